@@ -1,0 +1,1 @@
+"""Read an embedding field: open, sample, join, probe."""

@@ -1,0 +1,1 @@
+"""Train UniGeoCLIP and write its embeddings as a Zarr field."""

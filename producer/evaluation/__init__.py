@@ -1,0 +1,1 @@
+"""How well the modalities find each other."""

@@ -1,0 +1,60 @@
+"""What training and rasterization ask of observations, wherever they come from."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+PICTURES = ("aerial", "street", "dsm")
+"""Modalities observed as patches of pixels."""
+
+Picture = Literal["aerial", "street", "dsm"]
+
+
+@dataclass(frozen=True)
+class Patches:
+    """One patch of pixels per point, north up or as the camera saw it."""
+
+    values: Shaped[np.ndarray, "point channel row col"]
+    """uint8 for pictures; float32 metres for the surface model."""
+    valid: Bool[np.ndarray, " point"]
+    """Whether enough of the patch was observed to encode it; other patches hold no meaning."""
+
+
+class Observations(Protocol):
+    """The world as seen: a function from location to what is observed there."""
+
+    @property
+    def name(self) -> str:
+        """Short name, for logs and the model card."""
+        ...
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Observed modalities, `coordinate` first."""
+        ...
+
+    def shape(self, modality: Picture) -> tuple[int, int, int]:
+        """Channels, rows and columns of the modality's patches."""
+        ...
+
+    def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
+        """Draw places on land to learn from, in WGS 84 degrees, longitude first."""
+        ...
+
+    def land(self, lonlat: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray, " point"]:
+        """Whether each point is on land."""
+        ...
+
+    def patches(self, modality: Picture, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
+        """Observe one patch round each point."""
+        ...
+
+    def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
+        """Describe each point in words; None where nothing is said."""
+        ...
+
+    def provenance(self) -> dict[str, Any]:
+        """JSON: sources, patch sizes in metres, dates, licences, hashes of the inputs."""
+        ...

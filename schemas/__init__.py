@@ -1,0 +1,1 @@
+"""What producer and client agree on: grid, regions, store layout, quantization, points."""

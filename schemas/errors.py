@@ -1,0 +1,41 @@
+"""Every error unigeo raises on purpose: its message says what happened, where, and what to do."""
+
+
+class UnigeoError(Exception):
+    """Something a user can mend; commands print the message and exit with code 2."""
+
+
+class PointsError(UnigeoError, ValueError):
+    """Points that cannot be read: an unknown form, NaN, swapped axes, an unknown CRS."""
+
+
+class OutsideGridError(PointsError):
+    """Points that lie off the grid where all must lie on it."""
+
+
+class RegionError(UnigeoError, ValueError):
+    """A region that is unknown, empty or malformed."""
+
+
+class LayoutError(UnigeoError, ValueError):
+    """A store that is not a unigeo field of a layout this version reads."""
+
+
+class StoreError(UnigeoError, OSError):
+    """A store that cannot be reached, read or written."""
+
+
+class ObservationsError(UnigeoError, ValueError):
+    """Observations that are missing, unreadable or described wrongly."""
+
+
+class ModelError(UnigeoError, ValueError):
+    """A model folder that is missing, damaged or of another kind."""
+
+
+class ProbeError(UnigeoError, ValueError):
+    """A probe that its data cannot support."""
+
+
+class MissingExtraError(UnigeoError, ImportError):
+    """An optional package is needed and not installed."""
