@@ -1,0 +1,178 @@
+"""The root's attributes as a model that says everything that is wrong with them."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from unigeo.schemas.errors import LayoutError
+from unigeo.schemas.grid import Grid
+from unigeo.schemas.layout import LAYOUT_VERSION, Layout, conventions, georeference
+
+State = Literal["building", "published"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GridAttributes(_Strict):
+    """The lattice window, enough to rebuild `Grid` without reading an array."""
+
+    crs: str
+    resolution_m: float = Field(gt=0)
+    row0: int
+    col0: int
+    shape: tuple[int, int]
+
+    def grid(self) -> Grid:
+        """The grid these numbers describe."""
+        return Grid(self.crs, self.resolution_m, self.row0, self.col0, self.shape)
+
+
+class LayoutAttributes(_Strict):
+    """How the arrays are cut and coded."""
+
+    modalities: tuple[str, ...] = Field(min_length=1)
+    bands: int = Field(gt=0)
+    shard: int = Field(gt=0)
+    chunk: int = Field(gt=0)
+    codec: Literal["none", "zstd"]
+
+    def layout(self) -> Layout:
+        """The layout these numbers describe."""
+        return Layout(
+            modalities=self.modalities,
+            bands=self.bands,
+            shard=self.shard,
+            chunk=self.chunk,
+            codec=self.codec,
+        )
+
+
+class ModelAttributes(_Strict):
+    """Which model the vectors came from."""
+
+    name: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    settings: dict[str, Any]
+
+
+class UnigeoAttributes(BaseModel):
+    """The `unigeo` attribute of the root group. Later versions may add keys."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    layout_version: Literal[1]
+    state: State
+    region: str
+    grid: GridAttributes
+    layout: LayoutAttributes
+    model: ModelAttributes
+    observations: dict[str, Any]
+    seed: int
+    code_version: str
+
+
+def root_attributes(
+    *,
+    region: str,
+    grid: Grid,
+    layout: Layout,
+    model_name: str,
+    model_sha256: str,
+    model_settings: dict[str, Any],
+    observations: dict[str, Any],
+    seed: int,
+    code_version: str,
+    state: State = "building",
+) -> dict[str, Any]:
+    """Everything the root group says of the field, as JSON."""
+    licence = observations.get("licence", "not stated")
+    citation = observations.get("citation", "not stated")
+    return {
+        "unigeo": {
+            "layout_version": LAYOUT_VERSION,
+            "state": state,
+            "region": region,
+            "grid": {
+                "crs": grid.crs,
+                "resolution_m": grid.resolution_m,
+                "row0": grid.row0,
+                "col0": grid.col0,
+                "shape": list(grid.shape),
+            },
+            "layout": {
+                "modalities": list(layout.modalities),
+                "bands": layout.bands,
+                "shard": layout.shard,
+                "chunk": layout.chunk,
+                "codec": layout.codec,
+            },
+            "model": {"name": model_name, "sha256": model_sha256, "settings": model_settings},
+            "observations": observations,
+            "seed": seed,
+            "code_version": code_version,
+        },
+        "zarr_conventions": conventions(),
+        **georeference(grid),
+        "geoemb:type": "pixel",
+        "geoemb:dimensions": layout.bands,
+        "geoemb:model": f"urn:sha256:{model_sha256}",
+        "geoemb:source_data": f"urn:unigeo:observations:{observations.get('name', 'unnamed')}",
+        "geoemb:data_type": "int8",
+        "geoemb:gsd": grid.resolution_m,
+        "geoemb:quantization": {
+            "method": "direction: q = round(127 v / max|v|), v = q / |q|",
+            "original_dtype": "float32",
+            "quantized_dtype": "int8",
+        },
+        "license": licence,
+        "citation": citation,
+        "stac:stac_version": "1.1.0",
+        "stac:id": f"unigeo-{region}-{grid.resolution_m:g}m",
+    }
+
+
+def attribute_problems(attributes: dict[str, Any]) -> list[str]:
+    """Everything wrong with a root's attributes, one sentence each."""
+    own = attributes.get("unigeo")
+    if own is None:
+        return ["the root has no attribute 'unigeo': this is not a unigeo field"]
+    try:
+        read = UnigeoAttributes.model_validate(own)
+    except ValidationError as error:
+        return [
+            f"attribute unigeo.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()
+        ]
+    problems = []
+    try:
+        read.layout.layout().shards(read.grid.grid())
+    except ValueError as error:
+        problems.append(str(error))
+    expected = georeference(read.grid.grid()) if not problems else {}
+    for key, value in expected.items():
+        if attributes.get(key) != value:
+            problems.append(f"attribute {key} is {attributes.get(key)!r}, the grid says {value!r}")
+    problems += [
+        f"attribute {key} is missing" for key in ("license", "citation") if key not in attributes
+    ]
+    return problems
+
+
+def read_attributes(attributes: dict[str, Any], url: str) -> UnigeoAttributes:
+    """Read the root's `unigeo` attribute.
+
+    Raises:
+        LayoutError: if the store is no field, or of a layout this version does not read.
+    """
+    own = attributes.get("unigeo")
+    version = own.get("layout_version") if isinstance(own, dict) else None
+    if isinstance(version, int) and version > LAYOUT_VERSION:
+        raise LayoutError(
+            f"{url} has layout version {version}; this unigeo reads up to {LAYOUT_VERSION}. "
+            "Upgrade unigeo."
+        )
+    problems = attribute_problems(attributes)
+    if problems:
+        raise LayoutError(f"{url} is not a readable field: " + "; ".join(problems))
+    return UnigeoAttributes.model_validate(own)

@@ -1,0 +1,35 @@
+"""The manifest: what each stored object should be, as Zarr arrays on the grid of shards.
+
+The group `manifest` holds, for each array A of the field, `A_sha256` (shard row, shard column, 32
+bytes) and `A_bytes` (0 where the shard holds no data and so is no object), and for each modality
+`A_valid_cells`. Plain Zarr, so that the client plans and verifies with what it has.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+GROUP = "manifest"
+
+
+@dataclass(frozen=True)
+class ArrayManifest:
+    """What is stored of one array, shard by shard."""
+
+    sha256: UInt8[np.ndarray, "shard_row shard_col 32"]
+    size_bytes: Int[np.ndarray, "shard_row shard_col"]
+
+    @classmethod
+    def empty(cls, shards: tuple[int, int]) -> "ArrayManifest":
+        """A manifest of no objects."""
+        return cls(np.zeros((*shards, 32), np.uint8), np.zeros(shards, np.int64))
+
+
+def shard_key(array: str, row: int, col: int, dimensions: int) -> str:
+    """Key of the object that holds one shard, by Zarr v3's default chunk key encoding.
+
+    >>> shard_key("aerial", 2, 5, dimensions=3)
+    'aerial/c/2/5/0'
+    """
+    return "/".join([array, "c", str(row), str(col), *["0"] * (dimensions - 2)])

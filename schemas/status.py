@@ -1,0 +1,25 @@
+"""Why a cell has or lacks a vector."""
+
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """Codes of the `<modality>_status` arrays, uint8."""
+
+    NOT_PRODUCED = 0
+    """The shard has not been written yet."""
+    VALID = 1
+    """The cell has a vector."""
+    OUTSIDE_REGION = 2
+    """The cell's centre lies outside the region, or off the globe."""
+    NO_OBSERVATION = 3
+    """Nothing was observed there, so nothing could be encoded."""
+    FAILED = 4
+    """Encoding failed; the run's report says why."""
+    WATER = 5
+    """The cell's centre lies on water."""
+
+    @property
+    def words(self) -> str:
+        """The reason in words, as tables and messages print it."""
+        return self.name.lower().replace("_", " ")

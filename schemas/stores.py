@@ -1,0 +1,95 @@
+"""Where a store lives: a folder, an object store, a web server, or memory, opened as Zarr."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from unigeo.schemas.errors import StoreError
+
+if TYPE_CHECKING:
+    import zarr
+    from zarr.abc.store import Store
+
+OBJECT_STORES = ("s3", "gs", "az", "abfs", "abfss")
+WEB = ("http", "https")
+
+
+def open_store(url: Any, *, read_only: bool = True) -> "Store":
+    """Open the Zarr store behind a URL.
+
+    Args:
+        url: a path, `file://`, `s3://`, `gs://`, `az://` or `https://` URL, or a Zarr store, which
+            is returned as it is. Object stores take credentials and endpoint from the usual
+            environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...).
+        read_only: refuse writes.
+
+    Raises:
+        StoreError: if the scheme is unknown, or a web server is to be written to.
+    """
+    from zarr.abc.store import Store
+
+    if isinstance(url, Store):
+        return url
+    if isinstance(url, os.PathLike) or "://" not in str(url):
+        return _local(Path(url), read_only)
+    scheme = urlsplit(str(url)).scheme
+    if scheme == "file":
+        from urllib.request import url2pathname
+
+        return _local(Path(url2pathname(urlsplit(str(url)).path)), read_only)
+    if scheme in WEB and not read_only:
+        raise StoreError(f"{url} is a web address and cannot be written; name a path or s3://")
+    if scheme in OBJECT_STORES or scheme in WEB:
+        return _remote(str(url), read_only)
+    known = ", ".join(f"{name}://" for name in ("file", *OBJECT_STORES, *WEB))
+    raise StoreError(f"{url}: unknown scheme {scheme!r}; known are a plain path, {known}")
+
+
+def open_group(url: Any, *, read_only: bool = True, consolidated: bool = True) -> "zarr.Group":
+    """Open the root group of the Zarr v3 store behind a URL.
+
+    Raises:
+        StoreError: if there is no such store, or it cannot be reached.
+    """
+    import zarr
+
+    store = open_store(url, read_only=read_only)
+    try:
+        return zarr.open_group(
+            store, mode="r" if read_only else "r+", zarr_format=3, use_consolidated=consolidated
+        )
+    except FileNotFoundError as error:
+        raise StoreError(f"there is no Zarr v3 store at {url}; check the address") from error
+    except ValueError as error:
+        if "onsolidated" not in str(error):
+            raise
+        raise StoreError(
+            f"the store at {url} has no consolidated metadata, so it was never published; finish "
+            "it by running unigeo-produce again"
+        ) from error
+    except unreachable_errors() as error:
+        raise StoreError(f"cannot read the store at {url}: {error}") from error
+
+
+def unreachable_errors() -> tuple[type[BaseException], ...]:
+    """What a store raises when it cannot be reached; OSError, and obstore's own."""
+    from obstore.exceptions import BaseError
+
+    return (OSError, BaseError)
+
+
+def _local(path: Path, read_only: bool) -> "Store":
+    from zarr.storage import LocalStore
+
+    return LocalStore(path.expanduser(), read_only=read_only)
+
+
+def _remote(url: str, read_only: bool) -> "Store":
+    import obstore.store
+    from zarr.storage import ObjectStore
+
+    options: dict[str, Any] = {}
+    if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://") or url.startswith("http://"):
+        options["client_options"] = {"allow_http": True}
+    return ObjectStore(obstore.store.from_url(url, **options), read_only=read_only)
