@@ -1,1 +1,37 @@
-"""Read an embedding field: open, sample, join, probe."""
+"""Read an embedding field: open it, sample it, join it to a table, probe what it knows.
+
+>>> from unigeo import client
+>>> client.Field.__name__
+'Field'
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from unigeo.client._importing import when_imported
+
+if TYPE_CHECKING:
+    from unigeo.client.field import Field, join, open_field, probe, sample
+
+__all__ = ["Field", "join", "open_field", "probe", "sample"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the library on first use, so that importing this package costs nothing."""
+    if name in __all__:
+        from unigeo.client import field
+
+        return getattr(field, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def _register_accessor() -> None:
+    from unigeo.client.accessor import register
+
+    register()
+
+
+when_imported("xarray", _register_accessor)

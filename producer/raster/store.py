@@ -1,0 +1,172 @@
+"""Create the field store, or take up one that an earlier run began.
+
+While it is built the root's state is `building` and its metadata is not consolidated, so that no
+reader takes half a product for a whole one. Nothing in a store depends on when it was written.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
+from zarr.storage import LocalStore
+
+from unigeo.schemas.attributes import read_attributes
+from unigeo.schemas.errors import LayoutError, StoreError
+from unigeo.schemas.grid import Grid
+from unigeo.schemas.layout import (
+    Layout,
+    array_attributes,
+    axis_attributes,
+    spatial_ref_attributes,
+    status_name,
+)
+from unigeo.schemas.quantization import FILL
+from unigeo.schemas.stores import open_store, unreachable_errors
+
+_IDENTITY = ("region", "grid", "layout", "model", "observations", "seed")
+"""Keys of the `unigeo` attribute that make two runs the same product."""
+
+
+def create_field(url: Any, grid: Grid, layout: Layout, attributes: dict[str, Any]) -> zarr.Group:
+    """Create an empty field, or open the one that is there if it is of the same product.
+
+    Args:
+        url: a path, an object store's URL, or a Zarr store.
+        grid: the cells; aligned to the layout's shards.
+        layout: which arrays, how they are cut.
+        attributes: of the root, by `schemas.attributes.root_attributes`.
+
+    Returns:
+        The root group, writable, metadata not consolidated.
+
+    Raises:
+        StoreError: if something else stands there, another product, or it cannot be written.
+    """
+    layout.shards(grid)
+    store = open_store(url, read_only=False)
+    if isinstance(store, LocalStore):
+        _sweep(store.root)
+    try:
+        group = _existing(store, url, attributes)
+        if group is None:
+            group = zarr.create_group(store, zarr_format=3, attributes=attributes)
+        if group.attrs["unigeo"]["state"] == "building":  # type: ignore[index,call-overload]
+            _create_arrays(group, grid, layout)
+        return group
+    except unreachable_errors() as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"cannot write the store at {url}: {error}") from error
+
+
+def _existing(store: Any, url: Any, attributes: dict[str, Any]) -> zarr.Group | None:
+    """The group that stands at the URL, if it is the same product; None if nothing does."""
+    try:
+        group = zarr.open_group(store, mode="r+", zarr_format=3, use_consolidated=False)
+    except FileNotFoundError:
+        if isinstance(store, LocalStore) and store.root.is_dir() and any(store.root.iterdir()):
+            raise StoreError(
+                f"{url} is a folder that holds other files and no store; name another --out"
+            ) from None
+        return None
+    try:
+        found = read_attributes(dict(group.attrs), str(url)).model_dump(mode="json")
+    except LayoutError as error:
+        raise StoreError(f"{error}. Name another --out, or remove it first.") from error
+    wanted = read_attributes(attributes, "the new field").model_dump(mode="json")
+    differing = [key for key in _IDENTITY if found[key] != wanted[key]]
+    if differing:
+        raise StoreError(
+            f"{url} holds another product: its {', '.join(differing)} differ"
+            f"{_detail(found, wanted)}. Name another --out, or remove the store first."
+        )
+    return group
+
+
+def _detail(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """The model's hashes or the region, where those are what differs."""
+    if found["model"]["sha256"] != wanted["model"]["sha256"]:
+        return (
+            f" (model {found['model']['sha256'][:12]} there, {wanted['model']['sha256'][:12]} here)"
+        )
+    if found["region"] != wanted["region"]:
+        return f" ({found['region']} there, {wanted['region']} here)"
+    return ""
+
+
+def _create_arrays(group: zarr.Group, grid: Grid, layout: Layout) -> None:
+    """Create what is not there yet: a run may have been killed between two arrays."""
+    for modality in layout.modalities:
+        if modality not in group:
+            _create_vectors(group, modality, grid, layout)
+        if status_name(modality) not in group:
+            _create_status(group, modality, grid, layout)
+    _create_coordinates(group, grid, layout)
+
+
+def _create_vectors(group: zarr.Group, modality: str, grid: Grid, layout: Layout) -> None:
+    inner: list[Any] = [BytesCodec(), Crc32cCodec()]
+    if layout.codec == "zstd":
+        inner.insert(1, ZstdCodec(level=3))
+    group.create_array(
+        modality,
+        shape=(*grid.shape, layout.bands),
+        dtype="int8",
+        chunks=(layout.shard, layout.shard, layout.bands),
+        serializer=ShardingCodec(
+            chunk_shape=(layout.chunk, layout.chunk, layout.bands), codecs=inner
+        ),
+        compressors=None,
+        filters=None,
+        fill_value=FILL,
+        dimension_names=("y", "x", "band"),
+        attributes=array_attributes(modality, grid),
+    )
+
+
+def _create_status(group: zarr.Group, modality: str, grid: Grid, layout: Layout) -> None:
+    group.create_array(
+        status_name(modality),
+        shape=grid.shape,
+        dtype="uint8",
+        chunks=(layout.shard, layout.shard),
+        compressors=Crc32cCodec(),
+        filters=None,
+        fill_value=0,
+        dimension_names=("y", "x"),
+        attributes=array_attributes(modality, grid, status=True),
+    )
+
+
+def _create_coordinates(group: zarr.Group, grid: Grid, layout: Layout) -> None:
+    bands = np.arange(layout.bands, dtype=np.int16)
+    coordinates: list[tuple[str, np.ndarray, dict[str, Any]]] = [
+        ("x", grid.x, axis_attributes("x")),
+        ("y", grid.y, axis_attributes("y")),
+        ("band", bands, {"long_name": "number of the vector's dimension"}),
+        ("spatial_ref", np.array(0, np.int32), spatial_ref_attributes(grid)),
+    ]
+    for name, values, attributes in coordinates:
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            dtype=values.dtype,
+            chunks=values.shape or "auto",
+            compressors=None,
+            filters=None,
+            # No coordinate is ever NaN or -1, so no chunk is left out as if it were empty.
+            fill_value=np.nan if values.dtype.kind == "f" else -1,
+            dimension_names=(name,) if values.ndim else (),
+            attributes=attributes,
+            overwrite=True,
+        )
+        array[...] = values
+
+
+def _sweep(root: Path) -> None:
+    """Remove what a killed write left beside its object: `<key>.<hex>.partial`."""
+    if root.is_dir():
+        for stray in root.rglob("*.partial"):
+            stray.unlink(missing_ok=True)
