@@ -193,14 +193,14 @@ class Field:
             One row per target, feature set and split, with R2; see `probing.probe_table`.
         """
         from unigeo.client.probing import probe_table
+        from unigeo.schemas.errors import ProbeError
 
         names = [targets] if isinstance(targets, str) else list(targets)
         absent = [name for name in names if name not in table.columns]
         if absent:
-            from unigeo.schemas.errors import ProbeError
-
             raise ProbeError(
-                f"the table has no column {absent[0]!r}; it has {', '.join(map(str, table.columns))}"
+                f"the table has no column {absent[0]!r}; it has "
+                + ", ".join(map(str, table.columns))
             )
         lonlat = read_points(table, crs, columns).lonlat
         return probe_table(

@@ -37,10 +37,10 @@ def table_of(
     names = [name for key, v in vectors.items() for name in column_names(key, v.shape[1], prefix)]
     values = np.concatenate(list(vectors.values()), axis=1)
     table = pd.DataFrame(values, index=index, columns=names, copy=False)
-    words = [code.words for code in Status]
+    kinds = pd.CategoricalDtype([code.words for code in Status])
     reasons = {
         prefix + status_name(modality): pd.Categorical.from_codes(
-            codes.astype(np.int8), categories=words
+            codes.astype(np.int64), dtype=kinds
         )
         for modality, codes in status.items()
     }
@@ -63,8 +63,8 @@ def refuse_missing(status: dict[str, UInt8[np.ndarray, " point"]]) -> None:
             )
             raise PointsError(
                 f"{bad.sum()} of {len(codes)} points have no {modality} vector ({counts}), the "
-                f"first in row {int(np.flatnonzero(bad)[0])}. Pass missing='nan' to keep their rows "
-                "empty, or missing='drop' to leave them out."
+                f"first in row {int(np.flatnonzero(bad)[0])}. Pass missing='nan' to keep their "
+                "rows empty, or missing='drop' to leave them out."
             )
 
 
@@ -79,7 +79,7 @@ def beside(table: Any, sampled: "pd.DataFrame") -> Any:
     clash = [name for name in sampled.columns if name in table.columns]
     if clash:
         raise PointsError(
-            f"the table already has {len(clash)} of the columns to be joined, such as {clash[0]!r}; "
-            "choose another prefix, or drop them first"
+            f"the table already has {len(clash)} of the columns to be joined, such as "
+            f"{clash[0]!r}; choose another prefix, or drop them first"
         )
     return pd.concat([table, sampled.set_axis(table.index)], axis=1)

@@ -146,7 +146,8 @@ def _read_cells(read: Read, name: str, rowcol: Int[np.ndarray, "point 2"]) -> np
     low, high = rowcol.min(axis=0), rowcol.max(axis=0) + 1
     window = read(name, slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1])))
     row, col = (rowcol - low).T
-    return window[row, col]
+    cells: np.ndarray = window[row, col]
+    return cells
 
 
 def _groups(key: Int[np.ndarray, "point 2"]) -> Iterator[Int[np.ndarray, " member"]]:

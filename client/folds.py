@@ -1,0 +1,123 @@
+"""Folds of a cross-validation: of shuffled rows, of whole spatial blocks, of whole groups."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from unigeo.schemas.errors import ProbeError
+
+
+def random_folds(count: int, folds: int = 5, seed: int = 0) -> Int[np.ndarray, " point"]:
+    """Give each of `count` rows a fold number at random, the folds equal in size within one row.
+
+    Neighbours fall into different folds, so a score under these folds says how well a probe fills
+    in between known points, not how it does in unseen country.
+
+    Raises:
+        ProbeError: if there are fewer rows than folds, or fewer than two folds.
+
+    >>> random_folds(6, folds=3)
+    array([0, 1, 0, 2, 1, 2])
+    """
+    _check(count, folds, "points")
+    return np.random.default_rng(seed).permutation(np.arange(count) % folds)
+
+
+def spatial_blocks(
+    lonlat: Float[np.ndarray, "point 2"], km: float, crs: str = "EPSG:5070"
+) -> Int[np.ndarray, " point"]:
+    """Number the square block of a map that holds each point.
+
+    The block is (floor(x / km), floor(y / km)) in the given CRS; occupied blocks are numbered from
+    0, column by column from the west.
+
+    Args:
+        lonlat: WGS 84 degrees, longitude first.
+        km: side of a block in kilometres.
+        crs: a CRS in metres, best equal-area; the default is that of the contiguous United States.
+
+    Raises:
+        ProbeError: if the side is not positive or a point has no place in the CRS.
+    """
+    if not (np.isfinite(km) and km > 0):
+        raise ProbeError(f"the side of a block must be a positive number of km, not {km}")
+    cells = np.floor(project(lonlat, crs) / (km * 1000)).astype(np.int64)
+    _, numbers = np.unique(cells, axis=0, return_inverse=True)
+    return numbers.reshape(-1)
+
+
+def blocked_folds(
+    blocks: Int[np.ndarray, " point"], folds: int = 5, seed: int = 0
+) -> Int[np.ndarray, " point"]:
+    """Give whole spatial blocks to folds, so that a score tells what carries over to unseen country.
+
+    Raises:
+        ProbeError: if there are fewer blocks than folds.
+
+    >>> blocked_folds(np.array([0, 0, 1, 2, 2]), folds=3)
+    array([0, 0, 2, 1, 1])
+    """
+    return _whole(blocks, folds, seed, "spatial blocks")
+
+
+def grouped_folds(
+    groups: Shaped[np.ndarray, " point"], folds: int = 5, seed: int = 0
+) -> Int[np.ndarray, " point"]:
+    """Give whole groups (states, campaigns, ...; any labels that sort) to folds.
+
+    Raises:
+        ProbeError: if there are fewer groups than folds.
+    """
+    return _whole(groups, folds, seed, "groups")
+
+
+def project(lonlat: Float[np.ndarray, "point 2"], crs: str) -> Float[np.ndarray, "point 2"]:
+    """Easting and northing of each point, in the units of the CRS (metres).
+
+    Raises:
+        ProbeError: if PROJ does not know the CRS or a point has no place in it.
+    """
+    from pyproj import Transformer
+    from pyproj.exceptions import CRSError
+
+    try:
+        transformer = Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
+    except CRSError as error:
+        raise ProbeError(f"{crs!r} is not a CRS that PROJ knows: {error}") from error
+    xy = np.stack(transformer.transform(lonlat[:, 0], lonlat[:, 1]), axis=-1)
+    lost = ~np.isfinite(xy).all(axis=1)
+    if lost.any():
+        row = int(np.flatnonzero(lost)[0])
+        raise ProbeError(
+            f"{lost.sum()} of {len(xy)} points have no place in {crs}, the first in row {row}: "
+            f"lonlat {lonlat[row].tolist()}. Name a CRS that covers the points."
+        )
+    return xy
+
+
+def _whole(labels: Shaped[np.ndarray, " point"], folds: int, seed: int, what: str) -> Any:
+    """Shuffle the groups, then give each to the fold that has the fewest rows so far.
+
+    No two folds then differ by more rows than the largest group has.
+    """
+    _, groups, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    _check(len(sizes), folds, what)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    fold_of = np.empty(len(sizes), np.int64)
+    rows = np.zeros(folds, np.int64)
+    for group in order:
+        lightest = int(rows.argmin())
+        fold_of[group] = lightest
+        rows[lightest] += sizes[group]
+    return fold_of[groups.reshape(-1)]
+
+
+def _check(count: int, folds: int, what: str) -> None:
+    if folds < 2:
+        raise ProbeError(f"cross-validation needs at least 2 folds, not {folds}")
+    if count < folds:
+        raise ProbeError(
+            f"{count} {what} cannot fill {folds} folds: bring more data, ask for fewer folds, or "
+            "make the blocks smaller"
+        )

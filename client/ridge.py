@@ -1,0 +1,319 @@
+"""Ridge regression on frozen vectors, its penalty chosen inside the training folds.
+
+One model of all rows but folds f and k serves twice: its errors on k help to choose the penalty
+for f, and its errors on f the penalty for k. So the folds that judge the penalty are cut like the
+folds that judge the probe (whole blocks stay whole, where leave-one-out would be optimistic), and
+five folds cost 15 eigendecompositions for all penalties and all targets.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from unigeo.schemas.errors import ProbeError
+
+PENALTIES = tuple(float(10.0 ** (half / 2)) for half in range(-12, 7))
+"""From 1e-6 to 1e3, two per decade."""
+
+_CONSTANT = 1e-10  # a band whose variance is this small beside its mean square is rounding alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedRidge:
+    """A linear map from vectors to targets."""
+
+    centre: Float[np.ndarray, " band"]
+    """Taken off the vectors first."""
+    weights: Float[np.ndarray, "band target"]
+    intercepts: Float[np.ndarray, " target"]
+    penalties: Float[np.ndarray, " target"]
+    """The chosen ones."""
+
+    def predict(
+        self, features: Float[np.ndarray, "point band"]
+    ) -> Float[np.ndarray, "point target"]:
+        """Predict every target; a row with NaN gives NaN."""
+        return (features - self.centre) @ self.weights + self.intercepts
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Predictions of rows by models that never saw their fold."""
+
+    predictions: Float[np.ndarray, "point target"]
+    """NaN where the target is missing."""
+    penalties: Float[np.ndarray, "fold target"]
+    """The ones chosen without that fold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RidgeProbe:
+    """Minimises mean squared error + penalty x squared length of the weights.
+
+    The weights are those of features standardized on the training rows; the intercept is free.
+    (scikit-learn's `alpha` is this penalty times the number of training rows.)
+    """
+
+    penalties: tuple[float, ...] = field(default=PENALTIES)
+    """To choose from, for each target by itself; positive."""
+
+    def __post_init__(self) -> None:
+        if not self.penalties or min(self.penalties) <= 0:
+            raise ProbeError(f"ridge penalties must be positive numbers, not {self.penalties}")
+
+    def held_out(
+        self,
+        features: Float[np.ndarray, "point band"],
+        targets: Float[np.ndarray, "point target"],
+        folds: Int[np.ndarray, " point"],
+    ) -> HeldOut:
+        """Predict every row by a model fitted, and its penalty chosen, on the other folds.
+
+        Args:
+            features: without NaN.
+            targets: NaN where missing; each target uses the rows it has.
+            folds: fold number of each row; at least three different ones.
+
+        Raises:
+            ProbeError: if a target is missing from a whole fold.
+        """
+        count = int(folds.max()) + 1
+        predictions = np.full(targets.shape, np.nan)
+        penalties = np.full((count, targets.shape[1]), np.nan)
+        for rows, columns in complete_targets(targets):
+            data = _Folded(features, targets, folds, rows, columns)
+            errors = data.errors_without_two(self.penalties)
+            for fold in range(data.count):
+                best = errors[fold].sum(axis=0).argmin(axis=0)
+                path = data.path(data.all_but(fold), self.penalties)
+                values, _ = data.fold(fold)
+                held = data.rows[fold]
+                predictions[np.ix_(held, columns)] = data.predict(values, path, best)
+                penalties[data.labels[fold], columns] = np.take(self.penalties, best)
+        return HeldOut(predictions=predictions, penalties=penalties)
+
+    def fit(
+        self,
+        features: Float[np.ndarray, "point band"],
+        targets: Float[np.ndarray, "point target"],
+        folds: Int[np.ndarray, " point"],
+    ) -> FittedRidge:
+        """Fit all rows, the penalty chosen by predicting each fold from the others.
+
+        Args and errors as in `held_out`; two folds are enough.
+        """
+        weights = np.empty((features.shape[1], targets.shape[1]))
+        intercepts, penalties = np.empty(targets.shape[1]), np.empty(targets.shape[1])
+        centre = np.mean(features, axis=0, dtype=np.float64)
+        for rows, columns in complete_targets(targets):
+            data = _Folded(features, targets, folds, rows, columns)
+            best = data.errors_without_one(self.penalties).sum(axis=0).argmin(axis=0)
+            path = data.path(range(data.count), self.penalties)
+            slope, offset = path.at(best)
+            weights[:, columns] = slope / data.scale[:, None]
+            intercepts[columns] = offset + (centre - data.centre) @ weights[:, columns]
+            penalties[columns] = np.take(self.penalties, best)
+        return FittedRidge(
+            centre=centre, weights=weights, intercepts=intercepts, penalties=penalties
+        )
+
+
+def complete_targets(
+    targets: Float[np.ndarray, "point target"],
+) -> Iterator[tuple[Int[np.ndarray, " row"], Int[np.ndarray, " column"]]]:
+    """Targets that are present in the same rows, together: (rows, columns) of each such group."""
+    present = np.isfinite(targets)
+    patterns, group = np.unique(present, axis=1, return_inverse=True)
+    for number in range(patterns.shape[1]):
+        yield np.flatnonzero(patterns[:, number]), np.flatnonzero(group.reshape(-1) == number)
+
+
+@dataclass(frozen=True)
+class Path:
+    """Solutions of one training set for every penalty."""
+
+    weights: Float[np.ndarray, "penalty band target"]
+    intercepts: Float[np.ndarray, "penalty target"]
+
+    def at(
+        self, best: Int[np.ndarray, " target"]
+    ) -> tuple[Float[np.ndarray, "band target"], Float[np.ndarray, " target"]]:
+        """Weights and intercepts at one penalty (its number) per target."""
+        targets = np.arange(len(best))
+        return self.weights[best, :, targets].T, self.intercepts[best, targets]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over rows: all that ridge needs to know of them when bands are fewer than rows."""
+
+    count: int
+    features: Float[np.ndarray, " band"]
+    targets: Float[np.ndarray, " target"]
+    gram: Float[np.ndarray, "band band"]
+    cross: Float[np.ndarray, "band target"]
+
+    @classmethod
+    def of(
+        cls, features: Float[np.ndarray, "point band"], targets: Float[np.ndarray, "point target"]
+    ) -> "Moments":
+        """Sum over the rows given."""
+        return cls(
+            len(features),
+            features.sum(axis=0),
+            targets.sum(axis=0),
+            features.T @ features,
+            features.T @ targets,
+        )
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(
+            self.count + other.count,
+            self.features + other.features,
+            self.targets + other.targets,
+            self.gram + other.gram,
+            self.cross + other.cross,
+        )
+
+
+def primal_path(moments: Moments, penalties: Sequence[float]) -> Path:
+    """Solve for every penalty from the eigenvectors of the bands' correlation matrix."""
+    mean, target_mean = moments.features / moments.count, moments.targets / moments.count
+    square = moments.gram / moments.count
+    inverse = _inverse_deviation(np.diag(square) - mean**2, np.diag(square))
+    correlation = (square - np.outer(mean, mean)) * np.outer(inverse, inverse)
+    cross = (moments.cross / moments.count - np.outer(mean, target_mean)) * inverse[:, None]
+    values, vectors = np.linalg.eigh(correlation)
+    shrunk = (vectors.T @ cross)[None] / _ridged(values, penalties)
+    weights = inverse[:, None] * (vectors @ shrunk)
+    return Path(weights, target_mean - mean @ weights)
+
+
+def dual_path(
+    features: Float[np.ndarray, "point band"],
+    targets: Float[np.ndarray, "point target"],
+    penalties: Sequence[float],
+) -> Path:
+    """The same from the eigenvectors of the rows' inner products: cheaper when rows are fewer."""
+    mean, target_mean = features.mean(axis=0), targets.mean(axis=0)
+    inverse = _inverse_deviation(features.var(axis=0), (features**2).mean(axis=0))
+    standard = (features - mean) * inverse
+    values, vectors = np.linalg.eigh(standard @ standard.T / len(standard))
+    shrunk = (vectors.T @ (targets - target_mean))[None] / _ridged(values, penalties)
+    weights = inverse[:, None] * (standard.T @ (vectors @ shrunk)) / len(standard)
+    return Path(weights, target_mean - mean @ weights)
+
+
+def _inverse_deviation(
+    variance: Float[np.ndarray, " band"], square: Float[np.ndarray, " band"]
+) -> Float[np.ndarray, " band"]:
+    """1 / standard deviation; 0 for a band that is constant, which then has no weight."""
+    varies: Bool[np.ndarray, " band"] = variance > _CONSTANT * square
+    return np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1)), 0)
+
+
+def _ridged(
+    values: Float[np.ndarray, " value"], penalties: Sequence[float]
+) -> Float[np.ndarray, "penalty value 1"]:
+    """Eigenvalue + penalty, for each pair of them."""
+    return np.maximum(values, 0)[None, :, None] + np.asarray(penalties)[:, None, None]
+
+
+class _Folded:
+    """The rows of some targets, cut into folds, seen from one origin in one scale.
+
+    Origin and scale only keep sums exact (each training set is standardized by itself); a fold's
+    rows become float64 when they are used, so memory holds one fold more than the caller's array.
+    """
+
+    def __init__(
+        self,
+        features: Float[np.ndarray, "point band"],
+        targets: Float[np.ndarray, "point target"],
+        folds: Int[np.ndarray, " point"],
+        rows: Int[np.ndarray, " row"],
+        columns: Int[np.ndarray, " column"],
+    ) -> None:
+        self.labels = np.unique(folds)
+        self.count = len(self.labels)
+        self.rows = [rows[folds[rows] == label] for label in self.labels]
+        if self.count < 2 or min(map(len, self.rows)) == 0:
+            raise ProbeError(
+                f"each of at least 2 folds must hold rows with a target, but target number "
+                f"{columns[0]} has {[len(part) for part in self.rows]} rows in the folds"
+            )
+        self._features, self._targets, self._columns = features, targets, columns
+        self.centre = np.mean(features, axis=0, dtype=np.float64)
+        sizes = [len(part) for part in self.rows]
+        variances = [((features[part] - self.centre) ** 2).mean(axis=0) for part in self.rows]
+        deviation = np.sqrt(np.average(variances, axis=0, weights=sizes))
+        # A deviation of the size of rounding is that of a constant: the band is set to 0.
+        self.scale = np.where(deviation > 1e-12 * np.abs(self.centre), deviation, np.inf)
+        self._primal = features.shape[1] <= len(rows)
+        self._moments = [Moments.of(*self.fold(f)) for f in range(self.count) if self._primal]
+
+    def fold(
+        self, fold: int
+    ) -> tuple[Float[np.ndarray, "row band"], Float[np.ndarray, "row column"]]:
+        """Features and targets of one fold, float64."""
+        rows = self.rows[fold]
+        values = (self._features[rows] - self.centre) / self.scale
+        return values, self._targets[np.ix_(rows, self._columns)]
+
+    def all_but(self, *folds: int) -> list[int]:
+        """The other folds."""
+        return [fold for fold in range(self.count) if fold not in folds]
+
+    def path(self, train: Sequence[int], penalties: Sequence[float]) -> Path:
+        """Solve on the given folds."""
+        if self._primal:
+            moments = self._moments[train[0]]
+            for fold in train[1:]:
+                moments = moments + self._moments[fold]
+            return primal_path(moments, penalties)
+        parts = [self.fold(fold) for fold in train]
+        features, targets = (np.concatenate(side) for side in zip(*parts, strict=True))
+        return dual_path(features, targets, penalties)
+
+    def predict(
+        self,
+        values: Float[np.ndarray, "row band"],
+        path: Path,
+        best: Int[np.ndarray, " column"],
+    ) -> Float[np.ndarray, "row column"]:
+        """Predict rows as `fold` gives them, each target by its own penalty."""
+        weights, intercepts = path.at(best)
+        return values @ weights + intercepts
+
+    def errors(self, path: Path, fold: int) -> Float[np.ndarray, "penalty column"]:
+        """Sum of squared errors on a fold, for every penalty."""
+        values, truth = self.fold(fold)
+        flat = values @ np.moveaxis(path.weights, 0, 1).reshape(values.shape[1], -1)
+        predictions = flat.reshape(len(values), *path.intercepts.shape) + path.intercepts
+        return ((predictions - truth[:, None, :]) ** 2).sum(axis=0)
+
+    def errors_without_one(
+        self, penalties: Sequence[float]
+    ) -> Float[np.ndarray, "fold penalty column"]:
+        """Errors on each fold of the model of all others."""
+        return np.stack(
+            [self.errors(self.path(self.all_but(f), penalties), f) for f in range(self.count)]
+        )
+
+    def errors_without_two(
+        self, penalties: Sequence[float]
+    ) -> Float[np.ndarray, "fold fold penalty column"]:
+        """Errors [f, k] on fold k of the model of all folds but f and k; 0 where f = k."""
+        if self.count < 3:
+            raise ProbeError(
+                f"{self.count} folds leave none to choose the penalty in: at least 3 are needed"
+            )
+        found = np.zeros((self.count, self.count, len(penalties), len(self._columns)))
+        for one, other in combinations(range(self.count), 2):
+            path = self.path(self.all_but(one, other), penalties)
+            found[one, other] = self.errors(path, other)
+            found[other, one] = self.errors(path, one)
+        return found
