@@ -53,8 +53,8 @@ def publish(
         _write_manifest(group, layout, layout.shards(grid))
         if encoder is not None:
             _write_encoder(group, encoder, encoder_settings or {})
-        attributes["unigeo"] = attributes["unigeo"] | {"state": "published"}
-        return _write_root(group, attributes)
+        published = own.model_copy(update={"state": "published"}).model_dump(mode="json")
+        return _write_root(group, {**attributes, "unigeo": published})
     except unreachable_errors() as error:
         raise StoreError(f"cannot publish the store: {error}") from error
 

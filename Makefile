@@ -1,0 +1,39 @@
+# `make conus` shows everything on synthetic data; `make test` runs every check.
+PYTHON ?= python3
+BIN := .venv/bin
+STORE := conus/conus.zarr
+TARGETS := income crop_yield house_price
+
+.PHONY: env conus test lint types tests clean
+
+env:
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))' || \
+		{ echo "unigeo needs Python 3.12 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
+		--config-settings editable_mode=strict --editable '.[test]'
+
+conus: env
+	$(BIN)/unigeo-produce --region conus
+	$(BIN)/unigeo-produce places --out conus/places.csv
+	$(BIN)/unigeo info $(STORE)
+	$(BIN)/unigeo join $(STORE) conus/places.csv --out conus/places_joined.csv
+	$(BIN)/unigeo probe $(STORE) conus/places.csv $(TARGETS:%=--target %) --out conus/probe.csv
+	$(BIN)/unigeo preview $(STORE) --out conus/preview
+
+test: env lint types tests
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types:
+	$(BIN)/mypy
+
+tests:
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+
+clean:
+	rm -rf build conus .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

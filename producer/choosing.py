@@ -1,0 +1,88 @@
+"""What one `unigeo-produce` run is: every choice made once, and said before any work is done."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from unigeo.producer.encoders.presets import base, tiny
+from unigeo.producer.encoders.settings import ModelSettings
+from unigeo.producer.observations.protocol import PICTURES, Observations
+from unigeo.producer.training.settings import TrainingSettings
+from unigeo.schemas.errors import ModelError
+from unigeo.schemas.grid import Grid
+from unigeo.schemas.layout import RASTERIZED, Layout
+from unigeo.schemas.regions import Region
+
+PRESETS = ("tiny", "base")
+_CPU_CELLS = 25_000
+"""Cells inside the region that a laptop encodes in about a minute."""
+_ROUND_STEPS = (1.0, 2.0, 2.5, 5.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One product: which cells, which vectors, from which model and observations."""
+
+    region: Region
+    grid: Grid
+    layout: Layout
+    model: Path
+    out: str
+    model_settings: ModelSettings | None
+    """None where a finished model is used as it is."""
+    training: TrainingSettings
+
+
+def presets(
+    name: str, observations: Observations, seed: int
+) -> tuple[ModelSettings, TrainingSettings]:
+    """Model and training settings of a preset, fitted to the observations' patches.
+
+    Raises:
+        ModelError: if there is no such preset.
+    """
+    shapes = {
+        modality: observations.shape(modality)  # type: ignore[arg-type]
+        for modality in PICTURES
+        if modality in observations.modalities
+    }
+    text = "text" in observations.modalities
+    if name == "tiny":
+        return tiny(shapes, text=text, seed=seed), TrainingSettings(seed=seed)
+    if name == "base":
+        return base(shapes), TrainingSettings(
+            locations=800_000, batch=4096, steps=20_000, rate=1e-4, warmup=1000, seed=seed
+        )
+    raise ModelError(f"there is no preset {name!r}; known are {', '.join(PRESETS)}")
+
+
+def default_resolution(region: Region, device: torch.device) -> float:
+    """The region's own on a GPU; on a CPU the finest round one that is quickly encoded."""
+    if device.type == "cuda":
+        return region.resolution_m
+    area = _area_m2(region)
+    for exponent in range(1, 7):
+        for step in _ROUND_STEPS:
+            size = step * 10**exponent
+            if size >= region.resolution_m and area / size**2 <= _CPU_CELLS:
+                return size
+    return 1e7
+
+
+def default_modalities(observations: Observations) -> tuple[str, ...]:
+    """Every modality that can be stored as a field and is observed."""
+    return tuple(name for name in RASTERIZED if name in observations.modalities)
+
+
+def _area_m2(region: Region) -> float:
+    """Area of the region's first rings, by the shoelace formula on the equal-area map."""
+    import numpy as np
+
+    from unigeo.schemas.grid import from_wgs84
+
+    area = 0.0
+    for ring in region.rings:
+        x, y = from_wgs84(region.crs).transform(ring[:, 0], ring[:, 1])
+        area += abs(float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))) / 2
+    return area

@@ -1,0 +1,129 @@
+"""The `unigeo-produce` command: train, rasterize, publish; every stage goes on where it stopped."""
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unigeo.schemas.errors import ObservationsError, RegionError, UnigeoError
+
+if TYPE_CHECKING:
+    from unigeo.producer.observations.protocol import Observations
+    from unigeo.schemas.regions import Region
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="unigeo")
+@click.option("--region", "name", help="Named region, such as conus.")
+@click.option("--bbox", nargs=4, type=float, metavar="W S E N", help="A box in degrees instead.")
+@click.option("--geojson", help="A file of polygons instead.")
+@click.option("--crs", help="Equal Earth CRS of the grid: EPSG:8857, 8858 or 8859.")
+@click.option("--observations", help="An observations.toml; the embedded world by default.")
+@click.option("--data", help="Folder that the observations' files are in.")
+@click.option("--model", help="Folder of a finished model to use as it is.")
+@click.option("--preset", default="tiny", show_default=True, help="Model to train: tiny or base.")
+@click.option("--steps", type=int, help="Training steps, if not the preset's.")
+@click.option("--resolution", type=float, metavar="METRES", help="Side of a cell.")
+@click.option("--modalities", help="Vectors to store, such as coordinate,aerial,dsm.")
+@click.option("--codec", type=click.Choice(["none", "zstd"]), default="none", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", help="Store to write: a folder or s3://...; REGION/REGION.zarr by default.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.pass_context
+def produce(context: click.Context, **options: Any) -> None:
+    """Produce an embedding field of a region, from observations to a published store.
+
+    With --region alone everything needed is made here: a tiny model is trained on an embedded
+    synthetic world. Run the same command again after a stop: finished parts are kept.
+    """
+    if context.invoked_subcommand is None:
+        _produce(**options)
+
+
+@produce.command()
+@click.option("--count", type=int, default=3000, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("-o", "--out", default="places.csv", show_default=True)
+def places(count: int, seed: int, out: str) -> None:
+    """Write a table of places in the embedded world, with targets to probe."""
+    from unigeo.client.tables import check_writable, write_table
+    from unigeo.producer.observations.world import World
+
+    check_writable(out)
+    write_table(World().places(count, seed), out)
+    click.echo(f"{count} places with targets: {out}")
+
+
+def _produce(**options: Any) -> None:
+    region = _region(options)  # before torch is loaded: a typing error answers at once
+    _check_observations(options)
+    from unigeo.producer.producing import carry_out, choose, describe
+
+    observations = _observations(options)
+    run = choose(
+        region,
+        observations,
+        model=options["model"],
+        preset=options["preset"],
+        steps=options["steps"],
+        resolution_m=options["resolution"],
+        modalities=options["modalities"],
+        codec=options["codec"],
+        seed=options["seed"],
+        out=options["out"],
+    )
+    for line in describe(run, observations):
+        click.echo(line, err=True)
+    if not options["dry_run"]:
+        for line in carry_out(run, observations, progress=True, code_version=version("unigeo")):
+            click.echo(line, err=True)
+        click.echo(run.out)
+
+
+def _region(options: dict[str, Any]) -> "Region":
+    from unigeo.schemas.regions import named_regions, region, region_of_bbox, region_of_geojson
+
+    ways = [options["name"], options["bbox"], options["geojson"]]
+    if sum(way is not None for way in ways) != 1:
+        raise RegionError(
+            f"name one of --region ({', '.join(named_regions())}), --bbox or --geojson"
+        )
+    if options["bbox"] is not None:
+        return region_of_bbox(options["bbox"], crs=options["crs"])
+    if options["geojson"] is not None:
+        return region_of_geojson(options["geojson"], options["crs"])
+    return region(options["name"])
+
+
+def _check_observations(options: dict[str, Any]) -> None:
+    if options["data"] is not None and options["observations"] is None:
+        raise ObservationsError("--data is the folder of an --observations file; name both")
+    path = options["observations"]
+    if path is not None and not Path(path).is_file():
+        raise ObservationsError(f"there is no observations file {path}")
+
+
+def _observations(options: dict[str, Any]) -> "Observations":
+    if options["observations"] is None:
+        from unigeo.producer.observations.world import World
+
+        return World()
+    from unigeo.producer.observations.folder import open_observations
+
+    data = options["data"]
+    return open_observations(options["observations"], None if data is None else Path(data))
+
+
+def main() -> None:
+    """Run the command; what a user can mend ends in one message and exit code 2."""
+    try:
+        produce()
+    except UnigeoError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""UniGeoCLIP: one encoder per modality, all into one space, and its folder on disk."""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Shaped
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from unigeo.producer.encoders.coordinates import CoordinateEncoder
+from unigeo.producer.encoders.pictures import PictureEncoder
+from unigeo.producer.encoders.settings import (
+    CoordinateSettings,
+    ModelSettings,
+    PictureSettings,
+    SurfaceSettings,
+    TransformerSettings,
+    WordSettings,
+    from_json,
+    to_json,
+)
+from unigeo.producer.encoders.surface import SurfaceEncoder
+from unigeo.producer.encoders.words import WordEncoder
+from unigeo.schemas.errors import ModelError
+
+LARGEST_SCALE = 100.0
+"""Largest inverse temperature, as in CLIP."""
+FORMAT = 1
+"""Version of the model folder."""
+WEIGHTS, SETTINGS, TOKENIZER = "model.safetensors", "settings.json", "tokenizer.json"
+
+
+class UniGeoCLIP(nn.Module):
+    """Five encoders that agree on where things are.
+
+    A fixed orthogonal rotation follows the encoders' projections: cosines stay, and no single
+    number of a vector dominates, which int8 storage needs.
+
+    Source: Astruc et al., arXiv 2604.11668.
+    """
+
+    rotation: Tensor
+
+    def __init__(self, settings: ModelSettings, *, pretrained: bool = True) -> None:
+        """Build the encoders, the same weights for the same settings.
+
+        Args:
+            settings: sizes, seed, and checkpoints to start from.
+            pretrained: read those checkpoints; not needed when weights are loaded afterwards.
+
+        Raises:
+            ModelError: if a checkpoint cannot be had or is of another size.
+        """
+        super().__init__()
+        self.settings = settings
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.encoders = nn.ModuleDict(
+                {
+                    name: _encoder(getattr(settings, name), settings.dimension, pretrained)
+                    for name in settings.modalities
+                }
+            )
+        start = math.log(1 / settings.temperature)
+        count = len(settings.pairs) if settings.temperature_per_pair else ()
+        self.logit_scale = nn.Parameter(torch.full(count if count == () else (count,), start))
+        self.register_buffer("rotation", torch.from_numpy(_rotation(settings)))
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities that have an encoder."""
+        return self.settings.modalities
+
+    def encode(
+        self, modality: str, inputs: Shaped[Tensor, "point ..."]
+    ) -> Float32[Tensor, "point dimension"]:
+        """Encode observations of one modality as unit vectors.
+
+        Args:
+            modality: one of `modalities`.
+            inputs: by modality. coordinate: float64 degrees, longitude first; aerial, street: uint8
+                (point, channel, row, col); dsm: float32 metres (point, 1, row, col); text: int64
+                token numbers (point, token).
+
+        Raises:
+            ModelError: if there is no such encoder, or it takes another shape.
+        """
+        if modality not in self.modalities:
+            raise ModelError(
+                f"the model has no encoder of {modality!r}; it has {', '.join(self.modalities)}."
+            )
+        expected = self.settings.shape(modality)
+        if tuple(inputs.shape[1:]) != expected:
+            raise ModelError(
+                f"the model takes {modality} of shape {expected}, got {tuple(inputs.shape[1:])}: "
+                f"observe it with the patch size the model was trained on."
+            )
+        vectors: Tensor = self.encoders[modality](inputs)
+        with torch.autocast(vectors.device.type, enabled=False):
+            return nn.functional.normalize(vectors.float() @ self.rotation, dim=-1)
+
+    def forward(
+        self, inputs: Mapping[str, Shaped[Tensor, "point ..."]]
+    ) -> dict[str, Float32[Tensor, "point dimension"]]:
+        """Encode a batch of several modalities."""
+        return {modality: self.encode(modality, values) for modality, values in inputs.items()}
+
+    def scale(self) -> Float32[Tensor, "*pair"]:
+        """Give the inverse temperature, one or one per pair of `settings.pairs`.
+
+        The parameter itself is held at its limit, so that its gradient can still lower it.
+        """
+        with torch.no_grad():
+            self.logit_scale.clamp_(max=math.log(LARGEST_SCALE))
+        return self.logit_scale.exp()
+
+
+def save_model(
+    model: UniGeoCLIP,
+    tokenizer: Tokenizer | None,
+    folder: str | Path,
+    documents: Mapping[str, str] | None = None,
+) -> None:
+    """Write a model as a folder, whole or not at all, in the place of an older one.
+
+    Args:
+        model: its weights and settings.
+        tokenizer: of its text encoder, if it has one.
+        folder: to write; an older model there is replaced, anything else is left alone.
+        documents: further files by name, such as the card and the metrics.
+
+    Raises:
+        ModelError: if the folder holds something else, or cannot be written.
+    """
+    folder = Path(folder).absolute()
+    if folder.exists() and not (folder / SETTINGS).exists() and any(folder.iterdir()):
+        raise ModelError(f"{folder} is not a model; it is left as it is. Name another folder.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise ModelError(f"cannot write {folder}: {error}. Name a folder you may write.") from error
+    try:
+        weights = {name: t.detach().contiguous().cpu() for name, t in model.state_dict().items()}
+        save_file(weights, new / WEIGHTS)
+        if tokenizer is not None:
+            tokenizer.save(str(new / TOKENIZER))
+        for name, content in (documents or {}).items():
+            (new / name).write_text(content, encoding="utf-8")
+        description = {
+            "format": FORMAT,
+            "settings": to_json(model.settings),
+            "sha256": {
+                name: _sha256(new / name) for name in (WEIGHTS, TOKENIZER) if (new / name).exists()
+            },
+        }
+        (new / SETTINGS).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        new.chmod(0o755)  # a temporary folder is its owner's alone
+        _replace(folder, new)
+    except OSError as error:
+        raise ModelError(f"cannot write {folder}: {error}. Nothing was changed.") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def load_model(folder: str | Path) -> tuple[UniGeoCLIP, Tokenizer | None]:
+    """Read a model folder, offline: weights, settings, and the tokenizer if there are words.
+
+    Raises:
+        ModelError: if a file is missing, damaged, or of another version.
+    """
+    folder = Path(folder)
+    description = _description(folder)
+    for name, expected in description["sha256"].items():
+        if _sha256(_file(folder, name)) != expected:
+            raise ModelError(
+                f"{folder / name} is damaged: its SHA-256 is not the one in {SETTINGS}. Copy the "
+                f"model again."
+            )
+    model = UniGeoCLIP(from_json(description["settings"]), pretrained=False)
+    try:
+        model.load_state_dict(load_file(_file(folder, WEIGHTS)))
+    except (SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{folder / WEIGHTS} does not fit its settings: {error}") from error
+    if model.settings.text is None:
+        return model.eval(), None
+    try:
+        return model.eval(), Tokenizer.from_file(str(_file(folder, TOKENIZER)))
+    except Exception as error:  # tokenizers raises nothing narrower
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"{folder / TOKENIZER} is damaged: {error}. Copy it again.") from error
+
+
+def model_hash(folder: str | Path) -> str:
+    """Give the SHA-256 of a model's weights, in hexadecimal: two models are one if it is equal.
+
+    Raises:
+        ModelError: if there is no model.
+    """
+    return _sha256(_file(Path(folder), WEIGHTS))
+
+
+def _encoder(settings: TransformerSettings, dimension: int, pretrained: bool) -> nn.Module:
+    match settings:
+        case CoordinateSettings():
+            return CoordinateEncoder(settings, dimension)
+        case PictureSettings():
+            return PictureEncoder(settings, dimension, pretrained=pretrained)
+        case SurfaceSettings():
+            return SurfaceEncoder(settings, dimension)
+        case WordSettings():
+            return WordEncoder(settings, dimension, pretrained=pretrained)
+    raise AssertionError(settings)
+
+
+def _rotation(settings: ModelSettings) -> Float32[np.ndarray, "dimension dimension"]:
+    """Draw a rotation from the seed: the orthogonal factor of a Gaussian matrix."""
+    size = (settings.dimension, settings.dimension)
+    normal = np.random.default_rng(settings.seed).standard_normal(size)
+    return np.linalg.qr(normal).Q.astype(np.float32)
+
+
+def _replace(folder: Path, new: Path) -> None:
+    """Put `new` in the place of `folder`, which keeps its old content until then."""
+    if folder.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+        os.replace(folder, old)
+        os.replace(new, folder)
+        shutil.rmtree(old)
+    else:
+        os.replace(new, folder)
+
+
+def _description(folder: Path) -> dict[str, dict[str, object]]:
+    path = _file(folder, SETTINGS)
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        found = description["format"]
+        complete = {"settings", "sha256"} <= set(description)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} does not describe a model: {error!r}. Copy it again.") from error
+    if found != FORMAT or not complete:
+        raise ModelError(f"{path} is of format {found}; this version of unigeo reads {FORMAT}.")
+    return dict(description)
+
+
+def _file(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise ModelError(f"{folder} is not a whole model: {name} is missing. Train it, or copy it.")
+    return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,243 @@
+"""Settings of the encoders: frozen values, checked when built, saved beside the weights."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from itertools import combinations
+from typing import Any, Literal, Self
+
+from unigeo.schemas.errors import ModelError
+
+MODALITIES = ("coordinate", "aerial", "street", "dsm", "text")
+"""Every modality there is, in the order of tables and of pairs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerSettings:
+    """Size of one tower's transformer."""
+
+    width: int
+    """Numbers in a token."""
+    depth: int
+    """Blocks."""
+    heads: int
+    """Attention heads; they divide the width."""
+    mlp_ratio: float = 4.0
+    """Width of a block's hidden layer, in widths of a token."""
+
+    def __post_init__(self) -> None:
+        _check(self, self.width > 0, "width must be positive")
+        _check(self, self.depth >= 0, "depth must not be negative")
+        _check(self, self.heads > 0 and self.width % self.heads == 0, "heads must divide width")
+        _check(self, self.mlp_ratio > 0, "mlp_ratio must be positive")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Build from what `dataclasses.asdict` gave, refusing keys that mean nothing here."""
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ModelError(
+                f"{cls.__name__} has no setting {', '.join(unknown)}; the model was written by "
+                f"another version of unigeo. Read it with that version, or train again."
+            )
+        try:
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        except TypeError as error:
+            raise ModelError(
+                f"{cls.__name__} cannot be built from {dict(values)}: {error}"
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoordinateSettings(TransformerSettings):
+    """Encoder of longitude and latitude: random Fourier features, one token per scale."""
+
+    sigmas: tuple[float, ...] = (1.0, 16.0, 256.0, 4096.0)
+    """Standard deviation of the frequencies of each scale, in cycles per unit of the encoder's
+    plane (17,243,960 m): a token's cosine falls to 0.5 at 3,231 km / sigma."""
+    registers: int = 4
+    """Learned tokens that take part in attention and are left out of the mean."""
+    scale_embedding: bool = True
+    """Add a learned vector to each scale's token; without it the encoder cannot tell them apart."""
+    features: Literal["plane", "sphere"] = "plane"
+    """Frequencies act on Equal Earth (the paper's; a seam at the dateline) or on the sphere."""
+    seed: int = 0
+    """Draws the frequencies, which are then saved with the weights."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self, self.width % 2 == 0, "width must be even: half cosines, half sines")
+        _check(self, len(self.sigmas) > 0, "sigmas must name at least one scale")
+        _check(self, all(sigma > 0 for sigma in self.sigmas), "sigmas must be positive")
+        _check(self, self.registers >= 0, "registers must not be negative")
+        _check(self, self.features in ("plane", "sphere"), "features must be 'plane' or 'sphere'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchSettings(TransformerSettings):
+    """What pictures and surfaces share: an array of pixels, cut into patches."""
+
+    rows: int
+    """Pixels of an observation, downward."""
+    cols: int
+    """Pixels of an observation, rightward."""
+    patch: int
+    """Side of the square that becomes one token, in pixels."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of pixels that the transformer sees."""
+        return self.rows, self.cols
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.size[0] // self.patch, self.size[1] // self.patch
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self, min(self.rows, self.cols, self.patch) > 0, "sizes must be positive")
+        whole = all(side % self.patch == 0 for side in self.size)
+        _check(self, whole, f"patch {self.patch} must divide the {self.size} pixels seen")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureSettings(PatchSettings):
+    """SigLIP vision tower for aerial and street pictures."""
+
+    channels: int = 3
+    """Bands of a picture; a pretrained tower repeats a single one."""
+    resize: int | None = None
+    """Side of the square that pictures are resized to, as SigLIP's own processor does; None takes
+    them as they are, square or not."""
+    pretrained: str | None = None
+    """Folder or hub name to start from; its sizes must be the ones given here, so that a trained
+    model can be rebuilt without it."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of pixels that the transformer sees."""
+        return (self.rows, self.cols) if self.resize is None else (self.resize, self.resize)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self, self.channels > 0, "channels must be positive")
+        if self.pretrained is not None:
+            _check(self, self.channels in (1, 3), "a pretrained tower takes 1 or 3 channels")
+            _check(self, self.size[0] == self.size[1], "a pretrained tower is square: set resize")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurfaceSettings(PatchSettings):
+    """Vision transformer with registers for surface models in metres."""
+
+    registers: int = 4
+    """Learned tokens beside the class token."""
+    channels: tuple[Literal["relative", "level"], ...] = ("relative",)
+    """What the transformer sees: heights above the patch's low ground, and how high that is."""
+    relative_m: float = 10.0
+    """Height above low ground at which the scale turns from linear to logarithmic, in metres."""
+    level_m: float = 100.0
+    """The same for the height of the low ground above the sea."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = set(self.channels) <= {"relative", "level"} and len(self.channels) > 0
+        _check(self, known, "channels are 'relative', 'level' or both")
+        _check(self, self.registers >= 0, "registers must not be negative")
+        _check(self, self.relative_m > 0 and self.level_m > 0, "height scales must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordSettings(TransformerSettings):
+    """SigLIP text tower."""
+
+    tokens: int = 64
+    """Length of a text; longer ones are cut, shorter ones padded."""
+    vocabulary: int = 4096
+    """Tokens that can occur."""
+    pretrained: str | None = None
+    """Folder or hub name to start from, with its tokenizer; its sizes must be the ones given."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self, self.tokens > 0, "tokens must be positive")
+        _check(self, self.vocabulary > 256, "vocabulary must exceed the 256 bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """One encoder per modality, all into one space; a modality without settings is absent."""
+
+    dimension: int
+    """Numbers in an embedding, the same for every modality."""
+    coordinate: CoordinateSettings | None = None
+    aerial: PictureSettings | None = None
+    street: PictureSettings | None = None
+    dsm: SurfaceSettings | None = None
+    text: WordSettings | None = None
+    temperature: float = 0.07
+    """Divides cosine similarities before the softmax, at the start of training; it is learned."""
+    temperature_per_pair: bool = False
+    """Learn one temperature for each pair of modalities rather than one for all."""
+    seed: int = 0
+    """Draws the first weights and the rotation."""
+
+    def __post_init__(self) -> None:
+        _check(self, self.dimension > 0, "dimension must be positive")
+        _check(self, 0.01 <= self.temperature, "temperature must be at least 0.01")
+        _check(self, len(self.modalities) > 0, "at least one modality must have settings")
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities that have an encoder."""
+        return tuple(name for name in MODALITIES if getattr(self, name) is not None)
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Every two modalities, each pair once."""
+        return tuple(combinations(self.modalities, 2))
+
+    def shape(self, modality: str) -> tuple[int, ...]:
+        """Shape of one observation of a modality, as `encode` takes it."""
+        tower = getattr(self, modality)
+        if isinstance(tower, PictureSettings):
+            return tower.channels, tower.rows, tower.cols
+        if isinstance(tower, SurfaceSettings):
+            return 1, tower.rows, tower.cols
+        return (tower.tokens,) if isinstance(tower, WordSettings) else (2,)
+
+
+TOWERS: dict[str, type[TransformerSettings]] = {
+    "coordinate": CoordinateSettings,
+    "aerial": PictureSettings,
+    "street": PictureSettings,
+    "dsm": SurfaceSettings,
+    "text": WordSettings,
+}
+"""Kind of settings of each modality."""
+
+
+def to_json(settings: ModelSettings) -> dict[str, Any]:
+    """Write settings as JSON values."""
+    return asdict(settings)
+
+
+def from_json(values: Mapping[str, Any]) -> ModelSettings:
+    """Read settings from JSON values.
+
+    Raises:
+        ModelError: if a key is unknown or missing, or a value makes no sense.
+    """
+    built = {
+        key: TOWERS[key].from_json(value) if key in TOWERS and value is not None else value
+        for key, value in values.items()
+    }
+    try:
+        return ModelSettings(**built)
+    except TypeError as error:
+        raise ModelError(f"these are not settings of a model: {error}") from error
+
+
+def _check(settings: object, truth: bool, rule: str) -> None:
+    if not truth:
+        raise ModelError(f"{type(settings).__name__}: {rule}; got {settings}")

@@ -1,0 +1,66 @@
+"""Encoder of surface models: a vision transformer with registers on heights in metres."""
+
+import math
+
+import torch
+from jaxtyping import Float, Float32
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from unigeo.producer.encoders.settings import SurfaceSettings
+
+LOW = 0.02
+"""Share of a patch's pixels that lie below its low ground; not its minimum, which a pit decides."""
+
+
+class SurfaceEncoder(nn.Module):
+    """Heights in metres to a vector: the class token of the last layer."""
+
+    def __init__(self, settings: SurfaceSettings, dimension: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.tower = VisionTransformer(
+            img_size=settings.size,
+            patch_size=settings.patch,
+            in_chans=len(settings.channels),
+            num_classes=0,
+            global_pool="token",
+            embed_dim=settings.width,
+            depth=settings.depth,
+            num_heads=settings.heads,
+            mlp_ratio=settings.mlp_ratio,
+            reg_tokens=settings.registers,
+        )
+        width = settings.width
+        self.projection = nn.Identity() if width == dimension else nn.Linear(width, dimension)
+
+    def forward(
+        self, heights: Float32[Tensor, "point 1 row col"]
+    ) -> Float[Tensor, "point dimension"]:
+        """Encode surfaces; the vectors have no fixed length."""
+        vectors: Tensor = self.projection(self.tower(self.channels(heights)))
+        return vectors
+
+    def channels(
+        self, heights: Float32[Tensor, "point 1 row col"]
+    ) -> Float32[Tensor, "point channel row col"]:
+        """Compress metres so that a house and a mountain both show.
+
+        Pixels without a height are taken as low ground; a patch without any is flat, at the sea.
+        """
+        low = low_ground(heights)
+        filled = torch.where(heights.isfinite(), heights, low)
+        planes = {
+            "relative": torch.asinh((filled - low) / self.settings.relative_m),
+            "level": torch.asinh(low / self.settings.level_m).expand_as(heights),
+        }
+        return torch.cat([planes[name] for name in self.settings.channels], dim=1)
+
+
+def low_ground(heights: Float32[Tensor, "point 1 row col"]) -> Float32[Tensor, "point 1 1 1"]:
+    """Find the height that 2 % of a patch's pixels lie below; 0 where none has a height."""
+    known = torch.where(heights.isfinite(), heights, torch.inf).flatten(1)
+    rank = max(1, math.ceil(LOW * known.shape[1]))
+    low = known.kthvalue(rank, dim=1).values
+    low = torch.where(low.isfinite(), low, known.amin(dim=1))  # fewer heights than the rank
+    return torch.where(low.isfinite(), low, 0.0)[:, None, None, None]

@@ -1,0 +1,288 @@
+"""GeoTIFFs as sources of pixels: checked once at opening, then read in decimated blocks."""
+
+from collections import OrderedDict
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+import rasterio
+from affine import Affine
+from jaxtyping import Bool, Float
+from rasterio.enums import MaskFlags, Resampling
+from rasterio.errors import RasterioError
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window as RasterWindow
+
+from unigeo.schemas.errors import ObservationsError
+
+BLOCK = 256
+"""Read pixels per side of a block, the unit of reading and of failing."""
+CACHE_BLOCKS = 256
+"""Blocks kept: 64 MiB per band in float32."""
+CHECKED_BLOCKS = 4096
+"""File blocks, at most, whose place in the file is checked at opening."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One raster file."""
+
+    path: Path
+    bands: tuple[int, ...]
+    nodata: float | None
+    """Value without meaning, where the file does not say it."""
+    shape: tuple[int, int]
+    crs_wkt: str
+    affine: tuple[float, ...]
+    """From column and row to easting and northing."""
+    dtype: str
+
+    @cached_property
+    def crs(self) -> pyproj.CRS:
+        """The raster's coordinate reference system."""
+        return pyproj.CRS.from_wkt(self.crs_wkt)
+
+    @cached_property
+    def _transformer(self) -> pyproj.Transformer:
+        return pyproj.Transformer.from_crs(4326, self.crs, always_xy=True)
+
+    def rowcol(
+        self, lonlat: Float[np.ndarray, "point place 2"], centre: Float[np.ndarray, "point 2"]
+    ) -> Float[np.ndarray, "point place 2"]:
+        """Find places in the raster: row and column, the centre of the first pixel at 0.
+
+        Args:
+            lonlat: places, WGS 84 degrees.
+            centre: a point near each row of places; geographic rasters are unrolled round it.
+        """
+        x, y = self._transformer.transform(lonlat[..., 0], lonlat[..., 1])
+        x = np.asarray(x, float)
+        if self.crs.is_geographic:  # 0 to 360, and places beyond the antimeridian
+            middle, _ = self._transformer.transform(centre[:, 0], centre[:, 1])
+            west = min(self._corners_x)
+            middle = west + (np.asarray(middle)[:, None] - west) % 360
+            x = middle + (x - middle + 180) % 360 - 180
+        inverse = ~Affine(*self.affine)
+        x, y = np.where(np.isfinite(x), x, np.nan), np.where(np.isfinite(y), y, np.nan)
+        row = inverse.d * x + inverse.e * y + inverse.f - 0.5
+        col = inverse.a * x + inverse.b * y + inverse.c - 0.5
+        return np.stack([row, col], axis=-1)
+
+    @cached_property
+    def _corners_x(self) -> list[float]:
+        height, width = self.shape
+        corners = ((0, 0), (width, 0), (0, height), (width, height))
+        return [(Affine(*self.affine) * corner)[0] for corner in corners]
+
+
+def open_source(path: Path, bands: tuple[int, ...], nodata: float | None, shown: str) -> Source:
+    """Check a raster file and note what is needed to read it.
+
+    Args:
+        path: a GeoTIFF.
+        bands: bands to read, counted from 1.
+        nodata: value without meaning, where the file does not say it.
+        shown: how errors name the file and the place that lists it.
+
+    Raises:
+        ObservationsError: no such file, not a GeoTIFF, truncated, without CRS or georeferencing,
+            or without one of the bands.
+    """
+    if not path.is_file():
+        raise ObservationsError(f"{shown}: no such file. Looked for it at {path}.")
+    try:
+        with rasterio.open(path, driver="GTiff", sharing=False) as dataset:
+            if dataset.crs is None:
+                raise ObservationsError(
+                    f"{shown} has no CRS. Set the right one with `gdal_edit.py -a_srs EPSG:...`."
+                )
+            if dataset.transform.is_identity or dataset.transform.is_degenerate:
+                raise ObservationsError(
+                    f"{shown} is not georeferenced (ground control points are not used). Warp it "
+                    "with gdalwarp first."
+                )
+            lacking = [band for band in bands if not 1 <= band <= dataset.count]
+            if lacking:
+                raise ObservationsError(
+                    f"{shown} has bands 1 to {dataset.count}, no band {lacking[0]}. Correct `bands`."
+                )
+            _check_complete(dataset, path, shown)
+            dtypes = {dataset.dtypes[band - 1] for band in bands}
+            return Source(
+                path=path,
+                bands=bands,
+                nodata=nodata,
+                shape=(dataset.height, dataset.width),
+                crs_wkt=pyproj.CRS.from_user_input(dataset.crs).to_wkt(),
+                affine=tuple(dataset.transform)[:6],
+                dtype=max(dtypes),
+            )
+    except RasterioError as error:
+        raise ObservationsError(
+            f"{shown} cannot be read as a GeoTIFF: {error}. It may be damaged or cut short; fetch "
+            "it again."
+        ) from error
+
+
+def _check_complete(dataset: Any, path: Path, shown: str) -> None:
+    """Refuse a file that ends before its last block does."""
+    size = path.stat().st_size
+    rows, cols = dataset.block_shapes[0]
+    count = (-(-dataset.height // rows), -(-dataset.width // cols))
+    blocks = count[0] * count[1]
+    for number in np.unique(np.linspace(0, blocks - 1, min(blocks, CHECKED_BLOCKS)).astype(int)):
+        name = f"{number % count[1]}_{number // count[1]}"
+        offset = dataset.get_tag_item(f"BLOCK_OFFSET_{name}", "TIFF", bidx=1)
+        length = dataset.get_tag_item(f"BLOCK_SIZE_{name}", "TIFF", bidx=1)
+        if offset is not None and int(offset) + int(length or 0) > size:
+            raise ObservationsError(
+                f"{shown} is cut short: a block ends at byte {int(offset) + int(length or 0)} and "
+                f"the file has {size}. Fetch it again."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Read pixels of part of a raster."""
+
+    values: Float[np.ndarray, "band row col"]
+    """Zero where there is no data."""
+    data: Bool[np.ndarray, "row col"]
+    """Whether every band has data."""
+    unreadable: Bool[np.ndarray, "row col"]
+    """Whether the file could not be read there."""
+
+
+class Blocks:
+    """An open raster, read in decimated blocks that do not depend on who asks for them."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._stack = ExitStack()
+        self._cache: OrderedDict[tuple[int, int, int, int], Window] = OrderedDict()
+
+    def __enter__(self) -> "Blocks":
+        source = self._source
+        try:
+            dataset = rasterio.open(source.path, driver="GTiff", sharing=False)
+            self._dataset = self._stack.enter_context(dataset)
+            if source.nodata is not None and set(dataset.nodatavals) != {source.nodata}:
+                self._dataset = self._stack.enter_context(
+                    WarpedVRT(
+                        dataset,
+                        src_nodata=source.nodata,
+                        nodata=source.nodata,
+                        transform=dataset.transform,
+                        width=dataset.width,
+                        height=dataset.height,
+                        crs=dataset.crs,
+                    )
+                )
+        except RasterioError as error:
+            raise ObservationsError(f"{source.path} cannot be read any more: {error}") from error
+        self._masked = any(
+            MaskFlags.all_valid not in self._dataset.mask_flag_enums[band - 1]
+            for band in source.bands
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def sizes(self, decimation: tuple[int, ...]) -> tuple[int, ...]:
+        """Rows and columns of the decimated raster, a part at its edge counted whole."""
+        return tuple(
+            -(-size // factor) for size, factor in zip(self._source.shape, decimation, strict=True)
+        )
+
+    def window(
+        self, decimation: tuple[int, ...], rows: tuple[int, int], cols: tuple[int, int]
+    ) -> Window:
+        """Read a half-open range of decimated rows and columns; off the raster is no data."""
+        shape = (rows[1] - rows[0], cols[1] - cols[0])
+        whole = _empty((len(self._source.bands), *shape))
+        height, width = self.sizes(decimation)
+        for i in range(max(rows[0], 0) // BLOCK, -(-min(rows[1], height) // BLOCK)):
+            for j in range(max(cols[0], 0) // BLOCK, -(-min(cols[1], width) // BLOCK)):
+                block = self._block(decimation, i, j)
+                top, left = i * BLOCK, j * BLOCK
+                bottom, right = top + block.data.shape[0], left + block.data.shape[1]
+                r0, r1 = max(rows[0], top), min(rows[1], bottom)
+                c0, c1 = max(cols[0], left), min(cols[1], right)
+                into = (slice(r0 - rows[0], r1 - rows[0]), slice(c0 - cols[0], c1 - cols[0]))
+                out_of = (slice(r0 - top, r1 - top), slice(c0 - left, c1 - left))
+                whole.values[:, *into] = block.values[:, *out_of]
+                whole.data[into] = block.data[out_of]
+                whole.unreadable[into] = block.unreadable[out_of]
+        return whole
+
+    def _block(self, decimation: tuple[int, ...], i: int, j: int) -> Window:
+        key = (decimation[0], decimation[1], i, j)
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        spans = [
+            _spans(number * BLOCK, size, factor)
+            for number, size, factor in zip((i, j), self._source.shape, decimation, strict=True)
+        ]
+        shape = tuple(sum(count for _, _, count in axis) for axis in spans)
+        block = _empty((len(self._source.bands), *shape))
+        row = 0
+        for top, bottom, height in spans[0]:
+            col = 0
+            for left, right, width in spans[1]:
+                piece = self._read(RasterWindow(left, top, right - left, bottom - top), height, width)
+                into = (slice(row, row + height), slice(col, col + width))
+                block.values[:, *into] = piece.values
+                block.data[into] = piece.data
+                block.unreadable[into] = piece.unreadable
+                col += width
+            row += height
+        self._cache[key] = block
+        if len(self._cache) > CACHE_BLOCKS:
+            self._cache.popitem(last=False)
+        return block
+
+    def _read(self, window: RasterWindow, height: int, width: int) -> Window:
+        bands = list(self._source.bands)
+        how = {
+            "window": window,
+            "out_shape": (len(bands), height, width),
+            "resampling": Resampling.average,
+        }
+        piece = _empty((len(bands), height, width))
+        try:
+            values = self._dataset.read(bands, **how).astype(np.float32)
+            data = np.isfinite(values).all(axis=0)
+            if self._masked:
+                data &= (self._dataset.read_masks(bands, **how) >= 128).all(axis=0)
+        except RasterioError:
+            piece.unreadable[:] = True
+            return piece
+        piece.values[:] = np.where(data, values, 0)
+        piece.data[:] = data
+        return piece
+
+
+def _empty(shape: tuple[int, ...]) -> Window:
+    """No data."""
+    nothing = np.zeros(shape[1:], bool)
+    return Window(np.zeros(shape, np.float32), nothing, nothing.copy())
+
+
+def _spans(first: int, size: int, factor: int) -> list[tuple[int, int, int]]:
+    """Split one axis of a block into ranges of raster pixels that average to whole numbers.
+
+    Returns:
+        Start, stop and number of read pixels: the whole ones, and the rest at the raster's edge.
+    """
+    whole = size // factor
+    last = min(first + BLOCK, whole)
+    spans = [(first * factor, last * factor, last - first)] if last > first else []
+    if first + BLOCK > whole and size % factor:
+        spans.append((whole * factor, size, 1))
+    return spans

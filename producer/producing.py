@@ -1,0 +1,164 @@
+"""The whole way, from a few options to a published store: train, rasterize, publish."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unigeo.producer.choosing import Run, default_modalities, default_resolution, presets
+from unigeo.producer.encoders.model import UniGeoCLIP, load_model, model_hash
+from unigeo.producer.encoders.settings import to_json
+from unigeo.producer.observations.protocol import Observations
+from unigeo.producer.raster.encoding import check_fit, encoder_of
+from unigeo.producer.raster.planning import plan
+from unigeo.producer.raster.publication import publish
+from unigeo.producer.raster.rasterizing import rasterize
+from unigeo.producer.raster.store import create_field
+from unigeo.producer.training.training import default_device, finished, train
+from unigeo.schemas.attributes import root_attributes
+from unigeo.schemas.errors import ModelError
+from unigeo.schemas.layout import Codec, Layout
+from unigeo.schemas.regions import Region
+from unigeo.schemas.status import Status
+
+
+def choose(
+    region: Region,
+    observations: Observations,
+    *,
+    model: str | None = None,
+    preset: str = "tiny",
+    steps: int | None = None,
+    resolution_m: float | None = None,
+    modalities: str | None = None,
+    codec: Codec = "none",
+    seed: int = 0,
+    out: str | None = None,
+) -> Run:
+    """Turn options into one run; what is left open is chosen for the machine at hand.
+
+    Raises:
+        UnigeoError: if an option means nothing.
+    """
+    model_settings, training = presets(preset, observations, seed)
+    if steps is not None:
+        training = replace(training, steps=steps)
+    if model is not None and finished(Path(model)) is None:
+        raise ModelError(f"{model} is no finished model; leave out --model to train one")
+    chosen = (
+        tuple(name.strip() for name in modalities.split(","))
+        if modalities
+        else default_modalities(observations)
+    )
+    if model is not None:
+        dimension = load_model(model)[0].settings.dimension
+    else:
+        dimension = model_settings.dimension
+    size = (
+        resolution_m if resolution_m is not None else default_resolution(region, default_device())
+    )
+    return Run(
+        region=region,
+        grid=region.grid(size),
+        layout=Layout(modalities=chosen, bands=dimension, codec=codec),
+        model=Path(model) if model is not None else Path(region.name) / "model",
+        out=out or f"{region.name}/{region.name}.zarr",
+        model_settings=None if model is not None else model_settings,
+        training=training,
+    )
+
+
+def describe(run: Run, observations: Observations) -> Iterator[str]:
+    """What will be done, in a few lines."""
+    rows, cols = run.grid.shape
+    shards = int(np.prod(run.layout.shards(run.grid))) * len(run.layout.modalities)
+    yield f"region        {run.region.name}, {run.grid.crs}"
+    yield (
+        f"cells         {run.grid.resolution_m:g} m; {rows} x {cols} in all, {shards} shards of "
+        f"{', '.join(run.layout.modalities)}"
+    )
+    yield f"observations  {observations.name}: {', '.join(observations.modalities)}"
+    if run.model_settings is None:
+        yield f"model         {run.model}, as it is"
+    elif finished(run.model) is not None:
+        yield f"model         {run.model}, trained before"
+    else:
+        yield (
+            f"model         {run.model}, to be trained: {run.training.steps} steps of "
+            f"{run.training.batch} places, {run.layout.bands} dimensions, on {default_device()}"
+        )
+    yield f"store         {run.out}"
+
+
+def carry_out(
+    run: Run, observations: Observations, *, progress: bool, code_version: str
+) -> Iterator[str]:
+    """Train, rasterize and publish; yields a line after each stage.
+
+    Raises:
+        UnigeoError: naming the stage, what happened and what to do; finished parts are kept.
+    """
+    device = default_device()
+    if run.model_settings is not None:
+        metrics = train(
+            observations,
+            run.model_settings,
+            run.training,
+            run.model,
+            device=device,
+            progress=progress,
+        )
+        recall, chance = metrics["mean"]["R@10"], metrics["chance"]["R@10"]
+        yield (
+            f"trained       mean R@10 {100 * recall:.1f} % on held-out blocks "
+            f"(chance {100 * chance:.2f} %); {run.model}/card.md"
+        )
+    model, _ = load_model(run.model)
+    check_fit(model, observations, run.layout.modalities)
+    attributes = root_attributes(
+        region=run.region.name,
+        grid=run.grid,
+        layout=run.layout,
+        model_name="unigeoclip",
+        model_sha256=model_hash(run.model),
+        model_settings=to_json(model.settings),
+        observations=observations.provenance(),
+        seed=run.training.seed,
+        code_version=code_version,
+    )
+    group = create_field(run.out, run.grid, run.layout, attributes)
+    state: Any = group.attrs["unigeo"]
+    if state["state"] == "published" and not plan(group, run.grid, run.layout):
+        yield f"published     {run.out}, as it was"
+        return
+    report = rasterize(
+        group,
+        run.grid,
+        run.layout,
+        run.region,
+        observations.land,
+        encoder_of(model, observations, device),
+        progress=progress,
+    )
+    counts = ", ".join(f"{count:,} {code.words}" for code, count in sorted(report.cells.items()))
+    yield f"rasterized    {report.shards} shards in {report.seconds:.0f} s: {counts or 'all there'}"
+    for message, count in report.failures.items():
+        yield f"failed        {count:,} cells, {message}"
+    publish(group, encoder=coordinate_weights(model), encoder_settings=_coordinate_settings(model))
+    yield f"published     {run.out}: {report.cells[Status.VALID]:,} vectors"
+
+
+def coordinate_weights(model: UniGeoCLIP) -> dict[str, np.ndarray]:
+    """The coordinate encoder and the rotation after it, as arrays by name."""
+    weights = {
+        name: value.detach().cpu().numpy()
+        for name, value in model.encoders["coordinate"].state_dict().items()
+    }
+    return weights | {"rotation": model.rotation.detach().cpu().numpy()}
+
+
+def _coordinate_settings(model: UniGeoCLIP) -> dict[str, Any]:
+    settings: dict[str, Any] = to_json(model.settings)["coordinate"]
+    return settings | {"dimension": model.settings.dimension}

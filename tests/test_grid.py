@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from pyproj import CRS, Proj, Transformer
+
+from unigeo.schemas.errors import OutsideGridError, RegionError
+from unigeo.schemas.grid import CENTRAL_MERIDIANS, Grid, Window
+
+CRSS = sorted(CENTRAL_MERIDIANS)
+crss = st.sampled_from(CRSS)
+lons = st.floats(-180, 180)
+lats = st.floats(-90, 90)
+
+
+@given(crs=crss, lon=st.floats(-179, 179), lat=st.floats(-85, 85))
+def test_the_projection_keeps_area(crs: str, lon: float, lat: float) -> None:
+    projection = Proj(CRS.from_user_input(crs))
+    assert projection.get_factors(lon, lat).areal_scale == pytest.approx(1, abs=1e-6)
+
+
+@given(
+    crs=crss, row=st.integers(-3000, 3000), col=st.integers(-3000, 3000), size=st.floats(50, 5e4)
+)
+def test_a_cell_holds_its_own_centre(crs: str, row: int, col: int, size: float) -> None:
+    grid = Grid(crs, size, row, col, (3, 4))
+    centres = grid.centres()
+    on_globe = ~np.isnan(centres[..., 0])
+    found, inside = grid.locate(centres[on_globe])
+    assert inside.all()
+    assert np.array_equal(found, np.argwhere(on_globe))
+
+
+@given(rows=st.integers(1, 40), cols=st.integers(1, 40), cells=st.integers(1, 17))
+def test_windows_cover_each_cell_once(rows: int, cols: int, cells: int) -> None:
+    grid = Grid("EPSG:8857", 1000.0, 0, 0, (rows, cols))
+    seen = np.zeros(grid.shape, int)
+    for window in grid.windows(cells):
+        seen[window.slices] += 1
+    assert (seen == 1).all()
+
+
+@given(crs=crss, lon=lons, lat=lats)
+def test_every_place_on_earth_has_one_cell(crs: str, lon: float, lat: float) -> None:
+    world = Grid(crs, 100_000.0, -100, -200, (200, 400))
+    rowcol = world.pixels(np.array([[lon, lat]]))
+    x, y = Transformer.from_crs("OGC:CRS84", crs, always_xy=True).transform(lon, lat)
+    left = (world.col0 + rowcol[0, 1]) * world.resolution_m
+    top = -(world.row0 + rowcol[0, 0]) * world.resolution_m
+    assert left <= x < left + world.resolution_m
+    assert top - world.resolution_m < y <= top
+
+
+def test_the_antimeridian_the_poles_and_outside_are_told_apart() -> None:
+    world = Grid("EPSG:8857", 100_000.0, -100, -200, (200, 400))
+    places = np.array([[180.0, 10], [-180, 10], [179.9999, 10], [-179.9999, 10], [0, 90], [0, -90]])
+    rowcol, inside = world.locate(places)
+    assert inside.all()
+    assert rowcol[2, 1] - rowcol[3, 1] > 300  # the map's two ends, though 22 m apart
+    assert rowcol[4, 0] < rowcol[0, 0] < rowcol[5, 0]
+    north_america = Grid("EPSG:8858", 25_000.0, -256, -256, (256, 512))
+    rowcol, inside = north_america.locate(places)
+    assert not inside[5]
+    assert (rowcol[~inside] == -1).all()
+
+
+def test_cells_off_the_globe_have_no_centre() -> None:
+    world = Grid("EPSG:8857", 200_000.0, -50, -100, (100, 200))
+    on_globe = ~np.isnan(world.centres()[..., 0])
+    area = on_globe.sum() * world.resolution_m**2
+    assert area == pytest.approx(5.1007e14, rel=5e-3)  # of the ellipsoid
+    assert not on_globe[0, 0]
+
+
+def test_grids_of_one_lattice_align() -> None:
+    large = Grid("EPSG:8858", 500.0, -9000, -300, (600, 600))
+    small = Grid("EPSG:8858", 500.0, -8900, -200, (100, 100))
+    assert np.array_equal(large.centres(Window(100, 100, 100, 100)), small.centres())
+
+
+def test_the_affine_is_what_rasterio_reads() -> None:
+    grid = Grid("EPSG:8858", 25_000.0, -256, -256, (256, 512))
+    x, y = Affine(*grid.affine) * (10.5, 20.5)
+    assert (x, y) == (grid.x[10], grid.y[20])
+    assert grid.bounds == (-6_400_000.0, 0.0, 6_400_000.0, 6_400_000.0)
+
+
+def test_points_off_the_grid_are_named() -> None:
+    grid = Grid("EPSG:8858", 25_000.0, -256, -256, (256, 512))
+    with pytest.raises(
+        OutsideGridError, match=r"1 of 2 points .* index 1: longitude 5, latitude 52"
+    ):
+        grid.pixels(np.array([[-100.0, 40], [5, 52]]))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("EPSG:4326", 10.0, (2, 2)), ("EPSG:8857", -1.0, (2, 2)), ("EPSG:8857", np.nan, (2, 2)),
+     ("EPSG:8857", 10.0, (0, 2))],
+)  # fmt: skip
+def test_a_grid_that_cannot_be_is_refused(wrong: tuple[str, float, tuple[int, int]]) -> None:
+    crs, size, shape = wrong
+    with pytest.raises(RegionError):
+        Grid(crs, size, 0, 0, shape)

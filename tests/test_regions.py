@@ -1,0 +1,116 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unigeo.schemas.errors import RegionError
+from unigeo.schemas.grid import SHARD
+from unigeo.schemas.regions import named_regions, region, region_of_bbox, region_of_geojson
+
+
+@pytest.mark.parametrize("name", ["conus", "california", "manhattan", "amsterdam"])
+def test_a_named_region_fits_its_grid(name: str) -> None:
+    place = region(name)
+    assert name in named_regions()
+    grid = place.grid(place.resolution_m * 10)
+    assert all(side % SHARD == 0 for side in (grid.row0, grid.col0, *grid.shape))
+    vertices = np.concatenate(place.rings)
+    _, inside = grid.locate(vertices)
+    assert inside.all()
+
+
+def test_places_are_in_the_regions_they_are_in() -> None:
+    boston, amsterdam = [-71.06, 42.36], [4.9, 52.37]
+    places = np.array([boston, amsterdam, [-122.4, 37.77], [np.nan, np.nan]])
+    assert region("conus").contains(places).tolist() == [True, False, True, False]
+    assert region("amsterdam").contains(places).tolist() == [False, True, False, False]
+    assert region("california").contains(places).tolist() == [False, False, True, False]
+
+
+@given(st.lists(st.tuples(st.floats(-130, -60), st.floats(20, 55)), min_size=1, max_size=50))
+def test_inside_agrees_with_shapely(points: list[tuple[float, float]]) -> None:
+    conus = region("conus")
+    polygon = shapely.Polygon(conus.rings[0])
+    lonlat = np.array(points)
+    apart = shapely.distance(polygon.boundary, shapely.points(lonlat)) > 1e-9
+    expected = shapely.contains_xy(polygon, lonlat[:, 0], lonlat[:, 1])
+    assert np.array_equal(conus.contains(lonlat)[apart], expected[apart])
+
+
+def test_all_land_of_conus_is_in_the_region(shared_data: Path) -> None:
+    import geopandas
+
+    states = geopandas.read_parquet(shared_data / "vectors" / "us_states_5m.parquet")
+    conus = shapely.Polygon(region("conus").rings[0])
+    assert conus.contains(shapely.unary_union(states.geometry.values))
+
+
+def test_a_box_may_cross_the_antimeridian() -> None:
+    fiji = region_of_bbox((177, -20, -178, -15))
+    assert fiji.crs == "EPSG:8859"
+    inside = fiji.contains(np.array([[179.0, -17], [-179, -17], [0, -17], [-177, -17]]))
+    assert inside.tolist() == [True, True, False, False]
+    assert fiji.grid(10_000).locate(np.array([[179.0, -17], [-179, -17]]))[1].all()
+
+
+def test_the_crs_with_least_shear_is_chosen() -> None:
+    assert region_of_bbox((-123, 47, -122, 48)).crs == "EPSG:8858"
+    assert region_of_bbox((4, 52, 5, 53)).crs == "EPSG:8857"
+    assert region_of_bbox((139, 35, 140, 36)).crs == "EPSG:8859"
+
+
+def test_a_region_across_its_map_s_seam_is_refused() -> None:
+    with pytest.raises(RegionError, match="cut open"):
+        region_of_bbox((80, 10, 100, 20), crs="EPSG:8858").grid(10_000)
+
+
+def test_a_geojson_hole_is_outside(tmp_path: Path) -> None:
+    def square(low: float, high: float) -> list[list[float]]:
+        return [[low, low], [high, low], [high, high], [low, high], [low, low]]
+
+    path = tmp_path / "ring.geojson"
+    geometry = {"type": "Polygon", "coordinates": [square(0, 10), square(4, 6)]}
+    path.write_text(json.dumps({"type": "Feature", "properties": {}, "geometry": geometry}))
+    ring = region_of_geojson(path)
+    assert ring.name == "ring"
+    assert ring.contains(np.array([[2.0, 2.0], [5, 5], [11, 5]])).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "cannot read"),
+        ('{"type": "Point", "coordinates": [0, 0]}', "needs Polygon"),
+        ('{"type": "FeatureCollection", "features": []}', "no polygon"),
+        ('{"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [0, 0]]]}', "4 or more"),
+        ('{"type": "Polygon"}', "not valid GeoJSON"),
+    ],
+)
+def test_a_bad_geojson_says_why(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "bad.geojson"
+    path.write_text(content)
+    with pytest.raises(RegionError, match=said):
+        region_of_geojson(path)
+
+
+@pytest.mark.parametrize(
+    "bbox", [(0, 10, 5, 5), (0, -91, 5, 5), (0, 0, 0, 5), (0, 0, 999, 5), (0, 0, float("nan"), 5)]
+)
+def test_a_bad_box_is_refused(bbox: tuple[float, float, float, float]) -> None:
+    with pytest.raises(RegionError, match="bounding box"):
+        region_of_bbox(bbox)
+
+
+def test_an_unknown_region_lists_the_known() -> None:
+    with pytest.raises(RegionError, match="conus, california"):
+        region("atlantis")
+
+
+@pytest.mark.parametrize("size", [0, -5, float("nan"), float("inf"), 1e-3])
+def test_a_resolution_that_cannot_be_is_refused(size: float) -> None:
+    with pytest.raises(RegionError):
+        region("conus").grid(size)
