@@ -29,7 +29,14 @@ def tiny(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
             return None
         channels, rows, cols = shapes[modality]
         return PictureSettings(
-            rows=rows, cols=cols, channels=channels, patch=8, width=128, depth=2, heads=4
+            rows=rows,
+            cols=cols,
+            channels=channels,
+            patch=8,
+            width=128,
+            depth=1,
+            heads=4,
+            mlp_ratio=2,
         )
 
     def surface() -> SurfaceSettings | None:
@@ -41,20 +48,30 @@ def tiny(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
             cols=cols,
             patch=8,
             width=128,
-            depth=2,
+            depth=1,
             heads=4,
+            mlp_ratio=2,
+            registers=1,
             channels=("relative", "level"),
         )
 
     return ModelSettings(
         dimension=128,
         coordinate=CoordinateSettings(
-            width=128, depth=4, heads=4, sigmas=(1.0, 4.0, 16.0, 64.0, 256.0), seed=seed
+            width=128,
+            depth=3,
+            heads=4,
+            mlp_ratio=2,
+            registers=2,
+            sigmas=(1.0, 4.0, 16.0, 64.0),
+            seed=seed,
         ),
         aerial=picture("aerial"),
         street=picture("street"),
         dsm=surface(),
-        text=WordSettings(width=128, depth=2, heads=4, tokens=40) if text else None,
+        text=WordSettings(width=128, depth=1, heads=4, mlp_ratio=2, tokens=40, vocabulary=512)
+        if text
+        else None,
         seed=seed,
     )
 

@@ -137,9 +137,7 @@ def locate(source: Source, lonlat: Float[np.ndarray, "point 2"], frame: Frame) -
     centre[~np.isfinite(centre).all(axis=1)] = np.nan
 
     at_checks = _lagrange(nodes, np.asarray(half))
-    fit = np.stack(
-        [_interpolate(grid[..., k], at_checks).reshape(-1, 4) for k in (0, 1)], axis=-1
-    )
+    fit = np.stack([_interpolate(grid[..., k], at_checks).reshape(-1, 4) for k in (0, 1)], axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         error_px = np.abs(fit - rowcol[:, NODES**2 :]) / scale[:, None]
         exact = ~(error_px.max(axis=(1, 2)) <= TOLERANCE_PX) & np.isfinite(centre[:, 0])

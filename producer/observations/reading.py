@@ -235,7 +235,9 @@ class Blocks:
         for top, bottom, height in spans[0]:
             col = 0
             for left, right, width in spans[1]:
-                piece = self._read(RasterWindow(left, top, right - left, bottom - top), height, width)
+                piece = self._read(
+                    RasterWindow(left, top, right - left, bottom - top), height, width
+                )
                 into = (slice(row, row + height), slice(col, col + width))
                 block.values[:, *into] = piece.values
                 block.data[into] = piece.data

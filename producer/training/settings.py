@@ -28,7 +28,7 @@ class TrainingSettings:
     """Standard deviation of the noise added to a place's coordinates whenever it is seen."""
     holdout: float = 0.1
     """Share of the spatial blocks that are kept for evaluation."""
-    block_km: float = 200.0
+    block_km: float = 100.0
     """Side of a spatial block."""
     gallery: int = 1024
     """Hold-out places among which each modality is to find the other."""
