@@ -27,7 +27,7 @@ class CoordinateEncoder(nn.Module):
     """
 
     frequencies: Tensor
-    """Cycles per unit, (scale, axis, width / 2), float64; part of the weights, never drawn again."""
+    """Cycles per unit, (scale, axis, width / 2), float64; part of the weights, drawn once."""
 
     def __init__(self, settings: CoordinateSettings, dimension: int) -> None:
         super().__init__()

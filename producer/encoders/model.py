@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -235,11 +234,11 @@ def _replace(folder: Path, new: Path) -> None:
     """Put `new` in the place of `folder`, which keeps its old content until then."""
     if folder.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-        os.replace(folder, old)
-        os.replace(new, folder)
+        folder.replace(old)
+        new.replace(folder)
         shutil.rmtree(old)
     else:
-        os.replace(new, folder)
+        new.replace(folder)
 
 
 def _description(folder: Path) -> dict[str, dict[str, object]]:

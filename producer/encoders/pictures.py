@@ -18,8 +18,8 @@ class PictureEncoder(nn.Module):
 
     SigLIP's position table is square. A tower made from nothing gets a table of its own grid
     instead: a street view of 4 x 6 patches is seen as it is, neither padded (a third more tokens)
-    nor squeezed, and no table is interpolated at every step. A pretrained tower keeps its table, and
-    pictures are resized to its square as its own processor does.
+    nor squeezed, and no table is interpolated at every step. A pretrained tower keeps its table,
+    and pictures are resized to its square as its own processor does.
     """
 
     def __init__(

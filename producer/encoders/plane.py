@@ -50,7 +50,7 @@ def equal_earth_tensor(
 
 
 def sphere_tensor(lonlat: Float64[torch.Tensor, "*point 2"]) -> Float64[torch.Tensor, "*point 3"]:
-    """Place degrees on a sphere of the plane's scale: no seam at the dateline, none at the poles."""
+    """Place degrees on a sphere of the plane's scale: no seam at the dateline or the poles."""
     lon, lat = torch.deg2rad(lonlat).unbind(-1)
     east = torch.stack([torch.cos(lat) * torch.cos(lon), torch.cos(lat) * torch.sin(lon)], dim=-1)
     return torch.cat([east, torch.sin(lat)[..., None]], dim=-1) * UNITS_PER_RADIUS

@@ -184,7 +184,7 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         _check(self, self.dimension > 0, "dimension must be positive")
-        _check(self, 0.01 <= self.temperature, "temperature must be at least 0.01")
+        _check(self, self.temperature >= 0.01, "temperature must be at least 0.01")
         _check(self, len(self.modalities) > 0, "at least one modality must have settings")
 
     @property
