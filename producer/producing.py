@@ -1,5 +1,6 @@
 """The whole way, from a few options to a published store: train, rasterize, publish."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,8 @@ from unigeo.producer.raster.rasterizing import rasterize
 from unigeo.producer.raster.store import create_field
 from unigeo.producer.training.training import default_device, finished, train
 from unigeo.schemas.attributes import root_attributes
-from unigeo.schemas.errors import ModelError
+from unigeo.schemas.errors import ModelError, ObservationsError
+from unigeo.schemas.grid import Grid, Window
 from unigeo.schemas.layout import Codec, Layout
 from unigeo.schemas.regions import Region
 from unigeo.schemas.status import Status
@@ -59,15 +61,34 @@ def choose(
     size = (
         resolution_m if resolution_m is not None else default_resolution(region, default_device())
     )
+    grid = region.grid(size)
+    _check_land(region, grid, observations)
     return Run(
         region=region,
-        grid=region.grid(size),
+        grid=grid,
         layout=Layout(modalities=chosen, bands=dimension, codec=codec),
         model=Path(model) if model is not None else Path(region.name) / "model",
         out=out or f"{region.name}/{region.name}.zarr",
         model_settings=None if model is not None else model_settings,
         training=training,
     )
+
+
+def _check_land(region: Region, grid: Grid, observations: Observations) -> None:
+    """Refuse a region of which the observations know no land, before any work is done."""
+    step = max(1, math.isqrt(grid.shape[0] * grid.shape[1] // 250_000))
+    lonlat = np.concatenate(
+        [
+            grid.centres(Window(row, 0, 1, grid.shape[1]))[0, step // 2 :: step]
+            for row in range(step // 2, grid.shape[0], step)
+        ]
+    )
+    inside = lonlat[region.contains(lonlat)]
+    if not observations.land(inside).any():
+        raise ObservationsError(
+            f"{observations.name} knows no land in {region.name}, so there is nothing to encode; "
+            "give observations of that region, or a finer --resolution if it is small"
+        )
 
 
 def describe(run: Run, observations: Observations) -> Iterator[str]:

@@ -14,9 +14,9 @@ class TrainingSettings:
     """Places observed, training and hold-out together."""
     batch: int = 256
     """Places contrasted with each other in one step."""
-    steps: int = 320
+    steps: int = 400
     """Steps of the optimizer."""
-    rate: float = 2e-3
+    rate: float = 3e-3
     """Largest learning rate of AdamW; warmed up linearly, then lowered along a cosine."""
     warmup: int = 30
     """Steps until the largest learning rate."""
