@@ -71,7 +71,7 @@ def info(store: str, as_json: bool) -> None:
 def sample(store: str, points: str | None, at: Any, out: str | None, **options: Any) -> None:
     """Write the vectors at POINTS: a CSV, Parquet or GeoJSON file, or - for CSV on stdin."""
     from unigeo.client.field import open_field
-    from unigeo.client.tables import check_writable, read_table, write_table
+    from unigeo.schemas.tables import check_writable, read_table, write_table
 
     if (points is None) == (at is None):
         raise click.UsageError("name a file of POINTS, or one place with --at LON LAT")
@@ -93,7 +93,7 @@ def sample(store: str, points: str | None, at: Any, out: str | None, **options: 
 def join(store: str, table: str, out: str | None, **options: Any) -> None:
     """Write TABLE with the vectors beside its own columns; - is CSV on stdin."""
     from unigeo.client.field import open_field
-    from unigeo.client.tables import check_writable, read_table, write_table
+    from unigeo.schemas.tables import check_writable, read_table, write_table
 
     check_writable(out)
     joined = open_field(store).join(read_table(table), progress=_watched(), **_reading(options))
@@ -129,7 +129,7 @@ def probe(
     """Fit linear probes: R2 of random and blocked folds, beside baselines on lon/lat."""
     from unigeo.client.field import open_field
     from unigeo.client.probing import to_markdown, wide
-    from unigeo.client.tables import check_writable, read_table, write_table
+    from unigeo.schemas.tables import check_writable, read_table, write_table
 
     check_writable(out)
     if (table is None) == (suite is None):

@@ -48,8 +48,8 @@ def produce(context: click.Context, **options: Any) -> None:
 @click.option("-o", "--out", default="places.csv", show_default=True)
 def places(count: int, seed: int, out: str) -> None:
     """Write a table of places in the embedded world, with targets to probe."""
-    from unigeo.client.tables import check_writable, write_table
     from unigeo.producer.observations.world import World
+    from unigeo.schemas.tables import check_writable, write_table
 
     check_writable(out)
     write_table(World().places(count, seed), out)

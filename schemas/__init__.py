@@ -1,1 +1,1 @@
-"""What producer and client agree on: grid, regions, store layout, quantization, points."""
+"""What producer and client agree on: grid, regions, layout, quantization, points, tables."""
