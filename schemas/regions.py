@@ -160,7 +160,9 @@ def _named() -> dict[str, Region]:
     for feature in json.loads(text)["features"]:
         about = feature["properties"]
         rings = tuple(_rings(feature, "regions.geojson"))
-        found[about["name"]] = Region(about["name"], rings, about["crs"], about["resolution_m"])
+        found[about["name"]] = Region(
+            about["name"], rings, about["crs"], float(about["resolution_m"])
+        )
     return found
 
 
@@ -215,7 +217,7 @@ def _within(ring: Ring, points: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray
     return inside
 
 
-def _refine(ring: Ring) -> Ring:
+def _refine(ring: Ring) -> Float[np.ndarray, "point 2"]:
     """Put points along each edge, no more than `_EDGE_STEP_DEGREES` apart."""
     pieces = []
     for start, end in pairwise(ring):
