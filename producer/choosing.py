@@ -15,7 +15,7 @@ from unigeo.schemas.layout import RASTERIZED, Layout
 from unigeo.schemas.regions import Region
 
 PRESETS = ("tiny", "base")
-_CPU_CELLS = 25_000
+_CPU_CELLS = 100_000
 """Cells inside the region that a laptop encodes in about a minute."""
 _ROUND_STEPS = (1.0, 2.0, 2.5, 5.0)
 

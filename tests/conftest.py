@@ -21,3 +21,23 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the folder of real data is not there")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def gulf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small published store, to be read only."""
+    import stores
+
+    path = tmp_path_factory.mktemp("stores") / "gulf.zarr"
+    stores.build(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def fiji(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small published store across the antimeridian, compressed, to be read only."""
+    import stores
+
+    path = tmp_path_factory.mktemp("stores") / "fiji.zarr"
+    stores.build(path, stores.FIJI, stores.layout_of(("coordinate",), codec="zstd"))
+    return path
