@@ -108,7 +108,8 @@ def open_source(path: Path, bands: tuple[int, ...], nodata: float | None, shown:
             lacking = [band for band in bands if not 1 <= band <= dataset.count]
             if lacking:
                 raise ObservationsError(
-                    f"{shown} has bands 1 to {dataset.count}, no band {lacking[0]}. Correct `bands`."
+                    f"{shown} has bands 1 to {dataset.count}, no band {lacking[0]}. Correct the "
+                    "key `bands`."
                 )
             _check_complete(dataset, path, shown)
             dtypes = {dataset.dtypes[band - 1] for band in bands}
