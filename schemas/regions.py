@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.grid import CENTRAL_MERIDIANS, SHARD, Grid, from_wgs84
 
-Ring = Float[np.ndarray, "vertex 2"]
+Ring = Float[np.ndarray, "_ 2"]
 
 _DEFAULT_RESOLUTION_M = 1000.0
 _EDGE_STEP_DEGREES = 0.1  # an edge this short bends by less than 10 m on the map

@@ -134,15 +134,9 @@ def _coordinate_problems(group: "zarr.Group", grid: "Grid", layout: Layout) -> l
             ]
     if "spatial_ref" not in group:
         return [*problems, "coordinate 'spatial_ref' is missing"]
-    from pyproj import CRS
-
     attributes = dict(group["spatial_ref"].attrs)
     wanted = spatial_ref_attributes(grid)
-    if (
-        CRS.from_user_input(grid.crs) != CRS.from_wkt(str(attributes.get("crs_wkt") or "?"))
-        if (attributes.get("crs_wkt"))
-        else True
-    ):
+    if not _is_crs(attributes.get("crs_wkt"), grid.crs):
         problems.append(f"spatial_ref: crs_wkt is not {grid.crs}")
     if attributes.get("GeoTransform") != wanted["GeoTransform"]:
         problems.append(
@@ -150,3 +144,14 @@ def _coordinate_problems(group: "zarr.Group", grid: "Grid", layout: Layout) -> l
             f"{wanted['GeoTransform']!r}"
         )
     return problems
+
+
+def _is_crs(wkt: Any, crs: str) -> bool:
+    """Whether a text from a store is WKT of that CRS."""
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    try:
+        return bool(CRS.from_wkt(str(wkt)) == CRS.from_user_input(crs))
+    except CRSError:
+        return False

@@ -1,0 +1,123 @@
+"""Small published stores made by a cheap encoder, for tests that read or write fields.
+
+As a command, `stores.py FOLDER [SECONDS]` builds one, waiting that long before each batch: tests
+kill it on the way.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from unigeo.producer.raster.publication import publish
+from unigeo.producer.raster.rasterizing import Encode, Report, rasterize
+from unigeo.producer.raster.store import create_field
+from unigeo.schemas.attributes import root_attributes
+from unigeo.schemas.grid import Grid
+from unigeo.schemas.layout import Layout
+from unigeo.schemas.regions import Region, region_of_bbox
+
+GULF = region_of_bbox((-20.0, -15.0, 25.0, 18.0), "gulf")
+"""Two by two shards round the origin of EPSG:8857, with land, water and unobserved cells."""
+FIJI = region_of_bbox((177.0, -20.0, -178.0, -15.0), "fiji")
+"""Across the antimeridian, in EPSG:8859."""
+SHARD, CHUNK = 32, 8
+RESOLUTION_M = {"gulf": 80_000.0, "fiji": 20_000.0}
+
+
+def layout_of(modalities: tuple[str, ...] = ("coordinate", "aerial"), **options: Any) -> Layout:
+    """Eight bands in shards of 32 x 32 cells, 8 x 8 to a chunk."""
+    chosen = {"bands": 8, "shard": SHARD, "chunk": CHUNK} | options
+    return Layout(modalities=modalities, **chosen)
+
+
+def grid_of(region: Region, layout: Layout) -> Grid:
+    return region.grid(RESOLUTION_M[region.name], layout.shard)
+
+
+def land(lonlat: np.ndarray) -> np.ndarray:
+    """Everything but a round lake."""
+    return np.hypot(lonlat[:, 0] - 5.0, lonlat[:, 1] - 5.0) > 4.0
+
+
+def encoder(bands: int = 8, wait_s: float = 0.0) -> Encode:
+    """Waves over the globe, element by element, so that a place alone gives the same bits."""
+
+    def encode(modality: str, lonlat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        time.sleep(wait_s)
+        number = np.arange(1, bands + 1) + (0.5 if modality == "aerial" else 0.0)
+        lon, lat = np.radians(lonlat).T
+        waves = np.sin(lon[:, None] * number * 3.0) + np.cos(lat[:, None] * number * 2.0 + number)
+        vectors = waves / np.sqrt((waves * waves).sum(axis=1, keepdims=True))
+        observed = np.ones(len(lonlat), bool)
+        if modality == "aerial":
+            observed = lonlat[:, 0] + lonlat[:, 1] < 30.0
+        vectors[~observed] = np.nan
+        return vectors.astype(np.float32), observed
+
+    return encode
+
+
+def attributes_of(
+    region: Region, grid: Grid, layout: Layout, model_sha256: str = "ab" * 32
+) -> dict[str, Any]:
+    return root_attributes(
+        region=region.name,
+        grid=grid,
+        layout=layout,
+        model_name="waves",
+        model_sha256=model_sha256,
+        model_settings={"bands": layout.bands},
+        observations={"name": "nothing", "licence": "CC0-1.0", "citation": "Nobody (2026)"},
+        seed=0,
+        code_version="0",
+    )
+
+
+def begin(
+    url: Any, region: Region = GULF, layout: Layout | None = None, model_sha256: str = "ab" * 32
+) -> tuple[zarr.Group, Grid, Layout]:
+    """An empty store, or the one that is there."""
+    layout = layout or layout_of()
+    grid = grid_of(region, layout)
+    attributes = attributes_of(region, grid, layout, model_sha256)
+    return create_field(url, grid, layout, attributes), grid, layout
+
+
+def fill(
+    group: zarr.Group,
+    grid: Grid,
+    layout: Layout,
+    region: Region = GULF,
+    encode: Encode | None = None,
+    batch: int = 300,
+) -> Report:
+    encode = encode or encoder(layout.bands)
+    return rasterize(group, grid, layout, region, land, encode, batch=batch, progress=False)
+
+
+def build(
+    url: Any,
+    region: Region = GULF,
+    layout: Layout | None = None,
+    encode: Encode | None = None,
+    batch: int = 300,
+) -> zarr.Group:
+    """A whole published store."""
+    group, grid, layout = begin(url, region, layout)
+    fill(group, grid, layout, region, encode, batch)
+    weights = {"matrix": np.eye(2, dtype=np.float32)}
+    return publish(group, encoder=weights, encoder_settings={"kind": "waves"})
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder and its bytes."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+if __name__ == "__main__":
+    build(sys.argv[1], encode=encoder(wait_s=float(sys.argv[2]) if len(sys.argv) > 2 else 0.0))
