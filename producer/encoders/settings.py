@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import combinations
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from unigeo.schemas.errors import ModelError
 
@@ -31,7 +31,7 @@ class TransformerSettings:
         _check(self, self.mlp_ratio > 0, "mlp_ratio must be positive")
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
+    def from_json(cls, values: Mapping[str, Any]) -> Any:
         """Build from what `dataclasses.asdict` gave, refusing keys that mean nothing here."""
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:

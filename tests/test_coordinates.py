@@ -1,0 +1,111 @@
+"""The coordinate encoder: exact phases, telling scales apart, and no dependence on the batch."""
+
+import numpy as np
+import pyproj
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unigeo.producer.encoders.coordinates import CoordinateEncoder, draw_frequencies
+from unigeo.producer.encoders.plane import (
+    RADIUS_M,
+    UNIT_M,
+    equal_earth,
+    equal_earth_tensor,
+    sphere_tensor,
+)
+from unigeo.producer.encoders.settings import CoordinateSettings
+from unigeo.schemas.errors import ModelError
+
+SETTINGS = CoordinateSettings(width=64, depth=2, heads=4)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    torch.manual_seed(0)
+    return CoordinateEncoder(SETTINGS, 32).eval()
+
+
+@pytest.fixture(scope="module")
+def lonlat():
+    rng = np.random.default_rng(0)
+    return torch.from_numpy(np.stack([rng.uniform(-180, 180, 4096), rng.uniform(-89, 89, 4096)], 1))
+
+
+@given(lon=st.floats(-180, 180), lat=st.floats(-90, 90))
+def test_the_plane_is_proj_s_equal_earth_on_a_sphere(lon, lat):
+    projection = pyproj.Proj(proj="eqearth", R=RADIUS_M)
+    ours = equal_earth(np.array([[lon, lat]]))[0] * UNIT_M
+    assert ours == pytest.approx(projection(lon, lat), abs=1e-3)  # the unit is known to 7 digits
+
+
+def test_torch_and_numpy_project_alike(lonlat):
+    assert np.abs(equal_earth_tensor(lonlat).numpy() - equal_earth(lonlat.numpy())).max() < 1e-14
+
+
+@pytest.mark.parametrize("batch", [1, 7, 4096])
+def test_a_point_s_vector_does_not_depend_on_its_batch(encoder, lonlat, batch):
+    order = torch.randperm(len(lonlat), generator=torch.Generator().manual_seed(batch))
+    rows = order[: batch if batch > 100 else 21]
+    with torch.inference_mode():
+        whole = encoder(lonlat)
+        parts = torch.cat([encoder(lonlat[part]) for part in rows.split(batch)])
+    assert (parts - whole[rows]).abs().max() < 1e-6 * whole.abs().max().clamp(min=1)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 16.0, 256.0, 4096.0])
+def test_a_token_s_cosine_falls_with_distance_as_the_kernel_says(sigma):
+    """Source: Rahimi & Recht (2007): E cos = exp(-2 pi^2 sigma^2 d^2)."""
+    settings = CoordinateSettings(width=4096, depth=0, heads=1, sigmas=(sigma,))
+    encoder = CoordinateEncoder(settings, 8)
+    half = np.sqrt(np.log(2) / 2) / (np.pi * sigma)  # distance, in units, at which it is 1/2
+    here = np.array([[-90.0, 40.0]])
+    east = here + np.array([1e-4, 0.0])
+    step = np.linalg.norm(equal_earth(east) - equal_earth(here))
+    there = here + np.array([1e-4 * half / step, 0.0])
+    tokens = encoder.tokens(torch.from_numpy(np.concatenate([here, there])))[:, 0]
+    cosine = torch.nn.functional.cosine_similarity(tokens[0], tokens[1], dim=0).item()
+    assert cosine == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_hundred_metres_are_told_apart_at_the_finest_scale(encoder):
+    pair = torch.tensor([[-73.9857, 40.7484], [-73.98452, 40.7484]], dtype=torch.float64)
+    tokens = encoder.tokens(pair)
+    exact = np.einsum("pa,saf->psf", equal_earth(pair.numpy()), encoder.frequencies.numpy())
+    phases = 2 * np.pi * np.longdouble(1) * (exact - np.round(exact))
+    expected = np.concatenate([np.cos(phases), np.sin(phases)], axis=-1).astype(float)
+    assert np.abs(tokens.numpy() - expected).max() < 1e-6
+    assert torch.cosine_similarity(tokens[0, -1], tokens[1, -1], dim=0) < 0.999
+
+
+def test_scales_are_told_apart_only_with_their_embedding(lonlat):
+    for embedding, same in ((True, False), (False, True)):
+        torch.manual_seed(0)
+        settings = CoordinateSettings(width=64, depth=2, heads=4, scale_embedding=embedding)
+        encoder = CoordinateEncoder(settings, 32).eval()
+        tokens = encoder.tokens(lonlat[:8])
+        with torch.inference_mode():
+            gap = (encoder.attend(tokens) - encoder.attend(tokens.flip(1))).abs().max()
+        assert (gap < 1e-5) == same
+
+
+def test_degrees_in_single_precision_are_refused(encoder, lonlat):
+    with pytest.raises((ModelError, TypeError), match=r"[Ff]loat64"):
+        encoder.tokens(lonlat.float())
+
+
+def test_the_sphere_has_no_seam():
+    encoder = CoordinateEncoder(
+        CoordinateSettings(width=64, depth=1, heads=2, features="sphere"), 8
+    )
+    pair = torch.tensor([[179.9999999, 10.0], [-179.9999999, 10.0]], dtype=torch.float64)
+    with torch.inference_mode():
+        vectors = encoder(pair)
+    assert torch.allclose(vectors[0], vectors[1], atol=1e-3)
+    assert sphere_tensor(pair).shape == (2, 3)
+
+
+def test_frequencies_are_saved_and_drawn_from_the_seed_alone(encoder):
+    assert "frequencies" in encoder.state_dict()
+    assert np.array_equal(draw_frequencies(SETTINGS), encoder.frequencies.numpy())
