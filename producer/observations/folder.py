@@ -17,10 +17,11 @@ from unigeo.producer.observations.description import (
     Texts,
     read_description,
 )
+from unigeo.producer.observations.frames import Frame
 from unigeo.producer.observations.land import Land, read_land
 from unigeo.producer.observations.photographs import Photographs, open_photographs
 from unigeo.producer.observations.protocol import Patches, Picture
-from unigeo.producer.observations.rasters import GAP_NAMES, Frame, cut
+from unigeo.producer.observations.rasters import GAP_NAMES, cut
 from unigeo.producer.observations.reading import Source, open_source
 from unigeo.producer.observations.tables import PlaceTable, read_places
 from unigeo.schemas.errors import ObservationsError
@@ -162,8 +163,9 @@ class FolderObservations:
     @cached_property
     def _known_on_land(self) -> Float[np.ndarray, "row 2"]:
         assert self.known is not None
-        lonlat = np.unique(self.known.lonlat, axis=0)
-        return lonlat[self.surface.contains(lonlat)]
+        lonlat: Float[np.ndarray, "row 2"] = np.unique(self.known.lonlat, axis=0)
+        on_land: Float[np.ndarray, "land 2"] = lonlat[self.surface.contains(lonlat)]
+        return on_land
 
     @cached_property
     def _provenance(self) -> dict[str, Any]:

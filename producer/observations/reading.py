@@ -74,9 +74,26 @@ class Source:
 
     @cached_property
     def _corners_x(self) -> list[float]:
+        return [x for x, _ in self._corners]
+
+    @cached_property
+    def _corners(self) -> list[tuple[float, float]]:
         height, width = self.shape
         corners = ((0, 0), (width, 0), (0, height), (width, height))
-        return [(Affine(*self.affine) * corner)[0] for corner in corners]
+        return [Affine(*self.affine) * corner for corner in corners]
+
+    @cached_property
+    def reach(self) -> tuple[float, float, float, float]:
+        """West, south, east and north, in degrees, of a box that holds the raster."""
+        x, y = zip(*self._corners, strict=True)
+        outline = (min(x), min(y), max(x), max(y))
+        reach = self._transformer.transform_bounds(*outline, direction="INVERSE")
+        west, south, east, north = (float(edge) for edge in reach)
+        if not np.isfinite(reach).all():
+            return -180.0, -90.0, 180.0, 90.0
+        if west > east or west < -180 or east > 180:  # over the antimeridian
+            west, east = -180.0, 180.0
+        return west, south, east, north
 
 
 def open_source(path: Path, bands: tuple[int, ...], nodata: float | None, shown: str) -> Source:
@@ -165,33 +182,23 @@ class Blocks:
         self._source = source
         self._stack = ExitStack()
         self._cache: OrderedDict[tuple[int, int, int, int], Window] = OrderedDict()
-
-    def __enter__(self) -> "Blocks":
-        source = self._source
         try:
             dataset = rasterio.open(source.path, driver="GTiff", sharing=False)
             self._dataset = self._stack.enter_context(dataset)
-            if source.nodata is not None and set(dataset.nodatavals) != {source.nodata}:
-                self._dataset = self._stack.enter_context(
-                    WarpedVRT(
-                        dataset,
-                        src_nodata=source.nodata,
-                        nodata=source.nodata,
-                        transform=dataset.transform,
-                        width=dataset.width,
-                        height=dataset.height,
-                        crs=dataset.crs,
-                    )
-                )
+            if source.nodata is not None:
+                self._dataset = self._stack.enter_context(_with_nodata(dataset, source.nodata))
         except RasterioError as error:
-            raise ObservationsError(f"{source.path} cannot be read any more: {error}") from error
+            self._stack.close()
+            raise ObservationsError(
+                f"{source.path} could be read before and cannot now: {error}. Put it back."
+            ) from error
         self._masked = any(
             MaskFlags.all_valid not in self._dataset.mask_flag_enums[band - 1]
             for band in source.bands
         )
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._stack.close()
 
     def sizes(self, decimation: tuple[int, ...]) -> tuple[int, ...]:
@@ -269,6 +276,19 @@ class Blocks:
         piece.values[:] = np.where(data, values, 0)
         piece.data[:] = data
         return piece
+
+
+def _with_nodata(dataset: Any, nodata: float) -> WarpedVRT:
+    """See a raster as if its file said which value is without meaning."""
+    return WarpedVRT(
+        dataset,
+        src_nodata=nodata,
+        nodata=nodata,
+        transform=dataset.transform,
+        width=dataset.width,
+        height=dataset.height,
+        crs=dataset.crs,
+    )
 
 
 def _empty(shape: tuple[int, ...]) -> Window:
