@@ -1,7 +1,7 @@
 """Run something once a module is there, without importing it."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -17,21 +17,33 @@ def when_imported(module: str, action: Callable[[], None]) -> None:
 
 
 class _Watcher(MetaPathFinder):
-    """Finds one module once, as others would, and runs an action after it is loaded."""
+    """Finds one module as others would, and runs an action once it is loaded.
+
+    Looking for the module without loading it, as `importlib.util.find_spec` does, changes nothing.
+    """
 
     def __init__(self, module: str, action: Callable[[], None]) -> None:
         self.module, self.action = module, action
+        self.looking = False
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self, fullname: str, path: Iterable[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != self.module:
+        if fullname != self.module or self.looking:
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(fullname)
+        self.looking = True  # the others are asked by the same way, and we must not answer there
+        try:
+            spec = find_spec(fullname)
+        finally:
+            self.looking = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _Acting(spec.loader, self.action)
+            spec.loader = _Acting(spec.loader, self._loaded)
         return spec
+
+    def _loaded(self) -> None:
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+        self.action()
 
 
 class _Acting(Loader):

@@ -70,7 +70,7 @@ def attributes_of(
         layout=layout,
         model_name="waves",
         model_sha256=model_sha256,
-        model_settings={"bands": layout.bands},
+        model_settings={"kind": "waves"},
         observations={"name": "nothing", "licence": "CC0-1.0", "citation": "Nobody (2026)"},
         seed=0,
         code_version="0",
