@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from unigeo.producer.observations.frames import Frame, Located, locate
 from unigeo.producer.observations.protocol import Patches
@@ -44,7 +44,7 @@ class Cut:
     """Patches, and why some have no data."""
 
     patches: Patches
-    gaps: Int[np.ndarray, " point"]
+    gaps: UInt8[np.ndarray, " point"]
     """A `Gap` per point."""
 
 
@@ -130,7 +130,7 @@ class _Mosaic:
 
     def finish(
         self, seen: Bool[np.ndarray, "point row col"], min_valid: float
-    ) -> tuple[Float[np.ndarray, "point band row col"], Int[np.ndarray, " point"]]:
+    ) -> tuple[Float[np.ndarray, "point band row col"], UInt8[np.ndarray, " point"]]:
         """Turn sums into means, fill small holes, and say why a patch has no data."""
         partly = (seen & (self.weight < FULL))[:, None]
         np.divide(self.total, self.weight[:, None], out=self.total, where=partly)
@@ -173,14 +173,14 @@ def _slabs(lonlat: Float[np.ndarray, "point 2"], frame: Frame) -> list[Int[np.nd
 
 def _in_reach(
     reach: Float[np.ndarray, "source 4"], lonlat: Float[np.ndarray, "point 2"], patch_m: float
-) -> Int[np.ndarray, " near"]:
+) -> list[int]:
     """Find the rasters whose west, south, east and north may take in a patch of some point."""
     margin = patch_m / 110_000
     wide = margin / max(np.cos(np.radians(np.abs(lonlat[:, 1]).max())), 0.01)
     (west, south), (east, north) = lonlat.min(axis=0), lonlat.max(axis=0)
     near = (reach[:, 0] - wide <= east) & (reach[:, 2] + wide >= west)
     near &= (reach[:, 1] - margin <= north) & (reach[:, 3] + margin >= south)
-    return np.flatnonzero(near)
+    return [int(number) for number in np.flatnonzero(near)]
 
 
 def _groups(located: Located, shape: tuple[int, int]) -> list[Int[np.ndarray, " member"]]:

@@ -80,7 +80,8 @@ class Source:
     def _corners(self) -> list[tuple[float, float]]:
         height, width = self.shape
         corners = ((0, 0), (width, 0), (0, height), (width, height))
-        return [Affine(*self.affine) * corner for corner in corners]
+        a, b, c, d, e, f = self.affine
+        return [(a * col + b * row + c, d * col + e * row + f) for col, row in corners]
 
     @cached_property
     def reach(self) -> tuple[float, float, float, float]:
