@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -241,7 +242,7 @@ def _replace(folder: Path, new: Path) -> None:
         new.replace(folder)
 
 
-def _description(folder: Path) -> dict[str, dict[str, object]]:
+def _description(folder: Path) -> dict[str, Any]:
     path = _file(folder, SETTINGS)
     try:
         description = json.loads(path.read_text(encoding="utf-8"))

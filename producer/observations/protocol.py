@@ -1,7 +1,7 @@
 """What training and rasterization ask of observations, wherever they come from."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
@@ -22,6 +22,7 @@ class Patches:
     """Whether enough of the patch was observed to encode it; other patches hold no meaning."""
 
 
+@runtime_checkable
 class Observations(Protocol):
     """The world as seen: a function from location to what is observed there."""
 

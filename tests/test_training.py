@@ -1,0 +1,143 @@
+"""Training learns, is honest about its hold-out, and goes on where it was killed."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from unigeo.producer.encoders.presets import tiny
+from unigeo.producer.evaluation.retrieval import mean_recall, recall_matrix
+from unigeo.producer.observations.world import World
+from unigeo.producer.training.settings import TrainingSettings
+from unigeo.producer.training.splitting import held_out
+from unigeo.producer.training.training import batch_rows, rate_share, train
+from unigeo.schemas.errors import ModelError
+from unigeo.schemas.grid import from_wgs84
+
+SMALL = TrainingSettings(locations=700, batch=48, steps=40, warmup=5, gallery=40, block_km=150)
+KILLED = """
+import sys
+from pathlib import Path
+from unigeo.producer.encoders.presets import tiny
+from unigeo.producer.observations.world import World
+from unigeo.producer.training.settings import TrainingSettings
+from unigeo.producer.training.training import train
+world = World()
+shapes = {m: world.shape(m) for m in ("aerial", "street", "dsm")}
+train(world, tiny(shapes), TrainingSettings(locations=700, batch=48, steps=40, warmup=5,
+      gallery=40, block_km=150, checkpoint_seconds=0), Path(sys.argv[1]), progress=False)
+"""
+
+
+def settings_of(world):
+    return tiny({m: world.shape(m) for m in ("aerial", "street", "dsm")})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    return folder, train(World(), settings_of(World()), SMALL, folder, progress=False)
+
+
+def test_a_model_folder_says_how_it_was_made(trained):
+    folder, metrics = trained
+    names = {path.name for path in folder.iterdir()}
+    assert {"model.safetensors", "settings.json", "metrics.json", "card.md"} <= names
+    assert not folder.with_name("model.training").exists()
+    matrix = metrics["retrieval"]["R@10"]
+    assert sum(len(row) for row in matrix.values()) == 20
+    assert metrics["chance"] == {"R@1": 1 / 40, "R@10": 10 / 40}
+    assert "Retrieval on the spatial hold-out" in (folder / "card.md").read_text()
+
+
+def test_it_learns_what_carries_over_to_blocks_never_seen(trained):
+    _, metrics = trained
+    assert metrics["mean"]["R@10"] > 1.3 * metrics["chance"]["R@10"]
+
+
+def test_the_loss_falls(trained):
+    folder, _ = trained
+    losses = [
+        json.loads(line)["loss"] for line in (folder / "train.jsonl").read_text().splitlines()
+    ]
+    assert len(losses) == SMALL.steps and np.mean(losses[-3:]) < np.mean(losses[:3])
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(trained, tmp_path):
+    folder, _ = trained
+    work = tmp_path / "model.training" / "checkpoint.safetensors"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "model")])
+    deadline = time.monotonic() + 120
+    while not work.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert work.exists() and not (tmp_path / "model").exists(), "killed too late to test anything"
+    metrics = train(World(), settings_of(World()), SMALL, tmp_path / "model", progress=False)
+    assert 0 < metrics["seconds"]["resumed_at_step"] < SMALL.steps
+    ours, unbroken = (load_file(f / "model.safetensors") for f in (tmp_path / "model", folder))
+    for name, values in unbroken.items():
+        assert torch.equal(ours[name], values), name
+    assert (tmp_path / "model" / "train.jsonl").read_text() == (folder / "train.jsonl").read_text()
+
+
+def test_a_finished_model_is_kept_and_other_settings_are_refused(trained):
+    folder, metrics = trained
+    again = train(World(), settings_of(World()), SMALL, folder, progress=False)
+    assert again["run"] == metrics["run"]
+    with pytest.raises(ModelError, match="other settings"):
+        train(World(), settings_of(World()), replace(SMALL, steps=41), folder, progress=False)
+
+
+def test_every_place_is_seen_once_in_an_epoch():
+    settings = replace(SMALL, batch=100)
+    rows = np.concatenate([batch_rows(400, step, settings) for step in range(4)])
+    assert sorted(rows) == list(range(400))
+    assert not np.array_equal(batch_rows(400, 0, settings), batch_rows(400, 4, settings))
+
+
+def test_the_rate_rises_then_falls():
+    shares = [rate_share(step, replace(SMALL, steps=100, warmup=10)) for step in range(100)]
+    assert shares[:10] == sorted(shares[:10]) and shares[10:] == sorted(shares[10:])[::-1]
+    assert max(shares) == 1 and shares[-1] < 0.02
+
+
+def test_whole_blocks_are_held_out():
+    rng = np.random.default_rng(0)
+    lonlat = np.stack([rng.uniform(-125, -67, 20_000), rng.uniform(25, 49, 20_000)], axis=1)
+    apart = held_out(lonlat, 100, 0.1, seed=0)
+    x, y = from_wgs84("EPSG:8857").transform(lonlat[:, 0], lonlat[:, 1])
+    block = np.floor(np.stack([x, y], axis=1) / 100_000)
+    inside = {tuple(b) for b in block[apart]}
+    assert not inside & {tuple(b) for b in block[~apart]}
+    assert apart.mean() == pytest.approx(0.1, abs=0.03)
+    assert np.array_equal(held_out(lonlat[::-1], 100, 0.1, seed=0)[::-1], apart)
+    assert not np.array_equal(held_out(lonlat, 100, 0.1, seed=1), apart)
+
+
+def test_recall_of_equal_noisy_and_unrelated_vectors():
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.nn.functional.normalize(
+        torch.randn(2, 500, 16, generator=generator), dim=2
+    )
+    matrix = recall_matrix({"a": first, "b": first.clone(), "c": second})
+    assert matrix["R@1"]["a"]["b"] == 1
+    assert matrix["R@10"]["a"]["c"] == pytest.approx(10 / 500, abs=0.02)
+    same = recall_matrix({"a": torch.ones(20, 4), "b": torch.ones(20, 4)})
+    assert mean_recall(same["R@10"]) == 0, "vectors that are all equal find nothing"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"batch": 0}, {"holdout": 1.0}, {"batch": 400}, {"warmup": -1}, {"rate": float("nan")}],
+)
+def test_settings_without_sense_are_refused(wrong):
+    with pytest.raises(ModelError, match="training"):
+        replace(SMALL, **wrong)
