@@ -248,6 +248,12 @@ def test_points_that_are_no_places_are_refused(folder: Path) -> None:
         ('units = "m"', 'units = "feet"', "heights are in metres, not 'feet'"),
         ('data = "data"', 'data = "date"', "no data folder"),
         ("[land]", "[land", "is not TOML"),
+        ("[text]", "[table]", "top level has an unknown key 'table'"),
+        ("[text]", "[txt]", "top level has an unknown key 'txt' .did you mean 'text'"),
+        ("[land]", "[locations2]", "top level lacks the key 'land'"),
+        ("patch_px = 16", "patch_px = 1.5", r"\[street\], key 'patch_px'"),
+        ("bands = [1]", "bands = [1, 'x']", r"\[dsm\], key 'bands.1'"),
+        ("bands = [1]", "bands = [1, 1]", r"\[dsm\], key 'bands': one band"),
     ],
 )  # fmt: skip
 def test_a_wrong_description_is_refused_with_its_reason(

@@ -158,8 +158,11 @@ def read_description(path: Path) -> Description:
 
 def _fault(raw: dict[str, Any], fault: Any) -> str:
     """Say one fault in a sentence: table, key, what is wrong, what is allowed."""
-    place = [part for part in fault["loc"] if part not in ("raster", "images", "table")]
-    tables = [str(part) for part in place[:1]] if isinstance(raw.get(str(place[0])), dict) else []
+    place = list(fault["loc"])
+    if place[1:2] in (["raster"], ["images"]):  # which kind of street it is, no key of the file
+        del place[1]
+    known = place[0] in Description.model_fields and isinstance(raw.get(str(place[0])), dict)
+    tables = [str(place[0])] if known else []
     key = ".".join(str(part) for part in place[len(tables) :])
     where = f"table [{tables[0]}]" if tables else "the top level"
     kind = raw[tables[0]].get("kind") if tables else None

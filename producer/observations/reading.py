@@ -138,7 +138,7 @@ def open_source(path: Path, bands: tuple[int, ...], nodata: float | None, shown:
                 shape=(dataset.height, dataset.width),
                 crs_wkt=pyproj.CRS.from_user_input(dataset.crs).to_wkt(),
                 affine=tuple(dataset.transform)[:6],
-                dtype=max(dtypes),
+                dtype=" and ".join(sorted(dtypes)),
             )
     except RasterioError as error:
         raise ObservationsError(
