@@ -181,7 +181,8 @@ class Field:
             targets: one column or several.
             modalities: which vectors; all by default, each alone and all joined.
             method: as in `sample`.
-            block_km: side of the blocks that the blocked folds are made of.
+            block_km: side of the blocks that the blocked folds are made of, squares of EPSG:5070
+                in the contiguous United States, elsewhere of the field's CRS.
             folds: number of folds, random and blocked.
             seed: of the folds.
             baselines: also fit ridge, nearest neighbours and trees on longitude and latitude.
@@ -192,23 +193,18 @@ class Field:
         Returns:
             One row per target, feature set and split, with R2; see `probing.probe_table`.
         """
-        from unigeo.client.probing import probe_table
-        from unigeo.schemas.errors import ProbeError
+        from unigeo.client.folds import map_of
+        from unigeo.client.probing import numbers_of, probe_table
 
         names = [targets] if isinstance(targets, str) else list(targets)
-        absent = [name for name in names if name not in table.columns]
-        if absent:
-            raise ProbeError(
-                f"the table has no column {absent[0]!r}; it has "
-                + ", ".join(map(str, table.columns))
-            )
+        truth = {name: numbers_of(table, name) for name in names}
         lonlat = read_points(table, crs, columns).lonlat
         return probe_table(
             self.features(lonlat, modalities, method=method),
-            {name: np.asarray(table[name], np.float64) for name in names},
+            truth,
             lonlat,
             block_km=block_km,
-            crs=self.grid.crs,
+            crs=map_of(lonlat, otherwise=self.grid.crs),
             folds=folds,
             seed=seed,
             baselines=baselines,
@@ -344,7 +340,7 @@ def open_field(url: Any, *, allow_building: bool = False) -> Field:
             f"the field at {url} is still being built; open it with allow_building=True, or run "
             "unigeo-produce again to finish it"
         )
-    failures = unreachable_errors()
+    failures = (*unreachable_errors(), ValueError, RuntimeError)  # the latter by codecs: torn data
 
     def read(name: str, rows: slice, cols: slice) -> np.ndarray:
         try:
@@ -363,11 +359,18 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
     """
     own = read_attributes(dict(dataset.attrs), "the Dataset")
     whole = own.grid.grid()
+    held = tuple(m for m in own.layout.modalities if {m, status_name(m)} <= set(dataset))
+    if not held or not {"x", "y"} <= set(dataset.coords):
+        raise LayoutError(
+            "the Dataset lacks the field's arrays; keep x, y and, of one modality at least, the "
+            f"vectors and the status: {', '.join(own.layout.modalities)}"
+        )
+    own = own.model_copy(update={"layout": own.layout.model_copy(update={"modalities": held})})
     x, y = dataset["x"].values, dataset["y"].values
-    row, col = (
-        round(float(-y[0] / whole.resolution_m - 0.5)),
-        round(float(x[0] / whole.resolution_m - 0.5)),
-    )
+    if not (x.size and y.size):
+        raise LayoutError(f"the Dataset has no cells: {len(y)} rows, {len(x)} columns")
+    row = round(float(-y[0] / whole.resolution_m - 0.5))
+    col = round(float(x[0] / whole.resolution_m - 0.5))
     grid = Grid(whole.crs, whole.resolution_m, row, col, (len(y), len(x)))
     if not (np.array_equal(grid.x, x) and np.array_equal(grid.y, y)):
         raise LayoutError("the Dataset's cells were thinned or reordered; sample the whole one")

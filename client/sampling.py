@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int8, UInt8
 from tqdm import tqdm
 
+from unigeo.schemas.errors import StoreError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout, status_name
 from unigeo.schemas.quantization import FILL, dequantize
@@ -24,6 +25,9 @@ Method = Literal["nearest", "bilinear"]
 _WHOLE_SHARD_SHARE = 1 / 8
 """A shard is read whole when more than this share of its chunks is wanted: a read of one chunk
 costs about 2 ms of overhead, the time in which a memory-speed read moves several chunks."""
+
+_LEAST_LENGTH = 1e-6
+"""A mean of unit vectors shorter than this is rounding, and points nowhere."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,10 @@ def sample_bilinear(
         valid = on_grid[code == Status.VALID]
         neighbours = gather(read, layout, modality, rowcol[valid], progress=progress)
         total[valid] += weight[valid, None] * dequantize(neighbours)
-    vectors[wanted] = total / np.linalg.norm(total, axis=1, keepdims=True)
+    length = np.linalg.norm(total, axis=1)
+    sure = length > _LEAST_LENGTH
+    vectors[wanted] = nearest.vectors[wanted]  # opposite vectors cancel: no mean, the cell's own
+    vectors[wanted[sure]] = total[sure] / length[sure, None]
     return vectors, nearest.status
 
 
@@ -110,7 +117,11 @@ def gather(
     *,
     progress: bool = False,
 ) -> Int8[np.ndarray, "point band"]:
-    """Stored vectors of cells; each touched shard or chunk is read once."""
+    """Stored vectors of valid cells; each touched shard or chunk is read once.
+
+    Raises:
+        StoreError: if a cell holds no vector, since then the store has lost a part.
+    """
     stored = np.empty((len(rowcol), layout.bands), np.int8)
     chunks_per_shard = (layout.shard // layout.chunk) ** 2
     with tqdm(total=len(rowcol), unit="point", desc=modality, disable=not progress) as bar:
@@ -123,6 +134,14 @@ def gather(
                 rows = members[part]
                 stored[rows] = _read_cells(read, modality, rowcol[rows])
             bar.update(len(members))
+    lost = np.flatnonzero(stored[:, 0] == FILL)
+    if len(lost):
+        row, col = rowcol[lost[0]]
+        raise StoreError(
+            f"{len(lost)} of {len(rowcol)} cells have the status valid and no {modality} vector, "
+            f"the first in row {row}, column {col}: the store has lost a shard, or does not let "
+            "it be read. Copy the store anew."
+        )
     return stored
 
 

@@ -1,0 +1,233 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import stores
+import xarray as xr
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pyproj import Transformer
+
+from unigeo import client
+from unigeo.client.sampling import gather, sample_bilinear, sample_nearest
+from unigeo.schemas.errors import PointsError
+from unigeo.schemas.grid import Grid
+from unigeo.schemas.quantization import FILL, dequantize
+from unigeo.schemas.status import Status
+
+gulf_lonlats = st.lists(st.tuples(st.floats(-30, 35), st.floats(-25, 28)), max_size=40)
+fiji_lonlats = st.lists(
+    st.tuples(st.floats(176, 183).map(lambda lon: (lon + 180) % 360 - 180), st.floats(-21, -14)),
+    max_size=40,
+)
+anywhere = st.lists(st.tuples(st.floats(-180, 180), st.floats(-90, 90)), max_size=10)
+
+
+def by_xarray(dataset: xr.Dataset, name: str, lonlat: np.ndarray, crs: str) -> np.ndarray:
+    """Stored vectors by plain `.sel(method='nearest')`, and no data where it is too far."""
+    x, y = Transformer.from_crs("OGC:CRS84", crs, always_xy=True).transform(*lonlat.T)
+    half = abs(float(dataset["x"][1] - dataset["x"][0])) / 2
+    points = {"x": xr.DataArray(x, dims="point"), "y": xr.DataArray(y, dims="point")}
+    near = dataset[name].sel(points, method="nearest")
+    off = (np.abs(near["x"] - x) > half) | (np.abs(near["y"] - y) > half)
+    return np.where(off.values[:, None], FILL, near.transpose("point", "band").values)
+
+
+def on_an_edge(grid: Grid, lonlat: np.ndarray) -> np.ndarray:
+    """Points so near the edge of two cells that either may be taken."""
+    exact, _ = grid.position(lonlat)
+    return (np.abs(exact - np.rint(exact)) < 1e-9).any(axis=1)
+
+
+@given(near=gulf_lonlats, far=anywhere)
+@example(near=[(0.0, 0.0)], far=[(180.0, 0.0), (-180.0, 0.0), (0.0, 90.0), (0.0, -90.0)])
+@example(near=[], far=[])
+def test_nearest_is_plain_xarray_bit_for_bit(
+    gulf: Path, near: list[tuple[float, float]], far: list[tuple[float, float]]
+) -> None:
+    check_nearest(gulf, ("coordinate", "aerial"), np.array(near + far).reshape(-1, 2))
+
+
+@given(near=fiji_lonlats, far=anywhere)
+@example(near=[(180.0, -17.0), (-180.0, -17.0)], far=[])
+def test_nearest_is_plain_xarray_across_the_antimeridian(
+    fiji: Path, near: list[tuple[float, float]], far: list[tuple[float, float]]
+) -> None:
+    check_nearest(fiji, ("coordinate",), np.array(near + far).reshape(-1, 2))
+
+
+def check_nearest(path: Path, modalities: tuple[str, ...], lonlat: np.ndarray) -> None:
+    field = client.open_field(path)
+    lonlat = lonlat[~on_an_edge(field.grid, lonlat)]
+    dataset = xr.open_zarr(path, chunks=None)
+    sampled = field.sample(lonlat, as_="numpy")
+    for name in modalities:
+        expected = by_xarray(dataset, name, lonlat, field.grid.crs)
+        vectors = expected.astype(np.float32)
+        vectors /= np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
+        vectors[expected[:, 0] == FILL] = np.nan
+        assert np.array_equal(sampled[name], vectors, equal_nan=True)
+        assert sampled[name].dtype == np.float32
+
+
+def test_both_sides_of_the_antimeridian_are_one_place(fiji: Path) -> None:
+    vectors = client.sample([(180.0, -17.0), (-180.0, -17.0)], fiji, as_="numpy")["coordinate"]
+    assert np.isfinite(vectors).all()
+    assert np.array_equal(vectors[0], vectors[1])
+
+
+def test_a_cell_s_centre_returns_what_is_stored_there(gulf: Path) -> None:
+    field = client.open_field(gulf)
+    sampled = field.sample(field.grid.centres().reshape(-1, 2), "aerial", as_="xarray")
+    stored = xr.open_zarr(gulf)
+    everything = stored["aerial"].values.reshape(-1, 8)
+    assert np.array_equal(sampled["aerial"], dequantize(everything), equal_nan=True)
+    assert np.array_equal(sampled["aerial_status"], stored["aerial_status"].values.ravel())
+
+
+def bilinear_reference(
+    dataset: xr.Dataset, name: str, lonlat: np.ndarray, crs: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Point by point in float64, from the definition: cells with data, weighted by nearness."""
+    stored = dataset[name].values.astype(np.float64)
+    status = dataset[name + "_status"].values
+    size = float(dataset["x"][1] - dataset["x"][0])
+    to_map = Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
+    vectors = np.full((len(lonlat), stored.shape[2]), np.nan)
+    loose = np.zeros(len(lonlat), bool)
+    for i, (lon, lat) in enumerate(lonlat):
+        x, y = to_map.transform(lon, lat)
+        col, row = (x - float(dataset["x"][0])) / size, (float(dataset["y"][0]) - y) / size
+        home = (int(np.floor(row + 0.5)), int(np.floor(col + 0.5)))
+        if not (0 <= home[0] < status.shape[0] and 0 <= home[1] < status.shape[1]):
+            continue
+        if status[home] != Status.VALID:
+            continue
+        total = np.zeros(stored.shape[2])
+        for r in (int(np.floor(row)), int(np.floor(row)) + 1):
+            for c in (int(np.floor(col)), int(np.floor(col)) + 1):
+                on_grid = 0 <= r < status.shape[0] and 0 <= c < status.shape[1]
+                if on_grid and status[r, c] == Status.VALID:
+                    weight = (1 - abs(row - r)) * (1 - abs(col - c))
+                    total += weight * stored[r, c] / np.linalg.norm(stored[r, c])
+        length = np.linalg.norm(total)
+        loose[i] = length < 1e-3  # opposite vectors: their mean has no sure direction
+        vectors[i] = total / length
+    return vectors, loose
+
+
+@settings(max_examples=50)
+@given(near=gulf_lonlats, far=anywhere)
+def test_bilinear_is_the_float64_reference(
+    gulf: Path, near: list[tuple[float, float]], far: list[tuple[float, float]]
+) -> None:
+    field = client.open_field(gulf)
+    lonlat = np.array(near + far).reshape(-1, 2)
+    lonlat = lonlat[~on_an_edge(field.grid, lonlat)]
+    dataset = xr.open_zarr(gulf, chunks=None)
+    sampled = field.sample(lonlat, method="bilinear", as_="numpy")
+    for name in ("coordinate", "aerial"):
+        expected, loose = bilinear_reference(dataset, name, lonlat, field.grid.crs)
+        assert np.allclose(
+            sampled[name][~loose], expected[~loose], rtol=0, atol=1e-5, equal_nan=True
+        )
+
+
+def test_bilinear_never_mixes_in_cells_without_data() -> None:
+    """All cells with data hold one vector; whatever lies beside them, that vector comes back."""
+    rng = np.random.default_rng(0)
+    layout = stores.layout_of(("aerial",))
+    grid = Grid("EPSG:8857", 10_000.0, 0, 0, (32, 32))
+    status = rng.integers(0, 6, grid.shape).astype(np.uint8)
+    vector = np.array([127, -3, 5, 60, 0, 1, 90, -44], np.int8)
+    arrays = {
+        "aerial": np.where((status == Status.VALID)[..., None], vector, np.int8(FILL)),
+        "aerial_status": status,
+    }
+    places = np.stack([rng.uniform(0.01, 3.3, 3000), rng.uniform(-2.5, -0.01, 3000)], -1)
+    sampled, codes = sample_bilinear(
+        lambda name, rows, cols: arrays[name][rows, cols], grid, layout, "aerial", places
+    )
+    rowcol, inside = grid.locate(places)
+    has = np.zeros(len(places), bool)
+    has[inside] = status[tuple(rowcol[inside].T)] == Status.VALID
+    assert 100 < has.sum() < 2900
+    assert np.allclose(sampled[has], dequantize(vector[None]), atol=1e-6)
+    assert np.isnan(sampled[~has]).all()
+    assert ((codes == Status.VALID) == has).all()
+
+
+def test_opposite_vectors_leave_the_cell_s_own() -> None:
+    """Half way between v and -v there is no direction to interpolate."""
+    grid = Grid("EPSG:8857", 10_000.0, 0, 0, (32, 32))
+    signs = np.where(np.arange(32) % 2, -1, 1)[None, :, None]
+    arrays = {
+        "dsm": np.broadcast_to(signs * np.array([127, 5, 0, 0, 0, 0, 0, -60]), (32, 32, 8)),
+        "dsm_status": np.ones((32, 32), np.uint8),
+    }
+    to_map = Transformer.from_crs("OGC:CRS84", grid.crs, always_xy=True)
+    x = np.array([50_000.0 + 1e-7, 50_000.0 - 1e-7])
+    lonlat = np.stack(to_map.transform(x, np.full(2, -75_000.0), direction="INVERSE"), -1)
+    sampled, _ = sample_bilinear(
+        lambda name, rows, cols: arrays[name][rows, cols].astype(
+            np.int8 if name == "dsm" else np.uint8
+        ),
+        grid,
+        stores.layout_of(("dsm",)),
+        "dsm",
+        lonlat,
+    )
+    assert np.allclose(np.linalg.norm(sampled, axis=1), 1)
+
+
+def test_bilinear_at_a_centre_is_nearest(gulf: Path) -> None:
+    field = client.open_field(gulf)
+    centres = field.grid.centres().reshape(-1, 2)[::7]
+    nearest, bilinear = (
+        field.sample(centres, "aerial", method=method, as_="numpy")["aerial"]
+        for method in ("nearest", "bilinear")
+    )
+    assert np.allclose(nearest, bilinear, atol=1e-5, equal_nan=True)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 300))
+def test_gathering_is_indexing_and_reads_each_chunk_once(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    layout = stores.layout_of(("dsm",))
+    stored = rng.integers(-127, 128, (96, 64, 8)).astype(np.int8)
+    read = np.zeros((96, 64), int)
+
+    def reading(name: str, rows: slice, cols: slice) -> np.ndarray:
+        read[rows, cols] += 1
+        return stored[rows, cols]
+
+    rowcol = rng.integers(0, (96, 64), (count, 2))
+    assert np.array_equal(gather(reading, layout, "dsm", rowcol), stored[tuple(rowcol.T)])
+    assert read.max() == 1
+
+
+def test_the_order_of_points_is_kept_and_repeats_are_alike(gulf: Path) -> None:
+    field = client.open_field(gulf)
+    rng = np.random.default_rng(1)
+    places = rng.uniform((-20, -15), (25, 18), (500, 2))
+    order = rng.permutation(np.repeat(np.arange(500), 2))
+    for method in ("nearest", "bilinear"):
+        once = field.sample(places, "coordinate", method=method, as_="numpy")["coordinate"]
+        again = field.sample(places[order], "coordinate", method=method, as_="numpy")["coordinate"]
+        assert np.array_equal(again, once[order], equal_nan=True)
+
+
+def test_points_that_are_no_places_are_refused(gulf: Path) -> None:
+    with pytest.raises(PointsError, match="NaN"):
+        client.sample([(0.0, 0.0), (np.nan, 1.0)], gulf)
+
+
+def test_statuses_say_why(gulf: Path) -> None:
+    field = client.open_field(gulf)
+    places = np.array([[-10.0, 0], [5, 5], [24, 17], [-24.5, 0], [100, 0]])
+    sampled = sample_nearest(field.read, field.grid, field.layout, "aerial", places)
+    assert sampled.status.tolist() == [
+        Status.VALID, Status.WATER, Status.NO_OBSERVATION, Status.OUTSIDE_REGION,
+        Status.OUTSIDE_REGION,
+    ]  # fmt: skip
+    assert (np.isnan(sampled.vectors).all(axis=1) == (sampled.status != Status.VALID)).all()
