@@ -1,0 +1,101 @@
+"""The client starts fast, and loads nothing before it is needed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "numpy", "pandas", "xarray", "zarr", "pyproj", "pydantic", "sklearn", "dask")
+
+CPU = """
+import resource
+{code}
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_utime + used.ru_stime)
+"""
+
+
+def run(code: str) -> str:
+    """Run code in a fresh interpreter, without the checks and coverage of the test run."""
+    # Coverage's start-up file would be measured too.
+    env = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def modules_after(code: str) -> set[str]:
+    return set(json.loads(run(f"{code}\nimport json, sys; print(json.dumps(list(sys.modules)))")))
+
+
+@pytest.mark.parametrize("module", ["unigeo.client", "unigeo.client.cli"])
+def test_importing_the_client_loads_no_library(module: str) -> None:
+    loaded = modules_after(f"import {module}") - modules_after("")
+    assert not loaded & set(HEAVY)
+
+
+def test_importing_the_client_takes_at_most_0_3_s_of_cpu() -> None:
+    bare = min(float(run(CPU.format(code=""))) for _ in range(3))
+    client = min(float(run(CPU.format(code="import unigeo.client"))) for _ in range(3))
+    assert client - bare <= 0.3
+
+
+def test_the_importtime_report_names_no_heavy_module() -> None:
+    command = [sys.executable, "-X", "importtime", "-c", "import unigeo.client"]
+    bare = [*command[:-1], "pass"]
+    lines = [
+        {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in report.splitlines()}
+        for report in (
+            subprocess.run(part, capture_output=True, text=True, check=True, timeout=60).stderr
+            for part in (command, bare)
+        )
+    ]
+    assert not (lines[0] - lines[1]) & set(HEAVY)
+
+
+def test_sampling_never_loads_torch_or_the_producer(gulf: Path) -> None:
+    loaded = modules_after(
+        f"from unigeo import client; client.sample([(0.0, 0.0)], {str(gulf)!r}, method='bilinear')"
+    )
+    assert "unigeo.client.sampling" in loaded
+    assert not {"torch", "transformers", "timm", "unigeo.producer"} & loaded
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "import unigeo.client, xarray",
+        "import xarray, unigeo.client",
+        "import unigeo.client, importlib.util\nimportlib.util.find_spec('xarray')\nimport xarray",
+        "import importlib.util, unigeo.client\nfrom xarray import Dataset",
+        "import unigeo.client, xarray, importlib\nimportlib.reload(unigeo.client)",
+    ],
+)
+def test_the_accessor_is_there_whichever_is_imported_first(before: str) -> None:
+    """Also when a library looked for xarray without loading it."""
+    watching = "[f for f in sys.meta_path if 'unigeo' in type(f).__module__]"
+    code = f"{before}\nimport sys, xarray\nprint(hasattr(xarray.Dataset, 'unigeo'), {watching})"
+    assert run(code).split() == ["True", "[]"]
+
+
+def test_public_names_are_there() -> None:
+    names = json.loads(
+        run(
+            "import json\nfrom unigeo import client\n"
+            "assert set(client.__all__) == set(dir(client))\n"
+            "print(json.dumps([callable(getattr(client, n)) for n in client.__all__]))"
+        )
+    )
+    assert all(names)
+    code = (
+        "from unigeo import client\ntry:\n    client.nothing\nexcept AttributeError as e: print(e)"
+    )
+    assert "has no attribute 'nothing'" in run(code)
+
+
+def test_the_package_is_typed_and_its_own_name_only() -> None:
+    assert run("import unigeo; print(getattr(unigeo, '__file__', None))").strip() == "None"

@@ -1,0 +1,97 @@
+"""What is in the folders is what is installed."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SIDES = ("client", "producer", "schemas")
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def folders() -> set[str]:
+    """Packages by the folders that hold an __init__.py."""
+    found = (path.parent for side in SIDES for path in (ROOT / side).rglob("__init__.py"))
+    return {"unigeo." + ".".join(path.relative_to(ROOT).parts) for path in found}
+
+
+def test_the_listed_packages_are_the_folders() -> None:
+    assert set(SETTINGS["tool"]["setuptools"]["packages"]) == folders()
+
+
+def test_every_folder_of_modules_is_a_package() -> None:
+    modules = {path.parent for side in SIDES for path in (ROOT / side).rglob("*.py")}
+    assert [path for path in modules if not (path / "__init__.py").is_file()] == []
+
+
+def kept(path: Path) -> bool:
+    return "__pycache__" not in path.parts and path.suffix != ".pyc"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel that setuptools builds from a copy of the sources."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for side in SIDES:
+        shutil.copytree(ROOT / side, source / side, ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from setuptools import build_meta; build_meta.build_wheel('dist')"
+    built = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=source,
+        env=os.environ | {"PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert built.returncode == 0, built.stderr
+    return zipfile.ZipFile(next((source / "dist").glob("*.whl")))
+
+
+def test_the_wheel_holds_every_module_and_data_file(wheel: zipfile.ZipFile) -> None:
+    wanted = {
+        "unigeo/" + path.relative_to(ROOT).as_posix()
+        for side in SIDES
+        for path in (ROOT / side).rglob("*")
+        if path.is_file() and kept(path.relative_to(ROOT))
+    }
+    held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert held == wanted
+
+
+def test_the_wheel_adds_one_name_and_two_commands(wheel: zipfile.ZipFile) -> None:
+    tops = {name.split("/")[0] for name in wheel.namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"unigeo"}
+    assert "unigeo/__init__.py" not in wheel.namelist()  # a namespace
+    entry = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    text = wheel.read(entry).decode()
+    assert "unigeo = unigeo.client.cli:main" in text
+    assert "unigeo-produce = unigeo.producer.cli:main" in text
+
+
+def test_the_installed_wheel_imports_from_elsewhere(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    """As a user has it: no source folder near, data files found."""
+    wheel.extractall(tmp_path / "site")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
+        # An editable installation hooks the import of the same name.
+        "sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
+        "from unigeo.schemas import regions\n"
+        "import unigeo.client\n"
+        "print(regions.__file__, len(regions.named_regions()), regions.region('conus').crs)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    where, count, crs = done.stdout.split()
+    assert where.startswith(str(tmp_path))
+    assert int(count) >= 4
+    assert crs == "EPSG:8858"
