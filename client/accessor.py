@@ -8,4 +8,4 @@ def register() -> None:
     from unigeo.client.field import field_of_dataset
 
     if not hasattr(xr.Dataset, "unigeo"):
-        xr.register_dataset_accessor("unigeo")(field_of_dataset)
+        xr.register_dataset_accessor("unigeo")(field_of_dataset)  # type: ignore[no-untyped-call]

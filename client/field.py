@@ -229,13 +229,14 @@ class Field:
         """The whole field as a lazy xarray Dataset, int8 as stored."""
         import xarray as xr
 
-        return xr.open_zarr(
+        opened: xr.Dataset = xr.open_zarr(
             cast(Any, open_store(self.url)),
             zarr_format=3,
             consolidated=True,
             decode_coords="all",
             chunks=None,
         )
+        return opened
 
     def coverage(self) -> dict[str, Counter[Status]]:
         """Cells of each modality by status; read shard by shard."""
@@ -340,7 +341,8 @@ def open_field(url: Any, *, allow_building: bool = False) -> Field:
             f"the field at {url} is still being built; open it with allow_building=True, or run "
             "unigeo-produce again to finish it"
         )
-    failures = (*unreachable_errors(), ValueError, RuntimeError)  # the latter by codecs: torn data
+    # Codecs raise the latter two: torn data.
+    failures: tuple[type[BaseException], ...] = (*unreachable_errors(), ValueError, RuntimeError)
 
     def read(name: str, rows: slice, cols: slice) -> np.ndarray:
         try:

@@ -157,7 +157,8 @@ def gather_status(
 
 def valid_points(status: dict[str, UInt8[np.ndarray, " point"]]) -> Bool[np.ndarray, " point"]:
     """Points that have a vector in every modality."""
-    return np.logical_and.reduce([codes == Status.VALID for codes in status.values()])
+    every: np.ndarray = np.all([codes == Status.VALID for codes in status.values()], axis=0)
+    return every
 
 
 def _read_cells(read: Read, name: str, rowcol: Int[np.ndarray, "point 2"]) -> np.ndarray:
