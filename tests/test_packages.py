@@ -1,5 +1,7 @@
 """What is in the folders is what is installed."""
 
+import doctest
+import importlib
 import os
 import shutil
 import subprocess
@@ -8,6 +10,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +31,21 @@ def test_the_listed_packages_are_the_folders() -> None:
 def test_every_folder_of_modules_is_a_package() -> None:
     modules = {path.parent for side in SIDES for path in (ROOT / side).rglob("*.py")}
     assert [path for path in modules if not (path / "__init__.py").is_file()] == []
+
+
+LIGHT = sorted(
+    "unigeo." + ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for side in ("client", "schemas")
+    for path in (ROOT / side).glob("*.py")
+    if path.stem != "__init__"
+)
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_the_examples_in_docstrings_hold(name: str) -> None:
+    module = importlib.import_module(name)
+    examples = {"np": np, **vars(module)}
+    assert doctest.testmod(module, extraglobs=examples).failed == 0
 
 
 def kept(path: Path) -> bool:
