@@ -16,7 +16,7 @@ from unigeo.producer.raster.encoding import check_fit, encoder_of
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.raster.publication import publish
 from unigeo.producer.raster.rasterizing import rasterize
-from unigeo.producer.raster.store import create_field
+from unigeo.producer.raster.store import check_writable, create_field
 from unigeo.producer.training.training import default_device, finished, train
 from unigeo.schemas.attributes import root_attributes
 from unigeo.schemas.errors import ModelError, ObservationsError
@@ -122,6 +122,7 @@ def carry_out(
         UnigeoError: naming the stage, what happened and what to do; finished parts are kept.
     """
     device = default_device()
+    check_writable(run.out)
     if run.model_settings is not None:
         metrics = train(
             observations,

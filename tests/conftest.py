@@ -2,6 +2,9 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# One thread per test process: two torch processes of two threads each on two cores wait for each
+# other, and run thirty times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings

@@ -1,7 +1,7 @@
 """The embedded world's hidden truth: terrain, climate, land use and people at every place.
 
-Nothing here is real but the outline of the 48 states, and what lies beyond it is sea. Every field is a fixed function of position, so the world needs
-no data file and is the same on every machine.
+Nothing here is real but the outline of the 48 states, and what lies beyond it is sea. Every field
+is a fixed function of position, so the world needs no data file and is the same on every machine.
 """
 
 from dataclasses import dataclass

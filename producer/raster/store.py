@@ -4,13 +4,15 @@ While it is built the root's state is `building` and its metadata is not consoli
 reader takes half a product for a whole one. Nothing in a store depends on when it was written.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import obstore
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
-from zarr.storage import LocalStore
+from zarr.storage import LocalStore, ObjectStore
 
 from unigeo.schemas.attributes import read_attributes
 from unigeo.schemas.errors import LayoutError, StoreError
@@ -25,8 +27,30 @@ from unigeo.schemas.layout import (
 from unigeo.schemas.quantization import FILL
 from unigeo.schemas.stores import open_store, unreachable_errors
 
+_PROBE = "unigeo-may-i-write"
 _IDENTITY = ("region", "grid", "layout", "model", "observations", "seed")
 """Keys of the `unigeo` attribute that make two runs the same product."""
+
+
+def check_writable(url: Any) -> None:
+    """Refuse a place that cannot be written, before hours of training.
+
+    Raises:
+        StoreError: naming the folder or the object store's answer.
+    """
+    store = open_store(url, read_only=False)
+    if isinstance(store, LocalStore):
+        folder = store.root.absolute()
+        while not folder.exists() and folder.parent != folder:
+            folder = folder.parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise StoreError(f"cannot write {url}: {folder} is not a folder you may write to")
+    elif isinstance(store, ObjectStore):
+        try:
+            obstore.put(store.store, _PROBE, b"")
+            obstore.delete(store.store, _PROBE)
+        except unreachable_errors() as error:
+            raise StoreError(f"cannot write {url}: {error}") from error
 
 
 def create_field(url: Any, grid: Grid, layout: Layout, attributes: dict[str, Any]) -> zarr.Group:

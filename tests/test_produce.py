@@ -1,0 +1,186 @@
+"""The whole path: from observations to a regression in pandas, and what stops it."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from unigeo import client
+from unigeo.producer.cli import main
+from unigeo.producer.observations.world import World
+from unigeo.producer.producing import carry_out, choose
+from unigeo.producer.training.training import train
+from unigeo.schemas.errors import StoreError
+from unigeo.schemas.regions import region_of_bbox
+from unigeo.schemas.stores import open_group
+from unigeo.schemas.validation import field_problems
+
+BBOX = (-106.0, 38.0, -102.0, 41.0)
+"""Denver, its plains and its mountains."""
+
+
+def run_of(folder, seed=0, **options):
+    chosen = choose(
+        region_of_bbox(BBOX, "denver"),
+        World(),
+        resolution_m=20_000,
+        seed=seed,
+        out=str(folder / "denver.zarr"),
+        **options,
+    )
+    training = replace(chosen.training, locations=600, batch=48, steps=10, warmup=2, gallery=40)
+    return replace(chosen, model=folder / f"model{seed}", training=training)
+
+
+def command(monkeypatch, capsys, *arguments):
+    """Run `unigeo-produce` in this process; returns its exit code and what it said."""
+    monkeypatch.setattr(sys, "argv", ["unigeo-produce", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    said = capsys.readouterr()
+    return stopped.value.code, said.out, said.err
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("product")
+    lines = list(carry_out(run_of(folder), World(), progress=False, code_version="test"))
+    return folder, lines
+
+
+def test_each_stage_says_what_it_did(product):
+    _, lines = product
+    assert [line.split()[0] for line in lines] == ["trained", "rasterized", "published"]
+
+
+def test_the_store_opens_in_plain_xarray_and_breaks_no_rule(product):
+    folder, _ = product
+    dataset = xr.open_zarr(folder / "denver.zarr")
+    assert dataset.aerial.dims == ("y", "x", "band") and dataset.aerial.dtype == np.int8
+    assert field_problems(open_group(folder / "denver.zarr")) == []
+
+
+def test_a_regression_in_pandas_gains_columns_in_one_line(product):
+    folder, _ = product
+    table = World().places(4000, seed=3)
+    inside = table.lon.between(-105.9, -102.1) & table.lat.between(38.1, 40.9)
+    homes = table[inside].set_index(table.index[inside] * 7)
+    joined = client.open_field(str(folder / "denver.zarr")).join(homes)
+    assert list(joined.columns[: homes.shape[1]]) == list(homes.columns)
+    assert joined.index.equals(homes.index)
+    bands = joined.filter(regex=r"^ug_aerial_\d+$")
+    assert bands.shape[1] == 128
+    assert np.linalg.norm(bands.to_numpy(), axis=1) == pytest.approx(np.ones(len(homes)), abs=1e-5)
+
+
+def test_stored_vectors_are_the_encoder_s(product):
+    """A sampled cell is what the model says of its centre, within the quantization's error."""
+    import torch
+
+    from unigeo.producer.encoders.model import load_model
+
+    folder, _ = product
+    field = client.open_field(str(folder / "denver.zarr"))
+    lonlat = World().locations(4000, seed=3)
+    west, south, east, north = BBOX
+    lon, lat = lonlat.T
+    lonlat = lonlat[
+        (lon > west + 0.3) & (lon < east - 0.3) & (lat > south + 0.3) & (lat < north - 0.3)
+    ]
+    centres = field.grid.centres()[tuple(field.grid.pixels(lonlat).T)]
+    model, _ = load_model(folder / "model0")
+    stored = field.sample(lonlat, as_="numpy")
+    with torch.inference_mode():
+        for modality, inputs in (
+            ("coordinate", torch.from_numpy(centres)),
+            ("aerial", torch.from_numpy(World().patches("aerial", centres).values)),
+            ("dsm", torch.from_numpy(World().patches("dsm", centres).values)),
+        ):
+            exact = model.encode(modality, inputs).numpy()
+            cosine = (exact * stored[modality]).sum(axis=1)
+            assert cosine.min() > 0.9998, modality
+
+
+def test_the_same_command_again_finds_everything_done(product):
+    folder, _ = product
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    lines = list(carry_out(run_of(folder), World(), progress=False, code_version="test"))
+    assert "as it was" in lines[-1]
+    assert before == {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_store_of_another_model_is_not_touched(product):
+    folder, _ = product
+    before = {p: p.stat().st_mtime_ns for p in (folder / "denver.zarr").rglob("*") if p.is_file()}
+    other = run_of(folder, seed=1)
+    train(World(), other.model_settings, other.training, other.model, progress=False)
+    with pytest.raises(StoreError, match="model"):
+        list(carry_out(other, World(), progress=False, code_version="test"))
+    after = {p: p.stat().st_mtime_ns for p in (folder / "denver.zarr").rglob("*") if p.is_file()}
+    assert before == after
+
+
+def test_the_command_uses_a_finished_model(product, tmp_path, monkeypatch, capsys):
+    folder, _ = product
+    out = tmp_path / "again.zarr"
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["unigeo-produce", "--bbox", *map(str, BBOX), "--resolution", "20000", "--model",
+         str(folder / "model0"), "--modalities", "coordinate", "--out", str(out)],
+    )  # fmt: skip
+    try:
+        main()
+    except SystemExit as stopped:
+        assert stopped.code == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    again, first = xr.open_zarr(out), xr.open_zarr(folder / "denver.zarr")
+    assert np.array_equal(again.coordinate, first.coordinate)
+    assert "aerial" not in again
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--region", "atlantis"], "atlantis"),
+        ([], "--region"),
+        (["--region", "conus", "--bbox", "0", "0", "1", "1"], "one of"),
+        (["--region", "conus", "--preset", "huge"], "huge"),
+        (["--region", "conus", "--model", "nowhere"], "nowhere"),
+        (["--region", "conus", "--resolution", "-5"], "resolution"),
+        (["--region", "conus", "--modalities", "radar"], "radar"),
+        (["--region", "conus", "--observations", "none.toml"], "none.toml"),
+        (["--region", "conus", "--data", "x"], "--observations"),
+        (["--region", "amsterdam"], "no land"),
+        (["--bbox", "5", "50", "4", "95"], "bounding box"),
+        (["--region", "conus", "--steps", "0"], "steps"),
+    ],
+)
+def test_bad_options_end_in_one_message_and_exit_code_2(
+    arguments, words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = command(monkeypatch, capsys, *arguments)
+    errors = [line for line in err.splitlines() if line.startswith("Error:")]
+    assert code == 2 and out == "" and len(errors) == 1 and words in errors[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_key_of_the_description_is_named(tmp_path, monkeypatch, capsys):
+    toml = tmp_path / "observations.toml"
+    toml.write_text('name = "x"\nlicence = "CC0"\n[land]\nfiel = "land.parquet"\n')
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command(monkeypatch, capsys, "--region", "conus", "--observations", toml)
+    assert code == 2 and "'fiel'" in err and "did you mean 'file'" in err
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_training(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command(
+        monkeypatch, capsys, "--region", "conus", "--out", tmp_path / "file" / "s.zarr"
+    )
+    assert code == 2 and "Error:" in err and "file" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
