@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from unigeo.producer.encoders.presets import base, tiny
@@ -10,7 +11,7 @@ from unigeo.producer.encoders.settings import ModelSettings
 from unigeo.producer.observations.protocol import PICTURES, Observations
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.schemas.errors import ModelError
-from unigeo.schemas.grid import Grid
+from unigeo.schemas.grid import Grid, from_wgs84
 from unigeo.schemas.layout import RASTERIZED, Layout
 from unigeo.schemas.regions import Region
 
@@ -66,7 +67,7 @@ def default_resolution(region: Region, device: torch.device) -> float:
         for step in _ROUND_STEPS:
             size = step * 10**exponent
             if size >= region.resolution_m and area / size**2 <= _CPU_CELLS:
-                return size
+                return float(size)
     return 1e7
 
 
@@ -76,12 +77,8 @@ def default_modalities(observations: Observations) -> tuple[str, ...]:
 
 
 def _area_m2(region: Region) -> float:
-    """Area of the region's first rings, by the shoelace formula on the equal-area map."""
-    import numpy as np
-
-    from unigeo.schemas.grid import from_wgs84
-
-    area = 0.0
+    """Area of the region's rings, by the shoelace formula on the equal-area map."""
+    area: float = 0.0
     for ring in region.rings:
         x, y = from_wgs84(region.crs).transform(ring[:, 0], ring[:, 1])
         area += abs(float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))) / 2

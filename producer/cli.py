@@ -1,5 +1,6 @@
 """The `unigeo-produce` command: train, rasterize, publish; every stage goes on where it stopped."""
 
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--out", help="Store to write: a folder or s3://...; REGION/REGION.zarr by default.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.pass_context
-def produce(context: click.Context, **options: Any) -> None:
+def produce(context: click.Context, /, **options: Any) -> None:
     """Produce an embedding field of a region, from observations to a published store.
 
     With --region alone everything needed is made here: a tiny model is trained on an embedded
@@ -57,6 +58,9 @@ def places(count: int, seed: int, out: str) -> None:
 
 
 def _produce(**options: Any) -> None:
+    # Threads that spin while they wait make training twelve times slower where another program
+    # has a core; torch reads this when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     region = _region(options)  # before torch is loaded: a typing error answers at once
     _check_observations(options)
     from unigeo.producer.producing import carry_out, choose, describe

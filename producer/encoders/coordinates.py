@@ -133,4 +133,7 @@ def draw_frequencies(settings: CoordinateSettings) -> Float64[np.ndarray, "scale
     normal = np.random.default_rng(settings.seed).standard_normal(
         (len(settings.sigmas), axes, settings.width // 2)
     )
-    return normal * np.array(settings.sigmas)[:, None, None]
+    frequencies: Float64[np.ndarray, "scale axis half"] = (
+        normal * np.array(settings.sigmas)[:, None, None]
+    )
+    return frequencies

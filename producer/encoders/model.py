@@ -72,8 +72,8 @@ class UniGeoCLIP(nn.Module):
                 }
             )
         start = math.log(1 / settings.temperature)
-        count = len(settings.pairs) if settings.temperature_per_pair else ()
-        self.logit_scale = nn.Parameter(torch.full(count if count == () else (count,), start))
+        count = [len(settings.pairs)] if settings.temperature_per_pair else []
+        self.logit_scale = nn.Parameter(torch.full(count, start))
         self.register_buffer("rotation", torch.from_numpy(_rotation(settings)))
 
     @property

@@ -40,7 +40,11 @@ class TransformerSettings:
                 f"another version of unigeo. Read it with that version, or train again."
             )
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            known: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in values.items()
+            }
+            return cls(**known)
         except TypeError as error:
             raise ModelError(
                 f"{cls.__name__} cannot be built from {dict(values)}: {error}"

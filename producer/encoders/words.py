@@ -99,6 +99,6 @@ def fix_length(tokenizer: Tokenizer, tokens: int) -> Tokenizer:
 def tokenize(tokenizer: Tokenizer, texts: Sequence[str | None]) -> Int64[Tensor, "point token"]:
     """Number the tokens of each text, in lower case; a missing text is an empty one."""
     encoded = tokenizer.encode_batch([(text or "").lower() for text in texts])
-    length = tokenizer.padding["length"]
+    assert tokenizer.padding is not None, "made by fix_length"
     ids = torch.tensor([one.ids for one in encoded], dtype=torch.int64)
-    return ids.reshape(len(texts), length)
+    return ids.reshape(len(texts), tokenizer.padding["length"])

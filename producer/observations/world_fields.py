@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 from importlib.resources import as_file, files
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, UInt64
 from pyproj import Transformer
 from rasterio.features import rasterize
 from rasterio.transform import from_origin
@@ -222,7 +222,8 @@ def _coast_grid() -> Float[np.ndarray, "row col"]:
     step = (KM_PER_DEGREE * COAST_STEP, KM_PER_DEGREE * COAST_STEP * np.cos(np.radians(38.0)))
     inside = distance_transform_edt(land, sampling=step)
     outside = distance_transform_edt(~land, sampling=step)
-    return (inside - outside).astype(np.float32)
+    signed: Float[np.ndarray, "row col"] = (inside - outside).astype(np.float32)
+    return signed
 
 
 def _density(x: Values, y: Values, rural: Values) -> Values:
@@ -254,10 +255,13 @@ def cell_noise(
         )
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((state ^ (state >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    uniform: Float[np.ndarray, "point count"] = (
+        (state ^ (state >> np.uint64(31))) >> np.uint64(11)
+    ).astype(np.float64) * 2.0**-53
+    return uniform
 
 
-def _place_keys(lonlat: Float[np.ndarray, "point 2"]) -> Int[np.ndarray, " point"] | np.ndarray:
+def _place_keys(lonlat: Float[np.ndarray, "point 2"]) -> UInt64[np.ndarray, " point"]:
     micro = np.round(np.asarray(lonlat, np.float64) * 1e6).astype(np.int64).view(np.uint64)
     with np.errstate(over="ignore"):
         keys: np.ndarray = micro[:, 0] * np.uint64(0xD6E8FEB86659FD93) ^ (

@@ -49,9 +49,9 @@ def aerial(truth: Latents) -> UInt8[np.ndarray, "point 3 row col"]:
     ground, cover = _ground(truth), _cover(truth)
     soil = _ramp(_SOILS, truth.soil)
     grass = _mix(soil, _ramp(((0.62, 0.60, 0.34), (0.30, 0.55, 0.20)), truth.moisture), 0.65)
-    picture = np.broadcast_to(grass[:, :, None, None], (len(truth.x_km), 3, PIXELS, PIXELS)).astype(
-        np.float32
-    )
+    picture: np.ndarray = np.broadcast_to(
+        grass[:, :, None, None], (len(truth.x_km), 3, PIXELS, PIXELS)
+    ).astype(np.float32)
     picture = picture * (1 + 0.08 * _texture_at(truth, 2))[:, None]
     field = _ramp(_CROPS, truth.crop_kind)[:, :, None, None] * (
         0.75 + 0.5 * _blocks(truth, 4, 6)[:, None]
@@ -194,7 +194,8 @@ def _ground(truth: Latents) -> Plane:
 
 
 def _metres(truth: Latents, ground: Plane) -> Plane:
-    return _column(truth.relief_m * 0.5) * ground
+    metres: Plane = _column(truth.relief_m * 0.5) * ground
+    return metres
 
 
 def _pixels(truth: Latents) -> tuple[Int[np.ndarray, "point row"], Int[np.ndarray, "point col"]]:
@@ -267,4 +268,7 @@ def _mix(first: Colour, second: Colour, share: np.ndarray | float) -> Colour:
 
 
 def _eight_bits(picture: np.ndarray) -> UInt8[np.ndarray, "point 3 row col"]:
-    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+    rounded: UInt8[np.ndarray, "point 3 row col"] = (np.clip(picture, 0, 1) * 255 + 0.5).astype(
+        np.uint8
+    )
+    return rounded

@@ -5,7 +5,7 @@ left out now and then, as people do.
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from unigeo.producer.observations.world_fields import Latents
 
@@ -79,8 +79,11 @@ def describe(truth: Latents, noise: Float[np.ndarray, "point number"]) -> list[s
     return texts
 
 
-def _class(values: Float[np.ndarray, " point"], edges: tuple[float, ...]) -> np.ndarray:
-    return np.digitize(values, edges)
+def _class(
+    values: Float[np.ndarray, " point"], edges: tuple[float, ...]
+) -> Int[np.ndarray, " point"]:
+    number: Int[np.ndarray, " point"] = np.digitize(values, edges)
+    return number
 
 
 def _pick(number: float, first: str, second: str) -> str:

@@ -158,7 +158,9 @@ def _look(
             # Many places lack a modality: look for complete ones among further hold-out places.
             more = observations.locations(settings.locations * 2, settings.seed + 1)
             more = more[held_out(more, settings.block_km, settings.holdout, settings.seed)]
-            said_more = observations.texts(more) if tokenizer is not None else [None] * len(more)
+            said_more: list[str | None] = [None] * len(more)
+            if tokenizer is not None:
+                said_more = observations.texts(more)
             further = observe(observations, more, said_more, tokenizer)
             gallery = further.take(np.flatnonzero(further.complete())[: settings.gallery])
         else:
@@ -261,7 +263,8 @@ def _jitter(lonlat: torch.Tensor, settings: TrainingSettings, step: int) -> torc
 
 
 def _optimizer(model: UniGeoCLIP, settings: TrainingSettings) -> torch.optim.AdamW:
-    decayed, free = [], []
+    decayed: list[torch.Tensor] = []
+    free: list[torch.Tensor] = []
     for name, weight in model.named_parameters():
         if weight.requires_grad:
             (decayed if weight.ndim >= 2 and "embedding" not in name else free).append(weight)
