@@ -4,14 +4,14 @@ Each baseline predicts every row from the other folds, as the probe does, and ch
 to choose (a penalty, a number of neighbours) inside them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from unigeo.client.folds import project
+from unigeo.client.folds import CONUS, project
 from unigeo.client.ridge import RidgeProbe, complete_targets
 from unigeo.schemas.errors import MissingExtraError, ProbeError
 
@@ -20,13 +20,6 @@ NEIGHBOURS = (1, 2, 3, 5, 8, 12, 20, 30, 50)
 
 Predictions = Float[np.ndarray, "point target"]
 """Held-out predictions; NaN where the target is missing."""
-
-
-def mean_baseline(
-    targets: Float[np.ndarray, "point target"], folds: Int[np.ndarray, " point"]
-) -> Predictions:
-    """The mean of the training folds."""
-    return _each_fold(targets, folds, lambda train, _, truth: truth[train].mean(axis=0))
 
 
 def lonlat_ridge(
@@ -42,7 +35,7 @@ def lonlat_knn(
     lonlat: Float[np.ndarray, "point 2"],
     targets: Float[np.ndarray, "point target"],
     folds: Int[np.ndarray, " point"],
-    crs: str = "EPSG:5070",
+    crs: str = CONUS,
     neighbours: Sequence[int] = NEIGHBOURS,
 ) -> Predictions:
     """Plain mean of the k nearest training points on the map of `crs`.
@@ -96,32 +89,14 @@ def lonlat_trees(
         MissingExtraError: without scikit-learn.
     """
     ensemble = _sklearn("ensemble")
-
-    def predict(train: Any, held: Any, truth: Any) -> Any:
-        model = ensemble.HistGradientBoostingRegressor(random_state=seed)
-        return np.stack(
-            [
-                model.fit(lonlat[train], truth[train, column]).predict(lonlat[held])
-                for column in range(truth.shape[1])
-            ],
-            axis=-1,
-        )
-
-    return _each_fold(targets, folds, predict)
-
-
-def _each_fold(
-    targets: Float[np.ndarray, "point target"],
-    folds: Int[np.ndarray, " point"],
-    predict: Callable[[Any, Any, Any], Any],
-) -> Predictions:
-    """Predict each fold's rows by `predict(train, held, targets of the same rows)`."""
     predictions = np.full(targets.shape, np.nan)
-    for rows, columns in complete_targets(targets):
-        for fold in np.unique(folds):
-            inside = folds[rows] == fold
-            train, held = rows[~inside], rows[inside]
-            predictions[np.ix_(held, columns)] = predict(train, held, targets[:, columns])
+    for column, truth in enumerate(targets.T):
+        known = np.isfinite(truth)
+        for fold in np.unique(folds[known]):
+            train, held = known & (folds != fold), known & (folds == fold)
+            model = ensemble.HistGradientBoostingRegressor(random_state=seed)
+            model.fit(lonlat[train], truth[train])
+            predictions[held, column] = model.predict(lonlat[held])
     return predictions
 
 

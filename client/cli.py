@@ -1,11 +1,16 @@
 """The `unigeo` command: info, sample, join, probe, preview, validate, cite."""
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from unigeo.schemas.errors import UnigeoError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from unigeo.client.field import Field
 
 STORE = click.argument("store", metavar="STORE")
 MODALITY = click.option(
@@ -69,15 +74,24 @@ def info(store: str, as_json: bool) -> None:
 @click.option("--missing", type=click.Choice(["nan", "raise", "drop"]), default="nan")
 @OUT
 def sample(store: str, points: str | None, at: Any, out: str | None, **options: Any) -> None:
-    """Write the vectors at POINTS: a CSV, Parquet or GeoJSON file, or - for CSV on stdin."""
+    """Write place and vectors of POINTS: a CSV, Parquet or GeoJSON file, or - for CSV on stdin."""
+    import pandas as pd
+
     from unigeo.client.field import open_field
+    from unigeo.schemas.points import Points, read_points
     from unigeo.schemas.tables import check_writable, read_table, write_table
 
     if (points is None) == (at is None):
         raise click.UsageError("name a file of POINTS, or one place with --at LON LAT")
     check_writable(out)
+    reading = _reading(options)
+    field = open_field(store)
     where = [at] if at is not None else read_table(str(points))
-    write_table(open_field(store).sample(where, progress=_watched(), **_reading(options)), out)
+    lonlat = read_points(where, reading.pop("crs"), reading.pop("columns")).lonlat
+    numbered = Points(lonlat, pd.RangeIndex(len(lonlat)))
+    vectors = field.sample(numbered, progress=_watched(), **reading)
+    places = pd.DataFrame(lonlat[vectors.index], columns=["lon", "lat"], index=vectors.index)
+    write_table(pd.concat([places, vectors], axis=1), out)
 
 
 @unigeo.command()
@@ -111,62 +125,97 @@ def join(store: str, table: str, out: str | None, **options: Any) -> None:
 @LON
 @LAT
 @CRS
-@click.option("--block-km", type=float, default=300.0, show_default=True, help="Side of a block.")
+@click.option("--block-km", type=float, help="Side of a block of a TABLE.  [default: 300]")
 @click.option("--folds", type=int, default=5, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the folds.")
-@click.option("--markdown", help="Also write the report to this .md file.")
-@OUT
+@click.option("-o", "--out", help="Also write: .md what is printed, .csv or .parquet every score.")
 def probe(
     store: str,
     table: str | None,
     targets: tuple[str, ...],
     suite: str | None,
     data: str | None,
-    markdown: str | None,
     out: str | None,
     **options: Any,
 ) -> None:
     """Fit linear probes: R2 of random and blocked folds, beside baselines on lon/lat."""
     from unigeo.client.field import open_field
-    from unigeo.client.probing import to_markdown, wide
-    from unigeo.schemas.tables import check_writable, read_table, write_table
+    from unigeo.schemas.tables import write_table
 
-    check_writable(out)
-    if (table is None) == (suite is None):
-        raise click.UsageError("name a TABLE with --target columns, or a --suite with its --data")
-    field = open_field(store)
-    folds = {key: options.pop(key) for key in ("folds", "seed")}
-    block_km = options.pop("block_km")
-    reading = _reading(options)
-    if suite is not None:
-        from unigeo.client.suites import load_suite, probe_suite, suite_markdown
-
-        modalities, method = reading.get("modalities"), reading["method"]
-        report = probe_suite(
-            load_suite(suite),
-            data,
-            lambda lonlat: field.features(lonlat, modalities, method=method),
-            progress=_watched(),
-            **folds,
-        )
-        text = suite_markdown(report)
+    _check_report(out)
+    if suite is None:
+        if table is None or not targets or data is not None:
+            raise click.UsageError(
+                "name a TABLE with --target columns, or a --suite with its --data"
+            )
+        report, text = _probe_table(open_field(store), table, list(targets), options)
     else:
-        if not targets:
-            raise click.UsageError("name at least one --target column of the table")
-        report = field.probe(
-            read_table(str(table)),
-            list(targets),
-            block_km=block_km,
-            progress=_watched(),
-            **folds,
-            **reading,
-        )
-        text = to_markdown(wide(report))
-    if markdown:
-        _write_text(markdown, text)
-    if out:
-        write_table(report, out)
+        own = [table, *targets, *(options[key] for key in ("lon", "lat", "crs", "block_km"))]
+        if data is None or any(value is not None for value in own):
+            raise click.UsageError(
+                "a --suite needs --data, and names tables, targets, coordinates and blocks itself"
+            )
+        report, text = _probe_suite(open_field(store), suite, data, options)
     click.echo(text)
+    if out and out.endswith(".md"):
+        _write_text(out, text)
+    elif out:
+        write_table(report, out)
+
+
+def _probe_table(
+    field: "Field", table: str, targets: list[str], options: dict[str, Any]
+) -> "tuple[pd.DataFrame, str]":
+    """Every score, and the text that shows them."""
+    from unigeo.client.reporting import by_features, to_markdown
+    from unigeo.schemas.tables import read_table
+
+    reading = _reading(options)
+    block_km = reading.pop("block_km")
+    if block_km is not None:
+        reading["block_km"] = block_km
+    report = field.probe(read_table(table), targets, progress=_watched(), **reading)
+    used = report.drop_duplicates("target")
+    counts = "; ".join(
+        f"{row.target}: {row.points:,} points ({row.dropped:,} without a vector left out) in "
+        f"{row.blocks} blocks"
+        for row in used.itertuples()
+    )
+    return report, f"{to_markdown(by_features(report))}\n\nR2 of held-out predictions. {counts}."
+
+
+def _probe_suite(
+    field: "Field", suite: str, data: str, options: dict[str, Any]
+) -> "tuple[pd.DataFrame, str]":
+    """Every score, and the text that shows them."""
+    import shlex
+    from importlib.metadata import version
+    from pathlib import Path
+
+    from unigeo.client.suites import load_suite, probe_suite, suite_markdown
+
+    modalities, method = options["modalities"] or None, options["method"]
+    chosen = load_suite(suite)
+    report = probe_suite(
+        chosen,
+        Path(data),
+        lambda lonlat: field.features(lonlat, modalities, method=method),
+        folds=options["folds"],
+        seed=options["seed"],
+        progress=_watched(),
+    )
+    model = field.attributes.model
+    facts = {
+        "command": f"`{shlex.join(['unigeo', *sys.argv[1:]])}`",
+        "suite": chosen.name,
+        "field": f"{field.attributes.region}, {field.grid.resolution_m:g} m cells of "
+        f"{field.grid.crs}, {field.bands} bands",
+        "sampling": method,
+        "model": f"{model.name} {model.sha256[:12]}",
+        "folds": f"{options['folds']}, seed {options['seed']}",
+        "unigeo": version("unigeo"),
+    }
+    return report, suite_markdown(report, facts)
 
 
 @unigeo.command()
@@ -221,6 +270,19 @@ def _watched() -> bool:
     return sys.stderr.isatty()
 
 
+def _check_report(out: str | None) -> None:
+    """Refuse a report that cannot be written, before the probes run."""
+    from pathlib import Path
+
+    from unigeo.schemas.errors import StoreError
+    from unigeo.schemas.tables import check_writable
+
+    if out is None or not out.endswith(".md"):
+        check_writable(out)
+    elif not Path(out).parent.is_dir():
+        raise StoreError(f"cannot write {out}: there is no folder {Path(out).parent}")
+
+
 def _write_text(path: str, text: str) -> None:
     from pathlib import Path
 
@@ -231,6 +293,7 @@ def _write_text(path: str, text: str) -> None:
         part.write_text(text + "\n", encoding="utf-8")
         part.replace(path)
     except OSError as error:
+        part.unlink(missing_ok=True)
         raise StoreError(f"cannot write {path}: {error}") from error
 
 

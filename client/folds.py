@@ -1,11 +1,12 @@
-"""Folds of a cross-validation: of shuffled rows, of whole spatial blocks, of whole groups."""
-
-from typing import Any
+"""Folds of a cross-validation: of shuffled rows, or of whole spatial blocks."""
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from unigeo.schemas.errors import ProbeError
+
+CONUS = "EPSG:5070"
+"""Albers equal-area map of the contiguous United States, in metres."""
 
 
 def random_folds(count: int, folds: int = 5, seed: int = 0) -> Int[np.ndarray, " point"]:
@@ -18,14 +19,14 @@ def random_folds(count: int, folds: int = 5, seed: int = 0) -> Int[np.ndarray, "
         ProbeError: if there are fewer rows than folds, or fewer than two folds.
 
     >>> random_folds(6, folds=3)
-    array([0, 1, 0, 2, 1, 2])
+    array([0, 2, 2, 1, 0, 1])
     """
     _check(count, folds, "points")
     return np.random.default_rng(seed).permutation(np.arange(count) % folds)
 
 
 def spatial_blocks(
-    lonlat: Float[np.ndarray, "point 2"], km: float, crs: str = "EPSG:5070"
+    lonlat: Float[np.ndarray, "point 2"], km: float, crs: str = CONUS
 ) -> Int[np.ndarray, " point"]:
     """Number the square block of a map that holds each point.
 
@@ -50,26 +51,41 @@ def spatial_blocks(
 def blocked_folds(
     blocks: Int[np.ndarray, " point"], folds: int = 5, seed: int = 0
 ) -> Int[np.ndarray, " point"]:
-    """Give whole spatial blocks to folds, so that a score tells what carries over to unseen country.
+    """Give whole spatial blocks to folds; a score then tells what carries over to unseen country.
+
+    The blocks are shuffled, then each goes to the fold that has the fewest rows so far: no two
+    folds differ by more rows than the largest block has.
 
     Raises:
         ProbeError: if there are fewer blocks than folds.
 
     >>> blocked_folds(np.array([0, 0, 1, 2, 2]), folds=3)
-    array([0, 0, 2, 1, 1])
+    array([1, 1, 2, 0, 0])
     """
-    return _whole(blocks, folds, seed, "spatial blocks")
+    _, numbers, sizes = np.unique(blocks, return_inverse=True, return_counts=True)
+    _check(len(sizes), folds, "spatial blocks")
+    fold_of = np.empty(len(sizes), np.int64)
+    rows = np.zeros(folds, np.int64)
+    for block in np.random.default_rng(seed).permutation(len(sizes)):
+        lightest = int(rows.argmin())
+        fold_of[block] = lightest
+        rows[lightest] += sizes[block]
+    return fold_of[numbers.reshape(-1)]
 
 
-def grouped_folds(
-    groups: Shaped[np.ndarray, " point"], folds: int = 5, seed: int = 0
-) -> Int[np.ndarray, " point"]:
-    """Give whole groups (states, campaigns, ...; any labels that sort) to folds.
+def map_of(lonlat: Float[np.ndarray, "point 2"], otherwise: str) -> str:
+    """The CRS to cut blocks in: EPSG:5070 where most points lie in its area, else the one given.
 
-    Raises:
-        ProbeError: if there are fewer groups than folds.
+    >>> map_of(np.array([[-105.0, 40.0]]), otherwise="EPSG:8857")
+    'EPSG:5070'
     """
-    return _whole(groups, folds, seed, "groups")
+    from pyproj import CRS
+
+    area = CRS.from_user_input(CONUS).area_of_use
+    assert area is not None
+    west, south, east, north = area.bounds
+    inside = np.all((lonlat >= (west, south)) & (lonlat <= (east, north)), axis=1)
+    return CONUS if inside.sum() * 2 > len(lonlat) else otherwise
 
 
 def project(lonlat: Float[np.ndarray, "point 2"], crs: str) -> Float[np.ndarray, "point 2"]:
@@ -94,23 +110,6 @@ def project(lonlat: Float[np.ndarray, "point 2"], crs: str) -> Float[np.ndarray,
             f"lonlat {lonlat[row].tolist()}. Name a CRS that covers the points."
         )
     return xy
-
-
-def _whole(labels: Shaped[np.ndarray, " point"], folds: int, seed: int, what: str) -> Any:
-    """Shuffle the groups, then give each to the fold that has the fewest rows so far.
-
-    No two folds then differ by more rows than the largest group has.
-    """
-    _, groups, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    _check(len(sizes), folds, what)
-    order = np.random.default_rng(seed).permutation(len(sizes))
-    fold_of = np.empty(len(sizes), np.int64)
-    rows = np.zeros(folds, np.int64)
-    for group in order:
-        lightest = int(rows.argmin())
-        fold_of[group] = lightest
-        rows[lightest] += sizes[group]
-    return fold_of[groups.reshape(-1)]
 
 
 def _check(count: int, folds: int, what: str) -> None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
-from unigeo.client.baselines import lonlat_knn, lonlat_ridge, lonlat_trees, mean_baseline
-from unigeo.client.folds import blocked_folds, random_folds, spatial_blocks
+from unigeo.client.baselines import lonlat_knn, lonlat_ridge, lonlat_trees
+from unigeo.client.folds import CONUS, blocked_folds, random_folds, spatial_blocks
+from unigeo.client.reporting import SPLITS
 from unigeo.client.ridge import RidgeProbe
 from unigeo.schemas.errors import ProbeError
 from unigeo.schemas.points import check_lonlat
@@ -15,8 +16,7 @@ from unigeo.schemas.points import check_lonlat
 if TYPE_CHECKING:
     import pandas as pd
 
-BASELINES = ("mean", "lonlat ridge", "lonlat knn", "lonlat trees")
-SPLITS = ("random", "blocked")
+BASELINES = ("lonlat ridge", "lonlat kNN", "lonlat trees")
 
 _POINTS_PER_FOLD = 10
 _Targets = Float[np.ndarray, "point target"]
@@ -29,7 +29,7 @@ def probe_table(
     lonlat: Float[np.ndarray, "point 2"],
     *,
     block_km: float = 300.0,
-    crs: str = "EPSG:5070",
+    crs: str = CONUS,
     folds: int = 5,
     seed: int = 0,
     baselines: bool = True,
@@ -46,7 +46,7 @@ def probe_table(
         crs: CRS in metres, best equal-area, of the blocks and of the nearest neighbours.
         folds: at least 3: the penalty is chosen in the folds that are not held out.
         seed: of the folds and of the trees.
-        baselines: whether to add the mean, and ridge, nearest neighbours and trees on position.
+        baselines: whether to add ridge, nearest neighbours and trees on position.
         progress: whether to show a bar.
 
     Returns:
@@ -120,55 +120,21 @@ def r2_score(truth: Float[np.ndarray, " point"], guess: Float[np.ndarray, " poin
     return float(1 - ((truth - guess) ** 2).sum() / total) if total > 0 else float("nan")
 
 
-def pivot(report: "pd.DataFrame", rows: str = "target", value: str = "r2") -> "pd.DataFrame":
-    """Put sets of features side by side, for each split, with the mean over the rows as last row.
+def numbers_of(table: Any, name: str) -> Float[np.ndarray, " point"]:
+    """A column of a table as float64, NaN where it is missing.
 
-    Args:
-        report: what `probe_table` gives, or several of them concatenated.
-        rows: column to make rows of: `target`, or one added by the caller (`family`), over which
-            the scores are averaged.
-        value: column to show.
+    Raises:
+        ProbeError: if there is no such column, or it holds anything but numbers.
     """
-    wide = report.pivot_table(
-        index=rows, columns=["split", "features"], values=value, sort=False, aggfunc="mean"
-    )
-    splits = [split for split in SPLITS if split in wide.columns.get_level_values(0)]
-    wide = wide[splits]
-    wide.loc["mean"] = wide.mean()
-    return wide
-
-
-def to_markdown(table: "pd.DataFrame", digits: int = 3) -> str:
-    """Write a table with its index as Markdown, columns aligned for reading as plain text."""
-    header = [str(table.index.name or "")]
-    header += [
-        " ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in table.columns
-    ]
-    lines = [header]
-    for label, *values in table.itertuples(name=None):
-        lines.append([str(label), *(_cell(value, digits) for value in values)])
-    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    numeric = [False] + [kind in "iuf" for kind in (dtype.kind for dtype in table.dtypes)]
-    rule = [
-        "-" * (width - 1) + ":" if right else "-" * width
-        for width, right in zip(widths, numeric, strict=True)
-    ]
-    lines.insert(1, rule)
-    return "\n".join(
-        "| "
-        + " | ".join(
-            text.rjust(width) if right else text.ljust(width)
-            for text, width, right in zip(line, widths, numeric, strict=True)
-        )
-        + " |"
-        for line in lines
-    )
-
-
-def _cell(value: Any, digits: int) -> str:
-    if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:.{digits}f}"
-    return str(value).replace("|", "\\|")
+    if name not in table.columns:
+        raise ProbeError(f"there is no column {name!r}; there are " + _listed(table.columns))
+    column = table[name]
+    try:
+        if hasattr(column, "isna"):  # pandas, whose own missing values numpy does not know
+            return np.asarray(column.to_numpy(np.float64, na_value=np.nan))
+        return np.asarray(column, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ProbeError(f"the column {name!r} must hold numbers: {error}") from error
 
 
 def _stack_targets(targets: Mapping[str, Num[np.ndarray, " point"]], count: int) -> _Targets:
@@ -260,11 +226,15 @@ def _methods(
 
     methods: dict[str, _Method] = {name: probe(values) for name, values in features.items()}
     if baselines:
-        methods["mean"] = mean_baseline
         methods["lonlat ridge"] = lambda y, f: lonlat_ridge(lonlat, y, f)
-        methods["lonlat knn"] = lambda y, f: lonlat_knn(lonlat, y, f, crs)
+        methods["lonlat kNN"] = lambda y, f: lonlat_knn(lonlat, y, f, crs)
         methods["lonlat trees"] = lambda y, f: lonlat_trees(lonlat, y, f, seed)
     return methods
+
+
+def _listed(names: Any, most: int = 30) -> str:
+    shown = ", ".join(map(str, names[:most]))
+    return shown + (f", ... ({len(names)} in all)" if len(names) > most else "")
 
 
 def _progress(methods: Mapping[str, _Method], show: bool) -> Iterator[tuple[str, str]]:

@@ -36,7 +36,7 @@ class FittedRidge:
         self, features: Float[np.ndarray, "point band"]
     ) -> Float[np.ndarray, "point target"]:
         """Predict every target; a row with NaN gives NaN."""
-        return (features - self.centre) @ self.weights + self.intercepts
+        return np.asarray((features - self.centre) @ self.weights + self.intercepts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +219,10 @@ def _ridged(
     values: Float[np.ndarray, " value"], penalties: Sequence[float]
 ) -> Float[np.ndarray, "penalty value 1"]:
     """Eigenvalue + penalty, for each pair of them."""
-    return np.maximum(values, 0)[None, :, None] + np.asarray(penalties)[:, None, None]
+    shifted: Float[np.ndarray, "penalty value 1"] = (
+        np.maximum(values, 0)[None, :, None] + np.asarray(penalties)[:, None, None]
+    )
+    return shifted
 
 
 class _Folded:
@@ -286,14 +289,14 @@ class _Folded:
     ) -> Float[np.ndarray, "row column"]:
         """Predict rows as `fold` gives them, each target by its own penalty."""
         weights, intercepts = path.at(best)
-        return values @ weights + intercepts
+        return np.asarray(values @ weights + intercepts)
 
     def errors(self, path: Path, fold: int) -> Float[np.ndarray, "penalty column"]:
         """Sum of squared errors on a fold, for every penalty."""
         values, truth = self.fold(fold)
         flat = values @ np.moveaxis(path.weights, 0, 1).reshape(values.shape[1], -1)
         predictions = flat.reshape(len(values), *path.intercepts.shape) + path.intercepts
-        return ((predictions - truth[:, None, :]) ** 2).sum(axis=0)
+        return np.asarray(((predictions - truth[:, None, :]) ** 2).sum(axis=0))
 
     def errors_without_one(
         self, penalties: Sequence[float]

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from unigeo.client.probing import probe_table
-from unigeo.schemas.errors import MissingExtraError, PointsError, ProbeError
+from unigeo.client.folds import CONUS
+from unigeo.client.probing import numbers_of, probe_table
+from unigeo.client.reporting import by_target, mean_scores, to_markdown
+from unigeo.schemas.errors import PointsError, ProbeError
 from unigeo.schemas.points import read_points
+from unigeo.schemas.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +35,7 @@ class SuiteEntry:
     """To average over."""
     block_km: float = 300.0
     """Side of the blocks that the blocked split keeps whole."""
-    crs: str = "EPSG:5070"
+    crs: str = CONUS
     """Of the blocks, in metres."""
 
 
@@ -65,27 +68,29 @@ class Suite:
         """
         for entry in self.entries:
             where = f"table {entry.file!r} of suite {self.path}"
-            frame = _read(data / entry.file, [*entry.targets], where)
             try:
+                frame = read_table(str(data / entry.file))
                 points = read_points(frame)
-            except PointsError as error:
+                targets = {name: numbers_of(frame, name) for name in entry.targets}
+            except (PointsError, ProbeError) as error:
                 raise ProbeError(f"{where}: {error}") from error
             yield SuiteTable(
                 name=Path(entry.file).stem,
                 family=entry.family,
                 lonlat=points.lonlat,
-                targets={name: _numbers(frame, name, where) for name in entry.targets},
+                targets=targets,
                 block_km=entry.block_km,
                 crs=entry.crs,
             )
 
 
-def load_suite(path: Path) -> Suite:
+def load_suite(path: Path | str) -> Suite:
     """Read a suite file.
 
     Raises:
         ProbeError: naming the file, the table and the key that is unknown, missing or malformed.
     """
+    path = Path(path)
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -106,19 +111,61 @@ def probe_suite(suite: Suite, data: Path, vectors: Vectors, **options: Any) -> "
     Args:
         suite: what to predict.
         data: folder of the tables.
-        vectors: gives the sets of features at a table's points; called once per distinct places.
+        vectors: gives the sets of features at a table's points; called once for all tables of the
+            same points.
         options: `folds`, `seed`, `baselines`, `progress` of `probe_table`.
 
     Returns:
-        The rows of `probe_table`, with the columns `table` and `family` in front.
+        The rows of `probe_table`, with the columns `table` and `family` in front, in the suite's
+        order.
+
+    Raises:
+        ProbeError: naming the table, if it cannot be read or probed.
     """
     import pandas as pd
 
-    reports = []
-    lonlat, features = np.empty((0, 2)), None
-    for table in suite.tables(data):
-        if features is None or not np.array_equal(lonlat, table.lonlat):
-            lonlat, features = table.lonlat, vectors(table.lonlat)
+    tables = list(suite.tables(data))
+    alike: dict[bytes, list[int]] = {}
+    for number, table in enumerate(tables):
+        alike.setdefault(table.lonlat.tobytes(), []).append(number)
+    reports: dict[int, pd.DataFrame] = {}
+    for numbers in alike.values():
+        features = vectors(tables[numbers[0]].lonlat)
+        for number in numbers:
+            reports[number] = _probed(tables[number], features, **options)
+    return pd.concat([reports[number] for number in sorted(reports)], ignore_index=True)
+
+
+def suite_markdown(report: "pd.DataFrame", facts: Mapping[str, Any]) -> str:
+    """Write a suite's report for reading.
+
+    Args:
+        report: what `probe_suite` gives.
+        facts: what it was run on and how, by name; a list above the tables.
+    """
+    targets = report.drop_duplicates(["table", "target"])
+    counts = targets.set_index("target")[["table", "points", "dropped", "blocks"]]
+    parts = [
+        f"# Probes of {len(targets)} targets",
+        "\n".join(f"- {name}: {value}" for name, value in facts.items()),
+        "R2 of held-out predictions. Random: folds of shuffled rows. Blocked: folds of whole "
+        "squares of the map, which tells what carries over to unseen country.",
+        f"## Mean over {len(targets)} targets",
+        to_markdown(mean_scores(report)),
+        "## Blocked R2",
+        to_markdown(_with_mean(by_target(report, "blocked"))),
+        "## Random R2",
+        to_markdown(_with_mean(by_target(report, "random"))),
+        "## Points",
+        "Dropped: rows that have the target and lack a vector; they are left out of every column "
+        "above alike.",
+        to_markdown(counts),
+    ]
+    return "\n\n".join(parts)
+
+
+def _probed(table: SuiteTable, features: Mapping[str, Any], **options: Any) -> "pd.DataFrame":
+    try:
         report = probe_table(
             features,
             table.targets,
@@ -127,10 +174,17 @@ def probe_suite(suite: Suite, data: Path, vectors: Vectors, **options: Any) -> "
             crs=table.crs,
             **options,
         )
-        report.insert(0, "table", table.name)
-        report.insert(1, "family", table.family)
-        reports.append(report)
-    return pd.concat(reports, ignore_index=True)
+    except ProbeError as error:
+        raise ProbeError(f"table {table.name!r}: {error}") from error
+    report.insert(0, "table", table.name)
+    report.insert(1, "family", table.family)
+    return report
+
+
+def _with_mean(table: "pd.DataFrame") -> "pd.DataFrame":
+    longer = table.copy()
+    longer.loc["mean"] = table.mean()
+    return longer
 
 
 def _entry(table: Any, where: str) -> SuiteEntry:
@@ -165,33 +219,3 @@ def _check_keys(
     missing = sorted(needed - set(table))
     if missing:
         raise ProbeError(f"{where} lacks the key {missing[0]!r}")
-
-
-def _read(path: Path, targets: list[str], where: str) -> "pd.DataFrame":
-    import pandas as pd
-
-    if path.suffix not in (".parquet", ".csv"):
-        raise ProbeError(f"{where}: a table is a .parquet or .csv file, not {path.name}")
-    if not path.is_file():
-        raise ProbeError(f"{where}: there is no file {path}; name the folder that holds the data")
-    try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{where} is parquet, which needs pyarrow: pip install 'unigeo[tables]'"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ProbeError(f"{where}: cannot read {path}: {error}") from error
-    for name in targets:
-        if name not in frame.columns:
-            raise ProbeError(
-                f"{where}: no column {name!r} in {path}; there are {', '.join(frame.columns)}"
-            )
-    return frame
-
-
-def _numbers(frame: "pd.DataFrame", name: str, where: str) -> Float[np.ndarray, " point"]:
-    try:
-        return frame[name].to_numpy(np.float64, na_value=np.nan)
-    except (TypeError, ValueError) as error:
-        raise ProbeError(f"{where}: the column {name!r} must hold numbers: {error}") from error

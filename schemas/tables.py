@@ -21,10 +21,10 @@ def read_table(path: str) -> Any:
     """
     import pandas as pd
 
-    if path == "-":
-        return pd.read_csv(sys.stdin)
     kind = Path(path).suffix.lower()
     try:
+        if path == "-":
+            return pd.read_csv(sys.stdin)
         if kind == ".csv":
             return pd.read_csv(path)
         if kind == ".parquet":

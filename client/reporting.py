@@ -1,0 +1,82 @@
+"""Reports of probes as small tables, and tables as Markdown."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPLITS = ("random", "blocked")
+
+
+def by_features(report: "pd.DataFrame", value: str = "r2") -> "pd.DataFrame":
+    """One row per set of features or baseline; one column per target and split.
+
+    Args:
+        report: what `probe_table` gives.
+        value: its column to show.
+    """
+    wide = _pivot(report, "features", ["target", "split"], value)
+    targets = dict.fromkeys(report["target"])
+    return wide[[(target, split) for target in targets for split in SPLITS]]
+
+
+def by_target(report: "pd.DataFrame", split: str, value: str = "r2") -> "pd.DataFrame":
+    """One row per target, one column per set of features or baseline, under one split."""
+    return _pivot(report[report["split"] == split], "target", ["features"], value)
+
+
+def mean_scores(report: "pd.DataFrame", value: str = "r2") -> "pd.DataFrame":
+    """Means over targets: one row per set of features, one column per split.
+
+    Where the targets are of several families, the blocked means of each family follow.
+    """
+    means = _pivot(report, "features", ["split"], value)
+    families = [name for name in report.get("family", []) if name]
+    for family in dict.fromkeys(families) if len(set(families)) > 1 else ():
+        part = report[(report["family"] == family) & (report["split"] == "blocked")]
+        means[f"blocked, {family}"] = part.groupby("features")[value].mean()
+    return means
+
+
+def to_markdown(table: "pd.DataFrame", digits: int = 3) -> str:
+    """Write a table with its index as Markdown, columns aligned for reading as plain text."""
+    names: list[Any] = list(table.columns)
+    header = [str(table.index.name or "")]
+    header += [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in names]
+    lines = [[_cell(name, digits) for name in header]]
+    for label, *values in table.itertuples(name=None):
+        lines.append([_cell(str(label), digits), *(_cell(value, digits) for value in values)])
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    numeric = [False, *(dtype.kind in "iuf" for dtype in table.dtypes)]
+    rule = [
+        "-" * (width - 1) + ":" if right else "-" * width
+        for width, right in zip(widths, numeric, strict=True)
+    ]
+    lines.insert(1, rule)
+    return "\n".join(
+        "| "
+        + " | ".join(
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(line, widths, numeric, strict=True)
+        )
+        + " |"
+        for line in lines
+    )
+
+
+def _pivot(report: "pd.DataFrame", rows: str, columns: list[str], value: str) -> "pd.DataFrame":
+    """Means of `value`, rows and columns in the order in which they come in the report."""
+    wide = report.pivot_table(
+        index=rows, columns=columns, values=value, sort=False, aggfunc="mean", dropna=False
+    )
+    if len(columns) == 1:
+        wide.columns = wide.columns.rename(None)
+    return wide
+
+
+def _cell(value: Any, digits: int) -> str:
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.{digits}f}"
+    return str(value).replace("|", "\\|").replace("\n", " ")
