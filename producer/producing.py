@@ -168,6 +168,9 @@ def carry_out(
     yield f"rasterized    {report.shards} shards in {report.seconds:.0f} s: {counts or 'all there'}"
     for message, count in report.failures.items():
         yield f"failed        {count:,} cells, {message}"
+    for modality, reasons in observations.gaps().items():
+        told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+        yield f"gaps          {modality}: {told or 'none'}"
     publish(group, encoder=coordinate_weights(model), encoder_settings=_coordinate_settings(model))
     yield f"published     {run.out}: {report.cells[Status.VALID]:,} vectors"
 

@@ -56,6 +56,10 @@ class Observations(Protocol):
         """Describe each point in words; None where nothing is said."""
         ...
 
+    def gaps(self) -> dict[str, dict[str, int]]:
+        """How many observations asked for so far were missing, by modality and reason."""
+        ...
+
     def provenance(self) -> dict[str, Any]:
         """JSON: sources, patch sizes in metres, dates, licences, hashes of the inputs."""
         ...

@@ -76,6 +76,10 @@ class World:
         """Describe each point."""
         return [*words.describe(latents(lonlat), cell_noise(lonlat, words.NUMBERS, 2))]
 
+    def gaps(self) -> dict[str, dict[str, int]]:
+        """Nothing is ever missing here."""
+        return {}
+
     def provenance(self) -> dict[str, Any]:
         """Say that all of it is made up."""
         return {
