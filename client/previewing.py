@@ -1,7 +1,8 @@
-"""A field as maps: its three main directions shown as red, green and blue.
+"""A field as maps: its main directions, three at a time, as red, green and blue.
 
-Cells that look alike have alike vectors. The colours are relative to the field: the directions are
-fitted to it, and each colour is stretched between the 2nd and the 98th percentile.
+Cells that look alike have alike vectors. The first three directions hold climate and
+terrain, the next three what is rarer, such as cities. The colours are relative to the field: the
+directions are fitted to it, and each colour is stretched between the 1st and the 99th percentile.
 """
 
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _MOST_CELLS = 1_500  # along the longer side of the picture
 _NO_DATA = (0.93, 0.93, 0.93)
+_PANELS = 2
 
 
 def draw_previews(field: "Field", folder: Path | str, modalities: tuple[str, ...]) -> list[Path]:
@@ -36,19 +38,21 @@ def draw_previews(field: "Field", folder: Path | str, modalities: tuple[str, ...
     folder = Path(folder)
     drawn = []
     for modality in modalities:
-        rgb, extent_km = principal_colours(field, modality)
-        height = 9.0 * rgb.shape[0] / rgb.shape[1]
-        figure = Figure(figsize=(9.0, height + 0.9), layout="constrained")
+        panels, extent_km = principal_colours(field, modality)
+        height = 9.0 * panels.shape[1] / panels.shape[2]
+        figure = Figure(figsize=(9.0, len(panels) * (height + 0.6)), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        axes.imshow(rgb, extent=extent_km, interpolation="nearest")
-        axes.set_title(
-            f"{field.attributes.region}: {modality} vectors, "
-            f"{field.grid.resolution_m / 1000:g} km cells, three main directions as colours",
-            fontsize=10,
-        )
-        axes.set_xlabel(f"easting, km ({field.grid.crs})")
-        axes.set_ylabel("northing, km")
+        for k, rgb in enumerate(panels):
+            axes = figure.add_subplot(len(panels), 1, k + 1)
+            axes.imshow(rgb, extent=extent_km, interpolation="nearest")
+            axes.set_title(
+                f"{field.attributes.region}: {modality} vectors, "
+                f"{field.grid.resolution_m / 1000:g} km cells, "
+                f"main directions {3 * k + 1} to {3 * k + 3} as colours",
+                fontsize=10,
+            )
+            axes.set_xlabel(f"easting, km ({field.grid.crs})")
+            axes.set_ylabel("northing, km")
         path = folder / f"{modality}.png"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -61,8 +65,8 @@ def draw_previews(field: "Field", folder: Path | str, modalities: tuple[str, ...
 
 def principal_colours(
     field: "Field", modality: str
-) -> tuple[Float[np.ndarray, "row col 3"], tuple[float, float, float, float]]:
-    """Red, green and blue of every cell, cropped to the cells that have a vector.
+) -> tuple[Float[np.ndarray, "panel row col 3"], tuple[float, float, float, float]]:
+    """Red, green and blue of every cell in each panel, cropped to the cells that have a vector.
 
     Large fields are thinned to every n-th cell. Each shard is read once.
 
@@ -80,14 +84,16 @@ def principal_colours(
     vectors = dequantize(stored[valid]).astype(np.float64)
     centred = vectors - vectors.mean(axis=0)
     _, axes = np.linalg.eigh(centred.T @ centred)
-    axes = axes[:, ::-1][:, :3]
+    panels = max(1, min(_PANELS, field.bands // 3))
+    axes = axes[:, ::-1][:, : 3 * panels]
     axes = axes * np.where(axes.sum(axis=0) < 0, -1, 1)  # a direction's sign is free: fix it
     scores = centred @ axes
-    low, high = np.percentile(scores, [2, 98], axis=0)
-    rgb = np.broadcast_to(np.array(_NO_DATA), (*valid.shape, 3)).copy()
+    low, high = np.percentile(scores, [1, 99], axis=0)
+    rgb = np.broadcast_to(np.array(_NO_DATA), (panels, *valid.shape, 3)).copy()
     span = np.where(high > low, high - low, 1.0)
     colours = np.clip((scores - low) / span, 0, 1)
-    rgb[valid, : colours.shape[1]] = colours
+    for panel, at in enumerate(np.split(colours, range(3, 3 * panels, 3), axis=1)):
+        rgb[panel][valid, : at.shape[1]] = at
     size, (west, _, _, north) = field.grid.resolution_m * step / 1000, field.grid.bounds
     west, north = west / 1000 + left * size, north / 1000 - top * size
     extent = (west, west + size * valid.shape[1], north - size * valid.shape[0], north)

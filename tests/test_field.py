@@ -271,12 +271,13 @@ def test_previews_show_every_cell_that_has_a_vector(gulf: Path, tmp_path: Path) 
     paths = field.preview(tmp_path / "maps")
     assert [path.name for path in paths] == ["coordinate.png", "aerial.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
-    rgb, (west, east, south, north) = principal_colours(field, "coordinate")
-    assert rgb.min() >= 0
-    assert rgb.max() <= 1
-    coloured = (rgb != np.array((0.93, 0.93, 0.93))).any(axis=-1)
-    assert coloured.sum() == pytest.approx(2759, abs=3)
-    assert (east - west, north - south) == (rgb.shape[1] * 80.0, rgb.shape[0] * 80.0)
+    panels, (west, east, south, north) = principal_colours(field, "coordinate")
+    assert panels.min() >= 0
+    assert panels.max() <= 1
+    for rgb in panels:
+        coloured = (rgb != np.array((0.93, 0.93, 0.93))).any(axis=-1)
+        assert coloured.sum() == pytest.approx(2759, abs=3)
+        assert (east - west, north - south) == (rgb.shape[1] * 80.0, rgb.shape[0] * 80.0)
 
 
 def test_features_are_each_modality_and_all_joined(gulf: Path) -> None:
