@@ -1,0 +1,133 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from unigeo.client.suites import load_suite, probe_suite, suite_markdown
+from unigeo.schemas.errors import ProbeError
+
+EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+
+
+def write_suite(folder: Path, text: str) -> Path:
+    path = folder / "suite.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def small_data(folder: Path) -> Path:
+    """Two tables of the same places and one of others."""
+    rng = np.random.default_rng(0)
+    for name, seed in (("one", 1), ("two", 1), ("other", 2)):
+        lonlat = np.random.default_rng(seed).uniform((-120, 30), (-75, 48), (150, 2))
+        table = pd.DataFrame(lonlat, columns=["lon", "lat"])
+        table["warmth"] = 30 - 0.5 * table["lat"] + 0.1 * rng.standard_normal(150)
+        table["luck"] = rng.standard_normal(150)
+        table.to_csv(folder / f"{name}.csv", index=False)
+    return folder
+
+
+SMALL = """
+[[table]]
+file = "one.csv"
+targets = ["warmth"]
+family = "sky"
+[[table]]
+file = "other.csv"
+targets = ["warmth", "luck"]
+block_km = 400
+[[table]]
+file = "two.csv"
+targets = ["luck"]
+"""
+
+
+def vectors(lonlat: np.ndarray) -> dict[str, np.ndarray]:
+    return {"north": lonlat[:, 1:] / 10.0, "both": lonlat / 10.0}
+
+
+def test_a_suite_is_probed_in_its_order_and_alike_places_are_sampled_once(tmp_path: Path) -> None:
+    calls = []
+
+    def counted(lonlat: np.ndarray) -> dict[str, np.ndarray]:
+        calls.append(len(lonlat))
+        return vectors(lonlat)
+
+    suite = load_suite(write_suite(tmp_path, SMALL))
+    report = probe_suite(suite, small_data(tmp_path), counted, baselines=False)
+    assert calls == [150, 150]
+    pairs = report.drop_duplicates(["table", "target"])[["table", "target"]]
+    assert pairs.to_numpy().tolist() == [
+        ["one", "warmth"], ["other", "warmth"], ["other", "luck"], ["two", "luck"],
+    ]  # fmt: skip
+    assert report.loc[report["target"] == "warmth", "r2"].min() > 0.98
+    assert report.loc[report["target"] == "luck", "r2"].max() < 0.1
+
+    text = suite_markdown(report, {"command": "`unigeo probe`"})
+    assert "- command: `unigeo probe`" in text
+    for heading in ("Mean over 4 targets", "Blocked R2", "Random R2", "Points"):
+        assert f"## {heading}" in text
+
+
+@pytest.mark.parametrize("name", ["standard14", "county_families"])
+def test_the_examples_name_columns_that_are_there(name: str, shared_data: Path) -> None:
+    suite = load_suite(EXAMPLES / f"{name}.toml")
+    tables = list(suite.tables(shared_data))
+    targets = [target for table in tables for target in table.targets]
+    assert len(targets) == {"standard14": 14, "county_families": 53}[name]
+    for table in tables:
+        assert table.crs == "EPSG:5070"
+        assert table.block_km == (50 if table.name == "california_housing" else 300)
+        for values in table.targets.values():
+            assert np.isfinite(values).mean() > 0.9
+
+
+def test_real_county_targets_are_scored_beside_position(shared_data: Path, tmp_path: Path) -> None:
+    """Temperature follows latitude; a neighbour helps less when whole blocks are held out."""
+    text = """
+    [[table]]
+    file = "tables/county_health.parquet"
+    targets = ["diabetes", "smoking"]
+    [[table]]
+    file = "tables/county_environment.parquet"
+    targets = ["temp_mean_2019_c"]
+    """
+    calls = []
+
+    def counted(lonlat: np.ndarray) -> dict[str, np.ndarray]:
+        calls.append(len(lonlat))
+        return {"plane": np.sin(np.radians(lonlat))}
+
+    report = probe_suite(load_suite(write_suite(tmp_path, text)), shared_data, counted)
+    assert calls == [3108]
+    r2 = report.set_index(["target", "features", "split"])["r2"]
+    assert r2["temp_mean_2019_c", "plane", "blocked"] > 0.7
+    for target in ("diabetes", "smoking"):
+        assert 0.5 < r2[target, "lonlat kNN", "random"] < 0.9
+        assert r2[target, "lonlat kNN", "blocked"] < r2[target, "lonlat kNN", "random"] - 0.1
+    assert set(report.loc[report["target"] == "temp_mean_2019_c", "points"]) == {3107}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("table = 3", "'table' cannot be 3"),
+        ("[[table]", "cannot read the suite"),
+        ("name = 'x'", "lacks the key 'table'"),
+        ("[[table]]\nfile = 'one.csv'", "lacks the key 'targets'"),
+        ("[[table]]\nfile = 'one.csv'\ntargets = ['a', 'a']", "names a column twice"),
+        ("[[table]]\nfile = 'one.csv'\ntargets = ['a']\nblocks = 3", "unknown key 'blocks'"),
+        ("[[table]]\nfile = 'one.csv'\ntargets = ['a']\nblock_km = 0", "must be positive"),
+        ("[[table]]\nfile = 'gone.csv'\ntargets = ['a']", "gone.csv"),
+        ("[[table]]\nfile = 'one.csv'\ntargets = ['a']", "no column 'a'"),
+        (
+            "[[table]]\nfile = 'one.csv'\ntargets = ['warmth']\nblock_km = 9000",
+            "table 'one': .*9000",
+        ),
+    ],
+)
+def test_a_malformed_suite_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
+    path = write_suite(tmp_path, text)
+    with pytest.raises(ProbeError, match=words):
+        probe_suite(load_suite(path), small_data(tmp_path), vectors, baselines=False)
