@@ -14,7 +14,7 @@ class TrainingSettings:
     """Places observed, training and hold-out together."""
     batch: int = 256
     """Places contrasted with each other in one step."""
-    steps: int = 400
+    steps: int = 300
     """Steps of the optimizer."""
     rate: float = 3e-3
     """Largest learning rate of AdamW; warmed up linearly, then lowered along a cosine."""
