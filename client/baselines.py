@@ -5,7 +5,6 @@ to choose (a penalty, a number of neighbours) inside them.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from itertools import combinations
 from typing import Any
 
@@ -96,9 +95,8 @@ def lonlat_trees(
         for fold in np.unique(folds[known]):
             train, held = known & (folds != fold), known & (folds == fold)
             model = ensemble.HistGradientBoostingRegressor(random_state=seed)
-            with _one_thread():
-                model.fit(lonlat[train], truth[train])
-                predictions[held, column] = model.predict(lonlat[held])
+            model.fit(lonlat[train], truth[train])
+            predictions[held, column] = model.predict(lonlat[held])
     return predictions
 
 
@@ -115,14 +113,6 @@ def _neighbour_means(
     sums = known[nearest].cumsum(axis=1)
     ks = np.minimum(neighbours, most)
     return np.stack([sums[:, k - 1] / k for k in ks])
-
-
-def _one_thread() -> AbstractContextManager[Any]:
-    """On a busy machine the threads of small trees wait for each other up to 20 times too long."""
-    from threadpoolctl import threadpool_limits
-
-    limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="openmp")
-    return limits
 
 
 def _sklearn(module: str) -> Any:

@@ -1,6 +1,7 @@
 """The probe: what a linear model reads from vectors, beside what position alone tells."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,7 +87,8 @@ def probe_table(
     for split, method in _progress(methods, progress):
         numbers = fold_numbers[split]
         _check_folds(list(targets), known, numbers, split)
-        predictions = methods[method](known, numbers)
+        with _one_thread():
+            predictions = methods[method](known, numbers)
         for column, target in enumerate(targets):
             has = np.isfinite(known[:, column])
             truth, guess = known[has, column], predictions[has, column]
@@ -230,6 +232,19 @@ def _methods(
         methods["lonlat kNN"] = lambda y, f: lonlat_knn(lonlat, y, f, crs)
         methods["lonlat trees"] = lambda y, f: lonlat_trees(lonlat, y, f, seed)
     return methods
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """Keep BLAS and trees to one thread: their many small steps wait for each other otherwise.
+
+    The standard suite took 6 times as long on two busy cores with two threads as with one.
+    """
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return nullcontext()
+    limits: AbstractContextManager[Any] = threadpool_limits(1)
+    return limits
 
 
 def _listed(names: Any, most: int = 30) -> str:
