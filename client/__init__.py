@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from unigeo.client._importing import when_imported
 
 if TYPE_CHECKING:
-    from unigeo.client.field import Field, join, open_field, probe, sample
+    from unigeo.client.field import Field
+    from unigeo.client.opening import join, open_field, probe, sample
 
 __all__ = ["Field", "join", "open_field", "probe", "sample"]
 
@@ -18,9 +19,9 @@ __all__ = ["Field", "join", "open_field", "probe", "sample"]
 def __getattr__(name: str) -> Any:
     """Load the library on first use, so that importing this package costs nothing."""
     if name in __all__:
-        from unigeo.client import field
+        from unigeo.client import opening
 
-        return getattr(field, name)
+        return getattr(opening, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
 
 

@@ -5,7 +5,7 @@ def register() -> None:
     """Make `ds.unigeo` a `Field` that reads through the Dataset."""
     import xarray as xr
 
-    from unigeo.client.field import field_of_dataset
+    from unigeo.client.opening import field_of_dataset
 
     if not hasattr(xr.Dataset, "unigeo"):
         xr.register_dataset_accessor("unigeo")(field_of_dataset)  # type: ignore[no-untyped-call]

@@ -42,7 +42,7 @@ def unigeo() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def info(store: str, as_json: bool) -> None:
     """Say what a field is and what it covers."""
-    from unigeo.client.field import open_field
+    from unigeo.client.opening import open_field
 
     facts = open_field(store).info()
     if as_json:
@@ -77,7 +77,7 @@ def sample(store: str, points: str | None, at: Any, out: str | None, **options: 
     """Write place and vectors of POINTS: a CSV, Parquet or GeoJSON file, or - for CSV on stdin."""
     import pandas as pd
 
-    from unigeo.client.field import open_field
+    from unigeo.client.opening import open_field
     from unigeo.schemas.points import Points, read_points
     from unigeo.schemas.tables import check_writable, read_table, write_table
 
@@ -106,7 +106,7 @@ def sample(store: str, points: str | None, at: Any, out: str | None, **options: 
 @OUT
 def join(store: str, table: str, out: str | None, **options: Any) -> None:
     """Write TABLE with the vectors beside its own columns; - is CSV on stdin."""
-    from unigeo.client.field import open_field
+    from unigeo.client.opening import open_field
     from unigeo.schemas.tables import check_writable, read_table, write_table
 
     check_writable(out)
@@ -139,7 +139,7 @@ def probe(
     **options: Any,
 ) -> None:
     """Fit linear probes: R2 of random and blocked folds, beside baselines on lon/lat."""
-    from unigeo.client.field import open_field
+    from unigeo.client.opening import open_field
     from unigeo.schemas.tables import write_table
 
     _check_report(out)
@@ -224,7 +224,7 @@ def _probe_suite(
 @click.option("-o", "--out", default="preview", show_default=True, help="Folder for the pictures.")
 def preview(store: str, modalities: tuple[str, ...], out: str) -> None:
     """Draw each modality as a map, its three main directions as colours."""
-    from unigeo.client.field import open_field
+    from unigeo.client.opening import open_field
 
     for path in open_field(store).preview(out, modalities or None):
         click.echo(path)
@@ -249,7 +249,7 @@ def validate(store: str) -> None:
 @STORE
 def cite(store: str) -> None:
     """Say how to cite a field, and its licence."""
-    from unigeo.client.field import open_field
+    from unigeo.client.opening import open_field
 
     click.echo(open_field(store).cite())
 

@@ -1,28 +1,24 @@
 """A field: the store seen as a function from place to vectors."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from unigeo.client.joining import Missing, beside, refuse_missing, table_of
-from unigeo.client.sampling import (
-    Method,
-    Read,
-    sample_bilinear,
-    sample_nearest,
-    valid_points,
-)
-from unigeo.schemas.attributes import UnigeoAttributes, read_attributes
-from unigeo.schemas.errors import LayoutError, StoreError
+from unigeo.client.joining import MISSING, Missing, beside, refuse_missing, table_of
+from unigeo.client.sampling import METHODS, NUMBERS, Method, Modality, Numbers, valid_points
+from unigeo.client.sampling import sample as sample_modality
+from unigeo.schemas.attributes import UnigeoAttributes
+from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout, status_name
 from unigeo.schemas.points import read_points
 from unigeo.schemas.status import Status
-from unigeo.schemas.stores import open_group, open_store, unreachable_errors
+from unigeo.schemas.stores import open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +26,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from unigeo.client.gathering import Cells
+
 As = Literal["pandas", "numpy", "xarray"]
+AS = ("pandas", "numpy", "xarray")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +40,20 @@ class Field:
     attributes: UnigeoAttributes
     grid: Grid
     layout: Layout
-    read: Read
+    read: Callable[[str, slice, slice], np.ndarray]
     """From an array's name and a window of rows and columns to its values."""
+    cells: "Callable[[str], Cells]"
+    """From an array's name to its cells, in any order."""
     licence: str
     citation: str
+    reopen: tuple[Callable[..., "Field"], tuple[Any, ...], dict[str, Any]] | None = None
+    """How another process opens the same field."""
+
+    def __reduce__(self) -> Any:
+        if self.reopen is None:
+            raise TypeError("a field of a Dataset cannot be sent elsewhere; open it by its URL")
+        function, values, options = self.reopen
+        return partial(function, **options), values
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -71,6 +80,8 @@ class Field:
         method: Method = "nearest",
         missing: Missing = "nan",
         as_: As = "pandas",
+        dtype: Numbers = "float32",
+        lazy: bool = False,
         crs: str | None = None,
         columns: tuple[str, str] | None = None,
         prefix: str = "",
@@ -81,29 +92,45 @@ class Field:
         Args:
             points: in any form `schemas.points` reads: (n, 2) lon/lat, a table, GeoJSON, ...
             modalities: which; all by default.
-            method: `nearest` takes the cell that holds the point, `bilinear` mixes the four
-                nearest that have a vector.
+            method: `nearest` takes the cell that holds the point; `bilinear` mixes the four
+                nearest that have a vector; `bicubic` mixes sixteen, by a Catmull-Rom spline, or is
+                bilinear where one of them has none.
             missing: `nan` keeps points without a vector as empty rows, `drop` leaves out points
                 that lack one in any modality, `raise` refuses.
             as_: `pandas`: one row per point, columns `aerial_000` ..., `aerial_status`, with the
-                points' own index; `numpy`: float32 arrays (point, band) by modality; `xarray`: a
+                points' own index; `numpy`: arrays (point, band) by modality; `xarray`: a
                 Dataset over `point` and `band`.
+            dtype: `float32` for unit vectors; `int8` for the stored numbers, a quarter of the
+                memory, -128 where there is no vector (`nearest` only).
+            lazy: with `as_="xarray"`: read when computed, and only the points asked for by then
+                (of int8 only the bands, too); cut into dask blocks if dask is installed.
             crs: of the points, where they do not say it; WGS 84 longitude and latitude by default.
             columns: names of the longitude and latitude columns, if not usual.
             prefix: put before every column name.
             progress: show a bar on stderr.
 
-        Returns:
-            Unit vectors, float32.
-
         Raises:
+            ValueError: if an option has no such value, or does not go with another.
             PointsError: if the points cannot be read, or `missing='raise'` and one has no vector.
             LayoutError: if the field has no such modality.
             StoreError: if the store cannot be read.
         """
+        _check_word("method", method, METHODS)
+        _check_word("missing", missing, MISSING)
+        _check_word("as_", as_, AS)
+        _check_word("dtype", dtype, NUMBERS)
+        if dtype == "int8" and method != "nearest":
+            raise ValueError(f"{method} vectors are means, not stored: they have dtype 'float32'")
+        if lazy and (as_ != "xarray" or missing != "nan"):
+            raise ValueError("lazy=True goes with as_='xarray' and missing='nan'")
         read = read_points(points, crs, columns)
         chosen = self._chosen(modalities)
-        vectors, status = self._sample(read.lonlat, chosen, method, progress)
+        if lazy:
+            from unigeo.client.lazy import lazy_dataset
+
+            arrays = {name: self.modality(name) for name in chosen}
+            return lazy_dataset(arrays, read.lonlat, method=method, dtype=dtype)
+        vectors, status = self._sample(read.lonlat, chosen, method, dtype, progress)
         lonlat, index = read.lonlat, read.index
         if missing == "raise":
             refuse_missing(status)
@@ -112,14 +139,10 @@ class Field:
             vectors = {name: v[keep] for name, v in vectors.items()}
             status = {name: s[keep] for name, s in status.items()}
             lonlat, index = lonlat[keep], None if index is None else index[keep]
-        elif missing != "nan":
-            raise ValueError(f"missing must be 'nan', 'raise' or 'drop', not {missing!r}")
         if as_ == "numpy":
             return vectors
         if as_ == "xarray":
             return _dataset_of(vectors, status, lonlat)
-        if as_ != "pandas":
-            raise ValueError(f"as_ must be 'pandas', 'numpy' or 'xarray', not {as_!r}")
         return table_of(vectors, status, index, prefix)
 
     def join(
@@ -220,7 +243,7 @@ class Field:
     ) -> dict[str, Float[np.ndarray, "point band"]]:
         """Feature sets for probes: each modality, and all of them joined if there are several."""
         chosen = self._chosen(modalities)
-        vectors, _ = self._sample(lonlat, chosen, method, progress=False)
+        vectors, _ = self._sample(lonlat, chosen, method, "float32", progress=False)
         if len(chosen) > 1:
             vectors["joined"] = np.concatenate(list(vectors.values()), axis=1)
         return vectors
@@ -301,101 +324,30 @@ class Field:
             )
         return chosen
 
+    def modality(self, name: str) -> Modality:
+        """One modality's arrays."""
+        return Modality(name, self.grid, self.cells(name), self.cells(status_name(name)))
+
     def _sample(
         self,
         lonlat: Float[np.ndarray, "point 2"],
         modalities: tuple[str, ...],
         method: Method,
+        dtype: Numbers,
         progress: bool,
     ) -> tuple[dict[str, np.ndarray], dict[str, UInt8[np.ndarray, " point"]]]:
         vectors, status = {}, {}
         for name in modalities:
-            where = (self.read, self.grid, self.layout, name, lonlat)
-            if method == "nearest":
-                sampled = sample_nearest(*where, progress=progress)
-                vectors[name], status[name] = sampled.vectors, sampled.status
-            elif method == "bilinear":
-                vectors[name], status[name] = sample_bilinear(*where, progress=progress)
-            else:
-                raise ValueError(f"method must be 'nearest' or 'bilinear', not {method!r}")
+            sampled = sample_modality(
+                self.modality(name), lonlat, method=method, dtype=dtype, progress=progress
+            )
+            vectors[name], status[name] = sampled.vectors, sampled.status
         return vectors, status
 
 
-def open_field(url: Any, *, allow_building: bool = False) -> Field:
-    """Open a field.
-
-    Args:
-        url: a path, or a `file://`, `https://`, `s3://`, `gs://` or `az://` URL, or a Zarr store.
-        allow_building: also open a store that is not published yet; its missing shards read as
-            "not produced".
-
-    Raises:
-        StoreError: if there is no store, it cannot be reached, or it is still being built.
-        LayoutError: if it is no unigeo field, or of a newer layout.
-    """
-    group = open_group(url, consolidated=not allow_building)
-    attributes = dict(group.attrs)
-    own = read_attributes(attributes, str(url))
-    if own.state != "published" and not allow_building:
-        raise StoreError(
-            f"the field at {url} is still being built; open it with allow_building=True, or run "
-            "unigeo-produce again to finish it"
-        )
-    # Codecs raise the latter two: torn data.
-    failures: tuple[type[BaseException], ...] = (*unreachable_errors(), ValueError, RuntimeError)
-
-    def read(name: str, rows: slice, cols: slice) -> np.ndarray:
-        try:
-            return np.asarray(cast(Any, group[name])[rows, cols])
-        except failures as error:
-            raise StoreError(f"cannot read {name} of the field at {url}: {error}") from error
-
-    return _field(str(url), attributes, own, own.grid.grid(), read)
-
-
-def field_of_dataset(dataset: "xr.Dataset") -> Field:
-    """The field behind a Dataset from `xr.open_zarr`, or behind a window cut from one.
-
-    Raises:
-        LayoutError: if the Dataset is no field, or its cells were thinned or reordered.
-    """
-    own = read_attributes(dict(dataset.attrs), "the Dataset")
-    whole = own.grid.grid()
-    held = tuple(m for m in own.layout.modalities if {m, status_name(m)} <= set(dataset))
-    if not held or not {"x", "y"} <= set(dataset.coords):
-        raise LayoutError(
-            "the Dataset lacks the field's arrays; keep x, y and, of one modality at least, the "
-            f"vectors and the status: {', '.join(own.layout.modalities)}"
-        )
-    own = own.model_copy(update={"layout": own.layout.model_copy(update={"modalities": held})})
-    x, y = dataset["x"].values, dataset["y"].values
-    if not (x.size and y.size):
-        raise LayoutError(f"the Dataset has no cells: {len(y)} rows, {len(x)} columns")
-    row = round(float(-y[0] / whole.resolution_m - 0.5))
-    col = round(float(x[0] / whole.resolution_m - 0.5))
-    grid = Grid(whole.crs, whole.resolution_m, row, col, (len(y), len(x)))
-    if not (np.array_equal(grid.x, x) and np.array_equal(grid.y, y)):
-        raise LayoutError("the Dataset's cells were thinned or reordered; sample the whole one")
-
-    def read(name: str, rows: slice, cols: slice) -> np.ndarray:
-        return np.asarray(dataset[name].isel(y=rows, x=cols).values)
-
-    url = str(dataset.encoding.get("source", "a Dataset"))
-    return _field(url, dict(dataset.attrs), own, grid, read)
-
-
-def _field(
-    url: str, attributes: dict[str, Any], own: UnigeoAttributes, grid: Grid, read: Read
-) -> Field:
-    return Field(
-        url=url,
-        attributes=own,
-        grid=grid,
-        layout=own.layout.layout(),
-        read=read,
-        licence=str(attributes.get("license", "not stated")),
-        citation=str(attributes.get("citation", "not stated")),
-    )
+def _check_word(option: str, given: str, known: Sequence[str]) -> None:
+    if given not in known:
+        raise ValueError(f"{option} must be one of {', '.join(map(repr, known))}, not {given!r}")
 
 
 def _dataset_of(
@@ -411,18 +363,3 @@ def _dataset_of(
         variables,
         coords={"lon": ("point", lonlat[:, 0]), "lat": ("point", lonlat[:, 1])},
     )
-
-
-def sample(points: Any, url: Any, **options: Any) -> Any:
-    """Read the vectors at points from the field at a URL; options as in `Field.sample`."""
-    return open_field(url).sample(points, **options)
-
-
-def join(table: Any, url: Any, **options: Any) -> Any:
-    """Join a table to the field at a URL; options as in `Field.join`."""
-    return open_field(url).join(table, **options)
-
-
-def probe(table: Any, url: Any, targets: str | Sequence[str], **options: Any) -> "pd.DataFrame":
-    """Probe the field at a URL with a table; options as in `Field.probe`."""
-    return open_field(url).probe(table, targets, **options)

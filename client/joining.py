@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Missing = Literal["nan", "raise", "drop"]
+MISSING = ("nan", "raise", "drop")
 
 
 def column_names(modality: str, bands: int, prefix: str = "") -> list[str]:

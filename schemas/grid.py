@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from unigeo.schemas.equal_earth import equal_earth_m
 from unigeo.schemas.errors import OutsideGridError, RegionError
 
 if TYPE_CHECKING:
@@ -134,16 +135,23 @@ class Grid:
         Returns:
             Row and column (-1 for points off the grid), and whether each point is on the grid.
         """
-        exact, inside = self.position(lonlat)
-        rowcol = np.full(exact.shape, -1, np.int64)
-        rowcol[inside] = np.floor(exact[inside]).astype(np.int64)
+        x, y = equal_earth_m(lonlat, CENTRAL_MERIDIANS[self.crs])
+        rowcol = np.empty((len(lonlat), 2), np.int64)
+        inside = np.ones(len(lonlat), bool)
+        with np.errstate(invalid="ignore"):
+            for axis, metres, first in ((0, -y, self.row0), (1, x, self.col0)):
+                place = np.floor(metres / self.resolution_m - first)
+                inside &= (place >= 0) & (place < self.shape[axis])
+                rowcol[:, axis] = place
+        if not inside.all():
+            rowcol[~inside] = -1
         return rowcol, inside
 
     def position(
         self, lonlat: Float[np.ndarray, "point 2"]
     ) -> tuple[Float[np.ndarray, "point 2"], Bool[np.ndarray, " point"]]:
         """Fractional row and column of each point (cell centres at .5), and if it is inside."""
-        x, y = from_wgs84(self.crs).transform(lonlat[:, 0], lonlat[:, 1])
+        x, y = equal_earth_m(lonlat, CENTRAL_MERIDIANS[self.crs])
         size = self.resolution_m
         exact = np.stack([-y / size - self.row0, x / size - self.col0], axis=-1)
         with np.errstate(invalid="ignore"):

@@ -1,6 +1,7 @@
 """Where a store lives: a folder, an object store, a web server, or memory, opened as Zarr."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
 
 OBJECT_STORES = ("s3", "gs", "az", "abfs", "abfss")
 WEB = ("http", "https")
+TIMEOUT_S = 30.0
+_TRIES = 4
 
 
-def open_store(url: Any, *, read_only: bool = True) -> "Store":
+def open_store(url: Any, *, read_only: bool = True, timeout_s: float = TIMEOUT_S) -> "Store":
     """Open the Zarr store behind a URL.
 
     Args:
@@ -23,6 +26,7 @@ def open_store(url: Any, *, read_only: bool = True) -> "Store":
             is returned as it is. Object stores take credentials and endpoint from the usual
             environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...).
         read_only: refuse writes.
+        timeout_s: seconds after which a request without an answer is given up and tried again.
 
     Raises:
         StoreError: if the scheme is unknown, or a web server is to be written to.
@@ -41,12 +45,14 @@ def open_store(url: Any, *, read_only: bool = True) -> "Store":
     if scheme in WEB and not read_only:
         raise StoreError(f"{url} is a web address and cannot be written; name a path or s3://")
     if scheme in OBJECT_STORES or scheme in WEB:
-        return _remote(str(url), read_only)
+        return _remote(str(url), read_only, timeout_s)
     known = ", ".join(f"{name}://" for name in ("file", *OBJECT_STORES, *WEB))
     raise StoreError(f"{url}: unknown scheme {scheme!r}; known are a plain path, {known}")
 
 
-def open_group(url: Any, *, read_only: bool = True, consolidated: bool = True) -> "zarr.Group":
+def open_group(
+    url: Any, *, read_only: bool = True, consolidated: bool = True, timeout_s: float = TIMEOUT_S
+) -> "zarr.Group":
     """Open the root group of the Zarr v3 store behind a URL.
 
     Raises:
@@ -54,7 +60,7 @@ def open_group(url: Any, *, read_only: bool = True, consolidated: bool = True) -
     """
     import zarr
 
-    store = open_store(url, read_only=read_only)
+    store = open_store(url, read_only=read_only, timeout_s=timeout_s)
     try:
         return zarr.open_group(
             store, mode="r" if read_only else "r+", zarr_format=3, use_consolidated=consolidated
@@ -85,11 +91,13 @@ def _local(path: Path, read_only: bool) -> "Store":
     return LocalStore(path.expanduser(), read_only=read_only)
 
 
-def _remote(url: str, read_only: bool) -> "Store":
+def _remote(url: str, read_only: bool, timeout_s: float) -> "Store":
     import obstore.store
     from zarr.storage import ObjectStore
 
-    options: dict[str, Any] = {}
+    client: Any = {"timeout": f"{timeout_s:g}s", "connect_timeout": f"{min(timeout_s, 10.0):g}s"}
     if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://") or url.startswith("http://"):
-        options["client_options"] = {"allow_http": True}
-    return ObjectStore(obstore.store.from_url(url, **options), read_only=read_only)
+        client["allow_http"] = True
+    again: Any = {"max_retries": _TRIES, "retry_timeout": timedelta(seconds=3 * timeout_s)}
+    store = obstore.store.from_url(url, client_options=client, retry_config=again)
+    return ObjectStore(store, read_only=read_only)

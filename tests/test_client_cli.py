@@ -14,7 +14,7 @@ import pytest
 import stores
 
 from unigeo.client.cli import main
-from unigeo.client.field import open_field
+from unigeo.client.opening import open_field
 
 Refused = Callable[..., str]
 

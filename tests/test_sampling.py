@@ -2,18 +2,34 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import stores
 import xarray as xr
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyproj import Transformer
 
 from unigeo import client
-from unigeo.client.sampling import gather, sample_bilinear, sample_nearest
+from unigeo.client.gathering import WindowCells
+from unigeo.client.sampling import Method, Modality, sample
 from unigeo.schemas.errors import PointsError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.quantization import FILL, dequantize
 from unigeo.schemas.status import Status
+
+
+def in_memory(arrays: dict[str, np.ndarray], name: str, grid: Grid) -> Modality:
+    """A modality whose arrays are numpy's."""
+    cells = {
+        key: WindowCells(
+            lambda rows, cols, key=key: arrays[key][rows, cols],
+            arrays[key].shape[2] if arrays[key].ndim == 3 else 1,
+            arrays[key].dtype,
+            (32, 32),
+            (8, 8),
+        )
+        for key in (name, name + "_status")
+    }
+    return Modality(name, grid, cells[name], cells[name + "_status"])
+
 
 gulf_lonlats = st.lists(st.tuples(st.floats(-30, 35), st.floats(-25, 28)), max_size=40)
 fiji_lonlats = st.lists(
@@ -133,10 +149,10 @@ def test_bilinear_is_the_float64_reference(
         )
 
 
-def test_bilinear_never_mixes_in_cells_without_data() -> None:
+@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
+def test_interpolation_never_mixes_in_cells_without_data(method: Method) -> None:
     """All cells with data hold one vector; whatever lies beside them, that vector comes back."""
     rng = np.random.default_rng(0)
-    layout = stores.layout_of(("aerial",))
     grid = Grid("EPSG:8857", 10_000.0, 0, 0, (32, 32))
     status = rng.integers(0, 6, grid.shape).astype(np.uint8)
     vector = np.array([127, -3, 5, 60, 0, 1, 90, -44], np.int8)
@@ -145,9 +161,8 @@ def test_bilinear_never_mixes_in_cells_without_data() -> None:
         "aerial_status": status,
     }
     places = np.stack([rng.uniform(0.01, 3.3, 3000), rng.uniform(-2.5, -0.01, 3000)], -1)
-    sampled, codes = sample_bilinear(
-        lambda name, rows, cols: arrays[name][rows, cols], grid, layout, "aerial", places
-    )
+    found = sample(in_memory(arrays, "aerial", grid), places, method=method)
+    sampled, codes = found.vectors, found.status
     rowcol, inside = grid.locate(places)
     has = np.zeros(len(places), bool)
     has[inside] = status[tuple(rowcol[inside].T)] == Status.VALID
@@ -162,21 +177,15 @@ def test_opposite_vectors_leave_the_cell_s_own() -> None:
     grid = Grid("EPSG:8857", 10_000.0, 0, 0, (32, 32))
     signs = np.where(np.arange(32) % 2, -1, 1)[None, :, None]
     arrays = {
-        "dsm": np.broadcast_to(signs * np.array([127, 5, 0, 0, 0, 0, 0, -60]), (32, 32, 8)),
+        "dsm": np.broadcast_to(
+            signs * np.array([127, 5, 0, 0, 0, 0, 0, -60], np.int8), (32, 32, 8)
+        ).astype(np.int8),
         "dsm_status": np.ones((32, 32), np.uint8),
     }
     to_map = Transformer.from_crs("OGC:CRS84", grid.crs, always_xy=True)
     x = np.array([50_000.0 + 1e-7, 50_000.0 - 1e-7])
     lonlat = np.stack(to_map.transform(x, np.full(2, -75_000.0), direction="INVERSE"), -1)
-    sampled, _ = sample_bilinear(
-        lambda name, rows, cols: arrays[name][rows, cols].astype(
-            np.int8 if name == "dsm" else np.uint8
-        ),
-        grid,
-        stores.layout_of(("dsm",)),
-        "dsm",
-        lonlat,
-    )
+    sampled = sample(in_memory(arrays, "dsm", grid), lonlat, method="bilinear").vectors
     assert np.allclose(np.linalg.norm(sampled, axis=1), 1)
 
 
@@ -188,22 +197,6 @@ def test_bilinear_at_a_centre_is_nearest(gulf: Path) -> None:
         for method in ("nearest", "bilinear")
     )
     assert np.allclose(nearest, bilinear, atol=1e-5, equal_nan=True)
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(1, 300))
-def test_gathering_is_indexing_and_reads_each_chunk_once(seed: int, count: int) -> None:
-    rng = np.random.default_rng(seed)
-    layout = stores.layout_of(("dsm",))
-    stored = rng.integers(-127, 128, (96, 64, 8)).astype(np.int8)
-    read = np.zeros((96, 64), int)
-
-    def reading(name: str, rows: slice, cols: slice) -> np.ndarray:
-        read[rows, cols] += 1
-        return stored[rows, cols]
-
-    rowcol = rng.integers(0, (96, 64), (count, 2))
-    assert np.array_equal(gather(reading, layout, "dsm", rowcol), stored[tuple(rowcol.T)])
-    assert read.max() == 1
 
 
 def test_the_order_of_points_is_kept_and_repeats_are_alike(gulf: Path) -> None:
@@ -225,7 +218,7 @@ def test_points_that_are_no_places_are_refused(gulf: Path) -> None:
 def test_statuses_say_why(gulf: Path) -> None:
     field = client.open_field(gulf)
     places = np.array([[-10.0, 0], [5, 5], [24, 17], [-24.5, 0], [100, 0]])
-    sampled = sample_nearest(field.read, field.grid, field.layout, "aerial", places)
+    sampled = sample(field.modality("aerial"), places)
     assert sampled.status.tolist() == [
         Status.VALID, Status.WATER, Status.NO_OBSERVATION, Status.OUTSIDE_REGION,
         Status.OUTSIDE_REGION,

@@ -1,0 +1,244 @@
+"""Ways to a field: from a URL, from a Zarr store, from a Dataset that xarray opened."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from unigeo.client.arrays import stored_array
+from unigeo.client.fetching import Source, source_of
+from unigeo.client.field import Field
+from unigeo.client.gathering import Cells, Sizes, StoredCells, WindowCells
+from unigeo.schemas.attributes import UnigeoAttributes, read_attributes
+from unigeo.schemas.errors import LayoutError, StoreError, UnigeoError
+from unigeo.schemas.grid import Grid
+from unigeo.schemas.layout import Layout, status_name
+from unigeo.schemas.manifest import GROUP
+from unigeo.schemas.stores import open_group, unreachable_errors
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    import zarr
+
+_REQUEST_TIMEOUT_S = 30.0
+
+
+def open_field(
+    url: Any, *, allow_building: bool = False, timeout_s: float = _REQUEST_TIMEOUT_S
+) -> Field:
+    """Open a field.
+
+    Args:
+        url: a path, or a `file://`, `https://`, `s3://`, `gs://` or `az://` URL, or a Zarr store.
+        allow_building: also open a store that is not published yet; its missing shards read as
+            "not produced".
+        timeout_s: seconds after which a request without an answer is given up and tried again.
+
+    Raises:
+        StoreError: if there is no store, it cannot be reached, or it is still being built.
+        LayoutError: if it is no unigeo field, or of a newer layout.
+    """
+    group = open_group(url, consolidated=not allow_building, timeout_s=timeout_s)
+    attributes = dict(group.attrs)
+    own = read_attributes(attributes, str(url))
+    if own.state != "published" and not allow_building:
+        raise StoreError(
+            f"the field at {url} is still being built; open it with allow_building=True, or run "
+            "unigeo-produce again to finish it"
+        )
+    source = source_of(group.store)
+
+    # Codecs raise the latter two: torn data.
+    failures: tuple[type[BaseException], ...] = (*unreachable_errors(), ValueError, RuntimeError)
+
+    def read(name: str, rows: slice, cols: slice) -> np.ndarray:
+        try:
+            return np.asarray(cast(Any, group[name])[rows, cols])
+        except failures as error:
+            if isinstance(error, UnigeoError):
+                raise
+            raise StoreError(f"cannot read {name} of the field at {url}: {error}") from error
+
+    layout = own.layout.layout()
+
+    @cache
+    def cells(name: str) -> Cells:
+        found = _stored_cells(group, name, source, own)
+        return found if found is not None else _windows(name, read, layout)
+
+    return _field(
+        str(url),
+        attributes,
+        own,
+        own.grid.grid(),
+        read,
+        cells,
+        reopen=(open_field, (url,), {"allow_building": allow_building, "timeout_s": timeout_s}),
+    )
+
+
+def field_of_dataset(dataset: "xr.Dataset") -> Field:
+    """The field behind a Dataset from `xr.open_zarr`, or behind a window cut from one.
+
+    Arrays that are still as `open_zarr` left them are read by their stored bytes; whatever else was
+    made of them is read through the Dataset.
+
+    Raises:
+        LayoutError: if the Dataset is no field, or its cells were thinned or reordered.
+    """
+    own = read_attributes(dict(dataset.attrs), "the Dataset")
+    whole = own.grid.grid()
+    held = tuple(m for m in own.layout.modalities if {m, status_name(m)} <= set(dataset))
+    if not held or not {"x", "y"} <= set(dataset.coords):
+        raise LayoutError(
+            "the Dataset lacks the field's arrays; keep x, y and, of one modality at least, the "
+            f"vectors and the status: {', '.join(own.layout.modalities)}"
+        )
+    own = own.model_copy(update={"layout": own.layout.model_copy(update={"modalities": held})})
+    x, y = dataset["x"].values, dataset["y"].values
+    if not (x.size and y.size):
+        raise LayoutError(f"the Dataset has no cells: {len(y)} rows, {len(x)} columns")
+    row = round(float(-y[0] / whole.resolution_m - 0.5))
+    col = round(float(x[0] / whole.resolution_m - 0.5))
+    grid = Grid(whole.crs, whole.resolution_m, row, col, (len(y), len(x)))
+    if not (np.array_equal(grid.x, x) and np.array_equal(grid.y, y)):
+        raise LayoutError("the Dataset's cells were thinned or reordered; sample the whole one")
+    layout = own.layout.layout()
+
+    def read(name: str, rows: slice, cols: slice) -> np.ndarray:
+        return np.asarray(dataset[name].isel(y=rows, x=cols).values)
+
+    @cache
+    def cells(name: str) -> Cells:
+        behind = _array_behind(dataset, name, whole == grid)
+        if behind is not None:
+            array, low = behind
+            stored = stored_array(array)
+            if stored is not None:
+                return _Shifted(StoredCells(stored, source_of(array.store)), low)
+        return _windows(name, read, layout)
+
+    url = str(dataset.encoding.get("source", "a Dataset"))
+    return _field(url, dict(dataset.attrs), own, grid, read, cells)
+
+
+def _stored_cells(
+    group: "zarr.Group", name: str, source: Source, own: UnigeoAttributes
+) -> StoredCells | None:
+    """An array by its bytes, or None if only Zarr can read it."""
+    import zarr
+
+    array = group.get(name)
+    if not isinstance(array, zarr.Array):
+        raise LayoutError(f"the field says it has {name!r}, and its store has no such array")
+    stored = stored_array(array)
+    if stored is None:
+        return None
+
+    @cache
+    def sizes() -> Sizes | None:
+        """Bytes of each object by the manifest; a published store has one."""
+        listed = group.get(f"{GROUP}/{name}_bytes") if own.state == "published" else None
+        if not isinstance(listed, zarr.Array) or listed.shape != stored.objects:
+            return None
+        try:
+            return np.asarray(listed[...])
+        except unreachable_errors() as error:
+            raise StoreError(f"cannot read the manifest of {group.store}: {error}") from error
+
+    return StoredCells(stored, source, sizes)
+
+
+def _windows(
+    name: str, read: Callable[[str, slice, slice], np.ndarray], layout: Layout
+) -> WindowCells:
+    vectors = name in layout.modalities
+    return WindowCells(
+        lambda rows, cols: read(name, rows, cols),
+        bands=layout.bands if vectors else 1,
+        dtype=np.dtype(np.int8 if vectors else np.uint8),
+        object_cells=(layout.shard, layout.shard),
+        chunk_cells=(layout.chunk, layout.chunk),
+    )
+
+
+class _Shifted:
+    """The cells of a window of an array."""
+
+    def __init__(self, cells: Cells, low: tuple[int, int]) -> None:
+        self._cells, self._low = cells, np.array(low)
+        self.bands, self.dtype = cells.bands, cells.dtype
+
+    def gather(self, rowcol: np.ndarray, out: np.ndarray, **options: Any) -> None:
+        """See `Cells.gather`."""
+        self._cells.gather(rowcol + self._low, out, **options)
+
+
+def _array_behind(
+    dataset: "xr.Dataset", name: str, whole: bool
+) -> "tuple[zarr.Array[Any], tuple[int, int]] | None":
+    """The Zarr array that a variable still lazily is, and the first row and column it takes."""
+    import zarr
+
+    variable = dataset[name].variable
+    if variable.chunks is not None:
+        # dask: only an array that nothing was done to yet, read again from where it came.
+        untouched = str(getattr(variable.data, "name", "")).startswith(f"open_dataset-{name}-")
+        url = dataset.encoding.get("source")
+        if not (whole and untouched and isinstance(url, str)):
+            return None
+        found = open_group(url).get(name)
+        return (found, (0, 0)) if isinstance(found, zarr.Array) else None
+    lazy: Any = variable._data
+    low = (0, 0)
+    while hasattr(lazy, "array"):
+        if hasattr(lazy, "key"):
+            keys = lazy.key.tuple
+            if not all(isinstance(key, slice) and key.step in (None, 1) for key in keys):
+                return None
+            if keys[2:] and keys[2].indices(lazy.array.shape[2]) != (0, lazy.array.shape[2], 1):
+                return None
+            low = (low[0] + (keys[0].start or 0), low[1] + (keys[1].start or 0))
+        lazy = lazy.array
+    found = lazy.get_array() if hasattr(lazy, "get_array") else None
+    plain = variable.dims in (("y", "x"), ("y", "x", "band"))
+    return (found, low) if plain and isinstance(found, zarr.Array) else None
+
+
+def _field(
+    url: str,
+    attributes: dict[str, Any],
+    own: UnigeoAttributes,
+    grid: Grid,
+    read: Callable[[str, slice, slice], np.ndarray],
+    cells: Callable[[str], Cells],
+    reopen: tuple[Callable[..., Field], tuple[Any, ...], dict[str, Any]] | None = None,
+) -> Field:
+    return Field(
+        url=url,
+        attributes=own,
+        grid=grid,
+        layout=own.layout.layout(),
+        read=read,
+        cells=cells,
+        licence=str(attributes.get("license", "not stated")),
+        citation=str(attributes.get("citation", "not stated")),
+        reopen=reopen,
+    )
+
+
+def sample(points: Any, url: Any, **options: Any) -> Any:
+    """Read the vectors at points from the field at a URL; options as in `Field.sample`."""
+    return open_field(url).sample(points, **options)
+
+
+def join(table: Any, url: Any, **options: Any) -> Any:
+    """Join a table to the field at a URL; options as in `Field.join`."""
+    return open_field(url).join(table, **options)
+
+
+def probe(table: Any, url: Any, targets: str | Sequence[str], **options: Any) -> "pd.DataFrame":
+    """Probe the field at a URL with a table; options as in `Field.probe`."""
+    return open_field(url).probe(table, targets, **options)
