@@ -79,7 +79,8 @@ def pieces_per_edge(
 ) -> Int[np.ndarray, " edge"]:
     """Into how many pieces an edge, in degrees, is cut so that none bends visibly on the map."""
     span = np.abs(end - start).max(axis=1, initial=0.0)
-    return np.maximum(1, np.ceil(span / _EDGE_STEP_DEGREES)).astype(np.int64)
+    pieces: np.ndarray = np.maximum(1, np.ceil(span / _EDGE_STEP_DEGREES)).astype(np.int64)
+    return pieces
 
 
 def refine(
