@@ -11,7 +11,7 @@ from tqdm import tqdm
 from unigeo.client.covering import Cover, Outlines, cover, outlines_on, reach
 from unigeo.client.joining import column_names
 from unigeo.client.polygons import Polygons
-from unigeo.client.windows import shard_windows
+from unigeo.client.windows import shard_windows, window_of
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.grid import Window
 from unigeo.schemas.layout import status_name
@@ -44,13 +44,8 @@ def zonal_means(
     sums = {name: np.zeros((count, field.bands)) for name in modalities}
     cells = {name: np.zeros(count) for name in modalities}
     for window in _reached(field, outlines, progress):
-        stored = {name: _valid_vectors(field, name, outlines, window) for name in modalities}
-        if all(vectors is None for vectors in stored.values()):
-            continue
-        for part in cover(outlines, window):
-            for name, vectors in stored.items():
-                if vectors is not None:
-                    _add(sums[name], cells[name], part, vectors)
+        for name in modalities:  # one shard of one modality in memory at a time
+            _add_window(field, name, outlines, window, sums[name], cells[name])
     columns: dict[str, np.ndarray] = {}
     for name in modalities:
         with np.errstate(invalid="ignore"):
@@ -98,7 +93,8 @@ def shares_by_reason(
 
 def _reached(field: "Field", outlines: Outlines, progress: bool) -> Iterator[Window]:
     """The part of each shard that polygons cover, where they do."""
-    windows = list(shard_windows(field.grid, field.layout.shard))
+    within = window_of(field.grid, outlines)
+    windows = [] if within is None else list(shard_windows(field.grid, field.layout.shard, within))
     for window in tqdm(windows, unit="shard", desc="zonal", disable=not progress):
         touched = reach(outlines, window)
         if touched.any():
@@ -110,6 +106,20 @@ def _cropped(window: Window, wanted: np.ndarray) -> Window:
     top, left = int(rows[0]), int(cols[0])
     height, width = int(rows[-1]) - top + 1, int(cols[-1]) - left + 1
     return Window(window.row + top, window.col + left, height, width)
+
+
+def _add_window(
+    field: "Field",
+    modality: str,
+    outlines: Outlines,
+    window: Window,
+    sums: Float[np.ndarray, "polygon band"],
+    cells: Float[np.ndarray, " polygon"],
+) -> None:
+    stored = _valid_vectors(field, modality, outlines, window)
+    if stored is not None:
+        for part in cover(outlines, window):
+            _add(sums, cells, part, stored)
 
 
 def _valid_vectors(

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Int8
 
-from unigeo.client.covering import outlines_on
 from unigeo.client.joining import column_names
 from unigeo.client.polygons import read_polygons
-from unigeo.client.windows import iter_pieces, window_of
+from unigeo.client.windows import iter_pieces, region_of_field
 from unigeo.schemas.errors import LayoutError, MissingExtraError, StoreError
 from unigeo.schemas.grid import Window
 from unigeo.schemas.quantization import FILL
@@ -50,7 +49,7 @@ def write_geotiff(
     polygons = None if region is None else read_polygons(region, crs)
     window = Window(0, 0, *field.grid.shape)
     if polygons is not None:
-        window = window_of(field.grid, outlines_on(polygons, field.grid))
+        _, window = region_of_field(field, polygons, None)
     size, (west, _, _, north) = field.grid.resolution_m, field.grid.bounds
     west, north = west + window.col * size, north - window.row * size
     profile = {

@@ -84,6 +84,10 @@ def read_polygons(polygons: Any, crs: Any = None) -> Polygons:
         polygons = polygons.geometry if hasattr(polygons, "crs") else polygons["geometry"]
     if hasattr(polygons, "index") and hasattr(polygons, "array"):  # a GeoSeries or Series
         own = getattr(polygons, "crs", None)
+        if own is not None and crs is not None and own != crs:
+            raise RegionError(
+                f"the polygons carry the CRS {own.name}, and {crs} was named; leave out one of them"
+            )
         return _of_shapely(polygons, crs if own is None else own, polygons.index)
     if isinstance(polygons, Sequence | np.ndarray):
         return _of_list(polygons, crs)

@@ -68,31 +68,41 @@ def _cuts(first: int, count: int, origin: int, shard: int) -> list[tuple[int, in
     return [(int(start), int(length)) for start, length in zip(starts, lengths, strict=True)]
 
 
-def window_of(grid: Grid, outlines: Outlines) -> Window:
-    """The smallest window of cells that holds all polygons, cropped to the grid.
-
-    Raises:
-        RegionError: if there is no polygon, or they lie off the grid.
-    """
-    shape = np.array(grid.shape)
+def window_of(grid: Grid, outlines: Outlines) -> Window | None:
+    """The smallest window of cells that holds all polygons, cropped to the grid; None if off it."""
     if not outlines.count:
-        raise RegionError("no polygon was given; name a box, a region or a geometry")
-    low = np.clip(np.floor(outlines.bounds[:, :2].min(axis=0)), 0, shape).astype(int)
-    high = np.clip(np.ceil(outlines.bounds[:, 2:].max(axis=0)), 0, shape).astype(int)
+        return None
+    low = np.clip(np.floor(outlines.bounds[:, :2].min(axis=0)), 0, grid.shape).astype(int)
+    high = np.clip(np.ceil(outlines.bounds[:, 2:].max(axis=0)), 0, grid.shape).astype(int)
     if not (high > low).all():
-        raise RegionError(
-            "the region lies off the field; field.info() and field.grid.bounds say where it is"
-        )
+        return None
     (row, col), (height, width) = low.tolist(), (high - low).tolist()
     return Window(row, col, height, width)
+
+
+def region_of_field(field: "Field", region: Any, crs: Any) -> tuple[Outlines, Window]:
+    """Read a region's polygons, and find the window of the field that holds them.
+
+    Raises:
+        RegionError: if they cannot be read, there is none, or they lie off the field.
+    """
+    outlines = outlines_on(read_polygons(region, crs), field.grid)
+    window = window_of(field.grid, outlines)
+    if not outlines.count:
+        raise RegionError("no polygon was given; name a box, a region or a geometry")
+    if window is None:
+        raise RegionError(
+            f"the region lies off the field, whose bounds in {field.grid.crs} are "
+            f"{field.grid.bounds}"
+        )
+    return outlines, window
 
 
 def region_dataset(
     field: "Field", region: Any, crs: Any = None, mask: bool = False
 ) -> "xr.Dataset":
     """A lazy window of the field; see `Field.region`."""
-    outlines = outlines_on(read_polygons(region, crs), field.grid)
-    window = window_of(field.grid, outlines)
+    outlines, window = region_of_field(field, region, crs)
     rows, cols = window.slices
     part = field.dataset().isel(y=rows, x=cols)
     if not mask:
@@ -113,8 +123,7 @@ def iter_pieces(
     mask: bool = False,
 ) -> Iterator[Piece]:
     """One piece per shard; see `Field.iter_region`."""
-    outlines = None if region is None else outlines_on(read_polygons(region, crs), field.grid)
-    within = None if outlines is None else window_of(field.grid, outlines)
+    outlines, within = (None, None) if region is None else region_of_field(field, region, crs)
     for window in shard_windows(field.grid, field.layout.shard, within):
         outside = ~holds_centre(outlines, window) if mask and outlines is not None else None
         if outside is not None and outside.all():

@@ -96,6 +96,8 @@ def test_another_crs_gives_the_same_places(crs: str) -> None:
     frame = geopandas.GeoDataFrame(geometry=shapely.segmentize(boxes, 0.05), crs="EPSG:4326")
     polygons = read_polygons(frame.to_crs(crs))
     assert areas(polygons) == pytest.approx([100.0, 64.0], rel=1e-5)
+    with pytest.raises(RegionError, match=r"carry the CRS .* and EPSG:2163 was named"):
+        read_polygons(frame.to_crs(crs), "EPSG:2163")
     bare = pd.DataFrame({"geometry": frame.to_crs(crs).geometry.values})
     assert areas(read_polygons(bare, crs)) == pytest.approx([100.0, 64.0], rel=1e-5)
 

@@ -226,6 +226,7 @@ def test_coverage_shares_out_each_polygon_s_area(
         assert shares.loc["across", OFF_THE_FIELD] == 0
     assert table["aerial"].loc["edge", "no observation"] > 0
     assert list(field.coverage(places, "aerial").columns.levels[0]) == ["aerial"]
+    assert field.coverage([]).shape == (0, 14)
 
 
 def test_coverage_of_the_whole_field_agrees_with_its_counts(gulf: Path) -> None:
