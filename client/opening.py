@@ -63,6 +63,18 @@ def open_field(
 
     layout = own.layout.layout()
 
+    def opened() -> "xr.Dataset":
+        import xarray as xr
+
+        dataset: xr.Dataset = xr.open_zarr(
+            cast(Any, group.store),
+            zarr_format=3,
+            consolidated=not allow_building,
+            decode_coords="all",
+            chunks=None,
+        )
+        return dataset
+
     @cache
     def cells(name: str) -> Cells:
         found = _stored_cells(group, name, source, own)
@@ -75,6 +87,7 @@ def open_field(
         own.grid.grid(),
         read,
         cells,
+        opened,
         reopen=(open_field, (url,), {"allow_building": allow_building, "timeout_s": timeout_s}),
     )
 
@@ -121,7 +134,7 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
         return _windows(name, read, layout)
 
     url = str(dataset.encoding.get("source", "a Dataset"))
-    return _field(url, dict(dataset.attrs), own, grid, read, cells)
+    return _field(url, dict(dataset.attrs), own, grid, read, cells, lambda: dataset)
 
 
 def _stored_cells(
@@ -214,6 +227,7 @@ def _field(
     grid: Grid,
     read: Callable[[str, slice, slice], np.ndarray],
     cells: Callable[[str], Cells],
+    opened: "Callable[[], xr.Dataset]",
     reopen: tuple[Callable[..., Field], tuple[Any, ...], dict[str, Any]] | None = None,
 ) -> Field:
     return Field(
@@ -223,6 +237,7 @@ def _field(
         layout=own.layout.layout(),
         read=read,
         cells=cells,
+        opened=opened,
         licence=str(attributes.get("license", "not stated")),
         citation=str(attributes.get("citation", "not stated")),
         reopen=reopen,

@@ -5,20 +5,16 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.grid import CENTRAL_MERIDIANS, SHARD, Grid, from_wgs84
-
-Ring = Float[np.ndarray, "_ 2"]
+from unigeo.schemas.rings import Ring, pieces_per_edge, polygons_of_geojson, refine, within
 
 _DEFAULT_RESOLUTION_M = 1000.0
-_EDGE_STEP_DEGREES = 0.1  # an edge this short bends by less than 10 m on the map
 _MOST_CELLS = 10**12  # 100 m cells of the whole globe are 5e10
 
 
@@ -41,7 +37,7 @@ class Region:
         for turn in (-360.0, 0.0, 360.0):
             shifted = points + np.array([turn, 0.0])
             for ring in self.rings:
-                inside ^= _within(ring, shifted)
+                inside ^= within(ring, shifted)
         return inside.reshape(lonlat.shape[:-1])
 
     def grid(self, resolution_m: float | None = None, shard: int = SHARD) -> Grid:
@@ -67,7 +63,9 @@ class Region:
 
     def _outline(self) -> tuple[Float[np.ndarray, " vertex"], Float[np.ndarray, " vertex"]]:
         """The rings on the map in metres, refined so that the curves of their edges are held."""
-        points = np.concatenate([_refine(ring) for ring in self.rings])
+        start = np.concatenate([ring[:-1] for ring in self.rings])
+        end = np.concatenate([ring[1:] for ring in self.rings])
+        points, _ = refine(start, end, pieces_per_edge(start, end))
         seam = CENTRAL_MERIDIANS[self.crs] + 180.0
         turns = np.floor((points[:, 0] - seam) / 360.0)
         if turns.min() != turns.max():
@@ -136,7 +134,7 @@ def region_of_geojson(path: Path | str, crs: str | None = None) -> Region:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RegionError(f"cannot read a GeoJSON region from {path}: {error}") from error
-    rings = tuple(_rings(document, str(path)))
+    rings = tuple(ring for rings in polygons_of_geojson(document, str(path)) for ring in rings)
     if not rings:
         raise RegionError(f"{path} holds no polygon; a region is one polygon or several")
     lons = np.concatenate([ring[:, 0] for ring in rings])
@@ -159,68 +157,9 @@ def _named() -> dict[str, Region]:
     found = {}
     for feature in json.loads(text)["features"]:
         about = feature["properties"]
-        rings = tuple(_rings(feature, "regions.geojson"))
+        polygons = polygons_of_geojson(feature, "regions.geojson")
+        rings = tuple(ring for polygon in polygons for ring in polygon)
         found[about["name"]] = Region(
             about["name"], rings, about["crs"], float(about["resolution_m"])
         )
     return found
-
-
-def _rings(document: Any, source: str) -> list[Ring]:
-    """Every ring of every polygon in a GeoJSON document."""
-    kind = document.get("type") if isinstance(document, dict) else None
-    try:
-        if kind == "FeatureCollection":
-            return [ring for feature in document["features"] for ring in _rings(feature, source)]
-        if kind == "Feature":
-            return _rings(document["geometry"], source)
-        if kind == "GeometryCollection":
-            return [ring for part in document["geometries"] for ring in _rings(part, source)]
-        if kind == "Polygon":
-            return [_ring(ring, source) for ring in document["coordinates"]]
-        if kind == "MultiPolygon":
-            return [_ring(ring, source) for part in document["coordinates"] for ring in part]
-    except (KeyError, TypeError, ValueError) as error:
-        raise RegionError(f"{source} is not valid GeoJSON: {error!r} in a {kind}") from error
-    raise RegionError(f"{source}: a region needs Polygon or MultiPolygon, found {kind!r}")
-
-
-def _ring(vertices: Any, source: str) -> Ring:
-    ring = np.array(vertices, np.float64)[:, :2]
-    if len(ring) < 4 or not np.array_equal(ring[0], ring[-1]):
-        raise RegionError(
-            f"{source}: a polygon's ring needs 4 or more vertices, the last the first"
-        )
-    if not np.isfinite(ring).all() or np.abs(ring[:, 1]).max() > 90:
-        raise RegionError(f"{source}: a vertex is not a finite WGS 84 longitude and latitude")
-    return ring
-
-
-def _within(ring: Ring, points: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray, " point"]:
-    """Even-odd rule: a ray to the east crosses the ring an odd number of times."""
-    lon, lat = points[:, 0], points[:, 1]
-    inside = np.zeros(len(points), bool)
-    near = np.flatnonzero(
-        (lat >= ring[:, 1].min())
-        & (lat <= ring[:, 1].max())
-        & (lon >= ring[:, 0].min())
-        & (lon <= ring[:, 0].max())
-    )
-    lon, lat = lon[near], lat[near]
-    odd = np.zeros(len(near), bool)
-    for (lon1, lat1), (lon2, lat2) in pairwise(ring):
-        if lat1 == lat2:
-            continue
-        spans = (lat1 <= lat) != (lat2 <= lat)
-        odd ^= spans & (lon < lon1 + (lat - lat1) * ((lon2 - lon1) / (lat2 - lat1)))
-    inside[near] = odd
-    return inside
-
-
-def _refine(ring: Ring) -> Float[np.ndarray, "point 2"]:
-    """Put points along each edge, no more than `_EDGE_STEP_DEGREES` apart."""
-    pieces = []
-    for start, end in pairwise(ring):
-        count = max(1, math.ceil(np.abs(end - start).max() / _EDGE_STEP_DEGREES))
-        pieces.append(start + (end - start) * (np.arange(count) / count)[:, None])
-    return np.concatenate(pieces)
