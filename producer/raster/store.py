@@ -4,7 +4,7 @@ While it is built the root's state is `building` and its metadata is not consoli
 reader takes half a product for a whole one. Nothing in a store depends on when it was written.
 """
 
-import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,13 @@ def check_writable(url: Any) -> None:
         folder = store.root.absolute()
         while not folder.exists() and folder.parent != folder:
             folder = folder.parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-            raise StoreError(f"cannot write {url}: {folder} is not a folder you may write to")
+        try:
+            with tempfile.TemporaryFile(dir=folder):  # asking for permission alone misleads root
+                pass
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {url}: {folder} is not a folder you may write to ({error.strerror})"
+            ) from error
     elif isinstance(store, ObjectStore):
         try:
             obstore.put(store.store, _PROBE, b"")
