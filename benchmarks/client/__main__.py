@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.client import layouts
 from benchmarks.client.cases import CASES, QUICK, Sizes
 from benchmarks.client.reporting import document, machine, report, table
 
@@ -31,6 +32,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder of stores and environments, kept")
     parser.add_argument("--out", type=Path, help="JSON file; cases not run now stay in it")
     parser.add_argument("--report", type=Path, help="Markdown page of that JSON")
+    parser.add_argument(
+        "--layouts", type=Path, help="JSON file of `benchmarks.client.layouts`, for the page"
+    )
     options = parser.parse_args()
     sizes = QUICK if options.quick else Sizes()
     with tempfile.TemporaryDirectory() as temporary:
@@ -55,7 +59,10 @@ def main() -> None:
         found["results"].sort(key=lambda result: list(CASES).index(result["case"]))
         options.out.write_text(json.dumps(found, indent=1) + "\n")
     if options.report:
-        options.report.write_text(report(found))
+        page = report(found)
+        if options.layouts:
+            page += layouts.section(json.loads(options.layouts.read_text()))
+        options.report.write_text(page)
 
 
 def _earlier(path: Path, anew: list[str]) -> list[dict[str, Any]]:

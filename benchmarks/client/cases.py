@@ -83,7 +83,6 @@ def warm_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
     store, raw = _store(cache, sizes)
     for kind in ("uniform", "clustered"):
         points = points_file(cache, kind, sizes.points, sizes.side, raw)
-        fewer = points_file(cache, kind, sizes.points // 20, sizes.side, raw)
         warm([*files_below(store), raw])
         rows = race(
             [
@@ -92,7 +91,7 @@ def warm_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
                 Reader("memory_map", str(raw), points, "numpy gather, memory map"),
                 Reader("tensorstore_vindex", str(store), points, "tensorstore vindex"),
                 Reader("tensorstore_chunks", str(store), points, "tensorstore, whole chunks"),
-                Reader("zarr_vindex", str(store), fewer, "zarr vindex", rounds=1, scale=20),
+                Reader("zarr_vindex", str(store), points, "zarr vindex", rounds=1),
                 Reader("xarray_sel", str(store), points, "xarray .sel", rounds=1),
             ],
             sizes.rounds,

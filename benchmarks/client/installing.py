@@ -26,9 +26,9 @@ def environment(cache: Path, name: str, package: str) -> Path:
 
 
 def weight(python: Path) -> dict[str, float]:
-    """Packages of an environment, and megabytes without the bytecode it writes by itself."""
+    """Packages of an environment, and its megabytes, compiled bytecode included."""
     site = next((python.parents[1] / "lib").glob("python*/site-packages"))
-    files = [file for file in site.rglob("*") if file.is_file() and file.suffix != ".pyc"]
+    files = [file for file in site.rglob("*") if file.is_file()]
     return {
         "packages": len(list(site.glob("*.dist-info"))),
         "mb": sum(file.stat().st_size for file in files) / 1e6,

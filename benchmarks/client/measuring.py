@@ -27,8 +27,6 @@ class Reader:
     rounds: int | None = None
     """Of its own, where all rounds would take too long."""
     python: Path = Path(sys.executable)
-    scale: float = 1.0
-    """Seconds are multiplied by it, where it reads fewer points than the others."""
     checked: bool = True
     """Its output is the vectors."""
     figures: list[dict[str, float]] = field(default_factory=list)
@@ -39,12 +37,9 @@ class Reader:
         keys = self.figures[0].keys()
         row: dict[str, Any] = {"reader": self.label, "rounds": len(self.figures)}
         for key in keys:
-            scale = self.scale if key in ("seconds", "cpu_s") else 1.0
-            row[key] = scale * statistics.median(figure[key] for figure in self.figures)
+            row[key] = statistics.median(figure[key] for figure in self.figures)
         row |= {key: value for key, value in self.memory.items() if key.startswith("peak")}
         row["each_s"] = [round(figure["seconds"], 5) for figure in self.figures]
-        if self.scale != 1:
-            row["note"] = f"measured on 1/{self.scale:g} of the points, seconds scaled"
         return row
 
 

@@ -84,33 +84,39 @@ def _sel(store: Any, points: Any) -> Read:
 
 
 def tensorstore_vindex(store: str, points: Any) -> Read:
-    array, (row, col) = _tensorstore(store), points["rowcol"].T
+    array, (row, col) = open_tensorstore(f"{store}/{MODALITY}"), points["rowcol"].T
     return lambda: array.vindex[row, col].read().result()
 
 
 def tensorstore_chunks(store: str, points: Any) -> Read:
     """Every touched chunk read whole, all asked for at once, then scattered."""
-    array, rowcol = _tensorstore(store), points["rowcol"]
+    return read_whole_chunks(open_tensorstore(f"{store}/{MODALITY}"), points["rowcol"])
+
+
+def read_whole_chunks(array: Any, rowcol: np.ndarray) -> Read:
+    """Read cells of a tensorstore array by its inner chunks."""
+    side = array.chunk_layout.read_chunk.shape[0]
 
     def read() -> np.ndarray:
         stored = np.empty((len(rowcol), array.shape[2]), np.int8)
-        groups = _by_chunk(rowcol)
+        groups = _by_chunk(rowcol, side)
         waiting = []
         for members in groups:
-            row, col = rowcol[members[0]] // CHUNK * CHUNK
-            waiting.append(array[row : row + CHUNK, col : col + CHUNK].read())
+            row, col = rowcol[members[0]] // side * side
+            waiting.append(array[row : row + side, col : col + side].read())
         for members, chunk in zip(groups, waiting, strict=True):
-            row, col = (rowcol[members] % CHUNK).T
+            row, col = (rowcol[members] % side).T
             stored[members] = chunk.result()[row, col]
         return stored
 
     return read
 
 
-def _tensorstore(store: str) -> Any:
+def open_tensorstore(array: str) -> Any:
+    """The array in a folder."""
     import tensorstore
 
-    kvstore = {"driver": "file", "path": f"{store}/{MODALITY}/"}
+    kvstore = {"driver": "file", "path": f"{array}/"}
     return tensorstore.open({"driver": "zarr3", "kvstore": kvstore}).result()
 
 
@@ -147,7 +153,7 @@ def _frames(store: Path, rowcol: np.ndarray) -> list[bytes]:
     return frames
 
 
-def _by_chunk(rowcol: np.ndarray, cells: int = CHUNK) -> list[np.ndarray]:
+def _by_chunk(rowcol: np.ndarray, cells: int) -> list[np.ndarray]:
     row, col = (rowcol // cells).T
     key = row * (1 << 32) + col
     order = np.argsort(key, kind="stable")

@@ -73,8 +73,6 @@ def table(result: dict[str, Any]) -> str:
     for row in rows:
         if "failed" in row:
             lines += ["", f"{row['reader']} failed: {row['failed']}"]
-        if "note" in row:
-            lines += ["", f"{row['reader']}: {row['note']}."]
     if result["bars"]:
         lines += ["", *_table(["bar", "found", "limit", ""], [_bar(bar) for bar in result["bars"]])]
     if result["notes"]:
