@@ -80,6 +80,8 @@ class Request:
     range: str | None
     status: int
     """0 where the request was never answered."""
+    size_bytes: int
+    """Of the body that was promised."""
 
 
 @dataclass
@@ -180,8 +182,8 @@ class RangeServer:
             fault = fault or Fault(pattern=path)
             status, headers, body = self._response(request, path, fault)
             # Counted before it is sent: who has the answer may look at once.
-            asked = request.headers.get("Range")
-            self.log.append(Request(request.method, path, asked, 0 if fault.stall else status))
+            asked, seen = request.headers.get("Range"), 0 if fault.stall else status
+            self.log.append(Request(request.method, path, asked, seen, len(body)))
             counts.not_found += status == 404
             if fault.stall:
                 await asyncio.Event().wait()

@@ -44,6 +44,7 @@ def _unigeo(store: str, points: Any, dtype: str) -> Read:
     from unigeo import client
 
     field, lonlat = client.open_field(store), points["lonlat"]
+    field.grid.pixels(lonlat[:1])  # loads PROJ, reads nothing: others are given rows and columns
     options: dict[str, Any] = {"modalities": [MODALITY], "as_": "numpy"}
     if "dtype" in inspect.signature(field.sample).parameters:
         options["dtype"] = dtype
