@@ -89,6 +89,8 @@ def warm_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
                 Reader("unigeo_int8", str(store), points, "unigeo int8"),
                 Reader("unigeo_float32", str(store), points, "unigeo float32"),
                 Reader("memory_map", str(raw), points, "numpy gather, memory map"),
+                Reader("memory_map_anew", str(raw), points, "numpy gather, map opened anew"),
+                Reader("projection", str(store), points, "places to cells alone", checked=False),
                 Reader("tensorstore_vindex", str(store), points, "tensorstore vindex"),
                 Reader("tensorstore_chunks", str(store), points, "tensorstore, whole chunks"),
                 Reader("zarr_vindex", str(store), points, "zarr vindex", rounds=1),

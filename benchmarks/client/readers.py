@@ -57,6 +57,19 @@ def memory_map(store: str, points: Any) -> Read:
     return lambda: np.asarray(raw[row, col])
 
 
+def memory_map_anew(store: str, points: Any) -> Read:
+    """The same, mapping the file each time."""
+    return lambda: memory_map(store, points)()
+
+
+def projection(store: str, points: Any) -> Read:
+    """No reading: which cells hold the places."""
+    from unigeo import client
+
+    grid, lonlat = client.open_field(store).grid, points["lonlat"]
+    return lambda: grid.pixels(lonlat)
+
+
 def zarr_vindex(store: str, points: Any) -> Read:
     import zarr
 
@@ -186,6 +199,8 @@ READERS = {
         unigeo_float32,
         unigeo_opened_anew,
         memory_map,
+        memory_map_anew,
+        projection,
         zarr_vindex,
         xarray_sel,
         xarray_fsspec_sel,
