@@ -1,0 +1,1 @@
+"""The point engine beside what else reads the same store: `python -m benchmarks.client`."""

@@ -1,0 +1,304 @@
+"""The cases: what is read, by whom, and the bars that unigeo is to keep.
+
+Each case returns a `Result`; `bars` are computed from its rows, so that the table shows why.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.client.fields import field_store, files_below, points_file, raw_vectors
+from benchmarks.client.installing import ROOT, environment, start, weight
+from benchmarks.client.link import Link
+from benchmarks.client.measuring import Reader, evict, race, warm
+from benchmarks.client.tessera import tessera_points, tessera_store, tessera_tile
+
+LATENCY_S, RATE_BYTES_S = 0.03, 50e6
+_INDEX_ENTRY_BYTES, _CHECKSUM_BYTES, _CHUNKS_PER_SHARD = 16, 4, 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much is read."""
+
+    side: int = 1024
+    """Cells along a side of the field."""
+    bands: int = 768
+    points: int = 100_000
+    some: int = 10_000
+    """Points of the slower cases."""
+    remote: int = 1000
+    rounds: int = 5
+
+
+QUICK = Sizes(side=512, points=20_000, some=2000, remote=200, rounds=3)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure that is to keep to one side of a limit."""
+
+    what: str
+    value: float
+    limit: float
+    at_most: bool = True
+    unit: str = ""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it does."""
+        return self.value <= self.limit if self.at_most else self.value >= self.limit
+
+
+@dataclass
+class Result:
+    """What a case found."""
+
+    title: str
+    rows: list[dict[str, Any]]
+    bars: list[Bar] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def of(self, reader: str, figure: str = "seconds") -> float | None:
+        """One reader's figure, if it could be measured."""
+        return next((row.get(figure) for row in self.rows if row["reader"] == reader), None)
+
+    def bar(self, what: str, value: float | None, limit: float, **how: Any) -> None:
+        """Hold a figure, if it could be measured, to a limit."""
+        if value is not None:
+            self.bars.append(Bar(what, value, limit, **how))
+
+    def ratio_bar(self, one: str, other: str, limit: float, figure: str = "seconds") -> None:
+        """`one` is to be at least so many times faster than `other`; a limit below 1 is slower."""
+        first, second = self.of(one, figure), self.of(other, figure)
+        if first and second is not None:
+            what = "CPU" if figure == "cpu_s" else "times"
+            self.bar(f"{other} / {one}, {what}", second / first, limit, at_most=False, unit="x")
+
+
+def warm_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
+    """Many points of a local store that is in the page cache."""
+    store, raw = _store(cache, sizes)
+    for kind in ("uniform", "clustered"):
+        points = points_file(cache, kind, sizes.points, sizes.side, raw)
+        warm([*files_below(store), raw])
+        rows = race(
+            [
+                Reader("unigeo_int8", str(store), points, "unigeo int8"),
+                Reader("unigeo_float32", str(store), points, "unigeo float32"),
+                Reader("memory_map", str(raw), points, "numpy gather, memory map"),
+                Reader("memory_map_anew", str(raw), points, "numpy gather, map opened anew"),
+                Reader("projection", str(store), points, "places to cells alone", checked=False),
+                Reader("tensorstore_vindex", str(store), points, "tensorstore vindex"),
+                Reader("tensorstore_chunks", str(store), points, "tensorstore, whole chunks"),
+                Reader("zarr_vindex", str(store), points, "zarr vindex", rounds=1),
+                Reader("xarray_sel", str(store), points, "xarray .sel", rounds=1),
+            ],
+            sizes.rounds,
+            measure=True,
+        )
+        result = Result(f"{sizes.points:,} {kind} points, local, page cache warm", rows)
+        result.ratio_bar("unigeo int8", "xarray .sel", 300)
+        result.ratio_bar("unigeo float32", "xarray .sel", 100)
+        result.ratio_bar("unigeo int8", "zarr vindex", 30)
+        result.ratio_bar("unigeo int8", "numpy gather, memory map", 0.5)
+        for name in ("unigeo int8", "unigeo float32"):
+            peak = result.of(name, "peak_mb")
+            result.bar(f"{name}: peak memory above the output", peak, 128, unit="MB")
+        result.notes.append("the memory map is given rows and columns, the others places")
+        yield result
+
+
+def cold_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
+    """The same with nothing of the store in the page cache; a new process each time."""
+    store, raw = _store(cache, sizes)
+    files = files_below(store)
+    left: list[float] = []
+
+    def drop(_: Reader) -> None:
+        left.append(evict(files))
+
+    for kind, count in (
+        ("uniform", sizes.points),
+        ("clustered", sizes.points),
+        ("uniform", sizes.remote),
+    ):
+        points = points_file(cache, kind, count, sizes.side, raw)
+        rows = race(
+            [
+                Reader("unigeo_int8", str(store), points, "unigeo int8"),
+                Reader("tensorstore_chunks", str(store), points, "tensorstore, whole chunks"),
+                Reader("tensorstore_vindex", str(store), points, "tensorstore vindex"),
+            ],
+            sizes.rounds,
+            before=drop,
+            fresh=True,
+        )
+        result = Result(f"{count:,} {kind} points, local, page cache evicted", rows)
+        result.ratio_bar("unigeo int8", "tensorstore, whole chunks", 1)
+        result.notes.append(f"at most {100 * max(left):.2g} % of the pages were left (mincore)")
+        yield result
+
+
+def compressed_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
+    """A zstd store: reading is decoding."""
+    raw = raw_vectors(cache, sizes.side, sizes.bands)
+    store = field_store(cache, sizes.side, sizes.bands, "zstd")
+    points = points_file(cache, "uniform", sizes.some, sizes.side, raw)
+    warm(files_below(store))
+    threads = os.cpu_count()
+    decode = f"zstd decode alone, {threads} threads"
+    rows = race(
+        [
+            Reader("unigeo_int8", str(store), points, "unigeo int8"),
+            Reader("decode_only", str(store), points, decode, checked=False),
+            Reader("tensorstore_chunks", str(store), points, "tensorstore, whole chunks"),
+            Reader("tensorstore_vindex", str(store), points, "tensorstore vindex"),
+        ],
+        sizes.rounds,
+        measure=True,
+    )
+    result = Result(f"{sizes.some:,} uniform points, zstd, local, page cache warm", rows)
+    result.ratio_bar("unigeo int8", decode, 0.85)
+    result.ratio_bar("unigeo int8", "tensorstore, whole chunks", 1)
+    yield result
+
+
+def geotessera(cache: Path, sizes: Sizes) -> Iterable[Result]:
+    """The samplers of geotessera on the same vectors of 128 bands in its own layouts."""
+    bands = 128
+    raw, store = raw_vectors(cache, sizes.side, bands), field_store(cache, sizes.side, bands)
+    python = environment(cache, "geotessera", "geotessera")
+    theirs, tile = tessera_store(cache, raw), tessera_tile(cache, raw)
+    warm([*files_below(store), *files_below(theirs), *files_below(tile)])
+    for count in (sizes.some, sizes.points):
+        points = points_file(cache, "uniform", count, sizes.side, raw)
+        moved = tessera_points(points)
+        few = {"rounds": 1} if count > sizes.some else {}
+        rows = race(
+            [
+                Reader("unigeo_float32", str(store), points, "unigeo float32"),
+                Reader(
+                    "geotessera_zarr",
+                    str(theirs),
+                    moved,
+                    "geotessera, Zarr store",
+                    python=python,
+                    **few,
+                ),
+                Reader(
+                    "geotessera_tile",
+                    str(tile),
+                    moved,
+                    "geotessera, one downloaded tile",
+                    python=python,
+                ),
+            ],
+            sizes.rounds,
+            measure=True,
+        )
+        result = Result(f"{count:,} uniform points beside geotessera, 128 bands, warm", rows)
+        result.ratio_bar("unigeo float32", "geotessera, Zarr store", 15, "cpu_s")
+        result.notes.append(
+            "`GeoTesseraZarr(path).sample_points` on a store of its own layout; the tile is "
+            "`Tile.sample_points`, a memory map of one file, which asks for no index"
+        )
+        yield result
+
+
+def remote_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
+    """Points over a web server at 30 ms and 50 MB/s; the field is opened anew each time."""
+    store, raw = _store(cache, sizes)
+    points = points_file(cache, "uniform", sizes.remote, sizes.side, raw)
+    warm(files_below(store))
+    with Link(store, latency_s=LATENCY_S, bytes_per_s=RATE_BYTES_S) as link:
+        rows = race(
+            [
+                Reader("unigeo_opened_anew", link.url, points, "unigeo int8"),
+                Reader("xarray_fsspec_sel", link.url, points, "xarray .sel over fsspec", rounds=3),
+            ],
+            sizes.rounds,
+            before=lambda _: link.counts() and None,
+            after=lambda _: link.counts(),
+        )
+    shards = (sizes.side // 256) ** 2
+    index_bytes = shards * (_CHUNKS_PER_SHARD * _INDEX_ENTRY_BYTES + _CHECKSUM_BYTES)
+    result = Result(
+        f"{sizes.remote:,} uniform points over the web, {1000 * LATENCY_S:g} ms, "
+        f"{RATE_BYTES_S / 1e6:g} MB/s",
+        rows,
+    )
+    ours = "unigeo int8"
+    allowed = 2 * sizes.remote * sizes.bands + index_bytes
+    result.bar("bytes", result.of(ours, "bytes"), allowed, unit="B")
+    result.bar("requests", result.of(ours, "requests"), sizes.remote + shards + 2)
+    result.bar("objects not found", result.of(ours, "not_found"), 0)
+    result.ratio_bar(ours, "xarray .sel over fsspec", 10)
+    result.notes.append(
+        f"vectors {sizes.remote * sizes.bands:,} B, indexes of {shards} shards {index_bytes:,} B; "
+        "opening the field is counted"
+    )
+    yield result
+
+
+def one_point(cache: Path, sizes: Sizes) -> Iterable[Result]:
+    """One point of a local store, again and again."""
+    store, raw = _store(cache, sizes)
+    points = points_file(cache, "uniform", 1, sizes.side, raw)
+    reader = Reader("unigeo_int8", str(store), points, "unigeo int8")
+    rows = race([reader], 200)
+    rows[0]["each_s"] = rows[0]["each_s"][:5]
+    result = Result("one point, local, warm", rows)
+    seconds = result.of("unigeo int8")
+    result.bar("one point", None if seconds is None else 1000 * seconds, 1, unit="ms")
+    yield result
+
+
+def starts(cache: Path, sizes: Sizes) -> Iterable[Result]:
+    """What it costs to start, in an environment of the client alone."""
+    del sizes
+    python = environment(cache, "client", str(ROOT))
+    commands = {
+        "python alone": [str(python), "-c", "pass"],
+        "import unigeo.client": [str(python), "-c", "import unigeo.client"],
+        "unigeo --help": [str(python.with_name("unigeo")), "--help"],
+    }
+    rows = [{"reader": name, **start(command)} for name, command in commands.items()]
+    result = Result("starting, fresh processes", rows)
+    result.bar(
+        "import unigeo.client, CPU", result.of("import unigeo.client", "cpu_s"), 0.3, unit="s"
+    )
+    result.bar("unigeo --help, CPU", result.of("unigeo --help", "cpu_s"), 0.4, unit="s")
+    yield result
+
+
+def installed(cache: Path, sizes: Sizes) -> Iterable[Result]:
+    """What an installation weighs."""
+    del sizes
+    rows = []
+    for name, package in (("client", str(ROOT)), ("geotessera", "geotessera")):
+        label = "unigeo" if name == "client" else name
+        rows.append({"reader": label, **weight(environment(cache, name, package))})
+    result = Result("installed in a fresh environment", rows)
+    result.bar("packages", result.of("unigeo", "packages"), 24)
+    result.bar("size", result.of("unigeo", "mb"), 260, unit="MB")
+    yield result
+
+
+CASES: dict[str, Callable[[Path, Sizes], Iterable[Result]]] = {
+    "warm": warm_points,
+    "cold": cold_points,
+    "zstd": compressed_points,
+    "geotessera": geotessera,
+    "remote": remote_points,
+    "one": one_point,
+    "starts": starts,
+    "installed": installed,
+}
+
+
+def _store(cache: Path, sizes: Sizes) -> tuple[Path, Path]:
+    raw = raw_vectors(cache, sizes.side, sizes.bands)
+    return field_store(cache, sizes.side, sizes.bands), raw

@@ -1,0 +1,38 @@
+"""A slow link to a store: the web server of the tests, as a process of its own."""
+
+import json
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Self
+
+SERVER = Path(__file__).parents[2] / "tests" / "servers.py"
+
+
+class Link:
+    """Serves a folder at a latency and a rate while its context lasts; counts what is asked."""
+
+    def __init__(self, folder: Path, *, latency_s: float, bytes_per_s: float) -> None:
+        options = ["--latency", str(latency_s), "--rate", str(bytes_per_s)]
+        self._process = subprocess.Popen(
+            [sys.executable, str(SERVER), str(folder), *options], stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=30)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def counts(self) -> dict[str, float]:
+        """Requests, bytes, objects not found, most in flight: since the last call."""
+        with urllib.request.urlopen(f"{self.url}/_counts", data=b"") as answer:
+            counts: dict[str, float] = json.load(answer)
+        counts.pop("in_flight")
+        return counts
