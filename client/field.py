@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from unigeo.client.encoding import Encoder
+
 As = Literal["pandas", "numpy", "xarray"]
 
 
@@ -45,6 +48,8 @@ class Field:
     """From an array's name and a window of rows and columns to its values."""
     licence: str
     citation: str
+    source: Any = None
+    """What `schemas.stores.open_store` takes to open the store again, if that is known."""
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -158,6 +163,59 @@ class Field:
             progress=progress,
         )
         return beside(table, sampled)
+
+    @cached_property
+    def encoder(self) -> "Encoder":
+        """The store's coordinate encoder, read once."""
+        from unigeo.client.encoding import load_encoder
+
+        return load_encoder(self)
+
+    def encode(
+        self,
+        points: Any,
+        *,
+        as_: As = "pandas",
+        crs: str | None = None,
+        columns: tuple[str, str] | None = None,
+        prefix: str = "",
+        batch: int | None = None,
+        progress: bool = False,
+    ) -> Any:
+        """Evaluate the coordinate encoder at points, on the grid or off it; needs no torch.
+
+        At a cell's centre it is what `sample` gives for `coordinate`, before quantization.
+
+        Args:
+            points: in any form `schemas.points` reads.
+            as_: `pandas`: columns `coordinate_000` ..., with the points' own index; `numpy`: one
+                float32 array (point, band); `xarray`: a Dataset over `point` and `band`.
+            crs: of the points, where they do not say it; WGS 84 longitude and latitude by default.
+            columns: names of the longitude and latitude columns, if not usual.
+            prefix: put before every column name.
+            batch: points evaluated together, which bounds the memory.
+            progress: show a bar on stderr.
+
+        Returns:
+            Unit vectors, float32.
+
+        Raises:
+            PointsError: if the points cannot be read.
+            LayoutError: if the store holds no encoder, or one this version cannot evaluate.
+            StoreError: if the store cannot be read.
+        """
+        from unigeo.client.encoding import BATCH
+
+        if as_ not in ("pandas", "numpy", "xarray"):
+            raise ValueError(f"as_ must be 'pandas', 'numpy' or 'xarray', not {as_!r}")
+        read = read_points(points, crs, columns)
+        batch = BATCH if batch is None else batch
+        vectors = self.encoder.encode(read.lonlat, batch=batch, progress=progress)
+        if as_ == "numpy":
+            return vectors
+        if as_ == "xarray":
+            return _dataset_of({"coordinate": vectors}, {}, read.lonlat)
+        return table_of({"coordinate": vectors}, {}, read.index, prefix)
 
     def probe(
         self,
@@ -350,7 +408,7 @@ def open_field(url: Any, *, allow_building: bool = False) -> Field:
         except failures as error:
             raise StoreError(f"cannot read {name} of the field at {url}: {error}") from error
 
-    return _field(str(url), attributes, own, own.grid.grid(), read)
+    return _field(str(url), attributes, own, own.grid.grid(), read, url)
 
 
 def field_of_dataset(dataset: "xr.Dataset") -> Field:
@@ -380,12 +438,17 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
     def read(name: str, rows: slice, cols: slice) -> np.ndarray:
         return np.asarray(dataset[name].isel(y=rows, x=cols).values)
 
-    url = str(dataset.encoding.get("source", "a Dataset"))
-    return _field(url, dict(dataset.attrs), own, grid, read)
+    source = dataset.encoding.get("source")
+    return _field(str(source or "a Dataset"), dict(dataset.attrs), own, grid, read, source)
 
 
 def _field(
-    url: str, attributes: dict[str, Any], own: UnigeoAttributes, grid: Grid, read: Read
+    url: str,
+    attributes: dict[str, Any],
+    own: UnigeoAttributes,
+    grid: Grid,
+    read: Read,
+    source: Any,
 ) -> Field:
     return Field(
         url=url,
@@ -395,6 +458,7 @@ def _field(
         read=read,
         licence=str(attributes.get("license", "not stated")),
         citation=str(attributes.get("citation", "not stated")),
+        source=source,
     )
 
 
