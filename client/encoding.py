@@ -4,11 +4,14 @@ The same sums as the producer's encoder in torch: phases in float64, reduced mod
 the transformer in float32, one batch of points at a time.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from unigeo.schemas.encoder import GROUP, ROTATION, EncoderSettings, read_settings
@@ -19,7 +22,7 @@ from unigeo.schemas.stores import open_group, unreachable_errors
 if TYPE_CHECKING:
     from unigeo.client.field import Field
 
-BATCH = 256
+BATCH = 128
 """Points evaluated together: few enough that a small encoder's tokens stay in the cache."""
 
 _NORM_EPSILON = 1e-5
@@ -43,7 +46,7 @@ class Encoder:
         batch: int = BATCH,
         progress: bool = False,
     ) -> Float32[np.ndarray, "point band"]:
-        """Unit vectors of places.
+        """Unit vectors of places; batches run side by side, one on each core.
 
         Args:
             lonlat: WGS 84 degrees, longitude first.
@@ -54,11 +57,20 @@ class Encoder:
         if batch < 1:
             raise ValueError(f"batch must be at least one point, not {batch}")
         vectors = np.empty((len(lonlat), self.settings.dimension), np.float32)
-        with tqdm(total=len(lonlat), unit="point", desc=GROUP, disable=not progress) as bar:
-            for start in range(0, len(lonlat), batch):
-                part = slice(start, start + batch)
-                vectors[part] = self._attend(self._tokens(lonlat[part]))
-                bar.update(len(vectors[part]))
+
+        def fill(start: int) -> int:
+            part = slice(start, start + batch)
+            vectors[part] = self._attend(self._tokens(lonlat[part]))
+            return len(vectors[part])
+
+        with (
+            # The products are small: their own threads would wait for each other.
+            threadpool_limits(1),
+            ThreadPoolExecutor(os.cpu_count()) as pool,
+            tqdm(total=len(lonlat), unit="point", desc=GROUP, disable=not progress) as bar,
+        ):
+            for count in pool.map(fill, range(0, len(lonlat), batch)):
+                bar.update(count)
         return vectors
 
     def _tokens(

@@ -111,6 +111,7 @@ def test_gelu_is_exact(x: float) -> None:
         assert abs(gelu(np.array([x], kind))[0] - exact) < 1e-6 * max(1, abs(x))
 
 
+@settings(max_examples=10)
 @given(st.integers(1, 50))
 def test_a_vector_does_not_depend_on_its_batch(batch: int) -> None:
     encoder, lonlat = encoder_in_numpy(model_of()), places(1, 30)
