@@ -7,7 +7,7 @@ the transformer in float32, one batch of points at a time.
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
@@ -17,10 +17,7 @@ from tqdm import tqdm
 from unigeo.schemas.encoder import GROUP, ROTATION, EncoderSettings, read_settings
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.plane import equal_earth, sphere
-from unigeo.schemas.stores import open_group, unreachable_errors
-
-if TYPE_CHECKING:
-    from unigeo.client.field import Field
+from unigeo.schemas.stores import damage_errors, open_group
 
 BATCH = 128
 """Points evaluated together: few enough that a small encoder's tokens stay in the cache."""
@@ -144,8 +141,13 @@ class Encoder:
         return centred
 
 
-def load_encoder(field: "Field") -> Encoder:
+def load_encoder(source: Any, url: str, published: bool = True) -> Encoder:
     """Read the coordinate encoder from a field's store.
+
+    Args:
+        source: the store, as `schemas.stores.open_store` takes it.
+        url: its name in messages.
+        published: whether its metadata are consolidated.
 
     Raises:
         LayoutError: if the store has none, one of a kind this version cannot evaluate, or one
@@ -154,29 +156,24 @@ def load_encoder(field: "Field") -> Encoder:
     """
     import zarr
 
-    if field.source is None:
-        raise StoreError(
-            "the Dataset does not say which store it came from, so its encoder cannot be read; "
-            "open the field with client.open_field(url)"
-        )
-    root = open_group(field.source, consolidated=field.attributes.state == "published")
+    root = open_group(source, consolidated=published)
     group = root.get(GROUP)
     if not isinstance(group, zarr.Group):
         raise LayoutError(
-            f"{field.url} has no group {GROUP!r}, so places off its grid cannot be encoded; sample "
+            f"{url} has no group {GROUP!r}, so places off its grid cannot be encoded; sample "
             "the stored vectors, or publish the field again with unigeo-produce"
         )
-    settings = read_settings(dict(group.attrs.get("settings", {})), field.url)  # type: ignore[arg-type]
+    settings = read_settings(dict(group.attrs.get("settings", {})), url)  # type: ignore[arg-type]
     try:
         weights = {name: np.asarray(array[...]) for name, array in group.arrays()}
-    except unreachable_errors() as error:
-        raise StoreError(f"cannot read the encoder of {field.url}: {error}") from error
+    except damage_errors() as error:
+        raise StoreError(f"cannot read the encoder of {url}: {error}") from error
     shapes = settings.shapes()
     found = {name: values.shape for name, values in weights.items()}
     wrong = sorted(name for name in shapes | found if shapes.get(name) != found.get(name))
     if wrong:
         raise LayoutError(
-            f"the coordinate encoder of {field.url} does not fit its settings: "
+            f"the coordinate encoder of {url} does not fit its settings: "
             + "; ".join(
                 f"{name} is {found.get(name, 'missing')}, expected {shapes.get(name, 'none')}"
                 for name in wrong
@@ -184,7 +181,7 @@ def load_encoder(field: "Field") -> Encoder:
         )
     if weights["frequencies"].dtype != np.float64:
         raise LayoutError(
-            f"the coordinate encoder of {field.url} has frequencies in "
+            f"the coordinate encoder of {url} has frequencies in "
             f"{weights['frequencies'].dtype}; 100 m vanish in less than float64"
         )
     return Encoder(

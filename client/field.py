@@ -23,7 +23,7 @@ from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout, status_name
 from unigeo.schemas.points import read_points
 from unigeo.schemas.status import Status
-from unigeo.schemas.stores import open_group, open_store, unreachable_errors
+from unigeo.schemas.stores import damage_errors, open_group, open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from unigeo.client.encoding import Encoder
+    from unigeo.client.verifying import Level, Report
 
 As = Literal["pandas", "numpy", "xarray"]
 
@@ -169,7 +170,8 @@ class Field:
         """The store's coordinate encoder, read once."""
         from unigeo.client.encoding import load_encoder
 
-        return load_encoder(self)
+        published = self.attributes.state == "published"
+        return load_encoder(self._known_source("encoded from"), self.url, published)
 
     def encode(
         self,
@@ -331,6 +333,31 @@ class Field:
             "citation": self.citation,
         }
 
+    def verify(self, level: "Level" = "hash", *, progress: bool = False) -> "Report":
+        """Compare every object with the manifest, and the metadata with the layout.
+
+        Args:
+            level: `hash` reads every object, `presence` asks for its size only.
+            progress: show a bar on stderr.
+
+        Returns:
+            A report: `ok`, and `problems` that name what is damaged; see `verifying`.
+
+        Raises:
+            StoreError: if the store cannot be reached, or a Dataset does not say which it is of.
+        """
+        from unigeo.client.verifying import verify_store
+
+        return verify_store(self._known_source("verified"), level=level, progress=progress)
+
+    def _known_source(self, verb: str) -> Any:
+        if self.source is None:
+            raise StoreError(
+                f"the Dataset does not say which store it came from, so that cannot be {verb}; "
+                "open the field with client.open_field(url)"
+            )
+        return self.source
+
     def cite(self) -> str:
         """How to cite the field, and under which licence it comes."""
         return (
@@ -399,8 +426,7 @@ def open_field(url: Any, *, allow_building: bool = False) -> Field:
             f"the field at {url} is still being built; open it with allow_building=True, or run "
             "unigeo-produce again to finish it"
         )
-    # Codecs raise the latter two: torn data.
-    failures: tuple[type[BaseException], ...] = (*unreachable_errors(), ValueError, RuntimeError)
+    failures = damage_errors()
 
     def read(name: str, rows: slice, cols: slice) -> np.ndarray:
         try:
