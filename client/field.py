@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from unigeo.client.joining import Missing, beside, refuse_missing, table_of
+from unigeo.client.joining import (
+    Missing,
+    beside,
+    check_joinable,
+    joined_names,
+    refuse_missing,
+    table_of,
+)
 from unigeo.client.sampling import (
     Method,
     Read,
@@ -78,7 +85,7 @@ class Field:
         missing: Missing = "nan",
         as_: As = "pandas",
         crs: str | None = None,
-        columns: tuple[str, str] | None = None,
+        columns: tuple[Any, Any] | None = None,
         prefix: str = "",
         progress: bool = False,
     ) -> Any:
@@ -136,13 +143,14 @@ class Field:
         prefix: str = "ug_",
         method: Method = "nearest",
         crs: str | None = None,
-        columns: tuple[str, str] | None = None,
+        columns: tuple[Any, Any] | None = None,
         progress: bool = False,
     ) -> Any:
         """Put the vectors beside a table's own columns.
 
         Args:
-            table: a DataFrame with longitude and latitude columns, or a GeoDataFrame of points.
+            table: a pandas or polars DataFrame or an Arrow table with longitude and latitude
+                columns, or a GeoDataFrame of points.
             modalities: which; all by default.
             prefix: put before the new columns' names.
             method: as in `sample`.
@@ -152,11 +160,14 @@ class Field:
 
         Returns:
             The same kind of table, same rows and index, with the new columns at the right. Rows
-            without a vector are NaN there, and the status column says why.
+            without a vector are NaN there (null in polars and Arrow), and the status column says
+            why.
         """
+        chosen = self._chosen(modalities)
+        check_joinable(table, joined_names(chosen, self.bands, prefix))
         sampled = self.sample(
             table,
-            modalities,
+            chosen,
             method=method,
             crs=crs,
             columns=columns,
@@ -179,7 +190,7 @@ class Field:
         *,
         as_: As = "pandas",
         crs: str | None = None,
-        columns: tuple[str, str] | None = None,
+        columns: tuple[Any, Any] | None = None,
         prefix: str = "",
         batch: int | None = None,
         progress: bool = False,
@@ -231,7 +242,7 @@ class Field:
         seed: int = 0,
         baselines: bool = True,
         crs: str | None = None,
-        columns: tuple[str, str] | None = None,
+        columns: tuple[Any, Any] | None = None,
         progress: bool = False,
     ) -> "pd.DataFrame":
         """Ask how well a linear model on the vectors predicts columns of a table.
