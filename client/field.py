@@ -3,13 +3,21 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from unigeo.client.joining import MISSING, Missing, beside, refuse_missing, table_of
+from unigeo.client.joining import (
+    MISSING,
+    Missing,
+    beside,
+    check_joinable,
+    joined_names,
+    refuse_missing,
+    table_of,
+)
 from unigeo.client.sampling import METHODS, NUMBERS, Method, Modality, Numbers, valid_points
 from unigeo.client.sampling import sample as sample_modality
 from unigeo.schemas.attributes import UnigeoAttributes
@@ -25,7 +33,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from unigeo.client.encoding import Encoder
     from unigeo.client.gathering import Cells
+    from unigeo.client.verifying import Level, Report
     from unigeo.client.windows import Piece
 
 As = Literal["pandas", "numpy", "xarray"]
@@ -48,6 +58,8 @@ class Field:
     citation: str
     opened: "Callable[[], xr.Dataset]"
     """Makes the whole field a lazy Dataset."""
+    source: Any = None
+    """What `schemas.stores.open_store` takes to open the store again, if that is known."""
     reopen: tuple[Callable[..., "Field"], tuple[Any, ...], dict[str, Any]] | None = None
     """How another process opens the same field."""
 
@@ -85,7 +97,7 @@ class Field:
         dtype: Numbers = "float32",
         lazy: bool = False,
         crs: str | None = None,
-        columns: tuple[str, str] | None = None,
+        columns: tuple[Any, Any] | None = None,
         prefix: str = "",
         progress: bool = False,
     ) -> Any:
@@ -155,13 +167,14 @@ class Field:
         prefix: str = "ug_",
         method: Method = "nearest",
         crs: str | None = None,
-        columns: tuple[str, str] | None = None,
+        columns: tuple[Any, Any] | None = None,
         progress: bool = False,
     ) -> Any:
         """Put the vectors beside a table's own columns.
 
         Args:
-            table: a DataFrame with longitude and latitude columns, or a GeoDataFrame of points.
+            table: a pandas or polars DataFrame or an Arrow table with longitude and latitude
+                columns, or a GeoDataFrame of points.
             modalities: which; all by default.
             prefix: put before the new columns' names.
             method: as in `sample`.
@@ -171,11 +184,14 @@ class Field:
 
         Returns:
             The same kind of table, same rows and index, with the new columns at the right. Rows
-            without a vector are NaN there, and the status column says why.
+            without a vector are NaN there (null in polars and Arrow), and the status column says
+            why.
         """
+        chosen = self._chosen(modalities)
+        check_joinable(table, joined_names(chosen, self.bands, prefix))
         sampled = self.sample(
             table,
-            modalities,
+            chosen,
             method=method,
             crs=crs,
             columns=columns,
@@ -183,6 +199,60 @@ class Field:
             progress=progress,
         )
         return beside(table, sampled)
+
+    @cached_property
+    def encoder(self) -> "Encoder":
+        """The store's coordinate encoder, read once."""
+        from unigeo.client.encoding import load_encoder
+
+        published = self.attributes.state == "published"
+        return load_encoder(self._known_source("encoded from"), self.url, published)
+
+    def encode(
+        self,
+        points: Any,
+        *,
+        as_: As = "pandas",
+        crs: str | None = None,
+        columns: tuple[Any, Any] | None = None,
+        prefix: str = "",
+        batch: int | None = None,
+        progress: bool = False,
+    ) -> Any:
+        """Evaluate the coordinate encoder at points, on the grid or off it; needs no torch.
+
+        At a cell's centre it is what `sample` gives for `coordinate`, before quantization.
+
+        Args:
+            points: in any form `schemas.points` reads.
+            as_: `pandas`: columns `coordinate_000` ..., with the points' own index; `numpy`: one
+                float32 array (point, band); `xarray`: a Dataset over `point` and `band`.
+            crs: of the points, where they do not say it; WGS 84 longitude and latitude by default.
+            columns: names of the longitude and latitude columns, if not usual.
+            prefix: put before every column name.
+            batch: points evaluated together, which bounds the memory.
+            progress: show a bar on stderr.
+
+        Returns:
+            Unit vectors, float32.
+
+        Raises:
+            PointsError: if the points cannot be read.
+            LayoutError: if the store holds no encoder, or one this version cannot evaluate.
+            StoreError: if the store cannot be read.
+        """
+        from unigeo.client.encoding import BATCH
+
+        if as_ not in ("pandas", "numpy", "xarray"):
+            raise ValueError(f"as_ must be 'pandas', 'numpy' or 'xarray', not {as_!r}")
+        read = read_points(points, crs, columns)
+        batch = BATCH if batch is None else batch
+        vectors = self.encoder.encode(read.lonlat, batch=batch, progress=progress)
+        if as_ == "numpy":
+            return vectors
+        if as_ == "xarray":
+            return _dataset_of({"coordinate": vectors}, {}, read.lonlat)
+        return table_of({"coordinate": vectors}, {}, read.index, prefix)
 
     def probe(
         self,
@@ -196,7 +266,7 @@ class Field:
         seed: int = 0,
         baselines: bool = True,
         crs: str | None = None,
-        columns: tuple[str, str] | None = None,
+        columns: tuple[Any, Any] | None = None,
         progress: bool = False,
     ) -> "pd.DataFrame":
         """Ask how well a linear model on the vectors predicts columns of a table.
@@ -426,6 +496,31 @@ class Field:
             "licence": self.licence,
             "citation": self.citation,
         }
+
+    def verify(self, level: "Level" = "hash", *, progress: bool = False) -> "Report":
+        """Compare every object with the manifest, and the metadata with the layout.
+
+        Args:
+            level: `hash` reads every object, `presence` asks for its size only.
+            progress: show a bar on stderr.
+
+        Returns:
+            A report: `ok`, and `problems` that name what is damaged; see `verifying`.
+
+        Raises:
+            StoreError: if the store cannot be reached, or a Dataset does not say which it is of.
+        """
+        from unigeo.client.verifying import verify_store
+
+        return verify_store(self._known_source("verified"), level=level, progress=progress)
+
+    def _known_source(self, verb: str) -> Any:
+        if self.source is None:
+            raise StoreError(
+                f"the Dataset does not say which store it came from, so that cannot be {verb}; "
+                "open the field with client.open_field(url)"
+            )
+        return self.source
 
     def cite(self) -> str:
         """How to cite the field, and under which licence it comes."""

@@ -1,5 +1,6 @@
 """Tables of vectors: their columns, and their place beside a user's own."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -48,6 +49,17 @@ def table_of(
     return pd.concat([table, pd.DataFrame(reasons, index=table.index)], axis=1)
 
 
+def joined_names(modalities: Iterable[str], bands: int, prefix: str = "") -> list[str]:
+    """Every column that `table_of` makes.
+
+    >>> joined_names(["aerial"], 1)
+    ['aerial_000', 'aerial_status']
+    """
+    chosen = list(modalities)
+    values = [name for modality in chosen for name in column_names(modality, bands, prefix)]
+    return values + [prefix + status_name(modality) for modality in chosen]
+
+
 def refuse_missing(status: dict[str, UInt8[np.ndarray, " point"]]) -> None:
     """Raise if a point lacks a vector.
 
@@ -69,18 +81,102 @@ def refuse_missing(status: dict[str, UInt8[np.ndarray, " point"]]) -> None:
             )
 
 
-def beside(table: Any, sampled: "pd.DataFrame") -> Any:
-    """Put the sampled columns to the right of a table's own; index, order and dtypes stay.
+def check_joinable(table: Any, names: list[str]) -> None:
+    """Refuse what the vectors cannot be put beside, before any is read.
 
     Raises:
-        PointsError: if a column of that name is there already.
+        PointsError: if it is no table, or has one of the columns already.
     """
-    import pandas as pd
-
-    clash = [name for name in sampled.columns if name in table.columns]
+    own = table.column_names if _kind(table) == "arrow" else table.columns
+    there = {name for name in own if isinstance(name, str)}
+    there |= {name[0] for name in own if isinstance(name, tuple) and not any(name[1:])}
+    clash = [name for name in names if name in there]
     if clash:
         raise PointsError(
             f"the table already has {len(clash)} of the columns to be joined, such as "
             f"{clash[0]!r}; choose another prefix, or drop them first"
         )
-    return pd.concat([table, sampled.set_axis(table.index)], axis=1)
+
+
+def beside(table: Any, sampled: "pd.DataFrame") -> Any:
+    """Put the sampled columns to the right of a table's own; rows, order and dtypes stay.
+
+    Args:
+        table: a pandas DataFrame or GeoDataFrame, an Arrow table or batch, or a polars DataFrame.
+        sampled: by `table_of`, row for row.
+
+    Returns:
+        The same kind of table. What is missing is NaN in pandas, and null in Arrow and polars.
+        The status is categorical: a dictionary in Arrow, an Enum in polars.
+
+    Raises:
+        PointsError: if it is no such table, or has a column of that name already.
+    """
+    check_joinable(table, list(sampled.columns))
+    kind = _kind(table)
+    if kind == "arrow":
+        return _beside_arrow(table, sampled)
+    if kind == "polars":
+        return _beside_polars(table, sampled)
+    return _beside_pandas(table, sampled)
+
+
+def _kind(table: Any) -> Literal["pandas", "arrow", "polars"]:
+    """Whose table it is, told without importing any library that the user has not."""
+    known: dict[tuple[str, str], Literal["pandas", "arrow", "polars"]] = {
+        ("pandas", "DataFrame"): "pandas",
+        ("pyarrow", "Table"): "arrow",
+        ("pyarrow", "RecordBatch"): "arrow",
+        ("polars", "DataFrame"): "polars",
+    }
+    for parent in type(table).__mro__:
+        kind = known.get((parent.__module__.partition(".")[0], parent.__name__))
+        if kind is not None:
+            return kind
+    raise PointsError(
+        f"cannot join vectors to a {type(table).__name__}: give a pandas or polars DataFrame, a "
+        "GeoDataFrame or an Arrow table (a lazy one collected first), or call sample"
+    )
+
+
+def _beside_pandas(table: Any, sampled: "pd.DataFrame") -> Any:
+    import pandas as pd
+
+    new = sampled.set_axis(table.index)
+    if isinstance(table.columns, pd.MultiIndex):  # the names on the top level, the others empty
+        empty = [""] * (table.columns.nlevels - 1)
+        new.columns = pd.MultiIndex.from_tuples([(name, *empty) for name in sampled.columns])
+    new.columns.names = table.columns.names
+    joined = pd.concat([table, new], axis=1)
+    joined.attrs = dict(table.attrs)
+    return joined
+
+
+def _beside_arrow(table: Any, sampled: "pd.DataFrame") -> Any:
+    import pandas as pd
+    import pyarrow as pa
+
+    for name, column in sampled.items():
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            values = pa.DictionaryArray.from_arrays(
+                pa.array(column.cat.codes.to_numpy(np.int8)), list(column.cat.categories)
+            )
+        else:
+            values = pa.array(column.to_numpy(), from_pandas=True)
+        table = table.append_column(name, values)
+    return table
+
+
+def _beside_polars(table: Any, sampled: "pd.DataFrame") -> Any:
+    import pandas as pd
+    import polars as pl
+
+    columns = []
+    for name, column in sampled.items():
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            kinds = pl.Enum(list(column.cat.categories))
+            columns.append(pl.Series(str(name), column.tolist(), dtype=kinds))
+        else:
+            values = np.ascontiguousarray(column.to_numpy())
+            columns.append(pl.Series(str(name), values, nan_to_null=True))
+    return table.hstack(columns)

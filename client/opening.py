@@ -15,7 +15,7 @@ from unigeo.schemas.errors import LayoutError, StoreError, UnigeoError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout, status_name
 from unigeo.schemas.manifest import GROUP
-from unigeo.schemas.stores import open_group, unreachable_errors
+from unigeo.schemas.stores import damage_errors, open_group, unreachable_errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,8 +50,7 @@ def open_field(
         )
     source = source_of(group.store)
 
-    # Codecs raise the latter two: torn data.
-    failures: tuple[type[BaseException], ...] = (*unreachable_errors(), ValueError, RuntimeError)
+    failures = damage_errors()
 
     def read(name: str, rows: slice, cols: slice) -> np.ndarray:
         try:
@@ -88,6 +87,7 @@ def open_field(
         read,
         cells,
         opened,
+        source=url,
         reopen=(open_field, (url,), {"allow_building": allow_building, "timeout_s": timeout_s}),
     )
 
@@ -133,8 +133,17 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
                 return _Shifted(StoredCells(stored, source_of(array.store)), low)
         return _windows(name, read, layout)
 
-    url = str(dataset.encoding.get("source", "a Dataset"))
-    return _field(url, dict(dataset.attrs), own, grid, read, cells, lambda: dataset)
+    source = dataset.encoding.get("source")
+    return _field(
+        str(source or "a Dataset"),
+        dict(dataset.attrs),
+        own,
+        grid,
+        read,
+        cells,
+        lambda: dataset,
+        source=source,
+    )
 
 
 def _stored_cells(
@@ -228,6 +237,7 @@ def _field(
     read: Callable[[str, slice, slice], np.ndarray],
     cells: Callable[[str], Cells],
     opened: "Callable[[], xr.Dataset]",
+    source: Any,
     reopen: tuple[Callable[..., Field], tuple[Any, ...], dict[str, Any]] | None = None,
 ) -> Field:
     return Field(
@@ -238,6 +248,7 @@ def _field(
         read=read,
         cells=cells,
         opened=opened,
+        source=source,
         licence=str(attributes.get("license", "not stated")),
         citation=str(attributes.get("citation", "not stated")),
         reopen=reopen,

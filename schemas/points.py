@@ -32,7 +32,7 @@ class Points:
 
 
 def read_points(
-    points: Any, crs: str | None = None, columns: tuple[str, str] | None = None
+    points: Any, crs: str | None = None, columns: tuple[Any, Any] | None = None
 ) -> Points:
     """Read points in any accepted form.
 
@@ -99,7 +99,7 @@ def check_lonlat(lonlat: Float[np.ndarray, "point 2"]) -> None:
         )
 
 
-def find_columns(names: Sequence[Any], columns: tuple[str, str] | None = None) -> tuple[Any, Any]:
+def find_columns(names: Sequence[Any], columns: tuple[Any, Any] | None = None) -> tuple[Any, Any]:
     """The columns of longitude and latitude among `names`, whatever their case.
 
     Raises:
@@ -112,18 +112,24 @@ def find_columns(names: Sequence[Any], columns: tuple[str, str] | None = None) -
         return columns
     found = []
     for what, usual in (("longitude", LON_NAMES), ("latitude", LAT_NAMES)):
-        matches = [name for name in names if str(name).strip().lower() in usual]
+        matches = [name for name in names if _word(name) in usual]
         if not matches:
             raise PointsError(
                 f"no {what} column among {_listed(names)}; usual names are {', '.join(usual)}, or "
                 "name both with columns=(longitude, latitude)"
             )
         # `lon` and `x` may stand side by side: the more telling name comes first in `usual`.
-        found.append(min(matches, key=lambda name: usual.index(str(name).strip().lower())))
+        found.append(min(matches, key=lambda name: usual.index(_word(name))))
     return found[0], found[1]
 
 
-def _numbers(points: Any, columns: tuple[str, str] | None) -> tuple[Any, Any, Any]:
+def _word(name: Any) -> str:
+    """A column's name as it is compared; of several levels, the only one that is not empty."""
+    levels = [level for level in name if level != ""] if isinstance(name, tuple) else [name]
+    return str(levels[0] if len(levels) == 1 else name).strip().lower()
+
+
+def _numbers(points: Any, columns: tuple[Any, Any] | None) -> tuple[Any, Any, Any]:
     """Two columns of numbers, the CRS the object carries, and its row labels."""
     if isinstance(points, Mapping) and "type" in points:
         return _geojson_points(points), None, None
@@ -140,6 +146,8 @@ def _numbers(points: Any, columns: tuple[str, str] | None) -> tuple[Any, Any, An
         names = list(points.coords) + list(getattr(points, "data_vars", ()))
         x, y = find_columns(names, columns)
         return _stacked(points[x].values, points[y].values), None, None
+    if type(points).__name__ == "LazyFrame":
+        raise PointsError("a LazyFrame has no rows yet: collect() it first")
     if hasattr(points, "columns") and hasattr(points, "__getitem__"):  # pandas, polars
         x, y = find_columns(list(_column_names(points)), columns)
         return _stacked(points[x], points[y]), None, getattr(points, "index", None)

@@ -85,6 +85,11 @@ def unreachable_errors() -> tuple[type[BaseException], ...]:
     return (OSError, BaseError)
 
 
+def damage_errors() -> tuple[type[BaseException], ...]:
+    """What reading an array raises: a store out of reach, or, from the codecs, torn data."""
+    return (*unreachable_errors(), ValueError, RuntimeError)
+
+
 def _local(path: Path, read_only: bool) -> "Store":
     from zarr.storage import LocalStore
 

@@ -14,6 +14,7 @@ from unigeo.schemas.layout import (
     status_name,
 )
 from unigeo.schemas.quantization import FILL
+from unigeo.schemas.stores import damage_errors
 
 if TYPE_CHECKING:
     import zarr
@@ -122,7 +123,11 @@ def _coordinate_problems(group: "zarr.Group", grid: "Grid", layout: Layout) -> l
             problems.append(f"coordinate {name!r} is missing")
             continue
         array = group[name]
-        stored = np.asarray(array[...])  # type: ignore[index]
+        try:
+            stored = np.asarray(array[...])  # type: ignore[index]
+        except damage_errors() as error:
+            problems.append(f"coordinate {name!r} cannot be read: {error}")
+            continue
         if stored.dtype != values.dtype or not np.array_equal(stored, values):
             problems.append(f"coordinate {name!r} does not hold what the grid says")
         if name in ("x", "y"):

@@ -17,15 +17,20 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Mapping
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from email.utils import formatdate
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote
 
 from aiohttp import web
+
+if TYPE_CHECKING:
+    import pytest
 
 COUNTS = "_counts"
 _PIECE_BYTES = 1 << 16
@@ -299,6 +304,27 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     if last and int(last) < int(first):
         return None
     return int(first), min(int(last) + 1, size) if last else size
+
+
+@contextmanager
+def object_store(monkeypatch: "pytest.MonkeyPatch") -> Iterator[str]:
+    """An empty bucket on an S3 server, reached by the usual environment variables."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    urllib.request.urlopen(
+        urllib.request.Request(f"http://{host}:{port}/fields", method="PUT")
+    ).close()
+    try:
+        yield "s3://fields"
+    finally:
+        server.stop()
 
 
 def main() -> None:

@@ -8,15 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unigeo.producer.encoders.coordinates import CoordinateEncoder, draw_frequencies
-from unigeo.producer.encoders.plane import (
-    RADIUS_M,
-    UNIT_M,
-    equal_earth,
-    equal_earth_tensor,
-    sphere_tensor,
-)
+from unigeo.producer.encoders.plane import equal_earth_tensor, sphere_tensor
 from unigeo.producer.encoders.settings import CoordinateSettings
 from unigeo.schemas.errors import ModelError
+from unigeo.schemas.plane import RADIUS_M, UNIT_M, equal_earth, sphere
 
 SETTINGS = CoordinateSettings(width=64, depth=2, heads=4)
 
@@ -42,6 +37,7 @@ def test_the_plane_is_proj_s_equal_earth_on_a_sphere(lon, lat):
 
 def test_torch_and_numpy_project_alike(lonlat):
     assert np.abs(equal_earth_tensor(lonlat).numpy() - equal_earth(lonlat.numpy())).max() < 1e-14
+    assert np.abs(sphere_tensor(lonlat).numpy() - sphere(lonlat.numpy())).max() < 1e-14
 
 
 @pytest.mark.parametrize("batch", [1, 7, 4096])

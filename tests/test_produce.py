@@ -185,6 +185,6 @@ def test_an_output_that_cannot_be_written_is_refused_before_training(tmp_path, m
     assert code == 2 and "Error:" in err and "file" in err
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     # A folder that even root, who has every permission, cannot write in.
-    code, out, err = command(monkeypatch, capsys, "--region", "conus", "--out", "/proc/s.zarr")
+    code, _, err = command(monkeypatch, capsys, "--region", "conus", "--out", "/proc/s.zarr")
     assert code == 2 and "cannot write /proc/s.zarr" in err
     assert not (tmp_path / "conus").exists()

@@ -1,65 +1,25 @@
-"""The coordinate encoder's own plane: spherical Equal Earth of geodetic latitude.
+"""The coordinate encoder's plane and sphere as `schemas.plane` has them, on a tensor's device."""
 
-It is not EPSG:8857, which first maps latitude to the sphere of equal area and lies up to 16.6 km
-away; the frequencies of the public encoder are tuned to this one. The encoder is fed degrees, so
-that no grid's metres can be mistaken for it.
-"""
-
-import math
-
-import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 
-UNIT_M = 17_243_960.0
-"""Metres in one unit of the plane; a frequency of sigma cycles per unit has this over sigma as its
-wavelength."""
-UNITS_PER_RADIUS = 66.50336 / 180
-"""Units in one Earth radius, from the public encoder (GeoCLIP, `location_encoder.py`)."""
-RADIUS_M = UNIT_M * UNITS_PER_RADIUS
-"""The sphere's radius, 6,371,007 m: that of a sphere of the Earth's area."""
-
-_A1, _A2, _A3, _A4 = 1.340264, -0.081106, 0.000893, 0.003796
-_M = math.sqrt(3) / 2
-
-
-def equal_earth(lonlat: Float[np.ndarray, "*point 2"]) -> Float64[np.ndarray, "*point 2"]:
-    """Project degrees, longitude first, to units of the plane: x eastward, y northward.
-
-    Source: Šavrič, Patterson & Jenny (2018), "The Equal Earth map projection", equation 9.
-
-    >>> equal_earth(np.array([0.0, 90.0])).round(6).tolist()
-    [0.0, 0.486704]
-    """
-    lon, lat = np.moveaxis(np.deg2rad(lonlat.astype(np.float64)), -1, 0)
-    theta = np.arcsin(_M * np.sin(lat))
-    height, slope = _height_and_slope(theta)
-    easting = lon * np.cos(theta) / (_M * slope)
-    return np.stack([easting, height], axis=-1) * UNITS_PER_RADIUS
+from unigeo.schemas.plane import UNITS_PER_RADIUS, M, height_and_slope
 
 
 def equal_earth_tensor(
     lonlat: Float64[torch.Tensor, "*point 2"],
 ) -> Float64[torch.Tensor, "*point 2"]:
-    """Project as `equal_earth` does, on the tensor's own device."""
+    """Project as `schemas.plane.equal_earth` does."""
     lon, lat = torch.deg2rad(lonlat).unbind(-1)
-    theta = torch.arcsin(_M * torch.sin(lat))
-    height, slope = _height_and_slope(theta)
-    easting = lon * torch.cos(theta) / (_M * slope)
-    return torch.stack([easting, height], dim=-1) * UNITS_PER_RADIUS
+    theta = torch.arcsin(M * torch.sin(lat))
+    height, slope = height_and_slope(theta)
+    easting = lon * torch.cos(theta) / (M * slope)
+    projected: torch.Tensor = torch.stack([easting, height], dim=-1) * UNITS_PER_RADIUS
+    return projected
 
 
 def sphere_tensor(lonlat: Float64[torch.Tensor, "*point 2"]) -> Float64[torch.Tensor, "*point 3"]:
-    """Place degrees on a sphere of the plane's scale: no seam at the dateline or the poles."""
+    """Place degrees on the sphere as `schemas.plane.sphere` does."""
     lon, lat = torch.deg2rad(lonlat).unbind(-1)
     east = torch.stack([torch.cos(lat) * torch.cos(lon), torch.cos(lat) * torch.sin(lon)], dim=-1)
     return torch.cat([east, torch.sin(lat)[..., None]], dim=-1) * UNITS_PER_RADIUS
-
-
-def _height_and_slope[Array: (np.ndarray, torch.Tensor)](theta: Array) -> tuple[Array, Array]:
-    """Evaluate the projection's polynomial in the parametric latitude, and its derivative."""
-    square = theta * theta
-    sixth = square * square * square
-    height = theta * (_A1 + _A2 * square + sixth * (_A3 + _A4 * square))
-    slope = _A1 + 3 * _A2 * square + sixth * (7 * _A3 + 9 * _A4 * square)
-    return height, slope

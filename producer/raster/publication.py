@@ -114,7 +114,8 @@ def _put(
         name,
         shape=values.shape,
         dtype=values.dtype,
-        chunks=values.shape or "auto",
+        # An encoder without registers has an array of no rows, and zarr no chunk of no length.
+        chunks=tuple(max(1, side) for side in values.shape) or "auto",
         compressors=None,
         filters=None,
         fill_value=0,

@@ -1,0 +1,241 @@
+"""The coordinate encoder in numpy is the producer's in torch, and the stored field."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import stores
+import torch
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zarr.storage import MemoryStore
+
+from unigeo import client
+from unigeo.client.encoding import Encoder, gelu
+from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings, WordSettings
+from unigeo.producer.producing import _coordinate_settings, coordinate_weights
+from unigeo.producer.raster.publication import publish
+from unigeo.schemas.encoder import EncoderSettings
+from unigeo.schemas.errors import LayoutError, StoreError
+
+WORDS = WordSettings(width=8, depth=0, heads=1, tokens=4, vocabulary=300)
+
+
+def model_of(seed: int = 0, dimension: int = 16, **options: Any) -> UniGeoCLIP:
+    """A model with every weight drawn at random, biases and norms too, as after training."""
+    chosen = {"width": 32, "depth": 2, "heads": 4} | options
+    coordinate = CoordinateSettings(**chosen)
+    model = UniGeoCLIP(
+        ModelSettings(dimension=dimension, coordinate=coordinate, text=WORDS, seed=seed)
+    )
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.encoders["coordinate"].parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return model.eval()
+
+
+def encoder_in_numpy(model: UniGeoCLIP) -> Encoder:
+    return Encoder(
+        EncoderSettings.model_validate(_coordinate_settings(model)), coordinate_weights(model)
+    )
+
+
+def in_torch(model: UniGeoCLIP, lonlat: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return model.encode("coordinate", torch.from_numpy(lonlat)).numpy()
+
+
+def places(seed: int, count: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.uniform((-180, -90), (180, 90), (count, 2))
+
+
+@settings(max_examples=25)
+@given(
+    sigmas=st.lists(st.sampled_from([1.0, 16.0, 256.0, 4096.0, 65536.0]), min_size=1, max_size=4),
+    depth=st.integers(0, 3),
+    registers=st.integers(0, 3),
+    features=st.sampled_from(["plane", "sphere"]),
+    embedding=st.booleans(),
+    dimension=st.sampled_from([16, 32]),
+    ratio=st.sampled_from([1.0, 2.5, 4.0]),
+    seed=st.integers(0, 1000),
+)
+def test_numpy_gives_torch_s_vectors(
+    sigmas: list[float],
+    depth: int,
+    registers: int,
+    features: str,
+    embedding: bool,
+    dimension: int,
+    ratio: float,
+    seed: int,
+) -> None:
+    model = model_of(
+        seed,
+        dimension,
+        sigmas=tuple(sigmas),
+        depth=depth,
+        registers=registers,
+        features=features,
+        scale_embedding=embedding,
+        mlp_ratio=ratio,
+    )
+    lonlat = places(seed, 40)
+    vectors = encoder_in_numpy(model).encode(lonlat, batch=17)
+    assert vectors.dtype == np.float32
+    assert np.abs(vectors - in_torch(model, lonlat)).max() < 1e-4
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+def test_every_weight_changes_the_vectors() -> None:
+    """So that the comparison with torch above compares what it says."""
+    lonlat, rng = places(0, 40), np.random.default_rng(0)
+    whole = encoder_in_numpy(model_of())
+    for name, values in whole.weights.items():
+        noise = rng.normal(0, 0.05, values.shape).astype(values.dtype)
+        changed = Encoder(whole.settings, whole.weights | {name: values + noise})
+        assert np.abs(changed.encode(lonlat) - whole.encode(lonlat)).max() > 1e-4, name
+
+
+@given(st.floats(-50, 50))
+def test_gelu_is_exact(x: float) -> None:
+    exact = 0.5 * x * (1 + math.erf(x / math.sqrt(2)))
+    for kind in (np.float32, np.float64):
+        assert abs(gelu(np.array([x], kind))[0] - exact) < 1e-6 * max(1, abs(x))
+
+
+@settings(max_examples=10)
+@given(st.integers(1, 50))
+def test_a_vector_does_not_depend_on_its_batch(batch: int) -> None:
+    encoder, lonlat = encoder_in_numpy(model_of()), places(1, 30)
+    assert np.abs(encoder.encode(lonlat, batch=batch) - encoder.encode(lonlat)).max() < 1e-5
+
+
+@given(
+    lon=st.floats(-180, 180), lat=st.floats(-90, 90), features=st.sampled_from(["plane", "sphere"])
+)
+def test_a_turn_round_the_globe_comes_back(lon: float, lat: float, features: Any) -> None:
+    encoder = encoder_in_numpy(model_of(features=features, sigmas=(1.0, 16.0)))
+    here, again = encoder.encode(np.array([[lon, lat], [lon + (360 if lon < 0 else -360), lat]]))
+    at_seam = features == "plane" and abs(lon) in (0, 180)
+    assert at_seam or np.abs(here - again).max() < 1e-4
+
+
+def put(
+    path: Any, model: UniGeoCLIP, weights: dict[str, np.ndarray] | None = None, **changed: Any
+) -> None:
+    """A field of the model's own coordinate vectors, its encoder group changed or not."""
+    group, grid, layout = stores.begin(
+        path, layout=stores.layout_of(("coordinate",), bands=model.settings.dimension)
+    )
+    stores.fill(
+        group, grid, layout, encode=lambda _, lonlat: (in_torch(model, lonlat), lonlat[:, 0] < 999)
+    )
+    publish(
+        group,
+        encoder=coordinate_weights(model) | (weights or {}),
+        encoder_settings=_coordinate_settings(model) | changed,
+    )
+
+
+@pytest.fixture(scope="module")
+def model() -> UniGeoCLIP:
+    return model_of(registers=0, features="plane")
+
+
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory: pytest.TempPathFactory, model: UniGeoCLIP) -> Path:
+    path = tmp_path_factory.mktemp("stores") / "encoded.zarr"
+    put(path, model)
+    return path
+
+
+def test_at_the_cells_centres_it_is_the_stored_field(encoded: Path, model: UniGeoCLIP) -> None:
+    field = client.open_field(encoded)
+    centres = field.grid.centres().reshape(-1, 2)[::5]
+    stored = field.sample(centres, as_="numpy")["coordinate"]
+    has = ~np.isnan(stored[:, 0])
+    vectors = field.encode(centres[has], as_="numpy")
+    assert has.sum() > 300
+    step = np.abs(vectors).max(axis=1) / 127
+    assert (np.abs(vectors - stored[has]).max(axis=1) < step).all()
+    assert np.abs(vectors - in_torch(model, centres[has])).max() < 1e-4
+
+
+def test_vectors_come_in_every_form_with_the_points_own_index(encoded: Path) -> None:
+    field = client.open_field(encoded)
+    table = pd.DataFrame({"east": [0.0, 1e6], "north": [1e6, 0.0]}, index=["p", "q"])
+    options: dict[str, Any] = {"crs": "EPSG:8857", "columns": ("east", "north")}
+    array = field.encode(table, as_="numpy", **options)
+    frame = field.encode(table, prefix="ug_", **options)
+    dataset = field.encode(table, as_="xarray", **options)
+    assert array.shape == (2, 16)
+    assert frame.index.tolist() == ["p", "q"]
+    assert next(iter(frame)) == "ug_coordinate_000"
+    assert np.array_equal(frame, array)
+    assert np.array_equal(dataset["coordinate"], array)
+    assert dataset["lat"].values == pytest.approx([7.795, 0.0], abs=1e-3)
+    assert field.encode([], as_="numpy").shape == (0, 16)
+    assert np.array_equal(xr.open_zarr(encoded).unigeo.encode(table, **options), array)
+    with pytest.raises(ValueError, match="at least one point"):
+        field.encode(table, batch=0, **options)
+
+
+def test_a_store_in_memory_is_encoded_too(model: UniGeoCLIP) -> None:
+    store = MemoryStore()
+    put(store, model)
+    vectors = client.open_field(store).encode([(500.0 - 360, 10.0)], as_="numpy")
+    assert np.abs(vectors - in_torch(model, np.array([[140.0, 10.0]]))).max() < 1e-4
+
+
+def test_a_store_without_an_encoder_says_so(tmp_path: Path) -> None:
+    group, grid, layout = stores.begin(tmp_path / "f")
+    stores.fill(group, grid, layout)
+    publish(group)
+    with pytest.raises(LayoutError, match="has no group 'encoder'"):
+        client.open_field(tmp_path / "f").encode([(0.0, 0.0)])
+
+
+def test_an_encoder_of_another_kind_is_refused_with_what_is_unknown(
+    gulf: Path, model: UniGeoCLIP
+) -> None:
+    with pytest.raises(LayoutError, match=r"cannot evaluate \(.*kind: Extra inputs"):
+        client.open_field(gulf).encode([(0.0, 0.0)])  # its settings are {"kind": "waves"}
+    for changed, said in (
+        ({"features": "torus"}, "features: Input should be 'plane' or 'sphere'"),
+        ({"heads": 5}, "5 heads do not divide the width 32"),
+        ({"mixer": "mlp"}, "mixer: Extra inputs"),
+    ):
+        store = MemoryStore()
+        put(store, model, **changed)
+        with pytest.raises(LayoutError, match=said):
+            client.open_field(store).encode([(0.0, 0.0)])
+
+
+def test_weights_that_do_not_fit_are_named(model: UniGeoCLIP) -> None:
+    store = MemoryStore()
+    put(store, model, depth=3)
+    with pytest.raises(LayoutError, match=r"blocks\.2\.attention_norm\.bias is missing"):
+        client.open_field(store).encode([(0.0, 0.0)])
+    store = MemoryStore()
+    put(store, model, {"rotation": np.eye(8, dtype=np.float32)})
+    with pytest.raises(LayoutError, match=r"rotation is \(8, 8\), expected \(16, 16\)"):
+        client.open_field(store).encode([(0.0, 0.0)])
+    store = MemoryStore()
+    put(store, model, {"frequencies": coordinate_weights(model)["frequencies"].astype("f4")})
+    with pytest.raises(LayoutError, match="frequencies in float32"):
+        client.open_field(store).encode([(0.0, 0.0)])
+
+
+def test_a_dataset_from_nowhere_cannot_be_encoded(encoded: Path) -> None:
+    dataset = xr.open_zarr(encoded)
+    dataset.encoding.clear()
+    with pytest.raises(StoreError, match="does not say which store"):
+        dataset.unigeo.encode([(0.0, 0.0)])

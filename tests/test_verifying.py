@@ -1,0 +1,257 @@
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import servers
+import stores
+import xarray as xr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from zarr.storage import MemoryStore
+
+from unigeo import client
+from unigeo.client.verifying import Report
+from unigeo.schemas.errors import StoreError
+from unigeo.schemas.sharding import parse_index
+
+SHARDS = 4 * 2 * 2
+"""Of the store `gulf`: four of each of two modalities' vectors and statuses."""
+
+
+@pytest.fixture
+def copy(gulf: Path, tmp_path: Path) -> Path:
+    """A store to damage."""
+    return Path(shutil.copytree(gulf, tmp_path / "copy.zarr"))
+
+
+def verified(path: Any, **options: Any) -> Report:
+    return client.open_field(path).verify(**options)
+
+
+def flip(path: Path, byte: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[byte] ^= 1
+    path.write_bytes(content)
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize("name", ["gulf", "fiji"])
+def test_a_whole_store_has_no_problem(name: str, request: pytest.FixtureRequest) -> None:
+    report = verified(request.getfixturevalue(name))
+    assert report.ok, report.problems
+    assert report.notes == ()
+    assert report.chunks > report.objects > 0
+
+
+def test_everything_is_counted(gulf: Path) -> None:
+    whole, present = verified(gulf), verified(gulf, level="presence")
+    assert whole.objects == present.objects == SHARDS
+    files = [p for m in ("coordinate", "aerial") for p in gulf.glob(f"{m}*/c/**/*") if p.is_file()]
+    assert whole.size_bytes == sum(path.stat().st_size for path in files)
+    assert (present.ok, present.chunks, present.size_bytes) == (True, 0, 0)
+    assert str(present) == "16 objects checked (presence): no problem"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        whole.objects = 0  # type: ignore[misc]
+
+
+def test_a_flipped_byte_is_named_by_its_chunk(copy: Path) -> None:
+    path = copy / "coordinate/c/1/0/0"
+    offset, size = parse_index(path.read_bytes(), (4, 4))[0, 3].tolist()
+    flip(path, offset + 100)
+    where = "coordinate shard (1, 0), coordinate/c/1/0/0"
+    assert verified(copy).problems == (
+        f"{where}: its SHA-256 is not the manifest's",
+        f"{where}: the CRC-32C of chunk (0, 3) differs: {size} bytes at {offset}",
+    )
+    assert verified(copy, level="presence").ok
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_no_flipped_bit_of_any_shard_escapes(copy: Path, data: st.DataObject) -> None:
+    paths = sorted(p for p in copy.glob("*/c/*/**/*") if p.is_file())
+    path = data.draw(st.sampled_from(paths))
+    byte = data.draw(st.integers(0, path.stat().st_size - 1))
+    flip(path, byte)
+    problems = verified(copy).problems
+    flip(path, byte)
+    key = path.relative_to(copy).as_posix()
+    assert len(problems) >= 2
+    assert all(f", {key}: " in problem for problem in problems)
+    assert any("CRC" in problem or "outside the object" in problem for problem in problems)
+
+
+def test_a_damaged_status_is_named(copy: Path) -> None:
+    path = copy / "aerial_status/c/0/1"
+    content = np.frombuffer(path.read_bytes()[:-4], np.uint8)
+    byte = int(np.flatnonzero(content == 1)[0])  # valid becomes not produced
+    flip(path, byte)
+    where = "aerial_status shard (0, 1), aerial_status/c/0/1"
+    valid = int((content == 1).sum())
+    assert verified(copy).problems == (
+        f"{where}: its SHA-256 is not the manifest's",
+        f"{where}: the CRC-32C of chunk (0, 0) differs",
+        f"{where}: {valid - 1} cells have the status valid, the manifest says {valid}",
+    )
+
+
+def test_a_shard_cut_off_is_named(copy: Path) -> None:
+    path = copy / "aerial/c/0/0/0"
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:1000])
+    where = "aerial shard (0, 0), aerial/c/0/0/0"
+    told = f"{where} holds 1000 bytes, the manifest says {size}"
+    assert verified(copy, level="presence").problems == (told,)
+    assert verified(copy).problems == (
+        told,
+        f"{where}: its SHA-256 is not the manifest's",
+        f"{where}: the shard's index does not match its CRC-32C. The object is damaged or cut off: "
+        "copy it anew.",
+    )
+    path.write_bytes(b"")
+    assert "holds 0 bytes" in verified(copy).problems[0]
+
+
+def test_a_lost_shard_is_named(copy: Path) -> None:
+    size = (copy / "aerial/c/0/1/0").stat().st_size
+    (copy / "aerial/c/0/1/0").unlink()
+    for level in ("presence", "hash"):
+        assert verified(copy, level=level).problems == (
+            f"aerial shard (0, 1), aerial/c/0/1/0 is missing; the manifest says {size} bytes",
+        )
+
+
+def test_two_shards_swapped_are_named_by_each_other(copy: Path) -> None:
+    """Each is whole in itself: only the manifest knows its place."""
+    one, other = copy / "coordinate/c/0/0/0", copy / "coordinate/c/1/1/0"
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
+    problems = [problem for problem in verified(copy).problems if "SHA-256" in problem]
+    names = [f"coordinate shard ({i}, {i}), coordinate/c/{i}/{i}/0" for i in (0, 1)]
+    assert problems == [
+        f"{names[0]}: its SHA-256 is not the manifest's; it is that of {names[1]}",
+        f"{names[1]}: its SHA-256 is not the manifest's; it is that of {names[0]}",
+    ]
+
+
+def test_objects_that_do_not_belong_are_named(copy: Path) -> None:
+    for name in ("aerial/c/0/0/0.ab12.partial", "aerial/c/7/7/0", "letter.txt", "x/c/notes"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes(b"?")
+    assert verified(copy).problems == tuple(
+        f"{name} is not in the manifest and belongs to no array"
+        for name in ("aerial/c/0/0/0.ab12.partial", "aerial/c/7/7/0", "letter.txt", "x/c/notes")
+    )
+
+
+def test_edited_metadata_are_named(copy: Path) -> None:
+    edit(copy / "aerial/zarr.json", lambda d: d["attributes"].update(scale_factor=2))
+    edit(copy / "y/zarr.json", lambda d: d.update(shape=[63]))
+    (copy / "manifest/zarr.json").write_text("{")
+    assert verified(copy).problems == (
+        "aerial/zarr.json: attributes differ from what the root says of it",
+        "manifest/zarr.json is missing, or is no JSON",
+        "y/zarr.json: shape differ from what the root says of it",
+    )
+
+
+def test_a_root_that_breaks_the_layout_is_named(copy: Path) -> None:
+    field = client.open_field(copy)
+    edit(copy / "zarr.json", lambda d: d["attributes"].update({"proj:code": "EPSG:8858"}))
+    assert field.verify().problems == (
+        "attribute proj:code is 'EPSG:8858', the grid says 'EPSG:8857'",
+    )
+
+
+def test_lost_coordinates_manifest_and_encoder_are_named(copy: Path) -> None:
+    (copy / "encoder/matrix/c/0/0").unlink()
+    (copy / "manifest/aerial_valid_cells/c/0/0").write_bytes(b"")
+    flip(copy / "x/c/0", 3)
+    (copy / "y/c/0").write_bytes(b"torn")
+    problems = verified(copy, level="presence").problems
+    assert "encoder/matrix/c/0/0 is missing" in problems
+    assert "manifest/aerial_valid_cells/c/0/0 holds 0 bytes, expected 32" in problems
+    assert "coordinate 'x' does not hold what the grid says" in problems
+    assert "y/c/0 holds 4 bytes, expected 512" in problems
+    told = [problem for problem in problems if "cannot be read" in problem]
+    assert [problem.split(" cannot")[0] for problem in told] == [
+        "coordinate 'y'", "array 'manifest/aerial_valid_cells'",
+    ]  # fmt: skip
+
+
+def test_a_store_without_manifest_says_so(copy: Path) -> None:
+    shutil.rmtree(copy / "manifest")
+    metadata = ("consolidated_metadata", "metadata")
+
+    def forget(document: dict[str, Any]) -> None:
+        nodes = document[metadata[0]][metadata[1]]
+        for name in [name for name in nodes if name.startswith("manifest")]:
+            del nodes[name]
+
+    edit(copy / "zarr.json", forget)
+    assert verified(copy).problems == (
+        "the store has no group 'manifest', so its objects cannot be verified",
+    )
+
+
+def test_a_store_in_memory_is_verified() -> None:
+    store = MemoryStore()
+    stores.build(store)
+    assert client.open_field(store).verify().ok
+
+
+def test_an_object_store_is_verified(gulf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import obstore
+
+    with servers.object_store(monkeypatch) as bucket:
+        url = f"{bucket}/gulf.zarr"
+        remote = obstore.store.from_url(url, client_options={"allow_http": True})
+        for key, content in stores.tree(gulf).items():
+            obstore.put(remote, key, content)
+        for level in ("presence", "hash"):
+            assert verified(url, level=level) == verified(gulf, level=level)
+        obstore.delete(remote, "aerial/c/0/1/0")
+        obstore.put(remote, "letter.txt", b"dear reader")
+        for level in ("presence", "hash"):
+            problems = verified(url, level=level).problems
+            assert [problem.split(" is ")[0] for problem in problems] == [
+                "letter.txt", "aerial shard (0, 1), aerial/c/0/1/0",
+            ]  # fmt: skip
+
+
+def test_a_web_server_is_verified_without_a_listing(copy: Path) -> None:
+    (copy / "letter.txt").write_text("dear reader")
+    with servers.RangeServer(copy) as server:
+        url = server.url
+        report = verified(url)
+        assert (report.ok, report.objects) == (True, SHARDS)
+        (note,) = report.notes
+        assert note.startswith("objects that do not belong to the store were not looked for, since")
+        (copy / "aerial/c/0/1/0").unlink()
+        for level in ("presence", "hash"):
+            (problem,) = verified(url, level=level).problems
+            assert "aerial/c/0/1/0 is missing" in problem
+
+
+def test_what_cannot_be_verified_is_refused(copy: Path) -> None:
+    field = client.open_field(copy)
+    dataset = xr.open_zarr(copy)
+    assert dataset.unigeo.verify(level="presence").ok
+    dataset = xr.open_zarr(copy)
+    dataset.encoding.clear()
+    with pytest.raises(StoreError, match="does not say which store"):
+        dataset.unigeo.verify()
+    shutil.rmtree(copy)
+    with pytest.raises(StoreError, match="no Zarr v3 store"):
+        field.verify()
