@@ -194,10 +194,11 @@ class Field:
             One row per target, feature set and split, with R2; see `probing.probe_table`.
         """
         from unigeo.client.folds import map_of
-        from unigeo.client.probing import numbers_of, probe_table
+        from unigeo.client.probing import probe_table
+        from unigeo.client.targets import target_of
 
         names = [targets] if isinstance(targets, str) else list(targets)
-        truth = {name: numbers_of(table, name) for name in names}
+        truth = {name: target_of(table, name) for name in names}
         lonlat = read_points(table, crs, columns).lonlat
         return probe_table(
             self.features(lonlat, modalities, method=method),
