@@ -34,14 +34,15 @@ class Spread:
         self, vectors: Float[np.ndarray, "point band"], penalties: Sequence[float]
     ) -> Float[np.ndarray, "point penalty"]:
         """Of each vector, for each penalty."""
-        standard = (vectors - self.mean) * self.inverse
-        along = (standard @ self.directions) ** 2
+        moved = vectors - self.mean
+        along = moved @ (self.inverse[:, None] * self.directions)
+        along **= 2
         shifted = np.maximum(self.values, 0)[:, None] + np.asarray(penalties)
         leverage = along @ (1 / shifted)
         if len(self.values) < len(self.mean):  # the rest of the vector, where no row has been
-            rest = np.maximum((standard**2).sum(axis=1) - along.sum(axis=1), 0)
+            rest = np.maximum(((moved * self.inverse) ** 2).sum(axis=1) - along.sum(axis=1), 0)
             leverage += rest[:, None] / np.asarray(penalties)
-        return leverage / self.count
+        return np.asarray(leverage / self.count)
 
     def seen_from(
         self, centre: Float[np.ndarray, " band"], scale: Float[np.ndarray, " band"]

@@ -100,7 +100,7 @@ def class_methods(
 
 def _indicators(codes: Int[np.ndarray, " point"]) -> Numbers:
     """One column per class, 1 where a point is of it."""
-    return np.eye(int(codes.max()) + 1)[codes]
+    return np.asarray(np.eye(int(codes.max()) + 1)[codes])
 
 
 def _named(found: Mapping[str, Numbers], baselines: Sequence[str]) -> dict[str, Numbers]:

@@ -19,6 +19,7 @@ from unigeo.schemas.errors import ProbeError
 PENALTIES = tuple(float(10.0 ** (half / 2)) for half in range(-12, 7))
 """From 1e-6 to 1e3, two per decade."""
 
+_KEPT_NUMBERS = 2**25  # 256 MB
 _CONSTANT = 1e-10  # a band whose variance is this small beside its mean square is rounding alone
 
 
@@ -44,13 +45,27 @@ class FittedRidge:
         """Predict every target; a row with NaN gives NaN."""
         return np.asarray((features - self.centre) @ self.weights + self.intercepts)
 
+    def only(self, target: int) -> "FittedRidge":
+        """The same for one target."""
+        spread = next(spread for columns, spread in self.spreads if target in columns)
+        return FittedRidge(
+            centre=self.centre,
+            weights=self.weights[:, [target]],
+            intercepts=self.intercepts[[target]],
+            penalties=self.penalties[[target]],
+            spreads=((np.array([0]), spread),),
+            strangeness=self.strangeness[:, [target]],
+        )
+
     def difficulty(
         self, features: Float[np.ndarray, "point band"]
     ) -> Float[np.ndarray, "point target"]:
         """How many times the usual error is to be expected, 1 or more; see `leverage`."""
         found = np.empty((len(features), len(self.penalties)))
         for columns, spread in self.spreads:
-            found[:, columns] = difficulty(spread.leverage(features, self.penalties[columns]))
+            found[:, columns] = difficulty(
+                spread.leverage(features, self.penalties[columns].tolist())
+            )
         return found
 
 
@@ -280,8 +295,9 @@ def _ridged(
 class _Folded:
     """The rows of some targets, cut into folds, seen from one origin in one scale.
 
-    Origin and scale only keep sums exact (each training set is standardized by itself); a fold's
-    rows become float64 when they are used, so memory holds one fold more than the caller's array.
+    Origin and scale only keep sums exact (each training set is standardized by itself). The rows of
+    a fold become float64 when they are used, and stay so if all of them are few; else memory holds
+    one fold more than the caller's array.
     """
 
     def __init__(
@@ -308,6 +324,8 @@ class _Folded:
         # A deviation of the size of rounding is that of a constant: the band is set to 0.
         self.scale = np.where(deviation > 1e-12 * np.abs(self.centre), deviation, np.inf)
         self._primal = features.shape[1] <= len(rows)
+        self._kept: dict[int, Float[np.ndarray, "_ band"]] = {}
+        self._keeps = len(rows) * features.shape[1] <= _KEPT_NUMBERS
         self._moments = [Moments.of(*self.fold(f)) for f in range(self.count) if self._primal]
 
     def fold(
@@ -315,7 +333,11 @@ class _Folded:
     ) -> tuple[Float[np.ndarray, "row band"], Float[np.ndarray, "row column"]]:
         """Features and targets of one fold, float64."""
         rows = self.rows[fold]
-        values = (self._features[rows] - self.centre) / self.scale
+        values = self._kept.get(fold)
+        if values is None:
+            values = (self._features[rows] - self.centre) / self.scale
+            if self._keeps:
+                self._kept[fold] = values
         return values, self._targets[np.ix_(rows, self._columns)]
 
     def all_but(self, *folds: int) -> list[int]:

@@ -64,6 +64,16 @@ def numbers_of(table: Any, name: str) -> Float[np.ndarray, " point"]:
         raise ProbeError(f"the column {name!r} must hold numbers: {error}") from error
 
 
+def column_of(table: Any, name: str) -> Any:
+    """A column of a table.
+
+    Raises:
+        ProbeError: if there is no such column.
+    """
+    _check_column(table, name)
+    return table[name]
+
+
 def labels_of(values: Any) -> Labels:
     """Labels of any kind as classes, sorted; categories that do not occur are left out.
 
