@@ -1,6 +1,7 @@
 """A probe that was scored: what it can be asked next, from its scores to a map of its target."""
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,7 +93,7 @@ class Probe:
     """Of sampling."""
     level: float
     """Of the intervals."""
-    _models: dict[tuple[str, str], Model] = field(default_factory=dict)
+    _models: dict[tuple[str, str], Model] = dataclasses.field(default_factory=dict)
 
     @property
     def scores(self) -> "pd.DataFrame":
