@@ -1,7 +1,7 @@
 """The probe's models as scikit-learn estimators, for its pipelines and searches.
 
-scikit-learn is loaded with this module, not with `unigeo.client`. As it demands, a constructor takes
-anything, and `fit` checks.
+scikit-learn is loaded with this module, not with `unigeo.client`. As it demands, a constructor
+takes anything, and `fit` checks.
 """
 
 from typing import Any

@@ -34,15 +34,18 @@ class Spread:
         self, vectors: Float[np.ndarray, "point band"], penalties: Sequence[float]
     ) -> Float[np.ndarray, "point penalty"]:
         """Of each vector, for each penalty."""
-        moved = vectors - self.mean
-        along = moved @ (self.inverse[:, None] * self.directions)
+        whole = len(self.values) == len(self.mean)
+        # Half the time in float32; but what is left beside the directions is a small difference.
+        kind = np.float32 if whole else np.float64
+        moved = (vectors - self.mean).astype(kind)
+        along = moved @ (self.inverse[:, None] * self.directions).astype(kind)
         along **= 2
         shifted = np.maximum(self.values, 0)[:, None] + np.asarray(penalties)
-        leverage = along @ (1 / shifted)
-        if len(self.values) < len(self.mean):  # the rest of the vector, where no row has been
+        leverage = along @ (1 / shifted).astype(kind)
+        if not whole:
             rest = np.maximum(((moved * self.inverse) ** 2).sum(axis=1) - along.sum(axis=1), 0)
             leverage += rest[:, None] / np.asarray(penalties)
-        return np.asarray(leverage / self.count)
+        return leverage.astype(np.float64) / self.count
 
     def seen_from(
         self, centre: Float[np.ndarray, " band"], scale: Float[np.ndarray, " band"]
