@@ -10,18 +10,43 @@ from typing import TYPE_CHECKING, Any
 from unigeo.client._importing import when_imported
 
 if TYPE_CHECKING:
+    from unigeo.client.estimators import ProbeClassifier, ProbeRegressor
     from unigeo.client.field import Field
+    from unigeo.client.folds import spatial_blocks
     from unigeo.client.opening import join, open_field, probe, sample
+    from unigeo.client.probe_checks import ProbeWarning
+    from unigeo.client.probes import Probe
 
-__all__ = ["Field", "join", "open_field", "probe", "sample"]
+__all__ = [
+    "Field",
+    "Probe",
+    "ProbeClassifier",
+    "ProbeRegressor",
+    "ProbeWarning",
+    "join",
+    "open_field",
+    "probe",
+    "sample",
+    "spatial_blocks",
+]
+
+_ELSEWHERE = {
+    "Probe": "probes",
+    "ProbeClassifier": "estimators",
+    "ProbeRegressor": "estimators",
+    "ProbeWarning": "probe_checks",
+    "spatial_blocks": "folds",
+}
+"""Modules of the names that are not in `opening`."""
 
 
 def __getattr__(name: str) -> Any:
     """Load the library on first use, so that importing this package costs nothing."""
     if name in __all__:
-        from unigeo.client import opening
+        from importlib import import_module
 
-        return getattr(opening, name)
+        module = import_module(f"unigeo.client.{_ELSEWHERE.get(name, 'opening')}")
+        return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
 
 

@@ -174,7 +174,7 @@ def _probe_table(
     block_km = reading.pop("block_km")
     if block_km is not None:
         reading["block_km"] = block_km
-    report = field.probe(read_table(table), targets, progress=_watched(), **reading)
+    report = field.probe(read_table(table), targets, progress=_watched(), **reading).scores
     used = report.drop_duplicates("target")
     counts = "; ".join(
         f"{row.target}: {row.points:,} points ({row.dropped:,} without a vector left out) in "

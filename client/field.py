@@ -21,7 +21,7 @@ from unigeo.client.joining import (
 from unigeo.client.sampling import METHODS, NUMBERS, Method, Modality, Numbers, valid_points
 from unigeo.client.sampling import sample as sample_modality
 from unigeo.schemas.attributes import UnigeoAttributes
-from unigeo.schemas.errors import LayoutError
+from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout, status_name
 from unigeo.schemas.points import read_points
@@ -30,11 +30,12 @@ from unigeo.schemas.status import Status
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pandas as pd
     import xarray as xr
 
     from unigeo.client.encoding import Encoder
     from unigeo.client.gathering import Cells
+    from unigeo.client.probes import Probe
+    from unigeo.client.targets import Task
     from unigeo.client.verifying import Level, Report
     from unigeo.client.windows import Piece
 
@@ -260,51 +261,69 @@ class Field:
         targets: str | Sequence[str],
         modalities: str | Iterable[str] | None = None,
         *,
+        task: "Task | None" = None,
         method: Method = "nearest",
+        groups: Any = None,
         block_km: float = 300.0,
         folds: int = 5,
         seed: int = 0,
-        baselines: bool = True,
+        baselines: bool | Sequence[str] = True,
+        level: float = 0.9,
         crs: str | None = None,
         columns: tuple[Any, Any] | None = None,
         progress: bool = False,
-    ) -> "pd.DataFrame":
+    ) -> "Probe":
         """Ask how well a linear model on the vectors predicts columns of a table.
 
         Args:
             table: a DataFrame with coordinates and the target columns.
             targets: one column or several.
             modalities: which vectors; all by default, each alone and all joined.
+            task: `regression` (ridge) or `classification` (logistic ridge); by default a column of
+                words, categories or True and False is classified.
             method: as in `sample`.
+            groups: a column, or a label for each row; whole groups are then held out as a third
+                split.
             block_km: side of the blocks that the blocked folds are made of, squares of EPSG:5070
                 in the contiguous United States, elsewhere of the field's CRS.
-            folds: number of folds, random and blocked.
+            folds: number of folds of each split.
             seed: of the folds.
-            baselines: also fit ridge, nearest neighbours and trees on longitude and latitude.
+            baselines: also score the mean, and ridge, nearest neighbours, inverse distance and
+                trees on longitude and latitude; or names of some of `probing.BASELINES`.
+            level: share of the places that prediction intervals should hold.
             crs: of the coordinates, where the table does not say it.
             columns: names of the longitude and latitude columns, if not usual.
             progress: show a bar on stderr.
 
         Returns:
-            One row per target, feature set and split, with R2; see `probing.probe_table`.
+            A `Probe`: its `scores` are a table, and it can `predict` and `map` the targets.
+
+        Raises:
+            ProbeError: if the data cannot support the probe.
+
+        Warns:
+            ProbeWarning: where they are thin.
         """
         from unigeo.client.folds import map_of
-        from unigeo.client.probing import numbers_of, probe_table
+        from unigeo.client.probes import Probe
+        from unigeo.client.probing import evaluate, prepare
+        from unigeo.client.targets import column_of, target_of
 
         names = [targets] if isinstance(targets, str) else list(targets)
-        truth = {name: numbers_of(table, name) for name in names}
+        truth = {name: target_of(table, name, task) for name in names}
         lonlat = read_points(table, crs, columns).lonlat
-        return probe_table(
+        data = prepare(
             self.features(lonlat, modalities, method=method),
             truth,
             lonlat,
+            groups=column_of(table, groups) if isinstance(groups, str) else groups,
             block_km=block_km,
             crs=map_of(lonlat, otherwise=self.grid.crs),
             folds=folds,
             seed=seed,
-            baselines=baselines,
-            progress=progress,
         )
+        evaluation = evaluate(data, seed=seed, baselines=baselines, level=level, progress=progress)
+        return Probe(self, data, evaluation, self._chosen(modalities), method, level)
 
     def features(
         self,

@@ -1,4 +1,7 @@
-"""Folds of a cross-validation: of shuffled rows, or of whole spatial blocks."""
+"""Folds of a cross-validation: of shuffled rows, of whole spatial blocks, of whole groups."""
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -7,6 +10,68 @@ from unigeo.schemas.errors import ProbeError
 
 CONUS = "EPSG:5070"
 """Albers equal-area map of the contiguous United States, in metres."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One way to hold points out."""
+
+    name: str
+    """`random`, `blocked` or `grouped`."""
+    units: Int[np.ndarray, " point"]
+    """Number of what is held out as a whole: the point itself, its block or its group."""
+    folds: Int[np.ndarray, " point"]
+    """Fold number of each point."""
+
+
+def all_splits(
+    blocks: Int[np.ndarray, " point"],
+    groups: Int[np.ndarray, " point"] | None,
+    folds: int = 5,
+    seed: int = 0,
+) -> tuple[Split, ...]:
+    """The random and the blocked split, and the grouped one where there are groups.
+
+    Args:
+        blocks: number of each point's block, as `spatial_blocks` gives.
+        groups: number of each point's group, as `group_numbers` gives.
+        folds: how many in each split.
+        seed: of them all.
+
+    Raises:
+        ProbeError: if points, blocks or groups are fewer than folds.
+    """
+    rows = np.arange(len(blocks))
+    splits = [
+        Split("random", rows, random_folds(len(blocks), folds, seed)),
+        Split("blocked", blocks, blocked_folds(blocks, folds, seed)),
+    ]
+    if groups is not None:
+        splits.append(Split("grouped", groups, blocked_folds(groups, folds, seed, "groups")))
+    return tuple(splits)
+
+
+def group_numbers(groups: Any, count: int) -> Int[np.ndarray, " point"]:
+    """Number the groups that labels of any kind name.
+
+    Raises:
+        ProbeError: if there are not `count` labels, or one is missing.
+
+    >>> group_numbers(["Ohio", "Iowa", "Ohio"], 3)
+    array([0, 1, 0])
+    """
+    import pandas as pd
+
+    labels = pd.Series(np.asarray(groups, object))
+    if len(labels) != count:
+        raise ProbeError(f"{len(labels)} group labels for {count} points")
+    numbers, _ = pd.factorize(labels)
+    if (numbers < 0).any():
+        raise ProbeError(
+            f"{(numbers < 0).sum()} of {count} points have no group, the first in row "
+            f"{int(np.argmax(numbers < 0))}: drop them, or give them a group of their own"
+        )
+    return np.asarray(numbers, np.int64)
 
 
 def random_folds(count: int, folds: int = 5, seed: int = 0) -> Int[np.ndarray, " point"]:
@@ -49,9 +114,11 @@ def spatial_blocks(
 
 
 def blocked_folds(
-    blocks: Int[np.ndarray, " point"], folds: int = 5, seed: int = 0
+    blocks: Int[np.ndarray, " point"], folds: int = 5, seed: int = 0, what: str = "spatial blocks"
 ) -> Int[np.ndarray, " point"]:
     """Give whole spatial blocks to folds; a score then tells what carries over to unseen country.
+
+    Groups of any other kind go whole in the same way; `what` names them in errors.
 
     The blocks are shuffled, then each goes to the fold that has the fewest rows so far: no two
     folds differ by more rows than the largest block has.
@@ -63,7 +130,7 @@ def blocked_folds(
     array([1, 1, 2, 0, 0])
     """
     _, numbers, sizes = np.unique(blocks, return_inverse=True, return_counts=True)
-    _check(len(sizes), folds, "spatial blocks")
+    _check(len(sizes), folds, what)
     fold_of = np.empty(len(sizes), np.int64)
     rows = np.zeros(folds, np.int64)
     for block in np.random.default_rng(seed).permutation(len(sizes)):
@@ -118,5 +185,5 @@ def _check(count: int, folds: int, what: str) -> None:
     if count < folds:
         raise ProbeError(
             f"{count} {what} cannot fill {folds} folds: bring more data, ask for fewer folds, or "
-            "make the blocks smaller"
+            "make blocks and groups smaller"
         )

@@ -18,9 +18,10 @@ from unigeo.schemas.manifest import GROUP
 from unigeo.schemas.stores import damage_errors, open_group, unreachable_errors
 
 if TYPE_CHECKING:
-    import pandas as pd
     import xarray as xr
     import zarr
+
+    from unigeo.client.probes import Probe
 
 _REQUEST_TIMEOUT_S = 30.0
 
@@ -265,6 +266,6 @@ def join(table: Any, url: Any, **options: Any) -> Any:
     return open_field(url).join(table, **options)
 
 
-def probe(table: Any, url: Any, targets: str | Sequence[str], **options: Any) -> "pd.DataFrame":
+def probe(table: Any, url: Any, targets: str | Sequence[str], **options: Any) -> "Probe":
     """Probe the field at a URL with a table; options as in `Field.probe`."""
     return open_field(url).probe(table, targets, **options)

@@ -1,168 +1,345 @@
 """The probe: what a linear model reads from vectors, beside what position alone tells."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Int
 
-from unigeo.client.baselines import lonlat_knn, lonlat_ridge, lonlat_trees
-from unigeo.client.folds import CONUS, blocked_folds, random_folds, spatial_blocks
-from unigeo.client.reporting import SPLITS
-from unigeo.client.ridge import RidgeProbe
+from unigeo.client.conformal import check_level, measured_coverage
+from unigeo.client.folds import CONUS, Split, all_splits, group_numbers, spatial_blocks
+from unigeo.client.methods import (
+    BASELINES,
+    Vectors,
+    chosen_baselines,
+    class_methods,
+    number_methods,
+)
+from unigeo.client.probe_checks import (
+    check_classes,
+    check_counts,
+    check_folds,
+    warn_of_thin_data,
+)
+from unigeo.client.ridge import HeldOut
+from unigeo.client.scoring import accuracy, balanced_accuracy, log_loss, r2_score
+from unigeo.client.targets import Labels, Target, check_targets, codes_of, numbers_of
 from unigeo.schemas.errors import ProbeError
 from unigeo.schemas.points import check_lonlat
 
 if TYPE_CHECKING:
     import pandas as pd
 
-BASELINES = ("lonlat ridge", "lonlat kNN", "lonlat trees")
+__all__ = [
+    "BASELINES", "Evaluation", "ProbeData", "evaluate", "numbers_of", "one_thread", "prepare",
+    "probe_table", "r2_score",
+]  # fmt: skip
 
-_POINTS_PER_FOLD = 10
-_Targets = Float[np.ndarray, "point target"]
-_Method = Callable[[_Targets, Int[np.ndarray, " point"]], _Targets]
+_Row = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeData:
+    """Points that have a vector in every set, what is predicted at them, and how they are split."""
+
+    targets: Mapping[str, Target]
+    """As given; of all points."""
+    known: Mapping[str, Float[np.ndarray, " point"]]
+    """The targets' numbers, or class numbers, at the points; NaN where missing."""
+    vectors: Vectors
+    lonlat: Float[np.ndarray, "point 2"]
+    blocks: Int[np.ndarray, " point"]
+    splits: tuple[Split, ...]
+    dropped: Mapping[str, int]
+    """Points that had the target and no vector."""
+    crs: str
+
+    def labels(self, target: str) -> Labels | None:
+        """The labels of a target of classes, None for one of numbers."""
+        found = self.targets[target]
+        return found if isinstance(found, Labels) else None
+
+    def has(self, target: str) -> Bool[np.ndarray, " point"]:
+        """Which points have the target."""
+        return np.isfinite(self.known[target])
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Scores of a probe."""
+
+    scores: "pd.DataFrame"
+    """See `probe_table`."""
+    fold_scores: "pd.DataFrame"
+    """Each fold by itself: `target`, `features`, `split`, `fold`, `points`, `score`."""
 
 
 def probe_table(
-    features: Mapping[str, Float[np.ndarray, "point _"]],
-    targets: Mapping[str, Num[np.ndarray, " point"]],
+    features: Vectors,
+    targets: Mapping[str, Target],
     lonlat: Float[np.ndarray, "point 2"],
     *,
+    baselines: bool | Sequence[str] = True,
+    level: float = 0.9,
+    progress: bool = False,
+    **options: Any,
+) -> "pd.DataFrame":
+    """Score each set of features, and the baselines on position, under every split.
+
+    Args and errors as in `prepare` (options are its `groups`, `block_km`, `crs`, `folds`, `seed`)
+    and `evaluate`.
+
+    Returns:
+        One row per split, target and set of features or baseline:
+        `target`, `features`, `split` (`random`, `blocked` or `grouped`);
+        `metric` and `score`: `r2` of numbers or `accuracy` of classes, over all held-out
+        predictions together; `score_folds_mean`, `score_folds_std`: mean and standard deviation of
+        the scores of the folds (an R2 is lower there where folds are small or alike within);
+        `r2` = 1 - SSE / SST, SST about the target's overall mean, `r2_folds_mean`,
+        `r2_folds_std`: those of numbers again, NaN for classes;
+        `balanced_accuracy`, `log_loss`: where there are classes, NaN for numbers;
+        `interval_90`: mean half-width of the 90 % intervals round the predictions of a ridge, and
+        `coverage_90`: the share of points in theirs; the level is in the name;
+        `points` and `blocks` used; `dropped`: points that had the target and no vector.
+    """
+    data = prepare(features, targets, lonlat, **options)
+    seed = int(options.get("seed", 0))
+    return evaluate(data, seed=seed, baselines=baselines, level=level, progress=progress).scores
+
+
+def prepare(
+    features: Vectors,
+    targets: Mapping[str, Target],
+    lonlat: Float[np.ndarray, "point 2"],
+    *,
+    groups: Any = None,
     block_km: float = 300.0,
     crs: str = CONUS,
     folds: int = 5,
     seed: int = 0,
-    baselines: bool = True,
-    progress: bool = False,
-) -> "pd.DataFrame":
-    """Score each set of features, and the baselines on position, under two splits.
+) -> ProbeData:
+    """Take the points that can be probed, split them, and say where they are too few.
 
     Args:
         features: vectors of each set (a modality, or several joined); a row with NaN in any set
             has no vector and is left out of all sets and baselines alike. May be empty.
-        targets: what to predict; NaN where missing, for each target by itself.
+        targets: what to predict: numbers, NaN where missing, or `Labels`; each by itself.
         lonlat: WGS 84 degrees, longitude first.
+        groups: label of each point, to hold whole groups out in a third split.
         block_km: side of the squares that the blocked split keeps whole.
         crs: CRS in metres, best equal-area, of the blocks and of the nearest neighbours.
         folds: at least 3: the penalty is chosen in the folds that are not held out.
-        seed: of the folds and of the trees.
-        baselines: whether to add ridge, nearest neighbours and trees on position.
-        progress: whether to show a bar.
-
-    Returns:
-        One row per split, target and set of features or baseline:
-        `target`, `features`, `split` (`random` or `blocked`);
-        `r2` = 1 - SSE / SST over all held-out predictions together, SST about the target's overall
-        mean; `r2_folds_mean` and `r2_folds_std`: the R2 of each fold by itself, SST about that
-        fold's own mean, their mean and standard deviation (lower where folds are small or alike
-        within); `points` and `blocks` used; `dropped`: points that had the target and no vector.
+        seed: of the folds.
 
     Raises:
-        ProbeError: if points, blocks or valid vectors are too few, a target is constant, or
-            lengths differ.
-        MissingExtraError: if baselines are asked for without scikit-learn.
-    """
-    import pandas as pd
+        ProbeError: if points, blocks, groups or valid vectors are too few, a target is constant,
+            or lengths differ.
 
+    Warns:
+        ProbeWarning: where they are enough to score and too few to rely on.
+    """
     check_lonlat(lonlat)
-    stacked = _stack_targets(targets, len(lonlat))
+    check_targets(targets, len(lonlat))
     valid = _have_vectors(features, len(lonlat))
     if not valid.any():
         raise ProbeError(
             f"none of the {len(lonlat)} points has a vector in all of {', '.join(features)}: look "
             "at the points' status in the sample, and at the field's coverage"
         )
-    dropped = np.isfinite(stacked[~valid]).sum(axis=0)
-    known, places = stacked[valid], lonlat[valid]
-    blocks = spatial_blocks(places, block_km, crs)
-    _check_counts(list(targets), known, blocks, folds, dropped, block_km)
+    codes = {name: codes_of(target) for name, target in targets.items()}
+    known = {name: values[valid] for name, values in codes.items()}
+    dropped = {name: int(np.isfinite(values[~valid]).sum()) for name, values in codes.items()}
+    blocks = spatial_blocks(lonlat[valid], block_km, crs)
+    for name, values in known.items():
+        has = np.isfinite(values)
+        used = len(np.unique(blocks[has]))
+        check_counts(name, int(has.sum()), dropped[name], used, folds, block_km)
+        target = targets[name]
+        if isinstance(target, Labels):
+            check_classes(name, target.classes, values[has].astype(np.int64))
+        elif np.ptp(values[has]) == 0:
+            raise ProbeError(f"target {name!r} is {values[has][0]:g} everywhere")
+    numbers = None if groups is None else group_numbers(groups, len(lonlat))[valid]
+    splits = all_splits(blocks, numbers, folds, seed)
     vectors = {name: values[valid] for name, values in features.items()}
-    methods = _methods(vectors, places, crs, seed, baselines)
-    fold_numbers = {
-        "random": random_folds(len(places), folds, seed),
-        "blocked": blocked_folds(blocks, folds, seed),
-    }
-    rows = []
-    for split, method in _progress(methods, progress):
-        numbers = fold_numbers[split]
-        _check_folds(list(targets), known, numbers, split)
-        with _one_thread():
-            predictions = methods[method](known, numbers)
-        for column, target in enumerate(targets):
-            has = np.isfinite(known[:, column])
-            truth, guess = known[has, column], predictions[has, column]
-            by_fold = [
-                r2_score(truth[inside], guess[inside])
-                for inside in (numbers[has] == fold for fold in range(folds))
-            ]
-            rows.append(
-                {
-                    "target": target,
-                    "features": method,
-                    "split": split,
-                    "r2": r2_score(truth, guess),
-                    "r2_folds_mean": np.mean(by_fold),
-                    "r2_folds_std": np.std(by_fold),
-                    "points": int(has.sum()),
-                    "blocks": len(np.unique(blocks[has])),
-                    "dropped": int(dropped[column]),
-                }
-            )
-    return pd.DataFrame(rows)
+    for name, values in known.items():
+        has = np.isfinite(values)
+        for split in splits:
+            check_folds(name, has, split)
+        classes = values if isinstance(targets[name], Labels) else None
+        warn_of_thin_data(name, has, dropped[name], splits, vectors, classes)
+    return ProbeData(targets, known, vectors, lonlat[valid], blocks, splits, dropped, crs)
 
 
-def r2_score(truth: Float[np.ndarray, " point"], guess: Float[np.ndarray, " point"]) -> float:
-    """1 - SSE / SST, SST about the mean of `truth`; NaN where `truth` is constant.
+def evaluate(
+    data: ProbeData,
+    *,
+    seed: int = 0,
+    baselines: bool | Sequence[str] = True,
+    level: float = 0.9,
+    progress: bool = False,
+) -> Evaluation:
+    """Predict every point by models that never saw its fold, and score the predictions.
 
-    >>> r2_score(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 2.0]))
-    0.5
-    """
-    total = ((truth - truth.mean()) ** 2).sum()
-    return float(1 - ((truth - guess) ** 2).sum() / total) if total > 0 else float("nan")
-
-
-def numbers_of(table: Any, name: str) -> Float[np.ndarray, " point"]:
-    """A column of a table as float64, NaN where it is missing.
+    Args:
+        data: what `prepare` gives.
+        seed: of the trees.
+        baselines: whether to add those of `BASELINES`, or names of some of them.
+        level: share of points that an interval should hold.
+        progress: whether to show a bar.
 
     Raises:
-        ProbeError: if there is no such column, or it holds anything but numbers.
+        ProbeError: if a baseline is unknown, or the level no probability.
+        MissingExtraError: if baselines are asked for without scikit-learn.
     """
-    if name not in table.columns:
-        raise ProbeError(f"there is no column {name!r}; there are " + _listed(table.columns))
-    column = table[name]
-    try:
-        if hasattr(column, "isna"):  # pandas, whose own missing values numpy does not know
-            return np.asarray(column.to_numpy(np.float64, na_value=np.nan))
-        return np.asarray(column, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ProbeError(f"the column {name!r} must hold numbers: {error}") from error
+    import pandas as pd
+
+    check_level(level)
+    wanted = chosen_baselines(baselines, data.vectors)
+    rows: list[_Row] = []
+    fold_rows: list[_Row] = []
+    for split, work in _progress(_works(data, seed, wanted, level), progress):
+        with one_thread():
+            for about, score, by_fold in work():
+                about = {**about, "split": split}
+                has = data.has(about["target"])
+                counts = {
+                    "points": int(has.sum()),
+                    "blocks": len(np.unique(data.blocks[has])),
+                    "dropped": data.dropped[about["target"]],
+                }
+                rows.append(about | score | counts)
+                fold_rows += [about | fold for fold in by_fold]
+    scores = pd.DataFrame(rows)
+    last = ["points", "blocks", "dropped"]
+    scores = scores[[name for name in scores.columns if name not in last] + last]
+    return Evaluation(scores, pd.DataFrame(fold_rows))
 
 
-def _stack_targets(targets: Mapping[str, Num[np.ndarray, " point"]], count: int) -> _Targets:
-    if not targets:
-        raise ProbeError("no target is named: give at least one column of numbers to predict")
-    for name, values in targets.items():
-        if len(values) != count:
-            raise ProbeError(f"target {name!r} has {len(values)} values for {count} points")
-        if np.isinf(values).any():
-            raise ProbeError(
-                f"target {name!r} is infinite in row {int(np.flatnonzero(np.isinf(values))[0])}: "
-                "use NaN where it is missing"
-            )
-    return np.stack([np.asarray(values, np.float64) for values in targets.values()], axis=-1)
+_Scored = tuple[_Row, _Row, list[_Row]]
+"""Which target and features; their scores; and those of each fold."""
+_Work = Callable[[], Iterable[_Scored]]
 
 
-def _have_vectors(
-    features: Mapping[str, Float[np.ndarray, "point _"]], count: int
-) -> Bool[np.ndarray, " point"]:
+def _works(
+    data: ProbeData, seed: int, baselines: Sequence[str], level: float
+) -> list[tuple[str, str, _Work]]:
+    """What is to be computed: the split, what predicts, and the function that scores it."""
+    about = (data.vectors, data.lonlat, data.crs, seed, baselines)
+    numeric = [name for name in data.known if data.labels(name) is None]
+    works: list[tuple[str, str, _Work]] = []
+    for split in data.splits:
+        if numeric:
+            works += [
+                (split.name, name, _number_work(data, numeric, method, split, level))
+                for name, method in number_methods(*about).items()
+            ]
+        for target in data.known:
+            if target not in numeric:
+                works += _class_works(data, target, split, seed, baselines)
+    return works
+
+
+def _number_work(
+    data: ProbeData, names: list[str], method: Any, split: Split, level: float
+) -> _Work:
+    """All targets of numbers at once, since one decomposition serves them all."""
+
+    def work() -> Iterator[_Scored]:
+        truth = np.stack([data.known[name] for name in names], axis=1)
+        for features, guess in method(truth, split.folds).items():
+            for column, target in enumerate(names):
+                scores, by_fold = _number_scores(truth[:, column], guess, column, split, level)
+                yield {"target": target, "features": features}, scores, by_fold
+
+    return work
+
+
+def _class_works(
+    data: ProbeData, target: str, split: Split, seed: int, baselines: Sequence[str]
+) -> Iterator[tuple[str, str, _Work]]:
+    """One target of classes, at the points that have it."""
+    has = data.has(target)
+    codes, folds = data.known[target][has].astype(np.int64), split.folds[has]
+    vectors = {name: values[has] for name, values in data.vectors.items()}
+    methods = class_methods(vectors, data.lonlat[has], data.crs, seed, baselines)
+
+    def work_of(method: Any) -> _Work:
+        def work() -> Iterator[_Scored]:
+            for features, guess in method(codes, folds).items():
+                yield {"target": target, "features": features}, *_class_scores(codes, guess, folds)
+
+        return work
+
+    for name, method in methods.items():
+        yield split.name, name, work_of(method)
+
+
+def _number_scores(
+    truth: Float[np.ndarray, " point"],
+    guess: HeldOut | Float[np.ndarray, "point target"],
+    column: int,
+    split: Split,
+    level: float,
+) -> tuple[_Row, list[_Row]]:
+    has = np.isfinite(truth)
+    held = guess.predictions if isinstance(guess, HeldOut) else guess
+    known, guessed, folds = truth[has], held[has, column], split.folds[has]
+    by_fold = _by_fold(folds, lambda inside: r2_score(known[inside], guessed[inside]))
+    score, mean, std = r2_score(known, guessed), *_mean_and_std(by_fold)
+    width, covered = np.nan, np.nan
+    if isinstance(guess, HeldOut):
+        coverage = measured_coverage(truth, guess, column, split.folds, level)
+        width, covered = coverage.half_width, coverage.covered
+    percent = f"{100 * level:g}"
+    row = {
+        "metric": "r2", "score": score, "score_folds_mean": mean, "score_folds_std": std,
+        "r2": score, "r2_folds_mean": mean, "r2_folds_std": std,
+        f"interval_{percent}": width, f"coverage_{percent}": covered,
+    }  # fmt: skip
+    return row, by_fold
+
+
+def _class_scores(
+    codes: Int[np.ndarray, " point"],
+    guess: Float[np.ndarray, "point class"],
+    folds: Int[np.ndarray, " point"],
+) -> tuple[_Row, list[_Row]]:
+    by_fold = _by_fold(folds, lambda inside: accuracy(codes[inside], guess[inside]))
+    mean, std = _mean_and_std(by_fold)
+    row = {
+        "metric": "accuracy", "score": accuracy(codes, guess),
+        "score_folds_mean": mean, "score_folds_std": std,
+        "r2": np.nan, "r2_folds_mean": np.nan, "r2_folds_std": np.nan,
+        "balanced_accuracy": balanced_accuracy(codes, guess), "log_loss": log_loss(codes, guess),
+    }  # fmt: skip
+    return row, by_fold
+
+
+def _by_fold(
+    folds: Int[np.ndarray, " point"], score: Callable[[Bool[np.ndarray, " point"]], float]
+) -> list[_Row]:
+    insides = [(fold, folds == fold) for fold in np.unique(folds)]
+    return [
+        {"fold": int(fold), "points": int(inside.sum()), "score": score(inside)}
+        for fold, inside in insides
+    ]
+
+
+def _mean_and_std(by_fold: list[_Row]) -> tuple[float, float]:
+    scores = [row["score"] for row in by_fold]
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+def _have_vectors(features: Vectors, count: int) -> Bool[np.ndarray, " point"]:
+    """Rows that are whole in every set of features."""
     valid = np.ones(count, bool)
     for name, values in features.items():
-        if name in BASELINES:
-            raise ProbeError(f"a set of features may not be named like the baseline {name!r}")
         if len(values) != count:
             raise ProbeError(f"features {name!r} have {len(values)} rows for {count} points")
-        sums = values.sum(axis=1, dtype=np.float64)  # NaN or infinite as soon as one band is
+        sums = values.sum(axis=1, dtype=np.float64)
         if np.isinf(sums).any():
             raise ProbeError(
                 f"features {name!r} are infinite in row {int(np.flatnonzero(np.isinf(sums))[0])}"
@@ -171,70 +348,7 @@ def _have_vectors(
     return valid
 
 
-def _check_counts(
-    names: list[str],
-    known: _Targets,
-    blocks: Int[np.ndarray, " point"],
-    folds: int,
-    dropped: Int[np.ndarray, " target"],
-    block_km: float,
-) -> None:
-    if folds < 3:
-        raise ProbeError(
-            f"{folds} folds are too few: with at least 3, the penalty is chosen without the one "
-            "that is held out"
-        )
-    for column, name in enumerate(names):
-        has = np.isfinite(known[:, column])
-        points, used = int(has.sum()), len(np.unique(blocks[has]))
-        if points < folds * _POINTS_PER_FOLD:
-            lost = f" ({dropped[column]} more have no vector)" if dropped[column] else ""
-            raise ProbeError(
-                f"{points} points have the target {name!r} and a vector{lost}; {folds} folds need "
-                f"at least {folds * _POINTS_PER_FOLD}"
-            )
-        if used < folds:
-            raise ProbeError(
-                f"the {points} points of target {name!r} lie in {used} blocks of {block_km:g} km; "
-                f"{folds} folds need at least {folds}: make the blocks smaller"
-            )
-        if np.ptp(known[has, column]) == 0:
-            raise ProbeError(f"target {name!r} is {known[has, column][0]:g} everywhere")
-
-
-def _check_folds(
-    names: list[str], known: _Targets, numbers: Int[np.ndarray, " point"], split: str
-) -> None:
-    for column, name in enumerate(names):
-        sizes = np.bincount(numbers[np.isfinite(known[:, column])], minlength=numbers.max() + 1)
-        if sizes.min() < 2:
-            raise ProbeError(
-                f"the {split} folds hold {sizes.tolist()} points with the target {name!r}, and "
-                "each needs 2: make the blocks smaller, ask for fewer folds, or probe it alone"
-            )
-
-
-def _methods(
-    features: Mapping[str, Float[np.ndarray, "point _"]],
-    lonlat: Float[np.ndarray, "point 2"],
-    crs: str,
-    seed: int,
-    baselines: bool,
-) -> dict[str, _Method]:
-    """What predicts, by name: the sets of features first."""
-
-    def probe(values: Float[np.ndarray, "point band"]) -> _Method:
-        return lambda targets, folds: RidgeProbe().held_out(values, targets, folds).predictions
-
-    methods: dict[str, _Method] = {name: probe(values) for name, values in features.items()}
-    if baselines:
-        methods["lonlat ridge"] = lambda y, f: lonlat_ridge(lonlat, y, f)
-        methods["lonlat kNN"] = lambda y, f: lonlat_knn(lonlat, y, f, crs)
-        methods["lonlat trees"] = lambda y, f: lonlat_trees(lonlat, y, f, seed)
-    return methods
-
-
-def _one_thread() -> AbstractContextManager[Any]:
+def one_thread() -> AbstractContextManager[Any]:
     """Keep BLAS and trees to one thread: their many small steps wait for each other otherwise.
 
     The standard suite took 6 times as long on two busy cores with two threads as with one.
@@ -247,19 +361,14 @@ def _one_thread() -> AbstractContextManager[Any]:
     return limits
 
 
-def _listed(names: Any, most: int = 30) -> str:
-    shown = ", ".join(map(str, names[:most]))
-    return shown + (f", ... ({len(names)} in all)" if len(names) > most else "")
-
-
-def _progress(methods: Mapping[str, _Method], show: bool) -> Iterator[tuple[str, str]]:
-    pairs = [(split, method) for split in SPLITS for method in methods]
+def _progress(works: list[tuple[str, str, _Work]], show: bool) -> Iterator[tuple[str, _Work]]:
     if not show:
-        yield from pairs
+        for split, _, work in works:
+            yield split, work
         return
     from tqdm import tqdm
 
-    with tqdm(pairs, desc="probe", unit="fit") as bar:
-        for split, method in bar:
+    with tqdm(works, desc="probe", unit="fit") as bar:
+        for split, method, work in bar:
             bar.set_postfix_str(f"{method}, {split}")
-            yield split, method
+            yield split, work

@@ -7,19 +7,22 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-SPLITS = ("random", "blocked")
+SPLITS = ("random", "blocked", "grouped")
 
 
-def by_features(report: "pd.DataFrame", value: str = "r2") -> "pd.DataFrame":
+def by_features(report: "pd.DataFrame", value: str | None = None) -> "pd.DataFrame":
     """One row per set of features or baseline; one column per target and split.
 
     Args:
         report: what `probe_table` gives.
-        value: its column to show.
+        value: its column to show; `score` by default, which is R2 of numbers, accuracy of classes.
     """
+    if value is None:
+        value = "score" if "score" in report else "r2"
     wide = _pivot(report, "features", ["target", "split"], value)
     targets = dict.fromkeys(report["target"])
-    return wide[[(target, split) for target in targets for split in SPLITS]]
+    splits = [split for split in SPLITS if split in set(report["split"])]
+    return wide[[(target, split) for target in targets for split in splits]]
 
 
 def by_target(report: "pd.DataFrame", split: str, value: str = "r2") -> "pd.DataFrame":

@@ -7,17 +7,19 @@ five folds cost 15 eigendecompositions for all penalties and all targets.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from unigeo.client.leverage import Spread, difficulty
 from unigeo.schemas.errors import ProbeError
 
 PENALTIES = tuple(float(10.0 ** (half / 2)) for half in range(-12, 7))
 """From 1e-6 to 1e3, two per decade."""
 
+_KEPT_NUMBERS = 2**25  # 256 MB
 _CONSTANT = 1e-10  # a band whose variance is this small beside its mean square is rounding alone
 
 
@@ -31,12 +33,40 @@ class FittedRidge:
     intercepts: Float[np.ndarray, " target"]
     penalties: Float[np.ndarray, " target"]
     """The chosen ones."""
+    spreads: tuple[tuple[Int[np.ndarray, " _"], Spread], ...]
+    """Targets by number, and the spread of the rows that they were fitted on."""
+    strangeness: Float[np.ndarray, "point target"]
+    """Of each training row: the absolute error of a model without its fold / difficulty; NaN where
+    the target is missing."""
 
     def predict(
         self, features: Float[np.ndarray, "point band"]
     ) -> Float[np.ndarray, "point target"]:
         """Predict every target; a row with NaN gives NaN."""
         return np.asarray((features - self.centre) @ self.weights + self.intercepts)
+
+    def only(self, target: int) -> "FittedRidge":
+        """The same for one target."""
+        spread = next(spread for columns, spread in self.spreads if target in columns)
+        return FittedRidge(
+            centre=self.centre,
+            weights=self.weights[:, [target]],
+            intercepts=self.intercepts[[target]],
+            penalties=self.penalties[[target]],
+            spreads=((np.array([0]), spread),),
+            strangeness=self.strangeness[:, [target]],
+        )
+
+    def difficulty(
+        self, features: Float[np.ndarray, "point band"]
+    ) -> Float[np.ndarray, "point target"]:
+        """How many times the usual error is to be expected, 1 or more; see `leverage`."""
+        found = np.empty((len(features), len(self.penalties)))
+        for columns, spread in self.spreads:
+            found[:, columns] = difficulty(
+                spread.leverage(features, self.penalties[columns].tolist())
+            )
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +77,12 @@ class HeldOut:
     """NaN where the target is missing."""
     penalties: Float[np.ndarray, "fold target"]
     """The ones chosen without that fold."""
+    without_two: Float[np.ndarray, "fold point target"]
+    """Predictions of every point outside a fold, by a model that saw neither that fold nor the
+    point's own, at the penalty chosen without that fold; NaN inside the fold."""
+    difficulty: Float[np.ndarray, "point target"]
+    """Of `predictions`: how many times the usual error is to be expected; see `leverage`."""
+    difficulty_without_two: Float[np.ndarray, "fold point target"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,19 +117,30 @@ class RidgeProbe:
             ProbeError: if a target is missing from a whole fold.
         """
         count = int(folds.max()) + 1
-        predictions = np.full(targets.shape, np.nan)
         penalties = np.full((count, targets.shape[1]), np.nan)
+        predictions, difficulties = np.full((2, *targets.shape), np.nan)
+        without_two, difficulties_two = np.full((2, count, *targets.shape), np.nan)
         for rows, columns in complete_targets(targets):
             data = _Folded(features, targets, folds, rows, columns)
-            errors = data.errors_without_two(self.penalties)
+            pairs = data.without_two(self.penalties)
+            errors = data.errors_without_two(pairs)
             for fold in range(data.count):
                 best = errors[fold].sum(axis=0).argmin(axis=0)
-                path = data.path(data.all_but(fold), self.penalties)
-                values, _ = data.fold(fold)
-                held = data.rows[fold]
-                predictions[np.ix_(held, columns)] = data.predict(values, path, best)
+                for other in data.all_but(fold):
+                    cells = np.ix_([data.labels[fold]], data.rows[other], columns)
+                    two = pairs[min(fold, other), max(fold, other)]
+                    without_two[cells], difficulties_two[cells] = two.predict(data, other, best)
+                one = data.solve([fold], self.penalties)
+                cells = np.ix_(data.rows[fold], columns)
+                predictions[cells], difficulties[cells] = one.predict(data, fold, best)
                 penalties[data.labels[fold], columns] = np.take(self.penalties, best)
-        return HeldOut(predictions=predictions, penalties=penalties)
+        return HeldOut(
+            predictions=predictions,
+            penalties=penalties,
+            without_two=without_two,
+            difficulty=difficulties,
+            difficulty_without_two=difficulties_two,
+        )
 
     def fit(
         self,
@@ -107,17 +154,31 @@ class RidgeProbe:
         """
         weights = np.empty((features.shape[1], targets.shape[1]))
         intercepts, penalties = np.empty(targets.shape[1]), np.empty(targets.shape[1])
+        strangeness = np.full(targets.shape, np.nan)
         centre = np.mean(features, axis=0, dtype=np.float64)
+        spreads = []
         for rows, columns in complete_targets(targets):
             data = _Folded(features, targets, folds, rows, columns)
-            best = data.errors_without_one(self.penalties).sum(axis=0).argmin(axis=0)
+            models = [data.solve([fold], self.penalties) for fold in range(data.count)]
+            errors = [data.errors(model.path, fold) for fold, model in enumerate(models)]
+            best = np.sum(errors, axis=0).argmin(axis=0)
+            for fold, model in enumerate(models):
+                predictions, difficulties = model.predict(data, fold, best)
+                cells = np.ix_(data.rows[fold], columns)
+                strangeness[cells] = np.abs(targets[cells] - predictions) / difficulties
             path = data.path(range(data.count), self.penalties)
             slope, offset = path.at(best)
             weights[:, columns] = slope / data.scale[:, None]
             intercepts[columns] = offset + (centre - data.centre) @ weights[:, columns]
             penalties[columns] = np.take(self.penalties, best)
+            spreads.append((columns, path.spread.seen_from(data.centre, data.scale)))
         return FittedRidge(
-            centre=centre, weights=weights, intercepts=intercepts, penalties=penalties
+            centre=centre,
+            weights=weights,
+            intercepts=intercepts,
+            penalties=penalties,
+            spreads=tuple(spreads),
+            strangeness=strangeness,
         )
 
 
@@ -137,6 +198,8 @@ class Path:
 
     weights: Float[np.ndarray, "penalty band target"]
     intercepts: Float[np.ndarray, "penalty target"]
+    spread: Spread
+    """Of the training set."""
 
     def at(
         self, best: Int[np.ndarray, " target"]
@@ -183,13 +246,14 @@ def primal_path(moments: Moments, penalties: Sequence[float]) -> Path:
     """Solve for every penalty from the eigenvectors of the bands' correlation matrix."""
     mean, target_mean = moments.features / moments.count, moments.targets / moments.count
     square = moments.gram / moments.count
-    inverse = _inverse_deviation(np.diag(square) - mean**2, np.diag(square))
+    inverse = inverse_deviation(np.diag(square) - mean**2, np.diag(square))
     correlation = (square - np.outer(mean, mean)) * np.outer(inverse, inverse)
     cross = (moments.cross / moments.count - np.outer(mean, target_mean)) * inverse[:, None]
     values, vectors = np.linalg.eigh(correlation)
     shrunk = (vectors.T @ cross)[None] / _ridged(values, penalties)
     weights = inverse[:, None] * (vectors @ shrunk)
-    return Path(weights, target_mean - mean @ weights)
+    spread = Spread(mean, inverse, vectors, values, moments.count)
+    return Path(weights, target_mean - mean @ weights, spread)
 
 
 def dual_path(
@@ -199,15 +263,18 @@ def dual_path(
 ) -> Path:
     """The same from the eigenvectors of the rows' inner products: cheaper when rows are fewer."""
     mean, target_mean = features.mean(axis=0), targets.mean(axis=0)
-    inverse = _inverse_deviation(features.var(axis=0), (features**2).mean(axis=0))
+    inverse = inverse_deviation(features.var(axis=0), (features**2).mean(axis=0))
     standard = (features - mean) * inverse
     values, vectors = np.linalg.eigh(standard @ standard.T / len(standard))
     shrunk = (vectors.T @ (targets - target_mean))[None] / _ridged(values, penalties)
     weights = inverse[:, None] * (standard.T @ (vectors @ shrunk)) / len(standard)
-    return Path(weights, target_mean - mean @ weights)
+    real = values > _CONSTANT * values.max(initial=1e-300)
+    directions = standard.T @ vectors[:, real] / np.sqrt(len(standard) * values[real])
+    spread = Spread(mean, inverse, directions, values[real], len(standard))
+    return Path(weights, target_mean - mean @ weights, spread)
 
 
-def _inverse_deviation(
+def inverse_deviation(
     variance: Float[np.ndarray, " band"], square: Float[np.ndarray, " band"]
 ) -> Float[np.ndarray, " band"]:
     """1 / standard deviation; 0 for a band that is constant, which then has no weight."""
@@ -228,8 +295,9 @@ def _ridged(
 class _Folded:
     """The rows of some targets, cut into folds, seen from one origin in one scale.
 
-    Origin and scale only keep sums exact (each training set is standardized by itself); a fold's
-    rows become float64 when they are used, so memory holds one fold more than the caller's array.
+    Origin and scale only keep sums exact (each training set is standardized by itself). The rows of
+    a fold become float64 when they are used, and stay so if all of them are few; else memory holds
+    one fold more than the caller's array.
     """
 
     def __init__(
@@ -256,6 +324,8 @@ class _Folded:
         # A deviation of the size of rounding is that of a constant: the band is set to 0.
         self.scale = np.where(deviation > 1e-12 * np.abs(self.centre), deviation, np.inf)
         self._primal = features.shape[1] <= len(rows)
+        self._kept: dict[int, Float[np.ndarray, "_ band"]] = {}
+        self._keeps = len(rows) * features.shape[1] <= _KEPT_NUMBERS
         self._moments = [Moments.of(*self.fold(f)) for f in range(self.count) if self._primal]
 
     def fold(
@@ -263,7 +333,11 @@ class _Folded:
     ) -> tuple[Float[np.ndarray, "row band"], Float[np.ndarray, "row column"]]:
         """Features and targets of one fold, float64."""
         rows = self.rows[fold]
-        values = (self._features[rows] - self.centre) / self.scale
+        values = self._kept.get(fold)
+        if values is None:
+            values = (self._features[rows] - self.centre) / self.scale
+            if self._keeps:
+                self._kept[fold] = values
         return values, self._targets[np.ix_(rows, self._columns)]
 
     def all_but(self, *folds: int) -> list[int]:
@@ -281,16 +355,6 @@ class _Folded:
         features, targets = (np.concatenate(side) for side in zip(*parts, strict=True))
         return dual_path(features, targets, penalties)
 
-    def predict(
-        self,
-        values: Float[np.ndarray, "row band"],
-        path: Path,
-        best: Int[np.ndarray, " column"],
-    ) -> Float[np.ndarray, "row column"]:
-        """Predict rows as `fold` gives them, each target by its own penalty."""
-        weights, intercepts = path.at(best)
-        return np.asarray(values @ weights + intercepts)
-
     def errors(self, path: Path, fold: int) -> Float[np.ndarray, "penalty column"]:
         """Sum of squared errors on a fold, for every penalty."""
         values, truth = self.fold(fold)
@@ -298,25 +362,59 @@ class _Folded:
         predictions = flat.reshape(len(values), *path.intercepts.shape) + path.intercepts
         return np.asarray(((predictions - truth[:, None, :]) ** 2).sum(axis=0))
 
-    def errors_without_one(
-        self, penalties: Sequence[float]
-    ) -> Float[np.ndarray, "fold penalty column"]:
-        """Errors on each fold of the model of all others."""
-        return np.stack(
-            [self.errors(self.path(self.all_but(f), penalties), f) for f in range(self.count)]
-        )
+    def solve(self, without: Sequence[int], penalties: Sequence[float]) -> "_Model":
+        """Solve on all folds but the given ones, and look at these."""
+        path = self.path(self.all_but(*without), penalties)
+        leverage = {
+            fold: path.spread.leverage(self.fold(fold)[0], penalties).astype(np.float32)
+            for fold in without
+        }
+        return _Model(path, leverage)
 
-    def errors_without_two(
-        self, penalties: Sequence[float]
-    ) -> Float[np.ndarray, "fold fold penalty column"]:
-        """Errors [f, k] on fold k of the model of all folds but f and k; 0 where f = k."""
+    def without_two(self, penalties: Sequence[float]) -> dict[tuple[int, int], "_Model"]:
+        """The model of all folds but two, for each pair of them, the lower number first."""
         if self.count < 3:
             raise ProbeError(
                 f"{self.count} folds leave none to choose the penalty in: at least 3 are needed"
             )
-        found = np.zeros((self.count, self.count, len(penalties), len(self._columns)))
-        for one, other in combinations(range(self.count), 2):
-            path = self.path(self.all_but(one, other), penalties)
-            found[one, other] = self.errors(path, other)
-            found[other, one] = self.errors(path, one)
+        pairs = combinations(range(self.count), 2)
+        return {pair: self.solve(pair, penalties).without_spread() for pair in pairs}
+
+    def errors_without_two(
+        self, models: dict[tuple[int, int], "_Model"]
+    ) -> Float[np.ndarray, "fold fold penalty column"]:
+        """Errors [f, k] on fold k of the model of all folds but f and k; 0 where f = k."""
+        penalties = len(next(iter(models.values())).path.weights)
+        found = np.zeros((self.count, self.count, penalties, len(self._columns)))
+        for (one, other), model in models.items():
+            found[one, other] = self.errors(model.path, other)
+            found[other, one] = self.errors(model.path, one)
         return found
+
+
+@dataclass(frozen=True)
+class _Model:
+    """Solutions for every penalty, and the leverage of the folds that they have not seen."""
+
+    path: Path
+    leverage: dict[int, Float[np.ndarray, "_ penalty"]]
+
+    def predict(
+        self, data: _Folded, fold: int, best: Int[np.ndarray, " column"]
+    ) -> tuple[Float[np.ndarray, "row column"], Float[np.ndarray, "row column"]]:
+        """Predictions of an unseen fold, each target by its own penalty, and their difficulty."""
+        weights, intercepts = self.path.at(best)
+        values, _ = data.fold(fold)
+        return values @ weights + intercepts, difficulty(
+            self.leverage[fold][:, best].astype(np.float64)
+        )
+
+    def without_spread(self) -> "_Model":
+        """The same in less memory: of the training set nothing is kept but the solutions."""
+        empty = np.empty((len(self.path.spread.mean), 0))
+        return replace(
+            self,
+            path=replace(
+                self.path, spread=replace(self.path.spread, directions=empty, values=np.empty(0))
+            ),
+        )

@@ -149,12 +149,13 @@ def test_probe_prints_features_and_baselines_and_writes_every_score(
     ]  # fmt: skip
     rows = {line[1].strip(): [float(cell) for cell in line[2:4]] for line in lines[2:]}
     assert list(rows) == [
-        "coordinate", "aerial", "joined", "lonlat ridge", "lonlat kNN", "lonlat trees",
+        "coordinate", "aerial", "joined",
+        "mean", "lonlat ridge", "lonlat kNN", "lonlat IDW", "lonlat trees",
     ]  # fmt: skip
     assert min(rows["coordinate"]) > 0.9
     assert "without a vector left out" in ended.stdout
     scores = pd.read_csv(out)
-    assert len(scores) == 6 * 2
+    assert len(scores) == 8 * 2
     assert scores["dropped"].min() > 0
 
 
@@ -189,7 +190,7 @@ def test_what_a_user_can_mend_is_one_message_and_nothing_is_written(
     assert "no column 'price'; there are lon, lat" in refused(
         "probe", gulf, places, "--target", "price", "-o", out
     )
-    assert "'word' must hold numbers" in refused(
+    assert "'word' is 'a' everywhere" in refused(
         "probe", gulf, places, "--target", "word", "-o", out
     )
     assert "NaN or infinite, the first in row 1" in refused("sample", gulf, nan, "-o", out)

@@ -2,9 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unigeo.client.folds import project
-from unigeo.client.probing import BASELINES, numbers_of, probe_table, r2_score
+from unigeo.client.folds import project, spatial_blocks
+from unigeo.client.probe_checks import ProbeWarning
+from unigeo.client.probing import BASELINES, evaluate, numbers_of, prepare, probe_table, r2_score
 from unigeo.client.reporting import by_features, by_target, mean_scores, to_markdown
+from unigeo.client.targets import Labels, labels_of, target_of
 from unigeo.schemas.errors import PointsError, ProbeError
 
 
@@ -17,6 +19,11 @@ def hills(lonlat: np.ndarray, noise: float = 0.3, seed: int = 0) -> np.ndarray:
     x, y = project(lonlat, "EPSG:5070").T / 1e5
     rng = np.random.default_rng(seed)
     return np.sin(x) + np.cos(y) + noise * rng.standard_normal(len(lonlat))
+
+
+def in_the_fullest_block(lonlat: np.ndarray) -> np.ndarray:
+    blocks = spatial_blocks(lonlat, 300.0)
+    return blocks == np.bincount(blocks).argmax()
 
 
 def scores(report: pd.DataFrame) -> dict[tuple[str, str], float]:
@@ -70,7 +77,8 @@ def test_a_row_without_a_vector_in_one_set_is_left_out_of_all_and_counted() -> N
     target = one[:, 0] + 0.1 * rng.standard_normal(200)
     one[:10], other[5:30] = np.nan, np.nan
     target[28:40] = np.nan
-    report = probe_table({"one": one, "other": other}, {"y": target}, lonlat)
+    with pytest.warns(ProbeWarning, match=r"28 of 188 points with the target 'y' \(15%\) have no"):
+        report = probe_table({"one": one, "other": other}, {"y": target}, lonlat)
     assert set(report["points"]) == {160}
     assert set(report["dropped"]) == {28}
     keep = slice(30, None)
@@ -112,6 +120,13 @@ def test_the_seed_repeats_a_report() -> None:
         ({"folds": 2}, "2 folds are too few"),
         ({"folds": 30}, "30 folds need at least 300"),
         ({"block_km": 5000.0}, "make the blocks smaller"),
+        ({"groups": np.arange(200) % 3}, "3 groups cannot fill 5 folds"),
+        ({"groups": ["a", None] * 100}, "100 of 200 points have no group, the first in row 1"),
+        ({"groups": ["a"]}, "1 group labels for 200 points"),
+        ({"level": 90.0}, "must lie between 0 and 1"),
+        ({"baselines": ["kNN"]}, "there is no baseline 'kNN'"),
+        ({"targets": {"y": labels_of(["a"] * 200)}}, "'y' is 'a' everywhere"),
+        ({"targets": {"y": labels_of(np.arange(200))}}, "have one point only.*task='regression'"),
     ],
 )
 def test_a_probe_that_its_data_cannot_support_is_refused(change: dict, words: str) -> None:
@@ -119,6 +134,127 @@ def test_a_probe_that_its_data_cannot_support_is_refused(change: dict, words: st
     given = {"features": {"x": lonlat * 2.0}, "targets": {"y": hills(lonlat)}} | change
     with pytest.raises(ProbeError, match=words):
         probe_table(lonlat=lonlat, **given)
+
+
+def test_idw_and_neighbours_beat_the_mean_where_neighbours_are_alike() -> None:
+    lonlat = conus(500)
+    found = scores(probe_table({}, {"y": hills(lonlat)}, lonlat))
+    assert abs(found["mean", "random"]) < 0.02
+    assert found["mean", "blocked"] < 0.01
+    assert found["lonlat IDW", "random"] > 0.6
+    assert found["lonlat IDW", "blocked"] < found["lonlat IDW", "random"] - 0.1
+
+
+def test_intervals_hold_the_stated_share_of_points_that_did_not_calibrate_them() -> None:
+    lonlat = conus(1500)
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((1500, 20))
+    target = features.sum(axis=1) + rng.standard_t(4, 1500)
+    for level, tolerance in ((0.9, 0.025), (0.5, 0.04)):
+        report = probe_table(
+            {"x": features}, {"y": target}, lonlat, baselines=["mean"], level=level
+        ).set_index("features")
+        percent = f"{100 * level:g}"
+        assert report.loc["x", f"coverage_{percent}"].sub(level).abs().max() < tolerance
+        expected = np.quantile(np.abs(target - features.sum(axis=1)), level)
+        assert report.loc["x", f"interval_{percent}"].to_numpy() == pytest.approx(expected, rel=0.1)
+        assert report.loc["mean", f"coverage_{percent}"].isna().all()
+
+
+def test_intervals_are_wider_where_the_whole_block_is_unknown() -> None:
+    lonlat = conus(800)
+    waves = np.sin(lonlat @ np.random.default_rng(0).normal(0, 0.3, (2, 150)))
+    report = probe_table({"waves": waves}, {"y": hills(lonlat)}, lonlat, baselines=False)
+    width = report.set_index("split")["interval_90"]
+    assert width["blocked"] > 1.2 * width["random"]
+
+
+def test_whole_groups_are_held_out() -> None:
+    """A number that only the group knows is read in random folds, and not in unknown groups."""
+    rng = np.random.default_rng(0)
+    lonlat = conus(400)
+    group = rng.integers(0, 40, 400)
+    names = np.array([f"county {number}" for number in group])
+    indicator = np.eye(40)[group]
+    target = rng.standard_normal(40)[group] + 0.1 * rng.standard_normal(400)
+    report = probe_table({"group": indicator}, {"y": target}, lonlat, groups=names, baselines=False)
+    found = scores(report)
+    assert [split for _, split in found] == ["random", "blocked", "grouped"]
+    assert found["group", "random"] > 0.9
+    assert found["group", "grouped"] < 0.1
+    assert ("y", "grouped") in by_features(report).columns
+
+
+def test_classes_that_are_in_the_features_are_read() -> None:
+    rng = np.random.default_rng(0)
+    lonlat = conus(300)
+    crop = np.array(["corn", "rice", "wheat"], object)[rng.integers(0, 3, 300)]
+    known = crop.copy()
+    known[:20] = None
+    features = {
+        "holds": (crop[:, None] == ["corn", "rice"]) + 0.1 * rng.standard_normal((300, 2)),
+        "noise": rng.standard_normal((300, 5)),
+    }
+    targets = {"crop": labels_of(known), "south": -lonlat[:, 1]}
+    report = probe_table(features, targets, lonlat)
+    crops = report[report["target"] == "crop"].set_index(["features", "split"])
+    assert set(crops["metric"]) == {"accuracy"}
+    assert set(crops["points"]) == {280}
+    share = max(np.mean(known[20:] == name) for name in ("corn", "rice", "wheat"))
+    for split in ("random", "blocked"):
+        assert crops.loc[("holds", split), "score"] > 0.98
+        assert crops.loc[("holds", split), "log_loss"] < 0.1
+        assert crops.loc[("mean", split), "balanced_accuracy"] < 0.4
+        for name in ("noise", *BASELINES):
+            assert crops.loc[(name, split), "score"] < share + 0.12
+    south = report[report["target"] == "south"].set_index(["features", "split"])
+    assert south.loc[("lonlat ridge", "blocked"), "r2"] > 0.99
+    assert set(south["metric"]) == {"r2"}
+
+
+def test_baselines_of_classes_know_where_a_class_is() -> None:
+    lonlat = conus(400)
+    side = {"east": labels_of(lonlat[:, 0] > -98)}
+    report = probe_table({}, side, lonlat).set_index(["features", "split"])["score"]
+    assert report["mean", "random"] < 0.6
+    for name in ("lonlat ridge", "lonlat kNN", "lonlat IDW", "lonlat trees"):
+        assert report[name, "random"] > 0.93
+
+
+def test_the_scores_of_each_fold_are_those_of_the_table() -> None:
+    lonlat = conus(200)
+    data = prepare({"x": lonlat}, {"y": hills(lonlat)}, lonlat)
+    evaluation = evaluate(data, baselines=["mean"])
+    folds = evaluation.fold_scores
+    assert len(folds) == 2 * 2 * 5
+    assert folds.groupby(["features", "split"])["points"].sum().eq(200).all()
+    keys = ["features", "split"]
+    spread = folds.groupby(keys)["score"].std(ddof=0)
+    table = evaluation.scores.set_index(keys)["score_folds_std"]
+    pd.testing.assert_series_equal(spread.sort_index(), table.sort_index(), check_names=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"block_km": 1200.0}, r"lie in \d+ blocks, about \d+ in each of 5 folds"),
+        ({"groups": np.arange(200) % 7}, "lie in 7 groups, about 1 in each of 5 folds"),
+        (
+            {"features": {"wide": np.random.default_rng(0).standard_normal((200, 300))}},
+            "'wide' has 300 bands and target 'y' 1[56]. training rows",
+        ),
+        (
+            {"targets": {"y": labels_of(in_the_fullest_block(conus(200)))}},
+            "1 of 2 classes of target 'y' lie in one of the blocked folds only",
+        ),
+    ],
+)
+def test_thin_data_are_scored_with_a_warning(change: dict, words: str) -> None:
+    lonlat = conus(200)
+    given = {"features": {"x": lonlat * 2.0}, "targets": {"y": hills(lonlat)}} | change
+    with pytest.warns(ProbeWarning, match=words):
+        report = probe_table(lonlat=lonlat, baselines=False, **given)
+    assert report["score"].notna().all()
 
 
 def test_coordinates_that_are_no_places_are_refused() -> None:
@@ -143,6 +279,27 @@ def test_columns_are_numbers_or_refused() -> None:
         numbers_of(table, "text")
     with pytest.raises(ProbeError, match="no column 'price'; there are whole, flag, text"):
         numbers_of(table, "price")
+
+
+def test_words_categories_and_flags_are_classes_and_numbers_are_numbers() -> None:
+    table = pd.DataFrame(
+        {
+            "flag": [True, False, True],
+            "word": ["b", None, "a"],
+            "kind": pd.Categorical(["x", "y", "x"], categories=["z", "y", "x"]),
+            "number": [1.5, np.nan, 2.0],
+            "code": [3, 1, 3],
+        }
+    )
+    assert target_of(table, "flag").classes == (False, True)
+    np.testing.assert_array_equal(target_of(table, "word").codes, [1, np.nan, 0])
+    assert set(target_of(table, "kind").classes) == {"x", "y"}
+    assert isinstance(target_of(table, "number"), np.ndarray)
+    assert isinstance(target_of(table, "code"), np.ndarray)
+    assert isinstance(target_of(table, "code", "classification"), Labels)
+    np.testing.assert_array_equal(target_of(table, "flag", "regression"), [1, 0, 1])
+    with pytest.raises(ProbeError, match="'word' must hold numbers"):
+        target_of(table, "word", "regression")
 
 
 def test_reports_become_tables() -> None:
