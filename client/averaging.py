@@ -21,14 +21,14 @@ from unigeo.schemas.status import Status
 if TYPE_CHECKING:
     import pandas as pd
 
-    from unigeo.client.field import Field
+    from unigeo.client.stored_field import StoredField
 
 OFF_THE_FIELD = "off the field"
 _BLOCK_CELLS = 4096  # vectors summed at once in float32: 12 MB at 768 bands
 
 
 def zonal_means(
-    field: "Field",
+    field: "StoredField",
     polygons: Polygons,
     modalities: tuple[str, ...],
     *,
@@ -65,7 +65,7 @@ def zonal_means(
 
 
 def shares_by_reason(
-    field: "Field", polygons: Polygons, modalities: tuple[str, ...]
+    field: "StoredField", polygons: Polygons, modalities: tuple[str, ...]
 ) -> "pd.DataFrame":
     """How much of each polygon has a vector, and why the rest has none; see `Field.coverage`."""
     import pandas as pd
@@ -91,7 +91,7 @@ def shares_by_reason(
     return pd.DataFrame(np.stack(list(columns.values()), axis=1), polygons.index, names)
 
 
-def _reached(field: "Field", outlines: Outlines, progress: bool) -> Iterator[Window]:
+def _reached(field: "StoredField", outlines: Outlines, progress: bool) -> Iterator[Window]:
     """The part of each shard that polygons cover, where they do."""
     within = window_of(field.grid, outlines)
     windows = [] if within is None else list(shard_windows(field.grid, field.layout.shard, within))
@@ -109,7 +109,7 @@ def _cropped(window: Window, wanted: np.ndarray) -> Window:
 
 
 def _add_window(
-    field: "Field",
+    field: "StoredField",
     modality: str,
     outlines: Outlines,
     window: Window,
@@ -123,7 +123,7 @@ def _add_window(
 
 
 def _valid_vectors(
-    field: "Field", modality: str, outlines: Outlines, window: Window
+    field: "StoredField", modality: str, outlines: Outlines, window: Window
 ) -> Int8[np.ndarray, "row col band"] | None:
     """The window's vectors as stored, -128 where there is none; None if no polygon holds any.
 

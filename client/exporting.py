@@ -15,7 +15,7 @@ from unigeo.schemas.grid import Window
 from unigeo.schemas.quantization import FILL
 
 if TYPE_CHECKING:
-    from unigeo.client.field import Field
+    from unigeo.client.stored_field import StoredField
 
 Dtype = Literal["int8", "float32"]
 
@@ -25,7 +25,7 @@ _CACHE_BYTES = 128 << 20  # GDAL's own would be a share of the machine's memory
 
 
 def write_geotiff(
-    field: "Field",
+    field: "StoredField",
     path: Path | str,
     modalities: tuple[str, ...],
     bands: Iterable[int] | None = None,
@@ -92,7 +92,7 @@ def write_geotiff(
     return path
 
 
-def _chosen_bands(field: "Field", bands: Iterable[int] | None) -> list[int]:
+def _chosen_bands(field: "StoredField", bands: Iterable[int] | None) -> list[int]:
     chosen = list(range(field.bands)) if bands is None else [int(band) for band in bands]
     wrong = [band for band in chosen if not 0 <= band < field.bands]
     if wrong or not chosen:
@@ -103,7 +103,7 @@ def _chosen_bands(field: "Field", bands: Iterable[int] | None) -> list[int]:
     return chosen
 
 
-def _tags(field: "Field", modality: str) -> dict[str, str]:
+def _tags(field: "StoredField", modality: str) -> dict[str, str]:
     return {
         "UNIGEO_MODALITY": modality,
         "UNIGEO_MODEL_SHA256": field.attributes.model.sha256,

@@ -3,63 +3,24 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Int
 
 from unigeo.client.arrays import StoredArray
+from unigeo.client.cells import Put, Rows, Watch
 from unigeo.client.fetching import Body, Files, Source, Span, in_threads
 from unigeo.client.planning import Places, coalesce, grouped, places_of
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.sharding import EMPTY, index_bytes, parse_index
 
-Rows = Callable[[Shaped[np.ndarray, "row band"]], np.ndarray]
-"""What becomes of stored cells before they go into the output, row by row."""
 Sizes = Int[np.ndarray, "object_row object_col"]
 """Bytes of each stored object by the manifest; 0 where there is none."""
-Watch = Callable[[int], None]
-"""Told how many more cells are done."""
-
 _BLOCK = 1024
 """Cells copied at a time: a block stays in the processor's cache."""
-_WHOLE_OBJECT_SHARE = 1 / 8
-"""An object is read whole when more than this share of its chunks is wanted: for Zarr, reading one
-chunk costs about 2 ms of overhead, the time in which a memory-speed read moves several chunks."""
 _MOST_INDEXES = 4096
 """Of shards, kept; 4 KiB each in the usual layout."""
-
-
-@runtime_checkable
-class Cells(Protocol):
-    """An array whose cells can be asked for in any order."""
-
-    bands: int
-    dtype: np.dtype[Any]
-
-    def gather(
-        self,
-        rowcol: Int[np.ndarray, "cell 2"],
-        out: np.ndarray,
-        *,
-        bands: slice = slice(None),
-        at: Int[np.ndarray, " cell"] | None = None,
-        rows: Rows | None = None,
-        watch: Watch | None = None,
-    ) -> None:
-        """Put the cells' numbers into `out`, one row per cell.
-
-        Args:
-            rowcol: rows and columns of the array, in any order, with repeats.
-            out: (row, band), or of whatever width `rows` makes.
-            bands: which, a plain range.
-            at: the row of `out` for each cell; in their own order by default.
-            rows: applied to blocks of cells on their way.
-            watch: told of progress, from any thread.
-
-        Raises:
-            StoreError: if bytes cannot be read, or are damaged.
-        """
 
 
 class StoredCells:
@@ -94,7 +55,7 @@ class StoredCells:
         start, length = self._chunk_bytes(places)
         stored = np.flatnonzero(start != EMPTY)
         band = range(self.bands)[bands]
-        put = _Put(out, at, rows, watch)
+        put = Put(out, at, rows, watch)
         if len(stored) < len(rowcol):
             self._fill(np.flatnonzero(start == EMPTY), len(band), put)
         if not len(stored):
@@ -105,13 +66,59 @@ class StoredCells:
         else:
             self._gather_chunks(places, start, length, stored, bands, put)
 
+    def cost(self, rowcol: Int[np.ndarray, "cell 2"]) -> list[tuple[int, int]]:
+        """Indexes that are not known yet, then vectors or chunks; see `Cells.cost`."""
+        if not len(rowcol):
+            return []
+        array, sizes = self.array, self._sizes()
+        places = places_of(array, rowcol)
+        there = np.ones(len(places.objects), bool)
+        if sizes is not None:
+            there = sizes[tuple(places.objects.T)] > 0
+        unknown = 0
+        if array.sharded:
+            listed = places.objects[there].tolist()
+            unknown = sum(tuple(place) not in self._indexes for place in listed)
+        stored = there[places.which]
+        chunk = places.which[stored] * int(np.prod(array.chunks)) + places.chunk[stored]
+        start = places.within[stored] * array.cell_bytes
+        order = np.lexsort((start, chunk))
+        chunk, start = chunk[order], start[order]
+        if array.direct:
+            length = np.full(len(start), array.cell_bytes)
+            runs = coalesce(chunk, start, length, self.source.most_gap_bytes)
+            reads = (len(runs), int((runs.stop - runs.start).sum()))
+        else:
+            chunks = len(np.unique(chunk))
+            whole = array.cell_bytes * int(np.prod(array.chunk_cells))
+            if sizes is not None and there.any():
+                mean = sizes[sizes > 0].mean() / np.prod(array.chunks)
+                whole = min(whole, int(mean)) or whole
+            reads = (chunks, chunks * whole)
+        return [(unknown, unknown * index_bytes(array.chunks)), reads]
+
+    def some_bytes(self, most: int) -> int:
+        """Read up to that many bytes of some object, and say how many there were."""
+        sizes = self._sizes()
+        if sizes is None or not sizes.any():
+            return 0
+        row, col = np.unravel_index(int(sizes.argmax()), sizes.shape)
+        got: list[int] = []
+
+        def take(number: int, body: Body | None) -> None:
+            got.append(0 if body is None else len(body))
+
+        size = min(most, int(sizes[row, col]))
+        self.source.fetch([Span(self.array.object_key(int(row), int(col)), 0, size)], take)
+        return got[0]
+
     def _gather_bytes(
         self,
         places: Places,
         start: Int[np.ndarray, " cell"],
         stored: Int[np.ndarray, " stored"],
         width: int,
-        put: "_Put",
+        put: "Put",
     ) -> None:
         """Read no more than the cells' own bytes."""
         which = places.which[stored]
@@ -159,7 +166,7 @@ class StoredCells:
         length: Int[np.ndarray, " cell"],
         stored: Int[np.ndarray, " stored"],
         bands: slice,
-        put: "_Put",
+        put: "Put",
     ) -> None:
         """Read and decode each touched chunk once."""
         order = stored[np.lexsort((start[stored], places.which[stored]))]
@@ -208,14 +215,14 @@ class StoredCells:
         found = table[places.which, places.chunk]
         return found[:, 0], found[:, 1]
 
-    def _fill(self, part: Int[np.ndarray, " cell"], width: int, put: "_Put") -> None:
+    def _fill(self, part: Int[np.ndarray, " cell"], width: int, put: "Put") -> None:
         """Cells of chunks that are not stored."""
         nothing = np.full((1, width), self.array.fill, self.dtype)
         for first in range(0, len(part), _BLOCK):
             block = part[first : first + _BLOCK]
             put(block, np.broadcast_to(nothing, (len(block), width)))
 
-    def _absent(self, key: str, part: Int[np.ndarray, " cell"], width: int, put: "_Put") -> None:
+    def _absent(self, key: str, part: Int[np.ndarray, " cell"], width: int, put: "Put") -> None:
         """Cells of an object that is not there: no data, or a loss."""
         if self.array.sharded or self._sizes() is not None:
             raise _lost(key)
@@ -257,81 +264,13 @@ class StoredCells:
         return {number: index for number, index in found.items() if index is not None}
 
 
-class WindowCells:
-    """The cells of an array that is read by windows of rows and columns: the way of plain Zarr."""
-
-    def __init__(
-        self,
-        read: Callable[[slice, slice], np.ndarray],
-        bands: int,
-        dtype: np.dtype[Any],
-        object_cells: tuple[int, int],
-        chunk_cells: tuple[int, int],
-    ) -> None:
-        self._read = read
-        self.bands, self.dtype = bands, dtype
-        self._object_cells, self._chunk_cells = np.array(object_cells), np.array(chunk_cells)
-
-    def gather(
-        self,
-        rowcol: Int[np.ndarray, "cell 2"],
-        out: np.ndarray,
-        *,
-        bands: slice = slice(None),
-        at: Int[np.ndarray, " cell"] | None = None,
-        rows: Rows | None = None,
-        watch: Watch | None = None,
-    ) -> None:
-        """Read each touched object or chunk once; see `Cells.gather`."""
-        put = _Put(out, at, rows, watch)
-        most = np.prod(self._object_cells // self._chunk_cells) * _WHOLE_OBJECT_SHARE
-        for members in _alike(rowcol // self._object_cells):
-            touched = list(_alike(rowcol[members] // self._chunk_cells))
-            if len(touched) > most:
-                touched = [np.arange(len(members))]
-            for part in touched:
-                cells = members[part]
-                low, high = rowcol[cells].min(axis=0), rowcol[cells].max(axis=0) + 1
-                window = self._read(
-                    slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1]))
-                )
-                row, col = (rowcol[cells] - low).T
-                put(cells, window.reshape(*window.shape[:2], self.bands)[row, col, bands])
-
-
-class _Put:
-    """Where gathered cells go; each row is written by one thread."""
-
-    def __init__(
-        self,
-        out: np.ndarray,
-        at: Int[np.ndarray, " cell"] | None,
-        rows: Rows | None,
-        watch: Watch | None,
-    ) -> None:
-        self.out, self.at, self.rows, self.watch = out, at, rows, watch
-
-    def __call__(self, part: Int[np.ndarray, " cell"], cells: np.ndarray) -> None:
-        where = part if self.at is None else self.at[part]
-        self.out[where] = cells if self.rows is None else self.rows(cells)
-        if self.watch is not None:
-            self.watch(len(part))
-
-    def items(self, part: Int[np.ndarray, " cell"], found: np.ndarray) -> None:
-        """Put whole rows, as items of their bytes."""
-        where = part if self.at is None else self.at[part]
-        self.out.view(found.dtype)[:, 0][where] = found
-        if self.watch is not None:
-            self.watch(len(part))
-
-
 def _copy(
     body: Body,
     start: Int[np.ndarray, " cell"],
     width: int,
     dtype: np.dtype[Any],
     part: Int[np.ndarray, " cell"],
-    put: _Put,
+    put: Put,
 ) -> None:
     """Copy runs of `width` bytes that begin anywhere in `body`."""
     if len(start) and int(start.max()) + width > len(body):
@@ -368,13 +307,3 @@ def _lost(key: str) -> StoreError:
         f"{key} is not there, and the store's manifest or index says it is: the store has lost a "
         "shard, or does not let it be read. Copy the store anew."
     )
-
-
-def _alike(key: Int[np.ndarray, "cell 2"]) -> list[Int[np.ndarray, " member"]]:
-    """Indices of the cells that share a key, group by group."""
-    if not len(key):
-        return []
-    order = np.lexsort((key[:, 1], key[:, 0]))
-    ordered = key[order]
-    starts = np.flatnonzero(np.any(ordered[1:] != ordered[:-1], axis=1)) + 1
-    return np.split(order, starts)

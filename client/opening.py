@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from unigeo.client.arrays import stored_array
+from unigeo.client.cells import Cells, WindowCells
 from unigeo.client.fetching import Source, source_of
 from unigeo.client.field import Field
-from unigeo.client.gathering import Cells, Sizes, StoredCells, WindowCells
+from unigeo.client.gathering import Sizes, StoredCells
 from unigeo.schemas.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.errors import LayoutError, StoreError, UnigeoError
 from unigeo.schemas.grid import Grid
@@ -197,6 +198,10 @@ class _Shifted:
     def gather(self, rowcol: np.ndarray, out: np.ndarray, **options: Any) -> None:
         """See `Cells.gather`."""
         self._cells.gather(rowcol + self._low, out, **options)
+
+    def cost(self, rowcol: np.ndarray) -> list[tuple[int, int]]:
+        """See `Cells.cost`."""
+        return self._cells.cost(rowcol + self._low)
 
 
 def _array_behind(

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from tqdm import tqdm
 
-from unigeo.client.gathering import Cells, Watch
+from unigeo.client.cells import Cells, Watch
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.quantization import FILL, dequantize

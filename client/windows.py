@@ -18,7 +18,7 @@ from unigeo.schemas.status import Status
 if TYPE_CHECKING:
     import xarray as xr
 
-    from unigeo.client.field import Field
+    from unigeo.client.stored_field import StoredField
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ def window_of(grid: Grid, outlines: Outlines) -> Window | None:
     return Window(row, col, height, width)
 
 
-def region_of_field(field: "Field", region: Any, crs: Any) -> tuple[Outlines, Window]:
+def region_of_field(field: "StoredField", region: Any, crs: Any) -> tuple[Outlines, Window]:
     """Read a region's polygons, and find the window of the field that holds them.
 
     Raises:
@@ -99,7 +99,7 @@ def region_of_field(field: "Field", region: Any, crs: Any) -> tuple[Outlines, Wi
 
 
 def region_dataset(
-    field: "Field", region: Any, crs: Any = None, mask: bool = False
+    field: "StoredField", region: Any, crs: Any = None, mask: bool = False
 ) -> "xr.Dataset":
     """A lazy window of the field; see `Field.region`."""
     outlines, window = region_of_field(field, region, crs)
@@ -116,7 +116,7 @@ def region_dataset(
 
 
 def iter_pieces(
-    field: "Field",
+    field: "StoredField",
     modalities: tuple[str, ...],
     region: Any = None,
     crs: Any = None,
@@ -132,7 +132,7 @@ def iter_pieces(
 
 
 def _piece(
-    field: "Field", modalities: tuple[str, ...], window: Window, outside: np.ndarray | None
+    field: "StoredField", modalities: tuple[str, ...], window: Window, outside: np.ndarray | None
 ) -> Piece:
     stored, status = {}, {}
     for name in modalities:

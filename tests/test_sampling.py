@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from unigeo import client
-from unigeo.client.gathering import WindowCells
+from unigeo.client.cells import WindowCells
 from unigeo.client.sampling import Method, Modality, sample
 from unigeo.schemas.errors import PointsError
 from unigeo.schemas.grid import Grid
