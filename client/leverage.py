@@ -45,7 +45,7 @@ class Spread:
         if not whole:
             rest = np.maximum(((moved * self.inverse) ** 2).sum(axis=1) - along.sum(axis=1), 0)
             leverage += rest[:, None] / np.asarray(penalties)
-        return np.asarray(leverage.astype(np.float64) / self.count)
+        return np.asarray(leverage, np.float64) / self.count
 
     def seen_from(
         self, centre: Float[np.ndarray, " band"], scale: Float[np.ndarray, " band"]

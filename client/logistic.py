@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Float, Int
 
-from unigeo.client.ridge import inverse_deviation
+from unigeo.client.ridge_path import inverse_deviation
 from unigeo.client.scoring import log_loss
 from unigeo.schemas.errors import ProbeError
 

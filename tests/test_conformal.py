@@ -8,7 +8,8 @@ from sklearn.preprocessing import StandardScaler
 from unigeo.client.conformal import conformal_quantile, measured_coverage
 from unigeo.client.folds import blocked_folds, random_folds
 from unigeo.client.leverage import difficulty
-from unigeo.client.ridge import Moments, RidgeProbe, dual_path, primal_path
+from unigeo.client.ridge import RidgeProbe
+from unigeo.client.ridge_path import Moments, dual_path, primal_path
 
 
 def problem(rows: int, bands: int, seed: int = 0):

@@ -4,7 +4,8 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from unigeo.client.folds import random_folds
-from unigeo.client.ridge import PENALTIES, Moments, RidgeProbe, dual_path, primal_path
+from unigeo.client.ridge import PENALTIES, RidgeProbe
+from unigeo.client.ridge_path import Moments, dual_path, primal_path
 from unigeo.schemas.errors import ProbeError
 
 
