@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from unigeo.schemas.attributes import UnigeoAttributes, attribute_problems
 from unigeo.schemas.encoder import GROUP as ENCODER
-from unigeo.schemas.errors import LayoutError
+from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.layout import Layout, status_name
 from unigeo.schemas.manifest import GROUP as MANIFEST
 from unigeo.schemas.manifest import ArrayManifest, shard_key
@@ -113,13 +113,16 @@ def verify_store(url: Any, *, level: Level = "hash", progress: bool = False) -> 
         return Report(level, tuple(broken), (), 0, 0, 0)
     own = UnigeoAttributes.model_validate(group.attrs["unigeo"])
     layout, shards = own.layout.layout(), own.layout.layout().shards(own.grid.grid())
-    problems = field_problems(group)
-    nodes = sync(_document(group.store, "zarr.json"))["consolidated_metadata"]["metadata"]
-    listed, more = _manifest(group, layout, shards)
-    problems += more + _valid_without_object(listed)
-    keys, notes = sync(_keys(group.store))
-    problems += sync(_node_problems(group.store, nodes))
-    problems += sync(_plain_problems(group.store, nodes))
+    try:
+        problems = field_problems(group)
+        nodes = sync(_document(group.store, "zarr.json"))["consolidated_metadata"]["metadata"]
+        listed, more = _manifest(group, layout, shards)
+        problems += more + _valid_without_object(listed)
+        keys, notes = sync(_keys(group.store))
+        problems += sync(_node_problems(group.store, nodes))
+        problems += sync(_plain_problems(group.store, nodes))
+    except unreachable_errors() as error:
+        raise StoreError(f"cannot read the store at {url}: {error}") from error
     problems += _strays(keys or set(), listed, nodes, layout)
     expected = [shard for shard in listed if shard.size_bytes or keys is None]
     found = sync(_each(group.store, expected, layout, level, progress))
@@ -229,9 +232,9 @@ async def _document(store: "Store", key: str) -> Any:
 async def _node_problems(store: "Store", nodes: Nodes) -> list[str]:
     """Compare each group's and array's own metadata with what the root repeats of them."""
     problems = []
-    for name, expected in nodes.items():
-        key = f"{name}/zarr.json"
-        found = await _document(store, key)
+    keys = [f"{name}/zarr.json" for name in nodes]
+    documents = await asyncio.gather(*(_document(store, key) for key in keys))
+    for key, expected, found in zip(keys, nodes.values(), documents, strict=True):
         if not isinstance(found, dict):
             problems.append(f"{key} is missing, or is no JSON")
             continue
@@ -251,7 +254,7 @@ async def _plain_problems(store: "Store", nodes: Nodes) -> list[str]:
 
     Their writer leaves none out, so a missing one would be read as zeros.
     """
-    problems = []
+    sizes: dict[str, int | None] = {}
     for name, node in nodes.items():
         whole = name in ("x", "y", "band", "spatial_ref")
         whole = whole or name.startswith((f"{MANIFEST}/", f"{ENCODER}/"))
@@ -261,13 +264,15 @@ async def _plain_problems(store: "Store", nodes: Nodes) -> list[str]:
         counts = [math.ceil(n / c) for n, c in zip(node["shape"], chunk, strict=True)]
         plain = [codec["name"] for codec in node["codecs"]] == ["bytes"]
         size_bytes = math.prod(chunk) * np.dtype(node["data_type"]).itemsize
-        for number in np.ndindex(*counts):
-            key = "/".join([name, "c", *map(str, number)])
-            found = await _size(store, key)
-            if found is None:
-                problems.append(f"{key} is missing")
-            elif plain and found != size_bytes:
-                problems.append(f"{key} holds {found} bytes, expected {size_bytes}")
+        keys = ["/".join([name, "c", *map(str, number)]) for number in np.ndindex(*counts)]
+        sizes |= dict.fromkeys(keys, size_bytes if plain else None)
+    problems = []
+    found = await asyncio.gather(*(_size(store, key) for key in sizes))
+    for (key, expected), size in zip(sizes.items(), found, strict=True):
+        if size is None:
+            problems.append(f"{key} is missing")
+        elif expected is not None and size != expected:
+            problems.append(f"{key} holds {size} bytes, expected {expected}")
     return problems
 
 

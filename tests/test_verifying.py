@@ -12,7 +12,7 @@ import stores
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from zarr.storage import MemoryStore
+from zarr.storage import MemoryStore, WrapperStore
 
 from unigeo import client
 from unigeo.client.verifying import Report
@@ -242,6 +242,29 @@ def test_a_web_server_is_verified_without_a_listing(copy: Path) -> None:
         for level in ("presence", "hash"):
             (problem,) = verified(url, level=level).problems
             assert "aerial/c/0/1/0 is missing" in problem
+
+
+def test_an_object_that_cannot_be_read_is_named_and_the_others_are_checked() -> None:
+    class Faulty(WrapperStore[Any]):
+        lost: str = ""
+
+        async def get(self, key: str, *args: Any, **options: Any) -> Any:
+            if key == self.lost:
+                raise OSError("the disk is broken")
+            return await super().get(key, *args, **options)
+
+    store = Faulty(MemoryStore())
+    stores.build(store)
+    field = client.open_field(store)
+    Faulty.lost = "aerial/c/1/0/0"
+    report = field.verify()
+    assert report.problems == (
+        "aerial shard (1, 0), aerial/c/1/0/0 cannot be read: the disk is broken",
+    )
+    assert report.objects == SHARDS
+    Faulty.lost = "aerial/zarr.json"
+    with pytest.raises(StoreError, match=r"cannot read the store at .*the disk is broken"):
+        field.verify()
 
 
 def test_what_cannot_be_verified_is_refused(copy: Path) -> None:
