@@ -138,7 +138,10 @@ def cold_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
         )
         result = Result(f"{count:,} {kind} points, local, page cache evicted", rows)
         result.ratio_bar("unigeo int8", "tensorstore, whole chunks", 1)
-        result.notes.append(f"at most {100 * max(left):.2g} % of the pages were left (mincore)")
+        result.notes.append(
+            f"at most {100 * max(left):.2g} % of the pages were left (mincore); the host of a "
+            "virtual machine may still hold them"
+        )
         yield result
 
 

@@ -12,16 +12,21 @@ ROOT = Path(__file__).parents[2]
 
 
 def environment(cache: Path, name: str, package: str) -> Path:
-    """The Python of an environment that holds one package and what it needs."""
+    """The Python of an environment that holds one package and what it needs.
+
+    It stays in the cache folder; a package given by its folder is installed anew each time.
+    """
     folder = cache / f"venv_{name}"
     python = folder / "bin" / "python"
-    if not (folder / "done").exists():
+    uv, done = _uv(), folder / "done"
+    if package == str(ROOT):
+        done.unlink(missing_ok=True)
+    if not done.exists():
         shutil.rmtree(folder, ignore_errors=True)
-        uv = _uv()
         subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
         install = [*uv, "pip", "install", "--quiet", "--python", python, "--compile-bytecode"]
         subprocess.run([*install, package], check=True, cwd=ROOT)
-        (folder / "done").touch()
+        done.touch()
     return python
 
 
