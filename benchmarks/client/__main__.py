@@ -4,6 +4,7 @@
     python -m benchmarks.client --quick           # smaller field, fewer rounds
     python -m benchmarks.client --only warm one
     python -m benchmarks.client --out docs/performance.json --report docs/performance.md
+    python -m benchmarks.client --only --out ... --report ...   # write the page anew, time nothing
 
 Needs `aiohttp` and, for its rows, `tensorstore`: `pip install -e '.[bench]'`. geotessera and the
 installed client get environments of their own in the cache folder.
@@ -28,9 +29,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="a quarter of the field")
-    parser.add_argument("--only", nargs="+", choices=CASES, metavar="CASE", default=list(CASES))
+    parser.add_argument("--only", nargs="*", choices=CASES, metavar="CASE", default=list(CASES))
     parser.add_argument("--cache", type=Path, help="folder of stores and environments, kept")
     parser.add_argument("--out", type=Path, help="JSON file; cases not run now stay in it")
+    parser.add_argument("--note", help="said on the page: what else the machine did, say")
     parser.add_argument("--report", type=Path, help="Markdown page of that JSON")
     parser.add_argument(
         "--layouts", type=Path, help="JSON file of `benchmarks.client.layouts`, for the page"
@@ -49,13 +51,19 @@ def main() -> None:
             for result in CASES[case](cache.absolute(), sizes):
                 results.append(document(result, case))
                 print(table(results[-1]), flush=True)
-    found = {
+    found: dict[str, Any] = {
         "command": "python -m benchmarks.client" + (" --quick" if options.quick else ""),
+        "note": options.note,
         "machine": machine(),
         "results": results,
     }
     if options.out:
-        found["results"] = _earlier(options.out, options.only) + results
+        earlier = json.loads(options.out.read_text()) if options.out.exists() else {"results": []}
+        if not results:
+            found |= earlier | ({"note": options.note} if options.note else {})
+        else:
+            kept = [result for result in earlier["results"] if result["case"] not in options.only]
+            found["results"] = kept + results
         found["results"].sort(key=lambda result: list(CASES).index(result["case"]))
         options.out.write_text(json.dumps(found, indent=1) + "\n")
     if options.report:
@@ -63,15 +71,6 @@ def main() -> None:
         if options.layouts:
             page += layouts.section(json.loads(options.layouts.read_text()))
         options.report.write_text(page)
-
-
-def _earlier(path: Path, anew: list[str]) -> list[dict[str, Any]]:
-    """Results of an earlier run that are not measured anew."""
-    if not path.exists():
-        return []
-    return [
-        result for result in json.loads(path.read_text())["results"] if result["case"] not in anew
-    ]
 
 
 if __name__ == "__main__":

@@ -97,6 +97,7 @@ def report(found: dict[str, Any]) -> str:
         "",
         f"{sum(kept)} of {len(kept)} bars are kept.",
         "",
+        *([found["note"], ""] if found.get("note") else []),
     ]
     return "\n".join([*lines, *(table(result) for result in found["results"])])
 
