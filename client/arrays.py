@@ -14,7 +14,8 @@ from unigeo.schemas.sharding import CRC_BYTES
 if TYPE_CHECKING:
     import zarr
 
-Decode = Callable[[bytes], bytes]
+Decode = Callable[[Any], Any]
+"""From a buffer of bytes to another."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,14 @@ class StoredArray:
         Raises:
             StoreError: if the bytes are damaged.
         """
-        body = stored.tobytes() if self.decoders else memoryview(stored)
+        body: Any = stored
         if self.checked:
-            body, own = body[:-CRC_BYTES], int.from_bytes(body[-CRC_BYTES:], "little")
-            if google_crc32c.value(bytes(body)) != own:
+            body, own = stored[:-CRC_BYTES], stored[-CRC_BYTES:]
+            if google_crc32c.value(np.ascontiguousarray(body)) != int.from_bytes(own, "little"):
                 raise StoreError("a chunk does not match its CRC-32C: it is damaged")
         for decoder in self.decoders:
             try:
-                body = decoder(bytes(body))
+                body = decoder(body)
             except (ValueError, RuntimeError, OSError, EOFError) as error:
                 raise StoreError(f"a chunk cannot be decompressed: {error}") from error
         lengths = dict(zip(self.axes, (*self.chunk_cells, self.bands), strict=False))

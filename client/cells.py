@@ -8,6 +8,8 @@ from jaxtyping import Int, Shaped
 
 Rows = Callable[[Shaped[np.ndarray, "row band"]], np.ndarray]
 """What becomes of stored cells before they go into the output, row by row."""
+Part = Int[np.ndarray, " _"] | slice
+"""Numbers of cells."""
 Watch = Callable[[int], None]
 """Told how many more cells are done."""
 
@@ -64,19 +66,25 @@ class Put:
     ) -> None:
         self.out, self.at, self.rows, self.watch = out, at, rows, watch
 
-    def __call__(self, part: Int[np.ndarray, " cell"], cells: np.ndarray) -> None:
+    def __call__(self, part: Part, cells: np.ndarray) -> None:
         """Put rows of cells, in the order of `part`."""
-        where = part if self.at is None else self.at[part]
-        self.out[where] = cells if self.rows is None else self.rows(cells)
-        if self.watch is not None:
-            self.watch(len(part))
+        self.out[self._where(part)] = cells if self.rows is None else self.rows(cells)
+        self._done(part)
 
-    def items(self, part: Int[np.ndarray, " cell"], found: np.ndarray) -> None:
-        """Put whole rows, as items of their bytes."""
-        where = part if self.at is None else self.at[part]
-        self.out.view(found.dtype)[:, 0][where] = found
+    def items(self, part: Part, found: np.ndarray, dtype: np.dtype[Any]) -> None:
+        """Put whole rows, each given as one item of its bytes."""
+        if self.rows is None:
+            self.out.view(found.dtype)[:, 0][self._where(part)] = found
+            self._done(part)
+        else:
+            self(part, found.view(dtype).reshape(len(found), -1))
+
+    def _where(self, part: Part) -> Part:
+        return part if self.at is None else self.at[part]
+
+    def _done(self, part: Part) -> None:
         if self.watch is not None:
-            self.watch(len(part))
+            self.watch(part.stop - part.start if isinstance(part, slice) else len(part))
 
 
 class WindowCells:

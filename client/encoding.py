@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from unigeo.client.threads import one_thread
 from unigeo.schemas.encoder import GROUP, ROTATION, EncoderSettings, read_settings
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.plane import equal_earth, sphere
@@ -62,7 +62,7 @@ class Encoder:
 
         with (
             # The products are small: their own threads would wait for each other.
-            threadpool_limits(1),
+            one_thread(),
             ThreadPoolExecutor(os.cpu_count()) as pool,
             tqdm(total=len(lonlat), unit="point", desc=GROUP, disable=not progress) as bar,
         ):

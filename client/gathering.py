@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ from jaxtyping import Bool, Int
 
 from unigeo.client.arrays import StoredArray
 from unigeo.client.cells import Put, Rows, Watch
-from unigeo.client.fetching import Body, Files, Source, Span, in_threads
+from unigeo.client.fetching import Body, Source, Span, in_threads
+from unigeo.client.mapped_files import MOST_MAPPED, Files, MappedFile, addresses
 from unigeo.client.planning import Places, coalesce, grouped, places_of
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.sharding import EMPTY, index_bytes, parse_index
@@ -19,6 +20,11 @@ Sizes = Int[np.ndarray, "object_row object_col"]
 """Bytes of each stored object by the manifest; 0 where there is none."""
 _BLOCK = 1024
 """Cells copied at a time: a block stays in the processor's cache."""
+_PART = 16 * _BLOCK
+"""Cells that one thread copies before it takes on others."""
+_MOST_AT_ONCE = MOST_MAPPED // 2
+"""Files read together."""
+_FAULT_BYTES = 2**16  # about what the system maps when a byte of a file is touched
 _MOST_INDEXES = 4096
 """Of shards, kept; 4 KiB each in the usual layout."""
 
@@ -122,24 +128,14 @@ class StoredCells:
     ) -> None:
         """Read no more than the cells' own bytes."""
         which = places.which[stored]
-        order, edges = grouped(which, len(places.objects))
-        members = stored[order]
         keys = [self.array.object_key(row, col) for row, col in places.objects.tolist()]
-        touched = np.flatnonzero(np.diff(edges))
         if isinstance(self.source, Files):
-            files = self.source
-
-            def copy(number: int) -> None:
-                at = touched[number]
-                part = members[edges[at] : edges[at + 1]]
-                with files.mapped(keys[at], start[part], width) as body:
-                    if body is None:
-                        self._absent(keys[at], part, width, put)
-                    else:
-                        _copy(body, start[part], width, self.dtype, part, put)
-
-            in_threads(copy, len(touched))
+            for members, objects in _some_objects(which, len(keys)):
+                part = stored if members is None else stored[members]
+                self._gather_mapped(places, keys, start, part, objects, width, put)
             return
+        order, _ = grouped(which, len(keys))
+        members = stored[order]
         sort = np.lexsort((start[members], which[order]))
         members = members[sort]
         begin = start[members]
@@ -158,6 +154,73 @@ class StoredCells:
                 _copy(body, begin[part] - runs.start[number], width, self.dtype, members[part], put)
 
         self.source.fetch(_spans(keys, runs.which, runs.start, runs.stop), take)
+
+    def _gather_mapped(
+        self,
+        places: Places,
+        keys: list[str],
+        start: Int[np.ndarray, " cell"],
+        members: Int[np.ndarray, " member"],
+        objects: Int[np.ndarray, " object"],
+        width: int,
+        put: Put,
+    ) -> None:
+        """Copy cells of a few mapped files, in the order of the output."""
+        assert isinstance(self.source, Files)
+        opened = [self.source.open(keys[number]) for number in objects]
+        if not all(opened):
+            there = np.zeros(len(keys), bool)
+            there[objects] = [file is not None for file in opened]
+            has = there[places.which[members]]
+            lost = members[~has]
+            if len(lost):
+                self._absent(keys[places.which[lost[0]]], lost, width, put)
+            members = members[has]
+            objects = objects[[file is not None for file in opened]]
+        files = [file for file in opened if file is not None]
+        if not len(members):
+            return
+        rank = np.full(len(keys), -1)
+        rank[objects] = np.arange(len(objects))
+        which = rank[places.which[members]]
+        begin = start[members]
+        ends = np.array([len(file.memory) for file in files])
+        beyond = np.flatnonzero(begin + width > ends[which])
+        if len(beyond):
+            raise _cut_off(int(ends[which[beyond[0]]]), int(begin[beyond[0]]))
+        self._read_ahead(files, which, begin, width)
+        base, items = addresses(files, width)
+        begin += base[which]
+        everything = len(members) == len(put.out) and put.at is None
+
+        def copy(number: int) -> None:
+            for first in range(number * _PART, min((number + 1) * _PART, len(members)), _BLOCK):
+                block = slice(first, min(first + _BLOCK, len(members)))
+                rows = block if everything else members[block]
+                put.items(rows, items[begin[block]], self.dtype)
+
+        in_threads(copy, -(-len(members) // _PART))
+        touched = np.bincount(which, minlength=len(files))
+        for file, cells in zip(files, touched.tolist(), strict=True):
+            self.source.count(file, cells * _FAULT_BYTES)
+
+    def _read_ahead(
+        self,
+        files: list[MappedFile],
+        which: Int[np.ndarray, " member"],
+        begin: Int[np.ndarray, " member"],
+        width: int,
+    ) -> None:
+        """Have files that are not in the system's cache read before they are touched."""
+        assert isinstance(self.source, Files)
+        source = self.source
+        order, edges = grouped(which, len(files))
+        in_threads(
+            lambda number: source.read_ahead(
+                files[number], begin[order[edges[number] : edges[number + 1]]], width
+            ),
+            len(files),
+        )
 
     def _gather_chunks(
         self,
@@ -274,20 +337,34 @@ def _copy(
 ) -> None:
     """Copy runs of `width` bytes that begin anywhere in `body`."""
     if len(start) and int(start.max()) + width > len(body):
-        raise StoreError(
-            f"an object ends after {len(body)} bytes, before a vector at byte {start.max()}: it is "
-            "cut off. Copy it anew."
-        )
-    # One item of `width` bytes may begin at any byte; as such items they are copied whole.
-    items = np.dtype((np.void, width))
-    anywhere = np.ndarray(max(len(body) - width + 1, 0), items, body, strides=(1,))
+        raise _cut_off(len(body), int(start.max()))
+    items = np.ndarray(
+        max(len(body) - width + 1, 0), np.dtype((np.void, width)), body, strides=(1,)
+    )
     for first in range(0, len(part), _BLOCK):
         block = slice(first, first + _BLOCK)
-        found = anywhere[start[block]]
-        if put.rows is None:
-            put.items(part[block], found)
-        else:
-            put(part[block], found.view(dtype).reshape(-1, width))
+        put.items(part[block], items[start[block]], dtype)
+
+
+def _cut_off(size: int, start: int) -> StoreError:
+    return StoreError(
+        f"an object ends after {size} bytes, before or amid a vector at byte {start}: it is cut "
+        "off. Copy it anew."
+    )
+
+
+def _some_objects(
+    which: Int[np.ndarray, " cell"], count: int
+) -> Iterator[tuple[Int[np.ndarray, " member"] | None, Int[np.ndarray, " object"]]]:
+    """Cells (None: all of them) and objects, as many at a time as may be mapped."""
+    touched = np.flatnonzero(np.bincount(which, minlength=count))
+    if len(touched) <= _MOST_AT_ONCE:
+        yield None, touched
+        return
+    order, edges = grouped(which, count)
+    for first in range(0, len(touched), _MOST_AT_ONCE):
+        some = touched[first : first + _MOST_AT_ONCE]
+        yield np.sort(order[edges[some[0]] : edges[some[-1] + 1]]), some
 
 
 def _spans(

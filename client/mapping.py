@@ -15,7 +15,7 @@ from tqdm import tqdm
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from unigeo.client.probing import one_thread
+from unigeo.client.threads import one_thread
 from unigeo.schemas.errors import MissingExtraError, RegionError, StoreError
 from unigeo.schemas.grid import Grid, Window
 from unigeo.schemas.layout import (

@@ -8,23 +8,36 @@ import numpy as np
 
 from unigeo.client.arrays import stored_array
 from unigeo.client.cells import Cells, WindowCells
-from unigeo.client.fetching import Source, source_of
+from unigeo.client.fetching import Body, Requests, Source, Span
 from unigeo.client.field import Field
 from unigeo.client.gathering import Sizes, StoredCells
+from unigeo.client.mapped_files import Files
 from unigeo.schemas.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.errors import LayoutError, StoreError, UnigeoError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout, status_name
 from unigeo.schemas.manifest import GROUP
-from unigeo.schemas.stores import damage_errors, open_group, unreachable_errors
+from unigeo.schemas.stores import (
+    damage_errors,
+    explained,
+    open_group,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
     import zarr
+    from zarr.abc.store import Store
 
     from unigeo.client.probes import Probe
 
 _REQUEST_TIMEOUT_S = 30.0
+
+
+def source_of(store: "Store") -> Source:
+    """The fastest way to the bytes of a Zarr store."""
+    from zarr.storage import LocalStore
+
+    return Files(store.root) if isinstance(store, LocalStore) else Requests(store)
 
 
 def open_field(
@@ -60,7 +73,9 @@ def open_field(
         except failures as error:
             if isinstance(error, UnigeoError):
                 raise
-            raise StoreError(f"cannot read {name} of the field at {url}: {error}") from error
+            raise StoreError(
+                f"cannot read {name} of the field at {url}: {explained(error)}"
+            ) from error
 
     layout = own.layout.layout()
 
@@ -167,12 +182,28 @@ def _stored_cells(
         listed = group.get(f"{GROUP}/{name}_bytes") if own.state == "published" else None
         if not isinstance(listed, zarr.Array) or listed.shape != stored.objects:
             return None
-        try:
-            return np.asarray(listed[...])
-        except unreachable_errors() as error:
-            raise StoreError(f"cannot read the manifest of {group.store}: {error}") from error
+        return _manifest(listed, source)
 
     return StoredCells(stored, source, sizes)
+
+
+def _manifest(listed: "zarr.Array[Any]", source: Source) -> Sizes:
+    """Read an array of the manifest from its only chunk.
+
+    Raises:
+        StoreError: if it is not there: Zarr would take that for an array of zeros.
+    """
+    key = f"{listed.path}/{listed.metadata.encode_chunk_key((0,) * listed.ndim)}"
+    bodies: list[Body | None] = []
+    source.fetch([Span(key)], lambda number, body: bodies.append(body))
+    if bodies[0] is None:
+        raise StoreError(
+            f"{key} is not there: the store has lost its manifest, or does not let it be read. "
+            "Copy the store anew."
+        )
+    if listed.chunks != listed.shape or len(bodies[0]) != listed.nbytes:
+        return np.asarray(listed[...])
+    return np.frombuffer(bodies[0], listed.dtype.newbyteorder("<")).reshape(listed.shape)
 
 
 def _windows(

@@ -9,9 +9,10 @@ from jaxtyping import Float
 
 from unigeo.client.conformal import conformal_quantile
 from unigeo.client.logistic import FittedLogistic, LogisticProbe
-from unigeo.client.probing import Evaluation, ProbeData, one_thread
+from unigeo.client.probing import Evaluation, ProbeData
 from unigeo.client.reporting import by_features, to_markdown
 from unigeo.client.ridge import FittedRidge, RidgeProbe
+from unigeo.client.threads import one_thread
 from unigeo.schemas.errors import ProbeError
 from unigeo.schemas.layout import status_name
 from unigeo.schemas.points import read_points

@@ -1,7 +1,6 @@
 """The probe: what a linear model reads from vectors, beside what position alone tells."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from unigeo.client.probe_checks import (
 from unigeo.client.ridge import HeldOut
 from unigeo.client.scoring import accuracy, balanced_accuracy, log_loss, r2_score
 from unigeo.client.targets import Labels, Target, check_targets, codes_of, numbers_of
+from unigeo.client.threads import one_thread
 from unigeo.schemas.errors import ProbeError
 from unigeo.schemas.points import check_lonlat
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "BASELINES", "Evaluation", "ProbeData", "evaluate", "numbers_of", "one_thread", "prepare",
+    "BASELINES", "Evaluation", "ProbeData", "evaluate", "numbers_of", "prepare",
     "probe_table", "r2_score",
 ]  # fmt: skip
 
@@ -346,19 +346,6 @@ def _have_vectors(features: Vectors, count: int) -> Bool[np.ndarray, " point"]:
             )
         valid &= np.isfinite(sums)
     return valid
-
-
-def one_thread() -> AbstractContextManager[Any]:
-    """Keep BLAS and trees to one thread: their many small steps wait for each other otherwise.
-
-    The standard suite took 6 times as long on two busy cores with two threads as with one.
-    """
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        return nullcontext()
-    limits: AbstractContextManager[Any] = threadpool_limits(1)
-    return limits
 
 
 def _progress(works: list[tuple[str, str, _Work]], show: bool) -> Iterator[tuple[str, _Work]]:

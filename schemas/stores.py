@@ -75,7 +75,7 @@ def open_group(
             "it by running unigeo-produce again"
         ) from error
     except unreachable_errors() as error:
-        raise StoreError(f"cannot read the store at {url}: {error}") from error
+        raise StoreError(f"cannot read the store at {url}: {explained(error)}") from error
 
 
 def unreachable_errors() -> tuple[type[BaseException], ...]:
@@ -88,6 +88,21 @@ def unreachable_errors() -> tuple[type[BaseException], ...]:
 def damage_errors() -> tuple[type[BaseException], ...]:
     """What reading an array raises: a store out of reach, or, from the codecs, torn data."""
     return (*unreachable_errors(), ValueError, RuntimeError)
+
+
+def explained(error: BaseException) -> str:
+    """An error's own words on one line, and what to do where that is known."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    words = words.split(" Debug source:")[0].rstrip()
+    if "Range request not supported" in words:
+        return f"{words}. Serve the store by a web server that answers range requests"
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if kinds & {"PermissionError", "PermissionDeniedError", "UnauthenticatedError"}:
+        return (
+            f"{words}. Access is denied: give credentials by the usual environment variables, or "
+            "ask the owner to allow reading"
+        )
+    return words
 
 
 def _local(path: Path, read_only: bool) -> "Store":
