@@ -1,7 +1,9 @@
 """How the bytes of one array of cells lie in its stored objects."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
@@ -95,17 +97,24 @@ class StoredArray:
                 body = decoder(body)
             except (ValueError, RuntimeError, OSError, EOFError) as error:
                 raise StoreError(f"a chunk cannot be decompressed: {error}") from error
-        lengths = dict(zip(self.axes, (*self.chunk_cells, self.bands), strict=False))
         numbers = np.frombuffer(body, self.dtype)
-        shape = [lengths[axis] for axis in self.stored_axes]
-        if numbers.size != np.prod(shape):
+        if numbers.size != math.prod(self._chunk_shape):
             raise StoreError(
-                f"a chunk holds {numbers.size} numbers where {int(np.prod(shape))} belong"
+                f"a chunk holds {numbers.size} numbers where {math.prod(self._chunk_shape)} belong"
             )
-        cells = numbers.reshape(shape).transpose(
-            [self.stored_axes.index(axis) for axis in self.axes]
-        )
+        cells = numbers.reshape(self._chunk_shape).transpose(self._to_cells)
         return cells if cells.ndim == 3 else cells[..., None]
+
+    @cached_property
+    def _chunk_shape(self) -> tuple[int, ...]:
+        """Lengths of a chunk's axes, in the order in which its bytes run."""
+        lengths = dict(zip(self.axes, (*self.chunk_cells, self.bands), strict=False))
+        return tuple(lengths[axis] for axis in self.stored_axes)
+
+    @cached_property
+    def _to_cells(self) -> tuple[int, ...]:
+        """Where rows, columns and bands stand among these axes."""
+        return tuple(self.stored_axes.index(axis) for axis in self.axes)
 
 
 def stored_array(array: "zarr.Array[Any]") -> StoredArray | None:

@@ -22,7 +22,7 @@ class Link:
     latency_s: float
     """From a request to its first byte."""
     bytes_per_s: float
-    in_flight: int = 64
+    in_flight: int = 128
     """Requests at once."""
 
 

@@ -63,16 +63,16 @@ class Requests:
     """Objects behind a Zarr store of any kind: ranges of bytes, many requests in flight.
 
     The gap below which two ranges are read as one is what the link moves in a request's time,
-    divided among the requests in flight: 50 MB/s x 30 ms / 64.
+    divided among the requests in flight: 50 MB/s x 30 ms / 128.
     """
 
     def __init__(
         self,
         store: "Store",
         *,
-        most_in_flight: int = 64,
+        most_in_flight: int = 128,
         tries: int = 3,
-        most_gap_bytes: int = 23_000,
+        most_gap_bytes: int = 12_000,
     ) -> None:
         self.store = store
         self.most_in_flight = most_in_flight

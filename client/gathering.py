@@ -1,5 +1,6 @@
 """Cells of a stored array, each byte read once and little else."""
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -86,7 +87,7 @@ class StoredCells:
             listed = places.objects[there].tolist()
             unknown = sum(tuple(place) not in self._indexes for place in listed)
         stored = there[places.which]
-        chunk = places.which[stored] * int(np.prod(array.chunks)) + places.chunk[stored]
+        chunk = places.which[stored] * math.prod(array.chunks) + places.chunk[stored]
         start = places.within[stored] * array.cell_bytes
         order = np.lexsort((start, chunk))
         chunk, start = chunk[order], start[order]
@@ -96,7 +97,7 @@ class StoredCells:
             reads = (len(runs), int((runs.stop - runs.start).sum()))
         else:
             chunks = len(np.unique(chunk))
-            whole = array.cell_bytes * int(np.prod(array.chunk_cells))
+            whole = array.cell_bytes * math.prod(array.chunk_cells)
             if sizes is not None and there.any():
                 mean = sizes[sizes > 0].mean() / np.prod(array.chunks)
                 whole = min(whole, int(mean)) or whole
@@ -272,7 +273,7 @@ class StoredCells:
         if not self.array.sharded:
             start = np.where(there, 0, EMPTY)[places.which]
             return start, np.full(len(start), EMPTY)
-        table = np.full((len(places.objects), int(np.prod(self.array.chunks)), 2), EMPTY, np.int64)
+        table = np.full((len(places.objects), math.prod(self.array.chunks), 2), EMPTY, np.int64)
         for number, index in self._indexes_of(places.objects, there, sizes).items():
             table[number] = index
         found = table[places.which, places.chunk]

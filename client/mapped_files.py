@@ -19,6 +19,8 @@ MOST_MAPPED = 64
 _MOST_RESIDENT_BYTES = 2**30
 """Of mapped files, of one store: more is let go of, the longest unread first. It is the system's
 cache and no memory of our own, but tools that add up a process's pages count it."""
+_CAN_TELL = hasattr(os, "RWF_NOWAIT")
+"""Whether the system tells what it has in its cache (Linux does)."""
 
 
 @dataclass(eq=False)
@@ -59,6 +61,8 @@ class Files:
                 take(number, None)
                 return
             body = _cut(opened.body, span)
+            first = len(opened.memory) + span.start if span.start < 0 else span.start
+            self.read_ahead(opened, np.array([first]), len(body))
             take(number, body)
             self.count(opened, len(body))
 
@@ -80,6 +84,10 @@ class Files:
             raise StoreError(f"{path} is empty: it is damaged. Copy it anew.") from error
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error}") from error
+        # What is not cached is asked for in one go before it is touched; what the system would read
+        # along by its own guess is waited for in vain.
+        if _CAN_TELL:
+            memory.madvise(mmap.MADV_RANDOM)
         opened = MappedFile(path, memory)
         with self._lock:
             self._maps[key] = opened
@@ -97,14 +105,15 @@ class Files:
                     break
                 held -= one.resident_bytes
                 one.resident_bytes = 0
-                one.memory.madvise(mmap.MADV_DONTNEED)
+                if hasattr(mmap, "MADV_DONTNEED"):
+                    one.memory.madvise(mmap.MADV_DONTNEED)
 
     def read_ahead(self, opened: MappedFile, start: Int[np.ndarray, " cell"], width: int) -> None:
         """Ask the system for bytes that it does not hold yet, all of them at once.
 
         A map alone would wait for each page.
         """
-        if not hasattr(os, "RWF_NOWAIT"):
+        if not _CAN_TELL:
             return
         file = os.open(opened.path, os.O_RDONLY)
         try:

@@ -135,18 +135,30 @@ def open_tensorstore(array: str) -> Any:
 
 
 def decode_only(store: str, points: Any) -> Read:
-    """The touched chunks' zstd frames, already in memory, decoded by a thread per core."""
+    """The touched chunks, already in memory, checked and decoded by a thread per core."""
+    return _decoding(store, points, checked=True)
+
+
+def zstd_only(store: str, points: Any) -> Read:
+    """The same without the check of their CRC-32C, which is part of the stored codecs."""
+    return _decoding(store, points, checked=False)
+
+
+def _decoding(store: str, points: Any, *, checked: bool) -> Read:
+    import google_crc32c
     from numcodecs.zstd import Zstd
 
-    frames = _frames(Path(store), points["rowcol"])
-    pool, zstd = ThreadPoolExecutor(os.cpu_count()), Zstd()
+    zstd, frames = Zstd(), _frames(Path(store), points["rowcol"])
 
     def decode(part: list[bytes]) -> int:
         size = 0
         for frame in part:
+            if checked:
+                google_crc32c.value(frame)
             size += len(zstd.decode(frame))
         return size
 
+    pool = ThreadPoolExecutor(os.cpu_count())
     parts = [frames[start::64] for start in range(64)]
     return lambda: np.array(sum(pool.map(decode, parts)))
 
@@ -207,6 +219,7 @@ READERS = {
         tensorstore_vindex,
         tensorstore_chunks,
         decode_only,
+        zstd_only,
         geotessera_zarr,
         geotessera_tile,
     )

@@ -1,0 +1,211 @@
+"""Reading over a network that fails: the right answer after new tries, or a named error."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import servers
+import stores
+
+from unigeo import client
+from unigeo.schemas.errors import LayoutError, StoreError
+
+PLACES = np.random.default_rng(0).uniform((-18, -13), (14, 16), (120, 2))
+VECTORS = "aerial/c/*"
+EVERYTHING = "*/c/*"
+
+
+@pytest.fixture(scope="module", params=["none", "zstd"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published store of vectors, uncompressed and compressed."""
+    path: Path = tmp_path_factory.mktemp("faults") / "field.zarr"
+    stores.build(path, layout=stores.layout_of(("coordinate", "aerial"), codec=request.param))
+    return path
+
+
+def read(url: str) -> dict[str, np.ndarray]:
+    sampled: dict[str, np.ndarray] = client.open_field(url, timeout_s=1).sample(PLACES, as_="numpy")
+    return sampled
+
+
+def check(url: str, folder: Path) -> None:
+    """The same vectors as from the folder."""
+    expected = client.sample(PLACES, folder, as_="numpy")
+    for name, vectors in read(url).items():
+        assert np.array_equal(vectors, expected[name], equal_nan=True)
+
+
+def test_requests_are_few_and_none_is_for_what_is_not_there(folder: Path) -> None:
+    with servers.RangeServer(folder, latency_s=0.02) as server:
+        check(server.url, folder)
+        assert not server.not_found
+        assert server.counts.in_flight_max >= 4
+        opening = [request.path for request in server.log[:1]]
+        assert opening == ["zarr.json"]
+        served = server.requests
+        check(server.url, folder)
+        assert server.requests == 2 * served  # another field knows nothing yet
+        field = client.open_field(server.url)
+        field.sample(PLACES, as_="numpy")
+        served = server.requests
+        field.sample(PLACES[:1], as_="numpy", modalities="coordinate")
+        assert server.requests == served + 1  # the vector alone: the index is kept
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"pattern": EVERYTHING, "status": 503, "times": 2},
+        {"pattern": EVERYTHING, "status": 500, "times": 2},
+        {"pattern": EVERYTHING, "status": 429, "times": 2, "retry_after_s": 1},
+        {"pattern": "zarr.json", "status": 503, "times": 2},
+        {"pattern": VECTORS, "cut_after": 10, "times": 2},
+        {"pattern": VECTORS, "stall": True, "times": 1},
+    ],
+    ids=["503", "500", "429", "503 at first", "cut", "stall"],
+)
+def test_failures_that_pass_are_not_noticed(folder: Path, fault: dict[str, Any]) -> None:
+    with servers.RangeServer(folder) as server:
+        server.fault(**fault)
+        check(server.url, folder)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ({"pattern": EVERYTHING, "status": 500}, r"cannot read manifest/coordinate_bytes.* 500 "),
+        ({"pattern": VECTORS, "status": 429}, r"cannot read aerial/c/\d/\d/0: .* 429 "),
+        ({"pattern": VECTORS, "status": 403}, r"aerial/c/.* 403 Forbidden.*give credentials"),
+        ({"pattern": VECTORS, "status": 416}, r"aerial/c/.* 416 "),
+        ({"pattern": VECTORS, "status": 404}, r"aerial/c/\d/\d/0 is not there.*lost a shard"),
+        ({"pattern": "manifest/*", "status": 404}, "coordinate_bytes.* is not there.*manifest"),
+        ({"pattern": VECTORS, "cut_after": 3}, r"cannot read aerial/c/\d/\d/0: .*body"),
+        ({"pattern": VECTORS, "stall": True}, r"cannot read aerial/c/\d/\d/0: "),
+        ({"pattern": VECTORS, "ignore_range": True}, "answers range requests"),
+        ({"pattern": VECTORS, "truncate_to": 700}, "index does not match its CRC-32C"),
+        ({"pattern": VECTORS, "truncate_to": 20}, "cut off"),
+        ({"pattern": VECTORS, "corrupt": True}, "index does not match its CRC-32C"),
+        ({"pattern": VECTORS, "shift_range": 7}, r"Requested \S+, got"),
+        ({"pattern": "zarr.json", "status": 403}, r"cannot read the store.* 403 .*credentials"),
+        ({"pattern": "zarr.json", "status": 500}, r"cannot read the store at http://.* 500 "),
+        ({"pattern": "zarr.json", "status": 404}, "no Zarr v3 store at"),
+    ],
+    ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else "",
+)
+def test_failures_that_stay_are_named_and_fill_nothing(
+    folder: Path, fault: dict[str, Any], said: str
+) -> None:
+    with servers.RangeServer(folder) as server:
+        server.fault(**fault)
+        start = time.monotonic()
+        with pytest.raises(StoreError, match=said):
+            read(server.url)
+        assert time.monotonic() - start < 20
+
+
+def test_damaged_chunks_are_found_where_they_are_decoded(folder: Path) -> None:
+    """A chunk read whole is compared with its CRC; of vectors read alone, `verify` says it."""
+    if "zstd" not in (folder / "zarr.json").read_text():
+        pytest.skip("vectors are read alone")
+    with servers.RangeServer(folder) as server:
+        server.fault(VECTORS, corrupt=True, after=4)  # the four indexes go well
+        with pytest.raises(StoreError, match=r"aerial/c/.*does not match its CRC-32C"):
+            read(server.url)
+
+
+def test_interrupted_it_asks_for_nothing_more(folder: Path) -> None:
+    """Ctrl-C in the middle of many slow requests."""
+    code = """
+import sys
+import numpy as np
+from unigeo import client
+field = client.open_field(sys.argv[1])
+vectors = field.modality("aerial").vectors
+vectors.source.most_in_flight, vectors.source.most_gap_bytes = 2, -1
+print("reading", flush=True)
+field.sample(np.random.default_rng(0).uniform((-18, -13), (14, 16), (120, 2)), "aerial")
+"""
+    with servers.RangeServer(folder, latency_s=0.2) as server:
+        run = subprocess.Popen(
+            [sys.executable, "-c", code, server.url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert run.stdout is not None
+        assert run.stdout.readline() == "reading\n"
+        time.sleep(1.0)
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=20)
+        assert "KeyboardInterrupt" in err
+        assert run.returncode != 0
+        asked = server.requests
+        assert 3 < asked < 25
+        time.sleep(0.5)
+        assert server.requests == asked
+
+
+def test_a_server_that_is_not_there_is_one_clear_error() -> None:
+    with servers.RangeServer({}) as server:
+        url = server.url
+    with pytest.raises(StoreError, match=f"cannot read the store at {url}"):
+        client.open_field(url, timeout_s=0.5)
+
+
+def test_an_unknown_modality_or_newer_layout_is_named_without_a_request_for_vectors(
+    folder: Path,
+) -> None:
+    newer = (
+        (folder / "zarr.json").read_bytes().replace(b'"layout_version": 1', b'"layout_version": 9')
+    )
+    with servers.RangeServer(folder) as server:
+        with pytest.raises(LayoutError, match="no modality 'street'; it has coordinate, aerial"):
+            client.sample(PLACES, server.url, modalities="street")
+        assert server.requests == 1
+    with (
+        servers.RangeServer({"zarr.json": newer}) as server,
+        pytest.raises(LayoutError, match=r"layout version 9; this unigeo reads up to 1\. Upgrade"),
+    ):
+        client.open_field(server.url)
+
+
+def test_an_object_store_gives_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with servers.object_store(monkeypatch) as bucket:
+        import obstore
+        from obstore.store import from_url
+
+        remote: Any = from_url(bucket, client_options={"allow_http": True})
+        for key, body in stores.tree(folder).items():
+            obstore.put(remote, f"field.zarr/{key}", body)
+        check(f"{bucket}/field.zarr", folder)
+        with pytest.raises(StoreError, match="no Zarr v3 store"):
+            client.open_field(f"{bucket}/other.zarr")
+        obstore.delete(remote, "field.zarr/aerial/c/0/0/0")
+        with pytest.raises(StoreError, match="aerial/c/0/0/0 is not there"):
+            read(f"{bucket}/field.zarr")
+
+
+def test_fsspec_stores_give_the_same_and_fail_by_name(folder: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    from zarr.storage import FsspecStore
+
+    def opened(url: str) -> FsspecStore:
+        files = fsspec.filesystem("http", asynchronous=True)
+        return FsspecStore(files, path=url, read_only=True)
+
+    with servers.RangeServer(folder) as server:
+        check_store = client.open_field(opened(server.url)).sample(PLACES, as_="numpy")
+        expected = client.sample(PLACES, folder, as_="numpy")
+        for name, vectors in check_store.items():
+            assert np.array_equal(vectors, expected[name], equal_nan=True)
+        server.fault(VECTORS, status=503, times=2)  # fsspec does not try again, we do
+        again = client.open_field(opened(server.url)).sample(PLACES, as_="numpy")
+        assert np.array_equal(again["aerial"], expected["aerial"], equal_nan=True)
+        server.fault(VECTORS, ignore_range=True)
+        with pytest.raises(StoreError, match="ignores ranges"):
+            client.open_field(opened(server.url)).sample(PLACES, as_="numpy")
