@@ -171,6 +171,7 @@ class RangeServer:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.sleep(0.02)  # connections that were told to close do so
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = unquote(request.path).lstrip("/")
