@@ -1,4 +1,6 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,6 +189,94 @@ def test_opposite_vectors_leave_the_cell_s_own() -> None:
     lonlat = np.stack(to_map.transform(x, np.full(2, -75_000.0), direction="INVERSE"), -1)
     sampled = sample(in_memory(arrays, "dsm", grid), lonlat, method="bilinear").vectors
     assert np.allclose(np.linalg.norm(sampled, axis=1), 1)
+
+
+def catmull_rom(share: float) -> list[float]:
+    """Weights of the cells at -1, 0, 1 and 2 of a spline through their values."""
+    t = share
+    return [
+        0.5 * (-t + 2 * t**2 - t**3),
+        0.5 * (2 - 5 * t**2 + 3 * t**3),
+        0.5 * (t + 4 * t**2 - 3 * t**3),
+        0.5 * (-(t**2) + t**3),
+    ]
+
+
+def test_bicubic_is_the_float64_reference_and_bilinear_beside_gaps() -> None:
+    rng = np.random.default_rng(3)
+    grid = Grid("EPSG:8857", 10_000.0, 0, 0, (32, 32))
+    status = np.where(rng.random(grid.shape) < 0.03, Status.WATER, Status.VALID).astype(np.uint8)
+    base = np.array([90, -30, 50, 60, 10, 20, 90, -44])
+    stored = np.clip(base + rng.normal(0, 30, (*grid.shape, 8)), -127, 127).astype(np.int8)
+    stored[..., 0] = 127
+    arrays = {
+        "dsm": np.where((status == Status.VALID)[..., None], stored, np.int8(FILL)),
+        "dsm_status": status,
+    }
+    modality = in_memory(arrays, "dsm", grid)
+    to_map = Transformer.from_crs("OGC:CRS84", grid.crs, always_xy=True)
+    x, y = rng.uniform(1_000, 319_000, (2, 500))
+    lonlat = np.stack(to_map.transform(x, -y, direction="INVERSE"), -1)
+    cubic, linear = (sample(modality, lonlat, method=m).vectors for m in ("bicubic", "bilinear"))
+    unit = stored / np.linalg.norm(stored.astype(np.float64), axis=2, keepdims=True)
+    whole = 0
+    for i, (row, col) in enumerate(zip(y / 10_000 - 0.5, x / 10_000 - 0.5, strict=True)):
+        top, left = int(np.floor(row)) - 1, int(np.floor(col)) - 1
+        inside = top >= 0 and left >= 0 and top + 4 <= 32 and left + 4 <= 32
+        if not inside or (status[top : top + 4, left : left + 4] != Status.VALID).any():
+            assert np.array_equal(cubic[i], linear[i], equal_nan=True)
+            continue
+        whole += 1
+        weight = np.outer(catmull_rom(row - top - 1), catmull_rom(col - left - 1))
+        total = np.einsum("rc,rcb->b", weight, unit[top : top + 4, left : left + 4])
+        assert np.allclose(cubic[i], total / np.linalg.norm(total), atol=1e-6)
+    assert 200 < whole < 450
+
+
+def test_bicubic_follows_a_smooth_field_closer_than_bilinear() -> None:
+    """Of a field whose waves are long beside the cells: 16 cells and more."""
+    grid = Grid("EPSG:8857", 10_000.0, 0, 0, (64, 64))
+    phase = np.arange(1, 5) * 0.7
+
+    def field_at(row: np.ndarray, col: np.ndarray) -> np.ndarray:
+        angle = 2 * np.pi * (row[..., None] + 0.5 * col[..., None]) * np.arange(1, 5) / 64 + phase
+        vectors = np.concatenate([np.cos(angle), np.sin(angle)], axis=-1)
+        return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+    row, col = np.meshgrid(np.arange(64) + 0.5, np.arange(64) + 0.5, indexing="ij")
+    exact = field_at(row, col).astype(np.float32)
+
+    class Exact:
+        """Cells that hold the field itself, so that no quantization hides the difference."""
+
+        bands, dtype = 8, np.dtype(np.int8)
+
+        def gather(self, rowcol: np.ndarray, out: np.ndarray, *, at: Any = None, **_: Any) -> None:
+            out[slice(None) if at is None else at] = exact[tuple(rowcol.T)]
+
+        def cost(self, rowcol: np.ndarray) -> list[tuple[int, int]]:
+            return []
+
+    modality = replace(
+        in_memory(
+            {"dsm": np.empty((64, 64, 8), np.int8), "dsm_status": np.ones((64, 64), np.uint8)},
+            "dsm",
+            grid,
+        ),
+        vectors=Exact(),
+    )
+    rng = np.random.default_rng(0)
+    place = rng.uniform(4, 60, (2000, 2))
+    to_map = Transformer.from_crs("OGC:CRS84", grid.crs, always_xy=True)
+    lonlat = np.stack(
+        to_map.transform(place[:, 1] * 1e4, -place[:, 0] * 1e4, direction="INVERSE"), -1
+    )
+    truth = field_at(place[:, 0], place[:, 1])
+    errors = {
+        m: np.linalg.norm(sample(modality, lonlat, method=m).vectors - truth, axis=1).mean()
+        for m in ("bilinear", "bicubic")
+    }
+    assert errors["bicubic"] < errors["bilinear"] / 5
 
 
 def test_bilinear_at_a_centre_is_nearest(gulf: Path) -> None:
