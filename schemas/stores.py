@@ -96,6 +96,13 @@ def explained(error: BaseException) -> str:
     words = words.split(" Debug source:")[0].rstrip()
     if "Range request not supported" in words:
         return f"{words}. Serve the store by a web server that answers range requests"
+    if "169.254.169.254" in words or "must be specified" in words:
+        return (
+            f"{words}. No credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "GOOGLE_APPLICATION_CREDENTIALS or AZURE_STORAGE_ACCOUNT_NAME and its key, or for a "
+            "public bucket AWS_SKIP_SIGNATURE=true, GOOGLE_SKIP_SIGNATURE=true or "
+            "AZURE_SKIP_SIGNATURE=true with the account's name"
+        )
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if kinds & {"PermissionError", "PermissionDeniedError", "UnauthenticatedError"}:
         return (
@@ -119,5 +126,8 @@ def _remote(url: str, read_only: bool, timeout_s: float) -> "Store":
     if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://") or url.startswith("http://"):
         client["allow_http"] = True
     again: Any = {"max_retries": _TRIES, "retry_timeout": timedelta(seconds=3 * timeout_s)}
-    store = obstore.store.from_url(url, client_options=client, retry_config=again)
+    try:
+        store = obstore.store.from_url(url, client_options=client, retry_config=again)
+    except (*unreachable_errors(), ValueError) as error:
+        raise StoreError(f"cannot open {url}: {explained(error)}") from error
     return ObjectStore(store, read_only=read_only)

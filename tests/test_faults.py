@@ -1,5 +1,6 @@
 """Reading over a network that fails: the right answer after new tries, or a named error."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -188,6 +189,21 @@ def test_an_object_store_gives_the_same(folder: Path, monkeypatch: pytest.Monkey
         obstore.delete(remote, "field.zarr/aerial/c/0/0/0")
         with pytest.raises(StoreError, match="aerial/c/0/0/0 is not there"):
             read(f"{bucket}/field.zarr")
+
+
+def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of Azure at once; of S3 where the cloud's own address, asked for them, gives none."""
+    for name in ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(StoreError, match=r"cannot open az://.* No credentials were found: set "):
+        client.open_field("az://container/field.zarr")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    with servers.RangeServer({}) as nobody:
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", nobody.url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", nobody.url)
+        with pytest.raises(StoreError, match=r"s3://bucket/field.zarr"):
+            client.open_field("s3://bucket/field.zarr", timeout_s=1)
 
 
 def test_fsspec_stores_give_the_same_and_fail_by_name(folder: Path) -> None:
