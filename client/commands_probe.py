@@ -107,7 +107,7 @@ def probe(
             raise click.UsageError(
                 "name a TABLE with --target columns, or a --suite with its --data"
             )
-        _check_answers(targets, options)
+        new = _new_places(targets, options)
         probed = _probed(open_field(store), table, list(targets), options, watched(quiet))
         report, text, intervals = probed.scores, _text(probed), records(probed.intervals)
     else:
@@ -117,7 +117,7 @@ def probe(
                 "a --suite needs --data, names tables, targets, coordinates and blocks itself, "
                 "and predicts nothing"
             )
-        probed, intervals = None, []
+        probed, new, intervals = None, None, []
         report, text = _suite_report(open_field(store), suite, data, options, watched(quiet))
     if as_json:
         print_json({"scores": records(report), "intervals": intervals})
@@ -128,7 +128,7 @@ def probe(
     elif out:
         write_table(report, out)
     if probed is not None:
-        _predict(probed, options)
+        _predict(probed, new, options)
         _map(probed, options, watched(quiet))
 
 
@@ -166,9 +166,9 @@ def _text(probe: "Probe") -> str:
     )
 
 
-def _check_answers(targets: tuple[str, ...], options: dict[str, Any]) -> None:
-    """Refuse what cannot be written, before anything is fitted."""
-    from unigeo.schemas.tables import check_writable
+def _new_places(targets: tuple[str, ...], options: dict[str, Any]) -> Any:
+    """The table to predict; what cannot be read or written is refused before anything is fitted."""
+    from unigeo.schemas.tables import check_writable, read_table
 
     if options["predict"] is not None:
         check_writable(options["predict"][1])
@@ -176,20 +176,19 @@ def _check_answers(targets: tuple[str, ...], options: dict[str, Any]) -> None:
         if len(targets) > 1:
             raise click.UsageError("--map draws one --target")
         check_place(options["map_"][1], MAPS)
+    return None if options["predict"] is None else read_table(options["predict"][0])
 
 
-def _predict(probe: "Probe", options: dict[str, Any]) -> None:
+def _predict(probe: "Probe", new: Any, options: dict[str, Any]) -> None:
     from unigeo.client.joining import beside, check_joinable
-    from unigeo.schemas.tables import read_table, write_table
+    from unigeo.schemas.tables import write_table
 
-    if options["predict"] is None:
+    if new is None:
         return
-    path, out = options["predict"]
-    table, prefix = read_table(path), options["prefix"]
     where = reading({key: options[key] for key in ("lon", "lat", "crs")})
-    found = probe.predict(table, options["features"], **where).add_prefix(prefix)
-    check_joinable(table, list(found.columns))
-    write_table(beside(table, found), out)
+    found = probe.predict(new, options["features"], **where).add_prefix(options["prefix"])
+    check_joinable(new, list(found.columns))
+    write_table(beside(new, found), options["predict"][1])
 
 
 def _map(probe: "Probe", options: dict[str, Any], progress: bool) -> None:
