@@ -43,6 +43,18 @@ class Plan:
     seconds: float
     link: Link
 
+    def __add__(self, other: "Plan") -> "Plan":
+        """One sampling after the other."""
+        return Plan(
+            self.points + other.points,
+            self.inside + other.inside,
+            self.requests + other.requests,
+            self.bytes + other.bytes,
+            self.output_bytes + other.output_bytes,
+            self.seconds + other.seconds,
+            self.link,
+        )
+
     def __str__(self) -> str:
         return (
             f"{self.points:,} points, {self.inside:,} of them on the field: at most "

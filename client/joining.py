@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int8, UInt8
 
 from unigeo.schemas.errors import PointsError
 from unigeo.schemas.layout import status_name
@@ -28,12 +28,12 @@ def column_names(modality: str, bands: int, prefix: str = "") -> list[str]:
 
 
 def table_of(
-    vectors: dict[str, Float[np.ndarray, "point band"]],
+    vectors: dict[str, Float[np.ndarray, "point band"] | Int8[np.ndarray, "point band"]],
     status: dict[str, UInt8[np.ndarray, " point"]],
     index: Any = None,
     prefix: str = "",
 ) -> "pd.DataFrame":
-    """One float32 column per modality and band, then one status column per modality, in words."""
+    """One column per modality and band, then one status column per modality, in words."""
     import pandas as pd
 
     names = [name for key, v in vectors.items() for name in column_names(key, v.shape[1], prefix)]

@@ -69,7 +69,7 @@ def read_polygons(polygons: Any, crs: Any = None) -> Polygons:
         if str(polygons) in named_regions():
             named = region(str(polygons))
             return _of_parts([_parts_of_region(named)], pd.Index([named.name]))
-        polygons = _read_file(Path(polygons))
+        polygons = read_polygon_file(Path(polygons))
     if isinstance(polygons, Region):
         return _of_parts([_parts_of_region(polygons)], pd.Index([polygons.name]))
     if isinstance(polygons, Mapping):
@@ -159,7 +159,13 @@ def _parts_of_region(area: Region) -> list[list[np.ndarray]]:
     return [[outer[0], *holes], *([ring] for ring in outer[1:])]
 
 
-def _read_file(path: Path) -> Any:
+def read_polygon_file(path: Path) -> Any:
+    """GeoJSON as a mapping, any other file as a GeoDataFrame.
+
+    Raises:
+        RegionError: if it cannot be read.
+        MissingExtraError: if it needs geopandas and that is not installed.
+    """
     if path.suffix.lower() in _JSON:
         try:
             return json.loads(path.read_text(encoding="utf-8"))

@@ -29,7 +29,7 @@ ENDINGS: dict[str, Format] = {
 }
 PIPE = "-"
 
-_FAILURES = (OSError, EOFError, zlib.error, ValueError, TypeError, NotImplementedError)
+FAILURES = (OSError, EOFError, zlib.error, ValueError, TypeError, NotImplementedError)
 """What pandas, geopandas, Arrow and gzip raise on a table or a file that they cannot handle."""
 
 
@@ -48,7 +48,7 @@ def read_table(path: str, format: str | None = None) -> Any:  # noqa: A002
         PointsError: if the table cannot be read, or its format is unknown.
     """
     try:
-        kind = _format(path, format, "read")
+        kind = format_of(path, format, "read")
     except StoreError as error:
         raise PointsError(str(error)) from error
     where = "standard input" if path == PIPE else path
@@ -58,7 +58,7 @@ def read_table(path: str, format: str | None = None) -> Any:  # noqa: A002
         if kind == "csv":
             return _read_csv(sys.stdin)
         return _READERS[kind](BytesIO(sys.stdin.buffer.read()))
-    except _FAILURES as error:
+    except FAILURES as error:
         if isinstance(error, PointsError | MissingExtraError):
             raise
         raise PointsError(f"cannot read the table {where} as {kind}: {error}") from error
@@ -85,7 +85,7 @@ def write_table(
     """
     check_writable(path, format)
     path = PIPE if path is None else path
-    kind = _format(path, format, "write")
+    kind = format_of(path, format, "write")
     try:
         if path == PIPE:
             _write_pipe(table, kind)
@@ -101,7 +101,7 @@ def write_table(
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
-    except _FAILURES as error:
+    except FAILURES as error:
         if isinstance(error, StoreError | MissingExtraError):
             raise
         raise StoreError(f"cannot write the table {path} as {kind}: {error}") from error
@@ -115,7 +115,7 @@ def check_writable(path: str | None, format: str | None = None) -> None:  # noqa
             something that is no file.
     """
     path = PIPE if path is None else path
-    _format(path, format, "write")
+    format_of(path, format, "write")
     if path == PIPE:
         return
     target = Path(path)
@@ -125,8 +125,12 @@ def check_writable(path: str | None, format: str | None = None) -> None:  # noqa
         raise StoreError(f"cannot write {path}: it is no file; use - for standard output")
 
 
-def _format(path: str, named: str | None, verb: Literal["read", "write"]) -> Format:
-    """The format that is named, or that the path ends in."""
+def format_of(path: str, named: str | None, verb: Literal["read", "write"]) -> Format:
+    """The format that is named, or that the path ends in.
+
+    Raises:
+        StoreError: if it is unknown.
+    """
     if named is not None:
         for known in get_args(Format):
             if named == known:
@@ -153,7 +157,7 @@ def _read_csv(file: Any) -> Any:
 def _read_parquet(file: Any) -> Any:
     import pandas as pd
 
-    _need_pyarrow()
+    need_pyarrow()
     import pyarrow.parquet as pq
 
     is_geo = b"geo" in (pq.read_schema(file).metadata or {})
@@ -187,7 +191,7 @@ def _read_geojson(file: Any) -> Any:
 
 
 def _read_arrow(file: Any) -> Any:
-    _need_pyarrow()
+    need_pyarrow()
     import pyarrow as pa
     from pyarrow import feather
 
@@ -201,11 +205,11 @@ def _read_arrow(file: Any) -> Any:
 
 
 def _write_csv(table: Any, file: Any) -> None:
-    _without_geometry(table).to_csv(file, index=False)
+    without_geometry(table).to_csv(file, index=False)
 
 
 def _write_parquet(table: Any, file: Any) -> None:
-    _need_pyarrow()
+    need_pyarrow()
     table.to_parquet(file, index=False)
 
 
@@ -213,7 +217,7 @@ def _write_geojson(table: Any, file: Any) -> None:
     """One feature to a line; numbers and places in WGS 84, as RFC 7946 has it."""
     from unigeo.schemas.points import find_columns, read_points
 
-    if _geometry(table) is not None:
+    if geometry_of(table) is not None:
         shapes = [None if shape is None else shape.__geo_interface__ for shape in _wgs84(table)]
         own = table.drop(columns=table.geometry.name)
     else:
@@ -232,10 +236,10 @@ def _write_geojson(table: Any, file: Any) -> None:
 
 
 def _write_arrow(table: Any, file: Any) -> None:
-    _need_pyarrow()
+    need_pyarrow()
     import pyarrow as pa
 
-    arrow = pa.Table.from_pandas(_without_geometry(table), preserve_index=False)
+    arrow = pa.Table.from_pandas(without_geometry(table), preserve_index=False)
     with pa.ipc.new_file(file, arrow.schema) as writer:
         writer.write_table(arrow)
 
@@ -277,7 +281,7 @@ _WRITERS = {
 }
 
 
-def _geometry(table: Any) -> Any:
+def geometry_of(table: Any) -> Any:
     """The geometries of a GeoDataFrame; None of any other table."""
     return getattr(table, "geometry", None) if hasattr(table, "crs") else None
 
@@ -287,11 +291,11 @@ def _wgs84(table: Any) -> Any:
     return table.geometry if table.crs is None else table.geometry.to_crs("OGC:CRS84")
 
 
-def _without_geometry(table: Any) -> Any:
+def without_geometry(table: Any) -> Any:
     """The table with its geometries as columns of numbers, or of WKT."""
     import pandas as pd
 
-    if _geometry(table) is None:
+    if geometry_of(table) is None:
         return table
     shapes, name = _wgs84(table), table.geometry.name
     points = set(shapes.geom_type) <= {"Point"} and not {"lon", "lat"} & set(table.columns)
@@ -301,7 +305,8 @@ def _without_geometry(table: Any) -> Any:
     return plain.assign(**{name: shapes.to_wkt()})
 
 
-def _need_pyarrow() -> None:
+def need_pyarrow() -> None:
+    """Refuse what needs pyarrow where it is not installed."""
     try:
         import pyarrow  # noqa: F401
     except ImportError as error:

@@ -1,212 +1,173 @@
-"""Every command as a process of its own, as a user runs it; refusals of bad input."""
+"""The command as a whole, and what it says of a store; refusals of bad input."""
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import stores
+from commands import done, places, refused, run
 
-from unigeo.client.cli import main
-from unigeo.client.opening import open_field
-
-Refused = Callable[..., str]
-
-
-def run(*args: object, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "unigeo.client.cli", *map(str, args)]
-    return subprocess.run(
-        command,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=os.environ | {"COLUMNS": "200"},
-    )
+VERBS = [
+    "info", "plan", "sample", "join", "encode", "zonal", "coverage", "region", "geotiff", "probe",
+    "preview", "verify", "validate", "cite",
+]  # fmt: skip
+UNIGEO = [sys.executable, "-W", "error", "-m", "unigeo.client.cli"]
 
 
-@pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """The message of a command that a user can mend: exit code 2, nothing on stdout.
-
-    Runs in this process, to save the start of each.
-    """
-
-    def refuse(*args: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["unigeo", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        assert ended.value.code == 2
-        assert said.out == ""
-        assert said.err.count("Error: ") == 1
-        return said.err
-
-    return refuse
+def bare() -> dict[str, str]:
+    """The environment without coverage's start-up file, which would be measured too."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("COV")}
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CSV of places in the store `gulf`, some in its lake; `height` follows the vectors."""
-    lonlat = np.random.default_rng(0).uniform((-18, -13), (20, 9), (300, 2))
-    vectors, _ = stores.encoder()("coordinate", lonlat)
-    table = pd.DataFrame({"lon": lonlat[:, 0], "lat": lonlat[:, 1]})
-    table["height"] = vectors @ np.arange(8.0)
-    table["word"] = "a"
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tables") / "places.csv"
-    table.to_csv(path, index=False)
+    places().to_csv(path, index=False)
     return path
 
 
+def test_help_is_fast_and_loads_no_library() -> None:
+    code = (
+        "import json, resource, sys\nfrom unigeo.client.cli import unigeo\n"
+        "for args in (['--help'], *([verb, '--help'] for verb in unigeo.commands)):\n"
+        "    try: unigeo(args)\n"
+        "    except SystemExit as ended: assert ended.code == 0\n"
+        "used = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "heavy = {'numpy', 'pandas', 'xarray', 'zarr', 'pyproj', 'pydantic'} & set(sys.modules)\n"
+        "print(json.dumps([used.ru_utime + used.ru_stime, sorted(heavy)]))"
+    )
+    command = [sys.executable, "-W", "error", "-c", code]
+    tried = [
+        subprocess.run(
+            command, env=bare(), capture_output=True, text=True, check=True, timeout=60
+        ).stdout.splitlines()
+        for _ in range(3)
+    ]
+    cpu_s, heavy = zip(*(json.loads(lines[-1]) for lines in tried), strict=True)
+    assert min(cpu_s) <= 0.4
+    assert heavy[0] == []
+    listed = [line.split()[0] for line in tried[0] if line.startswith("  ") and line.strip()]
+    assert [word for word in listed if word in VERBS][: len(VERBS)] == VERBS
+
+
 def test_info_says_what_a_field_is(gulf: Path) -> None:
-    words = run("info", gulf)
-    assert words.returncode == 0, words.stderr
-    assert words.stdout.startswith("gulf ")
-    assert "coordinate, aerial; 8 bands" in words.stdout
-    facts = json.loads(run("info", gulf, "--json").stdout)
+    words = done("info", gulf)
+    assert words.startswith("gulf ")
+    assert "coordinate, aerial; 8 bands" in words
+    facts = json.loads(done("info", gulf, "--json"))
     assert facts["modalities"] == ["coordinate", "aerial"]
     assert facts["state"] == "published"
 
 
 def test_cite_names_source_and_licence(gulf: Path) -> None:
-    ended = run("cite", gulf)
-    assert ended.returncode == 0
-    assert "Nobody (2026)" in ended.stdout
-    assert "CC0-1.0" in ended.stdout
+    words, facts = done("cite", gulf), json.loads(done("cite", gulf, "--json"))
+    assert facts["citation"] == "Nobody (2026)"
+    assert facts["licence"] == "CC0-1.0"
+    assert facts["citation"] in words
+    assert facts["licence"] in words
 
 
 def test_validate_passes_a_store_and_names_what_breaks_one(gulf: Path, tmp_path: Path) -> None:
-    assert run("validate", gulf).returncode == 0
+    assert done("validate", gulf).endswith("keeps the layout\n")
     path = tmp_path / "broken.zarr"
     shutil.copytree(gulf, path)
     document = json.loads((path / "zarr.json").read_text())
     del document["attributes"]["unigeo"]["region"]
     (path / "zarr.json").write_text(json.dumps(document))
-    ended = run("validate", path)
-    assert ended.returncode == 1, ended
-    assert "region" in ended.stdout
-    assert "Traceback" not in ended.stderr
+    for verb in ("validate", "verify"):
+        ended = run(verb, path)
+        assert ended.exit_code == 1, ended
+        assert "unigeo.region" in ended.stdout
 
 
-def test_sample_writes_places_and_the_field_s_vectors(
-    gulf: Path, places: Path, tmp_path: Path
+@pytest.mark.parametrize("level", ["presence", "hash"])
+def test_verify_ends_with_1_where_anything_is_damaged(
+    gulf: Path, tmp_path: Path, level: str
 ) -> None:
-    out = tmp_path / "vectors.parquet"
-    ended = run("sample", gulf, places, "--modality", "coordinate", "-o", out)
-    assert ended.returncode == 0, ended.stderr
-    got = pd.read_parquet(out)
-    table = pd.read_csv(places)
-    expected = open_field(gulf).sample(table, "coordinate")
-    np.testing.assert_array_equal(got[["lon", "lat"]], table[["lon", "lat"]])
-    np.testing.assert_array_equal(got.iloc[:, 2:10], expected.iloc[:, :8])
-
-    piped = run("sample", gulf, "-", "--missing", "drop", stdin=places.read_text())
-    assert piped.returncode == 0, piped.stderr
-    kept = len(open_field(gulf).sample(table, missing="drop"))
-    assert 0 < kept < len(table)
-    assert len(piped.stdout.splitlines()) == kept + 1
-
-    one = run("sample", gulf, "--at", -10, -5, "--method", "bilinear")
-    assert one.returncode == 0, one.stderr
-    assert one.stdout.splitlines()[1].startswith("-10.0,-5.0,")
-
-
-def test_join_keeps_the_table(gulf: Path, places: Path, tmp_path: Path) -> None:
-    out = tmp_path / "joined.csv"
-    ended = run("join", gulf, places, "-o", out)
-    assert ended.returncode == 0, ended.stderr
-    got, table = pd.read_csv(out), pd.read_csv(places)
-    pd.testing.assert_frame_equal(got[list(table.columns)], table)
-    assert got.shape[1] == table.shape[1] + 2 * (8 + 1)
+    assert f"checked ({level}): no problem" in done("verify", gulf, "--level", level)
+    assert json.loads(done("verify", gulf, "--json", "--level", level))["ok"]
+    path = tmp_path / "damaged.zarr"
+    shutil.copytree(gulf, path)
+    shard = next(p for p in sorted((path / "aerial" / "c").rglob("*")) if p.is_file())
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content if level == "hash" else content[:-1])
+    ended = run("verify", path, "--level", level)
+    assert ended.exit_code == 1
+    assert "aerial shard (0, 0)" in ended.stdout
+    ended = run("verify", path, "--level", level, "--json")
+    report = json.loads(ended.stdout)
+    assert ended.exit_code == 1
+    assert not report["ok"]
+    assert any("aerial shard (0, 0)" in problem for problem in report["problems"])
 
 
 def test_preview_draws_every_modality(gulf: Path, tmp_path: Path) -> None:
-    ended = run("preview", gulf, "-o", tmp_path / "maps")
-    assert ended.returncode == 0, ended.stderr
-    for line in ended.stdout.splitlines():
+    lines = done("preview", gulf, "-o", tmp_path / "maps").splitlines()
+    assert len(lines) == 2
+    for line in lines:
         assert Path(line).read_bytes().startswith(b"\x89PNG")
-    assert len(ended.stdout.splitlines()) == 2
-
-
-def test_probe_prints_features_and_baselines_and_writes_every_score(
-    gulf: Path, places: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "scores.csv"
-    ended = run(
-        "probe", gulf, places, "--target", "height", "--block-km", 500, "--folds", 3, "-o", out
-    )
-    assert ended.returncode == 0, ended.stderr
-    lines = [line.split("|") for line in ended.stdout.splitlines() if line.startswith("|")]
-    assert [cell.strip() for cell in lines[0][1:-1]] == [
-        "features", "height random", "height blocked",
-    ]  # fmt: skip
-    rows = {line[1].strip(): [float(cell) for cell in line[2:4]] for line in lines[2:]}
-    assert list(rows) == [
-        "coordinate", "aerial", "joined",
-        "mean", "lonlat ridge", "lonlat kNN", "lonlat IDW", "lonlat trees",
-    ]  # fmt: skip
-    assert min(rows["coordinate"]) > 0.9
-    assert "without a vector left out" in ended.stdout
-    scores = pd.read_csv(out)
-    assert len(scores) == 8 * 2
-    assert scores["dropped"].min() > 0
-
-
-def test_probe_of_a_suite_writes_what_it_prints(gulf: Path, places: Path, tmp_path: Path) -> None:
-    suite = tmp_path / "suite.toml"
-    suite.write_text(
-        f'[[table]]\nfile = "{places.name}"\ntargets = ["height"]\ncrs = "EPSG:8857"\n'
-    )
-    out = tmp_path / "results.md"
-    ended = run("probe", gulf, "--suite", suite, "--data", places.parent, "--out", out)
-    assert ended.returncode == 0, ended.stderr
-    assert out.read_text() == ended.stdout
-    for part in ("- command: `unigeo probe ", "- field: gulf, 80000 m", "## Blocked R2", "joined"):
-        assert part in ended.stdout
 
 
 def test_what_a_user_can_mend_is_one_message_and_nothing_is_written(
-    gulf: Path, places: Path, tmp_path: Path, refused: Refused
+    gulf: Path, table: Path, tmp_path: Path
 ) -> None:
-    ended = run("info", tmp_path / "gone.zarr")
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("Error: ")
-    assert len(ended.stderr.splitlines()) == 1
-
-    out = tmp_path / "out.csv"
-    gone = tmp_path / "gone.zarr"
-    nan = tmp_path / "nan.csv"
+    out, gone, nan = tmp_path / "out.csv", tmp_path / "gone.zarr", tmp_path / "nan.csv"
     nan.write_text("lon,lat\n1,2\n,3\n")
-    assert "gone.zarr" in refused("info", gone)
-    assert "gone.zarr" in refused("sample", gone, places, "-o", out)
+    for verb in ("info", "verify", "validate", "cite", "preview", "coverage"):
+        assert "gone.zarr" in refused(verb, gone)
+    assert "gone.zarr" in refused("sample", gone, table, "-o", out)
     assert "gone.csv" in refused("join", gulf, tmp_path / "gone.csv", "-o", out)
-    assert "no column 'price'; there are lon, lat" in refused(
-        "probe", gulf, places, "--target", "price", "-o", out
-    )
-    assert "'word' is 'a' everywhere" in refused(
-        "probe", gulf, places, "--target", "word", "-o", out
-    )
     assert "NaN or infinite, the first in row 1" in refused("sample", gulf, nan, "-o", out)
-    assert "no modality 'radar'" in refused("join", gulf, places, "--modality", "radar", "-o", out)
+    assert "no modality 'radar'" in refused("join", gulf, table, "--modality", "radar", "-o", out)
+    assert "neither a file nor the name" in refused("zonal", gulf, "nowhere", "-o", out)
+    assert "no column 'price'; there are lon, lat" in refused(
+        "probe", gulf, table, "--target", "price", "-o", out
+    )
+    assert "'part' is 1 everywhere" in refused(
+        "probe", gulf, "-", "--target", "part", "-o", out,
+        stdin=places().assign(part=1).to_csv(index=False),
+    )  # fmt: skip
     assert not out.exists()
     assert list(tmp_path.iterdir()) == [nan]
 
 
 @pytest.mark.parametrize("name", ["nowhere/out.csv", "out.doc"])
 def test_an_output_that_cannot_be_written_is_refused(
-    gulf: Path, places: Path, tmp_path: Path, name: str, refused: Refused
+    table: Path, tmp_path: Path, name: str
 ) -> None:
-    out = tmp_path / name
-    for args in (("sample", gulf, places), ("probe", gulf, places, "--target", "height")):
+    """Before any work: even the store is not looked for."""
+    out, gone = tmp_path / name, tmp_path / "gone.zarr"
+    for args in (
+        ("sample", gone, table),
+        ("join", gone, table),
+        ("encode", gone, table),
+        ("zonal", gone, "conus"),
+        ("coverage", gone),
+        ("coverage", gone, "conus"),
+        ("region", gone, "conus"),
+        ("geotiff", gone),
+        ("probe", gone, table, "--target", "height"),
+    ):
         assert "cannot write" in refused(*args, "-o", out)
+    target = ("probe", gone, table, "--target", "height")
+    assert "cannot write" in refused(*target, "--predict", table, out)
+    assert "cannot write" in refused(*target, "--map", "all", out)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_is_taken_is_refused(gulf: Path, tmp_path: Path) -> None:
+    (tmp_path / "there.zarr").mkdir()
+    (tmp_path / "there.tif").mkdir()
+    assert "is there already" in refused("region", gulf, "0,0,1,1", "-o", tmp_path / "there.zarr")
+    assert "it is a folder" in refused("geotiff", gulf, "-o", tmp_path / "there.tif")
 
 
 @pytest.mark.parametrize(
@@ -214,14 +175,56 @@ def test_an_output_that_cannot_be_written_is_refused(
     [
         (["sample"], "one place with --at"),
         (["sample", "x.csv", "--lon", "a"], "name both --lon and --lat"),
+        (["sample", "x.csv", "--dtype", "int8", "--method", "bicubic"], "goes with --method near"),
+        (["zonal", "1,2,3"], "a box is west,south,east,north"),
+        (["region", "-9,0,1,5", "-o", "x.zarr", "--dtype", "float32"], "go with a GeoTIFF"),
+        (["region", "-9,0,1,5", "-o", "x.tif"], "holds one --modality; the field has coordinate"),
+        (["geotiff", "-o", "x.tif", "--modality", "aerial", "--bands", "a"], "numbers such as 0,5"),
         (["probe", "x.csv"], "name a TABLE with --target"),
         (["probe", "x.csv", "--suite", "s.toml", "--data", "."], "names tables"),
+        (["probe", "--suite", "s.toml", "--data", ".", "--groups", "a"], "names tables"),
         (["probe", "--suite", "s.toml"], "needs --data"),
         (["probe", "--suite", "gone.toml", "--data", "."], "cannot read the suite gone.toml"),
         (["probe", "x.csv", "--target", "y", "-o", "nowhere/out.md"], "cannot write"),
+        (["probe", "x.csv", "--target", "a", "--target", "b", "--map", "all", "x.tif"], "one --t"),
     ],
 )
-def test_options_that_do_not_fit_together_are_refused(
-    gulf: Path, args: list, words: str, refused: Refused
-) -> None:
+def test_options_that_do_not_fit_together_are_refused(gulf: Path, args: list, words: str) -> None:
     assert words in refused(args[0], gulf, *args[1:])
+
+
+def test_a_pipe_from_end_to_end(gulf: Path, tmp_path: Path) -> None:
+    """`cat x.csv | unigeo join STORE - | head`: a reader that has seen enough ends it quietly."""
+    table = places(20_000)
+    table.to_csv(tmp_path / "x.csv", index=False)
+    script = 'cat x.csv | "$@" join "$STORE" - | head -3'
+    ended = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", script, "bash", *UNIGEO],
+        cwd=tmp_path, env=os.environ | {"STORE": str(gulf)},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    header, *rows = ended.stdout.splitlines()
+    assert header.split(",")[:7] == [*table.columns, "ug_coordinate_000"]
+    assert float(rows[1].split(",")[0]) == pytest.approx(table["lon"][1])
+
+
+def test_ctrl_c_ends_quietly_and_leaves_nothing(gulf: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    rng = np.random.default_rng(0)
+    table = tmp_path / "in.csv"
+    lonlat = rng.uniform((-18, -13), (20, 9), (1_500_000, 2)).round(3)
+    pd.DataFrame(lonlat, columns=["lon", "lat"]).to_csv(table, index=False)
+    with subprocess.Popen(
+        [*UNIGEO, "join", str(gulf), str(table), "-o", str(out), "--quiet"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        partial = tmp_path / "out.csv.partial"
+        until = time.monotonic() + 60
+        while not (partial.exists() and partial.stat().st_size) and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == ("", "")
+    assert list(tmp_path.iterdir()) == [table]

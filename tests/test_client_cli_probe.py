@@ -1,0 +1,126 @@
+"""probe through the whole command: scores, intervals, predictions, maps, suites."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import xarray as xr
+from commands import done, places, refused, run
+
+from unigeo.client.opening import open_field
+
+FEW = ("--block-km", 500, "--folds", 3)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tables") / "places.csv"
+    places().to_csv(path, index=False)
+    return path
+
+
+def test_probe_prints_features_and_baselines_and_writes_every_score(
+    gulf: Path, table: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores.csv"
+    said = done("probe", gulf, table, "--target", "height", *FEW, "-o", out, "--level", 0.8)
+    lines = [line.split("|") for line in said.splitlines() if line.startswith("|")]
+    assert [cell.strip() for cell in lines[0][1:-1]] == [
+        "features", "height random", "height blocked",
+    ]  # fmt: skip
+    rows = {line[1].strip(): [float(cell) for cell in line[2:4]] for line in lines[2:10]}
+    assert list(rows) == [
+        "coordinate", "aerial", "joined",
+        "mean", "lonlat ridge", "lonlat kNN", "lonlat IDW", "lonlat trees",
+    ]  # fmt: skip
+    assert min(rows["coordinate"]) > 0.9
+    assert "without a vector left out" in said
+    assert "Intervals of joined that should hold 80 %" in said
+    assert [line[2].strip() for line in lines[-2:]] == ["random", "blocked"]
+    scores = pd.read_csv(out)
+    assert len(scores) == 8 * 2
+    assert scores["dropped"].min() > 0
+    assert "coverage_80" in scores
+
+
+def test_scores_and_intervals_as_json(gulf: Path, table: Path) -> None:
+    args = ("probe", gulf, table, "--target", "height", "--groups", "part", "--modality", "aerial")
+    ended = run(*args, *FEW, "--json")
+    assert ended.stderr.startswith("Warning: ")  # six groups are few
+    found = json.loads(ended.stdout)
+    assert {row["split"] for row in found["scores"]} == {"random", "blocked", "grouped"}
+    assert {row["level"] for row in found["intervals"]} == {0.9}
+    assert all(0 <= row["coverage"] <= 1 for row in found["intervals"])
+
+
+def test_words_are_classified_and_numbers_may_be(gulf: Path, table: Path) -> None:
+    args = ("probe", gulf, table, "--modality", "coordinate", *FEW)
+    said = done(*args, "--target", "high")
+    assert "high (accuracy)" in said
+    assert "Intervals" not in said
+    assert "part (accuracy)" in done(*args, "--target", "part", "--task", "classification")
+    assert "must hold numbers" in refused(*args, "--target", "high", "--task", "regression")
+
+
+def test_predictions_come_beside_the_new_table(gulf: Path, table: Path, tmp_path: Path) -> None:
+    new, out = tmp_path / "new.parquet", tmp_path / "predicted.csv"
+    places(40).to_parquet(new)
+    args = ("probe", gulf, table, "--target", "height", "--target", "high", *FEW)
+    done(*args, "--predict", new, out, "--features", "coordinate")
+    found = pd.read_csv(out)
+    assert list(found.columns) == [
+        *places(1).columns, "ug_height", "ug_height_lower", "ug_height_upper", "ug_high",
+        "ug_high_probability", "ug_coordinate_status",
+    ]  # fmt: skip
+    valid = found["ug_coordinate_status"] == "valid"
+    probe = open_field(gulf).probe(places(), ["height", "high"], block_km=500, folds=3)
+    expected = probe.predict(places(40), "coordinate")
+    for name in ("height", "height_lower", "height_upper", "high_probability"):
+        np.testing.assert_allclose(found[f"ug_{name}"], expected[name])
+    assert found["ug_height"][~valid].isna().all()
+    assert (found["ug_high"] == found["high"])[valid].mean() > 0.8
+    one = ("probe", gulf, table, "--target", "height", "--modality", "coordinate", *FEW)
+    ended = run(*one, "--predict", out, tmp_path / "again.csv")
+    assert ended.exit_code == 2
+    assert "already has" in ended.stderr
+    gone = tmp_path / "gone.csv"
+    assert "gone.csv" in refused(*args, "--predict", gone, tmp_path / "again.csv")
+
+
+@pytest.mark.parametrize("ending", ["tif", "zarr"])
+def test_a_map_of_the_target(gulf: Path, table: Path, tmp_path: Path, ending: str) -> None:
+    out = tmp_path / f"map.{ending}"
+    args = ("probe", gulf, table, "--target", "height", *FEW, "--features", "coordinate")
+    done(*args, "--map", "-8,-6,6,5", out)
+    if ending == "tif":
+        with rasterio.open(out) as tif:
+            assert tif.descriptions[0] == "prediction"
+            shape = tif.shape
+    else:
+        shape = xr.open_zarr(out)["prediction"].shape
+    assert 0 < shape[0] < open_field(gulf).grid.shape[0]
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+    whole = tmp_path / f"all.{ending}"
+    done(*args, "--map", "all", whole)
+    assert whole.exists()
+
+
+def test_thin_data_are_warned_of_in_a_line(gulf: Path, tmp_path: Path) -> None:
+    places(40).to_csv(tmp_path / "few.csv", index=False)
+    ended = run("probe", gulf, tmp_path / "few.csv", "--target", "height", *FEW)
+    assert ended.exit_code == 0, ended.stderr
+    assert ended.stderr.startswith("Warning: ")
+    assert ".py" not in ended.stderr
+
+
+def test_probe_of_a_suite_writes_what_it_prints(gulf: Path, table: Path, tmp_path: Path) -> None:
+    suite = tmp_path / "suite.toml"
+    suite.write_text(f'[[table]]\nfile = "{table.name}"\ntargets = ["height"]\ncrs = "EPSG:8857"\n')
+    out = tmp_path / "results.md"
+    said = done("probe", gulf, "--suite", suite, "--data", table.parent, "--out", out)
+    assert out.read_text() == said
+    for part in ("- command: `unigeo ", "- field: gulf, 80000 m", "## Blocked R2", "joined"):
+        assert part in said

@@ -1,0 +1,70 @@
+"""A part of a field is the field, cell for cell, in a store of its own."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+import stores
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from unigeo.client.cutting import cut_field
+from unigeo.client.opening import open_field
+from unigeo.client.verifying import verify_store
+from unigeo.schemas.errors import RegionError, StoreError
+from unigeo.schemas.status import Status
+
+
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(west=st.floats(-19, 15), south=st.floats(-14, 10), side=st.floats(1, 15))
+def test_every_cell_is_the_field_s(
+    gulf: Path, tmp_path_factory: pytest.TempPathFactory, west: float, south: float, side: float
+) -> None:
+    field = open_field(gulf)
+    box = (west, south, west + side, south + side)
+    path = cut_field(field, tmp_path_factory.mktemp("cut") / "part.zarr", box)
+    part = open_field(path)
+    assert verify_store(path).problems == ()
+    row, col = part.grid.row0 - field.grid.row0, part.grid.col0 - field.grid.col0
+    rows, cols = slice(row, row + part.grid.shape[0]), slice(col, col + part.grid.shape[1])
+    same, whole = part.dataset(), field.dataset().isel(y=rows, x=cols)
+    for name in ("coordinate", "aerial", "coordinate_status", "aerial_status", "x", "y"):
+        np.testing.assert_array_equal(same[name].values, whole[name].values)
+    asked = field.region(box)
+    assert set(asked.x.values) <= set(same.x.values)
+    assert set(asked.y.values) <= set(same.y.values)
+
+
+def test_cells_outside_the_polygons_can_be_left_out(gulf: Path, tmp_path: Path) -> None:
+    disc = shapely.Point(2, 3).buffer(7.3)
+    field = open_field(gulf)
+    part = open_field(cut_field(field, tmp_path / "disc.zarr", disc, mask=True))
+    assert verify_store(part.url).ok
+    masked = field.region(disc, mask=True)
+    inner = part.dataset().sel(x=masked.x, y=masked.y)
+    np.testing.assert_array_equal(inner["aerial"].values, masked["aerial"].values)
+    valid = part.coverage()["aerial"][Status.VALID]
+    assert valid == (masked["aerial_status"] == Status.VALID).sum()
+
+
+def test_a_part_of_a_part_is_the_same_part(gulf: Path, tmp_path: Path) -> None:
+    box, inner = (-12.0, -9.0, 9.0, 11.0), (-8.0, -6.0, 2.0, 1.0)
+    outer = open_field(cut_field(open_field(gulf), tmp_path / "outer.zarr", box))
+    one = cut_field(outer, tmp_path / "one.zarr", inner)
+    other = cut_field(open_field(gulf), tmp_path / "other.zarr", inner)
+    first, second = stores.tree(one), stores.tree(other)
+    assert first.pop("zarr.json") != second.pop("zarr.json")  # it says what it is a part of
+    assert first == second
+
+
+def test_what_cannot_be_cut_leaves_nothing(gulf: Path, tmp_path: Path) -> None:
+    field = open_field(gulf)
+    with pytest.raises(RegionError, match="lies off the field"):
+        cut_field(field, tmp_path / "a.zarr", (100.0, 0.0, 110.0, 5.0))
+    with pytest.raises(StoreError, match="cannot write"):
+        cut_field(field, Path("/proc/none/a.zarr"), (0.0, 0.0, 1.0, 1.0))
+    (tmp_path / "there.zarr").mkdir()
+    with pytest.raises(StoreError, match="there already"):
+        cut_field(field, tmp_path / "there.zarr", (0.0, 0.0, 1.0, 1.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["there.zarr"]
