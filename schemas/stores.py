@@ -128,6 +128,6 @@ def _remote(url: str, read_only: bool, timeout_s: float) -> "Store":
     again: Any = {"max_retries": _TRIES, "retry_timeout": timedelta(seconds=3 * timeout_s)}
     try:
         store = obstore.store.from_url(url, client_options=client, retry_config=again)
-    except (*unreachable_errors(), ValueError) as error:
+    except damage_errors() as error:
         raise StoreError(f"cannot open {url}: {explained(error)}") from error
     return ObjectStore(store, read_only=read_only)
