@@ -122,5 +122,5 @@ def test_probe_of_a_suite_writes_what_it_prints(gulf: Path, table: Path, tmp_pat
     out = tmp_path / "results.md"
     said = done("probe", gulf, "--suite", suite, "--data", table.parent, "--out", out)
     assert out.read_text() == said
-    for part in ("- command: `unigeo ", "- field: gulf, 80000 m", "## Blocked R2", "joined"):
+    for part in ("- command: `unigeo", "- field: gulf, 80000 m", "## Blocked R2", "joined"):
         assert part in said

@@ -14,6 +14,7 @@ import argparse
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,12 @@ def main() -> None:
     parser.add_argument(
         "--layouts", type=Path, help="JSON file of `benchmarks.client.layouts`, for the page"
     )
+    parser.add_argument("--conus", type=Path, help="a real field at 5 km, for zonal means")
+    parser.add_argument("--polygons", type=Path, help="file of its counties")
     options = parser.parse_args()
-    sizes = QUICK if options.quick else Sizes()
+    sizes = replace(
+        QUICK if options.quick else Sizes(), conus=options.conus, polygons=options.polygons
+    )
     with tempfile.TemporaryDirectory() as temporary:
         cache = options.cache or Path(temporary)
         cache.mkdir(parents=True, exist_ok=True)
