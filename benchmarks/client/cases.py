@@ -116,9 +116,9 @@ def warm_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
             peak = result.of(name, "peak_own_mb")
             result.bar(f"{name}: own peak memory above the output", peak, 128, unit="MB")
         result.notes.append(
-            "the memory map is given rows and columns, the others places; pages of mapped files are "
-            "the system's cache, counted in the peak and not in the own memory: a plain memory map "
-            "shows as many"
+            "the memory map is given rows and columns, the others places; pages of mapped files "
+            "are the system's cache, counted in the peak and not in the own memory: a plain memory "
+            "map shows as many"
         )
         yield result
 
