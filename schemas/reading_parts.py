@@ -147,7 +147,8 @@ def _parquet_parts(source: Any, rows: int) -> TableParts:
         count, is_geo = file.metadata.num_rows, b"geo" in (file.schema_arrow.metadata or {})
 
     def parts() -> Iterator[Any]:
-        with pq.ParquetFile(source) as file:
+        # Buffered ahead, the whole file would come into memory.
+        with pq.ParquetFile(source, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=rows):
                 table = pa.Table.from_batches([batch], file.schema_arrow)
                 yield _with_geometry(table) if is_geo else table.to_pandas()

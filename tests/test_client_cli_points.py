@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import stores
 from commands import done, places, refused, run
+from servers import RangeServer
 from test_encoding import encoder_in_numpy, model_of
 
 from unigeo.client import commands_points
@@ -186,6 +187,17 @@ def test_the_plan_comes_before_anything_large(
         assert run(verb, gulf, table, "-o", out, "--quiet").stderr == ""
     monkeypatch.setattr(commands_points, "MANY_POINTS", 300)
     assert run("join", gulf, table, "-o", out).stderr == ""
+
+
+def test_of_a_remote_field_the_plan_comes_sooner(
+    gulf: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.csv"
+    with RangeServer(gulf) as server:
+        assert run("join", server.url, table, "-o", out).stderr == ""
+        monkeypatch.setattr(commands_points, "MANY_REMOTE_POINTS", 299)
+        assert run("join", server.url, table, "-o", out).stderr.startswith("300 points, ")
+    assert out.read_text() == done("join", gulf, table)
 
 
 def test_encode_needs_no_cell(tmp_path: Path) -> None:
