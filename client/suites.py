@@ -156,12 +156,28 @@ def suite_markdown(report: "pd.DataFrame", facts: Mapping[str, Any]) -> str:
         to_markdown(_with_mean(by_target(report, "blocked"))),
         "## Random R2",
         to_markdown(_with_mean(by_target(report, "random"))),
+        *_coverage(report),
         "## Points",
         "Dropped: rows that have the target and lack a vector; they are left out of every column "
         "above alike.",
         to_markdown(counts),
     ]
     return "\n\n".join(parts)
+
+
+def _coverage(report: "pd.DataFrame") -> list[str]:
+    """How many held-out places lie inside the intervals that should hold a stated share of them."""
+    named = [str(name) for name in report if str(name).startswith("coverage_")]
+    if not named:
+        return []
+    (name,) = named
+    stated = report[report[name].notna()]
+    return [
+        f"## Blocked coverage of {name.removeprefix('coverage_')} % intervals",
+        "Share of the held-out places that lie inside their interval. Its width comes from blocks "
+        "that took no part in the fit; it is counted on blocks that took part in neither.",
+        to_markdown(_with_mean(by_target(stated, "blocked", name))),
+    ]
 
 
 def _probed(table: SuiteTable, features: Mapping[str, Any], **options: Any) -> "pd.DataFrame":
