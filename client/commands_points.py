@@ -6,6 +6,7 @@ needs the same memory.
 
 import functools
 import operator
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -242,8 +243,9 @@ def _write_each(
 
     from unigeo.schemas.writing_parts import write_parts
 
-    done = 0
-    bar = tqdm(total=len(table), unit=" points", unit_scale=True, disable=not watched(quiet))
+    done, shown = 0, out in (None, "-") and sys.stdout.isatty()  # a bar would cross the rows
+    watch = watched(quiet) and not shown
+    bar = tqdm(total=len(table), unit=" points", unit_scale=True, disable=not watch)
     with bar, write_parts(out, format_for(out, format)) as write:
         for part in table:
             with _rows_from(done):
