@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int8
-from tqdm import tqdm
 
 from unigeo.client.covering import Cover, Outlines, cover, outlines_on, reach
 from unigeo.client.joining import column_names
 from unigeo.client.polygons import Polygons
+from unigeo.client.progress import watched
 from unigeo.client.windows import shard_windows, window_of
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.grid import Window
@@ -95,7 +95,7 @@ def _reached(field: "StoredField", outlines: Outlines, progress: bool) -> Iterat
     """The part of each shard that polygons cover, where they do."""
     within = window_of(field.grid, outlines)
     windows = [] if within is None else list(shard_windows(field.grid, field.layout.shard, within))
-    for window in tqdm(windows, unit="shard", desc="zonal", disable=not progress):
+    for window in watched(windows, "zonal", "shards", progress):
         touched = reach(outlines, window)
         if touched.any():
             yield _cropped(window, touched)

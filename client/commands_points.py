@@ -239,20 +239,21 @@ def _write_each(
     quiet: bool,
 ) -> None:
     """Write what is taken of each part, one after the other."""
-    from tqdm import tqdm
-
+    from unigeo.client.progress import progress_bar
     from unigeo.schemas.writing_parts import write_parts
 
     done, shown = 0, out in (None, "-") and sys.stdout.isatty()  # a bar would cross the rows
     watch = watched(quiet) and not shown
-    bar = tqdm(total=len(table), unit=" points", unit_scale=True, disable=not watch)
-    with bar, write_parts(out, format_for(out, format)) as write:
+    with (
+        progress_bar("points", len(table), "rows", watch) as push,
+        write_parts(out, format_for(out, format)) as write,
+    ):
         for part in table:
             with _rows_from(done):
                 made = take(part)
             write(made)
             done += len(part)
-            bar.update(len(part))
+            push(len(part))
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from tqdm import tqdm
 
 from unigeo.client.covering import Outlines, holds_centre
+from unigeo.client.progress import watched
 from unigeo.client.windows import region_of_field
 from unigeo.schemas.encoder import GROUP as ENCODER
 from unigeo.schemas.errors import StoreError
@@ -197,7 +197,7 @@ def _write_cells(
     group: Any = open_group(str(nodes.folder), read_only=False, consolidated=False)
     down, right = grid.row0 - field.grid.row0, grid.col0 - field.grid.col0
     windows = list(grid.windows(layout.shard))
-    for window in tqdm(windows, unit="shard", desc="region", disable=not progress):
+    for window in watched(windows, "region", "shards", progress):
         there = replace(window, row=window.row + down, col=window.col + right)
         outside = None if outlines is None else ~holds_centre(outlines, there)
         for name in layout.modalities:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
-from tqdm import tqdm
 
+from unigeo.client.progress import progress_bar
 from unigeo.client.threads import one_thread
 from unigeo.schemas.encoder import GROUP, ROTATION, EncoderSettings, read_settings
 from unigeo.schemas.errors import LayoutError, StoreError
@@ -64,10 +64,10 @@ class Encoder:
             # The products are small: their own threads would wait for each other.
             one_thread(),
             ThreadPoolExecutor(os.cpu_count()) as pool,
-            tqdm(total=len(lonlat), unit="point", desc=GROUP, disable=not progress) as bar,
+            progress_bar(GROUP, len(lonlat), "points", progress) as push,
         ):
             for count in pool.map(fill, range(0, len(lonlat), batch)):
-                bar.update(count)
+                push(count)
         return vectors
 
     def _tokens(

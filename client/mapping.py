@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
-from tqdm import tqdm
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from unigeo.client.progress import watched
 from unigeo.client.threads import one_thread
 from unigeo.schemas.errors import MissingExtraError, RegionError, StoreError
 from unigeo.schemas.grid import Grid, Window
@@ -269,7 +269,7 @@ class PredictionMap:
             ]
         else:
             parts = list(self.pieces(slice(0, rows), slice(0, cols)))
-        for part in tqdm(parts, desc=f"map {self.target}", unit="shard", disable=not progress):
+        for part in watched(parts, f"map {self.target}", "shards", progress):
             place = Window(
                 part.row - self.window.row, part.col - self.window.col, part.height, part.width
             )

@@ -22,6 +22,7 @@ from unigeo.client.probe_checks import (
     check_folds,
     warn_of_thin_data,
 )
+from unigeo.client.progress import watched
 from unigeo.client.ridge import HeldOut
 from unigeo.client.scoring import accuracy, balanced_accuracy, log_loss, r2_score
 from unigeo.client.targets import Labels, Target, check_targets, codes_of, numbers_of
@@ -200,7 +201,8 @@ def evaluate(
     wanted = chosen_baselines(baselines, data.vectors)
     rows: list[_Row] = []
     fold_rows: list[_Row] = []
-    for split, work in _progress(_works(data, seed, wanted, level), progress):
+    works = _works(data, seed, wanted, level)
+    for split, _, work in watched(works, "probe", "fits", progress):
         with one_thread():
             for about, score, by_fold in work():
                 about = {**about, "split": split}
@@ -346,16 +348,3 @@ def _have_vectors(features: Vectors, count: int) -> Bool[np.ndarray, " point"]:
             )
         valid &= np.isfinite(sums)
     return valid
-
-
-def _progress(works: list[tuple[str, str, _Work]], show: bool) -> Iterator[tuple[str, _Work]]:
-    if not show:
-        for split, _, work in works:
-            yield split, work
-        return
-    from tqdm import tqdm
-
-    with tqdm(works, desc="probe", unit="fit") as bar:
-        for split, method, work in bar:
-            bar.set_postfix_str(f"{method}, {split}")
-            yield split, work

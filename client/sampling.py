@@ -1,16 +1,14 @@
 """Vectors at points: of the cell that holds a point, or between the cells around it."""
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
-from tqdm import tqdm
 
-from unigeo.client.cells import Cells, Watch
+from unigeo.client.cells import Cells
+from unigeo.client.progress import progress_bar
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.quantization import FILL, dequantize
@@ -101,7 +99,7 @@ def _nearest(
         return dequantize(stored)[:, bands]
 
     as_stored = dtype == "int8"
-    with _bar(modality.name, len(rowcol), progress) as watch:
+    with progress_bar(modality.name, len(rowcol), "points", progress) as watch:
         modality.vectors.gather(
             rowcol,
             vectors,
@@ -188,13 +186,12 @@ def _between(
     order = np.flatnonzero(inside)
     near = (exact[order] // 16).astype(np.int64)  # neighbours come together: their cells are shared
     order = order[np.lexsort((exact[order, 1], near[:, 1], near[:, 0]))]
-    with _bar(modality.name, len(order), progress) as watch:
+    with progress_bar(modality.name, len(order), "points", progress) as watch:
         for first in range(0, len(order), _BATCH):
             part = order[first : first + _BATCH]
             mixed, codes = _mixed(modality, exact[part], kernel)
             vectors[part], status[part] = mixed[:, bands], codes
-            if watch is not None:
-                watch(len(part))
+            watch(len(part))
     return Sampled(vectors, status)
 
 
@@ -249,19 +246,3 @@ def _mixed(
     mixed[sure] = total[sure] / length[sure, None]
     mixed[~has[own]] = np.nan
     return mixed, codes[own]
-
-
-@contextmanager
-def _bar(name: str, total: int, progress: bool) -> Iterator[Watch | None]:
-    """A bar on stderr that several threads may push on."""
-    if not progress:
-        yield None
-        return
-    lock = threading.Lock()
-    with tqdm(total=total, unit="point", unit_scale=True, desc=name) as bar:
-
-        def push(count: int) -> None:
-            with lock:
-                bar.update(count)
-
-        yield push

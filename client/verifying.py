@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
+from unigeo.client.progress import progress_bar
 from unigeo.schemas.attributes import UnigeoAttributes, attribute_problems
 from unigeo.schemas.encoder import GROUP as ENCODER
 from unigeo.schemas.errors import LayoutError, StoreError
@@ -314,7 +314,7 @@ async def _each(
     """Look at every object, `IN_FLIGHT` at a time; the answers in the shards' order."""
     gate = asyncio.Semaphore(IN_FLIGHT)
     owners = {shard.sha256: shard for shard in shards if shard.size_bytes}
-    with tqdm(total=len(shards), unit="object", desc="verify", disable=not progress) as bar:
+    with progress_bar("verify", len(shards), "objects", progress) as push:
 
         async def look(shard: _Shard) -> _Found:
             async with gate:
@@ -325,7 +325,7 @@ async def _each(
                         found = await _read(store, shard, layout, owners)
                 except unreachable_errors() as error:
                     found = _Found([f"{shard} cannot be read: {error}"])
-            bar.update()
+            push(1)
             return found
 
         return await asyncio.gather(*map(look, shards))
