@@ -2,6 +2,8 @@
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -135,19 +137,26 @@ def probe(
 def _probed(
     field: "Field", table: str, targets: list[str], options: dict[str, Any], progress: bool
 ) -> "Probe":
-    from unigeo.client.probe_checks import ProbeWarning
     from unigeo.schemas.tables import read_table
 
     names = ("modalities", "method", "lon", "lat", "crs", "task", "groups", "folds", "seed")
     chosen = reading({key: options[key] for key in (*names, "level")})
     if options["block_km"] is not None:
         chosen["block_km"] = options["block_km"]
+    with _warnings_in_words():
+        return field.probe(read_table(table), targets, progress=progress, **chosen)
+
+
+@contextmanager
+def _warnings_in_words() -> Iterator[None]:
+    """Print what a probe warns of as one line each, on stderr."""
+    from unigeo.client.probe_checks import ProbeWarning
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ProbeWarning)
-        found = field.probe(read_table(table), targets, progress=progress, **chosen)
-    for warning in caught:
-        click.echo(f"Warning: {warning.message}", err=True)
-    return found
+        yield
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        click.echo(f"Warning: {message}", err=True)
 
 
 def _text(probe: "Probe") -> str:
@@ -212,14 +221,15 @@ def _suite_report(
 
     modalities, method = options["modalities"] or None, options["method"]
     chosen = load_suite(suite)
-    report = probe_suite(
-        chosen,
-        Path(data),
-        lambda lonlat: field.features(lonlat, modalities, method=method),
-        folds=options["folds"],
-        seed=options["seed"],
-        progress=progress,
-    )
+    with _warnings_in_words():
+        report = probe_suite(
+            chosen,
+            Path(data),
+            lambda lonlat: field.features(lonlat, modalities, method=method),
+            folds=options["folds"],
+            seed=options["seed"],
+            progress=progress,
+        )
     model = field.attributes.model
     facts = {
         "command": f"`{shlex.join(['unigeo', *sys.argv[1:]])}`",
