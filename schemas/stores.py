@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from unigeo.schemas.errors import StoreError
+from unigeo.schemas.errors import MissingExtraError, StoreError
 
 if TYPE_CHECKING:
     import zarr
@@ -22,14 +22,16 @@ def open_store(url: Any, *, read_only: bool = True, timeout_s: float = TIMEOUT_S
     """Open the Zarr store behind a URL.
 
     Args:
-        url: a path, `file://`, `s3://`, `gs://`, `az://` or `https://` URL, or a Zarr store, which
-            is returned as it is. Object stores take credentials and endpoint from the usual
+        url: a path, `file://`, `s3://`, `gs://`, `az://` or `https://` URL, a URL of any other
+            protocol that fsspec knows, or a Zarr store, which is returned as it is. Object stores
+            take credentials and endpoint from the usual
             environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...).
         read_only: refuse writes.
         timeout_s: seconds after which a request without an answer is given up and tried again.
 
     Raises:
         StoreError: if the scheme is unknown, or a web server is to be written to.
+        MissingExtraError: if the protocol needs a package that is not installed.
     """
     from zarr.abc.store import Store
 
@@ -46,8 +48,7 @@ def open_store(url: Any, *, read_only: bool = True, timeout_s: float = TIMEOUT_S
         raise StoreError(f"{url} is a web address and cannot be written; name a path or s3://")
     if scheme in OBJECT_STORES or scheme in WEB:
         return _remote(str(url), read_only, timeout_s)
-    known = ", ".join(f"{name}://" for name in ("file", *OBJECT_STORES, *WEB))
-    raise StoreError(f"{url}: unknown scheme {scheme!r}; known are a plain path, {known}")
+    return _by_fsspec(str(url), scheme, read_only)
 
 
 def open_group(
@@ -116,6 +117,30 @@ def _local(path: Path, read_only: bool) -> "Store":
     from zarr.storage import LocalStore
 
     return LocalStore(path.expanduser(), read_only=read_only)
+
+
+def _by_fsspec(url: str, scheme: str, read_only: bool) -> "Store":
+    own = ", ".join(f"{name}://" for name in ("file", *OBJECT_STORES, *WEB))
+    try:
+        import fsspec
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{url}: unigeo itself reads a plain path, {own}; other protocols need fsspec: "
+            "pip install fsspec, and the package of the protocol"
+        ) from error
+    if scheme not in fsspec.available_protocols():
+        raise StoreError(
+            f"{url}: unknown scheme {scheme!r}; known are a plain path, {own}, and the protocols "
+            "of fsspec"
+        )
+    from zarr.storage import FsspecStore
+
+    try:
+        return FsspecStore.from_url(url, read_only=read_only)
+    except ImportError as error:
+        raise MissingExtraError(f"cannot open {url}: {explained(error)}") from error
+    except damage_errors() as error:
+        raise StoreError(f"cannot open {url}: {explained(error)}") from error
 
 
 def _remote(url: str, read_only: bool, timeout_s: float) -> "Store":

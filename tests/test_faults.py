@@ -14,7 +14,7 @@ import servers
 import stores
 
 from unigeo import client
-from unigeo.schemas.errors import LayoutError, StoreError
+from unigeo.schemas.errors import LayoutError, MissingExtraError, StoreError
 
 PLACES = np.random.default_rng(0).uniform((-18, -13), (14, 16), (120, 2))
 VECTORS = "aerial/c/*"
@@ -204,6 +204,19 @@ def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", nobody.url)
         with pytest.raises(StoreError, match=r"s3://bucket/field.zarr"):
             client.open_field("s3://bucket/field.zarr", timeout_s=1)
+
+
+def test_other_protocols_are_read_by_fsspec(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    fsspec.filesystem("memory").put(str(folder), "/fields", recursive=True)
+    check("memory://fields", folder)
+    with pytest.raises(StoreError, match="no Zarr v3 store at memory://nothing"):
+        client.open_field("memory://nothing")
+    with pytest.raises(MissingExtraError, match="cannot open oci://bucket@space"):
+        client.open_field("oci://bucket@space/field.zarr")
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(MissingExtraError, match="pip install fsspec"):
+        client.open_field("memory://fields")
 
 
 def test_fsspec_stores_give_the_same_and_fail_by_name(folder: Path) -> None:
