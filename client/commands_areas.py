@@ -251,3 +251,39 @@ def _counts(
         return
     for row in table.itertuples():
         click.echo(f"{row.modality:<12} {row.reason:<16} {row.cells:>14,} {row.share:>8.2%}")
+
+
+@click.command(context_settings=NEGATIVE)
+@STORE
+@click.argument("lon", type=float)
+@click.argument("lat", type=float)
+@click.option("--modality", help="Whose vectors; may be left out if the field has one only.")
+@click.option("--count", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--apart-km", type=click.FloatRange(0), default=0.0, help="Between any two.")
+@click.option("--region", help="A name, a box or a file of polygons; the whole field by default.")
+@OUTPUT
+@JSON
+def similar(
+    store: str,
+    lon: float,
+    lat: float,
+    modality: str | None,
+    out: str | None,
+    format: str | None,  # noqa: A002
+    quiet: bool,
+    as_json: bool,
+    region: str | None,
+    **options: Any,
+) -> None:
+    """Find the cells most like the place at LON LAT, the best first."""
+    from unigeo.client.opening import open_field
+    from unigeo.schemas.tables import check_writable, write_table
+
+    del quiet  # there is no plan and no bar
+    check_writable(out, format_for(out, format))
+    where = None if region is None else region_of(region)
+    found = open_field(store).similar((lon, lat), modality, region=where, **options)
+    if as_json:
+        print_json(records(found))
+    else:
+        write_table(found, out, format_for(out, format))

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 from unigeo.client.at_points import AtPoints
 from unigeo.client.over_areas import OverAreas
 from unigeo.client.sampling import Method
+from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.points import read_points
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pandas as pd
+    import xarray as xr
 
     from unigeo.client.probes import Probe
     from unigeo.client.targets import Task
@@ -88,6 +92,68 @@ class Field(AtPoints, OverAreas):
         )
         evaluation = evaluate(data, seed=seed, baselines=baselines, level=level, progress=progress)
         return Probe(self, data, evaluation, self.chosen(modalities), method, level)
+
+    def similarity(
+        self, query: Any, modality: str | None = None, *, region: Any = None, crs: Any = None
+    ) -> "xr.DataArray":
+        """Map how like a place, the mean of several, or a vector every cell is.
+
+        Args:
+            query: a place or several in any form `sample` takes, or one vector.
+            modality: whose vectors; may be left out if the field has one only.
+            region: as in `region`; the whole field by default.
+            crs: of the region's polygons, where they do not say it.
+
+        Returns:
+            Cosines over y and x, float32, NaN where a cell has no vector.
+
+        Raises:
+            PointsError: if a place of the query has no vector, or the vector no direction.
+            LayoutError: if the field has no such modality, or several and none is named.
+        """
+        from unigeo.client.similarity import query_vector, score_map
+
+        name = self._only(modality)
+        return score_map(self, query_vector(self, query, name), name, region, crs)
+
+    def similar(
+        self,
+        query: Any,
+        modality: str | None = None,
+        *,
+        count: int = 10,
+        apart_km: float = 0.0,
+        region: Any = None,
+        crs: Any = None,
+    ) -> "pd.DataFrame":
+        """Find the cells most like a place, the mean of several, or a vector.
+
+        Args:
+            query: as in `similarity`.
+            modality: as in `similarity`.
+            count: how many cells, at most.
+            apart_km: how far each must lie from the better ones, by great circle.
+            region: where to look; the whole field by default.
+            crs: of the region's polygons, where they do not say it.
+
+        Returns:
+            Longitude, latitude and cosine of each cell, the best first.
+
+        Raises:
+            PointsError, LayoutError: as `similarity`.
+        """
+        from unigeo.client.similarity import best_cells
+
+        if count < 1 or apart_km < 0:
+            raise ValueError(f"count {count} must be positive and apart_km {apart_km} not negative")
+        scores = self.similarity(query, modality, region=region, crs=crs)
+        return best_cells(self, scores, count, apart_km)
+
+    def _only(self, modality: str | None) -> str:
+        chosen = self.chosen(modality)
+        if len(chosen) > 1:
+            raise LayoutError(f"name one modality of {', '.join(chosen)}")
+        return chosen[0]
 
     def info(self) -> dict[str, Any]:
         """What the field is: region, grid, model, observations, coverage; JSON."""

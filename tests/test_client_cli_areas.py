@@ -188,3 +188,13 @@ def test_the_antimeridian_is_no_edge(fiji: Path, tmp_path: Path) -> None:
     assert found["coordinate_status"].astype(str).tolist()[:2] == ["valid", "valid"]
     assert found["coordinate_status"][2] == "outside region"
     assert xr.open_zarr(out).unigeo.sample([(179.5, -17.0)]).equals(found.head(1))
+
+
+def test_similar_lists_the_best_cells(gulf: Path, tmp_path: Path) -> None:
+    options = ("--modality", "aerial", "--count", "3", "--apart-km", "300")
+    expected = open_field(gulf).similar((-10.0, 3.0), "aerial", count=3, apart_km=300)
+    table = pd.read_csv(io.StringIO(done("similar", gulf, "-10.0", "3.0", *options)))
+    assert np.allclose(table, expected)
+    listed = json.loads(done("similar", gulf, "-10.0", "3.0", *options, "--json"))
+    assert np.allclose([one["similarity"] for one in listed], expected["similarity"])
+    assert "name one modality of coordinate, aerial" in refused("similar", gulf, "1.0", "2.0")
