@@ -303,6 +303,27 @@ def installed(cache: Path, sizes: Sizes) -> Iterable[Result]:
     yield result
 
 
+def many_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
+    """Batch after batch, a hundred times the points of the other cases."""
+    store = field_store(cache, sizes.side, 128)
+    warm(files_below(store))
+    count = 100 * sizes.points
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.client.many", str(store), "--points", str(count)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    told = json.loads(done.stdout.splitlines()[-1])
+    row = {"reader": "unigeo float32", "rounds": 1, "seconds": told["seconds"]}
+    row |= {"cpu_s": told["cpu_seconds"], "peak_mb": told["peak_beyond_one_batch_mb"]}
+    title = f"{told['points']:,} points in batches of {told['batch']:,}, {told['bands']} bands"
+    result = Result(title, [row])
+    result.bar("peak memory beyond that of one batch", row["peak_mb"], 128, unit="MB")
+    yield result
+
+
 def county_means(cache: Path, sizes: Sizes) -> Iterable[Result]:
     """Zonal means of counties on a real field; both are the user's own, named by the command."""
     del cache
@@ -336,6 +357,7 @@ CASES: dict[str, Callable[[Path, Sizes], Iterable[Result]]] = {
     "one": one_point,
     "starts": starts,
     "installed": installed,
+    "many": many_points,
     "zonal": county_means,
 }
 
