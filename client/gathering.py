@@ -135,10 +135,7 @@ class StoredCells:
                 part = stored if members is None else stored[members]
                 self._gather_mapped(places, keys, start, part, objects, width, put)
             return
-        order, _ = grouped(which, len(keys))
-        members = stored[order]
-        sort = np.lexsort((start[members], which[order]))
-        members = members[sort]
+        members = stored[np.lexsort((start[stored], which))]
         begin = start[members]
         runs = coalesce(
             places.which[members],

@@ -1,7 +1,7 @@
 """The Equal Earth projection of WGS 84, forward, in numpy.
 
-PROJ is the reference and agrees within 1e-7 m; this takes a quarter of its time on many points, and
-reading a field at longitudes and latitudes then needs no PROJ.
+PROJ is the reference and agrees within 1e-7 m. Reading a field at longitudes and latitudes then
+needs no PROJ, whose own projection takes about as long as gathering the vectors.
 """
 
 import math

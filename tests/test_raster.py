@@ -4,13 +4,13 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import servers
 import stores
 import zarr
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
@@ -267,20 +267,8 @@ def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_later(tmp_path: Path
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An empty bucket on a real S3 server on this machine."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    request = urllib.request.Request(f"{endpoint}/fields", method="PUT")
-    urllib.request.urlopen(request).close()
-    yield "s3://fields"
-    server.stop()
+    with servers.object_store(monkeypatch) as url:
+        yield url
 
 
 def test_an_object_store_holds_the_same_field(bucket: str, gulf: Path) -> None:
