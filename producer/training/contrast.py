@@ -1,75 +1,115 @@
-"""Contrastive loss between every pair of modalities."""
+"""Contrastive loss between modalities, over the places of one process or of many."""
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.distributed import ProcessGroup
+from torch.nn.functional import cross_entropy, normalize
 
-RADIUS_M = 6_371_008.8
-"""Mean radius of the Earth."""
+from unigeo.producer.training.contrast_batch import ContrastBatch
+from unigeo.producer.training.contrast_settings import ContrastSettings
+from unigeo.producer.training.neighbours import Neighbours, relate
+from unigeo.producer.training.ranks import Ranks
+from unigeo.producer.training.tiled import tiled_loss
+from unigeo.schemas.errors import ModelError
+
+PAPER = ContrastSettings()
+"""All pairs, negatives from the whole batch, each place the target of itself alone."""
 
 
 def contrastive_loss(
-    embeddings: Mapping[str, Float[Tensor, "point dimension"]],
-    present: Mapping[str, Bool[Tensor, " point"]],
+    embeddings: Mapping[str, Float[Tensor, "place dimension"]],
+    present: Mapping[str, Bool[Tensor, " place"]],
     scale: Float[Tensor, "*pair"],
+    settings: ContrastSettings = PAPER,
     *,
-    pairs: Sequence[tuple[str, str]] | None = None,
-    exclude: Bool[Tensor, "point point"] | None = None,
+    lonlat: Float64[Tensor, "place 2"] | None = None,
+    panorama: Int64[Tensor, " place"] | None = None,
+    group: ProcessGroup | None = None,
+    backend: Literal["tiles", "plain"] = "tiles",
 ) -> Float[Tensor, ""]:
-    """Average InfoNCE over all ordered pairs of modalities, with negatives from the batch.
+    """Average InfoNCE over ordered pairs of modalities, with negatives from the batch.
 
     For each pair only the places where both were observed take part; a pair without any has no
-    share in the mean.
+    share in the mean. A pair of two modalities gives two terms, a self pair one. The targets of a
+    place are itself and, if the settings say so, places near it or of its panorama: their weights
+    are those of `neighbours.relate`, over the sum of the places that take part. With prefixes the
+    loss is the mean of the losses of each prefix, at unit length, and of the whole vectors.
+
+    Products are in the precision of the embeddings, or of autocast where it is on; logits and
+    their sums in float32, or float64 for float64 embeddings. Memory grows with the batch and not
+    with its square.
 
     Args:
-        embeddings: unit vectors of the same places by modality.
+        embeddings: unit vectors of this process's places by modality.
         present: whether each place was observed; the vectors of others are not read.
-        scale: inverse temperature, one for all or one per pair in the order of `pairs`.
-        pairs: unordered pairs to compare; each counts in both directions. All if not given.
-        exclude: symmetric; places too near each other to be negatives. Its diagonal is ignored.
+        scale: inverse temperature, one for all or one per pair in the order of
+            `settings.selected(tuple(embeddings))`.
+        settings: what is contrasted with what.
+        lonlat: degrees, longitude first; `exclusion_m` and `soft_m` need it.
+        panorama: number of each place's panorama, negative for none; `same_panorama` needs it.
+        group: processes that share the batch, each with as many places; None: this one alone.
+        backend: "plain" keeps every matrix of logits, for comparison.
 
-    Source: Astruc et al., UniGeoCLIP, arXiv 2604.11668.
+    Returns:
+        The loss of the whole batch, the same on each rank. The gradient of the embeddings is that
+        of this value; the gradient of `scale` is this rank's share of it, so that a sum over ranks
+        gives the gradient of every weight.
+
+    Raises:
+        ModelError: if the settings ask for what is not given, or ranks differ in places.
+
+    Source: Astruc et al., UniGeoCLIP, arXiv 2604.11668; prefixes: Kusupati et al. (2022),
+    "Matryoshka Representation Learning".
     """
-    pairs = list(combinations(embeddings, 2)) if pairs is None else pairs
-    terms: list[Tensor] = []
-    for (first, second), pair_scale in zip(pairs, scale.expand(len(pairs)), strict=True):
-        rows = torch.nonzero(present[first] & present[second])[:, 0]
-        if len(rows) == 0:
-            continue
-        near_rows = None if exclude is None else exclude[rows][:, rows]
-        terms += both_ways(embeddings[first][rows], embeddings[second][rows], pair_scale, near_rows)
-    # An empty batch has loss zero, and a gradient of zeros.
-    return torch.stack(terms).mean() if terms else 0.0 * scale.sum()
+    if backend == "plain" and group is not None:
+        raise ModelError("the plain contrastive loss runs in one process; use backend='tiles'")
+    batch = ContrastBatch.of(embeddings, present, scale, settings, lonlat, panorama, Ranks(group))
+    scales = scale.expand(len(batch.pairs))
+    loss = tiled_loss if backend == "tiles" else _plain_loss
+    cut = _prefixes(embeddings, present, settings.prefixes)
+    return torch.stack([loss(vectors, scales, batch) for vectors in (embeddings, *cut)]).mean()
 
 
-def both_ways(
-    first: Float[Tensor, "point dimension"],
-    second: Float[Tensor, "point dimension"],
-    scale: Float[Tensor, ""],
-    exclude: Bool[Tensor, "point point"] | None = None,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """InfoNCE from the first modality to the second, and back: one product serves both."""
-    logits = scale * (first @ second.T)
-    own = torch.arange(len(first), device=first.device)
-    if exclude is not None:
-        others = ~torch.eye(len(first), dtype=torch.bool, device=first.device)
-        logits = logits.masked_fill(exclude & others, -math.inf)
-    return cross_entropy(logits, own), cross_entropy(logits.T, own)
+def _prefixes(
+    embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor], sizes: tuple[int, ...]
+) -> Iterator[dict[str, Tensor]]:
+    """Leading dimensions at unit length; vectors of places not observed become zero."""
+    for size in sizes:
+        yield {
+            name: normalize(vectors[:, :size].where(present[name][:, None], 0), dim=1)
+            for name, vectors in embeddings.items()
+        }
 
 
-def near(lonlat: Float64[Tensor, "point 2"], radius_m: float) -> Bool[Tensor, "point point"]:
-    """Mark places within a great-circle distance of each other, each one near itself.
+def _plain_loss(embeddings: Mapping[str, Tensor], scales: Tensor, batch: ContrastBatch) -> Tensor:
+    """The loss by whole matrices of logits, which autograd keeps for the backward pass."""
+    total = 0.0 * scales.sum()
+    for index, share in batch.shares().items():
+        first, second = batch.pairs[index]
+        rows = batch.places[index].rows
+        taking = slice(None) if rows is None else rows
+        product = (
+            embeddings[first][taking].to(batch.product_dtype)
+            @ embeddings[second][taking].to(batch.product_dtype).T
+        )
+        logits = scales[index].to(batch.logit_dtype) * product.to(batch.logit_dtype)
+        total = total + share * _both_ways(logits, batch.near[taking])
+    return total
 
-    Chords by differences of coordinates, in float64: products of unit vectors lose the last metres.
-    """
-    lon, lat = torch.deg2rad(lonlat).unbind(-1)
-    axes = (lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin())
-    chord_squared = sum((axis[:, None] - axis[None, :]) ** 2 for axis in axes)
-    assert isinstance(chord_squared, Tensor)
-    half_angle = min(radius_m / (2 * RADIUS_M), math.pi / 2)
-    return chord_squared <= (2 * math.sin(half_angle)) ** 2
+
+def _both_ways(logits: Float[Tensor, "place place"], near: Neighbours) -> Float[Tensor, ""]:
+    """Cross entropy of rows and of columns, summed over places."""
+    weight, excluded = relate(near, near, 0, logits.dtype)
+    kept = logits if excluded is None else logits.masked_fill(excluded, -math.inf)
+    if weight is None:
+        own = torch.arange(len(logits), device=logits.device)
+        return cross_entropy(kept, own, reduction="sum") + cross_entropy(
+            kept.T, own, reduction="sum"
+        )
+    pulled = logits * weight * (1 / weight.sum(1, keepdim=True) + 1 / weight.sum(0, keepdim=True))
+    return kept.logsumexp(1).sum() + kept.logsumexp(0).sum() - pulled.sum()

@@ -21,7 +21,8 @@ from unigeo.producer.evaluation.retrieval import mean_recall, recall_matrix
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.card import card
 from unigeo.producer.training.checkpoint import load_checkpoint, save_checkpoint
-from unigeo.producer.training.contrast import contrastive_loss, near
+from unigeo.producer.training.contrast import contrastive_loss
+from unigeo.producer.training.contrast_settings import ContrastSettings
 from unigeo.producer.training.places import Places, observe
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.splitting import held_out
@@ -232,8 +233,8 @@ def batch_loss(
     autocast = torch.autocast(device, torch.bfloat16) if device == "cuda" else nullcontext()
     with autocast:
         embeddings = {name: model.encode(name, values) for name, values in inputs.items()}
-    exclude = near(lonlat, settings.exclusion_m) if settings.exclusion_m > 0 else None
-    return contrastive_loss(embeddings, batch.present, model.scale(), exclude=exclude)
+    contrast = ContrastSettings(exclusion_m=settings.exclusion_m)
+    return contrastive_loss(embeddings, batch.present, model.scale(), contrast, lonlat=lonlat)
 
 
 def batch_rows(count: int, step: int, settings: TrainingSettings) -> np.ndarray:
