@@ -117,8 +117,10 @@ def test_value_and_gradients_are_those_of_the_double_loop(
         plain, by_autograd = value_and_gradients(
             embeddings, present, scale, settings, where, "plain"
         )
-        assert loss.item() == pytest.approx(expected, rel=1e-12)
-        assert plain.item() == pytest.approx(expected, rel=1e-12)
+        # Distances agree to nanometres, which is 1e-11 of a Gaussian's exponent.
+        rounding = 1e-12 if soft_m == 0 else 1e-10
+        assert loss.item() == pytest.approx(expected, rel=rounding)
+        assert plain.item() == pytest.approx(expected, rel=rounding)
         for ours, theirs in zip(gradients, by_autograd, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 

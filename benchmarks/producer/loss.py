@@ -125,7 +125,8 @@ def equal(run: Callable[..., Any]) -> dict[str, float]:
 def memory(run: Callable[..., Any]) -> dict[str, float]:
     """Peak memory of each form."""
     found = {
-        f"{form} MB": run(peak_bytes, Inputs(), form, ContrastSettings()) / 1e6 for form in FORMS
+        f"{form} MB": run(peak_bytes, Inputs(), form, ContrastSettings()) / 1e6
+        for form in FORMS[:2]
     }
     return found | {"tiles / plain": found["tiles MB"] / found["plain MB"]}
 
