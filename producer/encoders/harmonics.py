@@ -26,9 +26,7 @@ class SphericalHarmonics(nn.Module):
         ):
             self.register_buffer(name, torch.from_numpy(table), persistent=False)
 
-    def forward(
-        self, lonlat: Float64[Tensor, "point 2"]
-    ) -> Float64[Tensor, "point harmonic"]:
+    def forward(self, lonlat: Float64[Tensor, "point 2"]) -> Float64[Tensor, "point harmonic"]:
         """Evaluate every harmonic, cosines first."""
         lon, lat = torch.deg2rad(lonlat).unbind(-1)
         degree = len(self.factors)

@@ -1,6 +1,7 @@
 """The plain networks behind the peers' coordinate encoders."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -24,9 +25,7 @@ class Perceptron(nn.Module):
         super().__init__()
         sizes = [inputs, *[hidden] * depth]
         self.activation, self.factor = activation, factor
-        self.hidden = nn.ModuleList(
-            [nn.Linear(size, after) for size, after in zip(sizes[:-1], sizes[1:], strict=True)]
-        )
+        self.hidden = nn.ModuleList([nn.Linear(size, after) for size, after in pairwise(sizes)])
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(sizes[-1], outputs)
 

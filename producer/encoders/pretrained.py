@@ -8,9 +8,8 @@ from typing import Any
 import transformers
 from transformers.utils import logging
 
-from unigeo.producer.encoders.settings import ModelSettings, PictureSettings, WordSettings
+from unigeo.producer.encoders.settings import ModelSettings, PictureSettings
 from unigeo.schemas.errors import ModelError
-
 
 FORM = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
 """What every SigLIP has in common, and our own towers too: a trained model is rebuilt without the
