@@ -122,10 +122,10 @@ def load_pretrained_tokenizer(name: str) -> tuple[Any, str]:
 
 def checkpoint_tower(tower: Any, on: bool) -> None:
     """Recompute the blocks of a tower of `transformers` in the backward pass, or keep them."""
-    if on:
-        tower.gradient_checkpointing_enable({"use_reentrant": False})
-    else:
-        tower.gradient_checkpointing_disable()
+    verb = "enable" if on else "disable"
+    switch = getattr(tower, f"activation_checkpointing_{verb}", None)  # since 5.20
+    switch = switch or getattr(tower, f"gradient_checkpointing_{verb}")
+    switch(*[{"use_reentrant": False}] if on else [])
 
 
 @contextmanager

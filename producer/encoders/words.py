@@ -106,10 +106,11 @@ def pretrained_tokenizer(settings: WordSettings) -> Tokenizer:
     """
     assert settings.pretrained is not None
     tokenizer, pad = load_pretrained_tokenizer(settings.pretrained)
-    if tokenizer.get_vocab_size() > settings.vocabulary:
+    known = tokenizer.get_vocab_size(with_added_tokens=False)
+    if known > settings.vocabulary:
         raise ModelError(
-            f"the tokenizer of {settings.pretrained!r} has {tokenizer.get_vocab_size()} tokens, "
-            f"the text tower {settings.vocabulary}: they are not of one checkpoint."
+            f"the tokenizer of {settings.pretrained!r} knows {known} tokens, its text tower "
+            f"{settings.vocabulary}: they are not of one checkpoint. Copy both from one folder."
         )
     return fix_length(tokenizer, settings.tokens, pad)
 
