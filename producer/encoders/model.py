@@ -5,7 +5,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ class UniGeoCLIP(nn.Module):
         Gradients stay the same. Coordinate encoders made of a perceptron keep their few numbers.
         """
         for encoder in self.encoders.values():
-            if not isinstance(encoder, GeoclipEncoder | FourierEncoder | SatclipEncoder):
+            if isinstance(encoder, _WITH_BLOCKS):
                 encoder.checkpoint_activations(on)
 
     def _encoder(self, modality: str, inputs: Shaped[Tensor, "point ..."]) -> nn.Module:
@@ -250,7 +250,9 @@ def tower_of(modality: str, settings: ModelSettings) -> str:
     return "aerial" if modality == "street" and settings.tied else modality
 
 
-COORDINATE_ENCODERS = {
+_WITH_BLOCKS = (CoordinateEncoder, PictureEncoder, SurfaceEncoder, WordEncoder)
+
+COORDINATE_ENCODERS: dict[str, Callable[[CoordinateSettings, int], nn.Module]] = {
     "scales": CoordinateEncoder,
     "geoclip": GeoclipEncoder,
     "satclip": SatclipEncoder,

@@ -29,6 +29,11 @@ class Perceptron(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(sizes[-1], outputs)
 
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The hidden layers, then the head."""
+        return [layer for layer in self.modules() if isinstance(layer, nn.Linear)]
+
     def forward(self, values: Float[Tensor, "point input"]) -> Float[Tensor, "point output"]:
         """Apply the layers."""
         for number, layer in enumerate(self.hidden):

@@ -91,7 +91,7 @@ def small(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
     """
     size: dict[str, Any] = {"width": 384, "depth": 6, "heads": 6, "mlp_ratio": 2.0}
 
-    def pixels(modality: str) -> dict[str, int]:
+    def pixels(modality: str) -> dict[str, Any]:
         _, rows, cols = shapes[modality]
         return {"rows": rows, "cols": cols, "patch": 16 if min(rows, cols) >= 128 else 8}
 

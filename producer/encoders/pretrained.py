@@ -37,7 +37,7 @@ def load_tower(kind: Any, name: str, expected: Mapping[str, object]) -> Any:
                 f"cannot load {kind.__name__} from {name!r}: {error} Pass a folder that holds "
                 f"config.json and model.safetensors, or allow the network."
             ) from error
-    expected = expected | FORM
+    expected = {**expected, **FORM}
     found = {key: getattr(tower.config, key) for key in expected}
     other = {key: (found[key], value) for key, value in expected.items() if found[key] != value}
     if other:

@@ -25,20 +25,17 @@ class SatclipEncoder(nn.Module):
         super().__init__()
         self.settings = settings
         self.harmonics = SphericalHarmonics(settings.degree)
-        self.perceptrons = nn.ModuleList(
-            [
-                Perceptron(
-                    settings.degree**2,
-                    settings.hidden,
-                    settings.depth,
-                    dimension,
-                    activation=torch.sin,
-                    factor=settings.w0,
-                    dropout=settings.dropout,
-                )
-            ]
+        perceptron = Perceptron(
+            settings.degree**2,
+            settings.hidden,
+            settings.depth,
+            dimension,
+            activation=torch.sin,
+            factor=settings.w0,
+            dropout=settings.dropout,
         )
-        self._start()
+        _start(perceptron)
+        self.perceptrons = nn.ModuleList([perceptron])
 
     def forward(self, lonlat: Float64[Tensor, "point 2"]) -> Float[Tensor, "point dimension"]:
         """Encode points; the vectors have no fixed length.
@@ -53,14 +50,15 @@ class SatclipEncoder(nn.Module):
             vectors: Tensor = self.perceptrons[0](self.harmonics(lonlat).float())
         return vectors
 
-    def _start(self) -> None:
-        """Draw the first weights so that the sines' angles keep their spread from layer to layer.
 
-        Source: Sitzmann et al. (2020), "Implicit neural representations with periodic activation
-        functions", section 3.2, with a factor of 1 after the first layer, as SatCLIP has it.
-        """
-        first, *later = [*self.perceptrons[0].hidden, self.perceptrons[0].head]
-        nn.init.uniform_(first.weight, -1 / first.in_features, 1 / first.in_features)
-        for layer in later:
-            limit = math.sqrt(6 / layer.in_features)
-            nn.init.uniform_(layer.weight, -limit, limit)
+def _start(perceptron: Perceptron) -> None:
+    """Draw the first weights so that the sines' angles keep their spread from layer to layer.
+
+    Source: Sitzmann et al. (2020), "Implicit neural representations with periodic activation
+    functions", section 3.2, with a factor of 1 after the first layer, as SatCLIP has it.
+    """
+    first, *later = perceptron.linears
+    nn.init.uniform_(first.weight, -1 / first.in_features, 1 / first.in_features)
+    for layer in later:
+        limit = math.sqrt(6 / layer.in_features)
+        nn.init.uniform_(layer.weight, -limit, limit)
