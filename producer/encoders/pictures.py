@@ -58,7 +58,7 @@ class PictureEncoder(nn.Module):
     ) -> Float[Tensor, "point patchrow patchcol width"]:
         """Give the last layer's token of each patch, before pooling."""
         tokens: Tensor = self.tower(pixel_values=self.pixels(pictures)).last_hidden_state
-        return tokens.unflatten(1, self.settings.grid)
+        return torch.unflatten(tokens, 1, self.settings.grid)
 
     def pixels(
         self, pictures: UInt8[Tensor, "point channel row col"]

@@ -46,7 +46,8 @@ class SurfaceEncoder(nn.Module):
     ) -> Float[Tensor, "point patchrow patchcol width"]:
         """Give the last layer's token of each patch, without class token and registers."""
         tokens: Tensor = self.tower.forward_features(self.channels(heights))
-        return tokens[:, self.tower.num_prefix_tokens :].unflatten(1, self.settings.grid)
+        patches: Tensor = tokens[:, self.tower.num_prefix_tokens :]
+        return torch.unflatten(patches, 1, self.settings.grid)
 
     def checkpoint_activations(self, on: bool) -> None:
         """Recompute the blocks in the backward pass rather than keep what they made."""
