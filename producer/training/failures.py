@@ -39,8 +39,8 @@ def told(step: int, settings: TrainingSettings, processes: Processes) -> Iterato
             raise LostRankError(
                 f"step {step}: another of the {processes.count} processes died or did not answer "
                 f"within {settings.timeout_seconds:g} s, as process {processes.rank} found "
-                f"({error}). Look at the first error of the others, mend it, and start the same command again: "
-                "it goes on from the last checkpoint."
+                f"({error}). Look at the first error of the others, mend it, and start the same "
+                "command again: it goes on from the last checkpoint."
             ) from error
         raise
 
