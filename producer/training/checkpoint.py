@@ -7,6 +7,7 @@ goes on.
 import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +104,8 @@ def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], run
         part.replace(folder / NAME)
         _sync(folder)
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise ModelError(
             f"cannot write the checkpoint of step {step} in {folder}: {error}. Make room or give "
             "the right to write, and start the same command again: it goes on from the last one"

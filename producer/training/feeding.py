@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ AHEAD = 1
 """Batches that wait observed, beside those being observed."""
 
 
+@runtime_checkable
 class Feed(Protocol):
     """Where batches come from."""
 

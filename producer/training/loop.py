@@ -114,7 +114,7 @@ def run_steps(
             done = batch.step + 1
             try:
                 with told(batch.step, settings, processes):
-                    gave, stop = _step(state, batch, settings, processes, device, asked.is_set())
+                    gave, stop = learn(state, batch, settings, processes, device, asked.is_set())
             except LostRankError:
                 if records is not None:
                     _save(records, batch.step, state)
@@ -140,7 +140,7 @@ def run_steps(
     state.model.eval()
 
 
-def _step(
+def learn(
     state: State,
     batch: Batch,
     settings: TrainingSettings,
