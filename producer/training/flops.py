@@ -89,7 +89,11 @@ def peak_flops(device: torch.device, settings: TrainingSettings) -> float | None
         return _measured(torch.bfloat16 if bfloat16 else torch.float32, torch.get_num_threads())
     if device.type != "cuda" or not bfloat16:
         return None
-    name = torch.cuda.get_device_name(device)
+    return data_sheet_peak(torch.cuda.get_device_name(device))
+
+
+def data_sheet_peak(name: str) -> float | None:
+    """Dense bfloat16 FLOP/s of a device by its name, None where it is not in the table."""
     return next((peak for part, peak in PEAKS.items() if part in name), None)
 
 

@@ -103,28 +103,29 @@ def run_steps(
     saved = time.monotonic()
     state.model.train()
     with (
-        told(first, settings, processes),
         closing(feed.batches(first, settings.steps)) as batches,  # type: ignore[type-var]
         _stop_asked() as asked,
         tqdm(
             total=settings.steps, initial=first, desc="train", unit="step", disable=not progress
         ) as bar,
     ):
-        for batch in on_device(batches, device):
-            done = batch.step + 1
+        ready = on_device(batches, device)
+        for step in range(first, settings.steps):
+            done = step + 1
             try:
-                with told(batch.step, settings, processes):
+                with told(step, settings, processes):
+                    batch = next(ready)
                     gave, stop = learn(state, batch, settings, processes, device, asked.is_set())
             except LostRankError:
-                if records is not None:
-                    _save(records, batch.step, state)
+                if records is not None:  # the weights are those of the step before
+                    _save(records, step, state)
                     records.checkpoints.wait()
                 raise
             if records is not None:
                 if settings.watch and done % settings.watch == 0:
                     gave["holdout"] = records.watch()
                     state.model.train()
-                records.log.write(batch.step, gave, records.meter.step(batch.step))
+                records.log.write(step, gave, records.meter.step(step))
                 if stop or time.monotonic() - saved > settings.checkpoint_seconds:
                     _save(records, done, state)
                     saved = time.monotonic()
