@@ -22,14 +22,16 @@ def build_optimizer(model: UniGeoCLIP, settings: TrainingSettings) -> torch.opti
     per block counted from the last.
     """
     groups: dict[tuple[str, float, float], list[nn.Parameter]] = defaultdict(list)
+    grouped: set[nn.Parameter] = set()
     for tower, module in [*model.encoders.items(), ("", model)]:
         own = tower in model.encoders
         frozen = own and settings.tower_rate(tower) == 0
         for name, weight in module.named_parameters(recurse=own):
             if frozen:
                 weight.requires_grad_(False)
-            if not weight.requires_grad:
+            if not weight.requires_grad or weight in grouped:  # towers may share weights
                 continue
+            grouped.add(weight)
             factor = layer_factor(module, name, settings.layer_decay) if own else 1.0
             decays = weight.ndim >= 2 and "embedding" not in name
             decay = settings.weight_decay if decays else 0.0

@@ -43,7 +43,8 @@ class Places:
 
     def record(self, stream: torch.cuda.Stream) -> None:
         """Keep the memory until a stream of the GPU has used it."""
-        for values in (*self.inputs.values(), *self.present.values()):
+        panorama = [] if self.panorama is None else [self.panorama]
+        for values in (*self.inputs.values(), *self.present.values(), *panorama):
             values.record_stream(stream)
 
     def only(self, counted: Bool[Tensor, " place"]) -> "Places":

@@ -87,9 +87,9 @@ def gradients(
         )
     loss.backward()
     if not at_once:
-        for name in learning:
+        for name in inputs:  # in their order, as towers may share weights
             flow = vectors[name].grad
-            if flow is None:  # no pair holds this modality
+            if flow is None:  # it rests, or no pair holds it
                 continue
             for start in starts:
                 encode(name, start, True).backward(flow[start : start + chunk])

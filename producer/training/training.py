@@ -137,6 +137,8 @@ class _Training:
                 records.log.close()
                 records.checkpoints.close()
         state.mean.put(state.mean.means)
+        total = sum(float(weight.detach().double().sum()) for weight in model.parameters())
+        assert len(set(self.processes.collect(total))) == 1, "every process has the same weights"
         metrics = None
         if seen.gallery is not None and flops is not None:
             metrics = evaluate(model, seen.gallery, self.device) | self._facts(seen, flops)
