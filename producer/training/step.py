@@ -1,24 +1,23 @@
 """One step: encode a batch in every modality, contrast it, and find the gradients."""
 
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor
 
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.training.contrast import contrastive_loss
 from unigeo.producer.training.noise import hide, jitter
-from unigeo.producer.training.optimizer import BLOCK
 from unigeo.producer.training.places import Places
 from unigeo.producer.training.processes import Processes
 from unigeo.producer.training.schedule import learns
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.schemas.errors import ModelError
+
+_BLOCK = re.compile(r"\.(blocks|layers)\.\d+$")
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,9 @@ def gradients(
             if flow is None:  # it rests, or no pair holds it
                 continue
             for start in starts:
-                encode(name, start, True).backward(flow[start : start + chunk])
+                again = encode(name, start, True)
+                if again.requires_grad:
+                    again.backward(flow[start : start + chunk])
     return Contrasted(loss.detach(), {name: v.detach() for name, v in vectors.items()}, present)
 
 
@@ -133,20 +134,10 @@ def fit_out(model: UniGeoCLIP, settings: TrainingSettings, device: torch.device)
     if compiled:
         # One program per tower, shape, and pass with or without graph.
         torch._dynamo.config.recompile_limit = 64
-    for block in _blocks(model):
-        forward = block.forward
-        if compiled:
-            forward = torch.compile(forward, dynamic=False)
-        if settings.activation_checkpointing:
-            forward = partial(checkpoint, forward, use_reentrant=False)
-        block.forward = forward
-
-
-def _blocks(model: nn.Module) -> Iterator[nn.Module]:
-    for name, module in model.named_modules():
-        found = BLOCK.search(name)
-        if found is not None and found.end() == len(name):
-            yield module
+        for name, module in model.named_modules():
+            if _BLOCK.search(name):
+                module.forward = torch.compile(module.forward, dynamic=False)
+    model.checkpoint_activations(settings.activation_checkpointing)
 
 
 def _seed(*numbers: int) -> int:
