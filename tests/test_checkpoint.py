@@ -1,11 +1,8 @@
 """A run that is killed, stopped or cannot write goes on to the same result, or says why not."""
 
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_runs import NOISY, gave, model_settings
+from training_runs import NOISY, gave, model_settings, start
 
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.observations.world import World
@@ -25,12 +22,10 @@ from unigeo.producer.training.checkpoint import (
     write_checkpoint,
 )
 from unigeo.producer.training.ema import MeanWeights
+from unigeo.producer.training.log import LOG
 from unigeo.producer.training.optimizer import build_optimizer
 from unigeo.producer.training.training import train
 from unigeo.schemas.errors import ModelError
-
-SCRIPT = str(Path(__file__).with_name("training_runs.py"))
-OFTEN = json.dumps({"checkpoint_seconds": 0})
 
 
 @pytest.fixture(scope="module")
@@ -49,32 +44,25 @@ def state_of(ema: float = 0.5) -> State:
     return state
 
 
-def run_until(folder: Path, lines: int, number: signal.Signals) -> int:
-    """Start the run, and send it a signal once it has logged so many steps."""
-    process = subprocess.Popen(
-        [sys.executable, SCRIPT, str(folder), OFTEN],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-    )
-    log = folder.with_name("model.training") / "train.jsonl"
-    checkpoint = log.with_name(NAME)
+def run_until(folder: Path, lines: int) -> None:
+    """Start the run, and kill it once it has logged so many steps and has a checkpoint."""
+    process = start(folder, checkpoint_seconds=0)
+    log = folder.with_name("model.training") / LOG
     deadline = time.monotonic() + 200
-    while process.poll() is None and time.monotonic() < deadline:
-        if checkpoint.exists() and log.read_bytes().count(b"\n") >= lines:
+    while process.is_alive() and time.monotonic() < deadline:
+        if log.with_name(NAME).exists() and log.read_bytes().count(b"\n") >= lines:
             break
-        time.sleep(0.005)
-    process.send_signal(number)
-    process.communicate()
-    return process.returncode
+        time.sleep(0.002)
+    process.kill()
+    process.join()
 
 
 def test_a_run_killed_again_and_again_goes_on_to_the_same_weights(unbroken, tmp_path):
     """With noise, hidden modalities, chunks, and a mean of the weights, at random steps."""
     folder = tmp_path / "model"
-    draw = random.Random(time.time_ns())
-    steps = sorted(draw.sample(range(1, NOISY.steps - 2), 2))
+    steps = sorted(random.Random(time.time_ns()).sample(range(1, NOISY.steps - 2), 3))
     for lines in steps:
-        run_until(folder, lines, signal.SIGKILL)
+        run_until(folder, lines)
         assert not folder.exists(), f"killed too late to test anything: {steps}"
     metrics = train(World(), model_settings(), NOISY, folder, progress=False)
     assert 0 < metrics["seconds"]["resumed_at_step"] < NOISY.steps
@@ -84,15 +72,27 @@ def test_a_run_killed_again_and_again_goes_on_to_the_same_weights(unbroken, tmp_
         assert torch.equal(ours[name], values), (name, steps)
 
 
-def test_a_run_asked_to_stop_keeps_its_last_step(tmp_path):
+class Interrupting(World):
+    """A world that asks the process to end while it is observed ahead of a step."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def texts(self, lonlat):
+        self.calls += 1
+        if self.calls == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().texts(lonlat)
+
+
+def test_a_run_asked_to_stop_keeps_its_last_step_and_goes_on(unbroken, tmp_path):
     folder = tmp_path / "model"
-    code = run_until(folder, 3, signal.SIGTERM)
-    assert code == 1, "a ModelError, not the signal"
-    state = state_of()
-    done = gave(tmp_path / "model.training")[-1]["step"] + 1
-    path = tmp_path / "model.training"
-    run = _run_of(path)
-    assert load_checkpoint(path, state, run) == done >= 3
+    ahead = replace(NOISY, kept_gb=0.0, workers=1)
+    with pytest.raises(ModelError, match=r"stopped as asked after . of 14 steps"):
+        train(Interrupting(), model_settings(), ahead, folder, progress=False)
+    metrics = train(World(), model_settings(), ahead, folder, progress=False)
+    assert metrics["seconds"]["resumed_at_step"] >= 2
+    assert gave(folder) == gave(unbroken)
 
 
 def test_a_checkpoint_holds_all_that_changes(tmp_path):
@@ -154,10 +154,3 @@ def test_how_a_run_is_carried_out_may_change_on_the_way():
     )
     assert again.identity() == NOISY.identity()
     assert replace(NOISY, drop=0.1).identity() != NOISY.identity()
-
-
-def _run_of(folder: Path) -> str:
-    from safetensors import safe_open
-
-    with safe_open(folder / NAME, "pt") as stored:
-        return stored.metadata()["run"]

@@ -130,7 +130,6 @@ def test_recall_of_equal_noisy_and_unrelated_vectors():
         {"ema": -0.1},
         {"chunk": 0},
         {"layer_decay": 0.0},
-        {"precision": "int8"},
         {"tower_rates": (("radar", 1.0),)},
         {"tower_stop": (("coordinate", 1.5),)},
     ],

@@ -30,8 +30,8 @@ class Log:
         part = self.path.with_suffix(".partial")
         part.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         part.replace(self.path)
-        self._file = self.path.open("a", encoding="utf-8")
         self._board = None if board is None else _tensorboard(board, first)
+        self._file = self.path.open("a", encoding="utf-8")
 
     def write(self, step: int, gave: dict[str, Any], measured: dict[str, Any]) -> None:
         """Add a step."""
