@@ -13,7 +13,7 @@ from unigeo.producer.training.neighbours import Neighbours, unit_sphere
 from unigeo.producer.training.ranks import Ranks
 from unigeo.schemas.errors import ModelError
 
-_TILE_IN_CACHE = 512  # 1 MB of float32, of which a few fit into the second level of a core's cache
+_TILE_IN_CACHE = 1024  # 4 MB of float32; 512 to 1024 are equally fast on a core with 2 MB of cache
 _TILE_ON_DEVICE = 4096
 
 

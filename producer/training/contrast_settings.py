@@ -19,7 +19,8 @@ class ContrastSettings:
     """Also contrast each modality with itself, in one direction. A place is its own positive at
     cosine 1, so what is left to learn is to stand apart from the other places."""
     exclusion_m: float = 0.0
-    """Places nearer than this along the great circle are no negatives of each other."""
+    """Places nearer than this along the great circle are no negatives of each other. Positives
+    stay: the place itself, its panorama, and places within three `soft_m`."""
     soft_m: float = 0.0
     """Share the target among places by a Gaussian of their great-circle distance with this
     standard deviation; 0 leaves it all to the place itself."""
@@ -30,7 +31,7 @@ class ContrastSettings:
     whole vector, each at unit length."""
     tile: int | None = None
     """Side of the tiles in which logits are computed, in places; does not change the result.
-    None: 512 on a CPU, where a tile stays in its cache, 4096 elsewhere."""
+    None: 1024 on a CPU, where a tile stays in its cache, 4096 elsewhere."""
 
     def __post_init__(self) -> None:
         _parse(self.pairs)
