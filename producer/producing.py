@@ -17,7 +17,8 @@ from unigeo.producer.raster.planning import plan
 from unigeo.producer.raster.publication import publish
 from unigeo.producer.raster.rasterizing import rasterize
 from unigeo.producer.raster.store import check_writable, create_field
-from unigeo.producer.training.training import default_device, finished, train
+from unigeo.producer.training.processes import default_device, first_rank
+from unigeo.producer.training.training import finished, train
 from unigeo.schemas.attributes import root_attributes
 from unigeo.schemas.errors import ModelError, ObservationsError
 from unigeo.schemas.grid import Grid, Window
@@ -132,6 +133,8 @@ def carry_out(
             device=device,
             progress=progress,
         )
+        if not first_rank():
+            return  # started by torchrun to train along; the first process makes the field
         recall, chance = metrics["mean"]["R@10"], metrics["chance"]["R@10"]
         yield (
             f"trained       mean R@10 {100 * recall:.1f} % on held-out blocks "

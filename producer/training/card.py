@@ -1,5 +1,6 @@
 """The model card: what the model is, what it saw, how well it does, what it is not for."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
@@ -9,45 +10,103 @@ from unigeo.producer.encoders.settings import ModelSettings
 
 def card(model: nn.Module, settings: ModelSettings, metrics: dict[str, Any]) -> str:
     """Write the card from settings and metrics alone, as Markdown."""
-    about = metrics["observations"]
-    names = list(metrics["retrieval"]["R@10"])
-    count = sum(weight.numel() for weight in model.parameters())
-    rows = [
-        f"| {query} | "
-        + " | ".join(
-            "" if query == gallery else f"{100 * metrics['retrieval']['R@10'][query][gallery]:.1f}"
-            for gallery in names
-        )
-        + " |"
-        for query in names
-    ]
-    lines = [
-        f"# UniGeoCLIP, {count / 1e6:.2f} million parameters",
-        "",
-        f"{settings.dimension} dimensions, modalities {', '.join(names)}. "
-        "Trained from scratch by unigeo; the method is that of arXiv 2604.11668, the weights are "
-        "not the paper's.",
-        "",
-        "## Data",
-        "",
-        f"Observations `{about.get('name')}`; licence: {about.get('licence', 'not stated')}. "
-        f"{metrics['places']['train']:,} places to train on. Blocks of "
-        f"{metrics['training']['block_km']:g} km were held out.",
-        "",
-        "## Retrieval on the spatial hold-out",
-        "",
+    parts = (
+        _what(model, settings, metrics),
+        _use(),
+        _data(metrics),
+        _training(metrics),
+        _retrieval(metrics),
+        _limits(),
+    )
+    return "\n".join(line for part in parts for line in part) + "\n"
+
+
+def _what(nn_model: nn.Module, settings: ModelSettings, metrics: dict[str, Any]) -> Iterator[str]:
+    count = sum(weight.numel() for weight in nn_model.parameters())
+    starts = {
+        name: tower.pretrained
+        for name in settings.modalities
+        if getattr(tower := getattr(settings, name), "pretrained", None)
+    }
+    origin = ", ".join(f"{name} from `{source}`" for name, source in starts.items())
+    yield f"# UniGeoCLIP, {count / 1e6:.2f} million parameters"
+    yield ""
+    yield (
+        f"{settings.dimension} dimensions, modalities {', '.join(settings.modalities)}. "
+        f"Trained by unigeo {metrics['code']['unigeo']}; towers start "
+        f"{origin or 'from random weights'}{', the others from random weights' * bool(origin)}. "
+        "The method is that of arXiv 2604.11668, the weights are not the paper's."
+    )
+    yield ""
+
+
+def _use() -> Iterator[str]:
+    yield "## Intended use"
+    yield ""
+    yield (
+        "Vectors of places, as inputs of linear probes, for search among places and for maps. A "
+        "result is to be judged on spatial blocks that its training did not see."
+    )
+    yield ""
+
+
+def _data(metrics: dict[str, Any]) -> Iterator[str]:
+    about, training = metrics["observations"], metrics["training"]
+    yield "## Data"
+    yield ""
+    yield (
+        f"Observations `{about.get('name')}`{', synthetic' if about.get('synthetic') else ''}; "
+        f"licence: {about.get('licence', 'not stated')}; citation: "
+        f"{about.get('citation', 'not stated')}. Their hashes are in `metrics.json`."
+    )
+    yield ""
+    yield (
+        f"{metrics['places']['train']:,} places to train on"
+        f"{', others in every pass' if training.get('fresh') else ''}. Held out: "
+        f"{100 * training['holdout']:g} % of the blocks of {training['block_km']:g} km of the "
+        f"global Equal Earth map, chosen by seed {training['seed']}."
+    )
+    yield ""
+
+
+def _training(metrics: dict[str, Any]) -> Iterator[str]:
+    training, joules = metrics["training"], metrics["joules"]
+    energy = "not counted by this machine" if joules is None else f"{joules / 3.6e6:.3g} kWh"
+    yield "## Training"
+    yield ""
+    yield (
+        f"{training['steps']:,} steps of {training['batch']:,} places, seed {training['seed']}, in "
+        f"{metrics['seconds']['train']:,.0f} s on {metrics['processes']} x {metrics['device']} "
+        f"({metrics['samples_per_second']:,.0f} places per second); "
+        f"{metrics['flops']['needed']:.2g} floating-point operations; energy {energy}. All "
+        "settings are in `metrics.json` and `settings.json`."
+    )
+    yield ""
+
+
+def _retrieval(metrics: dict[str, Any]) -> Iterator[str]:
+    found = metrics["retrieval"]["R@10"]
+    yield "## Retrieval on the spatial hold-out"
+    yield ""
+    yield (
         f"Recall at 10 in percent among {metrics['places']['gallery']:,} places, query in rows, "
         f"gallery in columns; chance is {100 * metrics['chance']['R@10']:.2f}, the mean "
-        f"{100 * metrics['mean']['R@10']:.1f}.",
-        "",
-        "| | " + " | ".join(names) + " |",
-        "| --- |" + " --- |" * len(names),
-        *rows,
-        "",
-        "## Limits",
-        "",
-        "Vectors describe places as the observations show them, with their dates and gaps. Do not "
-        "use them to single out people or households.",
-        "",
-    ]
-    return "\n".join(lines)
+        f"{100 * metrics['mean']['R@10']:.1f}."
+    )
+    yield ""
+    yield "| | " + " | ".join(found) + " |"
+    yield "| --- |" + " --- |" * len(found)
+    for query in found:
+        cells = ("" if query == other else f"{100 * found[query][other]:.1f}" for other in found)
+        yield f"| {query} | " + " | ".join(cells) + " |"
+    yield ""
+
+
+def _limits() -> Iterator[str]:
+    yield "## Limits"
+    yield ""
+    yield (
+        "Vectors describe places as the observations show them, with their dates, gaps and biases; "
+        "outside the region of the training places they mean little. Do not use them to single out "
+        "people or households, nor for decisions about them."
+    )

@@ -2,37 +2,38 @@
 
 import hashlib
 import json
-import math
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
 from unigeo.producer.encoders.model import UniGeoCLIP, save_model
 from unigeo.producer.encoders.settings import ModelSettings, to_json
-from unigeo.producer.encoders.words import train_tokenizer
 from unigeo.producer.evaluation.retrieval import mean_recall, recall_matrix
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.card import card
-from unigeo.producer.training.checkpoint import load_checkpoint, save_checkpoint
-from unigeo.producer.training.contrast import contrastive_loss
-from unigeo.producer.training.contrast_settings import ContrastSettings
-from unigeo.producer.training.places import Places, observe
+from unigeo.producer.training.checkpoint import Checkpoints, State, load_checkpoint
+from unigeo.producer.training.ema import MeanWeights
+from unigeo.producer.training.flops import PlaceFlops, place_flops
+from unigeo.producer.training.log import LOG, Log, read, totals
+from unigeo.producer.training.loop import Meter, Records, run_steps
+from unigeo.producer.training.optimizer import build_optimizer
+from unigeo.producer.training.places import Places
+from unigeo.producer.training.processes import Processes, default_device, joined
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.splitting import held_out
+from unigeo.producer.training.step import fit_out
+from unigeo.producer.training.survey import Survey, feed, survey
 from unigeo.schemas.errors import ModelError
+
+__all__ = ["default_device", "embed", "evaluate", "fingerprint", "finished", "train"]
 
 METRICS = "metrics.json"
 """Where a model's folder says how it was trained and how well it does."""
-LOG = "train.jsonl"
-"""The loss of every step."""
-_METRES_PER_DEGREE = 111_195.0  # of a great circle
 
 
 def train(
@@ -46,6 +47,8 @@ def train(
 ) -> dict[str, Any]:
     """Train a model into a folder, or go on where an earlier call stopped.
 
+    Under torchrun every process calls this with the same arguments, and they train together.
+
     Args:
         observations: where the places are observed.
         model_settings: the encoders.
@@ -58,56 +61,139 @@ def train(
         The metrics, with the retrieval matrix on the spatial hold-out.
 
     Raises:
-        ModelError: if the folder holds another model, or the loss is no number any more.
+        ModelError: if the folder holds another model, or training cannot go on; it names the step.
     """
     device = device or default_device()
     run = fingerprint(observations, model_settings, settings)
-    done = finished(folder)
-    if done is not None:
-        if done["run"] != run:
+    with joined(device, settings.timeout_seconds) as processes:
+        done = processes.share(finished(folder) if processes.first else None)
+        if done is not None:
+            if done["run"] != run:
+                raise ModelError(
+                    f"{folder} holds a model of other settings or observations; name another "
+                    "folder, or use it as it is with --model"
+                )
+            return dict(done)
+        return _Training(
+            observations, model_settings, settings, folder, device, processes, run
+        ).all(progress and processes.first)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """One run, by one of its processes."""
+
+    observations: Observations
+    model_settings: ModelSettings
+    settings: TrainingSettings
+    folder: Path
+    device: torch.device
+    processes: Processes
+    run: str
+
+    @property
+    def work(self) -> Path:
+        """Becomes the folder when it is done."""
+        return self.folder.with_name(self.folder.name + ".training")
+
+    def all(self, progress: bool) -> dict[str, Any]:
+        """Observe, train, evaluate, save."""
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ModelError(f"cannot write the model folder {self.folder}: {error}") from error
+        start = time.monotonic()
+        seen = survey(self.observations, self.model_settings, self.settings, self.processes)
+        batches = feed(
+            seen,
+            self.observations,
+            self.model_settings,
+            self.settings,
+            self.processes,
+            pinned=self.device.type == "cuda",
+        )
+        observed = time.monotonic() - start
+        torch.manual_seed(self.model_settings.seed)
+        model = UniGeoCLIP(self.model_settings).to(self.device)
+        optimizer = build_optimizer(model, self.settings)
+        state = State(model, optimizer, MeanWeights(model, self.settings.ema))
+        first = load_checkpoint(self.work, state, self.run)
+        if len(set(self.processes.collect(first))) > 1:
             raise ModelError(
-                f"{folder} holds a model of other settings or observations; name another folder, "
-                "or use it as it is with --model"
+                f"the processes do not see the same checkpoint in {self.work}; name a folder that "
+                "all machines share"
             )
-        return done
-    work = folder.with_name(folder.name + ".training")  # becomes the folder when it is done
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ModelError(f"cannot write the model folder {folder}: {error}") from error
-    start = time.monotonic()
-    places, gallery, tokenizer = _look(observations, model_settings, settings, progress)
-    observed = time.monotonic()
-    torch.manual_seed(model_settings.seed)
-    model = UniGeoCLIP(model_settings).to(device)
-    optimizer = _optimizer(model, settings)
-    first = load_checkpoint(work, model, optimizer, run)
-    _steps(model, optimizer, places, settings, first, work, run, device, progress)
-    trained = time.monotonic()
-    metrics = evaluate(model, gallery, device) | {
-        "run": run,
-        "places": {"train": len(places), "gallery": len(gallery)},
-        "seconds": {
-            "observe": round(observed - start, 1),
-            "train": round(trained - observed, 1),
-            "resumed_at_step": first,
-        },
-        "training": settings.identity(),
-        "observations": observations.provenance(),
-    }
-    documents = {
-        METRICS: json.dumps(metrics, indent=2, sort_keys=True) + "\n",
-        "card.md": card(model, model_settings, metrics),
-        LOG: (work / LOG).read_text(encoding="utf-8"),
-    }
-    save_model(model, tokenizer, folder, documents)
-    shutil.rmtree(work, ignore_errors=True)
-    return metrics
+        flops = None
+        if seen.gallery is not None:
+            flops = place_flops(model, seen.gallery.take([0]).to(self.device))
+        fit_out(model, self.settings, self.device)
+        records = None if flops is None else self._records(model, state, seen, flops, first)
+        try:
+            run_steps(
+                state, batches, self.settings, first, self.processes, self.device, records, progress
+            )
+        finally:
+            if records is not None:
+                records.log.close()
+                records.checkpoints.close()
+        state.mean.put(state.mean.means)
+        total = sum(float(weight.detach().double().sum()) for weight in model.parameters())
+        assert len(set(self.processes.collect(total))) == 1, "every process has the same weights"
+        metrics = None
+        if seen.gallery is not None and flops is not None:
+            metrics = evaluate(model, seen.gallery, self.device) | self._facts(seen, flops)
+            metrics["seconds"] |= {"observe": round(observed, 1), "resumed_at_step": first}
+            self._save(model, seen, metrics)
+        return dict(self.processes.share(metrics))
 
+    def _records(
+        self, model: UniGeoCLIP, state: State, seen: Survey, flops: PlaceFlops, first: int
+    ) -> Records:
+        board = self.folder.with_name(self.folder.name + ".tensorboard")
+        log = Log(self.work, first, board if self.settings.tensorboard else None)
+        gallery = seen.gallery
+        assert gallery is not None
 
-def default_device() -> torch.device:
-    """CUDA where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        def watch() -> dict[str, float]:
+            with state.mean.in_place():
+                return tower_recall(embed(model, gallery, self.device))
+
+        meter = Meter(
+            self.device, self.settings, self.processes, flops, self.model_settings.dimension
+        )
+        return Records(log, Checkpoints(self.work, self.run), watch, meter)
+
+    def _facts(self, seen: Survey, flops: PlaceFlops) -> dict[str, Any]:
+        """What a model's metrics say beside how well it does."""
+        assert seen.gallery is not None
+        took = totals(read(self.work / LOG))
+        needed = again = 0.0
+        for step in range(self.settings.steps):
+            counts = flops.step(step, self.settings, self.model_settings.dimension)
+            needed, again = needed + counts[0], again + counts[1]
+        places = self.settings.steps * self.settings.batch
+        return {
+            "run": self.run,
+            "places": {"train": len(seen.lonlat), "gallery": len(seen.gallery)},
+            "seconds": {"train": round(took["seconds"], 1)},
+            "samples_per_second": round(places / max(took["seconds"], 1e-9), 2),
+            "flops": {"needed": needed, "computed_again": again},
+            "joules": took.get("joules"),
+            "processes": self.processes.count,
+            "device": _device_name(self.device),
+            "code": {"unigeo": code_version(), "torch": torch.__version__},
+            "training": self.settings.identity(),
+            "observations": self.observations.provenance(),
+        }
+
+    def _save(self, model: UniGeoCLIP, seen: Survey, metrics: dict[str, Any]) -> None:
+        documents = {
+            METRICS: json.dumps(metrics, indent=2, sort_keys=True) + "\n",
+            "card.md": card(model, self.model_settings, metrics),
+            LOG: (self.work / LOG).read_text(encoding="utf-8"),
+        }
+        save_model(model, seen.tokenizer, self.folder, documents)
+        shutil.rmtree(self.work, ignore_errors=True)
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
@@ -134,158 +220,18 @@ def fingerprint(
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def _look(
-    observations: Observations,
-    model_settings: ModelSettings,
-    settings: TrainingSettings,
-    progress: bool,
-) -> tuple[Places, Places, Any]:
-    """The places to train on, the gallery of complete hold-out places, and the tokenizer."""
-    with tqdm(total=3, desc="observe", unit="part", disable=not progress) as bar:
-        lonlat = observations.locations(settings.locations, settings.seed)
-        apart = held_out(lonlat, settings.block_km, settings.holdout, settings.seed)
-        texts: list[str | None] = [None] * len(lonlat)
-        tokenizer = None
-        if model_settings.text is not None:
-            texts = observations.texts(lonlat)
-            said = [text for text, kept in zip(texts, ~apart, strict=True) if kept and text]
-            tokenizer = train_tokenizer(said, model_settings.text)
-        bar.update()
-        places = observe(observations, lonlat, texts, tokenizer)
-        bar.update()
-        complete = places.complete()
-        rows = np.flatnonzero(apart & complete)
-        if len(rows) < settings.gallery:
-            # Many places lack a modality: look for complete ones among further hold-out places.
-            more = observations.locations(settings.locations * 2, settings.seed + 1)
-            more = more[held_out(more, settings.block_km, settings.holdout, settings.seed)]
-            said_more: list[str | None] = [None] * len(more)
-            if tokenizer is not None:
-                said_more = observations.texts(more)
-            further = observe(observations, more, said_more, tokenizer)
-            gallery = further.take(np.flatnonzero(further.complete())[: settings.gallery])
-        else:
-            gallery = places.take(rows[: settings.gallery])
-        bar.update()
-    if len(gallery) < 2:
-        raise ModelError(
-            "no hold-out place has every modality, so nothing can be evaluated; observe more "
-            "locations, or describe fewer modalities"
-        )
-    return places.take(np.flatnonzero(~apart)), gallery, tokenizer
-
-
-def _steps(
-    model: UniGeoCLIP,
-    optimizer: torch.optim.AdamW,
-    places: Places,
-    settings: TrainingSettings,
-    first: int,
-    folder: Path,
-    run: str,
-    device: torch.device,
-    progress: bool,
-) -> None:
-    """Run the optimizer from step `first` to the last, with checkpoints and a log."""
-    model.train()
-    saved = time.monotonic()
-    _cut_log(folder / LOG, first)
-    with (
-        (folder / LOG).open("a", encoding="utf-8") as log,
-        tqdm(
-            total=settings.steps, initial=first, desc="train", unit="step", disable=not progress
-        ) as bar,
-    ):
-        for step in range(first, settings.steps):
-            batch = places.take(batch_rows(len(places), step, settings)).to(device)
-            for group in optimizer.param_groups:
-                group["lr"] = settings.rate * rate_share(step, settings)
-            loss = batch_loss(model, batch, settings, step)
-            if not torch.isfinite(loss):
-                raise ModelError(
-                    f"the loss of step {step} is {loss.item()}; lower the learning rate (now "
-                    f"{settings.rate:g}) or lengthen the warm-up ({settings.warmup} steps)"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            value = float(loss.detach())
-            log.write(json.dumps({"step": step, "loss": value}) + "\n")
-            bar.set_postfix_str(f"loss {value:.3f}")
-            bar.update()
-            if time.monotonic() - saved > settings.checkpoint_seconds:
-                log.flush()
-                save_checkpoint(folder, step + 1, model, optimizer, run)
-                saved = time.monotonic()
-    model.eval()
-
-
-def batch_loss(
-    model: UniGeoCLIP, batch: Places, settings: TrainingSettings, step: int
-) -> torch.Tensor:
-    """The contrastive loss of one batch."""
-    lonlat = batch.inputs["coordinate"]
-    inputs = dict(batch.inputs)
-    if settings.jitter_m > 0:
-        inputs["coordinate"] = _jitter(lonlat, settings, step)
-    device = lonlat.device.type
-    autocast = torch.autocast(device, torch.bfloat16) if device == "cuda" else nullcontext()
-    with autocast:
-        embeddings = {name: model.encode(name, values) for name, values in inputs.items()}
-    contrast = ContrastSettings(exclusion_m=settings.exclusion_m)
-    return contrastive_loss(embeddings, batch.present, model.scale(), contrast, lonlat=lonlat)
-
-
-def batch_rows(count: int, step: int, settings: TrainingSettings) -> np.ndarray:
-    """Rows of the batch of a step: a pure function, so that a resumed run sees the same order."""
-    batch = min(settings.batch, count)
-    per_epoch = count // batch
-    epoch, place = divmod(step, per_epoch)
-    order = np.random.default_rng([settings.seed, epoch]).permutation(count)
-    return order[place * batch : (place + 1) * batch]
-
-
-def rate_share(step: int, settings: TrainingSettings) -> float:
-    """Share of the largest learning rate at a step: linear warm-up, then a cosine to 1 %."""
-    if step < settings.warmup:
-        return (step + 1) / settings.warmup
-    share = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def _jitter(lonlat: torch.Tensor, settings: TrainingSettings, step: int) -> torch.Tensor:
-    noise = np.random.default_rng([settings.seed, 1, step]).normal(size=tuple(lonlat.shape))
-    degrees = torch.from_numpy(noise).to(lonlat) * (settings.jitter_m / _METRES_PER_DEGREE)
-    degrees[:, 0] /= torch.cos(torch.deg2rad(lonlat[:, 1])).clamp(min=0.01)
-    moved = lonlat + degrees
-    moved[:, 1] = moved[:, 1].clamp(-90, 90)
-    return moved
-
-
-def _optimizer(model: UniGeoCLIP, settings: TrainingSettings) -> torch.optim.AdamW:
-    decayed: list[torch.Tensor] = []
-    free: list[torch.Tensor] = []
-    for name, weight in model.named_parameters():
-        if weight.requires_grad:
-            (decayed if weight.ndim >= 2 and "embedding" not in name else free).append(weight)
-    groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98))
-
-
 def embed(
     model: UniGeoCLIP, places: Places, device: torch.device, batch: int = 512
 ) -> dict[str, torch.Tensor]:
     """Unit vectors of every modality of the places, float32 on the CPU."""
     model.eval()
-    parts: dict[str, list[torch.Tensor]] = {name: [] for name in places.inputs}
+    names = [name for name in places.inputs if name in model.modalities]
+    parts: dict[str, list[torch.Tensor]] = {name: [] for name in names}
     with torch.inference_mode():
         for rows in _slices(len(places), batch):
-            for name, values in places.inputs.items():
-                parts[name].append(model.encode(name, values[rows].to(device)).float().cpu())
+            for name in names:
+                values = places.inputs[name][rows].to(device)
+                parts[name].append(model.encode(name, values).float().cpu())
     return {name: torch.cat(part) for name, part in parts.items()}
 
 
@@ -300,14 +246,28 @@ def evaluate(model: UniGeoCLIP, gallery: Places, device: torch.device) -> dict[s
     }
 
 
+def tower_recall(vectors: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Mean R@10 of each modality as query and as gallery, against the others."""
+    found = recall_matrix(vectors, (10,))["R@10"]
+    return {
+        name: sum(found[name][other] + found[other][name] for other in found if other != name)
+        / (2 * max(1, len(found) - 1))
+        for name in found
+    }
+
+
+def code_version() -> str:
+    """Version of unigeo that runs."""
+    try:
+        return version("unigeo")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def _slices(count: int, batch: int) -> Iterator[slice]:
     for start in range(0, count, batch):
         yield slice(start, start + batch)
-
-
-def _cut_log(path: Path, first: int) -> None:
-    """Drop lines of steps that a killed run made after its last checkpoint."""
-    if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:first]
-    path.write_text("".join(lines), encoding="utf-8")

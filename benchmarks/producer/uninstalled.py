@@ -1,0 +1,16 @@
+"""Imported first: takes the repository's root for the package `unigeo` where it is not installed.
+
+The folders of the root are the package's, as pyproject.toml says.
+"""
+
+import importlib.util
+import sys
+import types
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+if importlib.util.find_spec("unigeo") is None:
+    package = types.ModuleType("unigeo")
+    package.__path__ = [str(ROOT)]
+    sys.modules["unigeo"] = package

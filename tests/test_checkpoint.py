@@ -1,0 +1,156 @@
+"""A run that is killed, stopped or cannot write goes on to the same result, or says why not."""
+
+import os
+import random
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_runs import NOISY, gave, model_settings, start
+
+from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.observations.world import World
+from unigeo.producer.training.checkpoint import (
+    NAME,
+    Checkpoints,
+    State,
+    load_checkpoint,
+    write_checkpoint,
+)
+from unigeo.producer.training.ema import MeanWeights
+from unigeo.producer.training.log import LOG
+from unigeo.producer.training.optimizer import build_optimizer
+from unigeo.producer.training.training import train
+from unigeo.schemas.errors import ModelError
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken") / "model"
+    train(World(), model_settings(), NOISY, folder, progress=False)
+    return folder
+
+
+def state_of(ema: float = 0.5) -> State:
+    model = UniGeoCLIP(model_settings())
+    state = State(model, build_optimizer(model, NOISY), MeanWeights(model, ema))
+    model.encode("coordinate", torch.zeros(2, 2, dtype=torch.float64)).sum().backward()
+    state.optimizer.step()
+    state.mean.update(0)
+    return state
+
+
+def run_until(folder: Path, lines: int) -> None:
+    """Start the run, and kill it once it has logged so many steps and has a checkpoint."""
+    process = start(folder, checkpoint_seconds=0)
+    log = folder.with_name("model.training") / LOG
+    deadline = time.monotonic() + 200
+    while process.is_alive() and time.monotonic() < deadline:
+        if log.with_name(NAME).exists() and log.read_bytes().count(b"\n") >= lines:
+            break
+        time.sleep(0.002)
+    process.kill()
+    process.join()
+
+
+def test_a_run_killed_again_and_again_goes_on_to_the_same_weights(unbroken, tmp_path):
+    """With noise, hidden modalities, chunks, and a mean of the weights, at random steps."""
+    folder = tmp_path / "model"
+    steps = sorted(random.Random(time.time_ns()).sample(range(1, NOISY.steps - 2), 3))
+    for lines in steps:
+        run_until(folder, lines)
+        assert not folder.exists(), f"killed too late to test anything: {steps}"
+    metrics = train(World(), model_settings(), NOISY, folder, progress=False)
+    assert 0 < metrics["seconds"]["resumed_at_step"] < NOISY.steps
+    assert gave(folder) == gave(unbroken), steps
+    ours, theirs = (load_file(f / "model.safetensors") for f in (folder, unbroken))
+    for name, values in theirs.items():
+        assert torch.equal(ours[name], values), (name, steps)
+
+
+class Interrupting(World):
+    """A world that asks the process to end while it is observed ahead of a step."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def texts(self, lonlat):
+        self.calls += 1
+        if self.calls == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().texts(lonlat)
+
+
+def test_a_run_asked_to_stop_keeps_its_last_step_and_goes_on(unbroken, tmp_path):
+    folder = tmp_path / "model"
+    ahead = replace(NOISY, kept_gb=0.0, workers=1)
+    with pytest.raises(ModelError, match=r"stopped as asked after . of 14 steps"):
+        train(Interrupting(), model_settings(), ahead, folder, progress=False)
+    metrics = train(World(), model_settings(), ahead, folder, progress=False)
+    assert metrics["seconds"]["resumed_at_step"] >= 2
+    assert gave(folder) == gave(unbroken)
+
+
+def test_a_checkpoint_holds_all_that_changes(tmp_path):
+    state, other = state_of(), state_of()
+    with torch.no_grad():
+        for weight in state.model.parameters():
+            weight.add_(1)
+    state.optimizer.step()
+    state.mean.update(5)
+    write_checkpoint(tmp_path, 7, state.tensors(), "run")
+    assert load_checkpoint(tmp_path, other, "run") == 7
+    ours, theirs = state.tensors(), other.tensors()
+    assert ours.keys() == theirs.keys() and any(name.startswith("mean.") for name in ours)
+    for name, values in ours.items():
+        assert torch.equal(values, theirs[name]), name
+
+
+def test_a_checkpoint_is_of_the_moment_it_was_asked_for(tmp_path):
+    """It is written while training goes on to change the weights."""
+    state = state_of()
+    before = {name: values.clone() for name, values in state.tensors().items()}
+    checkpoints = Checkpoints(tmp_path, "run")
+    checkpoints.save(1, state)
+    with torch.no_grad():
+        for weight in state.model.parameters():
+            weight.zero_()
+    checkpoints.close()
+    stored = load_file(tmp_path / NAME)
+    for name, values in before.items():
+        assert torch.equal(stored[name], values), name
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_leaves_the_one_before(tmp_path):
+    state, checkpoints = state_of(), Checkpoints(tmp_path, "run")
+    checkpoints.save(1, state)
+    checkpoints.wait()
+    (tmp_path / (NAME + ".partial")).mkdir()  # in the way; root may write anywhere else
+    checkpoints.save(2, state)
+    with pytest.raises(ModelError, match=r"checkpoint of step 2 .* same command again"):
+        checkpoints.save(3, state)
+    checkpoints.close()
+    assert load_checkpoint(tmp_path, state, "run") == 1
+
+
+def test_a_checkpoint_of_another_run_or_cut_short_is_refused(tmp_path):
+    state = state_of()
+    write_checkpoint(tmp_path, 1, state.tensors(), "run")
+    with pytest.raises(ModelError, match="other settings"):
+        load_checkpoint(tmp_path, state, "another run")
+    path = tmp_path / NAME
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ModelError, match="damaged"):
+        load_checkpoint(tmp_path, state, "run")
+
+
+def test_how_a_run_is_carried_out_may_change_on_the_way():
+    again = replace(
+        NOISY, chunk=3, workers=5, checkpoint_seconds=1, watch=2, activation_checkpointing=True
+    )
+    assert again.identity() == NOISY.identity()
+    assert replace(NOISY, drop=0.1).identity() != NOISY.identity()

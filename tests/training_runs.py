@@ -1,0 +1,69 @@
+"""Small runs of training: settings that tests share, and a command that is killed."""
+
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from unigeo.producer.encoders.settings import (
+    CoordinateSettings,
+    ModelSettings,
+    PictureSettings,
+    SurfaceSettings,
+    WordSettings,
+)
+from unigeo.producer.observations.world import World
+from unigeo.producer.training.settings import TrainingSettings
+from unigeo.producer.training.training import train
+from unigeo.schemas.errors import UnigeoError
+
+SMALL = TrainingSettings(locations=300, batch=23, steps=14, warmup=3, gallery=24, block_km=150)
+"""The batch is odd, so that two processes cannot halve it."""
+NOISY = replace(SMALL, jitter_m=300.0, drop=0.3, ema=0.7, chunk=5)
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["unigeo.producer.training.training"])
+_BLOCKS: dict[str, Any] = {"width": 32, "depth": 2, "heads": 2, "mlp_ratio": 2}
+
+
+def model_settings(seed: int = 0) -> ModelSettings:
+    """A model of four modalities that learns in milliseconds."""
+    rows, cols = World().shape("aerial")[1:]
+    return ModelSettings(
+        dimension=32,
+        coordinate=CoordinateSettings(**_BLOCKS, registers=1, sigmas=(1.0, 8.0, 64.0)),
+        aerial=PictureSettings(**_BLOCKS, rows=rows, cols=cols, patch=8),
+        dsm=SurfaceSettings(**_BLOCKS, rows=rows, cols=cols, patch=8, registers=1),
+        text=WordSettings(**_BLOCKS, tokens=16, vocabulary=300),
+        seed=seed,
+    )
+
+
+def gave(folder: Path) -> list[dict[str, Any]]:
+    """What each step of a run gave, without what it took."""
+    lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    return [{key: v for key, v in line.items() if key != "measured"} for line in lines]
+
+
+def start(folder: Path, environment: Mapping[str, str] = {}, **changes: Any) -> BaseProcess:
+    """Train in a process of its own, which can be killed; it starts fast, as torch is loaded."""
+    process = _FORKS.Process(target=_run, args=(folder, dict(environment), changes))
+    process.start()
+    return process
+
+
+def _run(folder: Path, environment: dict[str, str], changes: dict[str, Any]) -> None:
+    os.environ |= environment
+    try:
+        train(World(), model_settings(), replace(NOISY, **changes), folder, progress=False)
+    except UnigeoError as error:
+        folder.with_name("error.txt").write_text(f"{type(error).__name__}: {error}")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    train(World(), model_settings(), NOISY, Path(sys.argv[1]), progress=False)
