@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from unigeo.producer.commands_evaluate import evaluate
 from unigeo.schemas.errors import ObservationsError, RegionError, UnigeoError
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ def places(count: int, seed: int, out: str) -> None:
     check_writable(out)
     write_table(World().places(count, seed), out)
     click.echo(f"{count} places with targets: {out}")
+
+
+produce.add_command(evaluate)
 
 
 def _produce(**options: Any) -> None:
