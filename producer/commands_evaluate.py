@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--other-region", help="Part of the map out of region: a name, W,S,E,N or GeoJSON.")
 @click.option("--suite", help="A suite file of targets to probe the vectors with.")
 @click.option("--seed", type=int, default=0, show_default=True)
-def evaluate(model: Path, /, **options: Any) -> None:
+def evaluate(model: Path, **options: Any) -> None:
     """Judge a finished MODEL on places that it never saw, and write an HTML report.
 
     The hold-outs are drawn from the observations that the model was trained on: the embedded world,
