@@ -8,7 +8,7 @@ chance; otherwise the ensemble is that modality alone.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -17,8 +17,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from unigeo.client.folds import blocked_folds
-from unigeo.producer.evaluation.retrieval import KS, find
+from unigeo.producer.evaluation.retrieval import KS, figures, find
 from unigeo.schemas.errors import ModelError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Side = Literal["gallery", "query"]
 """Whether the ensemble is looked for, or looks."""
@@ -61,6 +64,58 @@ def combine(
 ) -> Float[Tensor, "place dimension"]:
     """Unit vectors of a weighted sum of unit vectors."""
     return normalize(torch.stack([weights[name] * parts[name] for name in parts]).sum(0), dim=1)
+
+
+def ensemble_tables(
+    embeddings: Mapping[str, Float[Tensor, "place dimension"]],
+    lonlat: Float[np.ndarray, "place 2"],
+    blocks: Int[np.ndarray, " place"],
+    seed: int = 0,
+) -> tuple["pd.DataFrame", "pd.DataFrame"]:
+    """Each modality against the ensemble of the others, and the others' against it.
+
+    Half of the blocks teach the weights, the other half judges.
+
+    Returns:
+        Figures: `query`, `gallery`, `method` (a single modality, uniform or learned weights) and
+        those of `retrieval.figures`. Weights: which were learned, the gain in recall over the best
+        single modality (mean over R@1, R@5 and R@10) with its standard error, on places that did
+        not teach them and, as `judged_`, on the half that judges.
+    """
+    import pandas as pd
+
+    halves = blocked_folds(blocks, 2, seed)
+    taught, judged = np.flatnonzero(halves == 0), np.flatnonzero(halves == 1)
+    found: list[dict[str, Any]] = []
+    learned: list[dict[str, Any]] = []
+    for single in embeddings:
+        parts = {name: vectors for name, vectors in embeddings.items() if name != single}
+        for side in ("gallery", "query"):
+            names = (single, "the others") if side == "gallery" else ("the others", single)
+            about = dict(zip(("query", "gallery"), names, strict=True))
+            ensemble = learn(
+                _take(parts, taught), embeddings[single][taught], blocks[taught], side, seed
+            )
+            ours, one = _take(parts, judged), embeddings[single][judged]
+            methods = ours | {
+                "uniform weights": combine(ours, uniform(ours)),
+                "learned weights": ensemble.combine(ours),
+            }
+            for method, vectors in methods.items():
+                query, gallery = (vectors, one) if side == "query" else (one, vectors)
+                row = figures(find(query, gallery), lonlat[judged])
+                found.append(about | {"method": method} | row)
+            ahead = scores_of(methods["learned weights"], one, side)
+            ahead -= scores_of(ours[ensemble.best], one, side)
+            gain, error = mean_and_error(ahead.mean(axis=1), blocks[judged])
+            learned.append(
+                about
+                | {"best single": ensemble.best, "kept": "yes" if ensemble.kept else "no"}
+                | {"gain": ensemble.gain, "error": ensemble.error}
+                | {"judged_gain": gain, "judged_error": error}
+                | {f"weight_{name}": ensemble.weights.get(name, 0.0) for name in embeddings}
+            )
+    return pd.DataFrame(found), pd.DataFrame(learned)
 
 
 def uniform(parts: Mapping[str, object]) -> dict[str, float]:

@@ -29,6 +29,12 @@ from unigeo.schemas.regions import Region
 
 PARTS: Mapping[str, Callable[[sections.Subject], Section]] = {
     "retrieval": sections.retrieval,
+    "ensemble": sections.ensemble,
+    "geocells": sections.geocells,
+    "sets": sections.sets,
+    "robustness": sections.robustness,
+    "probes": sections.probes,
+    "maps": sections.maps,
 }
 """What can be judged, in the order of the report."""
 
@@ -94,7 +100,8 @@ def evaluate_model(
     trained = TrainedOn.of(metrics)
     suite = None if settings.suite is None else load_suite(settings.suite)
     start = time.monotonic()
-    hold_outs = _hold_outs(judge, observations, trained, settings, say)
+    hold_outs = _hold_outs(judge, observations, trained, settings)
+    say(f"{'hold-outs':12}{time.monotonic() - start:6.1f} s")
     subject = sections.Subject(
         judge=judge,
         observations=observations,
@@ -115,8 +122,9 @@ def evaluate_model(
         warnings=[*_warnings(metrics, observations), *_left_out(settings)],
     )
     for part in settings.parts:
-        say(f"{part} ...")
+        begun = time.monotonic()
         report.sections.append(PARTS[part](subject))
+        say(f"{part:12}{time.monotonic() - begun:6.1f} s")
     report.facts["seconds"] = f"{time.monotonic() - start:.0f} on {device}"
     return report
 
@@ -126,14 +134,11 @@ def _hold_outs(
     observations: Observations,
     trained: TrainedOn,
     settings: Evaluation,
-    say: Callable[[str], None],
 ) -> dict[str, HoldOut]:
     """The hold-outs that can be drawn, the spatial one first."""
     count = settings.places
-    say("spatial hold-out ...")
     found = [spatial(judge, observations, trained, count)]
     if "retrieval" in settings.parts:
-        say("random hold-out ...")
         found.append(random(judge, observations, trained, count))
         if settings.later is not None:
             found.append(temporal(judge, observations, settings.later, trained, count))

@@ -1,5 +1,6 @@
 """A model that is being judged, the places it is judged on, and what it makes of them."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -119,14 +120,16 @@ class Judge:
         pixels = tuple(name for name in self.modalities(observations) if name != "text")
         check_fit(self.model, observations, pixels)
         parts: list[Places] = []
-        found, wanted, seen = 0, 2 * count, np.empty((0, 2))
+        found, looked_at, drawn, known = 0, 0, 2 * count, np.empty((0, 2))
         for turn in range(ROUNDS):
-            lonlat = observations.locations(wanted, seed + turn)
-            lonlat = new_rows(lonlat[keep(lonlat)], seen)[: 2 * count]
-            wanted = min(2 * wanted, 40 * count)
+            lonlat = observations.locations(drawn, seed + turn)
+            share = max(0.1, found / looked_at) if looked_at else 1.0  # observed in full, so far
+            lonlat = new_rows(lonlat[keep(lonlat)], known)[: math.ceil((count - found) / share)]
+            drawn = min(2 * drawn, 40 * count)
             if len(lonlat) == 0:
                 continue
-            seen = np.concatenate([seen, lonlat])
+            known = np.concatenate([known, lonlat])
+            looked_at += len(lonlat)
             looked = self.look(observations, lonlat)
             complete = looked.take(np.flatnonzero(looked.complete())[: count - found])
             parts.append(complete)
