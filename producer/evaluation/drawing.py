@@ -70,8 +70,10 @@ def curves(
         axes.set_xlabel(labels.get(kind, x))
         axes.set_ylabel(f"{y}, %")
         axes.set_ylim(bottom=0)
+        if set(part[x]) == set(range(int(part[x].max()) + 1)):
+            axes.set_xticks(sorted(set(part[x])))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, ncols=3, loc="lower left")
     for axes in np.ravel(grid)[len(kinds) :]:
         axes.set_axis_off()
     return _png(figure)
@@ -136,11 +138,14 @@ def colour_maps(
         panels: title; colours from 0 to 1, NaN where there is nothing, north up; west, east, south
             and north edge in degrees.
     """
-    figure, grid = _figure(_WIDTH, 4.6, 1, len(panels))
+    ratios = [colours.shape[1] / colours.shape[0] for _, colours, _ in panels]
+    height = 0.9 + (_WIDTH - 1.6 * len(panels)) / sum(ratios)
+    figure, grid = _figure(_WIDTH + 1, height + 0.6, 1, len(panels), width_ratios=ratios)
     for axes, (title, colours, extent) in zip(np.ravel(grid), panels, strict=True):
         shown = np.where(np.isfinite(colours), colours, 0.93)
         middle = np.radians((extent[2] + extent[3]) / 2)
         axes.imshow(shown, extent=extent, aspect=1 / np.cos(middle), interpolation="nearest")
+        axes.locator_params(nbins=4)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("longitude, degrees")
         axes.set_ylabel("latitude, degrees")
@@ -179,14 +184,16 @@ def scatter(
     return _png(figure)
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+def _figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Any, Any]:
     """A figure without a window, and its axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns)
+    return figure, figure.subplots(rows, columns, **options)
 
 
 def _colours(count: int) -> Sequence[Any]:

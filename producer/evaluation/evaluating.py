@@ -109,6 +109,7 @@ def evaluate_model(
         suite=suite,
         suite_data=settings.suite_data,
         seed=settings.seed,
+        prefixes=tuple(metrics["training"].get("contrast", {}).get("prefixes", ())),
     )
     report = Report(
         title=f"Evaluation of {folder.name}",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAP = "EPSG:8857"
 """Equal Earth: cells of equal area."""
-INTERIOR = 4
+INTERIOR = 3
 """Rows and columns of places inside a cell over which its vector is averaged."""
 COARSE = 4
 """Cells along the side of a coarse cell."""
@@ -129,8 +129,8 @@ def classify_in_steps(query: Float[Tensor, "query dimension"], cells: Cells) -> 
 
     A coarse cell is known by the unit mean of its cells' interior vectors.
     """
-    coarse, owner = np.unique(cells.colrow // COARSE, axis=0, return_inverse=True)
-    owner = torch.from_numpy(owner.reshape(-1))
+    coarse, numbers = np.unique(cells.colrow // COARSE, axis=0, return_inverse=True)
+    owner = torch.from_numpy(numbers.reshape(-1))
     sums = torch.zeros(len(coarse), query.shape[1]).index_add_(0, owner, cells.interior)
     means = normalize(sums, dim=1)
     found, looked = [], 0

@@ -38,7 +38,8 @@ class HoldOut:
     meaning: str
     """One sentence for the report."""
     observations: Observations
-    places: Places
+    inputs: dict[str, Tensor]
+    """What was observed, by modality, as the encoders take it."""
     embeddings: dict[str, Tensor]
     """Unit vectors by modality, float32 on the CPU."""
     block_km: float
@@ -46,7 +47,7 @@ class HoldOut:
     @cached_property
     def lonlat(self) -> Float[np.ndarray, "place 2"]:
         """The places, WGS 84 degrees."""
-        lonlat: np.ndarray = self.places.inputs["coordinate"].numpy()
+        lonlat: np.ndarray = self.inputs["coordinate"].numpy()
         return lonlat
 
     @cached_property
@@ -55,7 +56,7 @@ class HoldOut:
         return spatial_blocks(self.lonlat, self.block_km, MAP)
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.inputs["coordinate"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,18 +143,10 @@ class Judge:
                 f"{', '.join(self.modalities(observations))}, and {LEAST} are needed; name other "
                 "observations, or a region that they cover"
             )
-        places = joined(parts)
-        return HoldOut(name, meaning, observations, places, self.embed(places), block_km)
-
-
-def joined(parts: list[Places]) -> Places:
-    """Several places as one."""
-    first = parts[0]
-    return replace(
-        first,
-        inputs={name: torch.cat([part.inputs[name] for part in parts]) for name in first.inputs},
-        present={name: torch.cat([part.present[name] for part in parts]) for name in first.present},
-    )
+        inputs = {m: torch.cat([part.inputs[m] for part in parts]) for m in parts[0].inputs}
+        embedded = [self.embed(part) for part in parts]
+        embeddings = {m: torch.cat([part[m] for part in embedded]) for m in embedded[0]}
+        return HoldOut(name, meaning, observations, inputs, embeddings, block_km)
 
 
 def new_rows(

@@ -57,7 +57,7 @@ def principal_map(
 def principal_colours(
     vectors: Float[np.ndarray, "place dimension"],
 ) -> Float[np.ndarray, "place 3"]:
-    """Scores along the three main directions, each stretched from its 2nd to its 98th percentile."""
+    """Scores along the three main directions, from the 2nd to the 98th percentile of each."""
     centred = vectors - vectors.mean(axis=0)
     _, axes = np.linalg.eigh(centred.T @ centred)
     axes = axes[:, ::-1][:, :3]

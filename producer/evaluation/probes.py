@@ -39,6 +39,7 @@ def model_vectors(judge: Judge, observations: Observations) -> Vectors:
     names = [name for name in STORED if name in judge.modalities(observations)]
 
     def vectors(lonlat: Float[np.ndarray, "point 2"]) -> dict[str, Float[np.ndarray, "point _"]]:
+        lonlat = lonlat.copy()  # that of a table may be read-only, which torch warns of
         found = {
             name: np.concatenate(
                 [

@@ -144,7 +144,7 @@ def _spoiled(
                 vectors = _look(judge, hold_out, modality, there)
                 yield "shift of the patch", modality, share, vectors
     for modality in hold_out.embeddings:
-        values = hold_out.places.inputs[modality][:count]
+        values = hold_out.inputs[modality][:count]
         if modality in ("aerial", "dsm"):
             for degrees in ROTATIONS:
                 vectors = _encode(judge, modality, rotated(values, degrees))

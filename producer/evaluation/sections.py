@@ -1,12 +1,15 @@
 """Sections of the report: each asks one question of the hold-outs and shows what answers it."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch.nn.functional import normalize
 
 from unigeo.client.folds import blocked_folds
+from unigeo.client.probe_checks import ProbeWarning
 from unigeo.client.reporting import by_target, mean_scores
 from unigeo.client.suites import Suite
 from unigeo.producer.evaluation import drawing
@@ -17,13 +20,19 @@ from unigeo.producer.evaluation.calibration import (
     reliability_bins,
     top_answers,
 )
-from unigeo.producer.evaluation.ensembles import ensemble_tables
+from unigeo.producer.evaluation.ensembles import MARGIN, ensemble_tables
 from unigeo.producer.evaluation.geocells import cover, geocell_table
 from unigeo.producer.evaluation.judging import HoldOut, Judge
 from unigeo.producer.evaluation.overview import extents, plane_of_places, principal_map
 from unigeo.producer.evaluation.probes import WORLD_PLACES, probe_model
 from unigeo.producer.evaluation.report import Picture, Section, Table
-from unigeo.producer.evaluation.retrieval import ordered_pairs, retrieval_table
+from unigeo.producer.evaluation.retrieval import (
+    KS,
+    mean_recall,
+    ordered_pairs,
+    recall_matrix,
+    retrieval_table,
+)
 from unigeo.producer.evaluation.robustness import AXES, MOST_PLACES, K, robustness_table
 from unigeo.producer.observations.protocol import Observations
 
@@ -45,6 +54,8 @@ class Subject:
     suite: Suite | None
     suite_data: Path
     seed: int
+    prefixes: tuple[int, ...] = ()
+    """Leading dimensions that were trained to serve alone."""
 
     @property
     def spatial(self) -> HoldOut:
@@ -77,8 +88,26 @@ def retrieval(subject: Subject) -> Section:
         "Means over all ordered pairs of modalities, by hold-out.",
         pd.DataFrame(means),
     )
+    if subject.prefixes:
+        parts.insert(0, _prefix_table(subject))
     text = "The vector of one modality at a place is compared with those of another at every place."
     return Section("Retrieval between all modalities", text, [summary, *parts])
+
+
+def _prefix_table(subject: Subject) -> Table:
+    """What is left where a reader takes the leading dimensions only."""
+    import pandas as pd
+
+    rows = []
+    for count in sorted({*subject.prefixes, subject.judge.model.settings.dimension}):
+        short = {
+            name: normalize(vectors[:, :count], dim=1)
+            for name, vectors in subject.spatial.embeddings.items()
+        }
+        recalls = {name: mean_recall(rows) for name, rows in recall_matrix(short, KS).items()}
+        rows.append({"leading dimensions": count} | recalls)
+    caption = "Means over all ordered pairs on the spatial hold-out, by leading dimensions alone."
+    return Table("retrieval_prefixes", caption, pd.DataFrame(rows))
 
 
 def ensemble(subject: Subject) -> Section:
@@ -92,7 +121,7 @@ def ensemble(subject: Subject) -> Section:
     text = (
         "The vector of an ensemble is the unit sum of weighted unit vectors. Weights are learned "
         "on half of the blocks, and kept only if places that did not teach them show a gain over "
-        "the best single modality of more than 1.645 standard errors; otherwise the ensemble is "
+        f"the best single modality of more than {MARGIN:g} standard errors; otherwise the ensemble is "
         f"that modality alone. On the other half, {worse} of {len(learned)} learned ensembles lie "
         "below the best single modality."
     )
@@ -241,9 +270,12 @@ def robustness(subject: Subject) -> Section:
 def probes(subject: Subject) -> Section:
     """Linear models on the model's own vectors, beside what position alone tells."""
     title = "Linear probes"
-    table = probe_model(
-        subject.judge, subject.observations, subject.suite, subject.suite_data, subject.seed
-    )
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", ProbeWarning)
+        table = probe_model(
+            subject.judge, subject.observations, subject.suite, subject.suite_data, subject.seed
+        )
+    thin = dict.fromkeys(str(w.message) for w in said if issubclass(w.category, ProbeWarning))
     if table is None:
         return Section(title, "Nothing to probe: name a suite of targets with --suite.")
     parts: list[Table | Picture] = [
@@ -269,6 +301,8 @@ def probes(subject: Subject) -> Section:
         "folds keep targets apart. Blocked folds hold out whole squares of the map, random ones "
         "shuffled rows."
     )
+    if thin:
+        text += f" Mind: {'; '.join(thin)}."
     return Section(title, text, parts)
 
 
