@@ -121,8 +121,8 @@ def ensemble(subject: Subject) -> Section:
     text = (
         "The vector of an ensemble is the unit sum of weighted unit vectors. Weights are learned "
         "on half of the blocks, and kept only if places that did not teach them show a gain over "
-        f"the best single modality of more than {MARGIN:g} standard errors; otherwise the ensemble is "
-        f"that modality alone. On the other half, {worse} of {len(learned)} learned ensembles lie "
+        f"the best single modality of more than {MARGIN:g} standard errors; otherwise the ensemble "
+        f"is that modality alone. On the other half, {worse} of {len(learned)} learned ensembles lie "
         "below the best single modality."
     )
     weights = Table(
@@ -175,10 +175,11 @@ def sets(subject: Subject) -> Section:
     for query, gallery in ordered_pairs(hold_out.embeddings):
         vectors = hold_out.embeddings[query], hold_out.embeddings[gallery]
         found = answer_sets(*vectors, folds)
-        row: dict[str, object] = {"query": query, "gallery": gallery}
+        pair = {"query": query, "gallery": gallery}
+        row: dict[str, object] = dict(pair)
         for (kind, level), covered in found.covered.items():
             share = float(covered.mean())
-            coverages.append({**row, "sets": kind, "stated": level, "covered": share})
+            coverages.append({**pair, "sets": kind, "stated": level, "covered": share})
             if level == STATED:
                 row |= {f"covered_{kind}": share}
                 row |= {f"size_{kind}": float(found.size[kind, level].mean())}
