@@ -45,7 +45,8 @@ def vectors_of(
     device: torch.device,
 ) -> Float[np.ndarray, "point dimension"]:
     """Encode all inputs as unit vectors, batch by batch."""
-    return _batched(lambda part: model.encode(modality, part), model, inputs, device).numpy()
+    vectors = _batched(lambda part: model.encode(modality, part), model, inputs, device)
+    return np.asarray(vectors)
 
 
 def tokens_of(
@@ -74,7 +75,9 @@ def patch_tokens(
         model.encode(modality, inputs)
     finally:
         hook.remove()
-    return seen[0].unflatten(1, getattr(model.settings, modality).grid)
+    rows, cols = getattr(model.settings, modality).grid
+    tokens: Tensor = seen[0].unflatten(1, (rows, cols))
+    return tokens
 
 
 def _batched(

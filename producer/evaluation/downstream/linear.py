@@ -60,6 +60,9 @@ PIXELS = PixelSettings()
 class PixelProbe(nn.Module):
     """One linear layer on each patch token; the logits are made larger, bilinearly, to the mask."""
 
+    centre: Tensor
+    deviation: Tensor
+
     def __init__(self, sample: Float[Tensor, "picture row col width"], classes: int) -> None:
         """Start from zero weights.
 

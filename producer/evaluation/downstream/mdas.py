@@ -121,7 +121,7 @@ def _renumbered(
     """Number the classes that occur from 0."""
     numbers = np.full(256, IGNORED, np.uint8)
     numbers[present] = np.arange(len(present))
-    return numbers[masks]
+    return np.asarray(numbers[masks])
 
 
 def _areas(folder: Path) -> dict[str, Path]:
