@@ -1,6 +1,7 @@
 """`unigeo-produce ablate`: carry out a table of trainings, and say what each change is worth."""
 
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -142,6 +143,7 @@ def _carry_out(
     else:
         ended = run_workers(todo, _worker(path, out, options), options["jobs"], out)
     failed, code = 0, 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # batch systems end a job by it
     try:
         for number, (trial, error) in enumerate(ended, start=1):
             failed += error is not None

@@ -4,6 +4,7 @@ A worker reads the keys of runs, a line each, and answers with the key when the 
 finished or failed. One that dies costs its run only: the next run gets a new one.
 """
 
+import contextlib
 import os
 import queue
 import subprocess
@@ -98,7 +99,7 @@ class _Worker(threading.Thread):
             child.stdin.flush()
             answer = next((line for line in child.stdout if line.strip() == trial.key), None)
         except BrokenPipeError:
-            pass  # it died before
+            answer = None  # it died before
         if answer is None and not self._stopped.is_set():
             code = child.wait()
             folder = folder_of(trial, self._out)
@@ -134,10 +135,8 @@ class _Worker(threading.Thread):
         if child is None:
             return
         assert child.stdin is not None and child.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):
             child.stdin.close()
-        except BrokenPipeError:
-            pass
         try:
             child.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
