@@ -4,19 +4,15 @@ import doctest
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from unigeo.producer.ablation import effects as module
-from unigeo.producer.ablation import metrics, report
 from unigeo.producer.ablation.effects import effects, holm, t_interval
 from unigeo.producer.ablation.table import Row, Table
-from unigeo.producer.evaluation.world_probe import blocked_r2
-from unigeo.producer.observations.world import World
 
 PAIRS = ("street->aerial", "aerial->street", "text->aerial", "aerial->text")
 
@@ -53,6 +49,7 @@ def of(found, row, measure):
     return chosen.iloc[0]
 
 
+@settings(max_examples=40)
 @given(
     hnp.arrays(np.float64, (2, 5), elements=st.integers(0, 1000).map(lambda n: n / 1000)).filter(
         lambda values: np.ptp(values[0] - values[1]) > 1e-3
@@ -139,7 +136,7 @@ def test_holm_by_its_definition(p):
 
 def test_of_many_rows_that_do_nothing_few_are_marked_and_hardly_one_is_clear():
     rng = np.random.default_rng(1)
-    names = [f"r{k}" for k in range(400)]
+    names = [f"r{k}" for k in range(200)]
     titles = ["base", *(f"Q: {name}" for name in names)]
     noise = rng.normal(size=(len(titles), 5))
     noise[0] = 0  # a noisy base would be common to all differences
@@ -150,34 +147,9 @@ def test_of_many_rows_that_do_nothing_few_are_marked_and_hardly_one_is_clear():
     }
     found = effects(table_of(*names), results)
     marks = found[found.measure == "score"].mark
-    assert 0.02 < marks[marks != ""].size / 400 < 0.09
+    assert 0.01 < marks[marks != ""].size / 200 < 0.1
     assert marks.isin(["helps", "hurts"]).sum() <= 1
 
 
-def test_numbers_are_shown_in_their_units():
-    kinds = {kind.name: kind for kind in module.measures([result([0.5] * 4, score=0.25)])}
-    assert report._interval(kinds["R@10"], 0.4325, 0.0125) == "43.2 ± 1.2"
-    assert report._interval(kinds["R@10"], 0.0325, 0.01, sign=True) == "+3.2 ± 1.0"
-    assert report._interval(kinds["score"], -0.0125, float("nan"), sign=True) == "-0.013"
-    assert report._number(kinds["parameters"], 1_354_321) == "1.35"
-    assert report._number(kinds["score"], float("nan")) == ""
-
-
-def test_words_of_a_table_cannot_break_its_page():
-    rows = pd.DataFrame([{"row": "a|b\nc"}])
-    assert report._pipes(rows).splitlines()[-1] == "| a\\|b c |"
-
-
-def test_the_probe_of_the_world_reads_what_is_there_and_nothing_else():
-    world = World()
-    lonlat = world.locations(600, 1)
-    targets = np.stack(list(world.targets(lonlat).values()), axis=1)
-    rng = np.random.default_rng(0)
-    mixed = targets @ rng.normal(size=(targets.shape[1], 12))
-    assert blocked_r2(mixed, targets, lonlat) > 0.999
-    assert blocked_r2(rng.normal(size=(600, 12)), targets, lonlat) < 0.02
-
-
 def test_the_examples_hold():
-    for named in (module, metrics):
-        assert doctest.testmod(named, extraglobs={"np": np}).failed == 0
+    assert doctest.testmod(module, extraglobs={"np": np}).failed == 0

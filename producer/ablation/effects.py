@@ -7,6 +7,7 @@ pairs of modalities that both have are compared, since those left out may be the
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean
 from typing import Any
 
@@ -68,10 +69,13 @@ def effects(table: Table, results: Mapping[tuple[str, int], Result]) -> pd.DataF
         holds after Holm's correction for all rows of the table; `mark`.
         Half-widths are those of 95 % t-intervals, NaN for one seed.
     """
-    base = _by_seed(table.rows[0], results)
+    runs: dict[str, dict[int, Result]] = {row.title: {} for row in table.rows}
+    for (title, seed), result in results.items():
+        runs[title][seed] = result
+    base = runs[table.rows[0].title]
     rows = []
     for measure in measures(list(results.values())):
-        part = [_effect(row, measure, _by_seed(row, results), base) for row in table.rows]
+        part = [_effect(row, measure, runs[row.title], base) for row in table.rows]
         tested = [k for k, effect in enumerate(part) if np.isfinite(effect["p"])]
         clear = holm(np.array([part[k]["p"] for k in tested]))
         for effect in part:
@@ -95,8 +99,15 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
         return float("nan"), float("nan")
     if count == 1:
         return float(values[0]), float("nan")
-    quantile = float(stats.t.ppf((1 + LEVEL) / 2, count - 1))
-    return fmean(values), quantile * float(np.std(values, ddof=1)) / float(np.sqrt(count))
+    return fmean(values), _quantile(count - 1) * float(np.std(values, ddof=1)) / float(
+        np.sqrt(count)
+    )
+
+
+@cache
+def _quantile(freedom: int) -> float:
+    """Of Student's t, for an interval with both sides."""
+    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
 
 
 def holm(p: Float[np.ndarray, " test"], level: float = 1 - LEVEL) -> Bool[np.ndarray, " test"]:
@@ -112,10 +123,6 @@ def holm(p: Float[np.ndarray, " test"], level: float = 1 - LEVEL) -> Bool[np.nda
     rejected = np.zeros(len(p), bool)
     rejected[order] = np.logical_and.accumulate(passed)
     return rejected
-
-
-def _by_seed(row: Row, results: Mapping[tuple[str, int], Result]) -> dict[int, Result]:
-    return {seed: result for (title, seed), result in results.items() if title == row.title}
 
 
 def _effect(

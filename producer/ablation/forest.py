@@ -7,13 +7,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 PANELS = 3
 """Measures shown side by side, at most."""
 _COLOURS = {"helps": "#1b7837", "may help": "#7fbf7b", "hurts": "#762a83", "may hurt": "#af8dc3"}
 _UNCLEAR = "#777777"
+_TICKS = 5
 _ROW_INCHES = 0.24
-_LIMIT_QUANTILE = 0.95
 
 
 def draw(effects: pd.DataFrame, measures: list[tuple[str, bool]], path: Path, title: str) -> None:
@@ -42,6 +44,11 @@ def draw(effects: pd.DataFrame, measures: list[tuple[str, bool]], path: Path, ti
             label.set_fontweight("bold")
     first.set_ylim(len(lines) - 0.4, -0.6)
     figure.suptitle(title, fontsize=11)
+    keys = [
+        Line2D([], [], color=colour, marker="o", label=mark)
+        for mark, colour in {**_COLOURS, "unclear": _UNCLEAR}.items()
+    ]
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), fontsize=8)
     figure.savefig(path, dpi=130)
 
 
@@ -59,6 +66,11 @@ def _panel(
     place = {key: number for number, (key, _) in enumerate(lines)}
     axes.axvline(0, color="black", linewidth=0.8)
     for row in rows.itertuples():
+        if pd.isna(row.difference):
+            centre = axes.get_yaxis_transform()
+            height = place[row.question, row.row]
+            axes.text(0.02, height, "no result", transform=centre, fontsize=7, va="center")
+            continue
         half = row.difference_half_width * unit
         axes.errorbar(
             row.difference * unit,
@@ -72,6 +84,7 @@ def _panel(
     for (_, name), number in place.items():
         if not name:
             axes.axhspan(number - 0.5, number + 0.5, color="#eeeeee", zorder=0)
+    axes.xaxis.set_major_locator(MaxNLocator(_TICKS))
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     axes.tick_params(axis="y", length=0)
     for side in ("top", "right", "left"):

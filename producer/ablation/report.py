@@ -24,7 +24,8 @@ _READING = (
     "Mean over seeds and its 95 % t-interval; Δ is the difference to the base, paired by seed, "
     "over the pairs of modalities that both have. `helps` and `hurts` hold after Holm's "
     "correction for all rows of the table; `may help` and `may hurt` only say that the interval "
-    "of this row leaves out 0, as one row in twenty does by chance."
+    "of this row leaves out 0, as one row in twenty does by chance; luck of the base's runs is in "
+    "every Δ."
 )
 
 
