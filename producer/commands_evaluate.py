@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from unigeo.producer.command_options import check_observations, open_named
 from unigeo.schemas.errors import ModelError, ObservationsError
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 @click.option("--other-data", help="Folder of the files of --other.")
 @click.option("--other-region", help="Part of the map out of region: a name, W,S,E,N or GeoJSON.")
 @click.option("--suite", help="A suite file of targets to probe the vectors with.")
+@click.option(
+    "--downstream",
+    multiple=True,
+    metavar="NAME=FOLDER",
+    help="A public benchmark and your copy of it: m-pv4ger, m-chesapeake, mdas or conus27. May be "
+    "repeated.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 def evaluate(model: Path, **options: Any) -> None:
     """Judge a finished MODEL on places that it never saw, and write an HTML report.
@@ -35,9 +43,9 @@ def evaluate(model: Path, **options: Any) -> None:
     or those of --observations. Every table is written as CSV beside the report.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `produce`
-    observations = _observations(model, options)
     if options["suite"] is not None and options["data"] is None:
         raise click.UsageError("--suite needs --data, the folder of its tables")
+    observations = _observations(model, options)
     from unigeo.producer.evaluation.evaluating import PARTS, Evaluation, evaluate_model
 
     parts = options["parts"]
@@ -49,6 +57,7 @@ def evaluate(model: Path, **options: Any) -> None:
         other_region=_region(options["other_region"]),
         suite=None if options["suite"] is None else Path(options["suite"]),
         suite_data=Path(options["data"] or "."),
+        downstream={name: Path(folder) for name, folder in map(_named, options["downstream"])},
         seed=options["seed"],
     )
     out = Path(options["out"] or model.with_name(model.name + "-evaluation"))
@@ -64,8 +73,9 @@ def _observations(model: Path, options: dict[str, Any]) -> "Observations":
     """Those that are named, or the embedded world where the model was trained on it."""
     from unigeo.producer.observations.world import World
 
-    if options["observations"] is not None:
-        return _opened(options["observations"], options["data"])  # type: ignore[return-value]
+    given = _opened(options["observations"], options["data"])
+    if given is not None:
+        return given
     path = model / "metrics.json"
     try:
         name = json.loads(path.read_text(encoding="utf-8"))["observations"]["name"]
@@ -84,11 +94,16 @@ def _observations(model: Path, options: dict[str, Any]) -> "Observations":
 def _opened(description: str | None, data: str | None) -> "Observations | None":
     if description is None:
         return None
-    from unigeo.producer.observations.folder import open_observations
+    check_observations(description, data)
+    return open_named(description, data)
 
-    if not Path(description).is_file():
-        raise ObservationsError(f"there is no observations file {description}")
-    return open_observations(description, None if data is None else Path(data))
+
+def _named(text: str) -> tuple[str, str]:
+    """Name and folder of a benchmark."""
+    name, sign, folder = text.partition("=")
+    if not (name and sign and folder):
+        raise click.UsageError(f"--downstream takes NAME=FOLDER, not {text!r}")
+    return name, folder
 
 
 def _region(name: str | None) -> "Region | None":

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from unigeo.client.suites import load_suite
 from unigeo.producer.encoders.model import load_model, model_hash
 from unigeo.producer.evaluation import sections
+from unigeo.producer.evaluation.downstream.running import DOWNSTREAM
 from unigeo.producer.evaluation.holdouts import (
     TrainedOn,
     dates,
@@ -34,6 +35,7 @@ PARTS: Mapping[str, Callable[[sections.Subject], Section]] = {
     "sets": sections.sets,
     "robustness": sections.robustness,
     "probes": sections.probes,
+    "downstream": sections.downstream,
     "maps": sections.maps,
 }
 """What can be judged, in the order of the report."""
@@ -57,6 +59,8 @@ class Evaluation:
     """File of a suite of targets for the probes; the embedded world brings its own."""
     suite_data: Path = Path()
     """Folder of the suite's tables."""
+    downstream: Mapping[str, Path] = field(default_factory=dict)
+    """Folders of public benchmarks by name, see `downstream.running`."""
     seed: int = 0
     """Of folds and directions."""
 
@@ -65,6 +69,12 @@ class Evaluation:
         if unknown or not self.parts:
             what = f"there is no part {unknown[0]!r}" if unknown else "no part is asked for"
             raise ModelError(f"evaluation: {what}; parts are {', '.join(PARTS)}")
+        strange = sorted(set(self.downstream) - set(DOWNSTREAM))
+        if strange:
+            raise ModelError(
+                f"evaluation: there is no benchmark {strange[0]!r}; there are "
+                f"{', '.join(DOWNSTREAM)}"
+            )
         if self.places < 64:
             raise ModelError(f"evaluation: at least 64 places are needed, not {self.places}")
 
@@ -108,6 +118,7 @@ def evaluate_model(
         hold_outs=hold_outs,
         suite=suite,
         suite_data=settings.suite_data,
+        downstream=settings.downstream,
         seed=settings.seed,
         prefixes=tuple(metrics["training"].get("contrast", {}).get("prefixes", ())),
     )

@@ -1,6 +1,7 @@
 """Sections of the report: each asks one question of the hold-outs and shows what answers it."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from unigeo.producer.evaluation.calibration import (
     reliability_bins,
     top_answers,
 )
+from unigeo.producer.evaluation.downstream.running import run
 from unigeo.producer.evaluation.ensembles import MARGIN, ensemble_tables
 from unigeo.producer.evaluation.geocells import cover, geocell_table
 from unigeo.producer.evaluation.judging import HoldOut, Judge
@@ -53,6 +55,7 @@ class Subject:
     """By name, the spatial one first."""
     suite: Suite | None
     suite_data: Path
+    downstream: Mapping[str, Path]
     seed: int
     prefixes: tuple[int, ...] = ()
     """Leading dimensions that were trained to serve alone."""
@@ -305,6 +308,28 @@ def probes(subject: Subject) -> Section:
     if thin:
         text += f" Mind: {'; '.join(thin)}."
     return Section(title, text, parts)
+
+
+def downstream(subject: Subject) -> Section:
+    """Linear probes of the towers on public benchmarks that lie in folders."""
+    import pandas as pd
+
+    if not subject.downstream:
+        return Section(
+            "Public benchmarks", "None was given: name copies with --downstream NAME=FOLDER."
+        )
+    scores: list[dict[str, object]] = []
+    parts: list[Table | Picture] = []
+    for name, folder in subject.downstream.items():
+        found = run(name, subject.judge.model, folder, subject.judge.device)
+        scores += [{"benchmark": name, "metric": m, "score": v} for m, v in found.metrics.items()]
+        facts = ", ".join(f"{key} {value}" for key, value in found.facts.items())
+        file = f"downstream_{name.replace('-', '_')}"
+        parts.append(Table(file, f"{name}. {facts}.", found.table.reset_index()))
+    table = pd.DataFrame(scores)
+    caption = "Scores over the whole test set; of each benchmark the one that papers print first."
+    text = "The towers are frozen; a linear probe learns from the benchmark's own training part."
+    return Section("Public benchmarks", text, [Table("downstream", caption, table), *parts])
 
 
 def maps(subject: Subject) -> Section:
