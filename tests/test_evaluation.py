@@ -16,7 +16,7 @@ from unigeo.client.folds import blocked_folds
 from unigeo.producer.cli import main
 from unigeo.producer.encoders.model import load_model
 from unigeo.producer.encoders.presets import tiny
-from unigeo.producer.evaluation import evaluating, geocells, probes, sections
+from unigeo.producer.evaluation import evaluating, finding_sections, geocells, probes
 from unigeo.producer.evaluation.answer_sets import KINDS, answer_sets
 from unigeo.producer.evaluation.calibration import (
     SCALES,
@@ -26,6 +26,8 @@ from unigeo.producer.evaluation.calibration import (
     reliability_bins,
     top_answers,
 )
+from unigeo.producer.evaluation.downstream.result import Result
+from unigeo.producer.evaluation.downstream.running import DOWNSTREAM, Runner
 from unigeo.producer.evaluation.ensembles import combine, fit, learn, scores_of, uniform
 from unigeo.producer.evaluation.evaluating import Evaluation, evaluate_model
 from unigeo.producer.evaluation.geocells import Cells, cell_numbers, classify, geocell_table
@@ -33,6 +35,7 @@ from unigeo.producer.evaluation.holdouts import TrainedOn, out_of_region, random
 from unigeo.producer.evaluation.judging import Judge
 from unigeo.producer.evaluation.report import Picture, Report, Section, Table
 from unigeo.producer.evaluation.robustness import (
+    AXES,
     coarsened,
     missing_curve,
     robustness_table,
@@ -325,7 +328,7 @@ def test_unspoiled_observations_stand_at_the_start_of_every_curve(judge, held):
         whole = table[(table["modality"] == modality) & (table["kind"] != "missing modalities")]
         start = whole.sort_values("level").groupby("kind").first()
         assert start["R@10"].nunique() == 1 and len(start) == 4, start
-    assert set(table["kind"]) == set(sections.AXES)
+    assert set(table["kind"]) == set(AXES)
 
 
 def test_fewer_modalities_find_less():
@@ -342,10 +345,14 @@ def test_fewer_modalities_find_less():
 @pytest.fixture(scope="module")
 def report(folder):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sections, "CELLS_KM", (400.0,))
+        patch.setattr(finding_sections, "CELLS_KM", (400.0,))
         patch.setattr(probes, "WORLD_PLACES", 240)
         patch.setattr(probes, "BASELINES", ("mean", "lonlat kNN"))
-        settings = Evaluation(places=96, later=Later())
+        table = pd.DataFrame({"class": ["a", "b"], "iou": [0.25, 0.5]})
+        made = Result(name="made", metrics={"miou": 0.375}, table=table, facts={"samples": 3})
+        runner = Runner("aerial", "nothing", lambda model, folder, device: made)
+        patch.setitem(DOWNSTREAM, "made", runner)
+        settings = Evaluation(places=96, later=Later(), downstream={"made": folder})
         return evaluate_model(folder, World(), settings)
 
 
@@ -354,7 +361,8 @@ def test_the_report_has_every_table_and_needs_no_other_file(report, tmp_path):
     names = {
         "retrieval_means", "retrieval_spatial", "retrieval_random", "retrieval_temporal",
         "ensembles", "ensemble_weights", "geocells", "answer_sets", "coverage", "reliability",
-        "robustness", "probes", "probe_means", "probe_blocked", "probe_intervals",
+        "robustness", "probes", "probe_means", "probe_blocked", "probe_intervals", "downstream",
+        "downstream_made",
     }  # fmt: skip
     assert names <= set(report.tables)
     stored = json.loads((tmp_path / "report" / "report.json").read_text())
@@ -426,6 +434,8 @@ def test_other_observations_than_those_of_training_are_warned_of(folder):
         (["MODEL", "--places", "3"], "64"),
         (["MODEL", "--observations", "none.toml"], "none.toml"),
         (["MODEL", "--suite", "s.toml"], "--data"),
+        (["MODEL", "--downstream", "mdas"], "NAME=FOLDER"),
+        (["MODEL", "--downstream", "other=x"], "other"),
         (["MODEL", "--other-region", "atlantis"], "atlantis"),
         (["MODEL", "--other-region", "1,2"], "four numbers"),
     ],

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 
 from unigeo.client.suites import load_suite
 from unigeo.producer.encoders.model import load_model, model_hash
-from unigeo.producer.evaluation import sections
+from unigeo.producer.evaluation import finding_sections as finding
+from unigeo.producer.evaluation import vector_sections as vectors
 from unigeo.producer.evaluation.downstream.running import DOWNSTREAM
 from unigeo.producer.evaluation.holdouts import (
     TrainedOn,
@@ -21,22 +23,22 @@ from unigeo.producer.evaluation.holdouts import (
     spatial,
     temporal,
 )
-from unigeo.producer.evaluation.judging import HoldOut, Judge
+from unigeo.producer.evaluation.judging import HoldOut, Judge, Subject
 from unigeo.producer.evaluation.report import Report, Section
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.training import default_device, finished
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.regions import Region
 
-PARTS: Mapping[str, Callable[[sections.Subject], Section]] = {
-    "retrieval": sections.retrieval,
-    "ensemble": sections.ensemble,
-    "geocells": sections.geocells,
-    "sets": sections.sets,
-    "robustness": sections.robustness,
-    "probes": sections.probes,
-    "downstream": sections.downstream,
-    "maps": sections.maps,
+PARTS: Mapping[str, Callable[[Subject], Section]] = {
+    "retrieval": finding.retrieval,
+    "ensemble": finding.ensemble,
+    "geocells": finding.geocells,
+    "sets": finding.sets,
+    "robustness": vectors.robustness,
+    "probes": vectors.probes,
+    "downstream": vectors.downstream,
+    "maps": vectors.maps,
 }
 """What can be judged, in the order of the report."""
 
@@ -112,7 +114,7 @@ def evaluate_model(
     start = time.monotonic()
     hold_outs = _hold_outs(judge, observations, trained, settings)
     say(f"{'hold-outs':12}{time.monotonic() - start:6.1f} s")
-    subject = sections.Subject(
+    subject = Subject(
         judge=judge,
         observations=observations,
         hold_outs=hold_outs,
@@ -137,6 +139,7 @@ def evaluate_model(
         begun = time.monotonic()
         report.sections.append(PARTS[part](subject))
         say(f"{part:12}{time.monotonic() - begun:6.1f} s")
+    report.facts["unigeo"] = f"{version('unigeo')}, seed {settings.seed}"
     report.facts["seconds"] = f"{time.monotonic() - start:.0f} on {device}"
     return report
 

@@ -1,9 +1,10 @@
 """A model that is being judged, the places it is judged on, and what it makes of them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unigeo.client.folds import spatial_blocks
+from unigeo.client.suites import Suite
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.raster.encoding import check_fit
@@ -73,7 +75,7 @@ class Judge:
         if self.reads_text(observations):
             texts = observations.texts(lonlat)
         places = observe(observations, lonlat, texts, self.tokenizer)
-        names = self.modalities(observations)
+        names = {"coordinate", *self.modalities(observations)}
         return replace(
             places,
             inputs={name: places.inputs[name] for name in names},
@@ -85,7 +87,7 @@ class Judge:
         return "text" in self.modalities(observations)
 
     def modalities(self, observations: Observations) -> tuple[str, ...]:
-        """Modalities that are observed and that the model encodes, coordinates always."""
+        """Modalities that are observed and that the model encodes."""
         return tuple(name for name in self.model.modalities if name in observations.modalities)
 
     def embed(self, places: Places) -> dict[str, Tensor]:
@@ -147,6 +149,27 @@ class Judge:
         embedded = [self.embed(part) for part in parts]
         embeddings = {m: torch.cat([part[m] for part in embedded]) for m in embedded[0]}
         return HoldOut(name, meaning, observations, inputs, embeddings, block_km)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Subject:
+    """What is judged, and on what."""
+
+    judge: Judge
+    observations: Observations
+    hold_outs: dict[str, HoldOut]
+    """By name, the spatial one first."""
+    suite: Suite | None
+    suite_data: Path
+    downstream: Mapping[str, Path]
+    seed: int
+    prefixes: tuple[int, ...] = ()
+    """Leading dimensions that were trained to serve alone."""
+
+    @property
+    def spatial(self) -> HoldOut:
+        """Places of blocks that training kept apart."""
+        return self.hold_outs["spatial"]
 
 
 def new_rows(
