@@ -130,7 +130,7 @@ def coverage(table: "pd.DataFrame", title: str) -> bytes:
 
 
 def colour_maps(
-    panels: Sequence[tuple[str, Float[np.ndarray, "row col 3"], tuple[float, float, float, float]]],
+    panels: Sequence[tuple[str, Float[np.ndarray, "_ _ 3"], tuple[float, float, float, float]]],
 ) -> bytes:
     """Draw maps side by side.
 
