@@ -146,19 +146,16 @@ def learn(
         raise ModelError("an ensemble needs two modalities")
     if len(np.unique(blocks)) < FOLDS:
         raise ModelError(f"weights are tried in {FOLDS} folds of blocks, and there are too few")
-    rows = np.flatnonzero(np.arange(len(blocks)) < _MOST_PLACES)
-    parts = {name: vectors[rows] for name, vectors in parts.items()}
-    single, blocks = single[rows], blocks[rows]
+    parts = {name: vectors[:_MOST_PLACES] for name, vectors in parts.items()}
+    single, blocks = single[:_MOST_PLACES], blocks[:_MOST_PLACES]
     scores = {name: scores_of(vectors, single, side) for name, vectors in parts.items()}
     best = max(scores, key=lambda name: float(scores[name].mean()))
     folds = blocked_folds(blocks, FOLDS, seed)
     gains = np.zeros((len(blocks), len(KS)))
     for fold in range(FOLDS):
         train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        weights = fit(_take(parts, train), single[train], side, best)
-        tried = combine(_take(parts, test), weights)
-        gains[test] = scores_of(tried, single[test], side)
-        gains[test] -= scores_of(parts[best][test], single[test], side)
+        tried = combine(parts, fit(_take(parts, train), single[train], side, best))
+        gains[test] = (scores_of(tried, single, side) - scores[best])[test]
     gain, error = mean_and_error(gains.mean(axis=1), blocks)
     alone = {name: float(name == best) for name in parts}
     found = Ensemble(alone, best, gain, error)

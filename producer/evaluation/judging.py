@@ -75,7 +75,8 @@ class Judge:
         if self.reads_text(observations):
             texts = observations.texts(lonlat)
         places = observe(observations, lonlat, texts, self.tokenizer)
-        names = {"coordinate", *self.modalities(observations)}
+        used = ("coordinate", *self.modalities(observations))
+        names = [name for name in places.inputs if name in used]
         return replace(
             places,
             inputs={name: places.inputs[name] for name in names},
