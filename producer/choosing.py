@@ -1,6 +1,7 @@
 """What one `unigeo-produce` run is: every choice made once, and said before any work is done."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,25 @@ import torch
 from unigeo.producer.encoders.presets import base, tiny
 from unigeo.producer.encoders.settings import ModelSettings
 from unigeo.producer.observations.protocol import PICTURES, Observations
+from unigeo.producer.overrides import override
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.grid import Grid, from_wgs84
 from unigeo.schemas.layout import RASTERIZED, Layout
 from unigeo.schemas.regions import Region
 
-PRESETS = ("tiny", "base")
+PRESETS = ("tiny", "small", "base")
 _CPU_CELLS = 100_000
 """Cells inside the region that a laptop encodes in about a minute."""
 _ROUND_STEPS = (1.0, 2.0, 2.5, 5.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a model is and how it is trained; its keys are `model.…` and `training.…`."""
+
+    model: ModelSettings
+    training: TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +43,20 @@ class Run:
     model_settings: ModelSettings | None
     """None where a finished model is used as it is."""
     training: TrainingSettings
+    changes: Mapping[str, str]
+    """Settings that differ from the preset's, in words."""
+
+
+def recipe(
+    preset: str, observations: Observations, seed: int, changes: Mapping[str, str]
+) -> Recipe:
+    """A preset with changes, such as `{"model.coordinate.depth": "6"}`.
+
+    Raises:
+        ModelError: if there is no such preset or setting, or a value makes no sense.
+    """
+    model, training = presets(preset, observations, seed)
+    return override(Recipe(model=model, training=training), changes)
 
 
 def presets(
@@ -51,8 +75,15 @@ def presets(
     text = "text" in observations.modalities
     if name == "tiny":
         return tiny(shapes, text=text, seed=seed), TrainingSettings(seed=seed)
+    if name == "small":
+        from unigeo.producer.encoders.presets import small
+
+        return small(shapes, text=text, seed=seed), TrainingSettings(
+            locations=80_000, batch=1024, steps=2000, rate=1e-3, warmup=100, seed=seed
+        )
     if name == "base":
-        return base(shapes), TrainingSettings(
+        model = replace(base(shapes), seed=seed)
+        return model if text else replace(model, text=None), TrainingSettings(
             locations=800_000, batch=4096, steps=20_000, rate=1e-4, warmup=1000, seed=seed
         )
     raise ModelError(f"there is no preset {name!r}; known are {', '.join(PRESETS)}")

@@ -3,15 +3,22 @@
 import os
 import sys
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from unigeo.schemas.errors import ObservationsError, RegionError, UnigeoError
+from unigeo.producer.command_options import (
+    changed,
+    changes_of,
+    check_observations,
+    observed,
+    open_named,
+)
+from unigeo.producer.commands_ablate import ablate
+from unigeo.producer.commands_evaluate import evaluate
+from unigeo.schemas.errors import RegionError, UnigeoError
 
 if TYPE_CHECKING:
-    from unigeo.producer.observations.protocol import Observations
     from unigeo.schemas.regions import Region
 
 
@@ -21,11 +28,13 @@ if TYPE_CHECKING:
 @click.option("--bbox", nargs=4, type=float, metavar="W S E N", help="A box in degrees instead.")
 @click.option("--geojson", help="A file of polygons instead.")
 @click.option("--crs", help="Equal Earth CRS of the grid: EPSG:8857, 8858 or 8859.")
-@click.option("--observations", help="An observations.toml; the embedded world by default.")
-@click.option("--data", help="Folder that the observations' files are in.")
+@observed
 @click.option("--model", help="Folder of a finished model to use as it is.")
-@click.option("--preset", default="tiny", show_default=True, help="Model to train: tiny or base.")
+@click.option(
+    "--preset", default="tiny", show_default=True, help="Model to train: tiny, small or base."
+)
 @click.option("--steps", type=int, help="Training steps, if not the preset's.")
+@changed
 @click.option("--resolution", type=float, metavar="METRES", help="Side of a cell.")
 @click.option("--modalities", help="Vectors to store, such as coordinate,aerial,dsm.")
 @click.option("--codec", type=click.Choice(["none", "zstd"]), default="none", show_default=True)
@@ -62,10 +71,11 @@ def _produce(**options: Any) -> None:
     # has a core; torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     region = _region(options)  # before torch is loaded: a typing error answers at once
-    _check_observations(options)
+    check_observations(options["observations"], options["data"])
+    changes = changes_of(options)
     from unigeo.producer.producing import carry_out, choose, describe
 
-    observations = _observations(options)
+    observations = open_named(options["observations"], options["data"])
     run = choose(
         region,
         observations,
@@ -77,6 +87,7 @@ def _produce(**options: Any) -> None:
         codec=options["codec"],
         seed=options["seed"],
         out=options["out"],
+        changes=changes,
     )
     for line in describe(run, observations):
         click.echo(line, err=True)
@@ -101,23 +112,8 @@ def _region(options: dict[str, Any]) -> "Region":
     return region(options["name"])
 
 
-def _check_observations(options: dict[str, Any]) -> None:
-    if options["data"] is not None and options["observations"] is None:
-        raise ObservationsError("--data is the folder of an --observations file; name both")
-    path = options["observations"]
-    if path is not None and not Path(path).is_file():
-        raise ObservationsError(f"there is no observations file {path}")
-
-
-def _observations(options: dict[str, Any]) -> "Observations":
-    if options["observations"] is None:
-        from unigeo.producer.observations.world import World
-
-        return World()
-    from unigeo.producer.observations.folder import open_observations
-
-    data = options["data"]
-    return open_observations(options["observations"], None if data is None else Path(data))
+produce.add_command(ablate)
+produce.add_command(evaluate)
 
 
 def main() -> None:

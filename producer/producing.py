@@ -1,17 +1,18 @@
 """The whole way, from a few options to a published store: train, rasterize, publish."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unigeo.producer.choosing import Run, default_modalities, default_resolution, presets
+from unigeo.producer.choosing import Run, default_modalities, default_resolution, recipe
 from unigeo.producer.encoders.model import UniGeoCLIP, load_model, model_hash
 from unigeo.producer.encoders.settings import to_json
 from unigeo.producer.observations.protocol import Observations
+from unigeo.producer.observations.wrapping import only
 from unigeo.producer.raster.encoding import check_fit, encoder_of
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.raster.publication import publish
@@ -39,13 +40,25 @@ def choose(
     codec: Codec = "none",
     seed: int = 0,
     out: str | None = None,
+    changes: Mapping[str, str] | None = None,
 ) -> Run:
     """Turn options into one run; what is left open is chosen for the machine at hand.
+
+    `changes` are of the preset's settings, such as `{"model.coordinate.depth": "6"}`.
 
     Raises:
         UnigeoError: if an option means nothing.
     """
-    model_settings, training = presets(preset, observations, seed)
+    changes = dict(changes or {})
+    if model is not None and changes:
+        raise ModelError(
+            f"{model} is used as it is, so {', '.join(changes)} cannot be set; leave out --model "
+            "to train one"
+        )
+    chosen_recipe = recipe(preset, observations, seed, changes)
+    model_settings, training = chosen_recipe.model, chosen_recipe.training
+    if model is None:
+        observations = only(observations, model_settings.modalities)
     if steps is not None:
         training = replace(training, steps=steps)
     if model is not None and finished(Path(model)) is None:
@@ -72,6 +85,7 @@ def choose(
         out=out or f"{region.name}/{region.name}.zarr",
         model_settings=None if model is not None else model_settings,
         training=training,
+        changes=changes,
     )
 
 
@@ -111,6 +125,8 @@ def describe(run: Run, observations: Observations) -> Iterator[str]:
             f"model         {run.model}, to be trained: {run.training.steps} steps of "
             f"{run.training.batch} places, {run.layout.bands} dimensions, on {default_device()}"
         )
+    for key, value in run.changes.items():
+        yield f"setting       {key} = {value}"
     yield f"store         {run.out}"
 
 
@@ -125,6 +141,7 @@ def carry_out(
     device = default_device()
     check_writable(run.out)
     if run.model_settings is not None:
+        observations = only(observations, run.model_settings.modalities)
         metrics = train(
             observations,
             run.model_settings,

@@ -1,0 +1,53 @@
+"""What is measured of a finished run."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.observations.protocol import Observations
+from unigeo.schemas.errors import ModelError
+
+Metric = Callable[[UniGeoCLIP, Any, Observations, torch.device], Mapping[str, float]]
+"""From model, tokenizer, observations and device to numbers by name, larger ones better."""
+
+KNOWN = {"world_probe": "unigeo.producer.evaluation.world_probe:world_probe"}
+"""Metrics that have a short name."""
+
+
+def metric(name: str) -> Metric:
+    """Find a metric: one of `KNOWN`, or a function named `module:function`.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    module, _, function = KNOWN.get(name, name).partition(":")
+    try:
+        found: Metric = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(
+            f"there is no metric {name!r} ({error}); known are {', '.join(KNOWN)}, and functions "
+            "written module:function"
+        ) from error
+    return found
+
+
+def by_pair(
+    retrieval: Mapping[str, Mapping[str, Mapping[str, float]]],
+) -> dict[str, dict[str, float]]:
+    """Write a retrieval matrix by ordered pair.
+
+    >>> by_pair({"R@10": {"street": {"aerial": 0.5}}})
+    {'R@10': {'street->aerial': 0.5}}
+    """
+    return {
+        measure: {
+            f"{query}->{gallery}": recall
+            for query, row in matrix.items()
+            for gallery, recall in row.items()
+        }
+        for measure, matrix in retrieval.items()
+        if measure.startswith("R@")
+    }

@@ -1,0 +1,78 @@
+"""What the sub-commands of `unigeo-produce` have in common: their options, and what these mean."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unigeo.schemas.errors import ObservationsError
+
+if TYPE_CHECKING:
+    from unigeo.producer.observations.protocol import Observations
+
+Decorator = Callable[[Any], Any]
+
+
+def observed(command: Any) -> Any:
+    """`--observations` and `--data`."""
+    data = click.option("--data", help="Folder that the observations' files are in.")
+    described = click.option(
+        "--observations", help="An observations.toml; the embedded world by default."
+    )
+    return described(data(command))
+
+
+def changed(command: Any) -> Any:
+    """`--set` and `--prefixes`; `changes_of` reads them."""
+    prefixes = click.option(
+        "--prefixes",
+        metavar="64,128,...",
+        help="Leading dimensions trained to serve alone: training.contrast.prefixes.",
+    )
+    setting = click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change a setting: model.coordinate.depth=6, training.batch=512, model.text=none. "
+        "May be repeated.",
+    )
+    return setting(prefixes(command))
+
+
+def changes_of(options: dict[str, Any]) -> dict[str, str]:
+    """Changes of settings by key; of two for one key the last holds.
+
+    Raises:
+        ModelError: if one is not written `key=value`.
+    """
+    from unigeo.producer.overrides import split_change
+
+    changes = dict(split_change(text) for text in options["settings"])
+    if options["prefixes"] is not None:
+        changes["training.contrast.prefixes"] = options["prefixes"]
+    return changes
+
+
+def check_observations(path: str | None, data: str | None) -> None:
+    """Refuse observations that cannot be, before anything heavy is loaded.
+
+    Raises:
+        ObservationsError: if there is no such file, or `data` without one.
+    """
+    if data is not None and path is None:
+        raise ObservationsError("--data is the folder of an --observations file; name both")
+    if path is not None and not Path(path).is_file():
+        raise ObservationsError(f"there is no observations file {path}")
+
+
+def open_named(path: str | None, data: str | None) -> "Observations":
+    """Open the observations of a description, or the embedded world."""
+    if path is None:
+        from unigeo.producer.observations.world import World
+
+        return World()
+    from unigeo.producer.observations.folder import open_observations
+
+    return open_observations(path, None if data is None else Path(data))

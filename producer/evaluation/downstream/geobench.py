@@ -1,0 +1,177 @@
+"""GEO-Bench's folders: one HDF5 file per sample, and JSON that says which sample is where.
+
+A data set of GEO-Bench 1.0 (`m-pv4ger`, `m-chesapeake`) is a folder that holds
+
+    default_partition.json   {"train": [names], "valid": [names], "test": [names]}
+    band_stats.json          {"Red": {"max": ...}, ...}
+    label_map.json           {"0": [names], ...}; of classification, not always there
+    NAME.hdf5                one dataset per band, called by its name or NAME_DATE; `label` too
+                             if it is a mask; all else is a pickle in the attribute `pickle`
+
+A pickle can run any code when it is loaded, so none ever is. Bands are found by their names. The
+class of a picture is taken from `label_map.json`, else from the pickle's own text: its
+instructions are listed (`pickletools`), not carried out, and the whole number that follows the key
+"label" is the class.
+
+Source: Lacoste et al. (2023), "GEO-Bench", arXiv 2306.03831; its writer `write_sample_hdf5`.
+"""
+
+import ast
+import json
+import pickletools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from unigeo.schemas.errors import MissingExtraError, ObservationsError
+
+SPLITS = ("train", "valid", "test")
+_RGB = ("Red", "Green", "Blue")
+_MEMO = {"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"}
+"""Instructions of a pickle between a key and its value that only number the key."""
+_WHOLE = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"}
+"""Instructions that give a whole number, and not the number of an earlier object."""
+
+
+class GeoBench:
+    """A data set of GEO-Bench, opened: its samples by split."""
+
+    def __init__(self, folder: Path | str, partition: str = "default") -> None:
+        """Read which samples there are.
+
+        Args:
+            folder: of the data set.
+            partition: `default`, or one with fewer training samples, such as `0.10x_train`.
+
+        Raises:
+            ObservationsError: if a file is missing or damaged.
+            MissingExtraError: without h5py.
+        """
+        self.folder = Path(folder)
+        self.names = self._partition(f"{partition}_partition.json")
+        stats = self._json("band_stats.json")
+        try:
+            brightest = max(float(stats[band]["max"]) for band in _RGB)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ObservationsError(
+                f"{self.folder / 'band_stats.json'} has no maximum of the bands {', '.join(_RGB)} "
+                f"({error!r}). Copy it again."
+            ) from error
+        self._scale = 255.0 if brightest <= 1 else 1.0
+        self._h5py = _h5py()
+
+    def picture(self, name: str) -> Float[np.ndarray, "row col 3"]:
+        """Read the red, green and blue of a sample, from 0 to 255."""
+        bands = self._read(name, lambda file: [self._band(file, band, name) for band in _RGB])
+        return np.stack(bands, axis=-1).astype(np.float64) * self._scale
+
+    def mask(self, name: str) -> Any:
+        """Read the class of every pixel of a sample, an integer array (row, col)."""
+        mask = self._read(name, lambda file: self._band(file, "label", name))
+        return mask.astype(np.int64).reshape(mask.shape[:2])
+
+    def labels(self) -> dict[str, int]:
+        """Read the class of every sample."""
+        listed: dict[str, int] = {}
+        if (self.folder / "label_map.json").exists():
+            for label, names in self._json("label_map.json").items():
+                listed |= dict.fromkeys(names, int(label))
+        wanted = [name for split in SPLITS for name in self.names[split]]
+        return {name: listed[name] if name in listed else self._label(name) for name in wanted}
+
+    def _label(self, name: str) -> int:
+        text = self._read(name, lambda file: file.attrs.get("pickle", ""))
+        label = plain_label(text)
+        if label is None:
+            raise ObservationsError(
+                f"{self._path(name)} states no class as a plain number, and pickles are not "
+                f"loaded. Put label_map.json beside it: {{class: [sample names]}}."
+            )
+        return label
+
+    def _band(self, file: Mapping[str, Any], band: str, name: str) -> Any:
+        found = [key for key in file if key == band or key.startswith(f"{band}_")]
+        if len(found) != 1:
+            raise ObservationsError(
+                f"{self._path(name)} must hold one dataset {band!r}, but holds "
+                f"{', '.join(sorted(file)) or 'none'}. Is this another data set of GEO-Bench?"
+            )
+        return np.asarray(file[found[0]])
+
+    def _read(self, name: str, read: Callable[[Any], Any]) -> Any:
+        path = self._path(name)
+        if not path.is_file():
+            raise ObservationsError(
+                f"{path} is missing: the partition names it. Download the data set again."
+            )
+        try:
+            with self._h5py.File(path, "r") as file:
+                return read(file)
+        except (OSError, RuntimeError, KeyError) as error:
+            raise ObservationsError(
+                f"{path} is damaged: {error}. Download the data set again."
+            ) from error
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.hdf5"
+
+    def _partition(self, name: str) -> dict[str, list[str]]:
+        splits = self._json(name)
+        empty = [split for split in SPLITS if not splits.get(split)]
+        if empty:
+            raise ObservationsError(
+                f"{self.folder / name} names no samples of {', '.join(empty)}. Copy it again."
+            )
+        return splits
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
+        if not path.is_file():
+            raise ObservationsError(
+                f"{path} is missing. The folder of a GEO-Bench data set holds "
+                f"default_partition.json, band_stats.json and one .hdf5 file per sample."
+            )
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ObservationsError(f"{path} is damaged: {error}. Copy it again.") from error
+        if not isinstance(content, dict):
+            raise ObservationsError(f"{path} must hold a JSON object. Copy it again.")
+        return content
+
+
+def plain_label(text: str) -> int | None:
+    """Find the whole number under the key "label" in a pickle, without loading it.
+
+    Args:
+        text: the pickle as GEO-Bench stores it, a printed bytes object.
+
+    Returns:
+        The number; None if there is none, or the text is no pickle.
+
+    >>> import pickle
+    >>> plain_label(str(pickle.dumps({"label": 3, "Red": {"crs": "EPSG:4326"}})))
+    3
+    """
+    expected = False
+    try:
+        for code, value, _ in pickletools.genops(ast.literal_eval(text)):
+            if expected and code.name in _WHOLE and isinstance(value, int):
+                return int(value)
+            expected = value == "label" or (expected and code.name in _MEMO)
+    except (ValueError, SyntaxError, TypeError):
+        pass  # no bytes, or no pickle
+    return None
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise MissingExtraError(
+            "GEO-Bench is read by h5py, which is not installed: pip install 'unigeo[evaluate]'"
+        ) from error
+    return h5py

@@ -1,0 +1,156 @@
+"""Linear probes of frozen features: the class of a picture, and of every pixel."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, interpolate
+
+from unigeo.client.logistic import LOGISTIC_PENALTIES, FittedLogistic, logistic_path
+from unigeo.client.scoring import log_loss
+from unigeo.producer.evaluation.downstream.scoring import (
+    IGNORED,
+    confusion_matrix,
+    overall_scores,
+)
+from unigeo.schemas.errors import ObservationsError
+
+
+def fit_classes(
+    train: tuple[Float[np.ndarray, "_ band"], Int[np.ndarray, " _"]],
+    valid: tuple[Float[np.ndarray, "_ band"], Int[np.ndarray, " _"]],
+    classes: int,
+) -> FittedLogistic:
+    """Fit multinomial logistic regression, its penalty chosen by log loss on validation samples.
+
+    Args:
+        train: vectors and class numbers.
+        valid: the same of other samples.
+        classes: how many there are.
+    """
+    path = logistic_path(*train, LOGISTIC_PENALTIES, classes)
+    losses = [log_loss(valid[1], model.predict(valid[0])) for model in path]
+    return path[int(np.argmin(losses))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelSettings:
+    """Training of the probe of pixels."""
+
+    steps: int = 3000
+    """Of AdamW."""
+    batch: int = 32
+    """Pictures in a step, drawn with replacement."""
+    checks: int = 20
+    """How often, evenly spaced, the validation pictures are scored."""
+    rate: float = 1e-2
+    """AdamW's step size at the start; it falls to 0 along a cosine."""
+    decay: float = 1e-2
+    """AdamW's weight decay."""
+    seed: int = 0
+    """Of the pictures drawn."""
+
+
+PIXELS = PixelSettings()
+"""Unless others are given."""
+
+
+class PixelProbe(nn.Module):
+    """One linear layer on each patch token; the logits are made larger, bilinearly, to the mask."""
+
+    centre: Tensor
+    deviation: Tensor
+
+    def __init__(self, sample: Float[Tensor, "picture row col width"], classes: int) -> None:
+        """Start from zero weights.
+
+        Args:
+            sample: tokens whose mean and deviation standardize all others.
+            classes: how many there are.
+        """
+        super().__init__()
+        deviation, centre = torch.std_mean(sample.float(), dim=(0, 1, 2))
+        self.register_buffer("centre", centre)
+        self.register_buffer("deviation", deviation.clamp(min=1e-6))
+        self.layer = nn.Linear(sample.shape[-1], classes)
+        nn.init.zeros_(self.layer.weight)
+        nn.init.zeros_(self.layer.bias)
+
+    def forward(
+        self, tokens: Float[Tensor, "picture row col width"], size: tuple[int, int]
+    ) -> Float[Tensor, "picture class y x"]:
+        """Give the logits of every pixel of a mask of `size`."""
+        logits = self.layer((tokens.float() - self.centre) / self.deviation)
+        return interpolate(logits.movedim(-1, 1), size, mode="bilinear", align_corners=False)
+
+
+def fit_pixels(
+    tokens: Float[Tensor, "picture row col width"],
+    masks: UInt8[np.ndarray, "picture y x"],
+    classes: int,
+    device: torch.device,
+    settings: PixelSettings = PIXELS,
+    valid: tuple[Tensor, np.ndarray] | None = None,
+) -> PixelProbe:
+    """Train a probe by cross-entropy over the pixels that have a label.
+
+    Args:
+        tokens: frozen features of each picture.
+        masks: class of every pixel; `IGNORED` where there is none.
+        classes: how many there are.
+        device: to train on.
+        settings: of the training.
+        valid: tokens and masks of other pictures; the check of the best mIoU there is kept, else
+            the last step.
+
+    Raises:
+        ObservationsError: if no pixel has a label.
+    """
+    labelled = (masks != IGNORED).any(axis=(1, 2))
+    if not labelled.any():
+        raise ObservationsError("no training picture has a labelled pixel: look at the labels.")
+    tokens, masks = tokens[torch.from_numpy(labelled)], masks[labelled]
+    order = torch.Generator().manual_seed(settings.seed)
+    probe = PixelProbe(tokens[torch.randperm(len(tokens), generator=order)[:256]], classes)
+    probe.to(device)
+    optimizer = torch.optim.AdamW(
+        probe.layer.parameters(), lr=settings.rate, weight_decay=settings.decay
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
+    best, kept = -1.0, probe.state_dict()
+    for step in range(1, settings.steps + 1):
+        rows = torch.randint(len(tokens), (settings.batch,), generator=order)
+        truth = torch.from_numpy(masks[rows.numpy()]).to(device).long()
+        logits = probe(tokens[rows].to(device), tuple(truth.shape[1:]))
+        optimizer.zero_grad()
+        cross_entropy(logits, truth, ignore_index=IGNORED).backward()
+        optimizer.step()
+        schedule.step()
+        if valid is not None and step % max(1, settings.steps // settings.checks) == 0:
+            score = overall_scores(confusion_of(probe, *valid, classes, device))["miou"]
+            if score > best:
+                best = score
+                kept = {name: values.clone() for name, values in probe.state_dict().items()}
+    if valid is not None:
+        probe.load_state_dict(kept)
+    return probe
+
+
+def confusion_of(
+    probe: PixelProbe,
+    tokens: Float[Tensor, "picture row col width"],
+    masks: UInt8[np.ndarray, "picture y x"],
+    classes: int,
+    device: torch.device,
+) -> Int[np.ndarray, "class class"]:
+    """Count (true class, guessed class) over the labelled pixels of all pictures."""
+    counts = np.zeros((classes, classes), np.int64)
+    for at in range(0, len(tokens), PIXELS.batch):
+        rows = slice(at, at + PIXELS.batch)
+        with torch.inference_mode():
+            logits = probe(tokens[rows].to(device), tuple(masks.shape[1:]))
+            guess = logits.argmax(dim=1).cpu().numpy()
+        counts += confusion_matrix(masks[rows], guess, classes)
+    return counts

@@ -1,0 +1,84 @@
+"""What a linear model reads from the model's own vectors at the points of a table.
+
+The vectors are those of the encoders, not of a stored field: nothing is quantized, and no cell
+stands for a place. The ridge, its folds and the baselines are those of `unigeo probe`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from unigeo.client.probing import probe_table
+from unigeo.client.suites import Suite, probe_suite
+from unigeo.producer.evaluation.judging import Judge
+from unigeo.producer.observations.protocol import Observations
+from unigeo.producer.observations.world import World
+from unigeo.producer.raster.encoding import encoder_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BASELINES = ("mean", "lonlat ridge", "lonlat kNN", "lonlat IDW")
+STORED = ("coordinate", "aerial", "dsm")
+"""Modalities that a place has without anybody having been there."""
+WORLD_PLACES = 1500
+_BATCH = 512
+
+Vectors = Callable[[Float[np.ndarray, "point 2"]], dict[str, Float[np.ndarray, "point _"]]]
+
+
+def model_vectors(judge: Judge, observations: Observations) -> Vectors:
+    """From places to sets of features: each modality, the images together, and all together.
+
+    A place without one of the modalities has NaN there.
+    """
+    encode = encoder_of(judge.model, observations, judge.device)
+    names = [name for name in STORED if name in judge.modalities(observations)]
+
+    def vectors(lonlat: Float[np.ndarray, "point 2"]) -> dict[str, Float[np.ndarray, "point _"]]:
+        lonlat = lonlat.copy()  # that of a table may be read-only, which torch warns of
+        found = {
+            name: np.concatenate(
+                [
+                    encode(name, lonlat[start : start + _BATCH])[0]
+                    for start in range(0, len(lonlat), _BATCH)
+                ]
+            )
+            for name in names
+        }
+        images = [name for name in names if name != "coordinate"]
+        if len(images) > 1:
+            found["images joined"] = np.concatenate([found[name] for name in images], axis=1)
+        if len(names) > 1:
+            found["joined"] = np.concatenate([found[name] for name in names], axis=1)
+        return found
+
+    return vectors
+
+
+def probe_model(
+    judge: Judge, observations: Observations, suite: Suite | None, data: Path, seed: int = 0
+) -> "pd.DataFrame | None":
+    """Probe a suite's tables, or the embedded world's own targets.
+
+    Returns:
+        The rows of `probe_table`, with `table` and `family`; None where there is nothing to probe.
+
+    Raises:
+        ProbeError: naming the table, if it cannot be read or probed.
+    """
+    vectors = model_vectors(judge, observations)
+    if suite is not None:
+        return probe_suite(suite, data, vectors, seed=seed, baselines=BASELINES)
+    if not isinstance(observations, World):
+        return None
+    places = observations.places(WORLD_PLACES, seed + 1)
+    lonlat = places[["lon", "lat"]].to_numpy()
+    targets = {name: places[name].to_numpy() for name in places.columns[2:]}
+    report = probe_table(vectors(lonlat), targets, lonlat, seed=seed, baselines=BASELINES)
+    report.insert(0, "table", observations.name)
+    report.insert(1, "family", "")
+    return report

@@ -1,0 +1,210 @@
+"""Change nested frozen settings by dotted keys and words, as a command line or a table gives them.
+
+`override(settings, {"coordinate.depth": "6"})` reads each word by the annotation of its field:
+
+    int, float, str     6, 5e3, all
+    bool                true, false
+    Literal             one of its values
+    None                none, where the field may be None; it switches an encoder off
+    tuple               64,128,256; none if empty
+    tuple of tuples     coordinate:0.5,aerial:1
+"""
+
+import difflib
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from unigeo.schemas.errors import ModelError
+
+NONE = "none"
+_SEPARATORS = (",", ":")
+"""Between the parts of a tuple, and of a tuple in it."""
+
+
+def override[T](settings: T, changes: Mapping[str, str]) -> T:
+    """Return settings with some fields changed, all of them at once, checked as when built.
+
+    Args:
+        settings: a frozen dataclass, whose fields may be such dataclasses.
+        changes: by dotted key, the value in words.
+
+    Raises:
+        ModelError: naming the key, the nearest known one, and what is allowed; or as the settings'
+            own checks say.
+
+    >>> from unigeo.producer.training.settings import TrainingSettings
+    >>> override(TrainingSettings(), {"steps": "20", "rate": "1e-3"}).steps
+    20
+    """
+    return _changed(settings, settings, "", changes)
+
+
+def known_keys(settings: Any) -> dict[str, str]:
+    """Every key that can be changed, and its value in words.
+
+    >>> from unigeo.producer.training.settings import TrainingSettings
+    >>> known_keys(TrainingSettings(steps=20))["steps"]
+    '20'
+    """
+    known = {}
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if is_dataclass(value):
+            known |= {f"{field.name}.{key}": text for key, text in known_keys(value).items()}
+        else:
+            known[field.name] = to_text(value)
+    return known
+
+
+def to_text(value: Any) -> str:
+    """Write a value in words; `override` reads them back.
+
+    >>> to_text((("coordinate", 0.5), ("aerial", 1.0)))
+    'coordinate:0.5,aerial:1'
+    """
+    return _text(value, _SEPARATORS)
+
+
+def split_change(text: str) -> tuple[str, str]:
+    """Split `key=value`.
+
+    Raises:
+        ModelError: if there is no `=`, or nothing before it.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ModelError(f"a change is written key=value, such as training.steps=500, not {text!r}")
+    return key.strip(), value.strip()
+
+
+def _changed[T](whole: Any, settings: T, prefix: str, changes: Mapping[str, str]) -> T:
+    """Change one dataclass; `whole` and `prefix` are for messages."""
+    assert is_dataclass(settings) and not isinstance(settings, type)
+    hints = get_type_hints(type(settings))
+    names = [field.name for field in fields(settings)]
+    inner: dict[str, dict[str, str]] = {}
+    new: dict[str, Any] = {}
+    for key, text in changes.items():
+        name, dot, rest = key.partition(".")
+        if name not in names:
+            raise ModelError(_no_such_key(whole, prefix, key, names))
+        if dot:
+            inner.setdefault(name, {})[rest] = text
+        else:
+            new[name] = _read(text, hints[name], prefix + name, getattr(settings, name))
+    for name, part in inner.items():
+        value = getattr(settings, name)
+        first = f"{prefix}{name}.{next(iter(part))}"
+        if name in new:
+            raise ModelError(f"{prefix}{name} is set as a whole, so {first} cannot be set too")
+        if value is None:
+            raise ModelError(f"{prefix}{name} is {NONE} here, so {first} cannot be set")
+        if not is_dataclass(value):
+            raise ModelError(
+                f"there is no setting {first!r}: {prefix}{name} is one value, "
+                f"{_allowed(hints[name])}"
+            )
+        new[name] = _changed(whole, value, f"{prefix}{name}.", part)
+    return replace(settings, **new)
+
+
+def _no_such_key(whole: Any, prefix: str, key: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(prefix + key, known_keys(whole), n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    where = prefix.rstrip(".") or "the top level"
+    return f"there is no setting {prefix + key!r}{hint} {where} has {', '.join(names)}"
+
+
+def _read(text: str, annotation: Any, key: str, value: Any) -> Any:
+    """Read a field's value, or say what it could have been."""
+    optional = type(None) in get_args(annotation)
+    is_group = any(is_dataclass(kind) for kind in (annotation, *get_args(annotation)))
+    if is_group and not (optional and text == NONE):
+        off = f"; {key}={NONE} switches it off" if optional else ""
+        if value is None:
+            raise ModelError(f"{key} is {NONE} here, and cannot be switched on by {text!r}")
+        inside = ", ".join(f"{key}.{field.name}" for field in fields(value))
+        raise ModelError(f"{key} is a group of settings; set one of {inside}{off}")
+    try:
+        return _parsed(text, annotation, _SEPARATORS)
+    except ValueError as error:
+        raise ModelError(f"{key} must be {_allowed(annotation)}, not {text!r}") from error
+
+
+def _parsed(text: str, annotation: Any, separators: tuple[str, ...]) -> Any:
+    """Read words as an annotation says; ValueError if they are nothing of the kind."""
+    origin, arms = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        if text == NONE and type(None) in arms:
+            return None
+        return _first_that_reads(text, [arm for arm in arms if arm is not type(None)], separators)
+    if origin is Literal:
+        return {to_text(value): value for value in arms}[_one_of(text, map(to_text, arms))]
+    if origin is tuple:
+        parts = [] if text in ("", NONE) else [p.strip() for p in text.split(separators[0])]
+        inside = [arms[0]] * len(parts) if arms[1:] == (...,) else list(arms)
+        if len(parts) != len(inside):
+            raise ValueError(text)
+        pairs = zip(parts, inside, strict=True)
+        return tuple(_parsed(part, kind, separators[1:]) for part, kind in pairs)
+    if annotation is bool:
+        return _one_of(text, ("true", "false")) == "true"
+    if annotation is float and math.isnan(float(text)):
+        raise ValueError(text)
+    if annotation in (int, float, str):
+        return annotation(text)
+    raise ValueError(text)
+
+
+def _first_that_reads(text: str, arms: list[Any], separators: tuple[str, ...]) -> Any:
+    for arm in arms[:-1]:
+        try:
+            return _parsed(text, arm, separators)
+        except ValueError:
+            continue
+    return _parsed(text, arms[-1], separators)
+
+
+def _one_of(text: str, values: Any) -> str:
+    if text not in set(values):
+        raise ValueError(text)
+    return text
+
+
+def _allowed(
+    annotation: Any, plural: bool = False, separators: tuple[str, ...] = _SEPARATORS
+) -> str:
+    """What may be written for an annotation, in words."""
+    origin, arms = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        kinds = [NONE if arm is type(None) else _allowed(arm, plural, separators) for arm in arms]
+        return " or ".join(kinds)
+    if origin is Literal:
+        return f"{'each ' if plural else ''}one of {', '.join(map(to_text, arms))}"
+    if origin is tuple and arms[1:] == (...,):
+        name = {",": "commas", ":": "colons"}[separators[0]]
+        return f"{_allowed(arms[0], True, separators[1:])} with {name} between ({NONE} for no one)"
+    if origin is tuple:
+        return separators[0].join(_allowed(arm, False, separators[1:]) for arm in arms)
+    words = {int: "whole number", float: "number", str: "word", bool: "true or false"}
+    word = words.get(annotation, getattr(annotation, "__name__", str(annotation)))
+    if annotation is bool:
+        return word
+    return f"{word}s" if plural else f"a {word}"
+
+
+def _text(value: Any, separators: tuple[str, ...]) -> str:
+    match value:
+        case None:
+            return NONE
+        case bool():
+            return "true" if value else "false"
+        case float():
+            short = f"{value:g}"
+            return short if float(short) == value else repr(value)
+        case tuple() | list():
+            return separators[0].join(_text(part, separators[1:]) for part in value) or NONE
+    return str(value)

@@ -1,0 +1,323 @@
+"""A table of trainings: every row with every seed once, failures told, nothing done twice."""
+
+import json
+import os
+import sys
+import textwrap
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from scipy import stats
+
+from unigeo.producer.ablation import running
+from unigeo.producer.ablation.remembered import Remembered
+from unigeo.producer.ablation.table import read_table
+from unigeo.producer.ablation.trials import RESULT, error_of, folder_of, result_of, trials
+from unigeo.producer.ablation.workers import run_workers
+from unigeo.producer.commands_ablate import ablate
+from unigeo.producer.observations.world import World
+from unigeo.producer.observations.wrapping import Wrapped, only
+from unigeo.schemas.errors import ModelError, ObservationsError
+
+MICRO = """
+name = "micro"
+metrics = ["test_ablation:blocks"]
+[base]
+seeds = 2
+training = {locations = 400, batch = 32, steps = 4, warmup = 1, gallery = 20, block_km = 200}
+[[question]]
+name = "Depth"
+row = [
+    { name = "0", model.coordinate.depth = 0 },
+    { name = "3, as the base", model.coordinate.depth = 3 },
+]
+[[question]]
+name = "Modalities"
+row = [{ name = "without text", model.text = "none" }, { name = "wild", training.rate = 1e30 }]
+"""
+RUNS = 10
+SAME = 2  # runs of a row that is the base over again
+
+
+def blocks(model, tokenizer, observations, device):
+    """A metric of a user's own."""
+    return {"blocks": float(model.settings.coordinate.depth)}
+
+
+def run(*args, stdin=None):
+    result = CliRunner().invoke(ablate, [str(arg) for arg in args], input=stdin)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture(scope="module")
+def micro(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ablation")
+    (folder / "micro.toml").write_text(MICRO)
+    result = run(folder / "micro.toml", "--out", folder / "out")
+    return folder, result
+
+
+def planned(folder):
+    return trials(read_table(folder / "micro.toml"), World())
+
+
+def test_a_row_that_fails_is_told_and_the_others_go_on(micro):
+    folder, result = micro
+    table = pd.read_csv(folder / "out" / "ablation.csv")
+    assert result.exit_code == 1 and len(table) == RUNS
+    failed = table[table.row == "wild"]
+    assert list(failed.state) == ["failed", "failed"]
+    assert failed.error.str.contains("lower the learning rate").all()
+    assert (table[table.row != "wild"].state == "finished").all()
+    for name in ("ablation.md", "ablation.html"):
+        page = (folder / "out" / name).read_text()
+        assert "Modalities: wild, seed 1" in page and "lower the learning rate" in page
+
+
+def test_rows_that_come_to_the_same_share_one_training(micro):
+    folder, result = micro
+    assert f"{RUNS - SAME} runs, 0 finished before" in result.stderr
+    table = pd.read_csv(folder / "out" / "ablation.csv").set_index(["row", "seed"])
+    assert table.loc[("base", 0), "run"] == table.loc[("3, as the base", 0), "run"]
+    assert len(list((folder / "out" / "runs").iterdir())) == RUNS - SAME
+
+
+def test_the_effects_are_those_of_scipy(micro):
+    folder, _ = micro
+    runs = pd.read_csv(folder / "out" / "ablation.csv").set_index(["row", "seed"])
+    effects = pd.read_csv(folder / "out" / "effects.csv").set_index(["measure", "row"])
+    depth, base = (runs.loc[row, "R@10"] for row in ("0", "base"))
+    found = effects.loc[("R@10", "0")]
+    interval = stats.ttest_1samp(depth, 0).confidence_interval(0.95)
+    assert found["mean"] == pytest.approx(depth.mean())
+    assert found.half_width == pytest.approx((interval.high - interval.low) / 2)
+    paired = stats.ttest_rel(depth, base)
+    interval = paired.confidence_interval(0.95)
+    assert found.difference == pytest.approx((interval.high + interval.low) / 2)
+    assert found.difference_half_width == pytest.approx((interval.high - interval.low) / 2)
+    assert found.p == pytest.approx(paired.pvalue)
+    assert effects.loc[("R@10", "3, as the base"), "difference"] == 0
+    assert effects.loc[("blocks", "0"), "difference"] == -3
+
+
+def test_recall_is_the_mean_over_ordered_pairs_of_the_model_s_own_modalities(micro):
+    folder, _ = micro
+    runs = planned(folder)
+    row = pd.read_csv(folder / "out" / "ablation.csv").set_index(["row", "seed"])
+    for trial in runs:
+        if trial.row.name != "without text":
+            continue
+        model = folder_of(trial, folder / "out") / "model"
+        matrix = json.loads((model / "metrics.json").read_text())["retrieval"]["R@10"]
+        recalls = [recall for part in matrix.values() for recall in part.values()]
+        assert len(recalls) == 12 and "text" not in matrix
+        mine = row.loc[("without text", trial.seed)]
+        assert mine["R@10"] == pytest.approx(np.mean(recalls))
+        assert mine["R@10 worst pair"] == min(recalls)
+
+
+def test_a_second_start_does_only_what_is_missing(micro, monkeypatch):
+    folder, _ = micro
+    runs = planned(folder)
+    results = {p: p.stat().st_mtime_ns for p in (folder / "out" / "runs").rglob(RESULT)}
+    lost = folder_of(next(t for t in runs if t.row.name == "0"), folder / "out") / RESULT
+    kept = lost.read_text()
+    lost.unlink()
+    asked = []
+    train = running.train
+    monkeypatch.setattr(running, "train", lambda *a, **k: asked.append(a[3]) or train(*a, **k))
+    result = run(folder / "micro.toml", "--out", folder / "out")
+    assert f"{RUNS - SAME} runs, {RUNS - SAME - 3} finished before" in result.stderr
+    assert len(asked) == 3  # the lost one, and the two that fail
+    assert json.loads(lost.read_text())["retrieval"] == json.loads(kept)["retrieval"]
+    now = {p: p.stat().st_mtime_ns for p in (folder / "out" / "runs").rglob(RESULT)}
+    assert {p for p in now if now[p] != results[p]} == {lost}
+
+
+def test_a_dry_run_lists_and_does_nothing(micro, tmp_path):
+    folder, _ = micro
+    fresh = run(folder / "micro.toml", "--out", tmp_path / "new", "--dry-run", "--seeds", 3)
+    assert fresh.exit_code == 0 and not (tmp_path / "new").exists()
+    assert len(fresh.stdout.splitlines()) == 15 and "12 of them different" in fresh.stderr
+    again = run(folder / "micro.toml", "--out", folder / "out", "--dry-run")
+    states = [line.split()[1] for line in again.stdout.splitlines()]
+    assert states == ["finished"] * 8 + ["failed"] * 2 and "about" in again.stderr
+
+
+def test_named_runs_come_by_stdin_and_are_answered_by_their_keys(micro):
+    """As a worker is asked by `--jobs`."""
+    folder, _ = micro
+    runs = planned(folder)
+    keys = [runs[0].key, runs[-1].key]
+    arguments = (folder / "micro.toml", "--out", folder / "out", "--run")
+    done = run(*arguments, "-", stdin="\n".join(keys) + "\n")
+    assert done.exit_code == 0 and done.stdout.split() == keys
+    assert run(*arguments, runs[0].key).exit_code == 0
+    failed = run(*arguments, runs[-1].key)
+    assert failed.exit_code == 1 and "lower the learning rate" in failed.stderr
+    with pytest.raises(ModelError, match="no run 123"):
+        run(*arguments, "123")
+
+
+def test_one_question_alone(micro, tmp_path):
+    folder, _ = micro
+    arguments = (folder / "micro.toml", "--out", tmp_path, "--dry-run", "--question")
+    assert "Modalities" not in run(*arguments, "Depth").stdout
+    with pytest.raises(ModelError, match="no question 'Width'"):
+        run(*arguments, "Width")
+
+
+def test_changes_of_the_command_line_are_of_every_row(micro, tmp_path):
+    folder, _ = micro
+    arguments = (folder / "micro.toml", "--out", tmp_path, "--dry-run")
+    with pytest.raises(ModelError, match=r"training\.steps must be a whole number"):
+        run(*arguments, "--set", "training.steps=many")
+    keys = [
+        {line.split()[0] for line in run(*arguments, *more).stdout.splitlines()}
+        for more in ((), ("--set", "training.steps=5"))
+    ]
+    assert not keys[0] & keys[1]
+
+
+WORKER = """
+import json, os, sys
+from pathlib import Path
+for line in sys.stdin:
+    key = line.strip()
+    folder = Path(sys.argv[1], "runs", key)
+    folder.mkdir(parents=True, exist_ok=True)
+    if key == sys.argv[2]:
+        os._exit(7)
+    if key == sys.argv[3]:
+        import time; print("waiting", flush=True); time.sleep(600)
+    (folder / "result.json").write_text(json.dumps({"pid": os.getpid(), "measured": []}))
+    print("a library says something", flush=True)
+    print(key, flush=True)
+"""
+
+
+def test_a_worker_that_dies_costs_its_run_only(micro, tmp_path):
+    runs = planned(micro[0])
+    different = list({trial.key: trial for trial in runs}.values())
+    command = [sys.executable, "-c", WORKER, str(tmp_path), different[2].key, ""]
+    ended = dict(run_workers(different, command, 2, tmp_path))
+    assert len(ended) == len(different)
+    assert [trial for trial, error in ended.items() if error] == [different[2]]
+    assert "ended with code 7" in (error_of(different[2], tmp_path) or "")
+    results = [result_of(trial, tmp_path, ()) for trial in different]
+    assert [result is None for result in results] == [k == 2 for k in range(len(different))]
+    assert len({result["pid"] for result in results if result}) <= 3, "workers live for many runs"
+
+
+def test_workers_end_when_they_are_left(micro, tmp_path):
+    runs = planned(micro[0])
+    command = [sys.executable, "-c", WORKER, str(tmp_path), "", runs[2].key]
+    ended = run_workers([runs[0], runs[2], runs[4]], command, 1, tmp_path)
+    assert next(ended) == (runs[0], None)
+    pid = (result_of(runs[0], tmp_path, ()) or {})["pid"]
+    ended.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert error_of(runs[2], tmp_path) is None, "it was stopped; it did not fail"
+
+
+class Counting(Wrapped):
+    """Counts how often places are looked at."""
+
+    looked = 0
+
+    def patches(self, modality, lonlat):
+        self.looked += 1
+        return super().patches(modality, lonlat)
+
+    def texts(self, lonlat):
+        self.looked += 1
+        return super().texts(lonlat)
+
+
+def test_remembered_places_are_those_of_the_observations(tmp_path):
+    world = World()
+    counting = Counting(world)
+    lonlat = world.locations(50, seed=3)
+    for _ in range(2):
+        remembered = Remembered(counting, tmp_path)
+        assert np.array_equal(remembered.locations(50, 3), lonlat)
+        for modality in ("aerial", "street", "dsm"):
+            ours, theirs = remembered.patches(modality, lonlat), world.patches(modality, lonlat)
+            assert ours.values.dtype == theirs.values.dtype
+            assert np.array_equal(ours.values, theirs.values)
+            assert np.array_equal(ours.valid, theirs.valid)
+        assert remembered.texts(lonlat) == world.texts(lonlat)
+        assert remembered.provenance() == world.provenance()
+    assert counting.looked == 4
+    remembered.patches("aerial", lonlat[::-1])
+    assert counting.looked == 5, "other places, or another order, are looked at anew"
+
+
+def test_what_is_remembered_cannot_be_changed_by_a_reader(tmp_path):
+    lonlat = World().locations(5, seed=3)
+    Remembered(World(), tmp_path).patches("dsm", lonlat).values[:] = 0
+    assert Remembered(World(), tmp_path).patches("dsm", lonlat).values.any()
+
+
+def test_modalities_that_are_not_observed_cannot_be_chosen():
+    assert only(World(), ("text", "coordinate")).modalities == ("coordinate", "text")
+    with pytest.raises(ObservationsError, match="no radar"):
+        only(World(), ("coordinate", "radar"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[bas]\n", "unknown key 'bas' .did you mean 'base'"),
+        ("[base]\nseeds = 0", "at least 1"),
+        ("[base]\nseeds = true", "'seeds' cannot be True"),
+        ("[base]\ntraining.seed = 3", "drawn from the table's seeds"),
+        ("[[question]]\nname = 'a'", "lacks the key 'row'"),
+        ("[[question]]\nname = 'a'\nrow = [{name = 'b'}, {name = 'b'}]", "two rows 'a: b'"),
+        ("[[question]]\nname = 'a'\nrow = [{nam = 'b'}]", r"\(a\), row 1 has an unknown key 'nam'"),
+        ("name = ", "cannot read"),
+    ],
+)
+def test_a_table_without_sense_is_refused(text, words, tmp_path):
+    (tmp_path / "t.toml").write_text(text)
+    with pytest.raises(ModelError, match=words):
+        read_table(tmp_path / "t.toml")
+
+
+def test_a_setting_without_sense_is_refused_with_its_row_before_any_work(tmp_path):
+    row = "[[question]]\nname = 'Depth'\nrow = [{name = 'x', model.coordinate.dept = 1}]"
+    (tmp_path / "t.toml").write_text(row)
+    with pytest.raises(ModelError, match=r"row 'Depth: x': .* did you mean 'model.coordinate.dep"):
+        run(tmp_path / "t.toml", "--out", tmp_path / "out")
+    (tmp_path / "t.toml").write_text("metrics = ['os:nothing']")
+    with pytest.raises(ModelError, match="no metric 'os:nothing'"):
+        run(tmp_path / "t.toml", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_keys_of_a_table_are_read_in_their_nested_form(tmp_path):
+    text = """
+    [base.training]
+    steps = 7
+    [[question]]
+    name = "Rates"
+    [[question.row]]
+    name = "two"
+    training.tower_stop = [["coordinate", 0.5], ["aerial", 1]]
+    [question.row.model.coordinate]
+    sigmas = [1, 4.5]
+    scale_embedding = false
+    """
+    (tmp_path / "t.toml").write_text(textwrap.dedent(text))
+    table = read_table(tmp_path / "t.toml")
+    assert table.changes == {"training.steps": "7"} and table.name == "t"
+    assert table.rows[1].changes == {
+        "training.tower_stop": "coordinate:0.5,aerial:1",
+        "model.coordinate.sigmas": "1,4.5",
+        "model.coordinate.scale_embedding": "false",
+    }

@@ -1,0 +1,42 @@
+"""What an ablation reports beside its effects: units, words, and the probe of the world."""
+
+import doctest
+
+import numpy as np
+import pandas as pd
+
+from unigeo.producer.ablation import metrics, report
+from unigeo.producer.ablation.effects import Measure
+from unigeo.producer.evaluation.world_probe import blocked_r2
+from unigeo.producer.observations.world import World
+
+RECALL = Measure("R@10", lambda own, other: 0.0, percent=True)
+SCORE = Measure("score", lambda own, other: 0.0)
+PARAMETERS = Measure("parameters", lambda own, other: 0.0, judged=False)
+
+
+def test_numbers_are_shown_in_their_units():
+    assert report._interval(RECALL, 0.4325, 0.0126) == "43.2 ± 1.3"
+    assert report._interval(RECALL, 0.0326, 0.01, sign=True) == "+3.3 ± 1.0"
+    assert report._interval(SCORE, -0.0126, float("nan"), sign=True) == "-0.013"
+    assert report._number(PARAMETERS, 1_354_321) == "1.35"
+    assert report._number(SCORE, float("nan")) == ""
+
+
+def test_words_of_a_table_cannot_break_its_page():
+    rows = pd.DataFrame([{"row": "a|b\nc"}])
+    assert report._pipes(rows).splitlines()[-1] == "| a\\|b c |"
+
+
+def test_the_probe_of_the_world_reads_what_is_there_and_nothing_else():
+    world = World()
+    lonlat = world.locations(600, 1)
+    targets = np.stack(list(world.targets(lonlat).values()), axis=1)
+    rng = np.random.default_rng(0)
+    mixed = targets @ rng.normal(size=(targets.shape[1], 12))
+    assert blocked_r2(mixed, targets, lonlat) > 0.999
+    assert blocked_r2(rng.normal(size=(600, 12)), targets, lonlat) < 0.02
+
+
+def test_the_examples_hold():
+    assert doctest.testmod(metrics).failed == 0

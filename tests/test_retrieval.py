@@ -1,0 +1,121 @@
+"""Retrieval: chance finds chance, equal vectors find nothing, and order does not matter."""
+
+import numpy as np
+import pandas as pd
+import pyproj
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unigeo.producer.evaluation import retrieval
+from unigeo.producer.evaluation.distance import RADIUS_M, great_circle_m, moved
+from unigeo.producer.evaluation.retrieval import (
+    KS,
+    RADII_M,
+    accuracy_name,
+    find,
+    recall_matrix,
+    retrieval_table,
+)
+from unigeo.schemas.errors import ModelError
+
+
+def unit(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.nn.functional.normalize(torch.randn(*shape, generator=generator), dim=-1)
+
+
+def places(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.stack([rng.uniform(-125, -67, count), rng.uniform(25, 49, count)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def table():
+    first = unit(400, 16)
+    near = torch.nn.functional.normalize(first + 0.3 * unit(400, 16, seed=1), dim=1)
+    vectors = {"a": first, "b": near, "c": unit(400, 16, seed=2)}
+    return retrieval_table(vectors, places(400)).set_index(["query", "gallery"])
+
+
+def test_identical_vectors_are_all_found_and_unrelated_ones_by_chance_only():
+    first = unit(500, 16)
+    vectors = {"a": first, "same": first.clone(), "other": unit(500, 16, seed=1)}
+    found = retrieval_table(vectors, places(500)).set_index(["query", "gallery"])
+    assert (found.loc[("a", "same"), ["R@1", "R@10", "Acc@100m"]] == 1).all()
+    assert found.loc[("a", "same"), "median_m"] == 0
+    chance = found.loc[("chance", "")]
+    assert found.loc[("a", "other"), "R@10"] == pytest.approx(chance["R@10"], abs=0.02)
+    assert found.loc[("a", "other"), "median_rank"] == pytest.approx(250, rel=0.15)
+    assert found.loc[("a", "other"), "median_m"] == pytest.approx(chance["median_m"], rel=0.1)
+
+
+def test_vectors_that_are_all_equal_find_nothing_and_answer_another_place():
+    answers = find(torch.ones(20, 4), torch.ones(20, 4))
+    assert (answers.rank == 20).all() and (answers.top != torch.arange(20)).all()
+
+
+def test_more_answers_and_wider_radii_find_more(table):
+    assert (table[[f"R@{k}" for k in KS]].diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)
+    accuracies = table[[accuracy_name(radius) for radius in RADII_M]]
+    assert (accuracies.diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)
+    assert (accuracies.iloc[:, 0] >= table["R@1"] - 1e-12)[:-1].all(), "the own place is at 0 m"
+
+
+def test_the_order_of_the_places_does_not_matter(table):
+    order = np.random.default_rng(0).permutation(400)
+    first = unit(400, 16)
+    near = torch.nn.functional.normalize(first + 0.3 * unit(400, 16, seed=1), dim=1)
+    again = retrieval_table({"a": first[order], "b": near[order]}, places(400)[order])
+    again = again.set_index(["query", "gallery"]).iloc[:2]
+    pd.testing.assert_frame_equal(again, table.loc[again.index])
+
+
+def test_the_matrix_of_training_and_the_table_agree(table):
+    first = unit(400, 16)
+    near = torch.nn.functional.normalize(first + 0.3 * unit(400, 16, seed=1), dim=1)
+    matrix = recall_matrix({"a": first, "b": near}, (1, 5, 10))
+    for name, rows in matrix.items():
+        assert rows["a"]["b"] == table.loc[("a", "b"), name]
+
+
+def test_a_gallery_larger_than_the_memory_of_its_matrix_gives_the_same(monkeypatch):
+    query, gallery = unit(300, 8), unit(300, 8, seed=1)
+    whole = find(query, gallery)
+    monkeypatch.setattr(retrieval, "CHUNK_NUMBERS", 7 * 300)
+    parts = find(query, gallery)
+    assert torch.equal(whole.rank, parts.rank) and torch.equal(whole.top, parts.top)
+
+
+def test_the_rank_is_the_one_of_a_sorted_list():
+    query, gallery = unit(60, 4), unit(90, 4, seed=1)
+    own = torch.arange(60) + 20
+    found = find(query, gallery, own)
+    order = (query.double() @ gallery.double().T).argsort(dim=1, descending=True)
+    assert torch.equal(found.top, order[:, 0])
+    assert torch.equal(found.rank, (order == own[:, None]).int().argmax(dim=1) + 1)
+
+
+def test_vectors_that_are_no_numbers_are_refused():
+    with pytest.raises(ModelError, match="finite"):
+        find(torch.full((2, 3), float("nan")), torch.ones(2, 3))
+
+
+def test_distances_are_those_of_a_sphere():
+    first, second = places(200), places(200, seed=1)
+    sphere = pyproj.Geod(a=RADIUS_M, b=RADIUS_M)
+    expected = sphere.inv(*first.T, *second.T)[2]
+    assert great_circle_m(first, second) == pytest.approx(expected, rel=1e-9)
+
+
+@given(
+    distance=st.floats(0, 200_000), bearing=st.floats(0, 6.28), lon=st.floats(-180, 180),
+    lat=st.floats(-85, 85),
+)  # fmt: skip
+def test_a_moved_place_lies_as_far_off_as_it_was_moved(distance, bearing, lon, lat):
+    start = np.array([[lon, lat]])
+    there = moved(start, distance, np.array([bearing]))
+    assert great_circle_m(start, there)[0] == pytest.approx(distance, abs=1e-3)
+    if distance == 0:
+        assert np.array_equal(there, start)
