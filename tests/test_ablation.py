@@ -204,9 +204,9 @@ def test_a_worker_that_dies_costs_its_run_only(micro, tmp_path):
     runs = planned(micro[0])
     different = list({trial.key: trial for trial in runs}.values())
     command = [sys.executable, "-c", WORKER, str(tmp_path), different[2].key, ""]
-    ended = dict(run_workers(different, command, 2, tmp_path))
-    assert len(ended) == len(different)
-    assert [trial for trial, error in ended.items() if error] == [different[2]]
+    ended = list(run_workers(different, command, 2, tmp_path))
+    assert sorted(trial.key for trial, _ in ended) == sorted(trial.key for trial in different)
+    assert [trial for trial, error in ended if error] == [different[2]]
     assert "ended with code 7" in (error_of(different[2], tmp_path) or "")
     results = [result_of(trial, tmp_path, ()) for trial in different]
     assert [result is None for result in results] == [k == 2 for k in range(len(different))]
