@@ -1,4 +1,4 @@
-"""The coordinate encoder: exact phases, telling scales apart, and no dependence on the batch."""
+"""The coordinate encoders: exact phases, telling scales apart, no dependence on the batch."""
 
 import numpy as np
 import pyproj
@@ -7,13 +7,29 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unigeo.producer.encoders.coordinates import CoordinateEncoder, draw_frequencies
+from unigeo.producer.encoders.coordinates import CoordinateEncoder
+from unigeo.producer.encoders.features import draw_frequencies
+from unigeo.producer.encoders.model import COORDINATE_ENCODERS
 from unigeo.producer.encoders.plane import equal_earth_tensor, sphere_tensor
 from unigeo.producer.encoders.settings import CoordinateSettings
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.plane import RADIUS_M, UNIT_M, equal_earth, sphere
 
 SETTINGS = CoordinateSettings(width=64, depth=2, heads=4)
+OPTIONS = [
+    {},
+    {"scale_projection": True, "readout": "concat"},
+    {"readout": "registers", "learned_frequencies": True},
+    {"kind": "geoclip"},
+    {"kind": "satclip", "degree": 10},
+    {"kind": "fourier"},
+]
+
+
+def built(**options):
+    torch.manual_seed(0)
+    settings = CoordinateSettings(**{"width": 64, "depth": 2, "heads": 4} | options)
+    return COORDINATE_ENCODERS[settings.kind](settings, 32)
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +56,68 @@ def test_torch_and_numpy_project_alike(lonlat):
     assert np.abs(sphere_tensor(lonlat).numpy() - sphere(lonlat.numpy())).max() < 1e-14
 
 
-@pytest.mark.parametrize("batch", [1, 7, 4096])
-def test_a_point_s_vector_does_not_depend_on_its_batch(encoder, lonlat, batch):
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("batch", [1, 7, 2048])
+def test_a_point_s_vector_does_not_depend_on_its_batch(lonlat, options, batch):
+    encoder = built(**options).eval()
     order = torch.randperm(len(lonlat), generator=torch.Generator().manual_seed(batch))
     rows = order[: batch if batch > 100 else 21]
     with torch.inference_mode():
         whole = encoder(lonlat)
         parts = torch.cat([encoder(lonlat[part]) for part in rows.split(batch)])
-    assert (parts - whole[rows]).abs().max() < 1e-6 * whole.abs().max().clamp(min=1)
+    assert (parts - whole[rows]).abs().max() < 2e-6 * whole.abs().max().clamp(min=1)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_autocast_changes_rounding_only(lonlat, options):
+    encoder = built(**options).eval()
+    with torch.inference_mode():
+        exact = encoder(lonlat[:200])
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = encoder(lonlat[:200]).float()
+    assert torch.cosine_similarity(exact, rounded).min() > 0.999
+
+
+def test_frequencies_are_learned_in_double_precision(lonlat):
+    encoder = built(learned_frequencies=True, dropout=0.1)
+    assert encoder.state_dict().keys() == built().state_dict().keys()
+    drawn = encoder.frequencies.detach().clone()
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-3, weight_decay=0)
+    encoder(lonlat[:64]).square().sum().backward()
+    optimizer.step()
+    moved = (encoder.frequencies - drawn).abs()
+    assert encoder.frequencies.dtype == torch.float64
+    assert 0 < moved.max() <= 1.001e-3
+
+
+def test_dropout_is_of_training_alone(lonlat):
+    for options in OPTIONS:
+        encoder = built(**options, dropout=0.3)
+        assert not torch.equal(encoder(lonlat[:9]), encoder(lonlat[:9])), options
+        encoder.eval()
+        assert torch.equal(encoder(lonlat[:9]), encoder(lonlat[:9])), options
+
+
+def test_satclip_s_kind_has_neither_seam_nor_pole():
+    encoder = built(kind="satclip", degree=20).eval()
+    places = [[180.0, 10.0], [-180.0, 10.0], [0.0, 90.0], [120.0, 90.0]]
+    with torch.inference_mode():
+        east, west, pole, again = encoder(torch.tensor(places, dtype=torch.float64))
+    assert torch.allclose(east, west, atol=1e-6) and torch.allclose(pole, again, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"kind": "wavelets"}, "kind"),
+        ({"readout": "registers", "registers": 0}, "needs at least one register"),
+        ({"dropout": 1.0}, "dropout must be"),
+        ({"degree": 0}, "degree must be positive"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(options, said):
+    with pytest.raises((ModelError, TypeError), match=said):
+        CoordinateSettings(width=64, depth=2, heads=4, **options)
 
 
 @pytest.mark.parametrize("sigma", [1.0, 16.0, 256.0, 4096.0])

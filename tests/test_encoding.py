@@ -10,12 +10,13 @@ import pytest
 import stores
 import torch
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
 from unigeo import client
-from unigeo.client.encoding import Encoder, gelu
+from unigeo.client.encoding import Encoder
+from unigeo.client.neural import gelu
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings, WordSettings
 from unigeo.producer.producing import _coordinate_settings, coordinate_weights
@@ -65,6 +66,8 @@ def places(seed: int, count: int) -> np.ndarray:
     embedding=st.booleans(),
     dimension=st.sampled_from([16, 32]),
     ratio=st.sampled_from([1.0, 2.5, 4.0]),
+    projection=st.booleans(),
+    readout=st.sampled_from(["mean", "concat", "registers"]),
     seed=st.integers(0, 1000),
 )
 def test_numpy_gives_torch_s_vectors(
@@ -75,8 +78,11 @@ def test_numpy_gives_torch_s_vectors(
     embedding: bool,
     dimension: int,
     ratio: float,
+    projection: bool,
+    readout: str,
     seed: int,
 ) -> None:
+    assume(registers > 0 or readout != "registers")
     model = model_of(
         seed,
         dimension,
@@ -86,6 +92,8 @@ def test_numpy_gives_torch_s_vectors(
         features=features,
         scale_embedding=embedding,
         mlp_ratio=ratio,
+        scale_projection=projection,
+        readout=readout,
     )
     lonlat = places(seed, 40)
     vectors = encoder_in_numpy(model).encode(lonlat, batch=17)
@@ -94,10 +102,50 @@ def test_numpy_gives_torch_s_vectors(
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
 
 
-def test_every_weight_changes_the_vectors() -> None:
+@settings(max_examples=20)
+@given(
+    kind=st.sampled_from(["geoclip", "satclip", "fourier"]),
+    depth=st.integers(0, 3),
+    scales=st.integers(1, 3),
+    features=st.sampled_from(["plane", "sphere"]),
+    degree=st.integers(1, 20),
+    w0=st.sampled_from([1.0, 10.0]),
+    seed=st.integers(0, 1000),
+)
+def test_numpy_gives_the_peers_vectors_too(
+    kind: str, depth: int, scales: int, features: str, degree: int, w0: float, seed: int
+) -> None:
+    model = model_of(
+        seed,
+        kind=kind,
+        depth=depth,
+        sigmas=(1.0, 64.0, 4096.0)[:scales],
+        features=features,
+        degree=degree,
+        w0=w0,
+    )
+    lonlat = places(seed, 40)
+    vectors = encoder_in_numpy(model).encode(lonlat, batch=17)
+    assert (1 - (vectors * in_torch(model, lonlat)).sum(axis=1)).max() < 1e-6
+
+
+EVERY_KIND: list[dict[str, Any]] = [
+    {},
+    {"learned_frequencies": True},
+    {"scale_projection": True, "readout": "concat"},
+    {"readout": "registers", "dropout": 0.5},
+    {"kind": "geoclip"},
+    {"kind": "satclip", "degree": 7, "w0": 3.0},
+    {"kind": "fourier", "features": "sphere"},
+]
+
+
+@pytest.mark.parametrize("options", EVERY_KIND, ids=str)
+def test_every_weight_changes_the_vectors(options: dict[str, Any]) -> None:
     """So that the comparison with torch above compares what it says."""
     lonlat, rng = places(0, 40), np.random.default_rng(0)
-    whole = encoder_in_numpy(model_of())
+    whole = encoder_in_numpy(model_of(**options))
+    assert np.abs(whole.encode(lonlat) - in_torch(model_of(**options), lonlat)).max() < 1e-4
     for name, values in whole.weights.items():
         noise = rng.normal(0, 0.05, values.shape).astype(values.dtype)
         changed = Encoder(whole.settings, whole.weights | {name: values + noise})
@@ -157,6 +205,24 @@ def encoded(tmp_path_factory: pytest.TempPathFactory, model: UniGeoCLIP) -> Path
     return path
 
 
+@pytest.mark.parametrize("options", EVERY_KIND[-3:], ids=str)
+def test_a_store_of_every_kind_is_encoded(options: dict[str, Any]) -> None:
+    store, model = MemoryStore(), model_of(**options)
+    put(store, model)
+    lonlat = places(0, 9)
+    vectors = client.open_field(store).encode(lonlat, as_="numpy")
+    assert np.abs(vectors - in_torch(model, lonlat)).max() < 1e-4
+
+
+def test_a_store_written_before_there_were_kinds_still_opens(model: UniGeoCLIP) -> None:
+    """Its settings are those of the first version."""
+    of_old = "width depth heads mlp_ratio sigmas registers scale_embedding features seed dimension"
+    values = {key: _coordinate_settings(model)[key] for key in of_old.split()}
+    encoder = Encoder(EncoderSettings.model_validate(values), coordinate_weights(model))
+    assert {k: v.shape for k, v in encoder.weights.items()} == encoder.settings.shapes()
+    assert np.abs(encoder.encode(places(0, 9)) - in_torch(model, places(0, 9))).max() < 1e-4
+
+
 def test_at_the_cells_centres_it_is_the_stored_field(encoded: Path, model: UniGeoCLIP) -> None:
     field = client.open_field(encoded)
     centres = field.grid.centres().reshape(-1, 2)[::5]
@@ -206,7 +272,7 @@ def test_a_store_without_an_encoder_says_so(tmp_path: Path) -> None:
 def test_an_encoder_of_another_kind_is_refused_with_what_is_unknown(
     gulf: Path, model: UniGeoCLIP
 ) -> None:
-    with pytest.raises(LayoutError, match=r"cannot evaluate \(.*kind: Extra inputs"):
+    with pytest.raises(LayoutError, match=r"cannot evaluate \(.*kind: Input should be 'scales'"):
         client.open_field(gulf).encode([(0.0, 0.0)])  # its settings are {"kind": "waves"}
     for changed, said in (
         ({"features": "torus"}, "features: Input should be 'plane' or 'sphere'"),

@@ -1,18 +1,17 @@
 """The model folder, its towers and what they refuse."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from transformers import SiglipConfig, SiglipModel, SiglipTextConfig, SiglipVisionConfig
+from safetensors.torch import load_file
 
 from unigeo.producer.encoders.model import UniGeoCLIP, load_model, model_hash, save_model
-from unigeo.producer.encoders.pictures import PictureEncoder
-from unigeo.producer.encoders.presets import base, tiny
+from unigeo.producer.encoders.presets import base, small, tiny
 from unigeo.producer.encoders.settings import (
     ModelSettings,
-    PictureSettings,
     SurfaceSettings,
     WordSettings,
     from_json,
@@ -104,7 +103,110 @@ def test_a_folder_of_something_else_is_left_alone(model, tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-@pytest.mark.parametrize("settings", [tiny(SHAPES), tiny({}, text=False), base()])
+def test_patch_tokens_keep_their_places(model, inputs):
+    """A change of one patch shows most in that patch's token; pooling gives the vector."""
+    for modality in ("aerial", "street", "dsm"):
+        values = inputs[modality]
+        changed = values.clone()
+        changed[:, :, 8:, 8:16] = changed[:, :, 8:, 8:16].flip(-1)
+        with torch.inference_mode():
+            tokens = model.patch_tokens(modality, values)
+            moved = (model.patch_tokens(modality, changed) - tokens).norm(dim=-1)
+        assert tokens.shape == (5, 2, values.shape[-1] // 8, 128)
+        assert (moved.flatten(1).argmax(1) == tokens.shape[2] + 1).all()
+    with pytest.raises(ModelError, match="text has no patches"):
+        model.patch_tokens("text", inputs["text"])
+
+
+def test_surfaces_are_read_from_the_class_token_of_the_last_layer(model, inputs):
+    encoder = model.encoders["dsm"]
+    with torch.inference_mode():
+        features = encoder.tower.forward_features(encoder.channels(inputs["dsm"]))
+        assert features.shape[1] == 1 + encoder.settings.registers + 4
+        assert torch.equal(encoder.projection(features[:, 0]), encoder(inputs["dsm"]))
+
+
+def test_checkpointed_activations_give_the_same_gradients(inputs):
+    gradients = []
+    for on in (False, True):
+        model = UniGeoCLIP(tiny(SHAPES, seed=3)).train()
+        if on:
+            model.checkpoint_activations()
+        sum(vectors[:, 0].sum() for vectors in model(inputs).values()).backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    plain, checkpointed = gradients
+    assert plain.keys() == checkpointed.keys() and len(plain) > 100
+    for name, gradient in plain.items():
+        assert torch.allclose(gradient, checkpointed[name], atol=1e-6), name
+
+
+def test_checkpointing_forgets_what_the_blocks_made(inputs):
+    """Fewer tensors are kept for the backward pass, in every tower; switched off, as many again."""
+    settings = replace(tiny(SHAPES, seed=3), street=None)
+    deep = {name: replace(getattr(settings, name), depth=4) for name in settings.modalities}
+    model = UniGeoCLIP(replace(settings, **deep)).train()
+    kept = {}
+    for on in (False, True, False):
+        model.checkpoint_activations(on)
+        for modality in model.modalities:
+            saved = []
+            with torch.autograd.graph.saved_tensors_hooks(saved.append, lambda _: None):
+                model.encode(modality, inputs[modality])
+            kept.setdefault(modality, []).append(len(saved))
+    for before, during, after in kept.values():
+        assert during < before / 2 and after == before
+
+
+def tied(**changes):
+    settings = tiny(SHAPES | {"street": (3, 16, 16)}, seed=3)
+    return replace(settings, tied=True, **changes)
+
+
+def test_tied_towers_are_one(inputs, tmp_path):
+    model = UniGeoCLIP(tied(text=None)).eval()
+    apart = UniGeoCLIP(replace(model.settings, tied=False))
+    one, two = (sum(p.numel() for p in m.parameters()) for m in (model, apart))
+    assert two - one == sum(p.numel() for p in model.encoders["aerial"].parameters())
+    assert model.modalities == apart.modalities
+    save_model(model, None, tmp_path / "m")
+    again, _ = load_model(tmp_path / "m")
+    with torch.inference_mode():
+        for either in (model, again):
+            street = either.encode("street", inputs["aerial"])
+            assert torch.equal(street, model.encode("aerial", inputs["aerial"]))
+    assert not any("street" in name for name in load_file(tmp_path / "m" / "model.safetensors"))
+
+
+def test_towers_that_differ_cannot_be_tied():
+    with pytest.raises(ModelError, match=r"cannot be tied: cols is 16 and 24\. "):
+        replace(tiny(SHAPES), tied=True)
+    with pytest.raises(ModelError, match="depth is 1 and 3"):
+        tied(street=replace(tied().street, depth=3))
+    with pytest.raises(ModelError, match="both aerial and street"):
+        tied(street=None)
+    both = {"aerial": (3, 200, 200), "street": (3, 300, 400)}
+    assert replace(base(both), tied=True).shape("street") == (3, 300, 400)  # resized to one size
+
+
+def test_a_model_written_before_there_were_kinds_is_read(model, tokenizer, inputs, tmp_path):
+    """Settings of the first version, without what was added since."""
+    save_model(model, tokenizer, tmp_path / "m")
+    path = tmp_path / "m" / "settings.json"
+    description = json.loads(path.read_text())
+    options = "kind learned_frequencies scale_projection readout dropout degree w0"
+    later = {"coordinate": options.split(), "text": ["pooled"]}
+    del description["settings"]["tied"]
+    for tower, names in later.items():
+        for name in names:
+            del description["settings"][tower][name]
+    path.write_text(json.dumps(description))
+    again, _ = load_model(tmp_path / "m")
+    with torch.inference_mode():
+        vectors = again.encode("coordinate", inputs["coordinate"])
+        assert torch.equal(vectors, model.encode("coordinate", inputs["coordinate"]))
+
+
+@pytest.mark.parametrize("settings", [tied(), small(SHAPES), tiny({}, text=False), base()])
 def test_settings_survive_json(settings):
     assert from_json(json.loads(json.dumps(to_json(settings)))) == settings
 
@@ -132,11 +234,37 @@ def test_the_temperature_has_a_floor_it_can_leave():
     assert scale.item() == pytest.approx(100) and model.logit_scale.grad > 0
 
 
-def test_base_is_the_paper_s_size():
-    """Source: the public coordinate encoder has 85.06 M parameters."""
-    settings = ModelSettings(dimension=768, coordinate=base().coordinate)
-    count = sum(p.numel() for p in UniGeoCLIP(settings).encoders.parameters())
-    assert count == pytest.approx(85.06e6, rel=1e-3)
+def count(settings):
+    """Parameters by modality, without making them."""
+    with torch.device("meta"):
+        model = UniGeoCLIP(settings, pretrained=False)
+    return {
+        modality: sum(p.numel() for p in encoder.parameters())
+        for modality, encoder in model.encoders.items()
+    }
+
+
+def test_presets_are_of_the_sizes_they_say():
+    """Source: the public coordinate encoder, 85.06 M; SigLIP 2 base, 92.9 M and 282.3 M; ViT-B/16,
+    85.8 M with three bands and no head, here one band and four registers.
+    """
+    wide = {"aerial": (3, 224, 224), "street": (3, 224, 224), "dsm": (1, 224, 224)}
+    paper = count(base(wide))
+    assert paper["coordinate"] == pytest.approx(85.06e6, rel=1e-3)
+    assert paper["aerial"] == paper["street"] == pytest.approx(92.9e6, rel=1e-3)
+    assert paper["text"] == pytest.approx(282.3e6, rel=1e-3)
+    assert paper["dsm"] == pytest.approx(85.8e6 - 2 * 16 * 16 * 768, rel=1e-3)
+    assert sum(paper.values()) == pytest.approx(638.5e6, rel=1e-3)
+    assert 37e6 < sum(count(small(SHAPES)).values()) < 39e6
+    assert 37e6 < sum(count(small(wide)).values()) < 39e6
+    assert 1.1e6 < sum(count(tiny(SHAPES)).values()) < 1.4e6
+
+
+def test_presets_take_seeds_and_leave_words_out():
+    for preset in (tiny, small, base):
+        settings = preset({}, text=False, seed=7)
+        assert settings.modalities == ("coordinate",)
+        assert settings.seed == settings.coordinate.seed == 7
 
 
 def test_heights_above_ground_do_not_change_with_the_ground():
@@ -159,45 +287,6 @@ def test_heights_above_ground_do_not_change_with_the_ground():
 def test_a_text_s_tokens_do_not_depend_on_case_or_company(tokenizer):
     alone = tokenize(tokenizer, ["RED SOIL. few trees."])
     assert torch.equal(alone, tokenize(tokenizer, SENTENCES)[:1])
-
-
-def test_published_checkpoints_start_a_tower(tmp_path):
-    """The real `from_pretrained`, on a small SigLIP made here."""
-    sizes = {
-        "hidden_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-    }
-    vision = SiglipVisionConfig(**sizes, image_size=16, patch_size=8)
-    text = SiglipTextConfig(**sizes, vocab_size=300, max_position_embeddings=8)
-    both = SiglipModel(SiglipConfig(text_config=text.to_dict(), vision_config=vision.to_dict()))
-    both.save_pretrained(tmp_path)
-    settings = PictureSettings(
-        rows=20, cols=24, resize=16, patch=8, width=32, depth=1, heads=2, mlp_ratio=2,
-        pretrained=str(tmp_path),
-    )  # fmt: skip
-    encoder = PictureEncoder(settings, 32).eval()
-    ours, theirs = encoder.tower.state_dict(), both.vision_model.state_dict()
-    names = [name for name in theirs if any(n.endswith(name) for n in ours)]
-    assert len(names) == len(theirs)
-    for name in names:
-        match = next(n for n in ours if n.endswith(name))
-        assert torch.equal(ours[match], theirs[name])
-    pictures = torch.zeros(2, 3, 20, 24, dtype=torch.uint8)
-    assert encoder(pictures).shape == (2, 32)
-    other = PictureSettings(
-        rows=16, cols=16, patch=8, width=64, depth=1, heads=2, mlp_ratio=2, pretrained=str(tmp_path)
-    )
-    with pytest.raises(ModelError, match="hidden_size is 32, not 64"):
-        PictureEncoder(other, 32)
-    with pytest.raises(ModelError, match="nowhere"):
-        PictureEncoder(
-            PictureSettings(
-                rows=16, cols=16, patch=8, width=32, depth=1, heads=2, pretrained="/nowhere"
-            ),
-            32,
-        )
 
 
 def test_words_settings_need_room_for_bytes():

@@ -4,49 +4,50 @@ Each scale gives one token; attention runs over the tokens of one point and neve
 a point's vector is the same alone and in company.
 """
 
-import math
-
-import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from unigeo.producer.encoders.plane import equal_earth_tensor, sphere_tensor
+from unigeo.producer.encoders.features import FourierFeatures
 from unigeo.producer.encoders.settings import CoordinateSettings
-from unigeo.schemas.errors import ModelError
 
 SCALE_EMBEDDING_STD = 0.5
 """First spread of the scale embedding, comparable to the sines (0.71) it is added to."""
 
 
-class CoordinateEncoder(nn.Module):
+class CoordinateEncoder(FourierFeatures):
     """Longitude and latitude in degrees to a vector.
 
     Source: Astruc et al., UniGeoCLIP, arXiv 2604.11668, with its public code's batch attention
     mended, the phases in float64, and a learned scale embedding added.
     """
 
-    frequencies: Tensor
-    """Cycles per unit, (scale, axis, width / 2), float64; part of the weights, drawn once."""
-
     def __init__(self, settings: CoordinateSettings, dimension: int) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings)
         width, scales = settings.width, len(settings.sigmas)
-        self.register_buffer("frequencies", torch.from_numpy(draw_frequencies(settings)))
+        self.scale_projection = (
+            nn.ModuleList([nn.Linear(width, width) for _ in range(scales)])
+            if settings.scale_projection
+            else None
+        )
         self.scale_embedding = (
             nn.Parameter(SCALE_EMBEDDING_STD * torch.randn(scales, width))
             if settings.scale_embedding
             else None
         )
         self.registers = nn.Parameter(0.02 * torch.randn(settings.registers, width))
-        hidden = round(settings.mlp_ratio * width)
         # A list of separate blocks: nn.TransformerEncoder would start them as copies of one.
         self.blocks = nn.ModuleList(
-            [Block(width, settings.heads, hidden) for _ in range(settings.depth)]
+            [
+                Block(width, settings.heads, settings.hidden, settings.dropout)
+                for _ in range(settings.depth)
+            ]
         )
+        self.checkpointing = False
         self.norm = nn.LayerNorm(width)
-        self.projection = nn.Identity() if width == dimension else nn.Linear(width, dimension)
+        read = scales * width if settings.readout == "concat" else width
+        self.projection = nn.Identity() if read == dimension else nn.Linear(read, dimension)
 
     def forward(self, lonlat: Float64[Tensor, "point 2"]) -> Float[Tensor, "point dimension"]:
         """Encode points; the vectors have no fixed length.
@@ -56,46 +57,51 @@ class CoordinateEncoder(nn.Module):
         """
         return self.attend(self.tokens(lonlat))
 
-    def tokens(self, lonlat: Float64[Tensor, "point 2"]) -> Float32[Tensor, "point scale width"]:
-        """Compute cosines and sines of each scale's phases, in float64 whatever autocast says.
-
-        At sigma 4096 a phase reaches thousands of turns and 100 m are a hundredth of one, so that
-        bfloat16, and TF32 products, would lose them; a turn's remainder is safe in float32.
-        """
-        for name, tensor in (("lonlat", lonlat), ("frequencies", self.frequencies)):
-            if tensor.dtype != torch.float64:
-                raise ModelError(
-                    f"{name} are {tensor.dtype} and must be float64: 100 m vanish in less. Pass "
-                    f"float64 degrees; use autocast rather than casting the model."
-                )
-        on_sphere = self.settings.features == "sphere"
-        place = sphere_tensor(lonlat) if on_sphere else equal_earth_tensor(lonlat)
-        with torch.autocast(lonlat.device.type, enabled=False):
-            turns = torch.einsum("pa,saf->psf", place, self.frequencies)
-            phases = (2 * math.pi * (turns - turns.round())).float()
-            return torch.cat([phases.cos(), phases.sin()], dim=-1)
-
     def attend(
         self, tokens: Float32[Tensor, "point scale width"]
     ) -> Float[Tensor, "point dimension"]:
-        """Join the tokens of each point by self-attention and take their mean."""
+        """Join the tokens of each point by self-attention and read its vector from them."""
         scales = tokens.shape[1]
+        if self.scale_projection is not None:
+            each = zip(self.scale_projection, tokens.unbind(1), strict=True)
+            tokens = torch.stack([project(token) for project, token in each], dim=1)
         if self.scale_embedding is not None:
             tokens = tokens + self.scale_embedding
-        tokens = torch.cat([tokens, self.registers.expand(len(tokens), -1, -1)], dim=1)
+        registers = self.registers.expand(len(tokens), -1, -1)
+        tokens = torch.cat([tokens, registers.to(tokens.dtype)], dim=1)
         for block in self.blocks:
-            tokens = block(tokens)
-        mean: Tensor = self.norm(tokens[:, :scales].mean(dim=1))
-        vectors: Tensor = self.projection(mean)
+            if self.checkpointing and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, use_reentrant=False)
+            else:
+                tokens = block(tokens)
+        vectors: Tensor = self.projection(self._read(tokens, scales))
         return vectors
+
+    def checkpoint_activations(self, on: bool) -> None:
+        """Recompute the blocks in the backward pass rather than keep what they made."""
+        self.checkpointing = on
+
+    def _read(
+        self, tokens: Float[Tensor, "point token width"], scales: int
+    ) -> Float[Tensor, "point read"]:
+        """Sum up a point's tokens; the norm acts on single tokens or on their mean."""
+        match self.settings.readout:
+            case "concat":
+                summary: Tensor = self.norm(tokens[:, :scales]).flatten(1)
+            case "registers":
+                summary = self.norm(tokens[:, scales:].mean(dim=1))
+            case "mean":
+                summary = self.norm(tokens[:, :scales].mean(dim=1))
+        return summary
 
 
 class Block(nn.Module):
     """Pre-norm transformer block over the tokens of one point."""
 
-    def __init__(self, width: int, heads: int, hidden: int) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads = heads
+        self.dropout = nn.Dropout(dropout)
         self.attention_norm = nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width)
         self.attention_out = nn.Linear(width, width)
@@ -110,8 +116,8 @@ class Block(nn.Module):
         self, tokens: Float[Tensor, "point token width"]
     ) -> Float[Tensor, "point token width"]:
         """Let each token read the others, then think by itself."""
-        tokens = tokens + self.attention(self.attention_norm(tokens))
-        thought: Tensor = self.mlp(self.mlp_norm(tokens))
+        tokens = tokens + self.dropout(self.attention(self.attention_norm(tokens)))
+        thought: Tensor = self.dropout(self.mlp(self.mlp_norm(tokens)))
         return tokens + thought
 
     def attention(
@@ -125,15 +131,3 @@ class Block(nn.Module):
         joined = (scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(2)
         out: Tensor = self.attention_out(joined)
         return out
-
-
-def draw_frequencies(settings: CoordinateSettings) -> Float64[np.ndarray, "scale axis half"]:
-    """Draw the Gaussian frequencies of every scale; numpy's, so that no torch device matters."""
-    axes = 3 if settings.features == "sphere" else 2
-    normal = np.random.default_rng(settings.seed).standard_normal(
-        (len(settings.sigmas), axes, settings.width // 2)
-    )
-    frequencies: Float64[np.ndarray, "scale axis half"] = (
-        normal * np.array(settings.sigmas)[:, None, None]
-    )
-    return frequencies

@@ -5,7 +5,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from unigeo.producer.encoders.coordinates import CoordinateEncoder
+from unigeo.producer.encoders.fourier import FourierEncoder
+from unigeo.producer.encoders.geoclip import GeoclipEncoder
 from unigeo.producer.encoders.pictures import PictureEncoder
+from unigeo.producer.encoders.satclip import SatclipEncoder
 from unigeo.producer.encoders.settings import (
     CoordinateSettings,
     ModelSettings,
@@ -69,6 +72,7 @@ class UniGeoCLIP(nn.Module):
                 {
                     name: _encoder(getattr(settings, name), settings.dimension, pretrained)
                     for name in settings.modalities
+                    if tower_of(name, settings) == name
                 }
             )
         start = math.log(1 / settings.temperature)
@@ -95,6 +99,38 @@ class UniGeoCLIP(nn.Module):
         Raises:
             ModelError: if there is no such encoder, or it takes another shape.
         """
+        vectors: Tensor = self._encoder(modality, inputs)(inputs)
+        with torch.autocast(vectors.device.type, enabled=False):
+            return nn.functional.normalize(vectors.float() @ self.rotation, dim=-1)
+
+    def patch_tokens(
+        self, modality: str, inputs: Shaped[Tensor, "point ..."]
+    ) -> Float32[Tensor, "point row col width"]:
+        """Give the last layer's token of each patch, as segmentation needs them.
+
+        Args:
+            modality: aerial, street or dsm; a row is a row of patches.
+            inputs: as `encode` takes them.
+
+        Raises:
+            ModelError: if the modality has no patches or no encoder, or takes another shape.
+        """
+        encoder = self._encoder(modality, inputs)
+        if not isinstance(encoder, PictureEncoder | SurfaceEncoder):
+            raise ModelError(f"{modality} has no patches; ask for aerial, street or dsm.")
+        return encoder.patch_tokens(inputs).float()
+
+    def checkpoint_activations(self, on: bool = True) -> None:
+        """Trade time for memory in training: blocks are computed again in the backward pass.
+
+        Gradients stay the same. Coordinate encoders made of a perceptron keep their few numbers.
+        """
+        for encoder in self.encoders.values():
+            if isinstance(encoder, _WITH_BLOCKS):
+                encoder.checkpoint_activations(on)
+
+    def _encoder(self, modality: str, inputs: Shaped[Tensor, "point ..."]) -> nn.Module:
+        """Find the encoder of a modality and check that it takes these inputs."""
         if modality not in self.modalities:
             raise ModelError(
                 f"the model has no encoder of {modality!r}; it has {', '.join(self.modalities)}."
@@ -105,9 +141,7 @@ class UniGeoCLIP(nn.Module):
                 f"the model takes {modality} of shape {expected}, got {tuple(inputs.shape[1:])}: "
                 f"observe it with the patch size the model was trained on."
             )
-        vectors: Tensor = self.encoders[modality](inputs)
-        with torch.autocast(vectors.device.type, enabled=False):
-            return nn.functional.normalize(vectors.float() @ self.rotation, dim=-1)
+        return self.encoders[tower_of(modality, self.settings)]
 
     def forward(
         self, inputs: Mapping[str, Shaped[Tensor, "point ..."]]
@@ -211,10 +245,26 @@ def model_hash(folder: str | Path) -> str:
     return _sha256(_file(Path(folder), WEIGHTS))
 
 
+def tower_of(modality: str, settings: ModelSettings) -> str:
+    """Name the modality whose encoder is used: aerial's for street pictures if they are tied."""
+    return "aerial" if modality == "street" and settings.tied else modality
+
+
+_WITH_BLOCKS = (CoordinateEncoder, PictureEncoder, SurfaceEncoder, WordEncoder)
+
+COORDINATE_ENCODERS: dict[str, Callable[[CoordinateSettings, int], nn.Module]] = {
+    "scales": CoordinateEncoder,
+    "geoclip": GeoclipEncoder,
+    "satclip": SatclipEncoder,
+    "fourier": FourierEncoder,
+}
+"""By `CoordinateSettings.kind`."""
+
+
 def _encoder(settings: TransformerSettings, dimension: int, pretrained: bool) -> nn.Module:
     match settings:
         case CoordinateSettings():
-            return CoordinateEncoder(settings, dimension)
+            return COORDINATE_ENCODERS[settings.kind](settings, dimension)
         case PictureSettings():
             return PictureEncoder(settings, dimension, pretrained=pretrained)
         case SurfaceSettings():

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from unigeo.producer.encoders.pretrained import load_tower
+from unigeo.producer.encoders.pretrained import checkpoint_tower, load_tower
 from unigeo.producer.encoders.settings import PictureSettings
 
 ATTENTION = "sdpa"
@@ -37,6 +37,7 @@ class PictureEncoder(nn.Module):
                 "image_size": settings.size[0],
                 "patch_size": settings.patch,
                 "num_channels": 3,
+                "vision_use_head": True,
             }
             self.tower = load_tower(SiglipVisionModel, settings.pretrained, expected)
         else:
@@ -48,14 +49,31 @@ class PictureEncoder(nn.Module):
         self, pictures: UInt8[Tensor, "point channel row col"]
     ) -> Float[Tensor, "point dimension"]:
         """Encode pictures; the vectors have no fixed length."""
+        pooled: Tensor = self.tower(pixel_values=self.pixels(pictures)).pooler_output
+        vectors: Tensor = self.projection(pooled)
+        return vectors
+
+    def patch_tokens(
+        self, pictures: UInt8[Tensor, "point channel row col"]
+    ) -> Float[Tensor, "point patchrow patchcol width"]:
+        """Give the last layer's token of each patch, before pooling."""
+        tokens: Tensor = self.tower(pixel_values=self.pixels(pictures)).last_hidden_state
+        return torch.unflatten(tokens, 1, self.settings.grid)
+
+    def pixels(
+        self, pictures: UInt8[Tensor, "point channel row col"]
+    ) -> Float[Tensor, "point band height breadth"]:
+        """Scale pictures to -1 to 1 and resize them, as SigLIP's processor does."""
         values = pictures.float() / 127.5 - 1.0
         if values.shape[-2:] != self.settings.size:
             values = interpolate(values, self.settings.size, mode="bilinear", antialias=True)
         if self.settings.pretrained is not None and values.shape[1] == 1:
             values = values.expand(-1, 3, -1, -1)
-        pooled: Tensor = self.tower(pixel_values=values).pooler_output
-        vectors: Tensor = self.projection(pooled)
-        return vectors
+        return values
+
+    def checkpoint_activations(self, on: bool) -> None:
+        """Recompute the blocks in the backward pass rather than keep what they made."""
+        checkpoint_tower(self.tower, on)
 
 
 def _tower(settings: PictureSettings) -> SiglipVisionModel:

@@ -1,7 +1,7 @@
 """Settings of the encoders: frozen values, checked when built, saved beside the weights."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import combinations
 from typing import Any, Literal
 
@@ -53,27 +53,63 @@ class TransformerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CoordinateSettings(TransformerSettings):
-    """Encoder of longitude and latitude: random Fourier features, one token per scale."""
+    """Encoder of longitude and latitude: the paper's attention over scales, or one of its peers'.
 
+    A setting that a kind does not have is ignored by it, so that kinds can be compared by changing
+    `kind` alone. In the kinds made of a perceptron, `depth` counts hidden layers, each of
+    `mlp_ratio` times `width` numbers.
+    """
+
+    kind: Literal["scales", "geoclip", "satclip", "fourier"] = "scales"
+    """`scales`: one token of Fourier features per scale, joined by attention (UniGeoCLIP's).
+    `geoclip`: one perceptron per scale, summed. `satclip`: spherical harmonics and a perceptron of
+    sines. `fourier`: the features of all scales side by side, and one perceptron."""
     sigmas: tuple[float, ...] = (1.0, 16.0, 256.0, 4096.0)
     """Standard deviation of the frequencies of each scale, in cycles per unit of the encoder's
     plane (17,243,960 m): a token's cosine falls to 0.5 at 3,231 km / sigma."""
+    learned_frequencies: bool = False
+    """Train the frequencies, in float64; each moves by a learning rate (in cycles per unit) at most
+    a step, so fine scales stay nearly as drawn. False: they stay as drawn (the paper's)."""
     registers: int = 4
     """Learned tokens that take part in attention and are left out of the mean."""
     scale_embedding: bool = True
     """Add a learned vector to each scale's token; without it the encoder cannot tell them apart."""
+    scale_projection: bool = False
+    """Pass each scale's token through a linear layer of its own before attention."""
+    readout: Literal["mean", "concat", "registers"] = "mean"
+    """The vector after attention: the mean of the scales' tokens (the paper's), their
+    concatenation, or the mean of the registers; projected to the model's dimension."""
+    dropout: float = 0.0
+    """Share of numbers dropped in training: of what a block adds, or of a hidden layer."""
     features: Literal["plane", "sphere"] = "plane"
     """Frequencies act on Equal Earth (the paper's; a seam at the dateline) or on the sphere."""
+    degree: int = 40
+    """`satclip`: spherical harmonics below this degree, its square in number; the finest has a
+    wavelength of about 40,000 km / degree."""
+    w0: float = 30.0
+    """`satclip`: factor before the first layer's sine."""
     seed: int = 0
     """Draws the frequencies, which are then saved with the weights."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_word(self, "kind", ("scales", "geoclip", "satclip", "fourier"))
+        _check_word(self, "features", ("plane", "sphere"))
+        _check_word(self, "readout", ("mean", "concat", "registers"))
         _check(self, self.width % 2 == 0, "width must be even: half cosines, half sines")
         _check(self, len(self.sigmas) > 0, "sigmas must name at least one scale")
         _check(self, all(sigma > 0 for sigma in self.sigmas), "sigmas must be positive")
         _check(self, self.registers >= 0, "registers must not be negative")
-        _check(self, self.features in ("plane", "sphere"), "features must be 'plane' or 'sphere'")
+        unread = self.readout == "registers" and self.registers == 0
+        _check(self, not unread, "readout 'registers' needs at least one register")
+        _check(self, 0 <= self.dropout < 1, "dropout must be at least 0 and below 1")
+        _check(self, self.degree > 0, "degree must be positive")
+        _check(self, self.w0 > 0, "w0 must be positive")
+
+    @property
+    def hidden(self) -> int:
+        """Numbers in a hidden layer."""
+        return round(self.mlp_ratio * self.width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +133,16 @@ class PatchSettings(TransformerSettings):
         """Rows and columns of patches."""
         return self.size[0] // self.patch, self.size[1] // self.patch
 
+    @property
+    def cuts_edges(self) -> bool:
+        """Whether pixels beyond the last whole patch are left out, rather than refused."""
+        return False
+
     def __post_init__(self) -> None:
         super().__post_init__()
         _check(self, min(self.rows, self.cols, self.patch) > 0, "sizes must be positive")
-        whole = all(side % self.patch == 0 for side in self.size)
+        seen = self.size[0] // self.patch * self.patch, self.size[1] // self.patch * self.patch
+        whole = seen == self.size or (self.cuts_edges and min(seen) > 0)
         _check(self, whole, f"patch {self.patch} must divide the {self.size} pixels seen")
 
 
@@ -121,6 +163,15 @@ class PictureSettings(PatchSettings):
     def size(self) -> tuple[int, int]:
         """Rows and columns of pixels that the transformer sees."""
         return (self.rows, self.cols) if self.resize is None else (self.resize, self.resize)
+
+    @property
+    def cuts_edges(self) -> bool:
+        """Whether pixels beyond the last whole patch are left out, as SigLIP's 384 / 14 does."""
+        return self.pretrained is not None
+
+    def same_tower(self, other: "PictureSettings") -> bool:
+        """Whether both can share weights: all is equal but the pixels before resizing."""
+        return self.size == other.size and self == replace(other, rows=self.rows, cols=self.cols)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,11 +212,15 @@ class WordSettings(TransformerSettings):
     """Tokens that can occur."""
     pretrained: str | None = None
     """Folder or hub name to start from, with its tokenizer; its sizes must be the ones given."""
+    pooled: int | None = None
+    """Numbers that the tower's own head gives; None: its width, as in all but the largest
+    checkpoints."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check(self, self.tokens > 0, "tokens must be positive")
         _check(self, self.vocabulary > 256, "vocabulary must exceed the 256 bytes")
+        _check(self, self.pooled is None or self.pooled > 0, "pooled must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +234,8 @@ class ModelSettings:
     street: PictureSettings | None = None
     dsm: SurfaceSettings | None = None
     text: WordSettings | None = None
+    tied: bool = False
+    """Encode aerial and street pictures by one tower; their settings must be the same."""
     temperature: float = 0.07
     """Divides cosine similarities before the softmax, at the start of training; it is learned."""
     temperature_per_pair: bool = False
@@ -190,6 +247,25 @@ class ModelSettings:
         _check(self, self.dimension > 0, "dimension must be positive")
         _check(self, self.temperature >= 0.01, "temperature must be at least 0.01")
         _check(self, len(self.modalities) > 0, "at least one modality must have settings")
+        if self.tied:
+            self._check_tied()
+
+    def _check_tied(self) -> None:
+        """Refuse to share what differs.
+
+        Raises:
+            ModelError: naming the settings that differ.
+        """
+        if self.aerial is None or self.street is None:
+            raise ModelError("tied towers need both aerial and street pictures; set tied to False.")
+        if not self.aerial.same_tower(self.street):
+            street = asdict(self.street)
+            other = {k: (v, street[k]) for k, v in asdict(self.aerial).items() if v != street[k]}
+            told = ", ".join(f"{key} is {a} and {b}" for key, (a, b) in other.items())
+            raise ModelError(
+                f"the aerial and street towers cannot be tied: {told}. Give both the same settings "
+                f"(pictures of different sizes the same `resize`), or set tied to False."
+            )
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -240,6 +316,11 @@ def from_json(values: Mapping[str, Any]) -> ModelSettings:
         return ModelSettings(**built)
     except TypeError as error:
         raise ModelError(f"these are not settings of a model: {error}") from error
+
+
+def _check_word(settings: object, name: str, known: tuple[str, ...]) -> None:
+    found = getattr(settings, name)
+    _check(settings, found in known, f"{name} must be one of {', '.join(known)}, not {found!r}")
 
 
 def _check(settings: object, truth: bool, rule: str) -> None:

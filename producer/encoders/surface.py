@@ -41,6 +41,18 @@ class SurfaceEncoder(nn.Module):
         vectors: Tensor = self.projection(self.tower(self.channels(heights)))
         return vectors
 
+    def patch_tokens(
+        self, heights: Float32[Tensor, "point 1 row col"]
+    ) -> Float[Tensor, "point patchrow patchcol width"]:
+        """Give the last layer's token of each patch, without class token and registers."""
+        tokens: Tensor = self.tower.forward_features(self.channels(heights))
+        patches: Tensor = tokens[:, self.tower.num_prefix_tokens :]
+        return torch.unflatten(patches, 1, self.settings.grid)
+
+    def checkpoint_activations(self, on: bool) -> None:
+        """Recompute the blocks in the backward pass rather than keep what they made."""
+        self.tower.set_grad_checkpointing(on)
+
     def channels(
         self, heights: Float32[Tensor, "point 1 row col"]
     ) -> Float32[Tensor, "point channel row col"]:

@@ -15,8 +15,13 @@ from torch import Tensor, nn
 from transformers import SiglipTextConfig, SiglipTextModel
 
 from unigeo.producer.encoders.pictures import ATTENTION
-from unigeo.producer.encoders.pretrained import load_pretrained_tokenizer, load_tower
+from unigeo.producer.encoders.pretrained import (
+    checkpoint_tower,
+    load_pretrained_tokenizer,
+    load_tower,
+)
 from unigeo.producer.encoders.settings import WordSettings
+from unigeo.schemas.errors import ModelError
 
 PAD, END = "<pad>", "<eos>"
 
@@ -35,27 +40,42 @@ class WordEncoder(nn.Module):
             "intermediate_size": round(settings.mlp_ratio * settings.width),
             "max_position_embeddings": settings.tokens,
             "vocab_size": settings.vocabulary,
+            "projection_size": settings.pooled or settings.width,
         }
         if settings.pretrained is not None and pretrained:
             self.tower = load_tower(SiglipTextModel, settings.pretrained, sizes)
         else:
             config = SiglipTextConfig(
                 **sizes,
-                projection_size=settings.width,
                 pad_token_id=0,
                 bos_token_id=1,
                 eos_token_id=1,
                 attn_implementation=ATTENTION,
             )
             self.tower = SiglipTextModel(config)
-        width = settings.width
-        self.projection = nn.Identity() if width == dimension else nn.Linear(width, dimension)
+        pooled = sizes["projection_size"]
+        self.projection = nn.Identity() if pooled == dimension else nn.Linear(pooled, dimension)
 
     def forward(self, tokens: Int64[Tensor, "point token"]) -> Float[Tensor, "point dimension"]:
         """Encode texts; the vectors have no fixed length."""
         pooled: Tensor = self.tower(input_ids=tokens).pooler_output
         vectors: Tensor = self.projection(pooled)
         return vectors
+
+    def checkpoint_activations(self, on: bool) -> None:
+        """Recompute the blocks in the backward pass rather than keep what they made."""
+        checkpoint_tower(self.tower, on)
+
+
+def tokenizer_for(settings: WordSettings, texts: Iterable[str]) -> Tokenizer:
+    """Give the tokenizer a text tower needs: its checkpoint's, or one learned from the texts.
+
+    Raises:
+        ModelError: if the checkpoint's cannot be had.
+    """
+    if settings.pretrained is not None:
+        return pretrained_tokenizer(settings)
+    return train_tokenizer(texts, settings)
 
 
 def train_tokenizer(texts: Iterable[str], settings: WordSettings) -> Tokenizer:
@@ -85,14 +105,21 @@ def pretrained_tokenizer(settings: WordSettings) -> Tokenizer:
         ModelError: if it cannot be had.
     """
     assert settings.pretrained is not None
-    return fix_length(load_pretrained_tokenizer(settings.pretrained), settings.tokens)
+    tokenizer, pad = load_pretrained_tokenizer(settings.pretrained)
+    known = tokenizer.get_vocab_size(with_added_tokens=False)
+    if known > settings.vocabulary:
+        raise ModelError(
+            f"the tokenizer of {settings.pretrained!r} knows {known} tokens, its text tower "
+            f"{settings.vocabulary}: they are not of one checkpoint. Copy both from one folder."
+        )
+    return fix_length(tokenizer, settings.tokens, pad)
 
 
-def fix_length(tokenizer: Tokenizer, tokens: int) -> Tokenizer:
-    """Make every text `tokens` long: cut at its end, or padded on the right."""
-    pad = tokenizer.token_to_id(PAD)
+def fix_length(tokenizer: Tokenizer, tokens: int, pad: str = PAD) -> Tokenizer:
+    """Make every text `tokens` long: cut at its end, or padded on the right with `pad`."""
+    number = tokenizer.token_to_id(pad)
     tokenizer.enable_truncation(max_length=tokens)
-    tokenizer.enable_padding(direction="right", length=tokens, pad_id=pad, pad_token=PAD)
+    tokenizer.enable_padding(direction="right", length=tokens, pad_id=number, pad_token=pad)
     return tokenizer
 
 

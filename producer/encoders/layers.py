@@ -1,0 +1,48 @@
+"""The parameters of a model by depth, for rates that differ from layer to layer."""
+
+import re
+from collections import defaultdict
+
+from torch import nn
+
+from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.encoders.settings import TransformerSettings
+
+TEMPERATURE = "temperature"
+"""Name beside the modalities under which `layers` lists the logit scale."""
+
+_FIRST = re.compile(
+    r"frequencies|registers|scale_\w+|tower\.(embeddings|cls_token|reg_token|pos_embed|patch_embed)"
+)
+_BLOCK = re.compile(r"(?:tower\.(?:encoder\.layers|blocks)|blocks|perceptrons\.\d+\.hidden)\.(\d+)")
+_LAST = re.compile(r"projection|norm|perceptrons\.\d+\.head|tower\.(post_layernorm|\w*norm|head)")
+
+
+def layers(model: UniGeoCLIP) -> dict[str, list[tuple[int, list[nn.Parameter]]]]:
+    """List each encoder's parameters from the input to the output.
+
+    Depth 0 is what makes tokens (embeddings, registers, learned frequencies), depth 1 the first
+    block or hidden layer, and the last depth, blocks + 1, the norm, pooling and projection. A layer
+    without parameters is left out. Towers that are tied are listed once, as `aerial`; the logit
+    scale, which belongs to none, as `temperature`. So every parameter occurs exactly once.
+    """
+    found: dict[str, list[tuple[int, list[nn.Parameter]]]] = {}
+    for modality, encoder in model.encoders.items():
+        settings: TransformerSettings = getattr(model.settings, modality)
+        by_depth: defaultdict[int, list[nn.Parameter]] = defaultdict(list)
+        for name, parameter in encoder.named_parameters():
+            by_depth[_depth(name, settings.depth)].append(parameter)
+        found[modality] = sorted(by_depth.items(), key=lambda layer: layer[0])
+    found[TEMPERATURE] = [(0, [model.logit_scale])]
+    return found
+
+
+def _depth(name: str, blocks: int) -> int:
+    """Depth of a parameter by its name in the encoder."""
+    block = _BLOCK.match(name)
+    if block:
+        return int(block[1]) + 1
+    if _FIRST.match(name):
+        return 0
+    assert _LAST.match(name), f"{name} belongs to no known layer"
+    return blocks + 1

@@ -1,0 +1,66 @@
+"""The parameters by depth: each once, from the input to the output."""
+
+import pytest
+import torch
+
+from unigeo.producer.encoders.layers import TEMPERATURE, layers
+from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.encoders.settings import (
+    CoordinateSettings,
+    ModelSettings,
+    PictureSettings,
+    SurfaceSettings,
+    WordSettings,
+)
+
+SIZE = {"width": 32, "depth": 3, "heads": 2}
+
+
+def settings(tied=False, **coordinate):
+    picture = PictureSettings(**SIZE, rows=16, cols=16, patch=8)
+    return ModelSettings(
+        dimension=16,
+        coordinate=CoordinateSettings(**SIZE | coordinate),
+        aerial=picture,
+        street=picture,
+        dsm=SurfaceSettings(**SIZE, rows=16, cols=16, patch=8),
+        text=WordSettings(**SIZE, tokens=8, vocabulary=300),
+        tied=tied,
+        temperature_per_pair=True,
+    )
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(
+    "coordinate",
+    [
+        {"learned_frequencies": True, "scale_projection": True},
+        {"kind": "geoclip", "learned_frequencies": True},
+        {"kind": "satclip", "degree": 5},
+        {"kind": "fourier"},
+    ],
+    ids=str,
+)
+def test_every_parameter_occurs_once(tied, coordinate):
+    model = UniGeoCLIP(settings(tied, **coordinate))
+    found = layers(model)
+    listed = [id(p) for groups in found.values() for _, group in groups for p in group]
+    assert sorted(listed) == sorted(id(p) for p in model.parameters())
+    towers = set(model.modalities) - ({"street"} if tied else set())
+    assert set(found) == towers | {TEMPERATURE}
+    for modality in towers - {"coordinate"}:
+        assert [depth for depth, _ in found[modality]] == [0, 1, 2, 3, 4]
+    assert [depth for depth, _ in found["coordinate"]][-4:] == [1, 2, 3, 4]
+
+
+def test_depth_rises_along_the_way_to_the_vector():
+    """What enters the second block has gradients to the embeddings and the first block alone."""
+    model = UniGeoCLIP(settings())
+    tower = model.encoders["aerial"].tower
+    entering = []
+    tower.encoder.layers[1].register_forward_pre_hook(lambda _, args: entering.append(args[0]))
+    model.encode("aerial", torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8))
+    entering[0].square().sum().backward()
+    for depth, group in layers(model)["aerial"]:
+        for parameter in group:
+            assert (parameter.grad is not None) == (depth <= 1)
