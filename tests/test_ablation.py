@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,7 @@ row = [
 name = "Modalities"
 row = [{ name = "without text", model.text = "none" }, { name = "wild", training.rate = 1e30 }]
 """
+EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "ablation.toml"
 RUNS = 10
 SAME = 2  # runs of a row that is the base over again
 
@@ -298,6 +300,15 @@ def test_a_setting_without_sense_is_refused_with_its_row_before_any_work(tmp_pat
     with pytest.raises(ModelError, match="no metric 'os:nothing'"):
         run(tmp_path / "t.toml", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_shipped_table_is_of_settings_that_there_are():
+    pytest.importorskip("unigeo.producer.training.contrast_settings")
+    table = read_table(EXAMPLE)
+    made = trials(table, World())
+    assert len(made) == table.seeds * len(table.rows) > 200
+    keys = {trial.key for trial in made}
+    assert len(keys) == len(made), "no row is the base, or another row, over again"
 
 
 def test_keys_of_a_table_are_read_in_their_nested_form(tmp_path):
