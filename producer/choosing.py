@@ -1,13 +1,13 @@
 """What one `unigeo-produce` run is: every choice made once, and said before any work is done."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from unigeo.producer.encoders.presets import base, tiny
+from unigeo.producer.encoders.presets import base, small, tiny
 from unigeo.producer.encoders.settings import ModelSettings
 from unigeo.producer.observations.protocol import PICTURES, Observations
 from unigeo.producer.overrides import override
@@ -76,14 +76,11 @@ def presets(
     if name == "tiny":
         return tiny(shapes, text=text, seed=seed), TrainingSettings(seed=seed)
     if name == "small":
-        from unigeo.producer.encoders.presets import small
-
         return small(shapes, text=text, seed=seed), TrainingSettings(
             locations=80_000, batch=1024, steps=2000, rate=1e-3, warmup=100, seed=seed
         )
     if name == "base":
-        model = replace(base(shapes), seed=seed)
-        return model if text else replace(model, text=None), TrainingSettings(
+        return base(shapes, text=text, seed=seed), TrainingSettings(
             locations=800_000, batch=4096, steps=20_000, rate=1e-4, warmup=1000, seed=seed
         )
     raise ModelError(f"there is no preset {name!r}; known are {', '.join(PRESETS)}")

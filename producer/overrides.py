@@ -49,7 +49,7 @@ def known_keys(settings: Any) -> dict[str, str]:
     >>> known_keys(TrainingSettings(steps=20))["steps"]
     '20'
     """
-    known = {}
+    known: dict[str, str] = {}
     for field in fields(settings):
         value = getattr(settings, field.name)
         if is_dataclass(value):

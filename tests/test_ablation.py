@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,7 @@ row = [
 name = "Modalities"
 row = [{ name = "without text", model.text = "none" }, { name = "wild", training.rate = 1e30 }]
 """
+EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "ablation.toml"
 RUNS = 10
 SAME = 2  # runs of a row that is the base over again
 
@@ -204,9 +206,9 @@ def test_a_worker_that_dies_costs_its_run_only(micro, tmp_path):
     runs = planned(micro[0])
     different = list({trial.key: trial for trial in runs}.values())
     command = [sys.executable, "-c", WORKER, str(tmp_path), different[2].key, ""]
-    ended = dict(run_workers(different, command, 2, tmp_path))
-    assert len(ended) == len(different)
-    assert [trial for trial, error in ended.items() if error] == [different[2]]
+    ended = list(run_workers(different, command, 2, tmp_path))
+    assert sorted(trial.key for trial, _ in ended) == sorted(trial.key for trial in different)
+    assert [trial for trial, error in ended if error] == [different[2]]
     assert "ended with code 7" in (error_of(different[2], tmp_path) or "")
     results = [result_of(trial, tmp_path, ()) for trial in different]
     assert [result is None for result in results] == [k == 2 for k in range(len(different))]
@@ -298,6 +300,15 @@ def test_a_setting_without_sense_is_refused_with_its_row_before_any_work(tmp_pat
     with pytest.raises(ModelError, match="no metric 'os:nothing'"):
         run(tmp_path / "t.toml", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_shipped_table_is_of_settings_that_there_are():
+    pytest.importorskip("unigeo.producer.training.contrast_settings")
+    table = read_table(EXAMPLE)
+    made = trials(table, World())
+    assert len(made) == table.seeds * len(table.rows) > 200
+    keys = {trial.key for trial in made}
+    assert len(keys) == len(made), "no row is the base, or another row, over again"
 
 
 def test_keys_of_a_table_are_read_in_their_nested_form(tmp_path):

@@ -5,15 +5,23 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from unigeo.producer import overrides
+from unigeo.producer.choosing import recipe
+from unigeo.producer.cli import produce
+from unigeo.producer.command_options import changes_of
 from unigeo.producer.encoders.presets import tiny
 from unigeo.producer.encoders.settings import ModelSettings
+from unigeo.producer.observations.world import World
+from unigeo.producer.observations.wrapping import only
 from unigeo.producer.overrides import known_keys, override, split_change, to_text
+from unigeo.producer.producing import choose, describe
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.schemas.errors import ModelError
+from unigeo.schemas.regions import region_of_bbox
 
 MODEL = tiny({"aerial": (3, 32, 32), "street": (3, 32, 32), "dsm": (1, 32, 32)})
 
@@ -152,6 +160,53 @@ def test_every_setting_there_is_can_be_written() -> None:
         for key, text in known_keys(settings).items():
             assert override(settings, {key: text}) == settings, key
     assert isinstance(MODEL, ModelSettings)
+
+
+PLACE = region_of_bbox((-106.0, 38.0, -102.0, 41.0), "denver")
+
+
+def chosen(**options):
+    return choose(PLACE, World(), resolution_m=20_000, **options)
+
+
+def test_a_run_says_what_was_changed_and_stores_no_modality_that_is_off() -> None:
+    run = chosen(changes={"model.aerial": "none", "training.batch": "64"})
+    assert run.model_settings is not None and run.model_settings.aerial is None
+    assert run.training.batch == 64 and run.layout.modalities == ("coordinate", "dsm")
+    lines = list(describe(run, World()))
+    assert "setting       model.aerial = none" in lines
+    assert "setting       training.batch = 64" in lines
+    assert not any(line.startswith("setting") for line in describe(chosen(), World()))
+
+
+def test_a_finished_model_cannot_be_changed() -> None:
+    with pytest.raises(ModelError, match=r"as it is, so training\.batch cannot be set"):
+        chosen(model="somewhere", changes={"training.batch": "64"})
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small", "base"])
+def test_every_preset_fits_what_is_observed(preset: str) -> None:
+    seen = only(World(), ("coordinate", "aerial", "dsm"))
+    made = recipe(preset, seen, 7, {"training.steps": "9"})
+    assert made.model.modalities == seen.modalities
+    assert (made.model.seed, made.training.seed, made.training.steps) == (7, 7, 9)
+
+
+def test_prefixes_are_short_for_a_setting() -> None:
+    options = {"settings": ("training.steps=5", "training.steps=6"), "prefixes": "64,128"}
+    assert changes_of(options) == {
+        "training.steps": "6",
+        "training.contrast.prefixes": "64,128",
+    }
+
+
+def test_the_command_shows_changes_and_names_a_wrong_key() -> None:
+    box = ["--bbox", "-106", "38", "-102", "41", "--resolution", "20000", "--dry-run"]
+    said = CliRunner().invoke(produce, [*box, "--set", "model.coordinate.depth=6"])
+    assert said.exit_code == 0 and "model.coordinate.depth = 6" in said.stderr
+    wrong = CliRunner().invoke(produce, [*box, "--set", "model.coordinate.dept=6"])
+    assert isinstance(wrong.exception, ModelError)
+    assert "did you mean 'model.coordinate.depth'" in str(wrong.exception)
 
 
 def test_the_examples_hold() -> None:

@@ -65,20 +65,26 @@ def _panel(
 ) -> None:
     place = {key: number for number, (key, _) in enumerate(lines)}
     axes.axvline(0, color="black", linewidth=0.8)
-    for row in rows.itertuples():
-        if pd.isna(row.difference):
-            centre = axes.get_yaxis_transform()
-            height = place[row.question, row.row]
-            axes.text(0.02, height, "no result", transform=centre, fontsize=7, va="center")
+    for row in rows.to_dict("records"):
+        height = place[row["question"], row["row"]]
+        if pd.isna(row["difference"]):
+            axes.text(
+                0.02,
+                height,
+                "no result",
+                transform=axes.get_yaxis_transform(),
+                fontsize=7,
+                verticalalignment="center",
+            )
             continue
-        half = row.difference_half_width * unit
+        half = row["difference_half_width"] * unit
         axes.errorbar(
-            row.difference * unit,
-            place[row.question, row.row],
+            row["difference"] * unit,
+            height,
             xerr=None if pd.isna(half) else half,
             fmt="o",
             markersize=4,
-            color=_COLOURS.get(row.mark, _UNCLEAR),
+            color=_COLOURS.get(row["mark"], _UNCLEAR),
             elinewidth=1.4,
         )
     for (_, name), number in place.items():

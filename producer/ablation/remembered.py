@@ -21,6 +21,7 @@ class Remembered(Wrapped):
     """Observations that answer a question twice from files, whichever process asked first.
 
     The answers are those of the observations, bit for bit. `gaps` counts what was looked at anew.
+    Nothing is ever forgotten: training that draws new places for every pass fills the disk.
     """
 
     def __init__(self, inner: Observations, folder: Path) -> None:

@@ -105,10 +105,11 @@ def _readable(
         if row.question != question:
             continue
         mine = compared[(compared["question"] == question) & (compared["row"] == row.name)]
-        by_name = mine.set_index("measure")
-        line = {"row": row.name, "seeds": str(int(by_name["seeds"].max()))}
+        by_name = {effect["measure"]: effect for effect in mine.to_dict("records")}
+        seeds = max(effect["seeds"] for effect in by_name.values())
+        line = {"row": row.name, "seeds": str(seeds)}
         for name in shown:
-            effect, kind = by_name.loc[name], kinds[name]
+            effect, kind = by_name[name], kinds[name]
             line[_heading(kind)] = _interval(kind, effect["mean"], effect["half_width"])
             if question:
                 change = _interval(
@@ -116,7 +117,7 @@ def _readable(
                 )
                 line[f"Δ {name}"] = f"{change} {effect['mark']}".strip()
         for name in _MEANS:
-            line[_heading(kinds[name])] = _number(kinds[name], by_name.loc[name, "mean"])
+            line[_heading(kinds[name])] = _number(kinds[name], by_name[name]["mean"])
         line["changes"] = _changes(row.changes)
         lines.append(line)
     return pd.DataFrame(lines)

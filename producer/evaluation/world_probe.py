@@ -41,7 +41,9 @@ def world_probe(
     lonlat = World().locations(PLACES, SEED)
     targets = np.stack(list(World().targets(lonlat).values()), axis=1)
     seen = only(observations, model.modalities)
-    texts = seen.texts(lonlat) if "text" in model.modalities else [None] * len(lonlat)
+    texts: list[str | None] = [None] * len(lonlat)
+    if "text" in model.modalities:
+        texts = seen.texts(lonlat)
     vectors = embed(model, observe(seen, lonlat, texts, tokenizer), device)
     features = {"joined": np.concatenate([part.numpy() for part in vectors.values()], axis=1)}
     if "coordinate" in vectors:
