@@ -1,7 +1,6 @@
 """From a benchmark's pictures to a tower's frozen features."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -56,28 +55,7 @@ def tokens_of(
     device: torch.device,
 ) -> Float[Tensor, "point row col width"]:
     """Encode all inputs as patch tokens, kept on the CPU in half precision."""
-    return _batched(lambda part: patch_tokens(model, modality, part).half(), model, inputs, device)
-
-
-def patch_tokens(
-    model: UniGeoCLIP, modality: str, inputs: Shaped[Tensor, "point ..."]
-) -> Float[Tensor, "point row col width"]:
-    """Give the last layer's tokens of the patches, without class token and registers."""
-    tower: Any = model.encoders[modality].tower
-    timm = hasattr(tower, "num_prefix_tokens")  # else SigLIP, which has patches alone
-    seen: list[Tensor] = []
-
-    def keep(module: Any, given: Any, output: Any) -> None:
-        seen.append(output[:, tower.num_prefix_tokens :] if timm else output.last_hidden_state)
-
-    hook = (tower.norm if timm else tower).register_forward_hook(keep)
-    try:
-        model.encode(modality, inputs)
-    finally:
-        hook.remove()
-    rows, cols = getattr(model.settings, modality).grid
-    tokens: Tensor = seen[0].unflatten(1, (rows, cols))
-    return tokens
+    return _batched(lambda part: model.patch_tokens(modality, part).half(), model, inputs, device)
 
 
 def _batched(
