@@ -14,6 +14,7 @@ with one thread, which other work on the machine hardly changes, else wall time.
 """
 
 import argparse
+import ctypes
 import json
 import multiprocessing
 import os
@@ -85,6 +86,7 @@ def peak_bytes(inputs: Inputs, form: str, settings: ContrastSettings) -> int:
     """Largest resident set while the loss is computed, above inputs and gradients."""
     once(Inputs(places=64, modalities=2).draw(), form, settings)  # loads the libraries
     embeddings = inputs.draw()
+    ctypes.CDLL(None).malloc_trim(0)  # freed memory that is still held would hide new memory
     before = _resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     once(embeddings, form, settings)

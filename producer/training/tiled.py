@@ -24,7 +24,7 @@ def tiled_loss(embeddings: Mapping[str, Tensor], scales: Tensor, batch: Contrast
         scales: inverse temperature of each pair.
         batch: everything else.
     """
-    loss: Tensor = _TiledLoss.apply(scales, batch, tuple(embeddings), *embeddings.values())  # type: ignore[no-untyped-call]
+    loss: Tensor = _TiledLoss.apply(scales, batch, tuple(embeddings), *embeddings.values())
     return loss
 
 
@@ -53,7 +53,7 @@ class _TiledLoss(torch.autograd.Function):
         return batch.ranks.total(row_loss) + col_loss
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         scales, *vectors = ctx.saved_tensors
         batch: ContrastBatch = ctx.batch
