@@ -79,8 +79,8 @@ class Interrupting(World):
         self.calls = 0
 
     def texts(self, lonlat):
-        self.calls += 1
-        if self.calls == 7:
+        self.calls += len(lonlat) == NOISY.batch
+        if self.calls == 5:
             os.kill(os.getpid(), signal.SIGTERM)
         return super().texts(lonlat)
 

@@ -7,16 +7,10 @@ import numpy as np
 import pytest
 import torch
 from training_runs import SMALL, model_settings
-from transformers import (
-    Siglip2Tokenizer,
-    SiglipConfig,
-    SiglipModel,
-    SiglipTextConfig,
-    SiglipVisionConfig,
-)
+from transformers import AutoTokenizer, Siglip2Tokenizer, SiglipConfig
 
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.words import tokenize, train_tokenizer
+from unigeo.producer.encoders.words import tokenize
 from unigeo.producer.observations.world import World
 from unigeo.producer.training.checkpoint import State
 from unigeo.producer.training.contrast_settings import ContrastSettings
@@ -151,21 +145,17 @@ def test_what_the_observations_do_not_show_is_refused():
 
 def test_a_text_tower_from_a_checkpoint_reads_with_its_tokenizer(tmp_path):
     """Another vocabulary would make its weights meaningless."""
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    sizes |= {"intermediate_size": 64}
-    text = SiglipTextConfig(**sizes, vocab_size=300, max_position_embeddings=16)
-    vision = SiglipVisionConfig(**sizes, image_size=16, patch_size=8)
-    both = SiglipModel(SiglipConfig(text_config=text.to_dict(), vision_config=vision.to_dict()))
-    both.save_pretrained(tmp_path)
-    words = model_settings().text
-    own = train_tokenizer(["zebra crossings, quite unlike the world's words"] * 9, words)
-    Siglip2Tokenizer(tokenizer_object=own).save_pretrained(tmp_path)
-    settings = replace(model_settings(), text=replace(words, pretrained=str(tmp_path)))
-    seen = survey(World(), settings, SMALL, ALONE)
-    sentence = ["zebra crossings"]
-    assert torch.equal(tokenize(seen.tokenizer, sentence), tokenize(own, sentence))
+    SiglipConfig().save_pretrained(tmp_path)
+    sentences = ["zebra crossings, quite unlike the world's words", "tile roofs and pasture"] * 9
+    theirs = Siglip2Tokenizer(add_eos_token=True, add_bos_token=False)
+    theirs.train_new_from_iterator(sentences, vocab_size=300).save_pretrained(tmp_path)
+    words = replace(model_settings().text, pretrained=str(tmp_path))
+    seen = survey(World(), replace(model_settings(), text=words), SMALL, ALONE)
+    expected = AutoTokenizer.from_pretrained(tmp_path)("zebra crossings")["input_ids"]
     learnt = survey(World(), model_settings(), SMALL, ALONE)
-    assert not torch.equal(tokenize(learnt.tokenizer, sentence), tokenize(own, sentence))
+    for tokenizer, same in ((seen.tokenizer, True), (learnt.tokenizer, False)):
+        ids = tokenize(tokenizer, ["zebra crossings"])[0, : len(expected)].tolist()
+        assert (ids == expected) is same
 
 
 def test_settings_can_be_written_as_json():

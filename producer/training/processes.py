@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -134,13 +134,13 @@ def joined(device: torch.device, timeout_seconds: float) -> Iterator[Processes]:
         if ours:
             backend = "nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(backend, timeout=timeout)
-        talk = dist.new_group(backend="gloo", timeout=timeout)
+        talk = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=timeout))
     except (RuntimeError, ValueError) as error:
         raise ModelError(
             f"the processes did not meet ({error}); start them all by one torchrun command"
         ) from error
     try:
-        everyone = dist.new_group(timeout=timeout)
+        everyone = cast(dist.ProcessGroup, dist.new_group(timeout=timeout))
         yield Processes(dist.get_rank(), dist.get_world_size(), everyone, talk)
     finally:
         if ours:
