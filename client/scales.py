@@ -14,9 +14,8 @@ def attend_to_scales(
     """Join each point's tokens by self-attention, read its vector from them and project it."""
     tokens = fourier_tokens(settings, weights, lonlat, room=settings.registers)
     scales = len(settings.sigmas)
-    if settings.scale_projection:
-        for scale in range(scales):
-            tokens[:, scale] = linear(weights, f"scale_projection.{scale}", tokens[:, scale])
+    for scale in range(scales if settings.scale_layers else 0):
+        tokens[:, scale] = _perceptron(settings, weights, scale, tokens[:, scale])
     if settings.scale_embedding:
         tokens[:, :scales] += weights["scale_embedding"]
     tokens[:, scales:] = weights["registers"]
@@ -29,6 +28,18 @@ def attend_to_scales(
     if settings.read != settings.dimension:
         vectors = linear(weights, "projection", vectors)
     return vectors
+
+
+def _perceptron(
+    settings: EncoderSettings,
+    weights: Weights,
+    scale: int,
+    values: Float32[np.ndarray, "point width"],
+) -> Float32[np.ndarray, "point width"]:
+    """A scale's own layers before attention."""
+    for layer in range(settings.scale_layers):
+        values = gelu(linear(weights, f"scale_perceptrons.{scale}.hidden.{layer}", values))
+    return linear(weights, f"scale_perceptrons.{scale}.head", values)
 
 
 def _read(

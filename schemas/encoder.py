@@ -6,6 +6,7 @@ mean of the scales' tokens)). A setting that is missing has its default, so olde
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -34,8 +35,8 @@ class EncoderSettings(BaseModel):
     sigmas: tuple[float, ...] = Field(min_length=1)
     registers: int = Field(ge=0)
     scale_embedding: bool
-    scale_projection: bool = False
-    """Each scale's token passes a linear layer of its own first."""
+    scale_layers: int = Field(default=0, ge=0)
+    """Hidden layers of a perceptron of its own that each scale's features pass first."""
     readout: Literal["mean", "concat", "registers"] = "mean"
     """What the vector is read from after attention: the scales' tokens, or the registers."""
     features: Literal["plane", "sphere"]
@@ -91,8 +92,11 @@ class EncoderSettings(BaseModel):
         layers: dict[str, tuple[int, ...]] = {"norm": (width,)}
         if self.read != self.dimension:
             layers["projection"] = (self.dimension, self.read)
-        if self.scale_projection:
-            layers |= {f"scale_projection.{n}": (width, width) for n in range(len(self.sigmas))}
+        if self.scale_layers:
+            for number in range(len(self.sigmas)):
+                layers |= _perceptron(
+                    f"scale_perceptrons.{number}", [width, *[hidden] * self.scale_layers], width
+                )
         for block in (f"blocks.{number}" for number in range(self.depth)):
             layers |= {
                 f"{block}.attention_norm": (width,),
@@ -115,11 +119,18 @@ class EncoderSettings(BaseModel):
         }[self.kind]
         sizes = [inputs, *[self.hidden] * self.depth]
         layers: dict[str, tuple[int, ...]] = {}
-        for net in (f"perceptrons.{number}" for number in range(count)):
-            for number in range(self.depth):
-                layers[f"{net}.hidden.{number}"] = (sizes[number + 1], sizes[number])
-            layers[f"{net}.head"] = (self.dimension, sizes[-1])
+        for number in range(count):
+            layers |= _perceptron(f"perceptrons.{number}", sizes, self.dimension)
         return layers
+
+
+def _perceptron(net: str, sizes: list[int], outputs: int) -> dict[str, tuple[int, ...]]:
+    """Layers of one perceptron: (output, input)."""
+    layers: dict[str, tuple[int, ...]] = {
+        f"{net}.hidden.{layer}": (after, before)
+        for layer, (before, after) in enumerate(pairwise(sizes))
+    }
+    return layers | {f"{net}.head": (outputs, sizes[-1])}
 
 
 def read_settings(values: Mapping[str, Any], url: str) -> EncoderSettings:

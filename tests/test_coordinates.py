@@ -18,7 +18,7 @@ from unigeo.schemas.plane import RADIUS_M, UNIT_M, equal_earth, sphere
 SETTINGS = CoordinateSettings(width=64, depth=2, heads=4)
 OPTIONS = [
     {},
-    {"scale_projection": True, "readout": "concat"},
+    {"scale_layers": 2, "readout": "concat"},
     {"readout": "registers", "learned_frequencies": True},
     {"kind": "geoclip"},
     {"kind": "satclip", "degree": 10},

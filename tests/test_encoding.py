@@ -66,7 +66,7 @@ def places(seed: int, count: int) -> np.ndarray:
     embedding=st.booleans(),
     dimension=st.sampled_from([16, 32]),
     ratio=st.sampled_from([1.0, 2.5, 4.0]),
-    projection=st.booleans(),
+    layers=st.integers(0, 2),
     readout=st.sampled_from(["mean", "concat", "registers"]),
     seed=st.integers(0, 1000),
 )
@@ -78,7 +78,7 @@ def test_numpy_gives_torch_s_vectors(
     embedding: bool,
     dimension: int,
     ratio: float,
-    projection: bool,
+    layers: int,
     readout: str,
     seed: int,
 ) -> None:
@@ -92,7 +92,7 @@ def test_numpy_gives_torch_s_vectors(
         features=features,
         scale_embedding=embedding,
         mlp_ratio=ratio,
-        scale_projection=projection,
+        scale_layers=layers,
         readout=readout,
     )
     lonlat = places(seed, 40)
@@ -132,7 +132,7 @@ def test_numpy_gives_the_peers_vectors_too(
 EVERY_KIND: list[dict[str, Any]] = [
     {},
     {"learned_frequencies": True},
-    {"scale_projection": True, "readout": "concat"},
+    {"scale_layers": 2, "readout": "concat"},
     {"readout": "registers", "dropout": 0.5},
     {"kind": "geoclip"},
     {"kind": "satclip", "degree": 7, "w0": 3.0},

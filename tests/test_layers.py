@@ -34,7 +34,7 @@ def settings(tied=False, **coordinate):
 @pytest.mark.parametrize(
     "coordinate",
     [
-        {"learned_frequencies": True, "scale_projection": True},
+        {"learned_frequencies": True, "scale_layers": 2},
         {"kind": "geoclip", "learned_frequencies": True},
         {"kind": "satclip", "degree": 5},
         {"kind": "fourier"},

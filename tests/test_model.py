@@ -190,11 +190,13 @@ def test_towers_that_differ_cannot_be_tied():
 
 def test_a_model_written_before_there_were_kinds_is_read(model, tokenizer, inputs, tmp_path):
     """Settings of the first version, without what was added since."""
+    plain = replace(model.settings.coordinate, scale_layers=0, readout="mean")
+    model = UniGeoCLIP(replace(model.settings, coordinate=plain)).eval()
     save_model(model, tokenizer, tmp_path / "m")
     path = tmp_path / "m" / "settings.json"
     description = json.loads(path.read_text())
-    options = "kind learned_frequencies scale_projection readout dropout degree w0"
-    later = {"coordinate": options.split(), "text": ["pooled"]}
+    options = "kind learned_frequencies scale_layers readout dropout degree w0"
+    later = {"coordinate": options.split(), "text": ["pooled"], "dsm": ["views"]}
     del description["settings"]["tied"]
     for tower, names in later.items():
         for name in names:
@@ -257,7 +259,7 @@ def test_presets_are_of_the_sizes_they_say():
     assert sum(paper.values()) == pytest.approx(638.5e6, rel=1e-3)
     assert 37e6 < sum(count(small(SHAPES)).values()) < 39e6
     assert 37e6 < sum(count(small(wide)).values()) < 39e6
-    assert 1.1e6 < sum(count(tiny(SHAPES)).values()) < 1.4e6
+    assert 1.6e6 < sum(count(tiny(SHAPES)).values()) < 2.1e6
 
 
 def test_presets_take_seeds_and_leave_words_out():

@@ -325,7 +325,7 @@ def test_provenance_names_and_hashes_every_input(folder: Path) -> None:
         assert name in text
     assert str(folder) not in text  # the same data elsewhere are the same observations
     assert before["modalities"]["aerial"]["acquired"] == "2020"
-    assert before["modalities"]["dsm"]["patch_m"] == 2000
+    assert before["modalities"]["dsm"]["patch_m"] == [2000]
     Image.new("RGB", (60, 40), (0, 255, 0)).save(data / "street" / "red.png")
     assert open_observations(path).provenance() != before
 

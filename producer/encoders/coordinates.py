@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unigeo.producer.encoders.features import FourierFeatures
+from unigeo.producer.encoders.perceptrons import Perceptron
 from unigeo.producer.encoders.settings import CoordinateSettings
 
 SCALE_EMBEDDING_STD = 0.5
@@ -26,10 +27,17 @@ class CoordinateEncoder(FourierFeatures):
     def __init__(self, settings: CoordinateSettings, dimension: int) -> None:
         super().__init__(settings)
         width, scales = settings.width, len(settings.sigmas)
-        self.scale_projection = (
-            nn.ModuleList([nn.Linear(width, width) for _ in range(scales)])
-            if settings.scale_projection
-            else None
+        self.scale_perceptrons = nn.ModuleList(
+            [
+                Perceptron(
+                    width,
+                    settings.hidden,
+                    settings.scale_layers,
+                    width,
+                    activation=nn.functional.gelu,
+                )
+                for _ in range(scales if settings.scale_layers else 0)
+            ]
         )
         self.scale_embedding = (
             nn.Parameter(SCALE_EMBEDDING_STD * torch.randn(scales, width))
@@ -62,9 +70,9 @@ class CoordinateEncoder(FourierFeatures):
     ) -> Float[Tensor, "point dimension"]:
         """Join the tokens of each point by self-attention and read its vector from them."""
         scales = tokens.shape[1]
-        if self.scale_projection is not None:
-            each = zip(self.scale_projection, tokens.unbind(1), strict=True)
-            tokens = torch.stack([project(token) for project, token in each], dim=1)
+        if self.scale_perceptrons:
+            each = zip(self.scale_perceptrons, tokens.unbind(1), strict=True)
+            tokens = torch.stack([net(token) for net, token in each], dim=1)
         if self.scale_embedding is not None:
             tokens = tokens + self.scale_embedding
         registers = self.registers.expand(len(tokens), -1, -1)

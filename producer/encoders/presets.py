@@ -47,8 +47,9 @@ def tiny(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
     def surface() -> SurfaceSettings | None:
         if "dsm" not in shapes:
             return None
-        _, rows, cols = shapes["dsm"]
+        views, rows, cols = shapes["dsm"]
         return SurfaceSettings(
+            views=views,
             rows=rows,
             cols=cols,
             patch=8,
@@ -64,11 +65,13 @@ def tiny(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
         dimension=128,
         coordinate=CoordinateSettings(
             width=128,
-            depth=3,
+            depth=2,
             heads=4,
             mlp_ratio=2,
             registers=2,
-            sigmas=(1.0, 4.0, 16.0, 64.0),
+            sigmas=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0),
+            scale_layers=2,
+            readout="concat",
             seed=seed,
         ),
         aerial=picture("aerial"),
@@ -103,7 +106,8 @@ def small(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
     def surface() -> SurfaceSettings | None:
         if "dsm" not in shapes:
             return None
-        return SurfaceSettings(**size, **pixels("dsm"), channels=("relative", "level"))
+        views = shapes["dsm"][0]
+        return SurfaceSettings(**size, **pixels("dsm"), views=views, channels=("relative", "level"))
 
     return ModelSettings(
         dimension=384,

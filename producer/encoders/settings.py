@@ -74,8 +74,9 @@ class CoordinateSettings(TransformerSettings):
     """Learned tokens that take part in attention and are left out of the mean."""
     scale_embedding: bool = True
     """Add a learned vector to each scale's token; without it the encoder cannot tell them apart."""
-    scale_projection: bool = False
-    """Pass each scale's token through a linear layer of its own before attention."""
+    scale_layers: int = 0
+    """Hidden layers, each of `mlp_ratio` times `width` numbers, of a perceptron of its own that
+    each scale's features pass before attention; 0: the features are the tokens (the paper's)."""
     readout: Literal["mean", "concat", "registers"] = "mean"
     """The vector after attention: the mean of the scales' tokens (the paper's), their
     concatenation, or the mean of the registers; projected to the model's dimension."""
@@ -102,6 +103,7 @@ class CoordinateSettings(TransformerSettings):
         _check(self, self.registers >= 0, "registers must not be negative")
         unread = self.readout == "registers" and self.registers == 0
         _check(self, not unread, "readout 'registers' needs at least one register")
+        _check(self, self.scale_layers >= 0, "scale_layers must not be negative")
         _check(self, 0 <= self.dropout < 1, "dropout must be at least 0 and below 1")
         _check(self, self.degree > 0, "degree must be positive")
         _check(self, self.w0 > 0, "w0 must be positive")
@@ -185,6 +187,8 @@ class PictureSettings(PatchSettings):
 class SurfaceSettings(PatchSettings):
     """Vision transformer with registers for surface models in metres."""
 
+    views: int = 1
+    """Surfaces of a place: several where its patches are cut at several sizes."""
     registers: int = 4
     """Learned tokens beside the class token."""
     channels: tuple[Literal["relative", "level"], ...] = ("relative",)
@@ -198,6 +202,7 @@ class SurfaceSettings(PatchSettings):
         super().__post_init__()
         known = set(self.channels) <= {"relative", "level"} and len(self.channels) > 0
         _check(self, known, "channels are 'relative', 'level' or both")
+        _check(self, self.views > 0, "views must be positive")
         _check(self, self.registers >= 0, "registers must not be negative")
         _check(self, self.relative_m > 0 and self.level_m > 0, "height scales must be positive")
 
@@ -283,7 +288,7 @@ class ModelSettings:
         if isinstance(tower, PictureSettings):
             return tower.channels, tower.rows, tower.cols
         if isinstance(tower, SurfaceSettings):
-            return 1, tower.rows, tower.cols
+            return tower.views, tower.rows, tower.cols
         return (tower.tokens,) if isinstance(tower, WordSettings) else (2,)
 
 

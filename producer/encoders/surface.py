@@ -22,7 +22,7 @@ class SurfaceEncoder(nn.Module):
         self.tower = VisionTransformer(
             img_size=settings.size,
             patch_size=settings.patch,
-            in_chans=len(settings.channels),
+            in_chans=settings.views * len(settings.channels),
             num_classes=0,
             global_pool="token",
             embed_dim=settings.width,
@@ -35,14 +35,14 @@ class SurfaceEncoder(nn.Module):
         self.projection = nn.Identity() if width == dimension else nn.Linear(width, dimension)
 
     def forward(
-        self, heights: Float32[Tensor, "point 1 row col"]
+        self, heights: Float32[Tensor, "point view row col"]
     ) -> Float[Tensor, "point dimension"]:
         """Encode surfaces; the vectors have no fixed length."""
         vectors: Tensor = self.projection(self.tower(self.channels(heights)))
         return vectors
 
     def patch_tokens(
-        self, heights: Float32[Tensor, "point 1 row col"]
+        self, heights: Float32[Tensor, "point view row col"]
     ) -> Float[Tensor, "point patchrow patchcol width"]:
         """Give the last layer's token of each patch, without class token and registers."""
         tokens: Tensor = self.tower.forward_features(self.channels(heights))
@@ -54,9 +54,9 @@ class SurfaceEncoder(nn.Module):
         self.tower.set_grad_checkpointing(on)
 
     def channels(
-        self, heights: Float32[Tensor, "point 1 row col"]
+        self, heights: Float32[Tensor, "point view row col"]
     ) -> Float32[Tensor, "point channel row col"]:
-        """Compress metres so that a house and a mountain both show.
+        """Compress metres so that a house and a mountain both show; view by view in each channel.
 
         Pixels without a height are taken as low ground; a patch without any is flat, at the sea.
         """
@@ -69,10 +69,12 @@ class SurfaceEncoder(nn.Module):
         return torch.cat([planes[name] for name in self.settings.channels], dim=1)
 
 
-def low_ground(heights: Float32[Tensor, "point 1 row col"]) -> Float32[Tensor, "point 1 1 1"]:
+def low_ground(
+    heights: Float32[Tensor, "point view row col"],
+) -> Float32[Tensor, "point view 1 1"]:
     """Find the height that 2 % of a patch's pixels lie below; 0 where none has a height."""
-    known = torch.where(heights.isfinite(), heights, torch.inf).flatten(1)
-    rank = max(1, math.ceil(LOW * known.shape[1]))
-    low = known.kthvalue(rank, dim=1).values
-    low = torch.where(low.isfinite(), low, known.amin(dim=1))  # fewer heights than the rank
-    return torch.where(low.isfinite(), low, 0.0)[:, None, None, None]
+    known = torch.where(heights.isfinite(), heights, torch.inf).flatten(2)
+    rank = max(1, math.ceil(LOW * known.shape[2]))
+    low = known.kthvalue(rank, dim=2).values
+    low = torch.where(low.isfinite(), low, known.amin(dim=2))  # fewer heights than the rank
+    return torch.where(low.isfinite(), low, 0.0)[:, :, None, None]

@@ -8,7 +8,7 @@ import typing
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from unigeo.schemas.errors import ObservationsError
 
@@ -67,6 +67,14 @@ class _Source(_Table):
     note: str = ""
 
 
+def _views(sides: Any) -> Any:
+    """Take one side of a patch as a list of one."""
+    return tuple(sides) if isinstance(sides, list | tuple) else (sides,)
+
+
+Metres = Annotated[float, Field(gt=0, le=1_000_000)]
+
+
 class _Patch(_Source):
     patch_px: int = Field(ge=4, le=4096)
     """Rows and columns of one patch."""
@@ -80,8 +88,9 @@ class Raster(_Patch):
     """GeoTIFF of any CRS, `*` allowed; where several cover a place, the first with data wins."""
     bands: tuple[int, ...] = Field(min_length=1, strict=False)
     """Bands to read, counted from 1."""
-    patch_m: float = Field(gt=0, le=1_000_000)
-    """Side of one patch on the ground in metres."""
+    patch_m: Annotated[tuple[Metres, ...], BeforeValidator(_views), Field(min_length=1)]
+    """Side of one patch on the ground in metres. Several sides give views of the same place, near
+    and wide, each of `patch_px` rows and columns, stacked along the channels."""
     units: str = ""
     nodata: float | None = None
     """Value without meaning, where the file does not say it itself."""

@@ -64,7 +64,7 @@ class FolderObservations:
             ObservationsError: the folder has no such modality.
         """
         source = self._source(modality)
-        channels = len(source.bands) if isinstance(source, Raster) else 3
+        channels = len(source.bands) * len(source.patch_m) if isinstance(source, Raster) else 3
         return channels, source.patch_px, source.patch_px
 
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
@@ -97,16 +97,21 @@ class FolderObservations:
         source = self._source(modality)
         if isinstance(source, Images):
             return self._nearest_photographs(source, lonlat)
-        found = cut(
-            self.rasters[modality],
-            lonlat,
-            Frame(source.patch_m, source.patch_px),
-            np.float32 if modality == "dsm" else np.uint8,
-            source.min_valid,
-        )
+        views = [
+            cut(
+                self.rasters[modality],
+                lonlat,
+                Frame(side, source.patch_px),
+                np.float32 if modality == "dsm" else np.uint8,
+                source.min_valid,
+            )
+            for side in source.patch_m
+        ]
+        gaps = np.max([view.gaps for view in views], axis=0)
         for gap, reason in GAP_NAMES.items():
-            self._count(modality, reason, int((found.gaps == gap).sum()))
-        return found.patches
+            self._count(modality, reason, int((gaps == gap).sum()))
+        values = [view.patches.values for view in views]
+        return Patches(np.concatenate(values, axis=1) if len(views) > 1 else values[0], gaps == 0)
 
     def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
         """Give each point the words of the nearest row within the radius; else None.
