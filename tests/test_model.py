@@ -259,7 +259,7 @@ def test_presets_are_of_the_sizes_they_say():
     assert sum(paper.values()) == pytest.approx(638.5e6, rel=1e-3)
     assert 37e6 < sum(count(small(SHAPES)).values()) < 39e6
     assert 37e6 < sum(count(small(wide)).values()) < 39e6
-    assert 1.6e6 < sum(count(tiny(SHAPES)).values()) < 2.1e6
+    assert 2.0e6 < sum(count(tiny(SHAPES)).values()) < 2.5e6
 
 
 def test_presets_take_seeds_and_leave_words_out():
@@ -284,6 +284,19 @@ def test_heights_above_ground_do_not_change_with_the_ground():
     assert (
         low_ground(heights) <= heights.flatten(1).quantile(0.05, dim=1)[:, None, None, None]
     ).all()
+
+
+def test_each_view_of_a_surface_has_low_ground_of_its_own():
+    one = SurfaceSettings(rows=16, cols=16, patch=8, width=32, depth=1, heads=2)
+    encoder = SurfaceEncoder(replace(one, views=2, channels=("relative", "level")), 8)
+    heights = torch.from_numpy(
+        np.random.default_rng(0).normal(0, 9, (4, 2, 16, 16)).astype(np.float32)
+    )
+    single = SurfaceEncoder(replace(one, channels=("relative", "level")), 8)
+    planes = encoder.channels(heights)
+    for view in range(2):
+        assert torch.equal(planes[:, view::2], single.channels(heights[:, view : view + 1]))
+    assert encoder(heights).shape == (4, 8)
 
 
 def test_a_text_s_tokens_do_not_depend_on_case_or_company(tokenizer):

@@ -106,6 +106,33 @@ def conus(shared_data: Path) -> FolderObservations:
     return open_observations(EXAMPLE, shared_data)
 
 
+def test_several_sides_are_views_side_by_side(folder: Path) -> None:
+    path = folder / "observations.toml"
+    at = np.array([PARIS, [2.30, 48.80], [1.90, 48.85]])  # the last beside the known heights
+    single = {}
+    for side in (2000, 9000):
+        path.write_text(DESCRIPTION.replace("patch_m = 2000", f"patch_m = {side}"))
+        one = open_observations(path)
+        single[side] = {name: one.patches(name, at) for name in ("aerial", "dsm")}  # type: ignore[arg-type]
+    path.write_text(DESCRIPTION.replace("patch_m = 2000", "patch_m = [2000, 9000]"))
+    both = open_observations(path)
+    assert both.shape("aerial") == (6, 8, 8) and both.shape("dsm") == (2, 8, 8)
+    for name in ("aerial", "dsm"):
+        found = both.patches(name, at)  # type: ignore[arg-type]
+        near, wide = single[2000][name], single[9000][name]
+        assert np.array_equal(found.valid, near.valid & wide.valid)
+        expected = np.concatenate([near.values, wide.values], axis=1)
+        assert np.array_equal(found.values[found.valid], expected[found.valid])
+
+
+@pytest.mark.parametrize("wrong", ["[]", "0", "[2000, -1]", "'wide'", "2e6"])
+def test_a_side_is_metres(folder: Path, wrong: str) -> None:
+    path = folder / "observations.toml"
+    path.write_text(DESCRIPTION.replace("patch_m = 2000", f"patch_m = {wrong}", 1))
+    with pytest.raises(ObservationsError, match=r"table \[aerial\].*patch_m"):
+        open_observations(path)
+
+
 def test_a_folder_is_observations(folder: Path) -> None:
     small: Observations = open_observations(folder / "observations.toml")
     assert small.name == "small"
