@@ -211,6 +211,7 @@ def random_places(model_settings: ModelSettings, count: int, seed: int) -> Place
 def report(timing: Timing, preset: str) -> None:
     """Print the figures with their units."""
     kept = "kept" if timing.loss_share <= BAR else "MISSED"
+    bar = f" (bar {100 * BAR:g} %: {kept})" if preset == "base" else ""
     lines = {
         "device": f"{timing.processes} x {timing.device}",
         "model": f"{preset}, {timing.parameters_million:.1f} M parameters",
@@ -220,10 +221,11 @@ def report(timing: Timing, preset: str) -> None:
         "operations": f"{timing.needed_tflop:.4g} TFLOP a step, "
         f"and {timing.computed_again_tflop:.4g} again",
         "MFU": "peak not known" if timing.mfu is None else f"{100 * timing.mfu:.1f} %",
-        "loss and gathering": f"{100 * timing.loss_share:.2f} % of the step "
-        f"(bar {100 * BAR:g} %: {kept})",
+        "loss and gathering": f"{100 * timing.loss_share:.2f} % of the step{bar}",
         "waiting for data": f"{100 * timing.waiting_share:.2f} % of the step",
-        "peak memory": "" if timing.memory_gb is None else f"{timing.memory_gb:.1f} GB",
+        "peak memory": "not counted here"
+        if timing.memory_gb is None
+        else f"{timing.memory_gb:.1f} GB",
         "energy": "not counted here"
         if timing.joules_per_place is None
         else f"{timing.joules_per_place:.3f} J a place",
