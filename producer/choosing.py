@@ -81,7 +81,13 @@ def presets(
         )
     if name == "base":
         return base(shapes, text=text, seed=seed), TrainingSettings(
-            locations=800_000, batch=4096, steps=20_000, rate=1e-4, warmup=1000, seed=seed
+            locations=800_000,
+            batch=4096,
+            chunk=512,  # one H100 holds no 4,096 places of five towers at once
+            steps=20_000,
+            rate=1e-4,
+            warmup=1000,
+            seed=seed,
         )
     raise ModelError(f"there is no preset {name!r}; known are {', '.join(PRESETS)}")
 
