@@ -32,7 +32,7 @@ training = {locations = 400, batch = 32, steps = 4, warmup = 1, gallery = 20, bl
 name = "Depth"
 row = [
     { name = "0", model.coordinate.depth = 0 },
-    { name = "3, as the base", model.coordinate.depth = 3 },
+    { name = "2, as the base", model.coordinate.depth = 2 },
 ]
 [[question]]
 name = "Modalities"
