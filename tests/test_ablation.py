@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import textwrap
 from pathlib import Path
@@ -73,11 +74,11 @@ def test_a_row_that_fails_is_told_and_the_others_go_on(micro):
     assert result.exit_code == 1 and len(table) == RUNS
     failed = table[table.row == "wild"]
     assert list(failed.state) == ["failed", "failed"]
-    assert failed.error.str.contains("lower the learning rate").all()
+    assert failed.error.str.contains("the loss of step 1 is nan").all()
     assert (table[table.row != "wild"].state == "finished").all()
     for name in ("ablation.md", "ablation.html"):
         page = (folder / "out" / name).read_text()
-        assert "Modalities: wild, seed 1" in page and "lower the learning rate" in page
+        assert "Modalities: wild, seed 1" in page and "the loss of step 1 is nan" in page
 
 
 def test_rows_that_come_to_the_same_share_one_training(micro):
@@ -160,7 +161,7 @@ def test_named_runs_come_by_stdin_and_are_answered_by_their_keys(micro):
     assert done.exit_code == 0 and done.stdout.split() == keys
     assert run(*arguments, runs[0].key).exit_code == 0
     failed = run(*arguments, runs[-1].key)
-    assert failed.exit_code == 1 and "lower the learning rate" in failed.stderr
+    assert failed.exit_code == 1 and "the loss of step 1 is nan" in failed.stderr
     with pytest.raises(ModelError, match="no run 123"):
         run(*arguments, "123")
 
@@ -183,6 +184,28 @@ def test_changes_of_the_command_line_are_of_every_row(micro, tmp_path):
         for more in ((), ("--set", "training.steps=5"))
     ]
     assert not keys[0] & keys[1]
+
+
+def test_a_batch_system_s_sigterm_stops_it_and_the_same_command_goes_on(tmp_path, monkeypatch):
+    (tmp_path / "micro.toml").write_text(MICRO)
+    arguments = (tmp_path / "micro.toml", "--out", tmp_path / "out", "--question", "Depth")
+    train, asked = running.train, []
+
+    def stopped(*args, **options):
+        asked.append(args[3])
+        if len(asked) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train(*args, **options)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(running, "train", stopped)
+    result = run(*arguments)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert result.exit_code == 130 and "the same command goes on" in result.stderr
+    states = pd.read_csv(tmp_path / "out" / "ablation.csv").state
+    assert list(states) == ["finished", "open"] + ["open"] * 2 + ["finished", "open"]
+    again = run(*arguments)
+    assert again.exit_code == 0 and "4 runs, 1 finished before" in again.stderr
 
 
 WORKER = """
