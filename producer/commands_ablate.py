@@ -143,7 +143,8 @@ def _carry_out(
     else:
         ended = run_workers(todo, _worker(path, out, options), options["jobs"], out)
     failed, code = 0, 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # batch systems end a job by it
+    # Batch systems end a job by SIGTERM: stop as Ctrl-C does.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for number, (trial, error) in enumerate(ended, start=1):
             failed += error is not None
@@ -154,6 +155,7 @@ def _carry_out(
         click.echo("stopped; the same command goes on from here", err=True)
         code = _INTERRUPTED
     finally:
+        signal.signal(signal.SIGTERM, before)
         ended.close()
         for written in write_report(table, planned, out):
             click.echo(str(written))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import textwrap
 from pathlib import Path
@@ -183,6 +184,28 @@ def test_changes_of_the_command_line_are_of_every_row(micro, tmp_path):
         for more in ((), ("--set", "training.steps=5"))
     ]
     assert not keys[0] & keys[1]
+
+
+def test_a_batch_system_s_sigterm_stops_it_and_the_same_command_goes_on(tmp_path, monkeypatch):
+    (tmp_path / "micro.toml").write_text(MICRO)
+    arguments = (tmp_path / "micro.toml", "--out", tmp_path / "out", "--question", "Depth")
+    train, asked = running.train, []
+
+    def stopped(*args, **options):
+        asked.append(args[3])
+        if len(asked) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train(*args, **options)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(running, "train", stopped)
+    result = run(*arguments)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert result.exit_code == 130 and "the same command goes on" in result.stderr
+    states = pd.read_csv(tmp_path / "out" / "ablation.csv").state
+    assert list(states) == ["finished", "open"] + ["open"] * 2 + ["finished", "open"]
+    again = run(*arguments)
+    assert again.exit_code == 0 and "4 runs, 1 finished before" in again.stderr
 
 
 WORKER = """
