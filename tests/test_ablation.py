@@ -326,7 +326,6 @@ def test_a_setting_without_sense_is_refused_with_its_row_before_any_work(tmp_pat
 
 
 def test_the_shipped_table_is_of_settings_that_there_are():
-    pytest.importorskip("unigeo.producer.training.contrast_settings")
     table = read_table(EXAMPLE)
     made = trials(table, World())
     assert len(made) == table.seeds * len(table.rows) > 200

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,21 +16,29 @@ Metric = Callable[[UniGeoCLIP, Any, Observations, torch.device], Mapping[str, fl
 
 KNOWN = {"world_probe": "unigeo.producer.evaluation.world_probe:world_probe"}
 """Metrics that have a short name."""
+SUITE = "suite:"
+"""Before the file of a suite, whose targets are probed."""
 
 
 def metric(name: str) -> Metric:
-    """Find a metric: one of `KNOWN`, or a function named `module:function`.
+    """Find a metric: one of `KNOWN`, `suite:FILE.toml`, or a function named `module:function`.
 
     Raises:
         ModelError: if there is none.
+        ProbeError: if the suite cannot be read.
     """
+    if name.startswith(SUITE):
+        from unigeo.producer.evaluation.suite_probe import open_suite, probe_by_suite
+
+        # Read now: what is wrong with it is said before any training.
+        return partial(probe_by_suite, open_suite(name.removeprefix(SUITE)))
     module, _, function = KNOWN.get(name, name).partition(":")
     try:
         found: Metric = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise ModelError(
-            f"there is no metric {name!r} ({error}); known are {', '.join(KNOWN)}, and functions "
-            "written module:function"
+            f"there is no metric {name!r} ({error}); known are {', '.join(KNOWN)}, "
+            "suite:FILE.toml, and functions written module:function"
         ) from error
     return found
 

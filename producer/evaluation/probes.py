@@ -14,7 +14,7 @@ from jaxtyping import Float
 from unigeo.client.probing import probe_table
 from unigeo.client.suites import Suite, probe_suite
 from unigeo.producer.evaluation.judging import Judge
-from unigeo.producer.observations.protocol import Observations
+from unigeo.producer.observations.protocol import PICTURES, Observations
 from unigeo.producer.observations.world import World
 from unigeo.producer.raster.encoding import encoder_of
 
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BASELINES = ("mean", "lonlat ridge", "lonlat kNN", "lonlat IDW")
-STORED = ("coordinate", "aerial", "dsm")
-"""Modalities that a place has without anybody having been there."""
+PROBED = ("coordinate", *PICTURES)
+"""Modalities that are probed; words are left out, for they may tell what is to be predicted."""
+OBSERVED = 0.95
+"""Share of a table's places that must have a modality; a rarer one would drop too many."""
 WORLD_PLACES = 1500
 _BATCH = 512
 
@@ -33,10 +35,11 @@ Vectors = Callable[[Float[np.ndarray, "point 2"]], dict[str, Float[np.ndarray, "
 def model_vectors(judge: Judge, observations: Observations) -> Vectors:
     """From places to sets of features: each modality, the images together, and all together.
 
-    A place without one of the modalities has NaN there.
+    A place without one of the modalities has NaN there. A modality that many places lack, such as
+    street photographs, is left out.
     """
     encode = encoder_of(judge.model, observations, judge.device)
-    names = [name for name in STORED if name in judge.modalities(observations)]
+    known = [name for name in PROBED if name in judge.modalities(observations)]
 
     def vectors(lonlat: Float[np.ndarray, "point 2"]) -> dict[str, Float[np.ndarray, "point _"]]:
         lonlat = lonlat.copy()  # that of a table may be read-only, which torch warns of
@@ -47,8 +50,10 @@ def model_vectors(judge: Judge, observations: Observations) -> Vectors:
                     for start in range(0, len(lonlat), _BATCH)
                 ]
             )
-            for name in names
+            for name in known
         }
+        names = [name for name in known if np.isfinite(found[name][:, 0]).mean() >= OBSERVED]
+        found = {name: found[name] for name in names}
         images = [name for name in names if name != "coordinate"]
         if len(images) > 1:
             found["images joined"] = np.concatenate([found[name] for name in images], axis=1)
