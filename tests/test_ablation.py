@@ -33,7 +33,7 @@ training = {locations = 400, batch = 32, steps = 4, warmup = 1, gallery = 20, bl
 name = "Depth"
 row = [
     { name = "0", model.coordinate.depth = 0 },
-    { name = "2, as the base", model.coordinate.depth = 2 },
+    { name = "3, as the base", model.coordinate.depth = 3 },
 ]
 [[question]]
 name = "Modalities"
@@ -85,7 +85,7 @@ def test_rows_that_come_to_the_same_share_one_training(micro):
     folder, result = micro
     assert f"{RUNS - SAME} runs, 0 finished before" in result.stderr
     table = pd.read_csv(folder / "out" / "ablation.csv").set_index(["row", "seed"])
-    assert table.loc[("base", 0), "run"] == table.loc[("2, as the base", 0), "run"]
+    assert table.loc[("base", 0), "run"] == table.loc[("3, as the base", 0), "run"]
     assert len(list((folder / "out" / "runs").iterdir())) == RUNS - SAME
 
 
@@ -103,7 +103,7 @@ def test_the_effects_are_those_of_scipy(micro):
     assert found.difference == pytest.approx((interval.high + interval.low) / 2)
     assert found.difference_half_width == pytest.approx((interval.high - interval.low) / 2)
     assert found.p == pytest.approx(paired.pvalue)
-    assert effects.loc[("R@10", "2, as the base"), "difference"] == 0
+    assert effects.loc[("R@10", "3, as the base"), "difference"] == 0
     assert effects.loc[("blocks", "0"), "difference"] == -3
 
 

@@ -1,6 +1,7 @@
 """How well a model's vectors predict a suite's targets, in a few numbers to compare models by."""
 
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -45,14 +46,14 @@ def probe_by_suite(
         ProbeError: if a table cannot be read or probed.
     """
     vectors = model_vectors(Judge(model, tokenizer, device), observations)
-    rows = probe_suite(suite, _folder(observations), vectors, baselines=False)
-    rows = rows[rows["features"].isin(SETS) & rows["split"].isin(SPLITS)]
-    means = rows.groupby(["split", "features"])["r2"].mean()
-    families = rows.groupby(["split", "features", "family"])["r2"].mean()
-    found = {f"{split} {name}": value for (split, name), value in means.items()}
-    return found | {
-        f"{split} {name}, {family}": value for (split, name, family), value in families.items()
-    }
+    report = probe_suite(suite, _folder(observations), vectors, baselines=False)
+    scores: dict[str, list[float]] = {}
+    for row in report.to_dict("records"):
+        if row["features"] in SETS and row["split"] in SPLITS:
+            name = f"{row['split']} {row['features']}"
+            for key in (name, f"{name}, {row['family']}"):
+                scores.setdefault(key, []).append(float(row["r2"]))
+    return {name: fmean(found) for name, found in scores.items()}
 
 
 def _folder(observations: Observations) -> Path:
