@@ -1,6 +1,6 @@
 """Layers of a small neural network in numpy, as torch computes them, in float32."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -79,3 +79,20 @@ def _polynomial(
         total *= values
         total += values.dtype.type(coefficient)
     return total
+
+
+def perceptron(
+    weights: Weights,
+    net: str,
+    values: Float32[np.ndarray, "point input"],
+    depth: int,
+    activation: Callable[[np.ndarray], np.ndarray],
+    factor: float = 1.0,
+) -> Float32[np.ndarray, "point output"]:
+    """Hidden layers, then the head; `factor` multiplies what the first activation is given."""
+    for layer in range(depth):
+        values = linear(weights, f"{net}.hidden.{layer}", values)
+        if layer == 0:
+            values *= np.float32(factor)
+        values = activation(values)
+    return linear(weights, f"{net}.head", values)

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from unigeo.client.fourier import fourier_tokens
-from unigeo.client.neural import Weights, linear
+from unigeo.client.neural import Weights, perceptron
 from unigeo.schemas.encoder import EncoderSettings
 from unigeo.schemas.harmonics import spherical_harmonics
 
@@ -42,13 +42,20 @@ def _perceptron(
     number: int,
     values: Float32[np.ndarray, "point input"],
 ) -> Float32[np.ndarray, "point band"]:
-    """Hidden layers, of sines for SatCLIP's kind, then the head."""
-    for layer in range(settings.depth):
-        values = linear(weights, f"perceptrons.{number}.hidden.{layer}", values)
-        if settings.kind != "satclip":
-            np.maximum(values, 0, out=values)
-            continue
-        if layer == 0:
-            values *= np.float32(settings.w0)
-        np.sin(values, out=values)
-    return linear(weights, f"perceptrons.{number}.head", values)
+    """One of the encoder's networks: of sines for SatCLIP's kind, else of positive parts."""
+    net = f"perceptrons.{number}"
+    if settings.kind == "satclip":
+        return perceptron(weights, net, values, settings.depth, sine, settings.w0)
+    return perceptron(weights, net, values, settings.depth, relu)
+
+
+def relu(values: Float32[np.ndarray, "point hidden"]) -> Float32[np.ndarray, "point hidden"]:
+    """Positive part."""
+    positive: np.ndarray = np.maximum(values, 0)
+    return positive
+
+
+def sine(values: Float32[np.ndarray, "point hidden"]) -> Float32[np.ndarray, "point hidden"]:
+    """Sine, as SIREN's layers have it (Sitzmann et al. 2020)."""
+    sines: np.ndarray = np.sin(values)
+    return sines

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from unigeo.client.fourier import fourier_tokens
-from unigeo.client.neural import Weights, gelu, linear, norm
+from unigeo.client.neural import Weights, gelu, linear, norm, perceptron
 from unigeo.schemas.encoder import EncoderSettings
 
 
@@ -15,7 +15,8 @@ def attend_to_scales(
     tokens = fourier_tokens(settings, weights, lonlat, room=settings.registers)
     scales = len(settings.sigmas)
     for scale in range(scales if settings.scale_layers else 0):
-        tokens[:, scale] = _perceptron(settings, weights, scale, tokens[:, scale])
+        net, token = f"scale_perceptrons.{scale}", tokens[:, scale]
+        tokens[:, scale] = perceptron(weights, net, token, settings.scale_layers, gelu)
     if settings.scale_embedding:
         tokens[:, :scales] += weights["scale_embedding"]
     tokens[:, scales:] = weights["registers"]
@@ -28,18 +29,6 @@ def attend_to_scales(
     if settings.read != settings.dimension:
         vectors = linear(weights, "projection", vectors)
     return vectors
-
-
-def _perceptron(
-    settings: EncoderSettings,
-    weights: Weights,
-    scale: int,
-    values: Float32[np.ndarray, "point width"],
-) -> Float32[np.ndarray, "point width"]:
-    """A scale's own layers before attention."""
-    for layer in range(settings.scale_layers):
-        values = gelu(linear(weights, f"scale_perceptrons.{scale}.hidden.{layer}", values))
-    return linear(weights, f"scale_perceptrons.{scale}.head", values)
 
 
 def _read(
