@@ -31,7 +31,12 @@ _FAILED, _INTERRUPTED = 1, 130
 @changed
 @click.option("--out", help="Folder of runs and report; the table's name by default.")
 @click.option("--seeds", type=click.IntRange(min=1), help="Runs of each row, if not the table's.")
-@click.option("--question", "questions", multiple=True, help="Only this one; may be repeated.")
+@click.option(
+    "--question",
+    "questions",
+    multiple=True,
+    help="Only this one, without what is in brackets; may be repeated.",
+)
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -78,19 +83,12 @@ def _chosen(path: str, options: dict[str, Any]) -> "Table":
     """The table, with what the command line says of it."""
     from unigeo.producer.ablation.table import read_table
 
-    table = read_table(path)
-    unknown = [name for name in options["questions"] if name not in table.questions]
-    if unknown:
-        raise ModelError(
-            f"{path} has no question {unknown[0]!r}; it has {', '.join(map(repr, table.questions))}"
-        )
-    wanted = {"", *(options["questions"] or table.questions)}
+    table = read_table(path).part(options["questions"])
     described, data = options["observations"], options["data"]
     return replace(
         table,
         seeds=options["seeds"] or table.seeds,
         changes={**table.changes, **changes_of(options)},
-        rows=tuple(row for row in table.rows if row.question in wanted),
         observations=table.observations if described is None else Path(described),
         data=table.data if data is None else Path(data),
     )

@@ -170,6 +170,11 @@ def test_one_question_alone(micro, tmp_path):
     folder, _ = micro
     arguments = (folder / "micro.toml", "--out", tmp_path, "--dry-run", "--question")
     assert "Modalities" not in run(*arguments, "Depth").stdout
+    text = (folder / "micro.toml").read_text()
+    bracketed = tmp_path / "bracketed.toml"
+    bracketed.write_text(text.replace('"Depth"', '"Depth (base: 1)"'))
+    same = run(bracketed, *arguments[1:], "Depth").stdout
+    assert "Depth (base: 1): " in same and "Modalities" not in same
     with pytest.raises(ModelError, match="no question 'Width'"):
         run(*arguments, "Width")
 

@@ -7,7 +7,8 @@ import pandas as pd
 
 from unigeo.producer.ablation import metrics, report
 from unigeo.producer.ablation.effects import Measure
-from unigeo.producer.evaluation.world_probe import blocked_r2
+from unigeo.producer.evaluation.probe_metrics import _means
+from unigeo.producer.evaluation.probes import probe_world
 from unigeo.producer.observations.world import World
 
 RECALL = Measure("R@10", lambda own, other: 0.0, percent=True)
@@ -30,12 +31,21 @@ def test_words_of_a_table_cannot_break_its_page():
 
 def test_the_probe_of_the_world_reads_what_is_there_and_nothing_else():
     world = World()
-    lonlat = world.locations(600, 1)
-    targets = np.stack(list(world.targets(lonlat).values()), axis=1)
     rng = np.random.default_rng(0)
-    mixed = targets @ rng.normal(size=(targets.shape[1], 12))
-    assert blocked_r2(mixed, targets, lonlat) > 0.999
-    assert blocked_r2(rng.normal(size=(600, 12)), targets, lonlat) < 0.02
+
+    def vectors(lonlat):
+        targets = np.stack(list(world.targets(lonlat).values()), axis=1)
+        mixing = np.random.default_rng(1).normal(size=(targets.shape[1], 12))
+        return {"joined": targets @ mixing, "coordinate": rng.normal(size=(len(lonlat), 12))}
+
+    numbers = _means(probe_world(vectors, world, seed=1, baselines=False))
+    assert set(numbers) == {
+        f"{split} {features}"
+        for split in ("blocked", "random")
+        for features in ("joined", "coordinate")
+    }
+    assert min(numbers["blocked joined"], numbers["random joined"]) > 0.999
+    assert max(numbers["blocked coordinate"], numbers["random coordinate"]) < 0.02
 
 
 def test_the_examples_hold():

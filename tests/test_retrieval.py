@@ -8,16 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unigeo.producer.evaluation import retrieval
 from unigeo.producer.evaluation.distance import RADIUS_M, great_circle_m, moved
-from unigeo.producer.evaluation.retrieval import (
-    KS,
-    RADII_M,
-    accuracy_name,
-    find,
-    recall_matrix,
-    retrieval_table,
-)
+from unigeo.producer.evaluation.retrieval import KS, RADII_M, accuracy_name, retrieval_table
+from unigeo.producer.training import recall
+from unigeo.producer.training.recall import find, recall_matrix
 from unigeo.schemas.errors import ModelError
 
 
@@ -83,7 +77,7 @@ def test_the_matrix_of_training_and_the_table_agree(table):
 def test_a_gallery_larger_than_the_memory_of_its_matrix_gives_the_same(monkeypatch):
     query, gallery = unit(300, 8), unit(300, 8, seed=1)
     whole = find(query, gallery)
-    monkeypatch.setattr(retrieval, "CHUNK_NUMBERS", 7 * 300)
+    monkeypatch.setattr(recall, "CHUNK_NUMBERS", 7 * 300)
     parts = find(query, gallery)
     assert torch.equal(whole.rank, parts.rank) and torch.equal(whole.top, parts.top)
 

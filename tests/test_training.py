@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from unigeo.producer.encoders.presets import tiny
-from unigeo.producer.evaluation.retrieval import mean_recall, recall_matrix
 from unigeo.producer.observations.world import World
+from unigeo.producer.training.recall import mean_recall, recall_matrix
 from unigeo.producer.training.schedule import rate_share
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.splitting import held_out

@@ -14,7 +14,7 @@ from unigeo.schemas.errors import ModelError
 Metric = Callable[[UniGeoCLIP, Any, Observations, torch.device], Mapping[str, float]]
 """From model, tokenizer, observations and device to numbers by name, larger ones better."""
 
-KNOWN = {"world_probe": "unigeo.producer.evaluation.world_probe:world_probe"}
+KNOWN = {"world_probe": "unigeo.producer.evaluation.probe_metrics:world_probe"}
 """Metrics that have a short name."""
 SUITE = "suite:"
 """Before the file of a suite, whose targets are probed."""
@@ -28,10 +28,10 @@ def metric(name: str) -> Metric:
         ProbeError: if the suite cannot be read.
     """
     if name.startswith(SUITE):
-        from unigeo.producer.evaluation.suite_probe import open_suite, probe_by_suite
+        from unigeo.producer.evaluation.probe_metrics import load_suite, suite_probe
 
         # Read now: what is wrong with it is said before any training.
-        return partial(probe_by_suite, open_suite(name.removeprefix(SUITE)))
+        return partial(suite_probe, load_suite(name.removeprefix(SUITE)))
     module, _, function = KNOWN.get(name, name).partition(":")
     try:
         found: Metric = getattr(importlib.import_module(module), function)

@@ -17,8 +17,8 @@ from unigeo.schemas.errors import ModelError
 
 RUNS, EFFECTS = "ablation.csv", "effects.csv"
 FIGURE, MARKDOWN, HTML = "ablation.png", "ablation.md", "ablation.html"
-_FIRST = ("R@10", "R2 joined", "R2 coordinate")
-"""Measures whose differences are shown first, where they were measured."""
+_FIRST = ("R@10", "blocked joined", "blocked coordinate")
+"""Measures whose differences are shown first, where they were measured and the table names none."""
 _MEANS = ("R@10 worst pair", "R@1", "R@10 street->aerial", "seconds", "parameters")
 _READING = (
     "Mean over seeds and its 95 % t-interval; Δ is the difference to the base, paired by seed, "
@@ -53,9 +53,7 @@ def write_report(table: Table, planned: Sequence[Trial], out: Path) -> list[Path
         compared = effects(table, results)
         compared.to_csv(out / EFFECTS, index=False)
         kinds = {measure.name: measure for measure in measures(list(results.values()))}
-        shown = [name for name in _FIRST if name in kinds] + [
-            name for name, kind in kinds.items() if kind.judged and name not in (*_FIRST, *_MEANS)
-        ]
+        shown = _shown(table, kinds)
         panels = [(name, kinds[name].percent) for name in shown[:PANELS]]
         draw(compared, panels, out / FIGURE, f"{table.name}: what each change does")
         tables = {
@@ -68,6 +66,24 @@ def write_report(table: Table, planned: Sequence[Trial], out: Path) -> list[Path
     except OSError as error:
         raise ModelError(f"cannot write the report in {out}: {error}") from error
     return [out / name for name in (RUNS, EFFECTS, MARKDOWN, HTML, FIGURE)]
+
+
+def _shown(table: Table, kinds: Mapping[str, Measure]) -> list[str]:
+    """Measures of the tables and the figure, in order.
+
+    Raises:
+        ModelError: if the table names one that was not measured.
+    """
+    unknown = [name for name in table.shown if name not in kinds]
+    if unknown:
+        raise ModelError(
+            f"{table.path} shows {unknown[0]!r}, which is not measured; there are "
+            f"{', '.join(kinds)}"
+        )
+    if table.shown:
+        return list(table.shown)
+    others = [name for name, kind in kinds.items() if kind.judged and name not in _MEANS]
+    return sorted(others, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
 
 
 def _runs(found: Sequence[tuple[Trial, Result | None]], out: Path) -> pd.DataFrame:

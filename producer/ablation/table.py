@@ -2,6 +2,7 @@
 
 name = "depth"
 metrics = ["world_probe"]          # beside retrieval; a name, or module:function
+shown = ["R@10", "blocked joined"] # in the report; all are in its CSV files
 
 [base]
 preset = "tiny"
@@ -18,8 +19,8 @@ model.coordinate.depth = 6
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ class Table:
     """The base first."""
     metrics: tuple[str, ...]
     """Measured beside retrieval; see `metrics`."""
+    shown: tuple[str, ...] = ()
+    """Measures that the report's tables and figure give, in this order; empty: all."""
     observations: Path | None
     data: Path | None
 
@@ -69,6 +72,25 @@ class Table:
     def questions(self) -> tuple[str, ...]:
         """In their order."""
         return tuple(dict.fromkeys(row.question for row in self.rows if row.question))
+
+    def part(self, names: Sequence[str]) -> "Table":
+        """The base and the rows of some questions; all where none is named.
+
+        What stands in brackets after a question may be left out.
+
+        Raises:
+            ModelError: if there is no such question.
+        """
+        wanted = {""}
+        for name in names:
+            found = [q for q in self.questions if q == name or q.startswith(f"{name} (")]
+            if not found:
+                known = ", ".join(map(repr, self.questions))
+                raise ModelError(f"{self.path} has no question {name!r}; it has {known}")
+            wanted.update(found)
+        if not names:
+            return self
+        return replace(self, rows=tuple(row for row in self.rows if row.question in wanted))
 
 
 def read_table(path: Path | str) -> Table:
@@ -82,7 +104,7 @@ def read_table(path: Path | str) -> Table:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read the ablation table {path}: {error}") from error
-    known = {"name": str, "metrics": list, "base": dict, "question": list}
+    known = {"name": str, "metrics": list, "shown": list, "base": dict, "question": list}
     _check(document, known, f"{path}")
     base = document.get("base", {})
     where = f"{path}, [base]"
@@ -100,6 +122,7 @@ def read_table(path: Path | str) -> Table:
         changes=_changes(base, where),
         rows=tuple(rows),
         metrics=tuple(map(str, document.get("metrics", []))),
+        shown=tuple(map(str, document.get("shown", []))),
         observations=_beside(path, base.get("observations")),
         data=_beside(path, base.get("data")),
     )

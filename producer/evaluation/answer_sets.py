@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unigeo.client.conformal import conformal_quantile
 from unigeo.producer.evaluation.calibration import best_scale, log_losses
-from unigeo.producer.evaluation.retrieval import query_slices
+from unigeo.producer.training.recall import query_slices
 
 KINDS = ("threshold", "adaptive")
 LEVELS = (0.5, 0.7, 0.8, 0.9, 0.95)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.evaluation.retrieval import query_slices
+from unigeo.producer.training.recall import query_slices
 
 if TYPE_CHECKING:
     import pandas as pd

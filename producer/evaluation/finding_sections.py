@@ -18,13 +18,8 @@ from unigeo.producer.evaluation.ensembles import MARGIN, ensemble_tables
 from unigeo.producer.evaluation.geocells import cover, geocell_table
 from unigeo.producer.evaluation.judging import HoldOut, Subject
 from unigeo.producer.evaluation.report import Picture, Section, Table
-from unigeo.producer.evaluation.retrieval import (
-    KS,
-    mean_recall,
-    ordered_pairs,
-    recall_matrix,
-    retrieval_table,
-)
+from unigeo.producer.evaluation.retrieval import KS, retrieval_table
+from unigeo.producer.training.recall import mean_recall, ordered_pairs, recall_matrix
 
 if TYPE_CHECKING:
     import pandas as pd

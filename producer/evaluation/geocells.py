@@ -15,8 +15,9 @@ from torch.nn.functional import normalize
 
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.evaluation.distance import great_circle_m
-from unigeo.producer.evaluation.retrieval import distance_figures, query_slices
+from unigeo.producer.evaluation.retrieval import distance_figures
 from unigeo.producer.observations.protocol import Observations
+from unigeo.producer.training.recall import query_slices
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.grid import from_wgs84
 

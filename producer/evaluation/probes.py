@@ -4,7 +4,7 @@ The vectors are those of the encoders, not of a stored field: nothing is quantiz
 stands for a place. The ridge, its folds and the baselines are those of `unigeo probe`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from unigeo.client.suites import Suite, probe_suite
 from unigeo.producer.evaluation.judging import Judge
 from unigeo.producer.observations.protocol import PICTURES, Observations
 from unigeo.producer.observations.world import World
+from unigeo.producer.observations.wrapping import innermost
 from unigeo.producer.raster.encoding import encoder_of
 
 if TYPE_CHECKING:
@@ -78,12 +79,20 @@ def probe_model(
     vectors = model_vectors(judge, observations)
     if suite is not None:
         return probe_suite(suite, data, vectors, seed=seed, baselines=BASELINES)
-    if not isinstance(observations, World):
+    world = innermost(observations)
+    if not isinstance(world, World):
         return None
-    places = observations.places(WORLD_PLACES, seed + 1)
+    return probe_world(vectors, world, seed=seed, baselines=BASELINES)
+
+
+def probe_world(
+    vectors: Vectors, world: World, *, seed: int, baselines: bool | Sequence[str]
+) -> "pd.DataFrame":
+    """Probe the embedded world's own targets, at places drawn by the seed."""
+    places = world.places(WORLD_PLACES, seed + 1)
     lonlat = places[["lon", "lat"]].to_numpy()
     targets = {name: places[name].to_numpy() for name in places.columns[2:]}
-    report = probe_table(vectors(lonlat), targets, lonlat, seed=seed, baselines=BASELINES)
-    report.insert(0, "table", observations.name)
+    report = probe_table(vectors(lonlat), targets, lonlat, seed=seed, baselines=baselines)
+    report.insert(0, "table", world.name)
     report.insert(1, "family", "")
     return report

@@ -54,6 +54,13 @@ class Wrapped:
         return self.inner.provenance()
 
 
+def innermost(observations: Observations) -> Observations:
+    """What is behind all that is wrapped round it."""
+    while isinstance(observations, Wrapped):
+        observations = observations.inner
+    return observations
+
+
 class Chosen(Wrapped):
     """Some of the modalities of other observations."""
 

@@ -14,7 +14,6 @@ import torch
 
 from unigeo.producer.encoders.model import UniGeoCLIP, save_model
 from unigeo.producer.encoders.settings import ModelSettings, to_json
-from unigeo.producer.evaluation.retrieval import mean_recall, recall_matrix
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.card import card
 from unigeo.producer.training.checkpoint import Checkpoints, State, load_checkpoint
@@ -25,6 +24,7 @@ from unigeo.producer.training.loop import Meter, Records, run_steps
 from unigeo.producer.training.optimizer import build_optimizer
 from unigeo.producer.training.places import Places
 from unigeo.producer.training.processes import Processes, default_device, joined
+from unigeo.producer.training.recall import mean_recall, recall_matrix
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.step import fit_out
 from unigeo.producer.training.survey import Survey, feed, survey
