@@ -21,17 +21,25 @@ SUITE = "suite:"
 
 
 def metric(name: str) -> Metric:
-    """Find a metric: one of `KNOWN`, `suite:FILE.toml`, or a function named `module:function`.
+    """Find a metric: one of `KNOWN`, a suite, or a function named `module:function`.
+
+    `suite:FILE.toml` probes the coordinate vectors, the images joined and all joined, and
+    `suite:FILE.toml[coordinate]` some of these; thousands of joined numbers take minutes to probe.
 
     Raises:
         ModelError: if there is none.
         ProbeError: if the suite cannot be read.
     """
     if name.startswith(SUITE):
-        from unigeo.producer.evaluation.probe_metrics import load_suite, suite_probe
+        from unigeo.producer.evaluation.probe_metrics import SETS, load_suite, suite_probe
 
+        file, _, listed = name.removeprefix(SUITE).removesuffix("]").partition("[")
+        sets = tuple(part.strip() for part in listed.split(",")) if listed else SETS
+        unknown = sorted(set(sets) - set(SETS))
+        if unknown:
+            raise ModelError(f"{name}: no set of features {unknown[0]!r}; there are {SETS}")
         # Read now: what is wrong with it is said before any training.
-        return partial(suite_probe, load_suite(name.removeprefix(SUITE)))
+        return partial(suite_probe, load_suite(file), sets=sets)
     module, _, function = KNOWN.get(name, name).partition(":")
     try:
         found: Metric = getattr(importlib.import_module(module), function)

@@ -1,15 +1,18 @@
 """How well a model's vectors predict targets, in a few numbers to compare models by."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
 
 from unigeo.client.suites import Suite, load_suite, probe_suite
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.evaluation.judging import Judge
-from unigeo.producer.evaluation.probes import model_vectors, probe_world
+from unigeo.producer.evaluation.probes import Vectors, model_vectors, probe_world
 from unigeo.producer.observations.folder import FolderObservations
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.world import World
@@ -33,6 +36,8 @@ def suite_probe(
     tokenizer: Any,
     observations: Observations,
     device: torch.device,
+    *,
+    sets: Sequence[str] = SETS,
 ) -> dict[str, float]:
     """Mean R2 over the targets of a suite, and over each family, by split and set of features.
 
@@ -42,6 +47,7 @@ def suite_probe(
         tokenizer: of its text encoder, if it has one; words are not probed.
         observations: of a folder, perhaps wrapped.
         device: to encode on.
+        sets: of features to probe, some of `SETS`.
 
     Returns:
         `blocked joined`, `blocked joined, health`, `random coordinate`, ...
@@ -50,7 +56,7 @@ def suite_probe(
         ObservationsError: if the observations are not those of a folder.
         ProbeError: if a table cannot be read or probed.
     """
-    vectors = model_vectors(Judge(model, tokenizer, device), observations)
+    vectors = _only(sets, model_vectors(Judge(model, tokenizer, device), observations))
     return _means(probe_suite(suite, _folder(observations), vectors, baselines=False))
 
 
@@ -77,8 +83,15 @@ def world_probe(
             f"world_probe asks for targets that {observations.name} does not have; name a suite: "
             "metrics = ['suite:FILE.toml']"
         )
-    vectors = model_vectors(Judge(model, tokenizer, device), observations)
+    vectors = _only(SETS, model_vectors(Judge(model, tokenizer, device), observations))
     return _means(probe_world(vectors, world, seed=SEED, baselines=False))
+
+
+def _only(sets: Sequence[str], vectors: Vectors) -> Vectors:
+    def some(lonlat: Float[np.ndarray, "point 2"]) -> dict[str, Float[np.ndarray, "point _"]]:
+        return {name: found for name, found in vectors(lonlat).items() if name in sets}
+
+    return some
 
 
 def _means(report: "pd.DataFrame") -> dict[str, float]:
