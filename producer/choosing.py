@@ -11,6 +11,7 @@ from unigeo.producer.encoders.presets import base, small, tiny
 from unigeo.producer.encoders.settings import ModelSettings
 from unigeo.producer.observations.protocol import PICTURES, Observations
 from unigeo.producer.overrides import override
+from unigeo.producer.pixels import fit_pixels
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.grid import Grid, from_wgs84
@@ -62,7 +63,7 @@ def recipe(
 def presets(
     name: str, observations: Observations, seed: int
 ) -> tuple[ModelSettings, TrainingSettings]:
-    """Model and training settings of a preset, fitted to the observations' patches.
+    """Model and training settings of a preset, fitted to the observations' patches and pixels.
 
     Raises:
         ModelError: if there is no such preset.
@@ -74,9 +75,11 @@ def presets(
     }
     text = "text" in observations.modalities
     if name == "tiny":
-        return tiny(shapes, text=text, seed=seed), TrainingSettings(seed=seed)
+        model = fit_pixels(tiny(shapes, text=text, seed=seed), observations)
+        return model, TrainingSettings(seed=seed)
     if name == "small":
-        return small(shapes, text=text, seed=seed), TrainingSettings(
+        model = fit_pixels(small(shapes, text=text, seed=seed), observations)
+        return model, TrainingSettings(
             locations=80_000, batch=1024, steps=2000, rate=1e-3, warmup=100, seed=seed
         )
     if name == "base":

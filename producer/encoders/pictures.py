@@ -63,8 +63,19 @@ class PictureEncoder(nn.Module):
     def pixels(
         self, pictures: UInt8[Tensor, "point channel row col"]
     ) -> Float[Tensor, "point band height breadth"]:
-        """Scale pictures to -1 to 1 and resize them, as SigLIP's processor does."""
-        values = pictures.float() / 127.5 - 1.0
+        """Scale pictures and resize them.
+
+        To -1 to 1 as SigLIP's processor does, or by mean and deviation, where the inverse
+        hyperbolic sine keeps the few bright pixels of night lights and snow within reach.
+        """
+        if self.settings.pixel_mean and self.settings.pretrained is None:
+            mean, std = (
+                torch.tensor(numbers, device=pictures.device)[:, None, None]
+                for numbers in (self.settings.pixel_mean, self.settings.pixel_std)
+            )
+            values = torch.asinh((pictures.float() - mean) / std)
+        else:
+            values = pictures.float() / 127.5 - 1.0
         if values.shape[-2:] != self.settings.size:
             values = interpolate(values, self.settings.size, mode="bilinear", antialias=True)
         if self.settings.pretrained is not None and values.shape[1] == 1:

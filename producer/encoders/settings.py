@@ -154,6 +154,12 @@ class PictureSettings(PatchSettings):
 
     channels: int = 3
     """Bands of a picture; a pretrained tower repeats a single one."""
+    pixel_mean: tuple[float, ...] = ()
+    """Of each band, 0 to 255; empty: SigLIP's own scale, -1 to 1. Pictures from space are dark, and
+    a tower that starts from nothing learns slowly from numbers that hardly differ. A pretrained
+    tower keeps its own scale, a tied one takes the aerial picture's."""
+    pixel_std: tuple[float, ...] = ()
+    """The same, the standard deviation."""
     resize: int | None = None
     """Side of the square that pictures are resized to, as SigLIP's own processor does; None takes
     them as they are, square or not."""
@@ -172,12 +178,17 @@ class PictureSettings(PatchSettings):
         return self.pretrained is not None
 
     def same_tower(self, other: "PictureSettings") -> bool:
-        """Whether both can share weights: all is equal but the pixels before resizing."""
-        return self.size == other.size and self == replace(other, rows=self.rows, cols=self.cols)
+        """Whether both can share weights: all is equal but the pixels before resizing, as given."""
+        seen = {name: getattr(self, name) for name in ("rows", "cols", "pixel_mean", "pixel_std")}
+        return self.size == other.size and self == replace(other, **seen)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check(self, self.channels > 0, "channels must be positive")
+        counts = {len(self.pixel_mean), len(self.pixel_std)}
+        known = counts in ({0}, {self.channels})
+        _check(self, known, "pixel_mean and pixel_std must have a number for each channel, or none")
+        _check(self, all(std > 0 for std in self.pixel_std), "pixel_std must be positive")
         if self.pretrained is not None:
             _check(self, self.channels in (1, 3), "a pretrained tower takes 1 or 3 channels")
             _check(self, self.size[0] == self.size[1], "a pretrained tower is square: set resize")

@@ -1,0 +1,90 @@
+"""Pixels as a tower from nothing sees them: centred, of unit spread, and the same in every run."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from unigeo.producer.choosing import presets
+from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.encoders.pictures import PictureEncoder
+from unigeo.producer.encoders.presets import tiny
+from unigeo.producer.encoders.settings import PictureSettings, from_json, to_json
+from unigeo.producer.observations.protocol import Patches
+from unigeo.producer.observations.world import World
+from unigeo.producer.observations.wrapping import Wrapped
+from unigeo.producer.pixels import PLACES, SEED, fit_pixels
+from unigeo.schemas.errors import ModelError
+
+SHAPES = {"aerial": (3, 32, 32), "street": (3, 32, 32), "dsm": (1, 32, 32)}
+
+
+def picture(**changes):
+    return PictureSettings(
+        rows=16, cols=16, patch=8, width=16, depth=1, heads=2, **{"channels": 2} | changes
+    )
+
+
+def test_a_preset_measures_the_pictures_it_will_see():
+    world = World()
+    model, _ = presets("tiny", world, 0)
+    again, _ = presets("tiny", world, 5)
+    lonlat = world.locations(PLACES, SEED)
+    for modality in ("aerial", "street"):
+        pixels = world.patches(modality, lonlat).values.astype(float)
+        tower = getattr(model, modality)
+        assert np.allclose(tower.pixel_mean, pixels.mean(axis=(0, 2, 3)), atol=0.06)
+        assert np.allclose(tower.pixel_std, pixels.std(axis=(0, 2, 3)), atol=0.06)
+        assert tower.pixel_mean == getattr(again, modality).pixel_mean
+    assert from_json(to_json(model)) == model
+
+
+def test_the_tower_sees_them_centred_and_bright_ones_within_reach():
+    encoder = PictureEncoder(picture(pixel_mean=(20.0, 100.0), pixel_std=(5.0, 30.0)), 8)
+    dark = torch.full((1, 2, 16, 16), 25, dtype=torch.uint8)
+    seen = encoder.pixels(dark)
+    expected = np.arcsinh([(25 - 20) / 5, (25 - 100) / 30])
+    assert np.allclose(seen[0, :, 0, 0].numpy(), expected, atol=1e-6)
+    lamp = encoder.pixels(torch.full_like(dark, 255))
+    assert float(lamp[0, 0, 0, 0]) == pytest.approx(np.arcsinh(47.0), abs=1e-5)
+    plain = PictureEncoder(picture(), 8).pixels(dark)
+    assert torch.allclose(plain, torch.full_like(plain, 25 / 127.5 - 1))
+
+
+class Black(Wrapped):
+    """The world by night."""
+
+    def patches(self, modality, lonlat):
+        seen = super().patches(modality, lonlat)
+        return Patches(np.zeros_like(seen.values), seen.valid)
+
+
+def test_pictures_without_differences_and_pretrained_towers_keep_the_scale():
+    settings = tiny(SHAPES)
+    assert fit_pixels(settings, Black(World())) == settings
+    learned = replace(settings, aerial=replace(settings.aerial, pretrained="somewhere"))
+    fitted = fit_pixels(learned, World())
+    assert fitted.aerial == learned.aerial and fitted.street.pixel_mean
+
+
+def test_tied_towers_take_the_scale_of_the_aerial_picture():
+    settings = replace(fit_pixels(tiny(SHAPES), World()), street=None)
+    both = replace(settings, street=replace(settings.aerial, pixel_mean=(1.0, 2.0, 3.0)), tied=True)
+    model = UniGeoCLIP(both).eval()
+    seen = torch.randint(0, 255, (3, 3, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.equal(model.encode("street", seen), model.encode("aerial", seen))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pixel_mean": (1.0,), "pixel_std": (1.0,)},
+        {"pixel_mean": (1.0, 2.0)},
+        {"pixel_mean": (1.0, 2.0), "pixel_std": (1.0, 0.0)},
+    ],
+)
+def test_numbers_that_do_not_fit_the_bands_are_refused(changes):
+    with pytest.raises(ModelError, match="pixel_"):
+        picture(**changes)
