@@ -13,6 +13,7 @@ unbroken run, and how many shards were written twice.
 
 import argparse
 import json
+import logging
 import os
 import random
 import subprocess
@@ -237,6 +238,8 @@ def place(kind: str) -> Iterator[str]:
         return
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    before = dict(os.environ)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -252,6 +255,8 @@ def place(kind: str) -> Iterator[str]:
         yield "s3://kills"
     finally:
         server.stop()
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ class ModelEncoder:
         if modality == "coordinate":
             return Observed(np.asarray(lonlat, np.float64), np.ones(len(lonlat), bool))
         patches = self.observations.patches(modality, lonlat)  # type: ignore[arg-type]
-        return Observed(patches.values, patches.valid)
+        return Observed(patches.values, patches.valid, patches.unreadable, patches.damaged)
 
     def codes(
         self, modality: str, seen: Observed

@@ -165,7 +165,8 @@ def _sample_cells(work: Work) -> Float[np.ndarray, "cell 2"]:
     row, col = np.unravel_index(int(share.argmax()), share.shape)
     lonlat, status = work.cells(Task(work.layout.modalities[0], int(row), int(col)))
     order = places(work.layout.shard, work.layout.chunk).order
-    return lonlat[order[status[order] == Status.VALID]]
+    chosen: Float[np.ndarray, "cell 2"] = lonlat[order[status[order] == Status.VALID]]
+    return chosen
 
 
 def told(

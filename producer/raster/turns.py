@@ -32,11 +32,11 @@ class Turns:
     ) -> None:
         """Plan: what the store lacks, and what failed in an earlier run."""
         self.group = group
-        self._plan = lambda: plan(group, grid, layout)
+        self._grid, self._layout = grid, layout
         self._run, self._tries = run, tries if run is not None else 1
         self._finisher = Finisher(group, run)
         try:
-            self.tasks = self._plan()
+            self.tasks = plan(group, grid, layout)
             self.redo = frozenset(run.failed()) if run is not None else frozenset()
         except unreachable_errors() as error:
             raise StoreError(f"cannot list the store: {explained(error)}") from error
@@ -58,7 +58,7 @@ class Turns:
             if task_back is not None:
                 yield task_back
             elif put_off:
-                missing = self._plan().missing
+                missing = plan(self.group, self._grid, self._layout).missing
                 names = self.tasks.modalities
                 left = [
                     task
