@@ -2,8 +2,11 @@
 
 import json
 import sys
+import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +17,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from zarr.storage import MemoryStore
 
+from unigeo.producer.raster import finishing, rasterizing
 from unigeo.producer.raster.encoding import quantize_on_device
 from unigeo.producer.raster.estimating import Speed, estimate, land_share, size, told
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.raster.rasterizing import rasterize
 from unigeo.producer.raster.run_log import RunLog
 from unigeo.producer.raster.running import Running
+from unigeo.producer.raster.shard_objects import VectorObject
 from unigeo.producer.raster.shard_work import Work
 from unigeo.schemas.errors import ModelError
+from unigeo.schemas.layout import Layout
 from unigeo.schemas.quantization import quantize
 from unigeo.schemas.status import Status
 
@@ -80,25 +86,24 @@ def test_the_log_has_a_line_for_every_shard(tmp_path: Path) -> None:
 
 def test_no_more_shards_are_in_memory_than_promised(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the disk: objects that are filled or wait to be written are counted."""
-    import gc
-
-    from unigeo.producer.raster import finishing, rasterizing
-    from unigeo.producer.raster.shard_objects import VectorObject
-
+    bodies: list[weakref.ref[np.ndarray]] = []
     most = []
-    write = finishing.put
+    write, begin = finishing.put, VectorObject.__init__
 
-    def slow(*arguments: object) -> None:
-        import time
+    def counted(self: VectorObject, layout: Layout) -> None:
+        begin(self, layout)
+        bodies.append(weakref.ref(self._body))
 
+    def slow(*arguments: Any) -> None:
         time.sleep(0.02)
-        most.append(sum(isinstance(thing, VectorObject) for thing in gc.get_objects()))
-        write(*arguments)  # type: ignore[arg-type]
+        most.append(sum(body() is not None for body in bodies))
+        write(*arguments)
 
+    monkeypatch.setattr(VectorObject, "__init__", counted)
     monkeypatch.setattr(finishing, "put", slow)
     group, grid, layout = stores.begin(MemoryStore())
     stores.fill(group, grid, layout)
-    assert 0 < max(most) <= rasterizing.SHARDS
+    assert len(bodies) == 8 and 0 < max(most) <= rasterizing.SHARDS
 
 
 @pytest.mark.parametrize(
