@@ -13,6 +13,8 @@ from unigeo.producer.command_options import (
     check_observations,
     observed,
     open_named,
+    running_of,
+    runs,
 )
 from unigeo.producer.commands_ablate import ablate
 from unigeo.producer.commands_evaluate import evaluate
@@ -40,7 +42,10 @@ if TYPE_CHECKING:
 @click.option("--codec", type=click.Choice(["none", "zstd"]), default="none", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", help="Store to write: a folder or s3://...; REGION/REGION.zarr by default.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@runs
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be done and what it costs, and do nothing."
+)
 @click.pass_context
 def produce(context: click.Context, /, **options: Any) -> None:
     """Produce an embedding field of a region, from observations to a published store.
@@ -73,8 +78,9 @@ def _produce(**options: Any) -> None:
     region = _region(options)  # before torch is loaded: a typing error answers at once
     check_observations(options["observations"], options["data"])
     changes = changes_of(options)
-    from unigeo.producer.producing import carry_out, choose, describe
+    from unigeo.producer.producing import carry_out, choose, describe, foresee
 
+    running = running_of(options)
     observations = open_named(options["observations"], options["data"])
     run = choose(
         region,
@@ -91,9 +97,16 @@ def _produce(**options: Any) -> None:
     )
     for line in describe(run, observations):
         click.echo(line, err=True)
+    if options["dry_run"]:
+        workers, price = options["workers"] or 1, options["price_per_hour"]
+        lines = foresee(run, observations, workers=workers, price_per_hour=price)
+    else:
+        lines = carry_out(
+            run, observations, progress=True, code_version=version("unigeo"), running=running
+        )
+    for line in lines:
+        click.echo(line, err=True)
     if not options["dry_run"]:
-        for line in carry_out(run, observations, progress=True, code_version=version("unigeo")):
-            click.echo(line, err=True)
         click.echo(run.out)
 
 

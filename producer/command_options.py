@@ -10,6 +10,7 @@ from unigeo.schemas.errors import ObservationsError
 
 if TYPE_CHECKING:
     from unigeo.producer.observations.protocol import Observations
+    from unigeo.producer.raster.running import Running
 
 Decorator = Callable[[Any], Any]
 
@@ -39,6 +40,46 @@ def changed(command: Any) -> Any:
         "May be repeated.",
     )
     return setting(prefixes(command))
+
+
+def runs(command: Any) -> Any:
+    """How rasterization runs; `running_of` reads it."""
+    for option in (
+        click.option("--price-per-hour", type=float, help="Of one worker, for --dry-run."),
+        click.option(
+            "--accept-failures", is_flag=True, help="Publish even where cells failed, as failed."
+        ),
+        click.option(
+            "--tries",
+            type=int,
+            default=2,
+            show_default=True,
+            help="Times that a shard is begun before what fails there is named.",
+        ),
+        click.option(
+            "--log", help="File of JSON lines; OUT.log.jsonl by default, if OUT is local."
+        ),
+        click.option(
+            "--scheduler", metavar="tcp://HOST:PORT", help="Rasterize on a dask cluster's workers."
+        ),
+        click.option("--workers", type=int, help="Rasterize on so many processes of this machine."),
+    ):
+        command = option(command)
+    return command
+
+
+def running_of(options: dict[str, Any]) -> "Running":
+    """How to rasterize.
+
+    Raises:
+        ModelError: if the options contradict each other.
+    """
+    from unigeo.producer.raster.running import Running
+
+    return Running(
+        **{name: options[name] for name in ("workers", "scheduler", "log", "tries")},
+        **{name: options[name] for name in ("accept_failures", "observations", "data")},
+    )
 
 
 def changes_of(options: dict[str, Any]) -> dict[str, str]:

@@ -14,9 +14,18 @@ from unigeo.producer.encoders.settings import to_json
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
 from unigeo.producer.raster.encoding import check_fit, encoder_of
-from unigeo.producer.raster.planning import plan
+from unigeo.producer.raster.estimating import calibrate, cell_flops, estimate, told
+from unigeo.producer.raster.planning import plan, planned
 from unigeo.producer.raster.publication import publish
-from unigeo.producer.raster.rasterizing import rasterize
+from unigeo.producer.raster.running import (
+    Running,
+    Sharing,
+    fill,
+    model_source,
+    refuse_failures,
+    sharing,
+)
+from unigeo.producer.raster.shard_work import Work
 from unigeo.producer.raster.store import check_writable, create_field
 from unigeo.producer.training.processes import default_device, first_rank
 from unigeo.producer.training.training import finished, train
@@ -131,13 +140,26 @@ def describe(run: Run, observations: Observations) -> Iterator[str]:
 
 
 def carry_out(
-    run: Run, observations: Observations, *, progress: bool, code_version: str
+    run: Run,
+    observations: Observations,
+    *,
+    progress: bool,
+    code_version: str,
+    running: Running | None = None,
 ) -> Iterator[str]:
     """Train, rasterize and publish; yields a line after each stage.
 
     Raises:
         UnigeoError: naming the stage, what happened and what to do; finished parts are kept.
     """
+    running = running or Running(progress=progress)
+    with sharing(run.out) as shared:
+        yield from _stages(run, observations, running, shared, code_version)
+
+
+def _stages(
+    run: Run, observations: Observations, running: Running, shared: Sharing, code_version: str
+) -> Iterator[str]:
     device = default_device()
     check_writable(run.out)
     if run.model_settings is not None:
@@ -148,7 +170,7 @@ def carry_out(
             run.training,
             run.model,
             device=device,
-            progress=progress,
+            progress=running.progress,
         )
         if not first_rank():
             return  # started by torchrun to train along; the first process makes the field
@@ -170,20 +192,13 @@ def carry_out(
         seed=run.training.seed,
         code_version=code_version,
     )
-    group = create_field(run.out, run.grid, run.layout, attributes)
+    group = create_field(run.out, run.grid, run.layout, attributes, shared.damaged())
     state: Any = group.attrs["unigeo"]
     if state["state"] == "published" and not plan(group, run.grid, run.layout):
         yield f"published     {run.out}, as it was"
         return
-    report = rasterize(
-        group,
-        run.grid,
-        run.layout,
-        run.region,
-        observations.land,
-        encoder_of(model, observations, device),
-        progress=progress,
-    )
+    work = _work(run, observations, encoder_of(model, observations, device))
+    report = fill(group, work, run.out, model_source(run.model, running), running, shared)
     counts = ", ".join(f"{count:,} {code.words}" for code, count in sorted(report.cells.items()))
     yield f"rasterized    {report.shards} shards in {report.seconds:.0f} s: {counts or 'all there'}"
     for message, count in report.failures.items():
@@ -191,8 +206,44 @@ def carry_out(
     for modality, reasons in observations.gaps().items():
         told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
         yield f"gaps          {modality}: {told or 'none'}"
+    refuse_failures(run.out, report, shared, running)
+    if not shared.my_turn_to_publish(group):
+        yield f"published     {run.out}, by another run"
+        return
     publish(group, encoder=coordinate_weights(model), encoder_settings=_coordinate_settings(model))
     yield f"published     {run.out}: {report.cells[Status.VALID]:,} vectors"
+
+
+def _work(run: Run, observations: Observations, encode: Any) -> Work:
+    return Work(run.grid, run.layout, run.region, observations.land, encode)
+
+
+def foresee(
+    run: Run, observations: Observations, *, workers: int = 1, price_per_hour: float | None = None
+) -> Iterator[str]:
+    """Say what a run will cost: cells, shards, bytes, operations, time and money; writes nothing.
+
+    The speed is measured here, on cells of one shard. A model that is not trained yet is as fast as
+    it will be.
+    """
+    device = default_device()
+    if run.model_settings is None or finished(run.model) is not None:
+        model = load_model(run.model)[0]
+    else:
+        model = UniGeoCLIP(run.model_settings, pretrained=False)
+    check_fit(model, observations, run.layout.modalities)
+    work = _work(run, observations, encoder_of(model, observations, device))
+    tasks = planned(run.out, run.grid, run.layout)
+    yield from told(
+        estimate(work, tasks),
+        {name: cell_flops(model, name) for name in run.layout.modalities},
+        {
+            name: calibrate(work, name, overlap=device.type == "cuda")
+            for name in run.layout.modalities
+        },
+        workers=workers,
+        price_per_hour=price_per_hour,
+    )
 
 
 def coordinate_weights(model: UniGeoCLIP) -> dict[str, np.ndarray]:

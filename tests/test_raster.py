@@ -108,7 +108,7 @@ def test_finished_shards_are_not_encoded_again(tmp_path: Path) -> None:
     assert stores.fill(group, grid, layout, encode=encode).shards == 0
     assert seen == []
     (tmp_path / "f/aerial_status/c/1/0").unlink()
-    assert plan(group, grid, layout) == [Task("aerial", 1, 0)]
+    assert list(plan(group, grid, layout)) == [Task("aerial", 1, 0)]
 
 
 def test_the_bytes_do_not_depend_on_the_batch(gulf: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from unigeo.producer.observations.frames import Frame
 from unigeo.producer.observations.land import Land, read_land
 from unigeo.producer.observations.photographs import Photographs, open_photographs
 from unigeo.producer.observations.protocol import Patches, Picture
-from unigeo.producer.observations.rasters import GAP_NAMES, cut
+from unigeo.producer.observations.rasters import GAP_NAMES, Gap, cut
 from unigeo.producer.observations.reading import Source, open_source
 from unigeo.producer.observations.tables import PlaceTable, read_places
 from unigeo.schemas.errors import ObservationsError
@@ -111,7 +111,13 @@ class FolderObservations:
         for gap, reason in GAP_NAMES.items():
             self._count(modality, reason, int((gaps == gap).sum()))
         values = [view.patches.values for view in views]
-        return Patches(np.concatenate(values, axis=1) if len(views) > 1 else values[0], gaps == 0)
+        damaged = {path for view in views for path in view.damaged}
+        return Patches(
+            np.concatenate(values, axis=1) if len(views) > 1 else values[0],
+            gaps == 0,
+            gaps == Gap.UNREADABLE if damaged else None,
+            tuple(sorted(path.resolve().relative_to(self.root).as_posix() for path in damaged)),
+        )
 
     def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
         """Give each point the words of the nearest row within the radius; else None.

@@ -20,6 +20,10 @@ class Patches:
     """uint8 for pictures; float32 metres for the surface model."""
     valid: Bool[np.ndarray, " point"]
     """Whether enough of the patch was observed to encode it; other patches hold no meaning."""
+    unreadable: Bool[np.ndarray, " point"] | None = None
+    """Which invalid patches lie where a file could not be read; None where none does."""
+    damaged: tuple[str, ...] = ()
+    """Those files."""
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -46,6 +47,8 @@ class Cut:
     patches: Patches
     gaps: UInt8[np.ndarray, " point"]
     """A `Gap` per point."""
+    damaged: frozenset[Path] = frozenset()
+    """Files of which some part could not be read."""
 
 
 def cut(
@@ -72,6 +75,7 @@ def cut(
     gaps = np.zeros(len(lonlat), np.uint8)
     reach = np.array([source.reach for source in sources])
     opened = _Opened(sources)
+    damaged: set[Path] = set()
     try:
         for part in _slabs(lonlat, frame):
             mosaic = _Mosaic.empty(len(part), bands, size)
@@ -79,13 +83,16 @@ def cut(
                 located = locate(sources[number], lonlat[part], frame)
                 for group in _groups(located, sources[number].shape):
                     if (mosaic.weight[group] < FULL).any():
-                        mosaic.add(group, _gather(opened.blocks(number), located, group))
+                        piece = _gather(opened.blocks(number), located, group)
+                        mosaic.add(group, piece)
+                        if piece.unreadable.any():
+                            damaged.add(sources[number].path)
             seen = mosaic.weight >= 0.5 - 1e-6
             found, gaps[part] = mosaic.finish(seen, min_valid)
             values[part] = np.rint(found) if np.issubdtype(dtype, np.integer) else found
     finally:
         opened.close()
-    return Cut(Patches(values, gaps == Gap.NONE), gaps)
+    return Cut(Patches(values, gaps == Gap.NONE), gaps, frozenset(damaged))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,40 +1,125 @@
-"""A trained model and its observations as one function from places to vectors."""
+"""A trained model and its observations as one function from places to vectors.
+
+It has two halves, so that a pipeline can overlap them: `observe` reads on the CPU, `codes` encodes
+and quantizes on the device.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int8, Shaped
 
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.observations.protocol import Observations
-from unigeo.producer.raster.rasterizing import Encode
+from unigeo.producer.raster.shard_work import Observed
 from unigeo.schemas.errors import ModelError
+from unigeo.schemas.quantization import LEVELS
+
+INPUT_BYTES = 64 << 20
+"""Of observations encoded at once, at most, but never fewer than `FEWEST` cells."""
+FEWEST = 128
 
 
-def encoder_of(model: UniGeoCLIP, observations: Observations, device: torch.device) -> Encode:
+@dataclass(frozen=True, eq=False)
+class ModelEncoder:
+    """Look at places and encode what is seen."""
+
+    model: UniGeoCLIP
+    observations: Observations
+    device: torch.device
+
+    def __call__(
+        self, modality: str, lonlat: Float[np.ndarray, "point 2"]
+    ) -> tuple[Float[np.ndarray, "point band"], Bool[np.ndarray, " point"]]:
+        """Unit vectors, NaN where nothing was observed, and whether anything was."""
+        seen = self.observe(modality, lonlat)
+        vectors = np.full((len(lonlat), self.model.settings.dimension), np.nan, np.float32)
+        if seen.valid.any():
+            vectors[seen.valid] = self._encode(modality, seen).float().cpu().numpy()
+        return vectors, seen.valid
+
+    def batch(self, modality: str) -> int:
+        """Cells encoded at once: fixed by the model, so that the bytes do not vary."""
+        shape = self.model.settings.shape(modality)
+        size = int(np.prod(shape)) * (4 if modality == "dsm" else 1)
+        return 2048 if modality == "coordinate" else max(FEWEST, min(2048, INPUT_BYTES // size))
+
+    def observe(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> Observed:
+        """Read what is to be encoded; on the CPU, from any thread."""
+        if modality == "coordinate":
+            return Observed(np.asarray(lonlat, np.float64), np.ones(len(lonlat), bool))
+        patches = self.observations.patches(modality, lonlat)  # type: ignore[arg-type]
+        return Observed(patches.values, patches.valid, patches.unreadable, patches.damaged)
+
+    def codes(
+        self, modality: str, seen: Observed
+    ) -> Callable[[], tuple[Int8[np.ndarray, "observed band"], Bool[np.ndarray, " point"]]]:
+        """Encode and quantize on the device; call the result to wait for the numbers.
+
+        Raises:
+            ValueError: (by the result) if a vector has no direction.
+        """
+        if not seen.valid.any():
+            nothing = np.empty((0, self.model.settings.dimension), np.int8)
+            return lambda: (nothing, seen.valid)
+        codes, sound = quantize_on_device(self._encode(modality, seen))
+        fetched = [_fetch(codes), _fetch(sound)]
+
+        def result() -> tuple[Any, Any]:
+            numbers, good = (wait() for wait in fetched)
+            if not good.all():
+                raise ValueError(
+                    f"vector {np.flatnonzero(~good)[0]} is zero or not finite, without direction"
+                )
+            return numbers, seen.valid
+
+        return result
+
+    def _encode(self, modality: str, seen: Observed) -> torch.Tensor:
+        values: Shaped[np.ndarray, "observed ..."] = seen.inputs
+        if not seen.valid.all():
+            values = values[seen.valid]
+        with torch.inference_mode():
+            inputs = torch.from_numpy(values).to(self.device, non_blocking=True)
+            return self.model.encode(modality, inputs)
+
+
+def encoder_of(model: UniGeoCLIP, observations: Observations, device: torch.device) -> ModelEncoder:
     """Look at places and encode what is seen.
 
     Raises:
         ModelError: if the observations lack a modality or give patches of another shape.
     """
-    model = model.to(device).eval()
+    return ModelEncoder(model.to(device).eval(), observations, device)
 
-    def encode(
-        modality: str, lonlat: Float[np.ndarray, "point 2"]
-    ) -> tuple[Float[np.ndarray, "point band"], Bool[np.ndarray, " point"]]:
-        if modality == "coordinate":
-            inputs = torch.from_numpy(np.asarray(lonlat, np.float64))
-            observed = np.ones(len(lonlat), bool)
-        else:
-            patches = observations.patches(modality, lonlat)  # type: ignore[arg-type]
-            inputs, observed = torch.from_numpy(patches.values), patches.valid
-        vectors = np.full((len(lonlat), model.settings.dimension), np.nan, np.float32)
-        if observed.any():
-            with torch.inference_mode():
-                encoded = model.encode(modality, inputs[torch.from_numpy(observed)].to(device))
-            vectors[observed] = encoded.float().cpu().numpy()
-        return vectors, observed
 
-    return encode
+def quantize_on_device(
+    vectors: Float[torch.Tensor, "point band"],
+) -> tuple[Int8[torch.Tensor, "point band"], Bool[torch.Tensor, " point"]]:
+    """`schemas.quantization.quantize`, bit for bit, and whether each vector has a direction."""
+    largest = vectors.abs().amax(dim=-1, keepdim=True)
+    sound = torch.isfinite(largest) & (largest > 0)
+    scaled = torch.round(vectors * (LEVELS / torch.where(sound, largest, 1.0)))
+    return scaled.to(torch.int8), sound[:, 0]
+
+
+def _fetch(values: torch.Tensor) -> Callable[[], np.ndarray]:
+    """Begin to copy to the CPU; the result waits for it."""
+    if values.device.type != "cuda":
+        return lambda: values.numpy()
+    there = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    there.copy_(values, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def wait() -> np.ndarray:
+        copied.synchronize()
+        return there.numpy()
+
+    return wait
 
 
 def check_fit(model: UniGeoCLIP, observations: Observations, modalities: tuple[str, ...]) -> None:

@@ -1,14 +1,23 @@
-"""What is left to do: a pure function of the grid and of what the store holds."""
+"""What is left to do: a pure function of the grid and of what the store holds.
+
+The plan is lazy: one bit per shard and modality, and a task is made when it is asked for, so that
+the globe at 100 m is planned in seconds.
+"""
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 import zarr
+from jaxtyping import Bool
 from zarr.core.sync import sync
 
+from unigeo.schemas.errors import StoreError
 from unigeo.schemas.grid import Grid, Window
 from unigeo.schemas.layout import Layout, status_name
+from unigeo.schemas.stores import open_group
 
 
 @dataclass(frozen=True, order=True)
@@ -24,34 +33,94 @@ class Task:
         return Window(self.shard_row * shard, self.shard_col * shard, shard, shard)
 
 
-def plan(group: zarr.Group, grid: Grid, layout: Layout) -> list[Task]:
-    """Tasks whose status shard the store lacks, modality by modality, north to south.
+class Tasks(Sequence[Task]):
+    """Tasks from north to south, the modalities of a shard one after another."""
+
+    def __init__(
+        self,
+        modalities: tuple[str, ...],
+        missing: Bool[np.ndarray, "modality shard_row shard_col"],
+    ) -> None:
+        """Take what is missing of each modality."""
+        self.modalities = modalities
+        self.missing = missing
+        self._numbers = np.flatnonzero(np.moveaxis(missing, 0, -1))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Task: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Task]: ...
+
+    def __getitem__(self, index: int | slice) -> Task | list[Task]:
+        if isinstance(index, slice):
+            return [self._task(number) for number in self._numbers[index]]
+        return self._task(self._numbers[index])
+
+    def __iter__(self) -> Iterator[Task]:
+        return map(self._task, self._numbers)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} tasks of {', '.join(self.modalities)}>"
+
+    def _task(self, number: np.int64) -> Task:
+        shard, modality = divmod(int(number), len(self.modalities))
+        return Task(self.modalities[modality], *divmod(shard, self.missing.shape[2]))
+
+
+def plan(group: zarr.Group, grid: Grid, layout: Layout) -> Tasks:
+    """Tasks whose status shard the store lacks.
 
     A shard's status is written after its vectors, so its presence is the log.
     """
-    rows, cols = layout.shards(grid)
-    tasks = []
-    for modality in layout.modalities:
-        done = stored_shards(group.store, status_name(modality))
-        tasks += [
-            Task(modality, row, col)
-            for row in range(rows)
-            for col in range(cols)
-            if (row, col) not in done
-        ]
-    return tasks
+    shape = layout.shards(grid)
+    missing = [
+        ~stored_mask(group.store, status_name(modality), shape) for modality in layout.modalities
+    ]
+    return Tasks(layout.modalities, np.stack(missing))
+
+
+def planned(url: Any, grid: Grid, layout: Layout) -> Tasks:
+    """The plan of a store that need not be there yet."""
+    try:
+        group = open_group(url, consolidated=False)
+    except StoreError:
+        return Tasks(
+            layout.modalities, np.ones((len(layout.modalities), *layout.shards(grid)), bool)
+        )
+    return plan(group, grid, layout)
 
 
 def stored_shards(store: Any, array: str) -> set[tuple[int, int]]:
     """Row and column of every shard of an array that the store holds; one listing."""
+    found: set[tuple[int, int]] = set()
+    _list_shards(store, array, lambda row, col: found.add((row, col)))
+    return found
+
+
+def stored_mask(
+    store: Any, array: str, shape: tuple[int, int]
+) -> Bool[np.ndarray, "shard_row shard_col"]:
+    """Which shards of an array the store holds; one listing, one byte per shard."""
+    mask = np.zeros(shape, bool)
+
+    def note(row: int, col: int) -> None:
+        if row < shape[0] and col < shape[1]:
+            mask[row, col] = True
+
+    _list_shards(store, array, note)
+    return mask
+
+
+def _list_shards(store: Any, array: str, note: Any) -> None:
     pattern = re.compile(rf"{re.escape(array)}/c/(\d+)/(\d+)(/0)?")
 
-    async def listed() -> set[tuple[int, int]]:
-        found = set()
+    async def listed() -> None:
         async for key in store.list_prefix(f"{array}/c/"):
             match = pattern.fullmatch(key)
             if match:
-                found.add((int(match[1]), int(match[2])))
-        return found
+                note(int(match[1]), int(match[2]))
 
-    return sync(listed())
+    sync(listed())

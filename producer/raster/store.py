@@ -4,16 +4,19 @@ While it is built the root's state is `building` and its metadata is not consoli
 reader takes half a product for a whole one. Nothing in a store depends on when it was written.
 """
 
+import json
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import obstore
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
-from zarr.storage import LocalStore, ObjectStore
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import LocalStore, MemoryStore, ObjectStore
 
+from unigeo.producer.raster.writing import exists, put
 from unigeo.schemas.attributes import read_attributes
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.grid import Grid
@@ -58,7 +61,13 @@ def check_writable(url: Any) -> None:
             raise StoreError(f"cannot write {url}: {error}") from error
 
 
-def create_field(url: Any, grid: Grid, layout: Layout, attributes: dict[str, Any]) -> zarr.Group:
+def create_field(
+    url: Any,
+    grid: Grid,
+    layout: Layout,
+    attributes: dict[str, Any],
+    mended: frozenset[str] = frozenset(),
+) -> zarr.Group:
     """Create an empty field, or open the one that is there if it is of the same product.
 
     Args:
@@ -66,6 +75,7 @@ def create_field(url: Any, grid: Grid, layout: Layout, attributes: dict[str, Any
         grid: the cells; aligned to the layout's shards.
         layout: which arrays, how they are cut.
         attributes: of the root, by `schemas.attributes.root_attributes`.
+        mended: input files that could not be read before and may have changed since.
 
     Returns:
         The root group, writable, metadata not consolidated.
@@ -75,12 +85,10 @@ def create_field(url: Any, grid: Grid, layout: Layout, attributes: dict[str, Any
     """
     layout.shards(grid)
     store = open_store(url, read_only=False)
-    if isinstance(store, LocalStore):
-        _sweep(store.root)
     try:
-        group = _existing(store, url, attributes)
+        group = _existing(store, url, attributes, mended)
         if group is None:
-            group = zarr.create_group(store, zarr_format=3, attributes=attributes)
+            group = _create_root(store, attributes)
         if group.attrs["unigeo"]["state"] == "building":  # type: ignore[index,call-overload]
             _create_arrays(group, grid, layout)
         return group
@@ -90,7 +98,9 @@ def create_field(url: Any, grid: Grid, layout: Layout, attributes: dict[str, Any
         raise StoreError(f"cannot write the store at {url}: {error}") from error
 
 
-def _existing(store: Any, url: Any, attributes: dict[str, Any]) -> zarr.Group | None:
+def _existing(
+    store: Any, url: Any, attributes: dict[str, Any], mended: frozenset[str]
+) -> zarr.Group | None:
     """The group that stands at the URL, if it is the same product; None if nothing does."""
     try:
         group = zarr.open_group(store, mode="r+", zarr_format=3, use_consolidated=False)
@@ -106,12 +116,44 @@ def _existing(store: Any, url: Any, attributes: dict[str, Any]) -> zarr.Group | 
         raise StoreError(f"{error}. Name another --out, or remove it first.") from error
     wanted = read_attributes(attributes, "the new field").model_dump(mode="json")
     differing = [key for key in _IDENTITY if found[key] != wanted[key]]
+    if differing == ["observations"] and found["state"] == "building":
+        seen = (_without(about["observations"], mended) for about in (found, wanted))
+        if mended and len({json.dumps(one, sort_keys=True) for one in seen}) == 1:
+            return _create_root(store, attributes)
     if differing:
         raise StoreError(
             f"{url} holds another product: its {', '.join(differing)} differ"
             f"{_detail(found, wanted)}. Name another --out, or remove the store first."
         )
     return group
+
+
+def _without(observations: Any, files: frozenset[str]) -> Any:
+    """Provenance without the sizes and hashes of some input files."""
+    if isinstance(observations, list):
+        return [_without(part, files) for part in observations]
+    if not isinstance(observations, dict):
+        return observations
+    if observations.get("file") in files and "bytes" in observations:
+        return {"file": observations["file"]}
+    return {key: _without(value, files) for key, value in observations.items()}
+
+
+def is_published(group: zarr.Group) -> bool:
+    """Whether the store is published by now, whatever the group was when it was opened."""
+    now = zarr.open_group(group.store, mode="r", zarr_format=3, use_consolidated=False)
+    own: Any = now.attrs["unigeo"]
+    return bool(own["state"] == "published")
+
+
+def _create_root(store: Any, attributes: dict[str, Any]) -> zarr.Group:
+    """Write the root's metadata; another run that begins now writes the same."""
+    template = MemoryStore()
+    zarr.create_group(template, zarr_format=3, attributes=attributes)
+    body = sync(template.get("zarr.json", default_buffer_prototype()))
+    assert body is not None
+    put(store, "zarr.json", body.to_bytes())
+    return zarr.open_group(store, mode="r+", zarr_format=3, use_consolidated=False)
 
 
 def _detail(found: dict[str, Any], wanted: dict[str, Any]) -> str:
@@ -126,13 +168,25 @@ def _detail(found: dict[str, Any], wanted: dict[str, Any]) -> str:
 
 
 def _create_arrays(group: zarr.Group, grid: Grid, layout: Layout) -> None:
-    """Create what is not there yet: a run may have been killed between two arrays."""
+    """Write what is not there yet: a run may have been killed between two arrays.
+
+    An empty field is made in memory and its objects are put one by one, never removed, so that two
+    runs that begin together end with the same ones.
+    """
+    template = MemoryStore()
+    empty = zarr.create_group(template, zarr_format=3)
     for modality in layout.modalities:
-        if modality not in group:
-            _create_vectors(group, modality, grid, layout)
-        if status_name(modality) not in group:
-            _create_status(group, modality, grid, layout)
-    _create_coordinates(group, grid, layout)
+        _create_vectors(empty, modality, grid, layout)
+        _create_status(empty, modality, grid, layout)
+    _create_coordinates(empty, grid, layout)
+
+    async def contents() -> dict[str, Any]:
+        prototype = default_buffer_prototype()
+        return {key: await template.get(key, prototype) async for key in template.list()}
+
+    for key, body in sorted(sync(contents()).items()):
+        if key != "zarr.json" and not exists(group.store, key):
+            put(group.store, key, body.to_bytes())
 
 
 def _create_vectors(group: zarr.Group, modality: str, grid: Grid, layout: Layout) -> None:
@@ -189,13 +243,16 @@ def _create_coordinates(group: zarr.Group, grid: Grid, layout: Layout) -> None:
             fill_value=np.nan if values.dtype.kind == "f" else -1,
             dimension_names=(name,) if values.ndim else (),
             attributes=attributes,
-            overwrite=True,
         )
         array[...] = values
 
 
-def _sweep(root: Path) -> None:
-    """Remove what a killed write left beside its object: `<key>.<hex>.partial`."""
-    if root.is_dir():
-        for stray in root.rglob("*.partial"):
+def sweep(group: zarr.Group) -> None:
+    """Remove what a killed write left beside its object: `<key>.<hex>.partial`, on a local disk.
+
+    Only where nobody else writes: their objects look the same until they are whole.
+    """
+    store = group.store
+    if isinstance(store, LocalStore) and store.root.is_dir():
+        for stray in store.root.rglob("*.partial"):
             stray.unlink(missing_ok=True)

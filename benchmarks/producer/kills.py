@@ -1,0 +1,314 @@
+"""Kill production with `kill -9` at random moments, start it again, and compare every byte.
+
+    python -m benchmarks.producer.kills --moments 30                       # local disk
+    python -m benchmarks.producer.kills --moments 30 --store s3            # a moto server
+    python -m benchmarks.producer.kills --moments 30 --victim worker
+    python -m benchmarks.producer.kills --moments 30 --victim scheduler
+
+Every production is a real process (and dask's workers and scheduler are): it makes a field of 2 x 2
+shards and two modalities with a cheap encoder that waits a while for each batch. After each kill
+the same command is run again. Prints how many kills there were, whether all bytes are those of the
+unbroken run, and how many shards were written twice.
+"""
+
+import argparse
+import json
+import logging
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from unigeo.producer.raster.planning import plan
+from unigeo.producer.raster.publication import publish
+from unigeo.producer.raster.running import Running, fill, sharing
+from unigeo.producer.raster.shard_work import Work
+from unigeo.producer.raster.store import create_field
+from unigeo.schemas.attributes import root_attributes
+from unigeo.schemas.layout import Layout
+from unigeo.schemas.regions import region_of_bbox
+from unigeo.schemas.stores import open_store
+
+ROOT = Path(__file__).parents[2]
+REGION = region_of_bbox((-20.0, -15.0, 25.0, 18.0), "gulf")
+LAYOUT = Layout(modalities=("coordinate", "aerial"), bands=8, shard=32, chunk=8)
+GRID = REGION.grid(80_000.0, LAYOUT.shard)
+BATCH = 300
+VICTIMS = ("producer", "worker", "scheduler")
+
+
+def land(lonlat: np.ndarray) -> np.ndarray:
+    """Everything but a round lake."""
+    away: np.ndarray = np.hypot(lonlat[:, 0] - 5.0, lonlat[:, 1] - 5.0) > 4.0
+    return away
+
+
+def waves(wait_s: float, modality: str, lonlat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Encode places as waves over the globe, after a while."""
+    time.sleep(wait_s)
+    number = np.arange(1, LAYOUT.bands + 1) + (0.5 if modality == "aerial" else 0.0)
+    lon, lat = np.radians(lonlat).T
+    vectors = np.sin(lon[:, None] * number * 3.0) + np.cos(lat[:, None] * number * 2.0 + number)
+    observed = np.ones(len(lonlat), bool)
+    if modality == "aerial":
+        observed = lonlat[:, 0] + lonlat[:, 1] < 30.0
+    return vectors.astype(np.float32), observed
+
+
+def source(wait_s: float) -> tuple[Any, Any]:
+    """What a worker encodes with."""
+    return partial(waves, wait_s), land
+
+
+def build(url: str, running: Running, wait_s: float) -> int:
+    """Produce and publish, as `unigeo-produce` does; how many shards this run wrote."""
+    attributes = root_attributes(
+        region=REGION.name,
+        grid=GRID,
+        layout=LAYOUT,
+        model_name="waves",
+        model_sha256="ab" * 32,
+        model_settings={"kind": "waves"},
+        observations={"name": "nothing", "licence": "CC0-1.0", "citation": "Nobody (2026)"},
+        seed=0,
+        code_version="0",
+    )
+    with sharing(url) as shared:
+        group = create_field(url, GRID, LAYOUT, attributes)
+        if group.attrs["unigeo"]["state"] == "published" and not plan(group, GRID, LAYOUT):  # type: ignore[index,call-overload]
+            return 0
+        print("begin", flush=True)
+        work = Work(GRID, LAYOUT, REGION, land, partial(waves, wait_s), BATCH)
+        report = fill(group, work, url, partial(source, wait_s), running, shared)
+        if shared.my_turn_to_publish(group):
+            publish(group, encoder={"matrix": np.eye(2, dtype=np.float32)})
+    return report.shards
+
+
+def command(url: str, *options: str) -> list[str]:
+    """The command line that builds a store."""
+    return [sys.executable, "-m", "benchmarks.producer.kills", "--build", url, *options]
+
+
+def started(url: str, *options: str) -> "subprocess.Popen[str]":
+    """A production that has begun."""
+    process = subprocess.Popen(
+        command(url, *options), cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ.copy()
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def finish(process: "subprocess.Popen[str]") -> int:
+    """Wait for a production to end well; how many shards it wrote."""
+    said, _ = process.communicate(timeout=600)
+    if process.returncode:
+        raise RuntimeError(f"a production ended with exit code {process.returncode}")
+    return int((said.split() or ["0"])[-1])
+
+
+def objects(url: str) -> dict[str, bytes]:
+    """Every object of a store."""
+    import obstore
+    from zarr.storage import LocalStore, ObjectStore
+
+    store = open_store(url)
+    if isinstance(store, LocalStore):
+        files = (path for path in store.root.rglob("*") if path.is_file())
+        return {path.relative_to(store.root).as_posix(): path.read_bytes() for path in files}
+    assert isinstance(store, ObjectStore)
+    keys = [entry["path"] for part in obstore.list(store.store) for entry in part]
+    return {key: bytes(obstore.get(store.store, key).bytes()) for key in keys}
+
+
+def leftovers(url: str) -> list[str]:
+    """What is left of the folder in which runs meet."""
+    return sorted(objects(f"{url}.run"))
+
+
+def kill_producer(url: str, kills: int, wait_s: float, length_s: float) -> None:
+    """Kill a production so often on its way, then let it end."""
+    for _ in range(kills):
+        process = started(url, "--wait", str(wait_s))
+        time.sleep(random.uniform(0, length_s))
+        process.kill()
+        process.communicate()
+    finish(started(url, "--wait", str(wait_s)))
+
+
+def kill_worker(url: str, kills: int, wait_s: float, length_s: float, log: Path) -> int:
+    """Kill workers of one production on its way; how many shards were written twice."""
+    process = started(url, "--wait", str(wait_s), "--workers", "2", "--log", str(log))
+    _wait_for(lambda: log.exists() and '"start"' in log.read_text())
+    for _ in range(kills):
+        time.sleep(random.uniform(0, length_s / 2))
+        workers = _workers_of(process.pid)
+        if workers:
+            random.choice(workers).kill()
+    finish(process)
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    written = Counter(
+        (event["modality"], event["row"], event["col"])
+        for event in events
+        if event["event"] == "shard" and event["state"] == "written"
+    )
+    return sum(count - 1 for count in written.values())
+
+
+def kill_scheduler(url: str, kills: int, wait_s: float, length_s: float) -> None:
+    """Kill the scheduler of one production on its way, and start it and a worker anew."""
+    port = _free_port()
+    cluster = _cluster(port)
+    process = started(url, "--wait", str(wait_s), "--scheduler", f"tcp://127.0.0.1:{port}")
+    try:
+        for _ in range(kills):
+            time.sleep(1 + random.uniform(0, length_s))
+            for part in cluster:
+                part.kill()
+                part.wait()
+            cluster = _cluster(port)
+        finish(process)
+    finally:
+        for part in (*cluster, process):
+            part.kill()
+            part.wait()
+
+
+def _cluster(port: int) -> list["subprocess.Popen[bytes]"]:
+    quiet: dict[str, Any] = {
+        "cwd": ROOT,
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+        "env": os.environ | {"PYTHONPATH": str(ROOT)},
+    }
+    dask = [sys.executable, "-m", "dask"]
+    host = ["--host", "127.0.0.1"]
+    scheduler = [*dask, "scheduler", *host, "--port", str(port), "--no-dashboard"]
+    worker = [*dask, "worker", f"tcp://127.0.0.1:{port}", *host, "--nthreads", "2", "--no-nanny"]
+    return [subprocess.Popen(scheduler, **quiet), subprocess.Popen(worker, **quiet)]
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _workers_of(pid: int) -> list[psutil.Process]:
+    """Dask's workers among a process's children: what its nannies spawned."""
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        try:
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _wait_for(happened: Any, limit_s: float = 300.0) -> None:
+    end = time.monotonic() + limit_s
+    while not happened():
+        if time.monotonic() > end:
+            raise TimeoutError("the production did not start")
+        time.sleep(0.02)
+
+
+@contextmanager
+def place(kind: str) -> Iterator[str]:
+    """A folder, or a bucket of an S3 server on this machine."""
+    if kind == "local":
+        with tempfile.TemporaryDirectory() as folder:
+            yield folder
+        return
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    before = dict(os.environ)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    os.environ |= {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    request = urllib.request.Request(f"http://{host}:{port}/kills", method="PUT")
+    urllib.request.urlopen(request).close()
+    try:
+        yield "s3://kills"
+    finally:
+        server.stop()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--moments", type=int, default=30)
+    parser.add_argument("--store", choices=("local", "s3"), default="local")
+    parser.add_argument("--victim", choices=VICTIMS, default="producer")
+    parser.add_argument("--each", type=int, default=3, help="kills per store")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--wait", type=float, default=0.05, help="seconds for each batch")
+    parser.add_argument("--build", metavar="URL", help="build one store; the other way to call it")
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--scheduler")
+    parser.add_argument("--log")
+    options = parser.parse_args()
+    if options.build:
+        running = Running(
+            workers=options.workers,
+            scheduler=options.scheduler,
+            log=options.log or os.devnull,
+            progress=False,
+        )
+        print(build(options.build, running, options.wait), flush=True)
+        return
+    random.seed(options.seed)
+    with place(options.store) as base, tempfile.TemporaryDirectory() as logs:
+        begin = time.monotonic()
+        unbroken = started(f"{base}/unbroken.zarr", "--wait", str(options.wait))
+        begin = time.monotonic()
+        finish(unbroken)
+        length_s = time.monotonic() - begin
+        whole = objects(f"{base}/unbroken.zarr")
+        kills = equal = stores = twice = left = 0
+        while kills < options.moments:
+            url, now = f"{base}/{stores}.zarr", min(options.each, options.moments - kills)
+            if options.victim == "producer":
+                kill_producer(url, now, options.wait, length_s)
+            elif options.victim == "worker":
+                log = Path(logs) / f"{stores}.jsonl"
+                twice += kill_worker(url, now, options.wait, length_s, log)
+            else:
+                kill_scheduler(url, now, options.wait, length_s)
+            equal += objects(url) == whole
+            left += len(leftovers(url))
+            kills, stores = kills + now, stores + 1
+        print(f"{options.store}, {options.victim} killed {kills} times on {stores} stores:")
+        print(f"{equal} of {stores} stores equal the unbroken run's {len(whole)} objects,")
+        print(f"{left} objects left beside them, {twice} shards counted twice")
+        sys.exit(equal < stores or left > 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""Time rasterization: planning, writing, growth, memory and workers.
+
+    python -m benchmarks.producer.raster plan      # CONUS at 100 m, the land of the globe at 250 m
+    python -m benchmarks.producer.raster write     # against a plain sequential write, same disk
+    python -m benchmarks.producer.raster growth    # cost per cell from 10^4 to 10^6 cells
+    python -m benchmarks.producer.raster memory    # a worker's peak, in shards
+    python -m benchmarks.producer.raster workers   # two dask workers against one
+
+Each prints one JSON line. Paired figures come from the same run, their order alternating, and are
+medians; `--repeat` says of how many.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from unigeo.producer.raster.extent import Extent
+from unigeo.producer.raster.planning import planned
+from unigeo.producer.raster.rasterizing import rasterize
+from unigeo.producer.raster.run_log import RunLog
+from unigeo.producer.raster.shard_work import Observed, Work
+from unigeo.producer.raster.store import create_field
+from unigeo.schemas.attributes import root_attributes
+from unigeo.schemas.grid import Grid
+from unigeo.schemas.layout import Layout
+from unigeo.schemas.regions import Region, region, region_of_bbox
+
+WHOLE = region_of_bbox((-89.0, -44.0, 89.0, 44.0), "whole")
+"""So large that grids within it are all inside."""
+
+
+class Constant:
+    """An encoder that costs nothing: what is left is the pipeline."""
+
+    def __init__(self, bands: int) -> None:
+        self._codes = np.random.default_rng(0).integers(-127, 128, (2048, bands)).astype(np.int8)
+
+    def batch(self, modality: str) -> int:
+        """Cells at once."""
+        return 2048
+
+    def observe(self, modality: str, lonlat: np.ndarray) -> Observed:
+        """Nothing to read."""
+        return Observed(lonlat, np.ones(len(lonlat), bool))
+
+    def codes(self, modality: str, seen: Observed) -> Any:
+        """Always the same vectors."""
+        codes = self._codes[: len(seen.valid)]
+        return lambda: (codes, seen.valid)
+
+
+def everywhere(lonlat: np.ndarray) -> np.ndarray:
+    """All is land."""
+    return np.ones(len(lonlat), bool)
+
+
+def attributes(where: Region, grid: Grid, layout: Layout) -> dict[str, Any]:
+    return root_attributes(
+        region=where.name,
+        grid=grid,
+        layout=layout,
+        model_name="none",
+        model_sha256="00" * 32,
+        model_settings={},
+        observations={"name": "none"},
+        seed=0,
+        code_version="0",
+    )
+
+
+def begin(folder: Path, grid: Grid, layout: Layout) -> zarr.Group:
+    shutil.rmtree(folder, ignore_errors=True)
+    return create_field(folder, grid, layout, attributes(WHOLE, grid, layout))
+
+
+def plan_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Plan and estimate without a store; land is a test of one comparison."""
+    from unigeo.producer.raster.estimating import estimate
+
+    conus = region("conus")
+    globe = region_of_bbox((-180.0, -60.0, 179.999, 84.0), "globe", "EPSG:8857")
+    found: dict[str, Any] = {}
+    for where, resolution_m, share in ((conus, 100.0, 1.0), (globe, 250.0, 0.3)):
+        begin_s = time.perf_counter()
+        layout = Layout(modalities=("coordinate", "aerial", "dsm"), bands=768)
+        grid = where.grid(resolution_m)
+        tasks = planned(Path(options.folder) / "nothing.zarr", grid, layout)
+        work = Work(grid, layout, where, partial(_some, share), None)
+        plans = estimate(work, tasks)
+        first, last = tasks[0], tasks[-1]
+        spent = time.perf_counter() - begin_s
+        found[f"{where.name} {resolution_m:g} m"] = {
+            "cells": grid.shape[0] * grid.shape[1],
+            "tasks": len(tasks),
+            "to encode": plans[0].cells,
+            "bytes": sum(each.bytes for each in plans),
+            "shards inside": int((work.extent == Extent.INSIDE).sum()),
+            "seconds": round(spent, 2),
+            "peak_gb": round(peak_bytes() / 1e9, 2),
+            "ends": [str(first), str(last)],
+        }
+    return found
+
+
+def _some(share: float, lonlat: np.ndarray) -> np.ndarray:
+    found: np.ndarray = (np.abs(lonlat[:, 0] * 7.3 + lonlat[:, 1] * 3.1) % 1.0) < share
+    return found
+
+
+def peak_bytes() -> int:
+    """Largest resident size of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def write_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Shards of 768 bands through the pipeline, and as many bytes in one file, alternating."""
+    layout = Layout(modalities=("coordinate",), bands=768)
+    grid = Grid("EPSG:8857", 1000.0, -1024, -512, (1024, 512))
+    folder, encoder = Path(options.folder), Constant(768)
+    block = np.random.default_rng(0).integers(0, 255, 48 << 20).astype(np.uint8)
+    rates: dict[str, list[float]] = {"pipeline": [], "plain": []}
+    for _ in range(options.repeat):
+        for way in ("pipeline", "plain"):
+            os.sync()
+            if way == "pipeline":
+                group = begin(folder / "w.zarr", grid, layout)
+                os.sync()
+                start = time.perf_counter()
+                rasterize(group, grid, layout, WHOLE, everywhere, encoder, progress=False)
+                os.sync()
+                spent = time.perf_counter() - start
+                size = sum(p.stat().st_size for p in (folder / "w.zarr").rglob("*") if p.is_file())
+                shutil.rmtree(folder / "w.zarr")
+            else:
+                start = time.perf_counter()
+                with (folder / "plain").open("wb") as file:
+                    for _ in range(8):
+                        file.write(block)
+                os.sync()
+                spent = time.perf_counter() - start
+                size = 8 * len(block)
+                (folder / "plain").unlink()
+            rates[way].append(size / spent / 1e6)
+    share = statistics.median(a / b for a, b in zip(*rates.values(), strict=True))
+    return {
+        "pipeline_mb_s": round(statistics.median(rates["pipeline"])),
+        "plain_mb_s": round(statistics.median(rates["plain"])),
+        "share": round(share, 3),
+    }
+
+
+def growth_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Processor seconds per cell, in shards of 64 cells and 64 bands, for more and more cells."""
+    layout = Layout(modalities=("coordinate",), bands=64, shard=64, chunk=16)
+    encoder = Constant(64)
+    found: dict[str, list[float]] = {}
+    for _ in range(options.repeat):
+        for side in (2, 4, 8, 16):  # shards
+            cells = (side * 64) ** 2
+            grid = Grid("EPSG:8857", 1000.0, -side * 64, 0, (side * 64, side * 64))
+            group = begin(Path(options.folder) / "g.zarr", grid, layout)
+            start = time.process_time()
+            rasterize(group, grid, layout, WHOLE, everywhere, encoder, progress=False)
+            spent = time.process_time() - start
+            found.setdefault(f"{cells}", []).append(1e6 * spent / cells)
+    return {f"us_per_cell_{cells}": round(min(us), 2) for cells, us in found.items()}
+
+
+def memory_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Peak over that before the first shard, for 4 and for 16 shards of 48 MiB."""
+    code = "from benchmarks.producer.raster import peak_of; peak_of({side}, {folder!r})"
+    found = {}
+    for side in (2, 4):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(side=side, folder=options.folder)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found[f"peak_in_shards_{side * side}"] = float(done.stdout)
+    return found
+
+
+def peak_of(side: int, folder: str) -> None:
+    layout = Layout(modalities=("coordinate",), bands=768)
+    grid = Grid("EPSG:8857", 1000.0, -side * 256, 0, (side * 256, side * 256))
+    group = begin(Path(folder) / "m.zarr", grid, layout)
+    encoder = Constant(768)
+    work = Work(grid, layout, WHOLE, everywhere, encoder)
+    for batch in work.read(planned(Path(folder) / "m.zarr", grid, layout)[0]):
+        encoder.codes("coordinate", batch.seen)()  # type: ignore[arg-type]
+    before = peak_bytes()
+    rasterize(group, grid, layout, WHOLE, everywhere, encoder, progress=False)
+    print(round((peak_bytes() - before) / (48 << 20), 2))
+    shutil.rmtree(Path(folder) / "m.zarr")
+
+
+def busy(work_s: float, modality: str, lonlat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Encode by a fixed amount of arithmetic on one core."""
+    matrix = np.random.default_rng(0).normal(size=(2, 64)).astype(np.float32)
+    vectors = lonlat.astype(np.float32) @ matrix
+    for _ in range(round(400 * work_s)):
+        vectors = np.tanh(vectors) + 1e-3
+    return vectors, np.ones(len(lonlat), bool)
+
+
+def busy_source() -> tuple[Any, Any]:
+    """What a dask worker of this benchmark encodes with."""
+    return partial(busy, 1.0), everywhere
+
+
+def workers_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The same 16 shards by one worker and by two, each with one core's arithmetic."""
+    from unigeo.producer.raster.distributing import Job, local_workers, rasterize_on
+
+    layout = Layout(modalities=("coordinate",), bands=64, shard=64, chunk=16)
+    grid = Grid("EPSG:8857", 1000.0, -256, 0, (256, 256))
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(options.repeat):
+        for count in (1, 2):
+            folder = Path(options.folder) / "d.zarr"
+            group = begin(folder, grid, layout)
+            job = Job(str(folder), WHOLE, grid, layout, busy_source)
+            work = Work(grid, layout, WHOLE, everywhere, None)
+            with local_workers(count) as connect:
+                client = connect()  # workers are up before the clock starts
+                client.wait_for_workers(count)
+                log = RunLog()
+                start = time.perf_counter()
+                rasterize_on(lambda c=client: c, group, job, work, None, log=log, progress=False)
+                seconds[count].append(time.perf_counter() - start)
+    one, two = (statistics.median(seconds[count]) for count in (1, 2))
+    return {"one_s": round(one, 2), "two_s": round(two, 2), "times": round(one / two, 2)}
+
+
+BENCHMARKS = {
+    "plan": plan_of,
+    "write": write_of,
+    "growth": growth_of,
+    "memory": memory_of,
+    "workers": workers_of,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="*", choices=[*BENCHMARKS, []], default=[])
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--folder", help="on the disk to measure")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        options.folder = folder
+        for name in options.what or BENCHMARKS:
+            print(json.dumps({"benchmark": name, **BENCHMARKS[name](options)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,391 @@
+"""The same tasks on dask.distributed: one `Client.submit` per task, a few in flight per worker.
+
+A task needs nothing but the store and what its worker opens once: model and observations. Where a
+worker dies its tasks run again elsewhere and write the same bytes; what was written before is found
+there. A task that fails, or kills its worker, is tried so often and then named. Where the scheduler
+goes away a new one is waited for at the same address, and the store says what is left.
+"""
+
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import zarr
+from tqdm import tqdm
+
+from unigeo.producer.raster.extent import Extent
+from unigeo.producer.raster.finishing import Finisher
+from unigeo.producer.raster.planning import Task
+from unigeo.producer.raster.rasterizing import Report
+from unigeo.producer.raster.run_folder import EXPIRY_S, RunFolder, claim_name, open_run_folder
+from unigeo.producer.raster.run_log import RunLog
+from unigeo.producer.raster.shard_objects import status_object
+from unigeo.producer.raster.shard_work import Done, Filling, Land, Work
+from unigeo.producer.raster.turns import POLL_S, TRIES, Turns
+from unigeo.schemas.errors import MissingExtraError, StoreError
+from unigeo.schemas.grid import Grid
+from unigeo.schemas.layout import Layout
+from unigeo.schemas.regions import Region
+from unigeo.schemas.status import Status
+from unigeo.schemas.stores import open_group
+
+THREADS = 2
+"""Tasks at once in a worker: while one is encoded the other reads or writes."""
+AHEAD = 2
+"""Tasks submitted per task at once, so that no worker waits for the next."""
+PATIENCE_S = 600.0
+"""For a scheduler that went away."""
+_LOOK_S = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What a worker needs to do tasks of one store; small, sent along with each."""
+
+    url: str
+    region: Region
+    grid: Grid
+    layout: Layout
+    source: Callable[[], tuple[Any, Land]]
+    """Opens the encoder and the land; called once in each worker, so paths must mean the same
+    there."""
+    batch: int = 2048
+    expiry_s: float = EXPIRY_S
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task."""
+
+    task: Task
+    state: str
+    """written, there, again (cells failed; not written), claimed (by another run)."""
+    cells: dict[int, int] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
+    encode_seconds: float = 0.0
+
+
+class _Opened:
+    """A job in a worker."""
+
+    def __init__(self, job: Job) -> None:
+        encode, land = job.source()
+        self.work = Work(job.grid, job.layout, job.region, land, encode, job.batch)
+        self.run = open_run_folder(job.url, job.expiry_s)
+        if self.run is not None:
+            self.run.__enter__()
+        self.finisher = Finisher(open_group(job.url, read_only=False, consolidated=False), self.run)
+        self.device = threading.Lock()
+
+    def do(self, task: Task, redo: bool, last: bool) -> Outcome:
+        if self._over(task, redo):
+            return Outcome(task, "there")
+        if self.run is not None and not self.run.claim(claim_name(task)):
+            return Outcome(task, "claimed")
+        try:
+            if self._over(task, redo):
+                return Outcome(task, "there")
+            return self._make(task, redo, last)
+        finally:
+            if self.run is not None:
+                self.run.release(claim_name(task))
+
+    def _make(self, task: Task, redo: bool, last: bool) -> Outcome:
+        filling = Filling(self.work, task)
+        spent = 0.0
+        for batch in self.work.read(task):
+            with self.device:
+                begin = time.monotonic()
+                filling.add(batch)
+                spent += time.monotonic() - begin
+        done = filling.finish()
+        again = bool(done.failures) and not last
+        if not again:
+            self.finisher.finish(done, replaces=redo)
+        cells = {int(code): count for code, count in done.cells.items()}
+        return Outcome(task, "again" if again else "written", cells, dict(done.failures), spent)
+
+    def _over(self, task: Task, redo: bool) -> bool:
+        if redo and self.run is not None:
+            return not self.run.has_failed(task)
+        return self.finisher.finished(task)
+
+
+_opened: dict[str, _Opened] = {}
+_opening = threading.Lock()
+
+
+def do_task(job: Job, task: Task, redo: bool, last: bool) -> Outcome:
+    """Do one task in a worker."""
+    with _opening:
+        if job.key not in _opened:
+            for key in list(_opened):
+                close_job(key)
+            _opened[job.key] = _Opened(job)
+        opened = _opened[job.key]
+    return opened.do(task, redo, last)
+
+
+def close_job(key: str) -> None:
+    """Let go of what a worker holds for a job."""
+    opened = _opened.pop(key, None)
+    if opened is not None and opened.run is not None:
+        opened.run.__exit__(None, None, None)
+
+
+def rasterize_on(
+    connect: Callable[[], Any],
+    group: zarr.Group,
+    job: Job,
+    work: Work,
+    run: RunFolder | None,
+    *,
+    tries: int = TRIES,
+    log: RunLog | None = None,
+    progress: bool = True,
+    patience_s: float = PATIENCE_S,
+) -> Report:
+    """Do every task that the store lacks on the workers of a dask cluster.
+
+    Args:
+        connect: gives a `distributed.Client`; called again where the scheduler went away.
+        group: the store's root, as this process opened it.
+        job: what workers need.
+        work: the same for this process, which encodes nothing.
+        run: this process's view of the run folder.
+        tries: times that a task is begun before it is named as failed.
+        log: gets a line per task.
+        progress: show a bar on stderr.
+        patience_s: how long a scheduler may be away.
+
+    Raises:
+        StoreError: if the store cannot be written.
+        ConnectionError: if there is no scheduler for so long.
+    """
+    log = log or RunLog()
+    start = time.monotonic()
+    report = Report()
+    attempts: Counter[Task] = Counter()
+    while True:
+        turns = Turns(group, job.grid, job.layout, run, tries)
+        todo = _todo(turns, report)
+        if not todo:
+            break
+        client = _patiently_connect(connect, patience_s)
+        try:
+            with _bar(work, turns, progress) as bar:
+                _Driver(client, job, work, turns, run, tries, log, report, attempts, bar).go(todo)
+        finally:
+            _close(client, job.key)
+    report.seconds = time.monotonic() - start
+    log("end", shards=report.shards, failed=len(report.failed), seconds=report.seconds)
+    return report
+
+
+def _todo(turns: Turns, report: Report) -> deque[tuple[Task, bool]]:
+    """Tasks, and whether they replace what failed in an earlier run."""
+    named = set(report.failed)
+    names = turns.tasks.modalities
+    todo = deque((task, task in turns.redo) for task in turns.tasks if task not in named)
+    for task in sorted(turns.redo - named):
+        if not turns.tasks.missing[names.index(task.modality), task.shard_row, task.shard_col]:
+            todo.append((task, True))
+    return todo
+
+
+class _Driver:
+    """Submits tasks to one scheduler and takes what comes back."""
+
+    def __init__(
+        self,
+        client: Any,
+        job: Job,
+        work: Work,
+        turns: Turns,
+        run: RunFolder | None,
+        tries: int,
+        log: RunLog,
+        report: Report,
+        attempts: Counter[Task],
+        bar: "tqdm[Any]",
+    ) -> None:
+        self._client, self._job, self._work, self._turns = client, job, work, turns
+        self._finisher = Finisher(turns.group, run)
+        self._tries, self._log, self._report = tries, log, report
+        self._attempts, self._bar = attempts, bar
+        self._flying: dict[Any, tuple[Task, bool]] = {}
+        self._later: list[tuple[float, Task, bool]] = []
+
+    def go(self, todo: deque[tuple[Task, bool]]) -> None:
+        """Do tasks until none is left, or the scheduler is gone."""
+        self._log("start", tasks=len(todo), scheduler=self._client.scheduler.address)
+        while todo or self._flying or self._later:
+            now = time.monotonic()
+            while self._later and self._later[0][0] <= now:
+                todo.append(self._later.pop(0)[1:])
+            while todo and len(self._flying) < self._limit():
+                self._submit(*todo.popleft())
+            over = [future for future in self._flying if future.status != "pending"]
+            for future in over:
+                task, redo = self._flying.pop(future)
+                self._take(future, task, redo, todo)
+                future.release()
+            if self._client.status not in ("running", "connecting"):
+                return
+            if not over:
+                time.sleep(_LOOK_S)
+
+    def _limit(self) -> int:
+        """Tasks in flight, by the workers there are now: clusters grow and shrink."""
+        workers = self._client._scheduler_identity.get("workers", {})
+        return int(AHEAD * max(1, sum(worker["nthreads"] for worker in workers.values())))
+
+    def _submit(self, task: Task, redo: bool) -> None:
+        last = self._attempts[task] + 1 >= self._tries
+        name = f"{task.modality}-{task.shard_row}-{task.shard_col}-{uuid.uuid4().hex[:8]}"
+        future = self._client.submit(
+            do_task, self._job, task, redo, last, key=name, pure=False, retries=0
+        )
+        self._flying[future] = (task, redo)
+
+    def _take(self, future: Any, task: Task, redo: bool, todo: deque[tuple[Task, bool]]) -> None:
+        if future.status == "finished":
+            outcome: Outcome = future.result()
+            if outcome.state == "claimed":
+                self._later.append((time.monotonic() + POLL_S, task, redo))
+            elif outcome.state == "again":
+                self._attempts[task] += 1
+                self._note("again", task, failures=outcome.failures)
+                todo.append((task, redo))
+            else:
+                self._count(outcome)
+        elif future.status == "error":
+            error = future.exception()
+            if isinstance(error, StoreError):
+                raise error
+            self._attempts[task] += 1
+            self._note("error", task, error=f"{type(error).__name__}: {error}")
+            if self._attempts[task] >= self._tries:
+                self._name_failed(task, error, redo)
+            else:
+                todo.append((task, redo))
+        else:  # cancelled or lost: the scheduler went away
+            todo.append((task, redo))
+
+    def _count(self, outcome: Outcome) -> None:
+        if outcome.state == "written":
+            cells = Counter({Status(code): count for code, count in outcome.cells.items()})
+            self._report.add(outcome.task, cells, Counter(outcome.failures))
+            self._report.device_seconds += outcome.encode_seconds
+        if self._work.extent[outcome.task.shard_row, outcome.task.shard_col] != Extent.OUTSIDE:
+            self._bar.update(self._work.layout.shard**2)
+        self._note(
+            "shard",
+            outcome.task,
+            state=outcome.state,
+            cells={Status(k).name.lower(): n for k, n in sorted(outcome.cells.items())},
+            failures=outcome.failures,
+        )
+
+    def _name_failed(self, task: Task, error: BaseException, redo: bool) -> None:
+        """Write a shard whose cells all failed, so that the night goes on without it."""
+        status = self._work.cells(task)[1].copy()
+        status[status == Status.VALID] = Status.FAILED
+        counts = zip(*np_unique(status), strict=True)
+        cells = Counter({Status(code): count for code, count in counts})
+        words = f"{task.modality}: {type(error).__name__}: {error}"
+        failures = Counter({words: max(1, cells[Status.FAILED])})
+        side = self._work.layout.shard
+        body = status_object(status.reshape(side, side))
+        self._finisher.finish(Done(task, None, body, cells, failures, ()), replaces=redo)
+        self._report.add(task, cells, failures)
+
+    def _note(self, event: str, task: Task, **about: Any) -> None:
+        place = {"modality": task.modality, "row": task.shard_row, "col": task.shard_col}
+        self._log(event, **place, **about)
+
+
+def np_unique(status: Any) -> tuple[list[int], list[int]]:
+    """Codes and how often each occurs."""
+    import numpy as np
+
+    codes, counts = np.unique(status, return_counts=True)
+    return codes.tolist(), counts.tolist()
+
+
+def _bar(work: Work, turns: Turns, progress: bool) -> "tqdm[Any]":
+    touched = work.extent != Extent.OUTSIDE
+    total = int((turns.tasks.missing & touched).sum()) * work.layout.shard**2
+    return tqdm(total=total, unit="cell", unit_scale=True, desc="rasterize", disable=not progress)
+
+
+def _patiently_connect(connect: Callable[[], Any], patience_s: float) -> Any:
+    end = time.monotonic() + patience_s
+    while True:
+        try:
+            return connect()
+        except (OSError, TimeoutError) as error:
+            if time.monotonic() > end:
+                raise StoreError(
+                    f"there is no dask scheduler: {error}. What was written is kept; start one and "
+                    "run the same command again."
+                ) from error
+            time.sleep(1.0)
+
+
+def _close(client: Any, key: str) -> None:
+    """Let the workers go of the job, if they are still there, and close the client."""
+    try:
+        if client.status == "running":
+            client.run(close_job, key)
+    except Exception:  # whatever a dying cluster says: all is written
+        pass
+    finally:
+        client.close(timeout=5)
+
+
+@contextmanager
+def local_workers(count: int, threads: int = THREADS) -> Iterator[Callable[[], Any]]:
+    """Start so many workers on this machine, each with its GPU where there are some."""
+    dask, distributed = _imported()
+    settings = {
+        "distributed.worker.multiprocessing-method": "spawn",
+        "distributed.scheduler.allowed-failures": 2,
+        "distributed.comm.timeouts.connect": "60s",
+    }
+    with (
+        dask.config.set(settings),
+        distributed.LocalCluster(
+            n_workers=count,
+            threads_per_worker=threads,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit=None,
+            silence_logs=50,
+        ) as cluster,
+    ):
+        yield lambda: distributed.Client(cluster)
+
+
+def scheduler_at(address: str) -> Callable[[], Any]:
+    """Connect to a scheduler by its address, such as tcp://HOST:8786."""
+    _, distributed = _imported()
+    return lambda: distributed.Client(address, timeout=10)
+
+
+def _imported() -> tuple[Any, Any]:
+    try:
+        import dask
+        import distributed
+    except ImportError as error:
+        raise MissingExtraError(
+            'many workers need dask.distributed: pip install "unigeo[cluster]"'
+        ) from error
+    return dask, distributed

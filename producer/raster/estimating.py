@@ -1,0 +1,221 @@
+"""What a run will cost: cells, bytes, operations, seconds and money, before any of it is spent."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch.utils.flop_counter import FlopCounterMode
+
+from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.raster.extent import Extent, shard_lattice
+from unigeo.producer.raster.planning import Task, Tasks
+from unigeo.producer.raster.shard_objects import places
+from unigeo.producer.raster.shard_work import FAILURES, Staged, Work
+from unigeo.schemas.grid import Grid, from_wgs84
+from unigeo.schemas.layout import Layout
+from unigeo.schemas.sharding import CRC_BYTES, index_bytes
+from unigeo.schemas.status import Status
+
+SAMPLES = 60_000
+"""Places, about, at which land is asked for to estimate how much of it there is."""
+CALIBRATION_S = 1.0
+"""Seconds of encoding from which a modality's speed is told."""
+
+
+@dataclass(frozen=True)
+class ModalityPlan:
+    """What is left to do of one modality."""
+
+    modality: str
+    shards: int
+    """To be written, of water and what lies outside too."""
+    cells: int
+    """To be encoded, about."""
+    bytes: int
+    """To be written, about."""
+
+
+def estimate(work: Work, tasks: Tasks) -> list[ModalityPlan]:
+    """Estimate cells and bytes; a pure function of grid, region, land and what is stored.
+
+    Land is asked for on a lattice of at most about `SAMPLES` places, so the estimate of cells errs
+    by about 1 / sqrt(places on land).
+    """
+    share = land_share(work)
+    return [
+        _of_modality(work.layout, name, missing, share)
+        for name, missing in zip(tasks.modalities, tasks.missing, strict=True)
+    ]
+
+
+def land_share(work: Work) -> Float[np.ndarray, "shard_row shard_col"]:
+    """Share of each shard's cells that lie in the region and on land, by a lattice of samples."""
+    shard, extent = work.layout.shard, work.extent
+    touched = np.argwhere(extent != Extent.OUTSIDE)
+    side = 1
+    while side * 2 <= shard and (2 * side) ** 2 * len(touched) <= SAMPLES:
+        side *= 2
+    shards = shard_lattice(work.grid, shard)
+    size = shards.resolution_m / side
+    fine = Grid(
+        work.grid.crs,
+        size,
+        shards.row0 * side,
+        shards.col0 * side,
+        (shards.shape[0] * side, shards.shape[1] * side),
+    )
+    share = np.zeros(extent.shape)
+    for row in np.unique(touched[:, 0]):
+        cols = touched[touched[:, 0] == row, 1]
+        x = fine.x.reshape(-1, side)[cols].ravel()
+        y = fine.y[row * side : (row + 1) * side]
+        lonlat = _lonlat(fine.crs, x, y)
+        dry = work.region.contains(lonlat)
+        dry[dry] = work.land(lonlat[dry])
+        share[row, cols] = dry.reshape(side, len(cols), side).mean(axis=(0, 2))
+    return share
+
+
+def _lonlat(
+    crs: str, x: Float[np.ndarray, " col"], y: Float[np.ndarray, " row"]
+) -> Float[np.ndarray, "point 2"]:
+    east, north = np.meshgrid(x, y)
+    lon, lat = from_wgs84(crs).transform(east.ravel(), north.ravel(), direction="INVERSE")
+    return np.stack([lon, lat], axis=-1)
+
+
+def _of_modality(layout: Layout, name: str, missing: np.ndarray, share: np.ndarray) -> ModalityPlan:
+    in_shard = layout.shard**2
+    cells = float(share[missing].sum()) * in_shard
+    side = layout.shard // layout.chunk
+    with_vectors = int((share[missing] > 0).sum())
+    vectors = cells * (layout.bands + CRC_BYTES / layout.chunk**2)
+    indices = with_vectors * index_bytes((side, side))
+    status = int(missing.sum()) * (in_shard + CRC_BYTES)
+    return ModalityPlan(name, int(missing.sum()), round(cells), round(vectors + indices + status))
+
+
+def cell_flops(model: UniGeoCLIP, modality: str) -> int:
+    """Floating-point operations for one cell; a product and its sum are two."""
+    shape = (1, *model.settings.shape(modality))
+    kind = {"coordinate": torch.float64, "dsm": torch.float32}.get(modality, torch.uint8)
+    device = next(model.parameters()).device
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model.encode(modality, torch.zeros(shape, dtype=kind, device=device))
+    return int(counter.get_total_flops())
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What one process does in a second."""
+
+    read: float
+    """Cells observed."""
+    encode: float
+    """Cells encoded and quantized."""
+    overlap: bool
+    """Whether both go on at once: where there is a GPU."""
+
+    @property
+    def cells(self) -> float:
+        """Cells in all."""
+        if self.overlap:
+            return min(self.read, self.encode)
+        return 1 / (1 / self.read + 1 / self.encode)
+
+
+def calibrate(
+    work: Work, modality: str, *, overlap: bool, seconds: float = CALIBRATION_S
+) -> Speed | None:
+    """Measure the speed on cells of one shard; None where it cannot be encoded."""
+    staged: Staged = work.staged
+    lonlat = _sample_cells(work)
+    size = min(work.batch, staged.batch(modality), len(lonlat))
+    if size == 0:
+        return None
+    spent = {"read": 0.0, "encode": 0.0}
+    done = 0
+    try:
+        for number in range(-1, 1000):  # the first batch warms up
+            first = max(number, 0) * size % (len(lonlat) - size + 1)
+            begin = time.perf_counter()
+            seen = staged.observe(modality, lonlat[first : first + size])
+            middle = time.perf_counter()
+            staged.codes(modality, seen)()
+            end = time.perf_counter()
+            if number < 0 and end - begin < seconds:
+                continue
+            spent["read"] += middle - begin
+            spent["encode"] += end - middle
+            done += size
+            if sum(spent.values()) >= seconds:
+                break
+    except FAILURES:
+        return None
+    rates = {stage: done / max(taken, 1e-9) for stage, taken in spent.items()}
+    return Speed(rates["read"], rates["encode"], overlap)
+
+
+def _sample_cells(work: Work) -> Float[np.ndarray, "cell 2"]:
+    """Cells of the shard with the most land, as they will be encoded."""
+    share = land_share(work)
+    row, col = np.unravel_index(int(share.argmax()), share.shape)
+    lonlat, status = work.cells(Task(work.layout.modalities[0], int(row), int(col)))
+    order = places(work.layout.shard, work.layout.chunk).order
+    chosen: Float[np.ndarray, "cell 2"] = lonlat[order[status[order] == Status.VALID]]
+    return chosen
+
+
+def told(
+    plans: list[ModalityPlan],
+    flops: Mapping[str, int],
+    speeds: Mapping[str, Speed | None],
+    *,
+    workers: int = 1,
+    price_per_hour: float | None = None,
+) -> Iterator[str]:
+    """What the run will cost, in lines."""
+    total_s: float | None = 0.0
+    for each in plans:
+        speed = speeds.get(each.modality)
+        work = each.cells * flops[each.modality]
+        line = (
+            f"{each.modality:13} {each.shards:,} shards to write, about {each.cells:,} cells to "
+            f"encode, {size(each.bytes)}, {work:.2g} FLOP ({flops[each.modality]:.3g} per cell)"
+        )
+        if speed is None:
+            line += "; speed unknown"
+            total_s = total_s if each.cells == 0 else None
+        else:
+            line += f"; {speed.cells:,.0f} cells/s here"
+            if total_s is not None:
+                total_s += each.cells / speed.cells / workers
+        yield line
+    if total_s is None:
+        yield "time          unknown"
+        return
+    many = f" with {workers} workers like this" if workers > 1 else ""
+    yield f"time          about {duration(total_s)}{many}, by a short measurement"
+    if price_per_hour is not None:
+        yield f"cost          about {total_s * workers / 3600 * price_per_hour:,.2f}"
+
+
+def size(count: float) -> str:
+    """Bytes in words."""
+    units = ("bytes", "kB", "MB", "GB", "TB", "PB")
+    power = min(int(np.log10(max(count, 1)) // 3), len(units) - 1)
+    return f"{count / 1000**power:.3g} {units[power]}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 172_800:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86_400:,.1f} days"

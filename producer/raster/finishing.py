@@ -1,0 +1,58 @@
+"""Write a finished task: first what failed, then the vectors, then the status, which is the log."""
+
+from typing import Any
+
+import zarr
+
+from unigeo.producer.raster.planning import Task
+from unigeo.producer.raster.run_folder import RunFolder
+from unigeo.producer.raster.shard_work import Done
+from unigeo.producer.raster.writing import delete, exists, put
+from unigeo.schemas.errors import StoreError
+from unigeo.schemas.layout import status_name
+from unigeo.schemas.manifest import shard_key
+from unigeo.schemas.stores import explained, unreachable_errors
+
+
+class Finisher:
+    """Writes tasks into one store."""
+
+    def __init__(self, group: zarr.Group, run: RunFolder | None) -> None:
+        """Take the store's root, and the folder where failures are kept."""
+        self.store: Any = group.store
+        self._run = run
+
+    def finish(self, done: Done, *, replaces: bool = False) -> None:
+        """Write the objects of a task; `replaces` those of an earlier one that failed in part.
+
+        Raises:
+            StoreError: naming the shard and what to do.
+        """
+        task = done.task
+        try:
+            if self._run is not None and done.failures:
+                about = {"failures": dict(done.failures), "damaged": list(done.damaged)}
+                self._run.note_failed(task, about)
+            key = shard_key(task.modality, task.shard_row, task.shard_col, 3)
+            if done.vectors is not None:
+                put(self.store, key, done.vectors)
+            elif replaces:
+                delete(self.store, key)
+            put(self.store, status_key(task), done.status)
+            if replaces and self._run is not None and not done.failures:
+                self._run.forget_failed(task)
+        except unreachable_errors() as error:
+            raise StoreError(
+                f"cannot write shard ({task.shard_row}, {task.shard_col}) of {task.modality}: "
+                f"{explained(error)}. What was written before is kept; make room or mend the "
+                "connection and run the same command again, it goes on from there."
+            ) from error
+
+    def finished(self, task: Task) -> bool:
+        """Whether the store holds a task."""
+        return exists(self.store, status_key(task))
+
+
+def status_key(task: Task) -> str:
+    """Key of the object whose presence says that a task is done."""
+    return shard_key(status_name(task.modality), task.shard_row, task.shard_col, 2)

@@ -1,0 +1,99 @@
+"""A proxy before an S3 server, which answers some requests as a bad day would have it."""
+
+import asyncio
+import random
+import threading
+from collections import Counter
+from typing import Self
+
+import aiohttp
+from aiohttp import web
+
+FAULTS = ("503", "cut", "lost answer", "stall")
+
+
+class FaultyProxy:
+    """Passes requests on, on 127.0.0.1, while its context lasts.
+
+    503: not passed on. cut: half of the answer's body, or of nothing. lost answer: the server acts
+    and the client never hears of it. stall: no answer at all for `stall_s`.
+    """
+
+    def __init__(self, target: str, share: float, stall_s: float, seed: int = 0) -> None:
+        self.target, self.share, self.stall_s = target, share, stall_s
+        self.counts: Counter[str] = Counter()
+        self._random = random.Random(seed)
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(timeout=30)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=30)
+        self._loop.close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def _start(self) -> None:
+        self._session = aiohttp.ClientSession(auto_decompress=False)
+        self._runner = web.ServerRunner(web.Server(self._answer), shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def _end(self) -> None:
+        await self._runner.cleanup()
+        await self._session.close()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.sleep(0.05)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        body = await request.read()
+        fault = self._random.choice(FAULTS) if self._random.random() < self.share else "none"
+        self.counts[fault] += 1
+        if fault == "503":
+            return web.Response(status=503, text="slow down")
+        if fault == "stall":
+            await asyncio.sleep(self.stall_s)
+        headers = {k: v for k, v in request.headers.items() if k.lower() != "content-length"}
+        async with self._session.request(
+            request.method,
+            self.target + request.raw_path,
+            headers=headers,
+            data=body,
+            allow_redirects=False,
+        ) as answer:
+            content = await answer.read()
+            dropped = ("transfer-encoding", "content-length", "connection")
+            given = {k: v for k, v in answer.headers.items() if k.lower() not in dropped}
+            status = answer.status
+        if fault == "lost answer":
+            assert request.transport is not None
+            request.transport.close()
+            return web.Response()
+        length = len(content)
+        if request.method == "HEAD":
+            length = int(answer.headers.get("content-length", 0))
+        response = web.StreamResponse(
+            status=status, headers=given | {"Content-Length": str(length)}
+        )
+        await response.prepare(request)
+        if fault == "cut":
+            await response.write(content[: len(content) // 2])
+            assert request.transport is not None
+            request.transport.close()
+            return response
+        await response.write(content)
+        await response.write_eof()
+        return response

@@ -1,0 +1,141 @@
+"""What a run will cost, said before; and the same bytes by every way of running."""
+
+import json
+import sys
+import time
+import weakref
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import stores
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from zarr.storage import MemoryStore
+
+from unigeo.producer.raster import finishing, rasterizing
+from unigeo.producer.raster.encoding import quantize_on_device
+from unigeo.producer.raster.estimating import Speed, estimate, land_share, size, told
+from unigeo.producer.raster.planning import plan
+from unigeo.producer.raster.rasterizing import rasterize
+from unigeo.producer.raster.run_log import RunLog
+from unigeo.producer.raster.running import Running
+from unigeo.producer.raster.shard_objects import VectorObject
+from unigeo.producer.raster.shard_work import Work
+from unigeo.schemas.errors import ModelError
+from unigeo.schemas.layout import Layout
+from unigeo.schemas.quantization import quantize
+from unigeo.schemas.status import Status
+
+
+@settings(max_examples=50)
+@given(arrays(np.float32, (7, 5), elements=st.floats(-1, 1, width=32)))
+def test_the_device_quantizes_as_the_contract_says(vectors: np.ndarray) -> None:
+    vectors[(np.abs(vectors) < 1e-30).all(axis=1), 0] = 1.0
+    codes, sound = quantize_on_device(torch.from_numpy(vectors))
+    assert sound.all() and np.array_equal(codes.numpy(), quantize(vectors))
+
+
+def test_a_vector_without_direction_is_told() -> None:
+    bad = torch.tensor([[0.0, 0.0], [np.nan, 1.0], [np.inf, 1.0], [0.5, 1.0]])
+    assert quantize_on_device(bad)[1].tolist() == [False, False, False, True]
+
+
+def test_the_estimate_is_near_what_is_written(tmp_path: Path) -> None:
+    group, grid, layout = stores.begin(tmp_path / "f")
+    work = Work(grid, layout, stores.GULF, stores.land, stores.encoder())
+    tasks = plan(group, grid, layout)
+    assert land_share(work).max() <= 1
+    before = estimate(work, tasks)
+    report = stores.fill(group, grid, layout)
+    done = report.cells[Status.VALID] + report.cells[Status.NO_OBSERVATION]
+    assert sum(each.cells for each in before) == pytest.approx(done, rel=0.02)
+    objects = (path for path in (tmp_path / "f").glob("coordinate*/c/**/*") if path.is_file())
+    coordinate = sum(path.stat().st_size for path in objects)
+    assert before[0].bytes == pytest.approx(coordinate, rel=0.3)  # chunks at the edges are whole
+    assert [each.cells for each in estimate(work, plan(group, grid, layout))] == [0, 0]
+    flops = {"coordinate": 10, "aerial": 10}
+    lines = [*told(before, flops, {"coordinate": Speed(100, 100, False), "aerial": None})]
+    assert "50 cells/s here" in lines[0] and "speed unknown" in lines[1]
+    assert lines[-1] == "time          unknown"
+
+
+def test_stages_that_overlap_are_as_fast_as_the_slower() -> None:
+    assert Speed(300, 100, overlap=True).cells == 100
+    assert Speed(300, 100, overlap=False).cells == pytest.approx(75)
+    assert (size(999), size(48e6), size(2e15)) == ("999 bytes", "48 MB", "2 PB")
+
+
+def test_the_log_has_a_line_for_every_shard(tmp_path: Path) -> None:
+    group, grid, layout = stores.begin(MemoryStore())
+    log = RunLog(tmp_path / "logs/run.jsonl")
+    encode = stores.encoder()
+    rasterize(group, grid, layout, stores.GULF, stores.land, encode, progress=False, log=log)
+    log.close()
+    events = [json.loads(line) for line in (tmp_path / "logs/run.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events] == ["start", *["shard"] * 8, "end"]
+    assert (
+        sum(event.get("cells", {}).get("valid", 0) for event in events)
+        == (events[-1]["valid_cells"])
+    )
+
+
+def test_no_more_shards_are_in_memory_than_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the disk: objects that are filled or wait to be written are counted."""
+    bodies: list[weakref.ref[np.ndarray]] = []
+    most = []
+    write, begin = finishing.put, VectorObject.__init__
+
+    def counted(self: VectorObject, layout: Layout) -> None:
+        begin(self, layout)
+        bodies.append(weakref.ref(self._body))
+
+    def slow(*arguments: Any) -> None:
+        time.sleep(0.02)
+        most.append(sum(body() is not None for body in bodies))
+        write(*arguments)
+
+    monkeypatch.setattr(VectorObject, "__init__", counted)
+    monkeypatch.setattr(finishing, "put", slow)
+    group, grid, layout = stores.begin(MemoryStore())
+    stores.fill(group, grid, layout)
+    assert len(bodies) == 8 and 0 < max(most) <= rasterizing.SHARDS
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"workers": 2, "scheduler": "tcp://x:1"}, "name one"),
+        ({"workers": 0}, "--workers must be"),
+        ({"tries": 0}, "--tries must be"),
+    ],
+)
+def test_ways_of_running_that_make_no_sense_are_refused(options, words) -> None:
+    with pytest.raises(ModelError, match=words):
+        Running(**options)
+
+
+def test_a_dry_run_says_what_it_costs_and_writes_nothing(tmp_path, monkeypatch, capsys) -> None:
+    from unigeo.producer.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    box = ["--bbox", "-106", "38", "-102", "41", "--resolution", "20000", "--dry-run"]
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["unigeo-produce", *box, "--workers", "2", "--price-per-hour", "3"],
+    )
+    stopped = SimpleNamespace(code=0)
+    try:
+        main()
+    except SystemExit as end:
+        stopped = end
+    said = capsys.readouterr().err
+    assert not stopped.code, said
+    for words in ("cells to encode", "FLOP", "cells/s here", "with 2 workers", "cost  "):
+        assert words in said, said
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,301 @@
+"""What goes wrong in a long night: named, survived where it can be, and mended by a rerun."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import obstore
+import pytest
+import rasterio
+import servers
+import shapely
+import stores
+from faulty_proxy import FaultyProxy
+from obstore.exceptions import PermissionDeniedError
+from rasterio.transform import from_origin
+from zarr.storage import LocalStore, WrapperStore
+
+from unigeo.producer.observations.folder import open_observations
+from unigeo.producer.raster.planning import Task, plan
+from unigeo.producer.raster.publication import publish
+from unigeo.producer.raster.rasterizing import Report, rasterize
+from unigeo.producer.raster.run_folder import PUBLISH, RunFolder, open_run_folder, tidy
+from unigeo.producer.raster.running import Running, refuse_failures, sharing
+from unigeo.producer.raster.shard_work import Observed
+from unigeo.producer.raster.store import create_field, sweep
+from unigeo.schemas.errors import StoreError
+from unigeo.schemas.layout import Layout
+from unigeo.schemas.quantization import quantize
+from unigeo.schemas.regions import region_of_bbox
+from unigeo.schemas.status import Status
+from unigeo.schemas.stores import open_store
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with servers.object_store(monkeypatch) as url:
+        yield url
+
+
+def rasterize_gulf(url: Any, run: RunFolder | None, encode: Any = None) -> Report:
+    group, grid, layout = stores.begin(url)
+    encode = encode or stores.encoder()
+    return rasterize(
+        group, grid, layout, stores.GULF, stores.land, encode, batch=300, progress=False, run=run
+    )
+
+
+def test_a_store_written_through_a_bad_network_has_the_same_bytes(
+    bucket: str, gulf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = os.environ["AWS_ENDPOINT_URL"]
+    with FaultyProxy(target, share=0.1, stall_s=3.0) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        store = open_store(f"{bucket}/f.zarr", read_only=False, timeout_s=1.0)
+        beside = open_store(f"{bucket}/f.zarr.run", read_only=False, timeout_s=1.0)
+        with RunFolder(beside.store) as run:
+            assert rasterize_gulf(store, run).shards == 8
+        assert sum(proxy.counts.values()) - proxy.counts["none"] >= 3, proxy.counts
+    monkeypatch.setenv("AWS_ENDPOINT_URL", target)
+    local = stores.tree(gulf)
+    clean = open_store(f"{bucket}/f.zarr")
+    keys = [key for key in local if "/c/" in key and "manifest" not in key and "encoder" not in key]
+    for key in keys:
+        assert servers_bytes(clean, key) == local[key], key
+
+
+def servers_bytes(store: Any, key: str) -> bytes:
+    return bytes(obstore.get(store.store, key).bytes())
+
+
+def test_credentials_that_expire_end_the_run_and_a_rerun_goes_on(tmp_path: Path) -> None:
+    """The store refuses after some writes; the same call later writes what is left."""
+
+    class Expiring(WrapperStore[Any]):
+        left = 18
+
+        async def set(self, key: str, value: Any) -> None:
+            self.left -= 1
+            if self.left < 0:
+                raise PermissionDeniedError("the token has expired")
+            await super().set(key, value)
+
+    with pytest.raises(StoreError, match=r"cannot write shard .* expired.*run the same command"):
+        rasterize_gulf(Expiring(LocalStore(tmp_path)), None)
+    assert 0 < rasterize_gulf(LocalStore(tmp_path), None).shards < 8
+
+
+def test_claims_are_exclusive_and_pass_on_when_their_owner_is_gone(tmp_path: Path) -> None:
+    url = str(tmp_path / "f.zarr")
+    first, second = open_run_folder(url), open_run_folder(url, expiry_s=0.2)
+    assert first is not None and second is not None
+    with second:
+        first._beat()  # shows itself once, and then no more
+        assert first.claim("a/0.0") and first.claim("a/0.0")
+        assert not second.claim("a/0.0") and second.claim("a/0.1")
+        time.sleep(0.3)
+        assert second.claim("a/0.0")  # its clock has seen no sign of life for long enough
+        second.release("a/0.0")
+        second.release("a/0.1")
+        second.sweep()
+        first._remove(f"owners/{first.owner}")
+    tidy(url)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_claim_of_a_dead_process_passes_on_at_once(tmp_path: Path) -> None:
+    url = str(tmp_path / "f.zarr")
+    code = (
+        "import sys, os; from unigeo.producer.raster.run_folder import open_run_folder as o;"
+        "r = o(sys.argv[1]); r._beat(); print(r.claim('a/0.0'), flush=True); os._exit(9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True)
+    assert done.stdout.strip() == "True", done.stderr
+    run = open_run_folder(url)
+    assert run is not None
+    with run:
+        assert run.claim("a/0.0")
+
+
+def test_what_fails_is_tried_again_then_named_and_a_rerun_mends_it(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def encode(broken: bool, modality: str, lonlat: np.ndarray) -> Any:
+        if modality == "aerial" and lonlat[:, 1].min() < -10:
+            calls.append(modality)
+            if broken:
+                raise ValueError("a torn picture")
+        return stores.encoder()(modality, lonlat)
+
+    url = str(tmp_path / "f.zarr")
+    with sharing(url) as shared:
+        report = rasterize_gulf(url, shared.folder, partial(encode, True))
+        assert set(report.failures) == {"aerial: a torn picture"}
+        assert report.cells[Status.FAILED] == report.failures.total() > 0
+        tried, failed = len(calls), len(report.failed)
+        with pytest.raises(StoreError, match=f"{failed} shards of .* --accept-failures"):
+            refuse_failures(url, report, shared, Running())
+        refuse_failures(url, report, shared, Running(accept_failures=True))
+    calls.clear()
+    with sharing(url) as shared:
+        again = rasterize_gulf(url, shared.folder, partial(encode, False))
+        assert (again.shards, again.failures.total()) == (failed, 0)
+        assert len(calls) * 2 == tried  # twice where it failed, once where it did not
+        refuse_failures(url, again, shared, Running())
+    stores.build(tmp_path / "whole.zarr")
+    assert stores.build(url) is not None
+    assert stores.tree(tmp_path / "f.zarr") == stores.tree(tmp_path / "whole.zarr")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f.zarr", "whole.zarr"]
+
+
+DESCRIPTION = """
+name = "tiles"
+licence = "CC0-1.0"
+data = "data"
+[land]
+file = "land.geojson"
+[aerial]
+kind = "raster"
+files = ["tile_*.tif"]
+bands = [1]
+patch_m = 800
+patch_px = 4
+acquired = "2020"
+"""
+TILES = region_of_bbox((0.01, 0.01, 0.29, 0.29), "tiles")
+
+
+def write_tiles(data: Path, damage: int | None) -> None:
+    """Nine tiles of 64 x 64 pixels; of one, half of its blocks are torn."""
+    for number, (row, col) in enumerate(np.ndindex(3, 3)):
+        values = np.random.default_rng(number).integers(1, 255, (1, 64, 64)).astype(np.uint8)
+        path = data / f"tile_{number}.tif"
+        transform = from_origin(0.1 * col, 0.1 * (3 - row), 0.1 / 64, 0.1 / 64)
+        with rasterio.open(
+            path, "w", driver="GTiff", count=1, height=64, width=64, dtype="uint8", tiled=True,
+            blockxsize=32, blockysize=32, compress="deflate", crs="EPSG:4326", transform=transform,
+        ) as file:  # fmt: skip
+            file.write(values)
+        if number == damage:
+            with rasterio.open(path) as file:
+                offset = int(file.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1))
+            with path.open("r+b") as raw:
+                raw.seek(offset)
+                raw.write(bytes(300))
+
+
+class Means:
+    """An encoder in two halves whose vectors are the pixels of a patch."""
+
+    def __init__(self, observations: Any) -> None:
+        self.observations = observations
+
+    def batch(self, modality: str) -> int:
+        return 100
+
+    def observe(self, modality: str, lonlat: np.ndarray) -> Observed:
+        seen = self.observations.patches(modality, lonlat)
+        return Observed(seen.values, seen.valid, seen.unreadable, seen.damaged)
+
+    def codes(self, modality: str, seen: Observed) -> Any:
+        codes = quantize(seen.inputs[seen.valid].reshape(-1, 16).astype(np.float32))
+        return lambda: (codes, seen.valid)
+
+
+def produce_tiles(folder: Path, url: str) -> Report:
+    observations = open_observations(folder / "observations.toml")
+    layout = Layout(modalities=("aerial",), bands=16, shard=16, chunk=8)
+    grid = TILES.grid(1000.0, 16)
+    attributes = stores.attributes_of(TILES, grid, layout)
+    attributes["unigeo"]["observations"] = observations.provenance()
+    with sharing(url) as shared:
+        group = create_field(url, grid, layout, attributes, shared.damaged())
+        report = rasterize(
+            group, grid, layout, TILES, observations.land, Means(observations),
+            progress=False, run=shared.folder,
+        )  # fmt: skip
+        if not report.failures:
+            assert shared.my_turn_to_publish(group)
+            publish(group)
+    return report
+
+
+def test_a_corrupt_raster_among_many_is_named_and_the_rerun_finishes_when_mended(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "data").mkdir()
+    box = geopandas.GeoDataFrame(geometry=[shapely.box(-1, -1, 1, 1)], crs=4326)
+    box.to_file(tmp_path / "data/land.geojson")
+    (tmp_path / "observations.toml").write_text(DESCRIPTION)
+    write_tiles(tmp_path / "data", damage=None)
+    produce_tiles(tmp_path, str(tmp_path / "unbroken.zarr"))
+    write_tiles(tmp_path / "data", damage=4)
+    report = produce_tiles(tmp_path, str(tmp_path / "f.zarr"))
+    assert list(report.failures) == ["aerial: cannot read tile_4.tif"]
+    assert 0 < report.cells[Status.FAILED] < 0.2 * report.cells[Status.VALID]
+    assert 0 < len(report.failed) < report.shards
+    write_tiles(tmp_path / "data", damage=None)
+    again = produce_tiles(tmp_path, str(tmp_path / "f.zarr"))
+    assert again.shards == len(report.failed) and not again.failures
+    assert stores.tree(tmp_path / "f.zarr") == stores.tree(tmp_path / "unbroken.zarr")
+    assert not (tmp_path / "f.zarr.run").exists()
+
+
+def test_on_dask_a_task_that_raises_is_named_and_the_rest_is_done(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    from unigeo.producer.raster.distributing import Job, rasterize_on
+    from unigeo.producer.raster.shard_work import Work
+
+    def encode(broken: bool, modality: str, lonlat: np.ndarray) -> Any:
+        if broken and modality == "aerial" and lonlat[:, 1].min() < -10:
+            raise KeyError("a mistake of the program")
+        return stores.encoder()(modality, lonlat)
+
+    url = str(tmp_path / "f.zarr")
+    cluster = distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    )
+    with cluster:
+        for broken in (True, False):
+            group, grid, layout = stores.begin(url)
+            opened = (partial(encode, broken), stores.land)
+            job = Job(url, stores.GULF, grid, layout, partial(tuple, opened), batch=300)
+            work = Work(grid, layout, stores.GULF, stores.land, partial(encode, broken), 300)
+            with sharing(url) as shared:
+                report = rasterize_on(
+                    lambda: distributed.Client(cluster), group, job, work, shared.folder,
+                    progress=False,
+                )  # fmt: skip
+                assert len(plan(group, grid, layout)) == 0
+            if broken:
+                failed = len(report.failed)
+                assert failed > 0 and report.cells[Status.FAILED] > 0
+                assert all("KeyError" in words for words in report.failures)
+                assert report.shards == 8
+            else:
+                assert (report.shards, report.failures.total()) == (failed, 0)
+    sweep(group)
+    stores.build(url)
+    stores.build(tmp_path / "whole.zarr")
+    assert stores.tree(tmp_path / "f.zarr") == stores.tree(tmp_path / "whole.zarr")
+
+
+def test_names_of_claims_are_paths(tmp_path: Path) -> None:
+    run = open_run_folder(str(tmp_path / "f.zarr"))
+    assert run is not None
+    with run:
+        run.note_failed(Task("dsm", 3, 4), {"failures": {"x": 1}, "damaged": []})
+        assert run.failed() == {Task("dsm", 3, 4): {"failures": {"x": 1}, "damaged": []}}
+        assert run.has_failed(Task("dsm", 3, 4)) and not run.others()
+        run.forget_failed(Task("dsm", 3, 4))
+        assert run.failed() == {}
+        with run.wait_for(PUBLISH):
+            assert run._keys("claims") == ["claims/publish/0"]
+        assert run._keys("claims") == []
