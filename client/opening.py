@@ -17,6 +17,7 @@ from unigeo.schemas.errors import LayoutError, StoreError, UnigeoError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout, status_name
 from unigeo.schemas.manifest import GROUP
+from unigeo.schemas.overviews import overview_path
 from unigeo.schemas.stores import (
     damage_errors,
     explained,
@@ -41,21 +42,27 @@ def source_of(store: "Store") -> Source:
 
 
 def open_field(
-    url: Any, *, allow_building: bool = False, timeout_s: float = _REQUEST_TIMEOUT_S
+    url: Any,
+    *,
+    overview: int | None = None,
+    allow_building: bool = False,
+    timeout_s: float = _REQUEST_TIMEOUT_S,
 ) -> Field:
     """Open a field.
 
     Args:
         url: a path, or a `file://`, `https://`, `s3://`, `gs://` or `az://` URL, or a Zarr store.
+        overview: open the field of coarser cells instead that each cover so many by so many.
         allow_building: also open a store that is not published yet; its missing shards read as
             "not produced".
         timeout_s: seconds after which a request without an answer is given up and tried again.
 
     Raises:
         StoreError: if there is no store, it cannot be reached, or it is still being built.
-        LayoutError: if it is no unigeo field, or of a newer layout.
+        LayoutError: if it is no unigeo field, of a newer layout, or has no such overview.
     """
-    group = open_group(url, consolidated=not allow_building, timeout_s=timeout_s)
+    path = "" if overview is None else _overview_path(url, overview, timeout_s)
+    group = open_group(url, path=path, consolidated=not allow_building, timeout_s=timeout_s)
     attributes = dict(group.attrs)
     own = read_attributes(attributes, str(url))
     if own.state != "published" and not allow_building:
@@ -84,6 +91,7 @@ def open_field(
 
         dataset: xr.Dataset = xr.open_zarr(
             cast(Any, group.store),
+            group=path or None,
             zarr_format=3,
             consolidated=not allow_building,
             decode_coords="all",
@@ -105,8 +113,29 @@ def open_field(
         cells,
         opened,
         source=url,
-        reopen=(open_field, (url,), {"allow_building": allow_building, "timeout_s": timeout_s}),
+        reopen=(
+            open_field,
+            (url,),
+            {"overview": overview, "allow_building": allow_building, "timeout_s": timeout_s},
+        ),
     )
+
+
+def _overview_path(url: Any, factor: int, timeout_s: float) -> str:
+    """Where an overview stands in a store.
+
+    Raises:
+        LayoutError: if the store has none of this factor; it names those that there are.
+    """
+    from unigeo.schemas.overviews import GROUP as OVERVIEWS
+
+    root = open_group(url, timeout_s=timeout_s)
+    held = dict(root[OVERVIEWS].attrs).get("factors") if OVERVIEWS in root else None
+    factors = [one for one in held if isinstance(one, int)] if isinstance(held, list) else []
+    if factor not in factors:
+        there = f"it has {', '.join(map(str, factors))}" if factors else "it has none"
+        raise LayoutError(f"the field at {url} has no overview of factor {factor}; {there}")
+    return overview_path(factor)
 
 
 def field_of_dataset(dataset: "xr.Dataset") -> Field:

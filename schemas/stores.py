@@ -52,9 +52,14 @@ def open_store(url: Any, *, read_only: bool = True, timeout_s: float = TIMEOUT_S
 
 
 def open_group(
-    url: Any, *, read_only: bool = True, consolidated: bool = True, timeout_s: float = TIMEOUT_S
+    url: Any,
+    *,
+    path: str = "",
+    read_only: bool = True,
+    consolidated: bool = True,
+    timeout_s: float = TIMEOUT_S,
 ) -> "zarr.Group":
-    """Open the root group of the Zarr v3 store behind a URL.
+    """Open the root group of the Zarr v3 store behind a URL, or the group at a path in it.
 
     Raises:
         StoreError: if there is no such store, or it cannot be reached.
@@ -64,9 +69,15 @@ def open_group(
     store = open_store(url, read_only=read_only, timeout_s=timeout_s)
     try:
         return zarr.open_group(
-            store, mode="r" if read_only else "r+", zarr_format=3, use_consolidated=consolidated
+            store,
+            path=path,
+            mode="r" if read_only else "r+",
+            zarr_format=3,
+            use_consolidated=consolidated,
         )
     except FileNotFoundError as error:
+        if path:
+            raise StoreError(f"the store at {url} has no group {path!r}") from error
         raise StoreError(f"there is no Zarr v3 store at {url}; check the address") from error
     except ValueError as error:
         if "onsolidated" not in str(error):
