@@ -13,6 +13,8 @@ from unigeo.producer.encoders.model import UniGeoCLIP, load_model, model_hash
 from unigeo.producer.encoders.settings import to_json
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
+from unigeo.producer.publishing.concepts import concepts_of
+from unigeo.producer.publishing.phrases import phrases_for
 from unigeo.producer.raster.encoding import check_fit, encoder_of
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.raster.publication import publish
@@ -157,7 +159,7 @@ def carry_out(
             f"trained       mean R@10 {100 * recall:.1f} % on held-out blocks "
             f"(chance {100 * chance:.2f} %); {run.model}/card.md"
         )
-    model, _ = load_model(run.model)
+    model, tokenizer = load_model(run.model)
     check_fit(model, observations, run.layout.modalities)
     attributes = root_attributes(
         region=run.region.name,
@@ -191,7 +193,13 @@ def carry_out(
     for modality, reasons in observations.gaps().items():
         told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
         yield f"gaps          {modality}: {told or 'none'}"
-    publish(group, encoder=coordinate_weights(model), encoder_settings=_coordinate_settings(model))
+    publish(
+        group,
+        encoder=coordinate_weights(model),
+        encoder_settings=_coordinate_settings(model),
+        concepts=concepts_of(model, tokenizer, phrases_for(observations)),
+        progress=progress,
+    )
     yield f"published     {run.out}: {report.cells[Status.VALID]:,} vectors"
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import zarr
 
 from unigeo.producer.publishing.coarse_fields import create_overviews, write_sizes
+from unigeo.producer.publishing.concepts import Concepts, write_concepts
 from unigeo.producer.publishing.deriving import NOTES, colours_of, derive
 from unigeo.producer.publishing.listing import run_entry, write_manifest
 from unigeo.producer.publishing.objects import (
@@ -34,14 +35,16 @@ def publish(
     *,
     encoder: Mapping[str, np.ndarray] | None = None,
     encoder_settings: Mapping[str, Any] | None = None,
+    concepts: Concepts | None = None,
     progress: bool = False,
 ) -> zarr.Group:
-    """Write overviews, preview, encoder and manifest, then consolidated metadata: `published`.
+    """Write overviews, preview, encoder, concepts, manifest, and last the root: `published`.
 
     Args:
         group: the root of a store whose every shard is written.
         encoder: the coordinate encoder's weights, so that a reader can evaluate it off the grid.
         encoder_settings: what is needed to rebuild it.
+        concepts: phrases and their vectors, so that a reader can search by words.
         progress: show a bar on stderr.
 
     Returns:
@@ -73,6 +76,8 @@ def publish(
             _consolidate(group, f"{overview_path(factor)}/")
         if encoder is not None:
             _write_encoder(group, encoder, encoder_settings or {})
+        if concepts is not None:
+            write_concepts(group, concepts)
         told["manifest_sha256"] = write_manifest(group, grid, layout, facts, [run_entry(told)])
         delete_objects(group.store, NOTES)
         _consolidate(group, attributes={**attributes, "unigeo": told})
