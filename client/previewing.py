@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unigeo.schemas.errors import LayoutError, MissingExtraError, StoreError
+from unigeo.schemas.limits import check_memory
 from unigeo.schemas.preview import GROUP as PREVIEW
 from unigeo.schemas.quantization import FILL, dequantize
 from unigeo.schemas.stores import open_group
@@ -88,6 +89,7 @@ def stored_colours(
         return None
     small = [picture for picture in pictures if max(picture.shape) <= _MOST_CELLS]
     picture = small[0] if small else pictures[-1]
+    check_memory(picture, field.url)
     rgb = np.moveaxis(np.asarray(picture[...]), 0, 2)
     shown = rgb.any(axis=2)
     if not shown.any():

@@ -66,6 +66,17 @@ def places(count: int, seed: int, out: str) -> None:
     click.echo(f"{count} places with targets: {out}")
 
 
+@produce.command()
+@click.argument("catalogue", metavar="CATALOG.JSON")
+@click.argument("stores", nargs=-1, required=True, metavar="STORE...")
+def catalog(catalogue: str, stores: tuple[str, ...]) -> None:
+    """List published fields of several folders in one catalogue above them."""
+    from unigeo.producer.publishing.announcing import gather
+
+    for entry in gather(catalogue, stores):
+        click.echo(f"{entry.region} {entry.release} {entry.href}")
+
+
 def _produce(**options: Any) -> None:
     # Threads that spin while they wait make training twelve times slower where another program
     # has a core; torch reads this when it is loaded.

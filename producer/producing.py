@@ -13,6 +13,7 @@ from unigeo.producer.encoders.model import UniGeoCLIP, load_model, model_hash
 from unigeo.producer.encoders.settings import to_json
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
+from unigeo.producer.publishing.announcing import announce
 from unigeo.producer.publishing.concepts import concepts_of
 from unigeo.producer.publishing.phrases import phrases_for
 from unigeo.producer.raster.encoding import check_fit, encoder_of
@@ -175,6 +176,7 @@ def carry_out(
     group = create_field(run.out, run.grid, run.layout, attributes)
     state: Any = group.attrs["unigeo"]
     if state["state"] == "published" and not plan(group, run.grid, run.layout):
+        announce(run.out, model_card=card_of(run.model))
         yield f"published     {run.out}, as it was"
         return
     report = rasterize(
@@ -200,7 +202,14 @@ def carry_out(
         concepts=concepts_of(model, tokenizer, phrases_for(observations)),
         progress=progress,
     )
+    announce(run.out, model_card=card_of(run.model))
     yield f"published     {run.out}: {report.cells[Status.VALID]:,} vectors"
+
+
+def card_of(model: Path) -> str | None:
+    """The card in a model's folder, if there is one."""
+    path = model / "card.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def coordinate_weights(model: UniGeoCLIP) -> dict[str, np.ndarray]:

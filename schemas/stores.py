@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from unigeo.schemas.errors import MissingExtraError, StoreError
+from unigeo.schemas.limits import DOCUMENT_BYTES, check_object
 
 if TYPE_CHECKING:
     import zarr
@@ -88,6 +89,43 @@ def open_group(
         ) from error
     except unreachable_errors() as error:
         raise StoreError(f"cannot read the store at {url}: {explained(error)}") from error
+
+
+def folder_and_name(url: Any) -> tuple[str, str]:
+    """The folder that something lies in, and its name there.
+
+    >>> folder_and_name("s3://bucket/conus/conus.zarr/")
+    ('s3://bucket/conus', 'conus.zarr')
+    """
+    text = str(url).rstrip("/")
+    if "://" not in text:
+        path = Path(text).expanduser()
+        return str(path.parent), path.name
+    folder, _, name = text.rpartition("/")
+    return folder, name
+
+
+def read_beside(url: Any, *, timeout_s: float = TIMEOUT_S) -> bytes | None:
+    """A document by its URL; None if it is not there.
+
+    Raises:
+        StoreError: if it cannot be reached, or is larger than any document.
+    """
+    from zarr.core.buffer import default_buffer_prototype
+    from zarr.core.sync import sync
+
+    folder, name = folder_and_name(url)
+    store = open_store(folder, timeout_s=timeout_s)
+    try:
+        check_object(sync(store.getsize(name)), str(url), DOCUMENT_BYTES)
+        body = sync(store.get(name, default_buffer_prototype()))
+    except FileNotFoundError:
+        return None
+    except unreachable_errors() as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"cannot read {url}: {explained(error)}") from error
+    return None if body is None else bytes(body.to_bytes())
 
 
 def unreachable_errors() -> tuple[type[BaseException], ...]:
