@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 @click.option("--codec", type=click.Choice(["none", "zstd"]), default="none", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", help="Store to write: a folder or s3://...; REGION/REGION.zarr by default.")
+@click.option(
+    "--update",
+    is_flag=True,
+    help="Make a new release beside the published one, of which what stays is taken over.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.pass_context
 def produce(context: click.Context, /, **options: Any) -> None:
@@ -100,10 +105,25 @@ def _produce(**options: Any) -> None:
         out=options["out"],
         changes=changes,
     )
+    following = None
+    if options["update"]:
+        from dataclasses import replace
+
+        from unigeo.producer.publishing.releases import next_release
+
+        following = next_release(run.out, run.region.name)
+        run = replace(run, out=following.url)
     for line in describe(run, observations):
         click.echo(line, err=True)
     if not options["dry_run"]:
-        for line in carry_out(run, observations, progress=True, code_version=version("unigeo")):
+        told = carry_out(
+            run,
+            observations,
+            progress=True,
+            code_version=version("unigeo"),
+            following=following,
+        )
+        for line in told:
             click.echo(line, err=True)
         click.echo(run.out)
 

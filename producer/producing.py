@@ -16,6 +16,7 @@ from unigeo.producer.observations.wrapping import only
 from unigeo.producer.publishing.announcing import announce
 from unigeo.producer.publishing.concepts import concepts_of
 from unigeo.producer.publishing.phrases import phrases_for
+from unigeo.producer.publishing.releases import NextRelease, take_over
 from unigeo.producer.raster.encoding import check_fit, encoder_of
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.raster.publication import publish
@@ -134,7 +135,12 @@ def describe(run: Run, observations: Observations) -> Iterator[str]:
 
 
 def carry_out(
-    run: Run, observations: Observations, *, progress: bool, code_version: str
+    run: Run,
+    observations: Observations,
+    *,
+    progress: bool,
+    code_version: str,
+    following: NextRelease | None = None,
 ) -> Iterator[str]:
     """Train, rasterize and publish; yields a line after each stage.
 
@@ -173,12 +179,17 @@ def carry_out(
         seed=run.training.seed,
         code_version=code_version,
     )
+    if following is not None:
+        attributes = following.mark(attributes)
     group = create_field(run.out, run.grid, run.layout, attributes)
     state: Any = group.attrs["unigeo"]
     if state["state"] == "published" and not plan(group, run.grid, run.layout):
         announce(run.out, model_card=card_of(run.model))
         yield f"published     {run.out}, as it was"
         return
+    if following is not None:
+        taken = take_over(following.previous_url, group, run.region, observations.land)
+        yield f"taken over    {taken} shards of release {following.previous}, unchanged"
     report = rasterize(
         group,
         run.grid,
@@ -200,6 +211,7 @@ def carry_out(
         encoder=coordinate_weights(model),
         encoder_settings=_coordinate_settings(model),
         concepts=concepts_of(model, tokenizer, phrases_for(observations)),
+        previous=None if following is None else following.previous_url,
         progress=progress,
     )
     announce(run.out, model_card=card_of(run.model))

@@ -29,7 +29,10 @@ from unigeo.producer.publishing.principal import (
     fit_colours,
     spread,
 )
+from unigeo.producer.publishing.releases import digest_of_shard
 from unigeo.producer.raster.planning import stored_shards
+from unigeo.schemas.attributes import UnigeoAttributes
+from unigeo.schemas.grid import Window
 from unigeo.schemas.layout import Layout, status_name
 from unigeo.schemas.manifest import ArrayManifest, shard_key
 from unigeo.schemas.overviews import overview_path
@@ -48,6 +51,8 @@ class Facts:
     vectors: ArrayManifest
     status: ArrayManifest
     valid_cells: np.ndarray
+    tasks: np.ndarray
+    """SHA-256 of what decided each shard's content."""
 
 
 def sample_vectors(
@@ -71,8 +76,7 @@ def colours_of(group: zarr.Group, modality: str, layout: Layout) -> Colours:
 
 def derive(
     group: zarr.Group,
-    layout: Layout,
-    shards: tuple[int, int],
+    own: UnigeoAttributes,
     colours: Mapping[str, Colours],
     factors: tuple[int, ...],
     *,
@@ -82,15 +86,19 @@ def derive(
 
     Args:
         group: the root, with the groups of overviews and pictures in it.
-        layout: of the field.
-        shards: rows and columns of its grid of shards.
+        own: of the field.
         colours: by modality.
         factors: of the overviews.
         progress: show a bar on stderr.
     """
+    layout = own.layout.layout()
+    shards = layout.shards(own.grid.grid())
     facts = {
         modality: Facts(
-            ArrayManifest.empty(shards), ArrayManifest.empty(shards), np.zeros(shards, np.int64)
+            ArrayManifest.empty(shards),
+            ArrayManifest.empty(shards),
+            np.zeros(shards, np.int64),
+            np.zeros((*shards, 32), np.uint8),
         )
         for modality in layout.modalities
     }
@@ -104,6 +112,9 @@ def derive(
             _note(one.vectors, row, col, body)
         status = _decode(group, status_name(modality), layout, row, col, status_body)
         one.valid_cells[row, col] = np.count_nonzero(status == Status.VALID)
+        window = Window(row * layout.shard, col * layout.shard, layout.shard, layout.shard)
+        task = digest_of_shard(own, modality, window, status)
+        one.tasks[row, col] = np.frombuffer(task, np.uint8)
         key = f"{NOTES}/{modality}.{row}.{col}.json"
         made_of = {
             "vectors": digest(body or b"").hex(),

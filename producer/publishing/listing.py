@@ -21,6 +21,7 @@ from unigeo.schemas.manifest import (
     OBJECTS,
     manifest_digest,
     run_name,
+    task_name,
 )
 from unigeo.schemas.text_arrays import texts_to_bytes
 
@@ -57,6 +58,7 @@ def write_manifest(
             put_whole(group, f"{GROUP}/{array}_sha256", listed.sha256, (*_SHARDS, "byte"))
             put_whole(group, f"{GROUP}/{array}_bytes", listed.size_bytes, _SHARDS)
         put_whole(group, f"{GROUP}/{modality}_valid_cells", one.valid_cells, _SHARDS)
+        put_whole(group, f"{GROUP}/{task_name(modality)}", one.tasks, (*_SHARDS, "byte"))
         number = (run_of or {}).get(modality, np.zeros(layout.shards(grid), np.int32))
         put_whole(group, f"{GROUP}/{run_name(modality)}", number, _SHARDS)
     bounds = shard_bounds(grid, layout.shard)

@@ -21,6 +21,7 @@ from unigeo.producer.publishing.objects import (
     write_object,
 )
 from unigeo.producer.publishing.pictures import build_pyramid, create_preview, put_whole
+from unigeo.producer.publishing.releases import runs_of
 from unigeo.producer.raster.planning import plan
 from unigeo.schemas.attributes import read_attributes
 from unigeo.schemas.encoder import GROUP as ENCODER
@@ -36,6 +37,7 @@ def publish(
     encoder: Mapping[str, np.ndarray] | None = None,
     encoder_settings: Mapping[str, Any] | None = None,
     concepts: Concepts | None = None,
+    previous: str | None = None,
     progress: bool = False,
 ) -> zarr.Group:
     """Write overviews, preview, encoder, concepts, manifest, and last the root: `published`.
@@ -45,6 +47,7 @@ def publish(
         encoder: the coordinate encoder's weights, so that a reader can evaluate it off the grid.
         encoder_settings: what is needed to rebuild it.
         concepts: phrases and their vectors, so that a reader can search by words.
+        previous: URL of the release before, some of whose shards were taken over.
         progress: show a bar on stderr.
 
     Returns:
@@ -69,7 +72,7 @@ def publish(
         colours = {name: colours_of(group, name, layout) for name in layout.modalities}
         create_preview(group, grid, layout, colours)
         factors = create_overviews(group, {**attributes, "unigeo": told}, grid, layout)
-        facts = derive(group, layout, layout.shards(grid), colours, factors, progress=progress)
+        facts = derive(group, own, colours, factors, progress=progress)
         build_pyramid(group, grid, layout)
         write_sizes(group, factors, layout, grid)
         for factor in factors:
@@ -78,7 +81,13 @@ def publish(
             _write_encoder(group, encoder, encoder_settings or {})
         if concepts is not None:
             write_concepts(group, concepts)
-        told["manifest_sha256"] = write_manifest(group, grid, layout, facts, [run_entry(told)])
+        runs: list[dict[str, Any]] = []
+        run_of = None
+        if previous is not None:
+            hashes = {name: one.status.sha256 for name, one in facts.items()}
+            runs, run_of = runs_of(previous, own, hashes)
+        runs.append(run_entry(told))
+        told["manifest_sha256"] = write_manifest(group, grid, layout, facts, runs, run_of)
         delete_objects(group.store, NOTES)
         _consolidate(group, attributes={**attributes, "unigeo": told})
         return zarr.open_group(group.store, mode="r", zarr_format=3, use_consolidated=True)
