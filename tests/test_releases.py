@@ -25,7 +25,9 @@ def release(base: Path, region: Region, inputs: str = "one") -> tuple[NextReleas
     layout = stores.layout_of()
     grid = stores.grid_of(region, layout)
     attributes = stores.attributes_of(region, grid, layout)
-    attributes["unigeo"]["observations"]["modalities"] = {"aerial": {"inputs": inputs}}
+    attributes["unigeo"]["observations"]["modalities"] = {
+        "aerial": {"inputs": [{"sha256": inputs}]}
+    }
     group = create_field(following.url, grid, layout, following.mark(attributes))
     taken = take_over(following.previous_url, group, region, stores.land)
     stores.fill(group, grid, layout, region)
@@ -40,7 +42,7 @@ def first(tmp_path: Path) -> Path:
     layout = stores.layout_of()
     grid = stores.grid_of(stores.GULF, layout)
     attributes = stores.attributes_of(stores.GULF, grid, layout)
-    attributes["unigeo"]["observations"]["modalities"] = {"aerial": {"inputs": "one"}}
+    attributes["unigeo"]["observations"]["modalities"] = {"aerial": {"inputs": [{"sha256": "one"}]}}
     group = create_field(path, grid, layout, attributes)
     stores.fill(group, grid, layout)
     publish(group)

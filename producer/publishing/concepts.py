@@ -2,20 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 import zarr
 from jaxtyping import Int8
-from tokenizers import Tokenizer
 
-from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.words import tokenize
 from unigeo.producer.publishing.phrases import Phrase
 from unigeo.producer.publishing.pictures import put_whole
 from unigeo.schemas.concepts import GROUP, PHRASES, VECTORS
 from unigeo.schemas.quantization import quantize
 from unigeo.schemas.text_arrays import texts_to_bytes
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from unigeo.producer.encoders.model import UniGeoCLIP
 
 _BATCH = 256
 
@@ -30,12 +32,16 @@ class Concepts:
 
 
 def concepts_of(
-    model: UniGeoCLIP, tokenizer: Tokenizer | None, phrases: Sequence[Phrase]
+    model: "UniGeoCLIP", tokenizer: "Tokenizer | None", phrases: Sequence[Phrase]
 ) -> Concepts | None:
     """Encode phrases; None if the model has no text encoder.
 
     A phrase's vector is the direction of the mean over its texts.
     """
+    import torch  # here, so that publishing a store without words does not load it
+
+    from unigeo.producer.encoders.words import tokenize
+
     if "text" not in model.modalities or tokenizer is None or not phrases:
         return None
     device = model.rotation.device
