@@ -100,9 +100,10 @@ async def digest_problems(store: "Store", own: UnigeoAttributes) -> list[str]:
     digest = (own.model_extra or {}).get("manifest_sha256")
     if digest is None or not store.supports_listing:
         return []
+    failures: tuple[type[BaseException], ...] = (NotImplementedError, *unreachable_errors())
     try:
         keys = [key async for key in store.list_prefix(f"{GROUP}/")]
-    except (NotImplementedError, *unreachable_errors()):
+    except failures:
         return []
     bodies = {key: await _content(store, key) for key in sorted(keys)}
     if manifest_digest(bodies) != digest:

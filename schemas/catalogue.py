@@ -76,7 +76,7 @@ class Entry(BaseModel):
 class _Catalogue(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    fields: tuple[Entry, ...] = Field(alias=FIELDS)
+    fields: tuple[Entry, ...] = Field(alias="unigeo:fields")
 
 
 def read_catalogue(content: bytes, url: str) -> tuple[Entry, ...]:

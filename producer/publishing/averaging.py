@@ -72,4 +72,5 @@ def _sums_of_stored(
 def _sums(vectors: Float32[np.ndarray, "row col band"]) -> Float32[np.ndarray, "row2 col2 band"]:
     """Sums of two by two vectors, in one order."""
     upper, lower = vectors[0::2], vectors[1::2]
-    return (upper[:, 0::2] + upper[:, 1::2]) + (lower[:, 0::2] + lower[:, 1::2])
+    total: np.ndarray = (upper[:, 0::2] + upper[:, 1::2]) + (lower[:, 0::2] + lower[:, 1::2])
+    return total

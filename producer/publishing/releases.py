@@ -217,7 +217,7 @@ def _listed(previous: zarr.Group, modality: str) -> Mapping[str, np.ndarray]:
     arrays = {key: previous.get(f"{GROUP}/{name}") for key, name in names.items()}
     if not all(isinstance(array, zarr.Array) for array in arrays.values()):
         return {}
-    return {key: np.asarray(array[...]) for key, array in arrays.items()}  # type: ignore[index,union-attr]
+    return {key: np.asarray(array[...]) for key, array in arrays.items()}  # type: ignore[index]
 
 
 def _copy(
