@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from unigeo.client.commands_areas import coverage, geotiff, region, similar, zonal
+from unigeo.client.commands_areas import coverage, geotiff, region, search, similar, zonal
 from unigeo.client.commands_points import encode, join, plan, sample
 from unigeo.client.commands_probe import probe
 from unigeo.client.commands_store import cite, info, preview, validate, verify
@@ -48,8 +48,8 @@ def unigeo() -> None:
 
 
 for _command in (
-    info, plan, sample, join, encode, zonal, coverage, region, geotiff, similar, probe, preview,
-    verify, validate, cite,
+    info, plan, sample, join, encode, zonal, coverage, region, geotiff, similar, search, probe,
+    preview, verify, validate, cite,
 ):  # fmt: skip
     unigeo.add_command(_command)
 

@@ -110,6 +110,7 @@ def _attributes(
     own = field.attributes.model_dump(mode="json")
     own["grid"] |= {"row0": grid.row0, "col0": grid.col0, "shape": list(grid.shape)}
     own["layout"] |= {"modalities": list(layout.modalities), "shard": layout.shard}
+    own.pop("manifest_sha256", None)  # of the whole
     own["part_of"] = {
         "region": own["region"],
         "grid": field.attributes.grid.model_dump(mode="json"),

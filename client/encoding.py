@@ -18,6 +18,7 @@ from unigeo.client.scales import attend_to_scales
 from unigeo.client.threads import one_thread
 from unigeo.schemas.encoder import FREQUENCIES, GROUP, ROTATION, EncoderSettings, read_settings
 from unigeo.schemas.errors import LayoutError, StoreError
+from unigeo.schemas.limits import check_memory
 from unigeo.schemas.stores import damage_errors, open_group
 
 BATCH = 128
@@ -112,12 +113,8 @@ def load_encoder(source: Any, url: str, published: bool = True) -> Encoder:
             "the stored vectors, or publish the field again with unigeo-produce"
         )
     settings = read_settings(dict(group.attrs.get("settings", {})), url)  # type: ignore[arg-type]
-    try:
-        weights = {name: np.asarray(array[...]) for name, array in group.arrays()}
-    except damage_errors() as error:
-        raise StoreError(f"cannot read the encoder of {url}: {error}") from error
-    shapes = settings.shapes()
-    found = {name: values.shape for name, values in weights.items()}
+    arrays, shapes = dict(group.arrays()), settings.shapes()
+    found = {name: tuple(array.shape) for name, array in arrays.items()}
     wrong = sorted(name for name in shapes | found if shapes.get(name) != found.get(name))
     if wrong:
         raise LayoutError(
@@ -127,6 +124,12 @@ def load_encoder(source: Any, url: str, published: bool = True) -> Encoder:
                 for name in wrong
             )
         )
+    for array in arrays.values():  # of these shapes, which may still claim any number of bytes
+        check_memory(array, url)
+    try:
+        weights = {name: np.asarray(array[...]) for name, array in arrays.items()}
+    except damage_errors() as error:
+        raise StoreError(f"cannot read the encoder of {url}: {error}") from error
     if FREQUENCIES in weights and weights[FREQUENCIES].dtype != np.float64:
         raise LayoutError(
             f"the coordinate encoder of {url} has frequencies in {weights[FREQUENCIES].dtype}; "

@@ -1,7 +1,8 @@
 """A field: the store seen as a function from place to vector."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 from unigeo.client.at_points import AtPoints
 from unigeo.client.over_areas import OverAreas
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from unigeo.client.probes import Probe
+    from unigeo.client.searching import Concepts
     from unigeo.client.targets import Task
     from unigeo.client.verifying import Level, Report
 
@@ -148,6 +150,52 @@ class Field(AtPoints, OverAreas):
             raise ValueError(f"count {count} must be positive and apart_km {apart_km} not negative")
         scores = self.similarity(query, modality, region=region, crs=crs)
         return best_cells(self, scores, count, apart_km)
+
+    @cached_property
+    def concepts(self) -> "Concepts":
+        """The phrases that words are looked up in, read once: `concepts.phrases`, `.vectors`."""
+        from unigeo.client.searching import load_concepts
+
+        return load_concepts(self.known_source("searched"), self.url)
+
+    def search(
+        self,
+        words: str,
+        modality: str | None = None,
+        *,
+        count: int = 10,
+        apart_km: float = 0.0,
+        region: Any = None,
+        crs: Any = None,
+        as_: Literal["table", "map"] = "table",
+    ) -> Any:
+        """Find the cells that words describe; needs no torch.
+
+        The words are looked up among the field's `concepts`, a few thousand phrases; see
+        `searching`.
+
+        Args:
+            words: such as "dense forest by the sea".
+            modality: whose vectors are compared; aerial by default, or else the first there is.
+            count: how many cells, at most.
+            apart_km: how far each must lie from the better ones, by great circle.
+            region: where to look; the whole field by default.
+            crs: of the region's polygons, where they do not say it.
+            as_: `table`: the best cells, as `similar` gives them; `map`: the cosine of every cell,
+                as `similarity` gives it.
+
+        Raises:
+            WordsError: if no concept has any of the words.
+            LayoutError: if the field holds no concepts, or has no such modality.
+        """
+        if as_ not in ("table", "map"):
+            raise ValueError(f"as_ must be 'table' or 'map', not {as_!r}")
+        default = "aerial" if "aerial" in self.modalities else self.modalities[0]
+        vector = self.concepts.find(words).vector
+        (name,) = self.chosen(modality or default)
+        if as_ == "map":
+            return self.similarity(vector, name, region=region, crs=crs)
+        return self.similar(vector, name, count=count, apart_km=apart_km, region=region, crs=crs)
 
     def _only(self, modality: str | None) -> str:
         chosen = self.chosen(modality)

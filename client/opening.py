@@ -16,7 +16,9 @@ from unigeo.schemas.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.errors import LayoutError, StoreError, UnigeoError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout, status_name
+from unigeo.schemas.limits import check_chunk, check_memory
 from unigeo.schemas.manifest import GROUP
+from unigeo.schemas.overviews import overview_path
 from unigeo.schemas.stores import (
     damage_errors,
     explained,
@@ -41,21 +43,37 @@ def source_of(store: "Store") -> Source:
 
 
 def open_field(
-    url: Any, *, allow_building: bool = False, timeout_s: float = _REQUEST_TIMEOUT_S
+    url: Any,
+    *,
+    region: str | None = None,
+    release: str | None = None,
+    overview: int | None = None,
+    allow_building: bool = False,
+    timeout_s: float = _REQUEST_TIMEOUT_S,
 ) -> Field:
     """Open a field.
 
     Args:
-        url: a path, or a `file://`, `https://`, `s3://`, `gs://` or `az://` URL, or a Zarr store.
+        url: a path, or a `file://`, `https://`, `s3://`, `gs://` or `az://` URL, or a Zarr store;
+            or that of a `catalog.json`, which lists several.
+        region: of a catalogue, which field; may be left out if it lists one region only.
+        release: of a catalogue, which release; the newest by default.
+        overview: open the field of coarser cells instead that each cover so many by so many.
         allow_building: also open a store that is not published yet; its missing shards read as
             "not produced".
         timeout_s: seconds after which a request without an answer is given up and tried again.
 
     Raises:
-        StoreError: if there is no store, it cannot be reached, or it is still being built.
-        LayoutError: if it is no unigeo field, or of a newer layout.
+        StoreError: if there is no store, it cannot be reached, it is still being built, or the
+            catalogue lists no such field.
+        LayoutError: if it is no unigeo field, of a newer layout, or has no such overview.
     """
-    group = open_group(url, consolidated=not allow_building, timeout_s=timeout_s)
+    if region is not None or release is not None or str(url).endswith(".json"):
+        from unigeo.client.catalogues import store_of_catalogue
+
+        url = store_of_catalogue(str(url), region, release, timeout_s=timeout_s)
+    path = "" if overview is None else _overview_path(url, overview, timeout_s)
+    group = open_group(url, path=path, consolidated=not allow_building, timeout_s=timeout_s)
     attributes = dict(group.attrs)
     own = read_attributes(attributes, str(url))
     if own.state != "published" and not allow_building:
@@ -63,6 +81,7 @@ def open_field(
             f"the field at {url} is still being built; open it with allow_building=True, or run "
             "unigeo-produce again to finish it"
         )
+    _check_arrays(group, own, url)
     source = source_of(group.store)
 
     failures = damage_errors()
@@ -84,6 +103,7 @@ def open_field(
 
         dataset: xr.Dataset = xr.open_zarr(
             cast(Any, group.store),
+            group=path or None,
             zarr_format=3,
             consolidated=not allow_building,
             decode_coords="all",
@@ -105,8 +125,55 @@ def open_field(
         cells,
         opened,
         source=url,
-        reopen=(open_field, (url,), {"allow_building": allow_building, "timeout_s": timeout_s}),
+        reopen=(
+            open_field,
+            (url,),
+            {"overview": overview, "allow_building": allow_building, "timeout_s": timeout_s},
+        ),
     )
+
+
+def _check_arrays(group: "zarr.Group", own: UnigeoAttributes, url: Any) -> None:
+    """Refuse arrays that claim other sizes than the field's: memory is taken by what they claim.
+
+    Raises:
+        LayoutError: naming the array.
+    """
+    import zarr
+
+    layout, shape = own.layout.layout(), own.grid.shape
+    wanted: dict[str, tuple[int, ...]] = {"y": shape[:1], "x": shape[1:], "band": (layout.bands,)}
+    for modality in layout.modalities:
+        wanted |= {modality: (*shape, layout.bands), status_name(modality): shape}
+    for name, expected in wanted.items():
+        array = group.get(name)
+        if not isinstance(array, zarr.Array):
+            continue  # told when it is asked for
+        if array.shape != expected:
+            claimed = " x ".join(f"{side:,}" for side in array.shape)
+            raise LayoutError(
+                f"array {name!r} of {url} claims to be {claimed}, the field's grid and layout say "
+                f"{' x '.join(f'{side:,}' for side in expected)}. The store is damaged, or made to "
+                "do harm: copy it anew from where you trust it"
+            )
+        check_chunk(array, url)
+
+
+def _overview_path(url: Any, factor: int, timeout_s: float) -> str:
+    """Where an overview stands in a store.
+
+    Raises:
+        LayoutError: if the store has none of this factor; it names those that there are.
+    """
+    from unigeo.schemas.overviews import GROUP as OVERVIEWS
+
+    root = open_group(url, timeout_s=timeout_s)
+    held = dict(root[OVERVIEWS].attrs).get("factors") if OVERVIEWS in root else None
+    factors = [one for one in held if isinstance(one, int)] if isinstance(held, list) else []
+    if factor not in factors:
+        there = f"it has {', '.join(map(str, factors))}" if factors else "it has none"
+        raise LayoutError(f"the field at {url} has no overview of factor {factor}; {there}")
+    return overview_path(factor)
 
 
 def field_of_dataset(dataset: "xr.Dataset") -> Field:
@@ -193,6 +260,7 @@ def _manifest(listed: "zarr.Array[Any]", source: Source) -> Sizes:
     Raises:
         StoreError: if it is not there: Zarr would take that for an array of zeros.
     """
+    check_memory(listed, listed.path)
     key = f"{listed.path}/{listed.metadata.encode_chunk_key((0,) * listed.ndim)}"
     bodies: list[Body | None] = []
     source.fetch([Span(key)], lambda number, body: bodies.append(body))

@@ -1,18 +1,23 @@
 """A field as maps: its main directions, three at a time, as red, green and blue.
 
-Cells that look alike have alike vectors. The first three directions hold climate and
-terrain, the next three what is rarer, such as cities. The colours are relative to the field: the
-directions are fitted to it, and each colour is stretched between the 1st and the 99th percentile.
+Cells that look alike have alike vectors. A published field holds such pictures (see
+`schemas.preview`), and they are drawn from there. Of another field they are made here: the first
+three directions hold climate and terrain, the next three what is rarer, such as cities. The colours
+are relative to the field: the directions are fitted to it, and each colour is stretched between the
+1st and the 99th percentile.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from unigeo.schemas.errors import LayoutError, MissingExtraError, StoreError
+from unigeo.schemas.limits import check_memory
+from unigeo.schemas.preview import GROUP as PREVIEW
 from unigeo.schemas.quantization import FILL, dequantize
+from unigeo.schemas.stores import open_group
 
 if TYPE_CHECKING:
     from unigeo.client.field import Field
@@ -38,7 +43,7 @@ def draw_previews(field: "Field", folder: Path | str, modalities: tuple[str, ...
     folder = Path(folder)
     drawn = []
     for modality in modalities:
-        panels, extent_km = principal_colours(field, modality)
+        panels, extent_km = stored_colours(field, modality) or principal_colours(field, modality)
         height = 9.0 * panels.shape[1] / panels.shape[2]
         figure = Figure(figsize=(9.0, len(panels) * (height + 0.6)), layout="constrained")
         FigureCanvasAgg(figure)
@@ -63,6 +68,52 @@ def draw_previews(field: "Field", folder: Path | str, modalities: tuple[str, ...
     return drawn
 
 
+def stored_colours(
+    field: "Field", modality: str
+) -> tuple[Float[np.ndarray, "panel row col 3"], tuple[float, float, float, float]] | None:
+    """One panel, read from the finest level of the store's preview that is small enough.
+
+    Returns:
+        As `principal_colours`; None if the store holds no picture of the modality.
+    """
+    import zarr
+
+    if field.source is None or field.attributes.state != "published":
+        return None
+    root = open_group(field.source)
+    layout: Any = dict(root[PREVIEW].attrs).get("multiscales") if PREVIEW in root else None
+    assets = [level["asset"] for level in layout["layout"]] if layout else []
+    levels = [root.get(f"{PREVIEW}/{asset}/{modality}") for asset in assets]
+    pictures = [level for level in levels if isinstance(level, zarr.Array) and level.ndim == 3]
+    if not pictures:
+        return None
+    small = [picture for picture in pictures if max(picture.shape) <= _MOST_CELLS]
+    picture = small[0] if small else pictures[-1]
+    check_memory(picture, field.url)
+    rgb = np.moveaxis(np.asarray(picture[...]), 0, 2)
+    shown = rgb.any(axis=2)
+    if not shown.any():
+        return None
+    top, bottom, left, right = _edges(shown)
+    rgb, shown = rgb[top:bottom, left:right], shown[top:bottom, left:right]
+    colours = np.where(shown[..., None], rgb / 255, np.array(_NO_DATA))
+    transform: Any = picture.attrs["spatial:transform"]
+    size, _, west, _, _, north = map(float, transform)
+    west, north, size = (
+        west / 1000 + left * size / 1000,
+        north / 1000 - top * size / 1000,
+        size / 1000,
+    )
+    extent = (west, west + size * shown.shape[1], north - size * shown.shape[0], north)
+    return colours[None], extent
+
+
+def _edges(shown: np.ndarray) -> tuple[int, int, int, int]:
+    """First and last row and column of the part that shows something, half open."""
+    rows, cols = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
+    return int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1
+
+
 def principal_colours(
     field: "Field", modality: str
 ) -> tuple[Float[np.ndarray, "panel row col 3"], tuple[float, float, float, float]]:
@@ -78,8 +129,7 @@ def principal_colours(
     valid = stored[..., 0] != FILL
     if not valid.any():
         raise LayoutError(f"no cell of the field has a {modality} vector yet")
-    rows, cols = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
-    top, bottom, left, right = rows[0], rows[-1] + 1, cols[0], cols[-1] + 1
+    top, bottom, left, right = _edges(valid)
     stored, valid = stored[top:bottom, left:right], valid[top:bottom, left:right]
     vectors = dequantize(stored[valid]).astype(np.float64)
     centred = vectors - vectors.mean(axis=0)

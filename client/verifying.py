@@ -1,7 +1,8 @@
 """Whether a store is whole: each object against the manifest, each chunk against its CRC.
 
-Metadata are compared with the layout; the root's own words have nothing to be compared with, so a
-changed licence, say, goes unnoticed.
+The manifest lists every object but the root's metadata, which holds the digest of the manifest. The
+root itself is compared with the hash in the catalogue beside the store, where there is one: without
+that a changed licence, say, goes unnoticed.
 """
 
 import asyncio
@@ -15,10 +16,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from unigeo.client.progress import progress_bar
+from unigeo.client.verifying_others import (
+    digest_problems,
+    other_objects,
+    other_problems,
+    root_problems,
+)
 from unigeo.schemas.attributes import UnigeoAttributes, attribute_problems
+from unigeo.schemas.concepts import GROUP as CONCEPTS
 from unigeo.schemas.encoder import GROUP as ENCODER
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.layout import Layout, status_name
+from unigeo.schemas.limits import OBJECT_BYTES, check_memory
 from unigeo.schemas.manifest import GROUP as MANIFEST
 from unigeo.schemas.manifest import ArrayManifest, shard_key
 from unigeo.schemas.sharding import CRC_BYTES, EMPTY, crc_matches, parse_index
@@ -121,6 +130,14 @@ def verify_store(url: Any, *, level: Level = "hash", progress: bool = False) -> 
         keys, notes = sync(_keys(group.store))
         problems += sync(_node_problems(group.store, nodes))
         problems += sync(_plain_problems(group.store, nodes))
+        others, more = other_objects(group, url)
+        problems += more
+        told = {word.rstrip(":,") for problem in problems for word in problem.split()}
+        others = [other for other in others if other.key not in told]
+        problems += sync(other_problems(group.store, others, level))
+        if level == "hash" and not any(MANIFEST in problem for problem in problems):
+            problems += sync(digest_problems(group.store, own))
+        problems += root_problems(url, group.store)
     except unreachable_errors() as error:
         raise StoreError(f"cannot read the store at {url}: {error}") from error
     problems += _strays(keys or set(), listed, nodes, layout)
@@ -178,6 +195,7 @@ def _manifest(
             problems.append(f"array '{MANIFEST}/{name}' is {there}, expected the shape {shape}")
             return None
         try:
+            check_memory(array, "the store")
             return np.asarray(array[...])
         except damage_errors() as error:
             problems.append(f"array '{MANIFEST}/{name}' cannot be read: {error}")
@@ -256,8 +274,8 @@ async def _plain_problems(store: "Store", nodes: Nodes) -> list[str]:
     """
     sizes: dict[str, int | None] = {}
     for name, node in nodes.items():
-        whole = name in ("x", "y", "band", "spatial_ref")
-        whole = whole or name.startswith((f"{MANIFEST}/", f"{ENCODER}/"))
+        whole = name.split("/")[-1] in ("x", "y", "band", "spatial_ref")
+        whole = whole or name.startswith((f"{MANIFEST}/", f"{ENCODER}/", f"{CONCEPTS}/"))
         if node.get("node_type") != "array" or not whole:
             continue
         chunk = node["chunk_grid"]["configuration"]["chunk_shape"]
@@ -336,6 +354,9 @@ async def _read(
 ) -> _Found:
     from zarr.core.buffer import default_buffer_prototype
 
+    size = await _size(store, shard.key)
+    if size is None or size > OBJECT_BYTES:  # one that is too large is not read
+        return _Found(_size_problems(shard, size))
     body = await store.get(shard.key, default_buffer_prototype())
     if body is None:
         return _Found(_size_problems(shard, None))

@@ -44,6 +44,11 @@ if TYPE_CHECKING:
 @click.option("--out", help="Store to write: a folder or s3://...; REGION/REGION.zarr by default.")
 @runs
 @click.option(
+    "--update",
+    is_flag=True,
+    help="Make a new release beside the published one, of which what stays is taken over.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Say what would be done and what it costs, and do nothing."
 )
 @click.pass_context
@@ -71,6 +76,17 @@ def places(count: int, seed: int, out: str) -> None:
     click.echo(f"{count} places with targets: {out}")
 
 
+@produce.command()
+@click.argument("catalogue", metavar="CATALOG.JSON")
+@click.argument("stores", nargs=-1, required=True, metavar="STORE...")
+def catalog(catalogue: str, stores: tuple[str, ...]) -> None:
+    """List published fields of several folders in one catalogue above them."""
+    from unigeo.producer.publishing.announcing import gather
+
+    for entry in gather(catalogue, stores):
+        click.echo(f"{entry.region} {entry.release} {entry.href}")
+
+
 def _produce(**options: Any) -> None:
     # Threads that spin while they wait make training twelve times slower where another program
     # has a core; torch reads this when it is loaded.
@@ -95,6 +111,14 @@ def _produce(**options: Any) -> None:
         out=options["out"],
         changes=changes,
     )
+    following = None
+    if options["update"]:
+        from dataclasses import replace
+
+        from unigeo.producer.publishing.releases import next_release
+
+        following = next_release(run.out, run.region.name)
+        run = replace(run, out=following.url)
     for line in describe(run, observations):
         click.echo(line, err=True)
     if options["dry_run"]:
@@ -102,7 +126,12 @@ def _produce(**options: Any) -> None:
         lines = foresee(run, observations, workers=workers, price_per_hour=price)
     else:
         lines = carry_out(
-            run, observations, progress=True, code_version=version("unigeo"), running=running
+            run,
+            observations,
+            progress=True,
+            code_version=version("unigeo"),
+            running=running,
+            following=following,
         )
     for line in lines:
         click.echo(line, err=True)

@@ -1,6 +1,7 @@
 """What pictures look like on the whole, so that a tower from nothing sees differences."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ def fit_pixels(settings: ModelSettings, observations: Observations) -> ModelSett
     scale, with all bands of that modality.
     """
     lonlat = None
-    fitted = {}
+    fitted: dict[str, Any] = {}
     for modality in ("aerial", "street"):
         tower = getattr(settings, modality)
         if not isinstance(tower, PictureSettings) or tower.pretrained is not None:

@@ -13,6 +13,10 @@ from unigeo.producer.encoders.model import UniGeoCLIP, load_model, model_hash
 from unigeo.producer.encoders.settings import to_json
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
+from unigeo.producer.publishing.announcing import announce
+from unigeo.producer.publishing.concepts import concepts_of
+from unigeo.producer.publishing.phrases import phrases_for
+from unigeo.producer.publishing.releases import NextRelease, take_over
 from unigeo.producer.raster.encoding import check_fit, encoder_of
 from unigeo.producer.raster.estimating import calibrate, cell_flops, estimate, told
 from unigeo.producer.raster.planning import plan, planned
@@ -146,6 +150,7 @@ def carry_out(
     progress: bool,
     code_version: str,
     running: Running | None = None,
+    following: NextRelease | None = None,
 ) -> Iterator[str]:
     """Train, rasterize and publish; yields a line after each stage.
 
@@ -154,11 +159,16 @@ def carry_out(
     """
     running = running or Running(progress=progress)
     with sharing(run.out) as shared:
-        yield from _stages(run, observations, running, shared, code_version)
+        yield from _stages(run, observations, running, shared, code_version, following)
 
 
 def _stages(
-    run: Run, observations: Observations, running: Running, shared: Sharing, code_version: str
+    run: Run,
+    observations: Observations,
+    running: Running,
+    shared: Sharing,
+    code_version: str,
+    following: NextRelease | None,
 ) -> Iterator[str]:
     device = default_device()
     check_writable(run.out)
@@ -179,7 +189,7 @@ def _stages(
             f"trained       mean R@10 {100 * recall:.1f} % on held-out blocks "
             f"(chance {100 * chance:.2f} %); {run.model}/card.md"
         )
-    model, _ = load_model(run.model)
+    model, tokenizer = load_model(run.model)
     check_fit(model, observations, run.layout.modalities)
     attributes = root_attributes(
         region=run.region.name,
@@ -192,11 +202,17 @@ def _stages(
         seed=run.training.seed,
         code_version=code_version,
     )
+    if following is not None:
+        attributes = following.mark(attributes)
     group = create_field(run.out, run.grid, run.layout, attributes, shared.damaged())
     state: Any = group.attrs["unigeo"]
     if state["state"] == "published" and not plan(group, run.grid, run.layout):
+        announce(run.out, model_card=card_of(run.model))
         yield f"published     {run.out}, as it was"
         return
+    if following is not None:
+        taken = take_over(following.previous_url, group, run.region, observations.land)
+        yield f"taken over    {taken} shards of release {following.previous}, unchanged"
     work = _work(run, observations, encoder_of(model, observations, device))
     report = fill(group, work, run.out, model_source(run.model, running), running, shared)
     counts = ", ".join(f"{count:,} {code.words}" for code, count in sorted(report.cells.items()))
@@ -210,7 +226,15 @@ def _stages(
     if not shared.my_turn_to_publish(group):
         yield f"published     {run.out}, by another run"
         return
-    publish(group, encoder=coordinate_weights(model), encoder_settings=_coordinate_settings(model))
+    publish(
+        group,
+        encoder=coordinate_weights(model),
+        encoder_settings=_coordinate_settings(model),
+        concepts=concepts_of(model, tokenizer, phrases_for(observations)),
+        previous=None if following is None else following.previous_url,
+        progress=running.progress,
+    )
+    announce(run.out, model_card=card_of(run.model))
     yield f"published     {run.out}: {report.cells[Status.VALID]:,} vectors"
 
 
@@ -244,6 +268,12 @@ def foresee(
         workers=workers,
         price_per_hour=price_per_hour,
     )
+
+
+def card_of(model: Path) -> str | None:
+    """The card in a model's folder, if there is one."""
+    path = model / "card.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def coordinate_weights(model: UniGeoCLIP) -> dict[str, np.ndarray]:

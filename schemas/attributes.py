@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import LAYOUT_VERSION, Layout, conventions, georeference
+from unigeo.schemas.limits import grid_size_problem
 
 State = Literal["building", "published"]
 
@@ -144,6 +145,9 @@ def attribute_problems(attributes: dict[str, Any]) -> list[str]:
         return [
             f"attribute unigeo.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()
         ]
+    too_large = grid_size_problem(read.grid.shape)
+    if too_large:
+        return [too_large]
     problems = []
     try:
         read.layout.layout().shards(read.grid.grid())

@@ -37,5 +37,9 @@ class ProbeError(UnigeoError, ValueError):
     """A probe that its data cannot support."""
 
 
+class WordsError(UnigeoError, ValueError):
+    """Words that a field's concepts do not know."""
+
+
 class MissingExtraError(UnigeoError, ImportError):
     """An optional package is needed and not installed."""

@@ -2,15 +2,24 @@
 
 The group `manifest` holds, for each array A of the field, `A_sha256` (shard row, shard column, 32
 bytes) and `A_bytes` (0 where the shard holds no data and so is no object), and for each modality
-`A_valid_cells`. Plain Zarr, so that the client plans and verifies with what it has.
+`A_valid_cells`, `A_run`, the number of the run that made the shard in the group's attribute `runs`,
+and `A_task`, the SHA-256 of what decided its content.
+`shard_bounds` holds each shard's west, south, east and north in degrees. Every other object
+of the store (metadata, coordinates, encoder, concepts, preview, overviews) is a row of
+`objects_keys`, `objects_sha256` and `objects_bytes`. The root's attribute `unigeo.manifest_sha256`
+is the digest of all of it. Plain Zarr, so that the client plans and verifies with what it has.
 """
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
 GROUP = "manifest"
+BOUNDS = "shard_bounds"
+OBJECTS = "objects"
 
 
 @dataclass(frozen=True)
@@ -33,3 +42,25 @@ def shard_key(array: str, row: int, col: int, dimensions: int) -> str:
     'aerial/c/2/5/0'
     """
     return "/".join([array, "c", str(row), str(col), *["0"] * (dimensions - 2)])
+
+
+def run_name(modality: str) -> str:
+    """Array of the numbers of the runs that made a modality's shards."""
+    return f"{modality}_run"
+
+
+def task_name(modality: str) -> str:
+    """Array of the digests of what decided each shard's content."""
+    return f"{modality}_task"
+
+
+def manifest_digest(objects: Mapping[str, bytes]) -> str:
+    """What `unigeo.manifest_sha256` says: SHA-256 over the keys and hashes of the group's objects.
+
+    Args:
+        objects: by key, below the store's root.
+    """
+    whole = hashlib.sha256()
+    for key in sorted(objects):
+        whole.update(f"{hashlib.sha256(objects[key]).hexdigest()}  {key}\n".encode())
+    return whole.hexdigest()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from unigeo.schemas.errors import MissingExtraError, StoreError
+from unigeo.schemas.limits import DOCUMENT_BYTES, check_object
 
 if TYPE_CHECKING:
     import zarr
@@ -52,9 +53,14 @@ def open_store(url: Any, *, read_only: bool = True, timeout_s: float = TIMEOUT_S
 
 
 def open_group(
-    url: Any, *, read_only: bool = True, consolidated: bool = True, timeout_s: float = TIMEOUT_S
+    url: Any,
+    *,
+    path: str = "",
+    read_only: bool = True,
+    consolidated: bool = True,
+    timeout_s: float = TIMEOUT_S,
 ) -> "zarr.Group":
-    """Open the root group of the Zarr v3 store behind a URL.
+    """Open the root group of the Zarr v3 store behind a URL, or the group at a path in it.
 
     Raises:
         StoreError: if there is no such store, or it cannot be reached.
@@ -64,9 +70,15 @@ def open_group(
     store = open_store(url, read_only=read_only, timeout_s=timeout_s)
     try:
         return zarr.open_group(
-            store, mode="r" if read_only else "r+", zarr_format=3, use_consolidated=consolidated
+            store,
+            path=path,
+            mode="r" if read_only else "r+",
+            zarr_format=3,
+            use_consolidated=consolidated,
         )
     except FileNotFoundError as error:
+        if path:
+            raise StoreError(f"the store at {url} has no group {path!r}") from error
         raise StoreError(f"there is no Zarr v3 store at {url}; check the address") from error
     except ValueError as error:
         if "onsolidated" not in str(error):
@@ -77,6 +89,43 @@ def open_group(
         ) from error
     except unreachable_errors() as error:
         raise StoreError(f"cannot read the store at {url}: {explained(error)}") from error
+
+
+def folder_and_name(url: Any) -> tuple[str, str]:
+    """The folder that something lies in, and its name there.
+
+    >>> folder_and_name("s3://bucket/conus/conus.zarr/")
+    ('s3://bucket/conus', 'conus.zarr')
+    """
+    text = str(url).rstrip("/")
+    if "://" not in text:
+        path = Path(text).expanduser()
+        return str(path.parent), path.name
+    folder, _, name = text.rpartition("/")
+    return folder, name
+
+
+def read_beside(url: Any, *, timeout_s: float = TIMEOUT_S) -> bytes | None:
+    """A document by its URL; None if it is not there.
+
+    Raises:
+        StoreError: if it cannot be reached, or is larger than any document.
+    """
+    from zarr.core.buffer import default_buffer_prototype
+    from zarr.core.sync import sync
+
+    folder, name = folder_and_name(url)
+    store = open_store(folder, timeout_s=timeout_s)
+    try:
+        check_object(sync(store.getsize(name)), str(url), DOCUMENT_BYTES)
+        body = sync(store.get(name, default_buffer_prototype()))
+    except FileNotFoundError:
+        return None
+    except unreachable_errors() as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"cannot read {url}: {explained(error)}") from error
+    return None if body is None else bytes(body.to_bytes())
 
 
 def unreachable_errors() -> tuple[type[BaseException], ...]:

@@ -13,6 +13,7 @@ from unigeo.schemas.layout import (
     spatial_ref_attributes,
     status_name,
 )
+from unigeo.schemas.limits import check_chunk
 from unigeo.schemas.quantization import FILL
 from unigeo.schemas.stores import damage_errors
 
@@ -123,7 +124,11 @@ def _coordinate_problems(group: "zarr.Group", grid: "Grid", layout: Layout) -> l
             problems.append(f"coordinate {name!r} is missing")
             continue
         array = group[name]
+        if getattr(array, "shape", None) != values.shape:  # which may claim any number of bytes
+            problems.append(f"coordinate {name!r} does not have the grid's shape {values.shape}")
+            continue
         try:
+            check_chunk(array, group.store)  # type: ignore[arg-type]
             stored = np.asarray(array[...])  # type: ignore[index]
         except damage_errors() as error:
             problems.append(f"coordinate {name!r} cannot be read: {error}")

@@ -12,7 +12,7 @@ import pyproj
 import rasterio
 from affine import Affine
 from jaxtyping import Bool, Float
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import Interleaving, MaskFlags, Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
@@ -23,6 +23,12 @@ BLOCK = 256
 """Read pixels per side of a block, the unit of reading and of failing."""
 CACHE_BLOCKS = 256
 """Blocks kept: 64 MiB per band in float32."""
+SMALL_BYTES = 1 << 30
+"""What a raster may claim whatever its file's size."""
+MOST_PACKED = 100_000
+"""Bytes that one stored byte may stand for: a hundred times deflate's most, for empty tiles."""
+BLOCK_BYTES = 1 << 30
+"""Of one block of a file, unpacked."""
 CHECKED_BLOCKS = 4096
 """File blocks, at most, whose place in the file is checked at opening."""
 
@@ -129,6 +135,7 @@ def open_source(path: Path, bands: tuple[int, ...], nodata: float | None, shown:
                     f"{shown} has bands 1 to {dataset.count}, no band {lacking[0]}. Correct the "
                     "key `bands`."
                 )
+            _check_size(dataset, bands, path, shown)
             _check_complete(dataset, path, shown)
             dtypes = {dataset.dtypes[band - 1] for band in bands}
             return Source(
@@ -145,6 +152,27 @@ def open_source(path: Path, bands: tuple[int, ...], nodata: float | None, shown:
             f"{shown} cannot be read as a GeoTIFF: {error}. It may be damaged or cut short; fetch "
             "it again."
         ) from error
+
+
+def _check_size(dataset: Any, bands: tuple[int, ...], path: Path, shown: str) -> None:
+    """Refuse a file whose header claims more than a file of its size holds, before it is read."""
+    sizes = [np.dtype(dataset.dtypes[band - 1]).itemsize for band in bands]
+    claimed = dataset.height * dataset.width * sum(sizes)
+    stored = path.stat().st_size
+    if claimed > SMALL_BYTES and claimed > MOST_PACKED * stored:
+        raise ObservationsError(
+            f"{shown} claims {dataset.height:,} x {dataset.width:,} pixels, {claimed:,} bytes, and "
+            f"has {stored:,} bytes: no codec packs {MOST_PACKED:,} to one. It is damaged, or made "
+            "to do harm; fetch it again from where you trust it."
+        )
+    rows, cols = max(dataset.block_shapes)
+    together = dataset.count if dataset.interleaving == Interleaving.pixel else 1
+    block = rows * cols * max(sizes) * together
+    if block > BLOCK_BYTES:
+        raise ObservationsError(
+            f"{shown} is stored in blocks of {rows:,} x {cols:,} pixels, {block:,} bytes, each "
+            f"read whole; at most {BLOCK_BYTES:,} are. Tile it: `gdal_translate -of COG`."
+        )
 
 
 def _check_complete(dataset: Any, path: Path, shown: str) -> None:

@@ -33,6 +33,24 @@ _WALLS = ("plaster", "brick", "timber", "stone", "concrete")
 _SHORE = ("by the sea", "close to the coast", "inland", "far inland")
 
 
+def statements() -> tuple[tuple[str, ...], ...]:
+    """Everything that is said of each kind of thing, in the wording that comes first."""
+    ridges = tuple(f"hilly with ridges {direction}" for direction in _DIRECTIONS)
+    return (
+        _HIGH,
+        (*_HILLY, *ridges),
+        tuple(f"{warm} and {wet}" for warm in _WARM for wet in _WET),
+        tuple(f"{earth} soil" for earth in _EARTH),
+        _WOODS,
+        tuple(f"{tall} {leaves} trees" for tall in _TALL for leaves in _LEAVES),
+        _FARMS,
+        tuple(f"{crop} grown" for crop in _CROP),
+        _PEOPLE,
+        tuple(f"{roofs} roofs, {walls} walls" for roofs in _ROOFS for walls in _WALLS),
+        _SHORE,
+    )
+
+
 def describe(truth: Latents, noise: Float[np.ndarray, "point number"]) -> list[str]:
     """Describe each place.
 

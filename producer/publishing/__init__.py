@@ -1,0 +1,1 @@
+"""A finished field as a product: previews, overviews, concepts, catalogue entries, releases."""

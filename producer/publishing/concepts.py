@@ -1,0 +1,65 @@
+"""The group `concepts` of a store: vectors of phrases by the model's text encoder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import zarr
+from jaxtyping import Int8
+
+from unigeo.producer.publishing.phrases import Phrase
+from unigeo.producer.publishing.pictures import put_whole
+from unigeo.schemas.concepts import GROUP, PHRASES, VECTORS
+from unigeo.schemas.quantization import quantize
+from unigeo.schemas.text_arrays import texts_to_bytes
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from unigeo.producer.encoders.model import UniGeoCLIP
+
+_BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Concepts:
+    """Phrases and their vectors."""
+
+    phrases: tuple[str, ...]
+    vectors: Int8[np.ndarray, "phrase band"]
+    """Quantized unit vectors."""
+
+
+def concepts_of(
+    model: "UniGeoCLIP", tokenizer: "Tokenizer | None", phrases: Sequence[Phrase]
+) -> Concepts | None:
+    """Encode phrases; None if the model has no text encoder.
+
+    A phrase's vector is the direction of the mean over its texts.
+    """
+    import torch  # here, so that publishing a store without words does not load it
+
+    from unigeo.producer.encoders.words import tokenize
+
+    if "text" not in model.modalities or tokenizer is None or not phrases:
+        return None
+    device = model.rotation.device
+    texts = [text for phrase in phrases for text in phrase.texts]
+    encoded = np.empty((len(texts), model.settings.dimension), np.float32)
+    with torch.inference_mode():
+        for first in range(0, len(texts), _BATCH):
+            tokens = tokenize(tokenizer, texts[first : first + _BATCH]).to(device)
+            encoded[first : first + _BATCH] = model.encode("text", tokens).float().cpu().numpy()
+    starts = np.cumsum([0, *(len(phrase.texts) for phrase in phrases[:-1])])
+    sums = np.add.reduceat(encoded, starts, axis=0)
+    return Concepts(tuple(phrase.words for phrase in phrases), quantize(sums))
+
+
+def write_concepts(group: zarr.Group, concepts: Concepts) -> None:
+    """Write the group, in the place of an unfinished one."""
+    if GROUP in group:
+        del group[GROUP]
+    group.create_group(GROUP, attributes={"count": len(concepts.phrases)})
+    put_whole(group, f"{GROUP}/{PHRASES}", texts_to_bytes(concepts.phrases), ("byte",))
+    put_whole(group, f"{GROUP}/{VECTORS}", concepts.vectors, ("phrase", "band"))

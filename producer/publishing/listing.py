@@ -1,0 +1,118 @@
+"""The manifest: what every object of the store should be, written after all of them."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import zarr
+
+from unigeo.producer.publishing.deriving import Facts
+from unigeo.producer.publishing.objects import digest, list_objects, need_object
+from unigeo.producer.publishing.pictures import put_whole
+from unigeo.schemas.bounds import shard_bounds
+from unigeo.schemas.grid import Grid
+from unigeo.schemas.layout import Layout, status_name
+from unigeo.schemas.manifest import (
+    BOUNDS,
+    GROUP,
+    OBJECTS,
+    manifest_digest,
+    run_name,
+    task_name,
+)
+from unigeo.schemas.text_arrays import texts_to_bytes
+
+_SHARDS = ("shard_row", "shard_col")
+
+
+def write_manifest(
+    group: zarr.Group,
+    grid: Grid,
+    layout: Layout,
+    facts: Mapping[str, Facts],
+    runs: list[dict[str, Any]],
+    run_of: Mapping[str, np.ndarray] | None = None,
+) -> str:
+    """Write the group, in the place of an unfinished one.
+
+    Args:
+        group: the root.
+        grid: of the field.
+        layout: of the field.
+        facts: of each modality.
+        runs: what made the shards: an `id` each, and what tells it from others.
+        run_of: for each modality the number of the run that made each shard; the first by default.
+
+    Returns:
+        The digest of the whole manifest, hexadecimal.
+    """
+    if GROUP in group:
+        del group[GROUP]
+    group.create_group(GROUP, attributes={"runs": runs})
+    for modality in layout.modalities:
+        one = facts[modality]
+        for array, listed in ((modality, one.vectors), (status_name(modality), one.status)):
+            put_whole(group, f"{GROUP}/{array}_sha256", listed.sha256, (*_SHARDS, "byte"))
+            put_whole(group, f"{GROUP}/{array}_bytes", listed.size_bytes, _SHARDS)
+        put_whole(group, f"{GROUP}/{modality}_valid_cells", one.valid_cells, _SHARDS)
+        put_whole(group, f"{GROUP}/{task_name(modality)}", one.tasks, (*_SHARDS, "byte"))
+        number = (run_of or {}).get(modality, np.zeros(layout.shards(grid), np.int32))
+        put_whole(group, f"{GROUP}/{run_name(modality)}", number, _SHARDS)
+    bounds = shard_bounds(grid, layout.shard)
+    put_whole(group, f"{GROUP}/{BOUNDS}", bounds, (*_SHARDS, "edge"))
+    _write_objects(group, layout)
+    bodies = (
+        (key, need_object(group.store, key)) for key in list_objects(group.store, f"{GROUP}/")
+    )
+    return manifest_digest(dict(bodies))
+
+
+def run_entry(own: Mapping[str, Any]) -> dict[str, Any]:
+    """A run as the manifest names it: the same inputs and code have the same id.
+
+    Args:
+        own: the root's `unigeo` attribute.
+    """
+    parts = {key: own[key] for key in ("region", "grid", "layout", "observations", "seed")}
+    parts |= {"model": own["model"]["sha256"], "code_version": own["code_version"]}
+    text = json.dumps(parts, sort_keys=True).encode()
+    return {
+        "id": hashlib.sha256(text).hexdigest()[:16],
+        "release": own.get("release", "1"),
+        "code_version": own["code_version"],
+        "model_sha256": own["model"]["sha256"],
+        "observations": str(own["observations"].get("name", "not stated")),
+    }
+
+
+def _write_objects(group: zarr.Group, layout: Layout) -> None:
+    """List everything but the field's own shards, the root and the manifest itself."""
+    keys = sorted(_others(group, layout))
+    bodies = [need_object(group.store, key) for key in keys]
+    hashes = np.array([list(digest(body)) for body in bodies], np.uint8).reshape(-1, 32)
+    sizes = np.array([len(body) for body in bodies], np.int64)
+    put_whole(group, f"{GROUP}/{OBJECTS}_keys", texts_to_bytes(keys), ("byte",))
+    put_whole(group, f"{GROUP}/{OBJECTS}_sha256", hashes, ("object", "byte"))
+    put_whole(group, f"{GROUP}/{OBJECTS}_bytes", sizes, ("object",))
+
+
+def _others(group: zarr.Group, layout: Layout) -> Iterator[str]:
+    own = {*layout.modalities, *map(status_name, layout.modalities)}
+    stored = [key for key in list_objects(group.store) if not key.startswith(f"{GROUP}/")]
+    known = set(stored)
+    for key in stored:
+        path, _, name = key.rpartition("/")
+        if name != "zarr.json" or not path:
+            continue
+        yield key
+        node = json.loads(need_object(group.store, key))
+        if node["node_type"] == "array" and path not in own:
+            side = node["chunk_grid"]["configuration"]["chunk_shape"]
+            counts = [math.ceil(n / c) for n, c in zip(node["shape"], side, strict=True)]
+            for place in np.ndindex(*counts):
+                chunk = "/".join([path, "c", *map(str, place)])
+                if chunk in known:
+                    yield chunk

@@ -1,0 +1,109 @@
+"""Phrases to be searched for, and the texts by which a model is asked for their vectors.
+
+A model sees a word as it saw it in training: amid others. So a phrase stands in several texts,
+whose mean leaves what they have in common.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from unigeo.producer.observations.protocol import Observations
+from unigeo.producer.observations.world import World
+from unigeo.producer.observations.world_words import statements
+
+WORLD_TEXTS = 6
+"""Texts for each phrase of the embedded world."""
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Words, and texts that say them."""
+
+    words: str
+    texts: tuple[str, ...]
+
+
+def phrases_for(observations: Observations) -> list[Phrase]:
+    """A few thousand phrases in the words in which the model's places were described."""
+    world = observations.name == World.name
+    return list(_of_the_world() if world else _of_the_earth())
+
+
+def _of_the_earth() -> Iterator[Phrase]:
+    """What is built, grown and seen on land, alone and in a setting."""
+    templates = ("{}", "a place with {}", "aerial view of {}")
+    for thing in (*_SETTLED, *_BUILT, *_FARMED, *_WILD, *_WATER, *_CLIMATE):
+        for setting in ("", *_SETTINGS):
+            words = f"{thing} {setting}".strip()
+            yield Phrase(words, tuple(template.format(words) for template in templates))
+
+
+def _of_the_world() -> Iterator[Phrase]:
+    """Each statement of the embedded world, and pairs of statements on different things."""
+    kinds = statements()
+    rng = np.random.default_rng(0)
+    chosen = [{kind: said} for kind, words in enumerate(kinds) for said in words]
+    for one, two in combinations(_PAIRED, 2):
+        chosen += [{one: first, two: second} for first in kinds[one] for second in kinds[two]]
+    for fixed in chosen:
+        words = ", ".join(fixed.values())
+        yield Phrase(words, tuple(_text(kinds, fixed, rng) for _ in range(WORLD_TEXTS)))
+
+
+_PAIRED = (0, 1, 4, 6, 7, 8, 10)
+"""Kinds of statement that are short enough to be asked for in pairs."""
+
+
+def _text(
+    kinds: tuple[tuple[str, ...], ...], fixed: dict[int, str], rng: np.random.Generator
+) -> str:
+    """A text as the embedded world words it, the other statements drawn at random."""
+    said = [
+        fixed.get(kind) or words[int(rng.integers(len(words)))] for kind, words in enumerate(kinds)
+    ]
+    order = rng.permutation(len(kinds)).tolist()
+    return ". ".join(said[kind].capitalize() for kind in order) + "."
+
+
+_SETTLED = (
+    "downtown", "skyscrapers", "apartment blocks", "row houses", "single-family houses",
+    "a suburb", "a village", "a small town", "scattered farmhouses", "a trailer park",
+    "a gated community", "an informal settlement", "narrow streets", "wide avenues",
+)  # fmt: skip
+_BUILT = (
+    "a shopping centre", "a warehouse district", "a factory", "a refinery", "a power station",
+    "solar panels", "wind turbines", "a quarry", "an open-pit mine", "a landfill", "an airport",
+    "a railway yard", "a motorway junction", "a harbour", "a container port", "a dam",
+    "a university campus", "a school with a playing field", "a hospital", "a stadium", "a prison",
+    "a cemetery", "a golf course", "a city park", "a car park", "swimming pools", "greenhouses",
+    "an oil field",
+)  # fmt: skip
+_FARMED = (
+    "wheat fields", "maize fields", "rice paddies", "cotton fields", "soybean fields",
+    "a vineyard", "an orchard", "pasture with cattle", "hay meadows", "irrigated circles",
+    "small fields with hedges", "terraced fields", "a feedlot", "a plantation",
+)  # fmt: skip
+_WILD = (
+    "dense forest", "conifer forest", "broadleaf forest", "mixed forest", "scattered trees",
+    "a clear-cut", "burnt forest", "shrubland", "grassland", "savanna", "tundra", "bare rock",
+    "sand dunes", "badlands", "a canyon", "steep cliffs", "a volcano", "lava fields", "a glacier",
+    "snow", "high mountains", "rolling hills", "a wide plain", "a narrow valley", "a plateau",
+)  # fmt: skip
+_WATER = (
+    "a river", "a river delta", "a meandering stream", "a lake", "a reservoir", "a pond",
+    "a marsh", "a swamp", "mangroves", "a peat bog", "a sandy beach", "a rocky coast",
+    "an estuary", "tidal flats", "a lagoon", "a salt flat", "a canal",
+)  # fmt: skip
+_CLIMATE = (
+    "hot and dry country", "warm and humid country", "cool and rainy country",
+    "cold country", "mild winters", "long winters", "red soil", "black soil", "sandy soil",
+)  # fmt: skip
+_SETTINGS = (
+    "in the mountains", "in hills", "on a plain", "in a valley", "on the coast", "on an island",
+    "by a river", "by a lake", "in a desert", "in a forest", "among fields", "in a city centre",
+    "in the suburbs", "at the edge of a city", "near a motorway", "near a railway",
+    "in a hot climate", "in a cold climate", "far from any town", "in an old town",
+)  # fmt: skip

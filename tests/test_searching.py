@@ -1,0 +1,124 @@
+"""Words in a field: concepts written by the producer, found by the client without torch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import commands
+import numpy as np
+import pytest
+import stores
+
+from unigeo import client
+from unigeo.client.searching import Concepts as Phrases
+from unigeo.producer.publishing.concepts import Concepts
+from unigeo.producer.publishing.phrases import Phrase, phrases_for
+from unigeo.producer.raster.publication import publish
+from unigeo.schemas.errors import LayoutError, WordsError
+from unigeo.schemas.quantization import dequantize, quantize
+
+PLACES = {
+    "Dense forest": (-10.0, 3.0),
+    "dense forest by the sea": (-3.0, -9.0),
+    "City": (12.0, 8.0),
+}
+
+
+@pytest.fixture(scope="module")
+def worded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A field whose phrases have the vectors of some of its places."""
+    path = tmp_path_factory.mktemp("worded") / "field.zarr"
+    group, grid, layout = stores.begin(path)
+    stores.fill(group, grid, layout)
+    vectors, _ = stores.encoder()("aerial", np.array(list(PLACES.values())))
+    publish(group, concepts=Concepts(tuple(PLACES), quantize(vectors)))
+    return path
+
+
+@pytest.mark.parametrize("words", PLACES)
+def test_a_phrase_finds_its_place(worded: Path, words: str) -> None:
+    field = client.open_field(worded)
+    found = field.search(words, count=5)
+    home = field.grid.pixels(np.array([PLACES[words]]))
+    best = field.grid.pixels(found[["lon", "lat"]].to_numpy())
+    assert np.abs(best - home).max(axis=1).min() <= 1
+    assert found["similarity"][0] > 0.99
+    again = field.search(words.upper() + "!", as_="map")
+    assert float(again.max()) == pytest.approx(found["similarity"][0])
+
+
+def test_words_alone_find_the_phrases_that_say_most_of_them(worded: Path) -> None:
+    concepts = client.open_field(worded).concepts
+    assert concepts.phrases == tuple(PLACES)
+    assert concepts.find("sea").phrases == ("dense forest by the sea",)
+    assert concepts.find("a forest").phrases == ("Dense forest",)
+    asked = concepts.find("city, near the purple forests")
+    assert asked.unknown == ("purple",)
+    assert np.linalg.norm(asked.vector) == pytest.approx(1)
+
+
+def test_equally_good_phrases_are_averaged() -> None:
+    vectors = np.eye(3, dtype=np.float32)
+    concepts = Phrases(("red roof", "red soil", "blue sky"), vectors)
+    found = concepts.find("red")
+    assert found.phrases == ("red roof", "red soil")
+    assert found.vector == pytest.approx([0.5**0.5, 0.5**0.5, 0])
+    with pytest.raises(WordsError, match=r"none of the field's 3 concepts.*'blue sky'"):
+        concepts.find("blu skie")
+
+
+def test_a_field_without_concepts_says_so(gulf: Path) -> None:
+    with pytest.raises(LayoutError, match=r"no group 'concepts'.*field\.similar"):
+        client.open_field(gulf).search("forest")
+    assert "concepts" in commands.refused("search", gulf, "forest")
+
+
+def test_the_command_searches(worded: Path) -> None:
+    result = commands.run("search", worded, "dense", "forest", "--count", "3")
+    assert result.stderr == "Searching for: Dense forest\n"
+    lines = result.stdout.splitlines()
+    assert lines[0] == "lon,lat,similarity" and len(lines) == 4
+    assert commands.done("search", worded, "city", "--quiet", "--json").startswith("[")
+    assert "none of the field's" in commands.refused("search", worded, "zebra")
+
+
+def test_searching_never_loads_torch(worded: Path) -> None:
+    code = (
+        "import sys; from unigeo import client; "
+        f"client.open_field({str(worded)!r}).search('city'); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_verify_covers_the_concepts(worded: Path) -> None:
+    report = client.open_field(worded).verify()
+    assert report.ok, report.problems
+
+
+def test_concepts_are_means_of_the_text_encoder_s_vectors() -> None:
+    import torch
+
+    from unigeo.producer.encoders.model import UniGeoCLIP
+    from unigeo.producer.encoders.presets import tiny
+    from unigeo.producer.encoders.words import tokenize, tokenizer_for
+    from unigeo.producer.observations.world import World
+    from unigeo.producer.publishing.concepts import concepts_of
+
+    settings = tiny({}, text=True, seed=0)
+    model = UniGeoCLIP(settings).eval()
+    assert settings.text is not None
+    phrases = [Phrase("one", ("wooded. hilly.", "hilly. flat.")), Phrase("two", ("orchard.",))]
+    tokenizer = tokenizer_for(settings.text, [text for p in phrases for text in p.texts])
+    concepts = concepts_of(model, tokenizer, phrases)
+    assert concepts is not None and concepts.phrases == ("one", "two")
+    with torch.inference_mode():
+        vectors = [
+            model.encode("text", tokenize(tokenizer, list(p.texts))).numpy().sum(axis=0)
+            for p in phrases
+        ]
+    for stored, exact in zip(dequantize(concepts.vectors), vectors, strict=True):
+        assert stored @ exact / np.linalg.norm(exact) > 0.9998
+    assert concepts_of(UniGeoCLIP(tiny({}, text=False, seed=0)), None, phrases) is None
+    words = [phrase.words for phrase in phrases_for(World())]
+    assert len(words) == len(set(words)) > 500
+    assert {"dense forest", "city centre, by the sea"} <= set(words)

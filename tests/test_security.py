@@ -1,0 +1,235 @@
+"""What a stranger's file may not do: run code, take memory by its claims, lead elsewhere."""
+
+import json
+import pickle
+import re
+import shutil
+import struct
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import stores
+from rasterio.transform import from_origin
+
+from unigeo import client
+from unigeo.client.encoding import load_encoder
+from unigeo.client.searching import load_concepts
+from unigeo.producer.encoders.model import load_model
+from unigeo.producer.observations.reading import open_source
+from unigeo.producer.publishing.concepts import Concepts
+from unigeo.producer.raster.publication import publish
+from unigeo.schemas.errors import LayoutError, ModelError, ObservationsError, StoreError
+from unigeo.schemas.limits import DOCUMENT_BYTES
+from unigeo.schemas.stores import open_group, read_beside
+from unigeo.schemas.validation import field_problems
+
+ROOT = Path(__file__).parents[1]
+HUGE = 1_000_000_000_000_000
+FORBIDDEN = (
+    r"\bpickle\.loads?\b", r"\bUnpickler\b", r"\btorch\.load\b", r"allow_pickle\s*=\s*True",
+    r"trust_remote_code\s*=\s*True", r"\bjoblib\b", r"\bdill\b", r"\bcloudpickle\b", r"\bmarshal\b",
+    r"(?<![\w.])eval\(", r"(?<![\w.])exec\(", r"yaml\.(unsafe_)?load\(", r"shell\s*=\s*True",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", FORBIDDEN)
+def test_nothing_in_the_packages_runs_what_it_reads(pattern: str) -> None:
+    # A doctest may write a pickle, to show that it is not loaded.
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for folder in ("client", "producer", "schemas")
+        for path in (ROOT / folder).rglob("*.py")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(pattern, line)
+    ]
+    assert found == []
+
+
+def test_a_pickle_in_the_place_of_weights_is_refused(tmp_path: Path) -> None:
+    import hashlib
+
+    from unigeo.producer.encoders.presets import tiny
+    from unigeo.producer.encoders.settings import to_json
+
+    ran = tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return Path.touch, (ran,)
+
+    content = pickle.dumps({"weight": Evil()})
+    (tmp_path / "model.safetensors").write_bytes(content)
+    description = {
+        "format": 1,
+        "settings": to_json(tiny({}, text=False, seed=0)),
+        "sha256": {"model.safetensors": hashlib.sha256(content).hexdigest()},
+    }
+    (tmp_path / "settings.json").write_text(json.dumps(description))
+    with pytest.raises(ModelError, match="does not fit its settings"):
+        load_model(tmp_path)
+    assert not ran.exists()
+
+
+def sparse_tiff(path: Path, side: int, block: int) -> Path:
+    """A BigTIFF of one uint8 band whose header claims side x side pixels, and which holds none."""
+    counts = (-(-side // block)) ** 2
+    tags = [
+        (256, 4, 1, side), (257, 4, 1, side), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
+        (277, 3, 1, 1), (322, 4, 1, block), (323, 4, 1, block),
+    ]  # fmt: skip
+    scale, tie = struct.pack("<3d", 1, 1, 0), struct.pack("<6d", 0, 0, 0, 500_000, 4_000_000, 0)
+    keys = struct.pack("<16H", 1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32613)
+    entries = 8 + 2 + 3
+    data = 16 + 8 + 20 * entries + 8
+    body, extra = b"", []
+    for tag, kind, count, raw in (
+        (33550, 12, 3, scale), (33922, 12, 6, tie), (34735, 3, 16, keys),
+    ):  # fmt: skip
+        extra.append((tag, kind, count, data + len(body)))
+        body += raw
+    size = 8 * counts
+    tags += [(324, 16, counts, data + len(body) if counts > 1 else 0)]
+    tags += [(325, 16, counts, data + len(body) + size if counts > 1 else 0)]
+    content = struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16) + struct.pack("<Q", entries)
+    for tag, kind, count, value in sorted(tags + extra):
+        content += struct.pack("<HHQQ", tag, kind, count, value)
+    content += struct.pack("<Q", 0) + body
+    path.write_bytes(content + bytes(2 * size if counts > 1 else 0))
+    return path
+
+
+def test_a_tiff_of_two_kilobytes_that_claims_ten_gigabytes_is_refused(tmp_path: Path) -> None:
+    path = sparse_tiff(tmp_path / "bomb.tif", 100_000, 100_000 // 16 * 16 + 16)
+    assert path.stat().st_size < 2048
+    with rasterio.open(path) as dataset:
+        assert dataset.shape == (100_000, 100_000), "GDAL itself believes it"
+    tracemalloc.start()
+    with pytest.raises(ObservationsError, match=r"claims 100,000 x 100,000 pixels.*no codec"):
+        open_source(path, (1,), None, "table [aerial]: bomb.tif")
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+
+
+def test_a_sparse_raster_of_honest_size_is_read(tmp_path: Path) -> None:
+    """Empty tiles are no crime: a large mosaic may have few."""
+    path = tmp_path / "sparse.tif"
+    profile = {
+        "driver": "GTiff", "height": 20_000, "width": 20_000, "count": 1, "dtype": "uint8",
+        "crs": "EPSG:32613", "transform": from_origin(5e5, 4e6, 1, 1), "tiled": True,
+        "compress": "deflate", "sparse_ok": True,
+    }  # fmt: skip
+    with rasterio.open(path, "w", **profile) as out:
+        noise = np.random.default_rng(0).integers(0, 255, (1, 256, 256), dtype=np.uint8)
+        out.write(noise, window=rasterio.windows.Window(0, 0, 256, 256))
+    assert open_source(path, (1,), None, "sparse.tif").shape == (20_000, 20_000)
+
+
+def claim(store: Path, name: str, shape: list[int], chunk: list[int] | None = None) -> None:
+    """Let an array claim another shape, in its own metadata and in the root's."""
+    for place in (store / name / "zarr.json", store / "zarr.json"):
+        document = json.loads(place.read_text())
+        node = document
+        if place.parent == store:
+            node = document["consolidated_metadata"]["metadata"][name]
+        node["shape"] = shape
+        if chunk is not None:
+            node["chunk_grid"]["configuration"]["chunk_shape"] = chunk
+        place.write_text(json.dumps(document))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("whole") / "field.zarr"
+    group, grid, layout = stores.begin(path)
+    stores.fill(group, grid, layout)
+    concepts = Concepts(("a", "b"), np.full((2, 8), 127, np.int8))
+    settings = {"kind": "fourier", "width": 2, "depth": 0, "heads": 1, "mlp_ratio": 1.0,
+                "sigmas": [1.0], "registers": 0, "scale_embedding": False, "features": "plane",
+                "dimension": 8}  # fmt: skip
+    weights = {
+        "rotation": np.eye(8, dtype=np.float32),
+        "frequencies": np.ones((1, 2, 1)),
+        "perceptrons.0.head.weight": np.ones((8, 2), np.float32),
+        "perceptrons.0.head.bias": np.zeros(8, np.float32),
+    }
+    publish(group, encoder=weights, encoder_settings=settings, concepts=concepts)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("x", [HUGE]), ("y", [HUGE]), ("band", [HUGE]), ("aerial", [HUGE, 1, 8]),
+     ("aerial_status", [HUGE, 1])],
+)  # fmt: skip
+def test_a_zarr_array_that_claims_a_petabyte_is_refused(
+    whole: Path, tmp_path: Path, name: str, shape: list[int]
+) -> None:
+    store = Path(shutil.copytree(whole, tmp_path / "bomb.zarr"))
+    claim(store, name, shape, chunk=shape if name in ("x", "y", "band") else None)
+    tracemalloc.start()
+    with pytest.raises(LayoutError, match=f"array '{name}' .* claims to be 1,000,000,000,000,000"):
+        client.open_field(store)
+    assert any(f"'{name}'" in problem for problem in field_problems(open_group(store)))
+    assert tracemalloc.get_traced_memory()[1] < 200e6
+    tracemalloc.stop()
+
+
+def test_chunks_that_claim_a_petabyte_are_refused(whole: Path, tmp_path: Path) -> None:
+    store = Path(shutil.copytree(whole, tmp_path / "bomb.zarr"))
+    claim(store, "aerial_status", [64, 64], chunk=[10**8, 10**8])
+    with pytest.raises(
+        LayoutError, match=r"'aerial_status' .* has chunks of 10,000,000,000,000,000"
+    ):
+        client.open_field(store)
+
+
+def test_weights_concepts_and_manifest_that_claim_a_petabyte_are_refused(
+    whole: Path, tmp_path: Path
+) -> None:
+    store = Path(shutil.copytree(whole, tmp_path / "bomb.zarr"))
+    claim(store, "encoder/rotation", [HUGE, 1], chunk=[HUGE, 1])
+    claim(store, "concepts/vectors", [10**6, 10**9], chunk=[10**6, 10**9])
+    claim(store, "manifest/aerial_bytes", [HUGE, 1], chunk=[HUGE, 1])
+    claim(store, "manifest/objects_keys", [HUGE], chunk=[HUGE])
+    with pytest.raises(LayoutError, match=r"rotation is .1000000000000000, 1., expected"):
+        load_encoder(store, "field")
+    with pytest.raises(LayoutError, match="array 'concepts/vectors' of field claims"):
+        load_concepts(store, "field")
+    problems = client.open_field(store).verify(level="presence").problems
+    assert any("manifest/aerial_bytes' is (1000000000000000, 1)" in one for one in problems)
+    assert any("'manifest/objects_keys' cannot be read" in one for one in problems)
+
+
+@pytest.mark.parametrize("shape", [[10**15, 10**15], [10**9, 32], [0, 32]])
+def test_a_grid_larger_than_the_globe_is_refused(
+    whole: Path, tmp_path: Path, shape: list[int]
+) -> None:
+    store = Path(shutil.copytree(whole, tmp_path / "bomb.zarr"))
+    document = json.loads((store / "zarr.json").read_text())
+    document["attributes"]["unigeo"]["grid"]["shape"] = shape
+    (store / "zarr.json").write_text(json.dumps(document))
+    with pytest.raises(LayoutError, match="the grid claims"):
+        client.open_field(store)
+
+
+def test_a_catalogue_larger_than_any_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "catalog.json").open("wb") as file:
+        file.truncate(DOCUMENT_BYTES + 1)
+    with pytest.raises(StoreError, match="at most 67,108,864 are read whole"):
+        read_beside(tmp_path / "catalog.json")
+
+
+def test_a_manifest_s_keys_stay_in_the_store(whole: Path, tmp_path: Path) -> None:
+    store = Path(shutil.copytree(whole, tmp_path / "bomb.zarr"))
+    (tmp_path / "secret").write_text("x")
+    place = store / "manifest/objects_keys/c/0"
+    content = place.read_bytes()
+    first = content[: content.index(b"\n")]
+    evil = b"../secret".ljust(len(first), b"x")
+    place.write_bytes(evil + content[len(first) :])
+    problems = client.open_field(store).verify().problems
+    assert any("which is no key of this store" in problem for problem in problems)
