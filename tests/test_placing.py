@@ -95,8 +95,10 @@ def test_a_share_is_within_one_of_its_part(
         assert (np.abs(quota - count * weight / weight.sum()) < 1 + 1e-6).all()
 
 
-@given(hn.arrays(float, st.tuples(st.integers(1, 40), st.just(2)), elements=st.floats(-1, 1)),
-       st.integers(1, 12))
+@given(
+    hn.arrays(float, st.tuples(st.integers(1, 40), st.just(2)), elements=st.floats(-1, 1)),
+    st.integers(1, 12),
+)
 def test_each_chosen_point_is_the_farthest_from_those_before(points: np.ndarray, n: int) -> None:
     chosen = farthest(points, n)
     assert len(set(chosen)) == len(chosen) == min(n, len(points))

@@ -60,9 +60,7 @@ def test_a_covering_holds_every_point_of_its_box(
     west: float, south: float, wide: float, high: float, level: int
 ) -> None:
     cells = s2.covering(west, south, west + wide, south + high, level)
-    lonlat = np.random.default_rng(0).uniform(
-        (west, south), (west + wide, south + high), (200, 2)
-    )
+    lonlat = np.random.default_rng(0).uniform((west, south), (west + wide, south + high), (200, 2))
     assert np.isin(s2.cell_ids(lonlat, level), cells).all()
     assert len(np.unique(cells)) == len(cells)
     # No cell of it is farther from the box than the widest cell is wide.

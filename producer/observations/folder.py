@@ -193,7 +193,7 @@ class FolderObservations:
 
     def _paths(self, modality: str) -> list[Path]:
         if modality in self.rasters:
-            return [source.path for source in self.rasters[modality]]
+            return [Path(source.path) for source in self.rasters[modality]]
         table = self.root / getattr(self.description, modality).file
         return [table, *(self.photographs.paths if modality == "street" else ())]  # type: ignore[union-attr]
 

@@ -46,6 +46,8 @@ class Cut:
     patches: Patches
     gaps: UInt8[np.ndarray, " point"]
     """A `Gap` per point."""
+    seen: Bool[np.ndarray, "point row col"]
+    """Which pixels were observed, not filled."""
 
 
 def cut(
@@ -70,6 +72,7 @@ def cut(
     size, bands = frame.patch_px, len(sources[0].bands)
     values = np.zeros((len(lonlat), bands, size, size), dtype)
     gaps = np.zeros(len(lonlat), np.uint8)
+    observed = np.zeros((len(lonlat), size, size), bool)
     reach = np.array([source.reach for source in sources])
     opened = _Opened(sources)
     try:
@@ -81,11 +84,12 @@ def cut(
                     if (mosaic.weight[group] < FULL).any():
                         mosaic.add(group, _gather(opened.blocks(number), located, group))
             seen = mosaic.weight >= 0.5 - 1e-6
+            observed[part] = seen
             found, gaps[part] = mosaic.finish(seen, min_valid)
             values[part] = np.rint(found) if np.issubdtype(dtype, np.integer) else found
     finally:
         opened.close()
-    return Cut(Patches(values, gaps == Gap.NONE), gaps)
+    return Cut(Patches(values, gaps == Gap.NONE), gaps, observed)
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,8 @@ CHECKED_BLOCKS = 4096
 class Source:
     """One raster file."""
 
-    path: Path
+    path: Path | str
+    """Of this machine, or an address that GDAL reads by ranges: `https://...`."""
     bands: tuple[int, ...]
     nodata: float | None
     """Value without meaning, where the file does not say it."""
@@ -97,11 +98,13 @@ class Source:
         return west, south, east, north
 
 
-def open_source(path: Path, bands: tuple[int, ...], nodata: float | None, shown: str) -> Source:
+def open_source(
+    path: Path | str, bands: tuple[int, ...], nodata: float | None, shown: str
+) -> Source:
     """Check a raster file and note what is needed to read it.
 
     Args:
-        path: a GeoTIFF.
+        path: a GeoTIFF, or the address of one.
         bands: bands to read, counted from 1.
         nodata: value without meaning, where the file does not say it.
         shown: how errors name the file and the place that lists it.
@@ -110,7 +113,7 @@ def open_source(path: Path, bands: tuple[int, ...], nodata: float | None, shown:
         ObservationsError: no such file, not a GeoTIFF, truncated, without CRS or georeferencing,
             or without one of the bands.
     """
-    if not path.is_file():
+    if isinstance(path, Path) and not path.is_file():
         raise ObservationsError(f"{shown}: no such file. Looked for it at {path}.")
     try:
         with rasterio.open(path, driver="GTiff", sharing=False) as dataset:
@@ -129,7 +132,8 @@ def open_source(path: Path, bands: tuple[int, ...], nodata: float | None, shown:
                     f"{shown} has bands 1 to {dataset.count}, no band {lacking[0]}. Correct the "
                     "key `bands`."
                 )
-            _check_complete(dataset, path, shown)
+            if isinstance(path, Path):
+                _check_complete(dataset, path, shown)
             dtypes = {dataset.dtypes[band - 1] for band in bands}
             return Source(
                 path=path,

@@ -81,9 +81,7 @@ def places(
     within 1e-4 over one cell of level 12 or finer.
     """
     face, i, j, level = _face_ij(ids)
-    u, v = (
-        _uv_of_st((w + part) / (1 << level)) for w, part in zip((i, j), inside.T, strict=True)
-    )
+    u, v = (_uv_of_st((w + part) / (1 << level)) for w, part in zip((i, j), inside.T, strict=True))
     return _lonlat(_xyz(face, u, v))
 
 
@@ -152,9 +150,7 @@ def _face_ij(
 
 def _face_uv(
     xyz: Float[np.ndarray, "point 3"],
-) -> tuple[
-    Int[np.ndarray, " point"], Float[np.ndarray, " point"], Float[np.ndarray, " point"]
-]:
+) -> tuple[Int[np.ndarray, " point"], Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
     """Project unit vectors onto the cube's faces."""
     x, y, z = xyz.T
     axis = np.argmax(np.abs(xyz), axis=1)
