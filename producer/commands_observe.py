@@ -1,8 +1,8 @@
 """`unigeo-produce observe`: a set of observations from open catalogues."""
 
 import os
+import sys
 from pathlib import Path
-from typing import TextIO
 
 import click
 
@@ -33,7 +33,7 @@ def observe(description: Path, out: str, workers: int, dry_run: bool) -> None:
     )
     if dry_run:
         return
-    with click.progressbar(length=len(plan.shards), label="shards", file=_stderr()) as bar:
+    with click.progressbar(length=len(plan.shards), label="shards", file=sys.stderr) as bar:
 
         def finished(done: int, _: int) -> None:
             bar.update(done - bar.pos)
@@ -45,6 +45,3 @@ def observe(description: Path, out: str, workers: int, dry_run: bool) -> None:
         click.echo(f"{modality}: {told['observed']:,} observed; {lost or 'none missing'}", err=True)
     click.echo(out)
 
-
-def _stderr() -> TextIO:
-    return click.get_text_stream("stderr")

@@ -41,7 +41,7 @@ class Plan:
     placed: Placed
     parts: list[str]
     """Split of each place."""
-    shards: list[Int[np.ndarray, " member"]]
+    shards: list[Int[np.ndarray, " _"]]
     """Rows of the places of each shard."""
 
     def digest(self) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -45,6 +45,7 @@ class Seen:
     """Images of the catalogue that were passed over, and why each."""
 
 
+@runtime_checkable
 class Seeing(Protocol):
     """A source of one modality."""
 

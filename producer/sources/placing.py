@@ -19,6 +19,8 @@ Weigh = Callable[[Float[np.ndarray, "point 2"]], Float[np.ndarray, " point"]]
 """Weight of places, such as people per square kilometre; NaN and negative count as none."""
 PROBES = 4
 """Levels below a coarse cell at which its weight is averaged: 256 places."""
+ROUNDS = 8
+"""What a coarse cell at the region's edge cannot take is shared out again so often."""
 OVERSAMPLING = 16
 """Places drawn in a fine cell for each that may be taken, to choose the farthest from."""
 
@@ -94,18 +96,25 @@ def place(
             f"region {region.name}: nothing {what}, so there is no place to observe. Name another "
             "region, or other candidates or weights."
         )
-    rng = np.random.default_rng([how.seed, 0])
-    quota = share_out(how.count, weight, room, rng)
-    lonlat, ids = [np.empty((0, 2))], [np.empty(0, np.uint64)]
-    for number in np.flatnonzero(quota):
-        own = np.random.default_rng([how.seed, 1, int(cells[number])])
-        if known is None:
-            found = _anywhere(region, cells[number], int(quota[number]), how, own)
-        else:
-            found = known.choose(int(number), int(quota[number]), how, own)
-        lonlat.append(found)
-        ids.append(s2.cell_ids(found, how.cell_level))
-    places, cell = np.concatenate(lonlat), np.concatenate(ids)
+    chosen: dict[tuple[int, int], Float[np.ndarray, "place 2"]] = {}
+    for _ in range(ROUNDS):
+        quota = share_out(how.count, weight, room, np.random.default_rng([how.seed, 0]))
+        parts = [np.empty((0, 2))]
+        for number in np.flatnonzero(quota):
+            key = (int(number), int(quota[number]))
+            if key not in chosen:
+                own = np.random.default_rng([how.seed, 1, int(cells[number])])
+                if known is None:
+                    chosen[key] = _anywhere(region, cells[number], key[1], how, own)
+                else:
+                    chosen[key] = known.choose(*key, how, own)
+                if len(chosen[key]) < key[1]:
+                    room[number] = len(chosen[key])
+            parts.append(chosen[key])
+        places = np.concatenate(parts)
+        if len(places) >= min(how.count, room.sum()):
+            break
+    cell = s2.cell_ids(places, how.cell_level)
     if not len(places):
         raise ObservationsError(
             f"region {region.name} is too small to hold a place of a cell of level "
