@@ -44,4 +44,3 @@ def observe(description: Path, out: str, workers: int, dry_run: bool) -> None:
         lost = ", ".join(f"{reason} {number:,}" for reason, number in told["reasons"].items())
         click.echo(f"{modality}: {told['observed']:,} observed; {lost or 'none missing'}", err=True)
     click.echo(out)
-

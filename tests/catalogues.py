@@ -209,9 +209,7 @@ def make(services: Services) -> None:
     ends = s2.corners(CELLS).reshape(-1, 2)
     (west, south), (east, north) = ends.min(axis=0) - 0.004, ends.max(axis=0) + 0.004
     middle = (west + east) / 2
-    for k, (epsg, left, right) in enumerate(
-        ((32617, west, middle), (32618, middle - 0.001, east))
-    ):
+    for k, (epsg, left, right) in enumerate(((32617, west, middle), (32618, middle - 0.001, east))):
         box = (left, south, right, north)
         for year in (2019, 2022):
             add_item(services, f"aerial_{k}_{year}", "naip", "image", epsg, box, 5.0, year, colour)
@@ -240,7 +238,11 @@ def make(services: Services) -> None:
         about = {key: value} | ({"name": f"Oak Hill {k}"} if k % 3 == 0 else {})
         services.features.append(point(lon, lat, about))
     services.features.append(
-        point(float(middle), float(south), {"place": "town", "name": "Washington", "population": "9000"})
+        point(
+            float(middle),
+            float(south),
+            {"place": "town", "name": "Washington", "population": "9000"},
+        )
     )
 
 

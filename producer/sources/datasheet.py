@@ -62,7 +62,7 @@ def datasheet(about: dict[str, Any]) -> str:
             lines.append(f"  Credit: {source['credit']}.")
         if name == "dsm":
             rule = {
-                "percentile": f"the patch's {source['percentile']:g}th percentile",
+                "percentile": f"percentile {source['percentile']:g} of the patch",
                 "terrain": "the terrain model below each pixel",
                 "none": "the datum",
             }[source["ground"]]

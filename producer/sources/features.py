@@ -73,7 +73,7 @@ def of_tags(tags: Mapping[str, Any], lon: float, lat: float) -> Feature | None:
         elif key == "highway":
             kind = "street" if value in VAGUE else f"{kind} road"
         elif key == "landuse":
-            kind = f"{kind} land"
+            kind = kind if kind.endswith(("land", "forest", "meadow")) else f"{kind} land"
         elif key == "shop":
             kind = kind if kind.endswith("shop") else f"{kind} shop"
         return Feature(kind, TELLING[key], lon, lat, name)

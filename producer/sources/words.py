@@ -246,12 +246,17 @@ def _listed(facts: list[str]) -> str:
     return ", ".join(facts[:-1]) + " and " + facts[-1]
 
 
+MASS = ("water", "land", "grass", "forest", "wood", "grassland", "cropland", "housing", "scrub")
+
+
 def _article(kind: str) -> str:
+    if kind.split()[-1].endswith(MASS):
+        return "some"
     return "an" if kind[:1] in "aeiou" else "a"
 
 
 def _plural(kind: str) -> str:
-    if kind.endswith(("land", "water", "grass")):
+    if kind.split()[-1].endswith(MASS):
         return f"areas of {kind}"
     if kind.endswith(("s", "sh", "ch", "x")):
         return kind + "es"
