@@ -230,8 +230,9 @@ def make(services: Services) -> None:
              "geometry": {"type": "Point", "coordinates": [lon, lat]},
              "creator": {"username": f"user{k % 7}", "id": str(k % 7)}}
         )  # fmt: skip
-    kinds = [("amenity", "school"), ("shop", "bakery"), ("natural", "water"), ("highway", "primary"),
-             ("building", "house"), ("leisure", "park"), ("landuse", "farmland")]  # fmt: skip
+    keys = ("amenity", "shop", "natural", "highway", "building", "leisure", "landuse")
+    values = ("school", "bakery", "water", "primary", "house", "park", "farmland")
+    kinds = list(zip(keys, values, strict=True))
     for k in range(900):
         lon, lat = rng.uniform((west, south), (east, north))
         key, value = kinds[int(rng.integers(len(kinds)))]

@@ -7,6 +7,7 @@ import pyproj
 import pytest
 import rasterio
 import shapely
+from catalogues import Services, add_item, colour
 from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
@@ -16,6 +17,7 @@ from unigeo.producer.sources.fetching import Web
 from unigeo.producer.sources.imagery import AerialSource, Catalogue, SurfaceSource
 from unigeo.producer.sources.stac import Item, ranked
 from unigeo.producer.sources.table import Imagery, Surface
+from unigeo.schemas.errors import ObservationsError, StoreError
 
 GEOD = pyproj.Geod(ellps="WGS84")
 PLACES = {"Seattle": (-122.33, 47.61), "Miami": (-80.19, 25.77), "Amsterdam": (4.90, 52.37)}
@@ -186,3 +188,42 @@ def test_a_mosaic_is_of_one_year_and_starts_with_an_item_that_holds_all(spans: l
     whole = [one for one in items if one.outline.covers(mark)]
     if whole:
         assert chosen[0].year == max(one.year for one in whole)
+
+
+def test_items_that_cannot_be_used_are_counted_with_their_reason(tmp_path: Path) -> None:
+    box, lonlat = (5.0, 52.0, 5.01, 52.01), np.array([(5.005, 52.005)])
+    with Services(tmp_path) as services:
+
+        def item(name: str, year: int) -> dict:
+            add_item(services, name, "naip", "image", 32631, box, 5.0, year, colour)
+            return services.items[-1]
+
+        good = item("good", 2015)
+        item("gone", 2023)["assets"]["image"]["href"] = f"{services.url}/cogs/none.tif"
+        item("bare", 2023)["assets"] = {}
+        item("coarse", 2022)["properties"]["gsd"] = 30
+        item("undated", 2022)["properties"].pop("datetime")
+        item("torn", 2021)
+        (tmp_path / "cogs" / "torn.tif").write_bytes(b"II*\0 and no more")
+        about = Imagery(kind="stac", url=f"{services.url}/stac", collections=("naip",),
+                        resolution_m=6, patch_px=16, coarsest_m=10)  # fmt: skip
+        seen = AerialSource(Catalogue(about, Web(1000, first_wait_s=0.001))).observe(lonlat)
+        assert seen.unusable["gone"] == "HTTP 404" and seen.unusable["bare"] == "no asset"
+        assert seen.unusable["undated"] == "malformed item"
+        assert seen.unusable["coarse"] == "too coarse"
+        assert seen.unusable["torn"] == "not a usable GeoTIFF"
+        assert seen.found[0].reason == "" and seen.found[0].origin.item == "good"
+        services.items = [one for one in services.items if one["id"] in ("torn",)]
+        seen = AerialSource(Catalogue(about, Web(1000, first_wait_s=0.001))).observe(lonlat)
+        assert seen.found[0].reason == "not a usable GeoTIFF"
+        services.items = [good]
+        services.faults.append(["cogs/*", 429, 3])
+        web = Web(1000, first_wait_s=0.001)
+        seen = AerialSource(Catalogue(about, web)).observe(lonlat)
+        assert seen.found[0].reason == "" and seen.found[0].value.std() > 0
+        services.faults.append(["stac/*", 503, 99])
+        with pytest.raises(StoreError, match="HTTP 503"):
+            AerialSource(Catalogue(about, web)).observe(lonlat)
+        other = about.model_copy(update={"url": f"{services.url}/nothing"})
+        with pytest.raises(ObservationsError, match="no STAC search"):
+            AerialSource(Catalogue(other, web)).observe(lonlat)

@@ -1,4 +1,4 @@
-"""Street pictures: the geometry of panoramas, the services' protocols, EXIF, and what is refused."""
+"""Street pictures: the geometry of panoramas, the services, EXIF, and what is refused."""
 
 import io
 from collections.abc import Iterator

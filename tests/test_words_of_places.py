@@ -9,7 +9,6 @@ from catalogues import Services, point
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unigeo.producer.sources.fetching import Web
 from unigeo.producer.sources.features import (
     Feature,
     ask_features,
@@ -17,6 +16,7 @@ from unigeo.producer.sources.features import (
     of_geojson,
     of_tags,
 )
+from unigeo.producer.sources.fetching import Web
 from unigeo.producer.sources.table import Words
 from unigeo.producer.sources.words import WordSource, count_words
 

@@ -28,7 +28,7 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
-from unigeo.producer.observations.recorded import RecordedObservations, open_recorded
+from unigeo.producer.observations.recorded import RecordedObservations
 from unigeo.producer.observations.shards import decode_heights
 from unigeo.producer.sources.observing import observe_set, prepare
 from unigeo.producer.sources.table import Imagery, Kept, SetTable, Surface, Where
@@ -55,7 +55,8 @@ def main() -> None:
             loose = files(folder / f"{what}-loose", seen)
             rates: dict[str, list[float]] = {"set": [], "loose": []}
             for epoch in range(3):
-                rates["set"].append(timed(len(seen.members), lambda e=epoch: list(seen.epoch(e))))
+                whole = timed(len(seen.members), lambda e=epoch, s=seen: list(s.epoch(e)))
+                rates["set"].append(whole)
                 rates["loose"].append(timed(len(loose), lambda d=loose: list(loader(d))))
             tell(
                 f"read {what}", side_px=side, samples=len(loose), bar=bar,

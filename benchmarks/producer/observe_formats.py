@@ -1,6 +1,6 @@
 """Time formats that a set of observations could be kept in, read in order and at random.
 
-    python -m benchmarks.producer.observe_formats                # two sizes, all formats that import
+    python -m benchmarks.producer.observe_formats          # two sizes, all formats that import
     python -m benchmarks.producer.observe_formats --side 224 --samples 400
 
 A sample is two JPEGs (aerial, street), a 16-bit PNG (surface model) and a sentence; every format
@@ -146,7 +146,7 @@ def as_parquet(folder: Path, samples: list[Sample], side: int) -> Read:
 
     def read(rows: np.ndarray) -> list[Sample]:
         file = pq.ParquetFile(folder / "0.parquet", memory_map=True)
-        group, within = np.divmod(rows, ROW_GROUP)
+        group = rows // ROW_GROUP
         found: dict[int, Sample] = {}
         for number in np.unique(group):
             part = file.read_row_group(int(number), use_threads=False)

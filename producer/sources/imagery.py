@@ -62,8 +62,7 @@ class Catalogue:
         groups: dict[tuple[str, ...], list[int]] = {}
         best: dict[int, tuple[Item, ...]] = {}
         for place, mark in enumerate(marks):
-            usable = ranked(items, mark, self.about.prefer, self.about.date)
-            best[place], reasons[place] = self._usable(usable, reasons[place], unusable)
+            best[place], reasons[place] = self._best(items, mark, unusable)
             if best[place]:
                 groups.setdefault(tuple(item.name for item in best[place]), []).append(place)
         with rasterio.Env(**GDAL):
@@ -109,18 +108,22 @@ class Catalogue:
             part = cut(opened, lonlat, frame, dtype, self.about.min_valid)
         return part
 
-    def _usable(
-        self, items: tuple[Item, ...], reason: str, unusable: dict[str, str]
+    def _best(
+        self, items: Sequence[Item], mark: shapely.Geometry, unusable: dict[str, str]
     ) -> tuple[tuple[Item, ...], str]:
-        """Leave out items that cannot be opened; say why if none is left."""
-        kept = []
-        for item in items:
-            source = self._source(item)
-            if isinstance(source, str):
-                reason = unusable[item.name] = source
-            else:
-                kept.append(item)
-        return tuple(kept), reason
+        """The items that are best for a footprint, of those that can be opened; else why none."""
+        reason, left = "no item", list(items)
+        while True:
+            chosen = ranked(left, mark, self.about.prefer, self.about.date)
+            bad = {}
+            for item in chosen:
+                source = self._source(item)
+                if isinstance(source, str):
+                    bad[item.name] = reason = source
+            if not bad:
+                return chosen, reason
+            unusable.update(bad)
+            left = [item for item in left if item.name not in bad]
 
     def _source(self, item: Item) -> Source | str:
         with self._lock:
@@ -129,7 +132,8 @@ class Catalogue:
             return self._opened[item.href]
 
     def _open(self, item: Item) -> Source | str:
-        if item.gsd_m is not None and item.gsd_m > self.about.coarsest_m:
+        coarsest = self.about.coarsest_m
+        if coarsest is not None and item.gsd_m is not None and item.gsd_m > coarsest:
             return "too coarse"
         if item.cloud > self.about.cloudiest:
             return "too cloudy"

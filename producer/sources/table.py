@@ -93,7 +93,7 @@ class Imagery(_Origin):
     """What `nearest` is nearest to, ISO 8601."""
     cloudiest: float = 100.0
     """Items with more cloud, in percent, are left out."""
-    coarsest_m: float = float("inf")
+    coarsest_m: float | None = Field(default=None, gt=0)
     """Items of a coarser ground resolution are left out."""
     min_valid: float = Field(default=0.5, gt=0, le=1)
     """Share of a patch that must hold data."""
