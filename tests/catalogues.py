@@ -294,7 +294,7 @@ spatial_share = 0.25
 temporal_years = [2018]
 [kept]
 shard_level = 12
-shard_places = 24
+shard_places = 8
 [aerial]
 kind = "stac"
 url = "{url}/stac"

@@ -106,7 +106,7 @@ def build(
             while True:
                 for number in todo:
                     waiting.add(pool.submit(_build_shard, plan, sources, store, number))
-                    if len(waiting) > workers:
+                    if len(waiting) >= workers:
                         break
                 if not waiting:
                     break

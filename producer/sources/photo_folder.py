@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image
 
+from unigeo.producer.sources.fetching import GoneError
 from unigeo.producer.sources.street import Photograph
 from unigeo.producer.sources.table import Street
 from unigeo.schemas.errors import ObservationsError
@@ -34,8 +35,15 @@ class PhotoFolder:
         return [p for p in self._read[0] if west <= p.lon <= east and south <= p.lat <= north]
 
     def fetch(self, address: str) -> bytes:
-        """The bytes of a file."""
-        return Path(address).read_bytes()
+        """The bytes of a file.
+
+        Raises:
+            GoneError: it cannot be read.
+        """
+        try:
+            return Path(address).read_bytes()
+        except OSError as error:
+            raise GoneError("unreadable file") from error
 
     @cached_property
     def _read(self) -> tuple[list[Photograph], dict[str, str]]:

@@ -119,6 +119,9 @@ class StreetSource:
     def _pixels(self, photograph: Photograph) -> UInt8[np.ndarray, "3 row col"] | str:
         try:
             data = self.fetch(photograph.address)
+        except GoneError as gone:
+            return str(gone)
+        try:
             with Image.open(io.BytesIO(data)) as image:
                 upright = ImageOps.exif_transpose(image).convert("RGB")
                 if photograph.panorama:
@@ -126,8 +129,6 @@ class StreetSource:
                 side = self.about.patch_px
                 square = ImageOps.fit(upright, (side, side), Image.Resampling.LANCZOS)
                 return np.moveaxis(np.asarray(square), 2, 0)
-        except GoneError as gone:
-            return str(gone)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             return "damaged image"
 
