@@ -204,7 +204,7 @@ def test_training_over_http_is_training_from_disk(
         seen = open_named(url, None)
         model, _ = presets("tiny", seen, 0)
         settings = TrainingSettings(
-            locations=400, batch=32, steps=3, warmup=1, gallery=8, holdout=0.2, block_km=1.0, seed=0
+            locations=400, batch=32, steps=3, warmup=1, gallery=8, holdout=0.3, block_km=0.3, seed=0
         )
         train(seen, model, settings, tmp_path / f"model{k}", progress=False)
         curves.append(gave(tmp_path / f"model{k}"))

@@ -89,8 +89,8 @@ def of_geojson(features: Iterable[Mapping[str, Any]]) -> list[Feature]:
         try:
             point = shapely.geometry.shape(feature["geometry"]).representative_point()
             one = of_tags(feature.get("properties") or {}, point.x, point.y)
-        except (KeyError, TypeError, ValueError, shapely.errors.ShapelyError):
-            continue
+        except (AttributeError, KeyError, TypeError, ValueError, shapely.errors.ShapelyError):
+            continue  # a geometry may be null
         if one is not None:
             found.append(one)
     return found

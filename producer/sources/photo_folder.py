@@ -4,6 +4,7 @@ import glob
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -118,7 +119,8 @@ def read_exif(path: str, licence: str, credit: str) -> Photograph | str:
     )  # fmt: skip
 
 
-def _degrees(parts: tuple[float, float, float], reference: str, negative: str) -> float:
+def _degrees(parts: Any, reference: str, negative: str) -> float:
+    """Degrees of three rationals: degrees, minutes, seconds."""
     degrees, minutes, seconds = (float(part) for part in parts)
     value = degrees + minutes / 60 + seconds / 3600
     return -value if reference == negative else value

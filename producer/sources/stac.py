@@ -116,7 +116,7 @@ def _read(feature: dict[str, Any], asset: str, url: str) -> Item | str:
             href=urljoin(base, feature["assets"][asset]["href"]),
             licence=str(about.get("license") or ""),
         )
-    except (KeyError, TypeError, ValueError, shapely.errors.ShapelyError):
+    except (AttributeError, KeyError, TypeError, ValueError, shapely.errors.ShapelyError):
         return "malformed item"
 
 
