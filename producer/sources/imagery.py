@@ -31,6 +31,8 @@ GDAL = {
 }
 METRES = {"m": 1.0, "ft": 0.3048, "us-ft": 1200 / 3937}
 """Metres per unit of height."""
+UNDATED = "1970-01-01"
+"""Stands for a date that neither the settings nor a file's name say."""
 _DATED = re.compile(r"(?<!\d)(19|20)(\d\d)(0[1-9]|1[0-2])([0-2]\d|3[01])(?!\d)")
 
 
@@ -84,7 +86,7 @@ class Catalogue:
         first = chosen[0]
         return Origin(
             item="+".join(item.name for item in chosen),
-            date=first.date[:10],
+            date="" if first.date == UNDATED else first.date[:10],
             licence=self.about.licence or first.licence,
             credit=self.about.credit,
             numbers={"cover": round(cover, 4)},
@@ -167,7 +169,7 @@ class Catalogue:
         items, unusable = [], {}
         for name in self.about.paths:
             dated = _DATED.search(name.rsplit("/", 1)[-1])
-            date = "-".join((dated[1] + dated[2], dated[3], dated[4])) if dated else "1970-01-01"
+            date = "-".join((dated[1] + dated[2], dated[3], dated[4])) if dated else UNDATED
             item = Item(
                 name.rsplit("/", 1)[-1], self.about.acquired or date, 0.0, None, shapely.Point(),
                 name,
