@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unigeo.schemas.errors import StoreError
-from unigeo.schemas.stores import explained, unreachable_errors
+from unigeo.schemas.stores import damage_errors, explained, unreachable_errors
 
 _TRIES = 8
 _TIMEOUT_S = 30.0
@@ -34,7 +34,7 @@ class Objects:
             self._store: Any = obstore.store.from_url(
                 self.url, client_options=client, retry_config=again
             )
-        except (*unreachable_errors(), ValueError) as error:
+        except damage_errors() as error:
             raise StoreError(f"cannot open {self.url}: {explained(error)}") from error
 
     @property

@@ -67,7 +67,8 @@ class RecordedObservations:
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
         """Draw places of the part `split`, each at most once: fewer than asked if it has fewer."""
         chosen = np.random.default_rng(seed).permutation(self.members)[:count]
-        return self.lonlat[chosen]
+        drawn: Float[np.ndarray, "point 2"] = self.lonlat[chosen]
+        return drawn
 
     def land(self, lonlat: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray, " point"]:
         """Whether each point is in the region that the set was made for."""

@@ -33,7 +33,8 @@ def rays(
         ahead * np.cos(yaw) - right * np.sin(yaw),
     )
     directions = torch.stack([right, up, ahead], dim=-1)
-    return directions / directions.norm(dim=-1, keepdim=True)
+    unit: Tensor = directions / directions.norm(dim=-1, keepdim=True)
+    return unit
 
 
 def perspective(

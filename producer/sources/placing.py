@@ -173,7 +173,8 @@ def share_out(
     whole[-1] = count  # whatever the sums' last bits are
     quota = np.empty(len(exact), np.int64)
     quota[order] = np.diff(whole, prepend=0).astype(np.int64)
-    return np.minimum(quota, room)
+    kept: Int[np.ndarray, " cell"] = np.minimum(quota, room)
+    return kept
 
 
 def _water_level(
@@ -270,7 +271,8 @@ def _spread(
         flat = lonlat[members] * (np.cos(np.radians(lonlat[members[0], 1])), 1.0)
         start = int(rng.integers(len(members)))
         taken.append(members[farthest(flat, int(share[cell]), start)])
-    return lonlat[np.concatenate(taken)]
+    spread: Float[np.ndarray, "place 2"] = lonlat[np.concatenate(taken)]
+    return spread
 
 
 def _weights(

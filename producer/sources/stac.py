@@ -134,8 +134,9 @@ def ranked(
         prefer: one of `PREFERENCES`.
         date: what `nearest` is nearest to, ISO 8601.
     """
-    area = footprint.area
-    shares = [shapely.intersection(item.outline, footprint).area / area for item in items]
+    area = float(shapely.area(footprint))
+    parts = [shapely.intersection(item.outline, footprint) for item in items]
+    shares = [float(shapely.area(part)) / area for part in parts]
     held = [(item, share) for item, share in zip(items, shares, strict=True) if share > 1e-6]
 
     def key(pair: tuple[Item, float]) -> tuple[Any, ...]:
@@ -177,4 +178,4 @@ def footprints(lonlat: Float[np.ndarray, "place 2"], side_m: float) -> list[shap
     ends = local_lonlat(
         lonlat, np.array([-half, half, half, -half]), np.array([-half, -half, half, half])
     )
-    return list(shapely.polygons(ends))
+    return [shapely.Polygon(square) for square in ends]
