@@ -46,10 +46,14 @@ def main() -> None:
         folder = Path(name)
         rasters(folder)
         count = 600 // few
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         build(folder, "build", count, 256, 0.6)
         rate = count / (time.perf_counter() - start)
-        tell("build", side_px=256, locations=count, per_s=round(rate, 1), bar=60)
+        busy = count / (time.process_time() - cpu)
+        tell(
+            "build", side_px=256, locations=count, per_s=round(rate, 1),
+            per_cpu_s=round(busy, 1), bar=60,
+        )  # fmt: skip
         for what, side, count, bar in (("tiny", 32, 1200, 2000), ("full", 224, 400, 300)):
             seen = build(folder, what, count // few, side, 0.6 * 256 / side)
             loose = files(folder / f"{what}-loose", seen)
@@ -122,6 +126,8 @@ def files(folder: Path, seen: RecordedObservations) -> LooseFiles:
     folder.mkdir()
     paths, numbers = [], []
     for row in seen.members:
+        if seen.rows["aerial_reason"][row] or seen.rows["dsm_reason"][row]:
+            continue
         own = []
         for modality in ("aerial", "dsm"):
             span = (int(seen.rows[f"{modality}_at"][row]), int(seen.rows[f"{modality}_bytes"][row]))
