@@ -18,6 +18,7 @@ from unigeo.producer.command_options import (
 )
 from unigeo.producer.commands_ablate import ablate
 from unigeo.producer.commands_evaluate import evaluate
+from unigeo.producer.commands_observe import observe
 from unigeo.schemas.errors import RegionError, UnigeoError
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def _region(options: dict[str, Any]) -> "Region":
 
 produce.add_command(ablate)
 produce.add_command(evaluate)
+produce.add_command(observe)
 
 
 def main() -> None:

@@ -19,7 +19,9 @@ def observed(command: Any) -> Any:
     """`--observations` and `--data`."""
     data = click.option("--data", help="Folder that the observations' files are in.")
     described = click.option(
-        "--observations", help="An observations.toml; the embedded world by default."
+        "--observations",
+        help="An observations.toml, or the folder or address of a set; the embedded world by "
+        "default.",
     )
     return described(data(command))
 
@@ -104,7 +106,7 @@ def check_observations(path: str | None, data: str | None) -> None:
     """
     if data is not None and path is None:
         raise ObservationsError("--data is the folder of an --observations file; name both")
-    if path is not None and not Path(path).is_file():
+    if path is not None and not (_is_set(path) or Path(path).is_file()):
         raise ObservationsError(f"there is no observations file {path}")
 
 
@@ -114,6 +116,15 @@ def open_named(path: str | None, data: str | None) -> "Observations":
         from unigeo.producer.observations.world import World
 
         return World()
+    if _is_set(path):
+        from unigeo.producer.observations.recorded import open_recorded
+
+        return open_recorded(path)
     from unigeo.producer.observations.folder import open_observations
 
     return open_observations(path, None if data is None else Path(data))
+
+
+def _is_set(path: str) -> bool:
+    """Whether observations are a set of `unigeo-produce observe`: a folder, or an address."""
+    return "://" in path or Path(path).is_dir()

@@ -27,7 +27,7 @@ def fit_pixels(settings: ModelSettings, observations: Observations) -> ModelSett
             continue
         if lonlat is None:
             lonlat = observations.locations(PLACES, SEED)
-        patches = observations.patches(modality, lonlat)  # type: ignore[arg-type]
+        patches = observations.patches(modality, lonlat)
         pixels = patches.values[patches.valid].astype(np.float64)
         if len(pixels) == 0:
             continue

@@ -116,7 +116,7 @@ class FolderObservations:
             np.concatenate(values, axis=1) if len(views) > 1 else values[0],
             gaps == 0,
             gaps == Gap.UNREADABLE if damaged else None,
-            tuple(sorted(path.resolve().relative_to(self.root).as_posix() for path in damaged)),
+            tuple(sorted(self._short(path) for path in damaged)),
         )
 
     def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
@@ -167,6 +167,10 @@ class FolderObservations:
     def _listed(self) -> str:
         return ", ".join(self.modalities)
 
+    def _short(self, path: Path | str) -> str:
+        """A file as the description names it; a URL as it is."""
+        return path if isinstance(path, str) else path.resolve().relative_to(self.root).as_posix()
+
     def _count(self, modality: str, reason: str, number: int) -> None:
         if number:
             self._gaps.setdefault(modality, Counter())[reason] += number
@@ -199,7 +203,7 @@ class FolderObservations:
 
     def _paths(self, modality: str) -> list[Path]:
         if modality in self.rasters:
-            return [source.path for source in self.rasters[modality]]
+            return [Path(source.path) for source in self.rasters[modality]]
         table = self.root / getattr(self.description, modality).file
         return [table, *(self.photographs.paths if modality == "street" else ())]  # type: ignore[union-attr]
 

@@ -47,7 +47,9 @@ class Cut:
     patches: Patches
     gaps: UInt8[np.ndarray, " point"]
     """A `Gap` per point."""
-    damaged: frozenset[Path] = frozenset()
+    seen: Bool[np.ndarray, "point row col"]
+    """Which pixels were observed, not filled."""
+    damaged: frozenset[Path | str] = frozenset()
     """Files of which some part could not be read."""
 
 
@@ -73,9 +75,10 @@ def cut(
     size, bands = frame.patch_px, len(sources[0].bands)
     values = np.zeros((len(lonlat), bands, size, size), dtype)
     gaps = np.zeros(len(lonlat), np.uint8)
+    observed = np.zeros((len(lonlat), size, size), bool)
     reach = np.array([source.reach for source in sources])
     opened = _Opened(sources)
-    damaged: set[Path] = set()
+    damaged: set[Path | str] = set()
     try:
         for part in _slabs(lonlat, frame):
             mosaic = _Mosaic.empty(len(part), bands, size)
@@ -88,11 +91,12 @@ def cut(
                         if piece.unreadable.any():
                             damaged.add(sources[number].path)
             seen = mosaic.weight >= 0.5 - 1e-6
+            observed[part] = seen
             found, gaps[part] = mosaic.finish(seen, min_valid)
             values[part] = np.rint(found) if np.issubdtype(dtype, np.integer) else found
     finally:
         opened.close()
-    return Cut(Patches(values, gaps == Gap.NONE), gaps, frozenset(damaged))
+    return Cut(Patches(values, gaps == Gap.NONE), gaps, observed, frozenset(damaged))
 
 
 @dataclass(frozen=True, eq=False)

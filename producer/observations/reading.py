@@ -37,7 +37,8 @@ CHECKED_BLOCKS = 4096
 class Source:
     """One raster file."""
 
-    path: Path
+    path: Path | str
+    """Of this machine, or an address that GDAL reads by ranges: `https://...`."""
     bands: tuple[int, ...]
     nodata: float | None
     """Value without meaning, where the file does not say it."""
@@ -103,11 +104,13 @@ class Source:
         return west, south, east, north
 
 
-def open_source(path: Path, bands: tuple[int, ...], nodata: float | None, shown: str) -> Source:
+def open_source(
+    path: Path | str, bands: tuple[int, ...], nodata: float | None, shown: str
+) -> Source:
     """Check a raster file and note what is needed to read it.
 
     Args:
-        path: a GeoTIFF.
+        path: a GeoTIFF, or the address of one.
         bands: bands to read, counted from 1.
         nodata: value without meaning, where the file does not say it.
         shown: how errors name the file and the place that lists it.
@@ -116,7 +119,7 @@ def open_source(path: Path, bands: tuple[int, ...], nodata: float | None, shown:
         ObservationsError: no such file, not a GeoTIFF, truncated, without CRS or georeferencing,
             or without one of the bands.
     """
-    if not path.is_file():
+    if isinstance(path, Path) and not path.is_file():
         raise ObservationsError(f"{shown}: no such file. Looked for it at {path}.")
     try:
         with rasterio.open(path, driver="GTiff", sharing=False) as dataset:
@@ -136,7 +139,8 @@ def open_source(path: Path, bands: tuple[int, ...], nodata: float | None, shown:
                     "key `bands`."
                 )
             _check_size(dataset, bands, path, shown)
-            _check_complete(dataset, path, shown)
+            if isinstance(path, Path):
+                _check_complete(dataset, path, shown)
             dtypes = {dataset.dtypes[band - 1] for band in bands}
             return Source(
                 path=path,
@@ -154,11 +158,14 @@ def open_source(path: Path, bands: tuple[int, ...], nodata: float | None, shown:
         ) from error
 
 
-def _check_size(dataset: Any, bands: tuple[int, ...], path: Path, shown: str) -> None:
-    """Refuse a file whose header claims more than a file of its size holds, before it is read."""
+def _check_size(dataset: Any, bands: tuple[int, ...], path: Path | str, shown: str) -> None:
+    """Refuse a file whose header claims more than a file of its size holds, before it is read.
+
+    Of a file behind a URL only blocks are fetched, so their size alone matters.
+    """
     sizes = [np.dtype(dataset.dtypes[band - 1]).itemsize for band in bands]
     claimed = dataset.height * dataset.width * sum(sizes)
-    stored = path.stat().st_size
+    stored = path.stat().st_size if isinstance(path, Path) else claimed
     if claimed > SMALL_BYTES and claimed > MOST_PACKED * stored:
         raise ObservationsError(
             f"{shown} claims {dataset.height:,} x {dataset.width:,} pixels, {claimed:,} bytes, and "

@@ -1,0 +1,156 @@
+"""Time the building and the reading of a set of observations.
+
+    python -m benchmarks.producer.observe            # two threads; about two minutes
+    python -m benchmarks.producer.observe --quick    # a tenth of it
+
+Prints, one JSON line each:
+
+* `build`: locations per second for aerial + DSM windows of 256 px from local tiled GeoTIFFs
+  (0.6 m; JPEG and PNG written into shards). Bar: 60.
+* `read`: samples per second of a finished set, decoded, in the order of an epoch: `tiny` (an
+  image and heights of 32 px) and `full` (of 224 px), beside a plain PyTorch
+  DataLoader of two workers over the same bytes as loose files, in turns; the median of three.
+"""
+
+import argparse
+import io
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import torch
+from PIL import Image
+from rasterio.transform import from_origin
+
+from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
+from unigeo.producer.observations.recorded import RecordedObservations
+from unigeo.producer.observations.shards import decode_heights
+from unigeo.producer.sources.observing import observe_set, prepare
+from unigeo.producer.sources.table import Imagery, Kept, SetTable, Surface, Where
+
+BOX = (-77.06, 38.80, -77.03, 38.82)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    few = 10 if options.quick else 1
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rasters(folder)
+        count = 600 // few
+        start, cpu = time.perf_counter(), time.process_time()
+        build(folder, "build", count, 256, 0.6)
+        rate = count / (time.perf_counter() - start)
+        busy = count / (time.process_time() - cpu)
+        tell(
+            "build", side_px=256, locations=count, per_s=round(rate, 1),
+            per_cpu_s=round(busy, 1), bar=60,
+        )  # fmt: skip
+        for what, side, count, bar in (("tiny", 32, 1200, 2000), ("full", 224, 400, 300)):
+            seen = build(folder, what, count // few, side, 0.6 * 256 / side)
+            loose = files(folder / f"{what}-loose", seen)
+            rates: dict[str, list[float]] = {"set": [], "loose": []}
+            for epoch in range(3):
+                whole = timed(len(seen.members), lambda e=epoch, s=seen: list(s.epoch(e)))
+                rates["set"].append(whole)
+                rates["loose"].append(timed(len(loose), lambda d=loose: list(loader(d))))
+            tell(
+                f"read {what}", side_px=side, samples=len(loose), bar=bar,
+                set_per_s=round(statistics.median(rates["set"])),
+                loose_files_per_s=round(statistics.median(rates["loose"])),
+            )  # fmt: skip
+
+
+def tell(what: str, **numbers: Any) -> None:
+    print(json.dumps({"what": what} | numbers), flush=True)
+
+
+def rasters(folder: Path) -> None:
+    """An aerial image and a surface model of 3 x 3 km, with the detail of real ones."""
+    rng = np.random.default_rng(0)
+    side = 5000
+    coarse = rng.integers(30, 220, (3, side // 20, side // 20)).repeat(20, 1).repeat(20, 2)
+    aerial = np.clip(coarse + rng.normal(0, 8, (3, side, side)), 0, 255).astype(np.uint8)
+    heights = rng.uniform(0, 12, (side // 20, side // 20)).repeat(20, 0).repeat(20, 1)
+    for name, values in (("aerial_20220601.tif", aerial), ("dsm.tif", heights[None])):
+        with rasterio.open(
+            folder / name, "w", driver="GTiff", width=side, height=side, count=len(values),
+            dtype="uint8" if len(values) == 3 else "float32", crs=32618, tiled=True,
+            blockxsize=512, blockysize=512, transform=from_origin(320_500, 4_298_900, 0.6, 0.6),
+            compress="deflate", interleave="pixel",
+        ) as raster:  # fmt: skip
+            raster.write(values)
+
+
+def build(
+    folder: Path, name: str, count: int, side: int, resolution_m: float
+) -> RecordedObservations:
+    """Build a set of aerial images and heights."""
+    how: dict[str, Any] = {"kind": "files", "patch_px": side, "resolution_m": resolution_m}
+    table = SetTable(
+        name=name,
+        licence="CC0-1.0",
+        where=Where(bbox=BOX, count=count, per_cell=8),
+        kept=Kept(shard_level=12, shard_places=64),
+        aerial=Imagery(files=(str(folder / "aerial_20220601.tif"),), **how),
+        dsm=Surface(files=(str(folder / "dsm.tif"),), **how),
+    )
+    return observe_set(prepare(table), str(folder / name))
+
+
+class LooseFiles(torch.utils.data.Dataset[list[np.ndarray]]):
+    """The images of a set, a file each."""
+
+    def __init__(self, paths: list[list[Path]], numbers: list[tuple[float, float]]) -> None:
+        self.paths, self.numbers = paths, numbers
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> list[np.ndarray]:
+        aerial, dsm = (path.read_bytes() for path in self.paths[row])
+        pixels = np.array(Image.open(io.BytesIO(aerial)).convert("RGB"))
+        return [np.moveaxis(pixels, 2, 0), decode_heights(dsm, *self.numbers[row], "a file")]
+
+
+def files(folder: Path, seen: RecordedObservations) -> LooseFiles:
+    """Write the bytes of a set as loose files."""
+    folder.mkdir()
+    paths, numbers = [], []
+    for row in seen.members:
+        if seen.rows["aerial_reason"][row] or seen.rows["dsm_reason"][row]:
+            continue
+        own = []
+        for modality in ("aerial", "dsm"):
+            span = (int(seen.rows[f"{modality}_at"][row]), int(seen.rows[f"{modality}_bytes"][row]))
+            shard = f"shards/{int(seen.rows['shard'][row]):06d}.tar"
+            path = folder / f"{row:08d}.{modality}"
+            path.write_bytes(seen.store.ranges(shard, [span])[0])
+            own.append(path)
+        paths.append(own)
+        numbers.append(
+            (float(seen.rows["dsm_offset_m"][row]), float(seen.rows["dsm_scale_m"][row]))
+        )
+    return LooseFiles(paths, numbers)
+
+
+def loader(data: LooseFiles) -> Any:
+    return torch.utils.data.DataLoader(data, batch_size=64, shuffle=True, num_workers=2)
+
+
+def timed(count: int, work: Any) -> float:
+    start = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main()

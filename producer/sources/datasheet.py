@@ -1,0 +1,173 @@
+"""The datasheet of a set: what is in it, from where, under which licence; a map, and examples."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from unigeo.producer.observations.recorded import RecordedObservations
+
+COLOURS = {
+    "train": "#4477aa", "spatial": "#ee6677", "region": "#228833", "temporal": "#ccbb44",
+}  # fmt: skip
+EXAMPLES = 8
+
+
+def datasheet(about: dict[str, Any]) -> str:
+    """The datasheet as Markdown."""
+    counts = about["counts"]
+    lines = [
+        f"# {about['name']}",
+        "",
+        f"Licence: {about['licence']}. {about['citation']}".strip(),
+        "",
+        f"{counts['places']:,} places. {about['border']:,} more lay at the border of a split and "
+        "were not observed.",
+        "",
+        "| part | places |",
+        "| --- | --- |",
+        *[f"| {name} | {number:,} |" for name, number in counts["splits"].items()],
+        "",
+        "![coverage](coverage.png)",
+        "",
+        "![examples](examples.png)",
+        "",
+        "## Modalities",
+        "",
+        "| modality | observed | years | bytes |",
+        "| --- | --- | --- | --- |",
+    ]
+    modalities = about["modalities"][1:]
+    for name in modalities:
+        told = counts[name]
+        years = ", ".join(f"{year}: {number:,}" for year, number in told["years"].items())
+        lines.append(f"| {name} | {told['observed']:,} | {years} | {told.get('bytes', 0):,} |")
+    lines += [
+        "",
+        "## Missing",
+        "",
+        "| modality | what | reason | number |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name in modalities:
+        lines += [f"| {name} | places | {w} | {n:,} |" for w, n in counts[name]["reasons"].items()]
+        lines += [f"| {name} | images | {w} | {n:,} |" for w, n in about["unusable"][name].items()]
+    lines += ["", "## Sources and licences", ""]
+    for name in modalities:
+        source = about["settings"][name]
+        words = ", ".join(f"{w} ({n:,})" for w, n in counts[name]["licences"].items())
+        lines.append(f"* **{name}**: {source['kind']}, {_address(source)}. Licences: {words}.")
+        if source.get("credit"):
+            lines.append(f"  Credit: {source['credit']}.")
+        if name == "dsm":
+            rule = {
+                "percentile": f"percentile {source['percentile']:g} of the patch",
+                "terrain": "the terrain model below each pixel",
+                "none": "the datum",
+            }[source["ground"]]
+            lines.append(
+                f"  Heights in metres above {rule}; source unit {source['units']}, vertical datum "
+                f"{source['datum'] or 'not stated'}; voids are masked."
+            )
+        if name == "text":
+            lines.append(f"  Names, numbers and coordinates: {source['names']}.")
+        if name == "street":
+            lines.append("  The credit and licence of each photograph are in `locations.parquet`.")
+    lines += [
+        "",
+        "## Hashes",
+        "",
+        f"* plan `{about['plan']}`",
+        f"* index `{about['index_sha256']}`",
+    ]
+    lines += [f"* shard {k:06d} `{s['sha256']}`" for k, s in enumerate(about["shards"])]
+    return "\n".join(lines) + "\n"
+
+
+def _address(source: dict[str, Any]) -> str:
+    """Where a source is, in words."""
+    files = source.get("files")
+    many = len(files) if isinstance(files, list) else 0
+    return str(source.get("url") or (f"{many} patterns of files" if many else files) or "its API")
+
+
+def draw_coverage(rows: dict[str, Any], rings: Sequence[Any]) -> bytes:
+    """A map of the places by split, in the region's outline."""
+    plt = _pyplot()
+    lon, lat = np.asarray(rows["lon"]), np.asarray(rows["lat"])
+    figure, axes = plt.subplots(figsize=(8, 6), dpi=120, layout="constrained")
+    for ring in rings:
+        edge = np.array(ring)
+        axes.plot(edge[:, 0], edge[:, 1], color="#888888", linewidth=0.8)
+    parts = np.array(rows["split"])
+    for part, colour in COLOURS.items():
+        here = parts == part
+        if here.any():
+            size = float(np.clip(2000 / len(lon), 0.3, 12))
+            axes.scatter(lon[here], lat[here], s=size, c=colour, linewidths=0,
+                         label=f"{part}, {here.sum():,}")  # fmt: skip
+    axes.set_aspect(1 / np.cos(np.radians(np.mean(lat))))
+    axes.set_xlabel("longitude, degrees")
+    axes.set_ylabel("latitude, degrees")
+    axes.legend(loc="best", frameon=False, markerscale=2)
+    return _png(figure, plt)
+
+
+def draw_examples(observations: RecordedObservations, count: int = EXAMPLES) -> bytes:
+    """Some places in every modality: those with most of them, spread over the index."""
+    plt = _pyplot()
+    shapes = [m for m in ("aerial", "dsm", "street") if m in observations.about["shapes"]]
+    names = [*shapes, "text"] if "text" in observations.modalities else shapes
+    had = np.sum(
+        [np.array([why == "" for why in observations.rows[f"{m}_reason"]]) for m in names], axis=0
+    )
+    best = np.flatnonzero(had == had.max())
+    rows = best[np.unique(np.linspace(0, len(best) - 1, min(count, len(best))).astype(int))]
+    lonlat = observations.lonlat[rows]
+    patches = {m: observations.patches(m, lonlat) for m in shapes}  # type: ignore[arg-type]
+    said = observations.texts(lonlat) if "text" in names else [None] * len(rows)
+    figure, axes = plt.subplots(
+        len(rows), len(shapes) + 1, figsize=(2.4 * (len(shapes) + 1.2), 2.4 * len(rows)),
+        dpi=80, layout="constrained", squeeze=False,
+    )  # fmt: skip
+    for k, row in enumerate(rows):
+        for panel, modality in zip(axes[k], shapes, strict=False):
+            panel.set_axis_off()
+            if not patches[modality].valid[k]:
+                panel.text(0.5, 0.5, "missing", ha="center")
+                continue
+            value = patches[modality].values[k]
+            if modality == "dsm":
+                shown = panel.imshow(value[0], cmap="viridis")
+                figure.colorbar(shown, ax=panel, shrink=0.7, label="m")
+            else:
+                panel.imshow(np.moveaxis(value[:3], 0, 2))
+            date = observations.rows[f"{modality}_date"][row] or ""
+            panel.set_title(f"{modality} {date}", fontsize=8)
+        axes[k, -1].set_axis_off()
+        where = f"{lonlat[k, 1]:.5f}, {lonlat[k, 0]:.5f}\n{observations.rows['split'][row]}\n"
+        axes[k, -1].text(0, 1, where + _folded(said[k] or ""), va="top", fontsize=8)
+    return _png(figure, plt)
+
+
+def _folded(text: str) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, 38))
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def _png(figure: Any, plt: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    plt.close(figure)
+    return buffer.getvalue()

@@ -1,0 +1,273 @@
+"""Patches of aerial images and surface models: from a STAC API, or from a list of GeoTIFFs."""
+
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import shapely
+from jaxtyping import Bool, Float
+
+from unigeo.producer.observations.frames import Frame
+from unigeo.producer.observations.protocol import Patches
+from unigeo.producer.observations.rasters import GAP_NAMES, Cut, Gap, cut
+from unigeo.producer.observations.reading import Source, open_source
+from unigeo.producer.sources.fetching import GoneError, Web
+from unigeo.producer.sources.found import Found, Origin, Seen
+from unigeo.producer.sources.stac import Item, footprints, ranked, search, signed
+from unigeo.producer.sources.table import Imagery, Surface
+from unigeo.schemas.errors import ObservationsError
+
+GDAL = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MAX_RETRY": "6",
+    "GDAL_HTTP_RETRY_DELAY": "0.5",
+    "GDAL_HTTP_TIMEOUT": "60",
+    "VSI_CACHE": "TRUE",
+}
+METRES = {"m": 1.0, "ft": 0.3048, "us-ft": 1200 / 3937}
+"""Metres per unit of height."""
+UNDATED = "1970-01-01"
+"""Stands for a date that neither the settings nor a file's name say."""
+_DATED = re.compile(r"(?<!\d)(19|20)(\d\d)(0[1-9]|1[0-2])([0-2]\d|3[01])(?!\d)")
+
+
+@dataclass(eq=False)
+class Catalogue:
+    """Rasters by place: a STAC API's, or files that are named."""
+
+    about: Imagery
+    web: Web
+    _opened: dict[str, Source | str] = field(default_factory=dict)
+    _files: tuple[list[Item], dict[str, str]] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def frame(self) -> Frame:
+        """Of the patches."""
+        return Frame(self.about.patch_px * self.about.resolution_m, self.about.patch_px)
+
+    def cut(self, lonlat: Float[np.ndarray, "place 2"], dtype: type[np.generic]) -> "Cuts":
+        """Cut a patch round each place from the items that are best there."""
+        frame = self.frame
+        size = (len(lonlat), frame.patch_px, frame.patch_px)
+        values = np.zeros((size[0], len(self.about.bands), *size[1:]), dtype)
+        seen = np.zeros(size, bool)
+        gaps = np.full(len(lonlat), Gap.OUTSIDE, np.uint8)
+        origins, reasons = [Origin()] * len(lonlat), ["no item"] * len(lonlat)
+        marks = footprints(lonlat, frame.patch_m)
+        items, unusable = self._items(marks)
+        groups: dict[tuple[str, ...], list[int]] = {}
+        best: dict[int, tuple[Item, ...]] = {}
+        for place, mark in enumerate(marks):
+            best[place], reasons[place] = self._best(items, mark, unusable)
+            if best[place]:
+                groups.setdefault(tuple(item.name for item in best[place]), []).append(place)
+        with rasterio.Env(**GDAL):
+            for members in groups.values():
+                chosen = best[members[0]]
+                rows = np.array(members)
+                part = self._cut(chosen, lonlat[rows], frame, dtype)
+                values[rows], seen[rows] = part.patches.values, part.seen
+                gaps[rows] = part.gaps
+        for place, chosen in best.items():
+            if chosen:
+                gap = Gap(int(gaps[place]))
+                reasons[place] = GAP_NAMES.get(gap, "")
+                origins[place] = self._origin(chosen, float(seen[place].mean()))
+        valid: Bool[np.ndarray, " place"] = gaps == Gap.NONE
+        return Cuts(Cut(Patches(values, valid), gaps, seen), origins, reasons, unusable)
+
+    def _origin(self, chosen: tuple[Item, ...], cover: float) -> Origin:
+        first = chosen[0]
+        return Origin(
+            item="+".join(item.name for item in chosen),
+            date="" if first.date == UNDATED else first.date[:10],
+            licence=self.about.licence or first.licence,
+            credit=self.about.credit,
+            numbers={"cover": round(cover, 4)},
+        )
+
+    def _cut(
+        self,
+        chosen: tuple[Item, ...],
+        lonlat: Float[np.ndarray, "place 2"],
+        frame: Frame,
+        dtype: type[np.generic],
+    ) -> Cut:
+        sources = [self._opened[item.href] for item in chosen]
+        assert all(isinstance(source, Source) for source in sources)
+        opened: list[Any] = sources
+        part = cut(opened, lonlat, frame, dtype, self.about.min_valid)
+        far = [str(source.path) for source in opened if not isinstance(source.path, Path)]
+        if far and (part.gaps == Gap.UNREADABLE).any():
+            for address in far:  # ends the build where the server is at fault, not the file
+                self.web.check(address)
+            part = cut(opened, lonlat, frame, dtype, self.about.min_valid)
+        return part
+
+    def _best(
+        self, items: Sequence[Item], mark: shapely.Geometry, unusable: dict[str, str]
+    ) -> tuple[tuple[Item, ...], str]:
+        """The items that are best for a footprint, of those that can be opened; else why none."""
+        reason, left = "no item", list(items)
+        while True:
+            chosen = ranked(left, mark, self.about.prefer, self.about.date)
+            bad = {}
+            for item in chosen:
+                source = self._source(item)
+                if isinstance(source, str):
+                    bad[item.name] = reason = source
+            if not bad:
+                return chosen, reason
+            unusable.update(bad)
+            left = [item for item in left if item.name not in bad]
+
+    def _source(self, item: Item) -> Source | str:
+        with self._lock:
+            if item.href not in self._opened:
+                self._opened[item.href] = self._open(item)
+            return self._opened[item.href]
+
+    def _open(self, item: Item) -> Source | str:
+        coarsest = self.about.coarsest_m
+        if coarsest is not None and item.gsd_m is not None and item.gsd_m > coarsest:
+            return "too coarse"
+        if item.cloud > self.about.cloudiest:
+            return "too cloudy"
+        href: Path | str = Path(item.href)
+        try:
+            if "://" in item.href:
+                href = signed(self.web, item.href, self.about.sign, self.about.sign_url)
+                self.web.check(href)
+            with rasterio.Env(**GDAL):
+                return open_source(href, self.about.bands, self.about.nodata, item.name)
+        except GoneError as gone:
+            return str(gone)
+        except ObservationsError:
+            return "not a usable GeoTIFF"
+
+    def _items(self, marks: Sequence[shapely.Geometry]) -> tuple[list[Item], dict[str, str]]:
+        """Items that may touch the footprints, and those that cannot be used."""
+        if self.about.kind == "files":
+            with self._lock:
+                if self._files is None:
+                    self._files = self._list_files()
+            return self._files[0], dict(self._files[1])
+        west, south, east, north = shapely.total_bounds(np.array(marks))
+        return search(
+            self.web, self.about.url, self.about.collections,
+            (float(west), float(south), float(east), float(north)),
+            self.about.years, self.about.asset,
+        )  # fmt: skip
+
+    def _list_files(self) -> tuple[list[Item], dict[str, str]]:
+        items, unusable = [], {}
+        for name in self.about.paths:
+            dated = _DATED.search(name.rsplit("/", 1)[-1])
+            date = "-".join((dated[1] + dated[2], dated[3], dated[4])) if dated else UNDATED
+            item = Item(
+                name.rsplit("/", 1)[-1], self.about.acquired or date, 0.0, None, shapely.Point(),
+                name,
+            )  # fmt: skip
+            if self.about.years and item.year not in self.about.years:
+                continue
+            self._opened[name] = source = self._open(item)
+            if isinstance(source, str):
+                unusable[item.name] = source
+            else:
+                items.append(replace(item, outline=shapely.box(*source.reach)))
+        return items, unusable
+
+    def provenance(self) -> dict[str, Any]:
+        """JSON: the settings."""
+        return self.about.model_dump(mode="json")
+
+
+@dataclass(frozen=True, eq=False)
+class Cuts:
+    """Patches of a catalogue."""
+
+    cut: Cut
+    origins: list[Origin]
+    reasons: list[str]
+    """Why a place has no patch; empty where it has."""
+    unusable: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class AerialSource:
+    """Aerial images of places."""
+
+    catalogue: Catalogue
+
+    @property
+    def reach_m(self) -> float:
+        """From a place to a corner of its patch, in metres."""
+        return self.catalogue.frame.patch_m / 2**0.5
+
+    def observe(self, lonlat: Float[np.ndarray, "place 2"]) -> Seen:
+        """One patch of uint8 per place."""
+        cuts = self.catalogue.cut(lonlat, np.uint8)
+        found = [
+            Found(None if reason else value, origin, reason)
+            for value, origin, reason in zip(
+                cuts.cut.patches.values, cuts.origins, cuts.reasons, strict=True
+            )
+        ]
+        return Seen(found, cuts.unusable)
+
+    def provenance(self) -> dict[str, Any]:
+        """JSON: the settings."""
+        return self.catalogue.provenance()
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceSource:
+    """Heights of the surface round places, in metres above what the rule names."""
+
+    about: Surface
+    catalogue: Catalogue
+    terrain: Catalogue | None = None
+
+    @property
+    def reach_m(self) -> float:
+        """From a place to a corner of its patch, in metres."""
+        return self.catalogue.frame.patch_m / 2**0.5
+
+    def observe(self, lonlat: Float[np.ndarray, "place 2"]) -> Seen:
+        """One patch of float32 metres per place, NaN where there is a void."""
+        cuts = self.catalogue.cut(lonlat, np.float32)
+        below = None if self.terrain is None else self.terrain.cut(lonlat, np.float32)
+        results = []
+        for place, reason in enumerate(cuts.reasons):
+            if not reason and below is not None and below.reasons[place]:
+                reason = f"no terrain: {below.reasons[place]}"
+            if reason:
+                results.append(Found(None, cuts.origins[place], reason))
+                continue
+            metres = self._metres(cuts, place)
+            ground = self._ground(metres) if below is None else self._metres(below, place)
+            relative = (metres - ground).astype(np.float32)
+            numbers = dict(cuts.origins[place].numbers)
+            numbers["ground_m"] = round(float(np.nanmean(ground)), 2)
+            results.append(Found(relative, replace(cuts.origins[place], numbers=numbers)))
+        return Seen(results, cuts.unusable | ({} if below is None else below.unusable))
+
+    def _metres(self, cuts: Cuts, place: int) -> Float[np.ndarray, "row col"]:
+        """Heights above the datum; NaN where nothing was observed."""
+        values = cuts.cut.patches.values[place, 0].astype(np.float64)
+        return np.where(cuts.cut.seen[place], values, np.nan) * METRES[self.about.units]
+
+    def _ground(self, metres: Float[np.ndarray, "row col"]) -> Float[np.ndarray, ""]:
+        if self.about.ground == "none":
+            return np.asarray(0.0)
+        return np.asarray(float(np.nanpercentile(metres, self.about.percentile)))
+
+    def provenance(self) -> dict[str, Any]:
+        """JSON: the settings."""
+        return self.about.model_dump(mode="json")

@@ -1,0 +1,86 @@
+"""Photographs of KartaView (OpenStreetCam), by its public API of nearby photographs.
+
+Source: `GET /2.0/photo/?lat=&lng=&radius=`; images are CC BY-SA 4.0 and blurred by the service.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unigeo.producer.sources.fetching import GoneError, Web
+from unigeo.producer.sources.street import Photograph, tiles
+from unigeo.schemas.errors import ObservationsError
+
+URL = "https://api.openstreetcam.org/2.0"
+PAGE = 500
+PAGES = 200
+TILE_DEG = 0.02
+LICENCE = "CC-BY-SA-4.0"
+
+
+@dataclass(eq=False)
+class KartaView:
+    """A client of the photo service."""
+
+    web: Web
+    url: str = URL
+
+    def search(self, west: float, south: float, east: float, north: float) -> list[Photograph]:
+        """Every photograph in a box of degrees.
+
+        Raises:
+            ObservationsError: the question is refused.
+            StoreError: the service cannot be reached.
+        """
+        found: dict[str, Photograph] = {}
+        for box in tiles(west, south, east, north, TILE_DEG):
+            lon, lat = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+            high = (box[3] - box[1]) * 111_320 / 2
+            wide = (box[2] - box[0]) * 111_320 / 2 * np.cos(np.radians(lat))
+            for photo in self._near(lon, lat, float(np.hypot(high, wide)) + 1):
+                one = _read(photo)
+                if one is not None and west <= one.lon <= east and south <= one.lat <= north:
+                    found[one.name] = one
+        return list(found.values())
+
+    def _near(self, lon: float, lat: float, radius_m: float) -> list[dict[str, Any]]:
+        photos: list[dict[str, Any]] = []
+        for page in range(1, PAGES + 1):
+            question = {
+                "lat": f"{lat:.7f}", "lng": f"{lon:.7f}", "radius": round(radius_m),
+                "itemsPerPage": PAGE, "page": page, "join": "user",
+            }  # fmt: skip
+            try:
+                answer = self.web.json(f"{self.url}/photo/", params=question)
+            except GoneError as gone:
+                raise ObservationsError(f"{self.url} is no KartaView API ({gone}).") from gone
+            result = answer.get("result") or {}
+            photos += result.get("data") or []
+            if not result.get("hasMoreData"):
+                break
+        return photos
+
+    def fetch(self, address: str) -> bytes:
+        """The pixels of a photograph, as JPEG."""
+        return self.web.bytes(address)
+
+
+def _read(photo: dict[str, Any]) -> Photograph | None:
+    """A photograph of the API; None if it has no place or pixels."""
+    try:
+        address = photo.get("fileurlProc") or photo.get("fileurlLTh") or photo["fileurl"]
+        heading = photo.get("heading")
+        return Photograph(
+            name=str(photo["id"]),
+            lon=float(photo["lng"]),
+            lat=float(photo["lat"]),
+            panorama=photo.get("projection") == "SPHERE",
+            heading_deg=None if heading in (None, "", -1, "-1") else float(heading),
+            date=str(photo.get("shotDate") or photo.get("dateAdded") or "")[:10],
+            licence=LICENCE,
+            credit=f"{(photo.get('user') or {}).get('username', 'a contributor')}, KartaView",
+            address=str(address),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,192 @@
+"""S2 cells: ids, centres, corners and coverings, for arrays of points at once.
+
+A cell id is a uint64: three bits of face, two bits per level along the Hilbert curve of that face,
+then a one. Latitudes are taken as they are, geodetic, as every user of S2 does.
+
+Source: S2 Geometry, "S2 cell hierarchy"; the tables are those of its `s2coords.h`.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int, UInt64
+
+LEVELS = 30
+EARTH_RADIUS_M = 6_371_008.8
+_POSITION_OF_IJ = np.array([[0, 1, 3, 2], [0, 3, 1, 2], [2, 3, 1, 0], [2, 1, 3, 0]], np.uint8)
+_IJ_OF_POSITION = np.array([[0, 1, 3, 2], [0, 2, 3, 1], [3, 2, 0, 1], [3, 1, 0, 2]], np.uint8)
+_TURN_OF_POSITION = np.array([1, 0, 0, 3], np.uint8)
+_COARSEST = 4
+"""Level at which a covering starts; its 1,536 cells are each looked at."""
+
+
+def cell_ids(lonlat: Float[np.ndarray, "point 2"], level: int) -> UInt64[np.ndarray, " point"]:
+    """Find the cell of a level that holds each point, in WGS 84 degrees, longitude first."""
+    face, u, v = _face_uv(_unit_vectors(lonlat))
+    side = 1 << level
+    i, j = (np.clip(np.floor(_st_of_uv(w) * side), 0, side - 1).astype(np.int64) for w in (u, v))
+    turn = (face & 1).astype(np.uint8)
+    position = np.zeros(len(face), np.uint64)
+    for bit in range(level - 1, -1, -1):
+        ij = ((i >> bit) & 1) << 1 | ((j >> bit) & 1)
+        digit = _POSITION_OF_IJ[turn, ij]
+        position = position << np.uint64(2) | digit
+        turn ^= _TURN_OF_POSITION[digit]
+    path = face.astype(np.uint64) << np.uint64(2 * level) | position
+    return _id_of_path(path, level)
+
+
+def parents(ids: UInt64[np.ndarray, " cell"], level: int) -> UInt64[np.ndarray, " cell"]:
+    """Find the cell of a coarser level, or the same, that holds each cell."""
+    return _id_of_path(ids >> np.uint64(2 * (LEVELS - level) + 1), level)
+
+
+def children(ids: UInt64[np.ndarray, " cell"], level: int) -> UInt64[np.ndarray, "cell child"]:
+    """List the cells of a finer level in each cell, in the order of their ids."""
+    depth = level - level_of(ids)
+    path = ids >> np.uint64(2 * (LEVELS - level_of(ids)) + 1)
+    steps = np.arange(4**depth, dtype=np.uint64)
+    return _id_of_path((path[:, None] << np.uint64(2 * depth)) + steps, level)
+
+
+def level_of(ids: UInt64[np.ndarray, " cell"]) -> int:
+    """Level of cells that are all of one."""
+    if not len(ids):
+        return 0
+    lowest = int(ids[0] & (~ids[0] + np.uint64(1)))
+    return LEVELS - (lowest.bit_length() - 1) // 2
+
+
+def tokens(ids: UInt64[np.ndarray, " cell"]) -> list[str]:
+    """Write ids as S2 does: hexadecimal without the zeros at the end."""
+    return [f"{int(number):016x}".rstrip("0") for number in ids]
+
+
+def centres(ids: UInt64[np.ndarray, " cell"]) -> Float[np.ndarray, "cell 2"]:
+    """Centre of each cell, in degrees."""
+    return places(ids, np.full((len(ids), 2), 0.5))
+
+
+def corners(ids: UInt64[np.ndarray, " cell"]) -> Float[np.ndarray, "cell 4 2"]:
+    """The four corners of each cell, counter-clockwise, in degrees."""
+    ends = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], float)
+    repeated = places(np.repeat(ids, 4), np.tile(ends, (len(ids), 1)))
+    return repeated.reshape(len(ids), 4, 2)
+
+
+def places(
+    ids: UInt64[np.ndarray, " cell"], inside: Float[np.ndarray, "cell 2"]
+) -> Float[np.ndarray, "cell 2"]:
+    """Find a place in each cell, by its position along the cell's two sides, 0 to 1; in degrees.
+
+    Positions drawn uniformly give places uniform by area, within a few per cent over a face and
+    within 1e-4 over one cell of level 12 or finer.
+    """
+    face, i, j, level = _face_ij(ids)
+    u, v = (_uv_of_st((w + part) / (1 << level)) for w, part in zip((i, j), inside.T, strict=True))
+    return _lonlat(_xyz(face, u, v))
+
+
+def covering(
+    west: float, south: float, east: float, north: float, level: int
+) -> UInt64[np.ndarray, " cell"]:
+    """Cells of a level that may touch a box of longitude and latitude: a superset, in order.
+
+    Args:
+        west: degrees; a box over the antimeridian has an `east` beyond 180.
+        south: degrees.
+        east: degrees, at least `west`.
+        north: degrees.
+        level: of the cells.
+    """
+    ids = _id_of_path(np.arange(6, dtype=np.uint64), 0)
+    for finer in range(min(_COARSEST, level), level + 1):
+        ids = children(ids, finer).ravel()
+        centre, radius = centres(ids), _radii_deg(ids)
+        near = (centre[:, 1] + radius >= south) & (centre[:, 1] - radius <= north)
+        pole = np.abs(centre[:, 1]) + radius >= 89.9
+        with np.errstate(divide="ignore", invalid="ignore"):
+            wide = np.degrees(
+                np.arcsin(
+                    np.minimum(np.sin(np.radians(radius)) / np.cos(np.radians(centre[:, 1])), 1)
+                )
+            )
+        along = (centre[:, 0] - west + wide) % 360
+        near &= pole | (along <= (east - west) + 2 * wide)
+        ids = ids[near]
+    return ids
+
+
+def _radii_deg(ids: UInt64[np.ndarray, " cell"]) -> Float[np.ndarray, " cell"]:
+    """Angle from each cell's centre to its farthest corner, in degrees."""
+    centre, ends = _unit_vectors(centres(ids)), corners(ids)
+    vectors = _unit_vectors(ends.reshape(-1, 2)).reshape(len(ids), 4, 3)
+    cosine = np.einsum("ck,cek->ce", centre, vectors).min(axis=1)
+    radii: Float[np.ndarray, " cell"] = np.degrees(np.arccos(np.clip(cosine, -1, 1))) * 1.0001
+    return radii
+
+
+def _id_of_path(path: np.ndarray, level: int) -> np.ndarray:
+    """Close a path of face and positions with its one bit."""
+    shift = np.uint64(2 * (LEVELS - level))
+    closed: np.ndarray = (path << np.uint64(1) | np.uint64(1)) << shift
+    return closed
+
+
+def _face_ij(
+    ids: UInt64[np.ndarray, " cell"],
+) -> tuple[Int[np.ndarray, " cell"], Int[np.ndarray, " cell"], Int[np.ndarray, " cell"], int]:
+    """Face of each cell, its column and row among the face's cells, and the level."""
+    level = level_of(ids)
+    path = ids >> np.uint64(2 * (LEVELS - level) + 1)
+    face = (path >> np.uint64(2 * level)).astype(np.int64)
+    turn = (face & 1).astype(np.uint8)
+    i, j = np.zeros(len(ids), np.int64), np.zeros(len(ids), np.int64)
+    for bit in range(level - 1, -1, -1):
+        digit = (path >> np.uint64(2 * bit) & np.uint64(3)).astype(np.uint8)
+        ij = _IJ_OF_POSITION[turn, digit].astype(np.int64)
+        i, j = i << 1 | ij >> 1, j << 1 | ij & 1
+        turn ^= _TURN_OF_POSITION[digit]
+    return face, i, j, level
+
+
+def _face_uv(
+    xyz: Float[np.ndarray, "point 3"],
+) -> tuple[Int[np.ndarray, " point"], Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
+    """Project unit vectors onto the cube's faces."""
+    x, y, z = xyz.T
+    axis = np.argmax(np.abs(xyz), axis=1)
+    face = axis + 3 * (np.take_along_axis(xyz, axis[:, None], axis=1)[:, 0] < 0)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        u = np.choose(face, [y / x, -x / y, -x / z, z / x, z / y, -y / z])
+        v = np.choose(face, [z / x, z / y, -y / z, y / x, -x / y, -x / z])
+    return face, u, v
+
+
+def _xyz(
+    face: Int[np.ndarray, " point"], u: Float[np.ndarray, " point"], v: Float[np.ndarray, " point"]
+) -> Float[np.ndarray, "point 3"]:
+    """Vectors, of any length, through places on the cube's faces."""
+    one = np.ones_like(u)
+    x = np.choose(face, [one, -u, -u, -one, v, v])
+    y = np.choose(face, [u, one, -v, -v, -one, u])
+    z = np.choose(face, [v, v, one, -u, -u, -one])
+    return np.stack([x, y, z], axis=1)
+
+
+def _st_of_uv(w: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
+    """Undo the quadratic projection that evens out the cells' areas."""
+    root = 0.5 * np.sqrt(1 + 3 * np.abs(w))
+    return np.where(w >= 0, root, 1 - root)
+
+
+def _uv_of_st(s: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
+    return np.where(s >= 0.5, (4 * s**2 - 1) / 3, (1 - 4 * (1 - s) ** 2) / 3)
+
+
+def _unit_vectors(lonlat: Float[np.ndarray, "point 2"]) -> Float[np.ndarray, "point 3"]:
+    lon, lat = np.radians(lonlat).T
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+
+
+def _lonlat(xyz: Float[np.ndarray, "point 3"]) -> Float[np.ndarray, "point 2"]:
+    x, y, z = xyz.T
+    return np.degrees(np.stack([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))], axis=1))

@@ -1,0 +1,211 @@
+"""A made region, from services on loopback to a trained model; killed, restarted, damaged."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from catalogues import TABLE, TOKEN, Services, colour, make, write_table
+from click.testing import CliRunner
+from training_runs import gave
+
+from unigeo.producer.choosing import presets
+from unigeo.producer.cli import produce
+from unigeo.producer.command_options import open_named
+from unigeo.producer.observations.protocol import Observations
+from unigeo.producer.observations.recorded import open_recorded
+from unigeo.producer.sources import s2
+from unigeo.producer.sources.observing import observe_set, prepare
+from unigeo.producer.sources.table import read_set_table
+from unigeo.producer.training.settings import TrainingSettings
+from unigeo.producer.training.training import train
+from unigeo.schemas.errors import ObservationsError, StoreError
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    folder = tmp_path_factory.mktemp("services")
+    with pytest.MonkeyPatch.context() as patch, Services(folder) as services:
+        patch.setenv("MAPILLARY_TOKEN", TOKEN)
+        make(services)
+        yield services
+
+
+@pytest.fixture(scope="module")
+def built(services: Services) -> Path:
+    """The set, built without a break; it lies in the folder that the services serve."""
+    out = services.folder / "built"
+    table = write_table(services, services.folder)
+    result = CliRunner().invoke(produce, ["observe", str(table), "--out", str(out)])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return out
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()
+    }
+
+
+def test_every_modality_is_seen_where_it_is(built: Path, services: Services) -> None:
+    seen = open_recorded(str(built))
+    assert isinstance(seen, Observations)
+    assert seen.modalities == ("coordinate", "aerial", "street", "dsm", "text")
+    places = seen.about["counts"]["places"]
+    assert places + seen.about["border"] == 200 and places > 100
+    lonlat = seen.locations(1000, 0)
+    assert len(lonlat) == len(seen.members) == seen.about["counts"]["splits"]["train"]
+    aerial = seen.patches("aerial", lonlat)
+    assert aerial.valid.all()
+    centre = aerial.values[:, :, 7:9, 7:9].mean(axis=(2, 3))
+    truth = np.stack([colour(lon, lat) for lon, lat in lonlat])
+    assert np.abs(centre - truth).mean() < 6  # JPEG, and the mean of 12 m
+    surface = seen.patches("dsm", lonlat)
+    lowest = surface.values.min(axis=(1, 2, 3))  # a little under the second percentile
+    assert surface.valid.all() and lowest.min() > -8 and lowest.max() <= 0
+    texts = seen.texts(lonlat)
+    assert sum(text is not None for text in texts) > 0.9 * len(texts)
+    assert any("Washington" in (text or "") for text in texts)
+    street = seen.patches("street", lonlat)
+    assert street.valid.mean() > 0.5
+    numbers = seen.panoramas(lonlat)
+    assert (numbers[~street.valid] == -1).all() and len(np.unique(numbers)) > 10
+    assert not seen.patches("aerial", lonlat + 0.001).valid.any()
+    assert seen.gaps()["aerial"] == {"no such place": len(lonlat)}
+    assert seen.verify() == []
+
+
+def test_what_comes_from_where_is_told(built: Path) -> None:
+    seen = open_recorded(str(built))
+    rows = seen.rows
+    dates = set(rows["aerial_date"])
+    assert dates == {"2022-07-01"}  # the newest
+    joined = [item for item in rows["aerial_item"] if "+" in item]
+    assert joined  # patches over the border of two UTM zones
+    by = {
+        who
+        for who, why in zip(rows["street_credit"], rows["street_reason"], strict=True)
+        if not why
+    }
+    assert len(by) > 3 and all(who.endswith(", Mapillary") for who in by)
+    sheet = (built / "datasheet.md").read_text()
+    for words in ("CC-BY-SA-4.0", "public domain", "NAVD88", "percentile 2 of the patch",
+                  "nothing in reach", "ODbL-1.0", seen.about["index_sha256"]):  # fmt: skip
+        assert words in sheet
+    for picture in ("coverage.png", "examples.png"):
+        assert (built / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_place_panorama_or_footprint_crosses_a_split(built: Path) -> None:
+    seen = open_recorded(str(built))
+    rows, parts = seen.rows, np.array(seen.rows["split"])
+    assert {"train", "spatial"} <= set(parts)
+    cells = s2.cell_ids(seen.lonlat, 13)
+    for cell in np.unique(cells):
+        assert len(set(parts[cells == cell])) == 1
+    for number in np.unique(rows["panorama"][rows["panorama"] >= 0]):
+        assert len(set(parts[rows["panorama"] == number])) == 1
+
+
+def start(table: Path, out: Path) -> subprocess.Popen[bytes]:
+    code = "import sys; from unigeo.producer.cli import main; sys.argv[1:] = sys.argv[1:]; main()"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "observe",
+        str(table),
+        "--out",
+        str(out),
+        "--workers",
+        "1",
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_a_build_killed_three_times_is_the_unbroken_one(
+    built: Path, services: Services, tmp_path: Path
+) -> None:
+    table, out = services.folder / "set.toml", tmp_path / "killed"
+    kills, finished = 0, 0
+    services.counts.clear()
+    while kills < 3:
+        process = start(table, out)
+        want = finished + 1
+        while process.poll() is None and len(list(out.glob("shards/*.parquet"))) < want:
+            time.sleep(0.005)
+        assert process.poll() is None, process.communicate()
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += 1
+        there = {f: f.stat().st_mtime_ns for f in out.glob("shards/*.parquet")}
+        finished = len(there)
+    assert not (out / "set.json").exists()
+    with pytest.raises(ObservationsError, match="not finished"):
+        open_recorded(str(out))
+    process = start(table, out)
+    _, told = process.communicate()
+    assert process.returncode == 0, told
+    assert all(f.stat().st_mtime_ns == at for f, at in there.items())  # none was built twice
+    assert bytes_of(out) == bytes_of(built)
+
+
+def test_another_set_is_not_mixed_in(built: Path, services: Services, tmp_path: Path) -> None:
+    table = write_table(services, tmp_path, TABLE.replace("seed = 3", "seed = 4"))
+    with pytest.raises(ObservationsError, match="other settings"):
+        observe_set(prepare(read_set_table(table)), str(built))
+
+
+def test_samples_are_streamed_once_in_an_order_of_seed_and_epoch(
+    built: Path, services: Services
+) -> None:
+    seen, far = open_recorded(str(built)), open_recorded(f"{services.url}/built")
+    order = [one["row"] for one in seen.epoch(0, seed=5)]
+    assert sorted(order) == sorted(seen.members) and order != sorted(order)
+    assert [one["row"] for one in seen.epoch(1, seed=5)] != order
+    ranks = [[one["row"] for one in seen.epoch(0, 5, rank, 3)] for rank in range(3)]
+    assert len({len(rank) for rank in ranks}) == 1
+    assert sorted(row for rank in ranks for row in rank) == sorted(order[: len(order) // 3 * 3])
+    assert [one["row"] for one in seen.epoch(0, 5, 1, 3, start=7)] == ranks[1][7:]
+    for near, remote in zip(seen.epoch(0, 5, 0, 8), far.epoch(0, 5, 0, 8), strict=True):
+        assert near["text"] == remote["text"]
+        for modality in ("aerial", "street", "dsm"):
+            assert (near[modality] is None) == (remote[modality] is None)
+            assert near[modality] is None or (near[modality] == remote[modality]).all()
+
+
+def test_a_service_that_is_down_ends_the_build_and_a_later_run_goes_on(
+    built: Path, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unigeo.producer.sources import fetching
+
+    monkeypatch.setattr(fetching, "LONGEST_WAIT_S", 0.0)
+    table, out = services.folder / "set.toml", tmp_path / "down"
+    services.faults.append(["features/*", 429, 2])  # asked again
+    services.faults.append(["pixels/*", 503, 10**6])
+    try:
+        with pytest.raises(StoreError, match="HTTP 503 after 6 tries"):
+            observe_set(prepare(read_set_table(table)), str(out))
+    finally:
+        services.faults.clear()
+    observe_set(prepare(read_set_table(table)), str(out))
+    assert bytes_of(out) == bytes_of(built)
+
+
+def test_training_over_http_is_training_from_disk(
+    built: Path, services: Services, tmp_path: Path
+) -> None:
+    curves = []
+    for k, url in enumerate((str(built), f"{services.url}/built")):
+        seen = open_named(url, None)
+        model, _ = presets("tiny", seen, 0)
+        settings = TrainingSettings(
+            locations=400, batch=32, steps=3, warmup=1, gallery=8, holdout=0.3, block_km=0.3, seed=0
+        )
+        train(seen, model, settings, tmp_path / f"model{k}", progress=False)
+        curves.append(gave(tmp_path / f"model{k}"))
+    assert len(curves[0]) == 3 and curves[0] == curves[1]

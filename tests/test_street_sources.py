@@ -1,0 +1,236 @@
+"""Street pictures: the geometry of panoramas, the services, EXIF, and what is refused."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from catalogues import TOKEN, Services
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import ExifTags, Image
+
+from unigeo.producer.sources import mapillary
+from unigeo.producer.sources.fetching import GoneError, Web
+from unigeo.producer.sources.kartaview import KartaView
+from unigeo.producer.sources.mapillary import open_mapillary
+from unigeo.producer.sources.panorama import perspective, rays
+from unigeo.producer.sources.photo_folder import read_exif
+from unigeo.producer.sources.street import Photograph, StreetSource, tiles
+from unigeo.producer.sources.table import Street, read_set_table
+from unigeo.schemas.errors import ObservationsError, StoreError
+
+
+def sphere(height: int) -> np.ndarray:
+    """A panorama whose colours are the direction they are seen in: right, up, forward."""
+    lon = ((np.arange(2 * height) + 0.5) / (2 * height) - 0.5) * 2 * np.pi
+    lat = (0.5 - (np.arange(height) + 0.5) / height) * np.pi
+    right = np.cos(lat)[:, None] * np.sin(lon)
+    ahead = np.cos(lat)[:, None] * np.cos(lon)
+    up = np.broadcast_to(np.sin(lat)[:, None], right.shape)
+    return np.rint(127.5 + 127 * np.stack([right, up, ahead])).astype(np.uint8)
+
+
+@settings(max_examples=15)
+@given(st.floats(50, 110), st.floats(-400, 400), st.floats(-60, 60))
+def test_a_crop_shows_the_directions_of_a_pinhole_camera(
+    fov: float, yaw: float, pitch: float
+) -> None:
+    seen = perspective(sphere(256), (24, 24), fov, yaw, pitch)
+    looks = rays((24, 24), fov, yaw, pitch).numpy()
+    expected = np.moveaxis(127.5 + 127 * looks, 2, 0)
+    assert np.abs(seen - expected).max() < 3
+
+
+def test_rays_are_where_they_should_be() -> None:
+    looks = rays((101, 101), 90, 0, 0)
+    torch.testing.assert_close(looks[50, 50], torch.tensor([0.0, 0, 1], dtype=torch.float64))
+    left, right = looks[50, 0], looks[50, 100]
+    angle = torch.rad2deg(torch.acos((left * right).sum()))
+    assert 89 < angle < 90 and right[0] > 0  # centres of the outer pixels
+    assert looks[0, 50][1] > 0.69  # up is up
+    turned = rays((101, 101), 90, 90, 0)[50, 50]
+    torch.testing.assert_close(
+        turned, torch.tensor([1.0, 0, 0], dtype=torch.float64), atol=1e-12, rtol=0
+    )
+    raised = rays((101, 101), 90, 0, 30)[50, 50]
+    assert raised[1] == pytest.approx(0.5)
+
+
+@given(st.floats(-10, 10), st.floats(-10, 10), st.floats(0.001, 1), st.floats(0.001, 1))
+def test_tiles_cover_a_box_and_are_no_larger_than_asked(
+    w: float, s: float, dx: float, dy: float
+) -> None:
+    found = tiles(w, s, w + dx, s + dy, 0.1)
+    area = sum((e - a) * (n - b) for a, b, e, n in found)
+    assert area == pytest.approx(dx * dy, rel=1e-6)
+    assert max(max(e - a, n - b) for a, b, e, n in found) <= 0.1 + 1e-9
+
+
+def image(name: int, lon: float, lat: float, **more: object) -> dict:
+    return {
+        "id": str(name), "captured_at": 1_650_000_000_000, "compass_angle": 10.0, "is_pano": False,
+        "geometry": {"type": "Point", "coordinates": [lon, lat]},
+        "creator": {"username": "ada"}, **more,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
+    monkeypatch.setenv("MAPILLARY_TOKEN", TOKEN)
+    with Services(tmp_path) as services:
+        yield services
+
+
+def test_every_image_of_a_box_is_found_although_answers_are_cut_off(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapillary, "LIMIT", 10)
+    services.limit = 10
+    rng = np.random.default_rng(0)
+    for k in range(150):
+        services.images.append(image(k, *rng.uniform((5.0, 52.0), (5.15, 52.08))))
+    services.images.append({"id": "broken"})  # never answered: it has no place
+    services.images.pop()
+    graph = open_mapillary("MAPILLARY_TOKEN", f"{services.url}/graph", 2000)
+    found = graph.search(5.0, 52.0, 5.15, 52.08)
+    assert sorted(int(one.name) for one in found) == list(range(150))
+    assert {one.licence for one in found} == {"CC-BY-SA-4.0"}
+    assert {one.credit for one in found} == {"ada, Mapillary"}
+
+
+def test_a_token_is_needed_and_never_in_an_address_or_a_message(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAPILLARY_TOKEN", "MLY|wrong")
+    graph = open_mapillary("MAPILLARY_TOKEN", f"{services.url}/graph", 2000)
+    with pytest.raises(ObservationsError, match="HTTP 401") as told:
+        graph.search(5.0, 52.0, 5.01, 52.01)
+    assert "wrong" not in str(told.value)
+    monkeypatch.delenv("MAPILLARY_TOKEN")
+    with pytest.raises(ObservationsError, match="environment variable MAPILLARY_TOKEN"):
+        open_mapillary("MAPILLARY_TOKEN")
+
+
+def test_a_full_server_is_asked_again_and_a_taken_down_image_is_gone(services: Services) -> None:
+    services.pixels["7"] = b"pixels"
+    services.faults.append(["pixels/7", 429, 2])
+    graph = open_mapillary("MAPILLARY_TOKEN", f"{services.url}/graph", 2000, first_wait_s=0.001)
+    assert graph.fetch("7") == b"pixels" and services.counts["pixels"] == 3
+    with pytest.raises(GoneError, match="HTTP 404"):
+        graph.fetch("8")
+    services.faults.append(["*", 503, 99])
+    with pytest.raises(StoreError, match="goes on where it stopped"):
+        graph.search(5.0, 52.0, 5.01, 52.01)
+
+
+def jpeg(pixels: np.ndarray, exif: Image.Exif | None = None) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95, exif=exif or Image.Exif())
+    return buffer.getvalue()
+
+
+def photograph(name: str, lon: float, lat: float, **more: object) -> Photograph:
+    about = {"panorama": False, "heading_deg": None, "date": "2022-05-01", "licence": "CC0",
+             "credit": "ada", "address": name} | more  # fmt: skip
+    return Photograph(name=name, lon=lon, lat=lat, **about)  # type: ignore[arg-type]
+
+
+def test_the_nearest_usable_photograph_stands_for_a_place_and_the_rest_are_counted() -> None:
+    known = [
+        photograph("near", 5.0, 52.0),
+        photograph("blind", 5.0, 52.0001, panorama=True),
+        photograph("torn", 5.01, 52.0),
+        photograph("gone", 5.02, 52.0),
+        photograph("pano", 5.03, 52.0, panorama=True, heading_deg=90.0),
+    ]
+    grey = np.full((40, 60, 3), 90, np.uint8)
+    files = {"near": jpeg(grey), "torn": jpeg(grey)[:200],
+             "pano": jpeg(np.moveaxis(sphere(64), 0, 2))}  # fmt: skip
+
+    def fetch(name: str) -> bytes:
+        if name not in files:
+            raise GoneError("HTTP 404")
+        return files[name]
+
+    about = Street(
+        kind="mapillary", patch_px=16, fov_deg=(80, 80), yaw_deg=(90, 90), pitch_deg=(0, 0)
+    )
+    source = StreetSource(about, lambda *_: known, fetch, seed=0)
+    lonlat = np.array([(5.0, 52.0001), (5.01, 52.0), (5.02, 52.0), (5.03, 52.0), (5.3, 52.0)])
+    seen = source.observe(lonlat)
+    assert [one.reason for one in seen.found] == [
+        "", "damaged image", "HTTP 404", "", "nothing in reach"
+    ]  # fmt: skip
+    assert seen.unusable == {"blind": "panorama without heading"}
+    near, crop = seen.found[0], seen.found[3]
+    assert near.origin.item == "near" and near.origin.credit == "ada" and near.origin.panorama == -1
+    assert abs(int(near.value.mean()) - 90) <= 1
+    # The camera looks east, as the panorama's middle does: forward is blue.
+    assert crop.origin.numbers == {"heading_deg": 90, "fov_deg": 80, "pitch_deg": 0}
+    assert crop.value[2, 8, 8] > 245 and crop.origin.panorama >= 0
+
+
+def placed(lon: float, lat: float, heading: float | None = None) -> Image.Exif:
+    exif = Image.Exif()
+    gps = {
+        ExifTags.GPS.GPSLatitudeRef: "N" if lat >= 0 else "S",
+        ExifTags.GPS.GPSLatitude: (float(int(abs(lat))), abs(lat) % 1 * 60, 0.0),
+        ExifTags.GPS.GPSLongitudeRef: "E" if lon >= 0 else "W",
+        ExifTags.GPS.GPSLongitude: (float(int(abs(lon))), abs(lon) % 1 * 60, 0.0),
+    }
+    if heading is not None:
+        gps[ExifTags.GPS.GPSImgDirection] = heading
+    exif[ExifTags.IFD.GPSInfo] = gps
+    exif[ExifTags.Base.DateTime] = "2021:08:09 10:11:12"
+    return exif
+
+
+def test_exif_says_where_when_and_which_way(tmp_path: Path) -> None:
+    grey = np.full((8, 8, 3), 90, np.uint8)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg(grey, placed(-80.25, -25.75, 271.5)))
+    one = read_exif(str(path), "CC0", "ada")
+    assert isinstance(one, Photograph)
+    assert (one.lon, one.lat) == pytest.approx((-80.25, -25.75), abs=1e-6)
+    assert one.heading_deg == pytest.approx(271.5) and one.date == "2021-08-09"
+    path.write_bytes(jpeg(grey))
+    assert read_exif(str(path), "", "") == "no position in EXIF"
+    path.write_bytes(jpeg(grey, placed(0.0, 0.0)))
+    assert read_exif(str(path), "", "") == "impossible position in EXIF"
+    path.write_bytes(b"no image")
+    assert read_exif(str(path), "", "") == "damaged image"
+
+
+def test_photographs_of_a_folder_must_be_blurred(tmp_path: Path) -> None:
+    path = tmp_path / "set.toml"
+    text = (
+        'name = "a"\nlicence = "b"\n[where]\nbbox = [1, 2, 3, 4]\ncount = 5\n'
+        '[street]\nkind = "folder"\nfiles = "*.jpg"\n'
+    )
+    path.write_text(text)
+    with pytest.raises(ObservationsError, match="blurred = true"):
+        read_set_table(path)
+    path.write_text(text + "blurred = true\n")
+    assert read_set_table(path).street is not None
+    path.write_text(text + "colour = 1\n")
+    with pytest.raises(ObservationsError, match=r"street.colour"):
+        read_set_table(path)
+
+
+def test_kartaview_is_paged_and_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = [{"id": k, "lat": "52.001", "lng": str(5.0 + k * 1e-4), "heading": "12.5",
+               "shotDate": "2020-02-03 04:05:06", "fileurlProc": f"http://x/{k}.jpg",
+               "user": {"username": "grace"}} for k in range(7)]  # fmt: skip
+    web = Web(1000)
+
+    def answer(url: str, *, params: dict) -> dict:
+        start = 3 * (params["page"] - 1)
+        return {"result": {"data": photos[start : start + 3], "hasMoreData": start + 3 < 7}}
+
+    monkeypatch.setattr(web, "json", answer)
+    found = KartaView(web).search(5.0, 52.0, 5.01, 52.005)
+    assert len(found) == 7 and found[0].heading_deg == 12.5 and found[0].date == "2020-02-03"
+    assert found[0].credit == "grace, KartaView"
