@@ -7,7 +7,7 @@ import zarr
 
 from unigeo.producer.publishing.objects import list_objects, object_size
 from unigeo.producer.publishing.pictures import put_whole
-from unigeo.producer.raster.store import _create_arrays
+from unigeo.producer.raster.store import create_arrays
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout, status_name
 from unigeo.schemas.manifest import GROUP as MANIFEST
@@ -47,7 +47,7 @@ def create_overviews(
         one: Any = group[path]
         if dict(one.attrs) != told:
             one.attrs.put(told)
-        _create_arrays(one, coarser_grid(grid, factor), coarser_layout(layout, factor))
+        create_arrays(one, coarser_grid(grid, factor), coarser_layout(layout, factor))
     return factors
 
 

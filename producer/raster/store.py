@@ -90,7 +90,7 @@ def create_field(
         if group is None:
             group = _create_root(store, attributes)
         if group.attrs["unigeo"]["state"] == "building":  # type: ignore[index,call-overload]
-            _create_arrays(group, grid, layout)
+            create_arrays(group, grid, layout)
         return group
     except unreachable_errors() as error:
         if isinstance(error, StoreError):
@@ -167,7 +167,7 @@ def _detail(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     return ""
 
 
-def _create_arrays(group: zarr.Group, grid: Grid, layout: Layout) -> None:
+def create_arrays(group: zarr.Group, grid: Grid, layout: Layout) -> None:
     """Write what is not there yet: a run may have been killed between two arrays.
 
     An empty field is made in memory and its objects are put one by one, never removed, so that two
@@ -184,9 +184,10 @@ def _create_arrays(group: zarr.Group, grid: Grid, layout: Layout) -> None:
         prototype = default_buffer_prototype()
         return {key: await template.get(key, prototype) async for key in template.list()}
 
+    prefix = f"{group.path}/" if group.path else ""
     for key, body in sorted(sync(contents()).items()):
-        if key != "zarr.json" and not exists(group.store, key):
-            put(group.store, key, body.to_bytes())
+        if key != "zarr.json" and not exists(group.store, prefix + key):
+            put(group.store, prefix + key, body.to_bytes())
 
 
 def _create_vectors(group: zarr.Group, modality: str, grid: Grid, layout: Layout) -> None:
