@@ -69,8 +69,9 @@ def ablate(table: str, **options: Any) -> None:
     data = None if chosen.data is None else str(chosen.data)
     check_observations(described, data)
     out = Path(options["out"] or chosen.path.stem)
-    observations = Remembered(open_named(described, data), out / "observed")
-    planned = trials(chosen, observations)
+    plain = open_named(described, data)
+    planned = trials(chosen, plain)
+    observations = Remembered(plain, out / "observed")
     if options["dry_run"]:
         _list(chosen, planned, out, options["jobs"] or 1)
     elif options["key"] is not None:

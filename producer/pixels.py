@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -13,27 +14,36 @@ SEED = 9_876_543
 """Draws the places, the same ones whatever the seed of the training."""
 
 
+Scale = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of each band."""
+_measured: WeakKeyDictionary[Observations, dict[str, Scale | None]] = WeakKeyDictionary()
+"""What was measured before: the rows of an ablation are planned on the same observations."""
+
+
 def fit_pixels(settings: ModelSettings, observations: Observations) -> ModelSettings:
     """Give towers that start from nothing the mean and deviation of their pictures' bands.
 
-    Measured on 256 places, to a tenth of a step; a band that hardly varies is left on SigLIP's
-    scale, with all bands of that modality.
+    Measured on 256 places, to a tenth of a step; where a band hardly varies, the modality is left
+    on SigLIP's scale.
     """
-    lonlat = None
+    known = _measured.setdefault(observations, {})
     fitted: dict[str, Any] = {}
     for modality in ("aerial", "street"):
         tower = getattr(settings, modality)
         if not isinstance(tower, PictureSettings) or tower.pretrained is not None:
             continue
-        if lonlat is None:
-            lonlat = observations.locations(PLACES, SEED)
-        patches = observations.patches(modality, lonlat)
-        pixels = patches.values[patches.valid].astype(np.float64)
-        if len(pixels) == 0:
-            continue
-        mean, std = pixels.mean(axis=(0, 2, 3)).round(1), pixels.std(axis=(0, 2, 3)).round(1)
-        if (std >= 1).all():
-            fitted[modality] = replace(
-                tower, pixel_mean=tuple(mean.tolist()), pixel_std=tuple(std.tolist())
-            )
+        if modality not in known:
+            known[modality] = _measure(modality, observations)
+        scale = known[modality]
+        if scale is not None:
+            fitted[modality] = replace(tower, pixel_mean=scale[0], pixel_std=scale[1])
     return replace(settings, **fitted)
+
+
+def _measure(modality: Any, observations: Observations) -> Scale | None:
+    patches = observations.patches(modality, observations.locations(PLACES, SEED))
+    pixels = patches.values[patches.valid].astype(np.float64)
+    if len(pixels) == 0:
+        return None
+    mean, std = pixels.mean(axis=(0, 2, 3)).round(1), pixels.std(axis=(0, 2, 3)).round(1)
+    return (tuple(mean.tolist()), tuple(std.tolist())) if (std >= 1).all() else None
