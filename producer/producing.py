@@ -158,6 +158,7 @@ def carry_out(
         UnigeoError: naming the stage, what happened and what to do; finished parts are kept.
     """
     running = running or Running(progress=progress)
+    check_writable(run.out)
     with sharing(run.out) as shared:
         yield from _stages(run, observations, running, shared, code_version, following)
 
@@ -171,7 +172,6 @@ def _stages(
     following: NextRelease | None,
 ) -> Iterator[str]:
     device = default_device()
-    check_writable(run.out)
     if run.model_settings is not None:
         observations = only(observations, run.model_settings.modalities)
         metrics = train(

@@ -17,7 +17,7 @@ def shard_bounds(grid: Grid, shard: int) -> Float[np.ndarray, "shard_row shard_c
     where the shard crosses it.
     """
     rows, cols = grid.shape[0] // shard, grid.shape[1] // shard
-    side = shard * grid.resolution_m
+    side = float(shard * grid.resolution_m)
     north = -(grid.row0 * grid.resolution_m + side * np.arange(rows))
     west = grid.col0 * grid.resolution_m + side * np.arange(cols)
     return box_bounds(

@@ -1,6 +1,7 @@
 """Reading over a network that fails: the right answer after new tries, or a named error."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -161,9 +162,8 @@ def test_a_server_that_is_not_there_is_one_clear_error() -> None:
 def test_an_unknown_modality_or_newer_layout_is_named_without_a_request_for_vectors(
     folder: Path,
 ) -> None:
-    newer = (
-        (folder / "zarr.json").read_bytes().replace(b'"layout_version": 1', b'"layout_version": 9')
-    )
+    now = (folder / "zarr.json").read_bytes()
+    newer = re.sub(rb'"layout_version": ?1', b'"layout_version": 9', now)
     with servers.RangeServer(folder) as server:
         with pytest.raises(LayoutError, match="no modality 'street'; it has coordinate, aerial"):
             client.sample(PLACES, server.url, modalities="street")

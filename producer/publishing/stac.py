@@ -43,7 +43,8 @@ def interval(observations: Mapping[str, Any]) -> tuple[str, str]:
     for year, month, day in (found for text in texts for found in _DATE.findall(text)):
         first = np.datetime64(f"{year}-{month or '01'}-{day or '01'}", "D")
         unit = "D" if day else "M" if month else "Y"
-        last = (first.astype(f"datetime64[{unit}]") + 1).astype("datetime64[D]") - 1
+        following = first.astype(f"datetime64[{unit}]") + np.timedelta64(1, unit)
+        last = following.astype("datetime64[D]") - np.timedelta64(1, "D")
         firsts.append(first)
         lasts.append(last)
     if not firsts:
