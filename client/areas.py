@@ -3,7 +3,6 @@
 import json
 import sys
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +60,9 @@ def _read_pipe(format: str | None) -> Any:  # noqa: A002
     try:
         if format != "parquet":
             return json.loads(content)
-        return _geopandas().read_parquet(BytesIO(content))
+        import pyarrow  # its threads must not hold a Python object when the process ends
+
+        return _geopandas().read_parquet(pyarrow.BufferReader(content))
     except (ValueError, OSError) as error:
         raise RegionError(f"cannot read polygons from standard input: {error}") from error
 

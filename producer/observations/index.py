@@ -1,6 +1,5 @@
 """The index of a set: one row per place, where its observations lie and where they come from."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,13 +49,13 @@ def to_parquet(rows: Sequence[Mapping[str, Any]], about: Mapping[str, str]) -> b
 
 def joined(parts: Sequence[bytes]) -> bytes:
     """Put the indices of shards one after another."""
-    tables = [pq.read_table(io.BytesIO(part)).replace_schema_metadata(None) for part in parts]
+    tables = [_read(part).replace_schema_metadata(None) for part in parts]
     return _written(pa.concat_tables(tables) if tables else SCHEMA.empty_table())
 
 
 def about(data: bytes) -> dict[str, str]:
     """The words about an index."""
-    found = pq.read_schema(io.BytesIO(data)).metadata or {}
+    found = pq.read_schema(pa.BufferReader(data)).metadata or {}
     return {key.decode(): value.decode() for key, value in found.items()}
 
 
@@ -67,8 +66,8 @@ def columns(data: bytes, shown: str) -> dict[str, Any]:
         ObservationsError: it is damaged.
     """
     try:
-        table = pq.read_table(io.BytesIO(data), schema=SCHEMA)
-    except (pa.ArrowException, OSError) as error:
+        table = _read(data)
+    except (pa.ArrowException, ValueError, OSError) as error:
         raise ObservationsError(f"{shown} is damaged: {error}. Copy it again.") from error
     found: dict[str, Any] = {}
     for field in SCHEMA:
@@ -78,7 +77,17 @@ def columns(data: bytes, shown: str) -> dict[str, Any]:
     return found
 
 
+def _read(data: bytes) -> pa.Table:
+    """Read an index in this thread alone.
+
+    A thread of Arrow's that still holds a Python object when the interpreter ends aborts it
+    ("terminate called without an active exception").
+    """
+    file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
+    return file.read(SCHEMA.names, use_threads=False).cast(SCHEMA)
+
+
 def _written(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
+    buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd", row_group_size=65_536)
-    return buffer.getvalue()
+    return bytes(buffer.getvalue())
