@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from unigeo.client._importing import when_imported
 
 if TYPE_CHECKING:
-    from unigeo.client.estimators import ProbeClassifier, ProbeRegressor
     from unigeo.client.field import Field
-    from unigeo.client.folds import spatial_blocks
     from unigeo.client.opening import join, open_field, probe, sample
-    from unigeo.client.probe_checks import ProbeWarning
-    from unigeo.client.probes import Probe
+    from unigeo.client.probing.checks import ProbeWarning
+    from unigeo.client.probing.estimators import ProbeClassifier, ProbeRegressor
+    from unigeo.client.probing.folds import spatial_blocks
+    from unigeo.client.probing.probes import Probe
 
 __all__ = [
     "Field",
@@ -31,11 +31,11 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
-    "Probe": "probes",
-    "ProbeClassifier": "estimators",
-    "ProbeRegressor": "estimators",
-    "ProbeWarning": "probe_checks",
-    "spatial_blocks": "folds",
+    "Probe": "probing.probes",
+    "ProbeClassifier": "probing.estimators",
+    "ProbeRegressor": "probing.estimators",
+    "ProbeWarning": "probing.checks",
+    "spatial_blocks": "probing.folds",
 }
 """Modules of the names that are not in `opening`."""
 

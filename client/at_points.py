@@ -16,8 +16,8 @@ from unigeo.client.joining import (
     refuse_missing,
     table_of,
 )
-from unigeo.client.sampling import METHODS, NUMBERS, Method, Numbers, valid_points
-from unigeo.client.sampling import sample as sample_modality
+from unigeo.client.reading.sampling import METHODS, NUMBERS, Method, Numbers, valid_points
+from unigeo.client.reading.sampling import sample as sample_modality
 from unigeo.client.stored_field import StoredField
 from unigeo.schemas.layout import status_name
 from unigeo.schemas.points import Points, read_points
@@ -25,8 +25,8 @@ from unigeo.schemas.points import Points, read_points
 if TYPE_CHECKING:
     import xarray as xr
 
-    from unigeo.client.encoding import Encoder
-    from unigeo.client.estimating import Link, Plan
+    from unigeo.client.encoding.encoder import Encoder
+    from unigeo.client.reading.estimating import Link, Plan
 
 As = Literal["pandas", "numpy", "xarray"]
 AS = ("pandas", "numpy", "xarray")
@@ -89,7 +89,7 @@ class AtPoints(StoredField):
         read = read_points(points, crs, columns)
         chosen = self.chosen(modalities)
         if lazy:
-            from unigeo.client.lazy import lazy_dataset
+            from unigeo.client.reading.lazy import lazy_dataset
 
             arrays = {name: self.modality(name) for name in chosen}
             return lazy_dataset(arrays, read.lonlat, method=method, dtype=dtype)
@@ -210,7 +210,7 @@ class AtPoints(StoredField):
             crs: as in `sample`.
             columns: as in `sample`.
         """
-        from unigeo.client.estimating import estimate, measure_link
+        from unigeo.client.reading.estimating import estimate, measure_link
 
         _check_word("method", method, METHODS)
         read, chosen = read_points(points, crs, columns), self.chosen(modalities)
@@ -220,7 +220,7 @@ class AtPoints(StoredField):
     @cached_property
     def encoder(self) -> "Encoder":
         """The store's coordinate encoder, read once."""
-        from unigeo.client.encoding import load_encoder
+        from unigeo.client.encoding.encoder import load_encoder
 
         published = self.attributes.state == "published"
         return load_encoder(self.known_source("encoded from"), self.url, published)
@@ -258,7 +258,7 @@ class AtPoints(StoredField):
             LayoutError: if the store holds no encoder, or one this version cannot evaluate.
             StoreError: if the store cannot be read.
         """
-        from unigeo.client.encoding import BATCH
+        from unigeo.client.encoding.encoder import BATCH
 
         _check_word("as_", as_, AS)
         read = read_points(points, crs, columns)

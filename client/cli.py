@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from unigeo.client.commands_areas import coverage, geotiff, region, search, similar, zonal
-from unigeo.client.commands_points import encode, join, plan, sample
-from unigeo.client.commands_probe import probe
-from unigeo.client.commands_store import cite, info, preview, validate, verify
+from unigeo.client.commands.areas import coverage, geotiff, region, search, similar, zonal
+from unigeo.client.commands.points import encode, join, plan, sample
+from unigeo.client.commands.probe import probe
+from unigeo.client.commands.store import cite, info, preview, validate, verify
 from unigeo.schemas.errors import UnigeoError
 
 _INTERRUPTED = 130  # what shells give a command that Ctrl-C ended

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unigeo.client.at_points import AtPoints
 from unigeo.client.over_areas import OverAreas
-from unigeo.client.sampling import Method
+from unigeo.client.reading.sampling import Method
 from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.points import read_points
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from unigeo.client.probes import Probe
+    from unigeo.client.probing.probes import Probe
+    from unigeo.client.probing.targets import Task
     from unigeo.client.searching import Concepts
-    from unigeo.client.targets import Task
     from unigeo.client.verifying import Level, Report
 
 
@@ -74,10 +74,10 @@ class Field(AtPoints, OverAreas):
         Warns:
             ProbeWarning: where they are thin.
         """
-        from unigeo.client.folds import map_of
-        from unigeo.client.probes import Probe
-        from unigeo.client.probing import evaluate, prepare
-        from unigeo.client.targets import column_of, target_of
+        from unigeo.client.probing.evaluating import evaluate, prepare
+        from unigeo.client.probing.folds import map_of
+        from unigeo.client.probing.probes import Probe
+        from unigeo.client.probing.targets import column_of, target_of
 
         names = [targets] if isinstance(targets, str) else list(targets)
         truth = {name: target_of(table, name, task) for name in names}

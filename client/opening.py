@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from unigeo.client.arrays import stored_array
-from unigeo.client.cells import Cells, WindowCells
-from unigeo.client.fetching import Body, Requests, Source, Span
 from unigeo.client.field import Field
-from unigeo.client.gathering import Sizes, StoredCells
-from unigeo.client.mapped_files import Files
+from unigeo.client.reading.arrays import stored_array
+from unigeo.client.reading.cells import Cells, WindowCells
+from unigeo.client.reading.fetching import Body, Requests, Source, Span
+from unigeo.client.reading.gathering import Sizes, StoredCells
+from unigeo.client.reading.mapped_files import Files
 from unigeo.schemas.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.errors import LayoutError, StoreError, UnigeoError
 from unigeo.schemas.grid import Grid
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import zarr
     from zarr.abc.store import Store
 
-    from unigeo.client.probes import Probe
+    from unigeo.client.probing.probes import Probe
 
 _REQUEST_TIMEOUT_S = 30.0
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from unigeo.client.windows import Piece
+    from unigeo.client.areas.windows import Piece
 
 
 class OverAreas(StoredField):
@@ -56,8 +56,8 @@ class OverAreas(StoredField):
             LayoutError: if the field has no such modality.
             StoreError: if the store cannot be read.
         """
-        from unigeo.client.averaging import zonal_means
-        from unigeo.client.polygons import read_polygons
+        from unigeo.client.areas.averaging import zonal_means
+        from unigeo.client.areas.polygons import read_polygons
 
         read, chosen = read_polygons(polygons, crs), self.chosen(modalities)
         return zonal_means(
@@ -75,7 +75,7 @@ class OverAreas(StoredField):
         Raises:
             RegionError: if it cannot be read, or lies off the field.
         """
-        from unigeo.client.windows import region_dataset
+        from unigeo.client.areas.windows import region_dataset
 
         return region_dataset(self, region, crs, mask)
 
@@ -95,7 +95,7 @@ class OverAreas(StoredField):
             crs: as in `region`.
             mask: as in `region`; shards without a cell inside are left out.
         """
-        from unigeo.client.windows import iter_pieces
+        from unigeo.client.areas.windows import iter_pieces
 
         return iter_pieces(self, self.chosen(modalities), region, crs, mask)
 
@@ -126,7 +126,7 @@ class OverAreas(StoredField):
             LayoutError: if the field has no such modality or band.
             StoreError: if the file cannot be written.
         """
-        from unigeo.client.exporting import write_geotiff
+        from unigeo.client.areas.exporting import write_geotiff
 
         chosen = self.chosen(modality)
         return write_geotiff(self, path, chosen, bands, dtype, region=region, crs=crs, mask=mask)
@@ -158,8 +158,8 @@ class OverAreas(StoredField):
             the statuses and "off the field".
         """
         if polygons is not None:
-            from unigeo.client.averaging import shares_by_reason
-            from unigeo.client.polygons import read_polygons
+            from unigeo.client.areas.averaging import shares_by_reason
+            from unigeo.client.areas.polygons import read_polygons
 
             return shares_by_reason(self, read_polygons(polygons, crs), self.chosen(modalities))
         counts: dict[str, Counter[Status]] = {}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from unigeo.client.windows import iter_pieces, region_of_field
+from unigeo.client.areas.windows import iter_pieces, region_of_field
 from unigeo.schemas.equal_earth import equal_earth_m
 from unigeo.schemas.errors import PointsError
 from unigeo.schemas.grid import CENTRAL_MERIDIANS, Grid, Window

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unigeo.client.sampling import Modality
+from unigeo.client.reading.sampling import Modality
 from unigeo.schemas.attributes import UnigeoAttributes
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.grid import Grid
@@ -16,7 +16,7 @@ from unigeo.schemas.layout import Layout, status_name
 if TYPE_CHECKING:
     import xarray as xr
 
-    from unigeo.client.cells import Cells
+    from unigeo.client.reading.cells import Cells
 
 
 @dataclass(frozen=True, eq=False)

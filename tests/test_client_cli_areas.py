@@ -13,7 +13,7 @@ import shapely
 import xarray as xr
 from commands import done, refused, run
 
-from unigeo.client.areas import read_areas
+from unigeo.client.areas.named import read_areas
 from unigeo.client.opening import open_field
 from unigeo.schemas.errors import RegionError
 

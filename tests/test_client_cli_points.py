@@ -13,9 +13,9 @@ from commands import done, places, refused, run
 from servers import RangeServer
 from test_encoding import encoder_in_numpy, model_of
 
-from unigeo.client import commands_points
-from unigeo.client.estimating import Link
+from unigeo.client.commands import points as commands_points
 from unigeo.client.opening import open_field
+from unigeo.client.reading.estimating import Link
 from unigeo.producer.producing import _coordinate_settings, coordinate_weights
 from unigeo.producer.raster.publication import publish
 from unigeo.schemas.tables import read_table, write_table

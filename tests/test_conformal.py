@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from unigeo.client.conformal import conformal_quantile, measured_coverage
-from unigeo.client.folds import blocked_folds, random_folds
-from unigeo.client.leverage import difficulty
-from unigeo.client.ridge import RidgeProbe
-from unigeo.client.ridge_path import Moments, dual_path, primal_path
+from unigeo.client.probing.conformal import conformal_quantile, measured_coverage
+from unigeo.client.probing.folds import blocked_folds, random_folds
+from unigeo.client.probing.leverage import difficulty
+from unigeo.client.probing.ridge import RidgeProbe
+from unigeo.client.probing.ridge_path import Moments, dual_path, primal_path
 
 
 def problem(rows: int, bands: int, seed: int = 0):

@@ -4,7 +4,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unigeo.client.covering import (
+from unigeo.client.areas.covering import (
     Outlines,
     cover,
     holds_centre,
@@ -12,7 +12,7 @@ from unigeo.client.covering import (
     outlines_on,
     reach,
 )
-from unigeo.client.polygons import read_polygons
+from unigeo.client.areas.polygons import read_polygons
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.grid import Grid, Window, from_wgs84
 

@@ -9,7 +9,7 @@ import stores
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unigeo.client.cutting import cut_field
+from unigeo.client.areas.cutting import cut_field
 from unigeo.client.opening import open_field
 from unigeo.client.verifying import verify_store
 from unigeo.schemas.errors import RegionError, StoreError

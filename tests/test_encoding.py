@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
 from unigeo import client
-from unigeo.client.encoding import Encoder
-from unigeo.client.neural import gelu
+from unigeo.client.encoding.encoder import Encoder
+from unigeo.client.encoding.neural import gelu
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings, WordSettings
 from unigeo.producer.producing import _coordinate_settings, coordinate_weights

@@ -6,8 +6,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from unigeo import client
-from unigeo.client.folds import blocked_folds, random_folds
-from unigeo.client.ridge import RidgeProbe
+from unigeo.client.probing.folds import blocked_folds, random_folds
+from unigeo.client.probing.ridge import RidgeProbe
 from unigeo.schemas.errors import ProbeError
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from unigeo.client.folds import blocked_folds
+from unigeo.client.probing.folds import blocked_folds
 from unigeo.producer.cli import main
 from unigeo.producer.encoders.model import load_model
 from unigeo.producer.encoders.presets import tiny

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Geod
 
-from unigeo.client.folds import blocked_folds, map_of, project, random_folds, spatial_blocks
+from unigeo.client.probing.folds import blocked_folds, map_of, project, random_folds, spatial_blocks
 from unigeo.schemas.errors import ProbeError
 
 COUNT, SEED = st.integers(3, 400), st.integers(0, 2**31)

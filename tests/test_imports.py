@@ -61,7 +61,7 @@ def test_sampling_never_loads_torch_or_the_producer(gulf: Path) -> None:
     loaded = modules_after(
         f"from unigeo import client; client.sample([(0.0, 0.0)], {str(gulf)!r}, method='bilinear')"
     )
-    assert "unigeo.client.sampling" in loaded
+    assert "unigeo.client.reading.sampling" in loaded
     assert not {"torch", "transformers", "timm", "unigeo.producer"} & loaded
 
 

@@ -4,8 +4,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss as reference_log_loss
 from sklearn.preprocessing import StandardScaler
 
-from unigeo.client.folds import random_folds
-from unigeo.client.logistic import LOGISTIC_PENALTIES, LogisticProbe, logistic_path
+from unigeo.client.probing.folds import random_folds
+from unigeo.client.probing.logistic import LOGISTIC_PENALTIES, LogisticProbe, logistic_path
 from unigeo.schemas.errors import ProbeError
 
 

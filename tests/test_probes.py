@@ -10,7 +10,7 @@ import xarray as xr
 
 from unigeo.client.field import Field
 from unigeo.client.opening import open_field
-from unigeo.client.probes import Probe
+from unigeo.client.probing.probes import Probe
 from unigeo.schemas.errors import PointsError, ProbeError, RegionError, StoreError
 from unigeo.schemas.regions import region_of_bbox
 

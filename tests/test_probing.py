@@ -2,11 +2,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unigeo.client.folds import project, spatial_blocks
-from unigeo.client.probe_checks import ProbeWarning
-from unigeo.client.probing import BASELINES, evaluate, numbers_of, prepare, probe_table, r2_score
-from unigeo.client.reporting import by_features, by_target, mean_scores, to_markdown
-from unigeo.client.targets import Labels, labels_of, target_of
+from unigeo.client.probing.checks import ProbeWarning
+from unigeo.client.probing.evaluating import (
+    BASELINES,
+    evaluate,
+    numbers_of,
+    prepare,
+    probe_table,
+    r2_score,
+)
+from unigeo.client.probing.folds import project, spatial_blocks
+from unigeo.client.probing.reporting import by_features, by_target, mean_scores, to_markdown
+from unigeo.client.probing.targets import Labels, labels_of, target_of
 from unigeo.schemas.errors import PointsError, ProbeError
 
 

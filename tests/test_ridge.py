@@ -3,9 +3,9 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from unigeo.client.folds import random_folds
-from unigeo.client.ridge import PENALTIES, RidgeProbe
-from unigeo.client.ridge_path import Moments, dual_path, primal_path
+from unigeo.client.probing.folds import random_folds
+from unigeo.client.probing.ridge import PENALTIES, RidgeProbe
+from unigeo.client.probing.ridge_path import Moments, dual_path, primal_path
 from unigeo.schemas.errors import ProbeError
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from unigeo import client
-from unigeo.client.cells import WindowCells
-from unigeo.client.sampling import Method, Modality, sample
+from unigeo.client.reading.cells import WindowCells
+from unigeo.client.reading.sampling import Method, Modality, sample
 from unigeo.schemas.errors import PointsError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.quantization import FILL, dequantize

@@ -16,7 +16,7 @@ import stores
 from rasterio.transform import from_origin
 
 from unigeo import client
-from unigeo.client.encoding import load_encoder
+from unigeo.client.encoding.encoder import load_encoder
 from unigeo.client.searching import load_concepts
 from unigeo.producer.encoders.model import load_model
 from unigeo.producer.observations.reading import open_source

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from unigeo.client.probing import probe_table
-from unigeo.client.suites import load_suite
+from unigeo.client.probing.evaluating import probe_table
+from unigeo.client.probing.suites import load_suite
 from unigeo.producer.ablation.metrics import metric
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.presets import tiny

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unigeo.client.suites import load_suite, probe_suite, suite_markdown
+from unigeo.client.probing.suites import load_suite, probe_suite, suite_markdown
 from unigeo.schemas.errors import ProbeError
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unigeo import client
-from unigeo.client.windows import shard_windows
+from unigeo.client.areas.windows import shard_windows
 from unigeo.schemas.errors import LayoutError, RegionError
 from unigeo.schemas.grid import Grid, Window
 from unigeo.schemas.status import Status

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unigeo import client
-from unigeo.client.averaging import OFF_THE_FIELD
+from unigeo.client.areas.averaging import OFF_THE_FIELD
 from unigeo.schemas.errors import LayoutError, RegionError, StoreError
 
 SHAPES = [

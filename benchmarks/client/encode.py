@@ -14,7 +14,7 @@ import time
 import numpy as np
 import torch
 
-from unigeo.client.encoding import BATCH, Encoder
+from unigeo.client.encoding.encoder import BATCH, Encoder
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.presets import base, tiny
 from unigeo.producer.producing import _coordinate_settings, coordinate_weights

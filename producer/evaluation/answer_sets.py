@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from unigeo.client.conformal import conformal_quantile
+from unigeo.client.probing.conformal import conformal_quantile
 from unigeo.producer.evaluation.calibration import best_scale, log_losses
 from unigeo.producer.training.recall import query_slices
 

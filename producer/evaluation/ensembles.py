@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from unigeo.client.folds import blocked_folds
+from unigeo.client.probing.folds import blocked_folds
 from unigeo.producer.evaluation.retrieval import KS, figures
 from unigeo.producer.training.recall import find
 from unigeo.schemas.errors import ModelError

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from unigeo.client.suites import load_suite
+from unigeo.client.probing.suites import load_suite
 from unigeo.producer.encoders.model import load_model, model_hash
 from unigeo.producer.evaluation import finding_sections as finding
 from unigeo.producer.evaluation import vector_sections as vectors

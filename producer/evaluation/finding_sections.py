@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.nn.functional import normalize
 
-from unigeo.client.folds import blocked_folds
+from unigeo.client.probing.folds import blocked_folds
 from unigeo.producer.evaluation import drawing
 from unigeo.producer.evaluation.answer_sets import KINDS, LEVELS, answer_sets
 from unigeo.producer.evaluation.calibration import (

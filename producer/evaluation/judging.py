@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from unigeo.client.folds import spatial_blocks
-from unigeo.client.suites import Suite
+from unigeo.client.probing.folds import spatial_blocks
+from unigeo.client.probing.suites import Suite
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.raster.encoding import check_fit

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from unigeo.client.suites import Suite, load_suite, probe_suite
+from unigeo.client.probing.suites import Suite, load_suite, probe_suite
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.evaluation.judging import Judge
 from unigeo.producer.evaluation.probes import Vectors, model_vectors, probe_world

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from unigeo.client.probing import probe_table
-from unigeo.client.suites import Suite, probe_suite
+from unigeo.client.probing.evaluating import probe_table
+from unigeo.client.probing.suites import Suite, probe_suite
 from unigeo.producer.evaluation.judging import Judge
 from unigeo.producer.observations.protocol import PICTURES, Observations
 from unigeo.producer.observations.world import World

@@ -2,8 +2,8 @@
 
 import warnings
 
-from unigeo.client.probe_checks import ProbeWarning
-from unigeo.client.reporting import by_target, mean_scores
+from unigeo.client.probing.checks import ProbeWarning
+from unigeo.client.probing.reporting import by_target, mean_scores
 from unigeo.producer.evaluation import drawing
 from unigeo.producer.evaluation.downstream.running import run
 from unigeo.producer.evaluation.judging import Subject

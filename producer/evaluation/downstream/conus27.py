@@ -16,10 +16,10 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
-from unigeo.client.folds import CONUS, all_splits, random_folds, spatial_blocks
-from unigeo.client.methods import number_methods
-from unigeo.client.ridge import HeldOut
-from unigeo.client.scoring import r2_score
+from unigeo.client.probing.folds import CONUS, all_splits, random_folds, spatial_blocks
+from unigeo.client.probing.methods import number_methods
+from unigeo.client.probing.ridge import HeldOut
+from unigeo.client.probing.scoring import r2_score
 from unigeo.client.threads import one_thread
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.evaluation.downstream.inputs import vectors_of

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
-from unigeo.client.logistic import LOGISTIC_PENALTIES, FittedLogistic, logistic_path
-from unigeo.client.scoring import log_loss
+from unigeo.client.probing.logistic import LOGISTIC_PENALTIES, FittedLogistic, logistic_path
+from unigeo.client.probing.scoring import log_loss
 from unigeo.producer.evaluation.downstream.scoring import (
     IGNORED,
     confusion_matrix,

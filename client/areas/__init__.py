@@ -1,0 +1,1 @@
+"""Fields over areas: polygons, what they cover, windows, means, cuts, GeoTIFFs."""

@@ -1,0 +1,137 @@
+"""A modality as a GeoTIFF that any GIS opens, written one shard at a time."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from jaxtyping import Int8
+
+from unigeo.client.areas.polygons import read_polygons
+from unigeo.client.areas.windows import iter_pieces, region_of_field
+from unigeo.client.joining import column_names
+from unigeo.schemas.errors import LayoutError, MissingExtraError, StoreError
+from unigeo.schemas.grid import Window
+from unigeo.schemas.quantization import FILL
+
+if TYPE_CHECKING:
+    from unigeo.client.stored_field import StoredField
+
+Dtype = Literal["int8", "float32"]
+
+_TILE = 256
+_BANDS_AT_ONCE = 16  # of one shard: 4 MB of float32
+_CACHE_BYTES = 128 << 20  # GDAL's own would be a share of the machine's memory
+
+
+def write_geotiff(
+    field: "StoredField",
+    path: Path | str,
+    modalities: tuple[str, ...],
+    bands: Iterable[int] | None = None,
+    dtype: Dtype = "int8",
+    *,
+    region: Any = None,
+    crs: Any = None,
+    mask: bool = False,
+) -> Path:
+    """Write one modality's bands; see `Field.to_geotiff`."""
+    try:
+        import rasterio
+        from rasterio.errors import RasterioError
+    except ImportError as error:
+        raise MissingExtraError("GeoTIFF needs rasterio: pip install 'unigeo[geo]'") from error
+    if len(modalities) != 1:
+        raise LayoutError(f"a GeoTIFF holds one modality; choose among {', '.join(modalities)}")
+    if dtype not in ("int8", "float32"):
+        raise ValueError(f"dtype must be 'int8' or 'float32', not {dtype!r}")
+    modality, chosen = modalities[0], _chosen_bands(field, bands)
+    polygons = None if region is None else read_polygons(region, crs)
+    window = Window(0, 0, *field.grid.shape)
+    if polygons is not None:
+        _, window = region_of_field(field, polygons, None)
+    size, (west, _, _, north) = field.grid.resolution_m, field.grid.bounds
+    west, north = west + window.col * size, north - window.row * size
+    profile = {
+        "driver": "GTiff",
+        "height": window.height,
+        "width": window.width,
+        "count": len(chosen),
+        "dtype": dtype,
+        "nodata": FILL if dtype == "int8" else np.nan,
+        "crs": field.grid.crs,
+        "transform": rasterio.Affine(size, 0.0, west, 0.0, -size, north),
+        "tiled": True,
+        "blockxsize": _TILE,
+        "blockysize": _TILE,
+        "interleave": "band",
+        "bigtiff": "if_safer",
+    }
+    path = Path(path)
+    beside = path.with_name(f"{path.name}.partial.tif")
+    names = column_names(modality, field.bands)
+    try:
+        with (
+            rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES),
+            rasterio.open(beside, "w", **profile) as out,
+        ):
+            out.descriptions = tuple(names[band] for band in chosen)
+            out.update_tags(**_tags(field, modality))
+            for piece in iter_pieces(field, (modality,), polygons, mask=mask):
+                row, col = piece.window.row - window.row, piece.window.col - window.col
+                at = rasterio.windows.Window(col, row, piece.window.width, piece.window.height)
+                for first, values in _band_groups(piece.stored[modality], chosen, dtype):
+                    out.write(values, list(range(first + 1, first + 1 + len(values))), window=at)
+        beside.replace(path)
+    except (OSError, RasterioError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"cannot write the GeoTIFF {path}: {error}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def _chosen_bands(field: "StoredField", bands: Iterable[int] | None) -> list[int]:
+    chosen = list(range(field.bands)) if bands is None else [int(band) for band in bands]
+    wrong = [band for band in chosen if not 0 <= band < field.bands]
+    if wrong or not chosen:
+        raise LayoutError(
+            f"the field has no band {', '.join(map(str, wrong)) or 'named'}; its bands are 0 to "
+            f"{field.bands - 1}"
+        )
+    return chosen
+
+
+def _tags(field: "StoredField", modality: str) -> dict[str, str]:
+    return {
+        "UNIGEO_MODALITY": modality,
+        "UNIGEO_MODEL_SHA256": field.attributes.model.sha256,
+        "UNIGEO_SOURCE": field.url,
+        "UNIGEO_QUANTIZATION": "v = q / |q| over all bands of a cell",
+        "TIFFTAG_COPYRIGHT": field.licence,
+        "TIFFTAG_IMAGEDESCRIPTION": f"unigeo field {field.attributes.region}: {modality} vectors",
+    }
+
+
+def _band_groups(
+    stored: Int8[np.ndarray, "row col band"], bands: list[int], dtype: Dtype
+) -> Iterator[tuple[int, np.ndarray]]:
+    """A few bands at a time, band first, with the place of the first among those chosen."""
+    length = np.empty(0)
+    if dtype == "float32":
+        length = _lengths(stored)
+    for first in range(0, len(bands), _BANDS_AT_ONCE):
+        group = np.moveaxis(stored[..., bands[first : first + _BANDS_AT_ONCE]], -1, 0)
+        if dtype == "float32":
+            group = np.where(group == FILL, np.float32(np.nan), group / length)
+        yield first, np.ascontiguousarray(group)
+
+
+def _lengths(stored: Int8[np.ndarray, "row col band"]) -> np.ndarray:
+    """|q| of every cell, float32, row by row so as to need little memory."""
+    lengths = np.empty(stored.shape[:2], np.float32)
+    for row, vectors in enumerate(stored):
+        wide = vectors.astype(np.float32)
+        lengths[row] = np.sqrt(np.einsum("cb,cb->c", wide, wide))
+    return lengths

@@ -1,0 +1,149 @@
+"""Parts of a field: a lazy window round a place, or one shard's piece after another."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int8, UInt8
+
+from unigeo.client.areas.covering import Outlines, holds_centre, outlines_on
+from unigeo.client.areas.polygons import read_polygons
+from unigeo.schemas.errors import RegionError
+from unigeo.schemas.grid import Grid, Window
+from unigeo.schemas.layout import status_name
+from unigeo.schemas.quantization import FILL, dequantize
+from unigeo.schemas.status import Status
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from unigeo.client.stored_field import StoredField
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """The part of a field that lies in one shard."""
+
+    grid: Grid
+    """Of the whole field."""
+    window: Window
+    """Which cells of it."""
+    stored: dict[str, Int8[np.ndarray, "row col band"]]
+    """Vectors of each modality as stored, -128 where there is none."""
+    status: dict[str, UInt8[np.ndarray, "row col"]]
+    """Why a cell has or lacks a vector, by `Status`."""
+
+    @property
+    def lonlat(self) -> Float[np.ndarray, "row col 2"]:
+        """Cell centres, WGS 84 degrees, longitude first; NaN off the globe."""
+        return self.grid.centres(self.window)
+
+    def vectors(self, modality: str) -> Float[np.ndarray, "row col band"]:
+        """Unit vectors, float32, NaN where there is none."""
+        return dequantize(self.stored[modality])
+
+
+def shard_windows(grid: Grid, shard: int, within: Window | None = None) -> Iterator[Window]:
+    """Cut a window at the edges of the lattice's shards, so that none is read twice.
+
+    Args:
+        grid: of the field; it may be a window of a larger one, and begin amid a shard.
+        shard: cells along one side.
+        within: of the grid; all of it by default.
+    """
+    within = within or Window(0, 0, *grid.shape)
+    rows = _cuts(within.row, within.height, grid.row0, shard)
+    cols = _cuts(within.col, within.width, grid.col0, shard)
+    for row, height in rows:
+        for col, width in cols:
+            yield Window(row, col, height, width)
+
+
+def _cuts(first: int, count: int, origin: int, shard: int) -> list[tuple[int, int]]:
+    """Start and length of each part of a run of cells, cut at multiples of the shard."""
+    edges = np.arange(first, first + count)
+    starts = edges[((edges + origin) % shard == 0) | (edges == first)]
+    lengths = np.diff(np.append(starts, first + count))
+    return [(int(start), int(length)) for start, length in zip(starts, lengths, strict=True)]
+
+
+def window_of(grid: Grid, outlines: Outlines) -> Window | None:
+    """The smallest window of cells that holds all polygons, cropped to the grid; None if off it."""
+    if not outlines.count:
+        return None
+    low = np.clip(np.floor(outlines.bounds[:, :2].min(axis=0)), 0, grid.shape).astype(int)
+    high = np.clip(np.ceil(outlines.bounds[:, 2:].max(axis=0)), 0, grid.shape).astype(int)
+    if not (high > low).all():
+        return None
+    (row, col), (height, width) = low.tolist(), (high - low).tolist()
+    return Window(row, col, height, width)
+
+
+def region_of_field(field: "StoredField", region: Any, crs: Any) -> tuple[Outlines, Window]:
+    """Read a region's polygons, and find the window of the field that holds them.
+
+    Raises:
+        RegionError: if they cannot be read, there is none, or they lie off the field.
+    """
+    outlines = outlines_on(read_polygons(region, crs), field.grid)
+    window = window_of(field.grid, outlines)
+    if not outlines.count:
+        raise RegionError("no polygon was given; name a box, a region or a geometry")
+    if window is None:
+        raise RegionError(
+            f"the region lies off the field, whose bounds in {field.grid.crs} are "
+            f"{field.grid.bounds}"
+        )
+    return outlines, window
+
+
+def region_dataset(
+    field: "StoredField", region: Any, crs: Any = None, mask: bool = False
+) -> "xr.Dataset":
+    """A lazy window of the field; see `Field.region`."""
+    outlines, window = region_of_field(field, region, crs)
+    rows, cols = window.slices
+    part = field.dataset().isel(y=rows, x=cols)
+    if not mask:
+        return part
+    from unigeo.client.areas.masking import masked
+
+    for name in field.modalities:
+        for variable, outside in ((name, FILL), (status_name(name), Status.OUTSIDE_REGION)):
+            part[variable] = masked(part[variable], outlines, window, int(outside))
+    return part
+
+
+def iter_pieces(
+    field: "StoredField",
+    modalities: tuple[str, ...],
+    region: Any = None,
+    crs: Any = None,
+    mask: bool = False,
+) -> Iterator[Piece]:
+    """One piece per shard; see `Field.iter_region`."""
+    outlines, within = (None, None) if region is None else region_of_field(field, region, crs)
+    for window in shard_windows(field.grid, field.layout.shard, within):
+        outside = ~holds_centre(outlines, window) if mask and outlines is not None else None
+        if outside is not None and outside.all():
+            continue
+        yield _piece(field, modalities, window, outside)
+
+
+def _piece(
+    field: "StoredField", modalities: tuple[str, ...], window: Window, outside: np.ndarray | None
+) -> Piece:
+    stored, status = {}, {}
+    for name in modalities:
+        codes = field.read(status_name(name), *window.slices)
+        if outside is not None:
+            codes = np.where(outside, np.uint8(Status.OUTSIDE_REGION), codes)
+        if (codes == Status.VALID).any():
+            vectors = field.read(name, *window.slices)
+            if outside is not None:
+                vectors[outside] = FILL
+        else:
+            vectors = np.full((window.height, window.width, field.bands), FILL, np.int8)
+        stored[name], status[name] = vectors, codes
+    return Piece(field.grid, window, stored, status)

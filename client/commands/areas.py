@@ -1,0 +1,328 @@
+"""Commands over areas: zonal, coverage, region, geotiff."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unigeo.client.commands.options import (
+    CRS,
+    JSON,
+    MASK,
+    MODALITY,
+    NEGATIVE,
+    OUTPUT,
+    QUIET,
+    STORE,
+    check_place,
+    format_for,
+    prefix_option,
+    print_json,
+    records,
+    region_of,
+    together,
+    watched,
+)
+
+if TYPE_CHECKING:
+    from unigeo.client.field import Field
+
+RASTER = together(
+    click.option("--bands", help="Of a GeoTIFF: numbers such as 0,5,10-12; all by default."),
+    click.option(
+        "--dtype",
+        type=click.Choice(["int8", "float32"]),
+        default="int8",
+        show_default=True,
+        help="Of a GeoTIFF: the numbers as stored, or unit vectors.",
+    ),
+    CRS,
+    MASK,
+)
+TIFF = (".tif", ".tiff")
+
+
+@click.command(context_settings=NEGATIVE)
+@STORE
+@click.argument("polygons")
+@MODALITY
+@click.option("--normalize", is_flag=True, help="Make the means unit vectors.")
+@CRS
+@prefix_option("ug_")
+@OUTPUT
+@JSON
+def zonal(
+    store: str,
+    polygons: str,
+    out: str | None,
+    format: str | None,  # noqa: A002
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Write the mean vectors of POLYGONS.
+
+    They come beside the polygons' own columns. POLYGONS is a GeoJSON, GeoParquet or other vector
+    file, the name of a region, a box west,south,east,north, or - for GeoJSON on stdin. Parquet and
+    GeoJSON keep the shapes.
+    """
+    from unigeo.client.joining import beside, check_joinable, column_names
+    from unigeo.client.opening import open_field
+
+    areas = _areas(polygons, out, format, as_json)
+    field = open_field(store)
+    chosen, prefix = field.chosen(options.pop("modalities") or None), options["prefix"]
+    names = [name for m in chosen for name in column_names(m, field.bands, prefix)]
+    counts = [f"{prefix}{m}_{what}" for m in chosen for what in ("cells", "share")]
+    check_joinable(areas.own, names + counts)
+    means = field.zonal(areas.polygons, chosen, progress=watched(quiet), **options)
+    _give(beside(areas.own, means), out, format, as_json)
+
+
+@click.command(context_settings=NEGATIVE)
+@STORE
+@click.argument("polygons", required=False)
+@MODALITY
+@CRS
+@OUTPUT
+@JSON
+def coverage(
+    store: str,
+    polygons: str | None,
+    modalities: tuple[str, ...],
+    crs: str | None,
+    out: str | None,
+    format: str | None,  # noqa: A002
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Count cells by why they lack a vector.
+
+    With POLYGONS, given as to zonal: the share of each one's area instead.
+    """
+    from unigeo.client.joining import beside, check_joinable
+    from unigeo.client.opening import open_field
+
+    if polygons is None:
+        _counts(store, modalities, out, format, as_json)
+        return
+    areas = _areas(polygons, out, format, as_json)
+    shares = open_field(store).coverage(areas.polygons, modalities or None, crs=crs)
+    names = ["_".join(column).replace(" ", "_") for column in shares.columns]
+    check_joinable(areas.own, names)
+    _give(beside(areas.own, shares.set_axis(names, axis=1)), out, format, as_json)
+
+
+@click.command(context_settings=NEGATIVE)
+@STORE
+@click.argument("region")
+@click.option("-o", "--out", required=True, help="A new .zarr, or a .tif of one modality.")
+@MODALITY
+@RASTER
+@QUIET
+def region(
+    store: str,
+    region: str,
+    out: str,
+    modalities: tuple[str, ...],
+    bands: str | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Cut REGION out of a field.
+
+    REGION is a name, a box west,south,east,north or a file of polygons. As .zarr the part is a
+    field of its own, widened to whole shards; as .tif it is the window round the region.
+    """
+    from unigeo.client.areas.cutting import cut_field
+    from unigeo.client.opening import open_field
+
+    check_place(out, (".zarr", *TIFF))
+    where = region_of(region)
+    if out.lower().endswith(TIFF):
+        field = open_field(store)
+        _write_tiff(field, out, where, modalities, bands, options)
+        return
+    if bands is not None or options.pop("dtype") != "int8":
+        raise click.UsageError("--bands and --dtype go with a GeoTIFF")
+    cut_field(open_field(store), out, where, modalities or None, progress=watched(quiet), **options)
+    click.echo(out)
+
+
+@click.command()
+@STORE
+@click.option("-o", "--out", required=True, help="A .tif.")
+@click.option("--region", help="A name, a box or a file of polygons; the whole field by default.")
+@MODALITY
+@RASTER
+def geotiff(
+    store: str,
+    out: str,
+    region: str | None,
+    modalities: tuple[str, ...],
+    bands: str | None,
+    **options: Any,
+) -> None:
+    """Write one modality as a tiled GeoTIFF."""
+    from unigeo.client.opening import open_field
+
+    check_place(out, TIFF)
+    where = None if region is None else region_of(region)
+    _write_tiff(open_field(store), out, where, modalities, bands, options)
+
+
+def _write_tiff(
+    field: "Field",
+    out: str,
+    region: Any,
+    modalities: tuple[str, ...],
+    bands: str | None,
+    options: dict[str, Any],
+) -> None:
+    if len(modalities) > 1 or (not modalities and len(field.modalities) > 1):
+        raise click.UsageError(
+            f"a GeoTIFF holds one --modality; the field has {', '.join(field.modalities)}"
+        )
+    modality = modalities[0] if modalities else None
+    click.echo(field.to_geotiff(out, region, modality, bands=_numbers(bands), **options))
+
+
+def _numbers(bands: str | None) -> list[int] | None:
+    """Numbers of bands, of which some may be ranges such as 10-12."""
+    if bands is None:
+        return None
+    numbers: list[int] = []
+    for part in bands.split(","):
+        first, dash, last = part.partition("-")
+        try:
+            numbers += range(int(first), int(last if dash else first) + 1)
+        except ValueError as error:
+            raise click.UsageError(
+                f"--bands are numbers such as 0,5,10-12, not {bands!r}"
+            ) from error
+    return numbers
+
+
+def _areas(polygons: str, out: str | None, format: str | None, as_json: bool) -> Any:  # noqa: A002
+    """Polygons with their columns, and with their shapes where the output holds these."""
+    from unigeo.client.areas.named import read_areas
+    from unigeo.schemas.tables import PIPE, check_writable, format_of
+
+    named = format_for(out, format)
+    check_writable(out, named)
+    shapes = format_of(out or PIPE, named, "write") in ("geojson", "parquet")
+    return read_areas(region_of(polygons), format, geometry=shapes and not (as_json and not out))
+
+
+def _give(table: Any, out: str | None, format: str | None, as_json: bool) -> None:  # noqa: A002
+    """Write a table; with --json, its rows without shapes to standard output as well."""
+    from unigeo.schemas.tables import geometry_of, write_table
+
+    if out is not None or not as_json:
+        write_table(table, out, format_for(out, format))
+    if as_json:
+        shapes = geometry_of(table)
+        print_json(records(table if shapes is None else table.drop(columns=shapes.name)))
+
+
+def _counts(
+    store: str,
+    modalities: tuple[str, ...],
+    out: str | None,
+    format: str | None,  # noqa: A002
+    as_json: bool,
+) -> None:
+    """Cells of the whole field by modality and reason, each with its share."""
+    import pandas as pd
+
+    from unigeo.client.opening import open_field
+    from unigeo.schemas.tables import check_writable
+
+    check_writable(out, format_for(out, format))
+    field = open_field(store)
+    chosen, found = field.chosen(modalities or None), field.coverage()
+    rows = [
+        (modality, code.words, count, count / found[modality].total())
+        for modality in chosen
+        for code, count in sorted(found[modality].items())
+    ]
+    table = pd.DataFrame(rows, columns=["modality", "reason", "cells", "share"])
+    if out is not None or format is not None or as_json:
+        _give(table, out, format, as_json)
+        return
+    for row in table.itertuples():
+        click.echo(f"{row.modality:<12} {row.reason:<16} {row.cells:>14,} {row.share:>8.2%}")
+
+
+@click.command(context_settings=NEGATIVE)
+@STORE
+@click.argument("lon", type=float)
+@click.argument("lat", type=float)
+@click.option("--modality", help="Whose vectors; may be left out if the field has one only.")
+@click.option("--count", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--apart-km", type=click.FloatRange(0), default=0.0, help="Between any two.")
+@click.option("--region", help="A name, a box or a file of polygons; the whole field by default.")
+@OUTPUT
+@JSON
+def similar(
+    store: str,
+    lon: float,
+    lat: float,
+    modality: str | None,
+    out: str | None,
+    format: str | None,  # noqa: A002
+    quiet: bool,
+    as_json: bool,
+    region: str | None,
+    **options: Any,
+) -> None:
+    """Find the cells most like the place at LON LAT, the best first."""
+    from unigeo.client.opening import open_field
+    from unigeo.schemas.tables import check_writable, write_table
+
+    del quiet  # there is no plan and no bar
+    check_writable(out, format_for(out, format))
+    where = None if region is None else region_of(region)
+    found = open_field(store).similar((lon, lat), modality, region=where, **options)
+    if as_json:
+        print_json(records(found))
+    else:
+        write_table(found, out, format_for(out, format))
+
+
+@click.command()
+@STORE
+@click.argument("words", nargs=-1, required=True)
+@click.option("--modality", help="Whose vectors; aerial by default.")
+@click.option("--count", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--apart-km", type=click.FloatRange(0), default=0.0, help="Between any two.")
+@click.option("--region", help="A name, a box or a file of polygons; the whole field by default.")
+@OUTPUT
+@JSON
+def search(
+    store: str,
+    words: tuple[str, ...],
+    out: str | None,
+    format: str | None,  # noqa: A002
+    quiet: bool,
+    as_json: bool,
+    region: str | None,
+    **options: Any,
+) -> None:
+    """Find the cells that WORDS describe, the best first."""
+    from unigeo.client.opening import open_field
+    from unigeo.schemas.tables import check_writable, write_table
+
+    check_writable(out, format_for(out, format))
+    where = None if region is None else region_of(region)
+    field, text = open_field(store), " ".join(words)
+    asked = field.concepts.find(text)
+    if not quiet:
+        for word in asked.unknown:
+            click.echo(f"Note: no concept has the word {word!r}", err=True)
+        more = f", and {len(asked.phrases) - 3} more" if len(asked.phrases) > 3 else ""
+        click.echo(f"Searching for: {'; '.join(asked.phrases[:3])}{more}", err=True)
+    found = field.search(text, region=where, **options)
+    if as_json:
+        print_json(records(found))
+    else:
+        write_table(found, out, format_for(out, format))

@@ -1,0 +1,267 @@
+"""The command that probes a field: scores, predictions, a map."""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unigeo.client.commands.options import (
+    JSON,
+    QUIET,
+    SAMPLING,
+    STORE,
+    check_place,
+    prefix_option,
+    print_json,
+    reading,
+    records,
+    region_of,
+    together,
+    watched,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from unigeo.client.field import Field
+    from unigeo.client.probing.probes import Probe
+
+MAPS = (".tif", ".tiff", ".zarr")
+_ALONE = ("lon", "lat", "crs", "block_km", "task", "groups", "features", "predict", "map_")
+"""Options that a suite has no use for, or says itself."""
+
+QUESTION = together(
+    click.option("--target", "targets", multiple=True, help="Column to predict. May be repeated."),
+    click.option(
+        "--task",
+        type=click.Choice(["regression", "classification"]),
+        help="By default words, categories and flags are classified.",
+    ),
+    click.option("--groups", help="Column whose groups are held out whole, as a third split."),
+    click.option("--block-km", type=float, help="Side of a block of a TABLE.  [default: 300]"),
+    click.option("--folds", type=click.IntRange(min=3), default=5, show_default=True),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of the folds."),
+    click.option(
+        "--level",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=0.9,
+        show_default=True,
+        help="Share of the places that intervals should hold.",
+    ),
+)
+ANSWER = together(
+    click.option("--features", help="A modality or joined, to predict and map by."),
+    click.option(
+        "--predict",
+        type=(str, str),
+        metavar="TABLE OUT",
+        help="Write TABLE with predictions and their intervals beside its own columns.",
+    ),
+    prefix_option("ug_"),
+    click.option(
+        "--map",
+        "map_",
+        type=(str, str),
+        metavar="REGION OUT",
+        help="Write predictions as .tif or .zarr: of a region's name, a box, GeoJSON, or all.",
+    ),
+    click.option(
+        "-o", "--out", help="Also write: .md what is printed, .csv or .parquet every score."
+    ),
+)
+
+
+@click.command()
+@STORE
+@click.argument("table", required=False)
+@QUESTION
+@SAMPLING
+@click.option("--suite", help="A .toml that names tables and targets, instead of TABLE.")
+@click.option("--data", help="Folder of the suite's tables.")
+@ANSWER
+@JSON
+@QUIET
+def probe(
+    store: str,
+    table: str | None,
+    targets: tuple[str, ...],
+    suite: str | None,
+    data: str | None,
+    out: str | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Score how well vectors predict a TABLE.
+
+    Linear probes are fitted on its target columns. Scores (R2 of numbers, accuracy of classes) are
+    of random and of spatially blocked folds, beside baselines on longitude and latitude.
+    """
+    from unigeo.client.opening import open_field
+    from unigeo.schemas.tables import write_table
+
+    _check_report(out)
+    if suite is None:
+        if table is None or not targets or data is not None:
+            raise click.UsageError(
+                "name a TABLE with --target columns, or a --suite with its --data"
+            )
+        new = _new_places(targets, options)
+        probed = _probed(open_field(store), table, list(targets), options, watched(quiet))
+        report, text, intervals = probed.scores, _text(probed), records(probed.intervals)
+    else:
+        own = [table, *targets, *(options[key] for key in _ALONE)]
+        if data is None or any(value is not None for value in own):
+            raise click.UsageError(
+                "a --suite needs --data, names tables, targets, coordinates and blocks itself, "
+                "and predicts nothing"
+            )
+        probed, new, intervals = None, None, []
+        report, text = _suite_report(open_field(store), suite, data, options, watched(quiet))
+    if as_json:
+        print_json({"scores": records(report), "intervals": intervals})
+    else:
+        click.echo(text)
+    if out and out.endswith(".md"):
+        _write_text(out, text)
+    elif out:
+        write_table(report, out)
+    if probed is not None:
+        _predict(probed, new, options)
+        _map(probed, options, watched(quiet))
+
+
+def _probed(
+    field: "Field", table: str, targets: list[str], options: dict[str, Any], progress: bool
+) -> "Probe":
+    from unigeo.schemas.tables import read_table
+
+    names = ("modalities", "method", "lon", "lat", "crs", "task", "groups", "folds", "seed")
+    chosen = reading({key: options[key] for key in (*names, "level")})
+    if options["block_km"] is not None:
+        chosen["block_km"] = options["block_km"]
+    with _warnings_in_words():
+        return field.probe(read_table(table), targets, progress=progress, **chosen)
+
+
+@contextmanager
+def _warnings_in_words() -> Iterator[None]:
+    """Print what a probe warns of as one line each, on stderr."""
+    from unigeo.client.probing.checks import ProbeWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ProbeWarning)
+        yield
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        click.echo(f"Warning: {message}", err=True)
+
+
+def _text(probe: "Probe") -> str:
+    """Scores, and what the intervals of the last set of features held."""
+    from unigeo.client.probing.reporting import to_markdown
+
+    features = list(probe.data.vectors)[-1]
+    intervals = probe.intervals
+    shown = intervals[intervals["features"] == features]
+    if shown.empty:
+        return repr(probe)
+    table = shown[["target", "split", "half_width", "coverage"]].set_index("target")
+    return (
+        f"{probe!r}\n\n{to_markdown(table)}\n\nIntervals of {features} that should hold "
+        f"{100 * probe.level:g} % of held-out places: half their width, and the share they held."
+    )
+
+
+def _new_places(targets: tuple[str, ...], options: dict[str, Any]) -> Any:
+    """The table to predict; what cannot be read or written is refused before anything is fitted."""
+    from unigeo.schemas.tables import check_writable, read_table
+
+    if options["predict"] is not None:
+        check_writable(options["predict"][1])
+    if options["map_"] is not None:
+        if len(targets) > 1:
+            raise click.UsageError("--map draws one --target")
+        check_place(options["map_"][1], MAPS)
+    return None if options["predict"] is None else read_table(options["predict"][0])
+
+
+def _predict(probe: "Probe", new: Any, options: dict[str, Any]) -> None:
+    from unigeo.client.joining import beside, check_joinable
+    from unigeo.schemas.tables import write_table
+
+    if new is None:
+        return
+    where = reading({key: options[key] for key in ("lon", "lat", "crs")})
+    found = probe.predict(new, options["features"], **where).add_prefix(options["prefix"])
+    check_joinable(new, list(found.columns))
+    write_table(beside(new, found), options["predict"][1])
+
+
+def _map(probe: "Probe", options: dict[str, Any], progress: bool) -> None:
+    if options["map_"] is None:
+        return
+    region, out = options["map_"]
+    where = None if region == "all" else region_of(region)
+    write = probe.to_zarr if out.lower().endswith(".zarr") else probe.to_geotiff
+    write(out, None, where, options["features"], progress=progress)
+
+
+def _suite_report(
+    field: "Field", suite: str, data: str, options: dict[str, Any], progress: bool
+) -> "tuple[pd.DataFrame, str]":
+    """Every score, and the text that shows them."""
+    import shlex
+    from importlib.metadata import version
+    from pathlib import Path
+
+    from unigeo.client.probing.suites import load_suite, probe_suite, suite_markdown
+
+    modalities, method = options["modalities"] or None, options["method"]
+    chosen = load_suite(suite)
+    with _warnings_in_words():
+        report = probe_suite(
+            chosen,
+            Path(data),
+            lambda lonlat: field.features(lonlat, modalities, method=method),
+            folds=options["folds"],
+            seed=options["seed"],
+            progress=progress,
+        )
+    model = field.attributes.model
+    facts = {
+        "command": f"`{shlex.join(['unigeo', *sys.argv[1:]])}`",
+        "suite": chosen.name,
+        "field": f"{field.attributes.region}, {field.grid.resolution_m:g} m cells of "
+        f"{field.grid.crs}, {field.bands} bands",
+        "sampling": method,
+        "model": f"{model.name} {model.sha256[:12]}",
+        "folds": f"{options['folds']}, seed {options['seed']}",
+        "unigeo": version("unigeo"),
+    }
+    return report, suite_markdown(report, facts)
+
+
+def _check_report(out: str | None) -> None:
+    from unigeo.schemas.tables import check_writable
+
+    if out is not None and out.endswith(".md"):
+        check_place(out, (".md",))
+    elif out is not None:
+        check_writable(out)
+
+
+def _write_text(path: str, text: str) -> None:
+    from pathlib import Path
+
+    from unigeo.schemas.errors import StoreError
+
+    part = Path(path + ".partial")
+    try:
+        part.write_text(text + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {error}") from error

@@ -1,0 +1,114 @@
+"""Commands on a store as a whole: info, preview, verify, validate, cite."""
+
+from typing import Any
+
+import click
+
+from unigeo.client.commands.options import JSON, MODALITY, QUIET, STORE, print_json, watched
+
+
+@click.command()
+@STORE
+@JSON
+def info(store: str, as_json: bool) -> None:
+    """Say what a field is and what it covers."""
+    from unigeo.client.opening import open_field
+
+    facts = open_field(store).info()
+    if as_json:
+        print_json(facts)
+        return
+    rows, cols = facts["shape"]
+    click.echo(f"{facts['region']}  ({facts['url']}, {facts['state']})")
+    click.echo(f"  cells        {rows} x {cols} of {facts['resolution_m']:g} m, {facts['crs']}")
+    click.echo(f"  vectors      {', '.join(facts['modalities'])}; {facts['bands']} bands, int8")
+    click.echo(f"  model        {facts['model']['name']} {facts['model']['sha256'][:12]}")
+    click.echo(f"  observations {facts['observations']}")
+    for modality, counts in facts["cells"].items():
+        listed = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+        click.echo(f"  {modality:<12} {listed}")
+    click.echo(f"  licence      {facts['licence']}")
+
+
+@click.command()
+@STORE
+@MODALITY
+@click.option("-o", "--out", default="preview", show_default=True, help="Folder for the pictures.")
+def preview(store: str, modalities: tuple[str, ...], out: str) -> None:
+    """Draw each modality as a map.
+
+    Its main directions, three at a time, are the colours.
+    """
+    from unigeo.client.opening import open_field
+
+    for path in open_field(store).preview(out, modalities or None):
+        click.echo(path)
+
+
+@click.command()
+@STORE
+@click.option(
+    "--level",
+    type=click.Choice(["presence", "hash"]),
+    default="hash",
+    show_default=True,
+    help="hash reads every byte; presence asks for each object's size only.",
+)
+@JSON
+@QUIET
+def verify(store: str, level: Any, as_json: bool, quiet: bool) -> None:
+    """Find what is damaged or missing in a store.
+
+    Everything is compared with the store's own manifest; exit code 1 if anything differs.
+    """
+    from dataclasses import asdict
+
+    from unigeo.client.verifying import verify_store
+
+    report = verify_store(store, level=level, progress=watched(quiet))
+    if as_json:
+        print_json({"ok": report.ok, **asdict(report)})
+    else:
+        click.echo(report)
+    if not report.ok:
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@STORE
+def validate(store: str) -> None:
+    """Find what breaks the layout in a store.
+
+    Only metadata and coordinates are read; exit code 1 if anything breaks it.
+    """
+    from unigeo.schemas.stores import open_group
+    from unigeo.schemas.validation import field_problems
+
+    problems = field_problems(open_group(store))
+    for problem in problems:
+        click.echo(problem)
+    if problems:
+        raise click.exceptions.Exit(1)
+    click.echo(f"{store} keeps the layout")
+
+
+@click.command()
+@STORE
+@JSON
+def cite(store: str, as_json: bool) -> None:
+    """Say how to cite a field, and its licence."""
+    from unigeo.client.opening import open_field
+
+    field = open_field(store)
+    if not as_json:
+        click.echo(field.cite())
+        return
+    model = field.attributes.model
+    print_json(
+        {
+            "citation": field.citation,
+            "field": field.attributes.region,
+            "model": {"name": model.name, "sha256": model.sha256},
+            "licence": field.licence,
+        }
+    )

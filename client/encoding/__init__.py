@@ -1,0 +1,1 @@
+"""The coordinate encoder in numpy."""

@@ -1,0 +1,1 @@
+"""Linear models of targets on vectors, and how well they do where they have not been."""

@@ -1,0 +1,213 @@
+"""What position alone predicts: the scores that a field's vectors have to beat.
+
+Each baseline predicts every row from the other folds, as the probe does, and chooses what it has
+to choose (a penalty, a number of neighbours) inside them.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from unigeo.client.probing.folds import CONUS, project
+from unigeo.client.probing.ridge import RidgeProbe, complete_targets
+from unigeo.schemas.errors import MissingExtraError, ProbeError
+
+NEIGHBOURS = (1, 2, 3, 5, 8, 12, 20, 30, 50)
+"""Numbers of nearest neighbours to choose from, for their plain mean."""
+WEIGHTED_NEIGHBOURS = (8, 20, 50)
+"""Numbers of nearest neighbours to choose from, for their mean weighted by inverse distance."""
+POWERS = (1, 2, 3)
+"""Powers of the inverse distance to choose from."""
+
+_LEAST_DISTANCE_M = 1.0  # two points in one place would have an infinite weight
+
+Predictions = Float[np.ndarray, "point target"]
+"""Held-out predictions; NaN where the target is missing."""
+_Means = Callable[
+    [Float[np.ndarray, "row near"], Float[np.ndarray, "row near target"]],
+    Float[np.ndarray, "option row target"],
+]
+"""From the nearest known points' distances and values to predictions, for every option."""
+
+
+def training_mean(
+    targets: Float[np.ndarray, "point target"], folds: Int[np.ndarray, " point"]
+) -> Predictions:
+    """Mean of the training rows: what is known without looking at a place."""
+    predictions = np.full(targets.shape, np.nan)
+    known = np.isfinite(targets)
+    for fold in np.unique(folds):
+        held = folds == fold
+        means = np.where(held[:, None], np.nan, targets)
+        predictions[held] = np.nanmean(means, axis=0)
+    predictions[~known] = np.nan
+    return predictions
+
+
+def lonlat_ridge(
+    lonlat: Float[np.ndarray, "point 2"],
+    targets: Float[np.ndarray, "point target"],
+    folds: Int[np.ndarray, " point"],
+) -> Predictions:
+    """Ridge on longitude and latitude: a plane over the map."""
+    return RidgeProbe().held_out(lonlat, targets, folds).predictions
+
+
+def lonlat_neighbours(
+    lonlat: Float[np.ndarray, "point 2"],
+    targets: Float[np.ndarray, "point target"],
+    folds: Int[np.ndarray, " point"],
+    crs: str = CONUS,
+    *,
+    together: bool = False,
+) -> dict[str, Predictions]:
+    """Means of the nearest training points on the map of `crs`, from one search.
+
+    `lonlat kNN` is their plain mean, `lonlat IDW` that weighted by distance to a negative power.
+    How many points, and which power, is chosen by the errors on every other fold of models without
+    both folds: for each target by itself, or one choice for all of them `together`.
+
+    Raises:
+        ProbeError: with fewer than three folds.
+        MissingExtraError: without scikit-learn.
+    """
+    xy = project(lonlat, crs)
+    labels = np.unique(folds)
+    if len(labels) < 3:
+        raise ProbeError(f"{len(labels)} folds leave none to choose k in: at least 3 are needed")
+    kinds: dict[str, _Means] = {"lonlat kNN": _plain_means, "lonlat IDW": _weighted_means}
+    predictions = {name: np.full(targets.shape, np.nan) for name in kinds}
+    for rows, columns in complete_targets(targets):
+        truth = targets[np.ix_(rows, columns)]
+        parts = [np.flatnonzero(folds[rows] == label) for label in labels]
+        errors: dict[str, Any] = {name: [0.0] * len(labels) for name in kinds}
+        for held, left_out, distance, near in _searches(xy[rows], parts):
+            for name, means in kinds.items():
+                guesses = means(distance, truth[near])
+                if left_out is not None:
+                    error = ((guesses - truth[parts[held]]) ** 2).sum(axis=1)
+                    errors[name][left_out] = errors[name][left_out] + error
+                    continue
+                error = errors[name][held]
+                if together:
+                    error = np.broadcast_to(error.sum(axis=1, keepdims=True), error.shape)
+                best = error.argmin(axis=0)
+                chosen = np.take_along_axis(guesses, best[None, None, :], axis=0)[0]
+                predictions[name][np.ix_(rows[parts[held]], columns)] = chosen
+    return predictions
+
+
+def lonlat_trees(
+    lonlat: Float[np.ndarray, "point 2"],
+    targets: Float[np.ndarray, "point target"],
+    folds: Int[np.ndarray, " point"],
+    seed: int = 0,
+) -> Predictions:
+    """Gradient-boosted trees on longitude and latitude, in scikit-learn's default settings.
+
+    Raises:
+        MissingExtraError: without scikit-learn.
+    """
+    ensemble = _sklearn("ensemble")
+    predictions = np.full(targets.shape, np.nan)
+    for column, truth in enumerate(targets.T):
+        known = np.isfinite(truth)
+        for fold in np.unique(folds[known]):
+            train, held = known & (folds != fold), known & (folds == fold)
+            model = ensemble.HistGradientBoostingRegressor(random_state=seed)
+            model.fit(lonlat[train], truth[train])
+            predictions[held, column] = model.predict(lonlat[held])
+    return predictions
+
+
+def lonlat_tree_classes(
+    lonlat: Float[np.ndarray, "point 2"],
+    codes: Int[np.ndarray, " point"],
+    folds: Int[np.ndarray, " point"],
+    seed: int = 0,
+) -> Float[np.ndarray, "point class"]:
+    """Held-out probability of each class by gradient-boosted trees, in default settings.
+
+    Raises:
+        MissingExtraError: without scikit-learn.
+    """
+    ensemble = _sklearn("ensemble")
+    probabilities = np.zeros((len(codes), int(codes.max()) + 1))
+    for fold in np.unique(folds):
+        train, held = folds != fold, folds == fold
+        model = ensemble.HistGradientBoostingClassifier(random_state=seed)
+        model.fit(lonlat[train], codes[train])
+        probabilities[np.ix_(held, model.classes_)] = model.predict_proba(lonlat[held])
+    return probabilities
+
+
+def _searches(
+    xy: Float[np.ndarray, "row 2"], parts: list[Int[np.ndarray, " _"]]
+) -> Iterator[
+    tuple[
+        int,
+        int | None,
+        Float[np.ndarray, "_ near"],
+        Int[np.ndarray, "_ near"],
+    ]
+]:
+    """The nearest rows of each fold among the rows of others.
+
+    Yields:
+        The fold, another that is left out as well or None, distances in metres and row numbers,
+        the nearest first. Those with a fold left out come before those without.
+    """
+    neighbors = _sklearn("neighbors")
+
+    def search(held: list[int], *out: int) -> Iterator[Any]:
+        train = np.concatenate([part for fold, part in enumerate(parts) if fold not in out])
+        most = min(max(*NEIGHBOURS, *WEIGHTED_NEIGHBOURS), len(train))
+        finder = neighbors.NearestNeighbors(n_neighbors=most).fit(xy[train])
+        for fold in held:
+            distance, near = finder.kneighbors(xy[parts[fold]])
+            yield fold, distance, train[near]
+
+    for one, other in combinations(range(len(parts)), 2):
+        for fold, distance, near in search([one, other], one, other):
+            yield fold, other if fold == one else one, distance, near
+    for fold in range(len(parts)):
+        for _, distance, near in search([fold], fold):
+            yield fold, None, distance, near
+
+
+def _plain_means(
+    distance: Float[np.ndarray, "row near"], values: Float[np.ndarray, "row near target"]
+) -> Float[np.ndarray, "option row target"]:
+    """Mean of the nearest k values, for every k (all of them where they are fewer)."""
+    sums = values.cumsum(axis=1)
+    return np.stack([sums[:, k - 1] / k for k in np.minimum(NEIGHBOURS, values.shape[1])])
+
+
+def _weighted_means(
+    distance: Float[np.ndarray, "row near"], values: Float[np.ndarray, "row near target"]
+) -> Float[np.ndarray, "option row target"]:
+    """Mean of the nearest k values weighted by distance^-power, for every power and k."""
+    ks = np.minimum(WEIGHTED_NEIGHBOURS, values.shape[1])
+    nearness = 1 / np.maximum(distance, _LEAST_DISTANCE_M)
+    means = []
+    for power in POWERS:
+        weights = (nearness**power)[:, :, None]
+        for k in ks:
+            weighted = np.einsum("rko,rkt->rt", weights[:, :k], values[:, :k])
+            means.append(weighted / weights[:, :k].sum(axis=1))
+    return np.stack(means)
+
+
+def _sklearn(module: str) -> Any:
+    try:
+        from importlib import import_module
+
+        return import_module(f"sklearn.{module}")
+    except ImportError as error:
+        raise MissingExtraError(
+            "the nearest-neighbour and tree baselines need scikit-learn: "
+            "pip install 'unigeo[probe]', or ask for the probe without baselines"
+        ) from error

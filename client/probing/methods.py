@@ -1,0 +1,114 @@
+"""What predicts in a probe, by name: ridge on each set of features, and the baselines."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from unigeo.client.probing.baselines import (
+    lonlat_neighbours,
+    lonlat_ridge,
+    lonlat_tree_classes,
+    lonlat_trees,
+    training_mean,
+)
+from unigeo.client.probing.logistic import LogisticProbe
+from unigeo.client.probing.ridge import HeldOut, RidgeProbe
+from unigeo.schemas.errors import ProbeError
+
+BASELINES = ("mean", "lonlat ridge", "lonlat kNN", "lonlat IDW", "lonlat trees")
+"""`mean` of the training rows, which is the share of each class where there are classes."""
+
+Numbers = Float[np.ndarray, "point target"]
+Probabilities = Float[np.ndarray, "point class"]
+NumberMethod = Callable[[Numbers, Int[np.ndarray, " point"]], Mapping[str, HeldOut | Numbers]]
+"""From targets and folds to held-out predictions by name; several names may share their work."""
+ClassMethod = Callable[
+    [Int[np.ndarray, " point"], Int[np.ndarray, " point"]], Mapping[str, Probabilities]
+]
+"""From class numbers and folds to held-out probabilities by name."""
+Vectors = Mapping[str, Float[np.ndarray, "point _"]]
+
+_NEIGHBOURS = ("lonlat kNN", "lonlat IDW")
+
+
+def chosen_baselines(baselines: bool | Sequence[str], features: Vectors) -> tuple[str, ...]:
+    """Names of the baselines that are asked for.
+
+    Raises:
+        ProbeError: if one is unknown, or a set of features has its name.
+    """
+    chosen = BASELINES if baselines is True else tuple(baselines or ())
+    unknown = sorted(set(chosen) - set(BASELINES))
+    if unknown:
+        raise ProbeError(f"there is no baseline {unknown[0]!r}; there are {', '.join(BASELINES)}")
+    clash = sorted(set(chosen) & set(features))
+    if clash:
+        raise ProbeError(f"the features {clash[0]!r} are named like the baseline; rename them")
+    return tuple(name for name in BASELINES if name in chosen)
+
+
+def number_methods(
+    vectors: Vectors,
+    lonlat: Float[np.ndarray, "point 2"],
+    crs: str,
+    seed: int,
+    baselines: Sequence[str],
+) -> dict[str, NumberMethod]:
+    """Methods for numbers: ridge on each set of vectors, then the baselines."""
+
+    def ridge(name: str) -> NumberMethod:
+        return lambda y, f: {name: RidgeProbe().held_out(vectors[name], y, f)}
+
+    def near(y: Numbers, f: Int[np.ndarray, " point"]) -> Mapping[str, Numbers]:
+        return _named(lonlat_neighbours(lonlat, y, f, crs), baselines)
+
+    position: dict[str, NumberMethod] = {
+        "mean": lambda y, f: {"mean": training_mean(y, f)},
+        "lonlat ridge": lambda y, f: {"lonlat ridge": lonlat_ridge(lonlat, y, f)},
+        "lonlat neighbours": near,
+        "lonlat trees": lambda y, f: {"lonlat trees": lonlat_trees(lonlat, y, f, seed)},
+    }
+    return {name: ridge(name) for name in vectors} | _wanted(position, baselines)
+
+
+def class_methods(
+    vectors: Vectors,
+    lonlat: Float[np.ndarray, "point 2"],
+    crs: str,
+    seed: int,
+    baselines: Sequence[str],
+) -> dict[str, ClassMethod]:
+    """The same for classes: logistic ridge in the place of ridge, shares of classes for means."""
+
+    def logistic(name: str, values: Float[np.ndarray, "point band"]) -> ClassMethod:
+        return lambda c, f: {name: LogisticProbe().held_out(values, c, f)}
+
+    def near(c: Int[np.ndarray, " point"], f: Int[np.ndarray, " point"]) -> Mapping[str, Numbers]:
+        found = lonlat_neighbours(lonlat, _indicators(c), f, crs, together=True)
+        return _named(found, baselines)
+
+    position: dict[str, ClassMethod] = {
+        "mean": lambda c, f: {"mean": training_mean(_indicators(c), f)},
+        "lonlat ridge": logistic("lonlat ridge", lonlat),
+        "lonlat neighbours": near,
+        "lonlat trees": lambda c, f: {"lonlat trees": lonlat_tree_classes(lonlat, c, f, seed)},
+    }
+    own = {name: logistic(name, values) for name, values in vectors.items()}
+    return own | _wanted(position, baselines)
+
+
+def _indicators(codes: Int[np.ndarray, " point"]) -> Numbers:
+    """One column per class, 1 where a point is of it."""
+    return np.asarray(np.eye(int(codes.max()) + 1)[codes])
+
+
+def _named(found: Mapping[str, Numbers], baselines: Sequence[str]) -> dict[str, Numbers]:
+    return {name: values for name, values in found.items() if name in baselines}
+
+
+def _wanted[M](methods: Mapping[str, M], baselines: Sequence[str]) -> dict[str, M]:
+    wanted = set(baselines) | (
+        {"lonlat neighbours"} if set(baselines) & set(_NEIGHBOURS) else set()
+    )
+    return {name: method for name, method in methods.items() if name in wanted}

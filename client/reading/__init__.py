@@ -1,0 +1,1 @@
+"""The reading engine: from points to chunks, from chunks to vectors."""

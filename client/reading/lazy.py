@@ -1,0 +1,105 @@
+"""Vectors at points that are read when they are computed, and no others."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+from xarray import Dataset, Variable
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from unigeo.client.reading.sampling import Method, Modality, Numbers, sample
+from unigeo.schemas.layout import status_name
+from unigeo.schemas.status import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+POINTS_PER_BLOCK = 50_000
+"""Points that one dask task reads."""
+
+
+def lazy_dataset(
+    modalities: Mapping[str, Modality],
+    lonlat: Float[np.ndarray, "point 2"],
+    *,
+    method: Method,
+    dtype: Numbers,
+    block: int = POINTS_PER_BLOCK,
+) -> Dataset:
+    """A Dataset over point and band that reads what is computed of it.
+
+    With dask it is cut into blocks of points, else it reads by xarray's own lazy indexing.
+    """
+    variables: dict[Hashable, Variable] = {}
+    for name, modality in modalities.items():
+        vectors = _Lazy(
+            (len(lonlat), modality.vectors.bands),
+            np.dtype(dtype),
+            _vectors_of(modality, lonlat, method, dtype),
+        )
+        codes = _Lazy((len(lonlat),), np.dtype(np.uint8), _status_of(modality, lonlat))
+        variables[name] = Variable(("point", "band"), indexing.LazilyIndexedArray(vectors))
+        variables[status_name(name)] = Variable("point", indexing.LazilyIndexedArray(codes))
+    dataset = Dataset(
+        variables, coords={"lon": ("point", lonlat[:, 0]), "lat": ("point", lonlat[:, 1])}
+    )
+    try:
+        import dask  # noqa: F401
+    except ImportError:
+        return dataset
+    return dataset.chunk({"point": block})
+
+
+class _Lazy(BackendArray):
+    """An array that is a function of the points and bands asked for."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        read: Callable[[np.ndarray, slice], np.ndarray],
+    ) -> None:
+        self.shape, self.dtype, self._read = shape, dtype, read
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.OUTER, self._outer
+        )
+
+    def _outer(self, key: tuple[Any, ...]) -> np.ndarray:
+        points = np.arange(self.shape[0])[key[0]]
+        if len(key) == 1:
+            return self._read(np.atleast_1d(points), slice(None)).reshape(points.shape)
+        wanted = np.arange(self.shape[1])[key[1]]
+        flat = np.atleast_1d(wanted)
+        low, high = (int(flat.min()), int(flat.max()) + 1) if flat.size else (0, 0)
+        if not (flat.size and points.size):
+            return np.empty((*points.shape, *wanted.shape), self.dtype)
+        read = self._read(np.atleast_1d(points), slice(low, high))[:, flat - low]
+        return read.reshape((*points.shape, *wanted.shape))
+
+
+def _vectors_of(
+    modality: Modality, lonlat: Float[np.ndarray, "point 2"], method: Method, dtype: Numbers
+) -> Callable[[np.ndarray, slice], np.ndarray]:
+    def read(points: np.ndarray, bands: slice) -> np.ndarray:
+        found = sample(modality, lonlat[points], method=method, dtype=dtype, bands=bands)
+        return found.vectors
+
+    return read
+
+
+def _status_of(
+    modality: Modality, lonlat: Float[np.ndarray, "point 2"]
+) -> Callable[[np.ndarray, slice], np.ndarray]:
+    def read(points: np.ndarray, bands: slice) -> np.ndarray:
+        rowcol, inside = modality.grid.locate(lonlat[points])
+        status = np.full(len(points), Status.OUTSIDE_REGION, np.uint8)
+        codes = np.empty((int(inside.sum()), 1), np.uint8)
+        modality.status.gather(rowcol[inside], codes)
+        status[inside] = codes[:, 0]
+        return status
+
+    return read
