@@ -245,8 +245,8 @@ class _Folded:
         return [fold for fold in range(self.count) if fold not in folds]
 
     def path(self, train: Sequence[int], penalties: Sequence[float]) -> Path:
-        """Solve on the given folds."""
-        if self._primal:
+        """Solve on the given folds, by bands or by rows, whichever are fewer."""
+        if self._primal and self._features.shape[1] <= sum(len(self.rows[fold]) for fold in train):
             moments = self._moments[train[0]]
             for fold in train[1:]:
                 moments = moments + self._moments[fold]
