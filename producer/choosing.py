@@ -1,7 +1,7 @@
 """What one `unigeo-produce` run is: every choice made once, and said before any work is done."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,13 +57,14 @@ def recipe(
         ModelError: if there is no such preset or setting, or a value makes no sense.
     """
     model, training = presets(preset, observations, seed)
-    return override(Recipe(model=model, training=training), changes)
+    changed = override(Recipe(model=model, training=training), changes)
+    return replace(changed, model=fit_pixels(changed.model, observations))
 
 
 def presets(
     name: str, observations: Observations, seed: int
 ) -> tuple[ModelSettings, TrainingSettings]:
-    """Model and training settings of a preset, fitted to the observations' patches and pixels.
+    """Model and training settings of a preset, fitted to the observations' patches.
 
     Raises:
         ModelError: if there is no such preset.
@@ -75,11 +76,9 @@ def presets(
     }
     text = "text" in observations.modalities
     if name == "tiny":
-        model = fit_pixels(tiny(shapes, text=text, seed=seed), observations)
-        return model, TrainingSettings(seed=seed)
+        return tiny(shapes, text=text, seed=seed), TrainingSettings(seed=seed)
     if name == "small":
-        model = fit_pixels(small(shapes, text=text, seed=seed), observations)
-        return model, TrainingSettings(
+        return small(shapes, text=text, seed=seed), TrainingSettings(
             locations=80_000, batch=1024, steps=2000, rate=1e-3, warmup=100, seed=seed
         )
     if name == "base":

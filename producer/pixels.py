@@ -21,7 +21,7 @@ _measured: WeakKeyDictionary[Observations, dict[str, Scale | None]] = WeakKeyDic
 
 
 def fit_pixels(settings: ModelSettings, observations: Observations) -> ModelSettings:
-    """Give towers that start from nothing the mean and deviation of their pictures' bands.
+    """Give the towers with `measure_pixels` the mean and deviation of their pictures' bands.
 
     Measured on 256 places, to a tenth of a step; where a band hardly varies, the modality is left
     on SigLIP's scale.
@@ -30,7 +30,9 @@ def fit_pixels(settings: ModelSettings, observations: Observations) -> ModelSett
     fitted: dict[str, Any] = {}
     for modality in ("aerial", "street"):
         tower = getattr(settings, modality)
-        if not isinstance(tower, PictureSettings) or tower.pretrained is not None:
+        if not isinstance(tower, PictureSettings) or not tower.measure_pixels:
+            continue
+        if tower.pixel_mean or tower.pretrained is not None:
             continue
         if modality not in known:
             known[modality] = _measure(modality, observations)

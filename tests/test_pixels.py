@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from unigeo.producer.choosing import presets
+from unigeo.producer.choosing import recipe
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.pictures import PictureEncoder
 from unigeo.producer.encoders.presets import tiny
@@ -26,10 +26,19 @@ def picture(**changes):
     )
 
 
-def test_a_preset_measures_the_pictures_it_will_see():
+MEASURED = {"model.aerial.measure_pixels": "true", "model.street.measure_pixels": "true"}
+
+
+def measuring(settings):
+    towers = {m: replace(getattr(settings, m), measure_pixels=True) for m in ("aerial", "street")}
+    return replace(settings, **towers)
+
+
+def test_a_recipe_measures_the_pictures_it_will_see_if_asked():
     world = World()
-    model, _ = presets("tiny", world, 0)
-    again, _ = presets("tiny", world, 5)
+    assert recipe("tiny", world, 0, {}).model.aerial.pixel_mean == ()
+    model = recipe("tiny", world, 0, MEASURED).model
+    again = recipe("tiny", world, 5, MEASURED).model
     lonlat = world.locations(PLACES, SEED)
     for modality in ("aerial", "street"):
         pixels = world.patches(modality, lonlat).values.astype(float)
@@ -61,7 +70,7 @@ class Black(Wrapped):
 
 
 def test_pictures_without_differences_and_pretrained_towers_keep_the_scale():
-    settings = tiny(SHAPES)
+    settings = measuring(tiny(SHAPES))
     assert fit_pixels(settings, Black(World())) == settings
     learned = replace(settings, aerial=replace(settings.aerial, pretrained="somewhere"))
     fitted = fit_pixels(learned, World())
@@ -69,7 +78,7 @@ def test_pictures_without_differences_and_pretrained_towers_keep_the_scale():
 
 
 def test_tied_towers_take_the_scale_of_the_aerial_picture():
-    settings = replace(fit_pixels(tiny(SHAPES), World()), street=None)
+    settings = replace(fit_pixels(measuring(tiny(SHAPES)), World()), street=None)
     both = replace(settings, street=replace(settings.aerial, pixel_mean=(1.0, 2.0, 3.0)), tied=True)
     model = UniGeoCLIP(both).eval()
     seen = torch.randint(0, 255, (3, 3, 32, 32), dtype=torch.uint8)

@@ -25,8 +25,9 @@ Shapes = Mapping[str, tuple[int, int, int]]
 def tiny(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
     """Fit small towers to the observations; one made of pixels that has no shape is absent.
 
-    The default scales suit fields of tens of kilometres: 256 cycles per unit halve a token's
-    cosine within 12.6 km.
+    Coordinates pass a perceptron per scale, one block of attention, and are read side by side; the
+    ablations of docs/results.md say why. The finest of their scales, 64, halves a token's cosine
+    within 50 km.
     """
 
     def picture(modality: str) -> PictureSettings | None:
@@ -64,12 +65,14 @@ def tiny(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
     return ModelSettings(
         dimension=128,
         coordinate=CoordinateSettings(
-            width=128,
-            depth=3,
+            width=256,
+            depth=1,
             heads=4,
-            mlp_ratio=2,
-            registers=2,
-            sigmas=(1.0, 4.0, 16.0, 64.0),
+            mlp_ratio=1,
+            registers=0,
+            scale_layers=2,
+            readout="concat",
+            sigmas=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0),
             seed=seed,
         ),
         aerial=picture("aerial"),
@@ -87,8 +90,8 @@ def small(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
 
     Six blocks of width 384 everywhere (four for words), with hidden layers of twice the width, so
     that five towers stay below 40 M; all of them start from nothing. Patches are 16 pixels wide
-    where a picture is 128 or wider, else 8, which keeps between 4 and 256 tokens. The scales close
-    the paper's 16-fold gaps, down to 12.6 km.
+    where a picture is 128 or wider, else 8, which keeps between 4 and 256 tokens. Coordinates are
+    encoded as in `tiny`, two scales finer: a token's cosine halves within 12.6 km.
     """
     size: dict[str, Any] = {"width": 384, "depth": 6, "heads": 6, "mlp_ratio": 2.0}
 
@@ -109,7 +112,17 @@ def small(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
 
     return ModelSettings(
         dimension=384,
-        coordinate=CoordinateSettings(**size, sigmas=(1.0, 4.0, 16.0, 64.0, 256.0), seed=seed),
+        coordinate=CoordinateSettings(
+            width=384,
+            depth=2,
+            heads=6,
+            mlp_ratio=1,
+            registers=0,
+            scale_layers=2,
+            readout="concat",
+            sigmas=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0),
+            seed=seed,
+        ),
         aerial=picture("aerial"),
         street=picture("street"),
         dsm=surface(),

@@ -148,6 +148,9 @@ class PatchSettings(TransformerSettings):
         _check(self, whole, f"patch {self.patch} must divide the {self.size} pixels seen")
 
 
+_OF_PIXELS = ("rows", "cols", "pixel_mean", "pixel_std", "measure_pixels")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PictureSettings(PatchSettings):
     """SigLIP vision tower for aerial and street pictures."""
@@ -155,11 +158,13 @@ class PictureSettings(PatchSettings):
     channels: int = 3
     """Bands of a picture; a pretrained tower repeats a single one."""
     pixel_mean: tuple[float, ...] = ()
-    """Of each band, 0 to 255; empty: SigLIP's own scale, -1 to 1. Pictures from space are dark, and
-    a tower that starts from nothing learns slowly from numbers that hardly differ. A pretrained
-    tower keeps its own scale, a tied one takes the aerial picture's."""
+    """Of each band, 0 to 255; empty: SigLIP's own scale, -1 to 1. A pretrained tower keeps its own
+    scale, a tied one takes the aerial picture's."""
     pixel_std: tuple[float, ...] = ()
     """The same, the standard deviation."""
+    measure_pixels: bool = False
+    """Fill in mean and deviation from the observations when a run is planned, where they are empty
+    and the tower starts from nothing."""
     resize: int | None = None
     """Side of the square that pictures are resized to, as SigLIP's own processor does; None takes
     them as they are, square or not."""
@@ -179,7 +184,7 @@ class PictureSettings(PatchSettings):
 
     def same_tower(self, other: "PictureSettings") -> bool:
         """Whether both can share weights: all is equal but the pixels before resizing, as given."""
-        seen = {name: getattr(self, name) for name in ("rows", "cols", "pixel_mean", "pixel_std")}
+        seen = {name: getattr(self, name) for name in _OF_PIXELS}
         return self.size == other.size and self == replace(other, **seen)
 
     def __post_init__(self) -> None:
