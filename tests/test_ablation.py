@@ -333,7 +333,7 @@ def test_a_setting_without_sense_is_refused_with_its_row_before_any_work(tmp_pat
 def test_the_shipped_table_is_of_settings_that_there_are():
     table = read_table(EXAMPLE)
     made = trials(table, World())
-    assert len(made) == table.seeds * len(table.rows) > 90
+    assert len(made) == table.seeds * len(table.rows) > 70
     keys = {trial.key for trial in made}
     assert len(keys) == len(made), "no row is the base, or another row, over again"
 
