@@ -1,8 +1,8 @@
 """The Equal Earth projection of WGS 84 in numpy.
 
 PROJ is the reference: forward it agrees within 1e-7 m, and the longitudes of a lattice are its own
-to the last bit. Reading a field at longitudes and latitudes then needs no PROJ, whose own projection
-takes about as long as gathering the vectors.
+to the last bit. Reading a field at longitudes and latitudes then needs no PROJ, whose own
+projection takes about as long as gathering the vectors.
 """
 
 import math
