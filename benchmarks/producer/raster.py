@@ -126,39 +126,39 @@ def peak_bytes() -> int:
 
 
 def write_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Shards of 768 bands through the pipeline, and as many bytes in one file, alternating."""
+    """Shards of 768 bands through the pipeline, and as many bytes in one file, alternating.
+
+    Both end when the disk has everything: the pipeline syncs each object, the file is synced once.
+    """
     layout = Layout(modalities=("coordinate",), bands=768)
-    grid = Grid("EPSG:8857", 1000.0, -1024, -512, (1024, 512))
+    grid = Grid("EPSG:8857", 1000.0, -1024, -512, (1024, 512 * options.times))
     folder, encoder = Path(options.folder), Constant(768)
     block = np.random.default_rng(0).integers(0, 255, 48 << 20).astype(np.uint8)
     rates: dict[str, list[float]] = {"pipeline": [], "plain": []}
-    for _ in range(options.repeat):
-        for way in ("pipeline", "plain"):
-            os.sync()
+    for number in range(options.repeat):
+        for way in ("pipeline", "plain") if number % 2 else ("plain", "pipeline"):
             if way == "pipeline":
                 group = begin(folder / "w.zarr", grid, layout)
-                os.sync()
                 start = time.perf_counter()
                 rasterize(group, grid, layout, WHOLE, everywhere, encoder, progress=False)
-                os.sync()
                 spent = time.perf_counter() - start
                 size = sum(p.stat().st_size for p in (folder / "w.zarr").rglob("*") if p.is_file())
                 shutil.rmtree(folder / "w.zarr")
             else:
                 start = time.perf_counter()
-                with (folder / "plain").open("wb") as file:
-                    for _ in range(8):
+                with (folder / "plain").open("wb", buffering=0) as file:
+                    for _ in range(8 * options.times):
                         file.write(block)
-                os.sync()
+                    os.fsync(file.fileno())
                 spent = time.perf_counter() - start
-                size = 8 * len(block)
+                size = 8 * options.times * len(block)
                 (folder / "plain").unlink()
             rates[way].append(size / spent / 1e6)
-    share = statistics.median(a / b for a, b in zip(*rates.values(), strict=True))
+    shares = [a / b for a, b in zip(rates["pipeline"], rates["plain"], strict=True)]
     return {
-        "pipeline_mb_s": round(statistics.median(rates["pipeline"])),
-        "plain_mb_s": round(statistics.median(rates["plain"])),
-        "share": round(share, 3),
+        "pipeline_mb_s": [round(rate) for rate in rates["pipeline"]],
+        "plain_mb_s": [round(rate) for rate in rates["plain"]],
+        "share": round(statistics.median(shares), 3),
     }
 
 
@@ -261,6 +261,7 @@ def main() -> None:
     )
     parser.add_argument("what", nargs="*", choices=[*BENCHMARKS, []], default=[])
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--times", type=int, default=1, help="so much more to write")
     parser.add_argument("--folder", help="on the disk to measure")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
