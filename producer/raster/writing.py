@@ -11,7 +11,8 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, ObjectStore
 
-from unigeo.schemas.stores import unreachable_errors
+from unigeo.schemas.errors import StoreError
+from unigeo.schemas.stores import explained, unreachable_errors
 
 TRIES = 6
 """Times that an object store is asked, at most; its own client tries again in each."""
@@ -37,6 +39,8 @@ _FINAL = {
     "InvalidPathError",
 }
 """Answers that stay the same however often one asks."""
+_EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "RequestExpired", "InvalidAccessKeyId")
+"""Words of S3 in an answer 400 that no patience mends."""
 
 
 def put(store: Any, key: str, body: memoryview | bytes) -> None:
@@ -115,6 +119,25 @@ def delete(store: Any, key: str) -> None:
     patiently(lambda: sync(store.delete(key)), isinstance(store, ObjectStore))
 
 
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """Let a store's error say what was tried, and that the same command goes on.
+
+    Raises:
+        StoreError: in the place of it.
+    """
+    try:
+        yield
+    except unreachable_errors() as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(
+            f"cannot {what}: {explained(error)}. What was written before is kept; make room, renew "
+            "the credentials or mend the connection, and run the same command again: it goes on "
+            "from there."
+        ) from error
+
+
 def patiently[T](ask: Callable[[], T], again: bool = True) -> T:
     """Ask a store, and again where it answers with an error that may pass."""
     wait_s = FIRST_WAIT_S
@@ -122,9 +145,14 @@ def patiently[T](ask: Callable[[], T], again: bool = True) -> T:
         try:
             return ask()
         except unreachable_errors() as error:
-            names = {kind.__name__ for kind in type(error).__mro__}
-            if not again or left == 0 or names & _FINAL:
+            if not again or left == 0 or _final(error):
                 raise
         time.sleep(wait_s * random.uniform(0.5, 1.0))
         wait_s *= 2
     raise AssertionError
+
+
+def _final(error: BaseException) -> bool:
+    """Whether asking again is in vain."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & _FINAL) or any(word in str(error) for word in _EXPIRED)
