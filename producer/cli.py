@@ -15,6 +15,8 @@ from unigeo.producer.command_options import (
     open_named,
     running_of,
     runs,
+    stated,
+    terms_of,
 )
 from unigeo.producer.commands_ablate import ablate
 from unigeo.producer.commands_evaluate import evaluate
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 @click.option("--codec", type=click.Choice(["none", "zstd"]), default="none", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", help="Store to write: a folder or s3://...; REGION/REGION.zarr by default.")
+@stated
 @runs
 @click.option(
     "--update",
@@ -97,7 +100,7 @@ def _produce(**options: Any) -> None:
     changes = changes_of(options)
     from unigeo.producer.producing import carry_out, choose, describe, foresee
 
-    running = running_of(options)
+    running, terms = running_of(options), terms_of(options)
     observations = open_named(options["observations"], options["data"])
     run = choose(
         region,
@@ -133,6 +136,7 @@ def _produce(**options: Any) -> None:
             code_version=version("unigeo"),
             running=running,
             following=following,
+            terms=terms,
         )
     for line in lines:
         click.echo(line, err=True)

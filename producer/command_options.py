@@ -10,6 +10,7 @@ from unigeo.schemas.errors import ObservationsError
 
 if TYPE_CHECKING:
     from unigeo.producer.observations.protocol import Observations
+    from unigeo.producer.publishing.terms import Terms
     from unigeo.producer.raster.running import Running
 
 Decorator = Callable[[Any], Any]
@@ -82,6 +83,37 @@ def running_of(options: dict[str, Any]) -> "Running":
         **{name: options[name] for name in ("workers", "scheduler", "log", "tries")},
         **{name: options[name] for name in ("accept_failures", "observations", "data")},
     )
+
+
+def stated(command: Any) -> Any:
+    """`--licence`, `--citation` and `--provider`; `terms_of` reads them."""
+    for option in (
+        click.option(
+            "--provider",
+            "providers",
+            multiple=True,
+            metavar="NAME",
+            help="Who provides the field. May be repeated.",
+        ),
+        click.option("--citation", help="How to cite the field; as its observations by default."),
+        click.option(
+            "--licence",
+            help="Of the field: an SPDX identifier or a sentence; its observations' by default.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def terms_of(options: dict[str, Any]) -> "Terms":
+    """On what terms to publish.
+
+    Raises:
+        StoreError: if one is empty.
+    """
+    from unigeo.producer.publishing.terms import Terms
+
+    return Terms(**{name: options[name] for name in ("licence", "citation", "providers")})
 
 
 def changes_of(options: dict[str, Any]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from unigeo.producer.publishing.announcing import announce
 from unigeo.producer.publishing.concepts import concepts_of
 from unigeo.producer.publishing.phrases import phrases_for
 from unigeo.producer.publishing.releases import NextRelease, take_over
+from unigeo.producer.publishing.terms import Terms
 from unigeo.producer.raster.encoding import check_fit, encoder_of
 from unigeo.producer.raster.estimating import calibrate, cell_flops, estimate, told
 from unigeo.producer.raster.planning import plan, planned
@@ -39,6 +40,7 @@ from unigeo.schemas.grid import Grid, Window
 from unigeo.schemas.layout import Codec, Layout
 from unigeo.schemas.regions import Region
 from unigeo.schemas.status import Status
+from unigeo.schemas.stores import open_group
 
 
 def choose(
@@ -151,6 +153,7 @@ def carry_out(
     code_version: str,
     running: Running | None = None,
     following: NextRelease | None = None,
+    terms: Terms | None = None,
 ) -> Iterator[str]:
     """Train, rasterize and publish; yields a line after each stage.
 
@@ -160,7 +163,9 @@ def carry_out(
     running = running or Running(progress=progress)
     check_writable(run.out)
     with sharing(run.out) as shared:
-        yield from _stages(run, observations, running, shared, code_version, following)
+        yield from _stages(
+            run, observations, running, shared, code_version, following, terms or Terms()
+        )
 
 
 def _stages(
@@ -170,6 +175,7 @@ def _stages(
     shared: Sharing,
     code_version: str,
     following: NextRelease | None,
+    terms: Terms,
 ) -> Iterator[str]:
     device = default_device()
     if run.model_settings is not None:
@@ -202,11 +208,15 @@ def _stages(
         seed=run.training.seed,
         code_version=code_version,
     )
+    before = None
     if following is not None:
         attributes = following.mark(attributes)
+        before = dict(open_group(following.previous_url).attrs)
+    attributes = terms.mark(attributes, before)
     group = create_field(run.out, run.grid, run.layout, attributes, shared.damaged())
     state: Any = group.attrs["unigeo"]
     if state["state"] == "published" and not plan(group, run.grid, run.layout):
+        terms.check(dict(group.attrs), run.out)
         announce(run.out, model_card=card_of(run.model))
         yield f"published     {run.out}, as it was"
         return

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unigeo.schemas.equal_earth import equal_earth_m
+from unigeo.schemas.equal_earth import equal_earth_m, lattice_longitudes
 from unigeo.schemas.errors import OutsideGridError, RegionError
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ CENTRAL_MERIDIANS = {"EPSG:8857": 0.0, "EPSG:8858": -90.0, "EPSG:8859": 150.0}
 """The Equal Earth family: Greenwich, Americas, Asia-Pacific. All are exactly equal-area."""
 SHARD = 256
 """Cells along one side of a shard: one stored object, one production task."""
-
-# A cell's centre that does not project back onto itself lies off the globe's outline.
-_ROUND_TRIP_M = 1e-3
 
 
 @dataclass(frozen=True)
@@ -112,14 +109,14 @@ class Grid:
     def centres(self, window: Window | None = None) -> Float[np.ndarray, "row col 2"]:
         """Longitude and latitude of the cell centres, WGS 84 degrees; NaN off the globe."""
         rows, cols = window.slices if window else (slice(None), slice(None))
-        x, y = np.meshgrid(self.x[cols], self.y[rows])
-        to_map = from_wgs84(self.crs)
-        lon, lat = to_map.transform(x, y, direction="INVERSE")
-        with np.errstate(invalid="ignore"):
-            x_again, y_again = to_map.transform(lon, lat)
-            off = ~(np.hypot(x_again - x, y_again - y) < _ROUND_TRIP_M)
-        centres = np.stack([lon, lat], axis=-1)
-        centres[off] = np.nan
+        x, y = self.x[cols], self.y[rows]
+        lon = lattice_longitudes(x, y, CENTRAL_MERIDIANS[self.crs])
+        # Latitude depends on the northing alone.
+        _, lat = from_wgs84(self.crs).transform(np.zeros_like(y), y, direction="INVERSE")
+        centres = np.empty((*lon.shape, 2))
+        centres[..., 0] = lon
+        centres[..., 1] = lat[:, None]
+        centres[np.isnan(lon)] = np.nan
         return centres
 
     def locate(

@@ -10,10 +10,16 @@ import aiohttp
 from aiohttp import web
 
 FAULTS = ("503", "cut", "lost answer", "stall")
+EXPIRED = (
+    "<?xml version='1.0' encoding='UTF-8'?><Error><Code>ExpiredToken</Code>"
+    "<Message>The provided token has expired.</Message></Error>"
+)
 
 
 class FaultyProxy:
     """Passes requests on, on 127.0.0.1, while its context lasts.
+
+    Credentials may expire on the way: after `expires_after` requests every answer is 403.
 
     503: not passed on. cut: half of the answer's body, or of nothing. lost answer: the server acts
     and the client never hears of it. stall: no answer at all for `stall_s`.
@@ -22,6 +28,7 @@ class FaultyProxy:
     def __init__(self, target: str, share: float, stall_s: float, seed: int = 0) -> None:
         self.target, self.share, self.stall_s = target, share, stall_s
         self.counts: Counter[str] = Counter()
+        self.expires_after: int | None = None
         self._random = random.Random(seed)
 
     def __enter__(self) -> Self:
@@ -61,6 +68,9 @@ class FaultyProxy:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()
         fault = self._random.choice(FAULTS) if self._random.random() < self.share else "none"
+        if self.expires_after is not None and self.counts.total() >= self.expires_after:
+            self.counts["expired"] += 1
+            return web.Response(status=403, text=EXPIRED, content_type="application/xml")
         self.counts[fault] += 1
         if fault == "503":
             return web.Response(status=503, text="slow down")

@@ -14,7 +14,7 @@ import zarr
 
 from unigeo.producer.raster.publication import publish
 from unigeo.producer.raster.rasterizing import Encode, Report, rasterize
-from unigeo.producer.raster.store import create_field
+from unigeo.producer.raster.store import create_field, is_published
 from unigeo.schemas.attributes import root_attributes
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout
@@ -106,8 +106,10 @@ def build(
     encode: Encode | None = None,
     batch: int = 300,
 ) -> zarr.Group:
-    """A whole published store."""
+    """A whole published store; as it is where it is one already."""
     group, grid, layout = begin(url, region, layout)
+    if is_published(group):
+        return group
     fill(group, grid, layout, region, encode, batch)
     weights = {"matrix": np.eye(2, dtype=np.float32)}
     return publish(group, encoder=weights, encoder_settings={"kind": "waves"})

@@ -216,7 +216,7 @@ def test_the_card_says_what_each_modality_is_made_of(gulf: Path) -> None:
     own = read_attributes(attributes, "gulf")
     source = {"acquired": "2004", "licence": "CC0", "credit": "A|B", "inputs": [{"bytes": 2048}]}
     own = own.model_copy(update={"observations": {"name": "o", "modalities": {"dsm": source}}})
-    card = field_card(None, own, "CC0-1.0", "Nobody")
+    card = field_card(None, own, "CC0-1.0", "Nobody", ("Somebody",))
     assert "came without a card" in card
     assert "| dsm | 2004 | CC0 | A\\|B | 1 | 2,048 |" in card
     assert open_store(gulf) is not None

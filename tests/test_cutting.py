@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from unigeo.client.areas.cutting import cut_field
 from unigeo.client.opening import open_field
 from unigeo.client.verifying import verify_store
+from unigeo.producer.publishing.concepts import Concepts
+from unigeo.producer.raster.publication import publish
 from unigeo.schemas.errors import RegionError, StoreError
+from unigeo.schemas.quantization import quantize
 from unigeo.schemas.status import Status
 
 
@@ -46,6 +49,18 @@ def test_cells_outside_the_polygons_can_be_left_out(gulf: Path, tmp_path: Path) 
     np.testing.assert_array_equal(inner["aerial"].values, masked["aerial"].values)
     valid = part.coverage()["aerial"][Status.VALID]
     assert valid == (masked["aerial_status"] == Status.VALID).sum()
+
+
+def test_words_go_along_and_what_does_not_is_said(tmp_path: Path) -> None:
+    group, grid, layout = stores.begin(tmp_path / "whole.zarr")
+    stores.fill(group, grid, layout)
+    vectors, _ = stores.encoder()("aerial", np.array([(-3.0, -5.0)]))
+    publish(group, concepts=Concepts(("marsh",), quantize(vectors)))
+    whole = open_field(tmp_path / "whole.zarr")
+    part = open_field(cut_field(whole, tmp_path / "part.zarr", (-12.0, -9.0, 9.0, 11.0)))
+    assert part.attributes.model_extra is not None
+    assert part.attributes.model_extra["part_of"]["left_out"] == ["preview", "overviews"]
+    assert part.search("marsh", count=1).equals(whole.search("marsh", count=1))
 
 
 def test_a_part_of_a_part_is_the_same_part(gulf: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from affine import Affine
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS, Proj, Transformer
 
@@ -105,3 +105,24 @@ def test_a_grid_that_cannot_be_is_refused(wrong: tuple[str, float, tuple[int, in
     crs, size, shape = wrong
     with pytest.raises(RegionError):
         Grid(crs, size, 0, 0, shape)
+
+
+@settings(max_examples=60)
+@given(
+    crs=crss,
+    row=st.integers(-9000, 9000),
+    col=st.integers(-20000, 20000),
+    size=st.sampled_from([30.0, 100.0, 1000.0, 25_000.0, 400_000.0]) | st.floats(50, 1e6),
+)
+def test_centres_are_proj_s_to_the_last_bit(crs: str, row: int, col: int, size: float) -> None:
+    """And a centre is off the globe where PROJ does not bring it back to itself."""
+    grid = Grid(crs, size, row, col, (24, 16))
+    to_map = Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
+    x, y = np.meshgrid(grid.x, grid.y)
+    lon, lat = to_map.transform(x, y, direction="INVERSE")
+    x_again, y_again = to_map.transform(lon, lat)
+    with np.errstate(invalid="ignore"):
+        off = ~(np.hypot(x_again - x, y_again - y) < 1e-3)
+    wanted = np.stack([lon, lat], axis=-1)
+    wanted[off] = np.nan
+    assert np.array_equal(grid.centres(), wanted, equal_nan=True)

@@ -1,10 +1,15 @@
 """The whole path: from observations to a regression in pandas, and what stops it."""
 
+import json
+import os
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import stores
 import xarray as xr
 
 from unigeo import client
@@ -141,9 +146,112 @@ def test_the_command_uses_a_finished_model(product, tmp_path, monkeypatch, capsy
     assert "aerial" not in again
 
 
+SHARE = """
+import sys
+from pathlib import Path
+
+import stores
+import torch
+
+from unigeo.producer.encoders.model import load_model
+from unigeo.producer.observations.world import World
+from unigeo.producer.raster.encoding import encoder_of
+from unigeo.producer.raster.rasterizing import rasterize
+from unigeo.producer.raster.running import sharing
+from unigeo.producer.raster.store import create_field
+from unigeo.schemas.layout import Layout
+from unigeo.schemas.regions import region_of_bbox
+
+url, model, *box = sys.argv[1:]
+torch.set_num_threads(1)
+model = load_model(Path(model))[0]
+region = region_of_bbox(tuple(map(float, box)), "denver")
+layout = Layout(
+    modalities=("coordinate", "aerial"), bands=model.settings.dimension, shard=8, chunk=4
+)
+grid = region.grid(20_000, layout.shard)
+world = World()
+encode = encoder_of(model, world, torch.device("cpu"))
+print("ready", flush=True)
+sys.stdin.readline()
+with sharing(url) as shared:
+    group = create_field(url, grid, layout, stores.attributes_of(region, grid, layout))
+    run = shared.folder
+    report = rasterize(group, grid, layout, region, world.land, encode, progress=False, run=run)
+print(report.shards)
+"""
+
+
+def test_two_processes_with_the_torch_encoder_write_the_bytes_of_one(product, tmp_path):
+    """On one machine, with one number of threads; see docs/production.md."""
+    here = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    began = [
+        subprocess.Popen(
+            [sys.executable, "-c", SHARE, tmp_path / name, product[0] / "model0", *map(str, BBOX)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=here,
+        )
+        for name in ("one.zarr", "both.zarr", "both.zarr")
+    ]  # fmt: skip
+    for process in began:
+        assert process.stdout.readline() == "ready\n"
+    for process in began:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    one, *both = [int(process.communicate(timeout=120)[0]) for process in began]
+    assert sum(both) == one > 10 and min(both) > 0, "they share the work, and none is done twice"
+    assert stores.tree(tmp_path / "both.zarr") == stores.tree(tmp_path / "one.zarr")
+    assert not list(tmp_path.glob("*.run"))
+
+
+def test_terms_and_what_stays_go_from_release_to_release(product, tmp_path, monkeypatch, capsys):
+    """The first holds coordinates; the second adds pictures, and copies what it has already."""
+    out = tmp_path / "denver.zarr"
+    arguments = ["--bbox", *BBOX, "--resolution", 20_000, "--model", product[0] / "model0"]
+    arguments += ["--out", out]
+    terms = ["--licence", "CC-BY-4.0", "--citation", "A. Nybody (2026)", "--provider", "One Lab"]
+    terms += ["--provider", "Two Lab"]
+    code, _, said = command(monkeypatch, capsys, *arguments, "--modalities", "coordinate", *terms)
+    assert code == 0, said
+    shards = len(list((out / "coordinate_status/c").glob("*/*")))
+    before = stores.tree(out)
+
+    for changed in (["--licence", "MIT"], ["--provider", "Two Lab"]):
+        code, _, said = command(
+            monkeypatch, capsys, *arguments, "--modalities", "coordinate", *changed
+        )
+        assert code == 2 and "never changes" in said and "--update" in said
+    both = ["--modalities", "coordinate,aerial", "--update"]
+    code, newer, said = command(monkeypatch, capsys, *arguments, *both)
+    assert code == 0, said
+    assert f"taken over    {shards} shards of release 1" in said
+    assert f"rasterized    {shards} shards" in said
+    assert stores.tree(out) == before, "a release never changes"
+
+    second = client.open_field(newer.strip())
+    assert second.verify().ok
+    made_by = {
+        name: open_group(newer.strip())[f"manifest/{name}_run"] for name in second.layout.modalities
+    }
+    assert not made_by["coordinate"][...].any() and made_by["aerial"][...].all()
+    new = stores.tree(tmp_path / "denver-r2.zarr")
+    copied = [key for key in before if key.startswith(("coordinate/c/", "coordinate_status/c/"))]
+    assert len(copied) >= 2 * shards - 1 and all(new[key] == before[key] for key in copied)
+
+    for stem in ("denver", "denver-r2"):
+        field = client.open_field(tmp_path / f"{stem}.zarr")
+        assert (field.licence, field.citation) == ("CC-BY-4.0", "A. Nybody (2026)")
+        item = json.loads((tmp_path / f"{stem}.json").read_text())["properties"]
+        assert item["license"] == "CC-BY-4.0"
+        assert item["unigeo:citation"] == "A. Nybody (2026)"
+        assert [one["name"] for one in item["providers"]] == ["One Lab", "Two Lab"]
+        card = (tmp_path / f"{stem}.card.md").read_text()
+        assert "CC-BY-4.0. Citation: A. Nybody (2026). Provided by: One Lab, Two Lab" in card
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--region", "conus", "--citation", " "], "--citation is empty"),
         (["--region", "atlantis"], "atlantis"),
         ([], "--region"),
         (["--region", "conus", "--bbox", "0", "0", "1", "1"], "one of"),

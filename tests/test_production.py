@@ -24,7 +24,7 @@ from unigeo.producer.raster.planning import plan
 from unigeo.producer.raster.rasterizing import rasterize
 from unigeo.producer.raster.run_log import RunLog
 from unigeo.producer.raster.running import Running
-from unigeo.producer.raster.shard_objects import VectorObject
+from unigeo.producer.raster.shard_objects import Buffers, VectorObject
 from unigeo.producer.raster.shard_work import Work
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.layout import Layout
@@ -90,13 +90,13 @@ def test_no_more_shards_are_in_memory_than_promised(monkeypatch: pytest.MonkeyPa
     most = []
     write, begin = finishing.put, VectorObject.__init__
 
-    def counted(self: VectorObject, layout: Layout) -> None:
-        begin(self, layout)
+    def counted(self: VectorObject, layout: Layout, buffers: Buffers) -> None:
+        begin(self, layout, buffers)
         bodies.append(weakref.ref(self._body))
 
     def slow(*arguments: Any) -> None:
         time.sleep(0.02)
-        most.append(sum(body() is not None for body in bodies))
+        most.append(len({id(body()) for body in bodies if body() is not None}))
         write(*arguments)
 
     monkeypatch.setattr(VectorObject, "__init__", counted)

@@ -94,6 +94,71 @@ def test_credentials_that_expire_end_the_run_and_a_rerun_goes_on(tmp_path: Path)
     assert 0 < rasterize_gulf(LocalStore(tmp_path), None).shards < 8
 
 
+def test_credentials_that_expire_at_the_server_are_named_and_a_rerun_goes_on(
+    bucket: str, gulf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server itself says no, to shards and to claims, from some request on."""
+    url, target = f"{bucket}/f.zarr", os.environ["AWS_ENDPOINT_URL"]
+    with FaultyProxy(target, share=0.0, stall_s=0.0) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        stores.begin(url)
+        proxy.expires_after = proxy.counts.total() + 40
+        run = open_run_folder(url, expiry_s=1.0)
+        assert run is not None
+        with pytest.raises(StoreError, match=r"Access is denied.*run the same command"), run:
+            rasterize_gulf(url, run)
+        assert 1 <= proxy.counts["expired"] < 50, "nobody asks on and on"
+        proxy.expires_after = None
+        again = open_run_folder(url, expiry_s=1.0)
+        assert again is not None
+        with again:
+            assert 0 < rasterize_gulf(url, again).shards < 8
+            again.sweep()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", target)
+    local, store = stores.tree(gulf), open_store(url)
+    keys = [key for key in local if key.startswith(("coordinate", "aerial")) and "/c/" in key]
+    assert len(keys) >= 8
+    for key in keys:
+        assert servers_bytes(store, key) == local[key], key
+
+
+def test_a_full_file_system_is_named_and_with_room_the_rerun_finishes(
+    gulf: Path, tmp_path: Path
+) -> None:
+    """A real file system of a few hundred kilobytes, shards and claims on it alike."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(small)]
+    try:
+        made = subprocess.run(mount, capture_output=True, text=True)
+    except OSError as error:
+        pytest.skip(f"no file system can be mounted here: {error}")
+    if made.returncode:
+        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
+    try:
+        url = str(small / "f.zarr")
+        stores.begin(url)
+        full, resized = os.statvfs(small), ["mount", "-o", "remount,size={}k", str(small)]
+        used_kb = (full.f_blocks - full.f_bfree) * full.f_bsize // 1024
+        subprocess.run([part.format(used_kb + 40) for part in resized], check=True)
+        with (
+            pytest.raises(StoreError, match=r"No space left on device.*run the same command"),
+            sharing(url) as shared,
+        ):
+            rasterize_gulf(url, shared.folder)
+        assert not list(small.rglob("*.partial"))
+        done = len(list(small.glob("f.zarr/*_status/c/*/*")))
+        assert done < 8
+        subprocess.run([part.format(4096) for part in resized], check=True)
+        with sharing(url) as shared:
+            assert rasterize_gulf(url, shared.folder).shards == 8 - done
+        stores.build(url)
+        assert stores.tree(small / "f.zarr") == stores.tree(gulf)
+        assert [path.name for path in small.iterdir()] == ["f.zarr"]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
 def test_claims_are_exclusive_and_pass_on_when_their_owner_is_gone(tmp_path: Path) -> None:
     url = str(tmp_path / "f.zarr")
     first, second = open_run_folder(url), open_run_folder(url, expiry_s=0.2)
@@ -175,14 +240,14 @@ TILES = region_of_bbox((0.01, 0.01, 0.29, 0.29), "tiles")
 
 
 def write_tiles(data: Path, damage: int | None) -> None:
-    """Nine tiles of 64 x 64 pixels; of one, half of its blocks are torn."""
-    for number, (row, col) in enumerate(np.ndindex(3, 3)):
-        values = np.random.default_rng(number).integers(1, 255, (1, 64, 64)).astype(np.uint8)
+    """A hundred tiles of 32 x 32 pixels, tiled as COGs are; of one, some blocks are torn."""
+    for number, (row, col) in enumerate(np.ndindex(10, 10)):
+        values = np.random.default_rng(number).integers(1, 255, (1, 32, 32)).astype(np.uint8)
         path = data / f"tile_{number}.tif"
-        transform = from_origin(0.1 * col, 0.1 * (3 - row), 0.1 / 64, 0.1 / 64)
+        transform = from_origin(0.03 * col, 0.03 * (10 - row), 0.03 / 32, 0.03 / 32)
         with rasterio.open(
-            path, "w", driver="GTiff", count=1, height=64, width=64, dtype="uint8", tiled=True,
-            blockxsize=32, blockysize=32, compress="deflate", crs="EPSG:4326", transform=transform,
+            path, "w", driver="GTiff", count=1, height=32, width=32, dtype="uint8", tiled=True,
+            blockxsize=16, blockysize=16, compress="deflate", crs="EPSG:4326", transform=transform,
         ) as file:  # fmt: skip
             file.write(values)
         if number == damage:
@@ -229,7 +294,7 @@ def produce_tiles(folder: Path, url: str) -> Report:
     return report
 
 
-def test_a_corrupt_raster_among_many_is_named_and_the_rerun_finishes_when_mended(
+def test_a_corrupt_raster_among_a_hundred_is_named_and_the_rerun_finishes_when_mended(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "data").mkdir()
@@ -238,9 +303,9 @@ def test_a_corrupt_raster_among_many_is_named_and_the_rerun_finishes_when_mended
     (tmp_path / "observations.toml").write_text(DESCRIPTION)
     write_tiles(tmp_path / "data", damage=None)
     produce_tiles(tmp_path, str(tmp_path / "unbroken.zarr"))
-    write_tiles(tmp_path / "data", damage=4)
+    write_tiles(tmp_path / "data", damage=44)
     report = produce_tiles(tmp_path, str(tmp_path / "f.zarr"))
-    assert list(report.failures) == ["aerial: cannot read tile_4.tif"]
+    assert list(report.failures) == ["aerial: cannot read tile_44.tif"]
     assert 0 < report.cells[Status.FAILED] < 0.2 * report.cells[Status.VALID]
     assert 0 < len(report.failed) < report.shards
     write_tiles(tmp_path / "data", damage=None)

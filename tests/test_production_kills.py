@@ -32,12 +32,13 @@ def unbroken(place: str) -> tuple[str, dict[str, bytes], float]:
     return place, kills.objects(f"{place}/unbroken.zarr"), length_s
 
 
-def test_a_killed_producer_started_again_ends_with_the_same_bytes(unbroken) -> None:
+def test_a_killed_producer_started_again_ends_with_the_same_bytes(unbroken, tmp_path) -> None:
     place, whole, length_s = unbroken
     random.seed(len(place))
-    kills.kill_producer(f"{place}/killed.zarr", 2, WAIT_S, length_s)
+    kills.kill_producer(f"{place}/killed.zarr", 2, WAIT_S, length_s, tmp_path / "log")
     assert kills.objects(f"{place}/killed.zarr") == whole
     assert kills.leftovers(f"{place}/killed.zarr") == []
+    assert kills.written_twice(tmp_path / "log") == 0
 
 
 def test_two_producers_share_a_store_and_both_end_well(unbroken) -> None:
@@ -50,11 +51,12 @@ def test_two_producers_share_a_store_and_both_end_well(unbroken) -> None:
     assert kills.leftovers(url) == []
 
 
-def test_a_killed_dask_worker_loses_no_task(tmp_path: Path) -> None:
-    with kills.place("local") as base:
-        kills.finish(kills.started(f"{base}/unbroken.zarr", "--wait", "0"))
-        log = tmp_path / "log.jsonl"
-        twice = kills.kill_worker(f"{base}/killed.zarr", 1, 0.3, 2.0, log)
-        assert kills.objects(f"{base}/killed.zarr") == kills.objects(f"{base}/unbroken.zarr")
-        assert kills.leftovers(f"{base}/killed.zarr") == []
-        assert twice <= 2  # at most one shard per worker
+@pytest.mark.parametrize("victim", ["worker", "scheduler"])
+def test_on_dask_a_kill_loses_no_task(unbroken, victim: str, tmp_path: Path) -> None:
+    place, whole, length_s = unbroken
+    random.seed(len(place))
+    url = f"{place}/{victim}.zarr"
+    kills.KILL[victim](url, 1, 0.2, 3 * length_s, tmp_path / "log")
+    assert kills.objects(url) == whole
+    assert kills.leftovers(url) == []
+    assert kills.written_twice(tmp_path / "log") <= 2  # at most one shard per worker

@@ -178,10 +178,11 @@ def test_the_root_is_written_last() -> None:
             assert keys.count(f"{modality}/c/{shard}/0") == 1
 
 
-def test_published_again_it_keeps_its_bytes(tmp_path: Path) -> None:
-    stores.build(tmp_path / "f")
+def test_a_published_store_is_not_published_again(tmp_path: Path) -> None:
+    group = stores.build(tmp_path / "f")
     before = stores.tree(tmp_path / "f")
-    stores.build(tmp_path / "f")
+    with pytest.raises(StoreError, match=r"never changes.*--update"):
+        publish(group)
     assert stores.tree(tmp_path / "f") == before
 
 

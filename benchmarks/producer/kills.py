@@ -22,7 +22,7 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,6 @@ REGION = region_of_bbox((-20.0, -15.0, 25.0, 18.0), "gulf")
 LAYOUT = Layout(modalities=("coordinate", "aerial"), bands=8, shard=32, chunk=8)
 GRID = REGION.grid(80_000.0, LAYOUT.shard)
 BATCH = 300
-VICTIMS = ("producer", "worker", "scheduler")
 
 
 def land(lonlat: np.ndarray) -> np.ndarray:
@@ -139,18 +138,19 @@ def leftovers(url: str) -> list[str]:
     return sorted(objects(f"{url}.run"))
 
 
-def kill_producer(url: str, kills: int, wait_s: float, length_s: float) -> None:
+def kill_producer(url: str, kills: int, wait_s: float, length_s: float, log: Path) -> None:
     """Kill a production so often on its way, then let it end."""
+    options = ("--wait", str(wait_s), "--log", str(log))
     for _ in range(kills):
-        process = started(url, "--wait", str(wait_s))
+        process = started(url, *options)
         time.sleep(random.uniform(0, length_s))
         process.kill()
         process.communicate()
-    finish(started(url, "--wait", str(wait_s)))
+    finish(started(url, *options))
 
 
-def kill_worker(url: str, kills: int, wait_s: float, length_s: float, log: Path) -> int:
-    """Kill workers of one production on its way; how many shards were written twice."""
+def kill_worker(url: str, kills: int, wait_s: float, length_s: float, log: Path) -> None:
+    """Kill workers of one production on its way."""
     process = started(url, "--wait", str(wait_s), "--workers", "2", "--log", str(log))
     _wait_for(lambda: log.exists() and '"start"' in log.read_text())
     for _ in range(kills):
@@ -159,32 +159,48 @@ def kill_worker(url: str, kills: int, wait_s: float, length_s: float, log: Path)
         if workers:
             random.choice(workers).kill()
     finish(process)
-    events = [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def kill_scheduler(url: str, kills: int, wait_s: float, length_s: float, log: Path) -> None:
+    """Kill the scheduler of one production on its way, and start it and a worker anew.
+
+    The worker before notices by itself that its scheduler is gone.
+    """
+    port = _free_port()
+    scheduler, *workers = _cluster(port)
+    address = f"tcp://127.0.0.1:{port}"
+    process = started(url, "--wait", str(wait_s), "--scheduler", address, "--log", str(log))
+    try:
+        for _ in range(kills):
+            time.sleep(1 + random.uniform(0, length_s))
+            scheduler.kill()
+            scheduler.wait()
+            scheduler, worker = _cluster(port)
+            workers.append(worker)
+        finish(process)
+    finally:
+        for part in (scheduler, *workers, process):
+            part.kill()
+            part.wait()
+
+
+KILL = {"producer": kill_producer, "worker": kill_worker, "scheduler": kill_scheduler}
+
+
+def written_twice(log: Path) -> int:
+    """How many shards were written again, as the log of all runs on a store tells."""
+    events = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
     written = Counter(
         (event["modality"], event["row"], event["col"])
         for event in events
-        if event["event"] == "shard" and event["state"] == "written"
+        if event["event"] == "shard" and event.get("state", "written") == "written"
     )
     return sum(count - 1 for count in written.values())
 
 
-def kill_scheduler(url: str, kills: int, wait_s: float, length_s: float) -> None:
-    """Kill the scheduler of one production on its way, and start it and a worker anew."""
-    port = _free_port()
-    cluster = _cluster(port)
-    process = started(url, "--wait", str(wait_s), "--scheduler", f"tcp://127.0.0.1:{port}")
-    try:
-        for _ in range(kills):
-            time.sleep(1 + random.uniform(0, length_s))
-            for part in cluster:
-                part.kill()
-                part.wait()
-            cluster = _cluster(port)
-        finish(process)
-    finally:
-        for part in (*cluster, process):
-            part.kill()
-            part.wait()
+def lost(whole: Mapping[str, bytes], found: Mapping[str, bytes]) -> int:
+    """Tasks of the unbroken store that another lacks: of each the status shard tells."""
+    return sum("_status/c/" in key and key not in found for key in whole)
 
 
 def _cluster(port: int) -> list["subprocess.Popen[bytes]"]:
@@ -265,7 +281,7 @@ def main() -> None:
     )
     parser.add_argument("--moments", type=int, default=30)
     parser.add_argument("--store", choices=("local", "s3"), default="local")
-    parser.add_argument("--victim", choices=VICTIMS, default="producer")
+    parser.add_argument("--victim", choices=KILL, default="producer")
     parser.add_argument("--each", type=int, default=3, help="kills per store")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--wait", type=float, default=0.05, help="seconds for each batch")
@@ -291,22 +307,20 @@ def main() -> None:
         finish(unbroken)
         length_s = time.monotonic() - begin
         whole = objects(f"{base}/unbroken.zarr")
-        kills = equal = stores = twice = left = 0
+        kills = equal = stores = twice = left = gone = 0
         while kills < options.moments:
             url, now = f"{base}/{stores}.zarr", min(options.each, options.moments - kills)
-            if options.victim == "producer":
-                kill_producer(url, now, options.wait, length_s)
-            elif options.victim == "worker":
-                log = Path(logs) / f"{stores}.jsonl"
-                twice += kill_worker(url, now, options.wait, length_s, log)
-            else:
-                kill_scheduler(url, now, options.wait, length_s)
-            equal += objects(url) == whole
+            log = Path(logs) / f"{stores}.jsonl"
+            KILL[options.victim](url, now, options.wait, length_s, log)
+            found = objects(url)
+            equal += found == whole
+            gone += lost(whole, found)
             left += len(leftovers(url))
+            twice += written_twice(log)
             kills, stores = kills + now, stores + 1
         print(f"{options.store}, {options.victim} killed {kills} times on {stores} stores:")
         print(f"{equal} of {stores} stores equal the unbroken run's {len(whole)} objects,")
-        print(f"{left} objects left beside them, {twice} shards counted twice")
+        print(f"{gone} tasks lost, {twice} shards written twice, {left} objects left beside them")
         sys.exit(equal < stores or left > 0)
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.producer.raster plan      # CONUS at 100 m, the land of the globe at 250 m
     python -m benchmarks.producer.raster write     # against a plain sequential write, same disk
-    python -m benchmarks.producer.raster growth    # cost per cell from 10^4 to 10^6 cells
+    python -m benchmarks.producer.raster growth    # cost per cell from 10^4 to 10^7 cells
     python -m benchmarks.producer.raster memory    # a worker's peak, in shards
     python -m benchmarks.producer.raster workers   # two dask workers against one
 
@@ -126,56 +126,61 @@ def peak_bytes() -> int:
 
 
 def write_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Shards of 768 bands through the pipeline, and as many bytes in one file, alternating."""
+    """Shards of 768 bands through the pipeline, and as many bytes in one file, alternating.
+
+    Both end when the disk has everything: the pipeline syncs each object, the file is synced once.
+    """
     layout = Layout(modalities=("coordinate",), bands=768)
-    grid = Grid("EPSG:8857", 1000.0, -1024, -512, (1024, 512))
+    grid = Grid("EPSG:8857", 1000.0, -1024, -512, (1024, 512 * options.times))
     folder, encoder = Path(options.folder), Constant(768)
     block = np.random.default_rng(0).integers(0, 255, 48 << 20).astype(np.uint8)
     rates: dict[str, list[float]] = {"pipeline": [], "plain": []}
-    for _ in range(options.repeat):
-        for way in ("pipeline", "plain"):
-            os.sync()
+    for number in range(options.repeat):
+        for way in ("pipeline", "plain") if number % 2 else ("plain", "pipeline"):
             if way == "pipeline":
                 group = begin(folder / "w.zarr", grid, layout)
-                os.sync()
                 start = time.perf_counter()
                 rasterize(group, grid, layout, WHOLE, everywhere, encoder, progress=False)
-                os.sync()
                 spent = time.perf_counter() - start
                 size = sum(p.stat().st_size for p in (folder / "w.zarr").rglob("*") if p.is_file())
                 shutil.rmtree(folder / "w.zarr")
             else:
                 start = time.perf_counter()
-                with (folder / "plain").open("wb") as file:
-                    for _ in range(8):
+                with (folder / "plain").open("wb", buffering=0) as file:
+                    for _ in range(8 * options.times):
                         file.write(block)
-                os.sync()
+                    os.fsync(file.fileno())
                 spent = time.perf_counter() - start
-                size = 8 * len(block)
+                size = 8 * options.times * len(block)
                 (folder / "plain").unlink()
             rates[way].append(size / spent / 1e6)
-    share = statistics.median(a / b for a, b in zip(*rates.values(), strict=True))
+    shares = [a / b for a, b in zip(rates["pipeline"], rates["plain"], strict=True)]
     return {
-        "pipeline_mb_s": round(statistics.median(rates["pipeline"])),
-        "plain_mb_s": round(statistics.median(rates["plain"])),
-        "share": round(share, 3),
+        "pipeline_mb_s": [round(rate) for rate in rates["pipeline"]],
+        "plain_mb_s": [round(rate) for rate in rates["plain"]],
+        "share": round(statistics.median(shares), 3),
     }
 
 
 def growth_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Processor seconds per cell, in shards of 64 cells and 64 bands, for more and more cells."""
-    layout = Layout(modalities=("coordinate",), bands=64, shard=64, chunk=16)
-    encoder = Constant(64)
+    """Processor seconds per cell, in shards of 64 cells and 16 bands, for more and more cells.
+
+    The encoder costs nothing, so this is the whole cost of everything else; a first run is not
+    counted.
+    """
+    layout = Layout(modalities=("coordinate",), bands=16, shard=64, chunk=16)
+    encoder = Constant(16)
     found: dict[str, list[float]] = {}
-    for _ in range(options.repeat):
-        for side in (2, 4, 8, 16):  # shards
+    for number in range(-1, options.repeat):
+        for side in (2, 5, 16, 50) if number >= 0 else (2,):  # shards
             cells = (side * 64) ** 2
             grid = Grid("EPSG:8857", 1000.0, -side * 64, 0, (side * 64, side * 64))
             group = begin(Path(options.folder) / "g.zarr", grid, layout)
             start = time.process_time()
             rasterize(group, grid, layout, WHOLE, everywhere, encoder, progress=False)
             spent = time.process_time() - start
-            found.setdefault(f"{cells}", []).append(1e6 * spent / cells)
+            if number >= 0:
+                found.setdefault(f"{cells}", []).append(1e6 * spent / cells)
     return {f"us_per_cell_{cells}": round(min(us), 2) for cells, us in found.items()}
 
 
@@ -223,7 +228,7 @@ def busy_source() -> tuple[Any, Any]:
 
 
 def workers_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The same 16 shards by one worker and by two, each with one core's arithmetic."""
+    """The same 16 shards by one worker and by two, of one thread, each with one core's work."""
     from unigeo.producer.raster.distributing import Job, local_workers, rasterize_on
 
     layout = Layout(modalities=("coordinate",), bands=64, shard=64, chunk=16)
@@ -235,9 +240,10 @@ def workers_of(options: argparse.Namespace) -> dict[str, Any]:
             group = begin(folder, grid, layout)
             job = Job(str(folder), WHOLE, grid, layout, busy_source)
             work = Work(grid, layout, WHOLE, everywhere, None)
-            with local_workers(count) as connect:
+            with local_workers(count, threads=1) as connect:
                 client = connect()  # workers are up before the clock starts
                 client.wait_for_workers(count)
+                client.run(busy_source)  # and have imported what they need
                 log = RunLog()
                 start = time.perf_counter()
                 rasterize_on(lambda c=client: c, group, job, work, None, log=log, progress=False)
@@ -261,6 +267,7 @@ def main() -> None:
     )
     parser.add_argument("what", nargs="*", choices=[*BENCHMARKS, []], default=[])
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--times", type=int, default=1, help="so much more to write")
     parser.add_argument("--folder", help="on the disk to measure")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:

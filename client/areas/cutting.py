@@ -17,12 +17,15 @@ import numpy as np
 from unigeo.client.areas.covering import Outlines, holds_centre
 from unigeo.client.areas.windows import region_of_field
 from unigeo.client.progress import watched
+from unigeo.schemas.concepts import GROUP as CONCEPTS
 from unigeo.schemas.encoder import GROUP as ENCODER
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.grid import Grid, Window
 from unigeo.schemas.layout import Layout, georeference, spatial_ref_attributes, status_name
 from unigeo.schemas.manifest import GROUP as MANIFEST
 from unigeo.schemas.manifest import ArrayManifest, shard_key
+from unigeo.schemas.overviews import GROUP as OVERVIEWS
+from unigeo.schemas.preview import GROUP as PREVIEW
 from unigeo.schemas.quantization import FILL
 from unigeo.schemas.status import Status
 from unigeo.schemas.stores import open_group, unreachable_errors
@@ -35,6 +38,10 @@ if TYPE_CHECKING:
     from unigeo.client.stored_field import StoredField
 
 _GROUP = {"zarr_format": 3, "node_type": "group"}
+_OF_THE_MODEL = (ENCODER, CONCEPTS)
+"""Groups that hold for every part of a field."""
+_OF_THE_WHOLE = (PREVIEW, OVERVIEWS)
+"""Groups that a part does without: pictures and means of all its cells."""
 _SHARDS_ALONG = 8
 """At least so many along the longer side, if the chunks allow it: little is added at the edges."""
 
@@ -76,7 +83,8 @@ def cut_field(
         nodes = _Nodes(source, beside)
         nodes.write_json("", {"attributes": _attributes(field, source, grid, layout), **_GROUP})
         _write_coordinates(nodes, grid)
-        _copy_encoder(nodes)
+        for name in _OF_THE_MODEL:
+            _copy_group(nodes, name)
         _write_cells(field, nodes, grid, layout, outlines if mask else None, progress)
         _write_manifest(nodes, grid, layout)
         nodes.consolidate()
@@ -114,6 +122,7 @@ def _attributes(
     own["part_of"] = {
         "region": own["region"],
         "grid": field.attributes.grid.model_dump(mode="json"),
+        "left_out": [name for name in _OF_THE_WHOLE if name in source],
     }
     return {**dict(source.attrs), "unigeo": own, **georeference(grid)}
 
@@ -172,12 +181,12 @@ def _write_coordinates(nodes: _Nodes, grid: Grid) -> None:
     nodes.write_plain("spatial_ref", nodes.read("spatial_ref"), **spatial_ref_attributes(grid))
 
 
-def _copy_encoder(nodes: _Nodes) -> None:
-    if ENCODER not in nodes.source:
+def _copy_group(nodes: _Nodes, group: str) -> None:
+    if group not in nodes.source:
         return
-    nodes.write_group(ENCODER)
-    for name in cast(Any, nodes.source[ENCODER]).array_keys():
-        nodes.write_plain(f"{ENCODER}/{name}", nodes.read(f"{ENCODER}/{name}"))
+    nodes.write_group(group)
+    for name in cast(Any, nodes.source[group]).array_keys():
+        nodes.write_plain(f"{group}/{name}", nodes.read(f"{group}/{name}"))
 
 
 def _write_cells(

@@ -12,6 +12,7 @@ from typing import Any
 from unigeo.producer.publishing.card import field_card
 from unigeo.producer.publishing.objects import need_object, read_object, write_object
 from unigeo.producer.publishing.stac import catalogue, collection, item, release_of
+from unigeo.producer.publishing.terms import providers_of
 from unigeo.schemas.attributes import read_attributes
 from unigeo.schemas.catalogue import NAME, Entry, read_catalogue, relative_inside
 from unigeo.schemas.errors import StoreError
@@ -37,14 +38,14 @@ def names_beside(store: str, region: str) -> dict[str, str]:
 
 
 def announce(
-    url: Any, *, model_card: str | None = None, providers: Sequence[str] = ("not stated",)
+    url: Any, *, model_card: str | None = None, providers: Sequence[str] | None = None
 ) -> Entry | None:
     """Write what stands beside a published field.
 
     Args:
         url: of the store; beside a Zarr store that has no URL nothing is written.
         model_card: of the model that made it; the card that is there is kept if it is None.
-        providers: who made the field.
+        providers: who made the field, if not as it says itself.
 
     Returns:
         The field's entry in the catalogue.
@@ -66,8 +67,9 @@ def announce(
     try:
         root_sha256 = hashlib.sha256(need_object(group.store, "zarr.json")).hexdigest()
         licence, citation = str(group.attrs["license"]), str(group.attrs["citation"])
+        providers = providers or providers_of(dict(group.attrs))
         if model_card is not None or read_object(beside, names["card"]) is None:
-            card = field_card(model_card, own, licence, citation)
+            card = field_card(model_card, own, licence, citation, providers)
             _write(beside, names["card"], card.encode())
         described = item(group, own, names, root_sha256, providers)
         _write_json(beside, names["item"], described)

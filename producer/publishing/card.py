@@ -1,12 +1,18 @@
 """The card that lies beside a field: its model's card, and what the field was made of."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from unigeo.schemas.attributes import UnigeoAttributes
 
 
-def field_card(model_card: str | None, own: UnigeoAttributes, licence: str, citation: str) -> str:
+def field_card(
+    model_card: str | None,
+    own: UnigeoAttributes,
+    licence: str,
+    citation: str,
+    providers: Sequence[str],
+) -> str:
     """Write the card, as Markdown.
 
     Args:
@@ -14,15 +20,20 @@ def field_card(model_card: str | None, own: UnigeoAttributes, licence: str, cita
         own: the field's attributes.
         licence: of the field.
         citation: of the field.
+        providers: of the field.
     """
     card = model_card or (
         f"# {own.model.name}\n\nThe model came without a card; the SHA-256 of its weights is "
         f"`{own.model.sha256}`.\n"
     )
-    return card.rstrip("\n") + "\n\n" + "\n".join(_statement(own, licence, citation)) + "\n"
+    return (
+        card.rstrip("\n") + "\n\n" + "\n".join(_statement(own, licence, citation, providers)) + "\n"
+    )
 
 
-def _statement(own: UnigeoAttributes, licence: str, citation: str) -> Iterator[str]:
+def _statement(
+    own: UnigeoAttributes, licence: str, citation: str, providers: Sequence[str]
+) -> Iterator[str]:
     grid = own.grid.grid()
     rows, cols = grid.shape
     about = own.observations
@@ -35,7 +46,7 @@ def _statement(own: UnigeoAttributes, licence: str, citation: str) -> Iterator[s
         f"`{own.model.sha256}`; made by unigeo {own.code_version}."
     )
     yield ""
-    yield f"Licence: {licence}. Citation: {citation}."
+    yield f"Licence: {licence}. Citation: {citation}. Provided by: {', '.join(providers)}."
     yield ""
     yield "## Data statement"
     yield ""

@@ -8,7 +8,6 @@ import numpy as np
 import zarr
 from jaxtyping import Int8
 
-from unigeo.producer.publishing.phrases import Phrase
 from unigeo.producer.publishing.pictures import put_whole
 from unigeo.schemas.concepts import GROUP, PHRASES, VECTORS
 from unigeo.schemas.quantization import quantize
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from unigeo.producer.encoders.model import UniGeoCLIP
+    from unigeo.producer.publishing.phrases import Phrase
 
 _BATCH = 256
 
@@ -32,7 +32,7 @@ class Concepts:
 
 
 def concepts_of(
-    model: "UniGeoCLIP", tokenizer: "Tokenizer | None", phrases: Sequence[Phrase]
+    model: "UniGeoCLIP", tokenizer: "Tokenizer | None", phrases: "Sequence[Phrase]"
 ) -> Concepts | None:
     """Encode phrases; None if the model has no text encoder.
 

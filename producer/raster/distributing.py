@@ -108,6 +108,7 @@ class _Opened:
         again = bool(done.failures) and not last
         if not again:
             self.finisher.finish(done, replaces=redo)
+        filling.release()
         cells = {int(code): count for code, count in done.cells.items()}
         return Outcome(task, "again" if again else "written", cells, dict(done.failures), spent)
 

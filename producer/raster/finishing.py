@@ -7,11 +7,9 @@ import zarr
 from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.run_folder import RunFolder
 from unigeo.producer.raster.shard_work import Done
-from unigeo.producer.raster.writing import delete, exists, put
-from unigeo.schemas.errors import StoreError
+from unigeo.producer.raster.writing import delete, exists, named, put
 from unigeo.schemas.layout import status_name
 from unigeo.schemas.manifest import shard_key
-from unigeo.schemas.stores import explained, unreachable_errors
 
 
 class Finisher:
@@ -29,7 +27,7 @@ class Finisher:
             StoreError: naming the shard and what to do.
         """
         task = done.task
-        try:
+        with named(f"write shard ({task.shard_row}, {task.shard_col}) of {task.modality}"):
             if self._run is not None and done.failures:
                 about = {"failures": dict(done.failures), "damaged": list(done.damaged)}
                 self._run.note_failed(task, about)
@@ -41,16 +39,12 @@ class Finisher:
             put(self.store, status_key(task), done.status)
             if replaces and self._run is not None and not done.failures:
                 self._run.forget_failed(task)
-        except unreachable_errors() as error:
-            raise StoreError(
-                f"cannot write shard ({task.shard_row}, {task.shard_col}) of {task.modality}: "
-                f"{explained(error)}. What was written before is kept; make room or mend the "
-                "connection and run the same command again, it goes on from there."
-            ) from error
 
     def finished(self, task: Task) -> bool:
         """Whether the store holds a task."""
-        return exists(self.store, status_key(task))
+        key = status_key(task)
+        with named(f"look for {key}"):
+            return exists(self.store, key)
 
 
 def status_key(task: Task) -> str:

@@ -23,6 +23,7 @@ from unigeo.producer.publishing.objects import (
 from unigeo.producer.publishing.pictures import build_pyramid, create_preview, put_whole
 from unigeo.producer.publishing.releases import runs_of
 from unigeo.producer.raster.planning import plan
+from unigeo.producer.raster.store import is_published
 from unigeo.schemas.attributes import read_attributes
 from unigeo.schemas.encoder import GROUP as ENCODER
 from unigeo.schemas.errors import LayoutError, StoreError
@@ -54,11 +55,16 @@ def publish(
         The published root.
 
     Raises:
-        StoreError: if shards are missing, or the store cannot be written.
+        StoreError: if the store is published already, shards are missing, or it cannot be written.
         LayoutError: if the store does not keep the layout.
     """
     attributes = dict(group.attrs)
     own = read_attributes(attributes, str(group.store))
+    if is_published(group):
+        raise StoreError(
+            f"{group.store} is published, and a release never changes; make the next one with "
+            "unigeo-produce --update, or a field of its own under another --out"
+        )
     grid, layout = own.grid.grid(), own.layout.layout()
     left = plan(group, grid, layout)
     if left:

@@ -21,14 +21,13 @@ from typing import Any
 
 import zarr
 from tqdm import tqdm
-from zarr.storage import ObjectStore
 
 from unigeo.producer.raster.extent import Extent
 from unigeo.producer.raster.finishing import Finisher
 from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.run_folder import RunFolder
 from unigeo.producer.raster.run_log import RunLog
-from unigeo.producer.raster.shard_work import Batch, Done, Encode, Filling, Land, Work
+from unigeo.producer.raster.shard_work import Batch, Encode, Filling, Land, Work
 from unigeo.producer.raster.store import sweep
 from unigeo.producer.raster.turns import TRIES, Turns
 from unigeo.schemas.grid import Grid
@@ -152,12 +151,10 @@ class _Pipeline:
         """Do all tasks."""
         start = time.monotonic()
         self._log("start", tasks=len(self._turns.tasks), grid=list(self._work.grid.shape))
-        # One writer keeps the order of writes; over a network several share the waiting.
-        remote = isinstance(self._finisher.store, ObjectStore)
         reader = threading.Thread(target=self._read_all, daemon=True)
         reader.start()
         try:
-            with ThreadPoolExecutor(SHARDS - 1 if remote else 1) as writers:
+            with ThreadPoolExecutor(SHARDS - 1) as writers:  # they share the waiting
                 try:
                     self._encode_all(writers, bar)
                 except BaseException:
@@ -216,7 +213,8 @@ class _Pipeline:
             elif thing is _Mark.END_OF_TASK:
                 assert filling is not None
                 writing = [future for future in writing if not _checked(future)]
-                writing.append(writers.submit(self._write, filling.finish(), bar))
+                filling.settle()
+                writing.append(writers.submit(self._write, filling, bar))
                 filling = None
             self.report.device_seconds += time.monotonic() - begin
             if isinstance(thing, Task):
@@ -246,11 +244,12 @@ class _Pipeline:
         for future in writing:
             _checked(future)
 
-    def _write(self, done: Done, bar: "tqdm[Any]") -> None:
+    def _write(self, filling: Filling, bar: "tqdm[Any]") -> None:
         try:
             if self._stop.is_set():
                 return
             begin = time.monotonic()
+            done = filling.finish()
             again = bool(done.failures) and self._turns.again(done.task)
             if not again:
                 self._finisher.finish(done, replaces=done.task in self._turns.redo)
@@ -278,6 +277,7 @@ class _Pipeline:
             self._stop.set()
             raise
         finally:
+            filling.release()
             self._room.release()
 
 

@@ -21,7 +21,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from obstore.exceptions import AlreadyExistsError
 from zarr.storage import LocalStore, ObjectStore
 
 from unigeo.producer.raster.planning import Task
-from unigeo.producer.raster.writing import patiently
+from unigeo.producer.raster.writing import named, patiently
 from unigeo.schemas.stores import open_store, unreachable_errors
 
 EXPIRY_S = 60.0
@@ -74,19 +74,16 @@ class RunFolder:
         """Take a claim, or take it over from an owner who is gone; whether it is ours now."""
         number = 0
         while True:
-            try:
-                self._create(f"claims/{name}/{number}", self.owner.encode())
-            except AlreadyExistsError:
-                holder = self._get(f"claims/{name}/{number}")
-                if holder is None:
-                    continue  # released meanwhile
-                if holder == self.owner.encode():  # an answer was lost, and the request repeated
-                    break
-                if not self._gone(holder.decode()):
-                    return False
-                number += 1
-            else:
+            if self._create(f"claims/{name}/{number}", self.owner.encode()):
                 break
+            holder = self._get(f"claims/{name}/{number}")
+            if holder is None:
+                continue  # released meanwhile
+            if holder == self.owner.encode():  # an answer was lost, and the request repeated
+                break
+            if not self._gone(holder.decode()):
+                return False
+            number += 1
         with self._lock:
             self._held[name] = number
         return True
@@ -171,20 +168,28 @@ class RunFolder:
             with suppress(*unreachable_errors()):
                 self._beat()
 
-    def _create(self, key: str, content: bytes) -> None:
-        patiently(lambda: obstore.put(self._store, key, content, mode="create"))
+    def _create(self, key: str, content: bytes) -> bool:
+        """Write an object that is not there yet; False where it is."""
+        with _named(key):
+            try:
+                patiently(lambda: obstore.put(self._store, key, content, mode="create"))
+            except AlreadyExistsError:
+                return False
+            return True
 
     def _put(self, key: str, content: bytes) -> None:
-        patiently(lambda: obstore.put(self._store, key, content))
+        with _named(key):
+            patiently(lambda: obstore.put(self._store, key, content))
 
     def _get(self, key: str) -> bytes | None:
-        try:
-            return bytes(patiently(lambda: obstore.get(self._store, key).bytes()))
-        except FileNotFoundError:
-            return None
+        with _named(key):
+            try:
+                return bytes(patiently(lambda: obstore.get(self._store, key).bytes()))
+            except FileNotFoundError:
+                return None
 
     def _remove(self, key: str) -> None:
-        with suppress(FileNotFoundError):
+        with _named(key), suppress(FileNotFoundError):
             patiently(lambda: obstore.delete(self._store, key))
 
     def _keys(self, prefix: str) -> list[str]:
@@ -193,7 +198,12 @@ class RunFolder:
                 entry["path"] for part in obstore.list(self._store, prefix=prefix) for entry in part
             ]
 
-        return patiently(listed)
+        with _named(prefix):
+            return patiently(listed)
+
+
+def _named(key: str) -> AbstractContextManager[None]:
+    return named(f"use {key} of the folder {SUFFIX} beside the store, where runs meet")
 
 
 def open_run_folder(url: Any, expiry_s: float = EXPIRY_S) -> RunFolder | None:

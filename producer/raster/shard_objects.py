@@ -1,11 +1,15 @@
 """The stored objects of one shard, byte for byte as Zarr's sharding codec writes them.
 
 Vectors go straight to the place in the object where they will lie, so a shard is in memory once:
-nothing is transposed, joined or copied before it is written.
+nothing is transposed, joined or copied before it is written. Cells come in the order of the object,
+so most are moved as one block. The memory of an object that was written serves for the next.
 """
 
+import mmap
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import google_crc32c
 import numpy as np
@@ -23,10 +27,8 @@ _NOT_STORED = np.uint64(2**64 - 1)
 class Places:
     """Where the cells of a shard lie in its object. Chunks follow each other in Morton order."""
 
-    chunk: Int[np.ndarray, " cell"]
-    """Number of the chunk of each cell, the cells row by row."""
-    inner: Int[np.ndarray, " cell"]
-    """Number of the cell in its chunk."""
+    place: Int[np.ndarray, " cell"]
+    """Where each cell lies, counted in cells of the object, the cells row by row."""
     rowcol: Int[np.ndarray, "chunk 2"]
     """Row and column of each chunk."""
     order: Int[np.ndarray, " cell"]
@@ -48,33 +50,82 @@ def places(shard: int, chunk: int) -> Places:
     cell_row, cell_col = np.divmod(np.arange(shard * shard), shard)
     of_cell = number[(cell_row // chunk) * side + cell_col // chunk]
     inner = (cell_row % chunk) * chunk + cell_col % chunk
-    order = np.argsort(of_cell * chunk * chunk + inner)
-    return Places(of_cell, inner, np.stack([row[by_code], col[by_code]], axis=1), order)
+    place = of_cell * chunk * chunk + inner
+    return Places(place, np.stack([row[by_code], col[by_code]], axis=1), np.argsort(place))
+
+
+class Buffers:
+    """Memory of objects that were written: fresh pages cost as much as filling them."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._free: list[np.ndarray] = []
+
+    def take(self, size_bytes: int) -> UInt8[np.ndarray, " byte"]:
+        """Get memory with anything in it, on whole pages, as direct writing wants it."""
+        while self._free:
+            with suppress(IndexError):  # another thread was faster
+                body = self._free.pop()
+                if len(body) == size_bytes:
+                    return body
+        pages = mmap.mmap(-1, size_bytes)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            with suppress(OSError):
+                pages.madvise(mmap.MADV_HUGEPAGE)
+        return np.frombuffer(pages, np.uint8)
+
+    def give_back(self, body: UInt8[np.ndarray, " byte"]) -> None:
+        """Let others have memory that nobody reads any more."""
+        self._free.append(body)
 
 
 class VectorObject:
     """The object of one shard's vectors while it is filled: 48 MiB at 768 bands."""
 
-    def __init__(self, layout: Layout) -> None:
-        """Start without data."""
+    def __init__(self, layout: Layout, buffers: Buffers | None = None) -> None:
+        """Start without data, in memory of `buffers`."""
         self._layout = layout
+        self._buffers = buffers or Buffers()
         self._places = places(layout.shard, layout.chunk)
         self._chunks = len(self._places.rowcol)
-        self._data_bytes = layout.chunk**2 * layout.bands
+        self._area = layout.chunk**2
+        self._data_bytes = self._area * layout.bands
         side = layout.shard // layout.chunk
         stride = self._data_bytes + CRC_BYTES
-        self._body = np.empty(self._chunks * stride + index_bytes((side, side)), np.uint8)
+        self._body = self._buffers.take(self._chunks * stride + index_bytes((side, side)))
         self._rows = self._body[: self._chunks * stride].reshape(self._chunks, stride)
         vectors = self._rows[:, : self._data_bytes].view(np.int8)
-        self._cells = vectors.reshape(self._chunks, layout.chunk**2, layout.bands)
-        self._cells[...] = FILL
+        self._cells = vectors.reshape(self._chunks, self._area, layout.bands)
         self._used = np.zeros(self._chunks, bool)
+        self._summed = np.zeros(self._chunks, bool)
 
     def put(self, cells: Int[np.ndarray, " cell"], codes: Int8[np.ndarray, "cell band"]) -> None:
-        """Place quantized vectors; cells are counted row by row."""
-        chunk = self._places.chunk[cells]
-        self._cells[chunk, self._places.inner[cells]] = codes
-        self._used[chunk] = True
+        """Place quantized vectors; cells are counted row by row, best in the object's order."""
+        where = self._places.place[cells]
+        if (np.diff(where) < 0).any():
+            order = np.argsort(where)
+            where, codes = where[order], codes[order]
+        chunk = where // self._area
+        cuts = [0, *(np.flatnonzero(np.diff(chunk)) + 1), len(where)] if len(where) else []
+        for first, end in pairwise(cuts):
+            number = chunk[first]
+            inner = where[first:end] - number * self._area
+            block = self._cells[number]
+            if not self._used[number]:
+                self._used[number] = True
+                if end - first < self._area:
+                    block[...] = FILL
+            if inner[-1] - inner[0] == len(inner) - 1:
+                block[inner[0] : inner[-1] + 1] = codes[first:end]
+            else:
+                block[inner] = codes[first:end]
+            self._summed[number] = False
+            if end - first == self._area:
+                self._sum(number)  # while it is in the processor's cache
+
+    def release(self) -> None:
+        """Give the memory back: the object was written, or will not be."""
+        self._buffers.give_back(self._body)
 
     def finish(self) -> memoryview | None:
         """The object's bytes; None where the shard holds no vector and so is no object."""
@@ -84,8 +135,9 @@ class VectorObject:
             return self._compressed()
         stride = self._rows.shape[1]
         for place, number in enumerate(np.flatnonzero(self._used)):
+            if not self._summed[number]:
+                self._sum(number)
             chunk = self._rows[number]
-            chunk[self._data_bytes :] = _crc(chunk[: self._data_bytes])
             if place != number:
                 self._rows[place] = chunk
         lengths = np.full(int(self._used.sum()), stride, np.uint64)
@@ -93,6 +145,12 @@ class VectorObject:
         index = _index(self._places, self._used, lengths)
         self._body[end : end + len(index)] = index
         return memoryview(self._body[: end + len(index)])
+
+    def _sum(self, number: np.int64) -> None:
+        """Write the checksum of a chunk behind it."""
+        chunk = self._rows[number]
+        chunk[self._data_bytes :] = _crc(chunk[: self._data_bytes])
+        self._summed[number] = True
 
     def _compressed(self) -> memoryview:
         codec = Zstd(level=3)

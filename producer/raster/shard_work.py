@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int, Int8, UInt8
 
 from unigeo.producer.raster.extent import Extent, shard_extent
 from unigeo.producer.raster.planning import Task
-from unigeo.producer.raster.shard_objects import VectorObject, places, status_object
+from unigeo.producer.raster.shard_objects import Buffers, VectorObject, places, status_object
 from unigeo.schemas.errors import UnigeoError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout
@@ -120,6 +120,7 @@ class Work:
     """Cells encoded at once, at most."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _last: list[Any] = field(default_factory=list, repr=False)
+    buffers: Buffers = field(default_factory=Buffers, repr=False)
 
     @cached_property
     def staged(self) -> Staged:
@@ -193,8 +194,12 @@ class Filling:
         self._place()
         self._pending = (batch, codes) if codes is not None else None
 
+    def settle(self) -> None:
+        """Wait for the last batch and place it."""
+        self._place()
+
     def finish(self) -> Done:
-        """Complete the objects."""
+        """Complete the objects, which last until `release`; from any thread, once settled."""
         self._place()
         counts = np.unique(self._status, return_counts=True)
         cells = Counter({Status(int(k)): int(n) for k, n in zip(*counts, strict=True)})
@@ -208,6 +213,12 @@ class Filling:
             tuple(sorted(self._damaged)),
         )
 
+    def release(self) -> None:
+        """Let the memory of the objects be used again."""
+        if self._vectors is not None:
+            self._vectors.release()
+            self._vectors = None
+
     def _place(self) -> None:
         if self._pending is None:
             return
@@ -219,7 +230,7 @@ class Filling:
             self._fail(batch, str(error))
             return
         if self._vectors is None:
-            self._vectors = VectorObject(self._work.layout)
+            self._vectors = VectorObject(self._work.layout, self._work.buffers)
         self._vectors.put(batch.cells[observed], codes)
         lost = ~observed
         self._status[batch.cells[lost]] = Status.NO_OBSERVATION

@@ -6,6 +6,7 @@ reader takes half a product for a whole one. Nothing in a store depends on when 
 
 import json
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -120,12 +121,20 @@ def _existing(
         seen = (_without(about["observations"], mended) for about in (found, wanted))
         if mended and len({json.dumps(one, sort_keys=True) for one in seen}) == 1:
             return _create_root(store, attributes)
+    if not differing and found["state"] == "building" and _terms(group.attrs) != _terms(attributes):
+        return _create_root(store, attributes)
     if differing:
         raise StoreError(
             f"{url} holds another product: its {', '.join(differing)} differ"
             f"{_detail(found, wanted)}. Name another --out, or remove the store first."
         )
     return group
+
+
+def _terms(attributes: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a run may change until the store is published."""
+    own = attributes["unigeo"]
+    return attributes["license"], attributes["citation"], own.get("providers")
 
 
 def _without(observations: Any, files: frozenset[str]) -> Any:

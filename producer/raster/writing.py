@@ -5,21 +5,30 @@ of 768 bands is 48 MiB, and a single request carries up to 5 GB on every store i
 uploaded parts stay behind a killed run.
 """
 
+import errno
+import mmap
+import os
 import random
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, ObjectStore
 
-from unigeo.schemas.stores import unreachable_errors
+from unigeo.schemas.errors import StoreError
+from unigeo.schemas.stores import explained, unreachable_errors
 
 TRIES = 6
 """Times that an object store is asked, at most; its own client tries again in each."""
 FIRST_WAIT_S = 0.5
+_DIRECT_BYTES = 1 << 20
+"""Objects of so many bytes are written past the system's cache: as fast as the disk, and without
+driving out of memory what others read."""
 _FINAL = {
     "PermissionDeniedError",
     "UnauthenticatedError",
@@ -30,6 +39,8 @@ _FINAL = {
     "InvalidPathError",
 }
 """Answers that stay the same however often one asks."""
+_EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "RequestExpired", "InvalidAccessKeyId")
+"""Words of S3 in an answer 400 that no patience mends."""
 
 
 def put(store: Any, key: str, body: memoryview | bytes) -> None:
@@ -43,13 +54,59 @@ def put(store: Any, key: str, body: memoryview | bytes) -> None:
 
         patiently(lambda: obstore.put(store.store, key, body, use_multipart=False))
         return
-    array = np.frombuffer(body, np.uint8)
+    if isinstance(store, LocalStore):
+        path = store.root / key
+        try:
+            _put_file(path, body)
+        except FileNotFoundError:
+            # Another producer has done this shard and swept what it took for a leftover of ours.
+            if not path.exists():
+                raise
+        return
+    sync(store.set(key, default_buffer_prototype().buffer.from_bytes(bytes(body))))
+
+
+def _put_file(path: Path, body: memoryview | bytes) -> None:
+    """Write a file beside its place, have the disk keep it, and move it there.
+
+    So a loss of power leaves no name of a file whose content never reached the disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{uuid.uuid4().hex}.partial")
     try:
-        sync(store.set(key, default_buffer_prototype().buffer.from_array_like(array)))
-    except FileNotFoundError:
-        # Another producer has done this shard and swept what it took for a leftover of ours.
-        if not (isinstance(store, LocalStore) and sync(store.exists(key))):
+        with partial.open("wb", buffering=0) as file:
+            left = memoryview(body)
+            if len(left) >= _DIRECT_BYTES:
+                left = _write_direct(file.fileno(), left)
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _write_direct(file: int, body: memoryview) -> memoryview:
+    """Write whole pages past the system's cache, where disk and memory allow it; what is left."""
+    if not hasattr(os, "O_DIRECT"):
+        return body
+    import fcntl  # of Unix only
+
+    flags = fcntl.fcntl(file, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(file, fcntl.F_SETFL, flags | os.O_DIRECT)
+    except OSError:  # a file system without it
+        return body
+    try:
+        while len(body) >= mmap.PAGESIZE:
+            body = body[os.write(file, body[: len(body) // mmap.PAGESIZE * mmap.PAGESIZE]) :]
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # memory that begins within a page
             raise
+    finally:
+        fcntl.fcntl(file, fcntl.F_SETFL, flags)
+    return body
 
 
 def exists(store: Any, key: str) -> bool:
@@ -62,6 +119,25 @@ def delete(store: Any, key: str) -> None:
     patiently(lambda: sync(store.delete(key)), isinstance(store, ObjectStore))
 
 
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """Let a store's error say what was tried, and that the same command goes on.
+
+    Raises:
+        StoreError: in the place of it.
+    """
+    try:
+        yield
+    except unreachable_errors() as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(
+            f"cannot {what}: {explained(error)}. What was written before is kept; make room, renew "
+            "the credentials or mend the connection, and run the same command again: it goes on "
+            "from there."
+        ) from error
+
+
 def patiently[T](ask: Callable[[], T], again: bool = True) -> T:
     """Ask a store, and again where it answers with an error that may pass."""
     wait_s = FIRST_WAIT_S
@@ -69,9 +145,14 @@ def patiently[T](ask: Callable[[], T], again: bool = True) -> T:
         try:
             return ask()
         except unreachable_errors() as error:
-            names = {kind.__name__ for kind in type(error).__mro__}
-            if not again or left == 0 or names & _FINAL:
+            if not again or left == 0 or _final(error):
                 raise
         time.sleep(wait_s * random.uniform(0.5, 1.0))
         wait_s *= 2
     raise AssertionError
+
+
+def _final(error: BaseException) -> bool:
+    """Whether asking again is in vain."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & _FINAL) or any(word in str(error) for word in _EXPIRED)
