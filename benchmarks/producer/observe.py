@@ -29,7 +29,6 @@ from rasterio.transform import from_origin
 
 from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
 from unigeo.producer.observations.recorded import RecordedObservations
-from unigeo.producer.observations.shards import decode_heights
 from unigeo.producer.sources.observing import observe_set, prepare
 from unigeo.producer.sources.table import Imagery, Kept, SetTable, Surface, Where
 
@@ -116,9 +115,11 @@ class LooseFiles(torch.utils.data.Dataset[list[np.ndarray]]):
         return len(self.paths)
 
     def __getitem__(self, row: int) -> list[np.ndarray]:
-        aerial, dsm = (path.read_bytes() for path in self.paths[row])
-        pixels = np.array(Image.open(io.BytesIO(aerial)).convert("RGB"))
-        return [np.moveaxis(pixels, 2, 0), decode_heights(dsm, *self.numbers[row], "a file")]
+        aerial, dsm = (Image.open(io.BytesIO(path.read_bytes())) for path in self.paths[row])
+        pixels, codes = np.array(aerial.convert("RGB")), np.asarray(dsm)
+        offset_m, scale_m = self.numbers[row]
+        metres = np.where(codes > 0, offset_m + scale_m * (codes - 1.0), np.nan)
+        return [np.moveaxis(pixels, 2, 0), metres.astype(np.float32)]
 
 
 def files(folder: Path, seen: RecordedObservations) -> LooseFiles:
