@@ -79,12 +79,13 @@ def rasters(folder: Path) -> None:
     coarse = rng.integers(30, 220, (3, side // 20, side // 20)).repeat(20, 1).repeat(20, 2)
     aerial = np.clip(coarse + rng.normal(0, 8, (3, side, side)), 0, 255).astype(np.uint8)
     heights = rng.uniform(0, 12, (side // 20, side // 20)).repeat(20, 0).repeat(20, 1)
+    heights += rng.normal(0, 0.1, (side, side))
     for name, values in (("aerial_20220601.tif", aerial), ("dsm.tif", heights[None])):
         with rasterio.open(
             folder / name, "w", driver="GTiff", width=side, height=side, count=len(values),
             dtype="uint8" if len(values) == 3 else "float32", crs=32618, tiled=True,
             blockxsize=512, blockysize=512, transform=from_origin(320_500, 4_298_900, 0.6, 0.6),
-            compress="deflate", interleave="pixel",
+            compress="deflate", predictor=2 if len(values) == 3 else 3, interleave="pixel",
         ) as raster:  # fmt: skip
             raster.write(values)
 
