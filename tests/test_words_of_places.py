@@ -5,9 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyproj
 import pytest
 import rasterio
+import shapely
 from catalogues import Services, point
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from unigeo.producer.sources.features import (
     ask_overpass,
     of_geojson,
     of_tags,
+    read_features,
 )
 from unigeo.producer.sources.fetching import Web
 from unigeo.producer.sources.table import Words
@@ -156,6 +159,24 @@ def test_a_dump_of_geonames_names_the_town_and_how_far_it_is(tmp_path: Path) -> 
     assert inside == "In or next to Utrecht, a city." and far is None
     dropped = open_words(about.model_copy(update={"names": "drop"}), 0).observe(lonlat).found
     assert dropped[0].value == "Not far from a city."
+
+
+def test_places_of_overture_are_read_from_a_disk_and_from_a_server(tmp_path: Path) -> None:
+    table = pd.DataFrame({
+        "geometry": shapely.to_wkb([shapely.Point(5, 52), shapely.box(5, 52, 5.002, 52.002)]),
+        "names": [{"primary": "Cafe A"}, {"primary": None}],
+        "categories": [{"primary": "coffee_shop"}, {"primary": "lake"}],
+    })  # fmt: skip
+    table.to_parquet(tmp_path / "places.parquet")
+    expected = [Feature("coffee shop", 5, 5, 52, "Cafe A"), Feature("lake", 5, 5.001, 52.001)]
+    assert read_features(str(tmp_path / "places.parquet")) == expected
+    with Services(tmp_path) as services:
+        assert read_features(f"{services.url}/places.parquet?v=1") == expected
+        with pytest.raises(ObservationsError, match="HTTP 404"):
+            read_features(f"{services.url}/none.parquet")
+    (tmp_path / "bare.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ObservationsError, match="neither geometry nor lon and lat"):
+        read_features(str(tmp_path / "bare.csv"))
 
 
 def test_land_cover_is_the_most_common_class_round_a_place(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ They come from OGC API - Features, Overpass, or files of OpenStreetMap, Overture
 """
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from itertools import batched
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import pandas as pd
 import shapely
@@ -182,30 +183,35 @@ def _south_first(box: Box) -> str:
     return f"{south},{west},{north},{east}"
 
 
-def read_features(path: Path) -> list[Feature]:
+def read_features(name: str) -> list[Feature]:
     """Read GeoJSON, GeoParquet, a table with columns lon and lat, or a dump of GeoNames (.txt).
+
+    Args:
+        name: path or address.
 
     Raises:
         ObservationsError: it is missing or cannot be read.
+        StoreError: its server cannot be reached.
     """
-    kind = path.suffix.lower()
+    kind = Path(urlsplit(name).path).suffix.lower()
     try:
+        data = io.BytesIO(Web().bytes(name) if "://" in name else Path(name).read_bytes())
         if kind in (".geojson", ".json"):
-            return of_geojson(json.loads(path.read_text(encoding="utf-8"))["features"])
+            return of_geojson(json.load(data)["features"])
         if kind == ".txt":
             table = pd.read_csv(
-                path, sep="\t", header=None, usecols=list(GEONAMES),
+                data, sep="\t", header=None, usecols=list(GEONAMES),
                 names=list(GEONAMES.values()), quoting=csv.QUOTE_NONE, keep_default_na=False,
             )  # fmt: skip
         else:
-            table = pd.read_csv(path) if kind == ".csv" else pd.read_parquet(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise ObservationsError(f"table [text]: {path} cannot be read: {error}.") from error
+            table = pd.read_csv(data) if kind == ".csv" else pd.read_parquet(data)
+    except (OSError, ValueError, KeyError, GoneError) as error:
+        raise ObservationsError(f"table [text]: {name} cannot be read: {error}.") from error
     if "geometry" in table.columns:
         points = shapely.centroid(shapely.from_wkb(table.pop("geometry").to_numpy()))
         table["lon"], table["lat"] = shapely.get_x(points), shapely.get_y(points)
     if not {"lon", "lat"} <= set(table.columns):
-        raise ObservationsError(f"table [text]: {path} has neither geometry nor lon and lat.")
+        raise ObservationsError(f"table [text]: {name} has neither geometry nor lon and lat.")
     rows = (
         of_tags({str(k): v for k, v in row.items() if v is not None}, row["lon"], row["lat"])
         for row in table.to_dict("records")

@@ -161,7 +161,8 @@ class Words(_Origin):
     url: str = ""
     """Of OGC API - Features items, or of an Overpass interpreter."""
     files: tuple[str, ...] = ()
-    """GeoJSON, GeoParquet, CSV or Parquet of features (OpenStreetMap, Overture, GeoNames)."""
+    """Paths or addresses of features (OpenStreetMap, Overture, GeoNames): GeoJSON, GeoParquet, CSV
+    or Parquet with columns lon and lat, dumps of GeoNames (.txt)."""
     landcover: str | None = None
     """A raster of land cover classes of `landcover_legend`."""
     landcover_legend: Literal["worldcover", "nlcd"] = "worldcover"

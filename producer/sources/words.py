@@ -275,7 +275,7 @@ def open_words(about: Words, seed: int, aerial: Seeing | None = None) -> WordSou
     count = count_words if about.tokenizer is None else count_tokens_of(Path(about.tokenizer))
     web = Web(about.per_second)
     if about.kind == "files":
-        everything = [one for name in about.files for one in read_features(Path(name))]
+        everything = [one for name in about.files for one in read_features(name)]
 
         def inside(near: Sequence[Box], wide: Box) -> list[Feature]:
             west, south, east, north = wide
