@@ -1,12 +1,17 @@
-"""A made region and the services that tell of it, on loopback: STAC, images by ranges, Mapillary's
-Graph API, features. What is seen at a place is a function of its longitude and latitude."""
+"""A made region and the services that tell of it, on loopback: STAC with signed addresses, images
+by ranges, Mapillary's Graph API, KartaView, features, Overpass.
+
+What is seen at a place is a function of its longitude and latitude.
+"""
 
 import io
 import json
 import re
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,6 +29,7 @@ from servers import parse_range
 from unigeo.producer.sources import s2
 
 TOKEN = "MLY|test"
+WGS84 = pyproj.Geod(ellps="WGS84")
 PAGE = 3
 """Items of a STAC page, so that searches have several."""
 BLOCK = 64
@@ -44,6 +50,13 @@ class Services:
     counts: Counter[str] = field(default_factory=Counter)
     limit: int = 2000
     """Images of an answer, at most."""
+    photos: list[dict[str, Any]] = field(default_factory=list)
+    """Of the KartaView-like service."""
+    statements: int = 1000
+    """Of an Overpass question, at most: of more the answer is broken off."""
+    signatures: dict[str, float] = field(default_factory=dict)
+    """Those of the signing service, and when each expires, in seconds since 1970."""
+    signed_for_s: float = 3600.0
 
     def __enter__(self) -> Self:
         services = self
@@ -102,6 +115,16 @@ class Services:
             return self.send(request, 200, data)
         if path == "features/items":
             return self.tell_features(request, query)
+        if path == "kartaview/photo/":
+            return self.kartaview(request, query)
+        if path == "overpass/interpreter":
+            return self.overpass(request, parse_qs((body or b"").decode())["data"][0])
+        if path == "sign":
+            return self.sign(request, query["href"])
+        if path.startswith("private/"):
+            if time.time() > self.signatures.get(query.get("sig", ""), 0):
+                return self.send(request, 403, b"not signed")
+            return self.file(request, path.removeprefix("private/"))
         return self.file(request, path)
 
     def search(self, request: BaseHTTPRequestHandler, question: dict[str, Any]) -> None:
@@ -146,6 +169,52 @@ class Services:
             more = f"{self.url}/features/items?bbox={query['bbox']}&offset={start + size}"
             page["links"] = [{"rel": "next", "href": more}]
         self.tell(request, page)
+
+    def kartaview(self, request: BaseHTTPRequestHandler, query: dict[str, str]) -> None:
+        """Photographs in a circle, page by page."""
+        lon, lat, radius = (float(query[name]) for name in ("lng", "lat", "radius"))
+        hits = [
+            one for one in self.photos
+            if WGS84.inv(lon, lat, float(one["lng"]), float(one["lat"]))[2] <= radius
+        ]  # fmt: skip
+        size = min(int(query["itemsPerPage"]), self.limit)
+        start = size * (int(query["page"]) - 1)
+        more = start + size < len(hits)
+        result = {"data": hits[start : start + size], "hasMoreData": more}
+        self.tell(request, {"status": {"apiCode": 600}, "result": result})
+
+    def overpass(self, request: BaseHTTPRequestHandler, question: str) -> None:
+        """Elements of `nwr` statements, by regular expressions of keys or of one key's values."""
+        form = r'nwr\[(~?)"([^"]+)"~"([^"]+)"\]\(([-\d.,]+)\);'
+        statements = re.findall(form, question)
+        if not re.fullmatch(
+            rf"\[out:json\]\[timeout:\d+\];\((?:{form})+\);out tags center;", question
+        ):
+            return self.send(request, 400, b"parse error")
+        elements = []
+        for number, one in enumerate(self.features):
+            point, tags = shapely.geometry.shape(one["geometry"]), one["properties"]
+            for keys, key, value, box in statements[: self.statements]:
+                south, west, north, east = map(float, box.split(","))
+                pairs = tags.items() if keys else [(k, v) for k, v in tags.items() if k == key]
+                wanted = any(re.search(key, k) and re.search(value, v) for k, v in pairs)
+                if wanted and shapely.box(west, south, east, north).covers(point.centroid):
+                    about = {"type": "node" if number % 2 else "way", "id": number, "tags": tags}
+                    where = {"lon": point.centroid.x, "lat": point.centroid.y}
+                    elements.append(about | (where if number % 2 else {"center": where}))
+                    break
+        answer: dict[str, Any] = {"elements": elements}
+        if len(statements) > self.statements:
+            answer["remark"] = "runtime error: Query timed out"
+        return self.tell(request, answer)
+
+    def sign(self, request: BaseHTTPRequestHandler, href: str) -> None:
+        """Let an address be read for a while."""
+        end = time.time() + self.signed_for_s
+        signature = f"sig{len(self.signatures)}"
+        self.signatures[signature] = end
+        expiry = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.tell(request, {"msft:expiry": expiry, "href": f"{href}?sig={signature}"})
 
     def file(self, request: BaseHTTPRequestHandler, path: str) -> None:
         file = self.folder / path

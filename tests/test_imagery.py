@@ -227,3 +227,33 @@ def test_items_that_cannot_be_used_are_counted_with_their_reason(tmp_path: Path)
         other = about.model_copy(update={"url": f"{services.url}/nothing"})
         with pytest.raises(ObservationsError, match="no STAC search"):
             AerialSource(Catalogue(other, web)).observe(lonlat)
+
+
+def test_addresses_are_signed_and_signed_again_before_they_expire(tmp_path: Path) -> None:
+    box, lonlat = (5.0, 52.0, 5.01, 52.01), np.array([(5.005, 52.005)])
+    with Services(tmp_path) as services:
+        add_item(services, "one", "naip", "image", 32631, box, 5.0, 2020, colour)
+        asset = services.items[-1]["assets"]["image"]
+        asset["href"] = asset["href"].replace("/cogs/", "/private/cogs/")
+        plain = Imagery(kind="stac", url=f"{services.url}/stac", collections=("naip",),
+                        resolution_m=6, patch_px=16)  # fmt: skip
+        with pytest.raises(ObservationsError, match="HTTP 403"):
+            AerialSource(Catalogue(plain, Web(1000, first_wait_s=0.001))).observe(lonlat)
+        about = plain.model_copy(
+            update={"sign": "planetary-computer", "sign_url": f"{services.url}/sign"}
+        )
+        services.faults.append(["sign", 429, 2])
+        source = AerialSource(Catalogue(about, Web(1000, first_wait_s=0.001)))
+        first = source.observe(lonlat).found[0]
+        assert first.reason == "" and services.counts["sign"] == 3
+        source.observe(lonlat)
+        assert services.counts["sign"] == 3  # it is still good
+        services.signed_for_s = 0.2  # always about to expire
+        other = AerialSource(Catalogue(about, Web(1000, first_wait_s=0.001)))
+        assert (other.observe(lonlat).found[0].value == first.value).all()
+        services.signatures.clear()  # what was signed before is worth nothing
+        assert (other.observe(lonlat).found[0].value == first.value).all()
+        assert first.origin.item == "one"
+        services.faults.append(["sign", 404, 1])
+        lost = AerialSource(Catalogue(about, Web(1000, first_wait_s=0.001))).observe(lonlat)
+        assert lost.unusable == {"one": "HTTP 404"} and lost.found[0].reason == "HTTP 404"

@@ -1,5 +1,6 @@
 """A made region, from services on loopback to a trained model; killed, restarted, damaged."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -111,45 +112,56 @@ def test_no_place_panorama_or_footprint_crosses_a_split(built: Path) -> None:
         assert len(set(parts[rows["panorama"] == number])) == 1
 
 
-def start(table: Path, out: Path) -> subprocess.Popen[bytes]:
-    code = "import sys; from unigeo.producer.cli import main; sys.argv[1:] = sys.argv[1:]; main()"
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        "observe",
-        str(table),
-        "--out",
-        str(out),
-        "--workers",
-        "1",
-    ]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+LAUNCHER = """
+import os, sys
+import unigeo.producer.sources.observing, unigeo.producer.sources.panorama
+from unigeo.producer.cli import main
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        os.dup2(2, 1)
+        sys.argv[1:] = line.split()
+        main()
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Runs the command of each line in a process of its own, what it imports loaded once for all."""
+
+
+@pytest.fixture
+def launcher() -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        yield process
 
 
 def test_a_build_killed_three_times_is_the_unbroken_one(
-    built: Path, services: Services, tmp_path: Path
+    built: Path, services: Services, tmp_path: Path, launcher: subprocess.Popen[str]
 ) -> None:
-    table, out = services.folder / "set.toml", tmp_path / "killed"
-    kills, finished = 0, 0
-    services.counts.clear()
-    while kills < 3:
-        process = start(table, out)
-        want = finished + 1
-        while process.poll() is None and len(list(out.glob("shards/*.parquet"))) < want:
+    out = tmp_path / "killed"
+    assert launcher.stdin is not None and launcher.stdout is not None
+    told, finished = launcher.stdout, 0
+
+    def start() -> int:
+        command = f"observe {services.folder / 'set.toml'} --out {out} --workers 1"
+        print(command, file=launcher.stdin, flush=True)
+        return int(told.readline())
+
+    for _ in range(3):
+        child = start()
+        while len(list(out.glob("shards/*.parquet"))) < finished + 1:
             time.sleep(0.005)
-        assert process.poll() is None, process.communicate()
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        kills += 1
+        os.kill(child, signal.SIGKILL)
+        assert int(told.readline()) == -signal.SIGKILL
         there = {f: f.stat().st_mtime_ns for f in out.glob("shards/*.parquet")}
         finished = len(there)
     assert not (out / "set.json").exists()
     with pytest.raises(ObservationsError, match="not finished"):
         open_recorded(str(out))
-    process = start(table, out)
-    _, told = process.communicate()
-    assert process.returncode == 0, told
+    start()
+    assert int(told.readline()) == 0
     assert all(f.stat().st_mtime_ns == at for f, at in there.items())  # none was built twice
     assert bytes_of(out) == bytes_of(built)
 
@@ -179,12 +191,14 @@ def test_samples_are_streamed_once_in_an_order_of_seed_and_epoch(
 
 
 def test_a_service_that_is_down_ends_the_build_and_a_later_run_goes_on(
-    built: Path, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from unigeo.producer.sources import fetching
 
     monkeypatch.setattr(fetching, "LONGEST_WAIT_S", 0.0)
-    table, out = services.folder / "set.toml", tmp_path / "down"
+    table = write_table(services, tmp_path, TABLE.replace("count = 200", "count = 24"))
+    unbroken, out = tmp_path / "unbroken", tmp_path / "down"
+    observe_set(prepare(read_set_table(table)), str(unbroken))
     services.faults.append(["features/*", 429, 2])  # asked again
     services.faults.append(["pixels/*", 503, 10**6])
     try:
@@ -193,7 +207,7 @@ def test_a_service_that_is_down_ends_the_build_and_a_later_run_goes_on(
     finally:
         services.faults.clear()
     observe_set(prepare(read_set_table(table)), str(out))
-    assert bytes_of(out) == bytes_of(built)
+    assert bytes_of(out) == bytes_of(unbroken)
 
 
 def test_training_over_http_is_training_from_disk(

@@ -220,17 +220,27 @@ def test_photographs_of_a_folder_must_be_blurred(tmp_path: Path) -> None:
         read_set_table(path)
 
 
-def test_kartaview_is_paged_and_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    photos = [{"id": k, "lat": "52.001", "lng": str(5.0 + k * 1e-4), "heading": "12.5",
-               "shotDate": "2020-02-03 04:05:06", "fileurlProc": f"http://x/{k}.jpg",
-               "user": {"username": "grace"}} for k in range(7)]  # fmt: skip
-    web = Web(1000)
-
-    def answer(url: str, *, params: dict) -> dict:
-        start = 3 * (params["page"] - 1)
-        return {"result": {"data": photos[start : start + 3], "hasMoreData": start + 3 < 7}}
-
-    monkeypatch.setattr(web, "json", answer)
-    found = KartaView(web).search(5.0, 52.0, 5.01, 52.005)
-    assert len(found) == 7 and found[0].heading_deg == 12.5 and found[0].date == "2020-02-03"
-    assert found[0].credit == "grace, KartaView"
+def test_kartaview_is_paged_and_read(services: Services) -> None:
+    rng = np.random.default_rng(0)
+    for k, (lon, lat) in enumerate(rng.uniform((5.0, 52.0), (5.03, 52.005), (60, 2))):
+        services.photos.append(
+            {"id": k, "lat": f"{lat:.7f}", "lng": f"{lon:.7f}", "heading": "12.5" if k else None,
+             "projection": "SPHERE" if k == 1 else "PLANE", "shotDate": "2020-02-03 04:05:06",
+             "fileurlProc": f"{services.url}/pixels/{k}.jpg", "user": {"username": "grace"}}
+        )  # fmt: skip
+    services.photos.append({"id": 99, "lat": "52.001", "lng": "5.001"})  # it has no pixels
+    services.pixels["7.jpg"] = b"pixels"
+    services.limit = 7
+    view = KartaView(Web(1000, first_wait_s=0.001), f"{services.url}/kartaview")
+    services.faults.append(["kartaview/*", 429, 2])
+    found = {one.name: one for one in view.search(5.0, 52.0, 5.03, 52.005)}
+    assert sorted(found, key=int) == [str(k) for k in range(60)]
+    assert services.counts["kartaview"] > 9  # several tiles, pages of seven
+    one = found["7"]
+    assert one.heading_deg == 12.5 and one.date == "2020-02-03" and one.licence == "CC-BY-SA-4.0"
+    assert one.credit == "grace, KartaView" and view.fetch(one.address) == b"pixels"
+    assert found["0"].heading_deg is None and found["1"].panorama and not one.panorama
+    with pytest.raises(GoneError, match="HTTP 404"):
+        view.fetch(found["8"].address)
+    with pytest.raises(ObservationsError, match="no KartaView API"):
+        KartaView(Web(1000), f"{services.url}/nothing").search(5.0, 52.0, 5.01, 52.01)

@@ -29,7 +29,6 @@ from rasterio.transform import from_origin
 
 from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
 from unigeo.producer.observations.recorded import RecordedObservations
-from unigeo.producer.observations.shards import decode_heights
 from unigeo.producer.sources.observing import observe_set, prepare
 from unigeo.producer.sources.table import Imagery, Kept, SetTable, Surface, Where
 
@@ -80,12 +79,13 @@ def rasters(folder: Path) -> None:
     coarse = rng.integers(30, 220, (3, side // 20, side // 20)).repeat(20, 1).repeat(20, 2)
     aerial = np.clip(coarse + rng.normal(0, 8, (3, side, side)), 0, 255).astype(np.uint8)
     heights = rng.uniform(0, 12, (side // 20, side // 20)).repeat(20, 0).repeat(20, 1)
+    heights += rng.normal(0, 0.1, (side, side))
     for name, values in (("aerial_20220601.tif", aerial), ("dsm.tif", heights[None])):
         with rasterio.open(
             folder / name, "w", driver="GTiff", width=side, height=side, count=len(values),
             dtype="uint8" if len(values) == 3 else "float32", crs=32618, tiled=True,
             blockxsize=512, blockysize=512, transform=from_origin(320_500, 4_298_900, 0.6, 0.6),
-            compress="deflate", interleave="pixel",
+            compress="deflate", predictor=2 if len(values) == 3 else 3, interleave="pixel",
         ) as raster:  # fmt: skip
             raster.write(values)
 
@@ -116,9 +116,11 @@ class LooseFiles(torch.utils.data.Dataset[list[np.ndarray]]):
         return len(self.paths)
 
     def __getitem__(self, row: int) -> list[np.ndarray]:
-        aerial, dsm = (path.read_bytes() for path in self.paths[row])
-        pixels = np.array(Image.open(io.BytesIO(aerial)).convert("RGB"))
-        return [np.moveaxis(pixels, 2, 0), decode_heights(dsm, *self.numbers[row], "a file")]
+        aerial, dsm = (Image.open(io.BytesIO(path.read_bytes())) for path in self.paths[row])
+        pixels, codes = np.array(aerial.convert("RGB")), np.asarray(dsm)
+        offset_m, scale_m = self.numbers[row]
+        metres = np.where(codes > 0, offset_m + scale_m * (codes - 1.0), np.nan)
+        return [np.moveaxis(pixels, 2, 0), metres.astype(np.float32)]
 
 
 def files(folder: Path, seen: RecordedObservations) -> LooseFiles:

@@ -12,7 +12,9 @@ from unigeo.schemas.stores import damage_errors, explained, unreachable_errors
 _TRIES = 8
 _TIMEOUT_S = 30.0
 _GAP_BYTES = 65_536
-"""Ranges nearer than this are read as one."""
+"""Ranges nearer than this are asked for as one."""
+_LOCAL_GAP_BYTES = 4096
+"""The same on a disk of this machine."""
 
 
 class Objects:
@@ -79,7 +81,7 @@ class Objects:
         except unreachable_errors() as error:
             raise StoreError(f"cannot write {self.url}/{name}: {explained(error)}") from error
 
-    def ranges(self, name: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+    def ranges(self, name: str, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
         """Read parts of an object, each by its start and length.
 
         Raises:
@@ -88,7 +90,7 @@ class Objects:
         try:
             if self._folder is not None:
                 with (self._folder / name).open("rb") as file:
-                    parts = [os.pread(file.fileno(), size, start) for start, size in spans]
+                    parts = _read_spans(file.fileno(), spans)
             else:
                 import obstore
 
@@ -99,7 +101,7 @@ class Objects:
                     lengths=[size for _, size in spans],
                     coalesce=_GAP_BYTES,
                 )
-                parts = [bytes(part) for part in found]
+                parts = [memoryview(part) for part in found]
         except unreachable_errors() as error:
             raise StoreError(f"cannot read {self.url}/{name}: {explained(error)}") from error
         for part, (start, size) in zip(parts, spans, strict=True):
@@ -114,3 +116,22 @@ class Objects:
         if self._folder is not None and self._folder.is_dir():
             for part in self._folder.rglob("*.partial"):
                 part.unlink(missing_ok=True)
+
+
+def _read_spans(file: int, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
+    """Read parts of an open file, neighbours at once; one beyond its end is cut short."""
+    parts = [memoryview(b"")] * len(spans)
+    order = sorted(range(len(spans)), key=spans.__getitem__)
+    first = 0
+    while first < len(order):
+        start, size = spans[order[first]]
+        stop, after = start + size, first + 1
+        while after < len(order) and spans[order[after]][0] <= stop + _LOCAL_GAP_BYTES:
+            stop = max(stop, sum(spans[order[after]]))
+            after += 1
+        data = memoryview(os.pread(file, stop - start, start))
+        for number in order[first:after]:
+            at, size = spans[number]
+            parts[number] = data[at - start : at - start + size]
+        first = after
+    return parts

@@ -11,8 +11,8 @@ import numpy as np
 import pyproj
 import rasterio
 from affine import Affine
-from jaxtyping import Bool, Float
-from rasterio.enums import Interleaving, MaskFlags, Resampling
+from jaxtyping import Bool, Float, Shaped
+from rasterio.enums import ColorInterp, Interleaving, MaskFlags, Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
@@ -206,7 +206,7 @@ class Window:
     values: Float[np.ndarray, "band row col"]
     """Zero where there is no data."""
     data: Bool[np.ndarray, "row col"]
-    """Whether every band has data."""
+    """Whether there is data: in any band of a picture (unsigned integers), else in every band."""
     unreadable: Bool[np.ndarray, "row col"]
     """Whether the file could not be read there."""
 
@@ -228,10 +228,14 @@ class Blocks:
             raise ObservationsError(
                 f"{source.path} could be read before and cannot now: {error}. Put it back."
             ) from error
-        self._masked = any(
-            MaskFlags.all_valid not in self._dataset.mask_flag_enums[band - 1]
-            for band in source.bands
-        )
+        flags = [self._dataset.mask_flag_enums[band - 1] for band in source.bands]
+        self._masked = any(MaskFlags.all_valid not in flag for flag in flags)
+        self._by_value = all(MaskFlags.nodata in flag for flag in flags)
+        self._nodata = [self._dataset.nodatavals[band - 1] for band in source.bands]
+        self._shadows = self._by_value and ColorInterp.alpha in self._dataset.colorinterp
+        # A picture may be black in one band; a height of one band says nothing of another's.
+        unsigned = all(self._dataset.dtypes[band - 1].startswith("uint") for band in source.bands)
+        self._together = np.any if unsigned else np.all
 
     def close(self) -> None:
         """Close the file."""
@@ -302,16 +306,37 @@ class Blocks:
         }
         piece = _empty((len(bands), height, width))
         try:
-            values = self._dataset.read(bands, **how).astype(np.float32)
-            data = np.isfinite(values).all(axis=0)
-            if self._masked:
-                data &= (self._dataset.read_masks(bands, **how) >= 128).all(axis=0)
+            values = self._dataset.read(bands, **how)
+            data = self._mask(bands, values, how)
         except RasterioError:
             piece.unreadable[:] = True
             return piece
-        piece.values[:] = np.where(data, values, 0)
-        piece.data[:] = data
+        if values.dtype.kind == "f":
+            data &= np.isfinite(values).all(axis=0)
+        piece.values[:], piece.data[:] = values, data
+        if not data.all():
+            piece.values[:, ~data] = 0
         return piece
+
+    def _mask(
+        self, bands: list[int], values: Shaped[np.ndarray, "band row col"], how: dict[str, Any]
+    ) -> Bool[np.ndarray, "row col"]:
+        """Which of the read pixels have data by the file's mask or nodata value.
+
+        One that stands for several pixels has data if half of them have. In a file with a nodata
+        value whose fourth band is called alpha (often it is near infrared) the value rules: there
+        it has data if any of them has.
+        """
+        if not self._masked:
+            return np.ones(values.shape[1:], bool)
+        whole = (how["window"].height, how["window"].width) == values.shape[1:]
+        if self._by_value and (whole or self._shadows):
+            pairs = zip(values, self._nodata, strict=True)
+            known = np.stack([band != nodata for band, nodata in pairs])
+        else:
+            known = self._dataset.read_masks(bands, **how) >= 128
+        data: Bool[np.ndarray, "row col"] = self._together(known, axis=0)
+        return data
 
 
 def _with_nodata(dataset: Any, nodata: float) -> WarpedVRT:

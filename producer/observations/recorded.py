@@ -2,20 +2,22 @@
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from unigeo.producer.observations import index
+from unigeo.producer.observations.heights import decode_heights
 from unigeo.producer.observations.objects import Objects
 from unigeo.producer.observations.protocol import Patches, Picture
-from unigeo.producer.observations.shards import decode_heights, decode_picture
+from unigeo.producer.observations.shards import decode_picture
 from unigeo.producer.observations.tables import PlaceTable
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.points import check_lonlat
@@ -23,7 +25,9 @@ from unigeo.schemas.points import check_lonlat
 SAME_PLACE_M = 1.0
 """A point nearer to a place of the set than this is that place."""
 THREADS = 4
-"""Shards read at once."""
+"""Parts read at once."""
+PART = 64
+"""Places read together."""
 GROUP = 16
 """Shards whose samples are shuffled together."""
 
@@ -96,9 +100,10 @@ class RecordedObservations:
         for row in rows:
             if (reason := "no such place" if row < 0 else reasons[row]) != "":
                 self._gaps.setdefault(modality, Counter())[reason] += 1
-        wanted = np.array([row >= 0 and reasons[row] == "" for row in rows], bool)
-        for point, patch in self._read(modality, rows, np.flatnonzero(wanted)):
-            values[point], valid[point] = patch, True
+        wanted = np.flatnonzero([row >= 0 and reasons[row] == "" for row in rows])
+        wanted = wanted[np.argsort(self.rows["shard"][rows[wanted]], kind="stable")]
+        for point, seen in zip(wanted, self._read(rows[wanted], (modality,)), strict=True):
+            values[point], valid[point] = seen[modality], True
         return Patches(values, valid)
 
     def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
@@ -145,20 +150,13 @@ class RecordedObservations:
         """
         order = self.order(epoch, seed)
         own = order[: len(order) // ranks * ranks][rank::ranks][start:]
-        for first in range(0, len(own), 256):
-            part = own[first : first + 256]
-            found: dict[str, dict[int, Any]] = {}
-            for modality in self.about["shapes"]:
-                reasons = self.rows[f"{modality}_reason"]
-                there = np.flatnonzero([reasons[row] == "" for row in part])
-                found[modality] = dict(self._read(modality, part, there))
-            for k, row in enumerate(part):
-                yield {
-                    "row": int(row),
-                    "lonlat": self.lonlat[row],
-                    "text": self.rows["text"][row],
-                    "panorama": int(self.rows["panorama"][row]),
-                } | {modality: found[modality].get(k) for modality in found}
+        for row, seen in zip(own, self._read(own, tuple(self.about["shapes"])), strict=True):
+            yield {
+                "row": int(row),
+                "lonlat": self.lonlat[row],
+                "text": self.rows["text"][row],
+                "panorama": int(self.rows["panorama"][row]),
+            } | seen
 
     def order(self, epoch: int, seed: int) -> Int[np.ndarray, " member"]:
         """The rows of the part `split` in the order of an epoch."""
@@ -191,39 +189,54 @@ class RecordedObservations:
         return PlaceTable(pd.DataFrame({"key": self.rows["key"]}), self.lonlat)
 
     def _read(
-        self, modality: str, rows: Int[np.ndarray, " point"], wanted: Int[np.ndarray, " member"]
-    ) -> Iterator[tuple[int, np.ndarray]]:
-        """Read and decode patches, shard by shard."""
-        if not len(wanted):
-            return
-        shard = self.rows["shard"][rows[wanted]]
-        groups = [wanted[shard == number] for number in np.unique(shard)]
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="read") as pool:
-            for part in pool.map(self._reader(modality, rows), groups):
-                yield from part
+        self, rows: Int[np.ndarray, " place"], modalities: Sequence[str]
+    ) -> Iterator[dict[str, np.ndarray | None]]:
+        """Read and decode the patches of places, in their order."""
+        parts = iter([rows[first : first + PART] for first in range(0, len(rows), PART)])
+        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="read")
 
-    def _reader(
-        self, modality: str, rows: Int[np.ndarray, " point"]
-    ) -> Callable[[Int[np.ndarray, " member"]], list[tuple[int, np.ndarray]]]:
-        at, size = self.rows[f"{modality}_at"], self.rows[f"{modality}_bytes"]
+        def begun(count: int) -> list[Future[list[dict[str, np.ndarray | None]]]]:
+            return [pool.submit(self._read_part, part, modalities) for part in islice(parts, count)]
 
-        def read(points: Int[np.ndarray, " member"]) -> list[tuple[int, np.ndarray]]:
-            name = f"shards/{int(self.rows['shard'][rows[points[0]]]):06d}.tar"
-            spans = [(int(at[rows[p]]), int(size[rows[p]])) for p in points]
-            shown = f"{self.store.url}/{name}"
-            found = []
-            for point, data in zip(points, self.store.ranges(name, spans), strict=True):
-                row = rows[point]
-                if modality == "dsm":
-                    offset, scale = self.rows["dsm_offset_m"][row], self.rows["dsm_scale_m"][row]
-                    patch = decode_heights(data, float(offset), float(scale), shown)[None]
-                    patch = np.where(np.isnan(patch), np.nanmean(patch), patch)
-                else:
-                    patch = decode_picture(data, shown)
-                found.append((int(point), patch))
-            return found
+        try:
+            ahead = deque(begun(2 * THREADS))
+            while ahead:
+                found = ahead.popleft().result()
+                ahead += begun(1)
+                yield from found
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-        return read
+    def _read_part(
+        self, rows: Int[np.ndarray, " place"], modalities: Sequence[str]
+    ) -> list[dict[str, np.ndarray | None]]:
+        """The same of a few places: each shard is asked once for all that is wanted of it."""
+        found: list[dict[str, np.ndarray | None]] = [dict.fromkeys(modalities) for _ in rows]
+        wanted: dict[int, list[tuple[int, str]]] = {}
+        for k, row in enumerate(rows):
+            for name in modalities:
+                if self.rows[f"{name}_reason"][row] == "":
+                    wanted.setdefault(int(self.rows["shard"][row]), []).append((k, name))
+        for number, members in wanted.items():
+            name = f"shards/{number:06d}.tar"
+            spans = [
+                (int(self.rows[f"{m}_at"][rows[k]]), int(self.rows[f"{m}_bytes"][rows[k]]))
+                for k, m in members
+            ]
+            for (k, modality), data in zip(members, self.store.ranges(name, spans), strict=True):
+                found[k][modality] = self._decoded(modality, rows[k], data, name)
+        return found
+
+    def _decoded(self, modality: str, row: np.int64, data: memoryview, name: str) -> np.ndarray:
+        shown = f"{self.store.url}/{name}"
+        if modality != "dsm":
+            return decode_picture(data, tuple(self.about["shapes"][modality][1:]), shown)
+        offset, scale = self.rows["dsm_offset_m"][row], self.rows["dsm_scale_m"][row]
+        metres = decode_heights(data, float(offset), float(scale), shown)
+        void = np.isnan(metres)
+        if void.any():
+            metres[void] = metres[~void].mean()
+        return metres[None]
 
 
 def open_recorded(url: str, split: str = "train") -> RecordedObservations:

@@ -17,9 +17,10 @@ import numpy as np
 from jaxtyping import Int
 
 from unigeo.producer.observations import index
+from unigeo.producer.observations.heights import encode_heights
 from unigeo.producer.observations.objects import Objects
 from unigeo.producer.observations.protocol import PICTURES
-from unigeo.producer.observations.shards import encode_heights, encode_picture, pack
+from unigeo.producer.observations.shards import encode_picture, pack
 from unigeo.producer.sources import s2
 from unigeo.producer.sources.found import Found, Seeing
 from unigeo.producer.sources.placing import Placed

@@ -3,27 +3,38 @@
 They come from OGC API - Features, Overpass, or files of OpenStreetMap, Overture and GeoNames.
 """
 
+import csv
+import io
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import batched
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import pandas as pd
 import shapely
 
 from unigeo.producer.sources.fetching import GoneError, Web
-from unigeo.schemas.errors import ObservationsError
+from unigeo.schemas.errors import ObservationsError, StoreError
 
+Box = tuple[float, float, float, float]
+"""West, south, east, north in degrees."""
 PAGE = 1000
 PAGES = 200
+BOXES = 64
+"""Boxes of one question, at most."""
 KEYS = (
     "amenity", "shop", "tourism", "leisure", "landuse", "natural", "building", "highway",
     "railway", "waterway", "man_made", "historic", "power", "aeroway",
 )  # fmt: skip
 """OpenStreetMap keys whose value names a kind, the more telling first."""
 PLACES = ("city", "town", "village", "hamlet", "suburb", "neighbourhood", "locality")
+GEONAMES = {1: "name", 4: "lat", 5: "lon", 7: "feature_code", 14: "population"}
+"""Columns of a dump of GeoNames, which has no header."""
+_KIND = re.compile(r"[a-z][a-z' -]{1,39}")
 VAGUE = {"yes", "no", "true", "unclassified", "service", "residential"}
 TELLING = {"amenity": 5, "tourism": 5, "historic": 5, "aeroway": 5, "leisure": 4, "shop": 4,
            "natural": 3, "waterway": 3, "railway": 3, "landuse": 3, "man_made": 3, "power": 2,
@@ -62,12 +73,15 @@ def of_tags(tags: Mapping[str, Any], lon: float, lat: float) -> Feature | None:
         return None
     categories = tags.get("categories")
     if isinstance(categories, Mapping) and categories.get("primary"):  # Overture places
-        return Feature(_words(str(categories["primary"])), 5, lon, lat, name)
+        kind = _words(str(categories["primary"]))
+        return Feature(kind, 5, lon, lat, name) if kind else None
     for key in KEYS:
         value = str(tags.get(key) or "")
         if not value or (value in VAGUE and key not in ("highway", "landuse", "building")):
             continue
         kind = _words(value)
+        if not kind:
+            continue
         if key == "building":
             kind = "building" if value in VAGUE else f"{kind} building"
         elif key == "highway":
@@ -78,7 +92,8 @@ def of_tags(tags: Mapping[str, Any], lon: float, lat: float) -> Feature | None:
             kind = kind if kind.endswith("shop") else f"{kind} shop"
         return Feature(kind, TELLING[key], lon, lat, name)
     if tags.get("class") or tags.get("subtype"):  # Overture base, buildings, transportation
-        return Feature(_words(str(tags.get("class") or tags["subtype"])), 2, lon, lat, name)
+        kind = _words(str(tags.get("class") or tags["subtype"]))
+        return Feature(kind, 2, lon, lat, name) if kind else None
     return None
 
 
@@ -96,7 +111,7 @@ def of_geojson(features: Iterable[Mapping[str, Any]]) -> list[Feature]:
     return found
 
 
-def ask_features(web: Web, url: str, bbox: tuple[float, float, float, float]) -> list[Feature]:
+def ask_features(web: Web, url: str, bbox: Box) -> list[Feature]:
     """Ask OGC API - Features for the items in a box, page by page.
 
     Raises:
@@ -119,25 +134,42 @@ def ask_features(web: Web, url: str, bbox: tuple[float, float, float, float]) ->
     raise ObservationsError(f"{url} gave {PAGES} pages for one box and still more.")
 
 
-def ask_overpass(web: Web, url: str, bbox: tuple[float, float, float, float]) -> list[Feature]:
-    """Ask an Overpass interpreter for everything tagged in a box.
+def ask_overpass(web: Web, url: str, near: Sequence[Box], wide: Box) -> list[Feature]:
+    """Ask an Overpass interpreter for everything tagged in some boxes, and for towns in a wide one.
+
+    An answer that was broken off (the interpreter says so in a remark, with status 200) is asked
+    for again in halves.
 
     Raises:
         ObservationsError: the question is refused.
-        StoreError: it cannot be reached.
+        StoreError: it cannot be reached, or breaks off the answer for a single box.
     """
-    west, south, east, north = (f"{edge:.6f}" for edge in bbox)
-    wanted = "|".join((*KEYS, "place"))
-    question = (
-        f'[out:json][timeout:90];nwr[~"^({wanted})$"~"."]({south},{west},{north},{east});'
-        "out tags center;"
-    )
-    try:
-        answer = web.json(url, form={"data": question})
-    except GoneError as gone:
-        raise ObservationsError(f"{url} is no Overpass interpreter ({gone}).") from gone
+    keys, towns = f'~"^({"|".join(KEYS)})$"~"."', f'"place"~"^({"|".join(PLACES)})$"'
+    parts = [[f"nwr[{towns}]({_south_first(wide)});"]]
+    parts += [
+        [f"nwr[{keys}]({_south_first(box)});" for box in batch] for batch in batched(near, BOXES)
+    ]
+    elements: dict[tuple[str, int], Mapping[str, Any]] = {}
+    while parts:
+        part = parts.pop()
+        question = f"[out:json][timeout:90];({''.join(part)});out tags center;"
+        try:
+            answer = web.json(url, form={"data": question})
+        except GoneError as gone:
+            raise ObservationsError(f"{url} is no Overpass interpreter ({gone}).") from gone
+        if "error" in str(answer.get("remark", "")):
+            if len(part) == 1:
+                raise StoreError(
+                    f"{url} breaks off its answer: {answer['remark']}. Run the same command again "
+                    "later, or name another interpreter."
+                )
+            half = len(part) // 2
+            parts += [part[:half], part[half:]]
+            continue
+        for element in answer.get("elements", []):
+            elements[str(element.get("type")), int(element.get("id", 0))] = element
     found = []
-    for element in answer.get("elements", []):
+    for _, element in sorted(elements.items()):
         where = element.get("center", element)
         if "lon" in where and "lat" in where:
             one = of_tags(element.get("tags") or {}, float(where["lon"]), float(where["lat"]))
@@ -146,23 +178,40 @@ def ask_overpass(web: Web, url: str, bbox: tuple[float, float, float, float]) ->
     return found
 
 
-def read_features(path: Path) -> list[Feature]:
-    """Read a file: GeoJSON, GeoParquet, or a table with columns lon and lat (GeoNames).
+def _south_first(box: Box) -> str:
+    west, south, east, north = (f"{edge:.6f}" for edge in box)
+    return f"{south},{west},{north},{east}"
+
+
+def read_features(name: str) -> list[Feature]:
+    """Read GeoJSON, GeoParquet, a table with columns lon and lat, or a dump of GeoNames (.txt).
+
+    Args:
+        name: path or address.
 
     Raises:
         ObservationsError: it is missing or cannot be read.
+        StoreError: its server cannot be reached.
     """
+    kind = Path(urlsplit(name).path).suffix.lower()
     try:
-        if path.suffix.lower() in (".geojson", ".json"):
-            return of_geojson(json.loads(path.read_text(encoding="utf-8"))["features"])
-        table = pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise ObservationsError(f"table [text]: {path} cannot be read: {error}.") from error
+        data = io.BytesIO(Web().bytes(name) if "://" in name else Path(name).read_bytes())
+        if kind in (".geojson", ".json"):
+            return of_geojson(json.load(data)["features"])
+        if kind == ".txt":
+            table = pd.read_csv(
+                data, sep="\t", header=None, usecols=list(GEONAMES),
+                names=list(GEONAMES.values()), quoting=csv.QUOTE_NONE, keep_default_na=False,
+            )  # fmt: skip
+        else:
+            table = pd.read_csv(data) if kind == ".csv" else pd.read_parquet(data)
+    except (OSError, ValueError, KeyError, GoneError) as error:
+        raise ObservationsError(f"table [text]: {name} cannot be read: {error}.") from error
     if "geometry" in table.columns:
         points = shapely.centroid(shapely.from_wkb(table.pop("geometry").to_numpy()))
         table["lon"], table["lat"] = shapely.get_x(points), shapely.get_y(points)
     if not {"lon", "lat"} <= set(table.columns):
-        raise ObservationsError(f"table [text]: {path} has neither geometry nor lon and lat.")
+        raise ObservationsError(f"table [text]: {name} has neither geometry nor lon and lat.")
     rows = (
         of_tags({str(k): v for k, v in row.items() if v is not None}, row["lon"], row["lat"])
         for row in table.to_dict("records")
@@ -185,4 +234,6 @@ def _people(value: Any) -> int:
 
 
 def _words(value: str) -> str:
-    return value.split(";")[0].replace("_", " ").strip().lower()
+    """A kind in words; empty where the value is free text, which may name someone."""
+    kind = value.split(";")[0].replace("_", " ").strip()
+    return kind if _KIND.fullmatch(kind) else ""

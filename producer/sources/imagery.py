@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +32,10 @@ GDAL = {
 }
 METRES = {"m": 1.0, "ft": 0.3048, "us-ft": 1200 / 3937}
 """Metres per unit of height."""
+TRIES = 2
+"""Times that a file is opened before it is held to be damaged."""
+AHEAD_S = 300.0
+"""A signature that expires sooner is asked for anew before a shard is cut."""
 UNDATED = "1970-01-01"
 """Stands for a date that neither the settings nor a file's name say."""
 _DATED = re.compile(r"(?<!\d)(19|20)(\d\d)(0[1-9]|1[0-2])([0-2]\d|3[01])(?!\d)")
@@ -43,6 +48,8 @@ class Catalogue:
     about: Imagery
     web: Web
     _opened: dict[str, Source | str] = field(default_factory=dict)
+    _until: dict[str, float] = field(default_factory=dict)
+    """When the signature of an address expires, in seconds since 1970."""
     _files: tuple[list[Item], dict[str, str]] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -129,9 +136,23 @@ class Catalogue:
 
     def _source(self, item: Item) -> Source | str:
         with self._lock:
-            if item.href not in self._opened:
-                self._opened[item.href] = self._open(item)
-            return self._opened[item.href]
+            known = self._opened.get(item.href)
+            if known is None:
+                known = self._open(item)
+            elif isinstance(known, Source) and self._until[item.href] < time.time() + AHEAD_S:
+                known = replace(known, path=self._address(item))
+            self._opened[item.href] = known
+            return known
+
+    def _address(self, item: Item) -> Path | str:
+        """Where an item may be read for a while."""
+        if "://" not in item.href:
+            self._until[item.href] = float("inf")
+            return Path(item.href)
+        href, self._until[item.href] = signed(
+            self.web, item.href, self.about.sign, self.about.sign_url
+        )
+        return href
 
     def _open(self, item: Item) -> Source | str:
         coarsest = self.about.coarsest_m
@@ -139,17 +160,20 @@ class Catalogue:
             return "too coarse"
         if item.cloud > self.about.cloudiest:
             return "too cloudy"
-        href: Path | str = Path(item.href)
         try:
-            if "://" in item.href:
-                href = signed(self.web, item.href, self.about.sign, self.about.sign_url)
+            href = self._address(item)
+            if isinstance(href, str):
                 self.web.check(href)
-            with rasterio.Env(**GDAL):
-                return open_source(href, self.about.bands, self.about.nodata, item.name)
         except GoneError as gone:
             return str(gone)
-        except ObservationsError:
-            return "not a usable GeoTIFF"
+        with rasterio.Env(**GDAL):
+            for _ in range(TRIES):
+                try:
+                    return open_source(href, self.about.bands, self.about.nodata, item.name)
+                except ObservationsError:
+                    if isinstance(href, str):  # ends the build where the server is at fault
+                        self.web.check(href)
+        return "not a usable GeoTIFF"
 
     def _items(self, marks: Sequence[shapely.Geometry]) -> tuple[list[Item], dict[str, str]]:
         """Items that may touch the footprints, and those that cannot be used."""

@@ -136,7 +136,7 @@ def open_sources(table: SetTable, where: Region) -> dict[str, Seeing]:
     if table.street is not None:
         sources["street"] = _open_street(table.street, where, table.seed)
     if table.text is not None:
-        sources["text"] = open_words(table.text, table.seed)
+        sources["text"] = open_words(table.text, table.seed, sources.get("aerial"))
     return sources
 
 

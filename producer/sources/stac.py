@@ -155,7 +155,7 @@ def ranked(
     return tuple(item for item, _ in held if item.year == held[0][0].year)
 
 
-def signed(web: Web, href: str, how: str, sign_url: str = SIGN_URL) -> str:
+def signed(web: Web, href: str, how: str, sign_url: str = SIGN_URL) -> tuple[str, float]:
     """An address that may be read: as it is, or with a signature that the service gives.
 
     Args:
@@ -163,11 +163,23 @@ def signed(web: Web, href: str, how: str, sign_url: str = SIGN_URL) -> str:
         href: of the asset.
         how: `none` or `planetary-computer`.
         sign_url: the signing service.
+
+    Returns:
+        The address, and until when it may be read, in seconds since 1970.
+
+    Raises:
+        GoneError: the service does not know the asset, or its answer is no signature.
+        StoreError: it cannot be reached.
+
+    Source: "Using tokens for data access", Planetary Computer documentation.
     """
     if how == "none":
-        return href
+        return href, float("inf")
     answer = web.json(sign_url, params={"href": href})
-    return str(answer["href"])
+    try:
+        return str(answer["href"]), datetime.fromisoformat(answer["msft:expiry"]).timestamp()
+    except (KeyError, TypeError, ValueError) as error:
+        raise GoneError("not signed") from error
 
 
 def footprints(lonlat: Float[np.ndarray, "place 2"], side_m: float) -> list[shapely.Geometry]:

@@ -161,7 +161,8 @@ class Words(_Origin):
     url: str = ""
     """Of OGC API - Features items, or of an Overpass interpreter."""
     files: tuple[str, ...] = ()
-    """GeoJSON, GeoParquet, CSV or Parquet of features (OpenStreetMap, Overture, GeoNames)."""
+    """Paths or addresses of features (OpenStreetMap, Overture, GeoNames): GeoJSON, GeoParquet, CSV
+    or Parquet with columns lon and lat, dumps of GeoNames (.txt)."""
     landcover: str | None = None
     """A raster of land cover classes of `landcover_legend`."""
     landcover_legend: Literal["worldcover", "nlcd"] = "worldcover"
@@ -173,6 +174,10 @@ class Words(_Origin):
     tokens: int = Field(default=64, ge=8)
     tokenizer: str | None = None
     """Folder of the text tower's tokenizer; words are counted generously without it."""
+    caption: str | None = None
+    """Folder of a model of `transformers` that says what the aerial image shows."""
+    caption_tokens: int = Field(default=24, ge=4)
+    """Of that model's own, at most."""
     per_second: float = Field(default=2.0, gt=0)
 
 
@@ -239,6 +244,10 @@ def _check(table: SetTable, path: Path) -> None:
                 f"{path}, table [dsm]: ground = 'terrain' needs `terrain_files` or "
                 "`terrain_collections`."
             )
+    if table.text is not None and table.text.caption is not None and table.aerial is None:
+        raise ObservationsError(
+            f"{path}, table [text]: `caption` describes the images of [aerial]."
+        )
     street = table.street
     if street is not None and street.kind == "folder":
         if not street.files:

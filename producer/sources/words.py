@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,24 @@ import pyproj
 import rasterio
 from jaxtyping import Float
 
+from unigeo.producer.sources.captions import Captioner, open_captioner
 from unigeo.producer.sources.features import (
+    Box,
     Feature,
     ask_features,
     ask_overpass,
     read_features,
 )
 from unigeo.producer.sources.fetching import Web
-from unigeo.producer.sources.found import Found, Origin, Seen
+from unigeo.producer.sources.found import Found, Origin, Seeing, Seen
 from unigeo.producer.sources.table import Words
 from unigeo.schemas.errors import ObservationsError
 
 WGS84 = pyproj.Geod(ellps="WGS84")
 MOST = 8
 """Facts in a text, at most."""
+FEW = 3
+"""Facts that are told rather than another sentence."""
 COMPASS = ("north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
 WORLDCOVER = {10: "forest", 20: "shrubland", 30: "grassland", 40: "cropland", 50: "built-up land",
               60: "bare ground", 70: "snow and ice", 80: "water", 90: "wetland", 95: "mangroves",
@@ -41,6 +45,8 @@ _NUMBER = re.compile(r"\d[\d.,:/°'\"-]*")
 _OPENINGS = ("A place with {}.", "Here: {}.", "Nearby there is {}.", "This spot has {} around it.",
              "Seen on the map: {}.", "Around this point lies {}.")  # fmt: skip
 Count = Callable[[str], int]
+Ask = Callable[[Sequence[Box], Box], list[Feature]]
+"""Features in small boxes, and populated places in a wide one that holds them."""
 
 
 @dataclass(eq=False)
@@ -48,11 +54,13 @@ class WordSource:
     """Sentences about places."""
 
     about: Words
-    ask: Callable[[tuple[float, float, float, float]], list[Feature]]
-    """Features in a box of degrees."""
+    ask: Ask
     count: Count
     seed: int
     landcover: Path | None = None
+    captioner: Captioner | None = None
+    aerial: Seeing | None = None
+    """Where the images that are described come from."""
 
     @property
     def reach_m(self) -> float:
@@ -61,16 +69,16 @@ class WordSource:
 
     def observe(self, lonlat: Float[np.ndarray, "place 2"]) -> Seen:
         """Say something of each place."""
-        margin = max(self.about.radius_m, 1000 * self.about.town_km) / 110_000
-        wide = margin / max(np.cos(np.radians(np.abs(lonlat[:, 1]).max())), 0.01)
-        (west, south), (east, north) = lonlat.min(axis=0), lonlat.max(axis=0)
-        box = (float(west - wide), float(south - margin), float(east + wide), float(north + margin))
-        known = self.ask(box)
+        near = _boxes(lonlat, self.about.radius_m)
+        wide = _boxes(lonlat, max(self.about.radius_m, 1000 * self.about.town_km))
+        (west, south), (east, north) = wide[:, :2].min(axis=0), wide[:, 2:].max(axis=0)
+        boxes: list[Box] = [(float(w), float(s), float(e), float(n)) for w, s, e, n in near]
+        known = self.ask(boxes, (float(west), float(south), float(east), float(north)))
         places = np.array([(one.lon, one.lat) for one in known]).reshape(-1, 2)
-        cover = self._cover(lonlat)
+        cover, captions = self._cover(lonlat), self._captions(lonlat)
         found = []
         for k, point in enumerate(lonlat):
-            text = self._say(point, known, places, cover[k])
+            text = self._say(point, known, places, cover[k], captions[k])
             origin = Origin(licence=self.about.licence, credit=self.about.credit)
             found.append(Found(text, origin) if text else Found(reason="nothing to say"))
         return Seen(found)
@@ -85,6 +93,7 @@ class WordSource:
         known: list[Feature],
         places: Float[np.ndarray, "feature 2"],
         cover: str,
+        caption: str,
     ) -> str:
         digest = hashlib.sha256(f"{self.seed} {point[0]!r} {point[1]!r}".encode()).digest()
         rng = np.random.default_rng(list(digest[:8]))
@@ -93,14 +102,16 @@ class WordSource:
             places[:, 0], places[:, 1],
         )  # fmt: skip
         metres, azimuth = np.asarray(metres, float), np.asarray(azimuth, float)
-        near = [k for k in range(len(known)) if metres[k] <= self.about.radius_m]
+        near = [k for k in np.flatnonzero(metres <= self.about.radius_m) if not known[k].settled]
         towns = [k for k in range(len(known)) if known[k].settled and known[k].people >= 0
                  and metres[k] <= 1000 * self.about.town_km]  # fmt: skip
-        facts = self._facts([known[k] for k in near if not known[k].settled], metres[near])
+        facts = self._facts([known[k] for k in near], metres[near])
         sentences: list[str] = []
         if facts:
             opening = _OPENINGS[int(rng.integers(len(_OPENINGS)))]
             sentences.append(opening.format(_listed(facts[:MOST])))
+        if caption:
+            sentences.append(f"From above: {caption}.")
         if cover:
             sentences.append(f"The ground is mostly {cover}.")
         if towns:
@@ -111,9 +122,7 @@ class WordSource:
         """Kinds with their numbers and names, the most telling first."""
         if not near:
             return []
-        order = sorted(
-            range(len(near)), key=lambda k: (-near[k].telling, metres[k] if k < len(metres) else 0)
-        )
+        order = sorted(range(len(near)), key=lambda k: (-near[k].telling, metres[k]))
         counts = Counter(one.kind for one in near)
         facts: list[str] = []
         told: set[str] = set()
@@ -171,7 +180,10 @@ class WordSource:
         return words
 
     def _fitting(self, facts: list[str], sentences: list[str]) -> str:
-        """Join sentences; leave out the least telling facts until few enough tokens are left."""
+        """Join sentences, and leave out what tells least until few enough tokens are left.
+
+        Facts above `FEW` go first, then the later sentences from the last, then facts.
+        """
         kept = facts[:MOST]
         while sentences:
             text = " ".join(sentences)
@@ -179,13 +191,33 @@ class WordSource:
                 text = redact(text)
             if self.count(text) <= self.about.tokens:
                 return text
-            if len(kept) > 1:
+            if len(kept) > FEW or (len(sentences) == 1 and len(kept) > 1):
                 shorter = kept[:-1]
                 sentences[0] = sentences[0].replace(_listed(kept), _listed(shorter))
                 kept = shorter
             else:
                 sentences = sentences[:-1]
         return ""
+
+    def _captions(self, lonlat: Float[np.ndarray, "place 2"]) -> list[str]:
+        """What the aerial image of each place shows; nothing where there is none."""
+        said = [""] * len(lonlat)
+        if self.captioner is None or self.aerial is None:
+            return said
+        found = self.aerial.observe(lonlat).found
+        there = [k for k, one in enumerate(found) if one.value is not None]
+        captions = self.captioner.captions([found[k].value for k in there])
+        for k, caption in zip(there, captions, strict=True):
+            said[k] = caption
+        return said
+
+
+def _boxes(lonlat: Float[np.ndarray, "place 2"], radius_m: float) -> Float[np.ndarray, "place 4"]:
+    """Boxes of degrees that hold a circle round each place."""
+    high = np.full(len(lonlat), radius_m / 110_000)
+    wide = high / np.maximum(np.cos(np.radians(np.abs(lonlat[:, 1]) + high)), 0.01)
+    reach = np.stack([wide, high], axis=1)
+    return np.concatenate([lonlat - reach, lonlat + reach], axis=1)
 
 
 def redact(text: str) -> str:
@@ -202,42 +234,65 @@ def count_words(text: str) -> int:
     return 2 + sum(max(1, -(-len(piece) // 4)) for piece in pieces)
 
 
-def open_words(about: Words, seed: int) -> WordSource:
+def count_tokens_of(folder: Path) -> Count:
+    """How many tokens a text tower sees of a text, by its own tokenizer.
+
+    Args:
+        folder: of a model, or of a checkpoint of `transformers`.
+
+    Raises:
+        ObservationsError: it has no tokenizer.
+    """
+    from tokenizers import Tokenizer
+
+    from unigeo.producer.encoders.pretrained import load_pretrained_tokenizer
+
+    try:
+        if (folder / "tokenizer_config.json").is_file():
+            tokenizer, _ = load_pretrained_tokenizer(str(folder))
+        else:
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise ObservationsError(
+            f"table [text]: no tokenizer in {folder} ({error}); it is a folder with tokenizer.json."
+        ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return lambda text: len(tokenizer.encode(text.lower()).ids)  # as `encoders.words.tokenize`
+
+
+def open_words(about: Words, seed: int, aerial: Seeing | None = None) -> WordSource:
     """Open a source of words.
+
+    Args:
+        about: settings.
+        seed: of the choice among ways to say it.
+        aerial: source of the images that are described, if they are to be.
 
     Raises:
         ObservationsError: files or the tokenizer cannot be read.
     """
-    count: Count = count_words
-    if about.tokenizer is not None:
-        from tokenizers import Tokenizer
-
-        try:
-            tokenizer = Tokenizer.from_file(str(Path(about.tokenizer) / "tokenizer.json"))
-        except Exception as error:  # tokenizers raises plain Exception
-            raise ObservationsError(
-                f"table [text]: no tokenizer in {about.tokenizer} ({error}); it is a folder with "
-                "tokenizer.json."
-            ) from error
-        count = lambda text: len(tokenizer.encode(text).ids)  # noqa: E731
+    count = count_words if about.tokenizer is None else count_tokens_of(Path(about.tokenizer))
     web = Web(about.per_second)
     if about.kind == "files":
-        everything = [one for name in about.files for one in read_features(Path(name))]
+        everything = [one for name in about.files for one in read_features(name)]
 
-        def inside(box: tuple[float, float, float, float]) -> list[Feature]:
-            return [
-                f for f in everything if box[0] <= f.lon <= box[2] and box[1] <= f.lat <= box[3]
-            ]
+        def inside(near: Sequence[Box], wide: Box) -> list[Feature]:
+            west, south, east, north = wide
+            return [f for f in everything if west <= f.lon <= east and south <= f.lat <= north]
 
-        ask: Callable[[tuple[float, float, float, float]], list[Feature]] = inside
+        ask: Ask = inside
     elif about.kind == "overpass":
-        ask = lambda box: ask_overpass(web, about.url, box)  # noqa: E731
+        ask = lambda near, wide: ask_overpass(web, about.url, near, wide)  # noqa: E731
     else:
-        ask = lambda box: ask_features(web, about.url, box)  # noqa: E731
+        ask = lambda near, wide: ask_features(web, about.url, wide)  # noqa: E731
     cover = None if about.landcover is None else Path(about.landcover)
     if cover is not None and not cover.is_file():
         raise ObservationsError(f"table [text]: there is no raster of land cover {cover}.")
-    return WordSource(about, ask, count, seed, cover)
+    captioner = None
+    if about.caption is not None:
+        captioner = open_captioner(about.caption, about.caption_tokens)
+    return WordSource(about, ask, count, seed, cover, captioner, aerial)
 
 
 def _listed(facts: list[str]) -> str:

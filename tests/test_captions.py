@@ -1,0 +1,105 @@
+"""Captions by a model of `transformers` from a folder, offline: a tiny BLIP made here."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    BertTokenizer,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipImageProcessor,
+    BlipProcessor,
+)
+
+from unigeo.producer.sources.captions import BATCH, Captioner, open_captioner
+from unigeo.producer.sources.features import Feature
+from unigeo.producer.sources.found import Found, Seen
+from unigeo.producer.sources.table import Words, read_set_table
+from unigeo.producer.sources.words import WordSource, count_words
+from unigeo.schemas.errors import ModelError, ObservationsError
+
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "a", "field", "house", "12", "of", "trees")
+
+
+@pytest.fixture(scope="module")
+def blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("blip")
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+             "initializer_range": 1.0}  # fmt: skip
+    torch.manual_seed(0)
+    config = BlipConfig(
+        text_config={
+            **sizes, "vocab_size": len(WORDS), "intermediate_size": 16, "encoder_hidden_size": 16,
+            "projection_dim": 16, "bos_token_id": 2, "sep_token_id": 3, "eos_token_id": 3,
+            "pad_token_id": 0, "max_position_embeddings": 32,
+        },
+        vision_config={**sizes, "intermediate_size": 16, "image_size": 16, "patch_size": 8},
+        projection_dim=16,
+    )  # fmt: skip
+    model = BlipForConditionalGeneration(config)
+    model.save_pretrained(folder)
+    tokenizer = BertTokenizer(str(folder / "vocab.txt"))
+    size = {"height": 16, "width": 16}
+    BlipProcessor(BlipImageProcessor(size=size), tokenizer).save_pretrained(folder)
+    return folder
+
+
+def pictures(count: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [
+        np.ascontiguousarray(rng.integers(0, 255, (3, 1, 1), np.uint8).repeat(20, 1).repeat(20, 2))
+        for _ in range(count)
+    ]
+
+
+def test_a_caption_is_words_of_the_model_and_does_not_depend_on_the_others(blip: Path) -> None:
+    captioner = open_captioner(str(blip), tokens=6)
+    seen = pictures(BATCH + 3)
+    together = captioner.captions(seen)
+    assert len(together) == len(seen) and len(set(together)) > 1
+    known = set(WORDS[4:])
+    assert all(set(caption.lower().split()) <= known for caption in together), together
+    assert all(0 <= len(caption.split()) <= 6 for caption in together)
+    for k in (0, BATCH, BATCH + 2):
+        assert captioner.captions(seen[k : k + 1]) == together[k : k + 1]
+
+
+class Told(Captioner):
+    """Says what it is told to."""
+
+    def captions(self, pictures: object) -> list[str]:
+        return ["a field of 12 houses"] * len(list(pictures))  # type: ignore[call-overload]
+
+
+class Seeing:
+    reach_m = 1.0
+
+    def observe(self, lonlat: np.ndarray) -> Seen:
+        return Seen([Found(pictures(1)[0]), Found(reason="nodata")])
+
+    def provenance(self) -> dict[str, object]:
+        return {}
+
+
+def test_a_caption_follows_the_facts_and_loses_its_numbers() -> None:
+    said = Told(None, None, 8)
+    known = [Feature("school", 5, 5.0, 52.0, "Oak Hill")]
+    about = Words(kind="files", names="drop", caption="a folder")
+    source = WordSource(about, lambda *_: known, count_words, 0, None, said, Seeing())
+    first, second = source.observe(np.array([(5.0, 52.0), (5.0, 52.0001)])).found
+    assert first.value.endswith("From above: a field of houses.") and "school" in first.value
+    assert "From above" not in second.value  # no image, no caption
+
+
+def test_a_folder_without_a_model_and_a_set_without_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no model that describes images"):
+        open_captioner(str(tmp_path), 8)
+    (tmp_path / "set.toml").write_text(
+        'name = "a"\nlicence = "b"\n[where]\nbbox = [1, 2, 3, 4]\ncount = 5\n'
+        '[text]\nkind = "files"\nfiles = "a.geojson"\ncaption = "blip"\n'
+    )
+    with pytest.raises(ObservationsError):
+        read_set_table(tmp_path / "set.toml")
