@@ -223,6 +223,9 @@ class Field(AtPoints, OverAreas):
             "model": {"name": own.model.name, "sha256": own.model.sha256},
             "observations": own.observations.get("name", "not stated"),
             "code_version": own.code_version,
+            "coordinate_detail": None
+            if own.coordinate_detail is None
+            else own.coordinate_detail.model_dump(),
             "licence": self.licence,
             "citation": self.citation,
         }

@@ -46,6 +46,8 @@ class Run:
     training: TrainingSettings
     changes: Mapping[str, str]
     """Settings that differ from the preset's, in words."""
+    interpolate: int = 1
+    """Side of the squares of cells of which one coordinate is encoded; 1: every cell is."""
 
 
 def recipe(

@@ -43,6 +43,13 @@ if TYPE_CHECKING:
 @click.option("--resolution", type=float, metavar="METRES", help="Side of a cell.")
 @click.option("--modalities", help="Vectors to store, such as coordinate,aerial,dsm.")
 @click.option("--codec", type=click.Choice(["none", "zstd"]), default="none", show_default=True)
+@click.option(
+    "--interpolate",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="K",
+    help="Encode one coordinate in K x K cells and interpolate, if that errs less than int8.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", help="Store to write: a folder or s3://...; REGION/REGION.zarr by default.")
 @stated
@@ -111,6 +118,7 @@ def _produce(**options: Any) -> None:
         resolution_m=options["resolution"],
         modalities=options["modalities"],
         codec=options["codec"],
+        interpolate=options["interpolate"],
         seed=options["seed"],
         out=options["out"],
         changes=changes,

@@ -18,8 +18,16 @@ from unigeo.producer.publishing.concepts import concepts_of
 from unigeo.producer.publishing.phrases import phrases_for
 from unigeo.producer.publishing.releases import NextRelease, take_over
 from unigeo.producer.publishing.terms import Terms
-from unigeo.producer.raster.encoding import check_fit, encoder_of
-from unigeo.producer.raster.estimating import calibrate, cell_flops, estimate, told
+from unigeo.producer.raster.detail import detail_of, told_of_detail
+from unigeo.producer.raster.encoding import ModelEncoder, check_fit, encoder_of
+from unigeo.producer.raster.estimating import calibrate, cell_flops, estimate, sample_cells, told
+from unigeo.producer.raster.lattice import (
+    SAMPLES,
+    cells_per_node,
+    check_errors,
+    check_factor,
+    measured_errors,
+)
 from unigeo.producer.raster.planning import plan, planned
 from unigeo.producer.raster.publication import publish
 from unigeo.producer.raster.running import (
@@ -34,7 +42,7 @@ from unigeo.producer.raster.shard_work import Work
 from unigeo.producer.raster.store import check_writable, create_field
 from unigeo.producer.training.processes import default_device, first_rank
 from unigeo.producer.training.training import finished, train
-from unigeo.schemas.attributes import root_attributes
+from unigeo.schemas.attributes import DetailAttributes, root_attributes
 from unigeo.schemas.errors import ModelError, ObservationsError
 from unigeo.schemas.grid import Grid, Window
 from unigeo.schemas.layout import Codec, Layout
@@ -53,6 +61,7 @@ def choose(
     resolution_m: float | None = None,
     modalities: str | None = None,
     codec: Codec = "none",
+    interpolate: int = 1,
     seed: int = 0,
     out: str | None = None,
     changes: Mapping[str, str] | None = None,
@@ -92,15 +101,18 @@ def choose(
     )
     grid = region.grid(size)
     _check_land(region, grid, observations)
+    layout = Layout(modalities=chosen, bands=dimension, codec=codec)
+    check_factor(interpolate, layout.shard)
     return Run(
         region=region,
         grid=grid,
-        layout=Layout(modalities=chosen, bands=dimension, codec=codec),
+        layout=layout,
         model=Path(model) if model is not None else Path(region.name) / "model",
         out=out or f"{region.name}/{region.name}.zarr",
         model_settings=None if model is not None else model_settings,
         training=training,
         changes=changes,
+        interpolate=interpolate,
     )
 
 
@@ -207,6 +219,7 @@ def _stages(
         observations=observations.provenance(),
         seed=run.training.seed,
         code_version=code_version,
+        coordinate_detail=_detail(run, model),
     )
     before = None
     if following is not None:
@@ -223,8 +236,10 @@ def _stages(
     if following is not None:
         taken = take_over(following.previous_url, group, run.region, observations.land)
         yield f"taken over    {taken} shards of release {following.previous}, unchanged"
-    work = _work(run, observations, encoder_of(model, observations, device))
-    report = fill(group, work, run.out, model_source(run.model, running), running, shared)
+    work = _work(run, observations, encoder_of(model, observations, device, run.interpolate))
+    yield from _interpolated(work)
+    source = model_source(run.model, running, run.interpolate)
+    report = fill(group, work, run.out, source, running, shared)
     counts = ", ".join(f"{count:,} {code.words}" for code, count in sorted(report.cells.items()))
     yield f"rasterized    {report.shards} shards in {report.seconds:.0f} s: {counts or 'all there'}"
     for message, count in report.failures.items():
@@ -248,6 +263,33 @@ def _stages(
     yield f"published     {run.out}: {report.cells[Status.VALID]:,} vectors"
 
 
+def _detail(run: Run, model: UniGeoCLIP) -> DetailAttributes | None:
+    settings = model.settings.coordinate
+    if settings is None or "coordinate" not in run.layout.modalities:
+        return None
+    return detail_of(settings, run.grid.resolution_m, run.interpolate)
+
+
+def _interpolated(work: Work) -> Iterator[str]:
+    """Say what interpolation costs in accuracy, where there is any.
+
+    Raises:
+        ModelError: if it shows.
+    """
+    encoder: ModelEncoder = work.encode
+    if encoder.interpolate == 1 or "coordinate" not in work.layout.modalities:
+        return
+    cells = sample_cells(work, SAMPLES)
+    errors = measured_errors(
+        encoder.encode_cells, encoder.device, work.grid, encoder.interpolate, cells
+    )
+    check_errors(errors, encoder.interpolate)
+    yield (
+        f"interpolated  one of {encoder.interpolate**2} coordinates encoded; on {len(cells)} cells "
+        f"an error of {errors}"
+    )
+
+
 def _work(run: Run, observations: Observations, encode: Any) -> Work:
     return Work(run.grid, run.layout, run.region, observations.land, encode)
 
@@ -266,13 +308,20 @@ def foresee(
     else:
         model = UniGeoCLIP(run.model_settings, pretrained=False)
     check_fit(model, observations, run.layout.modalities)
-    work = _work(run, observations, encoder_of(model, observations, device))
+    work = _work(run, observations, encoder_of(model, observations, device, run.interpolate))
+    if model.settings.coordinate is not None and "coordinate" in run.layout.modalities:
+        told_detail = told_of_detail(model.settings.coordinate, run.grid.resolution_m)
+        yield f"detail        {told_detail}"
+    yield from _interpolated(work)
+    gains = dict.fromkeys(run.layout.modalities, 1.0)
+    if "coordinate" in gains:
+        gains["coordinate"] = cells_per_node(run.interpolate, run.layout.shard)
     tasks = planned(run.out, run.grid, run.layout)
     yield from told(
         estimate(work, tasks),
-        {name: cell_flops(model, name) for name in run.layout.modalities},
+        {name: round(cell_flops(model, name) / gains[name]) for name in run.layout.modalities},
         {
-            name: calibrate(work, name, overlap=device.type == "cuda")
+            name: calibrate(work, name, overlap=device.type == "cuda", gain=gains[name])
             for name in run.layout.modalities
         },
         workers=workers,

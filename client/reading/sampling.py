@@ -12,6 +12,7 @@ from unigeo.client.reading.cells import Cells
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.quantization import FILL, dequantize
+from unigeo.schemas.splines import catmull_rom
 from unigeo.schemas.status import Status
 
 Method = Literal["nearest", "bilinear", "bicubic"]
@@ -152,24 +153,7 @@ def _linear(share: Float[np.ndarray, " point"]) -> Float[np.ndarray, "point step
     return np.stack([1 - share, share], axis=-1)
 
 
-def _cubic(share: Float[np.ndarray, " point"]) -> Float[np.ndarray, "point step"]:
-    """Weights of a Catmull-Rom spline.
-
-    Source: Keys (1981), "Cubic convolution interpolation for digital image processing", a = -1/2.
-    """
-    t, square, cube = share, share**2, share**3
-    return np.stack(
-        [
-            (-cube + 2 * square - t) / 2,
-            (3 * cube - 5 * square + 2) / 2,
-            (-3 * cube + 4 * square + t) / 2,
-            (cube - square) / 2,
-        ],
-        axis=-1,
-    )
-
-
-_KERNELS: dict[str, Kernel] = {"bilinear": _linear, "bicubic": _cubic}
+_KERNELS: dict[str, Kernel] = {"bilinear": _linear, "bicubic": catmull_rom}
 
 
 def _between(

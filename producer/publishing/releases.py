@@ -91,7 +91,11 @@ def task_digest(own: UnigeoAttributes, modality: str, window: Window, mask: np.n
     """
     grid, layout = own.grid, own.layout
     inputs: Any = None
-    if modality != "coordinate":
+    if modality == "coordinate":
+        detail = own.coordinate_detail
+        if detail is not None and detail.interpolated > 1:
+            inputs = {"interpolated": detail.interpolated}
+    else:
         sources = own.observations.get("modalities")
         inputs = sources.get(modality) if isinstance(sources, dict) else own.observations
     parts = {

@@ -4,23 +4,37 @@ It has two halves, so that a pipeline can overlap them: `observe` reads on the C
 and quantizes on the device.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int8, Shaped
+from jaxtyping import Bool, Float, Int, Int8, Shaped
 
+from unigeo.producer.encoders.folded import CellEncoder, cell_encoder
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.observations.protocol import Observations
-from unigeo.producer.raster.shard_work import Observed
+from unigeo.producer.raster.lattice import Mixed, Nodes
+from unigeo.producer.raster.shard_work import Observe, Observed
 from unigeo.schemas.errors import ModelError
+from unigeo.schemas.grid import Grid, Window
 from unigeo.schemas.quantization import LEVELS
 
 INPUT_BYTES = 64 << 20
 """Of observations encoded at once, at most, but never fewer than `FEWEST` cells."""
 FEWEST = 128
+CELLS = {"cuda": 2048, "cpu": 256}
+"""Coordinates encoded at once, by kind of device; on a CPU their tokens stay near it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Between:
+    """Cells between the nodes of a coarser lattice."""
+
+    nodes: Nodes
+    mixed: Mixed
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +44,10 @@ class ModelEncoder:
     model: UniGeoCLIP
     observations: Observations
     device: torch.device
+    cells: CellEncoder | None
+    """The coordinate encoder, if there is one."""
+    interpolate: int = 1
+    """Side of the squares of cells of which one coordinate is encoded."""
 
     def __call__(
         self, modality: str, lonlat: Float[np.ndarray, "point 2"]
@@ -43,9 +61,11 @@ class ModelEncoder:
 
     def batch(self, modality: str) -> int:
         """Cells encoded at once: fixed by the model, so that the bytes do not vary."""
+        if modality == "coordinate":
+            return CELLS.get(self.device.type, CELLS["cuda"])
         shape = self.model.settings.shape(modality)
         size = int(np.prod(shape)) * (4 if modality == "dsm" else 1)
-        return 2048 if modality == "coordinate" else max(FEWEST, min(2048, INPUT_BYTES // size))
+        return max(FEWEST, min(2048, INPUT_BYTES // size))
 
     def observe(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> Observed:
         """Read what is to be encoded; on the CPU, from any thread."""
@@ -53,6 +73,22 @@ class ModelEncoder:
             return Observed(np.asarray(lonlat, np.float64), np.ones(len(lonlat), bool))
         patches = self.observations.patches(modality, lonlat)  # type: ignore[arg-type]
         return Observed(patches.values, patches.valid, patches.unreadable, patches.damaged)
+
+    @contextmanager
+    def of_shard(
+        self,
+        modality: str,
+        grid: Grid,
+        window: Window,
+        lonlat: Float[np.ndarray, "place 2"],
+        cells: Int[np.ndarray, " cell"],
+    ) -> Iterator[Observe]:
+        """Begin to read cells of a shard, all of whose centres are given."""
+        if modality == "coordinate" and self.interpolate > 1 and len(cells):
+            nodes = Nodes(grid, window, self.interpolate, lonlat, cells)
+            yield lambda part: Observed(Between(nodes, nodes.mixed(part)), np.ones(len(part), bool))
+        else:
+            yield lambda part: self.observe(modality, lonlat[part])
 
     def codes(
         self, modality: str, seen: Observed
@@ -79,21 +115,47 @@ class ModelEncoder:
         return result
 
     def _encode(self, modality: str, seen: Observed) -> torch.Tensor:
+        if isinstance(seen.inputs, Between):
+            with torch.inference_mode():
+                return seen.inputs.nodes.vectors(seen.inputs.mixed, self.encode_cells, self.device)
         values: Shaped[np.ndarray, "observed ..."] = seen.inputs
         if not seen.valid.all():
             values = values[seen.valid]
         with torch.inference_mode():
+            if modality == "coordinate":
+                return self.encode_cells(torch.from_numpy(values))
             inputs = torch.from_numpy(values).to(self.device, non_blocking=True)
             return self.model.encode(modality, inputs)
 
+    def encode_cells(self, lonlat: torch.Tensor) -> torch.Tensor:
+        """Encode in batches; on a GPU all of one size, as its programs are compiled for it."""
+        assert self.cells is not None, "the model has a coordinate encoder"
+        place = self._padded if self.device.type == "cuda" else self._placed
+        parts = lonlat.split(self.batch("coordinate"))
+        vectors = [self.cells(place(part)) for part in parts]
+        return torch.cat(vectors)[: len(lonlat)]
 
-def encoder_of(model: UniGeoCLIP, observations: Observations, device: torch.device) -> ModelEncoder:
+    def _placed(self, lonlat: torch.Tensor) -> torch.Tensor:
+        return lonlat.to(self.device)
+
+    def _padded(self, lonlat: torch.Tensor) -> torch.Tensor:
+        """A full batch on the device; copied from pinned memory, so that nobody waits."""
+        whole = torch.zeros(self.batch("coordinate"), 2, dtype=lonlat.dtype, pin_memory=True)
+        whole[: len(lonlat)] = lonlat
+        return whole.to(self.device, non_blocking=True)
+
+
+def encoder_of(
+    model: UniGeoCLIP, observations: Observations, device: torch.device, interpolate: int = 1
+) -> ModelEncoder:
     """Look at places and encode what is seen.
 
     Raises:
         ModelError: if the observations lack a modality or give patches of another shape.
     """
-    return ModelEncoder(model.to(device).eval(), observations, device)
+    model = model.to(device).eval()
+    cells = cell_encoder(model) if "coordinate" in model.modalities else None
+    return ModelEncoder(model, observations, device, cells, interpolate)
 
 
 def quantize_on_device(

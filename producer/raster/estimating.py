@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch.utils.flop_counter import FlopCounterMode
 
 from unigeo.producer.encoders.model import UniGeoCLIP
@@ -128,9 +128,17 @@ class Speed:
 
 
 def calibrate(
-    work: Work, modality: str, *, overlap: bool, seconds: float = CALIBRATION_S
+    work: Work,
+    modality: str,
+    *,
+    overlap: bool,
+    seconds: float = CALIBRATION_S,
+    gain: float = 1.0,
 ) -> Speed | None:
-    """Measure the speed on cells of one shard; None where it cannot be encoded."""
+    """Measure the speed on cells of one shard; None where it cannot be encoded.
+
+    Of cells that are interpolated, `gain` come with each that is encoded.
+    """
     staged: Staged = work.staged
     lonlat = _sample_cells(work)
     size = min(work.batch, staged.batch(modality), len(lonlat))
@@ -156,7 +164,7 @@ def calibrate(
     except FAILURES:
         return None
     rates = {stage: done / max(taken, 1e-9) for stage, taken in spent.items()}
-    return Speed(rates["read"], rates["encode"], overlap)
+    return Speed(gain * rates["read"], gain * rates["encode"], overlap)
 
 
 def _sample_cells(work: Work) -> Float[np.ndarray, "cell 2"]:
@@ -167,6 +175,24 @@ def _sample_cells(work: Work) -> Float[np.ndarray, "cell 2"]:
     order = places(work.layout.shard, work.layout.chunk).order
     chosen: Float[np.ndarray, "cell 2"] = lonlat[order[status[order] == Status.VALID]]
     return chosen
+
+
+def sample_cells(work: Work, count: int) -> Int[np.ndarray, "cell 2"]:
+    """Rows and columns of cells to be encoded, drawn over the grid; the same ones every time."""
+    rng = np.random.default_rng(0)
+    chosen = np.empty((0, 2), np.int64)
+    for _ in range(100):
+        rowcol = rng.integers(0, work.grid.shape, (4 * count, 2))
+        eastings, northings = work.grid.x[rowcol[:, 1]], work.grid.y[rowcol[:, 0]]
+        lon, lat = from_wgs84(work.grid.crs).transform(eastings, northings, direction="INVERSE")
+        lonlat = np.stack([lon, lat], axis=-1)
+        there = np.isfinite(lonlat).all(axis=1)
+        there[there] = work.region.contains(lonlat[there])
+        there[there] = work.land(lonlat[there])
+        chosen = np.concatenate([chosen, rowcol[there]])
+        if len(chosen) >= count:
+            break
+    return chosen[:count]
 
 
 def told(

@@ -160,7 +160,7 @@ def fill(
         log.close()
 
 
-def model_source(model: Path, running: Running) -> Source:
+def model_source(model: Path, running: Running, interpolate: int = 1) -> Source:
     """What workers encode with, opened by paths, which must mean the same on their machines."""
     return partial(
         _open_model,
@@ -168,11 +168,16 @@ def model_source(model: Path, running: Running) -> Source:
         running.observations,
         running.data,
         running.workers,
+        interpolate,
     )
 
 
 def _open_model(
-    model: str, description: str | None, data: str | None, sharing_cores: int | None
+    model: str,
+    description: str | None,
+    data: str | None,
+    sharing_cores: int | None,
+    interpolate: int,
 ) -> tuple[Any, Land]:
     import torch
 
@@ -183,7 +188,7 @@ def _open_model(
     if sharing_cores is not None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // sharing_cores))
     observations = open_named(description, data)
-    encoder = encoder_of(load_model(model)[0], observations, _worker_device())
+    encoder = encoder_of(load_model(model)[0], observations, _worker_device(), interpolate)
     return encoder, observations.land
 
 

@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -14,7 +15,7 @@ from unigeo.producer.raster.extent import Extent, shard_extent
 from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.shard_objects import Buffers, VectorObject, places, status_object
 from unigeo.schemas.errors import UnigeoError
-from unigeo.schemas.grid import Grid
+from unigeo.schemas.grid import Grid, Window
 from unigeo.schemas.layout import Layout
 from unigeo.schemas.quantization import quantize
 from unigeo.schemas.regions import Region
@@ -60,6 +61,26 @@ class Staged(Protocol):
 
     def codes(self, modality: str, seen: Observed) -> Codes:
         """Encode and quantize."""
+        ...
+
+
+Observe = Callable[[Int[np.ndarray, " cell"]], Observed]
+"""Reads cells of a shard, counted row by row."""
+
+
+@runtime_checkable
+class OfShards(Protocol):
+    """A `Staged` encoder that shares what the batches of a shard have in common."""
+
+    def of_shard(
+        self,
+        modality: str,
+        grid: Grid,
+        window: Window,
+        lonlat: Float[np.ndarray, "place 2"],
+        cells: Int[np.ndarray, " cell"],
+    ) -> AbstractContextManager[Observe]:
+        """Begin to read cells of a window, all of whose centres are given."""
         ...
 
 
@@ -161,12 +182,21 @@ class Work:
         order = places(self.layout.shard, self.layout.chunk).order
         cells = order[status[order] == Status.VALID]
         size = min(self.batch, self.staged.batch(task.modality))
-        for first in range(0, len(cells), size):
-            part = cells[first : first + size]
-            try:
-                yield Batch(part, self.staged.observe(task.modality, lonlat[part]))
-            except FAILURES as error:
-                yield Batch(part, None, str(error))
+        with self._observing(task, lonlat, cells) as observe:
+            for first in range(0, len(cells), size):
+                part = cells[first : first + size]
+                try:
+                    yield Batch(part, observe(part))
+                except FAILURES as error:
+                    yield Batch(part, None, str(error))
+
+    def _observing(
+        self, task: Task, lonlat: Float[np.ndarray, "place 2"], cells: Int[np.ndarray, " cell"]
+    ) -> AbstractContextManager[Observe]:
+        if isinstance(self.staged, OfShards):
+            window = task.window(self.layout.shard)
+            return self.staged.of_shard(task.modality, self.grid, window, lonlat, cells)
+        return nullcontext(lambda part: self.staged.observe(task.modality, lonlat[part]))
 
 
 class Filling:

@@ -117,6 +117,8 @@ def _existing(
         raise StoreError(f"{error}. Name another --out, or remove it first.") from error
     wanted = read_attributes(attributes, "the new field").model_dump(mode="json")
     differing = [key for key in _IDENTITY if found[key] != wanted[key]]
+    if _interpolated(found) != _interpolated(wanted):
+        differing.append("interpolation")
     if differing == ["observations"] and found["state"] == "building":
         seen = (_without(about["observations"], mended) for about in (found, wanted))
         if mended and len({json.dumps(one, sort_keys=True) for one in seen}) == 1:
@@ -135,6 +137,12 @@ def _terms(attributes: Mapping[str, Any]) -> tuple[Any, ...]:
     """What a run may change until the store is published."""
     own = attributes["unigeo"]
     return attributes["license"], attributes["citation"], own.get("providers")
+
+
+def _interpolated(attributes: dict[str, Any]) -> int:
+    """How coarsely the coordinate field was encoded, in cells."""
+    detail = attributes["coordinate_detail"]
+    return 1 if detail is None else int(detail["interpolated"])
 
 
 def _without(observations: Any, files: frozenset[str]) -> Any:

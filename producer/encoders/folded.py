@@ -1,0 +1,289 @@
+"""The coordinate encoder as rasterization uses it: the same function, with less work per cell.
+
+Scales and shifts of norms, the scale of queries and the rotation are folded into the products next
+to them, and of the last block only what the readout reads is computed. Phases stay in float64; the
+sums between products, and the readout, in float32; the products may be in bfloat16.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Float32, Float64
+from torch import Tensor, nn
+from torch.nn.functional import gelu, layer_norm, linear, normalize, scaled_dot_product_attention
+
+from unigeo.producer.encoders.coordinates import Block, CoordinateEncoder
+from unigeo.producer.encoders.model import UniGeoCLIP
+
+WIDE = 256
+"""Width of tokens from which products may be in bfloat16; smaller encoders are fast as they are."""
+LOWEST_COSINE = 0.9999
+"""Between a vector in bfloat16 and the model's own, else products stay in float32."""
+_SAMPLES = 32
+_CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
+"""Of /proc/cpuinfo: products of bfloat16 in hardware; emulated ones are slower than float32."""
+
+Tokens = Float[Tensor, "point token width"]
+Read = Float[Tensor, "point read width"]
+Attention = Callable[[Read, Tokens, Tokens, int], Read]
+"""From queries, times their scale, keys, values, and the number of heads."""
+
+
+CellEncoder = Callable[[Float64[Tensor, "point 2"]], Float32[Tensor, "point dimension"]]
+"""From degrees, longitude first, to unit vectors."""
+
+
+class Product(NamedTuple):
+    """A linear layer."""
+
+    weight: Float[Tensor, "out in"]
+    bias: Float[Tensor, " out"]
+
+
+class FoldedBlock(NamedTuple):
+    """A `Block` whose norms only normalize."""
+
+    query_key_value: Product
+    attention_out: Product
+    widen: Product
+    narrow: Product
+
+
+def fold(
+    model: UniGeoCLIP, precision: torch.dtype = torch.float32, *, compiled: bool = False
+) -> CellEncoder:
+    """Give a function equal to `model.encode("coordinate", lonlat)`, on the model's device.
+
+    Encoders of other kinds than `scales` cost little and are given as they are, in float32.
+
+    Args:
+        model: whose weights are copied.
+        precision: of the products.
+        compiled: compile the blocks; points then come in batches of one size.
+    """
+    encoder = model.encoders["coordinate"]
+    if isinstance(encoder, CoordinateEncoder):
+        return FoldedEncoder(encoder, model.rotation, precision, compiled=compiled)
+    return partial(model.encode, "coordinate")
+
+
+def cell_encoder(model: UniGeoCLIP) -> CellEncoder:
+    """Fold for rasterization: in bfloat16 where the device gains and vectors stay what they are.
+
+    The choice depends on the model and the kind of device alone, so that machines of one kind write
+    the same bytes.
+    """
+    device = model.rotation.device
+    if not _gains(device, model):
+        return fold(model, compiled=device.type == "cuda")
+    # A lattice of golden ratios: places all over the globe, the same everywhere.
+    steps = torch.arange(1, _SAMPLES + 1, dtype=torch.float64)[:, None]
+    share = (steps * torch.tensor([0.7548776662466927, 0.5698402909980532])) % 1
+    lonlat = (share * torch.tensor([360.0, 180.0]) - torch.tensor([180.0, 90.0])).to(device)
+    rounded = fold(model, torch.bfloat16)(lonlat)
+    with torch.inference_mode():
+        lowest = (rounded * model.encode("coordinate", lonlat)).sum(dim=1).min().item()
+    precision = torch.bfloat16 if lowest >= LOWEST_COSINE else torch.float32
+    return fold(model, precision, compiled=device.type == "cuda")
+
+
+def _gains(device: torch.device, model: UniGeoCLIP) -> bool:
+    """Whether the device multiplies wide tokens faster in bfloat16."""
+    settings = model.settings.coordinate
+    if settings is None or settings.kind != "scales" or settings.width < WIDE:
+        return False
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and bool(_CPU_FLAGS & cpu_flags())
+
+
+def cpu_flags() -> set[str]:
+    """What this processor can do, in Linux's words; empty where there is no Linux."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    return set(next((line.split() for line in lines if line.startswith("flags")), ()))
+
+
+class FoldedEncoder:
+    """`CoordinateEncoder`, then the model's rotation, then unit length."""
+
+    def __init__(
+        self,
+        encoder: CoordinateEncoder,
+        rotation: Float32[Tensor, "dimension dimension"],
+        precision: torch.dtype = torch.float32,
+        *,
+        attention: Attention | None = None,
+        compiled: bool = False,
+    ) -> None:
+        """Copy the weights, folded; `attention` is `product` unless another is given."""
+        settings = encoder.settings
+        scales = len(settings.sigmas)
+        self.precision = precision
+        self._encoder = encoder
+        self._attention, self._heads = attention or product, settings.heads
+        self._joins = settings.readout != "concat"
+        self._read = slice(scales, None) if settings.readout == "registers" else slice(scales)
+        with torch.no_grad():
+            self._perceptrons = [
+                [_folded(layer, precision) for layer in net.linears]
+                for net in encoder.scale_perceptrons
+            ]
+            self._blocks = [_folded_block(block, precision) for block in encoder.blocks]
+            self._last = _folded_readout(encoder, rotation)
+            self._registers = encoder.registers.detach().clone()
+            embedding = encoder.scale_embedding
+            self._embedding = None if embedding is None else embedding.detach().clone()
+        self._block, self._last_block = _block, _last_block
+        if compiled:
+            self._block, self._last_block = (
+                torch.compile(one, dynamic=False) for one in (_block, _last_block)
+            )
+
+    @torch.inference_mode()
+    def __call__(self, lonlat: Float64[Tensor, "point 2"]) -> Float32[Tensor, "point dimension"]:
+        """Encode points as unit vectors."""
+        return self.attend(self._encoder.tokens(lonlat))
+
+    def attend(
+        self, tokens: Float32[Tensor, "point scale width"]
+    ) -> Float32[Tensor, "point dimension"]:
+        """Encode the tokens of each point's scales."""
+        if self._perceptrons:
+            each = zip(self._perceptrons, tokens.to(self.precision).unbind(1), strict=True)
+            tokens = torch.stack([_perceived(layers, token) for layers, token in each], dim=1)
+        if self._embedding is not None:
+            tokens = tokens + self._embedding
+        tokens = torch.cat([tokens, self._registers.expand(len(tokens), -1, -1)], dim=1)
+        how = (self._attention, self._heads)
+        for block in self._blocks[:-1]:
+            tokens = self._block(tokens, block, *how)
+        if self._blocks:
+            read = self._last_block(tokens, self._blocks[-1], *how, self._read, self._joins)
+        else:
+            read = tokens[:, self._read]
+            read = read.mean(1) if self._joins else read
+        summary = layer_norm(read, read.shape[-1:]).flatten(1)
+        return normalize(linear(summary, *self._last), dim=-1)
+
+
+def product(query: Read, key: Tokens, value: Tokens, heads: int) -> Read:
+    """Attend as product, softmax, product: for ten tokens faster than a fused kernel."""
+    query, key, value = (_by_head(tokens, heads) for tokens in (query, key, value))
+    scores = query @ key.transpose(-1, -2)
+    return (scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(2)
+
+
+def fused(query: Read, key: Tokens, value: Tokens, heads: int) -> Read:
+    """Attend by torch's own kernel."""
+    query, key, value = (_by_head(tokens, heads) for tokens in (query, key, value))
+    joined: Tensor = scaled_dot_product_attention(query, key, value, scale=1.0)
+    return joined.transpose(1, 2).flatten(2)
+
+
+def _by_head(tokens: Tokens, heads: int) -> Float[Tensor, "point head token channel"]:
+    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _block(tokens: Tokens, block: FoldedBlock, attention: Attention, heads: int) -> Tokens:
+    tokens = _attend(tokens, block, attention, heads, None)
+    return tokens + linear(_widened(tokens, block), *block.narrow)
+
+
+def _last_block(
+    tokens: Tokens,
+    block: FoldedBlock,
+    attention: Attention,
+    heads: int,
+    read: slice,
+    joins: bool,
+) -> Float32[Tensor, "point *token width"]:
+    """Tokens of `read` after the block, or their mean, which the last product leaves as it is."""
+    tokens = _attend(tokens, block, attention, heads, read)
+    wide = _widened(tokens, block)
+    if joins:
+        tokens, wide = tokens.mean(1), wide.mean(1)
+    return tokens + linear(wide, *block.narrow)
+
+
+def _attend(
+    tokens: Tokens, block: FoldedBlock, attention: Attention, heads: int, read: slice | None
+) -> Read:
+    """Let the tokens of `read`, or all, read the others."""
+    width = tokens.shape[-1]
+    weight, bias = block.query_key_value
+    normed = layer_norm(tokens, (width,)).to(weight.dtype)
+    if read is None:
+        query, key, value = linear(normed, weight, bias).chunk(3, dim=-1)
+    else:
+        own = normed[:, read].contiguous()  # else the weights are copied for every point
+        query = linear(own, weight[:width], bias[:width])
+        key, value = linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
+        tokens = tokens[:, read]
+    return tokens + linear(attention(query, key, value, heads), *block.attention_out)
+
+
+def _widened(tokens: Tokens, block: FoldedBlock) -> Float[Tensor, "point token hidden"]:
+    normed = layer_norm(tokens, tokens.shape[-1:]).to(block.widen.weight.dtype)
+    return gelu(linear(normed, *block.widen))
+
+
+def _perceived(
+    layers: list[Product], token: Float[Tensor, "point width"]
+) -> Float32[Tensor, "point width"]:
+    *hidden, head = layers
+    for layer in hidden:
+        token = gelu(linear(token, *layer))
+    return linear(token, *head).float()
+
+
+def _folded_block(block: Block, precision: torch.dtype) -> FoldedBlock:
+    width = block.attention_out.in_features
+    query_key_value = _after(block.attention_norm, block.query_key_value)
+    for part in query_key_value:
+        part[:width] *= (width // block.heads) ** -0.5
+    widen, narrow = block.mlp[0], block.mlp[2]
+    return FoldedBlock(
+        _cast(query_key_value, precision),
+        _folded(block.attention_out, precision),
+        _cast(_after(block.mlp_norm, widen), precision),
+        _folded(narrow, precision),
+    )
+
+
+def _folded_readout(
+    encoder: CoordinateEncoder, rotation: Float32[Tensor, "dimension dimension"]
+) -> Product:
+    """Norm, projection and rotation as one product, in float32 as it is small."""
+    width = encoder.norm.normalized_shape[0]
+    layer = encoder.projection
+    if not isinstance(layer, nn.Linear):
+        size = len(rotation)
+        layer = Product(torch.eye(size, device=rotation.device), rotation.new_zeros(size))
+    tokens = layer.weight.shape[1] // width
+    weight, bias = _after(encoder.norm, layer, tokens)
+    turn = rotation.T.double()
+    return _cast(Product(turn @ weight, turn @ bias), torch.float32)
+
+
+def _after(norm: nn.LayerNorm, layer: Any, tokens: int = 1) -> Product:
+    """A linear layer that also scales and shifts the norm before it, in float64."""
+    weight, scale, shift = layer.weight.double(), norm.weight.double(), norm.bias.double()
+    return Product(
+        weight * scale.repeat(tokens), layer.bias.double() + weight @ shift.repeat(tokens)
+    )
+
+
+def _folded(layer: nn.Linear, precision: torch.dtype) -> Product:
+    return _cast(Product(layer.weight, layer.bias), precision)
+
+
+def _cast(layer: Product, precision: torch.dtype) -> Product:
+    """A copy, even where nothing is cast."""
+    weight, bias = (part.detach().to(precision, copy=True).contiguous() for part in layer)
+    return Product(weight, bias)
