@@ -129,12 +129,13 @@ class FoldedEncoder:
         self._attention, self._heads = attention or product, settings.heads
         self._joins = settings.readout != "concat"
         self._read = slice(scales, None) if settings.readout == "registers" else slice(scales)
+        perceptrons: Any = encoder.scale_perceptrons
+        blocks: Any = encoder.blocks
         with torch.no_grad():
             self._perceptrons = [
-                [_folded(layer, precision) for layer in net.linears]
-                for net in encoder.scale_perceptrons
+                [_folded(layer, precision) for layer in net.linears] for net in perceptrons
             ]
-            self._blocks = [_folded_block(block, precision) for block in encoder.blocks]
+            self._blocks = [_folded_block(block, precision) for block in blocks]
             self._last = _folded_readout(encoder, rotation)
             self._registers = encoder.registers.detach().clone()
             embedding = encoder.scale_embedding
@@ -187,12 +188,14 @@ def fused(query: Read, key: Tokens, value: Tokens, heads: int) -> Read:
 
 
 def _by_head(tokens: Tokens, heads: int) -> Float[Tensor, "point head token channel"]:
-    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
+    apart: Tensor = tokens.unflatten(-1, (heads, -1))
+    return apart.transpose(1, 2)
 
 
 def _block(tokens: Tokens, block: FoldedBlock, attention: Attention, heads: int) -> Tokens:
     tokens = _attend(tokens, block, attention, heads, None)
-    return tokens + linear(_widened(tokens, block), *block.narrow)
+    added: Tensor = linear(_widened(tokens, block), *block.narrow)
+    return tokens + added
 
 
 def _last_block(
@@ -225,7 +228,8 @@ def _attend(
         query = linear(own, weight[:width], bias[:width])
         key, value = linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
         tokens = tokens[:, read]
-    return tokens + linear(attention(query, key, value, heads), *block.attention_out)
+    added: Tensor = linear(attention(query, key, value, heads), *block.attention_out)
+    return tokens + added
 
 
 def _widened(tokens: Tokens, block: FoldedBlock) -> Float[Tensor, "point token hidden"]:
@@ -247,7 +251,8 @@ def _folded_block(block: Block, precision: torch.dtype) -> FoldedBlock:
     query_key_value = _after(block.attention_norm, block.query_key_value)
     for part in query_key_value:
         part[:width] *= (width // block.heads) ** -0.5
-    widen, narrow = block.mlp[0], block.mlp[2]
+    mlp: Any = block.mlp
+    widen, _, narrow = mlp
     return FoldedBlock(
         _cast(query_key_value, precision),
         _folded(block.attention_out, precision),
@@ -261,7 +266,7 @@ def _folded_readout(
 ) -> Product:
     """Norm, projection and rotation as one product, in float32 as it is small."""
     width = encoder.norm.normalized_shape[0]
-    layer = encoder.projection
+    layer: Any = encoder.projection
     if not isinstance(layer, nn.Linear):
         size = len(rotation)
         layer = Product(torch.eye(size, device=rotation.device), rotation.new_zeros(size))
