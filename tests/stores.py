@@ -24,6 +24,7 @@ GULF = region_of_bbox((-20.0, -15.0, 25.0, 18.0), "gulf")
 """Two by two shards round the origin of EPSG:8857, with land, water and unobserved cells."""
 FIJI = region_of_bbox((177.0, -20.0, -178.0, -15.0), "fiji")
 """Across the antimeridian, in EPSG:8859."""
+WEIGHTS, ENCODER = {"matrix": np.eye(2, dtype=np.float32)}, {"kind": "waves"}
 SHARD, CHUNK = 32, 8
 RESOLUTION_M = {"gulf": 80_000.0, "fiji": 20_000.0}
 
@@ -111,8 +112,7 @@ def build(
     if is_published(group):
         return group
     fill(group, grid, layout, region, encode, batch)
-    weights = {"matrix": np.eye(2, dtype=np.float32)}
-    return publish(group, encoder=weights, encoder_settings={"kind": "waves"})
+    return publish(group, encoder=WEIGHTS, encoder_settings=ENCODER)
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ from unigeo.producer.publishing.card import field_card
 from unigeo.producer.publishing.objects import need_object, read_object, write_object
 from unigeo.producer.publishing.stac import catalogue, collection, item, release_of
 from unigeo.producer.publishing.terms import providers_of
+from unigeo.producer.raster.writing import patient
 from unigeo.schemas.attributes import read_attributes
 from unigeo.schemas.catalogue import NAME, Entry, read_catalogue, relative_inside
 from unigeo.schemas.errors import StoreError
@@ -63,7 +64,7 @@ def announce(
         raise StoreError(f"{url} is not published yet, so it cannot be announced")
     folder, name = folder_and_name(url)
     names = names_beside(name, own.region)
-    beside = open_store(folder, read_only=False)
+    beside = patient(open_store(folder, read_only=False))
     try:
         root_sha256 = hashlib.sha256(need_object(group.store, "zarr.json")).hexdigest()
         licence, citation = str(group.attrs["license"]), str(group.attrs["citation"])
@@ -128,7 +129,7 @@ def gather(catalogue_url: str, stores: Sequence[str]) -> tuple[Entry, ...]:
                 }
             )
         )
-    beside = open_store(folder, read_only=False)
+    beside = patient(open_store(folder, read_only=False))
     try:
         entries = _with(_entries(beside, catalogue_url, name), found)
         _write_json(beside, name, catalogue(entries))

@@ -24,6 +24,7 @@ from unigeo.producer.publishing.pictures import build_pyramid, create_preview, p
 from unigeo.producer.publishing.releases import runs_of
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.raster.store import is_published
+from unigeo.producer.raster.writing import patient
 from unigeo.schemas.attributes import read_attributes
 from unigeo.schemas.encoder import GROUP as ENCODER
 from unigeo.schemas.errors import LayoutError, StoreError
@@ -72,6 +73,9 @@ def publish(
     problems = field_problems(group)
     if problems:
         raise LayoutError("the store does not keep the layout: " + "; ".join(problems))
+    group = zarr.open_group(
+        patient(group.store), mode="r+", path=group.path, use_consolidated=False
+    )
     told = own.model_copy(update={"state": "published"}).model_dump(mode="json")
     told.pop("manifest_sha256", None)
     try:

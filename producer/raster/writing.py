@@ -5,14 +5,16 @@ of 768 bands is 48 MiB, and a single request carries up to 5 GB on every store i
 uploaded parts stay behind a killed run.
 """
 
+import asyncio
 import errno
 import mmap
 import os
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,16 +142,83 @@ def named(what: str) -> Iterator[None]:
 
 def patiently[T](ask: Callable[[], T], again: bool = True) -> T:
     """Ask a store, and again where it answers with an error that may pass."""
-    wait_s = FIRST_WAIT_S
-    for left in range(TRIES - 1, -1, -1):
+    waits = _waits() if again else iter(())
+    while True:
         try:
             return ask()
         except unreachable_errors() as error:
-            if not again or left == 0 or _final(error):
+            wait_s = next(waits, None)
+            if wait_s is None or _final(error):
                 raise
-        time.sleep(wait_s * random.uniform(0.5, 1.0))
-        wait_s *= 2
-    raise AssertionError
+        time.sleep(wait_s)
+
+
+def patient(store: Any) -> Any:
+    """The same store; an object store of which everything is asked patiently."""
+    if not isinstance(store, ObjectStore) or isinstance(store, _PatientStore):
+        return store
+    return _PatientStore(store.store, read_only=store.read_only)
+
+
+class _PatientStore(ObjectStore[Any]):
+    """An object store for Zarr, which asks again where its requests stumble."""
+
+    async def get(self, *about: Any, **more: Any) -> Any:
+        return await _patiently_async(partial(super().get, *about, **more))
+
+    async def exists(self, key: str) -> bool:
+        return bool(await _patiently_async(partial(super().exists, key)))
+
+    async def getsize(self, key: str) -> int:
+        return int(await _patiently_async(partial(super().getsize, key)))
+
+    async def set(self, key: str, value: Any) -> None:
+        await _patiently_async(partial(super().set, key, value))
+
+    async def set_if_not_exists(self, key: str, value: Any) -> None:
+        await _patiently_async(partial(super().set_if_not_exists, key, value))
+
+    async def delete(self, key: str) -> None:
+        await _patiently_async(partial(super().delete, key))
+
+    async def delete_dir(self, prefix: str) -> None:
+        await _patiently_async(partial(super().delete_dir, prefix))
+
+    async def list_prefix(self, prefix: str) -> AsyncGenerator[str, None]:
+        asked = super().list_prefix
+
+        async def listed() -> list[str]:
+            return [key async for key in asked(prefix)]
+
+        for key in await _patiently_async(listed):
+            yield key
+
+    async def list_dir(self, prefix: str) -> AsyncGenerator[str, None]:
+        asked = super().list_dir
+
+        async def listed() -> list[str]:
+            return [key async for key in asked(prefix)]
+
+        for key in await _patiently_async(listed):
+            yield key
+
+
+async def _patiently_async(ask: Callable[[], Awaitable[Any]]) -> Any:
+    waits = _waits()
+    while True:
+        try:
+            return await ask()
+        except unreachable_errors() as error:
+            wait_s = next(waits, None)
+            if wait_s is None or _final(error):
+                raise
+        await asyncio.sleep(wait_s)
+
+
+def _waits() -> Iterator[float]:
+    """Seconds between two tries, growing."""
+    for number in range(TRIES - 1):
+        yield FIRST_WAIT_S * 2**number * random.uniform(0.5, 1.0)
 
 
 def _final(error: BaseException) -> bool:
