@@ -7,6 +7,7 @@ reader takes half a product for a whole one. Nothing in a store depends on when 
 import json
 import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,13 +104,14 @@ def _existing(
     store: Any, url: Any, attributes: dict[str, Any], mended: frozenset[str]
 ) -> zarr.Group | None:
     """The group that stands at the URL, if it is the same product; None if nothing does."""
-    try:
-        group = zarr.open_group(store, mode="r+", zarr_format=3, use_consolidated=False)
-    except FileNotFoundError:
-        if isinstance(store, LocalStore) and store.root.is_dir() and any(store.root.iterdir()):
+    group = _root(store)
+    if group is None and isinstance(store, LocalStore) and _holds_files(store.root):
+        group = _root(store)  # another run may have begun it between the two looks
+        if group is None:
             raise StoreError(
                 f"{url} is a folder that holds other files and no store; name another --out"
-            ) from None
+            )
+    if group is None:
         return None
     try:
         found = read_attributes(dict(group.attrs), str(url)).model_dump(mode="json")
@@ -131,6 +133,18 @@ def _existing(
             f"{_detail(found, wanted)}. Name another --out, or remove the store first."
         )
     return group
+
+
+def _root(store: Any) -> zarr.Group | None:
+    try:
+        return zarr.open_group(store, mode="r+", zarr_format=3, use_consolidated=False)
+    except FileNotFoundError:
+        return None
+
+
+def _holds_files(folder: Path) -> bool:
+    """Whether there is more than what zarr is about to rename."""
+    return folder.is_dir() and any(file.suffix != ".partial" for file in folder.iterdir())
 
 
 def _terms(attributes: Mapping[str, Any]) -> tuple[Any, ...]:
