@@ -36,7 +36,7 @@ def draw(effects: pd.DataFrame, measures: list[tuple[str, bool]], path: Path, ti
     panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
     for axes, (measure, percent) in zip(panels, measures, strict=True):
         _panel(axes, rows[rows["measure"] == measure], lines, 100.0 if percent else 1.0)
-        axes.set_xlabel(f"{measure}, difference to the base{', points' if percent else ''}")
+        axes.set_xlabel(f"{measure},\ndifference to the base{', points' if percent else ''}")
     first = panels[0]
     first.set_yticks(range(len(lines)), [name for _, name in lines], fontsize=8)
     for label, (_, name) in zip(first.get_yticklabels(), lines, strict=True):
