@@ -88,7 +88,7 @@ def lattice_longitudes(
     sixth = square * square * square
     slope = _A1 + 3 * _A2 * square + sixth * (7 * _A3 + 9 * _A4 * square)
     cosine = np.array([math.cos(one) for one in theta.tolist()])
-    lon = (_M * across)[None, :] * slope[:, None] / cosine[:, None]
+    lon: np.ndarray = (_M * across)[None, :] * slope[:, None] / cosine[:, None]
     off = (np.abs(lon) > math.pi + 1e-12) | (np.abs(height) > _TOP + 1e-10)[:, None]
     lon += math.radians(central_meridian)
     beyond = np.abs(lon) > math.pi + 1e-12
