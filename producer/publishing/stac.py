@@ -42,7 +42,7 @@ def interval(observations: Mapping[str, Any]) -> tuple[str, str]:
     firsts, lasts = [], []
     for year, month, day in (found for text in texts for found in _DATE.findall(text)):
         first = np.datetime64(f"{year}-{month or '01'}-{day or '01'}", "D")
-        unit = "D" if day else "M" if month else "Y"
+        unit: Any = "D" if day else "M" if month else "Y"
         following = first.astype(f"datetime64[{unit}]") + np.timedelta64(1, unit)
         last = following.astype("datetime64[D]") - np.timedelta64(1, "D")
         firsts.append(first)
