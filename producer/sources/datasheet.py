@@ -127,7 +127,7 @@ def draw_coverage(rows: dict[str, Any], rings: Sequence[Any]) -> bytes:
     axes.set_aspect(1 / np.cos(np.radians(np.mean(lat))))
     axes.set_xlabel("longitude, degrees")
     axes.set_ylabel("latitude, degrees")
-    axes.legend(loc="best", frameon=False, markerscale=2)
+    figure.legend(loc="outside lower center", ncols=len(COLOURS), frameon=False, markerscale=2)
     return _png(figure, plt)
 
 
