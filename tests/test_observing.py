@@ -253,7 +253,7 @@ def test_a_place_in_the_ocean_and_a_region_without_anything_are_told(
     table = write_table(
         services, tmp_path, TABLE.replace("count = 200", "count = 4").replace(
             'region = "{folder}/region.geojson"', "bbox = [-30.0, 30.0, -29.99, 30.01]"
-        ).replace("shard_level = 12", "shard_level = 8"),
+        ).replace("spatial_share = 0.25", "spatial_share = 0"),
     )  # fmt: skip
     with pytest.raises(
         ObservationsError, match=r"nothing was observed at any of .* places"
@@ -267,7 +267,7 @@ def test_a_place_in_the_ocean_and_a_region_without_anything_are_told(
     table.write_text(table.read_text().replace(
         "bbox = [-30.0, 30.0, -29.99, 30.01]", f'region = "{empty}"'
     ))  # fmt: skip
-    with pytest.raises(UnigeoError, match="no polygons"):
+    with pytest.raises(UnigeoError, match="polygon"):
         prepare(read_set_table(table))
 
 
