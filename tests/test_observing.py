@@ -9,22 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import obstore
 import pytest
 from catalogues import TABLE, TOKEN, Services, colour, make, write_table
 from click.testing import CliRunner
+from servers import object_store
 from training_runs import gave
 
-from unigeo.producer.choosing import presets
 from unigeo.producer.cli import produce
-from unigeo.producer.command_options import open_named
+from unigeo.producer.observations.objects import Objects
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.recorded import open_recorded
-from unigeo.producer.sources import s2
+from unigeo.producer.sources import fetching, s2
 from unigeo.producer.sources.observing import observe_set, prepare
 from unigeo.producer.sources.table import read_set_table
-from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.training import train
-from unigeo.schemas.errors import ObservationsError, StoreError
+from unigeo.schemas.errors import ObservationsError, StoreError, UnigeoError
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +96,11 @@ def test_what_comes_from_where_is_told(built: Path) -> None:
     for words in ("CC-BY-SA-4.0", "public domain", "NAVD88", "percentile 2 of the patch",
                   "nothing in reach", "ODbL-1.0", seen.about["index_sha256"]):  # fmt: skip
         assert words in sheet
+    states = seen.about["counts"]["areas"]
+    assert set(states) == {"Virginia"}  # to 3 km; the region lies in its north
+    of_year = [sum(years.values()) for years in seen.about["counts"]["aerial"]["areas"].values()]
+    assert sum(of_year) == seen.about["counts"]["aerial"]["observed"]
+    assert "| Virginia | " in sheet
     for picture in ("coverage.png", "examples.png"):
         assert (built / picture).read_bytes().startswith(b"\x89PNG")
 
@@ -190,15 +194,21 @@ def test_samples_are_streamed_once_in_an_order_of_seed_and_epoch(
             assert near[modality] is None or (near[modality] == remote[modality]).all()
 
 
-def test_a_service_that_is_down_ends_the_build_and_a_later_run_goes_on(
-    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from unigeo.producer.sources import fetching
+@pytest.fixture(scope="module")
+def small(services: Services, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A table of 24 places, and its set, built without a break."""
+    folder = tmp_path_factory.mktemp("small")
+    table = write_table(services, folder, TABLE.replace("count = 200", "count = 24"))
+    observe_set(prepare(read_set_table(table)), str(folder / "built"))
+    return table, folder / "built"
 
+
+def test_a_service_that_is_down_ends_the_build_and_a_later_run_goes_on(
+    small: tuple[Path, Path], services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fetching, "LONGEST_WAIT_S", 0.0)
-    table = write_table(services, tmp_path, TABLE.replace("count = 200", "count = 24"))
-    unbroken, out = tmp_path / "unbroken", tmp_path / "down"
-    observe_set(prepare(read_set_table(table)), str(unbroken))
+    table, unbroken = small
+    out = tmp_path / "down"
     services.faults.append(["features/*", 429, 2])  # asked again
     services.faults.append(["pixels/*", 503, 10**6])
     try:
@@ -210,16 +220,74 @@ def test_a_service_that_is_down_ends_the_build_and_a_later_run_goes_on(
     assert bytes_of(out) == bytes_of(unbroken)
 
 
-def test_training_over_http_is_training_from_disk(
-    built: Path, services: Services, tmp_path: Path
+def test_a_set_in_an_object_store_is_that_of_a_disk(
+    small: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    table, local = small
+    with object_store(monkeypatch) as bucket:
+        url = f"{bucket}/region/set"
+        far = observe_set(prepare(read_set_table(table)), url)
+        store = Objects(url)
+        for name, data in bytes_of(local).items():
+            assert store.get(name) == data
+        last = f"shards/{len(far.about['shards']) - 1:06d}"
+        before = store.get(last + ".tar")
+        obstore.delete(store._store, [last + ".parquet", last + ".tar", "set.json"])
+        with pytest.raises(ObservationsError, match="not finished"):
+            open_recorded(url)
+        far = observe_set(prepare(read_set_table(table)), url)  # goes on
+        assert store.get(last + ".tar") == before and far.verify() == []
+        near = open_recorded(str(local), far.split)
+        pairs = list(zip(near.epoch(3, 1), far.epoch(3, 1), strict=True))
+        assert len(pairs) > 3
+        for one, other in pairs:
+            assert one["text"] == other["text"]
+            np.testing.assert_array_equal(one["aerial"], other["aerial"])
+        obstore.put(store._store, last + ".tar", b"x" + (before or b"")[1:])
+        assert far.verify() == [last + ".tar"]
+
+
+def test_a_place_in_the_ocean_and_a_region_without_anything_are_told(
+    services: Services, tmp_path: Path
+) -> None:
+    table = write_table(
+        services, tmp_path, TABLE.replace("count = 200", "count = 4").replace(
+            'region = "{folder}/region.geojson"', "bbox = [-30.0, 30.0, -29.99, 30.01]"
+        ).replace("spatial_share = 0.25", "spatial_share = 0"),
+    )  # fmt: skip
+    with pytest.raises(
+        ObservationsError, match=r"nothing was observed at any of .* places"
+    ) as told:
+        observe_set(prepare(read_set_table(table)), str(tmp_path / "ocean"))
+    for words in ("no item", "nothing in reach", "nothing to say"):
+        assert words in str(told.value)
+    assert not (tmp_path / "ocean" / "set.json").exists()
+    empty = tmp_path / "empty.geojson"
+    empty.write_text('{"type": "FeatureCollection", "features": []}')
+    table.write_text(table.read_text().replace(
+        "bbox = [-30.0, 30.0, -29.99, 30.01]", f'region = "{empty}"'
+    ))  # fmt: skip
+    with pytest.raises(UnigeoError, match="polygon"):
+        prepare(read_set_table(table))
+
+
+def test_training_over_http_is_training_from_disk(
+    built: Path, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the command, down to a store."""
     curves = []
     for k, url in enumerate((str(built), f"{services.url}/built")):
-        seen = open_named(url, None)
-        model, _ = presets("tiny", seen, 0)
-        settings = TrainingSettings(
-            locations=400, batch=32, steps=3, warmup=1, gallery=8, holdout=0.3, block_km=0.3, seed=0
+        folder = tmp_path / str(k)
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        words = (
+            f"--bbox -78.02 38.78 -77.98 38.82 --observations {url} --preset tiny --steps 3 "
+            "--resolution 500 --modalities coordinate --out field.zarr --set training.batch=32 "
+            "--set training.locations=400 --set training.warmup=1 --set training.gallery=8 "
+            "--set training.holdout=0.3 --set training.block_km=0.3"
         )
-        train(seen, model, settings, tmp_path / f"model{k}", progress=False)
-        curves.append(gave(tmp_path / f"model{k}"))
+        result = CliRunner().invoke(produce, words.split())
+        assert result.exit_code == 0, (result.output, result.exception)
+        (curve,) = folder.rglob("train.jsonl")
+        curves.append(gave(curve.parent))
     assert len(curves[0]) == 3 and curves[0] == curves[1]

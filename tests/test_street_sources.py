@@ -17,10 +17,11 @@ from unigeo.producer.sources.fetching import GoneError, Web
 from unigeo.producer.sources.kartaview import KartaView
 from unigeo.producer.sources.mapillary import open_mapillary
 from unigeo.producer.sources.panorama import perspective, rays
-from unigeo.producer.sources.photo_folder import read_exif
+from unigeo.producer.sources.photo_folder import PhotoFolder, read_exif
 from unigeo.producer.sources.street import Photograph, StreetSource, tiles
 from unigeo.producer.sources.table import Street, read_set_table
 from unigeo.schemas.errors import ObservationsError, StoreError
+from unigeo.schemas.regions import region_of_bbox
 
 
 def sphere(height: int) -> np.ndarray:
@@ -202,6 +203,22 @@ def test_exif_says_where_when_and_which_way(tmp_path: Path) -> None:
     assert read_exif(str(path), "", "") == "impossible position in EXIF"
     path.write_bytes(b"no image")
     assert read_exif(str(path), "", "") == "damaged image"
+
+
+def test_photographs_of_a_folder_outside_the_region_are_refused(tmp_path: Path) -> None:
+    grey = np.full((8, 8, 3), 90, np.uint8)
+    for name, lon in (("here", 5.25), ("ocean", -30.25)):
+        (tmp_path / f"{name}.jpg").write_bytes(jpeg(grey, placed(lon, 52.25)))
+    (tmp_path / "bare.jpg").write_bytes(jpeg(grey))
+    about = Street(kind="folder", files=f"{tmp_path}/*.jpg", blurred=True)
+    folder = PhotoFolder(about, region_of_bbox((5, 52, 6, 53)))
+    assert [one.name for one in folder.search(-180, -90, 180, 90)] == ["here.jpg"]
+    assert folder.refused == {
+        "ocean.jpg": "position outside the region", "bare.jpg": "no position in EXIF"
+    }  # fmt: skip
+    source = StreetSource(about, folder.search, folder.fetch, 0, folder.refused)
+    seen = source.observe(np.array([(5.25, 52.25)]))
+    assert seen.found[0].reason == "" and seen.unusable == folder.refused
 
 
 def test_photographs_of_a_folder_must_be_blurred(tmp_path: Path) -> None:

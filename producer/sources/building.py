@@ -19,12 +19,12 @@ from jaxtyping import Int
 from unigeo.producer.observations import index
 from unigeo.producer.observations.heights import encode_heights
 from unigeo.producer.observations.objects import Objects
-from unigeo.producer.observations.protocol import PICTURES
 from unigeo.producer.observations.shards import encode_picture, pack
 from unigeo.producer.sources import s2
+from unigeo.producer.sources.counting import counts
 from unigeo.producer.sources.found import Found, Seeing
 from unigeo.producer.sources.placing import Placed
-from unigeo.producer.sources.splits import BORDER, NAMES, of_year
+from unigeo.producer.sources.splits import BORDER, of_year
 from unigeo.producer.sources.table import SetTable
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.regions import Region
@@ -228,35 +228,6 @@ def _hold_out_years(lines: list[dict[str, Any]], years: Sequence[int]) -> None:
         line["split"] = part
 
 
-def counts(rows: dict[str, Any], modalities: Sequence[str]) -> dict[str, Any]:
-    """Count observations by modality, year, split and reason."""
-    told: dict[str, Any] = {
-        "places": len(rows["key"]),
-        "splits": {name: n for name in NAMES if (n := rows["split"].count(name))},
-    }
-    for modality in modalities:
-        reasons = rows[f"{modality}_reason"]
-        dates = rows[f"{modality}_date"]
-        years = Counter(
-            (date or "")[:4] or "undated"
-            for date, why in zip(dates, reasons, strict=True)
-            if not why
-        )
-        told[modality] = {
-            "observed": reasons.count(""),
-            "years": dict(sorted(years.items())),
-            "reasons": dict(sorted(Counter(why for why in reasons if why).items())),
-            "licences": dict(
-                sorted(Counter(w or "not stated" for w, why in
-                               zip(rows[f"{modality}_licence"], reasons, strict=True)
-                               if not why).items())
-            ),
-        }  # fmt: skip
-        if modality in PICTURES:
-            told[modality]["bytes"] = int(np.nansum(rows[f"{modality}_bytes"].astype(float)))
-    return told
-
-
 def finish(
     plan: Plan, sources: dict[str, Seeing], store: Objects, parts: list[bytes]
 ) -> dict[str, Any]:
@@ -282,7 +253,7 @@ def finish(
         "border": plan.parts.count(BORDER),
         "index_sha256": hashlib.sha256(whole).hexdigest(),
         "shards": [{key: index.about(part)[key] for key in ("sha256", "bytes")} for part in parts],
-        "counts": counts(rows, modalities),
+        "counts": counts(rows, modalities, table.areas),
         "unusable": _unusable(parts, modalities),
     }
     store.put("locations.parquet", whole)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from unigeo.producer.observations.recorded import RecordedObservations
+from unigeo.producer.sources.counting import ELSEWHERE
 
 COLOURS = {
     "train": "#4477aa", "spatial": "#ee6677", "region": "#228833", "temporal": "#ccbb44",
@@ -43,6 +44,20 @@ def datasheet(about: dict[str, Any]) -> str:
         told = counts[name]
         years = ", ".join(f"{year}: {number:,}" for year, number in told["years"].items())
         lines.append(f"| {name} | {told['observed']:,} | {years} | {told.get('bytes', 0):,} |")
+    lines += ["", "## By state or area, modality and year", ""]
+    if list(counts["areas"]) == [ELSEWHERE]:
+        lines.append("No place lies in one of the areas counted by; name others in `areas`.")
+    else:
+        lines += [
+            "| area | places | modality | observed | years |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for area, places in counts["areas"].items():
+            for name in modalities:
+                by_year = counts[name]["areas"].get(area, {})
+                years = ", ".join(f"{year}: {number:,}" for year, number in by_year.items())
+                total = sum(by_year.values())
+                lines.append(f"| {area} | {places:,} | {name} | {total:,} | {years} |")
     lines += [
         "",
         "## Missing",
@@ -72,6 +87,8 @@ def datasheet(about: dict[str, Any]) -> str:
             )
         if name == "text":
             lines.append(f"  Names, numbers and coordinates: {source['names']}.")
+            if source.get("caption"):
+                lines.append(f"  The aerial image is described by {source['caption']}.")
         if name == "street":
             lines.append("  The credit and licence of each photograph are in `locations.parquet`.")
     lines += [
@@ -110,7 +127,7 @@ def draw_coverage(rows: dict[str, Any], rings: Sequence[Any]) -> bytes:
     axes.set_aspect(1 / np.cos(np.radians(np.mean(lat))))
     axes.set_xlabel("longitude, degrees")
     axes.set_ylabel("latitude, degrees")
-    axes.legend(loc="best", frameon=False, markerscale=2)
+    figure.legend(loc="outside lower center", ncols=len(COLOURS), frameon=False, markerscale=2)
     return _png(figure, plt)
 
 

@@ -188,6 +188,9 @@ class SetTable(_Table):
     licence: str
     citation: str = ""
     seed: int = 0
+    areas: str | None = None
+    """GeoJSON of polygons with a property `name`, by which the datasheet counts; the states of the
+    United States without it."""
     where: Where
     splits: Splits = Splits()
     kept: Kept = Kept()
