@@ -14,3 +14,15 @@ if importlib.util.find_spec("unigeo") is None:
     package = types.ModuleType("unigeo")
     package.__path__ = [str(ROOT)]
     sys.modules["unigeo"] = package
+
+if importlib.util.find_spec("jaxtyping") is None:
+
+    class _Shaped:
+        """Stands for `Float[Tensor, "row col"]` and its like, which say nothing at run time."""
+
+        def __class_getitem__(cls, shape: object) -> object:
+            return object
+
+    unchecked = types.ModuleType("jaxtyping")
+    unchecked.__dict__["__getattr__"] = lambda name: _Shaped
+    sys.modules["jaxtyping"] = unchecked
