@@ -3,6 +3,7 @@
 The folders of the root are the package's, as pyproject.toml says.
 """
 
+import importlib.machinery
 import importlib.util
 import sys
 import types
@@ -24,5 +25,7 @@ if importlib.util.find_spec("jaxtyping") is None:
             return object
 
     unchecked = types.ModuleType("jaxtyping")
-    unchecked.__dict__["__getattr__"] = lambda name: _Shaped
+    for name in ("Bool", "Float", "Float32", "Float64", "Int", "Int8", "Int64", "Shaped", "UInt8"):
+        setattr(unchecked, name, _Shaped)
+    unchecked.__spec__ = importlib.machinery.ModuleSpec("jaxtyping", None)
     sys.modules["jaxtyping"] = unchecked
