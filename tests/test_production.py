@@ -18,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 from zarr.storage import MemoryStore
 
 from unigeo.producer.raster import finishing, rasterizing
-from unigeo.producer.raster.encoding import quantize_on_device
+from unigeo.producer.raster.device import quantize_on_device
 from unigeo.producer.raster.estimating import Speed, estimate, land_share, size, told
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.raster.rasterizing import rasterize

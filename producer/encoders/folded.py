@@ -77,7 +77,9 @@ def cell_encoder(model: UniGeoCLIP) -> CellEncoder:
     the same bytes.
     """
     device = model.rotation.device
-    if not _gains(device, model):
+    settings = model.settings.coordinate
+    assert settings is not None, "the model has a coordinate encoder"
+    if settings.kind != "scales" or not gains(device, settings.width):
         return fold(model, compiled=device.type == "cuda")
     # A lattice of golden ratios: places all over the globe, the same everywhere.
     steps = torch.arange(1, _SAMPLES + 1, dtype=torch.float64)[:, None]
@@ -90,10 +92,9 @@ def cell_encoder(model: UniGeoCLIP) -> CellEncoder:
     return fold(model, precision, compiled=device.type == "cuda")
 
 
-def _gains(device: torch.device, model: UniGeoCLIP) -> bool:
-    """Whether the device multiplies wide tokens faster in bfloat16."""
-    settings = model.settings.coordinate
-    if settings is None or settings.kind != "scales" or settings.width < WIDE:
+def gains(device: torch.device, width: int) -> bool:
+    """Whether the device multiplies tokens of that width faster in bfloat16."""
+    if width < WIDE:
         return False
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)

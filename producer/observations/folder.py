@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 
 from unigeo.producer.observations.description import (
     Description,
@@ -20,8 +20,8 @@ from unigeo.producer.observations.description import (
 from unigeo.producer.observations.frames import Frame
 from unigeo.producer.observations.land import Land, read_land
 from unigeo.producer.observations.photographs import Photographs, open_photographs
-from unigeo.producer.observations.protocol import Patches, Picture
-from unigeo.producer.observations.rasters import GAP_NAMES, Gap, cut
+from unigeo.producer.observations.protocol import GAP_NAMES, Gap, Patches, Picture
+from unigeo.producer.observations.rasters import cut
 from unigeo.producer.observations.reading import Source, open_source
 from unigeo.producer.observations.tables import PlaceTable, read_places
 from unigeo.schemas.errors import ObservationsError
@@ -108,8 +108,7 @@ class FolderObservations:
             for side in source.patch_m
         ]
         gaps = np.max([view.gaps for view in views], axis=0)
-        for gap, reason in GAP_NAMES.items():
-            self._count(modality, reason, int((gaps == gap).sum()))
+        self.count_gaps(modality, gaps)
         values = [view.patches.values for view in views]
         damaged = {path for view in views for path in view.damaged}
         return Patches(
@@ -118,6 +117,11 @@ class FolderObservations:
             gaps == Gap.UNREADABLE if damaged else None,
             tuple(sorted(self._short(path) for path in damaged)),
         )
+
+    def count_gaps(self, modality: str, gaps: UInt8[np.ndarray, " point"]) -> None:
+        """Count patches without data by reason."""
+        for gap, reason in GAP_NAMES.items():
+            self._count(modality, reason, int((gaps == gap).sum()))
 
     def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
         """Give each point the words of the nearest row within the radius; else None.

@@ -80,6 +80,20 @@ def local_lonlat(
 
 
 @dataclass(frozen=True, eq=False)
+class Anchored:
+    """Where a few places of patches lie in one raster; a quartic gives the others."""
+
+    nodes: Float[np.ndarray, "point node node 2"]
+    """Row and column in raster pixels, the centre of the first at 0."""
+    centre: Float[np.ndarray, "point 2"]
+    """Row and column of the patch's centre; NaN where the patch is not in the raster's reach."""
+    decimation: Int[np.ndarray, "point 2"]
+    """Raster pixels per read pixel along rows and columns: the most that a patch pixel holds."""
+    exact: dict[int, Float[np.ndarray, "row col 2"]]
+    """Patches in which the quartic errs, pixel by pixel; NaN where the CRS does not reach."""
+
+
+@dataclass(frozen=True, eq=False)
 class Located:
     """Where the pixels of patches lie in one raster."""
 
@@ -87,16 +101,15 @@ class Located:
     col: Float[np.ndarray, "point row col"]
     """In raster pixels, the centre of the first at 0; NaN where the CRS does not reach."""
     centre: Float[np.ndarray, "point 2"]
-    """Row and column of the patch's centre; NaN where the patch is not in the raster's reach."""
     decimation: Int[np.ndarray, "point 2"]
-    """Raster pixels per read pixel along rows and columns: the most that a patch pixel holds."""
+    """As `Anchored` has them."""
 
 
-def locate(source: Source, lonlat: Float[np.ndarray, "point 2"], frame: Frame) -> Located:
-    """Find every pixel of a patch round each point in a raster.
+def anchor(source: Source, lonlat: Float[np.ndarray, "point 2"], frame: Frame) -> Anchored:
+    """Find 5 x 5 places of a patch round each point in a raster, and where these do not serve.
 
-    Exact on 5 x 5 places of a patch, a quartic between; where that errs by more than
-    `TOLERANCE_PX` at four places half-way between the outer nodes, exact at every pixel.
+    Where the quartic through them errs by more than `TOLERANCE_PX` at four places half-way between
+    the outer nodes, every pixel is found by itself.
     """
     nodes, half = frame.nodes_m, (frame.nodes_m[:2].mean(), frame.nodes_m[-2:].mean())
     east, north = (axis.ravel() for axis in np.meshgrid(nodes, nodes[::-1]))
@@ -118,18 +131,27 @@ def locate(source: Source, lonlat: Float[np.ndarray, "point 2"], frame: Frame) -
     fit = np.stack([_interpolate(grid[..., k], at_checks).reshape(-1, 4) for k in (0, 1)], axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         error_px = np.abs(fit - rowcol[:, NODES**2 :]) / scale[:, None]
-        exact = ~(error_px.max(axis=(1, 2)) <= TOLERANCE_PX) & np.isfinite(centre[:, 0])
-    row, col = (_interpolate(grid[..., k], frame.weights) for k in (0, 1))
-    for point in np.flatnonzero(exact):
+        poor = ~(error_px.max(axis=(1, 2)) <= TOLERANCE_PX) & np.isfinite(centre[:, 0])
+    exact = {}
+    for point in np.flatnonzero(poor).tolist():
         east_px, north_px = np.meshgrid(frame.east_m, frame.east_m[::-1])
         pixels = local_lonlat(lonlat[point, None], east_px.ravel(), north_px.ravel())
         own = source.rowcol(pixels, lonlat[point, None])[0].reshape(*east_px.shape, 2)
-        row[point], col[point] = own[..., 0], own[..., 1]
         # Beyond a seam of the CRS a neighbour on the ground is far away in the raster.
         torn = (np.abs(own - centre[point]) > 2 * scale[point] * frame.patch_px).any(axis=-1)
-        row[point][torn] = col[point][torn] = np.nan
+        own[torn] = np.nan
+        exact[point] = own
     decimation = np.maximum(np.floor(np.nan_to_num(scale, nan=1, posinf=1) + 1e-6), 1)
-    return Located(row, col, centre, np.minimum(decimation, source.shape).astype(np.int64))
+    return Anchored(grid, centre, np.minimum(decimation, source.shape).astype(np.int64), exact)
+
+
+def locate(source: Source, lonlat: Float[np.ndarray, "point 2"], frame: Frame) -> Located:
+    """Find every pixel of a patch round each point in a raster."""
+    anchored = anchor(source, lonlat, frame)
+    row, col = (_interpolate(anchored.nodes[..., k], frame.weights) for k in (0, 1))
+    for point, own in anchored.exact.items():
+        row[point], col[point] = own[..., 0], own[..., 1]
+    return Located(row, col, anchored.centre, anchored.decimation)
 
 
 def _interpolate(

@@ -1,6 +1,7 @@
 """What training and rasterization ask of observations, wherever they come from."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,6 +11,18 @@ PICTURES = ("aerial", "street", "dsm")
 """Modalities observed as patches of pixels."""
 
 Picture = Literal["aerial", "street", "dsm"]
+
+
+class Gap(IntEnum):
+    """Why a patch has no data."""
+
+    NONE = 0
+    OUTSIDE = 1
+    NODATA = 2
+    UNREADABLE = 3
+
+
+GAP_NAMES = {Gap.OUTSIDE: "outside raster", Gap.NODATA: "nodata", Gap.UNREADABLE: "unreadable"}
 
 
 @dataclass(frozen=True)

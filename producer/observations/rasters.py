@@ -8,15 +8,14 @@ nothing finer than the patch aliases into it.
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from unigeo.producer.observations.frames import Frame, Located, locate
-from unigeo.producer.observations.protocol import Patches
-from unigeo.producer.observations.reading import Blocks, Source, Window
+from unigeo.producer.observations.protocol import Gap, Patches
+from unigeo.producer.observations.reading import CACHE_BLOCKS, Blocks, Source, Window
 
 TILE = 256
 """Patches whose centres share a tile of so many decimated pixels are gathered together."""
@@ -26,18 +25,6 @@ OPEN_FILES = 32
 """Rasters kept open."""
 FULL = 1 - 1e-6
 """Weight from which a pixel needs no further raster."""
-
-
-class Gap(IntEnum):
-    """Why a patch has no data."""
-
-    NONE = 0
-    OUTSIDE = 1
-    NODATA = 2
-    UNREADABLE = 3
-
-
-GAP_NAMES = {Gap.OUTSIDE: "outside raster", Gap.NODATA: "nodata", Gap.UNREADABLE: "unreadable"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +64,12 @@ def cut(
     gaps = np.zeros(len(lonlat), np.uint8)
     observed = np.zeros((len(lonlat), size, size), bool)
     reach = np.array([source.reach for source in sources])
-    opened = _Opened(sources)
+    opened = Opened(sources)
     damaged: set[Path | str] = set()
     try:
         for part in _slabs(lonlat, frame):
             mosaic = _Mosaic.empty(len(part), bands, size)
-            for number in _in_reach(reach, lonlat[part], frame.patch_m):
+            for number in in_reach(reach, lonlat[part], frame.patch_m):
                 located = locate(sources[number], lonlat[part], frame)
                 for group in _groups(located, sources[number].shape):
                     if (mosaic.weight[group] < FULL).any():
@@ -155,22 +142,33 @@ class _Mosaic:
         return self.total, np.where(valid, Gap.NONE, lost).astype(np.uint8)
 
 
-class _Opened:
+class Opened:
     """The rasters used last, open."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self._sources = sources
+    def __init__(self, sources: Sequence[Source], keep: int = CACHE_BLOCKS) -> None:
+        """Open none yet; each keeps so many blocks."""
+        self._sources, self._keep = sources, keep
         self._blocks: OrderedDict[int, Blocks] = OrderedDict()
+        self._decoded = 0
+
+    @property
+    def decoded(self) -> int:
+        """Blocks read so far."""
+        return self._decoded + sum(blocks.decoded for blocks in self._blocks.values())
 
     def blocks(self, number: int) -> Blocks:
+        """A raster by its number."""
         if number not in self._blocks:
-            self._blocks[number] = Blocks(self._sources[number])
+            self._blocks[number] = Blocks(self._sources[number], self._keep)
             if len(self._blocks) > OPEN_FILES:
-                self._blocks.popitem(last=False)[1].close()
+                oldest = self._blocks.popitem(last=False)[1]
+                self._decoded += oldest.decoded
+                oldest.close()
         self._blocks.move_to_end(number)
         return self._blocks[number]
 
     def close(self) -> None:
+        """Close them all."""
         for blocks in self._blocks.values():
             blocks.close()
 
@@ -182,7 +180,7 @@ def _slabs(lonlat: Float[np.ndarray, "point 2"], frame: Frame) -> list[Int[np.nd
     return [order[start : start + SLAB] for start in range(0, len(order), SLAB)]
 
 
-def _in_reach(
+def in_reach(
     reach: Float[np.ndarray, "source 4"], lonlat: Float[np.ndarray, "point 2"], patch_m: float
 ) -> list[int]:
     """Find the rasters whose west, south, east and north may take in a patch of some point."""

@@ -214,8 +214,11 @@ class Window:
 class Blocks:
     """An open raster, read in decimated blocks that do not depend on who asks for them."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, source: Source, keep: int = CACHE_BLOCKS) -> None:
+        """Open; `keep` blocks are remembered."""
+        self._source, self._keep = source, keep
+        self.decoded = 0
+        """Blocks read so far."""
         self._stack = ExitStack()
         self._cache: OrderedDict[tuple[int, int, int, int], Window] = OrderedDict()
         try:
@@ -256,7 +259,7 @@ class Blocks:
         height, width = self.sizes(decimation)
         for i in range(max(rows[0], 0) // BLOCK, -(-min(rows[1], height) // BLOCK)):
             for j in range(max(cols[0], 0) // BLOCK, -(-min(cols[1], width) // BLOCK)):
-                block = self._block(decimation, i, j)
+                block = self.block(decimation, i, j)
                 top, left = i * BLOCK, j * BLOCK
                 bottom, right = top + block.data.shape[0], left + block.data.shape[1]
                 r0, r1 = max(rows[0], top), min(rows[1], bottom)
@@ -268,7 +271,8 @@ class Blocks:
                 whole.unreadable[into] = block.unreadable[out_of]
         return whole
 
-    def _block(self, decimation: tuple[int, ...], i: int, j: int) -> Window:
+    def block(self, decimation: tuple[int, ...], i: int, j: int) -> Window:
+        """Read the block of a number downward and rightward; at the edges it is smaller."""
         key = (decimation[0], decimation[1], i, j)
         if key in self._cache:
             self._cache.move_to_end(key)
@@ -292,8 +296,9 @@ class Blocks:
                 block.unreadable[into] = piece.unreadable
                 col += width
             row += height
+        self.decoded += 1
         self._cache[key] = block
-        if len(self._cache) > CACHE_BLOCKS:
+        if len(self._cache) > self._keep:
             self._cache.popitem(last=False)
         return block
 

@@ -5,22 +5,29 @@ and quantizes on the device.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Int8, Shaped
 
-from unigeo.producer.encoders.folded import CellEncoder, cell_encoder
+from unigeo.producer.encoders.folded import CellEncoder, cell_encoder, gains
 from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.observations.description import Raster
+from unigeo.producer.observations.folder import FolderObservations
+from unigeo.producer.observations.frames import Frame
 from unigeo.producer.observations.protocol import Observations
+from unigeo.producer.observations.wrapping import Chosen
+from unigeo.producer.raster.device import fetch, quantize_on_device
 from unigeo.producer.raster.lattice import Mixed, Nodes
 from unigeo.producer.raster.shard_work import Observe, Observed
+from unigeo.producer.raster.tiles import Look, Mosaic, Rasters, UnreadableError
+from unigeo.producer.training.step import compile_blocks
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.grid import Grid, Window
-from unigeo.schemas.quantization import LEVELS
 
 INPUT_BYTES = 64 << 20
 """Of observations encoded at once, at most, but never fewer than `FEWEST` cells."""
@@ -35,6 +42,14 @@ class Between:
 
     nodes: Nodes
     mixed: Mixed
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """Patches still to be cut, of which it is not known yet which hold data."""
+
+    mosaic: Mosaic
+    look: Look
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +102,21 @@ class ModelEncoder:
         if modality == "coordinate" and self.interpolate > 1 and len(cells):
             nodes = Nodes(grid, window, self.interpolate, lonlat, cells)
             yield lambda part: Observed(Between(nodes, nodes.mixed(part)), np.ones(len(part), bool))
-        else:
+            return
+        rasters = rasters_of(self.observations, modality)
+        if rasters is None:
             yield lambda part: self.observe(modality, lonlat[part])
+            return
+
+        def observe(part: Int[np.ndarray, " cell"]) -> Observed:
+            try:
+                tiles = Tiles(mosaic, mosaic.look(lonlat[part]))
+            except UnreadableError:  # tell which patches are lost, and to which files
+                return self.observe(modality, lonlat[part])
+            return Observed(tiles, np.ones(len(part), bool))
+
+        with closing(Mosaic(rasters, self.device)) as mosaic:
+            yield observe
 
     def codes(
         self, modality: str, seen: Observed
@@ -98,11 +126,13 @@ class ModelEncoder:
         Raises:
             ValueError: (by the result) if a vector has no direction.
         """
+        if isinstance(seen.inputs, Tiles):
+            return self._codes_of_tiles(modality, seen.inputs)
         if not seen.valid.any():
             nothing = np.empty((0, self.model.settings.dimension), np.int8)
             return lambda: (nothing, seen.valid)
         codes, sound = quantize_on_device(self._encode(modality, seen))
-        fetched = [_fetch(codes), _fetch(sound)]
+        fetched = [fetch(codes), fetch(sound)]
 
         def result() -> tuple[Any, Any]:
             numbers, good = (wait() for wait in fetched)
@@ -111,6 +141,27 @@ class ModelEncoder:
                     f"vector {np.flatnonzero(~good)[0]} is zero or not finite, without direction"
                 )
             return numbers, seen.valid
+
+        return result
+
+    def _codes_of_tiles(
+        self, modality: str, tiles: Tiles
+    ) -> Callable[[], tuple[Int8[np.ndarray, "observed band"], Bool[np.ndarray, " point"]]]:
+        """Encode every patch, also one without data: which have some is known when all is done."""
+        with torch.inference_mode():
+            pixels, gaps = tiles.mosaic.cut(tiles.look)
+            codes, sound = quantize_on_device(self._encode_pixels(modality, pixels))
+        fetched = [fetch(codes), fetch(sound), fetch(gaps)]
+
+        def result() -> tuple[Any, Any]:
+            numbers, good, why = (wait() for wait in fetched)
+            valid = tiles.mosaic.told(why)
+            if not good[valid].all():
+                raise ValueError(
+                    f"vector {np.flatnonzero(valid & ~good)[0]} is zero or not finite, without "
+                    "direction"
+                )
+            return numbers[valid], valid
 
         return result
 
@@ -125,7 +176,18 @@ class ModelEncoder:
             if modality == "coordinate":
                 return self.encode_cells(torch.from_numpy(values))
             inputs = torch.from_numpy(values).to(self.device, non_blocking=True)
-            return self.model.encode(modality, inputs)
+            return self._encode_pixels(modality, inputs)
+
+    def _encode_pixels(self, modality: str, pixels: torch.Tensor) -> torch.Tensor:
+        """Encode patches, on a GPU in batches of one size, in bfloat16 where the device gains."""
+        count = len(pixels)
+        if self.device.type == "cuda" and count < self.batch(modality):
+            pixels = torch.cat(
+                [pixels, pixels.new_zeros(self.batch(modality) - count, *pixels.shape[1:])]
+            )
+        half = gains(self.device, getattr(self.model.settings, modality).width)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            return self.model.encode(modality, pixels)[:count]
 
     def encode_cells(self, lonlat: torch.Tensor) -> torch.Tensor:
         """Encode in batches; on a GPU all of one size, as its programs are compiled for it."""
@@ -154,34 +216,27 @@ def encoder_of(
         ModelError: if the observations lack a modality or give patches of another shape.
     """
     model = model.to(device).eval()
+    if device.type == "cuda":
+        compile_blocks(model)
     cells = cell_encoder(model) if "coordinate" in model.modalities else None
     return ModelEncoder(model, observations, device, cells, interpolate)
 
 
-def quantize_on_device(
-    vectors: Float[torch.Tensor, "point band"],
-) -> tuple[Int8[torch.Tensor, "point band"], Bool[torch.Tensor, " point"]]:
-    """`schemas.quantization.quantize`, bit for bit, and whether each vector has a direction."""
-    largest = vectors.abs().amax(dim=-1, keepdim=True)
-    sound = torch.isfinite(largest) & (largest > 0)
-    scaled = torch.round(vectors * (LEVELS / torch.where(sound, largest, 1.0)))
-    return scaled.to(torch.int8), sound[:, 0]
-
-
-def _fetch(values: torch.Tensor) -> Callable[[], np.ndarray]:
-    """Begin to copy to the CPU; the result waits for it."""
-    if values.device.type != "cuda":
-        return lambda: values.numpy()
-    there = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-    there.copy_(values, non_blocking=True)
-    copied = torch.cuda.Event()
-    copied.record()
-
-    def wait() -> np.ndarray:
-        copied.synchronize()
-        return there.numpy()
-
-    return wait
+def rasters_of(observations: Observations, modality: str) -> Rasters | None:
+    """What a modality is cut from, if from rasters that are read here."""
+    while isinstance(observations, Chosen):
+        observations = observations.inner
+    if not isinstance(observations, FolderObservations) or modality not in observations.rasters:
+        return None
+    about = getattr(observations.description, modality)
+    assert isinstance(about, Raster)
+    return Rasters(
+        observations.rasters[modality],
+        [Frame(side, about.patch_px) for side in about.patch_m],
+        np.float32 if modality == "dsm" else np.uint8,
+        about.min_valid,
+        partial(observations.count_gaps, modality),
+    )
 
 
 def check_fit(model: UniGeoCLIP, observations: Observations, modalities: tuple[str, ...]) -> None:

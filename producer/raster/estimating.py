@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.raster.extent import Extent, shard_lattice
 from unigeo.producer.raster.planning import Task, Tasks
 from unigeo.producer.raster.shard_objects import places
-from unigeo.producer.raster.shard_work import FAILURES, Staged, Work
+from unigeo.producer.raster.shard_work import FAILURES, Observe, Staged, Work
 from unigeo.schemas.grid import Grid, from_wgs84
 from unigeo.schemas.layout import Layout
 from unigeo.schemas.sharding import CRC_BYTES, index_bytes
@@ -140,17 +141,21 @@ def calibrate(
     Of cells that are interpolated, `gain` come with each that is encoded.
     """
     staged: Staged = work.staged
-    lonlat = _sample_cells(work)
-    size = min(work.batch, staged.batch(modality), len(lonlat))
+    task, lonlat, cells = _sample_shard(work, modality)
+    size = min(work.batch, staged.batch(modality), len(cells))
     if size == 0:
         return None
     spent = {"read": 0.0, "encode": 0.0}
     done = 0
+    stack = ExitStack()
     try:
+        observe: Observe = lambda part: staged.observe(modality, lonlat[part])  # noqa: E731
+        if modality != "coordinate":  # interpolated ones would all be encoded at once
+            observe = stack.enter_context(work.observing(task, lonlat, cells))
         for number in range(-1, 1000):  # the first batch warms up
-            first = max(number, 0) * size % (len(lonlat) - size + 1)
+            first = max(number, 0) * size % (len(cells) - size + 1)
             begin = time.perf_counter()
-            seen = staged.observe(modality, lonlat[first : first + size])
+            seen = observe(cells[first : first + size])
             middle = time.perf_counter()
             staged.codes(modality, seen)()
             end = time.perf_counter()
@@ -163,18 +168,22 @@ def calibrate(
                 break
     except FAILURES:
         return None
+    finally:
+        stack.close()
     rates = {stage: done / max(taken, 1e-9) for stage, taken in spent.items()}
     return Speed(gain * rates["read"], gain * rates["encode"], overlap)
 
 
-def _sample_cells(work: Work) -> Float[np.ndarray, "cell 2"]:
-    """Cells of the shard with the most land, as they will be encoded."""
+def _sample_shard(
+    work: Work, modality: str
+) -> tuple[Task, Float[np.ndarray, "place 2"], Int[np.ndarray, " cell"]]:
+    """The shard with the most land: its centres, and its cells in the order of encoding."""
     share = land_share(work)
     row, col = np.unravel_index(int(share.argmax()), share.shape)
-    lonlat, status = work.cells(Task(work.layout.modalities[0], int(row), int(col)))
+    task = Task(modality, int(row), int(col))
+    lonlat, status = work.cells(task)
     order = places(work.layout.shard, work.layout.chunk).order
-    chosen: Float[np.ndarray, "cell 2"] = lonlat[order[status[order] == Status.VALID]]
-    return chosen
+    return task, lonlat, order[status[order] == Status.VALID]
 
 
 def sample_cells(work: Work, count: int) -> Int[np.ndarray, "cell 2"]:

@@ -142,6 +142,7 @@ def check_factor(factor: int, shard: int) -> None:
         )
 
 
+@torch.inference_mode()
 def measured_errors(
     encode: CellEncoder,
     device: torch.device,

@@ -182,7 +182,7 @@ class Work:
         order = places(self.layout.shard, self.layout.chunk).order
         cells = order[status[order] == Status.VALID]
         size = min(self.batch, self.staged.batch(task.modality))
-        with self._observing(task, lonlat, cells) as observe:
+        with self.observing(task, lonlat, cells) as observe:
             for first in range(0, len(cells), size):
                 part = cells[first : first + size]
                 try:
@@ -190,9 +190,10 @@ class Work:
                 except FAILURES as error:
                     yield Batch(part, None, str(error))
 
-    def _observing(
+    def observing(
         self, task: Task, lonlat: Float[np.ndarray, "place 2"], cells: Int[np.ndarray, " cell"]
     ) -> AbstractContextManager[Observe]:
+        """Begin to read cells of a task, all of whose centres are given."""
         if isinstance(self.staged, OfShards):
             window = task.window(self.layout.shard)
             return self.staged.of_shard(task.modality, self.grid, window, lonlat, cells)

@@ -132,12 +132,17 @@ def fit_out(model: UniGeoCLIP, settings: TrainingSettings, device: torch.device)
     """
     compiled = device.type == "cuda" if settings.compile == "auto" else settings.compile
     if compiled:
-        # One program per tower, shape, and pass with or without graph.
-        torch._dynamo.config.recompile_limit = 64
-        for name, module in model.named_modules():
-            if _BLOCK.search(name):
-                module.forward = torch.compile(module.forward, dynamic=False)
+        compile_blocks(model)
     model.checkpoint_activations(settings.activation_checkpointing)
+
+
+def compile_blocks(model: UniGeoCLIP) -> None:
+    """Compile each transformer block for the shapes that it will see."""
+    # One program per tower, shape, and pass with or without graph.
+    torch._dynamo.config.recompile_limit = 64
+    for name, module in model.named_modules():
+        if _BLOCK.search(name):
+            module.forward = torch.compile(module.forward, dynamic=False)
 
 
 def _seed(*numbers: int) -> int:

@@ -1,0 +1,327 @@
+"""Measure rasterization on a GPU against what its multipliers can do, in one call.
+
+    python -m benchmarks.producer.gpu --out gpu.json      # one H100 or H200: a few minutes
+    python -m benchmarks.producer.gpu --size tiny         # anywhere, to see that it runs
+
+It needs torch, timm, transformers, safetensors and numpy; unigeo need not be installed. Rates are
+medians over repeats within this call, the first of each left out:
+
+* the bfloat16 rate of matrix products, large and square;
+* the coordinate raster of the `base` encoder, from degrees in memory to int8 vectors in memory, as
+  operations that the vectors need over that rate; every form of attention; and against the public
+  encoder's design, float32 with torch's general transformer layers, at equal results;
+* the aerial raster of SigLIP-2 B/16 at 224 pixels, weights drawn at random, from blocks of a mosaic
+  on the device to int8 vectors in memory.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
+from unigeo.producer.encoders import presets
+from unigeo.producer.encoders.coordinates import CoordinateEncoder
+from unigeo.producer.encoders.folded import FoldedEncoder, fused, product
+from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings, PictureSettings
+from unigeo.producer.raster.device import fetch, quantize_on_device
+from unigeo.producer.raster.pool import BLOCK, NODES, Page, Piece, Pool
+from unigeo.producer.training.step import compile_blocks
+
+LEAST_COSINE = 0.9999
+BARS = {"coordinate_share": 0.6, "times_general": 10.0, "aerial_share": 0.5}
+"""Of an H200."""
+SIZES: dict[str, dict[str, int]] = {
+    "base": {"matrix": 8192, "cells": 2048, "pictures": 1024, "side": 224, "repeat": 20},
+    "tiny": {"matrix": 128, "cells": 32, "pictures": 8, "side": 32, "repeat": 3},
+}
+CELL_PX = 100
+"""Pixels from a cell to the next: 100 m at a metre, so that patches of 224 m overlap."""
+
+
+class GeneralEncoder(nn.Module):
+    """The public encoder's design: torch's own layers in float32, every token in each."""
+
+    def __init__(self, encoder: CoordinateEncoder, rotation: Tensor) -> None:
+        super().__init__()
+        settings = encoder.settings
+        self.encoder, self.rotation = encoder, rotation
+        layers = []
+        for block in encoder.blocks:
+            layer = nn.TransformerEncoderLayer(
+                settings.width,
+                settings.heads,
+                settings.hidden,
+                dropout=0.0,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
+            )
+            own: Any = block
+            for theirs, ours in (
+                (layer.self_attn.out_proj, own.attention_out),
+                (layer.linear1, own.mlp[0]),
+                (layer.linear2, own.mlp[2]),
+                (layer.norm1, own.attention_norm),
+                (layer.norm2, own.mlp_norm),
+            ):
+                theirs.load_state_dict(ours.state_dict())
+            with torch.no_grad():
+                layer.self_attn.in_proj_weight.copy_(own.query_key_value.weight)
+                layer.self_attn.in_proj_bias.copy_(own.query_key_value.bias)
+            layers.append(layer)
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, lonlat: Tensor) -> Tensor:
+        """Encode points as unit vectors."""
+        own = self.encoder
+        tokens = own.tokens(lonlat)
+        scales = tokens.shape[1]
+        if own.scale_embedding is not None:
+            tokens = tokens + own.scale_embedding
+        tokens = torch.cat([tokens, own.registers.expand(len(tokens), -1, -1)], dim=1)
+        for layer in self.layers:
+            tokens = layer(tokens)
+        read = own.projection(own.norm(tokens[:, :scales].mean(dim=1)))
+        return nn.functional.normalize(read @ self.rotation, dim=-1)
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def rate(work: Callable[[], Any], device: torch.device, count: float, repeat: int) -> float:
+    """How many per second: `count` are done by one call of `work`."""
+    work()
+    wait(device)
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        for _ in range(repeat):
+            work()
+        wait(device)
+        seconds.append((time.perf_counter() - start) / repeat)
+    return count / statistics.median(seconds)
+
+
+def matrix_rate(device: torch.device, side: int, repeat: int) -> float:
+    """Operations per second of square products in bfloat16."""
+    left, right = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    return rate(lambda: left @ right, device, 2.0 * side**3, repeat)
+
+
+def to_memory(encode: Callable[[], Tensor]) -> Callable[[], None]:
+    """As the pipeline does it: quantize, begin to copy, and take what came before."""
+    waiting: deque[Any] = deque()
+
+    def work() -> None:
+        codes, sound = quantize_on_device(encode())
+        waiting.append((fetch(codes), fetch(sound)))
+        if len(waiting) > 1:
+            for result in waiting.popleft():
+                result()
+
+    return work
+
+
+def flops(work: Callable[[], Any]) -> int:
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        work()
+    return int(counter.get_total_flops())
+
+
+def coordinate(device: torch.device, size: str, peak: float, compiled: bool) -> dict[str, Any]:
+    """The coordinate raster in every form."""
+    cells, repeat = SIZES[size]["cells"], SIZES[size]["repeat"]
+    settings = presets.base(pretrained=None).coordinate
+    if size == "tiny":
+        settings = CoordinateSettings(width=64, depth=2, heads=2)
+    assert settings is not None
+    model = UniGeoCLIP(ModelSettings(dimension=settings.width, coordinate=settings))
+    model = model.to(device).eval()
+    encoder: Any = model.encoders["coordinate"]
+    rng = np.random.default_rng(0)
+    here = torch.from_numpy(rng.uniform((-125, 25), (-67, 49), (cells, 2)))
+    here = here.pin_memory() if device.type == "cuda" else here
+    lonlat = here.to(device)
+    general = GeneralEncoder(encoder, model.rotation).to(device).eval()
+    half = torch.bfloat16
+    forms: dict[str, Callable[[Tensor], Tensor]] = {
+        "general float32": general,
+        "folded product": FoldedEncoder(encoder, model.rotation, half),
+        "folded fused": FoldedEncoder(encoder, model.rotation, half, attention=fused),
+    }
+    if compiled:
+        for attention in (product, fused):
+            forms[f"folded {attention.__name__} compiled"] = FoldedEncoder(
+                encoder, model.rotation, half, attention=attention, compiled=True
+            )
+    plain = FoldedEncoder(encoder, model.rotation)
+    needed = flops(lambda: plain(lonlat)) / cells
+    found: dict[str, Any] = {"flop_per_cell": needed, "forms": {}}
+    with torch.inference_mode():
+        true = model.encode("coordinate", lonlat)
+        for name, form in forms.items():
+            lowest = (form(lonlat) * true).sum(dim=1).min().item()
+            assert lowest >= LEAST_COSINE, f"{name} differs: cosine {lowest}"
+
+            def encode(form: Callable[[Tensor], Tensor] = form) -> Tensor:
+                return form(here.to(device, non_blocking=True))
+
+            times = max(2, repeat // 10) if name.startswith("general") else repeat
+            per_second = rate(to_memory(encode), device, cells, times)
+            found["forms"][name] = {
+                "cells_per_second": per_second,
+                "share_of_matrix_rate": per_second * needed / peak,
+                "lowest_cosine": lowest,
+            }
+    rates = {name: form["cells_per_second"] for name, form in found["forms"].items()}
+    best = max((name for name in rates if name.startswith("folded")), key=lambda name: rates[name])
+    production = "folded product compiled" if compiled else "folded product"
+    found |= {
+        "production": production,
+        "fastest": best,
+        "coordinate_share": found["forms"][production]["share_of_matrix_rate"],
+        "times_general": rates[production] / rates["general float32"],
+    }
+    return found
+
+
+def synthetic_mosaic(count: int, side: int, device: torch.device) -> tuple[Pool, Piece, np.ndarray]:
+    """Noise in blocks, and patches on a lattice of cells over them, a little off its axes."""
+    across = int(np.ceil(np.sqrt(count)))
+    blocks = (across * CELL_PX + 2 * side) // BLOCK + 2
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (3, BLOCK, BLOCK), np.uint8)
+    whole = np.ones((BLOCK, BLOCK), bool)
+    pool = Pool(3, torch.uint8, device)
+    pages = [Page(1 + place, np.roll(noise, place, 1), whole) for place in range(blocks**2)]
+    pool.put(pages, 1 + blocks**2)
+    centre = side + CELL_PX * np.stack(np.divmod(np.arange(count), across), axis=-1) + 0.37
+    along = np.linspace(-(side - 1) / 2, (side - 1) / 2, NODES)
+    down, right = np.meshgrid(along, along, indexing="ij")
+    turned = np.stack([down + 0.02 * right, right - 0.02 * down], axis=-1)
+    nodes = centre[:, None, None] + turned
+    size = (blocks * BLOCK, blocks * BLOCK)
+    table = 1 + np.arange(blocks**2).reshape(blocks, blocks)
+    piece = Piece(0, np.arange(count), nodes, {}, (1, 1), size, size, (0, 0), table)
+    pixels, places = (np.arange(side) - (side - 1) / 2), along
+    weights = np.ones((side, NODES))
+    for k, own in enumerate(places):
+        for other in np.delete(places, k):
+            weights[:, k] *= (pixels - other) / (own - other)
+    return pool, piece, weights
+
+
+def aerial(device: torch.device, size: str, peak: float, compiled: bool) -> dict[str, Any]:
+    """The aerial raster, and cutting alone."""
+    count, side, repeat = (SIZES[size][key] for key in ("pictures", "side", "repeat"))
+    settings = presets.base(pretrained=None).aerial
+    if size == "tiny":
+        settings = PictureSettings(rows=side, cols=side, patch=16, width=32, depth=1, heads=2)
+    assert settings is not None
+    torch.manual_seed(0)
+    model = UniGeoCLIP(ModelSettings(dimension=settings.width, aerial=settings), pretrained=False)
+    model = model.to(device).eval()
+    picture = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)
+    needed = flops(lambda: model.encode("aerial", picture))
+    if compiled:
+        compile_blocks(model)
+    pool, piece, weights = synthetic_mosaic(count, side, device)
+    step = max(1, (1 << 24) // side**2)
+
+    def cut() -> Tensor:
+        parts = []
+        for start in range(0, count, step):
+            stop = min(start + step, count)
+            parts.append(pool.cut([piece], weights, start, stop, 0.5)[0].round().to(torch.uint8))
+        return torch.cat(parts)
+
+    def encode(pixels: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            return model.encode("aerial", pixels)
+
+    with torch.inference_mode():
+        pixels = cut()
+        assert pixels.float().std() > 10, "patches show the noise"
+        rates = {
+            "cut_per_second": rate(cut, device, count, repeat),
+            "encode_per_second": rate(lambda: encode(pixels), device, count, max(1, repeat // 4)),
+            "cells_per_second": rate(
+                to_memory(lambda: encode(cut())), device, count, max(1, repeat // 4)
+            ),
+        }
+    share = rates["cells_per_second"] * needed / peak
+    return {"flop_per_cell": needed, **rates, "aerial_share": share}
+
+
+def table(found: dict[str, Any]) -> str:
+    """The figures in lines."""
+    lines = [
+        f"device                  {found['device']}, torch {found['torch']}",
+        f"bfloat16 products       {found['matrix_tflop_per_second']:.4g} TFLOP/s",
+    ]
+    for name, form in found["coordinate"]["forms"].items():
+        lines.append(
+            f"{name:24}{form['cells_per_second']:,.0f} cells/s, "
+            f"{100 * form['share_of_matrix_rate']:.1f} % of that, "
+            f"lowest cosine {form['lowest_cosine']:.6f}"
+        )
+    seen = found["aerial"]
+    lines += [
+        f"aerial, cut alone       {seen['cut_per_second']:,.0f} patches/s",
+        f"aerial, encoded alone   {seen['encode_per_second']:,.0f} patches/s",
+        f"aerial                  {seen['cells_per_second']:,.0f} cells/s, "
+        f"{100 * seen['aerial_share']:.1f} % of the rate of products",
+    ]
+    told = {**found["coordinate"], **seen}
+    judged = found["size"] == "base" and found["device"] != "CPU"
+    for name, bar in BARS.items():
+        kept = ("kept" if told[name] >= bar else "MISSED") if judged else "not judged here"
+        lines.append(f"{name:24}{told[name]:.3g} (bar on an H200 {bar:g}: {kept})")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", choices=SIZES, default="base")
+    parser.add_argument("--device", help="cuda or cpu; CUDA where there is one")
+    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--out", type=Path, help="JSON file")
+    options = parser.parse_args()
+    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    compiled = device.type == "cuda" and not options.no_compile
+    sizes = SIZES[options.size]
+    peak = matrix_rate(device, sizes["matrix"], sizes["repeat"])
+    found = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        "torch": torch.__version__,
+        "size": options.size,
+        "matrix_tflop_per_second": peak / 1e12,
+        "coordinate": coordinate(device, options.size, peak, compiled),
+        "aerial": aerial(device, options.size, peak, compiled),
+    }
+    found["matrix_tflop_per_second_after"] = (
+        matrix_rate(device, sizes["matrix"], sizes["repeat"]) / 1e12
+    )
+    print(json.dumps(found))
+    print(table(found))
+    if options.out:
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
