@@ -14,8 +14,8 @@ import shapely
 from jaxtyping import Bool, Float
 
 from unigeo.producer.observations.frames import Frame
-from unigeo.producer.observations.protocol import Patches
-from unigeo.producer.observations.rasters import GAP_NAMES, Cut, Gap, cut
+from unigeo.producer.observations.protocol import GAP_NAMES, Gap, Patches
+from unigeo.producer.observations.rasters import Cut, cut
 from unigeo.producer.observations.reading import Source, open_source
 from unigeo.producer.sources.fetching import GoneError, Web
 from unigeo.producer.sources.found import Found, Origin, Seen
