@@ -259,7 +259,7 @@ def test_presets_are_of_the_sizes_they_say():
     assert sum(paper.values()) == pytest.approx(638.5e6, rel=1e-3)
     assert 37e6 < sum(count(small(SHAPES)).values()) < 39e6
     assert 37e6 < sum(count(small(wide)).values()) < 39e6
-    assert 1.1e6 < sum(count(tiny(SHAPES)).values()) < 1.4e6
+    assert 2.8e6 < sum(count(tiny(SHAPES)).values()) < 3.1e6
 
 
 def test_presets_take_seeds_and_leave_words_out():

@@ -10,6 +10,8 @@ from unigeo.client.probing.suites import load_suite
 from unigeo.producer.ablation.metrics import metric
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.presets import tiny
+from unigeo.producer.evaluation.judging import Judge
+from unigeo.producer.evaluation.probes import model_vectors
 from unigeo.producer.observations.folder import open_observations
 from unigeo.producer.observations.world import World
 from unigeo.producer.observations.wrapping import only
@@ -37,9 +39,9 @@ def test_a_suite_gives_the_client_s_means(suite: Path, shared_data: Path) -> Non
     observations = only(open_observations(EXAMPLE, shared_data), ("coordinate",))
     found = metric(f"suite:{suite}")(model, None, observations, CPU)
     (table,) = load_suite(suite).tables(shared_data)
-    with torch.inference_mode():
-        vectors = model.encode("coordinate", torch.from_numpy(table.lonlat.copy())).numpy()
-    scores = probe_table({"coordinate": vectors}, table.targets, table.lonlat, baselines=False)
+    vectors = model_vectors(Judge(model, None, CPU), observations)(table.lonlat)
+    scores = probe_table(vectors, table.targets, table.lonlat, baselines=False)
+    scores = scores[scores["features"] == "coordinate"]
     for split in ("blocked", "random"):
         mean = scores[scores["split"] == split]["r2"].mean()
         assert found[f"{split} coordinate"] == pytest.approx(mean, abs=1e-6)
