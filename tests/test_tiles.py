@@ -78,18 +78,16 @@ def same(mosaic: Mosaic, rasters: Rasters, lonlat: np.ndarray) -> set[int]:
         bands = len(rasters.sources[0].bands)
         ours = values[:, number * bands : (number + 1) * bands].numpy()
         theirs, seen = view.patches.values, view.seen[:, None]
-        there = (view.gaps == 0)[:, None, None, None]
-        off = (ours != theirs) & seen & there
-        assert off.mean() < 0.005  # known: a few pixels at the seam of two rasters
-        same = ~off.any(axis=(1, 2, 3))
-        np.testing.assert_allclose(ours[same].astype(float), theirs[same], rtol=1e-6, atol=1e-4)
+        off = (ours != theirs) & np.broadcast_to(seen, ours.shape)
+        assert not off[view.gaps == 0].any()
+        np.testing.assert_allclose(ours.astype(float), theirs, rtol=1e-6, atol=1e-4)
     expected = np.max([view.gaps for view in views], axis=0)
     assert (gaps.numpy() == expected).all()
     return set(expected.tolist())
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
-@example(seed=71, patch_m=1500.0)
+@example(seed=71, patch_m=1500.0)  # one lies just off the first of two rasters
 @given(seed=st.integers(0, 999), patch_m=st.sampled_from([90.0, 320.0, 1500.0]))
 def test_tiles_are_the_patches(
     pictures: list[Source], heights: list[Source], seed: int, patch_m: float

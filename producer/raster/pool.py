@@ -163,6 +163,7 @@ class Pool:
             floor = at.floor()
             before.append(floor.long())
             after.append((at - floor).float())
+        known &= touching[:, None, None]  # a patch just off the raster takes nothing of its edge
         below, right = after
         table = torch.from_numpy(piece.table).to(self.device)
         shape = (len(chosen), len(self._values), *below.shape[1:])
