@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from unigeo.client.probing.probes import Probe
     from unigeo.client.probing.targets import Task
     from unigeo.client.searching import Concepts
-    from unigeo.client.verifying import Level, Report
+    from unigeo.client.verifying.shards import Level
+    from unigeo.client.verifying.store import Report
 
 
 class Field(AtPoints, OverAreas):
@@ -243,7 +244,7 @@ class Field(AtPoints, OverAreas):
         Raises:
             StoreError: if the store cannot be reached, or a Dataset does not say which it is of.
         """
-        from unigeo.client.verifying import verify_store
+        from unigeo.client.verifying.store import verify_store
 
         return verify_store(self.known_source("verified"), level=level, progress=progress)
 

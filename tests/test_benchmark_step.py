@@ -16,12 +16,10 @@ runpy.run_module("benchmarks.producer.step", run_name="__main__")
 """
 
 
-def test_a_step_is_timed_on_a_bare_machine(tmp_path):
-    out = tmp_path / "step.json"
-    command = [sys.executable, "-c", BARE, "--preset", "tiny", "--device", "cpu", "--batch", "12"]
-    command += ["--chunk", "5", "--steps", "3", "--workers", "2", "--out", str(out)]
+def measured(out, code, *arguments):
+    """Run a benchmark on the CPU; what it prints, and what it writes."""
     done = subprocess.run(
-        command,
+        [sys.executable, "-c", code, "--device", "cpu", *arguments, "--out", str(out)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -29,28 +27,22 @@ def test_a_step_is_timed_on_a_bare_machine(tmp_path):
         timeout=250,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(out.read_text())
+    return done.stdout, json.loads(out.read_text())
+
+
+def test_a_step_is_timed_on_a_bare_machine(tmp_path):
+    few = ("--batch", "12", "--chunk", "5", "--steps", "3", "--workers", "2")
+    told, found = measured(tmp_path / "step.json", BARE, "--preset", "tiny", *few)
     assert found["places_per_second"] > 0 and 0 < found["loss_share"] < 1
-    assert found["computed_again_tflop"] > 0 and "MFU" in done.stdout
+    assert found["computed_again_tflop"] > 0 and "MFU" in told
 
 
 def test_rasterization_on_a_gpu_is_measured_on_a_bare_machine(tmp_path):
-    out = tmp_path / "gpu.json"
     bare = BARE.replace("benchmarks.producer.step", "benchmarks.producer.gpu")
     missing = '"pyproj", "jaxtyping", "pydantic", "affine", "dask", '
-    command = [sys.executable, "-c", bare.replace('"pyproj", ', missing)]
-    command += ["--size", "tiny", "--device", "cpu", "--out", str(out)]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(out.read_text())
+    bare = bare.replace('"pyproj", ', missing)
+    told, found = measured(tmp_path / "gpu.json", bare, "--size", "tiny")
     forms = found["coordinate"]["forms"]
     assert {"general float32", "folded product", "folded fused"} == set(forms)
     assert all(form["lowest_cosine"] >= 0.9999 for form in forms.values())
-    assert found["aerial"]["cells_per_second"] > 0 and "bar on an H200" in done.stdout
+    assert found["aerial"]["cells_per_second"] > 0 and "bar on an H200" in told

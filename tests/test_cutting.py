@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from unigeo.client.areas.cutting import cut_field
 from unigeo.client.opening import open_field
-from unigeo.client.verifying import verify_store
+from unigeo.client.verifying.store import verify_store
 from unigeo.producer.publishing.concepts import Concepts
 from unigeo.producer.raster.publication import publish
 from unigeo.schemas.errors import RegionError, StoreError

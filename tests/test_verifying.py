@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from zarr.storage import MemoryStore, WrapperStore
 
 from unigeo import client
-from unigeo.client.verifying import Report
+from unigeo.client.verifying.store import Report
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.sharding import parse_index
 

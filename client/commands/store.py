@@ -63,7 +63,7 @@ def verify(store: str, level: Any, as_json: bool, quiet: bool) -> None:
     """
     from dataclasses import asdict
 
-    from unigeo.client.verifying import verify_store
+    from unigeo.client.verifying.store import verify_store
 
     report = verify_store(store, level=level, progress=watched(quiet))
     if as_json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unigeo.client.verifying.shards import stored_size
 from unigeo.schemas.attributes import UnigeoAttributes
 from unigeo.schemas.catalogue import NAME, read_catalogue
 from unigeo.schemas.errors import StoreError, UnigeoError
@@ -78,9 +79,8 @@ async def other_problems(store: "Store", others: list[Other], level: str) -> lis
 
     async def look(other: Other) -> list[str]:
         async with gate:
-            try:
-                size = await store.getsize(other.key)
-            except FileNotFoundError:
+            size = await stored_size(store, other.key)
+            if size is None:
                 return [f"{other.key} is missing"]
             if size != other.size_bytes:
                 return [f"{other.key} holds {size} bytes, expected {other.size_bytes}"]
