@@ -179,13 +179,14 @@ class ModelEncoder:
             return self._encode_pixels(modality, inputs)
 
     def _encode_pixels(self, modality: str, pixels: torch.Tensor) -> torch.Tensor:
-        """Encode patches, on a GPU in batches of one size, in bfloat16 where the device gains."""
+        """Encode patches, on a GPU in batches of one size, and in bfloat16 as in training."""
         count = len(pixels)
-        if self.device.type == "cuda" and count < self.batch(modality):
+        cuda = self.device.type == "cuda"
+        if cuda and count < self.batch(modality):
             pixels = torch.cat(
                 [pixels, pixels.new_zeros(self.batch(modality) - count, *pixels.shape[1:])]
             )
-        half = gains(self.device, getattr(self.model.settings, modality).width)
+        half = cuda and gains(self.device, getattr(self.model.settings, modality).width)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             return self.model.encode(modality, pixels)[:count]
 
