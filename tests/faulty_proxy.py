@@ -2,12 +2,11 @@
 
 import asyncio
 import random
-import threading
 from collections import Counter
-from typing import Self
 
 import aiohttp
 from aiohttp import web
+from servers import Served
 
 FAULTS = ("503", "cut", "lost answer", "stall")
 EXPIRED = (
@@ -16,7 +15,7 @@ EXPIRED = (
 )
 
 
-class FaultyProxy:
+class FaultyProxy(Served):
     """Passes requests on, on 127.0.0.1, while its context lasts.
 
     Credentials may expire on the way: after `expires_after` requests every answer is 403.
@@ -31,24 +30,11 @@ class FaultyProxy:
         self.expires_after: int | None = None
         self._random = random.Random(seed)
 
-    def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(timeout=30)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=30)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=30)
-        self._loop.close()
-
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def _start(self) -> None:
+    async def start(self) -> None:
         self._session = aiohttp.ClientSession(auto_decompress=False)
         self._runner = web.ServerRunner(web.Server(self._answer), shutdown_timeout=0.1)
         await self._runner.setup()
@@ -56,14 +42,9 @@ class FaultyProxy:
         await site.start()
         self.port = self._runner.addresses[0][1]
 
-    async def _end(self) -> None:
-        await self._runner.cleanup()
+    async def stop(self) -> None:
+        await super().stop()
         await self._session.close()
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        await asyncio.sleep(0.05)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()

@@ -102,8 +102,40 @@ class Counts:
     in_flight_max: int = 0
 
 
+class Served:
+    """An asyncio server in a thread of its own, on 127.0.0.1, while its context lasts."""
+
+    _runner: web.ServerRunner
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self.start(), self._loop).result(timeout=30)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self.stop(), self._loop).result(timeout=30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=30)
+        self._loop.close()
+
+    async def start(self) -> None:
+        raise NotImplementedError
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        if left:  # a connection being accepted has no owner yet, who would close it
+            await asyncio.wait(left, timeout=0.05)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.sleep(0.02)  # connections that were told to close do so
+
+
 @dataclass
-class RangeServer:
+class RangeServer(Served):
     """Serves a folder, or bytes by path, on 127.0.0.1 while its context lasts."""
 
     content: Path | Mapping[str, bytes]
@@ -116,19 +148,6 @@ class RangeServer:
     counts: Counts = field(default_factory=Counts)
     log: list[Request] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
-
-    def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self.start(), self._loop).result(timeout=30)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(timeout=30)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=30)
-        self._loop.close()
 
     @property
     def url(self) -> str:
@@ -164,14 +183,6 @@ class RangeServer:
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
         await site.start()
         self.port = self._runner.addresses[0][1]
-
-    async def _stop(self) -> None:
-        await self._runner.cleanup()
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        await asyncio.sleep(0.02)  # connections that were told to close do so
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = unquote(request.path).lstrip("/")
