@@ -1,19 +1,29 @@
-"""Captions by a model of `transformers` from a folder, offline: a tiny BLIP made here."""
+"""Captions by models of `transformers` from a folder, offline: a BLIP and a LLaVA made here."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import (
     BertTokenizer,
     BlipConfig,
     BlipForConditionalGeneration,
     BlipImageProcessor,
     BlipProcessor,
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
 )
 
-from unigeo.producer.sources.captions import BATCH, Captioner, open_captioner
+from unigeo.producer.sources.captions import BATCH, PROMPT, Captioner, open_captioner
 from unigeo.producer.sources.features import Feature
 from unigeo.producer.sources.found import Found, Seen
 from unigeo.producer.sources.table import Words, read_set_table
@@ -47,6 +57,43 @@ def blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+ASKED = ("<image>", "user", "assistant", *PROMPT.replace(",", " ,").replace(".", " .").split())
+CHAT = """
+{% for said in messages %}{{ said.role }}
+{% for part in said.content %}{{ "<image>" if part.type == "image" else part.text }}
+{% endfor %}{% endfor %}{% if add_generation_prompt %}assistant{% endif %}"""
+
+
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that converses: the picture is part of what it is asked."""
+    folder = tmp_path_factory.mktemp("llava")
+    known = {word: k for k, word in enumerate(dict.fromkeys([*WORDS, *ASKED]))}
+    words = Tokenizer(WordLevel(known, "[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]", bos_token="[CLS]",
+        eos_token="[SEP]", additional_special_tokens=["<image>"],
+    )  # fmt: skip
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+             "intermediate_size": 16, "initializer_range": 1.0}  # fmt: skip
+    torch.manual_seed(0)
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**sizes, image_size=16, patch_size=8, projection_dim=16),
+        text_config=LlamaConfig(**sizes, vocab_size=len(known), num_key_value_heads=2,
+                                bos_token_id=2, eos_token_id=3, pad_token_id=0),
+        image_token_index=known["<image>"], vision_feature_layer=-1,
+    )  # fmt: skip
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    side = {"height": 16, "width": 16}
+    image = CLIPImageProcessor(size=side, crop_size=side, do_center_crop=False)
+    LlavaProcessor(
+        image, tokenizer, patch_size=8, vision_feature_select_strategy="default",
+        image_token="<image>", chat_template=CHAT, num_additional_image_tokens=1,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
 def pictures(count: int) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [
@@ -55,12 +102,15 @@ def pictures(count: int) -> list[np.ndarray]:
     ]
 
 
-def test_a_caption_is_words_of_the_model_and_does_not_depend_on_the_others(blip: Path) -> None:
-    captioner = open_captioner(str(blip), tokens=6)
+@pytest.mark.parametrize("kind", ["blip", "llava"])
+def test_a_caption_is_words_of_the_model_and_does_not_depend_on_the_others(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    captioner = open_captioner(str(request.getfixturevalue(kind)), tokens=6)
     seen = pictures(BATCH + 3)
     together = captioner.captions(seen)
     assert len(together) == len(seen) and len(set(together)) > 1
-    known = set(WORDS[4:])
+    known = {word.lower() for word in WORDS[4:] + (ASKED if kind == "llava" else ())}
     assert all(set(caption.lower().split()) <= known for caption in together), together
     assert all(0 <= len(caption.split()) <= 6 for caption in together)
     for k in (0, BATCH, BATCH + 2):

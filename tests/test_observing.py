@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 import obstore
 import pytest
+import rasterio
 from catalogues import TABLE, TOKEN, Services, colour, make, write_table
 from click.testing import CliRunner
+from PIL import Image
+from rasterio.transform import from_origin
 from servers import object_store
 from training_runs import gave
 
@@ -21,8 +24,9 @@ from unigeo.producer.observations.objects import Objects
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.recorded import open_recorded
 from unigeo.producer.sources import fetching, s2
+from unigeo.producer.sources.datasheet import VOID
 from unigeo.producer.sources.observing import observe_set, prepare
-from unigeo.producer.sources.table import read_set_table
+from unigeo.producer.sources.table import SetTable, Surface, Where, read_set_table
 from unigeo.schemas.errors import ObservationsError, StoreError, UnigeoError
 
 
@@ -291,3 +295,32 @@ def test_training_over_http_is_training_from_disk(
         (curve,) = folder.rglob("train.jsonl")
         curves.append(gave(curve.parent))
     assert len(curves[0]) == 3 and curves[0] == curves[1]
+
+
+def test_voids_are_filled_for_the_model_and_shown_as_voids(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    surface = rng.uniform(0, 30, (1200, 1200)).astype(np.float32)
+    surface[::7, ::5] = -9999
+    with rasterio.open(
+        tmp_path / "dsm.tif", "w", driver="GTiff", width=1200, height=1200, count=1,
+        dtype="float32", crs=32618, transform=from_origin(320_000, 4_300_000, 1, 1), nodata=-9999,
+        tiled=True,
+    ) as raster:  # fmt: skip
+        raster.write(surface, 1)
+    table = SetTable(
+        name="voids", licence="CC0-1.0",
+        where=Where(bbox=(-77.072, 38.822, -77.063, 38.829), count=12, per_cell=4, cell_level=15),
+        dsm=Surface(kind="files", files=(str(tmp_path / "dsm.tif"),), patch_px=32, resolution_m=1),
+    )  # fmt: skip
+    seen = observe_set(prepare(table), str(tmp_path / "set"))
+    metres = seen.heights(seen.lonlat)[:, None]
+    void = np.isnan(metres)
+    assert 0.01 < void.mean() < 0.2 and not void.all(axis=(2, 3)).any()
+    filled = seen.patches("dsm", seen.lonlat)
+    assert filled.valid.all() and (filled.values[~void] == metres[~void]).all()
+    means = np.broadcast_to(np.nanmean(metres, axis=(2, 3), keepdims=True), metres.shape)
+    np.testing.assert_allclose(filled.values[void], means[void], rtol=1e-5)
+    assert np.isnan(seen.heights(seen.lonlat + 0.01)).all()
+    with Image.open(tmp_path / "set" / "examples.png") as sheet:
+        colours = np.asarray(sheet.convert("RGB")).reshape(-1, 3)
+    assert (colours == [int(VOID[k : k + 2], 16) for k in (1, 3, 5)]).all(axis=1).sum() > 100

@@ -106,6 +106,20 @@ class RecordedObservations:
             values[point], valid[point] = seen[modality], True
         return Patches(values, valid)
 
+    def heights(self, lonlat: Float[np.ndarray, "point 2"]) -> Float[np.ndarray, "point row col"]:
+        """Metres of the surface round each point as observed: NaN at voids, and where none was.
+
+        Raises:
+            ObservationsError: the set has no surface, or a shard is damaged.
+            StoreError: the set cannot be reached.
+        """
+        metres = np.full((len(lonlat), *self.shape("dsm")[1:]), np.nan, np.float32)
+        rows = self._rows_at(lonlat)
+        wanted = np.flatnonzero([r >= 0 and self.rows["dsm_reason"][r] == "" for r in rows])
+        for point, seen in zip(wanted, self._read(rows[wanted], ("dsm",), fill=False), strict=True):
+            metres[point] = seen["dsm"][0]  # type: ignore[index]
+        return metres
+
     def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
         """The words of each point that is a place of the set; else None."""
         words = self.rows["text"]
@@ -189,14 +203,17 @@ class RecordedObservations:
         return PlaceTable(pd.DataFrame({"key": self.rows["key"]}), self.lonlat)
 
     def _read(
-        self, rows: Int[np.ndarray, " place"], modalities: Sequence[str]
+        self, rows: Int[np.ndarray, " place"], modalities: Sequence[str], fill: bool = True
     ) -> Iterator[dict[str, np.ndarray | None]]:
-        """Read and decode the patches of places, in their order."""
+        """Read and decode the patches of places, in their order; `fill` the voids of heights."""
         parts = iter([rows[first : first + PART] for first in range(0, len(rows), PART)])
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="read")
 
         def begun(count: int) -> list[Future[list[dict[str, np.ndarray | None]]]]:
-            return [pool.submit(self._read_part, part, modalities) for part in islice(parts, count)]
+            return [
+                pool.submit(self._read_part, part, modalities, fill)
+                for part in islice(parts, count)
+            ]
 
         try:
             ahead = deque(begun(2 * THREADS))
@@ -208,7 +225,7 @@ class RecordedObservations:
             pool.shutdown(cancel_futures=True)
 
     def _read_part(
-        self, rows: Int[np.ndarray, " place"], modalities: Sequence[str]
+        self, rows: Int[np.ndarray, " place"], modalities: Sequence[str], fill: bool
     ) -> list[dict[str, np.ndarray | None]]:
         """The same of a few places: each shard is asked once for all that is wanted of it."""
         found: list[dict[str, np.ndarray | None]] = [dict.fromkeys(modalities) for _ in rows]
@@ -224,17 +241,19 @@ class RecordedObservations:
                 for k, m in members
             ]
             for (k, modality), data in zip(members, self.store.ranges(name, spans), strict=True):
-                found[k][modality] = self._decoded(modality, rows[k], data, name)
+                found[k][modality] = self._decoded(modality, rows[k], data, name, fill)
         return found
 
-    def _decoded(self, modality: str, row: np.int64, data: memoryview, name: str) -> np.ndarray:
+    def _decoded(
+        self, modality: str, row: np.int64, data: memoryview, name: str, fill: bool
+    ) -> np.ndarray:
         shown = f"{self.store.url}/{name}"
         if modality != "dsm":
             return decode_picture(data, tuple(self.about["shapes"][modality][1:]), shown)
         offset, scale = self.rows["dsm_offset_m"][row], self.rows["dsm_scale_m"][row]
         metres = decode_heights(data, float(offset), float(scale), shown)
         void = np.isnan(metres)
-        if void.any():
+        if fill and void.any():
             metres[void] = metres[~void].mean()
         return metres[None]
 

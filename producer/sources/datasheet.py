@@ -13,6 +13,8 @@ COLOURS = {
     "train": "#4477aa", "spatial": "#ee6677", "region": "#228833", "temporal": "#ccbb44",
 }  # fmt: skip
 EXAMPLES = 8
+VOID = "#cccccc"
+"""Of pixels of the surface that were not observed."""
 
 
 def datasheet(about: dict[str, Any]) -> str:
@@ -143,6 +145,9 @@ def draw_examples(observations: RecordedObservations, count: int = EXAMPLES) -> 
     rows = best[np.unique(np.linspace(0, len(best) - 1, min(count, len(best))).astype(int))]
     lonlat = observations.lonlat[rows]
     patches = {m: observations.patches(m, lonlat) for m in shapes}  # type: ignore[arg-type]
+    if "dsm" in shapes:
+        metres = observations.heights(lonlat)
+        relief = plt.get_cmap("viridis").with_extremes(bad=VOID)
     said = observations.texts(lonlat) if "text" in names else [None] * len(rows)
     figure, axes = plt.subplots(
         len(rows), len(shapes) + 1, figsize=(2.4 * (len(shapes) + 1.2), 2.4 * len(rows)),
@@ -154,14 +159,15 @@ def draw_examples(observations: RecordedObservations, count: int = EXAMPLES) -> 
             if not patches[modality].valid[k]:
                 panel.text(0.5, 0.5, "missing", ha="center")
                 continue
-            value = patches[modality].values[k]
+            title = f"{modality} {observations.rows[f'{modality}_date'][row] or ''}".rstrip()
             if modality == "dsm":
-                shown = panel.imshow(value[0], cmap="viridis")
+                shown = panel.imshow(metres[k], cmap=relief)
                 figure.colorbar(shown, ax=panel, shrink=0.7, label="m")
+                void = np.isnan(metres[k]).mean()
+                title += f", {void:.0%} void (grey)" if void else ""
             else:
-                panel.imshow(np.moveaxis(value[:3], 0, 2))
-            date = observations.rows[f"{modality}_date"][row] or ""
-            panel.set_title(f"{modality} {date}", fontsize=8)
+                panel.imshow(np.moveaxis(patches[modality].values[k][:3], 0, 2))
+            panel.set_title(title, fontsize=8)
         axes[k, -1].set_axis_off()
         where = f"{lonlat[k, 1]:.5f}, {lonlat[k, 0]:.5f}\n{observations.rows['split'][row]}\n"
         axes[k, -1].text(0, 1, where + _folded(said[k] or ""), va="top", fontsize=8)
