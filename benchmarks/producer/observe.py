@@ -1,23 +1,30 @@
 """Time the building and the reading of a set of observations.
 
-    python -m benchmarks.producer.observe            # two threads; about two minutes
+    python -m benchmarks.producer.observe            # two threads; about three minutes
     python -m benchmarks.producer.observe --quick    # a tenth of it
 
 Prints, one JSON line each:
 
 * `build`: locations per second for aerial + DSM windows of 256 px from local tiled GeoTIFFs
-  (0.6 m; JPEG and PNG written into shards). Bar: 60.
+  (0.6 m; JPEG and PNG written into shards), and from the same files behind a web server that
+  waits 30 ms before each answer. Bar, for the local ones: 60.
 * `read`: samples per second of a finished set, decoded, in the order of an epoch: `tiny` (an
-  image and heights of 32 px) and `full` (of 224 px), beside a plain PyTorch
-  DataLoader of two workers over the same bytes as loose files, in turns; the median of three.
+  image and heights of 32 px) and `full` (an image, heights and a street photograph of 224 px),
+  beside a plain PyTorch DataLoader of two workers over the same bytes as loose files, in turns; the
+  median of three.
 """
 
 import argparse
 import io
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +37,7 @@ from rasterio.transform import from_origin
 from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
 from unigeo.producer.observations.recorded import RecordedObservations
 from unigeo.producer.sources.observing import observe_set, prepare
-from unigeo.producer.sources.table import Imagery, Kept, SetTable, Surface, Where
+from unigeo.producer.sources.table import Imagery, Kept, SetTable, Street, Surface, Where
 
 BOX = (-77.06, 38.80, -77.03, 38.82)
 
@@ -41,20 +48,23 @@ def main() -> None:
     options = parser.parse_args()
     few = 10 if options.quick else 1
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, served(Path(name)) as url:
         folder = Path(name)
         rasters(folder)
+        photographs(folder)
         count = 600 // few
-        start, cpu = time.perf_counter(), time.process_time()
-        build(folder, "build", count, 256, 0.6)
-        rate = count / (time.perf_counter() - start)
-        busy = count / (time.process_time() - cpu)
-        tell(
-            "build", side_px=256, locations=count, per_s=round(rate, 1),
-            per_cpu_s=round(busy, 1), bar=60,
-        )  # fmt: skip
+        for what, base in (("build", name), ("build over HTTP", url)):
+            start, cpu = time.perf_counter(), time.process_time()
+            build(folder, what, count, 256, 0.6, base=base)
+            rate = count / (time.perf_counter() - start)
+            busy = count / (time.process_time() - cpu)
+            tell(
+                what, side_px=256, locations=count, per_s=round(rate, 1),
+                per_cpu_s=round(busy, 1), bar=60 if base == name else None,
+            )  # fmt: skip
         for what, side, count, bar in (("tiny", 32, 1200, 2000), ("full", 224, 400, 300)):
-            seen = build(folder, what, count // few, side, 0.6 * 256 / side)
+            full = what == "full"
+            seen = build(folder, what, count // few, side, 0.6 * 256 / side, street=full)
             loose = files(folder / f"{what}-loose", seen)
             rates: dict[str, list[float]] = {"set": [], "loose": []}
             for epoch in range(3):
@@ -62,8 +72,8 @@ def main() -> None:
                 rates["set"].append(whole)
                 rates["loose"].append(timed(len(loose), lambda d=loose: list(loader(d))))
             tell(
-                f"read {what}", side_px=side, samples=len(loose), bar=bar,
-                set_per_s=round(statistics.median(rates["set"])),
+                f"read {what}", side_px=side, samples=len(loose), images=len(loose.paths[0]),
+                bar=bar, set_per_s=round(statistics.median(rates["set"])),
                 loose_files_per_s=round(statistics.median(rates["loose"])),
             )  # fmt: skip
 
@@ -90,18 +100,57 @@ def rasters(folder: Path) -> None:
             raster.write(values)
 
 
+def photographs(folder: Path) -> None:
+    """A photograph of 640 x 480 every 100 m or so, with the detail of real ones."""
+    rng = np.random.default_rng(1)
+    (folder / "street").mkdir()
+    lines = ["file,lat,lon,heading_deg"]
+    for k, (lon, lat) in enumerate(product(*(np.linspace(BOX[i], BOX[i + 2], 24) for i in (0, 1)))):
+        coarse = rng.integers(30, 220, (24, 32, 3)).repeat(20, 0).repeat(20, 1)
+        pixels = np.clip(coarse + rng.normal(0, 8, coarse.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "street" / f"{k}.jpg", quality=90)
+        lines.append(f"{k}.jpg,{lat:.6f},{lon:.6f},{k % 360}")
+    (folder / "street.csv").write_text("\n".join(lines) + "\n")
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve the folder from a process of its own, 30 ms late."""
+    script = Path(__file__).parents[2] / "tests" / "servers.py"
+    command = [sys.executable, str(script), str(folder), "--latency", "0.03"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip().rstrip("/")
+        finally:
+            process.terminate()
+
+
 def build(
-    folder: Path, name: str, count: int, side: int, resolution_m: float
-) -> RecordedObservations:
-    """Build a set of aerial images and heights."""
+    folder: Path, name: str, count: int, side: int, resolution_m: float,
+    base: str = "", street: bool = False,
+) -> RecordedObservations:  # fmt: skip
+    """Build a set of aerial images and heights, and street photographs if asked."""
+    base = base or str(folder)
     how: dict[str, Any] = {"kind": "files", "patch_px": side, "resolution_m": resolution_m}
     table = SetTable(
         name=name,
         licence="CC0-1.0",
         where=Where(bbox=BOX, count=count, per_cell=8),
         kept=Kept(shard_level=12, shard_places=64),
-        aerial=Imagery(files=(str(folder / "aerial_20220601.tif"),), **how),
-        dsm=Surface(files=(str(folder / "dsm.tif"),), **how),
+        aerial=Imagery(files=(f"{base}/aerial_20220601.tif",), **how),
+        street=Street(
+            kind="folder",
+            files=str(folder / "street" / "*.jpg"),
+            table=str(folder / "street.csv"),
+            licence="CC0-1.0",
+            blurred=True,
+            radius_m=150,
+            patch_px=side,
+        )
+        if street
+        else None,
+        dsm=Surface(files=(f"{base}/dsm.tif",), **how),
     )
     return observe_set(prepare(table), str(folder / name))
 
@@ -116,22 +165,28 @@ class LooseFiles(torch.utils.data.Dataset[list[np.ndarray]]):
         return len(self.paths)
 
     def __getitem__(self, row: int) -> list[np.ndarray]:
-        aerial, dsm = (Image.open(io.BytesIO(path.read_bytes())) for path in self.paths[row])
-        pixels, codes = np.array(aerial.convert("RGB")), np.asarray(dsm)
-        offset_m, scale_m = self.numbers[row]
-        metres = np.where(codes > 0, offset_m + scale_m * (codes - 1.0), np.nan)
-        return [np.moveaxis(pixels, 2, 0), metres.astype(np.float32)]
+        found = []
+        for path in self.paths[row]:
+            image = Image.open(io.BytesIO(path.read_bytes()))
+            if path.suffix == ".dsm":
+                codes, (offset_m, scale_m) = np.asarray(image), self.numbers[row]
+                metres = np.where(codes > 0, offset_m + scale_m * (codes - 1.0), np.nan)
+                found.append(metres.astype(np.float32))
+            else:
+                found.append(np.moveaxis(np.array(image.convert("RGB")), 2, 0))
+        return found
 
 
 def files(folder: Path, seen: RecordedObservations) -> LooseFiles:
     """Write the bytes of a set as loose files."""
     folder.mkdir()
     paths, numbers = [], []
+    modalities = list(seen.about["shapes"])
     for row in seen.members:
-        if seen.rows["aerial_reason"][row] or seen.rows["dsm_reason"][row]:
+        if any(seen.rows[f"{modality}_reason"][row] for modality in modalities):
             continue
         own = []
-        for modality in ("aerial", "dsm"):
+        for modality in modalities:
             span = (int(seen.rows[f"{modality}_at"][row]), int(seen.rows[f"{modality}_bytes"][row]))
             shard = f"shards/{int(seen.rows['shard'][row]):06d}.tar"
             path = folder / f"{row:08d}.{modality}"
