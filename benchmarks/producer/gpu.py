@@ -162,8 +162,14 @@ def coordinate(device: torch.device, size: str, peak: float, compiled: bool) -> 
         "folded product": FoldedEncoder(encoder, model.rotation, half),
         "folded fused": FoldedEncoder(encoder, model.rotation, half, attention=fused),
     }
+    attentions = [product, fused]
+    if device.type == "cuda":
+        from unigeo.producer.encoders.packed import packed
+
+        attentions.append(packed)
+        forms["folded packed"] = FoldedEncoder(encoder, model.rotation, half, attention=packed)
     if compiled:
-        for attention in (product, fused):
+        for attention in attentions:
             forms[f"folded {attention.__name__} compiled"] = FoldedEncoder(
                 encoder, model.rotation, half, attention=attention, compiled=True
             )
