@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from servers import RangeServer, object_store
 from unigeo import client
 from unigeo.producer.publishing.announcing import announce, gather
 from unigeo.producer.publishing.card import field_card
+from unigeo.producer.publishing.objects import read_object, update_object
 from unigeo.producer.publishing.stac import PROJECTION, interval, licence_of
 from unigeo.schemas.attributes import read_attributes
 from unigeo.schemas.catalogue import FIELDS, read_catalogue, relative_inside
@@ -127,6 +130,50 @@ def test_over_http_and_s3(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         gather(f"{bucket}/catalog.json", [f"{bucket}/gulf/gulf.zarr"])
         found = client.open_field(f"{bucket}/catalog.json", region="gulf")
         assert found.sample(points).equals(expected)
+
+
+def test_many_announce_at_once_and_all_are_listed(gulf: Path, tmp_path: Path) -> None:
+    names = [f"gulf-{number}.zarr" for number in range(4)]
+    for name in names:
+        shutil.copytree(gulf, tmp_path / name)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(announce, [str(tmp_path / name) for name in names]))
+    assert sorted(field["href"] for field in fields_of(tmp_path)) == names
+    collection = json.loads((tmp_path / "gulf.collection.json").read_text())
+    items = [link["href"] for link in collection["links"] if link["rel"] == "item"]
+    assert sorted(items) == sorted(f"./{Path(name).stem}.json" for name in names)
+
+
+def test_of_many_changes_in_a_folder_none_is_lost(tmp_path: Path) -> None:
+    def add(number: int) -> bytes:
+        def slow(old: bytes | None) -> bytes:
+            time.sleep(0.02)
+            return (old or b"") + bytes([number])
+
+        return update_object(open_store(tmp_path, read_only=False), "list", slow)
+
+    with ThreadPoolExecutor(8) as pool:
+        after = list(pool.map(add, range(16)))
+    assert sorted(max(after, key=len)) == list(range(16))
+    assert sorted(map(len, after)) == list(range(1, 17))
+
+
+def test_of_two_changes_in_an_object_store_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One comes while the other is under way: first of a new object, then of one that is there."""
+    with object_store(monkeypatch) as bucket:
+        store = open_store(bucket, read_only=False)
+        rounds = []
+
+        def slow(old: bytes | None) -> bytes:
+            rounds.append(old)
+            if len(rounds) in (1, 3):
+                update_object(store, "list", lambda old: (old or b"") + b"fast ")
+            return (old or b"") + b"slow "
+
+        assert update_object(store, "list", slow) == b"fast slow "
+        assert update_object(store, "list", slow) == b"fast slow fast slow "
+        assert rounds == [None, b"fast ", b"fast slow ", b"fast slow fast "]
+        assert read_object(store, "list") == b"fast slow fast slow "
 
 
 def test_announcing_again_changes_nothing_and_another_release_comes_first(shelf: Path) -> None:

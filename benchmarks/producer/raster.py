@@ -3,6 +3,7 @@
     python -m benchmarks.producer.raster plan      # CONUS at 100 m, the land of the globe at 250 m
     python -m benchmarks.producer.raster write     # against a plain sequential write, same disk
     python -m benchmarks.producer.raster growth    # cost per cell from 10^4 to 10^7 cells
+    python -m benchmarks.producer.raster growth --encoder tiny    # that of encoding included
     python -m benchmarks.producer.raster memory    # a worker's peak, in shards
     python -m benchmarks.producer.raster workers   # two dask workers against one
 
@@ -162,14 +163,30 @@ def write_of(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def tiny_encoder() -> Any:
+    """The coordinate encoder of `--preset tiny`, its weights drawn at random."""
+    import torch
+
+    from unigeo.producer.encoders import presets
+    from unigeo.producer.encoders.model import UniGeoCLIP
+    from unigeo.producer.encoders.settings import ModelSettings
+    from unigeo.producer.observations.world import World
+    from unigeo.producer.raster.encoding import encoder_of
+
+    settings = presets.tiny({})
+    model = UniGeoCLIP(ModelSettings(dimension=settings.dimension, coordinate=settings.coordinate))
+    return encoder_of(model, World(), torch.device("cpu"))
+
+
 def growth_of(options: argparse.Namespace) -> dict[str, Any]:
     """Processor seconds per cell, in shards of 64 cells and 16 bands, for more and more cells.
 
-    The encoder costs nothing, so this is the whole cost of everything else; a first run is not
+    Where the encoder costs nothing, this is the whole cost of everything else; a first run is not
     counted.
     """
-    layout = Layout(modalities=("coordinate",), bands=16, shard=64, chunk=16)
-    encoder = Constant(16)
+    encoder: Any = Constant(16) if options.encoder == "constant" else tiny_encoder()
+    bands = 16 if options.encoder == "constant" else encoder.model.settings.dimension
+    layout = Layout(modalities=("coordinate",), bands=bands, shard=64, chunk=16)
     found: dict[str, list[float]] = {}
     for number in range(-1, options.repeat):
         for side in (2, 5, 16, 50) if number >= 0 else (2,):  # shards
@@ -268,6 +285,7 @@ def main() -> None:
     parser.add_argument("what", nargs="*", choices=[*BENCHMARKS, []], default=[])
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--times", type=int, default=1, help="so much more to write")
+    parser.add_argument("--encoder", choices=["constant", "tiny"], default="constant")
     parser.add_argument("--folder", help="on the disk to measure")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:

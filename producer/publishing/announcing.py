@@ -1,7 +1,8 @@
 """The files beside a store: STAC item and collection, card, and the catalogue that lists it.
 
-They are written after the store is published, and only where they differ from what is there. Two
-producers that announce into one catalogue at once may lose one's entry; announcing again adds it.
+They are written after the store is published, and only where they differ from what is there. Many
+producers may announce into one catalogue at once: it changes by one at a time, and a collection is
+written again until it is that of the catalogue.
 """
 
 import hashlib
@@ -10,7 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unigeo.producer.publishing.card import field_card
-from unigeo.producer.publishing.objects import need_object, read_object, write_object
+from unigeo.producer.publishing.objects import (
+    need_object,
+    read_object,
+    update_object,
+    write_object,
+)
 from unigeo.producer.publishing.stac import catalogue, collection, item, release_of
 from unigeo.producer.publishing.terms import providers_of
 from unigeo.producer.raster.writing import patient
@@ -73,7 +79,7 @@ def announce(
             card = field_card(model_card, own, licence, citation, providers)
             _write(beside, names["card"], card.encode())
         described = item(group, own, names, root_sha256, providers)
-        _write_json(beside, names["item"], described)
+        _write(beside, names["item"], _json(described))
         entry = Entry(
             region=own.region,
             release=release_of(own),
@@ -86,13 +92,12 @@ def announce(
             root_sha256=root_sha256,
         )
         entries = _with(_entries(beside, f"{folder}/{NAME}"), [entry])
-        items = [
-            (one.item, described if one.item == entry.item else _item(beside, one.item))
-            for one in entries
-            if one.region == own.region and "/" not in one.item
-        ]
-        _write_json(beside, names["collection"], collection(own.region, items))
-        _write_json(beside, NAME, catalogue(entries))
+        settled = False
+        while not settled:
+            _write(beside, names["collection"], _collection(beside, own.region, entries))
+            entries = _list(beside, f"{folder}/{NAME}", NAME, [entry])
+            mine = _collection(beside, own.region, entries)
+            settled = read_object(beside, names["collection"]) == mine
     except unreachable_errors() as error:
         if isinstance(error, StoreError):
             raise
@@ -131,8 +136,7 @@ def gather(catalogue_url: str, stores: Sequence[str]) -> tuple[Entry, ...]:
         )
     beside = patient(open_store(folder, read_only=False))
     try:
-        entries = _with(_entries(beside, catalogue_url, name), found)
-        _write_json(beside, name, catalogue(entries))
+        entries = _list(beside, catalogue_url, name, found)
     except unreachable_errors() as error:
         if isinstance(error, StoreError):
             raise
@@ -170,6 +174,22 @@ def _with(entries: Sequence[Entry], new: Sequence[Entry]) -> tuple[Entry, ...]:
     return (*(entry for entry in entries if entry.href not in hrefs), *new)
 
 
+def _list(beside: Any, url: str, name: str, new: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Add entries to a catalogue, whoever else does; all that it lists then."""
+
+    def with_new(content: bytes | None) -> bytes:
+        known = () if content is None else read_catalogue(content, url)
+        return _json(catalogue(_with(known, new)))
+
+    return read_catalogue(update_object(beside, name, with_new), url)
+
+
+def _collection(beside: Any, region: str, entries: Sequence[Entry]) -> bytes:
+    """The collection of a region's fields that lie here."""
+    own = [one.item for one in entries if one.region == region and "/" not in one.item]
+    return _json(collection(region, [(name, _item(beside, name)) for name in own]))
+
+
 def _item(beside: Any, name: str) -> Mapping[str, Any]:
     try:
         found = json.loads(need_object(beside, name))
@@ -180,9 +200,8 @@ def _item(beside: Any, name: str) -> Mapping[str, Any]:
     return found
 
 
-def _write_json(store: Any, name: str, document: Mapping[str, Any]) -> None:
-    content = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    _write(store, name, content.encode())
+def _json(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _write(store: Any, name: str, content: bytes) -> None:

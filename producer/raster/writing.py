@@ -37,6 +37,7 @@ _FINAL = {
     "NotFoundError",
     "FileNotFoundError",
     "AlreadyExistsError",
+    "PreconditionError",
     "NotSupportedError",
     "InvalidPathError",
 }
