@@ -1,8 +1,10 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import shapely
 
 from unigeo.client.probing.suites import load_suite, probe_suite, suite_markdown
 from unigeo.schemas.errors import ProbeError
@@ -131,3 +133,84 @@ def test_a_malformed_suite_is_refused_by_name(tmp_path: Path, text: str, words: 
     path = write_suite(tmp_path, text)
     with pytest.raises(ProbeError, match=words):
         probe_suite(load_suite(path), small_data(tmp_path), vectors, baselines=False)
+
+
+AREAS = """
+tables_of = "suite.toml"
+[areas]
+file = "areas.geojson"
+key = "plot"
+places = 5
+"""
+
+
+def with_areas(folder: Path, text: str = AREAS) -> Path:
+    """A square of half a degree round each row of each table, in another order than theirs."""
+    write_suite(small_data(folder), SMALL)
+    features = []
+    for name in ("one", "two", "other"):
+        table = pd.read_csv(folder / f"{name}.csv")
+        table["plot"] = [f"{name.replace('two', 'one')}{number}" for number in range(len(table))]
+        table.to_csv(folder / f"{name}.csv", index=False)
+        if name == "two":
+            continue  # its places are those of `one`, and so are its plots
+        for row in table.to_dict("records"):
+            square = shapely.box(*(row[c] + d for d in (-0.25, 0.25) for c in ("lon", "lat")))
+            features.append(
+                {"type": "Feature", "properties": {"plot": row["plot"]},
+                 "geometry": json.loads(shapely.to_geojson(square))}
+            )  # fmt: skip
+    document = {"type": "FeatureCollection", "features": features[::-1]}
+    (folder / "areas.geojson").write_text(json.dumps(document))
+    path = folder / "areas.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_row_that_stands_for_a_polygon_has_the_mean_of_its_places(tmp_path: Path) -> None:
+    suite = load_suite(with_areas(tmp_path))
+    asked = []
+
+    def seen(lonlat: np.ndarray) -> dict[str, np.ndarray]:
+        asked.append(lonlat)
+        found = vectors(lonlat)["both"].copy()
+        found[::10] = np.nan  # one of every second row's five has no vector
+        return {"both": found}
+
+    tables = list(suite.tables(tmp_path))
+    for table in tables:
+        assert table.places.shape == (150, 5, 2)
+        assert np.abs(table.places - table.lonlat[:, None]).max() <= 0.25
+    report = probe_suite(suite, tmp_path, seen, baselines=False)
+    assert [len(lonlat) for lonlat in asked] == [750, 750]
+    assert (report["points"] == 150).all()  # none dropped
+    warmth = report[(report["target"] == "warmth") & (report["split"] == "blocked")]
+    assert (warmth["r2"] > 0.9).all()
+    assert "mean of 5 places" in suite.sampling
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (('"plot"', '"lot"'), "no column 'lot'"),
+        (("areas.geojson", "none.geojson"), "cannot read GeoJSON"),
+        (("places = 5", "places = 0"), "must be positive"),
+        (("places = 5", "plates = 5"), "unknown key 'plates'"),
+        (("[areas]", "[[table]]\nfile='a'\ntargets=['b']\n[areas]"), "leave one out"),
+    ],
+)
+def test_areas_that_cannot_be_used_are_refused(
+    tmp_path: Path, change: tuple[str, str], words: str
+) -> None:
+    path = with_areas(tmp_path, AREAS.replace(*change))
+    with pytest.raises(ProbeError, match=words):
+        list(load_suite(path).tables(tmp_path))
+
+
+def test_a_row_without_a_polygon_is_named(tmp_path: Path) -> None:
+    path = with_areas(tmp_path)
+    table = pd.read_csv(tmp_path / "other.csv")
+    table.loc[3, "plot"] = "lost"
+    table.to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(ProbeError, match=r"other.csv.*no polygon has plot 'lost'"):
+        list(load_suite(path).tables(tmp_path))

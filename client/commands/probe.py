@@ -233,7 +233,7 @@ def _suite_report(
     model = field.attributes.model
     facts = {
         "command": f"`{shlex.join(['unigeo', *sys.argv[1:]])}`",
-        "suite": chosen.name,
+        "suite": f"{chosen.name}; vectors {chosen.sampling}",
         "field": f"{field.attributes.region}, {field.grid.resolution_m:g} m cells of "
         f"{field.grid.crs}, {field.bands} bands",
         "sampling": method,

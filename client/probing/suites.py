@@ -12,7 +12,7 @@ from jaxtyping import Float
 from unigeo.client.probing.evaluating import numbers_of, probe_table
 from unigeo.client.probing.folds import CONUS
 from unigeo.client.probing.reporting import by_target, mean_scores, to_markdown
-from unigeo.schemas.errors import PointsError, ProbeError
+from unigeo.schemas.errors import PointsError, ProbeError, RegionError
 from unigeo.schemas.points import read_points
 from unigeo.schemas.tables import read_table
 
@@ -39,6 +39,18 @@ class SuiteEntry:
     """Of the blocks, in metres."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SuiteAreas:
+    """`[areas]` of a suite file: a row stands for a polygon, not for its point alone."""
+
+    file: str
+    """Polygons: GeoJSON, GeoParquet, or what geopandas reads; relative to the data folder."""
+    key: str
+    """Column of this file and of every table: which polygon is a row's."""
+    places: int = 8
+    """Of each polygon, spread evenly by area. A row's vector is the mean of theirs."""
+
+
 @dataclass(frozen=True)
 class SuiteTable:
     """The points and targets of one entry, read."""
@@ -46,6 +58,8 @@ class SuiteTable:
     name: str
     family: str
     lonlat: Float[np.ndarray, "point 2"]
+    places: Float[np.ndarray, "point place 2"]
+    """Where the vectors are taken whose mean is a point's: it alone, or places of its polygon."""
     targets: dict[str, Float[np.ndarray, " point"]]
     block_km: float
     crs: str
@@ -58,6 +72,14 @@ class Suite:
     name: str
     path: Path
     entries: tuple[SuiteEntry, ...]
+    areas: SuiteAreas | None = None
+
+    @property
+    def sampling(self) -> str:
+        """Where the vectors are taken, in words."""
+        if self.areas is None:
+            return "at the points of the tables"
+        return f"the mean of {self.areas.places} places within each polygon of {self.areas.file}"
 
     def tables(self, data: Path) -> Iterator[SuiteTable]:
         """Read the tables one after the other from the folder `data`.
@@ -66,26 +88,68 @@ class Suite:
             ProbeError: naming the file, table and column that is missing or holds no numbers.
             MissingExtraError: for parquet without pyarrow.
         """
+        polygons = None if self.areas is None else _AreaPlaces(self, self.areas, data)
         for entry in self.entries:
             where = f"table {entry.file!r} of suite {self.path}"
             try:
                 frame = read_table(str(data / entry.file))
                 points = read_points(frame)
                 targets = {name: numbers_of(frame, name) for name in entry.targets}
+                places = points.lonlat[:, None]
+                if polygons is not None:
+                    places = polygons.of(frame)
             except (PointsError, ProbeError) as error:
                 raise ProbeError(f"{where}: {error}") from error
             yield SuiteTable(
                 name=Path(entry.file).stem,
                 family=entry.family,
                 lonlat=points.lonlat,
+                places=places,
                 targets=targets,
                 block_km=entry.block_km,
                 crs=entry.crs,
             )
 
 
+class _AreaPlaces:
+    """Places by polygon."""
+
+    def __init__(self, suite: Suite, areas: SuiteAreas, data: Path) -> None:
+        from unigeo.client.areas.named import read_areas
+        from unigeo.client.areas.polygons import read_polygons
+        from unigeo.client.areas.spreading import places_within
+
+        self._areas = areas
+        try:
+            known = read_areas(str(data / areas.file))
+            if areas.key not in known.own:
+                raise RegionError(f"it has no column {areas.key!r}")
+            keys = known.own[areas.key]
+            if keys.duplicated().any():
+                twice = keys[keys.duplicated()].iloc[0]
+                raise RegionError(f"two polygons have {areas.key} {twice!r}")
+            self._places = places_within(read_polygons(known.polygons), areas.places)
+        except RegionError as error:
+            raise ProbeError(f"[areas] {areas.file!r} of suite {suite.path}: {error}") from error
+        self._numbers = dict(zip(keys, range(len(keys)), strict=True))
+
+    def of(self, frame: "pd.DataFrame") -> Float[np.ndarray, "point place 2"]:
+        """Those of each row of a table.
+
+        Raises:
+            ProbeError: naming the first row without a polygon.
+        """
+        key = self._areas.key
+        if key not in frame:
+            raise ProbeError(f"no column {key!r}, which says which polygon is a row's")
+        lost = [value for value in frame[key] if value not in self._numbers]
+        if lost:
+            raise ProbeError(f"no polygon has {key} {lost[0]!r}")
+        return self._places[[self._numbers[value] for value in frame[key]]]
+
+
 def load_suite(path: Path | str) -> Suite:
-    """Read a suite file.
+    """Read a suite file. If it has a key `tables_of`, its tables are those of that file beside it.
 
     Raises:
         ProbeError: naming the file, the table and the key that is unknown, missing or malformed.
@@ -95,14 +159,22 @@ def load_suite(path: Path | str) -> Suite:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ProbeError(f"cannot read the suite {path}: {error}") from error
-    _check_keys(document, {"name": str, "table": list}, {"table"}, f"suite {path}")
+    kinds = {"name": str, "table": list, "tables_of": str, "areas": dict}
+    other = "tables_of" in document
+    _check_keys(document, kinds, set() if other else {"table"}, f"suite {path}")
+    areas = _areas(document["areas"], f"[areas] of suite {path}") if "areas" in document else None
+    name = document.get("name", path.stem)
+    if other:
+        if "table" in document:
+            raise ProbeError(f"suite {path} has tables and the key 'tables_of'; leave one out")
+        return Suite(name, path, load_suite(path.parent / document["tables_of"]).entries, areas)
     if not document["table"]:
         raise ProbeError(f"suite {path} names no [[table]]")
     entries = tuple(
         _entry(table, f"[[table]] number {number} of suite {path}")
         for number, table in enumerate(document["table"], start=1)
     )
-    return Suite(document.get("name", path.stem), path, entries)
+    return Suite(name, path, entries, areas)
 
 
 def probe_suite(suite: Suite, data: Path, vectors: Vectors, **options: Any) -> "pd.DataFrame":
@@ -111,8 +183,8 @@ def probe_suite(suite: Suite, data: Path, vectors: Vectors, **options: Any) -> "
     Args:
         suite: what to predict.
         data: folder of the tables.
-        vectors: gives the sets of features at a table's points; called once for all tables of the
-            same points.
+        vectors: gives the sets of features at places; called once for all tables of the same
+            places.
         options: `folds`, `seed`, `baselines`, `progress` of `probe_table`.
 
     Returns:
@@ -127,13 +199,27 @@ def probe_suite(suite: Suite, data: Path, vectors: Vectors, **options: Any) -> "
     tables = list(suite.tables(data))
     alike: dict[bytes, list[int]] = {}
     for number, table in enumerate(tables):
-        alike.setdefault(table.lonlat.tobytes(), []).append(number)
+        alike.setdefault(table.places.tobytes(), []).append(number)
     reports: dict[int, pd.DataFrame] = {}
     for numbers in alike.values():
-        features = vectors(tables[numbers[0]].lonlat)
+        places = tables[numbers[0]].places
+        found = vectors(places.reshape(-1, 2))
+        features = {name: _means(values, places.shape[1]) for name, values in found.items()}
         for number in numbers:
             reports[number] = _probed(tables[number], features, **options)
     return pd.concat([reports[number] for number in sorted(reports)], ignore_index=True)
+
+
+def _means(values: Any, count: int) -> Float[np.ndarray, "point _"]:
+    """Mean of the vectors of each point's places, of those that have one; NaN where none has."""
+    each = np.asarray(values)
+    if count == 1:
+        return each
+    each = each.reshape(-1, count, each.shape[1])
+    known = np.isfinite(each[:, :, :1])
+    number = known.sum(axis=1)
+    total = np.where(known, each, 0.0).sum(axis=1)
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan).astype(each.dtype)
 
 
 def suite_markdown(report: "pd.DataFrame", facts: Mapping[str, Any]) -> str:
@@ -201,6 +287,13 @@ def _with_mean(table: "pd.DataFrame") -> "pd.DataFrame":
     longer = table.copy()
     longer.loc["mean"] = table.mean()
     return longer
+
+
+def _areas(table: dict[str, Any], where: str) -> SuiteAreas:
+    _check_keys(table, {"file": str, "key": str, "places": int}, {"file", "key"}, where)
+    if table.get("places", 1) < 1:
+        raise ProbeError(f"{where}: the key 'places' must be positive, not {table['places']}")
+    return SuiteAreas(**table)
 
 
 def _entry(table: Any, where: str) -> SuiteEntry:

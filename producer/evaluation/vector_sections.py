@@ -59,7 +59,7 @@ def probes(subject: Subject) -> Section:
         parts.append(Table("probe_intervals", caption, wide))
     parts.append(Table("probes", "Every score, as `unigeo probe` gives them.", table))
     on = (
-        f"the suite {subject.suite.name}"
+        f"the suite {subject.suite.name}, vectors {subject.suite.sampling}"
         if subject.suite is not None
         else f"{WORLD_PLACES:,} places of the {subject.observations.name} with its own targets"
     )
