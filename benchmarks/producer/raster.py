@@ -32,6 +32,7 @@ from unigeo.producer.raster.extent import Extent
 from unigeo.producer.raster.planning import planned
 from unigeo.producer.raster.rasterizing import rasterize
 from unigeo.producer.raster.run_log import RunLog
+from unigeo.producer.raster.shard_objects import Buffers
 from unigeo.producer.raster.shard_work import Observed, Work
 from unigeo.producer.raster.store import create_field
 from unigeo.schemas.attributes import root_attributes
@@ -127,40 +128,59 @@ def peak_bytes() -> int:
 
 
 def write_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Shards of 768 bands through the pipeline, and as many bytes in one file, alternating.
+    """Shards of 768 bands through the pipeline, and as many bytes in one file, in turns.
 
-    Both end when the disk has everything: the pipeline syncs each object, the file is synced once.
+    All end when the disk has everything: the pipeline syncs each object, the file is synced once.
+    The file is written through the system's cache (`plain`) and past it (`direct`): where memory is
+    scarce, or lent by a host, the first waits for pages.
     """
     layout = Layout(modalities=("coordinate",), bands=768)
     grid = Grid("EPSG:8857", 1000.0, -1024, -512, (1024, 512 * options.times))
     folder, encoder = Path(options.folder), Constant(768)
-    block = np.random.default_rng(0).integers(0, 255, 48 << 20).astype(np.uint8)
-    rates: dict[str, list[float]] = {"pipeline": [], "plain": []}
-    for number in range(options.repeat):
-        for way in ("pipeline", "plain") if number % 2 else ("plain", "pipeline"):
-            if way == "pipeline":
-                group = begin(folder / "w.zarr", grid, layout)
-                start = time.perf_counter()
-                rasterize(group, grid, layout, WHOLE, everywhere, encoder, progress=False)
-                spent = time.perf_counter() - start
-                size = sum(p.stat().st_size for p in (folder / "w.zarr").rglob("*") if p.is_file())
-                shutil.rmtree(folder / "w.zarr")
-            else:
-                start = time.perf_counter()
-                with (folder / "plain").open("wb", buffering=0) as file:
-                    for _ in range(8 * options.times):
-                        file.write(block)
-                    os.fsync(file.fileno())
-                spent = time.perf_counter() - start
-                size = 8 * options.times * len(block)
-                (folder / "plain").unlink()
-            rates[way].append(size / spent / 1e6)
-    shares = [a / b for a, b in zip(rates["pipeline"], rates["plain"], strict=True)]
-    return {
-        "pipeline_mb_s": [round(rate) for rate in rates["pipeline"]],
-        "plain_mb_s": [round(rate) for rate in rates["plain"]],
-        "share": round(statistics.median(shares), 3),
+
+    def pipeline() -> tuple[float, int]:
+        group = begin(folder / "w.zarr", grid, layout)
+        start = time.perf_counter()
+        rasterize(group, grid, layout, WHOLE, everywhere, encoder, progress=False)
+        spent = time.perf_counter() - start
+        size = sum(p.stat().st_size for p in (folder / "w.zarr").rglob("*") if p.is_file())
+        shutil.rmtree(folder / "w.zarr")
+        return spent, size
+
+    ways = {
+        "pipeline": pipeline,
+        "plain": partial(one_file, folder / "one", 8 * options.times, 0),
+        "direct": partial(one_file, folder / "one", 8 * options.times, os.O_DIRECT),
     }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(options.repeat):
+        turn = number % len(ways)
+        for name in [*ways, *ways][turn : turn + len(ways)]:
+            spent, size = ways[name]()
+            rates[name].append(size / spent / 1e6)
+    return {f"{name}_mb_s": [round(rate) for rate in each] for name, each in rates.items()} | {
+        f"share_of_{name}": round(
+            statistics.median(a / b for a, b in zip(rates["pipeline"], rates[name], strict=True)), 3
+        )
+        for name in ("plain", "direct")
+    }
+
+
+def one_file(path: Path, blocks: int, flags: int) -> tuple[float, int]:
+    """Seconds to write so many blocks of 48 MiB one after the other, and their bytes."""
+    block = Buffers().take(48 << 20)
+    block[:] = np.random.default_rng(0).integers(0, 255, len(block), np.uint8)
+    start = time.perf_counter()
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | flags)
+    for _ in range(blocks):
+        left = memoryview(block)
+        while left:
+            left = left[os.write(file, left) :]
+    os.fsync(file)
+    os.close(file)
+    spent = time.perf_counter() - start
+    path.unlink()
+    return spent, blocks * len(block)
 
 
 def tiny_encoder() -> Any:
