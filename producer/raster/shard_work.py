@@ -158,6 +158,7 @@ class Work:
         shard = (task.shard_row, task.shard_col)
         with self._lock:  # the modalities of a shard share it
             if not self._last or self._last[0] != shard:
+                self._last.clear()  # before others take its memory's place
                 self._last[:] = [shard, *self._find_cells(task)]
             return self._last[1], self._last[2]
 
