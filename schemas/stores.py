@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import zarr
     from zarr.abc.store import Store
 
-OBJECT_STORES = ("s3", "gs", "az", "abfs", "abfss")
+_AZURE = ("az", "abfs", "abfss")
+OBJECT_STORES = ("s3", "gs", *_AZURE)
 WEB = ("http", "https")
 TIMEOUT_S = 30.0
 _TRIES = 4
@@ -199,9 +200,13 @@ def _remote(url: str, read_only: bool, timeout_s: float) -> "Store":
     client: Any = {"timeout": f"{timeout_s:g}s", "connect_timeout": f"{min(timeout_s, 10.0):g}s"}
     if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://") or url.startswith("http://"):
         client["allow_http"] = True
+    own: Any = {}
+    account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+    if account and urlsplit(url).scheme in _AZURE:
+        own["account_name"] = account  # else obstore's store panics where Zarr names it in an error
     again: Any = {"max_retries": _TRIES, "retry_timeout": timedelta(seconds=3 * timeout_s)}
     try:
-        store = obstore.store.from_url(url, client_options=client, retry_config=again)
+        store = obstore.store.from_url(url, client_options=client, retry_config=again, **own)
     except damage_errors() as error:
         raise StoreError(f"cannot open {url}: {explained(error)}") from error
     return ObjectStore(store, read_only=read_only)

@@ -191,6 +191,20 @@ def test_an_object_store_gives_the_same(folder: Path, monkeypatch: pytest.Monkey
             read(f"{bucket}/field.zarr")
 
 
+def test_in_azure_a_field_that_is_not_there_is_one_clear_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The account is known from the environment alone, and Zarr's own error names the store."""
+    with servers.RangeServer({}) as empty:
+        for name, value in (("STORAGE_ACCOUNT_NAME", "devstoreaccount1"),
+                            ("STORAGE_USE_EMULATOR", "true")):  # fmt: skip
+            monkeypatch.setenv(f"AZURE_{name}", value)
+        monkeypatch.setenv("AZURITE_BLOB_STORAGE_URL", empty.url)
+        with pytest.raises(StoreError, match=r"no Zarr v3 store at az://container/field\.zarr"):
+            client.open_field("az://container/field.zarr")
+        assert empty.counts.requests > 0
+
+
 def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of Azure at once; of S3 where the cloud's own address, asked for them, gives none."""
     for name in ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"):

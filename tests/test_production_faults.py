@@ -27,6 +27,7 @@ from unigeo.producer.raster.planning import Task, plan
 from unigeo.producer.raster.publication import publish
 from unigeo.producer.raster.rasterizing import Report, rasterize
 from unigeo.producer.raster.run_folder import PUBLISH, RunFolder, open_run_folder, tidy
+from unigeo.producer.raster.run_log import RunLog
 from unigeo.producer.raster.running import Running, refuse_failures, sharing
 from unigeo.producer.raster.shard_work import Observed
 from unigeo.producer.raster.store import create_field, sweep
@@ -357,3 +358,43 @@ def test_names_of_claims_are_paths(tmp_path: Path) -> None:
         with run.wait_for(PUBLISH):
             assert run._keys("claims") == ["claims/publish/0"]
         assert run._keys("claims") == []
+
+
+def test_on_dask_workers_come_and_go_as_there_is_work(tmp_path: Path) -> None:
+    """A cluster that adapts begins without any worker, and is left by one in the middle."""
+    distributed = pytest.importorskip("distributed")
+    from unigeo.producer.raster.distributing import Job, rasterize_on
+    from unigeo.producer.raster.shard_work import Work
+
+    url = str(tmp_path / "f.zarr")
+    group, grid, layout = stores.begin(url)
+    slow = stores.encoder(wait_s=0.05)
+    job = Job(url, stores.GULF, grid, layout, partial(tuple, (slow, stores.land)), batch=300)
+    work = Work(grid, layout, stores.GULF, stores.land, slow, 300)
+    seen: list[int] = []
+    with (
+        distributed.LocalCluster(
+            n_workers=0, threads_per_worker=1, processes=False, dashboard_address=None
+        ) as cluster,
+        sharing(url) as shared,
+    ):
+        cluster.adapt(minimum=0, maximum=2, interval="50ms", target_duration="50ms")
+
+        class Watched(RunLog):
+            def __call__(self, event: str, **about: Any) -> None:
+                if event != "shard":
+                    return
+                seen.append(len(cluster.scheduler.workers))
+                if len(seen) == 3:
+                    leaver = next(iter(cluster.scheduler.workers))
+                    cluster.sync(cluster.scheduler.retire_workers, workers=[leaver])
+
+        report = rasterize_on(
+            lambda: distributed.Client(cluster), group, job, work, shared.folder,
+            log=Watched(), progress=False,
+        )  # fmt: skip
+    assert report.shards == 8 and not report.failures
+    assert max(seen) == 2
+    stores.build(url)
+    stores.build(tmp_path / "whole.zarr")
+    assert stores.tree(tmp_path / "f.zarr") == stores.tree(tmp_path / "whole.zarr")

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -15,7 +16,15 @@ from benchmarks.producer import kills
 WAIT_S = 0.05
 
 
-@pytest.fixture(scope="module", params=["local", "s3"])
+AZURE = pytest.param(
+    "azure",
+    marks=pytest.mark.skipif(
+        which("azurite-blob") is None, reason="needs Azurite: npm install -g azurite"
+    ),
+)
+
+
+@pytest.fixture(scope="module", params=["local", "s3", AZURE])
 def place(request: pytest.FixtureRequest) -> Iterator[str]:
     with kills.place(request.param) as base:
         yield base

@@ -2,6 +2,7 @@
 
     python -m benchmarks.producer.kills --moments 30                       # local disk
     python -m benchmarks.producer.kills --moments 30 --store s3            # a moto server
+    python -m benchmarks.producer.kills --moments 30 --store azure         # Azurite, if on PATH
     python -m benchmarks.producer.kills --moments 30 --victim worker
     python -m benchmarks.producer.kills --moments 30 --victim scheduler
 
@@ -12,18 +13,23 @@ unbroken run, and how many shards were written twice.
 """
 
 import argparse
+import base64
+import hmac
 import json
 import logging
 import os
 import random
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from email.utils import formatdate
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -247,15 +253,25 @@ def _wait_for(happened: Any, limit_s: float = 300.0) -> None:
 
 @contextmanager
 def place(kind: str) -> Iterator[str]:
-    """A folder, or a bucket of an S3 server on this machine."""
+    """A folder, or a bucket of an object store's server on this machine."""
     if kind == "local":
         with tempfile.TemporaryDirectory() as folder:
             yield folder
         return
+    before = dict(os.environ)
+    try:
+        with {"s3": _s3, "azure": _azure}[kind]() as url:
+            yield url
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def _s3() -> Iterator[str]:
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    before = dict(os.environ)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -271,8 +287,59 @@ def place(kind: str) -> Iterator[str]:
         yield "s3://kills"
     finally:
         server.stop()
-        os.environ.clear()
-        os.environ.update(before)
+
+
+ACCOUNT = "devstoreaccount1"
+AZURITE_KEY = (
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+)
+"""Of the account that every Azurite has, as its documentation prints it."""
+
+
+@contextmanager
+def _azure() -> Iterator[str]:
+    """A container of Azurite, Microsoft's own server of Azure's protocol (npm)."""
+    with tempfile.TemporaryDirectory() as folder, closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        command = ["azurite-blob", "--blobPort", str(port), "--location", folder, "--silent"]
+        command += ["--skipApiVersionCheck", "--disableTelemetry"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+            try:
+                url = f"http://127.0.0.1:{port}"
+                _make_container(url, "kills")
+                os.environ |= {
+                    "AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT,
+                    "AZURE_STORAGE_USE_EMULATOR": "true",
+                    "AZURITE_BLOB_STORAGE_URL": url,
+                }
+                yield "az://kills"
+            finally:
+                server.terminate()
+
+
+def _make_container(url: str, name: str) -> None:
+    """Ask for a container, signed by the account's key; wait for the server to come up."""
+    headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-12-02"}
+    said = "".join(f"{key}:{value}\n" for key, value in sorted(headers.items()))
+    text = f"PUT{chr(10) * 12}{said}/{ACCOUNT}/{ACCOUNT}/{name}\nrestype:container"
+    mac = hmac.digest(base64.b64decode(AZURITE_KEY), text.encode(), "sha256")
+    headers["Authorization"] = f"SharedKey {ACCOUNT}:{base64.b64encode(mac).decode()}"
+    request = urllib.request.Request(
+        f"{url}/{ACCOUNT}/{name}?restype=container", method="PUT", headers=headers
+    )
+    for left in reversed(range(100)):
+        try:
+            urllib.request.urlopen(request).close()
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            if not left:
+                raise
+            time.sleep(0.2)
+        else:
+            return
 
 
 def main() -> None:
@@ -280,7 +347,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--moments", type=int, default=30)
-    parser.add_argument("--store", choices=("local", "s3"), default="local")
+    parser.add_argument("--store", choices=("local", "s3", "azure"), default="local")
     parser.add_argument("--victim", choices=KILL, default="producer")
     parser.add_argument("--each", type=int, default=3, help="kills per store")
     parser.add_argument("--seed", type=int, default=0)
