@@ -124,6 +124,10 @@ class Served:
         raise NotImplementedError
 
     async def stop(self) -> None:
+        for site in self._runner.sites:
+            for listening in site._server.sockets:  # type: ignore[union-attr]
+                self._loop.remove_reader(listening.fileno())
+        await asyncio.sleep(0.01)  # asyncio loses what is accepted but unknown as a server closes
         await self._runner.cleanup()
         left = asyncio.all_tasks() - {asyncio.current_task()}
         if left:  # a connection being accepted has no owner yet, who would close it
