@@ -16,12 +16,13 @@ from referencing import Registry, Resource
 from servers import RangeServer, object_store
 
 from unigeo import client
+from unigeo.producer.publishing import announcing
 from unigeo.producer.publishing.announcing import announce, gather
 from unigeo.producer.publishing.card import field_card
 from unigeo.producer.publishing.objects import read_object, update_object
 from unigeo.producer.publishing.stac import PROJECTION, interval, licence_of
 from unigeo.schemas.attributes import read_attributes
-from unigeo.schemas.catalogue import FIELDS, read_catalogue, relative_inside
+from unigeo.schemas.catalogue import FIELDS, Entry, read_catalogue, relative_inside
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.stores import open_group, open_store
 
@@ -132,7 +133,14 @@ def test_over_http_and_s3(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert found.sample(points).equals(expected)
 
 
-def test_many_announce_at_once_and_all_are_listed(gulf: Path, tmp_path: Path) -> None:
+def test_many_announce_at_once_and_all_are_listed(
+    gulf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(content: bytes, url: str) -> tuple[Entry, ...]:
+        time.sleep(0.1)  # so that all have read before one writes
+        return read_catalogue(content, url)
+
+    monkeypatch.setattr(announcing, "read_catalogue", slow)
     names = [f"gulf-{number}.zarr" for number in range(4)]
     for name in names:
         shutil.copytree(gulf, tmp_path / name)

@@ -1,4 +1,4 @@
-"""A slow link to a store: the web server of the tests, as a process of its own."""
+"""A slow link to a folder: the web server of the tests, as a process of its own."""
 
 import json
 import subprocess
@@ -13,8 +13,9 @@ SERVER = Path(__file__).parents[2] / "tests" / "servers.py"
 class Link:
     """Serves a folder at a latency and a rate while its context lasts; counts what is asked."""
 
-    def __init__(self, folder: Path, *, latency_s: float, bytes_per_s: float) -> None:
-        options = ["--latency", str(latency_s), "--rate", str(bytes_per_s)]
+    def __init__(self, folder: Path, *, latency_s: float, bytes_per_s: float | None = None) -> None:
+        options = ["--latency", str(latency_s)]
+        options += [] if bytes_per_s is None else ["--rate", str(bytes_per_s)]
         self._process = subprocess.Popen(
             [sys.executable, str(SERVER), str(folder), *options], stdout=subprocess.PIPE, text=True
         )

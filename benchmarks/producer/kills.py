@@ -28,7 +28,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from email.utils import formatdate
 from functools import partial
 from pathlib import Path
@@ -299,10 +299,10 @@ AZURITE_KEY = (
 @contextmanager
 def _azure() -> Iterator[str]:
     """A container of Azurite, Microsoft's own server of Azure's protocol (npm)."""
-    with tempfile.TemporaryDirectory() as folder, closing(socket.socket()) as free:
+    with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-        free.close()
+    with tempfile.TemporaryDirectory() as folder:
         command = ["azurite-blob", "--blobPort", str(port), "--location", folder, "--silent"]
         command += ["--skipApiVersionCheck", "--disableTelemetry"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:

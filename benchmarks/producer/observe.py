@@ -18,12 +18,8 @@ import argparse
 import io
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -34,6 +30,7 @@ import torch
 from PIL import Image
 from rasterio.transform import from_origin
 
+from benchmarks.client.link import Link
 from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
 from unigeo.producer.observations.recorded import RecordedObservations
 from unigeo.producer.sources.observing import observe_set, prepare
@@ -48,12 +45,12 @@ def main() -> None:
     options = parser.parse_args()
     few = 10 if options.quick else 1
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name, served(Path(name)) as url:
+    with tempfile.TemporaryDirectory() as name, Link(Path(name), latency_s=0.03) as link:
         folder = Path(name)
         rasters(folder)
         photographs(folder)
         count = 600 // few
-        for what, base in (("build", name), ("build over HTTP", url)):
+        for what, base in (("build", name), ("build over HTTP", link.url)):
             start, cpu = time.perf_counter(), time.process_time()
             build(folder, what, count, 256, 0.6, base=base)
             rate = count / (time.perf_counter() - start)
@@ -111,19 +108,6 @@ def photographs(folder: Path) -> None:
         Image.fromarray(pixels).save(folder / "street" / f"{k}.jpg", quality=90)
         lines.append(f"{k}.jpg,{lat:.6f},{lon:.6f},{k % 360}")
     (folder / "street.csv").write_text("\n".join(lines) + "\n")
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve the folder from a process of its own, 30 ms late."""
-    script = Path(__file__).parents[2] / "tests" / "servers.py"
-    command = [sys.executable, str(script), str(folder), "--latency", "0.03"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip().rstrip("/")
-        finally:
-            process.terminate()
 
 
 def build(

@@ -11,12 +11,10 @@ difference from GDAL's pixels.
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import tempfile
 import threading
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,8 @@ import rasterio.shutil
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from benchmarks.producer.observe import served, tell
+from benchmarks.client.link import Link
+from benchmarks.producer.observe import tell
 from unigeo.producer.sources.imagery import GDAL
 
 SIDE, WINDOW, COUNT = 6144, 256, 200
@@ -36,19 +35,19 @@ SIDE, WINDOW, COUNT = 6144, 256, 200
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as name, served(Path(name)) as url:
+    with tempfile.TemporaryDirectory() as name, Link(Path(name), latency_s=0.03) as link:
         write(Path(name))
         first = None
         for reader in ("gdal, 1 thread", "gdal, 16 threads", "async-geotiff, 16 at once"):
-            reset(url)
+            link.counts()
             with context.Pool(1) as pool:
-                result = pool.apply(read, (reader, url))
+                result = pool.apply(read, (reader, link.url))
             if result is None:
                 tell(reader, missing="pip install async-geotiff")
                 continue
             seconds, pixels = result
             first = pixels if first is None else first
-            told = reset(url)
+            told = link.counts()
             tell(
                 reader, seconds=round(seconds, 2), requests=told["requests"], bytes=told["bytes"],
                 at_most_off=int(np.abs(pixels.astype(int) - first).max()),
@@ -120,14 +119,6 @@ async def by_async_geotiff(library: Any, url: str, at_once: int) -> np.ndarray:
             return np.asarray((await raster.read(window=window)).data)
 
     return np.stack(await asyncio.gather(*map(one, corners())))
-
-
-def reset(url: str) -> dict[str, Any]:
-    """What the server counted since it was asked last."""
-    request = urllib.request.Request(f"{url}/_counts", method="POST")
-    with urllib.request.urlopen(request) as answer:
-        counts: dict[str, Any] = json.load(answer)
-    return counts
 
 
 if __name__ == "__main__":

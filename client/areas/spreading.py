@@ -7,13 +7,11 @@ from jaxtyping import Bool, Float
 
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.rings import within
+from unigeo.schemas.sequences import r2_sequence
 
 if TYPE_CHECKING:
     from unigeo.client.areas.polygons import Polygons
 
-_STEPS = np.array([0.7548776662466927, 0.5698402909980532])
-"""Of the additive sequence that fills a square most evenly: powers of the inverse of the root of
-x^3 = x + 1 (Roberts 2018, the R2 sequence)."""
 _FIRST, _MOST = 64, 1 << 20
 """Places looked at in a polygon's box: at first, and at most."""
 
@@ -48,7 +46,7 @@ def _places(rings: list[np.ndarray], count: int, row: int) -> Float[np.ndarray, 
     low, high = np.sin(np.radians([south, north]))
     tried = _FIRST
     while tried <= _MOST:
-        share = (np.arange(1, tried + 1)[:, None] * _STEPS) % 1.0
+        share = r2_sequence(tried)
         lat = np.degrees(np.arcsin(low + (high - low) * share[:, 1]))
         places = np.stack([west + (east - west) * share[:, 0], lat], axis=1)
         inside: Bool[np.ndarray, " place"] = np.zeros(tried, bool)

@@ -17,6 +17,7 @@ from torch.nn.functional import gelu, layer_norm, linear, normalize, scaled_dot_
 
 from unigeo.producer.encoders.coordinates import Block, CoordinateEncoder
 from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.schemas.sequences import r2_sequence
 
 WIDE = 256
 """Width of tokens from which products may be in bfloat16; smaller encoders are fast as they are."""
@@ -81,10 +82,8 @@ def cell_encoder(model: UniGeoCLIP) -> CellEncoder:
     assert settings is not None, "the model has a coordinate encoder"
     if settings.kind != "scales" or not gains(device, settings.width):
         return fold(model, compiled=device.type == "cuda")
-    # A lattice of golden ratios: places all over the globe, the same everywhere.
-    steps = torch.arange(1, _SAMPLES + 1, dtype=torch.float64)[:, None]
-    share = (steps * torch.tensor([0.7548776662466927, 0.5698402909980532])) % 1
-    lonlat = (share * torch.tensor([360.0, 180.0]) - torch.tensor([180.0, 90.0])).to(device)
+    share = r2_sequence(_SAMPLES)  # places all over the globe, the same everywhere
+    lonlat = torch.from_numpy(share * [360.0, 180.0] - [180.0, 90.0]).to(device)
     rounded = fold(model, torch.bfloat16)(lonlat)
     with torch.inference_mode():
         lowest = (rounded * model.encode("coordinate", lonlat)).sum(dim=1).min().item()

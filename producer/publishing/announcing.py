@@ -94,10 +94,12 @@ def announce(
         entries = _with(_entries(beside, f"{folder}/{NAME}"), [entry])
         settled = False
         while not settled:
-            _write(beside, names["collection"], _collection(beside, own.region, entries))
-            entries = _list(beside, f"{folder}/{NAME}", NAME, [entry])
             mine = _collection(beside, own.region, entries)
-            settled = read_object(beside, names["collection"]) == mine
+            _write(beside, names["collection"], mine)
+            listed = _list(beside, f"{folder}/{NAME}", NAME, [entry])
+            same = sorted(listed, key=repr) == sorted(entries, key=repr)
+            settled = same and read_object(beside, names["collection"]) == mine
+            entries = listed
     except unreachable_errors() as error:
         if isinstance(error, StoreError):
             raise

@@ -144,10 +144,11 @@ def draw_examples(observations: RecordedObservations, count: int = EXAMPLES) -> 
     best = np.flatnonzero(had == had.max())
     rows = best[np.unique(np.linspace(0, len(best) - 1, min(count, len(best))).astype(int))]
     lonlat = observations.lonlat[rows]
-    patches = {m: observations.patches(m, lonlat) for m in shapes}  # type: ignore[arg-type]
-    if "dsm" in shapes:
-        metres = observations.heights(lonlat)
-        relief = plt.get_cmap("viridis").with_extremes(bad=VOID)
+    seen = {
+        m: observations.heights(lonlat) if m == "dsm" else observations.patches(m, lonlat).values  # type: ignore[arg-type]
+        for m in shapes
+    }
+    relief = plt.get_cmap("viridis").with_extremes(bad=VOID)
     said = observations.texts(lonlat) if "text" in names else [None] * len(rows)
     figure, axes = plt.subplots(
         len(rows), len(shapes) + 1, figsize=(2.4 * (len(shapes) + 1.2), 2.4 * len(rows)),
@@ -156,17 +157,17 @@ def draw_examples(observations: RecordedObservations, count: int = EXAMPLES) -> 
     for k, row in enumerate(rows):
         for panel, modality in zip(axes[k], shapes, strict=False):
             panel.set_axis_off()
-            if not patches[modality].valid[k]:
+            if observations.rows[f"{modality}_reason"][row] != "":
                 panel.text(0.5, 0.5, "missing", ha="center")
                 continue
             title = f"{modality} {observations.rows[f'{modality}_date'][row] or ''}".rstrip()
             if modality == "dsm":
-                shown = panel.imshow(metres[k], cmap=relief)
+                shown = panel.imshow(seen["dsm"][k], cmap=relief)
                 figure.colorbar(shown, ax=panel, shrink=0.7, label="m")
-                void = np.isnan(metres[k]).mean()
+                void = np.isnan(seen["dsm"][k]).mean()
                 title += f", {void:.0%} void (grey)" if void else ""
             else:
-                panel.imshow(np.moveaxis(patches[modality].values[k][:3], 0, 2))
+                panel.imshow(np.moveaxis(seen[modality][k][:3], 0, 2))
             panel.set_title(title, fontsize=8)
         axes[k, -1].set_axis_off()
         where = f"{lonlat[k, 1]:.5f}, {lonlat[k, 0]:.5f}\n{observations.rows['split'][row]}\n"
