@@ -23,6 +23,7 @@ from zarr.storage import LocalStore, WrapperStore
 
 from benchmarks.producer import kills
 from unigeo.producer.observations.folder import open_observations
+from unigeo.producer.publishing.deriving import NOTES
 from unigeo.producer.raster.planning import Task, plan
 from unigeo.producer.raster.publication import publish
 from unigeo.producer.raster.rasterizing import Report, rasterize
@@ -67,7 +68,10 @@ def test_a_store_written_through_a_bad_network_has_the_same_bytes(
         publish(group, encoder=stores.WEIGHTS, encoder_settings=stores.ENCODER)
         assert sum(proxy.counts.values()) - proxy.counts["none"] >= 3, proxy.counts
     monkeypatch.setenv("AWS_ENDPOINT_URL", target)
-    assert kills.objects(f"{bucket}/f.zarr") == stores.tree(gulf)
+    found = kills.objects(f"{bucket}/f.zarr")
+    # A note whose writing was given up may be written after all once the notes are removed.
+    late = {key for key in found if key.startswith(f"{NOTES}/")}
+    assert {key: body for key, body in found.items() if key not in late} == stores.tree(gulf)
 
 
 def test_credentials_that_expire_end_the_run_and_a_rerun_goes_on(tmp_path: Path) -> None:

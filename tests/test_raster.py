@@ -13,11 +13,13 @@ import pytest
 import servers
 import stores
 import zarr
+from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 from unigeo import client
 from unigeo.producer.raster.planning import Task, plan
 from unigeo.producer.raster.publication import publish
+from unigeo.producer.raster.store import create_field
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.status import Status
 
@@ -34,10 +36,17 @@ class Mortal(WrapperStore[Any]):
     left = 10**9
 
     async def set(self, key: str, value: Any) -> None:
+        self._count(key)
+        await super().set(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Any) -> None:
+        self._count(key)
+        await super().set_if_not_exists(key, value)
+
+    def _count(self, key: str) -> None:
         if self.left <= 0:
             raise Killed(key)
         self.left -= 1
-        await super().set(key, value)
 
 
 def build_in(folder: Path, writes: int) -> int:
@@ -160,24 +169,6 @@ def test_a_store_in_the_making_opens_only_when_asked_for(tmp_path: Path) -> None
     assert client.open_field(tmp_path / "f").attributes.state == "published"
 
 
-def test_the_root_is_written_last() -> None:
-    keys: list[str] = []
-
-    class Noting(WrapperStore[Any]):
-        async def set(self, key: str, value: Any) -> None:
-            keys.append(key)
-            await super().set(key, value)
-
-    stores.build(Noting(MemoryStore()))
-    assert keys.count("zarr.json") == 2  # building, published
-    assert keys[-1] == "zarr.json"
-    for modality in ("coordinate", "aerial"):
-        for shard in ("0/0", "0/1", "1/0", "1/1"):
-            status = keys.index(f"{modality}_status/c/{shard}")
-            assert keys.index(f"{modality}/c/{shard}/0") < status  # the status is the log
-            assert keys.count(f"{modality}/c/{shard}/0") == 1
-
-
 def test_a_published_store_is_not_published_again(tmp_path: Path) -> None:
     group = stores.build(tmp_path / "f")
     before = stores.tree(tmp_path / "f")
@@ -295,3 +286,56 @@ def test_a_bucket_that_is_not_there_is_one_clear_error(bucket: str) -> None:
         stores.begin("s3://nowhere/gulf.zarr")
     with pytest.raises(StoreError, match="no Zarr v3 store"):
         client.open_field(f"{bucket}/absent.zarr")
+
+
+def test_every_object_is_written_once_with_its_last_content_and_none_is_removed() -> None:
+    """So a request that an object store carries out late, after its client gave it up, is harmless.
+
+    The root alone changes, when the store is published; it is begun by a conditional write.
+    """
+    changes: list[tuple[str, str]] = []
+
+    class Noting(WrapperStore[Any]):
+        async def set(self, key: str, value: Any) -> None:
+            changes.append(("set", key))
+            await super().set(key, value)
+
+        async def set_if_not_exists(self, key: str, value: Any) -> None:
+            changes.append(("create", key))
+            await super().set_if_not_exists(key, value)
+
+        async def delete(self, key: str) -> None:
+            changes.append(("delete", key))
+            await super().delete(key)
+
+        async def delete_dir(self, prefix: str) -> None:
+            changes.append(("delete_dir", prefix))
+            await super().delete_dir(prefix)
+
+    stores.build(Noting(MemoryStore()))
+    keys = [key for _, key in changes]
+    assert [way for way, key in changes if key == "zarr.json"] == ["create", "set"]
+    assert [key for key in set(keys) if keys.count(key) > 1] == ["zarr.json"]
+    assert [change for change in changes if "delete" in change[0]] == [("delete_dir", "publishing")]
+    assert keys[-1] == "zarr.json"
+    for modality in ("coordinate", "aerial"):
+        for shard in ("0/0", "0/1", "1/0", "1/1"):
+            status = keys.index(f"{modality}_status/c/{shard}")
+            assert keys.index(f"{modality}/c/{shard}/0") < status  # the status is the log
+
+
+def test_of_two_products_begun_at_one_place_the_second_is_refused() -> None:
+    """The second looked before the first wrote; its root does not replace the other's."""
+    layout = stores.layout_of()
+    grid = stores.grid_of(stores.GULF, layout)
+    attributes = stores.attributes_of(stores.GULF, grid, layout)
+    other = {**attributes, "unigeo": {**attributes["unigeo"], "seed": 7}}
+    document = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": other}).encode()
+
+    class Slow(WrapperStore[Any]):
+        async def set_if_not_exists(self, key: str, value: Any) -> None:
+            await super().set(key, default_buffer_prototype().buffer.from_bytes(document))
+            await super().set_if_not_exists(key, value)
+
+    with pytest.raises(StoreError, match="another product: its seed differ"):
+        create_field(Slow(MemoryStore()), grid, layout, attributes)

@@ -8,7 +8,7 @@ import numpy as np
 import zarr
 from jaxtyping import Int8
 
-from unigeo.producer.publishing.pictures import put_whole
+from unigeo.producer.raster.drafts import add_whole, draft, replace_group
 from unigeo.schemas.concepts import GROUP, PHRASES, VECTORS
 from unigeo.schemas.quantization import quantize
 from unigeo.schemas.text_arrays import texts_to_bytes
@@ -58,8 +58,7 @@ def concepts_of(
 
 def write_concepts(group: zarr.Group, concepts: Concepts) -> None:
     """Write the group, in the place of an unfinished one."""
-    if GROUP in group:
-        del group[GROUP]
-    group.create_group(GROUP, attributes={"count": len(concepts.phrases)})
-    put_whole(group, f"{GROUP}/{PHRASES}", texts_to_bytes(concepts.phrases), ("byte",))
-    put_whole(group, f"{GROUP}/{VECTORS}", concepts.vectors, ("phrase", "band"))
+    words = draft({"count": len(concepts.phrases)})
+    add_whole(words, PHRASES, texts_to_bytes(concepts.phrases), ("byte",))
+    add_whole(words, VECTORS, concepts.vectors, ("phrase", "band"))
+    replace_group(group.store, GROUP, words)

@@ -11,7 +11,7 @@ import zarr
 
 from unigeo.producer.publishing.deriving import Facts
 from unigeo.producer.publishing.objects import digest, list_objects, need_object
-from unigeo.producer.publishing.pictures import put_whole
+from unigeo.producer.raster.drafts import add_whole, draft, replace_group
 from unigeo.schemas.bounds import shard_bounds
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout, status_name
@@ -49,25 +49,20 @@ def write_manifest(
     Returns:
         The digest of the whole manifest, hexadecimal.
     """
-    if GROUP in group:
-        del group[GROUP]
-    group.create_group(GROUP, attributes={"runs": runs})
+    manifest = draft({"runs": runs})
     for modality in layout.modalities:
         one = facts[modality]
         for array, listed in ((modality, one.vectors), (status_name(modality), one.status)):
-            put_whole(group, f"{GROUP}/{array}_sha256", listed.sha256, (*_SHARDS, "byte"))
-            put_whole(group, f"{GROUP}/{array}_bytes", listed.size_bytes, _SHARDS)
-        put_whole(group, f"{GROUP}/{modality}_valid_cells", one.valid_cells, _SHARDS)
-        put_whole(group, f"{GROUP}/{task_name(modality)}", one.tasks, (*_SHARDS, "byte"))
+            add_whole(manifest, f"{array}_sha256", listed.sha256, (*_SHARDS, "byte"))
+            add_whole(manifest, f"{array}_bytes", listed.size_bytes, _SHARDS)
+        add_whole(manifest, f"{modality}_valid_cells", one.valid_cells, _SHARDS)
+        add_whole(manifest, task_name(modality), one.tasks, (*_SHARDS, "byte"))
         number = (run_of or {}).get(modality, np.zeros(layout.shards(grid), np.int32))
-        put_whole(group, f"{GROUP}/{run_name(modality)}", number, _SHARDS)
+        add_whole(manifest, run_name(modality), number, _SHARDS)
     bounds = shard_bounds(grid, layout.shard)
-    put_whole(group, f"{GROUP}/{BOUNDS}", bounds, (*_SHARDS, "edge"))
-    _write_objects(group, layout)
-    bodies = (
-        (key, need_object(group.store, key)) for key in list_objects(group.store, f"{GROUP}/")
-    )
-    return manifest_digest(dict(bodies))
+    add_whole(manifest, BOUNDS, bounds, (*_SHARDS, "edge"))
+    _add_objects(manifest, group, layout)
+    return manifest_digest(replace_group(group.store, GROUP, manifest))
 
 
 def run_entry(own: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,15 +83,15 @@ def run_entry(own: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write_objects(group: zarr.Group, layout: Layout) -> None:
+def _add_objects(manifest: zarr.Group, group: zarr.Group, layout: Layout) -> None:
     """List everything but the field's own shards, the root and the manifest itself."""
     keys = sorted(_others(group, layout))
     bodies = [need_object(group.store, key) for key in keys]
     hashes = np.array([list(digest(body)) for body in bodies], np.uint8).reshape(-1, 32)
     sizes = np.array([len(body) for body in bodies], np.int64)
-    put_whole(group, f"{GROUP}/{OBJECTS}_keys", texts_to_bytes(keys), ("byte",))
-    put_whole(group, f"{GROUP}/{OBJECTS}_sha256", hashes, ("object", "byte"))
-    put_whole(group, f"{GROUP}/{OBJECTS}_bytes", sizes, ("object",))
+    add_whole(manifest, f"{OBJECTS}_keys", texts_to_bytes(keys), ("byte",))
+    add_whole(manifest, f"{OBJECTS}_sha256", hashes, ("object", "byte"))
+    add_whole(manifest, f"{OBJECTS}_bytes", sizes, ("object",))
 
 
 def _others(group: zarr.Group, layout: Layout) -> Iterator[str]:

@@ -9,6 +9,7 @@ import zarr
 from jaxtyping import UInt8
 
 from unigeo.producer.publishing.principal import Colours
+from unigeo.producer.raster.drafts import add_whole, draft, write_draft
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import (
     Layout,
@@ -30,26 +31,23 @@ from unigeo.schemas.preview import (
 def create_preview(
     group: zarr.Group, grid: Grid, layout: Layout, colours: Mapping[str, Colours]
 ) -> None:
-    """Make the group, or take up the one that is there: the same colours give the same metadata."""
+    """Write the group, its pictures empty, or as far as an earlier publication came."""
     factors = preview_factors(grid, layout)
-    if GROUP not in group:
-        group.create_group(GROUP, attributes=multiscales(factors) | georeference(grid))
+    preview = draft(multiscales(factors) | georeference(grid))
     for modality in layout.modalities:
         chosen = colours[modality]
-        put_whole(group, f"{GROUP}/{axes_name(modality)}", chosen.unit_axes, ("rgb", "band"))
-        put_whole(group, f"{GROUP}/{stretch_name(modality)}", chosen.stretch, ("rgb", "end"))
+        add_whole(preview, axes_name(modality), chosen.unit_axes, ("rgb", "band"))
+        add_whole(preview, stretch_name(modality), chosen.stretch, ("rgb", "end"))
     for factor in factors:
-        _create_level(group, factor, coarser_grid(grid, factor), layout)
+        _add_level(preview, factor, coarser_grid(grid, factor), layout)
+    write_draft(group.store, GROUP, preview)
 
 
-def _create_level(group: zarr.Group, factor: int, grid: Grid, layout: Layout) -> None:
-    path = preview_path(factor)
-    if path not in group:
-        group.create_group(path, attributes=georeference(grid))
+def _add_level(preview: zarr.Group, factor: int, grid: Grid, layout: Layout) -> None:
+    path = preview_path(factor).removeprefix(f"{GROUP}/")
+    preview.create_group(path, attributes=georeference(grid))
     for modality in layout.modalities:
-        if f"{path}/{modality}" in group:
-            continue
-        group.create_array(
+        preview.create_array(
             f"{path}/{modality}",
             shape=(3, *grid.shape),
             dtype="uint8",
@@ -65,9 +63,10 @@ def _create_level(group: zarr.Group, factor: int, grid: Grid, layout: Layout) ->
                 **georeference(grid),
             },
         )
-    put_whole(group, f"{path}/x", grid.x, ("x",), axis_attributes("x"))
-    put_whole(group, f"{path}/y", grid.y, ("y",), axis_attributes("y"))
-    put_whole(group, f"{path}/spatial_ref", np.array(0, np.int32), (), spatial_ref_attributes(grid))
+    add_whole(preview, f"{path}/x", grid.x, ("x",), axis_attributes("x"))
+    add_whole(preview, f"{path}/y", grid.y, ("y",), axis_attributes("y"))
+    zero = np.array(0, np.int32)
+    add_whole(preview, f"{path}/spatial_ref", zero, (), spatial_ref_attributes(grid))
 
 
 def build_pyramid(group: zarr.Group, grid: Grid, layout: Layout) -> None:
@@ -96,28 +95,3 @@ def halved(rgb: UInt8[np.ndarray, "3 row col"]) -> UInt8[np.ndarray, "3 row2 col
     count = (blocks > 0).sum(axis=(2, 4), dtype=np.uint16)
     total = blocks.sum(axis=(2, 4), dtype=np.uint16)
     return np.where(count > 0, (total + count // 2) // np.maximum(count, 1), 0).astype(np.uint8)
-
-
-def put_whole(
-    group: zarr.Group,
-    name: str,
-    values: np.ndarray,
-    dimension_names: tuple[str, ...],
-    attributes: dict[str, Any] | None = None,
-) -> None:
-    """Write a small array as one chunk, in the place of one that is there."""
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        dtype=values.dtype,
-        # An encoder without registers has an array of no rows, and zarr no chunk of no length.
-        chunks=tuple(max(1, side) for side in values.shape) or "auto",
-        compressors=None,
-        filters=None,
-        fill_value=0,
-        config={"write_empty_chunks": True},
-        dimension_names=dimension_names,
-        attributes=attributes,
-        overwrite=True,
-    )
-    array[...] = values

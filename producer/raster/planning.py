@@ -14,6 +14,7 @@ import zarr
 from jaxtyping import Bool
 from zarr.core.sync import sync
 
+from unigeo.producer.raster.writing import patiently, stumbles
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.grid import Grid, Window
 from unigeo.schemas.layout import Layout, status_name
@@ -123,4 +124,4 @@ def _list_shards(store: Any, array: str, note: Any) -> None:
             if match:
                 note(int(match[1]), int(match[2]))
 
-    sync(listed())
+    patiently(lambda: sync(listed()), stumbles(store))

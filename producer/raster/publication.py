@@ -20,15 +20,16 @@ from unigeo.producer.publishing.objects import (
     need_object,
     write_object,
 )
-from unigeo.producer.publishing.pictures import build_pyramid, create_preview, put_whole
+from unigeo.producer.publishing.pictures import build_pyramid, create_preview
 from unigeo.producer.publishing.releases import runs_of
+from unigeo.producer.raster.drafts import add_whole, draft, replace_group
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.raster.store import is_published
 from unigeo.producer.raster.writing import patient
 from unigeo.schemas.attributes import read_attributes
 from unigeo.schemas.encoder import GROUP as ENCODER
 from unigeo.schemas.errors import LayoutError, StoreError
-from unigeo.schemas.overviews import overview_path
+from unigeo.schemas.overviews import overview_attributes, overview_path
 from unigeo.schemas.stores import unreachable_errors
 from unigeo.schemas.validation import field_problems
 
@@ -59,13 +60,35 @@ def publish(
         StoreError: if the store is published already, shards are missing, or it cannot be written.
         LayoutError: if the store does not keep the layout.
     """
+    try:
+        if is_published(group):
+            raise StoreError(
+                f"{group.store} is published, and a release never changes; make the next one with "
+                "unigeo-produce --update, or a field of its own under another --out"
+            )
+        group = zarr.open_group(
+            patient(group.store), mode="r+", path=group.path, use_consolidated=False
+        )
+        return _publish(
+            group, encoder, encoder_settings or {}, concepts, previous, progress=progress
+        )
+    except unreachable_errors() as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"cannot publish the store: {error}") from error
+
+
+def _publish(
+    group: zarr.Group,
+    encoder: Mapping[str, np.ndarray] | None,
+    encoder_settings: Mapping[str, Any],
+    concepts: Concepts | None,
+    previous: str | None,
+    *,
+    progress: bool,
+) -> zarr.Group:
     attributes = dict(group.attrs)
     own = read_attributes(attributes, str(group.store))
-    if is_published(group):
-        raise StoreError(
-            f"{group.store} is published, and a release never changes; make the next one with "
-            "unigeo-produce --update, or a field of its own under another --out"
-        )
     grid, layout = own.grid.grid(), own.layout.layout()
     left = plan(group, grid, layout)
     if left:
@@ -73,66 +96,57 @@ def publish(
     problems = field_problems(group)
     if problems:
         raise LayoutError("the store does not keep the layout: " + "; ".join(problems))
-    group = zarr.open_group(
-        patient(group.store), mode="r+", path=group.path, use_consolidated=False
-    )
     told = own.model_copy(update={"state": "published"}).model_dump(mode="json")
     told.pop("manifest_sha256", None)
-    try:
-        colours = {name: colours_of(group, name, layout) for name in layout.modalities}
-        create_preview(group, grid, layout, colours)
-        factors = create_overviews(group, {**attributes, "unigeo": told}, grid, layout)
-        facts = derive(group, own, colours, factors, progress=progress)
-        build_pyramid(group, grid, layout)
-        write_sizes(group, factors, layout, grid)
-        for factor in factors:
-            _consolidate(group, f"{overview_path(factor)}/")
-        if encoder is not None:
-            _write_encoder(group, encoder, encoder_settings or {})
-        if concepts is not None:
-            write_concepts(group, concepts)
-        runs: list[dict[str, Any]] = []
-        run_of = None
-        if previous is not None:
-            hashes = {name: one.status.sha256 for name, one in facts.items()}
-            runs, run_of = runs_of(previous, own, hashes)
-        runs.append(run_entry(told))
-        told["manifest_sha256"] = write_manifest(group, grid, layout, facts, runs, run_of)
-        delete_objects(group.store, NOTES)
-        _consolidate(group, attributes={**attributes, "unigeo": told})
-        return zarr.open_group(group.store, mode="r", zarr_format=3, use_consolidated=True)
-    except unreachable_errors() as error:
-        if isinstance(error, StoreError):
-            raise
-        raise StoreError(f"cannot publish the store: {error}") from error
+    colours = {name: colours_of(group, name, layout) for name in layout.modalities}
+    create_preview(group, grid, layout, colours)
+    factors = create_overviews(group, grid, layout)
+    facts = derive(group, own, colours, factors, progress=progress)
+    build_pyramid(group, grid, layout)
+    write_sizes(group, factors, layout, grid)
+    for factor in factors:
+        of_overview = overview_attributes({**attributes, "unigeo": told}, grid, factor)
+        _consolidate(group, of_overview, f"{overview_path(factor)}/")
+    if encoder is not None:
+        _write_encoder(group, encoder, encoder_settings)
+    if concepts is not None:
+        write_concepts(group, concepts)
+    runs: list[dict[str, Any]] = []
+    run_of = None
+    if previous is not None:
+        hashes = {name: one.status.sha256 for name, one in facts.items()}
+        runs, run_of = runs_of(previous, own, hashes)
+    runs.append(run_entry(told))
+    told["manifest_sha256"] = write_manifest(group, grid, layout, facts, runs, run_of)
+    delete_objects(group.store, NOTES)
+    _consolidate(group, {**attributes, "unigeo": told})
+    return zarr.open_group(group.store, mode="r", zarr_format=3, use_consolidated=True)
 
 
 def _write_encoder(
     group: zarr.Group, weights: Mapping[str, np.ndarray], settings: Mapping[str, Any]
 ) -> None:
-    if ENCODER in group:
-        del group[ENCODER]
-    group.create_group(ENCODER, attributes={"settings": dict(settings)})
+    encoder = draft({"settings": dict(settings)})
     for name in sorted(weights):
         values = np.asarray(weights[name])
-        put_whole(group, f"{ENCODER}/{name}", values, tuple(f"axis{i}" for i in range(values.ndim)))
+        add_whole(encoder, name, values, tuple(f"axis{i}" for i in range(values.ndim)))
+    replace_group(group.store, ENCODER, encoder)
 
 
-def _consolidate(group: zarr.Group, prefix: str = "", attributes: Any = None) -> None:
+def _consolidate(group: zarr.Group, attributes: Mapping[str, Any], prefix: str = "") -> None:
     """One write of a group's metadata: its attributes, and everything below, repeated."""
     store, own = group.store, f"{prefix}zarr.json"
     documents = {
         key: json.loads(need_object(store, key))
         for key in list_objects(store, prefix)
-        if key.endswith("/zarr.json") or key == own
+        if key.endswith("/zarr.json") and key != own
     }
-    root = documents.pop(own)
     nodes = {
         key.removeprefix(prefix).removesuffix("/zarr.json"): _plain(document)
         for key, document in documents.items()
     }
     whole = {
-        "attributes": root.get("attributes", {}) if attributes is None else attributes,
+        "attributes": attributes,
         "zarr_format": 3,
         "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": nodes},
         "node_type": "group",

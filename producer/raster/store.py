@@ -14,11 +14,10 @@ import numpy as np
 import obstore
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
-from zarr.storage import LocalStore, MemoryStore, ObjectStore
+from zarr.storage import LocalStore, ObjectStore
 
-from unigeo.producer.raster.writing import exists, put
+from unigeo.producer.raster.drafts import draft, objects_of
+from unigeo.producer.raster.writing import create, exists, patient, put
 from unigeo.schemas.attributes import read_attributes
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.grid import Grid
@@ -86,13 +85,16 @@ def create_field(
         StoreError: if something else stands there, another product, or it cannot be written.
     """
     layout.shards(grid)
-    store = open_store(url, read_only=False)
+    store = patient(open_store(url, read_only=False))
     try:
         group = _existing(store, url, attributes, mended)
         if group is None:
-            group = _create_root(store, attributes)
+            create(store, "zarr.json", _root_document(attributes))
+            group = _existing(store, url, attributes, mended)  # ours, or of one who was faster
+        if group is None:
+            raise StoreError(f"{url} was removed while it was begun; run the command again")
         if group.attrs["unigeo"]["state"] == "building":  # type: ignore[index,call-overload]
-            create_arrays(group, grid, layout)
+            create_arrays(store, group.path, grid, layout)
         return group
     except unreachable_errors() as error:
         if isinstance(error, StoreError):
@@ -124,9 +126,9 @@ def _existing(
     if differing == ["observations"] and found["state"] == "building":
         seen = (_without(about["observations"], mended) for about in (found, wanted))
         if mended and len({json.dumps(one, sort_keys=True) for one in seen}) == 1:
-            return _create_root(store, attributes)
+            return _write_root(store, attributes)
     if not differing and found["state"] == "building" and _terms(group.attrs) != _terms(attributes):
-        return _create_root(store, attributes)
+        return _write_root(store, attributes)
     if differing:
         raise StoreError(
             f"{url} holds another product: its {', '.join(differing)} differ"
@@ -172,18 +174,17 @@ def _without(observations: Any, files: frozenset[str]) -> Any:
 
 def is_published(group: zarr.Group) -> bool:
     """Whether the store is published by now, whatever the group was when it was opened."""
-    now = zarr.open_group(group.store, mode="r", zarr_format=3, use_consolidated=False)
+    now = zarr.open_group(patient(group.store), mode="r", zarr_format=3, use_consolidated=False)
     own: Any = now.attrs["unigeo"]
     return bool(own["state"] == "published")
 
 
-def _create_root(store: Any, attributes: dict[str, Any]) -> zarr.Group:
-    """Write the root's metadata; another run that begins now writes the same."""
-    template = MemoryStore()
-    zarr.create_group(template, zarr_format=3, attributes=attributes)
-    body = sync(template.get("zarr.json", default_buffer_prototype()))
-    assert body is not None
-    put(store, "zarr.json", body.to_bytes())
+def _root_document(attributes: dict[str, Any]) -> bytes:
+    return objects_of(draft(attributes))["zarr.json"]
+
+
+def _write_root(store: Any, attributes: dict[str, Any]) -> zarr.Group:
+    put(store, "zarr.json", _root_document(attributes))
     return zarr.open_group(store, mode="r+", zarr_format=3, use_consolidated=False)
 
 
@@ -198,27 +199,20 @@ def _detail(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     return ""
 
 
-def create_arrays(group: zarr.Group, grid: Grid, layout: Layout) -> None:
-    """Write what is not there yet: a run may have been killed between two arrays.
+def create_arrays(store: Any, path: str, grid: Grid, layout: Layout) -> None:
+    """Write what is not there yet of an empty field: a run may have been killed between two arrays.
 
-    An empty field is made in memory and its objects are put one by one, never removed, so that two
-    runs that begin together end with the same ones.
+    Nothing is ever removed, so that two runs that begin together end with the same objects.
     """
-    template = MemoryStore()
-    empty = zarr.create_group(template, zarr_format=3)
+    empty = draft()
     for modality in layout.modalities:
         _create_vectors(empty, modality, grid, layout)
         _create_status(empty, modality, grid, layout)
     _create_coordinates(empty, grid, layout)
-
-    async def contents() -> dict[str, Any]:
-        prototype = default_buffer_prototype()
-        return {key: await template.get(key, prototype) async for key in template.list()}
-
-    prefix = f"{group.path}/" if group.path else ""
-    for key, body in sorted(sync(contents()).items()):
-        if key != "zarr.json" and not exists(group.store, prefix + key):
-            put(group.store, prefix + key, body.to_bytes())
+    prefix = f"{path}/" if path else ""
+    for key, body in objects_of(empty).items():
+        if key != "zarr.json" and not exists(store, prefix + key):
+            put(store, prefix + key, body)
 
 
 def _create_vectors(group: zarr.Group, modality: str, grid: Grid, layout: Layout) -> None:

@@ -13,7 +13,7 @@ import random
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,33 @@ def put(store: Any, key: str, body: memoryview | bytes) -> None:
     sync(store.set(key, default_buffer_prototype().buffer.from_bytes(bytes(body))))
 
 
-def _put_file(path: Path, body: memoryview | bytes) -> None:
+def create(store: Any, key: str, body: bytes) -> None:
+    """Write an object that is not there yet; where it is, by whomever, it stays.
+
+    Raises:
+        OSError, obstore.exceptions.BaseError: if the store cannot be written, after all tries.
+    """
+    if isinstance(store, ObjectStore):
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, NotSupportedError
+
+        try:
+            patiently(lambda: obstore.put(store.store, key, body, mode="create"))
+        except AlreadyExistsError:
+            return
+        except (NotImplementedError, NotSupportedError):  # a store without conditional writes
+            put(store, key, body)
+    elif isinstance(store, LocalStore):
+        with suppress(FileExistsError):
+            _put_file(store.root / key, body, _link)
+    else:
+        prototype = default_buffer_prototype()
+        sync(store.set_if_not_exists(key, prototype.buffer.from_bytes(body)))
+
+
+def _put_file(
+    path: Path, body: memoryview | bytes, move: Callable[[Path, Path], Any] = os.replace
+) -> None:
     """Write a file beside its place, have the disk keep it, and move it there.
 
     So a loss of power leaves no name of a file whose content never reached the disk.
@@ -84,10 +110,21 @@ def _put_file(path: Path, body: memoryview | bytes) -> None:
             while left:
                 left = left[file.write(left) :]
             os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
+        move(partial, path)
+    finally:
         partial.unlink(missing_ok=True)
+
+
+def _link(old: Path, new: Path) -> None:
+    """Give a file a name that is free."""
+    try:
+        os.link(old, new)
+    except FileExistsError:
         raise
+    except OSError:  # a file system without hard links
+        if new.exists():
+            raise FileExistsError(new) from None
+        old.replace(new)
 
 
 def _write_direct(file: int, body: memoryview) -> memoryview:
@@ -114,12 +151,12 @@ def _write_direct(file: int, body: memoryview) -> memoryview:
 
 def exists(store: Any, key: str) -> bool:
     """Whether the store holds an object."""
-    return bool(patiently(lambda: sync(store.exists(key)), isinstance(store, ObjectStore)))
+    return bool(patiently(lambda: sync(store.exists(key)), stumbles(store)))
 
 
 def delete(store: Any, key: str) -> None:
     """Remove an object, if it is there."""
-    patiently(lambda: sync(store.delete(key)), isinstance(store, ObjectStore))
+    patiently(lambda: sync(store.delete(key)), stumbles(store))
 
 
 @contextmanager
@@ -156,9 +193,14 @@ def patiently[T](ask: Callable[[], T], again: bool = True) -> T:
 
 def patient(store: Any) -> Any:
     """The same store; an object store of which everything is asked patiently."""
-    if not isinstance(store, ObjectStore) or isinstance(store, _PatientStore):
+    if not stumbles(store):
         return store
     return _PatientStore(store.store, read_only=store.read_only)
+
+
+def stumbles(store: Any) -> bool:
+    """Whether a store's requests may fail for the moment, and nobody yet asks them again."""
+    return isinstance(store, ObjectStore) and not isinstance(store, _PatientStore)
 
 
 class _PatientStore(ObjectStore[Any]):

@@ -1,0 +1,91 @@
+"""Groups drafted in memory and then written, every object once and with its last content.
+
+An object store may carry out a request that its client has given up and sent again; where the
+second had other content, or removed the object, the late one would undo it.
+"""
+
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import MemoryStore
+
+from unigeo.producer.raster.writing import delete, put
+
+
+def draft(attributes: dict[str, Any] | None = None) -> zarr.Group:
+    """An empty group in memory."""
+    return zarr.create_group(MemoryStore(), zarr_format=3, attributes=attributes)
+
+
+def add_whole(
+    group: zarr.Group,
+    name: str,
+    values: np.ndarray,
+    dimension_names: tuple[str, ...],
+    attributes: dict[str, Any] | None = None,
+) -> None:
+    """Add a small array as one chunk to a draft."""
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        dtype=values.dtype,
+        # An encoder without registers has an array of no rows, and zarr no chunk of no length.
+        chunks=tuple(max(1, side) for side in values.shape) or "auto",
+        compressors=None,
+        filters=None,
+        fill_value=0,
+        config={"write_empty_chunks": True},
+        dimension_names=dimension_names,
+        attributes=attributes,
+    )
+    array[...] = values
+
+
+def objects_of(group: zarr.Group) -> dict[str, bytes]:
+    """The objects of a draft by key, sorted."""
+
+    async def contents() -> dict[str, bytes]:
+        prototype = default_buffer_prototype()
+        found = {}
+        async for key in group.store.list():
+            body = await group.store.get(key, prototype)
+            assert body is not None
+            found[key] = body.to_bytes()
+        return found
+
+    return dict(sorted(sync(contents()).items()))
+
+
+def write_draft(store: Any, path: str, group: zarr.Group) -> dict[str, bytes]:
+    """Write a draft over what stands at a path; what it does not have there stays.
+
+    Returns:
+        What was written, by key.
+
+    Raises:
+        OSError, obstore.exceptions.BaseError: if the store cannot be written.
+    """
+    objects = {f"{path}/{key}": body for key, body in objects_of(group).items()}
+    for key, body in objects.items():
+        put(store, key, body)
+    return objects
+
+
+def replace_group(store: Any, path: str, group: zarr.Group) -> dict[str, bytes]:
+    """Write a draft as the group at a path, and remove what else stands there.
+
+    Returns:
+        What was written, by key.
+    """
+    objects = write_draft(store, path, group)
+
+    async def listed() -> list[str]:
+        return [key async for key in store.list_prefix(f"{path}/")]
+
+    for key in sync(listed()):
+        if key not in objects:
+            delete(store, key)
+    return objects
