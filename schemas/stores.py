@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _AZURE = ("az", "abfs", "abfss")
 OBJECT_STORES = ("s3", "gs", *_AZURE)
 WEB = ("http", "https")
+_ENDPOINTS = ("AWS_ENDPOINT_URL", "GOOGLE_BASE_URL")
 TIMEOUT_S = 30.0
 _TRIES = 4
 
@@ -27,7 +28,7 @@ def open_store(url: Any, *, read_only: bool = True, timeout_s: float = TIMEOUT_S
         url: a path, `file://`, `s3://`, `gs://`, `az://` or `https://` URL, a URL of any other
             protocol that fsspec knows, or a Zarr store, which is returned as it is. Object stores
             take credentials and endpoint from the usual
-            environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...).
+            environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, `GOOGLE_BEARER_TOKEN`, ...).
         read_only: refuse writes.
         timeout_s: seconds after which a request without an answer is given up and tried again.
 
@@ -198,7 +199,7 @@ def _remote(url: str, read_only: bool, timeout_s: float) -> "Store":
     from zarr.storage import ObjectStore
 
     client: Any = {"timeout": f"{timeout_s:g}s", "connect_timeout": f"{min(timeout_s, 10.0):g}s"}
-    if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://") or url.startswith("http://"):
+    if any(at.startswith("http://") for at in (url, *map(os.environ.get, _ENDPOINTS)) if at):
         client["allow_http"] = True
     own: Any = {}
     account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")

@@ -15,6 +15,7 @@ from pystac.validation.local_validator import get_local_schema_cache
 from referencing import Registry, Resource
 from servers import RangeServer, object_store
 
+from benchmarks.producer import kills
 from unigeo import client
 from unigeo.producer.publishing import announcing
 from unigeo.producer.publishing.announcing import announce, gather
@@ -166,9 +167,10 @@ def test_of_many_changes_in_a_folder_none_is_lost(tmp_path: Path) -> None:
     assert sorted(map(len, after)) == list(range(1, 17))
 
 
-def test_of_two_changes_in_an_object_store_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["s3", "gcs"])
+def test_of_two_changes_in_an_object_store_none_is_lost(kind: str) -> None:
     """One comes while the other is under way: first of a new object, then of one that is there."""
-    with object_store(monkeypatch) as bucket:
+    with kills.place(kind) as bucket:
         store = open_store(bucket, read_only=False)
         rounds = []
 

@@ -14,6 +14,7 @@ import pytest
 import servers
 import stores
 
+from benchmarks.producer import kills
 from unigeo import client
 from unigeo.schemas.errors import LayoutError, MissingExtraError, StoreError
 
@@ -175,8 +176,11 @@ def test_an_unknown_modality_or_newer_layout_is_named_without_a_request_for_vect
         client.open_field(server.url)
 
 
-def test_an_object_store_gives_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with servers.object_store(monkeypatch) as bucket:
+@pytest.mark.parametrize("kind", ["s3", "gcs"])
+def test_an_object_store_gives_the_same(
+    kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with kills.place(kind) as bucket:
         import obstore
         from obstore.store import from_url
 
@@ -189,6 +193,10 @@ def test_an_object_store_gives_the_same(folder: Path, monkeypatch: pytest.Monkey
         obstore.delete(remote, "field.zarr/aerial/c/0/0/0")
         with pytest.raises(StoreError, match="aerial/c/0/0/0 is not there"):
             read(f"{bucket}/field.zarr")
+        if kind == "gcs":
+            monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "another")
+            with pytest.raises(StoreError, match="Access is denied: give credentials"):
+                client.open_field(f"{bucket}/field.zarr")
 
 
 def test_in_azure_a_field_that_is_not_there_is_one_clear_error(

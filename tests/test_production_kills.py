@@ -24,7 +24,7 @@ AZURE = pytest.param(
 )
 
 
-@pytest.fixture(scope="module", params=["local", "s3", AZURE])
+@pytest.fixture(scope="module", params=["local", "s3", "gcs", AZURE])
 def place(request: pytest.FixtureRequest) -> Iterator[str]:
     with kills.place(request.param) as base:
         yield base
@@ -60,6 +60,7 @@ def test_two_producers_share_a_store_and_both_end_well(unbroken) -> None:
     assert kills.leftovers(url) == []
 
 
+@pytest.mark.parametrize("place", ["local"], indirect=True)
 @pytest.mark.parametrize("victim", ["worker", "scheduler"])
 def test_on_dask_a_kill_loses_no_task(unbroken, victim: str, tmp_path: Path) -> None:
     place, whole, length_s = unbroken

@@ -3,6 +3,7 @@
     python -m benchmarks.producer.kills --moments 30                       # local disk
     python -m benchmarks.producer.kills --moments 30 --store s3            # a moto server
     python -m benchmarks.producer.kills --moments 30 --store azure         # Azurite, if on PATH
+    python -m benchmarks.producer.kills --moments 30 --store gcs           # tests/gcs_server.py
     python -m benchmarks.producer.kills --moments 30 --victim worker
     python -m benchmarks.producer.kills --moments 30 --victim scheduler
 
@@ -260,7 +261,7 @@ def place(kind: str) -> Iterator[str]:
         return
     before = dict(os.environ)
     try:
-        with {"s3": _s3, "azure": _azure}[kind]() as url:
+        with {"s3": _s3, "azure": _azure, "gcs": _gcs}[kind]() as url:
             yield url
     finally:
         os.environ.clear()
@@ -287,6 +288,22 @@ def _s3() -> Iterator[str]:
         yield "s3://kills"
     finally:
         server.stop()
+
+
+@contextmanager
+def _gcs() -> Iterator[str]:
+    """A bucket of a server of Google's protocol."""
+    script = [sys.executable, str(ROOT / "tests/gcs_server.py")]
+    with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            os.environ |= {
+                "GOOGLE_BASE_URL": server.stdout.readline().strip(),
+                "GOOGLE_BEARER_TOKEN": "a token that somebody was given",
+            }
+            yield "gs://fields"
+        finally:
+            server.terminate()
 
 
 ACCOUNT = "devstoreaccount1"
@@ -347,7 +364,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--moments", type=int, default=30)
-    parser.add_argument("--store", choices=("local", "s3", "azure"), default="local")
+    parser.add_argument("--store", choices=("local", "s3", "azure", "gcs"), default="local")
     parser.add_argument("--victim", choices=KILL, default="producer")
     parser.add_argument("--each", type=int, default=3, help="kills per store")
     parser.add_argument("--seed", type=int, default=0)
