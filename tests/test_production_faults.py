@@ -350,6 +350,20 @@ def test_on_dask_a_task_that_raises_is_named_and_the_rest_is_done(tmp_path: Path
     assert stores.tree(tmp_path / "f.zarr") == stores.tree(tmp_path / "whole.zarr")
 
 
+def test_what_a_run_left_that_was_killed_once_all_was_published_is_removed(tmp_path: Path) -> None:
+    url = str(tmp_path / "f.zarr")
+    kills.build(url, Running(progress=False), 0.0)
+    killed = (
+        "import os, sys; from unigeo.producer.raster.run_folder import open_run_folder\n"
+        "run = open_run_folder(sys.argv[1]); run.__enter__(); run.claim('publish'); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", killed, url]).returncode == 9
+    assert [key.split("/")[0] for key in kills.leftovers(url)] == ["claims", "owners"]
+    assert kills.build(url, Running(progress=False), 0.0) == 0
+    assert kills.leftovers(url) == []
+    assert not (tmp_path / "f.zarr.run").exists()
+
+
 def test_names_of_claims_are_paths(tmp_path: Path) -> None:
     run = open_run_folder(str(tmp_path / "f.zarr"))
     assert run is not None

@@ -94,6 +94,7 @@ def build(url: str, running: Running, wait_s: float) -> int:
     with sharing(url) as shared:
         group = create_field(url, GRID, LAYOUT, attributes)
         if group.attrs["unigeo"]["state"] == "published" and not plan(group, GRID, LAYOUT):  # type: ignore[index,call-overload]
+            shared.nothing_to_do()
             return 0
         print("begin", flush=True)
         work = Work(GRID, LAYOUT, REGION, land, partial(waves, wait_s), BATCH)

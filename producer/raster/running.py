@@ -76,13 +76,19 @@ class Sharing:
             name for about in self._folder.failed().values() for name in about["damaged"]
         )
 
+    def nothing_to_do(self) -> None:
+        """Tidy up where all is published: a run may have been killed on its way out."""
+        if self._folder is not None:
+            self._folder.sweep()
+            tidy(self._url)
+
     def my_turn_to_publish(self, group: zarr.Group) -> bool:
         """Wait until nobody else publishes, and tidy up; False where it has been done."""
         if self.folder is not None:
             self._stack.enter_context(self.folder.wait_for(PUBLISH))
+            self.folder.sweep()
             if is_published(group):
                 return False
-            self.folder.sweep()
         sweep(group)
         return True
 
