@@ -54,21 +54,23 @@ def rasterize_gulf(url: Any, run: RunFolder | None, encode: Any = None) -> Repor
     )
 
 
+@pytest.mark.parametrize("seed", range(int(os.environ.get("UNIGEO_FAULT_SEEDS", "1"))))
 def test_a_store_written_through_a_bad_network_has_the_same_bytes(
-    bucket: str, gulf: Path, monkeypatch: pytest.MonkeyPatch
+    seed: int, bucket: str, gulf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = os.environ["AWS_ENDPOINT_URL"]
-    with FaultyProxy(target, share=0.1, stall_s=3.0) as proxy:
+    """What befalls whom differs with the seed; `UNIGEO_FAULT_SEEDS=100` tries so many."""
+    target, url = os.environ["AWS_ENDPOINT_URL"], f"{bucket}/{seed}.zarr"
+    with FaultyProxy(target, share=0.1, stall_s=3.0, seed=seed) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        store = open_store(f"{bucket}/f.zarr", read_only=False, timeout_s=1.0)
-        beside = open_store(f"{bucket}/f.zarr.run", read_only=False, timeout_s=1.0)
+        store = open_store(url, read_only=False, timeout_s=1.0)
+        beside = open_store(f"{url}.run", read_only=False, timeout_s=1.0)
         with RunFolder(beside.store) as run:
             assert rasterize_gulf(store, run).shards == 8
         group, proxy.share = stores.begin(store)[0], 0.05
         publish(group, encoder=stores.WEIGHTS, encoder_settings=stores.ENCODER)
         assert sum(proxy.counts.values()) - proxy.counts["none"] >= 3, proxy.counts
     monkeypatch.setenv("AWS_ENDPOINT_URL", target)
-    found = kills.objects(f"{bucket}/f.zarr")
+    found = kills.objects(url)
     # A note whose writing was given up may be written after all once the notes are removed.
     late = {key for key in found if key.startswith(f"{NOTES}/")}
     assert {key: body for key, body in found.items() if key not in late} == stores.tree(gulf)
