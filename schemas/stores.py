@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 _AZURE = ("az", "abfs", "abfss")
 OBJECT_STORES = ("s3", "gs", *_AZURE)
 WEB = ("http", "https")
-_ENDPOINTS = ("AWS_ENDPOINT_URL", "GOOGLE_BASE_URL")
+_ENDPOINTS = (
+    "AWS_ENDPOINT",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AZURE_STORAGE_ENDPOINT",
+    "GOOGLE_BASE_URL",
+)
+"""Variables of the environment that say where an object store is, for obstore."""
 TIMEOUT_S = 30.0
 _TRIES = 4
 
