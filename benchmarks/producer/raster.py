@@ -5,6 +5,7 @@
     python -m benchmarks.producer.raster growth    # cost per cell from 10^4 to 10^7 cells
     python -m benchmarks.producer.raster growth --encoder tiny    # that of encoding included
     python -m benchmarks.producer.raster memory    # a worker's peak, in shards
+    python -m benchmarks.producer.raster publish   # seconds and memory of publication per shard
     python -m benchmarks.producer.raster workers   # two dask workers against one
 
 Each prints one JSON line. Paired figures come from the same run, their order alternating, and are
@@ -30,6 +31,7 @@ import zarr
 
 from unigeo.producer.raster.extent import Extent
 from unigeo.producer.raster.planning import planned
+from unigeo.producer.raster.publication import publish
 from unigeo.producer.raster.rasterizing import rasterize
 from unigeo.producer.raster.run_log import RunLog
 from unigeo.producer.raster.shard_objects import Buffers
@@ -39,6 +41,7 @@ from unigeo.schemas.attributes import root_attributes
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout
 from unigeo.schemas.regions import Region, region, region_of_bbox
+from unigeo.schemas.stores import open_group
 
 WHOLE = region_of_bbox((-89.0, -44.0, 89.0, 44.0), "whole")
 """So large that grids within it are all inside."""
@@ -120,6 +123,40 @@ def plan_of(options: argparse.Namespace) -> dict[str, Any]:
 def _some(share: float, lonlat: np.ndarray) -> np.ndarray:
     found: np.ndarray = (np.abs(lonlat[:, 0] * 7.3 + lonlat[:, 1] * 3.1) % 1.0) < share
     return found
+
+
+def publish_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Publication of 4, 16 and 64 shards of 48 MiB: megabytes of vectors per second, and the peak.
+
+    Each in a process of its own; the peak is that above the same process before it begins.
+    """
+    code = "from benchmarks.producer.raster import publication_of; publication_of({at!r})"
+    found: dict[str, Any] = {}
+    for side in (2, 4, 8):
+        url = Path(options.folder) / "p.zarr"
+        layout = Layout(modalities=("coordinate",), bands=768)
+        grid = Grid("EPSG:8857", 1000.0, -side * 256, 0, (side * 256, side * 256))
+        group = begin(url, grid, layout)
+        rasterize(group, grid, layout, WHOLE, everywhere, Constant(768), progress=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(at=str(url))],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        seconds, peak = json.loads(done.stdout)
+        found[f"mb_s_{side * side}"] = round(side * side * 48 * 2**20 / seconds / 1e6)
+        found[f"peak_in_shards_{side * side}"] = round(peak / (48 << 20), 2)
+        shutil.rmtree(url)
+    return found
+
+
+def publication_of(folder: str) -> None:
+    """Publish a field; print the seconds, and the bytes of the peak above what was held before."""
+    group = open_group(folder, read_only=False, consolidated=False)
+    before, start = peak_bytes(), time.perf_counter()
+    publish(group)
+    print(json.dumps([time.perf_counter() - start, peak_bytes() - before]))
 
 
 def peak_bytes() -> int:
@@ -294,6 +331,7 @@ BENCHMARKS = {
     "write": write_of,
     "growth": growth_of,
     "memory": memory_of,
+    "publish": publish_of,
     "workers": workers_of,
 }
 
