@@ -3,7 +3,10 @@
 import hashlib
 import json
 import shutil
+import threading
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -181,22 +184,37 @@ def test_a_publication_cut_off_anywhere_ends_with_the_same_bytes(
     group, grid, layout = stores.begin(path)
     stores.fill(group, grid, layout)
     weights = {"matrix": np.eye(2, dtype=np.float32)}
-    writing = deriving._write
-    done: list[object] = []
+    writing, done, one_by_one = deriving._Making._write, [], threading.Lock()
 
-    def cut_off(*arguments: object) -> None:
-        if len(done) == 5:
-            raise KeyboardInterrupt
-        writing(*arguments)  # type: ignore[arg-type]
-        done.append(arguments)
+    def cut_off(*arguments: Any) -> Any:
+        with one_by_one:
+            if len(done) >= most:
+                raise KeyboardInterrupt
+            done.append(arguments)
+            return writing(*arguments)
 
-    monkeypatch.setattr(deriving, "_write", cut_off)
-    with pytest.raises(KeyboardInterrupt):
-        publish(group, encoder=weights, encoder_settings={"kind": "waves"})
-    monkeypatch.setattr(deriving, "_write", lambda *a: (done.append(a), writing(*a)))
-    publish(group, encoder=weights, encoder_settings={"kind": "waves"})
+    monkeypatch.setattr(deriving._Making, "_write", cut_off)
+    for most in (5, 100):
+        with pytest.raises(KeyboardInterrupt) if most == 5 else nullcontext():
+            publish(group, encoder=weights, encoder_settings={"kind": "waves"})
     assert len(done) == 8, "the five shards done before are not done again"
     assert stores.tree(path) == stores.tree(gulf)
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+@pytest.mark.parametrize("key", ["aerial/c/0/0/0", "aerial_status/c/0/0"])
+def test_a_damaged_shard_is_named_and_not_published(tmp_path: Path, key: str, codec: str) -> None:
+    group, grid, layout = stores.begin(tmp_path / "f", layout=stores.layout_of(codec=codec))
+    stores.fill(group, grid, layout)
+    content = bytearray((tmp_path / "f" / key).read_bytes())
+    content[7] ^= 1
+    (tmp_path / "f" / key).write_bytes(content)
+    with pytest.raises(LayoutError, match=f"{key}: .* CRC-32C.*Remove the shard's vectors"):
+        publish(group)
+    for name in ("aerial/c/0/0/0", "aerial_status/c/0/0"):
+        (tmp_path / "f" / name).unlink()
+    stores.fill(group, grid, layout)
+    publish(group)
 
 
 def test_the_manifest_has_the_hash_of_every_object(gulf: Path) -> None:

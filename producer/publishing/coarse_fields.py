@@ -3,7 +3,7 @@
 import numpy as np
 import zarr
 
-from unigeo.producer.publishing.objects import list_objects, object_size
+from unigeo.producer.publishing.deriving import Objects
 from unigeo.producer.raster.drafts import add_whole, draft, replace_group, write_draft
 from unigeo.producer.raster.store import create_arrays
 from unigeo.schemas.grid import Grid
@@ -39,7 +39,9 @@ def create_overviews(group: zarr.Group, grid: Grid, layout: Layout) -> tuple[int
     return factors
 
 
-def write_sizes(group: zarr.Group, factors: tuple[int, ...], layout: Layout, grid: Grid) -> None:
+def write_sizes(
+    group: zarr.Group, factors: tuple[int, ...], layout: Layout, grid: Grid, made: Objects
+) -> None:
     """Note the bytes of each object, so that a lost one is told from one of no data."""
     for factor in factors:
         path = overview_path(factor)
@@ -47,10 +49,9 @@ def write_sizes(group: zarr.Group, factors: tuple[int, ...], layout: Layout, gri
         for modality in layout.modalities:
             for array, dimensions in ((modality, 3), (status_name(modality), 2)):
                 sizes = np.zeros(layout.shards(grid), np.int64)
-                stored = set(list_objects(group.store, f"{path}/{array}/c/"))
                 for row, col in np.ndindex(*sizes.shape):
                     key = f"{path}/{shard_key(array, row, col, dimensions)}"
-                    if key in stored:
-                        sizes[row, col] = object_size(group.store, key)
+                    if key in made:
+                        sizes[row, col] = made[key][1]
                 add_whole(manifest, f"{array}_bytes", sizes, ("shard_row", "shard_col"))
         replace_group(group.store, f"{path}/{MANIFEST}", manifest)

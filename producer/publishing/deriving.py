@@ -1,27 +1,30 @@
 """What is made of a field's shards: their hashes, the overviews and the pictures' finest level.
 
-Each object is read once. A shard's task writes only objects of its own, and then notes the hashes
-of what it read: a publication that was killed reads the shards again, but makes nothing twice.
+Each object is read once, some rows of cells at a time. A shard's task writes only objects of its
+own, and then notes the hashes of what it read and wrote: a publication that was killed reads the
+shards again, but makes nothing twice. Some tasks run at once; each holds its shard as it is stored
+and the objects that it makes, a third of that.
 """
 
 import json
+import math
+import os
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import zarr
-from jaxtyping import Int8
+from jaxtyping import Int8, UInt8
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from unigeo.producer.publishing.averaging import overviews_of
-from unigeo.producer.publishing.objects import (
-    decode_object,
-    digest,
-    need_object,
-    read_object,
-    write_object,
-)
+from unigeo.producer.publishing.objects import digest, need_object, read_object, write_object
 from unigeo.producer.publishing.principal import (
     SAMPLED_CELLS,
     SAMPLED_SHARDS,
@@ -31,17 +34,31 @@ from unigeo.producer.publishing.principal import (
 )
 from unigeo.producer.publishing.releases import digest_of_shard
 from unigeo.producer.raster.planning import stored_shards
+from unigeo.producer.raster.shard_objects import (
+    Buffers,
+    VectorObject,
+    rows_of_vectors,
+    status_object,
+    status_of,
+)
+from unigeo.producer.raster.writing import put
 from unigeo.schemas.attributes import UnigeoAttributes
+from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.grid import Window
 from unigeo.schemas.layout import Layout, status_name
 from unigeo.schemas.manifest import ArrayManifest, shard_key
-from unigeo.schemas.overviews import overview_path
+from unigeo.schemas.overviews import coarser_layout, overview_path
 from unigeo.schemas.preview import preview_path
 from unigeo.schemas.quantization import FILL
 from unigeo.schemas.status import Status
 
 NOTES = "publishing"
 """Where the notes of an unfinished publication stand; they are removed at its end."""
+MOST_TASKS = 8
+"""At once, where there are as many processors."""
+
+Objects = dict[str, tuple[str, int]]
+"""SHA-256, hexadecimal, and bytes of objects by key."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +71,16 @@ class Facts:
     tasks: np.ndarray
     """SHA-256 of what decided each shard's content."""
 
+    @classmethod
+    def empty(cls, shards: tuple[int, int]) -> "Facts":
+        """Of a field without objects."""
+        return cls(
+            ArrayManifest.empty(shards),
+            ArrayManifest.empty(shards),
+            np.zeros(shards, np.int64),
+            np.zeros((*shards, 32), np.uint8),
+        )
+
 
 def sample_vectors(
     group: zarr.Group, modality: str, layout: Layout
@@ -62,10 +89,13 @@ def sample_vectors(
     shards = sorted(stored_shards(group.store, modality))
     parts = [np.empty((0, layout.bands), np.int8)]
     for number in spread(len(shards), SAMPLED_SHARDS).tolist():
-        stored, _ = _read(group, modality, layout, *shards[number])
-        if stored is not None:
-            cells = stored[stored[..., 0] != FILL]
-            parts.append(cells[spread(len(cells), SAMPLED_CELLS)])
+        row, col = shards[number]
+        key = shard_key(modality, row, col, 3)
+        with _named(key):
+            (stored,) = rows_of_vectors(need_object(group.store, key), layout, layout.shard)
+        cells = np.flatnonzero(stored[..., 0] != FILL)
+        chosen = cells[spread(len(cells), SAMPLED_CELLS)]
+        parts.append(stored.reshape(-1, layout.bands)[chosen])
     return np.concatenate(parts)
 
 
@@ -81,7 +111,7 @@ def derive(
     factors: tuple[int, ...],
     *,
     progress: bool = False,
-) -> dict[str, Facts]:
+) -> tuple[dict[str, Facts], Objects]:
     """Hash every shard; write its overviews and its part of the picture where they are not yet.
 
     Args:
@@ -90,48 +120,28 @@ def derive(
         colours: by modality.
         factors: of the overviews.
         progress: show a bar on stderr.
+
+    Returns:
+        What is stored of each modality, and the objects made of it.
+
+    Raises:
+        LayoutError: if a shard is damaged, naming it.
     """
     layout = own.layout.layout()
     shards = layout.shards(own.grid.grid())
-    facts = {
-        modality: Facts(
-            ArrayManifest.empty(shards),
-            ArrayManifest.empty(shards),
-            np.zeros(shards, np.int64),
-            np.zeros((*shards, 32), np.uint8),
-        )
-        for modality in layout.modalities
-    }
+    facts = {modality: Facts.empty(shards) for modality in layout.modalities}
+    made: Objects = {}
+    making = _Making(group.store, own, colours, factors, facts)
     tasks = list(_tasks(group, layout))
-    for modality, row, col in tqdm(tasks, unit="shard", desc="publish", disable=not progress):
-        one = facts[modality]
-        status_body = need_object(group.store, shard_key(status_name(modality), row, col, 2))
-        body = read_object(group.store, shard_key(modality, row, col, 3))
-        _note(one.status, row, col, status_body)
-        if body is not None:
-            _note(one.vectors, row, col, body)
-        status = _decode(group, status_name(modality), layout, row, col, status_body)
-        one.valid_cells[row, col] = np.count_nonzero(status == Status.VALID)
-        window = Window(row * layout.shard, col * layout.shard, layout.shard, layout.shard)
-        task = digest_of_shard(own, modality, window, status)
-        one.tasks[row, col] = np.frombuffer(task, np.uint8)
-        key = f"{NOTES}/{modality}.{row}.{col}.json"
-        made_of = {
-            "vectors": digest(body or b"").hex(),
-            "status": digest(status_body).hex(),
-            "colours": colours[modality].digest(),
-            "factors": list(factors),
-        }
-        note = json.dumps(made_of, sort_keys=True).encode()
-        if read_object(group.store, key) == note:
-            continue
-        if body is None:
-            stored = np.full((*status.shape, layout.bands), FILL, np.int8)
-        else:
-            stored = _decode(group, modality, layout, row, col, body)
-        _write(group, modality, layout, (row, col), stored, status, colours[modality], factors)
-        write_object(group.store, key, note)
-    return facts
+    with (
+        tqdm(total=len(tasks), unit="shard", desc="publish", disable=not progress) as bar,
+        threadpool_limits(1, user_api="blas"),  # the tasks are the threads
+        ThreadPoolExecutor(min(MOST_TASKS, os.cpu_count() or 1)) as pool,
+    ):
+        for objects in _in_turn(pool, [partial(making, *task) for task in tasks]):
+            made |= objects
+            bar.update()
+    return facts, made
 
 
 def _tasks(group: zarr.Group, layout: Layout) -> Iterator[tuple[str, int, int]]:
@@ -140,46 +150,128 @@ def _tasks(group: zarr.Group, layout: Layout) -> Iterator[tuple[str, int, int]]:
             yield modality, row, col
 
 
+def _in_turn[T](pool: ThreadPoolExecutor, tasks: list[partial[T]]) -> Iterator[T]:
+    """Results in order; where one fails those that were not begun never are."""
+    futures: deque[Future[T]] = deque(pool.submit(task) for task in tasks)
+    try:
+        while futures:
+            yield futures.popleft().result()
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+class _Making:
+    """Makes of one shard after another what is derived from it alone."""
+
+    def __init__(
+        self,
+        store: Any,
+        own: UnigeoAttributes,
+        colours: Mapping[str, Colours],
+        factors: tuple[int, ...],
+        facts: Mapping[str, Facts],
+    ) -> None:
+        self._store, self._own = store, own
+        self._layout = own.layout.layout()
+        self._colours, self._factors, self._facts = colours, factors, facts
+        self._buffers = {factor: Buffers() for factor in factors}
+
+    def __call__(self, modality: str, row: int, col: int) -> Objects:
+        """Note a shard's facts; write what is made of it, or find it written."""
+        one, side = self._facts[modality], self._layout.shard
+        status_key, key = (
+            shard_key(status_name(modality), row, col, 2),
+            shard_key(modality, row, col, 3),
+        )
+        status_body = need_object(self._store, status_key)
+        body = read_object(self._store, key)
+        _note(one.status, row, col, status_body)
+        if body is not None:
+            _note(one.vectors, row, col, body)
+        with _named(status_key):
+            status = status_of(status_body, self._layout)
+        one.valid_cells[row, col] = np.count_nonzero(status == Status.VALID)
+        window = Window(row * side, col * side, side, side)
+        task = digest_of_shard(self._own, modality, window, status)
+        one.tasks[row, col] = np.frombuffer(task, np.uint8)
+        made_of = {
+            "vectors": bytes(one.vectors.sha256[row, col]).hex(),
+            "status": bytes(one.status.sha256[row, col]).hex(),
+            "colours": self._colours[modality].digest(),
+            "factors": list(self._factors),
+        }
+        note = f"{NOTES}/{modality}.{row}.{col}.json"
+        before = read_object(self._store, note)
+        if before is not None:
+            noted = json.loads(before)
+            if noted["made_of"] == made_of:
+                return {key: (sha256, size) for key, (sha256, size) in noted["objects"].items()}
+        with _named(key):
+            objects = self._write(modality, row, col, body, status)
+        content = json.dumps({"made_of": made_of, "objects": objects}, sort_keys=True)
+        write_object(self._store, note, content.encode())
+        return objects
+
+    def _write(
+        self,
+        modality: str,
+        row: int,
+        col: int,
+        body: bytes | None,
+        status: UInt8[np.ndarray, "row col"],
+    ) -> Objects:
+        """Everything that one shard's content decides alone."""
+        layout, factors = self._layout, self._factors
+        picture = np.zeros((3, layout.shard, layout.shard), np.uint8)
+        coarse = {factor: coarser_layout(layout, factor) for factor in factors}
+        vectors = {f: VectorObject(coarse[f], self._buffers[f]) for f in factors}
+        codes = {f: np.zeros((coarse[f].shard,) * 2, np.uint8) for f in factors}
+        rows = math.lcm(layout.chunk, *factors)
+        for number, stored in enumerate(rows_of_vectors(body, layout, rows)):
+            first = number * rows
+            picture[:, first : first + rows] = self._colours[modality].paint(stored)
+            thinned = overviews_of(stored, status[first : first + rows], factors)
+            for factor, means, reasons in thinned:
+                place = slice(first // factor, (first + rows) // factor)
+                codes[factor][place] = reasons
+                cells = np.flatnonzero(reasons == Status.VALID)
+                vectors[factor].put(
+                    cells + place.start * coarse[factor].shard,
+                    means.reshape(-1, layout.bands)[cells],
+                )
+        objects: Objects = {}
+        if picture.any():
+            key = f"{preview_path(1)}/{modality}/c/0/{row}/{col}"
+            self._put(objects, key, memoryview(picture.reshape(-1)))
+        for factor in factors:
+            path = f"{overview_path(factor)}/{modality}"
+            content = vectors[factor].finish()
+            if content is not None:
+                self._put(objects, shard_key(path, row, col, 3), content)
+            vectors[factor].release()
+            if codes[factor].any():
+                key = shard_key(status_name(path), row, col, 2)
+                self._put(objects, key, status_object(codes[factor]))
+        return objects
+
+    def _put(self, objects: Objects, key: str, content: memoryview) -> None:
+        put(self._store, key, content)
+        objects[key] = digest(content).hex(), len(content)
+
+
 def _note(manifest: ArrayManifest, row: int, col: int, content: bytes) -> None:
     manifest.sha256[row, col] = np.frombuffer(digest(content), np.uint8)
     manifest.size_bytes[row, col] = len(content)
 
 
-def _read(
-    group: zarr.Group, modality: str, layout: Layout, row: int, col: int
-) -> tuple[np.ndarray | None, bytes | None]:
-    body = read_object(group.store, shard_key(modality, row, col, 3))
-    return (None if body is None else _decode(group, modality, layout, row, col, body)), body
-
-
-def _decode(
-    group: zarr.Group, array: str, layout: Layout, row: int, col: int, body: bytes
-) -> np.ndarray:
-    found: Any = group[array]
-    key = shard_key(array, row, col, found.ndim).removeprefix(f"{array}/")
-    return decode_object(found, key, body, _window(layout.shard, row, col))
-
-
-def _window(side: int, row: int, col: int) -> tuple[slice, slice]:
-    return slice(row * side, (row + 1) * side), slice(col * side, (col + 1) * side)
-
-
-def _write(
-    group: zarr.Group,
-    modality: str,
-    layout: Layout,
-    place: tuple[int, int],
-    stored: np.ndarray,
-    status: np.ndarray,
-    colours: Colours,
-    factors: tuple[int, ...],
-) -> None:
-    """Everything that one shard's content decides alone."""
-    writable: Any = group
-    picture = colours.paint(stored)
-    writable[f"{preview_path(1)}/{modality}"][:, *_window(layout.shard, *place)] = picture
-    for factor, vectors, codes in overviews_of(stored, status, factors):
-        window = _window(layout.shard // factor, *place)
-        path = f"{overview_path(factor)}/{modality}"
-        writable[path][window] = vectors
-        writable[status_name(path)][window] = codes
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Say which object is damaged."""
+    try:
+        yield
+    except LayoutError as error:
+        raise LayoutError(
+            f"{key}: {error} Remove the shard's vectors and status, and run the command again: it "
+            "is made anew."
+        ) from error

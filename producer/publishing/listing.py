@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from unigeo.producer.publishing.deriving import Facts
+from unigeo.producer.publishing.deriving import Facts, Objects
 from unigeo.producer.publishing.objects import digest, list_objects, need_object
 from unigeo.producer.raster.drafts import add_whole, draft, replace_group
 from unigeo.schemas.bounds import shard_bounds
@@ -33,6 +33,7 @@ def write_manifest(
     grid: Grid,
     layout: Layout,
     facts: Mapping[str, Facts],
+    made: Objects,
     runs: list[dict[str, Any]],
     run_of: Mapping[str, np.ndarray] | None = None,
 ) -> str:
@@ -43,6 +44,7 @@ def write_manifest(
         grid: of the field.
         layout: of the field.
         facts: of each modality.
+        made: objects whose hashes are known; others are read.
         runs: what made the shards: an `id` each, and what tells it from others.
         run_of: for each modality the number of the run that made each shard; the first by default.
 
@@ -61,7 +63,7 @@ def write_manifest(
         add_whole(manifest, run_name(modality), number, _SHARDS)
     bounds = shard_bounds(grid, layout.shard)
     add_whole(manifest, BOUNDS, bounds, (*_SHARDS, "edge"))
-    _add_objects(manifest, group, layout)
+    _add_objects(manifest, group, layout, made)
     return manifest_digest(replace_group(group.store, GROUP, manifest))
 
 
@@ -83,15 +85,21 @@ def run_entry(own: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _add_objects(manifest: zarr.Group, group: zarr.Group, layout: Layout) -> None:
+def _add_objects(manifest: zarr.Group, group: zarr.Group, layout: Layout, made: Objects) -> None:
     """List everything but the field's own shards, the root and the manifest itself."""
     keys = sorted(_others(group, layout))
-    bodies = [need_object(group.store, key) for key in keys]
-    hashes = np.array([list(digest(body)) for body in bodies], np.uint8).reshape(-1, 32)
-    sizes = np.array([len(body) for body in bodies], np.int64)
+    hashes, sizes = np.zeros((len(keys), 32), np.uint8), np.zeros(len(keys), np.int64)
+    for number, key in enumerate(keys):
+        sha256, sizes[number] = made.get(key) or _read(group, key)
+        hashes[number] = np.frombuffer(bytes.fromhex(sha256), np.uint8)
     add_whole(manifest, f"{OBJECTS}_keys", texts_to_bytes(keys), ("byte",))
     add_whole(manifest, f"{OBJECTS}_sha256", hashes, ("object", "byte"))
     add_whole(manifest, f"{OBJECTS}_bytes", sizes, ("object",))
+
+
+def _read(group: zarr.Group, key: str) -> tuple[str, int]:
+    body = need_object(group.store, key)
+    return digest(body).hex(), len(body)
 
 
 def _others(group: zarr.Group, layout: Layout) -> Iterator[str]:

@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import LocalStore, MemoryStore, ObjectStore
+from zarr.storage import LocalStore, ObjectStore
 
 from unigeo.producer.raster.writing import patiently
 from unigeo.schemas.errors import StoreError
@@ -130,26 +128,6 @@ def list_objects(store: Any, prefix: str = "") -> list[str]:
     return list(sync(listed()))
 
 
-def object_size(store: Any, key: str) -> int:
-    """Bytes of an object."""
-    return int(sync(store.getsize(key)))
-
-
-def digest(content: bytes) -> bytes:
+def digest(content: bytes | memoryview) -> bytes:
     """SHA-256."""
     return hashlib.sha256(content).digest()
-
-
-def decode_object(array: "zarr.Array[Any]", key: str, content: bytes, window: Any) -> np.ndarray:
-    """The cells of one stored object, without reading it again.
-
-    Args:
-        array: of which it is part.
-        key: of the object, below the array's path.
-        content: its bytes.
-        window: the cells that it holds.
-    """
-    buffer = default_buffer_prototype().buffer
-    metadata = array.metadata.to_buffer_dict(default_buffer_prototype())["zarr.json"]
-    alone = MemoryStore({"zarr.json": metadata, key: buffer.from_bytes(content)})
-    return np.asarray(zarr.open_array(alone, mode="r", zarr_format=3)[window])

@@ -7,6 +7,7 @@ them up.
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int8, Int16, UInt8
@@ -81,7 +82,8 @@ def fit_colours(stored: Int8[np.ndarray, "cell band"]) -> Colours:
     main = found[:, ::-1][:, :3].T
     main = main * np.where(main.sum(axis=1) < 0, -1, 1)[:, None]  # its sign is free: fix it
     axes[: len(main)] = np.rint(main * _AXIS)
-    scores = _scores(stored, axes)
+    parts = range(0, len(stored), 4096)
+    scores = np.concatenate([_scores(stored[first : first + 4096], axes) for first in parts])
     low, high = np.percentile(scores, PERCENTILES, axis=0)
     return Colours(axes, np.stack([low, high], axis=1))
 
@@ -95,7 +97,16 @@ def _whole_units(stored: Int8[np.ndarray, "cell band"]) -> Float[np.ndarray, "ce
 def _scores(
     stored: Int8[np.ndarray, "cell band"], axes: Int16[np.ndarray, "3 band"]
 ) -> Float[np.ndarray, "cell 3"]:
-    """Products of unit vectors and axes; those of whole numbers are exact, hence repeatable."""
-    wide = stored.astype(np.float64)
-    lengths = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
-    return np.asarray((wide @ axes.T.astype(np.float64)) / (lengths * _AXIS))
+    """Products of unit vectors and axes; those of whole numbers are exact, hence repeatable.
+
+    In float32 too, up to 1,024 bands: an axis is 2^7 times one whole number and another below it,
+    and sums of products of such with int8 stay below 2^24.
+    """
+    exact: Any = np.float32 if stored.shape[1] <= 1024 else np.float64
+    wide = stored.astype(exact)
+    squares = np.einsum("cb,cb->c", wide, wide).astype(np.float64)
+    high = (axes + 64) >> 7
+    low = axes - (high << 7)
+    tops, rests = (wide @ part.T.astype(exact) for part in (high, low))
+    products = tops.astype(np.float64) * 128 + rests
+    return np.asarray(products / (np.sqrt(squares)[:, None] * _AXIS))

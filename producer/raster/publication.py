@@ -101,9 +101,9 @@ def _publish(
     colours = {name: colours_of(group, name, layout) for name in layout.modalities}
     create_preview(group, grid, layout, colours)
     factors = create_overviews(group, grid, layout)
-    facts = derive(group, own, colours, factors, progress=progress)
+    facts, made = derive(group, own, colours, factors, progress=progress)
     build_pyramid(group, grid, layout)
-    write_sizes(group, factors, layout, grid)
+    write_sizes(group, factors, layout, grid, made)
     for factor in factors:
         of_overview = overview_attributes({**attributes, "unigeo": told}, grid, factor)
         _consolidate(group, of_overview, f"{overview_path(factor)}/")
@@ -117,7 +117,7 @@ def _publish(
         hashes = {name: one.status.sha256 for name, one in facts.items()}
         runs, run_of = runs_of(previous, own, hashes)
     runs.append(run_entry(told))
-    told["manifest_sha256"] = write_manifest(group, grid, layout, facts, runs, run_of)
+    told["manifest_sha256"] = write_manifest(group, grid, layout, facts, made, runs, run_of)
     delete_objects(group.store, NOTES)
     _consolidate(group, {**attributes, "unigeo": told})
     return zarr.open_group(group.store, mode="r", zarr_format=3, use_consolidated=True)

@@ -1,4 +1,4 @@
-"""The stored objects of one shard, byte for byte as Zarr's sharding codec writes them.
+"""The stored objects of one shard, byte for byte as Zarr's sharding codec writes and reads them.
 
 Vectors go straight to the place in the object where they will lie, so a shard is in memory once:
 nothing is transposed, joined or copied before it is written. Cells come in the order of the object,
@@ -6,6 +6,7 @@ so most are moved as one block. The memory of an object that was written serves 
 """
 
 import mmap
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,9 +17,10 @@ import numpy as np
 from jaxtyping import Bool, Int, Int8, UInt8
 from numcodecs.zstd import Zstd
 
+from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.layout import Layout
 from unigeo.schemas.quantization import FILL
-from unigeo.schemas.sharding import CRC_BYTES, index_bytes
+from unigeo.schemas.sharding import CRC_BYTES, EMPTY, crc_matches, index_bytes, parse_index
 
 _NOT_STORED = np.uint64(2**64 - 1)
 
@@ -35,7 +37,7 @@ class Places:
     """Cells in the order of the object."""
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def places(shard: int, chunk: int) -> Places:
     """Find every cell's place in the object of a shard, both sides in cells."""
     side = shard // chunk
@@ -166,6 +168,48 @@ def status_object(status: UInt8[np.ndarray, "row col"]) -> memoryview:
     """The object of one shard's status codes."""
     codes = np.ascontiguousarray(status).ravel()
     return memoryview(np.concatenate([codes, _crc(codes)]))
+
+
+def rows_of_vectors(
+    body: bytes | None, layout: Layout, rows: int
+) -> Iterator[Int8[np.ndarray, "row col band"]]:
+    """Decode a shard's vectors from north to south, so many rows of cells at a time.
+
+    Args:
+        body: the object; None where the shard holds no vector.
+        layout: how it is cut.
+        rows: a multiple of a chunk's.
+
+    Raises:
+        LayoutError: if a chunk or the index does not match its CRC-32C.
+    """
+    chunk, shard = layout.chunk, layout.shard
+    index = None if body is None else parse_index(body, (shard // chunk,) * 2, len(body))
+    for first in range(0, shard, rows):
+        stored = np.full((rows, shard, layout.bands), FILL, np.int8)
+        for row, col in np.ndindex(rows // chunk, 0 if index is None else shard // chunk):
+            offset, length = index[first // chunk + row, col]  # type: ignore[index]
+            if offset != EMPTY:
+                data = _checked(body[offset : offset + length])  # type: ignore[index]
+                data = Zstd().decode(data) if layout.codec == "zstd" else data
+                cells = np.frombuffer(data, np.int8).reshape(chunk, chunk, layout.bands)
+                stored[row * chunk : (row + 1) * chunk, col * chunk : (col + 1) * chunk] = cells
+        yield stored
+
+
+def status_of(body: bytes, layout: Layout) -> UInt8[np.ndarray, "row col"]:
+    """Decode a shard's status codes.
+
+    Raises:
+        LayoutError: if they do not match their CRC-32C.
+    """
+    return np.frombuffer(_checked(body), np.uint8).reshape(layout.shard, layout.shard)
+
+
+def _checked(content: bytes) -> bytes:
+    if not crc_matches(content):
+        raise LayoutError("a chunk does not match its CRC-32C. The object is damaged.")
+    return content[:-CRC_BYTES]
 
 
 def _index(
