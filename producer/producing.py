@@ -230,7 +230,7 @@ def _stages(
     state: Any = group.attrs["unigeo"]
     if state["state"] == "published" and not plan(group, run.grid, run.layout):
         terms.check(dict(group.attrs), run.out)
-        shared.nothing_to_do()
+        shared.tidy_up()
         announce(run.out, model_card=card_of(run.model))
         yield f"published     {run.out}, as it was"
         return

@@ -1,6 +1,6 @@
 """A server of Google Cloud Storage's XML API, as far as obstore speaks it, for `gs://` URLs.
 
-    python tests/gcs_server.py      # prints its address; has the bucket `fields`
+    python tests/gcs_server.py      # prints its address, the token it asks for, a bucket
 
 Objects, listings and multipart uploads are moto's, since that API is S3's. Google's own are bearer
 tokens, generations (`x-goog-generation`) and writes on condition of one
@@ -63,7 +63,7 @@ class GcsServer:
             answer = await self._forward(request)
             if answer.status < 300 and request.method == "DELETE":
                 self._generations.pop(key, None)
-            elif answer.status < 300 and "partNumber" not in request.query:
+            elif answer.status < 300 and not {"partNumber", "uploads"} & set(request.query):
                 self._generations[key] = next(self._numbers)
                 answer.headers["x-goog-generation"] = str(self._generations[key])
             return answer
@@ -104,7 +104,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
 
     async def serve() -> None:
-        print(await GcsServer().start(), flush=True)
+        print(await GcsServer().start(), TOKEN, f"gs://{BUCKET}", sep="\n", flush=True)
         await asyncio.Event().wait()
 
     asyncio.run(serve())

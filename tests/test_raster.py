@@ -63,7 +63,7 @@ def test_a_run_killed_before_any_of_its_writes_goes_on_to_the_same_bytes(
     whole = stores.tree(gulf)
     writes = 10**6 - build_in(tmp_path / "count", 10**6)
     assert writes >= len(whole)
-    for number in range(0, writes, 9):
+    for number in range(0, writes, 5):
         folder = tmp_path / f"{number}"
         with pytest.raises(Killed):
             build_in(folder, number)

@@ -94,7 +94,7 @@ def build(url: str, running: Running, wait_s: float) -> int:
     with sharing(url) as shared:
         group = create_field(url, GRID, LAYOUT, attributes)
         if group.attrs["unigeo"]["state"] == "published" and not plan(group, GRID, LAYOUT):  # type: ignore[index,call-overload]
-            shared.nothing_to_do()
+            shared.tidy_up()
             return 0
         print("begin", flush=True)
         work = Work(GRID, LAYOUT, REGION, land, partial(waves, wait_s), BATCH)
@@ -298,11 +298,9 @@ def _gcs() -> Iterator[str]:
     with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
-            os.environ |= {
-                "GOOGLE_BASE_URL": server.stdout.readline().strip(),
-                "GOOGLE_BEARER_TOKEN": "a token that somebody was given",
-            }
-            yield "gs://fields"
+            address, token, bucket = (server.stdout.readline().strip() for _ in range(3))
+            os.environ |= {"GOOGLE_BASE_URL": address, "GOOGLE_BEARER_TOKEN": token}
+            yield bucket
         finally:
             server.terminate()
 

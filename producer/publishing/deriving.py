@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -138,7 +139,7 @@ def derive(
         threadpool_limits(1, user_api="blas"),  # the tasks are the threads
         ThreadPoolExecutor(min(MOST_TASKS, os.cpu_count() or 1)) as pool,
     ):
-        for objects in _in_turn(pool, [partial(making, *task) for task in tasks]):
+        for objects in _in_turn(pool, (partial(making, *task) for task in tasks)):
             made |= objects
             bar.update()
     return facts, made
@@ -150,12 +151,14 @@ def _tasks(group: zarr.Group, layout: Layout) -> Iterator[tuple[str, int, int]]:
             yield modality, row, col
 
 
-def _in_turn[T](pool: ThreadPoolExecutor, tasks: list[partial[T]]) -> Iterator[T]:
-    """Results in order; where one fails those that were not begun never are."""
-    futures: deque[Future[T]] = deque(pool.submit(task) for task in tasks)
+def _in_turn[T](pool: ThreadPoolExecutor, tasks: Iterator[partial[T]]) -> Iterator[T]:
+    """Results in order, a few tasks ahead; where one fails those not begun never are."""
+    futures: deque[Future[T]] = deque(pool.submit(task) for task in islice(tasks, 2 * MOST_TASKS))
     try:
         while futures:
-            yield futures.popleft().result()
+            result = futures.popleft().result()
+            futures.extend(pool.submit(task) for task in islice(tasks, 1))
+            yield result
     finally:
         for future in futures:
             future.cancel()

@@ -12,6 +12,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
+from unigeo.producer.publishing.objects import list_objects
 from unigeo.producer.raster.writing import delete, put
 
 
@@ -81,11 +82,7 @@ def replace_group(store: Any, path: str, group: zarr.Group) -> dict[str, bytes]:
         What was written, by key.
     """
     objects = write_draft(store, path, group)
-
-    async def listed() -> list[str]:
-        return [key async for key in store.list_prefix(f"{path}/")]
-
-    for key in sync(listed()):
+    for key in list_objects(store, f"{path}/"):
         if key not in objects:
             delete(store, key)
     return objects

@@ -76,8 +76,8 @@ class Sharing:
             name for about in self._folder.failed().values() for name in about["damaged"]
         )
 
-    def nothing_to_do(self) -> None:
-        """Tidy up where all is published: a run may have been killed on its way out."""
+    def tidy_up(self) -> None:
+        """Remove what a run left that was killed once all was published."""
         if self._folder is not None:
             self._folder.sweep()
             tidy(self._url)
