@@ -9,6 +9,10 @@ class PointsError(UnigeoError, ValueError):
     """Points that cannot be read: an unknown form, NaN, swapped axes, an unknown CRS."""
 
 
+class PointsWarning(UserWarning):
+    """Points most of which have no vector, or of which some have no position."""
+
+
 class OutsideGridError(PointsError):
     """Points that lie off the grid where all must lie on it."""
 
