@@ -12,6 +12,7 @@ if which("nvidia-smi") is None:
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
+from skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401, hooks
 
 install_import_hook("unigeo", "typecheck.check").__enter__()
 

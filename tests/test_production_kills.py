@@ -18,9 +18,10 @@ WAIT_S = 0.05
 
 AZURE = pytest.param(
     "azure",
-    marks=pytest.mark.skipif(
-        which("azurite-blob") is None, reason="needs Azurite: npm install -g azurite"
-    ),
+    marks=[
+        pytest.mark.slow,
+        pytest.mark.skipif(which("azurite-blob") is None, reason="needs Azurite: make azurite"),
+    ],
 )
 
 
