@@ -109,27 +109,39 @@ class OverAreas(StoredField):
         dtype: Literal["int8", "float32"] = "int8",
         crs: Any = None,
         mask: bool = False,
+        overwrite: bool = False,
     ) -> "Path":
         """Write one modality as a tiled GeoTIFF, shard by shard.
 
         Args:
-            path: of the file; an existing one is replaced when the new one is whole.
+            path: of the file, which ends in `.tif` or `.tiff`.
             region: as in `region`; the whole field by default.
             modality: which; may be left out if the field has one only.
             bands: numbers of the bands to write; all by default.
             dtype: `int8` as stored, no data -128; `float32` unit vectors, no data NaN.
             crs: as in `region`.
             mask: as in `region`.
+            overwrite: replace an existing file, when the new one is whole.
 
         Raises:
             MissingExtraError: if rasterio is not installed.
             LayoutError: if the field has no such modality or band.
-            StoreError: if the file cannot be written.
+            StoreError: if the file is there already, has another ending or cannot be written.
         """
         from unigeo.client.areas.exporting import write_geotiff
 
         chosen = self.chosen(modality)
-        return write_geotiff(self, path, chosen, bands, dtype, region=region, crs=crs, mask=mask)
+        return write_geotiff(
+            self,
+            path,
+            chosen,
+            bands,
+            dtype,
+            region=region,
+            crs=crs,
+            mask=mask,
+            overwrite=overwrite,
+        )
 
     @overload
     def coverage(self) -> dict[str, Counter[Status]]: ...

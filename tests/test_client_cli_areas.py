@@ -155,10 +155,21 @@ def test_a_field_as_geotiff(gulf: Path, files: dict[str, Path], tmp_path: Path) 
     with rasterio.open(out) as tif:
         assert tif.shape == open_field(gulf).grid.shape
         assert tif.dtypes == ("float32",)
-    done(*args, "--region", files["geojson"], "--mask")
+    assert "it is there already" in refused(*args)
+    done(*args, "--region", files["geojson"], "--mask", "--overwrite")
     with rasterio.open(out) as tif:
         assert (tif.read() == -128).any()
-    assert "no band 99" in refused(*args[:-1], 99)
+    assert "no band 99" in refused(*args[:-1], 99, "--overwrite")
+
+
+def test_a_region_is_never_written_over_a_store(gulf: Path, tmp_path: Path) -> None:
+    args = ("region", gulf, "-8,-6,6,5", "--modality", "aerial", "-o")
+    for name in ("part.zarr", "part.tif"):
+        done(*args, tmp_path / name)
+        assert "it is there already" in refused(*args, tmp_path / name)
+    done(*args, tmp_path / "part.tif", "--overwrite")
+    assert "go with a GeoTIFF" in refused(*args, tmp_path / "new.zarr", "--overwrite")
+    assert not (tmp_path / "new.zarr").exists()
 
 
 def test_polygons_keep_their_ids_and_properties(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Commands over areas: zonal, coverage, region, geotiff."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -23,9 +23,6 @@ from unigeo.client.commands.options import (
     watched,
 )
 
-if TYPE_CHECKING:
-    from unigeo.client.field import Field
-
 RASTER = together(
     click.option("--bands", help="Of a GeoTIFF: numbers such as 0,5,10-12; all by default."),
     click.option(
@@ -38,6 +35,7 @@ RASTER = together(
     CRS,
     MASK,
 )
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace a GeoTIFF that is there.")
 TIFF = (".tif", ".tiff")
 
 
@@ -118,6 +116,7 @@ def coverage(
 @click.option("-o", "--out", required=True, help="A new .zarr, or a .tif of one modality.")
 @MODALITY
 @RASTER
+@OVERWRITE
 @QUIET
 def region(
     store: str,
@@ -125,13 +124,15 @@ def region(
     out: str,
     modalities: tuple[str, ...],
     bands: str | None,
+    overwrite: bool,
     quiet: bool,
     **options: Any,
 ) -> None:
     """Cut REGION out of a field.
 
     REGION is a name, a box west,south,east,north or a file of polygons. As .zarr the part is a
-    field of its own, widened to whole shards; as .tif it is the window round the region.
+    field of its own, widened to whole shards, and never written over another; as .tif it is the
+    window round the region.
     """
     from unigeo.client.areas.cutting import cut_field
     from unigeo.client.opening import open_field
@@ -139,11 +140,10 @@ def region(
     check_place(out, (".zarr", *TIFF))
     where = region_of(region)
     if out.lower().endswith(TIFF):
-        field = open_field(store)
-        _write_tiff(field, out, where, modalities, bands, options)
+        _write_tiff(store, out, where, modalities, bands, options | {"overwrite": overwrite})
         return
-    if bands is not None or options.pop("dtype") != "int8":
-        raise click.UsageError("--bands and --dtype go with a GeoTIFF")
+    if bands is not None or overwrite or options.pop("dtype") != "int8":
+        raise click.UsageError("--bands, --dtype and --overwrite go with a GeoTIFF")
     cut_field(open_field(store), out, where, modalities or None, progress=watched(quiet), **options)
     click.echo(out)
 
@@ -154,6 +154,7 @@ def region(
 @click.option("--region", help="A name, a box or a file of polygons; the whole field by default.")
 @MODALITY
 @RASTER
+@OVERWRITE
 def geotiff(
     store: str,
     out: str,
@@ -163,21 +164,23 @@ def geotiff(
     **options: Any,
 ) -> None:
     """Write one modality as a tiled GeoTIFF."""
-    from unigeo.client.opening import open_field
-
-    check_place(out, TIFF)
     where = None if region is None else region_of(region)
-    _write_tiff(open_field(store), out, where, modalities, bands, options)
+    _write_tiff(store, out, where, modalities, bands, options)
 
 
 def _write_tiff(
-    field: "Field",
+    store: str,
     out: str,
     region: Any,
     modalities: tuple[str, ...],
     bands: str | None,
     options: dict[str, Any],
 ) -> None:
+    from unigeo.client.areas.exporting import check_geotiff_path
+    from unigeo.client.opening import open_field
+
+    check_geotiff_path(out, options["overwrite"])
+    field = open_field(store)
     if len(modalities) > 1 or (not modalities and len(field.modalities) > 1):
         raise click.UsageError(
             f"a GeoTIFF holds one --modality; the field has {', '.join(field.modalities)}"
