@@ -15,6 +15,7 @@ from unigeo.client.joining import (
     joined_names,
     refuse_missing,
     table_of,
+    take_rows,
 )
 from unigeo.client.reading.sampling import METHODS, NUMBERS, Method, Numbers, valid_points
 from unigeo.client.reading.sampling import sample as sample_modality
@@ -86,27 +87,26 @@ class AtPoints(StoredField):
             raise ValueError(f"{method} vectors are means, not stored: they have dtype 'float32'")
         if lazy and (as_ != "xarray" or missing != "nan"):
             raise ValueError("lazy=True goes with as_='xarray' and missing='nan'")
-        read = read_points(points, crs, columns)
+        read = read_points(points, crs, columns, missing="keep")
         chosen = self.chosen(modalities)
         if lazy:
             from unigeo.client.reading.lazy import lazy_dataset
 
             arrays = {name: self.modality(name) for name in chosen}
-            return lazy_dataset(arrays, read.lonlat, method=method, dtype=dtype)
-        vectors, status = self._sample(read.lonlat, chosen, method, dtype, progress)
-        lonlat, index = read.lonlat, read.index
+            return lazy_dataset(arrays, read, method=method, dtype=dtype)
+        vectors, status = self._sample(read, chosen, method, dtype, progress)
         if missing == "raise":
             refuse_missing(status)
         elif missing == "drop":
             keep = valid_points(status)
+            read = read.take(keep)
             vectors = {name: v[keep] for name, v in vectors.items()}
             status = {name: s[keep] for name, s in status.items()}
-            lonlat, index = lonlat[keep], None if index is None else index[keep]
         if as_ == "numpy":
             return vectors
         if as_ == "xarray":
-            return _dataset_of(vectors, status, lonlat)
-        return table_of(vectors, status, index, prefix)
+            return _dataset_of(vectors, status, read.lonlat)
+        return table_of(vectors, status, read.index, prefix)
 
     def sample_batches(
         self,
@@ -138,14 +138,9 @@ class AtPoints(StoredField):
         if isinstance(points, Iterator):
             parts: Iterator[Any] = points
         else:
-            read = read_points(points, options.pop("crs", None), options.pop("columns", None))
-            parts = (
-                Points(
-                    read.lonlat[first : first + batch],
-                    None if read.index is None else read.index[first : first + batch],
-                )
-                for first in range(0, len(read.lonlat), batch)
-            )
+            how = options.pop("crs", None), options.pop("columns", None)
+            read = read_points(points, *how, missing="keep")
+            parts = (read.take(slice(first, first + batch)) for first in range(0, len(read), batch))
         return (self.sample(part, chosen, **options) for part in parts)
 
     def join(
@@ -155,6 +150,7 @@ class AtPoints(StoredField):
         *,
         prefix: str = "ug_",
         method: Method = "nearest",
+        missing: Missing = "nan",
         crs: str | None = None,
         columns: tuple[Any, Any] | None = None,
         progress: bool = False,
@@ -167,6 +163,8 @@ class AtPoints(StoredField):
             modalities: which; all by default.
             prefix: put before the new columns' names.
             method: as in `sample`.
+            missing: `nan` keeps rows without a vector, their new columns empty; `drop` leaves out
+                rows that lack one in any modality; `raise` refuses.
             crs: of the coordinates, where the table does not say it.
             columns: names of the longitude and latitude columns, if not usual.
             progress: show a bar on stderr.
@@ -175,19 +173,25 @@ class AtPoints(StoredField):
             The same kind of table, same rows and index, with the new columns at the right. Rows
             without a vector are NaN there (null in polars and Arrow), and the status column says
             why.
+
+        Raises:
+            PointsError: as `sample`; if it is no such table, or has one of the columns already.
+            LayoutError, StoreError: as `sample`.
         """
+        _check_word("method", method, METHODS)
+        _check_word("missing", missing, MISSING)
         chosen = self.chosen(modalities)
         check_joinable(table, joined_names(chosen, self.bands, prefix))
-        sampled = self.sample(
-            table,
-            chosen,
-            method=method,
-            crs=crs,
-            columns=columns,
-            prefix=prefix,
-            progress=progress,
-        )
-        return beside(table, sampled)
+        read = read_points(table, crs, columns, missing="keep")
+        vectors, status = self._sample(read, chosen, method, "float32", progress)
+        if missing == "raise":
+            refuse_missing(status)
+        elif missing == "drop":
+            keep = valid_points(status)
+            table = take_rows(table, keep)
+            vectors = {name: v[keep] for name, v in vectors.items()}
+            status = {name: s[keep] for name, s in status.items()}
+        return beside(table, table_of(vectors, status, prefix=prefix))
 
     def plan(
         self,
@@ -213,9 +217,9 @@ class AtPoints(StoredField):
         from unigeo.client.reading.estimating import estimate, measure_link
 
         _check_word("method", method, METHODS)
-        read, chosen = read_points(points, crs, columns), self.chosen(modalities)
+        read, chosen = read_points(points, crs, columns, missing="keep"), self.chosen(modalities)
         arrays = [self.modality(name) for name in chosen]
-        return estimate(arrays, read.lonlat, method, link or measure_link(arrays[0]))
+        return estimate(arrays, read, method, link or measure_link(arrays[0]))
 
     @cached_property
     def encoder(self) -> "Encoder":
@@ -272,21 +276,31 @@ class AtPoints(StoredField):
 
     def features(
         self,
-        lonlat: Float[np.ndarray, "point 2"],
+        points: Points | Float[np.ndarray, "point 2"],
         modalities: str | Iterable[str] | None = None,
         *,
         method: Method = "nearest",
     ) -> dict[str, Float[np.ndarray, "point band"]]:
-        """Feature sets for probes: each modality, and all of them joined if there are several."""
+        """Feature sets for probes: each modality, and all of them joined if there are several.
+
+        Args:
+            points: as `read_points` gives them, or their longitudes and latitudes.
+            modalities: as in `sample`.
+            method: as in `sample`.
+
+        Returns:
+            Unit vectors, NaN where a point has none.
+        """
         chosen = self.chosen(modalities)
-        vectors, _ = self._sample(lonlat, chosen, method, "float32", progress=False)
+        read = read_points(points, missing="keep")
+        vectors, _ = self._sample(read, chosen, method, "float32", progress=False)
         if len(chosen) > 1:
             vectors["joined"] = np.concatenate(list(vectors.values()), axis=1)
         return vectors
 
     def _sample(
         self,
-        lonlat: Float[np.ndarray, "point 2"],
+        points: Points,
         modalities: tuple[str, ...],
         method: Method,
         dtype: Numbers,
@@ -295,7 +309,7 @@ class AtPoints(StoredField):
         vectors, status = {}, {}
         for name in modalities:
             sampled = sample_modality(
-                self.modality(name), lonlat, method=method, dtype=dtype, progress=progress
+                self.modality(name), points, method=method, dtype=dtype, progress=progress
             )
             vectors[name], status[name] = sampled.vectors, sampled.status
         return vectors, status
