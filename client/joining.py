@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int8, UInt8
+from jaxtyping import Float, Int, Int8, UInt8
 
 from unigeo.client.point_status import WORDS, count_reasons, positions_in_words
 from unigeo.schemas.errors import PointsError
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Missing = Literal["nan", "raise", "drop"]
-MISSING = ("nan", "raise", "drop")
 
 
 def column_names(modality: str, bands: int, prefix: str = "") -> list[str]:
@@ -125,14 +124,12 @@ def beside(table: Any, sampled: "pd.DataFrame") -> Any:
     return _beside_pandas(table, sampled)
 
 
-def take_rows(table: Any, keep: Bool[np.ndarray, " row"]) -> Any:
-    """The rows of a table that are kept; its columns, and the labels of the rows, stay."""
+def take_rows(table: Any, rows: Int[np.ndarray, " row"]) -> Any:
+    """Some rows of a table, with all columns and with their labels."""
     kind = _known_kind(table)
     if kind == "pandas":
-        return table.iloc[np.flatnonzero(keep)]
-    if kind == "polars":
-        return table[np.flatnonzero(keep)]
-    return table.take(np.flatnonzero(keep))
+        return table.iloc[rows]
+    return table[rows] if kind == "polars" else table.take(rows)
 
 
 def _known_kind(table: Any) -> Literal["pandas", "arrow", "polars"]:

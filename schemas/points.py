@@ -45,6 +45,10 @@ _TABLES = {
     ".zarr": "xarray.open_zarr",
 }
 """What reads files that are no GeoJSON, by their ending."""
+_FORMS = (
+    "give (longitude, latitude) rows, a table with such columns, a GeoDataFrame, GeoJSON or an "
+    "xarray object"
+)
 _MOST_SHOWN = 80
 """Characters of a user's text in a message."""
 
@@ -279,10 +283,10 @@ def _pairs(points: Any) -> Float[np.ndarray, "point 2"]:
         pairs = as_numbers(_unmasked(points), "the points")
     except PointsError as error:
         raise PointsError(
-            f"cannot read points from a {type(points).__name__}: give (longitude, latitude) rows, "
-            "a table with such columns, a GeoDataFrame, GeoJSON or an xarray object "
-            f"({error})"
+            f"cannot read points from a {type(points).__name__}: {_FORMS} ({error})"
         ) from error
+    if pairs.ndim == 0:
+        raise PointsError(f"cannot read points from a {type(points).__name__}: {_FORMS}")
     if pairs.shape == (2,):
         pairs = pairs[None]
     if pairs.size == 0:

@@ -9,10 +9,9 @@ from xarray import Dataset, Variable
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from unigeo.client.reading.sampling import Method, Modality, Numbers, located, sample
+from unigeo.client.reading.sampling import Method, Modality, Numbers, sample, statuses
 from unigeo.schemas.layout import status_name
 from unigeo.schemas.points import Points
-from unigeo.schemas.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -93,12 +92,6 @@ def _vectors_of(
 
 def _status_of(modality: Modality, points: Points) -> Callable[[np.ndarray, slice], np.ndarray]:
     def read(rows: np.ndarray, bands: slice) -> np.ndarray:
-        chosen = points.take(rows)
-        rowcol, status = located(modality.grid, *chosen.metres(modality.grid.crs))
-        inside = status == Status.VALID
-        codes = np.empty((int(inside.sum()), 1), np.uint8)
-        modality.status.gather(rowcol[inside], codes)
-        status[inside] = codes[:, 0]
-        return status
+        return statuses(modality, points.take(rows))
 
     return read

@@ -18,9 +18,7 @@ from unigeo.schemas.splines import catmull_rom
 from unigeo.schemas.status import Status
 
 Method = Literal["nearest", "bilinear", "bicubic"]
-METHODS = ("nearest", "bilinear", "bicubic")
 Numbers = Literal["float32", "int8"]
-NUMBERS = ("float32", "int8")
 
 _BATCH = 1024
 """Points interpolated at a time: up to sixteen vectors each."""
@@ -140,6 +138,16 @@ def located(
     if not inside.all():
         status[~inside] = np.where(np.isnan(x[~inside]), NO_POSITION, Status.OUTSIDE_REGION)
     return rowcol, status
+
+
+def statuses(modality: Modality, points: Points) -> UInt8[np.ndarray, " point"]:
+    """Why points have or lack a vector, without reading any."""
+    rowcol, status = located(modality.grid, *points.metres(modality.grid.crs))
+    inside = np.flatnonzero(status == Status.VALID)
+    codes = np.empty((len(inside), 1), np.uint8)
+    modality.status.gather(rowcol[inside], codes)
+    status[inside] = codes[:, 0]
+    return status
 
 
 def reasons(modality: Modality, rowcol: Int[np.ndarray, "cell 2"]) -> UInt8[np.ndarray, " cell"]:
