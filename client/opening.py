@@ -9,6 +9,7 @@ import numpy as np
 from unigeo.client.field import Field
 from unigeo.client.reading.arrays import stored_array
 from unigeo.client.reading.cells import Cells, WindowCells
+from unigeo.client.reading.datasets import check_variables
 from unigeo.client.reading.fetching import Body, Requests, Source, Span
 from unigeo.client.reading.gathering import Sizes, StoredCells
 from unigeo.client.reading.mapped_files import Files
@@ -183,7 +184,8 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
     made of them is read through the Dataset.
 
     Raises:
-        LayoutError: if the Dataset is no field, or its cells were thinned or reordered.
+        LayoutError: if the Dataset is no field, its cells were thinned or reordered, or its vectors
+            are not whole or not as they were stored.
     """
     own = read_attributes(dict(dataset.attrs), "the Dataset")
     whole = own.grid.grid()
@@ -194,6 +196,7 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
             f"vectors and the status: {', '.join(own.layout.modalities)}"
         )
     own = own.model_copy(update={"layout": own.layout.model_copy(update={"modalities": held})})
+    check_variables(dataset, held, own.layout.layout().bands)
     x, y = dataset["x"].values, dataset["y"].values
     if not (x.size and y.size):
         raise LayoutError(f"the Dataset has no cells: {len(y)} rows, {len(x)} columns")
@@ -205,7 +208,7 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
     layout = own.layout.layout()
 
     def read(name: str, rows: slice, cols: slice) -> np.ndarray:
-        return np.asarray(dataset[name].isel(y=rows, x=cols).values)
+        return np.asarray(dataset[name].isel(y=rows, x=cols).transpose("y", "x", ...).values)
 
     @cache
     def cells(name: str) -> Cells:

@@ -20,7 +20,8 @@ def positions_in_words(codes: UInt8[np.ndarray, " point"]) -> Int[np.ndarray, " 
     """
     table = np.full(256, -1, np.int64)
     table[list(WORDS)] = np.arange(len(WORDS))
-    return table[codes]
+    positions: np.ndarray = table[codes]
+    return positions
 
 
 def count_reasons(codes: UInt8[np.ndarray, " point"]) -> str:

@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from unigeo.schemas import kinds
 from unigeo.schemas.errors import MissingExtraError, PointsError, StoreError
 
 if TYPE_CHECKING:
@@ -283,7 +284,7 @@ _WRITERS = {
 
 def geometry_of(table: Any) -> Any:
     """The geometries of a GeoDataFrame; None of any other table."""
-    return getattr(table, "geometry", None) if hasattr(table, "crs") else None
+    return kinds.geometry_of(table)
 
 
 def _wgs84(table: Any) -> Any:

@@ -111,8 +111,8 @@ def test_missing_vectors_are_kept_refused_or_dropped(gulf: Path) -> None:
     assert len(field.sample(MIXED, "coordinate", missing="drop")) == 3
     with pytest.raises(
         PointsError,
-        match=r"2 of 5 points have no coordinate vector \(1 outside region, 1 water\), the first "
-        r"in row 1\. Pass missing='nan'",
+        match=r"2 of 5 points have no coordinate vector \(1 outside region, 1 water\): row 1 "
+        r"water, row 3 outside region\. Pass missing='nan'",
     ):
         field.sample(MIXED, missing="raise")
     assert len(field.sample(LONLAT, missing="raise")) == 2

@@ -156,16 +156,16 @@ def test_a_column_that_is_there_already_is_refused_in_every_kind(gulf: Path, kin
 
 @pytest.mark.parametrize("missing", [None, float("nan")])
 @pytest.mark.parametrize("kind", ["arrow", "polars", "pandas"])
-def test_a_coordinate_that_is_missing_is_named_by_its_row(
+def test_a_row_without_a_position_says_so_and_stays_is_left_out_or_refused(
     gulf: Path, kind: str, missing: float | None
 ) -> None:
-    numbers = {"lon": [1.0, 2.0, missing], "lat": [1.0, 2.0, 3.0]}
     make = {"arrow": pa.table, "polars": pl.DataFrame, "pandas": pd.DataFrame}[kind]
-    with pytest.raises(PointsError, match=r"1 of 3 points .* NaN or infinite, the first in row 2"):
-        client.join(make(numbers), gulf)
-    whole = {"lon": [1, 2, None], "lat": [1, 2, 3]}
-    with pytest.raises(PointsError, match="row 2"):
-        client.join(make(whole), gulf)
+    table = make({"lon": [missing, -10.0, 10.0], "lat": [1.0, 3.0, -4.0], "id": [1, 2, 3]})
+    joined = client.join(table, gulf)
+    assert as_numpy(joined, "ug_aerial_status").tolist() == ["no position", "valid", "valid"]
+    assert as_numpy(client.join(table, gulf, missing="drop"), "id").tolist() == [2, 3]
+    with pytest.raises(PointsError, match=r"1 of 3 points .* \(1 no position\): row 0 no position"):
+        client.join(table, gulf, missing="raise")
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_a_named_crs_is_projected_as_pyproj_does(points: list[tuple[float, float
     ("points", "said"),
     [
         ([(0, 0), (np.nan, 1)], "row 1"),
-        ([(0, 0), (1, np.inf)], "NaN or infinite"),
+        ([(0, 0), (1, np.inf)], "infinite, the first in row 1"),
         ([(42.36, -71.06), (34.05, -118.24)], "swapped"),
         ([(500000, 4000000)], "Name the CRS"),
         ([(400, 10)], "beyond 360"),

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from unigeo import client
+from unigeo.client.point_status import NO_POSITION
 from unigeo.client.reading.cells import WindowCells
 from unigeo.client.reading.sampling import Method, Modality, sample
-from unigeo.schemas.errors import PointsError
-from unigeo.schemas.grid import Grid
+from unigeo.schemas.equal_earth import equal_earth_m
+from unigeo.schemas.grid import CENTRAL_MERIDIANS, Grid
+from unigeo.schemas.points import Points
 from unigeo.schemas.quantization import FILL, dequantize
 from unigeo.schemas.status import Status
 
@@ -53,7 +55,7 @@ def by_xarray(dataset: xr.Dataset, name: str, lonlat: np.ndarray, crs: str) -> n
 
 def on_an_edge(grid: Grid, lonlat: np.ndarray) -> np.ndarray:
     """Points so near the edge of two cells that either may be taken."""
-    exact, _ = grid.position(lonlat)
+    exact = grid.position_m(*equal_earth_m(lonlat, CENTRAL_MERIDIANS[grid.crs]))
     return (np.abs(exact - np.rint(exact)) < 1e-9).any(axis=1)
 
 
@@ -163,7 +165,7 @@ def test_interpolation_never_mixes_in_cells_without_data(method: Method) -> None
         "aerial_status": status,
     }
     places = np.stack([rng.uniform(0.01, 3.3, 3000), rng.uniform(-2.5, -0.01, 3000)], -1)
-    found = sample(in_memory(arrays, "aerial", grid), places, method=method)
+    found = sample(in_memory(arrays, "aerial", grid), Points(places), method=method)
     sampled, codes = found.vectors, found.status
     rowcol, inside = grid.locate(places)
     has = np.zeros(len(places), bool)
@@ -187,7 +189,7 @@ def test_opposite_vectors_leave_the_cell_s_own() -> None:
     to_map = Transformer.from_crs("OGC:CRS84", grid.crs, always_xy=True)
     x = np.array([50_000.0 + 1e-7, 50_000.0 - 1e-7])
     lonlat = np.stack(to_map.transform(x, np.full(2, -75_000.0), direction="INVERSE"), -1)
-    sampled = sample(in_memory(arrays, "dsm", grid), lonlat, method="bilinear").vectors
+    sampled = sample(in_memory(arrays, "dsm", grid), Points(lonlat), method="bilinear").vectors
     assert np.allclose(np.linalg.norm(sampled, axis=1), 1)
 
 
@@ -217,7 +219,9 @@ def test_bicubic_is_the_float64_reference_and_bilinear_beside_gaps() -> None:
     to_map = Transformer.from_crs("OGC:CRS84", grid.crs, always_xy=True)
     x, y = rng.uniform(1_000, 319_000, (2, 500))
     lonlat = np.stack(to_map.transform(x, -y, direction="INVERSE"), -1)
-    cubic, linear = (sample(modality, lonlat, method=m).vectors for m in ("bicubic", "bilinear"))
+    cubic, linear = (
+        sample(modality, Points(lonlat), method=m).vectors for m in ("bicubic", "bilinear")
+    )
     unit = stored / np.linalg.norm(stored.astype(np.float64), axis=2, keepdims=True)
     whole = 0
     for i, (row, col) in enumerate(zip(y / 10_000 - 0.5, x / 10_000 - 0.5, strict=True)):
@@ -273,7 +277,7 @@ def test_bicubic_follows_a_smooth_field_closer_than_bilinear() -> None:
     )
     truth = field_at(place[:, 0], place[:, 1])
     errors = {
-        m: np.linalg.norm(sample(modality, lonlat, method=m).vectors - truth, axis=1).mean()
+        m: np.linalg.norm(sample(modality, Points(lonlat), method=m).vectors - truth, axis=1).mean()
         for m in ("bilinear", "bicubic")
     }
     assert errors["bicubic"] < errors["bilinear"] / 5
@@ -301,15 +305,16 @@ def test_the_order_of_points_is_kept_and_repeats_are_alike(gulf: Path) -> None:
         np.testing.assert_allclose(again, once[order], rtol=0, atol=atol)
 
 
-def test_points_that_are_no_places_are_refused(gulf: Path) -> None:
-    with pytest.raises(PointsError, match="NaN"):
-        client.sample([(0.0, 0.0), (np.nan, 1.0)], gulf)
+def test_a_point_without_a_position_says_so(gulf: Path) -> None:
+    sampled = sample(client.open_field(gulf).modality("aerial"), Points(np.full((1, 2), np.nan)))
+    assert sampled.status.tolist() == [NO_POSITION]
+    assert np.isnan(sampled.vectors).all()
 
 
 def test_statuses_say_why(gulf: Path) -> None:
     field = client.open_field(gulf)
     places = np.array([[-10.0, 0], [5, 5], [24, 17], [-24.5, 0], [100, 0]])
-    sampled = sample(field.modality("aerial"), places)
+    sampled = sample(field.modality("aerial"), Points(places))
     assert sampled.status.tolist() == [
         Status.VALID, Status.WATER, Status.NO_OBSERVATION, Status.OUTSIDE_REGION,
         Status.OUTSIDE_REGION,
