@@ -54,6 +54,23 @@ def task_name(modality: str) -> str:
     return f"{modality}_task"
 
 
+def manifest_keys(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Keys of the manifest's objects, below the store's root.
+
+    Args:
+        shapes: of its arrays, by path; each is one chunk, or none where a side is 0.
+
+    >>> manifest_keys({"manifest/aerial_run": (2, 2)})
+    ['manifest/zarr.json', 'manifest/aerial_run/zarr.json', 'manifest/aerial_run/c/0/0']
+    """
+    keys = [f"{GROUP}/zarr.json"]
+    for path, shape in shapes.items():
+        keys.append(f"{path}/zarr.json")
+        if all(shape):
+            keys.append("/".join([path, "c", *["0"] * len(shape)]))
+    return keys
+
+
 def manifest_digest(objects: Mapping[str, bytes]) -> str:
     """What `unigeo.manifest_sha256` says: SHA-256 over the keys and hashes of the group's objects.
 

@@ -17,7 +17,7 @@ from zarr.codecs import BloscCodec, GzipCodec, TransposeCodec, ZstdCodec
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 from unigeo import client
-from unigeo.client.opening import source_of
+from unigeo.client.reading.roots import source_of
 from unigeo.client.reading.arrays import stored_array
 from unigeo.client.reading.fetching import Requests, Span
 from unigeo.client.reading.gathering import StoredCells

@@ -76,7 +76,7 @@ def cut_field(
         raise StoreError(f"cannot write {path}: it is there already; remove it, or name another")
     outlines, window = region_of_field(field, region, crs)
     grid, layout = _part_of(field.grid, replace(field.layout, modalities=chosen), window)
-    source = open_group(field.known_source("cut"))
+    source = open_group(field.url, store=field.known_store("cut"))
     beside = path.with_name(path.name + ".partial")
     shutil.rmtree(beside, ignore_errors=True)
     try:
