@@ -76,7 +76,10 @@ class Behind:
         """The Dataset, with the arrays that are still the store's own read checked."""
         own = [name for m in self.own.layout.modalities for name in (m, status_name(m))]
         checked = {name: self._checked(name) for name in own if self._array(name) is not None}
-        return self.dataset.assign({name: v for name, v in checked.items() if v is not None})
+        checked = {name: v for name, v in checked.items() if v is not None}
+        if "spatial_ref" in self.dataset.coords:  # says all in its attributes
+            checked["spatial_ref"] = self.dataset["spatial_ref"].variable.copy(data=np.int32(0))
+        return self.dataset.assign(checked)
 
     def _checked(self, name: str) -> "xr.Variable | None":
         """A variable as it is, but for where it is read from."""

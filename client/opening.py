@@ -13,7 +13,7 @@ from unigeo.client.reading.cells import Cells, WindowCells
 from unigeo.client.reading.gathering import StoredCells
 from unigeo.client.reading.roots import named, open_root
 from unigeo.schemas.attributes import UnigeoAttributes, read_attributes
-from unigeo.schemas.errors import LayoutError, StoreError
+from unigeo.schemas.errors import DamagedError, LayoutError, StoreError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout, status_name
 from unigeo.schemas.limits import check_chunk
@@ -194,6 +194,12 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
     x, y = dataset["x"].values, dataset["y"].values
     if not (x.size and y.size):
         raise LayoutError(f"the Dataset has no cells: {len(y)} rows, {len(x)} columns")
+    for name, values in (("x", x), ("y", y)):
+        if not np.isfinite(values).all():
+            raise DamagedError(
+                f"the coordinate {name!r} of the Dataset holds no numbers: {name}/c/0 of the store "
+                "is lost, which xarray does not say. Copy the store anew"
+            )
     row = round(float(-y[0] / whole.resolution_m - 0.5))
     col = round(float(x[0] / whole.resolution_m - 0.5))
     grid = Grid(whole.crs, whole.resolution_m, row, col, (len(y), len(x)))
