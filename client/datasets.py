@@ -78,7 +78,9 @@ class Behind:
         checked = {name: self._checked(name) for name in own if self._array(name) is not None}
         checked = {name: v for name, v in checked.items() if v is not None}
         if "spatial_ref" in self.dataset.coords:  # says all in its attributes
-            checked["spatial_ref"] = self.dataset["spatial_ref"].variable.copy(data=np.int32(0))
+            checked["spatial_ref"] = self.dataset["spatial_ref"].variable.copy(
+                data=np.array(0, np.int32)
+            )
         return self.dataset.assign(checked)
 
     def _checked(self, name: str) -> "xr.Variable | None":

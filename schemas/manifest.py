@@ -6,7 +6,8 @@ bytes) and `A_bytes` (0 where the shard holds no data and so is no object), and 
 and `A_task`, the SHA-256 of what decided its content.
 `shard_bounds` holds each shard's west, south, east and north in degrees. Every other object
 of the store (metadata, coordinates, encoder, concepts, preview, overviews) is a row of
-`objects_keys`, `objects_sha256` and `objects_bytes`. The root's attribute `unigeo.manifest_sha256`
+`objects_keys`, `objects_sha256` and `objects_bytes`. `root_attributes` holds the root's attributes
+as they were published (see `held_attributes`). The root's attribute `unigeo.manifest_sha256`
 is the digest of all of it. Plain Zarr, so that the client plans and verifies with what it has.
 """
 

@@ -57,7 +57,7 @@ def test_requests_are_few_and_none_is_for_what_is_not_there(folder: Path) -> Non
         field.sample(PLACES, as_="numpy")
         served = server.requests
         field.sample(PLACES[:1], as_="numpy", modalities="coordinate")
-        # The vector alone, since the index is kept; beside it a look at the root, after new objects.
+        # The vector alone: the index is kept. After new objects the root is looked at, once.
         assert server.requests == served + 2
         field.sample(PLACES[:1], as_="numpy", modalities="coordinate")
         assert server.requests == served + 3
