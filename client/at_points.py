@@ -231,7 +231,7 @@ class AtPoints(StoredField):
         from unigeo.client.encoding.encoder import load_encoder
 
         published = self.attributes.state == "published"
-        return load_encoder(self.known_source("encoded from"), self.url, published)
+        return load_encoder(self.known_store("encoded from"), self.url, published)
 
     def encode(
         self,

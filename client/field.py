@@ -157,7 +157,7 @@ class Field(AtPoints, OverAreas):
         """The phrases that words are looked up in, read once: `concepts.phrases`, `.vectors`."""
         from unigeo.client.searching import load_concepts
 
-        return load_concepts(self.known_source("searched"), self.url)
+        return load_concepts(self.known_store("searched"), self.url)
 
     def search(
         self,
