@@ -1,22 +1,136 @@
 """A new release takes over what stays the same, and the old one never changes."""
 
+import hashlib
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import stores
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zarr.storage import MemoryStore
 
 from unigeo import client
 from unigeo.producer.publishing.announcing import announce
+from unigeo.producer.publishing.objects import read_object
 from unigeo.producer.publishing.releases import NextRelease, next_release, take_over
 from unigeo.producer.raster.publication import publish
 from unigeo.producer.raster.store import create_field
+from unigeo.producer.raster.writing import delete
 from unigeo.schemas.errors import StoreError
+from unigeo.schemas.grid import Grid
+from unigeo.schemas.layout import Layout
+from unigeo.schemas.manifest import shard_key
 from unigeo.schemas.regions import Region, region_of_bbox
 from unigeo.schemas.stores import open_group
 
 WIDER = region_of_bbox((-20.0, -15.0, 40.0, 18.0), "gulf", "EPSG:8857")
 """The region `gulf`, grown to the east."""
+
+
+MODELS = {"old": "ab" * 32, "new": "cd" * 32}
+
+
+def seen_by(model: str, inputs: str) -> Any:
+    """The encoder of a model and its inputs; what is observed where is the same for all."""
+
+    def encode(modality: str, lonlat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        vectors, observed = stores.encoder()(modality, lonlat)
+        turns = (model == "new") + 2 * (modality == "aerial" and inputs == "two")
+        return np.roll(vectors, turns, axis=1), observed
+
+    return encode
+
+
+def attributes_of(region: Region, model: str, inputs: str) -> dict[str, Any]:
+    layout = stores.layout_of()
+    attributes = stores.attributes_of(region, stores.grid_of(region, layout), layout, MODELS[model])
+    attributes["unigeo"]["observations"]["modalities"] = {
+        "aerial": {"inputs": [{"sha256": inputs}]}
+    }
+    return attributes
+
+
+def field_of(region: str, model: str, inputs: str) -> tuple[MemoryStore, Grid, Layout]:
+    """An empty field, to be filled by `seen_by`."""
+    store, layout = MemoryStore(), stores.layout_of()
+    grid = stores.grid_of(REGIONS[region], layout)
+    create_field(store, grid, layout, attributes_of(REGIONS[region], model, inputs))
+    return store, grid, layout
+
+
+def stored(store: MemoryStore, key: str) -> bytes:
+    """SHA-256 of an object; zeros where there is none."""
+    body = read_object(store, key)
+    return bytes(32) if body is None else hashlib.sha256(body).digest()
+
+
+@cache
+def made_from_nothing(region: str, model: str, inputs: str) -> dict[tuple[str, int, int], bytes]:
+    """SHA-256 of every shard's vectors, by modality and place on the lattice."""
+    store, grid, layout = field_of(region, model, inputs)
+    group = open_group(store, read_only=False, consolidated=False)
+    stores.fill(group, grid, layout, REGIONS[region], seen_by(model, inputs))
+    return {
+        (modality, *on_lattice(grid, row, col)): stored(store, shard_key(modality, row, col, 3))
+        for modality in layout.modalities
+        for row, col in np.ndindex(*layout.shards(grid))
+    }
+
+
+def on_lattice(grid: Grid, row: int, col: int) -> tuple[int, int]:
+    return grid.row0 // stores.SHARD + row, grid.col0 // stores.SHARD + col
+
+
+REGIONS = {"gulf": stores.GULF, "wider": WIDER}
+
+
+@settings(max_examples=8)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["gulf", "wider"]),
+            st.sampled_from(["old", "new"]),
+            st.sampled_from(["one", "two"]),
+            st.sets(st.tuples(st.sampled_from(["coordinate", "aerial"]), st.integers(0, 3))),
+        ),
+        min_size=2,
+        max_size=4,
+    )
+)
+def test_the_run_told_is_the_one_whose_model_made_the_vectors(
+    releases: list[tuple[str, str, str, set[tuple[str, int]]]],
+) -> None:
+    """Over updates: another model, other inputs, a grown region, and shards redone at random."""
+    before: MemoryStore | None = None
+    for number, (region, model, inputs, redone) in enumerate(releases, 1):
+        area = REGIONS[region]
+        layout = stores.layout_of()
+        grid, attributes = stores.grid_of(area, layout), attributes_of(area, model, inputs)
+        store = MemoryStore()
+        marked = NextRelease("", str(number), "", str(number - 1)).mark(attributes)
+        group = create_field(store, grid, layout, marked)
+        if before is not None:
+            take_over(before, group, area, stores.land)
+        for modality, shard in redone:  # as where the copy of a shard was damaged
+            delete(store, shard_key(modality, *divmod(shard, 2), 3))
+            delete(store, shard_key(f"{modality}_status", *divmod(shard, 2), 2))
+        stores.fill(group, grid, layout, area, seen_by(model, inputs))
+        publish(group, previous=before)
+        before = store
+        manifest = open_group(store)["manifest"]
+        runs: Any = manifest.attrs["runs"]
+        for modality in layout.modalities:
+            told = np.asarray(manifest[f"{modality}_run"][...])
+            for row, col in np.ndindex(*told.shape):
+                run = runs[told[row, col]]
+                of_run = releases[int(run["release"]) - 1][:3]
+                assert run["model_sha256"] == MODELS[of_run[1]] == MODELS[model]
+                assert modality == "coordinate" or of_run[2] == inputs
+                there = made_from_nothing(*of_run)[modality, *on_lattice(grid, row, col)]
+                assert stored(store, shard_key(modality, row, col, 3)) == there
 
 
 def release(base: Path, region: Region, inputs: str = "one") -> tuple[NextRelease, int]:

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -25,6 +24,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from unigeo.producer.publishing.averaging import overviews_of
+from unigeo.producer.publishing.facts import Facts
 from unigeo.producer.publishing.objects import digest, need_object, read_object, write_object
 from unigeo.producer.publishing.principal import (
     SAMPLED_CELLS,
@@ -60,27 +60,6 @@ MOST_TASKS = 8
 
 Objects = dict[str, tuple[str, int]]
 """SHA-256, hexadecimal, and bytes of objects by key."""
-
-
-@dataclass(frozen=True, eq=False)
-class Facts:
-    """What is stored of one modality."""
-
-    vectors: ArrayManifest
-    status: ArrayManifest
-    valid_cells: np.ndarray
-    tasks: np.ndarray
-    """SHA-256 of what decided each shard's content."""
-
-    @classmethod
-    def empty(cls, shards: tuple[int, int]) -> "Facts":
-        """Of a field without objects."""
-        return cls(
-            ArrayManifest.empty(shards),
-            ArrayManifest.empty(shards),
-            np.zeros(shards, np.int64),
-            np.zeros((*shards, 32), np.uint8),
-        )
 
 
 def sample_vectors(

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from unigeo.producer.publishing.deriving import Facts, Objects
+from unigeo.producer.publishing.deriving import Objects
+from unigeo.producer.publishing.facts import Facts
 from unigeo.producer.publishing.objects import digest, list_objects, need_object
 from unigeo.producer.raster.drafts import add_whole, draft, replace_group
 from unigeo.schemas.bounds import shard_bounds

@@ -19,6 +19,7 @@ import numpy as np
 import zarr
 from jaxtyping import Bool, Float, UInt8
 
+from unigeo.producer.publishing.facts import Facts
 from unigeo.producer.publishing.objects import digest, read_object, write_object
 from unigeo.producer.raster.planning import plan
 from unigeo.schemas.attributes import UnigeoAttributes, read_attributes
@@ -136,11 +137,11 @@ def digest_of_shard(
     return task_digest(own, modality, window, mask_of_status(status))
 
 
-def take_over(previous_url: str, group: zarr.Group, region: Region, land: Land) -> int:
+def take_over(previous_url: Any, group: zarr.Group, region: Region, land: Land) -> int:
     """Copy from the release before every shard that stays the same; the same call goes on.
 
     Args:
-        previous_url: of its store.
+        previous_url: of its store, or the store.
         group: the new release's root, not published yet.
         region: of the new release.
         land: of its observations.
@@ -149,7 +150,7 @@ def take_over(previous_url: str, group: zarr.Group, region: Region, land: Land) 
         How many shards were copied.
     """
     previous = open_group(previous_url)
-    old = read_attributes(dict(previous.attrs), previous_url)
+    old = read_attributes(dict(previous.attrs), str(previous_url))
     own = read_attributes(dict(group.attrs), str(group.store))
     grid, layout = own.grid.grid(), own.layout.layout()
     down, right = _offset(old, own)
@@ -174,32 +175,44 @@ def take_over(previous_url: str, group: zarr.Group, region: Region, land: Land) 
 
 
 def runs_of(
-    previous_url: str, own: UnigeoAttributes, hashes: Mapping[str, np.ndarray]
+    previous_url: Any, own: UnigeoAttributes, facts: Mapping[str, Facts]
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """Runs of the release before, and which of them made each shard that was taken over.
+    """Runs of the release before, and which of them made each shard that stays.
+
+    A shard is of an earlier run if the same task gave the same vectors and the same status there.
+    So a shard that was encoded anew is of the new run, even if it has the old status, and even if
+    it holds no vector at all.
 
     Args:
-        previous_url: of its store.
+        previous_url: of its store, or the store.
         own: of the new release.
-        hashes: SHA-256 of each modality's status shards in the new release.
+        facts: what is stored of each modality in the new release.
 
     Returns:
         Its runs; and for each modality the number of the run, or that after the last one.
     """
     previous = open_group(previous_url)
-    old = read_attributes(dict(previous.attrs), previous_url)
+    old = read_attributes(dict(previous.attrs), str(previous_url))
     told: Any = previous[GROUP].attrs["runs"]
     runs = [dict(run) for run in told]
     down, right = _offset(old, own)
     numbers = {}
-    for modality, sha256 in hashes.items():
-        number = np.full(sha256.shape[:2], len(runs), np.int32)
-        facts = _listed(previous, modality)
-        for row, col in np.ndindex(*number.shape) if facts else ():
-            there = (row + down, col + right)
-            inside = all(0 <= at < size for at, size in zip(there, facts["run"].shape, strict=True))
-            if inside and (facts["status"][there] == sha256[row, col]).all() and sha256.any():
-                number[row, col] = facts["run"][there]
+    for modality, new in facts.items():
+        number = np.full(new.tasks.shape[:2], len(runs), np.int32)
+        before = _listed(previous, modality)
+        for place in np.ndindex(*number.shape) if before else ():
+            there = (place[0] + down, place[1] + right)
+            sizes = before["run"].shape
+            if not all(0 <= at < size for at, size in zip(there, sizes, strict=True)):
+                continue
+            pairs = (
+                (before["task"], new.tasks),
+                (before["vectors"], new.vectors.sha256),
+                (before["status"], new.status.sha256),
+            )
+            same = all(np.array_equal(a[there], b[place]) for a, b in pairs)
+            if same and new.tasks[place].any():  # a task with failed cells has no digest
+                number[place] = before["run"][there]
         numbers[modality] = number
     return runs, numbers
 

@@ -41,7 +41,7 @@ def publish(
     encoder: Mapping[str, np.ndarray] | None = None,
     encoder_settings: Mapping[str, Any] | None = None,
     concepts: Concepts | None = None,
-    previous: str | None = None,
+    previous: Any = None,
     progress: bool = False,
 ) -> zarr.Group:
     """Write overviews, preview, encoder, concepts, manifest, and last the root: `published`.
@@ -51,7 +51,7 @@ def publish(
         encoder: the coordinate encoder's weights, so that a reader can evaluate it off the grid.
         encoder_settings: what is needed to rebuild it.
         concepts: phrases and their vectors, so that a reader can search by words.
-        previous: URL of the release before, some of whose shards were taken over.
+        previous: URL or store of the release before, some of whose shards were taken over.
         progress: show a bar on stderr.
 
     Returns:
@@ -84,7 +84,7 @@ def _publish(
     encoder: Mapping[str, np.ndarray] | None,
     encoder_settings: Mapping[str, Any],
     concepts: Concepts | None,
-    previous: str | None,
+    previous: Any,
     *,
     progress: bool,
 ) -> zarr.Group:
@@ -116,8 +116,7 @@ def _publish(
     runs: list[dict[str, Any]] = []
     run_of = None
     if previous is not None:
-        hashes = {name: one.status.sha256 for name, one in facts.items()}
-        runs, run_of = runs_of(previous, own, hashes)
+        runs, run_of = runs_of(previous, own, facts)
     runs.append(run_entry(told))
     held = held_attributes({**attributes, "unigeo": told})
     told[DIGEST] = attributes_digest(held)
