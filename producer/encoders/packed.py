@@ -19,7 +19,7 @@ EXACT_ROWS = 32
 """The same in float32, whose products are made one by one: more would not fit in registers."""
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 @no_type_check  # a hook that checks annotations would wrap it, and Triton lose the globals it names
 def _attend_packed(
     query, key, value, out, points,
