@@ -10,13 +10,14 @@ if which("nvidia-smi") is None:
     os.environ["TRITON_INTERPRET"] = "1"  # kernels run on the CPU; read when torch is imported
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 from skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401, hooks
 
 install_import_hook("unigeo", "typecheck.check").__enter__()
 
-settings.register_profile("unigeo", deadline=None, print_blob=True)
+SLOW = [HealthCheck.too_slow]  # no fault of the code: the machine may be busy
+settings.register_profile("unigeo", deadline=None, suppress_health_check=SLOW, print_blob=True)
 settings.load_profile("unigeo")
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"

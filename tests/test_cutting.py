@@ -20,7 +20,10 @@ from unigeo.schemas.quantization import quantize
 from unigeo.schemas.status import Status
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=8,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(west=st.floats(-19, 15), south=st.floats(-14, 10), side=st.floats(1, 15))
 def test_every_cell_is_the_field_s(
     gulf: Path, tmp_path_factory: pytest.TempPathFactory, west: float, south: float, side: float

@@ -64,7 +64,7 @@ def test_damage_is_an_error_or_harmless_and_never_other_heights(data: st.DataObj
 
 
 def test_damage_at_the_end_of_the_data_is_seen_too() -> None:
-    """Where deflate's end is lost, its checksum is never compared; some bits pad, and say nothing."""
+    """Where deflate's end is lost, its checksum is never compared. Bits that pad say nothing."""
     codes = np.random.default_rng(0).integers(1, 900, (16, 16)).astype(np.uint16)
     whole = to_png(codes)
     for at in range(len(whole) - 16 - 10, len(whole) - 16):

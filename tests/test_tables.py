@@ -66,7 +66,10 @@ def test_a_table_written_is_read_back(tmp_path: Path, ending: str) -> None:
     assert (first[:2] == b"\x1f\x8b") == ending.endswith(".gz")
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     st.sampled_from(["csv", "parquet", "geojson", "arrow"]),
     st.lists(st.tuples(WORDS, st.floats(-180, 180), st.floats(-90, 90)), min_size=1, max_size=5),
@@ -245,7 +248,6 @@ def test_a_reader_that_has_seen_enough_ends_the_writing_quietly() -> None:
         ["bash", "-o", "pipefail", "-c", f'"{sys.executable}" -c "$1" | head -1', "bash", code],
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "a\n", "")

@@ -78,7 +78,10 @@ def test_a_flipped_byte_is_named_by_its_chunk(copy: Path) -> None:
     assert verified(copy, level="presence").ok
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.data())
 def test_no_flipped_bit_of_any_shard_escapes(copy: Path, data: st.DataObject) -> None:
     paths = sorted(p for p in copy.glob("*/c/*/**/*") if p.is_file())
