@@ -33,7 +33,7 @@ def test_every_kernel_fits_an_h100_without_spills(tmp_path: Path) -> None:
     environment.pop("TRITON_INTERPRET", None)
     done = subprocess.run(
         [sys.executable, "-c", HOOKED],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=250,
+        cwd=ROOT, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)["kernels"]

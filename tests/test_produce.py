@@ -184,6 +184,7 @@ print(report.shards)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_with_the_torch_encoder_write_the_bytes_of_one(product, tmp_path):
     """On one machine, with one number of threads; see docs/production.md."""
     here = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}

@@ -25,7 +25,10 @@ AZURE = pytest.param(
 )
 
 
-@pytest.fixture(scope="module", params=["local", "s3", "gcs", AZURE])
+S3, GCS = (pytest.param(name, marks=pytest.mark.slow) for name in ("s3", "gcs"))
+
+
+@pytest.fixture(scope="module", params=["local", S3, GCS, AZURE])
 def place(request: pytest.FixtureRequest) -> Iterator[str]:
     with kills.place(request.param) as base:
         yield base

@@ -58,6 +58,7 @@ def build_in(folder: Path, writes: int) -> int:
     return store.left
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_any_of_its_writes_goes_on_to_the_same_bytes(
     gulf: Path, tmp_path: Path
 ) -> None:

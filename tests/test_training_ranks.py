@@ -16,6 +16,7 @@ from unigeo.producer.encoders.model import load_model
 from unigeo.producer.observations.world import World
 from unigeo.producer.training.training import train
 
+pytestmark = pytest.mark.slow
 SCRIPT = str(Path(__file__).with_name("training_runs.py"))
 ENV = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 
