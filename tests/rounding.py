@@ -22,8 +22,8 @@ NO_PRODUCTS = (
     "client_cli_areas", "client_cli_points", "counting", "covering", "faults", "field",
     "heights", "imagery", "imports", "joining", "kernels", "layout", "observations", "observing",
     "overrides", "packages", "points", "polygons", "production_faults", "production_kills",
-    "progress", "regions", "rounding", "s2", "security", "servers", "sharding", "skips", "street_sources",
-    "table_parts", "tables", "validation", "verifying", "words_of_places",
+    "progress", "regions", "rounding", "s2", "security", "servers", "sharding", "skips",
+    "street_sources", "table_parts", "tables", "validation", "verifying", "words_of_places",
 )  # fmt: skip
 """Files of tests without products, by name; what is not listed here is run."""
 CORES = ("Prescott", "Haswell", "Zen", "SkylakeX", "ARMV8", "NEOVERSEN1")
