@@ -87,8 +87,7 @@ def open_field(
         if isinstance(error, UnigeoError):
             raise
         raise ForeignError(
-            f"the metadata of an array of the field at {url} are cut off, or foreign: {error}. Copy "
-            "the store anew"
+            f"metadata of the field at {url} are cut off, or foreign: {error}. Copy the store anew"
         ) from error
     layout = own.layout.layout()
 
