@@ -14,12 +14,18 @@ from unigeo.client.reading.datasets import check_variables
 from unigeo.client.reading.gathering import StoredCells
 from unigeo.client.reading.roots import named, open_root
 from unigeo.schemas.attributes import UnigeoAttributes, read_attributes
-from unigeo.schemas.errors import DamagedError, LayoutError, StoreError
+from unigeo.schemas.errors import (
+    DamagedError,
+    ForeignError,
+    LayoutError,
+    StoreError,
+    UnigeoError,
+)
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout, status_name
 from unigeo.schemas.limits import check_chunk
 from unigeo.schemas.overviews import overview_path
-from unigeo.schemas.stores import absolute, open_store
+from unigeo.schemas.stores import MALFORMED, absolute, open_store
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -76,7 +82,14 @@ def open_field(
             f"the field at {url} is still being built; open it with allow_building=True, or run "
             "unigeo-produce again to finish it"
         )
-    _check_arrays(group, own, url)
+    try:
+        _check_arrays(group, own, url)
+    except MALFORMED as error:
+        if isinstance(error, UnigeoError):
+            raise
+        raise ForeignError(
+            f"metadata of the field at {url} are cut off, or foreign: {error}. Copy the store anew"
+        ) from error
     layout = own.layout.layout()
 
     def read(name: str, rows: slice, cols: slice) -> np.ndarray:

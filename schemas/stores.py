@@ -27,7 +27,7 @@ _ENDPOINTS = (
 """Variables of the environment that say where an object store is, for obstore."""
 TIMEOUT_S = 30.0
 _TRIES = 4
-_MALFORMED = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError)
+MALFORMED = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError)
 """What Zarr raises where a document is no JSON, or not that of a group."""
 
 
@@ -153,7 +153,7 @@ def open_group(
             )
         except FileNotFoundError as error:
             raise _no_group(store, url, path, consolidated) from error
-        except _MALFORMED as error:
+        except MALFORMED as error:
             raise _no_group(store, url, path, consolidated) from error
     except unreachable_errors() as error:
         if isinstance(error, StoreError):

@@ -232,7 +232,7 @@ class RangeServer(Served):
             return 404, {}, b"there is no such object"
         if fault.truncate_to is not None:
             size = min(size, fault.truncate_to)
-        tag = hashlib.sha256(f"{path} {size}".encode()).hexdigest()[:16]
+        tag = hashlib.sha256(f"{path} {size} {self._state(path)}".encode()).hexdigest()[:16]
         headers = {"Accept-Ranges": "bytes", "ETag": f'"{tag}"', "Last-Modified": formatdate(0)}
         asked = None if fault.ignore_range else parse_range(request.headers.get("Range"), size)
         if asked is None:
@@ -293,6 +293,12 @@ class RangeServer(Served):
             return len(self.content[path]) if path in self.content else None
         file = self.content / path
         return file.stat().st_size if file.is_file() and ".." not in path else None
+
+    def _state(self, path: str) -> str:
+        """What changes with an object's bytes."""
+        if isinstance(self.content, Mapping):
+            return hashlib.sha256(self.content[path]).hexdigest()
+        return str((self.content / path).stat().st_mtime_ns)
 
     def _bytes(self, path: str, start: int, stop: int) -> bytes:
         if isinstance(self.content, Mapping):

@@ -18,7 +18,7 @@ from zarr.storage import MemoryStore, WrapperStore
 
 from unigeo import client
 from unigeo.client.verifying.store import Report, verify_store
-from unigeo.schemas.errors import ForeignError, StoreError
+from unigeo.schemas.errors import ForeignError, LayoutError, StoreError
 from unigeo.schemas.sharding import parse_index
 
 SHARDS = 4 * 2 * 2
@@ -329,6 +329,24 @@ def test_a_store_of_zarr_v2_is_named_as_such(tmp_path: Path) -> None:
     (tmp_path / ".zgroup").write_text('{"zarr_format": 2}')
     result = commands.run("info", tmp_path)
     assert (result.exit_code, "is of Zarr v2" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["cut", "html", "list", "null", "attributes"])
+def test_nothing_is_produced_over_a_cut_or_foreign_root(tmp_path: Path, name: str) -> None:
+    (tmp_path / "zarr.json").write_bytes(BAD_ROOTS[name])
+    with pytest.raises(StoreError, match="is cut off, or of something else"):
+        stores.begin(tmp_path)
+    assert (tmp_path / "zarr.json").read_bytes() == BAD_ROOTS[name]
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"{}", b'{"zarr_format": 3, "node_type": "x"}'])
+def test_cut_arrays_of_a_store_that_is_still_built_are_an_error(
+    tmp_path: Path, content: bytes
+) -> None:
+    stores.begin(tmp_path / "field.zarr")
+    (tmp_path / "field.zarr/aerial/zarr.json").write_bytes(content)
+    with pytest.raises((StoreError, LayoutError)):
+        client.open_field(tmp_path / "field.zarr", allow_building=True).sample([[0.0, 0.0]])
 
 
 @pytest.mark.parametrize("group", ["manifest", "encoder", "preview", "overviews/2", "aerial"])
