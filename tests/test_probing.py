@@ -3,17 +3,13 @@ import pandas as pd
 import pytest
 
 from unigeo.client.probing.checks import ProbeWarning
-from unigeo.client.probing.evaluating import (
-    BASELINES,
-    evaluate,
-    numbers_of,
-    prepare,
-    probe_table,
-    r2_score,
-)
+from unigeo.client.probing.evaluating import evaluate, probe_table
 from unigeo.client.probing.folds import project, spatial_blocks
+from unigeo.client.probing.methods import BASELINES
+from unigeo.client.probing.preparing import ask, prepare
 from unigeo.client.probing.reporting import by_features, by_target, mean_scores, to_markdown
-from unigeo.client.probing.targets import Labels, labels_of, target_of
+from unigeo.client.probing.scoring import r2_score
+from unigeo.client.probing.targets import Labels, labels_of, numbers_of, target_of
 from unigeo.schemas.errors import PointsError, ProbeError
 
 
@@ -230,7 +226,7 @@ def test_baselines_of_classes_know_where_a_class_is() -> None:
 
 def test_the_scores_of_each_fold_are_those_of_the_table() -> None:
     lonlat = conus(200)
-    data = prepare({"x": lonlat}, {"y": hills(lonlat)}, lonlat)
+    data = prepare(ask({"y": hills(lonlat)}, lonlat), {"x": lonlat})
     evaluation = evaluate(data, baselines=["mean"])
     folds = evaluation.fold_scores
     assert len(folds) == 2 * 2 * 5
