@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unigeo.client.at_points import AtPoints
 from unigeo.client.over_areas import OverAreas
-from unigeo.client.reading.sampling import METHODS, Method
+from unigeo.client.reading.sampling import Method
+from unigeo.client.sample_options import check_word
 from unigeo.schemas.errors import LayoutError
 
 if TYPE_CHECKING:
@@ -71,14 +72,16 @@ class Field(AtPoints, OverAreas):
             A `Probe`: its `scores` are a table, and it can `predict` and `map` the targets.
 
         Raises:
-            ProbeError: if the data cannot support the probe; told before a vector is read where it
-                can be.
+            ValueError: if there is no such method.
+            ProbeError: if the data cannot support the probe; before a vector is read, where the
+                table itself shows it.
             PointsError: if the coordinates cannot be read.
             LayoutError: if the field has no such modality.
 
         Warns:
             ProbeWarning: where they are thin, many rows take no part or repeat a position, or a
                 row has no position.
+            PointsWarning: where most points lie off the field, as `sample` does.
         """
         from unigeo.client.probing.asking import ask_table, feature_names, features_of
         from unigeo.client.probing.conformal import check_level
@@ -88,11 +91,10 @@ class Field(AtPoints, OverAreas):
         from unigeo.client.probing.probes import Probe
 
         chosen = tuple(dict.fromkeys(self.chosen(modalities)))
-        if method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+        check_word("method", method, Method)
         check_level(level)
         chosen_baselines(baselines, feature_names(chosen))
-        question = ask_table(
+        question, points = ask_table(
             table,
             targets,
             task=task,
@@ -104,7 +106,7 @@ class Field(AtPoints, OverAreas):
             folds=folds,
             seed=seed,
         )
-        features, status = features_of(self, question, chosen, method)
+        features, status = features_of(self, points, question.asked, chosen, method)
         data = prepare(question, features, status)
         evaluation = evaluate(data, seed=seed, baselines=baselines, level=level, progress=progress)
         return Probe(self, data, evaluation, chosen, method, level)

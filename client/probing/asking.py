@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from unigeo.client.point_status import NO_POSITION
 from unigeo.client.probing.checks import warn_of_coordinates
 from unigeo.client.probing.columns import chosen_names, column_of, is_name, label_of
 from unigeo.client.probing.folds import map_of
@@ -33,7 +32,7 @@ def ask_table(
     otherwise: str,
     groups: Any,
     **options: Any,
-) -> Question:
+) -> tuple[Question, Points]:
     """Read targets, positions and groups of a table.
 
     Args:
@@ -52,11 +51,11 @@ def ask_table(
     names = chosen_names(table, targets)
     truth = {label_of(name): target_of(table, name, task) for name in names}
     labels = column_of(table, groups) if is_name(table, groups) else groups
-    lonlat = read_points(table, crs, columns, missing="keep").lonlat
+    points = read_points(table, crs, columns, missing="keep")
     warn_of_coordinates(table, names, columns)
-    placed = lonlat[~np.isnan(lonlat).any(axis=1)]
+    placed = points.lonlat[points.placed]
     area = map_of(placed, otherwise) if len(placed) else otherwise
-    return ask(truth, lonlat, groups=labels, crs=area, **options)
+    return ask(truth, points.lonlat, groups=labels, crs=area, **options), points
 
 
 def feature_names(modalities: tuple[str, ...]) -> tuple[str, ...]:
@@ -65,40 +64,39 @@ def feature_names(modalities: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def features_of(
-    field: "Field", question: Question, modalities: tuple[str, ...], method: "Method"
+    field: "Field",
+    points: Points,
+    asked: Bool[np.ndarray, " row"],
+    modalities: tuple[str, ...],
+    method: "Method",
 ) -> tuple[dict[str, Float[np.ndarray, "row _"]], UInt8[np.ndarray, " row"]]:
-    """Vectors of each set of features at every row, and why a row lacks one.
+    """Vectors of each set of features at every row of a table, and why a row lacks one.
 
-    Rows without a position or a target are not read; they have NaN.
+    Args:
+        field: to read.
+        points: the table's rows.
+        asked: which of them are read; the others have NaN, and the status `VALID`.
+        modalities: which, each once.
+        method: of sampling.
     """
-    asked = question.asked
-    found, status = read_at(field, Points(question.lonlat[asked]), modalities, method)
+    found, status = read_at(field, points.take(asked), modalities, method)
     features = {name: spread_rows(values, asked) for name, values in found.items()}
     if len(modalities) > 1:
         features[JOINED] = np.concatenate(list(features.values()), axis=1)
     reasons = np.full(len(asked), Status.VALID, np.uint8)
-    for codes in reversed(status.values()):  # the first modality that lacks a vector says why
-        own = _spread_codes(codes, asked)
-        reasons = np.where(own == Status.VALID, reasons, own)
+    for name in reversed(modalities):  # the first that lacks a vector says why
+        lost = np.flatnonzero(asked)[status[name] != Status.VALID]
+        reasons[lost] = status[name][status[name] != Status.VALID]
     return features, reasons
 
 
 def read_at(
     field: "Field", points: Points, modalities: tuple[str, ...], method: "Method"
 ) -> tuple[dict[str, Float[np.ndarray, "point _"]], dict[str, UInt8[np.ndarray, " point"]]]:
-    """Vectors and status of each modality; a point without a position has NaN and `NO_POSITION`."""
-    placed = ~np.isnan(points.lonlat).any(axis=1)
-    sampled = field.sample(Points(points.lonlat[placed]), modalities, method=method, as_="xarray")
-    vectors = {name: spread_rows(sampled[name].values, placed) for name in modalities}
-    status = {
-        name: np.where(
-            placed,
-            _spread_codes(sampled[status_name(name)].values, placed),
-            np.uint8(NO_POSITION),
-        )
-        for name in modalities
-    }
-    return vectors, status
+    """Vectors of each modality, NaN where there is none, and the status that says why."""
+    sampled = field.sample(points, modalities, method=method, as_="xarray")
+    vectors = {name: sampled[name].values for name in modalities}
+    return vectors, {name: sampled[status_name(name)].values for name in modalities}
 
 
 def spread_rows(
@@ -109,12 +107,4 @@ def spread_rows(
         return values
     found = np.full((len(rows), values.shape[1]), np.nan, values.dtype)
     found[rows] = values
-    return found
-
-
-def _spread_codes(
-    codes: UInt8[np.ndarray, " some"], rows: Bool[np.ndarray, " row"]
-) -> UInt8[np.ndarray, " row"]:
-    found = np.full(len(rows), Status.VALID, np.uint8)
-    found[rows] = codes
     return found

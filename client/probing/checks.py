@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ MOST_REPEATED = 0.05
 """Share of the points whose position stands in the table again, above which it is said."""
 _UNITS = {"random": "positions", "blocked": "blocks", "grouped": "groups"}
 _MOST_NAMED = 5  # targets in a warning
+_CLIENT = (str(Path(__file__).parents[1]),)
 
 
 class ProbeWarning(UserWarning):
@@ -227,4 +229,5 @@ def _named(targets: Sequence[str]) -> str:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, ProbeWarning, stacklevel=5)
+    # The line that is shown is the user's: the first one outside of the client.
+    warnings.warn(message, ProbeWarning, skip_file_prefixes=_CLIENT, stacklevel=2)

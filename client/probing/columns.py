@@ -6,16 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unigeo.schemas.errors import ProbeError
+from unigeo.schemas.kinds import Kind, kind_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_LIBRARIES = {
-    ("pandas", "DataFrame"): "pandas",
-    ("pyarrow", "Table"): "arrow",
-    ("pyarrow", "RecordBatch"): "arrow",
-    ("polars", "DataFrame"): "polars",
-}
 _FAILURES = (ValueError, TypeError, NotImplementedError, OverflowError)
 """What Arrow and polars raise on values that pandas cannot hold."""
 _LISTED = 30  # names in a message
@@ -34,7 +29,7 @@ def column_of(table: Any, name: Any) -> "pd.Series[Any]":
     """
     import pandas as pd
 
-    library, names = _library(table), column_names(table)
+    kind, names = _kind(table), column_names(table)
     found = [number for number, own in enumerate(names) if _is(own, name)]
     if not found and isinstance(name, str):  # a command has no other way to name a number
         found = [number for number, own in enumerate(names) if label_of(own) == name]
@@ -44,12 +39,12 @@ def column_of(table: Any, name: Any) -> "pd.Series[Any]":
         raise ProbeError(
             f"{len(found)} columns of the table are named {short(name)}: rename or drop all but one"
         )
-    if library == "pandas":
-        column: pd.Series[Any] = table.iloc[:, found[0]]
-        return column
-    if library == "polars":
+    if kind == "arrow":
+        return series_of(table.column(found[0]))
+    if kind == "polars":
         return series_of(table.to_series(found[0]))
-    return series_of(table.column(found[0]))
+    column: pd.Series[Any] = table.iloc[:, found[0]]
+    return column
 
 
 def series_of(values: Any) -> "pd.Series[Any]":
@@ -90,7 +85,7 @@ def column_names(table: Any) -> list[Any]:
     Raises:
         ProbeError: if it is no table.
     """
-    if _library(table) == "arrow":
+    if _kind(table) == "arrow":
         return list(table.schema.names)
     return list(table.columns)
 
@@ -157,12 +152,11 @@ def short(value: Any, most: int = _SHOWN) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def _library(table: Any) -> str:
-    """Whose table it is, told by its type without importing any library that the user has not."""
-    for parent in type(table).__mro__:
-        library = _LIBRARIES.get((parent.__module__.partition(".")[0], parent.__name__))
-        if library is not None:
-            return library
+def _kind(table: Any) -> Kind:
+    """Whose table it is."""
+    kind = kind_of(table)
+    if kind in ("pandas", "geodataframe", "arrow", "polars"):
+        return kind
     raise ProbeError(
         f"cannot probe a {type(table).__name__}: give a pandas or polars DataFrame, a GeoDataFrame "
         "or an Arrow table (a lazy one collected first, a file read first)"
