@@ -40,7 +40,7 @@ class Field(AtPoints, OverAreas):
         seed: int = 0,
         baselines: bool | Sequence[str] = True,
         level: float = 0.9,
-        crs: str | None = None,
+        crs: Any = None,
         columns: tuple[Any, Any] | None = None,
         progress: bool = False,
     ) -> "Probe":

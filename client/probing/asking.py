@@ -27,7 +27,7 @@ def ask_table(
     targets: Any,
     *,
     task: Task | None,
-    crs: str | None,
+    crs: Any,
     columns: tuple[Any, Any] | None,
     otherwise: str,
     groups: Any,

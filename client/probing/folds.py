@@ -112,7 +112,7 @@ def random_folds(count: int, folds: int = 5, seed: int = 0) -> Int[np.ndarray, "
     >>> random_folds(6, folds=3)
     array([0, 2, 2, 1, 0, 1])
     """
-    _check(count, folds, "points")
+    check_units(count, folds, "points")
     return np.random.default_rng(seed).permutation(np.arange(count) % folds)
 
 
@@ -148,7 +148,7 @@ def position_folds(
     sizes = np.bincount(positions)
     if not len(sizes) or np.ptp(sizes) == 0:
         return np.asarray(random_folds(len(sizes), folds, seed)[positions])
-    _check(len(sizes), folds, "positions")
+    check_units(len(sizes), folds, "positions")
     order = np.argsort(np.random.default_rng(seed).permutation(len(sizes)))
     return np.asarray(_dealt(order, sizes, folds)[positions])
 
@@ -195,7 +195,7 @@ def blocked_folds(
     array([1, 1, 2, 0, 0])
     """
     _, numbers, sizes = np.unique(blocks, return_inverse=True, return_counts=True)
-    _check(len(sizes), folds, what)
+    check_units(len(sizes), folds, what)
     order = np.random.default_rng(seed).permutation(len(sizes))
     return _dealt(order, sizes, folds)[numbers.reshape(-1)]
 
@@ -252,7 +252,17 @@ def _dealt(
     return fold_of
 
 
-def _check(count: int, folds: int, what: str) -> None:
+def check_units(count: int, folds: int, what: str) -> None:
+    """Refuse folds that cannot be filled.
+
+    Args:
+        count: of what is held out as a whole.
+        folds: how many.
+        what: is counted.
+
+    Raises:
+        ProbeError: if there are fewer of them than folds, or fewer than two folds.
+    """
     if folds < 2:
         raise ProbeError(f"cross-validation needs at least 2 folds, not {folds}")
     if count < folds:

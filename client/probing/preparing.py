@@ -23,6 +23,7 @@ from unigeo.client.probing.folds import (
     CONUS,
     Split,
     all_splits,
+    check_units,
     group_numbers,
     position_numbers,
     spatial_blocks,
@@ -130,7 +131,9 @@ def ask(
     check_lonlat(lonlat[placed])
     numbers = None
     if groups is not None:
-        numbers = group_numbers(groups, len(lonlat), placed & _any_target(found))
+        needed = placed & _any_target(found)
+        numbers = group_numbers(groups, len(lonlat), needed)
+        check_units(len(np.unique(numbers[needed])), folds, "groups")
     question = Question(found, lonlat, numbers, float(block_km), crs, int(folds), int(seed))
     status = np.where(placed, np.uint8(Status.VALID), np.uint8(NO_POSITION))
     blocks = spatial_blocks(lonlat[placed], block_km, crs)

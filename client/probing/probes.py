@@ -100,7 +100,7 @@ class Probe:
         points: Any,
         features: str | None = None,
         *,
-        crs: str | None = None,
+        crs: Any = None,
         columns: tuple[str, str] | None = None,
     ) -> "pd.DataFrame":
         """Predict every target at new points.

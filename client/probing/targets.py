@@ -157,9 +157,7 @@ def _kind_of(column: "pd.Series[Any]", label: str) -> Kind:
             f"{_INSTEAD if kind == _TIMES else 'give it a column of these'}"
         )
     if len(set(kinds)) > 1:
-        counts = ", ".join(
-            f"{kind} in {(kinds == kind).sum():,} rows" for kind in dict.fromkeys(kinds)
-        )
+        counts = ", ".join(f"{kind} ({(kinds == kind).sum():,})" for kind in dict.fromkeys(kinds))
         first = [short(values[int(np.argmax(kinds == kind))]) for kind in dict.fromkeys(kinds)]
         raise ProbeError(
             f"target {short(label)} mixes {counts}, such as {' and '.join(first)}: give "
