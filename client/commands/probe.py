@@ -238,7 +238,9 @@ def _predict(probe: "Probe", new: Any, options: dict[str, Any]) -> None:
     if new is None:
         return
     where = reading({key: options[key] for key in ("lon", "lat", "crs")})
-    found = probe.predict(new, options["features"], **where).add_prefix(options["prefix"])
+    with _warnings_in_words():
+        found = probe.predict(new, options["features"], **where)
+    found = found.add_prefix(options["prefix"])
     check_joinable(new, list(found.columns))
     write_table(beside(new, found), options["predict"][1])
 
