@@ -155,9 +155,11 @@ def _probed(
 def _warnings_in_words() -> Iterator[None]:
     """Print what a probe warns of as one line each, on stderr."""
     from unigeo.client.probing.checks import ProbeWarning
+    from unigeo.schemas.errors import PointsWarning
 
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ProbeWarning)
+        for kind in (ProbeWarning, PointsWarning):
+            warnings.simplefilter("always", kind)
         yield
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         click.echo(f"Warning: {message}", err=True)
