@@ -58,7 +58,8 @@ class Count:
         if self.without_target:
             parts.append(f"{self.without_target:,} without the target")
         if self.without_vector:
-            why = f": {self.reasons}" if self.reasons else ""
+            alone = self.reasons.removeprefix(f"{self.without_vector:,} ")  # one reason for all
+            why = f": {alone}" if alone else ""
             parts.append(f"{self.without_vector:,} without a vector{why}")
         left_out = f" ({', '.join(parts)})" if parts else ""
         return f"{self.points:,} points of {self.rows:,} rows{left_out}"

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 _SHOWN = 2000  # characters that a probe is shown in
+_PRECISION = " Precision is the average precision of the rarer of two classes, of more the mean."
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -276,7 +277,8 @@ class Probe:
             f"{used.at[target, 'blocks']!s} blocks"
             for target in targets
         )
-        return f"Scores of held-out predictions. {counts}."
+        classes = any(self.data.labels(target) is not None for target in targets)
+        return f"Scores of held-out predictions. {counts}.{_PRECISION if classes else ''}"
 
     def _target(self, target: Any) -> str:
         """The target's name as text, which is how the scores name it."""
