@@ -47,7 +47,7 @@ class AtPoints(StoredField):
         as_: As = "pandas",
         dtype: Numbers = "float32",
         lazy: bool = False,
-        crs: str | None = None,
+        crs: Any = None,
         columns: tuple[Any, Any] | None = None,
         prefix: str = "",
         progress: bool = False,
@@ -156,7 +156,7 @@ class AtPoints(StoredField):
         prefix: str = "ug_",
         method: Method = "nearest",
         missing: Missing = "nan",
-        crs: str | None = None,
+        crs: Any = None,
         columns: tuple[Any, Any] | None = None,
         progress: bool = False,
     ) -> Any:
@@ -204,7 +204,7 @@ class AtPoints(StoredField):
         *,
         method: Method = "nearest",
         link: "Link | None" = None,
-        crs: str | None = None,
+        crs: Any = None,
         columns: tuple[Any, Any] | None = None,
     ) -> "Plan":
         """Say what sampling will cost: requests, bytes and seconds, before any vector is read.
@@ -238,7 +238,7 @@ class AtPoints(StoredField):
         points: Any,
         *,
         as_: As = "pandas",
-        crs: str | None = None,
+        crs: Any = None,
         columns: tuple[Any, Any] | None = None,
         prefix: str = "",
         batch: int | None = None,

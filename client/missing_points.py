@@ -75,11 +75,10 @@ def _likely_cause(points: Points, modality: Modality) -> str | None:
     if not whole:
         points = points.take(np.linspace(0, len(points) - 1, _MOST_TRIED).astype(np.int64))
     try:
-        is_on = _are_on(points, modality)
-        off, already = points.take(~is_on), int(is_on.sum())
-        most, found = max(len(points) // 2, already), None
+        off = points.take(~_are_on(points, modality))
+        most, found = len(off) // 2, None
         for trial, lonlat in _trials(off, modality.grid):
-            count = already + int(_are_on(Points(lonlat), modality).sum())
+            count = int(_are_on(Points(lonlat), modality).sum())
             if count > most:
                 most, found = count, trial
     except StoreError:  # these cells were not asked for
@@ -87,7 +86,8 @@ def _likely_cause(points: Points, modality: Modality) -> str | None:
     if found is None:
         return None
     tried = f"{len(points):,}" if whole else f"{len(points):,} tried"
-    return f"{found.cause}, {most:,} of {tried} would lie on the field. {found.remedy}."
+    on_field = len(points) - len(off) + most
+    return f"{found.cause}, {on_field:,} of {tried} would lie on the field. {found.remedy}."
 
 
 def _whereabouts(points: Points, grid: Grid) -> str:

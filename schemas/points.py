@@ -361,7 +361,8 @@ def _to_lonlat(xy: Float[np.ndarray, "point 2"], crs: Any) -> Float[np.ndarray, 
     if lost.any():
         row = int(np.flatnonzero(lost)[0])
         raise PointsError(
-            f"{lost.sum()} of {len(xy)} points have no place on the globe in {crs!s:.60}, the "
-            f"first in row {row}: {xy[row].tolist()}"
+            f"{lost.sum()} of {len(xy)} points have no place on the globe in "
+            f"{known_crs(crs).name}, the first in row {row}: {xy[row].tolist()}. Name the CRS that "
+            "their numbers are in"
         )
     return lonlat

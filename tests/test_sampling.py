@@ -43,9 +43,8 @@ fiji_lonlats = st.lists(
 anywhere = st.lists(st.tuples(st.floats(-180, 180), st.floats(-90, 90)), max_size=10)
 
 
-def by_xarray(dataset: xr.Dataset, name: str, lonlat: np.ndarray, crs: str) -> np.ndarray:
+def by_xarray(dataset: xr.Dataset, name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Stored vectors by plain `.sel(method='nearest')`, and no data where it is too far."""
-    x, y = Transformer.from_crs("OGC:CRS84", crs, always_xy=True).transform(*lonlat.T)
     half = abs(float(dataset["x"][1] - dataset["x"][0])) / 2
     points = {"x": xr.DataArray(x, dims="point"), "y": xr.DataArray(y, dims="point")}
     near = dataset[name].sel(points, method="nearest")
@@ -80,9 +79,10 @@ def check_nearest(path: Path, modalities: tuple[str, ...], lonlat: np.ndarray) -
     field = client.open_field(path)
     lonlat = lonlat[~on_an_edge(field.grid, lonlat)]
     dataset = xr.open_zarr(path, chunks=None)
+    to_map = Transformer.from_crs("OGC:CRS84", field.grid.crs, always_xy=True)
     sampled = field.sample(lonlat, as_="numpy")
     for name in modalities:
-        expected = by_xarray(dataset, name, lonlat, field.grid.crs)
+        expected = by_xarray(dataset, name, *to_map.transform(*lonlat.T))
         vectors = expected.astype(np.float32)
         vectors /= np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
         vectors[expected[:, 0] == FILL] = np.nan
