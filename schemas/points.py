@@ -315,7 +315,7 @@ def _unmasked_row(row: Any) -> Any:
     if type(row).__name__ in MISSING:
         return (np.nan, np.nan)
     if isinstance(row, np.ma.MaskedArray):
-        return np.ma.filled(row.astype(object), None)
+        return row.tolist()  # None where it is masked
     if isinstance(row, list | tuple):
         return [None if _is_masked(one) else one for one in row]
     return row

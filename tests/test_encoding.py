@@ -255,6 +255,15 @@ def test_vectors_come_in_every_form_with_the_points_own_index(encoded: Path) -> 
         field.encode(table, batch=0, **options)
 
 
+def test_a_point_without_a_position_is_encoded_as_nan(encoded: Path) -> None:
+    field = client.open_field(encoded)
+    points = np.array([[1.0, 2.0], [np.nan, 3.0], [10.0, 4.0]])
+    with pytest.warns(client.PointsWarning, match="1 of 3 points have no position"):
+        vectors = field.encode(points, as_="numpy")
+    assert np.array_equal(np.isnan(vectors).all(axis=1), [False, True, False])
+    assert np.allclose(vectors[::2], field.encode(points[::2], as_="numpy"), atol=1e-6)
+
+
 def test_a_store_in_memory_is_encoded_too(model: UniGeoCLIP) -> None:
     store = MemoryStore()
     put(store, model)

@@ -19,6 +19,8 @@ from unigeo.schemas.points import Points
 from unigeo.schemas.quantization import FILL, dequantize
 from unigeo.schemas.status import Status
 
+pytestmark = pytest.mark.filterwarnings("ignore::unigeo.schemas.errors.PointsWarning")
+
 
 def in_memory(arrays: dict[str, np.ndarray], name: str, grid: Grid) -> Modality:
     """A modality whose arrays are numpy's."""

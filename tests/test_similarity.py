@@ -79,7 +79,26 @@ def test_bad_queries_are_named(gulf: Path) -> None:
         field.similar(HOME)
     with pytest.raises(PointsError, match=r"no aerial vector \(1 water\)"):
         field.similar((5.0, 5.0), "aerial")
+    with pytest.raises(
+        PointsError, match=r"1 of 2 places .*\(1 outside region\), the first in row 1"
+    ):
+        field.similar([HOME, (100.0, 3.0)], "aerial")
+    with pytest.raises(PointsError, match="1 no position"):
+        field.similarity((np.nan, 3.0), "aerial")
+    with pytest.raises(PointsError, match=r"neither a vector of 8 numbers nor places: .* shape"):
+        field.similar(np.ones(7), "aerial")
+    with pytest.raises(PointsError, match="not complex numbers"):
+        field.similar(np.ones(8, complex), "aerial")
     with pytest.raises(PointsError, match="no direction"):
         field.similar(np.zeros(8), "aerial")
     with pytest.raises(ValueError, match="count 0"):
         field.similar(HOME, "aerial", count=0)
+
+
+def test_a_vector_may_be_a_row_of_a_table_or_of_a_dataset(gulf: Path) -> None:
+    field = client.open_field(gulf)
+    expected = field.similar(HOME, "aerial", count=3)
+    row = field.sample([HOME], "aerial").iloc[0, :8]
+    one = field.sample([HOME], "aerial", as_="xarray")["aerial"][0]
+    for vector in (row, row.to_numpy(), one, list(row)):
+        pd.testing.assert_frame_equal(field.similar(vector, "aerial", count=3), expected)
