@@ -93,14 +93,24 @@ def test_a_geotiff_of_another_name_is_refused_before_anything_is_fitted(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["", ".", "none/map.zarr"])
+@pytest.mark.parametrize("name", ["", ".", "none/map.zarr", None, 5])
 def test_a_store_without_a_place_is_refused(
-    probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: object
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for overwrite in (False, True):
         with pytest.raises(StoreError, match="cannot write the map"):
             unfitted(probe).to_zarr(name, overwrite=overwrite)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_url_is_a_local_path(probe: Probe, tmp_path: Path) -> None:
+    path = tmp_path / "map.zarr"
+    probe.to_zarr(path.as_uri(), region=BOX)
+    with pytest.raises(StoreError, match="there already"):
+        unfitted(probe).to_zarr(path.as_uri())
+    probe.to_zarr(path.as_uri(), region=OTHER, overwrite=True)
+    assert shape_of(path) == probe.map(region=OTHER)["prediction"].shape
 
 
 def test_a_map_that_fails_leaves_the_old_one(probe: Probe, tmp_path: Path) -> None:

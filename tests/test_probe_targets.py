@@ -84,7 +84,10 @@ def test_dates_as_text_are_classes_only_where_that_is_asked(dates: list) -> None
 @pytest.mark.parametrize(
     ("column", "words"),
     [
-        (["1.5", "2.5", None], "numbers as text, such as '1.5': ask for task='regression'"),
+        (["1.5", "2.5", None], "numbers as text, such as '1.5': make them numbers .task='reg"),
+        (["12%", "15 %", "12%"], "numbers as text, such as '12%'"),
+        (["1,250", "$1,400"], "numbers as text, such as '1,250'"),
+        (["12,5", "13,5"], "numbers as text, such as '12,5'"),
         (["1", "2", "3", "-"], "numbers as text in 3 rows.*words in 1, such as '-'"),
         ([1, "b", 2.5, None], r"mixes numbers \(2\), words \(1\), such as 1 and 'b'"),
         ([True, "b"], r"mixes flags \(1\), words \(1\)"),

@@ -12,6 +12,7 @@ from unigeo.schemas.points import read_points
 
 CONUS = "EPSG:5070"
 """Albers equal-area map of the contiguous United States, in metres."""
+_LEAST_KM = 1e-6  # 1 mm; numbers of smaller blocks are beyond an integer
 _STEPS = 100_000
 """Of a degree: points that agree in them, within about 1 m, have one position."""
 
@@ -171,8 +172,9 @@ def spatial_blocks(points: Any, km: float, crs: str = CONUS) -> Int[np.ndarray, 
     >>> spatial_blocks([(-105.0, 39.0), (-104.9, 39.0), (-90.0, 39.0)], km=300)
     array([0, 0, 1])
     """
-    if not (np.isfinite(km) and km > 0):
-        raise ProbeError(f"the side of a block must be a positive number of km, not {km}")
+    is_number = isinstance(km, int | float | np.number) and not isinstance(km, bool)
+    if not is_number or not np.isfinite(km) or km < _LEAST_KM:
+        raise ProbeError(f"the side of a block must be a positive number of km, not {short(km)}")
     cells = np.floor(project(read_points(points).lonlat, crs) / (km * 1000)).astype(np.int64)
     _, numbers = np.unique(cells, axis=0, return_inverse=True)
     return numbers.reshape(-1)

@@ -13,7 +13,7 @@ import numpy as np
 from unigeo.client.probing.mapping import PredictionMap
 from unigeo.schemas.errors import MissingExtraError, StoreError
 from unigeo.schemas.layout import axis_attributes, spatial_ref_attributes
-from unigeo.schemas.stores import open_store, unreachable_errors
+from unigeo.schemas.stores import absolute, open_store, unreachable_errors
 
 _ROOTS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 """Files that a Zarr store has one of in its folder."""
@@ -71,15 +71,27 @@ def check_zarr_place(url: Any, overwrite: bool) -> Path | None:
         The local path; None for an address or an object.
 
     Raises:
-        StoreError: if the name is empty, there is no such folder, or the place is taken by what
-            must not be replaced: anything without `overwrite`; with it a file, a folder that is no
-            Zarr store, and a unigeo field.
+        StoreError: if it is no address, the name is empty, there is no such folder, or the place is
+            taken by what must not be replaced: anything without `overwrite`; with it a file, a
+            folder that is no Zarr store, and a unigeo field.
     """
-    if not isinstance(url, str | Path) or "://" in str(url):
+    from zarr.abc.store import Store
+
+    if isinstance(url, Store):
         return None
-    path = Path(url)
-    if not str(url).strip() or not path.name:
-        raise StoreError(f"cannot write the map {str(url)!r}: name a new folder, such as map.zarr")
+    if not isinstance(url, str | os.PathLike):
+        raise StoreError(
+            f"cannot write the map to a {type(url).__name__}: give a path, an address or a Zarr "
+            "store"
+        )
+    name = os.fspath(url)
+    if name.startswith("file:"):
+        name = str(absolute(name))
+    if "://" in name:
+        return None
+    path = Path(name)
+    if not name.strip() or not path.name:
+        raise StoreError(f"cannot write the map {name!r}: name a new folder, such as map.zarr")
     path = path.absolute()
     if not path.parent.is_dir():
         raise StoreError(f"cannot write the map {url}: there is no folder {path.parent}")

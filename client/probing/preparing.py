@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from unigeo.client.point_status import NO_POSITION
+from unigeo.client.point_status import NO_POSITION, count_reasons
 from unigeo.client.probing.checks import (
     check_classes,
     check_counts,
@@ -121,7 +121,7 @@ def ask(
             such number.
         PointsError: if a position is none on the globe.
     """
-    _check_options(block_km, folds, seed)
+    _check_options(folds, seed)
     found = read_targets(targets, len(lonlat))
     placed = ~np.isnan(lonlat).any(axis=1)
     if not placed.any():
@@ -134,9 +134,9 @@ def ask(
         needed = placed & _any_target(found)
         numbers = group_numbers(groups, len(lonlat), needed)
         check_units(len(np.unique(numbers[needed])), folds, "groups")
+    blocks = spatial_blocks(lonlat[placed], block_km, crs)
     question = Question(found, lonlat, numbers, float(block_km), crs, int(folds), int(seed))
     status = np.where(placed, np.uint8(Status.VALID), np.uint8(NO_POSITION))
-    blocks = spatial_blocks(lonlat[placed], block_km, crs)
     for name in found:
         _check_target(question, name, placed, status, blocks)
     return question
@@ -168,9 +168,11 @@ def prepare(
     status = np.where(placed, status, np.uint8(NO_POSITION))
     valid = placed & _have_vectors(features, len(lonlat))
     if not valid.any():
+        why = count_reasons(status)
         raise ProbeError(
-            f"none of the {len(lonlat)} points has a vector in all of {', '.join(features)}: look "
-            "at the points' status in the sample, and at the field's coverage"
+            f"none of the {len(lonlat)} points has a vector in all of {listed(list(features))}"
+            + (f" ({why})" if why else "")
+            + ": look at the points' positions, and at the field's coverage"
         )
     blocks = spatial_blocks(lonlat[valid], question.block_km, question.crs)
     counts = {
@@ -216,7 +218,7 @@ def _check_target(
     return count
 
 
-def _check_options(block_km: Any, folds: Any, seed: Any) -> None:
+def _check_options(folds: Any, seed: Any) -> None:
     """Refuse options that are no such numbers.
 
     Raises:
@@ -232,8 +234,6 @@ def _check_options(block_km: Any, folds: Any, seed: Any) -> None:
         )
     if seed < 0:
         raise ProbeError(f"seed must be 0 or more, not {seed}")
-    if not isinstance(block_km, int | float | np.number) or isinstance(block_km, bool):
-        raise ProbeError(f"block_km must be a number of kilometres, not {short(block_km)}")
 
 
 def _any_target(targets: Mapping[str, Target]) -> Bool[np.ndarray, " row"]:

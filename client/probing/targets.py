@@ -207,8 +207,8 @@ def _refuse_numbers_as_text(column: "pd.Series[Any]", label: str) -> None:
     words = [text for text in counts if not _is_number(text)]
     if numbers and not words and not all(text.strip().lstrip("+-").isdecimal() for text in numbers):
         raise ProbeError(
-            f"target {short(label)} holds numbers as text, such as {short(numbers[0])}: ask for "
-            f"task='regression', or {ask}"
+            f"target {short(label)} holds numbers as text, such as {short(numbers[0])}: make them "
+            f"numbers (task='regression' reads plain ones), or {ask}"
         )
     rows = sum(counts[text] for text in numbers)
     if words and 2 * rows > sum(counts.values()):
@@ -220,8 +220,9 @@ def _refuse_numbers_as_text(column: "pd.Series[Any]", label: str) -> None:
 
 
 def _is_number(text: str) -> bool:
+    """Whether a person would read it as a number: `1.5`, `1,250`, `12 %`, `$3`."""
     try:
-        float(text)
+        float(text.strip("%$€£ ").replace(",", ""))
     except ValueError:
         return False
     return True
