@@ -315,8 +315,10 @@ def test_a_corrupt_raster_among_a_hundred_is_named_and_the_rerun_finishes_when_m
 
 def test_on_dask_a_task_that_raises_is_named_and_the_rest_is_done(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
-    from unigeo.producer.raster.distributing import Job, rasterize_on
+    from unigeo.producer.raster.distributing import rasterize_on
+    from unigeo.producer.raster.identity import Equipment
     from unigeo.producer.raster.shard_work import Work
+    from unigeo.producer.raster.worker import Job
 
     def encode(broken: bool, modality: str, lonlat: np.ndarray) -> Any:
         if broken and modality == "aerial" and lonlat[:, 1].min() < -10:
@@ -331,7 +333,7 @@ def test_on_dask_a_task_that_raises_is_named_and_the_rest_is_done(tmp_path: Path
         for broken in (True, False):
             group, grid, layout = stores.begin(url)
             opened = (partial(encode, broken), stores.land)
-            job = Job(url, stores.GULF, grid, layout, partial(tuple, opened), batch=300)
+            job = Job(url, stores.GULF, grid, layout, partial(Equipment, *opened), batch=300)
             work = Work(grid, layout, stores.GULF, stores.land, partial(encode, broken), 300)
             with sharing(url) as shared:
                 report = rasterize_on(
@@ -383,13 +385,15 @@ def test_names_of_claims_are_paths(tmp_path: Path) -> None:
 def test_on_dask_workers_come_and_go_as_there_is_work(tmp_path: Path) -> None:
     """A cluster that adapts begins without any worker, and is left by one in the middle."""
     distributed = pytest.importorskip("distributed")
-    from unigeo.producer.raster.distributing import Job, rasterize_on
+    from unigeo.producer.raster.distributing import rasterize_on
+    from unigeo.producer.raster.identity import Equipment
     from unigeo.producer.raster.shard_work import Work
+    from unigeo.producer.raster.worker import Job
 
     url = str(tmp_path / "f.zarr")
     group, grid, layout = stores.begin(url)
     slow = stores.encoder(wait_s=0.05)
-    job = Job(url, stores.GULF, grid, layout, partial(tuple, (slow, stores.land)), batch=300)
+    job = Job(url, stores.GULF, grid, layout, partial(Equipment, slow, stores.land), batch=300)
     work = Work(grid, layout, stores.GULF, stores.land, slow, 300)
     seen: list[int] = []
     with (
