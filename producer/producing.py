@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -230,7 +231,8 @@ def _stages(
         attributes = following.mark(attributes)
         before = dict(open_group(following.previous_url).attrs)
     attributes = terms.mark(attributes, before)
-    group = create_field(run.out, run.grid, run.layout, attributes, shared.damaged())
+    again = partial(shared.note_again, observations, run.grid, run.layout)
+    group = create_field(run.out, run.grid, run.layout, attributes, shared.damaged(), again)
     state: Any = group.attrs["unigeo"]
     if state["state"] == "published" and plan(group, run.grid, run.layout):
         check_code(state, attributes["unigeo"], run.out)  # shards that were lost are made again

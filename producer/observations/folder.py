@@ -115,7 +115,7 @@ class FolderObservations:
             np.concatenate(values, axis=1) if len(views) > 1 else values[0],
             gaps == 0,
             gaps == Gap.UNREADABLE if damaged else None,
-            tuple(sorted(self._short(path) for path in damaged)),
+            tuple(sorted(self.file_name(path) for path in damaged)),
         )
 
     def count_gaps(self, modality: str, gaps: UInt8[np.ndarray, " point"]) -> None:
@@ -182,7 +182,7 @@ class FolderObservations:
     def _listed(self) -> str:
         return ", ".join(self.modalities)
 
-    def _short(self, path: Path | str) -> str:
+    def file_name(self, path: Path | str) -> str:
         """A file as the description names it; a URL as it is."""
         return path if isinstance(path, str) else path.resolve().relative_to(self.root).as_posix()
 

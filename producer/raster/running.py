@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import zarr
 
+from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.raster.identity import Equipment, Identity, identity_of
 from unigeo.producer.raster.rasterizing import Report, rasterize
 from unigeo.producer.raster.run_folder import PUBLISH, RunFolder, open_run_folder, tidy
@@ -18,6 +19,8 @@ from unigeo.producer.raster.shard_work import Work
 from unigeo.producer.raster.store import is_published, sweep
 from unigeo.producer.raster.turns import TRIES
 from unigeo.schemas.errors import ModelError, StoreError
+from unigeo.schemas.grid import Grid
+from unigeo.schemas.layout import Layout
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -81,6 +84,15 @@ class Sharing:
         return frozenset(
             name for about in self._folder.failed().values() for name in about["damaged"]
         )
+
+    def note_again(
+        self, observations: Observations, grid: Grid, layout: Layout, files: list[str]
+    ) -> None:
+        """Have the shards made again that may show files which were replaced."""
+        from unigeo.producer.raster.mending import note_again
+
+        if self.folder is not None:
+            note_again(self.folder, self._url, observations, files, grid, layout)
 
     def tidy_up(self) -> None:
         """Remove what a run left that was killed once all was published."""

@@ -6,7 +6,7 @@ reader takes half a product for a whole one. Nothing in a store depends on when 
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ def create_field(
     layout: Layout,
     attributes: dict[str, Any],
     mended: frozenset[str] = frozenset(),
+    note_again: Callable[[list[str]], None] = lambda files: None,
 ) -> zarr.Group:
     """Create an empty field, or open the one that is there if it is of the same product.
 
@@ -80,6 +81,7 @@ def create_field(
         layout: which arrays, how they are cut.
         attributes: of the root, by `schemas.attributes.root_attributes`.
         mended: input files that could not be read before and may have changed since.
+        note_again: is told those that have, before they are taken for the store's inputs.
 
     Returns:
         The root group, writable, metadata not consolidated.
@@ -90,10 +92,12 @@ def create_field(
     layout.shards(grid)
     store = patient(open_store(url, read_only=False))
     try:
-        group = _existing(store, url, attributes, mended)
+        group = _existing(store, url, attributes, mended, note_again)
         if group is None:
             create(store, "zarr.json", _root_document(attributes))
-            group = _existing(store, url, attributes, mended)  # ours, or of one who was faster
+            group = _existing(
+                store, url, attributes, mended, note_again
+            )  # ours, or of one who was faster
         if group is None:
             raise StoreError(f"{url} was removed while it was begun; run the command again")
         if group.attrs["unigeo"]["state"] == "building":  # type: ignore[index,call-overload]
@@ -106,7 +110,11 @@ def create_field(
 
 
 def _existing(
-    store: Any, url: Any, attributes: dict[str, Any], mended: frozenset[str]
+    store: Any,
+    url: Any,
+    attributes: dict[str, Any],
+    mended: frozenset[str],
+    note_again: Callable[[list[str]], None],
 ) -> zarr.Group | None:
     """The group that stands at the URL, if it is the same product; None if nothing does."""
     group = _root(store)
@@ -131,6 +139,7 @@ def _existing(
     if differing == ["observations"] and found["state"] == "building":
         seen = (_without(about["observations"], mended) for about in (found, wanted))
         if mended and len({json.dumps(one, sort_keys=True) for one in seen}) == 1:
+            note_again(changed_files(found["observations"], wanted["observations"]))
             return _write_root(store, _begun_as(group.attrs, attributes))
     if not differing and found["state"] == "building" and _terms(group.attrs) != _terms(attributes):
         return _write_root(store, _begun_as(group.attrs, attributes))
