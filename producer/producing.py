@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unigeo.producer.choosing import Run, default_modalities, default_resolution, recipe
-from unigeo.producer.encoders.model import UniGeoCLIP, load_model, model_hash
+from unigeo.producer.encoders.model import UniGeoCLIP, load_model
 from unigeo.producer.encoders.settings import to_json
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
@@ -21,6 +22,7 @@ from unigeo.producer.publishing.terms import Terms
 from unigeo.producer.raster.detail import detail_of, told_of_detail
 from unigeo.producer.raster.encoding import ModelEncoder, check_fit, encoder_of
 from unigeo.producer.raster.estimating import calibrate, cell_flops, estimate, sample_cells, told
+from unigeo.producer.raster.identity import check_code, identity_of
 from unigeo.producer.raster.lattice import (
     SAMPLES,
     cells_per_node,
@@ -35,6 +37,7 @@ from unigeo.producer.raster.running import (
     Sharing,
     fill,
     model_source,
+    open_model,
     refuse_failures,
     sharing,
 )
@@ -207,28 +210,33 @@ def _stages(
             f"trained       mean R@10 {100 * recall:.1f} % on held-out blocks "
             f"(chance {100 * chance:.2f} %); {run.model}/card.md"
         )
-    model, tokenizer = load_model(run.model)
+    model, tokenizer, weights = open_model(run.model)
     check_fit(model, observations, run.layout.modalities)
+    identity = identity_of(weights, model.settings, observations, run.interpolate)
     attributes = root_attributes(
         region=run.region.name,
         grid=run.grid,
         layout=run.layout,
         model_name="unigeoclip",
-        model_sha256=model_hash(run.model),
+        model_sha256=weights,
         model_settings=to_json(model.settings),
         observations=observations.provenance(),
         seed=run.training.seed,
         code_version=code_version,
         coordinate_detail=_detail(run, model),
     )
+    attributes = identity.mark(attributes)
     before = None
     if following is not None:
         attributes = following.mark(attributes)
         before = dict(open_group(following.previous_url).attrs)
     attributes = terms.mark(attributes, before)
-    group = create_field(run.out, run.grid, run.layout, attributes, shared.damaged())
+    again = partial(shared.note_again, observations, run.grid, run.layout)
+    group = create_field(run.out, run.grid, run.layout, attributes, shared.damaged(), again)
     state: Any = group.attrs["unigeo"]
-    if state["state"] == "published" and not plan(group, run.grid, run.layout):
+    if state["state"] == "published" and plan(group, run.grid, run.layout):
+        check_code(state, attributes["unigeo"], run.out)  # shards that were lost are made again
+    elif state["state"] == "published":
         terms.check(dict(group.attrs), run.out)
         shared.tidy_up()
         announce(run.out, model_card=card_of(run.model))
@@ -240,7 +248,7 @@ def _stages(
     work = _work(run, observations, encoder_of(model, observations, device, run.interpolate))
     yield from _interpolated(work)
     source = model_source(run.model, running, run.interpolate)
-    report = fill(group, work, run.out, source, running, shared)
+    report = fill(group, work, run.out, source, running, shared, identity)
     counts = ", ".join(f"{count:,} {code.words}" for code, count in sorted(report.cells.items()))
     yield f"rasterized    {report.shards} shards in {report.seconds:.0f} s: {counts or 'all there'}"
     for message, count in report.failures.items():

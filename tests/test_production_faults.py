@@ -10,20 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import geopandas
 import numpy as np
 import pytest
-import rasterio
 import servers
-import shapely
 import stores
 from faulty_proxy import FaultyProxy
 from obstore.exceptions import PermissionDeniedError
-from rasterio.transform import from_origin
 from zarr.storage import LocalStore, WrapperStore
 
 from benchmarks.producer import kills
-from unigeo.producer.observations.folder import open_observations
 from unigeo.producer.publishing.deriving import NOTES
 from unigeo.producer.raster.planning import Task, plan
 from unigeo.producer.raster.publication import publish
@@ -31,12 +26,8 @@ from unigeo.producer.raster.rasterizing import Report, rasterize
 from unigeo.producer.raster.run_folder import PUBLISH, RunFolder, open_run_folder, tidy
 from unigeo.producer.raster.run_log import RunLog
 from unigeo.producer.raster.running import Running, refuse_failures, sharing
-from unigeo.producer.raster.shard_work import Observed
-from unigeo.producer.raster.store import create_field, sweep
+from unigeo.producer.raster.store import sweep
 from unigeo.schemas.errors import StoreError
-from unigeo.schemas.layout import Layout
-from unigeo.schemas.quantization import quantize
-from unigeo.schemas.regions import region_of_bbox
 from unigeo.schemas.status import Status
 from unigeo.schemas.stores import open_store
 
@@ -224,103 +215,12 @@ def test_what_fails_is_tried_again_then_named_and_a_rerun_mends_it(tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f.zarr", "whole.zarr"]
 
 
-DESCRIPTION = """
-name = "tiles"
-licence = "CC0-1.0"
-data = "data"
-[land]
-file = "land.geojson"
-[aerial]
-kind = "raster"
-files = ["tile_*.tif"]
-bands = [1]
-patch_m = 800
-patch_px = 4
-acquired = "2020"
-"""
-TILES = region_of_bbox((0.01, 0.01, 0.29, 0.29), "tiles")
-
-
-def write_tiles(data: Path, damage: int | None) -> None:
-    """A hundred tiles of 32 x 32 pixels, tiled as COGs are; of one, some blocks are torn."""
-    for number, (row, col) in enumerate(np.ndindex(10, 10)):
-        values = np.random.default_rng(number).integers(1, 255, (1, 32, 32)).astype(np.uint8)
-        path = data / f"tile_{number}.tif"
-        transform = from_origin(0.03 * col, 0.03 * (10 - row), 0.03 / 32, 0.03 / 32)
-        with rasterio.open(
-            path, "w", driver="GTiff", count=1, height=32, width=32, dtype="uint8", tiled=True,
-            blockxsize=16, blockysize=16, compress="deflate", crs="EPSG:4326", transform=transform,
-        ) as file:  # fmt: skip
-            file.write(values)
-        if number == damage:
-            with rasterio.open(path) as file:
-                offset = int(file.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1))
-            with path.open("r+b") as raw:
-                raw.seek(offset)
-                raw.write(bytes(300))
-
-
-class Means:
-    """An encoder in two halves whose vectors are the pixels of a patch."""
-
-    def __init__(self, observations: Any) -> None:
-        self.observations = observations
-
-    def batch(self, modality: str) -> int:
-        return 100
-
-    def observe(self, modality: str, lonlat: np.ndarray) -> Observed:
-        seen = self.observations.patches(modality, lonlat)
-        return Observed(seen.values, seen.valid, seen.unreadable, seen.damaged)
-
-    def codes(self, modality: str, seen: Observed) -> Any:
-        codes = quantize(seen.inputs[seen.valid].reshape(-1, 16).astype(np.float32))
-        return lambda: (codes, seen.valid)
-
-
-def produce_tiles(folder: Path, url: str) -> Report:
-    observations = open_observations(folder / "observations.toml")
-    layout = Layout(modalities=("aerial",), bands=16, shard=16, chunk=8)
-    grid = TILES.grid(1000.0, 16)
-    attributes = stores.attributes_of(TILES, grid, layout)
-    attributes["unigeo"]["observations"] = observations.provenance()
-    with sharing(url) as shared:
-        group = create_field(url, grid, layout, attributes, shared.damaged())
-        report = rasterize(
-            group, grid, layout, TILES, observations.land, Means(observations),
-            progress=False, run=shared.folder,
-        )  # fmt: skip
-        if not report.failures:
-            assert shared.my_turn_to_publish(group)
-            publish(group)
-    return report
-
-
-def test_a_corrupt_raster_among_a_hundred_is_named_and_the_rerun_finishes_when_mended(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "data").mkdir()
-    box = geopandas.GeoDataFrame(geometry=[shapely.box(-1, -1, 1, 1)], crs=4326)
-    box.to_file(tmp_path / "data/land.geojson")
-    (tmp_path / "observations.toml").write_text(DESCRIPTION)
-    write_tiles(tmp_path / "data", damage=None)
-    produce_tiles(tmp_path, str(tmp_path / "unbroken.zarr"))
-    write_tiles(tmp_path / "data", damage=44)
-    report = produce_tiles(tmp_path, str(tmp_path / "f.zarr"))
-    assert list(report.failures) == ["aerial: cannot read tile_44.tif"]
-    assert 0 < report.cells[Status.FAILED] < 0.2 * report.cells[Status.VALID]
-    assert 0 < len(report.failed) < report.shards
-    write_tiles(tmp_path / "data", damage=None)
-    again = produce_tiles(tmp_path, str(tmp_path / "f.zarr"))
-    assert again.shards == len(report.failed) and not again.failures
-    assert stores.tree(tmp_path / "f.zarr") == stores.tree(tmp_path / "unbroken.zarr")
-    assert not (tmp_path / "f.zarr.run").exists()
-
-
 def test_on_dask_a_task_that_raises_is_named_and_the_rest_is_done(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
-    from unigeo.producer.raster.distributing import Job, rasterize_on
+    from unigeo.producer.raster.distributing import rasterize_on
+    from unigeo.producer.raster.identity import Equipment
     from unigeo.producer.raster.shard_work import Work
+    from unigeo.producer.raster.worker import Job
 
     def encode(broken: bool, modality: str, lonlat: np.ndarray) -> Any:
         if broken and modality == "aerial" and lonlat[:, 1].min() < -10:
@@ -335,7 +235,7 @@ def test_on_dask_a_task_that_raises_is_named_and_the_rest_is_done(tmp_path: Path
         for broken in (True, False):
             group, grid, layout = stores.begin(url)
             opened = (partial(encode, broken), stores.land)
-            job = Job(url, stores.GULF, grid, layout, partial(tuple, opened), batch=300)
+            job = Job(url, stores.GULF, grid, layout, partial(Equipment, *opened), batch=300)
             work = Work(grid, layout, stores.GULF, stores.land, partial(encode, broken), 300)
             with sharing(url) as shared:
                 report = rasterize_on(
@@ -402,13 +302,15 @@ def encode_once_two_have_come(modality: str, lonlat: np.ndarray) -> Any:
 def test_on_dask_workers_come_and_go_as_there_is_work(tmp_path: Path) -> None:
     """A cluster that adapts begins without any worker, and is left by one in the middle."""
     distributed = pytest.importorskip("distributed")
-    from unigeo.producer.raster.distributing import Job, rasterize_on
+    from unigeo.producer.raster.distributing import rasterize_on
+    from unigeo.producer.raster.identity import Equipment
     from unigeo.producer.raster.shard_work import Work
+    from unigeo.producer.raster.worker import Job
 
     url = str(tmp_path / "f.zarr")
     group, grid, layout = stores.begin(url)
-    opened = (encode_once_two_have_come, stores.land)
-    job = Job(url, stores.GULF, grid, layout, partial(tuple, opened), batch=300)
+    opened = partial(Equipment, encode_once_two_have_come, stores.land)
+    job = Job(url, stores.GULF, grid, layout, opened, batch=300)
     work = Work(grid, layout, stores.GULF, stores.land, stores.encoder(), 300)
     TWO_HAVE_COME.clear()
     seen: list[int] = []

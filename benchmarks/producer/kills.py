@@ -38,6 +38,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from unigeo.producer.raster.identity import Equipment
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.raster.publication import publish
 from unigeo.producer.raster.running import Running, fill, sharing
@@ -73,9 +74,9 @@ def waves(wait_s: float, modality: str, lonlat: np.ndarray) -> tuple[np.ndarray,
     return vectors.astype(np.float32), observed
 
 
-def source(wait_s: float) -> tuple[Any, Any]:
+def source(wait_s: float) -> Equipment:
     """What a worker encodes with."""
-    return partial(waves, wait_s), land
+    return Equipment(partial(waves, wait_s), land)
 
 
 def build(url: str, running: Running, wait_s: float) -> int:
@@ -216,7 +217,7 @@ def _cluster(port: int) -> list["subprocess.Popen[bytes]"]:
         "cwd": ROOT,
         "stdout": subprocess.DEVNULL,
         "stderr": subprocess.DEVNULL,
-        "env": os.environ | {"PYTHONPATH": str(ROOT)},
+        "env": os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
     }
     dask = [sys.executable, "-m", "dask"]
     host = ["--host", "127.0.0.1"]

@@ -30,6 +30,7 @@ import numpy as np
 import zarr
 
 from unigeo.producer.raster.extent import Extent
+from unigeo.producer.raster.identity import Equipment
 from unigeo.producer.raster.planning import planned
 from unigeo.producer.raster.publication import publish
 from unigeo.producer.raster.rasterizing import rasterize
@@ -296,14 +297,15 @@ def busy(work_s: float, modality: str, lonlat: np.ndarray) -> tuple[np.ndarray, 
     return vectors, np.ones(len(lonlat), bool)
 
 
-def busy_source() -> tuple[Any, Any]:
+def busy_source() -> Equipment:
     """What a dask worker of this benchmark encodes with."""
-    return partial(busy, 1.0), everywhere
+    return Equipment(partial(busy, 1.0), everywhere)
 
 
 def workers_of(options: argparse.Namespace) -> dict[str, Any]:
     """The same 16 shards by one worker and by two, of one thread, each with one core's work."""
-    from unigeo.producer.raster.distributing import Job, local_workers, rasterize_on
+    from unigeo.producer.raster.distributing import local_workers, rasterize_on
+    from unigeo.producer.raster.worker import Job
 
     layout = Layout(modalities=("coordinate",), bands=64, shard=64, chunk=16)
     grid = Grid("EPSG:8857", 1000.0, -256, 0, (256, 256))

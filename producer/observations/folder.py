@@ -1,6 +1,5 @@
 """Observations read from a folder of rasters, photographs and tables."""
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from unigeo.producer.observations.contents import content_of, sample_of
 from unigeo.producer.observations.description import (
     Description,
     Images,
@@ -28,8 +28,6 @@ from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.points import check_lonlat
 
 OBSERVED = ("aerial", "street", "dsm", "text")
-WHOLE_BYTES = 1 << 30
-"""Files up to this size are hashed whole, larger ones by samples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +43,8 @@ class FolderObservations:
     photographs: Photographs | None
     said: PlaceTable | None
     """Rows of words."""
+    surface_sample: str
+    """Of the file of `surface`, by `sample_of`."""
     _gaps: dict[str, Counter[str]] = field(default_factory=dict)
 
     @property
@@ -115,7 +115,7 @@ class FolderObservations:
             np.concatenate(values, axis=1) if len(views) > 1 else values[0],
             gaps == 0,
             gaps == Gap.UNREADABLE if damaged else None,
-            tuple(sorted(self._short(path) for path in damaged)),
+            tuple(sorted(self.file_name(path) for path in damaged)),
         )
 
     def count_gaps(self, modality: str, gaps: UInt8[np.ndarray, " point"]) -> None:
@@ -147,6 +147,17 @@ class FolderObservations:
         """JSON: sources, patch sizes in metres, dates, licences, hashes of the inputs."""
         return self._provenance
 
+    def likeness(self) -> dict[str, Any]:
+        """JSON: what rasterization reads, files by samples: told in seconds, by any machine."""
+        return {
+            "description": self.description.model_dump(mode="json", exclude={"data"}),
+            "land": self.surface_sample,
+            "rasters": {
+                modality: [source.stamp.sample for source in sources if source.stamp is not None]
+                for modality, sources in self.rasters.items()
+            },
+        }
+
     def _nearest_photographs(self, source: Images, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         assert self.photographs is not None
         nearest = self.photographs.places.nearest(lonlat, source.radius_m)
@@ -171,7 +182,7 @@ class FolderObservations:
     def _listed(self) -> str:
         return ", ".join(self.modalities)
 
-    def _short(self, path: Path | str) -> str:
+    def file_name(self, path: Path | str) -> str:
         """A file as the description names it; a URL as it is."""
         return path if isinstance(path, str) else path.resolve().relative_to(self.root).as_posix()
 
@@ -213,7 +224,7 @@ class FolderObservations:
 
     def _file(self, path: Path) -> dict[str, Any]:
         relative = path.resolve().relative_to(self.root).as_posix()
-        return {"file": relative, "bytes": path.stat().st_size} | _digest(path)
+        return {"file": relative} | content_of(path)
 
 
 def open_observations(description: str | Path, data: Path | None = None) -> FolderObservations:
@@ -243,14 +254,16 @@ def open_observations(description: str | Path, data: Path | None = None) -> Fold
         if isinstance(source := getattr(about, modality), Raster)
     }
     street = about.street
+    land = _inside(root, about.land.file, "land")
     return FolderObservations(
         description=about,
         root=root,
-        surface=read_land(_inside(root, about.land.file, "land"), _shown("land", about.land.file)),
+        surface=read_land(land, _shown("land", about.land.file)),
         known=known,
         rasters=rasters,
         photographs=_open_images(root, street) if isinstance(street, Images) else None,
         said=None if about.text is None else _open_texts(root, about.text),
+        surface_sample=sample_of(land),
     )
 
 
@@ -321,16 +334,3 @@ def _inside(root: Path, name: str, table: str) -> Path:
 
 def _shown(table: str, name: str) -> str:
     return f"table [{table}]: {name}"
-
-
-def _digest(path: Path) -> dict[str, str]:
-    """Hash a file; of a large one its size and 64 pieces of 1 MiB evenly spread over it."""
-    size, piece = path.stat().st_size, 1 << 20
-    with path.open("rb") as file:
-        if size <= WHOLE_BYTES:
-            return {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-        digest = hashlib.sha256(str(size).encode())
-        for start in np.linspace(0, size - piece, 64).astype(np.int64).tolist():
-            file.seek(start)
-            digest.update(file.read(piece))
-    return {"sha256_of_pieces": digest.hexdigest()}

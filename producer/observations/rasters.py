@@ -58,6 +58,9 @@ def cut(
         frame: size of the patches.
         dtype: of the values returned; integers are rounded.
         min_valid: share of a patch's pixels that must hold data.
+
+    Raises:
+        ReplacedError: a file is another than the one that was opened as a source.
     """
     size, bands = frame.patch_px, len(sources[0].bands)
     values = np.zeros((len(lonlat), bands, size, size), dtype)
@@ -81,6 +84,7 @@ def cut(
             observed[part] = seen
             found, gaps[part] = mosaic.finish(seen, min_valid)
             values[part] = np.rint(found) if np.issubdtype(dtype, np.integer) else found
+        opened.check()
     finally:
         opened.close()
     return Cut(Patches(values, gaps == Gap.NONE), gaps, observed, frozenset(damaged))
@@ -162,10 +166,20 @@ class Opened:
             self._blocks[number] = Blocks(self._sources[number], self._keep)
             if len(self._blocks) > OPEN_FILES:
                 oldest = self._blocks.popitem(last=False)[1]
+                oldest.check()
                 self._decoded += oldest.decoded
                 oldest.close()
         self._blocks.move_to_end(number)
         return self._blocks[number]
+
+    def check(self) -> None:
+        """Compare the files that are open with what they were, now that they were read.
+
+        Raises:
+            ReplacedError: one is another.
+        """
+        for blocks in self._blocks.values():
+            blocks.check()
 
     def close(self) -> None:
         """Close them all."""

@@ -17,6 +17,7 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 
+from unigeo.producer.observations.contents import Stamp
 from unigeo.schemas.errors import ObservationsError
 
 BLOCK = 256
@@ -47,6 +48,17 @@ class Source:
     affine: tuple[float, ...]
     """From column and row to easting and northing."""
     dtype: str
+    stamp: Stamp | None = None
+    """The file as it was when it was opened; None of an address."""
+
+    def check(self) -> None:
+        """Compare the file with what it was.
+
+        Raises:
+            ReplacedError: it is another one.
+        """
+        if self.stamp is not None:
+            self.stamp.check(Path(self.path))
 
     @cached_property
     def crs(self) -> pyproj.CRS:
@@ -150,6 +162,7 @@ def open_source(
                 crs_wkt=pyproj.CRS.from_user_input(dataset.crs).to_wkt(),
                 affine=tuple(dataset.transform)[:6],
                 dtype=" and ".join(sorted(dtypes)),
+                stamp=Stamp.of(path) if isinstance(path, Path) else None,
             )
     except RasterioError as error:
         raise ObservationsError(
@@ -231,6 +244,7 @@ class Blocks:
             raise ObservationsError(
                 f"{source.path} could be read before and cannot now: {error}. Put it back."
             ) from error
+        self.check()
         flags = [self._dataset.mask_flag_enums[band - 1] for band in source.bands]
         self._masked = any(MaskFlags.all_valid not in flag for flag in flags)
         self._by_value = all(MaskFlags.nodata in flag for flag in flags)
@@ -239,6 +253,14 @@ class Blocks:
         # A picture may be black in one band; a height of one band says nothing of another's.
         unsigned = all(self._dataset.dtypes[band - 1].startswith("uint") for band in source.bands)
         self._together = np.any if unsigned else np.all
+
+    def check(self) -> None:
+        """Compare the file with what it was when it was opened as a source.
+
+        Raises:
+            ReplacedError: it is another one.
+        """
+        self._source.check()
 
     def close(self) -> None:
         """Close the file."""

@@ -76,19 +76,30 @@ def write_manifest(
 def run_entry(own: Mapping[str, Any]) -> dict[str, Any]:
     """A run as the manifest names it: the same inputs and code have the same id.
 
+    `code_sha256` is empty where the run did not say it.
+
     Args:
         own: the root's `unigeo` attribute.
     """
     parts = {key: own[key] for key in ("region", "grid", "layout", "observations", "seed")}
     parts |= {"model": own["model"]["sha256"], "code_version": own["code_version"]}
+    if "code_sha256" in own:
+        parts["code_sha256"] = own["code_sha256"]
     text = json.dumps(parts, sort_keys=True).encode()
     return {
         "id": hashlib.sha256(text).hexdigest()[:16],
         "release": own.get("release", "1"),
         "code_version": own["code_version"],
+        "code_sha256": own.get("code_sha256", ""),
         "model_sha256": own["model"]["sha256"],
+        "settings_sha256": _digest(own["model"]["settings"]),
         "observations": str(own["observations"].get("name", "not stated")),
+        "observations_sha256": _digest(own["observations"]),
     }
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _add_objects(manifest: zarr.Group, group: zarr.Group, layout: Layout, made: Objects) -> None:

@@ -1,38 +1,37 @@
 """The same tasks on dask.distributed: one `Client.submit` per task, a few in flight per worker.
 
-A task needs nothing but the store and what its worker opens once: model and observations. Where a
-worker dies its tasks run again elsewhere and write the same bytes; what was written before is found
-there. A task that fails, or kills its worker, is tried so often and then named. Where the scheduler
-goes away a new one is waited for at the same address, and the store says what is left.
+A task needs nothing but the store and what its worker opens once: model and observations. A worker
+compares these, and its code, with the store's before its first task; one that would write other
+vectors ends the run. Where a worker dies its tasks run again elsewhere and write the same bytes;
+what was written before is found there. A task that fails, or kills its worker, is tried so often
+and then named. Where the scheduler goes away a new one is waited for at the same address, and the
+store says what is left.
 """
 
-import threading
 import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import zarr
 from tqdm import tqdm
 
+from unigeo.producer.observations.contents import ReplacedError
 from unigeo.producer.raster.extent import Extent
 from unigeo.producer.raster.finishing import Finisher
+from unigeo.producer.raster.identity import OtherIdentityError, warn_of_rounding
 from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.rasterizing import Report
-from unigeo.producer.raster.run_folder import EXPIRY_S, RunFolder, claim_name, open_run_folder
+from unigeo.producer.raster.run_folder import RunFolder
 from unigeo.producer.raster.run_log import RunLog
 from unigeo.producer.raster.shard_objects import status_object
-from unigeo.producer.raster.shard_work import Done, Filling, Land, Work
+from unigeo.producer.raster.shard_work import Done, Work
 from unigeo.producer.raster.turns import POLL_S, TRIES, Turns
+from unigeo.producer.raster.worker import Job, Outcome, close_job, perform, this_worker
 from unigeo.schemas.errors import MissingExtraError, StoreError
-from unigeo.schemas.grid import Grid
-from unigeo.schemas.layout import Layout
-from unigeo.schemas.regions import Region
 from unigeo.schemas.status import Status
-from unigeo.schemas.stores import open_group
 
 THREADS = 2
 """Tasks at once in a worker: while one is encoded the other reads or writes."""
@@ -43,101 +42,34 @@ PATIENCE_S = 600.0
 _LOOK_S = 0.02
 
 
-@dataclass(frozen=True, eq=False)
-class Job:
-    """What a worker needs to do tasks of one store; small, sent along with each."""
+def do_task(payload: bytes) -> Outcome:
+    """Do one task in a worker.
 
-    url: str
-    region: Region
-    grid: Grid
-    layout: Layout
-    source: Callable[[], tuple[Any, Land]]
-    """Opens the encoder and the land; called once in each worker, so paths must mean the same
-    there."""
-    batch: int = 2048
-    expiry_s: float = EXPIRY_S
-    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+    What to do comes as bytes: a worker of another version says that it cannot read them, where dask
+    would end a worker that cannot read its message.
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a task."""
-
-    task: Task
-    state: str
-    """written, there, again (cells failed; not written), claimed (by another run)."""
-    cells: dict[int, int] = field(default_factory=dict)
-    failures: dict[str, int] = field(default_factory=dict)
-    encode_seconds: float = 0.0
+    Raises:
+        OtherIdentityError: if this worker is of another version, or would write other vectors.
+    """
+    try:
+        arguments = _pickle().loads(payload)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise _other_version(this_worker(), error) from error
+    return perform(*arguments)
 
 
-class _Opened:
-    """A job in a worker."""
+def _pickle() -> Any:
+    from distributed.protocol import pickle
 
-    def __init__(self, job: Job) -> None:
-        encode, land = job.source()
-        self.work = Work(job.grid, job.layout, job.region, land, encode, job.batch)
-        self.run = open_run_folder(job.url, job.expiry_s)
-        if self.run is not None:
-            self.run.__enter__()
-        self.finisher = Finisher(open_group(job.url, read_only=False, consolidated=False), self.run)
-        self.device = threading.Lock()
-
-    def do(self, task: Task, redo: bool, last: bool) -> Outcome:
-        if self._over(task, redo):
-            return Outcome(task, "there")
-        if self.run is not None and not self.run.claim(claim_name(task)):
-            return Outcome(task, "claimed")
-        try:
-            if self._over(task, redo):
-                return Outcome(task, "there")
-            return self._make(task, redo, last)
-        finally:
-            if self.run is not None:
-                self.run.release(claim_name(task))
-
-    def _make(self, task: Task, redo: bool, last: bool) -> Outcome:
-        filling = Filling(self.work, task)
-        spent = 0.0
-        for batch in self.work.read(task):
-            with self.device:
-                begin = time.monotonic()
-                filling.add(batch)
-                spent += time.monotonic() - begin
-        done = filling.finish()
-        again = bool(done.failures) and not last
-        if not again:
-            self.finisher.finish(done, replaces=redo)
-        filling.release()
-        cells = {int(code): count for code, count in done.cells.items()}
-        return Outcome(task, "again" if again else "written", cells, dict(done.failures), spent)
-
-    def _over(self, task: Task, redo: bool) -> bool:
-        if redo and self.run is not None:
-            return not self.run.has_failed(task)
-        return self.finisher.finished(task)
+    return pickle
 
 
-_opened: dict[str, _Opened] = {}
-_opening = threading.Lock()
-
-
-def do_task(job: Job, task: Task, redo: bool, last: bool) -> Outcome:
-    """Do one task in a worker."""
-    with _opening:
-        if job.key not in _opened:
-            for key in list(_opened):
-                close_job(key)
-            _opened[job.key] = _Opened(job)
-        opened = _opened[job.key]
-    return opened.do(task, redo, last)
-
-
-def close_job(key: str) -> None:
-    """Let go of what a worker holds for a job."""
-    opened = _opened.pop(key, None)
-    if opened is not None and opened.run is not None:
-        opened.run.__exit__(None, None, None)
+def _other_version(who: str, error: BaseException) -> OtherIdentityError:
+    return OtherIdentityError(
+        f"{who} runs another version of unigeo than this process ({error}). Install the same on "
+        "every machine, start the workers again, and run the same command again: what was written "
+        "is kept."
+    )
 
 
 def rasterize_on(
@@ -166,13 +98,15 @@ def rasterize_on(
         patience_s: how long a scheduler may be away.
 
     Raises:
-        StoreError: if the store cannot be written.
-        ConnectionError: if there is no scheduler for so long.
+        StoreError: if the store cannot be written, there is no scheduler for so long, or a worker
+            would write other vectors.
+        ReplacedError: if a file of the observations was replaced.
     """
     log = log or RunLog()
     start = time.monotonic()
     report = Report()
     attempts: Counter[Task] = Counter()
+    packages = dict(job.identity.packages)
     while True:
         turns = Turns(group, job.grid, job.layout, run, tries)
         todo = _todo(turns, report)
@@ -181,7 +115,9 @@ def rasterize_on(
         client = _patiently_connect(connect, patience_s)
         try:
             with _bar(work, turns, progress) as bar:
-                _Driver(client, job, work, turns, run, tries, log, report, attempts, bar).go(todo)
+                _Driver(
+                    client, job, work, turns, run, tries, log, report, attempts, packages, bar
+                ).go(todo)
         finally:
             _close(client, job.key)
     report.seconds = time.monotonic() - start
@@ -214,12 +150,13 @@ class _Driver:
         log: RunLog,
         report: Report,
         attempts: Counter[Task],
+        packages: dict[str, str],
         bar: "tqdm[Any]",
     ) -> None:
         self._client, self._job, self._work, self._turns = client, job, work, turns
         self._finisher = Finisher(turns.group, run)
         self._tries, self._log, self._report = tries, log, report
-        self._attempts, self._bar = attempts, bar
+        self._attempts, self._packages, self._bar = attempts, packages, bar
         self._flying: dict[Any, tuple[Task, bool]] = {}
         self._later: list[tuple[float, Task, bool]] = []
 
@@ -245,19 +182,20 @@ class _Driver:
     def _limit(self) -> int:
         """Tasks in flight, by the workers there are now: clusters grow and shrink."""
         workers = self._client._scheduler_identity.get("workers", {})
+        self._bar.set_postfix_str("" if workers else "no worker yet", refresh=False)
         return int(AHEAD * max(1, sum(worker["nthreads"] for worker in workers.values())))
 
     def _submit(self, task: Task, redo: bool) -> None:
         last = self._attempts[task] + 1 >= self._tries
         name = f"{task.modality}-{task.shard_row}-{task.shard_col}-{uuid.uuid4().hex[:8]}"
-        future = self._client.submit(
-            do_task, self._job, task, redo, last, key=name, pure=False, retries=0
-        )
+        payload = _pickle().dumps((self._job, task, redo, last))
+        future = self._client.submit(do_task, payload, key=name, pure=False, retries=0)
         self._flying[future] = (task, redo)
 
     def _take(self, future: Any, task: Task, redo: bool, todo: deque[tuple[Task, bool]]) -> None:
         if future.status == "finished":
             outcome: Outcome = future.result()
+            self._compare(outcome)
             if outcome.state == "claimed":
                 self._later.append((time.monotonic() + POLL_S, task, redo))
             elif outcome.state == "again":
@@ -268,8 +206,10 @@ class _Driver:
                 self._count(outcome)
         elif future.status == "error":
             error = future.exception()
-            if isinstance(error, StoreError):
+            if isinstance(error, StoreError | ReplacedError):
                 raise error
+            if "do_task()" in str(error):  # an older one takes other arguments
+                raise _other_version("A dask worker", error) from error
             self._attempts[task] += 1
             self._note("error", task, error=f"{type(error).__name__}: {error}")
             if self._attempts[task] >= self._tries:
@@ -278,6 +218,29 @@ class _Driver:
                 todo.append((task, redo))
         else:  # cancelled or lost: the scheduler went away
             todo.append((task, redo))
+
+    def _compare(self, outcome: Outcome) -> None:
+        """Take nothing from a worker that is another by now; say once where packages differ."""
+        try:
+            self._job.identity.check(outcome.identity, "A dask worker")
+        except OtherIdentityError:
+            self._undo(outcome)
+            for future in self._flying:
+                with suppress(Exception):  # what never ended has written nothing
+                    self._undo(future.result(timeout=PATIENCE_S))
+            raise
+        for name, there in outcome.identity.packages.items():
+            here = self._packages.setdefault(name, there)
+            if here != there:
+                self._packages[name] = ""  # told
+                if here:
+                    self._log("packages differ", package=name, versions=[here, there])
+                    warn_of_rounding(name, here, there)
+
+    def _undo(self, outcome: Outcome) -> None:
+        own = self._job.identity
+        if outcome.state == "written" and not own.makes_the_same(outcome.identity):
+            self._finisher.undo(outcome.task)
 
     def _count(self, outcome: Outcome) -> None:
         if outcome.state == "written":

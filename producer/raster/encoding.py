@@ -117,6 +117,7 @@ class ModelEncoder:
 
         with closing(Mosaic(rasters, self.device)) as mosaic:
             yield observe
+            mosaic.check()
 
     def codes(
         self, modality: str, seen: Observed

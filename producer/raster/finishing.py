@@ -40,6 +40,12 @@ class Finisher:
             if replaces and self._run is not None and not done.failures:
                 self._run.forget_failed(task)
 
+    def undo(self, task: Task) -> None:
+        """Remove a task that must not count as done: the log first, then the vectors."""
+        with named(f"remove shard ({task.shard_row}, {task.shard_col}) of {task.modality}"):
+            delete(self.store, status_key(task))
+            delete(self.store, shard_key(task.modality, task.shard_row, task.shard_col, 3))
+
     def finished(self, task: Task) -> bool:
         """Whether the store holds a task."""
         key = status_key(task)

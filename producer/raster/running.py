@@ -6,20 +6,29 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zarr
 
+from unigeo.producer.observations.protocol import Observations
+from unigeo.producer.raster.identity import Equipment, Identity, identity_of
 from unigeo.producer.raster.rasterizing import Report, rasterize
 from unigeo.producer.raster.run_folder import PUBLISH, RunFolder, open_run_folder, tidy
 from unigeo.producer.raster.run_log import RunLog
-from unigeo.producer.raster.shard_work import Land, Work
+from unigeo.producer.raster.shard_work import Work
 from unigeo.producer.raster.store import is_published, sweep
 from unigeo.producer.raster.turns import TRIES
 from unigeo.schemas.errors import ModelError, StoreError
+from unigeo.schemas.grid import Grid
+from unigeo.schemas.layout import Layout
 
-Source = Callable[[], tuple[Any, Land]]
-"""Opens an encoder and the land."""
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from unigeo.producer.encoders.model import UniGeoCLIP
+
+Source = Callable[[], Equipment]
+"""Opens an encoder and the land, and says what they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +85,15 @@ class Sharing:
             name for about in self._folder.failed().values() for name in about["damaged"]
         )
 
+    def note_again(
+        self, observations: Observations, grid: Grid, layout: Layout, files: list[str]
+    ) -> None:
+        """Have the shards made again that may show files which were replaced."""
+        from unigeo.producer.raster.mending import note_again
+
+        if self.folder is not None:
+            note_again(self.folder, self._url, observations, files, grid, layout)
+
     def tidy_up(self) -> None:
         """Remove what a run left that was killed once all was published."""
         if self._folder is not None:
@@ -107,6 +125,7 @@ def fill(
     source: Source,
     running: Running,
     shared: Sharing,
+    identity: Identity | None = None,
 ) -> Report:
     """Write every shard that is missing.
 
@@ -117,9 +136,12 @@ def fill(
         source: how workers open the encoder and the land.
         running: how.
         shared: with other runs.
+        identity: what the store's vectors are made by, which workers must have too; this code alone
+            without it.
 
     Raises:
-        StoreError: if the store cannot be written, or the scheduler does not answer.
+        StoreError: if the store cannot be written, the scheduler does not answer, or a worker would
+            write other vectors.
     """
     log = RunLog(running.log or _default_log(url))
     try:
@@ -137,15 +159,14 @@ def fill(
                 log=log,
                 tries=running.tries,
             )
-        from unigeo.producer.raster.distributing import (
-            Job,
-            local_workers,
-            rasterize_on,
-            scheduler_at,
-        )
+        from unigeo.producer.raster.distributing import local_workers, rasterize_on, scheduler_at
+        from unigeo.producer.raster.worker import Job
 
         there = url if "://" in url else str(Path(url).absolute())
-        job = Job(there, work.region, work.grid, work.layout, source, work.batch)
+        job = Job(
+            there, work.region, work.grid, work.layout, source, work.batch,
+            identity=identity or Identity(),
+        )  # fmt: skip
         workers: Any
         if running.scheduler is not None:
             workers = nullcontext(scheduler_at(running.scheduler))
@@ -184,18 +205,35 @@ def _open_model(
     data: str | None,
     sharing_cores: int | None,
     interpolate: int,
-) -> tuple[Any, Land]:
+) -> Equipment:
     import torch
 
     from unigeo.producer.command_options import open_named
-    from unigeo.producer.encoders.model import load_model
     from unigeo.producer.raster.encoding import encoder_of
 
     if sharing_cores is not None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // sharing_cores))
     observations = open_named(description, data)
-    encoder = encoder_of(load_model(model)[0], observations, _worker_device(), interpolate)
-    return encoder, observations.land
+    opened, _, weights = open_model(Path(model))
+    device = _worker_device()
+    identity = identity_of(weights, opened.settings, observations, interpolate)
+    encoder = encoder_of(opened, observations, device, interpolate)
+    return Equipment(encoder, observations.land, identity.computed_on(device))
+
+
+def open_model(folder: Path) -> tuple["UniGeoCLIP", "Tokenizer | None", str]:
+    """Load a model; its encoders, its tokenizer, and the SHA-256 of its weights.
+
+    Raises:
+        ModelError: if it is no whole model, or another one is put in its place meanwhile.
+    """
+    from unigeo.producer.encoders.model import load_model, model_hash
+
+    weights = model_hash(folder)
+    model, tokenizer = load_model(folder)
+    if model_hash(folder) != weights:
+        raise ModelError(f"{folder} was replaced while it was read; run the same command again")
+    return model, tokenizer, weights
 
 
 def _worker_device() -> Any:

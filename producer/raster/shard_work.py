@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int8, UInt8
 
+from unigeo.producer.observations.contents import ReplacedError
 from unigeo.producer.raster.extent import Extent, shard_extent
 from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.shard_objects import Buffers, VectorObject, places, status_object
@@ -178,7 +179,11 @@ class Work:
         return lonlat, status
 
     def read(self, task: Task) -> Iterator[Batch]:
-        """Observe a task's cells, batch by batch, neighbours together."""
+        """Observe a task's cells, batch by batch, neighbours together.
+
+        Raises:
+            ReplacedError: a file is another than it was: nothing more can be made of the old one.
+        """
         lonlat, status = self.cells(task)
         order = places(self.layout.shard, self.layout.chunk).order
         cells = order[status[order] == Status.VALID]
@@ -188,6 +193,8 @@ class Work:
                 part = cells[first : first + size]
                 try:
                     yield Batch(part, observe(part))
+                except ReplacedError:
+                    raise
                 except FAILURES as error:
                     yield Batch(part, None, str(error))
 

@@ -6,7 +6,7 @@ reader takes half a product for a whole one. Nothing in a store depends on when 
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 from zarr.storage import LocalStore, ObjectStore
 
 from unigeo.producer.raster.drafts import draft, objects_of
+from unigeo.producer.raster.identity import check_code
 from unigeo.producer.raster.writing import create, exists, patient, put
 from unigeo.schemas.attributes import read_attributes
 from unigeo.schemas.errors import LayoutError, StoreError
@@ -34,6 +35,8 @@ from unigeo.schemas.stores import MALFORMED, open_store, unreachable_errors
 _PROBE = "unigeo-may-i-write"
 _IDENTITY = ("region", "grid", "layout", "model", "observations", "seed")
 """Keys of the `unigeo` attribute that make two runs the same product."""
+_BEGUN = ("code_version", "packages")
+"""Keys that stay as the run wrote them that began the store."""
 
 
 def check_writable(url: Any) -> None:
@@ -68,6 +71,7 @@ def create_field(
     layout: Layout,
     attributes: dict[str, Any],
     mended: frozenset[str] = frozenset(),
+    note_again: Callable[[list[str]], None] = lambda files: None,
 ) -> zarr.Group:
     """Create an empty field, or open the one that is there if it is of the same product.
 
@@ -77,6 +81,7 @@ def create_field(
         layout: which arrays, how they are cut.
         attributes: of the root, by `schemas.attributes.root_attributes`.
         mended: input files that could not be read before and may have changed since.
+        note_again: is told those that have, before they are taken for the store's inputs.
 
     Returns:
         The root group, writable, metadata not consolidated.
@@ -87,10 +92,12 @@ def create_field(
     layout.shards(grid)
     store = patient(open_store(url, read_only=False))
     try:
-        group = _existing(store, url, attributes, mended)
+        group = _existing(store, url, attributes, mended, note_again)
         if group is None:
             create(store, "zarr.json", _root_document(attributes))
-            group = _existing(store, url, attributes, mended)  # ours, or of one who was faster
+            group = _existing(
+                store, url, attributes, mended, note_again
+            )  # ours, or of one who was faster
         if group is None:
             raise StoreError(f"{url} was removed while it was begun; run the command again")
         if group.attrs["unigeo"]["state"] == "building":  # type: ignore[index,call-overload]
@@ -103,7 +110,11 @@ def create_field(
 
 
 def _existing(
-    store: Any, url: Any, attributes: dict[str, Any], mended: frozenset[str]
+    store: Any,
+    url: Any,
+    attributes: dict[str, Any],
+    mended: frozenset[str],
+    note_again: Callable[[list[str]], None],
 ) -> zarr.Group | None:
     """The group that stands at the URL, if it is the same product; None if nothing does."""
     group = _root(store)
@@ -123,12 +134,15 @@ def _existing(
     differing = [key for key in _IDENTITY if found[key] != wanted[key]]
     if _interpolated(found) != _interpolated(wanted):
         differing.append("interpolation")
+    if found["state"] == "building" and differing in ([], ["observations"]):
+        check_code(found, wanted, url)
     if differing == ["observations"] and found["state"] == "building":
         seen = (_without(about["observations"], mended) for about in (found, wanted))
         if mended and len({json.dumps(one, sort_keys=True) for one in seen}) == 1:
-            return _write_root(store, attributes)
+            note_again(changed_files(found["observations"], wanted["observations"]))
+            return _write_root(store, _begun_as(group.attrs, attributes))
     if not differing and found["state"] == "building" and _terms(group.attrs) != _terms(attributes):
-        return _write_root(store, attributes)
+        return _write_root(store, _begun_as(group.attrs, attributes))
     if differing:
         raise StoreError(
             f"{url} holds another product: its {', '.join(differing)} differ"
@@ -158,6 +172,12 @@ def _terms(attributes: Mapping[str, Any]) -> tuple[Any, ...]:
     """What a run may change until the store is published."""
     own = attributes["unigeo"]
     return attributes["license"], attributes["citation"], own.get("providers")
+
+
+def _begun_as(found: Mapping[str, Any], attributes: dict[str, Any]) -> dict[str, Any]:
+    """Attributes that say of code and packages what the store said when it was begun."""
+    kept = {key: found["unigeo"][key] for key in _BEGUN if key in found["unigeo"]}
+    return {**attributes, "unigeo": attributes["unigeo"] | kept}
 
 
 def _interpolated(attributes: dict[str, Any]) -> int:
@@ -194,14 +214,30 @@ def _write_root(store: Any, attributes: dict[str, Any]) -> zarr.Group:
 
 
 def _detail(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """The model's hashes or the region, where those are what differs."""
+    """The model's hashes, the region or the input files, where those are what differs."""
     if found["model"]["sha256"] != wanted["model"]["sha256"]:
         return (
             f" (model {found['model']['sha256'][:12]} there, {wanted['model']['sha256'][:12]} here)"
         )
     if found["region"] != wanted["region"]:
         return f" ({found['region']} there, {wanted['region']} here)"
-    return ""
+    files = changed_files(found["observations"], wanted["observations"])
+    return f" (changed since: {', '.join(files)})" if files else ""
+
+
+def changed_files(before: Any, after: Any) -> list[str]:
+    """Names of the input files that two provenances tell differently, sorted."""
+    told = [dict(_files_of(about)) for about in (before, after)]
+    return sorted(name for name in told[0] | told[1] if told[0].get(name) != told[1].get(name))
+
+
+def _files_of(about: Any) -> Iterator[tuple[str, str]]:
+    """Every input file in a provenance, and what is said of it."""
+    if isinstance(about, dict) and "file" in about and "bytes" in about:
+        yield str(about["file"]), json.dumps(about, sort_keys=True)
+    elif isinstance(about, dict | list):
+        for part in about.values() if isinstance(about, dict) else about:
+            yield from _files_of(part)
 
 
 def create_arrays(store: Any, path: str, grid: Grid, layout: Layout) -> None:

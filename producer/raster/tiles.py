@@ -89,6 +89,14 @@ class Mosaic:
         """Blocks read so far."""
         return self._opened.decoded
 
+    def check(self) -> None:
+        """Compare the files with what they were when they were opened as sources.
+
+        Raises:
+            ReplacedError: one is another.
+        """
+        self._opened.check()
+
     def close(self) -> None:
         """Close the files."""
         self._opened.close()

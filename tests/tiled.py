@@ -1,0 +1,111 @@
+"""A folder of a hundred small tiles, and a field made of their pixels."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import rasterio
+import shapely
+import stores
+from rasterio.transform import from_origin
+
+from unigeo.producer.observations.folder import open_observations
+from unigeo.producer.raster.publication import publish
+from unigeo.producer.raster.rasterizing import Report, rasterize
+from unigeo.producer.raster.running import sharing
+from unigeo.producer.raster.shard_work import Observed
+from unigeo.producer.raster.store import create_field
+from unigeo.schemas.layout import Layout
+from unigeo.schemas.quantization import quantize
+from unigeo.schemas.regions import region_of_bbox
+
+DESCRIPTION = """
+name = "tiles"
+licence = "CC0-1.0"
+data = "data"
+[land]
+file = "land.geojson"
+[aerial]
+kind = "raster"
+files = ["tile_*.tif"]
+bands = [1]
+patch_m = 800
+patch_px = 4
+acquired = "2020"
+"""
+TILES = region_of_bbox((0.01, 0.01, 0.29, 0.29), "tiles")
+
+
+def write(data: Path, damage: int | None = None) -> None:
+    """A hundred tiles of 32 x 32 pixels, tiled as COGs are; of one, some blocks are torn."""
+    for number in range(100):
+        write_tile(data, number)
+    if damage is not None:
+        path = data / f"tile_{damage}.tif"
+        with rasterio.open(path) as file:
+            offset = int(file.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1))
+        with path.open("r+b") as raw:
+            raw.seek(offset)
+            raw.write(bytes(300))
+
+
+def write_tile(data: Path, number: int, seed: int | None = None) -> None:
+    """One tile; `seed` is another's where it is to show something else."""
+    row, col = divmod(number, 10)
+    rng = np.random.default_rng(number if seed is None else seed)
+    values = rng.integers(1, 255, (1, 32, 32)).astype(np.uint8)
+    transform = from_origin(0.03 * col, 0.03 * (10 - row), 0.03 / 32, 0.03 / 32)
+    with rasterio.open(
+        data / f"tile_{number}.tif", "w", driver="GTiff", count=1, height=32, width=32,
+        dtype="uint8", tiled=True, blockxsize=16, blockysize=16, compress="deflate",
+        crs="EPSG:4326", transform=transform,
+    ) as file:  # fmt: skip
+        file.write(values)
+
+
+def begin(folder: Path) -> Path:
+    """A description beside a folder for tiles."""
+    (folder / "data").mkdir()
+    box = geopandas.GeoDataFrame(geometry=[shapely.box(-1, -1, 1, 1)], crs=4326)
+    box.to_file(folder / "data/land.geojson")
+    (folder / "observations.toml").write_text(DESCRIPTION)
+    return folder
+
+
+class Means:
+    """An encoder in two halves whose vectors are the pixels of a patch."""
+
+    def __init__(self, observations: Any) -> None:
+        self.observations = observations
+
+    def batch(self, modality: str) -> int:
+        return 100
+
+    def observe(self, modality: str, lonlat: np.ndarray) -> Observed:
+        seen = self.observations.patches(modality, lonlat)
+        return Observed(seen.values, seen.valid, seen.unreadable, seen.damaged)
+
+    def codes(self, modality: str, seen: Observed) -> Any:
+        codes = quantize(seen.inputs[seen.valid].reshape(-1, 16).astype(np.float32))
+        return lambda: (codes, seen.valid)
+
+
+def produce(folder: Path, url: str, encoder: type[Means] = Means) -> Report:
+    observations = open_observations(folder / "observations.toml")
+    layout = Layout(modalities=("aerial",), bands=16, shard=16, chunk=8)
+    grid = TILES.grid(1000.0, 16)
+    attributes = stores.attributes_of(TILES, grid, layout)
+    attributes["unigeo"]["observations"] = observations.provenance()
+    with sharing(url) as shared:
+        note_again = partial(shared.note_again, observations, grid, layout)
+        group = create_field(url, grid, layout, attributes, shared.damaged(), note_again)
+        report = rasterize(
+            group, grid, layout, TILES, observations.land, encoder(observations),
+            progress=False, run=shared.folder,
+        )  # fmt: skip
+        if not report.failures:
+            assert shared.my_turn_to_publish(group)
+            publish(group)
+    return report
