@@ -65,7 +65,7 @@ def attribute_changes(published: Mapping[str, Any], found: Mapping[str, Any]) ->
     """Every attribute that is not as it was published, one sentence each.
 
     >>> attribute_changes({"unigeo": {"seed": 0}}, {"unigeo": {"seed": 7}, "new": 1})
-    ["attribute new is 1, and was not published", 'attribute unigeo.seed is 7, published as 0']
+    ['attribute new is 1, and was not published', 'attribute unigeo.seed is 7, published as 0']
     """
     return list(_changes(published, found, ""))
 
