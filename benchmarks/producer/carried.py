@@ -198,7 +198,7 @@ def open_carried(folder: Path, device: torch.device) -> Carried:
     }
     with np.load(folder / PLACES) as stored:
         lonlat, number = stored["lonlat"], stored["text"]
-    phrases = said["texts"]
+        phrases = json.loads(stored["texts"].tobytes())
     words = {
         place.tobytes(): phrases[k]
         for place, k in zip(lonlat, number.tolist(), strict=True)

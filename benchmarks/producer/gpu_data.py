@@ -1,10 +1,10 @@
 """Make a small folder of the open-CONUS observations, to train on a machine without GDAL and PROJ.
 
-    python -m benchmarks.producer.gpu_data DATA     # DATA: as in docs/results.md; 36 MiB
+    python -m benchmarks.producer.gpu_data DATA     # DATA: as in docs/results.md; 31 MiB
 
 It holds the rasters as they are, the places that a training of `conus_open.toml` draws
-(`places.npz`: longitude and latitude, and the number of what is said of each), and `carried.json`:
-how the rasters lie, the texts, and the provenance.
+(`places.npz`: longitude and latitude, the number of what is said of each, and the texts as JSON),
+and `carried.json`: how the rasters lie, and the provenance.
 """
 
 import argparse
@@ -57,14 +57,16 @@ def carry(observations: FolderObservations, out: Path, count: int = COUNT, seed:
     texts = sorted({text for text in said if text is not None})
     number = {text: k for k, text in enumerate(texts)} | {None: -1}
     np.savez_compressed(
-        out / PLACES, lonlat=lonlat, text=np.array([number[text] for text in said], np.int32)
+        out / PLACES,
+        lonlat=lonlat,
+        text=np.array([number[text] for text in said], np.int32),
+        texts=np.frombuffer(json.dumps(texts).encode(), np.uint8),
     )
     (out / DESCRIPTION).write_text(
         json.dumps(
             {
                 "seed": seed,
                 "rasters": rasters,
-                "texts": texts,
                 "about": observations.provenance(),
             }
         ),

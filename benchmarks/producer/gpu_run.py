@@ -110,7 +110,7 @@ class Stage:
     name: str
     command: Callable[[Call], list[str]]
     most_s: float
-    """Longest time that it gets."""
+    """Longest time that it gets on a GPU."""
     again: Callable[[Call], list[str]] | None = None
     """What is tried if it fails."""
 
@@ -220,7 +220,7 @@ def page(summary: dict[str, Any]) -> str:
         "",
     ]
     for name, stage in summary["stages"].items():
-        how = f"FAILED: {stage['failed']}" if "failed" in stage else "done"
+        how = f"FAILED: {last_line(stage['failed'])}" if "failed" in stage else "done"
         lines.append(f"{name}: {how}, {stage.get('seconds', 0):.0f} s")
         lines += [f"    {figure_line(figure)}" for figure in stage.get("figures", [])]
         for key in stage:
@@ -231,6 +231,11 @@ def page(summary: dict[str, Any]) -> str:
                     for row in stage[key][:3]
                 ]
     return "\n".join(lines) + "\n"
+
+
+def last_line(error: str) -> str:
+    """What an error says, without where it came from."""
+    return error.strip().splitlines()[-1]
 
 
 def figure_line(figure: dict[str, Any]) -> str:
@@ -294,7 +299,7 @@ def main() -> None:
         left = 60 * options.minutes - (time.monotonic() - begun)
         call = Call(
             out, options.work, options.device, options.size, options.data.absolute(),
-            min(stage.most_s, left),
+            min(stage.most_s, left) if options.device == "cuda" else left,
         )  # fmt: skip
         if left < LEAST_S:
             found[stage.name] = {"failed": "no time was left"}

@@ -3,9 +3,9 @@
     python -m benchmarks.producer.gpu_train --data build/carried --out train.json --seconds 150
 
 `benchmarks.producer.gpu_data` makes the data. First the training of docs/results.md, 200 steps,
-then, if time is left, a longer one. The model trained last lies beside the JSON in parts, `model.tar.0`
-and so on, that `benchmarks.producer.model_parts` puts together. Without data it trains on plane
-waves, to show that it runs.
+then, if time is left, a longer one. The model trained last lies beside the JSON in parts,
+`model.tar.0` and so on, that `benchmarks.producer.model_parts` puts together. Without data it
+trains on plane waves, to show that it runs.
 """
 
 import argparse
@@ -25,11 +25,12 @@ from unigeo.producer.choosing import recipe
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.training import train
 
-_COORDINATE = "sigmas=1,2,4,8,16,32,64 depth=2 width=256 mlp_ratio=1 scale_layers=2 readout=concat registers=2"
+_COORDINATE = "depth=2 width=256 mlp_ratio=1 scale_layers=2 readout=concat registers=2"
 _PICTURE = "width=192 heads=6 depth=2"
 OPEN_CONUS = {
     "model.dimension": "768",
     "model.text.vocabulary": "2048",
+    "model.coordinate.sigmas": "1,2,4,8,16,32,64",
     **{f"model.coordinate.{k}": v for k, v in (one.split("=") for one in _COORDINATE.split())},
     **{
         f"model.{name}.{k}": v
@@ -49,6 +50,7 @@ SMALL = {
     "training.locations": "300",
     "training.gallery": "24",
     "training.warmup": "2",
+    "training.block_km": "10",
     "model.text.vocabulary": "300",
 }
 """To see that it runs."""
