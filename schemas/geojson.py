@@ -22,6 +22,7 @@ TYPES = (
 )
 """Values of the member `type` that make a mapping GeoJSON."""
 _NOWHERE = (np.nan, np.nan)
+_LISTS = (list, tuple, np.ndarray)
 
 
 def crs_member(document: Mapping[str, Any]) -> str | None:
@@ -77,7 +78,7 @@ def points_of_geojson(
     kind = document.get("type")
     if kind == "FeatureCollection":
         features = document.get("features")
-        if not isinstance(features, list | tuple):
+        if not isinstance(features, _LISTS):
             raise PointsError("not valid GeoJSON: the FeatureCollection has no list of features")
         rows = [_of_feature(one, f"feature {k}", crs) for k, one in enumerate(features)]
     elif kind == "Feature":
@@ -86,7 +87,7 @@ def points_of_geojson(
         rows = [_place(document.get("coordinates"), "the Point")]
     elif kind == "MultiPoint":
         vertices = document.get("coordinates")
-        if not isinstance(vertices, list | tuple):
+        if not isinstance(vertices, _LISTS):
             raise PointsError("not valid GeoJSON: the MultiPoint has no list of coordinates")
         rows = [_place(one, f"vertex {k}") for k, one in enumerate(vertices)]
     else:
@@ -120,9 +121,9 @@ def _of_feature(feature: Any, name: str, crs: str | None) -> Any:
 
 def _place(coordinates: Any, name: str) -> Any:
     """Two numbers; a Point without coordinates is empty, and an altitude is left out."""
-    if not isinstance(coordinates, list | tuple) or len(coordinates) == 1:
+    if not isinstance(coordinates, _LISTS) or len(coordinates) == 1:
         raise PointsError(f"not valid GeoJSON: the coordinates of {name} are {coordinates!r:.60}")
-    return tuple(coordinates[:2]) if coordinates else _NOWHERE
+    return tuple(coordinates[:2]) if len(coordinates) else _NOWHERE
 
 
 def _crs_of(document: Mapping[str, Any]) -> str | None:

@@ -324,6 +324,12 @@ def test_geojson_that_is_no_points_is_refused_by_feature(document: Any, said: st
         read_points(document)
 
 
+def test_geojson_may_hold_arrays() -> None:
+    assert np.array_equal(read_points({"type": "MultiPoint", "coordinates": LONLAT}).lonlat, LONLAT)
+    one = feature({"type": "Point", "coordinates": np.array([1.0, 2.0, 3.0])})
+    assert read_points(one).lonlat.tolist() == [[1.0, 2.0]]
+
+
 def test_the_crs_member_of_geojson_is_obeyed(tmp_path: Path) -> None:
     frame = of_geometries(LONLAT).to_crs(5070)
     text = frame.to_json()

@@ -92,6 +92,16 @@ def check_nearest(path: Path, modalities: tuple[str, ...], lonlat: np.ndarray) -
         assert sampled[name].dtype == np.float32
 
 
+def test_longitudes_may_run_from_0_to_360(gulf: Path) -> None:
+    field = client.open_field(gulf)
+    west = np.array([[-10.0, 3.0], [-3.5, -4.25], [-0.01, 2.0]])
+    expected = field.sample(west, as_="numpy")["coordinate"]
+    assert np.isfinite(expected).all()
+    assert np.array_equal(
+        field.sample(west + np.array([360, 0]), as_="numpy")["coordinate"], expected
+    )
+
+
 def test_both_sides_of_the_antimeridian_are_one_place(fiji: Path) -> None:
     vectors = client.sample([(180.0, -17.0), (-180.0, -17.0)], fiji, as_="numpy")["coordinate"]
     assert np.isfinite(vectors).all()
