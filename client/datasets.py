@@ -186,9 +186,10 @@ class Behind:
         if sizes is None:
             return
         side = self.own.layout.shard
+        shape = (variable.sizes["y"], variable.sizes["x"])  # in whatever order its axes are
         edges = [
             (low + part.indices(n)[0], low + part.indices(n)[1])
-            for low, part, n in zip(self._low, (rows, cols), variable.shape, strict=False)
+            for low, part, n in zip(self._low, (rows, cols), shape, strict=True)
         ]
         (top, bottom), (left, right) = edges
         for row in range(top // side, -(-bottom // side)):

@@ -10,7 +10,7 @@ from unigeo.client.datasets import Behind
 from unigeo.client.field import Field
 from unigeo.client.reading.arrays import stored_array
 from unigeo.client.reading.cells import Cells, WindowCells
-from unigeo.client.reading.datasets import check_variables
+from unigeo.client.reading.dataset_variables import check_variables
 from unigeo.client.reading.gathering import StoredCells
 from unigeo.client.reading.roots import named, open_root
 from unigeo.schemas.attributes import UnigeoAttributes, read_attributes

@@ -14,7 +14,7 @@ from unigeo.schemas.errors import PointsError
 from unigeo.schemas.grid import CENTRAL_MERIDIANS, Grid, Window
 from unigeo.schemas.kinds import kind_of
 from unigeo.schemas.layout import georeference, spatial_ref_attributes
-from unigeo.schemas.numbers import as_numbers
+from unigeo.schemas.numeric_values import as_numbers
 from unigeo.schemas.points import read_points
 from unigeo.schemas.quantization import dequantize
 from unigeo.schemas.status import Status

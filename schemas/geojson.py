@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unigeo.schemas.errors import PointsError
-from unigeo.schemas.numbers import as_numbers
+from unigeo.schemas.numeric_values import as_numbers
 
 TYPES = (
     "Point",

@@ -23,7 +23,7 @@ from unigeo.schemas.errors import PointsError
 from unigeo.schemas.geojson import TYPES, points_of_geojson
 from unigeo.schemas.grid import CENTRAL_MERIDIANS
 from unigeo.schemas.kinds import geometry_of, kind_of
-from unigeo.schemas.numbers import MISSING, as_numbers
+from unigeo.schemas.numeric_values import MISSING, as_numbers
 
 _TABLES = {
     ".csv": "pandas.read_csv",

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from unigeo.schemas.crs import known_crs
 from unigeo.schemas.errors import PointsError
-from unigeo.schemas.numbers import as_numbers
+from unigeo.schemas.numeric_values import as_numbers
 
 
 def points_of_xarray(

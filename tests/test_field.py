@@ -348,3 +348,14 @@ def test_points_without_a_position_are_one_thing_to_every_verb(gulf: Path) -> No
     many = np.concatenate([places] * 3)
     with pytest.raises(PointsError, match=r"row 7 no position and 4 more\. Pass"):
         field.sample(many, "aerial", missing="raise")
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": None}])
+def test_a_lost_shard_is_an_error_to_a_transposed_dataset_too(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    stores.build(tmp_path / "f")
+    (tmp_path / "f/coordinate/c/1/1/0").unlink()
+    dataset = xr.open_zarr(tmp_path / "f", **options).transpose("band", "x", "y")
+    with pytest.raises(StoreError, match="coordinate/c/1/1/0"):
+        dataset.unigeo.sample([(10.0, -4.0)], "coordinate")
