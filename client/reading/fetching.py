@@ -107,6 +107,7 @@ class Requests:
 
     async def _fetch(self, spans: Sequence[Span], take: Take, stopped: threading.Event) -> None:
         waiting = iter(enumerate(spans))
+        watched = _first_and_last(spans)
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(THREADS) as pool:
 
@@ -114,7 +115,7 @@ class Requests:
                 for number, span in waiting:
                     if stopped.is_set():
                         return
-                    body = await self.one(span)
+                    body = await self.one(span, number in watched)
                     await loop.run_in_executor(pool, take, number, body)
 
             workers = [
@@ -132,15 +133,20 @@ class Requests:
                 await asyncio.gather(*workers, return_exceptions=True)
                 raise
 
-    async def one(self, span: Span) -> Body | None:
+    async def one(self, span: Span, watched: bool = True) -> Body | None:
         """Request one span; None where there is no such object.
+
+        Args:
+            span: of an object.
+            watched: compare the object's identity with that which was seen first. It takes a second
+                step of the event loop, so many spans of one object are not all watched.
 
         Raises:
             StoreError: as `fetch`.
         """
         for attempt in range(1, self.tries + 1):
             try:
-                return await self._get(span)
+                return await self._get(span, self.generation if watched else None)
             except Exception as error:
                 if isinstance(error, UnigeoError):
                     raise
@@ -149,8 +155,9 @@ class Requests:
                 await asyncio.sleep(0.2 * 2**attempt)
         raise AssertionError("the loop returns or raises")
 
-    async def _get(self, span: Span) -> Body | None:
+    async def _get(self, span: Span, generation: Generation | None) -> Body | None:
         from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
+        from zarr.core.buffer import default_buffer_prototype
 
         wanted: Any = None
         if span.start < 0:
@@ -159,7 +166,10 @@ class Requests:
             wanted = RangeByteRequest(span.start, span.stop)
         elif span.start:
             wanted = OffsetByteRequest(span.start)
-        body = await get_watched(self.store, span.key, wanted, self.generation)
+        if generation is not None:
+            body = await get_watched(self.store, span.key, wanted, generation)
+        else:
+            body = await self.store.get(span.key, default_buffer_prototype(), wanted)
         if body is None:
             return None
         got = np.asarray(body.as_numpy_array()).view(np.uint8)
@@ -170,6 +180,20 @@ class Requests:
                 "one that answers range requests."
             )
         return got
+
+
+def _first_and_last(spans: Sequence[Span]) -> set[int]:
+    """Numbers of the first and the last span of each object.
+
+    An object that is replaced between the two is seen; one that is replaced after them, by the next
+    fetch.
+    """
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for number, span in enumerate(spans):
+        first.setdefault(span.key, number)
+        last[span.key] = number
+    return {*first.values(), *last.values()}
 
 
 async def get_watched(
