@@ -23,7 +23,7 @@ def observe(description: Path, out: str, workers: int, dry_run: bool) -> None:
     from unigeo.producer.sources.observing import observe_set, prepare
     from unigeo.producer.sources.table import read_set_table
 
-    prepared = prepare(read_set_table(description))
+    prepared = prepare(read_set_table(description), dry_run=dry_run)
     plan = prepared.plan
     parts = {name: plan.parts.count(name) for name in dict.fromkeys(plan.parts)}
     click.echo(

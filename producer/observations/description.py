@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from unigeo.producer.observations.dates import DatedText
 from unigeo.schemas.errors import ObservationsError
 
 
@@ -60,8 +61,8 @@ class Land(_Table):
 class _Source(_Table):
     """What every modality says of its origin."""
 
-    acquired: str = ""
-    """Dates of acquisition, as free text or ISO 8601."""
+    acquired: DatedText = ""
+    """Dates of acquisition: 2004, 2004-07, 2004-07-15, 2004/2006, or free text with such dates."""
     licence: str = ""
     credit: str = ""
     note: str = ""

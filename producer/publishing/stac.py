@@ -5,11 +5,12 @@ Nothing in them depends on when they were written. Source: STAC 1.1.0, projectio
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import zarr
 
+from unigeo.producer.observations.dates import spans_in
 from unigeo.schemas.attributes import UnigeoAttributes
 from unigeo.schemas.bounds import box_bounds
 from unigeo.schemas.catalogue import FIELDS, Entry
@@ -27,7 +28,6 @@ ANY_TIME = ("1900-01-01T00:00:00Z", "2100-01-01T00:00:00Z")
 
 _MOST_CELLS = 4_000_000
 """Looked at for the extent."""
-_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)(?:-(\d\d))?(?:-(\d\d))?(?!\d)")
 _SPDX = re.compile(r"[\w\-.+]+")
 
 
@@ -39,17 +39,14 @@ def interval(observations: Mapping[str, Any]) -> tuple[str, str]:
     """
     sources = observations.get("modalities", {})
     texts = [str(source.get("acquired", "")) for source in sources.values()]
-    firsts, lasts = [], []
-    for year, month, day in (found for text in texts for found in _DATE.findall(text)):
-        first = np.datetime64(f"{year}-{month or '01'}-{day or '01'}", "D")
-        unit: Literal["D", "M", "Y"] = "D" if day else "M" if month else "Y"
-        following = first.astype(f"datetime64[{unit}]") + np.timedelta64(1, unit)
-        last = following.astype("datetime64[D]") - np.timedelta64(1, "D")
-        firsts.append(first)
-        lasts.append(last)
-    if not firsts:
+    try:
+        spans = [found for text in texts for found in spans_in(text)]
+    except ValueError:  # of a version that let pass what only looks like a date
+        spans = []
+    if not spans:
         return ANY_TIME
-    return f"{min(firsts)}T00:00:00Z", f"{max(lasts)}T23:59:59Z"
+    first, last = min(span[0] for span in spans), max(span[1] for span in spans)
+    return f"{first}T00:00:00Z", f"{last}T23:59:59Z"
 
 
 def extent(group: zarr.Group, own: UnigeoAttributes) -> tuple[float, float, float, float]:

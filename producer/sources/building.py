@@ -10,19 +10,21 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from unigeo.producer.observations import index
+from unigeo.producer.observations import dates, index
+from unigeo.producer.observations.contents import ReplacedError
 from unigeo.producer.observations.heights import encode_heights
 from unigeo.producer.observations.objects import Objects
 from unigeo.producer.observations.shards import encode_picture, pack
 from unigeo.producer.sources import s2
 from unigeo.producer.sources.counting import counts
-from unigeo.producer.sources.found import Found, Seeing
+from unigeo.producer.sources.found import Found, FromItems, Seeing
+from unigeo.producer.sources.inputs import Input, changes, inputs_of, listed
 from unigeo.producer.sources.placing import Placed
 from unigeo.producer.sources.splits import BORDER, of_year
 from unigeo.producer.sources.table import SetTable
@@ -44,16 +46,25 @@ class Plan:
     """Split of each place."""
     shards: list[Int[np.ndarray, " _"]]
     """Rows of the places of each shard."""
+    inputs: list[Input] = field(default_factory=list)
+    """The files that the settings name, as they were before any was read."""
 
-    def digest(self) -> str:
+    def asked(self) -> str:
         """SHA-256 of settings and places."""
         words = hashlib.sha256(self.table.digest().encode())
         words.update(np.ascontiguousarray(self.placed.lonlat).tobytes())
         words.update("".join(self.parts).encode())
         return words.hexdigest()
 
+    def digest(self) -> str:
+        """SHA-256 of settings, places and files."""
+        files = json.dumps(self.inputs, sort_keys=True)
+        return hashlib.sha256(f"{self.asked()} {files}".encode()).hexdigest()
 
-def plan_shards(table: SetTable, region: Region, placed: Placed, parts: list[str]) -> Plan:
+
+def plan_shards(
+    table: SetTable, region: Region, placed: Placed, parts: list[str], inputs: list[Input]
+) -> Plan:
     """Cut the places, in the order of their cells, into shards of one coarse cell each."""
     kept = np.array([part != BORDER for part in parts])
     if not kept.any():
@@ -67,7 +78,7 @@ def plan_shards(table: SetTable, region: Region, placed: Placed, parts: list[str
         members = np.flatnonzero((coarse == cell) & kept)
         pieces = -(-len(members) // table.kept.shard_places)
         shards += np.array_split(members, pieces) if pieces else []
-    return Plan(table, region, placed, parts, shards)
+    return Plan(table, region, placed, parts, shards, inputs)
 
 
 def build(
@@ -91,12 +102,14 @@ def build(
         The index of each shard.
 
     Raises:
-        ObservationsError: the folder holds another set.
+        ObservationsError: the folder holds another set, or one of other files.
+        ReplacedError: a file or an image of a catalogue was replaced meanwhile.
         StoreError: a source or the store cannot be reached; what is finished stays.
     """
     _claim(plan, store)
     names = [f"shards/{number:06d}" for number in range(len(plan.shards))]
     there = [store.get(name + ".parquet") for name in names]
+    _check_items([part for part in there if part is not None], sources, store.url)
     missing = [number for number, part in enumerate(there) if part is None]
     done = len(names) - len(missing)
     finished(done, len(names))
@@ -120,22 +133,79 @@ def build(
         finally:
             for future in waiting:
                 future.cancel()
+    told = changes(plan.inputs, inputs_of(plan.table)) if missing else []
+    if told:
+        raise ReplacedError(
+            f"while {store.url} was built, {listed(told)}. Shards of both may be in it: remove the "
+            "set, or name another --out."
+        )
     return [part for part in there if part is not None]
 
 
 def _claim(plan: Plan, store: Objects) -> None:
     """Say whose the folder is, or find that it is another's."""
-    mine = {"set": plan.table.name, "version": index.VERSION, "plan": plan.digest()}
+    mine = {
+        "set": plan.table.name,
+        "version": index.VERSION,
+        "settings": plan.asked(),
+        "inputs": plan.inputs,
+        "plan": plan.digest(),
+    }
     text = (json.dumps(mine, indent=1) + "\n").encode()
     known = store.get("plan.json")
     if known is not None and known != text:
+        remedy = "name another --out, or remove that set."
+        begun = json.loads(known)
+        if begun.get("settings") == mine["settings"]:
+            told = changes(begun["inputs"], plan.inputs)
+            raise ObservationsError(
+                f"{store.url} was made of other files: {listed(told)}. It would become a mixture. "
+                f"Put back what it was made of, {remedy}"
+            )
+        if begun.get("plan") == mine["settings"]:  # of before files were noted
+            raise ObservationsError(
+                f"{store.url} was begun by an older unigeo, which did not note what its files "
+                f"were; whether they are still the same cannot be told. To make it anew {remedy}"
+            )
         raise ObservationsError(
             f"{store.url} holds a set of other settings, places or version; it would become a "
-            "mixture. Name another --out, or remove that set."
+            f"mixture. To make yours, {remedy}"
         )
     store.sweep()
     if known is None:
         store.put("plan.json", text)
+
+
+def _check_items(parts: Sequence[bytes], sources: dict[str, Seeing], url: str) -> None:
+    """Compare the catalogues' images that finished shards were cut from with what they are now.
+
+    Raises:
+        ObservationsError: one is another, or gone.
+    """
+    items = items_of(parts)
+    for modality, source in sources.items():
+        if not isinstance(source, FromItems) or not items.get(modality):
+            continue
+        now = source.items_now(sorted(items[modality]))
+        told = [
+            f"[{modality}] the image {name} {'changed' if name in now else 'is gone'}"
+            for name, identity in sorted(items[modality].items())
+            if now.get(name) != identity
+        ]
+        if told:
+            raise ObservationsError(
+                f"{url} was made of what its catalogue had then: {listed(told)}. It would become a "
+                "mixture. Name another --out, or remove that set."
+            )
+
+
+def items_of(parts: Sequence[bytes]) -> dict[str, dict[str, str]]:
+    """Images of catalogues that shards were cut from, by modality, and a hash of each."""
+    items: dict[str, dict[str, str]] = {}
+    for part in parts:
+        for modality, told in json.loads(index.about(part).get("items", "{}")).items():
+            items.setdefault(modality, {}).update(told)
+    return items
 
 
 def _build_shard(
@@ -167,6 +237,9 @@ def _build_shard(
     about = {"sha256": hashlib.sha256(shard.data).hexdigest(), "bytes": str(len(shard.data))}
     about["unusable"] = json.dumps(
         {modality: dict(sorted(look.unusable.items())) for modality, look in looks.items()}
+    )
+    about["items"] = json.dumps(
+        {modality: dict(sorted(look.items.items())) for modality, look in looks.items()}
     )
     part = index.to_parquet(lines, about)
     store.put(name + ".tar", shard.data)
@@ -218,9 +291,8 @@ def _encode(
 
 def _hold_out_years(lines: list[dict[str, Any]], years: Sequence[int]) -> None:
     """Move training places with an observation of a named year to the temporal part."""
-    names = {f"{year:04d}" for year in years}
     late = [
-        any((line.get(f"{modality}_date") or "")[:4] in names for modality in index.SEEN)
+        any(set(years) & set(dates.years(line.get(f"{m}_date") or "")) for m in index.SEEN)
         for line in lines
     ]
     parts = of_year(np.array(late, bool), [line["split"] for line in lines])
@@ -249,6 +321,8 @@ def finish(
         "shapes": _shapes(table),
         "settings": table.model_dump(mode="json"),
         "plan": plan.digest(),
+        "inputs": plan.inputs,
+        "items": {name: dict(sorted(told.items())) for name, told in items_of(parts).items()},
         "region": [np.round(np.asarray(ring, float), 7).tolist() for ring in plan.region.rings],
         "border": plan.parts.count(BORDER),
         "index_sha256": hashlib.sha256(whole).hexdigest(),

@@ -11,6 +11,7 @@ import numpy as np
 import shapely
 from jaxtyping import Float
 
+from unigeo.producer.observations import dates
 from unigeo.producer.observations.protocol import PICTURES
 from unigeo.producer.sources.splits import NAMES
 from unigeo.schemas.errors import ObservationsError
@@ -60,7 +61,7 @@ def counts(
     for modality in modalities:
         reasons = rows[f"{modality}_reason"]
         there = [k for k, why in enumerate(reasons) if not why]
-        years = [(rows[f"{modality}_date"][k] or "")[:4] or "undated" for k in there]
+        years = [_years_of(rows[f"{modality}_date"][k] or "") for k in there]
         by_area: dict[str, Counter[str]] = {}
         for k, year in zip(there, years, strict=True):
             by_area.setdefault(area[k], Counter())[year] += 1
@@ -76,6 +77,14 @@ def counts(
         if modality in PICTURES:
             told[modality]["bytes"] = int(np.nansum(rows[f"{modality}_bytes"].astype(float)))
     return told
+
+
+def _years_of(date: str) -> str:
+    """The year of a date, or the first and the last of several."""
+    found = dates.years(date)
+    if not found:
+        return "undated"
+    return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
 
 def _sorted(numbers: Counter[str]) -> dict[str, int]:

@@ -5,6 +5,7 @@ What may come back (429, 5xx, no connection) is tried again, and then ends the b
 a later run goes on where this one stopped.
 """
 
+import hashlib
 import threading
 import time
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ import requests
 from unigeo.schemas.errors import ObservationsError, StoreError
 
 TIMEOUT_S = 60.0
+HEAD_BYTES = 1 << 16
+"""First bytes of an object, by which it is known where its server says nothing of it."""
 TRIES = 6
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
@@ -72,7 +75,37 @@ class Web:
         """
         self._ask("HEAD", url, None, None, None)
 
-    def _ask(self, method: str, url: str, params: Any, body: Any, form: Any) -> requests.Response:
+    def told(self, url: str) -> dict[str, Any]:
+        """What a server says of an object, by which another one under its address is known.
+
+        Returns:
+            `bytes`, and `etag` or `last_modified`; of a server that says neither `head_sha256`, of
+            the object's first bytes.
+
+        Raises:
+            GoneError: there is no such object.
+            StoreError: it cannot be reached.
+        """
+        headers = self._ask("HEAD", url, None, None, None).headers
+        size = headers.get("Content-Length", "")
+        known: dict[str, Any] = {"bytes": int(size)} if size.isdecimal() else {}
+        for header, key in (("ETag", "etag"), ("Last-Modified", "last_modified")):
+            if headers.get(header):
+                return known | {key: headers[header]}
+        first = {"Range": f"bytes=0-{HEAD_BYTES - 1}"}
+        with self._ask("GET", url, None, None, None, first) as answer:
+            body = answer.raw.read(HEAD_BYTES, decode_content=False)
+        return known | {"head_sha256": hashlib.sha256(body).hexdigest()}
+
+    def _ask(
+        self,
+        method: str,
+        url: str,
+        params: Any,
+        body: Any,
+        form: Any,
+        headers: Mapping[str, str] | None = None,
+    ) -> requests.Response:
         wait, last = self.first_wait_s, ""
         for attempt in range(TRIES):
             if attempt:
@@ -82,7 +115,8 @@ class Web:
             try:
                 answer = self._own_session().request(
                     method, url, params=params, json=body, data=form, timeout=TIMEOUT_S,
-                    headers=dict(self.headers), allow_redirects=True,
+                    headers={**self.headers, **(headers or {})}, allow_redirects=True,
+                    stream=headers is not None,  # a server may send the whole object all the same
                 )  # fmt: skip
             except requests.RequestException as error:
                 last = type(error).__name__

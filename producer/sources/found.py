@@ -1,6 +1,6 @@
 """What a source finds at places: one value or one reason each, with where it comes from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -43,6 +43,8 @@ class Seen:
     """One per place."""
     unusable: Mapping[str, str] = field(default_factory=dict)
     """Images of the catalogue that were passed over, and why each."""
+    items: Mapping[str, str] = field(default_factory=dict)
+    """Images of the catalogue that something was cut from, and a hash that tells each."""
 
 
 @runtime_checkable
@@ -60,4 +62,18 @@ class Seeing(Protocol):
 
     def provenance(self) -> dict[str, Any]:
         """JSON: what the source is, and how it was asked."""
+        ...
+
+
+@runtime_checkable
+class FromItems(Protocol):
+    """A source that cuts from images of a catalogue, which may change there."""
+
+    def items_now(self, names: Sequence[str]) -> Mapping[str, str]:
+        """What the catalogue has under names that an earlier run cut from, and a hash of each.
+
+        Raises:
+            ObservationsError: it refuses the question.
+            StoreError: it cannot be reached.
+        """
         ...

@@ -1,10 +1,14 @@
 """Patches of aerial images and surface models: from a STAC API, or from a list of GeoTIFFs."""
 
+import hashlib
+import json
 import re
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +17,15 @@ import rasterio
 import shapely
 from jaxtyping import Bool, Float
 
+from unigeo.producer.observations import dates
+from unigeo.producer.observations.contents import ReplacedError
 from unigeo.producer.observations.frames import Frame
 from unigeo.producer.observations.protocol import GAP_NAMES, Gap, Patches
 from unigeo.producer.observations.rasters import Cut, cut
 from unigeo.producer.observations.reading import Source, open_source
 from unigeo.producer.sources.fetching import GoneError, Web
 from unigeo.producer.sources.found import Found, Origin, Seen
-from unigeo.producer.sources.stac import Item, footprints, ranked, search, signed
+from unigeo.producer.sources.stac import Item, footprints, ranked, search, search_names, signed
 from unigeo.producer.sources.table import Imagery, Surface
 from unigeo.schemas.errors import ObservationsError
 
@@ -36,9 +42,11 @@ TRIES = 2
 """Times that a file is opened before it is held to be damaged."""
 AHEAD_S = 300.0
 """A signature that expires sooner is asked for anew before a shard is cut."""
+TERRAIN = "terrain "
+"""Before the names of a terrain model's items."""
 UNDATED = "1970-01-01"
 """Stands for a date that neither the settings nor a file's name say."""
-_DATED = re.compile(r"(?<!\d)(19|20)(\d\d)(0[1-9]|1[0-2])([0-2]\d|3[01])(?!\d)")
+_DATED = re.compile(r"(?<!\d)(?:19|20)\d{6}(?!\d)")
 
 
 @dataclass(eq=False)
@@ -50,6 +58,10 @@ class Catalogue:
     _opened: dict[str, Source | str] = field(default_factory=dict)
     _until: dict[str, float] = field(default_factory=dict)
     """When the signature of an address expires, in seconds since 1970."""
+    _identities: dict[str, str] = field(default_factory=dict)
+    """Hashes of items by name, when they were opened: of what is said of them, and of the file."""
+    _digests: dict[str, str] = field(default_factory=dict)
+    """Of items that were cut from: of what is said of them."""
     _files: tuple[list[Item], dict[str, str]] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -87,13 +99,47 @@ class Catalogue:
                 reasons[place] = GAP_NAMES.get(gap, "")
                 origins[place] = self._origin(chosen, float(seen[place].mean()))
         valid: Bool[np.ndarray, " place"] = gaps == Gap.NONE
-        return Cuts(Cut(Patches(values, valid), gaps, seen), origins, reasons, unusable)
+        used = {item.name: self._identities[item.name] for chosen in best.values()
+                for item in chosen if item.digest}  # fmt: skip
+        return Cuts(Cut(Patches(values, valid), gaps, seen), origins, reasons, unusable, used)
+
+    def items_now(self, names: Sequence[str]) -> dict[str, str]:
+        """Items of some names as the catalogue has them now, and a hash of each."""
+        if self.about.kind == "files":
+            return {}
+        found = search_names(
+            self.web, self.about.url, self.about.collections, names, self.about.asset
+        )
+        identities = {}
+        for item in found:
+            try:
+                identities[item.name] = self._identity(item, self._address(item))
+            except GoneError:
+                continue
+        self._identities |= identities
+        return identities
+
+    def _identity(self, item: Item, href: Path | str) -> str:
+        """A hash of an item, and of its file where the catalogue does not vouch for that."""
+        if item.vouched or isinstance(href, Path):
+            return item.digest
+        told = json.dumps(self.web.told(href), sort_keys=True)
+        return hashlib.sha256(f"{item.digest} {told}".encode()).hexdigest()
+
+    def _told(self, item: Item) -> str:
+        """The hash of an item that was cut from.
+
+        Raises:
+            ReplacedError: the catalogue said something else of it before.
+        """
+        _same(self._digests, item, item.digest, self.about.url)
+        return self._identities[item.name]
 
     def _origin(self, chosen: tuple[Item, ...], cover: float) -> Origin:
         first = chosen[0]
         return Origin(
             item="+".join(item.name for item in chosen),
-            date="" if first.date == UNDATED else first.date[:10],
+            date="" if first.date == UNDATED else dates.to_days(first.date),
             licence=self.about.licence or first.licence,
             credit=self.about.credit,
             numbers={"cover": round(cover, 4)},
@@ -164,6 +210,9 @@ class Catalogue:
             href = self._address(item)
             if isinstance(href, str):
                 self.web.check(href)
+            if item.digest:
+                now = self._identity(item, href)
+                _same(self._identities, item, now, self.about.url)
         except GoneError as gone:
             return str(gone)
         with rasterio.Env(**GDAL):
@@ -192,13 +241,10 @@ class Catalogue:
     def _list_files(self) -> tuple[list[Item], dict[str, str]]:
         items, unusable = [], {}
         for name in self.about.paths:
-            dated = _DATED.search(name.rsplit("/", 1)[-1])
-            date = "-".join((dated[1] + dated[2], dated[3], dated[4])) if dated else UNDATED
-            item = Item(
-                name.rsplit("/", 1)[-1], self.about.acquired or date, 0.0, None, shapely.Point(),
-                name,
-            )  # fmt: skip
-            if self.about.years and item.year not in self.about.years:
+            short = name.rsplit("/", 1)[-1]
+            taken = self.about.acquired or _date_in(short)
+            item = Item(short, taken, 0.0, None, shapely.Point(), name)
+            if self.about.years and not set(self.about.years) & set(dates.years(taken)):
                 continue
             self._opened[name] = source = self._open(item)
             if isinstance(source, str):
@@ -212,6 +258,27 @@ class Catalogue:
         return self.about.model_dump(mode="json")
 
 
+def _date_in(name: str) -> str:
+    """The date in a file's name."""
+    for found in _DATED.findall(name):
+        with suppress(ValueError):  # a number like a date
+            return date.fromisoformat(found).isoformat()
+    return UNDATED
+
+
+def _same(known: dict[str, str], item: Item, now: str, url: str) -> None:
+    """Note what an item is.
+
+    Raises:
+        ReplacedError: something else was noted of it before.
+    """
+    if known.setdefault(item.name, now) != now:
+        raise ReplacedError(
+            f"the image {item.name} of {url} changed during the build, and the set would become a "
+            "mixture. Name another --out, or remove the set."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Cuts:
     """Patches of a catalogue."""
@@ -221,6 +288,8 @@ class Cuts:
     reasons: list[str]
     """Why a place has no patch; empty where it has."""
     unusable: dict[str, str]
+    items: dict[str, str]
+    """Items of the catalogue that something was cut from, and a hash of each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +312,11 @@ class AerialSource:
                 cuts.cut.patches.values, cuts.origins, cuts.reasons, strict=True
             )
         ]
-        return Seen(found, cuts.unusable)
+        return Seen(found, cuts.unusable, cuts.items)
+
+    def items_now(self, names: Sequence[str]) -> dict[str, str]:
+        """What the catalogue has under some names now."""
+        return self.catalogue.items_now(names)
 
     def provenance(self) -> dict[str, Any]:
         """JSON: the settings."""
@@ -280,7 +353,20 @@ class SurfaceSource:
             numbers = dict(cuts.origins[place].numbers)
             numbers["ground_m"] = round(float(np.nanmean(ground)), 2)
             results.append(Found(relative, replace(cuts.origins[place], numbers=numbers)))
-        return Seen(results, cuts.unusable | ({} if below is None else below.unusable))
+        if below is None:
+            return Seen(results, cuts.unusable, cuts.items)
+        of_terrain = {f"{TERRAIN}{name}": told for name, told in below.items.items()}
+        return Seen(results, cuts.unusable | below.unusable, cuts.items | of_terrain)
+
+    def items_now(self, names: Sequence[str]) -> dict[str, str]:
+        """What the catalogues have under some names now."""
+        own = [name for name in names if not name.startswith(TERRAIN)]
+        found = self.catalogue.items_now(own)
+        if self.terrain is not None:
+            below = [name.removeprefix(TERRAIN) for name in names if name.startswith(TERRAIN)]
+            told = self.terrain.items_now(below).items()
+            found |= {f"{TERRAIN}{name}": identity for name, identity in told}
+        return found
 
     def _metres(self, cuts: Cuts, place: int) -> Float[np.ndarray, "row col"]:
         """Heights above the datum; NaN where nothing was observed."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from unigeo.producer.observations import dates
 from unigeo.producer.sources.fetching import GoneError, Web
 from unigeo.producer.sources.street import Photograph, tiles
 from unigeo.schemas.errors import ObservationsError
@@ -77,7 +78,7 @@ def _read(photo: dict[str, Any]) -> Photograph | None:
             lat=float(photo["lat"]),
             panorama=photo.get("projection") == "SPHERE",
             heading_deg=None if heading in (None, "", -1, "-1") else float(heading),
-            date=str(photo.get("shotDate") or photo.get("dateAdded") or "")[:10],
+            date=dates.day_or_none(photo.get("shotDate") or photo.get("dateAdded")),
             licence=LICENCE,
             credit=f"{(photo.get('user') or {}).get('username', 'a contributor')}, KartaView",
             address=str(address),

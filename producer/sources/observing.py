@@ -19,6 +19,7 @@ from unigeo.producer.sources.datasheet import datasheet, draw_coverage, draw_exa
 from unigeo.producer.sources.fetching import Web
 from unigeo.producer.sources.found import Seeing
 from unigeo.producer.sources.imagery import AerialSource, Catalogue, SurfaceSource
+from unigeo.producer.sources.inputs import inputs_of
 from unigeo.producer.sources.kartaview import URL as KARTAVIEW
 from unigeo.producer.sources.kartaview import KartaView
 from unigeo.producer.sources.mapillary import open_mapillary
@@ -42,12 +43,18 @@ class Prepared:
     sources: dict[str, Seeing]
 
 
-def prepare(table: SetTable) -> Prepared:
-    """Open the sources, choose the places and their splits.
+def prepare(table: SetTable, *, dry_run: bool = False) -> Prepared:
+    """Look at the files, open the sources, choose the places and their splits.
+
+    Args:
+        table: the settings.
+        dry_run: the set will not be built, so the content of its files is of no interest.
 
     Raises:
         ObservationsError: a source or the region cannot be used.
+        StoreError: an address cannot be reached.
     """
+    inputs = [] if dry_run else inputs_of(table)
     where = region_of(table.where.region, table.where.bbox, "where")
     sources = open_sources(table, where)
     how = Placing(
@@ -75,7 +82,7 @@ def prepare(table: SetTable) -> Prepared:
     )
     reach = max(source.reach_m for name, source in sources.items())
     parts = split(placed.lonlat, reach, splitting, apart)
-    return Prepared(plan_shards(table, where, placed, parts), sources)
+    return Prepared(plan_shards(table, where, placed, parts, inputs), sources)
 
 
 def observe_set(
@@ -84,7 +91,8 @@ def observe_set(
     """Build a set, or go on with one, and write its datasheet.
 
     Raises:
-        ObservationsError: the folder holds another set, or nothing was observed.
+        ObservationsError: the folder holds another set, or one of other files, a file was replaced
+            during the build, or nothing was observed.
         StoreError: a source or the store cannot be reached; what is finished stays.
     """
     store = Objects(out)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image
 
+from unigeo.producer.observations import dates
 from unigeo.producer.sources.fetching import GoneError
 from unigeo.producer.sources.street import Photograph
 from unigeo.producer.sources.table import Street
@@ -71,7 +72,7 @@ class PhotoFolder:
 
     def _of_table(self) -> dict[str, Photograph]:
         try:
-            table = pd.read_csv(self.about.table)
+            table = pd.read_csv(self.about.table, dtype={"file": str, "date": str})
         except (OSError, ValueError) as error:
             raise ObservationsError(f"table [street]: {self.about.table}: {error}.") from error
         absent = [name for name in TABLE_COLUMNS if name not in table.columns]
@@ -81,12 +82,20 @@ class PhotoFolder:
                 f"{', '.join(TABLE_COLUMNS)} and may have heading_deg, date."
             )
         known = {}
-        for row in table.to_dict("records"):
+        for number, row in enumerate(table.to_dict("records")):
             name, heading = Path(str(row["file"])).name, row.get("heading_deg")
+            said = row.get("date")
+            taken = "" if said is None or pd.isna(said) else str(said).strip()
+            try:
+                dates.years(taken)
+            except ValueError as error:
+                raise ObservationsError(
+                    f"table [street]: {self.about.table}, row {number}, column 'date': {error}."
+                ) from error
             known[name] = Photograph(
                 name=name, lon=float(row["lon"]), lat=float(row["lat"]), panorama=False,
                 heading_deg=None if pd.isna(heading) else float(heading),
-                date=str(row.get("date") or ""), licence=self.about.licence,
+                date=taken, licence=self.about.licence,
                 credit=self.about.credit, address="",
             )  # fmt: skip
         return known
@@ -115,7 +124,8 @@ def read_exif(path: str, licence: str, credit: str) -> Photograph | str:
     )
     return Photograph(
         name=Path(path).name, lon=lon, lat=lat, panorama=panorama, heading_deg=turn,
-        date=str(taken)[:10].replace(":", "-"), licence=licence, credit=credit, address=path,
+        date=dates.day_or_none(str(taken).replace(":", "-")), licence=licence, credit=credit,
+        address=path,
     )  # fmt: skip
 
 

@@ -1,8 +1,11 @@
 """Items of a STAC API: searched by place and year, chosen for a place by a named rule."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import batched
 from typing import Any
 from urllib.parse import urljoin
 
@@ -10,6 +13,7 @@ import numpy as np
 import shapely
 from jaxtyping import Float
 
+from unigeo.producer.observations import dates
 from unigeo.producer.sources.fetching import GoneError, Web
 from unigeo.schemas.errors import ObservationsError
 
@@ -25,7 +29,7 @@ class Item:
 
     name: str
     date: str
-    """ISO 8601."""
+    """ISO 8601: a date, a moment, or from one to another."""
     cloud: float
     """Percent; 0 where it is not said."""
     gsd_m: float | None
@@ -33,11 +37,15 @@ class Item:
     href: str
     """Where the asset is."""
     licence: str = ""
+    digest: str = ""
+    """SHA-256 of what the catalogue says of the image: of its file's checksum where it has one."""
+    vouched: bool = False
+    """Whether that changes with the file: a checksum, or the time of the last change."""
 
     @property
     def year(self) -> int:
-        """Of observation."""
-        return int(self.date[:4] or 0)
+        """Of observation: the first where there are several."""
+        return dates.years(self.date)[0]
 
 
 def search(
@@ -69,6 +77,32 @@ def search(
     if years:
         span = f"{min(years)}-01-01T00:00:00Z/{max(years)}-12-31T23:59:59Z"
         question["datetime"] = span
+    items, lacking = _asked(web, url, question, asset)
+    return [
+        item for item in items if not years or set(years) & set(dates.years(item.date))
+    ], lacking
+
+
+def search_names(
+    web: Web, url: str, collections: Sequence[str], names: Sequence[str], asset: str
+) -> list[Item]:
+    """The items of some names that a STAC API has, in the order of their names.
+
+    Raises:
+        ObservationsError: there is no such API, or it pages for ever.
+        StoreError: it cannot be reached.
+    """
+    found: list[Item] = []
+    for batch in batched(names, PAGE):
+        question = {"collections": list(collections), "ids": list(batch), "limit": PAGE}
+        found += _asked(web, url, question, asset)[0]
+    return sorted(found, key=lambda item: item.name)
+
+
+def _asked(
+    web: Web, url: str, question: dict[str, Any], asset: str
+) -> tuple[list[Item], dict[str, str]]:
+    """All pages of an answer: items in the order of their names; those without the asset."""
     address, method = url.rstrip("/") + "/search", "POST"
     items: dict[str, Item] = {}
     lacking: dict[str, str] = {}
@@ -84,7 +118,7 @@ def search(
             item = _read(feature, asset, url)
             if isinstance(item, str):
                 lacking[str(feature.get("id"))] = item
-            elif not years or item.year in years:
+            else:
                 items[item.name] = item
         following = [link for link in page.get("links", []) if link.get("rel") == "next"]
         if not following:
@@ -102,22 +136,36 @@ def _read(feature: dict[str, Any], asset: str, url: str) -> Item | str:
     if asset not in feature.get("assets", {}):
         return "no asset"
     about = feature.get("properties", {})
-    date = about.get("datetime") or about.get("start_datetime") or ""
+    ends = [about.get(f"{end}_datetime") for end in ("start", "end")]
+    date = about.get("datetime") or "/".join(end for end in ends if end)
     try:
-        datetime.fromisoformat(date)
+        dates.days(date)
         outline = shapely.make_valid(shapely.geometry.shape(feature["geometry"]))
         base = next((k["href"] for k in feature.get("links", []) if k.get("rel") == "self"), url)
+        described = feature["assets"][asset]
+        checksum = described.get("file:checksum")
         return Item(
             name=str(feature["id"]),
             date=date,
             cloud=float(about.get("eo:cloud_cover") or 0),
             gsd_m=None if about.get("gsd") is None else float(about["gsd"]),
             outline=outline,
-            href=urljoin(base, feature["assets"][asset]["href"]),
+            href=urljoin(base, described["href"]),
             licence=str(about.get("license") or ""),
+            digest=_digest(checksum or [about, feature["geometry"], _unsigned(described)]),
+            vouched=bool(checksum or described.get("updated") or about.get("updated")),
         )
     except (AttributeError, KeyError, TypeError, ValueError, shapely.errors.ShapelyError):
         return "malformed item"
+
+
+def _unsigned(asset: dict[str, Any]) -> dict[str, Any]:
+    """An asset without what is signed anew each time."""
+    return {**asset, "href": str(asset["href"]).split("?")[0]}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def ranked(
@@ -132,7 +180,7 @@ def ranked(
         items: to choose from.
         footprint: of the patch, in degrees.
         prefer: one of `PREFERENCES`.
-        date: what `nearest` is nearest to, ISO 8601.
+        date: what `nearest` is nearest to, ISO 8601: days between the two, 0 where they overlap.
     """
     area = float(shapely.area(footprint))
     parts = [shapely.intersection(item.outline, footprint) for item in items]
@@ -141,13 +189,14 @@ def ranked(
 
     def key(pair: tuple[Item, float]) -> tuple[Any, ...]:
         item, share = pair
-        day = datetime.fromisoformat(item.date).timestamp() / 86400
+        first, last = dates.days(item.date)
+        before, after = dates.days(date or item.date)
         rank = {
-            "newest": (-day,),
-            "oldest": (day,),
-            "nearest": (abs(day - datetime.fromisoformat(date or item.date).timestamp() / 86400),),
-            "clearest": (item.cloud, -day),
-            "fullest": (-round(share, 6), item.cloud, -day),
+            "newest": (-last,),
+            "oldest": (first,),
+            "nearest": (max(before - last, first - after, 0.0),),
+            "clearest": (item.cloud, -last),
+            "fullest": (-round(share, 6), item.cloud, -last),
         }[prefer]
         return (share < 1 - 1e-6, *rank, item.cloud, -share, item.name)
 

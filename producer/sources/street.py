@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
+from unigeo.producer.observations import dates
 from unigeo.producer.observations.tables import PlaceTable
 from unigeo.producer.sources.fetching import GoneError
 from unigeo.producer.sources.found import Found, Origin, Seen
@@ -33,6 +34,7 @@ class Photograph:
     heading_deg: float | None
     """Compass direction of its middle."""
     date: str
+    """ISO 8601; empty where it is not known."""
     licence: str
     credit: str
     address: str
@@ -110,7 +112,7 @@ class StreetSource:
             return "a panorama"
         if not photograph.panorama and self.about.panoramas == "only":
             return "not a panorama"
-        if self.about.years and int(photograph.date[:4] or 0) not in self.about.years:
+        if self.about.years and not set(self.about.years) & set(dates.years(photograph.date)):
             return "of another year"
         if photograph.panorama and photograph.heading_deg is None:
             return "panorama without heading"
@@ -155,7 +157,7 @@ class StreetSource:
             numbers |= {"heading_deg": yaw % 360, "fov_deg": fov, "pitch_deg": pitch}
         origin = Origin(
             item=photograph.name,
-            date=photograph.date[:10],
+            date=dates.to_days(photograph.date),
             licence=photograph.licence,
             credit=photograph.credit,
             numbers=numbers,

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from unigeo.producer.observations.dates import Dated
 from unigeo.producer.sources.stac import SIGN_URL
 from unigeo.schemas.errors import ObservationsError
 
@@ -81,16 +82,17 @@ class Imagery(_Origin):
     sign_url: str = SIGN_URL
     files: tuple[str, ...] = ()
     """GeoTIFFs: paths with `*`, or addresses."""
-    acquired: str = ""
-    """Date of files, ISO 8601, where their names do not hold it as YYYYMMDD."""
+    acquired: Dated = ""
+    """Date of files: 2004, 2004-07, 2004-07-15, 2004/2006; without it as their names say, YYYYMMDD.
+    """
     bands: tuple[int, ...] = (1, 2, 3)
     resolution_m: float = Field(default=0.6, gt=0)
     """Ground side of a patch pixel in metres."""
     patch_px: int = Field(default=256, ge=4, le=4096)
     years: tuple[int, ...] = ()
     prefer: Literal["newest", "oldest", "nearest", "clearest", "fullest"] = "newest"
-    date: str = ""
-    """What `nearest` is nearest to, ISO 8601."""
+    date: Dated = ""
+    """What `nearest` is nearest to."""
     cloudiest: float = 100.0
     """Items with more cloud, in percent, are left out."""
     coarsest_m: float | None = Field(default=None, gt=0)
@@ -223,7 +225,8 @@ def read_set_table(path: Path) -> SetTable:
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"]) or "file"
-        raise ObservationsError(f"{path}, key {where!r}: {fault['msg']}.") from error
+        words = fault["msg"].removeprefix("Value error, ")
+        raise ObservationsError(f"{path}, key {where!r}: {words}.") from error
     _check(table, path)
     return table
 
