@@ -12,6 +12,7 @@ EXCUSED = {
     "GDAL .* cannot open sharded Zarr": "the wheels of rasterio hold GDAL 3.12",
     "the folder of real data is not there": "it is not part of the repository",
     "SCIPY_ARRAY_API is not set": "scikit-learn's check of what the estimators do not claim",
+    "needs Linux's /proc": "there is no such thing elsewhere",
     "no file system can be mounted here": "a privilege of the machine, not a tool",
 }
 """Pattern of the reason of a skip, and why CI cannot have what it asks for."""

@@ -255,8 +255,8 @@ if __name__ == "__main__":
     answers = context.Queue()
     child = context.Process(target=work, args=(how, url, field, answers))
     child.start()
-    answer = answers.get(timeout=60)
-    child.join(60)
+    answer = answers.get()
+    child.join()
     print(answer == str(here), answer)
 """
 
@@ -266,7 +266,7 @@ def in_fork(tmp_path: Path, how: str, url: Any) -> str:
     script.write_text(FORK)
     run = subprocess.run(
         [sys.executable, "-W", "ignore", script, how, str(url)],
-        capture_output=True, text=True, timeout=240,
+        capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     return run.stdout

@@ -174,8 +174,8 @@ pathlib.Path(sys.argv[1]).write_text(json.dumps({"figures": [], "rate": 3}))
     assert "ValueError: no such rate" in seen["log"]
     assert json.loads((tmp_path / "one.json").read_text()) == seen
     endless = gpu_run.Stage("one", program(found + "import time; time.sleep(600)"), 60)
-    seen = gpu_run.run(endless, call(tmp_path, 3))
-    assert seen["rate"] == 3 and "longer than 3 s" in seen["failed"]
+    seen = gpu_run.run(endless, call(tmp_path, 8))
+    assert seen["rate"] == 3 and "longer than 8 s" in seen["failed"]
 
 
 def test_a_second_try_takes_the_place_of_the_first(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_figures_of_a_card_take_the_place_of_its_older_ones() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(7200)
 def test_every_stage_runs_without_what_it_claims_not_to_need(tmp_path: Path, carried: Path) -> None:
     absent = tmp_path / "absent"
     absent.mkdir()
@@ -246,9 +246,9 @@ def test_every_stage_runs_without_what_it_claims_not_to_need(tmp_path: Path, car
     done = subprocess.run(
         [
             "bash", ROOT / "benchmarks/producer/gpu_run.sh", out, "--device", "cpu",
-            "--size", "tiny", "--minutes", "19", "--data", carried,
+            "--size", "tiny", "--minutes", "110", "--data", carried,
         ],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1190,
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     summary = json.loads((out / "summary.json").read_text())
