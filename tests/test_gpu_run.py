@@ -33,8 +33,19 @@ ABSENT = (
     "shapely", "zarr",
 )  # fmt: skip
 """What a machine lent for its GPU may lack."""
-WITHOUT = f"import sys\nsys.modules |= dict.fromkeys({ABSENT!r})\n"
-"""In `sitecustomize.py`: importing any of them fails in every process."""
+WITHOUT = f"""
+import sys
+from importlib import machinery
+
+class PathFinder(machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.partition(".")[0] not in {ABSENT!r}:
+            return machinery.PathFinder.find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(machinery.PathFinder)] = PathFinder
+"""
+"""As `sitecustomize.py`: no process finds any of them."""
 DESCRIPTION = """
 name = "box"
 licence = "CC0-1.0"
