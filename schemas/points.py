@@ -300,7 +300,9 @@ def _unmasked(points: Any) -> Any:
     """Rows in a list, some of which are missing or hold masked numbers, as numpy can read them."""
     if not isinstance(points, list | tuple):
         return points
-    if not any(isinstance(row, list | tuple | np.ndarray) for row in points):
+    has_rows = any(isinstance(row, list | tuple | np.ndarray) and np.ndim(row) for row in points)
+    is_nowhere = isinstance(points, list) and all(type(row).__name__ in MISSING for row in points)
+    if len(points) == 2 and not has_rows and not is_nowhere:
         points = [points]  # one place
     if all(isinstance(row, tuple) and not any(map(_is_masked, row)) for row in points):
         return points
@@ -314,7 +316,7 @@ def _is_masked(one: Any) -> bool:
 def _unmasked_row(row: Any) -> Any:
     if type(row).__name__ in MISSING:
         return (np.nan, np.nan)
-    if isinstance(row, np.ma.MaskedArray):
+    if isinstance(row, np.ma.MaskedArray) and row.ndim:
         return row.tolist()  # None where it is masked
     if isinstance(row, list | tuple):
         return [None if _is_masked(one) else one for one in row]

@@ -202,7 +202,7 @@ FORMS: dict[str, Callable[[np.ndarray], Any]] = {
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.sampled_from([(-71.06, 42.36), (-118.24, 34.05), (-90, 30), None]), min_size=3))
+@given(st.lists(st.sampled_from([(-71.06, 42.36), (-118.24, 34.05), (-90, 30), None]), min_size=1))
 @pytest.mark.parametrize("form", FORMS)
 def test_rows_without_a_position_are_alike_in_every_form(
     form: str, rows: list[tuple[float, float] | None]
@@ -217,6 +217,17 @@ def test_rows_without_a_position_are_alike_in_every_form(
         with pytest.raises(PointsError, match=f"{rows.count(None)} of {len(rows)} points have no "
             f"position .* row {rows.index(None)}"):  # fmt: skip
             read_points(made)
+
+
+def test_a_pair_is_a_place_and_a_list_of_none_is_rows() -> None:
+    for points, count in (
+        ((-105, 40), 1), ([-105, 40], 1), ((None, 40), 1), ((None, None), 1),
+        ([None], 1), ([None, None], 2), ([None, (1, 2)], 2), ([np.ma.masked, 2.0], 1),
+    ):  # fmt: skip
+        assert len(read_points(points, missing="keep")) == count
+    for points in ([1.0], [1.0, 2.0, 3.0], [1.0, None, 3.0]):
+        with pytest.raises(PointsError):
+            read_points(points)
 
 
 def test_one_coordinate_that_is_missing_leaves_no_position() -> None:
