@@ -135,7 +135,8 @@ def test_what_a_user_can_mend_is_one_message_and_nothing_is_written(
         assert "gone.zarr" in refused(verb, gone)
     assert "gone.zarr" in refused("sample", gone, table, "-o", out)
     assert "gone.csv" in refused("join", gulf, tmp_path / "gone.csv", "-o", out)
-    assert "NaN or infinite, the first in row 1" in refused("sample", gulf, nan, "-o", out)
+    strict = ("--missing", "raise", "-o", out)
+    assert "row 1 (no position)" in refused("sample", gulf, nan, *strict)
     assert "no modality 'radar'" in refused("join", gulf, table, "--modality", "radar", "-o", out)
     assert "neither a file nor the name" in refused("zonal", gulf, "nowhere", "-o", out)
     assert "no column 'price'; there are lon, lat" in refused(
@@ -207,7 +208,7 @@ def test_a_pipe_from_end_to_end(gulf: Path, tmp_path: Path) -> None:
     """`cat x.csv | unigeo join STORE - | head`: a reader that has seen enough ends it quietly."""
     table = places(20_000)
     table.to_csv(tmp_path / "x.csv", index=False)
-    script = 'cat x.csv | "$@" join "$STORE" - | head -3'
+    script = 'cat x.csv | "$@" join "$STORE" - --quiet | head -3'
     ended = subprocess.run(
         ["bash", "-o", "pipefail", "-c", script, "bash", *UNIGEO],
         cwd=tmp_path, env=os.environ | {"STORE": str(gulf)},

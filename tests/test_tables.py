@@ -92,7 +92,7 @@ def test_a_pipe_is_csv_unless_another_format_is_named(
     for path in (None, "-"):
         write_table(table(), path)
         assert capsys.readouterr().out == table().to_csv(index=False)
-    monkeypatch.setattr(sys, "stdin", io.StringIO("lon,lat\n1,2\n"))
+    monkeypatch.setattr(sys, "stdin", Pipe(b"lon,lat\n1,2\n"))
     assert read_table("-").to_dict("list") == {"lon": [1], "lat": [2]}
 
 
@@ -114,8 +114,9 @@ def test_an_arrow_stream_is_read_from_a_pipe(monkeypatch: pytest.MonkeyPatch) ->
     same(read_table("-", "arrow"), table())
 
 
-def test_geometry_goes_into_geoparquet_with_its_crs(tmp_path: Path) -> None:
-    path = str(tmp_path / "places.parquet")
+@pytest.mark.parametrize("ending", [".parquet", ".feather", ".arrow"])
+def test_geometry_goes_into_geoparquet_and_arrow_with_its_crs(tmp_path: Path, ending: str) -> None:
+    path = str(tmp_path / f"places{ending}")
     write_table(frame(), path)
     read = read_table(path)
     assert isinstance(read, geopandas.GeoDataFrame)
@@ -123,7 +124,7 @@ def test_geometry_goes_into_geoparquet_with_its_crs(tmp_path: Path) -> None:
     geopandas.testing.assert_geodataframe_equal(read, frame())
 
 
-@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".geojson", ".arrow"])
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".tsv", ".geojson"])
 def test_points_go_into_other_formats_as_lon_and_lat(tmp_path: Path, ending: str) -> None:
     path = str(tmp_path / f"places{ending}")
     write_table(frame(), path)
@@ -206,7 +207,7 @@ def test_a_column_that_a_format_cannot_hold_is_one_clear_error(tmp_path: Path) -
 def test_a_damaged_file_is_one_clear_error(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"f{ending}"
     write_table(table(), str(path))
-    path.write_bytes(b"" if ending == ".csv" else path.read_bytes()[:-30])
+    path.write_bytes(b"" if ending in (".csv", ".tsv") else path.read_bytes()[:-30])
     with pytest.raises(PointsError, match="cannot read the table"):
         read_table(str(path))
 
