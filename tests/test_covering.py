@@ -4,14 +4,8 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unigeo.client.areas.covering import (
-    Outlines,
-    cover,
-    holds_centre,
-    outlines_of,
-    outlines_on,
-    reach,
-)
+from unigeo.client.areas.covering import cover, holds_centre, reach
+from unigeo.client.areas.outlines import Outlines, outlines_of, outlines_on
 from unigeo.client.areas.polygons import read_polygons
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.grid import Grid, Window, from_wgs84

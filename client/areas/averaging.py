@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int8
 
-from unigeo.client.areas.covering import Cover, Outlines, cover, outlines_on, reach
-from unigeo.client.areas.polygons import Polygons
+from unigeo.client.areas.covering import Cover, cover, reach
+from unigeo.client.areas.outlines import Outlines, outlines_on
+from unigeo.client.areas.polygon_rings import Polygons
 from unigeo.client.areas.windows import shard_windows, window_of
 from unigeo.client.joining import column_names
 from unigeo.client.progress import watched

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unigeo.client.areas.polygons import read_polygon_file
+from unigeo.client.areas.polygon_files import read_polygon_file
 from unigeo.schemas.errors import MissingExtraError, RegionError
 from unigeo.schemas.regions import named_regions
 from unigeo.schemas.tables import PIPE

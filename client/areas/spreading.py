@@ -10,7 +10,7 @@ from unigeo.schemas.rings import within
 from unigeo.schemas.sequences import r2_sequence
 
 if TYPE_CHECKING:
-    from unigeo.client.areas.polygons import Polygons
+    from unigeo.client.areas.polygon_rings import Polygons
 
 _FIRST, _MOST = 64, 1 << 20
 """Places looked at in a polygon's box: at first, and at most."""
