@@ -43,11 +43,13 @@ class Edges:
 
     @property
     def low(self) -> Float[np.ndarray, "edge 2"]:
-        return np.minimum(self.start, self.end)
+        """The least numbers of each edge."""
+        return np.asarray(np.minimum(self.start, self.end))
 
     @property
     def high(self) -> Float[np.ndarray, "edge 2"]:
-        return np.maximum(self.start, self.end)
+        """The greatest numbers of each edge."""
+        return np.asarray(np.maximum(self.start, self.end))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,7 @@ def edges_of(
     first: Int[np.ndarray, " ring_end"],
     polygon: Int[np.ndarray, " ring"],
 ) -> Edges:
+    """The edges of rings, given as `valid_polygons.faults_of` takes them."""
     ring_of = np.repeat(np.arange(len(polygon)), np.diff(first))
     step = np.flatnonzero(
         (ring_of[1:] == ring_of[:-1]) & (vertices[1:] != vertices[:-1]).any(axis=1)
@@ -96,8 +99,8 @@ def spikes(edges: Edges) -> Int[np.ndarray, " edge"]:
     here, there = edges.end - edges.start, (edges.end - edges.start)[edges.after]
     turning = np.flatnonzero((here * there).sum(axis=1) < 0)
     beyond = edges.end[edges.after[turning]]
-    flat: np.ndarray = side_of(edges.start[turning], edges.end[turning], beyond) == 0
-    return turning[flat]
+    back: np.ndarray = turning[side_of(edges.start[turning], edges.end[turning], beyond) == 0]
+    return back
 
 
 def touches_of(edges: Edges, faults: dict[int, str]) -> Touches:
@@ -239,8 +242,8 @@ def side_of(
     """1 where c lies left of the line from a to b, -1 right of it, 0 on it; exact."""
     ac, bc = a - c, b - c
     left, right = ac[:, 0] * bc[:, 1], ac[:, 1] * bc[:, 0]
-    sign = np.sign(left - right)
-    straight = ((ac == 0) | (bc[:, ::-1] == 0)).all(axis=1)  # both products are nothing
+    sign: np.ndarray = np.sign(left - right)
+    straight = ((ac == 0) | (bc[:, ::-1] == 0)).all(axis=1)  # then both products are 0
     with np.errstate(invalid="ignore"):
         sure = np.abs(left - right) > _SIGN_ERROR * (np.abs(left) + np.abs(right))
     for k in np.flatnonzero(~sure & ~straight):

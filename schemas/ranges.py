@@ -1,4 +1,4 @@
-"""Runs of whole numbers laid one after the other, which is how one item becomes several in numpy."""
+"""Runs of whole numbers laid one after the other: how one item becomes several in numpy."""
 
 import numpy as np
 from jaxtyping import Int

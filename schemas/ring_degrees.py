@@ -1,16 +1,14 @@
 """Rings of any CRS as rings of WGS 84 longitude and latitude."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unigeo.schemas.errors import RegionError
+from unigeo.schemas.crs import is_degrees, is_same_crs, known_crs
+from unigeo.schemas.errors import PointsError, RegionError
 from unigeo.schemas.rings import pieces_per_edge, refine
-
-if TYPE_CHECKING:
-    from pyproj import CRS
 
 Refuse = Callable[[Bool[np.ndarray, " ring"], str], None]
 """Raises if any ring is bad, with the reason, and names the polygon."""
@@ -21,36 +19,22 @@ _MOST_LONGITUDE = 540.0
 _TURN = 360.0
 
 
-def known_crs(crs: Any) -> "CRS":
-    """A CRS in any form that PROJ takes.
-
-    Raises:
-        RegionError: if PROJ does not know it.
-    """
-    from pyproj import CRS
-    from pyproj.exceptions import CRSError
-
-    try:
-        return CRS.from_user_input(crs)
-    except (CRSError, TypeError) as error:
-        raise RegionError(f"{crs!r:.200} is not a CRS that PROJ knows: {error!s:.200}") from error
-
-
 def chosen_crs(own: Any, named: Any) -> Any:
-    """The CRS of polygons that may carry one, where one may be named as well.
+    """The CRS of polygons that may carry one, where one may be named as well; None is WGS 84.
 
     Raises:
-        RegionError: if the two differ, or either is unknown.
+        RegionError: if the two differ, or one is unknown.
     """
-    if own is None or named is None:
-        return named if own is None else own
-    carried = known_crs(own)
-    if not carried.equals(known_crs(named), ignore_axis_order=True):
-        raise RegionError(
-            f"the polygons carry the CRS {carried.name}, and {named!s:.100} was named; leave out "
-            "one of them"
-        )
-    return own
+    try:
+        if own is not None and named is not None and not is_same_crs(own, named):
+            raise RegionError(
+                f"the polygons carry the CRS {known_crs(own).name}, and {named!s:.100} was named; "
+                "leave out one of them"
+            )
+        crs = named if own is None else own
+        return None if crs is None or is_degrees(crs) else known_crs(crs)
+    except PointsError as error:
+        raise RegionError(str(error)) from error
 
 
 def rings_in_degrees(
@@ -61,14 +45,14 @@ def rings_in_degrees(
     Args:
         xy: vertices of every ring, one ring after the other, each closed.
         first: number of each ring's first vertex, and of all vertices at the end.
-        crs: of the numbers; None is WGS 84.
+        crs: of the numbers, as `chosen_crs` gives it.
         refuse: called with the rings that cannot be used, and why.
 
     Returns:
         Vertices and the numbers of the first ones, likewise.
 
     Raises:
-        RegionError: if the CRS is unknown, or has no way to WGS 84.
+        RegionError: if PROJ knows no way from the CRS to WGS 84.
     """
     lonlat, first = _transformed(xy, first, crs, refuse)
     if len(first) > 1:
@@ -79,22 +63,19 @@ def rings_in_degrees(
 def _transformed(
     xy: Float[np.ndarray, "vertex 2"], first: Int[np.ndarray, " ring_end"], crs: Any, refuse: Refuse
 ) -> tuple[Float[np.ndarray, "point 2"], Int[np.ndarray, " ring_end"]]:
-    if crs is None:
-        return xy, first
-    own = known_crs(crs)
-    if not len(first[1:]) or own.equals(known_crs(_WGS84), ignore_axis_order=True):
+    if crs is None or len(first) == 1:
         return xy, first
     from pyproj import Transformer
     from pyproj.exceptions import ProjError
 
     count = len(first) - 1
     try:
-        to_wgs84 = Transformer.from_crs(own, _WGS84, always_xy=True)
+        to_wgs84 = Transformer.from_crs(crs, _WGS84, always_xy=True)
         rough = np.stack(to_wgs84.transform(*xy.T), axis=-1)
     except ProjError as error:
-        raise RegionError(f"PROJ knows no way from {own.name} to WGS 84: {error!s:.200}") from error
+        raise RegionError(f"PROJ knows no way from {crs.name} to WGS 84: {error!s:.200}") from error
     ring = np.repeat(np.arange(count), np.diff(first))
-    nowhere = f"has a vertex or an edge with no place on the globe in {own.name}"
+    nowhere = f"has a vertex or an edge with no place on the globe in {crs.name}"
     refuse(_not_finite(rough, ring, count), nowhere)
     edge = np.flatnonzero(ring[1:] == ring[:-1])
     pieces = pieces_per_edge(rough[edge], rough[edge + 1])

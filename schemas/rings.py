@@ -128,7 +128,7 @@ def _ring(vertices: Any, source: str) -> Ring:
     """A ring's positions without heights, in the CRS that they are written in."""
     pairs = [(position[0], position[1]) for position in vertices]
     for kind in set(map(type, chain.from_iterable(pairs))):
-        if not issubclass(kind, Real) or issubclass(kind, bool):
+        if kind is bool or not issubclass(kind, Real):
             raise TypeError(f"a coordinate is a {kind.__name__}, not a number")
     ring = np.array(pairs, np.float64)
     if not np.isfinite(ring).all():

@@ -60,22 +60,24 @@ def outlines_on(polygons: Polygons, grid: Grid) -> Outlines:
     x, y = from_wgs84(grid.crs).transform(points[:, 0], points[:, 1])
     size = grid.resolution_m
     rowcol = np.stack([-y / size - grid.row0, x / size - grid.col0], axis=-1)
-    return _with_dots(outlines_of(rowcol, ring[edge[of]], turned.row, turned.hole, len(polygons)))
+    outlines = outlines_of(rowcol, ring[edge[of]], turned.row, turned.hole, len(polygons))
+    return _with_dots(outlines, grid)
 
 
-def _with_dots(outlines: Outlines) -> Outlines:
-    """A small square instead of each polygon that is too narrow, in the cell of its first vertex."""
-    length = counted(
-        outlines.polygon, np.abs(outlines.end - outlines.start).sum(axis=1), outlines.count
-    )
-    narrow = (length > 0) | (np.bincount(outlines.polygon, minlength=outlines.count) > 0)
-    narrow &= ~(outlines.area > _LEAST_WIDTH * length / 2)
+def _with_dots(outlines: Outlines, grid: Grid) -> Outlines:
+    """Put a small square for each polygon that is too narrow, in the cell of its first vertex."""
+    reach = np.abs(outlines.end - outlines.start).sum(axis=1)
+    length = counted(outlines.polygon, reach, outlines.count)
+    narrow = ~(outlines.area > _LEAST_WIDTH * length / 2)
+    narrow &= np.bincount(outlines.polygon, minlength=outlines.count) > 0
     if not narrow.any():
         return outlines
     named, first = np.unique(outlines.polygon, return_index=True)
     dots = named[narrow[named]]
     place = outlines.start[first[narrow[named]]]
-    cell = np.floor(place)
+    south, east = ((place + np.array([grid.row0, grid.col0])) * grid.resolution_m).T
+    cell, inside = grid.locate_m(east, -south)
+    cell = np.where(inside[:, None], cell, np.floor(place))
     corner = np.clip(place - _DOT / 2, cell, cell + 1 - _DOT)
     around = corner[:, None] + _DOT * np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
     squares = outlines_of(

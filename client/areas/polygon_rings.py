@@ -34,6 +34,8 @@ class Polygons:
     """Whether the ring is cut out of its polygon."""
     index: Any
     """Labels of the polygons, a pandas Index."""
+    crs: Any = None
+    """That their numbers came in, a pyproj CRS; None is WGS 84."""
 
     def __len__(self) -> int:
         return len(self.index)
@@ -41,7 +43,8 @@ class Polygons:
     @property
     def missing(self) -> Bool[np.ndarray, " polygon"]:
         """Which rows have no shape, or an empty one."""
-        return np.bincount(self.row, minlength=len(self)) == 0
+        missing: np.ndarray = np.bincount(self.row, minlength=len(self)) == 0
+        return missing
 
     def named(self, row: int) -> str:
         """A row as messages name it."""
@@ -88,7 +91,7 @@ def in_degrees(
         row: see there.
         hole: see there.
         index: see there.
-        crs: in any form that PROJ takes; None is WGS 84.
+        crs: as `chosen_crs` gives it.
 
     Raises:
         RegionError: naming the first polygon that does not lie on the globe.
@@ -100,7 +103,7 @@ def in_degrees(
         refuse(polygon, index, lambda k: why)
 
     lonlat, first = rings_in_degrees(xy, first, crs, refuse_rings)
-    return Polygons(lonlat, first, row, hole, index)
+    return Polygons(lonlat, first, row, hole, index, crs)
 
 
 def checked(parts: list[list[list[Ring]]], index: Any, crs: Any) -> Polygons:
@@ -109,7 +112,7 @@ def checked(parts: list[list[list[Ring]]], index: Any, crs: Any) -> Polygons:
     Args:
         parts: of each polygon, each an outer ring and its holes; none where it has no shape.
         index: labels of the polygons.
-        crs: in any form that PROJ takes; None is WGS 84.
+        crs: as `chosen_crs` gives it.
 
     Raises:
         RegionError: naming the first polygon that is not valid, or not on the globe.

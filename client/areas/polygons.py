@@ -73,7 +73,7 @@ def read_polygons(polygons: Any, crs: Any = None) -> Polygons:
     if kind_of(polygons) is not None:
         return _of_table(polygons, crs)
     if _is_shapely(polygons):
-        return _of_shapely([polygons], crs, pd.RangeIndex(1))
+        return _of_shapely([polygons], chosen_crs(None, crs), pd.RangeIndex(1))
     if isinstance(polygons, Mapping):
         return _of_geojson(polygons, crs)
     if hasattr(type(polygons), "__geo_interface__"):
@@ -84,7 +84,7 @@ def read_polygons(polygons: Any, crs: Any = None) -> Polygons:
         raise RegionError(f"cannot read polygons from a masked array, or one number: {_FORMS}")
     numbers = _numbers_alone(polygons, crs)
     if numbers is not None:
-        return checked([numbers], pd.RangeIndex(1), crs)
+        return checked([numbers], pd.RangeIndex(1), chosen_crs(None, crs))
     return _of_list(polygons, crs, pd.RangeIndex(len(polygons)))
 
 
@@ -161,7 +161,7 @@ def _numbers_alone(value: Any, crs: Any) -> list[list[Ring]] | None:
 def _box(edges: list[float], crs: Any) -> list[list[Ring]]:
     """A box's ring; in another CRS than WGS 84 its edges are straight there."""
     west, south, east, north = edges
-    if crs is None:
+    if chosen_crs(None, crs) is None:
         return [list(region_of_bbox((west, south, east, north)).rings)]
     if not np.isfinite(edges).all() or west >= east or south >= north:
         raise RegionError(
@@ -222,7 +222,7 @@ def _geometry_column(table: Any, kind: str) -> Any:
 def _of_list(polygons: Any, crs: Any, index: Any) -> Polygons:
     """One polygon for each item of any form; those of numbers are checked together."""
     if _are_shapely(polygons):
-        return _of_shapely(polygons, crs, index)
+        return _of_shapely(polygons, chosen_crs(None, crs), index)
     raw: list[list[list[Ring]]] = []
     alone: dict[int, Polygons] = {}
     for number, item in enumerate(polygons):
@@ -235,7 +235,7 @@ def _of_list(polygons: Any, crs: Any, index: Any) -> Polygons:
             told = str(error).startswith(name)
             raise error if told else RegionError(f"{name}: {error}") from error
         raw.append(parts or [])
-    return _merged(checked(raw, index, crs), alone)
+    return _merged(checked(raw, index, chosen_crs(None, crs)), alone)
 
 
 def _raw_parts(item: Any, crs: Any, name: str) -> list[list[Ring]] | None:
@@ -283,7 +283,8 @@ def _merged(together: Polygons, alone: dict[int, Polygons]) -> Polygons:
     rings = [rings[k] for k in order]
     first = np.cumsum([0, *map(len, rings)])
     lonlat = np.concatenate(rings) if rings else np.empty((0, 2))
-    return Polygons(lonlat, first, rows[order], np.concatenate(hole)[order], together.index)
+    holes = np.concatenate(hole)[order]
+    return Polygons(lonlat, first, rows[order], holes, together.index, together.crs)
 
 
 def _of_geojson(document: Mapping[str, Any], crs: Any) -> Polygons:

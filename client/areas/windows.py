@@ -9,6 +9,7 @@ from jaxtyping import Float, Int8, UInt8
 
 from unigeo.client.areas.covering import holds_centre
 from unigeo.client.areas.outlines import Outlines, outlines_on
+from unigeo.client.areas.polygon_status import why_off_the_field
 from unigeo.client.areas.polygons import read_region
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.grid import Grid, Window
@@ -87,13 +88,12 @@ def region_of_field(field: "StoredField", region: Any, crs: Any) -> tuple[Outlin
     Raises:
         RegionError: if they cannot be read, there is none, or they lie off the field.
     """
-    outlines = outlines_on(read_region(region, crs), field.grid)
+    polygons = read_region(region, crs)
+    outlines = outlines_on(polygons, field.grid)
     window = window_of(field.grid, outlines)
     if window is None:
-        raise RegionError(
-            f"the region lies off the field, whose bounds in {field.grid.crs} are "
-            f"{field.grid.bounds}"
-        )
+        why = why_off_the_field(field, polygons)
+        raise RegionError(f"the region lies off the field. {why}")
     return outlines, window
 
 
