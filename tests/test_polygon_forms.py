@@ -149,7 +149,7 @@ def test_a_collection_of_polygons_is_one_of_several_parts(tmp_path: Path, form: 
 def test_a_malformed_ring_is_refused_by_its_row(coordinates: Any, said: str) -> None:
     good = shapely.geometry.mapping(SQUARE)
     bad = {"type": "Polygon", "coordinates": [coordinates]}
-    features = [{"type": "Feature", "id": k, "geometry": g} for k, g in zip("pq", (good, bad))]
+    features = [{"type": "Feature", "id": k, "geometry": g} for k, g in (("p", good), ("q", bad))]
     with pytest.raises(RegionError, match=rf"row 1 \(label 'q'\).*{said}"):
         read_polygons({"type": "FeatureCollection", "features": features})
     with pytest.raises(RegionError, match=rf"row 1 \(label 1\).*{said}"):
@@ -377,9 +377,8 @@ def shape_lists(draw: st.DrawFn) -> list[shapely.Geometry | None]:
         inner = shapely.affinity.scale(outer, 0.5, 0.25)
         if kind == 2:
             return shapely.Polygon(outer.exterior.coords, [inner.exterior.coords])
-        return shapely.MultiPolygon([shapely.Polygon(
-            outer.exterior.coords, [inner.exterior.coords]), inner.buffer(-min(width, height) / 100)]
-        )  # fmt: skip
+        ring = shapely.Polygon(outer.exterior.coords, [inner.exterior.coords])
+        return shapely.MultiPolygon([ring, inner.buffer(-min(width, height) / 100)])
 
     drawn = draw(
         st.lists(st.builds(made, corner, side, side, st.integers(0, 3)), min_size=1, max_size=5)

@@ -71,6 +71,8 @@ def _existing(given: str | Path) -> Path:
         there, folder = path.exists(), path.is_dir()
     except (OSError, ValueError):  # too long for a name, or with a character that none has
         there = folder = False
+    if not there and path.suffix.lower() in _JSON:
+        raise RegionError(f"cannot read GeoJSON polygons from {shown}: there is no such file")
     if not there:
         known = named_regions()
         like = get_close_matches(name.strip().lower(), known, 1)

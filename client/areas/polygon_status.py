@@ -144,7 +144,7 @@ def _why_off(field: "StoredField", polygons: Polygons, *, sure: bool) -> str | N
 
 
 def _middles_and_corners(polygons: Polygons) -> tuple[Points, Points]:
-    """The middle of each polygon's first ring, in the CRS that it came in too; its box's corners."""
+    """The middle of each polygon's first ring, in its own CRS too; and the corners of its box."""
     _, ring = np.unique(polygons.row, return_index=True)
     low = np.minimum.reduceat(polygons.lonlat, polygons.first[:-1])[ring]
     high = np.maximum.reduceat(polygons.lonlat, polygons.first[:-1])[ring]

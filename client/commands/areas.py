@@ -1,5 +1,8 @@
 """Commands over areas: zonal, coverage, region, geotiff."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -22,6 +25,8 @@ from unigeo.client.commands.options import (
     together,
     watched,
 )
+from unigeo.schemas.errors import RegionWarning
+from unigeo.schemas.layout import status_name
 
 RASTER = together(
     click.option("--bands", help="Of a GeoTIFF: numbers such as 0,5,10-12; all by default."),
@@ -37,6 +42,13 @@ RASTER = together(
 )
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace a GeoTIFF that is there.")
 TIFF = (".tif", ".tiff")
+MISSING = click.option(
+    "--missing",
+    type=click.Choice(["nan", "raise", "drop"]),
+    default="nan",
+    show_default=True,
+    help="Polygons without a vector: empty rows, an error, or left out.",
+)
 
 
 @click.command(context_settings=NEGATIVE)
@@ -44,6 +56,7 @@ TIFF = (".tif", ".tiff")
 @click.argument("polygons")
 @MODALITY
 @click.option("--normalize", is_flag=True, help="Make the means unit vectors.")
+@MISSING
 @CRS
 @prefix_option("ug_")
 @OUTPUT
@@ -55,6 +68,8 @@ def zonal(
     format: str | None,  # noqa: A002
     as_json: bool,
     quiet: bool,
+    crs: str | None,
+    missing: Any,
     **options: Any,
 ) -> None:
     """Write the mean vectors of POLYGONS.
@@ -63,23 +78,35 @@ def zonal(
     file, the name of a region, a box west,south,east,north, or - for GeoJSON on stdin. Parquet and
     GeoJSON keep the shapes.
     """
-    from unigeo.client.joining import beside, check_joinable, column_names
+    from unigeo.client.areas.averaging import column_names_of
+    from unigeo.client.joining import beside, check_joinable
     from unigeo.client.opening import open_field
 
-    areas = _areas(polygons, out, format, as_json)
+    areas = _areas(polygons, out, format, as_json, crs)
     field = open_field(store)
     chosen, prefix = field.chosen(options.pop("modalities") or None), options["prefix"]
-    names = [name for m in chosen for name in column_names(m, field.bands, prefix)]
-    counts = [f"{prefix}{m}_{what}" for m in chosen for what in ("cells", "share")]
-    check_joinable(areas.own, names + counts)
-    means = field.zonal(areas.polygons, chosen, progress=watched(quiet), **options)
-    _give(beside(areas.own, means), out, format, as_json)
+    check_joinable(areas.own, [n for m in chosen for n in column_names_of(m, field.bands, prefix)])
+    how = {"missing": missing if missing == "raise" else "nan", "progress": watched(quiet)}
+    with _warnings_in_words() as warned:
+        means = field.zonal(areas.polygons, chosen, **how, **options)
+    status = means[[prefix + status_name(m) for m in chosen]].astype(str)
+    kept = status.eq("valid").all(axis=1).to_numpy() if missing == "drop" else slice(None)
+    _give(beside(areas.own, means)[kept], out, format, as_json)
+    if not (quiet or warned):
+        _summarize({m: status[prefix + status_name(m)] for m in chosen}, missing)
 
 
 @click.command(context_settings=NEGATIVE)
 @STORE
 @click.argument("polygons", required=False)
 @MODALITY
+@click.option(
+    "--missing",
+    type=click.Choice(["nan", "raise", "drop"]),
+    default="nan",
+    show_default=True,
+    help="Rows without a polygon: kept, an error, or left out.",
+)
 @CRS
 @OUTPUT
 @JSON
@@ -87,6 +114,7 @@ def coverage(
     store: str,
     polygons: str | None,
     modalities: tuple[str, ...],
+    missing: Any,
     crs: str | None,
     out: str | None,
     format: str | None,  # noqa: A002
@@ -103,11 +131,15 @@ def coverage(
     if polygons is None:
         _counts(store, modalities, out, format, as_json)
         return
-    areas = _areas(polygons, out, format, as_json)
-    shares = open_field(store).coverage(areas.polygons, modalities or None, crs=crs)
+    areas = _areas(polygons, out, format, as_json, crs)
+    lost = areas.polygons.missing
+    how = "raise" if missing == "raise" else "nan"
+    with _warnings_in_words():
+        shares = open_field(store).coverage(areas.polygons, modalities or None, missing=how)
     names = ["_".join(column).replace(" ", "_") for column in shares.columns]
     check_joinable(areas.own, names)
-    _give(beside(areas.own, shares.set_axis(names, axis=1)), out, format, as_json)
+    table = beside(areas.own, shares.set_axis(names, axis=1))
+    _give(table[~lost] if missing == "drop" else table, out, format, as_json)
 
 
 @click.command(context_settings=NEGATIVE)
@@ -205,7 +237,28 @@ def _numbers(bands: str | None) -> list[int] | None:
     return numbers
 
 
-def _areas(polygons: str, out: str | None, format: str | None, as_json: bool) -> Any:  # noqa: A002
+@contextmanager
+def _warnings_in_words() -> Iterator[list[str]]:
+    """Print what is warned of polygons as one line each, on stderr; and give it."""
+    said: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RegionWarning)
+        yield said
+    for one in caught:
+        if issubclass(one.category, RegionWarning):
+            said.append(str(one.message))
+            click.echo(f"Warning: {one.message}", err=True)
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
+def _areas(
+    polygons: str,
+    out: str | None,
+    format: str | None,  # noqa: A002
+    as_json: bool,
+    crs: str | None,
+) -> Any:
     """Polygons with their columns, and with their shapes where the output holds these."""
     from unigeo.client.areas.named import read_areas
     from unigeo.schemas.tables import PIPE, check_writable, format_of
@@ -213,7 +266,22 @@ def _areas(polygons: str, out: str | None, format: str | None, as_json: bool) ->
     named = format_for(out, format)
     check_writable(out, named)
     shapes = format_of(out or PIPE, named, "write") in ("geojson", "parquet")
-    return read_areas(region_of(polygons), format, geometry=shapes and not (as_json and not out))
+    keep = shapes and not (as_json and not out)
+    return read_areas(region_of(polygons), format, geometry=keep, crs=crs)
+
+
+def _summarize(status: dict[str, Any], missing: str) -> None:
+    """Say on stderr how many polygons lack a vector, and why."""
+    for modality, words in status.items():
+        counts = words[words != "valid"].value_counts()
+        if len(counts):
+            reasons = ", ".join(f"{count:,} {word}" for word, count in counts.items())
+            left = "; left out" if missing == "drop" else ""
+            click.echo(
+                f"{counts.sum():,} of {len(words):,} polygons have no {modality} vector "
+                f"({reasons}){left}",
+                err=True,
+            )
 
 
 def _give(table: Any, out: str | None, format: str | None, as_json: bool) -> None:  # noqa: A002
