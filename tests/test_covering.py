@@ -167,7 +167,7 @@ def test_parts_that_overlap_a_turn_apart_are_named() -> None:
 
 def test_a_polygon_without_area_is_named() -> None:
     line = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [0, 0], [0, 0]]]}
-    with pytest.raises(RegionError, match="1 of 2 .*in row 1 .*fewer than three different"):
+    with pytest.raises(RegionError, match=r"1 of 2 .*in row 1 .*fewer than three different"):
         outlines_on(read_polygons([(0, 0, 1, 1), line]), Grid("EPSG:8857", 1e4, 0, 0, (1, 1)))
 
 

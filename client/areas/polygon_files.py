@@ -78,7 +78,7 @@ def _existing(given: str | Path) -> Path:
         like = get_close_matches(name.strip().lower(), known, 1)
         raise RegionError(
             f"{shown} is neither a file nor the name of a region"
-            + (f"; did you mean {like[0]!r}?" if like else "")
+            + (f" (did you mean {like[0]!r}?)" if like else "")
             + f"; regions are {', '.join(known)}"
         )
     if folder and path.suffix.lower() not in _FOLDERS:

@@ -1,9 +1,10 @@
 """Commands over areas: zonal, coverage, region, geotiff."""
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,7 +27,14 @@ from unigeo.client.commands.options import (
     watched,
 )
 from unigeo.schemas.errors import RegionWarning
-from unigeo.schemas.layout import status_name
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from unigeo.client.joining import Missing
+
+VALID = "valid"
+"""The status of a polygon that has a vector."""
 
 RASTER = together(
     click.option("--bands", help="Of a GeoTIFF: numbers such as 0,5,10-12; all by default."),
@@ -78,22 +86,32 @@ def zonal(
     file, the name of a region, a box west,south,east,north, or - for GeoJSON on stdin. Parquet and
     GeoJSON keep the shapes.
     """
+    import numpy as np
+
     from unigeo.client.areas.averaging import column_names_of
     from unigeo.client.joining import beside, check_joinable
     from unigeo.client.opening import open_field
+    from unigeo.schemas.layout import status_name
 
     areas = _areas(polygons, out, format, as_json, crs)
     field = open_field(store)
     chosen, prefix = field.chosen(options.pop("modalities") or None), options["prefix"]
     check_joinable(areas.own, [n for m in chosen for n in column_names_of(m, field.bands, prefix)])
-    how = {"missing": missing if missing == "raise" else "nan", "progress": watched(quiet)}
     with _warnings_in_words() as warned:
-        means = field.zonal(areas.polygons, chosen, **how, **options)
-    status = means[[prefix + status_name(m) for m in chosen]].astype(str)
-    kept = status.eq("valid").all(axis=1).to_numpy() if missing == "drop" else slice(None)
-    _give(beside(areas.own, means)[kept], out, format, as_json)
+        means = field.zonal(
+            areas.polygons,
+            chosen,
+            missing=_kept_if(missing),
+            progress=watched(quiet),
+            **options,
+        )
+    table = beside(areas.own, means)
+    status = {m: means[prefix + status_name(m)].astype(str).to_numpy() for m in chosen}
+    if missing == "drop":
+        table = table[np.logical_and.reduce([words == VALID for words in status.values()])]
+    _give(table, out, format, as_json)
     if not (quiet or warned):
-        _summarize({m: status[prefix + status_name(m)] for m in chosen}, missing)
+        _summarize(status, missing)
 
 
 @click.command(context_settings=NEGATIVE)
@@ -133,9 +151,9 @@ def coverage(
         return
     areas = _areas(polygons, out, format, as_json, crs)
     lost = areas.polygons.missing
-    how = "raise" if missing == "raise" else "nan"
+    field = open_field(store)
     with _warnings_in_words():
-        shares = open_field(store).coverage(areas.polygons, modalities or None, missing=how)
+        shares = field.coverage(areas.polygons, modalities or None, missing=_kept_if(missing))
     names = ["_".join(column).replace(" ", "_") for column in shares.columns]
     check_joinable(areas.own, names)
     table = beside(areas.own, shares.set_axis(names, axis=1))
@@ -270,15 +288,20 @@ def _areas(
     return read_areas(region_of(polygons), format, geometry=keep, crs=crs)
 
 
-def _summarize(status: dict[str, Any], missing: str) -> None:
+def _kept_if(missing: str) -> "Missing":
+    """What the field is asked for: rows are dropped beside the polygons' own columns."""
+    return "raise" if missing == "raise" else "nan"
+
+
+def _summarize(status: "dict[str, np.ndarray]", missing: str) -> None:
     """Say on stderr how many polygons lack a vector, and why."""
     for modality, words in status.items():
-        counts = words[words != "valid"].value_counts()
-        if len(counts):
-            reasons = ", ".join(f"{count:,} {word}" for word, count in counts.items())
+        counts = Counter(words[words != VALID].tolist())
+        if counts:
+            reasons = ", ".join(f"{count:,} {word}" for word, count in counts.most_common())
             left = "; left out" if missing == "drop" else ""
             click.echo(
-                f"{counts.sum():,} of {len(words):,} polygons have no {modality} vector "
+                f"{counts.total():,} of {len(words):,} polygons have no {modality} vector "
                 f"({reasons}){left}",
                 err=True,
             )
@@ -322,78 +345,3 @@ def _counts(
         return
     for row in table.itertuples():
         click.echo(f"{row.modality:<12} {row.reason:<16} {row.cells:>14,} {row.share:>8.2%}")
-
-
-@click.command(context_settings=NEGATIVE)
-@STORE
-@click.argument("lon", type=float)
-@click.argument("lat", type=float)
-@click.option("--modality", help="Whose vectors; may be left out if the field has one only.")
-@click.option("--count", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--apart-km", type=click.FloatRange(0), default=0.0, help="Between any two.")
-@click.option("--region", help="A name, a box or a file of polygons; the whole field by default.")
-@OUTPUT
-@JSON
-def similar(
-    store: str,
-    lon: float,
-    lat: float,
-    modality: str | None,
-    out: str | None,
-    format: str | None,  # noqa: A002
-    quiet: bool,
-    as_json: bool,
-    region: str | None,
-    **options: Any,
-) -> None:
-    """Find the cells most like the place at LON LAT, the best first."""
-    from unigeo.client.opening import open_field
-    from unigeo.schemas.tables import check_writable, write_table
-
-    del quiet  # there is no plan and no bar
-    check_writable(out, format_for(out, format))
-    where = None if region is None else region_of(region)
-    found = open_field(store).similar((lon, lat), modality, region=where, **options)
-    if as_json:
-        print_json(records(found))
-    else:
-        write_table(found, out, format_for(out, format))
-
-
-@click.command()
-@STORE
-@click.argument("words", nargs=-1, required=True)
-@click.option("--modality", help="Whose vectors; aerial by default.")
-@click.option("--count", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--apart-km", type=click.FloatRange(0), default=0.0, help="Between any two.")
-@click.option("--region", help="A name, a box or a file of polygons; the whole field by default.")
-@OUTPUT
-@JSON
-def search(
-    store: str,
-    words: tuple[str, ...],
-    out: str | None,
-    format: str | None,  # noqa: A002
-    quiet: bool,
-    as_json: bool,
-    region: str | None,
-    **options: Any,
-) -> None:
-    """Find the cells that WORDS describe, the best first."""
-    from unigeo.client.opening import open_field
-    from unigeo.schemas.tables import check_writable, write_table
-
-    check_writable(out, format_for(out, format))
-    where = None if region is None else region_of(region)
-    field, text = open_field(store), " ".join(words)
-    asked = field.concepts.find(text)
-    if not quiet:
-        for word in asked.unknown:
-            click.echo(f"Note: no concept has the word {word!r}", err=True)
-        more = f", and {len(asked.phrases) - 3} more" if len(asked.phrases) > 3 else ""
-        click.echo(f"Searching for: {'; '.join(asked.phrases[:3])}{more}", err=True)
-    found = field.search(text, region=where, **options)
-    if as_json:
-        print_json(records(found))
-    else:
-        write_table(found, out, format_for(out, format))
