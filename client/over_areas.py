@@ -94,7 +94,8 @@ class OverAreas(StoredField):
             mask: let cells whose centre lies outside the polygons read as "outside region".
 
         Raises:
-            RegionError: if it cannot be read, or lies off the field.
+            RegionError: if it cannot be read, a row has no shape, or it lies off the field: then
+                with the likely cause.
         """
         from unigeo.client.areas.windows import region_dataset
 

@@ -113,7 +113,7 @@ def _check_degrees(
     west = np.minimum.reduceat(lonlat[:, 0], begin)
     east = np.maximum.reduceat(lonlat[:, 0], begin)
     widest = np.maximum(np.abs(west), np.abs(east))
-    advice = "" if named else "; name its CRS with crs="
+    advice = "" if named else "; name its CRS (crs=, or --crs)"
     swapped = (lat > 90) & (lat <= _TURN) & (widest <= 90)
     refuse(
         swapped,

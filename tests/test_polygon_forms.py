@@ -107,8 +107,8 @@ def test_what_stands_for_no_shape(none: Any) -> None:
         (broken(np.nan), "NaN"),
         (broken(np.inf), "infinite"),
         (shapely.box(39, -105, 41, -103), "look swapped"),
-        (shapely.box(5e5, 4.1e6, 6e5, 4.2e6), "name its CRS with crs="),
-        (shapely.box(5e5, 10, 6e5, 20), "a longitude beyond .*name its CRS with crs="),
+        (shapely.box(5e5, 4.1e6, 6e5, 4.2e6), r"name its CRS \(crs=, or --crs\)"),
+        (shapely.box(5e5, 10, 6e5, 20), "a longitude beyond .*name its CRS"),
         (shapely.box(-190, 10, 190, 20), "more than 360 degrees"),
     ],
 )

@@ -424,3 +424,33 @@ def test_slivers_have_the_mean_of_the_cells_they_cross(gulf: Path) -> None:
         line = np.stack([np.linspace(-15, 3, 4001), np.full(4001, -10.0)], axis=-1)
         mean = field.sample(line, "coordinate").filter(like="_0").mean()
         np.testing.assert_allclose(wide.filter(like="_0").iloc[0], mean, atol=2e-2)
+
+
+@settings(max_examples=25)
+@given(
+    st.floats(177.5, 179.9),
+    st.floats(180.1, 181.5),
+    st.floats(-19.5, -17.5),
+    st.floats(0.1, 2),
+)
+def test_forms_of_a_box_across_the_antimeridian_answer_alike(
+    fiji: Path, west: float, east: float, south: float, height: float
+) -> None:
+    field, north = client.open_field(fiji), south + height
+    seam = shapely.MultiPolygon(
+        [shapely.box(west, south, 180, north), shapely.box(-180, south, east - 360, north)]
+    )
+    forms = [
+        (west, south, east - 360, north),
+        (west, south, east, north),
+        (west - 360, south, east - 360, north),
+        shapely.box(west, south, east, north),
+        shapely.box(west, south, east, north).reverse(),
+        shapely.geometry.mapping(shapely.box(west - 360, south, east - 360, north)),
+        seam,
+        shapely.geometry.mapping(seam),
+    ]
+    table = zonal_of(field, forms, "coordinate")
+    assert table["coordinate_share"].between(0, 1).all()
+    for number in range(1, len(forms)):
+        same_means(table.iloc[[number]], table.iloc[[0]])

@@ -20,7 +20,7 @@ from unigeo.schemas.grid import Window
 from unigeo.schemas.ranges import spread
 
 _MOST_CELLS = 1 << 21  # of all polygons' boxes worked on at once: some 100 MB
-_LEAST_SHARE = 1e-11  # of a cell; less is rounding
+_LEAST_SHARE = 1e-8  # of a cell; less is rounding of metres, which for small cells is 3e-9
 _LEAST_RISE = 1e-100  # of an edge, in rows; the slope of one that rises less has no number
 _SMALL = 1e-3  # of a cell: the area below which rounding is measured by the polygon's height
 _OVERLAP = 0.01  # of a cell; more cannot come from edges that bend by a few metres

@@ -11,7 +11,7 @@ from unigeo.schemas.grid import CENTRAL_MERIDIANS, Grid, from_wgs84
 from unigeo.schemas.rings import pieces_per_edge, refine
 
 _SEAM_DEGREES = 1e-9  # 0.1 mm: PROJ turns a longitude on the seam to the other side
-_LEAST_WIDTH = 1e-8  # of a cell, on average; narrower ones are lost in the rounding of metres
+_LEAST_WIDTH = 1e-7  # of a cell, on average; narrower ones are lost in the rounding of metres
 _DOT = 1e-6  # of a cell: side of the square that stands for a narrower polygon
 
 

@@ -51,14 +51,18 @@ class Polygons:
         return name_of(row, self.index)
 
 
-def name_of(row: int, index: Any) -> str:
-    """A row as messages name it: its number and its label.
+def row_name(row: int, label: Any) -> str:
+    """A row as messages name it.
 
-    >>> import pandas as pd
-    >>> name_of(1, pd.Index(["a", "b"]))
+    >>> row_name(1, "b")
     "row 1 (label 'b')"
     """
-    return f"row {row} (label {index[[row]].tolist()[0]!r:.100})"
+    return f"row {row} (label {label!r:.100})"
+
+
+def name_of(row: int, index: Any) -> str:
+    """A row of a table as messages name it."""
+    return row_name(row, index[[row]].tolist()[0])
 
 
 def refuse(bad: Bool[np.ndarray, " polygon"], index: Any, why: Callable[[int], str]) -> None:
@@ -106,13 +110,16 @@ def in_degrees(
     return Polygons(lonlat, first, row, hole, index, crs)
 
 
-def checked(parts: list[list[list[Ring]]], index: Any, crs: Any) -> Polygons:
+def checked(
+    parts: list[list[list[Ring]]], index: Any, crs: Any, *, valid: bool = False
+) -> Polygons:
     """Check polygons that are given by the rings of their parts, in a CRS.
 
     Args:
         parts: of each polygon, each an outer ring and its holes; none where it has no shape.
         index: labels of the polygons.
         crs: as `chosen_crs` gives it.
+        valid: whether they are known to be valid.
 
     Raises:
         RegionError: naming the first polygon that is not valid, or not on the globe.
@@ -124,7 +131,7 @@ def checked(parts: list[list[list[Ring]]], index: Any, crs: Any) -> Polygons:
     xy = np.concatenate(rings) if rings else np.empty((0, 2))
     first = np.cumsum([0, *map(len, rings)])
     made = in_degrees(xy, first, row, hole, index, crs)
-    faults = faults_of(xy, first, row, hole)
+    faults = {} if valid else faults_of(xy, first, row, hole)
     bad = np.isin(np.arange(len(parts)), list(faults))
     refuse(bad, index, lambda k: f"is not valid ({faults[k]}); {INVALID}")
     return made

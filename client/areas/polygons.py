@@ -25,8 +25,8 @@ from unigeo.client.areas.polygon_rings import (
     Polygons,
     checked,
     in_degrees,
-    name_of,
     refuse,
+    row_name,
 )
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.kinds import kind_of
@@ -69,14 +69,15 @@ def read_polygons(polygons: Any, crs: Any = None) -> Polygons:
         known = str(polygons) in named_regions()
         polygons = region(str(polygons)) if known else read_polygon_file(polygons)
     if isinstance(polygons, Region):
-        return checked([_parts_of_region(polygons)], pd.Index([polygons.name]), None)
+        parts = _parts_of_region(polygons)
+        return checked([parts], pd.Index([polygons.name]), None, valid=True)
     if kind_of(polygons) is not None:
         return _of_table(polygons, crs)
     if _is_shapely(polygons):
         return _of_shapely([polygons], chosen_crs(None, crs), pd.RangeIndex(1))
     if isinstance(polygons, Mapping):
         return _of_geojson(polygons, crs)
-    if hasattr(type(polygons), "__geo_interface__"):
+    if isinstance(getattr(polygons, "__geo_interface__", None), Mapping):
         return _of_geojson(polygons.__geo_interface__, crs)
     if not isinstance(polygons, Sequence | np.ndarray) or isinstance(polygons, bytes):
         raise RegionError(f"cannot read polygons from a {type(polygons).__name__}: {_FORMS}")
@@ -225,8 +226,8 @@ def _of_list(polygons: Any, crs: Any, index: Any) -> Polygons:
         return _of_shapely(polygons, chosen_crs(None, crs), index)
     raw: list[list[list[Ring]]] = []
     alone: dict[int, Polygons] = {}
-    for number, item in enumerate(polygons):
-        name = f"polygon in {name_of(number, index)}"
+    for number, (item, label) in enumerate(zip(polygons, index.tolist(), strict=True)):
+        name = f"polygon in {row_name(number, label)}"
         try:
             parts = _raw_parts(item, crs, name)
             if parts is None:
@@ -242,10 +243,10 @@ def _raw_parts(item: Any, crs: Any, name: str) -> list[list[Ring]] | None:
     """The parts of one item as they are written; None of what is read in another way."""
     if _is_missing(item):
         return []
-    if isinstance(item, str) and item not in named_regions():
+    if isinstance(item, bytes) or (isinstance(item, str) and item not in named_regions()):
         raise RegionError(
-            f"{name}: there is no region {item!r:.60}; text of a geometry is read by "
-            "shapely.from_wkt or json.loads"
+            f"{name}: there is no region {item!r:.60}; geometries as text or bytes are read by "
+            "shapely.from_wkt, shapely.from_wkb or json.loads"
         )
     if _is_shapely(item):
         item = item.__geo_interface__
@@ -302,8 +303,8 @@ def _of_geojson(document: Mapping[str, Any], crs: Any) -> Polygons:
         if labels and all(label is not None for label in labels):
             index = pd.Index(labels)
     parts = [
-        parts_of_geometry(geometry, f"polygon in {name_of(row, index)}")
-        for row, geometry in enumerate(geometries)
+        parts_of_geometry(geometry, f"polygon in {row_name(row, label)}")
+        for row, (geometry, label) in enumerate(zip(geometries, index.tolist(), strict=True))
     ]
     return checked(parts, index, crs)
 
