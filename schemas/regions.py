@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.grid import CENTRAL_MERIDIANS, SHARD, Grid, from_wgs84
-from unigeo.schemas.ring_degrees import rings_in_degrees
+from unigeo.schemas.ring_degrees import chosen_crs, rings_in_degrees
 from unigeo.schemas.rings import (
     Ring,
     crs_of_geojson,
@@ -174,7 +174,7 @@ def _rings_of(document: Any, source: str) -> tuple[Ring, ...]:
     if not rings:
         return ()
     xy, first = np.concatenate(rings), np.cumsum([0, *map(len, rings)])
-    own = crs_of_geojson(document, source)
+    own = chosen_crs(crs_of_geojson(document, source), None)
 
     def refuse(bad: Bool[np.ndarray, " ring"], why: str) -> None:
         if bad.any():
