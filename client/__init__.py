@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from unigeo.client.probing.estimators import ProbeClassifier, ProbeRegressor
     from unigeo.client.probing.folds import spatial_blocks
     from unigeo.client.probing.probes import Probe
-    from unigeo.schemas.errors import PointsWarning
+    from unigeo.schemas.errors import PointsWarning, RegionWarning
 
 __all__ = [
     "Field",
@@ -25,6 +25,7 @@ __all__ = [
     "ProbeClassifier",
     "ProbeRegressor",
     "ProbeWarning",
+    "RegionWarning",
     "join",
     "open_field",
     "probe",
@@ -38,6 +39,7 @@ _ELSEWHERE = {
     "ProbeClassifier": "client.probing.estimators",
     "ProbeRegressor": "client.probing.estimators",
     "ProbeWarning": "client.probing.checks",
+    "RegionWarning": "schemas.errors",
     "spatial_blocks": "client.probing.folds",
 }
 """Modules of the names that are not in `client.opening`."""

@@ -49,9 +49,9 @@ def warn_of_missing(
     outside, water = int(counts[Status.OUTSIDE_REGION]), int(counts[Status.WATER])
     told, why = [], None
     if 2 * (outside + water) > placed:
-        why = _likely_cause(points.take(codes != NO_POSITION), modality)
+        why = likely_cause(points.take(codes != NO_POSITION), modality)
         if why is None and 2 * outside > placed:
-            why = _whereabouts(points.take(codes != NO_POSITION), modality.grid)
+            why = whereabouts(points.take(codes != NO_POSITION), modality.grid)
     if why is not None or 2 * (outside + unplaced) > len(codes):
         lost = len(codes) - int(counts[Status.VALID])
         told.append(f"{lost:,} of {len(codes):,} points have no vector ({count_reasons(codes)}).")
@@ -69,7 +69,7 @@ def warn_of_missing(
     return bool(told)
 
 
-def _likely_cause(points: Points, modality: Modality) -> str | None:
+def likely_cause(points: Points, modality: Modality) -> str | None:
     """The likeliest cause that most points lie off the field, None if none would explain it."""
     whole = len(points) <= _MOST_TRIED
     if not whole:
@@ -90,7 +90,7 @@ def _likely_cause(points: Points, modality: Modality) -> str | None:
     return f"{found.cause}, {on_field:,} of {tried} would lie on the field. {found.remedy}."
 
 
-def _whereabouts(points: Points, grid: Grid) -> str:
+def whereabouts(points: Points, grid: Grid) -> str:
     """Where the points lie, and where the field does."""
     west, south, east, north = grid_bounds(grid)
     (low_lon, low_lat), (high_lon, high_lat) = points.lonlat.min(axis=0), points.lonlat.max(axis=0)

@@ -24,6 +24,10 @@ class RegionError(UnigeoError, ValueError):
     """A region that is unknown, empty or malformed."""
 
 
+class RegionWarning(UserWarning):
+    """Polygons most of which have no vector, or of which some have no shape."""
+
+
 class LayoutError(UnigeoError, ValueError):
     """A store that is not a unigeo field of a layout this version reads."""
 

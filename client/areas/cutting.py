@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from unigeo.client.areas.covering import Outlines, holds_centre
+from unigeo.client.areas.covering import holds_centre
+from unigeo.client.areas.outlines import Outlines
 from unigeo.client.areas.windows import region_of_field
 from unigeo.client.progress import watched
 from unigeo.schemas.concepts import GROUP as CONCEPTS

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Int8
 
-from unigeo.client.areas.polygons import read_polygons
+from unigeo.client.areas.polygons import read_region
 from unigeo.client.areas.windows import iter_pieces, region_of_field
 from unigeo.client.joining import column_names
 from unigeo.schemas.errors import LayoutError, MissingExtraError, StoreError
@@ -79,7 +79,7 @@ def write_geotiff(
     if dtype not in ("int8", "float32"):
         raise ValueError(f"dtype must be 'int8' or 'float32', not {dtype!r}")
     modality, chosen = modalities[0], _chosen_bands(field, bands)
-    polygons = None if region is None else read_polygons(region, crs)
+    polygons = None if region is None else read_region(region, crs)
     window = Window(0, 0, *field.grid.shape)
     if polygons is not None:
         _, window = region_of_field(field, polygons, None)

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from unigeo.client.areas.covering import Outlines, holds_centre
+from unigeo.client.areas.covering import holds_centre
+from unigeo.client.areas.outlines import Outlines
 from unigeo.client.areas.windows import region_of_field
 from unigeo.client.probing.columns import short
 from unigeo.client.progress import watched
