@@ -29,9 +29,8 @@ NO_PRODUCTS = (
 CORES = ("Prescott", "Haswell", "Zen", "SkylakeX", "ARMV8", "NEOVERSEN1")
 """Names by which OpenBLAS can be asked for its kernels."""
 SAFE = {"OPENBLAS_L2_SIZE": "512"}
-"""Beside a kernel that was asked for: OpenBLAS 0.3.34 gives it blocks of Zen 4 and 5 there, too
-large for its stack, if the cache of level 2 has 1,024 kB (OpenMathLib/OpenBLAS, issues 6013 and
-6021)."""
+"""Beside a kernel that was asked for: OpenBLAS 0.3.34 knows Zen 4 and 5 by a cache of level 2 of
+1,024 kB, and gives any kernel blocks too large for its stack there (its issues 6013, 6021)."""
 PLAIN = {
     "ATEN_CPU_CAPABILITY": "default",
     "ONEDNN_MAX_CPU_ISA": "SSE41",
