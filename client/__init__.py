@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from unigeo.client.probing.estimators import ProbeClassifier, ProbeRegressor
     from unigeo.client.probing.folds import spatial_blocks
     from unigeo.client.probing.probes import Probe
+    from unigeo.schemas.errors import PointsWarning, RegionWarning
 
 __all__ = [
     "Field",
+    "PointsWarning",
     "Probe",
     "ProbeClassifier",
     "ProbeRegressor",
     "ProbeWarning",
+    "RegionWarning",
     "join",
     "open_field",
     "probe",
@@ -31,13 +34,15 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
-    "Probe": "probing.probes",
-    "ProbeClassifier": "probing.estimators",
-    "ProbeRegressor": "probing.estimators",
-    "ProbeWarning": "probing.checks",
-    "spatial_blocks": "probing.folds",
+    "PointsWarning": "schemas.errors",
+    "Probe": "client.probing.probes",
+    "ProbeClassifier": "client.probing.estimators",
+    "ProbeRegressor": "client.probing.estimators",
+    "ProbeWarning": "client.probing.checks",
+    "RegionWarning": "schemas.errors",
+    "spatial_blocks": "client.probing.folds",
 }
-"""Modules of the names that are not in `opening`."""
+"""Modules of the names that are not in `client.opening`."""
 
 
 def __getattr__(name: str) -> Any:
@@ -45,7 +50,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from importlib import import_module
 
-        module = import_module(f"unigeo.client.{_ELSEWHERE.get(name, 'opening')}")
+        module = import_module(f"unigeo.{_ELSEWHERE.get(name, 'client.opening')}")
         return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
 

@@ -1,35 +1,37 @@
 """A field's verbs at points: sample, join, plan, encode."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from unigeo.client.joining import (
-    MISSING,
     Missing,
     beside,
     check_joinable,
     joined_names,
     refuse_missing,
     table_of,
+    take_rows,
 )
-from unigeo.client.reading.sampling import METHODS, NUMBERS, Method, Numbers, valid_points
+from unigeo.client.missing_points import warn_of_missing
+from unigeo.client.point_status import NO_POSITION
+from unigeo.client.reading.sampling import Method, Numbers, located, valid_points
 from unigeo.client.reading.sampling import sample as sample_modality
+from unigeo.client.sample_options import As, SampleOptions, check_word
 from unigeo.client.stored_field import StoredField
 from unigeo.schemas.layout import status_name
 from unigeo.schemas.points import Points, read_points
+from unigeo.schemas.status import Status
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from unigeo.client.encoding.encoder import Encoder
     from unigeo.client.reading.estimating import Link, Plan
-
-As = Literal["pandas", "numpy", "xarray"]
-AS = ("pandas", "numpy", "xarray")
 
 
 class AtPoints(StoredField):
@@ -45,7 +47,7 @@ class AtPoints(StoredField):
         as_: As = "pandas",
         dtype: Numbers = "float32",
         lazy: bool = False,
-        crs: str | None = None,
+        crs: Any = None,
         columns: tuple[Any, Any] | None = None,
         prefix: str = "",
         progress: bool = False,
@@ -54,12 +56,14 @@ class AtPoints(StoredField):
 
         Args:
             points: in any form `schemas.points` reads: (n, 2) lon/lat, a table, GeoJSON, ...
+                A row whose coordinate is missing has the status `no position`.
             modalities: which; all by default.
-            method: `nearest` takes the cell that holds the point; `bilinear` mixes the four
-                nearest that have a vector; `bicubic` mixes sixteen, by a Catmull-Rom spline, or is
-                bilinear where one of them has none.
+            method: `nearest` takes the cell that holds the point; `bilinear` mixes those of the
+                four nearest cells that have a vector; `bicubic` mixes sixteen, by a Catmull-Rom
+                spline, or is bilinear where one of them has none. Whatever the method, a point has
+                a vector if, and only if, the cell that holds it has one.
             missing: `nan` keeps points without a vector as empty rows, `drop` leaves out points
-                that lack one in any modality, `raise` refuses.
+                that lack one in any modality, `raise` refuses and names the first ones.
             as_: `pandas`: one row per point, columns `aerial_000` ..., `aerial_status`, with the
                 points' own index; `numpy`: arrays (point, band) by modality; `xarray`: a
                 Dataset over `point` and `band`.
@@ -77,36 +81,25 @@ class AtPoints(StoredField):
             PointsError: if the points cannot be read, or `missing='raise'` and one has no vector.
             LayoutError: if the field has no such modality.
             StoreError: if the store cannot be read.
-        """
-        _check_word("method", method, METHODS)
-        _check_word("missing", missing, MISSING)
-        _check_word("as_", as_, AS)
-        _check_word("dtype", dtype, NUMBERS)
-        if dtype == "int8" and method != "nearest":
-            raise ValueError(f"{method} vectors are means, not stored: they have dtype 'float32'")
-        if lazy and (as_ != "xarray" or missing != "nan"):
-            raise ValueError("lazy=True goes with as_='xarray' and missing='nan'")
-        read = read_points(points, crs, columns)
-        chosen = self.chosen(modalities)
-        if lazy:
-            from unigeo.client.reading.lazy import lazy_dataset
 
-            arrays = {name: self.modality(name) for name in chosen}
-            return lazy_dataset(arrays, read.lonlat, method=method, dtype=dtype)
-        vectors, status = self._sample(read.lonlat, chosen, method, dtype, progress)
-        lonlat, index = read.lonlat, read.index
-        if missing == "raise":
-            refuse_missing(status)
-        elif missing == "drop":
-            keep = valid_points(status)
-            vectors = {name: v[keep] for name, v in vectors.items()}
-            status = {name: s[keep] for name, s in status.items()}
-            lonlat, index = lonlat[keep], None if index is None else index[keep]
-        if as_ == "numpy":
-            return vectors
-        if as_ == "xarray":
-            return _dataset_of(vectors, status, lonlat)
-        return table_of(vectors, status, index, prefix)
+        Warns:
+            PointsWarning: once, if points have no position, and if most points lie off the field:
+                then with the likely cause.
+        """
+        wanted = SampleOptions(
+            method=method,
+            missing=missing,
+            as_=as_,
+            dtype=dtype,
+            lazy=lazy,
+            prefix=prefix,
+            progress=progress,
+        )
+        read = read_points(points, crs, columns, missing="keep")
+        chosen = self.chosen(modalities)
+        answer, codes = self._answer(read, chosen, wanted)
+        warn_of_missing(read, codes, self.modality(chosen[0]))
+        return answer
 
     def sample_batches(
         self,
@@ -135,18 +128,25 @@ class AtPoints(StoredField):
         if batch < 1:
             raise ValueError(f"a batch holds at least 1 point, not {batch}")
         chosen = self.chosen(modalities)
+        how = options.pop("crs", None), options.pop("columns", None)
+        wanted = SampleOptions(**options)
         if isinstance(points, Iterator):
-            parts: Iterator[Any] = points
+            parts = (read_points(part, *how, missing="keep") for part in points)
         else:
-            read = read_points(points, options.pop("crs", None), options.pop("columns", None))
-            parts = (
-                Points(
-                    read.lonlat[first : first + batch],
-                    None if read.index is None else read.index[first : first + batch],
-                )
-                for first in range(0, len(read.lonlat), batch)
-            )
-        return (self.sample(part, chosen, **options) for part in parts)
+            read = read_points(points, *how, missing="keep")
+            parts = (read.take(slice(n, n + batch)) for n in range(0, len(read), batch))
+        return self._batches(parts, chosen, wanted)
+
+    def _batches(
+        self, parts: Iterator[Points], modalities: tuple[str, ...], wanted: SampleOptions
+    ) -> Iterator[Any]:
+        """Answer batch by batch; the first that gives a reason to warn does."""
+        warned, done = False, 0
+        for part in parts:
+            answer, codes = self._answer(part, modalities, wanted)
+            warned = warned or warn_of_missing(part, codes, self.modality(modalities[0]), done)
+            done += len(part)
+            yield answer
 
     def join(
         self,
@@ -155,7 +155,8 @@ class AtPoints(StoredField):
         *,
         prefix: str = "ug_",
         method: Method = "nearest",
-        crs: str | None = None,
+        missing: Missing = "nan",
+        crs: Any = None,
         columns: tuple[Any, Any] | None = None,
         progress: bool = False,
     ) -> Any:
@@ -167,6 +168,8 @@ class AtPoints(StoredField):
             modalities: which; all by default.
             prefix: put before the new columns' names.
             method: as in `sample`.
+            missing: `nan` keeps rows without a vector, their new columns empty; `drop` leaves out
+                rows that lack one in any modality; `raise` refuses.
             crs: of the coordinates, where the table does not say it.
             columns: names of the longitude and latitude columns, if not usual.
             progress: show a bar on stderr.
@@ -174,19 +177,24 @@ class AtPoints(StoredField):
         Returns:
             The same kind of table, same rows and index, with the new columns at the right. Rows
             without a vector are NaN there (null in polars and Arrow), and the status column says
-            why.
+            why: of a row without a position, `no position`.
+
+        Raises:
+            PointsError: as `sample`; if it is no such table, or has one of the columns already.
+            LayoutError, StoreError: as `sample`.
+
+        Warns:
+            PointsWarning: as `sample`.
         """
+        wanted = SampleOptions(method=method, missing=missing, prefix=prefix, progress=progress)
         chosen = self.chosen(modalities)
         check_joinable(table, joined_names(chosen, self.bands, prefix))
-        sampled = self.sample(
-            table,
-            chosen,
-            method=method,
-            crs=crs,
-            columns=columns,
-            prefix=prefix,
-            progress=progress,
-        )
+        read = read_points(table, crs, columns, missing="keep")
+        numbered = replace(read, index=np.arange(len(read)))
+        sampled, codes = self._answer(numbered, chosen, wanted)
+        warn_of_missing(read, codes, self.modality(chosen[0]))
+        if len(sampled) < len(read):
+            table = take_rows(table, sampled.index.to_numpy())
         return beside(table, sampled)
 
     def plan(
@@ -196,7 +204,7 @@ class AtPoints(StoredField):
         *,
         method: Method = "nearest",
         link: "Link | None" = None,
-        crs: str | None = None,
+        crs: Any = None,
         columns: tuple[Any, Any] | None = None,
     ) -> "Plan":
         """Say what sampling will cost: requests, bytes and seconds, before any vector is read.
@@ -212,10 +220,10 @@ class AtPoints(StoredField):
         """
         from unigeo.client.reading.estimating import estimate, measure_link
 
-        _check_word("method", method, METHODS)
-        read, chosen = read_points(points, crs, columns), self.chosen(modalities)
+        check_word("method", method, Method)
+        read, chosen = read_points(points, crs, columns, missing="keep"), self.chosen(modalities)
         arrays = [self.modality(name) for name in chosen]
-        return estimate(arrays, read.lonlat, method, link or measure_link(arrays[0]))
+        return estimate(arrays, read, method, link or measure_link(arrays[0]))
 
     @cached_property
     def encoder(self) -> "Encoder":
@@ -223,14 +231,14 @@ class AtPoints(StoredField):
         from unigeo.client.encoding.encoder import load_encoder
 
         published = self.attributes.state == "published"
-        return load_encoder(self.known_source("encoded from"), self.url, published)
+        return load_encoder(self.known_store("encoded from"), self.url, published)
 
     def encode(
         self,
         points: Any,
         *,
         as_: As = "pandas",
-        crs: str | None = None,
+        crs: Any = None,
         columns: tuple[Any, Any] | None = None,
         prefix: str = "",
         batch: int | None = None,
@@ -238,7 +246,8 @@ class AtPoints(StoredField):
     ) -> Any:
         """Evaluate the coordinate encoder at points, on the grid or off it; needs no torch.
 
-        At a cell's centre it is what `sample` gives for `coordinate`, before quantization.
+        At a cell's centre it is what `sample` gives for `coordinate`, before quantization. A point
+        without a position gets NaN.
 
         Args:
             points: in any form `schemas.points` reads.
@@ -260,10 +269,17 @@ class AtPoints(StoredField):
         """
         from unigeo.client.encoding.encoder import BATCH
 
-        _check_word("as_", as_, AS)
-        read = read_points(points, crs, columns)
+        check_word("as_", as_, As)
+        read = read_points(points, crs, columns, missing="keep")
         batch = BATCH if batch is None else batch
-        vectors = self.encoder.encode(read.lonlat, batch=batch, progress=progress)
+        placed = read.placed
+        known = self.encoder.encode(read.lonlat[placed], batch=batch, progress=progress)
+        vectors = known
+        if not placed.all():
+            vectors = np.full((len(read), known.shape[1]), np.nan, np.float32)
+            vectors[placed] = known
+            codes = np.where(placed, Status.VALID, NO_POSITION).astype(np.uint8)
+            warn_of_missing(read, codes, self.modality(self.modalities[0]))
         if as_ == "numpy":
             return vectors
         if as_ == "xarray":
@@ -272,21 +288,62 @@ class AtPoints(StoredField):
 
     def features(
         self,
-        lonlat: Float[np.ndarray, "point 2"],
+        points: Points | Float[np.ndarray, "point 2"],
         modalities: str | Iterable[str] | None = None,
         *,
         method: Method = "nearest",
     ) -> dict[str, Float[np.ndarray, "point band"]]:
-        """Feature sets for probes: each modality, and all of them joined if there are several."""
+        """Feature sets for probes: each modality, and all of them joined if there are several.
+
+        Args:
+            points: as `read_points` gives them, or their longitudes and latitudes.
+            modalities: as in `sample`.
+            method: as in `sample`.
+
+        Returns:
+            Unit vectors, NaN where a point has none.
+
+        Warns:
+            PointsWarning: as `sample`.
+        """
         chosen = self.chosen(modalities)
-        vectors, _ = self._sample(lonlat, chosen, method, "float32", progress=False)
+        read = read_points(points, missing="keep")
+        vectors, status = self._sample(read, chosen, method, "float32", progress=False)
+        warn_of_missing(read, status[chosen[0]], self.modality(chosen[0]))
         if len(chosen) > 1:
             vectors["joined"] = np.concatenate(list(vectors.values()), axis=1)
         return vectors
 
+    def _answer(
+        self, points: Points, modalities: tuple[str, ...], wanted: SampleOptions
+    ) -> tuple[Any, UInt8[np.ndarray, " point"]]:
+        """What `sample` gives, and the status of every point in the first modality."""
+        if wanted.lazy:
+            from unigeo.client.reading.lazy import lazy_dataset
+
+            arrays = {name: self.modality(name) for name in modalities}
+            answer = lazy_dataset(arrays, points, method=wanted.method, dtype=wanted.dtype)
+            return answer, located(self.grid, *points.metres(self.grid.crs))[1]
+        vectors, status = self._sample(
+            points, modalities, wanted.method, wanted.dtype, wanted.progress
+        )
+        codes = status[modalities[0]]
+        if wanted.missing == "raise":
+            refuse_missing(status)
+        elif wanted.missing == "drop":
+            keep = valid_points(status)
+            points = points.take(keep)
+            vectors = {name: v[keep] for name, v in vectors.items()}
+            status = {name: s[keep] for name, s in status.items()}
+        if wanted.as_ == "numpy":
+            return vectors, codes
+        if wanted.as_ == "xarray":
+            return _dataset_of(vectors, status, points.lonlat), codes
+        return table_of(vectors, status, points.index, wanted.prefix), codes
+
     def _sample(
         self,
-        lonlat: Float[np.ndarray, "point 2"],
+        points: Points,
         modalities: tuple[str, ...],
         method: Method,
         dtype: Numbers,
@@ -295,15 +352,10 @@ class AtPoints(StoredField):
         vectors, status = {}, {}
         for name in modalities:
             sampled = sample_modality(
-                self.modality(name), lonlat, method=method, dtype=dtype, progress=progress
+                self.modality(name), points, method=method, dtype=dtype, progress=progress
             )
             vectors[name], status[name] = sampled.vectors, sampled.status
         return vectors, status
-
-
-def _check_word(option: str, given: str, known: Sequence[str]) -> None:
-    if given not in known:
-        raise ValueError(f"{option} must be one of {', '.join(map(repr, known))}, not {given!r}")
 
 
 def _dataset_of(

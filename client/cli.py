@@ -6,17 +6,21 @@ from typing import Any
 
 import click
 
-from unigeo.client.commands.areas import coverage, geotiff, region, search, similar, zonal
+from unigeo.client.commands.areas import coverage, geotiff, region, zonal
+from unigeo.client.commands.cells import search, similar
 from unigeo.client.commands.points import encode, join, plan, sample
 from unigeo.client.commands.probe import probe
 from unigeo.client.commands.store import cite, info, preview, validate, verify
-from unigeo.schemas.errors import UnigeoError
+from unigeo.schemas.errors import DamagedError, UnigeoError
 
 _INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
 
 
 class Commands(click.Group):
-    """Sub-commands in their own order; what a user can mend is one line and exit code 2."""
+    """Sub-commands in their own order; what a user can mend is one line and exit code 2.
+
+    The code is 1 where the store is damaged.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names as they are listed in the help."""
@@ -28,7 +32,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except UnigeoError as error:
             click.echo(f"Error: {' '.join(str(error).split())}", err=True)
-            raise click.exceptions.Exit(2) from error
+            raise click.exceptions.Exit(1 if isinstance(error, DamagedError) else 2) from error
         except BrokenPipeError as error:
             # Python flushes once more at its end, and would complain there.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

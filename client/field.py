@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from unigeo.client.at_points import AtPoints
 from unigeo.client.over_areas import OverAreas
 from unigeo.client.reading.sampling import Method
+from unigeo.client.sample_options import check_word
 from unigeo.schemas.errors import LayoutError
-from unigeo.schemas.points import read_points
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ class Field(AtPoints, OverAreas):
     def probe(
         self,
         table: Any,
-        targets: str | Sequence[str],
+        targets: Any,
         modalities: str | Iterable[str] | None = None,
         *,
         task: "Task | None" = None,
@@ -40,15 +40,17 @@ class Field(AtPoints, OverAreas):
         seed: int = 0,
         baselines: bool | Sequence[str] = True,
         level: float = 0.9,
-        crs: str | None = None,
+        crs: Any = None,
         columns: tuple[Any, Any] | None = None,
         progress: bool = False,
     ) -> "Probe":
         """Ask how well a linear model on the vectors predicts columns of a table.
 
         Args:
-            table: a DataFrame with coordinates and the target columns.
-            targets: one column or several.
+            table: a pandas or polars DataFrame, GeoDataFrame or Arrow table with coordinates and
+                the target columns. Rows without a target, a position or a vector take no part;
+                `Probe` counts them.
+            targets: name of a column, or several. Dates and complex numbers are refused.
             modalities: which vectors; all by default, each alone and all joined.
             task: `regression` (ridge) or `classification` (logistic ridge); by default a column of
                 words, categories or True and False is classified.
@@ -57,7 +59,7 @@ class Field(AtPoints, OverAreas):
                 split.
             block_km: side of the blocks that the blocked folds are made of, squares of EPSG:5070
                 in the contiguous United States, elsewhere of the field's CRS.
-            folds: number of folds of each split.
+            folds: number of folds of each split. The rows of one position stay in one fold.
             seed: of the folds.
             baselines: also score the mean, and ridge, nearest neighbours, inverse distance and
                 trees on longitude and latitude; or names of some of `probing.BASELINES`.
@@ -70,31 +72,44 @@ class Field(AtPoints, OverAreas):
             A `Probe`: its `scores` are a table, and it can `predict` and `map` the targets.
 
         Raises:
-            ProbeError: if the data cannot support the probe.
+            ValueError: if there is no such method.
+            ProbeError: if the data cannot support the probe; before a vector is read, where the
+                table itself shows it.
+            PointsError: if the coordinates cannot be read.
+            LayoutError: if the field has no such modality.
 
         Warns:
-            ProbeWarning: where they are thin.
+            ProbeWarning: where they are thin, many rows take no part or repeat a position, or a
+                row has no position.
+            PointsWarning: where most points lie off the field, as `sample` does.
         """
-        from unigeo.client.probing.evaluating import evaluate, prepare
-        from unigeo.client.probing.folds import map_of
+        from unigeo.client.probing.asking import ask_table, feature_names, features_of
+        from unigeo.client.probing.conformal import check_level
+        from unigeo.client.probing.evaluating import evaluate
+        from unigeo.client.probing.methods import chosen_baselines
+        from unigeo.client.probing.preparing import prepare
         from unigeo.client.probing.probes import Probe
-        from unigeo.client.probing.targets import column_of, target_of
 
-        names = [targets] if isinstance(targets, str) else list(targets)
-        truth = {name: target_of(table, name, task) for name in names}
-        lonlat = read_points(table, crs, columns).lonlat
-        data = prepare(
-            self.features(lonlat, modalities, method=method),
-            truth,
-            lonlat,
-            groups=column_of(table, groups) if isinstance(groups, str) else groups,
+        chosen = tuple(dict.fromkeys(self.chosen(modalities)))
+        check_word("method", method, Method)
+        check_level(level)
+        chosen_baselines(baselines, feature_names(chosen))
+        question, points = ask_table(
+            table,
+            targets,
+            task=task,
+            crs=crs,
+            columns=columns,
+            otherwise=self.grid.crs,
+            groups=groups,
             block_km=block_km,
-            crs=map_of(lonlat, otherwise=self.grid.crs),
             folds=folds,
             seed=seed,
         )
+        features, status = features_of(self, points, question.asked, chosen, method)
+        data = prepare(question, features, status)
         evaluation = evaluate(data, seed=seed, baselines=baselines, level=level, progress=progress)
-        return Probe(self, data, evaluation, self.chosen(modalities), method, level)
+        return Probe(self, data, evaluation, chosen, method, level)
 
     def similarity(
         self, query: Any, modality: str | None = None, *, region: Any = None, crs: Any = None
@@ -157,7 +172,7 @@ class Field(AtPoints, OverAreas):
         """The phrases that words are looked up in, read once: `concepts.phrases`, `.vectors`."""
         from unigeo.client.searching import load_concepts
 
-        return load_concepts(self.known_source("searched"), self.url)
+        return load_concepts(self.known_store("searched"), self.url)
 
     def search(
         self,

@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Int8, UInt8
+from jaxtyping import Float, Int, Int8, UInt8
 
+from unigeo.client.point_status import WORDS, count_reasons, positions_in_words
 from unigeo.schemas.errors import PointsError
+from unigeo.schemas.kinds import kind_of
 from unigeo.schemas.layout import status_name
 from unigeo.schemas.status import Status
 
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Missing = Literal["nan", "raise", "drop"]
-MISSING = ("nan", "raise", "drop")
 
 
 def column_names(modality: str, bands: int, prefix: str = "") -> list[str]:
@@ -39,10 +40,10 @@ def table_of(
     names = [name for key, v in vectors.items() for name in column_names(key, v.shape[1], prefix)]
     values = np.concatenate(list(vectors.values()), axis=1)
     table = pd.DataFrame(values, index=index, columns=names, copy=False)
-    kinds = pd.CategoricalDtype([code.words for code in Status])
+    kinds = pd.CategoricalDtype(list(WORDS.values()))
     reasons = {
         prefix + status_name(modality): pd.Categorical.from_codes(
-            codes.astype(np.int64), dtype=kinds
+            positions_in_words(codes), dtype=kinds
         )
         for modality, codes in status.items()
     }
@@ -64,21 +65,23 @@ def refuse_missing(status: dict[str, UInt8[np.ndarray, " point"]]) -> None:
     """Raise if a point lacks a vector.
 
     Raises:
-        PointsError: with the count of each reason and the first such point.
+        PointsError: with the count of each reason and the first such points.
     """
     for modality, codes in status.items():
         bad = codes != Status.VALID
         if bad.any():
-            counts = ", ".join(
-                f"{(codes == code).sum()} {code.words}"
-                for code in Status
-                if code != Status.VALID and (codes == code).any()
-            )
             raise PointsError(
-                f"{bad.sum()} of {len(codes)} points have no {modality} vector ({counts}), the "
-                f"first in row {int(np.flatnonzero(bad)[0])}. Pass missing='nan' to keep their "
+                f"{bad.sum():,} of {len(codes):,} points have no {modality} vector "
+                f"({count_reasons(codes)}): {_first_rows(codes)}. Pass missing='nan' to keep their "
                 "rows empty, or missing='drop' to leave them out."
             )
+
+
+def _first_rows(codes: UInt8[np.ndarray, " point"], most: int = 5) -> str:
+    """The first rows without a vector, and why."""
+    rows = np.flatnonzero(codes != Status.VALID)
+    shown = ", ".join(f"row {row} {WORDS[int(codes[row])]}" for row in rows[:most])
+    return shown + (f" and {len(rows) - most:,} more" if len(rows) > most else "")
 
 
 def check_joinable(table: Any, names: list[str]) -> None:
@@ -87,7 +90,7 @@ def check_joinable(table: Any, names: list[str]) -> None:
     Raises:
         PointsError: if it is no table, or has one of the columns already.
     """
-    own = table.column_names if _kind(table) == "arrow" else table.columns
+    own = table.column_names if _known_kind(table) == "arrow" else table.columns
     there = {name for name in own if isinstance(name, str)}
     there |= {name[0] for name in own if isinstance(name, tuple) and not any(name[1:])}
     clash = [name for name in names if name in there]
@@ -113,7 +116,7 @@ def beside(table: Any, sampled: "pd.DataFrame") -> Any:
         PointsError: if it is no such table, or has a column of that name already.
     """
     check_joinable(table, list(sampled.columns))
-    kind = _kind(table)
+    kind = _known_kind(table)
     if kind == "arrow":
         return _beside_arrow(table, sampled)
     if kind == "polars":
@@ -121,18 +124,20 @@ def beside(table: Any, sampled: "pd.DataFrame") -> Any:
     return _beside_pandas(table, sampled)
 
 
-def _kind(table: Any) -> Literal["pandas", "arrow", "polars"]:
-    """Whose table it is, told without importing any library that the user has not."""
-    known: dict[tuple[str, str], Literal["pandas", "arrow", "polars"]] = {
-        ("pandas", "DataFrame"): "pandas",
-        ("pyarrow", "Table"): "arrow",
-        ("pyarrow", "RecordBatch"): "arrow",
-        ("polars", "DataFrame"): "polars",
-    }
-    for parent in type(table).__mro__:
-        kind = known.get((parent.__module__.partition(".")[0], parent.__name__))
-        if kind is not None:
-            return kind
+def take_rows(table: Any, rows: Int[np.ndarray, " row"]) -> Any:
+    """Some rows of a table, with all columns and with their labels."""
+    kind = _known_kind(table)
+    if kind == "pandas":
+        return table.iloc[rows]
+    return table[rows] if kind == "polars" else table.take(rows)
+
+
+def _known_kind(table: Any) -> Literal["pandas", "arrow", "polars"]:
+    kind = kind_of(table)
+    if kind in ("pandas", "geodataframe"):
+        return "pandas"
+    if kind in ("arrow", "polars"):
+        return kind
     raise PointsError(
         f"cannot join vectors to a {type(table).__name__}: give a pandas or polars DataFrame, a "
         "GeoDataFrame or an Arrow table (a lazy one collected first), or call sample"

@@ -6,24 +6,26 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from unigeo.client.datasets import Behind
 from unigeo.client.field import Field
 from unigeo.client.reading.arrays import stored_array
 from unigeo.client.reading.cells import Cells, WindowCells
-from unigeo.client.reading.fetching import Body, Requests, Source, Span
-from unigeo.client.reading.gathering import Sizes, StoredCells
-from unigeo.client.reading.mapped_files import Files
+from unigeo.client.reading.dataset_variables import check_variables
+from unigeo.client.reading.gathering import StoredCells
+from unigeo.client.reading.roots import named, open_root
 from unigeo.schemas.attributes import UnigeoAttributes, read_attributes
-from unigeo.schemas.errors import LayoutError, StoreError, UnigeoError
+from unigeo.schemas.errors import (
+    DamagedError,
+    ForeignError,
+    LayoutError,
+    StoreError,
+    UnigeoError,
+)
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout, status_name
-from unigeo.schemas.limits import check_chunk, check_memory
-from unigeo.schemas.manifest import GROUP
+from unigeo.schemas.limits import check_chunk
 from unigeo.schemas.overviews import overview_path
-from unigeo.schemas.stores import (
-    damage_errors,
-    explained,
-    open_group,
-)
+from unigeo.schemas.stores import MALFORMED, absolute, open_store
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,13 +35,6 @@ if TYPE_CHECKING:
     from unigeo.client.probing.probes import Probe
 
 _REQUEST_TIMEOUT_S = 30.0
-
-
-def source_of(store: "Store") -> Source:
-    """The fastest way to the bytes of a Zarr store."""
-    from zarr.storage import LocalStore
-
-    return Files(store.root) if isinstance(store, LocalStore) else Requests(store)
 
 
 def open_field(
@@ -66,14 +61,20 @@ def open_field(
     Raises:
         StoreError: if there is no store, it cannot be reached, it is still being built, or the
             catalogue lists no such field.
-        LayoutError: if it is no unigeo field, of a newer layout, or has no such overview.
+        ForeignError: if its metadata are cut off, or not those of a unigeo field.
+        LayoutError: if it is of a newer layout, or has no such overview.
     """
+    import zarr
+
     if region is not None or release is not None or str(url).endswith(".json"):
         from unigeo.client.catalogues import store_of_catalogue
 
         url = store_of_catalogue(str(url), region, release, timeout_s=timeout_s)
-    path = "" if overview is None else _overview_path(url, overview, timeout_s)
-    group = open_group(url, path=path, consolidated=not allow_building, timeout_s=timeout_s)
+    url = absolute(url)
+    store = open_store(url, timeout_s=timeout_s)
+    root = open_root(store, url, building=allow_building and overview is None)
+    path = "" if overview is None else _overview_path(root.group, url, overview)
+    group = cast("zarr.Group", root.group[path]) if path else root.group
     attributes = dict(group.attrs)
     own = read_attributes(attributes, str(url))
     if own.state != "published" and not allow_building:
@@ -81,40 +82,45 @@ def open_field(
             f"the field at {url} is still being built; open it with allow_building=True, or run "
             "unigeo-produce again to finish it"
         )
-    _check_arrays(group, own, url)
-    source = source_of(group.store)
-
-    failures = damage_errors()
+    try:
+        _check_arrays(group, own, url)
+    except MALFORMED as error:
+        if isinstance(error, UnigeoError):
+            raise
+        raise ForeignError(
+            f"metadata of the field at {url} are cut off, or foreign: {error}. Copy the store anew"
+        ) from error
+    layout = own.layout.layout()
 
     def read(name: str, rows: slice, cols: slice) -> np.ndarray:
-        try:
+        with named(f"{name} of the field at {url}"):
             return np.asarray(cast(Any, group[name])[rows, cols])
-        except failures as error:
-            if isinstance(error, UnigeoError):
-                raise
-            raise StoreError(
-                f"cannot read {name} of the field at {url}: {explained(error)}"
-            ) from error
-
-    layout = own.layout.layout()
 
     def opened() -> "xr.Dataset":
         import xarray as xr
 
-        dataset: xr.Dataset = xr.open_zarr(
-            cast(Any, group.store),
-            group=path or None,
-            zarr_format=3,
-            consolidated=not allow_building,
-            decode_coords="all",
-            chunks=None,
-        )
+        with named(f"the coordinates of the field at {url}"):
+            dataset: xr.Dataset = xr.open_zarr(
+                cast(Any, group.store),
+                group=path or None,
+                zarr_format=3,
+                consolidated=root.listing is not None,
+                decode_coords="all",
+                chunks=None,
+            )
+        if isinstance(url, str):
+            dataset.encoding.setdefault("source", url)
         return dataset
 
     @cache
     def cells(name: str) -> Cells:
-        found = _stored_cells(group, name, source, own)
-        return found if found is not None else _windows(name, read, layout)
+        array = group.get(name)
+        if not isinstance(array, zarr.Array):
+            raise LayoutError(f"the field says it has {name!r}, and its store has no such array")
+        stored = stored_array(array)
+        if stored is None:
+            return _windows(name, read, layout)
+        return StoredCells(stored, root.source, root.sizes_of(array.path))
 
     return _field(
         str(url),
@@ -125,6 +131,7 @@ def open_field(
         cells,
         opened,
         source=url,
+        checked=lambda: root.group.store,
         reopen=(
             open_field,
             (url,),
@@ -159,21 +166,25 @@ def _check_arrays(group: "zarr.Group", own: UnigeoAttributes, url: Any) -> None:
         check_chunk(array, url)
 
 
-def _overview_path(url: Any, factor: int, timeout_s: float) -> str:
+def _overview_path(root: "zarr.Group", url: Any, factor: int) -> str:
     """Where an overview stands in a store.
 
     Raises:
         LayoutError: if the store has none of this factor; it names those that there are.
     """
+    import zarr
+
     from unigeo.schemas.overviews import GROUP as OVERVIEWS
 
-    root = open_group(url, timeout_s=timeout_s)
     held = dict(root[OVERVIEWS].attrs).get("factors") if OVERVIEWS in root else None
     factors = [one for one in held if isinstance(one, int)] if isinstance(held, list) else []
     if factor not in factors:
         there = f"it has {', '.join(map(str, factors))}" if factors else "it has none"
         raise LayoutError(f"the field at {url} has no overview of factor {factor}; {there}")
-    return overview_path(factor)
+    path = overview_path(factor)
+    if not isinstance(root.get(path), zarr.Group):
+        raise LayoutError(f"the store at {url} says it has {path!r}, and lacks it: copy it anew")
+    return path
 
 
 def field_of_dataset(dataset: "xr.Dataset") -> Field:
@@ -183,7 +194,8 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
     made of them is read through the Dataset.
 
     Raises:
-        LayoutError: if the Dataset is no field, or its cells were thinned or reordered.
+        LayoutError: if the Dataset is no field, its cells were thinned or reordered, or its vectors
+            are not whole or not as they were stored.
     """
     own = read_attributes(dict(dataset.attrs), "the Dataset")
     whole = own.grid.grid()
@@ -194,28 +206,26 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
             f"vectors and the status: {', '.join(own.layout.modalities)}"
         )
     own = own.model_copy(update={"layout": own.layout.model_copy(update={"modalities": held})})
+    check_variables(dataset, held, own.layout.layout().bands)
     x, y = dataset["x"].values, dataset["y"].values
     if not (x.size and y.size):
         raise LayoutError(f"the Dataset has no cells: {len(y)} rows, {len(x)} columns")
+    for name, values in (("x", x), ("y", y)):
+        if not np.isfinite(values).all():
+            raise DamagedError(
+                f"the coordinate {name!r} of the Dataset holds no numbers: {name}/c/0 of the store "
+                "is lost, which xarray does not say. Copy the store anew"
+            )
     row = round(float(-y[0] / whole.resolution_m - 0.5))
     col = round(float(x[0] / whole.resolution_m - 0.5))
     grid = Grid(whole.crs, whole.resolution_m, row, col, (len(y), len(x)))
     if not (np.array_equal(grid.x, x) and np.array_equal(grid.y, y)):
         raise LayoutError("the Dataset's cells were thinned or reordered; sample the whole one")
-    layout = own.layout.layout()
-
-    def read(name: str, rows: slice, cols: slice) -> np.ndarray:
-        return np.asarray(dataset[name].isel(y=rows, x=cols).values)
+    behind = Behind(dataset, own, grid)
 
     @cache
     def cells(name: str) -> Cells:
-        behind = _array_behind(dataset, name, whole == grid)
-        if behind is not None:
-            array, low = behind
-            stored = stored_array(array)
-            if stored is not None:
-                return _Shifted(StoredCells(stored, source_of(array.store)), low)
-        return _windows(name, read, layout)
+        return behind.cells(name) or _windows(name, behind.read, own.layout.layout())
 
     source = dataset.encoding.get("source")
     return _field(
@@ -223,55 +233,12 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
         dict(dataset.attrs),
         own,
         grid,
-        read,
+        behind.read,
         cells,
-        lambda: dataset,
+        behind.checked_dataset,
         source=source,
+        checked=None if source is None else behind.store,
     )
-
-
-def _stored_cells(
-    group: "zarr.Group", name: str, source: Source, own: UnigeoAttributes
-) -> StoredCells | None:
-    """An array by its bytes, or None if only Zarr can read it."""
-    import zarr
-
-    array = group.get(name)
-    if not isinstance(array, zarr.Array):
-        raise LayoutError(f"the field says it has {name!r}, and its store has no such array")
-    stored = stored_array(array)
-    if stored is None:
-        return None
-
-    @cache
-    def sizes() -> Sizes | None:
-        """Bytes of each object by the manifest; a published store has one."""
-        listed = group.get(f"{GROUP}/{name}_bytes") if own.state == "published" else None
-        if not isinstance(listed, zarr.Array) or listed.shape != stored.objects:
-            return None
-        return _manifest(listed, source)
-
-    return StoredCells(stored, source, sizes)
-
-
-def _manifest(listed: "zarr.Array[Any]", source: Source) -> Sizes:
-    """Read an array of the manifest from its only chunk.
-
-    Raises:
-        StoreError: if it is not there: Zarr would take that for an array of zeros.
-    """
-    check_memory(listed, listed.path)
-    key = f"{listed.path}/{listed.metadata.encode_chunk_key((0,) * listed.ndim)}"
-    bodies: list[Body | None] = []
-    source.fetch([Span(key)], lambda number, body: bodies.append(body))
-    if bodies[0] is None:
-        raise StoreError(
-            f"{key} is not there: the store has lost its manifest, or does not let it be read. "
-            "Copy the store anew."
-        )
-    if listed.chunks != listed.shape or len(bodies[0]) != listed.nbytes:
-        return np.asarray(listed[...])
-    return np.frombuffer(bodies[0], listed.dtype.newbyteorder("<")).reshape(listed.shape)
 
 
 def _windows(
@@ -287,53 +254,6 @@ def _windows(
     )
 
 
-class _Shifted:
-    """The cells of a window of an array."""
-
-    def __init__(self, cells: Cells, low: tuple[int, int]) -> None:
-        self._cells, self._low = cells, np.array(low)
-        self.bands, self.dtype = cells.bands, cells.dtype
-
-    def gather(self, rowcol: np.ndarray, out: np.ndarray, **options: Any) -> None:
-        """See `Cells.gather`."""
-        self._cells.gather(rowcol + self._low, out, **options)
-
-    def cost(self, rowcol: np.ndarray) -> list[tuple[int, int]]:
-        """See `Cells.cost`."""
-        return self._cells.cost(rowcol + self._low)
-
-
-def _array_behind(
-    dataset: "xr.Dataset", name: str, whole: bool
-) -> "tuple[zarr.Array[Any], tuple[int, int]] | None":
-    """The Zarr array that a variable still lazily is, and the first row and column it takes."""
-    import zarr
-
-    variable = dataset[name].variable
-    if variable.chunks is not None:
-        # dask: only an array that nothing was done to yet, read again from where it came.
-        untouched = str(getattr(variable.data, "name", "")).startswith(f"open_dataset-{name}-")
-        url = dataset.encoding.get("source")
-        if not (whole and untouched and isinstance(url, str)):
-            return None
-        found = open_group(url).get(name)
-        return (found, (0, 0)) if isinstance(found, zarr.Array) else None
-    lazy: Any = variable._data
-    low = (0, 0)
-    while hasattr(lazy, "array"):
-        if hasattr(lazy, "key"):
-            keys = lazy.key.tuple
-            if not all(isinstance(key, slice) and key.step in (None, 1) for key in keys):
-                return None
-            if keys[2:] and keys[2].indices(lazy.array.shape[2]) != (0, lazy.array.shape[2], 1):
-                return None
-            low = (low[0] + (keys[0].start or 0), low[1] + (keys[1].start or 0))
-        lazy = lazy.array
-    found = lazy.get_array() if hasattr(lazy, "get_array") else None
-    plain = variable.dims in (("y", "x"), ("y", "x", "band"))
-    return (found, low) if plain and isinstance(found, zarr.Array) else None
-
-
 def _field(
     url: str,
     attributes: dict[str, Any],
@@ -343,6 +263,7 @@ def _field(
     cells: Callable[[str], Cells],
     opened: "Callable[[], xr.Dataset]",
     source: Any,
+    checked: "Callable[[], Store] | None" = None,
     reopen: tuple[Callable[..., Field], tuple[Any, ...], dict[str, Any]] | None = None,
 ) -> Field:
     return Field(
@@ -354,6 +275,7 @@ def _field(
         cells=cells,
         opened=opened,
         source=source,
+        checked=checked,
         licence=str(attributes.get("license", "not stated")),
         citation=str(attributes.get("citation", "not stated")),
         reopen=reopen,

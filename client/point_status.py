@@ -1,5 +1,7 @@
 """Why a point has or lacks a vector: the statuses of cells, and one of a point's own."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Int, UInt8
 
@@ -20,18 +22,23 @@ def positions_in_words(codes: UInt8[np.ndarray, " point"]) -> Int[np.ndarray, " 
     """
     table = np.full(256, -1, np.int64)
     table[list(WORDS)] = np.arange(len(WORDS))
-    return table[codes]
+    positions: np.ndarray = table[codes]
+    return positions
 
 
-def count_reasons(codes: UInt8[np.ndarray, " point"]) -> str:
+def count_reasons(codes: UInt8[np.ndarray, " point"], words: Mapping[int, str] = WORDS) -> str:
     """Count the points without a vector by reason.
+
+    Args:
+        codes: why each point has or lacks one.
+        words: what each code means.
 
     >>> count_reasons(np.array([1, 2, 2, 255], np.uint8))
     '2 outside region, 1 no position'
     """
     counts = np.bincount(codes, minlength=256)
     return ", ".join(
-        f"{counts[code]:,} {words}"
-        for code, words in WORDS.items()
+        f"{counts[code]:,} {reason}"
+        for code, reason in words.items()
         if code != Status.VALID and counts[code]
     )

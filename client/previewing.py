@@ -78,9 +78,9 @@ def stored_colours(
     """
     import zarr
 
-    if field.source is None or field.attributes.state != "published":
+    if field.checked is None or field.attributes.state != "published":
         return None
-    root = open_group(field.source)
+    root = open_group(field.url, store=field.checked())
     layout: Any = dict(root[PREVIEW].attrs).get("multiscales") if PREVIEW in root else None
     assets = [level["asset"] for level in layout["layout"]] if layout else []
     levels = [root.get(f"{PREVIEW}/{asset}/{modality}") for asset in assets]

@@ -7,10 +7,15 @@ import numpy as np
 from jaxtyping import Float
 
 from unigeo.client.areas.windows import iter_pieces, region_of_field
+from unigeo.client.point_status import count_reasons
+from unigeo.client.reading.sampling import sample
 from unigeo.schemas.equal_earth import equal_earth_m
 from unigeo.schemas.errors import PointsError
 from unigeo.schemas.grid import CENTRAL_MERIDIANS, Grid, Window
+from unigeo.schemas.kinds import kind_of
 from unigeo.schemas.layout import georeference, spatial_ref_attributes
+from unigeo.schemas.numeric_values import as_numbers
+from unigeo.schemas.points import read_points
 from unigeo.schemas.quantization import dequantize
 from unigeo.schemas.status import Status
 
@@ -30,18 +35,47 @@ def query_vector(field: "Field", query: Any, modality: str) -> Float[np.ndarray,
     Raises:
         PointsError: if it is neither, or a place has no vector.
     """
-    given = np.asarray(query) if isinstance(query, np.ndarray | Sequence) else None
-    if given is not None and given.shape == (field.bands,) and field.bands != 2:
-        vector = given.astype(np.float64)
+    if _is_vector(query, field.bands):
+        vector = as_numbers(query, "the vector")
     else:
-        found = field.sample(query, modality, as_="numpy", missing="raise")[modality]
-        if not len(found):
-            raise PointsError("no place was given: name one or several, or a vector")
-        vector = found.mean(axis=0, dtype=np.float64)
+        vector = _mean_of_places(field, query, modality)
     length = np.linalg.norm(vector)
     if not (np.isfinite(length) and length > 0):
         raise PointsError("the vector has no direction: it is zero, infinite or NaN")
     return np.asarray(vector / length, np.float32)
+
+
+def _is_vector(query: Any, bands: int) -> bool:
+    """Whether a query has one number for each band; two numbers are a place."""
+    if not (isinstance(query, np.ndarray | Sequence) or kind_of(query) in ("series", "xarray")):
+        return False
+    try:
+        return bands != 2 and np.shape(query) == (bands,)
+    except ValueError:  # rows of several lengths
+        return False
+
+
+def _mean_of_places(field: "Field", query: Any, modality: str) -> Float[np.ndarray, " band"]:
+    try:
+        read = read_points(query, missing="keep")
+    except PointsError as error:
+        raise PointsError(
+            f"the query is neither a vector of {field.bands} numbers nor places: {error}"
+        ) from error
+    if not len(read):
+        raise PointsError("no place was given: name one or several, or a vector")
+    found = sample(field.modality(modality), read)
+    lacking = found.status != Status.VALID
+    if lacking.any():
+        row = int(np.argmax(lacking))
+        lon, lat = read.lonlat[row]
+        raise PointsError(
+            f"{lacking.sum():,} of {len(read):,} places of the query have no {modality} vector "
+            f"({count_reasons(found.status)}), the first in row {row}: longitude {lon:.6g}, "
+            f"latitude {lat:.6g}. Name other places, near ones on land that the field covers"
+        )
+    mean: np.ndarray = found.vectors.mean(axis=0, dtype=np.float64)
+    return mean
 
 
 def score_map(

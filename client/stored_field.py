@@ -15,6 +15,7 @@ from unigeo.schemas.layout import Layout, status_name
 
 if TYPE_CHECKING:
     import xarray as xr
+    from zarr.abc.store import Store
 
     from unigeo.client.reading.cells import Cells
 
@@ -37,6 +38,8 @@ class StoredField:
     """Makes the whole field a lazy Dataset."""
     source: Any = None
     """What `schemas.stores.open_store` takes to open the store again, if that is known."""
+    checked: "Callable[[], Store] | None" = None
+    """The store itself, whose reads raise where an object is lost or changed."""
     reopen: tuple[Callable[..., "StoredField"], tuple[Any, ...], dict[str, Any]] | None = None
     """How another process opens the same field."""
 
@@ -100,3 +103,14 @@ class StoredField:
                 "open the field with client.open_field(url)"
             )
         return self.source
+
+    def known_store(self, verb: str) -> "Store":
+        """The store that the field is read from, checked.
+
+        Raises:
+            StoreError: if a Dataset does not say it.
+        """
+        if self.checked is None:
+            self.known_source(verb)
+        assert self.checked is not None
+        return self.checked()

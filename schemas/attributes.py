@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from unigeo.schemas.errors import LayoutError
+from unigeo.schemas.errors import ForeignError, LayoutError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import LAYOUT_VERSION, Layout, conventions, georeference
 from unigeo.schemas.limits import grid_size_problem
@@ -20,7 +20,7 @@ class GridAttributes(_Strict):
     """The lattice window, enough to rebuild `Grid` without reading an array."""
 
     crs: str
-    resolution_m: float = Field(gt=0)
+    resolution_m: float = Field(gt=0, allow_inf_nan=False)
     row0: int
     col0: int
     shape: tuple[int, int]
@@ -166,7 +166,8 @@ def attribute_problems(attributes: dict[str, Any]) -> list[str]:
         read = UnigeoAttributes.model_validate(own)
     except ValidationError as error:
         return [
-            f"attribute unigeo.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()
+            f"attribute {'.'.join(map(str, ('unigeo', *e['loc'])))}: {e['msg']}"
+            for e in error.errors()
         ]
     too_large = grid_size_problem(read.grid.shape)
     if too_large:
@@ -190,7 +191,8 @@ def read_attributes(attributes: dict[str, Any], url: str) -> UnigeoAttributes:
     """Read the root's `unigeo` attribute.
 
     Raises:
-        LayoutError: if the store is no field, or of a layout this version does not read.
+        ForeignError: if the store is no field.
+        LayoutError: if it is of a layout this version does not read.
     """
     own = attributes.get("unigeo")
     version = own.get("layout_version") if isinstance(own, dict) else None
@@ -201,5 +203,5 @@ def read_attributes(attributes: dict[str, Any], url: str) -> UnigeoAttributes:
         )
     problems = attribute_problems(attributes)
     if problems:
-        raise LayoutError(f"{url} is not a readable field: " + "; ".join(problems))
+        raise ForeignError(f"{url} is not a readable field: " + "; ".join(problems))
     return UnigeoAttributes.model_validate(own)

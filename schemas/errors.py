@@ -2,7 +2,10 @@
 
 
 class UnigeoError(Exception):
-    """Something a user can mend; commands print the message and exit with code 2."""
+    """Something a user can mend; commands print the message and exit with code 2.
+
+    Of a `DamagedError` they exit with code 1, as `verify` does where it finds damage.
+    """
 
 
 class PointsError(UnigeoError, ValueError):
@@ -21,12 +24,24 @@ class RegionError(UnigeoError, ValueError):
     """A region that is unknown, empty or malformed."""
 
 
+class RegionWarning(UserWarning):
+    """Polygons most of which have no vector, or of which some have no shape."""
+
+
 class LayoutError(UnigeoError, ValueError):
     """A store that is not a unigeo field of a layout this version reads."""
 
 
 class StoreError(UnigeoError, OSError):
     """A store that cannot be reached, read or written."""
+
+
+class DamagedError(StoreError):
+    """A store whose objects are lost, cut off, or no longer those that were opened."""
+
+
+class ForeignError(DamagedError, LayoutError):
+    """Metadata that are cut off, or are not those of a unigeo field."""
 
 
 class ObservationsError(UnigeoError, ValueError):

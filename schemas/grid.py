@@ -24,6 +24,8 @@ CENTRAL_MERIDIANS = {"EPSG:8857": 0.0, "EPSG:8858": -90.0, "EPSG:8859": 150.0}
 """The Equal Earth family: Greenwich, Americas, Asia-Pacific. All are exactly equal-area."""
 SHARD = 256
 """Cells along one side of a shard: one stored object, one production task."""
+_NEAR_EDGE = 1e-6
+"""Share of a cell, far more than the rounding of a division."""
 
 
 @dataclass(frozen=True)
@@ -124,36 +126,66 @@ class Grid:
     ) -> tuple[Int[np.ndarray, "point 2"], Bool[np.ndarray, " point"]]:
         """Find the cell of each point, and which points are on the grid at all.
 
-        A point on the edge of two cells belongs to the eastern and southern one.
-
         Args:
             lonlat: WGS 84 degrees, longitude first.
 
         Returns:
+            As `locate_m`.
+        """
+        return self.locate_m(*equal_earth_m(lonlat, CENTRAL_MERIDIANS[self.crs]))
+
+    def locate_m(
+        self, x: Float[np.ndarray, " point"], y: Float[np.ndarray, " point"]
+    ) -> tuple[Int[np.ndarray, "point 2"], Bool[np.ndarray, " point"]]:
+        """Find the cell of each point by its metres, and which points are on the grid at all.
+
+        The cell is the one whose centre is nearest, as xarray's `.sel(method="nearest")` finds it:
+        a point on the edge of two cells belongs to the eastern or northern one, and a point on the
+        border of the grid to the cell inside.
+
+        Args:
+            x: eastings in the grid's CRS, metres; NaN is off the grid.
+            y: northings.
+
+        Returns:
             Row and column (-1 for points off the grid), and whether each point is on the grid.
         """
-        x, y = equal_earth_m(lonlat, CENTRAL_MERIDIANS[self.crs])
-        rowcol = np.empty((len(lonlat), 2), np.int64)
-        inside = np.ones(len(lonlat), bool)
+        rowcol = np.empty((len(x), 2), np.int64)
+        inside = np.ones(len(x), bool)
         with np.errstate(invalid="ignore"):
-            for axis, metres, first in ((0, -y, self.row0), (1, x, self.col0)):
-                place = np.floor(metres / self.resolution_m - first)
+            for axis, metres in ((0, -y), (1, x)):
+                place = self._places(metres, axis)
                 inside &= (place >= 0) & (place < self.shape[axis])
                 rowcol[:, axis] = place
         if not inside.all():
             rowcol[~inside] = -1
         return rowcol, inside
 
-    def position(
-        self, lonlat: Float[np.ndarray, "point 2"]
-    ) -> tuple[Float[np.ndarray, "point 2"], Bool[np.ndarray, " point"]]:
-        """Fractional row and column of each point (cell centres at .5), and if it is inside."""
-        x, y = equal_earth_m(lonlat, CENTRAL_MERIDIANS[self.crs])
+    def _places(
+        self, metres: Float[np.ndarray, " point"], axis: int
+    ) -> Float[np.ndarray, " point"]:
+        """Whole rows by metres southward, or columns by metres eastward; NaN gives NaN."""
+        first, count, size = (self.row0, self.col0)[axis], self.shape[axis], self.resolution_m
+        exact = metres / size - first
+        place = np.floor(exact)
+        edge = np.rint(exact)
+        near = np.flatnonzero(np.abs(exact - edge) < _NEAR_EDGE)
+        if len(near):  # rounding decides there: compare distances to the centres, as pandas does
+            edge, metres = edge[near], metres[near]
+            before = metres - (first + edge - 0.5) * size
+            after = (first + edge + 0.5) * size - metres
+            second = after < before if axis == 0 else after <= before
+            second = np.where(edge == 0, after <= size / 2, second)
+            second = np.where(edge == count, before > size / 2, second)
+            place[near] = np.where(second, edge, edge - 1)
+        return place
+
+    def position_m(
+        self, x: Float[np.ndarray, " point"], y: Float[np.ndarray, " point"]
+    ) -> Float[np.ndarray, "point 2"]:
+        """Fractional row and column of points in the grid's CRS; cell centres are at .5."""
         size = self.resolution_m
-        exact = np.stack([-y / size - self.row0, x / size - self.col0], axis=-1)
-        with np.errstate(invalid="ignore"):
-            inside = np.all((exact >= 0) & (exact < self.shape), axis=1)
-        return exact, inside
+        return np.stack([-y / size - self.row0, x / size - self.col0], axis=-1)
 
     def pixels(self, lonlat: Float[np.ndarray, "point 2"]) -> Int[np.ndarray, "point 2"]:
         """Find the cell that holds each point.

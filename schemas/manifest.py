@@ -6,7 +6,8 @@ bytes) and `A_bytes` (0 where the shard holds no data and so is no object), and 
 and `A_task`, the SHA-256 of what decided its content.
 `shard_bounds` holds each shard's west, south, east and north in degrees. Every other object
 of the store (metadata, coordinates, encoder, concepts, preview, overviews) is a row of
-`objects_keys`, `objects_sha256` and `objects_bytes`. The root's attribute `unigeo.manifest_sha256`
+`objects_keys`, `objects_sha256` and `objects_bytes`. `root_attributes` holds the root's attributes
+as they were published (see `held_attributes`). The root's attribute `unigeo.manifest_sha256`
 is the digest of all of it. Plain Zarr, so that the client plans and verifies with what it has.
 """
 
@@ -52,6 +53,23 @@ def run_name(modality: str) -> str:
 def task_name(modality: str) -> str:
     """Array of the digests of what decided each shard's content."""
     return f"{modality}_task"
+
+
+def manifest_keys(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Keys of the manifest's objects, below the store's root.
+
+    Args:
+        shapes: of its arrays, by path; each is one chunk, or none where a side is 0.
+
+    >>> manifest_keys({"manifest/aerial_run": (2, 2)})
+    ['manifest/zarr.json', 'manifest/aerial_run/zarr.json', 'manifest/aerial_run/c/0/0']
+    """
+    keys = [f"{GROUP}/zarr.json"]
+    for path, shape in shapes.items():
+        keys.append(f"{path}/zarr.json")
+        if all(shape):
+            keys.append("/".join([path, "c", *["0"] * len(shape)]))
+    return keys
 
 
 def manifest_digest(objects: Mapping[str, bytes]) -> str:

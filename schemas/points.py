@@ -1,24 +1,60 @@
 """Points in every form users have them, read as longitude and latitude.
 
-Accepted: a numpy array or list of (lon, lat); a DataFrame, polars frame or Arrow table with columns
-named for longitude and latitude; a GeoDataFrame or GeoSeries of points; GeoJSON (a mapping, or a
-path to a file); an xarray Dataset or DataArray with such coordinates. The CRS is taken from the
-object if it carries one, else it is WGS 84 longitude and latitude, unless named.
+Accepted: a numpy array or list of (lon, lat); a DataFrame, polars frame, Arrow table or mapping
+with columns named for longitude and latitude; a GeoDataFrame or GeoSeries of points; GeoJSON (a
+mapping, its text, or a path to a file); an xarray Dataset or DataArray with such coordinates. The
+CRS is taken from the object if it carries one, else it is WGS 84 longitude and latitude, unless
+named.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
+from unigeo.schemas.coordinate_columns import find_columns, has_columns, is_longitude, listed
+from unigeo.schemas.crs import is_degrees, is_same_crs, known_crs
+from unigeo.schemas.equal_earth import equal_earth_m
 from unigeo.schemas.errors import PointsError
+from unigeo.schemas.geojson import TYPES, points_of_geojson
+from unigeo.schemas.grid import CENTRAL_MERIDIANS
+from unigeo.schemas.kinds import geometry_of, kind_of
+from unigeo.schemas.numeric_values import MISSING, as_numbers
 
-LON_NAMES = ("lon", "longitude", "lng", "long", "x")
-LAT_NAMES = ("lat", "latitude", "y")
+_TABLES = {
+    ".csv": "pandas.read_csv",
+    ".gz": "pandas.read_csv",
+    ".tsv": "pandas.read_csv",
+    ".txt": "pandas.read_csv",
+    ".xls": "pandas.read_excel",
+    ".xlsx": "pandas.read_excel",
+    ".parquet": "pandas.read_parquet",
+    ".geoparquet": "geopandas.read_parquet",
+    ".arrow": "pandas.read_feather",
+    ".feather": "pandas.read_feather",
+    ".gpkg": "geopandas.read_file",
+    ".fgb": "geopandas.read_file",
+    ".shp": "geopandas.read_file",
+    ".kml": "geopandas.read_file",
+    ".zip": "geopandas.read_file",
+    ".nc": "xarray.open_dataset",
+    ".zarr": "xarray.open_zarr",
+}
+"""What reads files that are no GeoJSON, by their ending."""
+_FORMS = (
+    "give (longitude, latitude) rows, a table with such columns, a GeoDataFrame, GeoJSON or an "
+    "xarray object"
+)
+_MOST_SHOWN = 80
+"""Characters of a user's text in a message."""
+
+__all__ = ["Points", "check_lonlat", "find_columns", "read_points"]
+
+NoPosition = Literal["raise", "keep"]
 
 
 @dataclass(frozen=True)
@@ -26,13 +62,48 @@ class Points:
     """Places to read a field at."""
 
     lonlat: Float[np.ndarray, "point 2"]
-    """WGS 84 degrees, longitude first, float64."""
+    """WGS 84 degrees, longitude first, float64; both NaN where a point has no position."""
     index: Any = None
     """The rows' labels (a pandas Index) if the points came with some."""
+    xy: Float[np.ndarray, "point 2"] | None = None
+    """The numbers as they came, in `crs`, where this is another than that of `lonlat`."""
+    crs: Any = None
+    """The CRS of `xy`, in a form that PROJ takes."""
+
+    def __len__(self) -> int:
+        return len(self.lonlat)
+
+    def take(self, rows: Any) -> "Points":
+        """Some of the points, by a slice, numbers or a mask."""
+        return replace(
+            self,
+            lonlat=self.lonlat[rows],
+            index=None if self.index is None else self.index[rows],
+            xy=None if self.xy is None else self.xy[rows],
+        )
+
+    @property
+    def placed(self) -> Bool[np.ndarray, " point"]:
+        """Which points have a position."""
+        return ~np.isnan(self.lonlat[:, 0])
+
+    def metres(self, crs: str) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
+        """Eastings and northings in a CRS of the Equal Earth family; NaN without a position.
+
+        Numbers that came in this CRS are returned as they came: the way through degrees and back
+        would move a point on the edge of two cells to either side.
+        """
+        if self.xy is not None and is_same_crs(self.crs, crs):
+            return self.xy[:, 0], self.xy[:, 1]
+        return equal_earth_m(self.lonlat, CENTRAL_MERIDIANS[crs])
 
 
 def read_points(
-    points: Any, crs: str | None = None, columns: tuple[Any, Any] | None = None
+    points: Any,
+    crs: Any = None,
+    columns: tuple[Any, Any] | None = None,
+    *,
+    missing: NoPosition = "raise",
 ) -> Points:
     """Read points in any accepted form.
 
@@ -40,27 +111,45 @@ def read_points(
         points: see the module's docstring.
         crs: the CRS of the numbers, where the object does not say it (default WGS 84).
         columns: names of the easting (longitude) and northing (latitude) columns, if not usual.
+        missing: what becomes of rows without a position, those with a coordinate that is NaN, null
+            or masked, and those with a geometry that is missing or empty: `raise` refuses them,
+            `keep` gives them the longitude and latitude NaN.
 
     Raises:
-        PointsError: naming the first bad row, for NaN, infinite or swapped coordinates; for an
+        PointsError: naming the first bad row, for missing, infinite or swapped coordinates; for an
             unknown form, CRS or column.
 
     >>> read_points([(-71.06, 42.36), (-118.24, 34.05)]).lonlat
     array([[ -71.06,   42.36],
            [-118.24,   34.05]])
     """
-    if isinstance(points, Points):
-        return points
+    if missing not in ("raise", "keep"):
+        raise ValueError(f"missing must be 'raise' or 'keep', not {missing!r}")
+    read = points if isinstance(points, Points) else _read(points, crs, columns)
+    if missing == "raise":
+        refuse_unplaced(read.lonlat)
+    return read
+
+
+def _read(points: Any, crs: Any, columns: tuple[Any, Any] | None) -> Points:
     if isinstance(points, str | Path):
-        points = _read_geojson_file(Path(points))
+        points = _read_geojson(points)
     xy, own_crs, index = _numbers(points, columns)
-    if own_crs is not None and crs is not None and not _same_crs(own_crs, crs):
+    if own_crs is not None and crs is not None and not is_same_crs(own_crs, crs):
         raise PointsError(
-            f"the points carry the CRS {own_crs!s:.60}, and {crs} was named; leave out one of them"
+            f"the points carry the CRS {own_crs!s:.60}, and {crs!s:.60} was named; leave out one "
+            "of them"
         )
-    lonlat = _to_lonlat(xy, own_crs if own_crs is not None else crs)
-    check_lonlat(lonlat)
-    return Points(lonlat, index)
+    crs = crs if own_crs is None else own_crs
+    xy = np.ascontiguousarray(xy, np.float64)
+    if not np.isfinite(xy).all():
+        xy = _without_half_positions(xy)
+    if crs is None or is_degrees(crs):
+        _check_degrees(xy)
+        return Points(xy, index)
+    lonlat = _to_lonlat(xy, crs)
+    _check_degrees(lonlat)
+    return Points(lonlat, index, xy, crs)
 
 
 def check_lonlat(lonlat: Float[np.ndarray, "point 2"]) -> None:
@@ -69,17 +158,43 @@ def check_lonlat(lonlat: Float[np.ndarray, "point 2"]) -> None:
     Raises:
         PointsError: naming the first bad row.
     """
-    finite = np.isfinite(lonlat).all(axis=1)
-    if not finite.all():
-        row = int(np.flatnonzero(~finite)[0])
+    if not np.isfinite(lonlat).all():
+        refuse_unplaced(_without_half_positions(lonlat))
+    _check_degrees(lonlat)
+
+
+def refuse_unplaced(lonlat: Float[np.ndarray, "point 2"]) -> None:
+    """Refuse points without a position.
+
+    Raises:
+        PointsError: naming the first such row.
+    """
+    lost = np.isnan(lonlat[:, 0])
+    if lost.any():
         raise PointsError(
-            f"{(~finite).sum()} of {len(lonlat)} points have a coordinate that is NaN or infinite, "
-            f"the first in row {row}: {lonlat[row].tolist()}. Drop these rows first."
+            f"{lost.sum():,} of {len(lonlat):,} points have no position (NaN, null, masked or "
+            f"empty), the first in row {int(np.flatnonzero(lost)[0])}. Drop these rows first."
         )
+
+
+def _without_half_positions(xy: Float[np.ndarray, "point 2"]) -> Float[np.ndarray, "point 2"]:
+    """Make both coordinates NaN where one is, and refuse infinite ones."""
+    infinite = np.isinf(xy).any(axis=1)
+    if infinite.any():
+        row = int(np.flatnonzero(infinite)[0])
+        raise PointsError(
+            f"{infinite.sum():,} of {len(xy):,} points have a coordinate that is infinite, the "
+            f"first in row {row}: {xy[row].tolist()}. Drop these rows first."
+        )
+    return np.where(np.isnan(xy).any(axis=1)[:, None], np.nan, xy)
+
+
+def _check_degrees(lonlat: Float[np.ndarray, "point 2"]) -> None:
+    """Refuse longitudes and latitudes beyond their range; NaN is neither."""
     beyond = np.abs(lonlat[:, 1]) > 90
     if beyond.any():
         row = int(np.flatnonzero(beyond)[0])
-        swapped = np.abs(lonlat[:, 0]).max() <= 90
+        swapped = np.nanmax(np.abs(lonlat[:, 0])) <= 90
         advice = (
             "Longitude and latitude look swapped: longitude comes first."
             if swapped
@@ -99,90 +214,79 @@ def check_lonlat(lonlat: Float[np.ndarray, "point 2"]) -> None:
         )
 
 
-def find_columns(names: Sequence[Any], columns: tuple[Any, Any] | None = None) -> tuple[Any, Any]:
-    """The columns of longitude and latitude among `names`, whatever their case.
-
-    Raises:
-        PointsError: if there is none, or more than one.
-    """
-    if columns is not None:
-        for name in columns:
-            if name not in names:
-                raise PointsError(f"there is no column {name!r} among {_listed(names)}")
-        return columns
-    found = []
-    for what, usual in (("longitude", LON_NAMES), ("latitude", LAT_NAMES)):
-        matches = [name for name in names if _word(name) in usual]
-        if not matches:
-            raise PointsError(
-                f"no {what} column among {_listed(names)}; usual names are {', '.join(usual)}, or "
-                "name both with columns=(longitude, latitude)"
-            )
-        # `lon` and `x` may stand side by side: the more telling name comes first in `usual`.
-        found.append(min(matches, key=lambda name: usual.index(_word(name))))
-    return found[0], found[1]
-
-
-def _word(name: Any) -> str:
-    """A column's name as it is compared; of several levels, the only one that is not empty."""
-    levels = [level for level in name if level != ""] if isinstance(name, tuple) else [name]
-    return str(levels[0] if len(levels) == 1 else name).strip().lower()
-
-
 def _numbers(points: Any, columns: tuple[Any, Any] | None) -> tuple[Any, Any, Any]:
     """Two columns of numbers, the CRS the object carries, and its row labels."""
-    if isinstance(points, Mapping) and "type" in points:
-        return _geojson_points(points), None, None
-    geometry = getattr(points, "geometry", None) if hasattr(points, "crs") else None
+    kind, geometry = kind_of(points), geometry_of(points)
+    if kind == "geometries":
+        return _of_geometries(points), points.crs, None
     if geometry is not None:
-        kinds = set(geometry.geom_type)
-        if kinds - {"Point"}:
-            raise PointsError(
-                f"the geometries must all be points, found {_listed(sorted(kinds, key=str))}; take "
-                " .representative_point() of other shapes, or their zonal means"
-            )
-        return np.stack([geometry.x, geometry.y], -1), points.crs, points.index
-    if hasattr(points, "coords") and hasattr(points, "dims"):  # xarray
-        names = list(points.coords) + list(getattr(points, "data_vars", ()))
-        x, y = find_columns(names, columns)
-        return _stacked(points[x].values, points[y].values), None, None
-    if type(points).__name__ == "LazyFrame":
+        return _of_geometries(geometry.array), geometry.crs, points.index
+    if kind == "xarray":
+        from unigeo.schemas.xarray_points import points_of_xarray
+
+        names = find_columns([*points.coords, *getattr(points, "data_vars", ())], columns)
+        return *points_of_xarray(points, names, is_longitude(names[0])), None
+    if kind == "lazy":
         raise PointsError("a LazyFrame has no rows yet: collect() it first")
-    if hasattr(points, "columns") and hasattr(points, "__getitem__"):  # pandas, polars
-        x, y = find_columns(list(_column_names(points)), columns)
-        return _stacked(points[x], points[y]), None, getattr(points, "index", None)
-    if hasattr(points, "column_names"):  # Arrow
-        x, y = find_columns(points.column_names, columns)
-        return _stacked(points[x], points[y]), None, None
+    if kind == "arrow":
+        return _of_columns(points, points.column_names, columns), None, None
+    if kind == "series":  # one row of a table, or two numbers
+        points = dict(points) if has_columns(list(points.index), columns) else points.array
+    if isinstance(points, Mapping):
+        if points.get("type") in TYPES:
+            return *points_of_geojson(points), None
+        return _of_columns(points, list(points), columns), None, None
+    if hasattr(points, "columns") and hasattr(points, "__getitem__"):  # pandas, polars, their like
+        labels = points.index if kind == "pandas" else None
+        return _of_columns(points, list(points.columns), columns), None, labels
+    if hasattr(type(points), "__geo_interface__"):  # shapely
+        return *points_of_geojson(points.__geo_interface__), None
     return _pairs(points), None, None
 
 
-def _column_names(table: Any) -> Sequence[Any]:
-    names: Sequence[Any] = getattr(table, "column_names", None) or list(table.columns)
-    return names
-
-
-def _stacked(x: Any, y: Any) -> Float[np.ndarray, "point 2"]:
-    try:
-        columns = [np.asarray(column, np.float64).ravel() for column in (x, y)]
-    except (TypeError, ValueError) as error:
-        raise PointsError(f"the coordinate columns must hold numbers: {error}") from error
-    if len(columns[0]) != len(columns[1]):
+def _of_columns(
+    table: Any, names: Sequence[Any], columns: tuple[Any, Any] | None
+) -> Float[np.ndarray, "point 2"]:
+    """The two columns of a table; a mapping may hold two numbers."""
+    found = find_columns(names, columns)
+    x, y = (
+        np.atleast_1d(as_numbers(table[name], f"the {what} column {name!r}"))
+        for what, name in zip(("longitude", "latitude"), found, strict=True)
+    )
+    if x.ndim != 1 or x.shape != y.shape:
         raise PointsError(
-            f"{len(columns[0])} longitudes and {len(columns[1])} latitudes: a grid of coordinates "
-            "must be stacked into points first"
+            f"the columns {found[0]!r} and {found[1]!r} must be alike and of one dimension; their "
+            f"shapes are {x.shape} and {y.shape}"
         )
-    return np.stack(columns, axis=-1)
+    return np.stack([x, y], axis=-1)
+
+
+def _of_geometries(geometries: Any) -> Float[np.ndarray, "point 2"]:
+    """The points of a geopandas array; NaN where a geometry is missing or empty."""
+    kinds = geometries.geom_type
+    shapes = {kind for kind in kinds if isinstance(kind, str)}
+    if shapes - {"Point"}:
+        row = next(k for k, kind in enumerate(kinds) if kind in shapes - {"Point"})
+        raise PointsError(
+            f"the geometries must all be points, found {listed(sorted(shapes))}, the first other "
+            f"in row {row}; take .representative_point() of other shapes, or their zonal means"
+        )
+    has = ~(geometries.isna() | geometries.is_empty)
+    xy = np.full((len(geometries), 2), np.nan)
+    some = geometries if has.all() else geometries[has]
+    xy[has] = np.stack([some.x, some.y], axis=-1)
+    return xy
 
 
 def _pairs(points: Any) -> Float[np.ndarray, "point 2"]:
     try:
-        pairs = np.asarray(points, np.float64)
-    except (TypeError, ValueError) as error:
+        pairs = as_numbers(_unmasked(points), "the points")
+    except PointsError as error:
         raise PointsError(
-            f"cannot read points from a {type(points).__name__}: give (longitude, latitude) rows, "
-            "a table with such columns, a GeoDataFrame, GeoJSON or an xarray object"
+            f"cannot read points from a {type(points).__name__}: {_FORMS} ({error})"
         ) from error
+    if pairs.ndim == 0:
+        raise PointsError(f"cannot read points from a {type(points).__name__}: {_FORMS}")
     if pairs.shape == (2,):
         pairs = pairs[None]
     if pairs.size == 0:
@@ -192,65 +296,75 @@ def _pairs(points: Any) -> Float[np.ndarray, "point 2"]:
     return pairs
 
 
-def _read_geojson_file(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PointsError(f"cannot read GeoJSON points from {path}: {error}") from error
+def _unmasked(points: Any) -> Any:
+    """Rows in a list, some of which are missing or hold masked numbers, as numpy can read them."""
+    if not isinstance(points, list | tuple):
+        return points
+    has_rows = any(isinstance(row, list | tuple | np.ndarray) and np.ndim(row) for row in points)
+    is_nowhere = isinstance(points, list) and all(type(row).__name__ in MISSING for row in points)
+    if len(points) == 2 and not has_rows and not is_nowhere:
+        points = [points]  # one place
+    if all(isinstance(row, tuple) and not any(map(_is_masked, row)) for row in points):
+        return points
+    return [_unmasked_row(row) for row in points]
 
 
-def _geojson_points(document: Any) -> Float[np.ndarray, "point 2"]:
-    kind = document.get("type") if isinstance(document, Mapping) else None
+def _is_masked(one: Any) -> bool:
+    return one is np.ma.masked
+
+
+def _unmasked_row(row: Any) -> Any:
+    if type(row).__name__ in MISSING:
+        return (np.nan, np.nan)
+    if isinstance(row, np.ma.MaskedArray) and row.ndim:
+        return row.tolist()  # None where it is masked
+    if isinstance(row, list | tuple):
+        return [None if _is_masked(one) else one for one in row]
+    return row
+
+
+def _read_geojson(given: str | Path) -> Any:
+    """GeoJSON from its text, or from a file."""
+    text, ending = str(given), Path(given).suffix.lower()
+    if isinstance(given, str) and text.lstrip().startswith("{"):
+        what, content = "the text", text.encode()
+    elif ending in _TABLES:
+        raise PointsError(
+            f"{text} is no GeoJSON: read the table first, with {_TABLES[ending]}, and pass what it "
+            "gives; or use the command `unigeo sample`, which takes a file"
+        )
+    else:
+        what = text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "..."
+        try:
+            content = Path(given).read_bytes()
+        except (OSError, ValueError) as error:
+            raise PointsError(
+                f"cannot read GeoJSON points from {what}: {error!s:.200}. Text names a file; a "
+                "place is (longitude, latitude)"
+            ) from error
     try:
-        if kind == "FeatureCollection":
-            parts = [_geojson_points(feature) for feature in document["features"]]
-            return np.concatenate(parts) if parts else np.empty((0, 2))
-        if kind == "Feature":
-            return _geojson_points(document["geometry"])
-        if kind == "Point":
-            return _pairs([document["coordinates"][:2]])
-        if kind == "MultiPoint":
-            return _pairs([vertex[:2] for vertex in document["coordinates"]])
-    except (KeyError, TypeError) as error:
-        raise PointsError(f"not valid GeoJSON: {error!r} in a {kind}") from error
-    raise PointsError(f"GeoJSON points must be Point or MultiPoint, found {kind!r}")
+        document = json.loads(content)
+    except ValueError as error:
+        raise PointsError(f"cannot read GeoJSON points from {what}: {error}") from error
+    if not isinstance(document, Mapping):
+        raise PointsError(f"{what} is no GeoJSON: it holds a {type(document).__name__}")
+    return document
 
 
 def _to_lonlat(xy: Float[np.ndarray, "point 2"], crs: Any) -> Float[np.ndarray, "point 2"]:
-    xy = np.ascontiguousarray(xy, np.float64)
-    if crs is None or _same_crs(crs, "OGC:CRS84") or _same_crs(crs, "EPSG:4326"):
-        return xy
     from pyproj import Transformer
 
-    lon, lat = Transformer.from_crs(_crs(crs), "OGC:CRS84", always_xy=True).transform(*xy.T)
+    lon, lat = Transformer.from_crs(known_crs(crs), "OGC:CRS84", always_xy=True).transform(*xy.T)
     lonlat = np.stack([lon, lat], axis=-1)
-    # A row that was finite and has no place on the globe is reported by its own numbers.
-    lost = np.isfinite(xy).all(axis=1) & ~np.isfinite(lonlat).all(axis=1)
+    has = ~np.isnan(xy[:, 0])
+    lonlat[~has] = np.nan
+    # A row that has numbers and no place on the globe is reported by its own numbers.
+    lost = has & ~np.isfinite(lonlat).all(axis=1)
     if lost.any():
         row = int(np.flatnonzero(lost)[0])
         raise PointsError(
-            f"{lost.sum()} of {len(xy)} points have no place on the globe in {crs!s:.60}, the "
-            f"first in row {row}: {xy[row].tolist()}"
+            f"{lost.sum()} of {len(xy)} points have no place on the globe in "
+            f"{known_crs(crs).name}, the first in row {row}: {xy[row].tolist()}. Name the CRS that "
+            "their numbers are in"
         )
     return lonlat
-
-
-def _crs(crs: Any) -> Any:
-    from pyproj import CRS
-    from pyproj.exceptions import CRSError
-
-    try:
-        return CRS.from_user_input(crs)
-    except CRSError as error:
-        raise PointsError(f"{crs!r} is not a CRS that PROJ knows: {error}") from error
-
-
-def _same_crs(one: Any, other: Any) -> bool:
-    if isinstance(one, str) and one == other:
-        return True
-    return bool(_crs(one).equals(_crs(other), ignore_axis_order=True))
-
-
-def _listed(names: Sequence[Any], most: int = 20) -> str:
-    shown = ", ".join(map(str, names[:most]))
-    return shown + (f", ... ({len(names)} in all)" if len(names) > most else "")

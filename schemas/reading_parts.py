@@ -1,26 +1,31 @@
 """Tables larger than memory, read some rows at a time.
 
-CSV and Parquet, GeoParquet too, are read so; GeoJSON and Arrow are held whole.
+Text and Parquet, GeoParquet too, are read so; GeoJSON and Arrow are held whole.
 """
 
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from io import BytesIO
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unigeo.schemas.errors import MissingExtraError, PointsError, StoreError, UnigeoError
+from unigeo.schemas.dialects import FALLBACKS, Dialect
+from unigeo.schemas.errors import PointsError, StoreError, UnigeoError
+from unigeo.schemas.rows import Rows
 from unigeo.schemas.tables import (
     FAILURES,
     PIPE,
     Format,
     format_of,
     need_pyarrow,
-    read_table,
+    read_arrow_file,
 )
+
+if TYPE_CHECKING:
+    from unigeo.schemas.feature_tables import FeatureTable
 
 SPOOLED_BYTES = 2**26
 """Of a pipe, kept in memory; more goes to a temporary file."""
@@ -30,52 +35,61 @@ SPOOLED_BYTES = 2**26
 class TableParts:
     """A table, read in parts as often as it is asked for."""
 
+    names: tuple[str, ...]
+    """Of its columns."""
     rows: int
     """In all."""
-    parts: Callable[[], Iterator[Any]]
+    parts: Callable[[], Iterator[Rows]]
+    """At least one, which may be empty."""
+    dialect: Dialect = field(default_factory=Dialect)
+    """How it is written, if it is text; else how text is written of it."""
+    members: dict[str, Any] = field(default_factory=dict)
+    """Of a GeoJSON document, but for its type and features."""
+    note: str = ""
+    """What the user should know of how it was read."""
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Rows]:
         return self.parts()
 
     def __len__(self) -> int:
         return self.rows
 
 
-def parts_of(table: Any, rows: int) -> TableParts:
-    """Cut a table that is in memory."""
-    count = len(table)
-    starts = range(0, max(count, 1), rows)
-    return TableParts(count, lambda: (table.iloc[first : first + rows] for first in starts))
-
-
 @contextmanager
-def read_parts(path: str, format: str | None, rows: int) -> Iterator[TableParts]:  # noqa: A002
+def read_parts(
+    path: str,
+    format: str | None,  # noqa: A002
+    rows: int,
+    columns: tuple[str, str] | None = None,
+    crs: Any = None,
+) -> Iterator[TableParts]:
     """Open a table to be read at most `rows` rows at a time.
-
-    A column has one type in all parts, the one that the whole table would have.
 
     Args:
         path: as in `read_table`; what comes through a pipe is kept for as long as it is read.
         format: as in `read_table`.
         rows: of a part.
+        columns: names of the coordinate columns, if not usual.
+        crs: of the coordinates, where the table does not say it.
 
     Raises:
         PointsError: if the table cannot be read, at once or while its parts are.
     """
+    try:
+        kind = format_of(path, format, "read")
+    except StoreError as error:
+        raise PointsError(str(error)) from error
     with ExitStack() as stack:
-        try:
-            kind = format_of(path, format, "read")
-        except StoreError as error:
-            raise PointsError(str(error)) from error
-        if kind in ("geojson", "arrow"):
-            yield parts_of(read_table(path, format), rows)
-            return
-        source: Any = path if path != PIPE else stack.enter_context(_spooled_input())
-        opened = _csv_parts if kind == "csv" else _parquet_parts
+        source: Any = path
+        if path == PIPE or Path(path).is_fifo():
+            source = stack.enter_context(_spooled(path))
         with _named_failures(path, kind):
-            table = opened(source, rows)
+            if kind == "geojson":
+                table = _geojson_parts(source, rows, crs)
+            else:
+                table = _OPENERS[kind](source, rows, columns)
 
-        def parts() -> Iterator[Any]:
+        def parts() -> Iterator[Rows]:
             each = table.parts()
             while True:
                 with _named_failures(path, kind):
@@ -84,14 +98,17 @@ def read_parts(path: str, format: str | None, rows: int) -> Iterator[TableParts]
                     return
                 yield part
 
-        yield TableParts(table.rows, parts)
+        yield replace(table, parts=parts)
 
 
 @contextmanager
-def _spooled_input() -> Iterator[Any]:
-    """Standard input as a file that can be read again."""
-    with SpooledTemporaryFile(SPOOLED_BYTES) as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
+def _spooled(path: str) -> Iterator[Any]:
+    """What comes through a pipe as a file that can be read again."""
+    with ExitStack() as stack:
+        pipe = sys.stdin.buffer if path == PIPE else stack.enter_context(Path(path).open("rb"))
+        file = stack.enter_context(SpooledTemporaryFile(SPOOLED_BYTES))
+        shutil.copyfileobj(pipe, file)
+        file.seek(0)
         yield file
 
 
@@ -106,67 +123,71 @@ def _named_failures(path: str, kind: Format) -> Iterator[None]:
         raise PointsError(f"cannot read the table {where} as {kind}: {error}") from error
 
 
-def _csv_parts(source: Any, rows: int) -> TableParts:
-    """Read once for the number of rows and the columns' types, then again for each use."""
-    import pandas as pd
+def _text_parts(source: Any, rows: int, columns: tuple[str, str] | None) -> TableParts:
+    from unigeo.schemas.text_tables import open_text
 
-    def chunks(**options: Any) -> Iterator[Any]:
-        if hasattr(source, "seek"):
-            source.seek(0)
-        with pd.read_csv(source, chunksize=rows, low_memory=False, **options) as reader:
-            yield from reader
-
-    kinds: dict[Any, Any] = {}
-    count, only = 0, None
-    for number, chunk in enumerate(chunks()):
-        count += len(chunk)
-        only = chunk if number == 0 else None
-        for name, kind in chunk.dtypes.items():
-            kinds[name] = _common(kinds.get(name, kind), kind)
-    if only is not None:
-        return TableParts(count, lambda: iter([only]))
-    return TableParts(count, lambda: chunks(dtype=kinds))
+    table = open_text(source, rows, columns, placed=True)
+    note = ""
+    if table.dialect.encoding in FALLBACKS:
+        note = f"the table is not UTF-8; it is read as {table.dialect.encoding}"
+    return TableParts(table.names, table.rows, table.parts, table.dialect, note=note)
 
 
-def _common(one: Any, other: Any) -> Any:
-    """The type of a column whose parts look like two."""
-    import numpy as np
-
-    if one == other:
-        return one
-    numbers = all(getattr(kind, "kind", "O") in "iuf" for kind in (one, other))
-    return np.result_type(one, other) if numbers else str
-
-
-def _parquet_parts(source: Any, rows: int) -> TableParts:
+def _parquet_parts(source: Any, rows: int, columns: tuple[str, str] | None) -> TableParts:
     need_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(source) as file:
-        count, is_geo = file.metadata.num_rows, b"geo" in (file.schema_arrow.metadata or {})
+    from unigeo.schemas.arrow_tables import ArrowRows
 
-    def parts() -> Iterator[Any]:
+    with pq.ParquetFile(source) as file:
+        count, schema = file.metadata.num_rows, file.schema_arrow
+
+    def parts() -> Iterator[Rows]:
+        first = 0
         # Buffered ahead, the whole file would come into memory.
         with pq.ParquetFile(source, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=rows):
-                table = pa.Table.from_batches([batch], file.schema_arrow)
-                yield _with_geometry(table) if is_geo else table.to_pandas()
+                yield ArrowRows(pa.Table.from_batches([batch], schema), first, columns)
+                first += batch.num_rows
+        if not first:
+            yield ArrowRows(schema.empty_table(), 0, columns)
 
-    def all_or_one() -> Iterator[Any]:
-        return parts() if count else iter([read_table(source, "parquet")])
-
-    return TableParts(count, all_or_one)
+    return TableParts(tuple(schema.names), count, parts)
 
 
-def _with_geometry(table: Any) -> Any:
-    """A part of a GeoParquet file as a GeoDataFrame, by way of a small file in memory."""
-    try:
-        import geopandas
-    except ImportError as error:
-        raise MissingExtraError("GeoParquet needs geopandas: pip install 'unigeo[geo]'") from error
-    import pyarrow.parquet as pq
+def _arrow_parts(source: Any, rows: int, columns: tuple[str, str] | None) -> TableParts:
+    from unigeo.schemas.arrow_tables import ArrowRows
 
-    file = BytesIO()
-    pq.write_table(table, file, compression="none")
-    return geopandas.read_parquet(file)
+    table = read_arrow_file(source)
+    starts = range(0, max(table.num_rows, 1), rows)
+    return TableParts(
+        tuple(table.schema.names),
+        table.num_rows,
+        lambda: (ArrowRows(table.slice(first, rows), first, columns) for first in starts),
+    )
+
+
+def _geojson_parts(source: Any, rows: int, crs: Any) -> TableParts:
+    from unigeo.schemas.feature_tables import feature_table
+
+    content = Path(source).read_bytes() if isinstance(source, str) else source.read()
+    return parts_of(feature_table(content, crs), rows)
+
+
+def parts_of(table: "FeatureTable", rows: int) -> TableParts:
+    """Cut a table that is in memory."""
+    starts = range(0, max(len(table), 1), rows)
+    return TableParts(
+        table.names,
+        len(table),
+        lambda: (table.rows(first, rows) for first in starts),
+        members=table.members,
+    )
+
+
+_OPENERS: dict[Format, Callable[[Any, int, tuple[str, str] | None], TableParts]] = {
+    "csv": _text_parts,
+    "parquet": _parquet_parts,
+    "arrow": _arrow_parts,
+}

@@ -6,13 +6,23 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.grid import CENTRAL_MERIDIANS, SHARD, Grid, from_wgs84
-from unigeo.schemas.rings import Ring, pieces_per_edge, polygons_of_geojson, refine, within
+from unigeo.schemas.ring_degrees import chosen_crs, rings_in_degrees
+from unigeo.schemas.rings import (
+    Ring,
+    crs_of_geojson,
+    pieces_per_edge,
+    polygons_of_geojson,
+    refine,
+    within,
+)
+from unigeo.schemas.valid_polygons import faults_of
 
 _DEFAULT_RESOLUTION_M = 1000.0
 _MOST_CELLS = 10**12  # 100 m cells of the whole globe are 5e10
@@ -102,7 +112,11 @@ def region_of_bbox(
 ) -> Region:
     """A box of longitudes and latitudes: west, south, east, north, in degrees.
 
-    West may exceed east: the box then crosses the antimeridian.
+    West may exceed east: the box then crosses the antimeridian. One that would then span more than
+    half the globe is taken as a mistake; longitudes beyond 180 say that it is meant.
+
+    Raises:
+        RegionError: if it is no such box.
     """
     west, south, east, north = bbox
     if not all(math.isfinite(v) for v in bbox):
@@ -112,11 +126,19 @@ def region_of_bbox(
             f"the bounding box {bbox} must be west, south, east, north in degrees, with "
             "-90 <= south < north <= 90"
         )
-    if not (-180 <= west <= 180 and -180 <= east <= 180) or west == east:
+    if not (-360 <= west <= 360 and -360 <= east <= 360) or west == east or east - west > 360:
         raise RegionError(
-            f"the bounding box {bbox} needs two different longitudes within -180 to 180"
+            f"the bounding box {bbox} needs two different longitudes, west and east, in degrees "
+            "within -360 to 360, and at most 360 degrees apart"
         )
     if east < west:
+        span = east + 360.0 - west
+        if span <= 0 or span > 180:
+            raise RegionError(
+                f"the bounding box {bbox} has its west, {west:g}, east of its east, {east:g}: "
+                f"exchange the two; a box across the antimeridian that spans more than 180 degrees "
+                f"is written with an east of {east + 360:g}"
+            )
         east += 360.0
     corners = [(west, south), (east, south), (east, north), (west, north), (west, south)]
     ring = np.array(corners, np.float64)
@@ -127,18 +149,43 @@ def region_of_geojson(path: Path | str, crs: str | None = None) -> Region:
     """The polygons of a GeoJSON file: a geometry, a feature or a collection.
 
     Raises:
-        RegionError: if the file cannot be read or holds no polygon.
+        RegionError: if the file cannot be read, or holds no polygon or one that is not valid.
     """
     path = Path(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
         raise RegionError(f"cannot read a GeoJSON region from {path}: {error}") from error
-    rings = tuple(ring for rings in polygons_of_geojson(document, str(path)) for ring in rings)
+    rings = _rings_of(document, str(path))
     if not rings:
         raise RegionError(f"{path} holds no polygon; a region is one polygon or several")
     lons = np.concatenate([ring[:, 0] for ring in rings])
     return Region(path.stem, rings, crs or _nearest_crs(lons.min(), lons.max()))
+
+
+def _rings_of(document: Any, source: str) -> tuple[Ring, ...]:
+    """The rings of all polygons of a GeoJSON document, in degrees.
+
+    Raises:
+        RegionError: naming the source, if one is not valid or not on the globe.
+    """
+    parts = polygons_of_geojson(document, source)
+    rings = [ring for part in parts for ring in part]
+    if not rings:
+        return ()
+    xy, first = np.concatenate(rings), np.cumsum([0, *map(len, rings)])
+    own = chosen_crs(crs_of_geojson(document, source), None)
+
+    def refuse(bad: Bool[np.ndarray, " ring"], why: str) -> None:
+        if bad.any():
+            raise RegionError(f"{source}: ring {np.flatnonzero(bad)[0]} {why}")
+
+    lonlat, ends = rings_in_degrees(xy, first, own, refuse)
+    part_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    hole = np.array([k > 0 for part in parts for k in range(len(part))])
+    for number, fault in faults_of(xy, first, part_of, hole).items():
+        raise RegionError(f"{source}: part {number} is not valid ({fault}); mend it first")
+    return tuple(np.split(lonlat, ends[1:-1]))
 
 
 def _nearest_crs(west: float, east: float) -> str:

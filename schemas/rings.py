@@ -4,17 +4,22 @@ A ring is closed, in WGS 84 longitude and latitude, and its edges are straight i
 run on past 180 where a ring crosses the antimeridian.
 """
 
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from itertools import chain, pairwise
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from unigeo.schemas.errors import RegionError
+from unigeo.schemas.geojson import crs_member
+from unigeo.schemas.ranges import spread
 
 Ring = Float[np.ndarray, "_ 2"]
 
 _EDGE_STEP_DEGREES = 0.1  # an edge this short bends by less than 10 m on the map
+_LEAST_POSITIONS = 4
 
 
 def polygons_of_geojson(document: Any, source: str) -> list[list[Ring]]:
@@ -23,33 +28,117 @@ def polygons_of_geojson(document: Any, source: str) -> list[list[Ring]]:
     Raises:
         RegionError: naming the source, if the document holds anything but polygons.
     """
-    kind = document.get("type") if isinstance(document, dict) else None
+    return [
+        part
+        for geometry in geometries_of(document, source)
+        for part in parts_of_geometry(geometry, source)
+    ]
+
+
+def geometries_of(document: Any, source: str) -> list[Any]:
+    """The geometry of each feature of a GeoJSON document, or of the document itself.
+
+    Raises:
+        RegionError: naming the source, if it is no GeoJSON.
+    """
+    if not isinstance(document, Mapping):
+        raise RegionError(f"{source} is no GeoJSON object but a {type(document).__name__}")
+    if document.get("type") != "FeatureCollection":
+        return [_geometry_of(document, source)]
+    features = document.get("features")
+    if not isinstance(features, Sequence) or isinstance(features, str):
+        raise RegionError(f"{source} is not valid GeoJSON: it has no list of features")
+    return [_geometry_of(one, f"{source}, feature {k}") for k, one in enumerate(features)]
+
+
+def _geometry_of(feature: Any, source: str) -> Any:
+    if isinstance(feature, Mapping) and feature.get("type") == "Feature":
+        if "geometry" not in feature:
+            raise RegionError(f"{source} is not valid GeoJSON: the feature has no geometry")
+        return feature["geometry"]
+    return feature
+
+
+def crs_of_geojson(document: Mapping[str, Any], source: str) -> str | None:
+    """The CRS that a GeoJSON document names for itself; None means WGS 84.
+
+    Raises:
+        RegionError: naming the source, if it names one that cannot be told, or a feature another.
+    """
+    features = document.get("features")
     try:
-        if kind == "FeatureCollection":
-            return [p for part in document["features"] for p in polygons_of_geojson(part, source)]
-        if kind == "Feature":
-            return polygons_of_geojson(document["geometry"], source)
-        if kind == "GeometryCollection":
-            return [p for part in document["geometries"] for p in polygons_of_geojson(part, source)]
+        own = crs_member(document)
+        for one in features if isinstance(features, list | tuple) else [document]:
+            geometry = one.get("geometry") if isinstance(one, Mapping) else None
+            for part in (one, geometry):
+                if isinstance(part, Mapping) and "crs" in part and crs_member(part) != own:
+                    raise ValueError(
+                        f"a feature names the CRS {crs_member(part)}, and the document {own}: "
+                        "write all coordinates in one CRS"
+                    )
+    except ValueError as error:
+        raise RegionError(f"{source}: {error}") from error
+    return own
+
+
+def parts_of_geometry(geometry: Any, source: str) -> list[list[Ring]]:
+    """The parts of a GeoJSON geometry as they are written, each an outer ring and its holes.
+
+    Args:
+        geometry: a Polygon, a MultiPolygon, a collection of these, or None.
+        source: names it in errors.
+
+    Returns:
+        Nothing where there is no geometry, or it is empty.
+
+    Raises:
+        RegionError: naming the source, if it is of another kind, or a ring is malformed.
+    """
+    if geometry is None:
+        return []
+    kind = geometry.get("type") if isinstance(geometry, Mapping) else None
+    try:
         if kind == "Polygon":
-            return [[_ring(ring, source) for ring in document["coordinates"]]]
+            return _parts([geometry["coordinates"]], source)
         if kind == "MultiPolygon":
-            return [[_ring(ring, source) for ring in part] for part in document["coordinates"]]
-    except (KeyError, TypeError, ValueError) as error:
+            return _parts(geometry["coordinates"], source)
+        if kind == "GeometryCollection":
+            members = geometry["geometries"]
+            kinds = sorted({str(member["type"]) for member in members})
+            if {"Polygon", "MultiPolygon"}.issuperset(kinds):
+                return [part for member in members for part in parts_of_geometry(member, source)]
+            kind = f"GeometryCollection of {', '.join(kinds)}"
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         if isinstance(error, RegionError):
             raise
-        raise RegionError(f"{source} is not valid GeoJSON: {error!r} in a {kind}") from error
-    raise RegionError(f"{source}: a region needs Polygon or MultiPolygon, found {kind!r}")
+        raise RegionError(f"{source} is not valid GeoJSON: {error!r:.200} in a {kind}") from error
+    raise RegionError(f"{source}: a region needs Polygon or MultiPolygon, found {kind!s:.100}")
+
+
+def _parts(coordinates: Any, source: str) -> list[list[Ring]]:
+    """Parts without those that are empty."""
+    parts = [[_ring(ring, source) for ring in part if len(ring)] for part in coordinates]
+    for part, rings in zip(coordinates, parts, strict=True):
+        if rings and not len(part[0]):
+            raise RegionError(f"{source}: a polygon has holes and no outer ring")
+    return [rings for rings in parts if rings]
 
 
 def _ring(vertices: Any, source: str) -> Ring:
-    ring = np.array(vertices, np.float64)[:, :2]
-    if len(ring) < 4 or not np.array_equal(ring[0], ring[-1]):
+    """A ring's positions without heights, in the CRS that they are written in."""
+    pairs = [(position[0], position[1]) for position in vertices]
+    for kind in set(map(type, chain.from_iterable(pairs))):
+        if kind is bool or not issubclass(kind, Real):
+            raise TypeError(f"a coordinate is a {kind.__name__}, not a number")
+    ring = np.array(pairs, np.float64)
+    if not np.isfinite(ring).all():
+        raise RegionError(f"{source}: a vertex has a coordinate that is NaN or infinite")
+    if len(ring) < _LEAST_POSITIONS or not np.array_equal(ring[0], ring[-1]):
         raise RegionError(
-            f"{source}: a polygon's ring needs 4 or more vertices, the last the first"
+            f"{source}: a polygon's ring needs {_LEAST_POSITIONS} or more positions, the last the "
+            f"same as the first; this one has {len(ring)}, from {ring[0].tolist()} to "
+            f"{ring[-1].tolist()}"
         )
-    if not np.isfinite(ring).all() or np.abs(ring[:, 1]).max() > 90:
-        raise RegionError(f"{source}: a vertex is not a finite WGS 84 longitude and latitude")
     return ring
 
 
@@ -93,7 +182,6 @@ def refine(
     Returns:
         The first point of each piece, and which edge it is of.
     """
-    edge = np.repeat(np.arange(len(start)), pieces)
-    number = np.arange(len(edge)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    edge, number = spread(np.zeros(len(start), np.int64), pieces)
     share = (number / pieces[edge])[:, None]
     return start[edge] + (end - start)[edge] * share, edge

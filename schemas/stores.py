@@ -1,12 +1,13 @@
 """Where a store lives: a folder, an object store, a web server, or memory, opened as Zarr."""
 
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from unigeo.schemas.errors import MissingExtraError, StoreError
+from unigeo.schemas.errors import ForeignError, MissingExtraError, StoreError
 from unigeo.schemas.limits import DOCUMENT_BYTES, check_object
 
 if TYPE_CHECKING:
@@ -26,6 +27,35 @@ _ENDPOINTS = (
 """Variables of the environment that say where an object store is, for obstore."""
 TIMEOUT_S = 30.0
 _TRIES = 4
+MALFORMED = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError)
+"""What Zarr raises where a document is no JSON, or not that of a group."""
+
+
+_network_process: int | None = None
+"""The process that first opened a remote store."""
+
+
+def check_process(store: Any) -> None:
+    """Refuse to read a remote store in a process forked from one that has read any.
+
+    obstore's threads do not live on in a forked process, which would wait for them for ever.
+
+    Raises:
+        StoreError: with the ways round.
+    """
+    global _network_process
+    from zarr.storage import ObjectStore
+
+    if not isinstance(store, ObjectStore):
+        return
+    _network_process = _network_process or os.getpid()
+    if _network_process != os.getpid():
+        raise StoreError(
+            "this process was forked from one that had opened a remote store, whose network "
+            "threads do not live on in it. Start workers by spawning: "
+            "multiprocessing.get_context('spawn'), DataLoader(..., "
+            "multiprocessing_context='spawn'), or open remote fields in the workers alone"
+        )
 
 
 def open_store(url: Any, *, read_only: bool = True, timeout_s: float = TIMEOUT_S) -> "Store":
@@ -47,18 +77,43 @@ def open_store(url: Any, *, read_only: bool = True, timeout_s: float = TIMEOUT_S
 
     if isinstance(url, Store):
         return url
-    if isinstance(url, os.PathLike) or "://" not in str(url):
+    url = str(absolute(url))
+    scheme = urlsplit(url).scheme if "://" in url else ""
+    if not scheme:
         return _local(Path(url), read_only)
-    scheme = urlsplit(str(url)).scheme
-    if scheme == "file":
-        from urllib.request import url2pathname
-
-        return _local(Path(url2pathname(urlsplit(str(url)).path)), read_only)
     if scheme in WEB and not read_only:
         raise StoreError(f"{url} is a web address and cannot be written; name a path or s3://")
     if scheme in OBJECT_STORES or scheme in WEB:
         return _remote(str(url), read_only, timeout_s)
     return _by_fsspec(str(url), scheme, read_only)
+
+
+def absolute(url: Any) -> Any:
+    """An address that means the same from any working directory; a Zarr store as it is.
+
+    Links are followed: a field that is open stays on the store that they led to.
+
+    Raises:
+        StoreError: if a `file://` URL names another machine.
+
+    >>> absolute("s3://bucket/conus.zarr"), absolute("file:///tmp/../srv/conus.zarr")
+    ('s3://bucket/conus.zarr', '/srv/conus.zarr')
+    """
+    text = os.fspath(url) if isinstance(url, os.PathLike) else url
+    if not isinstance(text, str):
+        return url
+    if text.startswith("file:"):
+        from urllib.request import url2pathname
+
+        parts = urlsplit(text)
+        if parts.netloc not in ("", "localhost"):
+            raise StoreError(
+                f"{text} names the machine {parts.netloc!r}; write file:///path, with three strokes"
+            )
+        text = url2pathname(parts.path)
+    elif "://" in text:
+        return text
+    return str(Path(text).expanduser().resolve())
 
 
 def open_group(
@@ -68,36 +123,98 @@ def open_group(
     read_only: bool = True,
     consolidated: bool = True,
     timeout_s: float = TIMEOUT_S,
+    store: "Store | None" = None,
 ) -> "zarr.Group":
     """Open the root group of the Zarr v3 store behind a URL, or the group at a path in it.
 
+    Args:
+        url: as in `open_store`.
+        path: of the group.
+        read_only: as in `open_store`.
+        consolidated: take the metadata of everything below from the group's own.
+        timeout_s: as in `open_store`.
+        store: of the URL, where it is open already.
+
     Raises:
-        StoreError: if there is no such store, or it cannot be reached.
+        ForeignError: if its metadata are cut off, or are not those of such a group.
+        StoreError: if there is no such store, it was never published, or it cannot be reached.
     """
     import zarr
 
-    store = open_store(url, read_only=read_only, timeout_s=timeout_s)
+    store = store or open_store(url, read_only=read_only, timeout_s=timeout_s)
     try:
-        return zarr.open_group(
-            store,
-            path=path,
-            mode="r" if read_only else "r+",
-            zarr_format=3,
-            use_consolidated=consolidated,
-        )
-    except FileNotFoundError as error:
-        if path:
-            raise StoreError(f"the store at {url} has no group {path!r}") from error
-        raise StoreError(f"there is no Zarr v3 store at {url}; check the address") from error
-    except ValueError as error:
-        if "onsolidated" not in str(error):
+        try:
+            return zarr.open_group(
+                store,
+                path=path,
+                mode="r" if read_only else "r+",
+                zarr_format=3,
+                use_consolidated=consolidated,
+            )
+        except FileNotFoundError as error:
+            raise _no_group(store, url, path, consolidated) from error
+        except MALFORMED as error:
+            raise _no_group(store, url, path, consolidated) from error
+    except unreachable_errors() as error:
+        if isinstance(error, StoreError):
             raise
-        raise StoreError(
+        raise StoreError(f"cannot read the store at {url}: {explained(error)}") from error
+
+
+def _no_group(store: "Store", url: Any, path: str, consolidated: bool) -> StoreError:
+    """Why Zarr found no group, from what stands in its place."""
+    name = f"{path}/zarr.json".lstrip("/")
+    body = _document(store, name)
+    if body is None:
+        if path:
+            return StoreError(f"the store at {url} has no group {path!r}")
+        for name in (".zgroup", ".zarray", ".zmetadata"):
+            if _document(store, name) is not None:
+                return ForeignError(
+                    f"the store at {url} is of Zarr v2, and fields are of Zarr v3: it is no unigeo "
+                    "field; check the address"
+                )
+        return StoreError(
+            f"there is no Zarr v3 store at {url}, which has no zarr.json; check the address"
+        )
+    what = f"the metadata in {name} of the store at {url}"
+    anew = "Copy the store anew, or check the address"
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return ForeignError(
+            f"{what} are {f'{len(body):,} bytes that are no JSON' if body else 'empty'}: they are "
+            f"cut off, or foreign. {anew}"
+        )
+    if not (
+        isinstance(found, dict)
+        and (found.get("zarr_format"), found.get("node_type")) == (3, "group")
+        and isinstance(found.get("attributes", {}), dict)
+    ):
+        return ForeignError(f"{what} are foreign: JSON, but not of a Zarr v3 group. {anew}")
+    if consolidated and not found.get("consolidated_metadata"):
+        if not path and "unigeo" not in found.get("attributes", {}):
+            return ForeignError(
+                f"{what} are foreign: those of another Zarr group, without the attribute 'unigeo'. "
+                f"{anew}"
+            )
+        return StoreError(
             f"the store at {url} has no consolidated metadata, so it was never published; finish "
             "it by running unigeo-produce again"
-        ) from error
-    except unreachable_errors() as error:
-        raise StoreError(f"cannot read the store at {url}: {explained(error)}") from error
+        )
+    return ForeignError(f"{what} are damaged: what they repeat of arrays is malformed. {anew}")
+
+
+def _document(store: "Store", name: str) -> bytes | None:
+    """A small object of a store; None if it is not there, or may not be read."""
+    from zarr.core.buffer import default_buffer_prototype
+    from zarr.core.sync import sync
+
+    try:
+        body = sync(store.get(name, default_buffer_prototype()))
+    except unreachable_errors():
+        return None
+    return None if body is None else bytes(body.to_bytes())
 
 
 def folder_and_name(url: Any) -> tuple[str, str]:
@@ -166,7 +283,8 @@ def explained(error: BaseException) -> str:
     if kinds & {"PermissionError", "PermissionDeniedError", "UnauthenticatedError"}:
         return (
             f"{words}. Access is denied: give credentials by the usual environment variables, or "
-            "ask the owner to allow reading"
+            "ask the owner to allow reading. A bucket that does not allow listing answers so for "
+            "what it lacks, too"
         )
     return words
 
@@ -174,7 +292,7 @@ def explained(error: BaseException) -> str:
 def _local(path: Path, read_only: bool) -> "Store":
     from zarr.storage import LocalStore
 
-    return LocalStore(path.expanduser(), read_only=read_only)
+    return LocalStore(path, read_only=read_only)
 
 
 def _by_fsspec(url: str, scheme: str, read_only: bool) -> "Store":
@@ -217,4 +335,6 @@ def _remote(url: str, read_only: bool, timeout_s: float) -> "Store":
         store = obstore.store.from_url(url, client_options=client, retry_config=again, **own)
     except damage_errors() as error:
         raise StoreError(f"cannot open {url}: {explained(error)}") from error
-    return ObjectStore(store, read_only=read_only)
+    opened = ObjectStore(store, read_only=read_only)
+    check_process(opened)
+    return opened

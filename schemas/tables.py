@@ -3,7 +3,6 @@
 The ending of a name says its format; on a pipe, `-`, it is CSV unless another is named.
 """
 
-import json
 import os
 import sys
 import zlib
@@ -11,10 +10,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from unigeo.schemas import kinds
 from unigeo.schemas.errors import MissingExtraError, PointsError, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 Format = Literal["csv", "parquet", "geojson", "arrow"]
 ENDINGS: dict[str, Format] = {
@@ -26,6 +27,7 @@ ENDINGS: dict[str, Format] = {
     ".json": "geojson",
     ".arrow": "arrow",
     ".feather": "arrow",
+    ".tsv": "csv",
 }
 PIPE = "-"
 
@@ -33,16 +35,20 @@ FAILURES = (OSError, EOFError, zlib.error, ValueError, TypeError, NotImplemented
 """What pandas, geopandas, Arrow and gzip raise on a table or a file that they cannot handle."""
 
 
-def read_table(path: str, format: str | None = None) -> Any:  # noqa: A002
-    """Read a table from a file, or from standard input.
+def read_table(path: str, format: str | None = None) -> "pd.DataFrame":  # noqa: A002
+    """Read a table from a file, or from standard input, to compute with it.
+
+    Fields of a text table become numbers as `text_values.values_in` says. To write a table again
+    as it came, open it with `read_parts`.
 
     Args:
         path: its name, or `-`.
-        format: `csv`, `parquet`, `geojson` or `arrow`, where the name does not say it.
+        format: `csv`, `parquet`, `geojson` or `arrow`, where the name does not say it. CSV is any
+            text table: its separator and encoding are found.
 
     Returns:
-        A DataFrame; from GeoParquet a GeoDataFrame. GeoJSON points become columns `lon` and `lat`
-        beside their properties.
+        A DataFrame; from GeoParquet, and its like in Arrow, a GeoDataFrame. GeoJSON points become
+        columns `lon` and `lat` beside their properties.
 
     Raises:
         PointsError: if the table cannot be read, or its format is unknown.
@@ -53,11 +59,9 @@ def read_table(path: str, format: str | None = None) -> Any:  # noqa: A002
         raise PointsError(str(error)) from error
     where = "standard input" if path == PIPE else path
     try:
-        if path != PIPE:
-            return _READERS[kind](path)
-        if kind == "csv":
-            return _read_csv(sys.stdin)
-        return _READERS[kind](BytesIO(sys.stdin.buffer.read()))
+        source = BytesIO(sys.stdin.buffer.read()) if path == PIPE else path
+        table: pd.DataFrame = _READERS[kind](source)
+        return table
     except FAILURES as error:
         if isinstance(error, PointsError | MissingExtraError):
             raise
@@ -71,9 +75,10 @@ def write_table(
 ) -> None:
     """Write a table to a file, or to standard output: beside the file first, then renamed.
 
-    Geometry goes into Parquet as GeoParquet, and into GeoJSON in WGS 84. In CSV and Arrow, points
-    become columns `lon` and `lat` in WGS 84; where there are such columns, or other shapes, the
-    geometry is written as WKT in WGS 84 under its own name.
+    Geometry goes into Parquet as GeoParquet, into Arrow likewise, and into GeoJSON in WGS 84. In
+    CSV, points become columns `lon` and `lat` in WGS 84; where there are such columns, or other
+    shapes, the geometry is written as WKT in WGS 84 under its own name. Further geometry columns
+    are WKT in CSV and GeoJSON, and their CRS stands in a column `<name>_crs`.
 
     Args:
         table: a DataFrame, or a GeoDataFrame; its index is not written.
@@ -83,28 +88,14 @@ def write_table(
     Raises:
         StoreError: if it cannot be written, or its format is unknown; nothing is left behind.
     """
-    check_writable(path, format)
-    path = PIPE if path is None else path
-    kind = format_of(path, format, "write")
+    from unigeo.schemas.writing_parts import write_parts
+
     try:
-        if path == PIPE:
-            _write_pipe(table, kind)
-            return
-        target = Path(path).resolve()
-        part = target.with_name(target.name + ".partial")
-        try:
-            with part.open("wb") as file:
-                if target.name.lower().endswith(".gz"):
-                    _write_gzip(table, kind, file)
-                else:
-                    _WRITERS[kind](table, file)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-    except FAILURES as error:
-        if isinstance(error, StoreError | MissingExtraError):
-            raise
-        raise StoreError(f"cannot write the table {path} as {kind}: {error}") from error
+        with write_parts(path, format) as write:
+            write(table)
+    except BrokenPipeError:  # a reader that has seen enough ends it quietly
+        # Python flushes once more at its end, and would complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def check_writable(path: str | None, format: str | None = None) -> None:  # noqa: A002
@@ -148,10 +139,42 @@ def format_of(path: str, named: str | None, verb: Literal["read", "write"]) -> F
     )
 
 
+def read_arrow_file(source: Any) -> "pa.Table":
+    """Read an Arrow file, a Feather file or an Arrow stream, whole.
+
+    Raises:
+        ValueError, OSError: as pyarrow does.
+        MissingExtraError: if that is not installed.
+    """
+    need_pyarrow()
+    import pyarrow as pa
+    from pyarrow import feather
+
+    try:
+        # Mapped into memory, a file that is cut short would kill the process.
+        return feather.read_table(source, memory_map=False)
+    except pa.ArrowInvalid as error:
+        try:
+            with pa.OSFile(source) if isinstance(source, str) else source as file:
+                file.seek(0)
+                return pa.ipc.open_stream(file).read_all()
+        except pa.ArrowInvalid:
+            raise error from None
+
+
 def _read_csv(file: Any) -> Any:
     import pandas as pd
 
-    return pd.read_csv(file, low_memory=False)
+    from unigeo.schemas.text_tables import open_text
+    from unigeo.schemas.text_values import values_in
+
+    table = open_text(file, sys.maxsize)
+    columns: list[list[str]] = [[] for _ in table.names]
+    for part in table.parts():
+        for number, texts in enumerate(columns):
+            texts += part.column(number)
+    values = pd.DataFrame({number: values_in(texts) for number, texts in enumerate(columns)})
+    return values.set_axis(list(table.names), axis=1)
 
 
 def _read_parquet(file: Any) -> Any:
@@ -165,106 +188,25 @@ def _read_parquet(file: Any) -> Any:
         file.seek(0)
     if not is_geo:
         return pd.read_parquet(file)
-    try:
-        import geopandas
-    except ImportError as error:
-        raise MissingExtraError("GeoParquet needs geopandas: pip install 'unigeo[geo]'") from error
-    return geopandas.read_parquet(file)
+    from unigeo.schemas.geometry_columns import need_geopandas
+
+    return need_geopandas("GeoParquet").read_parquet(file)
 
 
 def _read_geojson(file: Any) -> Any:
     import pandas as pd
 
-    from unigeo.schemas.points import read_points
+    from unigeo.schemas.feature_tables import feature_table
 
-    content = file.read() if isinstance(file, BytesIO) else Path(file).read_bytes()
-    document = json.loads(content)
-    lonlat = read_points(document).lonlat
-    features = document.get("features", [document]) if isinstance(document, dict) else []
-    if len(features) != len(lonlat):
-        raise PointsError("the GeoJSON holds MultiPoint features; give one point per feature")
-    rows = [
-        ({"id": feature["id"]} if "id" in feature else {}) | (feature.get("properties") or {})
-        for feature in features
-    ]
-    return pd.DataFrame(rows, index=range(len(rows))).assign(lon=lonlat[:, 0], lat=lonlat[:, 1])
+    table = feature_table(file.read() if isinstance(file, BytesIO) else Path(file).read_bytes())
+    lonlat = table.lonlat
+    return pd.DataFrame(table.columns).assign(lon=lonlat[:, 0], lat=lonlat[:, 1])
 
 
 def _read_arrow(file: Any) -> Any:
-    need_pyarrow()
-    import pyarrow as pa
-    from pyarrow import feather
+    from unigeo.schemas.geometry_columns import frame_of
 
-    if not isinstance(file, BytesIO):
-        return feather.read_feather(file)
-    try:
-        return pa.ipc.open_stream(file).read_pandas()
-    except pa.ArrowInvalid:  # on a pipe, Arrow is a stream or a file
-        file.seek(0)
-        return pa.ipc.open_file(file).read_pandas()
-
-
-def _write_csv(table: Any, file: Any) -> None:
-    without_geometry(table).to_csv(file, index=False)
-
-
-def _write_parquet(table: Any, file: Any) -> None:
-    need_pyarrow()
-    table.to_parquet(file, index=False)
-
-
-def _write_geojson(table: Any, file: Any) -> None:
-    """One feature to a line; numbers and places in WGS 84, as RFC 7946 has it."""
-    from unigeo.schemas.points import find_columns, read_points
-
-    if geometry_of(table) is not None:
-        shapes = [None if shape is None else shape.__geo_interface__ for shape in _wgs84(table)]
-        own = table.drop(columns=table.geometry.name)
-    else:
-        try:
-            lonlat = read_points(table).lonlat
-        except PointsError as error:
-            raise StoreError(f"GeoJSON needs places in degrees: {error}") from error
-        shapes = [{"type": "Point", "coordinates": place} for place in lonlat.tolist()]
-        own = table.drop(columns=list(find_columns(list(table.columns))))
-    rows = own.to_json(orient="records", lines=True, date_format="iso", double_precision=15)
-    file.write(b'{"type": "FeatureCollection", "features": [\n')
-    for number, (shape, row) in enumerate(zip(shapes, rows.splitlines(), strict=True)):
-        feature = f'{{"type": "Feature", "geometry": {json.dumps(shape)}, "properties": {row}}}'
-        file.write(((",\n" if number else "") + feature).encode())
-    file.write(b"\n]}\n")
-
-
-def _write_arrow(table: Any, file: Any) -> None:
-    need_pyarrow()
-    import pyarrow as pa
-
-    arrow = pa.Table.from_pandas(without_geometry(table), preserve_index=False)
-    with pa.ipc.new_file(file, arrow.schema) as writer:
-        writer.write_table(arrow)
-
-
-def _write_gzip(table: Any, kind: Format, file: Any) -> None:
-    """Compress; the same table gives the same bytes, as the time is left out."""
-    import gzip
-
-    with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
-        _WRITERS[kind](table, packed)
-
-
-def _write_pipe(table: Any, kind: Format) -> None:
-    """Write the whole table at once; a reader that has seen enough ends it quietly."""
-    content = BytesIO()
-    _WRITERS[kind](table, content)
-    try:
-        if kind in ("csv", "geojson"):
-            sys.stdout.write(content.getvalue().decode())
-        else:
-            sys.stdout.buffer.write(content.getvalue())
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes once more at its end, and would complain there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return frame_of(read_arrow_file(file))
 
 
 _READERS = {
@@ -273,36 +215,11 @@ _READERS = {
     "geojson": _read_geojson,
     "arrow": _read_arrow,
 }
-_WRITERS = {
-    "csv": _write_csv,
-    "parquet": _write_parquet,
-    "geojson": _write_geojson,
-    "arrow": _write_arrow,
-}
 
 
 def geometry_of(table: Any) -> Any:
     """The geometries of a GeoDataFrame; None of any other table."""
-    return getattr(table, "geometry", None) if hasattr(table, "crs") else None
-
-
-def _wgs84(table: Any) -> Any:
-    """A GeoDataFrame's geometries in longitude and latitude; without a CRS they are so already."""
-    return table.geometry if table.crs is None else table.geometry.to_crs("OGC:CRS84")
-
-
-def without_geometry(table: Any) -> Any:
-    """The table with its geometries as columns of numbers, or of WKT."""
-    import pandas as pd
-
-    if geometry_of(table) is None:
-        return table
-    shapes, name = _wgs84(table), table.geometry.name
-    points = set(shapes.geom_type) <= {"Point"} and not {"lon", "lat"} & set(table.columns)
-    plain = pd.DataFrame(table.drop(columns=name))
-    if points:
-        return plain.assign(lon=shapes.x, lat=shapes.y)
-    return plain.assign(**{name: shapes.to_wkt()})
+    return kinds.geometry_of(table)
 
 
 def need_pyarrow() -> None:

@@ -1,4 +1,5 @@
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 
@@ -6,16 +7,19 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # One thread per test process: two torch processes of two threads each on two cores wait for each
 # other, and run thirty times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-if which("nvidia-smi") is None:
+if which("nvidia-smi") is None and not Path("/dev/nvidiactl").exists():
     os.environ["TRITON_INTERPRET"] = "1"  # kernels run on the CPU; read when torch is imported
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
+from skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401, hooks
 
-install_import_hook("unigeo", "typecheck.check").__enter__()
+if find_spec("beartype"):  # a machine lent for its GPU may lack it
+    install_import_hook("unigeo", "typecheck.check").__enter__()
 
-settings.register_profile("unigeo", deadline=None, print_blob=True)
+SLOW = [HealthCheck.too_slow]  # no fault of the code: the machine may be busy
+settings.register_profile("unigeo", deadline=None, suppress_health_check=SLOW, print_blob=True)
 settings.load_profile("unigeo")
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"

@@ -111,13 +111,13 @@ class Served:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self.start(), self._loop).result(timeout=30)
+        asyncio.run_coroutine_threadsafe(self.start(), self._loop).result()
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self.stop(), self._loop).result(timeout=30)
+        asyncio.run_coroutine_threadsafe(self.stop(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=30)
+        self._thread.join()
         self._loop.close()
 
     async def start(self) -> None:
@@ -232,7 +232,7 @@ class RangeServer(Served):
             return 404, {}, b"there is no such object"
         if fault.truncate_to is not None:
             size = min(size, fault.truncate_to)
-        tag = hashlib.sha256(f"{path} {size}".encode()).hexdigest()[:16]
+        tag = hashlib.sha256(f"{path} {size} {self._state(path)}".encode()).hexdigest()[:16]
         headers = {"Accept-Ranges": "bytes", "ETag": f'"{tag}"', "Last-Modified": formatdate(0)}
         asked = None if fault.ignore_range else parse_range(request.headers.get("Range"), size)
         if asked is None:
@@ -293,6 +293,12 @@ class RangeServer(Served):
             return len(self.content[path]) if path in self.content else None
         file = self.content / path
         return file.stat().st_size if file.is_file() and ".." not in path else None
+
+    def _state(self, path: str) -> str:
+        """What changes with an object's bytes."""
+        if isinstance(self.content, Mapping):
+            return hashlib.sha256(self.content[path]).hexdigest()
+        return str((self.content / path).stat().st_mtime_ns)
 
     def _bytes(self, path: str, start: int, stop: int) -> bytes:
         if isinstance(self.content, Mapping):

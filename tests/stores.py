@@ -1,10 +1,5 @@
-"""Small published stores made by a cheap encoder, for tests that read or write fields.
+"""Small published stores made by a cheap encoder, for tests that read or write fields."""
 
-As a command, `stores.py FOLDER [SECONDS]` builds one, waiting that long before each batch: tests
-kill it on the way.
-"""
-
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -119,7 +114,3 @@ def tree(folder: Path) -> dict[str, bytes]:
     """Every file below a folder and its bytes."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
-if __name__ == "__main__":
-    build(sys.argv[1], encode=encoder(wait_s=float(sys.argv[2]) if len(sys.argv) > 2 else 0.0))

@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 BARE = """
 import runpy, sys
@@ -24,7 +27,6 @@ def measured(out, code, *arguments):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=250,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout, json.loads(out.read_text())
@@ -45,4 +47,4 @@ def test_rasterization_on_a_gpu_is_measured_on_a_bare_machine(tmp_path):
     forms = found["coordinate"]["forms"]
     assert {"general float32", "folded product", "folded fused"} == set(forms)
     assert all(form["lowest_cosine"] >= 0.9999 for form in forms.values())
-    assert found["aerial"]["cells_per_second"] > 0 and "bar on an H200" in told
+    assert found["aerial"]["cells_per_second"] > 0 and "bar 10" in told

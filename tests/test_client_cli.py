@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from children import child
 from commands import done, places, refused, run
 
 VERBS = [
@@ -33,6 +34,14 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def cpu_s_of(code: str) -> float:
+    """Seconds of the processor that an interpreter takes."""
+    code += "\nimport resource\nused = resource.getrusage(resource.RUSAGE_SELF)"
+    code += "\nprint(used.ru_utime + used.ru_stime)"
+    command = [sys.executable, "-c", code]
+    return float(subprocess.run(command, env=bare(), capture_output=True, check=True).stdout)
+
+
 def test_help_is_fast_and_loads_no_library() -> None:
     code = (
         "import json, resource, sys\nfrom unigeo.client.cli import unigeo\n"
@@ -46,12 +55,13 @@ def test_help_is_fast_and_loads_no_library() -> None:
     command = [sys.executable, "-W", "error", "-c", code]
     tried = [
         subprocess.run(
-            command, env=bare(), capture_output=True, text=True, check=True, timeout=60
+            command, env=bare(), capture_output=True, text=True, check=True
         ).stdout.splitlines()
         for _ in range(3)
     ]
     cpu_s, heavy = zip(*(json.loads(lines[-1]) for lines in tried), strict=True)
-    assert min(cpu_s) <= 0.4
+    # On one machine at one time: help of all commands costs less than one library of theirs.
+    assert min(cpu_s) < min(cpu_s_of("import pandas") for _ in range(3))
     assert heavy[0] == []
     listed = [line.split()[0] for line in tried[0] if line.startswith("  ") and line.strip()]
     assert [word for word in listed if word in VERBS][: len(VERBS)] == VERBS
@@ -125,7 +135,8 @@ def test_what_a_user_can_mend_is_one_message_and_nothing_is_written(
         assert "gone.zarr" in refused(verb, gone)
     assert "gone.zarr" in refused("sample", gone, table, "-o", out)
     assert "gone.csv" in refused("join", gulf, tmp_path / "gone.csv", "-o", out)
-    assert "NaN or infinite, the first in row 1" in refused("sample", gulf, nan, "-o", out)
+    strict = ("--missing", "raise", "-o", out)
+    assert "row 1 (no position)" in refused("sample", gulf, nan, *strict)
     assert "no modality 'radar'" in refused("join", gulf, table, "--modality", "radar", "-o", out)
     assert "neither a file nor the name" in refused("zonal", gulf, "nowhere", "-o", out)
     assert "no column 'price'; there are lon, lat" in refused(
@@ -197,11 +208,11 @@ def test_a_pipe_from_end_to_end(gulf: Path, tmp_path: Path) -> None:
     """`cat x.csv | unigeo join STORE - | head`: a reader that has seen enough ends it quietly."""
     table = places(20_000)
     table.to_csv(tmp_path / "x.csv", index=False)
-    script = 'cat x.csv | "$@" join "$STORE" - | head -3'
+    script = 'cat x.csv | "$@" join "$STORE" - --quiet | head -3'
     ended = subprocess.run(
         ["bash", "-o", "pipefail", "-c", script, "bash", *UNIGEO],
         cwd=tmp_path, env=os.environ | {"STORE": str(gulf)},
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (0, "")
     header, *rows = ended.stdout.splitlines()
@@ -215,16 +226,16 @@ def test_ctrl_c_ends_quietly_and_leaves_nothing(gulf: Path, tmp_path: Path) -> N
     table = tmp_path / "in.csv"
     lonlat = rng.uniform((-18, -13), (20, 9), (1_500_000, 2)).round(3)
     pd.DataFrame(lonlat, columns=["lon", "lat"]).to_csv(table, index=False)
-    with subprocess.Popen(
-        [*UNIGEO, "join", str(gulf), str(table), "-o", str(out), "--quiet"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    with child(
+        [*UNIGEO, "join", gulf, table, "-o", out, "--quiet"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         partial = tmp_path / "out.csv.partial"
-        until = time.monotonic() + 60
-        while not (partial.exists() and partial.stat().st_size) and time.monotonic() < until:
+        while not (partial.exists() and partial.stat().st_size):
+            assert process.poll() is None, "it ended before it was interrupted"
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=60)
+        said = process.communicate()
     assert process.returncode == 130
     assert said == ("", "")
     assert list(tmp_path.iterdir()) == [table]

@@ -7,6 +7,7 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import rasterio
 import shapely
@@ -42,9 +43,11 @@ def test_means_come_beside_the_polygons_own_columns(
     gulf: Path, frame: geopandas.GeoDataFrame, files: dict[str, Path], kind: str
 ) -> None:
     expected = open_field(gulf).zonal(frame, "aerial")
-    found = pd.read_csv(io.StringIO(done("zonal", gulf, files[kind], "--modality", "aerial")))
+    args = ("zonal", gulf, files[kind], "--modality", "aerial", "--quiet")
+    found = pd.read_csv(io.StringIO(done(*args)))
     own = ["name"] if kind != "geojson" else ["id", "name"]
-    assert list(found.columns) == [*own, *MEANS, "ug_aerial_cells", "ug_aerial_share"]
+    counts = ["ug_aerial_cells", "ug_aerial_share", "ug_aerial_status"]
+    assert list(found.columns) == [*own, *MEANS, *counts]
     assert list(found["name"]) == ["a", "b", "c"]
     np.testing.assert_allclose(found[MEANS], expected.iloc[:, :8], atol=1e-6)
     assert found["ug_aerial_cells"][2] == 0
@@ -56,8 +59,11 @@ def test_zonal_by_name_box_and_pipe(gulf: Path, frame: geopandas.GeoDataFrame) -
     expected = field.zonal((-12.0, -9.0, 9.0, 11.0), normalize=True, prefix="ug_")
     assert box["region"][0] == "-12,-9,9,11"
     np.testing.assert_allclose(box[MEANS], expected[MEANS], atol=1e-6)
-    assert "amsterdam" in done("zonal", gulf, "amsterdam")
-    piped = done("zonal", gulf, "-", stdin=frame.to_json())
+    off = run("zonal", gulf, "amsterdam", "--quiet")
+    assert "amsterdam" in off.stdout
+    assert off.stderr.startswith("Warning: 1 of 1 polygons have no vector (1 outside region). They")
+    assert off.stderr.count("\n") == 1
+    piped = done("zonal", gulf, "-", "--quiet", stdin=frame.to_json())
     assert len(piped.splitlines()) == 4
     content = io.BytesIO()
     frame.to_parquet(content)
@@ -74,7 +80,7 @@ def test_shapes_stay_where_the_output_can_hold_them(
 ) -> None:
     for source in files.values():
         out = tmp_path / f"out.{ending}"
-        done("zonal", gulf, source, "-o", out)
+        done("zonal", gulf, source, "-o", out, "--quiet")
         read = geopandas.read_parquet if ending == "parquet" else geopandas.read_file
         found = read(out)
         assert shapely.equals_exact(shapely.normalize(found.geometry.values),
@@ -84,7 +90,7 @@ def test_shapes_stay_where_the_output_can_hold_them(
 
 def test_records_as_json(gulf: Path, files: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
-    rows = json.loads(done("zonal", gulf, files["gpkg"], "--json", "-o", out))
+    rows = json.loads(done("zonal", gulf, files["gpkg"], "--json", "-o", out, "--quiet"))
     assert [row["name"] for row in rows] == ["a", "b", "c"]
     assert rows[2]["ug_aerial_000"] is None
     assert "geometry" not in rows[0]
@@ -132,7 +138,7 @@ def test_a_region_as_zarr_is_a_field(gulf: Path, tmp_path: Path) -> None:
     assert done("region", gulf, "-8,-6,6,5", "-o", out) == f"{out}\n"
     assert "no problem" in done("verify", out)
     assert "keeps the layout" in done("validate", out)
-    places = [(-7.5, -5.5), (5.0, 5.0), (5.9, 4.9)]
+    places = [(-7.5, -5.5), (5.0, 5.0), (-5.9, 4.9)]
     assert open_field(out).sample(places).equals(open_field(gulf).sample(places))
     assert [path.name for path in tmp_path.iterdir()] == ["part.zarr"]
     done("region", gulf, "-8,-6,6,5", "-o", tmp_path / "one.zarr", "--modality", "aerial")
@@ -155,10 +161,21 @@ def test_a_field_as_geotiff(gulf: Path, files: dict[str, Path], tmp_path: Path) 
     with rasterio.open(out) as tif:
         assert tif.shape == open_field(gulf).grid.shape
         assert tif.dtypes == ("float32",)
-    done(*args, "--region", files["geojson"], "--mask")
+    assert "it is there already" in refused(*args)
+    done(*args, "--region", files["geojson"], "--mask", "--overwrite")
     with rasterio.open(out) as tif:
         assert (tif.read() == -128).any()
-    assert "no band 99" in refused(*args[:-1], 99)
+    assert "no band 99" in refused(*args[:-1], 99, "--overwrite")
+
+
+def test_a_region_is_never_written_over_a_store(gulf: Path, tmp_path: Path) -> None:
+    args = ("region", gulf, "-8,-6,6,5", "--modality", "aerial", "-o")
+    for name in ("part.zarr", "part.tif"):
+        done(*args, tmp_path / name)
+        assert "it is there already" in refused(*args, tmp_path / name)
+    done(*args, tmp_path / "part.tif", "--overwrite")
+    assert "go with a GeoTIFF" in refused(*args, tmp_path / "new.zarr", "--overwrite")
+    assert not (tmp_path / "new.zarr").exists()
 
 
 def test_polygons_keep_their_ids_and_properties(tmp_path: Path) -> None:
@@ -198,3 +215,161 @@ def test_similar_lists_the_best_cells(gulf: Path, tmp_path: Path) -> None:
     listed = json.loads(done("similar", gulf, "-10.0", "3.0", *options, "--json"))
     assert np.allclose([one["similarity"] for one in listed], expected["similarity"])
     assert "name one modality of coordinate, aerial" in refused("similar", gulf, "1.0", "2.0")
+
+
+SQUARE = shapely.geometry.mapping(SHAPES[0])
+LAKE = shapely.geometry.mapping(shapely.box(4.5, 4.5, 5.5, 5.5))
+
+
+def features(*rows: tuple[dict | None, dict]) -> str:
+    """A collection of geometries with their properties."""
+    listed = [{"type": "Feature", "geometry": g, "properties": own} for g, own in rows]
+    return json.dumps({"type": "FeatureCollection", "features": listed})
+
+
+def test_polygons_without_a_vector_are_summed_up(gulf: Path) -> None:
+    rows = [(SQUARE, {"k": "a"}), (None, {"k": "b"}), (LAKE, {"k": "c"}), (SQUARE, {"k": "d"})]
+    args = ("zonal", gulf, "-", "--modality", "aerial", "--prefix", "")
+    lake = features(rows[0], rows[2], rows[3])
+    ended = run(*args, stdin=lake)
+    assert ended.stderr == "1 of 3 polygons have no aerial vector (1 water)\n"
+    assert pd.read_csv(io.StringIO(ended.stdout))["aerial_status"].tolist() == [
+        "valid", "water", "valid",
+    ]  # fmt: skip
+    ended = run(*args, "--missing", "drop", stdin=lake)
+    assert ended.stderr == "1 of 3 polygons have no aerial vector (1 water); left out\n"
+    assert pd.read_csv(io.StringIO(ended.stdout))["k"].tolist() == ["a", "d"]
+    whole = features(*rows)
+    ended = run(*args, stdin=whole)
+    said = "1 of 4 rows have no polygon (no shape, or an empty one), the first in row 1 (label 1)."
+    assert ended.stderr == f"Warning: {said}\n"
+    assert pd.read_csv(io.StringIO(ended.stdout))["aerial_status"][1] == "no polygon"
+    assert "row 1 (label 1) no polygon" in refused(*args, "--missing", "raise", stdin=whole)
+    args = ("coverage", gulf, "-", "--modality", "aerial")
+    ended = run(*args, stdin=whole)
+    assert ended.stderr == f"Warning: {said}\n"
+    assert pd.read_csv(io.StringIO(ended.stdout))["aerial_no_polygon"].tolist() == [0, 1, 0, 0]
+    dropped = run(*args, "--missing", "drop", stdin=whole).stdout
+    assert pd.read_csv(io.StringIO(dropped))["k"].tolist() == ["a", "c", "d"]
+    assert "has no shape" in refused(*args, "--missing", "raise", stdin=whole)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "geojson"])
+def test_own_columns_come_out_as_they_went_in(gulf: Path, tmp_path: Path, ending: str) -> None:
+    own = [
+        {"fips": "01001", "big": 2**53 + 1, "n": None, "yes": True, "x": 1.5, "na": "NA", "o": [1]},
+        {"fips": "00007", "big": None, "n": None, "yes": None, "x": None, "na": "", "o": None},
+        {"fips": "00007", "big": 7, "n": None, "yes": False, "x": 0.1, "na": "null", "o": {"a": 1}},
+    ]
+    if ending == "parquet":
+        for row in own:
+            del row["o"]  # a list and an object are no column there
+    out = tmp_path / f"out.{ending}"
+    text = features(*((SQUARE, row) for row in own))
+    done("zonal", gulf, "-", "--modality", "aerial", "-o", out, stdin=text)
+    if ending == "csv":
+        found = pd.read_csv(out, dtype=str, keep_default_na=False)
+        assert found["fips"].tolist() == ["01001", "00007", "00007"]
+        assert found["big"].tolist() == [str(2**53 + 1), "", "7"]
+        assert found["na"].tolist() == ["NA", "", "null"]
+        assert found["o"].tolist() == ["[1]", "", '{"a": 1}']
+    elif ending == "parquet":
+        found = pq.read_table(out)
+        for name in own[0]:
+            assert found.column(name).to_pylist() == [row[name] for row in own]
+        assert str(found.schema.field("big").type) == "int64"
+    else:
+        listed = [f["properties"] for f in json.loads(out.read_text())["features"]]
+        assert [{name: row[name] for name in own[0]} for row in listed] == own
+
+
+@pytest.mark.parametrize("ending", ["gpkg", "shp", "parquet"])
+def test_whole_numbers_of_a_file_stay_whole(gulf: Path, tmp_path: Path, ending: str) -> None:
+    source, out = tmp_path / f"in.{ending}", tmp_path / "out.parquet"
+    frame = geopandas.GeoDataFrame(
+        {
+            "id": pd.array([2**53 + 1, None], "Int64"),
+            "n": pd.array([1, 2], "int32"),
+            "x": [0.5, None],
+        },
+        geometry=SHAPES[:2],
+        index=pd.Index(["01", "02"], name="fips"),
+        crs=4326,
+    )
+    if ending == "parquet":  # as another program writes it, without what pandas says of it
+        frame.to_parquet(source)
+        table = pq.read_table(source)
+        kept = {k: v for k, v in table.schema.metadata.items() if k != b"pandas"}
+        pq.write_table(table.replace_schema_metadata(kept), source)
+    else:
+        frame.to_file(source, index=True)
+    done("zonal", gulf, source, "--modality", "aerial", "-o", out)
+    found = pq.read_table(out)
+    assert found.column("id").to_pylist() == [2**53 + 1, None]
+    assert found.column("x").to_pylist() == [0.5, None]
+    assert found.column("fips").to_pylist() == ["01", "02"]
+    assert str(found.schema.field("n").type) == "int32"
+
+
+def test_a_named_index_is_a_column(gulf: Path, tmp_path: Path) -> None:
+    frame = geopandas.GeoDataFrame(
+        {"n": [1, 1]}, geometry=SHAPES[:2], index=pd.Index(["01", "01"], name="fips"), crs=4326
+    )
+    frame.to_parquet(tmp_path / "in.parquet")
+    found = done("zonal", gulf, tmp_path / "in.parquet", "--modality", "aerial")
+    assert pd.read_csv(io.StringIO(found), dtype=str)["fips"].tolist() == ["01", "01"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_polygons_in_another_crs_keep_their_shapes(gulf: Path, tmp_path: Path, named: bool) -> None:
+    there = geopandas.GeoSeries(SHAPES[:1], crs=4326).segmentize(0.5).to_crs(8857)
+    document = json.loads(there.to_json())
+    if named:
+        del document["crs"]
+    args = ["zonal", gulf, "-", "--modality", "aerial", "--crs" if named else "--quiet"]
+    args += ["EPSG:8857"] if named else []
+    done(*args, "-o", tmp_path / "a.geojson", stdin=json.dumps(document))
+    done(*args, "-o", tmp_path / "a.parquet", stdin=json.dumps(document))
+    found = geopandas.read_file(tmp_path / "a.geojson")
+    assert found.total_bounds == pytest.approx(SHAPES[0].bounds, abs=1e-6)
+    kept = geopandas.read_parquet(tmp_path / "a.parquet")
+    assert kept.crs.to_epsg() == 8857
+    assert kept.total_bounds == pytest.approx(there.total_bounds)
+    expected = open_field(gulf).zonal(there, "aerial", prefix="ug_")
+    np.testing.assert_allclose(kept[MEANS], expected[MEANS], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("polygons", "said"),
+    [
+        ("", "the name of the region is empty"),
+        (" ", "the name of the region is empty"),
+        (".", "is a folder"),
+        ("1,2,3", "a box is west,south,east,north"),
+        ("-99,40,-100,41", "exchange the two"),
+    ],
+)
+def test_a_region_that_is_none_is_refused(
+    gulf: Path, tmp_path: Path, polygons: str, said: str
+) -> None:
+    assert said in refused("zonal", gulf, polygons)
+    assert said in refused("coverage", gulf, polygons)
+    assert said in refused("region", gulf, polygons, "-o", tmp_path / "a.zarr")
+    assert said in refused(
+        "geotiff", gulf, f"--region={polygons}", "-o", tmp_path / "a.tif", "--modality", "aerial"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[1]", "no object but a list"),
+        ('{"type": "FeatureCollection", "features": [1]}', "found None"),
+        ('{"type": "Feature", "geometry": null, "properties": [1]}', "properties of a feature"),
+        (features(({"type": "Point", "coordinates": [0, 0]}, {})), "row 0 (label 0)"),
+        (features(({"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}, {})), "4 or more"),
+    ],
+)
+def test_geojson_that_holds_no_polygons_is_refused(gulf: Path, text: str, said: str) -> None:
+    for form in ("csv", "geojson"):
+        assert said in refused("zonal", gulf, "-", "-o", f"a.{form}", stdin=text)

@@ -14,6 +14,7 @@ from servers import RangeServer
 from test_encoding import encoder_in_numpy, model_of
 
 from unigeo.client.commands import points as commands_points
+from unigeo.client.commands import tables as commands_tables
 from unigeo.client.opening import open_field
 from unigeo.client.reading.estimating import Link
 from unigeo.producer.producing import _coordinate_settings, coordinate_weights
@@ -33,8 +34,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables are read and written 70 rows at a time."""
-    monkeypatch.setattr(commands_points, "FEWEST_ROWS", 1)
-    monkeypatch.setattr(commands_points, "MOST_ROWS", 70)
+    monkeypatch.setattr(commands_tables, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(commands_tables, "MOST_ROWS", 70)
 
 
 def same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
@@ -93,7 +94,8 @@ def test_the_prefix_and_the_columns_may_be_named(gulf: Path) -> None:
     assert list(found.columns) == [
         *own.columns, *(f"f_aerial_{band:03d}" for band in range(8)), "f_aerial_status",
     ]  # fmt: skip
-    assert "already has" in refused("join", gulf, "-", "--prefix", "", stdin=said.replace("f_", ""))
+    named = ("--lon", "east", "--lat", "north", "--prefix", "")
+    assert "already has" in refused("join", gulf, "-", *named, stdin=said.replace("f_", ""))
 
 
 def test_a_pipe_is_csv_unless_another_format_is_named(gulf: Path) -> None:
@@ -151,13 +153,18 @@ def test_places_in_another_crs_come_out_in_degrees(fiji: Path) -> None:
 
 @pytest.mark.usefixtures("short_parts")
 def test_an_error_in_a_late_part_says_where(gulf: Path, tmp_path: Path) -> None:
-    own = places()
-    own.loc[150, "lat"] = np.nan
-    own.to_csv(tmp_path / "in.csv", index=False)
-    said = refused("sample", gulf, tmp_path / "in.csv", "-o", tmp_path / "out.csv")
-    assert "in the part that begins with row 140" in said
-    assert "the first in row 10" in said
-    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    for wrong, said in (
+        (91.0, "among rows 140 to 209: 1 of 70 points have a latitude beyond 90 degrees, the first "
+        "in row 150"),
+        ("39°", "the field 'lat' of row 150 (line 152) is '39°', which is no number"),
+    ):  # fmt: skip
+        own = places().astype({"lat": object})
+        own.loc[150, "lat"] = wrong
+        own.to_csv(source, index=False)
+        for verb in ("sample", "join", "plan"):
+            assert said in refused(verb, gulf, source, *(() if verb == "plan" else ("-o", out)))
+        assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 
 @pytest.mark.usefixtures("short_parts")
@@ -186,7 +193,7 @@ def test_the_plan_comes_before_anything_large(
         assert run(verb, gulf, table, "-o", out).stderr.startswith("300 points, ")
         assert run(verb, gulf, table, "-o", out, "--quiet").stderr == ""
     monkeypatch.setattr(commands_points, "MANY_POINTS", 300)
-    assert run("join", gulf, table, "-o", out).stderr == ""
+    assert "300 points, " not in run("join", gulf, table, "-o", out).stderr
 
 
 def test_of_a_remote_field_the_plan_comes_sooner(
@@ -194,7 +201,7 @@ def test_of_a_remote_field_the_plan_comes_sooner(
 ) -> None:
     out = tmp_path / "out.csv"
     with RangeServer(gulf) as server:
-        assert run("join", server.url, table, "-o", out).stderr == ""
+        assert "300 points, " not in run("join", server.url, table, "-o", out).stderr
         monkeypatch.setattr(commands_points, "MANY_REMOTE_POINTS", 299)
         assert run("join", server.url, table, "-o", out).stderr.startswith("300 points, ")
     assert out.read_text() == done("join", gulf, table)

@@ -37,7 +37,8 @@ def test_probe_prints_features_and_baselines_and_writes_every_score(
         "mean", "lonlat ridge", "lonlat kNN", "lonlat IDW", "lonlat trees",
     ]  # fmt: skip
     assert min(rows["coordinate"]) > 0.9
-    assert "without a vector left out" in said
+    assert " without a vector: " in said
+    assert " water" in said
     assert "Intervals of joined that should hold 80 %" in said
     assert [line[2].strip() for line in lines[-2:]] == ["random", "blocked"]
     scores = pd.read_csv(out)
@@ -61,6 +62,8 @@ def test_words_are_classified_and_numbers_may_be(gulf: Path, table: Path) -> Non
     said = done(*args, "--target", "high")
     assert "high (accuracy)" in said
     assert "Intervals" not in said
+    for column in ("high random accuracy", "high random balanced", "high blocked precision"):
+        assert f" {column} " in said.splitlines()[0]
     assert "part (accuracy)" in done(*args, "--target", "part", "--task", "classification")
     assert "must hold numbers" in refused(*args, "--target", "high", "--task", "regression")
 
@@ -106,6 +109,68 @@ def test_a_map_of_the_target(gulf: Path, table: Path, tmp_path: Path, ending: st
     whole = tmp_path / f"all.{ending}"
     done(*args, "--map", "all", whole)
     assert whole.exists()
+
+
+@pytest.mark.parametrize("ending", ["tif", "zarr"])
+def test_a_map_that_is_there_is_replaced_only_when_that_is_asked(
+    gulf: Path, table: Path, tmp_path: Path, ending: str
+) -> None:
+    out = tmp_path / f"map.{ending}"
+    args = ("probe", gulf, table, "--target", "height", *FEW, "--modality", "coordinate")
+    done(*args, "--map", "-8,-6,6,5", out)
+    assert "there already" in refused(*args, "--map", "-8,-6,6,5", out)
+    done(*args, "--map", "-8,-6,6,5", out, "--overwrite")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--map", "all", "map.png"), "must end in .tif or .tiff or .zarr"),
+        (("--map", "atlantis", "map.tif"), "neither a file nor the name of a region"),
+        (("--map", "90,0,95,5", "map.tif"), "lies off the field"),
+        (("--features", "radar"), "no features 'radar'; it has coordinate, aerial, joined"),
+        (("--level", "0.5", "--target", "height"), "'height' is named twice"),
+        (("--target", "depth"), "no column 'depth'"),
+        (("--groups", "state"), "no column 'state'"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_is_refused(
+    gulf: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert words in refused("probe", gulf, table, "--target", "height", *FEW, *options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overwrite_goes_with_a_map(gulf: Path, table: Path) -> None:
+    ended = run("probe", gulf, table, "--target", "height", "--overwrite")
+    assert ended.exit_code == 2
+    assert "--overwrite goes with --map" in ended.stderr
+
+
+def test_dates_in_a_csv_are_no_classes(gulf: Path, tmp_path: Path) -> None:
+    dates = places().assign(sold=lambda rows: [f"2020-01-0{1 + n % 3}" for n in rows.index])
+    dates.to_csv(tmp_path / "dates.csv", index=False)
+    said = refused("probe", gulf, tmp_path / "dates.csv", "--target", "sold", *FEW)
+    assert "'sold' holds dates or times as text" in said
+
+
+def test_rows_without_a_position_are_said_and_predicted_as_missing(
+    gulf: Path, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "holes.csv", tmp_path / "predicted.csv"
+    table = places()
+    table.loc[:1, "lon"] = np.nan
+    table.to_csv(path, index=False)
+    args = ("probe", gulf, path, "--target", "height", *FEW, "--modality", "coordinate")
+    ended = run(*args, "--predict", path, out)
+    assert ended.exit_code == 0, ended.stderr
+    assert ended.stderr.count("Warning: ") >= 1
+    assert "2 no position" in ended.stderr
+    assert "2 no position" in ended.stdout
+    found = pd.read_csv(out)
+    assert found["ug_coordinate_status"].head(2).tolist() == ["no position"] * 2
+    assert found["ug_height"].head(2).isna().all()
 
 
 def test_thin_data_are_warned_of_in_a_line(gulf: Path, tmp_path: Path) -> None:

@@ -245,13 +245,23 @@ def test_vectors_come_in_every_form_with_the_points_own_index(encoded: Path) -> 
     assert array.shape == (2, 16)
     assert frame.index.tolist() == ["p", "q"]
     assert next(iter(frame)) == "ug_coordinate_000"
-    assert np.array_equal(frame, array)
-    assert np.array_equal(dataset["coordinate"], array)
+    np.testing.assert_allclose(frame, array, atol=1e-6)
+    np.testing.assert_allclose(dataset["coordinate"], array, atol=1e-6)
     assert dataset["lat"].values == pytest.approx([7.795, 0.0], abs=1e-3)
     assert field.encode([], as_="numpy").shape == (0, 16)
-    assert np.array_equal(xr.open_zarr(encoded).unigeo.encode(table, **options), array)
+    again = xr.open_zarr(encoded).unigeo.encode(table, **options)
+    np.testing.assert_allclose(again, array, atol=1e-6)
     with pytest.raises(ValueError, match="at least one point"):
         field.encode(table, batch=0, **options)
+
+
+def test_a_point_without_a_position_is_encoded_as_nan(encoded: Path) -> None:
+    field = client.open_field(encoded)
+    points = np.array([[1.0, 2.0], [np.nan, 3.0], [10.0, 4.0]])
+    with pytest.warns(client.PointsWarning, match="1 of 3 points have no position"):
+        vectors = field.encode(points, as_="numpy")
+    assert np.array_equal(np.isnan(vectors).all(axis=1), [False, True, False])
+    assert np.allclose(vectors[::2], field.encode(points[::2], as_="numpy"), atol=1e-6)
 
 
 def test_a_store_in_memory_is_encoded_too(model: UniGeoCLIP) -> None:

@@ -64,7 +64,6 @@ def test_more_bands_than_are_written_at_once(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_refused(gulf: Path, tmp_path: Path) -> None:
     field = client.open_field(gulf)
     path = tmp_path / "a.tif"
-    path.write_text("an earlier file")
     with pytest.raises(LayoutError, match="one modality; choose among coordinate, aerial"):
         field.to_geotiff(path)
     for bands in ([8], [-1], []):
@@ -72,9 +71,49 @@ def test_what_cannot_be_written_is_refused(gulf: Path, tmp_path: Path) -> None:
             field.to_geotiff(path, modality="aerial", bands=bands)
     with pytest.raises(RegionError, match="off the field"):
         field.to_geotiff(path, (100, 40, 110, 50), "aerial")
-    with pytest.raises(StoreError, match="cannot write the GeoTIFF"):
-        field.to_geotiff(tmp_path / "absent" / "a.tif", modality="aerial")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "must end in .tif or .tiff"),
+        (" ", "must end in"),
+        ("a.png", "must end in"),
+        ("a", "must end in"),
+        ("a.tif ", "must end in"),
+        (".", "must end in"),
+        ("there.tif", "it is there already; .*overwrite=True"),
+        ("folder.tif", "it is a folder"),
+        ("absent/a.tif", "there is no folder absent"),
+        ("s3://bucket/a.tif", "a GeoTIFF is written to a local file"),
+    ],
+)
+def test_a_name_is_refused_before_anything_is_read(
+    gulf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there.tif").write_text("an earlier file")
+    Path("folder.tif").mkdir()
+    field = client.open_field(gulf)
+    for given in (name, Path(name)):
+        if "://" in name and isinstance(given, Path):
+            continue
+        with pytest.raises(StoreError, match=said):
+            field.to_geotiff(given, "no region", "aerial")
+    assert Path("there.tif").read_text() == "an earlier file"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.tif", "there.tif"]
+
+
+def test_an_earlier_file_is_replaced_where_that_is_allowed(gulf: Path, tmp_path: Path) -> None:
+    field, path = client.open_field(gulf), tmp_path / "A.TIFF"
+    path.write_text("an earlier file")
+    with pytest.raises(RegionError):
+        field.to_geotiff(path, (100, 40, 110, 50), "aerial", overwrite=True)
     assert path.read_text() == "an earlier file"
+    field.to_geotiff(path, BOX, "aerial", bands=[0], overwrite=True)
+    with rasterio.open(path) as tif:
+        assert tif.count == 1
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -1,6 +1,7 @@
 """The engine that reads cells by their bytes, against plain Zarr."""
 
 import tempfile
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,12 @@ from zarr.codecs import BloscCodec, GzipCodec, TransposeCodec, ZstdCodec
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 from unigeo import client
-from unigeo.client.opening import source_of
 from unigeo.client.reading.arrays import stored_array
 from unigeo.client.reading.fetching import Requests, Span
 from unigeo.client.reading.gathering import StoredCells
 from unigeo.client.reading.mapped_files import Files
 from unigeo.client.reading.planning import MOST_RUN_BYTES, coalesce
+from unigeo.client.reading.roots import source_of
 from unigeo.schemas.errors import StoreError
 
 COMPRESSORS = {
@@ -225,9 +226,12 @@ def test_a_lazy_sample_is_the_sample(gulf: Path, dtype: Any, method: Any) -> Non
     eager = field.sample(places, as_="xarray", dtype=dtype, method=method)
     lazy = field.sample(places, as_="xarray", dtype=dtype, method=method, lazy=True)
     assert lazy.chunks
-    xr.testing.assert_identical(lazy.compute(), eager)
+    alike = xr.testing.assert_identical
+    if method != "nearest":  # sums of products, of other shapes
+        alike = partial(xr.testing.assert_allclose, rtol=0, atol=1e-6)
+    alike(lazy.compute(), eager)
     for cut in ({"point": slice(3, 90, 4)}, {"band": [5, 1]}, {"point": 7, "band": 2}):
-        xr.testing.assert_identical(lazy.isel(cut).compute(), eager.isel(cut))
+        alike(lazy.isel(cut).compute(), eager.isel(cut))
 
 
 def test_without_dask_lazy_samples_read_by_xarray_alone(

@@ -23,7 +23,7 @@ def run(code: str) -> str:
     # Coverage's start-up file would be measured too.
     env = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
     command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -38,10 +38,13 @@ def test_importing_the_client_loads_no_library(module: str) -> None:
     assert not loaded & set(HEAVY)
 
 
-def test_importing_the_client_takes_at_most_0_3_s_of_cpu() -> None:
-    bare = min(float(run(CPU.format(code=""))) for _ in range(3))
-    client = min(float(run(CPU.format(code="import unigeo.client"))) for _ in range(3))
-    assert client - bare <= 0.3
+def test_importing_the_client_takes_less_than_importing_numpy() -> None:
+    """About a tenth of it, on one machine at one time; `benchmarks.client` has the seconds."""
+    client, numpy = (
+        min(float(run(CPU.format(code=f"import {module}"))) for _ in range(3))
+        for module in ("unigeo.client", "numpy")
+    )
+    assert client < numpy
 
 
 def test_the_importtime_report_names_no_heavy_module() -> None:
@@ -50,7 +53,7 @@ def test_the_importtime_report_names_no_heavy_module() -> None:
     lines = [
         {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in report.splitlines()}
         for report in (
-            subprocess.run(part, capture_output=True, text=True, check=True, timeout=60).stderr
+            subprocess.run(part, capture_output=True, text=True, check=True).stderr
             for part in (command, bare)
         )
     ]

@@ -55,6 +55,7 @@ def as_numpy(table: Any, name: str) -> np.ndarray:
     return np.array(column.to_list() if isinstance(column, pl.Series) else list(column), object)
 
 
+@pytest.mark.filterwarnings("ignore::unigeo.schemas.errors.PointsWarning")
 @settings(max_examples=30)
 @given(
     st.sampled_from(KINDS),
@@ -156,16 +157,21 @@ def test_a_column_that_is_there_already_is_refused_in_every_kind(gulf: Path, kin
 
 @pytest.mark.parametrize("missing", [None, float("nan")])
 @pytest.mark.parametrize("kind", ["arrow", "polars", "pandas"])
-def test_a_coordinate_that_is_missing_is_named_by_its_row(
+def test_a_row_without_a_position_says_so_and_stays_is_left_out_or_refused(
     gulf: Path, kind: str, missing: float | None
 ) -> None:
-    numbers = {"lon": [1.0, 2.0, missing], "lat": [1.0, 2.0, 3.0]}
     make = {"arrow": pa.table, "polars": pl.DataFrame, "pandas": pd.DataFrame}[kind]
-    with pytest.raises(PointsError, match=r"1 of 3 points .* NaN or infinite, the first in row 2"):
-        client.join(make(numbers), gulf)
-    whole = {"lon": [1, 2, None], "lat": [1, 2, 3]}
-    with pytest.raises(PointsError, match="row 2"):
-        client.join(make(whole), gulf)
+    table = make({"lon": [missing, -10.0, 10.0], "lat": [1.0, 3.0, -4.0], "id": [1, 2, 3]})
+    said = "1 of 3 points have no position .* the first in row 0"
+    with pytest.warns(client.PointsWarning, match=said):
+        joined = client.join(table, gulf)
+    assert as_numpy(joined, "ug_aerial_status").tolist() == ["no position", "valid", "valid"]
+    with pytest.warns(client.PointsWarning, match=said):
+        dropped = client.join(table, gulf, missing="drop")
+    assert type(dropped) is type(table)
+    assert as_numpy(dropped, "id").tolist() == [2, 3]
+    with pytest.raises(PointsError, match=r"1 of 3 points .* \(1 no position\): row 0 no position"):
+        client.join(table, gulf, missing="raise")
 
 
 @pytest.mark.parametrize(
@@ -188,3 +194,19 @@ def test_a_table_without_rows_gets_the_columns(gulf: Path, kind: str) -> None:
     joined = client.join(table_of(kind, []), gulf)
     assert columns_of(joined)[5:] == NAMES
     assert len(joined) == 0
+
+
+@pytest.mark.filterwarnings("ignore::unigeo.schemas.errors.PointsWarning")
+def test_rows_that_are_left_out_take_nothing_of_the_others_along(gulf: Path) -> None:
+    for kind in KINDS:
+        table = table_of(kind, [3, 0, 1, 4, 2])
+        dropped = client.join(table, gulf, modalities="coordinate", missing="drop")
+        assert type(dropped) is type(table)
+        assert as_numpy(dropped, "name").tolist() == ["p", "t", "r"]
+        assert set(as_numpy(dropped, "ug_coordinate_status")) == {"valid"}
+    labelled = table_of("geopandas", [3, 0, 0, 4]).set_axis([7, 7, 3, 3])
+    dropped = client.join(labelled, gulf, missing="drop")
+    assert dropped.index.tolist() == [7, 3, 3]
+    assert dropped.crs == labelled.crs
+    expected = client.sample(MIXED[[0, 0, 4]], gulf, prefix="ug_")
+    pd.testing.assert_frame_equal(dropped[NAMES].reset_index(drop=True), expected)

@@ -25,6 +25,11 @@ SHAPES = {"aerial": (3, 16, 16), "street": (3, 16, 24), "dsm": (1, 16, 16)}
 SENTENCES = ["Red soil. few trees.", "Dense forest. By the sea.", "City centre, brick walls."] * 20
 
 
+def same(ours, theirs):
+    """Unit vectors in float32 that may have been computed by other kernels."""
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def model():
     return UniGeoCLIP(tiny(SHAPES, seed=3)).eval()
@@ -75,7 +80,7 @@ def test_a_saved_model_is_read_back_the_same(model, tokenizer, inputs, tmp_path)
     )
     with torch.inference_mode():
         for modality, values in inputs.items():
-            assert torch.equal(again.encode(modality, values), model.encode(modality, values))
+            same(again.encode(modality, values), model.encode(modality, values))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "settings.json"])
@@ -123,7 +128,7 @@ def test_surfaces_are_read_from_the_class_token_of_the_last_layer(model, inputs)
     with torch.inference_mode():
         features = encoder.tower.forward_features(encoder.channels(inputs["dsm"]))
         assert features.shape[1] == 1 + encoder.settings.registers + 4
-        assert torch.equal(encoder.projection(features[:, 0]), encoder(inputs["dsm"]))
+        same(encoder.projection(features[:, 0]), encoder(inputs["dsm"]))
 
 
 def test_checkpointed_activations_give_the_same_gradients(inputs):
@@ -173,7 +178,7 @@ def test_tied_towers_are_one(inputs, tmp_path):
     with torch.inference_mode():
         for either in (model, again):
             street = either.encode("street", inputs["aerial"])
-            assert torch.equal(street, model.encode("aerial", inputs["aerial"]))
+            same(street, model.encode("aerial", inputs["aerial"]))
     assert not any("street" in name for name in load_file(tmp_path / "m" / "model.safetensors"))
 
 
@@ -205,7 +210,7 @@ def test_a_model_written_before_there_were_kinds_is_read(model, tokenizer, input
     again, _ = load_model(tmp_path / "m")
     with torch.inference_mode():
         vectors = again.encode("coordinate", inputs["coordinate"])
-        assert torch.equal(vectors, model.encode("coordinate", inputs["coordinate"]))
+        same(vectors, model.encode("coordinate", inputs["coordinate"]))
 
 
 @pytest.mark.parametrize("settings", [tied(), small(SHAPES), tiny({}, text=False), base()])

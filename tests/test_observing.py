@@ -13,6 +13,7 @@ import obstore
 import pytest
 import rasterio
 from catalogues import TABLE, TOKEN, Services, colour, make, write_table
+from children import child
 from click.testing import CliRunner
 from PIL import Image
 from rasterio.transform import from_origin
@@ -138,10 +139,9 @@ for line in sys.stdin:
 
 @pytest.fixture
 def launcher() -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with process:
+    with child(
+        [sys.executable, "-c", LAUNCHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         yield process
 
 
@@ -158,10 +158,10 @@ def test_a_build_killed_three_times_is_the_unbroken_one(
         return int(told.readline())
 
     for _ in range(3):
-        child = start()
+        number = start()
         while len(list(out.glob("shards/*.parquet"))) < finished + 1:
             time.sleep(0.005)
-        os.kill(child, signal.SIGKILL)
+        os.kill(number, signal.SIGKILL)
         assert int(told.readline()) == -signal.SIGKILL
         there = {f: f.stat().st_mtime_ns for f in out.glob("shards/*.parquet")}
         finished = len(there)

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SIDES = ("client", "producer", "schemas")
+MOST_PACKAGES = 24
+"""Of the light client, itself among them."""
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -52,14 +55,25 @@ def kept(path: Path) -> bool:
     return "__pycache__" not in path.parts and path.suffix != ".pyc"
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel that setuptools builds from a copy of the sources."""
-    source = tmp_path_factory.mktemp("source")
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A copy of the sources, as a clone has them."""
+    return copied(tmp_path / "source")
+
+
+def copied(source: Path) -> Path:
+    source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     for side in SIDES:
         shutil.copytree(ROOT / side, source / side, ignore=shutil.ignore_patterns("__pycache__"))
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel that setuptools builds from a copy of the sources."""
+    source = copied(tmp_path_factory.mktemp("wheel") / "source")
     code = "from setuptools import build_meta; build_meta.build_wheel('dist')"
     built = subprocess.run(
         [sys.executable, "-c", code],
@@ -67,7 +81,6 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         env=os.environ | {"PYTHONPATH": ""},
         capture_output=True,
         text=True,
-        timeout=120,
     )
     assert built.returncode == 0, built.stderr
     return zipfile.ZipFile(next((source / "dist").glob("*.whl")))
@@ -106,10 +119,40 @@ def test_the_installed_wheel_imports_from_elsewhere(wheel: zipfile.ZipFile, tmp_
         "print(regions.__file__, len(regions.named_regions()), regions.region('conus').crs)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     where, count, crs = done.stdout.split()
     assert where.startswith(str(tmp_path))
     assert int(count) >= 4
     assert crs == "EPSG:8858"
+
+
+@pytest.mark.slow
+def test_the_light_client_installs_alone_and_reads_a_field(
+    source: Path, tmp_path: Path, gulf: Path
+) -> None:
+    """`pip install .` into a new environment: few packages, no torch, and the command works."""
+    ours = ("PYTHON", "COV", "VIRTUAL_ENV")
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+
+    def told(*command: object) -> str:
+        done = subprocess.run(
+            [*map(str, command)], cwd=tmp_path, env=clean, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    there = tmp_path / "light/bin"
+    told(sys.executable, "-m", "venv", tmp_path / "light")
+    told(there / "pip", "install", "--quiet", source)
+    listed = json.loads(told(there / "pip", "list", "--format", "json"))
+    packages = {one["name"] for one in listed} - {"pip"}
+    assert "unigeo" in packages and "torch" not in packages
+    assert len(packages) <= MOST_PACKAGES, sorted(packages)
+    assert told(there / "unigeo", "info", gulf).startswith("gulf ")
+    read = (
+        "import sys; from unigeo import client; "
+        "print(client.sample([(0.5, 0.5)], sys.argv[1]).shape, 'torch' in sys.modules)"
+    )
+    assert told(there / "python", "-W", "error", "-c", read, gulf).strip() == "(1, 18) False"

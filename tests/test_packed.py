@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from gpu_marks import on_gpu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_folded import model_of, own, places
@@ -53,8 +54,7 @@ def test_the_encoder_is_the_same_function(readout: str) -> None:
     assert (cells(lonlat) - own(model, lonlat)).abs().max() <= 1e-6
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@on_gpu
 @pytest.mark.parametrize("compiled", [False, True])
 def test_on_a_gpu_too(compiled: bool) -> None:
     model = model_of(width=256, noise=0.02).to("cuda")

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import shapely
 
-from unigeo.client.areas.polygons import Polygons, read_polygons
+from unigeo.client.areas.polygon_rings import Polygons
+from unigeo.client.areas.polygons import read_polygons
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.regions import region
 
@@ -124,9 +125,8 @@ def test_a_ring_of_another_crs_may_cross_the_antimeridian() -> None:
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        ([SQUARE, None], r"1 of 2 .*in row 1 \(label 1\), holds no shapely geometry but None"),
-        ([SQUARE, shapely.Point(0, 0)], "row 1 .*is a Point"),
-        ([shapely.Polygon()], "row 0 .*is empty"),
+        ([SQUARE, shapely.Point(0, 0)], r"1 of 2 .*row 1 \(label 1\), is a Point"),
+        ([SQUARE, "POLYGON EMPTY"], r"row 1 \(label 1\): there is no region .*from_wkt"),
         ([shapely.box(0, 0, 1, np.inf)], "row 0 .*NaN or infinite"),
         ([SQUARE, shapely.box(500_000, 0, 600_000, 9000)], "row 1 .*beyond 90 degrees; name its"),
     ],
@@ -142,11 +142,10 @@ def test_a_bad_polygon_is_named(bad: list[Any], said: str) -> None:
         (shapely.Polygon([(0, 0), (1, 1), (1, 0), (0, 1)]), "not valid .*Self-intersection"),
         ("atlantis", "atlantis is neither a file nor the name of a region"),
         (3.5, "cannot read polygons from a float"),
-        ((5, 7, 1), "row 0: cannot read polygons from a int"),
-        ([(0, 0, 1, 1), (0, 5, 1, 4)], "row 1: the bounding box"),
-        ([(0, 0, 1, 1), "nowhere"], "row 1: there is no region 'nowhere'"),
+        ((5, 7, 1), "cannot read polygons from 3 numbers: a box is four"),
+        ([(0, 0, 1, 1), (0, 5, 1, 4)], r"row 1 \(label 1\): the bounding box"),
+        ([(0, 0, 1, 1), "nowhere"], r"row 1 \(label 1\): there is no region 'nowhere'"),
         ({"type": "FeatureCollection", "features": [{}]}, "polygon in row 0"),
-        ({"type": "GeometryCollection", "geometries": []}, "is empty"),
     ],
 )
 def test_what_is_no_polygon_is_refused(bad: Any, said: str) -> None:
@@ -167,4 +166,4 @@ def test_geojson_boxes_and_names_need_no_shapely(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setitem(sys.modules, name, None)
     assert len(read_polygons([document, (0, 0, 1, 1), "conus"])) == 3
     with pytest.raises(ImportError, match=r"unigeo\[geo\]"):
-        read_polygons([SQUARE])
+        read_polygons(Path(__file__))

@@ -27,6 +27,11 @@ SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 SHAPES = {"aerial": (3, 20, 24), "street": (1, 20, 24)}
 
 
+def close(ours, theirs):
+    """The same function in float32, whichever kernels computed it."""
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
 def make(folder, *, image=16, patch=8, pooled=32, **vision):
     """A SigLIP with its tokenizer; widths, lengths and ratios unlike those of any preset."""
     torch.manual_seed(0)
@@ -68,16 +73,16 @@ def test_base_takes_the_sizes_and_weights_of_any_siglip(siglip2, tmp_path):
     pictures = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
     with torch.inference_mode():
         pooled = model.encoders["text"].tower(input_ids=tokens).pooler_output
-        assert torch.equal(pooled, theirs.get_text_features(input_ids=tokens).pooler_output)
+        close(pooled, theirs.get_text_features(input_ids=tokens).pooler_output)
         tower = model.encoders["aerial"].tower
         values = pictures / 127.5 - 1
         seen = tower(pixel_values=values).pooler_output
-        assert torch.equal(seen, theirs.get_image_features(pixel_values=values).pooler_output)
+        close(seen, theirs.get_image_features(pixel_values=values).pooler_output)
         vectors = model.encode("street", torch.zeros(2, 1, 20, 24, dtype=torch.uint8))
         save_model(model, tokenizer, tmp_path / "m")
         again, words = load_model(tmp_path / "m")  # needs no checkpoint any more
         assert torch.equal(tokenize(words, SENTENCES[:3]), tokens)
-        assert torch.equal(again.encode("text", tokens), model.encode("text", tokens))
+        close(again.encode("text", tokens), model.encode("text", tokens))
         assert vectors.shape == (2, 768)
 
 

@@ -3,17 +3,13 @@ import pandas as pd
 import pytest
 
 from unigeo.client.probing.checks import ProbeWarning
-from unigeo.client.probing.evaluating import (
-    BASELINES,
-    evaluate,
-    numbers_of,
-    prepare,
-    probe_table,
-    r2_score,
-)
+from unigeo.client.probing.evaluating import evaluate, probe_table
 from unigeo.client.probing.folds import project, spatial_blocks
+from unigeo.client.probing.methods import BASELINES
+from unigeo.client.probing.preparing import ask, prepare
 from unigeo.client.probing.reporting import by_features, by_target, mean_scores, to_markdown
-from unigeo.client.probing.targets import Labels, labels_of, target_of
+from unigeo.client.probing.scoring import r2_score
+from unigeo.client.probing.targets import Labels, labels_of, numbers_of, target_of
 from unigeo.schemas.errors import PointsError, ProbeError
 
 
@@ -84,7 +80,8 @@ def test_a_row_without_a_vector_in_one_set_is_left_out_of_all_and_counted() -> N
     target = one[:, 0] + 0.1 * rng.standard_normal(200)
     one[:10], other[5:30] = np.nan, np.nan
     target[28:40] = np.nan
-    with pytest.warns(ProbeWarning, match=r"28 of 188 points with the target 'y' \(15%\) have no"):
+    said = r"160 points of 200 rows \(12 without the target, 28 without a vector\)"
+    with pytest.warns(ProbeWarning, match=said):
         report = probe_table({"one": one, "other": other}, {"y": target}, lonlat)
     assert set(report["points"]) == {160}
     assert set(report["dropped"]) == {28}
@@ -99,7 +96,10 @@ def test_a_target_s_missing_rows_are_its_own_affair() -> None:
     features = np.random.default_rng(0).standard_normal((150, 3))
     whole = features @ [1.0, 2.0, 3.0]
     gaps = np.where(np.arange(150) % 3 == 0, np.nan, whole)
-    together = probe_table({"x": features}, {"whole": whole, "gaps": gaps}, lonlat, baselines=False)
+    with pytest.warns(ProbeWarning, match="'gaps' are of 100 points of 150 rows"):
+        together = probe_table(
+            {"x": features}, {"whole": whole, "gaps": gaps}, lonlat, baselines=False
+        )
     alone = probe_table({"x": features}, {"whole": whole}, lonlat, baselines=False)
     mine = together[together["target"] == "whole"].reset_index(drop=True)
     pd.testing.assert_frame_equal(mine, alone)
@@ -230,7 +230,7 @@ def test_baselines_of_classes_know_where_a_class_is() -> None:
 
 def test_the_scores_of_each_fold_are_those_of_the_table() -> None:
     lonlat = conus(200)
-    data = prepare({"x": lonlat}, {"y": hills(lonlat)}, lonlat)
+    data = prepare(ask({"y": hills(lonlat)}, lonlat), {"x": lonlat})
     evaluation = evaluate(data, baselines=["mean"])
     folds = evaluation.fold_scores
     assert len(folds) == 2 * 2 * 5
@@ -267,9 +267,10 @@ def test_thin_data_are_scored_with_a_warning(change: dict, words: str) -> None:
 def test_coordinates_that_are_no_places_are_refused() -> None:
     lonlat = conus(100)
     target = hills(lonlat)
-    lonlat[7, 0] = np.nan
-    with pytest.raises(PointsError, match="row 7"):
-        probe_table({}, {"y": target}, lonlat)
+    for wrong, words in ((np.inf, "infinite"), (400.0, "longitude beyond 360")):
+        lonlat[7, 0] = wrong
+        with pytest.raises(PointsError, match=f"{words}.*row 7"):
+            probe_table({}, {"y": target}, lonlat)
 
 
 def test_columns_are_numbers_or_refused() -> None:

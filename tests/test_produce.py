@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import stores
 import xarray as xr
+from children import child
 
 from unigeo import client
 from unigeo.producer.cli import main
@@ -182,22 +184,26 @@ print(report.shards)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_with_the_torch_encoder_write_the_bytes_of_one(product, tmp_path):
     """On one machine, with one number of threads; see docs/production.md."""
     here = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    began = [
-        subprocess.Popen(
-            [sys.executable, "-c", SHARE, tmp_path / name, product[0] / "model0", *map(str, BBOX)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=here,
-        )
-        for name in ("one.zarr", "both.zarr", "both.zarr")
-    ]  # fmt: skip
-    for process in began:
-        assert process.stdout.readline() == "ready\n"
-    for process in began:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    one, *both = [int(process.communicate(timeout=280)[0]) for process in began]
+    with ExitStack() as children:
+        began = [
+            children.enter_context(
+                child(
+                    [sys.executable, "-c", SHARE, tmp_path / name, product[0] / "model0", *BBOX],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=here,
+                )
+            )
+            for name in ("one.zarr", "both.zarr", "both.zarr")
+        ]  # fmt: skip
+        for process in began:
+            assert process.stdout.readline() == "ready\n"
+        for process in began:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        one, *both = [int(process.communicate()[0]) for process in began]
     assert sum(both) == one > 10, "none is done twice"
     assert stores.tree(tmp_path / "both.zarr") == stores.tree(tmp_path / "one.zarr")
     assert not list(tmp_path.glob("*.run"))

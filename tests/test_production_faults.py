@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -30,6 +31,9 @@ from unigeo.schemas.errors import StoreError
 from unigeo.schemas.status import Status
 from unigeo.schemas.stores import open_store
 
+GIVEN_UP_S = 2.0
+"""A request without an answer is tried again after so long: much longer than any server takes."""
+
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
@@ -51,10 +55,10 @@ def test_a_store_written_through_a_bad_network_has_the_same_bytes(
 ) -> None:
     """What befalls whom differs with the seed; `UNIGEO_FAULT_SEEDS=100` tries so many."""
     target, url = os.environ["AWS_ENDPOINT_URL"], f"{bucket}/{seed}.zarr"
-    with FaultyProxy(target, share=0.1, stall_s=3.0, seed=seed) as proxy:
+    with FaultyProxy(target, share=0.1, stall_s=3 * GIVEN_UP_S, seed=seed) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        store = open_store(url, read_only=False, timeout_s=1.0)
-        beside = open_store(f"{url}.run", read_only=False, timeout_s=1.0)
+        store = open_store(url, read_only=False, timeout_s=GIVEN_UP_S)
+        beside = open_store(f"{url}.run", read_only=False, timeout_s=GIVEN_UP_S)
         with RunFolder(beside.store) as run:
             assert rasterize_gulf(store, run).shards == 8
         group, proxy.share = stores.begin(store)[0], 0.05
@@ -93,13 +97,13 @@ def test_credentials_that_expire_at_the_server_are_named_and_a_rerun_goes_on(
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         stores.begin(url)
         proxy.expires_after = proxy.counts.total() + 40
-        run = open_run_folder(url, expiry_s=1.0)
+        run = open_run_folder(url, expiry_s=3.0)
         assert run is not None
         with pytest.raises(StoreError, match=r"Access is denied.*run the same command"), run:
             rasterize_gulf(url, run)
         assert 1 <= proxy.counts["expired"] < 50, "nobody asks on and on"
         proxy.expires_after = None
-        again = open_run_folder(url, expiry_s=1.0)
+        again = open_run_folder(url, expiry_s=3.0)
         assert again is not None
         with again:
             assert 0 < rasterize_gulf(url, again).shards < 8
@@ -280,6 +284,21 @@ def test_names_of_claims_are_paths(tmp_path: Path) -> None:
         assert run._keys("claims") == []
 
 
+TWO_HAVE_COME = threading.Event()
+
+
+def watch(cluster: Any) -> None:
+    while len(cluster.scheduler.workers) < 2:
+        time.sleep(0.01)
+    TWO_HAVE_COME.set()
+
+
+def encode_once_two_have_come(modality: str, lonlat: np.ndarray) -> Any:
+    """However slow the second worker is to start; in vain it is waited for a while only."""
+    TWO_HAVE_COME.wait(300)
+    return stores.encoder(wait_s=0.05)(modality, lonlat)
+
+
 def test_on_dask_workers_come_and_go_as_there_is_work(tmp_path: Path) -> None:
     """A cluster that adapts begins without any worker, and is left by one in the middle."""
     distributed = pytest.importorskip("distributed")
@@ -290,9 +309,10 @@ def test_on_dask_workers_come_and_go_as_there_is_work(tmp_path: Path) -> None:
 
     url = str(tmp_path / "f.zarr")
     group, grid, layout = stores.begin(url)
-    slow = stores.encoder(wait_s=0.05)
-    job = Job(url, stores.GULF, grid, layout, partial(Equipment, slow, stores.land), batch=300)
-    work = Work(grid, layout, stores.GULF, stores.land, slow, 300)
+    opened = partial(Equipment, encode_once_two_have_come, stores.land)
+    job = Job(url, stores.GULF, grid, layout, opened, batch=300)
+    work = Work(grid, layout, stores.GULF, stores.land, stores.encoder(), 300)
+    TWO_HAVE_COME.clear()
     seen: list[int] = []
     with (
         distributed.LocalCluster(
@@ -301,6 +321,8 @@ def test_on_dask_workers_come_and_go_as_there_is_work(tmp_path: Path) -> None:
         sharing(url) as shared,
     ):
         cluster.adapt(minimum=0, maximum=2, interval="50ms", target_duration="50ms")
+        watching = threading.Thread(target=watch, args=(cluster,), daemon=True)
+        watching.start()
 
         class Watched(RunLog):
             def __call__(self, event: str, **about: Any) -> None:

@@ -18,13 +18,17 @@ WAIT_S = 0.05
 
 AZURE = pytest.param(
     "azure",
-    marks=pytest.mark.skipif(
-        which("azurite-blob") is None, reason="needs Azurite: npm install -g azurite"
-    ),
+    marks=[
+        pytest.mark.slow,
+        pytest.mark.skipif(which("azurite-blob") is None, reason="needs Azurite: make azurite"),
+    ],
 )
 
 
-@pytest.fixture(scope="module", params=["local", "s3", "gcs", AZURE])
+S3, GCS = (pytest.param(name, marks=pytest.mark.slow) for name in ("s3", "gcs"))
+
+
+@pytest.fixture(scope="module", params=["local", S3, GCS, AZURE])
 def place(request: pytest.FixtureRequest) -> Iterator[str]:
     with kills.place(request.param) as base:
         yield base

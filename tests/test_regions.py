@@ -88,6 +88,11 @@ def test_a_geojson_hole_is_outside(tmp_path: Path) -> None:
         ('{"type": "FeatureCollection", "features": []}', "no polygon"),
         ('{"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [0, 0]]]}', "4 or more"),
         ('{"type": "Polygon"}', "not valid GeoJSON"),
+        ("[1]", "no GeoJSON object but a list"),
+        ('{"type": "Polygon", "coordinates": [[[0, 0], [2, 2], [2, 0], [0, 2], [0, 0]]]}', "cross"),
+        ('{"type": "Polygon", "coordinates": [[[0, 0], [NaN, 2], [2, 0], [0, 0]]]}', "NaN"),
+        ('{"type": "Polygon", "coordinates": [[[0, 99], [1, 98], [2, 99], [0, 99]]]}', "swapped"),
+        ('{"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [2, 0], [3, 0]]]}', "the last the"),
     ],
 )
 def test_a_bad_geojson_says_why(tmp_path: Path, content: str, said: str) -> None:
@@ -95,6 +100,31 @@ def test_a_bad_geojson_says_why(tmp_path: Path, content: str, said: str) -> None
     path.write_text(content)
     with pytest.raises(RegionError, match=said):
         region_of_geojson(path)
+
+
+def test_a_geojson_in_another_crs_is_brought_to_degrees(tmp_path: Path) -> None:
+    square = [[0, 0], [1e6, 0], [1e6, 1e6], [0, 1e6], [0, 0]]
+    document = {
+        "type": "Polygon",
+        "coordinates": [square],
+        "crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::3857"}},
+    }
+    path = tmp_path / "there.geojson"
+    path.write_text(json.dumps(document))
+    place = region_of_geojson(path)
+    assert place.contains(np.array([[4.0, 4.0], [10.0, 4.0]])).tolist() == [True, False]
+    document["crs"]["properties"]["name"] = "EPSG:banana"
+    path.write_text(json.dumps(document))
+    with pytest.raises(RegionError, match="not a CRS that PROJ knows"):
+        region_of_geojson(path)
+
+
+def test_a_box_with_west_and_east_exchanged_is_refused() -> None:
+    for box in ((-99, 40, -100, 41), (10, 0, -10, 5), (5, 0, 4, 1)):
+        with pytest.raises(RegionError, match="exchange the two"):
+            region_of_bbox(box)
+    pacific = region_of_bbox((100, -60, 290, 60))
+    assert pacific.contains(np.array([[-150.0, 0.0], [0.0, 0.0]])).tolist() == [True, False]
 
 
 @pytest.mark.parametrize(

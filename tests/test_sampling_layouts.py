@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import stores
 import xarray as xr
 from hypothesis import given, settings
@@ -18,6 +19,8 @@ from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout
 from unigeo.schemas.quantization import FILL, dequantize
 from unigeo.schemas.status import Status
+
+pytestmark = pytest.mark.filterwarnings("ignore::unigeo.schemas.errors.PointsWarning")
 
 grids = st.fixed_dictionaries(
     {

@@ -51,3 +51,5 @@ def test_across_the_antimeridian_and_too_thin() -> None:
     thin = shapely.Polygon([(0, 0), (10, 10), (10, 10 + 1e-9)])
     with pytest.raises(RegionError, match=r"row 1.*fewer than 8"):
         places_within(read_polygons([shapely.box(0, 0, 1, 1), thin]), 8)
+    with pytest.raises(RegionError, match=r"row 1 \(label 1\), has no shape"):
+        places_within(read_polygons([thin, None]), 8)

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import shapely
 
+from unigeo.client.probing.checks import ProbeWarning
 from unigeo.client.probing.suites import load_suite, probe_suite, suite_markdown
 from unigeo.schemas.errors import ProbeError
 
@@ -70,6 +71,33 @@ def test_a_suite_is_probed_in_its_order_and_alike_places_are_sampled_once(tmp_pa
     assert "- command: `unigeo probe`" in text
     for heading in ("Mean over 4 targets", "Blocked R2", "Random R2", "Points"):
         assert f"## {heading}" in text
+
+
+def test_a_suite_leaves_out_rows_without_a_position_and_holds_repeats_together(
+    tmp_path: Path,
+) -> None:
+    table = pd.read_csv(small_data(tmp_path) / "one.csv")
+    long = pd.concat([table] * 3, ignore_index=True)
+    long.loc[[0, 1], "lon"] = np.nan
+    long.to_csv(tmp_path / "one.csv", index=False)
+    asked = []
+
+    def seen(lonlat: np.ndarray) -> dict[str, np.ndarray]:
+        assert np.isfinite(lonlat).all()
+        asked.append(len(lonlat))
+        return vectors(lonlat)
+
+    text = '[[table]]\nfile = "one.csv"\ntargets = ["luck"]'
+    with pytest.warns(ProbeWarning) as caught:
+        report = probe_suite(
+            load_suite(write_suite(tmp_path, text)), tmp_path, seen, baselines=False
+        )
+    assert asked == [448]
+    told = [str(one.message) for one in caught]
+    assert any("448 points of 450 rows (2 without a vector: no position)" in t for t in told)
+    assert any("of 448 points of 'luck' (100%) have the position of another" in t for t in told)
+    assert set(report["dropped"]) == {2}
+    assert report["r2"].max() < 0.05
 
 
 @pytest.mark.parametrize("name", ["standard14", "county_families", "county_means"])

@@ -1,28 +1,31 @@
 """What only a GPU can show: memory that runs out, compiled blocks, copies behind the work."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from training_runs import NOISY, SMALL, gave, model_settings
+from gpu_marks import MARKS
 
+from benchmarks.producer.waves import Waves, model_settings
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.presets import base
-from unigeo.producer.observations.world import World
+from unigeo.producer.encoders.words import train_tokenizer
 from unigeo.producer.training.failures import told
 from unigeo.producer.training.optimizer import build_optimizer
-from unigeo.producer.training.places import Places
+from unigeo.producer.training.places import Places, observe
 from unigeo.producer.training.processes import Processes
+from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.step import Batch, fit_out, gradients
 from unigeo.producer.training.training import train
 from unigeo.schemas.errors import ModelError
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = MARKS
 ALONE = Processes()
+SMALL = TrainingSettings(locations=300, batch=23, steps=14, warmup=3, gallery=24, block_km=150)
+NOISY = replace(SMALL, jitter_m=300.0, drop=0.3, ema=0.7, chunk=5)
 
 
 def test_running_out_of_memory_says_what_to_set():
@@ -56,26 +59,28 @@ def test_kept_and_streamed_places_train_the_same_model(tmp_path):
     settings = replace(NOISY, precision="float32", compile=False)
     for name, kept_gb in (("kept", 1.0), ("ahead", 0.0)):
         train(
-            World(),
+            Waves(),
             model_settings(),
             replace(settings, kept_gb=kept_gb),
             tmp_path / name,
             progress=False,
         )
-    kept, ahead = ([line["loss"] for line in gave(tmp_path / name)] for name in ("kept", "ahead"))
-    assert kept == pytest.approx(ahead, abs=1e-5)
+    kept, ahead = (losses(tmp_path / name) for name in ("kept", "ahead"))
+    assert kept == pytest.approx(ahead, abs=1e-4)
 
 
 @pytest.fixture(scope="module")
 def trained_places():
-    world = World()
-    lonlat = world.locations(SMALL.batch, 0)
-    inputs = {"coordinate": torch.from_numpy(lonlat)}
-    for name in ("aerial", "dsm"):
-        inputs[name] = torch.from_numpy(world.patches(name, lonlat).values)
-    inputs["text"] = torch.randint(0, 300, (SMALL.batch, 16))
-    there = torch.ones(SMALL.batch, dtype=torch.bool)
-    return Places(inputs, dict.fromkeys(inputs, there)).to(torch.device("cuda"))
+    waves, model = Waves(), model_settings()
+    lonlat = waves.locations(SMALL.batch, 0)
+    said = waves.texts(lonlat)
+    tokenizer = train_tokenizer([text for text in said if text], model.text)
+    seen = observe(waves, lonlat, said, tokenizer, model.modalities)
+    return seen.to(torch.device("cuda"))
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "train.jsonl").read_text().splitlines()]
 
 
 def flow(places, settings):

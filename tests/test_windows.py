@@ -55,7 +55,9 @@ def test_a_region_s_window_is_a_field_again(gulf: Path) -> None:
     part = field.region(BOX).unigeo
     assert part.sample(centre).equals(field.sample(centre))
     assert part.region((-2, -2, 2, 2)).sizes["x"] < part.region(BOX).sizes["x"]
-    np.testing.assert_allclose(part.zonal((-2, -2, 2, 2)), field.zonal((-2, -2, 2, 2)))
+    box = (-2, -2, 2, 2)
+    np.testing.assert_allclose(part.zonal(box, "aerial").iloc[:, :10],
+                               field.zonal(box, "aerial").iloc[:, :10])  # fmt: skip
     pieces = list(part.iter_region())
     assert len(pieces) == 4
 

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
@@ -18,6 +19,7 @@ from unigeo.producer.encoders.settings import (
     WordSettings,
 )
 from unigeo.producer.observations.world import World
+from unigeo.producer.training.log import Log
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.training import train
 from unigeo.schemas.errors import UnigeoError
@@ -49,15 +51,33 @@ def gave(folder: Path) -> list[dict[str, Any]]:
     return [{key: v for key, v in line.items() if key != "measured"} for line in lines]
 
 
-def start(folder: Path, environment: Mapping[str, str] = {}, **changes: Any) -> BaseProcess:
-    """Train in a process of its own, which can be killed; it starts fast, as torch is loaded."""
-    process = _FORKS.Process(target=_run, args=(folder, dict(environment), changes))
+def start(
+    folder: Path,
+    environment: Mapping[str, str] = {},
+    held_at: int | None = None,
+    **changes: Any,
+) -> BaseProcess:
+    """Train in a process of its own, which can be killed; it starts fast, as torch is loaded.
+
+    Before it logs the step `held_at` it stops for good: however slow who kills it, it never ends.
+    """
+    process = _FORKS.Process(target=_run, args=(folder, dict(environment), held_at, changes))
     process.start()
     return process
 
 
-def _run(folder: Path, environment: dict[str, str], changes: dict[str, Any]) -> None:
+def _run(
+    folder: Path, environment: dict[str, str], held_at: int | None, changes: dict[str, Any]
+) -> None:
     os.environ |= environment
+    write = Log.write
+
+    def held(log: Log, step: int, *about: Any) -> None:
+        if step == held_at:
+            threading.Event().wait()
+        write(log, step, *about)
+
+    Log.write = held  # type: ignore[method-assign]
     try:
         train(World(), model_settings(), replace(NOISY, **changes), folder, progress=False)
     except UnigeoError as error:

@@ -2,15 +2,25 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int8
+from jaxtyping import Bool, Float, Int8, UInt8
 
-from unigeo.client.areas.covering import Cover, Outlines, cover, outlines_on, reach
-from unigeo.client.areas.polygons import Polygons
+from unigeo.client.areas.covering import Cover, cover, reach
+from unigeo.client.areas.outlines import Outlines, outlines_on
+from unigeo.client.areas.polygon_rings import Polygons, refuse
+from unigeo.client.areas.polygon_status import (
+    NO_POLYGON,
+    WORDS,
+    in_words,
+    known_codes,
+    refuse_missing,
+    status_of,
+    warn_of_missing,
+)
 from unigeo.client.areas.windows import shard_windows, window_of
-from unigeo.client.joining import column_names
+from unigeo.client.joining import Missing, column_names
 from unigeo.client.progress import watched
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.grid import Window
@@ -24,6 +34,7 @@ if TYPE_CHECKING:
     from unigeo.client.stored_field import StoredField
 
 OFF_THE_FIELD = "off the field"
+_ROUNDING = 1e-9  # of a share
 _BLOCK_CELLS = 4096  # vectors summed at once in float32: 12 MB at 768 bands
 
 
@@ -33,6 +44,7 @@ def zonal_means(
     modalities: tuple[str, ...],
     *,
     normalize: bool = False,
+    missing: Missing = "nan",
     prefix: str = "",
     progress: bool = False,
 ) -> "pd.DataFrame":
@@ -42,14 +54,20 @@ def zonal_means(
     outlines = outlines_on(polygons, field.grid)
     count = len(polygons)
     sums = {name: np.zeros((count, field.bands)) for name in modalities}
-    cells = {name: np.zeros(count) for name in modalities}
+    cells = {name: np.zeros((count, len(Status))) for name in modalities}
     for window in _reached(field, outlines, progress):
         for name in modalities:  # one shard of one modality in memory at a time
             _add_window(field, name, outlines, window, sums[name], cells[name])
+    status = {
+        name: status_of(found, outlines.area, polygons.missing) for name, found in cells.items()
+    }
+    if missing == "raise":
+        refuse_missing(status, polygons.index)
+    warn_of_missing(field, polygons, status[modalities[0]])
     columns: dict[str, np.ndarray] = {}
     for name in modalities:
         with np.errstate(invalid="ignore"):
-            means = sums.pop(name) / cells[name][:, None]
+            means = sums.pop(name) / cells[name][:, Status.VALID, None]
             if normalize:
                 means /= np.linalg.norm(means, axis=1, keepdims=True)
         columns[name] = means.astype(np.float32)
@@ -57,38 +75,62 @@ def zonal_means(
     table = pd.DataFrame(
         np.concatenate(list(columns.values()), axis=1), index=polygons.index, columns=names
     )
-    counts = {}
+    counts: dict[str, Any] = {}
     for name in modalities:
-        counts[f"{prefix}{name}_cells"] = cells[name]
-        counts[f"{prefix}{name}_share"] = np.clip(cells[name] / outlines.area, 0.0, 1.0)
-    return pd.concat([table, pd.DataFrame(counts, index=table.index)], axis=1)
+        valid = cells[name][:, Status.VALID]
+        counts[f"{prefix}{name}_cells"] = valid
+        counts[f"{prefix}{name}_share"] = _shares(valid, outlines.area)
+        counts[prefix + status_name(name)] = in_words(status[name])
+    table = pd.concat([table, pd.DataFrame(counts, index=table.index)], axis=1)
+    if missing == "drop":
+        table = table[np.all([codes == Status.VALID for codes in status.values()], axis=0)]
+    return table
+
+
+def column_names_of(modality: str, bands: int, prefix: str = "") -> list[str]:
+    """Names of the columns that `zonal_means` makes for a modality."""
+    beside = [f"{prefix}{modality}_cells", f"{prefix}{modality}_share"]
+    return [*column_names(modality, bands, prefix), *beside, prefix + status_name(modality)]
 
 
 def shares_by_reason(
-    field: "StoredField", polygons: Polygons, modalities: tuple[str, ...]
+    field: "StoredField",
+    polygons: Polygons,
+    modalities: tuple[str, ...],
+    missing: Missing = "nan",
 ) -> "pd.DataFrame":
     """How much of each polygon has a vector, and why the rest has none; see `Field.coverage`."""
     import pandas as pd
 
+    shapeless = polygons.missing
+    if missing == "raise":
+        refuse(shapeless, polygons.index, lambda k: "has no shape, or an empty one")
     outlines = outlines_on(polygons, field.grid)
-    count, reasons = len(polygons), len(Status)
-    areas = {name: np.zeros(count * reasons) for name in modalities}
+    cells = {name: np.zeros((len(polygons), len(Status))) for name in modalities}
     for window in _reached(field, outlines, progress=False):
-        codes = {name: field.read(status_name(name), *window.slices) for name in modalities}
+        codes = {name: _codes(field, name, window) for name in modalities}
         for part in cover(outlines, window):
             for name in modalities:
-                key = part.polygon * reasons + codes[name][part.row, part.col]
-                areas[name] += np.bincount(key, part.share, minlength=count * reasons)
+                _count(cells[name], part, codes[name])
     columns = {}
     for name in modalities:
-        shares = areas[name].reshape(count, reasons) / outlines.area[:, None]
-        off = np.clip(1 - shares.sum(axis=1), 0.0, 1.0)
-        off[off < 1e-9] = 0.0  # rounding
+        shares = _shares(cells[name], outlines.area[:, None])
+        off = _shares(np.maximum(1 - shares.sum(axis=1), 0.0), np.where(shapeless, 0.0, 1.0))
+        off[off < _ROUNDING] = 0.0
         for code in Status:
             columns[name, code.words] = shares[:, code]
         columns[name, OFF_THE_FIELD] = off
+        columns[name, WORDS[NO_POLYGON]] = shapeless.astype(np.float64)
+    warn_of_missing(field, polygons, status_of(cells[modalities[0]], outlines.area, shapeless))
     names = pd.MultiIndex.from_tuples(list(columns), names=["modality", "reason"])
-    return pd.DataFrame(np.stack(list(columns.values()), axis=1), polygons.index, names)
+    table = pd.DataFrame(np.stack(list(columns.values()), axis=1), polygons.index, names)
+    return table[~shapeless] if missing == "drop" else table
+
+
+def _shares(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Parts of a whole, 0 to 1; 0 of nothing."""
+    shares = np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
+    return np.clip(np.where(shares > 1 - _ROUNDING, 1.0, shares), 0.0, 1.0)
 
 
 def _reached(field: "StoredField", outlines: Outlines, progress: bool) -> Iterator[Window]:
@@ -114,23 +156,42 @@ def _add_window(
     outlines: Outlines,
     window: Window,
     sums: Float[np.ndarray, "polygon band"],
-    cells: Float[np.ndarray, " polygon"],
+    cells: Float[np.ndarray, "polygon reason"],
 ) -> None:
-    stored = _valid_vectors(field, modality, outlines, window)
-    if stored is not None:
-        for part in cover(outlines, window):
-            _add(sums, cells, part, stored)
+    codes = _codes(field, modality, window)
+    stored = _valid_vectors(field, modality, outlines, window, codes == Status.VALID)
+    for part in cover(outlines, window):
+        _count(cells, part, codes)
+        if stored is not None:
+            _add(sums, part, stored, codes == Status.VALID)
+
+
+def _codes(field: "StoredField", modality: str, window: Window) -> UInt8[np.ndarray, "row col"]:
+    return known_codes(field.read(status_name(modality), *window.slices))
+
+
+def _count(
+    cells: Float[np.ndarray, "polygon reason"],
+    part: Cover,
+    codes: UInt8[np.ndarray, "row col"],
+) -> None:
+    """Add each polygon's shares of cells to the area of their status."""
+    key = part.polygon * len(Status) + codes[part.row, part.col]
+    cells += np.bincount(key, part.share, minlength=cells.size).reshape(cells.shape)
 
 
 def _valid_vectors(
-    field: "StoredField", modality: str, outlines: Outlines, window: Window
+    field: "StoredField",
+    modality: str,
+    outlines: Outlines,
+    window: Window,
+    valid: Bool[np.ndarray, "row col"],
 ) -> Int8[np.ndarray, "row col band"] | None:
     """The window's vectors as stored, -128 where there is none; None if no polygon holds any.
 
     Raises:
         StoreError: if a cell is valid and holds no vector, since then the store has lost a part.
     """
-    valid = field.read(status_name(modality), *window.slices) == Status.VALID
     if not (valid & reach(outlines, window)).any():
         return None
     stored: np.ndarray = field.read(modality, *window.slices)
@@ -147,16 +208,15 @@ def _valid_vectors(
 
 def _add(
     sums: Float[np.ndarray, "polygon band"],
-    cells: Float[np.ndarray, " polygon"],
     part: Cover,
     stored: Int8[np.ndarray, "row col band"],
+    valid: Bool[np.ndarray, "row col"],
 ) -> None:
-    """Add each polygon's weighted unit vectors and weights, a block of cells at a time."""
-    at = part.row * stored.shape[1] + part.col
+    """Add each polygon's weighted unit vectors, a block of cells at a time."""
+    chosen = np.flatnonzero(valid[part.row, part.col])
+    polygon, share = part.polygon[chosen], part.share[chosen]
+    at = part.row[chosen] * stored.shape[1] + part.col[chosen]
     flat = stored.reshape(-1, stored.shape[2])
-    valid = np.flatnonzero(flat[at, 0] != FILL)
-    at, polygon, share = at[valid], part.polygon[valid], part.share[valid]
-    cells += np.bincount(polygon, share, minlength=len(cells))
     for start in range(0, len(polygon), _BLOCK_CELLS):
         block = slice(start, start + _BLOCK_CELLS)
         vectors = flat[at[block]].astype(np.float32)

@@ -10,51 +10,20 @@ of libart and FreeType.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unigeo.client.areas.polygons import Polygons
+from unigeo.client.areas.outlines import Outlines, counted
 from unigeo.schemas.errors import RegionError
-from unigeo.schemas.grid import CENTRAL_MERIDIANS, Grid, Window, from_wgs84
-from unigeo.schemas.rings import pieces_per_edge, refine
+from unigeo.schemas.grid import Window
+from unigeo.schemas.ranges import spread
 
 _MOST_CELLS = 1 << 21  # of all polygons' boxes worked on at once: some 100 MB
-_LEAST_SHARE = 1e-11  # of a cell; less is rounding
+_LEAST_SHARE = 1e-8  # of a cell; less is rounding of metres, which for small cells is 3e-9
+_LEAST_RISE = 1e-100  # of an edge, in rows; the slope of one that rises less has no number
+_SMALL = 1e-3  # of a cell: the area below which rounding is measured by the polygon's height
 _OVERLAP = 0.01  # of a cell; more cannot come from edges that bend by a few metres
-_SEAM_DEGREES = 1e-9  # 0.1 mm: PROJ turns a longitude on the seam to the other side
-
-
-@dataclass(frozen=True, eq=False)
-class Outlines:
-    """Polygons on a grid: directed edges in fractional rows and columns of its cells."""
-
-    start: Float[np.ndarray, "edge 2"]
-    """Row and column, from the grid's north-west corner."""
-    end: Float[np.ndarray, "edge 2"]
-    sense: Float[np.ndarray, " edge"]
-    """1 or -1: makes outer rings count upwards and holes downwards, however they run."""
-    polygon: Int[np.ndarray, " edge"]
-    """Which polygon the edge is of, rising."""
-    count: int
-    """Number of polygons."""
-
-    @cached_property
-    def bounds(self) -> Float[np.ndarray, "polygon 4"]:
-        """North, west, south and east of each polygon, in rows and columns; NaN without edges."""
-        bounds = np.full((self.count, 4), np.nan)
-        if len(self.polygon):
-            named, first = np.unique(self.polygon, return_index=True)
-            bounds[named, :2] = np.minimum.reduceat(np.minimum(self.start, self.end), first)
-            bounds[named, 2:] = np.maximum.reduceat(np.maximum(self.start, self.end), first)
-        return bounds
-
-    @cached_property
-    def area(self) -> Float[np.ndarray, " polygon"]:
-        """Area of each polygon in cells, on the grid or off it."""
-        parts = self.sense * _edge_areas(self.start, self.end, self.bounds[self.polygon, 1])
-        return _counted(self.polygon, parts, self.count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,58 +39,6 @@ class Cover:
     """Of the cell that lies in the polygon, above 0 and up to 1."""
 
 
-def outlines_on(polygons: Polygons, grid: Grid) -> Outlines:
-    """Put polygons on a grid, refined so that the curves of their edges are held.
-
-    Raises:
-        RegionError: naming the first polygon that has no area.
-    """
-    turned = _in_one_turn(polygons, grid.crs)
-    ring = np.repeat(np.arange(len(turned.row)), np.diff(turned.first))
-    edge = np.flatnonzero(ring[1:] == ring[:-1])
-    start, end = turned.lonlat[edge], turned.lonlat[edge + 1]
-    points, of = refine(start, end, pieces_per_edge(start, end))
-    x, y = from_wgs84(grid.crs).transform(points[:, 0], points[:, 1])
-    size = grid.resolution_m
-    rowcol = np.stack([-y / size - grid.row0, x / size - grid.col0], axis=-1)
-    outlines = outlines_of(rowcol, ring[edge[of]], turned.row, turned.hole, len(polygons))
-    flat = ~(outlines.area > 0)
-    if flat.any():
-        k = int(np.flatnonzero(flat)[0])
-        raise RegionError(
-            f"{flat.sum()} of {len(flat)} polygons have no area, the first in row {k} (label "
-            f"{polygons.index[k]!r}); drop them first"
-        )
-    return outlines
-
-
-def outlines_of(
-    rowcol: Float[np.ndarray, "point 2"],
-    ring: Int[np.ndarray, " point"],
-    row: Int[np.ndarray, " ring"],
-    hole: Bool[np.ndarray, " ring"],
-    count: int,
-) -> Outlines:
-    """Outlines of rings on the grid.
-
-    Args:
-        rowcol: vertices of one ring after the other, without the closing ones.
-        ring: which ring each vertex is of, rising.
-        row: which polygon each ring is of, rising.
-        hole: whether each ring is a hole.
-        count: number of polygons.
-    """
-    if not len(ring):
-        return Outlines(rowcol, rowcol, np.empty(0), ring, count)
-    named, first, lengths = np.unique(ring, return_index=True, return_counts=True)
-    after = np.arange(1, len(ring) + 1)
-    after[first + lengths - 1] = first
-    start, end = rowcol, rowcol[after]
-    area = np.add.reduceat(_edge_areas(start, end, np.repeat(start[first, 1], lengths)), first)
-    sense = np.sign(area) * np.where(hole[named], -1.0, 1.0)
-    return Outlines(start, end, np.repeat(sense, lengths), row[ring], count)
-
-
 def cover(outlines: Outlines, window: Window) -> Iterator[Cover]:
     """Every polygon's share of every cell of a window, a batch of polygons at a time.
 
@@ -130,7 +47,14 @@ def cover(outlines: Outlines, window: Window) -> Iterator[Cover]:
     Raises:
         RegionError: naming a polygon whose rings overlap.
     """
-    near = np.flatnonzero(_near(outlines, window))
+    return _cover(outlines, window, _near(outlines, window))
+
+
+def _cover(
+    outlines: Outlines, window: Window, wanted: Bool[np.ndarray, " polygon"]
+) -> Iterator[Cover]:
+    """Shares of the cells of a window, of those polygons that are wanted and meet it."""
+    near = np.flatnonzero(wanted)
     if not len(near):
         return
     boxes = _boxes(outlines.bounds[near], window)
@@ -142,11 +66,13 @@ def cover(outlines: Outlines, window: Window) -> Iterator[Cover]:
 
 def reach(outlines: Outlines, window: Window) -> Bool[np.ndarray, "row col"]:
     """Which cells of a window any polygon covers a part of."""
-    near = _near(outlines, window)
-    edge = np.flatnonzero(near[outlines.polygon])
+    near, small = _near(outlines, window), outlines.area < _SMALL
+    edge = np.flatnonzero((near & ~small)[outlines.polygon])
     whole = _Boxes(*(np.array([n]) for n in (0, 0, window.height, window.width)))
     shares = _accumulate(outlines, window, edge, np.zeros(len(edge), np.int64), whole)
     touched: np.ndarray = shares.reshape(window.height, -1)[:, :-1] > _LEAST_SHARE
+    for part in _cover(outlines, window, near & small):
+        touched[part.row, part.col] = True
     return touched
 
 
@@ -158,13 +84,13 @@ def holds_centre(outlines: Outlines, window: Window) -> Bool[np.ndarray, "row co
     low, high = np.minimum(start[:, 0], end[:, 0]), np.maximum(start[:, 0], end[:, 0])
     first = np.clip(np.ceil(low - 0.5), 0, window.height).astype(np.int64)
     last = np.clip(np.ceil(high - 0.5), 0, window.height).astype(np.int64)
-    piece, row = _spread(first, last - first)
+    piece, row = spread(first, last - first)
     slope = (end[:, 1] - start[:, 1])[piece] / (end[:, 0] - start[:, 0])[piece]
     crossing = start[piece, 1] + (row + 0.5 - start[piece, 0]) * slope
     col = np.clip(np.ceil(crossing - 0.5), 0, window.width).astype(np.int64)
     sign = outlines.sense[edge] * np.sign(end[:, 0] - start[:, 0])
     stride = window.width + 1
-    change = _counted(row * stride + col, sign[piece], window.height * stride)
+    change = counted(row * stride + col, sign[piece], window.height * stride)
     inside: np.ndarray = np.cumsum(change.reshape(-1, stride), axis=1)[:, :-1] > 0.5
     return inside
 
@@ -214,11 +140,23 @@ def _cover_of(
     # The column after a box's last one holds rubbish: edges further east are left out.
     shares[_row_starts(boxes) + np.repeat(boxes.width, boxes.height)] = 0.0
     _refuse_overlaps(shares, offset, polygon)
-    entry = np.flatnonzero(shares > _LEAST_SHARE)
+    least = np.repeat(_least_shares(outlines)[polygon], boxes.height * stride)
+    entry = np.flatnonzero(shares > least)
     box = np.searchsorted(offset, entry, side="right") - 1
     row, col = np.divmod(entry - offset[box], stride[box])
     share = np.minimum(shares[entry], 1.0)
     return Cover(polygon[box], row + boxes.top[box], col + boxes.left[box], share)
+
+
+def _least_shares(outlines: Outlines) -> Float[np.ndarray, " polygon"]:
+    """Share of a cell below which nothing but rounding is left of each polygon.
+
+    Rounding grows with the height of what is summed, which is that of a small polygon.
+    """
+    north, _, south, _ = outlines.bounds.T
+    height = np.where(outlines.area < _SMALL, np.minimum(south - north, 1.0), 1.0)
+    least: np.ndarray = _LEAST_SHARE * height
+    return least
 
 
 def _refuse_overlaps(
@@ -263,14 +201,14 @@ def _accumulate(
     height, width = boxes.height[box], boxes.width[box]
     low = np.clip(np.minimum(start[:, 0], end[:, 0]), 0, height)
     high = np.clip(np.maximum(start[:, 0], end[:, 0]), 0, height)
-    kept = (high > low) & (np.minimum(start[:, 1], end[:, 1]) < width)
+    kept = (high - low > _LEAST_RISE) & (np.minimum(start[:, 1], end[:, 1]) < width)
     start, end, low, high, box = start[kept], end[kept], low[kept], high[kept], box[kept]
     down = outlines.sense[edge[kept]] * np.sign(end[:, 0] - start[:, 0])
     slope = (end[:, 1] - start[:, 1]) / (end[:, 0] - start[:, 0])
     least, most = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
 
     first = np.floor(low).astype(np.int64)
-    piece, row = _spread(first, np.ceil(high).astype(np.int64) - first)
+    piece, row = spread(first, np.ceil(high).astype(np.int64) - first)
     upper, lower = np.maximum(low[piece], row), np.minimum(high[piece], row + 1)
     x1 = start[piece, 1] + (upper - start[piece, 0]) * slope[piece]
     x2 = start[piece, 1] + (lower - start[piece, 0]) * slope[piece]
@@ -304,7 +242,7 @@ def _sum_rows(
     span = np.where(east > west, east - west, 1.0)
     beyond = np.where(east > west, np.clip(-west, 0, east - west) / span, west < 0)
     first = np.floor(inner_west).astype(np.int64)
-    part, col = _spread(first, np.maximum(np.ceil(inner_east).astype(np.int64) - first, 1))
+    part, col = spread(first, np.maximum(np.ceil(inner_east).astype(np.int64) - first, 1))
     begin = np.maximum(inner_west[part], col)
     finish = np.minimum(inner_east[part], col + 1)
     upright = (east == west)[part]
@@ -314,77 +252,11 @@ def _sum_rows(
 
     cells = int((boxes.height * (boxes.width + 1)).sum())
     where = at[part] + col
-    change = _counted(where, share * (1 - middle), cells + 1)
-    change += _counted(where + 1, share * middle, cells + 2)[: cells + 1]
-    change += _counted(at, beyond * rise, cells + 1)
+    change = counted(where, share * (1 - middle), cells + 1)
+    change += counted(where + 1, share * middle, cells + 2)[: cells + 1]
+    change += counted(at, beyond * rise, cells + 1)
     total = np.cumsum(change[:cells])
     starts = _row_starts(boxes)
     before = np.where(starts > 0, total[starts - 1], 0.0)
     shares: np.ndarray = total - np.repeat(before, np.repeat(boxes.width + 1, boxes.height))
     return shares
-
-
-def _counted(
-    at: Int[np.ndarray, " item"], value: Float[np.ndarray, " item"], size: int
-) -> Float[np.ndarray, " cell"]:
-    """Sum of the values at each place; `bincount` of nothing would be integer."""
-    return np.bincount(at, value, minlength=size).astype(np.float64, copy=False)
-
-
-def _spread(
-    first: Int[np.ndarray, " item"], count: Int[np.ndarray, " item"]
-) -> tuple[Int[np.ndarray, " piece"], Int[np.ndarray, " piece"]]:
-    """Repeat each item `count` times; the item and `first`, `first + 1`, ... of each piece."""
-    item = np.repeat(np.arange(len(first)), count)
-    before = np.repeat(np.cumsum(count) - count, count)
-    return item, first[item] + np.arange(len(item)) - before
-
-
-def _edge_areas(
-    start: Float[np.ndarray, "edge 2"],
-    end: Float[np.ndarray, "edge 2"],
-    origin: Float[np.ndarray, " edge"],
-) -> Float[np.ndarray, " edge"]:
-    """What each edge adds to the area of its ring, by the shoelace rule from a column `origin`."""
-    middle = (start[:, 1] + end[:, 1]) / 2 - origin
-    areas: np.ndarray = (start[:, 0] - end[:, 0]) * middle
-    return areas
-
-
-def _in_one_turn(polygons: Polygons, crs: str) -> Polygons:
-    """Bring every ring between the map's two seams, cut in two where it crosses one."""
-    if not len(polygons.row):
-        return polygons
-    seam = CENTRAL_MERIDIANS[crs] - 180.0
-    west = np.minimum.reduceat(polygons.lonlat[:, 0], polygons.first[:-1])
-    east = np.maximum.reduceat(polygons.lonlat[:, 0], polygons.first[:-1])
-    turn = np.floor((west - seam) / 360.0)
-    # A ring that only touches the eastern seam stays on its side.
-    last = np.maximum(np.ceil((east - seam) / 360.0) - 1, turn)
-    lonlat = polygons.lonlat.copy()
-    lonlat[:, 0] -= 360.0 * np.repeat(turn, np.diff(polygons.first))
-    rings, source = [], []
-    for k, ring in enumerate(np.split(lonlat, polygons.first[1:-1])):
-        copies = int(last[k] - turn[k]) + 1
-        for copy in range(copies):
-            moved = ring - np.array([360.0 * copy, 0.0])
-            rings.append(_clamped(moved, seam) if copies > 1 else moved)
-            source.append(k)
-    lonlat = np.concatenate(rings)
-    # PROJ may turn a longitude on the seam to the other side.
-    low, high = seam + _SEAM_DEGREES, seam + 360.0 - _SEAM_DEGREES
-    lonlat[:, 0] = np.clip(lonlat[:, 0], low, high)
-    first = np.cumsum([0, *map(len, rings)])
-    return Polygons(lonlat, first, polygons.row[source], polygons.hole[source], polygons.index)
-
-
-def _clamped(ring: Float[np.ndarray, "_ 2"], seam: float) -> Float[np.ndarray, "_ 2"]:
-    """Press what lies beyond the seams onto them, where it has no area."""
-    for edge in (seam, seam + 360.0):
-        lon = ring[:, 0]
-        crossing = np.flatnonzero((lon[:-1] < edge) != (lon[1:] < edge))
-        start, end = ring[crossing], ring[crossing + 1]
-        share = (edge - start[:, :1]) / (end - start)[:, :1]
-        ring = np.insert(ring, crossing + 1, start + (end - start) * share, axis=0)
-    clamped: np.ndarray = np.clip(ring, [seam, -90.0], [seam + 360.0, 90.0])
-    return clamped

@@ -14,21 +14,30 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from unigeo.client.areas.covering import Outlines, holds_centre
+from unigeo.client.areas.covering import holds_centre
+from unigeo.client.areas.outlines import Outlines
 from unigeo.client.areas.windows import region_of_field
 from unigeo.client.progress import watched
 from unigeo.schemas.concepts import GROUP as CONCEPTS
 from unigeo.schemas.encoder import GROUP as ENCODER
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.grid import Grid, Window
+from unigeo.schemas.held_attributes import (
+    ARRAY,
+    DIGEST,
+    attributes_digest,
+    attributes_to_bytes,
+    held_attributes,
+)
 from unigeo.schemas.layout import Layout, georeference, spatial_ref_attributes, status_name
 from unigeo.schemas.manifest import GROUP as MANIFEST
-from unigeo.schemas.manifest import ArrayManifest, shard_key
+from unigeo.schemas.manifest import OBJECTS, ArrayManifest, manifest_digest, shard_key
 from unigeo.schemas.overviews import GROUP as OVERVIEWS
 from unigeo.schemas.preview import GROUP as PREVIEW
 from unigeo.schemas.quantization import FILL
 from unigeo.schemas.status import Status
 from unigeo.schemas.stores import open_group, unreachable_errors
+from unigeo.schemas.text_arrays import texts_to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -76,7 +85,7 @@ def cut_field(
         raise StoreError(f"cannot write {path}: it is there already; remove it, or name another")
     outlines, window = region_of_field(field, region, crs)
     grid, layout = _part_of(field.grid, replace(field.layout, modalities=chosen), window)
-    source = open_group(field.known_source("cut"))
+    source = open_group(field.url, store=field.known_store("cut"))
     beside = path.with_name(path.name + ".partial")
     shutil.rmtree(beside, ignore_errors=True)
     try:
@@ -87,6 +96,8 @@ def cut_field(
             _copy_group(nodes, name)
         _write_cells(field, nodes, grid, layout, outlines if mask else None, progress)
         _write_manifest(nodes, grid, layout)
+        _write_objects(nodes)
+        _hold_attributes(nodes)
         nodes.consolidate()
         beside.replace(path)
     except unreachable_errors() as error:
@@ -118,7 +129,8 @@ def _attributes(
     own = field.attributes.model_dump(mode="json")
     own["grid"] |= {"row0": grid.row0, "col0": grid.col0, "shape": list(grid.shape)}
     own["layout"] |= {"modalities": list(layout.modalities), "shard": layout.shard}
-    own.pop("manifest_sha256", None)  # of the whole
+    for of_the_whole in ("manifest_sha256", DIGEST):
+        own.pop(of_the_whole, None)
     own["part_of"] = {
         "region": own["region"],
         "grid": field.attributes.grid.model_dump(mode="json"),
@@ -161,6 +173,26 @@ class _Nodes:
         if values.itemsize > 1:
             document["codecs"][0]["configuration"] = {"endian": "little"}
         document["attributes"] = dict(document["attributes"]) | attributes
+        self._write_chunk(name, document, values)
+
+    def write_new(self, name: str, values: np.ndarray, *dimensions: str) -> None:
+        """The same, of an array that the old store may lack."""
+        import zarr
+        from zarr.storage import MemoryStore
+
+        array = zarr.create_array(
+            MemoryStore(),
+            shape=values.shape,
+            dtype=values.dtype,
+            chunks=tuple(max(1, side) for side in values.shape),
+            compressors=None,
+            filters=None,
+            fill_value=0,
+            dimension_names=dimensions,
+        )
+        self._write_chunk(name, array.metadata.to_dict(), values)
+
+    def _write_chunk(self, name: str, document: dict[str, Any], values: np.ndarray) -> None:
         self.write_json(name, document)
         if values.size:
             chunk = self.folder.joinpath(name, "c", *["0"] * values.ndim)
@@ -242,3 +274,35 @@ def _write_manifest(nodes: _Nodes, grid: Grid, layout: Layout) -> None:
                     listed.size_bytes[row, col] = len(content)
             nodes.write_plain(f"{MANIFEST}/{array}_sha256", listed.sha256)
             nodes.write_plain(f"{MANIFEST}/{array}_bytes", listed.size_bytes)
+
+
+def _write_objects(nodes: _Nodes) -> None:
+    """List what is neither a shard of cells nor the manifest nor the root."""
+    cells = {name for name in nodes.written if f"{MANIFEST}/{name}_bytes" in nodes.written}
+    shards = tuple(f"{name}/c/" for name in cells)
+    keys = sorted(
+        key
+        for file in nodes.folder.rglob("*")
+        if file.is_file()
+        and (key := file.relative_to(nodes.folder).as_posix()) != "zarr.json"
+        and not key.startswith((f"{MANIFEST}/", *shards))
+    )
+    bodies = [(nodes.folder / key).read_bytes() for key in keys]
+    hashes = np.array([list(hashlib.sha256(body).digest()) for body in bodies], np.uint8)
+    sizes = np.array([len(body) for body in bodies], np.int64)
+    nodes.write_new(f"{MANIFEST}/{OBJECTS}_keys", texts_to_bytes(keys), "byte")
+    nodes.write_new(f"{MANIFEST}/{OBJECTS}_sha256", hashes, "object", "byte")
+    nodes.write_new(f"{MANIFEST}/{OBJECTS}_bytes", sizes, "object")
+
+
+def _hold_attributes(nodes: _Nodes) -> None:
+    """Write the root's attributes into the manifest, and the hashes of both into the root."""
+    attributes = nodes.written[""]["attributes"]
+    held = held_attributes(attributes)
+    nodes.write_new(f"{MANIFEST}/{ARRAY}", attributes_to_bytes(held), "byte")
+    files = sorted(file for file in (nodes.folder / MANIFEST).rglob("*") if file.is_file())
+    manifest = {file.relative_to(nodes.folder).as_posix(): file.read_bytes() for file in files}
+    attributes["unigeo"] |= {
+        DIGEST: attributes_digest(held),
+        "manifest_sha256": manifest_digest(manifest),
+    }

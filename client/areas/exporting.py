@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Int8
 
-from unigeo.client.areas.polygons import read_polygons
+from unigeo.client.areas.polygons import read_region
 from unigeo.client.areas.windows import iter_pieces, region_of_field
 from unigeo.client.joining import column_names
 from unigeo.schemas.errors import LayoutError, MissingExtraError, StoreError
@@ -19,9 +19,40 @@ if TYPE_CHECKING:
 
 Dtype = Literal["int8", "float32"]
 
+_ENDINGS = (".tif", ".tiff")
 _TILE = 256
 _BANDS_AT_ONCE = 16  # of one shard: 4 MB of float32
 _CACHE_BYTES = 128 << 20  # GDAL's own would be a share of the machine's memory
+
+
+def check_geotiff_path(path: str | Path, overwrite: bool) -> Path:
+    """Refuse a GeoTIFF that cannot be written, before any work is done for it.
+
+    Args:
+        path: of the file, which is local and ends in `.tif` or `.tiff` in any case.
+        overwrite: whether the file may be there already.
+
+    Raises:
+        StoreError: if the name is empty or ends otherwise, there is no such folder, or the name is
+            taken by a folder, or by a file that must not be replaced.
+    """
+    name, path = str(path), Path(path)
+    if "://" in name:
+        raise StoreError(f"cannot write {name}: a GeoTIFF is written to a local file; copy it then")
+    if not name.strip().lower().endswith(_ENDINGS) or name != name.strip():
+        raise StoreError(
+            f"cannot write a GeoTIFF named {name!r}: its name must end in {' or '.join(_ENDINGS)}"
+        )
+    if not path.absolute().parent.is_dir():
+        raise StoreError(f"cannot write {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise StoreError(f"cannot write {path}: it is a folder")
+    if path.exists() and not overwrite:
+        raise StoreError(
+            f"cannot write {path}: it is there already; allow it to be replaced (overwrite=True, "
+            "or --overwrite), remove it, or name another"
+        )
+    return path
 
 
 def write_geotiff(
@@ -34,8 +65,10 @@ def write_geotiff(
     region: Any = None,
     crs: Any = None,
     mask: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Write one modality's bands; see `Field.to_geotiff`."""
+    path = check_geotiff_path(path, overwrite)
     try:
         import rasterio
         from rasterio.errors import RasterioError
@@ -46,7 +79,7 @@ def write_geotiff(
     if dtype not in ("int8", "float32"):
         raise ValueError(f"dtype must be 'int8' or 'float32', not {dtype!r}")
     modality, chosen = modalities[0], _chosen_bands(field, bands)
-    polygons = None if region is None else read_polygons(region, crs)
+    polygons = None if region is None else read_region(region, crs)
     window = Window(0, 0, *field.grid.shape)
     if polygons is not None:
         _, window = region_of_field(field, polygons, None)
@@ -67,7 +100,6 @@ def write_geotiff(
         "interleave": "band",
         "bigtiff": "if_safer",
     }
-    path = Path(path)
     beside = path.with_name(f"{path.name}.partial.tif")
     names = column_names(modality, field.bands)
     try:

@@ -7,7 +7,8 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from unigeo.client.areas.covering import Outlines, holds_centre
+from unigeo.client.areas.covering import holds_centre
+from unigeo.client.areas.outlines import Outlines
 from unigeo.schemas.grid import Window
 
 

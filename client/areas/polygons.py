@@ -1,50 +1,50 @@
 """Polygons in every form users have them, read as rings of longitude and latitude.
 
-Accepted: a bounding box (west, south, east, north) in degrees; the name of a region; GeoJSON (a
-mapping, or a path to a file); a path to GeoParquet or another file geopandas reads; a GeoDataFrame
-or GeoSeries; a DataFrame or Series of shapely geometries; one shapely geometry; a list of any of
-these, one polygon each. GeoJSON, boxes and names need neither shapely nor geopandas.
+Accepted: a bounding box (west, south, east, north); the name of a region; GeoJSON (a mapping, or a
+path to a file); a path to GeoParquet or another file geopandas reads; a GeoDataFrame or GeoSeries;
+a DataFrame or Series of shapely geometries; one shapely geometry, or anything else that gives
+itself as GeoJSON; the coordinates (n, 2) of one ring; a list of any of these, one polygon each.
+GeoJSON, boxes, rings and names need neither shapely nor geopandas. All are checked alike.
+
+The numbers are WGS 84 degrees, unless the object carries another CRS (GeoJSON by its member `crs`)
+or one is named. A row of a table, list or collection may have no shape, or an empty one.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Complex, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 
-from unigeo.schemas.errors import MissingExtraError, RegionError
+from unigeo.client.areas.polygon_files import read_polygon_file
+from unigeo.client.areas.polygon_rings import (
+    INVALID,
+    Polygons,
+    checked,
+    in_degrees,
+    refuse,
+    row_name,
+)
+from unigeo.schemas.errors import RegionError
+from unigeo.schemas.kinds import kind_of
 from unigeo.schemas.regions import Region, named_regions, region, region_of_bbox
-from unigeo.schemas.rings import pieces_per_edge, polygons_of_geojson, refine, within
+from unigeo.schemas.ring_degrees import chosen_crs
+from unigeo.schemas.rings import (
+    Ring,
+    crs_of_geojson,
+    geometries_of,
+    parts_of_geometry,
+    within,
+)
 
-_PARQUET = (".parquet", ".geoparquet", ".pq")
-_JSON = (".json", ".geojson")
 _BOX = 4
-
-
-@dataclass(frozen=True, eq=False)
-class Polygons:
-    """Areas to summarise a field over: one row may have several parts and holes.
-
-    Edges are straight in longitude and latitude. Longitudes run on past 180 where a ring crosses
-    the antimeridian, or the polygon is cut there in two.
-    """
-
-    lonlat: Float[np.ndarray, "vertex 2"]
-    """Vertices of every ring, one ring after the other, each closed; WGS 84 degrees."""
-    first: Int[np.ndarray, " ring_end"]
-    """Number of each ring's first vertex, and of all vertices at the end."""
-    row: Int[np.ndarray, " ring"]
-    """Which polygon each ring is of, rising."""
-    hole: Bool[np.ndarray, " ring"]
-    """Whether the ring is cut out of its polygon."""
-    index: Any
-    """Labels of the polygons, a pandas Index."""
-
-    def __len__(self) -> int:
-        return len(self.index)
+_FORMS = (
+    "give a GeoDataFrame, GeoJSON, a path, shapely geometries, a box (west, south, east, north) or "
+    "the name of a region"
+)
 
 
 def read_polygons(polygons: Any, crs: Any = None) -> Polygons:
@@ -52,10 +52,10 @@ def read_polygons(polygons: Any, crs: Any = None) -> Polygons:
 
     Args:
         polygons: see the module's docstring.
-        crs: of shapely geometries that do not carry one; WGS 84 longitude and latitude by default.
+        crs: of numbers that do not carry one; WGS 84 longitude and latitude by default.
 
     Raises:
-        RegionError: naming the first bad row: no polygon, empty, not finite, crossing itself.
+        RegionError: naming the first bad row: no polygon, not finite, not valid, not on the globe.
         MissingExtraError: if a form needs shapely or geopandas and it is not installed.
 
     >>> read_polygons((177.0, -20.0, -178.0, -15.0)).lonlat[:, 0].tolist()
@@ -66,90 +66,114 @@ def read_polygons(polygons: Any, crs: Any = None) -> Polygons:
     if isinstance(polygons, Polygons):
         return polygons
     if isinstance(polygons, str | Path):
-        if str(polygons) in named_regions():
-            named = region(str(polygons))
-            return _of_parts([_parts_of_region(named)], pd.Index([named.name]))
-        polygons = read_polygon_file(Path(polygons))
+        known = str(polygons) in named_regions()
+        polygons = region(str(polygons)) if known else read_polygon_file(polygons)
     if isinstance(polygons, Region):
-        return _of_parts([_parts_of_region(polygons)], pd.Index([polygons.name]))
+        parts = _parts_of_region(polygons)
+        return checked([parts], pd.Index([polygons.name]), None, valid=True)
+    if kind_of(polygons) is not None:
+        return _of_table(polygons, crs)
+    if _is_shapely(polygons):
+        return _of_shapely([polygons], chosen_crs(None, crs), pd.RangeIndex(1))
     if isinstance(polygons, Mapping):
-        return _of_geojson(polygons)
-    if _is_box(polygons):
-        return _of_parts([_parts_of_region(_box(polygons))], pd.RangeIndex(1))
-    if hasattr(polygons, "geom_type") and hasattr(polygons, "wkb"):
-        return _of_shapely([polygons], crs, pd.RangeIndex(1))
-    if hasattr(polygons, "geometry") or (
-        hasattr(polygons, "columns") and "geometry" in list(polygons.columns)
-    ):
-        polygons = polygons.geometry if hasattr(polygons, "crs") else polygons["geometry"]
-    if hasattr(polygons, "index") and hasattr(polygons, "array"):  # a GeoSeries or Series
-        own = getattr(polygons, "crs", None)
-        if own is not None and crs is not None and own != crs:
-            raise RegionError(
-                f"the polygons carry the CRS {own.name}, and {crs} was named; leave out one of them"
-            )
-        return _of_shapely(polygons, crs if own is None else own, polygons.index)
-    if isinstance(polygons, Sequence | np.ndarray):
-        return _of_list(polygons, crs)
-    raise RegionError(
-        f"cannot read polygons from a {type(polygons).__name__}: give a GeoDataFrame, GeoJSON, a "
-        "path, shapely geometries, a box (west, south, east, north) or the name of a region"
+        return _of_geojson(polygons, crs)
+    if isinstance(getattr(polygons, "__geo_interface__", None), Mapping):
+        return _of_geojson(polygons.__geo_interface__, crs)
+    if not isinstance(polygons, Sequence | np.ndarray) or isinstance(polygons, bytes):
+        raise RegionError(f"cannot read polygons from a {type(polygons).__name__}: {_FORMS}")
+    if np.ma.is_masked(polygons) or (isinstance(polygons, np.ndarray) and polygons.ndim == 0):
+        raise RegionError(f"cannot read polygons from a masked array, or one number: {_FORMS}")
+    numbers = _numbers_alone(polygons, crs)
+    if numbers is not None:
+        return checked([numbers], pd.RangeIndex(1), chosen_crs(None, crs))
+    return _of_list(polygons, crs, pd.RangeIndex(len(polygons)))
+
+
+def read_region(region: Any, crs: Any = None) -> Polygons:
+    """Read polygons of which each must have a shape, and that are at least one.
+
+    Args:
+        region: as `read_polygons` takes it.
+        crs: likewise.
+
+    Raises:
+        RegionError: as `read_polygons`; or if there is none, or one without a shape.
+    """
+    read = read_polygons(region, crs)
+    if not len(read):
+        raise RegionError("no polygon was given; name a box, a region or a geometry")
+    refuse(read.missing, read.index, lambda k: "has no shape, or an empty one; drop it first")
+    return read
+
+
+def _is_shapely(value: Any) -> bool:
+    shapely = sys.modules.get("shapely")
+    return shapely is not None and isinstance(value, shapely.Geometry)
+
+
+def _are_shapely(values: Any) -> bool:
+    """Whether some are shapely geometries, and the others no shape at all."""
+    shapes = [_is_shapely(value) for value in values]
+    return any(shapes) and all(
+        shape or _is_missing(value) for shape, value in zip(shapes, values, strict=True)
     )
 
 
-def _is_box(value: Any) -> bool:
+def _is_missing(value: Any) -> bool:
+    """Whether it stands for no shape: None, NaN, pandas' NA or NaT, a masked value."""
     return (
-        isinstance(value, Sequence | np.ndarray)
-        and len(value) == _BOX
-        and all(isinstance(v, int | float | np.number) for v in value)
+        value is None
+        or value is np.ma.masked
+        or (isinstance(value, float) and value != value)
+        or type(value).__name__ in ("NAType", "NaTType")
     )
 
 
-def _box(value: Any) -> Region:
-    west, south, east, north = (float(v) for v in value)
-    return region_of_bbox((west, south, east, north))
+def _is_number(value: Any) -> bool:
+    """Whether it is a number of any kind, also of one that no coordinate may be."""
+    return isinstance(value, Complex | np.bool_)
 
 
-def _of_list(polygons: Any, crs: Any) -> Polygons:
-    """A list of shapely geometries, read together, or of other forms, read one by one."""
-    import pandas as pd
+def _numbers_alone(value: Any, crs: Any) -> list[list[Ring]] | None:
+    """The parts of a box or of one ring, where the value is the numbers of either.
 
-    if len(polygons) and all(hasattr(polygon, "geom_type") for polygon in polygons):
-        return _of_shapely(polygons, crs, pd.RangeIndex(len(polygons)))
-    rings: list[np.ndarray] = []
-    row: list[np.ndarray] = []
-    hole: list[np.ndarray] = []
-    for number, polygon in enumerate(polygons):
-        if isinstance(polygon, str) and polygon not in named_regions():
-            raise RegionError(f"polygon in row {number}: there is no region {polygon!r}")
-        try:
-            one = read_polygons(polygon, crs)
-        except RegionError as error:
-            raise RegionError(f"polygon in row {number}: {error}") from error
-        rings += np.split(one.lonlat, one.first[1:-1])
-        row.append(np.full(len(one.row), number))
-        hole.append(one.hole)
-    return _joined(rings, row, hole, pd.RangeIndex(len(polygons)))
-
-
-def _joined(
-    rings: list[np.ndarray], row: list[np.ndarray], hole: list[np.ndarray], index: Any
-) -> Polygons:
-    lonlat = np.concatenate(rings) if rings else np.empty((0, 2))
-    first = np.cumsum([0, *map(len, rings)])
-    rows = np.concatenate(row).astype(np.int64) if row else np.empty(0, np.int64)
-    return Polygons(lonlat, first, rows, np.concatenate(hole) if hole else rows > 0, index)
+    Raises:
+        RegionError: if they are numbers, and neither.
+    """
+    if len(value) and all(map(_is_number, value)):
+        if not all(isinstance(v, Real) and not isinstance(v, bool | np.bool_) for v in value):
+            raise RegionError(f"a box is four real numbers, not {value!s:.100}")
+        if len(value) != _BOX:
+            raise RegionError(
+                f"cannot read polygons from {len(value)} numbers: a box is four, (west, south, "
+                "east, north)"
+            )
+        return _box([float(v) for v in value], crs)
+    pairs = len(value) and all(
+        isinstance(pair, Sequence | np.ndarray) and len(pair) == 2 and all(map(_is_number, pair))
+        for pair in value
+    )
+    if pairs:
+        ring = {"type": "Polygon", "coordinates": [value]}
+        return parts_of_geometry(ring, "the ring of coordinates")
+    return None
 
 
-def _of_parts(polygons: list[list[list[np.ndarray]]], index: Any) -> Polygons:
-    """From polygons, each a list of parts, each an outer ring and its holes."""
-    rings = [ring for parts in polygons for part in parts for ring in part]
-    row = [np.full(sum(map(len, parts)), k) for k, parts in enumerate(polygons)]
-    hole = [np.arange(len(part)) > 0 for parts in polygons for part in parts]
-    return _joined(rings, row, hole, index)
+def _box(edges: list[float], crs: Any) -> list[list[Ring]]:
+    """A box's ring; in another CRS than WGS 84 its edges are straight there."""
+    west, south, east, north = edges
+    if chosen_crs(None, crs) is None:
+        return [list(region_of_bbox((west, south, east, north)).rings)]
+    if not np.isfinite(edges).all() or west >= east or south >= north:
+        raise RegionError(
+            f"the bounding box {tuple(edges)} must be west, south, east, north in {crs!s:.60}, "
+            "with west < east and south < north"
+        )
+    corners = [(west, south), (east, south), (east, north), (west, north), (west, south)]
+    return [[np.array(corners)]]
 
 
-def _parts_of_region(area: Region) -> list[list[np.ndarray]]:
+def _parts_of_region(area: Region) -> list[list[Ring]]:
     """A region's rings by role: a ring within an odd number of others is a hole."""
     outer: list[np.ndarray] = []
     holes: list[np.ndarray] = []
@@ -159,149 +183,185 @@ def _parts_of_region(area: Region) -> list[list[np.ndarray]]:
     return [[outer[0], *holes], *([ring] for ring in outer[1:])]
 
 
-def read_polygon_file(path: Path) -> Any:
-    """GeoJSON as a mapping, any other file as a GeoDataFrame.
+def _of_table(table: Any, crs: Any) -> Polygons:
+    """A row for each of a table's geometries, or of a column of them."""
+    kind = kind_of(table)
+    if kind in ("pandas", "geodataframe"):
+        table = _geometry_column(table, kind)
+        kind = kind_of(table)
+    if kind not in ("series", "geoseries", "geometries"):
+        raise RegionError(f"cannot read polygons from a {type(table).__name__}: {_FORMS}")
+    import pandas as pd
 
-    Raises:
-        RegionError: if it cannot be read.
-        MissingExtraError: if it needs geopandas and that is not installed.
-    """
-    if path.suffix.lower() in _JSON:
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RegionError(f"cannot read GeoJSON polygons from {path}: {error}") from error
-    if not path.exists():
+    index = pd.RangeIndex(len(table)) if kind == "geometries" else table.index
+    own = None if kind == "series" else table.crs
+    values = np.asarray(table, dtype=object)
+    if kind != "series" or _are_shapely(values):
+        return _of_shapely(values, chosen_crs(own, crs), index)
+    return _of_list(values, crs, index)
+
+
+def _geometry_column(table: Any, kind: str) -> Any:
+    """The active geometry of a GeoDataFrame, or the column `geometry` of another table."""
+    if kind == "geodataframe":
+        if table.active_geometry_name is None:
+            columns = [str(name) for name, dtype in table.dtypes.items() if dtype == "geometry"]
+            raise RegionError(
+                "the GeoDataFrame has no active geometry: choose one by set_geometry(name) of "
+                f"its geometry columns, {', '.join(columns) or 'of which there are none'}"
+            )
+        return table.geometry
+    columns = [str(name) for name in table.columns]
+    if columns.count("geometry") != 1 or "geometry" not in table.columns:
         raise RegionError(
-            f"{path} is neither a file nor the name of a region; regions are "
-            f"{', '.join(named_regions())}"
+            f"a table of polygons needs one column 'geometry', and this one has "
+            f"{columns.count('geometry')}, among {', '.join(columns):.200}; or {_FORMS}"
         )
-    try:
-        import geopandas
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{path.name} needs geopandas: pip install 'unigeo[geo]'; or give GeoJSON"
-        ) from error
-    read = geopandas.read_parquet if path.suffix.lower() in _PARQUET else geopandas.read_file
-    try:
-        return read(path)
-    except Exception as error:  # each of its engines raises errors of its own
-        raise RegionError(f"cannot read polygons from {path}: {error}") from error
+    return table["geometry"]
 
 
-def _of_geojson(document: Any) -> Polygons:
+def _of_list(polygons: Any, crs: Any, index: Any) -> Polygons:
+    """One polygon for each item of any form; those of numbers are checked together."""
+    if _are_shapely(polygons):
+        return _of_shapely(polygons, chosen_crs(None, crs), index)
+    raw: list[list[list[Ring]]] = []
+    alone: dict[int, Polygons] = {}
+    for number, (item, label) in enumerate(zip(polygons, index.tolist(), strict=True)):
+        name = f"polygon in {row_name(number, label)}"
+        try:
+            parts = _raw_parts(item, crs, name)
+            if parts is None:
+                alone[number] = _one(read_polygons(item, crs))
+        except RegionError as error:
+            told = str(error).startswith(name)
+            raise error if told else RegionError(f"{name}: {error}") from error
+        raw.append(parts or [])
+    return _merged(checked(raw, index, chosen_crs(None, crs)), alone)
+
+
+def _raw_parts(item: Any, crs: Any, name: str) -> list[list[Ring]] | None:
+    """The parts of one item as they are written; None of what is read in another way."""
+    if _is_missing(item):
+        return []
+    if isinstance(item, bytes) or (isinstance(item, str) and item not in named_regions()):
+        raise RegionError(
+            f"{name}: there is no region {item!r:.60}; geometries as text or bytes are read by "
+            "shapely.from_wkt, shapely.from_wkb or json.loads"
+        )
+    if _is_shapely(item):
+        item = item.__geo_interface__
+    if isinstance(item, Mapping) and item.get("type") != "FeatureCollection":
+        if crs_of_geojson(item, name) is None:
+            (geometry,) = geometries_of(item, name)
+            return parts_of_geometry(geometry, name)
+        return None
+    if isinstance(item, Sequence | np.ndarray) and not isinstance(item, str | bytes):
+        parts = _numbers_alone(item, crs)
+        if parts is None:
+            raise RegionError(f"cannot read one polygon from a {type(item).__name__}: {_FORMS}")
+        return parts
+    return None
+
+
+def _one(read: Polygons) -> Polygons:
+    if len(read) != 1:
+        raise RegionError(f"holds {len(read)} polygons; a list has one in each row")
+    return read
+
+
+def _merged(together: Polygons, alone: dict[int, Polygons]) -> Polygons:
+    """Put the rings of polygons that were read alone into their rows."""
+    if not alone:
+        return together
+    rings = np.split(together.lonlat, together.first[1:-1]) if len(together.row) else []
+    row, hole = [together.row], [together.hole]
+    for number, one in alone.items():
+        rings += np.split(one.lonlat, one.first[1:-1]) if len(one.row) else []
+        row.append(np.full(len(one.row), number))
+        hole.append(one.hole)
+    rows = np.concatenate(row)
+    order = np.argsort(rows, kind="stable")
+    rings = [rings[k] for k in order]
+    first = np.cumsum([0, *map(len, rings)])
+    lonlat = np.concatenate(rings) if rings else np.empty((0, 2))
+    holes = np.concatenate(hole)[order]
+    return Polygons(lonlat, first, rows[order], holes, together.index, together.crs)
+
+
+def _of_geojson(document: Mapping[str, Any], crs: Any) -> Polygons:
     """One row per feature, labelled by the features' ids if all have one."""
     import pandas as pd
 
-    if document.get("type") != "FeatureCollection":
-        return _of_parts([_parts_of_geojson(document, "the GeoJSON")], pd.RangeIndex(1))
-    features = document.get("features", [])
-    polygons = [_parts_of_geojson(part, f"polygon in row {k}") for k, part in enumerate(features)]
-    labels = [part.get("id") for part in features]
-    labelled = bool(labels) and all(label is not None for label in labels)
-    return _of_parts(polygons, pd.Index(labels) if labelled else pd.RangeIndex(len(features)))
-
-
-def _parts_of_geojson(document: Any, source: str) -> list[list[np.ndarray]]:
-    parts = [list(part) for part in polygons_of_geojson(document, source) if part]
-    if not parts:
-        raise RegionError(f"{source} is empty; drop it first")
-    return parts
+    source = "the GeoJSON"
+    crs = chosen_crs(crs_of_geojson(document, source), crs)
+    geometries = geometries_of(document, source)
+    index: Any = pd.RangeIndex(len(geometries))
+    if document.get("type") == "FeatureCollection":
+        labels = [
+            one.get("id") if isinstance(one, Mapping) else None for one in document["features"]
+        ]
+        if labels and all(label is not None for label in labels):
+            index = pd.Index(labels)
+    parts = [
+        parts_of_geometry(geometry, f"polygon in {row_name(row, label)}")
+        for row, (geometry, label) in enumerate(zip(geometries, index.tolist(), strict=True))
+    ]
+    return checked(parts, index, crs)
 
 
 def _of_shapely(geometries: Any, crs: Any, index: Any) -> Polygons:
-    try:
-        import shapely
-    except ImportError as error:
-        raise MissingExtraError(
-            "these polygons need shapely: pip install 'unigeo[geo]'; or give GeoJSON"
-        ) from error
-    shapes: Any = np.asarray(geometries, dtype=object)
-    _refuse(
-        ~np.array([hasattr(shape, "geom_type") for shape in shapes], bool),
-        index,
-        lambda k: f"holds no shapely geometry but {shapes[k]!r}; drop it first",
-    )
+    import shapely
+
+    shapes = np.empty(len(geometries), object)
+    shapes[:] = [None if _is_missing(shape) else shape for shape in geometries]
+    collection = shapely.GeometryType.GEOMETRYCOLLECTION
+    for k in np.flatnonzero(shapely.get_type_id(shapes) == collection):
+        shapes[k] = _of_collection(shapes[k])
+    there = np.flatnonzero(~(shapely.is_missing(shapes) | shapely.is_empty(shapes)))
+
+    def refuse_shapes(bad: Bool[np.ndarray, " there"], why: Callable[[int], str]) -> None:
+        polygon = np.zeros(len(shapes), bool)
+        polygon[there[bad]] = True
+        refuse(polygon, index, why)
+
     kinds = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
-    _refuse(
-        ~np.isin(shapely.get_type_id(shapes), kinds),
-        index,
-        lambda k: f"is a {shapes[k].geom_type}; give Polygon or MultiPolygon",
+    refuse_shapes(
+        ~np.isin(shapely.get_type_id(shapes[there]), kinds),
+        lambda k: f"is a {_kind_of_shape(shapes[k])}; give Polygon or MultiPolygon",
     )
-    _refuse(shapely.is_empty(shapes), index, lambda k: "is empty; drop it first")
-    finite = np.isfinite(shapely.bounds(shapes)).all(axis=1)
-    _refuse(~finite, index, lambda k: "has a coordinate that is NaN or infinite")
-    _refuse(
-        ~shapely.is_valid(shapes),
-        index,
-        lambda k: f"is not valid ({shapely.is_valid_reason(shapes[k])}); shapely.make_valid mends",
-    )
-    parts, row_of_part = shapely.get_parts(shapes, return_index=True)
+    parts, row_of_part = shapely.get_parts(shapes[there], return_index=True)
     rings, part_of_ring = shapely.get_rings(parts, return_index=True)
-    xy = shapely.get_coordinates(rings)
+    xy, ring_of = shapely.get_coordinates(rings, return_index=True)
     first = np.cumsum([0, *shapely.get_num_coordinates(rings)])
-    row = row_of_part[part_of_ring].astype(np.int64)
+    row = there[row_of_part[part_of_ring]].astype(np.int64)
     hole = np.ones(len(rings), bool)
     hole[np.unique(part_of_ring, return_index=True)[1]] = False
-    xy, first = _to_lonlat(xy, first, crs, row, index)
-    beyond = np.maximum.reduceat(np.abs(xy[:, 1]), first[:-1]) > 90 if len(rings) else hole
-    _refuse_rings(beyond, row, index, "has a latitude beyond 90 degrees; name its crs=")
-    return Polygons(xy, first, row, hole, index)
+    broken = row[ring_of[~np.isfinite(xy).all(axis=1)]]
+    refuse_shapes(
+        np.isin(there, broken), lambda k: "has a vertex with a coordinate that is NaN or infinite"
+    )
+    made = in_degrees(xy, first, row, hole, index, crs)
+    refuse_shapes(
+        ~shapely.is_valid(shapes[there]),
+        lambda k: f"is not valid ({shapely.is_valid_reason(shapes[k])}); {INVALID}",
+    )
+    return made
 
 
-def _refuse(bad: Bool[np.ndarray, " polygon"], index: Any, why: Any) -> None:
-    if bad.any():
-        k = int(np.flatnonzero(bad)[0])
-        raise RegionError(
-            f"{bad.sum()} of {len(bad)} polygons cannot be used; the first, in row {k} (label "
-            f"{index[k]!r}), {why(k)}"
-        )
+def _of_collection(shape: Any) -> Any:
+    """A collection of polygons alone as a MultiPolygon; any other as it is."""
+    import shapely
+
+    members = shapely.get_parts(shape)
+    if not len(members) or {member.geom_type for member in members} - {"Polygon", "MultiPolygon"}:
+        return shape
+    parts = shapely.get_parts(members)
+    return shapely.MultiPolygon(list(parts[~shapely.is_empty(parts)]))
 
 
-def _refuse_rings(bad: Bool[np.ndarray, " ring"], row: np.ndarray, index: Any, why: str) -> None:
-    polygon = np.zeros(len(index), bool)
-    polygon[row[bad]] = True
-    _refuse(polygon, index, lambda k: why)
+def _kind_of_shape(shape: Any) -> str:
+    import shapely
 
-
-def _to_lonlat(
-    xy: Float[np.ndarray, "vertex 2"],
-    first: Int[np.ndarray, " ring_end"],
-    crs: Any,
-    row: Int[np.ndarray, " ring"],
-    index: Any,
-) -> tuple[Float[np.ndarray, "point 2"], Int[np.ndarray, " ring_end"]]:
-    """Edges straight in another CRS, as short ones in longitude and latitude."""
-    if crs is None or not len(first[1:]):
-        return xy, first
-    from pyproj import CRS, Transformer
-    from pyproj.exceptions import CRSError
-
-    try:
-        own = CRS.from_user_input(crs)
-    except CRSError as error:
-        raise RegionError(f"{crs!r} is not a CRS that PROJ knows: {error}") from error
-    if own.equals(CRS("OGC:CRS84"), ignore_axis_order=True):
-        return xy, first
-    to_wgs84 = Transformer.from_crs(own, "OGC:CRS84", always_xy=True)
-    ring = np.repeat(np.arange(len(row)), np.diff(first))
-    rough = np.stack(to_wgs84.transform(*xy.T), axis=-1)
-    lost = ~np.isfinite(rough).all(axis=1)
-    bad = np.zeros(len(row), bool)
-    bad[ring[lost]] = True
-    _refuse_rings(bad, row, index, f"has a vertex with no place on the globe in {own.name}")
-    edge = np.flatnonzero(ring[1:] == ring[:-1])
-    pieces = pieces_per_edge(rough[edge], rough[edge + 1])
-    points, of = refine(xy[edge], xy[edge + 1], pieces)
-    lonlat = np.stack(to_wgs84.transform(*points.T), axis=-1)
-    closed = []
-    for number, part in enumerate(np.split(lonlat, np.flatnonzero(np.diff(ring[edge[of]])) + 1)):
-        step = np.diff(np.append(part[:, 0], part[0, 0]))
-        turns = np.cumsum(np.rint(step / 360.0))
-        if turns[-1]:
-            _refuse_rings(
-                np.arange(len(row)) == number, row, index, "runs round a pole; cut it in two"
-            )
-        part[1:, 0] -= 360.0 * turns[:-1]
-        closed.append(np.concatenate([part, part[:1]]))
-    return np.concatenate(closed), np.cumsum([0, *map(len, closed)])
+    members = sorted({member.geom_type for member in shapely.get_parts(shape)})
+    several = shape.geom_type == "GeometryCollection"
+    return f"{shape.geom_type} of {', '.join(members)}" if several else str(shape.geom_type)

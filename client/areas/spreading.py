@@ -1,22 +1,18 @@
 """Places spread evenly over polygons."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from jaxtyping import Bool, Float
 
+from unigeo.client.areas.polygon_rings import Polygons, refuse
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.rings import within
 from unigeo.schemas.sequences import r2_sequence
-
-if TYPE_CHECKING:
-    from unigeo.client.areas.polygons import Polygons
 
 _FIRST, _MOST = 64, 1 << 20
 """Places looked at in a polygon's box: at first, and at most."""
 
 
-def places_within(polygons: "Polygons", count: int) -> Float[np.ndarray, "polygon place 2"]:
+def places_within(polygons: Polygons, count: int) -> Float[np.ndarray, "polygon place 2"]:
     """Choose places in each polygon, evenly by area, the same ones at each call.
 
     Args:
@@ -27,8 +23,9 @@ def places_within(polygons: "Polygons", count: int) -> Float[np.ndarray, "polygo
         WGS 84 longitude and latitude.
 
     Raises:
-        RegionError: naming the row, if a polygon is too thin to find them.
+        RegionError: naming the row, if a polygon has no shape, or is too thin to find them.
     """
+    refuse(polygons.missing, polygons.index, lambda k: "has no shape, or an empty one")
     rings = np.split(polygons.lonlat, polygons.first[1:-1])
     by_row: list[list[np.ndarray]] = [[] for _ in range(len(polygons))]
     for ring, row in zip(rings, polygons.row, strict=True):

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int8, UInt8
 
-from unigeo.client.areas.covering import Outlines, holds_centre, outlines_on
-from unigeo.client.areas.polygons import read_polygons
+from unigeo.client.areas.covering import holds_centre
+from unigeo.client.areas.outlines import Outlines, outlines_on
+from unigeo.client.areas.polygon_status import why_off_the_field
+from unigeo.client.areas.polygons import read_region
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.grid import Grid, Window
 from unigeo.schemas.layout import status_name
@@ -70,10 +72,10 @@ def _cuts(first: int, count: int, origin: int, shard: int) -> list[tuple[int, in
 
 def window_of(grid: Grid, outlines: Outlines) -> Window | None:
     """The smallest window of cells that holds all polygons, cropped to the grid; None if off it."""
-    if not outlines.count:
+    if not len(outlines.polygon):
         return None
-    low = np.clip(np.floor(outlines.bounds[:, :2].min(axis=0)), 0, grid.shape).astype(int)
-    high = np.clip(np.ceil(outlines.bounds[:, 2:].max(axis=0)), 0, grid.shape).astype(int)
+    low = np.clip(np.floor(np.nanmin(outlines.bounds[:, :2], axis=0)), 0, grid.shape).astype(int)
+    high = np.clip(np.ceil(np.nanmax(outlines.bounds[:, 2:], axis=0)), 0, grid.shape).astype(int)
     if not (high > low).all():
         return None
     (row, col), (height, width) = low.tolist(), (high - low).tolist()
@@ -86,15 +88,12 @@ def region_of_field(field: "StoredField", region: Any, crs: Any) -> tuple[Outlin
     Raises:
         RegionError: if they cannot be read, there is none, or they lie off the field.
     """
-    outlines = outlines_on(read_polygons(region, crs), field.grid)
+    polygons = read_region(region, crs)
+    outlines = outlines_on(polygons, field.grid)
     window = window_of(field.grid, outlines)
-    if not outlines.count:
-        raise RegionError("no polygon was given; name a box, a region or a geometry")
     if window is None:
-        raise RegionError(
-            f"the region lies off the field, whose bounds in {field.grid.crs} are "
-            f"{field.grid.bounds}"
-        )
+        why = why_off_the_field(field, polygons)
+        raise RegionError(f"the region lies off the field. {why}")
     return outlines, window
 
 

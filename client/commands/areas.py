@@ -1,5 +1,9 @@
 """Commands over areas: zonal, coverage, region, geotiff."""
 
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,9 +26,15 @@ from unigeo.client.commands.options import (
     together,
     watched,
 )
+from unigeo.schemas.errors import RegionWarning
 
 if TYPE_CHECKING:
-    from unigeo.client.field import Field
+    import numpy as np
+
+    from unigeo.client.joining import Missing
+
+VALID = "valid"
+"""The status of a polygon that has a vector."""
 
 RASTER = together(
     click.option("--bands", help="Of a GeoTIFF: numbers such as 0,5,10-12; all by default."),
@@ -38,7 +48,15 @@ RASTER = together(
     CRS,
     MASK,
 )
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace a GeoTIFF that is there.")
 TIFF = (".tif", ".tiff")
+MISSING = click.option(
+    "--missing",
+    type=click.Choice(["nan", "raise", "drop"]),
+    default="nan",
+    show_default=True,
+    help="Polygons without a vector: empty rows, an error, or left out.",
+)
 
 
 @click.command(context_settings=NEGATIVE)
@@ -46,6 +64,7 @@ TIFF = (".tif", ".tiff")
 @click.argument("polygons")
 @MODALITY
 @click.option("--normalize", is_flag=True, help="Make the means unit vectors.")
+@MISSING
 @CRS
 @prefix_option("ug_")
 @OUTPUT
@@ -57,6 +76,8 @@ def zonal(
     format: str | None,  # noqa: A002
     as_json: bool,
     quiet: bool,
+    crs: str | None,
+    missing: Any,
     **options: Any,
 ) -> None:
     """Write the mean vectors of POLYGONS.
@@ -65,23 +86,45 @@ def zonal(
     file, the name of a region, a box west,south,east,north, or - for GeoJSON on stdin. Parquet and
     GeoJSON keep the shapes.
     """
-    from unigeo.client.joining import beside, check_joinable, column_names
-    from unigeo.client.opening import open_field
+    import numpy as np
 
-    areas = _areas(polygons, out, format, as_json)
+    from unigeo.client.areas.averaging import column_names_of
+    from unigeo.client.joining import beside, check_joinable
+    from unigeo.client.opening import open_field
+    from unigeo.schemas.layout import status_name
+
+    areas = _areas(polygons, out, format, as_json, crs)
     field = open_field(store)
     chosen, prefix = field.chosen(options.pop("modalities") or None), options["prefix"]
-    names = [name for m in chosen for name in column_names(m, field.bands, prefix)]
-    counts = [f"{prefix}{m}_{what}" for m in chosen for what in ("cells", "share")]
-    check_joinable(areas.own, names + counts)
-    means = field.zonal(areas.polygons, chosen, progress=watched(quiet), **options)
-    _give(beside(areas.own, means), out, format, as_json)
+    check_joinable(areas.own, [n for m in chosen for n in column_names_of(m, field.bands, prefix)])
+    with _warnings_in_words() as warned:
+        means = field.zonal(
+            areas.polygons,
+            chosen,
+            missing=_kept_if(missing),
+            progress=watched(quiet),
+            **options,
+        )
+    table = beside(areas.own, means)
+    status = {m: means[prefix + status_name(m)].astype(str).to_numpy() for m in chosen}
+    if missing == "drop":
+        table = table[np.logical_and.reduce([words == VALID for words in status.values()])]
+    _give(table, out, format, as_json)
+    if not (quiet or warned):
+        _summarize(status, missing)
 
 
 @click.command(context_settings=NEGATIVE)
 @STORE
 @click.argument("polygons", required=False)
 @MODALITY
+@click.option(
+    "--missing",
+    type=click.Choice(["nan", "raise", "drop"]),
+    default="nan",
+    show_default=True,
+    help="Rows without a polygon: kept, an error, or left out.",
+)
 @CRS
 @OUTPUT
 @JSON
@@ -89,6 +132,7 @@ def coverage(
     store: str,
     polygons: str | None,
     modalities: tuple[str, ...],
+    missing: Any,
     crs: str | None,
     out: str | None,
     format: str | None,  # noqa: A002
@@ -105,11 +149,15 @@ def coverage(
     if polygons is None:
         _counts(store, modalities, out, format, as_json)
         return
-    areas = _areas(polygons, out, format, as_json)
-    shares = open_field(store).coverage(areas.polygons, modalities or None, crs=crs)
+    areas = _areas(polygons, out, format, as_json, crs)
+    lost = areas.polygons.missing
+    field = open_field(store)
+    with _warnings_in_words():
+        shares = field.coverage(areas.polygons, modalities or None, missing=_kept_if(missing))
     names = ["_".join(column).replace(" ", "_") for column in shares.columns]
     check_joinable(areas.own, names)
-    _give(beside(areas.own, shares.set_axis(names, axis=1)), out, format, as_json)
+    table = beside(areas.own, shares.set_axis(names, axis=1))
+    _give(table[~lost] if missing == "drop" else table, out, format, as_json)
 
 
 @click.command(context_settings=NEGATIVE)
@@ -118,6 +166,7 @@ def coverage(
 @click.option("-o", "--out", required=True, help="A new .zarr, or a .tif of one modality.")
 @MODALITY
 @RASTER
+@OVERWRITE
 @QUIET
 def region(
     store: str,
@@ -125,13 +174,15 @@ def region(
     out: str,
     modalities: tuple[str, ...],
     bands: str | None,
+    overwrite: bool,
     quiet: bool,
     **options: Any,
 ) -> None:
     """Cut REGION out of a field.
 
     REGION is a name, a box west,south,east,north or a file of polygons. As .zarr the part is a
-    field of its own, widened to whole shards; as .tif it is the window round the region.
+    field of its own, widened to whole shards, and never written over another; as .tif it is the
+    window round the region.
     """
     from unigeo.client.areas.cutting import cut_field
     from unigeo.client.opening import open_field
@@ -139,11 +190,10 @@ def region(
     check_place(out, (".zarr", *TIFF))
     where = region_of(region)
     if out.lower().endswith(TIFF):
-        field = open_field(store)
-        _write_tiff(field, out, where, modalities, bands, options)
+        _write_tiff(store, out, where, modalities, bands, options | {"overwrite": overwrite})
         return
-    if bands is not None or options.pop("dtype") != "int8":
-        raise click.UsageError("--bands and --dtype go with a GeoTIFF")
+    if bands is not None or overwrite or options.pop("dtype") != "int8":
+        raise click.UsageError("--bands, --dtype and --overwrite go with a GeoTIFF")
     cut_field(open_field(store), out, where, modalities or None, progress=watched(quiet), **options)
     click.echo(out)
 
@@ -154,6 +204,7 @@ def region(
 @click.option("--region", help="A name, a box or a file of polygons; the whole field by default.")
 @MODALITY
 @RASTER
+@OVERWRITE
 def geotiff(
     store: str,
     out: str,
@@ -163,21 +214,23 @@ def geotiff(
     **options: Any,
 ) -> None:
     """Write one modality as a tiled GeoTIFF."""
-    from unigeo.client.opening import open_field
-
-    check_place(out, TIFF)
     where = None if region is None else region_of(region)
-    _write_tiff(open_field(store), out, where, modalities, bands, options)
+    _write_tiff(store, out, where, modalities, bands, options)
 
 
 def _write_tiff(
-    field: "Field",
+    store: str,
     out: str,
     region: Any,
     modalities: tuple[str, ...],
     bands: str | None,
     options: dict[str, Any],
 ) -> None:
+    from unigeo.client.areas.exporting import check_geotiff_path
+    from unigeo.client.opening import open_field
+
+    check_geotiff_path(out, options["overwrite"])
+    field = open_field(store)
     if len(modalities) > 1 or (not modalities and len(field.modalities) > 1):
         raise click.UsageError(
             f"a GeoTIFF holds one --modality; the field has {', '.join(field.modalities)}"
@@ -202,7 +255,28 @@ def _numbers(bands: str | None) -> list[int] | None:
     return numbers
 
 
-def _areas(polygons: str, out: str | None, format: str | None, as_json: bool) -> Any:  # noqa: A002
+@contextmanager
+def _warnings_in_words() -> Iterator[list[str]]:
+    """Print what is warned of polygons as one line each, on stderr; and give it."""
+    said: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RegionWarning)
+        yield said
+    for one in caught:
+        if issubclass(one.category, RegionWarning):
+            said.append(str(one.message))
+            click.echo(f"Warning: {one.message}", err=True)
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
+def _areas(
+    polygons: str,
+    out: str | None,
+    format: str | None,  # noqa: A002
+    as_json: bool,
+    crs: str | None,
+) -> Any:
     """Polygons with their columns, and with their shapes where the output holds these."""
     from unigeo.client.areas.named import read_areas
     from unigeo.schemas.tables import PIPE, check_writable, format_of
@@ -210,7 +284,27 @@ def _areas(polygons: str, out: str | None, format: str | None, as_json: bool) ->
     named = format_for(out, format)
     check_writable(out, named)
     shapes = format_of(out or PIPE, named, "write") in ("geojson", "parquet")
-    return read_areas(region_of(polygons), format, geometry=shapes and not (as_json and not out))
+    keep = shapes and not (as_json and not out)
+    return read_areas(region_of(polygons), format, geometry=keep, crs=crs)
+
+
+def _kept_if(missing: str) -> "Missing":
+    """What the field is asked for: rows are dropped beside the polygons' own columns."""
+    return "raise" if missing == "raise" else "nan"
+
+
+def _summarize(status: "dict[str, np.ndarray]", missing: str) -> None:
+    """Say on stderr how many polygons lack a vector, and why."""
+    for modality, words in status.items():
+        counts = Counter(words[words != VALID].tolist())
+        if counts:
+            reasons = ", ".join(f"{count:,} {word}" for word, count in counts.most_common())
+            left = "; left out" if missing == "drop" else ""
+            click.echo(
+                f"{counts.total():,} of {len(words):,} polygons have no {modality} vector "
+                f"({reasons}){left}",
+                err=True,
+            )
 
 
 def _give(table: Any, out: str | None, format: str | None, as_json: bool) -> None:  # noqa: A002
@@ -251,78 +345,3 @@ def _counts(
         return
     for row in table.itertuples():
         click.echo(f"{row.modality:<12} {row.reason:<16} {row.cells:>14,} {row.share:>8.2%}")
-
-
-@click.command(context_settings=NEGATIVE)
-@STORE
-@click.argument("lon", type=float)
-@click.argument("lat", type=float)
-@click.option("--modality", help="Whose vectors; may be left out if the field has one only.")
-@click.option("--count", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--apart-km", type=click.FloatRange(0), default=0.0, help="Between any two.")
-@click.option("--region", help="A name, a box or a file of polygons; the whole field by default.")
-@OUTPUT
-@JSON
-def similar(
-    store: str,
-    lon: float,
-    lat: float,
-    modality: str | None,
-    out: str | None,
-    format: str | None,  # noqa: A002
-    quiet: bool,
-    as_json: bool,
-    region: str | None,
-    **options: Any,
-) -> None:
-    """Find the cells most like the place at LON LAT, the best first."""
-    from unigeo.client.opening import open_field
-    from unigeo.schemas.tables import check_writable, write_table
-
-    del quiet  # there is no plan and no bar
-    check_writable(out, format_for(out, format))
-    where = None if region is None else region_of(region)
-    found = open_field(store).similar((lon, lat), modality, region=where, **options)
-    if as_json:
-        print_json(records(found))
-    else:
-        write_table(found, out, format_for(out, format))
-
-
-@click.command()
-@STORE
-@click.argument("words", nargs=-1, required=True)
-@click.option("--modality", help="Whose vectors; aerial by default.")
-@click.option("--count", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--apart-km", type=click.FloatRange(0), default=0.0, help="Between any two.")
-@click.option("--region", help="A name, a box or a file of polygons; the whole field by default.")
-@OUTPUT
-@JSON
-def search(
-    store: str,
-    words: tuple[str, ...],
-    out: str | None,
-    format: str | None,  # noqa: A002
-    quiet: bool,
-    as_json: bool,
-    region: str | None,
-    **options: Any,
-) -> None:
-    """Find the cells that WORDS describe, the best first."""
-    from unigeo.client.opening import open_field
-    from unigeo.schemas.tables import check_writable, write_table
-
-    check_writable(out, format_for(out, format))
-    where = None if region is None else region_of(region)
-    field, text = open_field(store), " ".join(words)
-    asked = field.concepts.find(text)
-    if not quiet:
-        for word in asked.unknown:
-            click.echo(f"Note: no concept has the word {word!r}", err=True)
-        more = f", and {len(asked.phrases) - 3} more" if len(asked.phrases) > 3 else ""
-        click.echo(f"Searching for: {'; '.join(asked.phrases[:3])}{more}", err=True)
-    found = field.search(text, region=where, **options)
-    if as_json:
-        print_json(records(found))
-    else:
-        write_table(found, out, format_for(out, format))

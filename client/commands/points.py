@@ -1,14 +1,8 @@
-"""Commands at points: plan, sample, join, encode.
-
-Tables are read, answered and written some thousand rows at a time, so that any number of points
-needs the same memory.
-"""
+"""Commands at points: plan, sample, join, encode."""
 
 import functools
+import json
 import operator
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,24 +18,23 @@ from unigeo.client.commands.options import (
     prefix_option,
     print_json,
     reading,
-    watched,
 )
-from unigeo.schemas.errors import PointsError
 
 if TYPE_CHECKING:
     from unigeo.client.field import Field
     from unigeo.client.reading.estimating import Link, Plan
     from unigeo.schemas.reading_parts import TableParts
 
-PART_BYTES = 50_000_000
-"""Of vectors that are read together; some copies of them are made on the way to a file."""
-FEWEST_ROWS, MOST_ROWS = 1_000, 200_000
-"""Of a part."""
 MANY_POINTS, MANY_REMOTE_POINTS = 100_000, 1_000
 """More than these are not sampled without saying what it costs."""
 
-Take = Callable[[Any], Any]
-"""From a part of a table to what is written of it."""
+MISSING = click.option(
+    "--missing",
+    type=click.Choice(["nan", "raise", "drop"]),
+    default="nan",
+    show_default=True,
+    help="Rows without a vector: empty, an error, or left out.",
+)
 
 
 @click.command()
@@ -69,11 +62,12 @@ def plan(
     """
     from dataclasses import asdict
 
+    from unigeo.client.commands.tables import table_parts
     from unigeo.client.opening import open_field
 
     field, options = open_field(store), reading(options)
     link = _link(field, latency_ms, rate_mbs)
-    with _parts(field, points, format, options["modalities"]) as table:
+    with table_parts(field, points, format, options) as table:
         found = _planned(field, table, options, link)
     if as_json:
         print_json(asdict(found))
@@ -93,13 +87,7 @@ def plan(
     show_default=True,
     help="Unit vectors, or the numbers as stored.",
 )
-@click.option(
-    "--missing",
-    type=click.Choice(["nan", "raise", "drop"]),
-    default="nan",
-    show_default=True,
-    help="Points without a vector: empty rows, an error, or left out.",
-)
+@MISSING
 @prefix_option("")
 @OUTPUT
 def sample(
@@ -115,11 +103,9 @@ def sample(
 
     POINTS is a table with coordinates; - is CSV on stdin.
     """
-    import pandas as pd
-
+    from unigeo.client.commands.answers import sampled, with_places
+    from unigeo.client.commands.tables import answer_each, table_parts
     from unigeo.client.opening import open_field
-    from unigeo.schemas.points import Points, read_points
-    from unigeo.schemas.reading_parts import parts_of
     from unigeo.schemas.tables import check_writable
 
     if (points is None) == (at is None):
@@ -129,28 +115,20 @@ def sample(
     options = reading(options)
     check_writable(out, format_for(out, format))
     field = open_field(store)
-    how = {key: options.pop(key) for key in ("crs", "columns")}
-
-    def take(part: Any) -> Any:
-        lonlat = read_points(part, **how).lonlat
-        vectors = field.sample(Points(lonlat, pd.RangeIndex(len(lonlat))), **options)
-        places = pd.DataFrame(lonlat[vectors.index], columns=["lon", "lat"], index=vectors.index)
-        return pd.concat([places, vectors], axis=1)
-
+    answer = with_places(sampled(field, options, dtype=options["dtype"]))
     if at is not None:
-        how["columns"] = ("lon", "lat")
-        one = parts_of(pd.DataFrame([at], columns=["lon", "lat"]), 1)
-        _write_each(one, take, out, format, quiet)
+        answer_each(_one_place(at, options), answer, options, out, format, quiet, own=False)
         return
-    with _parts(field, str(points), format, options["modalities"]) as table:
-        _announce(field, table, how | options, quiet)
-        _write_each(table, take, out, format, quiet)
+    with table_parts(field, str(points), format, options, quiet) as table:
+        _announce(field, table, options, quiet)
+        answer_each(table, answer, options, out, format, quiet, own=False)
 
 
 @click.command()
 @STORE
 @click.argument("table")
 @SAMPLING
+@MISSING
 @prefix_option("ug_")
 @OUTPUT
 def join(
@@ -163,23 +141,31 @@ def join(
 ) -> None:
     """Write TABLE with vectors beside its columns.
 
-    TABLE has coordinates; - is CSV on stdin.
+    TABLE has coordinates; - is CSV on stdin. Its own columns stay as they are.
     """
+    import pandas as pd
+
+    from unigeo.client.commands.answers import sampled
+    from unigeo.client.commands.tables import answer_each, table_parts
+    from unigeo.client.joining import check_joinable, joined_names
     from unigeo.client.opening import open_field
     from unigeo.schemas.tables import check_writable
 
     options = reading(options)
     check_writable(out, format_for(out, format))
     field = open_field(store)
-    with _parts(field, table, format, options["modalities"]) as parts:
+    made = joined_names(field.chosen(options["modalities"]), field.bands, options["prefix"])
+    with table_parts(field, table, format, options, quiet) as parts:
+        check_joinable(pd.DataFrame(columns=list(parts.names)), made)
         _announce(field, parts, options, quiet)
-        _write_each(parts, lambda part: field.join(part, **options), out, format, quiet)
+        answer_each(parts, sampled(field, options), options, out, format, quiet, own=True)
 
 
 @click.command()
 @STORE
 @click.argument("points")
 @COORDINATES
+@MISSING
 @prefix_option("")
 @OUTPUT
 def encode(
@@ -195,76 +181,26 @@ def encode(
 
     They may lie off the grid; - is CSV on stdin.
     """
-    import pandas as pd
-
+    from unigeo.client.commands.answers import encoded, with_places
+    from unigeo.client.commands.tables import answer_each, table_parts
     from unigeo.client.opening import open_field
-    from unigeo.schemas.points import read_points
     from unigeo.schemas.tables import check_writable
 
     options = reading(options)
     check_writable(out, format_for(out, format))
     field = open_field(store)
-
-    def take(part: Any) -> Any:
-        lonlat = read_points(part, **options).lonlat
-        places = pd.DataFrame(lonlat, columns=["lon", "lat"])
-        return pd.concat([places, field.encode(lonlat, prefix=prefix)], axis=1)
-
-    with _parts(field, points, format, "coordinate") as table:
-        _write_each(table, take, out, format, quiet)
+    answer = with_places(encoded(field, prefix))
+    with table_parts(field, points, format, {"modalities": "coordinate"} | options, quiet) as table:
+        answer_each(table, answer, options, out, format, quiet, own=False)
 
 
-@contextmanager
-def _parts(
-    field: "Field",
-    path: str,
-    format: str | None,  # noqa: A002
-    modalities: Any,
-) -> Iterator["TableParts"]:
-    """A table in parts whose vectors are of some `PART_BYTES`."""
-    from unigeo.schemas.reading_parts import read_parts
+def _one_place(at: tuple[float, float], options: dict[str, Any]) -> "TableParts":
+    """A table of one row."""
+    from unigeo.schemas.feature_tables import feature_table
+    from unigeo.schemas.reading_parts import parts_of
 
-    several = 1 if isinstance(modalities, str) else len(field.chosen(modalities))
-    rows = PART_BYTES // (4 * field.bands * several)
-    rows = min(max(rows, FEWEST_ROWS), MOST_ROWS)
-    with read_parts(path, format_for(path, format), rows) as table:
-        yield table
-
-
-def _write_each(
-    table: "TableParts",
-    take: Take,
-    out: str | None,
-    format: str | None,  # noqa: A002
-    quiet: bool,
-) -> None:
-    """Write what is taken of each part, one after the other."""
-    from unigeo.client.progress import progress_bar
-    from unigeo.schemas.writing_parts import write_parts
-
-    done, shown = 0, out in (None, "-") and sys.stdout.isatty()  # a bar would cross the rows
-    watch = watched(quiet) and not shown
-    with (
-        progress_bar("points", len(table), "rows", watch) as push,
-        write_parts(out, format_for(out, format)) as write,
-    ):
-        for part in table:
-            with _rows_from(done):
-                made = take(part)
-            write(made)
-            done += len(part)
-            push(len(part))
-
-
-@contextmanager
-def _rows_from(first: int) -> Iterator[None]:
-    """Say which part of a long table an error counts its rows in."""
-    try:
-        yield
-    except PointsError as error:
-        if not first:
-            raise
-        raise PointsError(f"in the part that begins with row {first:,}: {error}") from error
+    place = {"type": "Point", "coordinates": at}
+    return parts_of(feature_table(json.dumps(place).encode(), options["crs"]), 1)
 
 
 def _announce(field: "Field", table: "TableParts", options: dict[str, Any], quiet: bool) -> None:
@@ -276,9 +212,10 @@ def _announce(field: "Field", table: "TableParts", options: dict[str, Any], quie
 
 def _planned(field: "Field", table: "TableParts", options: dict[str, Any], link: "Link") -> "Plan":
     """The plans of all parts together, as they are sampled one after the other."""
-    known = ("modalities", "method", "crs", "columns")
-    chosen = {key: options[key] for key in known}
-    plans = (field.plan(part, link=link, **chosen) for part in table)
+    from unigeo.client.commands.tables import places_of
+
+    known = {key: options[key] for key in ("modalities", "method")}
+    plans = (field.plan(places_of(rows, options), link=link, **known) for rows in table)
     return functools.reduce(operator.add, plans)
 
 

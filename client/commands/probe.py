@@ -68,6 +68,7 @@ ANSWER = together(
         metavar="REGION OUT",
         help="Write predictions as .tif or .zarr: of a region's name, a box, GeoJSON, or all.",
     ),
+    click.option("--overwrite", is_flag=True, help="Replace a map that is there."),
     click.option(
         "-o", "--out", help="Also write: .md what is printed, .csv or .parquet every score."
     ),
@@ -97,8 +98,9 @@ def probe(
 ) -> None:
     """Score how well vectors predict a TABLE.
 
-    Linear probes are fitted on its target columns. Scores (R2 of numbers, accuracy of classes) are
-    of random and of spatially blocked folds, beside baselines on longitude and latitude.
+    Linear probes are fitted on its target columns. Scores (R2 of numbers; accuracy, balanced
+    accuracy and average precision of classes) are of random and of spatially blocked folds, beside
+    baselines on longitude and latitude.
     """
     from unigeo.client.opening import open_field
     from unigeo.schemas.tables import write_table
@@ -110,11 +112,13 @@ def probe(
                 "name a TABLE with --target columns, or a --suite with its --data"
             )
         new = _new_places(targets, options)
-        probed = _probed(open_field(store), table, list(targets), options, watched(quiet))
+        field = open_field(store)
+        _check_answer(field, new, options)
+        probed = _probed(field, table, list(targets), options, watched(quiet))
         report, text, intervals = probed.scores, _text(probed), records(probed.intervals)
     else:
         own = [table, *targets, *(options[key] for key in _ALONE)]
-        if data is None or any(value is not None for value in own):
+        if data is None or options["overwrite"] or any(value is not None for value in own):
             raise click.UsageError(
                 "a --suite needs --data, names tables, targets, coordinates and blocks itself, "
                 "and predicts nothing"
@@ -151,9 +155,11 @@ def _probed(
 def _warnings_in_words() -> Iterator[None]:
     """Print what a probe warns of as one line each, on stderr."""
     from unigeo.client.probing.checks import ProbeWarning
+    from unigeo.schemas.errors import PointsWarning
 
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ProbeWarning)
+        for kind in (ProbeWarning, PointsWarning):
+            warnings.simplefilter("always", kind)
         yield
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         click.echo(f"Warning: {message}", err=True)
@@ -167,10 +173,10 @@ def _text(probe: "Probe") -> str:
     intervals = probe.intervals
     shown = intervals[intervals["features"] == features]
     if shown.empty:
-        return repr(probe)
+        return probe.text()
     table = shown[["target", "split", "half_width", "coverage"]].set_index("target")
     return (
-        f"{probe!r}\n\n{to_markdown(table)}\n\nIntervals of {features} that should hold "
+        f"{probe.text()}\n\n{to_markdown(table)}\n\nIntervals of {features} that should hold "
         f"{100 * probe.level:g} % of held-out places: half their width, and the share they held."
     )
 
@@ -184,8 +190,47 @@ def _new_places(targets: tuple[str, ...], options: dict[str, Any]) -> Any:
     if options["map_"] is not None:
         if len(targets) > 1:
             raise click.UsageError("--map draws one --target")
-        check_place(options["map_"][1], MAPS)
+        _check_map(options["map_"][1], options["overwrite"])
+    elif options["overwrite"]:
+        raise click.UsageError("--overwrite goes with --map; tables are always replaced")
     return None if options["predict"] is None else read_table(options["predict"][0])
+
+
+def _check_map(out: str, overwrite: bool) -> None:
+    from unigeo.client.areas.exporting import check_geotiff_path
+    from unigeo.client.probing.map_files import check_zarr_place
+    from unigeo.schemas.errors import StoreError
+
+    if out.lower().endswith(".zarr"):
+        check_zarr_place(out, overwrite)
+    elif out.lower().endswith(MAPS):
+        check_geotiff_path(out, overwrite)
+    else:
+        raise StoreError(f"cannot write {out}: a map's name must end in {' or '.join(MAPS)}")
+
+
+def _check_answer(field: "Field", new: Any, options: dict[str, Any]) -> None:
+    """Refuse what cannot be predicted or mapped before anything is fitted."""
+    from unigeo.client.probing.asking import feature_names
+    from unigeo.client.probing.mapping import outlined
+    from unigeo.schemas.errors import ProbeError
+    from unigeo.schemas.points import read_points
+
+    known = feature_names(field.chosen(options["modalities"] or None))
+    if options["features"] is not None and options["features"] not in known:
+        raise ProbeError(
+            f"the probe has no features {options['features']!r}; it has {', '.join(known)}"
+        )
+    if options["map_"] is not None:
+        outlined(field, _mapped_region(options))
+    if new is not None:
+        where = reading({key: options[key] for key in ("lon", "lat", "crs")})
+        read_points(new, where["crs"], where["columns"], missing="keep")
+
+
+def _mapped_region(options: dict[str, Any]) -> Any:
+    region = options["map_"][0]
+    return None if region == "all" else region_of(region)
 
 
 def _predict(probe: "Probe", new: Any, options: dict[str, Any]) -> None:
@@ -195,7 +240,9 @@ def _predict(probe: "Probe", new: Any, options: dict[str, Any]) -> None:
     if new is None:
         return
     where = reading({key: options[key] for key in ("lon", "lat", "crs")})
-    found = probe.predict(new, options["features"], **where).add_prefix(options["prefix"])
+    with _warnings_in_words():
+        found = probe.predict(new, options["features"], **where)
+    found = found.add_prefix(options["prefix"])
     check_joinable(new, list(found.columns))
     write_table(beside(new, found), options["predict"][1])
 
@@ -203,10 +250,10 @@ def _predict(probe: "Probe", new: Any, options: dict[str, Any]) -> None:
 def _map(probe: "Probe", options: dict[str, Any], progress: bool) -> None:
     if options["map_"] is None:
         return
-    region, out = options["map_"]
-    where = None if region == "all" else region_of(region)
+    out, where = options["map_"][1], _mapped_region(options)
     write = probe.to_zarr if out.lower().endswith(".zarr") else probe.to_geotiff
-    write(out, None, where, options["features"], progress=progress)
+    overwrite = options["overwrite"]
+    write(out, None, where, options["features"], overwrite=overwrite, progress=progress)
 
 
 def _suite_report(

@@ -111,7 +111,7 @@ def lonlat_trees(
     Raises:
         MissingExtraError: without scikit-learn.
     """
-    ensemble = _sklearn("ensemble")
+    ensemble = need_sklearn("ensemble")
     predictions = np.full(targets.shape, np.nan)
     for column, truth in enumerate(targets.T):
         known = np.isfinite(truth)
@@ -134,7 +134,7 @@ def lonlat_tree_classes(
     Raises:
         MissingExtraError: without scikit-learn.
     """
-    ensemble = _sklearn("ensemble")
+    ensemble = need_sklearn("ensemble")
     probabilities = np.zeros((len(codes), int(codes.max()) + 1))
     for fold in np.unique(folds):
         train, held = folds != fold, folds == fold
@@ -160,7 +160,7 @@ def _searches(
         The fold, another that is left out as well or None, distances in metres and row numbers,
         the nearest first. Those with a fold left out come before those without.
     """
-    neighbors = _sklearn("neighbors")
+    neighbors = need_sklearn("neighbors")
 
     def search(held: list[int], *out: int) -> Iterator[Any]:
         train = np.concatenate([part for fold, part in enumerate(parts) if fold not in out])
@@ -201,7 +201,12 @@ def _weighted_means(
     return np.stack(means)
 
 
-def _sklearn(module: str) -> Any:
+def need_sklearn(module: str = "neighbors") -> Any:
+    """A module of scikit-learn.
+
+    Raises:
+        MissingExtraError: if it is not installed.
+    """
     try:
         from importlib import import_module
 

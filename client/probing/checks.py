@@ -2,40 +2,40 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
+from unigeo.client.probing.columns import column_names, label_of, short
+from unigeo.client.probing.counting import Count
 from unigeo.client.probing.folds import Split
-from unigeo.schemas.errors import ProbeError
+from unigeo.schemas.errors import PointsError, ProbeError
 
 POINTS_PER_FOLD = 10
 """Fewer are refused."""
-UNITS_PER_FOLD = {"blocked": 10, "grouped": 5}
-"""Blocks and groups; with fewer the scores hang on where a few of them happen to fall."""
-MOST_DROPPED = 0.1
-"""Share of points without a vector, above which what is left may be another population."""
+UNITS_PER_FOLD = {"random": 10, "blocked": 10, "grouped": 5}
+"""With fewer the scores hang on where a few of them happen to fall."""
+MOST_LEFT_OUT = 0.1
+"""Share of the rows, above which what is left may be another population."""
+MOST_REPEATED = 0.05
+"""Share of the points whose position stands in the table again, above which it is said."""
+_UNITS = {"random": "positions", "blocked": "blocks", "grouped": "groups"}
+_MOST_NAMED = 5  # targets in a warning
+_CLIENT = (str(Path(__file__).parents[1]),)
 
 
 class ProbeWarning(UserWarning):
     """A probe whose data are thin: its scores stand, and say less than they seem to."""
 
 
-def check_counts(
-    target: str,
-    points: int,
-    dropped: int,
-    blocks: int,
-    folds: int,
-    block_km: float,
-) -> None:
+def check_counts(target: str, count: Count, blocks: int, folds: int, block_km: float) -> None:
     """Refuse a target with too few points or blocks.
 
     Args:
         target: its name.
-        points: that have the target and a vector.
-        dropped: that have the target and no vector.
+        count: of the rows that take part.
         blocks: occupied by the points.
         folds: of each split.
         block_km: side of a block.
@@ -43,21 +43,17 @@ def check_counts(
     Raises:
         ProbeError: with the numbers there are and the numbers needed.
     """
-    if folds < 3:
+    if count.without_target == count.rows:
+        raise ProbeError(f"target {short(target)} is missing in all {count.rows:,} rows")
+    if count.points < folds * POINTS_PER_FOLD:
         raise ProbeError(
-            f"{folds} folds are too few: with at least 3, the penalty is chosen without the one "
-            "that is held out"
-        )
-    if points < folds * POINTS_PER_FOLD:
-        lost = f" ({dropped} more have no vector)" if dropped else ""
-        raise ProbeError(
-            f"{points} points have the target {target!r} and a vector{lost}; {folds} folds need "
-            f"at least {folds * POINTS_PER_FOLD}"
+            f"target {short(target)} has {count}; {folds} folds need at least "
+            f"{folds * POINTS_PER_FOLD} points"
         )
     if blocks < folds:
         raise ProbeError(
-            f"the {points} points of target {target!r} lie in {blocks} blocks of {block_km:g} km; "
-            f"{folds} folds need at least {folds}: make the blocks smaller"
+            f"the {count.points} points of target {short(target)} lie in {blocks} blocks of "
+            f"{block_km:g} km; {folds} folds need at least {folds}: make the blocks smaller"
         )
 
 
@@ -70,8 +66,21 @@ def check_folds(target: str, has: Bool[np.ndarray, " point"], split: Split) -> N
     sizes = np.bincount(split.folds[has], minlength=split.folds.max() + 1)
     if sizes.min() < 2:
         raise ProbeError(
-            f"the {split.name} folds hold {sizes.tolist()} points with the target {target!r}, and "
-            "each needs 2: make the blocks smaller, ask for fewer folds, or probe it alone"
+            f"the {split.name} folds hold {sizes.tolist()} points with the target {short(target)}, "
+            "and each needs 2: make the blocks smaller, ask for fewer folds, or probe it alone"
+        )
+
+
+def check_numbers(target: str, values: Float[np.ndarray, " point"]) -> None:
+    """Refuse numbers that do not vary.
+
+    Raises:
+        ProbeError: with the number.
+    """
+    if np.ptp(values) == 0:
+        raise ProbeError(
+            f"target {short(target)} is {values[0]:g} everywhere, at {len(values)} points: there "
+            "is nothing to predict"
         )
 
 
@@ -79,24 +88,91 @@ def check_classes(target: str, classes: Sequence[Any], codes: Int[np.ndarray, " 
     """Refuse classes that cannot be told apart from one point.
 
     Raises:
-        ProbeError: if there is one class only, or one of them has a single point.
+        ProbeError: if there is one class only, or one of them has fewer than two points.
     """
     counts = np.bincount(codes, minlength=len(classes))
     if (counts > 0).sum() < 2:
-        raise ProbeError(f"target {target!r} is {classes[int(counts.argmax())]!r} everywhere")
-    if counts.min() < 2:
-        alone = [str(name) for name, count in zip(classes, counts, strict=True) if count < 2]
         raise ProbeError(
-            f"{len(alone)} of the {len(classes)} classes of target {target!r} have one point only, "
-            f"such as {alone[0]!r}: merge rare classes or drop them. If it holds numbers, ask for "
-            "task='regression'."
+            f"target {short(target)} is {short(classes[int(counts.argmax())])} everywhere, at "
+            f"{len(codes)} points: there is nothing to predict"
         )
+    if counts.min() < 2:
+        alone = [name for name, count in zip(classes, counts, strict=True) if count < 2]
+        raise ProbeError(
+            f"{len(alone)} of the {len(classes)} classes of target {short(target)} have one point "
+            f"only or none, such as {short(alone[0])}: merge rare classes or drop them. If it "
+            "holds numbers, ask for task='regression'."
+        )
+
+
+def warn_of_left_out(counts: Mapping[str, Count]) -> None:
+    """Warn of targets of which many rows take no part, or one for want of a position.
+
+    Targets that lack the same rows are named in one warning.
+    """
+    alike: dict[Count, list[str]] = {}
+    for target, count in counts.items():
+        left_out = count.rows - count.points
+        if left_out > MOST_LEFT_OUT * count.rows or count.without_position:
+            alike.setdefault(count, []).append(target)
+    for count, targets in alike.items():
+        _warn(
+            f"the scores of {_named(targets)} are of {count}: they say nothing of the rows that "
+            "are left out"
+        )
+
+
+def warn_of_repeats(
+    targets: Sequence[str],
+    positions: Int[np.ndarray, " point"],
+    groups: Int[np.ndarray, " point"] | None,
+) -> None:
+    """Warn where many rows share their position with another, or with another group.
+
+    Args:
+        targets: their names.
+        positions: number of each point's position.
+        groups: number of each point's group, where there are groups.
+    """
+    of = f"points of {_named(targets)}"
+    repeated = np.bincount(positions)[positions] > 1
+    if repeated.mean() > MOST_REPEATED:
+        _warn(
+            f"{repeated.sum():,} of {len(positions):,} {of} ({repeated.mean():.0%}) have the "
+            f"position of another row ({len(np.unique(positions)):,} positions in all): the rows "
+            "of one position stay together in one fold"
+        )
+    if groups is None:
+        return
+    pairs = np.unique(np.stack([positions, groups], axis=1), axis=0)
+    several = (np.bincount(pairs[:, 0]) > 1)[positions]
+    if several.mean() > MOST_REPEATED:
+        _warn(
+            f"{several.sum():,} of {len(positions):,} {of} ({several.mean():.0%}) have the "
+            "position of a row of another group: the grouped scores and the intervals are of "
+            "positions that are known from other groups"
+        )
+
+
+def warn_of_coordinates(table: Any, names: Sequence[Any], columns: tuple[Any, Any] | None) -> None:
+    """Warn of targets that are coordinates of the table's own points."""
+    from unigeo.schemas.points import find_columns
+
+    try:
+        coordinates = find_columns(column_names(table), columns)
+    except PointsError:
+        return  # the points have a geometry
+    for name in names:
+        if label_of(name) in map(label_of, coordinates):
+            _warn(
+                f"target {short(label_of(name))} is a coordinate of the points: position alone "
+                "predicts it, and the baselines know it"
+            )
 
 
 def warn_of_thin_data(
     target: str,
     has: Bool[np.ndarray, " point"],
-    dropped: int,
     splits: Sequence[Split],
     features: Mapping[str, Float[np.ndarray, "point _"]],
     codes: Num[np.ndarray, " point"] | None = None,
@@ -106,27 +182,19 @@ def warn_of_thin_data(
     Args:
         target: its name.
         has: which of the points with a vector have the target.
-        dropped: points that have the target and no vector.
         splits: of the points with a vector.
         features: of the same points.
         codes: classes of the same points, for a target of classes.
     """
     points = int(has.sum())
-    if dropped > MOST_DROPPED * (points + dropped):
-        _warn(
-            f"{dropped} of {points + dropped} points with the target {target!r} "
-            f"({dropped / (points + dropped):.0%}) have no vector and are left out: the scores are "
-            "of the places that are left"
-        )
     for split in splits:
         units, folds = len(np.unique(split.units[has])), int(split.folds.max()) + 1
         if units < UNITS_PER_FOLD.get(split.name, 0) * folds:
-            what = "blocks" if split.name == "blocked" else "groups"
             _warn(
-                f"the {points} points of target {target!r} lie in {units} {what}, about "
-                f"{units / folds:.0f} in each of {folds} folds: the {split.name} scores hang on "
-                f"which of them fall together; at least {UNITS_PER_FOLD[split.name]} a fold say "
-                "more"
+                f"the {points} points of target {short(target)} lie in {units} "
+                f"{_UNITS[split.name]}, about {units / folds:.0f} in each of {folds} folds: the "
+                f"{split.name} scores hang on which of them fall together; at least "
+                f"{UNITS_PER_FOLD[split.name]} a fold say more"
             )
         if codes is not None:
             _warn_of_lacking_classes(target, codes, split)
@@ -136,7 +204,7 @@ def warn_of_thin_data(
     wide = [name for name, values in features.items() if values.shape[1] > smallest]
     if wide:
         _warn(
-            f"{wide[0]!r} has {features[wide[0]].shape[1]} bands and target {target!r} "
+            f"{wide[0]!r} has {features[wide[0]].shape[1]} bands and target {short(target)} "
             f"{smallest} training rows in its smallest fold: what is learnt is what the penalty "
             "lets through"
         )
@@ -150,10 +218,16 @@ def _warn_of_lacking_classes(target: str, codes: Num[np.ndarray, " point"], spli
     lacking = ((counts == counts.sum(axis=0)) & (counts > 0)).any(axis=0)  # all in one fold
     if lacking.any():
         _warn(
-            f"{lacking.sum()} of {len(lacking)} classes of target {target!r} lie in one of the "
-            f"{split.name} folds only, and are never learnt where they are asked for"
+            f"{lacking.sum()} of {len(lacking)} classes of target {short(target)} lie in one of "
+            f"the {split.name} folds only, and are never learnt where they are asked for"
         )
 
 
+def _named(targets: Sequence[str]) -> str:
+    shown = ", ".join(map(short, targets[:_MOST_NAMED]))
+    return shown + (f" and {len(targets) - _MOST_NAMED} more" if targets[_MOST_NAMED:] else "")
+
+
 def _warn(message: str) -> None:
-    warnings.warn(message, ProbeWarning, stacklevel=5)
+    # The line that is shown is the user's: the first one outside of the client.
+    warnings.warn(message, ProbeWarning, skip_file_prefixes=_CLIENT, stacklevel=2)

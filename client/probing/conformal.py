@@ -12,10 +12,12 @@ hierarchical models".
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from unigeo.client.probing.columns import short
 from unigeo.client.probing.ridge import HeldOut
 from unigeo.schemas.errors import ProbeError
 
@@ -45,12 +47,16 @@ def conformal_quantile(residuals: Float[np.ndarray, " point"], level: float) -> 
     return float(np.partition(residuals, rank - 1)[rank - 1])
 
 
-def check_level(level: float) -> None:
+def check_level(level: Any) -> None:
     """Refuse a level that is no probability.
 
     Raises:
-        ProbeError: unless it lies between 0 and 1.
+        ProbeError: unless it is a number that lies between 0 and 1.
     """
+    if not isinstance(level, int | float | np.number):
+        raise ProbeError(
+            f"the level of intervals must be a number between 0 and 1, not {short(level)}"
+        )
     if not 0 < level < 1:
         raise ProbeError(f"the level of intervals must lie between 0 and 1, not {level}")
 

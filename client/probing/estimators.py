@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from unigeo.client.probing.conformal import check_level, conformal_quantile
-from unigeo.client.probing.folds import blocked_folds, group_numbers, random_folds
+from unigeo.client.probing.folds import (
+    blocked_folds,
+    group_numbers,
+    position_folds,
+    random_folds,
+)
 from unigeo.client.probing.logistic import LOGISTIC_PENALTIES, LogisticProbe
 from unigeo.client.probing.ridge import PENALTIES, RidgeProbe
 from unigeo.schemas.errors import MissingExtraError
@@ -22,6 +27,8 @@ except ImportError as error:
     raise MissingExtraError(
         "the estimators need scikit-learn: pip install 'unigeo[probe]'"
     ) from error
+
+_LEAST_FOLDS = 2
 
 
 class ProbeRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -50,12 +57,14 @@ class ProbeRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             X: vectors, a row each.
             y: one target, or a column each.
             groups: labels, such as the numbers of spatial blocks; a fold then holds whole groups.
+                Without them the copies of a row, alike in X and y, stay in one fold; rows of one
+                place that differ need a group to stay together.
         """
         vectors, targets = validate_data(
             self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2
         )
-        folds = _folds(len(vectors), groups, self.folds, self.seed)
         table = np.asarray(targets, np.float64).reshape(len(targets), -1)
+        folds = _folds(vectors, table, groups, self.folds, self.seed)
         self.ridge_ = RidgeProbe(penalties=tuple(self.penalties or PENALTIES)).fit(
             vectors, table, folds
         )
@@ -116,7 +125,7 @@ class ProbeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 f"there is one class only, {self.classes_[0]!r}: nothing to tell apart"
             )
-        folds = _folds(len(vectors), groups, self.folds, self.seed)
+        folds = _folds(vectors, codes[:, None], groups, self.folds, self.seed)
         probe = LogisticProbe(penalties=tuple(self.penalties or LOGISTIC_PENALTIES))
         self.logistic_ = probe.fit(vectors, codes, folds)
         self.penalty_ = self.logistic_.penalty
@@ -133,8 +142,18 @@ class ProbeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.classes_[probabilities.argmax(axis=1)])
 
 
-def _folds(count: int, groups: Any, folds: int, seed: int) -> np.ndarray:
+def _folds(
+    vectors: np.ndarray, targets: np.ndarray, groups: Any, folds: int, seed: int
+) -> np.ndarray:
+    """Fold of each row: of whole groups, or at random with the copies of a row together."""
+    count = len(vectors)
     if groups is None:
-        return random_folds(count, min(folds, count), seed)
+        rows = np.ascontiguousarray(np.concatenate([vectors, targets], axis=1, dtype=np.float64))
+        each = rows.view(np.dtype((np.void, rows.strides[0]))).reshape(-1)
+        _, copies = np.unique(each, return_inverse=True)
+        number = int(copies.max()) + 1
+        if number == count or number < _LEAST_FOLDS:
+            return random_folds(count, min(folds, count), seed)
+        return position_folds(copies, min(folds, number), seed)
     numbers = group_numbers(groups, count)
     return blocked_folds(numbers, min(folds, int(numbers.max()) + 1), seed, "groups")

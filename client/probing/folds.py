@@ -1,27 +1,36 @@
-"""Folds of a cross-validation: of shuffled rows, of whole spatial blocks, of whole groups."""
+"""Folds of a cross-validation: of shuffled positions, of whole spatial blocks, of whole groups."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from unigeo.client.probing.columns import series_of, short
 from unigeo.schemas.errors import ProbeError
+from unigeo.schemas.points import read_points
 
 CONUS = "EPSG:5070"
 """Albers equal-area map of the contiguous United States, in metres."""
+_LEAST_KM = 1e-6  # 1 mm; numbers of smaller blocks are beyond an integer
+_STEPS = 100_000
+"""Of a degree: points that agree in them, within about 1 m, have one position."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Split:
     """One way to hold points out."""
 
     name: str
     """`random`, `blocked` or `grouped`."""
     units: Int[np.ndarray, " point"]
-    """Number of what is held out as a whole: the point itself, its block or its group."""
+    """Number of what is held out as a whole: the point's position, its block or its group."""
     folds: Int[np.ndarray, " point"]
     """Fold number of each point."""
+
+    def __repr__(self) -> str:
+        units, folds = len(np.unique(self.units)), len(np.unique(self.folds))
+        return f"Split({self.name}: {len(self.units):,} points, {units:,} units, {folds} folds)"
 
 
 def all_splits(
@@ -29,6 +38,7 @@ def all_splits(
     groups: Int[np.ndarray, " point"] | None,
     folds: int = 5,
     seed: int = 0,
+    positions: Int[np.ndarray, " point"] | None = None,
 ) -> tuple[Split, ...]:
     """The random and the blocked split, and the grouped one where there are groups.
 
@@ -37,13 +47,15 @@ def all_splits(
         groups: number of each point's group, as `group_numbers` gives.
         folds: how many in each split.
         seed: of them all.
+        positions: number of each point's position, as `position_numbers` gives; without it each
+            point has its own.
 
     Raises:
-        ProbeError: if points, blocks or groups are fewer than folds.
+        ProbeError: if positions, blocks or groups are fewer than folds.
     """
-    rows = np.arange(len(blocks))
+    units = np.arange(len(blocks)) if positions is None else positions
     splits = [
-        Split("random", rows, random_folds(len(blocks), folds, seed)),
+        Split("random", units, position_folds(units, folds, seed)),
         Split("blocked", blocks, blocked_folds(blocks, folds, seed)),
     ]
     if groups is not None:
@@ -51,25 +63,40 @@ def all_splits(
     return tuple(splits)
 
 
-def group_numbers(groups: Any, count: int) -> Int[np.ndarray, " point"]:
+def group_numbers(
+    groups: Any, count: int, needed: Bool[np.ndarray, " point"] | None = None
+) -> Int[np.ndarray, " point"]:
     """Number the groups that labels of any kind name.
 
+    Args:
+        groups: labels in any form that `columns.series_of` takes.
+        count: how many there must be.
+        needed: points that must have a group; all of them by default.
+
     Raises:
-        ProbeError: if there are not `count` labels, or one is missing.
+        ProbeError: if there are not `count` labels, or one that is needed is missing.
 
     >>> group_numbers(["Ohio", "Iowa", "Ohio"], 3)
     array([0, 1, 0])
     """
     import pandas as pd
 
-    labels = pd.Series(np.asarray(groups, object))
+    if isinstance(groups, str):
+        raise ProbeError(f"groups are one label for each of {count} points, not {short(groups)}")
+    labels = series_of(groups)
     if len(labels) != count:
         raise ProbeError(f"{len(labels)} group labels for {count} points")
-    numbers, _ = pd.factorize(labels)
-    if (numbers < 0).any():
+    try:
+        numbers, _ = pd.factorize(labels)
+    except TypeError as error:
+        raise ProbeError(f"groups must be labels, such as text: {short(error, 100)}") from error
+    missing = numbers < 0
+    if needed is not None:
+        missing &= needed
+    if missing.any():
         raise ProbeError(
-            f"{(numbers < 0).sum()} of {count} points have no group, the first in row "
-            f"{int(np.argmax(numbers < 0))}: drop them, or give them a group of their own"
+            f"{missing.sum()} of {count} points have no group, the first in row "
+            f"{int(np.argmax(missing))}: drop them, or give them a group of their own"
         )
     return np.asarray(numbers, np.int64)
 
@@ -86,29 +113,69 @@ def random_folds(count: int, folds: int = 5, seed: int = 0) -> Int[np.ndarray, "
     >>> random_folds(6, folds=3)
     array([0, 2, 2, 1, 0, 1])
     """
-    _check(count, folds, "points")
+    check_units(count, folds, "points")
     return np.random.default_rng(seed).permutation(np.arange(count) % folds)
 
 
-def spatial_blocks(
-    lonlat: Float[np.ndarray, "point 2"], km: float, crs: str = CONUS
+def position_numbers(lonlat: Float[np.ndarray, "point 2"]) -> Int[np.ndarray, " point"]:
+    """Number the positions in the order in which they come; those within about 1 m are one.
+
+    >>> position_numbers(np.array([[-105.0, 40.0], [-99.0, 41.0], [255.0, 40.0]]))
+    array([0, 1, 0])
+    """
+    import pandas as pd
+
+    lon, lat = np.rint(lonlat * _STEPS).astype(np.int64).T
+    numbers, _ = pd.factorize((lon % (360 * _STEPS)) * (181 * _STEPS) + lat)
+    return np.asarray(numbers, np.int64)
+
+
+def position_folds(
+    positions: Int[np.ndarray, " point"], folds: int = 5, seed: int = 0
 ) -> Int[np.ndarray, " point"]:
+    """Give whole positions to folds at random: those of `random_folds` where none repeats.
+
+    A row whose position stands in the table again would give its own answer away. The positions
+    are shuffled, then each goes to the fold that has the fewest rows so far.
+
+    Raises:
+        ProbeError: if there are fewer positions than folds, or fewer than two folds.
+
+    >>> position_folds(np.arange(6), folds=3)
+    array([0, 2, 2, 1, 0, 1])
+    >>> position_folds(np.repeat(np.arange(6), 2), folds=3)
+    array([0, 0, 2, 2, 2, 2, 1, 1, 0, 0, 1, 1])
+    """
+    sizes = np.bincount(positions)
+    if not len(sizes) or np.ptp(sizes) == 0:
+        return np.asarray(random_folds(len(sizes), folds, seed)[positions])
+    check_units(len(sizes), folds, "positions")
+    order = np.argsort(np.random.default_rng(seed).permutation(len(sizes)))
+    return np.asarray(_dealt(order, sizes, folds)[positions])
+
+
+def spatial_blocks(points: Any, km: float, crs: str = CONUS) -> Int[np.ndarray, " point"]:
     """Number the square block of a map that holds each point.
 
     The block is (floor(x / km), floor(y / km)) in the given CRS; occupied blocks are numbered from
     0, column by column from the west.
 
     Args:
-        lonlat: WGS 84 degrees, longitude first.
+        points: in any form that `Field.sample` takes, such as (n, 2) longitudes and latitudes.
         km: side of a block in kilometres.
         crs: a CRS in metres, best equal-area; the default is that of the contiguous United States.
 
     Raises:
+        PointsError: if the points cannot be read, or one has no position.
         ProbeError: if the side is not positive or a point has no place in the CRS.
+
+    >>> spatial_blocks([(-105.0, 39.0), (-104.9, 39.0), (-90.0, 39.0)], km=300)
+    array([0, 0, 1])
     """
-    if not (np.isfinite(km) and km > 0):
-        raise ProbeError(f"the side of a block must be a positive number of km, not {km}")
-    cells = np.floor(project(lonlat, crs) / (km * 1000)).astype(np.int64)
+    is_number = isinstance(km, int | float | np.number) and not isinstance(km, bool)
+    if not is_number or not np.isfinite(km) or km < _LEAST_KM:
+        raise ProbeError(f"the side of a block must be a positive number of km, not {short(km)}")
+    cells = np.floor(project(read_points(points).lonlat, crs) / (km * 1000)).astype(np.int64)
     _, numbers = np.unique(cells, axis=0, return_inverse=True)
     return numbers.reshape(-1)
 
@@ -130,14 +197,9 @@ def blocked_folds(
     array([1, 1, 2, 0, 0])
     """
     _, numbers, sizes = np.unique(blocks, return_inverse=True, return_counts=True)
-    _check(len(sizes), folds, what)
-    fold_of = np.empty(len(sizes), np.int64)
-    rows = np.zeros(folds, np.int64)
-    for block in np.random.default_rng(seed).permutation(len(sizes)):
-        lightest = int(rows.argmin())
-        fold_of[block] = lightest
-        rows[lightest] += sizes[block]
-    return fold_of[numbers.reshape(-1)]
+    check_units(len(sizes), folds, what)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    return _dealt(order, sizes, folds)[numbers.reshape(-1)]
 
 
 def map_of(lonlat: Float[np.ndarray, "point 2"], otherwise: str) -> str:
@@ -179,7 +241,30 @@ def project(lonlat: Float[np.ndarray, "point 2"], crs: str) -> Float[np.ndarray,
     return xy
 
 
-def _check(count: int, folds: int, what: str) -> None:
+def _dealt(
+    order: Int[np.ndarray, " unit"], sizes: Int[np.ndarray, " unit"], folds: int
+) -> Int[np.ndarray, " unit"]:
+    """Give each unit, in `order`, to the fold that has the fewest rows so far."""
+    fold_of = np.empty(len(sizes), np.int64)
+    rows = [0] * folds
+    for unit in order:
+        lightest = rows.index(min(rows))
+        fold_of[unit] = lightest
+        rows[lightest] += int(sizes[unit])
+    return fold_of
+
+
+def check_units(count: int, folds: int, what: str) -> None:
+    """Refuse folds that cannot be filled.
+
+    Args:
+        count: of what is held out as a whole.
+        folds: how many.
+        what: is counted.
+
+    Raises:
+        ProbeError: if there are fewer of them than folds, or fewer than two folds.
+    """
     if folds < 2:
         raise ProbeError(f"cross-validation needs at least 2 folds, not {folds}")
     if count < folds:

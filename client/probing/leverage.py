@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Spread:
     """The training vectors' spread: their mean, and the directions in which they vary."""
 
@@ -29,6 +29,9 @@ class Spread:
     """Their eigenvalues."""
     count: int
     """Training vectors."""
+
+    def __repr__(self) -> str:
+        return f"Spread({self.count:,} vectors of {len(self.mean)} bands)"
 
     def leverage(
         self, vectors: Float[np.ndarray, "point band"], penalties: Sequence[float]

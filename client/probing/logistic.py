@@ -26,7 +26,7 @@ _MOST_STEPS = 300
 _MEMORY = 10  # steps that L-BFGS remembers
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class FittedLogistic:
     """A map from vectors to probabilities of classes."""
 
@@ -37,6 +37,11 @@ class FittedLogistic:
     intercepts: Float[np.ndarray, " column"]
     penalty: float
     """The chosen one."""
+
+    def __repr__(self) -> str:
+        bands, columns = self.weights.shape
+        classes = 2 if columns == 1 else columns
+        return f"FittedLogistic({bands} bands, {classes} classes, penalty {self.penalty:g})"
 
     def predict(
         self, features: Float[np.ndarray, "point band"]

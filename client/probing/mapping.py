@@ -1,12 +1,9 @@
 """A fitted probe over a region: a raster whose cells are computed when they are looked at."""
 
-import shutil
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -14,9 +11,13 @@ from jaxtyping import Float
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from unigeo.client.areas.covering import holds_centre
+from unigeo.client.areas.outlines import Outlines
+from unigeo.client.areas.windows import region_of_field
+from unigeo.client.probing.columns import short
 from unigeo.client.progress import watched
 from unigeo.client.threads import one_thread
-from unigeo.schemas.errors import MissingExtraError, RegionError, StoreError
+from unigeo.schemas.errors import RegionError
 from unigeo.schemas.grid import Grid, Window
 from unigeo.schemas.layout import (
     axis_attributes,
@@ -25,23 +26,21 @@ from unigeo.schemas.layout import (
     status_name,
 )
 from unigeo.schemas.quantization import dequantize
-from unigeo.schemas.regions import Region, region_of_bbox, region_of_geojson
-from unigeo.schemas.regions import region as region_of_name
 from unigeo.schemas.status import Status
-from unigeo.schemas.stores import open_store, unreachable_errors
 
 if TYPE_CHECKING:
     from unigeo.client.field import Field
-    from unigeo.client.probing.probes import Model
+    from unigeo.client.probing.models import Model
 
 _STRIP_NUMBERS = 2**23
 """Components of vectors that are held at once: 64 MB as float64."""
+_FEW_CELLS = 64  # of a window that is small enough to look at before it is mapped
 _REMEMBERED = 64
 """Pieces of a shard that are kept, so that the layers of a window share its computation; those of
 256 x 256 cells take 64 MB."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PredictionMap:
     """One target's predictions in a window of a field."""
 
@@ -52,8 +51,12 @@ class PredictionMap:
     target: str
     window: Window
     """Of the field's grid."""
-    region: Region | None
-    """Cells whose centre lies outside are NaN."""
+    outlines: Outlines | None
+    """Of a region: cells whose centre lies outside are NaN."""
+
+    def __repr__(self) -> str:
+        rows, cols = self.grid.shape
+        return f"PredictionMap({short(self.target)}, {rows} x {cols} cells)"
 
     @classmethod
     def of(
@@ -62,19 +65,11 @@ class PredictionMap:
         modalities: tuple[str, ...],
         model: "Model",
         target: str,
-        region: Any = None,
+        where: tuple[Outlines, Window] | None = None,
     ) -> "PredictionMap":
-        """A map of the whole field, or of a region in any form that `read_region` takes.
-
-        Raises:
-            RegionError: if the region cannot be read, or lies outside the field.
-        """
-        rows, cols = field.grid.shape
-        window, chosen = Window(0, 0, rows, cols), None
-        if region is not None:
-            chosen = read_region(region)
-            window = _window_of(chosen, field.grid)
-        return cls(field, modalities, model, target, window, chosen)
+        """A map of the whole field, or of a region as `outlined` gives it."""
+        outlines, window = where or (None, Window(0, 0, *field.grid.shape))
+        return cls(field, modalities, model, target, window, outlines)
 
     @property
     def grid(self) -> Grid:
@@ -95,7 +90,7 @@ class PredictionMap:
             layer: xr.Variable(
                 ("y", "x"),
                 indexing.LazilyIndexedArray(_Layer(self, pieces, layer)),
-                self._attributes(layer),
+                self.attributes(layer),
                 {"preferred_chunks": dict.fromkeys(("y", "x"), self.field.layout.shard)},
             )
             for layer in self.model.layers
@@ -106,7 +101,7 @@ class PredictionMap:
             "x": ("x", grid.x, axis_attributes("x")),
             "spatial_ref": ((), 0, spatial_ref_attributes(grid)),
         }
-        return xr.Dataset(variables, coords, self._root_attributes())
+        return xr.Dataset(variables, coords, self.root_attributes())
 
     def pieces(self, rows: slice, cols: slice) -> Iterator[Window]:
         """The parts of the field's shards that a window of the map (rows, columns of it) touches.
@@ -142,116 +137,7 @@ class PredictionMap:
                 made[number, row : row + strip.height][valid] = found[layer]
         return made
 
-    def to_geotiff(self, path: str | Path, *, progress: bool = False) -> Path:
-        """Write a tiled, deflated GeoTIFF beside its place, then rename it.
-
-        Raises:
-            StoreError: if it cannot be written.
-            MissingExtraError: without rasterio.
-        """
-        rasterio = _rasterio()
-        path, layers = Path(path), self.model.layers
-        part = path.with_name(path.name + ".partial")
-        rows, cols = self.grid.shape
-        profile = {
-            "driver": "GTiff", "dtype": "float32", "nodata": np.nan, "count": len(layers),
-            "height": rows, "width": cols, "crs": self.grid.crs,
-            "transform": rasterio.Affine(*self.grid.affine), "tiled": True, "blockxsize": 256,
-            "blockysize": 256, "compress": "deflate", "predictor": 3, "bigtiff": "if_safer",
-        }  # fmt: skip
-        try:
-            with rasterio.open(part, "w", **profile) as raster:
-                for number, layer in enumerate(layers, start=1):
-                    raster.set_band_description(number, layer)
-                    raster.update_tags(number, **_texts(self._own_attributes(layer)))
-                raster.update_tags(**_texts(self._root_attributes()))
-                for window, values in self._computed(progress):
-                    place = rasterio.windows.Window(
-                        window.col, window.row, window.width, window.height
-                    )
-                    raster.write(values, window=place)
-            part.replace(path)
-        except (OSError, rasterio.errors.RasterioError) as error:
-            if isinstance(error, StoreError):
-                raise
-            raise StoreError(f"cannot write the map {path}: {error}") from error
-        finally:
-            part.unlink(missing_ok=True)
-        return path
-
-    def to_zarr(self, url: Any, *, progress: bool = False) -> None:
-        """Write a Zarr store, its consolidated metadata last; a local one beside its place first.
-
-        Raises:
-            StoreError: if it cannot be written, or there is something already.
-        """
-        if isinstance(url, Path) or (isinstance(url, str) and "://" not in url):
-            path = Path(url)
-            if path.exists():
-                raise StoreError(f"cannot write the map {path}: it is there already; remove it")
-            part = path.with_name(path.name + ".partial")
-            shutil.rmtree(part, ignore_errors=True)
-            try:
-                self._write_zarr(part, progress)
-                part.replace(path)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
-        else:
-            self._write_zarr(url, progress)
-
-    def _write_zarr(self, url: Any, progress: bool) -> None:
-        import zarr
-        from zarr.errors import ContainsGroupError
-
-        store = open_store(url, read_only=False)
-        try:
-            group = zarr.create_group(store, attributes=self._root_attributes())
-            self._write_coordinates(group)
-            arrays = [
-                group.create_array(
-                    layer,
-                    shape=self.grid.shape,
-                    chunks=tuple(min(self.field.layout.shard, size) for size in self.grid.shape),
-                    dtype="float32",
-                    fill_value=np.nan,
-                    dimension_names=("y", "x"),
-                    attributes=self._attributes(layer) | {"coordinates": "spatial_ref"},
-                )
-                for layer in self.model.layers
-            ]
-            for window, values in self._computed(progress, aligned=True):
-                for array, layer in zip(arrays, values, strict=True):
-                    array[window.slices] = layer
-            with (
-                warnings.catch_warnings()
-            ):  # zarr: "not part of the specification"; readers know it
-                warnings.simplefilter("ignore", UserWarning)
-                zarr.consolidate_metadata(store)
-        except ContainsGroupError as error:
-            raise StoreError(f"cannot write the map {url}: there is a store already") from error
-        except unreachable_errors() as error:
-            if isinstance(error, StoreError):
-                raise
-            raise StoreError(f"cannot write the map {url}: {error}") from error
-
-    def _write_coordinates(self, group: Any) -> None:
-        for axis in ("y", "x"):
-            values = getattr(self.grid, axis)
-            group.create_array(
-                axis,
-                data=values,
-                chunks=values.shape,
-                dimension_names=(axis,),
-                attributes=axis_attributes(cast(Any, axis)),
-            )
-        group.create_array(
-            "spatial_ref",
-            data=np.array(0, np.int64),
-            dimension_names=(),
-            attributes=spatial_ref_attributes(self.grid),
-        )
-
-    def _computed(
+    def parts(
         self, progress: bool, *, aligned: bool = False
     ) -> Iterator[tuple[Window, Float[np.ndarray, "layer row col"]]]:
         """Every part of the map, as a window of the map, and its values.
@@ -279,11 +165,12 @@ class PredictionMap:
         """Cells that have every vector and lie in the region."""
         codes = [self.field.read(status_name(name), *strip.slices) for name in self.modalities]
         valid: np.ndarray = np.all(np.stack(codes) == Status.VALID, axis=0)
-        if self.region is not None and valid.any():
-            valid[valid] = self.region.contains(self.field.grid.centres(strip)[valid])
+        if self.outlines is not None and valid.any():
+            valid &= holds_centre(self.outlines, strip)
         return valid
 
-    def _root_attributes(self) -> dict[str, Any]:
+    def root_attributes(self) -> dict[str, Any]:
+        """What the map is, where its vectors come from, and where its cells lie."""
         own, model = self.field.attributes, self.field.attributes.model
         return {
             "title": f"{self.target}, predicted from the vectors {', '.join(self.modalities)}",
@@ -292,12 +179,14 @@ class PredictionMap:
             **georeference(self.grid),
         }
 
-    def _attributes(self, layer: str) -> dict[str, Any]:
+    def attributes(self, layer: str) -> dict[str, Any]:
+        """Of a layer's array: its own, and where its cells lie."""
         return (
-            self._own_attributes(layer) | {"grid_mapping": "spatial_ref"} | georeference(self.grid)
+            self.own_attributes(layer) | {"grid_mapping": "spatial_ref"} | georeference(self.grid)
         )
 
-    def _own_attributes(self, layer: str) -> dict[str, Any]:
+    def own_attributes(self, layer: str) -> dict[str, Any]:
+        """Of a layer: its name, and the names of classes."""
         attributes: dict[str, Any] = {"long_name": f"{self.target} {layer}"}
         classes = getattr(self.model, "classes", None)
         if classes is not None and layer == "prediction":
@@ -340,49 +229,25 @@ class _Layer(BackendArray):
         return np.asarray(window[own][drop])
 
 
-def read_region(region: Any) -> Region:
-    """A region from a name, a box (west, south, east, north), a GeoJSON file, or itself.
+def outlined(field: "Field", region: Any, crs: Any = None) -> tuple[Outlines, Window] | None:
+    """The outlines of a region, and the part of the field round it; None for the whole field.
+
+    Args:
+        field: to map.
+        region: in any form that `Field.region` takes.
+        crs: of its polygons, where they do not say it.
 
     Raises:
-        RegionError: if it is none of these.
+        RegionError: if the region cannot be read, lies outside the field, or is smaller than a cell
+            and holds no cell's centre.
     """
-    if isinstance(region, Region):
-        return region
-    if isinstance(region, Path) or (isinstance(region, str) and region.lower().endswith("json")):
-        return region_of_geojson(region)
-    if isinstance(region, str):
-        return region_of_name(region)
-    try:
-        west, south, east, north = (float(edge) for edge in region)
-    except (TypeError, ValueError) as error:
+    if region is None:
+        return None
+    outlines, window = region_of_field(field, region, crs)
+    few = window.height * window.width <= _FEW_CELLS
+    if few and not holds_centre(outlines, window).any():
         raise RegionError(
-            f"cannot read a region from {region!r}: give a name, a box (west, south, east, north) "
-            "in degrees, a GeoJSON file or a Region"
-        ) from error
-    return region_of_bbox((west, south, east, north))
-
-
-def _window_of(region: Region, grid: Grid) -> Window:
-    """The part of the grid round a region."""
-    own = replace(region, crs=grid.crs).grid(grid.resolution_m, shard=1)
-    top, left = max(own.row0 - grid.row0, 0), max(own.col0 - grid.col0, 0)
-    bottom = min(own.row0 + own.shape[0] - grid.row0, grid.shape[0])
-    right = min(own.col0 + own.shape[1] - grid.col0, grid.shape[1])
-    if bottom <= top or right <= left:
-        raise RegionError(f"the region {region.name!r} lies outside the field")
-    return Window(top, left, bottom - top, right - left)
-
-
-def _texts(attributes: dict[str, Any]) -> dict[str, str]:
-    return {key.upper().replace(":", "_"): str(value) for key, value in attributes.items()}
-
-
-def _rasterio() -> Any:
-    try:
-        import rasterio
-        import rasterio.windows
-    except ImportError as error:
-        raise MissingExtraError(
-            "a GeoTIFF needs rasterio: pip install 'unigeo[geo]', or write .to_zarr()"
-        ) from error
-    return rasterio
+            f"the region holds no centre of the field's cells of {field.grid.resolution_m:g} m: "
+            "map a larger one, or predict at a point of it"
+        )
+    return outlines, window

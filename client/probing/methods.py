@@ -1,6 +1,6 @@
 """What predicts in a probe, by name: ridge on each set of features, and the baselines."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,8 +10,10 @@ from unigeo.client.probing.baselines import (
     lonlat_ridge,
     lonlat_tree_classes,
     lonlat_trees,
+    need_sklearn,
     training_mean,
 )
+from unigeo.client.probing.columns import short
 from unigeo.client.probing.logistic import LogisticProbe
 from unigeo.client.probing.ridge import HeldOut, RidgeProbe
 from unigeo.schemas.errors import ProbeError
@@ -30,21 +32,39 @@ ClassMethod = Callable[
 Vectors = Mapping[str, Float[np.ndarray, "point _"]]
 
 _NEIGHBOURS = ("lonlat kNN", "lonlat IDW")
+_LEARNT = (*_NEIGHBOURS, "lonlat trees")
+"""Those that scikit-learn computes."""
 
 
-def chosen_baselines(baselines: bool | Sequence[str], features: Vectors) -> tuple[str, ...]:
+def chosen_baselines(baselines: bool | Sequence[str], features: Iterable[str]) -> tuple[str, ...]:
     """Names of the baselines that are asked for.
+
+    Args:
+        baselines: all, none, or some by name.
+        features: names of the sets of features, which must differ.
 
     Raises:
         ProbeError: if one is unknown, or a set of features has its name.
+        MissingExtraError: if one needs scikit-learn and it is not installed.
     """
+    if not isinstance(baselines, bool | Iterable | None) or isinstance(baselines, str):
+        raise ProbeError(
+            f"baselines must be True, False or a list of names, not {short(baselines)}; there are "
+            f"{', '.join(BASELINES)}"
+        )
     chosen = BASELINES if baselines is True else tuple(baselines or ())
-    unknown = sorted(set(chosen) - set(BASELINES))
+    unknown = [name for name in chosen if name not in BASELINES]
     if unknown:
-        raise ProbeError(f"there is no baseline {unknown[0]!r}; there are {', '.join(BASELINES)}")
+        raise ProbeError(
+            f"there is no baseline {short(unknown[0])}; there are {', '.join(BASELINES)}"
+        )
     clash = sorted(set(chosen) & set(features))
     if clash:
         raise ProbeError(f"the features {clash[0]!r} are named like the baseline; rename them")
+    if not chosen and not list(features):
+        raise ProbeError("there is nothing to score: name modalities or baselines")
+    if set(chosen) & set(_LEARNT):
+        need_sklearn()
     return tuple(name for name in BASELINES if name in chosen)
 
 

@@ -2,21 +2,25 @@
 
 import dataclasses
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
 
+from unigeo.client.point_status import WORDS, positions_in_words
+from unigeo.client.probing.asking import read_at
+from unigeo.client.probing.columns import label_of, listed, short
 from unigeo.client.probing.conformal import conformal_quantile
-from unigeo.client.probing.evaluating import Evaluation, ProbeData
-from unigeo.client.probing.logistic import FittedLogistic, LogisticProbe
+from unigeo.client.probing.evaluating import Evaluation
+from unigeo.client.probing.logistic import LogisticProbe
+from unigeo.client.probing.models import ClassModel, Model, NumberModel
+from unigeo.client.probing.preparing import ProbeData
 from unigeo.client.probing.reporting import by_features, to_markdown
-from unigeo.client.probing.ridge import FittedRidge, RidgeProbe
+from unigeo.client.probing.ridge import RidgeProbe
 from unigeo.client.threads import one_thread
 from unigeo.schemas.errors import ProbeError
 from unigeo.schemas.layout import status_name
 from unigeo.schemas.points import read_points
-from unigeo.schemas.status import Status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,51 +33,8 @@ if TYPE_CHECKING:
     from unigeo.client.reading.sampling import Method
 
 
-@dataclass(frozen=True)
-class NumberModel:
-    """Ridge on one target, with intervals."""
-
-    ridge: FittedRidge
-    strangeness: float
-    """Half-width of an interval where the difficulty is 1, in the target's unit."""
-    layers = ("prediction", "lower", "upper", "uncertainty")
-    """`uncertainty` is the half-width of the interval from `lower` to `upper`."""
-
-    def predict(
-        self, vectors: Float[np.ndarray, "point band"], layers: tuple[str, ...] = layers
-    ) -> dict[str, Float[np.ndarray, " point"]]:
-        """Some or all layers; the prediction alone takes far less work than its interval."""
-        found = {"prediction": self.ridge.predict(vectors)[:, 0]}
-        if set(layers) - {"prediction"}:
-            width = self.strangeness * self.ridge.difficulty(vectors)[:, 0]
-            found["lower"] = found["prediction"] - width
-            found["upper"] = found["prediction"] + width
-            found["uncertainty"] = width
-        return {name: found[name] for name in layers}
-
-
-@dataclass(frozen=True)
-class ClassModel:
-    """Logistic ridge on one target."""
-
-    logistic: FittedLogistic
-    classes: tuple[Any, ...]
-    layers = ("prediction", "uncertainty")
-    """The number of the most probable class, and 1 - its probability."""
-
-    def predict(
-        self, vectors: Float[np.ndarray, "point band"], layers: tuple[str, ...] = layers
-    ) -> dict[str, Float[np.ndarray, " point"]]:
-        """Some or all layers."""
-        probabilities = self.logistic.predict(vectors)
-        found = {
-            "prediction": probabilities.argmax(axis=1).astype(np.float64),
-            "uncertainty": 1 - probabilities.max(axis=1),
-        }
-        return {name: found[name] for name in layers}
-
-
-Model = NumberModel | ClassModel
+_SHOWN = 2000  # characters that a probe is shown in
+_PRECISION = " Precision is the average precision of the rarer of two classes, of more the mean."
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -119,7 +80,7 @@ class Probe:
         chosen.insert(3, "level", self.level)
         return chosen.reset_index(drop=True)
 
-    def model(self, target: str | None = None, features: str | None = None) -> Model:
+    def model(self, target: Any = None, features: str | None = None) -> Model:
         """The model of one target on one set of features, fitted on all points.
 
         Args:
@@ -140,7 +101,7 @@ class Probe:
         points: Any,
         features: str | None = None,
         *,
-        crs: str | None = None,
+        crs: Any = None,
         columns: tuple[str, str] | None = None,
     ) -> "pd.DataFrame":
         """Predict every target at new points.
@@ -154,15 +115,16 @@ class Probe:
         Returns:
             One row per point, with the points' own index. Of numbers `income`, `income_lower`,
             `income_upper`, NaN where there is no vector; of classes `crop` and
-            `crop_probability`; and the status of each modality used, which says why.
+            `crop_probability`; and the status of each modality used, which says why: `no position`
+            where a coordinate is missing.
         """
         import pandas as pd
 
         name = self._features(features)
-        read = read_points(points, crs, columns)
+        read = read_points(points, crs, columns, missing="keep")
         used = self._modalities_of(name)
-        sampled = self.field.sample(read.lonlat, used, method=self.method, as_="xarray")
-        vectors = np.concatenate([sampled[modality].values for modality in used], axis=1)
+        found_at, status = read_at(self.field, read, used, self.method)
+        vectors = np.concatenate([found_at[modality] for modality in used], axis=1)
         valid = np.isfinite(vectors).all(axis=1)
         made: dict[str, Any] = {}
         for target in self.data.known:
@@ -177,108 +139,176 @@ class Probe:
             else:
                 made[target] = found["prediction"]
                 made |= {f"{target}_{side}": found[side] for side in ("lower", "upper")}
-        kinds = pd.CategoricalDtype([code.words for code in Status])
-        for modality in used:
-            codes = sampled[status_name(modality)].values.astype(np.int64)
-            made[status_name(modality)] = pd.Categorical.from_codes(codes, dtype=kinds)
+        kinds = pd.CategoricalDtype(list(WORDS.values()))
+        for modality, codes in status.items():
+            positions = positions_in_words(codes)
+            made[status_name(modality)] = pd.Categorical.from_codes(positions, dtype=kinds)
         return pd.DataFrame(made, index=read.index)
 
     def map(
-        self, target: str | None = None, region: Any = None, features: str | None = None
+        self,
+        target: Any = None,
+        region: Any = None,
+        features: str | None = None,
+        *,
+        crs: Any = None,
     ) -> "xr.Dataset":
         """Predict a target over a region, lazily: a cell is computed when it is looked at.
 
         Args:
             target: which; needed if there are several.
-            region: a name, a box (west, south, east, north), a GeoJSON file or a `Region`; the
-                whole field by default.
+            region: in any form that `Field.region` takes: a name, a box (west, south, east,
+                north), GeoJSON, a path, a geometry, a GeoDataFrame; the whole field by default.
             features: a modality or `joined`; by default `joined`, or the only one.
+            crs: of the region's polygons, where they do not say it; WGS 84 by default.
 
         Returns:
             float32 arrays over y and x with the field's CRS: of numbers `prediction`, `lower`,
             `upper` and `uncertainty`, the half-width of the interval; of classes `prediction`, the
             number of the class (named in its attributes), and `uncertainty`, 1 - its probability.
-            NaN where there is no vector or the cell lies outside the region. A window of it, as
-            from `.isel` or `.rio.clip_box`, reads and computes its own cells only; `.chunk()` gives
-            dask arrays.
+            NaN where there is no vector or the cell's centre lies outside the region. A window of
+            it, as from `.isel` or `.rio.clip_box`, reads and computes its own cells only;
+            `.chunk()` gives dask arrays.
+
+        Raises:
+            ProbeError: if there is no such target or set of features.
+            RegionError: if the region cannot be read, lies off the field, or is so small that it
+                holds no cell's centre.
         """
-        return self._map(target, region, features).dataset()
+        return self._map(target, region, features, crs).dataset()
 
     def to_geotiff(
         self,
         path: "str | Path",
-        target: str | None = None,
+        target: Any = None,
         region: Any = None,
         features: str | None = None,
         *,
+        crs: Any = None,
+        overwrite: bool = False,
         progress: bool = False,
     ) -> "Path":
         """Write a map as a tiled GeoTIFF, one band per layer of `map`, shard by shard.
 
+        Args:
+            path: of a local file, which ends in `.tif` or `.tiff`.
+            target: as in `map`.
+            region: as in `map`.
+            features: as in `map`.
+            crs: as in `map`.
+            overwrite: replace a file that is there, when the new one is whole.
+            progress: show a bar on stderr.
+
         Raises:
-            StoreError: if it cannot be written; nothing is left then.
+            ProbeError, RegionError: as `map`.
+            StoreError: if it is there already, has another ending or cannot be written; nothing is
+                left then.
             MissingExtraError: without rasterio.
         """
-        return self._map(target, region, features).to_geotiff(path, progress=progress)
+        from unigeo.client.areas.exporting import check_geotiff_path
+        from unigeo.client.probing.map_files import write_geotiff
+
+        place = check_geotiff_path(path, overwrite)
+        return write_geotiff(self._map(target, region, features, crs), place, progress=progress)
 
     def to_zarr(
         self,
         url: Any,
-        target: str | None = None,
+        target: Any = None,
         region: Any = None,
         features: str | None = None,
         *,
+        crs: Any = None,
+        overwrite: bool = False,
         progress: bool = False,
     ) -> None:
         """Write a map as a Zarr store that `xr.open_zarr` reads, shard by shard.
 
+        Args:
+            url: a path, an address, or a Zarr store object.
+            target: as in `map`.
+            region: as in `map`.
+            features: as in `map`.
+            crs: as in `map`.
+            overwrite: replace a local Zarr store that is there, when the new one is whole; never a
+                folder or file that is none, nor a unigeo field.
+            progress: show a bar on stderr.
+
         Raises:
-            StoreError: if it cannot be written, or there is something already.
+            ProbeError, RegionError: as `map`.
+            StoreError: if it cannot be written, or there is something already that is not to be
+                replaced.
         """
-        self._map(target, region, features).to_zarr(url, progress=progress)
+        from unigeo.client.probing.map_files import check_zarr_place, write_zarr
+
+        check_zarr_place(url, overwrite)
+        made = self._map(target, region, features, crs)
+        write_zarr(made, url, overwrite=overwrite, progress=progress)
 
     def __repr__(self) -> str:
-        return f"{to_markdown(by_features(self.scores))}\n\n{self._counts()}"
+        return self.text(most=_SHOWN)
+
+    def text(self, most: int | None = None) -> str:
+        """The scores and the rows they stand on, for reading.
+
+        Args:
+            most: characters; the last targets are left out and counted where there is no room for
+                them. All targets by default.
+        """
+        targets = list(self.data.known)
+        while True:
+            shown = self.scores[self.scores["target"].isin(targets)]
+            text = f"{to_markdown(by_features(shown))}\n\n{self._counts(targets)}"
+            if len(targets) < len(self.data.known):
+                text += f" The first {len(targets)} of {len(self.data.known)} targets; "
+                text += "`print(probe.text())` shows them all."
+            if most is None or len(text) <= most or len(targets) == 1:
+                return text
+            targets = targets[: max(1, min(len(targets) - 1, len(targets) * most // len(text)))]
 
     def _repr_html_(self) -> str:
         table = by_features(self.scores).to_html(float_format="{:.3f}".format)
-        return f"{table}<p>{self._counts()}</p>"
+        return f"{table}<p>{escape(self._counts(list(self.data.known)))}</p>"
 
-    def _counts(self) -> str:
-        used = self.scores.drop_duplicates("target")
+    def _counts(self, targets: "list[str]") -> str:
+        used = self.scores.drop_duplicates("target").set_index("target")
         counts = "; ".join(
-            f"{row.target} ({row.metric}): {row.points:,} points ({row.dropped:,} without a vector "
-            f"left out) in {row.blocks} blocks"
-            for row in used.itertuples()
+            f"{target[:60]} ({used.at[target, 'metric']!s}): {self.data.counts[target]} in "
+            f"{used.at[target, 'blocks']!s} blocks"
+            for target in targets
         )
-        return f"Scores of held-out predictions. {counts}."
+        classes = any(self.data.labels(target) is not None for target in targets)
+        return f"Scores of held-out predictions. {counts}.{_PRECISION if classes else ''}"
 
-    def _target(self, target: str | None) -> str:
+    def _target(self, target: Any) -> str:
+        """The target's name as text, which is how the scores name it."""
         known = list(self.data.known)
         if target is None and len(known) == 1:
             return known[0]
-        if target not in known:
-            what = "name one" if target is None else f"there is no target {target!r}"
-            raise ProbeError(f"{what}: the probe has {', '.join(known)}")
-        return target
+        label = label_of(target)
+        if target is None or label not in known:
+            what = "name one" if target is None else f"there is no target {short(label)}"
+            raise ProbeError(f"{what}: the probe has {listed(known)}")
+        return label
 
     def _features(self, features: str | None) -> str:
         known = list(self.data.vectors)
         if features is None:
             return known[-1]
         if features not in known:
-            raise ProbeError(f"the probe has no features {features!r}; it has {', '.join(known)}")
+            raise ProbeError(f"the probe has no features {short(features)}; it has {listed(known)}")
         return features
 
     def _modalities_of(self, features: str) -> tuple[str, ...]:
         return (features,) if features in self.modalities else self.modalities
 
-    def _map(self, target: str | None, region: Any, features: str | None) -> "PredictionMap":
-        from unigeo.client.probing.mapping import PredictionMap
+    def _map(self, target: Any, region: Any, features: str | None, crs: Any) -> "PredictionMap":
+        from unigeo.client.probing.mapping import PredictionMap, outlined
 
         name, chosen = self._target(target), self._features(features)
-        used = self._modalities_of(chosen)
-        return PredictionMap.of(self.field, used, self.model(name, chosen), name, region)
+        where = outlined(self.field, region, crs)
+        model = self.model(name, chosen)
+        return PredictionMap.of(self.field, self._modalities_of(chosen), model, name, where)
 
     def _fit(self, target: str, features: str) -> None:
         vectors, folds = self.data.vectors[features], self.data.splits[-1].folds

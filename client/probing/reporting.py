@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SPLITS = ("random", "blocked", "grouped")
+_WIDEST = 60  # characters of a name that heads a column
+_OF_CLASSES = {"score": "", "balanced_accuracy": "balanced", "average_precision": "precision"}
+"""Columns of a report that stand side by side for classes, and what they are called there."""
 
 
 def by_features(report: "pd.DataFrame", value: str | None = None) -> "pd.DataFrame":
@@ -16,12 +19,27 @@ def by_features(report: "pd.DataFrame", value: str | None = None) -> "pd.DataFra
     Args:
         report: what `probe_table` gives.
         value: its column to show; `score` by default, which is R2 of numbers, accuracy of classes.
+            Beside the accuracy then stand balanced accuracy and average precision, and a third
+            level of the columns names what each is.
     """
+    import pandas as pd
+
+    targets = dict.fromkeys(report["target"])
+    splits = [split for split in SPLITS if split in set(report["split"])]
+    if value is None and "metric" in report and (report["metric"] == "accuracy").any():
+        metrics = report.drop_duplicates("target").set_index("target")["metric"]
+        tables = {column: by_features(report, column) for column in _OF_CLASSES}
+        columns = {
+            (target, split, name or metrics[target]): tables[column][target, split]
+            for target in targets
+            for split in splits
+            for column, name in _OF_CLASSES.items()
+            if column == "score" or metrics[target] == "accuracy"
+        }
+        return pd.DataFrame(columns)
     if value is None:
         value = "score" if "score" in report else "r2"
     wide = _pivot(report, "features", ["target", "split"], value)
-    targets = dict.fromkeys(report["target"])
-    splits = [split for split in SPLITS if split in set(report["split"])]
     return wide[[(target, split) for target in targets for split in splits]]
 
 
@@ -47,7 +65,10 @@ def to_markdown(table: "pd.DataFrame", digits: int = 3) -> str:
     """Write a table with its index as Markdown, columns aligned for reading as plain text."""
     names: list[Any] = list(table.columns)
     header = [str(table.index.name or "")]
-    header += [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in names]
+    header += [
+        " ".join(str(part)[:_WIDEST] for part in (name if isinstance(name, tuple) else (name,)))
+        for name in names
+    ]
     lines = [[_cell(name, digits) for name in header]]
     for label, *values in table.itertuples(name=None):
         lines.append([_cell(str(label), digits), *(_cell(value, digits) for value in values)])

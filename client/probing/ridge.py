@@ -23,7 +23,7 @@ PENALTIES = tuple(float(10.0 ** (half / 2)) for half in range(-12, 7))
 _KEPT_NUMBERS = 2**25  # 256 MB
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class FittedRidge:
     """A linear map from vectors to targets."""
 
@@ -38,6 +38,12 @@ class FittedRidge:
     strangeness: Float[np.ndarray, "point target"]
     """Of each training row: the absolute error of a model without its fold / difficulty; NaN where
     the target is missing."""
+
+    def __repr__(self) -> str:
+        bands, targets = self.weights.shape
+        low, high = self.penalties.min(), self.penalties.max()
+        chosen = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        return f"FittedRidge({bands} bands, {targets} targets, penalty {chosen})"
 
     def predict(
         self, features: Float[np.ndarray, "point band"]
@@ -69,7 +75,7 @@ class FittedRidge:
         return found
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class HeldOut:
     """Predictions of rows by models that never saw their fold."""
 
@@ -83,6 +89,10 @@ class HeldOut:
     difficulty: Float[np.ndarray, "point target"]
     """Of `predictions`: how many times the usual error is to be expected; see `leverage`."""
     difficulty_without_two: Float[np.ndarray, "fold point target"]
+
+    def __repr__(self) -> str:
+        points, targets = self.predictions.shape
+        return f"HeldOut({points:,} points, {targets} targets, {len(self.penalties)} folds)"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from unigeo.client.probing.leverage import Spread
 _CONSTANT = 1e-10  # a band whose variance is this small beside its mean square is rounding alone
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Path:
     """Solutions of one training set for every penalty."""
 
@@ -19,6 +19,10 @@ class Path:
     intercepts: Float[np.ndarray, "penalty target"]
     spread: Spread
     """Of the training set."""
+
+    def __repr__(self) -> str:
+        penalties, bands, targets = self.weights.shape
+        return f"Path({penalties} penalties, {bands} bands, {targets} targets)"
 
     def at(
         self, best: Int[np.ndarray, " target"]
@@ -28,7 +32,7 @@ class Path:
         return self.weights[best, :, targets].T, self.intercepts[best, targets]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Moments:
     """Sums over rows: all that ridge needs to know of them when bands are fewer than rows."""
 
@@ -37,6 +41,9 @@ class Moments:
     targets: Float[np.ndarray, " target"]
     gram: Float[np.ndarray, "band band"]
     cross: Float[np.ndarray, "band target"]
+
+    def __repr__(self) -> str:
+        return f"Moments({self.count:,} rows, {len(self.features)} bands)"
 
     @classmethod
     def of(

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from unigeo.client.probing.evaluating import numbers_of, probe_table
+from unigeo.client.probing.asking import spread_rows
+from unigeo.client.probing.evaluating import probe_table
 from unigeo.client.probing.folds import CONUS
 from unigeo.client.probing.reporting import by_target, mean_scores, to_markdown
+from unigeo.client.probing.targets import numbers_of
 from unigeo.schemas.errors import PointsError, ProbeError, RegionError
 from unigeo.schemas.points import read_points
 from unigeo.schemas.tables import read_table
@@ -51,18 +53,22 @@ class SuiteAreas:
     """Of each polygon, spread evenly by area. A row's vector is the mean of theirs."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SuiteTable:
     """The points and targets of one entry, read."""
 
     name: str
     family: str
     lonlat: Float[np.ndarray, "point 2"]
+    """NaN where a row has no position."""
     places: Float[np.ndarray, "point place 2"]
     """Where the vectors are taken whose mean is a point's: it alone, or places of its polygon."""
     targets: dict[str, Float[np.ndarray, " point"]]
     block_km: float
     crs: str
+
+    def __repr__(self) -> str:
+        return f"SuiteTable({self.name}: {len(self.lonlat):,} rows, {len(self.targets)} targets)"
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class Suite:
             where = f"table {entry.file!r} of suite {self.path}"
             try:
                 frame = read_table(str(data / entry.file))
-                points = read_points(frame)
+                points = read_points(frame, missing="keep")
                 targets = {name: numbers_of(frame, name) for name in entry.targets}
                 places = points.lonlat[:, None]
                 if polygons is not None:
@@ -203,8 +209,13 @@ def probe_suite(suite: Suite, data: Path, vectors: Vectors, **options: Any) -> "
     reports: dict[int, pd.DataFrame] = {}
     for numbers in alike.values():
         places = tables[numbers[0]].places
-        found = vectors(places.reshape(-1, 2))
-        features = {name: _means(values, places.shape[1]) for name, values in found.items()}
+        flat = places.reshape(-1, 2)
+        placed = ~np.isnan(flat).any(axis=1)
+        found = vectors(flat[placed])
+        features = {
+            name: _means(spread_rows(np.asarray(values), placed), places.shape[1])
+            for name, values in found.items()
+        }
         for number in numbers:
             reports[number] = _probed(tables[number], features, **options)
     return pd.concat([reports[number] for number in sorted(reports)], ignore_index=True)

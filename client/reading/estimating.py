@@ -8,7 +8,9 @@ from jaxtyping import Float, Int
 
 from unigeo.client.reading.fetching import Requests, Span
 from unigeo.client.reading.gathering import StoredCells
-from unigeo.client.reading.sampling import Method, Modality
+from unigeo.client.reading.sampling import Method, Modality, located
+from unigeo.schemas.points import Points
+from unigeo.schemas.status import Status
 
 _STEPS = {"nearest": (0,), "bilinear": (0, 1), "bicubic": (-1, 0, 1, 2)}
 _PROBES = 3  # requests that measure the latency
@@ -64,24 +66,25 @@ class Plan:
         )
 
 
-def estimate(
-    modalities: list[Modality], lonlat: Float[np.ndarray, "point 2"], method: Method, link: Link
-) -> Plan:
+def estimate(modalities: list[Modality], points: Points, method: Method, link: Link) -> Plan:
     """Count the reads that sampling points takes; reads nothing but the manifest."""
     requests = size = inside_count = output = 0
     rounds = 0.0
     for modality in modalities:
-        rowcol, inside = modality.grid.locate(lonlat)
-        inside_count = int(inside.sum())
-        cells = _around(modality, lonlat, rowcol, method)[inside].reshape(-1, 2)
+        x, y = points.metres(modality.grid.crs)
+        rowcol, status = located(modality.grid, x, y)
+        on_field = np.flatnonzero(status == Status.VALID)
+        inside_count = len(on_field)
+        exact = modality.grid.position_m(x[on_field], y[on_field])
+        cells = _around(exact, rowcol[on_field], method).reshape(-1, 2)
         on_grid = np.all((cells >= 0) & (cells < modality.grid.shape), axis=1)
         for count, amount in modality.vectors.cost(np.unique(cells[on_grid], axis=0)):
             requests += count
             size += amount
             rounds += -(-count // link.in_flight)
-        output += 4 * modality.vectors.bands * len(lonlat)
+        output += 4 * modality.vectors.bands * len(points)
     seconds = rounds * link.latency_s + size / link.bytes_per_s
-    return Plan(len(lonlat), inside_count, requests, size, output, seconds, link)
+    return Plan(len(points), inside_count, requests, size, output, seconds, link)
 
 
 def measure_link(modality: Modality) -> Link:
@@ -107,17 +110,14 @@ def measure_link(modality: Modality) -> Link:
 
 
 def _around(
-    modality: Modality,
-    lonlat: Float[np.ndarray, "point 2"],
+    exact: Float[np.ndarray, "point 2"],
     rowcol: Int[np.ndarray, "point 2"],
     method: Method,
 ) -> Int[np.ndarray, "point cell 2"]:
     """The cells that a point's vector is mixed from."""
     if method == "nearest":
         return rowcol[:, None]
-    exact, _ = modality.grid.position(lonlat)
-    with np.errstate(invalid="ignore"):
-        corner = np.floor(exact - 0.5).astype(np.int64)
+    corner = np.floor(exact - 0.5).astype(np.int64)
     steps = np.array(_STEPS[method])
     offsets = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
     return np.asarray(corner[:, None] + offsets)

@@ -12,13 +12,12 @@ from jaxtyping import Bool, Int
 from unigeo.client.reading.arrays import StoredArray
 from unigeo.client.reading.cells import Put, Rows, Watch
 from unigeo.client.reading.fetching import Body, Source, Span, in_threads
+from unigeo.client.reading.listing import Sizes, damaged, lost
 from unigeo.client.reading.mapped_files import MOST_MAPPED, Files, MappedFile, addresses
 from unigeo.client.reading.planning import Places, coalesce, grouped, places_of
-from unigeo.schemas.errors import LayoutError, StoreError
+from unigeo.schemas.errors import DamagedError, LayoutError, StoreError
 from unigeo.schemas.sharding import EMPTY, index_bytes, parse_index
 
-Sizes = Int[np.ndarray, "object_row object_col"]
-"""Bytes of each stored object by the manifest; 0 where there is none."""
 _BLOCK = 1024
 """Cells copied at a time: a block stays in the processor's cache."""
 _PART = 16 * _BLOCK
@@ -149,7 +148,8 @@ class StoredCells:
             if body is None:
                 self._absent(keys[runs.which[number]], members[part], width, put)
             else:
-                _copy(body, begin[part] - runs.start[number], width, self.dtype, members[part], put)
+                low = begin[part] - runs.start[number]
+                _copy(body, keys[runs.which[number]], low, width, self.dtype, members[part], put)
 
         self.source.fetch(_spans(keys, runs.which, runs.start, runs.stop), take)
 
@@ -185,7 +185,8 @@ class StoredCells:
         ends = np.array([len(file.memory) for file in files])
         beyond = np.flatnonzero(begin + width > ends[which])
         if len(beyond):
-            raise _cut_off(int(ends[which[beyond[0]]]), int(begin[beyond[0]]))
+            first = beyond[0]
+            raise _cut_off(files[which[first]].path, int(ends[which[first]]), int(begin[first]))
         self._read_ahead(files, which, begin, width)
         base, items = addresses(files, width)
         begin += base[which]
@@ -198,6 +199,7 @@ class StoredCells:
                 put.items(rows, items[begin[block]], self.dtype)
 
         in_threads(copy, -(-len(members) // _PART))
+        self.source.confirm(files)
         touched = np.bincount(which, minlength=len(files))
         for file, cells in zip(files, touched.tolist(), strict=True):
             self.source.count(file, cells * _FAULT_BYTES)
@@ -252,7 +254,7 @@ class StoredCells:
                 try:
                     cells = self.array.decode(piece)
                 except StoreError as error:
-                    raise StoreError(f"cannot read {keys[which[chunk]]}: {error}") from error
+                    raise damaged(keys[which[chunk]], error) from error
                 row, col = np.divmod(places.within[part], self.array.chunk_cells[1])
                 put(part, cells[row, col, bands])
 
@@ -286,7 +288,7 @@ class StoredCells:
     def _absent(self, key: str, part: Int[np.ndarray, " cell"], width: int, put: "Put") -> None:
         """Cells of an object that is not there: no data, or a loss."""
         if self.array.sharded or self._sizes() is not None:
-            raise _lost(key)
+            raise lost(key)
         self._fill(part, width, put)
 
     def _indexes_of(
@@ -308,13 +310,13 @@ class StoredCells:
             place = places[wanted[number]]
             index = None
             if body is None and sizes is not None:
-                raise _lost(spans[number].key)
+                raise lost(spans[number].key)
             if body is not None:
                 size = None if sizes is None else int(sizes[place])
                 try:
                     index = parse_index(body.tobytes(), self.array.chunks, size).reshape(-1, 2)
                 except LayoutError as error:
-                    raise StoreError(f"cannot read {spans[number].key}: {error}") from error
+                    raise damaged(spans[number].key, error) from error
             with self._lock:
                 found[wanted[number]] = self._indexes[place] = index
                 while len(self._indexes) > _MOST_INDEXES:
@@ -327,6 +329,7 @@ class StoredCells:
 
 def _copy(
     body: Body,
+    key: str,
     start: Int[np.ndarray, " cell"],
     width: int,
     dtype: np.dtype[Any],
@@ -335,7 +338,7 @@ def _copy(
 ) -> None:
     """Copy runs of `width` bytes that begin anywhere in `body`."""
     if len(start) and int(start.max()) + width > len(body):
-        raise _cut_off(len(body), int(start.max()))
+        raise _cut_off(key, len(body), int(start.max()))
     items = np.ndarray(
         max(len(body) - width + 1, 0), np.dtype((np.void, width)), body, strides=(1,)
     )
@@ -344,10 +347,10 @@ def _copy(
         put.items(part[block], items[start[block]], dtype)
 
 
-def _cut_off(size: int, start: int) -> StoreError:
-    return StoreError(
-        f"an object ends after {size} bytes, before or amid a vector at byte {start}: it is cut "
-        "off. Copy it anew."
+def _cut_off(name: Any, size: int, start: int) -> DamagedError:
+    return DamagedError(
+        f"{name} ends after {size} bytes, before or amid a vector at byte {start}: it is cut off. "
+        "Copy it anew."
     )
 
 
@@ -375,10 +378,3 @@ def _spans(
         Span(keys[number], low, None if high == EMPTY else high)
         for number, low, high in zip(which.tolist(), start.tolist(), stop.tolist(), strict=True)
     ]
-
-
-def _lost(key: str) -> StoreError:
-    return StoreError(
-        f"{key} is not there, and the store's manifest or index says it is: the store has lost a "
-        "shard, or does not let it be read. Copy the store anew."
-    )

@@ -1,17 +1,17 @@
 """Vectors at points that are read when they are computed, and no others."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
 from xarray import Dataset, Variable
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from unigeo.client.reading.sampling import Method, Modality, Numbers, sample
+from unigeo.client.reading.sampling import Method, Modality, Numbers, sample, statuses
 from unigeo.schemas.layout import status_name
-from unigeo.schemas.status import Status
+from unigeo.schemas.points import Points
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -22,7 +22,7 @@ POINTS_PER_BLOCK = 50_000
 
 def lazy_dataset(
     modalities: Mapping[str, Modality],
-    lonlat: Float[np.ndarray, "point 2"],
+    points: Points,
     *,
     method: Method,
     dtype: Numbers,
@@ -32,19 +32,19 @@ def lazy_dataset(
 
     With dask it is cut into blocks of points, else it reads by xarray's own lazy indexing.
     """
+    points = replace(points, index=None)
     variables: dict[Hashable, Variable] = {}
     for name, modality in modalities.items():
         vectors = _Lazy(
-            (len(lonlat), modality.vectors.bands),
+            (len(points), modality.vectors.bands),
             np.dtype(dtype),
-            _vectors_of(modality, lonlat, method, dtype),
+            _vectors_of(modality, points, method, dtype),
         )
-        codes = _Lazy((len(lonlat),), np.dtype(np.uint8), _status_of(modality, lonlat))
+        codes = _Lazy((len(points),), np.dtype(np.uint8), _status_of(modality, points))
         variables[name] = Variable(("point", "band"), indexing.LazilyIndexedArray(vectors))
         variables[status_name(name)] = Variable("point", indexing.LazilyIndexedArray(codes))
-    dataset = Dataset(
-        variables, coords={"lon": ("point", lonlat[:, 0]), "lat": ("point", lonlat[:, 1])}
-    )
+    lon, lat = points.lonlat.T
+    dataset = Dataset(variables, coords={"lon": ("point", lon), "lat": ("point", lat)})
     try:
         import dask  # noqa: F401
     except ImportError:
@@ -82,24 +82,16 @@ class _Lazy(BackendArray):
 
 
 def _vectors_of(
-    modality: Modality, lonlat: Float[np.ndarray, "point 2"], method: Method, dtype: Numbers
+    modality: Modality, points: Points, method: Method, dtype: Numbers
 ) -> Callable[[np.ndarray, slice], np.ndarray]:
-    def read(points: np.ndarray, bands: slice) -> np.ndarray:
-        found = sample(modality, lonlat[points], method=method, dtype=dtype, bands=bands)
-        return found.vectors
+    def read(rows: np.ndarray, bands: slice) -> np.ndarray:
+        return sample(modality, points.take(rows), method=method, dtype=dtype, bands=bands).vectors
 
     return read
 
 
-def _status_of(
-    modality: Modality, lonlat: Float[np.ndarray, "point 2"]
-) -> Callable[[np.ndarray, slice], np.ndarray]:
-    def read(points: np.ndarray, bands: slice) -> np.ndarray:
-        rowcol, inside = modality.grid.locate(lonlat[points])
-        status = np.full(len(points), Status.OUTSIDE_REGION, np.uint8)
-        codes = np.empty((int(inside.sum()), 1), np.uint8)
-        modality.status.gather(rowcol[inside], codes)
-        status[inside] = codes[:, 0]
-        return status
+def _status_of(modality: Modality, points: Points) -> Callable[[np.ndarray, slice], np.ndarray]:
+    def read(rows: np.ndarray, bands: slice) -> np.ndarray:
+        return statuses(modality, points.take(rows))
 
     return read

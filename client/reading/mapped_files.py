@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Int
 
 from unigeo.client.reading.fetching import Body, Span, Take, in_threads
-from unigeo.schemas.errors import StoreError
+from unigeo.client.reading.generations import ROOT, Generation, Identity, changed, identity_of_file
+from unigeo.schemas.errors import DamagedError, StoreError
 
 MOST_MAPPED = 64
 """Files; each keeps a file descriptor."""
@@ -29,6 +30,8 @@ class MappedFile:
 
     path: Path
     memory: mmap.mmap
+    identity: Identity
+    """Of the file as it was mapped."""
     resident_bytes: int = 0
     """At most so much of it counts as the process's memory."""
 
@@ -42,12 +45,16 @@ class Files:
     """Objects that are files: mapped into memory, a bounded number at a time.
 
     A mapped page is the system's cache, not a copy: it is taken back whenever memory is short.
+    A page that lies beyond the end of its file kills the process that touches it, so each file is
+    looked at before its bytes are copied, and after. One that is cut short between the two, while
+    they are copied, still does.
     """
 
     most_gap_bytes = 16 * 1024
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, generation: Generation | None = None) -> None:
         self.root = root
+        self._generation = generation
         self._maps: OrderedDict[str, MappedFile] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -64,36 +71,84 @@ class Files:
             first = len(opened.memory) + span.start if span.start < 0 else span.start
             self.read_ahead(opened, np.array([first]), len(body))
             take(number, body)
+            self.confirm([opened])
             self.count(opened, len(body))
 
         in_threads(one, len(spans))
 
     def open(self, key: str) -> MappedFile | None:
-        """A file in memory; None if there is none. It stays so while somebody holds it."""
-        with self._lock:
-            if key in self._maps:
-                self._maps.move_to_end(key)
-                return self._maps[key]
+        """A file in memory; None if there is none. It stays so while somebody holds it.
+
+        Raises:
+            DamagedError: if it is empty, or another than when the field was opened.
+            StoreError: if it cannot be read.
+        """
         path = self.root / key
+        with self._lock:
+            opened = self._maps.get(key)
+        if opened is not None:
+            if self._as_mapped(opened):
+                with self._lock:
+                    if key in self._maps:
+                        self._maps.move_to_end(key)
+                return opened
+            with self._lock:
+                self._maps.pop(key, None)
         try:
             with path.open("rb") as file:
-                memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                identity = identity_of_file(os.fstat(file.fileno()))
+                if not identity.size_bytes:  # an empty file cannot be mapped
+                    raise DamagedError(f"{path} is empty: it is damaged. Copy it anew.")
+                memory = mmap.mmap(file.fileno(), identity.size_bytes, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             return None
-        except ValueError as error:  # an empty file cannot be mapped
-            raise StoreError(f"{path} is empty: it is damaged. Copy it anew.") from error
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            if isinstance(error, StoreError):
+                raise
             raise StoreError(f"cannot read {path}: {error}") from error
+        self._see(key, identity)
         # What is not cached is asked for in one go before it is touched; what the system would read
         # along by its own guess is waited for in vain.
         if _CAN_TELL:
             memory.madvise(mmap.MADV_RANDOM)
-        opened = MappedFile(path, memory)
+        opened = MappedFile(path, memory, identity)
         with self._lock:
             self._maps[key] = opened
             while len(self._maps) > MOST_MAPPED:
                 self._maps.popitem(last=False)
         return opened
+
+    def confirm(self, files: Sequence[MappedFile]) -> None:
+        """Make sure that files did not change while they were read.
+
+        Raises:
+            DamagedError: if one did, or the store's root is another than when it was opened.
+        """
+        for opened in files:
+            if not self._as_mapped(opened):
+                raise changed(opened.path.relative_to(self.root).as_posix())
+        if self._generation is not None and self._generation.unsettled:
+            self._generation.unsettled = False
+            try:
+                root = identity_of_file((self.root / ROOT).stat())
+            except OSError:
+                raise changed(ROOT) from None
+            self._see(ROOT, root)
+
+    def _as_mapped(self, opened: MappedFile) -> bool:
+        try:
+            return opened.identity.same(identity_of_file(opened.path.stat()))
+        except OSError:
+            return False
+
+    def _see(self, key: str, identity: Identity) -> None:
+        """Refuse an object that is another than when the field was opened."""
+        from zarr.core.sync import sync
+
+        if self._generation is not None and not self._generation.knows(key, identity):
+            sync(self._generation.prove(key))
+            if not self._generation.knows(key, identity):
+                raise changed(key)
 
     def count(self, opened: MappedFile, touched_bytes: int) -> None:
         """Say that so much of a file was read; let go of older ones when much is held."""
@@ -166,7 +221,7 @@ def _cold(file: int, start: Int[np.ndarray, " cell"], samples: int = 8) -> bool:
 def _cut(view: Body, span: Span) -> Body:
     body = view[span.start :] if span.stop is None else view[span.start : span.stop]
     if span.size is not None and len(body) != span.size:
-        raise StoreError(
+        raise DamagedError(
             f"{span.key} holds {len(view)} bytes and ends before byte {span.stop or span.size}: it "
             "is cut off. Copy it anew."
         )

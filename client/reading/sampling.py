@@ -7,18 +7,18 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
+from unigeo.client.point_status import NO_POSITION
 from unigeo.client.progress import progress_bar
 from unigeo.client.reading.cells import Cells
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.grid import Grid
+from unigeo.schemas.points import Points
 from unigeo.schemas.quantization import FILL, dequantize
 from unigeo.schemas.splines import catmull_rom
 from unigeo.schemas.status import Status
 
 Method = Literal["nearest", "bilinear", "bicubic"]
-METHODS = ("nearest", "bilinear", "bicubic")
 Numbers = Literal["float32", "int8"]
-NUMBERS = ("float32", "int8")
 
 _BATCH = 1024
 """Points interpolated at a time: up to sixteen vectors each."""
@@ -44,12 +44,12 @@ class Sampled:
     """Unit vectors, float32, NaN where there is none; or int8 as stored, -128 where there is none.
     """
     status: UInt8[np.ndarray, " point"]
-    """Why a point has or lacks a vector, by `Status`."""
+    """Why a point has or lacks a vector, by `client.point_status`."""
 
 
 def sample(
     modality: Modality,
-    lonlat: Float[np.ndarray, "point 2"],
+    points: Points,
     *,
     method: Method = "nearest",
     dtype: Numbers = "float32",
@@ -60,11 +60,11 @@ def sample(
 
     Args:
         modality: whose arrays.
-        lonlat: WGS 84 degrees, longitude first.
+        points: any; those without a position get no vector.
         method: `nearest`: the cell that holds the point. `bilinear`: between the four nearest
             cell centres, weighted by nearness; cells without a vector take no part. `bicubic`:
-            Catmull-Rom between sixteen, or bilinear where one of them has no vector. A point has
-            a vector if the cell that holds it has one.
+            Catmull-Rom between sixteen, or bilinear where one of them has no vector. With any of
+            them a point has a vector if, and only if, the cell that holds it has one.
         dtype: `float32` unit vectors, or `int8` as stored (nearest only).
         bands: a plain range of them. Of int8 no others are read; a unit vector needs all.
         progress: show a bar on stderr.
@@ -73,23 +73,24 @@ def sample(
         StoreError: if bytes cannot be read, or a cell is valid and its vector is not there.
     """
     if method == "nearest":
-        return _nearest(modality, lonlat, dtype, bands, progress)
+        return _nearest(modality, points, dtype, bands, progress)
     if dtype != "float32":
         raise ValueError(f"{method} vectors are means and not stored: ask for dtype='float32'")
-    return _between(modality, lonlat, _KERNELS[method], bands, progress)
+    return _between(modality, points, _KERNELS[method], bands, progress)
 
 
 def _nearest(
     modality: Modality,
-    lonlat: Float[np.ndarray, "point 2"],
+    points: Points,
     dtype: Numbers,
     bands: slice,
     progress: bool,
 ) -> Sampled:
-    rowcol, inside = modality.grid.locate(lonlat)
+    rowcol, status = located(modality.grid, *points.metres(modality.grid.crs))
+    inside = status == Status.VALID
     width = len(range(modality.vectors.bands)[bands])
     fill = FILL if dtype == "int8" else np.nan
-    vectors = np.empty((len(lonlat), width), dtype)
+    vectors = np.empty((len(points), width), dtype)
     at = None
     if not inside.all():
         vectors[~inside] = fill
@@ -109,8 +110,6 @@ def _nearest(
             rows=None if as_stored else unit,
             watch=watch,
         )
-    status = np.full(len(lonlat), Status.VALID, np.uint8)
-    status[~inside] = Status.OUTSIDE_REGION
     first = vectors[:, 0]
     missing = inside & ((first == FILL) if as_stored else np.isnan(first))
     if missing.any():
@@ -118,6 +117,37 @@ def _nearest(
         cells = rowcol[missing] if at is None else rowcol[np.searchsorted(at, within)]
         status[within] = reasons(modality, cells)
     return Sampled(vectors, status)
+
+
+def located(
+    grid: Grid, x: Float[np.ndarray, " point"], y: Float[np.ndarray, " point"]
+) -> tuple[Int[np.ndarray, "point 2"], UInt8[np.ndarray, " point"]]:
+    """Find the cell of each point, and why some have none.
+
+    Args:
+        grid: whose cells.
+        x: eastings in the grid's CRS; NaN without a position.
+        y: northings.
+
+    Returns:
+        Row and column, -1 where there is no cell; and the status: valid on the grid, outside the
+        region off it, or no position.
+    """
+    rowcol, inside = grid.locate_m(x, y)
+    status = np.full(len(x), Status.VALID, np.uint8)
+    if not inside.all():
+        status[~inside] = np.where(np.isnan(x[~inside]), NO_POSITION, Status.OUTSIDE_REGION)
+    return rowcol, status
+
+
+def statuses(modality: Modality, points: Points) -> UInt8[np.ndarray, " point"]:
+    """Why points have or lack a vector, without reading any."""
+    rowcol, status = located(modality.grid, *points.metres(modality.grid.crs))
+    inside = np.flatnonzero(status == Status.VALID)
+    codes = np.empty((len(inside), 1), np.uint8)
+    modality.status.gather(rowcol[inside], codes)
+    status[inside] = codes[:, 0]
+    return status
 
 
 def reasons(modality: Modality, rowcol: Int[np.ndarray, "cell 2"]) -> UInt8[np.ndarray, " cell"]:
@@ -158,32 +188,35 @@ _KERNELS: dict[str, Kernel] = {"bilinear": _linear, "bicubic": catmull_rom}
 
 def _between(
     modality: Modality,
-    lonlat: Float[np.ndarray, "point 2"],
+    points: Points,
     kernel: Kernel,
     bands: slice,
     progress: bool,
 ) -> Sampled:
-    exact, inside = modality.grid.position(lonlat)
+    x, y = points.metres(modality.grid.crs)
+    home, status = located(modality.grid, x, y)
+    exact = modality.grid.position_m(x, y)
     width = len(range(modality.vectors.bands)[bands])
-    vectors = np.full((len(lonlat), width), np.nan, np.float32)
-    status = np.full(len(lonlat), Status.OUTSIDE_REGION, np.uint8)
-    order = np.flatnonzero(inside)
+    vectors = np.full((len(points), width), np.nan, np.float32)
+    order = np.flatnonzero(status == Status.VALID)
     near = (exact[order] // 16).astype(np.int64)  # neighbours come together: their cells are shared
     order = order[np.lexsort((exact[order, 1], near[:, 1], near[:, 0]))]
     with progress_bar(modality.name, len(order), "points", progress) as watch:
         for first in range(0, len(order), _BATCH):
             part = order[first : first + _BATCH]
-            mixed, codes = _mixed(modality, exact[part], kernel)
+            mixed, codes = _mixed(modality, exact[part], home[part], kernel)
             vectors[part], status[part] = mixed[:, bands], codes
             watch(len(part))
     return Sampled(vectors, status)
 
 
 def _mixed(
-    modality: Modality, exact: Float[np.ndarray, "point 2"], kernel: Kernel
+    modality: Modality,
+    exact: Float[np.ndarray, "point 2"],
+    home: Int[np.ndarray, "point 2"],
+    kernel: Kernel,
 ) -> tuple[Float[np.ndarray, "point band"], UInt8[np.ndarray, " point"]]:
-    """Unit vectors at exact rows and columns on the grid, and the status of the cells there."""
-    home = np.floor(exact).astype(np.int64)
+    """Unit vectors at exact rows and columns on the grid, and the status of the home cells."""
     corner = np.floor(exact - 0.5).astype(np.int64)
     share = exact - 0.5 - corner
     steps = kernel(np.zeros(1)).shape[1]

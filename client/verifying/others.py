@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unigeo.client.verifying.metadata import Nodes
 from unigeo.client.verifying.shards import stored_size
 from unigeo.schemas.attributes import UnigeoAttributes
 from unigeo.schemas.catalogue import NAME, read_catalogue
 from unigeo.schemas.errors import StoreError, UnigeoError
 from unigeo.schemas.limits import OBJECT_BYTES, check_memory
-from unigeo.schemas.manifest import GROUP, OBJECTS, manifest_digest
-from unigeo.schemas.stores import damage_errors, folder_and_name, read_beside, unreachable_errors
+from unigeo.schemas.manifest import GROUP, OBJECTS, manifest_digest, manifest_keys
+from unigeo.schemas.stores import damage_errors, folder_and_name, read_beside
 from unigeo.schemas.text_arrays import texts_of_bytes
 
 if TYPE_CHECKING:
@@ -95,20 +96,32 @@ async def other_problems(store: "Store", others: list[Other], level: str) -> lis
     return [problem for one in found for problem in one]
 
 
-async def digest_problems(store: "Store", own: UnigeoAttributes) -> list[str]:
+async def digest_problems(store: "Store", own: UnigeoAttributes, nodes: Nodes) -> list[str]:
     """Compare the manifest with the digest of it that the root holds."""
     digest = (own.model_extra or {}).get("manifest_sha256")
-    if digest is None or not store.supports_listing:
+    if digest is None:
         return []
-    failures: tuple[type[BaseException], ...] = (NotImplementedError, *unreachable_errors())
-    try:
-        keys = [key async for key in store.list_prefix(f"{GROUP}/")]
-    except failures:
-        return []
-    bodies = {key: await _content(store, key) for key in sorted(keys)}
+    keys = manifest_keys(
+        {
+            name: tuple(node["shape"])
+            for name, node in nodes.items()
+            if name.startswith(f"{GROUP}/") and node.get("node_type") == "array"
+        }
+    )
+    bodies = {key: await _content(store, key) for key in keys}
     if manifest_digest(bodies) != digest:
         return ["the manifest is not the one whose digest the root holds"]
     return []
+
+
+def forgotten_problems(others: list[Other], nodes: Nodes) -> list[str]:
+    """Groups and arrays that were published, and of which the root says nothing any more."""
+    keys = (other.key for other in others if other.key.endswith("/zarr.json"))
+    return [
+        f"{key} was published, and the root does not repeat it"
+        for key in keys
+        if key.removesuffix("/zarr.json") not in nodes
+    ]
 
 
 def root_problems(url: Any, store: "Store") -> list[str]:

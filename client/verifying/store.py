@@ -1,8 +1,8 @@
 """Whether a store is whole: each object against the manifest, each chunk against its CRC.
 
 The manifest lists every object but the root's metadata, which holds the digest of the manifest. The
-root itself is compared with the hash in the catalogue beside the store, where there is one: without
-that a changed licence, say, goes unnoticed.
+root's attributes are compared with the copy that the manifest holds, and the root as a whole with
+the hash in the catalogue beside the store, where there is one.
 """
 
 import re
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unigeo.client.verifying.attributes import held_problems
 from unigeo.client.verifying.metadata import Nodes, document, node_problems, plain_problems
 from unigeo.client.verifying.others import (
     digest_problems,
+    forgotten_problems,
     other_objects,
     other_problems,
     root_problems,
@@ -80,12 +82,14 @@ def verify_store(url: Any, *, level: Level = "hash", progress: bool = False) -> 
         raise ValueError(f"level must be 'presence' or 'hash', not {level!r}")
     group = open_group(url)
     broken = attribute_problems(dict(group.attrs))
+    changed, unheld = held_problems(group, dict(group.attrs))
+    changed = [one for one in changed if not _told(one, broken)]
     if broken:  # without grid and layout there is nothing to compare with
-        return Report(level, tuple(broken), (), 0, 0, 0)
+        return Report(level, (*broken, *changed), (), 0, 0, 0)
     own = UnigeoAttributes.model_validate(group.attrs["unigeo"])
     layout, shards = own.layout.layout(), own.layout.layout().shards(own.grid.grid())
     try:
-        problems = field_problems(group)
+        problems = field_problems(group) + changed
         nodes = sync(document(group.store, "zarr.json"))["consolidated_metadata"]["metadata"]
         listed, more = _manifest(group, layout, shards)
         problems += more + _valid_without_object(listed)
@@ -93,12 +97,12 @@ def verify_store(url: Any, *, level: Level = "hash", progress: bool = False) -> 
         problems += sync(node_problems(group.store, nodes))
         problems += sync(plain_problems(group.store, nodes))
         others, more = other_objects(group, url)
-        problems += more
+        problems += more + forgotten_problems(others, nodes)
         told = {word.rstrip(":,") for problem in problems for word in problem.split()}
         others = [other for other in others if other.key not in told]
         problems += sync(other_problems(group.store, others, level))
         if level == "hash" and not any(MANIFEST in problem for problem in problems):
-            problems += sync(digest_problems(group.store, own))
+            problems += sync(digest_problems(group.store, own, nodes))
         problems += root_problems(url, group.store)
     except unreachable_errors() as error:
         raise StoreError(f"cannot read the store at {url}: {error}") from error
@@ -108,7 +112,7 @@ def verify_store(url: Any, *, level: Level = "hash", progress: bool = False) -> 
     return Report(
         level,
         tuple(problems + [problem for one in found for problem in one.problems]),
-        tuple(notes),
+        (*unheld, *notes),
         sum(shard.size_bytes > 0 for shard in expected),
         sum(one.chunks for one in found),
         sum(one.size_bytes for one in found),
@@ -197,3 +201,9 @@ def _valid_without_object(listed: list[Shard]) -> list[str]:
         for shard in listed
         if shard.valid_cells and not shard.size_bytes
     ]
+
+
+def _told(problem: str, others: list[str]) -> bool:
+    """Whether another sentence is of the same attribute."""
+    name = problem.split(" ")[1]
+    return any(other.split(" ")[1:2] in ([name], [f"{name}:"]) for other in others)

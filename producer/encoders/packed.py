@@ -5,7 +5,7 @@ long texts gives each cell a tile of its own and leaves most of it empty; here a
 as fit share one, and what cells would read of each other is masked out.
 """
 
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 import triton
@@ -14,11 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 ROWS = 128
-"""Tokens of a tile, at most."""
+"""Tokens of a tile, at most, where matrix units multiply."""
+EXACT_ROWS = 32
+"""The same in float32, whose products are made one by one: more would not fit in registers."""
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _attend_packed(  # type: ignore[no-untyped-def]
+@triton.jit
+@no_type_check  # a hook that checks annotations would wrap it, and Triton lose the globals it names
+def _attend_packed(
     query, key, value, out, points,
     query_point, query_token, key_point, key_token, value_point, value_token,
     reads: tl.constexpr, tokens: tl.constexpr, cells: tl.constexpr, channels: tl.constexpr,
@@ -66,24 +69,31 @@ def packed(
     Queries come times their scale. The last axes must be contiguous, as slices of one product are.
     """
     points, read, width = query.shape
-    tokens, channels = key.shape[1], width // heads
-    cells = max(ROWS // max(tokens, read), 1)
     out = torch.empty((points, read, width), dtype=query.dtype, device=query.device)
-    sizes: dict[str, Any] = {
-        "reads": read,
-        "tokens": tokens,
-        "cells": cells,
-        "channels": channels,
-        "queries": _tile(cells * read),
-        "keys": _tile(cells * tokens),
-        "wide": _tile(channels),
-        "width": width,
-    }
-    _attend_packed[-(-points // cells), heads](
+    sizes: dict[str, Any] = tile_sizes(read, key.shape[1], width, heads, query.dtype)
+    _attend_packed[-(-points // sizes["cells"]), heads](
         query, key, value, out, points,
         *query.stride()[:2], *key.stride()[:2], *value.stride()[:2], **sizes,
     )  # fmt: skip
     return out
+
+
+def tile_sizes(
+    reads: int, tokens: int, width: int, heads: int, dtype: torch.dtype
+) -> dict[str, int]:
+    """Give what the kernel is compiled for: as many whole cells to a tile as fit."""
+    rows = EXACT_ROWS if dtype == torch.float32 else ROWS
+    cells, channels = max(rows // max(tokens, reads), 1), width // heads
+    return {
+        "reads": reads,
+        "tokens": tokens,
+        "cells": cells,
+        "channels": channels,
+        "queries": _tile(cells * reads),
+        "keys": _tile(cells * tokens),
+        "wide": _tile(channels),
+        "width": width,
+    }
 
 
 def _tile(size: int) -> int:

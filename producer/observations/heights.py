@@ -94,7 +94,10 @@ def from_png(data: bytes | memoryview, shown: str) -> UInt16[np.ndarray, "row co
             # Of another writer's, the data may go on in more chunks, or have other filters.
             if form == [16, 0, 0, 0, 0] and len(data) == _DATA_AT + size + 16:
                 most = rows * (1 + 2 * cols)
-                plain = zlib.decompressobj().decompress(data[_DATA_AT : _DATA_AT + size], most + 1)
+                deflated = zlib.decompressobj()
+                plain = deflated.decompress(data[_DATA_AT : _DATA_AT + size], most + 1)
+                if not deflated.eof:  # only there is the checksum compared
+                    raise ValueError("its data do not end where they should")
                 lines = np.frombuffer(plain, np.uint8)
                 if len(lines) == most and (lines[:: 1 + 2 * cols] == _UP).all():
                     pixels = lines.reshape(rows, -1)[:, 1:].cumsum(axis=0, dtype=np.uint8)

@@ -15,6 +15,7 @@ from unigeo.producer.publishing.objects import digest, list_objects, need_object
 from unigeo.producer.raster.drafts import add_whole, draft, replace_group
 from unigeo.schemas.bounds import shard_bounds
 from unigeo.schemas.grid import Grid
+from unigeo.schemas.held_attributes import ARRAY, attributes_to_bytes
 from unigeo.schemas.layout import Layout, status_name
 from unigeo.schemas.manifest import (
     BOUNDS,
@@ -37,6 +38,8 @@ def write_manifest(
     made: Objects,
     runs: list[dict[str, Any]],
     run_of: Mapping[str, np.ndarray] | None = None,
+    *,
+    held: Mapping[str, Any],
 ) -> str:
     """Write the group, in the place of an unfinished one.
 
@@ -48,6 +51,7 @@ def write_manifest(
         made: objects whose hashes are known; others are read.
         runs: what made the shards: an `id` each, and what tells it from others.
         run_of: for each modality the number of the run that made each shard; the first by default.
+        held: the root's attributes, by `schemas.held_attributes`.
 
     Returns:
         The digest of the whole manifest, hexadecimal.
@@ -64,6 +68,7 @@ def write_manifest(
         add_whole(manifest, run_name(modality), number, _SHARDS)
     bounds = shard_bounds(grid, layout.shard)
     add_whole(manifest, BOUNDS, bounds, (*_SHARDS, "edge"))
+    add_whole(manifest, ARRAY, attributes_to_bytes(held), ("byte",))
     _add_objects(manifest, group, layout, made)
     return manifest_digest(replace_group(group.store, GROUP, manifest))
 

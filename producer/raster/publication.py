@@ -29,6 +29,7 @@ from unigeo.producer.raster.writing import patient
 from unigeo.schemas.attributes import read_attributes
 from unigeo.schemas.encoder import GROUP as ENCODER
 from unigeo.schemas.errors import LayoutError, StoreError
+from unigeo.schemas.held_attributes import DIGEST, attributes_digest, held_attributes
 from unigeo.schemas.overviews import overview_attributes, overview_path
 from unigeo.schemas.stores import unreachable_errors
 from unigeo.schemas.validation import field_problems
@@ -97,7 +98,8 @@ def _publish(
     if problems:
         raise LayoutError("the store does not keep the layout: " + "; ".join(problems))
     told = own.model_copy(update={"state": "published"}).model_dump(mode="json")
-    told.pop("manifest_sha256", None)
+    for after in ("manifest_sha256", DIGEST):
+        told.pop(after, None)
     colours = {name: colours_of(group, name, layout) for name in layout.modalities}
     create_preview(group, grid, layout, colours)
     factors = create_overviews(group, grid, layout)
@@ -116,7 +118,11 @@ def _publish(
     if previous is not None:
         runs, run_of = runs_of(previous, own, facts)
     runs.append(run_entry(told))
-    told["manifest_sha256"] = write_manifest(group, grid, layout, facts, made, runs, run_of)
+    held = held_attributes({**attributes, "unigeo": told})
+    told[DIGEST] = attributes_digest(held)
+    told["manifest_sha256"] = write_manifest(
+        group, grid, layout, facts, made, runs, run_of, held=held
+    )
     delete_objects(group.store, NOTES)
     _consolidate(group, {**attributes, "unigeo": told})
     return zarr.open_group(group.store, mode="r", zarr_format=3, use_consolidated=True)

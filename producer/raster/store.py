@@ -30,7 +30,7 @@ from unigeo.schemas.layout import (
     status_name,
 )
 from unigeo.schemas.quantization import FILL
-from unigeo.schemas.stores import open_store, unreachable_errors
+from unigeo.schemas.stores import MALFORMED, open_store, unreachable_errors
 
 _PROBE = "unigeo-may-i-write"
 _IDENTITY = ("region", "grid", "layout", "model", "observations", "seed")
@@ -156,6 +156,11 @@ def _root(store: Any) -> zarr.Group | None:
         return zarr.open_group(store, mode="r+", zarr_format=3, use_consolidated=False)
     except FileNotFoundError:
         return None
+    except MALFORMED as error:
+        raise StoreError(
+            f"the zarr.json of {store} is cut off, or of something else ({error}); name another "
+            "--out, or remove it first"
+        ) from error
 
 
 def _holds_files(folder: Path) -> bool:

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
-from unigeo.schemas.grid import from_wgs84
+from unigeo.schemas.equal_earth import equal_earth_m
 
 
 def held_out(
@@ -20,7 +20,7 @@ def held_out(
         share: of the blocks that are held out, 0 to 1.
         seed: another seed holds out other blocks.
     """
-    x, y = from_wgs84("EPSG:8857").transform(lonlat[:, 0], lonlat[:, 1])
+    x, y = equal_earth_m(lonlat, 0.0)
     side = block_km * 1000
     col, row = (np.floor(np.asarray(v) / side).astype(np.int64).view(np.uint64) for v in (x, y))
     mixed = _mix(_mix(_mix(np.uint64(seed) + np.zeros_like(col)) ^ col) ^ row)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from unigeo.producer.encoders.model import UniGeoCLIP
@@ -65,7 +65,7 @@ def gradients(
         # Towers that draw at random draw the same in both passes, and after a restart.
         torch.manual_seed(_seed(settings.seed, step, processes.rank, start))
         with torch.set_grad_enabled(graph), autocast(lonlat.device, settings):
-            return model.encode(name, inputs[name][start : start + chunk])
+            return encode_filled(model, name, inputs[name][start : start + chunk], chunk)
 
     starts = range(0, len(places), chunk)
     vectors = {
@@ -95,6 +95,20 @@ def gradients(
                 if again.requires_grad:
                     again.backward(flow[start : start + chunk])
     return Contrasted(loss.detach(), {name: v.detach() for name, v in vectors.items()}, present)
+
+
+def encode_filled(
+    model: UniGeoCLIP, modality: str, inputs: Shaped[Tensor, "place ..."], count: int
+) -> Float[Tensor, "place dimension"]:
+    """Encode a batch; one of fewer than `count` is filled up where blocks are compiled.
+
+    A program is compiled for one shape: the last part of a batch would have others made, of every
+    tower, for some seconds each.
+    """
+    own = len(inputs)
+    if own < count and _is_compiled(model):
+        inputs = torch.cat([inputs, inputs[:1].expand(count - own, *inputs.shape[1:])])
+    return model.encode(modality, inputs)[:own]
 
 
 def pair_scale(model: UniGeoCLIP, settings: TrainingSettings) -> Float[Tensor, "*pair"]:
@@ -138,11 +152,15 @@ def fit_out(model: UniGeoCLIP, settings: TrainingSettings, device: torch.device)
 
 def compile_blocks(model: UniGeoCLIP) -> None:
     """Compile each transformer block for the shapes that it will see."""
-    # One program per tower, shape, and pass with or without graph.
+    # Three programs per tower: with a graph, without, and in evaluation's precision.
     torch._dynamo.config.recompile_limit = 64
     for name, module in model.named_modules():
         if _BLOCK.search(name):
             module.forward = torch.compile(module.forward, dynamic=False)
+
+
+def _is_compiled(model: UniGeoCLIP) -> bool:
+    return any(_BLOCK.search(name) and "forward" in vars(m) for name, m in model.named_modules())
 
 
 def _seed(*numbers: int) -> int:

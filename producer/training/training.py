@@ -26,7 +26,7 @@ from unigeo.producer.training.places import Places
 from unigeo.producer.training.processes import Processes, default_device, joined
 from unigeo.producer.training.recall import mean_recall, recall_matrix
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.step import fit_out
+from unigeo.producer.training.step import encode_filled, fit_out
 from unigeo.producer.training.survey import Survey, feed, survey
 from unigeo.schemas.errors import ModelError
 
@@ -231,7 +231,8 @@ def embed(
         for rows in _slices(len(places), batch):
             for name in names:
                 values = places.inputs[name][rows].to(device)
-                parts[name].append(model.encode(name, values).float().cpu())
+                vectors = encode_filled(model, name, values, min(batch, len(places)))
+                parts[name].append(vectors.float().cpu())
     return {name: torch.cat(part) for name, part in parts.items()}
 
 

@@ -1,0 +1,92 @@
+"""Make a small folder of the open-CONUS observations, to train on a machine without GDAL and PROJ.
+
+    python -m benchmarks.producer.gpu_data DATA     # DATA: as in docs/results.md; 31 MiB
+
+It holds the rasters as they are, the places that a training of `conus_open.toml` draws
+(`places.npz`: longitude and latitude, the number of what is said of each, and the texts as JSON),
+and `carried.json`: how the rasters lie, and the provenance.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import rasterio
+
+from benchmarks.producer.carried import DESCRIPTION, PLACES
+from unigeo.producer.observations.description import Raster
+from unigeo.producer.observations.folder import FolderObservations, open_observations
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "conus_open.toml"
+COUNT, SEED = 100_000, 0
+"""Places, training and hold-out together, and what draws them: as docs/results.md has them."""
+
+
+def carry(observations: FolderObservations, out: Path, count: int = COUNT, seed: int = SEED) -> int:
+    """Write the folder in the place of an older one; gives its bytes.
+
+    Args:
+        observations: each raster modality of one file, in EPSG:3857 or EPSG:4326, without gaps.
+        out: the folder.
+        count: places to draw.
+        seed: draws them.
+    """
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    rasters = {}
+    for name, (source,) in observations.rasters.items():
+        path = Path(source.path)
+        with rasterio.open(path) as dataset:
+            crs, gaps = dataset.crs.to_epsg(), dataset.nodata
+        if crs not in (3857, 4326) or gaps is not None or source.affine[1] or source.affine[3]:
+            raise SystemExit(f"{path} is not a raster without gaps in EPSG:3857 or EPSG:4326")
+        shutil.copyfile(path, out / path.name)
+        about = getattr(observations.description, name)
+        assert isinstance(about, Raster)
+        rasters[name] = {
+            "file": path.name,
+            "mercator": crs == 3857,
+            "affine": source.affine,
+            "patch_m": list(about.patch_m),
+            "patch_px": about.patch_px,
+        }
+    lonlat = observations.locations(count, seed)
+    said = observations.texts(lonlat)
+    texts = sorted({text for text in said if text is not None})
+    number = {text: k for k, text in enumerate(texts)} | {None: -1}
+    np.savez_compressed(
+        out / PLACES,
+        lonlat=lonlat,
+        text=np.array([number[text] for text in said], np.int32),
+        texts=np.frombuffer(json.dumps(texts).encode(), np.uint8),
+    )
+    (out / DESCRIPTION).write_text(
+        json.dumps(
+            {
+                "seed": seed,
+                "rasters": rasters,
+                "about": observations.provenance(),
+            }
+        ),
+        encoding="utf-8",
+    )
+    return sum(path.stat().st_size for path in out.iterdir())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="folder of data")
+    parser.add_argument("--observations", type=Path, default=EXAMPLE)
+    parser.add_argument("--out", type=Path, default=Path("build/carried"))
+    parser.add_argument("--places", type=int, default=COUNT)
+    options = parser.parse_args()
+    size = carry(open_observations(options.observations, options.data), options.out, options.places)
+    print(f"{options.out}: {size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()

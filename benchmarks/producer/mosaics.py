@@ -1,0 +1,80 @@
+"""Noise in blocks on a device, and patches on a lattice of cells over it, a little off its axes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unigeo.producer.raster.pool import BLOCK, NODES, Page, Piece, Pool
+
+CELL_PX = 100
+"""Pixels from a cell to the next: 100 m at a metre, so that patches of 224 m overlap."""
+LEAST_VALID = 0.5
+"""Share of a patch that must hold data."""
+_PIXELS = 1 << 24
+"""Of patches cut at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cutter:
+    """A mosaic, and the patches to be cut out of it."""
+
+    pool: Pool
+    piece: Piece
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, count: int, side: int, device: torch.device, *, holes: bool = False) -> "Cutter":
+        """Make a mosaic for so many patches of so many pixels per side.
+
+        With holes a corner and scattered squares of it hold no data, and the last patch lies
+        outside.
+        """
+        across = int(np.ceil(np.sqrt(count)))
+        blocks = (across * CELL_PX + 2 * side) // BLOCK + 2
+        rng = np.random.default_rng(0)
+        noise = rng.integers(0, 256, (3, BLOCK, BLOCK), np.uint8)
+        pages = []
+        for place in range(blocks**2):
+            data = np.ones((BLOCK, BLOCK), bool)
+            if holes:
+                row, col = (BLOCK * k for k in divmod(place, blocks))
+                data[: max(side + 80 - row, 0), : max(side + 80 - col, 0)] = False
+                data[40:60, 30 + place : 50 + place] = False
+            values = np.roll(noise, place, 1) * data
+            pages.append(Page(1 + place, values, data))
+        pool = Pool(3, torch.uint8, device)
+        pool.put(pages, 1 + blocks**2)
+        centre = side + CELL_PX * np.stack(np.divmod(np.arange(count), across), axis=-1) + 0.37
+        along = np.linspace(-(side - 1) / 2, (side - 1) / 2, NODES)
+        down, right = np.meshgrid(along, along, indexing="ij")
+        turned = np.stack([down + 0.02 * right, right - 0.02 * down], axis=-1)
+        nodes = centre[:, None, None] + turned
+        if holes:
+            nodes[-1] -= 1e6
+        size = (blocks * BLOCK, blocks * BLOCK)
+        table = 1 + np.arange(blocks**2).reshape(blocks, blocks)
+        piece = Piece(0, np.arange(count), nodes, {}, (1, 1), size, size, (0, 0), table)
+        pixels = np.arange(side) - (side - 1) / 2
+        weights = np.ones((side, NODES))
+        for k, own in enumerate(along):
+            for other in np.delete(along, k):
+                weights[:, k] *= (pixels - other) / (own - other)
+        return cls(pool, piece, weights)
+
+    def cut(self) -> tuple[Tensor, Tensor]:
+        """Cut every patch.
+
+        Returns:
+            Their pixels, uint8 (point, band, row, col), and a `Gap` each.
+        """
+        count, side = len(self.piece.members), len(self.weights)
+        step = max(1, _PIXELS // side**2)
+        parts, gaps = [], []
+        for start in range(0, count, step):
+            stop = min(start + step, count)
+            found, gap = self.pool.cut([self.piece], self.weights, start, stop, LEAST_VALID)
+            parts.append(found.round().to(torch.uint8))
+            gaps.append(gap)
+        return torch.cat(parts), torch.cat(gaps)

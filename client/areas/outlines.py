@@ -1,0 +1,181 @@
+"""Polygons on a grid: their edges in rows and columns, between the two seams of its map."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from unigeo.client.areas.polygon_rings import Polygons
+from unigeo.schemas.grid import CENTRAL_MERIDIANS, Grid, from_wgs84
+from unigeo.schemas.rings import pieces_per_edge, refine
+
+_SEAM_DEGREES = 1e-9  # 0.1 mm: PROJ turns a longitude on the seam to the other side
+_LEAST_WIDTH = 1e-7  # of a cell, on average; narrower ones are lost in the rounding of metres
+_DOT = 1e-6  # of a cell: side of the square that stands for a narrower polygon
+
+
+@dataclass(frozen=True, eq=False)
+class Outlines:
+    """Polygons on a grid: directed edges in fractional rows and columns of its cells."""
+
+    start: Float[np.ndarray, "edge 2"]
+    """Row and column, from the grid's north-west corner."""
+    end: Float[np.ndarray, "edge 2"]
+    sense: Float[np.ndarray, " edge"]
+    """1 or -1: makes outer rings count upwards and holes downwards, however they run."""
+    polygon: Int[np.ndarray, " edge"]
+    """Which polygon the edge is of, rising."""
+    count: int
+    """Number of polygons."""
+
+    @cached_property
+    def bounds(self) -> Float[np.ndarray, "polygon 4"]:
+        """North, west, south and east of each polygon, in rows and columns; NaN without edges."""
+        bounds = np.full((self.count, 4), np.nan)
+        if len(self.polygon):
+            named, first = np.unique(self.polygon, return_index=True)
+            bounds[named, :2] = np.minimum.reduceat(np.minimum(self.start, self.end), first)
+            bounds[named, 2:] = np.maximum.reduceat(np.maximum(self.start, self.end), first)
+        return bounds
+
+    @cached_property
+    def area(self) -> Float[np.ndarray, " polygon"]:
+        """Area of each polygon in cells, on the grid or off it."""
+        parts = self.sense * _edge_areas(self.start, self.end, self.bounds[self.polygon, 1])
+        return counted(self.polygon, parts, self.count)
+
+
+def outlines_on(polygons: Polygons, grid: Grid) -> Outlines:
+    """Put polygons on a grid, refined so that the curves of their edges are held.
+
+    A polygon smaller than rounding becomes a small square in the cell of its first vertex, so that
+    it lies in one cell as a point does. One without a shape has no edges.
+    """
+    turned = _in_one_turn(polygons, grid.crs)
+    ring = np.repeat(np.arange(len(turned.row)), np.diff(turned.first))
+    edge = np.flatnonzero(ring[1:] == ring[:-1])
+    start, end = turned.lonlat[edge], turned.lonlat[edge + 1]
+    points, of = refine(start, end, pieces_per_edge(start, end))
+    x, y = from_wgs84(grid.crs).transform(points[:, 0], points[:, 1])
+    size = grid.resolution_m
+    rowcol = np.stack([-y / size - grid.row0, x / size - grid.col0], axis=-1)
+    outlines = outlines_of(rowcol, ring[edge[of]], turned.row, turned.hole, len(polygons))
+    return _with_dots(outlines, grid)
+
+
+def _with_dots(outlines: Outlines, grid: Grid) -> Outlines:
+    """Put a small square for each polygon that is too narrow, in the cell of its first vertex."""
+    reach = np.abs(outlines.end - outlines.start).sum(axis=1)
+    length = counted(outlines.polygon, reach, outlines.count)
+    narrow = ~(outlines.area > _LEAST_WIDTH * length / 2)
+    narrow &= np.bincount(outlines.polygon, minlength=outlines.count) > 0
+    if not narrow.any():
+        return outlines
+    named, first = np.unique(outlines.polygon, return_index=True)
+    dots = named[narrow[named]]
+    place = outlines.start[first[narrow[named]]]
+    south, east = ((place + np.array([grid.row0, grid.col0])) * grid.resolution_m).T
+    cell, inside = grid.locate_m(east, -south)
+    cell = np.where(inside[:, None], cell, np.floor(place))
+    corner = np.clip(place - _DOT / 2, cell, cell + 1 - _DOT)
+    around = corner[:, None] + _DOT * np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+    squares = outlines_of(
+        around.reshape(-1, 2),
+        np.repeat(np.arange(len(dots)), 4),
+        dots,
+        np.zeros(len(dots), bool),
+        outlines.count,
+    )
+    kept = ~narrow[outlines.polygon]
+    polygon = np.concatenate([outlines.polygon[kept], squares.polygon])
+    order = np.argsort(polygon, kind="stable")
+    start, end, sense = (
+        np.concatenate([getattr(outlines, name)[kept], getattr(squares, name)])[order]
+        for name in ("start", "end", "sense")
+    )
+    return Outlines(start, end, sense, polygon[order], outlines.count)
+
+
+def outlines_of(
+    rowcol: Float[np.ndarray, "point 2"],
+    ring: Int[np.ndarray, " point"],
+    row: Int[np.ndarray, " ring"],
+    hole: Bool[np.ndarray, " ring"],
+    count: int,
+) -> Outlines:
+    """Outlines of rings on the grid.
+
+    Args:
+        rowcol: vertices of one ring after the other, without the closing ones.
+        ring: which ring each vertex is of, rising.
+        row: which polygon each ring is of, rising.
+        hole: whether each ring is a hole.
+        count: number of polygons.
+    """
+    if not len(ring):
+        return Outlines(rowcol, rowcol, np.empty(0), ring, count)
+    named, first, lengths = np.unique(ring, return_index=True, return_counts=True)
+    after = np.arange(1, len(ring) + 1)
+    after[first + lengths - 1] = first
+    start, end = rowcol, rowcol[after]
+    area = np.add.reduceat(_edge_areas(start, end, np.repeat(start[first, 1], lengths)), first)
+    sense = np.sign(area) * np.where(hole[named], -1.0, 1.0)
+    return Outlines(start, end, np.repeat(sense, lengths), row[ring], count)
+
+
+def counted(
+    at: Int[np.ndarray, " item"], value: Float[np.ndarray, " item"], size: int
+) -> Float[np.ndarray, " cell"]:
+    """Sum of the values at each place; `bincount` of nothing would be integer."""
+    return np.bincount(at, value, minlength=size).astype(np.float64, copy=False)
+
+
+def _edge_areas(
+    start: Float[np.ndarray, "edge 2"],
+    end: Float[np.ndarray, "edge 2"],
+    origin: Float[np.ndarray, " edge"],
+) -> Float[np.ndarray, " edge"]:
+    """What each edge adds to the area of its ring, by the shoelace rule from a column `origin`."""
+    middle = (start[:, 1] + end[:, 1]) / 2 - origin
+    areas: np.ndarray = (start[:, 0] - end[:, 0]) * middle
+    return areas
+
+
+def _in_one_turn(polygons: Polygons, crs: str) -> Polygons:
+    """Bring every ring between the map's two seams, cut in two where it crosses one."""
+    if not len(polygons.row):
+        return polygons
+    seam = CENTRAL_MERIDIANS[crs] - 180.0
+    west = np.minimum.reduceat(polygons.lonlat[:, 0], polygons.first[:-1])
+    east = np.maximum.reduceat(polygons.lonlat[:, 0], polygons.first[:-1])
+    turn = np.floor((west - seam) / 360.0)
+    # A ring that only touches the eastern seam stays on its side.
+    last = np.maximum(np.ceil((east - seam) / 360.0) - 1, turn)
+    lonlat = polygons.lonlat.copy()
+    lonlat[:, 0] -= 360.0 * np.repeat(turn, np.diff(polygons.first))
+    rings, source = [], []
+    for k, ring in enumerate(np.split(lonlat, polygons.first[1:-1])):
+        copies = int(last[k] - turn[k]) + 1
+        for copy in range(copies):
+            moved = ring - np.array([360.0 * copy, 0.0])
+            rings.append(_clamped(moved, seam) if copies > 1 else moved)
+            source.append(k)
+    lonlat = np.concatenate(rings)
+    # PROJ may turn a longitude on the seam to the other side.
+    low, high = seam + _SEAM_DEGREES, seam + 360.0 - _SEAM_DEGREES
+    lonlat[:, 0] = np.clip(lonlat[:, 0], low, high)
+    first = np.cumsum([0, *map(len, rings)])
+    return Polygons(lonlat, first, polygons.row[source], polygons.hole[source], polygons.index)
+
+
+def _clamped(ring: Float[np.ndarray, "_ 2"], seam: float) -> Float[np.ndarray, "_ 2"]:
+    """Press what lies beyond the seams onto them, where it has no area."""
+    for edge in (seam, seam + 360.0):
+        lon = ring[:, 0]
+        crossing = np.flatnonzero((lon[:-1] < edge) != (lon[1:] < edge))
+        start, end = ring[crossing], ring[crossing + 1]
+        share = (edge - start[:, :1]) / (end - start)[:, :1]
+        ring = np.insert(ring, crossing + 1, start + (end - start) * share, axis=0)
+    clamped: np.ndarray = np.clip(ring, [seam, -90.0], [seam + 360.0, 90.0])
+    return clamped

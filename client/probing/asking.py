@@ -1,0 +1,110 @@
+"""From a user's table to a question, and from a field to the vectors that answer it."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from unigeo.client.probing.checks import warn_of_coordinates
+from unigeo.client.probing.columns import chosen_names, column_of, is_name, label_of
+from unigeo.client.probing.folds import map_of
+from unigeo.client.probing.preparing import Question, ask
+from unigeo.client.probing.targets import Task, target_of
+from unigeo.schemas.layout import status_name
+from unigeo.schemas.points import Points, read_points
+from unigeo.schemas.status import Status
+
+if TYPE_CHECKING:
+    from unigeo.client.field import Field
+    from unigeo.client.reading.sampling import Method
+
+JOINED = "joined"
+"""The set of features that has all modalities side by side."""
+
+
+def ask_table(
+    table: Any,
+    targets: Any,
+    *,
+    task: Task | None,
+    crs: Any,
+    columns: tuple[Any, Any] | None,
+    otherwise: str,
+    groups: Any,
+    **options: Any,
+) -> tuple[Question, Points]:
+    """Read targets, positions and groups of a table.
+
+    Args:
+        table: as in `Field.probe`.
+        targets: as in `Field.probe`.
+        task: as in `Field.probe`.
+        crs: as in `Field.probe`.
+        columns: as in `Field.probe`.
+        otherwise: CRS of the blocks where most points lie outside the contiguous United States.
+        groups: as in `Field.probe`.
+        options: `block_km`, `folds` and `seed` of `preparing.ask`.
+
+    Raises:
+        ProbeError, PointsError: if the table cannot be read, or cannot support a probe.
+    """
+    names = chosen_names(table, targets)
+    truth = {label_of(name): target_of(table, name, task) for name in names}
+    labels = column_of(table, groups) if is_name(table, groups) else groups
+    points = read_points(table, crs, columns, missing="keep")
+    warn_of_coordinates(table, names, columns)
+    placed = points.lonlat[points.placed]
+    area = map_of(placed, otherwise) if len(placed) else otherwise
+    return ask(truth, points.lonlat, groups=labels, crs=area, **options), points
+
+
+def feature_names(modalities: tuple[str, ...]) -> tuple[str, ...]:
+    """Sets of features of some modalities: each alone, and all joined where there are several."""
+    return modalities if len(modalities) == 1 else (*modalities, JOINED)
+
+
+def features_of(
+    field: "Field",
+    points: Points,
+    asked: Bool[np.ndarray, " row"],
+    modalities: tuple[str, ...],
+    method: "Method",
+) -> tuple[dict[str, Float[np.ndarray, "row _"]], UInt8[np.ndarray, " row"]]:
+    """Vectors of each set of features at every row of a table, and why a row lacks one.
+
+    Args:
+        field: to read.
+        points: the table's rows.
+        asked: which of them are read; the others have NaN, and the status `VALID`.
+        modalities: which, each once.
+        method: of sampling.
+    """
+    found, status = read_at(field, points.take(asked), modalities, method)
+    features = {name: spread_rows(values, asked) for name, values in found.items()}
+    if len(modalities) > 1:
+        features[JOINED] = np.concatenate(list(features.values()), axis=1)
+    reasons = np.full(len(asked), Status.VALID, np.uint8)
+    for name in reversed(modalities):  # the first that lacks a vector says why
+        lost = np.flatnonzero(asked)[status[name] != Status.VALID]
+        reasons[lost] = status[name][status[name] != Status.VALID]
+    return features, reasons
+
+
+def read_at(
+    field: "Field", points: Points, modalities: tuple[str, ...], method: "Method"
+) -> tuple[dict[str, Float[np.ndarray, "point _"]], dict[str, UInt8[np.ndarray, " point"]]]:
+    """Vectors of each modality, NaN where there is none, and the status that says why."""
+    sampled = field.sample(points, modalities, method=method, as_="xarray")
+    vectors = {name: sampled[name].values for name in modalities}
+    return vectors, {name: sampled[status_name(name)].values for name in modalities}
+
+
+def spread_rows(
+    values: Float[np.ndarray, "some band"], rows: Bool[np.ndarray, " row"]
+) -> Float[np.ndarray, "row band"]:
+    """Vectors of some rows among all, NaN elsewhere."""
+    if rows.all():
+        return values
+    found = np.full((len(rows), values.shape[1]), np.nan, values.dtype)
+    found[rows] = values
+    return found

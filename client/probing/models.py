@@ -1,0 +1,64 @@
+"""Models fitted on all points: of numbers with intervals, and of classes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from unigeo.client.probing.columns import listed
+from unigeo.client.probing.logistic import FittedLogistic
+from unigeo.client.probing.ridge import FittedRidge
+
+
+@dataclass(frozen=True, repr=False)
+class NumberModel:
+    """Ridge on one target, with intervals."""
+
+    ridge: FittedRidge
+    strangeness: float
+    """Half-width of an interval where the difficulty is 1, in the target's unit."""
+    layers = ("prediction", "lower", "upper", "uncertainty")
+    """`uncertainty` is the half-width of the interval from `lower` to `upper`."""
+
+    def __repr__(self) -> str:
+        return f"NumberModel({self.ridge!r}, strangeness {self.strangeness:.4g})"
+
+    def predict(
+        self, vectors: Float[np.ndarray, "point band"], layers: tuple[str, ...] = layers
+    ) -> dict[str, Float[np.ndarray, " point"]]:
+        """Some or all layers; the prediction alone takes far less work than its interval."""
+        found = {"prediction": self.ridge.predict(vectors)[:, 0]}
+        if set(layers) - {"prediction"}:
+            width = self.strangeness * self.ridge.difficulty(vectors)[:, 0]
+            found["lower"] = found["prediction"] - width
+            found["upper"] = found["prediction"] + width
+            found["uncertainty"] = width
+        return {name: found[name] for name in layers}
+
+
+@dataclass(frozen=True, repr=False)
+class ClassModel:
+    """Logistic ridge on one target."""
+
+    logistic: FittedLogistic
+    classes: tuple[Any, ...]
+    layers = ("prediction", "uncertainty")
+    """The number of the most probable class, and 1 - its probability."""
+
+    def __repr__(self) -> str:
+        return f"ClassModel({self.logistic!r}; {listed(self.classes)})"
+
+    def predict(
+        self, vectors: Float[np.ndarray, "point band"], layers: tuple[str, ...] = layers
+    ) -> dict[str, Float[np.ndarray, " point"]]:
+        """Some or all layers."""
+        probabilities = self.logistic.predict(vectors)
+        found = {
+            "prediction": probabilities.argmax(axis=1).astype(np.float64),
+            "uncertainty": 1 - probabilities.max(axis=1),
+        }
+        return {name: found[name] for name in layers}
+
+
+Model = NumberModel | ClassModel

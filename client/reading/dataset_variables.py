@@ -1,0 +1,45 @@
+"""What a Dataset must hold to be read as a field."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unigeo.schemas.errors import LayoutError
+from unigeo.schemas.layout import status_name
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def check_variables(dataset: "xr.Dataset", modalities: tuple[str, ...], bands: int) -> None:
+    """Refuse arrays that are not whole vectors of cells as they were stored, in any axis order.
+
+    Raises:
+        LayoutError: naming the array.
+    """
+    for modality in modalities:
+        for name, dtype in ((modality, np.int8), (status_name(modality), np.uint8)):
+            variable = dataset[name]
+            others = [str(dim) for dim in variable.dims if dim not in ("y", "x")]
+            is_vector = name == modality
+            if len(variable.dims) != 2 + len(others) or len(others) != int(is_vector):
+                raise LayoutError(
+                    f"{name!r} of the Dataset has the dimensions "
+                    f"{', '.join(map(str, variable.dims))}; a field's are y, x"
+                    f"{' and the band' if is_vector else ''}: cut windows of it with slices"
+                )
+            if variable.dtype != dtype:
+                raise LayoutError(
+                    f"{name!r} of the Dataset is {variable.dtype}, not {np.dtype(dtype)} as it is "
+                    "stored: sample the Dataset as xr.open_zarr gives it"
+                )
+            if not is_vector:
+                continue
+            (band,) = others
+            numbers = variable[band].values if band in variable.coords else np.arange(bands)
+            if variable.sizes[band] != bands or not np.array_equal(numbers, np.arange(bands)):
+                raise LayoutError(
+                    f"{name!r} of the Dataset has {variable.sizes[band]} of the field's {bands} "
+                    "bands, or has them in another order; a unit vector needs them all: sample the "
+                    "whole Dataset and take the bands from the answer"
+                )
