@@ -9,9 +9,11 @@ import json
 import re
 import threading
 import time
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import formatdate
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -57,6 +59,8 @@ class Services:
     signatures: dict[str, float] = field(default_factory=dict)
     """Those of the signing service, and when each expires, in seconds since 1970."""
     signed_for_s: float = 3600.0
+    tells: str = ""
+    """Header by which files are told from others: ETag, Last-Modified, or none."""
 
     def __enter__(self) -> Self:
         services = self
@@ -128,11 +132,13 @@ class Services:
         return self.file(request, path)
 
     def search(self, request: BaseHTTPRequestHandler, question: dict[str, Any]) -> None:
-        box, start = shapely.box(*question["bbox"]), int(question.get("token", 0))
+        box = shapely.box(*question.get("bbox", (-180, -90, 180, 90)))
+        start = int(question.get("token", 0))
         years = re.findall(r"(\d{4})-\d\d-\d\dT", question.get("datetime", ""))
         hits = [
             one for one in self.items
             if one["collection"] in question["collections"]
+            and one["id"] in question.get("ids", [one["id"]])
             and shapely.intersects(shapely.geometry.shape(one["geometry"]), box)
             and (not years or years[0] <= one["properties"]["datetime"][:4] <= years[1])
         ]  # fmt: skip
@@ -221,10 +227,15 @@ class Services:
         if ".." in path or not file.is_file():
             return self.send(request, 404, b"none")
         data = file.read_bytes()
+        told = {}
+        if self.tells == "ETag":
+            told = {"ETag": f'"{zlib.crc32(data):x}"'}
+        elif self.tells:
+            told = {self.tells: formatdate(file.stat().st_mtime, usegmt=True)}
         span = parse_range(request.headers.get("Range"), len(data))
         if span is None:
-            return self.send(request, 200, data, {"Accept-Ranges": "bytes"})
-        where = {"Content-Range": f"bytes {span[0]}-{span[1] - 1}/{len(data)}"}
+            return self.send(request, 200, data, {"Accept-Ranges": "bytes"} | told)
+        where = {"Content-Range": f"bytes {span[0]}-{span[1] - 1}/{len(data)}"} | told
         return self.send(request, 206, data[span[0] : span[1]], where)
 
     def tell(self, request: BaseHTTPRequestHandler, words: Any) -> None:

@@ -18,8 +18,9 @@ from rasterio.transform import from_origin
 from unigeo.producer.observations import dates
 from unigeo.producer.observations.description import read_description
 from unigeo.producer.publishing.stac import ANY_TIME, interval
+from unigeo.producer.sources.catalogue import Catalogue
 from unigeo.producer.sources.fetching import Web
-from unigeo.producer.sources.imagery import AerialSource, Catalogue
+from unigeo.producer.sources.imagery import AerialSource
 from unigeo.producer.sources.observing import observe_set, prepare
 from unigeo.producer.sources.photo_folder import PhotoFolder, read_exif
 from unigeo.producer.sources.stac import Item, _read, ranked

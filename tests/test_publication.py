@@ -201,6 +201,30 @@ def test_a_publication_cut_off_anywhere_ends_with_the_same_bytes(
     assert stores.tree(path) == stores.tree(gulf)
 
 
+def test_a_publication_that_other_code_goes_on_with_begins_anew(
+    gulf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Overviews of one field are never made by two versions."""
+    group, grid, layout = stores.begin(tmp_path / "field.zarr")
+    stores.fill(group, grid, layout)
+    writing, done = deriving._Making._write, []
+
+    def counted(*arguments: Any) -> Any:
+        done.append(arguments)
+        if len(done) == most:
+            raise KeyboardInterrupt
+        return writing(*arguments)
+
+    monkeypatch.setattr(deriving._Making, "_write", counted)
+    monkeypatch.setattr(deriving, "MOST_TASKS", 1)
+    for most, code in ((5, "1"), (0, "2")):
+        monkeypatch.setattr(deriving, "code_sha256", lambda _, code=code: code * 64)
+        with pytest.raises(KeyboardInterrupt) if most else nullcontext():
+            publish(group, encoder=stores.WEIGHTS, encoder_settings=stores.ENCODER)
+    assert len(done) == 5 + 8
+    assert stores.tree(tmp_path / "field.zarr") == stores.tree(gulf)
+
+
 @pytest.mark.parametrize("codec", ["none", "zstd"])
 @pytest.mark.parametrize("key", ["aerial/c/0/0/0", "aerial_status/c/0/0"])
 def test_a_damaged_shard_is_named_and_not_published(tmp_path: Path, key: str, codec: str) -> None:

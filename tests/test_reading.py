@@ -8,7 +8,8 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
-from unigeo.producer.observations.reading import Blocks, Window, open_source
+from unigeo.producer.observations.blocks import Blocks, Window
+from unigeo.producer.observations.reading import open_source
 
 
 def write(path: Path, values: np.ndarray, **how: object) -> Path:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from unigeo.producer.observations.dates import DatedText
+from unigeo.producer.observations.terrain import Scale
 from unigeo.schemas.errors import ObservationsError
 
 
@@ -99,6 +100,23 @@ class Raster(_Patch):
     """Share of a patch's pixels that must hold data."""
 
 
+class HeightRaster(Raster):
+    """A surface model: heights in metres, once scale, offset and unit are applied."""
+
+    scale: Scale | None = None
+    offset: float | None = Field(default=None, allow_inf_nan=False)
+    """A height is scale x number + offset, where the file does not say it itself."""
+    lowest_m: float | None = Field(default=None, allow_inf_nan=False)
+    highest_m: float | None = Field(default=None, allow_inf_nan=False)
+    """Numbers outside are refused; -500 and 9,000 m where this is not said."""
+
+    def said(self) -> dict[str, Any]:
+        """The table as JSON, without what it leaves open beyond other rasters."""
+        own = {name for name in HeightRaster.model_fields if name not in Raster.model_fields}
+        open_ = {name for name in own if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude=open_)
+
+
 class Images(_Patch):
     """The photograph nearest to a place."""
 
@@ -140,7 +158,7 @@ class Description(_Table):
     land: Land
     locations: Locations = Locations()
     aerial: Raster | None = None
-    dsm: Raster | None = None
+    dsm: HeightRaster | None = None
     street: Annotated[Raster | Images, Field(discriminator="kind")] | None = None
     text: Texts | None = None
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from unigeo.producer.observations.contents import content_of, sample_of
 from unigeo.producer.observations.description import (
     Description,
+    HeightRaster,
     Images,
     Raster,
     Texts,
@@ -24,6 +25,7 @@ from unigeo.producer.observations.protocol import GAP_NAMES, Gap, Patches, Pictu
 from unigeo.producer.observations.rasters import cut
 from unigeo.producer.observations.reading import Source, open_source
 from unigeo.producer.observations.tables import PlaceTable, read_places
+from unigeo.producer.observations.terrain import HIGHEST_M, LOWEST_M, UNITS, Terrain
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.points import check_lonlat
 
@@ -201,7 +203,7 @@ class FolderObservations:
     def _provenance(self) -> dict[str, Any]:
         about = self.description
         sources = {
-            modality: getattr(about, modality).model_dump(mode="json")
+            modality: self._said(modality)
             | {"inputs": [self._file(path) for path in self._paths(modality)]}
             for modality in self.modalities[1:]
         }
@@ -215,6 +217,17 @@ class FolderObservations:
             | {"inputs": [self._file(path) for path in places]},
             "modalities": sources,
         }
+
+    def _said(self, modality: str) -> dict[str, Any]:
+        """The table of a modality, and how the numbers of its files become metres, if they do."""
+        about = getattr(self.description, modality)
+        if not isinstance(about, HeightRaster):
+            said: dict[str, Any] = about.model_dump(mode="json")
+            return said
+        metres = [source.metres for source in self.rasters[modality]]
+        scaled = any(one is not None and not one.plain for one in metres)
+        ways = [[one.factor, one.shift] for one in metres if one is not None]
+        return about.said() | ({"metres": ways} if scaled else {})
 
     def _paths(self, modality: str) -> list[Path]:
         if modality in self.rasters:
@@ -277,26 +290,36 @@ def _open_rasters(root: Path, modality: str, about: Raster) -> tuple[Source, ...
         for path in found:
             name = path.relative_to(root).as_posix()
             shown = _shown(modality, name)
-            source = open_source(_inside(root, name, modality), about.bands, about.nodata, shown)
-            _check_pixels(modality, about, source, shown)
+            inside = _inside(root, name, modality)
+            terrain = _terrain(about) if isinstance(about, HeightRaster) else None
+            source = open_source(inside, about.bands, about.nodata, shown, terrain)
+            if terrain is None and source.dtype != "uint8":
+                raise ObservationsError(
+                    f"{shown} holds {source.dtype}; {modality} is uint8. Convert it, for example "
+                    "with `gdal_translate -ot Byte -scale`."
+                )
             sources.append(source)
     return tuple(sources)
 
 
-def _check_pixels(modality: str, about: Raster, source: Source, shown: str) -> None:
-    """Refuse pixels that the modality cannot hold."""
-    if modality != "dsm":
-        if source.dtype != "uint8":
-            raise ObservationsError(
-                f"{shown} holds {source.dtype}; {modality} is uint8. Convert it, for example with "
-                "`gdal_translate -ot Byte -scale`."
-            )
-    elif len(about.bands) != 1:
+def _terrain(about: HeightRaster) -> Terrain:
+    """What the table [dsm] says of its numbers."""
+    if len(about.bands) != 1:
         raise ObservationsError(f"table [dsm], key 'bands': one band is needed, not {about.bands}.")
-    elif about.units not in ("", "m", "metre", "metres"):
+    units = "m" if about.units in ("metre", "metres") else about.units
+    if units and units not in UNITS:
         raise ObservationsError(
-            f"table [dsm], key 'units': heights are in metres, not {about.units!r}. Convert them."
+            f"table [dsm], key 'units': heights are in metres, not {about.units!r}. Say one of "
+            f"{', '.join(UNITS)}, or convert them."
         )
+    return Terrain(
+        table="dsm",
+        units=units or None,
+        scale=about.scale,
+        offset=about.offset,
+        lowest_m=LOWEST_M if about.lowest_m is None else about.lowest_m,
+        highest_m=HIGHEST_M if about.highest_m is None else about.highest_m,
+    )
 
 
 def _open_images(root: Path, about: Images) -> Photographs:

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from unigeo.producer.observations.blocks import CACHE_BLOCKS, Blocks, Window
 from unigeo.producer.observations.frames import Frame, Located, locate
 from unigeo.producer.observations.protocol import Gap, Patches
-from unigeo.producer.observations.reading import CACHE_BLOCKS, Blocks, Source, Window
+from unigeo.producer.observations.reading import Source
 
 TILE = 256
 """Patches whose centres share a tile of so many decimated pixels are gathered together."""

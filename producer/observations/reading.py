@@ -1,9 +1,8 @@
-"""GeoTIFFs as sources of pixels: checked once at opening, then read in decimated blocks."""
+"""GeoTIFFs as sources of pixels, checked once at opening; `blocks` reads them."""
 
-from collections import OrderedDict
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,14 @@ import pyproj
 import rasterio
 from affine import Affine
 from jaxtyping import Bool, Float, Shaped
-from rasterio.enums import ColorInterp, Interleaving, MaskFlags, Resampling
+from rasterio.enums import Interleaving
 from rasterio.errors import RasterioError
-from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 
 from unigeo.producer.observations.contents import Stamp
+from unigeo.producer.observations.terrain import Metres, Terrain, check_plain, metres_of
 from unigeo.schemas.errors import ObservationsError
 
-BLOCK = 256
-"""Read pixels per side of a block, the unit of reading and of failing."""
-CACHE_BLOCKS = 256
-"""Blocks kept: 64 MiB per band in float32."""
 SMALL_BYTES = 1 << 30
 """What a raster may claim whatever its file's size."""
 MOST_PACKED = 100_000
@@ -32,6 +27,10 @@ BLOCK_BYTES = 1 << 30
 """Of one block of a file, unpacked."""
 CHECKED_BLOCKS = 4096
 """File blocks, at most, whose place in the file is checked at opening."""
+SEEN_SIDE = 256
+"""Rows and columns of a part of a surface model that is looked at when it is opened."""
+SEEN_PARTS = 5
+"""Parts along each side, the first and the last among them: all of a raster of 1,280 pixels."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,15 @@ class Source:
     dtype: str
     stamp: Stamp | None = None
     """The file as it was when it was opened; None of an address."""
+    metres: Metres | None = None
+    """From the numbers of a surface model to heights; None of pictures."""
+    shown: str = ""
+    """How errors name the file and the place that lists it."""
+
+    @property
+    def small(self) -> bool:
+        """Whether its pixels fit into a byte each."""
+        return self.dtype == "uint8" and self.metres is None
 
     def check(self) -> None:
         """Compare the file with what it was.
@@ -117,7 +125,11 @@ class Source:
 
 
 def open_source(
-    path: Path | str, bands: tuple[int, ...], nodata: float | None, shown: str
+    path: Path | str,
+    bands: tuple[int, ...],
+    nodata: float | None,
+    shown: str,
+    terrain: Terrain | None = None,
 ) -> Source:
     """Check a raster file and note what is needed to read it.
 
@@ -126,10 +138,13 @@ def open_source(
         bands: bands to read, counted from 1.
         nodata: value without meaning, where the file does not say it.
         shown: how errors name the file and the place that lists it.
+        terrain: what is said of heights; None of a picture, whose numbers are taken as they are.
 
     Raises:
         ObservationsError: no such file, not a GeoTIFF, truncated, without CRS or georeferencing,
             or without one of the bands.
+        MeaningError: (an ObservationsError) numbers that are scaled in a picture, or no heights in
+            a surface model.
     """
     if isinstance(path, Path) and not path.is_file():
         raise ObservationsError(f"{shown}: no such file. Looked for it at {path}.")
@@ -153,6 +168,14 @@ def open_source(
             _check_size(dataset, bands, path, shown)
             if isinstance(path, Path):
                 _check_complete(dataset, path, shown)
+            metres = None
+            if terrain is None:
+                check_plain(dataset, bands, shown)
+            else:
+                unit = _vertical_unit(dataset.crs)
+                metres = metres_of(dataset, bands[0], unit, nodata, terrain, shown)
+                if isinstance(path, Path):
+                    _check_heights(dataset, bands[0], nodata, metres, shown)
             dtypes = {dataset.dtypes[band - 1] for band in bands}
             return Source(
                 path=path,
@@ -163,12 +186,58 @@ def open_source(
                 affine=tuple(dataset.transform)[:6],
                 dtype=" and ".join(sorted(dtypes)),
                 stamp=Stamp.of(path) if isinstance(path, Path) else None,
+                metres=metres,
+                shown=shown,
             )
     except RasterioError as error:
         raise ObservationsError(
             f"{shown} cannot be read as a GeoTIFF: {error}. It may be damaged or cut short; fetch "
             "it again."
         ) from error
+
+
+def _vertical_unit(crs: Any) -> str:
+    """Unit of the heights of a compound CRS; empty where it has none."""
+    parts = pyproj.CRS.from_user_input(crs).sub_crs_list
+    axes = [axis for part in parts if part.is_vertical for axis in part.axis_info]
+    return axes[0].unit_name if axes else ""
+
+
+def _check_heights(
+    dataset: Any, band: int, nodata: float | None, metres: Metres, shown: str
+) -> None:
+    """Look for numbers that are no heights in some parts, before hours of reading."""
+    numbers, data = [], []
+    for top, left in product(_spread(dataset.height), _spread(dataset.width)):
+        height, width = min(SEEN_SIDE, dataset.height - top), min(SEEN_SIDE, dataset.width - left)
+        window = RasterWindow(left, top, width, height)
+        try:
+            values = dataset.read(band, window=window)
+            mask = dataset.read_masks(band, window=window) > 0
+        except RasterioError:
+            continue  # a damaged block is a gap of its own kind
+        numbers.append(values.ravel())
+        data.append((mask & known_numbers(values, nodata)).ravel())
+    if numbers:
+        metres.check(np.concatenate(numbers), np.concatenate(data), shown)
+
+
+def _spread(size: int) -> list[int]:
+    """Where parts along a side begin, none over another."""
+    if size <= SEEN_PARTS * SEEN_SIDE:
+        return list(range(0, size, SEEN_SIDE))
+    starts: list[int] = np.linspace(0, size - SEEN_SIDE, SEEN_PARTS).astype(int).tolist()
+    return starts
+
+
+def known_numbers(
+    values: Shaped[np.ndarray, "*pixel"], nodata: float | None
+) -> Bool[np.ndarray, "*pixel"]:
+    """Which numbers are finite and not the one without meaning."""
+    known = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
+    if nodata is not None:
+        known &= values != (values.dtype.type(nodata) if values.dtype.kind == "f" else nodata)
+    return known
 
 
 def _check_size(dataset: Any, bands: tuple[int, ...], path: Path | str, shown: str) -> None:
@@ -210,190 +279,3 @@ def _check_complete(dataset: Any, path: Path, shown: str) -> None:
                 f"{shown} is cut short: a block ends at byte {int(offset) + int(length or 0)} and "
                 f"the file has {size}. Fetch it again."
             )
-
-
-@dataclass(frozen=True, eq=False)
-class Window:
-    """Read pixels of part of a raster."""
-
-    values: Float[np.ndarray, "band row col"]
-    """Zero where there is no data."""
-    data: Bool[np.ndarray, "row col"]
-    """Whether there is data: in any band of a picture (unsigned integers), else in every band."""
-    unreadable: Bool[np.ndarray, "row col"]
-    """Whether the file could not be read there."""
-
-
-class Blocks:
-    """An open raster, read in decimated blocks that do not depend on who asks for them."""
-
-    def __init__(self, source: Source, keep: int = CACHE_BLOCKS) -> None:
-        """Open; `keep` blocks are remembered."""
-        self._source, self._keep = source, keep
-        self.decoded = 0
-        """Blocks read so far."""
-        self._stack = ExitStack()
-        self._cache: OrderedDict[tuple[int, int, int, int], Window] = OrderedDict()
-        try:
-            dataset = rasterio.open(source.path, driver="GTiff", sharing=False)
-            self._dataset = self._stack.enter_context(dataset)
-            if source.nodata is not None:
-                self._dataset = self._stack.enter_context(_with_nodata(dataset, source.nodata))
-        except RasterioError as error:
-            self._stack.close()
-            raise ObservationsError(
-                f"{source.path} could be read before and cannot now: {error}. Put it back."
-            ) from error
-        self.check()
-        flags = [self._dataset.mask_flag_enums[band - 1] for band in source.bands]
-        self._masked = any(MaskFlags.all_valid not in flag for flag in flags)
-        self._by_value = all(MaskFlags.nodata in flag for flag in flags)
-        self._nodata = [self._dataset.nodatavals[band - 1] for band in source.bands]
-        self._shadows = self._by_value and ColorInterp.alpha in self._dataset.colorinterp
-        # A picture may be black in one band; a height of one band says nothing of another's.
-        unsigned = all(self._dataset.dtypes[band - 1].startswith("uint") for band in source.bands)
-        self._together = np.any if unsigned else np.all
-
-    def check(self) -> None:
-        """Compare the file with what it was when it was opened as a source.
-
-        Raises:
-            ReplacedError: it is another one.
-        """
-        self._source.check()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stack.close()
-
-    def sizes(self, decimation: tuple[int, ...]) -> tuple[int, ...]:
-        """Rows and columns of the decimated raster, a part at its edge counted whole."""
-        return tuple(
-            -(-size // factor) for size, factor in zip(self._source.shape, decimation, strict=True)
-        )
-
-    def window(
-        self, decimation: tuple[int, ...], rows: tuple[int, int], cols: tuple[int, int]
-    ) -> Window:
-        """Read a half-open range of decimated rows and columns; off the raster is no data."""
-        shape = (rows[1] - rows[0], cols[1] - cols[0])
-        whole = _empty((len(self._source.bands), *shape))
-        height, width = self.sizes(decimation)
-        for i in range(max(rows[0], 0) // BLOCK, -(-min(rows[1], height) // BLOCK)):
-            for j in range(max(cols[0], 0) // BLOCK, -(-min(cols[1], width) // BLOCK)):
-                block = self.block(decimation, i, j)
-                top, left = i * BLOCK, j * BLOCK
-                bottom, right = top + block.data.shape[0], left + block.data.shape[1]
-                r0, r1 = max(rows[0], top), min(rows[1], bottom)
-                c0, c1 = max(cols[0], left), min(cols[1], right)
-                into = (slice(r0 - rows[0], r1 - rows[0]), slice(c0 - cols[0], c1 - cols[0]))
-                out_of = (slice(r0 - top, r1 - top), slice(c0 - left, c1 - left))
-                whole.values[:, *into] = block.values[:, *out_of]
-                whole.data[into] = block.data[out_of]
-                whole.unreadable[into] = block.unreadable[out_of]
-        return whole
-
-    def block(self, decimation: tuple[int, ...], i: int, j: int) -> Window:
-        """Read the block of a number downward and rightward; at the edges it is smaller."""
-        key = (decimation[0], decimation[1], i, j)
-        if key in self._cache:
-            self._cache.move_to_end(key)
-            return self._cache[key]
-        spans = [
-            _spans(number * BLOCK, size, factor)
-            for number, size, factor in zip((i, j), self._source.shape, decimation, strict=True)
-        ]
-        shape = tuple(sum(count for _, _, count in axis) for axis in spans)
-        block = _empty((len(self._source.bands), *shape))
-        row = 0
-        for top, bottom, height in spans[0]:
-            col = 0
-            for left, right, width in spans[1]:
-                piece = self._read(
-                    RasterWindow(left, top, right - left, bottom - top), height, width
-                )
-                into = (slice(row, row + height), slice(col, col + width))
-                block.values[:, *into] = piece.values
-                block.data[into] = piece.data
-                block.unreadable[into] = piece.unreadable
-                col += width
-            row += height
-        self.decoded += 1
-        self._cache[key] = block
-        if len(self._cache) > self._keep:
-            self._cache.popitem(last=False)
-        return block
-
-    def _read(self, window: RasterWindow, height: int, width: int) -> Window:
-        bands = list(self._source.bands)
-        how = {
-            "window": window,
-            "out_shape": (len(bands), height, width),
-            "resampling": Resampling.average,
-        }
-        piece = _empty((len(bands), height, width))
-        try:
-            values = self._dataset.read(bands, **how)
-            data = self._mask(bands, values, how)
-        except RasterioError:
-            piece.unreadable[:] = True
-            return piece
-        if values.dtype.kind == "f":
-            data &= np.isfinite(values).all(axis=0)
-        piece.values[:], piece.data[:] = values, data
-        if not data.all():
-            piece.values[:, ~data] = 0
-        return piece
-
-    def _mask(
-        self, bands: list[int], values: Shaped[np.ndarray, "band row col"], how: dict[str, Any]
-    ) -> Bool[np.ndarray, "row col"]:
-        """Which of the read pixels have data by the file's mask or nodata value.
-
-        One that stands for several pixels has data if half of them have. In a file with a nodata
-        value whose fourth band is called alpha (often it is near infrared) the value rules: there
-        it has data if any of them has.
-        """
-        if not self._masked:
-            return np.ones(values.shape[1:], bool)
-        whole = (how["window"].height, how["window"].width) == values.shape[1:]
-        if self._by_value and (whole or self._shadows):
-            pairs = zip(values, self._nodata, strict=True)
-            known = np.stack([band != nodata for band, nodata in pairs])
-        else:
-            known = self._dataset.read_masks(bands, **how) >= 128
-        data: Bool[np.ndarray, "row col"] = self._together(known, axis=0)
-        return data
-
-
-def _with_nodata(dataset: Any, nodata: float) -> WarpedVRT:
-    """See a raster as if its file said which value is without meaning."""
-    return WarpedVRT(
-        dataset,
-        src_nodata=nodata,
-        nodata=nodata,
-        transform=dataset.transform,
-        width=dataset.width,
-        height=dataset.height,
-        crs=dataset.crs,
-    )
-
-
-def _empty(shape: tuple[int, ...]) -> Window:
-    """No data."""
-    nothing = np.zeros(shape[1:], bool)
-    return Window(np.zeros(shape, np.float32), nothing, nothing.copy())
-
-
-def _spans(first: int, size: int, factor: int) -> list[tuple[int, int, int]]:
-    """Split one axis of a block into ranges of raster pixels that average to whole numbers.
-
-    Returns:
-        Start, stop and number of read pixels: the whole ones, and the rest at the raster's edge.
-    """
-    whole = size // factor
-    last = min(first + BLOCK, whole)
-    spans = [(first * factor, last * factor, last - first)] if last > first else []
-    if first + BLOCK > whole and size % factor:
-        spans.append((whole * factor, size, 1))
-    return spans

@@ -34,6 +34,7 @@ from unigeo.producer.publishing.principal import (
     spread,
 )
 from unigeo.producer.publishing.releases import digest_of_shard
+from unigeo.producer.raster.identity import DERIVING, code_sha256
 from unigeo.producer.raster.planning import stored_shards
 from unigeo.producer.raster.shard_objects import (
     Buffers,
@@ -182,6 +183,7 @@ class _Making:
             "status": bytes(one.status.sha256[row, col]).hex(),
             "colours": self._colours[modality].digest(),
             "factors": list(self._factors),
+            "code": code_sha256(DERIVING),
         }
         note = f"{NOTES}/{modality}.{row}.{col}.json"
         before = read_object(self._store, note)

@@ -34,6 +34,8 @@ CODE = (
     "producer/pixels.py",
 )
 """Sources that vectors go through; what is published of them, and how it is asked for, is not."""
+DERIVING = ("schemas", "producer/publishing", "producer/raster/shard_objects.py")
+"""Sources of what publication makes of vectors: overviews and pictures."""
 PACKAGES = ("torch", "numpy")
 _SHOWN = 12
 """Digits of a hash in a message."""
@@ -48,8 +50,8 @@ class OtherIdentityError(StoreError):
 
 
 @cache
-def code_sha256() -> str:
-    """SHA-256 of the sources that decide vectors, by name and content."""
+def code_sha256(parts: tuple[str, ...] = CODE) -> str:
+    """SHA-256 of sources by name and content; of those that decide vectors by default."""
     import unigeo.producer
     import unigeo.schemas
 
@@ -58,7 +60,7 @@ def code_sha256() -> str:
         "schemas": Path(unigeo.schemas.__file__).parent,
     }
     digest = hashlib.sha256()
-    for part in CODE:
+    for part in parts:
         top, _, below = part.partition("/")
         path = roots[top] / below
         for file in [path] if path.is_file() else sorted(path.rglob("*")):

@@ -14,11 +14,13 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
-from unigeo.producer.observations import frames, rasters, reading
+from unigeo.producer.observations import blocks as blocks_of
+from unigeo.producer.observations import frames, rasters
+from unigeo.producer.observations.blocks import Blocks
 from unigeo.producer.observations.frames import Anchored, Frame, anchor
 from unigeo.producer.observations.protocol import Gap
 from unigeo.producer.observations.rasters import Opened, in_reach
-from unigeo.producer.observations.reading import Blocks, Source
+from unigeo.producer.observations.reading import Source
 from unigeo.producer.raster.pool import BLOCK, EMPTY, FULL, NODES, Page, Piece, Pool
 
 POOL_BYTES = {"cuda": 2 << 30, "cpu": 96 << 20}
@@ -49,7 +51,7 @@ class Rasters:
 
 
 # The pool knows no raster, and so does not import them.
-assert (reading.BLOCK, frames.NODES, rasters.FULL) == (BLOCK, NODES, FULL)
+assert (blocks_of.BLOCK, frames.NODES, rasters.FULL) == (BLOCK, NODES, FULL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,7 @@ class Mosaic:
         self._reach = np.array([source.reach for source in rasters.sources])
         self._opened = Opened(rasters.sources, _KEPT)
         self._bands = len(rasters.sources[0].bands)
-        small = all(source.dtype == "uint8" for source in rasters.sources)
+        small = all(source.small for source in rasters.sources)
         self._kind = np.uint8 if small else np.float32
         block = BLOCK**2 * (self._bands * np.dtype(self._kind).itemsize + 1)
         self._places = POOL_BYTES.get(device.type, POOL_BYTES["cpu"]) // block + 1

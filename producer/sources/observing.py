@@ -15,10 +15,11 @@ from unigeo.producer.observations.reading import open_source
 from unigeo.producer.observations.recorded import RecordedObservations, open_recorded
 from unigeo.producer.observations.tables import read_places
 from unigeo.producer.sources.building import Plan, build, finish, plan_shards
+from unigeo.producer.sources.catalogue import Catalogue
 from unigeo.producer.sources.datasheet import datasheet, draw_coverage, draw_examples
 from unigeo.producer.sources.fetching import Web
 from unigeo.producer.sources.found import Seeing
-from unigeo.producer.sources.imagery import AerialSource, Catalogue, SurfaceSource
+from unigeo.producer.sources.imagery import AerialSource, SurfaceSource
 from unigeo.producer.sources.inputs import inputs_of
 from unigeo.producer.sources.kartaview import URL as KARTAVIEW
 from unigeo.producer.sources.kartaview import KartaView
@@ -198,6 +199,7 @@ def weights_of(path: Path) -> Weigh:
             low, high = index[inside].min(axis=0), index[inside].max(axis=0) + 1
             window = ((int(low[0]), int(high[0])), (int(low[1]), int(high[1])))
             values = raster.read(1, window=window, masked=True).astype(float).filled(np.nan)
+            values = values * raster.scales[0] + raster.offsets[0]
         found = np.full(len(lonlat), np.nan)
         found[inside] = values[tuple((index[inside] - low).T)]
         return found

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from unigeo.producer.observations.dates import Dated
+from unigeo.producer.observations.terrain import HIGHEST_M, LOWEST_M, Scale, Terrain
 from unigeo.producer.sources.stac import SIGN_URL
 from unigeo.schemas.errors import ObservationsError
 
@@ -116,6 +117,12 @@ class Surface(Imagery):
     bands: tuple[int, ...] = (1,)
     asset: str = "data"
     units: Literal["m", "ft", "us-ft"] = "m"
+    scale: Scale | None = None
+    offset: float | None = Field(default=None, allow_inf_nan=False)
+    """A height is scale x number + offset, where the file does not say it itself."""
+    lowest_m: float = LOWEST_M
+    highest_m: float = HIGHEST_M
+    """Numbers outside are refused: a void that no `nodata` declares, or another unit."""
     datum: str = ""
     """Vertical datum, such as `NAVD88 (EPSG:5703)`."""
     ground: Literal["percentile", "terrain", "none"] = "percentile"
@@ -124,6 +131,18 @@ class Surface(Imagery):
     percentile: float = Field(default=2.0, ge=0, le=50)
     terrain_files: tuple[str, ...] = ()
     terrain_collections: Annotated[tuple[str, ...], BeforeValidator(_several)] = ()
+
+    @property
+    def numbers(self) -> Terrain:
+        """What the numbers of its rasters are."""
+        return Terrain(
+            table="dsm",
+            units=self.units if "units" in self.model_fields_set else None,
+            scale=self.scale,
+            offset=self.offset,
+            lowest_m=self.lowest_m,
+            highest_m=self.highest_m,
+        )
 
 
 class Street(_Origin):

@@ -13,6 +13,7 @@ import pyproj
 import rasterio
 from jaxtyping import Float
 
+from unigeo.producer.observations.terrain import check_plain
 from unigeo.producer.sources.captions import Captioner, open_captioner
 from unigeo.producer.sources.features import (
     Box,
@@ -289,6 +290,9 @@ def open_words(about: Words, seed: int, aerial: Seeing | None = None) -> WordSou
     cover = None if about.landcover is None else Path(about.landcover)
     if cover is not None and not cover.is_file():
         raise ObservationsError(f"table [text]: there is no raster of land cover {cover}.")
+    if cover is not None:
+        with rasterio.open(cover) as raster:
+            check_plain(raster, (1,), f"table [text]: {cover}")
     captioner = None
     if about.caption is not None:
         captioner = open_captioner(about.caption, about.caption_tokens)

@@ -1,0 +1,354 @@
+"""A set is of the files and images that it was begun with: another one under a name is noticed."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import shapely
+from catalogues import Services, add_item, colour, height
+from PIL import Image
+from rasterio.transform import from_origin
+
+from unigeo.producer.observations.contents import ReplacedError
+from unigeo.producer.sources import building
+from unigeo.producer.sources.observing import observe_set, prepare
+from unigeo.producer.sources.table import SetTable, read_set_table
+from unigeo.schemas.errors import ObservationsError
+
+BOX = (-77.075, 38.825, -77.062, 38.835)
+SET = """
+name = "files"
+licence = "CC0-1.0"
+areas = "areas.geojson"
+[where]
+region = "region.geojson"
+count = 24
+cell_level = 18
+balance_level = 14
+weights = "weights.tif"
+candidates = "candidates.csv"
+[kept]
+shard_level = 14
+shard_places = 6
+[aerial]
+kind = "files"
+files = ["aerial_*.tif"]
+resolution_m = 1
+patch_px = 16
+[dsm]
+kind = "files"
+files = ["dsm.tif"]
+ground = "terrain"
+terrain_files = ["dtm.tif"]
+resolution_m = 1
+patch_px = 16
+[street]
+kind = "folder"
+files = "street/*.jpg"
+table = "street.csv"
+blurred = true
+radius_m = 5000
+patch_px = 16
+[text]
+kind = "files"
+files = ["words.geojson"]
+landcover = "cover.tif"
+radius_m = 2000
+"""
+
+
+def raster(name: str, seed: int) -> None:
+    """Random pixels of a kind that the name tells, of the same size whatever they hold."""
+    rng = np.random.default_rng(seed)
+    bands = 3 if name.startswith("aerial") else 1
+    kind = np.float32 if name.startswith("d") else np.uint8
+    values = np.full((bands, 60, 70), 10 + seed % 3, kind)
+    values[:, ::2] += rng.integers(0, 9, (bands, 30, 70)).astype(kind)
+    with rasterio.open(
+        name, "w", driver="GTiff", width=70, height=60, count=bands, dtype=kind, crs=4326,
+        transform=from_origin(BOX[0] - 0.001, BOX[3] + 0.001, 0.0003, 0.0003),
+    ) as file:  # fmt: skip
+        file.write(values)
+
+
+def polygons(name: str, seed: int) -> None:
+    frame = {"name": [f"area {seed}"], "geometry": [shapely.box(*BOX)]}
+    if seed:
+        frame["geometry"] = [shapely.box(BOX[0], BOX[1], BOX[2] - 0.0001, BOX[3])]
+    geopandas.GeoDataFrame(frame, crs=4326).to_file(name)
+
+
+def places(name: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lon, lat = rng.uniform(BOX[:2], BOX[2:], (300, 2)).T
+    pd.DataFrame({"lon": lon, "lat": lat}).to_csv(name, index=False)
+
+
+def words(name: str, seed: int) -> None:
+    shapes = [shapely.Point(BOX[0] + 0.006, BOX[1] + 0.005 + k * 1e-4) for k in range(3)]
+    kinds = ["school", "bakery", "clinic", "bank"][seed % 2 :][:3]
+    geopandas.GeoDataFrame({"amenity": kinds}, geometry=shapes, crs=4326).to_file(name)
+
+
+def photograph(name: str, seed: int) -> None:
+    Path(name).parent.mkdir(exist_ok=True)
+    Image.new("RGB", (40, 40), (seed * 40 % 255, 9, 9)).save(name)
+
+
+def street(name: str, seed: int) -> None:
+    lat = BOX[1] + 0.005 + seed * 1e-5
+    Path(name).write_text(f"file,lat,lon,date\na.jpg,{lat:.6f},{BOX[0] + 0.006:.6f},2019\n")
+
+
+WRITERS: dict[str, Callable[[str, int], None]] = {
+    "aerial_20200101.tif": raster, "dsm.tif": raster, "dtm.tif": raster, "cover.tif": raster,
+    "weights.tif": raster, "areas.geojson": polygons, "region.geojson": polygons,
+    "candidates.csv": places, "words.geojson": words, "street/a.jpg": photograph,
+    "street.csv": street,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of every kind of input, a set of it, and one that was stopped in the middle."""
+    folder = tmp_path_factory.mktemp("files")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, write in WRITERS.items():
+            write(name, 0)
+        Path("set.toml").write_text(SET)
+        observe_set(prepare(read_set_table(Path("set.toml"))), "done")
+        stopped(patch, "half")
+    return folder
+
+
+def stopped(patch: pytest.MonkeyPatch, out: str, shards: int = 2) -> None:
+    """A set of which only some shards were built."""
+    build, left = building._build_shard, iter(range(shards))
+
+    def some(*arguments: Any) -> Any:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return build(*arguments)
+
+    with patch.context() as inner:
+        inner.setattr(building, "_build_shard", some)
+        with pytest.raises(KeyboardInterrupt):
+            observe_set(prepare(read_set_table(Path("set.toml"))), out, workers=1)
+    assert len(list(Path(out).glob("shards/*.parquet"))) == shards
+
+
+@pytest.fixture
+def files(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(begun, tmp_path / "copy")  # later times, the same files
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def go_on(out: str) -> Any:
+    return observe_set(prepare(read_set_table(Path("set.toml"))), out)
+
+
+def tree(folder: str) -> dict[str, bytes]:
+    found = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def test_copied_or_touched_files_are_the_same(files: Path) -> None:
+    for path in files.glob("*.*"):
+        os.utime(path, (1, 1))
+    before = tree("done")
+    go_on("done")
+    go_on("half")
+    assert tree("done") == before == tree("half")
+
+
+@pytest.mark.parametrize("out", ["done", "half"])
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_file_replaced_under_its_name_is_named_and_the_set_left_alone(
+    name: str, out: str, files: Path
+) -> None:
+    """Of the same size and time; and put back, it is the one that it was."""
+    path, before = Path(name), tree(out)
+    old, times = path.read_bytes(), path.stat()
+    WRITERS[name](name, 1)
+    assert path.read_bytes() != old
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(ObservationsError) as told:
+        go_on(out)
+    if name not in ("candidates.csv", "region.geojson", "weights.tif"):  # these move the places
+        assert f"{name} was replaced" in str(told.value)
+        assert "name another --out" in str(told.value)
+    assert tree(out) == before
+    path.write_bytes(old)
+    go_on(out)
+
+
+def test_files_that_come_and_go_are_named(files: Path) -> None:
+    raster("aerial_20210101.tif", 5)
+    Path("street/a.jpg").rename("street/b.jpg")
+    with pytest.raises(ObservationsError) as told:
+        go_on("half")
+    for words_ in (
+        "[aerial] aerial_20210101.tif is new", "[street] street/a.jpg is gone",
+        "[street] street/b.jpg is new",
+    ):  # fmt: skip
+        assert words_ in str(told.value)
+
+
+def test_overviews_beside_a_raster_are_part_of_it(files: Path) -> None:
+    Path("dsm.tif.ovr").write_bytes(b"II*\0 and no more")
+    with pytest.raises(ObservationsError, match=r"dsm.tif.ovr is new"):
+        go_on("done")
+
+
+@pytest.mark.parametrize("name", ["aerial_20200101.tif", "cover.tif", "street/a.jpg"])
+def test_a_file_replaced_during_a_build_ends_it(
+    name: str, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, left = building._build_shard, iter(range(1))
+
+    def replacing(*arguments: Any) -> Any:
+        if next(left, None) is None:
+            WRITERS[name](name, 1)
+        return build(*arguments)
+
+    monkeypatch.setattr(building, "_build_shard", replacing)
+    with pytest.raises(ReplacedError, match=f"{name} was replaced"):
+        observe_set(prepare(read_set_table(Path("set.toml"))), "new", workers=1)
+    assert not Path("new/set.json").exists()
+
+
+def test_a_set_of_before_files_were_noted_says_so(files: Path) -> None:
+    plan = json.loads(Path("done/plan.json").read_text())
+    old = {"set": plan["set"], "version": plan["version"], "plan": plan["settings"]}
+    Path("done/plan.json").write_text(json.dumps(old, indent=1) + "\n")
+    with pytest.raises(ObservationsError, match="older unigeo, which did not note"):
+        go_on("done")
+
+
+def test_the_case_of_two_naip_images_under_one_name(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    case = shared_data.parent / "cases/producer_observe_mixture.toml"
+    if not case.is_file():
+        pytest.skip("the folder of cases is not there")
+    samples = sorted((shared_data / "samples").glob("naip_*.tif"))
+    shutil.copy(shared_data / "tables/places_text.parquet", "places_text.parquet")
+    Path("set.toml").write_text(case.read_text().replace("count = 400", "count = 8"))
+    shutil.copy(samples[0], "only_20100629.tif")
+    go_on("s")
+    before = tree("s")
+    shutil.copy(samples[1], "only_20100629.tif")
+    with pytest.raises(ObservationsError, match=r"\[aerial\] only_20100629.tif was replaced \(2,"):
+        go_on("s")
+    assert tree("s") == before
+    go_on("s2")
+    assert json.loads(before["plan.json"])["plan"] != json.loads(tree("s2")["plan.json"])["plan"]
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Services]:
+    with Services(tmp_path / "served") as served:
+        (tmp_path / "served").mkdir()
+        for seed, name in enumerate(("naip", "dsm")):
+            paint = height if name == "dsm" else colour
+            asset = "data" if name == "dsm" else "image"
+            add_item(served, f"{name}_{seed}", name, asset, 32618, BOX, 5.0, 2020, paint)
+        yield served
+
+
+def table_of(services: Services, kind: str) -> SetTable:
+    """Aerial images and surfaces of a catalogue, or of addresses."""
+    about: dict[str, Any] = {"kind": kind, "patch_px": 16, "resolution_m": 6}
+    aerial, dsm = dict(about), dict(about)
+    if kind == "files":
+        aerial["files"], dsm["files"] = (
+            [f"{services.url}/cogs/{name}.tif"] for name in ("naip_0", "dsm_1")
+        )
+    else:
+        aerial |= {"url": f"{services.url}/stac", "collections": "naip"}
+        dsm |= {"url": f"{services.url}/stac", "collections": "dsm"}
+    return SetTable.model_validate(
+        {
+            "name": "far", "licence": "CC0-1.0", "aerial": aerial, "dsm": dsm,
+            "where": {"bbox": BOX, "count": 12, "cell_level": 17, "balance_level": 14},
+            "kept": {"shard_level": 14, "shard_places": 4},
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("tells", ["ETag", "Last-Modified", ""])
+@pytest.mark.parametrize("kind", ["files", "stac"])
+def test_an_object_replaced_at_its_address_is_noticed(
+    kind: str, tells: str, services: Services, tmp_path: Path
+) -> None:
+    """By its ETag, its date, or where the server says neither by its first bytes."""
+    services.tells = tells
+    out = str(tmp_path / "set")
+    observe_set(prepare(table_of(services, kind)), out)
+    before = tree(out)
+    observe_set(prepare(table_of(services, kind)), out)
+    assert tree(out) == before
+    path = services.folder / "cogs/naip_0.tif"
+    old = path.read_bytes()
+    path.write_bytes((services.folder / "cogs/dsm_1.tif").read_bytes().ljust(len(old), b"\0"))
+    os.utime(path, (2e9, 2e9))
+    for wanted in ([], ["set.json", "shards/000000.parquet"]):  # finished, and stopped on its way
+        for name in wanted:
+            Path(out, name).unlink()
+        with pytest.raises(ObservationsError, match=r"\[aerial\] .*naip_0.* (replaced|changed)"):
+            observe_set(prepare(table_of(services, kind)), out)
+
+
+def test_an_item_that_changes_in_its_catalogue_is_noticed(
+    services: Services, tmp_path: Path
+) -> None:
+    out, item = str(tmp_path / "set"), services.items[0]
+    observe_set(prepare(table_of(services, "stac")), out)
+    about = json.loads(Path(out, "set.json").read_text())
+    assert list(about["items"]["aerial"]) == ["naip_0"]
+    properties = dict(item["properties"])
+    item["properties"]["datetime"] = "2020-08-01T00:00:00Z"
+    with pytest.raises(ObservationsError, match=r"\[aerial\] the image naip_0 changed"):
+        observe_set(prepare(table_of(services, "stac")), out)
+    item["properties"] = properties
+    observe_set(prepare(table_of(services, "stac")), out)
+    services.items.remove(item)
+    with pytest.raises(ObservationsError, match=r"\[aerial\] the image naip_0 is gone"):
+        observe_set(prepare(table_of(services, "stac")), out)
+
+
+def test_a_checksum_vouches_for_an_item_s_file(services: Services, tmp_path: Path) -> None:
+    out, asset = str(tmp_path / "set"), services.items[0]["assets"]["image"]
+    asset["file:checksum"] = "1220aa"
+    observe_set(prepare(table_of(services, "stac")), out)
+    services.items[0]["properties"]["created"] = "2026-01-01T00:00:00Z"
+    observe_set(prepare(table_of(services, "stac")), out)
+    asset["file:checksum"] = "1220bb"
+    with pytest.raises(ObservationsError, match="naip_0 changed"):
+        observe_set(prepare(table_of(services, "stac")), out)
+
+
+def test_an_item_that_changes_during_a_build_ends_it(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, left = building._build_shard, iter(range(1))
+
+    def changing(*arguments: Any) -> Any:
+        if next(left, None) is None:
+            services.items[0]["properties"]["datetime"] = "2020-08-01T00:00:00Z"
+        return build(*arguments)
+
+    monkeypatch.setattr(building, "_build_shard", changing)
+    with pytest.raises(ReplacedError, match=r"naip_0 .* changed during the build"):
+        observe_set(prepare(table_of(services, "stac")), str(tmp_path / "set"), workers=1)
