@@ -326,6 +326,8 @@ def measure(
         report.add(**{name: found})
         per_second = found["cells_per_second"]
         report.figure(f"{name} raster", per_second, "cells/s")
+        broken = sum("failed" in form for form in found.get("forms", {}).values())
+        report.figure(f"{name} raster: forms that fail", broken, most=0, everywhere=True)
         short = [
             report.figure(f"{name} raster: {BARS[key][1]}", found[key], least=BARS[key][0])
             for key in BARS

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -222,17 +223,25 @@ def pictures(report: Report, device: torch.device, size: str) -> None:
 
 
 class Mortal(Waves):
-    """Waves that end the process, by a signal that cannot be caught."""
+    """Waves that end the process, by a signal that cannot be caught, once it has a checkpoint."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.looks = 0
+        self.checkpoint = checkpoint_of(folder)
 
     def patches(self, modality: Picture, lonlat: np.ndarray) -> Patches:
         """Draw patches, so many times."""
         self.looks += modality == "aerial" and len(lonlat) == KILLED.batch
         if self.looks > LOOKS:
+            while not self.checkpoint.exists():
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGKILL)
         return super().patches(modality, lonlat)
+
+
+def checkpoint_of(folder: Path) -> Path:
+    """Where a run that is to end in a model folder keeps its checkpoint."""
+    return folder.with_name(folder.name + ".training") / NAME
 
 
 def run(observations: Waves, folder: Path, device: torch.device) -> None:
@@ -247,10 +256,10 @@ def resumed(report: Report, device: torch.device) -> None:
         whole, killed = Path(made) / "whole", Path(made) / "killed"
         command = [sys.executable, "-m", "benchmarks.producer.gpu_equal", "--run", str(killed)]
         done = subprocess.run(
-            [*command, "--device", str(device)], capture_output=True, text=True, timeout=300
+            [*command, "--device", str(device)], capture_output=True, text=True, timeout=600
         )
         assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
-        assert (killed.with_name("killed.training") / NAME).exists(), "it died with a checkpoint"
+        assert checkpoint_of(killed).exists(), "it died with a checkpoint"
         run(Waves(), killed, device)
         run(Waves(), whole, device)
         first = json.loads((killed / "metrics.json").read_text())["seconds"]["resumed_at_step"]
@@ -304,7 +313,7 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if options.run:
-        run(Mortal(), options.run, device)
+        run(Mortal(options.run), options.run, device)
         return
     with reporting(options.out, device, options.size) as report:
         losses(report, device, options.size)
