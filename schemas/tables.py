@@ -35,7 +35,11 @@ FAILURES = (OSError, EOFError, zlib.error, ValueError, TypeError, NotImplemented
 """What pandas, geopandas, Arrow and gzip raise on a table or a file that they cannot handle."""
 
 
-def read_table(path: str, format: str | None = None) -> "pd.DataFrame":  # noqa: A002
+def read_table(
+    path: str,
+    format: str | None = None,  # noqa: A002
+    columns: tuple[str, str] | None = None,
+) -> "pd.DataFrame":
     """Read a table from a file, or from standard input, to compute with it.
 
     Fields of a text table become numbers as `text_values.values_in` says. To write a table again
@@ -45,6 +49,7 @@ def read_table(path: str, format: str | None = None) -> "pd.DataFrame":  # noqa:
         path: its name, or `-`.
         format: `csv`, `parquet`, `geojson` or `arrow`, where the name does not say it. CSV is any
             text table: its separator and encoding are found.
+        columns: names of the coordinate columns of a text table, if not usual.
 
     Returns:
         A DataFrame; from GeoParquet, and its like in Arrow, a GeoDataFrame. GeoJSON points become
@@ -60,7 +65,8 @@ def read_table(path: str, format: str | None = None) -> "pd.DataFrame":  # noqa:
     where = "standard input" if path == PIPE else path
     try:
         source = BytesIO(sys.stdin.buffer.read()) if path == PIPE else path
-        table: pd.DataFrame = _READERS[kind](source)
+        table: pd.DataFrame
+        table = _read_csv(source, columns) if kind == "csv" else _READERS[kind](source)
         return table
     except FAILURES as error:
         if isinstance(error, PointsError | MissingExtraError):
@@ -162,18 +168,19 @@ def read_arrow_file(source: Any) -> "pa.Table":
             raise error from None
 
 
-def _read_csv(file: Any) -> Any:
+def _read_csv(file: Any, located: tuple[str, str] | None) -> Any:
     import pandas as pd
 
     from unigeo.schemas.text_tables import open_text
     from unigeo.schemas.text_values import values_in
 
-    table = open_text(file, sys.maxsize)
+    table = open_text(file, sys.maxsize, located)
     columns: list[list[str]] = [[] for _ in table.names]
     for part in table.parts():
         for number, texts in enumerate(columns):
             texts += part.column(number)
-    values = pd.DataFrame({number: values_in(texts) for number, texts in enumerate(columns)})
+    commas = table.dialect.decimal == ","
+    values = pd.DataFrame({k: values_in(texts, commas) for k, texts in enumerate(columns)})
     return values.set_axis(list(table.names), axis=1)
 
 
@@ -210,7 +217,6 @@ def _read_arrow(file: Any) -> Any:
 
 
 _READERS = {
-    "csv": _read_csv,
     "parquet": _read_parquet,
     "geojson": _read_geojson,
     "arrow": _read_arrow,

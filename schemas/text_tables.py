@@ -238,13 +238,15 @@ def _read_through(
         raise ValueError("it is empty")
     dialect = replace(dialect, line_end=header.line_end or "\n")
     table = TextTable(source, dialect, tuple(header.fields), header.text, columns, part_rows)
+    located: tuple[int, ...] = ()
+    with suppress(PointsError):
+        located = table.coordinates if table.commas else ()
     rows, commas = 0, False
     for part in table.read():
         rows += len(part)
         if placed:
             part.points()
-            located = [text for column in table.coordinates for text in part.column(column)]
-            commas |= table.commas and "," in "".join(located)
+        commas |= any("," in text for column in located for text in part.column(column))
     found = replace(table, dialect=replace(dialect, decimal="," if commas else "."), rows=rows)
     if len(part) == rows:
         found.kept.append(replace(part, table=found))

@@ -129,8 +129,12 @@ _COME_BACK: dict[Kind, Callable[[str], bool]] = {
 }
 
 
-def values_in(texts: Sequence[str]) -> Any:
+def values_in(texts: Sequence[str], commas: bool = False) -> Any:
     """Read a column as it is computed with, not as it is written.
+
+    Args:
+        texts: one per row.
+        commas: whether a comma may stand for the decimal point.
 
     Returns:
         int64 or float64 if there is a number and nothing else, NaN for what `NOTHING` lists; of
@@ -141,7 +145,7 @@ def values_in(texts: Sequence[str]) -> Any:
     if any(map(_CODE.match, texts)):
         return words
     try:
-        numbers = np.array(list(map(number_in, texts)), np.float64)
+        numbers = np.array([number_in(text, commas) for text in texts], np.float64)
     except ValueError:
         return words
     missing = np.isnan(numbers)

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import rasterio
 import xarray as xr
 from commands import done, places, refused, run
 
+from unigeo.client.commands import tables as commands_tables
 from unigeo.client.opening import open_field
 
 FEW = ("--block-km", 500, "--folds", 3)
@@ -189,3 +192,46 @@ def test_probe_of_a_suite_writes_what_it_prints(gulf: Path, table: Path, tmp_pat
     assert out.read_text() == said
     for part in ("- command: `unigeo", "- field: gulf, 80000 m", "## Blocked R2", "joined"):
         assert part in said
+
+
+def test_own_columns_of_what_is_predicted_stay_as_they_are(
+    gulf: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the part; a label is of one type in all of them, missing or not."""
+    monkeypatch.setattr(commands_tables, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(commands_tables, "MOST_ROWS", 2)
+    new = tmp_path / "new.csv"
+    new.write_text("id;lon;lat;price\n01;;2;1.10\n02;NA;2;NA\n03;1,5;2;TRUE\n04;-3;-4;\n")
+    args = ("probe", gulf, table, "--modality", "coordinate", "--target", "high", *FEW)
+    ended = run(*args, "--predict", new, tmp_path / "out.csv")
+    assert "2 of 4 rows have no vector: 2 no position" in ended.stderr
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert [line.split(";")[:4] for line in lines] == [
+        line.split(";") for line in new.read_text().splitlines()
+    ]
+    assert [line.split(";")[4] in ("yes", "no") for line in lines[1:]] == [False, False, True, True]
+    part = ("--target", "part", "--task", "classification")
+    typed = (*args[:5], *part, *FEW, "--predict", new, tmp_path / "out.parquet")
+    ended = run(*typed)
+    assert ended.exit_code == 0, ended.stderr
+    found = pd.read_parquet(tmp_path / "out.parquet")
+    assert found["id"].tolist() == ["01", "02", "03", "04"]
+    assert found["ug_part"].isna().tolist() == [True, True, False, False]
+    assert pq.read_schema(tmp_path / "out.parquet").field("ug_part").type == pa.int64()
+
+
+def test_words_and_codes_of_text_are_labels(gulf: Path, tmp_path: Path) -> None:
+    """`NA` is a class like others, and so is a code with a leading zero."""
+    own = places()
+    own["code"] = np.where(own["high"] == "yes", "01", "02")
+    own["land"] = np.where(own["high"] == "yes", "NA", "DE")
+    own["wide"] = own["height"].map(lambda height: str(height).replace(".", ","))
+    own = own.astype({"lon": str, "lat": str})
+    for name in ("lon", "lat"):
+        own[name] = own[name].str.replace(".", ",")
+    own.to_csv(tmp_path / "t.csv", sep=";", index=False)
+    args = ("probe", gulf, tmp_path / "t.csv", "--modality", "coordinate", *FEW)
+    said = done(*args, "--target", "code", "--target", "land", "--target", "wide")
+    for column in ("code (accuracy)", "land (accuracy)", "wide (R2)"):
+        assert column.split()[0] in said
+    assert said.count("(accuracy)") >= 2

@@ -1,12 +1,13 @@
 """What commands answer at points: new columns, and the status of each modality in words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from unigeo.client.commands.tables import Answer
+from unigeo.client.joining import check_joinable
 from unigeo.client.point_status import NO_POSITION, WORDS
 from unigeo.schemas.layout import status_name
 from unigeo.schemas.points import Points
@@ -14,6 +15,7 @@ from unigeo.schemas.status import Status
 
 if TYPE_CHECKING:
     from unigeo.client.field import Field
+    from unigeo.client.probing.probes import Probe
 
 Answered = tuple[pd.DataFrame, Mapping[str, np.ndarray]]
 
@@ -45,6 +47,39 @@ def encoded(field: "Field", prefix: str) -> Answer:
         return new, {"coordinate": status}
 
     return answer
+
+
+def predicted(probe: "Probe", features: str | None, prefix: str, own: Sequence[str]) -> Answer:
+    """Answer with the predictions of a probe.
+
+    Args:
+        probe: fitted when it is asked first.
+        features: as in `Probe.predict`.
+        prefix: put before the new columns' names.
+        own: names of the columns that these stand beside.
+    """
+
+    def answer(points: Points) -> Answered:
+        found = probe.predict(points, features).reset_index(drop=True)
+        used = [name for name in probe.modalities if status_name(name) in found]
+        status = {name: found[status_name(name)].to_numpy(str) for name in used}
+        for target in probe.data.known:
+            if hasattr(model := probe.model(target, features), "classes"):
+                found[target] = found[target].astype(_kind_of(model.classes))
+        new = found.add_prefix(prefix)
+        check_joinable(pd.DataFrame(columns=list(own)), list(new.columns))
+        return new, status
+
+    return answer
+
+
+def _kind_of(classes: Sequence[Any]) -> Any:
+    """A type that holds these labels and missing ones, in whichever part of a table."""
+    return _KINDS.get(pd.api.types.infer_dtype(list(classes)), object)
+
+
+_KINDS = {"string": "string", "boolean": "boolean", "integer": "Int64", "floating": "float64"}
+"""Types that have missing values, by what pandas sees in the labels."""
 
 
 def with_places(answer: Answer) -> Answer:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from unigeo.client.field import Field
     from unigeo.client.probing.probes import Probe
+    from unigeo.schemas.reading_parts import TableParts
 
 MAPS = (".tif", ".tiff", ".zarr")
 _ALONE = ("lon", "lat", "crs", "block_km", "task", "groups", "features", "predict", "map_")
@@ -111,8 +112,8 @@ def probe(
             raise click.UsageError(
                 "name a TABLE with --target columns, or a --suite with its --data"
             )
-        new = _new_places(targets, options)
         field = open_field(store)
+        new = _new_places(field, targets, options, quiet)
         _check_answer(field, new, options)
         probed = _probed(field, table, list(targets), options, watched(quiet))
         report, text, intervals = probed.scores, _text(probed), records(probed.intervals)
@@ -134,7 +135,7 @@ def probe(
     elif out:
         write_table(report, out)
     if probed is not None:
-        _predict(probed, new, options)
+        _predict(probed, new, options, quiet)
         _map(probed, options, watched(quiet))
 
 
@@ -148,7 +149,8 @@ def _probed(
     if options["block_km"] is not None:
         chosen["block_km"] = options["block_km"]
     with _warnings_in_words():
-        return field.probe(read_table(table), targets, progress=progress, **chosen)
+        read = read_table(table, columns=chosen["columns"])
+        return field.probe(read, targets, progress=progress, **chosen)
 
 
 @contextmanager
@@ -181,9 +183,12 @@ def _text(probe: "Probe") -> str:
     )
 
 
-def _new_places(targets: tuple[str, ...], options: dict[str, Any]) -> Any:
+def _new_places(
+    field: "Field", targets: tuple[str, ...], options: dict[str, Any], quiet: bool
+) -> "TableParts | None":
     """The table to predict; what cannot be read or written is refused before anything is fitted."""
-    from unigeo.schemas.tables import check_writable, read_table
+    from unigeo.client.commands.tables import table_parts
+    from unigeo.schemas.tables import check_writable
 
     if options["predict"] is not None:
         check_writable(options["predict"][1])
@@ -193,7 +198,16 @@ def _new_places(targets: tuple[str, ...], options: dict[str, Any]) -> Any:
         _check_map(options["map_"][1], options["overwrite"])
     elif options["overwrite"]:
         raise click.UsageError("--overwrite goes with --map; tables are always replaced")
-    return None if options["predict"] is None else read_table(options["predict"][0])
+    if options["predict"] is None:
+        return None
+    opened = table_parts(field, options["predict"][0], None, _placing(options), quiet)
+    return click.get_current_context().with_resource(opened)
+
+
+def _placing(options: dict[str, Any]) -> dict[str, Any]:
+    """How the places of the new table are read, and of which modalities their vectors are."""
+    where = reading({key: options[key] for key in ("lon", "lat", "crs", "modalities")})
+    return where | {"missing": "nan"}
 
 
 def _check_map(out: str, overwrite: bool) -> None:
@@ -209,12 +223,12 @@ def _check_map(out: str, overwrite: bool) -> None:
         raise StoreError(f"cannot write {out}: a map's name must end in {' or '.join(MAPS)}")
 
 
-def _check_answer(field: "Field", new: Any, options: dict[str, Any]) -> None:
+def _check_answer(field: "Field", new: "TableParts | None", options: dict[str, Any]) -> None:
     """Refuse what cannot be predicted or mapped before anything is fitted."""
+    from unigeo.client.commands.tables import places_of
     from unigeo.client.probing.asking import feature_names
     from unigeo.client.probing.mapping import outlined
     from unigeo.schemas.errors import ProbeError
-    from unigeo.schemas.points import read_points
 
     known = feature_names(field.chosen(options["modalities"] or None))
     if options["features"] is not None and options["features"] not in known:
@@ -223,9 +237,8 @@ def _check_answer(field: "Field", new: Any, options: dict[str, Any]) -> None:
         )
     if options["map_"] is not None:
         outlined(field, _mapped_region(options))
-    if new is not None:
-        where = reading({key: options[key] for key in ("lon", "lat", "crs")})
-        read_points(new, where["crs"], where["columns"], missing="keep")
+    for rows in new or ():
+        places_of(rows, _placing(options))
 
 
 def _mapped_region(options: dict[str, Any]) -> Any:
@@ -233,18 +246,18 @@ def _mapped_region(options: dict[str, Any]) -> Any:
     return None if region == "all" else region_of(region)
 
 
-def _predict(probe: "Probe", new: Any, options: dict[str, Any]) -> None:
-    from unigeo.client.joining import beside, check_joinable
-    from unigeo.schemas.tables import write_table
+def _predict(
+    probe: "Probe", new: "TableParts | None", options: dict[str, Any], quiet: bool
+) -> None:
+    from unigeo.client.commands.answers import predicted
+    from unigeo.client.commands.tables import answer_each
 
     if new is None:
         return
-    where = reading({key: options[key] for key in ("lon", "lat", "crs")})
+    answer = predicted(probe, options["features"], options["prefix"], new.names)
     with _warnings_in_words():
-        found = probe.predict(new, options["features"], **where)
-    found = found.add_prefix(options["prefix"])
-    check_joinable(new, list(found.columns))
-    write_table(beside(new, found), options["predict"][1])
+        out = options["predict"][1]
+        answer_each(new, answer, _placing(options), out, None, quiet, own=True)
 
 
 def _map(probe: "Probe", options: dict[str, Any], progress: bool) -> None:
