@@ -23,6 +23,8 @@ _LIKELY_CRSS = ("EPSG:5070", "EPSG:3857", *CENTRAL_MERIDIANS)
 maps, of other fields."""
 _MOST_TRIED = 1000
 """Points whose status is read for each likely cause."""
+COLUMNS = "; of a table, name both with columns=(longitude, latitude)"
+"""What can be done about swapped points, and not about polygons."""
 _HERE = (str(Path(__file__).parent),)
 
 
@@ -132,7 +134,7 @@ def _trials(points: Points, grid: Grid) -> Iterator[tuple[_Trial, Float[np.ndarr
 
 _DEGREES = "OGC:CRS84"
 _SWAPPED = "Longitude and latitude look swapped"
-_ORDER = "Longitude comes first; of a table, name both with columns=(longitude, latitude)"
+_ORDER = f"Longitude comes first{COLUMNS}"
 _LOST = "look as if they had lost their minus sign"
 _WEST = "Longitudes west of Greenwich are negative"
 _SOUTH = "Latitudes south of the equator are negative"

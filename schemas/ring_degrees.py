@@ -23,7 +23,7 @@ def chosen_crs(own: Any, named: Any) -> Any:
     """The CRS of polygons that may carry one, where one may be named as well; None is WGS 84.
 
     Raises:
-        RegionError: if the two differ, or one is unknown.
+        RegionError: if the two differ, one is unknown, or it has no place for polygons.
     """
     try:
         if own is not None and named is not None and not is_same_crs(own, named):
@@ -32,9 +32,17 @@ def chosen_crs(own: Any, named: Any) -> Any:
                 "leave out one of them"
             )
         crs = named if own is None else own
-        return None if crs is None or is_degrees(crs) else known_crs(crs)
+        if crs is None or is_degrees(crs):
+            return None
+        known = known_crs(crs)
     except PointsError as error:
         raise RegionError(str(error)) from error
+    if not (known.is_geographic or known.is_projected):
+        raise RegionError(
+            f"polygons cannot lie in {known.name}, a {known.type_name}: name the CRS that their "
+            "coordinates are in"
+        )
+    return known
 
 
 def rings_in_degrees(

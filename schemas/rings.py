@@ -77,7 +77,7 @@ def crs_of_geojson(document: Mapping[str, Any], source: str) -> str | None:
                         "write all coordinates in one CRS"
                     )
     except ValueError as error:
-        raise RegionError(f"{source}: {error}") from error
+        raise RegionError(f"{error} (in {source})") from error
     return own
 
 
@@ -126,7 +126,10 @@ def _parts(coordinates: Any, source: str) -> list[list[Ring]]:
 
 def _ring(vertices: Any, source: str) -> Ring:
     """A ring's positions without heights, in the CRS that they are written in."""
-    pairs = [(position[0], position[1]) for position in vertices]
+    try:
+        pairs = [(position[0], position[1]) for position in vertices]
+    except (TypeError, IndexError, KeyError) as error:
+        raise RegionError(f"{source} is not valid GeoJSON: a position is no two numbers") from error
     for kind in set(map(type, chain.from_iterable(pairs))):
         if kind is bool or not issubclass(kind, Real):
             raise TypeError(f"a coordinate is a {kind.__name__}, not a number")

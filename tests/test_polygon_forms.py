@@ -141,7 +141,8 @@ def test_a_collection_of_polygons_is_one_of_several_parts(tmp_path: Path, form: 
         ([[0, 0], [1, 0], [None, 1], [0, 0]], "a NoneType, not a number"),
         ([[0, 0], [1, 0], [float("nan"), 1], [0, 0]], "NaN or infinite"),
         ([[0, 0], [1, 0], [10**400, 1], [0, 0]], "not valid GeoJSON"),
-        ([[0, 0], [1], [1, 1], [0, 0]], "not valid GeoJSON"),
+        ([[0, 0], [1], [1, 1], [0, 0]], "not valid GeoJSON: a position is no two numbers"),
+        ([[0, 0], [1, 0], None, [0, 0]], "not valid GeoJSON: a position is no two numbers"),
         ([0, 0, 1, 1], "not valid GeoJSON"),
         ("abcd", "not valid GeoJSON"),
     ],
@@ -196,6 +197,9 @@ def test_every_form_may_lie_in_another_crs(tmp_path: Path, form: str) -> None:
             read_polygons(given, "OGC:CRS84")
     with pytest.raises(RegionError, match="is not a CRS that PROJ knows"):
         read_polygons(given, "EPSG:banana")
+    for crs in (4978, 5703):
+        with pytest.raises(RegionError, match=r"cannot lie in .*, a (Geocentric|Vertical) CRS"):
+            read_polygons([SQUARE], crs)
 
 
 def test_the_same_crs_may_be_named_twice(tmp_path: Path) -> None:
@@ -283,7 +287,8 @@ def test_coordinates_are_one_ring() -> None:
         ("California", "did you mean 'california'"),
         ("texas", "neither a file nor the name of a region; regions are conus"),
         ('{"type": "Polygon"}', "text of GeoJSON"),
-        ("POLYGON ((0 0, 1 1, 1 0, 0 0))", "neither a file"),
+        ("POLYGON ((0 0, 1 1, 1 0, 0 0))", "neither a file .*shapely.from_wkt"),
+        ("-105,39,-104,40", "neither a file .*a box is four numbers"),
         ("x" * 5000, "neither a file"),
         ("a\0b", "neither a file"),
         ("https://example.org/a.geojson", "is an address"),

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from unigeo.client.areas.polygon_rings import Polygons, name_of
-from unigeo.client.missing_points import likely_cause, whereabouts
+from unigeo.client.missing_points import COLUMNS, likely_cause, whereabouts
 from unigeo.client.point_status import NO_POSITION, count_reasons, positions_in_words
 from unigeo.client.point_status import WORDS as _POINT_WORDS
 from unigeo.schemas.errors import RegionError, RegionWarning, StoreError
@@ -140,7 +140,9 @@ def _why_off(field: "StoredField", polygons: Polygons, *, sure: bool) -> str | N
     """As above; without being sure, None where no cause explains it."""
     middles, corners = _middles_and_corners(polygons)
     cause = likely_cause(middles, field.modality(field.modalities[0]))
-    return whereabouts(corners, field.grid) if cause is None and sure else cause
+    if cause is not None:
+        return cause.replace(COLUMNS, "")
+    return whereabouts(corners, field.grid) if sure else None
 
 
 def _middles_and_corners(polygons: Polygons) -> tuple[Points, Points]:
