@@ -244,7 +244,12 @@ def test_polygons_without_a_vector_are_summed_up(gulf: Path) -> None:
     said = "1 of 4 rows have no polygon (no shape, or an empty one), the first in row 1 (label 1)."
     assert ended.stderr == f"Warning: {said}\n"
     assert pd.read_csv(io.StringIO(ended.stdout))["aerial_status"][1] == "no polygon"
-    assert "row 1 (label 1) no polygon" in refused(*args, "--missing", "raise", stdin=whole)
+    told = refused(*args, "--missing", "raise", stdin=whole)
+    assert "row 1 (label 1) no polygon" in told
+    assert "--missing drop" in told
+    there = ("--crs", "EPSG:5070", "--modality", "aerial")
+    wrong = run("zonal", gulf, "-", *there, stdin=features(rows[0])).stderr
+    assert "Leave out --crs" in wrong
     args = ("coverage", gulf, "-", "--modality", "aerial")
     ended = run(*args, stdin=whole)
     assert ended.stderr == f"Warning: {said}\n"

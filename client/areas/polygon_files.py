@@ -80,11 +80,7 @@ def _existing(given: str | Path) -> Path:
             f"{shown} is neither a file nor the name of a region"
             + (f" (did you mean {like[0]!r}?)" if like else "")
             + f"; regions are {', '.join(known)}"
-            + (
-                "; a box is four numbers, and WKT is read by shapely.from_wkt"
-                if "," in name
-                else ""
-            )
+            + ("; a box is four numbers; shapely.from_wkt reads WKT" if "," in name else "")
         )
     if folder and path.suffix.lower() not in _FOLDERS:
         raise RegionError(f"{shown!r} is a folder: name a file of polygons, or a region")

@@ -1,5 +1,6 @@
 """Commands over areas: zonal, coverage, region, geotiff."""
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from unigeo.client.commands.options import (
     together,
     watched,
 )
-from unigeo.schemas.errors import RegionWarning
+from unigeo.schemas.errors import RegionError, RegionWarning
 
 if TYPE_CHECKING:
     import numpy as np
@@ -257,15 +258,23 @@ def _numbers(bands: str | None) -> list[int] | None:
 
 @contextmanager
 def _warnings_in_words() -> Iterator[list[str]]:
-    """Print what is warned of polygons as one line each, on stderr; and give it."""
+    """Print what is warned of polygons as one line each, on stderr; and give it.
+
+    Warnings and errors name the options of a command.
+    """
+    from unigeo.client.commands.reasons import for_shell
+
     said: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RegionWarning)
-        yield said
+        try:
+            yield said
+        except RegionError as error:
+            raise RegionError(re.sub(r"missing='(\w+)'", r"--missing \1", str(error))) from error
     for one in caught:
         if issubclass(one.category, RegionWarning):
-            said.append(str(one.message))
-            click.echo(f"Warning: {one.message}", err=True)
+            said.append(for_shell(str(one.message)))
+            click.echo(f"Warning: {said[-1]}", err=True)
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
