@@ -177,8 +177,8 @@ def _read_csv(file: Any, located: tuple[str, str] | None) -> Any:
     table = open_text(file, sys.maxsize, located)
     columns: list[list[str]] = [[] for _ in table.names]
     for part in table.parts():
-        for number, texts in enumerate(columns):
-            texts += part.column(number)
+        for texts, more in zip(columns, part.columns, strict=True):
+            texts += more
     commas = table.dialect.decimal == ","
     values = pd.DataFrame({k: values_in(texts, commas) for k, texts in enumerate(columns)})
     return values.set_axis(list(table.names), axis=1)

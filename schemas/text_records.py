@@ -3,8 +3,9 @@
 import csv
 import gzip
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ from unigeo.schemas.dialects import SEPARATORS, Dialect
 
 LONGEST_FIELD = 2**27
 """Characters of a field; a quote that is not closed makes one field of the rest of the table."""
+_BLOCK = 4096
+"""Lines parsed at once."""
 _GZIP = b"\x1f\x8b"
 _NO_TEXT = " \t\x1a"
 """White space, and the mark that DOS puts at the end of a file."""
@@ -55,30 +58,65 @@ def parsed(lines: Iterable[str], separator: str) -> Iterator[Record]:
     Raises:
         ValueError: naming the line that cannot be parsed.
     """
+    rest, number = iter(lines), 1
+    while block := list(islice(rest, _BLOCK)):
+        rows = _one_to_a_line(block, separator)
+        if rows is None:
+            count = yield from _several_to_a_record(block, rest, separator, number)
+        else:
+            count = len(block)
+            for line, (text, fields) in enumerate(zip(block, rows, strict=True), number):
+                if len(fields) > 1 or _says_something(fields):
+                    written = text.rstrip("\r\n")
+                    yield Record(line, written, fields, text[len(written) :])
+        number += count
+
+
+def _one_to_a_line(block: list[str], separator: str) -> list[list[str]] | None:
+    """Parse lines at once; None if a record may go on in the next line, or cannot be parsed."""
+    try:
+        rows = list(csv.reader(block, delimiter=separator, strict=True))
+    except csv.Error:
+        return None
+    return rows if len(rows) == len(block) else None
+
+
+def _several_to_a_record(
+    block: list[str], rest: Iterator[str], separator: str, number: int
+) -> Generator[Record, None, int]:
+    """Parse the lines of a block one by one, and those after it that its last record needs.
+
+    Returns:
+        How many lines these were.
+    """
     pulled: list[str] = []
 
     def watched() -> Iterator[str]:
-        for line in lines:
+        for line in chain(block, rest):
             pulled.append(line)
             yield line
 
     reader = csv.reader(watched(), delimiter=separator, strict=True)
-    while True:
-        line = reader.line_num + 1
+    while reader.line_num < len(block):
+        line = number + reader.line_num
         try:
-            fields = next(reader, None)
+            fields = next(reader)
         except csv.Error as error:
             raise ValueError(
                 f"line {line:,}: {error}. A quoted field ends with a quote, and a quote in it is "
                 "written twice"
             ) from error
-        if fields is None:
-            return
         text = "".join(pulled)
         pulled.clear()
-        if len(fields) > 1 or (fields and fields[0].strip(_NO_TEXT)):
-            written = text.removesuffix("\n").removesuffix("\r")
+        if len(fields) > 1 or _says_something(fields):
+            written = text.rstrip("\r\n")
             yield Record(line, written, fields, text[len(written) :])
+    return reader.line_num
+
+
+def _says_something(fields: list[str]) -> bool:
+    """Whether a line of no or one field is more than a blank one."""
+    return bool(fields and fields[0].strip(_NO_TEXT))
 
 
 def fitted(record: Record, names: Sequence[str], needed: int, dialect: Dialect) -> Record:

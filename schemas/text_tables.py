@@ -1,10 +1,11 @@
 """Text tables, CSV above all: rows are kept as they are written, and parsed beside that."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
+from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +15,19 @@ from unigeo.schemas.dialects import FALLBACKS, HEAD_BYTES, Dialect, find_dialect
 from unigeo.schemas.errors import PointsError
 from unigeo.schemas.rows import Rows, column_pair, point_in_json
 from unigeo.schemas.text_records import delimited, fitted, opened, records
-from unigeo.schemas.text_values import Kind, kind_of_all, number_in, numbers_in
+from unigeo.schemas.text_values import Kind, kind_of_all, numbers_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PART_CHARACTERS = 2**24
+_MAKE: dict[Any, Callable[[str], Any]] = {
+    "int": lambda text: int(text) if text else None,
+    "float": lambda text: float(text) if text else None,
+}
+PART_CHARACTERS = 2**23
 """A part of a table ends when its rows hold so many."""
+KEPT_CHARACTERS = 2**24
+"""A table of no more is held whole, and read once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +46,12 @@ class TextRows(Rows):
     def __len__(self) -> int:
         return len(self.texts)
 
-    def column(self, number: int) -> list[str]:
-        """The fields of one column."""
-        return [row[number] for row in self.fields]
+    @cached_property
+    def columns(self) -> list[tuple[str, ...]]:
+        """The fields by column."""
+        if not self.fields:
+            return [()] * len(self.table.names)
+        return list(zip(*self.fields, strict=True))
 
     def points(self) -> Float[np.ndarray, "row 2"]:
         """Read the coordinates; NaN where there are none.
@@ -49,6 +59,10 @@ class TextRows(Rows):
         Raises:
             PointsError: if there are no such columns, or a field is no number.
         """
+        return self._points
+
+    @cached_property
+    def _points(self) -> Float[np.ndarray, "row 2"]:
         return np.stack([self._numbers(column) for column in self.table.coordinates], axis=-1)
 
     def _numbers(self, column: int) -> Float[np.ndarray, " row"]:
@@ -58,7 +72,7 @@ class TextRows(Rows):
                 f"(line {self.lines[row]:,})"
             )
 
-        return numbers_in(self.column(column), described, self.table.commas)
+        return numbers_in(self.columns[column], described, self.table.commas)
 
     def take(self, keep: Bool[np.ndarray, " row"]) -> "TextRows":
         """Leave rows out."""
@@ -86,39 +100,32 @@ class TextRows(Rows):
         """The rows in Arrow, in types from which every text of the table comes back."""
         import pyarrow as pa
 
-        arrays = []
-        for number, kind in enumerate(self.table.kinds):
-            texts = self.column(number)
-            if kind == "int":
-                values: Any = pa.array([int(text) if text else None for text in texts], pa.int64())
-            elif kind == "float":
-                values = pa.array([float(text) if text else None for text in texts], pa.float64())
-            else:
-                values = pa.array(texts, pa.string())
-            arrays.append(values)
+        types = {"int": pa.int64(), "float": pa.float64()}
+        arrays = [
+            pa.array(list(map(_MAKE[kind], texts)), types[kind])
+            if kind in ("int", "float")
+            else pa.array(texts, pa.string())
+            for texts, kind in zip(self.columns, self.table.kinds, strict=True)
+        ]
         return pa.Table.from_arrays(arrays, names=list(self.table.names))
 
     def features(self, lonlat: Float[np.ndarray, "row 2"]) -> Iterator[tuple[str, str]]:
         """Geometry and properties in JSON; coordinates that the geometry says are left out."""
-        keys = [json.dumps(name, ensure_ascii=False) for name in self.table.names]
-        kinds, located = self.table.kinds, self.table.coordinates
-        for fields, place in zip(self.fields, lonlat.tolist(), strict=True):
-            said = [number_in(fields[column], self.table.commas) for column in located] == place
-            pairs = (
-                f"{keys[number]}: {_json_of(text, kinds[number])}"
-                for number, text in enumerate(fields)
-                if not (said and number in located)
-            )
-            yield f'"geometry": {point_in_json(place)}', f"{{{', '.join(pairs)}}}"
+        said = (self.points() == lonlat).all(axis=1).tolist()
+        pairs = []
+        for name, texts, kind in zip(self.table.names, self.columns, self.table.kinds, strict=True):
+            key = encode_basestring(name) + ": "
+            is_number = kind in ("int", "float")
+            values = texts if is_number else map(encode_basestring, texts)
+            pairs.append([key + (value or "null") for value in values])
+        others = [k for k in range(len(pairs)) if k not in self.table.coordinates]
+        rows = zip(*pairs, strict=True)
+        for place, is_said, row in zip(lonlat.tolist(), said, rows, strict=True):
+            properties = ", ".join([row[k] for k in others] if is_said else row)
+            yield f'"geometry": {point_in_json(place)}', f"{{{properties}}}"
 
 
-def _json_of(text: str, kind: Kind | None) -> str:
-    if kind in ("int", "float"):
-        return text or "null"
-    return json.dumps(text, ensure_ascii=False)
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class TextTable:
     """A text table that was read through once; its parts are read as often as they are wanted."""
 
@@ -134,7 +141,7 @@ class TextTable:
     """Rows of a part, at most."""
     rows: int = 0
     kept: list[TextRows] = field(default_factory=list)
-    """The rows, where they are one part; empty where they are several."""
+    """All rows, if they are few; they are not read again."""
 
     def parts(self) -> Iterator[TextRows]:
         """Some rows at a time; one part at least."""
@@ -142,21 +149,24 @@ class TextTable:
 
     def read(self) -> Iterator[TextRows]:
         """Read the file; some rows at a time."""
-        part, characters = TextRows(self, 0, [], [], []), 0
-        read = records(self.source, self.dialect)
-        next(read)
-        for record in read:
-            if len(part) == self.part_rows or characters > PART_CHARACTERS:
-                yield part
-                part, characters = TextRows(self, part.first + len(part), [], [], []), 0
-            if len(record.fields) != len(self.names):
-                record = fitted(record, self.names, self._needed, self.dialect)
-            part.lines.append(record.line)
-            part.texts.append(record.text)
-            part.fields.append(record.fields)
-            characters += len(record.text)
-        if len(part) or not part.first:
-            yield part
+        width, first, characters = len(self.names), 0, 0
+        lines: list[int] = []
+        texts: list[str] = []
+        fields: list[list[str]] = []
+        for record in islice(records(self.source, self.dialect), 1, None):
+            if len(texts) == self.part_rows or characters > PART_CHARACTERS:
+                yield TextRows(self, first, lines, texts, fields)
+                first, characters = first + len(texts), 0
+                lines, texts, fields = [], [], []
+            line, text, own, _ = record
+            if len(own) != width:
+                line, text, own, _ = fitted(record, self.names, self._needed, self.dialect)
+            lines.append(line)
+            texts.append(text)
+            fields.append(own)
+            characters += len(text)
+        if texts or not first:
+            yield TextRows(self, first, lines, texts, fields)
 
     @cached_property
     def coordinates(self) -> tuple[int, int]:
@@ -189,7 +199,7 @@ class TextTable:
         """The type of each column, decided over all rows; None is text too."""
         found: list[Kind | None] = [None] * len(self.names)
         for part in self.parts():
-            found = [kind_of_all(part.column(number), kind) for number, kind in enumerate(found)]
+            found = list(map(kind_of_all, part.columns, found))
         return found
 
 
@@ -241,13 +251,15 @@ def _read_through(
     located: tuple[int, ...] = ()
     with suppress(PointsError):
         located = table.coordinates if table.commas else ()
-    rows, commas = 0, False
+    kept: list[TextRows] = []
+    characters, commas = 0, False
     for part in table.read():
-        rows += len(part)
         if placed:
             part.points()
-        commas |= any("," in text for column in located for text in part.column(column))
-    found = replace(table, dialect=replace(dialect, decimal="," if commas else "."), rows=rows)
-    if len(part) == rows:
-        found.kept.append(replace(part, table=found))
-    return found
+        commas |= any("," in text for column in located for text in part.columns[column])
+        table.rows += len(part)
+        characters += sum(map(len, part.texts))
+        kept = [*kept, part] if characters <= KEPT_CHARACTERS else []
+    table.dialect = replace(dialect, decimal="," if commas else ".")
+    table.kept = kept
+    return table

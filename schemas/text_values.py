@@ -98,34 +98,35 @@ def kind_of_all(texts: Sequence[str], so_far: Kind | None = None) -> Kind | None
     """
     if so_far == "text":
         return "text"
-    given = [text for text in texts if text]
+    given = list(filter(None, texts))
     if not given:
         return so_far
-    for kind, comes_back in _COME_BACK.items():
-        if so_far in (None, kind) and all(map(comes_back, given)):
+    for kind, come_back in _COME_BACK.items():
+        if so_far in (None, kind) and come_back(given[:1]) and come_back(given):
             return kind
     return "text"
 
 
-def _int_comes_back(text: str) -> bool:
+def _ints_come_back(texts: list[str]) -> bool:
     try:
-        number = int(text)
+        numbers = list(map(int, texts))
     except ValueError:
         return False
-    return str(number) == text and -(2**63) <= number < 2**63
+    in_range = min(numbers) >= -(2**63) and max(numbers) < 2**63
+    return in_range and list(map(str, numbers)) == texts
 
 
-def _float_comes_back(text: str) -> bool:
+def _floats_come_back(texts: list[str]) -> bool:
     try:
-        number = float(text)
+        numbers = list(map(float, texts))
     except ValueError:
         return False
-    return repr(number) == text and math.isfinite(number)
+    return all(map(math.isfinite, numbers)) and list(map(repr, numbers)) == texts
 
 
-_COME_BACK: dict[Kind, Callable[[str], bool]] = {
-    "int": _int_comes_back,
-    "float": _float_comes_back,
+_COME_BACK: dict[Kind, Callable[[list[str]], bool]] = {
+    "int": _ints_come_back,
+    "float": _floats_come_back,
 }
 
 

@@ -43,7 +43,7 @@ def test_separator_encoding_and_line_end_are_found(
     assert (table.dialect.separator, table.dialect.line_end) == (separator, line_end)
     (part,) = table.parts()
     assert part.points().tolist() == [[-105.5, 39], [-104, 40]]
-    assert part.column(0) == ["Zoë", "a|;,\t"]
+    assert list(part.columns[0]) == ["Zoë", "a|;,\t"]
     again = table.dialect.mark + line_end.join([table.header, *part.texts]).encode(
         table.dialect.encoding
     )
