@@ -116,6 +116,7 @@ def test_a_worker_with_another_model_at_the_same_path_is_refused_before_its_firs
 
 
 @needs_proc
+@pytest.mark.slow
 def test_a_worker_of_an_edited_checkout_is_refused(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
