@@ -112,8 +112,9 @@ def probe(
             raise click.UsageError(
                 "name a TABLE with --target columns, or a --suite with its --data"
             )
+        _check_outputs(targets, options)
         field = open_field(store)
-        new = _new_places(field, targets, options, quiet)
+        new = _new_places(field, options, quiet)
         _check_answer(field, new, options)
         probed = _probed(field, table, list(targets), options, watched(quiet))
         report, text, intervals = probed.scores, _text(probed), records(probed.intervals)
@@ -183,11 +184,8 @@ def _text(probe: "Probe") -> str:
     )
 
 
-def _new_places(
-    field: "Field", targets: tuple[str, ...], options: dict[str, Any], quiet: bool
-) -> "TableParts | None":
-    """The table to predict; what cannot be read or written is refused before anything is fitted."""
-    from unigeo.client.commands.tables import table_parts
+def _check_outputs(targets: tuple[str, ...], options: dict[str, Any]) -> None:
+    """Refuse places of predictions and maps that cannot be written, before any work."""
     from unigeo.schemas.tables import check_writable
 
     if options["predict"] is not None:
@@ -198,6 +196,12 @@ def _new_places(
         _check_map(options["map_"][1], options["overwrite"])
     elif options["overwrite"]:
         raise click.UsageError("--overwrite goes with --map; tables are always replaced")
+
+
+def _new_places(field: "Field", options: dict[str, Any], quiet: bool) -> "TableParts | None":
+    """The table to predict; what cannot be read is refused before anything is fitted."""
+    from unigeo.client.commands.tables import table_parts
+
     if options["predict"] is None:
         return None
     opened = table_parts(field, options["predict"][0], None, _placing(options), quiet)

@@ -13,6 +13,7 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 
+from unigeo.producer.observations.contents import ReplacedError
 from unigeo.producer.observations.reading import Source, known_numbers
 from unigeo.producer.observations.terrain import Metres
 from unigeo.schemas.errors import ObservationsError
@@ -64,7 +65,11 @@ class Blocks:
             raise ObservationsError(
                 f"{source.path} could be read before and cannot now: {error}. Put it back."
             ) from error
-        self.check()
+        try:
+            self.check()
+        except ReplacedError:
+            self._stack.close()
+            raise
         flags = [self._dataset.mask_flag_enums[band - 1] for band in source.bands]
         self._masked = any(MaskFlags.all_valid not in flag for flag in flags)
         self._by_value = all(MaskFlags.nodata in flag for flag in flags)
