@@ -332,6 +332,8 @@ class AtPoints(StoredField):
             refuse_missing(status)
         elif wanted.missing == "drop":
             keep = valid_points(status)
+            if points.index is None:  # rows keep their numbers, as a table's keep their labels
+                points = replace(points, index=np.arange(len(points)))
             points = points.take(keep)
             vectors = {name: v[keep] for name, v in vectors.items()}
             status = {name: s[keep] for name, s in status.items()}

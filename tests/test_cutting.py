@@ -1,5 +1,6 @@
 """A part of a field is the field, cell for cell, in a store of its own."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +91,25 @@ def test_what_cannot_be_cut_leaves_nothing(gulf: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there already"):
         cut_field(field, tmp_path / "there.zarr", (0.0, 0.0, 1.0, 1.0))
     assert [path.name for path in tmp_path.iterdir()] == ["there.zarr"]
+
+
+def test_a_shard_that_is_another_is_never_vouched_for(tmp_path: Path) -> None:
+    """Its size and its index are right: only the manifest's hash tells it from the other."""
+    whole = tmp_path / "whole.zarr"
+    stores.build(whole)
+    shards = [p for p in sorted((whole / "aerial" / "c").rglob("*")) if p.is_file()]
+    content = bytearray(shards[0].read_bytes())
+    content[0] ^= 1
+    shards[0].write_bytes(content)
+    with pytest.raises(StoreError, match=r"aerial/c/.* is not the object that the manifest lists"):
+        cut_field(open_field(whole), tmp_path / "part.zarr", (-18.0, -13.0, 14.0, 16.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.zarr"]
+
+
+def test_a_store_without_its_manifest_is_not_cut(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.zarr"
+    stores.build(whole)
+    shutil.rmtree(whole / "manifest")
+    with pytest.raises(StoreError, match="manifest"):
+        cut_field(open_field(whole), tmp_path / "part.zarr", (-18.0, -13.0, 14.0, 16.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.zarr"]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from test_points import FORMS
 
 from unigeo import client
-from unigeo.schemas.errors import LayoutError, PointsError, StoreError
+from unigeo.schemas.errors import LayoutError, PointsError, PointsWarning, StoreError
 
 LONLAT = np.array([[-10.0, 3.0], [10.0, -4.0]])
 MIXED = np.array([[-10.0, 3.0], [5.0, 5.0], [24.0, 17.0], [100.0, 0.0], [10.0, -4.0]])
@@ -359,3 +359,13 @@ def test_a_lost_shard_is_an_error_to_a_transposed_dataset_too(
     dataset = xr.open_zarr(tmp_path / "f", **options).transpose("band", "x", "y")
     with pytest.raises(StoreError, match="coordinate/c/1/1/0"):
         dataset.unigeo.sample([(10.0, -4.0)], "coordinate")
+
+
+def test_rows_that_are_dropped_of_an_array_leave_the_others_their_numbers(gulf: Path) -> None:
+    field = client.open_field(gulf)
+    centres = field.grid.centres().reshape(-1, 2)
+    on_land = field.sample(centres, "coordinate", missing="drop").index[:2]
+    points = np.concatenate([[[170.0, -60.0]], centres[on_land], [[np.nan, 1.0]]])
+    with pytest.warns(PointsWarning):
+        kept = field.sample(points, "coordinate", missing="drop")
+    assert kept.index.tolist() == [1, 2]

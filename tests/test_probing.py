@@ -335,3 +335,14 @@ def test_reports_become_tables() -> None:
     assert lines[0].startswith("| features | random")
     assert lines[2].split("|")[1:4] == [" x        ", "   0.75 ", "    0.12 "]
     assert len({len(line) for line in lines}) == 1
+
+
+def test_trees_that_are_taught_one_class_only_are_sure_of_it() -> None:
+    from unigeo.client.probing.baselines import lonlat_tree_classes
+
+    lonlat = np.random.default_rng(0).uniform(-10, 10, (60, 2))
+    codes, folds = np.zeros(60, np.int64), np.repeat([0, 1, 2], 20)
+    codes[:3] = 1  # a rare class, in one fold alone
+    found = lonlat_tree_classes(lonlat, codes, folds)
+    assert found[:20].tolist() == [[1.0, 0.0]] * 20
+    assert np.allclose(found.sum(axis=1), 1)

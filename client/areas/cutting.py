@@ -9,6 +9,7 @@ import json
 import shutil
 from copy import deepcopy
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -94,6 +95,7 @@ def cut_field(
         _write_coordinates(nodes, grid)
         for name in _OF_THE_MODEL:
             _copy_group(nodes, name)
+        _check_objects(field, source, grid, layout)
         _write_cells(field, nodes, grid, layout, outlines if mask else None, progress)
         _write_manifest(nodes, grid, layout)
         _write_objects(nodes)
@@ -219,6 +221,32 @@ def _copy_group(nodes: _Nodes, group: str) -> None:
     nodes.write_group(group)
     for name in cast(Any, nodes.source[group]).array_keys():
         nodes.write_plain(f"{group}/{name}", nodes.read(f"{group}/{name}"))
+
+
+def _check_objects(field: "StoredField", source: "zarr.Group", grid: Grid, layout: Layout) -> None:
+    """Refuse shards that are not the manifest's: the new manifest would vouch for them.
+
+    Raises:
+        DamagedError: naming the object.
+    """
+    from zarr.core.sync import sync
+
+    from unigeo.client.reading.checked_store import CheckedStore
+
+    store: Any = source.store
+    if not isinstance(store, CheckedStore):
+        return
+    side = field.layout.shard
+    top, left = grid.row0 - field.grid.row0, grid.col0 - field.grid.col0
+    rows = range(max(top, 0) // side, -(-min(top + grid.shape[0], field.grid.shape[0]) // side))
+    cols = range(max(left, 0) // side, -(-min(left + grid.shape[1], field.grid.shape[1]) // side))
+    prefix = f"{source.path}/" if source.path else ""
+    for name in layout.modalities:
+        for array, last in ((name, "/0"), (status_name(name), "")):
+            for row, col in product(rows, cols):
+                key = f"{prefix}{array}/c/{row}/{col}{last}"
+                if sync(store.listing.size(key)):
+                    sync(store.prove(key))
 
 
 def _write_cells(

@@ -138,6 +138,10 @@ def lonlat_tree_classes(
     probabilities = np.zeros((len(codes), int(codes.max()) + 1))
     for fold in np.unique(folds):
         train, held = folds != fold, folds == fold
+        seen = np.unique(codes[train])
+        if len(seen) == 1:  # scikit-learn would give two columns, of one class
+            probabilities[held, seen[0]] = 1.0
+            continue
         model = ensemble.HistGradientBoostingClassifier(random_state=seed)
         model.fit(lonlat[train], codes[train])
         probabilities[np.ix_(held, model.classes_)] = model.predict_proba(lonlat[held])

@@ -3,6 +3,7 @@
 Whatever Zarr or xarray reads of an open field comes through it, lazily and in other processes too.
 """
 
+import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from zarr.storage import WrapperStore
 from unigeo.client.reading.fetching import get_watched
 from unigeo.client.reading.generations import ROOT, Generation
 from unigeo.client.reading.listing import Listing, damaged, lost, short
-from unigeo.schemas.errors import LayoutError, StoreError, UnigeoError
+from unigeo.schemas.errors import DamagedError, LayoutError, StoreError, UnigeoError
 from unigeo.schemas.sharding import index_bytes, parse_index
 from unigeo.schemas.stores import check_process, explained, unreachable_errors
 
@@ -98,6 +99,28 @@ class CheckedStore(WrapperStore[Store]):
                 parse_index(bytes(tail.to_bytes()), node.index_chunks)
             except LayoutError as error:
                 raise damaged(key, error) from error
+
+    async def prove(self, key: str) -> None:
+        """Compare a whole object with the manifest by its SHA-256, where the manifest has one.
+
+        Raises:
+            DamagedError: if it is another, or the manifest is not the root's own.
+        """
+        digest = (await self.listing.attributes()).get("unigeo", {}).get("manifest_sha256")
+        if not digest:
+            return  # an older store: nothing vouches for its manifest
+        expected = await self.listing.sha256(key)
+        if expected is None:
+            raise DamagedError(
+                "the manifest is not the one whose digest the root holds: it is lost or damaged. "
+                "Copy the store anew"
+            )
+        body = await self.get(key)
+        if body is not None and hashlib.sha256(body.to_bytes()).digest() != expected:
+            raise DamagedError(
+                f"{key} is not the object that the manifest lists (another SHA-256): it is damaged "
+                "or was replaced. Copy it anew"
+            )
 
     async def get_partial_values(
         self,
