@@ -22,7 +22,7 @@ from unigeo.client.areas.polygon_status import (
 from unigeo.client.areas.windows import shard_windows, window_of
 from unigeo.client.joining import Missing, column_names
 from unigeo.client.progress import watched
-from unigeo.schemas.errors import StoreError
+from unigeo.schemas.errors import DamagedError
 from unigeo.schemas.grid import Window
 from unigeo.schemas.layout import status_name
 from unigeo.schemas.quantization import FILL
@@ -190,7 +190,7 @@ def _valid_vectors(
     """The window's vectors as stored, -128 where there is none; None if no polygon holds any.
 
     Raises:
-        StoreError: if a cell is valid and holds no vector, since then the store has lost a part.
+        DamagedError: if a cell is valid and holds no vector, since then the store has lost a part.
     """
     if not (valid & reach(outlines, window)).any():
         return None
@@ -198,7 +198,7 @@ def _valid_vectors(
     lost = np.argwhere((stored[..., 0] == FILL) & valid)
     if len(lost):
         row, col = lost[0] + (window.row, window.col)
-        raise StoreError(
+        raise DamagedError(
             f"{len(lost)} cells have the status valid and no {modality} vector, the first in row "
             f"{row}, column {col}: the store has lost a shard, or does not let it be read. Copy "
             "the store anew."

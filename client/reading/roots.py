@@ -10,8 +10,8 @@ from unigeo.client.reading.fetching import Requests, Source
 from unigeo.client.reading.generations import Generation
 from unigeo.client.reading.listing import Listing, Sizes
 from unigeo.client.reading.mapped_files import Files
-from unigeo.schemas.errors import StoreError, UnigeoError
-from unigeo.schemas.stores import damage_errors, explained, open_group
+from unigeo.schemas.errors import DamagedError, StoreError, UnigeoError
+from unigeo.schemas.stores import damage_errors, explained, open_group, unreachable_errors
 
 if TYPE_CHECKING:
     import zarr
@@ -79,5 +79,10 @@ def named(what: str) -> Iterator[None]:
         yield
     except UnigeoError:
         raise
-    except damage_errors() as error:
+    except unreachable_errors() as error:
         raise StoreError(f"cannot read {what}: {explained(error)}") from error
+    except damage_errors() as error:  # from the codecs: a checksum, or a stream that is torn
+        raise DamagedError(
+            f"cannot read {what}: {explained(error)}. It is damaged: `unigeo verify` names the "
+            "object; copy it anew"
+        ) from error

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from unigeo.client.point_status import NO_POSITION
 from unigeo.client.progress import progress_bar
 from unigeo.client.reading.cells import Cells
-from unigeo.schemas.errors import StoreError
+from unigeo.schemas.errors import DamagedError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.points import Points
 from unigeo.schemas.quantization import FILL, dequantize
@@ -70,7 +70,8 @@ def sample(
         progress: show a bar on stderr.
 
     Raises:
-        StoreError: if bytes cannot be read, or a cell is valid and its vector is not there.
+        StoreError: if bytes cannot be read.
+        DamagedError: if a cell is valid and its vector is not there.
     """
     if method == "nearest":
         return _nearest(modality, points, dtype, bands, progress)
@@ -154,14 +155,14 @@ def reasons(modality: Modality, rowcol: Int[np.ndarray, "cell 2"]) -> UInt8[np.n
     """Why cells have no vector.
 
     Raises:
-        StoreError: if the status says that they have one: then the store has lost a part.
+        DamagedError: if the status says that they have one: then the store has lost a part.
     """
     codes = np.empty((len(rowcol), 1), np.uint8)
     modality.status.gather(rowcol, codes)
     lost = np.flatnonzero(codes == Status.VALID)
     if len(lost):
         row, col = rowcol[lost[0]]
-        raise StoreError(
+        raise DamagedError(
             f"{len(lost)} of {len(rowcol)} cells without a {modality.name} vector have the status "
             f"valid, the first in row {row}, column {col}: the store has lost a shard, or does not "
             "let it be read. Copy the store anew."
