@@ -67,7 +67,8 @@ class ArrowRows(Rows):
         """Leave rows out."""
         import pyarrow as pa
 
-        return replace(self, table=self.table.filter(pa.array(keep)))
+        columns = [_kept(column, keep) for column in self.table.columns]
+        return replace(self, table=pa.Table.from_arrays(columns, schema=self.table.schema))
 
     def csv_header(self, dialect: Dialect) -> str:
         """The names of what `csv_rows` gives."""
@@ -107,6 +108,17 @@ class ArrowRows(Rows):
             if located and [values[name] for name in located] == place:
                 values = {name: one for name, one in values.items() if name not in located}
             yield f'"geometry": {shape}', json.dumps(values, ensure_ascii=False)
+
+
+def _kept(column: Any, keep: Bool[np.ndarray, " row"]) -> Any:
+    """Some rows of a column."""
+    import pyarrow as pa
+
+    try:
+        return column.filter(pa.array(keep))
+    except pa.ArrowNotImplementedError:  # of views, such as polars' text
+        kept = zip(column.to_pylist(), keep.tolist(), strict=True)
+        return pa.chunked_array([pa.array([one for one, has in kept if has], column.type)])
 
 
 def _text_columns(table: "pa.Table", geometry: str | None) -> list[tuple[str, list[str]]]:

@@ -37,7 +37,7 @@ def _values(column: Any) -> list[Any]:
     import pyarrow as pa
 
     kind = column.type
-    if pa.types.is_dictionary(kind):
+    if pa.types.is_dictionary(kind) and pa.types.is_primitive(kind.value_type):
         return _values(column.cast(kind.value_type))
     if pa.types.is_duration(kind):
         counts = column.cast(pa.int64()).to_pylist()

@@ -89,8 +89,12 @@ class FeatureTable:
         """All columns in Arrow; one of several types is JSON text."""
         import pyarrow as pa
 
-        columns = self.columns
-        return pa.table([_array_of(values) for values in columns.values()], list(columns))
+        numbers = self._places if len(self._places) == 2 else ()
+        arrays = [
+            pa.array(values, pa.float64()) if name in numbers else _array_of(values)
+            for name, values in self.columns.items()
+        ]
+        return pa.table(arrays, list(self.names))
 
 
 @dataclass(frozen=True, eq=False)

@@ -91,11 +91,16 @@ class ParquetWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        table = arrow_of(new, own)
+        table = _for_parquet(arrow_of(new, own))
         if self.writer is None:
             words = [f.name for f in table.schema if not pa.types.is_floating(f.type)]
-            self.writer = pq.ParquetWriter(self.file, table.schema, use_dictionary=words)
-        self.writer.write_table(table.cast(self.writer.schema))
+            self.writer = pq.ParquetWriter(
+                self.file,
+                table.schema,
+                use_dictionary=words,
+                use_compliant_nested_type=False,  # which would rename the items of lists
+            )
+        self.writer.write_table(_of_schema(table, self.writer.schema))
 
     def close(self) -> None:
         """Write the footer."""
@@ -113,7 +118,7 @@ class ArrowWriter:
     def write(self, new: Any, own: Rows | None, lonlat: np.ndarray | None) -> None:
         """Write rows, as `Write` says."""
         table = arrow_of(new, own)
-        self.parts.append(table.cast(self.parts[0].schema) if self.parts else table)
+        self.parts.append(_of_schema(table, self.parts[0].schema) if self.parts else table)
 
     def close(self) -> None:
         """Write the whole table."""
@@ -204,6 +209,30 @@ def arrow_of(new: Any, own: Rows | None) -> "pa.Table":
     return pa.Table.from_arrays(
         [*table.columns, *made.columns], schema=pa.schema(fields, table.schema.metadata)
     )
+
+
+def _of_schema(table: "pa.Table", schema: Any) -> "pa.Table":
+    """A part in the types of the first."""
+    return table if table.schema.types == schema.types else table.cast(schema)
+
+
+def _for_parquet(table: "pa.Table") -> "pa.Table":
+    """Categories as Parquet writes them: it has none that are views, as polars makes them."""
+    import pyarrow as pa
+
+    for number, field in enumerate(table.schema):
+        words = field.type.value_type if pa.types.is_dictionary(field.type) else None
+        if words not in (pa.string_view(), pa.binary_view()):
+            continue
+        plain = pa.string() if words == pa.string_view() else pa.binary()
+        chunks = [
+            pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(plain))
+            for chunk in table.column(number).chunks
+        ]
+        kind = pa.dictionary(field.type.index_type, plain, field.type.ordered)
+        column = pa.chunked_array(chunks, kind)
+        table = table.set_column(number, field.with_type(kind), column)
+    return table
 
 
 def _arrow_of_pandas(table: Any) -> "pa.Table":

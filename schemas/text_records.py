@@ -180,4 +180,4 @@ def opened(source: Any) -> Iterator[Any]:
             file.seek(0)
         packed = file.read(len(_GZIP)) == _GZIP
         file.seek(0)
-        yield stack.enter_context(gzip.GzipFile(fileobj=file)) if packed else file
+        yield stack.enter_context(gzip.GzipFile(fileobj=file, mode="rb")) if packed else file

@@ -179,7 +179,7 @@ class TextTable:
             return column_pair(self.names, self.columns)
         except PointsError as error:
             raise PointsError(
-                f"{error}. The table was read as {self.dialect} with {len(self.names)} columns"
+                f"{error}. The table was read as {self.dialect}, columns: {len(self.names)}"
             ) from error
 
     @cached_property

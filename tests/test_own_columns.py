@@ -3,16 +3,20 @@
 import csv
 import datetime
 import decimal
+import gzip
 import io
 import json
 import math
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import geopandas
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,6 +27,7 @@ from hypothesis import strategies as st
 from unigeo.client.commands import tables as commands_tables
 from unigeo.client.opening import open_field
 from unigeo.schemas.arrow_values import json_values_of, texts_of
+from unigeo.schemas.tables import read_table
 
 FEW = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 WORDS = ["01001", "1.10", "NA", "None", "TRUE", "9007199254740993", "", " a ", "1e5", "-0", "nan"]
@@ -125,7 +130,7 @@ MENU: dict[Any, st.SearchStrategy[Any]] = {
     pa.timestamp("us", "Europe/Berlin"): st.integers(-(10**15), 10**15),
     pa.duration("ms"): st.integers(-(10**6), 10**6),
     pa.decimal128(20, 3): st.integers(-(10**9), 10**9).map(lambda n: decimal.Decimal(n).scaleb(-3)),
-    pa.list_(pa.field("element", pa.int32())): st.lists(st.integers(-9, 9), max_size=3),
+    pa.list_(pa.int32()): st.lists(st.integers(-9, 9), max_size=3),
     pa.struct([("a", pa.int8()), ("b", pa.string())]): st.fixed_dictionaries(
         {"a": st.integers(0, 9), "b": st.text("ab", max_size=2)}
     ),
@@ -366,7 +371,7 @@ def test_the_names_of_a_missing_column_are_said_in_the_words_of_a_shell(gulf: Pa
     said = refused("join", gulf, "-", stdin="a;b\n1;2\n")
     assert "no longitude column among a, b" in said
     assert "name both with --lon and --lat" in said
-    assert "read as semicolon-separated UTF-8 with 2 columns" in said
+    assert "read as semicolon-separated UTF-8, columns: 2" in said
 
 
 def test_a_table_that_is_not_utf_8_is_noted(gulf: Path) -> None:
@@ -399,3 +404,40 @@ def test_decimal_commas_go_on_in_the_new_columns(gulf: Path, forty_rows: str) ->
     expected = open_field(gulf).sample([(1.5, 2.0)], "aerial")
     np.testing.assert_allclose(found.iloc[39, 3:11].astype(float), expected.iloc[0, :8], rtol=1e-6)
     assert found["n"].tolist() == ["01"] * 40
+
+
+def test_views_that_polars_writes_are_read(gulf: Path, tmp_path: Path) -> None:
+    own = pl.DataFrame(
+        {"lon": ["-1.5", "NA"], "lat": [-3.0, 2.0], "s": ["a", None], "c": ["x", "x"]}
+    )
+    own = own.with_columns(pl.col("c").cast(pl.Categorical))
+    own.write_ipc(tmp_path / "in.arrow")
+    for missing, rows in (("nan", 2), ("drop", 1)):
+        for to in ("csv", "parquet", "geojson", "arrow"):
+            out = tmp_path / f"out.{to}"
+            args = ("--modality", "aerial", "--missing", missing, "-o", out)
+            done("join", gulf, tmp_path / "in.arrow", *args)
+            found = read_table(str(out))
+            assert len(found) == rows
+            assert (found["s"][0], found["c"][0]) == ("a", "x")
+    kinds = pa.ipc.open_file(tmp_path / "out.arrow").schema.types
+    assert kinds[:4] == pa.ipc.open_file(tmp_path / "in.arrow").schema.types
+
+
+def test_text_comes_packed_and_through_pipes_of_any_kind(gulf: Path, tmp_path: Path) -> None:
+    table = b"id;lon;lat\n01;-1,5;-3\n02;;1\n03;-1;-3\n"
+    args = ("--modality", "aerial", "--quiet")
+    expected = run("join", gulf, "-", *args, stdin=table).stdout_bytes
+    assert run("join", gulf, "-", *args, stdin=gzip.compress(table)).stdout_bytes == expected
+    fifo, source, out = tmp_path / "fifo.csv", tmp_path / "in.csv", tmp_path / "out.tsv"
+    os.mkfifo(fifo)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(fifo.write_bytes, table)
+        assert run("join", gulf, fifo, *args).stdout_bytes == expected
+    source.write_bytes(table)
+    done("join", gulf, source, *args, "-o", out)
+    assert out.read_text().splitlines()[1].startswith("01\t-1,5\t-3\t")
+    done("join", gulf, source, *args, "-o", tmp_path / "out.csv.gz")
+    assert gzip.decompress((tmp_path / "out.csv.gz").read_bytes()) == expected
+    done("join", gulf, source, *args, "-o", source)
+    assert source.read_bytes() == expected

@@ -148,7 +148,7 @@ def test_a_type_of_parquet_is_that_of_its_schema(tmp_path: Path) -> None:
             "day": pa.array([*late, 1], pa.date32()),
             "when": pa.array([*late, 1], pa.timestamp("ns", "Europe/Berlin")),
             "price": pa.array([1, 2, 3, 4, 12345678], pa.decimal128(20, 2)),
-            "tags": pa.array([*late, ["a"]], pa.list_(pa.field("element", pa.string()))),
+            "tags": pa.array([*late, ["a"]], pa.list_(pa.string())),
             "kind": pa.array([*late, "a"]).dictionary_encode(),
             "text": pa.array([*late, "a"], pa.large_string()),
             "none": pa.nulls(5),

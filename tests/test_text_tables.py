@@ -77,7 +77,7 @@ def test_columns_that_are_named_decide_too() -> None:
 def test_columns_that_are_not_found_say_how_the_table_was_read() -> None:
     with pytest.raises(PointsError, match=r"no longitude column among lon lat.*comma-separated"):
         lonlat("lon lat\n1 2\n")
-    with pytest.raises(PointsError, match=r"among a, b.*read as semicolon-separated UTF-8 with 2"):
+    with pytest.raises(PointsError, match=r"among a, b.* as semicolon-separated UTF-8, columns: 2"):
         lonlat("a;b\n1;2\n")
     with pytest.raises(PointsError, match="2 columns may be meant"):
         lonlat("lon,lat,lon\n1,2,3\n")
