@@ -21,7 +21,8 @@ from unigeo.producer.observations.reading import Source, open_source
 from unigeo.producer.raster import tiles
 from unigeo.producer.raster.encoding import encoder_of
 from unigeo.producer.raster.tiles import Mosaic, Rasters, UnreadableError
-from unigeo.schemas.grid import Grid, Window
+from unigeo.schemas.equal_earth import equal_earth_m
+from unigeo.schemas.grid import CENTRAL_MERIDIANS, Grid, Window
 
 HERE = (-122.33, 47.61)
 CPU = torch.device("cpu")
@@ -164,7 +165,8 @@ def test_a_shard_s_codes_are_those_of_its_cells(folder: FolderObservations) -> N
     model = UniGeoCLIP(ModelSettings(dimension=16, coordinate=point, aerial=aerial))
     encoder = encoder_of(model, folder, CPU)
     grid = Grid("EPSG:8858", 700.0, 0, 0, (16, 16))
-    row, col = grid.position(np.array([HERE]))[0][0].astype(int)
+    here = equal_earth_m(np.array([HERE]), CENTRAL_MERIDIANS[grid.crs])
+    row, col = grid.position_m(*here)[0].astype(int)
     grid = Grid("EPSG:8858", 700.0, int(row) - 8, int(col) - 8, (16, 16))
     lonlat = grid.centres().reshape(-1, 2)
     cells = np.arange(256)
