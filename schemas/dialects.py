@@ -13,6 +13,8 @@ SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 HEAD_BYTES = 2**20
 """Of a table, looked at for its separator."""
 _HEAD_ROWS = 200
+_NO_TEXT = " \t\x1a"
+"""White space, and the mark that DOS puts at the end of a file."""
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32-le",  # begins as UTF-16's does
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -35,7 +37,7 @@ class Dialect:
     mark: bytes = b""
     """Byte-order mark before the text."""
     line_end: str = "\n"
-    """Of a row; fields keep their own."""
+    """Of a row: that of Windows or of Unix. Fields keep their own."""
     decimal: str = "."
     """Point or comma of the coordinates, and of the new columns."""
 
@@ -62,6 +64,11 @@ def find_dialect(head: bytes, whole: bool, columns: tuple[str, str] | None = Non
     return Dialect(separator=max(suited, key=lambda one: suited[one]), encoding=encoding, mark=mark)
 
 
+def is_blank(fields: Sequence[str]) -> bool:
+    """Whether a line says nothing: it is no row of a table."""
+    return len(fields) == 0 or (len(fields) == 1 and not fields[0].strip(_NO_TEXT))
+
+
 def _encoding_of(head: bytes) -> tuple[bytes, str]:
     """The byte-order mark, and the encoding that it or a Latin header in UTF-16 says."""
     for mark, encoding in _MARKS.items():
@@ -83,7 +90,7 @@ def _suitability(
     reader = csv.reader(lines, delimiter=separator, strict=True)
     try:
         for row in reader:
-            if row:
+            if not is_blank(row):
                 rows.append(row)
             if len(rows) > _HEAD_ROWS:
                 break

@@ -27,6 +27,8 @@ from unigeo.schemas.tables import (
 if TYPE_CHECKING:
     from unigeo.schemas.feature_tables import FeatureTable
 
+Columns = tuple[str, str] | None
+"""Names of the coordinate columns, if not usual."""
 SPOOLED_BYTES = 2**26
 """Of a pipe, kept in memory; more goes to a temporary file."""
 
@@ -60,7 +62,7 @@ def read_parts(
     path: str,
     format: str | None,  # noqa: A002
     rows: int,
-    columns: tuple[str, str] | None = None,
+    columns: Columns = None,
     crs: Any = None,
 ) -> Iterator[TableParts]:
     """Open a table to be read at most `rows` rows at a time.
@@ -84,10 +86,7 @@ def read_parts(
         if path == PIPE or Path(path).is_fifo():
             source = stack.enter_context(_spooled(path))
         with _named_failures(path, kind):
-            if kind == "geojson":
-                table = _geojson_parts(source, rows, crs)
-            else:
-                table = _OPENERS[kind](source, rows, columns)
+            table = _OPENERS[kind](source, rows, columns, crs)
 
         def parts() -> Iterator[Rows]:
             each = table.parts()
@@ -123,7 +122,7 @@ def _named_failures(path: str, kind: Format) -> Iterator[None]:
         raise PointsError(f"cannot read the table {where} as {kind}: {error}") from error
 
 
-def _text_parts(source: Any, rows: int, columns: tuple[str, str] | None) -> TableParts:
+def _text_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TableParts:
     from unigeo.schemas.text_tables import open_text
 
     table = open_text(source, rows, columns, placed=True)
@@ -133,7 +132,7 @@ def _text_parts(source: Any, rows: int, columns: tuple[str, str] | None) -> Tabl
     return TableParts(table.names, table.rows, table.parts, table.dialect, note=note)
 
 
-def _parquet_parts(source: Any, rows: int, columns: tuple[str, str] | None) -> TableParts:
+def _parquet_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TableParts:
     need_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -156,7 +155,7 @@ def _parquet_parts(source: Any, rows: int, columns: tuple[str, str] | None) -> T
     return TableParts(tuple(schema.names), count, parts)
 
 
-def _arrow_parts(source: Any, rows: int, columns: tuple[str, str] | None) -> TableParts:
+def _arrow_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TableParts:
     from unigeo.schemas.arrow_tables import ArrowRows
 
     table = read_arrow_file(source)
@@ -168,7 +167,7 @@ def _arrow_parts(source: Any, rows: int, columns: tuple[str, str] | None) -> Tab
     )
 
 
-def _geojson_parts(source: Any, rows: int, crs: Any) -> TableParts:
+def _geojson_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TableParts:
     from unigeo.schemas.feature_tables import feature_table
 
     content = Path(source).read_bytes() if isinstance(source, str) else source.read()
@@ -186,8 +185,9 @@ def parts_of(table: "FeatureTable", rows: int) -> TableParts:
     )
 
 
-_OPENERS: dict[Format, Callable[[Any, int, tuple[str, str] | None], TableParts]] = {
+_OPENERS: dict[Format, Callable[[Any, int, Columns, Any], TableParts]] = {
     "csv": _text_parts,
+    "geojson": _geojson_parts,
     "parquet": _parquet_parts,
     "arrow": _arrow_parts,
 }

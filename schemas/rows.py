@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from unigeo.schemas.dialects import Dialect
-from unigeo.schemas.errors import PointsError
 from unigeo.schemas.points import find_columns
 
 if TYPE_CHECKING:
@@ -70,13 +69,8 @@ def column_pair(names: Sequence[str], columns: tuple[str, str] | None = None) ->
     Raises:
         PointsError: if there is none, or several of one name.
     """
-    found = find_columns(names, columns)
-    for name in found:
-        if (count := list(names).count(name)) > 1:
-            raise PointsError(
-                f"{count} columns are named {name!r}: rename all but the one that holds coordinates"
-            )
-    return names.index(found[0]), names.index(found[1])
+    lon, lat = find_columns(names, columns)
+    return names.index(lon), names.index(lat)
 
 
 def repeated(names: Sequence[str]) -> str | None:

@@ -129,9 +129,7 @@ def format_of(path: str, named: str | None, verb: Literal["read", "write"]) -> F
         StoreError: if it is unknown, or the path is the address of a server.
     """
     if "://" in path:
-        raise StoreError(
-            f"cannot {verb} {path}: a table is a file, or - for a pipe, such as curl's"
-        )
+        raise StoreError(f"cannot {verb} {path}: a table is a file, or - for a pipe")
     if named is not None:
         for known in get_args(Format):
             if named == known:

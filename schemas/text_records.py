@@ -9,15 +9,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unigeo.schemas.dialects import SEPARATORS, Dialect
+from unigeo.schemas.dialects import SEPARATORS, Dialect, is_blank
 
 LONGEST_FIELD = 2**27
 """Characters of a field; a quote that is not closed makes one field of the rest of the table."""
 _BLOCK = 4096
 """Lines parsed at once."""
 _GZIP = b"\x1f\x8b"
-_NO_TEXT = " \t\x1a"
-"""White space, and the mark that DOS puts at the end of a file."""
 
 
 class Record(NamedTuple):
@@ -42,7 +40,6 @@ def records(source: Any, dialect: Dialect) -> Iterator[Record]:
     Raises:
         ValueError: naming the line that cannot be parsed or decoded.
     """
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
     with opened(source) as file:
         file.read(len(dialect.mark))
         lines = io.TextIOWrapper(file, encoding=dialect.encoding, newline="")
@@ -66,7 +63,7 @@ def parsed(lines: Iterable[str], separator: str) -> Iterator[Record]:
         else:
             count = len(block)
             for line, (text, fields) in enumerate(zip(block, rows, strict=True), number):
-                if len(fields) > 1 or _says_something(fields):
+                if not is_blank(fields):
                     written = text.rstrip("\r\n")
                     yield Record(line, written, fields, text[len(written) :])
         number += count
@@ -108,15 +105,10 @@ def _several_to_a_record(
             ) from error
         text = "".join(pulled)
         pulled.clear()
-        if len(fields) > 1 or _says_something(fields):
+        if not is_blank(fields):
             written = text.rstrip("\r\n")
             yield Record(line, written, fields, text[len(written) :])
     return reader.line_num
-
-
-def _says_something(fields: list[str]) -> bool:
-    """Whether a line of no or one field is more than a blank one."""
-    return bool(fields and fields[0].strip(_NO_TEXT))
 
 
 def fitted(record: Record, names: Sequence[str], needed: int, dialect: Dialect) -> Record:
@@ -172,6 +164,7 @@ class _Texts(list[str]):
 @contextmanager
 def opened(source: Any) -> Iterator[Any]:
     """Open a path, or a binary file from its beginning; gzip is unpacked."""
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
     with ExitStack() as stack:
         if isinstance(source, str):
             file: Any = stack.enter_context(Path(source).open("rb"))

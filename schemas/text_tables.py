@@ -246,7 +246,7 @@ def _read_through(
     header = next(records(source, dialect), None)
     if header is None:
         raise ValueError("it is empty")
-    dialect = replace(dialect, line_end=header.line_end or "\n")
+    dialect = replace(dialect, line_end="\r\n" if header.line_end == "\r\n" else "\n")
     table = TextTable(source, dialect, tuple(header.fields), header.text, columns, part_rows)
     located: tuple[int, ...] = ()
     with suppress(PointsError):
