@@ -60,7 +60,9 @@ FORMAT = click.option(
     type=click.Choice(["csv", "parquet", "geojson", "arrow"]),
     help="Of what comes and goes through pipes, -, CSV by default; files say it by their ending.",
 )
-QUIET = click.option("--quiet", is_flag=True, help="No plan and no progress bar on stderr.")
+QUIET = click.option(
+    "--quiet", is_flag=True, help="No plan, no progress bar and no summary on stderr."
+)
 OUTPUT = together(
     click.option("-o", "--out", help="Table to write; - or nothing: CSV on stdout."), FORMAT, QUIET
 )
