@@ -111,6 +111,9 @@ class CheckedStore(WrapperStore[Store]):
             return  # an older store: nothing vouches for its manifest
         expected = await self.listing.sha256(key)
         if expected is None:
+            for part in await self.listing.manifest_objects():
+                if await self.get(part) is None:
+                    raise lost(part)
             raise DamagedError(
                 "the manifest is not the one whose digest the root holds: it is lost or damaged. "
                 "Copy the store anew"

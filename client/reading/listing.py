@@ -144,14 +144,20 @@ class Listing:
         """Whether the manifest has the digest that the root holds."""
         own = (await self.attributes()).get("unigeo")
         digest = own.get("manifest_sha256") if isinstance(own, dict) else None
-        keys = manifest_keys(
-            {path: tuple(node.shape) for path, node in (await self.metadata()).items()
-             if path.startswith(f"{GROUP}/") and hasattr(node, "shape")}
-        )  # fmt: skip
+        keys = await self.manifest_objects()
         bodies = [await self._content(key) for key in keys] if digest else []
         return bool(digest) and digest == manifest_digest(
             {key: body or b"" for key, body in zip(keys, bodies, strict=True)}
         )
+
+    async def manifest_objects(self) -> list[str]:
+        """Keys of the objects that the manifest itself is stored in."""
+        return list(
+            manifest_keys(
+                {path: tuple(node.shape) for path, node in (await self.metadata()).items()
+                 if path.startswith(f"{GROUP}/") and hasattr(node, "shape")}
+            )
+        )  # fmt: skip
 
     async def _objects(self) -> dict[str, tuple[int, bytes]] | None:
         """Size and SHA-256 of every object beside the field's own shards."""
