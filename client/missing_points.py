@@ -67,7 +67,8 @@ def warn_of_missing(
         )
     if told:
         # The line that is shown is the user's: the first one outside of this package.
-        warnings.warn(" ".join(told), PointsWarning, skip_file_prefixes=_HERE, stacklevel=2)
+        said = PointsWarning(" ".join(told), why)
+        warnings.warn(said, skip_file_prefixes=_HERE, stacklevel=2)
     return bool(told)
 
 

@@ -15,6 +15,11 @@ class PointsError(UnigeoError, ValueError):
 class PointsWarning(UserWarning):
     """Points most of which have no vector, or of which some have no position."""
 
+    def __init__(self, message: str, cause: str | None = None) -> None:
+        """Take the message, and the part of it that says why most points have no vector."""
+        super().__init__(message)
+        self.cause = cause
+
 
 class OutsideGridError(PointsError):
     """Points that lie off the grid where all must lie on it."""

@@ -259,7 +259,10 @@ def _read_through(
         commas |= any("," in text for column in located for text in part.columns[column])
         table.rows += len(part)
         characters += sum(map(len, part.texts))
-        kept = [*kept, part] if characters <= KEPT_CHARACTERS else []
+        if characters <= KEPT_CHARACTERS:
+            kept.append(part)
+        else:
+            kept.clear()
     table.dialect = replace(dialect, decimal="," if commas else ".")
     table.kept = kept
     return table

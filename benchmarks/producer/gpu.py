@@ -29,14 +29,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
-from benchmarks.producer.mosaics import Cutter
+from benchmarks.producer.mosaics import Cutter, picture_model
 from benchmarks.producer.profiles import profiled
 from benchmarks.producer.report import Report, reporting
 from unigeo.producer.encoders import presets
 from unigeo.producer.encoders.coordinates import CoordinateEncoder
 from unigeo.producer.encoders.folded import FoldedEncoder, fused, product
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings, PictureSettings
+from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings
 from unigeo.producer.raster.device import fetch, quantize_on_device
 from unigeo.producer.training.step import compile_blocks
 
@@ -225,13 +225,7 @@ def aerial(
 ) -> tuple[dict[str, Any], Callable[[], None]]:
     """The aerial raster, and cutting alone; also its work."""
     count, side, repeat = (SIZES[size][key] for key in ("pictures", "side", "repeat"))
-    settings = presets.base(pretrained=None).aerial
-    if size == "tiny":
-        settings = PictureSettings(rows=side, cols=side, patch=16, width=32, depth=1, heads=2)
-    assert settings is not None
-    torch.manual_seed(0)
-    model = UniGeoCLIP(ModelSettings(dimension=settings.width, aerial=settings), pretrained=False)
-    model = model.to(device).eval()
+    model = picture_model(size, side).to(device).eval()
     picture = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)
     needed = flops(lambda: model.encode("aerial", picture))
     if compiled:

@@ -29,13 +29,13 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
-from benchmarks.producer.mosaics import Cutter
+from benchmarks.producer.mosaics import Cutter, picture_model
 from benchmarks.producer.report import Report, reporting
 from benchmarks.producer.waves import Waves, model_settings
 from unigeo.producer.encoders import presets
 from unigeo.producer.encoders.folded import cell_encoder, fold, gains
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings, PictureSettings
+from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings
 from unigeo.producer.observations.protocol import Patches, Picture
 from unigeo.producer.raster.device import fetch, quantize_on_device
 from unigeo.producer.training.checkpoint import NAME
@@ -190,16 +190,11 @@ def coordinates(report: Report, device: torch.device, size: str) -> None:
 def pictures(report: Report, device: torch.device, size: str) -> None:
     """Compare the aerial raster, from blocks of a mosaic with holes."""
     count, side = SIZES[size]["pictures"], SIZES[size]["side"]
-    settings = presets.base(pretrained=None).aerial
-    if size == "tiny":
-        settings = PictureSettings(rows=side, cols=side, patch=16, width=32, depth=1, heads=2)
-    assert settings is not None
-    torch.manual_seed(0)
-    model = UniGeoCLIP(ModelSettings(dimension=settings.width, aerial=settings), pretrained=False)
+    model = picture_model(size, side)
     made = []
     for where in (torch.device("cpu"), device):
         model = model.to(where).eval()
-        half = where.type == "cuda" and gains(where, settings.width)
+        half = where.type == "cuda" and gains(where, model.settings.dimension)
         if where.type == "cuda":
             compile_blocks(model)
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Noise in blocks on a device, and patches on a lattice of cells over it, a little off its axes."""
+"""Noise in blocks on a device, patches on a lattice of cells over it, and a tower for them."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unigeo.producer.encoders import presets
+from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.encoders.settings import ModelSettings, PictureSettings
 from unigeo.producer.raster.pool import BLOCK, NODES, Page, Piece, Pool
 
 CELL_PX = 100
@@ -78,3 +81,13 @@ class Cutter:
             parts.append(found.round().to(torch.uint8))
             gaps.append(gap)
         return torch.cat(parts), torch.cat(gaps)
+
+
+def picture_model(size: str, side: int) -> UniGeoCLIP:
+    """An aerial tower with random weights: that of `base`, or a tiny one of `side` pixels."""
+    settings = presets.base(pretrained=None).aerial
+    if size == "tiny":
+        settings = PictureSettings(rows=side, cols=side, patch=16, width=32, depth=1, heads=2)
+    assert settings is not None
+    torch.manual_seed(0)
+    return UniGeoCLIP(ModelSettings(dimension=settings.width, aerial=settings), pretrained=False)

@@ -18,11 +18,6 @@ from unigeo.schemas.status import Status
 VALID = Status.VALID.words
 _NAMED = 5
 """Rows that an error names, at most."""
-_COUNTED = (
-    re.compile(r"^[\d,]+ of [\d,]+ points have no vector \(.*?\)\.\s*"),
-    re.compile(r"[\d,]+ of [\d,]+ points have no position \(.*?\), the first in row \d+\.$"),
-)
-"""What a warning says of its own points."""
 
 
 class Reasons:
@@ -41,8 +36,8 @@ class Reasons:
             warnings.simplefilter("always", PointsWarning)
             yield
         for one in caught:
-            if issubclass(one.category, PointsWarning):
-                self.cause = self.cause or _cause(str(one.message))
+            if isinstance(one.message, PointsWarning):
+                self.cause = self.cause or for_shell(one.message.cause or "")
             else:
                 warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
@@ -92,13 +87,6 @@ def _off(count: "Counter[str]") -> int:
     """Rows that lie off the field, or nowhere."""
     reasons = (Status.OUTSIDE_REGION.words, Status.WATER.words, WORDS[NO_POSITION])
     return sum(count[words] for words in reasons)
-
-
-def _cause(warning: str) -> str:
-    """The likely cause that a warning of a part names, without what it counts; as commands say."""
-    for counted in _COUNTED:
-        warning = counted.sub("", warning)
-    return for_shell(warning.strip())
 
 
 def for_shell(message: str) -> str:
