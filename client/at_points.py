@@ -143,6 +143,8 @@ class AtPoints(StoredField):
         """Answer batch by batch; the first that gives a reason to warn does."""
         warned, done = False, 0
         for part in parts:
+            if wanted.missing == "drop" and part.index is None:  # numbered over all batches
+                part = replace(part, index=np.arange(done, done + len(part)))
             answer, codes = self._answer(part, modalities, wanted)
             warned = warned or warn_of_missing(part, codes, self.modality(modalities[0]), done)
             done += len(part)

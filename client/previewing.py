@@ -17,7 +17,7 @@ from unigeo.schemas.errors import LayoutError, MissingExtraError, StoreError
 from unigeo.schemas.limits import check_memory
 from unigeo.schemas.preview import GROUP as PREVIEW
 from unigeo.schemas.quantization import FILL, dequantize
-from unigeo.schemas.stores import open_group
+from unigeo.schemas.stores import open_group, refuse_inside_a_store
 
 if TYPE_CHECKING:
     from unigeo.client.field import Field
@@ -41,6 +41,7 @@ def draw_previews(field: "Field", folder: Path | str, modalities: tuple[str, ...
     except ImportError as error:
         raise MissingExtraError("previews need matplotlib: pip install 'unigeo[plot]'") from error
     folder = Path(folder)
+    refuse_inside_a_store(folder / "picture.png", str(folder))
     drawn = []
     for modality in modalities:
         panels, extent_km = stored_colours(field, modality) or principal_colours(field, modality)

@@ -38,6 +38,11 @@ def find_columns(names: Sequence[Any], columns: tuple[Any, Any] | None = None) -
             _refuse_repeats(found[0])
             _refuse_repeats(found[1])
             return found[0][0], found[1][0]
+    if any(word in words for word in LON_NAMES) and any(word in words for word in LAT_NAMES):
+        raise PointsError(
+            f"no pair of coordinate columns among {listed(names)}: x goes with y, longitude with "
+            "latitude; name both with columns=(longitude, latitude)"
+        )
     lacking, usual = (
         ("latitude", LAT_NAMES)
         if any(word in words for word in LON_NAMES)

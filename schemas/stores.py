@@ -116,6 +116,24 @@ def absolute(url: Any) -> Any:
     return str(Path(text).expanduser().resolve())
 
 
+def refuse_inside_a_store(path: Path, what: str) -> None:
+    """Refuse to write into the folder of a Zarr store: its manifest lists what belongs there.
+
+    Args:
+        path: of the new file or folder.
+        what: the name of it in the message.
+
+    Raises:
+        StoreError: naming the store.
+    """
+    for folder in path.absolute().parents:
+        if (folder / "zarr.json").is_file():
+            raise StoreError(
+                f"cannot write {what}: it lies inside the Zarr store {folder}, and would damage "
+                "it; name a place outside"
+            )
+
+
 def open_group(
     url: Any,
     *,

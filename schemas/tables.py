@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from unigeo.schemas import kinds
 from unigeo.schemas.errors import MissingExtraError, PointsError, StoreError
+from unigeo.schemas.stores import refuse_inside_a_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,6 +121,7 @@ def check_writable(path: str | None, format: str | None = None) -> None:  # noqa
         raise StoreError(f"cannot write {path}: there is no folder {target.parent}")
     if target.exists() and not target.is_file():
         raise StoreError(f"cannot write {path}: it is no file; use - for standard output")
+    refuse_inside_a_store(target, path)
 
 
 def format_of(path: str, named: str | None, verb: Literal["read", "write"]) -> Format:

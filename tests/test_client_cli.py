@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import stores
 from children import child
 from commands import done, places, refused, run
 
@@ -172,6 +173,20 @@ def test_an_output_that_cannot_be_written_is_refused(
     assert "cannot write" in refused(*target, "--predict", table, out)
     assert "cannot write" in refused(*target, "--map", "all", out)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_into_the_folder_of_a_store(gulf: Path, table: Path) -> None:
+    """Its manifest lists what belongs there."""
+    before = stores.tree(gulf)
+    for args in (
+        ("join", gulf, table, "-o", gulf / "joined.csv"),
+        ("region", gulf, "0,0,1,1", "-o", gulf / "part.zarr"),
+        ("geotiff", gulf, "--modality", "aerial", "-o", gulf / "aerial" / "a.tif"),
+        ("probe", gulf, table, "--target", "height", "--map", "all", gulf / "map.zarr"),
+        ("preview", gulf, "-o", gulf / "pictures"),
+    ):
+        assert "inside the Zarr store" in refused(*args)
+    assert stores.tree(gulf) == before
 
 
 def test_a_place_that_is_taken_is_refused(gulf: Path, tmp_path: Path) -> None:

@@ -163,3 +163,12 @@ def test_the_warning_shows_the_line_of_the_user(gulf: Path, tmp_path: Path) -> N
     lines = [line for line in done.stderr.splitlines() if "PointsWarning" in line]
     assert [line.split(":")[1] for line in lines] == ["3", "4", "5", "7"]
     assert all(line.startswith(str(script)) for line in lines)
+
+
+def test_rows_that_are_dropped_leave_the_numbers_of_the_others_in_every_batch(gulf: Path) -> None:
+    field = client.open_field(gulf)
+    on_land = field.sample(field.grid.centres().reshape(-1, 2), "coordinate", missing="drop").index
+    land = field.grid.centres().reshape(-1, 2)[on_land[:3]]
+    points = np.stack([land[0], [170.0, -60.0], land[1], land[2]])
+    batches = field.sample_batches(points, "coordinate", batch=2, missing="drop")
+    assert [batch.index.tolist() for batch in batches] == [[0], [2, 3]]

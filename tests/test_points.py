@@ -269,8 +269,8 @@ def test_a_geodataframe_without_an_active_geometry_is_a_table() -> None:
     [
         (["lat", "lon", "lat"], "2 columns may be meant: 'lat', 'lat'. Rename or drop all but one"),
         (["Lon", "lat", "lon"], "'Lon', 'lon'.*, or name both with columns="),
-        (["lon", "y"], "no latitude column among lon, y"),
-        (["x", "lat"], "no longitude column|no latitude column"),
+        (["lon", "y"], "no pair of coordinate columns among lon, y"),
+        (["x", "lat"], "no pair of coordinate columns among x, lat"),
         ([], "no longitude column among none"),
     ],
 )

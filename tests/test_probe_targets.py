@@ -264,3 +264,11 @@ def test_any_column_is_read_or_refused_in_one_short_sentence(
     assert len(found) == len(values)
     codes = found.codes if isinstance(found, Labels) else found
     np.testing.assert_array_equal(np.isnan(codes), pd.isna(pd.Series(values, dtype=object)))
+
+
+def test_values_given_for_the_names_of_targets_are_refused() -> None:
+    table = pd.DataFrame({"lon": [1.0, 2.0], "lat": [3.0, 4.0], "price": [5.0, 6.0]})
+    for values in (table["price"], table["price"].to_numpy()):
+        with pytest.raises(ProbeError, match="targets are names of columns"):
+            chosen_names(table, values)
+    assert chosen_names(table, table.columns[2:]) == ["price"]

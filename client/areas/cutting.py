@@ -37,7 +37,7 @@ from unigeo.schemas.overviews import GROUP as OVERVIEWS
 from unigeo.schemas.preview import GROUP as PREVIEW
 from unigeo.schemas.quantization import FILL
 from unigeo.schemas.status import Status
-from unigeo.schemas.stores import open_group, unreachable_errors
+from unigeo.schemas.stores import open_group, refuse_inside_a_store, unreachable_errors
 from unigeo.schemas.text_arrays import texts_to_bytes
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def cut_field(
     path, chosen = Path(path), field.chosen(modalities)
     if path.exists():
         raise StoreError(f"cannot write {path}: it is there already; remove it, or name another")
+    refuse_inside_a_store(path, str(path))
     outlines, window = region_of_field(field, region, crs)
     grid, layout = _part_of(field.grid, replace(field.layout, modalities=chosen), window)
     source = open_group(field.url, store=field.known_store("cut"))

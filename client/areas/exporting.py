@@ -13,6 +13,7 @@ from unigeo.client.joining import column_names
 from unigeo.schemas.errors import LayoutError, MissingExtraError, StoreError
 from unigeo.schemas.grid import Window
 from unigeo.schemas.quantization import FILL
+from unigeo.schemas.stores import refuse_inside_a_store
 
 if TYPE_CHECKING:
     from unigeo.client.stored_field import StoredField
@@ -47,6 +48,7 @@ def check_geotiff_path(path: str | Path, overwrite: bool) -> Path:
         raise StoreError(f"cannot write {path}: there is no folder {path.parent}")
     if path.is_dir():
         raise StoreError(f"cannot write {path}: it is a folder")
+    refuse_inside_a_store(path, str(path))
     if path.exists() and not overwrite:
         raise StoreError(
             f"cannot write {path}: it is there already; allow it to be replaced (overwrite=True, "

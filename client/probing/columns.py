@@ -94,12 +94,17 @@ def chosen_names(table: Any, targets: Any) -> list[Any]:
     """Read which columns are asked for: one name, or several in any collection.
 
     Raises:
-        ProbeError: if none is named, or one twice.
+        ProbeError: if none is named, one twice, or values are given for names.
     """
     alone = is_name(table, targets) or not isinstance(targets, Iterable)
     names = [targets] if alone else list(targets)
     if not names:
         raise ProbeError("no target is named: give at least one column to predict")
+    if hasattr(targets, "dtype") and not all(is_name(table, name) for name in names):
+        raise ProbeError(
+            f"targets are names of columns, and the values of a {type(targets).__name__} were "
+            "given: put them into the table and name their column"
+        )
     labels = [label_of(name) for name in names]
     twice = [label for label in labels if labels.count(label) > 1]
     if twice:

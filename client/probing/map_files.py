@@ -13,7 +13,12 @@ import numpy as np
 from unigeo.client.probing.mapping import PredictionMap
 from unigeo.schemas.errors import MissingExtraError, StoreError
 from unigeo.schemas.layout import axis_attributes, spatial_ref_attributes
-from unigeo.schemas.stores import absolute, open_store, unreachable_errors
+from unigeo.schemas.stores import (
+    absolute,
+    open_store,
+    refuse_inside_a_store,
+    unreachable_errors,
+)
 
 _ROOTS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 """Files that a Zarr store has one of in its folder."""
@@ -95,6 +100,7 @@ def check_zarr_place(url: Any, overwrite: bool) -> Path | None:
     path = path.absolute()
     if not path.parent.is_dir():
         raise StoreError(f"cannot write the map {url}: there is no folder {path.parent}")
+    refuse_inside_a_store(path, f"the map {url}")
     if not os.path.lexists(path):
         return path
     if not overwrite:

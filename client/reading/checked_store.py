@@ -43,6 +43,9 @@ class CheckedStore(WrapperStore[Store]):
     def __reduce__(self) -> Any:
         return type(self), (self._store,)
 
+    def __str__(self) -> str:
+        return str(self._store)
+
     @property
     def unchecked(self) -> Store:
         """The store itself."""
