@@ -58,6 +58,7 @@ def run_until(folder: Path, lines: int) -> None:
         process.join()
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_goes_on_to_the_same_weights(unbroken, tmp_path):
     """With noise, hidden modalities, chunks, and a mean of the weights, at random steps."""
     folder = tmp_path / "model"

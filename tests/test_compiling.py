@@ -18,6 +18,7 @@ from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.step import Batch, fit_out, gradients
 
 
+@pytest.mark.slow
 def test_a_run_makes_three_programs_of_each_tower() -> None:
     """With a graph, without, and in evaluation; neither texts nor last parts ask for more."""
     done = subprocess.run(  # where annotations are not checked, which breaks programs in two

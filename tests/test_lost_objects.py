@@ -314,6 +314,7 @@ def test_an_object_of_each_kind_is_missed_by_name(
 
 @SEARCHED
 @given(where=objects(), share=st.one_of(st.none(), st.floats(0, 1, exclude_max=True)))
+@pytest.mark.slow
 def test_any_object_is_missed_by_name_or_not_at_all(
     where: float,
     share: float | None,

@@ -145,6 +145,7 @@ def launcher() -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
+@pytest.mark.slow
 def test_a_build_killed_three_times_is_the_unbroken_one(
     built: Path, services: Services, tmp_path: Path, launcher: subprocess.Popen[str]
 ) -> None:

@@ -88,6 +88,7 @@ def command(out: Path, *options: str) -> Any:
 
 
 @needs_proc
+@pytest.mark.slow
 def test_a_worker_with_another_model_at_the_same_path_is_refused_before_its_first_task(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

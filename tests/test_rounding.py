@@ -48,6 +48,7 @@ def test_files_without_products_are_there() -> None:
     assert set(rounding.NO_PRODUCTS) <= names
 
 
+@pytest.mark.slow
 def test_another_kernel_is_found_and_takes() -> None:
     mine, foreign = rounding.told(rounding.ASK, {}), rounding.told(rounding.ASK, rounding.foreign())
     assert mine and foreign
