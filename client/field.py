@@ -42,7 +42,8 @@ class Field(AtPoints, OverAreas):
         level: float = 0.9,
         crs: Any = None,
         columns: tuple[Any, Any] | None = None,
-        progress: bool = False,
+        controls: Any = None,
+        progress: bool | None = None,
     ) -> "Probe":
         """Ask how well a linear model on the vectors predicts columns of a table.
 
@@ -66,7 +67,12 @@ class Field(AtPoints, OverAreas):
             level: share of the places that prediction intervals should hold.
             crs: of the coordinates, where the table does not say it.
             columns: names of the longitude and latitude columns, if not usual.
-            progress: show a bar on stderr.
+            controls: name of a column, or several, of numbers or categories: the variables at hand
+                without vectors. They are scored alone and beside each set of vectors, and
+                `Probe.gains` says what the vectors add, with intervals. A row that lacks one takes
+                no part.
+            progress: say on stderr what will be done and about how long it takes, and show a bar;
+                by default where it takes more than 5 seconds.
 
         Returns:
             A `Probe`: its `scores` are a table, and it can `predict` and `map` the targets.
@@ -102,6 +108,7 @@ class Field(AtPoints, OverAreas):
             columns=columns,
             otherwise=self.grid.crs,
             groups=groups,
+            controls=controls,
             block_km=block_km,
             folds=folds,
             seed=seed,
@@ -109,7 +116,7 @@ class Field(AtPoints, OverAreas):
         features, status = features_of(self, points, question.asked, chosen, method)
         data = prepare(question, features, status)
         evaluation = evaluate(data, seed=seed, baselines=baselines, level=level, progress=progress)
-        return Probe(self, data, evaluation, chosen, method, level)
+        return Probe.of(self, data, evaluation, chosen, method, level)
 
     def similarity(
         self, query: Any, modality: str | None = None, *, region: Any = None, crs: Any = None

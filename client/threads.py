@@ -1,7 +1,19 @@
-"""How many threads the numerical libraries may use."""
+"""How many threads the numerical libraries may use, and work shared among threads of our own."""
 
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
+
+_LEAST_WORK = 2e9
+"""Floating-point operations: fewer take less time than starting threads is worth."""
+_MOST_BYTES = 2**29
+"""Of all workers together, in what each of them needs for itself."""
+
+
+Run = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+"""Calls a function with each item; gives the results in the order of the items."""
 
 
 def one_thread() -> AbstractContextManager[Any]:
@@ -16,3 +28,33 @@ def one_thread() -> AbstractContextManager[Any]:
         return nullcontext()
     limits: AbstractContextManager[Any] = threadpool_limits(1)
     return limits
+
+
+@contextmanager
+def workers(operations: float, worker_bytes: int) -> Iterator[Run]:
+    """Share calls among threads, each with one thread of BLAS, where the work is worth it.
+
+    Large factorizations side by side use the cores better than one after the other with many
+    threads each. The results do not depend on the number of threads.
+
+    Args:
+        operations: of all calls together, in floating point.
+        worker_bytes: memory that one call needs.
+    """
+    count = min(available_cores(), max(1, _MOST_BYTES // max(worker_bytes, 1)))
+    with suppress(ImportError):
+        import scipy.linalg  # noqa: F401 - its BLAS is limited only where it is loaded by now
+    limits = one_thread() if count > 1 and operations > _LEAST_WORK else nullcontext()
+    if isinstance(limits, nullcontext):
+        yield map
+        return
+    with limits, ThreadPoolExecutor(count) as pool:
+        yield pool.map
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1

@@ -8,8 +8,8 @@ from sklearn.preprocessing import StandardScaler
 from unigeo.client.probing.conformal import conformal_quantile, measured_coverage
 from unigeo.client.probing.folds import blocked_folds, random_folds
 from unigeo.client.probing.leverage import difficulty
+from unigeo.client.probing.normal_equations import Dual, Moments, Primal
 from unigeo.client.probing.ridge import RidgeProbe
-from unigeo.client.probing.ridge_path import Moments, dual_path, primal_path
 
 
 def problem(rows: int, bands: int, seed: int = 0):
@@ -42,14 +42,12 @@ def test_the_leverage_is_that_of_the_plain_formula(rows: int, bands: int) -> Non
     penalties = (1e-3, 0.1, 10.0)
     scaler = StandardScaler().fit(features)
     z, z_new = scaler.transform(features), scaler.transform(new)
-    paths = [dual_path(features, targets, penalties)]
-    if bands < rows:
-        paths.append(primal_path(Moments.of(features, targets), penalties))
-    for number, penalty in enumerate(penalties):
+    equations = Primal(Moments.of(features, targets)), Dual(features, targets)
+    for penalty in penalties:
         inverse = np.linalg.inv(z.T @ z / rows + penalty * np.eye(bands)) / rows
         expected = np.einsum("nb,bc,nc->n", z_new, inverse, z_new)
-        for path in paths:
-            got = path.spread.leverage(new, penalties)[:, number]
+        for own in equations:
+            got = own.solve_with_spread(penalty)[1].leverage(new)
             np.testing.assert_allclose(got, expected, rtol=1e-4)
 
 

@@ -29,7 +29,7 @@ def sklearn_probabilities(features, codes, penalty: float, new):
 def test_every_penalty_gives_the_model_of_scikit_learn(rows: int, bands: int, classes: int) -> None:
     features, codes = problem(rows, bands, classes)
     new, _ = problem(20, bands, classes, seed=1)
-    for model in logistic_path(features, codes, LOGISTIC_PENALTIES[:5], classes, 1e-8):
+    for model in logistic_path(features, codes, LOGISTIC_PENALTIES[:5], classes, tolerance=1e-8):
         expected = sklearn_probabilities(features, codes, model.penalty, new)
         np.testing.assert_allclose(model.predict(new), expected, atol=1e-4)
 
@@ -63,7 +63,7 @@ def test_held_out_probabilities_equal_the_plain_nested_loops() -> None:
 
 def test_a_class_that_a_training_set_lacks_has_almost_no_probability_there() -> None:
     features, codes = problem(90, 3, 2)
-    model = logistic_path(features, codes, (0.1,), 3)[-1]
+    (model,) = logistic_path(features, codes, (0.1,), 3)
     probabilities = model.predict(features)
     assert np.isfinite(probabilities).all()
     assert probabilities[:, 2].max() < 0.02

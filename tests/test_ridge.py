@@ -4,8 +4,8 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from unigeo.client.probing.folds import random_folds
+from unigeo.client.probing.normal_equations import Dual, Moments, Primal
 from unigeo.client.probing.ridge import PENALTIES, RidgeProbe
-from unigeo.client.probing.ridge_path import Moments, dual_path, primal_path
 from unigeo.schemas.errors import ProbeError
 
 
@@ -28,14 +28,11 @@ def sklearn_ridge(features, targets, penalty: float):
 def test_every_penalty_gives_the_ridge_of_scikit_learn(rows: int, bands: int) -> None:
     features, targets = problem(rows, bands)
     new, _ = problem(20, bands, seed=1)
-    paths = (
-        primal_path(Moments.of(features, targets), PENALTIES),
-        dual_path(features, targets, PENALTIES),
-    )
-    for number, penalty in enumerate(PENALTIES):
+    equations = Primal(Moments.of(features, targets)), Dual(features, targets)
+    for penalty in PENALTIES:
         expected = sklearn_ridge(features, targets, penalty)(new)
-        for path in paths:
-            got = new @ path.weights[number] + path.intercepts[number]
+        for own in equations:
+            got = own.solve(penalty).predict(new)
             np.testing.assert_allclose(got, expected, atol=1e-8, rtol=1e-8)
 
 

@@ -63,7 +63,7 @@ def predicted(probe: "Probe", features: str | None, prefix: str, own: Sequence[s
         found = probe.predict(points, features).reset_index(drop=True)
         used = [name for name in probe.modalities if status_name(name) in found]
         status = {name: found[status_name(name)].to_numpy(str) for name in used}
-        for target in probe.data.known:
+        for target in probe.targets:
             if hasattr(model := probe.model(target, features), "classes"):
                 found[target] = found[target].astype(_kind_of(model.classes))
         new = found.add_prefix(prefix)

@@ -172,7 +172,7 @@ def _text(probe: "Probe") -> str:
     """Scores, and what the intervals of the last set of features held."""
     from unigeo.client.probing.reporting import to_markdown
 
-    features = list(probe.data.vectors)[-1]
+    features = probe.sets[-1]
     intervals = probe.intervals
     shown = intervals[intervals["features"] == features]
     if shown.empty:

@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float, UInt8
 
 from unigeo.client.probing.checks import warn_of_coordinates
 from unigeo.client.probing.columns import chosen_names, column_of, is_name, label_of
+from unigeo.client.probing.controls import read_controls
+from unigeo.client.probing.feature_rows import FeatureRows, FiledRows, SideBySide, SpreadRows
 from unigeo.client.probing.folds import map_of
 from unigeo.client.probing.preparing import Question, ask
 from unigeo.client.probing.targets import Task, target_of
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 JOINED = "joined"
 """The set of features that has all modalities side by side."""
+_KEPT_NUMBERS = 2**28
+"""Of all vectors of a table: 1 GB. More are kept in temporary files."""
+_BATCH_POINTS = 20_000
 
 
 def ask_table(
@@ -31,9 +36,10 @@ def ask_table(
     columns: tuple[Any, Any] | None,
     otherwise: str,
     groups: Any,
+    controls: Any = None,
     **options: Any,
 ) -> tuple[Question, Points]:
-    """Read targets, positions and groups of a table.
+    """Read targets, positions, groups and controls of a table.
 
     Args:
         table: as in `Field.probe`.
@@ -43,6 +49,7 @@ def ask_table(
         columns: as in `Field.probe`.
         otherwise: CRS of the blocks where most points lie outside the contiguous United States.
         groups: as in `Field.probe`.
+        controls: as in `Field.probe`.
         options: `block_km`, `folds` and `seed` of `preparing.ask`.
 
     Raises:
@@ -55,7 +62,9 @@ def ask_table(
     warn_of_coordinates(table, names, columns)
     placed = points.lonlat[points.placed]
     area = map_of(placed, otherwise) if len(placed) else otherwise
-    return ask(truth, points.lonlat, groups=labels, crs=area, **options), points
+    own = None if controls is None else read_controls(table, controls, targets)
+    question = ask(truth, points.lonlat, groups=labels, crs=area, controls=own, **options)
+    return question, points
 
 
 def feature_names(modalities: tuple[str, ...]) -> tuple[str, ...]:
@@ -69,8 +78,10 @@ def features_of(
     asked: Bool[np.ndarray, " row"],
     modalities: tuple[str, ...],
     method: "Method",
-) -> tuple[dict[str, Float[np.ndarray, "row _"]], UInt8[np.ndarray, " row"]]:
+) -> tuple[dict[str, FeatureRows], UInt8[np.ndarray, " row"]]:
     """Vectors of each set of features at every row of a table, and why a row lacks one.
+
+    More than a gigabyte of them is kept in temporary files, so that memory does not grow.
 
     Args:
         field: to read.
@@ -79,10 +90,13 @@ def features_of(
         modalities: which, each once.
         method: of sampling.
     """
-    found, status = read_at(field, points.take(asked), modalities, method)
-    features = {name: spread_rows(values, asked) for name, values in found.items()}
+    found = points.take(asked)
+    bands = field.bands * len(modalities)
+    read = _read_to_files if len(found) * bands > _KEPT_NUMBERS else read_at
+    vectors, status = read(field, found, modalities, method)
+    features = {name: spread_rows(values, asked) for name, values in vectors.items()}
     if len(modalities) > 1:
-        features[JOINED] = np.concatenate(list(features.values()), axis=1)
+        features[JOINED] = SideBySide(list(features.values()))
     reasons = np.full(len(asked), Status.VALID, np.uint8)
     for name in reversed(modalities):  # the first that lacks a vector says why
         lost = np.flatnonzero(asked)[status[name] != Status.VALID]
@@ -99,12 +113,22 @@ def read_at(
     return vectors, {name: sampled[status_name(name)].values for name in modalities}
 
 
-def spread_rows(
-    values: Float[np.ndarray, "some band"], rows: Bool[np.ndarray, " row"]
-) -> Float[np.ndarray, "row band"]:
+def _read_to_files(
+    field: "Field", points: Points, modalities: tuple[str, ...], method: "Method"
+) -> tuple[dict[str, FiledRows], dict[str, UInt8[np.ndarray, " point"]]]:
+    """As `read_at`, batch by batch into temporary files."""
+    vectors = {name: FiledRows() for name in modalities}
+    status: dict[str, list[UInt8[np.ndarray, " point"]]] = {name: [] for name in modalities}
+    batches = field.sample_batches(
+        points, modalities, batch=_BATCH_POINTS, method=method, as_="xarray"
+    )
+    for batch in batches:
+        for name in modalities:
+            vectors[name].append(batch[name].values)
+            status[name].append(batch[status_name(name)].values)
+    return vectors, {name: np.concatenate(parts) for name, parts in status.items()}
+
+
+def spread_rows(values: FeatureRows, rows: Bool[np.ndarray, " row"]) -> FeatureRows:
     """Vectors of some rows among all, NaN elsewhere."""
-    if rows.all():
-        return values
-    found = np.full((len(rows), values.shape[1]), np.nan, values.dtype)
-    found[rows] = values
-    return found
+    return values if rows.all() else SpreadRows(values, rows)

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from unigeo.client.probing.folds import CONUS, project
 from unigeo.client.probing.ridge import RidgeProbe, complete_targets
+from unigeo.client.threads import workers
 from unigeo.schemas.errors import MissingExtraError, ProbeError
 
 NEIGHBOURS = (1, 2, 3, 5, 8, 12, 20, 30, 50)
@@ -22,6 +23,8 @@ WEIGHTED_NEIGHBOURS = (8, 20, 50)
 POWERS = (1, 2, 3)
 """Powers of the inverse distance to choose from."""
 
+_OF_TREES, _OF_TREE_ROWS = 3e9, 2e5
+"""Floating-point operations that would take the time of a fit, and of each of its rows."""
 _LEAST_DISTANCE_M = 1.0  # two points in one place would have an infinite weight
 
 Predictions = Float[np.ndarray, "point target"]
@@ -113,13 +116,20 @@ def lonlat_trees(
     """
     ensemble = need_sklearn("ensemble")
     predictions = np.full(targets.shape, np.nan)
-    for column, truth in enumerate(targets.T):
+
+    def fit(task: tuple[int, int]) -> None:
+        column, fold = task
+        truth = targets[:, column]
         known = np.isfinite(truth)
-        for fold in np.unique(folds[known]):
-            train, held = known & (folds != fold), known & (folds == fold)
-            model = ensemble.HistGradientBoostingRegressor(random_state=seed)
-            model.fit(lonlat[train], truth[train])
-            predictions[held, column] = model.predict(lonlat[held])
+        train, held = known & (folds != fold), known & (folds == fold)
+        model = ensemble.HistGradientBoostingRegressor(random_state=seed)
+        model.fit(lonlat[train], truth[train])
+        predictions[held, column] = model.predict(lonlat[held])
+
+    labels = np.unique(folds).tolist()
+    tasks = [(column, fold) for column in range(targets.shape[1]) for fold in labels]
+    with workers(len(tasks) * (_OF_TREES + _OF_TREE_ROWS * len(targets)), lonlat.nbytes) as run:
+        list(run(fit, tasks))
     return predictions
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, Num
 
 from unigeo.client.probing.columns import column_names, label_of, short
 from unigeo.client.probing.counting import Count
+from unigeo.client.probing.feature_rows import FeatureRows
 from unigeo.client.probing.folds import Split
 from unigeo.schemas.errors import PointsError, ProbeError
 
@@ -174,7 +175,7 @@ def warn_of_thin_data(
     target: str,
     has: Bool[np.ndarray, " point"],
     splits: Sequence[Split],
-    features: Mapping[str, Float[np.ndarray, "point _"]],
+    features: Mapping[str, FeatureRows],
     codes: Num[np.ndarray, " point"] | None = None,
 ) -> None:
     """Warn of what leaves scores standing on little.

@@ -90,8 +90,13 @@ def column_names(table: Any) -> list[Any]:
     return list(table.columns)
 
 
-def chosen_names(table: Any, targets: Any) -> list[Any]:
+def chosen_names(table: Any, targets: Any, what: str = "target") -> list[Any]:
     """Read which columns are asked for: one name, or several in any collection.
+
+    Args:
+        table: that has the columns.
+        targets: names.
+        what: the columns are, for messages.
 
     Raises:
         ProbeError: if none is named, one twice, or values are given for names.
@@ -99,16 +104,16 @@ def chosen_names(table: Any, targets: Any) -> list[Any]:
     alone = is_name(table, targets) or not isinstance(targets, Iterable)
     names = [targets] if alone else list(targets)
     if not names:
-        raise ProbeError("no target is named: give at least one column to predict")
+        raise ProbeError(f"no {what} is named: give the name of at least one column")
     if hasattr(targets, "dtype") and not all(is_name(table, name) for name in names):
         raise ProbeError(
-            f"targets are names of columns, and the values of a {type(targets).__name__} were "
+            f"{what}s are names of columns, and the values of a {type(targets).__name__} were "
             "given: put them into the table and name their column"
         )
     labels = [label_of(name) for name in names]
     twice = [label for label in labels if labels.count(label) > 1]
     if twice:
-        raise ProbeError(f"the target {short(twice[0])} is named twice: name each once")
+        raise ProbeError(f"the {what} {short(twice[0])} is named twice: name each once")
     return names
 
 

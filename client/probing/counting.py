@@ -15,14 +15,16 @@ class Count:
     rows: int
     """Of the table."""
     points: int
-    """That take part: they have the target and a vector."""
+    """That take part: they have the target, a vector and the controls."""
     without_target: int
     without_vector: int
-    """That have the target and no vector."""
+    """That have the target and the controls, and no vector."""
     without_position: int = 0
     """Of those without a vector."""
     reasons: str = ""
     """Why they have none, counted; empty where it is not known."""
+    without_control: int = 0
+    """That have the target and lack a control."""
 
     @classmethod
     def of(
@@ -30,6 +32,7 @@ class Count:
         has_target: Bool[np.ndarray, " row"],
         has_vector: Bool[np.ndarray, " row"],
         status: UInt8[np.ndarray, " row"],
+        has_controls: Bool[np.ndarray, " row"] | bool = True,
     ) -> "Count":
         """Count the rows.
 
@@ -37,15 +40,18 @@ class Count:
             has_target: which rows have the target.
             has_vector: which rows have a vector.
             status: why the others have none; `VALID` where it is not known.
+            has_controls: which rows have every control.
         """
-        lost = has_target & ~has_vector
+        complete = has_target & has_controls
+        lost = complete & ~has_vector
         return cls(
             rows=len(has_target),
-            points=int((has_target & has_vector).sum()),
+            points=int((complete & has_vector).sum()),
             without_target=int((~has_target).sum()),
             without_vector=int(lost.sum()),
             without_position=int((status[lost] == NO_POSITION).sum()),
             reasons=count_reasons(status[lost]),
+            without_control=int((has_target & ~complete).sum()),
         )
 
     def __str__(self) -> str:
@@ -57,6 +63,8 @@ class Count:
         parts = []
         if self.without_target:
             parts.append(f"{self.without_target:,} without the target")
+        if self.without_control:
+            parts.append(f"{self.without_control:,} without a control")
         if self.without_vector:
             alone = self.reasons.removeprefix(f"{self.without_vector:,} ")  # one reason for all
             why = f": {alone}" if alone else ""

@@ -1,15 +1,27 @@
 """The probe: what a linear model reads from vectors, beside what position alone tells."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from unigeo.client.probing.conformal import check_level, measured_coverage
+from unigeo.client.probing.controls import CONTROLS, controlled, with_controls
+from unigeo.client.probing.estimating import (
+    baseline_seconds,
+    duration,
+    logistic_seconds,
+    ridge_seconds,
+)
+from unigeo.client.probing.feature_rows import some_rows
 from unigeo.client.probing.folds import Split
+from unigeo.client.probing.gains import accuracy_gain, r2_gain
 from unigeo.client.probing.methods import (
+    Push,
+    Sets,
     Vectors,
     chosen_baselines,
     class_methods,
@@ -25,13 +37,15 @@ from unigeo.client.probing.scoring import (
     r2_score,
 )
 from unigeo.client.probing.targets import Target
-from unigeo.client.progress import watched
+from unigeo.client.progress import progress_bar
 from unigeo.client.threads import one_thread
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _Row = dict[str, Any]
+_LONG = 5.0
+"""Seconds from which a probe says what it does, if nothing else is asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +56,8 @@ class Evaluation:
     """See `probe_table`."""
     fold_scores: "pd.DataFrame"
     """Each fold by itself: `target`, `features`, `split`, `fold`, `points`, `score`."""
+    gains: "pd.DataFrame"
+    """See `evaluate`; without rows where there are no controls."""
 
     def __repr__(self) -> str:
         return f"Evaluation({len(self.scores)} scores, {len(self.fold_scores)} of folds)"
@@ -54,13 +70,15 @@ def probe_table(
     *,
     baselines: bool | Sequence[str] = True,
     level: float = 0.9,
-    progress: bool = False,
+    progress: bool | None = None,
     **options: Any,
 ) -> "pd.DataFrame":
     """Score each set of features, and the baselines on position, under every split.
 
     Args, errors and warnings as in `preparing.ask` (options are its `groups`, `block_km`, `crs`,
-    `folds`, `seed`), `preparing.prepare` and `evaluate`.
+    `folds`, `seed`, `controls`), `preparing.prepare` and `evaluate`. The vectors of a set are an
+    array, or anything of its shape that gives the rows of an array of row numbers, such as an array
+    in a file: they are read in blocks.
 
     Returns:
         One row per split, target and set of features or baseline:
@@ -89,16 +107,22 @@ def evaluate(
     seed: int = 0,
     baselines: bool | Sequence[str] = True,
     level: float = 0.9,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Evaluation:
     """Predict every point by models that never saw its fold, and score the predictions.
 
     Args:
         data: what `prepare` gives.
-        seed: of the trees.
+        seed: of the trees, and of the intervals of gains.
         baselines: whether to add those of `methods.BASELINES`, or names of some of them.
         level: share of points that an interval should hold.
-        progress: whether to show a bar.
+        progress: whether to say on stderr what will be done and about how long it takes, and to
+            show a bar; by default where it takes more than 5 seconds.
+
+    Returns:
+        Scores; with controls also `gains`, a row per target, set of vectors and split: `metric`,
+        its value by the `controls`, by the `vectors` and by `both`, `gain` (of both over the
+        controls), and `low` and `high`, the ends of its interval: see `gains`.
 
     Raises:
         ProbeError: if a baseline is unknown, or the level no probability.
@@ -108,13 +132,23 @@ def evaluate(
 
     check_level(level)
     wanted = chosen_baselines(baselines, data.vectors)
+    sets = controlled(data.vectors, data.controls)
     rows: list[_Row] = []
     fold_rows: list[_Row] = []
-    works = _works(data, seed, wanted, level)
-    for split, _, work in watched(works, "probe", "fits", progress):
-        with one_thread():
-            for about, score, by_fold in work():
-                about = {**about, "split": split}
+    kept: dict[tuple[str, str, str], np.ndarray] = {}
+    works = _works(data, sets, seed, wanted, level)
+    seconds = sum(work.seconds for work in works)
+    show = seconds > _LONG if progress is None else progress
+    if show:
+        _say(data, sets, wanted, seconds)
+    with progress_bar("probe", 100, "%", show) as percent, one_thread():
+        done = _Share(seconds, percent)
+        for work in works:
+            done.start(work.seconds)
+            for about, score, by_fold, predicted in work.run(done.push):
+                about = {**about, "split": work.split}
+                if data.controls is not None and about["features"] in sets:
+                    kept[about["split"], about["target"], about["features"]] = predicted
                 has = data.has(about["target"])
                 counts = {
                     "points": int(has.sum()),
@@ -123,69 +157,182 @@ def evaluate(
                 }
                 rows.append(about | score | counts)
                 fold_rows += [about | fold for fold in by_fold]
+            done.finish()
     scores = pd.DataFrame(rows)
     last = ["points", "blocks", "dropped"]
     scores = scores[[name for name in scores.columns if name not in last] + last]
-    return Evaluation(scores, pd.DataFrame(fold_rows))
+    gains = _gains(data, scores, kept, level, seed)
+    return Evaluation(scores, pd.DataFrame(fold_rows), gains)
 
 
-_Scored = tuple[_Row, _Row, list[_Row]]
-"""Which target and features; their scores; and those of each fold."""
-_Work = Callable[[], Iterable[_Scored]]
+_Scored = tuple[_Row, _Row, list[_Row], np.ndarray]
+"""Which target and features; their scores; those of each fold; and the predictions."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Something that is fitted and scored under one split."""
+
+    split: str
+    seconds: float
+    """That it takes, about."""
+    run: Callable[[Push], Iterable[_Scored]]
+
+
+@dataclass
+class _Share:
+    """Turns shares of works into whole percents of all."""
+
+    seconds: float
+    percent: Callable[[int], None]
+    done: float = 0.0
+    shown: int = 0
+    share: float = 0.0
+    of_work: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def start(self, seconds: float) -> None:
+        """Begin a work of so many seconds."""
+        self.share, self.of_work = seconds / max(self.seconds, 1e-9), 0.0
+
+    def push(self, part: float) -> None:
+        """Tell which part of the work is done; all of it is told at the end only."""
+        with self.lock:
+            self.of_work = min(self.of_work + part, 0.99)
+            self._show()
+
+    def finish(self) -> None:
+        """End a work."""
+        with self.lock:
+            self.done += self.share
+            self.share = 0.0
+            self._show()
+
+    def _show(self) -> None:
+        reached = min(100, int(100 * (self.done + self.share * self.of_work) + 1e-6))
+        if reached > self.shown:
+            self.percent(reached - self.shown)
+            self.shown = reached
+
+
+def _say(data: ProbeData, sets: Sets, baselines: Sequence[str], seconds: float) -> None:
+    """One line on stderr: what is fitted, and about how long it takes."""
+    import click
+
+    bands = ", ".join(f"{name} {values.shape[1]:,}" for name, (values, _) in sets.items())
+    splits = " and ".join(split.name for split in data.splits)
+    folds = int(data.splits[0].folds.max()) + 1
+    beside = f", beside {len(baselines)} baselines" if baselines else ""
+    targets = f"{len(data.known)} target" + "s" * (len(data.known) > 1)
+    click.echo(
+        f"probe: {targets} at {len(data.lonlat):,} points by {len(sets)} sets of bands ({bands})"
+        f"{beside}; {splits} splits of {folds} folds; about {duration(seconds)}",
+        err=True,
+    )
 
 
 def _works(
-    data: ProbeData, seed: int, baselines: Sequence[str], level: float
-) -> list[tuple[str, str, _Work]]:
-    """What is to be computed: the split, what predicts, and the function that scores it."""
-    about = (data.vectors, data.lonlat, data.crs, seed, baselines)
+    data: ProbeData, sets: Sets, seed: int, baselines: Sequence[str], level: float
+) -> list[_Work]:
+    """What is to be computed, in order."""
+    about = (data.lonlat, data.crs, seed, baselines)
     numeric = [name for name in data.known if data.labels(name) is None]
-    works: list[tuple[str, str, _Work]] = []
+    works: list[_Work] = []
     for split in data.splits:
+        folds, rows = int(split.folds.max()) + 1, len(data.lonlat)
         if numeric:
-            works += [
-                (split.name, name, _number_work(data, numeric, method, split, level))
-                for name, method in number_methods(*about).items()
-            ]
+            for name, method in number_methods(sets, *about).items():
+                if name in sets:
+                    seconds = ridge_seconds(rows, sets[name][0].shape[1], folds)
+                else:
+                    seconds = baseline_seconds(name, rows, len(numeric))
+                run = _number_work(data, numeric, method, split, level)
+                works.append(_Work(split.name, seconds, run))
         for target in data.known:
             if target not in numeric:
-                works += _class_works(data, target, split, seed, baselines)
+                works += _class_works(data, sets, target, split, seed, baselines)
     return works
 
 
 def _number_work(
     data: ProbeData, names: list[str], method: Any, split: Split, level: float
-) -> _Work:
-    """All targets of numbers at once, since one decomposition serves them all."""
+) -> Callable[[Push], Iterator[_Scored]]:
+    """All targets of numbers at once, since one factorization serves them all."""
 
-    def work() -> Iterator[_Scored]:
+    def work(push: Push) -> Iterator[_Scored]:
         truth = np.stack([data.known[name] for name in names], axis=1)
-        for features, guess in method(truth, split.folds).items():
+        for features, guess in method(truth, split.folds, push).items():
+            held = guess.predictions if isinstance(guess, HeldOut) else guess
             for column, target in enumerate(names):
                 scores, by_fold = _number_scores(truth[:, column], guess, column, split, level)
-                yield {"target": target, "features": features}, scores, by_fold
+                about = {"target": target, "features": features}
+                yield about, scores, by_fold, held[data.has(target), column]
 
     return work
 
 
 def _class_works(
-    data: ProbeData, target: str, split: Split, seed: int, baselines: Sequence[str]
-) -> Iterator[tuple[str, str, _Work]]:
+    data: ProbeData, sets: Sets, target: str, split: Split, seed: int, baselines: Sequence[str]
+) -> Iterator[_Work]:
     """One target of classes, at the points that have it."""
     has = data.has(target)
     codes, folds = data.known[target][has].astype(np.int64), split.folds[has]
-    vectors = {name: values[has] for name, values in data.vectors.items()}
-    methods = class_methods(vectors, data.lonlat[has], data.crs, seed, baselines)
+    own = {name: (some_rows(values, has), strength) for name, (values, strength) in sets.items()}
+    methods = class_methods(own, data.lonlat[has], data.crs, seed, baselines)
 
-    def work_of(method: Any) -> _Work:
-        def work() -> Iterator[_Scored]:
-            for features, guess in method(codes, folds).items():
-                yield {"target": target, "features": features}, *_class_scores(codes, guess, folds)
+    def work_of(method: Any) -> Callable[[Push], Iterator[_Scored]]:
+        def work(push: Push) -> Iterator[_Scored]:
+            for features, guess in method(codes, folds, push).items():
+                scores, by_fold = _class_scores(codes, guess, folds)
+                found = (guess.argmax(axis=1) == codes).astype(np.float64)
+                yield {"target": target, "features": features}, scores, by_fold, found
 
         return work
 
+    classes, count = int(codes.max()) + 1, int(folds.max()) + 1
     for name, method in methods.items():
-        yield split.name, name, work_of(method)
+        if name in own:
+            seconds = logistic_seconds(len(codes), own[name][0].shape[1], count, classes)
+        else:
+            seconds = baseline_seconds(name, len(codes), classes)
+        yield _Work(split.name, seconds, work_of(method))
+
+
+def _gains(
+    data: ProbeData,
+    scores: "pd.DataFrame",
+    kept: Mapping[tuple[str, str, str], np.ndarray],
+    level: float,
+    seed: int,
+) -> "pd.DataFrame":
+    """What each set of vectors adds to the controls."""
+    import pandas as pd
+
+    rows = []
+    at = scores.set_index(["split", "target", "features"])[["metric", "score"]].to_dict("index")
+    for split in data.splits if data.controls is not None else ():
+        units = data.blocks if split.name == "random" else split.units
+        for target in data.known:
+            has = data.has(target)
+            first = kept[split.name, target, CONTROLS]
+            for features in data.vectors:
+                names = CONTROLS, features, with_controls(features)
+                found = [at[split.name, target, name] for name in names]
+                second = kept[split.name, target, names[2]]
+                if data.labels(target) is None:
+                    gain = r2_gain(data.known[target][has], first, second, units[has], level, seed)
+                else:
+                    gain = accuracy_gain(first, second, units[has], level, seed)
+                own, alone, both = (one["score"] for one in found)
+                rows.append(
+                    {
+                        "target": target, "features": features, "split": split.name,
+                        "metric": found[0]["metric"], "controls": own, "vectors": alone,
+                        "both": both, "gain": gain.difference, "low": gain.low, "high": gain.high,
+                    }
+                )  # fmt: skip
+    columns = ["target", "features", "split", "metric", "controls", "vectors", "both"]
+    return pd.DataFrame(rows, columns=[*columns, "gain", "low", "high"])
 
 
 def _number_scores(

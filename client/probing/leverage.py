@@ -9,54 +9,56 @@ this root held 90.1 % on average (89.1 to 90.6) of the stated 90 %, and plain on
 91.3) while being 1.5 % wider; so the scaled ones are used.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
+from unigeo.client.probing.linear_algebra import whiten
+
 
 @dataclass(frozen=True, repr=False)
 class Spread:
-    """The training vectors' spread: their mean, and the directions in which they vary."""
+    """The spread of training vectors under one penalty."""
 
     mean: Float[np.ndarray, " band"]
+    """Mean of the training vectors."""
     inverse: Float[np.ndarray, " band"]
     """1 / standard deviation of each band, 0 for a constant one."""
-    directions: Float[np.ndarray, "band value"]
-    """Eigenvectors of the correlation matrix."""
-    values: Float[np.ndarray, " value"]
-    """Their eigenvalues."""
+    penalty: float
     count: int
-    """Training vectors."""
+    """Number of training vectors."""
+    factor: Float[np.ndarray, "band band"] | None
+    """Lower Cholesky factor of G + penalty, float32; None where bands are more than vectors."""
+    seen: Float[np.ndarray, "band row"] | None = None
+    """In the place of `factor`: with z a standardized vector, |z|^2 - |z seen|^2 is
+    penalty z' (G + penalty)^-1 z."""
 
     def __repr__(self) -> str:
         return f"Spread({self.count:,} vectors of {len(self.mean)} bands)"
 
-    def leverage(
-        self, vectors: Float[np.ndarray, "point band"], penalties: Sequence[float]
-    ) -> Float[np.ndarray, "point penalty"]:
-        """Of each vector, for each penalty."""
-        whole = len(self.values) == len(self.mean)
-        # Half the time in float32; but what is left beside the directions is a small difference.
-        kind = np.float32 if whole else np.float64
-        moved = (vectors - self.mean).astype(kind)
-        along = moved @ (self.inverse[:, None] * self.directions).astype(kind)
-        along **= 2
-        shifted = np.maximum(self.values, 0)[:, None] + np.asarray(penalties)
-        leverage = along @ (1 / shifted).astype(kind)
-        if not whole:
-            rest = np.maximum(((moved * self.inverse) ** 2).sum(axis=1) - along.sum(axis=1), 0)
-            leverage += rest[:, None] / np.asarray(penalties)
-        return np.asarray(leverage, np.float64) / self.count
+    def leverage(self, vectors: Float[np.ndarray, "point band"]) -> Float[np.ndarray, " point"]:
+        """Compute the leverage of each vector: within about 0.1 %, as the factor is float32."""
+        standard = (vectors - self.mean) * self.inverse
+        if self.seen is not None:
+            left = (standard**2).sum(axis=1) - ((standard @ self.seen) ** 2).sum(axis=1)
+            return np.asarray(np.maximum(left, 0) / (self.penalty * self.count))
+        assert self.factor is not None
+        white = whiten(self.factor, standard)
+        return np.asarray(np.einsum("pb,pb->p", white, white), np.float64) / self.count
 
     def seen_from(
         self, centre: Float[np.ndarray, " band"], scale: Float[np.ndarray, " band"]
     ) -> "Spread":
         """The same for vectors before (vector - centre) / scale was taken."""
-        constant = np.isinf(scale)
-        mean = np.where(constant, centre, centre + np.where(constant, 1, scale) * self.mean)
-        return Spread(mean, self.inverse / scale, self.directions, self.values, self.count)
+        return Spread(
+            centre + scale * self.mean,
+            self.inverse / scale,
+            self.penalty,
+            self.count,
+            self.factor,
+            self.seen,
+        )
 
 
 def difficulty(leverage: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:

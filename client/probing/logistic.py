@@ -6,15 +6,18 @@ each. (scikit-learn's `C` is 1 / (penalty x number of training rows).) The penal
 the training folds by log loss, as in `ridge`: a model without two folds serves both.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from unigeo.client.probing.ridge_path import inverse_deviation
+from unigeo.client.probing.feature_rows import FeatureRows, all_of
+from unigeo.client.probing.normal_equations import inverse_deviation
 from unigeo.client.probing.scoring import log_loss
+from unigeo.client.threads import Run, workers
 from unigeo.schemas.errors import ProbeError
 
 LOGISTIC_PENALTIES = tuple(10.0**power for power in range(1, -6, -1))
@@ -24,6 +27,11 @@ _TOLERANCE = 1e-5
 """Of the gradient's length against that at the start, zero weights."""
 _MOST_STEPS = 300
 _MEMORY = 10  # steps that L-BFGS remembers
+_STEPS_OF_A_PATH = 200  # of L-BFGS, over all penalties, for estimates
+_OF_EIGENVECTORS = 14  # times the work of a Cholesky factor
+
+Push = Callable[[float], None]
+"""Told the share that is done."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -63,54 +71,153 @@ class LogisticProbe:
 
     def held_out(
         self,
-        features: Float[np.ndarray, "point band"],
+        features: FeatureRows,
         codes: Int[np.ndarray, " point"],
         folds: Int[np.ndarray, " point"],
+        *,
+        strength: Float[np.ndarray, " band"] | float = 1.0,
+        push: Push = lambda share: None,
     ) -> Float[np.ndarray, "point class"]:
         """Probabilities of every row by a model fitted, and its penalty chosen, on other folds.
 
         Args:
-            features: without NaN.
+            features: point by band, without NaN.
             codes: class numbers from 0, each occurring.
             folds: fold number of each row; at least three different ones.
+            strength: of each band: its penalty is divided by the square.
+            push: told the share that is done.
 
         Raises:
             ProbeError: with fewer than three folds.
         """
-        labels = np.unique(folds)
-        if len(labels) < 3:
+        data = _Rows(all_of(features), codes, folds, strength, push)
+        count = len(data.labels)
+        if count < 3:
             raise ProbeError(
-                f"{len(labels)} folds leave none to choose the penalty in: at least 3 are needed"
+                f"{count} folds leave none to choose the penalty in: at least 3 are needed"
             )
-        losses = np.zeros((len(labels), len(self.penalties)))
-        for one, other in combinations(range(len(labels)), 2):
-            train = (folds != labels[one]) & (folds != labels[other])
-            path = logistic_path(features[train], codes[train], self.penalties, codes.max() + 1)
-            for judged, without in ((one, other), (other, one)):
-                rows = folds == labels[judged]
-                losses[without] += _losses(path, features[rows], codes[rows])
-        probabilities = np.empty((len(codes), int(codes.max()) + 1))
-        for fold, label in enumerate(labels):
-            train, held = folds != label, folds == label
-            penalties = self.penalties[: int(losses[fold].argmin()) + 1]
-            path = logistic_path(features[train], codes[train], penalties, codes.max() + 1)
-            probabilities[held] = path[-1].predict(features[held])
+        pairs = list(combinations(range(count), 2))
+        share = 1 / (len(pairs) + count)
+        probabilities = np.empty((len(codes), data.classes))
+        with data.workers() as run:
+            best = _least(pairs, self.penalties, data, run, share)
+
+            def predict(fold: int) -> None:
+                path = data.path((fold,), self.penalties[: best[fold] + 1])
+                held = data.rows((fold,))
+                probabilities[held] = list(path)[-1].predict(data.features[held])
+                push(share)
+
+            list(run(predict, range(count)))
         return probabilities
 
     def fit(
         self,
-        features: Float[np.ndarray, "point band"],
+        features: FeatureRows,
         codes: Int[np.ndarray, " point"],
         folds: Int[np.ndarray, " point"],
     ) -> FittedLogistic:
         """Fit all rows, the penalty chosen by predicting each fold from the others."""
-        losses = np.zeros(len(self.penalties))
-        for label in np.unique(folds):
-            train, held = folds != label, folds == label
-            path = logistic_path(features[train], codes[train], self.penalties, codes.max() + 1)
-            losses += _losses(path, features[held], codes[held])
-        penalties = self.penalties[: int(losses.argmin()) + 1]
-        return logistic_path(features, codes, penalties, codes.max() + 1)[-1]
+        data = _Rows(all_of(features), codes, folds, 1.0, lambda share: None)
+        singles = [(fold,) for fold in range(len(data.labels))]
+        with data.workers() as run:
+            best = _least(singles, self.penalties, data, run, 0.0)[0]
+        return list(data.path((), self.penalties[: best + 1]))[-1]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What is fitted, cut into folds."""
+
+    features: Float[np.ndarray, "point band"]
+    codes: Int[np.ndarray, " point"]
+    folds: Int[np.ndarray, " point"]
+    strength: Float[np.ndarray, " band"] | float
+    push: Push
+
+    @property
+    def labels(self) -> Int[np.ndarray, " fold"]:
+        """Of the folds."""
+        return np.unique(self.folds)
+
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return int(self.codes.max()) + 1
+
+    def rows(self, folds: Sequence[int]) -> Bool[np.ndarray, " point"]:
+        """Which rows some folds hold."""
+        return np.isin(self.folds, self.labels[list(folds)])
+
+    def path(self, left: Sequence[int], penalties: Sequence[float]) -> Iterator[FittedLogistic]:
+        """Solve for one penalty after the other on all folds but some."""
+        train = ~self.rows(left)
+        return logistic_path(
+            self.features[train], self.codes[train], penalties, self.classes, self.strength
+        )
+
+    def workers(self) -> AbstractContextManager[Run]:
+        """Threads for the training sets of this data."""
+        rows, bands = self.features.shape
+        work = logistic_operations(rows, bands, len(self.labels), self.classes)
+        return workers(work, 8 * (4 * rows * bands + 3 * min(rows, bands) ** 2))
+
+
+def _least(
+    lefts: Sequence[tuple[int, ...]],
+    penalties: Sequence[float],
+    data: _Rows,
+    run: Run,
+    share: float,
+) -> list[int]:
+    """Choose the penalty by the log loss on folds that were left out.
+
+    Each training set is solved from the largest penalty down, until two in a row have done worse
+    than the best before on every fold that it leaves out: the loss has one valley as a rule. Where
+    the best of a fold could lie further down, all sets are solved to the end.
+
+    Returns:
+        For each fold the number of the penalty that does best on the others (the same for all where
+        each set leaves out one fold).
+    """
+    count = len(data.labels)
+
+    def losses(left: tuple[int, ...], stop: bool = True) -> list[list[float]]:
+        held = [data.rows((fold,)) for fold in left]
+        found: list[list[float]] = []
+        for model in data.path(left, penalties):
+            found.append([_loss(model, data.features[at], data.codes[at]) for at in held])
+            table = np.array(found)
+            if stop and len(table) > 2 and (table[-2:] > table[:-2].min(axis=0)).all():
+                break
+        data.push(share)
+        return found
+
+    def choose(every: list[list[list[float]]]) -> tuple[list[int], int]:
+        solved = min(map(len, every))
+        sums = np.zeros((count, solved))
+        for left, found in zip(lefts, every, strict=True):
+            for fold, loss in zip(left, np.array(found[:solved]).T, strict=True):
+                if len(left) == 1:
+                    sums += loss
+                else:
+                    sums[left[0] if left[1] == fold else left[1]] += loss
+        return sums.argmin(axis=1).tolist(), solved
+
+    best, solved = choose(list(run(losses, lefts)))
+    if solved < len(penalties) and max(best) == solved - 1:
+        best, _ = choose(list(run(lambda left: losses(left, stop=False), lefts)))
+    return best
+
+
+def logistic_operations(rows: int, bands: int, folds: int, classes: int) -> float:
+    """About how many floating-point operations `LogisticProbe.held_out` takes."""
+    train = rows * (folds - 1) / folds
+    size = min(train, bands)
+    columns = 1 if classes == 2 else classes
+    steps = _STEPS_OF_A_PATH * 4 * train * size * columns
+    sets = folds * (folds - 1) / 2 + folds
+    return float(sets * (_OF_EIGENVECTORS * size**3 / 3 + 3 * train * bands * size + 8 * steps))
 
 
 def logistic_path(
@@ -118,8 +225,9 @@ def logistic_path(
     codes: Int[np.ndarray, " point"],
     penalties: Sequence[float],
     classes: int | np.integer,
+    strength: Float[np.ndarray, " band"] | float = 1.0,
     tolerance: float = _TOLERANCE,
-) -> list[FittedLogistic]:
+) -> Iterator[FittedLogistic]:
     """Solve for every penalty in turn, each solution starting the next.
 
     The rows are turned into the eigenvectors of the bands' correlation matrix. There the largest
@@ -130,7 +238,7 @@ def logistic_path(
     centre = np.mean(features, axis=0, dtype=np.float64)
     moved = features - centre
     square = (moved**2).mean(axis=0)
-    inverse = inverse_deviation(square, square + centre**2)
+    inverse = strength * inverse_deviation(square, square + centre**2)
     standard = moved * inverse
     values, turn = _directions(standard)
     turned = standard @ turn
@@ -140,7 +248,6 @@ def logistic_path(
     weights = np.zeros((len(values), truth.shape[1]))
     shares = np.maximum(present.mean(axis=0), 1 / (2 * len(codes)))
     intercepts = np.log(shares[1:] / shares[0]) if classes == 2 else np.log(shares)
-    path = []
     for penalty in penalties:
         scale = 1 / np.sqrt(steepest * values + penalty)
         scaled = turned * scale
@@ -154,15 +261,12 @@ def logistic_path(
             tolerance,
         )
         weights = weights * scale[:, None]
-        path.append(
-            FittedLogistic(
-                centre=centre,
-                weights=inverse[:, None] * (turn @ weights),
-                intercepts=intercepts,
-                penalty=float(penalty),
-            )
+        yield FittedLogistic(
+            centre=centre,
+            weights=inverse[:, None] * (turn @ weights),
+            intercepts=intercepts,
+            penalty=float(penalty),
         )
-    return path
 
 
 def _directions(
@@ -282,10 +386,10 @@ def _softmax(scores: Float[np.ndarray, "point class"]) -> Float[np.ndarray, "poi
     return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
 
 
-def _losses(
-    path: list[FittedLogistic],
+def _loss(
+    model: FittedLogistic,
     features: Float[np.ndarray, "point band"],
     codes: Int[np.ndarray, " point"],
-) -> Float[np.ndarray, " penalty"]:
-    """Sum of log loss for every penalty."""
-    return np.array([log_loss(codes, model.predict(features)) * len(codes) for model in path])
+) -> float:
+    """Sum of log loss."""
+    return log_loss(codes, model.predict(features)) * len(codes)

@@ -142,7 +142,7 @@ def write_zarr(
     shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
     try:
         _fill(made, part, progress)
-        _put(part, path)
+        put(part, path)
     except OSError as error:
         if isinstance(error, StoreError):
             raise
@@ -151,8 +151,8 @@ def write_zarr(
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _put(part: Path, path: Path) -> None:
-    """Rename a whole store to its place; what is there goes aside first, and is then removed."""
+def put(part: Path, path: Path) -> None:
+    """Rename a whole folder to its place; what is there goes aside first, and is then removed."""
     if not path.exists():
         part.replace(path)
         return

@@ -14,8 +14,9 @@ from unigeo.client.probing.baselines import (
     training_mean,
 )
 from unigeo.client.probing.columns import short
+from unigeo.client.probing.feature_rows import FeatureRows
 from unigeo.client.probing.logistic import LogisticProbe
-from unigeo.client.probing.ridge import HeldOut, RidgeProbe
+from unigeo.client.probing.ridge import HeldOut, RidgeProbe, ridge_operations
 from unigeo.schemas.errors import ProbeError
 
 BASELINES = ("mean", "lonlat ridge", "lonlat kNN", "lonlat IDW", "lonlat trees")
@@ -23,13 +24,17 @@ BASELINES = ("mean", "lonlat ridge", "lonlat kNN", "lonlat IDW", "lonlat trees")
 
 Numbers = Float[np.ndarray, "point target"]
 Probabilities = Float[np.ndarray, "point class"]
-NumberMethod = Callable[[Numbers, Int[np.ndarray, " point"]], Mapping[str, HeldOut | Numbers]]
+Push = Callable[[float], None]
+"""Told the share of a method's work that is done."""
+NumberMethod = Callable[[Numbers, Int[np.ndarray, " point"], Push], Mapping[str, HeldOut | Numbers]]
 """From targets and folds to held-out predictions by name; several names may share their work."""
 ClassMethod = Callable[
-    [Int[np.ndarray, " point"], Int[np.ndarray, " point"]], Mapping[str, Probabilities]
+    [Int[np.ndarray, " point"], Int[np.ndarray, " point"], Push], Mapping[str, Probabilities]
 ]
 """From class numbers and folds to held-out probabilities by name."""
-Vectors = Mapping[str, Float[np.ndarray, "point _"]]
+Vectors = Mapping[str, FeatureRows]
+Sets = Mapping[str, tuple[FeatureRows, Float[np.ndarray, " band"] | float]]
+"""Each set of features, and the strength of its bands."""
 
 _NEIGHBOURS = ("lonlat kNN", "lonlat IDW")
 _LEARNT = (*_NEIGHBOURS, "lonlat trees")
@@ -69,31 +74,40 @@ def chosen_baselines(baselines: bool | Sequence[str], features: Iterable[str]) -
 
 
 def number_methods(
-    vectors: Vectors,
+    sets: Sets,
     lonlat: Float[np.ndarray, "point 2"],
     crs: str,
     seed: int,
     baselines: Sequence[str],
 ) -> dict[str, NumberMethod]:
-    """Methods for numbers: ridge on each set of vectors, then the baselines."""
+    """Methods for numbers: ridge on each set of features, then the baselines."""
 
     def ridge(name: str) -> NumberMethod:
-        return lambda y, f: {name: RidgeProbe().held_out(vectors[name], y, f)}
+        values, strength = sets[name]
 
-    def near(y: Numbers, f: Int[np.ndarray, " point"]) -> Mapping[str, Numbers]:
+        def method(y: Numbers, f: Int[np.ndarray, " point"], push: Push) -> Mapping[str, HeldOut]:
+            whole = ridge_operations(values.shape[0], values.shape[1], len(np.unique(f)))
+            held = RidgeProbe().held_out(
+                values, y, f, strength=strength, push=lambda done: push(done / whole)
+            )
+            return {name: held}
+
+        return method
+
+    def near(y: Numbers, f: Int[np.ndarray, " point"], push: Push) -> Mapping[str, Numbers]:
         return _named(lonlat_neighbours(lonlat, y, f, crs), baselines)
 
     position: dict[str, NumberMethod] = {
-        "mean": lambda y, f: {"mean": training_mean(y, f)},
-        "lonlat ridge": lambda y, f: {"lonlat ridge": lonlat_ridge(lonlat, y, f)},
+        "mean": lambda y, f, push: {"mean": training_mean(y, f)},
+        "lonlat ridge": lambda y, f, push: {"lonlat ridge": lonlat_ridge(lonlat, y, f)},
         "lonlat neighbours": near,
-        "lonlat trees": lambda y, f: {"lonlat trees": lonlat_trees(lonlat, y, f, seed)},
+        "lonlat trees": lambda y, f, push: {"lonlat trees": lonlat_trees(lonlat, y, f, seed)},
     }
-    return {name: ridge(name) for name in vectors} | _wanted(position, baselines)
+    return {name: ridge(name) for name in sets} | _wanted(position, baselines)
 
 
 def class_methods(
-    vectors: Vectors,
+    sets: Sets,
     lonlat: Float[np.ndarray, "point 2"],
     crs: str,
     seed: int,
@@ -101,20 +115,34 @@ def class_methods(
 ) -> dict[str, ClassMethod]:
     """The same for classes: logistic ridge in the place of ridge, shares of classes for means."""
 
-    def logistic(name: str, values: Float[np.ndarray, "point band"]) -> ClassMethod:
-        return lambda c, f: {name: LogisticProbe().held_out(values, c, f)}
+    def logistic(
+        name: str, values: FeatureRows, strength: Float[np.ndarray, " band"] | float
+    ) -> ClassMethod:
+        def method(
+            c: Int[np.ndarray, " point"], f: Int[np.ndarray, " point"], push: Push
+        ) -> Mapping[str, Probabilities]:
+            return {name: LogisticProbe().held_out(values, c, f, strength=strength, push=push)}
 
-    def near(c: Int[np.ndarray, " point"], f: Int[np.ndarray, " point"]) -> Mapping[str, Numbers]:
+        return method
+
+    def near(
+        c: Int[np.ndarray, " point"], f: Int[np.ndarray, " point"], push: Push
+    ) -> Mapping[str, Numbers]:
         found = lonlat_neighbours(lonlat, _indicators(c), f, crs, together=True)
         return _named(found, baselines)
 
+    def trees(
+        c: Int[np.ndarray, " point"], f: Int[np.ndarray, " point"], push: Push
+    ) -> Mapping[str, Probabilities]:
+        return {"lonlat trees": lonlat_tree_classes(lonlat, c, f, seed)}
+
     position: dict[str, ClassMethod] = {
-        "mean": lambda c, f: {"mean": training_mean(_indicators(c), f)},
-        "lonlat ridge": logistic("lonlat ridge", lonlat),
+        "mean": lambda c, f, push: {"mean": training_mean(_indicators(c), f)},
+        "lonlat ridge": logistic("lonlat ridge", lonlat, 1.0),
         "lonlat neighbours": near,
-        "lonlat trees": lambda c, f: {"lonlat trees": lonlat_tree_classes(lonlat, c, f, seed)},
+        "lonlat trees": trees,
     }
-    own = {name: logistic(name, values) for name, values in vectors.items()}
+    own = {name: logistic(name, *features) for name, features in sets.items()}
     return own | _wanted(position, baselines)
 
 

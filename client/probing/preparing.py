@@ -18,7 +18,9 @@ from unigeo.client.probing.checks import (
     warn_of_thin_data,
 )
 from unigeo.client.probing.columns import listed, short
+from unigeo.client.probing.controls import Controls
 from unigeo.client.probing.counting import Count
+from unigeo.client.probing.feature_rows import row_blocks, some_rows
 from unigeo.client.probing.folds import (
     CONUS,
     Split,
@@ -47,6 +49,7 @@ class Question:
     crs: str
     folds: int
     seed: int
+    controls: Controls | None = None
 
     @property
     def placed(self) -> Bool[np.ndarray, " row"]:
@@ -54,9 +57,14 @@ class Question:
         return ~np.isnan(self.lonlat).any(axis=1)
 
     @property
+    def controlled(self) -> Bool[np.ndarray, " row"]:
+        """Which rows have every control."""
+        return np.ones(len(self.lonlat), bool) if self.controls is None else self.controls.complete
+
+    @property
     def asked(self) -> Bool[np.ndarray, " row"]:
-        """Which rows need a vector: they have a position and a target."""
-        return np.asarray(self.placed & _any_target(self.targets))
+        """Which rows need a vector: they have a position, a target and the controls."""
+        return np.asarray(self.placed & _any_target(self.targets) & self.controlled)
 
     def __repr__(self) -> str:
         return f"Question({listed(list(self.targets))} of {len(self.lonlat):,} rows)"
@@ -77,6 +85,12 @@ class ProbeData:
     counts: Mapping[str, Count]
     """Of each target: rows that take part, and why the others do not."""
     crs: str
+    question: Question
+    """What was asked, of all rows."""
+    rows: Int[np.ndarray, " point"]
+    """Row of the table that each point is."""
+    controls: Controls | None = None
+    """At the points."""
 
     def labels(self, target: str) -> Labels | None:
         """The labels of a target of classes, None for one of numbers."""
@@ -103,6 +117,7 @@ def ask(
     crs: str = CONUS,
     folds: int = 5,
     seed: int = 0,
+    controls: Controls | None = None,
 ) -> Question:
     """Check what can be checked without a vector.
 
@@ -115,6 +130,7 @@ def ask(
         crs: CRS in metres, best equal-area, of the blocks and of the nearest neighbours.
         folds: at least 3: the penalty is chosen in the folds that are not held out.
         seed: of the folds.
+        controls: the user's own variables; a row that lacks one takes no part.
 
     Raises:
         ProbeError: if rows, blocks or groups are too few, a target is constant, or an option is no
@@ -130,12 +146,16 @@ def ask(
         )
     check_lonlat(lonlat[placed])
     numbers = None
+    if controls is not None and len(controls.values) != len(lonlat):
+        raise ProbeError(f"{len(controls.values)} rows of controls for {len(lonlat)} points")
     if groups is not None:
-        needed = placed & _any_target(found)
+        needed = placed & _any_target(found) & (True if controls is None else controls.complete)
         numbers = group_numbers(groups, len(lonlat), needed)
         check_units(len(np.unique(numbers[needed])), folds, "groups")
     blocks = spatial_blocks(lonlat[placed], block_km, crs)
-    question = Question(found, lonlat, numbers, float(block_km), crs, int(folds), int(seed))
+    question = Question(
+        found, lonlat, numbers, float(block_km), crs, int(folds), int(seed), controls
+    )
     status = np.where(placed, np.uint8(Status.VALID), np.uint8(NO_POSITION))
     for name in found:
         _check_target(question, name, placed, status, blocks)
@@ -166,22 +186,24 @@ def prepare(
     if status is None:
         status = np.full(len(lonlat), Status.VALID, np.uint8)
     status = np.where(placed, status, np.uint8(NO_POSITION))
-    valid = placed & _have_vectors(features, len(lonlat))
-    if not valid.any():
+    usable = _have_vectors(features, placed)
+    if not usable.any():
         why = count_reasons(status)
         raise ProbeError(
             f"none of the {len(lonlat)} points has a vector in all of {listed(list(features))}"
             + (f" ({why})" if why else "")
             + ": look at the points' positions, and at the field's coverage"
         )
-    blocks = spatial_blocks(lonlat[valid], question.block_km, question.crs)
+    blocks = spatial_blocks(lonlat[usable], question.block_km, question.crs)
     counts = {
-        name: _check_target(question, name, valid, status, blocks) for name in question.targets
+        name: _check_target(question, name, usable, status, blocks) for name in question.targets
     }
+    valid = usable & question.controlled
+    blocks = blocks[valid[usable]]
     numbers = None if question.groups is None else question.groups[valid]
     positions = position_numbers(lonlat[valid])
     splits = all_splits(blocks, numbers, folds, question.seed, positions)
-    vectors = {name: values[valid] for name, values in features.items()}
+    vectors = {name: some_rows(values, valid) for name, values in features.items()}
     known = {name: codes_of(target)[valid] for name, target in question.targets.items()}
     warn_of_left_out(counts)
     warn_of_repeats(list(question.targets), positions, numbers)
@@ -191,8 +213,19 @@ def prepare(
             check_folds(name, has, split)
         classes = values if isinstance(question.targets[name], Labels) else None
         warn_of_thin_data(name, has, splits, vectors, classes)
+    controls = None if question.controls is None else question.controls.take(valid)
     return ProbeData(
-        question.targets, known, vectors, lonlat[valid], blocks, splits, counts, question.crs
+        question.targets,
+        known,
+        vectors,
+        lonlat[valid],
+        blocks,
+        splits,
+        counts,
+        question.crs,
+        question,
+        np.flatnonzero(valid),
+        controls,
     )
 
 
@@ -207,10 +240,11 @@ def _check_target(
     target = question.targets[name]
     codes = codes_of(target)
     has = np.isfinite(codes)
-    count = Count.of(has, usable, status)
-    used = len(np.unique(blocks[has[usable]]))
+    controlled = question.controlled
+    count = Count.of(has, usable, status, controlled)
+    used = len(np.unique(blocks[(has & controlled)[usable]]))
     check_counts(name, count, used, question.folds, question.block_km)
-    values = codes[has & usable]
+    values = codes[has & usable & controlled]
     if isinstance(target, Labels):
         check_classes(name, target.classes, values.astype(np.int64))
     else:
@@ -243,16 +277,20 @@ def _any_target(targets: Mapping[str, Target]) -> Bool[np.ndarray, " row"]:
     return found
 
 
-def _have_vectors(features: Vectors, count: int) -> Bool[np.ndarray, " row"]:
-    """Rows that are whole in every set of features."""
-    valid = np.ones(count, bool)
+def _have_vectors(features: Vectors, rows: Bool[np.ndarray, " row"]) -> Bool[np.ndarray, " row"]:
+    """Which of some rows are whole in every set of features."""
+    valid = rows.copy()
     for name, values in features.items():
-        if len(values) != count:
-            raise ProbeError(f"features {name!r} have {len(values)} rows for {count} points")
-        sums = values.sum(axis=1, dtype=np.float64)
-        if np.isinf(sums).any():
+        if values.shape[0] != len(rows):
             raise ProbeError(
-                f"features {name!r} are infinite in row {int(np.flatnonzero(np.isinf(sums))[0])}"
+                f"features {name!r} have {values.shape[0]} rows for {len(rows)} points"
             )
-        valid &= np.isfinite(sums)
+        for block in row_blocks(np.flatnonzero(rows), values.shape[1]):
+            sums = values[block].sum(axis=1, dtype=np.float64)
+            infinite = np.isinf(sums)
+            if infinite.any():
+                raise ProbeError(
+                    f"features {name!r} are infinite in row {block[int(np.argmax(infinite))]}"
+                )
+            valid[block[np.isnan(sums)]] = False
     return valid

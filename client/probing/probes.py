@@ -1,17 +1,22 @@
 """A probe that was scored: what it can be asked next, from its scores to a map of its target."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Int
 
 from unigeo.client.point_status import WORDS, positions_in_words
 from unigeo.client.probing.asking import read_at
 from unigeo.client.probing.columns import label_of, listed, short
 from unigeo.client.probing.conformal import conformal_quantile
+from unigeo.client.probing.controls import CONTROLS, with_controls
+from unigeo.client.probing.counting import Count
 from unigeo.client.probing.evaluating import Evaluation
+from unigeo.client.probing.feature_rows import some_rows
 from unigeo.client.probing.logistic import LogisticProbe
 from unigeo.client.probing.models import ClassModel, Model, NumberModel
 from unigeo.client.probing.preparing import ProbeData
@@ -47,7 +52,6 @@ class Probe:
     """
 
     field: "Field"
-    data: ProbeData
     evaluation: Evaluation
     modalities: tuple[str, ...]
     """Sampled for the probe."""
@@ -55,7 +59,111 @@ class Probe:
     """Of sampling."""
     level: float
     """Of the intervals."""
+    sets: tuple[str, ...]
+    """Sets of vectors: each modality, and `joined` where there are several."""
+    counts: Mapping[str, Count]
+    """Of each target: rows that take part, and why the others do not."""
+    controls: tuple[str, ...]
+    """Names of the columns that vectors were held against."""
+    splits: Mapping[str, Any]
+    """How the folds were made: their number, seed, side and CRS of the blocks."""
+    folds: Mapping[str, Int[np.ndarray, " point"]]
+    """Fold of each point, by the split's name."""
+    rows: Int[np.ndarray, " point"]
+    """Row of the table that each point is."""
+    data: ProbeData | None
+    """What models are fitted on; None where the probe was loaded."""
     _models: dict[tuple[str, str], Model] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        field: "Field",
+        data: ProbeData,
+        evaluation: Evaluation,
+        modalities: tuple[str, ...],
+        method: "Method",
+        level: float,
+    ) -> "Probe":
+        """A probe of vectors that were just scored."""
+        asked = data.question
+        how = {"folds": asked.folds, "seed": asked.seed, "block_km": asked.block_km}
+        return cls(
+            field,
+            evaluation,
+            modalities,
+            method,
+            level,
+            sets=tuple(data.vectors),
+            counts=data.counts,
+            controls=() if data.controls is None else data.controls.names,
+            splits=how | {"crs": asked.crs},
+            folds={split.name: split.folds for split in data.splits},
+            rows=data.rows,
+            data=data,
+        )
+
+    @classmethod
+    def load(cls, path: "str | Path", field: "Field") -> "Probe":
+        """Read a probe that `save` wrote, to predict on a field of the same model.
+
+        Args:
+            path: of its folder.
+            field: whose vectors it reads from now on: the one it was fitted on, a newer release,
+                or that of another region.
+
+        Raises:
+            ProbeError: if it cannot be read, or the field is of another model.
+            MissingExtraError: without safetensors.
+        """
+        from unigeo.client.probing.saving import load_probe
+
+        return load_probe(path, field)
+
+    def save(self, path: "str | Path", features: Any = None, *, overwrite: bool = False) -> "Path":
+        """Write the models of every target, the scores and the folds into a folder.
+
+        `probe.json` says what they are of, among it the hash of the model that made the vectors;
+        `weights.safetensors` holds the numbers. The table's own values and positions are not
+        written.
+
+        Args:
+            path: of the folder.
+            features: whose models: a modality, `joined`, or several; by default `joined`, or the
+                only one.
+            overwrite: replace a probe that is there, when the new one is whole.
+
+        Raises:
+            ProbeError: if there is no such set of features.
+            StoreError: if something is there already, or it cannot be written; nothing is left.
+            MissingExtraError: without safetensors.
+        """
+        from unigeo.client.probing.saving import save_probe
+
+        return save_probe(self, path, features, overwrite)
+
+    def on(self, field: "Field") -> "Probe":
+        """The same probe reading another field of the same model, such as of another region.
+
+        Raises:
+            ProbeError: if the field is of another model, or lacks a modality.
+        """
+        from unigeo.client.probing.saving import check_bands, check_model
+
+        own = self.field.attributes.model
+        check_model(field, own.name, own.sha256, "the probe")
+        check_bands(field, dict(self.bands), "the probe")
+        return dataclasses.replace(self, field=field)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What is predicted."""
+        return tuple(self.counts)
+
+    @property
+    def bands(self) -> Mapping[str, int]:
+        """Bands of each modality."""
+        return {name: self.field.cells(name).bands for name in self.modalities}
 
     @property
     def scores(self) -> "pd.DataFrame":
@@ -68,11 +176,17 @@ class Probe:
         return self.evaluation.fold_scores
 
     @property
+    def gains(self) -> "pd.DataFrame":
+        """What vectors add to the controls: see `evaluating.evaluate`."""
+        return self.evaluation.gains
+
+    @property
     def intervals(self) -> "pd.DataFrame":
         """Stated level, mean half-width and measured coverage of each ridge under each split."""
         percent = f"{100 * self.level:g}"
         width, covered = f"interval_{percent}", f"coverage_{percent}"
-        ridges = self.scores[self.scores["features"].isin(list(self.data.vectors))]
+        sets = [*self.sets, *map(with_controls, self.sets), CONTROLS]
+        ridges = self.scores[self.scores["features"].isin(sets)]
         if width not in ridges:
             return ridges.head(0)[["target", "features", "split"]]
         chosen = ridges.loc[ridges[width].notna(), ["target", "features", "split", width, covered]]
@@ -92,9 +206,24 @@ class Probe:
         """
         target, features = self._target(target), self._features(features)
         if (target, features) not in self._models:
+            if self.data is None:
+                known = dict.fromkeys(name for _, name in self._models)
+                raise ProbeError(
+                    f"the loaded probe has no model of the features {features}, only of "
+                    f"{listed(list(known))}: save it with them"
+                )
             with one_thread():
-                self._fit(target, features)
+                self._fit(self.data, target, features)
         return self._models[target, features]
+
+    def feature_sets(self, features: Any = None) -> tuple[str, ...]:
+        """Names of sets of features: by default `joined`, or the only one.
+
+        Raises:
+            ProbeError: if there is no such set.
+        """
+        several = features is not None and not isinstance(features, str)
+        return tuple(dict.fromkeys(map(self._features, features if several else [features])))
 
     def predict(
         self,
@@ -127,7 +256,7 @@ class Probe:
         vectors = np.concatenate([found_at[modality] for modality in used], axis=1)
         valid = np.isfinite(vectors).all(axis=1)
         made: dict[str, Any] = {}
-        for target in self.data.known:
+        for target in self.targets:
             model = self.model(target, name)
             found = {layer: np.full(len(valid), np.nan) for layer in model.layers}
             for layer, values in model.predict(vectors[valid]).items():
@@ -255,34 +384,49 @@ class Probe:
             most: characters; the last targets are left out and counted where there is no room for
                 them. All targets by default.
         """
-        targets = list(self.data.known)
+        targets = list(self.targets)
         while True:
             shown = self.scores[self.scores["target"].isin(targets)]
             text = f"{to_markdown(by_features(shown))}\n\n{self._counts(targets)}"
-            if len(targets) < len(self.data.known):
-                text += f" The first {len(targets)} of {len(self.data.known)} targets; "
+            if len(targets) < len(self.targets):
+                text += f" The first {len(targets)} of {len(self.targets)} targets; "
                 text += "`print(probe.text())` shows them all."
+            text += self._added(targets)
             if most is None or len(text) <= most or len(targets) == 1:
                 return text
             targets = targets[: max(1, min(len(targets) - 1, len(targets) * most // len(text)))]
 
     def _repr_html_(self) -> str:
         table = by_features(self.scores).to_html(float_format="{:.3f}".format)
-        return f"{table}<p>{escape(self._counts(list(self.data.known)))}</p>"
+        return f"{table}<p>{escape(self._counts(list(self.targets)))}</p>"
 
     def _counts(self, targets: "list[str]") -> str:
         used = self.scores.drop_duplicates("target").set_index("target")
         counts = "; ".join(
-            f"{target[:60]} ({used.at[target, 'metric']!s}): {self.data.counts[target]} in "
+            f"{target[:60]} ({used.at[target, 'metric']!s}): {self.counts[target]} in "
             f"{used.at[target, 'blocks']!s} blocks"
             for target in targets
         )
-        classes = any(self.data.labels(target) is not None for target in targets)
+        classes = any(used.at[target, "metric"] == "accuracy" for target in targets)
         return f"Scores of held-out predictions. {counts}.{_PRECISION if classes else ''}"
+
+    def _added(self, targets: "list[str]") -> str:
+        """What the vectors add to the controls, for reading."""
+        gains = self.gains[self.gains["target"].isin(targets)]
+        if gains.empty:
+            return ""
+        shown = gains.set_index("target").drop(columns="metric")
+        return (
+            f"\n\nWhat vectors add to the controls {listed(self.controls)}: scores of both beside "
+            "each alone, the gain of both over the controls, and the ends of its "
+            f"{100 * self.level:g} % interval over resampled "
+            f"{'blocks or groups' if 'grouped' in self.folds else 'blocks'}.\n\n"
+            f"{to_markdown(shown)}"
+        )
 
     def _target(self, target: Any) -> str:
         """The target's name as text, which is how the scores name it."""
-        known = list(self.data.known)
+        known = list(self.targets)
         if target is None and len(known) == 1:
             return known[0]
         label = label_of(target)
@@ -292,7 +436,7 @@ class Probe:
         return label
 
     def _features(self, features: str | None) -> str:
-        known = list(self.data.vectors)
+        known = list(self.sets)
         if features is None:
             return known[-1]
         if features not in known:
@@ -310,17 +454,17 @@ class Probe:
         model = self.model(name, chosen)
         return PredictionMap.of(self.field, self._modalities_of(chosen), model, name, where)
 
-    def _fit(self, target: str, features: str) -> None:
-        vectors, folds = self.data.vectors[features], self.data.splits[-1].folds
-        labels = self.data.labels(target)
+    def _fit(self, data: ProbeData, target: str, features: str) -> None:
+        vectors, folds = data.vectors[features], data.splits[-1].folds
+        labels = data.labels(target)
         if labels is not None:
-            has = self.data.has(target)
-            codes = self.data.known[target][has].astype(np.int64)
-            fitted = LogisticProbe().fit(vectors[has], codes, folds[has])
+            has = data.has(target)
+            codes = data.known[target][has].astype(np.int64)
+            fitted = LogisticProbe().fit(some_rows(vectors, has), codes, folds[has])
             self._models[target, features] = ClassModel(fitted, labels.classes)
             return
-        numeric = [name for name in self.data.known if self.data.labels(name) is None]
-        truth = np.stack([self.data.known[name] for name in numeric], axis=1)
+        numeric = [name for name in data.known if data.labels(name) is None]
+        truth = np.stack([data.known[name] for name in numeric], axis=1)
         ridge = RidgeProbe().fit(vectors, truth, folds)
         for column, name in enumerate(numeric):
             alone = ridge.only(column)

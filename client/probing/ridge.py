@@ -3,24 +3,39 @@
 One model of all rows but folds f and k serves twice: its errors on k help to choose the penalty
 for f, and its errors on f the penalty for k. So the folds that judge the penalty are cut like the
 folds that judge the probe (whole blocks stay whole, where leave-one-out would be optimistic), and
-five folds cost 15 eigendecompositions for all penalties and all targets.
+five folds have 15 training sets for all targets. Their sums are those of the folds, added: the rows
+are read once for the sums, and once more to be predicted.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from unigeo.client.probing.feature_rows import FeatureRows, row_blocks
 from unigeo.client.probing.leverage import Spread, difficulty
-from unigeo.client.probing.ridge_path import Moments, Path, dual_path, primal_path
+from unigeo.client.probing.normal_equations import Dual, Moments, Primal, Solution, by_bands
+from unigeo.client.probing.penalties import next_penalties
+from unigeo.client.threads import Run, workers
 from unigeo.schemas.errors import ProbeError
 
 PENALTIES = tuple(float(10.0 ** (half / 2)) for half in range(-12, 7))
 """From 1e-6 to 1e3, two per decade."""
 
-_KEPT_NUMBERS = 2**25  # 256 MB
+_SPREAD_BYTES = 2**28
+"""Of the factors that are held while the rows are read."""
+_ORIGIN_ROWS = 4096
+"""Rows that the origin and the scale of sums are taken from."""
+_ROUNDING = 1e-12
+"""A deviation this small beside the value is that of a constant."""
+_PENALTIES_TRIED = 9
+"""Of the 19 in most cases, for estimates."""
+
+Push = Callable[[float], None]
+"""Told the floating-point operations that are done."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -34,7 +49,7 @@ class FittedRidge:
     penalties: Float[np.ndarray, " target"]
     """The chosen ones."""
     spreads: tuple[tuple[Int[np.ndarray, " _"], Spread], ...]
-    """Targets by number, and the spread of the rows that they were fitted on."""
+    """Targets by number, and the spread of the rows that they were fitted on at their penalty."""
     strangeness: Float[np.ndarray, "point target"]
     """Of each training row: the absolute error of a model without its fold / difficulty; NaN where
     the target is missing."""
@@ -69,9 +84,7 @@ class FittedRidge:
         """How many times the usual error is to be expected, 1 or more; see `leverage`."""
         found = np.empty((len(features), len(self.penalties)))
         for columns, spread in self.spreads:
-            found[:, columns] = difficulty(
-                spread.leverage(features, self.penalties[columns].tolist())
-            )
+            found[:, columns] = difficulty(spread.leverage(features))[:, None]
         return found
 
 
@@ -109,19 +122,25 @@ class RidgeProbe:
     def __post_init__(self) -> None:
         if not self.penalties or min(self.penalties) <= 0:
             raise ProbeError(f"ridge penalties must be positive numbers, not {self.penalties}")
+        object.__setattr__(self, "penalties", tuple(sorted(self.penalties)))
 
     def held_out(
         self,
-        features: Float[np.ndarray, "point band"],
+        features: FeatureRows,
         targets: Float[np.ndarray, "point target"],
         folds: Int[np.ndarray, " point"],
+        *,
+        strength: Float[np.ndarray, " band"] | float = 1.0,
+        push: Push = lambda operations: None,
     ) -> HeldOut:
         """Predict every row by a model fitted, and its penalty chosen, on the other folds.
 
         Args:
-            features: without NaN.
+            features: point by band, without NaN.
             targets: NaN where missing; each target uses the rows it has.
             folds: fold number of each row; at least three different ones.
+            strength: of each band: its penalty is divided by the square.
+            push: told the operations that are done.
 
         Raises:
             ProbeError: if a target is missing from a whole fold.
@@ -131,19 +150,31 @@ class RidgeProbe:
         predictions, difficulties = np.full((2, *targets.shape), np.nan)
         without_two, difficulties_two = np.full((2, count, *targets.shape), np.nan)
         for rows, columns in complete_targets(targets):
-            data = _Folded(features, targets, folds, rows, columns)
-            pairs = data.without_two(self.penalties)
-            errors = data.errors_without_two(pairs)
-            for fold in range(data.count):
-                best = errors[fold].sum(axis=0).argmin(axis=0)
-                for other in data.all_but(fold):
-                    cells = np.ix_([data.labels[fold]], data.rows[other], columns)
-                    two = pairs[min(fold, other), max(fold, other)]
-                    without_two[cells], difficulties_two[cells] = two.predict(data, other, best)
-                one = data.solve([fold], self.penalties)
-                cells = np.ix_(data.rows[fold], columns)
-                predictions[cells], difficulties[cells] = one.predict(data, fold, best)
-                penalties[data.labels[fold], columns] = np.take(self.penalties, best)
+            data = _Folded(features, targets, folds, rows, columns, strength, push)
+            if data.count < 3:
+                raise ProbeError(
+                    f"{data.count} folds leave none to choose the penalty in: at least 3 are needed"
+                )
+            pairs = list(combinations(range(data.count), 2))
+            with data.workers() as run:
+                best = data.choose(pairs, self.penalties, run)
+                views = [
+                    _View(tuple(data.all_but(one, other)), seen, best[out], out)
+                    for one, other in pairs
+                    for seen, out in ((other, one), (one, other))
+                ]
+                views += [
+                    _View(tuple(data.all_but(fold)), fold, best[fold], None)
+                    for fold in range(data.count)
+                ]
+                for view, at, guess, hard in data.look(views, self.penalties, run):
+                    if view.without is None:
+                        cells = np.ix_(at, columns)
+                        predictions[cells], difficulties[cells] = guess, hard
+                    else:
+                        three = np.ix_([data.labels[view.without]], at, columns)
+                        without_two[three], difficulties_two[three] = guess, hard
+            penalties[np.ix_(data.labels, columns)] = np.take(self.penalties, best)
         return HeldOut(
             predictions=predictions,
             penalties=penalties,
@@ -154,9 +185,12 @@ class RidgeProbe:
 
     def fit(
         self,
-        features: Float[np.ndarray, "point band"],
+        features: FeatureRows,
         targets: Float[np.ndarray, "point target"],
         folds: Int[np.ndarray, " point"],
+        *,
+        strength: Float[np.ndarray, " band"] | float = 1.0,
+        push: Push = lambda operations: None,
     ) -> FittedRidge:
         """Fit all rows, the penalty chosen by predicting each fold from the others.
 
@@ -165,23 +199,29 @@ class RidgeProbe:
         weights = np.empty((features.shape[1], targets.shape[1]))
         intercepts, penalties = np.empty(targets.shape[1]), np.empty(targets.shape[1])
         strangeness = np.full(targets.shape, np.nan)
-        centre = np.mean(features, axis=0, dtype=np.float64)
+        centre: Float[np.ndarray, " band"] | None = None
         spreads = []
         for rows, columns in complete_targets(targets):
-            data = _Folded(features, targets, folds, rows, columns)
-            models = [data.solve([fold], self.penalties) for fold in range(data.count)]
-            errors = [data.errors(model.path, fold) for fold, model in enumerate(models)]
-            best = np.sum(errors, axis=0).argmin(axis=0)
-            for fold, model in enumerate(models):
-                predictions, difficulties = model.predict(data, fold, best)
-                cells = np.ix_(data.rows[fold], columns)
-                strangeness[cells] = np.abs(targets[cells] - predictions) / difficulties
-            path = data.path(range(data.count), self.penalties)
-            slope, offset = path.at(best)
-            weights[:, columns] = slope / data.scale[:, None]
-            intercepts[columns] = offset + (centre - data.centre) @ weights[:, columns]
+            data = _Folded(features, targets, folds, rows, columns, strength, push)
+            centre = data.origin if centre is None else centre
+            everything = tuple(range(data.count))
+            with data.workers() as run:
+                best = data.choose([(fold,) for fold in everything], self.penalties, run)[0]
+                views = [_View(tuple(data.all_but(fold)), fold, best, None) for fold in everything]
+                for _, at, guess, hard in data.look(views, self.penalties, run):
+                    cells = np.ix_(at, columns)
+                    strangeness[cells] = np.abs(targets[cells] - guess) / hard
+                training = data.training(everything)
+                for number in np.unique(best):
+                    solution, spread = training.solve_with_spread(self.penalties[number])
+                    at = np.flatnonzero(best == number)
+                    slope = solution.weights[:, at] / data.scale[:, None]
+                    weights[:, columns[at]] = slope
+                    shift = (centre - data.origin) @ slope + data.target_origin[at]
+                    intercepts[columns[at]] = solution.intercepts[at] + shift
+                    spreads.append((columns[at], spread.seen_from(data.origin, data.scale)))
             penalties[columns] = np.take(self.penalties, best)
-            spreads.append((columns, path.spread.seen_from(data.centre, data.scale)))
+        assert centre is not None
         return FittedRidge(
             centre=centre,
             weights=weights,
@@ -202,129 +242,257 @@ def complete_targets(
         yield np.flatnonzero(patterns[:, number]), np.flatnonzero(group.reshape(-1) == number)
 
 
+@dataclass(frozen=True)
+class _View:
+    """A model that looks at a fold it has not seen."""
+
+    train: tuple[int, ...]
+    """Folds that the model is fitted on."""
+    fold: int
+    """Which it predicts."""
+    best: Int[np.ndarray, " column"]
+    """Penalty of each target, by its number."""
+    without: int | None
+    """The fold that the penalty was chosen without, where that is not `fold`."""
+
+
+_Block = dict[int, tuple[np.ndarray, np.ndarray]]
+"""Row numbers and features of each fold that has rows in a block."""
+_Fitted = dict[tuple[int, ...], dict[int, tuple[Solution, Spread]]]
+"""Solutions of each training set, by the number of the penalty."""
+_Seen = tuple[_View, np.ndarray, np.ndarray, np.ndarray]
+"""A view; rows; their predictions and difficulties, row by column."""
+
+
 class _Folded:
     """The rows of some targets, cut into folds, seen from one origin in one scale.
 
-    Origin and scale only keep sums exact (each training set is standardized by itself). The rows of
-    a fold become float64 when they are used, and stay so if all of them are few; else memory holds
-    one fold more than the caller's array.
+    Origin and scale only keep sums exact (each training set is standardized by itself). Rows become
+    float64 a block at a time.
     """
 
     def __init__(
         self,
-        features: Float[np.ndarray, "point band"],
+        features: FeatureRows,
         targets: Float[np.ndarray, "point target"],
         folds: Int[np.ndarray, " point"],
         rows: Int[np.ndarray, " row"],
         columns: Int[np.ndarray, " column"],
+        strength: Float[np.ndarray, " band"] | float,
+        push: Push,
     ) -> None:
         self.labels = np.unique(folds)
         self.count = len(self.labels)
-        self.rows = [rows[folds[rows] == label] for label in self.labels]
-        if self.count < 2 or min(map(len, self.rows)) == 0:
+        self.folds = np.searchsorted(self.labels, folds)
+        self.sizes = np.bincount(self.folds[rows], minlength=self.count)
+        if self.count < 2 or self.sizes.min() == 0:
             raise ProbeError(
                 f"each of at least 2 folds must hold rows with a target, but target number "
-                f"{columns[0]} has {[len(part) for part in self.rows]} rows in the folds"
+                f"{columns[0]} has {self.sizes.tolist()} rows in the folds"
             )
-        self._features, self._targets, self._columns = features, targets, columns
-        self.centre = np.mean(features, axis=0, dtype=np.float64)
-        sizes = [len(part) for part in self.rows]
-        variances = [((features[part] - self.centre) ** 2).mean(axis=0) for part in self.rows]
-        deviation = np.sqrt(np.average(variances, axis=0, weights=sizes))
-        # A deviation of the size of rounding is that of a constant: the band is set to 0.
-        self.scale = np.where(deviation > 1e-12 * np.abs(self.centre), deviation, np.inf)
-        self._primal = features.shape[1] <= len(rows)
-        self._kept: dict[int, Float[np.ndarray, "_ band"]] = {}
-        self._keeps = len(rows) * features.shape[1] <= _KEPT_NUMBERS
-        self._moments = [Moments.of(*self.fold(f)) for f in range(self.count) if self._primal]
+        self.features, self.rows, self.columns = features, rows, columns
+        self.targets = targets
+        self.bands = features.shape[1]
+        self.strength, self.push = strength, push
+        self.origin, self.scale = self._origin_and_scale()
+        self.target_origin = targets[np.ix_(rows, columns)].mean(axis=0)
+        self._moments: list[Moments] | None = None
 
-    def fold(
-        self, fold: int
-    ) -> tuple[Float[np.ndarray, "row band"], Float[np.ndarray, "row column"]]:
-        """Features and targets of one fold, float64."""
-        rows = self.rows[fold]
-        values = self._kept.get(fold)
-        if values is None:
-            values = (self._features[rows] - self.centre) / self.scale
-            if self._keeps:
-                self._kept[fold] = values
-        return values, self._targets[np.ix_(rows, self._columns)]
+    def workers(self) -> AbstractContextManager[Run]:
+        """Threads for the factorizations of this data."""
+        work = ridge_operations(len(self.rows), self.bands, self.count)
+        size = min(self.bands, len(self.rows))
+        return workers(work, 3 * 8 * size**2)
 
     def all_but(self, *folds: int) -> list[int]:
         """The other folds."""
         return [fold for fold in range(self.count) if fold not in folds]
 
-    def path(self, train: Sequence[int], penalties: Sequence[float]) -> Path:
-        """Solve on the given folds, by bands or by rows, whichever are fewer."""
-        if self._primal and self._features.shape[1] <= sum(len(self.rows[fold]) for fold in train):
-            moments = self._moments[train[0]]
-            for fold in train[1:]:
-                moments = moments + self._moments[fold]
-            return primal_path(moments, penalties)
-        parts = [self.fold(fold) for fold in train]
-        features, targets = (np.concatenate(side) for side in zip(*parts, strict=True))
-        return dual_path(features, targets, penalties)
+    def blocks(
+        self, folds: Sequence[int]
+    ) -> Iterator[dict[int, tuple[Int[np.ndarray, " row"], Float[np.ndarray, "row band"]]]]:
+        """Rows of some folds, in order: for each fold of a block, their numbers and features."""
+        wanted = self.rows[np.isin(self.folds[self.rows], folds)]
+        for block in row_blocks(wanted, self.bands):
+            values = self.features[block] - self.origin
+            for band in self.constant:
+                values[np.abs(values[:, band]) <= _ROUNDING * np.abs(self.origin[band]), band] = 0
+            values /= self.scale
+            own = self.folds[block]
+            present = np.unique(own).tolist()
+            if len(present) == 1:
+                yield {present[0]: (block, values)}
+            else:
+                yield {fold: (block[own == fold], values[own == fold]) for fold in present}
 
-    def errors(self, path: Path, fold: int) -> Float[np.ndarray, "penalty column"]:
-        """Sum of squared errors on a fold, for every penalty."""
-        values, truth = self.fold(fold)
-        flat = values @ np.moveaxis(path.weights, 0, 1).reshape(values.shape[1], -1)
-        predictions = flat.reshape(len(values), *path.intercepts.shape) + path.intercepts
-        return np.asarray(((predictions - truth[:, None, :]) ** 2).sum(axis=0))
+    def truth(self, rows: Int[np.ndarray, " row"]) -> Float[np.ndarray, "row column"]:
+        """Targets of some rows, from their own origin."""
+        return self.targets[np.ix_(rows, self.columns)] - self.target_origin
 
-    def solve(self, without: Sequence[int], penalties: Sequence[float]) -> "_Model":
-        """Solve on all folds but the given ones, and look at these."""
-        path = self.path(self.all_but(*without), penalties)
-        leverage = {
-            fold: path.spread.leverage(self.fold(fold)[0], penalties).astype(np.float32)
-            for fold in without
-        }
-        return _Model(path, leverage)
+    def moments(self, run: Run) -> list[Moments]:
+        """Sums over the rows of each fold."""
+        if self._moments is None:
+            sums = [Moments.zero(self.bands, len(self.columns)) for _ in range(self.count)]
+            for block in self.blocks(range(self.count)):
 
-    def without_two(self, penalties: Sequence[float]) -> dict[tuple[int, int], "_Model"]:
-        """The model of all folds but two, for each pair of them, the lower number first."""
-        if self.count < 3:
-            raise ProbeError(
-                f"{self.count} folds leave none to choose the penalty in: at least 3 are needed"
-            )
-        pairs = combinations(range(self.count), 2)
-        return {pair: self.solve(pair, penalties).without_spread() for pair in pairs}
+                def add(fold: int, block: _Block = block) -> None:
+                    rows, values = block[fold]
+                    sums[fold].add(values, self.truth(rows))
 
-    def errors_without_two(
-        self, models: dict[tuple[int, int], "_Model"]
-    ) -> Float[np.ndarray, "fold fold penalty column"]:
-        """Errors [f, k] on fold k of the model of all folds but f and k; 0 where f = k."""
-        penalties = len(next(iter(models.values())).path.weights)
-        found = np.zeros((self.count, self.count, penalties, len(self._columns)))
-        for (one, other), model in models.items():
-            found[one, other] = self.errors(model.path, other)
-            found[other, one] = self.errors(model.path, one)
+                list(run(add, block))
+                self.push(sum(len(rows) for rows, _ in block.values()) * float(self.bands) ** 2)
+            self._moments = sums
+        return self._moments
+
+    def training(self, train: Sequence[int]) -> Primal | Dual:
+        """The equations of some folds."""
+        if self._moments is not None and self._has_bands(train):
+            return Primal(Moments.total([self._moments[fold] for fold in train]), self.strength)
+        parts = [part for block in self.blocks(train) for part in block.values()]
+        rows, values = (np.concatenate(side) for side in zip(*parts, strict=True))
+        return Dual(values, self.truth(rows), self.strength)
+
+    def choose(
+        self, lefts: Sequence[tuple[int, ...]], penalties: Sequence[float], run: Run
+    ) -> Int[np.ndarray, "fold column"]:
+        """Choose each target's penalty by the errors on folds that were left out.
+
+        Args:
+            lefts: folds that each training set leaves out: two each, or one.
+            penalties: to choose from, sorted.
+            run: does the work.
+
+        Returns:
+            For each fold the number of the penalty that does best on the others, of models that
+            have not seen it either; the same for all folds where each set leaves out one.
+        """
+        if any(self._has_bands(self.all_but(*left)) for left in lefts):
+            self.moments(run)
+        shape = (self.count, self.count, len(penalties), len(self.columns))
+        errors, tried = np.zeros(shape), np.zeros(len(penalties), bool)
+        while True:
+            sums = errors.sum(axis=1) if len(lefts[0]) == 2 else errors.sum(axis=(0, 1))[None]
+            cases = np.moveaxis(sums, 1, 2).reshape(-1, len(penalties))
+            numbers = next_penalties(cases, tried)
+            if not numbers:
+                best = np.where(tried[None, :, None], sums, np.inf).argmin(axis=1)
+                return np.broadcast_to(best, (self.count, len(self.columns)))
+
+            def judge(left: tuple[int, ...], numbers: list[int] = numbers) -> list[np.ndarray]:
+                training = self.training(self.all_but(*left))
+                solutions = [training.solve(penalties[number]) for number in numbers]
+                return [self._errors(fold, solutions) for fold in left]
+
+            for left, found in zip(lefts, run(judge, lefts), strict=True):
+                for fold, error in zip(left, found, strict=True):
+                    other = left[0] if left[-1] == fold else left[-1]
+                    errors[other, fold, numbers] = error
+                self.push(len(numbers) * self._factor_work(left))
+            tried[numbers] = True
+
+    def look(self, views: Sequence[_View], penalties: Sequence[float], run: Run) -> Iterator[_Seen]:
+        """Predict folds by models that have not seen them.
+
+        As many models are held as fit into memory, and the rows are read once for them.
+        """
+        by_model: dict[tuple[int, ...], list[_View]] = {}
+        for view in views:
+            by_model.setdefault(view.train, []).append(view)
+        for models in self._portions(by_model):
+
+            def fit(train: tuple[int, ...]) -> dict[int, tuple[Solution, Spread]]:
+                training = self.training(train)
+                numbers = np.unique([view.best for view in by_model[train]]).tolist()
+                return {n: training.solve_with_spread(penalties[n]) for n in numbers}
+
+            fitted = dict(zip(models, run(fit, models), strict=True))
+            for train in models:
+                self.push(len(fitted[train]) * self._factor_work(self.all_but(*train)))
+            seen_by = [view for train in models for view in by_model[train]]
+            for block in self.blocks(sorted({view.fold for view in seen_by})):
+
+                def see(view: _View, block: _Block = block, fitted: _Fitted = fitted) -> _Seen:
+                    rows, values = block[view.fold]
+                    return view, rows, *self._see(values, fitted[view.train], view.best)
+
+                yield from run(see, [view for view in seen_by if view.fold in block])
+
+    def _see(
+        self,
+        values: Float[np.ndarray, "row band"],
+        fitted: dict[int, tuple[Solution, Spread]],
+        best: Int[np.ndarray, " column"],
+    ) -> tuple[Float[np.ndarray, "row column"], Float[np.ndarray, "row column"]]:
+        """Predictions, each target by its own penalty, and their difficulty."""
+        guess, hard = np.empty((2, len(values), len(best)))
+        for number in np.unique(best).tolist():
+            solution, spread = fitted[number]
+            at = np.flatnonzero(best == number)
+            guess[:, at] = solution.only(at).predict(values) + self.target_origin[at]
+            hard[:, at] = difficulty(spread.leverage(values))[:, None]
+            self.push(len(values) * float(self.bands) ** 2 / 2)
+        return guess, hard
+
+    def _errors(
+        self, fold: int, solutions: Sequence[Solution]
+    ) -> Float[np.ndarray, "solution column"]:
+        """Sums of squared errors on a fold."""
+        if self._moments is not None:
+            return np.stack([self._moments[fold].errors(solution) for solution in solutions])
+        found = np.zeros((len(solutions), len(self.columns)))
+        for block in self.blocks([fold]):
+            rows, values = block[fold]
+            truth = self.truth(rows)
+            for number, solution in enumerate(solutions):
+                found[number] += ((solution.predict(values) - truth) ** 2).sum(axis=0)
         return found
 
+    def _portions(
+        self, by_model: Mapping[tuple[int, ...], Sequence[_View]]
+    ) -> Iterator[list[tuple[int, ...]]]:
+        """Models whose factors fit into memory together."""
+        portion: list[tuple[int, ...]] = []
+        held = 0
+        for train, views in by_model.items():
+            factors = len(np.unique([view.best for view in views]))
+            primal = self._has_bands(train)
+            size = 4 * self.bands**2 if primal else 8 * self.bands * int(self.sizes[[*train]].sum())
+            if portion and held + factors * size > _SPREAD_BYTES:
+                yield portion
+                portion, held = [], 0
+            portion.append(train)
+            held += factors * size
+        yield portion
 
-@dataclass(frozen=True)
-class _Model:
-    """Solutions for every penalty, and the leverage of the folds that they have not seen."""
+    def _has_bands(self, train: Sequence[int]) -> bool:
+        """Whether the equations of a training set are those of the bands."""
+        return by_bands(int(self.sizes[list(train)].sum()), self.bands)
 
-    path: Path
-    leverage: dict[int, Float[np.ndarray, "_ penalty"]]
+    def _factor_work(self, left: Sequence[int]) -> float:
+        """Operations of one Cholesky factor of the set that leaves some folds out."""
+        rows = int(self.sizes[self.all_but(*left)].sum())
+        return float(min(self.bands, rows)) ** 3 / 3
 
-    def predict(
-        self, data: _Folded, fold: int, best: Int[np.ndarray, " column"]
-    ) -> tuple[Float[np.ndarray, "row column"], Float[np.ndarray, "row column"]]:
-        """Predictions of an unseen fold, each target by its own penalty, and their difficulty."""
-        weights, intercepts = self.path.at(best)
-        values, _ = data.fold(fold)
-        return values @ weights + intercepts, difficulty(
-            self.leverage[fold][:, best].astype(np.float64)
-        )
+    def _origin_and_scale(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of some of the rows; of a constant band its value and 1.
 
-    def without_spread(self) -> "_Model":
-        """The same in less memory: of the training set nothing is kept but the solutions."""
-        empty = np.empty((len(self.path.spread.mean), 0))
-        return replace(
-            self,
-            path=replace(
-                self.path, spread=replace(self.path.spread, directions=empty, values=np.empty(0))
-            ),
-        )
+        The deviation of a constant can be of the size of rounding: such a band is marked, and what
+        differs from its origin no more than that is set to 0 where rows are read.
+        """
+        step = max(1, len(self.rows) // _ORIGIN_ROWS)
+        some = np.asarray(self.features[self.rows[::step]], np.float64)
+        moved = some - some[0]  # exactly 0 in a constant band, as its mean then is
+        mean = moved.mean(axis=0)
+        deviation = (moved - mean).std(axis=0)
+        origin = some[0] + mean
+        self.constant = np.flatnonzero(deviation <= _ROUNDING * np.abs(origin))
+        deviation[self.constant] = 1.0
+        return origin, deviation
+
+
+def ridge_operations(rows: int, bands: int, folds: int) -> float:
+    """About how many floating-point operations `RidgeProbe.held_out` takes."""
+    sets = folds * (folds - 1) / 2
+    size = min(bands, (folds - 1) * rows // folds)
+    factors = (_PENALTIES_TRIED + 2) * sets + 1.5 * folds
+    return rows * bands * min(bands, rows) + factors * size**3 / 3 + folds * rows * bands**2 / 2

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from unigeo.client.probing.asking import spread_rows
 from unigeo.client.probing.evaluating import probe_table
+from unigeo.client.probing.feature_rows import all_of
 from unigeo.client.probing.folds import CONUS
 from unigeo.client.probing.reporting import by_target, mean_scores, to_markdown
 from unigeo.client.probing.targets import numbers_of
@@ -213,7 +214,7 @@ def probe_suite(suite: Suite, data: Path, vectors: Vectors, **options: Any) -> "
         placed = ~np.isnan(flat).any(axis=1)
         found = vectors(flat[placed])
         features = {
-            name: _means(spread_rows(np.asarray(values), placed), places.shape[1])
+            name: _means(all_of(spread_rows(np.asarray(values), placed)), places.shape[1])
             for name, values in found.items()
         }
         for number in numbers:

@@ -47,7 +47,7 @@ class Labels:
 Target = Float[np.ndarray, " _"] | Labels
 
 
-def target_of(table: Any, name: Any, task: Task | None = None) -> Target:
+def target_of(table: Any, name: Any, task: Task | None = None, what: str = "target") -> Target:
     """A column of a table as numbers or labels.
 
     Args:
@@ -55,6 +55,7 @@ def target_of(table: Any, name: Any, task: Task | None = None) -> Target:
         name: of the column.
         task: `regression` for numbers, `classification` for labels; by default numbers where the
             column holds any, and labels where it holds words, categories or True and False.
+        what: it is, for messages.
 
     Raises:
         ProbeError: if there is no such column or several; it holds dates, complex numbers, or
@@ -62,7 +63,7 @@ def target_of(table: Any, name: Any, task: Task | None = None) -> Target:
     """
     if task not in (None, "regression", "classification"):
         raise ProbeError(f"task must be 'regression' or 'classification', not {short(task)}")
-    column, label = column_of(table, name), label_of(name)
+    column, label = column_of(table, name), f"{what} {short(label_of(name))}"
     kind = _kind_of(column, label)
     if task is None and kind == "words":
         _refuse_numbers_as_text(column, label)
@@ -91,8 +92,8 @@ def labels_of(values: Any) -> Labels:
     array([ 1., nan,  0.])
     """
     column = series_of(values)
-    _kind_of(column, "classes")
-    return _labels(column, "classes")
+    _kind_of(column, "target 'classes'")
+    return _labels(column, "target 'classes'")
 
 
 def codes_of(target: Target) -> Float[np.ndarray, " point"]:
@@ -113,9 +114,10 @@ def read_targets(targets: Mapping[str, Any], count: int) -> dict[str, Target]:
         if len(target) != count:
             raise ProbeError(f"target {short(name)} has {len(target)} values for {count} points")
         if not isinstance(target, Labels):
+            label = f"target {short(name)}"
             target = series_of(target)
-            _kind_of(target, name)
-            target = _numbers(target, name)
+            _kind_of(target, label)
+            target = _numbers(target, label)
         found[name] = target
     return found
 
@@ -152,7 +154,7 @@ def _kind_of(column: "pd.Series[Any]", label: str) -> Kind:
             continue
         number = int(np.argmax(kinds == kind))
         raise ProbeError(
-            f"target {short(label)} holds {kind}, the first in row {rows[number]}: "
+            f"{label} holds {kind}, the first in row {rows[number]}: "
             f"{short(str(values[number]))}. A probe predicts numbers or classes: "
             f"{_INSTEAD if kind == _TIMES else 'give it a column of these'}"
         )
@@ -160,7 +162,7 @@ def _kind_of(column: "pd.Series[Any]", label: str) -> Kind:
         counts = ", ".join(f"{kind} ({(kinds == kind).sum():,})" for kind in dict.fromkeys(kinds))
         first = [short(values[int(np.argmax(kinds == kind))]) for kind in dict.fromkeys(kinds)]
         raise ProbeError(
-            f"target {short(label)} mixes {counts}, such as {' and '.join(first)}: give "
+            f"{label} mixes {counts}, such as {' and '.join(first)}: give "
             "numbers alone, missing where there is none, or text alone"
         )
     found: Kind = kinds[0]
@@ -200,20 +202,20 @@ def _refuse_numbers_as_text(column: "pd.Series[Any]", label: str) -> None:
     ask = "ask for task='classification' if each is a class of its own"
     if all(_DATE.fullmatch(text.strip()) for text in counts):
         raise ProbeError(
-            f"target {short(label)} holds dates or times as text, such as "
+            f"{label} holds dates or times as text, such as "
             f"{short(next(iter(counts)))}: {_INSTEAD}; or {ask}"
         )
     numbers = [text for text in counts if _is_number(text)]
     words = [text for text in counts if not _is_number(text)]
     if numbers and not words and not all(text.strip().lstrip("+-").isdecimal() for text in numbers):
         raise ProbeError(
-            f"target {short(label)} holds numbers as text, such as {short(numbers[0])}: make them "
+            f"{label} holds numbers as text, such as {short(numbers[0])}: make them "
             f"numbers (task='regression' reads plain ones), or {ask}"
         )
     rows = sum(counts[text] for text in numbers)
     if words and 2 * rows > sum(counts.values()):
         raise ProbeError(
-            f"target {short(label)} holds numbers as text in {rows:,} rows, such as "
+            f"{label} holds numbers as text in {rows:,} rows, such as "
             f"{short(numbers[0])}, and words in {sum(counts.values()) - rows:,}, such as "
             f"{short(words[0])}: make the words missing values, or {ask}"
         )
@@ -247,7 +249,7 @@ def _numbers(column: "pd.Series[Any]", label: str) -> Float[np.ndarray, " point"
                 values[row] = np.inf
             except (TypeError, ValueError) as error:
                 raise ProbeError(
-                    f"target {short(label)} must hold numbers, but row {row} holds {short(value)}: "
+                    f"{label} must hold numbers, but row {row} holds {short(value)}: "
                     "make it a number, or a missing value"
                 ) from error
     _check_range(values, label)
@@ -261,7 +263,7 @@ def _labels(column: "pd.Series[Any]", label: str) -> Labels:
         codes, classes = pd.factorize(column.astype(object), sort=True)
     except TypeError as error:
         raise ProbeError(
-            f"target {short(label)} holds labels that cannot be put in order "
+            f"{label} holds labels that cannot be put in order "
             f"({short(error, 100)}): write them as text"
         ) from error
     return Labels(np.where(codes < 0, np.nan, codes).astype(np.float64), tuple(classes))
@@ -276,19 +278,19 @@ def _check_range(values: Float[np.ndarray, " point"], label: str) -> None:
     infinite = np.isinf(values)
     if infinite.any():
         raise ProbeError(
-            f"target {short(label)} is infinite in row {int(np.argmax(infinite))}, or beyond the "
+            f"{label} is infinite in row {int(np.argmax(infinite))}, or beyond the "
             "range of float64: use NaN where it is missing"
         )
     huge = np.abs(values) > _LARGEST
     if huge.any():
         row = int(np.argmax(huge))
         raise ProbeError(
-            f"target {short(label)} is {values[row]:g} in row {row}, whose square is beyond the "
+            f"{label} is {values[row]:g} in row {row}, whose square is beyond the "
             "range of float64: give it in a larger unit, or its logarithm"
         )
     known = values[np.isfinite(values)]
     if len(known) and 0 < np.ptp(known) < _SMALLEST:
         raise ProbeError(
-            f"target {short(label)} differs by {np.ptp(known):g} at most, whose square is 0 in "
+            f"{label} differs by {np.ptp(known):g} at most, whose square is 0 in "
             "float64: give it in a smaller unit"
         )

@@ -118,12 +118,12 @@ def _scores(
     """Score every method under one split: `features`, `column` of the target, `r2`."""
     used = numbers != UNUSED
     truth, numbers = truth[used], numbers[used]
-    seen = {name: values[used] for name, values in vectors.items()}
+    seen = {name: (values[used], 1.0) for name, values in vectors.items()}
     scored = numbers == TEST if test_only else np.ones(len(numbers), bool)
     rows = []
     for method in number_methods(seen, lonlat[used], CONUS, seed, BASELINES).values():
         with one_thread():
-            found = method(truth, numbers)
+            found = method(truth, numbers, lambda share: None)
         for name, guess in found.items():
             values = guess.predictions if isinstance(guess, HeldOut) else guess
             for column in range(truth.shape[1]):

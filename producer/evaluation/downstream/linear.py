@@ -30,7 +30,7 @@ def fit_classes(
         valid: the same of other samples.
         classes: how many there are.
     """
-    path = logistic_path(*train, LOGISTIC_PENALTIES, classes)
+    path = list(logistic_path(*train, LOGISTIC_PENALTIES, classes))
     losses = [log_loss(valid[1], model.predict(valid[0])) for model in path]
     return path[int(np.argmin(losses))]
 
