@@ -235,3 +235,33 @@ def test_words_and_codes_of_text_are_labels(gulf: Path, tmp_path: Path) -> None:
     for column in ("code (accuracy)", "land (accuracy)", "wide (R2)"):
         assert column.split()[0] in said
     assert said.count("(accuracy)") >= 2
+
+
+def test_what_vectors_add_to_columns_of_the_table(gulf: Path, table: Path) -> None:
+    args = ("probe", gulf, table, "--target", "height", "--modality", "coordinate", *FEW)
+    said = done(*args, "--control", "part")
+    assert "What vectors add to the controls part" in said
+    found = json.loads(run(*args, "--control", "part", "--json").stdout)
+    assert {row["split"] for row in found["gains"]} == {"random", "blocked"}
+    assert all(row["low"] <= row["gain"] <= row["high"] for row in found["gains"])
+    assert "there is no column 'rooms'" in refused(*args, "--control", "rooms")
+
+
+def test_a_probe_is_kept_and_predicts_later(gulf: Path, table: Path, tmp_path: Path) -> None:
+    kept, new = tmp_path / "height", tmp_path / "new.csv"
+    places(40).drop(columns="height").to_csv(new, index=False)
+    args = ("probe", gulf, table, "--target", "height", *FEW)
+    done(*args, "--save", kept, "--predict", new, tmp_path / "first.csv")
+    said = done("probe", gulf, "--load", kept, "--predict", new, tmp_path / "second.csv")
+    assert "height random" in said
+    first, second = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("first", "second"))
+    pd.testing.assert_frame_equal(first, second, rtol=1e-9)
+    done("probe", gulf, "--load", kept, "--map", "-8,-6,6,5", tmp_path / "height.tif")
+    assert (tmp_path / "height.tif").exists()
+    assert "overwrite" in refused(*args, "--save", kept)
+    done(*args, "--save", kept, "--overwrite", "--features", "coordinate")
+    assert "only of coordinate" not in done("probe", gulf, "--load", kept)
+    aerial = ("probe", gulf, "--load", kept, "--features", "aerial", "--predict", new)
+    assert "no features 'aerial'" in refused(*aerial, tmp_path / "third.csv")
+    assert "leave out TABLE" in run("probe", gulf, table, "--load", kept).stderr
+    assert "no probe" in refused("probe", gulf, "--load", tmp_path)

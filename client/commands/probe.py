@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from unigeo.schemas.reading_parts import TableParts
 
 MAPS = (".tif", ".tiff", ".zarr")
-_ALONE = ("lon", "lat", "crs", "block_km", "task", "groups", "features", "predict", "map_")
+_FITTING = ("block_km", "task", "groups", "controls", "save")
+"""Options of a probe that is fitted to a TABLE."""
+_ALONE = ("lon", "lat", "crs", *_FITTING, "features", "predict", "map_")
 """Options that a suite has no use for, or says itself."""
 
 QUESTION = together(
@@ -42,6 +44,12 @@ QUESTION = together(
         help="By default words, categories and flags are classified.",
     ),
     click.option("--groups", help="Column whose groups are held out whole, as a third split."),
+    click.option(
+        "--control",
+        "controls",
+        multiple=True,
+        help="Column that vectors are held against: what do they add? May be repeated.",
+    ),
     click.option("--block-km", type=float, help="Side of a block of a TABLE.  [default: 300]"),
     click.option("--folds", type=click.IntRange(min=3), default=5, show_default=True),
     click.option("--seed", type=int, default=0, show_default=True, help="Of the folds."),
@@ -69,7 +77,8 @@ ANSWER = together(
         metavar="REGION OUT",
         help="Write predictions as .tif or .zarr: of a region's name, a box, GeoJSON, or all.",
     ),
-    click.option("--overwrite", is_flag=True, help="Replace a map that is there."),
+    click.option("--save", metavar="FOLDER", help="Keep the fitted probe."),
+    click.option("--overwrite", is_flag=True, help="Replace a map or a saved probe that is there."),
     click.option(
         "-o", "--out", help="Also write: .md what is printed, .csv or .parquet every score."
     ),
@@ -81,6 +90,9 @@ ANSWER = together(
 @click.argument("table", required=False)
 @QUESTION
 @SAMPLING
+@click.option(
+    "--load", metavar="FOLDER", help="A saved probe, instead of TABLE: to predict and map by."
+)
 @click.option("--suite", help="A .toml that names tables and targets, instead of TABLE.")
 @click.option("--data", help="Folder of the suite's tables.")
 @ANSWER
@@ -90,6 +102,7 @@ def probe(
     store: str,
     table: str | None,
     targets: tuple[str, ...],
+    load: str | None,
     suite: str | None,
     data: str | None,
     out: str | None,
@@ -107,19 +120,30 @@ def probe(
     from unigeo.schemas.tables import write_table
 
     _check_report(out)
+    own = [table, *targets]
     if suite is None:
-        if table is None or not targets or data is not None:
+        if load is not None and any(own + [options[key] or None for key in _FITTING]):
+            raise click.UsageError("a probe that is loaded is fitted: leave out TABLE and --target")
+        if (load is None and (table is None or not targets)) or data is not None:
             raise click.UsageError(
-                "name a TABLE with --target columns, or a --suite with its --data"
+                "name a TABLE with --target columns, a probe to --load, or a --suite with its "
+                "--data"
             )
-        _check_outputs(targets, options)
         field = open_field(store)
+        loaded = None if load is None else _loaded(field, load)
+        _check_outputs(targets if loaded is None else loaded.targets, options)
+        if loaded is not None:
+            options["modalities"] = options["modalities"] or loaded.modalities
         new = _new_places(field, options, quiet)
-        _check_answer(field, new, options)
-        probed = _probed(field, table, list(targets), options, watched(quiet))
+        _check_answer(field, new, options, loaded)
+        if loaded is None:
+            assert table is not None
+            probed = _probed(field, table, list(targets), options, False if quiet else None)
+        else:
+            probed = loaded
         report, text, intervals = probed.scores, _text(probed), records(probed.intervals)
     else:
-        own = [table, *targets, *(options[key] for key in _ALONE)]
+        own += [load, *(options[key] or None for key in _ALONE)]
         if data is None or options["overwrite"] or any(value is not None for value in own):
             raise click.UsageError(
                 "a --suite needs --data, names tables, targets, coordinates and blocks itself, "
@@ -128,7 +152,8 @@ def probe(
         probed, new, intervals = None, None, []
         report, text = _suite_report(open_field(store), suite, data, options, watched(quiet))
     if as_json:
-        print_json({"scores": records(report), "intervals": intervals})
+        gains = [] if probed is None else records(probed.gains)
+        print_json({"scores": records(report), "intervals": intervals, "gains": gains})
     else:
         click.echo(text)
     if out and out.endswith(".md"):
@@ -136,12 +161,20 @@ def probe(
     elif out:
         write_table(report, out)
     if probed is not None:
+        if options["save"] is not None:
+            probed.save(options["save"], options["features"], overwrite=options["overwrite"])
         _predict(probed, new, options, quiet)
         _map(probed, options, watched(quiet))
 
 
+def _loaded(field: "Field", path: str) -> "Probe":
+    from unigeo.client.probing.probes import Probe
+
+    return Probe.load(path, field)
+
+
 def _probed(
-    field: "Field", table: str, targets: list[str], options: dict[str, Any], progress: bool
+    field: "Field", table: str, targets: list[str], options: dict[str, Any], progress: bool | None
 ) -> "Probe":
     from unigeo.schemas.tables import read_table
 
@@ -149,6 +182,8 @@ def _probed(
     chosen = reading({key: options[key] for key in (*names, "level")})
     if options["block_km"] is not None:
         chosen["block_km"] = options["block_km"]
+    if options["controls"]:
+        chosen["controls"] = list(options["controls"])
     with _warnings_in_words():
         read = read_table(table, columns=chosen["columns"])
         return field.probe(read, targets, progress=progress, **chosen)
@@ -185,7 +220,8 @@ def _text(probe: "Probe") -> str:
 
 
 def _check_outputs(targets: tuple[str, ...], options: dict[str, Any]) -> None:
-    """Refuse places of predictions and maps that cannot be written, before any work."""
+    """Refuse places of predictions, maps and probes that cannot be written, before any work."""
+    from unigeo.client.probing.saving import check_probe_place
     from unigeo.schemas.tables import check_writable
 
     if options["predict"] is not None:
@@ -194,8 +230,10 @@ def _check_outputs(targets: tuple[str, ...], options: dict[str, Any]) -> None:
         if len(targets) > 1:
             raise click.UsageError("--map draws one --target")
         _check_map(options["map_"][1], options["overwrite"])
-    elif options["overwrite"]:
-        raise click.UsageError("--overwrite goes with --map; tables are always replaced")
+    elif options["overwrite"] and options["save"] is None:
+        raise click.UsageError("--overwrite goes with --map or --save; tables are always replaced")
+    if options["save"] is not None:
+        check_probe_place(options["save"], options["overwrite"])
 
 
 def _new_places(field: "Field", options: dict[str, Any], quiet: bool) -> "TableParts | None":
@@ -227,7 +265,9 @@ def _check_map(out: str, overwrite: bool) -> None:
         raise StoreError(f"cannot write {out}: a map's name must end in {' or '.join(MAPS)}")
 
 
-def _check_answer(field: "Field", new: "TableParts | None", options: dict[str, Any]) -> None:
+def _check_answer(
+    field: "Field", new: "TableParts | None", options: dict[str, Any], loaded: "Probe | None"
+) -> None:
     """Refuse what cannot be predicted or mapped before anything is fitted."""
     from unigeo.client.commands.tables import places_of
     from unigeo.client.probing.asking import feature_names
@@ -235,6 +275,8 @@ def _check_answer(field: "Field", new: "TableParts | None", options: dict[str, A
     from unigeo.schemas.errors import ProbeError
 
     known = feature_names(field.chosen(options["modalities"] or None))
+    if loaded is not None:
+        known = loaded.fitted
     if options["features"] is not None and options["features"] not in known:
         raise ProbeError(
             f"the probe has no features {options['features']!r}; it has {', '.join(known)}"

@@ -161,6 +161,11 @@ class Probe:
         return tuple(self.counts)
 
     @property
+    def fitted(self) -> tuple[str, ...]:
+        """Sets of vectors that can predict: all of them, or those that were saved."""
+        return self.sets if self.data is not None else tuple({name: 0 for _, name in self._models})
+
+    @property
     def bands(self) -> Mapping[str, int]:
         """Bands of each modality."""
         return {name: self.field.cells(name).bands for name in self.modalities}
@@ -207,10 +212,9 @@ class Probe:
         target, features = self._target(target), self._features(features)
         if (target, features) not in self._models:
             if self.data is None:
-                known = dict.fromkeys(name for _, name in self._models)
                 raise ProbeError(
                     f"the loaded probe has no model of the features {features}, only of "
-                    f"{listed(list(known))}: save it with them"
+                    f"{listed(self.fitted)}: save it with them"
                 )
             with one_thread():
                 self._fit(self.data, target, features)
@@ -438,7 +442,7 @@ class Probe:
     def _features(self, features: str | None) -> str:
         known = list(self.sets)
         if features is None:
-            return known[-1]
+            return known[-1] if known[-1] in self.fitted else self.fitted[0]
         if features not in known:
             raise ProbeError(f"the probe has no features {short(features)}; it has {listed(known)}")
         return features

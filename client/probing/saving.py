@@ -94,7 +94,7 @@ def save_probe(probe: "Probe", path: Any, features: Any, overwrite: bool) -> Pat
 
     from unigeo.client.probing.map_files import put
 
-    place = _place(path, overwrite)
+    place = check_probe_place(path, overwrite)
     chosen = probe.feature_sets(features)
     arrays: dict[str, np.ndarray] = {}
     spreads: list[Spread] = []
@@ -225,7 +225,7 @@ def check_bands(field: "EmbeddingField", modalities: dict[str, int], what: str) 
             raise ProbeError(f"{what} reads {bands} bands of {name}, and the field has {own}")
 
 
-def _place(path: Any, overwrite: bool) -> Path:
+def check_probe_place(path: Any, overwrite: bool) -> Path:
     """Where a probe is written.
 
     Raises:
@@ -233,6 +233,7 @@ def _place(path: Any, overwrite: bool) -> Path:
     """
     from unigeo.schemas.stores import refuse_inside_a_store
 
+    _safetensors()
     place = Path(path)
     if not place.name:
         raise StoreError(f"cannot write a probe to {str(path)!r}: name a folder")
