@@ -128,7 +128,7 @@ def save_probe(probe: "Probe", path: Any, features: Any, overwrite: bool) -> Pat
         fold_scores=_table_of(probe.fold_scores),
         gains=_table_of(probe.gains),
     )
-    save_file = _safetensors().save_file
+    to_bytes = _safetensors().save
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f"{place.name}.", suffix=".part", dir=place.parent))
@@ -136,7 +136,7 @@ def save_probe(probe: "Probe", path: Any, features: Any, overwrite: bool) -> Pat
             whole = aside / place.name
             whole.mkdir()
             made = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
-            save_file(made, whole / WEIGHTS)
+            (whole / WEIGHTS).write_bytes(to_bytes(made))
             text = json.dumps(facts.model_dump(mode="json"), indent=1, allow_nan=False)
             (whole / FACTS).write_text(text + "\n", encoding="utf-8")
             put(whole, place)
