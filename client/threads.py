@@ -8,7 +8,7 @@ from typing import Any
 
 _LEAST_WORK = 2e9
 """Floating-point operations: fewer take less time than starting threads is worth."""
-_MOST_BYTES = 2**29
+_MOST_BYTES = 2**30
 """Of all workers together, in what each of them needs for itself."""
 
 
@@ -22,12 +22,7 @@ def one_thread() -> AbstractContextManager[Any]:
     The standard suite of probes took 6 times as long on two busy cores with two threads as with
     one. Without threadpoolctl (`unigeo[probe]`) nothing is changed.
     """
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        return nullcontext()
-    limits: AbstractContextManager[Any] = threadpool_limits(1)
-    return limits
+    return _threads(1)
 
 
 @contextmanager
@@ -41,15 +36,17 @@ def workers(operations: float, worker_bytes: int) -> Iterator[Run]:
         operations: of all calls together, in floating point.
         worker_bytes: memory that one call needs.
     """
-    count = min(available_cores(), max(1, _MOST_BYTES // max(worker_bytes, 1)))
+    cores = available_cores()
+    count = min(cores, max(1, _MOST_BYTES // max(worker_bytes, 1)))
     with suppress(ImportError):
         import scipy.linalg  # noqa: F401 - its BLAS is limited only where it is loaded by now
-    limits = one_thread() if count > 1 and operations > _LEAST_WORK else nullcontext()
-    if isinstance(limits, nullcontext):
-        yield map
-        return
-    with limits, ThreadPoolExecutor(count) as pool:
-        yield pool.map
+    limits = nullcontext() if operations < _LEAST_WORK else _threads(cores if count == 1 else 1)
+    with limits:
+        if count == 1 or isinstance(limits, nullcontext):
+            yield map
+        else:
+            with ThreadPoolExecutor(count) as pool:
+                yield pool.map
 
 
 def available_cores() -> int:
@@ -58,3 +55,13 @@ def available_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
         return os.cpu_count() or 1
+
+
+def _threads(count: int) -> AbstractContextManager[Any]:
+    """Threads of BLAS and of OpenMP."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return nullcontext()
+    limits: AbstractContextManager[Any] = threadpool_limits(count)
+    return limits

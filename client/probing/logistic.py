@@ -160,7 +160,8 @@ class _Rows:
         """Threads for the training sets of this data."""
         rows, bands = self.features.shape
         work = logistic_operations(rows, bands, len(self.labels), self.classes)
-        return workers(work, 8 * (4 * rows * bands + 3 * min(rows, bands) ** 2))
+        train = rows * (len(self.labels) - 1) // len(self.labels)
+        return workers(work, int(8 * (2.5 * train * bands + 4 * min(train, bands) ** 2)))
 
 
 def _least(
