@@ -61,7 +61,8 @@ def test_the_log_says_what_a_step_gave_and_took(trained):
     lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
     for line in lines:
         assert {"step", "loss", "rate", "gradient_norm", "temperature"} <= set(line)
-        assert line["measured"]["samples_per_second"] > 0 and 0 < line["measured"]["mfu"] < 1.5
+        # The peak is measured too, on a machine that may be busy just then: no bound from above.
+        assert line["measured"]["samples_per_second"] > 0 and line["measured"]["mfu"] > 0
     watched = {line["step"] + 1: line["holdout"] for line in lines if "holdout" in line}
     assert list(watched) == [20, 40]
     matrix = metrics["retrieval"]["R@10"]
