@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from unigeo.client.probing.feature_rows import FeatureRows, row_blocks
 from unigeo.client.probing.leverage import Spread, difficulty
@@ -31,7 +31,7 @@ _ORIGIN_ROWS = 4096
 """Rows that the origin and the scale of sums are taken from."""
 _ROUNDING = 1e-12
 """A deviation this small beside the value is that of a constant."""
-_PENALTIES_TRIED = 9
+_PENALTIES_TRIED = 6
 """Of the 19 in most cases, for estimates."""
 
 Push = Callable[[float], None]
@@ -368,27 +368,65 @@ class _Folded:
         """
         if any(self._has_bands(self.all_but(*left)) for left in lefts):
             self.moments(run)
-        shape = (self.count, self.count, len(penalties), len(self.columns))
-        errors, tried = np.zeros(shape), np.zeros(len(penalties), bool)
-        while True:
-            sums = errors.sum(axis=1) if len(lefts[0]) == 2 else errors.sum(axis=(0, 1))[None]
-            cases = np.moveaxis(sums, 1, 2).reshape(-1, len(penalties))
-            numbers = next_penalties(cases, tried)
-            if not numbers:
-                best = np.where(tried[None, :, None], sums, np.inf).argmin(axis=1)
-                return np.broadcast_to(best, (self.count, len(self.columns)))
+        errors = np.full((len(lefts), 2, len(penalties), len(self.columns)), np.nan)
+        # Half of the pairs, in which each fold stands twice, tell where to look.
+        some = [n for n, left in enumerate(lefts) if left[-1] - left[0] in (0, 1, self.count - 1)]
+        tried = np.zeros(len(penalties), bool)
+        for sets in (some, range(len(lefts))) if len(some) < len(lefts) else (some,):
+            if tried.any():
+                near = self._cases(lefts, errors, some, tried).argmin(axis=1)
+                tried = np.isin(np.arange(len(tried)), np.add.outer(near, (-1, 0, 1)))
+                self._judge(lefts, errors, sets, np.flatnonzero(tried).tolist(), penalties, run)
+            while numbers := next_penalties(self._cases(lefts, errors, sets, tried), tried):
+                self._judge(lefts, errors, sets, numbers, penalties, run)
+                tried[numbers] = True
+        best = self._cases(lefts, errors, range(len(lefts)), tried).argmin(axis=1)
+        return np.broadcast_to(best.reshape(-1, len(self.columns)), (self.count, len(self.columns)))
 
-            def judge(left: tuple[int, ...], numbers: list[int] = numbers) -> list[np.ndarray]:
-                training = self.training(self.all_but(*left))
-                solutions = [training.solve(penalties[number]) for number in numbers]
-                return [self._errors(fold, solutions) for fold in left]
+    def _judge(
+        self,
+        lefts: Sequence[tuple[int, ...]],
+        errors: Float[np.ndarray, "left side penalty column"],
+        sets: Sequence[int],
+        numbers: Sequence[int],
+        penalties: Sequence[float],
+        run: Run,
+    ) -> None:
+        """Fill in the errors of some training sets at some penalties, where they are not known."""
 
-            for left, found in zip(lefts, run(judge, lefts), strict=True):
-                for fold, error in zip(left, found, strict=True):
-                    other = left[0] if left[-1] == fold else left[-1]
-                    errors[other, fold, numbers] = error
-                self.push(len(numbers) * self._factor_work(left))
-            tried[numbers] = True
+        def judge(number: int) -> int:
+            left = lefts[number]
+            new = [n for n in numbers if np.isnan(errors[number, 0, n]).any()]
+            training = self.training(self.all_but(*left)) if new else None
+            solutions = [training.solve(penalties[n]) for n in new] if training else []
+            for side, fold in enumerate(left):
+                if new:
+                    errors[number, side, new] = self._errors(fold, solutions)
+            return len(new)
+
+        for number, solved in zip(sets, run(judge, sets), strict=True):
+            self.push(solved * self._factor_work(lefts[number]))
+
+    def _cases(
+        self,
+        lefts: Sequence[tuple[int, ...]],
+        errors: Float[np.ndarray, "left side penalty column"],
+        sets: Sequence[int],
+        tried: Bool[np.ndarray, " penalty"],
+    ) -> Float[np.ndarray, "case penalty"]:
+        """Errors of each fold and target, as some training sets tell; infinite where not tried.
+
+        A fold's are those on the other fold that a set leaves out with it. All folds have the same
+        errors where sets leave out one fold each.
+        """
+        folds = self.count if len(lefts[0]) == 2 else 1
+        sums = np.zeros((folds, len(self.columns), len(tried)))
+        for number in sets:
+            left = lefts[number]
+            for side in range(len(left)):
+                sums[left[1 - side] if folds > 1 else 0] += errors[number, side].T
+        sums[:, :, ~tried] = np.inf
+        return sums.reshape(-1, len(tried))
 
     def look(self, views: Sequence[_View], penalties: Sequence[float], run: Run) -> Iterator[_Seen]:
         """Predict folds by models that have not seen them.
