@@ -111,7 +111,7 @@ class Behind:
         import zarr
 
         variable = self.dataset[name].variable
-        if variable.dims not in (("y", "x"), ("y", "x", "band")):
+        if variable.dims[:2] != ("y", "x"):
             return None
         if variable.chunks is not None:
             # dask: only an array that nothing was done to yet, read again from where it came.

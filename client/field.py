@@ -192,7 +192,8 @@ class Field(AtPoints, OverAreas):
 
         Args:
             words: such as "dense forest by the sea".
-            modality: whose vectors are compared; aerial by default, or else the first there is.
+            modality: whose vectors are compared; aerial by default, or else the first there is of
+                the model's width, which the concepts have.
             count: how many cells, at most.
             apart_km: how far each must lie from the better ones, by great circle.
             region: where to look; the whole field by default.
@@ -202,16 +203,23 @@ class Field(AtPoints, OverAreas):
 
         Raises:
             WordsError: if no concept has any of the words.
-            LayoutError: if the field holds no concepts, or has no such modality.
+            LayoutError: if the field holds no concepts, has no such modality, or its vectors are
+                of another width than the concepts.
         """
         if as_ not in ("table", "map"):
             raise ValueError(f"as_ must be 'table' or 'map', not {as_!r}")
-        default = "aerial" if "aerial" in self.modalities else self.modalities[0]
-        vector = self.concepts.find(words).vector
-        (name,) = self.chosen(modality or default)
+        concepts = self.concepts
+        (name,) = self.chosen(modality or self._default_of_words())
+        self.of_model(name, "the concepts")
+        vector = concepts.find(words).vector
         if as_ == "map":
             return self.similarity(vector, name, region=region, crs=crs)
         return self.similar(vector, name, count=count, apart_km=apart_km, region=region, crs=crs)
+
+    def _default_of_words(self) -> str:
+        """The modality that words are compared with where none is named."""
+        fitting = [name for name in self.modalities if self.layout.width(name) == self.bands]
+        return "aerial" if "aerial" in fitting else (fitting or list(self.modalities))[0]
 
     def _only(self, modality: str | None) -> str:
         chosen = self.chosen(modality)
@@ -231,6 +239,7 @@ class Field(AtPoints, OverAreas):
             "resolution_m": self.grid.resolution_m,
             "shape": list(self.grid.shape),
             "bands": self.bands,
+            "widths": self.widths(),
             "modalities": list(self.modalities),
             "cells": {
                 modality: {code.words: count for code, count in sorted(counts.items())}

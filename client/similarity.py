@@ -35,7 +35,7 @@ def query_vector(field: "Field", query: Any, modality: str) -> Float[np.ndarray,
     Raises:
         PointsError: if it is neither, or a place has no vector.
     """
-    if _is_vector(query, field.bands):
+    if _is_vector(query, field.layout.width(modality)):
         vector = as_numbers(query, "the vector")
     else:
         vector = _mean_of_places(field, query, modality)
@@ -60,7 +60,8 @@ def _mean_of_places(field: "Field", query: Any, modality: str) -> Float[np.ndarr
         read = read_points(query, missing="keep")
     except PointsError as error:
         raise PointsError(
-            f"the query is neither a vector of {field.bands} numbers nor places: {error}"
+            f"the query is neither a vector of {field.layout.width(modality)} numbers, as those of "
+            f"{modality} are, nor places: {error}"
         ) from error
     if not len(read):
         raise PointsError("no place was given: name one or several, or a vector")

@@ -56,14 +56,20 @@ class StoredField:
 
     @property
     def bands(self) -> int:
-        """Numbers in one vector."""
+        """Numbers in one vector of the model; see `layout.width` for that of each modality."""
         return self.layout.bands
+
+    def widths(self, modalities: Iterable[str] | None = None) -> dict[str, int]:
+        """Numbers in a vector of each modality; of all by default."""
+        chosen = self.modalities if modalities is None else modalities
+        return {name: self.layout.width(name) for name in chosen}
 
     def __repr__(self) -> str:
         rows, cols = self.grid.shape
         return (
             f"<Field {self.attributes.region}: {', '.join(self.modalities)}; {rows} x {cols} cells "
-            f"of {self.grid.resolution_m:g} m in {self.grid.crs}, {self.bands} bands; {self.url}>"
+            f"of {self.grid.resolution_m:g} m in {self.grid.crs}, {listed_widths(self.layout)}; "
+            f"{self.url}>"
         )
 
     def dataset(self) -> "xr.Dataset":
@@ -86,6 +92,25 @@ class StoredField:
                 f"{', '.join(self.modalities)}"
             )
         return chosen
+
+    def of_model(self, modality: str, what: str) -> None:
+        """Refuse to compare vectors of another width with the model's.
+
+        Args:
+            modality: whose vectors.
+            what: is compared with them, as the message names it.
+
+        Raises:
+            LayoutError: naming the modalities that can be compared.
+        """
+        width = self.layout.width(modality)
+        if width != self.bands:
+            fitting = [m for m in self.modalities if self.layout.width(m) == self.bands]
+            raise LayoutError(
+                f"{what} have {self.bands} numbers, and vectors of {modality!r} have {width}: they "
+                "cannot be compared. Modalities of the model's width are: "
+                f"{', '.join(fitting) or 'none'}"
+            )
 
     def modality(self, name: str) -> Modality:
         """One modality's arrays."""
@@ -114,3 +139,13 @@ class StoredField:
             self.known_source(verb)
         assert self.checked is not None
         return self.checked()
+
+
+def listed_widths(layout: Layout) -> str:
+    """The width of vectors, and of those that have another, in words.
+
+    >>> listed_widths(Layout(modalities=("aerial", "sar"), bands=768, widths={"sar": 64}))
+    '768 bands (sar 64)'
+    """
+    others = ", ".join(f"{name} {width}" for name, width in layout.widths.items())
+    return f"{layout.bands} bands" + (f" ({others})" if others else "")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from unigeo.producer.choosing import Run, default_modalities, default_resolution, recipe
+from unigeo.producer.choosing import Run, chosen_modalities, default_resolution, recipe
 from unigeo.producer.encoders.model import UniGeoCLIP, load_model
 from unigeo.producer.encoders.settings import to_json
 from unigeo.producer.observations.protocol import Observations
@@ -90,11 +90,7 @@ def choose(
         training = replace(training, steps=steps)
     if model is not None and finished(Path(model)) is None:
         raise ModelError(f"{model} is no finished model; leave out --model to train one")
-    chosen = (
-        tuple(name.strip() for name in modalities.split(","))
-        if modalities
-        else default_modalities(observations)
-    )
+    chosen = chosen_modalities(modalities, observations)
     if model is not None:
         dimension = load_model(model)[0].settings.dimension
     else:

@@ -51,3 +51,17 @@ def fiji(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("stores") / "fiji.zarr"
     stores.build(path, stores.FIJI, stores.layout_of(("coordinate",), codec="zstd"))
     return path
+
+
+@pytest.fixture(scope="session")
+def past(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small published store of each layout, by name, to be read only; each is `data/README`'s."""
+    from zipfile import ZipFile
+
+    folder = tmp_path_factory.mktemp("past")
+    found = {}
+    for packed in sorted((Path(__file__).parent / "data").glob("layout*.zip")):
+        with ZipFile(packed) as archive:
+            archive.extractall(folder / packed.stem)
+        found[packed.stem] = folder / packed.stem / "gulf.zarr"
+    return found

@@ -54,7 +54,7 @@ def extent(group: zarr.Group, own: UnigeoAttributes) -> tuple[float, float, floa
 
     Of a large field the cells of an overview, so a little more.
     """
-    whole, layout = own.grid.grid(), own.layout.layout()
+    whole, layout = own.grid.grid(), own.field_layout()
     factors = (1, *overview_factors(layout))
     fitting = [f for f in factors if whole.shape[0] * whole.shape[1] <= _MOST_CELLS * f * f]
     factor = (fitting or factors[-1:])[0]
