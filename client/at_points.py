@@ -191,7 +191,7 @@ class AtPoints(StoredField):
         """
         wanted = SampleOptions(method=method, missing=missing, prefix=prefix, progress=progress)
         chosen = self.chosen(modalities)
-        check_joinable(table, joined_names(self.widths(chosen), prefix))
+        check_joinable(table, joined_names(self.layout.widths_of(chosen), prefix))
         read = read_points(table, crs, columns, missing="keep")
         numbered = replace(read, index=np.arange(len(read)))
         sampled, codes = self._answer(numbered, chosen, wanted)

@@ -8,6 +8,7 @@ from unigeo.client.at_points import AtPoints
 from unigeo.client.over_areas import OverAreas
 from unigeo.client.reading.sampling import Method
 from unigeo.client.sample_options import check_word
+from unigeo.client.stored_field import check_of_model
 from unigeo.schemas.errors import LayoutError
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ class Field(AtPoints, OverAreas):
             raise ValueError(f"as_ must be 'table' or 'map', not {as_!r}")
         concepts = self.concepts
         (name,) = self.chosen(modality or self._default_of_words())
-        self.of_model(name, "the concepts")
+        check_of_model(self, name, "the concepts")
         vector = concepts.find(words).vector
         if as_ == "map":
             return self.similarity(vector, name, region=region, crs=crs)
@@ -218,8 +219,8 @@ class Field(AtPoints, OverAreas):
 
     def _default_of_words(self) -> str:
         """The modality that words are compared with where none is named."""
-        fitting = [name for name in self.modalities if self.layout.width(name) == self.bands]
-        return "aerial" if "aerial" in fitting else (fitting or list(self.modalities))[0]
+        fitting = self.layout.of_model or self.modalities
+        return "aerial" if "aerial" in fitting else fitting[0]
 
     def _only(self, modality: str | None) -> str:
         chosen = self.chosen(modality)
@@ -239,7 +240,7 @@ class Field(AtPoints, OverAreas):
             "resolution_m": self.grid.resolution_m,
             "shape": list(self.grid.shape),
             "bands": self.bands,
-            "widths": self.widths(),
+            "widths": self.layout.widths_of(self.modalities),
             "modalities": list(self.modalities),
             "cells": {
                 modality: {code.words: count for code, count in sorted(counts.items())}

@@ -59,11 +59,6 @@ class StoredField:
         """Numbers in one vector of the model; see `layout.width` for that of each modality."""
         return self.layout.bands
 
-    def widths(self, modalities: Iterable[str] | None = None) -> dict[str, int]:
-        """Numbers in a vector of each modality; of all by default."""
-        chosen = self.modalities if modalities is None else modalities
-        return {name: self.layout.width(name) for name in chosen}
-
     def __repr__(self) -> str:
         rows, cols = self.grid.shape
         return (
@@ -92,25 +87,6 @@ class StoredField:
                 f"{', '.join(self.modalities)}"
             )
         return chosen
-
-    def of_model(self, modality: str, what: str) -> None:
-        """Refuse to compare vectors of another width with the model's.
-
-        Args:
-            modality: whose vectors.
-            what: is compared with them, as the message names it.
-
-        Raises:
-            LayoutError: naming the modalities that can be compared.
-        """
-        width = self.layout.width(modality)
-        if width != self.bands:
-            fitting = [m for m in self.modalities if self.layout.width(m) == self.bands]
-            raise LayoutError(
-                f"{what} have {self.bands} numbers, and vectors of {modality!r} have {width}: they "
-                "cannot be compared. Modalities of the model's width are: "
-                f"{', '.join(fitting) or 'none'}"
-            )
 
     def modality(self, name: str) -> Modality:
         """One modality's arrays."""
@@ -149,3 +125,24 @@ def listed_widths(layout: Layout) -> str:
     """
     others = ", ".join(f"{name} {width}" for name, width in layout.widths.items())
     return f"{layout.bands} bands" + (f" ({others})" if others else "")
+
+
+def check_of_model(field: StoredField, modality: str, what: str) -> None:
+    """Refuse to compare vectors of another width with the model's.
+
+    Args:
+        field: of the vectors.
+        modality: whose vectors.
+        what: is compared with them, as the message names it.
+
+    Raises:
+        LayoutError: naming the modalities that can be compared.
+    """
+    width = field.layout.width(modality)
+    if width != field.bands:
+        fitting = field.layout.of_model
+        raise LayoutError(
+            f"{what} have {field.bands} numbers, and vectors of {modality!r} have {width}: they "
+            "cannot be compared. Modalities of the model's width are: "
+            f"{', '.join(fitting) or 'none'}"
+        )

@@ -7,7 +7,7 @@ shrink 1.13 times with zstd and then decode 4 to 10 times slower, and a vector u
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -89,6 +89,15 @@ class Layout:
     def width(self, modality: str) -> int:
         """Numbers in a vector of a modality."""
         return self.widths.get(modality, self.bands)
+
+    def widths_of(self, modalities: Iterable[str]) -> dict[str, int]:
+        """Numbers in a vector of each of some modalities."""
+        return {name: self.width(name) for name in modalities}
+
+    @property
+    def of_model(self) -> tuple[str, ...]:
+        """Modalities whose vectors have the model's width."""
+        return tuple(name for name in self.modalities if self.width(name) == self.bands)
 
     def dimension(self, modality: str) -> str:
         """Name of the dimension of a modality's bands.

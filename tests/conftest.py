@@ -55,7 +55,7 @@ def fiji(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def past(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A small published store of each layout, by name, to be read only; each is `data/README`'s."""
+    """A published store of each layout, by name, to be read only; see `data/make_store.py`."""
     from zipfile import ZipFile
 
     folder = tmp_path_factory.mktemp("past")
@@ -65,3 +65,13 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             archive.extractall(folder / packed.stem)
         found[packed.stem] = folder / packed.stem / "gulf.zarr"
     return found
+
+
+@pytest.fixture(scope="session")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small published store of modalities of several widths, and covariates; to be read only."""
+    import stores
+
+    path = tmp_path_factory.mktemp("stores") / "wide.zarr"
+    stores.build_wide(path)
+    return path

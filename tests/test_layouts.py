@@ -18,16 +18,13 @@ from pyproj import Transformer
 from unigeo import client
 from unigeo.client.areas.cutting import cut_field
 from unigeo.producer.publishing.announcing import announce
-from unigeo.producer.publishing.concepts import Concepts
 from unigeo.producer.publishing.releases import next_release, take_over
 from unigeo.producer.raster.publication import publish
 from unigeo.producer.raster.store import create_field
 from unigeo.schemas.encoder import EncoderSettings
 from unigeo.schemas.errors import LayoutError, PointsError, StoreError
 from unigeo.schemas.layout import Layout
-from unigeo.schemas.quantization import quantize
 
-WIDTHS = {"coordinate": 8, "night-lights": 3, "sar": 12}
 POINTS = np.array([[-10.0, 0.0], [0.5, 10.0], [10.0, 3.0], [20.0, -5.0], [5.0, 5.0], [80.0, 0.0]])
 BOX = (-12.0, -8.0, 3.0, 4.0)
 LAYOUTS = ("layout1", "layout2")
@@ -39,46 +36,6 @@ def inputs_of(layout: Layout) -> dict[str, Any]:
     attributes = stores.attributes_of(stores.GULF, grid, layout)
     attributes["unigeo"]["observations"]["modalities"] = {"aerial": {"inputs": [{"sha256": "one"}]}}
     return attributes
-
-
-def of_widths(modality: str, lonlat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each modality in its own width; the others than `coordinate` are not observed everywhere."""
-    vectors, observed = stores.encoder(WIDTHS[modality])("coordinate", lonlat)
-    if modality != "coordinate":
-        observed = lonlat[:, 0] + lonlat[:, 1] < 25.0
-    return np.where(observed[:, None], vectors, np.nan), observed
-
-
-@pytest.fixture(scope="module")
-def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three modalities of three widths and of other names than the paper's, and covariates."""
-    path = tmp_path_factory.mktemp("wide") / "gulf.zarr"
-    layout = stores.layout_of(tuple(WIDTHS), widths=WIDTHS, covariates=("height", "rain"))
-    group, grid, layout = stores.begin(path, layout=layout)
-    covariates = group.create_array(
-        "covariates",
-        shape=(*grid.shape, 2),
-        dtype="float32",
-        chunks=(layout.shard, layout.shard, 2),
-        compressors=None,
-        filters=None,
-        fill_value=np.nan,
-        dimension_names=("y", "x", "name"),
-        attributes={
-            "grid_mapping": "spatial_ref",
-            "coordinates": "spatial_ref",
-            **{key: group.attrs[key] for key in group.attrs if key.startswith(("proj:", "spa"))},
-            "names": ["height", "rain"],
-            "units": ["m", "mm"],
-            "sources": ["DEM", "gauges"],
-        },
-    )
-    covariates[:32] = np.arange(32 * 64 * 2, dtype=np.float32).reshape(32, 64, 2)  # north half
-    stores.fill(group, grid, layout, encode=of_widths)
-    phrases = ("dense forest", "open water", "a town by the sea")
-    vectors = quantize(np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32))
-    publish(group, concepts=Concepts(phrases, vectors))
-    return path
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -158,19 +115,19 @@ def test_modalities_of_any_name_and_width_are_read_by_every_verb(
     wide: Path, tmp_path: Path
 ) -> None:
     field = client.open_field(wide)
-    assert field.modalities == tuple(WIDTHS)
+    assert field.modalities == tuple(stores.WIDTHS)
     info = field.info()
-    assert (info["bands"], info["widths"]) == (8, WIDTHS)
+    assert (info["bands"], info["widths"]) == (8, stores.WIDTHS)
     assert "8 bands (night-lights 3, sar 12)" in repr(field)
     assert field.verify().ok
     dataset = xr.open_zarr(wide)
-    sizes = {name: dataset[name].sizes for name in WIDTHS}
+    sizes = {name: dataset[name].sizes for name in stores.WIDTHS}
     assert [list(own)[2] for own in sizes.values()] == ["band", "band_3", "band_12"]
     # Sampling: the stored vectors, by bytes, by xarray, lazily, between cells.
     project = Transformer.from_crs("OGC:CRS84", field.grid.crs, always_xy=True).transform
     rowcol, _ = field.grid.locate_m(*project(*POINTS[:5].T))
     sampled = field.sample(POINTS, as_="numpy", dtype="int8")
-    for name, width in WIDTHS.items():
+    for name, width in stores.WIDTHS.items():
         assert sampled[name].shape == (6, width)
         assert np.array_equal(sampled[name][:5], dataset[name].values[tuple(rowcol.T)])
     table = field.sample(POINTS)
@@ -202,7 +159,7 @@ def test_modalities_of_any_name_and_width_are_read_by_every_verb(
     assert {p.stored["night-lights"].shape[2] for p in pieces} == {3}
     assert field.region(BOX, mask=True)["sar"].sizes["band_12"] == 12
     coverage = field.coverage()
-    assert set(coverage) == set(WIDTHS)
+    assert set(coverage) == set(stores.WIDTHS)
     tiff = field.to_geotiff(tmp_path / "sar.tif", BOX, "sar")
     with rasterio.open(tiff) as written:
         assert written.count == 12
@@ -211,7 +168,7 @@ def test_modalities_of_any_name_and_width_are_read_by_every_verb(
     assert len(field.preview(tmp_path / "stored")) == 3
     # A coarser field has the same widths.
     coarse = client.open_field(wide, overview=2)
-    assert coarse.widths() == WIDTHS
+    assert coarse.info()["widths"] == stores.WIDTHS
     assert coarse.sample(POINTS, "sar", as_="numpy")["sar"].shape == (6, 12)
 
 
@@ -229,15 +186,20 @@ def test_a_query_has_the_width_of_its_modality(wide: Path) -> None:
         field.search("forest", "sar")
 
 
-def test_a_probe_joins_vectors_of_several_widths(wide: Path, tmp_path: Path) -> None:
+def test_a_probe_joins_vectors_of_several_widths(wide: Path) -> None:
     field = client.open_field(wide)
     rng = np.random.default_rng(0)
     lonlat = rng.uniform((-19, -14), (9, 14), (120, 2))
     table = pd.DataFrame(lonlat, columns=["lon", "lat"]).assign(height=lonlat[:, 1])
     probe = field.probe(table, "height", baselines=False, folds=3)
-    assert set(probe.scores["features"]) >= {*WIDTHS, "joined"}
-    made = probe.map("height", features="joined").to_zarr(tmp_path / "map.zarr")
-    assert made is not None
+    assert set(probe.scores["features"]) >= {*stores.WIDTHS, "joined"}
+    there = np.array([[-10.0, 0.0]])
+    (expected,) = probe.predict(there, features="joined")["height"]
+    project = Transformer.from_crs("OGC:CRS84", field.grid.crs, always_xy=True).transform
+    x, y = project(*there[0])
+    found = probe.map("height", BOX, features="joined")["prediction"]
+    found = found.sel(x=x, y=y, method="nearest")
+    assert float(found) == pytest.approx(expected, rel=1e-3)
 
 
 def changed(source: Path, to: Path) -> zarr.Group:
@@ -308,7 +270,7 @@ def test_covariates_are_read_verified_and_cut_along(wide: Path, tmp_path: Path) 
         client.open_field(broken).verify()
     )
     with pytest.raises(StoreError, match="covariates/c/0/1/0"):
-        client.open_field(broken).dataset()["covariates"].values
+        client.open_field(broken).dataset()["covariates"].load()
 
 
 @pytest.mark.parametrize("name", [*LAYOUTS, "wide"])
@@ -320,7 +282,7 @@ def test_a_part_of_either_layout_is_of_layout_2(
         path = cut_field(whole, tmp_path / f"{number}.zarr", BOX, mask=mask)
         part = client.open_field(path)
         assert part.attributes.layout_version == 2
-        assert part.widths() == whole.widths()
+        assert part.layout.widths == whole.layout.widths
         assert part.verify().ok, str(part.verify())
         assert xr.open_groups(path, engine="zarr")
         assert part.sample(POINTS[:1]).equals(whole.sample(POINTS[:1]))

@@ -73,7 +73,7 @@ def zonal_means(
         columns[name] = means.astype(np.float32)
     names = [
         column
-        for name, bands in field.widths(modalities).items()
+        for name, bands in field.layout.widths_of(modalities).items()
         for column in column_names(name, bands, prefix)
     ]
     table = pd.DataFrame(

@@ -154,7 +154,9 @@ def join(
     options = reading(options)
     check_writable(out, format_for(out, format))
     field = open_field(store)
-    made = joined_names(field.widths(field.chosen(options["modalities"])), options["prefix"])
+    made = joined_names(
+        field.layout.widths_of(field.chosen(options["modalities"])), options["prefix"]
+    )
     with table_parts(field, table, format, options, quiet) as parts:
         check_joinable(pd.DataFrame(columns=list(parts.names)), made)
         _announce(field, parts, options, quiet)

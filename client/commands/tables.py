@@ -55,7 +55,7 @@ def table_parts(
     """
     from unigeo.schemas.reading_parts import read_parts
 
-    numbers = bands or sum(field.widths(field.chosen(options.get("modalities"))).values())
+    numbers = bands or sum(field.layout.widths_of(field.chosen(options.get("modalities"))).values())
     rows = PART_BYTES // (4 * numbers)
     rows = min(max(rows, FEWEST_ROWS), MOST_ROWS)
     how = (options["columns"], options["crs"])

@@ -212,8 +212,10 @@ def status_of(body: bytes, layout: Layout) -> UInt8[np.ndarray, "row col"]:
         )
     codes = _checked(body) if layout.checked_status else body
     status = np.frombuffer(codes, np.uint8).reshape(layout.shard, layout.shard)
-    if status.max() > max(Status):
-        raise LayoutError(f"{status.max()} is no code of a status. The object is damaged.")
+    lowest, highest = int(status.min()), int(status.max())
+    if lowest == Status.NOT_PRODUCED or highest > max(Status):
+        wrong = lowest if lowest == Status.NOT_PRODUCED else highest
+        raise LayoutError(f"{wrong} is no status of a finished shard's cell. It is damaged.")
     return status
 
 
