@@ -63,7 +63,7 @@ class StoredField:
         rows, cols = self.grid.shape
         return (
             f"<Field {self.attributes.region}: {', '.join(self.modalities)}; {rows} x {cols} cells "
-            f"of {self.grid.resolution_m:g} m in {self.grid.crs}, {listed_widths(self.layout)}; "
+            f"of {self.grid.resolution_m:g} m in {self.grid.crs}, {self.layout.in_words('bands')}; "
             f"{self.url}>"
         )
 
@@ -115,16 +115,6 @@ class StoredField:
             self.known_source(verb)
         assert self.checked is not None
         return self.checked()
-
-
-def listed_widths(layout: Layout) -> str:
-    """The width of vectors, and of those that have another, in words.
-
-    >>> listed_widths(Layout(modalities=("aerial", "sar"), bands=768, widths={"sar": 64}))
-    '768 bands (sar 64)'
-    """
-    others = ", ".join(f"{name} {width}" for name, width in layout.widths.items())
-    return f"{layout.bands} bands" + (f" ({others})" if others else "")
 
 
 def check_of_model(field: StoredField, modality: str, what: str) -> None:

@@ -42,7 +42,7 @@ from unigeo.producer.raster.running import (
     sharing,
 )
 from unigeo.producer.raster.shard_work import Work
-from unigeo.producer.raster.store import check_writable, create_field
+from unigeo.producer.raster.store import check_layout, check_writable, create_field
 from unigeo.producer.training.processes import default_device, first_rank
 from unigeo.producer.training.training import finished, train
 from unigeo.schemas.attributes import DetailAttributes, root_attributes
@@ -231,6 +231,7 @@ def _stages(
     group = create_field(run.out, run.grid, run.layout, attributes, shared.damaged(), again)
     state: Any = group.attrs["unigeo"]
     if state["state"] == "published" and plan(group, run.grid, run.layout):
+        check_layout(state, run.out)
         check_code(state, attributes["unigeo"], run.out)  # shards that were lost are made again
     elif state["state"] == "published":
         terms.check(dict(group.attrs), run.out)

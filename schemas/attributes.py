@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from unigeo.schemas.errors import ForeignError, LayoutError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import LAYOUT_VERSION, Layout, conventions, georeference
-from unigeo.schemas.limits import grid_size_problem
+from unigeo.schemas.limits import MOST_BANDS, grid_size_problem
 
 State = Literal["building", "published"]
 
@@ -36,8 +36,8 @@ class LayoutAttributes(_Growing):
     """How the arrays are cut and coded."""
 
     modalities: tuple[str, ...] = Field(min_length=1)
-    bands: int = Field(gt=0)
-    widths: dict[str, Annotated[int, Field(gt=0)]] = {}
+    bands: int = Field(gt=0, le=MOST_BANDS)
+    widths: dict[str, Annotated[int, Field(gt=0, le=MOST_BANDS)]] = {}
     """Of every modality; layout 1, all of whose modalities have `bands` numbers, has none."""
     shard: int = Field(gt=0)
     chunk: int = Field(gt=0)

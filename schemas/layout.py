@@ -108,6 +108,15 @@ class Layout:
         """
         return band_dimension(self.width(modality), self.bands)
 
+    def in_words(self, unit: str) -> str:
+        """The width of vectors, and that of those that have another.
+
+        >>> Layout(modalities=("aerial", "sar"), bands=768, widths={"sar": 64}).in_words("bands")
+        '768 bands (sar 64)'
+        """
+        others = ", ".join(f"{name} {width}" for name, width in self.widths.items())
+        return f"{self.bands} {unit}" + (f" ({others})" if others else "")
+
     @property
     def band_dimensions(self) -> dict[str, int]:
         """Every dimension of bands, and its length."""

@@ -350,7 +350,7 @@ def test_a_half_built_store_of_layout_1_is_refused_in_one_sentence(
     with pytest.raises(StoreError) as raised:
         create_field(path, stores.grid_of(stores.GULF, layout), layout, inputs_of(layout))
     told = str(raised.value)
-    assert "was begun by an earlier unigeo in layout 1" in told
+    assert "was begun by an earlier unigeo in layout 1, which this one, of layout 2," in told
     assert "name another --out, or remove it first" in told
     assert "\n" not in told and told.count(". ") == 0
 

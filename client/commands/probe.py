@@ -282,7 +282,6 @@ def _suite_report(
     from pathlib import Path
 
     from unigeo.client.probing.suites import load_suite, probe_suite, suite_markdown
-    from unigeo.client.stored_field import listed_widths
 
     modalities, method = options["modalities"] or None, options["method"]
     chosen = load_suite(suite)
@@ -300,7 +299,7 @@ def _suite_report(
         "command": f"`{shlex.join(['unigeo', *sys.argv[1:]])}`",
         "suite": f"{chosen.name}; vectors {chosen.sampling}",
         "field": f"{field.attributes.region}, {field.grid.resolution_m:g} m cells of "
-        f"{field.grid.crs}, {listed_widths(field.layout)}",
+        f"{field.grid.crs}, {field.layout.in_words('bands')}",
         "sampling": method,
         "model": f"{model.name} {model.sha256[:12]}",
         "folds": f"{options['folds']}, seed {options['seed']}",

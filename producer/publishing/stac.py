@@ -138,7 +138,8 @@ def item(
             "title": f"unigeo field of {own.region}, {grid.resolution_m:g} m, release "
             f"{release_of(own)}",
             "description": f"Embeddings ({', '.join(own.layout.modalities)}) of every cell, "
-            f"{own.layout.bands} numbers each, by {own.model.name} {own.model.sha256[:12]}.",
+            f"{own.field_layout().in_words('numbers each')}, by {own.model.name} "
+            f"{own.model.sha256[:12]}.",
             "datetime": None,
             "start_datetime": start,
             "end_datetime": end,

@@ -135,12 +135,8 @@ def _existing(
     found = read.model_dump(mode="json")
     new = read_attributes(attributes, "the new field")
     wanted = new.model_dump(mode="json")
-    if found["state"] == "building" and found["layout_version"] != LAYOUT_VERSION:
-        raise StoreError(
-            f"{url} was begun by an earlier unigeo in layout {found['layout_version']}, and this "
-            f"one writes layout {LAYOUT_VERSION} and cannot finish it; finish it with the unigeo "
-            f"that began it ({found['code_version']}), name another --out, or remove it first"
-        )
+    if found["state"] == "building":
+        check_layout(found, url)
     found["layout"] = layout_attributes(read.field_layout())  # layout 1 has no widths
     wanted["layout"] = layout_attributes(new.field_layout())
     differing = [key for key in _IDENTITY if found[key] != wanted[key]]
@@ -161,6 +157,25 @@ def _existing(
             f"{_detail(found, wanted)}. Name another --out, or remove the store first."
         )
     return group
+
+
+def check_layout(own: Mapping[str, Any], url: Any) -> None:
+    """Refuse to write shards into a store of an earlier layout.
+
+    Args:
+        own: the root's `unigeo` attribute.
+        url: of the store.
+
+    Raises:
+        StoreError: naming both layouts and what to do.
+    """
+    if own["layout_version"] != LAYOUT_VERSION:
+        raise StoreError(
+            f"{url} lacks shards and was begun by an earlier unigeo in layout "
+            f"{own['layout_version']}, which this one, of layout {LAYOUT_VERSION}, cannot finish; "
+            f"finish it with the unigeo that began it ({own['code_version']}), name another --out, "
+            "or remove it first"
+        )
 
 
 def _root(store: Any) -> zarr.Group | None:
