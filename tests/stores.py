@@ -23,7 +23,7 @@ FIJI = region_of_bbox((177.0, -20.0, -178.0, -15.0), "fiji")
 """Across the antimeridian, in EPSG:8859."""
 WEIGHTS, ENCODER = {"matrix": np.eye(2, dtype=np.float32)}, {"kind": "waves"}
 SHARD, CHUNK = 32, 8
-WIDTHS = {"coordinate": 8, "night-lights": 3, "sar": 12}
+WIDTHS = {"coordinate": 8, "night-lights": 3, "sar": 12, "fused": 8}
 """Of the store that `build_wide` makes."""
 RESOLUTION_M = {"gulf": 80_000.0, "fiji": 20_000.0}
 
@@ -123,7 +123,7 @@ def of_widths(modality: str, lonlat: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def build_wide(path: Path) -> zarr.Group:
-    """Three modalities of three widths and of other names than the paper's, and covariates."""
+    """Modalities of three widths and of other names than the paper's, and covariates."""
     layout = layout_of(tuple(WIDTHS), widths=WIDTHS, covariates=("height", "rain"))
     group, grid, layout = begin(path, layout=layout)
     covariates = group.create_array(
