@@ -37,7 +37,7 @@ _RESERVED = frozenset(
     {
         *("x", "y", _BAND, "name", "spatial_ref", COVARIATES),  # arrays and dimensions of the root
         *("overviews", "preview", "encoder", "concepts", "manifest", "publishing"),  # its groups
-        "objects",  # arrays of the manifest
+        *("objects", "rgb"),  # arrays of the manifest, and a dimension of the preview
         *("joined", "lon", "lat", "point"),  # names in a reader's answers
     }
 )

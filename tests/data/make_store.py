@@ -5,7 +5,7 @@
 It is made once by the release that first writes a layout, and never again: it shows that what was
 published then still opens. 64 x 64 cells of two modalities with an encoder without registers,
 concepts, overviews, preview, and the catalogue and STAC item beside the store. `layout1.zip` was
-made so by version 0.1.
+made so by the last commit that wrote layout 1.
 """
 
 import sys
