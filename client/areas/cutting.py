@@ -6,10 +6,8 @@ It is of layout 2, of whichever the field is: whoever reads parts needs to know 
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from unigeo.client.areas.covering import holds_centre
+from unigeo.client.areas.nodes import Nodes, bytes_alone
 from unigeo.client.areas.outlines import Outlines
 from unigeo.client.areas.windows import region_of_field
 from unigeo.client.progress import watched
@@ -68,7 +67,6 @@ if TYPE_CHECKING:
 
     from unigeo.client.stored_field import StoredField
 
-_GROUP = {"zarr_format": 3, "node_type": "group"}
 _OF_THE_WHOLE = (PREVIEW, OVERVIEWS)
 """Groups that a part does without: pictures and means of all its cells."""
 _SHARDS_ALONG = 8
@@ -111,8 +109,8 @@ def cut_field(
     beside = path.with_name(path.name + ".partial")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        nodes = _Nodes(source, beside)
-        nodes.write_json("", {"attributes": _attributes(field, source, grid, layout), **_GROUP})
+        nodes = Nodes(source, beside)
+        nodes.write_root(_attributes(field, source, grid, layout))
         _write_coordinates(nodes, grid, layout)
         _copy_group(nodes, ENCODER, lambda name, shape: weight_dimensions(shape))
         _copy_group(nodes, CONCEPTS, lambda name, shape: PHRASE_DIMENSIONS.get(name))
@@ -163,91 +161,7 @@ def _attributes(
     return {**dict(source.attrs), "unigeo": own, **georeference(grid)}
 
 
-class _Nodes:
-    """Groups and arrays of the new store, made after those of the old one."""
-
-    def __init__(self, source: "zarr.Group", folder: Path) -> None:
-        self.source, self.folder = source, folder
-        self.written: dict[str, dict[str, Any]] = {}
-
-    def read(self, name: str) -> np.ndarray:
-        """A small array of the old store."""
-        return np.asarray(cast(Any, self.source[name])[...])
-
-    def write_json(self, name: str, document: dict[str, Any]) -> None:
-        place = self.folder / name / "zarr.json"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps(document, indent=2), encoding="utf-8")
-        self.written[name] = document
-
-    def write_group(self, name: str) -> None:
-        self.write_json(name, {"attributes": dict(self.source[name].attrs), **_GROUP})
-
-    def describe(self, name: str, shape: tuple[int, ...], chunk: tuple[int, ...]) -> dict[str, Any]:
-        """Metadata of an array like the old one, of another shape."""
-        document: dict[str, Any] = deepcopy(self.source[name].metadata.to_dict())
-        document["shape"] = list(shape)
-        document["chunk_grid"]["configuration"]["chunk_shape"] = list(chunk)
-        return document
-
-    def write_plain(
-        self,
-        name: str,
-        values: np.ndarray,
-        dimensions: tuple[str, ...] | None = None,
-        **attributes: Any,
-    ) -> None:
-        """An array of one chunk, without codecs; as publication writes all small ones.
-
-        One without numbers is left out.
-        """
-        if not values.size:
-            return
-        document = self.describe(name, values.shape, tuple(max(1, side) for side in values.shape))
-        document["codecs"] = _bytes_alone(values.dtype)
-        if dimensions is not None:
-            document["dimension_names"] = list(dimensions)
-        document["attributes"] = dict(document["attributes"]) | attributes
-        self._write_chunk(name, document, values)
-
-    def write_new(self, name: str, values: np.ndarray, *dimensions: str) -> None:
-        """The same, of an array that the old store may lack."""
-        import zarr
-        from zarr.storage import MemoryStore
-
-        array = zarr.create_array(
-            MemoryStore(),
-            shape=values.shape,
-            dtype=values.dtype,
-            chunks=tuple(max(1, side) for side in values.shape),
-            compressors=None,
-            filters=None,
-            fill_value=0,
-            dimension_names=dimensions,
-        )
-        self._write_chunk(name, array.metadata.to_dict(), values)
-
-    def _write_chunk(self, name: str, document: dict[str, Any], values: np.ndarray) -> None:
-        self.write_json(name, document)
-        chunk = self.folder.joinpath(name, "c", *["0"] * values.ndim)
-        chunk.parent.mkdir(parents=True, exist_ok=True)
-        chunk.write_bytes(values.astype(values.dtype.newbyteorder("<")).tobytes())
-
-    def consolidate(self) -> None:
-        """Repeat everything in the root, last."""
-        root = self.written.pop("")
-        known = {"kind": "inline", "must_understand": False, "metadata": self.written}
-        self.write_json("", root | {"consolidated_metadata": known})
-
-
-def _bytes_alone(dtype: np.dtype[Any]) -> list[dict[str, Any]]:
-    """The codecs of an array whose chunks are the numbers and nothing else."""
-    if dtype.itemsize == 1:
-        return [{"name": "bytes"}]
-    return [{"name": "bytes", "configuration": {"endian": "little"}}]
-
-
-def _write_coordinates(nodes: _Nodes, grid: Grid, layout: Layout) -> None:
+def _write_coordinates(nodes: Nodes, grid: Grid, layout: Layout) -> None:
     nodes.write_plain("x", grid.x)
     nodes.write_plain("y", grid.y)
     for name in layout.band_dimensions:
@@ -256,7 +170,7 @@ def _write_coordinates(nodes: _Nodes, grid: Grid, layout: Layout) -> None:
 
 
 def _copy_group(
-    nodes: _Nodes,
+    nodes: Nodes,
     group: str,
     dimensions: Callable[[str, tuple[int, ...]], tuple[str, ...] | None],
 ) -> None:
@@ -298,7 +212,7 @@ def _check_objects(field: "StoredField", source: "zarr.Group", grid: Grid, layou
 
 def _write_cells(
     field: "StoredField",
-    nodes: _Nodes,
+    nodes: Nodes,
     grid: Grid,
     layout: Layout,
     outlines: Outlines | None,
@@ -309,7 +223,7 @@ def _write_cells(
         width = layout.width(name)
         _write_array(nodes, name, (*grid.shape, width), layout, array_attributes(name, grid))
         told = array_attributes(name, grid, status=True)
-        coded = _bytes_alone(np.dtype(np.uint8))
+        coded = bytes_alone(np.dtype(np.uint8))
         _write_array(nodes, status_name(name), grid.shape, layout, told, codecs=coded)
     if layout.covariates:
         shape = (*grid.shape, len(layout.covariates))
@@ -338,7 +252,7 @@ def _write_cells(
 
 
 def _write_array(
-    nodes: _Nodes,
+    nodes: Nodes,
     name: str,
     shape: tuple[int, ...],
     layout: Layout,
@@ -351,7 +265,7 @@ def _write_array(
     nodes.write_json(name, document | changed)
 
 
-def _write_manifest(nodes: _Nodes, grid: Grid, layout: Layout) -> None:
+def _write_manifest(nodes: Nodes, grid: Grid, layout: Layout) -> None:
     shards = layout.shards(grid)
     nodes.write_group(MANIFEST)
     group: Any = open_group(str(nodes.folder), consolidated=False)
@@ -367,7 +281,7 @@ def _write_manifest(nodes: _Nodes, grid: Grid, layout: Layout) -> None:
         _list_shards(nodes, COVARIATES, 3, shards)
 
 
-def _list_shards(nodes: _Nodes, array: str, dimensions: int, shards: tuple[int, int]) -> None:
+def _list_shards(nodes: Nodes, array: str, dimensions: int, shards: tuple[int, int]) -> None:
     """Note the bytes and hash of each object of an array."""
     listed = ArrayManifest.empty(shards)
     for row, col in np.ndindex(*shards):
@@ -381,7 +295,7 @@ def _list_shards(nodes: _Nodes, array: str, dimensions: int, shards: tuple[int, 
     nodes.write_plain(f"{MANIFEST}/{array}_bytes", listed.size_bytes)
 
 
-def _write_objects(nodes: _Nodes) -> None:
+def _write_objects(nodes: Nodes) -> None:
     """List what is neither a shard of cells nor the manifest nor the root."""
     cells = {name for name in nodes.written if f"{MANIFEST}/{name}_bytes" in nodes.written}
     shards = tuple(f"{name}/c/" for name in cells)
@@ -400,7 +314,7 @@ def _write_objects(nodes: _Nodes) -> None:
     nodes.write_new(f"{MANIFEST}/{OBJECTS}_bytes", sizes, "object")
 
 
-def _hold_attributes(nodes: _Nodes) -> None:
+def _hold_attributes(nodes: Nodes) -> None:
     """Write the root's attributes into the manifest, and the hashes of both into the root."""
     attributes = nodes.written[""]["attributes"]
     held = held_attributes(attributes)
