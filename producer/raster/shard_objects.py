@@ -6,6 +6,7 @@ so most are moved as one block. The memory of an object that was written serves 
 """
 
 import mmap
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -62,15 +63,12 @@ class Buffers:
 
     def __init__(self) -> None:
         """Start with none."""
-        self._free: list[np.ndarray] = []
+        self._free: defaultdict[int, list[np.ndarray]] = defaultdict(list)
 
     def take(self, size_bytes: int) -> UInt8[np.ndarray, " byte"]:
         """Get memory with anything in it, on whole pages, as direct writing wants it."""
-        while self._free:
-            with suppress(IndexError):  # another thread was faster
-                body = self._free.pop()
-                if len(body) == size_bytes:
-                    return body
+        with suppress(IndexError):  # none is free, or another thread was faster
+            return self._free[size_bytes].pop()
         pages = mmap.mmap(-1, size_bytes)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             with suppress(OSError):
@@ -79,7 +77,7 @@ class Buffers:
 
     def give_back(self, body: UInt8[np.ndarray, " byte"]) -> None:
         """Let others have memory that nobody reads any more."""
-        self._free.append(body)
+        self._free[len(body)].append(body)
 
 
 class VectorObject:
