@@ -183,8 +183,12 @@ def test_a_query_has_the_width_of_its_modality(wide: Path) -> None:
     place = (-10.0, 0.0)
     (vector,) = field.sample([place], "sar", as_="numpy")["sar"]
     assert field.similar(vector, "sar").equals(field.similar([place], "sar"))
-    with pytest.raises(PointsError, match="a vector of 12 numbers, as those of sar are"):
+    with pytest.raises(PointsError, match=r"of 8 numbers, as those of the model .*'sar' have 12"):
         field.similar(np.ones(8), "sar")
+    with pytest.raises(PointsError, match=r"of 12 numbers, as those of sar .*'coordinate' have 8"):
+        field.similar(vector, "coordinate")
+    with pytest.raises(PointsError, match="neither a vector of 12 numbers nor places"):
+        field.similar(np.ones(7), "sar")
     assert len(field.search("forest")) == 10  # of the first modality of the model's width
     with pytest.raises(
         LayoutError, match=r"concepts have 8 .*'sar' have 12.*width are: coordinate, fused"
