@@ -23,7 +23,7 @@ from unigeo.client.reading.sampling import Method, Numbers, located, valid_point
 from unigeo.client.reading.sampling import sample as sample_modality
 from unigeo.client.sample_options import As, SampleOptions, check_word
 from unigeo.client.stored_field import StoredField
-from unigeo.schemas.layout import status_name
+from unigeo.schemas.layout import band_dimension, status_name
 from unigeo.schemas.points import Points, read_points
 from unigeo.schemas.status import Status
 
@@ -66,7 +66,8 @@ class AtPoints(StoredField):
                 that lack one in any modality, `raise` refuses and names the first ones.
             as_: `pandas`: one row per point, columns `aerial_000` ..., `aerial_status`, with the
                 points' own index; `numpy`: arrays (point, band) by modality; `xarray`: a
-                Dataset over `point` and `band`.
+                Dataset over `point` and `band`, or `band_<n>` where a modality has another
+                width n than the model.
             dtype: `float32` for unit vectors; `int8` for the stored numbers, a quarter of the
                 memory, -128 where there is no vector (`nearest` only).
             lazy: with `as_="xarray"`: read when computed, and only the points asked for by then
@@ -190,7 +191,7 @@ class AtPoints(StoredField):
         """
         wanted = SampleOptions(method=method, missing=missing, prefix=prefix, progress=progress)
         chosen = self.chosen(modalities)
-        check_joinable(table, joined_names(chosen, self.bands, prefix))
+        check_joinable(table, joined_names(self.layout.widths_of(chosen), prefix))
         read = read_points(table, crs, columns, missing="keep")
         numbered = replace(read, index=np.arange(len(read)))
         sampled, codes = self._answer(numbered, chosen, wanted)
@@ -285,7 +286,7 @@ class AtPoints(StoredField):
         if as_ == "numpy":
             return vectors
         if as_ == "xarray":
-            return _dataset_of({"coordinate": vectors}, {}, read.lonlat)
+            return _dataset_of({"coordinate": vectors}, {}, read.lonlat, vectors.shape[1])
         return table_of({"coordinate": vectors}, {}, read.index, prefix)
 
     def features(
@@ -324,7 +325,9 @@ class AtPoints(StoredField):
             from unigeo.client.reading.lazy import lazy_dataset
 
             arrays = {name: self.modality(name) for name in modalities}
-            answer = lazy_dataset(arrays, points, method=wanted.method, dtype=wanted.dtype)
+            answer = lazy_dataset(
+                arrays, points, self.bands, method=wanted.method, dtype=wanted.dtype
+            )
             return answer, located(self.grid, *points.metres(self.grid.crs))[1]
         vectors, status = self._sample(
             points, modalities, wanted.method, wanted.dtype, wanted.progress
@@ -342,7 +345,7 @@ class AtPoints(StoredField):
         if wanted.as_ == "numpy":
             return vectors, codes
         if wanted.as_ == "xarray":
-            return _dataset_of(vectors, status, points.lonlat), codes
+            return _dataset_of(vectors, status, points.lonlat, self.bands), codes
         return table_of(vectors, status, points.index, wanted.prefix), codes
 
     def _sample(
@@ -366,10 +369,13 @@ def _dataset_of(
     vectors: dict[str, np.ndarray],
     status: dict[str, np.ndarray],
     lonlat: Float[np.ndarray, "point 2"],
+    bands: int,
 ) -> "xr.Dataset":
     import xarray as xr
 
-    variables: dict[str, Any] = {name: (("point", "band"), v) for name, v in vectors.items()}
+    variables: dict[str, Any] = {
+        name: (("point", band_dimension(v.shape[1], bands)), v) for name, v in vectors.items()
+    }
     variables |= {status_name(name): ("point", codes) for name, codes in status.items()}
     return xr.Dataset(
         variables,

@@ -111,7 +111,7 @@ class Behind:
         import zarr
 
         variable = self.dataset[name].variable
-        if variable.dims not in (("y", "x"), ("y", "x", "band")):
+        if variable.dims[:2] != ("y", "x"):
             return None
         if variable.chunks is not None:
             # dask: only an array that nothing was done to yet, read again from where it came.
@@ -194,7 +194,7 @@ class Behind:
         (top, bottom), (left, right) = edges
         for row in range(top // side, -(-bottom // side)):
             for col in range(left // side, -(-right // side)):
-                rest = ["0"] if name in self.own.layout.modalities else []
+                rest = ["0"] if len(variable.dims) == 3 else []
                 key = "/".join([f"{self._path}/{name}".lstrip("/"), "c", str(row), str(col), *rest])
                 if sizes[row, col] and key not in self._there:
                     sync(_look_for(root.group.store, key, int(sizes[row, col])))

@@ -8,6 +8,7 @@ from unigeo.client.at_points import AtPoints
 from unigeo.client.over_areas import OverAreas
 from unigeo.client.reading.sampling import Method
 from unigeo.client.sample_options import check_word
+from unigeo.client.stored_field import check_of_model
 from unigeo.schemas.errors import LayoutError
 
 if TYPE_CHECKING:
@@ -199,7 +200,8 @@ class Field(AtPoints, OverAreas):
 
         Args:
             words: such as "dense forest by the sea".
-            modality: whose vectors are compared; aerial by default, or else the first there is.
+            modality: whose vectors are compared; aerial by default, or else the first there is of
+                the model's width, which the concepts have.
             count: how many cells, at most.
             apart_km: how far each must lie from the better ones, by great circle.
             region: where to look; the whole field by default.
@@ -209,16 +211,23 @@ class Field(AtPoints, OverAreas):
 
         Raises:
             WordsError: if no concept has any of the words.
-            LayoutError: if the field holds no concepts, or has no such modality.
+            LayoutError: if the field holds no concepts, has no such modality, or its vectors are
+                of another width than the concepts.
         """
         if as_ not in ("table", "map"):
             raise ValueError(f"as_ must be 'table' or 'map', not {as_!r}")
-        default = "aerial" if "aerial" in self.modalities else self.modalities[0]
-        vector = self.concepts.find(words).vector
-        (name,) = self.chosen(modality or default)
+        concepts = self.concepts
+        (name,) = self.chosen(modality or self._default_of_words())
+        check_of_model(self, name, "the concepts")
+        vector = concepts.find(words).vector
         if as_ == "map":
             return self.similarity(vector, name, region=region, crs=crs)
         return self.similar(vector, name, count=count, apart_km=apart_km, region=region, crs=crs)
+
+    def _default_of_words(self) -> str:
+        """The modality that words are compared with where none is named."""
+        fitting = self.layout.of_model or self.modalities
+        return "aerial" if "aerial" in fitting else fitting[0]
 
     def _only(self, modality: str | None) -> str:
         chosen = self.chosen(modality)
@@ -238,6 +247,7 @@ class Field(AtPoints, OverAreas):
             "resolution_m": self.grid.resolution_m,
             "shape": list(self.grid.shape),
             "bands": self.bands,
+            "widths": self.layout.widths_of(self.modalities),
             "modalities": list(self.modalities),
             "cells": {
                 modality: {code.words: count for code, count in sorted(counts.items())}

@@ -1,6 +1,6 @@
 """Tables of vectors: their columns, and their place beside a user's own."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -50,15 +50,18 @@ def table_of(
     return pd.concat([table, pd.DataFrame(reasons, index=table.index)], axis=1)
 
 
-def joined_names(modalities: Iterable[str], bands: int, prefix: str = "") -> list[str]:
+def joined_names(widths: Mapping[str, int], prefix: str = "") -> list[str]:
     """Every column that `table_of` makes.
 
-    >>> joined_names(["aerial"], 1)
+    Args:
+        widths: bands of each modality.
+        prefix: put before every name.
+
+    >>> joined_names({"aerial": 1})
     ['aerial_000', 'aerial_status']
     """
-    chosen = list(modalities)
-    values = [name for modality in chosen for name in column_names(modality, bands, prefix)]
-    return values + [prefix + status_name(modality) for modality in chosen]
+    values = [name for own, bands in widths.items() for name in column_names(own, bands, prefix)]
+    return values + [prefix + status_name(modality) for modality in widths]
 
 
 def refuse_missing(status: dict[str, UInt8[np.ndarray, " point"]]) -> None:

@@ -22,7 +22,7 @@ from unigeo.schemas.errors import (
     UnigeoError,
 )
 from unigeo.schemas.grid import Grid
-from unigeo.schemas.layout import Layout, status_name
+from unigeo.schemas.layout import COVARIATES, Layout, status_name
 from unigeo.schemas.limits import check_chunk
 from unigeo.schemas.overviews import overview_path
 from unigeo.schemas.stores import MALFORMED, absolute, open_store
@@ -90,7 +90,7 @@ def open_field(
         raise ForeignError(
             f"metadata of the field at {url} are cut off, or foreign: {error}. Copy the store anew"
         ) from error
-    layout = own.layout.layout()
+    layout = own.field_layout()
 
     def read(name: str, rows: slice, cols: slice) -> np.ndarray:
         with named(f"{name} of the field at {url}"):
@@ -148,10 +148,13 @@ def _check_arrays(group: "zarr.Group", own: UnigeoAttributes, url: Any) -> None:
     """
     import zarr
 
-    layout, shape = own.layout.layout(), own.grid.shape
-    wanted: dict[str, tuple[int, ...]] = {"y": shape[:1], "x": shape[1:], "band": (layout.bands,)}
+    layout, shape = own.field_layout(), own.grid.shape
+    wanted: dict[str, tuple[int, ...]] = {"y": shape[:1], "x": shape[1:]}
+    wanted |= {name: (width,) for name, width in layout.band_dimensions.items()}
     for modality in layout.modalities:
-        wanted |= {modality: (*shape, layout.bands), status_name(modality): shape}
+        wanted |= {modality: (*shape, layout.width(modality)), status_name(modality): shape}
+    if layout.covariates:
+        wanted[COVARIATES] = (*shape, len(layout.covariates))
     for name, expected in wanted.items():
         array = group.get(name)
         if not isinstance(array, zarr.Array):
@@ -205,8 +208,10 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
             "the Dataset lacks the field's arrays; keep x, y and, of one modality at least, the "
             f"vectors and the status: {', '.join(own.layout.modalities)}"
         )
-    own = own.model_copy(update={"layout": own.layout.model_copy(update={"modalities": held})})
-    check_variables(dataset, held, own.layout.layout().bands)
+    covariates = own.layout.covariates if COVARIATES in dataset else ()
+    changed = {"modalities": held, "covariates": covariates}
+    own = own.model_copy(update={"layout": own.layout.model_copy(update=changed)})
+    check_variables(dataset, own.field_layout())
     x, y = dataset["x"].values, dataset["y"].values
     if not (x.size and y.size):
         raise LayoutError(f"the Dataset has no cells: {len(y)} rows, {len(x)} columns")
@@ -225,7 +230,7 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
 
     @cache
     def cells(name: str) -> Cells:
-        return behind.cells(name) or _windows(name, behind.read, own.layout.layout())
+        return behind.cells(name) or _windows(name, behind.read, own.field_layout())
 
     source = dataset.encoding.get("source")
     return _field(
@@ -247,7 +252,7 @@ def _windows(
     vectors = name in layout.modalities
     return WindowCells(
         lambda rows, cols: read(name, rows, cols),
-        bands=layout.bands if vectors else 1,
+        bands=layout.width(name) if vectors else 1,
         dtype=np.dtype(np.int8 if vectors else np.uint8),
         object_cells=(layout.shard, layout.shard),
         chunk_cells=(layout.chunk, layout.chunk),
@@ -270,7 +275,7 @@ def _field(
         url=url,
         attributes=own,
         grid=grid,
-        layout=own.layout.layout(),
+        layout=own.field_layout(),
         read=read,
         cells=cells,
         opened=opened,

@@ -135,7 +135,7 @@ def principal_colours(
     vectors = dequantize(stored[valid]).astype(np.float64)
     centred = vectors - vectors.mean(axis=0)
     _, axes = np.linalg.eigh(centred.T @ centred)
-    panels = max(1, min(_PANELS, field.bands // 3))
+    panels = max(1, min(_PANELS, field.layout.width(modality) // 3))
     axes = axes[:, ::-1][:, : 3 * panels]
     axes = axes * np.where(axes.sum(axis=0) < 0, -1, 1)  # a direction's sign is free: fix it
     scores = centred @ axes
@@ -154,7 +154,7 @@ def principal_colours(
 def _thinned(field: "Field", modality: str, step: int) -> np.ndarray:
     """Every n-th cell's vector as stored, read shard by shard."""
     shape = tuple(-(-side // step) for side in field.grid.shape)
-    thin = np.full((*shape, field.bands), FILL, np.int8)
+    thin = np.full((*shape, field.layout.width(modality)), FILL, np.int8)
     for window in field.grid.windows(field.layout.shard):
         rows, cols = window.slices
         first_row, first_col = -(-rows.start // step), -(-cols.start // step)

@@ -35,14 +35,31 @@ def query_vector(field: "Field", query: Any, modality: str) -> Float[np.ndarray,
     Raises:
         PointsError: if it is neither, or a place has no vector.
     """
-    if _is_vector(query, field.bands):
+    if _is_vector(query, field.layout.width(modality)):
         vector = as_numbers(query, "the vector")
     else:
+        _refuse_other_width(field, query, modality)
         vector = _mean_of_places(field, query, modality)
     length = np.linalg.norm(vector)
     if not (np.isfinite(length) and length > 0):
         raise PointsError("the vector has no direction: it is zero, infinite or NaN")
     return np.asarray(vector / length, np.float32)
+
+
+def _refuse_other_width(field: "Field", query: Any, modality: str) -> None:
+    """Refuse a vector of another modality, whose width is another.
+
+    Raises:
+        PointsError: naming both widths.
+    """
+    widths = {"the model": field.bands, **field.layout.widths_of(field.modalities)}
+    for other, width in widths.items():
+        if _is_vector(query, width):
+            raise PointsError(
+                f"the query is a vector of {width} numbers, as those of {other} are, and vectors "
+                f"of {modality!r} have {field.layout.width(modality)}: they cannot be compared. "
+                "Give a place, or a vector of that modality"
+            )
 
 
 def _is_vector(query: Any, bands: int) -> bool:
@@ -60,7 +77,8 @@ def _mean_of_places(field: "Field", query: Any, modality: str) -> Float[np.ndarr
         read = read_points(query, missing="keep")
     except PointsError as error:
         raise PointsError(
-            f"the query is neither a vector of {field.bands} numbers nor places: {error}"
+            f"the query is neither a vector of {field.layout.width(modality)} numbers nor places: "
+            f"{error}"
         ) from error
     if not len(read):
         raise PointsError("no place was given: name one or several, or a vector")

@@ -56,14 +56,15 @@ class StoredField:
 
     @property
     def bands(self) -> int:
-        """Numbers in one vector."""
+        """Numbers in one vector of the model; see `layout.width` for that of each modality."""
         return self.layout.bands
 
     def __repr__(self) -> str:
         rows, cols = self.grid.shape
         return (
             f"<Field {self.attributes.region}: {', '.join(self.modalities)}; {rows} x {cols} cells "
-            f"of {self.grid.resolution_m:g} m in {self.grid.crs}, {self.bands} bands; {self.url}>"
+            f"of {self.grid.resolution_m:g} m in {self.grid.crs}, {self.layout.in_words('bands')}; "
+            f"{self.url}>"
         )
 
     def dataset(self) -> "xr.Dataset":
@@ -114,3 +115,24 @@ class StoredField:
             self.known_source(verb)
         assert self.checked is not None
         return self.checked()
+
+
+def check_of_model(field: StoredField, modality: str, what: str) -> None:
+    """Refuse to compare vectors of another width with the model's.
+
+    Args:
+        field: of the vectors.
+        modality: whose vectors.
+        what: is compared with them, as the message names it.
+
+    Raises:
+        LayoutError: naming the modalities that can be compared.
+    """
+    width = field.layout.width(modality)
+    if width != field.bands:
+        fitting = field.layout.of_model
+        raise LayoutError(
+            f"{what} have {field.bands} numbers, and vectors of {modality!r} have {width}: they "
+            "cannot be compared. Modalities of the model's width are: "
+            f"{', '.join(fitting) or 'none'}"
+        )

@@ -13,12 +13,14 @@ from unigeo.producer.observations.protocol import PICTURES, Observations
 from unigeo.producer.overrides import override
 from unigeo.producer.pixels import fit_pixels
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.schemas.errors import ModelError
+from unigeo.schemas.errors import LayoutError, ModelError
 from unigeo.schemas.grid import Grid, from_wgs84
-from unigeo.schemas.layout import RASTERIZED, Layout
+from unigeo.schemas.layout import Layout
 from unigeo.schemas.regions import Region
 
 PRESETS = ("tiny", "small", "base")
+RASTERIZED = ("coordinate", "aerial", "dsm")
+"""Modalities whose encoders can see every cell, hence can be made a field."""
 _CPU_CELLS = 100_000
 """Cells inside the region that a laptop encodes in about a minute."""
 _ROUND_STEPS = (1.0, 2.0, 2.5, 5.0)
@@ -112,6 +114,27 @@ def default_resolution(region: Region, device: torch.device) -> float:
 def default_modalities(observations: Observations) -> tuple[str, ...]:
     """Every modality that can be stored as a field and is observed."""
     return tuple(name for name in RASTERIZED if name in observations.modalities)
+
+
+def chosen_modalities(names: str | None, observations: Observations) -> tuple[str, ...]:
+    """The modalities named, or else every one that can be stored.
+
+    Args:
+        names: separated by commas.
+        observations: whose, where none are named.
+
+    Raises:
+        LayoutError: if one of them cannot be made a field.
+    """
+    if not names:
+        return default_modalities(observations)
+    chosen = tuple(name.strip() for name in names.split(","))
+    unknown = [name for name in chosen if name not in RASTERIZED]
+    if unknown:
+        raise LayoutError(
+            f"cannot store {', '.join(unknown)}; a field is made of some of {', '.join(RASTERIZED)}"
+        )
+    return chosen
 
 
 def _area_m2(region: Region) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from unigeo.producer.choosing import Run, default_modalities, default_resolution, recipe
+from unigeo.producer.choosing import Run, chosen_modalities, default_resolution, recipe
 from unigeo.producer.encoders.model import UniGeoCLIP, load_model
 from unigeo.producer.encoders.settings import to_json
 from unigeo.producer.observations.protocol import Observations
@@ -42,7 +42,7 @@ from unigeo.producer.raster.running import (
     sharing,
 )
 from unigeo.producer.raster.shard_work import Work
-from unigeo.producer.raster.store import check_writable, create_field
+from unigeo.producer.raster.store import check_layout, check_writable, create_field
 from unigeo.producer.training.processes import default_device, first_rank
 from unigeo.producer.training.training import finished, train
 from unigeo.schemas.attributes import DetailAttributes, root_attributes
@@ -90,11 +90,7 @@ def choose(
         training = replace(training, steps=steps)
     if model is not None and finished(Path(model)) is None:
         raise ModelError(f"{model} is no finished model; leave out --model to train one")
-    chosen = (
-        tuple(name.strip() for name in modalities.split(","))
-        if modalities
-        else default_modalities(observations)
-    )
+    chosen = chosen_modalities(modalities, observations)
     if model is not None:
         dimension = load_model(model)[0].settings.dimension
     else:
@@ -235,6 +231,7 @@ def _stages(
     group = create_field(run.out, run.grid, run.layout, attributes, shared.damaged(), again)
     state: Any = group.attrs["unigeo"]
     if state["state"] == "published" and plan(group, run.grid, run.layout):
+        check_layout(state, run.out)
         check_code(state, attributes["unigeo"], run.out)  # shards that were lost are made again
     elif state["state"] == "published":
         terms.check(dict(group.attrs), run.out)

@@ -1,22 +1,24 @@
 """The root's attributes as a model that says everything that is wrong with them."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from unigeo.schemas.errors import ForeignError, LayoutError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import LAYOUT_VERSION, Layout, conventions, georeference
-from unigeo.schemas.limits import grid_size_problem
+from unigeo.schemas.limits import MOST_BANDS, grid_size_problem
 
 State = Literal["building", "published"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Growing(BaseModel):
+    """Attributes to which later releases may add keys; what is not known is kept, and skipped."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
 
-class GridAttributes(_Strict):
+class GridAttributes(_Growing):
     """The lattice window, enough to rebuild `Grid` without reading an array."""
 
     crs: str
@@ -30,27 +32,20 @@ class GridAttributes(_Strict):
         return Grid(self.crs, self.resolution_m, self.row0, self.col0, self.shape)
 
 
-class LayoutAttributes(_Strict):
+class LayoutAttributes(_Growing):
     """How the arrays are cut and coded."""
 
     modalities: tuple[str, ...] = Field(min_length=1)
-    bands: int = Field(gt=0)
+    bands: int = Field(gt=0, le=MOST_BANDS)
+    widths: dict[str, Annotated[int, Field(gt=0, le=MOST_BANDS)]] = {}
+    """Of every modality; layout 1, all of whose modalities have `bands` numbers, has none."""
     shard: int = Field(gt=0)
     chunk: int = Field(gt=0)
     codec: Literal["none", "zstd"]
-
-    def layout(self) -> Layout:
-        """The layout these numbers describe."""
-        return Layout(
-            modalities=self.modalities,
-            bands=self.bands,
-            shard=self.shard,
-            chunk=self.chunk,
-            codec=self.codec,
-        )
+    covariates: tuple[str, ...] = ()
 
 
-class ModelAttributes(_Strict):
+class ModelAttributes(_Growing):
     """Which model the vectors came from."""
 
     name: str
@@ -58,7 +53,7 @@ class ModelAttributes(_Strict):
     settings: dict[str, Any]
 
 
-class DetailAttributes(_Strict):
+class DetailAttributes(_Growing):
     """What the lattice holds of the coordinate encoder's field, which is band-limited.
 
     Errors are relative to a vector's length, between cells, read by `method="bicubic"`; int8 itself
@@ -75,12 +70,10 @@ class DetailAttributes(_Strict):
     """Side, in cells, of the squares of which one was encoded and the others interpolated."""
 
 
-class UnigeoAttributes(BaseModel):
-    """The `unigeo` attribute of the root group. Later versions may add keys."""
+class UnigeoAttributes(_Growing):
+    """The `unigeo` attribute of the root group."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    layout_version: Literal[1]
+    layout_version: Literal[1, 2]
     state: State
     region: str
     grid: GridAttributes
@@ -91,6 +84,33 @@ class UnigeoAttributes(BaseModel):
     code_version: str
     coordinate_detail: DetailAttributes | None = None
     """None where there is no coordinate raster, or it was made before this was told."""
+
+    def field_layout(self) -> Layout:
+        """The layout that these attributes describe."""
+        own = self.layout
+        return Layout(
+            modalities=own.modalities,
+            bands=own.bands,
+            widths=own.widths,
+            shard=own.shard,
+            chunk=own.chunk,
+            codec=own.codec,
+            covariates=own.covariates,
+            version=self.layout_version,
+        )
+
+
+def layout_attributes(layout: Layout) -> dict[str, Any]:
+    """What the root says of a layout 2, as JSON."""
+    return {
+        "modalities": list(layout.modalities),
+        "bands": layout.bands,
+        "widths": {name: layout.width(name) for name in layout.modalities},
+        "shard": layout.shard,
+        "chunk": layout.chunk,
+        "codec": layout.codec,
+        "covariates": list(layout.covariates),
+    }
 
 
 def root_attributes(
@@ -122,13 +142,7 @@ def root_attributes(
                 "col0": grid.col0,
                 "shape": list(grid.shape),
             },
-            "layout": {
-                "modalities": list(layout.modalities),
-                "bands": layout.bands,
-                "shard": layout.shard,
-                "chunk": layout.chunk,
-                "codec": layout.codec,
-            },
+            "layout": layout_attributes(layout),
             "model": {"name": model_name, "sha256": model_sha256, "settings": model_settings},
             "observations": observations,
             "seed": seed,
@@ -174,7 +188,7 @@ def attribute_problems(attributes: dict[str, Any]) -> list[str]:
         return [too_large]
     problems = []
     try:
-        read.layout.layout().shards(read.grid.grid())
+        read.field_layout().shards(read.grid.grid())
     except ValueError as error:
         problems.append(str(error))
     expected = georeference(read.grid.grid()) if not problems else {}

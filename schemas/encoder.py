@@ -2,7 +2,8 @@
 
 Its arrays are the encoder's weights by name, and `rotation`; its attribute `settings` says their
 sizes. A vector is normalize(encoder(degrees) @ rotation); the default encoder is projection(norm(
-mean of the scales' tokens)). A setting that is missing has its default, so older stores open.
+mean of the scales' tokens)). A setting that is missing has its default, so older stores open. A
+weight without numbers (`registers`, where there are none) is not stored.
 """
 
 from collections.abc import Mapping
@@ -131,6 +132,15 @@ def _perceptron(net: str, sizes: list[int], outputs: int) -> dict[str, tuple[int
         for layer, (before, after) in enumerate(pairwise(sizes))
     }
     return layers | {f"{net}.head": (outputs, sizes[-1])}
+
+
+def weight_dimensions(shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Names of a weight's dimensions: a name has one length in the whole store.
+
+    >>> weight_dimensions((256, 768))
+    ('axis0_256', 'axis1_768')
+    """
+    return tuple(f"axis{axis}_{length}" for axis, length in enumerate(shape))
 
 
 def read_settings(values: Mapping[str, Any], url: str) -> EncoderSettings:

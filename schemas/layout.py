@@ -1,28 +1,49 @@
-"""The field store, layout version 1: which arrays it holds, and how each is stored.
+"""The field store, layouts 1 and 2: which arrays it holds, and how each is stored.
 
-Everything stands in the root group, so that plain `xr.open_zarr(url)` reads it. One shard is one
-stored object and one production task. Vectors are uncompressed by default: int8 embeddings shrink
-1.13 times with zstd and then decode 4 to 10 times slower, and a vector uncompressed in
-(y, x, band) order is one run of bytes that can be read alone.
+The field itself stands in the root group, so that plain `xr.open_zarr(url)` reads it. One shard is
+one stored object and one production task. Vectors are uncompressed by default: int8 embeddings
+shrink 1.13 times with zstd and then decode 4 to 10 times slower, and a vector uncompressed in
+(y, x, band) order is one run of bytes that can be read alone. `docs/store.md` specifies all of it.
 """
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Int
 
 from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.grid import SHARD, Grid
+from unigeo.schemas.sharding import CRC_BYTES
 
-LAYOUT_VERSION = 1
-RASTERIZED = ("coordinate", "aerial", "dsm")
-"""Modalities that cover land everywhere, hence can be stored as a field."""
-MODALITIES = ("coordinate", "aerial", "street", "dsm", "text")
+LAYOUT_VERSION = 2
+"""What is written; what older releases wrote is read, too."""
 STATUS_SUFFIX = "_status"
+FUSED = "fused"
+"""A modality made of all the others of a cell."""
+COVARIATES = "covariates"
+"""The array of plain numbers beside the vectors."""
 CHUNK = 16
 """Cells along one side of an inner chunk: 16 x 16 x 768 bytes are 192 KiB."""
 READABLE_CODECS = frozenset(
     {"bytes", "crc32c", "zstd", "blosc", "gzip", "transpose", "sharding_indexed"}
 )
 """Codecs that every Zarr v3 reader in use knows."""
+
+_BAND = "band"
+_RESERVED = frozenset(
+    {
+        *("x", "y", _BAND, "name", "spatial_ref", COVARIATES),  # arrays and dimensions of the root
+        *("overviews", "preview", "encoder", "concepts", "manifest", "publishing"),  # its groups
+        *("objects", "rgb"),  # arrays of the manifest, and a dimension of the preview
+        *("joined", "lon", "lat", "point"),  # names in a reader's answers
+    }
+)
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_COORDINATE = re.compile(r"x|y|spatial_ref|band(_[1-9][0-9]*)?")
+_MOST_INT16 = 1 << 15
 
 Codec = Literal["none", "zstd"]
 
@@ -32,30 +53,85 @@ class Layout:
     """How one field is laid out."""
 
     modalities: tuple[str, ...]
-    """Which vectors are stored, of `RASTERIZED`."""
+    """Names of the arrays of vectors."""
     bands: int
-    """Numbers in one vector."""
+    """Numbers in a vector of the model: of its text encoder, its coordinate encoder, `fused`."""
+    widths: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """Numbers in a vector of each modality where these are not `bands`."""
     shard: int = SHARD
     """Cells along one side of a shard."""
     chunk: int = CHUNK
     """Cells along one side of an inner chunk; divides the shard."""
     codec: Codec = "none"
     """Compression of the vectors' inner chunks."""
+    covariates: tuple[str, ...] = ()
+    """Names of the plain numbers that are stored beside the vectors."""
+    version: int = LAYOUT_VERSION
+    """Version of the layout."""
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.modalities if name not in RASTERIZED]
-        if unknown or not self.modalities:
+        check_modalities(self.modalities)
+        own = {name: self.widths.get(name, self.bands) for name in self.modalities}
+        if min(self.bands, *own.values()) < 1 or self.chunk < 1 or self.shard % self.chunk:
             raise LayoutError(
-                f"cannot store {', '.join(unknown) or 'no modality'}; a field stores some of "
-                f"{', '.join(RASTERIZED)}"
+                f"{min(self.bands, *own.values())} bands, chunk {self.chunk}, shard {self.shard}: "
+                "all must be positive and the chunk must divide the shard"
             )
-        if self.bands < 1 or self.chunk < 1 or self.shard % self.chunk:
+        if own.get(FUSED, self.bands) != self.bands:
             raise LayoutError(
-                f"{self.bands} bands, chunk {self.chunk}, shard {self.shard}: all must be positive "
-                "and the chunk must divide the shard"
+                f"{FUSED!r} has {own[FUSED]} bands, and must have the model's {self.bands}"
             )
         if self.codec not in ("none", "zstd"):
             raise LayoutError(f"the codec must be none or zstd, not {self.codec!r}")
+        differing = {name: width for name, width in own.items() if width != self.bands}
+        object.__setattr__(self, "widths", differing)
+
+    def width(self, modality: str) -> int:
+        """Numbers in a vector of a modality."""
+        return self.widths.get(modality, self.bands)
+
+    def widths_of(self, modalities: Iterable[str]) -> dict[str, int]:
+        """Numbers in a vector of each of some modalities."""
+        return {name: self.width(name) for name in modalities}
+
+    @property
+    def of_model(self) -> tuple[str, ...]:
+        """Modalities whose vectors have the model's width."""
+        return tuple(name for name in self.modalities if self.width(name) == self.bands)
+
+    def dimension(self, modality: str) -> str:
+        """Name of the dimension of a modality's bands.
+
+        >>> layout = Layout(modalities=("aerial", "sar"), bands=768, widths={"sar": 64})
+        >>> layout.dimension("aerial"), layout.dimension("sar")
+        ('band', 'band_64')
+        """
+        return band_dimension(self.width(modality), self.bands)
+
+    def in_words(self, unit: str) -> str:
+        """The width of vectors, and that of those that have another.
+
+        >>> Layout(modalities=("aerial", "sar"), bands=768, widths={"sar": 64}).in_words("bands")
+        '768 bands (sar 64)'
+        """
+        others = ", ".join(f"{name} {width}" for name, width in self.widths.items())
+        return f"{self.bands} {unit}" + (f" ({others})" if others else "")
+
+    @property
+    def band_dimensions(self) -> dict[str, int]:
+        """Every dimension of bands, and its length."""
+        others = {self.dimension(name): self.width(name) for name in self.modalities}
+        return {_BAND: self.bands} | others
+
+    @property
+    def checked_status(self) -> bool:
+        """Whether a CRC-32C ends each object of status codes, which only layout 1 has."""
+        return self.version == 1
+
+    @property
+    def status_bytes(self) -> int:
+        """Bytes of an object of status codes."""
+        return self.shard**2 + (CRC_BYTES if self.checked_status else 0)
 
     def shards(self, grid: Grid) -> tuple[int, int]:
         """Rows and columns of the grid of shards.
@@ -70,6 +146,54 @@ class Layout:
                 f"whole multiples of the shard of {self.shard} cells"
             )
         return grid.shape[0] // self.shard, grid.shape[1] // self.shard
+
+
+def check_modalities(modalities: tuple[str, ...]) -> None:
+    """Refuse names that no array of vectors can have beside the others of a store.
+
+    Raises:
+        LayoutError: naming the first, and why.
+    """
+    if not modalities:
+        raise LayoutError("cannot store no modality; name one at least")
+    for name in modalities:
+        why = _why_not(name)
+        if why:
+            raise LayoutError(f"cannot store a modality named {name!r}: {why}")
+    lower = [name.lower() for name in modalities]  # one file on some systems
+    twice = [name for name in modalities if lower.count(name.lower()) > 1]
+    if twice:
+        raise LayoutError(f"the modalities {', '.join(map(repr, twice))} would be the same array")
+
+
+def _why_not(name: str) -> str:
+    """Why an array of vectors cannot have this name; empty if it can."""
+    if not _NAME.fullmatch(name):
+        return "a name is a letter and then at most 63 letters, digits, '_' or '-'"
+    if name.lower() in _RESERVED or is_coordinate(name.lower()):
+        return "a store has something else of that name"
+    if name.lower().endswith(STATUS_SUFFIX):
+        return f"names that end in {STATUS_SUFFIX!r} are those of status arrays"
+    return ""
+
+
+def band_dimension(width: int, bands: int) -> str:
+    """Name of the dimension of vectors of a width, in a store of a model of so many bands."""
+    return _BAND if width == bands else f"{_BAND}_{width}"
+
+
+def band_numbers(width: int) -> Int[np.ndarray, " band"]:
+    """The coordinate of a dimension of bands."""
+    return np.arange(width, dtype=np.int16 if width <= _MOST_INT16 else np.int32)
+
+
+def is_coordinate(name: str) -> bool:
+    """Whether an array of this name is one of the field's coordinates, which are always whole.
+
+    >>> is_coordinate("band_64"), is_coordinate("aerial")
+    (True, False)
+    """
+    return _COORDINATE.fullmatch(name) is not None
 
 
 def status_name(modality: str) -> str:

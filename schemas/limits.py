@@ -26,6 +26,9 @@ MOST_CELLS = 10**12
 MOST_ALONG = 1 << 26
 """Cells along one side of a grid: the equator has 3.4 x 10^7 at 1 m."""
 
+MOST_BANDS = 1 << 20
+"""Numbers of one vector."""
+
 
 def check_memory(array: "zarr.Array[Any]", url: Any) -> None:
     """Refuse to read an array whole that claims more memory than it can need.

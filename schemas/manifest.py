@@ -1,9 +1,9 @@
 """The manifest: what each stored object should be, as Zarr arrays on the grid of shards.
 
-The group `manifest` holds, for each array A of the field, `A_sha256` (shard row, shard column, 32
-bytes) and `A_bytes` (0 where the shard holds no data and so is no object), and for each modality
-`A_valid_cells`, `A_run`, the number of the run that made the shard in the group's attribute `runs`,
-and `A_task`, the SHA-256 of what decided its content.
+The group `manifest` holds, for each array A of the field (vectors, statuses, covariates),
+`A_sha256` (shard row, shard column, 32 bytes) and `A_bytes` (0 where the shard holds no data and so
+is no object), and for each modality `A_valid_cells`, `A_run`, the number of the run that made the
+shard in the group's attribute `runs`, and `A_task`, the SHA-256 of what decided its content.
 `shard_bounds` holds each shard's west, south, east and north in degrees. Every other object
 of the store (metadata, coordinates, encoder, concepts, preview, overviews) is a row of
 `objects_keys`, `objects_sha256` and `objects_bytes`. `root_attributes` holds the root's attributes
@@ -21,6 +21,12 @@ from jaxtyping import Int, UInt8
 GROUP = "manifest"
 BOUNDS = "shard_bounds"
 OBJECTS = "objects"
+SHARDS = ("shard_row", "shard_col")
+"""Dimensions of what is noted of each shard."""
+BYTE = "byte"
+"""Dimension of the 32 bytes of a SHA-256."""
+KEY_BYTE, ATTRIBUTE_BYTE = "key_byte", "attribute_byte"
+"""Dimensions of the bytes of `objects_keys` and of `root_attributes`."""
 
 
 @dataclass(frozen=True)

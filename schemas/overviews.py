@@ -59,7 +59,7 @@ def coarser_grid(grid: Grid, factor: int) -> Grid:
 
 def coarser_layout(layout: Layout, factor: int) -> Layout:
     """How an overview is cut: its shards cover the ground of the field's."""
-    return replace(layout, shard=layout.shard // factor)
+    return replace(layout, shard=layout.shard // factor, covariates=())
 
 
 def overview_attributes(attributes: dict[str, Any], grid: Grid, factor: int) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def overview_attributes(attributes: dict[str, Any], grid: Grid, factor: int) -> 
         "col0": coarse.col0,
         "shape": list(coarse.shape),
     }
-    own["layout"] = own["layout"] | {"shard": own["layout"]["shard"] // factor}
+    own["layout"] = own["layout"] | {"shard": own["layout"]["shard"] // factor, "covariates": []}
     own["overview_of"] = {"factor": factor, "resolution_m": grid.resolution_m}
     return {
         **attributes,

@@ -51,3 +51,27 @@ def fiji(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("stores") / "fiji.zarr"
     stores.build(path, stores.FIJI, stores.layout_of(("coordinate",), codec="zstd"))
     return path
+
+
+@pytest.fixture(scope="session")
+def past(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A published store of each layout, by name, to be read only; see `data/make_store.py`."""
+    from zipfile import ZipFile
+
+    folder = tmp_path_factory.mktemp("past")
+    found = {}
+    for packed in sorted((Path(__file__).parent / "data").glob("layout*.zip")):
+        with ZipFile(packed) as archive:
+            archive.extractall(folder / packed.stem)
+        found[packed.stem] = folder / packed.stem / "gulf.zarr"
+    return found
+
+
+@pytest.fixture(scope="session")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small published store of modalities of several widths, and covariates; to be read only."""
+    import stores
+
+    path = tmp_path_factory.mktemp("stores") / "wide.zarr"
+    stores.build_wide(path)
+    return path

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import zarr
 
+from unigeo.producer.publishing.concepts import Concepts
 from unigeo.producer.raster.publication import publish
 from unigeo.producer.raster.rasterizing import Encode, Report, rasterize
 from unigeo.producer.raster.store import create_field, is_published
 from unigeo.schemas.attributes import root_attributes
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout
+from unigeo.schemas.quantization import quantize
 from unigeo.schemas.regions import Region, region_of_bbox
 
 GULF = region_of_bbox((-20.0, -15.0, 25.0, 18.0), "gulf")
@@ -21,6 +23,8 @@ FIJI = region_of_bbox((177.0, -20.0, -178.0, -15.0), "fiji")
 """Across the antimeridian, in EPSG:8859."""
 WEIGHTS, ENCODER = {"matrix": np.eye(2, dtype=np.float32)}, {"kind": "waves"}
 SHARD, CHUNK = 32, 8
+WIDTHS = {"coordinate": 8, "night-lights": 3, "sar": 12, "fused": 8}
+"""Of the store that `build_wide` makes."""
 RESOLUTION_M = {"gulf": 80_000.0, "fiji": 20_000.0}
 
 
@@ -108,6 +112,43 @@ def build(
         return group
     fill(group, grid, layout, region, encode, batch)
     return publish(group, encoder=WEIGHTS, encoder_settings=ENCODER)
+
+
+def of_widths(modality: str, lonlat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each modality in its own width; the others than `coordinate` are not observed everywhere."""
+    vectors, observed = encoder(WIDTHS[modality])("coordinate", lonlat)
+    if modality != "coordinate":
+        observed = lonlat[:, 0] + lonlat[:, 1] < 25.0
+    return np.where(observed[:, None], vectors, np.nan), observed
+
+
+def build_wide(path: Path) -> zarr.Group:
+    """Modalities of three widths and of other names than the paper's, and covariates."""
+    layout = layout_of(tuple(WIDTHS), widths=WIDTHS, covariates=("height", "rain"))
+    group, grid, layout = begin(path, layout=layout)
+    covariates = group.create_array(
+        "covariates",
+        shape=(*grid.shape, 2),
+        dtype="float32",
+        chunks=(layout.shard, layout.shard, 2),
+        compressors=None,
+        filters=None,
+        fill_value=np.nan,
+        dimension_names=("y", "x", "name"),
+        attributes={
+            "grid_mapping": "spatial_ref",
+            "coordinates": "spatial_ref",
+            **{key: group.attrs[key] for key in group.attrs if key.startswith(("proj:", "spa"))},
+            "names": ["height", "rain"],
+            "units": ["m", "mm"],
+            "sources": ["DEM", "gauges"],
+        },
+    )
+    covariates[:32] = np.arange(32 * 64 * 2, dtype=np.float32).reshape(32, 64, 2)  # north half
+    fill(group, grid, layout, encode=of_widths)
+    phrases = ("dense forest", "open water", "a town by the sea")
+    vectors = quantize(np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32))
+    return publish(group, concepts=Concepts(phrases, vectors))
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -166,14 +166,14 @@ def test_an_unknown_modality_or_newer_layout_is_named_without_a_request_for_vect
     folder: Path,
 ) -> None:
     now = (folder / "zarr.json").read_bytes()
-    newer = re.sub(rb'"layout_version": ?1', b'"layout_version": 9', now)
+    newer = re.sub(rb'"layout_version": ?2', b'"layout_version": 9', now)
     with servers.RangeServer(folder) as server:
         with pytest.raises(LayoutError, match="no modality 'street'; it has coordinate, aerial"):
             client.sample(PLACES, server.url, modalities="street")
         assert server.requests == 1
     with (
         servers.RangeServer({"zarr.json": newer}) as server,
-        pytest.raises(LayoutError, match=r"layout version 9; this unigeo reads up to 1\. Upgrade"),
+        pytest.raises(LayoutError, match=r"layout version 9; this unigeo reads up to 2\. Upgrade"),
     ):
         client.open_field(server.url)
 

@@ -8,6 +8,8 @@ import rioxarray  # noqa: F401  (adds the `rio` accessor)
 import stores
 import xarray as xr
 import zarr
+from hypothesis import given
+from hypothesis import strategies as st
 from pyproj import CRS, Transformer
 
 from unigeo.schemas.attributes import read_attributes
@@ -110,7 +112,7 @@ def test_metadata_are_consolidated_and_say_how_the_field_was_made(gulf: Path) ->
     assert own.state == "published"
     assert own.region == "gulf"
     assert own.grid.grid() == GRID
-    assert own.layout.layout() == stores.layout_of()
+    assert own.field_layout() == stores.layout_of()
     assert document["attributes"]["license"] == "CC0-1.0"
     assert document["attributes"]["proj:code"] == "EPSG:8857"
 
@@ -138,14 +140,52 @@ def test_the_manifest_is_the_hash_of_what_is_stored(gulf: Path) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"modalities": ("text",)}, {"modalities": ()}, {"bands": 0}, {"chunk": 7},
-        {"chunk": 0},
+        {"modalities": ()}, {"bands": 0}, {"chunk": 7}, {"chunk": 0},
+        {"widths": {"dsm": 0}}, {"modalities": ("dsm", "dsm")}, {"modalities": ("dsm", "DSM")},
+        {"modalities": ("dsm", "fused"), "widths": {"fused": 7}},
     ],
 )  # fmt: skip
 def test_a_layout_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
     good: dict[str, object] = {"modalities": ("dsm",), "bands": 8, "chunk": CHUNK}
     with pytest.raises(LayoutError):
         Layout(**(good | wrong))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", "x", "Y", "band", "band_8", "BAND_64", "spatial_ref", "overviews", "preview", "encoder",
+        "concepts", "manifest", "covariates", "objects", "rgb", "name", "joined", "aerial_status",
+        ".", "..", "a/b", "../x", "a b", "c\\d", "a\n", "1", "_a", "a.b", "é", "a" * 65,
+    ],
+)  # fmt: skip
+def test_a_name_that_an_array_of_vectors_cannot_have_is_refused(name: str) -> None:
+    with pytest.raises(LayoutError, match="cannot store a modality named"):
+        Layout(modalities=("dsm", name), bands=8)
+
+
+@given(
+    names=st.lists(
+        st.from_regex(r"q[A-Za-z0-9_-]{0,9}", fullmatch=True).filter(
+            lambda name: not name.lower().endswith("_status")
+        ),
+        min_size=1,
+        max_size=5,
+        unique_by=str.lower,
+    ),
+    widths=st.lists(st.integers(1, 40_000), min_size=5, max_size=5),
+)
+def test_widths_stand_in_the_root_and_one_dimension_has_one_length(
+    names: list[str], widths: list[int]
+) -> None:
+    given_widths = dict(zip(names, widths, strict=False))
+    layout = Layout(modalities=tuple(names), bands=768, widths=given_widths)
+    grid = stores.grid_of(stores.GULF, stores.layout_of())
+    own = stores.attributes_of(stores.GULF, grid, layout)["unigeo"]["layout"]
+    assert own["widths"] == given_widths == {name: layout.width(name) for name in names}
+    for name in names:
+        assert layout.band_dimensions[layout.dimension(name)] == layout.width(name)
+        assert (layout.dimension(name) == "band") == (layout.width(name) == 768)
 
 
 def test_a_grid_off_the_shards_is_refused() -> None:

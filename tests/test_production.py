@@ -90,8 +90,8 @@ def test_no_more_shards_are_in_memory_than_promised(monkeypatch: pytest.MonkeyPa
     most = []
     write, begin = finishing.put, VectorObject.__init__
 
-    def counted(self: VectorObject, layout: Layout, buffers: Buffers) -> None:
-        begin(self, layout, buffers)
+    def counted(self: VectorObject, layout: Layout, width: int, buffers: Buffers) -> None:
+        begin(self, layout, width, buffers)
         bodies.append(weakref.ref(self._body))
 
     def slow(*arguments: Any) -> None:

@@ -227,14 +227,24 @@ def test_a_publication_that_other_code_goes_on_with_begins_anew(
 
 
 @pytest.mark.parametrize("codec", ["none", "zstd"])
-@pytest.mark.parametrize("key", ["aerial/c/0/0/0", "aerial_status/c/0/0"])
-def test_a_damaged_shard_is_named_and_not_published(tmp_path: Path, key: str, codec: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "bits", "told"),
+    [
+        ("aerial/c/0/0/0", 1, "aerial/c/0/0/0: .* CRC-32C"),
+        ("aerial_status/c/0/0", 2, "aerial/c/0/0/0: 1 cells have a vector and another status"),
+        ("aerial_status/c/0/0", 128, "aerial_status/c/0/0: 129 is no status of a finished shard"),
+    ],
+)
+def test_a_damaged_shard_is_named_and_not_published(
+    tmp_path: Path, key: str, bits: int, told: str, codec: str
+) -> None:
     group, grid, layout = stores.begin(tmp_path / "f", layout=stores.layout_of(codec=codec))
     stores.fill(group, grid, layout)
     content = bytearray((tmp_path / "f" / key).read_bytes())
-    content[7] ^= 1
+    place = content.index(1) if "status" in key else 7  # of a valid cell
+    content[place] ^= bits
     (tmp_path / "f" / key).write_bytes(content)
-    with pytest.raises(LayoutError, match=f"{key}: .* CRC-32C.*Remove the shard's vectors"):
+    with pytest.raises(LayoutError, match=f"{told}.*Remove the shard's vectors"):
         publish(group)
     for name in ("aerial/c/0/0/0", "aerial_status/c/0/0"):
         (tmp_path / "f" / name).unlink()

@@ -53,14 +53,14 @@ def test_a_shard_has_the_bytes_that_zarr_writes(side, chunk, bands, codec, seed,
     inner = places(layout.shard, chunk).place[cells]
     buffers = Buffers()
     for order in (rng.permutation(len(cells)), np.argsort(inner)):  # the second in used memory
-        own = VectorObject(layout, buffers)
+        own = VectorObject(layout, bands, buffers)
         for part in np.array_split(order, 3):
             own.put(cells[part], codes[part])
         body = own.finish()
         assert (None if body is None else bytes(body)) == stored(store, "aerial/c/0/0/0")
         del body
         own.release()
-    assert bytes(status_object(status)) == stored(store, "aerial_status/c/0/0")
+    assert bytes(status_object(status, layout)) == stored(store, "aerial_status/c/0/0")
 
 
 @given(side=st.integers(1, 6), chunk=st.integers(1, 5))

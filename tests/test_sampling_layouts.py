@@ -31,6 +31,8 @@ grids = st.fixed_dictionaries(
         "chunk": st.sampled_from([2, 4, 8]),
         "chunks": st.integers(1, 3),
         "bands": st.integers(1, 9),
+        "width": st.none() | st.integers(1, 9),
+        "name": st.sampled_from(["aerial", "night-lights"]),
         "codec": st.sampled_from(["none", "zstd"]),
         "empty_shards": st.floats(0, 1),
         "empty_cells": st.sampled_from([0.0, 0.2, 0.95]),
@@ -47,8 +49,9 @@ def grid_and_layout(drawn: dict[str, Any]) -> tuple[Grid, Layout]:
         drawn["crs"], drawn["resolution_m"], row * shard, col * shard, (rows * shard, cols * shard)
     )
     layout = Layout(
-        modalities=("aerial",),
+        modalities=(drawn["name"],),
         bands=drawn["bands"],
+        widths={drawn["name"]: drawn["width"] or drawn["bands"]},
         shard=shard,
         chunk=drawn["chunk"],
         codec=drawn["codec"],
@@ -58,7 +61,8 @@ def grid_and_layout(drawn: dict[str, Any]) -> tuple[Grid, Layout]:
 
 def build(path: Path, drawn: dict[str, Any]) -> None:
     grid, layout = grid_and_layout(drawn)
-    rng = np.random.default_rng(drawn["seed"])
+    rng, name = np.random.default_rng(drawn["seed"]), drawn["name"]
+    width = layout.width(name)
     attributes = stores.attributes_of(stores.GULF, grid, layout)
     group: Any = create_field(path, grid, layout, attributes)
     for window in grid.windows(layout.shard):
@@ -66,12 +70,12 @@ def build(path: Path, drawn: dict[str, Any]) -> None:
         status = rng.choice([2, 3, 4, 5], shape).astype(np.uint8)
         if rng.random() >= drawn["empty_shards"]:
             status[rng.random(shape) >= drawn["empty_cells"]] = Status.VALID
-        vectors = rng.integers(-127, 128, (*shape, layout.bands)).astype(np.int8)
-        vectors[..., rng.integers(layout.bands)] = 127
+        vectors = rng.integers(-127, 128, (*shape, width)).astype(np.int8)
+        vectors[..., rng.integers(width)] = 127
         vectors[status != Status.VALID] = FILL
         if (status == Status.VALID).any():
-            group["aerial"][window.slices] = vectors
-        group["aerial_status"][window.slices] = status
+            group[name][window.slices] = vectors
+        group[f"{name}_status"][window.slices] = status
     publish(group)
 
 
@@ -79,7 +83,7 @@ def build(path: Path, drawn: dict[str, Any]) -> None:
 @given(grids, st.integers(0, 80))
 def test_any_field_is_sampled_as_plain_xarray_does(drawn: dict[str, Any], count: int) -> None:
     grid, _ = grid_and_layout(drawn)
-    rng = np.random.default_rng(drawn["seed"] + 1)
+    rng, name = np.random.default_rng(drawn["seed"] + 1), drawn["name"]
     west, south, east, north = grid.bounds
     margin = 0.2 * max(east - west, north - south)
     x = rng.uniform(west - margin, east + margin, count)
@@ -92,14 +96,14 @@ def test_any_field_is_sampled_as_plain_xarray_does(drawn: dict[str, Any], count:
         dataset = xr.open_zarr(Path(folder) / "field.zarr", chunks=None)
         at = {"x": xr.DataArray(x, dims="point"), "y": xr.DataArray(y, dims="point")}
         near = dataset.sel(at, method="nearest")
-        stored = np.where(inside[:, None], near["aerial"].values, np.int8(FILL))
-        status = np.where(inside, near["aerial_status"].values, np.uint8(Status.OUTSIDE_REGION))
+        stored = np.where(inside[:, None], near[name].values, np.int8(FILL))
+        status = np.where(inside, near[f"{name}_status"].values, np.uint8(Status.OUTSIDE_REGION))
         field = client.open_field(Path(folder) / "field.zarr")
         for one in (field, dataset.unigeo, xr.open_zarr(Path(folder) / "field.zarr").unigeo):
-            raw = one.sample(lonlat, as_="numpy", dtype="int8")["aerial"]
+            raw = one.sample(lonlat, as_="numpy", dtype="int8")[name]
             assert np.array_equal(raw, stored)
         sampled = field.sample(lonlat, as_="xarray")
-        assert np.array_equal(sampled["aerial"], dequantize(stored), equal_nan=True)
+        assert np.array_equal(sampled[name], dequantize(stored), equal_nan=True)
         valid = stored[:, 0] != FILL
-        assert np.array_equal(sampled["aerial_status"] == Status.VALID, valid)
-        assert np.array_equal(sampled["aerial_status"].values[~valid], status[~valid])
+        assert np.array_equal(sampled[f"{name}_status"] == Status.VALID, valid)
+        assert np.array_equal(sampled[f"{name}_status"].values[~valid], status[~valid])

@@ -134,7 +134,7 @@ def test_all_faults_are_named_at_once(broken: zarr.Group) -> None:
 
 
 def test_all_wrong_attributes_are_named_at_once(broken: zarr.Group) -> None:
-    own(broken, state="half", seed="seven", layout_version=2)
+    own(broken, state="half", seed="seven", layout_version=0)
     assert {"unigeo.state", "unigeo.seed", "unigeo.layout_version"} <= {
         problem.split()[1].rstrip(":") for problem in field_problems(broken)
     }

@@ -61,12 +61,15 @@ def make(url: str, bands: int) -> None:
     from unigeo.producer.raster.publication import publish
     from unigeo.producer.raster.store import create_field
     from unigeo.schemas.attributes import root_attributes
-    from unigeo.schemas.layout import RASTERIZED, Layout, status_name
+    from unigeo.schemas.layout import Layout, status_name
     from unigeo.schemas.regions import region
     from unigeo.schemas.status import Status
 
     conus = region("conus")
-    grid, layout = conus.grid(5000.0), Layout(modalities=RASTERIZED, bands=bands)
+    grid, layout = (
+        conus.grid(5000.0),
+        Layout(modalities=("coordinate", "aerial", "dsm"), bands=bands),
+    )
     attributes = root_attributes(
         region="conus", grid=grid, layout=layout, model_name="random", model_sha256="0" * 64,
         model_settings={}, observations={"name": "none"}, seed=0, code_version="0",

@@ -53,7 +53,7 @@ def zonal_means(
 
     outlines = outlines_on(polygons, field.grid)
     count = len(polygons)
-    sums = {name: np.zeros((count, field.bands)) for name in modalities}
+    sums = {name: np.zeros((count, field.layout.width(name))) for name in modalities}
     cells = {name: np.zeros((count, len(Status))) for name in modalities}
     for window in _reached(field, outlines, progress):
         for name in modalities:  # one shard of one modality in memory at a time
@@ -71,7 +71,11 @@ def zonal_means(
             if normalize:
                 means /= np.linalg.norm(means, axis=1, keepdims=True)
         columns[name] = means.astype(np.float32)
-    names = [column for name in modalities for column in column_names(name, field.bands, prefix)]
+    names = [
+        column
+        for name, bands in field.layout.widths_of(modalities).items()
+        for column in column_names(name, bands, prefix)
+    ]
     table = pd.DataFrame(
         np.concatenate(list(columns.values()), axis=1), index=polygons.index, columns=names
     )

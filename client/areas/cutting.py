@@ -2,12 +2,12 @@
 
 The lattice stays the same, so a cell of the part is the cell of the whole, byte for byte. The part
 is widened to whole shards of its own; these are smaller than the field's where the part is small.
+It is of layout 2, of whichever the field is: whoever reads parts needs to know one layout alone.
 """
 
 import hashlib
-import json
 import shutil
-from copy import deepcopy
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -16,11 +16,15 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from unigeo.client.areas.covering import holds_centre
+from unigeo.client.areas.nodes import Nodes, bytes_alone
 from unigeo.client.areas.outlines import Outlines
 from unigeo.client.areas.windows import region_of_field
 from unigeo.client.progress import watched
+from unigeo.schemas.attributes import layout_attributes
+from unigeo.schemas.concepts import DIMENSIONS as PHRASE_DIMENSIONS
 from unigeo.schemas.concepts import GROUP as CONCEPTS
 from unigeo.schemas.encoder import GROUP as ENCODER
+from unigeo.schemas.encoder import weight_dimensions
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.grid import Grid, Window
 from unigeo.schemas.held_attributes import (
@@ -30,9 +34,25 @@ from unigeo.schemas.held_attributes import (
     attributes_to_bytes,
     held_attributes,
 )
-from unigeo.schemas.layout import Layout, georeference, spatial_ref_attributes, status_name
+from unigeo.schemas.layout import (
+    COVARIATES,
+    LAYOUT_VERSION,
+    Layout,
+    array_attributes,
+    georeference,
+    spatial_ref_attributes,
+    status_name,
+)
+from unigeo.schemas.manifest import (
+    ATTRIBUTE_BYTE,
+    BYTE,
+    KEY_BYTE,
+    OBJECTS,
+    ArrayManifest,
+    manifest_digest,
+    shard_key,
+)
 from unigeo.schemas.manifest import GROUP as MANIFEST
-from unigeo.schemas.manifest import OBJECTS, ArrayManifest, manifest_digest, shard_key
 from unigeo.schemas.overviews import GROUP as OVERVIEWS
 from unigeo.schemas.preview import GROUP as PREVIEW
 from unigeo.schemas.quantization import FILL
@@ -47,9 +67,6 @@ if TYPE_CHECKING:
 
     from unigeo.client.stored_field import StoredField
 
-_GROUP = {"zarr_format": 3, "node_type": "group"}
-_OF_THE_MODEL = (ENCODER, CONCEPTS)
-"""Groups that hold for every part of a field."""
 _OF_THE_WHOLE = (PREVIEW, OVERVIEWS)
 """Groups that a part does without: pictures and means of all its cells."""
 _SHARDS_ALONG = 8
@@ -86,16 +103,17 @@ def cut_field(
         raise StoreError(f"cannot write {path}: it is there already; remove it, or name another")
     refuse_inside_a_store(path, str(path))
     outlines, window = region_of_field(field, region, crs)
-    grid, layout = _part_of(field.grid, replace(field.layout, modalities=chosen), window)
+    wanted = replace(field.layout, modalities=chosen, version=LAYOUT_VERSION)
+    grid, layout = _part_of(field.grid, wanted, window)
     source = open_group(field.url, store=field.known_store("cut"))
     beside = path.with_name(path.name + ".partial")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        nodes = _Nodes(source, beside)
-        nodes.write_json("", {"attributes": _attributes(field, source, grid, layout), **_GROUP})
-        _write_coordinates(nodes, grid)
-        for name in _OF_THE_MODEL:
-            _copy_group(nodes, name)
+        nodes = Nodes(source, beside)
+        nodes.write_root(_attributes(field, source, grid, layout))
+        _write_coordinates(nodes, grid, layout)
+        _copy_group(nodes, ENCODER, lambda name, shape: weight_dimensions(shape))
+        _copy_group(nodes, CONCEPTS, lambda name, shape: PHRASE_DIMENSIONS.get(name))
         _check_objects(field, source, grid, layout)
         _write_cells(field, nodes, grid, layout, outlines if mask else None, progress)
         _write_manifest(nodes, grid, layout)
@@ -131,7 +149,8 @@ def _attributes(
     """The root's, of the part; everything else that it says stays."""
     own = field.attributes.model_dump(mode="json")
     own["grid"] |= {"row0": grid.row0, "col0": grid.col0, "shape": list(grid.shape)}
-    own["layout"] |= {"modalities": list(layout.modalities), "shard": layout.shard}
+    own["layout_version"] = layout.version
+    own["layout"] |= layout_attributes(layout)
     for of_the_whole in ("manifest_sha256", DIGEST):
         own.pop(of_the_whole, None)
     own["part_of"] = {
@@ -142,86 +161,26 @@ def _attributes(
     return {**dict(source.attrs), "unigeo": own, **georeference(grid)}
 
 
-class _Nodes:
-    """Groups and arrays of the new store, made after those of the old one."""
-
-    def __init__(self, source: "zarr.Group", folder: Path) -> None:
-        self.source, self.folder = source, folder
-        self.written: dict[str, dict[str, Any]] = {}
-
-    def read(self, name: str) -> np.ndarray:
-        """A small array of the old store."""
-        return np.asarray(cast(Any, self.source[name])[...])
-
-    def write_json(self, name: str, document: dict[str, Any]) -> None:
-        place = self.folder / name / "zarr.json"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps(document, indent=2), encoding="utf-8")
-        self.written[name] = document
-
-    def write_group(self, name: str) -> None:
-        self.write_json(name, {"attributes": dict(self.source[name].attrs), **_GROUP})
-
-    def describe(self, name: str, shape: tuple[int, ...], chunk: tuple[int, ...]) -> dict[str, Any]:
-        """Metadata of an array like the old one, of another shape."""
-        document: dict[str, Any] = deepcopy(self.source[name].metadata.to_dict())
-        document["shape"] = list(shape)
-        document["chunk_grid"]["configuration"]["chunk_shape"] = list(chunk)
-        return document
-
-    def write_plain(self, name: str, values: np.ndarray, **attributes: Any) -> None:
-        """An array of one chunk, without codecs; as publication writes all small ones."""
-        document = self.describe(name, values.shape, tuple(max(1, side) for side in values.shape))
-        document["codecs"] = [{"name": "bytes"}]
-        if values.itemsize > 1:
-            document["codecs"][0]["configuration"] = {"endian": "little"}
-        document["attributes"] = dict(document["attributes"]) | attributes
-        self._write_chunk(name, document, values)
-
-    def write_new(self, name: str, values: np.ndarray, *dimensions: str) -> None:
-        """The same, of an array that the old store may lack."""
-        import zarr
-        from zarr.storage import MemoryStore
-
-        array = zarr.create_array(
-            MemoryStore(),
-            shape=values.shape,
-            dtype=values.dtype,
-            chunks=tuple(max(1, side) for side in values.shape),
-            compressors=None,
-            filters=None,
-            fill_value=0,
-            dimension_names=dimensions,
-        )
-        self._write_chunk(name, array.metadata.to_dict(), values)
-
-    def _write_chunk(self, name: str, document: dict[str, Any], values: np.ndarray) -> None:
-        self.write_json(name, document)
-        if values.size:
-            chunk = self.folder.joinpath(name, "c", *["0"] * values.ndim)
-            chunk.parent.mkdir(parents=True, exist_ok=True)
-            chunk.write_bytes(values.astype(values.dtype.newbyteorder("<")).tobytes())
-
-    def consolidate(self) -> None:
-        """Repeat everything in the root, last."""
-        root = self.written.pop("")
-        known = {"kind": "inline", "must_understand": False, "metadata": self.written}
-        self.write_json("", root | {"consolidated_metadata": known})
-
-
-def _write_coordinates(nodes: _Nodes, grid: Grid) -> None:
+def _write_coordinates(nodes: Nodes, grid: Grid, layout: Layout) -> None:
     nodes.write_plain("x", grid.x)
     nodes.write_plain("y", grid.y)
-    nodes.write_plain("band", nodes.read("band"))
+    for name in layout.band_dimensions:
+        nodes.write_plain(name, nodes.read(name))
     nodes.write_plain("spatial_ref", nodes.read("spatial_ref"), **spatial_ref_attributes(grid))
 
 
-def _copy_group(nodes: _Nodes, group: str) -> None:
+def _copy_group(
+    nodes: Nodes,
+    group: str,
+    dimensions: Callable[[str, tuple[int, ...]], tuple[str, ...] | None],
+) -> None:
+    """Copy a group that holds for every part of a field, its dimensions named as in layout 2."""
     if group not in nodes.source:
         return
     nodes.write_group(group)
     for name in cast(Any, nodes.source[group]).array_keys():
-        nodes.write_plain(f"{group}/{name}", nodes.read(f"{group}/{name}"))
+        values = nodes.read(f"{group}/{name}")
+        nodes.write_plain(f"{group}/{name}", values, dimensions(name, values.shape))
 
 
 def _check_objects(field: "StoredField", source: "zarr.Group", grid: Grid, layout: Layout) -> None:
@@ -242,17 +201,18 @@ def _check_objects(field: "StoredField", source: "zarr.Group", grid: Grid, layou
     rows = range(max(top, 0) // side, -(-min(top + grid.shape[0], field.grid.shape[0]) // side))
     cols = range(max(left, 0) // side, -(-min(left + grid.shape[1], field.grid.shape[1]) // side))
     prefix = f"{source.path}/" if source.path else ""
-    for name in layout.modalities:
-        for array, last in ((name, "/0"), (status_name(name), "")):
-            for row, col in product(rows, cols):
-                key = f"{prefix}{array}/c/{row}/{col}{last}"
-                if sync(store.listing.size(key)):
-                    sync(store.prove(key))
+    arrays = [(name, "/0") for name in layout.modalities]
+    arrays += [(status_name(name), "") for name in layout.modalities]
+    arrays += [(COVARIATES, "/0")] if layout.covariates else []
+    for (array, last), row, col in product(arrays, rows, cols):
+        key = f"{prefix}{array}/c/{row}/{col}{last}"
+        if sync(store.listing.size(key)):
+            sync(store.prove(key))
 
 
 def _write_cells(
     field: "StoredField",
-    nodes: _Nodes,
+    nodes: Nodes,
     grid: Grid,
     layout: Layout,
     outlines: Outlines | None,
@@ -260,11 +220,14 @@ def _write_cells(
 ) -> None:
     """Copy shard after shard of each modality; those without any vector are left out."""
     for name in layout.modalities:
-        for array, bands in ((name, (layout.bands,)), (status_name(name), ())):
-            shard = (layout.shard, layout.shard, *bands)
-            document = nodes.describe(array, (*grid.shape, *bands), shard)
-            document["attributes"] = dict(document["attributes"]) | georeference(grid)
-            nodes.write_json(array, document)
+        width = layout.width(name)
+        _write_array(nodes, name, (*grid.shape, width), layout, array_attributes(name, grid))
+        told = array_attributes(name, grid, status=True)
+        coded = bytes_alone(np.dtype(np.uint8))
+        _write_array(nodes, status_name(name), grid.shape, layout, told, codecs=coded)
+    if layout.covariates:
+        shape = (*grid.shape, len(layout.covariates))
+        _write_array(nodes, COVARIATES, shape, layout, georeference(grid))
     group: Any = open_group(str(nodes.folder), read_only=False, consolidated=False)
     down, right = grid.row0 - field.grid.row0, grid.col0 - field.grid.col0
     windows = list(grid.windows(layout.shard))
@@ -280,9 +243,29 @@ def _write_cells(
                 vectors = field.read(name, *there.slices)
                 vectors[codes != Status.VALID] = FILL
                 group[name][window.slices] = vectors
+        if layout.covariates:
+            numbers = field.read(COVARIATES, *there.slices)
+            if outside is not None:
+                numbers = np.where(outside[..., None], np.float32(np.nan), numbers)
+            if not np.isnan(numbers).all():
+                group[COVARIATES][window.slices] = numbers
 
 
-def _write_manifest(nodes: _Nodes, grid: Grid, layout: Layout) -> None:
+def _write_array(
+    nodes: Nodes,
+    name: str,
+    shape: tuple[int, ...],
+    layout: Layout,
+    attributes: dict[str, Any],
+    **changed: Any,
+) -> None:
+    """Describe an array of cells like the old one, in shards of its own; its cells are none yet."""
+    document = nodes.describe(name, shape, (layout.shard, layout.shard, *shape[2:]))
+    document["attributes"] = dict(document["attributes"]) | attributes
+    nodes.write_json(name, document | changed)
+
+
+def _write_manifest(nodes: Nodes, grid: Grid, layout: Layout) -> None:
     shards = layout.shards(grid)
     nodes.write_group(MANIFEST)
     group: Any = open_group(str(nodes.folder), consolidated=False)
@@ -292,20 +275,27 @@ def _write_manifest(nodes: _Nodes, grid: Grid, layout: Layout) -> None:
             codes = group[status_name(name)][window.slices]
             valid[row, col] = np.count_nonzero(codes == Status.VALID)
         nodes.write_plain(f"{MANIFEST}/{name}_valid_cells", valid)
-        for array, dimensions in ((name, 3), (status_name(name), 2)):
-            listed = ArrayManifest.empty(shards)
-            for row, col in np.ndindex(*shards):
-                stored = nodes.folder / shard_key(array, row, col, dimensions)
-                if stored.exists():
-                    content = stored.read_bytes()
-                    digest = hashlib.sha256(content).digest()
-                    listed.sha256[row, col] = np.frombuffer(digest, np.uint8)
-                    listed.size_bytes[row, col] = len(content)
-            nodes.write_plain(f"{MANIFEST}/{array}_sha256", listed.sha256)
-            nodes.write_plain(f"{MANIFEST}/{array}_bytes", listed.size_bytes)
+        _list_shards(nodes, name, 3, shards)
+        _list_shards(nodes, status_name(name), 2, shards)
+    if layout.covariates:
+        _list_shards(nodes, COVARIATES, 3, shards)
 
 
-def _write_objects(nodes: _Nodes) -> None:
+def _list_shards(nodes: Nodes, array: str, dimensions: int, shards: tuple[int, int]) -> None:
+    """Note the bytes and hash of each object of an array."""
+    listed = ArrayManifest.empty(shards)
+    for row, col in np.ndindex(*shards):
+        stored = nodes.folder / shard_key(array, row, col, dimensions)
+        if stored.exists():
+            content = stored.read_bytes()
+            digest = hashlib.sha256(content).digest()
+            listed.sha256[row, col] = np.frombuffer(digest, np.uint8)
+            listed.size_bytes[row, col] = len(content)
+    nodes.write_plain(f"{MANIFEST}/{array}_sha256", listed.sha256)
+    nodes.write_plain(f"{MANIFEST}/{array}_bytes", listed.size_bytes)
+
+
+def _write_objects(nodes: Nodes) -> None:
     """List what is neither a shard of cells nor the manifest nor the root."""
     cells = {name for name in nodes.written if f"{MANIFEST}/{name}_bytes" in nodes.written}
     shards = tuple(f"{name}/c/" for name in cells)
@@ -319,16 +309,16 @@ def _write_objects(nodes: _Nodes) -> None:
     bodies = [(nodes.folder / key).read_bytes() for key in keys]
     hashes = np.array([list(hashlib.sha256(body).digest()) for body in bodies], np.uint8)
     sizes = np.array([len(body) for body in bodies], np.int64)
-    nodes.write_new(f"{MANIFEST}/{OBJECTS}_keys", texts_to_bytes(keys), "byte")
-    nodes.write_new(f"{MANIFEST}/{OBJECTS}_sha256", hashes, "object", "byte")
+    nodes.write_new(f"{MANIFEST}/{OBJECTS}_keys", texts_to_bytes(keys), KEY_BYTE)
+    nodes.write_new(f"{MANIFEST}/{OBJECTS}_sha256", hashes, "object", BYTE)
     nodes.write_new(f"{MANIFEST}/{OBJECTS}_bytes", sizes, "object")
 
 
-def _hold_attributes(nodes: _Nodes) -> None:
+def _hold_attributes(nodes: Nodes) -> None:
     """Write the root's attributes into the manifest, and the hashes of both into the root."""
     attributes = nodes.written[""]["attributes"]
     held = held_attributes(attributes)
-    nodes.write_new(f"{MANIFEST}/{ARRAY}", attributes_to_bytes(held), "byte")
+    nodes.write_new(f"{MANIFEST}/{ARRAY}", attributes_to_bytes(held), ATTRIBUTE_BYTE)
     files = sorted(file for file in (nodes.folder / MANIFEST).rglob("*") if file.is_file())
     manifest = {file.relative_to(nodes.folder).as_posix(): file.read_bytes() for file in files}
     attributes["unigeo"] |= {

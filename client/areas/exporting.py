@@ -80,7 +80,7 @@ def write_geotiff(
         raise LayoutError(f"a GeoTIFF holds one modality; choose among {', '.join(modalities)}")
     if dtype not in ("int8", "float32"):
         raise ValueError(f"dtype must be 'int8' or 'float32', not {dtype!r}")
-    modality, chosen = modalities[0], _chosen_bands(field, bands)
+    modality, chosen = modalities[0], _chosen_bands(field, modalities[0], bands)
     polygons = None if region is None else read_region(region, crs)
     window = Window(0, 0, *field.grid.shape)
     if polygons is not None:
@@ -103,7 +103,7 @@ def write_geotiff(
         "bigtiff": "if_safer",
     }
     beside = path.with_name(f"{path.name}.partial.tif")
-    names = column_names(modality, field.bands)
+    names = column_names(modality, field.layout.width(modality))
     try:
         with (
             rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES),
@@ -126,13 +126,14 @@ def write_geotiff(
     return path
 
 
-def _chosen_bands(field: "StoredField", bands: Iterable[int] | None) -> list[int]:
-    chosen = list(range(field.bands)) if bands is None else [int(band) for band in bands]
-    wrong = [band for band in chosen if not 0 <= band < field.bands]
+def _chosen_bands(field: "StoredField", modality: str, bands: Iterable[int] | None) -> list[int]:
+    width = field.layout.width(modality)
+    chosen = list(range(width)) if bands is None else [int(band) for band in bands]
+    wrong = [band for band in chosen if not 0 <= band < width]
     if wrong or not chosen:
         raise LayoutError(
             f"the field has no band {', '.join(map(str, wrong)) or 'named'}; its bands are 0 to "
-            f"{field.bands - 1}"
+            f"{width - 1}"
         )
     return chosen
 

@@ -143,6 +143,7 @@ def _piece(
             if outside is not None:
                 vectors[outside] = FILL
         else:
-            vectors = np.full((window.height, window.width, field.bands), FILL, np.int8)
+            width = field.layout.width(name)
+            vectors = np.full((window.height, window.width, width), FILL, np.int8)
         stored[name], status[name] = vectors, codes
     return Piece(field.grid, window, stored, status)

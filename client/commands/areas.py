@@ -97,7 +97,9 @@ def zonal(
     areas = _areas(polygons, out, format, as_json, crs)
     field = open_field(store)
     chosen, prefix = field.chosen(options.pop("modalities") or None), options["prefix"]
-    check_joinable(areas.own, [n for m in chosen for n in column_names_of(m, field.bands, prefix)])
+    widths = field.layout.widths_of(chosen)
+    made = [name for own, bands in widths.items() for name in column_names_of(own, bands, prefix)]
+    check_joinable(areas.own, made)
     with _warnings_in_words() as warned:
         means = field.zonal(
             areas.polygons,

@@ -154,7 +154,9 @@ def join(
     options = reading(options)
     check_writable(out, format_for(out, format))
     field = open_field(store)
-    made = joined_names(field.chosen(options["modalities"]), field.bands, options["prefix"])
+    made = joined_names(
+        field.layout.widths_of(field.chosen(options["modalities"])), options["prefix"]
+    )
     with table_parts(field, table, format, options, quiet) as parts:
         check_joinable(pd.DataFrame(columns=list(parts.names)), made)
         _announce(field, parts, options, quiet)
@@ -190,7 +192,7 @@ def encode(
     check_writable(out, format_for(out, format))
     field = open_field(store)
     answer = with_places(encoded(field, prefix))
-    with table_parts(field, points, format, {"modalities": "coordinate"} | options, quiet) as table:
+    with table_parts(field, points, format, options, quiet, field.bands) as table:
         answer_each(table, answer, options, out, format, quiet, own=False)
 
 

@@ -21,7 +21,9 @@ def info(store: str, as_json: bool) -> None:
     rows, cols = facts["shape"]
     click.echo(f"{facts['region']}  ({facts['url']}, {facts['state']})")
     click.echo(f"  cells        {rows} x {cols} of {facts['resolution_m']:g} m, {facts['crs']}")
-    click.echo(f"  vectors      {', '.join(facts['modalities'])}; {facts['bands']} bands, int8")
+    others = [f"{name} {n}" for name, n in facts["widths"].items() if n != facts["bands"]]
+    bands = f"{facts['bands']} bands" + (f" ({', '.join(others)})" if others else "")
+    click.echo(f"  vectors      {', '.join(facts['modalities'])}; {bands}, int8")
     click.echo(f"  model        {facts['model']['name']} {facts['model']['sha256'][:12]}")
     click.echo(f"  observations {facts['observations']}")
     for modality, counts in facts["cells"].items():

@@ -41,6 +41,7 @@ def table_parts(
     format: str | None,  # noqa: A002
     options: Mapping[str, Any],
     quiet: bool = True,
+    bands: int | None = None,
 ) -> Iterator["TableParts"]:
     """Open a table in parts whose vectors are of some `PART_BYTES`.
 
@@ -50,12 +51,12 @@ def table_parts(
         format: of the table, if it comes through a pipe.
         options: `columns`, `crs` and `modalities` as the field's verbs take them.
         quiet: say nothing of how the table was read.
+        bands: numbers made for each row; those of the vectors of `modalities` by default.
     """
     from unigeo.schemas.reading_parts import read_parts
 
-    modalities = options.get("modalities")
-    several = 1 if isinstance(modalities, str) else len(field.chosen(modalities))
-    rows = PART_BYTES // (4 * field.bands * several)
+    numbers = bands or sum(field.layout.widths_of(field.chosen(options.get("modalities"))).values())
+    rows = PART_BYTES // (4 * numbers)
     rows = min(max(rows, FEWEST_ROWS), MOST_ROWS)
     how = (options["columns"], options["crs"])
     with (

@@ -113,21 +113,23 @@ def load_encoder(source: Any, url: str, published: bool = True) -> Encoder:
             "the stored vectors, or publish the field again with unigeo-produce"
         )
     settings = read_settings(dict(group.attrs.get("settings", {})), url)  # type: ignore[arg-type]
-    arrays, shapes = dict(group.arrays()), settings.shapes()
+    shapes = settings.shapes()
+    arrays = {name: array for name, array in group.arrays() if name in shapes}
     found = {name: tuple(array.shape) for name, array in arrays.items()}
-    wrong = sorted(name for name in shapes | found if shapes.get(name) != found.get(name))
+    nothing = {name: shape for name, shape in shapes.items() if 0 in shape}  # may be left out
+    wrong = sorted(name for name, own in shapes.items() if (nothing | found).get(name) != own)
     if wrong:
         raise LayoutError(
             f"the coordinate encoder of {url} does not fit its settings: "
             + "; ".join(
-                f"{name} is {found.get(name, 'missing')}, expected {shapes.get(name, 'none')}"
-                for name in wrong
+                f"{name} is {found.get(name, 'missing')}, expected {shapes[name]}" for name in wrong
             )
         )
     for array in arrays.values():  # of these shapes, which may still claim any number of bytes
         check_memory(array, url)
     try:
-        weights = {name: np.asarray(array[...]) for name, array in arrays.items()}
+        weights = {name: np.empty(shape, np.float32) for name, shape in nothing.items()}
+        weights |= {name: np.asarray(array[...]) for name, array in arrays.items()}
     except damage_errors() as error:
         raise StoreError(f"cannot read the encoder of {url}: {error}") from error
     if FREQUENCIES in weights and weights[FREQUENCIES].dtype != np.float64:

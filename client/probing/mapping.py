@@ -121,7 +121,7 @@ class PredictionMap:
     def compute(self, piece: Window, layers: tuple[str, ...]) -> Float[np.ndarray, "layer row col"]:
         """Predict the cells of a window of the field's grid, strip by strip; float32."""
         made = np.full((len(layers), piece.height, piece.width), np.nan, np.float32)
-        bands = self.field.bands * len(self.modalities)
+        bands = sum(self.field.layout.widths_of(self.modalities).values())
         step = max(1, _STRIP_NUMBERS // (bands * piece.width))
         for row in range(0, piece.height, step):
             strip = Window(piece.row + row, piece.col, min(step, piece.height - row), piece.width)

@@ -164,11 +164,15 @@ def stored_array(array: "zarr.Array[Any]") -> StoredArray | None:
 
 
 def _axes(names: Any, count: int) -> tuple[int, ...] | None:
-    """Where rows, columns and bands stand among the axes."""
-    wanted = ("y", "x", "band")[:count]
+    """Where rows, columns and bands, whatever their dimension is called, stand among the axes."""
     if names is None:
         return tuple(range(count))
-    return tuple(names.index(name) for name in wanted) if set(wanted) == set(names) else None
+    if not {"y", "x"} <= set(names):
+        return None
+    others = [name for name in names if name not in ("y", "x")]
+    if len(others) != count - 2:
+        return None
+    return tuple(names.index(name) for name in ("y", "x", *others))
 
 
 def _chain(

@@ -5,19 +5,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unigeo.schemas.errors import LayoutError
-from unigeo.schemas.layout import status_name
+from unigeo.schemas.layout import Layout, status_name
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-def check_variables(dataset: "xr.Dataset", modalities: tuple[str, ...], bands: int) -> None:
+def check_variables(dataset: "xr.Dataset", layout: Layout) -> None:
     """Refuse arrays that are not whole vectors of cells as they were stored, in any axis order.
 
     Raises:
         LayoutError: naming the array.
     """
-    for modality in modalities:
+    for modality in layout.modalities:
+        bands = layout.width(modality)
         for name, dtype in ((modality, np.int8), (status_name(modality), np.uint8)):
             variable = dataset[name]
             others = [str(dim) for dim in variable.dims if dim not in ("y", "x")]

@@ -10,7 +10,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from unigeo.client.reading.sampling import Method, Modality, Numbers, sample, statuses
-from unigeo.schemas.layout import status_name
+from unigeo.schemas.layout import band_dimension, status_name
 from unigeo.schemas.points import Points
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ POINTS_PER_BLOCK = 50_000
 def lazy_dataset(
     modalities: Mapping[str, Modality],
     points: Points,
+    bands: int,
     *,
     method: Method,
     dtype: Numbers,
@@ -30,6 +31,7 @@ def lazy_dataset(
 ) -> Dataset:
     """A Dataset over point and band that reads what is computed of it.
 
+    A modality of another width than the model's `bands` has a dimension of its own.
     With dask it is cut into blocks of points, else it reads by xarray's own lazy indexing.
     """
     points = replace(points, index=None)
@@ -41,7 +43,8 @@ def lazy_dataset(
             _vectors_of(modality, points, method, dtype),
         )
         codes = _Lazy((len(points),), np.dtype(np.uint8), _status_of(modality, points))
-        variables[name] = Variable(("point", "band"), indexing.LazilyIndexedArray(vectors))
+        dims = "point", band_dimension(modality.vectors.bands, bands)
+        variables[name] = Variable(dims, indexing.LazilyIndexedArray(vectors))
         variables[status_name(name)] = Variable("point", indexing.LazilyIndexedArray(codes))
     lon, lat = points.lonlat.T
     dataset = Dataset(variables, coords={"lon": ("point", lon), "lat": ("point", lat)})

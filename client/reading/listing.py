@@ -17,6 +17,7 @@ from unigeo.client.reading.fetching import Requests, Span
 from unigeo.schemas.concepts import GROUP as CONCEPTS
 from unigeo.schemas.encoder import GROUP as ENCODER
 from unigeo.schemas.errors import DamagedError, UnigeoError
+from unigeo.schemas.layout import is_coordinate
 from unigeo.schemas.limits import check_memory
 from unigeo.schemas.manifest import GROUP, OBJECTS, manifest_digest, manifest_keys
 from unigeo.schemas.sharding import CRC_BYTES
@@ -29,7 +30,6 @@ Sizes = Int[np.ndarray, "object_row object_col"]
 """Bytes of each stored object by the manifest; 0 where there is none."""
 _WHOLE = (GROUP, ENCODER, CONCEPTS)
 """Groups whose writer leaves out no chunk, so that a missing one is a loss."""
-_COORDINATES = ("x", "y", "band", "spatial_ref")
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def _node(path: str, metadata: Any) -> Node | None:
         grid=tuple(-(-n // c) for n, c in zip(metadata.shape, chunk, strict=True)),
         object_bytes=plain,
         index_chunks=index,
-        whole=path in _COORDINATES or path.split("/")[0] in _WHOLE,
+        whole=is_coordinate(path) or path.split("/")[0] in _WHOLE,
     )
 
 

@@ -10,7 +10,10 @@ import numpy as np
 from unigeo.client.verifying.shards import stored_size
 from unigeo.schemas.concepts import GROUP as CONCEPTS
 from unigeo.schemas.encoder import GROUP as ENCODER
+from unigeo.schemas.layout import is_coordinate
 from unigeo.schemas.manifest import GROUP as MANIFEST
+from unigeo.schemas.overviews import GROUP as OVERVIEWS
+from unigeo.schemas.preview import GROUP as PREVIEW
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -57,7 +60,8 @@ async def plain_problems(store: "Store", nodes: Nodes) -> list[str]:
     """
     sizes: dict[str, int | None] = {}
     for name, node in nodes.items():
-        whole = name.split("/")[-1] in ("x", "y", "band", "spatial_ref")
+        group, _, last = name.rpartition("/")
+        whole = is_coordinate(last) and group.split("/")[0] in ("", OVERVIEWS, PREVIEW)
         whole = whole or name.startswith((f"{MANIFEST}/", f"{ENCODER}/", f"{CONCEPTS}/"))
         if node.get("node_type") != "array" or not whole:
             continue

@@ -9,9 +9,9 @@ import numpy as np
 
 from unigeo.client.progress import progress_bar
 from unigeo.schemas.errors import LayoutError
-from unigeo.schemas.layout import Layout
+from unigeo.schemas.layout import COVARIATES, Layout
 from unigeo.schemas.limits import OBJECT_BYTES
-from unigeo.schemas.sharding import CRC_BYTES, EMPTY, crc_matches, parse_index
+from unigeo.schemas.sharding import EMPTY, crc_matches, parse_index
 from unigeo.schemas.status import Status
 from unigeo.schemas.stores import unreachable_errors
 
@@ -35,7 +35,7 @@ class Shard:
     size_bytes: int
     sha256: bytes
     valid_cells: int | None
-    """Of a status array's shard; None for vectors."""
+    """Of a status array's shard; None of others."""
 
     def __str__(self) -> str:
         return f"{self.array} shard ({self.row}, {self.col}), {self.key}"
@@ -117,10 +117,12 @@ def _check(shard: Shard, content: bytes, layout: Layout, owners: dict[bytes, Sha
         owner = owners.get(sha256)
         whose = "" if owner is None else f"; it is that of {owner}"
         problems.append(f"{shard}: its SHA-256 is not the manifest's{whose}")
-    if shard.valid_cells is None:
-        inside, chunks = shard_problems(content, layout)
-    else:
+    if shard.valid_cells is not None:
         inside, chunks = _status_problems(content, layout, shard.valid_cells), 1
+    elif shard.array == COVARIATES:
+        inside, chunks = [], 1
+    else:
+        inside, chunks = shard_problems(content, layout)
     problems += [f"{shard}: {problem}" for problem in inside]
     return Found(problems, chunks, len(content))
 
@@ -138,12 +140,13 @@ def _size_problems(shard: Shard, size_bytes: int | None) -> list[str]:
 
 def _status_problems(content: bytes, layout: Layout, valid_cells: int) -> list[str]:
     """What is wrong inside a status shard, which is one chunk of one byte per cell."""
-    if len(content) != layout.shard**2 + CRC_BYTES:
+    if len(content) != layout.status_bytes:
         return []  # told by its size
     problems = []
-    if not crc_matches(content):
+    if layout.checked_status and not crc_matches(content):
         problems.append("the CRC-32C of chunk (0, 0) differs")
-    valid = int(np.count_nonzero(np.frombuffer(content[:-CRC_BYTES], np.uint8) == Status.VALID))
+    codes = np.frombuffer(content, np.uint8, layout.shard**2)
+    valid = int(np.count_nonzero(codes == Status.VALID))
     if valid != valid_cells:
         problems.append(f"{valid} cells have the status valid, the manifest says {valid_cells}")
     return problems

@@ -23,7 +23,7 @@ from unigeo.client.verifying.others import (
 from unigeo.client.verifying.shards import Level, Shard, look_at_shards
 from unigeo.schemas.attributes import UnigeoAttributes, attribute_problems
 from unigeo.schemas.errors import StoreError
-from unigeo.schemas.layout import Layout, status_name
+from unigeo.schemas.layout import COVARIATES, Layout, status_name
 from unigeo.schemas.limits import check_memory
 from unigeo.schemas.manifest import GROUP as MANIFEST
 from unigeo.schemas.manifest import ArrayManifest, shard_key
@@ -87,7 +87,7 @@ def verify_store(url: Any, *, level: Level = "hash", progress: bool = False) -> 
     if broken:  # without grid and layout there is nothing to compare with
         return Report(level, (*broken, *changed), (), 0, 0, 0)
     own = UnigeoAttributes.model_validate(group.attrs["unigeo"])
-    layout, shards = own.layout.layout(), own.layout.layout().shards(own.grid.grid())
+    layout, shards = own.field_layout(), own.field_layout().shards(own.grid.grid())
     try:
         problems = field_problems(group) + changed
         nodes = sync(document(group.store, "zarr.json"))["consolidated_metadata"]["metadata"]
@@ -149,22 +149,31 @@ def _manifest(
         for array, dimensions in ((modality, 3), (status_name(modality), 2)):
             sha256 = read(f"{array}_sha256", (*shards, 32))
             size_bytes = read(f"{array}_bytes", shards)
-            if sha256 is None or size_bytes is None or valid is None:
-                continue
-            one = ArrayManifest(sha256, size_bytes)
-            for row, col in np.ndindex(*shards):
-                listed.append(
-                    Shard(
-                        array,
-                        row,
-                        col,
-                        shard_key(array, row, col, dimensions),
-                        int(one.size_bytes[row, col]),
-                        one.sha256[row, col].tobytes(),
-                        int(valid[row, col]) if dimensions == 2 else None,
-                    )
-                )
+            if sha256 is not None and size_bytes is not None and valid is not None:
+                one = ArrayManifest(sha256, size_bytes)
+                listed += _shards_of(array, one, valid if dimensions == 2 else None)
+    if layout.covariates:
+        sha256 = read(f"{COVARIATES}_sha256", (*shards, 32))
+        size_bytes = read(f"{COVARIATES}_bytes", shards)
+        if sha256 is not None and size_bytes is not None:
+            listed += _shards_of(COVARIATES, ArrayManifest(sha256, size_bytes), None)
     return listed, problems
+
+
+def _shards_of(array: str, one: ArrayManifest, valid: np.ndarray | None) -> list[Shard]:
+    """Every shard of an array as the manifest has it; `valid` cells are those of statuses."""
+    return [
+        Shard(
+            array,
+            row,
+            col,
+            shard_key(array, row, col, 3 if valid is None else 2),
+            int(one.size_bytes[row, col]),
+            one.sha256[row, col].tobytes(),
+            None if valid is None else int(valid[row, col]),
+        )
+        for row, col in np.ndindex(*one.size_bytes.shape)
+    ]
 
 
 async def _keys(store: "Store") -> tuple[set[str] | None, list[str]]:
@@ -182,6 +191,7 @@ async def _keys(store: "Store") -> tuple[set[str] | None, list[str]]:
 def _strays(keys: set[str], listed: list[Shard], nodes: Nodes, layout: Layout) -> list[str]:
     """Objects that belong to nothing: a shard the manifest does not have, a killed write's part."""
     own = {name for modality in layout.modalities for name in (modality, status_name(modality))}
+    own |= {COVARIATES} if layout.covariates else set()
     known = {"zarr.json"} | {f"{name}/zarr.json" for name in nodes}
     known |= {shard.key for shard in listed if shard.size_bytes}
     others = [name for name, node in nodes.items() if node.get("node_type") == "array"]

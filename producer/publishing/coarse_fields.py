@@ -9,7 +9,7 @@ from unigeo.producer.raster.store import create_arrays
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout, status_name
 from unigeo.schemas.manifest import GROUP as MANIFEST
-from unigeo.schemas.manifest import shard_key
+from unigeo.schemas.manifest import SHARDS, shard_key
 from unigeo.schemas.overviews import (
     GROUP,
     coarser_grid,
@@ -53,5 +53,5 @@ def write_sizes(
                     key = f"{path}/{shard_key(array, row, col, dimensions)}"
                     if key in made:
                         sizes[row, col] = made[key][1]
-                add_whole(manifest, f"{array}_bytes", sizes, ("shard_row", "shard_col"))
+                add_whole(manifest, f"{array}_bytes", sizes, SHARDS)
         replace_group(group.store, f"{path}/{MANIFEST}", manifest)

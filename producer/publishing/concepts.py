@@ -9,7 +9,7 @@ import zarr
 from jaxtyping import Int8
 
 from unigeo.producer.raster.drafts import add_whole, draft, replace_group
-from unigeo.schemas.concepts import GROUP, PHRASES, VECTORS
+from unigeo.schemas.concepts import DIMENSIONS, GROUP, PHRASES, VECTORS
 from unigeo.schemas.quantization import quantize
 from unigeo.schemas.text_arrays import texts_to_bytes
 
@@ -59,6 +59,6 @@ def concepts_of(
 def write_concepts(group: zarr.Group, concepts: Concepts) -> None:
     """Write the group, in the place of an unfinished one."""
     words = draft({"count": len(concepts.phrases)})
-    add_whole(words, PHRASES, texts_to_bytes(concepts.phrases), ("byte",))
-    add_whole(words, VECTORS, concepts.vectors, ("phrase", "band"))
+    add_whole(words, PHRASES, texts_to_bytes(concepts.phrases), DIMENSIONS[PHRASES])
+    add_whole(words, VECTORS, concepts.vectors, DIMENSIONS[VECTORS])
     replace_group(group.store, GROUP, words)

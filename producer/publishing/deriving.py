@@ -68,15 +68,16 @@ def sample_vectors(
 ) -> Int8[np.ndarray, "cell band"]:
     """Vectors spread evenly over the shards that hold any, and over each shard's cells."""
     shards = sorted(stored_shards(group.store, modality))
-    parts = [np.empty((0, layout.bands), np.int8)]
+    width = layout.width(modality)
+    parts = [np.empty((0, width), np.int8)]
     for number in spread(len(shards), SAMPLED_SHARDS).tolist():
         row, col = shards[number]
         key = shard_key(modality, row, col, 3)
         with _named(key):
-            (stored,) = rows_of_vectors(need_object(group.store, key), layout, layout.shard)
+            (stored,) = rows_of_vectors(need_object(group.store, key), layout, width, layout.shard)
         cells = np.flatnonzero(stored[..., 0] != FILL)
         chosen = cells[spread(len(cells), SAMPLED_CELLS)]
-        parts.append(stored.reshape(-1, layout.bands)[chosen])
+        parts.append(stored.reshape(-1, width)[chosen])
     return np.concatenate(parts)
 
 
@@ -108,7 +109,7 @@ def derive(
     Raises:
         LayoutError: if a shard is damaged, naming it.
     """
-    layout = own.layout.layout()
+    layout = own.field_layout()
     shards = layout.shards(own.grid.grid())
     facts = {modality: Facts.empty(shards) for modality in layout.modalities}
     made: Objects = {}
@@ -156,7 +157,7 @@ class _Making:
         facts: Mapping[str, Facts],
     ) -> None:
         self._store, self._own = store, own
-        self._layout = own.layout.layout()
+        self._layout = own.field_layout()
         self._colours, self._factors, self._facts = colours, factors, facts
         self._buffers = {factor: Buffers() for factor in factors}
 
@@ -206,14 +207,15 @@ class _Making:
         status: UInt8[np.ndarray, "row col"],
     ) -> Objects:
         """Everything that one shard's content decides alone."""
-        layout, factors = self._layout, self._factors
+        layout, factors, width = self._layout, self._factors, self._layout.width(modality)
         picture = np.zeros((3, layout.shard, layout.shard), np.uint8)
         coarse = {factor: coarser_layout(layout, factor) for factor in factors}
-        vectors = {f: VectorObject(coarse[f], self._buffers[f]) for f in factors}
+        vectors = {f: VectorObject(coarse[f], width, self._buffers[f]) for f in factors}
         codes = {f: np.zeros((coarse[f].shard,) * 2, np.uint8) for f in factors}
         rows = math.lcm(layout.chunk, *factors)
-        for number, stored in enumerate(rows_of_vectors(body, layout, rows)):
+        for number, stored in enumerate(rows_of_vectors(body, layout, width, rows)):
             first = number * rows
+            _check_fit(stored, status[first : first + rows])
             picture[:, first : first + rows] = self._colours[modality].paint(stored)
             thinned = overviews_of(stored, status[first : first + rows], factors)
             for factor, means, reasons in thinned:
@@ -222,7 +224,7 @@ class _Making:
                 cells = np.flatnonzero(reasons == Status.VALID)
                 vectors[factor].put(
                     cells + place.start * coarse[factor].shard,
-                    means.reshape(-1, layout.bands)[cells],
+                    means.reshape(-1, width)[cells],
                 )
         objects: Objects = {}
         if picture.any():
@@ -236,12 +238,28 @@ class _Making:
             vectors[factor].release()
             if codes[factor].any():
                 key = shard_key(status_name(path), row, col, 2)
-                self._put(objects, key, status_object(codes[factor]))
+                self._put(objects, key, status_object(codes[factor], layout))
         return objects
 
     def _put(self, objects: Objects, key: str, content: memoryview) -> None:
         put(self._store, key, content)
         objects[key] = digest(content).hex(), len(content)
+
+
+def _check_fit(
+    stored: Int8[np.ndarray, "row col band"], status: UInt8[np.ndarray, "row col"]
+) -> None:
+    """Refuse statuses that say something else than the vectors: they have no CRC of their own.
+
+    Raises:
+        LayoutError: if a valid cell has no vector, or another has one.
+    """
+    wrong = np.count_nonzero((stored[..., 0] != FILL) != (status == Status.VALID))
+    if wrong:
+        raise LayoutError(
+            f"{wrong} cells have a vector and another status than valid, or the reverse: the "
+            "shard or its status is damaged."
+        )
 
 
 def _note(manifest: ArrayManifest, row: int, col: int, content: bytes) -> None:

@@ -13,21 +13,26 @@ from unigeo.producer.publishing.deriving import Objects
 from unigeo.producer.publishing.facts import Facts
 from unigeo.producer.publishing.objects import digest, list_objects, need_object
 from unigeo.producer.raster.drafts import add_whole, draft, replace_group
+from unigeo.producer.raster.planning import stored_shards
 from unigeo.schemas.bounds import shard_bounds
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.held_attributes import ARRAY, attributes_to_bytes
-from unigeo.schemas.layout import Layout, status_name
+from unigeo.schemas.layout import COVARIATES, Layout, status_name
 from unigeo.schemas.manifest import (
+    ATTRIBUTE_BYTE,
     BOUNDS,
+    BYTE,
     GROUP,
+    KEY_BYTE,
     OBJECTS,
+    SHARDS,
+    ArrayManifest,
     manifest_digest,
     run_name,
+    shard_key,
     task_name,
 )
 from unigeo.schemas.text_arrays import texts_to_bytes
-
-_SHARDS = ("shard_row", "shard_col")
 
 
 def write_manifest(
@@ -60,17 +65,30 @@ def write_manifest(
     for modality in layout.modalities:
         one = facts[modality]
         for array, listed in ((modality, one.vectors), (status_name(modality), one.status)):
-            add_whole(manifest, f"{array}_sha256", listed.sha256, (*_SHARDS, "byte"))
-            add_whole(manifest, f"{array}_bytes", listed.size_bytes, _SHARDS)
-        add_whole(manifest, f"{modality}_valid_cells", one.valid_cells, _SHARDS)
-        add_whole(manifest, task_name(modality), one.tasks, (*_SHARDS, "byte"))
+            add_whole(manifest, f"{array}_sha256", listed.sha256, (*SHARDS, BYTE))
+            add_whole(manifest, f"{array}_bytes", listed.size_bytes, SHARDS)
+        add_whole(manifest, f"{modality}_valid_cells", one.valid_cells, SHARDS)
+        add_whole(manifest, task_name(modality), one.tasks, (*SHARDS, BYTE))
         number = (run_of or {}).get(modality, np.zeros(layout.shards(grid), np.int32))
-        add_whole(manifest, run_name(modality), number, _SHARDS)
+        add_whole(manifest, run_name(modality), number, SHARDS)
+    if layout.covariates:
+        listed = _covariates(group, layout.shards(grid))
+        add_whole(manifest, f"{COVARIATES}_sha256", listed.sha256, (*SHARDS, BYTE))
+        add_whole(manifest, f"{COVARIATES}_bytes", listed.size_bytes, SHARDS)
     bounds = shard_bounds(grid, layout.shard)
-    add_whole(manifest, BOUNDS, bounds, (*_SHARDS, "edge"))
-    add_whole(manifest, ARRAY, attributes_to_bytes(held), ("byte",))
+    add_whole(manifest, BOUNDS, bounds, (*SHARDS, "edge"))
+    add_whole(manifest, ARRAY, attributes_to_bytes(held), (ATTRIBUTE_BYTE,))
     _add_objects(manifest, group, layout, made)
     return manifest_digest(replace_group(group.store, GROUP, manifest))
+
+
+def _covariates(group: zarr.Group, shards: tuple[int, int]) -> ArrayManifest:
+    """What is stored of the plain numbers beside the vectors."""
+    listed = ArrayManifest.empty(shards)
+    for row, col in stored_shards(group.store, COVARIATES):
+        sha256, listed.size_bytes[row, col] = _read(group, shard_key(COVARIATES, row, col, 3))
+        listed.sha256[row, col] = np.frombuffer(bytes.fromhex(sha256), np.uint8)
+    return listed
 
 
 def run_entry(own: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,8 +127,8 @@ def _add_objects(manifest: zarr.Group, group: zarr.Group, layout: Layout, made: 
     for number, key in enumerate(keys):
         sha256, sizes[number] = made.get(key) or _read(group, key)
         hashes[number] = np.frombuffer(bytes.fromhex(sha256), np.uint8)
-    add_whole(manifest, f"{OBJECTS}_keys", texts_to_bytes(keys), ("byte",))
-    add_whole(manifest, f"{OBJECTS}_sha256", hashes, ("object", "byte"))
+    add_whole(manifest, f"{OBJECTS}_keys", texts_to_bytes(keys), (KEY_BYTE,))
+    add_whole(manifest, f"{OBJECTS}_sha256", hashes, ("object", BYTE))
     add_whole(manifest, f"{OBJECTS}_bytes", sizes, ("object",))
 
 
@@ -121,6 +139,7 @@ def _read(group: zarr.Group, key: str) -> tuple[str, int]:
 
 def _others(group: zarr.Group, layout: Layout) -> Iterator[str]:
     own = {*layout.modalities, *map(status_name, layout.modalities)}
+    own |= {COVARIATES} if layout.covariates else set()
     stored = [key for key in list_objects(group.store) if not key.startswith(f"{GROUP}/")]
     known = set(stored)
     for key in stored:

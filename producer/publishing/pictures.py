@@ -36,7 +36,9 @@ def create_preview(
     preview = draft(multiscales(factors) | georeference(grid))
     for modality in layout.modalities:
         chosen = colours[modality]
-        add_whole(preview, axes_name(modality), chosen.unit_axes, ("rgb", "band"))
+        add_whole(
+            preview, axes_name(modality), chosen.unit_axes, ("rgb", layout.dimension(modality))
+        )
         add_whole(preview, stretch_name(modality), chosen.stretch, ("rgb", "end"))
     for factor in factors:
         _add_level(preview, factor, coarser_grid(grid, factor), layout)

@@ -4,8 +4,10 @@ What a shard of a modality holds follows from the model, the layout, where on th
 which of its cells are in the region and on land, and the modality's inputs as the observations'
 hashes name them. The digest of these stands in the manifest. A shard of a new release with the
 digest of one of the release before is not encoded again: its objects are read, compared with their
-SHA-256 and written into the new store. The inputs count as one: if any file of a modality changes,
-all its shards are made anew. A shard with failed cells is never taken over.
+SHA-256 and written into the new store: vectors as they are, and the status as the new store's
+layout has it, which is another than that of a release of layout 1. The inputs count as one: if any
+file of a modality changes, all its shards are made anew. A shard with failed cells is never taken
+over.
 """
 
 import hashlib
@@ -20,13 +22,14 @@ import zarr
 from jaxtyping import Bool, Float, UInt8
 
 from unigeo.producer.publishing.facts import Facts
-from unigeo.producer.publishing.objects import digest, read_object, write_object
+from unigeo.producer.publishing.objects import digest, need_object, read_object, write_object
 from unigeo.producer.raster.planning import plan
+from unigeo.producer.raster.shard_objects import status_object, status_of
 from unigeo.schemas.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.catalogue import NAME, read_catalogue
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.grid import Grid, Window
-from unigeo.schemas.layout import status_name
+from unigeo.schemas.layout import Layout, status_name
 from unigeo.schemas.manifest import GROUP, shard_key, task_name
 from unigeo.schemas.regions import Region
 from unigeo.schemas.status import Status
@@ -102,7 +105,7 @@ def task_digest(own: UnigeoAttributes, modality: str, window: Window, mask: np.n
     parts = {
         "model": own.model.sha256,
         "modality": modality,
-        "layout": [layout.bands, layout.shard, layout.chunk, layout.codec],
+        "layout": [own.field_layout().width(modality), layout.shard, layout.chunk, layout.codec],
         "lattice": [grid.crs, grid.resolution_m, grid.row0 + window.row, grid.col0 + window.col],
         "inputs": inputs,
     }
@@ -152,8 +155,9 @@ def take_over(previous_url: Any, group: zarr.Group, region: Region, land: Land) 
     previous = open_group(previous_url)
     old = read_attributes(dict(previous.attrs), str(previous_url))
     own = read_attributes(dict(group.attrs), str(group.store))
-    grid, layout = own.grid.grid(), own.layout.layout()
+    grid, layout = own.grid.grid(), own.field_layout()
     down, right = _offset(old, own)
+    layouts = old.field_layout(), layout
     listed: dict[str, Mapping[str, np.ndarray]] = {}
     masks: dict[tuple[int, int], np.ndarray] = {}
     copied = 0
@@ -170,12 +174,12 @@ def take_over(previous_url: Any, group: zarr.Group, region: Region, land: Land) 
             masks[place] = mask_of_places(grid, window, region, land)
         wanted = task_digest(own, task.modality, window, masks[place])
         if facts["task"][row, col].tobytes() == wanted:
-            copied += _copy(previous, group, task.modality, (row, col), place, facts)
+            copied += _copy(previous, group, task.modality, (row, col), place, facts, layouts)
     return copied
 
 
 def runs_of(
-    previous_url: Any, own: UnigeoAttributes, facts: Mapping[str, Facts]
+    previous_url: Any, own: UnigeoAttributes, facts: Mapping[str, Facts], store: Any
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Runs of the release before, and which of them made each shard that stays.
 
@@ -187,6 +191,7 @@ def runs_of(
         previous_url: of its store, or the store.
         own: of the new release.
         facts: what is stored of each modality in the new release.
+        store: of the new release.
 
     Returns:
         Its runs; and for each modality the number of the run, or that after the last one.
@@ -196,6 +201,7 @@ def runs_of(
     told: Any = previous[GROUP].attrs["runs"]
     runs = [dict(run) for run in told]
     down, right = _offset(old, own)
+    before_layout, layout = old.field_layout(), own.field_layout()
     numbers = {}
     for modality, new in facts.items():
         number = np.full(new.tasks.shape[:2], len(runs), np.int32)
@@ -205,13 +211,15 @@ def runs_of(
             sizes = before["run"].shape
             if not all(0 <= at < size for at, size in zip(there, sizes, strict=True)):
                 continue
-            pairs = (
-                (before["task"], new.tasks),
-                (before["vectors"], new.vectors.sha256),
-                (before["status"], new.status.sha256),
-            )
+            pairs = ((before["task"], new.tasks), (before["vectors"], new.vectors.sha256))
             same = all(np.array_equal(a[there], b[place]) for a, b in pairs)
-            if same and new.tasks[place].any():  # a task with failed cells has no digest
+            if not (same and new.tasks[place].any()):  # a task with failed cells has no digest
+                continue
+            status = new.status.sha256[place].tobytes()
+            if before_layout.checked_status != layout.checked_status:
+                body = need_object(store, shard_key(status_name(modality), place[0], place[1], 2))
+                status = digest(status_object(status_of(body, layout), before_layout))
+            if before["status"][there].tobytes() == status:
                 number[place] = before["run"][there]
         numbers[modality] = number
     return runs, numbers
@@ -244,6 +252,7 @@ def _copy(
     there: tuple[int, int],
     here: tuple[int, int],
     facts: Mapping[str, np.ndarray],
+    layouts: tuple[Layout, Layout],
 ) -> bool:
     """Copy a shard's vectors, then its status, if both are what the manifest says."""
     bodies = []
@@ -253,6 +262,8 @@ def _copy(
             body is not None or facts[kind][there].any()
         ):
             return False  # damaged: it is encoded again
+        if body is not None and kind == "status":
+            body = bytes(status_object(status_of(body, layouts[0]), layouts[1]))
         bodies.append((shard_key(array, *here, dimensions), body))
     for key, body in bodies:
         if body is not None:

@@ -54,7 +54,7 @@ def extent(group: zarr.Group, own: UnigeoAttributes) -> tuple[float, float, floa
 
     Of a large field the cells of an overview, so a little more.
     """
-    whole, layout = own.grid.grid(), own.layout.layout()
+    whole, layout = own.grid.grid(), own.field_layout()
     factors = (1, *overview_factors(layout))
     fitting = [f for f in factors if whole.shape[0] * whole.shape[1] <= _MOST_CELLS * f * f]
     factor = (fitting or factors[-1:])[0]
@@ -138,7 +138,8 @@ def item(
             "title": f"unigeo field of {own.region}, {grid.resolution_m:g} m, release "
             f"{release_of(own)}",
             "description": f"Embeddings ({', '.join(own.layout.modalities)}) of every cell, "
-            f"{own.layout.bands} numbers each, by {own.model.name} {own.model.sha256[:12]}.",
+            f"{own.field_layout().in_words('numbers each')}, by {own.model.name} "
+            f"{own.model.sha256[:12]}.",
             "datetime": None,
             "start_datetime": start,
             "end_datetime": end,

@@ -266,7 +266,7 @@ class _Driver:
         words = f"{task.modality}: {type(error).__name__}: {error}"
         failures = Counter({words: max(1, cells[Status.FAILED])})
         side = self._work.layout.shard
-        body = status_object(status.reshape(side, side))
+        body = status_object(status.reshape(side, side), self._work.layout)
         self._finisher.finish(Done(task, None, body, cells, failures, ()), replaces=redo)
         self._report.add(task, cells, failures)
 

@@ -28,13 +28,14 @@ def add_whole(
     dimension_names: tuple[str, ...],
     attributes: dict[str, Any] | None = None,
 ) -> None:
-    """Add a small array as one chunk to a draft."""
+    """Add a small array as one chunk to a draft; one without numbers is left out."""
+    if not values.size:
+        return
     array = group.create_array(
         name,
         shape=values.shape,
         dtype=values.dtype,
-        # An encoder without registers has an array of no rows, and zarr no chunk of no length.
-        chunks=tuple(max(1, side) for side in values.shape) or "auto",
+        chunks=values.shape or "auto",
         compressors=None,
         filters=None,
         fill_value=0,

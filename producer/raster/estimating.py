@@ -93,9 +93,9 @@ def _of_modality(layout: Layout, name: str, missing: np.ndarray, share: np.ndarr
     cells = float(share[missing].sum()) * in_shard
     side = layout.shard // layout.chunk
     with_vectors = int((share[missing] > 0).sum())
-    vectors = cells * (layout.bands + CRC_BYTES / layout.chunk**2)
+    vectors = cells * (layout.width(name) + CRC_BYTES / layout.chunk**2)
     indices = with_vectors * index_bytes((side, side))
-    status = int(missing.sum()) * (in_shard + CRC_BYTES)
+    status = int(missing.sum()) * layout.status_bytes
     return ModalityPlan(name, int(missing.sum()), round(cells), round(vectors + indices + status))
 
 

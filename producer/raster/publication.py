@@ -28,6 +28,7 @@ from unigeo.producer.raster.store import is_published
 from unigeo.producer.raster.writing import patient
 from unigeo.schemas.attributes import read_attributes
 from unigeo.schemas.encoder import GROUP as ENCODER
+from unigeo.schemas.encoder import weight_dimensions
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.held_attributes import DIGEST, attributes_digest, held_attributes
 from unigeo.schemas.overviews import overview_attributes, overview_path
@@ -90,7 +91,7 @@ def _publish(
 ) -> zarr.Group:
     attributes = dict(group.attrs)
     own = read_attributes(attributes, str(group.store))
-    grid, layout = own.grid.grid(), own.layout.layout()
+    grid, layout = own.grid.grid(), own.field_layout()
     left = plan(group, grid, layout)
     if left:
         raise StoreError(f"{len(left)} shards are not written yet, the first: {left[0]}")
@@ -116,7 +117,7 @@ def _publish(
     runs: list[dict[str, Any]] = []
     run_of = None
     if previous is not None:
-        runs, run_of = runs_of(previous, own, facts)
+        runs, run_of = runs_of(previous, own, facts, group.store)
     runs.append(run_entry(told))
     held = held_attributes({**attributes, "unigeo": told})
     told[DIGEST] = attributes_digest(held)
@@ -134,7 +135,7 @@ def _write_encoder(
     encoder = draft({"settings": dict(settings)})
     for name in sorted(weights):
         values = np.asarray(weights[name])
-        add_whole(encoder, name, values, tuple(f"axis{i}" for i in range(values.ndim)))
+        add_whole(encoder, name, values, weight_dimensions(values.shape))
     replace_group(group.store, ENCODER, encoder)
 
 

@@ -6,6 +6,7 @@ so most are moved as one block. The memory of an object that was written serves 
 """
 
 import mmap
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.layout import Layout
 from unigeo.schemas.quantization import FILL
 from unigeo.schemas.sharding import CRC_BYTES, EMPTY, crc_matches, index_bytes, parse_index
+from unigeo.schemas.status import Status
 
 _NOT_STORED = np.uint64(2**64 - 1)
 
@@ -61,15 +63,12 @@ class Buffers:
 
     def __init__(self) -> None:
         """Start with none."""
-        self._free: list[np.ndarray] = []
+        self._free: defaultdict[int, list[np.ndarray]] = defaultdict(list)
 
     def take(self, size_bytes: int) -> UInt8[np.ndarray, " byte"]:
         """Get memory with anything in it, on whole pages, as direct writing wants it."""
-        while self._free:
-            with suppress(IndexError):  # another thread was faster
-                body = self._free.pop()
-                if len(body) == size_bytes:
-                    return body
+        with suppress(IndexError):  # none is free, or another thread was faster
+            return self._free[size_bytes].pop()
         pages = mmap.mmap(-1, size_bytes)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             with suppress(OSError):
@@ -78,26 +77,26 @@ class Buffers:
 
     def give_back(self, body: UInt8[np.ndarray, " byte"]) -> None:
         """Let others have memory that nobody reads any more."""
-        self._free.append(body)
+        self._free[len(body)].append(body)
 
 
 class VectorObject:
     """The object of one shard's vectors while it is filled: 48 MiB at 768 bands."""
 
-    def __init__(self, layout: Layout, buffers: Buffers | None = None) -> None:
-        """Start without data, in memory of `buffers`."""
+    def __init__(self, layout: Layout, width: int, buffers: Buffers | None = None) -> None:
+        """Start without data, in memory of `buffers`; a vector has `width` numbers."""
         self._layout = layout
         self._buffers = buffers or Buffers()
         self._places = places(layout.shard, layout.chunk)
         self._chunks = len(self._places.rowcol)
         self._area = layout.chunk**2
-        self._data_bytes = self._area * layout.bands
+        self._data_bytes = self._area * width
         side = layout.shard // layout.chunk
         stride = self._data_bytes + CRC_BYTES
         self._body = self._buffers.take(self._chunks * stride + index_bytes((side, side)))
         self._rows = self._body[: self._chunks * stride].reshape(self._chunks, stride)
         vectors = self._rows[:, : self._data_bytes].view(np.int8)
-        self._cells = vectors.reshape(self._chunks, self._area, layout.bands)
+        self._cells = vectors.reshape(self._chunks, self._area, width)
         self._used = np.zeros(self._chunks, bool)
         self._summed = np.zeros(self._chunks, bool)
 
@@ -164,20 +163,21 @@ class VectorObject:
         return memoryview(np.concatenate([*parts, _index(self._places, self._used, lengths)]))
 
 
-def status_object(status: UInt8[np.ndarray, "row col"]) -> memoryview:
+def status_object(status: UInt8[np.ndarray, "row col"], layout: Layout) -> memoryview:
     """The object of one shard's status codes."""
     codes = np.ascontiguousarray(status).ravel()
-    return memoryview(np.concatenate([codes, _crc(codes)]))
+    return memoryview(np.concatenate([codes, _crc(codes)]) if layout.checked_status else codes)
 
 
 def rows_of_vectors(
-    body: bytes | None, layout: Layout, rows: int
+    body: bytes | None, layout: Layout, width: int, rows: int
 ) -> Iterator[Int8[np.ndarray, "row col band"]]:
     """Decode a shard's vectors from north to south, so many rows of cells at a time.
 
     Args:
         body: the object; None where the shard holds no vector.
         layout: how it is cut.
+        width: numbers in a vector.
         rows: a multiple of a chunk's.
 
     Raises:
@@ -186,13 +186,13 @@ def rows_of_vectors(
     chunk, shard = layout.chunk, layout.shard
     index = None if body is None else parse_index(body, (shard // chunk,) * 2, len(body))
     for first in range(0, shard, rows):
-        stored = np.full((rows, shard, layout.bands), FILL, np.int8)
+        stored = np.full((rows, shard, width), FILL, np.int8)
         for row, col in np.ndindex(rows // chunk, 0 if index is None else shard // chunk):
             offset, length = index[first // chunk + row, col]  # type: ignore[index]
             if offset != EMPTY:
                 data = _checked(body[offset : offset + length])  # type: ignore[index]
                 data = Zstd().decode(data) if layout.codec == "zstd" else data
-                cells = np.frombuffer(data, np.int8).reshape(chunk, chunk, layout.bands)
+                cells = np.frombuffer(data, np.int8).reshape(chunk, chunk, width)
                 stored[row * chunk : (row + 1) * chunk, col * chunk : (col + 1) * chunk] = cells
         yield stored
 
@@ -201,9 +201,20 @@ def status_of(body: bytes, layout: Layout) -> UInt8[np.ndarray, "row col"]:
     """Decode a shard's status codes.
 
     Raises:
-        LayoutError: if they do not match their CRC-32C.
+        LayoutError: if they do not match their CRC-32C, where they have one, or are no codes.
     """
-    return np.frombuffer(_checked(body), np.uint8).reshape(layout.shard, layout.shard)
+    if len(body) != layout.status_bytes:
+        raise LayoutError(
+            f"a shard's status has {len(body)} bytes where {layout.status_bytes} belong. The "
+            "object is damaged."
+        )
+    codes = _checked(body) if layout.checked_status else body
+    status = np.frombuffer(codes, np.uint8).reshape(layout.shard, layout.shard)
+    lowest, highest = int(status.min()), int(status.max())
+    if lowest == Status.NOT_PRODUCED or highest > max(Status):
+        wrong = lowest if lowest == Status.NOT_PRODUCED else highest
+        raise LayoutError(f"{wrong} is no status of a finished shard's cell. It is damaged.")
+    return status
 
 
 def _checked(content: bytes) -> bytes:

@@ -246,7 +246,7 @@ class Filling:
         return Done(
             self._task,
             None if self._vectors is None else self._vectors.finish(),
-            status_object(self._status.reshape(side, side)),
+            status_object(self._status.reshape(side, side), self._work.layout),
             cells,
             self._failures,
             tuple(sorted(self._damaged)),
@@ -269,7 +269,9 @@ class Filling:
             self._fail(batch, str(error))
             return
         if self._vectors is None:
-            self._vectors = VectorObject(self._work.layout, self._work.buffers)
+            layout = self._work.layout
+            width = layout.width(self._task.modality)
+            self._vectors = VectorObject(layout, width, self._work.buffers)
         self._vectors.put(batch.cells[observed], codes)
         lost = ~observed
         self._status[batch.cells[lost]] = Status.NO_OBSERVATION

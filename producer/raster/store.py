@@ -19,13 +19,15 @@ from zarr.storage import LocalStore, ObjectStore
 from unigeo.producer.raster.drafts import draft, objects_of
 from unigeo.producer.raster.identity import check_code
 from unigeo.producer.raster.writing import create, exists, patient, put
-from unigeo.schemas.attributes import read_attributes
+from unigeo.schemas.attributes import layout_attributes, read_attributes
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import (
+    LAYOUT_VERSION,
     Layout,
     array_attributes,
     axis_attributes,
+    band_numbers,
     spatial_ref_attributes,
     status_name,
 )
@@ -127,10 +129,16 @@ def _existing(
     if group is None:
         return None
     try:
-        found = read_attributes(dict(group.attrs), str(url)).model_dump(mode="json")
+        read = read_attributes(dict(group.attrs), str(url))
     except LayoutError as error:
         raise StoreError(f"{error}. Name another --out, or remove it first.") from error
-    wanted = read_attributes(attributes, "the new field").model_dump(mode="json")
+    found = read.model_dump(mode="json")
+    new = read_attributes(attributes, "the new field")
+    wanted = new.model_dump(mode="json")
+    if found["state"] == "building":
+        check_layout(found, url)
+    found["layout"] = layout_attributes(read.field_layout())  # layout 1 has no widths
+    wanted["layout"] = layout_attributes(new.field_layout())
     differing = [key for key in _IDENTITY if found[key] != wanted[key]]
     if _interpolated(found) != _interpolated(wanted):
         differing.append("interpolation")
@@ -149,6 +157,25 @@ def _existing(
             f"{_detail(found, wanted)}. Name another --out, or remove the store first."
         )
     return group
+
+
+def check_layout(own: Mapping[str, Any], url: Any) -> None:
+    """Refuse to write shards into a store of an earlier layout.
+
+    Args:
+        own: the root's `unigeo` attribute.
+        url: of the store.
+
+    Raises:
+        StoreError: naming both layouts and what to do.
+    """
+    if own["layout_version"] != LAYOUT_VERSION:
+        raise StoreError(
+            f"{url} lacks shards and was begun by an earlier unigeo in layout "
+            f"{own['layout_version']}, which this one, of layout {LAYOUT_VERSION}, cannot finish; "
+            f"finish it with the unigeo that began it ({own['code_version']}), name another --out, "
+            "or remove it first"
+        )
 
 
 def _root(store: Any) -> zarr.Group | None:
@@ -258,20 +285,19 @@ def create_arrays(store: Any, path: str, grid: Grid, layout: Layout) -> None:
 
 def _create_vectors(group: zarr.Group, modality: str, grid: Grid, layout: Layout) -> None:
     inner: list[Any] = [BytesCodec(), Crc32cCodec()]
+    width = layout.width(modality)
     if layout.codec == "zstd":
         inner.insert(1, ZstdCodec(level=3))
     group.create_array(
         modality,
-        shape=(*grid.shape, layout.bands),
+        shape=(*grid.shape, width),
         dtype="int8",
-        chunks=(layout.shard, layout.shard, layout.bands),
-        serializer=ShardingCodec(
-            chunk_shape=(layout.chunk, layout.chunk, layout.bands), codecs=inner
-        ),
+        chunks=(layout.shard, layout.shard, width),
+        serializer=ShardingCodec(chunk_shape=(layout.chunk, layout.chunk, width), codecs=inner),
         compressors=None,
         filters=None,
         fill_value=FILL,
-        dimension_names=("y", "x", "band"),
+        dimension_names=("y", "x", layout.dimension(modality)),
         attributes=array_attributes(modality, grid),
     )
 
@@ -282,7 +308,7 @@ def _create_status(group: zarr.Group, modality: str, grid: Grid, layout: Layout)
         shape=grid.shape,
         dtype="uint8",
         chunks=(layout.shard, layout.shard),
-        compressors=Crc32cCodec(),
+        compressors=None,  # nor a CRC, which GDAL 3.12 refuses: the manifest has their hashes
         filters=None,
         fill_value=0,
         dimension_names=("y", "x"),
@@ -291,11 +317,11 @@ def _create_status(group: zarr.Group, modality: str, grid: Grid, layout: Layout)
 
 
 def _create_coordinates(group: zarr.Group, grid: Grid, layout: Layout) -> None:
-    bands = np.arange(layout.bands, dtype=np.int16)
+    about = {"long_name": "number of the vector's dimension"}
     coordinates: list[tuple[str, np.ndarray, dict[str, Any]]] = [
         ("x", grid.x, axis_attributes("x")),
         ("y", grid.y, axis_attributes("y")),
-        ("band", bands, {"long_name": "number of the vector's dimension"}),
+        *((name, band_numbers(n), about) for name, n in layout.band_dimensions.items()),
         ("spatial_ref", np.array(0, np.int32), spatial_ref_attributes(grid)),
     ]
     for name, values, attributes in coordinates:
