@@ -11,7 +11,7 @@ from typing import Any
 
 from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.grid import Grid
-from unigeo.schemas.layout import Layout, georeference
+from unigeo.schemas.layout import Layout, georeferenced
 
 GROUP = "overviews"
 
@@ -74,10 +74,5 @@ def overview_attributes(attributes: dict[str, Any], grid: Grid, factor: int) -> 
     }
     own["layout"] = own["layout"] | {"shard": own["layout"]["shard"] // factor}
     own["overview_of"] = {"factor": factor, "resolution_m": grid.resolution_m}
-    return {
-        **attributes,
-        "unigeo": own,
-        **georeference(coarse),
-        "geoemb:gsd": coarse.resolution_m,
-        "stac:id": f"{attributes['stac:id']}-overview-{factor}",
-    }
+    changed = {"unigeo": own, "geoemb:gsd": coarse.resolution_m}
+    return georeferenced({**attributes, **changed}, coarse)

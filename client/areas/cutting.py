@@ -30,7 +30,7 @@ from unigeo.schemas.held_attributes import (
     attributes_to_bytes,
     held_attributes,
 )
-from unigeo.schemas.layout import Layout, georeference, spatial_ref_attributes, status_name
+from unigeo.schemas.layout import Layout, georeferenced, spatial_ref_attributes, status_name
 from unigeo.schemas.manifest import GROUP as MANIFEST
 from unigeo.schemas.manifest import OBJECTS, ArrayManifest, manifest_digest, shard_key
 from unigeo.schemas.overviews import GROUP as OVERVIEWS
@@ -139,7 +139,7 @@ def _attributes(
         "grid": field.attributes.grid.model_dump(mode="json"),
         "left_out": [name for name in _OF_THE_WHOLE if name in source],
     }
-    return {**dict(source.attrs), "unigeo": own, **georeference(grid)}
+    return georeferenced({**dict(source.attrs), "unigeo": own}, grid)
 
 
 class _Nodes:
@@ -263,7 +263,7 @@ def _write_cells(
         for array, bands in ((name, (layout.bands,)), (status_name(name), ())):
             shard = (layout.shard, layout.shard, *bands)
             document = nodes.describe(array, (*grid.shape, *bands), shard)
-            document["attributes"] = dict(document["attributes"]) | georeference(grid)
+            document["attributes"] = georeferenced(dict(document["attributes"]), grid)
             nodes.write_json(array, document)
     group: Any = open_group(str(nodes.folder), read_only=False, consolidated=False)
     down, right = grid.row0 - field.grid.row0, grid.col0 - field.grid.col0

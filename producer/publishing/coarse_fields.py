@@ -10,6 +10,7 @@ from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout, status_name
 from unigeo.schemas.manifest import GROUP as MANIFEST
 from unigeo.schemas.manifest import shard_key
+from unigeo.schemas.multiscales import multiscale_attributes
 from unigeo.schemas.overviews import (
     GROUP,
     coarser_grid,
@@ -32,7 +33,9 @@ def create_overviews(group: zarr.Group, grid: Grid, layout: Layout) -> tuple[int
     """
     factors = overview_factors(layout)
     if factors:
-        write_draft(group.store, GROUP, draft({"factors": list(factors)}))
+        levels = {factor: coarser_grid(grid, factor) for factor in factors}
+        attributes = multiscale_attributes(levels, {"factors": list(factors)})
+        write_draft(group.store, GROUP, draft(attributes))
     for factor in factors:
         coarser = coarser_grid(grid, factor), coarser_layout(layout, factor)
         create_arrays(group.store, overview_path(factor), *coarser)
