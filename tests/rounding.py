@@ -18,14 +18,14 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 NO_PRODUCTS = (
-    "ablation", "ablation_report", "benchmark_step", "benchmarks", "catalogue",
-    "changing_stores", "client_cli", "client_cli_areas", "client_cli_points", "compiling",
-    "counting", "covering", "dates", "faults", "field", "gpu_run", "heights", "imagery",
+    "ablation", "ablation_report", "benchmark_step", "benchmarks", "catalogue", "changing_stores",
+    "client_cli", "client_cli_areas", "client_cli_points", "compiling", "conventions", "counting",
+    "covering", "dates", "faults", "field", "gpu_run", "heights", "ignored_ranges", "imagery",
     "imports", "joining", "kernels", "layout", "observations", "observing", "overrides",
     "own_columns", "packages", "points", "polygon_forms", "polygons", "production_faults",
-    "production_inputs", "production_kills", "progress", "regions", "rounding", "s2",
-    "security", "servers", "sharding", "skips", "street_sources", "table_parts", "tables",
-    "terrain", "text_tables", "valid_polygons", "validation", "verifying", "words_of_places",
+    "production_inputs", "production_kills", "progress", "regions", "rounding", "s2", "security",
+    "servers", "sharding", "skips", "street_sources", "table_parts", "tables", "terrain",
+    "text_tables", "valid_polygons", "validation", "verifying", "words_of_places",
 )  # fmt: skip
 """Files of tests without products, by name; what is not listed here is run."""
 CORES = ("Prescott", "Haswell", "Zen", "SkylakeX", "ARMV8", "NEOVERSEN1")

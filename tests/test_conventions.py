@@ -1,4 +1,4 @@
-"""Every group and array of a store against the rules of each public convention whose keys it has."""
+"""Every group and array of a store against the rules of the public conventions it has keys of."""
 
 import copy
 import json
