@@ -12,6 +12,7 @@ from typing import Any
 from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout, georeferenced
+from unigeo.schemas.multiscales import multiscale_attributes
 
 GROUP = "overviews"
 
@@ -60,6 +61,12 @@ def coarser_grid(grid: Grid, factor: int) -> Grid:
 def coarser_layout(layout: Layout, factor: int) -> Layout:
     """How an overview is cut: its shards cover the ground of the field's."""
     return replace(layout, shard=layout.shard // factor)
+
+
+def pyramid_attributes(grid: Grid, factors: tuple[int, ...]) -> dict[str, Any]:
+    """The attributes of the group of all overviews of a field on a grid."""
+    levels = {factor: coarser_grid(grid, factor) for factor in factors}
+    return multiscale_attributes(levels, {"factors": list(factors)})
 
 
 def overview_attributes(attributes: dict[str, Any], grid: Grid, factor: int) -> dict[str, Any]:

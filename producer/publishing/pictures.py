@@ -34,17 +34,24 @@ from unigeo.schemas.preview import (
 def create_preview(
     group: zarr.Group, grid: Grid, layout: Layout, colours: Mapping[str, Colours]
 ) -> None:
-    """Write the group, its pictures empty, or as far as an earlier publication came."""
-    factors = preview_factors(grid, layout)
-    levels = {factor: coarser_grid(grid, factor) for factor in factors}
-    preview = draft(multiscale_attributes(levels))
+    """Write the pictures empty, or as far as an earlier publication came."""
+    preview = draft()
     for modality in layout.modalities:
         chosen = colours[modality]
         add_whole(preview, axes_name(modality), chosen.unit_axes, (COLOUR, "band"))
         add_whole(preview, stretch_name(modality), chosen.stretch, (COLOUR, "end"))
-    for factor, level in levels.items():
+    for factor, level in _levels(grid, layout).items():
         _add_level(preview, factor, level, layout)
-    write_draft(group.store, GROUP, preview)
+    write_draft(group.store, GROUP, preview, as_group=False)
+
+
+def preview_attributes(grid: Grid, layout: Layout) -> dict[str, Any]:
+    """The attributes of the group of all pictures of a field."""
+    return multiscale_attributes(_levels(grid, layout))
+
+
+def _levels(grid: Grid, layout: Layout) -> dict[int, Grid]:
+    return {factor: coarser_grid(grid, factor) for factor in preview_factors(grid, layout)}
 
 
 def _add_level(preview: zarr.Group, factor: int, grid: Grid, layout: Layout) -> None:

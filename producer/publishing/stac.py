@@ -139,7 +139,7 @@ def item(
             "type": ZARR,
             "title": "Its main directions as red, green and blue, a pyramid",
             "roles": ["overview"],
-            **_zarr_group(consolidated=False),
+            **_zarr_group(consolidated=True),
         },
         "card": {
             "href": f"./{names['card']}",
