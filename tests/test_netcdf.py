@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import rioxarray  # noqa: F401  (adds the `rio` accessor)
 import xarray as xr
+from commands import places
 
 from unigeo import client
 from unigeo.client.areas.cutting import cut_field
@@ -52,9 +53,12 @@ def test_a_field_goes_to_netcdf_and_is_one_when_it_is_back(
 
 def test_answers_go_to_netcdf(gulf: Path, tmp_path: Path) -> None:
     field = client.open_field(gulf)
+    options = {"block_km": 500, "folds": 3, "baselines": False}
+    probe = field.probe(places(), "height", "coordinate", **options)
     answers = {
         "points": field.sample(POINTS, as_="xarray"),
         "likeness": field.similarity(POINTS[:2], "coordinate").to_dataset(),
+        "map": probe.map(region=BOX),
     }
     for name, dataset in answers.items():
         dataset.to_netcdf(tmp_path / f"{name}.nc", engine="h5netcdf")

@@ -10,10 +10,8 @@ import pytest
 import rasterio
 import xarray as xr
 from pyproj import CRS
-from rasterio.errors import RasterioIOError
-from truth import DOCS, Truth, blocks
+from truth import DOCS, LAYOUT_2, Truth, blocks
 
-from unigeo.schemas.layout import LAYOUT_VERSION
 from unigeo.schemas.quantization import dequantize
 from unigeo.schemas.status import Status
 
@@ -23,12 +21,6 @@ pytestmark = [
 ]
 Run = Callable[..., dict[str, Any]]
 GDAL = tuple(int(part) for part in rasterio.__gdal_version__.split(".")[:2])
-LAYOUT_2 = pytest.mark.xfail(
-    LAYOUT_VERSION < 2,
-    reason="layout 1 has a CRC in statuses, and one name for two lengths",
-    raises=(ValueError, RasterioIOError),
-    strict=True,
-)
 
 
 def check_cells(stored: Any, truth: Truth) -> None:
