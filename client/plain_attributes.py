@@ -15,6 +15,8 @@ import numpy as np
 if TYPE_CHECKING:
     import xarray as xr
 
+_NUMBERS = (int, float, np.number)
+
 
 def with_plain_attributes(dataset: "xr.Dataset") -> "xr.Dataset":
     """A Dataset as it is, nested attributes of it and of its variables as JSON."""
@@ -32,8 +34,12 @@ def plain_attributes(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
     {'crs': 'EPSG:8858', 'shape': [2, 3], 'model': '{"name": "conus-1"}'}
     """
     return {
-        key: value if _is_plain(value) else json.dumps(value) for key, value in attributes.items()
+        key: value if _is_plain(value) else _as_json(value) for key, value in attributes.items()
     }
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, default=str)  # what is no JSON came from the user, not from a store
 
 
 def nested_attributes(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -54,6 +60,10 @@ def nested_attributes(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
-        kinds = {type(one) for one in value}
-        return len(kinds) == 1 and kinds <= {int, float, str}
-    return not isinstance(value, dict | bool) and value is not None
+        kinds: tuple[Any, ...] = (str,) if isinstance(next(iter(value), ""), str) else _NUMBERS
+        return len(value) > 0 and all(_is_one(one, kinds) for one in value)
+    return _is_one(value, (str, bytes, np.ndarray, *_NUMBERS))
+
+
+def _is_one(value: Any, kinds: tuple[Any, ...]) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)

@@ -51,6 +51,19 @@ def test_a_field_goes_to_netcdf_and_is_one_when_it_is_back(
         assert back.unigeo.attributes == dataset.unigeo.attributes
 
 
+def test_what_a_user_wrote_into_a_dataset_goes_too(gulf: Path, tmp_path: Path) -> None:
+    own = {
+        "none": None, "yes": True, "both": [1, "a"], "flags": [True], "empty": [], "t": "x",
+        "deep": {"a": [1]}, "day": {"of": np.datetime64("2026-11-27")}, "n": np.int64(3),
+        "m": [np.float32(0.5)],
+    }  # fmt: skip
+    dataset = xr.open_zarr(gulf, chunks=None).assign_attrs(own).unigeo.dataset()
+    dataset.to_netcdf(tmp_path / "field.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "field.nc", engine="h5netcdf") as back:
+        assert back.attrs["both"] == '[1, "a"]' and back.attrs["none"] == "null"
+        assert back.attrs["n"] == 3 and back.attrs["m"] == 0.5 and back.attrs["t"] == "x"
+
+
 def test_answers_go_to_netcdf(gulf: Path, tmp_path: Path) -> None:
     field = client.open_field(gulf)
     options = {"block_km": 500, "folds": 3, "baselines": False}
