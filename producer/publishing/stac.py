@@ -1,8 +1,7 @@
 """A field as STAC: an item for each release, a collection for each region, a catalogue of all.
 
 Nothing in them depends on when they were written, nor on where: links are relative, `self` too, so
-that a folder can be moved. Source: STAC 1.1.0 and its extensions projection 2.0.0, version 1.2.0,
-mlm 1.4.0, zarr 1.0.0 and xarray-assets 1.0.0.
+that a folder can be moved. Source: STAC 1.1.0 and the extensions of `stac_extensions`.
 """
 
 import re
@@ -13,6 +12,17 @@ import numpy as np
 import zarr
 
 from unigeo.producer.observations.dates import spans_in
+from unigeo.producer.publishing.stac_extensions import (
+    MODEL,
+    PROJECTION,
+    VERSIONING,
+    XARRAY_ASSETS,
+    ZARR,
+    ZARR_ASSETS,
+    encoder_asset,
+    model_fields,
+    zarr_group,
+)
 from unigeo.schemas.attributes import UnigeoAttributes
 from unigeo.schemas.bounds import box_bounds
 from unigeo.schemas.catalogue import FIELDS, NAME, Entry
@@ -24,14 +34,6 @@ from unigeo.schemas.preview import GROUP as PREVIEW
 from unigeo.schemas.status import Status
 
 VERSION = "1.1.0"
-_EXTENSIONS = "https://stac-extensions.github.io/{}/schema.json"
-PROJECTION = _EXTENSIONS.format("projection/v2.0.0")
-VERSIONING = _EXTENSIONS.format("version/v1.2.0")
-MODEL = _EXTENSIONS.format("mlm/v1.4.0")
-ZARR_ASSETS = _EXTENSIONS.format("zarr/v1.0.0")
-XARRAY_ASSETS = _EXTENSIONS.format("xarray-assets/v1.0.0")
-ZARR = "application/vnd.zarr"
-"""Without a version, which xpystac would not know; the extension `zarr` says it is 3."""
 GEOJSON, JSON = "application/geo+json", "application/json"
 CATALOGUE_TITLE = "unigeo fields"
 STORE_ENDING = ".zarr"
@@ -41,8 +43,6 @@ ANY_TIME = ("1900-01-01T00:00:00Z", "2100-01-01T00:00:00Z")
 _MOST_CELLS = 4_000_000
 """Looked at for the extent."""
 _SPDX = re.compile(r"[\w\-.+]+")
-_MODEL_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]")
-"""What the extension `mlm` takes for a model's name."""
 
 
 def interval(observations: Mapping[str, Any]) -> tuple[str, str]:
@@ -125,7 +125,7 @@ def item(
             "type": ZARR,
             "title": "The field: one int8 vector per cell and modality",
             "roles": ["data"],
-            **_zarr_group(consolidated=True),
+            **zarr_group(consolidated=True),
             "xarray:open_kwargs": {
                 "engine": "zarr",
                 "consolidated": True,
@@ -139,7 +139,7 @@ def item(
             "type": ZARR,
             "title": "Its main directions as red, green and blue, a pyramid",
             "roles": ["overview"],
-            **_zarr_group(consolidated=True),
+            **zarr_group(consolidated=True),
         },
         "card": {
             "href": f"./{names['card']}",
@@ -149,14 +149,7 @@ def item(
         },
     }
     if encoded:
-        assets["encoder"] = {
-            "href": f"{store}/{ENCODER}",
-            "type": ZARR,
-            "title": "The model's coordinate encoder: its weights, for vectors off the grid",
-            "roles": ["mlm:model"],
-            "mlm:artifact_type": "zarr",
-            **_zarr_group(consolidated=False),
-        }
+        assets["encoder"] = encoder_asset(f"{store}/{ENCODER}")
     title = _title(own)
     return {
         "type": "Feature",
@@ -187,7 +180,7 @@ def item(
             "proj:shape": list(grid.shape),
             "proj:transform": list(grid.affine),
             "proj:bbox": list(grid.bounds),
-            **(_model(own) if encoded else {}),
+            **(model_fields(own) if encoded else {}),
             "unigeo:region": own.region,
             "unigeo:release": release_of(own),
             "unigeo:licence": licence,
@@ -201,51 +194,6 @@ def item(
             _link("root", names["catalogue"], JSON, CATALOGUE_TITLE),
             _link("parent", names["collection"], JSON, collection_title(own.region)),
             _link("collection", names["collection"], JSON, collection_title(own.region)),
-        ],
-    }
-
-
-def _zarr_group(*, consolidated: bool) -> dict[str, Any]:
-    """What the extension `zarr` says of a group of a store."""
-    return {
-        "zarr:zarr_format": 3,
-        "zarr:node_type": "group",
-        "zarr:consolidated": consolidated,
-    }
-
-
-def _model(own: UnigeoAttributes) -> dict[str, Any]:
-    """What the extension `mlm` says of the coordinate encoder, which the store holds."""
-    name = re.sub(r"[^a-zA-Z0-9_.\-\s]+", "-", own.model.name)
-    tasks = ["similarity-search"]
-    return {
-        "mlm:name": name if _MODEL_NAME.fullmatch(name) else f"unigeo-{own.model.sha256[:12]}",
-        "mlm:architecture": "UniGeoCLIP",
-        "mlm:framework": "PyTorch",
-        "mlm:tasks": tasks,
-        "mlm:input": [
-            {
-                "name": "coordinates",
-                "description": "longitude and latitude, WGS 84 degrees",
-                "bands": [],
-                "input": {
-                    "shape": [-1, 2],
-                    "dim_order": ["batch", "coordinate"],
-                    "data_type": "float64",
-                },
-            }
-        ],
-        "mlm:output": [
-            {
-                "name": "vector",
-                "description": "unit vector in the space that all modalities share",
-                "tasks": tasks,
-                "result": {
-                    "shape": [-1, own.layout.bands],
-                    "dim_order": ["batch", "embedding"],
-                    "data_type": "float32",
-                },
-            }
         ],
     }
 
