@@ -3,10 +3,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 NODE := .venv/node/node_modules/.bin
+READERS := .venv/readers
+READERS_OF_NODE := ol@10.11.0 proj4@2.22.0 zarrita@0.7.5
 STORE := conus/conus.zarr
 TARGETS := income crop_yield house_price
 
-.PHONY: env azurite conus test test-all test-kernels lint types tests clean
+.PHONY: env azurite conus test test-all test-kernels readers lint types tests clean
 
 env:
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -43,9 +45,22 @@ azurite:
 		npm install --silent --no-audit --no-fund --prefix .venv/node azurite
 
 # Slow tests, and those of products under other kernels of BLAS and torch than this machine's own.
-test-all: env azurite
+test-all: env azurite readers
 	PATH="$$PWD/$(NODE):$$PATH" $(BIN)/python -m pytest -n 2 -m slow
 	$(BIN)/python tests/rounding.py
+
+# What else opens a store (docs/readers.md), in environments of their own: a store that the producer
+# makes, and the readers of the extra `readers` and of npm.
+readers: env
+	@test -x $(READERS)/bin/python || $(BIN)/python -m venv --without-pip $(READERS)
+	$(BIN)/uv pip install --quiet --python $(READERS)/bin/python --constraint constraints.txt \
+		--config-settings editable_mode=strict --editable '.[readers]'
+	-@! command -v npm > /dev/null || npm install --silent --no-audit --no-fund \
+		--prefix .venv/node $(READERS_OF_NODE)
+	rm -rf $(READERS)/store
+	$(BIN)/python tests/readers/make_store.py $(READERS)/store
+	UNIGEO_READERS=$(READERS)/store UNIGEO_READERS_NODE=.venv/node \
+		$(READERS)/bin/python -m pytest -m readers tests/readers
 
 # Under every kernel that this machine can run, with 1, 2 and 4 threads; about two hours.
 test-kernels: env

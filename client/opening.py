@@ -8,6 +8,7 @@ import numpy as np
 
 from unigeo.client.datasets import Behind
 from unigeo.client.field import Field
+from unigeo.client.plain_attributes import nested_attributes
 from unigeo.client.reading.arrays import stored_array
 from unigeo.client.reading.cells import Cells, WindowCells
 from unigeo.client.reading.dataset_variables import check_variables
@@ -200,7 +201,8 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
         LayoutError: if the Dataset is no field, its cells were thinned or reordered, or its vectors
             are not whole or not as they were stored.
     """
-    own = read_attributes(dict(dataset.attrs), "the Dataset")
+    attributes = nested_attributes(dataset.attrs)
+    own = read_attributes(attributes, "the Dataset")
     whole = own.grid.grid()
     held = tuple(m for m in own.layout.modalities if {m, status_name(m)} <= set(dataset))
     if not held or not {"x", "y"} <= set(dataset.coords):
@@ -232,10 +234,10 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
     def cells(name: str) -> Cells:
         return behind.cells(name) or _windows(name, behind.read, own.field_layout())
 
-    source = dataset.encoding.get("source")
+    source = behind.address
     return _field(
         str(source or "a Dataset"),
-        dict(dataset.attrs),
+        attributes,
         own,
         grid,
         behind.read,

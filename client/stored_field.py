@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unigeo.client.plain_attributes import with_plain_attributes
 from unigeo.client.reading.sampling import Modality
 from unigeo.schemas.attributes import UnigeoAttributes
 from unigeo.schemas.errors import LayoutError, StoreError
@@ -68,8 +69,8 @@ class StoredField:
         )
 
     def dataset(self) -> "xr.Dataset":
-        """The whole field as a lazy xarray Dataset, int8 as stored."""
-        return self.opened()
+        """The whole field as a lazy xarray Dataset, int8 as stored; nested attributes are JSON."""
+        return with_plain_attributes(self.opened())
 
     def chosen(self, modalities: str | Iterable[str] | None) -> tuple[str, ...]:
         """Which modalities are meant: all by default.

@@ -1,12 +1,13 @@
 """The root's attributes as a model that says everything that is wrong with them."""
 
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from unigeo.schemas.errors import ForeignError, LayoutError
 from unigeo.schemas.grid import Grid
-from unigeo.schemas.layout import LAYOUT_VERSION, Layout, conventions, georeference
+from unigeo.schemas.layout import LAYOUT_VERSION, Layout, georeference, georeferenced
 from unigeo.schemas.limits import MOST_BANDS, grid_size_problem
 
 State = Literal["building", "published"]
@@ -130,7 +131,7 @@ def root_attributes(
     """Everything the root group says of the field, as JSON."""
     licence = observations.get("licence", "not stated")
     citation = observations.get("citation", "not stated")
-    return {
+    attributes = {
         "unigeo": {
             "layout_version": LAYOUT_VERSION,
             "state": state,
@@ -151,12 +152,10 @@ def root_attributes(
             if coordinate_detail is None
             else coordinate_detail.model_dump(mode="json"),
         },
-        "zarr_conventions": conventions(),
-        **georeference(grid),
         "geoemb:type": "pixel",
         "geoemb:dimensions": layout.bands,
         "geoemb:model": f"urn:sha256:{model_sha256}",
-        "geoemb:source_data": f"urn:unigeo:observations:{observations.get('name', 'unnamed')}",
+        "geoemb:source_data": _source_data(observations),
         "geoemb:data_type": "int8",
         "geoemb:gsd": grid.resolution_m,
         "geoemb:quantization": {
@@ -166,9 +165,13 @@ def root_attributes(
         },
         "license": licence,
         "citation": citation,
-        "stac:stac_version": "1.1.0",
-        "stac:id": f"unigeo-{region}-{grid.resolution_m:g}m",
     }
+    return georeferenced(attributes, grid)
+
+
+def _source_data(observations: dict[str, Any]) -> list[str]:
+    """What the vectors were made from, as URIs: a URN of the observations' name."""
+    return [f"urn:unigeo:observations:{quote(str(observations.get('name', 'unnamed')))}"]
 
 
 def attribute_problems(attributes: dict[str, Any]) -> list[str]:

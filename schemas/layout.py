@@ -14,8 +14,10 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int
 
+from unigeo.schemas.conventions import projjson, registered
 from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.grid import SHARD, Grid
+from unigeo.schemas.quantization import FILL
 from unigeo.schemas.sharding import CRC_BYTES
 
 LAYOUT_VERSION = 2
@@ -204,21 +206,24 @@ def status_name(modality: str) -> str:
 def array_attributes(modality: str, grid: Grid, *, status: bool = False) -> dict[str, Any]:
     """Attributes of one vector or status array: the CRS as every reader looks for it."""
     what = "status of the vector" if status else "unit vector, quantized: v = q / |q|"
-    attributes = {"long_name": f"{modality} {what}", "grid_mapping": "spatial_ref"}
-    attributes["coordinates"] = "spatial_ref"
+    attributes: dict[str, Any] = {
+        "long_name": f"{modality} {what}",
+        "grid_mapping": "spatial_ref",
+        "coordinates": "spatial_ref",
+    }
     if status:
         from unigeo.schemas.status import Status
 
-        attributes["flag_values"] = [int(code) for code in Status]  # type: ignore[assignment]
+        attributes["flag_values"] = [int(code) for code in Status]
         attributes["flag_meanings"] = " ".join(code.name.lower() for code in Status)
-    return attributes | georeference(grid)
+    else:
+        # Not `_FillValue`, by which xarray would decode the vectors to floats.
+        attributes["nodata"] = FILL
+    return georeferenced(attributes, grid)
 
 
 def georeference(grid: Grid) -> dict[str, Any]:
-    """The `proj:` and `spatial:` attributes, for the root and for every array.
-
-    Source: Zarr conventions geo-proj v1 and spatial v1.
-    """
+    """The `proj:` and `spatial:` attributes of a group or array, by which a store is checked."""
     return {
         "proj:code": grid.crs,
         "spatial:dimensions": ["y", "x"],
@@ -229,6 +234,12 @@ def georeference(grid: Grid) -> dict[str, Any]:
     }
 
 
+def georeferenced(attributes: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
+    """Attributes of a stored group or array whose cells lie on a grid, conventions registered."""
+    crs = {"proj:projjson": projjson(grid.crs)}
+    return registered({**attributes, **georeference(grid), **crs})
+
+
 def spatial_ref_attributes(grid: Grid) -> dict[str, Any]:
     """Attributes of the scalar `spatial_ref`: WKT2, and the transform in GDAL's order."""
     from pyproj import CRS
@@ -236,6 +247,7 @@ def spatial_ref_attributes(grid: Grid) -> dict[str, Any]:
     a, b, c, d, e, f = grid.affine
     wkt = CRS.from_user_input(grid.crs).to_wkt("WKT2_2019")
     return {
+        "long_name": "coordinate reference system",
         "crs_wkt": wkt,
         "spatial_ref": wkt,
         "GeoTransform": " ".join(repr(number) for number in (c, a, b, f, d, e)),
@@ -250,30 +262,3 @@ def axis_attributes(axis: Literal["x", "y"]) -> dict[str, Any]:
         "long_name": f"{'easting' if axis == 'x' else 'northing'} of the cell centre",
         "units": "m",
     }
-
-
-def conventions() -> list[dict[str, str]]:
-    """The public Zarr conventions that the root's attributes follow."""
-    listed = (
-        ("proj:", "f17cb550-5864-4468-aeb7-f3180cfb622f", "zarr-conventions/geo-proj"),
-        ("spatial:", "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4", "zarr-conventions/spatial"),
-        (
-            "geoemb:",
-            "61c12cc5-0e28-4056-999a-480cf3fb7e4c",
-            "geo-embeddings/embeddings-zarr-convention",
-        ),
-    )
-    return [
-        {
-            "name": name,
-            "uuid": uuid,
-            "schema_url": f"https://raw.githubusercontent.com/{repo}/refs/tags/v1/schema.json",
-            "spec_url": f"https://github.com/{repo}/blob/v1/README.md",
-            "description": {
-                "proj:": "Coordinate reference system",
-                "spatial:": "Relation of array indices to coordinates",
-                "geoemb:": "Embeddings and the model they came from",
-            }[name],
-        }
-        for name, uuid, repo in listed
-    ]

@@ -11,7 +11,8 @@ from typing import Any
 
 from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.grid import Grid
-from unigeo.schemas.layout import Layout, georeference
+from unigeo.schemas.layout import Layout, georeferenced
+from unigeo.schemas.multiscales import multiscale_attributes
 
 GROUP = "overviews"
 
@@ -62,6 +63,12 @@ def coarser_layout(layout: Layout, factor: int) -> Layout:
     return replace(layout, shard=layout.shard // factor, covariates=())
 
 
+def pyramid_attributes(grid: Grid, factors: tuple[int, ...]) -> dict[str, Any]:
+    """The attributes of the group of all overviews of a field on a grid."""
+    levels = {factor: coarser_grid(grid, factor) for factor in factors}
+    return multiscale_attributes(levels, {"factors": list(factors)})
+
+
 def overview_attributes(attributes: dict[str, Any], grid: Grid, factor: int) -> dict[str, Any]:
     """The attributes of an overview's group, from those of the field's root."""
     coarse = coarser_grid(grid, factor)
@@ -74,10 +81,5 @@ def overview_attributes(attributes: dict[str, Any], grid: Grid, factor: int) -> 
     }
     own["layout"] = own["layout"] | {"shard": own["layout"]["shard"] // factor, "covariates": []}
     own["overview_of"] = {"factor": factor, "resolution_m": grid.resolution_m}
-    return {
-        **attributes,
-        "unigeo": own,
-        **georeference(coarse),
-        "geoemb:gsd": coarse.resolution_m,
-        "stac:id": f"{attributes['stac:id']}-overview-{factor}",
-    }
+    changed = {"unigeo": own, "geoemb:gsd": coarse.resolution_m}
+    return georeferenced({**attributes, **changed}, coarse)

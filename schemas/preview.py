@@ -1,12 +1,14 @@
 """The group `preview`: each modality as a picture, in steps of two from full size down.
 
 `preview/1` has a pixel per cell, `preview/2` one per two by two cells, and so on; each is a group
-of plain arrays (rgb, y, x), uint8, one per modality, 0 where there is no vector. They have no
-shards and no compression, so that GDAL 3.12, QGIS and browsers read them. Red, green and blue are
-the vectors' three main directions; beside the levels stand, for each modality, `A_axes` (rgb, the
-modality's bands) and `A_stretch` (rgb, 2): the colour of a unit vector v is
-1 + 254 (axes v - low) / (high - low), cut off at 1 and 255 and rounded.
+of plain arrays (rgb, y, x), uint8, one per modality, 0 where there is no vector, and of their
+coordinates, `rgb` among them. They have no shards and no compression, so that GDAL 3.12, QGIS and
+browsers read them. Red, green and blue are the vectors' three main directions; beside the levels
+stand, for each modality, `A_axes` (rgb, the modality's bands) and `A_stretch` (rgb, 2): the colour of a unit vector
+v is 1 + 254 (axes v - low) / (high - low), cut off at 1 and 255 and rounded.
 """
+
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -15,6 +17,10 @@ from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout
 
 GROUP = "preview"
+COLOUR = "rgb"
+"""Dimension of red, green and blue, and its coordinate."""
+NO_COLOUR = 0
+"""A pixel of no vector."""
 COLOURS = 254
 """Steps between the darkest and the brightest; 0 is left to mean "no data"."""
 
@@ -35,6 +41,11 @@ def preview_factors(grid: Grid, layout: Layout) -> tuple[int, ...]:
 def preview_path(factor: int) -> str:
     """Where a level stands in the store."""
     return f"{GROUP}/{factor}"
+
+
+def colour_attributes() -> dict[str, Any]:
+    """Attributes of the coordinate of red, green and blue, which is 0, 1 and 2."""
+    return {"long_name": "colour", "flag_values": [0, 1, 2], "flag_meanings": "red green blue"}
 
 
 def axes_name(modality: str) -> str:
@@ -58,32 +69,3 @@ def colour(
     low, high = stretch[:, 0], stretch[:, 1]
     span = np.where(high > low, high - low, 1.0)
     return np.asarray(1 + np.rint(COLOURS * np.clip((scores - low) / span, 0, 1)), np.uint8)
-
-
-def multiscales(factors: tuple[int, ...]) -> dict[str, object]:
-    """The attributes of the group by the Zarr convention `multiscales`, version 1.
-
-    Source: github.com/zarr-conventions/multiscales.
-    """
-    layout: list[dict[str, object]] = []
-    for number, factor in enumerate(factors):
-        level: dict[str, object] = {"asset": str(factor)}
-        if number:
-            level["derived_from"] = str(factors[number - 1])
-        scale = float(factor / factors[number - 1]) if number else 1.0
-        level["transform"] = {"scale": [scale, scale], "translation": [0.0, 0.0]}
-        layout.append(level)
-    repository = "zarr-conventions/multiscales"
-    return {
-        "zarr_conventions": [
-            {
-                "name": "multiscales",
-                "uuid": "d35379db-88df-4056-af3a-620245f8e347",
-                "schema_url": f"https://raw.githubusercontent.com/{repository}/refs/tags/v1/"
-                "schema.json",
-                "spec_url": f"https://github.com/{repository}/blob/v1/README.md",
-                "description": "Multiscale layout of zarr datasets",
-            }
-        ],
-        "multiscales": {"layout": layout, "resampling_method": "average"},
-    }

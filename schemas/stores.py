@@ -30,6 +30,11 @@ _TRIES = 4
 MALFORMED = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError)
 """What Zarr raises where a document is no JSON, or not that of a group."""
 
+IGNORES_RANGES = (
+    "the server ignores ranges and sends the whole object where a part is asked for. Serve the "
+    "store by one that answers range requests (nginx, Apache, Caddy or an object store do, "
+    "`python -m http.server` does not), or copy it to this machine"
+)
 
 _network_process: int | None = None
 """The process that first opened a remote store."""
@@ -272,6 +277,11 @@ def read_beside(url: Any, *, timeout_s: float = TIMEOUT_S) -> bytes | None:
     return None if body is None else bytes(body.to_bytes())
 
 
+def ignores_ranges(key: str) -> StoreError:
+    """The error of a server that sent more of an object than was asked for."""
+    return StoreError(f"cannot read {key}: {IGNORES_RANGES}")
+
+
 def unreachable_errors() -> tuple[type[BaseException], ...]:
     """What a store raises when it cannot be reached; OSError, and obstore's own."""
     from obstore.exceptions import BaseError
@@ -289,7 +299,7 @@ def explained(error: BaseException) -> str:
     words = " ".join(str(error).split()) or type(error).__name__
     words = words.split(" Debug source:")[0].rstrip()
     if "Range request not supported" in words:
-        return f"{words}. Serve the store by a web server that answers range requests"
+        return IGNORES_RANGES
     if "169.254.169.254" in words or "must be specified" in words:
         return (
             f"{words}. No credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "

@@ -18,9 +18,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 NO_PRODUCTS = (
-    "ablation", "ablation_report", "benchmark_step", "benchmarks", "catalogue",
-    "changing_stores", "client_cli", "client_cli_areas", "client_cli_points", "compiling",
-    "counting", "covering", "dates", "faults", "field", "gpu_run", "heights", "imagery",
+    "ablation", "ablation_report", "benchmark_step", "benchmarks", "catalogue", "changing_stores",
+    "client_cli", "client_cli_areas", "client_cli_points", "compiling", "conventions", "counting",
+    "covering", "dates", "faults", "field", "gpu_run", "heights", "ignored_ranges", "imagery",
     "imports", "joining", "kernels", "layout", "observations", "observing", "overrides",
     "own_columns", "packages", "points", "polygon_forms", "polygons", "production_faults",
     "production_inputs", "production_kills", "progress", "regions", "rounding", "s2",

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pystac
 import pytest
 import stores
+import xarray as xr
 from jsonschema import Draft7Validator
 from pystac.validation.local_validator import get_local_schema_cache
 from referencing import Registry, Resource
@@ -21,18 +23,22 @@ from unigeo.producer.publishing import announcing
 from unigeo.producer.publishing.announcing import announce, gather
 from unigeo.producer.publishing.card import field_card
 from unigeo.producer.publishing.objects import read_object, update_object
-from unigeo.producer.publishing.stac import PROJECTION, interval, licence_of
+from unigeo.producer.publishing.stac import interval, licence_of
 from unigeo.schemas.attributes import read_attributes
 from unigeo.schemas.catalogue import FIELDS, Entry, read_catalogue, relative_inside
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.stores import open_group, open_store
 
-OWN = json.loads((Path(__file__).parent / "data" / "stac_projection.json").read_text())
+DATA = Path(__file__).parent / "data" / "stac"
+EXTENSIONS = {
+    schema["$id"]: schema
+    for schema in map(json.loads, (p.read_text() for p in sorted(DATA.glob("*.json"))))
+}
 
 
 def faults(document: dict[str, Any]) -> list[str]:
     """What STAC's own schemas find, without any network."""
-    schemas = get_local_schema_cache() | {PROJECTION: OWN}
+    schemas = get_local_schema_cache() | EXTENSIONS
     registry: Any = Registry().with_resources(
         [(uri, Resource.from_contents(schema)) for uri, schema in schemas.items()]
     )
@@ -75,6 +81,77 @@ def test_everything_written_is_valid_stac(shelf: Path) -> None:
     assert len(faults(broken)) >= 2, "the schemas do look"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda item: item["assets"]["encoder"].pop("mlm:artifact_type"),
+        lambda item: item["assets"].pop("encoder"),
+        lambda item: item["properties"].pop("mlm:name"),
+        lambda item: item["properties"].update(version=1),
+        lambda item: item["assets"]["field"].update({"xarray:open_kwargs": "zarr"}),
+        lambda item: item["assets"]["field"].update({"zarr:zarr_format": 4}),
+    ],
+)
+def test_the_schemas_of_extensions_do_look(shelf: Path, change: Callable[[Any], Any]) -> None:
+    item = json.loads((shelf / "gulf" / "unigeo-gulf-80000m-r1.json").read_text())
+    change(item)
+    assert faults(item)
+
+
+def test_an_item_is_in_the_file_of_its_id_and_says_where_links_lead(shelf: Path) -> None:
+    documents = [*shelf.glob("*/*.json"), shelf / "catalog.json"]
+    for path in documents:
+        document = json.loads(path.read_text())
+        if document["type"] == "Feature":
+            assert path.name == f"{document['id']}.json"
+            assert set(document["assets"]) == {"field", "preview", "card", "encoder"}
+            assert document["assets"]["field"]["type"] == "application/vnd.zarr"
+            assert document["properties"]["version"] == "1"
+        links = {link["rel"]: link for link in document["links"]}
+        assert (path.parent / links["self"]["href"]).resolve() == path.resolve()
+        for link in document["links"]:
+            target = json.loads((path.parent / link["href"]).read_text())
+            assert link["title"] == target.get("title", target.get("properties", {}).get("title"))
+    kwargs = pystac.Item.from_file(
+        str(shelf / "gulf" / "unigeo-gulf-80000m-r1.json")
+    ).assets["field"].extra_fields["xarray:open_kwargs"]  # fmt: skip
+    opened = xr.open_dataset(shelf / "gulf" / "gulf.zarr", **kwargs)
+    assert opened.unigeo.attributes.region == "gulf"
+
+
+def test_a_model_s_name_is_one_that_stac_takes(gulf: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(gulf, tmp_path / "gulf.zarr")
+    for name, said in (("conus (1) a", "conus -1- a"), ("π", "unigeo-abababababab")):
+        root = json.loads((copied / "zarr.json").read_text())
+        root["attributes"]["unigeo"]["model"]["name"] = name
+        (copied / "zarr.json").write_text(json.dumps(root))
+        announce(str(copied))
+        item = json.loads((tmp_path / "unigeo-gulf-80000m-r1.json").read_text())
+        assert faults(item) == []
+        assert item["properties"]["mlm:name"] == said
+
+
+def test_a_catalogue_of_before_still_opens_and_takes_new_fields(shelf: Path) -> None:
+    """Its item was named after the store."""
+    folder = shelf / "gulf"
+    (folder / "unigeo-gulf-80000m-r1.json").rename(folder / "gulf.json")
+    place = folder / "catalog.json"
+    place.write_text(place.read_text().replace("unigeo-gulf-80000m-r1.json", "gulf.json"))
+    assert client.open_field(place, region="gulf").attributes.region == "gulf"
+    copied = shutil.copytree(folder / "gulf.zarr", folder / "other.zarr")
+    announce(str(copied))
+    listed = {field["href"]: field["item"] for field in fields_of(folder)}
+    assert listed == {
+        "gulf.zarr": "gulf.json", "other.zarr": "unigeo-gulf-80000m-r1-other.json"
+    }  # fmt: skip
+    catalogue = pystac.Catalog.from_file(str(place))
+    assert len(list(catalogue.get_items(recursive=True))) == 2
+    announce(str(folder / "gulf.zarr"))
+    assert {field["item"] for field in fields_of(folder)} == {
+        "unigeo-gulf-80000m-r1.json", "unigeo-gulf-80000m-r1-other.json"
+    }  # fmt: skip
+
+
 def test_stac_readers_walk_from_the_catalogue_to_the_store(shelf: Path) -> None:
     catalogue = pystac.Catalog.from_file(str(shelf / "catalog.json"))
     items = {item.id: item for item in catalogue.get_items(recursive=True)}
@@ -96,7 +173,7 @@ def test_stac_readers_walk_from_the_catalogue_to_the_store(shelf: Path) -> None:
 
 
 def test_across_the_antimeridian_the_box_is_two(shelf: Path) -> None:
-    item = json.loads((shelf / "fiji" / "fiji.json").read_text())
+    item = json.loads((shelf / "fiji" / "unigeo-fiji-20000m-r1.json").read_text())
     west, _, east, _ = item["bbox"]
     assert 170 < west < 180 and -180 < east < -170
     assert item["geometry"]["type"] == "MultiPolygon"
@@ -150,7 +227,8 @@ def test_many_announce_at_once_and_all_are_listed(
     assert sorted(field["href"] for field in fields_of(tmp_path)) == names
     collection = json.loads((tmp_path / "gulf.collection.json").read_text())
     items = [link["href"] for link in collection["links"] if link["rel"] == "item"]
-    assert sorted(items) == sorted(f"./{Path(name).stem}.json" for name in names)
+    stem = "./unigeo-gulf-80000m-r1-gulf"  # not what the producer calls a store: the id has it
+    assert sorted(items) == [f"{stem}-{number}.json" for number in range(4)]
 
 
 def test_of_many_changes_in_a_folder_none_is_lost(tmp_path: Path) -> None:

@@ -278,7 +278,8 @@ SEARCHED = settings(max_examples=6, suppress_health_check=[HealthCheck.function_
 KINDS = ("aerial/c/0/1/0", "aerial_status/c/1/0", "coordinate_status/c/0/0", "x/c/0",
          "manifest/aerial_bytes/c/0/0", "manifest/objects_keys/c/0", "encoder/rotation/c/0/0",
          "concepts/vectors/c/0/0", "overviews/2/aerial/c/0/1/0", "overviews/2/aerial_status/c/0/1",
-         "preview/1/aerial/c/0/0/1", "zarr.json", "aerial/zarr.json", "spatial_ref/c")  # fmt: skip
+         "preview/1/aerial/c/0/0/1", "zarr.json", "aerial/zarr.json", "spatial_ref/c",
+         "band/c/0")  # fmt: skip
 
 
 def names(store: Path) -> list[str]:

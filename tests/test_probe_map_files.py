@@ -9,6 +9,7 @@ import rasterio
 import xarray as xr
 import zarr
 from commands import places
+from convention_rules import store_faults
 
 from unigeo.client.opening import open_field
 from unigeo.client.probing.probes import Probe
@@ -43,6 +44,7 @@ def test_a_map_is_replaced_only_when_that_is_asked(probe: Probe, tmp_path: Path)
     tif, store = tmp_path / "map.tif", tmp_path / "map.zarr"
     probe.to_geotiff(tif, region=BOX)
     probe.to_zarr(store, region=BOX)
+    assert store_faults(store) == [], "it keeps the public conventions"
     before = tif.read_bytes(), shape_of(store)
     for write, path in ((probe.to_geotiff, tif), (probe.to_zarr, store)):
         with pytest.raises(StoreError, match=r"there already.*overwrite=True, or --overwrite"):

@@ -243,10 +243,11 @@ def test_terms_and_what_stays_go_from_release_to_release(product, tmp_path, monk
     copied = [key for key in before if key.startswith(("coordinate/c/", "coordinate_status/c/"))]
     assert len(copied) > shards and all(new[key] == before[key] for key in copied)
 
-    for stem in ("denver", "denver-r2"):
+    for stem, release in (("denver", 1), ("denver-r2", 2)):
         field = client.open_field(tmp_path / f"{stem}.zarr")
         assert (field.licence, field.citation) == ("CC-BY-4.0", "A. Nybody (2026)")
-        item = json.loads((tmp_path / f"{stem}.json").read_text())["properties"]
+        (path,) = tmp_path.glob(f"unigeo-*m-r{release}*.json")
+        item = json.loads(path.read_text())["properties"]
         assert item["license"] == "CC-BY-4.0"
         assert item["unigeo:citation"] == "A. Nybody (2026)"
         assert [one["name"] for one in item["providers"]] == ["One Lab", "Two Lab"]

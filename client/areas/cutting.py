@@ -39,7 +39,7 @@ from unigeo.schemas.layout import (
     LAYOUT_VERSION,
     Layout,
     array_attributes,
-    georeference,
+    georeferenced,
     spatial_ref_attributes,
     status_name,
 )
@@ -158,7 +158,7 @@ def _attributes(
         "grid": field.attributes.grid.model_dump(mode="json"),
         "left_out": [name for name in _OF_THE_WHOLE if name in source],
     }
-    return {**dict(source.attrs), "unigeo": own, **georeference(grid)}
+    return georeferenced({**dict(source.attrs), "unigeo": own}, grid)
 
 
 def _write_coordinates(nodes: Nodes, grid: Grid, layout: Layout) -> None:
@@ -227,7 +227,7 @@ def _write_cells(
         _write_array(nodes, status_name(name), grid.shape, layout, told, codecs=coded)
     if layout.covariates:
         shape = (*grid.shape, len(layout.covariates))
-        _write_array(nodes, COVARIATES, shape, layout, georeference(grid))
+        _write_array(nodes, COVARIATES, shape, layout, georeferenced({}, grid))
     group: Any = open_group(str(nodes.folder), read_only=False, consolidated=False)
     down, right = grid.row0 - field.grid.row0, grid.col0 - field.grid.col0
     windows = list(grid.windows(layout.shard))

@@ -12,7 +12,7 @@ import numpy as np
 
 from unigeo.client.probing.mapping import PredictionMap
 from unigeo.schemas.errors import MissingExtraError, StoreError
-from unigeo.schemas.layout import axis_attributes, spatial_ref_attributes
+from unigeo.schemas.layout import axis_attributes, georeferenced, spatial_ref_attributes
 from unigeo.schemas.stores import (
     absolute,
     open_store,
@@ -187,7 +187,8 @@ def _fill(made: PredictionMap, url: Any, progress: bool) -> None:
     store = open_store(url, read_only=False)
     shard = made.field.layout.shard
     try:
-        group = zarr.create_group(store, attributes=made.root_attributes())
+        attributes = georeferenced(made.root_attributes(), made.grid)
+        group = zarr.create_group(store, attributes=attributes)
         _write_coordinates(made, group)
         arrays = [
             group.create_array(
@@ -197,7 +198,9 @@ def _fill(made: PredictionMap, url: Any, progress: bool) -> None:
                 dtype="float32",
                 fill_value=np.nan,
                 dimension_names=("y", "x"),
-                attributes=made.attributes(layer) | {"coordinates": "spatial_ref"},
+                attributes=georeferenced(
+                    made.attributes(layer) | {"coordinates": "spatial_ref"}, made.grid
+                ),
             )
             for layer in made.model.layers
         ]

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from zarr.abc.store import RangeByteRequest, Store
+from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import WrapperStore
 
@@ -16,7 +16,7 @@ from unigeo.client.reading.generations import ROOT, Generation
 from unigeo.client.reading.listing import Listing, damaged, lost, short
 from unigeo.schemas.errors import DamagedError, LayoutError, StoreError, UnigeoError
 from unigeo.schemas.sharding import index_bytes, parse_index
-from unigeo.schemas.stores import check_process, explained, unreachable_errors
+from unigeo.schemas.stores import check_process, explained, ignores_ranges, unreachable_errors
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -84,11 +84,14 @@ class CheckedStore(WrapperStore[Store]):
         return (prototype or default_buffer_prototype()).buffer.from_buffer(body)
 
     async def _check(self, key: str, body: "Buffer", wanted: "ByteRequest | None") -> None:
-        """Refuse what is shorter than asked for, or the end of no shard."""
+        """Refuse what is longer or shorter than asked for, or the end of no shard."""
+        asked = _size_of(wanted)
+        if asked is not None and len(body) > asked:
+            raise ignores_ranges(key)
         if key.endswith("zarr.json"):
             return
         if isinstance(wanted, RangeByteRequest):
-            if len(body) != wanted.end - wanted.start:
+            if len(body) < wanted.end - wanted.start:
                 raise short(key, wanted.start + len(body), wanted.end)
             return
         node = await self.listing.node(key)
@@ -168,6 +171,13 @@ class CheckedStore(WrapperStore[Store]):
 def unchecked(store: Store) -> Store:
     """A store without the checks, if it has any."""
     return store.unchecked if isinstance(store, CheckedStore) else store
+
+
+def _size_of(wanted: "ByteRequest | None") -> int | None:
+    """How many bytes a request is for, if it says so."""
+    if isinstance(wanted, RangeByteRequest):
+        return wanted.end - wanted.start
+    return wanted.suffix if isinstance(wanted, SuffixByteRequest) else None
 
 
 def _denied(error: BaseException) -> bool:

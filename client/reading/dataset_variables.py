@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unigeo.schemas.errors import LayoutError
+from unigeo.schemas.errors import DamagedError, LayoutError
 from unigeo.schemas.layout import Layout, status_name
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ def check_variables(dataset: "xr.Dataset", layout: Layout) -> None:
 
     Raises:
         LayoutError: naming the array.
+        DamagedError: if the numbers of bands are lost.
     """
     for modality in layout.modalities:
         bands = layout.width(modality)
@@ -38,6 +39,11 @@ def check_variables(dataset: "xr.Dataset", layout: Layout) -> None:
                 continue
             (band,) = others
             numbers = variable[band].values if band in variable.coords else np.arange(bands)
+            if len(numbers) == bands and (numbers == -1).all():  # Zarr's fill value
+                raise DamagedError(
+                    f"the coordinate {band!r} of the Dataset holds no numbers: {band}/c/0 of the "
+                    "store is lost, which xarray does not say. Copy the store anew"
+                )
             if variable.sizes[band] != bands or not np.array_equal(numbers, np.arange(bands)):
                 raise LayoutError(
                     f"{name!r} of the Dataset has {variable.sizes[band]} of the field's {bands} "

@@ -19,7 +19,7 @@ from unigeo.client.reading.generations import (
     identity_of_meta,
 )
 from unigeo.schemas.errors import DamagedError, StoreError, UnigeoError
-from unigeo.schemas.stores import check_process, explained
+from unigeo.schemas.stores import check_process, explained, ignores_ranges
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -173,11 +173,12 @@ class Requests:
         if body is None:
             return None
         got = np.asarray(body.as_numpy_array()).view(np.uint8)
-        if span.size is not None and len(got) != span.size:
+        if span.size is not None and len(got) > span.size:
+            raise ignores_ranges(span.key)
+        if span.size is not None and len(got) < span.size:
             raise DamagedError(
                 f"asked for {span.size} bytes of {span.key} and got {len(got)}: the object is cut "
-                "off, or the server ignores ranges. Copy the object anew, or serve the store by "
-                "one that answers range requests."
+                "off. Copy it anew."
             )
         return got
 

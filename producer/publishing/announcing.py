@@ -17,29 +17,29 @@ from unigeo.producer.publishing.objects import (
     update_object,
     write_object,
 )
-from unigeo.producer.publishing.stac import catalogue, collection, item, release_of
+from unigeo.producer.publishing.stac import (
+    STORE_ENDING,
+    catalogue,
+    collection,
+    item,
+    item_id,
+    release_of,
+)
 from unigeo.producer.publishing.terms import providers_of
 from unigeo.producer.raster.writing import patient
-from unigeo.schemas.attributes import read_attributes
+from unigeo.schemas.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.catalogue import NAME, Entry, read_catalogue, relative_inside
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.stores import folder_and_name, open_group, open_store, unreachable_errors
 
-_ENDING = ".zarr"
 
-
-def names_beside(store: str, region: str) -> dict[str, str]:
-    """Names of a store and of the files beside it.
-
-    >>> names_beside("conus.zarr", "conus")["item"]
-    'conus.json'
-    """
-    stem = store.removesuffix(_ENDING)
+def names_beside(store: str, own: UnigeoAttributes) -> dict[str, str]:
+    """Names of a store and of the files beside it; the item's is its id."""
     return {
         "store": store,
-        "item": f"{stem}.json",
-        "card": f"{stem}.card.md",
-        "collection": f"{region}.collection.json",
+        "item": f"{item_id(own, store)}.json",
+        "card": f"{store.removesuffix(STORE_ENDING)}.card.md",
+        "collection": f"{own.region}.collection.json",
         "catalogue": NAME,
     }
 
@@ -69,7 +69,7 @@ def announce(
     if own.state != "published":
         raise StoreError(f"{url} is not published yet, so it cannot be announced")
     folder, name = folder_and_name(url)
-    names = names_beside(name, own.region)
+    names = names_beside(name, own)
     beside = patient(open_store(folder, read_only=False))
     try:
         root_sha256 = hashlib.sha256(need_object(group.store, "zarr.json")).hexdigest()
@@ -94,7 +94,7 @@ def announce(
         entries = _with(_entries(beside, f"{folder}/{NAME}"), [entry])
         settled = False
         while not settled:
-            mine = _collection(beside, own.region, entries)
+            mine = _collection(beside, own.region, entries, names["collection"])
             _write(beside, names["collection"], mine)
             listed = _list(beside, f"{folder}/{NAME}", NAME, [entry])
             same = sorted(listed, key=repr) == sorted(entries, key=repr)
@@ -181,15 +181,15 @@ def _list(beside: Any, url: str, name: str, new: Sequence[Entry]) -> tuple[Entry
 
     def with_new(content: bytes | None) -> bytes:
         known = () if content is None else read_catalogue(content, url)
-        return _json(catalogue(_with(known, new)))
+        return _json(catalogue(_with(known, new), name))
 
     return read_catalogue(update_object(beside, name, with_new), url)
 
 
-def _collection(beside: Any, region: str, entries: Sequence[Entry]) -> bytes:
+def _collection(beside: Any, region: str, entries: Sequence[Entry], name: str) -> bytes:
     """The collection of a region's fields that lie here."""
     own = [one.item for one in entries if one.region == region and "/" not in one.item]
-    return _json(collection(region, [(name, _item(beside, name)) for name in own]))
+    return _json(collection(region, [(file, _item(beside, file)) for file in own], name))
 
 
 def _item(beside: Any, name: str) -> Mapping[str, Any]:

@@ -4,14 +4,13 @@ import numpy as np
 import zarr
 
 from unigeo.producer.publishing.deriving import Objects
-from unigeo.producer.raster.drafts import add_whole, draft, replace_group, write_draft
+from unigeo.producer.raster.drafts import add_whole, draft, replace_group
 from unigeo.producer.raster.store import create_arrays
 from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import Layout, status_name
 from unigeo.schemas.manifest import GROUP as MANIFEST
 from unigeo.schemas.manifest import SHARDS, shard_key
 from unigeo.schemas.overviews import (
-    GROUP,
     coarser_grid,
     coarser_layout,
     overview_factors,
@@ -31,8 +30,6 @@ def create_overviews(group: zarr.Group, grid: Grid, layout: Layout) -> tuple[int
         Their factors.
     """
     factors = overview_factors(layout)
-    if factors:
-        write_draft(group.store, GROUP, draft({"factors": list(factors)}))
     for factor in factors:
         coarser = coarser_grid(grid, factor), coarser_layout(layout, factor)
         create_arrays(group.store, overview_path(factor), *coarser)

@@ -14,14 +14,17 @@ from unigeo.schemas.grid import Grid
 from unigeo.schemas.layout import (
     Layout,
     axis_attributes,
-    georeference,
+    georeferenced,
     spatial_ref_attributes,
 )
+from unigeo.schemas.multiscales import multiscale_attributes
 from unigeo.schemas.overviews import coarser_grid
 from unigeo.schemas.preview import (
+    COLOUR,
     GROUP,
+    NO_COLOUR,
     axes_name,
-    multiscales,
+    colour_attributes,
     preview_factors,
     preview_path,
     stretch_name,
@@ -31,23 +34,31 @@ from unigeo.schemas.preview import (
 def create_preview(
     group: zarr.Group, grid: Grid, layout: Layout, colours: Mapping[str, Colours]
 ) -> None:
-    """Write the group, its pictures empty, or as far as an earlier publication came."""
-    factors = preview_factors(grid, layout)
-    preview = draft(multiscales(factors) | georeference(grid))
+    """Write the pictures empty, or as far as an earlier publication came."""
+    preview = draft()
     for modality in layout.modalities:
         chosen = colours[modality]
         add_whole(
-            preview, axes_name(modality), chosen.unit_axes, ("rgb", layout.dimension(modality))
+            preview, axes_name(modality), chosen.unit_axes, (COLOUR, layout.dimension(modality))
         )
-        add_whole(preview, stretch_name(modality), chosen.stretch, ("rgb", "end"))
-    for factor in factors:
-        _add_level(preview, factor, coarser_grid(grid, factor), layout)
-    write_draft(group.store, GROUP, preview)
+        add_whole(preview, stretch_name(modality), chosen.stretch, (COLOUR, "end"))
+    for factor, level in _levels(grid, layout).items():
+        _add_level(preview, factor, level, layout)
+    write_draft(group.store, GROUP, preview, as_group=False)
+
+
+def preview_attributes(grid: Grid, layout: Layout) -> dict[str, Any]:
+    """The attributes of the group of all pictures of a field."""
+    return multiscale_attributes(_levels(grid, layout))
+
+
+def _levels(grid: Grid, layout: Layout) -> dict[int, Grid]:
+    return {factor: coarser_grid(grid, factor) for factor in preview_factors(grid, layout)}
 
 
 def _add_level(preview: zarr.Group, factor: int, grid: Grid, layout: Layout) -> None:
     path = preview_path(factor).removeprefix(f"{GROUP}/")
-    preview.create_group(path, attributes=georeference(grid))
+    preview.create_group(path, attributes=georeferenced({}, grid))
     for modality in layout.modalities:
         preview.create_array(
             f"{path}/{modality}",
@@ -56,15 +67,21 @@ def _add_level(preview: zarr.Group, factor: int, grid: Grid, layout: Layout) -> 
             chunks=(3, layout.shard, layout.shard),
             compressors=None,
             filters=None,
-            fill_value=0,
-            dimension_names=("rgb", "y", "x"),
-            attributes={
-                "long_name": f"{modality} vectors, main directions 1 to 3 as red, green, blue",
-                "grid_mapping": "spatial_ref",
-                "coordinates": "spatial_ref",
-                **georeference(grid),
-            },
+            fill_value=NO_COLOUR,
+            dimension_names=(COLOUR, "y", "x"),
+            attributes=georeferenced(
+                {
+                    "long_name": f"{modality} vectors, main directions 1 to 3 as red, green, blue",
+                    "grid_mapping": "spatial_ref",
+                    "coordinates": "spatial_ref",
+                    "nodata": NO_COLOUR,
+                },
+                grid,
+            ),
         )
+    add_whole(
+        preview, f"{path}/{COLOUR}", np.arange(3, dtype=np.int16), (COLOUR,), colour_attributes()
+    )
     add_whole(preview, f"{path}/x", grid.x, ("x",), axis_attributes("x"))
     add_whole(preview, f"{path}/y", grid.y, ("y",), axis_attributes("y"))
     zero = np.array(0, np.int32)

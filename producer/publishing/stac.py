@@ -1,6 +1,7 @@
 """A field as STAC: an item for each release, a collection for each region, a catalogue of all.
 
-Nothing in them depends on when they were written. Source: STAC 1.1.0, projection extension 2.0.0.
+Nothing in them depends on when they were written, nor on where: links are relative, `self` too, so
+that a folder can be moved. Source: STAC 1.1.0 and the extensions of `stac_extensions`.
 """
 
 import re
@@ -11,18 +12,31 @@ import numpy as np
 import zarr
 
 from unigeo.producer.observations.dates import spans_in
+from unigeo.producer.publishing.stac_extensions import (
+    MODEL,
+    PROJECTION,
+    VERSIONING,
+    XARRAY_ASSETS,
+    ZARR,
+    ZARR_ASSETS,
+    encoder_asset,
+    model_fields,
+    zarr_group,
+)
 from unigeo.schemas.attributes import UnigeoAttributes
 from unigeo.schemas.bounds import box_bounds
-from unigeo.schemas.catalogue import FIELDS, Entry
+from unigeo.schemas.catalogue import FIELDS, NAME, Entry
 from unigeo.schemas.concepts import GROUP as CONCEPTS
+from unigeo.schemas.encoder import GROUP as ENCODER
 from unigeo.schemas.layout import status_name
 from unigeo.schemas.overviews import coarser_grid, overview_factors, overview_path
 from unigeo.schemas.preview import GROUP as PREVIEW
 from unigeo.schemas.status import Status
 
 VERSION = "1.1.0"
-PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
-ZARR = "application/vnd.zarr; version=3"
+GEOJSON, JSON = "application/geo+json", "application/json"
+CATALOGUE_TITLE = "unigeo fields"
+STORE_ENDING = ".zarr"
 ANY_TIME = ("1900-01-01T00:00:00Z", "2100-01-01T00:00:00Z")
 """Of observations that state no date, such as synthetic ones."""
 
@@ -104,13 +118,20 @@ def item(
     licence, citation = str(attributes["license"]), str(attributes["citation"])
     start, end = interval(own.observations)
     grid, bbox = own.grid.grid(), extent(group, own)
-    store = f"./{names['store']}"
+    store, encoded = f"./{names['store']}", ENCODER in group
     assets = {
         "field": {
             "href": store,
             "type": ZARR,
             "title": "The field: one int8 vector per cell and modality",
             "roles": ["data"],
+            **zarr_group(consolidated=True),
+            "xarray:open_kwargs": {
+                "engine": "zarr",
+                "consolidated": True,
+                "zarr_format": 3,
+                "decode_coords": "all",
+            },
             "unigeo:root_sha256": root_sha256,
         },
         "preview": {
@@ -118,6 +139,7 @@ def item(
             "type": ZARR,
             "title": "Its main directions as red, green and blue, a pyramid",
             "roles": ["overview"],
+            **zarr_group(consolidated=True),
         },
         "card": {
             "href": f"./{names['card']}",
@@ -126,23 +148,32 @@ def item(
             "roles": ["metadata"],
         },
     }
+    if encoded:
+        assets["encoder"] = encoder_asset(f"{store}/{ENCODER}")
+    title = _title(own)
     return {
         "type": "Feature",
         "stac_version": VERSION,
-        "stac_extensions": [PROJECTION],
-        "id": item_id(own),
+        "stac_extensions": [
+            PROJECTION,
+            VERSIONING,
+            *([MODEL] if encoded else []),
+            ZARR_ASSETS,
+            XARRAY_ASSETS,
+        ],
+        "id": item_id(own, names["store"]),
         "collection": collection_id(own.region),
         "geometry": _geometry(bbox),
         "bbox": list(bbox),
         "properties": {
-            "title": f"unigeo field of {own.region}, {grid.resolution_m:g} m, release "
-            f"{release_of(own)}",
+            "title": title,
             "description": f"Embeddings ({', '.join(own.layout.modalities)}) of every cell, "
             f"{own.field_layout().in_words('numbers each')}, by {own.model.name} "
             f"{own.model.sha256[:12]}.",
             "datetime": None,
             "start_datetime": start,
             "end_datetime": end,
+            "version": release_of(own),
             "license": licence_of(licence),
             "providers": _providers(providers),
             "gsd": grid.resolution_m,
@@ -150,6 +181,7 @@ def item(
             "proj:shape": list(grid.shape),
             "proj:transform": list(grid.affine),
             "proj:bbox": list(grid.bounds),
+            **(model_fields(own) if encoded else {}),
             "unigeo:region": own.region,
             "unigeo:release": release_of(own),
             "unigeo:licence": licence,
@@ -159,19 +191,23 @@ def item(
         },
         "assets": assets,
         "links": [
-            {"rel": "root", "href": f"./{names['catalogue']}", "type": "application/json"},
-            {"rel": "parent", "href": f"./{names['collection']}", "type": "application/json"},
-            {"rel": "collection", "href": f"./{names['collection']}", "type": "application/json"},
+            _link("self", names["item"], GEOJSON, title),
+            _link("root", names["catalogue"], JSON, CATALOGUE_TITLE),
+            _link("parent", names["collection"], JSON, collection_title(own.region)),
+            _link("collection", names["collection"], JSON, collection_title(own.region)),
         ],
     }
 
 
-def collection(region: str, items: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+def collection(
+    region: str, items: Sequence[tuple[str, Mapping[str, Any]]], name: str
+) -> dict[str, Any]:
     """The STAC collection of a region's releases.
 
     Args:
         region: its name.
         items: file name and content of each.
+        name: of the collection's file.
     """
     found = [one["properties"] for _, one in items]
     licences = sorted({one["license"] for one in found})
@@ -181,7 +217,7 @@ def collection(region: str, items: Sequence[tuple[str, Mapping[str, Any]]]) -> d
         "type": "Collection",
         "stac_version": VERSION,
         "id": collection_id(region),
-        "title": f"unigeo fields of {region}",
+        "title": collection_title(region),
         "description": f"Embedding fields of {region}: one vector per cell of an equal-area grid. "
         "Each item is a release and never changes.",
         "license": licences[0] if len(licences) == 1 else "other",
@@ -203,41 +239,63 @@ def collection(region: str, items: Sequence[tuple[str, Mapping[str, Any]]]) -> d
             "unigeo:citation": sorted({one["unigeo:citation"] for one in found}),
         },
         "links": [
-            {"rel": "root", "href": "./catalog.json", "type": "application/json"},
-            {"rel": "parent", "href": "./catalog.json", "type": "application/json"},
+            _link("self", name, JSON, collection_title(region)),
+            _link("root", NAME, JSON, CATALOGUE_TITLE),
+            _link("parent", NAME, JSON, CATALOGUE_TITLE),
             *(
-                {"rel": "item", "href": f"./{name}", "type": "application/geo+json"}
-                for name, _ in items
+                _link("item", file, GEOJSON, one["properties"].get("title", file))
+                for file, one in items
             ),
         ],
     }
 
 
-def catalogue(entries: Iterable[Entry]) -> dict[str, Any]:
-    """The STAC catalogue of several fields."""
+def catalogue(entries: Iterable[Entry], name: str = NAME) -> dict[str, Any]:
+    """The STAC catalogue of several fields, in a file of some name."""
     listed = sorted(entries, key=lambda one: (one.region, one.order, one.href))
-    children = sorted({entry.collection for entry in listed})
+    children = sorted({(entry.collection, entry.region) for entry in listed})
     return {
         "type": "Catalog",
         "stac_version": VERSION,
         "id": "unigeo-fields",
-        "title": "unigeo fields",
+        "title": CATALOGUE_TITLE,
         "description": "Embedding fields by region and release. Open one with "
         "unigeo.client.open_field(this file, region=...).",
         "links": [
-            {"rel": "root", "href": "./catalog.json", "type": "application/json"},
-            *(
-                {"rel": "child", "href": f"./{name}", "type": "application/json"}
-                for name in children
-            ),
+            _link("self", name, JSON, CATALOGUE_TITLE),
+            _link("root", name, JSON, CATALOGUE_TITLE),
+            *(_link("child", file, JSON, collection_title(region)) for file, region in children),
         ],
         FIELDS: [entry.model_dump(mode="json") for entry in listed],
     }
 
 
-def item_id(own: UnigeoAttributes) -> str:
-    """Name of the item, unique among regions, resolutions and releases."""
-    return f"unigeo-{own.region}-{own.grid.resolution_m:g}m-r{release_of(own)}"
+def item_id(own: UnigeoAttributes, store: str) -> str:
+    """Name of the item, unique among regions, resolutions, releases and the stores of a folder.
+
+    Args:
+        own: the field's attributes.
+        store: name of its store; one that is not what `unigeo-produce` calls it is in the id.
+    """
+    release, stem = release_of(own), store.removesuffix(STORE_ENDING)
+    usual = stem in (own.region, f"{own.region}-r{release}")
+    return f"unigeo-{own.region}-{own.grid.resolution_m:g}m-r{release}" + (
+        "" if usual else f"-{stem}"
+    )
+
+
+def _title(own: UnigeoAttributes) -> str:
+    size = f"{own.grid.resolution_m:g} m"
+    return f"unigeo field of {own.region}, {size}, release {release_of(own)}"
+
+
+def collection_title(region: str) -> str:
+    """Title of a region's collection."""
+    return f"unigeo fields of {region}"
+
+
+def _link(rel: str, name: str, media_type: str, title: str) -> dict[str, str]:
+    return {"rel": rel, "href": f"./{name}", "type": media_type, "title": title}
 
 
 def collection_id(region: str) -> str:

@@ -61,8 +61,16 @@ def objects_of(group: zarr.Group) -> dict[str, bytes]:
     return dict(sorted(sync(contents()).items()))
 
 
-def write_draft(store: Any, path: str, group: zarr.Group) -> dict[str, bytes]:
+def write_draft(
+    store: Any, path: str, group: zarr.Group, *, as_group: bool = True
+) -> dict[str, bytes]:
     """Write a draft over what stands at a path; what it does not have there stays.
+
+    Args:
+        store: to write to.
+        path: of the group in it.
+        group: the draft.
+        as_group: write the group's own metadata too, which else come when its arrays are full.
 
     Returns:
         What was written, by key.
@@ -71,6 +79,8 @@ def write_draft(store: Any, path: str, group: zarr.Group) -> dict[str, bytes]:
         OSError, obstore.exceptions.BaseError: if the store cannot be written.
     """
     objects = {f"{path}/{key}": body for key, body in objects_of(group).items()}
+    if not as_group:
+        del objects[f"{path}/zarr.json"]
     for key, body in objects.items():
         put(store, key, body)
     return objects

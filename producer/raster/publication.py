@@ -20,7 +20,11 @@ from unigeo.producer.publishing.objects import (
     need_object,
     write_object,
 )
-from unigeo.producer.publishing.pictures import build_pyramid, create_preview
+from unigeo.producer.publishing.pictures import (
+    build_pyramid,
+    create_preview,
+    preview_attributes,
+)
 from unigeo.producer.publishing.releases import runs_of
 from unigeo.producer.raster.drafts import add_whole, draft, replace_group
 from unigeo.producer.raster.planning import plan
@@ -31,7 +35,9 @@ from unigeo.schemas.encoder import GROUP as ENCODER
 from unigeo.schemas.encoder import weight_dimensions
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.held_attributes import DIGEST, attributes_digest, held_attributes
-from unigeo.schemas.overviews import overview_attributes, overview_path
+from unigeo.schemas.overviews import GROUP as OVERVIEWS
+from unigeo.schemas.overviews import overview_attributes, overview_path, pyramid_attributes
+from unigeo.schemas.preview import GROUP as PREVIEW
 from unigeo.schemas.stores import unreachable_errors
 from unigeo.schemas.validation import field_problems
 
@@ -106,10 +112,13 @@ def _publish(
     factors = create_overviews(group, grid, layout)
     facts, made = derive(group, own, colours, factors, progress=progress)
     build_pyramid(group, grid, layout)
+    _consolidate(group, preview_attributes(grid, layout), f"{PREVIEW}/")
     write_sizes(group, factors, layout, grid, made)
     for factor in factors:
         of_overview = overview_attributes({**attributes, "unigeo": told}, grid, factor)
         _consolidate(group, of_overview, f"{overview_path(factor)}/")
+    if factors:
+        _consolidate(group, pyramid_attributes(grid, factors), f"{OVERVIEWS}/")
     if encoder is not None:
         _write_encoder(group, encoder, encoder_settings)
     if concepts is not None:

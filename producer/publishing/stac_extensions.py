@@ -1,0 +1,78 @@
+"""What a field's STAC item says by extensions: of its Zarr store and of the model.
+
+Source: the extensions projection 2.0.0, version 1.2.0, mlm 1.4.0, zarr 1.0.0 and xarray-assets
+1.0.0. The last is archived in favour of zarr, and read where that is not.
+"""
+
+import re
+from typing import Any
+
+from unigeo.schemas.attributes import UnigeoAttributes
+
+_EXTENSIONS = "https://stac-extensions.github.io/{}/schema.json"
+PROJECTION = _EXTENSIONS.format("projection/v2.0.0")
+VERSIONING = _EXTENSIONS.format("version/v1.2.0")
+MODEL = _EXTENSIONS.format("mlm/v1.4.0")
+ZARR_ASSETS = _EXTENSIONS.format("zarr/v1.0.0")
+XARRAY_ASSETS = _EXTENSIONS.format("xarray-assets/v1.0.0")
+ZARR = "application/vnd.zarr"
+"""Without a version, which xpystac would not know; the extension `zarr` says it is 3."""
+_MODEL_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]")
+"""What the extension `mlm` takes for a model's name."""
+
+
+def zarr_group(*, consolidated: bool) -> dict[str, Any]:
+    """What the extension `zarr` says of a group of a store."""
+    return {
+        "zarr:zarr_format": 3,
+        "zarr:node_type": "group",
+        "zarr:consolidated": consolidated,
+    }
+
+
+def encoder_asset(href: str) -> dict[str, Any]:
+    """The asset of the coordinate encoder, the part of the model that the store holds."""
+    return {
+        "href": href,
+        "type": ZARR,
+        "title": "The model's coordinate encoder: its weights, for vectors off the grid",
+        "roles": ["mlm:model"],
+        "mlm:artifact_type": "zarr",
+        **zarr_group(consolidated=False),
+    }
+
+
+def model_fields(own: UnigeoAttributes) -> dict[str, Any]:
+    """What the extension `mlm` says of the coordinate encoder, which the store holds."""
+    name = re.sub(r"[^a-zA-Z0-9_.\-\s]+", "-", own.model.name)
+    tasks = ["similarity-search"]
+    return {
+        "mlm:name": name if _MODEL_NAME.fullmatch(name) else f"unigeo-{own.model.sha256[:12]}",
+        "mlm:architecture": "UniGeoCLIP",
+        "mlm:framework": "PyTorch",
+        "mlm:tasks": tasks,
+        "mlm:input": [
+            {
+                "name": "coordinates",
+                "description": "longitude and latitude, WGS 84 degrees",
+                "bands": [],
+                "input": {
+                    "shape": [-1, 2],
+                    "dim_order": ["batch", "coordinate"],
+                    "data_type": "float64",
+                },
+            }
+        ],
+        "mlm:output": [
+            {
+                "name": "vector",
+                "description": "unit vector in the space that all modalities share",
+                "tasks": tasks,
+                "result": {
+                    "shape": [-1, own.layout.bands],
+                    "dim_order": ["batch", "embedding"],
+                    "data_type": "float32",
+                },
+            }
+        ],
+    }
