@@ -4,8 +4,8 @@
 of plain arrays (rgb, y, x), uint8, one per modality, 0 where there is no vector, and of their
 coordinates, `rgb` among them. They have no shards and no compression, so that GDAL 3.12, QGIS and
 browsers read them. Red, green and blue are the vectors' three main directions; beside the levels
-stand, for each modality, `A_axes` (rgb, the modality's bands) and `A_stretch` (rgb, 2): the colour of a unit vector
-v is 1 + 254 (axes v - low) / (high - low), cut off at 1 and 255 and rounded.
+stand, for each modality, `A_axes` (rgb, the modality's bands) and `A_stretch` (rgb, 2): the colour
+of a unit vector v is 1 + 254 (axes v - low) / (high - low), cut off at 1 and 255 and rounded.
 """
 
 from typing import Any
