@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.client import layouts
+from benchmarks.client import layouts, probes
 from benchmarks.client.cases import CASES, QUICK, Sizes
 from benchmarks.client.reporting import document, machine, report, table
 
@@ -37,6 +37,9 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="Markdown page of that JSON")
     parser.add_argument(
         "--layouts", type=Path, help="JSON file of `benchmarks.client.layouts`, for the page"
+    )
+    parser.add_argument(
+        "--probes", type=Path, help="JSON file of `benchmarks.client.probes`, for the page"
     )
     parser.add_argument("--conus", type=Path, help="a real field at 5 km, for zonal means")
     parser.add_argument("--polygons", type=Path, help="file of its counties")
@@ -75,6 +78,8 @@ def main() -> None:
         page = report(found)
         if options.layouts:
             page += layouts.section(json.loads(options.layouts.read_text()))
+        if options.probes:
+            page += probes.section(json.loads(options.probes.read_text()))
         options.report.write_text(page)
 
 

@@ -91,7 +91,7 @@ def features_of(
         method: of sampling.
     """
     found = points.take(asked)
-    bands = field.bands * len(modalities)
+    bands = sum(field.layout.widths_of(modalities).values())
     read = _read_to_files if len(found) * bands > _KEPT_NUMBERS else read_at
     vectors, status = read(field, found, modalities, method)
     features = {name: spread_rows(values, asked) for name, values in vectors.items()}

@@ -168,7 +168,7 @@ class Probe:
     @property
     def bands(self) -> Mapping[str, int]:
         """Bands of each modality."""
-        return {name: self.field.cells(name).bands for name in self.modalities}
+        return self.field.layout.widths_of(self.modalities)
 
     @property
     def scores(self) -> "pd.DataFrame":

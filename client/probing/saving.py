@@ -221,7 +221,7 @@ def check_bands(field: "EmbeddingField", modalities: dict[str, int], what: str) 
                 f"{what} reads the modality {name}, which the field {field.url} lacks; it has "
                 f"{', '.join(field.modalities)}"
             )
-        if (own := field.cells(name).bands) != bands:
+        if (own := field.layout.width(name)) != bands:
             raise ProbeError(f"{what} reads {bands} bands of {name}, and the field has {own}")
 
 
