@@ -152,8 +152,8 @@ def section(found: dict[str, Any]) -> str:
     """The figures as a section of `docs/performance.md`."""
     on = found["machine"]
     return (
-        f"\n## Probes\n\n`python -m benchmarks.client.probes`; {on['cpu']}, {on['cores']} cores, load "
-        f"{found['load']:.1f} at the end. A probe scores three modalities and all joined, two "
+        f"\n## Probes\n\n`python -m benchmarks.client.probes`; {on['cpu']}, {on['cores']} cores, "
+        f"load {found['load']:.1f} at the end. A probe scores three modalities and all joined, two "
         "targets, random and blocked folds, baselines and intervals; RidgeCV fits the five blocked "
         f"folds of all joined alone, with the same penalties.\n\n{report(found['results'])}\n"
     )
