@@ -267,3 +267,19 @@ def test_what_the_probe_does_not_have_is_named(field: Field, probe: Probe) -> No
         probe.predict([(0.0, 0.0)], "radar")
     with pytest.raises(ProbeError, match="no column 'state'"):
         field.probe(places(field), "height", groups="state")
+
+
+def test_a_probe_says_what_it_does_and_about_how_long(
+    field: Field, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = places(field, 200)
+    for progress, expected in ((True, True), (False, False)):
+        field.probe(table, "height", block_km=350, baselines=["mean"], progress=progress)
+        said = capfd.readouterr().err.replace("\r", "\n").splitlines()
+        if not expected:
+            assert said == []
+            continue
+        assert said[0].startswith(f"probe: 1 target at {len(table)} points by 3 sets of bands")
+        assert "coordinate 8, aerial 8, joined 16" in said[0]
+        assert "random and blocked splits of 5 folds; about " in said[0]
+        assert "100%" in said[-1]
