@@ -152,7 +152,17 @@ def test_the_manifest_is_hashed_as_the_page_says(store: Path) -> None:
 def test_the_page_names_every_array_and_no_other(wide: Path, past: dict[str, Path]) -> None:
     """A stored array that the page does not describe is a gap in it."""
     page = (Path(__file__).parents[1] / "docs/store.md").read_text()
-    known = {"x", "y", "band", "spatial_ref", "covariates", "phrases", "vectors", "shard_bounds"}
+    known = {
+        "x",
+        "y",
+        "band",
+        "spatial_ref",
+        "covariates",
+        "phrases",
+        "vectors",
+        "shard_bounds",
+        "rgb",
+    }
     known |= {"objects_keys", "objects_sha256", "objects_bytes", "root_attributes"}
     ends = ("_status", "_axes", "_stretch", "_sha256", "_bytes", "_valid_cells", "_run", "_task")
     for name in [*known, *ends, "band_<n>", "axis0_<n>", "phrase_byte", "key_byte", "frequencies"]:
