@@ -13,7 +13,6 @@ from jaxtyping import Float, Int
 
 from unigeo.client.probing.folds import CONUS, project
 from unigeo.client.probing.ridge import RidgeProbe, complete_targets
-from unigeo.client.threads import workers
 from unigeo.schemas.errors import MissingExtraError, ProbeError
 
 NEIGHBOURS = (1, 2, 3, 5, 8, 12, 20, 30, 50)
@@ -23,8 +22,6 @@ WEIGHTED_NEIGHBOURS = (8, 20, 50)
 POWERS = (1, 2, 3)
 """Powers of the inverse distance to choose from."""
 
-_OF_TREES, _OF_TREE_ROWS = 3e9, 2e5
-"""Floating-point operations that would take the time of a fit, and of each of its rows."""
 _LEAST_DISTANCE_M = 1.0  # two points in one place would have an infinite weight
 
 Predictions = Float[np.ndarray, "point target"]
@@ -117,19 +114,13 @@ def lonlat_trees(
     ensemble = need_sklearn("ensemble")
     predictions = np.full(targets.shape, np.nan)
 
-    def fit(task: tuple[int, int]) -> None:
-        column, fold = task
-        truth = targets[:, column]
+    for column, truth in enumerate(targets.T):
         known = np.isfinite(truth)
-        train, held = known & (folds != fold), known & (folds == fold)
-        model = ensemble.HistGradientBoostingRegressor(random_state=seed)
-        model.fit(lonlat[train], truth[train])
-        predictions[held, column] = model.predict(lonlat[held])
-
-    labels = np.unique(folds).tolist()
-    tasks = [(column, fold) for column in range(targets.shape[1]) for fold in labels]
-    with workers(len(tasks) * (_OF_TREES + _OF_TREE_ROWS * len(targets)), lonlat.nbytes) as run:
-        list(run(fit, tasks))
+        for fold in np.unique(folds[known]):
+            train, held = known & (folds != fold), known & (folds == fold)
+            model = ensemble.HistGradientBoostingRegressor(random_state=seed)
+            model.fit(lonlat[train], truth[train])
+            predictions[held, column] = model.predict(lonlat[held])
     return predictions
 
 

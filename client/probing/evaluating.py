@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from unigeo.client.probing.feature_rows import some_rows
 from unigeo.client.probing.folds import Split
 from unigeo.client.probing.gains import accuracy_gain, r2_gain
 from unigeo.client.probing.methods import (
+    BESIDE,
     Push,
     Sets,
     Vectors,
@@ -142,22 +144,19 @@ def evaluate(
     if show:
         _say(data, sets, wanted, seconds)
     with progress_bar("probe", 100, "%", show) as percent, one_thread():
-        done = _Share(seconds, percent)
-        for work in works:
-            done.start(work.seconds)
-            for about, score, by_fold, predicted in work.run(done.push):
-                about = {**about, "split": work.split}
-                if data.controls is not None and about["features"] in sets:
-                    kept[about["split"], about["target"], about["features"]] = predicted
-                has = data.has(about["target"])
-                counts = {
-                    "points": int(has.sum()),
-                    "blocks": len(np.unique(data.blocks[has])),
-                    "dropped": data.counts[about["target"]].without_vector,
-                }
-                rows.append(about | score | counts)
-                fold_rows += [about | fold for fold in by_fold]
-            done.finish()
+        scored = _done(works, _Share(seconds, percent))
+    for split, (about, score, by_fold, predicted) in scored:
+        about = {**about, "split": split}
+        if data.controls is not None and about["features"] in sets:
+            kept[split, about["target"], about["features"]] = predicted
+        has = data.has(about["target"])
+        counts = {
+            "points": int(has.sum()),
+            "blocks": len(np.unique(data.blocks[has])),
+            "dropped": data.counts[about["target"]].without_vector,
+        }
+        rows.append(about | score | counts)
+        fold_rows += [about | fold for fold in by_fold]
     scores = pd.DataFrame(rows)
     last = ["points", "blocks", "dropped"]
     scores = scores[[name for name in scores.columns if name not in last] + last]
@@ -177,42 +176,59 @@ class _Work:
     seconds: float
     """That it takes, about."""
     run: Callable[[Push], Iterable[_Scored]]
+    beside: bool = False
+    """Whether it is done beside the others: it keeps one thread busy, mostly with Python."""
 
 
-@dataclass
+def _done(works: Sequence[_Work], done: "_Share") -> list[tuple[str, _Scored]]:
+    """Do all works; what they scored, with the split, in their order."""
+
+    def finish(work: _Work) -> list[tuple[str, _Scored]]:
+        scored = [(work.split, each) for each in work.run(done.of(work))]
+        done.end(work)
+        return scored
+
+    with ThreadPoolExecutor(1) as thread:
+        later = {n: thread.submit(finish, work) for n, work in enumerate(works) if work.beside}
+        try:
+            found = {n: finish(work) for n, work in enumerate(works) if not work.beside}
+            found |= {number: work.result() for number, work in later.items()}
+        except BaseException:
+            thread.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [each for number in range(len(works)) for each in found[number]]
+
+
 class _Share:
     """Turns shares of works into whole percents of all."""
 
-    seconds: float
-    percent: Callable[[int], None]
-    done: float = 0.0
-    shown: int = 0
-    share: float = 0.0
-    of_work: float = 0.0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, seconds: float, percent: Callable[[int], None]) -> None:
+        self._seconds, self._percent = max(seconds, 1e-9), percent
+        self._shares: dict[int, float] = {}  # seconds that are done, by work
+        self._shown = 0
+        self._lock = threading.Lock()
 
-    def start(self, seconds: float) -> None:
-        """Begin a work of so many seconds."""
-        self.share, self.of_work = seconds / max(self.seconds, 1e-9), 0.0
+    def of(self, work: _Work) -> Push:
+        """What a work tells its progress; all of it is told at its end only."""
 
-    def push(self, part: float) -> None:
-        """Tell which part of the work is done; all of it is told at the end only."""
-        with self.lock:
-            self.of_work = min(self.of_work + part, 0.99)
-            self._show()
+        def push(part: float) -> None:
+            with self._lock:
+                done = self._shares.get(id(work), 0.0) + part * work.seconds
+                self._show(work, min(done, 0.99 * work.seconds))
 
-    def finish(self) -> None:
-        """End a work."""
-        with self.lock:
-            self.done += self.share
-            self.share = 0.0
-            self._show()
+        return push
 
-    def _show(self) -> None:
-        reached = min(100, int(100 * (self.done + self.share * self.of_work) + 1e-6))
-        if reached > self.shown:
-            self.percent(reached - self.shown)
-            self.shown = reached
+    def end(self, work: _Work) -> None:
+        """A work is done."""
+        with self._lock:
+            self._show(work, work.seconds)
+
+    def _show(self, work: _Work, seconds: float) -> None:
+        self._shares[id(work)] = seconds
+        reached = min(100, int(100 * sum(self._shares.values()) / self._seconds + 1e-6))
+        if reached > self._shown:
+            self._percent(reached - self._shown)
+            self._shown = reached
 
 
 def _say(data: ProbeData, sets: Sets, baselines: Sequence[str], seconds: float) -> None:
@@ -247,7 +263,7 @@ def _works(
                 else:
                     seconds = baseline_seconds(name, rows, len(numeric))
                 run = _number_work(data, numeric, method, split, level)
-                works.append(_Work(split.name, seconds, run))
+                works.append(_Work(split.name, seconds, run, name in BESIDE))
         for target in data.known:
             if target not in numeric:
                 works += _class_works(data, sets, target, split, seed, baselines)
@@ -295,7 +311,7 @@ def _class_works(
             seconds = logistic_seconds(len(codes), own[name][0].shape[1], count, classes)
         else:
             seconds = baseline_seconds(name, len(codes), classes)
-        yield _Work(split.name, seconds, work_of(method))
+        yield _Work(split.name, seconds, work_of(method), name in BESIDE)
 
 
 def _gains(

@@ -37,6 +37,8 @@ Sets = Mapping[str, tuple[FeatureRows, Float[np.ndarray, " band"] | float]]
 """Each set of features, and the strength of its bands."""
 
 _NEIGHBOURS = ("lonlat kNN", "lonlat IDW")
+BESIDE = ("lonlat neighbours", "lonlat trees")
+"""Methods that work alone on one thread, and can be done beside others."""
 _LEARNT = (*_NEIGHBOURS, "lonlat trees")
 """Those that scikit-learn computes."""
 
