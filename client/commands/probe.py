@@ -179,8 +179,7 @@ def _given(names: tuple[str, ...]) -> list[str]:
     return [
         parameter.opts[0] if isinstance(parameter, click.Option) else str(parameter.name).upper()
         for parameter in context.command.params
-        if parameter.name in names
-        and context.get_parameter_source(parameter.name) not in defaults
+        if parameter.name in names and context.get_parameter_source(parameter.name) not in defaults
     ]
 
 
@@ -238,7 +237,7 @@ def _text(probe: "Probe") -> str:
 
 def _check_outputs(targets: tuple[str, ...], options: dict[str, Any]) -> None:
     """Refuse places of predictions, maps and probes that cannot be written, before any work."""
-    from unigeo.client.probing.saving import check_probe_place
+    from unigeo.client.probing.probe_folders import check_probe_place
     from unigeo.schemas.tables import check_writable
 
     if options["predict"] is not None:

@@ -1,7 +1,7 @@
 """A probe that was scored: what it can be asked next, from its scores to a map of its target."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -224,9 +224,11 @@ class Probe:
         """Names of sets of features: by default `joined`, or the only one.
 
         Raises:
-            ProbeError: if there is no such set.
+            ProbeError: if there is no such set, or none is named.
         """
-        several = features is not None and not isinstance(features, str)
+        several = isinstance(features, Iterable) and not isinstance(features, str)
+        if several and not features:
+            raise ProbeError(f"no features are named; the probe has {listed(self.sets)}")
         return tuple(dict.fromkeys(map(self._features, features if several else [features])))
 
     def predict(
