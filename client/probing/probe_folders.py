@@ -30,7 +30,9 @@ def check_probe_place(path: Any, overwrite: bool) -> Path:
         if not (place / FACTS).is_file():
             raise StoreError(f"{place} is there already and is no probe: name another folder")
         foreign = sorted({own.name for own in place.iterdir()} - {FACTS, WEIGHTS})
-    except (OSError, ValueError) as error:
+    except StoreError:
+        raise
+    except OSError as error:
         raise StoreError(f"cannot write the probe {short(str(path), 200)}: {error}") from error
     if foreign:
         raise StoreError(
