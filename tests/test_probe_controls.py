@@ -142,12 +142,16 @@ def test_a_row_without_a_control_takes_no_part_and_is_counted(field: Field) -> N
         (["rooms", "rooms"], "the control 'rooms' is named twice"),
         ("day", "control 'day' holds dates or times"),
         ("label", "categories, more than 100"),
+        ("lost", "control 'lost' is missing in all 554 rows"),
+        ("none", "control 'none' is missing in all 554 rows"),
     ],
 )
 def test_what_is_no_control_is_refused(field: Field, controls: object, message: str) -> None:
     table = survey(field)
     table["day"] = pd.Timestamp("2020-01-01")
     table["label"] = [f"row {number}" for number in range(len(table))]
+    table["lost"] = np.nan
+    table["none"] = pd.Categorical([None] * len(table), categories=["house"])
     with pytest.raises(ProbeError, match=message):
         field.probe(table, "price", controls=controls, block_km=350, baselines=False)
 
