@@ -106,6 +106,27 @@ def check_classes(target: str, classes: Sequence[Any], codes: Int[np.ndarray, " 
         )
 
 
+def check_vectors(name: str, values: Any) -> None:
+    """Refuse vectors that are no table of numbers.
+
+    Raises:
+        ProbeError: saying what they are.
+    """
+    shape = getattr(values, "shape", ())
+    try:
+        row = values[np.arange(1)]
+    except (TypeError, KeyError, IndexError):
+        row = None
+    plain = isinstance(row, np.ndarray) and not isinstance(row, np.ma.MaskedArray)
+    if len(shape) != 2 or not shape[1] or not plain or row.dtype.kind not in "biuf":
+        kind = f" of {row.dtype}" if plain else ""
+        raise ProbeError(
+            f"features {name!r} must be an array of real numbers, row by band, or what gives one "
+            f"by row numbers, such as an array of h5py; not a {type(values).__name__}{kind} of the "
+            f"shape {tuple(shape)}"
+        )
+
+
 def warn_of_left_out(counts: Mapping[str, Count]) -> None:
     """Warn of targets of which many rows take no part, or one for want of a position.
 

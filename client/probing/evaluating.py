@@ -225,7 +225,8 @@ def _say(data: ProbeData, sets: Sets, baselines: Sequence[str], seconds: float) 
     beside = f", beside {len(baselines)} baselines" if baselines else ""
     targets = f"{len(data.known)} target" + "s" * (len(data.known) > 1)
     click.echo(
-        f"probe: {targets} at {len(data.lonlat):,} points by {len(sets)} sets of bands ({bands})"
+        f"probe: {targets} at {len(data.lonlat):,} points by {len(sets)} set"
+        f"{'s' * (len(sets) != 1)} of bands ({bands})"
         f"{beside}; {splits} splits of {folds} folds; about {duration(seconds)}",
         err=True,
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Task = Literal["regression", "classification"]
 
-_LARGEST, _SMALLEST = 1e100, 1e-100
+LARGEST, _SMALLEST = 1e100, 1e-100
 """Numbers beyond, or that differ by less, have no sums of squares in float64."""
 _DATE = re.compile(
     r"\d{4}-\d{1,2}(-\d{1,2})?([T ]\d.*)?"
@@ -281,7 +281,7 @@ def _check_range(values: Float[np.ndarray, " point"], label: str) -> None:
             f"{label} is infinite in row {int(np.argmax(infinite))}, or beyond the "
             "range of float64: use NaN where it is missing"
         )
-    huge = np.abs(values) > _LARGEST
+    huge = np.abs(values) > LARGEST
     if huge.any():
         row = int(np.argmax(huge))
         raise ProbeError(
