@@ -12,6 +12,7 @@ from unigeo.client.probing.columns import column_names, label_of, short
 from unigeo.client.probing.counting import Count
 from unigeo.client.probing.feature_rows import FeatureRows
 from unigeo.client.probing.folds import Split
+from unigeo.client.probing.targets import Labels, Target, codes_of
 from unigeo.schemas.errors import PointsError, ProbeError
 
 POINTS_PER_FOLD = 10
@@ -125,6 +126,16 @@ def check_vectors(name: str, values: Any) -> None:
             f"by row numbers, such as an array of h5py; not a {type(values).__name__}{kind} of the "
             f"shape {tuple(shape)}"
         )
+
+
+def warn_of_constant(control: str, column: Target) -> None:
+    """Warn of a control that has one value only, in all rows that have it."""
+    codes = codes_of(column)
+    known = codes[np.isfinite(codes)]
+    if np.ptp(known) == 0:
+        value = column.classes[int(known[0])] if isinstance(column, Labels) else known[0]
+        shown = f"{value:g}" if isinstance(value, float) else short(value)
+        _warn(f"control {short(control)} is {shown} everywhere: it tells nothing of any target")
 
 
 def warn_of_left_out(counts: Mapping[str, Count]) -> None:

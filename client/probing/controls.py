@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from unigeo.client.probing.checks import warn_of_constant
 from unigeo.client.probing.columns import chosen_names, label_of, listed, short
 from unigeo.client.probing.feature_rows import FeatureRows, SideBySide
 from unigeo.client.probing.targets import Labels, Target, codes_of, target_of
@@ -96,6 +97,7 @@ def _numbers(column: Target, name: str) -> Float[np.ndarray, "row control"]:
     """A column of numbers, or an indicator of each category."""
     if np.isnan(codes_of(column)).all():
         raise ProbeError(f"control {short(name)} is missing in all {len(column):,} rows")
+    warn_of_constant(name, column)
     if not isinstance(column, Labels):
         return column[:, None]
     if len(column.classes) > _MOST_LEVELS:
