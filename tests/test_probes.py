@@ -267,3 +267,12 @@ def test_what_the_probe_does_not_have_is_named(field: Field, probe: Probe) -> No
         probe.predict([(0.0, 0.0)], "radar")
     with pytest.raises(ProbeError, match="no column 'state'"):
         field.probe(places(field), "height", groups="state")
+
+
+def test_labels_may_be_tuples(field: Field) -> None:
+    table = places(field)
+    high = table["height"] > table["height"].median()
+    kinds = [("wet", 1) if one else ("dry", 2) for one in high]
+    table["kind"] = pd.Categorical(kinds)
+    probe = field.probe(table, "kind", "coordinate", block_km=350, baselines=False)
+    assert set(probe.predict(table)["kind"].dropna()) == {("wet", 1), ("dry", 2)}

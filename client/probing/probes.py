@@ -125,7 +125,8 @@ class Probe:
 
         `probe.json` says what they are of, among it the hash of the model that made the vectors;
         `weights.safetensors` holds the numbers. The table's own values and positions are not
-        written.
+        written. Labels of classes that JSON has no form for, such as dates and intervals, are text
+        afterwards.
 
         Args:
             path: of the folder.
@@ -269,7 +270,8 @@ class Probe:
                 found[layer][valid] = values
             if isinstance(model, ClassModel):
                 labels = np.full(len(valid), None, object)
-                labels[valid] = [model.classes[int(c)] for c in found["prediction"][valid]]
+                for row in np.flatnonzero(valid):  # one by one, as a label may be a tuple
+                    labels[row] = model.classes[int(found["prediction"][row])]
                 made |= {target: labels, f"{target}_probability": 1 - found["uncertainty"]}
             else:
                 made[target] = found["prediction"]
