@@ -113,7 +113,7 @@ def check_vectors(name: str, values: Any) -> None:
     Raises:
         ProbeError: saying what they are.
     """
-    shape = getattr(values, "shape", ())
+    shape: tuple[int, ...] = getattr(values, "shape", ())
     try:
         row = values[np.arange(1)]
     except (TypeError, KeyError, IndexError):
