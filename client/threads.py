@@ -1,5 +1,6 @@
 """How many threads the numerical libraries may use, and work shared among threads of our own."""
 
+import importlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +17,16 @@ Run = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 """Calls a function with each item; gives the results in the order of the items."""
 
 
-def one_thread() -> AbstractContextManager[Any]:
+def one_thread(*, scipy: bool = True) -> AbstractContextManager[Any]:
     """Keep BLAS and trees to one thread: their many small steps wait for each other otherwise.
 
     The standard suite of probes took 6 times as long on two busy cores with two threads as with
     one. Without threadpoolctl (`unigeo[probe]`) nothing is changed.
+
+    Args:
+        scipy: whether its BLAS is limited too; it is loaded for that, which takes 0.3 s.
     """
-    return _threads(1)
+    return _threads(1, scipy)
 
 
 @contextmanager
@@ -38,8 +42,6 @@ def workers(operations: float, worker_bytes: int) -> Iterator[Run]:
     """
     cores = available_cores()
     count = min(cores, max(1, _MOST_BYTES // max(worker_bytes, 1)))
-    with suppress(ImportError):
-        import scipy.linalg  # noqa: F401 - its BLAS is limited only where it is loaded by now
     limits = nullcontext() if operations < _LEAST_WORK else _threads(cores if count == 1 else 1)
     with limits:
         if count == 1 or isinstance(limits, nullcontext):
@@ -57,11 +59,14 @@ def available_cores() -> int:
         return os.cpu_count() or 1
 
 
-def _threads(count: int) -> AbstractContextManager[Any]:
+def _threads(count: int, scipy: bool = True) -> AbstractContextManager[Any]:
     """Threads of BLAS and of OpenMP."""
     try:
         from threadpoolctl import threadpool_limits
     except ImportError:
         return nullcontext()
+    if scipy:
+        with suppress(ImportError):
+            importlib.import_module("scipy.linalg")  # its BLAS is limited where it is loaded by now
     limits: AbstractContextManager[Any] = threadpool_limits(count)
     return limits

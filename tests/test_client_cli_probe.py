@@ -265,3 +265,23 @@ def test_a_probe_is_kept_and_predicts_later(gulf: Path, table: Path, tmp_path: P
     assert "no features 'aerial'" in refused(*aerial, tmp_path / "third.csv")
     assert "leave out TABLE" in run("probe", gulf, table, "--load", kept).stderr
     assert "no probe" in refused("probe", gulf, "--load", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--level", "0.5"),
+        ("--folds", "5"),
+        ("--seed", "0"),
+        ("--method", "bilinear"),
+        ("--modality", "aerial"),
+        ("--control", "north"),
+        ("--save", "again"),
+    ],
+)
+def test_a_loaded_probe_refuses_what_it_would_not_heed(
+    gulf: Path, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    ended = run("probe", gulf, "--load", tmp_path, *option)
+    assert ended.exit_code == 2
+    assert f"leave out {option[0]}" in ended.stderr

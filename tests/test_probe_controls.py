@@ -8,6 +8,7 @@ from sklearn.linear_model import LinearRegression
 from tests.test_probes import places
 from unigeo.client.field import Field
 from unigeo.client.opening import open_field
+from unigeo.client.probing.checks import ProbeWarning
 from unigeo.client.probing.folds import spatial_blocks
 from unigeo.client.probing.gains import accuracy_gain, r2_gain
 from unigeo.client.probing.probes import Probe
@@ -142,14 +143,29 @@ def test_a_row_without_a_control_takes_no_part_and_is_counted(field: Field) -> N
         (["rooms", "rooms"], "the control 'rooms' is named twice"),
         ("day", "control 'day' holds dates or times"),
         ("label", "categories, more than 100"),
+        ("text", r"such as '0\.5': make them numbers, or give a column of categories"),
+        ("lost", "control 'lost' is missing in all 554 rows"),
+        ("none", "control 'none' is missing in all 554 rows"),
     ],
 )
 def test_what_is_no_control_is_refused(field: Field, controls: object, message: str) -> None:
     table = survey(field)
     table["day"] = pd.Timestamp("2020-01-01")
     table["label"] = [f"row {number}" for number in range(len(table))]
+    table["lost"] = np.nan
+    table["text"] = "0.5"
+    table["none"] = pd.Categorical([None] * len(table), categories=["house"])
     with pytest.raises(ProbeError, match=message):
         field.probe(table, "price", controls=controls, block_km=350, baselines=False)
+
+
+def test_a_control_that_is_the_same_everywhere_is_warned_of(field: Field) -> None:
+    table = survey(field).assign(year=2020)
+    with pytest.warns(ProbeWarning, match="control 'year' is 2020 everywhere"):
+        probe = field.probe(
+            table, "price", "coordinate", controls="year", block_km=350, baselines=False
+        )
+    assert (probe.gains["both"] == probe.gains["vectors"]).all()
 
 
 def test_units_are_whole_blocks_of_the_split(field: Field, probe: Probe) -> None:

@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from safetensors.numpy import load_file, save_file
 
 from tests.test_probes import places
 from unigeo.client.field import Field
 from unigeo.client.opening import open_field
+from unigeo.client.probing.probe_folders import FACTS, WEIGHTS
 from unigeo.client.probing.probes import Probe
-from unigeo.client.probing.saving import FACTS, WEIGHTS
 from unigeo.schemas.errors import ProbeError, StoreError
 
 
@@ -105,6 +107,13 @@ def test_a_probe_of_another_model_is_refused_with_both_hashes(
         ({"level": 2.0}, 1.0, "damaged: level"),
         ({"spreads": []}, 1.0, "do not belong together"),
         ({"models": None}, 1.0, "damaged: models"),
+        ({"models": []}, 1.0, "damaged: models"),
+        ({"model": {"name": "unigeo"}}, 1.0, r"damaged: model\.sha256"),
+        ({"targets": {"height": {"rows": 9, "points": "x"}}}, 1.0, r"damaged: targets\.height"),
+        ({"targets": {}}, 1.0, "damaged: targets"),
+        ({"features": []}, 1.0, "damaged: features"),
+        ({"features": ["coordinate"]}, 1.0, "features that were not scored"),
+        ({"modalities": {"coordinate": 16}}, 1.0, "bands"),
         ({}, 0.5, "cannot read the weights"),
         ({}, 0.0, "cannot read the weights"),
     ],
@@ -125,6 +134,75 @@ def test_a_damaged_probe_is_refused_in_one_sentence(
 def test_what_is_no_probe_is_refused(field: Field, tmp_path: Path) -> None:
     with pytest.raises(ProbeError, match=r"no probe: it has no probe\.json"):
         Probe.load(tmp_path, field)
+    (tmp_path / FACTS).write_text("[" * 100_000)
+    with pytest.raises(ProbeError, match="cannot read the probe"):
+        Probe.load(tmp_path, field)
+    with pytest.raises(ProbeError, match="local folder"):
+        Probe.load("s3://bucket/probe", field)
+    with pytest.raises(ProbeError, match="name its folder"):
+        Probe.load(None, field)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("models/0/weights", lambda values: values * np.nan),
+        ("models/0/centre", lambda values: values[:5]),
+        ("spreads/0/mean", lambda values: values[:5]),
+        ("folds/random", lambda values: values[:5]),
+    ],
+)
+def test_weights_of_another_shape_or_none_are_refused(
+    field: Field, saved: Path, tmp_path: Path, name: str, change: Callable[..., np.ndarray]
+) -> None:
+    place = Path(shutil.copytree(saved, tmp_path / "broken"))
+    arrays = load_file(place / WEIGHTS)
+    arrays[name] = np.ascontiguousarray(change(arrays[name]))
+    save_file(arrays, place / WEIGHTS)
+    with pytest.raises(ProbeError, match="do not belong together"):
+        Probe.load(place, field)
+
+
+def test_the_address_of_a_field_is_no_field(field: Field, probe: Probe, saved: Path) -> None:
+    for load in (lambda: Probe.load(saved, field.url), lambda: probe.on(Path(field.url))):
+        with pytest.raises(ProbeError, match="open the field first"):
+            load()
+
+
+def test_a_probe_without_controls_comes_back_alike(field: Field, tmp_path: Path) -> None:
+    probe = field.probe(places(field), "height", "coordinate", block_km=350, baselines=False)
+    loaded = Probe.load(probe.save(tmp_path / "height"), field)
+    pd.testing.assert_frame_equal(loaded.gains, probe.gains)
+    assert list(loaded.folds) == list(probe.folds) == ["random", "blocked"]
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("s3://bucket/probe", "local folder"),
+        ("x" * 300, "too long"),
+        ("a\0b", "null byte"),
+        ("", "name a folder"),
+        (7, "name its folder"),
+    ],
+)
+def test_what_cannot_be_a_folder_is_refused(
+    probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: object, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match=message):
+        probe.save(place)  # type: ignore[arg-type]
+    with pytest.raises(ProbeError, match="no features are named"):
+        probe.save("empty", [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_beside_a_probe_are_not_lost(probe: Probe, saved: Path, tmp_path: Path) -> None:
+    place = Path(shutil.copytree(saved, tmp_path / "mine"))
+    (place / "thesis.txt").write_text("mine")
+    with pytest.raises(StoreError, match=r"holds more than a probe, such as 'thesis\.txt'"):
+        probe.save(place, overwrite=True)
+    assert (place / "thesis.txt").read_text() == "mine"
 
 
 def test_what_is_there_is_kept(field: Field, probe: Probe, saved: Path, tmp_path: Path) -> None:
@@ -133,8 +211,8 @@ def test_what_is_there_is_kept(field: Field, probe: Probe, saved: Path, tmp_path
     (other / "mine.txt").write_text("mine")
     for place, overwrite, message in (
         (saved, False, "overwrite=True"),
-        (other, True, "is no probe"),
-        (Path(field.url) / "probe", False, "store"),
+        (other, True, r"^\S+notes is there already and is no probe"),
+        (Path(field.url) / "probe", False, r"^cannot write a probe: it lies inside the Zarr store"),
     ):
         with pytest.raises(StoreError, match=message):
             probe.save(place, overwrite=overwrite)

@@ -283,3 +283,12 @@ def test_a_probe_says_what_it_does_and_about_how_long(
         assert "coordinate 8, aerial 8, joined 16" in said[0]
         assert "random and blocked splits of 5 folds; about " in said[0]
         assert "100%" in said[-1]
+
+
+def test_labels_may_be_tuples(field: Field) -> None:
+    table = places(field)
+    high = table["height"] > table["height"].median()
+    kinds = [("wet", 1) if one else ("dry", 2) for one in high]
+    table["kind"] = pd.Categorical(kinds)
+    probe = field.probe(table, "kind", "coordinate", block_km=350, baselines=False)
+    assert set(probe.predict(table)["kind"].dropna()) == {("wet", 1), ("dry", 2)}

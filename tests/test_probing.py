@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -346,3 +348,37 @@ def test_trees_that_are_taught_one_class_only_are_sure_of_it() -> None:
     found = lonlat_tree_classes(lonlat, codes, folds)
     assert found[:20].tolist() == [[1.0, 0.0]] * 20
     assert np.allclose(found.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda vectors: vectors[:, 0], r"of the shape \(200,\)"),
+        (lambda vectors: vectors[:, :0], r"of the shape \(200, 0\)"),
+        (lambda vectors: vectors[:, :, None], r"of the shape \(200, 4, 1\)"),
+        (pd.DataFrame, "not a DataFrame"),
+        (lambda vectors: np.ma.masked_less(vectors, 0), "not a MaskedArray"),
+        (lambda vectors: vectors + 0j, "of complex128"),
+        (lambda vectors: vectors.astype(object), "of object"),
+        (lambda vectors: vectors.astype(str), "of <U"),
+        (lambda vectors: vectors * 1e160, r"infinite, or beyond 1e\+100, in row 0"),
+    ],
+)
+def test_vectors_that_are_no_table_of_numbers_are_refused(
+    change: Callable[[np.ndarray], object], words: str
+) -> None:
+    lonlat = conus(200)
+    vectors = change(np.random.default_rng(0).standard_normal((200, 4)))
+    with pytest.raises(ProbeError, match=words):
+        probe_table({"v": vectors}, {"y": hills(lonlat)}, lonlat, baselines=False)
+
+
+@pytest.mark.parametrize("kind", [np.float16, ">f4", np.int8, bool])
+def test_vectors_of_any_numbers_score_as_in_float64(kind: object) -> None:
+    lonlat = conus(200)
+    vectors = (20 * np.random.default_rng(0).standard_normal((200, 4))).astype(kind)
+    first, second = (
+        probe_table({"v": values}, {"y": hills(lonlat)}, lonlat, baselines=False)["score"]
+        for values in (vectors, vectors.astype(np.float64))
+    )
+    np.testing.assert_allclose(first, second, atol=1e-12)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from unigeo.client.commands.options import (
     JSON,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 MAPS = (".tif", ".tiff", ".zarr")
 _FITTING = ("block_km", "task", "groups", "controls", "save")
 """Options of a probe that is fitted to a TABLE."""
+_FITTED = ("table", "targets", *_FITTING, "modalities", "method", "folds", "seed", "level")
+"""What a saved probe says itself."""
 _ALONE = ("lon", "lat", "crs", *_FITTING, "features", "predict", "map_")
 """Options that a suite has no use for, or says itself."""
 
@@ -122,18 +125,21 @@ def probe(
     _check_report(out)
     own = [table, *targets]
     if suite is None:
-        if load is not None and any(own + [options[key] or None for key in _FITTING]):
-            raise click.UsageError("a probe that is loaded is fitted: leave out TABLE and --target")
+        if load is not None and (given := _given(_FITTED)):
+            raise click.UsageError(
+                f"a probe that is loaded is fitted already: leave out {' and '.join(given)}"
+            )
         if (load is None and (table is None or not targets)) or data is not None:
             raise click.UsageError(
                 "name a TABLE with --target columns, a probe to --load, or a --suite with its "
                 "--data"
             )
+        _check_outputs(targets, options)
         field = open_field(store)
         loaded = None if load is None else _loaded(field, load)
-        _check_outputs(targets if loaded is None else loaded.targets, options)
         if loaded is not None:
-            options["modalities"] = options["modalities"] or loaded.modalities
+            _check_outputs(loaded.targets, options)
+            options["modalities"] = loaded.modalities
         new = _new_places(field, options, quiet)
         _check_answer(field, new, options, loaded)
         if loaded is None:
@@ -165,6 +171,17 @@ def probe(
             probed.save(options["save"], options["features"], overwrite=options["overwrite"])
         _predict(probed, new, options, quiet)
         _map(probed, options, watched(quiet))
+
+
+def _given(names: tuple[str, ...]) -> list[str]:
+    """Which of some options were given, as they are written."""
+    context = click.get_current_context()
+    defaults = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+    return [
+        parameter.opts[0] if isinstance(parameter, click.Option) else str(parameter.name).upper()
+        for parameter in context.command.params
+        if parameter.name in names and context.get_parameter_source(parameter.name) not in defaults
+    ]
 
 
 def _loaded(field: "Field", path: str) -> "Probe":
@@ -221,14 +238,17 @@ def _text(probe: "Probe") -> str:
 
 def _check_outputs(targets: tuple[str, ...], options: dict[str, Any]) -> None:
     """Refuse places of predictions, maps and probes that cannot be written, before any work."""
-    from unigeo.client.probing.saving import check_probe_place
+    from unigeo.client.probing.probe_folders import check_probe_place
     from unigeo.schemas.tables import check_writable
 
     if options["predict"] is not None:
         check_writable(options["predict"][1])
     if options["map_"] is not None:
         if len(targets) > 1:
-            raise click.UsageError("--map draws one --target")
+            raise click.UsageError(
+                f"--map draws one target, and there are {len(targets)}: {', '.join(targets)}. Name "
+                "one; in Python, Probe.to_geotiff draws any target of a saved probe"
+            )
         _check_map(options["map_"][1], options["overwrite"])
     elif options["overwrite"] and options["save"] is None:
         raise click.UsageError("--overwrite goes with --map or --save; tables are always replaced")

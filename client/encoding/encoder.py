@@ -62,7 +62,7 @@ class Encoder:
 
         with (
             # The products are small: their own threads would wait for each other.
-            one_thread(),
+            one_thread(scipy=False),
             ThreadPoolExecutor(os.cpu_count()) as pool,
             progress_bar(GROUP, len(lonlat), "points", progress) as push,
         ):

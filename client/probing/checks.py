@@ -12,6 +12,7 @@ from unigeo.client.probing.columns import column_names, label_of, short
 from unigeo.client.probing.counting import Count
 from unigeo.client.probing.feature_rows import FeatureRows
 from unigeo.client.probing.folds import Split
+from unigeo.client.probing.targets import Labels, Target, codes_of
 from unigeo.schemas.errors import PointsError, ProbeError
 
 POINTS_PER_FOLD = 10
@@ -104,6 +105,37 @@ def check_classes(target: str, classes: Sequence[Any], codes: Int[np.ndarray, " 
             f"only or none, such as {short(alone[0])}: merge rare classes or drop them. If it "
             "holds numbers, ask for task='regression'."
         )
+
+
+def check_vectors(name: str, values: Any) -> None:
+    """Refuse vectors that are no table of numbers.
+
+    Raises:
+        ProbeError: saying what they are.
+    """
+    shape: tuple[int, ...] = getattr(values, "shape", ())
+    try:
+        row = values[np.arange(1)]
+    except (TypeError, KeyError, IndexError):
+        row = None
+    plain = isinstance(row, np.ndarray) and not isinstance(row, np.ma.MaskedArray)
+    if len(shape) != 2 or not shape[1] or not plain or row.dtype.kind not in "biuf":
+        kind = f" of {row.dtype}" if plain else ""
+        raise ProbeError(
+            f"features {name!r} must be an array of real numbers, row by band, or what gives one "
+            f"by row numbers, such as an array of h5py; not a {type(values).__name__}{kind} of the "
+            f"shape {tuple(shape)}"
+        )
+
+
+def warn_of_constant(control: str, column: Target) -> None:
+    """Warn of a control that has one value only, in all rows that have it."""
+    codes = codes_of(column)
+    known = codes[np.isfinite(codes)]
+    if np.ptp(known) == 0:
+        value = column.classes[int(known[0])] if isinstance(column, Labels) else known[0]
+        shown = f"{value:g}" if isinstance(value, float) else short(value)
+        _warn(f"control {short(control)} is {shown} everywhere: it tells nothing of any target")
 
 
 def warn_of_left_out(counts: Mapping[str, Count]) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from unigeo.client.probing.checks import warn_of_constant
 from unigeo.client.probing.columns import chosen_names, label_of, listed, short
 from unigeo.client.probing.feature_rows import FeatureRows, SideBySide
-from unigeo.client.probing.targets import Labels, target_of
+from unigeo.client.probing.targets import Labels, Target, codes_of, target_of
 from unigeo.schemas.errors import ProbeError
 
 CONTROLS = "controls"
@@ -48,8 +49,8 @@ def read_controls(table: Any, names: Any, targets: Any) -> Controls:
         targets: what is predicted, by the names of columns.
 
     Raises:
-        ProbeError: if there is no such column, it is a target, or it holds neither numbers nor a
-            few categories.
+        ProbeError: if there is no such column, it is a target, it is missing in all rows, or it
+            holds neither numbers nor a few categories.
     """
     chosen = chosen_names(table, names, "control")
     predicted = {label_of(name) for name in chosen_names(table, targets)}
@@ -92,10 +93,11 @@ def with_controls(features: str) -> str:
     return f"{features} + {CONTROLS}"
 
 
-def _numbers(
-    column: Float[np.ndarray, " row"] | Labels, name: str
-) -> Float[np.ndarray, "row control"]:
+def _numbers(column: Target, name: str) -> Float[np.ndarray, "row control"]:
     """A column of numbers, or an indicator of each category."""
+    if np.isnan(codes_of(column)).all():
+        raise ProbeError(f"control {short(name)} is missing in all {len(column):,} rows")
+    warn_of_constant(name, column)
     if not isinstance(column, Labels):
         return column[:, None]
     if len(column.classes) > _MOST_LEVELS:

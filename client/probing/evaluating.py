@@ -143,7 +143,7 @@ def evaluate(
     show = seconds > _LONG if progress is None else progress
     if show:
         _say(data, sets, wanted, seconds)
-    with progress_bar("probe", 100, "%", show) as percent, one_thread():
+    with progress_bar("probe", 100, "%", show) as percent:
         scored = _done(works, _Share(seconds, percent))
     for split, (about, score, by_fold, predicted) in scored:
         about = {**about, "split": split}
@@ -184,7 +184,8 @@ def _done(works: Sequence[_Work], done: "_Share") -> list[tuple[str, _Scored]]:
     """Do all works; what they scored, with the split, in their order."""
 
     def finish(work: _Work) -> list[tuple[str, _Scored]]:
-        scored = [(work.split, each) for each in work.run(done.of(work))]
+        with one_thread():  # OpenMP keeps the number for each thread that starts loops
+            scored = [(work.split, each) for each in work.run(done.of(work))]
         done.end(work)
         return scored
 
@@ -241,7 +242,8 @@ def _say(data: ProbeData, sets: Sets, baselines: Sequence[str], seconds: float) 
     beside = f", beside {len(baselines)} baselines" if baselines else ""
     targets = f"{len(data.known)} target" + "s" * (len(data.known) > 1)
     click.echo(
-        f"probe: {targets} at {len(data.lonlat):,} points by {len(sets)} sets of bands ({bands})"
+        f"probe: {targets} at {len(data.lonlat):,} points by {len(sets)} set"
+        f"{'s' * (len(sets) != 1)} of bands ({bands})"
         f"{beside}; {splits} splits of {folds} folds; about {duration(seconds)}",
         err=True,
     )

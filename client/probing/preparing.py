@@ -13,6 +13,7 @@ from unigeo.client.probing.checks import (
     check_counts,
     check_folds,
     check_numbers,
+    check_vectors,
     warn_of_left_out,
     warn_of_repeats,
     warn_of_thin_data,
@@ -31,7 +32,7 @@ from unigeo.client.probing.folds import (
     spatial_blocks,
 )
 from unigeo.client.probing.methods import Vectors
-from unigeo.client.probing.targets import Labels, Target, codes_of, read_targets
+from unigeo.client.probing.targets import LARGEST, Labels, Target, codes_of, read_targets
 from unigeo.schemas.errors import ProbeError
 from unigeo.schemas.points import check_lonlat
 from unigeo.schemas.status import Status
@@ -281,16 +282,18 @@ def _have_vectors(features: Vectors, rows: Bool[np.ndarray, " row"]) -> Bool[np.
     """Which of some rows are whole in every set of features."""
     valid = rows.copy()
     for name, values in features.items():
+        check_vectors(name, values)
         if values.shape[0] != len(rows):
             raise ProbeError(
                 f"features {name!r} have {values.shape[0]} rows for {len(rows)} points"
             )
         for block in row_blocks(np.flatnonzero(rows), values.shape[1]):
             sums = values[block].sum(axis=1, dtype=np.float64)
-            infinite = np.isinf(sums)
-            if infinite.any():
+            huge = np.abs(sums) > LARGEST
+            if huge.any():
                 raise ProbeError(
-                    f"features {name!r} are infinite in row {block[int(np.argmax(infinite))]}"
+                    f"features {name!r} are infinite, or beyond {LARGEST:g}, in row "
+                    f"{block[int(np.argmax(huge))]}"
                 )
             valid[block[np.isnan(sums)]] = False
     return valid

@@ -1,7 +1,7 @@
 """A probe that was scored: what it can be asked next, from its scores to a map of its target."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -125,7 +125,8 @@ class Probe:
 
         `probe.json` says what they are of, among it the hash of the model that made the vectors;
         `weights.safetensors` holds the numbers. The table's own values and positions are not
-        written.
+        written. Labels of classes that JSON has no form for, such as dates and intervals, are text
+        afterwards.
 
         Args:
             path: of the folder.
@@ -224,9 +225,11 @@ class Probe:
         """Names of sets of features: by default `joined`, or the only one.
 
         Raises:
-            ProbeError: if there is no such set.
+            ProbeError: if there is no such set, or none is named.
         """
-        several = features is not None and not isinstance(features, str)
+        several = isinstance(features, Iterable) and not isinstance(features, str)
+        if several and not features:
+            raise ProbeError(f"no features are named; the probe has {listed(self.sets)}")
         return tuple(dict.fromkeys(map(self._features, features if several else [features])))
 
     def predict(
@@ -267,7 +270,8 @@ class Probe:
                 found[layer][valid] = values
             if isinstance(model, ClassModel):
                 labels = np.full(len(valid), None, object)
-                labels[valid] = [model.classes[int(c)] for c in found["prediction"][valid]]
+                for row in np.flatnonzero(valid):  # one by one, as a label may be a tuple
+                    labels[row] = model.classes[int(found["prediction"][row])]
                 made |= {target: labels, f"{target}_probability": 1 - found["uncertainty"]}
             else:
                 made[target] = found["prediction"]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,8 +17,15 @@ from unigeo.client.probing.evaluating import Evaluation
 from unigeo.client.probing.leverage import Spread
 from unigeo.client.probing.logistic import FittedLogistic
 from unigeo.client.probing.models import ClassModel, Model, NumberModel
+from unigeo.client.probing.probe_folders import (
+    FACTS,
+    WEIGHTS,
+    check_probe_place,
+    local_folder,
+    safetensors_numpy,
+)
 from unigeo.client.probing.ridge import FittedRidge
-from unigeo.schemas.errors import MissingExtraError, ProbeError, StoreError
+from unigeo.schemas.errors import ProbeError, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,12 +33,19 @@ if TYPE_CHECKING:
     from unigeo.client.field import Field as EmbeddingField
     from unigeo.client.probing.probes import Probe
 
-FACTS, WEIGHTS = "probe.json", "weights.safetensors"
 FORMAT = 1
+_KINDS = ("float64", "int64", "object")  # of columns; others are as pandas reads them
 
 
 class _Facts(BaseModel):
     model_config = ConfigDict(frozen=True)  # keys of later versions are skipped
+
+
+class _ModelFacts(_Facts):
+    """The model that made the vectors."""
+
+    name: str
+    sha256: str
 
 
 class _Table(_Facts):
@@ -66,22 +81,22 @@ class ProbeFacts(_Facts):
     format: int
     unigeo: str
     """Version that wrote it."""
-    model: dict[Literal["name", "sha256"], str]
+    model: _ModelFacts
     """Whose vectors the probe reads."""
     field: dict[str, Any]
     """On which it was fitted: region, CRS and cells."""
-    modalities: dict[str, int]
+    modalities: dict[str, int] = Field(min_length=1)
     """Sampled, and the bands of each."""
     method: Literal["nearest", "bilinear", "bicubic"]
     level: float = Field(gt=0, lt=1)
-    targets: dict[str, dict[str, Any]]
+    targets: dict[str, Count] = Field(min_length=1)
     """Predicted, and how many rows took part."""
-    features: list[str]
+    features: list[str] = Field(min_length=1)
     """Sets of vectors that were scored."""
     controls: list[str]
     splits: dict[str, Any]
     """Number of folds, seed, side and CRS of the blocks; the fold of each row is an array."""
-    models: list[_FittedFacts]
+    models: list[_FittedFacts] = Field(min_length=1)
     spreads: list[_SpreadFacts]
     scores: _Table
     fold_scores: _Table
@@ -113,12 +128,12 @@ def save_probe(probe: "Probe", path: Any, features: Any, overwrite: bool) -> Pat
     facts = ProbeFacts(
         format=FORMAT,
         unigeo=version("unigeo"),
-        model={"name": own.model.name, "sha256": own.model.sha256},
+        model=_ModelFacts(name=own.model.name, sha256=own.model.sha256),
         field={"region": own.region, "crs": grid.crs, "resolution_m": grid.resolution_m},
         modalities=dict(probe.bands),
         method=probe.method,
         level=probe.level,
-        targets={target: vars(count) for target, count in probe.counts.items()},
+        targets=dict(probe.counts),
         features=list(probe.sets),
         controls=list(probe.controls),
         splits=dict(probe.splits),
@@ -128,7 +143,7 @@ def save_probe(probe: "Probe", path: Any, features: Any, overwrite: bool) -> Pat
         fold_scores=_table_of(probe.fold_scores),
         gains=_table_of(probe.gains),
     )
-    to_bytes = _safetensors().save
+    to_bytes = safetensors_numpy().save
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f"{place.name}.", suffix=".part", dir=place.parent))
@@ -151,27 +166,26 @@ def load_probe(path: Any, field: "EmbeddingField") -> "Probe":
     """Read a probe: see `Probe.load`."""
     from unigeo.client.probing.probes import Probe
 
-    place = Path(path)
+    place = local_folder(path, "read", ProbeError)
     facts = _read_facts(place)
-    check_model(field, facts.model["name"], facts.model["sha256"], f"the probe {place}")
+    check_model(field, facts.model.name, facts.model.sha256, f"the probe {place}")
     check_bands(field, facts.modalities, f"the probe {place}")
-    safe = _safetensors()
+    safe = safetensors_numpy()
     try:
         arrays = safe.load_file(place / WEIGHTS)
     except Exception as error:  # the library's own errors are no OSErrors
         raise ProbeError(f"cannot read the weights of the probe {place}: {error}") from error
     try:
+        _check_finite(arrays)
         spreads = [_spread_of(arrays, n, facts) for n in range(len(facts.spreads))]
-        models = {
-            (one.target, one.features): _model_of(arrays, number, one, spreads)
-            for number, one in enumerate(facts.models)
-        }
-        splits = {name.partition("/")[2] for name in arrays if name.startswith("folds/")}
-        folds = {split: arrays[f"folds/{split}"] for split in sorted(splits)}
-        counts = {target: Count(**count) for target, count in facts.targets.items()}
+        models = _models_of(arrays, facts, spreads)
         tables = (facts.scores, facts.fold_scores, facts.gains)
         evaluation = Evaluation(*(_frame_of(table) for table in tables))
         rows = arrays["rows"]
+        splits = evaluation.scores["split"].unique().tolist()
+        folds = {split: arrays[f"folds/{split}"] for split in splits}
+        if any(own.shape != rows.shape for own in folds.values()):
+            raise ValueError("the folds are of other rows")
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ProbeError(
             f"{place}: {FACTS} and {WEIGHTS} do not belong together ({short(error, 200)}): save "
@@ -184,7 +198,7 @@ def load_probe(path: Any, field: "EmbeddingField") -> "Probe":
         method=facts.method,
         level=facts.level,
         sets=tuple(facts.features),
-        counts=counts,
+        counts=facts.targets,
         controls=tuple(facts.controls),
         splits=facts.splits,
         folds=folds,
@@ -198,8 +212,10 @@ def check_model(field: "EmbeddingField", name: str, sha256: str, what: str) -> N
     """Refuse a field of another model than vectors were learned on.
 
     Raises:
-        ProbeError: naming both.
+        ProbeError: naming both; or if it is the address of a field.
     """
+    if isinstance(field, str | os.PathLike):
+        raise ProbeError(f"{field} is an address: open the field first, client.open_field(...)")
     own = field.attributes.model
     if own.sha256 != sha256:
         raise ProbeError(
@@ -225,32 +241,12 @@ def check_bands(field: "EmbeddingField", modalities: dict[str, int], what: str) 
             raise ProbeError(f"{what} reads {bands} bands of {name}, and the field has {own}")
 
 
-def check_probe_place(path: Any, overwrite: bool) -> Path:
-    """Where a probe is written.
-
-    Raises:
-        StoreError: if something is there that is not to be replaced.
-    """
-    from unigeo.schemas.stores import refuse_inside_a_store
-
-    _safetensors()
-    place = Path(path)
-    if not place.name:
-        raise StoreError(f"cannot write a probe to {str(path)!r}: name a folder")
-    refuse_inside_a_store(place, "a probe")
-    if place.exists() and not (place / FACTS).is_file():
-        raise StoreError(f"{place} is there already and is no probe: name another folder")
-    if place.exists() and not overwrite:
-        raise StoreError(f"{place} is there already: give overwrite=True, or name another folder")
-    return place
-
-
 def _read_facts(place: Path) -> ProbeFacts:
     try:
         document = json.loads((place / FACTS).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ProbeError(f"{place} is no probe: it has no {FACTS}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ProbeError(f"cannot read the probe {place}: {error}") from error
     told = document.get("format") if isinstance(document, dict) else None
     if isinstance(told, int) and told > FORMAT:
@@ -300,6 +296,34 @@ def _facts_of(
         strangeness=half_width,  # type: ignore[arg-type]
         spread=at,
     )
+
+
+def _models_of(
+    arrays: dict[str, np.ndarray], facts: ProbeFacts, spreads: list[Spread]
+) -> dict[tuple[str, str], Model]:
+    """Every model, by its target and features.
+
+    Raises:
+        ValueError: if one is lacking, or of another number of bands than its modalities have.
+    """
+    found: dict[tuple[str, str], Model] = {}
+    for number, one in enumerate(facts.models):
+        bands = facts.modalities.get(one.features, sum(facts.modalities.values()))
+        if len(arrays[f"models/{number}/centre"]) != bands:
+            raise ValueError(f"model {number} is not of the {bands} bands of {one.features}")
+        found[one.target, one.features] = _model_of(arrays, number, one, spreads)
+    fitted = {features for _, features in found}
+    if not fitted <= set(facts.features):
+        raise ValueError("models are of features that were not scored")
+    if set(found) != {(target, features) for target in facts.targets for features in fitted}:
+        raise ValueError("a target lacks a model, or a model its target")
+    return found
+
+
+def _check_finite(arrays: dict[str, np.ndarray]) -> None:
+    for name, values in arrays.items():
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} holds numbers that are not finite")
 
 
 def _model_of(
@@ -366,7 +390,7 @@ def _frame_of(table: _Table) -> "pd.DataFrame":
     import pandas as pd
 
     found = pd.DataFrame(table.columns)
-    numbers = {name: kind for name, kind in table.types.items() if kind in ("float64", "int64")}
+    numbers = {name: kind for name, kind in table.types.items() if kind in _KINDS}
     return found.astype(numbers)
 
 
@@ -377,13 +401,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     return value if isinstance(value, bool | int | float | str) else str(value)
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise MissingExtraError(
-            "probes are saved by safetensors: pip install 'unigeo[probe]'"
-        ) from error
-    return safetensors.numpy

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Task = Literal["regression", "classification"]
 
-_LARGEST, _SMALLEST = 1e100, 1e-100
+LARGEST, _SMALLEST = 1e100, 1e-100
 """Numbers beyond, or that differ by less, have no sums of squares in float64."""
 _DATE = re.compile(
     r"\d{4}-\d{1,2}(-\d{1,2})?([T ]\d.*)?"
@@ -26,6 +26,16 @@ _DATE = re.compile(
 )
 """A date, a month or a time of day written as text."""
 _INSTEAD = "make it a number first, such as the days since a date, or its year"
+
+
+_ADVICE = {
+    "target": (
+        " (task='regression' reads plain ones)",
+        "ask for task='classification' if each is a class of its own",
+    ),
+    "control": ("", "give a column of categories if each is one of its own"),
+}
+"""How text is read as numbers, and how as classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +76,7 @@ def target_of(table: Any, name: Any, task: Task | None = None, what: str = "targ
     column, label = column_of(table, name), f"{what} {short(label_of(name))}"
     kind = _kind_of(column, label)
     if task is None and kind == "words":
-        _refuse_numbers_as_text(column, label)
+        _refuse_numbers_as_text(column, label, *_ADVICE.get(what, _ADVICE["target"]))
     regression = task == "regression" or (task is None and kind in ("numbers", "nothing"))
     return _numbers(column, label) if regression else _labels(column, label)
 
@@ -155,7 +165,7 @@ def _kind_of(column: "pd.Series[Any]", label: str) -> Kind:
         number = int(np.argmax(kinds == kind))
         raise ProbeError(
             f"{label} holds {kind}, the first in row {rows[number]}: "
-            f"{short(str(values[number]))}. A probe predicts numbers or classes: "
+            f"{short(str(values[number]))}. Numbers or classes are needed: "
             f"{_INSTEAD if kind == _TIMES else 'give it a column of these'}"
         )
     if len(set(kinds)) > 1:
@@ -188,7 +198,7 @@ def _kind_of_type(kind: type) -> str:
     return "complex numbers" if issubclass(kind, Complex) else f"{kind.__name__} values"
 
 
-def _refuse_numbers_as_text(column: "pd.Series[Any]", label: str) -> None:
+def _refuse_numbers_as_text(column: "pd.Series[Any]", label: str, plain: str, ask: str) -> None:
     """Refuse text that is a column of dates or numbers: each would be a class of its own.
 
     Whole numbers written as text stay classes, for so codes of classes are written.
@@ -199,7 +209,6 @@ def _refuse_numbers_as_text(column: "pd.Series[Any]", label: str) -> None:
     counts = {text: count for text, count in column.value_counts().items() if isinstance(text, str)}
     if not counts:
         return
-    ask = "ask for task='classification' if each is a class of its own"
     if all(_DATE.fullmatch(text.strip()) for text in counts):
         raise ProbeError(
             f"{label} holds dates or times as text, such as "
@@ -210,7 +219,7 @@ def _refuse_numbers_as_text(column: "pd.Series[Any]", label: str) -> None:
     if numbers and not words and not all(text.strip().lstrip("+-").isdecimal() for text in numbers):
         raise ProbeError(
             f"{label} holds numbers as text, such as {short(numbers[0])}: make them "
-            f"numbers (task='regression' reads plain ones), or {ask}"
+            f"numbers{plain}, or {ask}"
         )
     rows = sum(counts[text] for text in numbers)
     if words and 2 * rows > sum(counts.values()):
@@ -281,7 +290,7 @@ def _check_range(values: Float[np.ndarray, " point"], label: str) -> None:
             f"{label} is infinite in row {int(np.argmax(infinite))}, or beyond the "
             "range of float64: use NaN where it is missing"
         )
-    huge = np.abs(values) > _LARGEST
+    huge = np.abs(values) > LARGEST
     if huge.any():
         row = int(np.argmax(huge))
         raise ProbeError(
