@@ -13,8 +13,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-_BLOCK_NUMBERS = 2**22
-"""Of one block: 32 MB in float64."""
+_BLOCK_NUMBERS = 2**23
+"""Of one block: 64 MB in float64."""
 _APART = 16
 """Rows between two that are still read together."""
 _READ_ROWS = 4096

@@ -37,6 +37,16 @@ class Solution:
         """Predict every target."""
         return np.asarray(features @ self.weights + self.intercepts)
 
+    @classmethod
+    def together(cls, solutions: Sequence["Solution"]) -> "Solution":
+        """Several side by side, as if they were of so many targets."""
+        if len(solutions) == 1:
+            return solutions[0]
+        return cls(
+            np.concatenate([each.weights for each in solutions], axis=1),
+            np.concatenate([each.intercepts for each in solutions]),
+        )
+
     def only(self, columns: np.ndarray) -> "Solution":
         """The same for some of the targets."""
         return Solution(self.weights[:, columns], self.intercepts[columns])
@@ -81,13 +91,15 @@ class Moments:
     @classmethod
     def total(cls, parts: Sequence["Moments"]) -> "Moments":
         """Sum over the rows of all parts."""
-        found = cls.zero(*parts[0].cross.shape)
-        for part in parts:
-            found.count += part.count
-            for name in ("features", "targets", "squares", "gram", "cross"):
-                sums = getattr(found, name)
+        first, *others = parts
+        names = ("features", "targets", "squares", "gram", "cross")
+        if not others:
+            return cls(first.count, *(getattr(first, name).copy() for name in names))
+        found = [getattr(first, name) + getattr(others[0], name) for name in names]
+        for part in others[1:]:
+            for sums, name in zip(found, names, strict=True):
                 sums += getattr(part, name)
-        return found
+        return cls(sum(part.count for part in parts), *found)
 
     def add(
         self, features: Float[np.ndarray, "point band"], targets: Float[np.ndarray, "point target"]
@@ -100,11 +112,14 @@ class Moments:
         self.gram += features.T @ features
         self.cross += features.T @ targets
 
-    def errors(self, solution: Solution) -> Float[np.ndarray, " target"]:
-        """Sum of the squared errors of a solution on these rows."""
+    def errors(self, solution: Solution) -> Float[np.ndarray, " column"]:
+        """Sum of the squared errors of a solution, or of several together, on these rows."""
         weights, shift = solution.weights, solution.intercepts
-        of_targets = self.squares - 2 * shift * self.targets + self.count * shift**2
-        along = self.gram @ weights - 2 * self.cross + 2 * shift * self.features[:, None]
+        times = len(shift) // len(self.targets)
+        squares, targets = np.tile(self.squares, times), np.tile(self.targets, times)
+        of_targets = squares - 2 * shift * targets + self.count * shift**2
+        along = self.gram @ weights - 2 * np.tile(self.cross, times)
+        along += 2 * shift * self.features[:, None]
         return np.asarray(of_targets + (weights * along).sum(axis=0))
 
 
@@ -141,7 +156,7 @@ class Primal:
     def solve_with_spread(self, penalty: float) -> tuple[Solution, Spread]:
         """Weights at a penalty, and the leverage that it gives."""
         factor = cholesky(self.correlation, penalty)
-        low = np.asarray(factor, np.float32, order="F")
+        low = factor.T.astype(np.float32).T  # in the order of LAPACK, as the factor is
         return self._solution(factor), Spread(self.mean, self.inverse, penalty, self.count, low)
 
     def _solution(self, factor: Float[np.ndarray, "band band"]) -> Solution:

@@ -7,7 +7,7 @@ five folds have 15 training sets for all targets. Their sums are those of the fo
 are read once for the sums, and once more to be predicted.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -25,7 +25,7 @@ from unigeo.schemas.errors import ProbeError
 PENALTIES = tuple(float(10.0 ** (half / 2)) for half in range(-12, 7))
 """From 1e-6 to 1e3, two per decade."""
 
-_SPREAD_BYTES = 2**28
+_SPREAD_BYTES = 3 * 2**26
 """Of the factors that are held while the rows are read."""
 _ORIGIN_ROWS = 4096
 """Rows that the origin and the scale of sums are taken from."""
@@ -297,6 +297,7 @@ class _Folded:
         self.origin, self.scale = self._origin_and_scale()
         self.target_origin = targets[np.ix_(rows, columns)].mean(axis=0)
         self._moments: list[Moments] | None = None
+        self._kept: dict[tuple[tuple[int, ...], int], tuple[Solution, Spread]] = {}
 
     def workers(self) -> AbstractContextManager[Run]:
         """Threads for the factorizations of this data."""
@@ -369,64 +370,87 @@ class _Folded:
         if any(self._has_bands(self.all_but(*left)) for left in lefts):
             self.moments(run)
         errors = np.full((len(lefts), 2, len(penalties), len(self.columns)), np.nan)
-        # Half of the pairs, in which each fold stands twice, tell where to look.
-        some = [n for n, left in enumerate(lefts) if left[-1] - left[0] in (0, 1, self.count - 1)]
-        tried = np.zeros(len(penalties), bool)
-        for sets in (some, range(len(lefts))) if len(some) < len(lefts) else (some,):
-            if tried.any():
-                near = self._cases(lefts, errors, some, tried).argmin(axis=1)
-                tried = np.isin(np.arange(len(tried)), np.add.outer(near, (-1, 0, 1)))
-                self._judge(lefts, errors, sets, np.flatnonzero(tried).tolist(), penalties, run)
-            while numbers := next_penalties(self._cases(lefts, errors, sets, tried), tried):
-                self._judge(lefts, errors, sets, numbers, penalties, run)
+        # A few pairs without a common fold tell where to look; all of them decide.
+        some = [n for n, left in enumerate(lefts) if left[-1] == left[0] + 1 and left[0] % 2 == 0]
+        near, tried = np.empty(0, np.int64), np.zeros(len(penalties), bool)
+        if some:
+            while numbers := next_penalties(np.nansum(errors, axis=(0, 1)).T, tried):
+                self._judge(lefts, errors, dict.fromkeys(some, numbers), penalties, run)
                 tried[numbers] = True
-        best = self._cases(lefts, errors, range(len(lefts)), tried).argmin(axis=1)
-        return np.broadcast_to(best.reshape(-1, len(self.columns)), (self.count, len(self.columns)))
+            sums = np.where(tried[:, None], np.nansum(errors, axis=(0, 1)), np.inf)
+            near = sums.argmin(axis=0)
+        folds = self.count if len(lefts[0]) == 2 else 1
+        tried = np.zeros((folds, len(penalties)), bool)
+        keep = set(near.tolist())
+        wanted = [sorted({n + side for n in keep for side in (-1, 0, 1)})] * folds
+        wanted = [[n for n in numbers if 0 <= n < len(penalties)] for numbers in wanted]
+        while True:
+            for fold, numbers in enumerate(wanted):
+                tried[fold, numbers] = True
+            of_sets = {
+                number: sorted({n for fold in (left if folds > 1 else (0,)) for n in wanted[fold]})
+                for number, left in enumerate(lefts)
+            }
+            self._judge(lefts, errors, of_sets, penalties, run, keep)
+            cases = self._cases(lefts, errors, tried)
+            wanted = [next_penalties(each, known) for each, known in zip(cases, tried, strict=True)]
+            if not any(wanted):
+                return np.broadcast_to(cases.argmin(axis=2), (self.count, len(self.columns)))
 
     def _judge(
         self,
         lefts: Sequence[tuple[int, ...]],
         errors: Float[np.ndarray, "left side penalty column"],
-        sets: Sequence[int],
-        numbers: Sequence[int],
+        wanted: Mapping[int, Sequence[int]],
         penalties: Sequence[float],
         run: Run,
+        keep: Collection[int] = (),
     ) -> None:
-        """Fill in the errors of some training sets at some penalties, where they are not known."""
+        """Fill in the errors of training sets at some penalties each, where they are not known.
+
+        The models at the penalties to `keep` are kept for `look`, if they fit into memory.
+        """
+        if len(lefts) * len(keep) * 4 * self.bands**2 > _SPREAD_BYTES:
+            keep = ()
 
         def judge(number: int) -> int:
             left = lefts[number]
-            new = [n for n in numbers if np.isnan(errors[number, 0, n]).any()]
-            training = self.training(self.all_but(*left)) if new else None
-            solutions = [training.solve(penalties[n]) for n in new] if training else []
+            train = self.all_but(*left)
+            new = [n for n in wanted[number] if np.isnan(errors[number, 0, n]).any()]
+            if not new:
+                return 0
+            training = self.training(train)
+            solutions = []
+            for n in new:
+                if n in keep:
+                    solution, spread = training.solve_with_spread(penalties[n])
+                    self._kept[tuple(train), n] = solution, spread
+                else:
+                    solution = training.solve(penalties[n])
+                solutions.append(solution)
             for side, fold in enumerate(left):
-                if new:
-                    errors[number, side, new] = self._errors(fold, solutions)
+                errors[number, side, new] = self._errors(fold, solutions)
             return len(new)
 
-        for number, solved in zip(sets, run(judge, sets), strict=True):
+        for number, solved in zip(wanted, run(judge, wanted), strict=True):
             self.push(solved * self._factor_work(lefts[number]))
 
     def _cases(
         self,
         lefts: Sequence[tuple[int, ...]],
         errors: Float[np.ndarray, "left side penalty column"],
-        sets: Sequence[int],
-        tried: Bool[np.ndarray, " penalty"],
-    ) -> Float[np.ndarray, "case penalty"]:
-        """Errors of each fold and target, as some training sets tell; infinite where not tried.
+        tried: Bool[np.ndarray, "case penalty"],
+    ) -> Float[np.ndarray, "case column penalty"]:
+        """Errors of each fold and target; infinite where not tried.
 
-        A fold's are those on the other fold that a set leaves out with it. All folds have the same
-        errors where sets leave out one fold each.
+        A fold's are those on the other fold that a set leaves out with it. Where sets leave out one
+        fold each, there is one case: the errors on all folds.
         """
-        folds = self.count if len(lefts[0]) == 2 else 1
-        sums = np.zeros((folds, len(self.columns), len(tried)))
-        for number in sets:
-            left = lefts[number]
+        sums = np.zeros((len(tried), len(self.columns), tried.shape[1]))
+        for number, left in enumerate(lefts):
             for side in range(len(left)):
-                sums[left[1 - side] if folds > 1 else 0] += errors[number, side].T
-        sums[:, :, ~tried] = np.inf
-        return sums.reshape(-1, len(tried))
+                sums[left[1 - side] if len(left) == 2 else 0] += errors[number, side].T
+        return np.where(tried[:, None, :], sums, np.inf)
 
     def look(self, views: Sequence[_View], penalties: Sequence[float], run: Run) -> Iterator[_Seen]:
         """Predict folds by models that have not seen them.
@@ -439,9 +463,13 @@ class _Folded:
         for models in self._portions(by_model):
 
             def fit(train: tuple[int, ...]) -> dict[int, tuple[Solution, Spread]]:
-                training = self.training(train)
                 numbers = np.unique([view.best for view in by_model[train]]).tolist()
-                return {n: training.solve_with_spread(penalties[n]) for n in numbers}
+                found = {n: self._kept.pop((train, n)) for n in numbers if (train, n) in self._kept}
+                if len(found) < len(numbers):
+                    training = self.training(train)
+                    for n in numbers:
+                        found[n] = found.get(n) or training.solve_with_spread(penalties[n])
+                return found
 
             fitted = dict(zip(models, run(fit, models), strict=True))
             for train in models:
@@ -475,15 +503,16 @@ class _Folded:
         self, fold: int, solutions: Sequence[Solution]
     ) -> Float[np.ndarray, "solution column"]:
         """Sums of squared errors on a fold."""
+        together = Solution.together(solutions)
         if self._moments is not None:
-            return np.stack([self._moments[fold].errors(solution) for solution in solutions])
-        found = np.zeros((len(solutions), len(self.columns)))
-        for block in self.blocks([fold]):
-            rows, values = block[fold]
-            truth = self.truth(rows)
-            for number, solution in enumerate(solutions):
-                found[number] += ((solution.predict(values) - truth) ** 2).sum(axis=0)
-        return found
+            found = self._moments[fold].errors(together)
+        else:
+            found = np.zeros(len(together.intercepts))
+            for block in self.blocks([fold]):
+                rows, values = block[fold]
+                truth = np.tile(self.truth(rows), len(solutions))
+                found += ((together.predict(values) - truth) ** 2).sum(axis=0)
+        return found.reshape(len(solutions), -1)
 
     def _portions(
         self, by_model: Mapping[tuple[int, ...], Sequence[_View]]
