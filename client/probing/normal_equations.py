@@ -109,8 +109,12 @@ class Moments:
         self.features += features.sum(axis=0)
         self.targets += targets.sum(axis=0)
         self.squares += (targets**2).sum(axis=0)
-        self.gram += features.T @ features
-        self.cross += features.T @ targets
+        gram, cross = features.T @ features, features.T @ targets
+        if self.count == len(features):  # the first rows: large sums are not written twice
+            self.gram, self.cross = gram, cross
+        else:
+            self.gram += gram
+            self.cross += cross
 
     def errors(self, solution: Solution) -> Float[np.ndarray, " column"]:
         """Sum of the squared errors of a solution, or of several together, on these rows."""

@@ -27,7 +27,7 @@ PENALTIES = tuple(float(10.0 ** (half / 2)) for half in range(-12, 7))
 
 _SPREAD_BYTES = 3 * 2**26
 """Of the factors that are held while the rows are read."""
-_ORIGIN_ROWS = 4096
+_ORIGIN_ROWS = 512
 """Rows that the origin and the scale of sums are taken from."""
 _ROUNDING = 1e-12
 """A deviation this small beside the value is that of a constant."""
@@ -370,15 +370,12 @@ class _Folded:
         if any(self._has_bands(self.all_but(*left)) for left in lefts):
             self.moments(run)
         errors = np.full((len(lefts), 2, len(penalties), len(self.columns)), np.nan)
-        # A few pairs without a common fold tell where to look; all of them decide.
-        some = [n for n, left in enumerate(lefts) if left[-1] == left[0] + 1 and left[0] % 2 == 0]
-        near, tried = np.empty(0, np.int64), np.zeros(len(penalties), bool)
-        if some:
-            while numbers := next_penalties(np.nansum(errors, axis=(0, 1)).T, tried):
-                self._judge(lefts, errors, dict.fromkeys(some, numbers), penalties, run)
-                tried[numbers] = True
-            sums = np.where(tried[:, None], np.nansum(errors, axis=(0, 1)), np.inf)
-            near = sums.argmin(axis=0)
+        tried = np.zeros(len(penalties), bool)
+        # The first set alone tells where to look; all of them decide.
+        while numbers := next_penalties(np.nansum(errors[0], axis=0).T, tried):
+            self._judge(lefts, errors, {0: numbers}, penalties, run)
+            tried[numbers] = True
+        near = np.where(tried[:, None], np.nansum(errors[0], axis=0), np.inf).argmin(axis=0)
         folds = self.count if len(lefts[0]) == 2 else 1
         tried = np.zeros((folds, len(penalties)), bool)
         keep = set(near.tolist())
