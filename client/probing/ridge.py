@@ -410,12 +410,10 @@ class _Folded:
         if len(lefts) * len(keep) * 4 * self.bands**2 > _SPREAD_BYTES:
             keep = ()
 
-        def judge(number: int) -> int:
+        def judge(task: tuple[int, list[int]]) -> None:
+            number, new = task
             left = lefts[number]
             train = self.all_but(*left)
-            new = [n for n in wanted[number] if np.isnan(errors[number, 0, n]).any()]
-            if not new:
-                return 0
             training = self.training(train)
             solutions = []
             for n in new:
@@ -427,10 +425,16 @@ class _Folded:
                 solutions.append(solution)
             for side, fold in enumerate(left):
                 errors[number, side, new] = self._errors(fold, solutions)
-            return len(new)
 
-        for number, solved in zip(wanted, run(judge, wanted), strict=True):
-            self.push(solved * self._factor_work(lefts[number]))
+        tasks = [
+            (number, [n for n in numbers if np.isnan(errors[number, 0, n]).any()])
+            for number, numbers in wanted.items()
+        ]
+        if len(tasks) == 1:  # its penalties side by side
+            tasks = [(number, [n]) for number, new in tasks for n in new]
+        tasks = [task for task in tasks if task[1]]
+        for (number, new), _ in zip(tasks, run(judge, tasks), strict=True):
+            self.push(len(new) * self._factor_work(lefts[number]))
 
     def _cases(
         self,
