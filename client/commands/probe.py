@@ -246,8 +246,8 @@ def _check_outputs(targets: tuple[str, ...], options: dict[str, Any]) -> None:
     if options["map_"] is not None:
         if len(targets) > 1:
             raise click.UsageError(
-                f"--map draws one --target, and there are {len(targets)}: {', '.join(targets)}. Name "
-                "one; in Python, Probe.to_geotiff draws any target of a saved probe"
+                f"--map draws one --target, and there are {len(targets)}: {', '.join(targets)}. "
+                "Name one; in Python, Probe.to_geotiff draws any target of a saved probe"
             )
         _check_map(options["map_"][1], options["overwrite"])
     elif options["overwrite"] and options["save"] is None:
