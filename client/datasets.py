@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unigeo.client.plain_attributes import nested_attributes
 from unigeo.client.reading.arrays import stored_array
 from unigeo.client.reading.cells import Cells
 from unigeo.client.reading.fetching import Requests, Span
@@ -174,7 +175,7 @@ class Behind:
             DamagedError: if it is another than the one whose attributes the Dataset has.
         """
         root = open_root(store, self.address or store, building=self.own.state != "published")
-        found: Any = root.group.attrs.get("unigeo")
+        found: Any = nested_attributes(dict(root.group.attrs)).get("unigeo") or {}
         digests = [
             (self.own.model_extra or {}).get("manifest_sha256"),
             found.get("manifest_sha256"),

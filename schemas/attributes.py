@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from unigeo.schemas.errors import ForeignError, LayoutError
 from unigeo.schemas.grid import Grid
@@ -38,7 +38,7 @@ class LayoutAttributes(_Growing):
 
     modalities: tuple[str, ...] = Field(min_length=1)
     bands: int = Field(gt=0, le=MOST_BANDS)
-    widths: dict[str, Annotated[int, Field(gt=0, le=MOST_BANDS)]] = {}
+    widths: dict[str, Annotated[int, Field(gt=0, le=MOST_BANDS, strict=True)]] = {}
     """Of every modality; layout 1, all of whose modalities have `bands` numbers, has none."""
     shard: int = Field(gt=0)
     chunk: int = Field(gt=0)
@@ -85,6 +85,13 @@ class UnigeoAttributes(_Growing):
     code_version: str
     coordinate_detail: DetailAttributes | None = None
     """None where there is no coordinate raster, or it was made before this was told."""
+
+    @field_validator("layout_version", mode="before")
+    @classmethod
+    def _whole_number(cls, version: Any) -> Any:
+        if type(version) is not int:  # True and 1.0 equal 1
+            raise ValueError(f"a layout version is a whole number, not {str(version)[:20]!r}")
+        return version
 
     def field_layout(self) -> Layout:
         """The layout that these attributes describe."""

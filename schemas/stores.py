@@ -167,7 +167,7 @@ def open_group(
     store = store or open_store(url, read_only=read_only, timeout_s=timeout_s)
     try:
         try:
-            return zarr.open_group(
+            group = zarr.open_group(
                 store,
                 path=path,
                 mode="r" if read_only else "r+",
@@ -178,6 +178,9 @@ def open_group(
             raise _no_group(store, url, path, consolidated) from error
         except MALFORMED as error:
             raise _no_group(store, url, path, consolidated) from error
+        if consolidated and group.metadata.consolidated_metadata is None:  # {} is taken for none
+            raise _no_group(store, url, path, consolidated)
+        return group
     except unreachable_errors() as error:
         if isinstance(error, StoreError):
             raise

@@ -1,5 +1,6 @@
 """What the client hands out goes to netCDF and back; a cut store too."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,6 +88,11 @@ def test_a_region_goes_to_zarr_and_is_a_field_when_it_is_back(gulf: Path, tmp_pa
     region.drop_encoding().to_zarr(tmp_path / "region.zarr", zarr_format=3, consolidated=False)
     back = xr.open_zarr(tmp_path / "region.zarr", consolidated=False, chunks=None)
     assert back.load().unigeo.sample(POINTS).equals(region.unigeo.sample(POINTS))
+    with warnings.catch_warnings():  # zarr's, of consolidating in format 3
+        warnings.simplefilter("ignore", UserWarning)
+        region.drop_encoding().to_zarr(tmp_path / "whole.zarr", zarr_format=3, consolidated=True)
+    lazy = xr.open_zarr(tmp_path / "whole.zarr", chunks=None)
+    assert lazy.unigeo.sample(POINTS).equals(region.unigeo.sample(POINTS))
 
 
 def test_a_cut_store_keeps_its_attributes_whole(gulf: Path, tmp_path: Path) -> None:

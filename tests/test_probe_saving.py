@@ -25,7 +25,7 @@ def field(gulf: Path) -> Field:
 
 @pytest.fixture(scope="module")
 def probe(field: Field) -> Probe:
-    table = places(field)
+    table = places(field, 320)
     table["few"] = table["height"].round()
     with pytest.warns(UserWarning):
         table.loc[table.index[::3], "few"] = np.nan

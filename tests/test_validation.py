@@ -63,6 +63,8 @@ FAULTS: dict[str, tuple[Break, str]] = {
     "no field": (lambda g: g.attrs.pop("unigeo", None) and g.attrs.put({}), "not a unigeo field"),
     "state": (lambda g: own(g, state="half"), "unigeo.state"),
     "version": (lambda g: own(g, layout_version=0), "unigeo.layout_version"),
+    "flag for version": (lambda g: own(g, layout_version=True), "unigeo.layout_version"),
+    "fraction for version": (lambda g: own(g, layout_version=2.0), "a whole number, not '2.0'"),
     "hash": (lambda g: own(g, model={"name": "m", "sha256": "x", "settings": {}}), "model.sha256"),
     "crs": (lambda g: own(g, grid=g.attrs["unigeo"]["grid"] | {"crs": "EPSG:4326"}), "EPSG:4326"),
     "grid moved": (

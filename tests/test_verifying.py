@@ -330,6 +330,18 @@ def test_a_cut_or_foreign_root_is_one_line_and_exit_code_1(
         client.open_field(tmp_path, allow_building=True)
 
 
+@pytest.mark.parametrize("command", ["info", "verify", "cite"])
+def test_a_root_that_repeats_nothing_is_one_that_was_never_published(
+    copy: Path, command: str
+) -> None:
+    document = json.loads((copy / "zarr.json").read_text())
+    (copy / "zarr.json").write_text(json.dumps(document | {"consolidated_metadata": {}}))
+    result = commands.run(command, copy)
+    assert result.exit_code == 2
+    assert "has no consolidated metadata, so it was never published" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("name", ["cut", "html", "list", "array"])
 def test_a_foreign_root_of_a_server_is_one_line(name: str) -> None:
     with servers.RangeServer({"zarr.json": BAD_ROOTS[name]}) as server:

@@ -3,11 +3,12 @@
 import asyncio
 import json
 import math
+from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unigeo.client.verifying.shards import stored_size
+from unigeo.client.verifying.shards import IN_FLIGHT, stored_size
 from unigeo.schemas.concepts import GROUP as CONCEPTS
 from unigeo.schemas.encoder import GROUP as ENCODER
 from unigeo.schemas.layout import is_coordinate
@@ -33,11 +34,22 @@ async def document(store: "Store", key: str) -> Any:
         return None
 
 
+async def in_turn(requests: Iterable[Awaitable[Any]]) -> list[Any]:
+    """Await many requests, a few at a time: a small server keeps no more waiting."""
+    few = asyncio.Semaphore(IN_FLIGHT)
+
+    async def one(request: Awaitable[Any]) -> Any:
+        async with few:
+            return await request
+
+    return list(await asyncio.gather(*(one(request) for request in requests)))
+
+
 async def node_problems(store: "Store", nodes: Nodes) -> list[str]:
     """Compare each group's and array's own metadata with what the root repeats of them."""
     problems = []
     keys = [f"{name}/zarr.json" for name in nodes]
-    documents = await asyncio.gather(*(document(store, key) for key in keys))
+    documents = await in_turn(document(store, key) for key in keys)
     for key, expected, found in zip(keys, nodes.values(), documents, strict=True):
         if not isinstance(found, dict):
             problems.append(f"{key} is missing, or is no JSON")
@@ -72,7 +84,7 @@ async def plain_problems(store: "Store", nodes: Nodes) -> list[str]:
         keys = ["/".join([name, "c", *map(str, number)]) for number in np.ndindex(*counts)]
         sizes |= dict.fromkeys(keys, size_bytes if plain else None)
     problems = []
-    found = await asyncio.gather(*(stored_size(store, key) for key in sizes))
+    found = await in_turn(stored_size(store, key) for key in sizes)
     for (key, expected), size in zip(sizes.items(), found, strict=True):
         if size is None:
             problems.append(f"{key} is missing")
