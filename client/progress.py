@@ -34,6 +34,39 @@ def watched[Part](parts: Sequence[Part], label: str, unit: str, show: bool) -> I
             push(1)
 
 
+class Percents:
+    """Turns shares of several works, told from any thread, into whole percents of all."""
+
+    def __init__(self, seconds: Sequence[float], push: Push) -> None:
+        """Take how long each work takes, about, and what is told each new percent."""
+        self._seconds, self._push = seconds, push
+        self._done = [0.0] * len(seconds)
+        self._shown = 0
+        self._lock = threading.Lock()
+
+    def of(self, number: int) -> Callable[[float], None]:
+        """What a work tells the share that is newly done; the end is told by `end` only."""
+
+        def push(share: float) -> None:
+            with self._lock:
+                self._show(number, min(self._done[number] + share, 0.99))
+
+        return push
+
+    def end(self, number: int) -> None:
+        """Tell that a work is done."""
+        with self._lock:
+            self._show(number, 1.0)
+
+    def _show(self, number: int, share: float) -> None:
+        self._done[number] = share
+        done = sum(s * d for s, d in zip(self._seconds, self._done, strict=True))
+        reached = min(100, int(100 * done / max(sum(self._seconds), 1e-9) + 1e-6))
+        if reached > self._shown:
+            self._push(reached - self._shown)
+            self._shown = reached
+
+
 def _bar(label: str, total: int, unit: str) -> Any:
     try:
         from tqdm import tqdm

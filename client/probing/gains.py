@@ -1,10 +1,17 @@
 """What one set of features adds to another, with an interval."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from unigeo.client.probing.controls import CONTROLS, with_controls
+from unigeo.client.probing.preparing import ProbeData
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _RESAMPLES = 2000
 _AT_ONCE = 2**22  # numbers of resampled weights in memory
@@ -77,6 +84,51 @@ def accuracy_gain(
     """
     each = np.stack([second - first, np.ones(len(first))], axis=1)
     return _gain(each, units, lambda sums: np.asarray(sums[:, 0] / sums[:, 1]), level, seed)
+
+
+def gains_table(
+    data: ProbeData,
+    scores: "pd.DataFrame",
+    kept: Mapping[tuple[str, str, str], np.ndarray],
+    level: float,
+    seed: int,
+) -> "pd.DataFrame":
+    """What each set of vectors adds to the controls: see `evaluating.evaluate`.
+
+    Args:
+        data: what was scored; without controls there are no rows.
+        scores: a row per split, target and features.
+        kept: predictions of numbers, or whether the class was found, by split, target and features.
+        level: of the intervals.
+        seed: of the resamples.
+    """
+    import pandas as pd
+
+    rows = []
+    at = scores.set_index(["split", "target", "features"])[["metric", "score"]].to_dict("index")
+    for split in data.splits if data.controls is not None else ():
+        units = data.blocks if split.name == "random" else split.units
+        for target in data.known:
+            has = data.has(target)
+            first = kept[split.name, target, CONTROLS]
+            for features in data.vectors:
+                names = CONTROLS, features, with_controls(features)
+                found = [at[split.name, target, name] for name in names]
+                second = kept[split.name, target, names[2]]
+                if data.labels(target) is None:
+                    gain = r2_gain(data.known[target][has], first, second, units[has], level, seed)
+                else:
+                    gain = accuracy_gain(first, second, units[has], level, seed)
+                own, alone, both = (one["score"] for one in found)
+                rows.append(
+                    {
+                        "target": target, "features": features, "split": split.name,
+                        "metric": found[0]["metric"], "controls": own, "vectors": alone,
+                        "both": both, "gain": gain.difference, "low": gain.low, "high": gain.high,
+                    }
+                )  # fmt: skip
+    columns = ["target", "features", "split", "metric", "controls", "vectors", "both"]
+    return pd.DataFrame(rows, columns=[*columns, "gain", "low", "high"])
 
 
 def _gain(
