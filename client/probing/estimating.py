@@ -5,9 +5,9 @@ from functools import cache
 
 import numpy as np
 
+from unigeo.client.probing.folded_rows import ridge_operations
 from unigeo.client.probing.linear_algebra import cholesky
 from unigeo.client.probing.logistic import logistic_operations
-from unigeo.client.probing.ridge import ridge_operations
 from unigeo.client.threads import available_cores, one_thread
 
 _TRIAL_SIZE = 768

@@ -15,8 +15,9 @@ from unigeo.client.probing.baselines import (
 )
 from unigeo.client.probing.columns import short
 from unigeo.client.probing.feature_rows import FeatureRows
+from unigeo.client.probing.folded_rows import ridge_operations
 from unigeo.client.probing.logistic import LogisticProbe
-from unigeo.client.probing.ridge import HeldOut, RidgeProbe, ridge_operations
+from unigeo.client.probing.ridge import HeldOut, RidgeProbe
 from unigeo.schemas.errors import ProbeError
 
 BASELINES = ("mean", "lonlat ridge", "lonlat kNN", "lonlat IDW", "lonlat trees")

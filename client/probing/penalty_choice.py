@@ -1,0 +1,114 @@
+"""The choice of a ridge's penalty: by the errors on folds that training sets leave out."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from unigeo.client.probing.folded_rows import FoldedRows
+from unigeo.client.probing.penalties import next_penalties
+from unigeo.client.probing.unseen_folds import SPREAD_BYTES
+from unigeo.client.threads import Run
+
+
+def choose_penalties(
+    data: FoldedRows, lefts: Sequence[tuple[int, ...]], penalties: Sequence[float], run: Run
+) -> Int[np.ndarray, "fold column"]:
+    """Choose each target's penalty by the errors on folds that were left out.
+
+    Args:
+        data: the rows, in folds.
+        lefts: folds that each training set leaves out: two each, or one.
+        penalties: to choose from, sorted.
+        run: does the work.
+
+    Returns:
+        For each fold the number of the penalty that does best on the others, of models that
+        have not seen it either; the same for all folds where each set leaves out one.
+    """
+    if any(data.has_bands(data.all_but(*left)) for left in lefts):
+        data.moments(run)
+    errors = np.full((len(lefts), 2, len(penalties), len(data.columns)), np.nan)
+    tried = np.zeros(len(penalties), bool)
+    # The first set alone tells where to look; all of them decide.
+    while numbers := next_penalties(np.nansum(errors[0], axis=0).T, tried):
+        _judge(data, lefts, errors, {0: numbers}, penalties, run)
+        tried[numbers] = True
+    near = np.where(tried[:, None], np.nansum(errors[0], axis=0), np.inf).argmin(axis=0)
+    folds = data.count if len(lefts[0]) == 2 else 1
+    tried = np.zeros((folds, len(penalties)), bool)
+    keep = set(near.tolist())
+    wanted = [sorted({n + side for n in keep for side in (-1, 0, 1)})] * folds
+    wanted = [[n for n in numbers if 0 <= n < len(penalties)] for numbers in wanted]
+    while True:
+        for fold, numbers in enumerate(wanted):
+            tried[fold, numbers] = True
+        of_sets = {
+            number: sorted({n for fold in (left if folds > 1 else (0,)) for n in wanted[fold]})
+            for number, left in enumerate(lefts)
+        }
+        _judge(data, lefts, errors, of_sets, penalties, run, keep)
+        cases = _cases(lefts, errors, tried)
+        wanted = [next_penalties(each, known) for each, known in zip(cases, tried, strict=True)]
+        if not any(wanted):
+            return np.broadcast_to(cases.argmin(axis=2), (data.count, len(data.columns)))
+
+
+def _judge(
+    data: FoldedRows,
+    lefts: Sequence[tuple[int, ...]],
+    errors: Float[np.ndarray, "left side penalty column"],
+    wanted: Mapping[int, Sequence[int]],
+    penalties: Sequence[float],
+    run: Run,
+    keep: Collection[int] = (),
+) -> None:
+    """Fill in the errors of training sets at some penalties each, where they are not known.
+
+    The models at the penalties to `keep` are kept for `predict_unseen`, if they fit into memory.
+    """
+    if len(lefts) * len(keep) * 4 * data.bands**2 > SPREAD_BYTES:
+        keep = ()
+
+    def judge(task: tuple[int, list[int]]) -> None:
+        number, new = task
+        left = lefts[number]
+        train = data.all_but(*left)
+        training = data.training(train)
+        solutions = []
+        for n in new:
+            if n in keep:
+                solution, spread = training.solve_with_spread(penalties[n])
+                data.kept[tuple(train), n] = solution, spread
+            else:
+                solution = training.solve(penalties[n])
+            solutions.append(solution)
+        for side, fold in enumerate(left):
+            errors[number, side, new] = data.errors(fold, solutions)
+
+    tasks = [
+        (number, [n for n in numbers if np.isnan(errors[number, 0, n]).any()])
+        for number, numbers in wanted.items()
+    ]
+    if len(tasks) == 1:  # its penalties side by side
+        tasks = [(number, [n]) for number, new in tasks for n in new]
+    tasks = [task for task in tasks if task[1]]
+    for (number, new), _ in zip(tasks, run(judge, tasks), strict=True):
+        data.push(len(new) * data.factor_operations(lefts[number]))
+
+
+def _cases(
+    lefts: Sequence[tuple[int, ...]],
+    errors: Float[np.ndarray, "left side penalty column"],
+    tried: Bool[np.ndarray, "case penalty"],
+) -> Float[np.ndarray, "case column penalty"]:
+    """Errors of each fold and target; infinite where not tried.
+
+    A fold's are those on the other fold that a set leaves out with it. Where sets leave out one
+    fold each, there is one case: the errors on all folds.
+    """
+    sums = np.zeros((len(tried), errors.shape[-1], tried.shape[1]))
+    for number, left in enumerate(lefts):
+        for side in range(len(left)):
+            sums[left[1 - side] if len(left) == 2 else 0] += errors[number, side].T
+    return np.where(tried[:, None, :], sums, np.inf)
