@@ -7,8 +7,11 @@ import numpy as np
 from jaxtyping import Float
 
 from unigeo.client.probing.columns import listed
-from unigeo.client.probing.logistic import FittedLogistic
-from unigeo.client.probing.ridge import FittedRidge
+from unigeo.client.probing.conformal import conformal_quantile
+from unigeo.client.probing.feature_rows import some_rows
+from unigeo.client.probing.logistic import FittedLogistic, LogisticProbe
+from unigeo.client.probing.preparing import ProbeData
+from unigeo.client.probing.ridge import FittedRidge, RidgeProbe
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,3 +65,32 @@ class ClassModel:
 
 
 Model = NumberModel | ClassModel
+
+
+def fitted_models(
+    data: ProbeData, target: str, features: str, level: float
+) -> dict[str, NumberModel | ClassModel]:
+    """Fit all points: models by target, of all targets of numbers at once or of one of classes.
+
+    Args:
+        data: what was scored; penalty and intervals are of the folds of its last split.
+        target: one that is needed.
+        features: name of a set of vectors.
+        level: of the intervals.
+    """
+    vectors, folds = data.vectors[features], data.splits[-1].folds
+    labels = data.labels(target)
+    if labels is not None:
+        has = data.has(target)
+        codes = data.known[target][has].astype(np.int64)
+        fitted = LogisticProbe().fit(some_rows(vectors, has), codes, folds[has])
+        return {target: ClassModel(fitted, labels.classes)}
+    numeric = [name for name in data.known if data.labels(name) is None]
+    truth = np.stack([data.known[name] for name in numeric], axis=1)
+    ridge = RidgeProbe().fit(vectors, truth, folds)
+    models: dict[str, NumberModel | ClassModel] = {}
+    for column, name in enumerate(numeric):
+        alone = ridge.only(column)
+        known = alone.strangeness[np.isfinite(alone.strangeness)]
+        models[name] = NumberModel(alone, conformal_quantile(known, level))
+    return models

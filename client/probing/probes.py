@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,16 +11,12 @@ from jaxtyping import Int
 from unigeo.client.point_status import WORDS, positions_in_words
 from unigeo.client.probing.asking import read_at
 from unigeo.client.probing.columns import label_of, listed, short
-from unigeo.client.probing.conformal import conformal_quantile
 from unigeo.client.probing.controls import CONTROLS, with_controls
 from unigeo.client.probing.counting import Count
 from unigeo.client.probing.evaluating import Evaluation
-from unigeo.client.probing.feature_rows import some_rows
-from unigeo.client.probing.logistic import LogisticProbe
-from unigeo.client.probing.models import ClassModel, Model, NumberModel
+from unigeo.client.probing.models import ClassModel, Model, fitted_models
 from unigeo.client.probing.preparing import ProbeData
-from unigeo.client.probing.reporting import by_features, to_markdown
-from unigeo.client.probing.ridge import RidgeProbe
+from unigeo.client.probing.probe_text import probe_html, probe_text
 from unigeo.client.threads import one_thread
 from unigeo.schemas.errors import ProbeError
 from unigeo.schemas.layout import status_name
@@ -39,7 +34,6 @@ if TYPE_CHECKING:
 
 
 _SHOWN = 2000  # characters that a probe is shown in
-_PRECISION = " Precision is the average precision of the rarer of two classes, of more the mean."
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -218,7 +212,8 @@ class Probe:
                     f"{listed(self.fitted)}: save it with them"
                 )
             with one_thread():
-                self._fit(self.data, target, features)
+                made = fitted_models(self.data, target, features, self.level)
+            self._models.update({(name, features): model for name, model in made.items()})
         return self._models[target, features]
 
     def feature_sets(self, features: Any = None) -> tuple[str, ...]:
@@ -392,45 +387,10 @@ class Probe:
             most: characters; the last targets are left out and counted where there is no room for
                 them. All targets by default.
         """
-        targets = list(self.targets)
-        while True:
-            shown = self.scores[self.scores["target"].isin(targets)]
-            text = f"{to_markdown(by_features(shown))}\n\n{self._counts(targets)}"
-            if len(targets) < len(self.targets):
-                text += f" The first {len(targets)} of {len(self.targets)} targets; "
-                text += "`print(probe.text())` shows them all."
-            text += self._added(targets)
-            if most is None or len(text) <= most or len(targets) == 1:
-                return text
-            targets = targets[: max(1, min(len(targets) - 1, len(targets) * most // len(text)))]
+        return probe_text(self, most)
 
     def _repr_html_(self) -> str:
-        table = by_features(self.scores).to_html(float_format="{:.3f}".format)
-        return f"{table}<p>{escape(self._counts(list(self.targets)))}</p>"
-
-    def _counts(self, targets: "list[str]") -> str:
-        used = self.scores.drop_duplicates("target").set_index("target")
-        counts = "; ".join(
-            f"{target[:60]} ({used.at[target, 'metric']!s}): {self.counts[target]} in "
-            f"{used.at[target, 'blocks']!s} blocks"
-            for target in targets
-        )
-        classes = any(used.at[target, "metric"] == "accuracy" for target in targets)
-        return f"Scores of held-out predictions. {counts}.{_PRECISION if classes else ''}"
-
-    def _added(self, targets: "list[str]") -> str:
-        """What the vectors add to the controls, for reading."""
-        gains = self.gains[self.gains["target"].isin(targets)]
-        if gains.empty:
-            return ""
-        shown = gains.set_index("target").drop(columns="metric")
-        return (
-            f"\n\nWhat vectors add to the controls {listed(self.controls)}: scores of both beside "
-            "each alone, the gain of both over the controls, and the ends of its "
-            f"{100 * self.level:g} % interval over resampled "
-            f"{'blocks or groups' if 'grouped' in self.folds else 'blocks'}.\n\n"
-            f"{to_markdown(shown)}"
-        )
+        return probe_html(self)
 
     def _target(self, target: Any) -> str:
         """The target's name as text, which is how the scores name it."""
@@ -461,20 +421,3 @@ class Probe:
         where = outlined(self.field, region, crs)
         model = self.model(name, chosen)
         return PredictionMap.of(self.field, self._modalities_of(chosen), model, name, where)
-
-    def _fit(self, data: ProbeData, target: str, features: str) -> None:
-        vectors, folds = data.vectors[features], data.splits[-1].folds
-        labels = data.labels(target)
-        if labels is not None:
-            has = data.has(target)
-            codes = data.known[target][has].astype(np.int64)
-            fitted = LogisticProbe().fit(some_rows(vectors, has), codes, folds[has])
-            self._models[target, features] = ClassModel(fitted, labels.classes)
-            return
-        numeric = [name for name in data.known if data.labels(name) is None]
-        truth = np.stack([data.known[name] for name in numeric], axis=1)
-        ridge = RidgeProbe().fit(vectors, truth, folds)
-        for column, name in enumerate(numeric):
-            alone = ridge.only(column)
-            known = alone.strangeness[np.isfinite(alone.strangeness)]
-            self._models[name, features] = NumberModel(alone, conformal_quantile(known, self.level))

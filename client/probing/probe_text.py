@@ -1,0 +1,59 @@
+"""What a probe shows of itself: its scores, the rows they stand on, and what vectors add."""
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from unigeo.client.probing.columns import listed
+from unigeo.client.probing.reporting import by_features, to_markdown
+
+if TYPE_CHECKING:
+    from unigeo.client.probing.probes import Probe
+
+_PRECISION = " Precision is the average precision of the rarer of two classes, of more the mean."
+
+
+def probe_text(probe: "Probe", most: int | None = None) -> str:
+    """Write a probe as Markdown; `most` as in `Probe.text`."""
+    targets = list(probe.targets)
+    while True:
+        shown = probe.scores[probe.scores["target"].isin(targets)]
+        text = f"{to_markdown(by_features(shown))}\n\n{_counts(probe, targets)}"
+        if len(targets) < len(probe.targets):
+            text += f" The first {len(targets)} of {len(probe.targets)} targets; "
+            text += "`print(probe.text())` shows them all."
+        text += _added(probe, targets)
+        if most is None or len(text) <= most or len(targets) == 1:
+            return text
+        targets = targets[: max(1, min(len(targets) - 1, len(targets) * most // len(text)))]
+
+
+def probe_html(probe: "Probe") -> str:
+    """Show a probe in a notebook."""
+    table = by_features(probe.scores).to_html(float_format="{:.3f}".format)
+    return f"{table}<p>{escape(_counts(probe, list(probe.targets)))}</p>"
+
+
+def _counts(probe: "Probe", targets: list[str]) -> str:
+    used = probe.scores.drop_duplicates("target").set_index("target")
+    counts = "; ".join(
+        f"{target[:60]} ({used.at[target, 'metric']!s}): {probe.counts[target]} in "
+        f"{used.at[target, 'blocks']!s} blocks"
+        for target in targets
+    )
+    classes = any(used.at[target, "metric"] == "accuracy" for target in targets)
+    return f"Scores of held-out predictions. {counts}.{_PRECISION if classes else ''}"
+
+
+def _added(probe: "Probe", targets: list[str]) -> str:
+    """What the vectors add to the controls, for reading."""
+    gains = probe.gains[probe.gains["target"].isin(targets)]
+    if gains.empty:
+        return ""
+    shown = gains.set_index("target").drop(columns="metric")
+    return (
+        f"\n\nWhat vectors add to the controls {listed(probe.controls)}: scores of both beside "
+        "each alone, the gain of both over the controls, and the ends of its "
+        f"{100 * probe.level:g} % interval over resampled "
+        f"{'blocks or groups' if 'grouped' in probe.folds else 'blocks'}.\n\n"
+        f"{to_markdown(shown)}"
+    )
