@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
-from unigeo.client.point_status import WORDS, positions_in_words
-from unigeo.client.probing.asking import read_at
 from unigeo.client.probing.columns import label_of, listed, short
 from unigeo.client.probing.controls import CONTROLS, with_controls
 from unigeo.client.probing.counting import Count
 from unigeo.client.probing.evaluating import Evaluation
-from unigeo.client.probing.models import ClassModel, Model, fitted_models
+from unigeo.client.probing.models import Model, fitted_models
+from unigeo.client.probing.prediction_table import prediction_table
 from unigeo.client.probing.preparing import ProbeData
 from unigeo.client.probing.probe_text import probe_html, probe_text
 from unigeo.client.threads import one_thread
 from unigeo.schemas.errors import ProbeError
-from unigeo.schemas.layout import status_name
 from unigeo.schemas.points import read_points
 
 if TYPE_CHECKING:
@@ -249,33 +247,7 @@ class Probe:
             `crop_probability`; and the status of each modality used, which says why: `no position`
             where a coordinate is missing.
         """
-        import pandas as pd
-
-        name = self._features(features)
-        read = read_points(points, crs, columns, missing="keep")
-        used = self._modalities_of(name)
-        found_at, status = read_at(self.field, read, used, self.method)
-        vectors = np.concatenate([found_at[modality] for modality in used], axis=1)
-        valid = np.isfinite(vectors).all(axis=1)
-        made: dict[str, Any] = {}
-        for target in self.targets:
-            model = self.model(target, name)
-            found = {layer: np.full(len(valid), np.nan) for layer in model.layers}
-            for layer, values in model.predict(vectors[valid]).items():
-                found[layer][valid] = values
-            if isinstance(model, ClassModel):
-                labels = np.full(len(valid), None, object)
-                for row in np.flatnonzero(valid):  # one by one, as a label may be a tuple
-                    labels[row] = model.classes[int(found["prediction"][row])]
-                made |= {target: labels, f"{target}_probability": 1 - found["uncertainty"]}
-            else:
-                made[target] = found["prediction"]
-                made |= {f"{target}_{side}": found[side] for side in ("lower", "upper")}
-        kinds = pd.CategoricalDtype(list(WORDS.values()))
-        for modality, codes in status.items():
-            positions = positions_in_words(codes)
-            made[status_name(modality)] = pd.Categorical.from_codes(positions, dtype=kinds)
-        return pd.DataFrame(made, index=read.index)
+        return prediction_table(self, read_points(points, crs, columns, missing="keep"), features)
 
     def map(
         self,
@@ -411,7 +383,8 @@ class Probe:
             raise ProbeError(f"the probe has no features {short(features)}; it has {listed(known)}")
         return features
 
-    def _modalities_of(self, features: str) -> tuple[str, ...]:
+    def modalities_of(self, features: str) -> tuple[str, ...]:
+        """Which modalities a set of features is made of."""
         return (features,) if features in self.modalities else self.modalities
 
     def _map(self, target: Any, region: Any, features: str | None, crs: Any) -> "PredictionMap":
@@ -420,4 +393,4 @@ class Probe:
         name, chosen = self._target(target), self._features(features)
         where = outlined(self.field, region, crs)
         model = self.model(name, chosen)
-        return PredictionMap.of(self.field, self._modalities_of(chosen), model, name, where)
+        return PredictionMap.of(self.field, self.modalities_of(chosen), model, name, where)
