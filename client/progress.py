@@ -35,17 +35,17 @@ def watched[Part](parts: Sequence[Part], label: str, unit: str, show: bool) -> I
 
 
 class Percents:
-    """Turns shares of several works, told from any thread, into whole percents of all."""
+    """Adds up shares of several works, reported from any thread, as whole percents of all."""
 
     def __init__(self, seconds: Sequence[float], push: Push) -> None:
-        """Take how long each work takes, about, and what is told each new percent."""
+        """Take the estimated seconds of each work, and the callback for new percents."""
         self._seconds, self._push = seconds, push
         self._done = [0.0] * len(seconds)
         self._shown = 0
         self._lock = threading.Lock()
 
     def of(self, number: int) -> Callable[[float], None]:
-        """What a work tells the share that is newly done; the end is told by `end` only."""
+        """Callback for the share of a work that is newly done; only `end` completes it."""
 
         def push(share: float) -> None:
             with self._lock:
@@ -54,7 +54,7 @@ class Percents:
         return push
 
     def end(self, number: int) -> None:
-        """Tell that a work is done."""
+        """Mark a work as done."""
         with self._lock:
             self._show(number, 1.0)
 

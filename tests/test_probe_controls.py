@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from probe_tables import places
 from sklearn.linear_model import LinearRegression
 
-from tests.test_probes import places
 from unigeo.client.field import Field
 from unigeo.client.opening import open_field
 from unigeo.client.probing.checks import ProbeWarning

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from probe_tables import places
 from safetensors.numpy import load_file, save_file
 
-from tests.test_probes import places
 from unigeo.client.field import Field
 from unigeo.client.opening import open_field
 from unigeo.client.probing.probe_folders import FACTS, WEIGHTS

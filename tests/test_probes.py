@@ -9,6 +9,7 @@ import rasterio
 import rioxarray  # noqa: F401
 import shapely
 import xarray as xr
+from probe_tables import places
 
 from unigeo.client.field import Field
 from unigeo.client.opening import open_field
@@ -18,20 +19,6 @@ from unigeo.schemas.regions import region_of_bbox
 
 ROUNDING = {"rtol": 1e-5, "atol": 1e-5}
 """Of float32 products of the same cells in windows of other shapes: BLAS takes other kernels."""
-
-
-def places(field: Field, count: int = 600, seed: int = 0) -> pd.DataFrame:
-    """Places with a vector, where `height` is linear in the coordinate vector, with noise."""
-    rng = np.random.default_rng(seed)
-    table = pd.DataFrame({"lon": rng.uniform(-18, 18, count), "lat": rng.uniform(-14, 11, count)})
-    table.index = [f"p{number}" for number in range(count)]
-    vectors = field.sample(table, as_="numpy")["coordinate"]
-    table = table[np.isfinite(vectors[:, 0])]
-    vectors = vectors[np.isfinite(vectors[:, 0])].astype(np.float64)
-    table["height"] = vectors @ np.arange(1.0, 9.0) + 0.05 * rng.standard_normal(len(table))
-    table["north"] = np.where(table["height"] > table["height"].median(), "high", "low")
-    table["county"] = (table["lon"] // 3).astype(int) * 100 + (table["lat"] // 3).astype(int)
-    return table
 
 
 @pytest.fixture(scope="module")

@@ -153,13 +153,7 @@ def release(base: Path, region: Region, inputs: str = "one") -> tuple[NextReleas
 @pytest.fixture
 def first(tmp_path: Path) -> Path:
     path = tmp_path / "gulf.zarr"
-    layout = stores.layout_of()
-    grid = stores.grid_of(stores.GULF, layout)
-    attributes = stores.attributes_of(stores.GULF, grid, layout)
-    attributes["unigeo"]["observations"]["modalities"] = {"aerial": {"inputs": [{"sha256": "one"}]}}
-    group = create_field(path, grid, layout, attributes)
-    stores.fill(group, grid, layout)
-    publish(group)
+    publish(stores.filled(path))
     announce(str(path))
     return path
 

@@ -20,7 +20,7 @@ _PENALTIES_TRIED = 6
 """Of the 19 in most cases, for estimates."""
 
 Push = Callable[[float], None]
-"""Told the floating-point operations that are done."""
+"""Callback for the number of floating-point operations that are newly done."""
 Block = dict[int, tuple[np.ndarray, np.ndarray]]
 """Row numbers and features of each fold that has rows in a block."""
 

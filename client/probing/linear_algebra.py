@@ -61,7 +61,7 @@ def whiten(factor: Matrix, rows: Float[np.ndarray, "row size"]) -> Float[np.ndar
     single = factor.dtype == np.float32
     solve_triangle = _routine("blas", "strsm" if single else "dtrsm")
     if solve_triangle is None:
-        return np.asarray(np.linalg.solve(np.tril(factor), rows.T).T)
+        return np.asarray(np.linalg.solve(np.tril(factor), rows.T.astype(factor.dtype)).T)
     columns = np.asfortranarray(factor)
     found = np.array(rows, factor.dtype, order="C")
     one = ctypes.c_float(1) if single else ctypes.c_double(1)

@@ -31,7 +31,7 @@ _STEPS_OF_A_PATH = 200  # of L-BFGS, over all penalties, for estimates
 _OF_EIGENVECTORS = 14  # times the work of a Cholesky factor
 
 Push = Callable[[float], None]
-"""Told the share that is done."""
+"""Callback for the share of the work that is newly done."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -85,7 +85,7 @@ class LogisticProbe:
             codes: class numbers from 0, each occurring.
             folds: fold number of each row; at least three different ones.
             strength: of each band: its penalty is divided by the square.
-            push: told the share that is done.
+            push: called with the share of the work that is newly done.
 
         Raises:
             ProbeError: with fewer than three folds.

@@ -26,7 +26,7 @@ BASELINES = ("mean", "lonlat ridge", "lonlat kNN", "lonlat IDW", "lonlat trees")
 Numbers = Float[np.ndarray, "point target"]
 Probabilities = Float[np.ndarray, "point class"]
 Push = Callable[[float], None]
-"""Told the share of a method's work that is done."""
+"""Callback for the share of a method's work that is newly done."""
 NumberMethod = Callable[[Numbers, Int[np.ndarray, " point"], Push], Mapping[str, HeldOut | Numbers]]
 """From targets and folds to held-out predictions by name; several names may share their work."""
 ClassMethod = Callable[

@@ -2,8 +2,8 @@
 
 `Primal` solves the normal equations of the bands, from sums over rows that folds share; `Dual`
 solves those of the rows, where they are much fewer than the bands. Both give the same solution.
-A Cholesky factor of 2,304 bands takes a fourteenth of the time of their eigenvectors, so that a few
-penalties cost less than all of them at once.
+A Cholesky factor takes a small part of the time of the eigenvectors, which would serve all
+penalties at once: so a few penalties cost less.
 """
 
 from collections.abc import Sequence

@@ -97,10 +97,10 @@ def read_facts(place: Path) -> ProbeFacts:
         raise ProbeError(f"{place} is no probe: it has no {FACTS}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise ProbeError(f"cannot read the probe {place}: {error}") from error
-    told = document.get("format") if isinstance(document, dict) else None
-    if isinstance(told, int) and told > FORMAT:
+    version = document.get("format") if isinstance(document, dict) else None
+    if isinstance(version, int) and version > FORMAT:
         raise ProbeError(
-            f"the probe {place} has format {told}; this unigeo reads up to {FORMAT}: upgrade it"
+            f"the probe {place} has format {version}; this unigeo reads up to {FORMAT}: upgrade it"
         )
     try:
         return ProbeFacts.model_validate(document)

@@ -127,7 +127,7 @@ class RidgeProbe:
             targets: NaN where missing; each target uses the rows it has.
             folds: fold number of each row; at least three different ones.
             strength: of each band: its penalty is divided by the square.
-            push: told the operations that are done.
+            push: called with the number of operations that are newly done.
 
         Raises:
             ProbeError: if a target is missing from a whole fold.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unigeo.client.verifying.shards import IN_FLIGHT, stored_size
+from unigeo.client.verifying.shards import stored_size
 from unigeo.schemas.concepts import GROUP as CONCEPTS
 from unigeo.schemas.encoder import GROUP as ENCODER
 from unigeo.schemas.layout import is_coordinate
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Nodes = dict[str, dict[str, Any]]
 """Metadata of every group and array below the root, by path, as the root repeats them."""
+_IN_FLIGHT = 16
 
 
 async def document(store: "Store", key: str) -> Any:
@@ -35,8 +36,8 @@ async def document(store: "Store", key: str) -> Any:
 
 
 async def in_turn(requests: Iterable[Awaitable[Any]]) -> list[Any]:
-    """Await many requests, a few at a time: a small server keeps no more waiting."""
-    few = asyncio.Semaphore(IN_FLIGHT)
+    """Await many requests for small objects, a few at a time: a small server queues no more."""
+    few = asyncio.Semaphore(_IN_FLIGHT)
 
     async def one(request: Awaitable[Any]) -> Any:
         async with few:

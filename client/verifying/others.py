@@ -3,14 +3,13 @@
 The manifest lists them by key, and the root holds the manifest's digest.
 """
 
-import asyncio
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unigeo.client.verifying.metadata import Nodes
+from unigeo.client.verifying.metadata import Nodes, in_turn
 from unigeo.client.verifying.shards import stored_size
 from unigeo.schemas.attributes import UnigeoAttributes
 from unigeo.schemas.catalogue import NAME, read_catalogue
@@ -23,8 +22,6 @@ from unigeo.schemas.text_arrays import texts_of_bytes
 if TYPE_CHECKING:
     import zarr
     from zarr.abc.store import Store
-
-_IN_FLIGHT = 16
 
 
 @dataclass(frozen=True)
@@ -76,23 +73,21 @@ def other_objects(group: "zarr.Group", url: Any) -> tuple[list[Other], list[str]
 
 async def other_problems(store: "Store", others: list[Other], level: str) -> list[str]:
     """Compare every listed object with what is stored."""
-    gate = asyncio.Semaphore(_IN_FLIGHT)
 
     async def look(other: Other) -> list[str]:
-        async with gate:
-            size = await stored_size(store, other.key)
-            if size is None:
-                return [f"{other.key} is missing"]
-            if size != other.size_bytes:
-                return [f"{other.key} holds {size} bytes, expected {other.size_bytes}"]
-            if level == "presence" or size > OBJECT_BYTES:
-                return []
-            content = await _content(store, other.key)
+        size = await stored_size(store, other.key)
+        if size is None:
+            return [f"{other.key} is missing"]
+        if size != other.size_bytes:
+            return [f"{other.key} holds {size} bytes, expected {other.size_bytes}"]
+        if level == "presence" or size > OBJECT_BYTES:
+            return []
+        content = await _content(store, other.key)
         if hashlib.sha256(content).digest() != other.sha256:
             return [f"{other.key}: its SHA-256 is not the manifest's"]
         return []
 
-    found = await asyncio.gather(*map(look, others))
+    found = await in_turn(map(look, others))
     return [problem for one in found for problem in one]
 
 

@@ -21,7 +21,6 @@ import stores
 from unigeo.producer.publishing.announcing import announce
 from unigeo.producer.publishing.concepts import Concepts
 from unigeo.producer.raster.publication import publish
-from unigeo.producer.raster.store import create_field
 from unigeo.schemas.encoder import EncoderSettings
 from unigeo.schemas.quantization import quantize
 
@@ -49,14 +48,8 @@ def make(path: Path) -> None:
     }
     weights["rotation"] = np.linalg.qr(rng.normal(size=(BANDS, BANDS)))[0].astype(np.float32)
     vectors = quantize(rng.normal(size=(len(PHRASES), BANDS)).astype(np.float32))
-    layout = stores.layout_of()
-    grid = stores.grid_of(stores.GULF, layout)
-    attributes = stores.attributes_of(stores.GULF, grid, layout)
-    attributes["unigeo"]["observations"]["modalities"] = {"aerial": {"inputs": [{"sha256": "one"}]}}
-    group = create_field(path, grid, layout, attributes)
-    stores.fill(group, grid, layout)
     publish(
-        group,
+        stores.filled(path),
         encoder=weights,
         encoder_settings=settings.model_dump(mode="json"),
         concepts=Concepts(PHRASES, vectors),

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unigeo.client.probing.penalties import next_penalties
+from unigeo.client.probing.penalty_choice import next_penalties
 
 
 def tried_penalties(errors: np.ndarray) -> np.ndarray:
