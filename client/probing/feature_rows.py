@@ -7,7 +7,7 @@ side by side, some of the rows, and rows kept in a file.
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -44,6 +44,11 @@ class SideBySide:
 
     def __getitem__(self, rows: Int[np.ndarray, " row"]) -> Float[np.ndarray, "row band"]:
         return np.concatenate([part[rows] for part in self.parts], axis=1)
+
+    def is_of(self, sets: Iterable[FeatureRows]) -> bool:
+        """Whether every part is one of some sets itself."""
+        known = {id(each) for each in sets}
+        return all(id(part) in known for part in self.parts)
 
     def __len__(self) -> int:
         return self.shape[0]

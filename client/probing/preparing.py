@@ -21,7 +21,7 @@ from unigeo.client.probing.checks import (
 from unigeo.client.probing.columns import listed, short
 from unigeo.client.probing.controls import Controls
 from unigeo.client.probing.counting import Count
-from unigeo.client.probing.feature_rows import row_blocks, some_rows
+from unigeo.client.probing.feature_rows import SideBySide, row_blocks, some_rows
 from unigeo.client.probing.folds import (
     CONUS,
     Split,
@@ -287,6 +287,8 @@ def _have_vectors(features: Vectors, rows: Bool[np.ndarray, " row"]) -> Bool[np.
             raise ProbeError(
                 f"features {name!r} have {values.shape[0]} rows for {len(rows)} points"
             )
+        if isinstance(values, SideBySide) and values.is_of(features.values()):
+            continue  # each part is looked at by itself
         for block in row_blocks(np.flatnonzero(rows), values.shape[1]):
             sums = values[block].sum(axis=1, dtype=np.float64)
             huge = np.abs(sums) > LARGEST
