@@ -17,16 +17,23 @@ Matrix = Float[np.ndarray, "size size"]
 _Routine = Callable[..., None]
 
 
-def cholesky(matrix: Matrix, shift: float) -> Matrix:
+def cholesky(matrix: Matrix, shift: float, scratch: Matrix | None = None) -> Matrix:
     """Factorize a positive semidefinite matrix with `shift` added to its diagonal.
 
     Rounding can leave a small shift with a matrix that has no factor. Its negative eigenvalues are
     then taken for zero.
 
+    Args:
+        matrix: symmetric, float64.
+        shift: 0 or more.
+        scratch: of the same size, in C order; it is overwritten, and the factor may lie in it.
+            Fresh memory for each of many large factors is not free.
+
     Returns:
         The lower triangle L of L L' = matrix + shift; above it stands 0 or what was there before.
     """
-    shifted = np.array(matrix, np.float64, order="C")
+    shifted = np.empty(matrix.shape) if scratch is None else scratch
+    np.copyto(shifted, matrix)
     shifted.reshape(-1)[:: len(matrix) + 1] += shift
     factorize = _routine("lapack", "dpotrf")
     if factorize is None:

@@ -152,14 +152,15 @@ class Primal:
         cross /= count
         cross -= np.outer(self.mean, self.target_mean)
         self.correlation, self.cross = correlation, cross * self.inverse[:, None]
+        self._scratch = np.empty_like(correlation)
 
     def solve(self, penalty: float) -> Solution:
         """Weights at a penalty."""
-        return self._solution(cholesky(self.correlation, penalty))
+        return self._solution(cholesky(self.correlation, penalty, self._scratch))
 
     def solve_with_spread(self, penalty: float) -> tuple[Solution, Spread]:
         """Weights at a penalty, and the leverage that it gives."""
-        factor = cholesky(self.correlation, penalty)
+        factor = cholesky(self.correlation, penalty, self._scratch)
         low = factor.T.astype(np.float32).T  # in the order of LAPACK, as the factor is
         return self._solution(factor), Spread(self.mean, self.inverse, penalty, self.count, low)
 
