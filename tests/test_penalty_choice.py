@@ -1,8 +1,11 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
 
 from unigeo.client.probing.penalty_choice import next_penalties
+from unigeo.client.probing.ridge import RidgeProbe
 
 
 def tried_penalties(errors: np.ndarray) -> np.ndarray:
@@ -44,3 +47,27 @@ def test_a_valley_in_the_middle_takes_seven_of_nineteen() -> None:
     at = np.arange(19)
     tried = tried_penalties((at[None] - 10.0) ** 2)
     assert tried.sum() == 7
+
+
+def test_of_few_penalties_every_one_is_tried() -> None:
+    """As the plain nested loops, which try all."""
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((60, 90))
+    target = features[:, :3].sum(axis=1) + rng.standard_normal(60)
+    folds = np.arange(60) % 5
+    grid = (1e-6, 1e-3, 0.1, 3.0, 1000.0)
+    got = RidgeProbe(penalties=grid).held_out(features, target[:, None], folds)
+    for fold in range(5):
+        errors = []
+        for penalty in grid:
+            error = 0.0
+            for other in {*range(5)} - {fold}:
+                train = (folds != fold) & (folds != other)
+                scaler = StandardScaler().fit(features[train])
+                model = Ridge(penalty * train.sum()).fit(
+                    scaler.transform(features[train]), target[train]
+                )
+                guess = model.predict(scaler.transform(features[folds == other]))
+                error += ((guess - target[folds == other]) ** 2).sum()
+            errors.append(error)
+        assert got.penalties[fold, 0] == grid[int(np.argmin(errors))]

@@ -11,7 +11,7 @@ from unigeo.client.threads import Run
 
 _STRIDE = 4  # penalties between those that are tried first
 _FIRST = 6  # position of the lowest of these
-_ALL = 8  # so few are all tried at once
+_ALL = 8  # so few are all tried
 
 
 def choose_penalties(
@@ -32,29 +32,55 @@ def choose_penalties(
     if any(data.has_bands(data.all_but(*left)) for left in lefts):
         data.moments(run)
     errors = np.full((len(lefts), 2, len(penalties), len(data.columns)), np.nan)
-    tried = np.zeros(len(penalties), bool)
-    # The first set alone tells where to look; all of them decide.
+    likely = _likely_penalties(data, lefts, errors, penalties, run)
+    first = {number + side for number in likely for side in (-1, 0, 1)} & {*range(len(penalties))}
+    # Each fold walks on by itself from the same penalties, until it has its least error.
+    folds = data.count if len(lefts[0]) == 2 else 1
+    tried = np.zeros((folds, len(penalties)), bool)
+    wanted = [sorted(first)] * folds
+    while any(wanted):
+        for fold, numbers in enumerate(wanted):
+            tried[fold, numbers] = True
+        _judge(data, lefts, errors, _of_sets(lefts, wanted), penalties, run, keep=likely)
+        cases = _cases(lefts, errors, tried)
+        wanted = [next_penalties(each, known) for each, known in zip(cases, tried, strict=True)]
+    return np.broadcast_to(cases.argmin(axis=2), (data.count, len(data.columns)))
+
+
+def _likely_penalties(
+    data: FoldedRows,
+    lefts: Sequence[tuple[int, ...]],
+    errors: Float[np.ndarray, "left side penalty column"],
+    penalties: Sequence[float],
+    run: Run,
+) -> set[int]:
+    """The best penalty of each target in the first training set alone; of few penalties all.
+
+    One set costs a tenth of all pairs of five folds, and its best is near that of the others.
+    """
+    count = len(penalties)
+    if count <= _ALL:
+        return set(range(count))
+    tried = np.zeros(count, bool)
     while numbers := next_penalties(np.nansum(errors[0], axis=0).T, tried):
         _judge(data, lefts, errors, {0: numbers}, penalties, run)
         tried[numbers] = True
-    near = np.where(tried[:, None], np.nansum(errors[0], axis=0), np.inf).argmin(axis=0)
-    folds = data.count if len(lefts[0]) == 2 else 1
-    tried = np.zeros((folds, len(penalties)), bool)
-    keep = set(near.tolist())
-    wanted = [sorted({n + side for n in keep for side in (-1, 0, 1)})] * folds
-    wanted = [[n for n in numbers if 0 <= n < len(penalties)] for numbers in wanted]
-    while True:
-        for fold, numbers in enumerate(wanted):
-            tried[fold, numbers] = True
-        of_sets = {
-            number: sorted({n for fold in (left if folds > 1 else (0,)) for n in wanted[fold]})
-            for number, left in enumerate(lefts)
-        }
-        _judge(data, lefts, errors, of_sets, penalties, run, keep)
-        cases = _cases(lefts, errors, tried)
-        wanted = [next_penalties(each, known) for each, known in zip(cases, tried, strict=True)]
-        if not any(wanted):
-            return np.broadcast_to(cases.argmin(axis=2), (data.count, len(data.columns)))
+    sums = np.where(tried[:, None], np.nansum(errors[0], axis=0), np.inf)
+    return set(sums.argmin(axis=0).tolist())
+
+
+def _of_sets(
+    lefts: Sequence[tuple[int, ...]], wanted: Sequence[Sequence[int]]
+) -> dict[int, list[int]]:
+    """Penalties that each training set has to try, from those that folds want.
+
+    A set that leaves out a pair tells something about both of its folds.
+    """
+    alone = len(wanted) == 1  # all folds want the same
+    return {
+        number: sorted({n for fold in ((0,) if alone else left) for n in wanted[fold]})
+        for number, left in enumerate(lefts)
+    }
 
 
 def next_penalties(
@@ -79,7 +105,7 @@ def next_penalties(
     """
     count = len(tried)
     if not tried.any():
-        return list(range(count)) if count <= _ALL else list(range(_FIRST, count - 1, _STRIDE))
+        return list(range(_FIRST, count - 1, _STRIDE)) or list(range(count))
     known = np.flatnonzero(tried).tolist()
     wanted: set[int] = set()
     for best in {known[position] for position in errors[:, known].argmin(axis=1)}:
