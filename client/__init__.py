@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from unigeo.client._importing import when_imported
 
 if TYPE_CHECKING:
-    from unigeo.client.field import Field
-    from unigeo.client.opening import join, open_field, probe, sample
+    from unigeo.client.field.field import Field
+    from unigeo.client.field.opening import join, open_field, probe, sample
     from unigeo.client.probing.checks import ProbeWarning
-    from unigeo.client.probing.estimators import ProbeClassifier, ProbeRegressor
     from unigeo.client.probing.folds import spatial_blocks
-    from unigeo.client.probing.probes import Probe
+    from unigeo.client.probing.probe import Probe
+    from unigeo.client.probing.sklearn import ProbeClassifier, ProbeRegressor
     from unigeo.schemas.errors import PointsWarning, RegionWarning
 
 __all__ = [
@@ -60,7 +60,7 @@ def __dir__() -> list[str]:
 
 
 def _register_accessor() -> None:
-    from unigeo.client.accessor import register
+    from unigeo.client.field.accessor import register
 
     register()
 

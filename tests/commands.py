@@ -5,7 +5,7 @@ import pandas as pd
 import stores
 from click.testing import CliRunner, Result
 
-from unigeo.client.cli import unigeo
+from unigeo.client.commands.cli import unigeo
 
 
 def run(*args: object, stdin: str | bytes | None = None) -> Result:

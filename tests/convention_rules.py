@@ -11,7 +11,7 @@ from jsonschema.validators import validator_for
 from pyproj.datadir import get_data_dir
 from referencing import Registry, Resource
 
-from unigeo.schemas.conventions import CONVENTIONS, KEY
+from unigeo.schemas.store.conventions import CONVENTIONS, KEY
 
 DATA = Path(__file__).parent / "data" / "conventions"
 RULES: dict[str, Any] = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from unigeo.client.field import Field
+from unigeo.client.field.field import Field
 
 
 def places(field: Field, count: int = 600, seed: int = 0) -> pd.DataFrame:

@@ -8,14 +8,14 @@ import numpy as np
 import zarr
 
 from unigeo.producer.publishing.concepts import Concepts
-from unigeo.producer.raster.publication import publish
-from unigeo.producer.raster.rasterizing import Encode, Report, rasterize
-from unigeo.producer.raster.store import create_field, is_published
-from unigeo.schemas.attributes import root_attributes
-from unigeo.schemas.grid import Grid
-from unigeo.schemas.layout import Layout
-from unigeo.schemas.quantization import quantize
-from unigeo.schemas.regions import Region, region_of_bbox
+from unigeo.producer.publishing.publish import publish
+from unigeo.producer.raster.local_executor import Encode, Report, rasterize
+from unigeo.producer.storage.field_store import create_field, is_published
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.geo.regions import Region, region_of_bbox
+from unigeo.schemas.store.attributes import root_attributes
+from unigeo.schemas.store.layout import Layout
+from unigeo.schemas.store.quantization import quantize
 
 GULF = region_of_bbox((-20.0, -15.0, 25.0, 18.0), "gulf")
 """Two by two shards round the origin of EPSG:8857, with land, water and unobserved cells."""

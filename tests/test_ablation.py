@@ -13,13 +13,13 @@ import pytest
 from click.testing import CliRunner
 from scipy import stats
 
-from unigeo.producer.ablation import running
-from unigeo.producer.ablation.remembered import Remembered
-from unigeo.producer.ablation.table import read_table
+from unigeo.producer.ablation import run_trials
+from unigeo.producer.ablation.ablation_table import read_table
+from unigeo.producer.ablation.cached_observations import Remembered
 from unigeo.producer.ablation.trials import RESULT, error_of, folder_of, result_of, trials
 from unigeo.producer.ablation.workers import run_workers
-from unigeo.producer.commands_ablate import ablate
-from unigeo.producer.observations.world import World
+from unigeo.producer.commands.ablate import ablate
+from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import Wrapped, only
 from unigeo.schemas.errors import ModelError, ObservationsError
 
@@ -131,8 +131,8 @@ def test_a_second_start_does_only_what_is_missing(micro, monkeypatch):
     kept = lost.read_text()
     lost.unlink()
     asked = []
-    train = running.train
-    monkeypatch.setattr(running, "train", lambda *a, **k: asked.append(a[3]) or train(*a, **k))
+    train = run_trials.train
+    monkeypatch.setattr(run_trials, "train", lambda *a, **k: asked.append(a[3]) or train(*a, **k))
     result = run(folder / "micro.toml", "--out", folder / "out")
     assert f"{RUNS - SAME} runs, {RUNS - SAME - 3} finished before" in result.stderr
     assert len(asked) == 3  # the lost one, and the two that fail
@@ -194,7 +194,7 @@ def test_changes_of_the_command_line_are_of_every_row(micro, tmp_path):
 def test_a_batch_system_s_sigterm_stops_it_and_the_same_command_goes_on(tmp_path, monkeypatch):
     (tmp_path / "micro.toml").write_text(MICRO)
     arguments = (tmp_path / "micro.toml", "--out", tmp_path / "out", "--question", "Depth")
-    train, asked = running.train, []
+    train, asked = run_trials.train, []
 
     def stopped(*args, **options):
         asked.append(args[3])
@@ -203,7 +203,7 @@ def test_a_batch_system_s_sigterm_stops_it_and_the_same_command_goes_on(tmp_path
         return train(*args, **options)
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(running, "train", stopped)
+    monkeypatch.setattr(run_trials, "train", stopped)
     result = run(*arguments)
     assert signal.getsignal(signal.SIGTERM) == before
     assert result.exit_code == 130 and "the same command goes on" in result.stderr

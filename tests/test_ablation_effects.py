@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from unigeo.producer.ablation import effects as module
+from unigeo.producer.ablation.ablation_table import Row, Table
 from unigeo.producer.ablation.effects import effects, holm, t_interval
-from unigeo.producer.ablation.table import Row, Table
 
 PAIRS = ("street->aerial", "aerial->street", "text->aerial", "aerial->text")
 

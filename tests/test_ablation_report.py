@@ -5,11 +5,11 @@ import doctest
 import numpy as np
 import pandas as pd
 
-from unigeo.producer.ablation import metrics, report
+from unigeo.producer.ablation import ablation_report, run_metrics
 from unigeo.producer.ablation.effects import Measure
 from unigeo.producer.evaluation.probe_metrics import _means
-from unigeo.producer.evaluation.probes import probe_world
-from unigeo.producer.observations.world import World
+from unigeo.producer.evaluation.table_probes import probe_world
+from unigeo.producer.observations.synthetic.world import World
 
 RECALL = Measure("R@10", lambda own, other: 0.0, percent=True)
 SCORE = Measure("score", lambda own, other: 0.0)
@@ -17,16 +17,16 @@ PARAMETERS = Measure("parameters", lambda own, other: 0.0, judged=False)
 
 
 def test_numbers_are_shown_in_their_units():
-    assert report._interval(RECALL, 0.4325, 0.0126) == "43.2 ± 1.3"
-    assert report._interval(RECALL, 0.0326, 0.01, sign=True) == "+3.3 ± 1.0"
-    assert report._interval(SCORE, -0.0126, float("nan"), sign=True) == "-0.013"
-    assert report._number(PARAMETERS, 1_354_321) == "1.35"
-    assert report._number(SCORE, float("nan")) == ""
+    assert ablation_report._interval(RECALL, 0.4325, 0.0126) == "43.2 ± 1.3"
+    assert ablation_report._interval(RECALL, 0.0326, 0.01, sign=True) == "+3.3 ± 1.0"
+    assert ablation_report._interval(SCORE, -0.0126, float("nan"), sign=True) == "-0.013"
+    assert ablation_report._number(PARAMETERS, 1_354_321) == "1.35"
+    assert ablation_report._number(SCORE, float("nan")) == ""
 
 
 def test_words_of_a_table_cannot_break_its_page():
     rows = pd.DataFrame([{"row": "a|b\nc"}])
-    assert report._pipes(rows).splitlines()[-1] == "| a\\|b c |"
+    assert ablation_report._pipes(rows).splitlines()[-1] == "| a\\|b c |"
 
 
 def test_the_probe_of_the_world_reads_what_is_there_and_nothing_else():
@@ -49,4 +49,4 @@ def test_the_probe_of_the_world_reads_what_is_there_and_nothing_else():
 
 
 def test_the_examples_hold():
-    assert doctest.testmod(metrics).failed == 0
+    assert doctest.testmod(run_metrics).failed == 0

@@ -24,10 +24,10 @@ from transformers import (
 )
 
 from unigeo.producer.sources.captions import BATCH, PROMPT, Captioner, open_captioner
-from unigeo.producer.sources.features import Feature
-from unigeo.producer.sources.found import Found, Seen
-from unigeo.producer.sources.table import Words, read_set_table
-from unigeo.producer.sources.words import WordSource, count_words
+from unigeo.producer.sources.findings import Found, Seen
+from unigeo.producer.sources.map_features import Feature
+from unigeo.producer.sources.set_description import Words, read_set_table
+from unigeo.producer.sources.texts import WordSource, count_words
 from unigeo.schemas.errors import ModelError, ObservationsError
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "a", "field", "house", "12", "of", "trees")

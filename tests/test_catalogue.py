@@ -19,15 +19,14 @@ from servers import RangeServer, object_store
 
 from benchmarks.producer import kills
 from unigeo import client
-from unigeo.producer.publishing import announcing
-from unigeo.producer.publishing.announcing import announce, gather
-from unigeo.producer.publishing.card import field_card
-from unigeo.producer.publishing.objects import read_object, update_object
+from unigeo.producer.publishing.announce import announce, gather
+from unigeo.producer.publishing.field_card import field_card
 from unigeo.producer.publishing.stac import interval, licence_of
-from unigeo.schemas.attributes import read_attributes
-from unigeo.schemas.catalogue import FIELDS, Entry, read_catalogue, relative_inside
+from unigeo.producer.storage.objects import read_object, update_object
 from unigeo.schemas.errors import StoreError
-from unigeo.schemas.stores import open_group, open_store
+from unigeo.schemas.io.stores import open_group, open_store
+from unigeo.schemas.store.attributes import read_attributes
+from unigeo.schemas.store.catalogue import FIELDS, Entry, read_catalogue, relative_inside
 
 DATA = Path(__file__).parent / "data" / "stac"
 EXTENSIONS = {
@@ -218,7 +217,7 @@ def test_many_announce_at_once_and_all_are_listed(
         time.sleep(0.1)  # so that all have read before one writes
         return read_catalogue(content, url)
 
-    monkeypatch.setattr(announcing, "read_catalogue", slow)
+    monkeypatch.setattr("unigeo.producer.publishing.announce.read_catalogue", slow)
     names = [f"gulf-{number}.zarr" for number in range(4)]
     for name in names:
         shutil.copytree(gulf, tmp_path / name)

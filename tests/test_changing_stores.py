@@ -333,7 +333,7 @@ def test_an_address_means_the_same_after_a_change_of_directory(
 def test_a_catalogue_by_a_relative_address_is_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from unigeo.producer.publishing.announcing import announce
+    from unigeo.producer.publishing.announce import announce
 
     store = tmp_path / "here" / "gulf.zarr"
     store.parent.mkdir()

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from training_runs import NOISY, gave, model_settings, start
 
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.observations.world import World
+from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.training.checkpoint import (
     NAME,
     Checkpoints,
@@ -24,7 +24,7 @@ from unigeo.producer.training.checkpoint import (
 from unigeo.producer.training.ema import MeanWeights
 from unigeo.producer.training.log import LOG
 from unigeo.producer.training.optimizer import build_optimizer
-from unigeo.producer.training.training import train
+from unigeo.producer.training.train import train
 from unigeo.schemas.errors import ModelError
 
 

@@ -20,7 +20,7 @@ VERBS = [
     "info", "plan", "sample", "join", "encode", "zonal", "coverage", "region", "geotiff", "probe",
     "preview", "verify", "validate", "cite",
 ]  # fmt: skip
-UNIGEO = [sys.executable, "-W", "error", "-m", "unigeo.client.cli"]
+UNIGEO = [sys.executable, "-W", "error", "-m", "unigeo.client.commands.cli"]
 
 
 def bare() -> dict[str, str]:
@@ -45,7 +45,7 @@ def cpu_s_of(code: str) -> float:
 
 def test_help_is_fast_and_loads_no_library() -> None:
     code = (
-        "import json, resource, sys\nfrom unigeo.client.cli import unigeo\n"
+        "import json, resource, sys\nfrom unigeo.client.commands.cli import unigeo\n"
         "for args in (['--help'], *([verb, '--help'] for verb in unigeo.commands)):\n"
         "    try: unigeo(args)\n"
         "    except SystemExit as ended: assert ended.code == 0\n"

@@ -14,8 +14,8 @@ import shapely
 import xarray as xr
 from commands import done, refused, run
 
-from unigeo.client.areas.named import read_areas
-from unigeo.client.opening import open_field
+from unigeo.client.areas.polygon_tables import read_areas
+from unigeo.client.field.opening import open_field
 from unigeo.schemas.errors import RegionError
 
 SHAPES = [shapely.box(-12, -9, 9, 11), shapely.box(3, 3, 14, 8), shapely.box(-60, 0, -50, 5)]

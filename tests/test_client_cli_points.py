@@ -14,12 +14,12 @@ from servers import RangeServer
 from test_encoding import encoder_in_numpy, model_of
 
 from unigeo.client.commands import points as commands_points
-from unigeo.client.commands import tables as commands_tables
-from unigeo.client.opening import open_field
-from unigeo.client.reading.estimating import Link
-from unigeo.producer.producing import _coordinate_settings, coordinate_weights
-from unigeo.producer.raster.publication import publish
-from unigeo.schemas.tables import read_table, write_table
+from unigeo.client.commands import table_parts as commands_tables
+from unigeo.client.field.opening import open_field
+from unigeo.client.reading.cost import Link
+from unigeo.producer.pipeline.pipeline import _coordinate_settings, coordinate_weights
+from unigeo.producer.publishing.publish import publish
+from unigeo.schemas.tables.table_files import read_table, write_table
 
 ENDINGS = [".csv", ".csv.gz", ".parquet", ".geojson", ".arrow"]
 

@@ -12,8 +12,8 @@ import rasterio
 import xarray as xr
 from commands import done, places, refused, run
 
-from unigeo.client.commands import tables as commands_tables
-from unigeo.client.opening import open_field
+from unigeo.client.commands import table_parts as commands_tables
+from unigeo.client.field.opening import open_field
 
 FEW = ("--block-km", 500, "--folds", 3)
 

@@ -10,9 +10,9 @@ import torch
 from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unigeo.producer.training.contrast import contrastive_loss
-from unigeo.producer.training.contrast_settings import ContrastSettings
-from unigeo.producer.training.neighbours import Neighbours, relate, unit_sphere
+from unigeo.producer.training.loss.contrast import contrastive_loss
+from unigeo.producer.training.loss.contrast_settings import ContrastSettings
+from unigeo.producer.training.loss.positives import Neighbours, relate, unit_sphere
 from unigeo.schemas.errors import ModelError
 
 NAMES = ("coordinate", "aerial", "dsm")

@@ -7,8 +7,8 @@ import torch
 from torch import distributed as dist
 from torch import multiprocessing
 
-from unigeo.producer.training.contrast import contrastive_loss
-from unigeo.producer.training.contrast_settings import ContrastSettings
+from unigeo.producer.training.loss.contrast import contrastive_loss
+from unigeo.producer.training.loss.contrast_settings import ContrastSettings
 from unigeo.schemas.errors import ModelError
 
 SETTINGS = {

@@ -11,9 +11,9 @@ from convention_rules import faults, nodes_of, store_faults
 from pyproj import CRS
 
 from unigeo import client
-from unigeo.client.areas.cutting import cut_field
-from unigeo.schemas.conventions import KEY, registered
-from unigeo.schemas.validation import field_problems
+from unigeo.client.areas.subset import cut_field
+from unigeo.schemas.store.conventions import KEY, registered
+from unigeo.schemas.store.validation import field_problems
 
 
 @pytest.fixture(scope="module")

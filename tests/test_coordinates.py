@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from unigeo.producer.encoders.coordinates import CoordinateEncoder
 from unigeo.producer.encoders.features import draw_frequencies
 from unigeo.producer.encoders.model import COORDINATE_ENCODERS
-from unigeo.producer.encoders.plane import equal_earth_tensor, sphere_tensor
+from unigeo.producer.encoders.projection import equal_earth_tensor, sphere_tensor
 from unigeo.producer.encoders.settings import CoordinateSettings
 from unigeo.schemas.errors import ModelError
-from unigeo.schemas.plane import RADIUS_M, UNIT_M, equal_earth, sphere
+from unigeo.schemas.geo.encoder_projection import RADIUS_M, UNIT_M, equal_earth, sphere
 
 SETTINGS = CoordinateSettings(width=64, depth=2, heads=4)
 OPTIONS = [

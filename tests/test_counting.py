@@ -6,7 +6,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 
-from unigeo.producer.sources.counting import ELSEWHERE, areas_of
+from unigeo.producer.sources.set_counts import ELSEWHERE, areas_of
 from unigeo.schemas.errors import ObservationsError
 
 CITIES = {

@@ -11,14 +11,14 @@ import stores
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unigeo.client.areas.cutting import cut_field
-from unigeo.client.opening import open_field
-from unigeo.client.verifying.store import verify_store
+from unigeo.client.areas.subset import cut_field
+from unigeo.client.field.opening import open_field
+from unigeo.client.verifying.verify import verify_store
 from unigeo.producer.publishing.concepts import Concepts
-from unigeo.producer.raster.publication import publish
+from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import RegionError, StoreError
-from unigeo.schemas.quantization import quantize
-from unigeo.schemas.status import Status
+from unigeo.schemas.store.quantization import quantize
+from unigeo.schemas.store.status import Status
 
 
 @settings(

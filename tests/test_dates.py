@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 from rasterio.transform import from_origin
 
-from unigeo.producer.observations import dates
-from unigeo.producer.observations.description import read_description
+from unigeo.producer.observations.folder import dates
+from unigeo.producer.observations.folder.description import read_description
 from unigeo.producer.publishing.stac import ANY_TIME, interval
-from unigeo.producer.sources.catalogue import Catalogue
-from unigeo.producer.sources.fetching import Web
+from unigeo.producer.sources.build_set import observe_set, prepare
 from unigeo.producer.sources.imagery import AerialSource
-from unigeo.producer.sources.observing import observe_set, prepare
 from unigeo.producer.sources.photo_folder import PhotoFolder, read_exif
-from unigeo.producer.sources.stac import Item, _read, ranked
-from unigeo.producer.sources.table import Imagery, Street, read_set_table
+from unigeo.producer.sources.raster_catalogue import Catalogue
+from unigeo.producer.sources.set_description import Imagery, Street, read_set_table
+from unigeo.producer.sources.stac_items import Item, _read, ranked
+from unigeo.producer.sources.web_requests import Web
 from unigeo.schemas.errors import ObservationsError
-from unigeo.schemas.regions import region_of_bbox
+from unigeo.schemas.geo.regions import region_of_bbox
 
 DAYS = st.dates(date(1800, 1, 1), date(2199, 12, 31))
 

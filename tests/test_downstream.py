@@ -12,6 +12,12 @@ import torch
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.presets import tiny
 from unigeo.producer.evaluation.downstream import run
+from unigeo.producer.evaluation.downstream.confusion import (
+    IGNORED,
+    class_scores,
+    confusion_matrix,
+    overall_scores,
+)
 from unigeo.producer.evaluation.downstream.geobench import GeoBench, plain_label
 from unigeo.producer.evaluation.downstream.inputs import fitted, tokens_of
 from unigeo.producer.evaluation.downstream.linear import (
@@ -20,12 +26,6 @@ from unigeo.producer.evaluation.downstream.linear import (
     fit_pixels,
 )
 from unigeo.producer.evaluation.downstream.mdas import LAND_USE
-from unigeo.producer.evaluation.downstream.scoring import (
-    IGNORED,
-    class_scores,
-    confusion_matrix,
-    overall_scores,
-)
 from unigeo.schemas.errors import ModelError, ObservationsError
 
 h5py = pytest.importorskip("h5py")

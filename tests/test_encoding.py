@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
 from unigeo import client
-from unigeo.client.encoding.encoder import Encoder
-from unigeo.client.encoding.neural import gelu
+from unigeo.client.encoding.coordinate_encoder import Encoder
+from unigeo.client.encoding.layers import gelu
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings, WordSettings
-from unigeo.producer.producing import _coordinate_settings, coordinate_weights
-from unigeo.producer.raster.publication import publish
-from unigeo.schemas.encoder import EncoderSettings
+from unigeo.producer.pipeline.pipeline import _coordinate_settings, coordinate_weights
+from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import LayoutError, StoreError
+from unigeo.schemas.store.encoder import EncoderSettings
 
 WORDS = WordSettings(width=8, depth=0, heads=1, tokens=4, vocabulary=300)
 

@@ -4,8 +4,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pyproj import Transformer
 
-from unigeo.schemas.equal_earth import equal_earth_m
-from unigeo.schemas.grid import CENTRAL_MERIDIANS
+from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS
+from unigeo.schemas.geo.projection import equal_earth_m
 
 TO_MAP = {crs: Transformer.from_crs("OGC:CRS84", crs, always_xy=True) for crs in CENTRAL_MERIDIANS}
 

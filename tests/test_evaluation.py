@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from unigeo.client.probing.folds import blocked_folds
-from unigeo.producer.cli import main
+from unigeo.producer.commands.cli import main
 from unigeo.producer.encoders.model import load_model
 from unigeo.producer.encoders.presets import tiny
-from unigeo.producer.evaluation import evaluating, finding_sections, geocells, probes
+from unigeo.producer.evaluation import evaluate, geocells, retrieval_sections, table_probes
 from unigeo.producer.evaluation.answer_sets import KINDS, answer_sets
 from unigeo.producer.evaluation.calibration import (
     SCALES,
@@ -27,13 +27,13 @@ from unigeo.producer.evaluation.calibration import (
     top_answers,
 )
 from unigeo.producer.evaluation.downstream.result import Result
-from unigeo.producer.evaluation.downstream.running import DOWNSTREAM, Runner
+from unigeo.producer.evaluation.downstream.suites import DOWNSTREAM, Runner
 from unigeo.producer.evaluation.ensembles import combine, fit, learn, scores_of, uniform
-from unigeo.producer.evaluation.evaluating import Evaluation, evaluate_model
+from unigeo.producer.evaluation.evaluate import Evaluation, evaluate_model
 from unigeo.producer.evaluation.geocells import Cells, cell_numbers, classify, geocell_table
 from unigeo.producer.evaluation.holdouts import TrainedOn, out_of_region, random, spatial, temporal
-from unigeo.producer.evaluation.judging import Judge
-from unigeo.producer.evaluation.report import Picture, Report, Section, Table
+from unigeo.producer.evaluation.html_report import Picture, Report, Section, Table
+from unigeo.producer.evaluation.model_under_test import Judge
 from unigeo.producer.evaluation.robustness import (
     AXES,
     coarsened,
@@ -41,11 +41,11 @@ from unigeo.producer.evaluation.robustness import (
     robustness_table,
     rotated,
 )
-from unigeo.producer.observations.world import World
+from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.training import train
+from unigeo.producer.training.train import train
 from unigeo.schemas.errors import ModelError, ObservationsError
-from unigeo.schemas.regions import region_of_bbox
+from unigeo.schemas.geo.regions import region_of_bbox
 
 TRAINING = TrainingSettings(
     locations=400, batch=48, steps=6, warmup=2, gallery=24, block_km=150, holdout=0.3
@@ -345,9 +345,9 @@ def test_fewer_modalities_find_less():
 @pytest.fixture(scope="module")
 def report(folder):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finding_sections, "CELLS_KM", (400.0,))
-        patch.setattr(probes, "WORLD_PLACES", 240)
-        patch.setattr(probes, "BASELINES", ("mean", "lonlat kNN"))
+        patch.setattr(retrieval_sections, "CELLS_KM", (400.0,))
+        patch.setattr(table_probes, "WORLD_PLACES", 240)
+        patch.setattr(table_probes, "BASELINES", ("mean", "lonlat kNN"))
         table = pd.DataFrame({"class": ["a", "b"], "iou": [0.25, 0.5]})
         made = Result(name="made", metrics={"miou": 0.375}, table=table, facts={"samples": 3})
         runner = Runner("aerial", "nothing", lambda model, folder, device: made)
@@ -461,4 +461,4 @@ def test_a_model_of_other_observations_asks_for_them(folder, tmp_path, monkeypat
 def test_settings_without_sense_are_refused():
     with pytest.raises(ModelError, match="no part"):
         replace(Evaluation(), parts=())
-    assert set(Evaluation().parts) == set(evaluating.PARTS)
+    assert set(Evaluation().parts) == set(evaluate.PARTS)

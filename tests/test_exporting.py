@@ -9,7 +9,7 @@ import stores
 
 from unigeo import client
 from unigeo.schemas.errors import LayoutError, MissingExtraError, RegionError, StoreError
-from unigeo.schemas.quantization import dequantize
+from unigeo.schemas.store.quantization import dequantize
 
 BOX = (-8.0, -6.0, 6.0, 5.0)
 

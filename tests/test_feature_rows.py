@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unigeo.client.field import Field
-from unigeo.client.opening import open_field
-from unigeo.client.probing import asking
-from unigeo.client.probing.evaluating import probe_table
+from unigeo.client.field.field import Field
+from unigeo.client.field.opening import open_field
+from unigeo.client.probing import question
+from unigeo.client.probing.cross_validation import probe_table
 from unigeo.client.probing.feature_rows import (
     FeatureRows,
     FiledRows,
@@ -92,8 +92,8 @@ def test_a_table_too_large_for_memory_is_probed_from_files(
     table["height"] = table["lat"] + 0.1 * rng.standard_normal(700)
     table.loc[::50, "height"] = np.nan
     plain = field.probe(table, "height", block_km=300, baselines=False)
-    monkeypatch.setattr(asking, "_KEPT_NUMBERS", 1)
-    monkeypatch.setattr(asking, "_BATCH_POINTS", 64)
+    monkeypatch.setattr(question, "_KEPT_NUMBERS", 1)
+    monkeypatch.setattr(question, "_BATCH_POINTS", 64)
     filed_probe = field.probe(table, "height", block_km=300, baselines=False)
     assert filed_probe.counts == plain.counts
     np.testing.assert_allclose(filed_probe.scores["score"], plain.scores["score"], rtol=1e-9)

@@ -280,7 +280,7 @@ def test_info_says_what_the_field_is(gulf: Path) -> None:
 
 
 def test_previews_show_every_cell_that_has_a_vector(gulf: Path, tmp_path: Path) -> None:
-    from unigeo.client.previewing import principal_colours
+    from unigeo.client.field.preview import principal_colours
 
     field = client.open_field(gulf)
     paths = field.preview(tmp_path / "maps")

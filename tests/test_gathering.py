@@ -18,12 +18,12 @@ from zarr.codecs import BloscCodec, GzipCodec, TransposeCodec, ZstdCodec
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 from unigeo import client
-from unigeo.client.reading.arrays import stored_array
-from unigeo.client.reading.fetching import Requests, Span
-from unigeo.client.reading.gathering import StoredCells
+from unigeo.client.reading.array_layout import stored_array
+from unigeo.client.reading.byte_ranges import MOST_RUN_BYTES, coalesce
+from unigeo.client.reading.cell_reader import StoredCells
+from unigeo.client.reading.checked_root import source_of
 from unigeo.client.reading.mapped_files import Files
-from unigeo.client.reading.planning import MOST_RUN_BYTES, coalesce
-from unigeo.client.reading.roots import source_of
+from unigeo.client.reading.range_requests import Requests, Span
 from unigeo.schemas.errors import StoreError
 
 COMPRESSORS = {

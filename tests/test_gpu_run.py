@@ -22,9 +22,12 @@ from benchmarks.producer.carried import direct, open_carried
 from benchmarks.producer.gpu_data import carry
 from benchmarks.producer.waves import Waves, model_settings
 from unigeo.producer.encoders.model import UniGeoCLIP, load_model, save_model
-from unigeo.producer.encoders.words import train_tokenizer
-from unigeo.producer.observations.folder import FolderObservations, open_observations
-from unigeo.producer.observations.frames import local_lonlat
+from unigeo.producer.encoders.text import train_tokenizer
+from unigeo.producer.observations.folder.folder_observations import (
+    FolderObservations,
+    open_observations,
+)
+from unigeo.producer.observations.folder.patch_frames import local_lonlat
 
 ROOT = Path(__file__).parents[1]
 ABSENT = (

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pyproj import CRS, Proj, Transformer
 
 from unigeo.schemas.errors import OutsideGridError, RegionError
-from unigeo.schemas.grid import CENTRAL_MERIDIANS, Grid, Window
+from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid, Window
 
 CRSS = sorted(CENTRAL_MERIDIANS)
 crss = st.sampled_from(CRSS)

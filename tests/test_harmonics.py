@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.special import sph_harm_y
 
 from unigeo.producer.encoders.harmonics import SphericalHarmonics
-from unigeo.schemas.harmonics import spherical_harmonics, triangles
+from unigeo.schemas.geo.harmonics import spherical_harmonics, triangles
 
 
 def from_scipy(lonlat: np.ndarray, degree: int) -> np.ndarray:

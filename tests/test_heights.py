@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hn
 from PIL import Image
 
-from unigeo.producer.observations.heights import (
+from unigeo.producer.observations.observation_set.height_images import (
     FINEST_M,
     decode_heights,
     encode_heights,

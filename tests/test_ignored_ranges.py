@@ -13,7 +13,7 @@ from servers import RangeServer
 from zarr.storage import FsspecStore
 
 from unigeo import client
-from unigeo.client.areas.cutting import cut_field
+from unigeo.client.areas.subset import cut_field
 from unigeo.schemas.errors import DamagedError, StoreError
 
 POINTS = [[-10.0, 3.0], [2.0, -8.0]]

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from rasterio.transform import from_origin
 from rasterio.vrt import WarpedVRT
 
-from unigeo.producer.sources.catalogue import Catalogue
-from unigeo.producer.sources.fetching import Web
 from unigeo.producer.sources.imagery import AerialSource, SurfaceSource
-from unigeo.producer.sources.stac import Item, ranked
-from unigeo.producer.sources.table import Imagery, Surface
+from unigeo.producer.sources.raster_catalogue import Catalogue
+from unigeo.producer.sources.set_description import Imagery, Surface
+from unigeo.producer.sources.stac_items import Item, ranked
+from unigeo.producer.sources.web_requests import Web
 from unigeo.schemas.errors import ObservationsError, StoreError
 
 GEOD = pyproj.Geod(ellps="WGS84")

@@ -32,7 +32,7 @@ def modules_after(code: str) -> set[str]:
     return set(json.loads(run(f"{code}\nimport json, sys; print(json.dumps(list(sys.modules)))")))
 
 
-@pytest.mark.parametrize("module", ["unigeo.client", "unigeo.client.cli"])
+@pytest.mark.parametrize("module", ["unigeo.client", "unigeo.client.commands.cli"])
 def test_importing_the_client_loads_no_library(module: str) -> None:
     loaded = modules_after(f"import {module}") - modules_after("")
     assert not loaded & set(HEAVY)

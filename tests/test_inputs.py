@@ -17,10 +17,10 @@ from catalogues import Services, add_item, colour, height
 from PIL import Image
 from rasterio.transform import from_origin
 
-from unigeo.producer.observations.contents import ReplacedError
-from unigeo.producer.sources import building
-from unigeo.producer.sources.observing import observe_set, prepare
-from unigeo.producer.sources.table import SetTable, read_set_table
+from unigeo.producer.observations.file_contents import ReplacedError
+from unigeo.producer.sources import set_builder
+from unigeo.producer.sources.build_set import observe_set, prepare
+from unigeo.producer.sources.set_description import SetTable, read_set_table
 from unigeo.schemas.errors import ObservationsError
 
 BOX = (-77.075, 38.825, -77.062, 38.835)
@@ -132,7 +132,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stopped(patch: pytest.MonkeyPatch, out: str, shards: int = 2) -> None:
     """A set of which only some shards were built."""
-    build, left = building._build_shard, iter(range(shards))
+    build, left = set_builder._build_shard, iter(range(shards))
 
     def some(*arguments: Any) -> Any:
         if next(left, None) is None:
@@ -140,7 +140,7 @@ def stopped(patch: pytest.MonkeyPatch, out: str, shards: int = 2) -> None:
         return build(*arguments)
 
     with patch.context() as inner:
-        inner.setattr(building, "_build_shard", some)
+        inner.setattr(set_builder, "_build_shard", some)
         with pytest.raises(KeyboardInterrupt):
             observe_set(prepare(read_set_table(Path("set.toml"))), out, workers=1)
     assert len(list(Path(out).glob("shards/*.parquet"))) == shards
@@ -214,14 +214,14 @@ def test_overviews_beside_a_raster_are_part_of_it(files: Path) -> None:
 def test_a_file_replaced_during_a_build_ends_it(
     name: str, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build, left = building._build_shard, iter(range(1))
+    build, left = set_builder._build_shard, iter(range(1))
 
     def replacing(*arguments: Any) -> Any:
         if next(left, None) is None:
             WRITERS[name](name, 1)
         return build(*arguments)
 
-    monkeypatch.setattr(building, "_build_shard", replacing)
+    monkeypatch.setattr(set_builder, "_build_shard", replacing)
     with pytest.raises(ReplacedError, match=f"{name} was replaced"):
         observe_set(prepare(read_set_table(Path("set.toml"))), "new", workers=1)
     assert not Path("new/set.json").exists()
@@ -342,13 +342,13 @@ def test_a_checksum_vouches_for_an_item_s_file(services: Services, tmp_path: Pat
 def test_an_item_that_changes_during_a_build_ends_it(
     services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build, left = building._build_shard, iter(range(1))
+    build, left = set_builder._build_shard, iter(range(1))
 
     def changing(*arguments: Any) -> Any:
         if next(left, None) is None:
             services.items[0]["properties"]["datetime"] = "2020-08-01T00:00:00Z"
         return build(*arguments)
 
-    monkeypatch.setattr(building, "_build_shard", changing)
+    monkeypatch.setattr(set_builder, "_build_shard", changing)
     with pytest.raises(ReplacedError, match=r"naip_0 .* changed during the build"):
         observe_set(prepare(table_of(services, "stac")), str(tmp_path / "set"), workers=1)

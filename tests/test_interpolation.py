@@ -14,21 +14,25 @@ from test_folded import model_of
 
 from unigeo import client
 from unigeo.producer.encoders.settings import CoordinateSettings
-from unigeo.producer.observations.world import World
-from unigeo.producer.raster.detail import (
+from unigeo.producer.observations.synthetic.world import World
+from unigeo.producer.raster.coordinate_detail import (
     TOLERATED,
     complete_at_m,
     detail_of,
     lattice_error,
     told_of_detail,
 )
+from unigeo.producer.raster.coordinate_interpolation import (
+    check_errors,
+    check_factor,
+    measured_errors,
+)
+from unigeo.producer.raster.cost_estimate import sample_cells
 from unigeo.producer.raster.encoding import ModelEncoder, encoder_of
-from unigeo.producer.raster.estimating import sample_cells
-from unigeo.producer.raster.lattice import check_errors, check_factor, measured_errors
-from unigeo.producer.raster.shard_work import Work
-from unigeo.schemas.attributes import read_attributes
+from unigeo.producer.raster.shard_task import Work
 from unigeo.schemas.errors import ModelError, StoreError
-from unigeo.schemas.grid import Grid, Window
+from unigeo.schemas.geo.grid import Grid, Window
+from unigeo.schemas.store.attributes import read_attributes
 
 CPU = torch.device("cpu")
 SHARD = 32
@@ -136,9 +140,9 @@ def test_a_raster_says_what_it_leaves_out_and_older_ones_open(tmp_path: Path) ->
     assert not detail.complete and detail.error > 0.5
     told["unigeo"]["coordinate_detail"] = detail.model_dump(mode="json")
 
-    from unigeo.producer.raster.publication import publish
-    from unigeo.producer.raster.rasterizing import rasterize
-    from unigeo.producer.raster.store import create_field
+    from unigeo.producer.publishing.publish import publish
+    from unigeo.producer.raster.local_executor import rasterize
+    from unigeo.producer.storage.field_store import create_field
 
     group = create_field(tmp_path / "f", grid, layout, told)
     work = (stores.GULF, stores.land, encoder(2))

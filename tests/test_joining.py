@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unigeo import client
-from unigeo.client.joining import joined_names
+from unigeo.client.points.join import joined_names
 from unigeo.schemas.errors import PointsError
 
 MIXED = np.array([[-10.0, 3.0], [5.0, 5.0], [24.0, 17.0], [100.0, 0.0], [10.0, -4.0]])
@@ -183,7 +183,7 @@ def test_what_is_no_table_is_refused_by_name(gulf: Path, table: Any) -> None:
 
 
 def test_a_lazy_frame_is_to_be_collected() -> None:
-    from unigeo.schemas.points import read_points
+    from unigeo.schemas.tables.points import read_points
 
     with pytest.raises(PointsError, match="collect"):
         read_points(pl.LazyFrame({"lon": [1.0], "lat": [2.0]}))

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import CRS, Transformer
 
-from unigeo.schemas.attributes import read_attributes
 from unigeo.schemas.errors import LayoutError
-from unigeo.schemas.grid import Grid
-from unigeo.schemas.layout import CHUNK, Layout
-from unigeo.schemas.quantization import FILL
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.store.attributes import read_attributes
+from unigeo.schemas.store.layout import CHUNK, Layout
+from unigeo.schemas.store.quantization import FILL
 
 GRID = stores.grid_of(stores.GULF, stores.layout_of())
 GDAL = tuple(int(part) for part in rasterio.__gdal_version__.split(".")[:2])
@@ -118,7 +118,7 @@ def test_metadata_are_consolidated_and_say_how_the_field_was_made(gulf: Path) ->
 
 
 def test_no_array_names_a_codec_that_other_readers_lack(gulf: Path, fiji: Path) -> None:
-    from unigeo.schemas.validation import field_problems
+    from unigeo.schemas.store.validation import field_problems
 
     for path in (gulf, fiji):
         assert field_problems(zarr.open_group(path, mode="r")) == []

@@ -16,14 +16,14 @@ import zarr
 from pyproj import Transformer
 
 from unigeo import client
-from unigeo.client.areas.cutting import cut_field
-from unigeo.producer.publishing.announcing import announce
+from unigeo.client.areas.subset import cut_field
+from unigeo.producer.publishing.announce import announce
+from unigeo.producer.publishing.publish import publish
 from unigeo.producer.publishing.releases import next_release, take_over
-from unigeo.producer.raster.publication import publish
-from unigeo.producer.raster.store import create_field
-from unigeo.schemas.encoder import EncoderSettings
+from unigeo.producer.storage.field_store import create_field
 from unigeo.schemas.errors import LayoutError, PointsError, StoreError
-from unigeo.schemas.layout import Layout
+from unigeo.schemas.store.encoder import EncoderSettings
+from unigeo.schemas.store.layout import Layout
 
 POINTS = np.array([[-10.0, 0.0], [0.5, 10.0], [10.0, 3.0], [20.0, -5.0], [5.0, 5.0], [80.0, 0.0]])
 BOX = (-12.0, -8.0, 3.0, 4.0)

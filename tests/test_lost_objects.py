@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unigeo import client
-from unigeo.client.areas.cutting import cut_field
-from unigeo.client.opening import open_field
-from unigeo.client.probing.probes import Probe
+from unigeo.client.areas.subset import cut_field
+from unigeo.client.field.opening import open_field
+from unigeo.client.probing.probe import Probe
 from unigeo.producer.publishing.concepts import Concepts
-from unigeo.producer.raster.publication import publish
+from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import UnigeoError
-from unigeo.schemas.quantization import quantize
+from unigeo.schemas.store.quantization import quantize
 
 LONLAT = np.random.default_rng(3).uniform((-18, -13), (14, 16), (120, 2))
 BOX = (-16.0, -12.0, 14.0, 15.0)

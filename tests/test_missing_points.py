@@ -15,13 +15,13 @@ from pyproj import Transformer
 from test_sampling import in_memory
 
 from unigeo import client
-from unigeo.client.missing_points import warn_of_missing
-from unigeo.client.reading.cells import WindowCells
+from unigeo.client.points.missing_points import warn_of_missing
+from unigeo.client.reading.protocol import WindowCells
 from unigeo.client.reading.sampling import Modality, statuses
 from unigeo.schemas.errors import StoreError
-from unigeo.schemas.grid import Grid
-from unigeo.schemas.points import Points, read_points
-from unigeo.schemas.status import Status
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.store.status import Status
+from unigeo.schemas.tables.points import Points, read_points
 
 RNG = np.random.default_rng(4)
 GULF = RNG.uniform((2, -13), (11, -6), (40, 2))

@@ -18,7 +18,7 @@ from unigeo.producer.encoders.settings import (
     to_json,
 )
 from unigeo.producer.encoders.surface import SurfaceEncoder, low_ground
-from unigeo.producer.encoders.words import tokenize, train_tokenizer
+from unigeo.producer.encoders.text import tokenize, train_tokenizer
 from unigeo.schemas.errors import ModelError
 
 SHAPES = {"aerial": (3, 16, 16), "street": (3, 16, 24), "dsm": (1, 16, 16)}

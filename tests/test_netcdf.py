@@ -11,7 +11,7 @@ import xarray as xr
 from commands import places
 
 from unigeo import client
-from unigeo.client.areas.cutting import cut_field
+from unigeo.client.areas.subset import cut_field
 
 pytest.importorskip("h5netcdf", reason="xarray writes netCDF by h5netcdf")
 

@@ -17,10 +17,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from rasterio.transform import from_origin
 
-from unigeo.producer.observations.folder import FolderObservations, open_observations
-from unigeo.producer.observations.land import Land
+from unigeo.producer.observations.folder.folder_observations import (
+    FolderObservations,
+    open_observations,
+)
+from unigeo.producer.observations.folder.land import Land
+from unigeo.producer.observations.folder.location_tables import PlaceTable
 from unigeo.producer.observations.protocol import Observations
-from unigeo.producer.observations.tables import PlaceTable
 from unigeo.schemas.errors import ObservationsError, PointsError
 
 GEOD = pyproj.Geod(ellps="WGS84")

@@ -20,14 +20,14 @@ from rasterio.transform import from_origin
 from servers import object_store
 from training_runs import gave
 
-from unigeo.producer.cli import produce
-from unigeo.producer.observations.objects import Objects
+from unigeo.producer.commands.cli import produce
+from unigeo.producer.observations.observation_set.named_objects import Objects
+from unigeo.producer.observations.observation_set.set_observations import open_recorded
 from unigeo.producer.observations.protocol import Observations
-from unigeo.producer.observations.recorded import open_recorded
-from unigeo.producer.sources import fetching, s2
+from unigeo.producer.sources import s2, web_requests
+from unigeo.producer.sources.build_set import observe_set, prepare
 from unigeo.producer.sources.datasheet import VOID
-from unigeo.producer.sources.observing import observe_set, prepare
-from unigeo.producer.sources.table import SetTable, Surface, Where, read_set_table
+from unigeo.producer.sources.set_description import SetTable, Surface, Where, read_set_table
 from unigeo.schemas.errors import ObservationsError, StoreError, UnigeoError
 
 
@@ -211,7 +211,7 @@ def small(services: Services, tmp_path_factory: pytest.TempPathFactory) -> tuple
 def test_a_service_that_is_down_ends_the_build_and_a_later_run_goes_on(
     small: tuple[Path, Path], services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "LONGEST_WAIT_S", 0.0)
+    monkeypatch.setattr(web_requests, "LONGEST_WAIT_S", 0.0)
     table, unbroken = small
     out = tmp_path / "down"
     services.faults.append(["features/*", 429, 2])  # asked again

@@ -9,19 +9,19 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unigeo.producer import overrides
-from unigeo.producer.choosing import recipe
-from unigeo.producer.cli import produce
-from unigeo.producer.command_options import changes_of
+from unigeo.producer.commands.cli import produce
+from unigeo.producer.commands.options import changes_of
 from unigeo.producer.encoders.presets import tiny
 from unigeo.producer.encoders.settings import ModelSettings
-from unigeo.producer.observations.world import World
+from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import only
-from unigeo.producer.overrides import known_keys, override, split_change, to_text
-from unigeo.producer.producing import choose, describe
+from unigeo.producer.pipeline import overrides
+from unigeo.producer.pipeline.overrides import known_keys, override, split_change, to_text
+from unigeo.producer.pipeline.pipeline import choose, describe
+from unigeo.producer.pipeline.recipe import recipe
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.schemas.errors import ModelError
-from unigeo.schemas.regions import region_of_bbox
+from unigeo.schemas.geo.regions import region_of_bbox
 
 MODEL = tiny({"aerial": (3, 32, 32), "street": (3, 32, 32), "dsm": (1, 32, 32)})
 

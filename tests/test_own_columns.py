@@ -24,10 +24,10 @@ from commands import done, refused, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unigeo.client.commands import tables as commands_tables
-from unigeo.client.opening import open_field
-from unigeo.schemas.arrow_values import json_values_of, texts_of
-from unigeo.schemas.tables import read_table
+from unigeo.client.commands import table_parts as commands_tables
+from unigeo.client.field.opening import open_field
+from unigeo.schemas.tables.arrow_values import json_values_of, texts_of
+from unigeo.schemas.tables.table_files import read_table
 
 FEW = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 WORDS = ["01001", "1.10", "NA", "None", "TRUE", "9007199254740993", "", " a ", "1e5", "-0", "nan"]

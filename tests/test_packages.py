@@ -103,8 +103,8 @@ def test_the_wheel_adds_one_name_and_two_commands(wheel: zipfile.ZipFile) -> Non
     assert "unigeo/__init__.py" not in wheel.namelist()  # a namespace
     entry = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     text = wheel.read(entry).decode()
-    assert "unigeo = unigeo.client.cli:main" in text
-    assert "unigeo-produce = unigeo.producer.cli:main" in text
+    assert "unigeo = unigeo.client.commands.cli:main" in text
+    assert "unigeo-produce = unigeo.producer.commands.cli:main" in text
 
 
 def test_the_installed_wheel_imports_from_elsewhere(wheel: zipfile.ZipFile, tmp_path: Path) -> None:

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from unigeo.producer.choosing import recipe
+from unigeo.producer.encoders.images import PictureEncoder
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.pictures import PictureEncoder
+from unigeo.producer.encoders.pixel_statistics import PLACES, SEED, fit_pixels
 from unigeo.producer.encoders.presets import tiny
 from unigeo.producer.encoders.settings import PictureSettings, from_json, to_json
 from unigeo.producer.observations.protocol import Patches
-from unigeo.producer.observations.world import World
+from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import Wrapped
-from unigeo.producer.pixels import PLACES, SEED, fit_pixels
+from unigeo.producer.pipeline.recipe import recipe
 from unigeo.schemas.errors import ModelError
 
 SHAPES = {"aerial": (3, 32, 32), "street": (3, 32, 32), "dsm": (1, 32, 32)}

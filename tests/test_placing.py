@@ -9,10 +9,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hn
 
 from unigeo.producer.sources import s2
-from unigeo.producer.sources.placing import Placing, covering_of, farthest, place, share_out
+from unigeo.producer.sources.location_sampling import (
+    Placing,
+    covering_of,
+    farthest,
+    place,
+    share_out,
+)
 from unigeo.producer.sources.splits import BORDER, Splitting, part_of, split
 from unigeo.schemas.errors import ObservationsError
-from unigeo.schemas.regions import Region, region_of_bbox
+from unigeo.schemas.geo.regions import Region, region_of_bbox
 
 GEOD = pyproj.Geod(ellps="WGS84")
 TOWN = region_of_bbox((-77.10, 38.78, -77.02, 38.84))

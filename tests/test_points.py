@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pyproj import CRS, Transformer
 
 from unigeo.schemas.errors import PointsError
-from unigeo.schemas.points import read_points
+from unigeo.schemas.tables.points import read_points
 
 LONLAT = np.array([[-71.06, 42.36], [-118.24, 34.05]])
 

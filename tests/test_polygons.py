@@ -12,7 +12,7 @@ import shapely
 from unigeo.client.areas.polygon_rings import Polygons
 from unigeo.client.areas.polygons import read_polygons
 from unigeo.schemas.errors import RegionError
-from unigeo.schemas.regions import region
+from unigeo.schemas.geo.regions import region
 
 SQUARE = shapely.box(1, 2, 5, 7)
 RING = shapely.box(-10, -10, 0, 0).difference(shapely.box(-6, -6, -4, -4))

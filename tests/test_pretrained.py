@@ -14,12 +14,12 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from unigeo.producer.encoders.images import PictureEncoder
 from unigeo.producer.encoders.model import UniGeoCLIP, load_model, save_model
-from unigeo.producer.encoders.pictures import PictureEncoder
 from unigeo.producer.encoders.presets import base, small
 from unigeo.producer.encoders.pretrained import fit_to_checkpoint
 from unigeo.producer.encoders.settings import PictureSettings
-from unigeo.producer.encoders.words import tokenize, tokenizer_for
+from unigeo.producer.encoders.text import tokenize, tokenizer_for
 from unigeo.schemas.errors import ModelError
 
 SENTENCES = ["Red soil. few trees.", "Dense forest. By the sea.", "City centre, brick walls."] * 20

@@ -6,13 +6,13 @@ import pytest
 from probe_tables import places
 from sklearn.linear_model import LinearRegression
 
-from unigeo.client.field import Field
-from unigeo.client.opening import open_field
+from unigeo.client.field.field import Field
+from unigeo.client.field.opening import open_field
 from unigeo.client.probing.checks import ProbeWarning
 from unigeo.client.probing.folds import spatial_blocks
 from unigeo.client.probing.gains import accuracy_gain, r2_gain
-from unigeo.client.probing.probes import Probe
-from unigeo.client.probing.scoring import r2_score
+from unigeo.client.probing.metrics import r2_score
+from unigeo.client.probing.probe import Probe
 from unigeo.schemas.errors import ProbeError
 
 

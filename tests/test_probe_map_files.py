@@ -11,8 +11,8 @@ import zarr
 from commands import places
 from convention_rules import store_faults
 
-from unigeo.client.opening import open_field
-from unigeo.client.probing.probes import Probe
+from unigeo.client.field.opening import open_field
+from unigeo.client.probing.probe import Probe
 from unigeo.schemas.errors import StoreError
 
 BOX, OTHER = (-8.0, -9.0, 6.0, 7.0), (-4.0, -4.0, 6.0, 7.0)

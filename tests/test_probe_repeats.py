@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from unigeo import client
 from unigeo.client.probing.checks import ProbeWarning
-from unigeo.client.probing.evaluating import probe_table
+from unigeo.client.probing.cross_validation import probe_table
 from unigeo.client.probing.folds import (
     all_splits,
     position_folds,

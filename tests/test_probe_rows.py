@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from commands import places
 
-from unigeo.client.field import Field
-from unigeo.client.opening import open_field
+from unigeo.client.field.field import Field
+from unigeo.client.field.opening import open_field
 from unigeo.client.probing.checks import ProbeWarning
 from unigeo.schemas.errors import LayoutError, PointsError, ProbeError
 

@@ -11,10 +11,10 @@ import xarray as xr
 from probe_tables import places
 from safetensors.numpy import load_file, save_file
 
-from unigeo.client.field import Field
-from unigeo.client.opening import open_field
+from unigeo.client.field.field import Field
+from unigeo.client.field.opening import open_field
+from unigeo.client.probing.probe import Probe
 from unigeo.client.probing.probe_folders import FACTS, WEIGHTS
-from unigeo.client.probing.probes import Probe
 from unigeo.schemas.errors import ProbeError, StoreError
 
 

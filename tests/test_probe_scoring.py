@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, balanced_accuracy_score
 
-from unigeo.client.probing.scoring import average_precision, balanced_accuracy
+from unigeo.client.probing.metrics import average_precision, balanced_accuracy
 
 
 @given(

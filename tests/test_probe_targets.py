@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unigeo.client.probing.columns import chosen_names, column_of
+from unigeo.client.probing.table_columns import chosen_names, column_of
 from unigeo.client.probing.targets import Labels, labels_of, numbers_of, read_targets, target_of
 from unigeo.schemas.errors import ProbeError
 

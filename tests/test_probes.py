@@ -11,11 +11,11 @@ import shapely
 import xarray as xr
 from probe_tables import places
 
-from unigeo.client.field import Field
-from unigeo.client.opening import open_field
-from unigeo.client.probing.probes import Probe
+from unigeo.client.field.field import Field
+from unigeo.client.field.opening import open_field
+from unigeo.client.probing.probe import Probe
 from unigeo.schemas.errors import PointsWarning, ProbeError, RegionError, StoreError
-from unigeo.schemas.regions import region_of_bbox
+from unigeo.schemas.geo.regions import region_of_bbox
 
 ROUNDING = {"rtol": 1e-5, "atol": 1e-5}
 """Of float32 products of the same cells in windows of other shapes: BLAS takes other kernels."""

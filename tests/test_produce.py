@@ -15,14 +15,14 @@ import xarray as xr
 from children import child
 
 from unigeo import client
-from unigeo.producer.cli import main
-from unigeo.producer.observations.world import World
-from unigeo.producer.producing import carry_out, choose
-from unigeo.producer.training.training import train
+from unigeo.producer.commands.cli import main
+from unigeo.producer.observations.synthetic.world import World
+from unigeo.producer.pipeline.pipeline import carry_out, choose
+from unigeo.producer.training.train import train
 from unigeo.schemas.errors import StoreError
-from unigeo.schemas.regions import region_of_bbox
-from unigeo.schemas.stores import open_group
-from unigeo.schemas.validation import field_problems
+from unigeo.schemas.geo.regions import region_of_bbox
+from unigeo.schemas.io.stores import open_group
+from unigeo.schemas.store.validation import field_problems
 
 BBOX = (-106.0, 38.0, -102.0, 41.0)
 """Denver, its plains and its mountains."""

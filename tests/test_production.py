@@ -17,19 +17,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from zarr.storage import MemoryStore
 
-from unigeo.producer.raster import finishing, rasterizing
-from unigeo.producer.raster.device import quantize_on_device
-from unigeo.producer.raster.estimating import Speed, estimate, land_share, size, told
+from unigeo.producer.raster import local_executor, shard_commit
+from unigeo.producer.raster.cost_estimate import Speed, estimate, land_share, size, told
+from unigeo.producer.raster.device_transfer import quantize_on_device
+from unigeo.producer.raster.local_executor import rasterize
 from unigeo.producer.raster.planning import plan
-from unigeo.producer.raster.rasterizing import rasterize
+from unigeo.producer.raster.run import Running
 from unigeo.producer.raster.run_log import RunLog
-from unigeo.producer.raster.running import Running
-from unigeo.producer.raster.shard_objects import Buffers, VectorObject
-from unigeo.producer.raster.shard_work import Work
+from unigeo.producer.raster.shard_task import Work
+from unigeo.producer.storage.shard_codec import Buffers, VectorObject
 from unigeo.schemas.errors import ModelError
-from unigeo.schemas.layout import Layout
-from unigeo.schemas.quantization import quantize
-from unigeo.schemas.status import Status
+from unigeo.schemas.store.layout import Layout
+from unigeo.schemas.store.quantization import quantize
+from unigeo.schemas.store.status import Status
 
 
 @settings(max_examples=50)
@@ -88,7 +88,7 @@ def test_no_more_shards_are_in_memory_than_promised(monkeypatch: pytest.MonkeyPa
     """However slow the disk: objects that are filled or wait to be written are counted."""
     bodies: list[weakref.ref[np.ndarray]] = []
     most = []
-    write, begin = finishing.put, VectorObject.__init__
+    write, begin = shard_commit.put, VectorObject.__init__
 
     def counted(self: VectorObject, layout: Layout, width: int, buffers: Buffers) -> None:
         begin(self, layout, width, buffers)
@@ -100,10 +100,10 @@ def test_no_more_shards_are_in_memory_than_promised(monkeypatch: pytest.MonkeyPa
         write(*arguments)
 
     monkeypatch.setattr(VectorObject, "__init__", counted)
-    monkeypatch.setattr(finishing, "put", slow)
+    monkeypatch.setattr(shard_commit, "put", slow)
     group, grid, layout = stores.begin(MemoryStore())
     stores.fill(group, grid, layout)
-    assert len(bodies) == 8 and 0 < max(most) <= rasterizing.SHARDS
+    assert len(bodies) == 8 and 0 < max(most) <= local_executor.SHARDS
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_ways_of_running_that_make_no_sense_are_refused(options, words) -> None:
 
 
 def test_a_dry_run_says_what_it_costs_and_writes_nothing(tmp_path, monkeypatch, capsys) -> None:
-    from unigeo.producer.cli import main
+    from unigeo.producer.commands.cli import main
 
     monkeypatch.chdir(tmp_path)
     box = ["--bbox", "-106", "38", "-102", "41", "--resolution", "20000", "--dry-run"]

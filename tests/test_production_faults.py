@@ -19,17 +19,17 @@ from obstore.exceptions import PermissionDeniedError
 from zarr.storage import LocalStore, WrapperStore
 
 from benchmarks.producer import kills
-from unigeo.producer.publishing.deriving import NOTES
+from unigeo.producer.publishing.derive import NOTES
+from unigeo.producer.publishing.publish import publish
+from unigeo.producer.raster.leases import PUBLISH, RunFolder, open_run_folder, tidy
+from unigeo.producer.raster.local_executor import Report, rasterize
 from unigeo.producer.raster.planning import Task, plan
-from unigeo.producer.raster.publication import publish
-from unigeo.producer.raster.rasterizing import Report, rasterize
-from unigeo.producer.raster.run_folder import PUBLISH, RunFolder, open_run_folder, tidy
+from unigeo.producer.raster.run import Running, refuse_failures, sharing
 from unigeo.producer.raster.run_log import RunLog
-from unigeo.producer.raster.running import Running, refuse_failures, sharing
-from unigeo.producer.raster.store import sweep
+from unigeo.producer.storage.field_store import sweep
 from unigeo.schemas.errors import StoreError
-from unigeo.schemas.status import Status
-from unigeo.schemas.stores import open_store
+from unigeo.schemas.io.stores import open_store
+from unigeo.schemas.store.status import Status
 
 GIVEN_UP_S = 2.0
 """A request without an answer is tried again after so long: much longer than any server takes."""
@@ -173,7 +173,7 @@ def test_claims_are_exclusive_and_pass_on_when_their_owner_is_gone(tmp_path: Pat
 def test_a_claim_of_a_dead_process_passes_on_at_once(tmp_path: Path) -> None:
     url = str(tmp_path / "f.zarr")
     code = (
-        "import sys, os; from unigeo.producer.raster.run_folder import open_run_folder as o;"
+        "import sys, os; from unigeo.producer.raster.leases import open_run_folder as o;"
         "r = o(sys.argv[1]); r._beat(); print(r.claim('a/0.0'), flush=True); os._exit(9)"
     )
     done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True)
@@ -217,10 +217,10 @@ def test_what_fails_is_tried_again_then_named_and_a_rerun_mends_it(tmp_path: Pat
 
 def test_on_dask_a_task_that_raises_is_named_and_the_rest_is_done(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
-    from unigeo.producer.raster.distributing import rasterize_on
+    from unigeo.producer.raster.dask_executor import rasterize_on
+    from unigeo.producer.raster.dask_worker import Job
     from unigeo.producer.raster.identity import Equipment
-    from unigeo.producer.raster.shard_work import Work
-    from unigeo.producer.raster.worker import Job
+    from unigeo.producer.raster.shard_task import Work
 
     def encode(broken: bool, modality: str, lonlat: np.ndarray) -> Any:
         if broken and modality == "aerial" and lonlat[:, 1].min() < -10:
@@ -260,7 +260,7 @@ def test_what_a_run_left_that_was_killed_once_all_was_published_is_removed(tmp_p
     url = str(tmp_path / "f.zarr")
     kills.build(url, Running(progress=False), 0.0)
     killed = (
-        "import os, sys; from unigeo.producer.raster.run_folder import open_run_folder\n"
+        "import os, sys; from unigeo.producer.raster.leases import open_run_folder\n"
         "run = open_run_folder(sys.argv[1]); run.__enter__(); run.claim('publish'); os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", killed, url]).returncode == 9
@@ -302,10 +302,10 @@ def encode_once_two_have_come(modality: str, lonlat: np.ndarray) -> Any:
 def test_on_dask_workers_come_and_go_as_there_is_work(tmp_path: Path) -> None:
     """A cluster that adapts begins without any worker, and is left by one in the middle."""
     distributed = pytest.importorskip("distributed")
-    from unigeo.producer.raster.distributing import rasterize_on
+    from unigeo.producer.raster.dask_executor import rasterize_on
+    from unigeo.producer.raster.dask_worker import Job
     from unigeo.producer.raster.identity import Equipment
-    from unigeo.producer.raster.shard_work import Work
-    from unigeo.producer.raster.worker import Job
+    from unigeo.producer.raster.shard_task import Work
 
     url = str(tmp_path / "f.zarr")
     group, grid, layout = stores.begin(url)

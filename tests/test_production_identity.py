@@ -18,21 +18,16 @@ from click.testing import CliRunner
 import unigeo.client
 import unigeo.producer
 import unigeo.schemas
-from unigeo.producer.cli import produce
+from unigeo.producer.commands.cli import produce
 from unigeo.producer.encoders.model import UniGeoCLIP, model_hash, save_model
 from unigeo.producer.encoders.presets import tiny
-from unigeo.producer.raster.identity import (
-    Equipment,
-    Identity,
-    OtherIdentityError,
-    RoundingWarning,
-    code_sha256,
-)
+from unigeo.producer.publishing.publish import publish
+from unigeo.producer.raster.identity import Equipment, Identity
 from unigeo.producer.raster.planning import plan
-from unigeo.producer.raster.publication import publish
-from unigeo.producer.raster.shard_work import Work
-from unigeo.producer.raster.store import create_field
-from unigeo.schemas.stores import open_group
+from unigeo.producer.raster.shard_task import Work
+from unigeo.producer.storage.code_identity import OtherIdentityError, RoundingWarning, code_sha256
+from unigeo.producer.storage.field_store import create_field
+from unigeo.schemas.io.stores import open_group
 
 FOLDERS = (unigeo.client, unigeo.producer, unigeo.schemas)
 HERE = "/proc/self/cwd"
@@ -141,8 +136,8 @@ def encode_otherwise(*_: Any) -> Any:
 def produce_on_threads(url: str, identity: Identity, equipment: Any, count: int = 1) -> Any:
     """Fill a store on a dask cluster of this process."""
     distributed = pytest.importorskip("distributed")
-    from unigeo.producer.raster.distributing import rasterize_on
-    from unigeo.producer.raster.worker import Job
+    from unigeo.producer.raster.dask_executor import rasterize_on
+    from unigeo.producer.raster.dask_worker import Job
 
     group, grid, layout = stores.begin(url)
     job = Job(url, stores.GULF, grid, layout, equipment, batch=300, identity=identity)
@@ -167,15 +162,15 @@ def test_whatever_decides_vectors_is_compared(key: str, tmp_path: Path) -> None:
 def test_a_result_of_another_is_not_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from unigeo.producer.raster import worker
+    from unigeo.producer.raster import dask_worker
 
-    make = worker._Opened._make
+    make = dask_worker._Opened._make
 
     def made_by_another(*arguments: Any) -> Any:
         outcome = make(*arguments)
         return replace(outcome, identity=replace(outcome.identity, weights="d" * 64))
 
-    monkeypatch.setattr(worker._Opened, "_make", made_by_another)
+    monkeypatch.setattr(dask_worker._Opened, "_make", made_by_another)
     equipment = partial(Equipment, stores.encoder(), stores.land)
     url = str(tmp_path / "f.zarr")
     with pytest.raises(OtherIdentityError, match="dddddddddddd there"):

@@ -9,11 +9,11 @@ import pytest
 import stores
 import tiled
 
-from unigeo.producer.observations import rasters
-from unigeo.producer.observations.contents import ReplacedError
-from unigeo.producer.raster.shard_work import Observed
+from unigeo.producer.observations.file_contents import ReplacedError
+from unigeo.producer.observations.folder import raster_patches
+from unigeo.producer.raster.shard_task import Observed
 from unigeo.schemas.errors import StoreError
-from unigeo.schemas.status import Status
+from unigeo.schemas.store.status import Status
 
 
 def test_a_corrupt_raster_among_a_hundred_is_named_and_the_rerun_finishes_when_mended(
@@ -95,7 +95,7 @@ def test_a_raster_replaced_during_a_run_ends_it(moment: str, tmp_path: Path) -> 
     path = folder / "data/tile_54.tif"
     old = path.read_bytes()
 
-    finish = rasters._Mosaic.finish
+    finish = raster_patches._Mosaic.finish
 
     def replaced(*arguments: Any) -> Any:
         tiled.write_tile(folder / "data", 54, seed=1000)
@@ -109,7 +109,7 @@ def test_a_raster_replaced_during_a_run_ends_it(moment: str, tmp_path: Path) -> 
                 tiled.write_tile(folder / "data", 54, seed=1000)
                 return super().observe(modality, lonlat)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(rasters._Mosaic, "finish", replaced)
+                patch.setattr(raster_patches._Mosaic, "finish", replaced)
                 return super().observe(modality, lonlat)
 
     with pytest.raises(ReplacedError, match=r"tile_54\.tif was replaced while it was in use"):

@@ -20,21 +20,21 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from unigeo import client
-from unigeo.producer.publishing import deriving
-from unigeo.producer.publishing.averaging import coarse_status, overviews_of
-from unigeo.producer.publishing.pictures import halved
-from unigeo.producer.publishing.principal import fit_colours, spread
-from unigeo.producer.raster.publication import publish
-from unigeo.schemas.bounds import grid_bounds, shard_bounds
+from unigeo.producer.publishing import derive
+from unigeo.producer.publishing.cell_means import coarse_status, overviews_of
+from unigeo.producer.publishing.preview import halved
+from unigeo.producer.publishing.principal_directions import fit_colours, spread
+from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import LayoutError
-from unigeo.schemas.grid import Grid, Window
-from unigeo.schemas.manifest import manifest_digest
-from unigeo.schemas.overviews import overview_factors
-from unigeo.schemas.quantization import FILL, dequantize
-from unigeo.schemas.status import Status
-from unigeo.schemas.stores import open_group
-from unigeo.schemas.text_arrays import texts_of_bytes, texts_to_bytes
-from unigeo.schemas.validation import field_problems
+from unigeo.schemas.geo.bounds import grid_bounds, shard_bounds
+from unigeo.schemas.geo.grid import Grid, Window
+from unigeo.schemas.io.stores import open_group
+from unigeo.schemas.store.manifest import manifest_digest
+from unigeo.schemas.store.overviews import overview_factors
+from unigeo.schemas.store.quantization import FILL, dequantize
+from unigeo.schemas.store.status import Status
+from unigeo.schemas.store.text_arrays import texts_of_bytes, texts_to_bytes
+from unigeo.schemas.store.validation import field_problems
 
 MODALITIES = ("coordinate", "aerial")
 
@@ -184,7 +184,7 @@ def test_a_publication_cut_off_anywhere_ends_with_the_same_bytes(
     group, grid, layout = stores.begin(path)
     stores.fill(group, grid, layout)
     weights = {"matrix": np.eye(2, dtype=np.float32)}
-    writing, done, one_by_one = deriving._Making._write, [], threading.Lock()
+    writing, done, one_by_one = derive._Making._write, [], threading.Lock()
 
     def cut_off(*arguments: Any) -> Any:
         with one_by_one:
@@ -193,7 +193,7 @@ def test_a_publication_cut_off_anywhere_ends_with_the_same_bytes(
             done.append(arguments)
             return writing(*arguments)
 
-    monkeypatch.setattr(deriving._Making, "_write", cut_off)
+    monkeypatch.setattr(derive._Making, "_write", cut_off)
     for most in (5, 100):
         with pytest.raises(KeyboardInterrupt) if most == 5 else nullcontext():
             publish(group, encoder=weights, encoder_settings={"kind": "waves"})
@@ -207,7 +207,7 @@ def test_a_publication_that_other_code_goes_on_with_begins_anew(
     """Overviews of one field are never made by two versions."""
     group, grid, layout = stores.begin(tmp_path / "field.zarr")
     stores.fill(group, grid, layout)
-    writing, done, one_by_one = deriving._Making._write, [], threading.Lock()
+    writing, done, one_by_one = derive._Making._write, [], threading.Lock()
 
     def counted(*arguments: Any) -> Any:
         with one_by_one:  # the shard after the one that is interrupted may have begun already
@@ -216,10 +216,10 @@ def test_a_publication_that_other_code_goes_on_with_begins_anew(
                 raise KeyboardInterrupt
             return writing(*arguments)
 
-    monkeypatch.setattr(deriving._Making, "_write", counted)
-    monkeypatch.setattr(deriving, "MOST_TASKS", 1)
+    monkeypatch.setattr(derive._Making, "_write", counted)
+    monkeypatch.setattr(derive, "MOST_TASKS", 1)
     for code in "12":
-        monkeypatch.setattr(deriving, "code_sha256", lambda _, code=code: code * 64)
+        monkeypatch.setattr(derive, "code_sha256", lambda _, code=code: code * 64)
         with pytest.raises(KeyboardInterrupt) if code == "1" else nullcontext():
             publish(group, encoder=stores.WEIGHTS, encoder_settings=stores.ENCODER)
     assert done.count("2") == 8, "every shard is done anew"
@@ -319,7 +319,7 @@ def test_samples_are_spread() -> None:
 
 
 def test_the_preview_command_draws_what_is_stored(gulf: Path, tmp_path: Path) -> None:
-    from unigeo.client.previewing import principal_colours, stored_colours
+    from unigeo.client.field.preview import principal_colours, stored_colours
 
     field = client.open_field(gulf)
     found = stored_colours(field, "aerial")

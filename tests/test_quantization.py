@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unigeo.schemas.quantization import FILL, dequantize, quantize
+from unigeo.schemas.store.quantization import FILL, dequantize, quantize
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:

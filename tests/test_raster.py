@@ -18,11 +18,11 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 from unigeo import client
+from unigeo.producer.publishing.publish import publish
 from unigeo.producer.raster.planning import Task, plan
-from unigeo.producer.raster.publication import publish
-from unigeo.producer.raster.store import create_field
+from unigeo.producer.storage.field_store import create_field
 from unigeo.schemas.errors import StoreError
-from unigeo.schemas.status import Status
+from unigeo.schemas.store.status import Status
 
 HERE = Path(__file__).parent
 
@@ -154,7 +154,7 @@ def test_the_model_s_vectors_do_not_depend_on_the_company() -> None:
 
     from unigeo.producer.encoders.coordinates import CoordinateEncoder
     from unigeo.producer.encoders.settings import CoordinateSettings
-    from unigeo.schemas.quantization import dequantize, quantize
+    from unigeo.schemas.store.quantization import dequantize, quantize
 
     torch.manual_seed(0)
     encoder = CoordinateEncoder(CoordinateSettings(width=64, depth=2, heads=4), 32).eval()

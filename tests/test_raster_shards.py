@@ -10,14 +10,14 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
-from unigeo.producer.raster.extent import Extent, shard_extent
 from unigeo.producer.raster.planning import Task, Tasks, plan
-from unigeo.producer.raster.shard_objects import Buffers, VectorObject, places, status_object
-from unigeo.producer.raster.store import create_field
-from unigeo.schemas.grid import Grid
-from unigeo.schemas.layout import Layout
-from unigeo.schemas.quantization import FILL
-from unigeo.schemas.regions import named_regions, region, region_of_bbox
+from unigeo.producer.raster.shard_extent import Extent, shard_extent
+from unigeo.producer.storage.field_store import create_field
+from unigeo.producer.storage.shard_codec import Buffers, VectorObject, places, status_object
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.geo.regions import named_regions, region, region_of_bbox
+from unigeo.schemas.store.layout import Layout
+from unigeo.schemas.store.quantization import FILL
 
 
 def stored(store: MemoryStore, key: str) -> bytes | None:

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
-from unigeo.producer.observations.frames import Frame, local_lonlat
-from unigeo.producer.observations.rasters import Gap, cut
-from unigeo.producer.observations.reading import Source, open_source
+from unigeo.producer.observations.folder.geotiff_source import Source, open_source
+from unigeo.producer.observations.folder.patch_frames import Frame, local_lonlat
+from unigeo.producer.observations.folder.raster_patches import Gap, cut
 from unigeo.schemas.errors import ObservationsError
 
 GEOD = pyproj.Geod(ellps="WGS84")

@@ -8,8 +8,8 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
-from unigeo.producer.observations.blocks import Blocks, Window
-from unigeo.producer.observations.reading import open_source
+from unigeo.producer.observations.folder.geotiff_source import open_source
+from unigeo.producer.observations.folder.raster_blocks import Blocks, Window
 
 
 def write(path: Path, values: np.ndarray, **how: object) -> Path:

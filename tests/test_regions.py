@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unigeo.schemas.errors import RegionError
-from unigeo.schemas.grid import SHARD
-from unigeo.schemas.regions import named_regions, region, region_of_bbox, region_of_geojson
+from unigeo.schemas.geo.grid import SHARD
+from unigeo.schemas.geo.regions import named_regions, region, region_of_bbox, region_of_geojson
 
 
 @pytest.mark.parametrize("name", ["conus", "california", "manhattan", "amsterdam"])

@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
 from unigeo import client
-from unigeo.producer.publishing.announcing import announce
-from unigeo.producer.publishing.objects import read_object
+from unigeo.producer.publishing.announce import announce
+from unigeo.producer.publishing.publish import publish
 from unigeo.producer.publishing.releases import NextRelease, next_release, take_over
-from unigeo.producer.raster.publication import publish
-from unigeo.producer.raster.store import create_field
-from unigeo.producer.raster.writing import delete
+from unigeo.producer.storage.field_store import create_field
+from unigeo.producer.storage.object_io import delete
+from unigeo.producer.storage.objects import read_object
 from unigeo.schemas.errors import StoreError
-from unigeo.schemas.grid import Grid
-from unigeo.schemas.layout import Layout
-from unigeo.schemas.manifest import shard_key
-from unigeo.schemas.regions import Region, region_of_bbox
-from unigeo.schemas.stores import open_group
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.geo.regions import Region, region_of_bbox
+from unigeo.schemas.io.stores import open_group
+from unigeo.schemas.store.layout import Layout
+from unigeo.schemas.store.manifest import shard_key
 
 WIDER = region_of_bbox((-20.0, -15.0, 40.0, 18.0), "gulf", "EPSG:8857")
 """The region `gulf`, grown to the east."""

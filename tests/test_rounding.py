@@ -12,7 +12,7 @@ from children import child
 
 from unigeo.producer.encoders.model import UniGeoCLIP, save_model
 from unigeo.producer.encoders.presets import tiny
-from unigeo.producer.observations.world import World
+from unigeo.producer.observations.synthetic.world import World
 
 PRODUCE = """
 import sys

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from unigeo import client
-from unigeo.client.point_status import NO_POSITION
-from unigeo.client.reading.cells import WindowCells
+from unigeo.client.reading.point_status import NO_POSITION
+from unigeo.client.reading.protocol import WindowCells
 from unigeo.client.reading.sampling import Method, Modality, sample
-from unigeo.schemas.equal_earth import equal_earth_m
-from unigeo.schemas.grid import CENTRAL_MERIDIANS, Grid
-from unigeo.schemas.points import Points
-from unigeo.schemas.quantization import FILL, dequantize
-from unigeo.schemas.status import Status
+from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid
+from unigeo.schemas.geo.projection import equal_earth_m
+from unigeo.schemas.store.quantization import FILL, dequantize
+from unigeo.schemas.store.status import Status
+from unigeo.schemas.tables.points import Points
 
 pytestmark = pytest.mark.filterwarnings("ignore::unigeo.schemas.errors.PointsWarning")
 

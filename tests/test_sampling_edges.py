@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_sampling import by_xarray
 
 from unigeo import client
-from unigeo.schemas.grid import Grid
+from unigeo.schemas.geo.grid import Grid
 
 pytestmark = pytest.mark.filterwarnings("ignore::unigeo.schemas.errors.PointsWarning")
 CRS = "EPSG:8857"

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from unigeo import client
-from unigeo.producer.raster.publication import publish
-from unigeo.producer.raster.store import create_field
-from unigeo.schemas.grid import Grid
-from unigeo.schemas.layout import Layout
-from unigeo.schemas.quantization import FILL, dequantize
-from unigeo.schemas.status import Status
+from unigeo.producer.publishing.publish import publish
+from unigeo.producer.storage.field_store import create_field
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.store.layout import Layout
+from unigeo.schemas.store.quantization import FILL, dequantize
+from unigeo.schemas.store.status import Status
 
 pytestmark = pytest.mark.filterwarnings("ignore::unigeo.schemas.errors.PointsWarning")
 

@@ -10,12 +10,12 @@ import pytest
 import stores
 
 from unigeo import client
-from unigeo.client.searching import Concepts as Phrases
+from unigeo.client.field.search import Concepts as Phrases
 from unigeo.producer.publishing.concepts import Concepts
 from unigeo.producer.publishing.phrases import Phrase, phrases_for
-from unigeo.producer.raster.publication import publish
+from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import LayoutError, WordsError
-from unigeo.schemas.quantization import dequantize, quantize
+from unigeo.schemas.store.quantization import dequantize, quantize
 
 PLACES = {
     "Dense forest": (-10.0, 3.0),
@@ -100,8 +100,8 @@ def test_concepts_are_means_of_the_text_encoder_s_vectors() -> None:
 
     from unigeo.producer.encoders.model import UniGeoCLIP
     from unigeo.producer.encoders.presets import tiny
-    from unigeo.producer.encoders.words import tokenize, tokenizer_for
-    from unigeo.producer.observations.world import World
+    from unigeo.producer.encoders.text import tokenize, tokenizer_for
+    from unigeo.producer.observations.synthetic.world import World
     from unigeo.producer.publishing.concepts import concepts_of
 
     settings = tiny({}, text=True, seed=0)

@@ -16,16 +16,16 @@ import stores
 from rasterio.transform import from_origin
 
 from unigeo import client
-from unigeo.client.encoding.encoder import load_encoder
-from unigeo.client.searching import load_concepts
+from unigeo.client.encoding.coordinate_encoder import load_encoder
+from unigeo.client.field.search import load_concepts
 from unigeo.producer.encoders.model import load_model
-from unigeo.producer.observations.reading import open_source
+from unigeo.producer.observations.folder.geotiff_source import open_source
 from unigeo.producer.publishing.concepts import Concepts
-from unigeo.producer.raster.publication import publish
+from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import LayoutError, ModelError, ObservationsError, StoreError
-from unigeo.schemas.limits import DOCUMENT_BYTES
-from unigeo.schemas.stores import open_group, read_beside
-from unigeo.schemas.validation import field_problems
+from unigeo.schemas.io.limits import DOCUMENT_BYTES
+from unigeo.schemas.io.stores import open_group, read_beside
+from unigeo.schemas.store.validation import field_problems
 
 ROOT = Path(__file__).parents[1]
 HUGE = 1_000_000_000_000_000

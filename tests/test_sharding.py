@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unigeo.schemas.errors import LayoutError
-from unigeo.schemas.sharding import EMPTY, crc_matches, index_bytes, parse_index
+from unigeo.schemas.store.sharding import EMPTY, crc_matches, index_bytes, parse_index
 
 NOT_STORED = 2**64 - 1
 

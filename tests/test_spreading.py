@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unigeo.client.areas.polygons import read_polygons
-from unigeo.client.areas.spreading import places_within
+from unigeo.client.areas.random_points import places_within
 from unigeo.schemas.errors import RegionError
 
 

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from unigeo.producer.sources import mapillary
-from unigeo.producer.sources.fetching import GoneError, Web
 from unigeo.producer.sources.kartaview import KartaView
 from unigeo.producer.sources.mapillary import open_mapillary
 from unigeo.producer.sources.panorama import perspective, rays
 from unigeo.producer.sources.photo_folder import PhotoFolder, read_exif
+from unigeo.producer.sources.set_description import Street, read_set_table
 from unigeo.producer.sources.street import Photograph, StreetSource, tiles
-from unigeo.producer.sources.table import Street, read_set_table
+from unigeo.producer.sources.web_requests import GoneError, Web
 from unigeo.schemas.errors import ObservationsError, StoreError
-from unigeo.schemas.regions import region_of_bbox
+from unigeo.schemas.geo.regions import region_of_bbox
 
 
 def sphere(height: int) -> np.ndarray:

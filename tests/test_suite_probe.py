@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from unigeo.client.probing.evaluating import probe_table
+from unigeo.client.probing.cross_validation import probe_table
 from unigeo.client.probing.suites import load_suite
-from unigeo.producer.ablation.metrics import metric
+from unigeo.producer.ablation.run_metrics import metric
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.presets import tiny
-from unigeo.producer.evaluation.judging import Judge
-from unigeo.producer.evaluation.probes import model_vectors
-from unigeo.producer.observations.folder import open_observations
-from unigeo.producer.observations.world import World
+from unigeo.producer.evaluation.model_under_test import Judge
+from unigeo.producer.evaluation.table_probes import model_vectors
+from unigeo.producer.observations.folder.folder_observations import open_observations
+from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import only
 from unigeo.schemas.errors import ObservationsError, ProbeError
 

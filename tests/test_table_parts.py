@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from unigeo.schemas.errors import PointsError, StoreError
-from unigeo.schemas.points import read_points
-from unigeo.schemas.reading_parts import TableParts, read_parts
-from unigeo.schemas.tables import read_table, write_table
-from unigeo.schemas.writing_parts import write_parts
+from unigeo.schemas.tables.part_readers import TableParts, read_parts
+from unigeo.schemas.tables.part_writers import write_parts
+from unigeo.schemas.tables.points import read_points
+from unigeo.schemas.tables.table_files import read_table, write_table
 
 ENDINGS = [".csv", ".csv.gz", ".tsv", ".parquet", ".geojson", ".arrow"]
 
@@ -217,7 +217,7 @@ def test_a_table_without_rows_is_one_empty_part(tmp_path: Path) -> None:
 def test_a_part_ends_where_its_rows_grow_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unigeo.schemas.text_tables.PART_CHARACTERS", 1000)
+    monkeypatch.setattr("unigeo.schemas.tables.text_tables.PART_CHARACTERS", 1000)
     write_table(table().assign(name="x" * 400), str(tmp_path / "t.csv"))
     assert copied(tmp_path / "t.csv", tmp_path / "out.csv", 10_000) == [3] * 8 + [1]
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unigeo.schemas.errors import PointsError, StoreError
-from unigeo.schemas.tables import ENDINGS, check_writable, read_table, write_table
+from unigeo.schemas.tables.table_files import ENDINGS, check_writable, read_table, write_table
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1, max_size=8)
 
@@ -244,7 +244,7 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
 
 def test_a_reader_that_has_seen_enough_ends_the_writing_quietly() -> None:
     code = (
-        "import pandas as pd\nfrom unigeo.schemas.tables import write_table\n"
+        "import pandas as pd\nfrom unigeo.schemas.tables.table_files import write_table\n"
         "write_table(pd.DataFrame({'a': range(200_000)}), '-')"
     )
     ended = subprocess.run(

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 
-from unigeo.producer.observations.blocks import Blocks
-from unigeo.producer.observations.folder import open_observations
-from unigeo.producer.observations.reading import open_source
-from unigeo.producer.observations.terrain import MeaningError, Terrain
-from unigeo.producer.sources.observing import observe_set, prepare
-from unigeo.producer.sources.table import Imagery, SetTable, Surface, Where
+from unigeo.producer.observations.folder.folder_observations import open_observations
+from unigeo.producer.observations.folder.geotiff_source import open_source
+from unigeo.producer.observations.folder.height_values import MeaningError, Terrain
+from unigeo.producer.observations.folder.raster_blocks import Blocks
+from unigeo.producer.sources.build_set import observe_set, prepare
+from unigeo.producer.sources.set_description import Imagery, SetTable, Surface, Where
 from unigeo.schemas.errors import ObservationsError
 
 CORNER = (320_000, 4_300_000)

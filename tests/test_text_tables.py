@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unigeo.schemas.dialects import SEPARATORS
 from unigeo.schemas.errors import PointsError
-from unigeo.schemas.reading_parts import read_parts
-from unigeo.schemas.text_records import LONGEST_FIELD
-from unigeo.schemas.text_tables import TextTable, open_text
-from unigeo.schemas.text_values import kind_of_all, number_in, values_in
+from unigeo.schemas.tables.dialects import SEPARATORS
+from unigeo.schemas.tables.part_readers import read_parts
+from unigeo.schemas.tables.text_records import LONGEST_FIELD
+from unigeo.schemas.tables.text_tables import TextTable, open_text
+from unigeo.schemas.tables.text_values import kind_of_all, number_in, values_in
 
 FIELD = st.text(st.characters(codec="utf-8"), max_size=8)
 
@@ -138,7 +138,7 @@ def test_a_long_field_is_read_and_one_without_an_end_refused(
     wkt = "x" * 1_000_000
     assert lonlat(f"lon,lat,shape\n1,2,{wkt}\n") == [[1, 2]]
     old = csv.field_size_limit()
-    monkeypatch.setattr("unigeo.schemas.text_records.LONGEST_FIELD", 1000)
+    monkeypatch.setattr("unigeo.schemas.tables.text_records.LONGEST_FIELD", 1000)
     csv.field_size_limit(1000)
     try:
         with pytest.raises(ValueError, match=r"line 2: field larger than field limit"):

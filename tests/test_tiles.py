@@ -14,15 +14,18 @@ from test_rasters import write
 
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings, PictureSettings
-from unigeo.producer.observations.folder import FolderObservations, open_observations
-from unigeo.producer.observations.frames import Frame
-from unigeo.producer.observations.rasters import Gap, cut
-from unigeo.producer.observations.reading import Source, open_source
-from unigeo.producer.raster import tiles
+from unigeo.producer.observations.folder.folder_observations import (
+    FolderObservations,
+    open_observations,
+)
+from unigeo.producer.observations.folder.geotiff_source import Source, open_source
+from unigeo.producer.observations.folder.patch_frames import Frame
+from unigeo.producer.observations.folder.raster_patches import Gap, cut
+from unigeo.producer.raster import patch_mosaic
 from unigeo.producer.raster.encoding import encoder_of
-from unigeo.producer.raster.tiles import Mosaic, Rasters, UnreadableError
-from unigeo.schemas.equal_earth import equal_earth_m
-from unigeo.schemas.grid import CENTRAL_MERIDIANS, Grid, Window
+from unigeo.producer.raster.patch_mosaic import Mosaic, Rasters, UnreadableError
+from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid, Window
+from unigeo.schemas.geo.projection import equal_earth_m
 
 HERE = (-122.33, 47.61)
 CPU = torch.device("cpu")
@@ -121,8 +124,8 @@ def test_a_pool_that_is_too_small_gives_the_same(
 ) -> None:
     rasters = Rasters(pictures, [Frame(320.0, 16)], np.uint8, 0.5, lambda gaps: None)
     whole = Mosaic(rasters, CPU)
-    monkeypatch.setattr(tiles, "POOL_BYTES", {"cpu": 3 * 4 * 256**2})
-    monkeypatch.setattr(tiles, "PIXELS", {"cpu": 5 * 256})
+    monkeypatch.setattr(patch_mosaic, "POOL_BYTES", {"cpu": 3 * 4 * 256**2})
+    monkeypatch.setattr(patch_mosaic, "PIXELS", {"cpu": 5 * 256})
     mosaic = Mosaic(rasters, CPU)
     gaps = set().union(*(same(mosaic, rasters, around(seed, 3)) for seed in range(12)))
     assert {Gap.NONE, Gap.OUTSIDE} <= gaps

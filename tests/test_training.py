@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from unigeo.producer.encoders.presets import tiny
-from unigeo.producer.observations.world import World
+from unigeo.producer.observations.synthetic.world import World
+from unigeo.producer.training.holdout import held_out
 from unigeo.producer.training.recall import mean_recall, recall_matrix
 from unigeo.producer.training.schedule import rate_share
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.splitting import held_out
-from unigeo.producer.training.training import train
+from unigeo.producer.training.train import train
 from unigeo.schemas.errors import ModelError
-from unigeo.schemas.grid import from_wgs84
+from unigeo.schemas.geo.grid import from_wgs84
 
 SMALL = TrainingSettings(
     locations=700, batch=48, steps=40, warmup=5, gallery=40, block_km=150, watch=20

@@ -7,13 +7,13 @@ import pytest
 import torch
 from training_runs import SMALL, model_settings
 
-from unigeo.producer.observations.world import World
-from unigeo.producer.training.feeding import Kept, Streamed
-from unigeo.producer.training.places import Places
+from unigeo.producer.observations.synthetic.world import World
+from unigeo.producer.training.batches import Kept, Streamed
+from unigeo.producer.training.dataset import feed, fresh_places, place_bytes, survey
+from unigeo.producer.training.holdout import held_out
 from unigeo.producer.training.processes import Processes
+from unigeo.producer.training.samples import Places
 from unigeo.producer.training.schedule import batch_rows, position
-from unigeo.producer.training.splitting import held_out
-from unigeo.producer.training.survey import feed, fresh_places, place_bytes, survey
 
 ALONE = Processes()
 SETTINGS = replace(SMALL, steps=16, kept_gb=0.0)

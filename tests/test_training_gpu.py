@@ -12,14 +12,14 @@ from gpu_marks import MARKS
 from benchmarks.producer.waves import Waves, model_settings
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.presets import base
-from unigeo.producer.encoders.words import train_tokenizer
+from unigeo.producer.encoders.text import train_tokenizer
 from unigeo.producer.training.failures import told
 from unigeo.producer.training.optimizer import build_optimizer
-from unigeo.producer.training.places import Places, observe
 from unigeo.producer.training.processes import Processes
+from unigeo.producer.training.samples import Places, observe
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.step import Batch, fit_out, gradients
-from unigeo.producer.training.training import train
+from unigeo.producer.training.train import train
 from unigeo.schemas.errors import ModelError
 
 pytestmark = MARKS

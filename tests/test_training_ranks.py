@@ -13,8 +13,8 @@ import torch
 from training_runs import NOISY, gave, model_settings, start
 
 from unigeo.producer.encoders.model import load_model
-from unigeo.producer.observations.world import World
-from unigeo.producer.training.training import train
+from unigeo.producer.observations.synthetic.world import World
+from unigeo.producer.training.train import train
 
 pytestmark = pytest.mark.slow
 SCRIPT = str(Path(__file__).with_name("training_runs.py"))

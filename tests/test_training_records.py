@@ -10,21 +10,21 @@ from training_runs import SMALL, model_settings
 from transformers import AutoTokenizer, Siglip2Tokenizer, SiglipConfig
 
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.words import tokenize
-from unigeo.producer.observations.world import World
+from unigeo.producer.encoders.text import tokenize
+from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.training.checkpoint import State
-from unigeo.producer.training.contrast_settings import ContrastSettings
+from unigeo.producer.training.dataset import survey
 from unigeo.producer.training.ema import MeanWeights
 from unigeo.producer.training.energy import EnergyMeter
 from unigeo.producer.training.failures import LostRankError, told
 from unigeo.producer.training.flops import data_sheet_peak, peak_flops, place_flops
 from unigeo.producer.training.log import Log, read, totals
 from unigeo.producer.training.loop import learn
+from unigeo.producer.training.loss.contrast_settings import ContrastSettings
 from unigeo.producer.training.optimizer import build_optimizer
-from unigeo.producer.training.places import Places
 from unigeo.producer.training.processes import Processes
+from unigeo.producer.training.samples import Places
 from unigeo.producer.training.step import Batch
-from unigeo.producer.training.survey import survey
 from unigeo.schemas.errors import MissingExtraError, ModelError
 
 ALONE = Processes()

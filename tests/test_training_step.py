@@ -10,14 +10,14 @@ import torch
 from training_runs import SMALL, model_settings
 
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.words import tokenize, train_tokenizer
-from unigeo.producer.observations.world import World
-from unigeo.producer.training.contrast_settings import ContrastSettings
+from unigeo.producer.encoders.text import tokenize, train_tokenizer
+from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.training.ema import MeanWeights
+from unigeo.producer.training.loss.contrast_settings import ContrastSettings
 from unigeo.producer.training.noise import hide, jitter
 from unigeo.producer.training.optimizer import build_optimizer, set_rates
-from unigeo.producer.training.places import Places, observe
 from unigeo.producer.training.processes import Processes
+from unigeo.producer.training.samples import Places, observe
 from unigeo.producer.training.schedule import learns, rate_share
 from unigeo.producer.training.step import Batch, fit_out, gradients
 

@@ -8,7 +8,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unigeo.schemas.valid_polygons import faults_of
+from unigeo.schemas.geo.valid_polygons import faults_of
 
 
 def faults(shapes: list[shapely.Geometry]) -> dict[int, str]:

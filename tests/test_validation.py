@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import zarr
 
-from unigeo.schemas.attributes import read_attributes
 from unigeo.schemas.errors import LayoutError
-from unigeo.schemas.validation import field_problems
+from unigeo.schemas.store.attributes import read_attributes
+from unigeo.schemas.store.validation import field_problems
 
 Break = Callable[[zarr.Group], None]
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from zarr.storage import MemoryStore, WrapperStore
 
 from unigeo import client
-from unigeo.client.verifying.store import Report, verify_store
+from unigeo.client.verifying.verify import Report, verify_store
 from unigeo.schemas.errors import ForeignError, LayoutError, StoreError
-from unigeo.schemas.sharding import parse_index
+from unigeo.schemas.store.sharding import parse_index
 
 SHARDS = 4 * 2 * 2
 """Of the store `gulf`: four of each of two modalities' vectors and statuses."""

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from unigeo import client
 from unigeo.client.areas.windows import shard_windows
 from unigeo.schemas.errors import LayoutError, RegionError
-from unigeo.schemas.grid import Grid, Window
-from unigeo.schemas.status import Status
+from unigeo.schemas.geo.grid import Grid, Window
+from unigeo.schemas.store.status import Status
 
 BOX = (-8.0, -6.0, 6.0, 5.0)
 DISC = shapely.Point(2, 3).buffer(7.3)

@@ -17,8 +17,8 @@ from rasterio.transform import from_origin
 from transformers import Siglip2Tokenizer
 
 from unigeo.producer.encoders.settings import WordSettings
-from unigeo.producer.encoders.words import pretrained_tokenizer, train_tokenizer
-from unigeo.producer.sources.features import (
+from unigeo.producer.encoders.text import pretrained_tokenizer, train_tokenizer
+from unigeo.producer.sources.map_features import (
     Feature,
     ask_features,
     ask_overpass,
@@ -26,14 +26,9 @@ from unigeo.producer.sources.features import (
     of_tags,
     read_features,
 )
-from unigeo.producer.sources.fetching import Web
-from unigeo.producer.sources.table import Words
-from unigeo.producer.sources.words import (
-    WordSource,
-    count_tokens_of,
-    count_words,
-    open_words,
-)
+from unigeo.producer.sources.set_description import Words
+from unigeo.producer.sources.texts import WordSource, count_tokens_of, count_words, open_words
+from unigeo.producer.sources.web_requests import Web
 from unigeo.schemas.errors import ObservationsError, StoreError
 
 KINDS = ("primary school", "bakery shop", "pond", "house building", "residential road", "park")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from unigeo.producer.observations.world import TARGETS, World
-from unigeo.producer.observations.world_fields import coast_km, latents, smooth
+from unigeo.producer.observations.synthetic.latent_fields import coast_km, latents, smooth
+from unigeo.producer.observations.synthetic.world import TARGETS, World
 
 WORLD = World()
 PLACES = WORLD.locations(300, seed=5)

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unigeo import client
-from unigeo.client.areas.averaging import OFF_THE_FIELD
-from unigeo.schemas.equal_earth import equal_earth_m
+from unigeo.client.areas.zonal import OFF_THE_FIELD
 from unigeo.schemas.errors import LayoutError, RegionError, StoreError
+from unigeo.schemas.geo.projection import equal_earth_m
 
 SHAPES = [
     shapely.box(-12, -9, 9, 11),  # over all four shards

@@ -11,15 +11,15 @@ import shapely
 import stores
 from rasterio.transform import from_origin
 
-from unigeo.producer.observations.folder import open_observations
-from unigeo.producer.raster.publication import publish
-from unigeo.producer.raster.rasterizing import Report, rasterize
-from unigeo.producer.raster.running import sharing
-from unigeo.producer.raster.shard_work import Observed
-from unigeo.producer.raster.store import create_field
-from unigeo.schemas.layout import Layout
-from unigeo.schemas.quantization import quantize
-from unigeo.schemas.regions import region_of_bbox
+from unigeo.producer.observations.folder.folder_observations import open_observations
+from unigeo.producer.publishing.publish import publish
+from unigeo.producer.raster.local_executor import Report, rasterize
+from unigeo.producer.raster.run import sharing
+from unigeo.producer.raster.shard_task import Observed
+from unigeo.producer.storage.field_store import create_field
+from unigeo.schemas.geo.regions import region_of_bbox
+from unigeo.schemas.store.layout import Layout
+from unigeo.schemas.store.quantization import quantize
 
 DESCRIPTION = """
 name = "tiles"

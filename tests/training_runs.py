@@ -18,17 +18,17 @@ from unigeo.producer.encoders.settings import (
     SurfaceSettings,
     WordSettings,
 )
-from unigeo.producer.observations.world import World
+from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.training.log import Log
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.training import train
+from unigeo.producer.training.train import train
 from unigeo.schemas.errors import UnigeoError
 
 SMALL = TrainingSettings(locations=300, batch=23, steps=14, warmup=3, gallery=24, block_km=150)
 """The batch is odd, so that two processes cannot halve it."""
 NOISY = replace(SMALL, jitter_m=300.0, drop=0.3, ema=0.7, chunk=5)
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["unigeo.producer.training.training"])
+_FORKS.set_forkserver_preload(["unigeo.producer.training.train"])
 _BLOCKS: dict[str, Any] = {"width": 32, "depth": 2, "heads": 2, "mlp_ratio": 2}
 
 

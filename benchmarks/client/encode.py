@@ -14,11 +14,11 @@ import time
 import numpy as np
 import torch
 
-from unigeo.client.encoding.encoder import BATCH, Encoder
+from unigeo.client.encoding.coordinate_encoder import BATCH, Encoder
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.presets import base, tiny
-from unigeo.producer.producing import _coordinate_settings, coordinate_weights
-from unigeo.schemas.encoder import EncoderSettings
+from unigeo.producer.pipeline.pipeline import _coordinate_settings, coordinate_weights
+from unigeo.schemas.store.encoder import EncoderSettings
 
 
 def main() -> None:

@@ -7,14 +7,14 @@ import pyproj
 import zarr
 
 from unigeo import client
-from unigeo.producer.raster.publication import publish
-from unigeo.producer.raster.store import create_field
-from unigeo.schemas.attributes import root_attributes
+from unigeo.producer.publishing.publish import publish
+from unigeo.producer.storage.field_store import create_field
 from unigeo.schemas.errors import UnigeoError
-from unigeo.schemas.grid import Grid
-from unigeo.schemas.layout import Codec, Layout, status_name
-from unigeo.schemas.quantization import quantize
-from unigeo.schemas.status import Status
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.store.attributes import root_attributes
+from unigeo.schemas.store.layout import Codec, Layout, status_name
+from unigeo.schemas.store.quantization import quantize
+from unigeo.schemas.store.status import Status
 
 MODALITY = "aerial"
 RESOLUTION_M = 1000.0

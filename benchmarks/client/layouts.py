@@ -33,13 +33,13 @@ from benchmarks.client.measuring import warm
 from benchmarks.client.readers import open_tensorstore, read_whole_chunks
 from benchmarks.client.reporting import machine
 from unigeo import client
-from unigeo.producer.raster.publication import publish
-from unigeo.producer.raster.store import create_field
-from unigeo.schemas.attributes import root_attributes
-from unigeo.schemas.grid import Grid
-from unigeo.schemas.layout import Layout, status_name
-from unigeo.schemas.quantization import FILL
-from unigeo.schemas.status import Status
+from unigeo.producer.publishing.publish import publish
+from unigeo.producer.storage.field_store import create_field
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.store.attributes import root_attributes
+from unigeo.schemas.store.layout import Layout, status_name
+from unigeo.schemas.store.quantization import FILL
+from unigeo.schemas.store.status import Status
 
 CHUNKS = (8, 16, 32, 64)
 BLOCK = 256

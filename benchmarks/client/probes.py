@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.client.reporting import machine
-from unigeo.client.probing.evaluating import probe_table
+from unigeo.client.probing.cross_validation import probe_table
 from unigeo.client.probing.feature_rows import FiledRows, SideBySide
 from unigeo.client.probing.folds import blocked_folds, spatial_blocks
 from unigeo.client.probing.ridge import PENALTIES

@@ -58,12 +58,12 @@ def main() -> None:
 
 def make(url: str, bands: int) -> None:
     """A published store of random vectors over CONUS at 5 km, in shards of 256 x 256 cells."""
-    from unigeo.producer.raster.publication import publish
-    from unigeo.producer.raster.store import create_field
-    from unigeo.schemas.attributes import root_attributes
-    from unigeo.schemas.layout import Layout, status_name
-    from unigeo.schemas.regions import region
-    from unigeo.schemas.status import Status
+    from unigeo.producer.publishing.publish import publish
+    from unigeo.producer.storage.field_store import create_field
+    from unigeo.schemas.geo.regions import region
+    from unigeo.schemas.store.attributes import root_attributes
+    from unigeo.schemas.store.layout import Layout, status_name
+    from unigeo.schemas.store.status import Status
 
     conus = region("conus")
     grid, layout = (

@@ -37,7 +37,7 @@ from unigeo.producer.encoders.coordinates import CoordinateEncoder
 from unigeo.producer.encoders.folded import FoldedEncoder, fused, product
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings
-from unigeo.producer.raster.device import fetch, quantize_on_device
+from unigeo.producer.raster.device_transfer import fetch, quantize_on_device
 from unigeo.producer.training.step import compile_blocks
 
 LEAST_COSINE = 0.9999

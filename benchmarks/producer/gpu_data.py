@@ -16,8 +16,11 @@ import numpy as np
 import rasterio
 
 from benchmarks.producer.carried import DESCRIPTION, PLACES
-from unigeo.producer.observations.description import Raster
-from unigeo.producer.observations.folder import FolderObservations, open_observations
+from unigeo.producer.observations.folder.description import Raster
+from unigeo.producer.observations.folder.folder_observations import (
+    FolderObservations,
+    open_observations,
+)
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "conus_open.toml"
 COUNT, SEED = 100_000, 0

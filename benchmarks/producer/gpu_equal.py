@@ -37,16 +37,16 @@ from unigeo.producer.encoders.folded import cell_encoder, fold, gains
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings
 from unigeo.producer.observations.protocol import Patches, Picture
-from unigeo.producer.raster.device import fetch, quantize_on_device
+from unigeo.producer.raster.device_transfer import fetch, quantize_on_device
+from unigeo.producer.training.batches import on_device
 from unigeo.producer.training.checkpoint import NAME
-from unigeo.producer.training.contrast import contrastive_loss
-from unigeo.producer.training.contrast_settings import ContrastSettings
-from unigeo.producer.training.feeding import on_device
 from unigeo.producer.training.log import LOG, read
-from unigeo.producer.training.places import Places
+from unigeo.producer.training.loss.contrast import contrastive_loss
+from unigeo.producer.training.loss.contrast_settings import ContrastSettings
+from unigeo.producer.training.samples import Places
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.step import Batch, compile_blocks
-from unigeo.producer.training.training import train
+from unigeo.producer.training.train import train
 
 LEAST_COSINE = 0.9999
 EXACT = 1e-11

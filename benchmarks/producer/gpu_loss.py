@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
 from benchmarks.producer.profiles import profiled
 from benchmarks.producer.report import reporting
-from unigeo.producer.training.contrast import contrastive_loss
+from unigeo.producer.training.loss.contrast import contrastive_loss
 
 MODALITIES = ("coordinate", "aerial", "street", "dsm", "text")
 SIZES = {"base": ((8192, 16_384, 32_768), 768), "tiny": ((256, 512, 1024), 32)}

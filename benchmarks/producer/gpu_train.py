@@ -21,9 +21,9 @@ from benchmarks.producer.carried import DESCRIPTION, open_carried
 from benchmarks.producer.model_parts import pack
 from benchmarks.producer.report import reporting
 from benchmarks.producer.waves import Waves
-from unigeo.producer.choosing import recipe
 from unigeo.producer.observations.protocol import Observations
-from unigeo.producer.training.training import train
+from unigeo.producer.pipeline.recipe import recipe
+from unigeo.producer.training.train import train
 
 _COORDINATE = "depth=2 width=256 mlp_ratio=1 scale_layers=2 readout=concat registers=2"
 _PICTURE = "width=192 heads=6 depth=2"

@@ -38,16 +38,16 @@ from typing import Any
 import numpy as np
 import psutil
 
+from unigeo.producer.publishing.publish import publish
 from unigeo.producer.raster.identity import Equipment
 from unigeo.producer.raster.planning import plan
-from unigeo.producer.raster.publication import publish
-from unigeo.producer.raster.running import Running, fill, sharing
-from unigeo.producer.raster.shard_work import Work
-from unigeo.producer.raster.store import create_field
-from unigeo.schemas.attributes import root_attributes
-from unigeo.schemas.layout import Layout
-from unigeo.schemas.regions import region_of_bbox
-from unigeo.schemas.stores import open_store
+from unigeo.producer.raster.run import Running, fill, sharing
+from unigeo.producer.raster.shard_task import Work
+from unigeo.producer.storage.field_store import create_field
+from unigeo.schemas.geo.regions import region_of_bbox
+from unigeo.schemas.io.stores import open_store
+from unigeo.schemas.store.attributes import root_attributes
+from unigeo.schemas.store.layout import Layout
 
 ROOT = Path(__file__).parents[2]
 REGION = region_of_bbox((-20.0, -15.0, 25.0, 18.0), "gulf")

@@ -31,8 +31,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from unigeo.producer.training.contrast import contrastive_loss
-from unigeo.producer.training.contrast_settings import ContrastSettings
+from unigeo.producer.training.loss.contrast import contrastive_loss
+from unigeo.producer.training.loss.contrast_settings import ContrastSettings
 
 MODALITIES = ("coordinate", "aerial", "street", "dsm", "text")
 FORMS = ("tiles", "plain", "plain float32")

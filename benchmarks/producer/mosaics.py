@@ -9,7 +9,7 @@ from torch import Tensor
 from unigeo.producer.encoders import presets
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.settings import ModelSettings, PictureSettings
-from unigeo.producer.raster.pool import BLOCK, NODES, Page, Piece, Pool
+from unigeo.producer.raster.block_cache import BLOCK, NODES, Page, Piece, Pool
 
 CELL_PX = 100
 """Pixels from a cell to the next: 100 m at a metre, so that patches of 224 m overlap."""

@@ -32,9 +32,9 @@ from rasterio.transform import from_origin
 
 from benchmarks.client.link import Link
 from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
-from unigeo.producer.observations.recorded import RecordedObservations
-from unigeo.producer.sources.observing import observe_set, prepare
-from unigeo.producer.sources.table import Imagery, Kept, SetTable, Street, Surface, Where
+from unigeo.producer.observations.observation_set.set_observations import RecordedObservations
+from unigeo.producer.sources.build_set import observe_set, prepare
+from unigeo.producer.sources.set_description import Imagery, Kept, SetTable, Street, Surface, Where
 
 BOX = (-77.06, 38.80, -77.03, 38.82)
 

@@ -28,7 +28,7 @@ import zarr
 from PIL import Image
 
 from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
-from unigeo.producer.observations.world import World
+from unigeo.producer.observations.synthetic.world import World
 
 NAMES = ("aerial.jpg", "street.jpg", "dsm.png", "txt")
 BATCH = 64

@@ -16,12 +16,12 @@ import torch
 from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
 from benchmarks.producer.waves import Waves, model_settings
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.words import train_tokenizer
-from unigeo.producer.training.places import Places, observe
+from unigeo.producer.encoders.text import train_tokenizer
 from unigeo.producer.training.processes import Processes
+from unigeo.producer.training.samples import Places, observe
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.step import Batch, fit_out, gradients
-from unigeo.producer.training.training import embed
+from unigeo.producer.training.train import embed
 
 BATCH, CHUNK = 23, 8
 """Places in a step, and encoded at once: the last chunk has 7."""

@@ -29,20 +29,20 @@ from typing import Any
 import numpy as np
 import zarr
 
-from unigeo.producer.raster.extent import Extent
+from unigeo.producer.publishing.publish import publish
 from unigeo.producer.raster.identity import Equipment
+from unigeo.producer.raster.local_executor import rasterize
 from unigeo.producer.raster.planning import planned
-from unigeo.producer.raster.publication import publish
-from unigeo.producer.raster.rasterizing import rasterize
 from unigeo.producer.raster.run_log import RunLog
-from unigeo.producer.raster.shard_objects import Buffers
-from unigeo.producer.raster.shard_work import Observed, Work
-from unigeo.producer.raster.store import create_field
-from unigeo.schemas.attributes import root_attributes
-from unigeo.schemas.grid import Grid
-from unigeo.schemas.layout import Layout
-from unigeo.schemas.regions import Region, region, region_of_bbox
-from unigeo.schemas.stores import open_group
+from unigeo.producer.raster.shard_extent import Extent
+from unigeo.producer.raster.shard_task import Observed, Work
+from unigeo.producer.storage.field_store import create_field
+from unigeo.producer.storage.shard_codec import Buffers
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.geo.regions import Region, region, region_of_bbox
+from unigeo.schemas.io.stores import open_group
+from unigeo.schemas.store.attributes import root_attributes
+from unigeo.schemas.store.layout import Layout
 
 WHOLE = region_of_bbox((-89.0, -44.0, 89.0, 44.0), "whole")
 """So large that grids within it are all inside."""
@@ -94,7 +94,7 @@ def begin(folder: Path, grid: Grid, layout: Layout) -> zarr.Group:
 
 def plan_of(options: argparse.Namespace) -> dict[str, Any]:
     """Plan and estimate without a store; land is a test of one comparison."""
-    from unigeo.producer.raster.estimating import estimate
+    from unigeo.producer.raster.cost_estimate import estimate
 
     conus = region("conus")
     globe = region_of_bbox((-180.0, -60.0, 179.999, 84.0), "globe", "EPSG:8857")
@@ -228,7 +228,7 @@ def tiny_encoder() -> Any:
     from unigeo.producer.encoders import presets
     from unigeo.producer.encoders.model import UniGeoCLIP
     from unigeo.producer.encoders.settings import ModelSettings
-    from unigeo.producer.observations.world import World
+    from unigeo.producer.observations.synthetic.world import World
     from unigeo.producer.raster.encoding import encoder_of
 
     settings = presets.tiny({})
@@ -304,8 +304,8 @@ def busy_source() -> Equipment:
 
 def workers_of(options: argparse.Namespace) -> dict[str, Any]:
     """The same 16 shards by one worker and by two, of one thread, each with one core's work."""
-    from unigeo.producer.raster.distributing import local_workers, rasterize_on
-    from unigeo.producer.raster.worker import Job
+    from unigeo.producer.raster.dask_executor import local_workers, rasterize_on
+    from unigeo.producer.raster.dask_worker import Job
 
     layout = Layout(modalities=("coordinate",), bands=64, shard=64, chunk=16)
     grid = Grid("EPSG:8857", 1000.0, -256, 0, (256, 256))

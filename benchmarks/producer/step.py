@@ -31,17 +31,17 @@ from benchmarks.producer.report import Report, reporting
 from unigeo.producer.encoders import presets
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.settings import ModelSettings, PictureSettings, SurfaceSettings
+from unigeo.producer.training.batches import Streamed, on_device
 from unigeo.producer.training.checkpoint import State
-from unigeo.producer.training.contrast import contrastive_loss
 from unigeo.producer.training.ema import MeanWeights
 from unigeo.producer.training.energy import EnergyMeter
 from unigeo.producer.training.failures import told
-from unigeo.producer.training.feeding import Streamed, on_device
 from unigeo.producer.training.flops import peak_flops, place_flops
 from unigeo.producer.training.loop import learn
+from unigeo.producer.training.loss.contrast import contrastive_loss
 from unigeo.producer.training.optimizer import build_optimizer
-from unigeo.producer.training.places import Places
 from unigeo.producer.training.processes import Processes, default_device, joined
+from unigeo.producer.training.samples import Places
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.step import Batch, autocast, fit_out, pair_scale
 

@@ -27,7 +27,7 @@ from rasterio.windows import Window
 
 from benchmarks.client.link import Link
 from benchmarks.producer.observe import tell
-from unigeo.producer.sources.catalogue import GDAL
+from unigeo.producer.sources.raster_catalogue import GDAL
 
 SIDE, WINDOW, COUNT = 6144, 256, 200
 

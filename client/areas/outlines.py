@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from unigeo.client.areas.polygon_rings import Polygons
-from unigeo.schemas.grid import CENTRAL_MERIDIANS, Grid, from_wgs84
-from unigeo.schemas.rings import pieces_per_edge, refine
+from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid, from_wgs84
+from unigeo.schemas.geo.rings import pieces_per_edge, refine
 
 _SEAM_DEGREES = 1e-9  # 0.1 mm: PROJ turns a longitude on the seam to the other side
 _LEAST_WIDTH = 1e-7  # of a cell, on average; narrower ones are lost in the rounding of metres

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unigeo.schemas.errors import MissingExtraError, RegionError
-from unigeo.schemas.regions import named_regions
+from unigeo.schemas.geo.regions import named_regions
 
 if TYPE_CHECKING:
     import pandas as pd

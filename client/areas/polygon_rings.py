@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from unigeo.schemas.errors import RegionError
-from unigeo.schemas.ring_degrees import rings_in_degrees
-from unigeo.schemas.rings import Ring
-from unigeo.schemas.valid_polygons import faults_of
+from unigeo.schemas.geo.ring_degrees import rings_in_degrees
+from unigeo.schemas.geo.rings import Ring
+from unigeo.schemas.geo.valid_polygons import faults_of
 
 INVALID = "mend it, for instance with shapely.make_valid, or drop it"
 """What to do about a polygon that is not valid."""

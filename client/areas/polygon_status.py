@@ -8,17 +8,17 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from unigeo.client.areas.polygon_rings import Polygons, name_of
-from unigeo.client.missing_points import COLUMNS, likely_cause, whereabouts
-from unigeo.client.point_status import NO_POSITION, count_reasons, positions_in_words
-from unigeo.client.point_status import WORDS as _POINT_WORDS
+from unigeo.client.points.missing_points import COLUMNS, likely_cause, whereabouts
+from unigeo.client.reading.point_status import NO_POSITION, count_reasons, positions_in_words
+from unigeo.client.reading.point_status import WORDS as _POINT_WORDS
 from unigeo.schemas.errors import RegionError, RegionWarning, StoreError
-from unigeo.schemas.points import Points
-from unigeo.schemas.status import Status
+from unigeo.schemas.store.status import Status
+from unigeo.schemas.tables.points import Points
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from unigeo.client.stored_field import StoredField
+    from unigeo.client.reading.stored_field import StoredField
 
 NO_POLYGON = NO_POSITION
 """Code of a row without a shape."""

@@ -29,16 +29,10 @@ from unigeo.client.areas.polygon_rings import (
     row_name,
 )
 from unigeo.schemas.errors import RegionError
-from unigeo.schemas.kinds import kind_of
-from unigeo.schemas.regions import Region, named_regions, region, region_of_bbox
-from unigeo.schemas.ring_degrees import chosen_crs
-from unigeo.schemas.rings import (
-    Ring,
-    crs_of_geojson,
-    geometries_of,
-    parts_of_geometry,
-    within,
-)
+from unigeo.schemas.geo.regions import Region, named_regions, region, region_of_bbox
+from unigeo.schemas.geo.ring_degrees import chosen_crs
+from unigeo.schemas.geo.rings import Ring, crs_of_geojson, geometries_of, parts_of_geometry, within
+from unigeo.schemas.tables.object_types import kind_of
 
 _BOX = 4
 _FORMS = (

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int8, UInt8
 
-from unigeo.client.areas.covering import holds_centre
+from unigeo.client.areas.coverage import holds_centre
 from unigeo.client.areas.outlines import Outlines, outlines_on
 from unigeo.client.areas.polygon_status import why_off_the_field
 from unigeo.client.areas.polygons import read_region
 from unigeo.schemas.errors import RegionError
-from unigeo.schemas.grid import Grid, Window
-from unigeo.schemas.layout import status_name
-from unigeo.schemas.quantization import FILL, dequantize
-from unigeo.schemas.status import Status
+from unigeo.schemas.geo.grid import Grid, Window
+from unigeo.schemas.store.layout import status_name
+from unigeo.schemas.store.quantization import FILL, dequantize
+from unigeo.schemas.store.status import Status
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from unigeo.client.stored_field import StoredField
+    from unigeo.client.reading.stored_field import StoredField
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ def region_dataset(
     part = field.dataset().isel(y=rows, x=cols)
     if not mask:
         return part
-    from unigeo.client.areas.masking import masked
+    from unigeo.client.areas.mask import masked
 
     for name in field.modalities:
         for variable, outside in ((name, FILL), (status_name(name), Status.OUTSIDE_REGION)):

@@ -32,7 +32,7 @@ from unigeo.schemas.errors import RegionError, RegionWarning
 if TYPE_CHECKING:
     import numpy as np
 
-    from unigeo.client.joining import Missing
+    from unigeo.client.points.join import Missing
 
 VALID = "valid"
 """The status of a polygon that has a vector."""
@@ -89,10 +89,10 @@ def zonal(
     """
     import numpy as np
 
-    from unigeo.client.areas.averaging import column_names_of
-    from unigeo.client.joining import beside, check_joinable
-    from unigeo.client.opening import open_field
-    from unigeo.schemas.layout import status_name
+    from unigeo.client.areas.zonal import column_names_of
+    from unigeo.client.field.opening import open_field
+    from unigeo.client.points.join import beside, check_joinable
+    from unigeo.schemas.store.layout import status_name
 
     areas = _areas(polygons, out, format, as_json, crs)
     field = open_field(store)
@@ -146,8 +146,8 @@ def coverage(
 
     With POLYGONS, given as to zonal: the share of each one's area instead.
     """
-    from unigeo.client.joining import beside, check_joinable
-    from unigeo.client.opening import open_field
+    from unigeo.client.field.opening import open_field
+    from unigeo.client.points.join import beside, check_joinable
 
     if polygons is None:
         _counts(store, modalities, out, format, as_json)
@@ -187,8 +187,8 @@ def region(
     field of its own, widened to whole shards, and never written over another; as .tif it is the
     window round the region.
     """
-    from unigeo.client.areas.cutting import cut_field
-    from unigeo.client.opening import open_field
+    from unigeo.client.areas.subset import cut_field
+    from unigeo.client.field.opening import open_field
 
     check_place(out, (".zarr", *TIFF))
     where = region_of(region)
@@ -229,8 +229,8 @@ def _write_tiff(
     bands: str | None,
     options: dict[str, Any],
 ) -> None:
-    from unigeo.client.areas.exporting import check_geotiff_path
-    from unigeo.client.opening import open_field
+    from unigeo.client.areas.geotiff import check_geotiff_path
+    from unigeo.client.field.opening import open_field
 
     check_geotiff_path(out, options["overwrite"])
     field = open_field(store)
@@ -264,7 +264,7 @@ def _warnings_in_words() -> Iterator[list[str]]:
 
     Warnings and errors name the options of a command.
     """
-    from unigeo.client.commands.reasons import for_shell
+    from unigeo.client.commands.missing_rows import for_shell
 
     said: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
@@ -289,8 +289,8 @@ def _areas(
     crs: str | None,
 ) -> Any:
     """Polygons with their columns, and with their shapes where the output holds these."""
-    from unigeo.client.areas.named import read_areas
-    from unigeo.schemas.tables import PIPE, check_writable, format_of
+    from unigeo.client.areas.polygon_tables import read_areas
+    from unigeo.schemas.tables.table_files import PIPE, check_writable, format_of
 
     named = format_for(out, format)
     check_writable(out, named)
@@ -320,7 +320,7 @@ def _summarize(status: "dict[str, np.ndarray]", missing: str) -> None:
 
 def _give(table: Any, out: str | None, format: str | None, as_json: bool) -> None:  # noqa: A002
     """Write a table; with --json, its rows without shapes to standard output as well."""
-    from unigeo.schemas.tables import geometry_of, write_table
+    from unigeo.schemas.tables.table_files import geometry_of, write_table
 
     if out is not None or not as_json:
         write_table(table, out, format_for(out, format))
@@ -339,8 +339,8 @@ def _counts(
     """Cells of the whole field by modality and reason, each with its share."""
     import pandas as pd
 
-    from unigeo.client.opening import open_field
-    from unigeo.schemas.tables import check_writable
+    from unigeo.client.field.opening import open_field
+    from unigeo.schemas.tables.table_files import check_writable
 
     check_writable(out, format_for(out, format))
     field = open_field(store)

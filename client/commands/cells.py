@@ -48,8 +48,8 @@ def similar(
     **options: Any,
 ) -> None:
     """Find the cells most like the place at LON LAT, the best first."""
-    from unigeo.client.opening import open_field
-    from unigeo.schemas.tables import check_writable
+    from unigeo.client.field.opening import open_field
+    from unigeo.schemas.tables.table_files import check_writable
 
     del quiet  # there is no plan and no bar
     check_writable(out, format_for(out, format))
@@ -74,8 +74,8 @@ def search(
     **options: Any,
 ) -> None:
     """Find the cells that WORDS describe, the best first."""
-    from unigeo.client.opening import open_field
-    from unigeo.schemas.tables import check_writable
+    from unigeo.client.field.opening import open_field
+    from unigeo.schemas.tables.table_files import check_writable
 
     check_writable(out, format_for(out, format))
     where = None if region is None else region_of(region)
@@ -96,7 +96,7 @@ def _write(
     format: str | None,  # noqa: A002
     as_json: bool,
 ) -> None:
-    from unigeo.schemas.tables import write_table
+    from unigeo.schemas.tables.table_files import write_table
 
     if as_json:
         print_json(records(found))

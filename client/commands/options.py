@@ -86,7 +86,7 @@ def reading(options: dict[str, Any]) -> dict[str, Any]:
 
 def format_for(path: str | None, named: str | None) -> str | None:
     """The format to read or write by: that of the file's ending first, where there is one."""
-    from unigeo.schemas.tables import ENDINGS, PIPE
+    from unigeo.schemas.tables.table_files import ENDINGS, PIPE
 
     if path in (None, PIPE):
         return named

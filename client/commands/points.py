@@ -21,9 +21,9 @@ from unigeo.client.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from unigeo.client.field import Field
-    from unigeo.client.reading.estimating import Link, Plan
-    from unigeo.schemas.reading_parts import TableParts
+    from unigeo.client.field.field import Field
+    from unigeo.client.reading.cost import Link, Plan
+    from unigeo.schemas.tables.part_readers import TableParts
 
 MANY_POINTS, MANY_REMOTE_POINTS = 100_000, 1_000
 """More than these are not sampled without saying what it costs."""
@@ -62,8 +62,8 @@ def plan(
     """
     from dataclasses import asdict
 
-    from unigeo.client.commands.tables import table_parts
-    from unigeo.client.opening import open_field
+    from unigeo.client.commands.table_parts import table_parts
+    from unigeo.client.field.opening import open_field
 
     field, options = open_field(store), reading(options)
     link = _link(field, latency_ms, rate_mbs)
@@ -103,10 +103,10 @@ def sample(
 
     POINTS is a table with coordinates; - is CSV on stdin.
     """
-    from unigeo.client.commands.answers import sampled, with_places
-    from unigeo.client.commands.tables import answer_each, table_parts
-    from unigeo.client.opening import open_field
-    from unigeo.schemas.tables import check_writable
+    from unigeo.client.commands.result_columns import sampled, with_places
+    from unigeo.client.commands.table_parts import answer_each, table_parts
+    from unigeo.client.field.opening import open_field
+    from unigeo.schemas.tables.table_files import check_writable
 
     if (points is None) == (at is None):
         raise click.UsageError("name a table of POINTS, or one place with --at LON LAT")
@@ -145,11 +145,11 @@ def join(
     """
     import pandas as pd
 
-    from unigeo.client.commands.answers import sampled
-    from unigeo.client.commands.tables import answer_each, table_parts
-    from unigeo.client.joining import check_joinable, joined_names
-    from unigeo.client.opening import open_field
-    from unigeo.schemas.tables import check_writable
+    from unigeo.client.commands.result_columns import sampled
+    from unigeo.client.commands.table_parts import answer_each, table_parts
+    from unigeo.client.field.opening import open_field
+    from unigeo.client.points.join import check_joinable, joined_names
+    from unigeo.schemas.tables.table_files import check_writable
 
     options = reading(options)
     check_writable(out, format_for(out, format))
@@ -183,10 +183,10 @@ def encode(
 
     They may lie off the grid; - is CSV on stdin.
     """
-    from unigeo.client.commands.answers import encoded, with_places
-    from unigeo.client.commands.tables import answer_each, table_parts
-    from unigeo.client.opening import open_field
-    from unigeo.schemas.tables import check_writable
+    from unigeo.client.commands.result_columns import encoded, with_places
+    from unigeo.client.commands.table_parts import answer_each, table_parts
+    from unigeo.client.field.opening import open_field
+    from unigeo.schemas.tables.table_files import check_writable
 
     options = reading(options)
     check_writable(out, format_for(out, format))
@@ -198,8 +198,8 @@ def encode(
 
 def _one_place(at: tuple[float, float], options: dict[str, Any]) -> "TableParts":
     """A table of one row."""
-    from unigeo.schemas.feature_tables import feature_table
-    from unigeo.schemas.reading_parts import parts_of
+    from unigeo.schemas.tables.feature_tables import feature_table
+    from unigeo.schemas.tables.part_readers import parts_of
 
     place = {"type": "Point", "coordinates": at}
     return parts_of(feature_table(json.dumps(place).encode(), options["crs"]), 1)
@@ -214,7 +214,7 @@ def _announce(field: "Field", table: "TableParts", options: dict[str, Any], quie
 
 def _planned(field: "Field", table: "TableParts", options: dict[str, Any], link: "Link") -> "Plan":
     """The plans of all parts together, as they are sampled one after the other."""
-    from unigeo.client.commands.tables import places_of
+    from unigeo.client.commands.table_parts import places_of
 
     known = {key: options[key] for key in ("modalities", "method")}
     plans = (field.plan(places_of(rows, options), link=link, **known) for rows in table)
@@ -225,7 +225,7 @@ def _link(field: "Field", latency_ms: float | None = None, rate_mbs: float | Non
     """The way to the store, measured where it is not told."""
     from dataclasses import replace
 
-    from unigeo.client.reading.estimating import Link, measure_link
+    from unigeo.client.reading.cost import Link, measure_link
 
     if latency_ms is not None and rate_mbs is not None:
         return Link(latency_ms / 1000, rate_mbs * 1e6)

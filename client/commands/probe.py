@@ -27,9 +27,9 @@ from unigeo.client.commands.options import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from unigeo.client.field import Field
-    from unigeo.client.probing.probes import Probe
-    from unigeo.schemas.reading_parts import TableParts
+    from unigeo.client.field.field import Field
+    from unigeo.client.probing.probe import Probe
+    from unigeo.schemas.tables.part_readers import TableParts
 
 MAPS = (".tif", ".tiff", ".zarr")
 _FITTING = ("block_km", "task", "groups", "controls", "save")
@@ -119,8 +119,8 @@ def probe(
     accuracy and average precision of classes) are of random and of spatially blocked folds, beside
     baselines on longitude and latitude.
     """
-    from unigeo.client.opening import open_field
-    from unigeo.schemas.tables import write_table
+    from unigeo.client.field.opening import open_field
+    from unigeo.schemas.tables.table_files import write_table
 
     _check_report(out)
     own = [table, *targets]
@@ -185,7 +185,7 @@ def _given(names: tuple[str, ...]) -> list[str]:
 
 
 def _loaded(field: "Field", path: str) -> "Probe":
-    from unigeo.client.probing.probes import Probe
+    from unigeo.client.probing.probe import Probe
 
     return Probe.load(path, field)
 
@@ -193,7 +193,7 @@ def _loaded(field: "Field", path: str) -> "Probe":
 def _probed(
     field: "Field", table: str, targets: list[str], options: dict[str, Any], progress: bool | None
 ) -> "Probe":
-    from unigeo.schemas.tables import read_table
+    from unigeo.schemas.tables.table_files import read_table
 
     names = ("modalities", "method", "lon", "lat", "crs", "task", "groups", "folds", "seed")
     chosen = reading({key: options[key] for key in (*names, "level")})
@@ -222,7 +222,7 @@ def _warnings_in_words() -> Iterator[None]:
 
 def _text(probe: "Probe") -> str:
     """Scores, and what the intervals of the last set of features held."""
-    from unigeo.client.probing.reporting import to_markdown
+    from unigeo.client.probing.score_tables import to_markdown
 
     features = probe.sets[-1]
     intervals = probe.intervals
@@ -239,7 +239,7 @@ def _text(probe: "Probe") -> str:
 def _check_outputs(targets: tuple[str, ...], options: dict[str, Any]) -> None:
     """Refuse places of predictions, maps and probes that cannot be written, before any work."""
     from unigeo.client.probing.probe_folders import check_probe_place
-    from unigeo.schemas.tables import check_writable
+    from unigeo.schemas.tables.table_files import check_writable
 
     if options["predict"] is not None:
         check_writable(options["predict"][1])
@@ -258,7 +258,7 @@ def _check_outputs(targets: tuple[str, ...], options: dict[str, Any]) -> None:
 
 def _new_places(field: "Field", options: dict[str, Any], quiet: bool) -> "TableParts | None":
     """The table to predict; what cannot be read is refused before anything is fitted."""
-    from unigeo.client.commands.tables import table_parts
+    from unigeo.client.commands.table_parts import table_parts
 
     if options["predict"] is None:
         return None
@@ -273,7 +273,7 @@ def _placing(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_map(out: str, overwrite: bool) -> None:
-    from unigeo.client.areas.exporting import check_geotiff_path
+    from unigeo.client.areas.geotiff import check_geotiff_path
     from unigeo.client.probing.map_files import check_zarr_place
     from unigeo.schemas.errors import StoreError
 
@@ -289,9 +289,9 @@ def _check_answer(
     field: "Field", new: "TableParts | None", options: dict[str, Any], loaded: "Probe | None"
 ) -> None:
     """Refuse what cannot be predicted or mapped before anything is fitted."""
-    from unigeo.client.commands.tables import places_of
-    from unigeo.client.probing.asking import feature_names
-    from unigeo.client.probing.mapping import outlined
+    from unigeo.client.commands.table_parts import places_of
+    from unigeo.client.probing.prediction_map import outlined
+    from unigeo.client.probing.question import feature_names
     from unigeo.schemas.errors import ProbeError
 
     known = feature_names(field.chosen(options["modalities"] or None))
@@ -315,8 +315,8 @@ def _mapped_region(options: dict[str, Any]) -> Any:
 def _predict(
     probe: "Probe", new: "TableParts | None", options: dict[str, Any], quiet: bool
 ) -> None:
-    from unigeo.client.commands.answers import predicted
-    from unigeo.client.commands.tables import answer_each
+    from unigeo.client.commands.result_columns import predicted
+    from unigeo.client.commands.table_parts import answer_each
 
     if new is None:
         return
@@ -371,7 +371,7 @@ def _suite_report(
 
 
 def _check_report(out: str | None) -> None:
-    from unigeo.schemas.tables import check_writable
+    from unigeo.schemas.tables.table_files import check_writable
 
     if out is not None and out.endswith(".md"):
         check_place(out, (".md",))

@@ -12,7 +12,7 @@ from unigeo.client.commands.options import JSON, MODALITY, QUIET, STORE, print_j
 @JSON
 def info(store: str, as_json: bool) -> None:
     """Say what a field is and what it covers."""
-    from unigeo.client.opening import open_field
+    from unigeo.client.field.opening import open_field
 
     facts = open_field(store).info()
     if as_json:
@@ -41,7 +41,7 @@ def preview(store: str, modalities: tuple[str, ...], out: str) -> None:
 
     Its main directions, three at a time, are the colours.
     """
-    from unigeo.client.opening import open_field
+    from unigeo.client.field.opening import open_field
 
     for path in open_field(store).preview(out, modalities or None):
         click.echo(path)
@@ -65,7 +65,7 @@ def verify(store: str, level: Any, as_json: bool, quiet: bool) -> None:
     """
     from dataclasses import asdict
 
-    from unigeo.client.verifying.store import verify_store
+    from unigeo.client.verifying.verify import verify_store
 
     report = verify_store(store, level=level, progress=watched(quiet))
     if as_json:
@@ -83,8 +83,8 @@ def validate(store: str) -> None:
 
     Only metadata and coordinates are read; exit code 1 if anything breaks it.
     """
-    from unigeo.schemas.stores import open_group
-    from unigeo.schemas.validation import field_problems
+    from unigeo.schemas.io.stores import open_group
+    from unigeo.schemas.store.validation import field_problems
 
     problems = field_problems(open_group(store))
     for problem in problems:
@@ -99,7 +99,7 @@ def validate(store: str) -> None:
 @JSON
 def cite(store: str, as_json: bool) -> None:
     """Say how to cite a field, and its licence."""
-    from unigeo.client.opening import open_field
+    from unigeo.client.field.opening import open_field
 
     field = open_field(store)
     if not as_json:

@@ -3,9 +3,9 @@
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from unigeo.client.encoding.neural import Weights
-from unigeo.schemas.encoder import FREQUENCIES, EncoderSettings
-from unigeo.schemas.plane import equal_earth, sphere
+from unigeo.client.encoding.layers import Weights
+from unigeo.schemas.geo.encoder_projection import equal_earth, sphere
+from unigeo.schemas.store.encoder import FREQUENCIES, EncoderSettings
 
 
 def fourier_tokens(

@@ -4,9 +4,9 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from unigeo.client.encoding.fourier import fourier_tokens
-from unigeo.client.encoding.neural import Weights, perceptron
-from unigeo.schemas.encoder import EncoderSettings
-from unigeo.schemas.harmonics import spherical_harmonics
+from unigeo.client.encoding.layers import Weights, perceptron
+from unigeo.schemas.geo.harmonics import spherical_harmonics
+from unigeo.schemas.store.encoder import EncoderSettings
 
 
 def sum_of_scales(

@@ -4,8 +4,8 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from unigeo.client.encoding.fourier import fourier_tokens
-from unigeo.client.encoding.neural import Weights, gelu, linear, norm, perceptron
-from unigeo.schemas.encoder import EncoderSettings
+from unigeo.client.encoding.layers import Weights, gelu, linear, norm, perceptron
+from unigeo.schemas.store.encoder import EncoderSettings
 
 
 def attend_to_scales(

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
-from unigeo.client.probing.columns import column_names, label_of, short
-from unigeo.client.probing.counting import Count
 from unigeo.client.probing.feature_rows import FeatureRows
 from unigeo.client.probing.folds import Split
+from unigeo.client.probing.row_counts import Count
+from unigeo.client.probing.table_columns import column_names, label_of, short
 from unigeo.client.probing.targets import Labels, Target, codes_of
 from unigeo.schemas.errors import PointsError, ProbeError
 
@@ -189,7 +189,7 @@ def warn_of_repeats(
 
 def warn_of_coordinates(table: Any, names: Sequence[Any], columns: tuple[Any, Any] | None) -> None:
     """Warn of targets that are coordinates of the table's own points."""
-    from unigeo.schemas.points import find_columns
+    from unigeo.schemas.tables.points import find_columns
 
     try:
         coordinates = find_columns(column_names(table), columns)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from unigeo.client.probing.columns import short
 from unigeo.client.probing.ridge import HeldOut
+from unigeo.client.probing.table_columns import short
 from unigeo.schemas.errors import ProbeError
 
 

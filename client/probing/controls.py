@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from unigeo.client.probing.checks import warn_of_constant
-from unigeo.client.probing.columns import chosen_names, label_of, listed, short
 from unigeo.client.probing.feature_rows import FeatureRows, SideBySide
+from unigeo.client.probing.table_columns import chosen_names, label_of, listed, short
 from unigeo.client.probing.targets import Labels, Target, codes_of, target_of
 from unigeo.schemas.errors import ProbeError
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unigeo.client.probing.columns import series_of, short
+from unigeo.client.probing.table_columns import series_of, short
 from unigeo.schemas.errors import ProbeError
-from unigeo.schemas.points import read_points
+from unigeo.schemas.tables.points import read_points
 
 CONUS = "EPSG:5070"
 """Albers equal-area map of the contiguous United States, in metres."""

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from unigeo.client.probing.controls import CONTROLS, with_controls
-from unigeo.client.probing.preparing import ProbeData
+from unigeo.client.probing.probe_data import ProbeData
 
 if TYPE_CHECKING:
     import pandas as pd

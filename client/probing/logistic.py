@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from unigeo.client.probing.feature_rows import FeatureRows, all_of
+from unigeo.client.probing.metrics import log_loss
 from unigeo.client.probing.normal_equations import inverse_deviation
-from unigeo.client.probing.scoring import log_loss
 from unigeo.client.threads import Run, workers
 from unigeo.schemas.errors import ProbeError
 

@@ -10,15 +10,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from unigeo.client.probing.mapping import PredictionMap
+from unigeo.client.probing.prediction_map import PredictionMap
 from unigeo.schemas.errors import MissingExtraError, StoreError
-from unigeo.schemas.layout import axis_attributes, georeferenced, spatial_ref_attributes
-from unigeo.schemas.stores import (
-    absolute,
-    open_store,
-    refuse_inside_a_store,
-    unreachable_errors,
-)
+from unigeo.schemas.io.stores import absolute, open_store, refuse_inside_a_store, unreachable_errors
+from unigeo.schemas.store.layout import axis_attributes, georeferenced, spatial_ref_attributes
 
 _ROOTS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 """Files that a Zarr store has one of in its folder."""

@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unigeo.client.point_status import WORDS, positions_in_words
-from unigeo.client.probing.asking import read_at
-from unigeo.client.probing.models import ClassModel
-from unigeo.schemas.layout import status_name
-from unigeo.schemas.points import Points
+from unigeo.client.probing.fitted_models import ClassModel
+from unigeo.client.probing.question import read_at
+from unigeo.client.reading.point_status import WORDS, positions_in_words
+from unigeo.schemas.store.layout import status_name
+from unigeo.schemas.tables.points import Points
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from unigeo.client.probing.probes import Probe
+    from unigeo.client.probing.probe import Probe
 
 
 def prediction_table(probe: "Probe", points: Points, features: str | None) -> "pd.DataFrame":

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from unigeo.client.probing.counting import Count
 from unigeo.client.probing.probe_folders import FACTS
+from unigeo.client.probing.row_counts import Count
 from unigeo.schemas.errors import ProbeError
 
 if TYPE_CHECKING:

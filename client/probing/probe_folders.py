@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from unigeo.client.probing.columns import short
+from unigeo.client.probing.table_columns import short
 from unigeo.schemas.errors import MissingExtraError, ProbeError, StoreError
 
 FACTS, WEIGHTS = "probe.json", "weights.safetensors"
@@ -17,7 +17,7 @@ def check_probe_place(path: Any, overwrite: bool) -> Path:
         StoreError: if it is no local folder, or something is there that is not to be replaced: with
             `overwrite` all but a probe, and a probe beside which other files lie.
     """
-    from unigeo.schemas.stores import refuse_inside_a_store
+    from unigeo.schemas.io.stores import refuse_inside_a_store
 
     safetensors_numpy()
     place = local_folder(path, "write", StoreError)

@@ -3,11 +3,11 @@
 from html import escape
 from typing import TYPE_CHECKING
 
-from unigeo.client.probing.columns import listed
-from unigeo.client.probing.reporting import by_features, to_markdown
+from unigeo.client.probing.score_tables import by_features, to_markdown
+from unigeo.client.probing.table_columns import listed
 
 if TYPE_CHECKING:
-    from unigeo.client.probing.probes import Probe
+    from unigeo.client.probing.probe import Probe
 
 _PRECISION = " Precision is the average precision of the rarer of two classes, of more the mean."
 

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
+from unigeo.client.probing.fitted_models import ClassModel, Model, NumberModel
 from unigeo.client.probing.leverage import Spread
 from unigeo.client.probing.logistic import FittedLogistic
-from unigeo.client.probing.models import ClassModel, Model, NumberModel
 from unigeo.client.probing.probe_facts import FittedFacts, ProbeFacts, plain
 from unigeo.client.probing.ridge import FittedRidge
 

@@ -9,19 +9,23 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from unigeo.client.probing.conformal import measured_coverage
-from unigeo.client.probing.estimating import baseline_seconds, logistic_seconds, ridge_seconds
+from unigeo.client.probing.duration_estimate import (
+    baseline_seconds,
+    logistic_seconds,
+    ridge_seconds,
+)
 from unigeo.client.probing.feature_rows import some_rows
 from unigeo.client.probing.folds import Split
-from unigeo.client.probing.methods import BESIDE, Push, Sets, class_methods, number_methods
-from unigeo.client.probing.preparing import ProbeData
-from unigeo.client.probing.ridge import HeldOut
-from unigeo.client.probing.scoring import (
+from unigeo.client.probing.metrics import (
     accuracy,
     average_precision,
     balanced_accuracy,
     log_loss,
     r2_score,
 )
+from unigeo.client.probing.models import BESIDE, Push, Sets, class_methods, number_methods
+from unigeo.client.probing.probe_data import ProbeData
+from unigeo.client.probing.ridge import HeldOut
 from unigeo.client.progress import Percents
 from unigeo.client.threads import one_thread
 

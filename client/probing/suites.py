@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from unigeo.client.probing.asking import spread_rows
-from unigeo.client.probing.evaluating import probe_table
+from unigeo.client.probing.cross_validation import probe_table
 from unigeo.client.probing.feature_rows import all_of
 from unigeo.client.probing.folds import CONUS
-from unigeo.client.probing.reporting import by_target, mean_scores, to_markdown
+from unigeo.client.probing.question import spread_rows
+from unigeo.client.probing.score_tables import by_target, mean_scores, to_markdown
 from unigeo.client.probing.targets import numbers_of
 from unigeo.schemas.errors import PointsError, ProbeError, RegionError
-from unigeo.schemas.points import read_points
-from unigeo.schemas.tables import read_table
+from unigeo.schemas.tables.points import read_points
+from unigeo.schemas.tables.table_files import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,9 +122,9 @@ class _AreaPlaces:
     """Places by polygon."""
 
     def __init__(self, suite: Suite, areas: SuiteAreas, data: Path) -> None:
-        from unigeo.client.areas.named import read_areas
+        from unigeo.client.areas.polygon_tables import read_areas
         from unigeo.client.areas.polygons import read_polygons
-        from unigeo.client.areas.spreading import places_within
+        from unigeo.client.areas.random_points import places_within
 
         self._areas = areas
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from unigeo.client.probing.columns import column_of, label_of, series_of, short
+from unigeo.client.probing.table_columns import column_of, label_of, series_of, short
 from unigeo.schemas.errors import ProbeError
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import WrapperStore
 
-from unigeo.client.reading.fetching import get_watched
 from unigeo.client.reading.generations import ROOT, Generation
-from unigeo.client.reading.listing import Listing, damaged, lost, short
+from unigeo.client.reading.object_listing import Listing, damaged, lost, short
+from unigeo.client.reading.range_requests import get_watched
 from unigeo.schemas.errors import DamagedError, LayoutError, StoreError, UnigeoError
-from unigeo.schemas.sharding import index_bytes, parse_index
-from unigeo.schemas.stores import check_process, explained, ignores_ranges, unreachable_errors
+from unigeo.schemas.io.stores import check_process, explained, ignores_ranges, unreachable_errors
+from unigeo.schemas.store.sharding import index_bytes, parse_index
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unigeo.schemas.errors import DamagedError, LayoutError
-from unigeo.schemas.layout import Layout, status_name
+from unigeo.schemas.store.layout import Layout, status_name
 
 if TYPE_CHECKING:
     import xarray as xr

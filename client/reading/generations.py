@@ -20,7 +20,7 @@ from unigeo.schemas.errors import DamagedError
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
-    from unigeo.client.reading.listing import Listing
+    from unigeo.client.reading.object_listing import Listing
 
 ROOT = "zarr.json"
 
@@ -88,7 +88,7 @@ class Generation:
         Raises:
             DamagedError: if they differ, or nothing says what it should be.
         """
-        from unigeo.client.reading.fetching import get_object
+        from unigeo.client.reading.range_requests import get_object
 
         if self._listing is None:
             raise changed(key)
@@ -114,7 +114,7 @@ class Generation:
         Raises:
             DamagedError: if it is another.
         """
-        from unigeo.client.reading.fetching import look_at
+        from unigeo.client.reading.range_requests import look_at
 
         self.unsettled = False
         identity = await look_at(self._store, ROOT)

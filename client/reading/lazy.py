@@ -10,8 +10,8 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from unigeo.client.reading.sampling import Method, Modality, Numbers, sample, statuses
-from unigeo.schemas.layout import band_dimension, status_name
-from unigeo.schemas.points import Points
+from unigeo.schemas.store.layout import band_dimension, status_name
+from unigeo.schemas.tables.points import Points
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from unigeo.client.reading.fetching import Body, Span, Take, in_threads
 from unigeo.client.reading.generations import ROOT, Generation, Identity, changed, identity_of_file
+from unigeo.client.reading.range_requests import Body, Span, Take, in_threads
 from unigeo.schemas.errors import DamagedError, StoreError
 
 MOST_MAPPED = 64

@@ -7,15 +7,15 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
-from unigeo.client.point_status import NO_POSITION
 from unigeo.client.progress import progress_bar
-from unigeo.client.reading.cells import Cells
+from unigeo.client.reading.point_status import NO_POSITION
+from unigeo.client.reading.protocol import Cells
 from unigeo.schemas.errors import DamagedError
-from unigeo.schemas.grid import Grid
-from unigeo.schemas.points import Points
-from unigeo.schemas.quantization import FILL, dequantize
-from unigeo.schemas.splines import catmull_rom
-from unigeo.schemas.status import Status
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.geo.splines import catmull_rom
+from unigeo.schemas.store.quantization import FILL, dequantize
+from unigeo.schemas.store.status import Status
+from unigeo.schemas.tables.points import Points
 
 Method = Literal["nearest", "bilinear", "bicubic"]
 Numbers = Literal["float32", "int8"]

@@ -16,7 +16,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from scipy import stats
 
-from unigeo.producer.ablation.table import Row, Table
+from unigeo.producer.ablation.ablation_table import Row, Table
 
 LEVEL = 0.95
 """Of the intervals."""

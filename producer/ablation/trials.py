@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from unigeo.producer.ablation.table import Row, Table
-from unigeo.producer.choosing import Recipe, recipe
+from unigeo.producer.ablation.ablation_table import Row, Table
 from unigeo.producer.encoders.settings import to_json
 from unigeo.producer.observations.protocol import Observations
+from unigeo.producer.pipeline.recipe import Recipe, recipe
 from unigeo.schemas.errors import ModelError
 
 RESULT, ERROR = "result.json", "error.txt"

@@ -17,7 +17,7 @@ from torch.nn.functional import gelu, layer_norm, linear, normalize, scaled_dot_
 
 from unigeo.producer.encoders.coordinates import Block, CoordinateEncoder
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.schemas.sequences import r2_sequence
+from unigeo.schemas.geo.sequences import r2_sequence
 
 WIDE = 256
 """Width of tokens from which products may be in bfloat16; smaller encoders are fast as they are."""

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from unigeo.schemas.harmonics import legendre_rows, recurrence, sectoral_factors, triangles
+from unigeo.schemas.geo.harmonics import legendre_rows, recurrence, sectoral_factors, triangles
 
 
 class SphericalHarmonics(nn.Module):

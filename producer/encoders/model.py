@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from unigeo.producer.encoders.coordinates import CoordinateEncoder
 from unigeo.producer.encoders.fourier import FourierEncoder
 from unigeo.producer.encoders.geoclip import GeoclipEncoder
-from unigeo.producer.encoders.pictures import PictureEncoder
+from unigeo.producer.encoders.images import PictureEncoder
 from unigeo.producer.encoders.satclip import SatclipEncoder
 from unigeo.producer.encoders.settings import (
     CoordinateSettings,
@@ -33,7 +33,7 @@ from unigeo.producer.encoders.settings import (
     to_json,
 )
 from unigeo.producer.encoders.surface import SurfaceEncoder
-from unigeo.producer.encoders.words import WordEncoder
+from unigeo.producer.encoders.text import WordEncoder
 from unigeo.schemas.errors import ModelError
 
 LARGEST_SCALE = 100.0

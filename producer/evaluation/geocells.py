@@ -19,7 +19,7 @@ from unigeo.producer.evaluation.retrieval import distance_figures
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.recall import query_slices
 from unigeo.schemas.errors import ModelError
-from unigeo.schemas.grid import from_wgs84
+from unigeo.schemas.geo.grid import from_wgs84
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from unigeo.producer.evaluation.judging import HoldOut, Judge, Keep
+from unigeo.producer.evaluation.model_under_test import HoldOut, Judge, Keep
 from unigeo.producer.observations.protocol import Observations
-from unigeo.producer.training.splitting import held_out
+from unigeo.producer.training.holdout import held_out
 from unigeo.schemas.errors import ModelError
-from unigeo.schemas.regions import Region
+from unigeo.schemas.geo.regions import Region
 
 FRESH = 7_654_321
 """Added to the seed of training: no pass of training draws with such a seed."""

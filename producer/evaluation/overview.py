@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.evaluation.geocells import encode
-from unigeo.producer.evaluation.judging import HoldOut
+from unigeo.producer.evaluation.model_under_test import HoldOut
 from unigeo.producer.observations.protocol import Observations
 
 GRID = 160

@@ -11,11 +11,11 @@ from jaxtyping import Float
 
 from unigeo.client.probing.suites import Suite, load_suite, probe_suite
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.evaluation.judging import Judge
-from unigeo.producer.evaluation.probes import Vectors, model_vectors, probe_world
-from unigeo.producer.observations.folder import FolderObservations
+from unigeo.producer.evaluation.model_under_test import Judge
+from unigeo.producer.evaluation.table_probes import Vectors, model_vectors, probe_world
+from unigeo.producer.observations.folder.folder_observations import FolderObservations
 from unigeo.producer.observations.protocol import Observations
-from unigeo.producer.observations.world import World
+from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import innermost
 from unigeo.schemas.errors import ObservationsError
 

@@ -16,7 +16,7 @@ from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolat
 
 from unigeo.producer.evaluation.distance import moved
 from unigeo.producer.evaluation.ensembles import combine, uniform
-from unigeo.producer.evaluation.judging import HoldOut, Judge
+from unigeo.producer.evaluation.model_under_test import HoldOut, Judge
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.recall import find
 

@@ -3,14 +3,14 @@
 import warnings
 
 from unigeo.client.probing.checks import ProbeWarning
-from unigeo.client.probing.reporting import by_target, mean_scores
-from unigeo.producer.evaluation import drawing
-from unigeo.producer.evaluation.downstream.running import run
-from unigeo.producer.evaluation.judging import Subject
+from unigeo.client.probing.score_tables import by_target, mean_scores
+from unigeo.producer.evaluation import figures
+from unigeo.producer.evaluation.downstream.suites import run
+from unigeo.producer.evaluation.html_report import Picture, Section, Table
+from unigeo.producer.evaluation.model_under_test import Subject
 from unigeo.producer.evaluation.overview import extents, plane_of_places, principal_map
-from unigeo.producer.evaluation.probes import WORLD_PLACES, probe_model
-from unigeo.producer.evaluation.report import Picture, Section, Table
 from unigeo.producer.evaluation.robustness import AXES, MOST_PLACES, K, robustness_table
+from unigeo.producer.evaluation.table_probes import WORLD_PLACES, probe_model
 
 
 def robustness(subject: Subject) -> Section:
@@ -27,7 +27,7 @@ def robustness(subject: Subject) -> Section:
         "a poor fix. Missing modalities: each modality looks for its place in the uniform ensemble "
         "of the others, some of which are missing."
     )
-    image = drawing.curves(table, "level", recall, "modality", "kind", AXES)
+    image = figures.curves(table, "level", recall, "modality", "kind", AXES)
     parts: list[Table | Picture] = [
         Picture("robustness", caption, image), Table("robustness", caption, table),
     ]  # fmt: skip
@@ -112,13 +112,13 @@ def maps(subject: Subject) -> Section:
             "Coordinate vectors of a dense grid: their three main directions as red, green and "
             "blue, fitted to each map by itself. Grey: no land."
         )
-        parts.append(Picture("principal_map", caption, drawing.colour_maps(panels)))
+        parts.append(Picture("principal_map", caption, figures.colour_maps(panels)))
     plane, owners, colours = plane_of_places(hold_out, subject.seed)
     count = len(plane) // len(hold_out.embeddings)
     caption = (
         f"{count} places of the spatial hold-out in every modality, laid out by t-SNE of cosine "
         "distances: where modalities agree, points of one place lie together."
     )
-    image = drawing.scatter(plane, owners, colours, f"t-SNE of {count} places in each modality")
+    image = figures.scatter(plane, owners, colours, f"t-SNE of {count} places in each modality")
     parts.append(Picture("tsne", caption, image))
     return Section("Maps of the vectors", "What the space looks like.", parts)

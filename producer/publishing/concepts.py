@@ -8,10 +8,10 @@ import numpy as np
 import zarr
 from jaxtyping import Int8
 
-from unigeo.producer.raster.drafts import add_whole, draft, replace_group
-from unigeo.schemas.concepts import DIMENSIONS, GROUP, PHRASES, VECTORS
-from unigeo.schemas.quantization import quantize
-from unigeo.schemas.text_arrays import texts_to_bytes
+from unigeo.producer.storage.staged_groups import add_whole, draft, replace_group
+from unigeo.schemas.store.concepts import DIMENSIONS, GROUP, PHRASES, VECTORS
+from unigeo.schemas.store.quantization import quantize
+from unigeo.schemas.store.text_arrays import texts_to_bytes
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -40,7 +40,7 @@ def concepts_of(
     """
     import torch  # here, so that publishing a store without words does not load it
 
-    from unigeo.producer.encoders.words import tokenize
+    from unigeo.producer.encoders.text import tokenize
 
     if "text" not in model.modalities or tokenizer is None or not phrases:
         return None

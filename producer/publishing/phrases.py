@@ -11,8 +11,8 @@ from itertools import combinations
 import numpy as np
 
 from unigeo.producer.observations.protocol import Observations
-from unigeo.producer.observations.world import World
-from unigeo.producer.observations.world_words import statements
+from unigeo.producer.observations.synthetic.captions import statements
+from unigeo.producer.observations.synthetic.world import World
 
 WORLD_TEXTS = 6
 """Texts for each phrase of the embedded world."""

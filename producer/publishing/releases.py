@@ -21,19 +21,19 @@ import numpy as np
 import zarr
 from jaxtyping import Bool, Float, UInt8
 
-from unigeo.producer.publishing.facts import Facts
-from unigeo.producer.publishing.objects import digest, need_object, read_object, write_object
+from unigeo.producer.publishing.shard_facts import Facts
 from unigeo.producer.raster.planning import plan
-from unigeo.producer.raster.shard_objects import status_object, status_of
-from unigeo.schemas.attributes import UnigeoAttributes, read_attributes
-from unigeo.schemas.catalogue import NAME, read_catalogue
+from unigeo.producer.storage.objects import digest, need_object, read_object, write_object
+from unigeo.producer.storage.shard_codec import status_object, status_of
 from unigeo.schemas.errors import StoreError
-from unigeo.schemas.grid import Grid, Window
-from unigeo.schemas.layout import Layout, status_name
-from unigeo.schemas.manifest import GROUP, shard_key, task_name
-from unigeo.schemas.regions import Region
-from unigeo.schemas.status import Status
-from unigeo.schemas.stores import folder_and_name, open_group, read_beside
+from unigeo.schemas.geo.grid import Grid, Window
+from unigeo.schemas.geo.regions import Region
+from unigeo.schemas.io.stores import folder_and_name, open_group, read_beside
+from unigeo.schemas.store.attributes import UnigeoAttributes, read_attributes
+from unigeo.schemas.store.catalogue import NAME, read_catalogue
+from unigeo.schemas.store.layout import Layout, status_name
+from unigeo.schemas.store.manifest import GROUP, shard_key, task_name
+from unigeo.schemas.store.status import Status
 
 Land = Callable[[Float[np.ndarray, "point 2"]], Bool[np.ndarray, " point"]]
 _ENDING = ".zarr"

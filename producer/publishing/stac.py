@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from unigeo.producer.observations.dates import spans_in
+from unigeo.producer.observations.folder.dates import spans_in
 from unigeo.producer.publishing.stac_extensions import (
     MODEL,
     PROJECTION,
@@ -23,15 +23,15 @@ from unigeo.producer.publishing.stac_extensions import (
     model_fields,
     zarr_group,
 )
-from unigeo.schemas.attributes import UnigeoAttributes
-from unigeo.schemas.bounds import box_bounds
-from unigeo.schemas.catalogue import FIELDS, NAME, Entry
-from unigeo.schemas.concepts import GROUP as CONCEPTS
-from unigeo.schemas.encoder import GROUP as ENCODER
-from unigeo.schemas.layout import status_name
-from unigeo.schemas.overviews import coarser_grid, overview_factors, overview_path
-from unigeo.schemas.preview import GROUP as PREVIEW
-from unigeo.schemas.status import Status
+from unigeo.schemas.geo.bounds import box_bounds
+from unigeo.schemas.store.attributes import UnigeoAttributes
+from unigeo.schemas.store.catalogue import FIELDS, NAME, Entry
+from unigeo.schemas.store.concepts import GROUP as CONCEPTS
+from unigeo.schemas.store.encoder import GROUP as ENCODER
+from unigeo.schemas.store.layout import status_name
+from unigeo.schemas.store.overviews import coarser_grid, overview_factors, overview_path
+from unigeo.schemas.store.preview import GROUP as PREVIEW
+from unigeo.schemas.store.status import Status
 
 VERSION = "1.1.0"
 GEOJSON, JSON = "application/geo+json", "application/json"

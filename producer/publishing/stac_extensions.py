@@ -7,7 +7,7 @@ Source: the extensions projection 2.0.0, version 1.2.0, mlm 1.4.0, zarr 1.0.0 an
 import re
 from typing import Any
 
-from unigeo.schemas.attributes import UnigeoAttributes
+from unigeo.schemas.store.attributes import UnigeoAttributes
 
 _EXTENSIONS = "https://stac-extensions.github.io/{}/schema.json"
 PROJECTION = _EXTENSIONS.format("projection/v2.0.0")

@@ -16,18 +16,18 @@ from jaxtyping import Bool, Float, Int, Int8, Shaped
 
 from unigeo.producer.encoders.folded import CellEncoder, cell_encoder, gains
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.observations.description import Raster
-from unigeo.producer.observations.folder import FolderObservations
-from unigeo.producer.observations.frames import Frame
+from unigeo.producer.observations.folder.description import Raster
+from unigeo.producer.observations.folder.folder_observations import FolderObservations
+from unigeo.producer.observations.folder.patch_frames import Frame
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import Chosen
-from unigeo.producer.raster.device import fetch, quantize_on_device
-from unigeo.producer.raster.lattice import Mixed, Nodes
-from unigeo.producer.raster.shard_work import Observe, Observed
-from unigeo.producer.raster.tiles import Look, Mosaic, Rasters, UnreadableError
+from unigeo.producer.raster.coordinate_interpolation import Mixed, Nodes
+from unigeo.producer.raster.device_transfer import fetch, quantize_on_device
+from unigeo.producer.raster.patch_mosaic import Look, Mosaic, Rasters, UnreadableError
+from unigeo.producer.raster.shard_task import Observe, Observed
 from unigeo.producer.training.step import compile_blocks
 from unigeo.schemas.errors import ModelError
-from unigeo.schemas.grid import Grid, Window
+from unigeo.schemas.geo.grid import Grid, Window
 
 INPUT_BYTES = 64 << 20
 """Of observations encoded at once, at most, but never fewer than `FEWEST` cells."""

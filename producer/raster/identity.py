@@ -7,81 +7,26 @@ differently and change nothing else, so they are compared and told, and not refu
 
 import hashlib
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import innermost
-from unigeo.producer.raster.shard_work import Land
-from unigeo.schemas.errors import StoreError
+from unigeo.producer.raster.shard_task import Land
+from unigeo.producer.storage.code_identity import (
+    SHOWN,
+    OtherIdentityError,
+    code_sha256,
+    code_version,
+    packages,
+    shorten,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from unigeo.producer.encoders.settings import ModelSettings
-
-CODE = (
-    "schemas",
-    "producer/encoders",
-    "producer/observations",
-    "producer/raster",
-    "producer/training/step.py",
-    "producer/pixels.py",
-)
-"""Sources that vectors go through; what is published of them, and how it is asked for, is not."""
-DERIVING = ("schemas", "producer/publishing", "producer/raster/shard_objects.py")
-"""Sources of what publication makes of vectors: overviews and pictures."""
-PACKAGES = ("torch", "numpy")
-_SHOWN = 12
-"""Digits of a hash in a message."""
-
-
-class RoundingWarning(UserWarning):
-    """Parts of one store that are computed by versions or devices that may round differently."""
-
-
-class OtherIdentityError(StoreError):
-    """A process that would write other vectors than the store holds."""
-
-
-@cache
-def code_sha256(parts: tuple[str, ...] = CODE) -> str:
-    """SHA-256 of sources by name and content; of those that decide vectors by default."""
-    import unigeo.producer
-    import unigeo.schemas
-
-    roots = {
-        "producer": Path(unigeo.producer.__file__).parent,
-        "schemas": Path(unigeo.schemas.__file__).parent,
-    }
-    digest = hashlib.sha256()
-    for part in parts:
-        top, _, below = part.partition("/")
-        path = roots[top] / below
-        for file in [path] if path.is_file() else sorted(path.rglob("*")):
-            if file.suffix in (".py", ".geojson", ".json"):
-                name = f"{top}/{file.relative_to(roots[top]).as_posix()}"
-                digest.update(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {name}\n".encode())
-    return digest.hexdigest()
-
-
-@cache
-def packages() -> dict[str, str]:
-    """Versions of what computes vectors."""
-    return {name: version(name) for name in PACKAGES}
-
-
-@cache
-def _code_version() -> str:
-    try:
-        return version("unigeo")
-    except PackageNotFoundError:
-        return "not installed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +39,7 @@ class Identity:
     """Digest of its settings, and of how it is used."""
     observations: str = ""
     """Digest of what is observed, and of how."""
-    version: str = field(default_factory=_code_version)
+    version: str = field(default_factory=code_version)
     code: str = field(default_factory=code_sha256)
     packages: Mapping[str, str] = field(default_factory=packages)
 
@@ -109,7 +54,7 @@ class Identity:
             OtherIdentityError: naming what differs, both values, and what to do.
         """
         faults = [
-            f"{words} {_short(theirs)} there, {_short(own)} here"
+            f"{words} {shorten(theirs)} there, {shorten(own)} here"
             for words, own, theirs in (
                 ("the model's weights are", self.weights, other.weights),
                 ("the model's settings are", self.settings, other.settings),
@@ -143,7 +88,7 @@ class Identity:
         return replace(self, packages={**self.packages, "device": kind})
 
     def _coded(self) -> str:
-        return f"{self.code[:_SHOWN]} (unigeo {self.version})"
+        return f"{self.code[:SHOWN]} (unigeo {self.version})"
 
     def _remedy(self, other: "Identity") -> str:
         if self._coded() != other._coded():
@@ -163,48 +108,6 @@ class Equipment:
     identity: Identity = field(default_factory=Identity)
 
 
-def _short(value: str) -> str:
-    return value if " " in value else value[:_SHOWN] or "not known"
-
-
-def check_code(found: Mapping[str, Any], wanted: Mapping[str, Any], url: Any) -> None:
-    """Compare the code that began a store with the code that would go on with it.
-
-    Args:
-        found: the `unigeo` attribute of the store that is being built.
-        wanted: that of this run.
-        url: of the store, for messages.
-
-    Raises:
-        OtherIdentityError: naming both versions and what to do.
-    """
-    if found.get("code_sha256") != wanted.get("code_sha256"):
-        there, here = (
-            f"unigeo {own['code_version']} with sources {_short(own.get('code_sha256') or '')}"
-            for own in (found, wanted)
-        )
-        raise OtherIdentityError(
-            f"{url} was begun by {there}, and this is {here}: a store is never finished by other "
-            "code, which may make other vectors. Go on with the unigeo that began it, or name "
-            "another --out, or remove the store first."
-        )
-    for name, there in (found.get("packages") or {}).items():
-        here = (wanted.get("packages") or {}).get(name, there)
-        if here != there:
-            warn_of_rounding(name, there, here)
-
-
-def warn_of_rounding(name: str, one: str, other: str) -> None:
-    """Warn that parts of a store are computed by versions or devices that round differently."""
-    warnings.warn(
-        f"parts of this store are computed by {name} {one} and by {name} {other}, which may round "
-        "differently: a number of a vector may differ by one step from that of a store that is "
-        "made by one of them alone",
-        RoundingWarning,
-        stacklevel=3,
-    )
-
-
 def identity_of(
     weights: str, settings: "ModelSettings", observations: Observations, interpolate: int
 ) -> Identity:
@@ -216,7 +119,7 @@ def identity_of(
         observations: as opened.
         interpolate: side of the squares of cells of which one coordinate is encoded.
     """
-    from unigeo.producer.observations.folder import FolderObservations
+    from unigeo.producer.observations.folder.folder_observations import FolderObservations
 
     inner = innermost(observations)
     seen = inner.likeness() if isinstance(inner, FolderObservations) else inner.provenance()

@@ -14,11 +14,11 @@ import zarr
 from jaxtyping import Bool
 from zarr.core.sync import sync
 
-from unigeo.producer.raster.writing import patiently, stumbles
+from unigeo.producer.storage.object_io import patiently, stumbles
 from unigeo.schemas.errors import StoreError
-from unigeo.schemas.grid import Grid, Window
-from unigeo.schemas.layout import Layout, status_name
-from unigeo.schemas.stores import open_group
+from unigeo.schemas.geo.grid import Grid, Window
+from unigeo.schemas.io.stores import open_group
+from unigeo.schemas.store.layout import Layout, status_name
 
 
 @dataclass(frozen=True, order=True)

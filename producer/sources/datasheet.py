@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from unigeo.producer.observations.recorded import RecordedObservations
-from unigeo.producer.sources.counting import ELSEWHERE
+from unigeo.producer.observations.observation_set.set_observations import RecordedObservations
+from unigeo.producer.sources.set_counts import ELSEWHERE
 
 COLOURS = {
     "train": "#4477aa", "spatial": "#ee6677", "region": "#228833", "temporal": "#ccbb44",

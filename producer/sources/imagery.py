@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from unigeo.producer.sources.catalogue import Catalogue, Cuts
-from unigeo.producer.sources.found import Found, Seen
-from unigeo.producer.sources.table import Surface
+from unigeo.producer.sources.findings import Found, Seen
+from unigeo.producer.sources.raster_catalogue import Catalogue, Cuts
+from unigeo.producer.sources.set_description import Surface
 
 TERRAIN = "terrain "
 """Before the names of a terrain model's items."""

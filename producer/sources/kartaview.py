@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from unigeo.producer.observations import dates
-from unigeo.producer.sources.fetching import GoneError, Web
+from unigeo.producer.observations.folder import dates
 from unigeo.producer.sources.street import Photograph, tiles
+from unigeo.producer.sources.web_requests import GoneError, Web
 from unigeo.schemas.errors import ObservationsError
 
 URL = "https://api.openstreetcam.org/2.0"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from unigeo.producer.sources.fetching import GoneError, Web
 from unigeo.producer.sources.street import Photograph, tiles
+from unigeo.producer.sources.web_requests import GoneError, Web
 from unigeo.schemas.errors import ObservationsError
 
 URL = "https://graph.mapillary.com"

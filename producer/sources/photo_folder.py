@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image
 
-from unigeo.producer.observations import dates
-from unigeo.producer.sources.fetching import GoneError
+from unigeo.producer.observations.folder import dates
+from unigeo.producer.sources.set_description import Street
 from unigeo.producer.sources.street import Photograph
-from unigeo.producer.sources.table import Street
+from unigeo.producer.sources.web_requests import GoneError
 from unigeo.schemas.errors import ObservationsError
-from unigeo.schemas.regions import Region
+from unigeo.schemas.geo.regions import Region
 
 TABLE_COLUMNS = ("file", "lat", "lon")
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unigeo.producer.observations.frames import local_lonlat
+from unigeo.producer.observations.folder.patch_frames import local_lonlat
 from unigeo.producer.sources import s2
 from unigeo.schemas.errors import ObservationsError
-from unigeo.schemas.regions import Region
+from unigeo.schemas.geo.regions import Region
 
 TRAIN, SPATIAL, REGION, TEMPORAL, BORDER = "train", "spatial", "region", "temporal", "border"
 NAMES = (TRAIN, SPATIAL, REGION, TEMPORAL, BORDER)

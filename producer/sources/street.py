@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
-from unigeo.producer.observations import dates
-from unigeo.producer.observations.tables import PlaceTable
-from unigeo.producer.sources.fetching import GoneError
-from unigeo.producer.sources.found import Found, Origin, Seen
-from unigeo.producer.sources.table import Street
+from unigeo.producer.observations.folder import dates
+from unigeo.producer.observations.folder.location_tables import PlaceTable
+from unigeo.producer.sources.findings import Found, Origin, Seen
+from unigeo.producer.sources.set_description import Street
+from unigeo.producer.sources.web_requests import GoneError
 
 Image.MAX_IMAGE_PIXELS = 250_000_000  # panoramas have up to 16k x 8k pixels
 

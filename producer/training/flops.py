@@ -14,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.training.places import Places
+from unigeo.producer.training.samples import Places
 from unigeo.producer.training.schedule import learns
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.step import in_bfloat16

@@ -13,10 +13,10 @@ import torch
 from tqdm import tqdm
 
 from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.training.batches import Feed, on_device
 from unigeo.producer.training.checkpoint import Checkpoints, State
 from unigeo.producer.training.energy import EnergyMeter
 from unigeo.producer.training.failures import LostRankError, check_finite, told
-from unigeo.producer.training.feeding import Feed, on_device
 from unigeo.producer.training.flops import PlaceFlops, peak_flops
 from unigeo.producer.training.log import Log
 from unigeo.producer.training.optimizer import set_rates

@@ -1,6 +1,6 @@
 """Processes that train one model together: who they are, and what they add up.
 
-    torchrun --nproc-per-node 8 -m unigeo.producer.cli --region conus --preset base
+    torchrun --nproc-per-node 8 -m unigeo.producer.commands.cli --region conus --preset base
 
 starts eight, each with its GPU; on a machine without one they compute on its cores. The batch is
 that of all processes together, so their number changes nothing but the time. Only the first writes;

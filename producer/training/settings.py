@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from unigeo.producer.encoders.settings import MODALITIES
-from unigeo.producer.training.contrast_settings import ContrastSettings
+from unigeo.producer.training.loss.contrast_settings import ContrastSettings
 from unigeo.schemas.errors import ModelError
 
 HOW_ONLY = (

@@ -9,10 +9,10 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.training.contrast import contrastive_loss
+from unigeo.producer.training.loss.contrast import contrastive_loss
 from unigeo.producer.training.noise import hide, jitter
-from unigeo.producer.training.places import Places
 from unigeo.producer.training.processes import Processes
+from unigeo.producer.training.samples import Places
 from unigeo.producer.training.schedule import learns
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.schemas.errors import ModelError

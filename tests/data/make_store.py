@@ -18,11 +18,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import stores
 
-from unigeo.producer.publishing.announcing import announce
+from unigeo.producer.publishing.announce import announce
 from unigeo.producer.publishing.concepts import Concepts
-from unigeo.producer.raster.publication import publish
-from unigeo.schemas.encoder import EncoderSettings
-from unigeo.schemas.quantization import quantize
+from unigeo.producer.publishing.publish import publish
+from unigeo.schemas.store.encoder import EncoderSettings
+from unigeo.schemas.store.quantization import quantize
 
 BANDS = 8
 PHRASES = ("dense forest", "open water", "a town by the sea")

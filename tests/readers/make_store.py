@@ -13,10 +13,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import stores
 
-from unigeo.producer.publishing.announcing import announce
+from unigeo.producer.publishing.announce import announce
 from unigeo.producer.publishing.concepts import Concepts
-from unigeo.producer.raster.publication import publish
-from unigeo.schemas.quantization import quantize
+from unigeo.producer.publishing.publish import publish
+from unigeo.schemas.store.quantization import quantize
 
 
 def main(folder: Path) -> None:

@@ -13,8 +13,8 @@ import xarray as xr
 from pyproj import Transformer
 from truth import LAYOUT_2, Truth, snippet
 
-from unigeo.schemas.quantization import dequantize
-from unigeo.schemas.status import Status
+from unigeo.schemas.store.quantization import dequantize
+from unigeo.schemas.store.status import Status
 
 pytestmark = pytest.mark.readers
 PACKAGES = Path(os.environ.get("UNIGEO_READERS_NODE", "")).resolve() / "node_modules"

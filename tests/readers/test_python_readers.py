@@ -12,8 +12,8 @@ import xarray as xr
 from pyproj import CRS
 from truth import DOCS, LAYOUT_2, Truth, blocks
 
-from unigeo.schemas.quantization import dequantize
-from unigeo.schemas.status import Status
+from unigeo.schemas.store.quantization import dequantize
+from unigeo.schemas.store.status import Status
 
 pytestmark = [
     pytest.mark.readers,
@@ -157,7 +157,7 @@ def test_exactextract_and_xvec(run: Run, place: str, truth: Truth) -> None:
 
 
 def test_gdal_shows_the_preview(run: Run, place: str, truth: Truth) -> None:
-    from unigeo.client.previewing import stored_colours
+    from unigeo.client.field.preview import stored_colours
 
     prefix = "/vsicurl/" if "://" in place else ""
     names = run("GDAL and QGIS", prefix + place)

@@ -12,7 +12,7 @@ from rasterio.errors import RasterioIOError
 from shapely import Polygon
 
 from unigeo import client
-from unigeo.schemas.layout import LAYOUT_VERSION
+from unigeo.schemas.store.layout import LAYOUT_VERSION
 
 DOCS = Path(__file__).parents[2] / "docs" / "readers.md"
 LAYOUT_2 = pytest.mark.xfail(

@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float, Int
 
 from unigeo.client.probing.folds import CONUS, all_splits, random_folds, spatial_blocks
-from unigeo.client.probing.methods import number_methods
+from unigeo.client.probing.metrics import r2_score
+from unigeo.client.probing.models import number_methods
 from unigeo.client.probing.ridge import HeldOut
-from unigeo.client.probing.scoring import r2_score
 from unigeo.client.threads import one_thread
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.evaluation.downstream.inputs import vectors_of

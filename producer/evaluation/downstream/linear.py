@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from unigeo.client.probing.logistic import LOGISTIC_PENALTIES, FittedLogistic, logistic_path
-from unigeo.client.probing.scoring import log_loss
-from unigeo.producer.evaluation.downstream.scoring import (
+from unigeo.client.probing.metrics import log_loss
+from unigeo.producer.evaluation.downstream.confusion import (
     IGNORED,
     confusion_matrix,
     overall_scores,

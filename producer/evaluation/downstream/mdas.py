@@ -25,6 +25,7 @@ from rasterio.transform import from_origin
 from rasterio.warp import reproject
 
 from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.evaluation.downstream.confusion import IGNORED, class_scores, overall_scores
 from unigeo.producer.evaluation.downstream.inputs import tokens_of
 from unigeo.producer.evaluation.downstream.linear import (
     PIXELS,
@@ -33,7 +34,6 @@ from unigeo.producer.evaluation.downstream.linear import (
     fit_pixels,
 )
 from unigeo.producer.evaluation.downstream.result import Result
-from unigeo.producer.evaluation.downstream.scoring import IGNORED, class_scores, overall_scores
 from unigeo.schemas.errors import ObservationsError
 
 LAND_USE = {

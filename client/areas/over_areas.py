@@ -1,0 +1,222 @@
+"""A field's verbs over areas: means, coverage, windows, rasters."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from unigeo.client.points.join import Missing
+from unigeo.client.points.sample_options import check_word
+from unigeo.client.reading.stored_field import StoredField
+from unigeo.schemas.store.layout import status_name
+from unigeo.schemas.store.status import Status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+    import xarray as xr
+
+    from unigeo.client.areas.windows import Piece
+
+
+class OverAreas(StoredField):
+    """What a field says over polygons and regions."""
+
+    def zonal(
+        self,
+        polygons: Any,
+        modalities: str | Iterable[str] | None = None,
+        *,
+        normalize: bool = False,
+        missing: Missing = "nan",
+        crs: Any = None,
+        prefix: str = "",
+        progress: bool = False,
+    ) -> "pd.DataFrame":
+        """Average the vectors over polygons, each cell weighted by how much of it lies inside.
+
+        The mean of unit vectors is not made one again: its length says how alike the area's cells
+        are, 1 if they all are the same.
+
+        Args:
+            polygons: in any form `polygons.read_polygons` reads: a GeoDataFrame, GeoJSON, a path,
+                shapely geometries, a box (west, south, east, north), the name of a region. A row
+                without a shape, or with an empty one, has the status `no polygon`. A polygon
+                smaller than rounding lies in one cell, as a point does.
+            modalities: which; all by default.
+            normalize: make the means unit vectors.
+            missing: `nan` keeps polygons without a vector as empty rows, `drop` leaves out those
+                that lack one in any modality, `raise` refuses and names the first ones.
+            crs: of the polygons, where they do not say it; WGS 84 by default.
+            prefix: put before every column name.
+            progress: show a bar on stderr.
+
+        Returns:
+            One row per polygon, with its label: the means, float32, NaN where no cell has a vector;
+            `<modality>_cells`, the area of valid cells in cells; `<modality>_share`, the share
+            of the polygon's area that is valid; and `<modality>_status`: `valid` where any cell
+            is, else the status of most of its area.
+
+        Raises:
+            ValueError: if an option has no such value.
+            RegionError: naming the first polygon that cannot be read, is not valid, or overlaps
+                itself; or if `missing='raise'` and one has no vector.
+            LayoutError: if the field has no such modality.
+            StoreError: if the store cannot be read.
+
+        Warns:
+            RegionWarning: once, if rows have no shape, and if most polygons lie off the field: then
+                with the likely cause.
+        """
+        from unigeo.client.areas.polygons import read_polygons
+        from unigeo.client.areas.zonal import zonal_means
+
+        check_word("missing", missing, Missing)
+        read, chosen = read_polygons(polygons, crs), self.chosen(modalities)
+        return zonal_means(
+            self,
+            read,
+            chosen,
+            normalize=normalize,
+            missing=missing,
+            prefix=prefix,
+            progress=progress,
+        )
+
+    def region(self, region: Any, *, crs: Any = None, mask: bool = False) -> "xr.Dataset":
+        """A lazy window of the field round a box, a geometry or a named region, int8 as stored.
+
+        Args:
+            region: in any form `zonal` takes; the window holds the bounds of all polygons in it.
+            crs: of the polygons, where they do not say it; WGS 84 by default.
+            mask: let cells whose centre lies outside the polygons read as "outside region".
+
+        Raises:
+            RegionError: if it cannot be read, a row has no shape, or it lies off the field: then
+                with the likely cause.
+        """
+        from unigeo.client.areas.windows import region_dataset
+
+        return region_dataset(self, region, crs, mask)
+
+    def iter_region(
+        self,
+        region: Any = None,
+        modalities: str | Iterable[str] | None = None,
+        *,
+        crs: Any = None,
+        mask: bool = False,
+    ) -> "Iterator[Piece]":
+        """Read a region, or the whole field, one shard at a time.
+
+        Args:
+            region: as in `region`; the whole field by default.
+            modalities: which; all by default.
+            crs: as in `region`.
+            mask: as in `region`; shards without a cell inside are left out.
+        """
+        from unigeo.client.areas.windows import iter_pieces
+
+        return iter_pieces(self, self.chosen(modalities), region, crs, mask)
+
+    def to_geotiff(
+        self,
+        path: "str | Path",
+        region: Any = None,
+        modality: str | None = None,
+        *,
+        bands: Iterable[int] | None = None,
+        dtype: Literal["int8", "float32"] = "int8",
+        crs: Any = None,
+        mask: bool = False,
+        overwrite: bool = False,
+    ) -> "Path":
+        """Write one modality as a tiled GeoTIFF, shard by shard.
+
+        Args:
+            path: of the file, which ends in `.tif` or `.tiff`.
+            region: as in `region`; the whole field by default.
+            modality: which; may be left out if the field has one only.
+            bands: numbers of the bands to write; all by default.
+            dtype: `int8` as stored, no data -128; `float32` unit vectors, no data NaN.
+            crs: as in `region`.
+            mask: as in `region`.
+            overwrite: replace an existing file, when the new one is whole.
+
+        Raises:
+            MissingExtraError: if rasterio is not installed.
+            LayoutError: if the field has no such modality or band.
+            StoreError: if the file is there already, has another ending or cannot be written.
+        """
+        from unigeo.client.areas.geotiff import write_geotiff
+
+        chosen = self.chosen(modality)
+        return write_geotiff(
+            self,
+            path,
+            chosen,
+            bands,
+            dtype,
+            region=region,
+            crs=crs,
+            mask=mask,
+            overwrite=overwrite,
+        )
+
+    @overload
+    def coverage(self) -> dict[str, Counter[Status]]: ...
+    @overload
+    def coverage(
+        self,
+        polygons: Any,
+        modalities: str | Iterable[str] | None = None,
+        *,
+        missing: Missing = "nan",
+        crs: Any = None,
+    ) -> "pd.DataFrame": ...
+
+    def coverage(
+        self,
+        polygons: Any = None,
+        modalities: str | Iterable[str] | None = None,
+        *,
+        missing: Missing = "nan",
+        crs: Any = None,
+    ) -> "dict[str, Counter[Status]] | pd.DataFrame":
+        """Count the cells of each modality by status, or share out polygons' area by it.
+
+        Args:
+            polygons: in any form `zonal` takes.
+            modalities: which; all by default.
+            missing: of polygons: `nan` keeps rows without a shape, `drop` leaves them out, `raise`
+                refuses them.
+            crs: of the polygons, where they do not say it; WGS 84 by default.
+
+        Returns:
+            Without polygons, cells by modality and status. With polygons, one row each, columns
+            (modality, reason): the share of its area, 1 in all for each modality; the reasons are
+            the statuses, "off the field" and "no polygon", which is 1 for a row without a shape.
+
+        Raises:
+            ValueError, RegionError, LayoutError, StoreError: as `zonal`.
+
+        Warns:
+            RegionWarning: as `zonal`.
+        """
+        check_word("missing", missing, Missing)
+        if polygons is not None:
+            from unigeo.client.areas.polygons import read_polygons
+            from unigeo.client.areas.zonal import shares_by_reason
+
+            read, chosen = read_polygons(polygons, crs), self.chosen(modalities)
+            return shares_by_reason(self, read, chosen, missing)
+        counts: dict[str, Counter[Status]] = {}
+        for modality in self.chosen(modalities):
+            counts[modality] = Counter()
+            for window in self.grid.windows(self.layout.shard):
+                codes = self.read(status_name(modality), *window.slices)
+                for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
+                    counts[modality][Status(int(code))] += int(count)
+        return counts

@@ -1,0 +1,234 @@
+"""Means of a field over areas: each shard is read once, however many polygons lie in it."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int8, UInt8
+
+from unigeo.client.areas.coverage import Cover, cover, reach
+from unigeo.client.areas.outlines import Outlines, outlines_on
+from unigeo.client.areas.polygon_rings import Polygons, refuse
+from unigeo.client.areas.polygon_status import (
+    NO_POLYGON,
+    WORDS,
+    in_words,
+    known_codes,
+    refuse_missing,
+    status_of,
+    warn_of_missing,
+)
+from unigeo.client.areas.windows import shard_windows, window_of
+from unigeo.client.points.join import Missing, column_names
+from unigeo.client.progress import watched
+from unigeo.schemas.errors import DamagedError
+from unigeo.schemas.geo.grid import Window
+from unigeo.schemas.store.layout import status_name
+from unigeo.schemas.store.quantization import FILL
+from unigeo.schemas.store.status import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from unigeo.client.reading.stored_field import StoredField
+
+OFF_THE_FIELD = "off the field"
+_ROUNDING = 1e-9  # of a share
+_BLOCK_CELLS = 4096  # vectors summed at once in float32: 12 MB at 768 bands
+
+
+def zonal_means(
+    field: "StoredField",
+    polygons: Polygons,
+    modalities: tuple[str, ...],
+    *,
+    normalize: bool = False,
+    missing: Missing = "nan",
+    prefix: str = "",
+    progress: bool = False,
+) -> "pd.DataFrame":
+    """The mean vector of each polygon; see `Field.zonal`."""
+    import pandas as pd
+
+    outlines = outlines_on(polygons, field.grid)
+    count = len(polygons)
+    sums = {name: np.zeros((count, field.layout.width(name))) for name in modalities}
+    cells = {name: np.zeros((count, len(Status))) for name in modalities}
+    for window in _reached(field, outlines, progress):
+        for name in modalities:  # one shard of one modality in memory at a time
+            _add_window(field, name, outlines, window, sums[name], cells[name])
+    status = {
+        name: status_of(found, outlines.area, polygons.missing) for name, found in cells.items()
+    }
+    if missing == "raise":
+        refuse_missing(status, polygons.index)
+    warn_of_missing(field, polygons, status[modalities[0]])
+    columns: dict[str, np.ndarray] = {}
+    for name in modalities:
+        with np.errstate(invalid="ignore"):
+            means = sums.pop(name) / cells[name][:, Status.VALID, None]
+            if normalize:
+                means /= np.linalg.norm(means, axis=1, keepdims=True)
+        columns[name] = means.astype(np.float32)
+    names = [
+        column
+        for name, bands in field.layout.widths_of(modalities).items()
+        for column in column_names(name, bands, prefix)
+    ]
+    table = pd.DataFrame(
+        np.concatenate(list(columns.values()), axis=1), index=polygons.index, columns=names
+    )
+    counts: dict[str, Any] = {}
+    for name in modalities:
+        valid = cells[name][:, Status.VALID]
+        counts[f"{prefix}{name}_cells"] = valid
+        counts[f"{prefix}{name}_share"] = _shares(valid, outlines.area)
+        counts[prefix + status_name(name)] = in_words(status[name])
+    table = pd.concat([table, pd.DataFrame(counts, index=table.index)], axis=1)
+    if missing == "drop":
+        table = table[np.all([codes == Status.VALID for codes in status.values()], axis=0)]
+    return table
+
+
+def column_names_of(modality: str, bands: int, prefix: str = "") -> list[str]:
+    """Names of the columns that `zonal_means` makes for a modality."""
+    beside = [f"{prefix}{modality}_cells", f"{prefix}{modality}_share"]
+    return [*column_names(modality, bands, prefix), *beside, prefix + status_name(modality)]
+
+
+def shares_by_reason(
+    field: "StoredField",
+    polygons: Polygons,
+    modalities: tuple[str, ...],
+    missing: Missing = "nan",
+) -> "pd.DataFrame":
+    """How much of each polygon has a vector, and why the rest has none; see `Field.coverage`."""
+    import pandas as pd
+
+    shapeless = polygons.missing
+    if missing == "raise":
+        refuse(shapeless, polygons.index, lambda k: "has no shape, or an empty one")
+    outlines = outlines_on(polygons, field.grid)
+    cells = {name: np.zeros((len(polygons), len(Status))) for name in modalities}
+    for window in _reached(field, outlines, progress=False):
+        codes = {name: _codes(field, name, window) for name in modalities}
+        for part in cover(outlines, window):
+            for name in modalities:
+                _count(cells[name], part, codes[name])
+    columns = {}
+    for name in modalities:
+        shares = _shares(cells[name], outlines.area[:, None])
+        off = _shares(np.maximum(1 - shares.sum(axis=1), 0.0), np.where(shapeless, 0.0, 1.0))
+        off[off < _ROUNDING] = 0.0
+        for code in Status:
+            columns[name, code.words] = shares[:, code]
+        columns[name, OFF_THE_FIELD] = off
+        columns[name, WORDS[NO_POLYGON]] = shapeless.astype(np.float64)
+    warn_of_missing(field, polygons, status_of(cells[modalities[0]], outlines.area, shapeless))
+    names = pd.MultiIndex.from_tuples(list(columns), names=["modality", "reason"])
+    table = pd.DataFrame(np.stack(list(columns.values()), axis=1), polygons.index, names)
+    return table[~shapeless] if missing == "drop" else table
+
+
+def _shares(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Parts of a whole, 0 to 1; 0 of nothing."""
+    shares = np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
+    return np.clip(np.where(shares > 1 - _ROUNDING, 1.0, shares), 0.0, 1.0)
+
+
+def _reached(field: "StoredField", outlines: Outlines, progress: bool) -> Iterator[Window]:
+    """The part of each shard that polygons cover, where they do."""
+    within = window_of(field.grid, outlines)
+    windows = [] if within is None else list(shard_windows(field.grid, field.layout.shard, within))
+    for window in watched(windows, "zonal", "shards", progress):
+        touched = reach(outlines, window)
+        if touched.any():
+            yield _cropped(window, touched)
+
+
+def _cropped(window: Window, wanted: np.ndarray) -> Window:
+    rows, cols = np.flatnonzero(wanted.any(axis=1)), np.flatnonzero(wanted.any(axis=0))
+    top, left = int(rows[0]), int(cols[0])
+    height, width = int(rows[-1]) - top + 1, int(cols[-1]) - left + 1
+    return Window(window.row + top, window.col + left, height, width)
+
+
+def _add_window(
+    field: "StoredField",
+    modality: str,
+    outlines: Outlines,
+    window: Window,
+    sums: Float[np.ndarray, "polygon band"],
+    cells: Float[np.ndarray, "polygon reason"],
+) -> None:
+    codes = _codes(field, modality, window)
+    stored = _valid_vectors(field, modality, outlines, window, codes == Status.VALID)
+    for part in cover(outlines, window):
+        _count(cells, part, codes)
+        if stored is not None:
+            _add(sums, part, stored, codes == Status.VALID)
+
+
+def _codes(field: "StoredField", modality: str, window: Window) -> UInt8[np.ndarray, "row col"]:
+    return known_codes(field.read(status_name(modality), *window.slices))
+
+
+def _count(
+    cells: Float[np.ndarray, "polygon reason"],
+    part: Cover,
+    codes: UInt8[np.ndarray, "row col"],
+) -> None:
+    """Add each polygon's shares of cells to the area of their status."""
+    key = part.polygon * len(Status) + codes[part.row, part.col]
+    cells += np.bincount(key, part.share, minlength=cells.size).reshape(cells.shape)
+
+
+def _valid_vectors(
+    field: "StoredField",
+    modality: str,
+    outlines: Outlines,
+    window: Window,
+    valid: Bool[np.ndarray, "row col"],
+) -> Int8[np.ndarray, "row col band"] | None:
+    """The window's vectors as stored, -128 where there is none; None if no polygon holds any.
+
+    Raises:
+        DamagedError: if a cell is valid and holds no vector, since then the store has lost a part.
+    """
+    if not (valid & reach(outlines, window)).any():
+        return None
+    stored: np.ndarray = field.read(modality, *window.slices)
+    lost = np.argwhere((stored[..., 0] == FILL) & valid)
+    if len(lost):
+        row, col = lost[0] + (window.row, window.col)
+        raise DamagedError(
+            f"{len(lost)} cells have the status valid and no {modality} vector, the first in row "
+            f"{row}, column {col}: the store has lost a shard, or does not let it be read. Copy "
+            "the store anew."
+        )
+    return stored
+
+
+def _add(
+    sums: Float[np.ndarray, "polygon band"],
+    part: Cover,
+    stored: Int8[np.ndarray, "row col band"],
+    valid: Bool[np.ndarray, "row col"],
+) -> None:
+    """Add each polygon's weighted unit vectors, a block of cells at a time."""
+    chosen = np.flatnonzero(valid[part.row, part.col])
+    polygon, share = part.polygon[chosen], part.share[chosen]
+    at = part.row[chosen] * stored.shape[1] + part.col[chosen]
+    flat = stored.reshape(-1, stored.shape[2])
+    for start in range(0, len(polygon), _BLOCK_CELLS):
+        block = slice(start, start + _BLOCK_CELLS)
+        vectors = flat[at[block]].astype(np.float32)
+        lengths = np.sqrt(np.einsum("cb,cb->c", vectors, vectors))
+        weights = (share[block] / lengths).astype(np.float32)
+        edges = np.flatnonzero(np.diff(polygon[block], prepend=-1, append=-1))
+        for first, last in pairwise(edges):
+            # Not `@`: its threads wait for each other on a busy machine, and cost more than they
+            # bring.
+            part_sum = np.einsum("c,cb->b", weights[first:last], vectors[first:last])
+            sums[polygon[start + first]] += part_sum

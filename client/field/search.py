@@ -1,0 +1,163 @@
+"""Words in a field: the concepts that its publisher stored, found by their words, without torch.
+
+A phrase that is stored as it is asked for gives its own vector. Other words give the mean of the
+phrases that say most of them, rare words counting more than common ones.
+"""
+
+import difflib
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from unigeo.schemas.errors import LayoutError, StoreError, WordsError
+from unigeo.schemas.io.limits import check_memory
+from unigeo.schemas.io.stores import damage_errors, open_group
+from unigeo.schemas.store.concepts import GROUP, MOST_PHRASES, PHRASES, VECTORS
+from unigeo.schemas.store.quantization import dequantize
+from unigeo.schemas.store.text_arrays import texts_of_bytes
+
+_LITTLE = frozenset(
+    (
+        "a",
+        "an",
+        "and",
+        "at",
+        "by",
+        "for",
+        "from",
+        "in",
+        "is",
+        "near",
+        "of",
+        "on",
+        "or",
+        "the",
+        "to",
+        "with",
+    )
+)
+"""Words that tell nothing by themselves."""
+_AS_GOOD = 0.999
+"""Phrases that match the words as well as the best one does, to rounding, are all taken."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What some words stand for."""
+
+    vector: Float32[np.ndarray, " band"]
+    """Of unit length."""
+    phrases: tuple[str, ...]
+    """The stored phrases it is the mean of."""
+    unknown: tuple[str, ...]
+    """Words that no phrase has."""
+
+
+@dataclass(frozen=True, eq=False)
+class Concepts:
+    """Phrases and their unit vectors."""
+
+    phrases: tuple[str, ...]
+    vectors: Float32[np.ndarray, "phrase band"]
+
+    def find(self, words: str) -> Found:
+        """The vector of some words.
+
+        Raises:
+            WordsError: if no phrase has any of them; it names phrases that look alike.
+        """
+        wanted = _words(words)
+        same = [number for number, own in enumerate(self._split) if own == wanted]
+        if same:
+            return self._mean(same, ())
+        known = [word for word in wanted if word in self._rarity]
+        if not known:
+            near = difflib.get_close_matches(" ".join(wanted), self.phrases, 3, 0.4)
+            like = ", ".join(map(repr, near or self.phrases[:3]))
+            raise WordsError(
+                f"none of the field's {len(self.phrases):,} concepts has a word of {words!r}; "
+                f"there are, for example, {like}. `field.concepts.phrases` lists them."
+            )
+        scores = np.array([self._likeness(frozenset(known), own) for own in self._split])
+        best = np.flatnonzero(scores >= _AS_GOOD * scores.max()).tolist()
+        return self._mean(best, tuple(sorted(wanted - self._rarity.keys())))
+
+    def _mean(self, numbers: list[int], unknown: tuple[str, ...]) -> Found:
+        total = self.vectors[numbers].astype(np.float64).sum(axis=0)
+        length = np.linalg.norm(total)
+        if not length > 0:
+            raise WordsError("the concepts that match cancel each other out; ask for fewer words")
+        phrases = tuple(self.phrases[number] for number in numbers)
+        return Found((total / length).astype(np.float32), phrases, unknown)
+
+    @cached_property
+    def _split(self) -> list[frozenset[str]]:
+        return [_words(phrase) for phrase in self.phrases]
+
+    @cached_property
+    def _rarity(self) -> dict[str, float]:
+        counts = Counter(word for words in self._split for word in words)
+        return {word: math.log(1 + len(self.phrases) / count) for word, count in counts.items()}
+
+    def _likeness(self, wanted: frozenset[str], own: frozenset[str]) -> float:
+        """Share of the words' weight that both have."""
+        both = sum(self._rarity[word] for word in wanted & own)
+        return both / sum(self._rarity[word] for word in wanted | own) if both else 0.0
+
+
+def load_concepts(source: Any, url: str) -> Concepts:
+    """Read a field's concepts.
+
+    Args:
+        source: the store, as `schemas.stores.open_store` takes it.
+        url: its name in messages.
+
+    Raises:
+        LayoutError: if the store has none, or they are malformed.
+        StoreError: if the store cannot be read.
+    """
+    import zarr
+
+    root = open_group(source)
+    group = root.get(GROUP)
+    if not isinstance(group, zarr.Group):
+        raise LayoutError(
+            f"{url} has no group {GROUP!r}, so it cannot be searched by words: its model has no "
+            "text encoder, or it was published before there were concepts. Search by a place: "
+            "field.similar(point)"
+        )
+    phrases, vectors = group.get(PHRASES), group.get(VECTORS)
+    if not (isinstance(phrases, zarr.Array) and isinstance(vectors, zarr.Array)):
+        raise LayoutError(f"the concepts of {url} lack {PHRASES!r} or {VECTORS!r}")
+    if vectors.ndim != 2 or vectors.dtype != np.int8 or phrases.ndim != 1:
+        raise LayoutError(f"the concepts of {url} are no vectors of int8 and bytes of their words")
+    if vectors.shape[0] > MOST_PHRASES:
+        raise LayoutError(f"{url} claims {vectors.shape[0]:,} concepts: that is no list of phrases")
+    for array in (phrases, vectors):
+        check_memory(array, url)
+    try:
+        texts = texts_of_bytes(np.asarray(phrases[...]), f"{GROUP}/{PHRASES}")
+        stored = np.asarray(vectors[...])
+    except damage_errors() as error:
+        if isinstance(error, LayoutError | StoreError):
+            raise
+        raise StoreError(f"cannot read the concepts of {url}: {error}") from error
+    if len(texts) != len(stored):
+        raise LayoutError(f"the concepts of {url}: {len(texts)} phrases, {len(stored)} vectors")
+    return Concepts(tuple(texts), dequantize(stored))
+
+
+def _words(text: str) -> frozenset[str]:
+    """What a phrase says: its words in lower case, without plural endings and little words."""
+    words = re.findall(r"[^\W_]+", text.lower())
+    telling = [word for word in words if word not in _LITTLE] or words
+    return frozenset(
+        word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+        for word in telling
+    )

@@ -1,0 +1,52 @@
+"""What is wanted of the vectors at points."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from unigeo.client.points.join import Missing
+from unigeo.client.reading.sampling import Method, Numbers
+
+As = Literal["pandas", "numpy", "xarray"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """Options of `Field.sample`, which says what they mean.
+
+    Raises:
+        ValueError: if an option has no such value, or does not go with another.
+    """
+
+    method: Method = "nearest"
+    missing: Missing = "nan"
+    as_: As = "pandas"
+    dtype: Numbers = "float32"
+    lazy: bool = False
+    prefix: str = ""
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        for option, known in (
+            ("method", Method),
+            ("missing", Missing),
+            ("as_", As),
+            ("dtype", Numbers),
+        ):
+            check_word(option, getattr(self, option), known)
+        if self.dtype == "int8" and self.method != "nearest":
+            raise ValueError(
+                f"{self.method} vectors are means, not stored: they have dtype 'float32'"
+            )
+        if self.lazy and (self.as_ != "xarray" or self.missing != "nan"):
+            raise ValueError("lazy=True goes with as_='xarray' and missing='nan'")
+
+
+def check_word(option: str, given: str, words: Any) -> None:
+    """Refuse a value that is none of those that a `Literal` lists.
+
+    Raises:
+        ValueError: naming the option and its values.
+    """
+    known = get_args(words)
+    if given not in known:
+        raise ValueError(f"{option} must be one of {', '.join(map(repr, known))}, not {given!r}")

@@ -1,0 +1,396 @@
+"""A probe that was scored: what it can be asked next, from its scores to a map of its target."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int
+
+from unigeo.client.probing.controls import CONTROLS, with_controls
+from unigeo.client.probing.cross_validation import Evaluation
+from unigeo.client.probing.fitted_models import Model, fitted_models
+from unigeo.client.probing.prediction_table import prediction_table
+from unigeo.client.probing.probe_data import ProbeData
+from unigeo.client.probing.probe_text import probe_html, probe_text
+from unigeo.client.probing.row_counts import Count
+from unigeo.client.probing.table_columns import label_of, listed, short
+from unigeo.client.threads import one_thread
+from unigeo.schemas.errors import ProbeError
+from unigeo.schemas.tables.points import read_points
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+    import xarray as xr
+
+    from unigeo.client.points.at_points import AtPoints
+    from unigeo.client.probing.prediction_map import PredictionMap
+    from unigeo.client.reading.sampling import Method
+
+
+_SHOWN = 2000  # characters that a probe is shown in
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Probe:
+    """What `Field.probe` gives: scores, and models fitted on all points when they are asked for.
+
+    The penalty of these models is chosen, and their intervals are calibrated, on the folds of whole
+    groups if groups were given, else of whole blocks: an interval holds for a place as far from the
+    points as a block is, and is too wide among them.
+    """
+
+    field: "AtPoints"
+    evaluation: Evaluation
+    modalities: tuple[str, ...]
+    """Sampled for the probe."""
+    method: "Method"
+    """Of sampling."""
+    level: float
+    """Of the intervals."""
+    sets: tuple[str, ...]
+    """Sets of vectors: each modality, and `joined` where there are several."""
+    counts: Mapping[str, Count]
+    """Of each target: rows that take part, and why the others do not."""
+    controls: tuple[str, ...]
+    """Names of the columns that vectors were held against."""
+    splits: Mapping[str, Any]
+    """How the folds were made: their number, seed, side and CRS of the blocks."""
+    folds: Mapping[str, Int[np.ndarray, " point"]]
+    """Fold of each point, by the split's name."""
+    rows: Int[np.ndarray, " point"]
+    """Row of the table that each point is."""
+    data: ProbeData | None
+    """What models are fitted on; None where the probe was loaded."""
+    _models: dict[tuple[str, str], Model] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        field: "AtPoints",
+        data: ProbeData,
+        evaluation: Evaluation,
+        modalities: tuple[str, ...],
+        method: "Method",
+        level: float,
+    ) -> "Probe":
+        """A probe of vectors that were just scored."""
+        asked = data.question
+        how = {"folds": asked.folds, "seed": asked.seed, "block_km": asked.block_km}
+        return cls(
+            field,
+            evaluation,
+            modalities,
+            method,
+            level,
+            sets=tuple(data.vectors),
+            counts=data.counts,
+            controls=() if data.controls is None else data.controls.names,
+            splits=how | {"crs": asked.crs},
+            folds={split.name: split.folds for split in data.splits},
+            rows=data.rows,
+            data=data,
+        )
+
+    @classmethod
+    def load(cls, path: "str | Path", field: "AtPoints") -> "Probe":
+        """Read a probe that `save` wrote, to predict on a field of the same model.
+
+        Args:
+            path: of its folder.
+            field: whose vectors it reads from now on: the one it was fitted on, a newer release,
+                or that of another region.
+
+        Raises:
+            ProbeError: if it cannot be read, or the field is of another model.
+            MissingExtraError: without safetensors.
+        """
+        from unigeo.client.probing.probe_files import load_probe
+
+        return load_probe(path, field)
+
+    def save(self, path: "str | Path", features: Any = None, *, overwrite: bool = False) -> "Path":
+        """Write the models of every target, the scores and the folds into a folder.
+
+        `probe.json` says what they are of, among it the hash of the model that made the vectors;
+        `weights.safetensors` holds the numbers. The table's own values and positions are not
+        written. Labels of classes that JSON has no form for, such as dates and intervals, are text
+        afterwards.
+
+        Args:
+            path: of the folder.
+            features: whose models: a modality, `joined`, or several; by default `joined`, or the
+                only one.
+            overwrite: replace a probe that is there, when the new one is whole.
+
+        Raises:
+            ProbeError: if there is no such set of features.
+            StoreError: if something is there already, or it cannot be written; nothing is left.
+            MissingExtraError: without safetensors.
+        """
+        from unigeo.client.probing.probe_files import save_probe
+
+        return save_probe(self, path, features, overwrite)
+
+    def on(self, field: "AtPoints") -> "Probe":
+        """The same probe reading another field of the same model, such as of another region.
+
+        Raises:
+            ProbeError: if the field is of another model, or lacks a modality.
+        """
+        from unigeo.client.probing.probe_files import check_bands, check_model
+
+        own = self.field.attributes.model
+        check_model(field, own.name, own.sha256, "the probe")
+        check_bands(field, dict(self.bands), "the probe")
+        return dataclasses.replace(self, field=field)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What is predicted."""
+        return tuple(self.counts)
+
+    @property
+    def fitted(self) -> tuple[str, ...]:
+        """Sets of vectors that can predict: all of them, or those that were saved."""
+        return self.sets if self.data is not None else tuple({name: 0 for _, name in self._models})
+
+    @property
+    def bands(self) -> Mapping[str, int]:
+        """Bands of each modality."""
+        return self.field.layout.widths_of(self.modalities)
+
+    @property
+    def scores(self) -> "pd.DataFrame":
+        """One row per target, set of features or baseline, and split; see `probing.probe_table`."""
+        return self.evaluation.scores
+
+    @property
+    def fold_scores(self) -> "pd.DataFrame":
+        """The score of each fold by itself."""
+        return self.evaluation.fold_scores
+
+    @property
+    def gains(self) -> "pd.DataFrame":
+        """What vectors add to the controls: see `evaluating.evaluate`."""
+        return self.evaluation.gains
+
+    @property
+    def intervals(self) -> "pd.DataFrame":
+        """Stated level, mean half-width and measured coverage of each ridge under each split."""
+        percent = f"{100 * self.level:g}"
+        width, covered = f"interval_{percent}", f"coverage_{percent}"
+        sets = [*self.sets, *map(with_controls, self.sets), CONTROLS]
+        ridges = self.scores[self.scores["features"].isin(sets)]
+        if width not in ridges:
+            return ridges.head(0)[["target", "features", "split"]]
+        chosen = ridges.loc[ridges[width].notna(), ["target", "features", "split", width, covered]]
+        chosen = chosen.rename(columns={width: "half_width", covered: "coverage"})
+        chosen.insert(3, "level", self.level)
+        return chosen.reset_index(drop=True)
+
+    def model(self, target: Any = None, features: str | None = None) -> Model:
+        """The model of one target on one set of features, fitted on all points.
+
+        Args:
+            target: which; needed if there are several.
+            features: a modality or `joined`; by default `joined`, or the only one.
+
+        Raises:
+            ProbeError: if there is no such target or set, or several targets and none is named.
+        """
+        target, features = self._target(target), self._features(features)
+        if (target, features) not in self._models:
+            if self.data is None:
+                raise ProbeError(
+                    f"the loaded probe has no model of the features {features}, only of "
+                    f"{listed(self.fitted)}: save it with them"
+                )
+            with one_thread():
+                made = fitted_models(self.data, target, features, self.level)
+            self._models.update({(name, features): model for name, model in made.items()})
+        return self._models[target, features]
+
+    def feature_sets(self, features: Any = None) -> tuple[str, ...]:
+        """Names of sets of features: by default `joined`, or the only one.
+
+        Raises:
+            ProbeError: if there is no such set, or none is named.
+        """
+        several = isinstance(features, Iterable) and not isinstance(features, str)
+        if several and not features:
+            raise ProbeError(f"no features are named; the probe has {listed(self.sets)}")
+        return tuple(dict.fromkeys(map(self._features, features if several else [features])))
+
+    def predict(
+        self,
+        points: Any,
+        features: str | None = None,
+        *,
+        crs: Any = None,
+        columns: tuple[str, str] | None = None,
+    ) -> "pd.DataFrame":
+        """Predict every target at new points.
+
+        Args:
+            points: in any form that `Field.sample` takes.
+            features: a modality or `joined`; by default `joined`, or the only one.
+            crs: of the points, where they do not say it.
+            columns: names of the longitude and latitude columns, if not usual.
+
+        Returns:
+            One row per point, with the points' own index. Of numbers `income`, `income_lower`,
+            `income_upper`, NaN where there is no vector; of classes `crop` and
+            `crop_probability`; and the status of each modality used, which says why: `no position`
+            where a coordinate is missing.
+        """
+        return prediction_table(self, read_points(points, crs, columns, missing="keep"), features)
+
+    def map(
+        self,
+        target: Any = None,
+        region: Any = None,
+        features: str | None = None,
+        *,
+        crs: Any = None,
+    ) -> "xr.Dataset":
+        """Predict a target over a region, lazily: a cell is computed when it is looked at.
+
+        Args:
+            target: which; needed if there are several.
+            region: in any form that `Field.region` takes: a name, a box (west, south, east,
+                north), GeoJSON, a path, a geometry, a GeoDataFrame; the whole field by default.
+            features: a modality or `joined`; by default `joined`, or the only one.
+            crs: of the region's polygons, where they do not say it; WGS 84 by default.
+
+        Returns:
+            float32 arrays over y and x with the field's CRS: of numbers `prediction`, `lower`,
+            `upper` and `uncertainty`, the half-width of the interval; of classes `prediction`, the
+            number of the class (named in its attributes), and `uncertainty`, 1 - its probability.
+            NaN where there is no vector or the cell's centre lies outside the region. A window of
+            it, as from `.isel` or `.rio.clip_box`, reads and computes its own cells only;
+            `.chunk()` gives dask arrays.
+
+        Raises:
+            ProbeError: if there is no such target or set of features.
+            RegionError: if the region cannot be read, lies off the field, or is so small that it
+                holds no cell's centre.
+        """
+        return self._map(target, region, features, crs).dataset()
+
+    def to_geotiff(
+        self,
+        path: "str | Path",
+        target: Any = None,
+        region: Any = None,
+        features: str | None = None,
+        *,
+        crs: Any = None,
+        overwrite: bool = False,
+        progress: bool = False,
+    ) -> "Path":
+        """Write a map as a tiled GeoTIFF, one band per layer of `map`, shard by shard.
+
+        Args:
+            path: of a local file, which ends in `.tif` or `.tiff`.
+            target: as in `map`.
+            region: as in `map`.
+            features: as in `map`.
+            crs: as in `map`.
+            overwrite: replace a file that is there, when the new one is whole.
+            progress: show a bar on stderr.
+
+        Raises:
+            ProbeError, RegionError: as `map`.
+            StoreError: if it is there already, has another ending or cannot be written; nothing is
+                left then.
+            MissingExtraError: without rasterio.
+        """
+        from unigeo.client.areas.geotiff import check_geotiff_path
+        from unigeo.client.probing.map_files import write_geotiff
+
+        place = check_geotiff_path(path, overwrite)
+        return write_geotiff(self._map(target, region, features, crs), place, progress=progress)
+
+    def to_zarr(
+        self,
+        url: Any,
+        target: Any = None,
+        region: Any = None,
+        features: str | None = None,
+        *,
+        crs: Any = None,
+        overwrite: bool = False,
+        progress: bool = False,
+    ) -> None:
+        """Write a map as a Zarr store that `xr.open_zarr` reads, shard by shard.
+
+        Args:
+            url: a path, an address, or a Zarr store object.
+            target: as in `map`.
+            region: as in `map`.
+            features: as in `map`.
+            crs: as in `map`.
+            overwrite: replace a local Zarr store that is there, when the new one is whole; never a
+                folder or file that is none, nor a unigeo field.
+            progress: show a bar on stderr.
+
+        Raises:
+            ProbeError, RegionError: as `map`.
+            StoreError: if it cannot be written, or there is something already that is not to be
+                replaced.
+        """
+        from unigeo.client.probing.map_files import check_zarr_place, write_zarr
+
+        check_zarr_place(url, overwrite)
+        made = self._map(target, region, features, crs)
+        write_zarr(made, url, overwrite=overwrite, progress=progress)
+
+    def __repr__(self) -> str:
+        return self.text(most=_SHOWN)
+
+    def text(self, most: int | None = None) -> str:
+        """The scores and the rows they stand on, for reading.
+
+        Args:
+            most: characters; the last targets are left out and counted where there is no room for
+                them. All targets by default.
+        """
+        return probe_text(self, most)
+
+    def _repr_html_(self) -> str:
+        return probe_html(self)
+
+    def _target(self, target: Any) -> str:
+        """The target's name as text, which is how the scores name it."""
+        known = list(self.targets)
+        if target is None and len(known) == 1:
+            return known[0]
+        label = label_of(target)
+        if target is None or label not in known:
+            what = "name one" if target is None else f"there is no target {short(label)}"
+            raise ProbeError(f"{what}: the probe has {listed(known)}")
+        return label
+
+    def _features(self, features: str | None) -> str:
+        known = list(self.sets)
+        if features is None:
+            return known[-1] if known[-1] in self.fitted else self.fitted[0]
+        if features not in known:
+            raise ProbeError(f"the probe has no features {short(features)}; it has {listed(known)}")
+        return features
+
+    def modalities_of(self, features: str) -> tuple[str, ...]:
+        """Which modalities a set of features is made of."""
+        return (features,) if features in self.modalities else self.modalities
+
+    def _map(self, target: Any, region: Any, features: str | None, crs: Any) -> "PredictionMap":
+        from unigeo.client.probing.prediction_map import PredictionMap, outlined
+
+        name, chosen = self._target(target), self._features(features)
+        where = outlined(self.field, region, crs)
+        model = self.model(name, chosen)
+        return PredictionMap.of(self.field, self.modalities_of(chosen), model, name, where)

@@ -1,0 +1,73 @@
+"""How many rows of a table a probe stands on, and why the others take no part."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from unigeo.client.reading.point_status import NO_POSITION, count_reasons
+
+
+@dataclass(frozen=True)
+class Count:
+    """Rows of a table in the probe of one target."""
+
+    rows: int
+    """Of the table."""
+    points: int
+    """That take part: they have the target, a vector and the controls."""
+    without_target: int
+    without_vector: int
+    """That have the target and the controls, and no vector."""
+    without_position: int = 0
+    """Of those without a vector."""
+    reasons: str = ""
+    """Why they have none, counted; empty where it is not known."""
+    without_control: int = 0
+    """That have the target and lack a control."""
+
+    @classmethod
+    def of(
+        cls,
+        has_target: Bool[np.ndarray, " row"],
+        has_vector: Bool[np.ndarray, " row"],
+        status: UInt8[np.ndarray, " row"],
+        has_controls: Bool[np.ndarray, " row"] | bool = True,
+    ) -> "Count":
+        """Count the rows.
+
+        Args:
+            has_target: which rows have the target.
+            has_vector: which rows have a vector.
+            status: why the others have none; `VALID` where it is not known.
+            has_controls: which rows have every control.
+        """
+        complete = has_target & has_controls
+        lost = complete & ~has_vector
+        return cls(
+            rows=len(has_target),
+            points=int((complete & has_vector).sum()),
+            without_target=int((~has_target).sum()),
+            without_vector=int(lost.sum()),
+            without_position=int((status[lost] == NO_POSITION).sum()),
+            reasons=count_reasons(status[lost]),
+            without_control=int((has_target & ~complete).sum()),
+        )
+
+    def __str__(self) -> str:
+        """Say it in words.
+
+        >>> str(Count(10, 6, 1, 3, 1, "2 water, 1 no position"))
+        '6 points of 10 rows (1 without the target, 3 without a vector: 2 water, 1 no position)'
+        """
+        parts = []
+        if self.without_target:
+            parts.append(f"{self.without_target:,} without the target")
+        if self.without_control:
+            parts.append(f"{self.without_control:,} without a control")
+        if self.without_vector:
+            alone = self.reasons.removeprefix(f"{self.without_vector:,} ")  # one reason for all
+            why = f": {alone}" if alone else ""
+            parts.append(f"{self.without_vector:,} without a vector{why}")
+        left_out = f" ({', '.join(parts)})" if parts else ""
+        return f"{self.points:,} points of {self.rows:,} rows{left_out}"

@@ -1,0 +1,88 @@
+"""A store's root, opened so that whatever is read below it is checked."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from unigeo.client.reading.generations import Generation
+from unigeo.client.reading.mapped_files import Files
+from unigeo.client.reading.object_listing import Listing, Sizes
+from unigeo.client.reading.range_requests import Requests, Source
+from unigeo.schemas.errors import DamagedError, StoreError, UnigeoError
+from unigeo.schemas.io.stores import damage_errors, explained, open_group, unreachable_errors
+
+if TYPE_CHECKING:
+    import zarr
+    from zarr.abc.store import Store
+
+
+@dataclass(frozen=True, eq=False)
+class Root:
+    """A store's root group, and the ways to what is below it."""
+
+    group: "zarr.Group"
+    """Reads through a `CheckedStore`, unless there is no listing."""
+    source: Source
+    listing: Listing | None
+    """None where nothing says which objects there should be: of a store that is still built."""
+
+    def sizes_of(self, path: str) -> Callable[[], Sizes | None]:
+        """Reads, once, what the manifest says of the objects of an array."""
+        from zarr.core.sync import sync
+
+        @cache
+        def sizes() -> Sizes | None:
+            return None if self.listing is None else sync(self.listing.sizes(path))
+
+        return sizes
+
+
+def open_root(store: "Store", url: Any, *, building: bool = False) -> Root:
+    """Open the root of a field's store.
+
+    Args:
+        store: plain, or checked already.
+        url: its name in messages.
+        building: the store may not be published yet.
+
+    Raises:
+        StoreError: as `schemas.stores.open_group`.
+    """
+    from unigeo.client.reading.checked_store import CheckedStore, unchecked
+
+    if building:
+        group = open_group(url, store=unchecked(store), consolidated=False)
+        own = group.attrs.get("unigeo")
+        if not (isinstance(own, dict) and own.get("state") == "published"):
+            return Root(group, source_of(group.store, Generation(group.store)), None)
+    checked = store if isinstance(store, CheckedStore) else CheckedStore(store)
+    group = open_group(url, store=checked)
+    checked.listing.opened(group.metadata)
+    return Root(group, source_of(checked.unchecked, checked.generation), checked.listing)
+
+
+def source_of(store: "Store", generation: Generation | None = None) -> Source:
+    """The fastest way to the bytes of a Zarr store."""
+    from zarr.storage import LocalStore
+
+    if isinstance(store, LocalStore):
+        return Files(store.root, generation)
+    return Requests(store, generation=generation)
+
+
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """Let what Zarr raises over a store's bytes say of what they are."""
+    try:
+        yield
+    except UnigeoError:
+        raise
+    except unreachable_errors() as error:
+        raise StoreError(f"cannot read {what}: {explained(error)}") from error
+    except damage_errors() as error:  # from the codecs: a checksum, or a stream that is torn
+        raise DamagedError(
+            f"cannot read {what}: {explained(error)}. It is damaged: `unigeo verify` names the "
+            "object; copy it anew"
+        ) from error

@@ -1,0 +1,139 @@
+"""A stored field: its grid, its arrays, and how they are read; what every verb stands on."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unigeo.client.reading.plain_attributes import with_plain_attributes
+from unigeo.client.reading.sampling import Modality
+from unigeo.schemas.errors import LayoutError, StoreError
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.store.attributes import UnigeoAttributes
+from unigeo.schemas.store.layout import Layout, status_name
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from zarr.abc.store import Store
+
+    from unigeo.client.reading.protocol import Cells
+
+
+@dataclass(frozen=True, eq=False)
+class StoredField:
+    """Grid, layout and arrays of a field."""
+
+    url: str
+    attributes: UnigeoAttributes
+    grid: Grid
+    layout: Layout
+    read: Callable[[str, slice, slice], np.ndarray]
+    """From an array's name and a window of rows and columns to its values."""
+    cells: "Callable[[str], Cells]"
+    """From an array's name to its cells, in any order."""
+    licence: str
+    citation: str
+    opened: "Callable[[], xr.Dataset]"
+    """Makes the whole field a lazy Dataset."""
+    source: Any = None
+    """What `schemas.stores.open_store` takes to open the store again, if that is known."""
+    checked: "Callable[[], Store] | None" = None
+    """The store itself, whose reads raise where an object is lost or changed."""
+    reopen: tuple[Callable[..., "StoredField"], tuple[Any, ...], dict[str, Any]] | None = None
+    """How another process opens the same field."""
+
+    def __reduce__(self) -> Any:
+        if self.reopen is None:
+            raise TypeError("a field of a Dataset cannot be sent elsewhere; open it by its URL")
+        function, values, options = self.reopen
+        return partial(function, **options), values
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the field holds vectors of."""
+        return self.layout.modalities
+
+    @property
+    def bands(self) -> int:
+        """Numbers in one vector of the model; see `layout.width` for that of each modality."""
+        return self.layout.bands
+
+    def __repr__(self) -> str:
+        rows, cols = self.grid.shape
+        return (
+            f"<Field {self.attributes.region}: {', '.join(self.modalities)}; {rows} x {cols} cells "
+            f"of {self.grid.resolution_m:g} m in {self.grid.crs}, {self.layout.in_words('bands')}; "
+            f"{self.url}>"
+        )
+
+    def dataset(self) -> "xr.Dataset":
+        """The whole field as a lazy xarray Dataset, int8 as stored; nested attributes are JSON."""
+        return with_plain_attributes(self.opened())
+
+    def chosen(self, modalities: str | Iterable[str] | None) -> tuple[str, ...]:
+        """Which modalities are meant: all by default.
+
+        Raises:
+            LayoutError: if the field has no such modality.
+        """
+        if modalities is None:
+            return self.modalities
+        chosen = (modalities,) if isinstance(modalities, str) else tuple(modalities)
+        unknown = [name for name in chosen if name not in self.modalities]
+        if unknown or not chosen:
+            raise LayoutError(
+                f"the field has no modality {', '.join(map(repr, unknown)) or 'named'}; it has "
+                f"{', '.join(self.modalities)}"
+            )
+        return chosen
+
+    def modality(self, name: str) -> Modality:
+        """One modality's arrays."""
+        return Modality(name, self.grid, self.cells(name), self.cells(status_name(name)))
+
+    def known_source(self, verb: str) -> Any:
+        """What `schemas.stores.open_store` takes to open the store again.
+
+        Raises:
+            StoreError: if a Dataset does not say it.
+        """
+        if self.source is None:
+            raise StoreError(
+                f"the Dataset does not say which store it came from, so that cannot be {verb}; "
+                "open the field with client.open_field(url)"
+            )
+        return self.source
+
+    def known_store(self, verb: str) -> "Store":
+        """The store that the field is read from, checked.
+
+        Raises:
+            StoreError: if a Dataset does not say it.
+        """
+        if self.checked is None:
+            self.known_source(verb)
+        assert self.checked is not None
+        return self.checked()
+
+
+def check_of_model(field: StoredField, modality: str, what: str) -> None:
+    """Refuse to compare vectors of another width with the model's.
+
+    Args:
+        field: of the vectors.
+        modality: whose vectors.
+        what: is compared with them, as the message names it.
+
+    Raises:
+        LayoutError: naming the modalities that can be compared.
+    """
+    width = field.layout.width(modality)
+    if width != field.bands:
+        fitting = field.layout.of_model
+        raise LayoutError(
+            f"{what} have {field.bands} numbers, and vectors of {modality!r} have {width}: they "
+            "cannot be compared. Modalities of the model's width are: "
+            f"{', '.join(fitting) or 'none'}"
+        )

@@ -1,0 +1,186 @@
+"""The table of an ablation: a base, and rows that change something of it, grouped by question.
+
+name = "depth"
+metrics = ["world_probe"]          # beside retrieval; a name, or module:function
+shown = ["R@10", "blocked joined"] # in the report; all are in its CSV files
+
+[base]
+preset = "tiny"
+seeds = 5
+training.steps = 300               # keys as of --set
+
+[[question]]
+name = "Depth of the coordinate encoder"
+
+[[question.row]]
+name = "6 blocks"
+model.coordinate.depth = 6
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from unigeo.producer.pipeline.overrides import to_text
+from unigeo.schemas.errors import ModelError
+
+BASE = "base"
+_SETTINGS = ("model", "training")
+_SEEDS = ("model.seed", "training.seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One way to train."""
+
+    question: str
+    """Empty for the base."""
+    name: str
+    changes: Mapping[str, str]
+    """What differs from the base, by key of `override`, in words."""
+
+    @property
+    def title(self) -> str:
+        """Question and name."""
+        return f"{self.question}: {self.name}" if self.question else self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Everything that is to be compared."""
+
+    name: str
+    path: Path
+    preset: str
+    seeds: int
+    """Runs of each row, with seeds from 0."""
+    changes: Mapping[str, str]
+    """What the base, and so every row, changes of the preset."""
+    rows: tuple[Row, ...]
+    """The base first."""
+    metrics: tuple[str, ...]
+    """Measured beside retrieval; see `metrics`."""
+    shown: tuple[str, ...] = ()
+    """Measures that the report's tables and figure give, in this order; empty: all."""
+    observations: Path | None
+    data: Path | None
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """In their order."""
+        return tuple(dict.fromkeys(row.question for row in self.rows if row.question))
+
+    def part(self, names: Sequence[str]) -> "Table":
+        """The base and the rows of some questions; all where none is named.
+
+        What stands in brackets after a question may be left out.
+
+        Raises:
+            ModelError: if there is no such question.
+        """
+        wanted = {""}
+        for name in names:
+            found = [q for q in self.questions if q == name or q.startswith(f"{name} (")]
+            if not found:
+                known = ", ".join(map(repr, self.questions))
+                raise ModelError(f"{self.path} has no question {name!r}; it has {known}")
+            wanted.update(found)
+        if not names:
+            return self
+        return replace(self, rows=tuple(row for row in self.rows if row.question in wanted))
+
+
+def read_table(path: Path | str) -> Table:
+    """Read a table.
+
+    Raises:
+        ModelError: naming the file, the place in it, and the key that is unknown or malformed.
+    """
+    path = Path(path)
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read the ablation table {path}: {error}") from error
+    known = {"name": str, "metrics": list, "shown": list, "base": dict, "question": list}
+    _check(document, known, f"{path}")
+    base = document.get("base", {})
+    where = f"{path}, [base]"
+    named = {"preset": str, "seeds": int, "observations": str, "data": str}
+    _check(base, named | dict.fromkeys(_SETTINGS, dict), where)
+    seeds = base.get("seeds", 5)
+    if seeds < 1:
+        raise ModelError(f"{where}: seeds must be at least 1, not {seeds}")
+    rows = [Row(question="", name=BASE, changes={}), *_rows(document.get("question", []), path)]
+    return Table(
+        name=document.get("name", path.stem),
+        path=path,
+        preset=base.get("preset", "tiny"),
+        seeds=seeds,
+        changes=_changes(base, where),
+        rows=tuple(rows),
+        metrics=tuple(map(str, document.get("metrics", []))),
+        shown=tuple(map(str, document.get("shown", []))),
+        observations=_beside(path, base.get("observations")),
+        data=_beside(path, base.get("data")),
+    )
+
+
+def _rows(questions: Iterable[Any], path: Path) -> list[Row]:
+    rows: list[Row] = []
+    for number, question in enumerate(questions, start=1):
+        where = f"{path}, [[question]] number {number}"
+        _check(question, {"name": str, "row": list}, where, needed=("name", "row"))
+        for place, row in enumerate(question["row"], start=1):
+            here = f"{where} ({question['name']}), row {place}"
+            _check(row, {"name": str} | dict.fromkeys(_SETTINGS, dict), here, needed=("name",))
+            changes = _changes(row, here)
+            rows.append(Row(question=question["name"], name=row["name"], changes=changes))
+    titles = [row.title for row in rows]
+    twice = sorted({title for title in titles if titles.count(title) > 1})
+    if twice:
+        raise ModelError(
+            f"{path} has two rows {twice[0]!r}; rows of a question need their own names"
+        )
+    return rows
+
+
+def _changes(values: Mapping[str, Any], where: str) -> dict[str, str]:
+    """Settings of a table as keys and words: TOML reads dotted keys as tables in tables."""
+    changes: dict[str, str] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else key, inner)
+        else:
+            changes[prefix] = to_text(value)
+
+    walk("", {name: values[name] for name in _SETTINGS if name in values})
+    seeded = [key for key in _SEEDS if key in changes]
+    if seeded:
+        raise ModelError(f"{where}: {seeded[0]} is drawn from the table's seeds; leave it out")
+    return changes
+
+
+def _beside(path: Path, name: str | None) -> Path | None:
+    return None if name is None else path.parent / name
+
+
+def _check(
+    values: Any, kinds: Mapping[str, type], where: str, needed: tuple[str, ...] = ()
+) -> None:
+    if not isinstance(values, dict):
+        raise ModelError(f"{where} must be a table of keys")
+    for key, value in values.items():
+        if key not in kinds:
+            near = difflib.get_close_matches(key, kinds, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ModelError(f"{where} has an unknown key {key!r}{hint}; known: {', '.join(kinds)}")
+        if not isinstance(value, kinds[key]) or isinstance(value, bool):
+            raise ModelError(f"{where}: the key {key!r} cannot be {value!r}")
+    for key in needed:
+        if key not in values:
+            raise ModelError(f"{where} lacks the key {key!r}")

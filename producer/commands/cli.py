@@ -1,0 +1,185 @@
+"""The `unigeo-produce` command: train, rasterize, publish; every stage goes on where it stopped."""
+
+import os
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unigeo.producer.commands.ablate import ablate
+from unigeo.producer.commands.evaluate import evaluate
+from unigeo.producer.commands.observe import observe
+from unigeo.producer.commands.options import (
+    changed,
+    changes_of,
+    check_observations,
+    observed,
+    running_of,
+    runs,
+    stated,
+    terms_of,
+)
+from unigeo.producer.observations.opening import open_named
+from unigeo.schemas.errors import RegionError, UnigeoError
+
+if TYPE_CHECKING:
+    from unigeo.schemas.geo.regions import Region
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="unigeo")
+@click.option("--region", "name", help="Named region, such as conus.")
+@click.option("--bbox", nargs=4, type=float, metavar="W S E N", help="A box in degrees instead.")
+@click.option("--geojson", help="A file of polygons instead.")
+@click.option("--crs", help="Equal Earth CRS of the grid: EPSG:8857, 8858 or 8859.")
+@observed
+@click.option("--model", help="Folder of a finished model to use as it is.")
+@click.option(
+    "--preset", default="tiny", show_default=True, help="Model to train: tiny, small or base."
+)
+@click.option("--steps", type=int, help="Training steps, if not the preset's.")
+@changed
+@click.option("--resolution", type=float, metavar="METRES", help="Side of a cell.")
+@click.option("--modalities", help="Vectors to store, such as coordinate,aerial,dsm.")
+@click.option("--codec", type=click.Choice(["none", "zstd"]), default="none", show_default=True)
+@click.option(
+    "--interpolate",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="K",
+    help="Encode one coordinate in K x K cells and interpolate, if that errs less than int8.",
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", help="Store to write: a folder or s3://...; REGION/REGION.zarr by default.")
+@stated
+@runs
+@click.option(
+    "--update",
+    is_flag=True,
+    help="Make a new release beside the published one, of which what stays is taken over.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be done and what it costs, and do nothing."
+)
+@click.pass_context
+def produce(context: click.Context, /, **options: Any) -> None:
+    """Produce an embedding field of a region, from observations to a published store.
+
+    With --region alone everything needed is made here: a tiny model is trained on an embedded
+    synthetic world. Run the same command again after a stop: finished parts are kept.
+    """
+    if context.invoked_subcommand is None:
+        _produce(**options)
+
+
+@produce.command()
+@click.option("--count", type=int, default=3000, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("-o", "--out", default="places.csv", show_default=True)
+def places(count: int, seed: int, out: str) -> None:
+    """Write a table of places in the embedded world, with targets to probe."""
+    from unigeo.producer.observations.synthetic.world import World
+    from unigeo.schemas.tables.table_files import check_writable, write_table
+
+    check_writable(out)
+    write_table(World().places(count, seed), out)
+    click.echo(f"{count} places with targets: {out}")
+
+
+@produce.command()
+@click.argument("catalogue", metavar="CATALOG.JSON")
+@click.argument("stores", nargs=-1, required=True, metavar="STORE...")
+def catalog(catalogue: str, stores: tuple[str, ...]) -> None:
+    """List published fields of several folders in one catalogue above them."""
+    from unigeo.producer.publishing.announce import gather
+
+    for entry in gather(catalogue, stores):
+        click.echo(f"{entry.region} {entry.release} {entry.href}")
+
+
+def _produce(**options: Any) -> None:
+    # Threads that spin while they wait make training twelve times slower where another program
+    # has a core; torch reads this when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    region = _region(options)  # before torch is loaded: a typing error answers at once
+    check_observations(options["observations"], options["data"])
+    changes = changes_of(options)
+    from unigeo.producer.pipeline.pipeline import carry_out, choose, describe, foresee
+
+    running, terms = running_of(options), terms_of(options)
+    observations = open_named(options["observations"], options["data"])
+    run = choose(
+        region,
+        observations,
+        model=options["model"],
+        preset=options["preset"],
+        steps=options["steps"],
+        resolution_m=options["resolution"],
+        modalities=options["modalities"],
+        codec=options["codec"],
+        interpolate=options["interpolate"],
+        seed=options["seed"],
+        out=options["out"],
+        changes=changes,
+    )
+    following = None
+    if options["update"]:
+        from dataclasses import replace
+
+        from unigeo.producer.publishing.releases import next_release
+
+        following = next_release(run.out, run.region.name)
+        run = replace(run, out=following.url)
+    for line in describe(run, observations):
+        click.echo(line, err=True)
+    if options["dry_run"]:
+        workers, price = options["workers"] or 1, options["price_per_hour"]
+        lines = foresee(run, observations, workers=workers, price_per_hour=price)
+    else:
+        lines = carry_out(
+            run,
+            observations,
+            progress=True,
+            code_version=version("unigeo"),
+            running=running,
+            following=following,
+            terms=terms,
+        )
+    for line in lines:
+        click.echo(line, err=True)
+    if not options["dry_run"]:
+        click.echo(run.out)
+
+
+def _region(options: dict[str, Any]) -> "Region":
+    from unigeo.schemas.geo.regions import named_regions, region, region_of_bbox, region_of_geojson
+
+    ways = [options["name"], options["bbox"], options["geojson"]]
+    if sum(way is not None for way in ways) != 1:
+        raise RegionError(
+            f"name one of --region ({', '.join(named_regions())}), --bbox or --geojson"
+        )
+    if options["bbox"] is not None:
+        return region_of_bbox(options["bbox"], crs=options["crs"])
+    if options["geojson"] is not None:
+        return region_of_geojson(options["geojson"], options["crs"])
+    return region(options["name"])
+
+
+produce.add_command(ablate)
+produce.add_command(evaluate)
+produce.add_command(observe)
+
+
+def main() -> None:
+    """Run the command; what a user can mend ends in one message and exit code 2."""
+    try:
+        produce()
+    except UnigeoError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

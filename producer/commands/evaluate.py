@@ -1,0 +1,122 @@
+"""`unigeo-produce evaluate`: what a model has learned, as one report."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unigeo.producer.commands.options import check_observations
+from unigeo.producer.observations.opening import open_named
+from unigeo.schemas.errors import ModelError, ObservationsError
+
+if TYPE_CHECKING:
+    from unigeo.producer.observations.protocol import Observations
+    from unigeo.schemas.geo.regions import Region
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--observations", help="An observations.toml, if the model learned from one.")
+@click.option("--data", help="Folder of the files of --observations, and of a --suite's tables.")
+@click.option("--out", help="Folder of the report; MODEL-evaluation by default.")
+@click.option("--places", type=int, default=1024, show_default=True, help="Of each hold-out.")
+@click.option("--parts", help="Such as retrieval,ensemble; all by default.")
+@click.option("--later", help="An observations.toml of another year: a temporal hold-out.")
+@click.option("--later-data", help="Folder of the files of --later.")
+@click.option("--other", help="An observations.toml of another country: out of region.")
+@click.option("--other-data", help="Folder of the files of --other.")
+@click.option("--other-region", help="Part of the map out of region: a name, W,S,E,N or GeoJSON.")
+@click.option("--suite", help="A suite file of targets to probe the vectors with.")
+@click.option(
+    "--downstream",
+    multiple=True,
+    metavar="NAME=FOLDER",
+    help="A public benchmark and your copy of it: m-pv4ger, m-chesapeake, mdas or conus27. May be "
+    "repeated.",
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+def evaluate(model: Path, **options: Any) -> None:
+    """Judge a finished MODEL on places that it never saw, and write an HTML report.
+
+    The hold-outs are drawn from the observations that the model was trained on: the embedded world,
+    or those of --observations. Every table is written as CSV beside the report.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `produce`
+    if options["suite"] is not None and options["data"] is None:
+        raise click.UsageError("--suite needs --data, the folder of its tables")
+    observations = _observations(model, options)
+    from unigeo.producer.evaluation.evaluate import PARTS, Evaluation, evaluate_model
+
+    parts = options["parts"]
+    settings = Evaluation(
+        parts=tuple(PARTS if parts is None else (name.strip() for name in parts.split(","))),
+        places=options["places"],
+        later=_opened(options["later"], options["later_data"]),
+        other=_opened(options["other"], options["other_data"]),
+        other_region=_region(options["other_region"]),
+        suite=None if options["suite"] is None else Path(options["suite"]),
+        suite_data=Path(options["data"] or "."),
+        downstream={name: Path(folder) for name, folder in map(_named, options["downstream"])},
+        seed=options["seed"],
+    )
+    out = Path(options["out"] or model.with_name(model.name + "-evaluation"))
+    report = evaluate_model(
+        model, observations, settings, say=lambda line: click.echo(line, err=True)
+    )
+    for line in report.warnings:
+        click.echo(f"note: {line}", err=True)
+    click.echo(report.write(out))
+
+
+def _observations(model: Path, options: dict[str, Any]) -> "Observations":
+    """Those that are named, or the embedded world where the model was trained on it."""
+    from unigeo.producer.observations.synthetic.world import World
+
+    given = _opened(options["observations"], options["data"])
+    if given is not None:
+        return given
+    path = model / "metrics.json"
+    try:
+        name = json.loads(path.read_text(encoding="utf-8"))["observations"]["name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{model} is no finished model ({error!r}); train one with unigeo-produce"
+        ) from error
+    if name != World.name:
+        raise ObservationsError(
+            f"{model} was trained on the observations {name!r}; give their description with "
+            "--observations, and their folder with --data"
+        )
+    return World()
+
+
+def _opened(description: str | None, data: str | None) -> "Observations | None":
+    if description is None:
+        return None
+    check_observations(description, data)
+    return open_named(description, data)
+
+
+def _named(text: str) -> tuple[str, str]:
+    """Name and folder of a benchmark."""
+    name, sign, folder = text.partition("=")
+    if not (name and sign and folder):
+        raise click.UsageError(f"--downstream takes NAME=FOLDER, not {text!r}")
+    return name, folder
+
+
+def _region(name: str | None) -> "Region | None":
+    """A named region, a box of four numbers, or a file of polygons."""
+    if name is None:
+        return None
+    from unigeo.schemas.geo.regions import region, region_of_bbox, region_of_geojson
+
+    try:
+        box = [float(part) for part in name.split(",")]
+    except ValueError:
+        return region_of_geojson(name) if Path(name).is_file() else region(name)
+    if len(box) != 4:
+        raise click.UsageError(f"--other-region: a box has four numbers W,S,E,N, not {name!r}")
+    return region_of_bbox((box[0], box[1], box[2], box[3]))

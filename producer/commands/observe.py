@@ -1,0 +1,46 @@
+"""`unigeo-produce observe`: a set of observations from open catalogues."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("description", metavar="SET.toml", type=click.Path(path_type=Path))
+@click.option("--out", required=True, help="Folder or address of the set.")
+@click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True,
+              help="Shards built at once.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Only say how many places and shards there will be.")
+def observe(description: Path, out: str, workers: int, dry_run: bool) -> None:
+    """Build a set of observations as SET.toml describes it, to train on.
+
+    A build that was stopped goes on where it stopped. The set is used as
+    `unigeo-produce --observations OUT`; its datasheet is OUT/datasheet.md.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from unigeo.producer.sources.build_set import observe_set, prepare
+    from unigeo.producer.sources.set_description import read_set_table
+
+    prepared = prepare(read_set_table(description), dry_run=dry_run)
+    plan = prepared.plan
+    parts = {name: plan.parts.count(name) for name in dict.fromkeys(plan.parts)}
+    click.echo(
+        f"{plan.table.name}: {len(plan.parts):,} places in {len(plan.shards):,} shards; "
+        + ", ".join(f"{name} {number:,}" for name, number in sorted(parts.items())),
+        err=True,
+    )
+    if dry_run:
+        return
+    with click.progressbar(length=len(plan.shards), label="shards", file=sys.stderr) as bar:
+
+        def finished(done: int, _: int) -> None:
+            bar.update(done - bar.pos)
+
+        built = observe_set(prepared, out, workers, finished)
+    for modality in built.modalities[1:]:
+        told = built.about["counts"][modality]
+        lost = ", ".join(f"{reason} {number:,}" for reason, number in told["reasons"].items())
+        click.echo(f"{modality}: {told['observed']:,} observed; {lost or 'none missing'}", err=True)
+    click.echo(out)

@@ -1,0 +1,142 @@
+"""What the sub-commands of `unigeo-produce` have in common: their options, and what these mean."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unigeo.producer.observations.opening import is_set
+from unigeo.schemas.errors import ObservationsError
+
+if TYPE_CHECKING:
+    from unigeo.producer.publishing.terms import Terms
+    from unigeo.producer.raster.run import Running
+
+Decorator = Callable[[Any], Any]
+
+
+def observed(command: Any) -> Any:
+    """`--observations` and `--data`."""
+    data = click.option("--data", help="Folder that the observations' files are in.")
+    described = click.option(
+        "--observations",
+        help="An observations.toml, or the folder or address of a set; the embedded world by "
+        "default.",
+    )
+    return described(data(command))
+
+
+def changed(command: Any) -> Any:
+    """`--set` and `--prefixes`; `changes_of` reads them."""
+    prefixes = click.option(
+        "--prefixes",
+        metavar="64,128,...",
+        help="Leading dimensions trained to serve alone: training.contrast.prefixes.",
+    )
+    setting = click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change a setting: model.coordinate.depth=6, training.batch=512, model.text=none. "
+        "May be repeated.",
+    )
+    return setting(prefixes(command))
+
+
+def runs(command: Any) -> Any:
+    """How rasterization runs; `running_of` reads it."""
+    for option in (
+        click.option("--price-per-hour", type=float, help="Of one worker, for --dry-run."),
+        click.option(
+            "--accept-failures", is_flag=True, help="Publish even where cells failed, as failed."
+        ),
+        click.option(
+            "--tries",
+            type=int,
+            default=2,
+            show_default=True,
+            help="Times that a shard is begun before what fails there is named.",
+        ),
+        click.option(
+            "--log", help="File of JSON lines; OUT.log.jsonl by default, if OUT is local."
+        ),
+        click.option(
+            "--scheduler", metavar="tcp://HOST:PORT", help="Rasterize on a dask cluster's workers."
+        ),
+        click.option("--workers", type=int, help="Rasterize on so many processes of this machine."),
+    ):
+        command = option(command)
+    return command
+
+
+def running_of(options: dict[str, Any]) -> "Running":
+    """How to rasterize.
+
+    Raises:
+        ModelError: if the options contradict each other.
+    """
+    from unigeo.producer.raster.run import Running
+
+    return Running(
+        **{name: options[name] for name in ("workers", "scheduler", "log", "tries")},
+        **{name: options[name] for name in ("accept_failures", "observations", "data")},
+    )
+
+
+def stated(command: Any) -> Any:
+    """`--licence`, `--citation` and `--provider`; `terms_of` reads them."""
+    for option in (
+        click.option(
+            "--provider",
+            "providers",
+            multiple=True,
+            metavar="NAME",
+            help="Who provides the field. May be repeated.",
+        ),
+        click.option("--citation", help="How to cite the field; as its observations by default."),
+        click.option(
+            "--licence",
+            help="Of the field: an SPDX identifier or a sentence; its observations' by default.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def terms_of(options: dict[str, Any]) -> "Terms":
+    """On what terms to publish.
+
+    Raises:
+        StoreError: if one is empty.
+    """
+    from unigeo.producer.publishing.terms import Terms
+
+    return Terms(**{name: options[name] for name in ("licence", "citation", "providers")})
+
+
+def changes_of(options: dict[str, Any]) -> dict[str, str]:
+    """Changes of settings by key; of two for one key the last holds.
+
+    Raises:
+        ModelError: if one is not written `key=value`.
+    """
+    from unigeo.producer.pipeline.overrides import split_change
+
+    changes = dict(split_change(text) for text in options["settings"])
+    if options["prefixes"] is not None:
+        changes["training.contrast.prefixes"] = options["prefixes"]
+    return changes
+
+
+def check_observations(path: str | None, data: str | None) -> None:
+    """Refuse observations that cannot be, before anything heavy is loaded.
+
+    Raises:
+        ObservationsError: if there is no such file, or `data` without one.
+    """
+    if data is not None and path is None:
+        raise ObservationsError("--data is the folder of an --observations file; name both")
+    if path is not None and not (is_set(path) or Path(path).is_file()):
+        raise ObservationsError(f"there is no observations file {path}")

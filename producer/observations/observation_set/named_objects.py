@@ -1,0 +1,137 @@
+"""Objects by name in a folder, a web server or an object store: bytes in, bytes out."""
+
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from unigeo.schemas.errors import StoreError
+from unigeo.schemas.io.stores import damage_errors, explained, unreachable_errors
+
+_TRIES = 8
+_TIMEOUT_S = 30.0
+_GAP_BYTES = 65_536
+"""Ranges nearer than this are asked for as one."""
+_LOCAL_GAP_BYTES = 4096
+"""The same on a disk of this machine."""
+
+
+class Objects:
+    """Objects under one address. Writing is atomic: an object is there whole, or not at all."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._folder: Path | None = None
+        if "://" not in url or url.startswith("file://"):
+            self._folder = Path(url.removeprefix("file://")).expanduser()
+            return
+        import obstore.store
+
+        client: Any = {"timeout": f"{_TIMEOUT_S:g}s"}
+        if url.startswith("http://") or os.environ.get("AWS_ENDPOINT_URL", "").startswith("http:"):
+            client["allow_http"] = True
+        again: Any = {"max_retries": _TRIES, "retry_timeout": timedelta(seconds=4 * _TIMEOUT_S)}
+        try:
+            self._store: Any = obstore.store.from_url(
+                self.url, client_options=client, retry_config=again
+            )
+        except damage_errors() as error:
+            raise StoreError(f"cannot open {self.url}: {explained(error)}") from error
+
+    @property
+    def local(self) -> Path | None:
+        """The folder, if it is one of this machine."""
+        return self._folder
+
+    def get(self, name: str) -> bytes | None:
+        """Read an object; None where there is none.
+
+        Raises:
+            StoreError: it cannot be reached.
+        """
+        try:
+            if self._folder is not None:
+                return (self._folder / name).read_bytes()
+            import obstore
+
+            return bytes(obstore.get(self._store, name).bytes())
+        except FileNotFoundError:
+            return None
+        except unreachable_errors() as error:
+            raise StoreError(f"cannot read {self.url}/{name}: {explained(error)}") from error
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write an object, in place of one of that name.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        try:
+            if self._folder is None:
+                import obstore
+
+                obstore.put(self._store, name, data)
+                return
+            path = self._folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(path.name + ".partial")
+            part.write_bytes(data)
+            part.replace(path)
+        except unreachable_errors() as error:
+            raise StoreError(f"cannot write {self.url}/{name}: {explained(error)}") from error
+
+    def ranges(self, name: str, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """Read parts of an object, each by its start and length.
+
+        Raises:
+            StoreError: it cannot be reached, or ends before a part does.
+        """
+        try:
+            if self._folder is not None:
+                with (self._folder / name).open("rb") as file:
+                    parts = _read_spans(file.fileno(), spans)
+            else:
+                import obstore
+
+                found = obstore.get_ranges(
+                    self._store,
+                    name,
+                    starts=[start for start, _ in spans],
+                    lengths=[size for _, size in spans],
+                    coalesce=_GAP_BYTES,
+                )
+                parts = [memoryview(part) for part in found]
+        except unreachable_errors() as error:
+            raise StoreError(f"cannot read {self.url}/{name}: {explained(error)}") from error
+        for part, (start, size) in zip(parts, spans, strict=True):
+            if len(part) != size:
+                raise StoreError(
+                    f"{self.url}/{name} ends before byte {start + size}; copy it again."
+                )
+        return parts
+
+    def sweep(self) -> None:
+        """Remove what a writer that was killed left unfinished."""
+        if self._folder is not None and self._folder.is_dir():
+            for part in self._folder.rglob("*.partial"):
+                part.unlink(missing_ok=True)
+
+
+def _read_spans(file: int, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
+    """Read parts of an open file, neighbours at once; one beyond its end is cut short."""
+    parts = [memoryview(b"")] * len(spans)
+    order = sorted(range(len(spans)), key=spans.__getitem__)
+    first = 0
+    while first < len(order):
+        start, size = spans[order[first]]
+        stop, after = start + size, first + 1
+        while after < len(order) and spans[order[after]][0] <= stop + _LOCAL_GAP_BYTES:
+            stop = max(stop, sum(spans[order[after]]))
+            after += 1
+        data = memoryview(os.pread(file, stop - start, start))
+        for number in order[first:after]:
+            at, size = spans[number]
+            parts[number] = data[at - start : at - start + size]
+        first = after
+    return parts

@@ -1,0 +1,116 @@
+"""The group `preview` of a store: created empty, and its coarser levels made of the finer ones."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import zarr
+from jaxtyping import UInt8
+
+from unigeo.producer.publishing.principal_directions import Colours
+from unigeo.producer.storage.staged_groups import add_whole, draft, write_draft
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.store.layout import (
+    Layout,
+    axis_attributes,
+    georeferenced,
+    spatial_ref_attributes,
+)
+from unigeo.schemas.store.multiscales import multiscale_attributes
+from unigeo.schemas.store.overviews import coarser_grid
+from unigeo.schemas.store.preview import (
+    COLOUR,
+    GROUP,
+    NO_COLOUR,
+    axes_name,
+    colour_attributes,
+    preview_factors,
+    preview_path,
+    stretch_name,
+)
+
+
+def create_preview(
+    group: zarr.Group, grid: Grid, layout: Layout, colours: Mapping[str, Colours]
+) -> None:
+    """Write the pictures empty, or as far as an earlier publication came."""
+    preview = draft()
+    for modality in layout.modalities:
+        chosen = colours[modality]
+        add_whole(
+            preview, axes_name(modality), chosen.unit_axes, (COLOUR, layout.dimension(modality))
+        )
+        add_whole(preview, stretch_name(modality), chosen.stretch, (COLOUR, "end"))
+    for factor, level in _levels(grid, layout).items():
+        _add_level(preview, factor, level, layout)
+    write_draft(group.store, GROUP, preview, as_group=False)
+
+
+def preview_attributes(grid: Grid, layout: Layout) -> dict[str, Any]:
+    """The attributes of the group of all pictures of a field."""
+    return multiscale_attributes(_levels(grid, layout))
+
+
+def _levels(grid: Grid, layout: Layout) -> dict[int, Grid]:
+    return {factor: coarser_grid(grid, factor) for factor in preview_factors(grid, layout)}
+
+
+def _add_level(preview: zarr.Group, factor: int, grid: Grid, layout: Layout) -> None:
+    path = preview_path(factor).removeprefix(f"{GROUP}/")
+    preview.create_group(path, attributes=georeferenced({}, grid))
+    for modality in layout.modalities:
+        preview.create_array(
+            f"{path}/{modality}",
+            shape=(3, *grid.shape),
+            dtype="uint8",
+            chunks=(3, layout.shard, layout.shard),
+            compressors=None,
+            filters=None,
+            fill_value=NO_COLOUR,
+            dimension_names=(COLOUR, "y", "x"),
+            attributes=georeferenced(
+                {
+                    "long_name": f"{modality} vectors, main directions 1 to 3 as red, green, blue",
+                    "grid_mapping": "spatial_ref",
+                    "coordinates": "spatial_ref",
+                    "nodata": NO_COLOUR,
+                },
+                grid,
+            ),
+        )
+    add_whole(
+        preview, f"{path}/{COLOUR}", np.arange(3, dtype=np.int16), (COLOUR,), colour_attributes()
+    )
+    add_whole(preview, f"{path}/x", grid.x, ("x",), axis_attributes("x"))
+    add_whole(preview, f"{path}/y", grid.y, ("y",), axis_attributes("y"))
+    zero = np.array(0, np.int32)
+    add_whole(preview, f"{path}/spatial_ref", zero, (), spatial_ref_attributes(grid))
+
+
+def build_pyramid(group: zarr.Group, grid: Grid, layout: Layout) -> None:
+    """Make each coarser level of the one before it, one chunk at a time.
+
+    A pixel is the mean of the pixels below it that show something, rounded half up.
+    """
+    factors = preview_factors(grid, layout)
+    side, arrays = layout.shard, group
+    for modality in layout.modalities:
+        for finer, coarser in pairwise(factors):
+            below: Any = arrays[f"{preview_path(finer)}/{modality}"]
+            level: Any = arrays[f"{preview_path(coarser)}/{modality}"]
+            rows, cols = level.shape[1:]
+            for row in range(0, rows, side):
+                for col in range(0, cols, side):
+                    height, width = min(side, rows - row), min(side, cols - col)
+                    seen = below[:, 2 * row : 2 * (row + height), 2 * col : 2 * (col + width)]
+                    level[:, row : row + height, col : col + width] = halved(np.asarray(seen))
+
+
+def halved(rgb: UInt8[np.ndarray, "3 row col"]) -> UInt8[np.ndarray, "3 row2 col2"]:
+    """Means of two by two pixels; those that are 0, no data, do not count."""
+    _, rows, cols = rgb.shape
+    blocks = rgb.reshape(3, rows // 2, 2, cols // 2, 2).astype(np.uint16)
+    count = (blocks > 0).sum(axis=(2, 4), dtype=np.uint16)
+    total = blocks.sum(axis=(2, 4), dtype=np.uint16)
+    return np.where(count > 0, (total + count // 2) // np.maximum(count, 1), 0).astype(np.uint8)

@@ -1,0 +1,165 @@
+"""Make a finished store a product: what is derived from it, the manifest, then the root, last.
+
+Killed anywhere, the same call goes on; nothing that it writes depends on when or how often.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import zarr
+
+from unigeo.producer.publishing.concepts import Concepts, write_concepts
+from unigeo.producer.publishing.derive import NOTES, colours_of, derive
+from unigeo.producer.publishing.manifest import run_entry, write_manifest
+from unigeo.producer.publishing.overviews import create_overviews, write_sizes
+from unigeo.producer.publishing.preview import build_pyramid, create_preview, preview_attributes
+from unigeo.producer.publishing.releases import runs_of
+from unigeo.producer.raster.planning import plan
+from unigeo.producer.storage.field_store import is_published
+from unigeo.producer.storage.object_io import patient
+from unigeo.producer.storage.objects import delete_objects, list_objects, need_object, write_object
+from unigeo.producer.storage.staged_groups import add_whole, draft, replace_group
+from unigeo.schemas.errors import LayoutError, StoreError
+from unigeo.schemas.io.stores import unreachable_errors
+from unigeo.schemas.store.attributes import read_attributes
+from unigeo.schemas.store.encoder import GROUP as ENCODER
+from unigeo.schemas.store.encoder import weight_dimensions
+from unigeo.schemas.store.overviews import GROUP as OVERVIEWS
+from unigeo.schemas.store.overviews import overview_attributes, overview_path, pyramid_attributes
+from unigeo.schemas.store.preview import GROUP as PREVIEW
+from unigeo.schemas.store.published_attributes import DIGEST, attributes_digest, held_attributes
+from unigeo.schemas.store.validation import field_problems
+
+
+def publish(
+    group: zarr.Group,
+    *,
+    encoder: Mapping[str, np.ndarray] | None = None,
+    encoder_settings: Mapping[str, Any] | None = None,
+    concepts: Concepts | None = None,
+    previous: Any = None,
+    progress: bool = False,
+) -> zarr.Group:
+    """Write overviews, preview, encoder, concepts, manifest, and last the root: `published`.
+
+    Args:
+        group: the root of a store whose every shard is written.
+        encoder: the coordinate encoder's weights, so that a reader can evaluate it off the grid.
+        encoder_settings: what is needed to rebuild it.
+        concepts: phrases and their vectors, so that a reader can search by words.
+        previous: URL or store of the release before, some of whose shards were taken over.
+        progress: show a bar on stderr.
+
+    Returns:
+        The published root.
+
+    Raises:
+        StoreError: if the store is published already, shards are missing, or it cannot be written.
+        LayoutError: if the store does not keep the layout.
+    """
+    try:
+        if is_published(group):
+            raise StoreError(
+                f"{group.store} is published, and a release never changes; make the next one with "
+                "unigeo-produce --update, or a field of its own under another --out"
+            )
+        group = zarr.open_group(
+            patient(group.store), mode="r+", path=group.path, use_consolidated=False
+        )
+        return _publish(
+            group, encoder, encoder_settings or {}, concepts, previous, progress=progress
+        )
+    except unreachable_errors() as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"cannot publish the store: {error}") from error
+
+
+def _publish(
+    group: zarr.Group,
+    encoder: Mapping[str, np.ndarray] | None,
+    encoder_settings: Mapping[str, Any],
+    concepts: Concepts | None,
+    previous: Any,
+    *,
+    progress: bool,
+) -> zarr.Group:
+    attributes = dict(group.attrs)
+    own = read_attributes(attributes, str(group.store))
+    grid, layout = own.grid.grid(), own.field_layout()
+    left = plan(group, grid, layout)
+    if left:
+        raise StoreError(f"{len(left)} shards are not written yet, the first: {left[0]}")
+    problems = field_problems(group)
+    if problems:
+        raise LayoutError("the store does not keep the layout: " + "; ".join(problems))
+    told = own.model_copy(update={"state": "published"}).model_dump(mode="json")
+    for after in ("manifest_sha256", DIGEST):
+        told.pop(after, None)
+    colours = {name: colours_of(group, name, layout) for name in layout.modalities}
+    create_preview(group, grid, layout, colours)
+    factors = create_overviews(group, grid, layout)
+    facts, made = derive(group, own, colours, factors, progress=progress)
+    build_pyramid(group, grid, layout)
+    _consolidate(group, preview_attributes(grid, layout), f"{PREVIEW}/")
+    write_sizes(group, factors, layout, grid, made)
+    for factor in factors:
+        of_overview = overview_attributes({**attributes, "unigeo": told}, grid, factor)
+        _consolidate(group, of_overview, f"{overview_path(factor)}/")
+    if factors:
+        _consolidate(group, pyramid_attributes(grid, factors), f"{OVERVIEWS}/")
+    if encoder is not None:
+        _write_encoder(group, encoder, encoder_settings)
+    if concepts is not None:
+        write_concepts(group, concepts)
+    runs: list[dict[str, Any]] = []
+    run_of = None
+    if previous is not None:
+        runs, run_of = runs_of(previous, own, facts, group.store)
+    runs.append(run_entry(told))
+    held = held_attributes({**attributes, "unigeo": told})
+    told[DIGEST] = attributes_digest(held)
+    told["manifest_sha256"] = write_manifest(
+        group, grid, layout, facts, made, runs, run_of, held=held
+    )
+    delete_objects(group.store, NOTES)
+    _consolidate(group, {**attributes, "unigeo": told})
+    return zarr.open_group(group.store, mode="r", zarr_format=3, use_consolidated=True)
+
+
+def _write_encoder(
+    group: zarr.Group, weights: Mapping[str, np.ndarray], settings: Mapping[str, Any]
+) -> None:
+    encoder = draft({"settings": dict(settings)})
+    for name in sorted(weights):
+        values = np.asarray(weights[name])
+        add_whole(encoder, name, values, weight_dimensions(values.shape))
+    replace_group(group.store, ENCODER, encoder)
+
+
+def _consolidate(group: zarr.Group, attributes: Mapping[str, Any], prefix: str = "") -> None:
+    """One write of a group's metadata: its attributes, and everything below, repeated."""
+    store, own = group.store, f"{prefix}zarr.json"
+    documents = {
+        key: json.loads(need_object(store, key))
+        for key in list_objects(store, prefix)
+        if key.endswith("/zarr.json") and key != own
+    }
+    nodes = {
+        key.removeprefix(prefix).removesuffix("/zarr.json"): _plain(document)
+        for key, document in documents.items()
+    }
+    whole = {
+        "attributes": attributes,
+        "zarr_format": 3,
+        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": nodes},
+        "node_type": "group",
+    }
+    write_object(store, own, json.dumps(whole, separators=(",", ":")).encode())
+
+
+def _plain(document: dict[str, Any]) -> dict[str, Any]:
+    """A group's or array's own metadata, without those below it."""
+    return {key: value for key, value in document.items() if key != "consolidated_metadata"}

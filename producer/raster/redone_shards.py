@@ -1,0 +1,71 @@
+"""What is made again where an input file that could not be read is replaced by another.
+
+Shards that only touch the sound parts of a damaged file are finished all the same. The file that
+takes its place may differ there too, so every shard in its reach is made again.
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+
+from unigeo.producer.observations.folder.folder_observations import FolderObservations
+from unigeo.producer.observations.protocol import Observations
+from unigeo.producer.observations.wrapping import innermost
+from unigeo.producer.raster.leases import RunFolder
+from unigeo.producer.raster.planning import Task, planned
+from unigeo.schemas.geo.bounds import shard_bounds
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.store.layout import Layout
+
+_DEGREE_M = 110_000.0
+"""Metres of a degree of latitude, at least."""
+
+
+def touched(
+    observations: Observations, files: Collection[str], grid: Grid, layout: Layout
+) -> list[Task]:
+    """Shards whose patches may reach into some raster files.
+
+    Args:
+        observations: what the shards are made of.
+        files: as the provenance names them.
+        grid: of the field.
+        layout: of the field.
+    """
+    inner = innermost(observations)
+    if not isinstance(inner, FolderObservations):
+        return []
+    west, south, east, north = np.moveaxis(shard_bounds(grid, layout.shard), 2, 0)
+    seam = west > east
+    west, east = np.where(seam, -180.0, west), np.where(seam, 180.0, east)
+    steepest = np.maximum(np.abs(south), np.abs(north))
+    found = set()
+    for modality in layout.modalities:
+        for source in inner.rasters.get(modality, ()):
+            if inner.file_name(source.path) not in files:
+                continue
+            high = max(getattr(inner.description, modality).patch_m) / _DEGREE_M
+            wide = high / np.maximum(np.cos(np.radians(steepest)), 0.01)
+            left, bottom, right, top = source.reach
+            near = (west - wide <= right) & (east + wide >= left)
+            near &= (south - high <= top) & (north + high >= bottom)
+            found |= {Task(modality, int(row), int(col)) for row, col in np.argwhere(near)}
+    return sorted(found)
+
+
+def note_again(
+    run: RunFolder,
+    url: str,
+    observations: Observations,
+    files: Collection[str],
+    grid: Grid,
+    layout: Layout,
+) -> None:
+    """Put the finished shards in reach of replaced files among those that are made again."""
+    missing = planned(url, grid, layout).missing
+    failed = run.failed()
+    for task in touched(observations, files, grid, layout):
+        place = (layout.modalities.index(task.modality), task.shard_row, task.shard_col)
+        if not missing[place] and task not in failed:
+            about = {"failures": {f"{task.modality}: a file was replaced": 0}}
+            run.note_failed(task, about | {"damaged": sorted(files)})

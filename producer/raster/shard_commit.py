@@ -1,0 +1,58 @@
+"""Write a finished task: first what failed, then the vectors, then the status, which is the log."""
+
+from typing import Any
+
+import zarr
+
+from unigeo.producer.raster.leases import RunFolder
+from unigeo.producer.raster.planning import Task
+from unigeo.producer.raster.shard_task import Done
+from unigeo.producer.storage.object_io import delete, exists, named, put
+from unigeo.schemas.store.layout import status_name
+from unigeo.schemas.store.manifest import shard_key
+
+
+class Finisher:
+    """Writes tasks into one store."""
+
+    def __init__(self, group: zarr.Group, run: RunFolder | None) -> None:
+        """Take the store's root, and the folder where failures are kept."""
+        self.store: Any = group.store
+        self._run = run
+
+    def finish(self, done: Done, *, replaces: bool = False) -> None:
+        """Write the objects of a task; `replaces` those of an earlier one that failed in part.
+
+        Raises:
+            StoreError: naming the shard and what to do.
+        """
+        task = done.task
+        with named(f"write shard ({task.shard_row}, {task.shard_col}) of {task.modality}"):
+            if self._run is not None and done.failures:
+                about = {"failures": dict(done.failures), "damaged": list(done.damaged)}
+                self._run.note_failed(task, about)
+            key = shard_key(task.modality, task.shard_row, task.shard_col, 3)
+            if done.vectors is not None:
+                put(self.store, key, done.vectors)
+            elif replaces:
+                delete(self.store, key)
+            put(self.store, status_key(task), done.status)
+            if replaces and self._run is not None and not done.failures:
+                self._run.forget_failed(task)
+
+    def undo(self, task: Task) -> None:
+        """Remove a task that must not count as done: the log first, then the vectors."""
+        with named(f"remove shard ({task.shard_row}, {task.shard_col}) of {task.modality}"):
+            delete(self.store, status_key(task))
+            delete(self.store, shard_key(task.modality, task.shard_row, task.shard_col, 3))
+
+    def finished(self, task: Task) -> bool:
+        """Whether the store holds a task."""
+        key = status_key(task)
+        with named(f"look for {key}"):
+            return exists(self.store, key)
+
+
+def status_key(task: Task) -> str:
+    """Key of the object whose presence says that a task is done."""
+    return shard_key(status_name(task.modality), task.shard_row, task.shard_col, 2)

@@ -1,0 +1,69 @@
+"""Which shards a region touches, found from its outline without looking at a single cell."""
+
+from enum import IntEnum
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from unigeo.schemas.geo.grid import Grid, from_wgs84
+from unigeo.schemas.geo.regions import Region
+from unigeo.schemas.geo.rings import refine
+
+_METRES_PER_DEGREE = 150_000.0
+"""More than a degree is long anywhere on an Equal Earth map."""
+
+
+class Extent(IntEnum):
+    """How much of a shard lies in the region."""
+
+    OUTSIDE = 0
+    """No cell's centre lies in the region."""
+    PARTLY = 1
+    """The outline may run through it: each cell is to be asked."""
+    INSIDE = 2
+    """Every cell's centre lies in the region."""
+
+
+def shard_lattice(grid: Grid, shard: int) -> Grid:
+    """The grid whose cells are the shards of another."""
+    return Grid(
+        grid.crs,
+        grid.resolution_m * shard,
+        grid.row0 // shard,
+        grid.col0 // shard,
+        (grid.shape[0] // shard, grid.shape[1] // shard),
+    )
+
+
+def shard_extent(
+    region: Region, grid: Grid, shard: int
+) -> UInt8[np.ndarray, "shard_row shard_col"]:
+    """The `Extent` of every shard; its cost grows with the shards and the outline, not the cells.
+
+    The outline is followed in steps of at most half a shard, and the shards round each step count
+    as `PARTLY`; what it does not come near is all of one kind, which its centre tells.
+    """
+    lattice = shard_lattice(grid, shard)
+    extent = np.where(region.contains(lattice.centres()), Extent.INSIDE, Extent.OUTSIDE)
+    x, y = _outline(region, lattice.resolution_m / 2)
+    row = np.floor(-y / lattice.resolution_m).astype(np.int64) - lattice.row0
+    col = np.floor(x / lattice.resolution_m).astype(np.int64) - lattice.col0
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            near_row, near_col = row + down, col + right
+            on = (near_row >= 0) & (near_row < lattice.shape[0])
+            on &= (near_col >= 0) & (near_col < lattice.shape[1])
+            extent[near_row[on], near_col[on]] = Extent.PARTLY
+    return extent.astype(np.uint8)
+
+
+def _outline(
+    region: Region, step_m: float
+) -> tuple[Float[np.ndarray, " vertex"], Float[np.ndarray, " vertex"]]:
+    """The rings on the map, no two neighbours farther apart than a step."""
+    start = np.concatenate([ring[:-1] for ring in region.rings])
+    end = np.concatenate([ring[1:] for ring in region.rings])
+    length_m = np.abs(end - start).sum(axis=1) * _METRES_PER_DEGREE
+    pieces = np.maximum(1, np.ceil(length_m / step_m)).astype(np.int64)
+    points, _ = refine(start, end, pieces)
+    return from_wgs84(region.crs).transform(points[:, 0], points[:, 1])

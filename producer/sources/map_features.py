@@ -1,0 +1,239 @@
+"""Features round places: a kind in words, a name where there is one, and a point.
+
+They come from OGC API - Features, Overpass, or files of OpenStreetMap, Overture and GeoNames.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import batched
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import pandas as pd
+import shapely
+
+from unigeo.producer.sources.web_requests import GoneError, Web
+from unigeo.schemas.errors import ObservationsError, StoreError
+
+Box = tuple[float, float, float, float]
+"""West, south, east, north in degrees."""
+PAGE = 1000
+PAGES = 200
+BOXES = 64
+"""Boxes of one question, at most."""
+KEYS = (
+    "amenity", "shop", "tourism", "leisure", "landuse", "natural", "building", "highway",
+    "railway", "waterway", "man_made", "historic", "power", "aeroway",
+)  # fmt: skip
+"""OpenStreetMap keys whose value names a kind, the more telling first."""
+PLACES = ("city", "town", "village", "hamlet", "suburb", "neighbourhood", "locality")
+GEONAMES = {1: "name", 4: "lat", 5: "lon", 7: "feature_code", 14: "population"}
+"""Columns of a dump of GeoNames, which has no header."""
+_KIND = re.compile(r"[a-z][a-z' -]{1,39}")
+VAGUE = {"yes", "no", "true", "unclassified", "service", "residential"}
+TELLING = {"amenity": 5, "tourism": 5, "historic": 5, "aeroway": 5, "leisure": 4, "shop": 4,
+           "natural": 3, "waterway": 3, "railway": 3, "landuse": 3, "man_made": 3, "power": 2,
+           "building": 1, "highway": 1}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One thing on the map."""
+
+    kind: str
+    """In words, without a name: `primary school`, `pond`, `residential street`."""
+    telling: float
+    """How much it says of a place, 0 to 5."""
+    lon: float
+    lat: float
+    name: str = ""
+    people: int = 0
+    """Of a populated place."""
+    settled: str = ""
+    """What kind of populated place it is: city, town, village."""
+
+
+def of_tags(tags: Mapping[str, Any], lon: float, lat: float) -> Feature | None:
+    """Read a feature of OpenStreetMap tags or Overture properties; None if it says nothing."""
+    name = _name(tags)
+    place = str(tags.get("place") or "")
+    if place in PLACES:
+        return Feature(place, 4, lon, lat, name, _people(tags.get("population")), place)
+    if tags.get("feature_code") or tags.get("fcode"):  # GeoNames
+        code = str(tags.get("feature_code") or tags.get("fcode"))
+        people = _people(tags.get("population"))
+        if code.startswith("PPL"):
+            settled = "city" if people >= 100_000 else "town" if people >= 5000 else "village"
+            return Feature(settled, 4, lon, lat, name, people, settled)
+        return None
+    categories = tags.get("categories")
+    if isinstance(categories, Mapping) and categories.get("primary"):  # Overture places
+        kind = _words(str(categories["primary"]))
+        return Feature(kind, 5, lon, lat, name) if kind else None
+    for key in KEYS:
+        value = str(tags.get(key) or "")
+        if not value or (value in VAGUE and key not in ("highway", "landuse", "building")):
+            continue
+        kind = _words(value)
+        if not kind:
+            continue
+        if key == "building":
+            kind = "building" if value in VAGUE else f"{kind} building"
+        elif key == "highway":
+            kind = "street" if value in VAGUE else f"{kind} road"
+        elif key == "landuse":
+            kind = kind if kind.endswith(("land", "forest", "meadow")) else f"{kind} land"
+        elif key == "shop":
+            kind = kind if kind.endswith("shop") else f"{kind} shop"
+        return Feature(kind, TELLING[key], lon, lat, name)
+    if tags.get("class") or tags.get("subtype"):  # Overture base, buildings, transportation
+        kind = _words(str(tags.get("class") or tags["subtype"]))
+        return Feature(kind, 2, lon, lat, name) if kind else None
+    return None
+
+
+def of_geojson(features: Iterable[Mapping[str, Any]]) -> list[Feature]:
+    """Read the features of a GeoJSON collection."""
+    found = []
+    for feature in features:
+        try:
+            point = shapely.geometry.shape(feature["geometry"]).representative_point()
+            one = of_tags(feature.get("properties") or {}, point.x, point.y)
+        except (AttributeError, KeyError, TypeError, ValueError, shapely.errors.ShapelyError):
+            continue  # a geometry may be null
+        if one is not None:
+            found.append(one)
+    return found
+
+
+def ask_features(web: Web, url: str, bbox: Box) -> list[Feature]:
+    """Ask OGC API - Features for the items in a box, page by page.
+
+    Raises:
+        ObservationsError: there is no such collection, or it pages for ever.
+        StoreError: it cannot be reached.
+    """
+    question: dict[str, Any] | None = {"bbox": ",".join(f"{e:.6f}" for e in bbox), "limit": PAGE}
+    found: list[Feature] = []
+    address = url
+    for _ in range(PAGES):
+        try:
+            page = web.json(address, params=question)
+        except GoneError as gone:
+            raise ObservationsError(f"{url} has no items of features ({gone}).") from gone
+        found += of_geojson(page.get("features", []))
+        links = [link["href"] for link in page.get("links", []) if link.get("rel") == "next"]
+        if not links:
+            return found
+        address, question = urljoin(address, links[0]), None
+    raise ObservationsError(f"{url} gave {PAGES} pages for one box and still more.")
+
+
+def ask_overpass(web: Web, url: str, near: Sequence[Box], wide: Box) -> list[Feature]:
+    """Ask an Overpass interpreter for everything tagged in some boxes, and for towns in a wide one.
+
+    An answer that was broken off (the interpreter says so in a remark, with status 200) is asked
+    for again in halves.
+
+    Raises:
+        ObservationsError: the question is refused.
+        StoreError: it cannot be reached, or breaks off the answer for a single box.
+    """
+    keys, towns = f'~"^({"|".join(KEYS)})$"~"."', f'"place"~"^({"|".join(PLACES)})$"'
+    parts = [[f"nwr[{towns}]({_south_first(wide)});"]]
+    parts += [
+        [f"nwr[{keys}]({_south_first(box)});" for box in batch] for batch in batched(near, BOXES)
+    ]
+    elements: dict[tuple[str, int], Mapping[str, Any]] = {}
+    while parts:
+        part = parts.pop()
+        question = f"[out:json][timeout:90];({''.join(part)});out tags center;"
+        try:
+            answer = web.json(url, form={"data": question})
+        except GoneError as gone:
+            raise ObservationsError(f"{url} is no Overpass interpreter ({gone}).") from gone
+        if "error" in str(answer.get("remark", "")):
+            if len(part) == 1:
+                raise StoreError(
+                    f"{url} breaks off its answer: {answer['remark']}. Run the same command again "
+                    "later, or name another interpreter."
+                )
+            half = len(part) // 2
+            parts += [part[:half], part[half:]]
+            continue
+        for element in answer.get("elements", []):
+            elements[str(element.get("type")), int(element.get("id", 0))] = element
+    found = []
+    for _, element in sorted(elements.items()):
+        where = element.get("center", element)
+        if "lon" in where and "lat" in where:
+            one = of_tags(element.get("tags") or {}, float(where["lon"]), float(where["lat"]))
+            if one is not None:
+                found.append(one)
+    return found
+
+
+def _south_first(box: Box) -> str:
+    west, south, east, north = (f"{edge:.6f}" for edge in box)
+    return f"{south},{west},{north},{east}"
+
+
+def read_features(name: str) -> list[Feature]:
+    """Read GeoJSON, GeoParquet, a table with columns lon and lat, or a dump of GeoNames (.txt).
+
+    Args:
+        name: path or address.
+
+    Raises:
+        ObservationsError: it is missing or cannot be read.
+        StoreError: its server cannot be reached.
+    """
+    kind = Path(urlsplit(name).path).suffix.lower()
+    try:
+        data = io.BytesIO(Web().bytes(name) if "://" in name else Path(name).read_bytes())
+        if kind in (".geojson", ".json"):
+            return of_geojson(json.load(data)["features"])
+        if kind == ".txt":
+            table = pd.read_csv(
+                data, sep="\t", header=None, usecols=list(GEONAMES),
+                names=list(GEONAMES.values()), quoting=csv.QUOTE_NONE, keep_default_na=False,
+            )  # fmt: skip
+        else:
+            table = pd.read_csv(data) if kind == ".csv" else pd.read_parquet(data)
+    except (OSError, ValueError, KeyError, GoneError) as error:
+        raise ObservationsError(f"table [text]: {name} cannot be read: {error}.") from error
+    if "geometry" in table.columns:
+        points = shapely.centroid(shapely.from_wkb(table.pop("geometry").to_numpy()))
+        table["lon"], table["lat"] = shapely.get_x(points), shapely.get_y(points)
+    if not {"lon", "lat"} <= set(table.columns):
+        raise ObservationsError(f"table [text]: {name} has neither geometry nor lon and lat.")
+    rows = (
+        of_tags({str(k): v for k, v in row.items() if v is not None}, row["lon"], row["lat"])
+        for row in table.to_dict("records")
+    )
+    return [one for one in rows if one is not None]
+
+
+def _name(tags: Mapping[str, Any]) -> str:
+    name = tags.get("name") or ""
+    if isinstance(tags.get("names"), Mapping):  # Overture
+        name = tags["names"].get("primary") or name
+    return " ".join(str(name).split())
+
+
+def _people(value: Any) -> int:
+    try:
+        return int(float(value or 0))
+    except (TypeError, ValueError):
+        return 0
+
+
+def _words(value: str) -> str:
+    """A kind in words; empty where the value is free text, which may name someone."""
+    kind = value.split(";")[0].replace("_", " ").strip()
+    return kind if _KIND.fullmatch(kind) else ""

@@ -1,0 +1,270 @@
+"""Write one object, whole or not at all, and try again where a store stumbles.
+
+The same code writes a local folder and any object store. An object is put by one request: a shard
+of 768 bands is 48 MiB, and a single request carries up to 5 GB on every store in use, so no half
+uploaded parts stay behind a killed run.
+"""
+
+import asyncio
+import errno
+import mmap
+import os
+import random
+import time
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import LocalStore, ObjectStore
+
+from unigeo.schemas.errors import StoreError
+from unigeo.schemas.io.stores import explained, unreachable_errors
+
+TRIES = 6
+"""Times that an object store is asked, at most; its own client tries again in each."""
+FIRST_WAIT_S = 0.5
+_DIRECT_BYTES = 1 << 20
+"""Objects of so many bytes are written past the system's cache: as fast as the disk, and without
+driving out of memory what others read."""
+_FINAL = {
+    "PermissionDeniedError",
+    "UnauthenticatedError",
+    "NotFoundError",
+    "FileNotFoundError",
+    "AlreadyExistsError",
+    "PreconditionError",
+    "NotSupportedError",
+    "InvalidPathError",
+}
+"""Answers that stay the same however often one asks."""
+_EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "RequestExpired", "InvalidAccessKeyId")
+"""Words of S3 in an answer 400 that no patience mends."""
+
+
+def put(store: Any, key: str, body: memoryview | bytes) -> None:
+    """Write an object in the place of an older one.
+
+    Raises:
+        OSError, obstore.exceptions.BaseError: if the store cannot be written, after all tries.
+    """
+    if isinstance(store, ObjectStore):
+        import obstore
+
+        patiently(lambda: obstore.put(store.store, key, body, use_multipart=False))
+        return
+    if isinstance(store, LocalStore):
+        path = store.root / key
+        try:
+            _put_file(path, body)
+        except FileNotFoundError:
+            # Another producer has done this shard and swept what it took for a leftover of ours.
+            if not path.exists():
+                raise
+        return
+    sync(store.set(key, default_buffer_prototype().buffer.from_bytes(bytes(body))))
+
+
+def create(store: Any, key: str, body: bytes) -> None:
+    """Write an object that is not there yet; where it is, by whomever, it stays.
+
+    Raises:
+        OSError, obstore.exceptions.BaseError: if the store cannot be written, after all tries.
+    """
+    if isinstance(store, ObjectStore):
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, NotSupportedError
+
+        try:
+            patiently(lambda: obstore.put(store.store, key, body, mode="create"))
+        except AlreadyExistsError:
+            return
+        except (NotImplementedError, NotSupportedError):  # a store without conditional writes
+            put(store, key, body)
+    elif isinstance(store, LocalStore):
+        with suppress(FileExistsError):
+            _put_file(store.root / key, body, _link)
+    else:
+        prototype = default_buffer_prototype()
+        sync(store.set_if_not_exists(key, prototype.buffer.from_bytes(body)))
+
+
+def _put_file(
+    path: Path, body: memoryview | bytes, move: Callable[[Path, Path], Any] = os.replace
+) -> None:
+    """Write a file beside its place, have the disk keep it, and move it there.
+
+    So a loss of power leaves no name of a file whose content never reached the disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{uuid.uuid4().hex}.partial")
+    try:
+        with partial.open("wb", buffering=0) as file:
+            left = memoryview(body)
+            if len(left) >= _DIRECT_BYTES:
+                left = _write_direct(file.fileno(), left)
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        move(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _link(old: Path, new: Path) -> None:
+    """Give a file a name that is free."""
+    try:
+        os.link(old, new)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if new.exists():
+            raise FileExistsError(new) from None
+        old.replace(new)
+
+
+def _write_direct(file: int, body: memoryview) -> memoryview:
+    """Write whole pages past the system's cache, where disk and memory allow it; what is left."""
+    if not hasattr(os, "O_DIRECT"):
+        return body
+    import fcntl  # of Unix only
+
+    flags = fcntl.fcntl(file, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(file, fcntl.F_SETFL, flags | os.O_DIRECT)
+    except OSError:  # a file system without it
+        return body
+    try:
+        while len(body) >= mmap.PAGESIZE:
+            body = body[os.write(file, body[: len(body) // mmap.PAGESIZE * mmap.PAGESIZE]) :]
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # memory that begins within a page
+            raise
+    finally:
+        fcntl.fcntl(file, fcntl.F_SETFL, flags)
+    return body
+
+
+def exists(store: Any, key: str) -> bool:
+    """Whether the store holds an object."""
+    return bool(patiently(lambda: sync(store.exists(key)), stumbles(store)))
+
+
+def delete(store: Any, key: str) -> None:
+    """Remove an object, if it is there."""
+    patiently(lambda: sync(store.delete(key)), stumbles(store))
+
+
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """Let a store's error say what was tried, and that the same command goes on.
+
+    Raises:
+        StoreError: in the place of it.
+    """
+    try:
+        yield
+    except unreachable_errors() as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(
+            f"cannot {what}: {explained(error)}. What was written before is kept; make room, renew "
+            "the credentials or mend the connection, and run the same command again: it goes on "
+            "from there."
+        ) from error
+
+
+def patiently[T](ask: Callable[[], T], again: bool = True) -> T:
+    """Ask a store, and again where it answers with an error that may pass."""
+    waits = _waits() if again else iter(())
+    while True:
+        try:
+            return ask()
+        except unreachable_errors() as error:
+            wait_s = next(waits, None)
+            if wait_s is None or _final(error):
+                raise
+        time.sleep(wait_s)
+
+
+def patient(store: Any) -> Any:
+    """The same store; an object store of which everything is asked patiently."""
+    if not stumbles(store):
+        return store
+    return _PatientStore(store.store, read_only=store.read_only)
+
+
+def stumbles(store: Any) -> bool:
+    """Whether a store's requests may fail for the moment, and nobody yet asks them again."""
+    return isinstance(store, ObjectStore) and not isinstance(store, _PatientStore)
+
+
+class _PatientStore(ObjectStore[Any]):
+    """An object store for Zarr, which asks again where its requests stumble."""
+
+    async def get(self, *about: Any, **more: Any) -> Any:
+        return await _patiently_async(partial(super().get, *about, **more))
+
+    async def exists(self, key: str) -> bool:
+        return bool(await _patiently_async(partial(super().exists, key)))
+
+    async def getsize(self, key: str) -> int:
+        return int(await _patiently_async(partial(super().getsize, key)))
+
+    async def set(self, key: str, value: Any) -> None:
+        await _patiently_async(partial(super().set, key, value))
+
+    async def set_if_not_exists(self, key: str, value: Any) -> None:
+        await _patiently_async(partial(super().set_if_not_exists, key, value))
+
+    async def delete(self, key: str) -> None:
+        await _patiently_async(partial(super().delete, key))
+
+    async def delete_dir(self, prefix: str) -> None:
+        await _patiently_async(partial(super().delete_dir, prefix))
+
+    async def list_prefix(self, prefix: str) -> AsyncGenerator[str, None]:
+        asked = super().list_prefix
+
+        async def listed() -> list[str]:
+            return [key async for key in asked(prefix)]
+
+        for key in await _patiently_async(listed):
+            yield key
+
+    async def list_dir(self, prefix: str) -> AsyncGenerator[str, None]:
+        asked = super().list_dir
+
+        async def listed() -> list[str]:
+            return [key async for key in asked(prefix)]
+
+        for key in await _patiently_async(listed):
+            yield key
+
+
+async def _patiently_async(ask: Callable[[], Awaitable[Any]]) -> Any:
+    waits = _waits()
+    while True:
+        try:
+            return await ask()
+        except unreachable_errors() as error:
+            wait_s = next(waits, None)
+            if wait_s is None or _final(error):
+                raise
+        await asyncio.sleep(wait_s)
+
+
+def _waits() -> Iterator[float]:
+    """Seconds between two tries, growing."""
+    for number in range(TRIES - 1):
+        yield FIRST_WAIT_S * 2**number * random.uniform(0.5, 1.0)
+
+
+def _final(error: BaseException) -> bool:
+    """Whether asking again is in vain."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & _FINAL) or any(word in str(error) for word in _EXPIRED)

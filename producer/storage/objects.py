@@ -1,0 +1,133 @@
+"""Stored objects as bytes: read whole, written whole, hashed."""
+
+import hashlib
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import LocalStore, ObjectStore
+
+from unigeo.producer.storage.object_io import patiently
+from unigeo.schemas.errors import StoreError
+
+_UPDATES = 100
+"""Times that an object is read anew because another writer was faster."""
+
+
+def read_object(store: Any, key: str) -> bytes | None:
+    """The bytes of an object; None if it is not there."""
+    body = sync(store.get(key, default_buffer_prototype()))
+    return None if body is None else bytes(body.to_bytes())
+
+
+def need_object(store: Any, key: str) -> bytes:
+    """The bytes of an object that was there a moment ago.
+
+    Raises:
+        StoreError: if it is gone.
+    """
+    content = read_object(store, key)
+    if content is None:
+        raise StoreError(f"{key} vanished while the store was published; run the command again")
+    return content
+
+
+def write_object(store: Any, key: str, content: bytes) -> None:
+    """Write an object in one go."""
+    sync(store.set(key, default_buffer_prototype().buffer.from_bytes(content)))
+
+
+def update_object(store: Any, key: str, change: Callable[[bytes | None], bytes]) -> bytes:
+    """Change an object, so that of several who do it at once nobody's change is lost.
+
+    A folder of this machine is locked meanwhile; an object store writes only over what was read,
+    else it is read and changed again. Stores that can do neither are simply written.
+
+    Args:
+        store: of Zarr.
+        key: of the object.
+        change: from its bytes, None where it is not there, to new ones; may be called repeatedly.
+
+    Returns:
+        The new bytes.
+
+    Raises:
+        StoreError: if others keep changing it.
+    """
+    if isinstance(store, ObjectStore):
+        return _update_remote(store.store, key, change)
+    with _locked(store):
+        old = read_object(store, key)
+        new = change(old)
+        if new != old:
+            write_object(store, key, new)
+        return new
+
+
+def _update_remote(store: Any, key: str, change: Callable[[bytes | None], bytes]) -> bytes:
+    import obstore
+    from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
+
+    for _ in range(_UPDATES):
+        mode: Any
+        try:
+            got = patiently(lambda: obstore.get(store, key))
+            old: bytes | None = bytes(got.bytes())
+            mode = {name: got.meta[name] for name in ("e_tag", "version") if got.meta[name]}
+        except FileNotFoundError:
+            old, mode = None, "create"
+        new = change(old)
+        if new == old:
+            return new
+        try:
+            patiently(lambda new=new, mode=mode: obstore.put(store, key, new, mode=mode))  # type: ignore[misc]
+        except (AlreadyExistsError, PreconditionError):
+            time.sleep(random.uniform(0.0, 0.1))
+        except (NotImplementedError, NotSupportedError):
+            patiently(lambda new=new: obstore.put(store, key, new))  # type: ignore[misc]
+            return new
+        else:
+            return new
+    raise StoreError(f"{key} is changed by others all the time; run the command again")
+
+
+@contextmanager
+def _locked(store: Any) -> Iterator[None]:
+    """Keep other processes of this machine from changing what a folder holds."""
+    try:
+        import fcntl  # of Unix only
+    except ImportError:
+        fcntl = None  # type: ignore[assignment]
+    if fcntl is None or not isinstance(store, LocalStore):
+        yield
+        return
+    folder = os.open(store.root, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def delete_objects(store: Any, prefix: str) -> None:
+    """Remove every object below a prefix."""
+    sync(store.delete_dir(prefix))
+
+
+def list_objects(store: Any, prefix: str = "") -> list[str]:
+    """Keys of every object below a prefix, sorted."""
+
+    async def listed() -> list[str]:
+        return sorted([key async for key in store.list_prefix(prefix)])
+
+    return list(sync(listed()))
+
+
+def digest(content: bytes | memoryview) -> bytes:
+    """SHA-256."""
+    return hashlib.sha256(content).digest()

@@ -1,0 +1,240 @@
+"""The stored objects of one shard, byte for byte as Zarr's sharding codec writes and reads them.
+
+Vectors go straight to the place in the object where they will lie, so a shard is in memory once:
+nothing is transposed, joined or copied before it is written. Cells come in the order of the object,
+so most are moved as one block. The memory of an object that was written serves for the next.
+"""
+
+import mmap
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import google_crc32c
+import numpy as np
+from jaxtyping import Bool, Int, Int8, UInt8
+from numcodecs.zstd import Zstd
+
+from unigeo.schemas.errors import LayoutError
+from unigeo.schemas.store.layout import Layout
+from unigeo.schemas.store.quantization import FILL
+from unigeo.schemas.store.sharding import CRC_BYTES, EMPTY, crc_matches, index_bytes, parse_index
+from unigeo.schemas.store.status import Status
+
+_NOT_STORED = np.uint64(2**64 - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where the cells of a shard lie in its object. Chunks follow each other in Morton order."""
+
+    place: Int[np.ndarray, " cell"]
+    """Where each cell lies, counted in cells of the object, the cells row by row."""
+    rowcol: Int[np.ndarray, "chunk 2"]
+    """Row and column of each chunk."""
+    order: Int[np.ndarray, " cell"]
+    """Cells in the order of the object."""
+
+
+@lru_cache(maxsize=16)
+def places(shard: int, chunk: int) -> Places:
+    """Find every cell's place in the object of a shard, both sides in cells."""
+    side = shard // chunk
+    row, col = np.divmod(np.arange(side * side), side)
+    code = np.zeros(side * side, np.int64)
+    for bit in range(side.bit_length()):
+        code |= ((row >> bit) & 1) << (2 * bit)
+        code |= ((col >> bit) & 1) << (2 * bit + 1)
+    by_code = np.argsort(code)
+    number = np.empty(side * side, np.int64)
+    number[by_code] = np.arange(side * side)
+    cell_row, cell_col = np.divmod(np.arange(shard * shard), shard)
+    of_cell = number[(cell_row // chunk) * side + cell_col // chunk]
+    inner = (cell_row % chunk) * chunk + cell_col % chunk
+    place = of_cell * chunk * chunk + inner
+    return Places(place, np.stack([row[by_code], col[by_code]], axis=1), np.argsort(place))
+
+
+class Buffers:
+    """Memory of objects that were written: fresh pages cost as much as filling them."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._free: defaultdict[int, list[np.ndarray]] = defaultdict(list)
+
+    def take(self, size_bytes: int) -> UInt8[np.ndarray, " byte"]:
+        """Get memory with anything in it, on whole pages, as direct writing wants it."""
+        with suppress(IndexError):  # none is free, or another thread was faster
+            return self._free[size_bytes].pop()
+        pages = mmap.mmap(-1, size_bytes)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            with suppress(OSError):
+                pages.madvise(mmap.MADV_HUGEPAGE)
+        return np.frombuffer(pages, np.uint8)
+
+    def give_back(self, body: UInt8[np.ndarray, " byte"]) -> None:
+        """Let others have memory that nobody reads any more."""
+        self._free[len(body)].append(body)
+
+
+class VectorObject:
+    """The object of one shard's vectors while it is filled: 48 MiB at 768 bands."""
+
+    def __init__(self, layout: Layout, width: int, buffers: Buffers | None = None) -> None:
+        """Start without data, in memory of `buffers`; a vector has `width` numbers."""
+        self._layout = layout
+        self._buffers = buffers or Buffers()
+        self._places = places(layout.shard, layout.chunk)
+        self._chunks = len(self._places.rowcol)
+        self._area = layout.chunk**2
+        self._data_bytes = self._area * width
+        side = layout.shard // layout.chunk
+        stride = self._data_bytes + CRC_BYTES
+        self._body = self._buffers.take(self._chunks * stride + index_bytes((side, side)))
+        self._rows = self._body[: self._chunks * stride].reshape(self._chunks, stride)
+        vectors = self._rows[:, : self._data_bytes].view(np.int8)
+        self._cells = vectors.reshape(self._chunks, self._area, width)
+        self._used = np.zeros(self._chunks, bool)
+        self._summed = np.zeros(self._chunks, bool)
+
+    def put(self, cells: Int[np.ndarray, " cell"], codes: Int8[np.ndarray, "cell band"]) -> None:
+        """Place quantized vectors; cells are counted row by row, best in the object's order."""
+        where = self._places.place[cells]
+        if (np.diff(where) < 0).any():
+            order = np.argsort(where)
+            where, codes = where[order], codes[order]
+        chunk = where // self._area
+        cuts = [0, *(np.flatnonzero(np.diff(chunk)) + 1), len(where)] if len(where) else []
+        for first, end in pairwise(cuts):
+            number = chunk[first]
+            inner = where[first:end] - number * self._area
+            block = self._cells[number]
+            if not self._used[number]:
+                self._used[number] = True
+                if end - first < self._area:
+                    block[...] = FILL
+            if inner[-1] - inner[0] == len(inner) - 1:
+                block[inner[0] : inner[-1] + 1] = codes[first:end]
+            else:
+                block[inner] = codes[first:end]
+            self._summed[number] = False
+            if end - first == self._area:
+                self._sum(number)  # while it is in the processor's cache
+
+    def release(self) -> None:
+        """Give the memory back: the object was written, or will not be."""
+        self._buffers.give_back(self._body)
+
+    def finish(self) -> memoryview | None:
+        """The object's bytes; None where the shard holds no vector and so is no object."""
+        if not self._used.any():
+            return None
+        if self._layout.codec == "zstd":
+            return self._compressed()
+        stride = self._rows.shape[1]
+        for place, number in enumerate(np.flatnonzero(self._used)):
+            if not self._summed[number]:
+                self._sum(number)
+            chunk = self._rows[number]
+            if place != number:
+                self._rows[place] = chunk
+        lengths = np.full(int(self._used.sum()), stride, np.uint64)
+        end = len(lengths) * stride
+        index = _index(self._places, self._used, lengths)
+        self._body[end : end + len(index)] = index
+        return memoryview(self._body[: end + len(index)])
+
+    def _sum(self, number: np.int64) -> None:
+        """Write the checksum of a chunk behind it."""
+        chunk = self._rows[number]
+        chunk[self._data_bytes :] = _crc(chunk[: self._data_bytes])
+        self._summed[number] = True
+
+    def _compressed(self) -> memoryview:
+        codec = Zstd(level=3)
+        parts = []
+        for number in np.flatnonzero(self._used):
+            packed = np.frombuffer(codec.encode(self._cells[number]), np.uint8)
+            parts += [packed, _crc(packed)]
+        lengths = np.array([len(part) for part in parts], np.uint64).reshape(-1, 2).sum(axis=1)
+        return memoryview(np.concatenate([*parts, _index(self._places, self._used, lengths)]))
+
+
+def status_object(status: UInt8[np.ndarray, "row col"], layout: Layout) -> memoryview:
+    """The object of one shard's status codes."""
+    codes = np.ascontiguousarray(status).ravel()
+    return memoryview(np.concatenate([codes, _crc(codes)]) if layout.checked_status else codes)
+
+
+def rows_of_vectors(
+    body: bytes | None, layout: Layout, width: int, rows: int
+) -> Iterator[Int8[np.ndarray, "row col band"]]:
+    """Decode a shard's vectors from north to south, so many rows of cells at a time.
+
+    Args:
+        body: the object; None where the shard holds no vector.
+        layout: how it is cut.
+        width: numbers in a vector.
+        rows: a multiple of a chunk's.
+
+    Raises:
+        LayoutError: if a chunk or the index does not match its CRC-32C.
+    """
+    chunk, shard = layout.chunk, layout.shard
+    index = None if body is None else parse_index(body, (shard // chunk,) * 2, len(body))
+    for first in range(0, shard, rows):
+        stored = np.full((rows, shard, width), FILL, np.int8)
+        for row, col in np.ndindex(rows // chunk, 0 if index is None else shard // chunk):
+            offset, length = index[first // chunk + row, col]  # type: ignore[index]
+            if offset != EMPTY:
+                data = _checked(body[offset : offset + length])  # type: ignore[index]
+                data = Zstd().decode(data) if layout.codec == "zstd" else data
+                cells = np.frombuffer(data, np.int8).reshape(chunk, chunk, width)
+                stored[row * chunk : (row + 1) * chunk, col * chunk : (col + 1) * chunk] = cells
+        yield stored
+
+
+def status_of(body: bytes, layout: Layout) -> UInt8[np.ndarray, "row col"]:
+    """Decode a shard's status codes.
+
+    Raises:
+        LayoutError: if they do not match their CRC-32C, where they have one, or are no codes.
+    """
+    if len(body) != layout.status_bytes:
+        raise LayoutError(
+            f"a shard's status has {len(body)} bytes where {layout.status_bytes} belong. The "
+            "object is damaged."
+        )
+    codes = _checked(body) if layout.checked_status else body
+    status = np.frombuffer(codes, np.uint8).reshape(layout.shard, layout.shard)
+    lowest, highest = int(status.min()), int(status.max())
+    if lowest == Status.NOT_PRODUCED or highest > max(Status):
+        wrong = lowest if lowest == Status.NOT_PRODUCED else highest
+        raise LayoutError(f"{wrong} is no status of a finished shard's cell. It is damaged.")
+    return status
+
+
+def _checked(content: bytes) -> bytes:
+    if not crc_matches(content):
+        raise LayoutError("a chunk does not match its CRC-32C. The object is damaged.")
+    return content[:-CRC_BYTES]
+
+
+def _index(
+    where: Places, used: Bool[np.ndarray, " chunk"], lengths: np.ndarray
+) -> UInt8[np.ndarray, " byte"]:
+    side = int(where.rowcol.max()) + 1
+    entries = np.full((side, side, 2), _NOT_STORED, "<u8")
+    row, col = where.rowcol[used].T
+    entries[row, col, 1] = lengths
+    entries[row, col, 0] = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    content = entries.reshape(-1).view(np.uint8)
+    return np.concatenate([content, _crc(content)])
+
+
+def _crc(content: UInt8[np.ndarray, " byte"]) -> UInt8[np.ndarray, " 4"]:
+    value = google_crc32c.value(content)
+    return np.frombuffer(value.to_bytes(CRC_BYTES, "little"), np.uint8)

@@ -1,0 +1,99 @@
+"""Groups drafted in memory and then written, every object once and with its last content.
+
+An object store may carry out a request that its client has given up and sent again; where the
+second had other content, or removed the object, the late one would undo it.
+"""
+
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import MemoryStore
+
+from unigeo.producer.storage.object_io import delete, put
+from unigeo.producer.storage.objects import list_objects
+
+
+def draft(attributes: dict[str, Any] | None = None) -> zarr.Group:
+    """An empty group in memory."""
+    return zarr.create_group(MemoryStore(), zarr_format=3, attributes=attributes)
+
+
+def add_whole(
+    group: zarr.Group,
+    name: str,
+    values: np.ndarray,
+    dimension_names: tuple[str, ...],
+    attributes: dict[str, Any] | None = None,
+) -> None:
+    """Add a small array as one chunk to a draft; one without numbers is left out."""
+    if not values.size:
+        return
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=values.shape or "auto",
+        compressors=None,
+        filters=None,
+        fill_value=0,
+        config={"write_empty_chunks": True},
+        dimension_names=dimension_names,
+        attributes=attributes,
+    )
+    array[...] = values
+
+
+def objects_of(group: zarr.Group) -> dict[str, bytes]:
+    """The objects of a draft by key, sorted."""
+
+    async def contents() -> dict[str, bytes]:
+        prototype = default_buffer_prototype()
+        found = {}
+        async for key in group.store.list():
+            body = await group.store.get(key, prototype)
+            assert body is not None
+            found[key] = body.to_bytes()
+        return found
+
+    return dict(sorted(sync(contents()).items()))
+
+
+def write_draft(
+    store: Any, path: str, group: zarr.Group, *, as_group: bool = True
+) -> dict[str, bytes]:
+    """Write a draft over what stands at a path; what it does not have there stays.
+
+    Args:
+        store: to write to.
+        path: of the group in it.
+        group: the draft.
+        as_group: write the group's own metadata too, which else come when its arrays are full.
+
+    Returns:
+        What was written, by key.
+
+    Raises:
+        OSError, obstore.exceptions.BaseError: if the store cannot be written.
+    """
+    objects = {f"{path}/{key}": body for key, body in objects_of(group).items()}
+    if not as_group:
+        del objects[f"{path}/zarr.json"]
+    for key, body in objects.items():
+        put(store, key, body)
+    return objects
+
+
+def replace_group(store: Any, path: str, group: zarr.Group) -> dict[str, bytes]:
+    """Write a draft as the group at a path, and remove what else stands there.
+
+    Returns:
+        What was written, by key.
+    """
+    objects = write_draft(store, path, group)
+    for key in list_objects(store, f"{path}/"):
+        if key not in objects:
+            delete(store, key)
+    return objects

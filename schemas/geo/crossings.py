@@ -1,0 +1,288 @@
+"""Where the edges of polygons' rings cross, touch or run along each other.
+
+Whether a vertex lies left or right of an edge is decided exactly: in float64 where its rounding
+cannot change the sign, else in fractions.
+
+Source: Shewchuk (1997), "Adaptive precision floating-point arithmetic and fast robust geometric
+predicates", the error bound of orient2d.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from unigeo.schemas.geo.index_ranges import spread
+
+_RUN = 8
+"""Edges that follow each other and are compared with others by one box first."""
+_MOST_RUNS = 1 << 20
+"""Pairs of boxes looked at together, by one side."""
+_SIGN_ERROR = 3.3306690738754716e-16
+"""Share of the sum of the two products that the rounding of their difference stays below."""
+
+
+CROSSING = "its edges cross, touch or run along each other"
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """Edges of rings, one ring after the other, those without a length left out."""
+
+    start: Float[np.ndarray, "edge 2"]
+    end: Float[np.ndarray, "edge 2"]
+    ring: Int[np.ndarray, " edge"]
+    polygon: Int[np.ndarray, " edge"]
+    after: Int[np.ndarray, " edge"]
+    """Number of the next edge of the ring."""
+    before: Int[np.ndarray, " edge"]
+    place: Int[np.ndarray, " edge"]
+    """Number of the edge within its ring."""
+
+    @property
+    def low(self) -> Float[np.ndarray, "edge 2"]:
+        """The least numbers of each edge."""
+        return np.asarray(np.minimum(self.start, self.end))
+
+    @property
+    def high(self) -> Float[np.ndarray, "edge 2"]:
+        """The greatest numbers of each edge."""
+        return np.asarray(np.maximum(self.start, self.end))
+
+
+@dataclass(frozen=True, eq=False)
+class Touches:
+    """Where edges of two rings of one polygon meet in a point, which is a vertex of either."""
+
+    one: Int[np.ndarray, " touch"]
+    """Number of an edge."""
+    other: Int[np.ndarray, " touch"]
+    at: Float[np.ndarray, "touch 2"]
+
+
+def edges_of(
+    vertices: Float[np.ndarray, "vertex 2"],
+    first: Int[np.ndarray, " ring_end"],
+    polygon: Int[np.ndarray, " ring"],
+) -> Edges:
+    """The edges of rings, given as `valid_polygons.faults_of` takes them."""
+    ring_of = np.repeat(np.arange(len(polygon)), np.diff(first))
+    step = np.flatnonzero(
+        (ring_of[1:] == ring_of[:-1]) & (vertices[1:] != vertices[:-1]).any(axis=1)
+    )
+    ring = ring_of[step]
+    size = np.bincount(ring, minlength=len(polygon))
+    begin = (np.cumsum(size) - size)[ring]
+    number = np.arange(len(ring))
+    last = begin + size[ring] - 1
+    after = np.where(number == last, begin, number + 1)
+    before = np.where(number == begin, last, number - 1)
+    start, end = vertices[step], vertices[step + 1]
+    return Edges(start, end, ring, polygon[ring], after, before, number - begin)
+
+
+def note(
+    faults: dict[int, str],
+    polygon: Int[np.ndarray, " fault"],
+    reason: str,
+    at: Float[np.ndarray, "fault 2"],
+) -> None:
+    """Keep the first reason of each polygon."""
+    for number, place in zip(*np.unique(polygon, return_index=True), strict=True):
+        faults.setdefault(int(number), f"{reason} at {at[place, 0]:.9g} {at[place, 1]:.9g}")
+
+
+def spikes(edges: Edges) -> Int[np.ndarray, " edge"]:
+    """Edges whose next one runs back along them."""
+    here, there = edges.end - edges.start, (edges.end - edges.start)[edges.after]
+    turning = np.flatnonzero((here * there).sum(axis=1) < 0)
+    beyond = edges.end[edges.after[turning]]
+    back: np.ndarray = turning[side_of(edges.start[turning], edges.end[turning], beyond) == 0]
+    return back
+
+
+def touches_of(edges: Edges, faults: dict[int, str]) -> Touches:
+    """Compare every two edges of a polygon that come near each other; note those that may not meet.
+
+    Args:
+        edges: of all polygons.
+        faults: to which crossings, and rings that touch themselves, are added.
+
+    Returns:
+        Where two rings touch.
+    """
+    found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 2)))]
+    low, high = edges.low, edges.high
+    for one, other in _near(edges, low, high):
+        a, b, c, d = edges.start[one], edges.end[one], edges.start[other], edges.end[other]
+        of_c, of_d = side_of(a, b, c), side_of(a, b, d)
+        split = of_c * of_d <= 0
+        of_a, of_b = np.ones(len(one)), np.ones(len(one))
+        of_a[split], of_b[split] = (side_of(c[split], d[split], p[split]) for p in (a, b))
+        meet = split & (of_a * of_b <= 0)
+        proper = meet & (of_c * of_d < 0) & (of_a * of_b < 0)
+        corner, far = np.maximum(low[one], low[other]), np.minimum(high[one], high[other])
+        along = meet & (of_c == 0) & (of_d == 0) & (far > corner).any(axis=1)
+        at = np.select(
+            [(of_c == 0)[:, None], (of_d == 0)[:, None], (of_a == 0)[:, None]], [c, d, a], b
+        )
+        flat = (of_c == 0) & (of_d == 0)
+        at[flat] = corner[flat]
+        at[proper] = _crossing(a[proper], b[proper], c[proper], d[proper])
+        bad = proper | along | (meet & (edges.ring[one] == edges.ring[other]))
+        note(faults, edges.polygon[one[bad]], CROSSING, at[bad])
+        touch = meet & ~bad
+        found.append((one[touch], other[touch], at[touch]))
+    return Touches(*(np.concatenate(part) for part in zip(*found, strict=True)))
+
+
+def _crossing(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """Where the lines through a, b and c, d cross."""
+
+    def cross(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        area: np.ndarray = one[:, :1] * other[:, 1:] - one[:, 1:] * other[:, :1]
+        return area
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        place: np.ndarray = a + (b - a) * (cross(c - a, d - c) / cross(b - a, d - c))
+    return place
+
+
+def _near(
+    edges: Edges, low: Float[np.ndarray, "edge 2"], high: Float[np.ndarray, "edge 2"]
+) -> Iterator[tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " pair"]]]:
+    """Pairs of edges of one polygon whose boxes meet, and that do not follow each other.
+
+    Runs of a few edges are compared by their boxes first, then the edges of one with the other's
+    box.
+    """
+    begin = np.flatnonzero((edges.place % _RUN == 0) | (np.diff(edges.ring, prepend=-1) != 0))
+    if not len(begin):
+        return
+    size = np.diff(begin, append=len(edges.ring))
+    run_low, run_high = np.minimum.reduceat(low, begin), np.maximum.reduceat(high, begin)
+    for first in range(0, len(begin), _MOST_RUNS // _RUN):  # of each run with itself
+        runs = np.arange(first, min(first + _MOST_RUNS // _RUN, len(begin)))
+        item, number = spread(np.zeros(len(runs), np.int64), size[runs] ** 2)
+        i, j = np.divmod(number, size[runs[item]])
+        later = i < j
+        run = begin[runs[item[later]]]
+        yield _apart(edges, low, high, run + i[later], run + j[later])
+    for one, other in _meeting(run_low, run_high, edges.polygon[begin]):
+        for first in range(0, len(one), _MOST_RUNS // _RUN):
+            pair = slice(first, first + _MOST_RUNS // _RUN)
+            run, mate = one[pair], other[pair]
+            item, i = spread(begin[run], size[run])
+            mate = mate[item]
+            near = _meet(low, high, i, run_low, run_high, mate)
+            item, j = spread(begin[mate[near]], size[mate[near]])
+            yield _apart(edges, low, high, i[near][item], j)
+
+
+def _apart(
+    edges: Edges,
+    low: Float[np.ndarray, "edge 2"],
+    high: Float[np.ndarray, "edge 2"],
+    i: Int[np.ndarray, " pair"],
+    j: Int[np.ndarray, " pair"],
+) -> tuple[Int[np.ndarray, " near"], Int[np.ndarray, " near"]]:
+    """Those of some pairs of edges whose boxes meet, and that do not follow each other."""
+    near = np.flatnonzero(_meet(low, high, i, low, high, j))
+    i, j = i[near], j[near]
+    apart = (edges.after[i] != j) & (edges.after[j] != i)
+    return i[apart], j[apart]
+
+
+def _meet(
+    low: Float[np.ndarray, "box 2"],
+    high: Float[np.ndarray, "box 2"],
+    i: Int[np.ndarray, " pair"],
+    other_low: Float[np.ndarray, "other 2"],
+    other_high: Float[np.ndarray, "other 2"],
+    j: Int[np.ndarray, " pair"],
+) -> Bool[np.ndarray, " pair"]:
+    """Whether boxes share a point, pair by pair."""
+    meet = np.ones(len(i), bool)
+    for axis in (0, 1):
+        meet &= low[:, axis][i] <= other_high[:, axis][j]
+        meet &= other_low[:, axis][j] <= high[:, axis][i]
+    return meet
+
+
+def _meeting(
+    low: Float[np.ndarray, "box 2"],
+    high: Float[np.ndarray, "box 2"],
+    of: Int[np.ndarray, " box"],
+) -> Iterator[tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " pair"]]]:
+    """Pairs of different boxes of the same polygon that share a point, each pair once."""
+    sweeps = []
+    for axis in (0, 1):
+        order = np.lexsort((low[:, axis], of))
+        levels = np.unique(low[:, axis])
+        last = np.searchsorted(levels, high[order, axis], side="right") - 1
+        base = of[order].astype(np.int64) * len(levels)
+        key = base + np.searchsorted(levels, low[order, axis])
+        count = np.searchsorted(key, base + last, side="right") - np.arange(len(order)) - 1
+        sweeps.append((int(count.sum()), axis, order, count))
+    _, axis, order, count = min(sweeps, key=lambda sweep: sweep[0])
+    block = np.cumsum(count) // _MOST_RUNS
+    for members in np.split(np.arange(len(order)), np.flatnonzero(np.diff(block)) + 1):
+        item, mate = spread(members + 1, count[members])
+        one, other = order[members[item]], order[mate]
+        across = 1 - axis
+        meet = (low[one, across] <= high[other, across]) & (low[other, across] <= high[one, across])
+        yield one[meet], other[meet]
+
+
+def side_of(
+    a: Float[np.ndarray, "item 2"], b: Float[np.ndarray, "item 2"], c: Float[np.ndarray, "item 2"]
+) -> Float[np.ndarray, " item"]:
+    """1 where c lies left of the line from a to b, -1 right of it, 0 on it; exact."""
+    ac, bc = a - c, b - c
+    left, right = ac[:, 0] * bc[:, 1], ac[:, 1] * bc[:, 0]
+    sign: np.ndarray = np.sign(left - right)
+    straight = ((ac == 0) | (bc[:, ::-1] == 0)).all(axis=1)  # then both products are 0
+    with np.errstate(invalid="ignore"):
+        sure = np.abs(left - right) > _SIGN_ERROR * (np.abs(left) + np.abs(right))
+    for k in np.flatnonzero(~sure & ~straight):
+        (ax, ay), (bx, by), (cx, cy) = (map(Fraction, p[k].tolist()) for p in (a, b, c))
+        area = (ax - cx) * (by - cy) - (ay - cy) * (bx - cx)
+        sign[k] = (area > 0) - (area < 0)
+    return sign
+
+
+def cross_where_they_touch(edges: Edges, touches: Touches) -> Bool[np.ndarray, " touch"]:
+    """Whether one ring passes through the other where they touch."""
+    at = touches.at
+    back, ahead = _arms(edges, touches.other, at)
+    sides = [_between(at, ahead, back, arm) for arm in _arms(edges, touches.one, at)]
+    crossing: np.ndarray = sides[0] != sides[1]
+    return crossing
+
+
+def _arms(
+    edges: Edges, edge: Int[np.ndarray, " touch"], at: Float[np.ndarray, "touch 2"]
+) -> tuple[Float[np.ndarray, "touch 2"], Float[np.ndarray, "touch 2"]]:
+    """The vertices before and after a place on an edge, or at one end of it."""
+    start, end = edges.start[edge], edges.end[edge]
+    at_start, at_end = (start == at).all(axis=1), (end == at).all(axis=1)
+    back = np.where(at_start[:, None], edges.start[edges.before[edge]], start)
+    ahead = np.where(at_end[:, None], edges.end[edges.after[edge]], end)
+    return back, ahead
+
+
+def _between(
+    at: Float[np.ndarray, "touch 2"],
+    ahead: Float[np.ndarray, "touch 2"],
+    back: Float[np.ndarray, "touch 2"],
+    point: Float[np.ndarray, "touch 2"],
+) -> Bool[np.ndarray, " touch"]:
+    """Whether a point lies left of a path that comes from `back` and goes on to `ahead`."""
+    turn = side_of(at, ahead, back)
+    of_ahead, of_back = side_of(at, ahead, point), side_of(at, back, point)
+    narrow = (of_ahead > 0) & (of_back < 0)
+    wide = ~((of_back > 0) & (of_ahead < 0))
+    left: np.ndarray = np.where(turn > 0, narrow, np.where(turn < 0, wide, of_ahead > 0))
+    return left

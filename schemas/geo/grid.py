@@ -1,0 +1,221 @@
+"""The Equal Earth lattice: which cell holds a place, and where a cell's centre lies.
+
+One lattice per CRS and resolution. Its cell edges are whole multiples of the resolution from the
+projection's origin, so two grids of one lattice align cell for cell, whatever region they cover.
+Lattice rows count southward from the equator (negative in the north), columns eastward from the
+central meridian.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from unigeo.schemas.errors import OutsideGridError, RegionError
+from unigeo.schemas.geo.projection import equal_earth_m, lattice_longitudes
+
+if TYPE_CHECKING:
+    from pyproj import Transformer
+
+CENTRAL_MERIDIANS = {"EPSG:8857": 0.0, "EPSG:8858": -90.0, "EPSG:8859": 150.0}
+"""The Equal Earth family: Greenwich, Americas, Asia-Pacific. All are exactly equal-area."""
+SHARD = 256
+"""Cells along one side of a shard: one stored object, one production task."""
+_NEAR_EDGE = 1e-6
+"""Share of a cell, far more than the rounding of a division."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of cells, counted from the grid's north-west corner."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns, to index an array with."""
+        return slice(self.row, self.row + self.height), slice(self.col, self.col + self.width)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A shard-aligned window of the lattice; row 0 is the northernmost.
+
+    >>> grid = Grid("EPSG:8858", 25_000, row0=-256, col0=-256, shape=(256, 512))
+    >>> grid.pixels(np.array([[-90.0, 0.1]]))
+    array([[255, 256]])
+    """
+
+    crs: str
+    """One of `CENTRAL_MERIDIANS`."""
+    resolution_m: float
+    """Side of a cell in projected metres; its area is the square of it, everywhere."""
+    row0: int
+    """Lattice row of the northernmost row."""
+    col0: int
+    """Lattice column of the westernmost column."""
+    shape: tuple[int, int]
+    """Rows and columns."""
+
+    def __post_init__(self) -> None:
+        if self.crs not in CENTRAL_MERIDIANS:
+            raise RegionError(
+                f"the grid's CRS is {self.crs!r}; it must be one of {', '.join(CENTRAL_MERIDIANS)}"
+            )
+        if not (np.isfinite(self.resolution_m) and self.resolution_m > 0):
+            raise RegionError(f"the resolution must be positive metres, not {self.resolution_m}")
+        if min(self.shape) < 1:
+            raise RegionError(f"the grid has no cells: its shape is {self.shape}")
+
+    @property
+    def affine(self) -> tuple[float, float, float, float, float, float]:
+        """(a, b, c, d, e, f) of `affine.Affine`: x = a col + b row + c, y = d col + e row + f."""
+        size = self.resolution_m
+        return (size, 0.0, self.col0 * size, 0.0, -size, -self.row0 * size)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east and north edge in projected metres."""
+        size = self.resolution_m
+        rows, cols = self.shape
+        return (
+            self.col0 * size,
+            -(self.row0 + rows) * size,
+            (self.col0 + cols) * size,
+            -self.row0 * size,
+        )
+
+    @property
+    def x(self) -> Float[np.ndarray, " col"]:
+        """Eastings of the cell centres, metres."""
+        return (self.col0 + np.arange(self.shape[1]) + 0.5) * self.resolution_m
+
+    @property
+    def y(self) -> Float[np.ndarray, " row"]:
+        """Northings of the cell centres, metres, falling."""
+        return -(self.row0 + np.arange(self.shape[0]) + 0.5) * self.resolution_m
+
+    def windows(self, cells: int = SHARD) -> Iterator[Window]:
+        """Cut the grid into squares of `cells` cells, row by row; the last ones may be smaller."""
+        rows, cols = self.shape
+        for row in range(0, rows, cells):
+            for col in range(0, cols, cells):
+                yield Window(row, col, min(cells, rows - row), min(cells, cols - col))
+
+    def centres(self, window: Window | None = None) -> Float[np.ndarray, "row col 2"]:
+        """Longitude and latitude of the cell centres, WGS 84 degrees; NaN off the globe."""
+        rows, cols = window.slices if window else (slice(None), slice(None))
+        x, y = self.x[cols], self.y[rows]
+        lon = lattice_longitudes(x, y, CENTRAL_MERIDIANS[self.crs])
+        # Latitude depends on the northing alone.
+        _, lat = from_wgs84(self.crs).transform(np.zeros_like(y), y, direction="INVERSE")
+        centres = np.empty((*lon.shape, 2))
+        centres[..., 0] = lon
+        centres[..., 1] = lat[:, None]
+        centres[np.isnan(lon)] = np.nan
+        return centres
+
+    def locate(
+        self, lonlat: Float[np.ndarray, "point 2"]
+    ) -> tuple[Int[np.ndarray, "point 2"], Bool[np.ndarray, " point"]]:
+        """Find the cell of each point, and which points are on the grid at all.
+
+        Args:
+            lonlat: WGS 84 degrees, longitude first.
+
+        Returns:
+            As `locate_m`.
+        """
+        return self.locate_m(*equal_earth_m(lonlat, CENTRAL_MERIDIANS[self.crs]))
+
+    def locate_m(
+        self, x: Float[np.ndarray, " point"], y: Float[np.ndarray, " point"]
+    ) -> tuple[Int[np.ndarray, "point 2"], Bool[np.ndarray, " point"]]:
+        """Find the cell of each point by its metres, and which points are on the grid at all.
+
+        The cell is the one whose centre is nearest, as xarray's `.sel(method="nearest")` finds it:
+        a point on the edge of two cells belongs to the eastern or northern one, and a point on the
+        border of the grid to the cell inside.
+
+        Args:
+            x: eastings in the grid's CRS, metres; NaN is off the grid.
+            y: northings.
+
+        Returns:
+            Row and column (-1 for points off the grid), and whether each point is on the grid.
+        """
+        rowcol = np.empty((len(x), 2), np.int64)
+        inside = np.ones(len(x), bool)
+        with np.errstate(invalid="ignore"):
+            for axis, metres in ((0, -y), (1, x)):
+                place = self._places(metres, axis)
+                inside &= (place >= 0) & (place < self.shape[axis])
+                rowcol[:, axis] = place
+        if not inside.all():
+            rowcol[~inside] = -1
+        return rowcol, inside
+
+    def _places(
+        self, metres: Float[np.ndarray, " point"], axis: int
+    ) -> Float[np.ndarray, " point"]:
+        """Whole rows by metres southward, or columns by metres eastward; NaN gives NaN."""
+        first, count, size = (self.row0, self.col0)[axis], self.shape[axis], self.resolution_m
+        exact = metres / size - first
+        place = np.floor(exact)
+        edge = np.rint(exact)
+        near = np.flatnonzero(np.abs(exact - edge) < _NEAR_EDGE)
+        if len(near):  # rounding decides there: compare distances to the centres, as pandas does
+            edge, metres = edge[near], metres[near]
+            before = metres - (first + edge - 0.5) * size
+            after = (first + edge + 0.5) * size - metres
+            second = after < before if axis == 0 else after <= before
+            second = np.where(edge == 0, after <= size / 2, second)
+            second = np.where(edge == count, before > size / 2, second)
+            place[near] = np.where(second, edge, edge - 1)
+        return place
+
+    def position_m(
+        self, x: Float[np.ndarray, " point"], y: Float[np.ndarray, " point"]
+    ) -> Float[np.ndarray, "point 2"]:
+        """Fractional row and column of points in the grid's CRS; cell centres are at .5."""
+        size = self.resolution_m
+        return np.stack([-y / size - self.row0, x / size - self.col0], axis=-1)
+
+    def pixels(self, lonlat: Float[np.ndarray, "point 2"]) -> Int[np.ndarray, "point 2"]:
+        """Find the cell that holds each point.
+
+        Args:
+            lonlat: WGS 84 degrees, longitude first.
+
+        Returns:
+            Row and column, counted from the north-west corner.
+
+        Raises:
+            OutsideGridError: if any point is off the grid.
+
+        Source: Šavrič, Patterson & Jenny (2018), "The Equal Earth map projection".
+        """
+        rowcol, inside = self.locate(lonlat)
+        if not inside.all():
+            first = int(np.flatnonzero(~inside)[0])
+            lon, lat = lonlat[first]
+            raise OutsideGridError(
+                f"{(~inside).sum()} of {len(lonlat)} points are outside the grid, the first at "
+                f"index {first}: longitude {lon:.6g}, latitude {lat:.6g}. Drop them, or ask for "
+                "them with missing='nan' to keep their rows empty."
+            )
+        return rowcol
+
+
+@lru_cache(maxsize=16)
+def from_wgs84(crs: str) -> "Transformer":
+    """From WGS 84 longitude and latitude to projected metres, in this order; made once per CRS."""
+    from pyproj import Transformer
+
+    return Transformer.from_crs("OGC:CRS84", crs, always_xy=True)

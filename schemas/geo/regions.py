@@ -1,0 +1,212 @@
+"""Where to produce: named regions, bounding boxes and GeoJSON files."""
+
+import json
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from unigeo.schemas.errors import RegionError
+from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, SHARD, Grid, from_wgs84
+from unigeo.schemas.geo.ring_degrees import chosen_crs, rings_in_degrees
+from unigeo.schemas.geo.rings import (
+    Ring,
+    crs_of_geojson,
+    pieces_per_edge,
+    polygons_of_geojson,
+    refine,
+    within,
+)
+from unigeo.schemas.geo.valid_polygons import faults_of
+
+_DEFAULT_RESOLUTION_M = 1000.0
+_MOST_CELLS = 10**12  # 100 m cells of the whole globe are 5e10
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A set of polygons in WGS 84 longitude and latitude, and the Equal Earth CRS to map it in."""
+
+    name: str
+    rings: tuple[Ring, ...]
+    """Outer and inner rings, closed; a point is inside if it is within an odd number of them.
+    Longitudes run on past 180 where a ring crosses the antimeridian."""
+    crs: str
+    resolution_m: float = _DEFAULT_RESOLUTION_M
+    """Side of a cell if nothing else is asked."""
+
+    def contains(self, lonlat: Float[np.ndarray, "*shape 2"]) -> Bool[np.ndarray, "*shape"]:
+        """Whether each point lies inside; NaN points do not."""
+        points = lonlat.reshape(-1, 2)
+        inside = np.zeros(len(points), bool)
+        for turn in (-360.0, 0.0, 360.0):
+            shifted = points + np.array([turn, 0.0])
+            for ring in self.rings:
+                inside ^= within(ring, shifted)
+        return inside.reshape(lonlat.shape[:-1])
+
+    def grid(self, resolution_m: float | None = None, shard: int = SHARD) -> Grid:
+        """The smallest shard-aligned window of the lattice that holds the region.
+
+        Raises:
+            RegionError: if the resolution is not positive or gives more than 10^12 cells.
+        """
+        size = self.resolution_m if resolution_m is None else resolution_m
+        if not (math.isfinite(size) and size > 0):
+            raise RegionError(f"the resolution must be a positive number of metres, not {size}")
+        x, y = self._outline()
+        side = size * shard
+        west, east = math.floor(x.min() / side), math.ceil(x.max() / side)
+        north, south = math.floor(-y.max() / side), math.ceil(-y.min() / side)
+        shape = ((south - north) * shard, (east - west) * shard)
+        if shape[0] * shape[1] > _MOST_CELLS:
+            raise RegionError(
+                f"{self.name} at {size:g} m has {shape[0] * shape[1]:.1e} cells; ask for a coarser "
+                "resolution or a smaller region"
+            )
+        return Grid(self.crs, float(size), north * shard, west * shard, shape)
+
+    def _outline(self) -> tuple[Float[np.ndarray, " vertex"], Float[np.ndarray, " vertex"]]:
+        """The rings on the map in metres, refined so that the curves of their edges are held."""
+        start = np.concatenate([ring[:-1] for ring in self.rings])
+        end = np.concatenate([ring[1:] for ring in self.rings])
+        points, _ = refine(start, end, pieces_per_edge(start, end))
+        seam = CENTRAL_MERIDIANS[self.crs] + 180.0
+        turns = np.floor((points[:, 0] - seam) / 360.0)
+        if turns.min() != turns.max():
+            raise RegionError(
+                f"{self.name} crosses longitude {(seam + 180) % 360 - 180:g}, where {self.crs} is "
+                f"cut open; name another of {', '.join(CENTRAL_MERIDIANS)} as its CRS, or split it"
+            )
+        x, y = from_wgs84(self.crs).transform(points[:, 0], points[:, 1])
+        return x, y
+
+
+def named_regions() -> tuple[str, ...]:
+    """Names that `region` knows."""
+    return tuple(_named())
+
+
+def region(name: str) -> Region:
+    """Look a region up by name.
+
+    >>> region("conus").grid(25_000).shape
+    (256, 512)
+    """
+    known = _named()
+    if name not in known:
+        raise RegionError(
+            f"there is no region {name!r}; known are {', '.join(known)}, or give a bounding box or "
+            "a GeoJSON file"
+        )
+    return known[name]
+
+
+def region_of_bbox(
+    bbox: tuple[float, float, float, float], name: str = "bbox", crs: str | None = None
+) -> Region:
+    """A box of longitudes and latitudes: west, south, east, north, in degrees.
+
+    West may exceed east: the box then crosses the antimeridian. One that would then span more than
+    half the globe is taken as a mistake; longitudes beyond 180 say that it is meant.
+
+    Raises:
+        RegionError: if it is no such box.
+    """
+    west, south, east, north = bbox
+    if not all(math.isfinite(v) for v in bbox):
+        raise RegionError(f"the bounding box {bbox} holds a number that is not finite")
+    if not (-90 <= south < north <= 90):
+        raise RegionError(
+            f"the bounding box {bbox} must be west, south, east, north in degrees, with "
+            "-90 <= south < north <= 90"
+        )
+    if not (-360 <= west <= 360 and -360 <= east <= 360) or west == east or east - west > 360:
+        raise RegionError(
+            f"the bounding box {bbox} needs two different longitudes, west and east, in degrees "
+            "within -360 to 360, and at most 360 degrees apart"
+        )
+    if east < west:
+        span = east + 360.0 - west
+        if span <= 0 or span > 180:
+            raise RegionError(
+                f"the bounding box {bbox} has its west, {west:g}, east of its east, {east:g}: "
+                f"exchange the two; a box across the antimeridian that spans more than 180 degrees "
+                f"is written with an east of {east + 360:g}"
+            )
+        east += 360.0
+    corners = [(west, south), (east, south), (east, north), (west, north), (west, south)]
+    ring = np.array(corners, np.float64)
+    return Region(name, (ring,), crs or _nearest_crs(west, east))
+
+
+def region_of_geojson(path: Path | str, crs: str | None = None) -> Region:
+    """The polygons of a GeoJSON file: a geometry, a feature or a collection.
+
+    Raises:
+        RegionError: if the file cannot be read, or holds no polygon or one that is not valid.
+    """
+    path = Path(path)
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise RegionError(f"cannot read a GeoJSON region from {path}: {error}") from error
+    rings = _rings_of(document, str(path))
+    if not rings:
+        raise RegionError(f"{path} holds no polygon; a region is one polygon or several")
+    lons = np.concatenate([ring[:, 0] for ring in rings])
+    return Region(path.stem, rings, crs or _nearest_crs(lons.min(), lons.max()))
+
+
+def _rings_of(document: Any, source: str) -> tuple[Ring, ...]:
+    """The rings of all polygons of a GeoJSON document, in degrees.
+
+    Raises:
+        RegionError: naming the source, if one is not valid or not on the globe.
+    """
+    parts = polygons_of_geojson(document, source)
+    rings = [ring for part in parts for ring in part]
+    if not rings:
+        return ()
+    xy, first = np.concatenate(rings), np.cumsum([0, *map(len, rings)])
+    own = chosen_crs(crs_of_geojson(document, source), None)
+
+    def refuse(bad: Bool[np.ndarray, " ring"], why: str) -> None:
+        if bad.any():
+            raise RegionError(f"{source}: ring {np.flatnonzero(bad)[0]} {why}")
+
+    lonlat, ends = rings_in_degrees(xy, first, own, refuse)
+    part_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    hole = np.array([k > 0 for part in parts for k in range(len(part))])
+    for number, fault in faults_of(xy, first, part_of, hole).items():
+        raise RegionError(f"{source}: part {number} is not valid ({fault}); mend it first")
+    return tuple(np.split(lonlat, ends[1:-1]))
+
+
+def _nearest_crs(west: float, east: float) -> str:
+    """The Equal Earth CRS whose central meridian is nearest, hence whose shear is least."""
+    middle = (west + east) / 2
+
+    def distance(crs: str) -> float:
+        return abs((middle - CENTRAL_MERIDIANS[crs] + 180) % 360 - 180)
+
+    return min(CENTRAL_MERIDIANS, key=distance)
+
+
+@lru_cache(maxsize=1)
+def _named() -> dict[str, Region]:
+    text = files("unigeo.schemas.geo").joinpath("regions.geojson").read_text(encoding="utf-8")
+    found = {}
+    for feature in json.loads(text)["features"]:
+        about = feature["properties"]
+        polygons = polygons_of_geojson(feature, "regions.geojson")
+        rings = tuple(ring for polygon in polygons for ring in polygon)
+        found[about["name"]] = Region(
+            about["name"], rings, about["crs"], float(about["resolution_m"])
+        )
+    return found

@@ -1,0 +1,231 @@
+"""The root's attributes as a model that says everything that is wrong with them."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from unigeo.schemas.errors import ForeignError, LayoutError
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.io.limits import MOST_BANDS, grid_size_problem
+from unigeo.schemas.store.layout import LAYOUT_VERSION, Layout, georeference, georeferenced
+
+State = Literal["building", "published"]
+
+
+class _Growing(BaseModel):
+    """Attributes to which later releases may add keys; what is not known is kept, and skipped."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class GridAttributes(_Growing):
+    """The lattice window, enough to rebuild `Grid` without reading an array."""
+
+    crs: str
+    resolution_m: float = Field(gt=0, allow_inf_nan=False)
+    row0: int
+    col0: int
+    shape: tuple[int, int]
+
+    def grid(self) -> Grid:
+        """The grid these numbers describe."""
+        return Grid(self.crs, self.resolution_m, self.row0, self.col0, self.shape)
+
+
+class LayoutAttributes(_Growing):
+    """How the arrays are cut and coded."""
+
+    modalities: tuple[str, ...] = Field(min_length=1)
+    bands: int = Field(gt=0, le=MOST_BANDS)
+    widths: dict[str, Annotated[int, Field(gt=0, le=MOST_BANDS, strict=True)]] = {}
+    """Of every modality; layout 1, all of whose modalities have `bands` numbers, has none."""
+    shard: int = Field(gt=0)
+    chunk: int = Field(gt=0)
+    codec: Literal["none", "zstd"]
+    covariates: tuple[str, ...] = ()
+
+
+class ModelAttributes(_Growing):
+    """Which model the vectors came from."""
+
+    name: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    settings: dict[str, Any]
+
+
+class DetailAttributes(_Growing):
+    """What the lattice holds of the coordinate encoder's field, which is band-limited.
+
+    Errors are relative to a vector's length, between cells, read by `method="bicubic"`; int8 itself
+    costs about 0.0075.
+    """
+
+    complete_at_m: float = Field(gt=0)
+    """Side of a cell at which a raster holds all that int8 vectors can."""
+    error: float = Field(ge=0)
+    """Of this raster: what lies between its cells and is not in it."""
+    complete: bool
+    """Whether finer cells would say nothing new."""
+    interpolated: int = Field(default=1, ge=1)
+    """Side, in cells, of the squares of which one was encoded and the others interpolated."""
+
+
+class UnigeoAttributes(_Growing):
+    """The `unigeo` attribute of the root group."""
+
+    layout_version: Literal[1, 2]
+    state: State
+    region: str
+    grid: GridAttributes
+    layout: LayoutAttributes
+    model: ModelAttributes
+    observations: dict[str, Any]
+    seed: int
+    code_version: str
+    coordinate_detail: DetailAttributes | None = None
+    """None where there is no coordinate raster, or it was made before this was told."""
+
+    @field_validator("layout_version", mode="before")
+    @classmethod
+    def _whole_number(cls, version: Any) -> Any:
+        if type(version) is not int:  # True and 1.0 equal 1
+            raise ValueError(f"a layout version is a whole number, not {str(version)[:20]!r}")
+        return version
+
+    def field_layout(self) -> Layout:
+        """The layout that these attributes describe."""
+        own = self.layout
+        return Layout(
+            modalities=own.modalities,
+            bands=own.bands,
+            widths=own.widths,
+            shard=own.shard,
+            chunk=own.chunk,
+            codec=own.codec,
+            covariates=own.covariates,
+            version=self.layout_version,
+        )
+
+
+def layout_attributes(layout: Layout) -> dict[str, Any]:
+    """What the root says of a layout 2, as JSON."""
+    return {
+        "modalities": list(layout.modalities),
+        "bands": layout.bands,
+        "widths": {name: layout.width(name) for name in layout.modalities},
+        "shard": layout.shard,
+        "chunk": layout.chunk,
+        "codec": layout.codec,
+        "covariates": list(layout.covariates),
+    }
+
+
+def root_attributes(
+    *,
+    region: str,
+    grid: Grid,
+    layout: Layout,
+    model_name: str,
+    model_sha256: str,
+    model_settings: dict[str, Any],
+    observations: dict[str, Any],
+    seed: int,
+    code_version: str,
+    state: State = "building",
+    coordinate_detail: DetailAttributes | None = None,
+) -> dict[str, Any]:
+    """Everything the root group says of the field, as JSON."""
+    licence = observations.get("licence", "not stated")
+    citation = observations.get("citation", "not stated")
+    attributes = {
+        "unigeo": {
+            "layout_version": LAYOUT_VERSION,
+            "state": state,
+            "region": region,
+            "grid": {
+                "crs": grid.crs,
+                "resolution_m": grid.resolution_m,
+                "row0": grid.row0,
+                "col0": grid.col0,
+                "shape": list(grid.shape),
+            },
+            "layout": layout_attributes(layout),
+            "model": {"name": model_name, "sha256": model_sha256, "settings": model_settings},
+            "observations": observations,
+            "seed": seed,
+            "code_version": code_version,
+            "coordinate_detail": None
+            if coordinate_detail is None
+            else coordinate_detail.model_dump(mode="json"),
+        },
+        "geoemb:type": "pixel",
+        "geoemb:dimensions": layout.bands,
+        "geoemb:model": f"urn:sha256:{model_sha256}",
+        "geoemb:source_data": _source_data(observations),
+        "geoemb:data_type": "int8",
+        "geoemb:gsd": grid.resolution_m,
+        "geoemb:quantization": {
+            "method": "direction: q = round(127 v / max|v|), v = q / |q|",
+            "original_dtype": "float32",
+            "quantized_dtype": "int8",
+        },
+        "license": licence,
+        "citation": citation,
+    }
+    return georeferenced(attributes, grid)
+
+
+def _source_data(observations: dict[str, Any]) -> list[str]:
+    """What the vectors were made from, as URIs: a URN of the observations' name."""
+    return [f"urn:unigeo:observations:{quote(str(observations.get('name', 'unnamed')))}"]
+
+
+def attribute_problems(attributes: dict[str, Any]) -> list[str]:
+    """Everything wrong with a root's attributes, one sentence each."""
+    own = attributes.get("unigeo")
+    if own is None:
+        return ["the root has no attribute 'unigeo': this is not a unigeo field"]
+    try:
+        read = UnigeoAttributes.model_validate(own)
+    except ValidationError as error:
+        return [
+            f"attribute {'.'.join(map(str, ('unigeo', *e['loc'])))}: {e['msg']}"
+            for e in error.errors()
+        ]
+    too_large = grid_size_problem(read.grid.shape)
+    if too_large:
+        return [too_large]
+    problems = []
+    try:
+        read.field_layout().shards(read.grid.grid())
+    except ValueError as error:
+        problems.append(str(error))
+    expected = georeference(read.grid.grid()) if not problems else {}
+    for key, value in expected.items():
+        if attributes.get(key) != value:
+            problems.append(f"attribute {key} is {attributes.get(key)!r}, the grid says {value!r}")
+    problems += [
+        f"attribute {key} is missing" for key in ("license", "citation") if key not in attributes
+    ]
+    return problems
+
+
+def read_attributes(attributes: dict[str, Any], url: str) -> UnigeoAttributes:
+    """Read the root's `unigeo` attribute.
+
+    Raises:
+        ForeignError: if the store is no field.
+        LayoutError: if it is of a layout this version does not read.
+    """
+    own = attributes.get("unigeo")
+    version = own.get("layout_version") if isinstance(own, dict) else None
+    if isinstance(version, int) and version > LAYOUT_VERSION:
+        raise LayoutError(
+            f"{url} has layout version {version}; this unigeo reads up to {LAYOUT_VERSION}. "
+            "Upgrade unigeo."
+        )
+    problems = attribute_problems(attributes)
+    if problems:
+        raise ForeignError(f"{url} is not a readable field: " + "; ".join(problems))
+    return UnigeoAttributes.model_validate(own)

@@ -1,0 +1,264 @@
+"""The field store, layouts 1 and 2: which arrays it holds, and how each is stored.
+
+The field itself stands in the root group, so that plain `xr.open_zarr(url)` reads it. One shard is
+one stored object and one production task. Vectors are uncompressed by default: int8 embeddings
+shrink 1.13 times with zstd and then decode 4 to 10 times slower, and a vector uncompressed in
+(y, x, band) order is one run of bytes that can be read alone. `docs/store.md` specifies all of it.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Int
+
+from unigeo.schemas.errors import LayoutError
+from unigeo.schemas.geo.grid import SHARD, Grid
+from unigeo.schemas.store.conventions import projjson, registered
+from unigeo.schemas.store.quantization import FILL
+from unigeo.schemas.store.sharding import CRC_BYTES
+
+LAYOUT_VERSION = 2
+"""What is written; what older releases wrote is read, too."""
+STATUS_SUFFIX = "_status"
+FUSED = "fused"
+"""A modality made of all the others of a cell."""
+COVARIATES = "covariates"
+"""The array of plain numbers beside the vectors."""
+CHUNK = 16
+"""Cells along one side of an inner chunk: 16 x 16 x 768 bytes are 192 KiB."""
+READABLE_CODECS = frozenset(
+    {"bytes", "crc32c", "zstd", "blosc", "gzip", "transpose", "sharding_indexed"}
+)
+"""Codecs that every Zarr v3 reader in use knows."""
+
+_BAND = "band"
+_RESERVED = frozenset(
+    {
+        *("x", "y", _BAND, "name", "spatial_ref", COVARIATES),  # arrays and dimensions of the root
+        *("overviews", "preview", "encoder", "concepts", "manifest", "publishing"),  # its groups
+        *("objects", "rgb"),  # arrays of the manifest, and a dimension of the preview
+        *("joined", "lon", "lat", "point"),  # names in a reader's answers
+    }
+)
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_COORDINATE = re.compile(r"x|y|spatial_ref|band(_[1-9][0-9]*)?")
+_MOST_INT16 = 1 << 15
+
+Codec = Literal["none", "zstd"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How one field is laid out."""
+
+    modalities: tuple[str, ...]
+    """Names of the arrays of vectors."""
+    bands: int
+    """Numbers in a vector of the model: of its text encoder, its coordinate encoder, `fused`."""
+    widths: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """Numbers in a vector of each modality where these are not `bands`."""
+    shard: int = SHARD
+    """Cells along one side of a shard."""
+    chunk: int = CHUNK
+    """Cells along one side of an inner chunk; divides the shard."""
+    codec: Codec = "none"
+    """Compression of the vectors' inner chunks."""
+    covariates: tuple[str, ...] = ()
+    """Names of the plain numbers that are stored beside the vectors."""
+    version: int = LAYOUT_VERSION
+    """Version of the layout."""
+
+    def __post_init__(self) -> None:
+        check_modalities(self.modalities)
+        own = {name: self.widths.get(name, self.bands) for name in self.modalities}
+        if min(self.bands, *own.values()) < 1 or self.chunk < 1 or self.shard % self.chunk:
+            raise LayoutError(
+                f"{min(self.bands, *own.values())} bands, chunk {self.chunk}, shard {self.shard}: "
+                "all must be positive and the chunk must divide the shard"
+            )
+        if own.get(FUSED, self.bands) != self.bands:
+            raise LayoutError(
+                f"{FUSED!r} has {own[FUSED]} bands, and must have the model's {self.bands}"
+            )
+        if self.codec not in ("none", "zstd"):
+            raise LayoutError(f"the codec must be none or zstd, not {self.codec!r}")
+        differing = {name: width for name, width in own.items() if width != self.bands}
+        object.__setattr__(self, "widths", differing)
+
+    def width(self, modality: str) -> int:
+        """Numbers in a vector of a modality."""
+        return self.widths.get(modality, self.bands)
+
+    def widths_of(self, modalities: Iterable[str]) -> dict[str, int]:
+        """Numbers in a vector of each of some modalities."""
+        return {name: self.width(name) for name in modalities}
+
+    @property
+    def of_model(self) -> tuple[str, ...]:
+        """Modalities whose vectors have the model's width."""
+        return tuple(name for name in self.modalities if self.width(name) == self.bands)
+
+    def dimension(self, modality: str) -> str:
+        """Name of the dimension of a modality's bands.
+
+        >>> layout = Layout(modalities=("aerial", "sar"), bands=768, widths={"sar": 64})
+        >>> layout.dimension("aerial"), layout.dimension("sar")
+        ('band', 'band_64')
+        """
+        return band_dimension(self.width(modality), self.bands)
+
+    def in_words(self, unit: str) -> str:
+        """The width of vectors, and that of those that have another.
+
+        >>> Layout(modalities=("aerial", "sar"), bands=768, widths={"sar": 64}).in_words("bands")
+        '768 bands (sar 64)'
+        """
+        others = ", ".join(f"{name} {width}" for name, width in self.widths.items())
+        return f"{self.bands} {unit}" + (f" ({others})" if others else "")
+
+    @property
+    def band_dimensions(self) -> dict[str, int]:
+        """Every dimension of bands, and its length."""
+        others = {self.dimension(name): self.width(name) for name in self.modalities}
+        return {_BAND: self.bands} | others
+
+    @property
+    def checked_status(self) -> bool:
+        """Whether a CRC-32C ends each object of status codes, which only layout 1 has."""
+        return self.version == 1
+
+    @property
+    def status_bytes(self) -> int:
+        """Bytes of an object of status codes."""
+        return self.shard**2 + (CRC_BYTES if self.checked_status else 0)
+
+    def shards(self, grid: Grid) -> tuple[int, int]:
+        """Rows and columns of the grid of shards.
+
+        Raises:
+            LayoutError: if the grid is not aligned to shards.
+        """
+        edges = (grid.row0, grid.col0, *grid.shape)
+        if any(edge % self.shard for edge in edges):
+            raise LayoutError(
+                f"the grid's corner ({grid.row0}, {grid.col0}) and shape {grid.shape} are not "
+                f"whole multiples of the shard of {self.shard} cells"
+            )
+        return grid.shape[0] // self.shard, grid.shape[1] // self.shard
+
+
+def check_modalities(modalities: tuple[str, ...]) -> None:
+    """Refuse names that no array of vectors can have beside the others of a store.
+
+    Raises:
+        LayoutError: naming the first, and why.
+    """
+    if not modalities:
+        raise LayoutError("cannot store no modality; name one at least")
+    for name in modalities:
+        why = _why_not(name)
+        if why:
+            raise LayoutError(f"cannot store a modality named {name!r}: {why}")
+    lower = [name.lower() for name in modalities]  # one file on some systems
+    twice = [name for name in modalities if lower.count(name.lower()) > 1]
+    if twice:
+        raise LayoutError(f"the modalities {', '.join(map(repr, twice))} would be the same array")
+
+
+def _why_not(name: str) -> str:
+    """Why an array of vectors cannot have this name; empty if it can."""
+    if not _NAME.fullmatch(name):
+        return "a name is a letter and then at most 63 letters, digits, '_' or '-'"
+    if name.lower() in _RESERVED or is_coordinate(name.lower()):
+        return "a store has something else of that name"
+    if name.lower().endswith(STATUS_SUFFIX):
+        return f"names that end in {STATUS_SUFFIX!r} are those of status arrays"
+    return ""
+
+
+def band_dimension(width: int, bands: int) -> str:
+    """Name of the dimension of vectors of a width, in a store of a model of so many bands."""
+    return _BAND if width == bands else f"{_BAND}_{width}"
+
+
+def band_numbers(width: int) -> Int[np.ndarray, " band"]:
+    """The coordinate of a dimension of bands."""
+    return np.arange(width, dtype=np.int16 if width <= _MOST_INT16 else np.int32)
+
+
+def is_coordinate(name: str) -> bool:
+    """Whether an array of this name is one of the field's coordinates, which are always whole.
+
+    >>> is_coordinate("band_64"), is_coordinate("aerial")
+    (True, False)
+    """
+    return _COORDINATE.fullmatch(name) is not None
+
+
+def status_name(modality: str) -> str:
+    """Name of the array that says why a cell has or lacks the modality's vector."""
+    return modality + STATUS_SUFFIX
+
+
+def array_attributes(modality: str, grid: Grid, *, status: bool = False) -> dict[str, Any]:
+    """Attributes of one vector or status array: the CRS as every reader looks for it."""
+    what = "status of the vector" if status else "unit vector, quantized: v = q / |q|"
+    attributes: dict[str, Any] = {
+        "long_name": f"{modality} {what}",
+        "grid_mapping": "spatial_ref",
+        "coordinates": "spatial_ref",
+    }
+    if status:
+        from unigeo.schemas.store.status import Status
+
+        attributes["flag_values"] = [int(code) for code in Status]
+        attributes["flag_meanings"] = " ".join(code.name.lower() for code in Status)
+    else:
+        # Not `_FillValue`, by which xarray would decode the vectors to floats.
+        attributes["nodata"] = FILL
+    return georeferenced(attributes, grid)
+
+
+def georeference(grid: Grid) -> dict[str, Any]:
+    """The `proj:` and `spatial:` attributes of a group or array, by which a store is checked."""
+    return {
+        "proj:code": grid.crs,
+        "spatial:dimensions": ["y", "x"],
+        "spatial:transform": list(grid.affine),
+        "spatial:shape": list(grid.shape),
+        "spatial:bbox": list(grid.bounds),
+        "spatial:registration": "pixel",
+    }
+
+
+def georeferenced(attributes: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
+    """Attributes of a stored group or array whose cells lie on a grid, conventions registered."""
+    crs = {"proj:projjson": projjson(grid.crs)}
+    return registered({**attributes, **georeference(grid), **crs})
+
+
+def spatial_ref_attributes(grid: Grid) -> dict[str, Any]:
+    """Attributes of the scalar `spatial_ref`: WKT2, and the transform in GDAL's order."""
+    from pyproj import CRS
+
+    a, b, c, d, e, f = grid.affine
+    wkt = CRS.from_user_input(grid.crs).to_wkt("WKT2_2019")
+    return {
+        "long_name": "coordinate reference system",
+        "crs_wkt": wkt,
+        "spatial_ref": wkt,
+        "GeoTransform": " ".join(repr(number) for number in (c, a, b, f, d, e)),
+    }
+
+
+def axis_attributes(axis: Literal["x", "y"]) -> dict[str, Any]:
+    """CF attributes of the coordinate arrays."""
+    return {
+        "axis": axis.upper(),
+        "standard_name": f"projection_{axis}_coordinate",
+        "long_name": f"{'easting' if axis == 'x' else 'northing'} of the cell centre",
+        "units": "m",
+    }

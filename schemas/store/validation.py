@@ -1,0 +1,213 @@
+"""What is wrong with a store: everything at once, one sentence each."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unigeo.schemas.io.limits import check_chunk
+from unigeo.schemas.io.stores import damage_errors
+from unigeo.schemas.store.attributes import UnigeoAttributes, attribute_problems
+from unigeo.schemas.store.layout import (
+    COVARIATES,
+    READABLE_CODECS,
+    Layout,
+    axis_attributes,
+    band_numbers,
+    georeference,
+    spatial_ref_attributes,
+    status_name,
+)
+from unigeo.schemas.store.quantization import FILL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import zarr
+
+    from unigeo.schemas.geo.grid import Grid
+
+
+def field_problems(group: "zarr.Group") -> list[str]:
+    """Compare a store's metadata and coordinates with its version of the layout.
+
+    Reads the coordinate arrays and no vector. An empty list means that the store keeps the
+    contract. Attributes, arrays and groups of which the layout says nothing are skipped.
+    """
+    problems = attribute_problems(dict(group.attrs))
+    if problems:
+        return problems
+    own = UnigeoAttributes.model_validate(group.attrs["unigeo"])
+    grid, layout = own.grid.grid(), own.field_layout()
+    for modality in layout.modalities:
+        problems += _vector_problems(group, modality, grid, layout)
+        problems += _status_problems(group, modality, grid, layout)
+    if layout.covariates:
+        problems += _covariate_problems(group, grid, layout)
+    return problems + _coordinate_problems(group, grid, layout)
+
+
+def _vector_problems(group: "zarr.Group", modality: str, grid: "Grid", layout: Layout) -> list[str]:
+    width = layout.width(modality)
+    expected = {
+        "shape": (*grid.shape, width),
+        "dtype": np.dtype(np.int8),
+        "dimensions": ("y", "x", layout.dimension(modality)),
+        "fill value": FILL,
+        "shards": (layout.shard, layout.shard, width),
+        "chunks": (layout.chunk, layout.chunk, width),
+    }
+    return _array_problems(group, modality, expected, georeference(grid))
+
+
+def _status_problems(group: "zarr.Group", modality: str, grid: "Grid", layout: Layout) -> list[str]:
+    expected = {
+        "shape": grid.shape,
+        "dtype": np.dtype(np.uint8),
+        "dimensions": ("y", "x"),
+        "fill value": 0,
+        "chunks": (layout.shard, layout.shard),
+    }
+    name = status_name(modality)
+    problems = _array_problems(group, name, expected, georeference(grid))
+    coded = [] if problems else _codecs_of(group[name])
+    if coded and layout.version > 1 and coded != ["bytes"]:
+        problems.append(
+            f"array {name!r}: its codecs are {', '.join(coded)}, and bytes alone are read by GDAL"
+        )
+    return problems
+
+
+def _covariate_problems(group: "zarr.Group", grid: "Grid", layout: Layout) -> list[str]:
+    count = len(layout.covariates)
+    expected = {
+        "shape": (*grid.shape, count),
+        "dtype": np.dtype(np.float32),
+        "dimensions": ("y", "x", "name"),
+        "shards": None,
+        "chunks": (layout.shard, layout.shard, count),
+    }
+    problems = _array_problems(group, COVARIATES, expected, georeference(grid))
+    if problems:
+        return problems
+    array = group[COVARIATES]
+    if not np.isnan(array.fill_value):  # type: ignore[union-attr]
+        problems.append(f"array {COVARIATES!r}: fill value is {array.fill_value}, not NaN")  # type: ignore[union-attr]
+    if array.attrs.get("names") != list(layout.covariates):
+        problems.append(
+            f"array {COVARIATES!r}: attribute names is {array.attrs.get('names')!r}, the root says "
+            f"{list(layout.covariates)!r}"
+        )
+    for key in ("units", "sources"):
+        told = array.attrs.get(key)
+        if not isinstance(told, list) or len(told) != count:
+            problems.append(
+                f"array {COVARIATES!r}: attribute {key} is {told!r}, expected one for each name"
+            )
+    return problems
+
+
+def _array_problems(
+    group: "zarr.Group", name: str, expected: dict[str, Any], attributes: dict[str, Any]
+) -> list[str]:
+    import zarr
+
+    if name not in group:
+        return [f"array {name!r} is missing"]
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        return [f"{name!r} is a group, not an array"]
+    actual = {
+        "shape": array.shape,
+        "dtype": array.dtype,
+        "dimensions": array.metadata.dimension_names,  # type: ignore[union-attr]
+        "fill value": array.fill_value,
+        "shards": array.shards,
+        "chunks": array.chunks,
+    }
+    problems = [
+        f"array {name!r}: {what} is {actual[what]}, the layout says {value}"
+        for what, value in expected.items()
+        if actual[what] != value
+    ]
+    attributes = attributes | {"grid_mapping": "spatial_ref", "coordinates": "spatial_ref"}
+    problems += [
+        f"array {name!r}: attribute {key} is {array.attrs.get(key)!r}, expected {value!r}"
+        for key, value in attributes.items()
+        if array.attrs.get(key) != value
+    ]
+    problems += [
+        f"array {name!r}: attribute {key} would make readers decode the vectors to other numbers"
+        for key in ("scale_factor", "add_offset", "_FillValue")
+        if key in array.attrs
+    ]
+    unreadable = set(_codecs_of(array)) - READABLE_CODECS
+    if unreadable:
+        problems.append(
+            f"array {name!r}: codecs {', '.join(sorted(unreadable))} are not read everywhere"
+        )
+    return problems
+
+
+def _codecs_of(array: Any) -> list[str]:
+    """Names of an array's codecs, inside shards too."""
+    return list(_codecs(array.metadata.to_dict().get("codecs", ())))
+
+
+def _codecs(codecs: Any) -> "Iterator[str]":
+    for codec in codecs:
+        yield codec["name"]
+        inner = codec.get("configuration", {})
+        for key in ("codecs", "index_codecs"):
+            yield from _codecs(inner.get(key, ()))
+
+
+def _coordinate_problems(group: "zarr.Group", grid: "Grid", layout: Layout) -> list[str]:
+    problems = []
+    wanted = {"x": grid.x, "y": grid.y}
+    wanted |= {name: band_numbers(width) for name, width in layout.band_dimensions.items()}
+    for name, values in wanted.items():
+        if name not in group:
+            problems.append(f"coordinate {name!r} is missing")
+            continue
+        array = group[name]
+        if getattr(array, "shape", None) != values.shape:  # which may claim any number of bytes
+            problems.append(f"coordinate {name!r} does not have the shape {values.shape}")
+            continue
+        try:
+            check_chunk(array, group.store)  # type: ignore[arg-type]
+            stored = np.asarray(array[...])  # type: ignore[index]
+        except damage_errors() as error:
+            problems.append(f"coordinate {name!r} cannot be read: {error}")
+            continue
+        if stored.dtype != values.dtype or not np.array_equal(stored, values):
+            problems.append(f"coordinate {name!r} does not hold what the grid says")
+        if name in ("x", "y"):
+            axis = axis_attributes(name)  # type: ignore[arg-type]
+            problems += [
+                f"coordinate {name!r}: attribute {key} is {array.attrs.get(key)!r}"
+                for key, value in axis.items()
+                if array.attrs.get(key) != value
+            ]
+    if "spatial_ref" not in group:
+        return [*problems, "coordinate 'spatial_ref' is missing"]
+    attributes = dict(group["spatial_ref"].attrs)
+    of_grid = spatial_ref_attributes(grid)
+    if not _is_crs(attributes.get("crs_wkt"), grid.crs):
+        problems.append(f"spatial_ref: crs_wkt is not {grid.crs}")
+    if attributes.get("GeoTransform") != of_grid["GeoTransform"]:
+        problems.append(
+            f"spatial_ref: GeoTransform is {attributes.get('GeoTransform')!r}, the grid says "
+            f"{of_grid['GeoTransform']!r}"
+        )
+    return problems
+
+
+def _is_crs(wkt: Any, crs: str) -> bool:
+    """Whether a text from a store is WKT of that CRS."""
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    try:
+        return bool(CRS.from_wkt(str(wkt)) == CRS.from_user_input(crs))
+    except CRSError:
+        return False

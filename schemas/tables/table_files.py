@@ -1,0 +1,242 @@
+"""Tables in files and pipes: CSV, Parquet, GeoParquet, GeoJSON, Arrow; whole or not at all.
+
+The ending of a name says its format; on a pipe, `-`, it is CSV unless another is named.
+"""
+
+import os
+import sys
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from unigeo.schemas.errors import MissingExtraError, PointsError, StoreError
+from unigeo.schemas.io.stores import refuse_inside_a_store
+from unigeo.schemas.tables import object_types
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+Format = Literal["csv", "parquet", "geojson", "arrow"]
+ENDINGS: dict[str, Format] = {
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".parquet": "parquet",
+    ".geoparquet": "parquet",
+    ".geojson": "geojson",
+    ".json": "geojson",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".tsv": "csv",
+}
+PIPE = "-"
+
+FAILURES = (OSError, EOFError, zlib.error, ValueError, TypeError, NotImplementedError)
+"""What pandas, geopandas, Arrow and gzip raise on a table or a file that they cannot handle."""
+
+
+def read_table(
+    path: str,
+    format: str | None = None,  # noqa: A002
+    columns: tuple[str, str] | None = None,
+) -> "pd.DataFrame":
+    """Read a table from a file, or from standard input, to compute with it.
+
+    Fields of a text table become numbers as `text_values.values_in` says. To write a table again
+    as it came, open it with `read_parts`.
+
+    Args:
+        path: its name, or `-`.
+        format: `csv`, `parquet`, `geojson` or `arrow`, where the name does not say it. CSV is any
+            text table: its separator and encoding are found.
+        columns: names of the coordinate columns of a text table, if not usual.
+
+    Returns:
+        A DataFrame; from GeoParquet, and its like in Arrow, a GeoDataFrame. GeoJSON points become
+        columns `lon` and `lat` beside their properties.
+
+    Raises:
+        PointsError: if the table cannot be read, or its format is unknown.
+    """
+    try:
+        kind = format_of(path, format, "read")
+    except StoreError as error:
+        raise PointsError(str(error)) from error
+    where = "standard input" if path == PIPE else path
+    try:
+        source = BytesIO(sys.stdin.buffer.read()) if path == PIPE else path
+        table: pd.DataFrame
+        table = _read_csv(source, columns) if kind == "csv" else _READERS[kind](source)
+        return table
+    except FAILURES as error:
+        if isinstance(error, PointsError | MissingExtraError):
+            raise
+        raise PointsError(f"cannot read the table {where} as {kind}: {error}") from error
+
+
+def write_table(
+    table: "pd.DataFrame",
+    path: str | None,
+    format: str | None = None,  # noqa: A002
+) -> None:
+    """Write a table to a file, or to standard output: beside the file first, then renamed.
+
+    Geometry goes into Parquet as GeoParquet, into Arrow likewise, and into GeoJSON in WGS 84. In
+    CSV, points become columns `lon` and `lat` in WGS 84; where there are such columns, or other
+    shapes, the geometry is written as WKT in WGS 84 under its own name. Further geometry columns
+    are WKT in CSV and GeoJSON, and their CRS stands in a column `<name>_crs`.
+
+    Args:
+        table: a DataFrame, or a GeoDataFrame; its index is not written.
+        path: a name, or None or `-` for standard output.
+        format: as in `read_table`.
+
+    Raises:
+        StoreError: if it cannot be written, or its format is unknown; nothing is left behind.
+    """
+    from unigeo.schemas.tables.part_writers import write_parts
+
+    try:
+        with write_parts(path, format) as write:
+            write(table)
+    except BrokenPipeError:  # a reader that has seen enough ends it quietly
+        # Python flushes once more at its end, and would complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def check_writable(path: str | None, format: str | None = None) -> None:  # noqa: A002
+    """Refuse an output that cannot be written, before any work is done for it.
+
+    Raises:
+        StoreError: if the format is unknown, the folder is not there, or the name is taken by
+            something that is no file.
+    """
+    path = PIPE if path is None else path
+    format_of(path, format, "write")
+    if path == PIPE:
+        return
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise StoreError(f"cannot write {path}: there is no folder {target.parent}")
+    if target.exists() and not target.is_file():
+        raise StoreError(f"cannot write {path}: it is no file; use - for standard output")
+    refuse_inside_a_store(target, path)
+
+
+def format_of(path: str, named: str | None, verb: Literal["read", "write"]) -> Format:
+    """The format that is named, or that the path ends in.
+
+    Raises:
+        StoreError: if it is unknown, or the path is the address of a server.
+    """
+    if "://" in path:
+        raise StoreError(f"cannot {verb} {path}: a table is a file, or - for a pipe")
+    if named is not None:
+        for known in get_args(Format):
+            if named == known:
+                return known  # type: ignore[no-any-return]
+        raise StoreError(
+            f"cannot {verb} {path}: no format {named!r}; there are {', '.join(get_args(Format))}"
+        )
+    if path == PIPE:
+        return "csv"
+    for ending, kind in ENDINGS.items():
+        if path.lower().endswith(ending):
+            return kind
+    raise StoreError(
+        f"cannot {verb} {path}: a table ends in one of {', '.join(ENDINGS)}; or name its format"
+    )
+
+
+def read_arrow_file(source: Any) -> "pa.Table":
+    """Read an Arrow file, a Feather file or an Arrow stream, whole.
+
+    Raises:
+        ValueError, OSError: as pyarrow does.
+        MissingExtraError: if that is not installed.
+    """
+    need_pyarrow()
+    import pyarrow as pa
+    from pyarrow import feather
+
+    try:
+        # Mapped into memory, a file that is cut short would kill the process.
+        return feather.read_table(source, memory_map=False)
+    except pa.ArrowInvalid as error:
+        try:
+            with pa.OSFile(source) if isinstance(source, str) else source as file:
+                file.seek(0)
+                return pa.ipc.open_stream(file).read_all()
+        except pa.ArrowInvalid:
+            raise error from None
+
+
+def _read_csv(file: Any, located: tuple[str, str] | None) -> Any:
+    import pandas as pd
+
+    from unigeo.schemas.tables.text_tables import open_text
+    from unigeo.schemas.tables.text_values import values_in
+
+    table = open_text(file, sys.maxsize, located)
+    columns: list[list[str]] = [[] for _ in table.names]
+    for part in table.parts():
+        for texts, more in zip(columns, part.columns, strict=True):
+            texts += more
+    commas = table.dialect.decimal == ","
+    values = pd.DataFrame({k: values_in(texts, commas) for k, texts in enumerate(columns)})
+    return values.set_axis(list(table.names), axis=1)
+
+
+def _read_parquet(file: Any) -> Any:
+    import pandas as pd
+
+    need_pyarrow()
+    import pyarrow.parquet as pq
+
+    is_geo = b"geo" in (pq.read_schema(file).metadata or {})
+    if isinstance(file, BytesIO):
+        file.seek(0)
+    if not is_geo:
+        return pd.read_parquet(file)
+    from unigeo.schemas.tables.geometry_columns import need_geopandas
+
+    return need_geopandas("GeoParquet").read_parquet(file)
+
+
+def _read_geojson(file: Any) -> Any:
+    import pandas as pd
+
+    from unigeo.schemas.tables.feature_tables import feature_table
+
+    table = feature_table(file.read() if isinstance(file, BytesIO) else Path(file).read_bytes())
+    lonlat = table.lonlat
+    return pd.DataFrame(table.columns).assign(lon=lonlat[:, 0], lat=lonlat[:, 1])
+
+
+def _read_arrow(file: Any) -> Any:
+    from unigeo.schemas.tables.geometry_columns import frame_of
+
+    return frame_of(read_arrow_file(file))
+
+
+_READERS = {
+    "parquet": _read_parquet,
+    "geojson": _read_geojson,
+    "arrow": _read_arrow,
+}
+
+
+def geometry_of(table: Any) -> Any:
+    """The geometries of a GeoDataFrame; None of any other table."""
+    return object_types.geometry_of(table)
+
+
+def need_pyarrow() -> None:
+    """Refuse what needs pyarrow where it is not installed."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            "Parquet and Arrow need pyarrow: pip install 'unigeo[tables]'"
+        ) from error
