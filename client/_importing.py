@@ -37,7 +37,7 @@ class _Watcher(MetaPathFinder):
         finally:
             self.looking = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _Acting(spec.loader, self._loaded)
+            spec.loader = _ActingLoader(spec.loader, self._loaded)
         return spec
 
     def _loaded(self) -> None:
@@ -46,7 +46,7 @@ class _Watcher(MetaPathFinder):
         self.action()
 
 
-class _Acting(Loader):
+class _ActingLoader(Loader):
     def __init__(self, loader: Loader, action: Callable[[], None]) -> None:
         self.loader, self.action = loader, action
 

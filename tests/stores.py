@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import zarr
 
-from unigeo.producer.publishing.concepts import Concepts
+from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.publish import publish
-from unigeo.producer.raster.local_executor import Encode, Report, rasterize
+from unigeo.producer.raster.local_executor import Encode, RasterReport, rasterize
 from unigeo.producer.storage.field_store import create_field, is_published
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import Region, region_of_bbox
@@ -94,7 +94,7 @@ def fill(
     region: Region = GULF,
     encode: Encode | None = None,
     batch: int = 300,
-) -> Report:
+) -> RasterReport:
     encode = encode or encoder(layout.bands)
     return rasterize(group, grid, layout, region, land, encode, batch=batch, progress=False)
 
@@ -159,7 +159,7 @@ def build_wide(path: Path) -> zarr.Group:
     fill(group, grid, layout, encode=of_widths)
     phrases = ("dense forest", "open water", "a town by the sea")
     vectors = quantize(np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32))
-    return publish(group, concepts=Concepts(phrases, vectors))
+    return publish(group, concepts=ConceptVectors(phrases, vectors))
 
 
 def tree(folder: Path) -> dict[str, bytes]:

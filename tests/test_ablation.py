@@ -15,12 +15,12 @@ from scipy import stats
 
 from unigeo.producer.ablation import run_trials
 from unigeo.producer.ablation.ablation_table import read_table
-from unigeo.producer.ablation.cached_observations import Remembered
+from unigeo.producer.ablation.cached_observations import CachedObservations
 from unigeo.producer.ablation.trials import RESULT, error_of, folder_of, result_of, trials
 from unigeo.producer.ablation.workers import run_workers
 from unigeo.producer.commands.ablate import ablate
 from unigeo.producer.observations.synthetic.world import World
-from unigeo.producer.observations.wrapping import Wrapped, only
+from unigeo.producer.observations.wrapping import ObservationsWrapper, only
 from unigeo.schemas.errors import ModelError, ObservationsError
 
 MICRO = """
@@ -255,7 +255,7 @@ def test_workers_end_when_they_are_left(micro, tmp_path):
     assert error_of(runs[2], tmp_path) is None, "it was stopped; it did not fail"
 
 
-class Counting(Wrapped):
+class Counting(ObservationsWrapper):
     """Counts how often places are looked at."""
 
     looked = 0
@@ -274,7 +274,7 @@ def test_remembered_places_are_those_of_the_observations(tmp_path):
     counting = Counting(world)
     lonlat = world.locations(50, seed=3)
     for _ in range(2):
-        remembered = Remembered(counting, tmp_path)
+        remembered = CachedObservations(counting, tmp_path)
         assert np.array_equal(remembered.locations(50, 3), lonlat)
         for modality in ("aerial", "street", "dsm"):
             ours, theirs = remembered.patches(modality, lonlat), world.patches(modality, lonlat)
@@ -290,8 +290,8 @@ def test_remembered_places_are_those_of_the_observations(tmp_path):
 
 def test_what_is_remembered_cannot_be_changed_by_a_reader(tmp_path):
     lonlat = World().locations(5, seed=3)
-    Remembered(World(), tmp_path).patches("dsm", lonlat).values[:] = 0
-    assert Remembered(World(), tmp_path).patches("dsm", lonlat).values.any()
+    CachedObservations(World(), tmp_path).patches("dsm", lonlat).values[:] = 0
+    assert CachedObservations(World(), tmp_path).patches("dsm", lonlat).values.any()
 
 
 def test_modalities_that_are_not_observed_cannot_be_chosen():

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from unigeo.producer.ablation import effects as module
-from unigeo.producer.ablation.ablation_table import Row, Table
+from unigeo.producer.ablation.ablation_table import AblationRow, AblationTable
 from unigeo.producer.ablation.effects import effects, holm, t_interval
 
 PAIRS = ("street->aerial", "aerial->street", "text->aerial", "aerial->text")
@@ -29,9 +29,9 @@ def result(recalls, **numbers):
 
 
 def table_of(*names):
-    rows = [Row(question="", name="base", changes={})]
-    rows += [Row(question="Q", name=name, changes={"a": "1"}) for name in names]
-    return Table(
+    rows = [AblationRow(question="", name="base", changes={})]
+    rows += [AblationRow(question="Q", name=name, changes={"a": "1"}) for name in names]
+    return AblationTable(
         name="made up",
         path=Path("t.toml"),
         preset="tiny",

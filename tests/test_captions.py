@@ -24,10 +24,10 @@ from transformers import (
 )
 
 from unigeo.producer.sources.captions import BATCH, PROMPT, Captioner, open_captioner
-from unigeo.producer.sources.findings import Found, Seen
+from unigeo.producer.sources.findings import Finding, SourceFindings
 from unigeo.producer.sources.map_features import Feature
-from unigeo.producer.sources.set_description import Words, read_set_table
-from unigeo.producer.sources.texts import WordSource, count_words
+from unigeo.producer.sources.set_description import TextRules, read_set_table
+from unigeo.producer.sources.texts import TextSource, count_words
 from unigeo.schemas.errors import ModelError, ObservationsError
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "a", "field", "house", "12", "of", "trees")
@@ -124,11 +124,11 @@ class Told(Captioner):
         return ["a field of 12 houses"] * len(list(pictures))  # type: ignore[call-overload]
 
 
-class Seeing:
+class ObservationSource:
     reach_m = 1.0
 
-    def observe(self, lonlat: np.ndarray) -> Seen:
-        return Seen([Found(pictures(1)[0]), Found(reason="nodata")])
+    def observe(self, lonlat: np.ndarray) -> SourceFindings:
+        return SourceFindings([Finding(pictures(1)[0]), Finding(reason="nodata")])
 
     def provenance(self) -> dict[str, object]:
         return {}
@@ -137,8 +137,8 @@ class Seeing:
 def test_a_caption_follows_the_facts_and_loses_its_numbers() -> None:
     said = Told(None, None, 8)
     known = [Feature("school", 5, 5.0, 52.0, "Oak Hill")]
-    about = Words(kind="files", names="drop", caption="a folder")
-    source = WordSource(about, lambda *_: known, count_words, 0, None, said, Seeing())
+    about = TextRules(kind="files", names="drop", caption="a folder")
+    source = TextSource(about, lambda *_: known, count_words, 0, None, said, ObservationSource())
     first, second = source.observe(np.array([(5.0, 52.0), (5.0, 52.0001)])).found
     assert first.value.endswith("From above: a field of houses.") and "school" in first.value
     assert "From above" not in second.value  # no image, no caption

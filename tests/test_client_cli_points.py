@@ -16,7 +16,7 @@ from test_encoding import encoder_in_numpy, model_of
 from unigeo.client.commands import points as commands_points
 from unigeo.client.commands import table_parts as commands_tables
 from unigeo.client.field.opening import open_field
-from unigeo.client.reading.cost import Link
+from unigeo.client.reading.cost import StoreLink
 from unigeo.producer.pipeline.pipeline import _coordinate_settings, coordinate_weights
 from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.tables.table_files import read_table, write_table
@@ -169,7 +169,7 @@ def test_an_error_in_a_late_part_says_where(gulf: Path, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("short_parts")
 def test_plan_counts_what_sampling_will_cost(gulf: Path, table: Path) -> None:
-    field, link = open_field(gulf), Link(0.03, 50e6)
+    field, link = open_field(gulf), StoreLink(0.03, 50e6)
     parts = [places().iloc[first : first + 70] for first in range(0, 300, 70)]
     expected = [field.plan(part, link=link, method="bilinear") for part in parts]
     args = ("plan", gulf, table, "--method", "bilinear", "--latency-ms", 30, "--rate-mbs", 50)

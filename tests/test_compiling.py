@@ -15,7 +15,7 @@ from benchmarks.producer.waves import model_settings
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.training.processes import Processes
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.step import Batch, fit_out, gradients
+from unigeo.producer.training.step import TrainingBatch, fit_out, gradients
 
 
 @pytest.mark.slow
@@ -55,7 +55,7 @@ def test_a_part_that_is_filled_up_gives_the_same_gradients(monkeypatch: pytest.M
         model = UniGeoCLIP(model_settings()).train()
         settings = TrainingSettings(locations=100, batch=BATCH, chunk=CHUNK, compile=compiled)
         fit_out(model, settings, torch.device("cpu"))
-        batch = Batch(0, places(BATCH, 4), np.arange(BATCH))
+        batch = TrainingBatch(0, places(BATCH, 4), np.arange(BATCH))
         gradients(model, batch, settings, Processes())
         found.append({name: w.grad for name, w in model.named_parameters() if w.grad is not None})
     assert shapes == {CHUNK}

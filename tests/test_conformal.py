@@ -70,7 +70,7 @@ def test_calibration_uses_models_that_saw_neither_fold() -> None:
     held = RidgeProbe().held_out(features, targets, folds)
     for fold in range(5):
         penalty = held.penalties[fold, 0]
-        assert np.isnan(held.without_two[fold, folds == fold]).all()
+        assert np.isnan(held.leave_two_out[fold, folds == fold]).all()
         for other in set(range(5)) - {fold}:
             train = (folds != fold) & (folds != other)
             scaler = StandardScaler().fit(features[train])
@@ -78,7 +78,7 @@ def test_calibration_uses_models_that_saw_neither_fold() -> None:
             model.fit(scaler.transform(features[train]), targets[train, 0])
             rows = folds == other
             expected = model.predict(scaler.transform(features[rows]))
-            np.testing.assert_allclose(held.without_two[fold, rows, 0], expected, atol=1e-8)
+            np.testing.assert_allclose(held.leave_two_out[fold, rows, 0], expected, atol=1e-8)
 
 
 def test_a_fold_s_own_targets_do_not_touch_its_intervals() -> None:
@@ -87,7 +87,7 @@ def test_a_fold_s_own_targets_do_not_touch_its_intervals() -> None:
     changed = targets.copy()
     changed[folds == 2] += 1000.0
     held, other = (RidgeProbe().held_out(features, y, folds) for y in (targets, changed))
-    np.testing.assert_allclose(other.without_two[2], held.without_two[2], rtol=1e-9)
+    np.testing.assert_allclose(other.leave_two_out[2], held.leave_two_out[2], rtol=1e-9)
     np.testing.assert_allclose(other.difficulty[folds == 2], held.difficulty[folds == 2], rtol=1e-9)
     narrow, wide = (
         measured_coverage(y[:, 0], h, 0, folds, 0.9) for y, h in ((targets, held), (changed, other))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from unigeo.client.areas.subset import cut_field
 from unigeo.client.field.opening import open_field
 from unigeo.client.verifying.verify import verify_store
-from unigeo.producer.publishing.concepts import Concepts
+from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import RegionError, StoreError
 from unigeo.schemas.store.quantization import quantize
@@ -60,7 +60,7 @@ def test_words_go_along_and_what_does_not_is_said(tmp_path: Path) -> None:
     group, grid, layout = stores.begin(tmp_path / "whole.zarr")
     stores.fill(group, grid, layout)
     vectors, _ = stores.encoder()("aerial", np.array([(-3.0, -5.0)]))
-    publish(group, concepts=Concepts(("marsh",), quantize(vectors)))
+    publish(group, concepts=ConceptVectors(("marsh",), quantize(vectors)))
     whole = open_field(tmp_path / "whole.zarr")
     part = open_field(cut_field(whole, tmp_path / "part.zarr", (-12.0, -9.0, 9.0, 11.0)))
     assert part.attributes.model_extra is not None

@@ -20,11 +20,11 @@ from unigeo.producer.observations.folder.description import read_description
 from unigeo.producer.publishing.stac import ANY_TIME, interval
 from unigeo.producer.sources.build_set import observe_set, prepare
 from unigeo.producer.sources.imagery import AerialSource
-from unigeo.producer.sources.photo_folder import PhotoFolder, read_exif
+from unigeo.producer.sources.photo_folder import ImageFolder, read_exif
 from unigeo.producer.sources.raster_catalogue import Catalogue
-from unigeo.producer.sources.set_description import Imagery, Street, read_set_table
+from unigeo.producer.sources.set_description import ImageryRules, StreetRules, read_set_table
 from unigeo.producer.sources.stac_items import Item, _read, ranked
-from unigeo.producer.sources.web_requests import Web
+from unigeo.producer.sources.web_requests import WebClient
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.geo.regions import region_of_bbox
 
@@ -132,10 +132,10 @@ def test_what_is_no_date_is_one_sentence_with_the_key(
 def test_years_are_held_out_and_chosen_by_every_year_of_a_range(tmp_path: Path) -> None:
     file = picture(tmp_path / "picture.tif")
     for years, found in (((2005,), True), ((2007,), False)):
-        about = Imagery(kind="files", files=(str(file),), acquired="2004/2006", patch_px=16,
+        about = ImageryRules(kind="files", files=(str(file),), acquired="2004/2006", patch_px=16,
                         resolution_m=1, years=years)  # fmt: skip
         lonlat = np.array([(-77.068, 38.826)])
-        one = AerialSource(Catalogue(about, Web())).observe(lonlat).found[0]
+        one = AerialSource(Catalogue(about, WebClient())).observe(lonlat).found[0]
         assert (one.reason == "") is found
     settings = tmp_path / "set.toml"
     held = "[splits]\ntemporal_years = [2005]\n[aerial]"
@@ -248,11 +248,11 @@ def test_a_camera_without_a_clock_gives_no_date(taken: str, date: str, tmp_path:
 def test_a_table_of_photographs_has_dates_or_none(written: str, date: str, tmp_path: Path) -> None:
     photograph(tmp_path / "a.jpg", "")
     (tmp_path / "t.csv").write_text(f"file,lat,lon,date\na.jpg,38.825,-77.067,{written}\n")
-    about = Street(kind="folder", files=str(tmp_path / "*.jpg"), table=str(tmp_path / "t.csv"),
+    about = StreetRules(kind="folder", files=str(tmp_path / "*.jpg"), table=str(tmp_path / "t.csv"),
                    blurred=True)  # fmt: skip
-    folder = PhotoFolder(about, region_of_bbox((-78.0, 38.0, -77.0, 39.0)))
+    folder = ImageFolder(about, region_of_bbox((-78.0, 38.0, -77.0, 39.0)))
     assert [one.date for one in folder.search(-180, -90, 180, 90)] == [date]
     (tmp_path / "t.csv").write_text("file,lat,lon,date\na.jpg,38.825,-77.067,yesterday\n")
-    folder = PhotoFolder(about, region_of_bbox((-78.0, 38.0, -77.0, 39.0)))
+    folder = ImageFolder(about, region_of_bbox((-78.0, 38.0, -77.0, 39.0)))
     with pytest.raises(ObservationsError, match="row 0, column 'date': 'yesterday' is no date"):
         folder.search(-180, -90, 180, 90)

@@ -18,13 +18,13 @@ from unigeo import client
 from unigeo.client.encoding.coordinate_encoder import Encoder
 from unigeo.client.encoding.layers import gelu
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings, WordSettings
+from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings, TextSettings
 from unigeo.producer.pipeline.pipeline import _coordinate_settings, coordinate_weights
 from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.store.encoder import EncoderSettings
 
-WORDS = WordSettings(width=8, depth=0, heads=1, tokens=4, vocabulary=300)
+WORDS = TextSettings(width=8, depth=0, heads=1, tokens=4, vocabulary=300)
 
 
 def model_of(seed: int = 0, dimension: int = 16, **options: Any) -> UniGeoCLIP:

@@ -27,13 +27,18 @@ from unigeo.producer.evaluation.calibration import (
     top_answers,
 )
 from unigeo.producer.evaluation.downstream.result import Result
-from unigeo.producer.evaluation.downstream.suites import DOWNSTREAM, Runner
+from unigeo.producer.evaluation.downstream.suites import DOWNSTREAM, Benchmark
 from unigeo.producer.evaluation.ensembles import combine, fit, learn, scores_of, uniform
-from unigeo.producer.evaluation.evaluate import Evaluation, evaluate_model
-from unigeo.producer.evaluation.geocells import Cells, cell_numbers, classify, geocell_table
+from unigeo.producer.evaluation.evaluate import EvaluationPlan, evaluate_model
+from unigeo.producer.evaluation.geocells import Geocells, cell_numbers, classify, geocell_table
 from unigeo.producer.evaluation.holdouts import TrainedOn, out_of_region, random, spatial, temporal
-from unigeo.producer.evaluation.html_report import Picture, Report, Section, Table
-from unigeo.producer.evaluation.model_under_test import Judge
+from unigeo.producer.evaluation.html_report import (
+    EvaluationReport,
+    ReportFigure,
+    ReportTable,
+    Section,
+)
+from unigeo.producer.evaluation.model_under_test import ModelUnderTest
 from unigeo.producer.evaluation.robustness import (
     AXES,
     coarsened,
@@ -73,7 +78,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def judge(folder):
     model, tokenizer = load_model(folder)
-    return Judge(model, tokenizer, torch.device("cpu"))
+    return ModelUnderTest(model, tokenizer, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +275,7 @@ def test_a_perfect_coordinate_encoder_finds_the_cell():
     centres = geocells._degrees((colrow + 0.5) * side)
     assert np.array_equal(cell_numbers(centres, side), colrow), "a cell holds its own centre"
     vectors = unit(torch.randn(len(colrow), 256, generator=torch.Generator().manual_seed(0)))
-    cells = Cells(side, colrow, centres, vectors, vectors)
+    cells = Geocells(side, colrow, centres, vectors, vectors)
     row = cells.of(lonlat)
     assert np.array_equal(colrow[row], own)
     query = vectors[torch.from_numpy(row)]
@@ -350,9 +355,9 @@ def report(folder):
         patch.setattr(table_probes, "BASELINES", ("mean", "lonlat kNN"))
         table = pd.DataFrame({"class": ["a", "b"], "iou": [0.25, 0.5]})
         made = Result(name="made", metrics={"miou": 0.375}, table=table, facts={"samples": 3})
-        runner = Runner("aerial", "nothing", lambda model, folder, device: made)
+        runner = Benchmark("aerial", "nothing", lambda model, folder, device: made)
         patch.setitem(DOWNSTREAM, "made", runner)
-        settings = Evaluation(places=96, later=Later(), downstream={"made": folder})
+        settings = EvaluationPlan(places=96, later=Later(), downstream={"made": folder})
         return evaluate_model(folder, World(), settings)
 
 
@@ -390,8 +395,8 @@ def test_the_retrieval_of_the_report_is_that_of_its_ensembles_parts(report):
 
 def test_words_of_a_report_are_escaped():
     frame = pd.DataFrame({"a<b": ["<script>", "x"], "n": [1.0, float("nan")]})
-    section = Section("s & t", "", [Table("t", "<b>", frame), Picture("p", '"q"', b"")])
-    page = Report("<title>", {"k": "<v>"}, ["<w>"], [section]).html()
+    section = Section("s & t", "", [ReportTable("t", "<b>", frame), ReportFigure("p", '"q"', b"")])
+    page = EvaluationReport("<title>", {"k": "<v>"}, ["<w>"], [section]).html()
     assert "<script>" not in page and "<v>" not in page and "<w>" not in page
     assert "&lt;script&gt;" in page and "nan" not in page
 
@@ -422,7 +427,7 @@ def test_the_command_writes_a_report_beside_the_model(folder, monkeypatch, capsy
 
 
 def test_other_observations_than_those_of_training_are_warned_of(folder):
-    report = evaluate_model(folder, Later(), Evaluation(places=64, parts=("sets",)))
+    report = evaluate_model(folder, Later(), EvaluationPlan(places=64, parts=("sets",)))
     assert "not those that the model was trained on" in report.warnings[0]
 
 
@@ -460,5 +465,5 @@ def test_a_model_of_other_observations_asks_for_them(folder, tmp_path, monkeypat
 
 def test_settings_without_sense_are_refused():
     with pytest.raises(ModelError, match="no part"):
-        replace(Evaluation(), parts=())
-    assert set(Evaluation().parts) == set(evaluate.PARTS)
+        replace(EvaluationPlan(), parts=())
+    assert set(EvaluationPlan().parts) == set(evaluate.PARTS)

@@ -22,7 +22,7 @@ from unigeo.client.reading.array_layout import stored_array
 from unigeo.client.reading.byte_ranges import MOST_RUN_BYTES, coalesce
 from unigeo.client.reading.cell_reader import StoredCells
 from unigeo.client.reading.checked_root import source_of
-from unigeo.client.reading.mapped_files import Files
+from unigeo.client.reading.mapped_files import MappedFiles
 from unigeo.client.reading.range_requests import Requests, Span
 from unigeo.schemas.errors import StoreError
 
@@ -248,7 +248,7 @@ def test_without_dask_lazy_samples_read_by_xarray_alone(
 
 def test_an_object_that_ends_too_early_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(100))
-    for source in (Files(tmp_path), Requests(LocalStore(tmp_path))):
+    for source in (MappedFiles(tmp_path), Requests(LocalStore(tmp_path))):
         with pytest.raises(StoreError, match="cut off"):
             source.fetch([Span("a", 90, 110)], lambda number, body: None)
         with pytest.raises(StoreError, match="cut off"):

@@ -15,9 +15,9 @@ from rasterio.vrt import WarpedVRT
 
 from unigeo.producer.sources.imagery import AerialSource, SurfaceSource
 from unigeo.producer.sources.raster_catalogue import Catalogue
-from unigeo.producer.sources.set_description import Imagery, Surface
+from unigeo.producer.sources.set_description import ImageryRules, SurfaceRules
 from unigeo.producer.sources.stac_items import Item, ranked
-from unigeo.producer.sources.web_requests import Web
+from unigeo.producer.sources.web_requests import WebClient
 from unigeo.schemas.errors import ObservationsError, StoreError
 
 GEOD = pyproj.Geod(ellps="WGS84")
@@ -48,8 +48,10 @@ def test_a_patch_is_centred_and_north_up(tmp_path: Path, city: str, turn: int | 
     epsg = 3857 if turn is None else 32600 + ZONES[city] + turn
     path = tmp_path / "coordinates.tif"
     west, north = coordinates_raster(path, epsg, lonlat, step)
-    about = Imagery(kind="files", files=(str(path),), bands=(1, 2), resolution_m=step, patch_px=64)
-    cuts = Catalogue(about, Web()).cut(np.array([lonlat]), np.float32)
+    about = ImageryRules(
+        kind="files", files=(str(path),), bands=(1, 2), resolution_m=step, patch_px=64
+    )
+    cuts = Catalogue(about, WebClient()).cut(np.array([lonlat]), np.float32)
     assert cuts.reasons == [""] and cuts.origins[0].numbers["cover"] == 1
     east, south = cuts.cut.patches.values[0].astype(float)
     back = pyproj.Transformer.from_crs(epsg, 4326, always_xy=True)
@@ -92,10 +94,10 @@ def utm(x: float, y: float) -> tuple[float, float]:
 def test_neighbouring_images_join_without_a_seam_and_partial_cover_is_told(tmp_path: Path) -> None:
     files = (painted(tmp_path / "a_20200101.tif", 320_000, 200, 100),
              painted(tmp_path / "b_20200101.tif", 320_200, 200, 100))  # fmt: skip
-    about = Imagery(kind="files", files=files, resolution_m=1, patch_px=32, min_valid=0.4,
+    about = ImageryRules(kind="files", files=files, resolution_m=1, patch_px=32, min_valid=0.4,
                     licence="CC0-1.0")  # fmt: skip
     lonlat = np.array([utm(320_200, 4_300_000), utm(320_400, 4_300_000), utm(330_000, 4_300_000)])
-    seen = AerialSource(Catalogue(about, Web())).observe(lonlat)
+    seen = AerialSource(Catalogue(about, WebClient())).observe(lonlat)
     joined, half, nothing = seen.found
     assert (joined.value == 100).all() and joined.origin.numbers["cover"] == 1
     assert joined.origin.item.count("+") == 1 and joined.origin.date == "2020-01-01"
@@ -113,7 +115,10 @@ def test_what_is_found_of_a_place_does_not_depend_on_the_others(tmp_path: Path) 
     ) as raster:  # fmt: skip
         raster.write(rng.integers(0, 255, (3, 400, 400), np.uint8))
     source = AerialSource(
-        Catalogue(Imagery(kind="files", files=(str(path),), resolution_m=0.7, patch_px=32), Web())
+        Catalogue(
+            ImageryRules(kind="files", files=(str(path),), resolution_m=0.7, patch_px=32),
+            WebClient(),
+        )
     )
     lonlat = np.array([utm(320_000 + x, 4_300_000 + y) for x, y in rng.uniform(50, 150, (9, 2))])
     together = [one.value for one in source.observe(lonlat).found]
@@ -140,10 +145,10 @@ def test_heights_are_above_the_ground_that_the_rule_names(tmp_path: Path) -> Non
     lonlat = np.array([utm(320_100, 4_300_000)])
 
     def seen(**how: object) -> tuple[np.ndarray, float]:
-        about = Surface(kind="files", files=files, resolution_m=1, patch_px=32, **how)  # type: ignore[arg-type]
-        terrain = Catalogue(about.model_copy(update={"files": below}), Web())
+        about = SurfaceRules(kind="files", files=files, resolution_m=1, patch_px=32, **how)  # type: ignore[arg-type]
+        terrain = Catalogue(about.model_copy(update={"files": below}), WebClient())
         use = terrain if about.ground == "terrain" else None
-        found = SurfaceSource(about, Catalogue(about, Web()), use).observe(lonlat).found[0]
+        found = SurfaceSource(about, Catalogue(about, WebClient()), use).observe(lonlat).found[0]
         return found.value, found.origin.numbers["ground_m"]
 
     low, level = seen()
@@ -206,20 +211,20 @@ def test_items_that_cannot_be_used_are_counted_with_their_reason(tmp_path: Path)
         item("undated", 2022)["properties"].pop("datetime")
         item("torn", 2021)
         (tmp_path / "cogs" / "torn.tif").write_bytes(b"II*\0 and no more")
-        about = Imagery(kind="stac", url=f"{services.url}/stac", collections=("naip",),
+        about = ImageryRules(kind="stac", url=f"{services.url}/stac", collections=("naip",),
                         resolution_m=6, patch_px=16, coarsest_m=10)  # fmt: skip
-        seen = AerialSource(Catalogue(about, Web(1000, first_wait_s=0.001))).observe(lonlat)
+        seen = AerialSource(Catalogue(about, WebClient(1000, first_wait_s=0.001))).observe(lonlat)
         assert seen.unusable["gone"] == "HTTP 404" and seen.unusable["bare"] == "no asset"
         assert seen.unusable["undated"] == "malformed item"
         assert seen.unusable["coarse"] == "too coarse"
         assert seen.unusable["torn"] == "not a usable GeoTIFF"
         assert seen.found[0].reason == "" and seen.found[0].origin.item == "good"
         services.items = [one for one in services.items if one["id"] in ("torn",)]
-        seen = AerialSource(Catalogue(about, Web(1000, first_wait_s=0.001))).observe(lonlat)
+        seen = AerialSource(Catalogue(about, WebClient(1000, first_wait_s=0.001))).observe(lonlat)
         assert seen.found[0].reason == "not a usable GeoTIFF"
         services.items = [good]
         services.faults.append(["cogs/*", 429, 3])
-        web = Web(1000, first_wait_s=0.001)
+        web = WebClient(1000, first_wait_s=0.001)
         seen = AerialSource(Catalogue(about, web)).observe(lonlat)
         assert seen.found[0].reason == "" and seen.found[0].value.std() > 0
         services.faults.append(["stac/*", 503, 99])
@@ -236,25 +241,25 @@ def test_addresses_are_signed_and_signed_again_before_they_expire(tmp_path: Path
         add_item(services, "one", "naip", "image", 32631, box, 5.0, 2020, colour)
         asset = services.items[-1]["assets"]["image"]
         asset["href"] = asset["href"].replace("/cogs/", "/private/cogs/")
-        plain = Imagery(kind="stac", url=f"{services.url}/stac", collections=("naip",),
+        plain = ImageryRules(kind="stac", url=f"{services.url}/stac", collections=("naip",),
                         resolution_m=6, patch_px=16)  # fmt: skip
         with pytest.raises(ObservationsError, match="HTTP 403"):
-            AerialSource(Catalogue(plain, Web(1000, first_wait_s=0.001))).observe(lonlat)
+            AerialSource(Catalogue(plain, WebClient(1000, first_wait_s=0.001))).observe(lonlat)
         about = plain.model_copy(
             update={"sign": "planetary-computer", "sign_url": f"{services.url}/sign"}
         )
         services.faults.append(["sign", 429, 2])
-        source = AerialSource(Catalogue(about, Web(1000, first_wait_s=0.001)))
+        source = AerialSource(Catalogue(about, WebClient(1000, first_wait_s=0.001)))
         first = source.observe(lonlat).found[0]
         assert first.reason == "" and services.counts["sign"] == 3
         source.observe(lonlat)
         assert services.counts["sign"] == 3  # it is still good
         services.signed_for_s = 0.2  # always about to expire
-        other = AerialSource(Catalogue(about, Web(1000, first_wait_s=0.001)))
+        other = AerialSource(Catalogue(about, WebClient(1000, first_wait_s=0.001)))
         assert (other.observe(lonlat).found[0].value == first.value).all()
         services.signatures.clear()  # what was signed before is worth nothing
         assert (other.observe(lonlat).found[0].value == first.value).all()
         assert first.origin.item == "one"
         services.faults.append(["sign", 404, 1])
-        lost = AerialSource(Catalogue(about, Web(1000, first_wait_s=0.001))).observe(lonlat)
+        lost = AerialSource(Catalogue(about, WebClient(1000, first_wait_s=0.001))).observe(lonlat)
         assert lost.unusable == {"one": "HTTP 404"} and lost.found[0].reason == "HTTP 404"

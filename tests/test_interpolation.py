@@ -18,9 +18,9 @@ from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.raster.coordinate_detail import (
     TOLERATED,
     complete_at_m,
+    describe_detail,
     detail_of,
     lattice_error,
-    told_of_detail,
 )
 from unigeo.producer.raster.coordinate_interpolation import (
     check_errors,
@@ -29,7 +29,7 @@ from unigeo.producer.raster.coordinate_interpolation import (
 )
 from unigeo.producer.raster.cost_estimate import sample_cells
 from unigeo.producer.raster.encoding import ModelEncoder, encoder_of
-from unigeo.producer.raster.shard_task import Work
+from unigeo.producer.raster.shard_task import RasterJob
 from unigeo.schemas.errors import ModelError, StoreError
 from unigeo.schemas.geo.grid import Grid, Window
 from unigeo.schemas.store.attributes import read_attributes
@@ -104,7 +104,7 @@ def test_what_interpolation_costs_is_measured_and_refused_where_it_shows() -> No
     errors = {}
     for resolution_m in (2_000.0, 100_000.0):
         grid = Grid("EPSG:8857", resolution_m, -32, -32, (64, 64))
-        work = Work(grid, stores.layout_of(), region, everywhere, one)
+        work = RasterJob(grid, stores.layout_of(), region, everywhere, one)
         cells = sample_cells(work, 20)
         assert len(cells) == 20 and (cells == sample_cells(work, 20)).all()
         errors[resolution_m] = measured_errors(one.encode_cells, CPU, grid, 4, cells)
@@ -123,8 +123,8 @@ def test_the_lattice_that_holds_all_follows_the_finest_scale() -> None:
     for spacing_m, published in ((100, 1e-4), (250, 2e-3), (500, 1.8e-2), (1000, 0.13)):
         assert 0.5 * lattice_error(DEFAULT, spacing_m) < published
         assert published < lattice_error(DEFAULT, spacing_m)
-    assert "--interpolate 2 is 4 times" in told_of_detail(DEFAULT, 100.0)
-    assert "leaves" in told_of_detail(DEFAULT, 1000.0)
+    assert "--interpolate 2 is 4 times" in describe_detail(DEFAULT, 100.0)
+    assert "leaves" in describe_detail(DEFAULT, 1000.0)
     degree = CoordinateSettings(width=64, depth=1, heads=1, kind="satclip", degree=10)
     assert lattice_error(degree, complete_at_m(degree)) <= TOLERATED < lattice_error(degree, 1e6)
 

@@ -7,24 +7,24 @@ from unigeo.producer.encoders.layers import TEMPERATURE, layers
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.settings import (
     CoordinateSettings,
+    ImageSettings,
     ModelSettings,
-    PictureSettings,
     SurfaceSettings,
-    WordSettings,
+    TextSettings,
 )
 
 SIZE = {"width": 32, "depth": 3, "heads": 2}
 
 
 def settings(tied=False, **coordinate):
-    picture = PictureSettings(**SIZE, rows=16, cols=16, patch=8)
+    picture = ImageSettings(**SIZE, rows=16, cols=16, patch=8)
     return ModelSettings(
         dimension=16,
         coordinate=CoordinateSettings(**SIZE | coordinate),
         aerial=picture,
         street=picture,
         dsm=SurfaceSettings(**SIZE, rows=16, cols=16, patch=8),
-        text=WordSettings(**SIZE, tokens=8, vocabulary=300),
+        text=TextSettings(**SIZE, tokens=8, vocabulary=300),
         tied=tied,
         temperature_per_pair=True,
     )

@@ -20,7 +20,7 @@ from unigeo import client
 from unigeo.client.areas.subset import cut_field
 from unigeo.client.field.opening import open_field
 from unigeo.client.probing.probe import Probe
-from unigeo.producer.publishing.concepts import Concepts
+from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import UnigeoError
 from unigeo.schemas.store.quantization import quantize
@@ -171,7 +171,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     group, grid, layout = stores.begin(path)
     stores.fill(group, grid, layout)
     vectors, _ = stores.encoder()("aerial", np.array([(-3.0, -5.0)]))
-    concepts = Concepts(("marsh",), quantize(vectors))
+    concepts = ConceptVectors(("marsh",), quantize(vectors))
     publish(group, encoder=WEIGHTS, encoder_settings=ENCODER, concepts=concepts)
     return path
 

@@ -13,7 +13,7 @@ from unigeo.producer.encoders.presets import base, small, tiny
 from unigeo.producer.encoders.settings import (
     ModelSettings,
     SurfaceSettings,
-    WordSettings,
+    TextSettings,
     from_json,
     to_json,
 )
@@ -311,4 +311,4 @@ def test_a_text_s_tokens_do_not_depend_on_case_or_company(tokenizer):
 
 def test_words_settings_need_room_for_bytes():
     with pytest.raises(ModelError, match="256 bytes"):
-        WordSettings(width=8, depth=1, heads=1, vocabulary=100)
+        TextSettings(width=8, depth=1, heads=1, vocabulary=100)

@@ -22,7 +22,7 @@ from unigeo.producer.observations.folder.folder_observations import (
     open_observations,
 )
 from unigeo.producer.observations.folder.land import Land
-from unigeo.producer.observations.folder.location_tables import PlaceTable
+from unigeo.producer.observations.folder.location_tables import LocationTable
 from unigeo.producer.observations.protocol import Observations
 from unigeo.schemas.errors import ObservationsError, PointsError
 
@@ -205,7 +205,7 @@ def test_the_nearest_row_is_the_nearest_by_geodesic(seed: int, radius_m: float) 
     rows = np.stack([rng.uniform(-180, 180, 20), rng.uniform(-90, 90, 20)], 1)
     lonlat = rows[rng.integers(0, 20, 10)] + rng.normal(size=(10, 2))
     lonlat[:, 1] = np.clip(lonlat[:, 1], -90, 90)
-    table = PlaceTable(pd.DataFrame({"row": range(20)}), rows)
+    table = LocationTable(pd.DataFrame({"row": range(20)}), rows)
     for point, found in zip(lonlat, table.nearest(lonlat, radius_m), strict=True):
         _, _, distance = GEOD.inv(*np.broadcast_to(point, (20, 2)).T.copy(), *rows.T.copy())
         if distance.min() < 0.995 * radius_m:

@@ -21,13 +21,18 @@ from servers import object_store
 from training_runs import gave
 
 from unigeo.producer.commands.cli import produce
-from unigeo.producer.observations.observation_set.named_objects import Objects
+from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
 from unigeo.producer.observations.observation_set.set_observations import open_recorded
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.sources import s2, web_requests
 from unigeo.producer.sources.build_set import observe_set, prepare
 from unigeo.producer.sources.datasheet import VOID
-from unigeo.producer.sources.set_description import SetTable, Surface, Where, read_set_table
+from unigeo.producer.sources.set_description import (
+    LocationRules,
+    SetTable,
+    SurfaceRules,
+    read_set_table,
+)
 from unigeo.schemas.errors import ObservationsError, StoreError, UnigeoError
 
 
@@ -232,7 +237,7 @@ def test_a_set_in_an_object_store_is_that_of_a_disk(
     with object_store(monkeypatch) as bucket:
         url = f"{bucket}/region/set"
         far = observe_set(prepare(read_set_table(table)), url)
-        store = Objects(url)
+        store = ObjectFolder(url)
         for name, data in bytes_of(local).items():
             assert store.get(name) == data
         last = f"shards/{len(far.about['shards']) - 1:06d}"
@@ -310,8 +315,12 @@ def test_voids_are_filled_for_the_model_and_shown_as_voids(tmp_path: Path) -> No
         raster.write(surface, 1)
     table = SetTable(
         name="voids", licence="CC0-1.0",
-        where=Where(bbox=(-77.072, 38.822, -77.063, 38.829), count=12, per_cell=4, cell_level=15),
-        dsm=Surface(kind="files", files=(str(tmp_path / "dsm.tif"),), patch_px=32, resolution_m=1),
+        where=LocationRules(
+            bbox=(-77.072, 38.822, -77.063, 38.829), count=12, per_cell=4, cell_level=15
+        ),
+        dsm=SurfaceRules(
+            kind="files", files=(str(tmp_path / "dsm.tif"),), patch_px=32, resolution_m=1
+        ),
     )  # fmt: skip
     seen = observe_set(prepare(table), str(tmp_path / "set"))
     metres = seen.heights(seen.lonlat)[:, None]

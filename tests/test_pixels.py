@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from unigeo.producer.encoders.images import PictureEncoder
+from unigeo.producer.encoders.images import ImageEncoder
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.pixel_statistics import PLACES, SEED, fit_pixels
 from unigeo.producer.encoders.presets import tiny
-from unigeo.producer.encoders.settings import PictureSettings, from_json, to_json
+from unigeo.producer.encoders.settings import ImageSettings, from_json, to_json
 from unigeo.producer.observations.protocol import Patches
 from unigeo.producer.observations.synthetic.world import World
-from unigeo.producer.observations.wrapping import Wrapped
+from unigeo.producer.observations.wrapping import ObservationsWrapper
 from unigeo.producer.pipeline.recipe import recipe
 from unigeo.schemas.errors import ModelError
 
@@ -21,7 +21,7 @@ SHAPES = {"aerial": (3, 32, 32), "street": (3, 32, 32), "dsm": (1, 32, 32)}
 
 
 def picture(**changes):
-    return PictureSettings(
+    return ImageSettings(
         rows=16, cols=16, patch=8, width=16, depth=1, heads=2, **{"channels": 2} | changes
     )
 
@@ -50,18 +50,18 @@ def test_a_recipe_measures_the_pictures_it_will_see_if_asked():
 
 
 def test_the_tower_sees_them_centred_and_bright_ones_within_reach():
-    encoder = PictureEncoder(picture(pixel_mean=(20.0, 100.0), pixel_std=(5.0, 30.0)), 8)
+    encoder = ImageEncoder(picture(pixel_mean=(20.0, 100.0), pixel_std=(5.0, 30.0)), 8)
     dark = torch.full((1, 2, 16, 16), 25, dtype=torch.uint8)
     seen = encoder.pixels(dark)
     expected = np.arcsinh([(25 - 20) / 5, (25 - 100) / 30])
     assert np.allclose(seen[0, :, 0, 0].numpy(), expected, atol=1e-6)
     lamp = encoder.pixels(torch.full_like(dark, 255))
     assert float(lamp[0, 0, 0, 0]) == pytest.approx(np.arcsinh(47.0), abs=1e-5)
-    plain = PictureEncoder(picture(), 8).pixels(dark)
+    plain = ImageEncoder(picture(), 8).pixels(dark)
     assert torch.allclose(plain, torch.full_like(plain, 25 / 127.5 - 1))
 
 
-class Black(Wrapped):
+class Black(ObservationsWrapper):
     """The world by night."""
 
     def patches(self, modality, lonlat):

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hn
 
 from unigeo.producer.sources import s2
 from unigeo.producer.sources.location_sampling import (
-    Placing,
+    LocationSampling,
     covering_of,
     farthest,
     place,
@@ -39,7 +39,7 @@ def test_a_covering_is_the_cells_that_hold_points_of_the_region() -> None:
 def test_places_keep_to_the_region_the_count_and_the_cell(
     count: int, per_cell: int, balance: int, seed: int
 ) -> None:
-    how = Placing(count=count, per_cell=per_cell, balance_level=balance, seed=seed)
+    how = LocationSampling(count=count, per_cell=per_cell, balance_level=balance, seed=seed)
     placed = place(TOWN, how)
     assert TOWN.contains(placed.lonlat).all()
     assert len(np.unique(placed.lonlat, axis=0)) == len(placed.lonlat) <= count
@@ -47,7 +47,9 @@ def test_places_keep_to_the_region_the_count_and_the_cell(
     assert np.unique(placed.cell, return_counts=True)[1].max() <= per_cell
     again = place(TOWN, how)
     assert (again.lonlat == placed.lonlat).all()
-    other = place(TOWN, Placing(count=count, per_cell=per_cell, balance_level=balance, seed=99))
+    other = place(
+        TOWN, LocationSampling(count=count, per_cell=per_cell, balance_level=balance, seed=99)
+    )
     assert len(other.lonlat) != len(placed.lonlat) or (other.lonlat != placed.lonlat).any()
 
 
@@ -55,7 +57,7 @@ def test_whole_cells_get_equal_shares_and_fine_cells_no_second_before_all_have_o
     cells = s2.children(s2.cell_ids(np.array([[-77.06, 38.81]]), 10), 12)[0]
     ring = np.concatenate([s2.corners(cells[:1])[0], s2.corners(cells[:1])[0][:1]])
     whole = Region("cell", (ring,), "EPSG:8858")
-    placed = place(whole, Placing(count=64, balance_level=13, per_cell=3))
+    placed = place(whole, LocationSampling(count=64, balance_level=13, per_cell=3))
     own = placed.cell[s2.parents(placed.cell, 12) == cells[0]]
     counts = np.unique(s2.parents(own, 13), return_counts=True)[1]
     assert len(own) > 48 and np.ptp(counts) <= 2
@@ -63,25 +65,29 @@ def test_whole_cells_get_equal_shares_and_fine_cells_no_second_before_all_have_o
 
 
 def test_weights_draw_places_and_no_weight_draws_none() -> None:
-    placed = place(TOWN, Placing(count=200, balance_level=14), lambda p: (p[:, 0] < -77.06) * 1.0)
+    placed = place(
+        TOWN, LocationSampling(count=200, balance_level=14), lambda p: (p[:, 0] < -77.06) * 1.0
+    )
     assert placed.lonlat[:, 0].max() < -77.05  # the coarse cells that reach over it
     heavy = place(
-        TOWN, Placing(count=100, balance_level=13), lambda p: np.where(p[:, 0] < -77.06, 9.0, 1.0)
+        TOWN,
+        LocationSampling(count=100, balance_level=13),
+        lambda p: np.where(p[:, 0] < -77.06, 9.0, 1.0),
     )
     assert (heavy.lonlat[:, 0] < -77.06).mean() > 0.75
     with pytest.raises(ObservationsError, match="no place to observe"):
-        place(TOWN, Placing(count=5), lambda p: np.full(len(p), np.nan))
+        place(TOWN, LocationSampling(count=5), lambda p: np.full(len(p), np.nan))
 
 
 def test_candidates_are_chosen_among_and_only_once() -> None:
     rng = np.random.default_rng(1)
     near = rng.uniform((-77.2, 38.7), (-76.9, 38.9), (3000, 2))
-    placed = place(TOWN, Placing(count=150, per_cell=2), candidates=near)
+    placed = place(TOWN, LocationSampling(count=150, per_cell=2), candidates=near)
     assert len(placed.lonlat) == 150
     rows = {tuple(row) for row in near}
     assert all(tuple(row) in rows for row in placed.lonlat)
     with pytest.raises(ObservationsError, match="nothing of the candidates"):
-        place(TOWN, Placing(count=5), candidates=near + 5)
+        place(TOWN, LocationSampling(count=5), candidates=near + 5)
 
 
 @given(
@@ -128,7 +134,7 @@ def footprint(lonlat: np.ndarray, side_m: float) -> shapely.Polygon:
 @given(st.integers(0, 50), st.integers(12, 14), st.sampled_from([154.0, 400.0]))
 def test_no_footprint_crosses_a_split(seed: int, level: int, side_m: float) -> None:
     how = Splitting(spatial_level=level, spatial_share=0.4, seed=seed)
-    lonlat = place(TOWN, Placing(count=150, seed=seed)).lonlat
+    lonlat = place(TOWN, LocationSampling(count=150, seed=seed)).lonlat
     apart = region_of_bbox((-77.05, 38.80, -77.03, 38.82))
     parts = split(lonlat, side_m / 2**0.5, how, apart)
     cells, _ = covering_of(region_of_bbox((-77.15, 38.74, -76.97, 38.88)), level)
@@ -151,7 +157,7 @@ def test_no_footprint_crosses_a_split(seed: int, level: int, side_m: float) -> N
 
 
 def test_a_cell_is_held_out_whatever_else_is_asked_and_no_share_holds_nothing_out() -> None:
-    lonlat = place(TOWN, Placing(count=100)).lonlat
+    lonlat = place(TOWN, LocationSampling(count=100)).lonlat
     how = Splitting(spatial_level=13, spatial_share=0.5)
     parts = part_of(lonlat, how, None)
     assert (part_of(lonlat[::-1], how, None)[::-1] == parts).all()

@@ -14,11 +14,11 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from unigeo.producer.encoders.images import PictureEncoder
+from unigeo.producer.encoders.images import ImageEncoder
 from unigeo.producer.encoders.model import UniGeoCLIP, load_model, save_model
 from unigeo.producer.encoders.presets import base, small
 from unigeo.producer.encoders.pretrained import fit_to_checkpoint
-from unigeo.producer.encoders.settings import PictureSettings
+from unigeo.producer.encoders.settings import ImageSettings
 from unigeo.producer.encoders.text import tokenize, tokenizer_for
 from unigeo.schemas.errors import ModelError
 
@@ -125,20 +125,20 @@ def test_edges_beyond_the_last_patch_are_cut_and_a_wider_head_is_kept(tmp_path):
 
 def picture(folder, **changes):
     sizes = {"rows": 16, "cols": 16, "patch": 8, "width": 32, "depth": 1, "heads": 2}
-    return PictureSettings(**sizes | {"mlp_ratio": 1.5, "pretrained": str(folder)} | changes)
+    return ImageSettings(**sizes | {"mlp_ratio": 1.5, "pretrained": str(folder)} | changes)
 
 
 def test_what_does_not_fit_is_refused(siglip2, tmp_path):
     folder, _ = siglip2
     with pytest.raises(ModelError, match="hidden_size is 32, not 64"):
-        PictureEncoder(picture(folder, width=64, mlp_ratio=0.75), 32)
+        ImageEncoder(picture(folder, width=64, mlp_ratio=0.75), 32)
     with pytest.raises(ModelError, match="nowhere"):
-        PictureEncoder(picture("/nowhere"), 32)
+        ImageEncoder(picture("/nowhere"), 32)
     with pytest.raises(ModelError, match="nowhere"):
         base(SHAPES, pretrained="/nowhere")
     make(tmp_path / "relu", hidden_act="relu")
     with pytest.raises(ModelError, match="hidden_act is relu, not gelu_pytorch_tanh"):
-        PictureEncoder(picture(tmp_path / "relu"), 32)
+        ImageEncoder(picture(tmp_path / "relu"), 32)
     Siglip2Config().save_pretrained(tmp_path / "naflex")
     with pytest.raises(ModelError, match="NaFlex"):
         base(SHAPES, pretrained=str(tmp_path / "naflex"))
@@ -150,7 +150,7 @@ def test_pickled_weights_are_refused(siglip2, tmp_path):
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     torch.save(theirs.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"safetensors"):
-        PictureEncoder(picture(tmp_path), 32)
+        ImageEncoder(picture(tmp_path), 32)
 
 
 def test_a_checkpoint_without_tokenizer_json_says_so(siglip2, tmp_path):

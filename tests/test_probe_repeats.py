@@ -99,7 +99,7 @@ def test_copies_choose_no_weaker_penalty_in_a_fit() -> None:
     one = RidgeProbe().fit(vectors, target[:, None], folds)
     three = RidgeProbe().fit(vectors[tripled], target[tripled][:, None], again)
     assert one.penalties == three.penalties
-    np.testing.assert_allclose(three.strangeness, one.strangeness[tripled], rtol=0.05)
+    np.testing.assert_allclose(three.nonconformity, one.nonconformity[tripled], rtol=0.05)
     one = LogisticProbe().fit(vectors, codes, folds)
     three = LogisticProbe().fit(vectors[tripled], codes[tripled], again)
     assert one.penalty == three.penalty

@@ -18,13 +18,19 @@ from hypothesis.extra.numpy import arrays
 from zarr.storage import MemoryStore
 
 from unigeo.producer.raster import local_executor, shard_commit
-from unigeo.producer.raster.cost_estimate import Speed, estimate, land_share, size, told
+from unigeo.producer.raster.cost_estimate import (
+    ProcessSpeed,
+    estimate,
+    format_estimate,
+    land_share,
+    size,
+)
 from unigeo.producer.raster.device_transfer import quantize_on_device
 from unigeo.producer.raster.local_executor import rasterize
 from unigeo.producer.raster.planning import plan
-from unigeo.producer.raster.run import Running
+from unigeo.producer.raster.run import ExecutionOptions
 from unigeo.producer.raster.run_log import RunLog
-from unigeo.producer.raster.shard_task import Work
+from unigeo.producer.raster.shard_task import RasterJob
 from unigeo.producer.storage.shard_codec import Buffers, VectorObject
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.store.layout import Layout
@@ -47,7 +53,7 @@ def test_a_vector_without_direction_is_told() -> None:
 
 def test_the_estimate_is_near_what_is_written(tmp_path: Path) -> None:
     group, grid, layout = stores.begin(tmp_path / "f")
-    work = Work(grid, layout, stores.GULF, stores.land, stores.encoder())
+    work = RasterJob(grid, layout, stores.GULF, stores.land, stores.encoder())
     tasks = plan(group, grid, layout)
     assert land_share(work).max() <= 1
     before = estimate(work, tasks)
@@ -59,14 +65,18 @@ def test_the_estimate_is_near_what_is_written(tmp_path: Path) -> None:
     assert before[0].bytes == pytest.approx(coordinate, rel=0.3)  # chunks at the edges are whole
     assert [each.cells for each in estimate(work, plan(group, grid, layout))] == [0, 0]
     flops = {"coordinate": 10, "aerial": 10}
-    lines = [*told(before, flops, {"coordinate": Speed(100, 100, False), "aerial": None})]
+    lines = [
+        *format_estimate(
+            before, flops, {"coordinate": ProcessSpeed(100, 100, False), "aerial": None}
+        )
+    ]
     assert "50 cells/s here" in lines[0] and "speed unknown" in lines[1]
     assert lines[-1] == "time          unknown"
 
 
 def test_stages_that_overlap_are_as_fast_as_the_slower() -> None:
-    assert Speed(300, 100, overlap=True).cells == 100
-    assert Speed(300, 100, overlap=False).cells == pytest.approx(75)
+    assert ProcessSpeed(300, 100, overlap=True).cells == 100
+    assert ProcessSpeed(300, 100, overlap=False).cells == pytest.approx(75)
     assert (size(999), size(48e6), size(2e15)) == ("999 bytes", "48 MB", "2 PB")
 
 
@@ -116,7 +126,7 @@ def test_no_more_shards_are_in_memory_than_promised(monkeypatch: pytest.MonkeyPa
 )
 def test_ways_of_running_that_make_no_sense_are_refused(options, words) -> None:
     with pytest.raises(ModelError, match=words):
-        Running(**options)
+        ExecutionOptions(**options)
 
 
 def test_a_dry_run_says_what_it_costs_and_writes_nothing(tmp_path, monkeypatch, capsys) -> None:

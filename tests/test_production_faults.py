@@ -21,10 +21,10 @@ from zarr.storage import LocalStore, WrapperStore
 from benchmarks.producer import kills
 from unigeo.producer.publishing.derive import NOTES
 from unigeo.producer.publishing.publish import publish
-from unigeo.producer.raster.leases import PUBLISH, RunFolder, open_run_folder, tidy
-from unigeo.producer.raster.local_executor import Report, rasterize
+from unigeo.producer.raster.leases import PUBLISH, Leases, open_run_folder, tidy
+from unigeo.producer.raster.local_executor import RasterReport, rasterize
 from unigeo.producer.raster.planning import Task, plan
-from unigeo.producer.raster.run import Running, refuse_failures, sharing
+from unigeo.producer.raster.run import ExecutionOptions, refuse_failures, sharing
 from unigeo.producer.raster.run_log import RunLog
 from unigeo.producer.storage.field_store import sweep
 from unigeo.schemas.errors import StoreError
@@ -41,7 +41,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield url
 
 
-def rasterize_gulf(url: Any, run: RunFolder | None, encode: Any = None) -> Report:
+def rasterize_gulf(url: Any, run: Leases | None, encode: Any = None) -> RasterReport:
     group, grid, layout = stores.begin(url)
     encode = encode or stores.encoder()
     return rasterize(
@@ -59,7 +59,7 @@ def test_a_store_written_through_a_bad_network_has_the_same_bytes(
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         store = open_store(url, read_only=False, timeout_s=GIVEN_UP_S)
         beside = open_store(f"{url}.run", read_only=False, timeout_s=GIVEN_UP_S)
-        with RunFolder(beside.store) as run:
+        with Leases(beside.store) as run:
             assert rasterize_gulf(store, run).shards == 8
         group, proxy.share = stores.begin(store)[0], 0.05
         publish(group, encoder=stores.WEIGHTS, encoder_settings=stores.ENCODER)
@@ -201,14 +201,14 @@ def test_what_fails_is_tried_again_then_named_and_a_rerun_mends_it(tmp_path: Pat
         assert report.cells[Status.FAILED] == report.failures.total() > 0
         tried, failed = len(calls), len(report.failed)
         with pytest.raises(StoreError, match=f"{failed} shards of .* --accept-failures"):
-            refuse_failures(url, report, shared, Running())
-        refuse_failures(url, report, shared, Running(accept_failures=True))
+            refuse_failures(url, report, shared, ExecutionOptions())
+        refuse_failures(url, report, shared, ExecutionOptions(accept_failures=True))
     calls.clear()
     with sharing(url) as shared:
         again = rasterize_gulf(url, shared.folder, partial(encode, False))
         assert (again.shards, again.failures.total()) == (failed, 0)
         assert len(calls) * 2 == tried  # twice where it failed, once where it did not
-        refuse_failures(url, again, shared, Running())
+        refuse_failures(url, again, shared, ExecutionOptions())
     stores.build(tmp_path / "whole.zarr")
     assert stores.build(url) is not None
     assert stores.tree(tmp_path / "f.zarr") == stores.tree(tmp_path / "whole.zarr")
@@ -220,7 +220,7 @@ def test_on_dask_a_task_that_raises_is_named_and_the_rest_is_done(tmp_path: Path
     from unigeo.producer.raster.dask_executor import rasterize_on
     from unigeo.producer.raster.dask_worker import Job
     from unigeo.producer.raster.identity import Equipment
-    from unigeo.producer.raster.shard_task import Work
+    from unigeo.producer.raster.shard_task import RasterJob
 
     def encode(broken: bool, modality: str, lonlat: np.ndarray) -> Any:
         if broken and modality == "aerial" and lonlat[:, 1].min() < -10:
@@ -236,7 +236,7 @@ def test_on_dask_a_task_that_raises_is_named_and_the_rest_is_done(tmp_path: Path
             group, grid, layout = stores.begin(url)
             opened = (partial(encode, broken), stores.land)
             job = Job(url, stores.GULF, grid, layout, partial(Equipment, *opened), batch=300)
-            work = Work(grid, layout, stores.GULF, stores.land, partial(encode, broken), 300)
+            work = RasterJob(grid, layout, stores.GULF, stores.land, partial(encode, broken), 300)
             with sharing(url) as shared:
                 report = rasterize_on(
                     lambda: distributed.Client(cluster), group, job, work, shared.folder,
@@ -258,14 +258,14 @@ def test_on_dask_a_task_that_raises_is_named_and_the_rest_is_done(tmp_path: Path
 
 def test_what_a_run_left_that_was_killed_once_all_was_published_is_removed(tmp_path: Path) -> None:
     url = str(tmp_path / "f.zarr")
-    kills.build(url, Running(progress=False), 0.0)
+    kills.build(url, ExecutionOptions(progress=False), 0.0)
     killed = (
         "import os, sys; from unigeo.producer.raster.leases import open_run_folder\n"
         "run = open_run_folder(sys.argv[1]); run.__enter__(); run.claim('publish'); os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", killed, url]).returncode == 9
     assert [key.split("/")[0] for key in kills.leftovers(url)] == ["claims", "owners"]
-    assert kills.build(url, Running(progress=False), 0.0) == 0
+    assert kills.build(url, ExecutionOptions(progress=False), 0.0) == 0
     assert kills.leftovers(url) == []
     assert not (tmp_path / "f.zarr.run").exists()
 
@@ -277,7 +277,7 @@ def test_names_of_claims_are_paths(tmp_path: Path) -> None:
         run.note_failed(Task("dsm", 3, 4), {"failures": {"x": 1}, "damaged": []})
         assert run.failed() == {Task("dsm", 3, 4): {"failures": {"x": 1}, "damaged": []}}
         assert run.has_failed(Task("dsm", 3, 4)) and not run.others()
-        run.forget_failed(Task("dsm", 3, 4))
+        run.clear_failure(Task("dsm", 3, 4))
         assert run.failed() == {}
         with run.wait_for(PUBLISH):
             assert run._keys("claims") == ["claims/publish/0"]
@@ -305,13 +305,13 @@ def test_on_dask_workers_come_and_go_as_there_is_work(tmp_path: Path) -> None:
     from unigeo.producer.raster.dask_executor import rasterize_on
     from unigeo.producer.raster.dask_worker import Job
     from unigeo.producer.raster.identity import Equipment
-    from unigeo.producer.raster.shard_task import Work
+    from unigeo.producer.raster.shard_task import RasterJob
 
     url = str(tmp_path / "f.zarr")
     group, grid, layout = stores.begin(url)
     opened = partial(Equipment, encode_once_two_have_come, stores.land)
     job = Job(url, stores.GULF, grid, layout, opened, batch=300)
-    work = Work(grid, layout, stores.GULF, stores.land, stores.encoder(), 300)
+    work = RasterJob(grid, layout, stores.GULF, stores.land, stores.encoder(), 300)
     TWO_HAVE_COME.clear()
     seen: list[int] = []
     with (

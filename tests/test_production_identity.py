@@ -22,9 +22,9 @@ from unigeo.producer.commands.cli import produce
 from unigeo.producer.encoders.model import UniGeoCLIP, model_hash, save_model
 from unigeo.producer.encoders.presets import tiny
 from unigeo.producer.publishing.publish import publish
-from unigeo.producer.raster.identity import Equipment, Identity
+from unigeo.producer.raster.identity import Equipment, VectorIdentity
 from unigeo.producer.raster.planning import plan
-from unigeo.producer.raster.shard_task import Work
+from unigeo.producer.raster.shard_task import RasterJob
 from unigeo.producer.storage.code_identity import OtherIdentityError, RoundingWarning, code_sha256
 from unigeo.producer.storage.field_store import create_field
 from unigeo.schemas.io.stores import open_group
@@ -133,7 +133,7 @@ def encode_otherwise(*_: Any) -> Any:
     raise AssertionError("a worker that is another encodes nothing")
 
 
-def produce_on_threads(url: str, identity: Identity, equipment: Any, count: int = 1) -> Any:
+def produce_on_threads(url: str, identity: VectorIdentity, equipment: Any, count: int = 1) -> Any:
     """Fill a store on a dask cluster of this process."""
     distributed = pytest.importorskip("distributed")
     from unigeo.producer.raster.dask_executor import rasterize_on
@@ -141,7 +141,7 @@ def produce_on_threads(url: str, identity: Identity, equipment: Any, count: int 
 
     group, grid, layout = stores.begin(url)
     job = Job(url, stores.GULF, grid, layout, equipment, batch=300, identity=identity)
-    work = Work(grid, layout, stores.GULF, stores.land, stores.encoder(), 300)
+    work = RasterJob(grid, layout, stores.GULF, stores.land, stores.encoder(), 300)
     with distributed.LocalCluster(
         n_workers=count, threads_per_worker=1, processes=False, dashboard_address=None
     ) as cluster:
@@ -152,7 +152,7 @@ def produce_on_threads(url: str, identity: Identity, equipment: Any, count: int 
 
 @pytest.mark.parametrize("key", ["weights", "settings", "observations", "code"])
 def test_whatever_decides_vectors_is_compared(key: str, tmp_path: Path) -> None:
-    expected = Identity(weights="a" * 64, settings="b" * 64, observations="c" * 64)
+    expected = VectorIdentity(weights="a" * 64, settings="b" * 64, observations="c" * 64)
     other = replace(expected, **{key: "d" * 64})
     equipment = partial(Equipment, encode_otherwise, stores.land, other)
     with pytest.raises(OtherIdentityError, match=f"{key}.* dddddddddddd.* there, .* here"):
@@ -174,7 +174,7 @@ def test_a_result_of_another_is_not_counted(
     equipment = partial(Equipment, stores.encoder(), stores.land)
     url = str(tmp_path / "f.zarr")
     with pytest.raises(OtherIdentityError, match="dddddddddddd there"):
-        produce_on_threads(url, Identity(), equipment)
+        produce_on_threads(url, VectorIdentity(), equipment)
     monkeypatch.undo()
     group, grid, layout = stores.begin(url)
     assert len(plan(group, grid, layout)) == 8, "what it wrote is made again"
@@ -189,11 +189,11 @@ class OneByOne:
     def __call__(self) -> Equipment:
         self.opened += 1
         told = {"torch": "1", "numpy": str(self.opened), "device": "cpu"}
-        return Equipment(stores.encoder(), stores.land, Identity(packages=told))
+        return Equipment(stores.encoder(), stores.land, VectorIdentity(packages=told))
 
 
 def test_versions_that_round_differently_are_told_once_and_not_refused(tmp_path: Path) -> None:
-    identity = Identity(packages={"torch": "1", "numpy": "0"})
+    identity = VectorIdentity(packages={"torch": "1", "numpy": "0"})
     with pytest.warns(RoundingWarning, match="numpy 0 and by numpy 1") as told:
         report = produce_on_threads(str(tmp_path / "f.zarr"), identity, OneByOne())
     assert report.shards == 8
@@ -204,7 +204,7 @@ def test_a_store_is_not_finished_by_other_code(tmp_path: Path) -> None:
     url, layout = tmp_path / "f.zarr", stores.layout_of()
     grid = stores.grid_of(stores.GULF, layout)
     plain = stores.attributes_of(stores.GULF, grid, layout)
-    one, other = (Identity(code=digit * 64) for digit in "12")
+    one, other = (VectorIdentity(code=digit * 64) for digit in "12")
     group = create_field(url, grid, layout, one.mark(plain))
     for attributes in (other.mark(plain), plain):
         with pytest.raises(OtherIdentityError, match=r"sources 111111111111.*name another --out"):

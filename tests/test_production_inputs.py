@@ -11,7 +11,7 @@ import tiled
 
 from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.observations.folder import raster_patches
-from unigeo.producer.raster.shard_task import Observed
+from unigeo.producer.raster.shard_task import ObservedCells
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.store.status import Status
 
@@ -62,7 +62,7 @@ def test_a_raster_replaced_between_two_runs_is_named_and_the_store_left_alone(
     class Killed(tiled.Means):
         left = 3
 
-        def codes(self, modality: str, seen: Observed) -> Any:
+        def codes(self, modality: str, seen: ObservedCells) -> Any:
             Killed.left -= 1
             if not Killed.left:
                 raise KilledError
@@ -104,7 +104,7 @@ def test_a_raster_replaced_during_a_run_ends_it(moment: str, tmp_path: Path) -> 
     class Replacing(tiled.Means):
         """Replaces a file once it has read from it, or before."""
 
-        def observe(self, modality: str, lonlat: np.ndarray) -> Observed:
+        def observe(self, modality: str, lonlat: np.ndarray) -> ObservedCells:
             if moment == "between shards":
                 tiled.write_tile(folder / "data", 54, seed=1000)
                 return super().observe(modality, lonlat)

@@ -11,7 +11,7 @@ from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 from unigeo.producer.raster.planning import Task, Tasks, plan
-from unigeo.producer.raster.shard_extent import Extent, shard_extent
+from unigeo.producer.raster.shard_extent import ShardExtent, shard_extent
 from unigeo.producer.storage.field_store import create_field
 from unigeo.producer.storage.shard_codec import Buffers, VectorObject, places, status_object
 from unigeo.schemas.geo.grid import Grid
@@ -92,15 +92,15 @@ def test_extents_are_what_the_cells_say(
     inside = where.contains(grid.centres())
     rows, cols = extent.shape
     each = inside.reshape(rows, shard, cols, shard).swapaxes(1, 2).reshape(rows, cols, -1)
-    assert not each[extent == Extent.OUTSIDE].any()
-    assert each[extent == Extent.INSIDE].all()
+    assert not each[extent == ShardExtent.OUTSIDE].any()
+    assert each[extent == ShardExtent.INSIDE].all()
 
 
 def test_a_large_region_is_mostly_inside_or_outside() -> None:
     """Else asking each cell would be the rule, and the extent of no use."""
     conus = region("conus")
     extent = shard_extent(conus, conus.grid(100.0), 256)
-    assert (extent == Extent.PARTLY).mean() < 0.15
+    assert (extent == ShardExtent.PARTLY).mean() < 0.15
 
 
 @given(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
-from unigeo.producer.observations.folder.geotiff_source import Source, open_source
+from unigeo.producer.observations.folder.geotiff_source import GeotiffSource, open_source
 from unigeo.producer.observations.folder.patch_frames import Frame, local_lonlat
 from unigeo.producer.observations.folder.raster_patches import Gap, cut
 from unigeo.schemas.errors import ObservationsError
@@ -54,7 +54,7 @@ def centred(
     size: int,
     function: Callable[[np.ndarray, np.ndarray], np.ndarray],
     **profile: object,
-) -> Source:
+) -> GeotiffSource:
     """Write a raster round a place whose pixels are a function of easting and northing."""
     middle = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(*lonlat)
     corner = middle[0] - step * size / 2, middle[1] + step * size / 2
@@ -131,7 +131,7 @@ def test_a_place_of_the_frame_is_at_its_distance_and_bearing(
 
 @settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
-def test_a_patch_does_not_depend_on_its_company(seed: int, noise: Source) -> None:
+def test_a_patch_does_not_depend_on_its_company(seed: int, noise: GeotiffSource) -> None:
     rng = np.random.default_rng(seed)
     lonlat = np.array(SEATTLE) + rng.uniform(-0.3, 0.3, (6, 2))
     frame = Frame(patch_m=4_000, patch_px=16)
@@ -143,7 +143,7 @@ def test_a_patch_does_not_depend_on_its_company(seed: int, noise: Source) -> Non
 
 
 @pytest.fixture(scope="module")
-def noise(tmp_path_factory: pytest.TempPathFactory) -> Source:
+def noise(tmp_path_factory: pytest.TempPathFactory) -> GeotiffSource:
     """Random heights over half a degree round Seattle."""
     rng = np.random.default_rng(0)
     return centred(

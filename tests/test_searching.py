@@ -10,8 +10,8 @@ import pytest
 import stores
 
 from unigeo import client
-from unigeo.client.field.search import Concepts as Phrases
-from unigeo.producer.publishing.concepts import Concepts
+from unigeo.client.field.search import ConceptVectors as Phrases
+from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.phrases import Phrase, phrases_for
 from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import LayoutError, WordsError
@@ -31,7 +31,7 @@ def worded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     group, grid, layout = stores.begin(path)
     stores.fill(group, grid, layout)
     vectors, _ = stores.encoder()("aerial", np.array(list(PLACES.values())))
-    publish(group, concepts=Concepts(tuple(PLACES), quantize(vectors)))
+    publish(group, concepts=ConceptVectors(tuple(PLACES), quantize(vectors)))
     return path
 
 

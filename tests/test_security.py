@@ -20,7 +20,7 @@ from unigeo.client.encoding.coordinate_encoder import load_encoder
 from unigeo.client.field.search import load_concepts
 from unigeo.producer.encoders.model import load_model
 from unigeo.producer.observations.folder.geotiff_source import open_source
-from unigeo.producer.publishing.concepts import Concepts
+from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import LayoutError, ModelError, ObservationsError, StoreError
 from unigeo.schemas.io.limits import DOCUMENT_BYTES
@@ -146,7 +146,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("whole") / "field.zarr"
     group, grid, layout = stores.begin(path)
     stores.fill(group, grid, layout)
-    concepts = Concepts(("a", "b"), np.full((2, 8), 127, np.int8))
+    concepts = ConceptVectors(("a", "b"), np.full((2, 8), 127, np.int8))
     settings = {"kind": "fourier", "width": 2, "depth": 0, "heads": 1, "mlp_ratio": 1.0,
                 "sigmas": [1.0], "registers": 0, "scale_embedding": False, "features": "plane",
                 "dimension": 8}  # fmt: skip

@@ -16,10 +16,10 @@ from unigeo.producer.sources import mapillary
 from unigeo.producer.sources.kartaview import KartaView
 from unigeo.producer.sources.mapillary import open_mapillary
 from unigeo.producer.sources.panorama import perspective, rays
-from unigeo.producer.sources.photo_folder import PhotoFolder, read_exif
-from unigeo.producer.sources.set_description import Street, read_set_table
-from unigeo.producer.sources.street import Photograph, StreetSource, tiles
-from unigeo.producer.sources.web_requests import GoneError, Web
+from unigeo.producer.sources.photo_folder import ImageFolder, read_exif
+from unigeo.producer.sources.set_description import StreetRules, read_set_table
+from unigeo.producer.sources.street import StreetImage, StreetSource, tiles
+from unigeo.producer.sources.web_requests import GoneError, WebClient
 from unigeo.schemas.errors import ObservationsError, StoreError
 from unigeo.schemas.geo.regions import region_of_bbox
 
@@ -133,10 +133,10 @@ def jpeg(pixels: np.ndarray, exif: Image.Exif | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def photograph(name: str, lon: float, lat: float, **more: object) -> Photograph:
+def photograph(name: str, lon: float, lat: float, **more: object) -> StreetImage:
     about = {"panorama": False, "heading_deg": None, "date": "2022-05-01", "licence": "CC0",
              "credit": "ada", "address": name} | more  # fmt: skip
-    return Photograph(name=name, lon=lon, lat=lat, **about)  # type: ignore[arg-type]
+    return StreetImage(name=name, lon=lon, lat=lat, **about)  # type: ignore[arg-type]
 
 
 def test_the_nearest_usable_photograph_stands_for_a_place_and_the_rest_are_counted() -> None:
@@ -156,7 +156,7 @@ def test_the_nearest_usable_photograph_stands_for_a_place_and_the_rest_are_count
             raise GoneError("HTTP 404")
         return files[name]
 
-    about = Street(
+    about = StreetRules(
         kind="mapillary", patch_px=16, fov_deg=(80, 80), yaw_deg=(90, 90), pitch_deg=(0, 0)
     )
     source = StreetSource(about, lambda *_: known, fetch, seed=0)
@@ -194,7 +194,7 @@ def test_exif_says_where_when_and_which_way(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(jpeg(grey, placed(-80.25, -25.75, 271.5)))
     one = read_exif(str(path), "CC0", "ada")
-    assert isinstance(one, Photograph)
+    assert isinstance(one, StreetImage)
     assert (one.lon, one.lat) == pytest.approx((-80.25, -25.75), abs=1e-6)
     assert one.heading_deg == pytest.approx(271.5) and one.date == "2021-08-09"
     path.write_bytes(jpeg(grey))
@@ -210,8 +210,8 @@ def test_photographs_of_a_folder_outside_the_region_are_refused(tmp_path: Path) 
     for name, lon in (("here", 5.25), ("ocean", -30.25)):
         (tmp_path / f"{name}.jpg").write_bytes(jpeg(grey, placed(lon, 52.25)))
     (tmp_path / "bare.jpg").write_bytes(jpeg(grey))
-    about = Street(kind="folder", files=f"{tmp_path}/*.jpg", blurred=True)
-    folder = PhotoFolder(about, region_of_bbox((5, 52, 6, 53)))
+    about = StreetRules(kind="folder", files=f"{tmp_path}/*.jpg", blurred=True)
+    folder = ImageFolder(about, region_of_bbox((5, 52, 6, 53)))
     assert [one.name for one in folder.search(-180, -90, 180, 90)] == ["here.jpg"]
     assert folder.refused == {
         "ocean.jpg": "position outside the region", "bare.jpg": "no position in EXIF"
@@ -248,7 +248,7 @@ def test_kartaview_is_paged_and_read(services: Services) -> None:
     services.photos.append({"id": 99, "lat": "52.001", "lng": "5.001"})  # it has no pixels
     services.pixels["7.jpg"] = b"pixels"
     services.limit = 7
-    view = KartaView(Web(1000, first_wait_s=0.001), f"{services.url}/kartaview")
+    view = KartaView(WebClient(1000, first_wait_s=0.001), f"{services.url}/kartaview")
     services.faults.append(["kartaview/*", 429, 2])
     found = {one.name: one for one in view.search(5.0, 52.0, 5.03, 52.005)}
     assert sorted(found, key=int) == [str(k) for k in range(60)]
@@ -260,4 +260,4 @@ def test_kartaview_is_paged_and_read(services: Services) -> None:
     with pytest.raises(GoneError, match="HTTP 404"):
         view.fetch(found["8"].address)
     with pytest.raises(ObservationsError, match="no KartaView API"):
-        KartaView(Web(1000), f"{services.url}/nothing").search(5.0, 52.0, 5.01, 52.01)
+        KartaView(WebClient(1000), f"{services.url}/nothing").search(5.0, 52.0, 5.01, 52.01)

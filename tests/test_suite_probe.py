@@ -10,7 +10,7 @@ from unigeo.client.probing.suites import load_suite
 from unigeo.producer.ablation.run_metrics import metric
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.presets import tiny
-from unigeo.producer.evaluation.model_under_test import Judge
+from unigeo.producer.evaluation.model_under_test import ModelUnderTest
 from unigeo.producer.evaluation.table_probes import model_vectors
 from unigeo.producer.observations.folder.folder_observations import open_observations
 from unigeo.producer.observations.synthetic.world import World
@@ -39,7 +39,7 @@ def test_a_suite_gives_the_client_s_means(suite: Path, shared_data: Path) -> Non
     observations = only(open_observations(EXAMPLE, shared_data), ("coordinate",))
     found = metric(f"suite:{suite}")(model, None, observations, CPU)
     (table,) = load_suite(suite).tables(shared_data)
-    vectors = model_vectors(Judge(model, None, CPU), observations)(table.lonlat)
+    vectors = model_vectors(ModelUnderTest(model, None, CPU), observations)(table.lonlat)
     scores = probe_table(vectors, table.targets, table.lonlat, baselines=False)
     scores = scores[scores["features"] == "coordinate"]
     for split in ("blocked", "random"):

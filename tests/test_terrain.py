@@ -15,15 +15,20 @@ from rasterio.transform import from_origin
 
 from unigeo.producer.observations.folder.folder_observations import open_observations
 from unigeo.producer.observations.folder.geotiff_source import open_source
-from unigeo.producer.observations.folder.height_values import MeaningError, Terrain
+from unigeo.producer.observations.folder.height_values import HeightDescription, MeaningError
 from unigeo.producer.observations.folder.raster_blocks import Blocks
 from unigeo.producer.sources.build_set import observe_set, prepare
-from unigeo.producer.sources.set_description import Imagery, SetTable, Surface, Where
+from unigeo.producer.sources.set_description import (
+    ImageryRules,
+    LocationRules,
+    SetTable,
+    SurfaceRules,
+)
 from unigeo.schemas.errors import ObservationsError
 
 CORNER = (320_000, 4_300_000)
 PLACE = np.array([[-77.07, 38.83]])
-DSM = Terrain(table="dsm")
+DSM = HeightDescription(table="dsm")
 
 
 def write(
@@ -58,7 +63,7 @@ def write(
 def heights_of(path: Path, side: int = 64, factor: int = 1, **said: Any) -> np.ndarray:
     """Heights of a file's corner, NaN where there are none."""
     nodata = said.pop("nodata", None)
-    terrain = Terrain(table="dsm", **said)
+    terrain = HeightDescription(table="dsm", **said)
     blocks = Blocks(open_source(path, (1,), nodata, path.name, terrain))
     window = blocks.window((factor, factor), (0, side), (0, side))
     blocks.close()
@@ -239,7 +244,7 @@ def folder(path: Path, more: str = "") -> Path:
 
 
 def place_in(path: Path) -> np.ndarray:
-    source = open_source(path, (1,), None, "x", Terrain(table="", lowest_m=-np.inf))
+    source = open_source(path, (1,), None, "x", HeightDescription(table="", lowest_m=-np.inf))
     west, south, east, north = source.reach
     return np.array([[(west + east) / 2, (south + north) / 2]])
 
@@ -279,12 +284,12 @@ def test_a_folder_s_voids_and_pictures_are_held_to_the_same(tmp_path: Path) -> N
 def table(path: Path, **how: Any) -> SetTable:
     lon, lat = place_in(path)[0]
     box = (lon - 0.0002, lat - 0.0002, lon + 0.0002, lat + 0.0002)
-    where = Where(bbox=box, count=3, cell_level=20, balance_level=14)
+    where = LocationRules(bbox=box, count=3, cell_level=20, balance_level=14)
     return SetTable(name="set", licence="CC0-1.0", where=where, **how)
 
 
-def surface(path: Path, **how: Any) -> Surface:
-    return Surface(
+def surface(path: Path, **how: Any) -> SurfaceRules:
+    return SurfaceRules(
         kind="files", files=(str(path),), patch_px=16, resolution_m=1, ground="none", **how
     )
 
@@ -306,7 +311,7 @@ def test_a_set_s_heights_are_metres(tmp_path: Path) -> None:
 
 def test_pictures_of_sixteen_bits_are_refused_and_not_wrapped(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", np.full((3, 64, 64), 300, np.uint16))
-    about = Imagery(kind="files", files=(str(path),), patch_px=16, resolution_m=1)
+    about = ImageryRules(kind="files", files=(str(path),), patch_px=16, resolution_m=1)
     with pytest.raises(ObservationsError, match="holds uint16; pictures are uint8"):
         observe_set(prepare(table(path, aerial=about)), str(tmp_path / "set"))
 

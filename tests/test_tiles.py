@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from test_rasters import write
 
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings, PictureSettings
+from unigeo.producer.encoders.settings import CoordinateSettings, ImageSettings, ModelSettings
 from unigeo.producer.observations.folder.folder_observations import (
     FolderObservations,
     open_observations,
 )
-from unigeo.producer.observations.folder.geotiff_source import Source, open_source
+from unigeo.producer.observations.folder.geotiff_source import GeotiffSource, open_source
 from unigeo.producer.observations.folder.patch_frames import Frame
 from unigeo.producer.observations.folder.raster_patches import Gap, cut
 from unigeo.producer.raster import patch_mosaic
 from unigeo.producer.raster.encoding import encoder_of
-from unigeo.producer.raster.patch_mosaic import Mosaic, Rasters, UnreadableError
+from unigeo.producer.raster.patch_mosaic import ModalityRasters, Mosaic, UnreadableError
 from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid, Window
 from unigeo.schemas.geo.projection import equal_earth_m
 
@@ -39,7 +39,7 @@ def pixels(seed: int, bands: int, dtype: type) -> np.ndarray:
     return rng.integers(1, 255, (bands, SIDE, SIDE)).astype(dtype)
 
 
-def sources_of(folder: Path, dtype: type, bands: int) -> list[Source]:
+def sources_of(folder: Path, dtype: type, bands: int) -> list[GeotiffSource]:
     """Two rasters of other CRSs that overlap; the first has holes, the second is whole."""
     found = []
     for number, crs in enumerate(("EPSG:32610", "EPSG:32611")):
@@ -56,12 +56,12 @@ def sources_of(folder: Path, dtype: type, bands: int) -> list[Source]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Source]:
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[GeotiffSource]:
     return sources_of(tmp_path_factory.mktemp("pictures"), np.uint8, 3)
 
 
 @pytest.fixture(scope="module")
-def heights(tmp_path_factory: pytest.TempPathFactory) -> list[Source]:
+def heights(tmp_path_factory: pytest.TempPathFactory) -> list[GeotiffSource]:
     return sources_of(tmp_path_factory.mktemp("heights"), np.float32, 1)
 
 
@@ -71,7 +71,7 @@ def around(seed: int, count: int) -> np.ndarray:
     return np.array(HERE) + rng.uniform((-0.09, -0.05), (0.09, 0.05), (count, 2))
 
 
-def same(mosaic: Mosaic, rasters: Rasters, lonlat: np.ndarray) -> set[int]:
+def same(mosaic: Mosaic, rasters: ModalityRasters, lonlat: np.ndarray) -> set[int]:
     """Compare the two ways; the gaps that occur."""
     values, gaps = mosaic.cut(mosaic.look(lonlat))
     views = [
@@ -94,20 +94,20 @@ def same(mosaic: Mosaic, rasters: Rasters, lonlat: np.ndarray) -> set[int]:
 @example(seed=71, patch_m=1500.0)  # one lies just off the first of two rasters
 @given(seed=st.integers(0, 999), patch_m=st.sampled_from([90.0, 320.0, 1500.0]))
 def test_tiles_are_the_patches(
-    pictures: list[Source], heights: list[Source], seed: int, patch_m: float
+    pictures: list[GeotiffSource], heights: list[GeotiffSource], seed: int, patch_m: float
 ) -> None:
     for sources, dtype in ((pictures, np.uint8), (heights, np.float32)):
         frames = [Frame(patch_m, 16), Frame(2 * patch_m, 16)]
-        rasters = Rasters(sources, frames, dtype, 0.5, lambda gaps: None)
+        rasters = ModalityRasters(sources, frames, dtype, 0.5, lambda gaps: None)
         mosaic = Mosaic(rasters, CPU)
         for part in range(2):  # the second finds blocks of the first
             same(mosaic, rasters, around(seed + part, 25))
         mosaic.close()
 
 
-def test_blocks_are_decoded_once_for_all_batches_of_a_shard(pictures: list[Source]) -> None:
+def test_blocks_are_decoded_once_for_all_batches_of_a_shard(pictures: list[GeotiffSource]) -> None:
     frame = Frame(320.0, 32)
-    rasters = Rasters(pictures, [frame], np.uint8, 0.5, lambda gaps: None)
+    rasters = ModalityRasters(pictures, [frame], np.uint8, 0.5, lambda gaps: None)
     mosaic = Mosaic(rasters, CPU)
     lonlat = around(0, 300)
     for part in np.array_split(lonlat, 10):
@@ -120,9 +120,9 @@ def test_blocks_are_decoded_once_for_all_batches_of_a_shard(pictures: list[Sourc
 
 
 def test_a_pool_that_is_too_small_gives_the_same(
-    pictures: list[Source], monkeypatch: pytest.MonkeyPatch
+    pictures: list[GeotiffSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rasters = Rasters(pictures, [Frame(320.0, 16)], np.uint8, 0.5, lambda gaps: None)
+    rasters = ModalityRasters(pictures, [Frame(320.0, 16)], np.uint8, 0.5, lambda gaps: None)
     whole = Mosaic(rasters, CPU)
     monkeypatch.setattr(patch_mosaic, "POOL_BYTES", {"cpu": 3 * 4 * 256**2})
     monkeypatch.setattr(patch_mosaic, "PIXELS", {"cpu": 5 * 256})
@@ -151,7 +151,7 @@ patch_px = 16
 
 
 @pytest.fixture(scope="module")
-def folder(pictures: list[Source]) -> FolderObservations:
+def folder(pictures: list[GeotiffSource]) -> FolderObservations:
     path = Path(pictures[0].path).parent
     square = shapely.geometry.mapping(shapely.Point(HERE).buffer(1))
     feature = {"type": "Feature", "properties": {}, "geometry": square}
@@ -163,7 +163,7 @@ def folder(pictures: list[Source]) -> FolderObservations:
 
 
 def test_a_shard_s_codes_are_those_of_its_cells(folder: FolderObservations) -> None:
-    aerial = PictureSettings(rows=16, cols=16, patch=8, width=16, depth=1, heads=1)
+    aerial = ImageSettings(rows=16, cols=16, patch=8, width=16, depth=1, heads=1)
     point = CoordinateSettings(width=16, depth=0, heads=1)
     model = UniGeoCLIP(ModelSettings(dimension=16, coordinate=point, aerial=aerial))
     encoder = encoder_of(model, folder, CPU)
@@ -195,6 +195,6 @@ def test_damaged_blocks_are_left_to_the_one_who_names_them(tmp_path: Path) -> No
     source = open_source(damaged, (1, 2, 3), None, "d.tif")
     west, south, east, north = source.reach
     lonlat = np.random.default_rng(0).uniform((west, south), (east, north), (40, 2))
-    rasters = Rasters([source], [Frame(320.0, 16)], np.uint8, 0.5, lambda gaps: None)
+    rasters = ModalityRasters([source], [Frame(320.0, 16)], np.uint8, 0.5, lambda gaps: None)
     with pytest.raises(UnreadableError):
         Mosaic(rasters, CPU).look(lonlat)

@@ -8,11 +8,11 @@ import torch
 from training_runs import SMALL, model_settings
 
 from unigeo.producer.observations.synthetic.world import World
-from unigeo.producer.training.batches import Kept, Streamed
+from unigeo.producer.training.batches import CachedBatches, StreamingBatches
 from unigeo.producer.training.dataset import feed, fresh_places, place_bytes, survey
 from unigeo.producer.training.holdout import held_out
 from unigeo.producer.training.processes import Processes
-from unigeo.producer.training.samples import Places
+from unigeo.producer.training.samples import Samples
 from unigeo.producer.training.schedule import batch_rows, position
 
 ALONE = Processes()
@@ -42,7 +42,7 @@ def feed_of(seen, settings, processes=ALONE):
     return feed(seen, World(), model_settings(), settings, processes, pinned=False)
 
 
-def equal(first: Places, second: Places):
+def equal(first: Samples, second: Samples):
     assert first.inputs.keys() == second.inputs.keys()
     for name, values in first.inputs.items():
         assert torch.equal(values, second.inputs[name]), name
@@ -53,7 +53,11 @@ def equal(first: Places, second: Places):
 def test_batches_observed_ahead_are_those_of_kept_places(seen, workers):
     kept = feed_of(seen, replace(SETTINGS, kept_gb=1.0))
     ahead = feed_of(seen, replace(SETTINGS, workers=workers))
-    assert isinstance(kept, Kept) and isinstance(ahead, Streamed) and kept.count == ahead.count
+    assert (
+        isinstance(kept, CachedBatches)
+        and isinstance(ahead, StreamingBatches)
+        and kept.count == ahead.count
+    )
     steps = [10, 12]  # over the end of a pass
     for first, second in zip(kept.batches(*steps), ahead.batches(*steps), strict=True):
         assert first.step == second.step
@@ -63,15 +67,15 @@ def test_batches_observed_ahead_are_those_of_kept_places(seen, workers):
 def test_processes_share_the_batch_of_one(seen):
     settings = replace(SETTINGS, kept_gb=1.0)
     kept = feed_of(seen, settings)
-    assert isinstance(kept, Kept)
+    assert isinstance(kept, CachedBatches)
     whole = next(kept.batches(2, 3))
     for count in (2, 3, 5):
         parts = [
-            next(Kept(kept.places, settings, Processes(rank, count)).batches(2, 3))
+            next(CachedBatches(kept.places, settings, Processes(rank, count)).batches(2, 3))
             for rank in range(count)
         ]
         assert len({len(part.places) for part in parts}) == 1, "each as many"
-        joined = Places.join([part.places for part in parts])
+        joined = Samples.join([part.places for part in parts])
         counted = joined.present["coordinate"].numpy()
         assert counted.sum() == settings.batch
         equal(joined.take(np.flatnonzero(counted)), whole.places)
@@ -86,7 +90,9 @@ def test_a_process_observes_its_own_places_only(seen):
         looked.append(lonlat)
         return seen.observe(lonlat)
 
-    half = Streamed(len(seen.lonlat), lambda _: seen.lonlat, look, SETTINGS, Processes(1, 2))
+    half = StreamingBatches(
+        len(seen.lonlat), lambda _: seen.lonlat, look, SETTINGS, Processes(1, 2)
+    )
     next(half.batches(0, 1))
     rows = batch_rows(len(seen.lonlat), 0, SETTINGS)
     assert np.array_equal(looked[0][:-1], seen.lonlat[rows[12:]])

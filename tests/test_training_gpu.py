@@ -13,12 +13,12 @@ from benchmarks.producer.waves import Waves, model_settings
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.presets import base
 from unigeo.producer.encoders.text import train_tokenizer
-from unigeo.producer.training.failures import told
+from unigeo.producer.training.failures import explain_step_errors
 from unigeo.producer.training.optimizer import build_optimizer
 from unigeo.producer.training.processes import Processes
-from unigeo.producer.training.samples import Places, observe
+from unigeo.producer.training.samples import Samples, observe
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.step import Batch, fit_out, gradients
+from unigeo.producer.training.step import TrainingBatch, fit_out, gradients
 from unigeo.producer.training.train import train
 from unigeo.schemas.errors import ModelError
 
@@ -37,9 +37,14 @@ def test_running_out_of_memory_says_what_to_set():
         seen = torch.zeros(settings.batch, 3, 224, 224, dtype=torch.uint8)
         degrees = torch.zeros(settings.batch, 2, dtype=torch.float64)
         there = torch.ones(settings.batch, dtype=torch.bool)
-    places = Places({"coordinate": degrees, "street": seen}, {"coordinate": there, "street": there})
-    batch = Batch(4, places, np.arange(settings.batch))
-    with pytest.raises(ModelError, match="step 4: batch 16384"), told(4, settings, ALONE):
+    places = Samples(
+        {"coordinate": degrees, "street": seen}, {"coordinate": there, "street": there}
+    )
+    batch = TrainingBatch(4, places, np.arange(settings.batch))
+    with (
+        pytest.raises(ModelError, match="step 4: batch 16384"),
+        explain_step_errors(4, settings, ALONE),
+    ):
         gradients(model, batch, settings, ALONE)
 
 
@@ -87,5 +92,5 @@ def flow(places, settings):
     model = UniGeoCLIP(model_settings()).cuda().train()
     build_optimizer(model, settings)
     fit_out(model, settings, torch.device("cuda"))
-    gradients(model, Batch(3, places, np.arange(len(places))), settings, ALONE)
+    gradients(model, TrainingBatch(3, places, np.arange(len(places))), settings, ALONE)
     return {name: w.grad.float() for name, w in model.named_parameters() if w.grad is not None}

@@ -16,15 +16,15 @@ from unigeo.producer.training.checkpoint import State
 from unigeo.producer.training.dataset import survey
 from unigeo.producer.training.ema import MeanWeights
 from unigeo.producer.training.energy import EnergyMeter
-from unigeo.producer.training.failures import LostRankError, told
+from unigeo.producer.training.failures import LostRankError, explain_step_errors
 from unigeo.producer.training.flops import data_sheet_peak, peak_flops, place_flops
-from unigeo.producer.training.log import Log, read, totals
+from unigeo.producer.training.log import TrainingLog, read, totals
 from unigeo.producer.training.loop import learn
 from unigeo.producer.training.loss.contrast_settings import ContrastSettings
 from unigeo.producer.training.optimizer import build_optimizer
 from unigeo.producer.training.processes import Processes
-from unigeo.producer.training.samples import Places
-from unigeo.producer.training.step import Batch
+from unigeo.producer.training.samples import Samples
+from unigeo.producer.training.step import TrainingBatch
 from unigeo.schemas.errors import MissingExtraError, ModelError
 
 ALONE = Processes()
@@ -36,20 +36,20 @@ def coordinates(count=8):
     places = torch.from_numpy(World().locations(count, 0))
     heights = torch.zeros(count, 1, *settings.shape("dsm")[1:])
     there = torch.ones(count, dtype=torch.bool)
-    return UniGeoCLIP(settings), Places(
+    return UniGeoCLIP(settings), Samples(
         {"coordinate": places, "dsm": heights}, {"coordinate": there, "dsm": there}
     )
 
 
 def test_a_log_goes_on_after_the_last_checkpoint(tmp_path):
-    log = Log(tmp_path, 0)
+    log = TrainingLog(tmp_path, 0)
     for step in range(4):
         log.write(step, {"loss": 0.1 * step}, {"seconds": 0.5, "joules": 2.0})
     log.close()
     with (tmp_path / "train.jsonl").open("a") as file:
         file.write('{"step": 4, "lo')  # cut short by a crash
     assert len(read(tmp_path / "train.jsonl")) == 4
-    again = Log(tmp_path, 2)
+    again = TrainingLog(tmp_path, 2)
     again.write(2, {"loss": 7.0}, {"seconds": 1.0})
     again.close()
     lines = read(tmp_path / "train.jsonl")
@@ -61,7 +61,7 @@ def test_a_log_goes_on_after_the_last_checkpoint(tmp_path):
 def test_tensorboard_is_named_where_it_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingExtraError, match=r"unigeo\[tensorboard\]"):
-        Log(tmp_path, 0, tmp_path / "board")
+        TrainingLog(tmp_path, 0, tmp_path / "board")
 
 
 def test_energy_is_the_counters_difference_over_their_end(tmp_path):
@@ -109,16 +109,16 @@ def test_running_out_of_memory_says_what_to_set():
     """Asks for more than there is, for real."""
     with (
         pytest.raises(ModelError, match=r"step 3: batch 23 .* chunk=4 or activation_checkpointing"),
-        told(3, replace(SMALL, chunk=8), ALONE),
+        explain_step_errors(3, replace(SMALL, chunk=8), ALONE),
     ):
         torch.empty(2**52, dtype=torch.uint8)
 
 
 def test_a_lost_process_is_told_from_a_mistake_of_ours():
     two = Processes(0, 2)
-    with pytest.raises(LostRankError, match="step 9"), told(9, SMALL, two):
+    with pytest.raises(LostRankError, match="step 9"), explain_step_errors(9, SMALL, two):
         raise RuntimeError("[pair.cc:547] Connection closed by peer [127.0.0.1]:1")
-    with pytest.raises(RuntimeError, match="shapes"), told(9, SMALL, two):
+    with pytest.raises(RuntimeError, match="shapes"), explain_step_errors(9, SMALL, two):
         raise RuntimeError("shapes do not match")
 
 
@@ -128,7 +128,7 @@ def test_a_loss_that_is_no_number_names_step_and_tower():
         next(model.encoders["dsm"].parameters()).fill_(torch.nan)
     state = State(model, build_optimizer(model, SMALL), MeanWeights(model, 0))
     with pytest.raises(ModelError, match=r"step 6 is nan; vectors of dsm .* tower_rates"):
-        learn(state, Batch(6, places, np.arange(8)), SMALL, ALONE, CPU, False)
+        learn(state, TrainingBatch(6, places, np.arange(8)), SMALL, ALONE, CPU, False)
 
 
 def test_what_the_observations_do_not_show_is_refused():

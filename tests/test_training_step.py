@@ -17,9 +17,9 @@ from unigeo.producer.training.loss.contrast_settings import ContrastSettings
 from unigeo.producer.training.noise import hide, jitter
 from unigeo.producer.training.optimizer import build_optimizer, set_rates
 from unigeo.producer.training.processes import Processes
-from unigeo.producer.training.samples import Places, observe
+from unigeo.producer.training.samples import Samples, observe
 from unigeo.producer.training.schedule import learns, rate_share
-from unigeo.producer.training.step import Batch, fit_out, gradients
+from unigeo.producer.training.step import TrainingBatch, fit_out, gradients
 
 ALONE = Processes()
 COUNT = SMALL.batch
@@ -27,7 +27,7 @@ SETTINGS = replace(SMALL, jitter_m=500.0, drop=0.4)
 
 
 @pytest.fixture(scope="module")
-def places() -> Places:
+def places() -> Samples:
     world, model = World(), model_settings()
     lonlat = world.locations(COUNT, 0)
     texts = world.texts(lonlat)
@@ -44,7 +44,7 @@ def flow(places, settings, *, fit=False, contrast_step=4):
     build_optimizer(model, settings)
     if fit:
         fit_out(model, settings, torch.device("cpu"))
-    batch = Batch(contrast_step, places, np.arange(len(places)))
+    batch = TrainingBatch(contrast_step, places, np.arange(len(places)))
     found = gradients(model, batch, settings, ALONE)
     grads = {name: w.grad for name, w in model.named_parameters() if w.grad is not None}
     return float(found.loss), grads
@@ -101,7 +101,7 @@ def test_a_temperature_per_pair_follows_the_chosen_pairs(places):
     model = UniGeoCLIP(replace(model_settings(), temperature_per_pair=True))
     chosen = ContrastSettings(pairs="pivot:dsm")
     found = gradients(
-        model, Batch(0, places, np.arange(COUNT)), replace(SMALL, contrast=chosen), ALONE
+        model, TrainingBatch(0, places, np.arange(COUNT)), replace(SMALL, contrast=chosen), ALONE
     )
     assert found.loss.isfinite()
     touched = {p for p, g in zip(model.settings.pairs, model.logit_scale.grad, strict=True) if g}
@@ -142,7 +142,7 @@ def test_a_frozen_tower_takes_no_gradient_and_no_memory_of_the_optimizer(places)
     settings = replace(SMALL, tower_rates=(("aerial", 0.0), ("text", 0.1)))
     model = UniGeoCLIP(model_settings())
     optimizer = build_optimizer(model, settings)
-    gradients(model, Batch(5, places, np.arange(COUNT)), settings, ALONE)
+    gradients(model, TrainingBatch(5, places, np.arange(COUNT)), settings, ALONE)
     set_rates(optimizer, 5, settings)
     optimizer.step()
     frozen = set(map(id, model.encoders["aerial"].parameters()))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from zarr.storage import MemoryStore, WrapperStore
 
 from unigeo import client
-from unigeo.client.verifying.verify import Report, verify_store
+from unigeo.client.verifying.verify import VerificationReport, verify_store
 from unigeo.schemas.errors import ForeignError, LayoutError, StoreError
 from unigeo.schemas.store.sharding import parse_index
 
@@ -31,7 +31,7 @@ def copy(gulf: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(gulf, tmp_path / "copy.zarr"))
 
 
-def verified(path: Any, **options: Any) -> Report:
+def verified(path: Any, **options: Any) -> VerificationReport:
     return client.open_field(path).verify(**options)
 
 

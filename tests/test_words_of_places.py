@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rasterio.transform import from_origin
 from transformers import Siglip2Tokenizer
 
-from unigeo.producer.encoders.settings import WordSettings
+from unigeo.producer.encoders.settings import TextSettings
 from unigeo.producer.encoders.text import pretrained_tokenizer, train_tokenizer
 from unigeo.producer.sources.map_features import (
     Feature,
@@ -26,9 +26,9 @@ from unigeo.producer.sources.map_features import (
     of_tags,
     read_features,
 )
-from unigeo.producer.sources.set_description import Words
-from unigeo.producer.sources.texts import WordSource, count_tokens_of, count_words, open_words
-from unigeo.producer.sources.web_requests import Web
+from unigeo.producer.sources.set_description import TextRules
+from unigeo.producer.sources.texts import TextSource, count_tokens_of, count_words, open_words
+from unigeo.producer.sources.web_requests import WebClient
 from unigeo.schemas.errors import ObservationsError, StoreError
 
 KINDS = ("primary school", "bakery shop", "pond", "house building", "residential road", "park")
@@ -47,8 +47,8 @@ def test_a_text_is_short_and_without_names_where_asked(
 ) -> None:
     known = [feature(k, f"{NAME} {k}") for k in which]
     known.append(Feature("town", 4, 5.02, 52.0, NAME, 9000, "town"))
-    about = Words(kind="files", names=names, tokens=tokens)  # type: ignore[arg-type]
-    source = WordSource(about, lambda *_: known, count_words, seed)
+    about = TextRules(kind="files", names=names, tokens=tokens)  # type: ignore[arg-type]
+    source = TextSource(about, lambda *_: known, count_words, seed)
     text = source.observe(np.array([(5.0, 52.0)])).found[0].value
     assert text is None or count_words(text) <= tokens
     if names == "drop" and text:
@@ -59,17 +59,17 @@ def test_a_text_is_short_and_without_names_where_asked(
 
 def test_the_most_telling_facts_come_first_and_stay_longest() -> None:
     known = [feature(k) for k in range(6)]
-    about = Words(kind="files", tokens=64)
-    source = WordSource(about, lambda *_: known, count_words, 0)
+    about = TextRules(kind="files", tokens=64)
+    source = TextSource(about, lambda *_: known, count_words, 0)
     text = source.observe(np.array([(5.0, 52.0)])).found[0].value
     assert text.index("school") < text.index("pond") < text.index("road")
-    short = WordSource(about.model_copy(update={"tokens": 16}), lambda *_: known, count_words, 0)
+    short = TextSource(about.model_copy(update={"tokens": 16}), lambda *_: known, count_words, 0)
     kept = short.observe(np.array([(5.0, 52.0)])).found[0].value
     assert "school" in kept and "road" not in kept
 
 
 def test_nothing_to_say_is_a_reason() -> None:
-    source = WordSource(Words(kind="files"), lambda *_: [], count_words, 0)
+    source = TextSource(TextRules(kind="files"), lambda *_: [], count_words, 0)
     found = source.observe(np.array([(5.0, 52.0)])).found[0]
     assert found.value is None and found.reason == "nothing to say"
 
@@ -92,11 +92,13 @@ def test_features_are_read_page_by_page(tmp_path: Path) -> None:
     with Services(tmp_path) as services:
         for k in range(450):
             services.features.append(point(5 + k * 1e-5, 52, {"amenity": "school"}))
-        found = ask_features(Web(1000), f"{services.url}/features/items", (4.9, 51.9, 5.1, 52.1))
+        found = ask_features(
+            WebClient(1000), f"{services.url}/features/items", (4.9, 51.9, 5.1, 52.1)
+        )
         assert len(found) == 450 and services.counts["features"] == 3
         services.faults.append(["features/*", 404, 1])
         with pytest.raises(ObservationsError, match="no items of features"):
-            ask_features(Web(1000), f"{services.url}/features/items", (4.9, 51.9, 5.1, 52.1))
+            ask_features(WebClient(1000), f"{services.url}/features/items", (4.9, 51.9, 5.1, 52.1))
 
 
 NEAR = [(5 + k * 0.01, 52.0, 5.005 + k * 0.01, 52.005) for k in range(10)]
@@ -110,7 +112,7 @@ def test_overpass_is_asked_for_what_is_near_and_for_towns_far_away(tmp_path: Pat
             services.features.append(point(lon, lat, {"shop": "bakery", "name": "Oak"}))
         services.features.append(point(5.4, 52.4, {"place": "town", "name": "Far"}))
         services.features.append(point(5.4, 52.4, {"building": "church"}))
-        web, url = Web(1000, first_wait_s=0.001), f"{services.url}/overpass/interpreter"
+        web, url = WebClient(1000, first_wait_s=0.001), f"{services.url}/overpass/interpreter"
         services.faults.append(["overpass/*", 429, 2])
         found = ask_overpass(web, url, NEAR, WIDE)
         assert services.counts["overpass"] == 4  # two turned away, one for towns, one for the rest
@@ -146,7 +148,7 @@ def test_a_dump_of_geonames_names_the_town_and_how_far_it_is(tmp_path: Path) -> 
         for k, name, lat, lon, feature, code, people in lines
     ]
     (tmp_path / "NL.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    about = Words(kind="files", files=(str(tmp_path / "NL.txt"),), names="keep")
+    about = TextRules(kind="files", files=(str(tmp_path / "NL.txt"),), names="keep")
     source = open_words(about, 0)
     lonlat = np.array([(5.12, 52.0), (5.12, 52.09), (6.5, 52.0)])
     near, inside, far = (one.value for one in source.observe(lonlat).found)
@@ -191,7 +193,7 @@ def test_land_cover_is_the_most_common_class_round_a_place(tmp_path: Path) -> No
         (590_000, 5_799_000),
     ]
     lonlat = np.array([to.transform(x, y) for x, y in places])
-    about = Words(kind="files", landcover=str(tmp_path / "cover.tif"), radius_m=200)
+    about = TextRules(kind="files", landcover=str(tmp_path / "cover.tif"), radius_m=200)
     texts = [one.value for one in open_words(about, 0).observe(lonlat).found]
     assert texts == ["The ground is mostly cropland.", *["The ground is mostly water."] * 2, None]
     with pytest.raises(ObservationsError, match="no raster of land cover"):
@@ -203,7 +205,7 @@ def test_tokens_are_those_of_the_tower(tmp_path: Path, form: str) -> None:
     """A tower's tokenizer pads and cuts what it is given, which must not hide a text too long."""
     known = [feature(k) for k in range(6)]
     sentences = ["a place with a primary school", "several ponds and a park"] * 9
-    settings = WordSettings(tokens=32, vocabulary=320, width=8, depth=1, heads=1)
+    settings = TextSettings(tokens=32, vocabulary=320, width=8, depth=1, heads=1)
     if form == "model":
         tokenizer = train_tokenizer(sentences, settings)
         tokenizer.save(str(tmp_path / "tokenizer.json"))
@@ -212,8 +214,8 @@ def test_tokens_are_those_of_the_tower(tmp_path: Path, form: str) -> None:
         learned.train_new_from_iterator(sentences, vocab_size=320).save_pretrained(tmp_path)
         tokenizer = pretrained_tokenizer(replace(settings, pretrained=str(tmp_path)))
     count = count_tokens_of(tmp_path)
-    about = Words(kind="files", tokens=32, tokenizer=str(tmp_path))
-    source = WordSource(about, lambda *_: known, count, 0)
+    about = TextRules(kind="files", tokens=32, tokenizer=str(tmp_path))
+    source = TextSource(about, lambda *_: known, count, 0)
     assert count("A place with a primary school. " * 9) > 32
     text = source.observe(np.array([(5.0, 52.0)])).found[0].value
     assert text and count(text) <= 32

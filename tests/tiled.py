@@ -13,9 +13,9 @@ from rasterio.transform import from_origin
 
 from unigeo.producer.observations.folder.folder_observations import open_observations
 from unigeo.producer.publishing.publish import publish
-from unigeo.producer.raster.local_executor import Report, rasterize
+from unigeo.producer.raster.local_executor import RasterReport, rasterize
 from unigeo.producer.raster.run import sharing
-from unigeo.producer.raster.shard_task import Observed
+from unigeo.producer.raster.shard_task import ObservedCells
 from unigeo.producer.storage.field_store import create_field
 from unigeo.schemas.geo.regions import region_of_bbox
 from unigeo.schemas.store.layout import Layout
@@ -83,16 +83,16 @@ class Means:
     def batch(self, modality: str) -> int:
         return 100
 
-    def observe(self, modality: str, lonlat: np.ndarray) -> Observed:
+    def observe(self, modality: str, lonlat: np.ndarray) -> ObservedCells:
         seen = self.observations.patches(modality, lonlat)
-        return Observed(seen.values, seen.valid, seen.unreadable, seen.damaged)
+        return ObservedCells(seen.values, seen.valid, seen.unreadable, seen.damaged)
 
-    def codes(self, modality: str, seen: Observed) -> Any:
+    def codes(self, modality: str, seen: ObservedCells) -> Any:
         codes = quantize(seen.inputs[seen.valid].reshape(-1, 16).astype(np.float32))
         return lambda: (codes, seen.valid)
 
 
-def produce(folder: Path, url: str, encoder: type[Means] = Means) -> Report:
+def produce(folder: Path, url: str, encoder: type[Means] = Means) -> RasterReport:
     observations = open_observations(folder / "observations.toml")
     layout = Layout(modalities=("aerial",), bands=16, shard=16, chunk=8)
     grid = TILES.grid(1000.0, 16)

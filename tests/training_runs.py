@@ -13,13 +13,13 @@ from typing import Any
 
 from unigeo.producer.encoders.settings import (
     CoordinateSettings,
+    ImageSettings,
     ModelSettings,
-    PictureSettings,
     SurfaceSettings,
-    WordSettings,
+    TextSettings,
 )
 from unigeo.producer.observations.synthetic.world import World
-from unigeo.producer.training.log import Log
+from unigeo.producer.training.log import TrainingLog
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.train import train
 from unigeo.schemas.errors import UnigeoError
@@ -38,9 +38,9 @@ def model_settings(seed: int = 0) -> ModelSettings:
     return ModelSettings(
         dimension=32,
         coordinate=CoordinateSettings(**_BLOCKS, registers=1, sigmas=(1.0, 8.0, 64.0)),
-        aerial=PictureSettings(**_BLOCKS, rows=rows, cols=cols, patch=8),
+        aerial=ImageSettings(**_BLOCKS, rows=rows, cols=cols, patch=8),
         dsm=SurfaceSettings(**_BLOCKS, rows=rows, cols=cols, patch=8, registers=1),
-        text=WordSettings(**_BLOCKS, tokens=16, vocabulary=300),
+        text=TextSettings(**_BLOCKS, tokens=16, vocabulary=300),
         seed=seed,
     )
 
@@ -70,14 +70,14 @@ def _run(
     folder: Path, environment: dict[str, str], held_at: int | None, changes: dict[str, Any]
 ) -> None:
     os.environ |= environment
-    write = Log.write
+    write = TrainingLog.write
 
-    def held(log: Log, step: int, *about: Any) -> None:
+    def held(log: TrainingLog, step: int, *about: Any) -> None:
         if step == held_at:
             threading.Event().wait()
         write(log, step, *about)
 
-    Log.write = held  # type: ignore[method-assign]
+    TrainingLog.write = held  # type: ignore[method-assign]
     try:
         train(World(), model_settings(), replace(NOISY, **changes), folder, progress=False)
     except UnigeoError as error:

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.client.fields import field_store, files_below, points_file, raw_vectors
 from benchmarks.client.installing import ROOT, environment, start, weight
-from benchmarks.client.link import Link
+from benchmarks.client.link import StoreLink
 from benchmarks.client.measuring import Reader, evict, race, warm
 from benchmarks.client.tessera import tessera_points, tessera_store, tessera_tile
 
@@ -233,7 +233,7 @@ def remote_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
     store, raw = _store(cache, sizes)
     points = points_file(cache, "uniform", sizes.remote, sizes.side, raw)
     warm(files_below(store))
-    with Link(store, latency_s=LATENCY_S, bytes_per_s=RATE_BYTES_S) as link:
+    with StoreLink(store, latency_s=LATENCY_S, bytes_per_s=RATE_BYTES_S) as link:
         rows = race(
             [
                 Reader("unigeo_opened_anew", link.url, points, "unigeo int8"),

@@ -10,7 +10,7 @@ from typing import Self
 SERVER = Path(__file__).parents[2] / "tests" / "servers.py"
 
 
-class Link:
+class StoreLink:
     """Serves a folder at a latency and a rate while its context lasts; counts what is asked."""
 
     def __init__(self, folder: Path, *, latency_s: float, bytes_per_s: float | None = None) -> None:

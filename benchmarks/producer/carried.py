@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from unigeo.producer.observations.protocol import Patches, Picture
+from unigeo.producer.observations.protocol import ImageModality, Patches
 
 DESCRIPTION, PLACES = "carried.json", "places.npz"
 SLAB = 2048
@@ -139,7 +139,7 @@ class Carried:
         """Observed modalities, `coordinate` first."""
         return ("coordinate", *self.rasters, "text")
 
-    def shape(self, modality: Picture) -> tuple[int, int, int]:
+    def shape(self, modality: ImageModality) -> tuple[int, int, int]:
         """Channels, rows and columns of the modality's patches."""
         raster = self.rasters[modality]
         bands = 3 if modality == "aerial" else 1
@@ -155,7 +155,7 @@ class Carried:
         """All places that were drawn are on land."""
         return np.ones(len(lonlat), bool)
 
-    def patches(self, modality: Picture, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
+    def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         """Observe one patch round each point."""
         raster = self.rasters[modality]
         kind = torch.float32 if modality == "dsm" else torch.uint8

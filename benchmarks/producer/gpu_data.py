@@ -16,7 +16,7 @@ import numpy as np
 import rasterio
 
 from benchmarks.producer.carried import DESCRIPTION, PLACES
-from unigeo.producer.observations.folder.description import Raster
+from unigeo.producer.observations.folder.description import RasterDescription
 from unigeo.producer.observations.folder.folder_observations import (
     FolderObservations,
     open_observations,
@@ -47,7 +47,7 @@ def carry(observations: FolderObservations, out: Path, count: int = COUNT, seed:
             raise SystemExit(f"{path} is not a raster without gaps in EPSG:3857 or EPSG:4326")
         shutil.copyfile(path, out / path.name)
         about = getattr(observations.description, name)
-        assert isinstance(about, Raster)
+        assert isinstance(about, RasterDescription)
         rasters[name] = {
             "file": path.name,
             "mercator": crs == 3857,

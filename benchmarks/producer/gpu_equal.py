@@ -36,16 +36,16 @@ from unigeo.producer.encoders import presets
 from unigeo.producer.encoders.folded import cell_encoder, fold, gains
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings
-from unigeo.producer.observations.protocol import Patches, Picture
+from unigeo.producer.observations.protocol import ImageModality, Patches
 from unigeo.producer.raster.device_transfer import fetch, quantize_on_device
 from unigeo.producer.training.batches import on_device
 from unigeo.producer.training.checkpoint import NAME
 from unigeo.producer.training.log import LOG, read
 from unigeo.producer.training.loss.contrast import contrastive_loss
 from unigeo.producer.training.loss.contrast_settings import ContrastSettings
-from unigeo.producer.training.samples import Places
+from unigeo.producer.training.samples import Samples
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.step import Batch, compile_blocks
+from unigeo.producer.training.step import TrainingBatch, compile_blocks
 from unigeo.producer.training.train import train
 
 LEAST_COSINE = 0.9999
@@ -224,7 +224,7 @@ class Mortal(Waves):
         self.looks = 0
         self.checkpoint = checkpoint_of(folder)
 
-    def patches(self, modality: Picture, lonlat: np.ndarray) -> Patches:
+    def patches(self, modality: ImageModality, lonlat: np.ndarray) -> Patches:
         """Draw patches, so many times."""
         self.looks += modality == "aerial" and len(lonlat) == KILLED.batch
         if self.looks > LOOKS:
@@ -285,8 +285,8 @@ def copies(report: Report, device: torch.device, size: str) -> None:
     def batches() -> Any:
         for step in range(count):
             inputs = {"coordinate": torch.full((4096, 2), float(step), dtype=torch.float64)}
-            seen = Places(inputs, {"coordinate": torch.ones(4096, dtype=torch.bool)})
-            yield Batch(
+            seen = Samples(inputs, {"coordinate": torch.ones(4096, dtype=torch.bool)})
+            yield TrainingBatch(
                 step, seen.pinned() if device.type == "cuda" else seen, np.arange(len(seen))
             )
 

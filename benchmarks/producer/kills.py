@@ -41,8 +41,8 @@ import psutil
 from unigeo.producer.publishing.publish import publish
 from unigeo.producer.raster.identity import Equipment
 from unigeo.producer.raster.planning import plan
-from unigeo.producer.raster.run import Running, fill, sharing
-from unigeo.producer.raster.shard_task import Work
+from unigeo.producer.raster.run import ExecutionOptions, fill, sharing
+from unigeo.producer.raster.shard_task import RasterJob
 from unigeo.producer.storage.field_store import create_field
 from unigeo.schemas.geo.regions import region_of_bbox
 from unigeo.schemas.io.stores import open_store
@@ -79,7 +79,7 @@ def source(wait_s: float) -> Equipment:
     return Equipment(partial(waves, wait_s), land)
 
 
-def build(url: str, running: Running, wait_s: float) -> int:
+def build(url: str, running: ExecutionOptions, wait_s: float) -> int:
     """Produce and publish, as `unigeo-produce` does; how many shards this run wrote."""
     attributes = root_attributes(
         region=REGION.name,
@@ -98,7 +98,7 @@ def build(url: str, running: Running, wait_s: float) -> int:
             shared.tidy_up()
             return 0
         print("begin", flush=True)
-        work = Work(GRID, LAYOUT, REGION, land, partial(waves, wait_s), BATCH)
+        work = RasterJob(GRID, LAYOUT, REGION, land, partial(waves, wait_s), BATCH)
         report = fill(group, work, url, partial(source, wait_s), running, shared)
         if shared.my_turn_to_publish(group):
             publish(group, encoder={"matrix": np.eye(2, dtype=np.float32)})
@@ -375,7 +375,7 @@ def main() -> None:
     parser.add_argument("--log")
     options = parser.parse_args()
     if options.build:
-        running = Running(
+        running = ExecutionOptions(
             workers=options.workers,
             scheduler=options.scheduler,
             log=options.log or os.devnull,

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from unigeo.producer.encoders import presets
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.settings import ModelSettings, PictureSettings
-from unigeo.producer.raster.block_cache import BLOCK, NODES, Page, Piece, Pool
+from unigeo.producer.encoders.settings import ImageSettings, ModelSettings
+from unigeo.producer.raster.block_cache import BLOCK, NODES, BlockCache, BlockUpload, RasterPart
 
 CELL_PX = 100
 """Pixels from a cell to the next: 100 m at a metre, so that patches of 224 m overlap."""
@@ -23,8 +23,8 @@ _PIXELS = 1 << 24
 class Cutter:
     """A mosaic, and the patches to be cut out of it."""
 
-    pool: Pool
-    piece: Piece
+    pool: BlockCache
+    piece: RasterPart
     weights: np.ndarray
 
     @classmethod
@@ -46,8 +46,8 @@ class Cutter:
                 data[: max(side + 80 - row, 0), : max(side + 80 - col, 0)] = False
                 data[40:60, 30 + place : 50 + place] = False
             values = np.roll(noise, place, 1) * data
-            pages.append(Page(1 + place, values, data))
-        pool = Pool(3, torch.uint8, device)
+            pages.append(BlockUpload(1 + place, values, data))
+        pool = BlockCache(3, torch.uint8, device)
         pool.put(pages, 1 + blocks**2)
         centre = side + CELL_PX * np.stack(np.divmod(np.arange(count), across), axis=-1) + 0.37
         along = np.linspace(-(side - 1) / 2, (side - 1) / 2, NODES)
@@ -58,7 +58,7 @@ class Cutter:
             nodes[-1] -= 1e6
         size = (blocks * BLOCK, blocks * BLOCK)
         table = 1 + np.arange(blocks**2).reshape(blocks, blocks)
-        piece = Piece(0, np.arange(count), nodes, {}, (1, 1), size, size, (0, 0), table)
+        piece = RasterPart(0, np.arange(count), nodes, {}, (1, 1), size, size, (0, 0), table)
         pixels = np.arange(side) - (side - 1) / 2
         weights = np.ones((side, NODES))
         for k, own in enumerate(along):
@@ -87,7 +87,7 @@ def picture_model(size: str, side: int) -> UniGeoCLIP:
     """An aerial tower with random weights: that of `base`, or a tiny one of `side` pixels."""
     settings = presets.base(pretrained=None).aerial
     if size == "tiny":
-        settings = PictureSettings(rows=side, cols=side, patch=16, width=32, depth=1, heads=2)
+        settings = ImageSettings(rows=side, cols=side, patch=16, width=32, depth=1, heads=2)
     assert settings is not None
     torch.manual_seed(0)
     return UniGeoCLIP(ModelSettings(dimension=settings.width, aerial=settings), pretrained=False)

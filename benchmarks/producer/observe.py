@@ -30,11 +30,18 @@ import torch
 from PIL import Image
 from rasterio.transform import from_origin
 
-from benchmarks.client.link import Link
+from benchmarks.client.link import StoreLink
 from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
-from unigeo.producer.observations.observation_set.set_observations import RecordedObservations
+from unigeo.producer.observations.observation_set.set_observations import SetObservations
 from unigeo.producer.sources.build_set import observe_set, prepare
-from unigeo.producer.sources.set_description import Imagery, Kept, SetTable, Street, Surface, Where
+from unigeo.producer.sources.set_description import (
+    ImageryRules,
+    LocationRules,
+    SetStorage,
+    SetTable,
+    StreetRules,
+    SurfaceRules,
+)
 
 BOX = (-77.06, 38.80, -77.03, 38.82)
 
@@ -45,7 +52,7 @@ def main() -> None:
     options = parser.parse_args()
     few = 10 if options.quick else 1
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name, Link(Path(name), latency_s=0.03) as link:
+    with tempfile.TemporaryDirectory() as name, StoreLink(Path(name), latency_s=0.03) as link:
         folder = Path(name)
         rasters(folder)
         photographs(folder)
@@ -113,17 +120,17 @@ def photographs(folder: Path) -> None:
 def build(
     folder: Path, name: str, count: int, side: int, resolution_m: float,
     base: str = "", street: bool = False,
-) -> RecordedObservations:  # fmt: skip
+) -> SetObservations:  # fmt: skip
     """Build a set of aerial images and heights, and street photographs if asked."""
     base = base or str(folder)
     how: dict[str, Any] = {"kind": "files", "patch_px": side, "resolution_m": resolution_m}
     table = SetTable(
         name=name,
         licence="CC0-1.0",
-        where=Where(bbox=BOX, count=count, per_cell=8),
-        kept=Kept(shard_level=12, shard_places=64),
-        aerial=Imagery(files=(f"{base}/aerial_20220601.tif",), **how),
-        street=Street(
+        where=LocationRules(bbox=BOX, count=count, per_cell=8),
+        kept=SetStorage(shard_level=12, shard_places=64),
+        aerial=ImageryRules(files=(f"{base}/aerial_20220601.tif",), **how),
+        street=StreetRules(
             kind="folder",
             files=str(folder / "street" / "*.jpg"),
             table=str(folder / "street.csv"),
@@ -134,7 +141,7 @@ def build(
         )
         if street
         else None,
-        dsm=Surface(files=(f"{base}/dsm.tif",), **how),
+        dsm=SurfaceRules(files=(f"{base}/dsm.tif",), **how),
     )
     return observe_set(prepare(table), str(folder / name))
 
@@ -161,7 +168,7 @@ class LooseFiles(torch.utils.data.Dataset[list[np.ndarray]]):
         return found
 
 
-def files(folder: Path, seen: RecordedObservations) -> LooseFiles:
+def files(folder: Path, seen: SetObservations) -> LooseFiles:
     """Write the bytes of a set as loose files."""
     folder.mkdir()
     paths, numbers = [], []

@@ -18,9 +18,9 @@ from benchmarks.producer.waves import Waves, model_settings
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.text import train_tokenizer
 from unigeo.producer.training.processes import Processes
-from unigeo.producer.training.samples import Places, observe
+from unigeo.producer.training.samples import Samples, observe
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.step import Batch, fit_out, gradients
+from unigeo.producer.training.step import TrainingBatch, fit_out, gradients
 from unigeo.producer.training.train import embed
 
 BATCH, CHUNK = 23, 8
@@ -67,7 +67,7 @@ def count() -> dict[str, int]:
     return found
 
 
-def places(count: int, longest: int) -> Places:
+def places(count: int, longest: int) -> Samples:
     """What is seen, with texts of at most so many words."""
     waves, model = Waves(), model_settings()
     lonlat = waves.locations(count, 0)
@@ -83,9 +83,9 @@ def _settings(chunk: int | None) -> TrainingSettings:
     )
 
 
-def _learn(model: UniGeoCLIP, seen: Places, step: int, settings: TrainingSettings) -> None:
+def _learn(model: UniGeoCLIP, seen: Samples, step: int, settings: TrainingSettings) -> None:
     model.train()
-    gradients(model, Batch(step, seen, np.arange(len(seen))), settings, Processes())
+    gradients(model, TrainingBatch(step, seen, np.arange(len(seen))), settings, Processes())
 
 
 if __name__ == "__main__":

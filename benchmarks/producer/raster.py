@@ -34,8 +34,8 @@ from unigeo.producer.raster.identity import Equipment
 from unigeo.producer.raster.local_executor import rasterize
 from unigeo.producer.raster.planning import planned
 from unigeo.producer.raster.run_log import RunLog
-from unigeo.producer.raster.shard_extent import Extent
-from unigeo.producer.raster.shard_task import Observed, Work
+from unigeo.producer.raster.shard_extent import ShardExtent
+from unigeo.producer.raster.shard_task import ObservedCells, RasterJob
 from unigeo.producer.storage.field_store import create_field
 from unigeo.producer.storage.shard_codec import Buffers
 from unigeo.schemas.geo.grid import Grid
@@ -58,11 +58,11 @@ class Constant:
         """Cells at once."""
         return 2048
 
-    def observe(self, modality: str, lonlat: np.ndarray) -> Observed:
+    def observe(self, modality: str, lonlat: np.ndarray) -> ObservedCells:
         """Nothing to read."""
-        return Observed(lonlat, np.ones(len(lonlat), bool))
+        return ObservedCells(lonlat, np.ones(len(lonlat), bool))
 
-    def codes(self, modality: str, seen: Observed) -> Any:
+    def codes(self, modality: str, seen: ObservedCells) -> Any:
         """Always the same vectors."""
         codes = self._codes[: len(seen.valid)]
         return lambda: (codes, seen.valid)
@@ -104,7 +104,7 @@ def plan_of(options: argparse.Namespace) -> dict[str, Any]:
         layout = Layout(modalities=("coordinate", "aerial", "dsm"), bands=768)
         grid = where.grid(resolution_m)
         tasks = planned(Path(options.folder) / "nothing.zarr", grid, layout)
-        work = Work(grid, layout, where, partial(_some, share), None)
+        work = RasterJob(grid, layout, where, partial(_some, share), None)
         plans = estimate(work, tasks)
         first, last = tasks[0], tasks[-1]
         spent = time.perf_counter() - begin_s
@@ -113,7 +113,7 @@ def plan_of(options: argparse.Namespace) -> dict[str, Any]:
             "tasks": len(tasks),
             "to encode": plans[0].cells,
             "bytes": sum(each.bytes for each in plans),
-            "shards inside": int((work.extent == Extent.INSIDE).sum()),
+            "shards inside": int((work.extent == ShardExtent.INSIDE).sum()),
             "seconds": round(spent, 2),
             "peak_gb": round(peak_bytes() / 1e9, 2),
             "ends": [str(first), str(last)],
@@ -279,7 +279,7 @@ def peak_of(side: int, folder: str) -> None:
     grid = Grid("EPSG:8857", 1000.0, -side * 256, 0, (side * 256, side * 256))
     group = begin(Path(folder) / "m.zarr", grid, layout)
     encoder = Constant(768)
-    work = Work(grid, layout, WHOLE, everywhere, encoder)
+    work = RasterJob(grid, layout, WHOLE, everywhere, encoder)
     for batch in work.read(planned(Path(folder) / "m.zarr", grid, layout)[0]):
         encoder.codes("coordinate", batch.seen)()  # type: ignore[arg-type]
     before = peak_bytes()
@@ -315,7 +315,7 @@ def workers_of(options: argparse.Namespace) -> dict[str, Any]:
             folder = Path(options.folder) / "d.zarr"
             group = begin(folder, grid, layout)
             job = Job(str(folder), WHOLE, grid, layout, busy_source)
-            work = Work(grid, layout, WHOLE, everywhere, None)
+            work = RasterJob(grid, layout, WHOLE, everywhere, None)
             with local_workers(count, threads=1) as connect:
                 client = connect()  # workers are up before the clock starts
                 client.wait_for_workers(count)

@@ -30,20 +30,20 @@ from benchmarks.producer.profiles import profiled
 from benchmarks.producer.report import Report, reporting
 from unigeo.producer.encoders import presets
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.settings import ModelSettings, PictureSettings, SurfaceSettings
-from unigeo.producer.training.batches import Streamed, on_device
+from unigeo.producer.encoders.settings import ImageSettings, ModelSettings, SurfaceSettings
+from unigeo.producer.training.batches import StreamingBatches, on_device
 from unigeo.producer.training.checkpoint import State
 from unigeo.producer.training.ema import MeanWeights
 from unigeo.producer.training.energy import EnergyMeter
-from unigeo.producer.training.failures import told
+from unigeo.producer.training.failures import explain_step_errors
 from unigeo.producer.training.flops import peak_flops, place_flops
 from unigeo.producer.training.loop import learn
 from unigeo.producer.training.loss.contrast import contrastive_loss
 from unigeo.producer.training.optimizer import build_optimizer
 from unigeo.producer.training.processes import Processes, default_device, joined
-from unigeo.producer.training.samples import Places
+from unigeo.producer.training.samples import Samples
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.step import Batch, autocast, fit_out, pair_scale
+from unigeo.producer.training.step import TrainingBatch, autocast, fit_out, pair_scale
 
 SHAPES = {"aerial": (3, 32, 32), "street": (3, 32, 48), "dsm": (1, 32, 32)}
 """Patches of the presets that are not `base`."""
@@ -157,7 +157,7 @@ def measure(
     batches = _timed(on_device(_feed(model_settings, settings, processes, device), device), waited)
     for batch in batches:
         start = time.perf_counter()
-        with told(batch.step, settings, processes):
+        with explain_step_errors(batch.step, settings, processes):
             _, stop = learn(state, batch, settings, processes, device, stop)
         _wait(device)
         took.append(time.perf_counter() - start + waited[-1])
@@ -201,7 +201,7 @@ def measure(
 
 def loss_seconds(
     model: UniGeoCLIP,
-    batch: Batch,
+    batch: TrainingBatch,
     settings: TrainingSettings,
     processes: Processes,
     device: torch.device,
@@ -233,20 +233,20 @@ def loss_seconds(
     return statistics.median(seconds[1:])
 
 
-def random_places(model_settings: ModelSettings, count: int, seed: int) -> Places:
+def random_places(model_settings: ModelSettings, count: int, seed: int) -> Samples:
     """Make observations of the right shapes: noise, as every pixel costs the same."""
     rng = np.random.default_rng(seed)
     lonlat = rng.uniform((-125, 25), (-67, 49), (count, 2))
     inputs: dict[str, torch.Tensor] = {"coordinate": torch.from_numpy(lonlat)}
     for name in model_settings.modalities:
         tower, shape = getattr(model_settings, name), (count, *model_settings.shape(name))
-        if isinstance(tower, PictureSettings):
+        if isinstance(tower, ImageSettings):
             inputs[name] = torch.from_numpy(rng.integers(0, 256, shape, np.uint8))
         elif isinstance(tower, SurfaceSettings):
             inputs[name] = torch.from_numpy(100 * rng.random(shape, np.float32))
         elif name == "text":
             inputs[name] = torch.from_numpy(rng.integers(0, tower.vocabulary, shape))
-    return Places(inputs, {name: torch.ones(count, dtype=torch.bool) for name in inputs})
+    return Samples(inputs, {name: torch.ones(count, dtype=torch.bool) for name in inputs})
 
 
 def show(timing: Timing, preset: str) -> None:
@@ -280,19 +280,19 @@ def _feed(
     settings: TrainingSettings,
     processes: Processes,
     device: torch.device,
-) -> Iterator[Batch]:
+) -> Iterator[TrainingBatch]:
     lonlat = np.zeros((settings.locations, 2))
     lonlat[:, 0] = np.arange(len(lonlat))  # the seed of each place
 
-    def look(places: np.ndarray) -> Places:
+    def look(places: np.ndarray) -> Samples:
         return random_places(model_settings, len(places), int(places[0, 0]))
 
     pinned = device.type == "cuda"
-    source = Streamed(len(lonlat), lambda _: lonlat, look, settings, processes, pinned)
+    source = StreamingBatches(len(lonlat), lambda _: lonlat, look, settings, processes, pinned)
     return source.batches(0, settings.steps)
 
 
-def _timed(batches: Iterator[Batch], waited: list[float]) -> Iterator[Batch]:
+def _timed(batches: Iterator[TrainingBatch], waited: list[float]) -> Iterator[TrainingBatch]:
     while True:
         start = time.perf_counter()
         try:

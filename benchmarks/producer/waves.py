@@ -7,12 +7,12 @@ from jaxtyping import Bool, Float
 
 from unigeo.producer.encoders.settings import (
     CoordinateSettings,
+    ImageSettings,
     ModelSettings,
-    PictureSettings,
     SurfaceSettings,
-    WordSettings,
+    TextSettings,
 )
-from unigeo.producer.observations.protocol import Patches, Picture
+from unigeo.producer.observations.protocol import ImageModality, Patches
 
 PIXELS = 32
 BOX = np.array([[-120.0, 30.0], [-75.0, 48.0]])
@@ -26,7 +26,7 @@ class Waves:
     name = "waves"
     modalities = ("coordinate", "aerial", "dsm", "text")
 
-    def shape(self, modality: Picture) -> tuple[int, int, int]:
+    def shape(self, modality: ImageModality) -> tuple[int, int, int]:
         """Channels, rows and columns of the modality's patches."""
         return (1 if modality == "dsm" else 3, PIXELS, PIXELS)
 
@@ -38,7 +38,7 @@ class Waves:
         """Everything is land."""
         return np.ones(len(lonlat), bool)
 
-    def patches(self, modality: Picture, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
+    def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         """Draw one patch round each point."""
         channels, rows, cols = self.shape(modality)
         phase = self._phases(lonlat)[:, :channels, None, None]
@@ -77,8 +77,8 @@ def model_settings() -> ModelSettings:
     return ModelSettings(
         dimension=32,
         coordinate=CoordinateSettings(**blocks, registers=1, sigmas=(1.0, 8.0, 64.0)),
-        aerial=PictureSettings(**blocks, rows=PIXELS, cols=PIXELS, patch=8),
+        aerial=ImageSettings(**blocks, rows=PIXELS, cols=PIXELS, patch=8),
         dsm=SurfaceSettings(**blocks, rows=PIXELS, cols=PIXELS, patch=8, registers=1),
-        text=WordSettings(**blocks, tokens=16, vocabulary=300),
+        text=TextSettings(**blocks, tokens=16, vocabulary=300),
         seed=0,
     )

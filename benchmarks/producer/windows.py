@@ -25,7 +25,7 @@ import rasterio.shutil
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from benchmarks.client.link import Link
+from benchmarks.client.link import StoreLink
 from benchmarks.producer.observe import tell
 from unigeo.producer.sources.raster_catalogue import GDAL
 
@@ -35,12 +35,12 @@ SIDE, WINDOW, COUNT = 6144, 256, 200
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as name, Link(Path(name), latency_s=0.03) as link:
+    with tempfile.TemporaryDirectory() as name, StoreLink(Path(name), latency_s=0.03) as link:
         write(Path(name))
         first = None
         for reader in ("gdal, 1 thread", "gdal, 16 threads", "async-geotiff, 16 at once"):
             link.counts()
-            with context.Pool(1) as pool:
+            with context.BlockCache(1) as pool:
                 result = pool.apply(read, (reader, link.url))
             if result is None:
                 tell(reader, missing="pip install async-geotiff")

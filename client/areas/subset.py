@@ -17,7 +17,7 @@ import numpy as np
 
 from unigeo.client.areas.coverage import holds_centre
 from unigeo.client.areas.outlines import Outlines
-from unigeo.client.areas.subset_nodes import Nodes, bytes_alone
+from unigeo.client.areas.subset_nodes import SubsetNodes, bytes_alone
 from unigeo.client.areas.windows import region_of_field
 from unigeo.client.progress import watched
 from unigeo.schemas.errors import StoreError
@@ -109,7 +109,7 @@ def cut_field(
     beside = path.with_name(path.name + ".partial")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        nodes = Nodes(source, beside)
+        nodes = SubsetNodes(source, beside)
         nodes.write_root(_attributes(field, source, grid, layout))
         _write_coordinates(nodes, grid, layout)
         _copy_group(nodes, ENCODER, lambda name, shape: weight_dimensions(shape))
@@ -161,7 +161,7 @@ def _attributes(
     return georeferenced({**dict(source.attrs), "unigeo": own}, grid)
 
 
-def _write_coordinates(nodes: Nodes, grid: Grid, layout: Layout) -> None:
+def _write_coordinates(nodes: SubsetNodes, grid: Grid, layout: Layout) -> None:
     nodes.write_plain("x", grid.x)
     nodes.write_plain("y", grid.y)
     for name in layout.band_dimensions:
@@ -170,7 +170,7 @@ def _write_coordinates(nodes: Nodes, grid: Grid, layout: Layout) -> None:
 
 
 def _copy_group(
-    nodes: Nodes,
+    nodes: SubsetNodes,
     group: str,
     dimensions: Callable[[str, tuple[int, ...]], tuple[str, ...] | None],
 ) -> None:
@@ -212,7 +212,7 @@ def _check_objects(field: "StoredField", source: "zarr.Group", grid: Grid, layou
 
 def _write_cells(
     field: "StoredField",
-    nodes: Nodes,
+    nodes: SubsetNodes,
     grid: Grid,
     layout: Layout,
     outlines: Outlines | None,
@@ -252,7 +252,7 @@ def _write_cells(
 
 
 def _write_array(
-    nodes: Nodes,
+    nodes: SubsetNodes,
     name: str,
     shape: tuple[int, ...],
     layout: Layout,
@@ -265,7 +265,7 @@ def _write_array(
     nodes.write_json(name, document | changed)
 
 
-def _write_manifest(nodes: Nodes, grid: Grid, layout: Layout) -> None:
+def _write_manifest(nodes: SubsetNodes, grid: Grid, layout: Layout) -> None:
     shards = layout.shards(grid)
     nodes.write_group(MANIFEST)
     group: Any = open_group(str(nodes.folder), consolidated=False)
@@ -281,7 +281,7 @@ def _write_manifest(nodes: Nodes, grid: Grid, layout: Layout) -> None:
         _list_shards(nodes, COVARIATES, 3, shards)
 
 
-def _list_shards(nodes: Nodes, array: str, dimensions: int, shards: tuple[int, int]) -> None:
+def _list_shards(nodes: SubsetNodes, array: str, dimensions: int, shards: tuple[int, int]) -> None:
     """Note the bytes and hash of each object of an array."""
     listed = ArrayManifest.empty(shards)
     for row, col in np.ndindex(*shards):
@@ -295,7 +295,7 @@ def _list_shards(nodes: Nodes, array: str, dimensions: int, shards: tuple[int, i
     nodes.write_plain(f"{MANIFEST}/{array}_bytes", listed.size_bytes)
 
 
-def _write_objects(nodes: Nodes) -> None:
+def _write_objects(nodes: SubsetNodes) -> None:
     """List what is neither a shard of cells nor the manifest nor the root."""
     cells = {name for name in nodes.written if f"{MANIFEST}/{name}_bytes" in nodes.written}
     shards = tuple(f"{name}/c/" for name in cells)
@@ -314,7 +314,7 @@ def _write_objects(nodes: Nodes) -> None:
     nodes.write_new(f"{MANIFEST}/{OBJECTS}_bytes", sizes, "object")
 
 
-def _hold_attributes(nodes: Nodes) -> None:
+def _hold_attributes(nodes: SubsetNodes) -> None:
     """Write the root's attributes into the manifest, and the hashes of both into the root."""
     attributes = nodes.written[""]["attributes"]
     held = held_attributes(attributes)

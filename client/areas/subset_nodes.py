@@ -20,7 +20,7 @@ def bytes_alone(dtype: np.dtype[Any]) -> list[dict[str, Any]]:
     return [{"name": "bytes", "configuration": {"endian": "little"}}]
 
 
-class Nodes:
+class SubsetNodes:
     """Groups and arrays of the new store, made after those of the old one."""
 
     def __init__(self, source: "zarr.Group", folder: Path) -> None:

@@ -20,7 +20,7 @@ _NAMED = 5
 """Rows that an error names, at most."""
 
 
-class Reasons:
+class MissingRows:
     """What was found at the rows of a table, by modality."""
 
     def __init__(self, missing: Missing) -> None:

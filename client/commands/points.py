@@ -22,7 +22,7 @@ from unigeo.client.commands.options import (
 
 if TYPE_CHECKING:
     from unigeo.client.field.field import Field
-    from unigeo.client.reading.cost import Link, Plan
+    from unigeo.client.reading.cost import Plan, StoreLink
     from unigeo.schemas.tables.part_readers import TableParts
 
 MANY_POINTS, MANY_REMOTE_POINTS = 100_000, 1_000
@@ -212,7 +212,9 @@ def _announce(field: "Field", table: "TableParts", options: dict[str, Any], quie
         click.echo(_planned(field, table, options, _link(field)), err=True)
 
 
-def _planned(field: "Field", table: "TableParts", options: dict[str, Any], link: "Link") -> "Plan":
+def _planned(
+    field: "Field", table: "TableParts", options: dict[str, Any], link: "StoreLink"
+) -> "Plan":
     """The plans of all parts together, as they are sampled one after the other."""
     from unigeo.client.commands.table_parts import places_of
 
@@ -221,14 +223,16 @@ def _planned(field: "Field", table: "TableParts", options: dict[str, Any], link:
     return functools.reduce(operator.add, plans)
 
 
-def _link(field: "Field", latency_ms: float | None = None, rate_mbs: float | None = None) -> "Link":
+def _link(
+    field: "Field", latency_ms: float | None = None, rate_mbs: float | None = None
+) -> "StoreLink":
     """The way to the store, measured where it is not told."""
     from dataclasses import replace
 
-    from unigeo.client.reading.cost import Link, measure_link
+    from unigeo.client.reading.cost import StoreLink, measure_link
 
     if latency_ms is not None and rate_mbs is not None:
-        return Link(latency_ms / 1000, rate_mbs * 1e6)
+        return StoreLink(latency_ms / 1000, rate_mbs * 1e6)
     link = measure_link(field.modality(field.modalities[0]))
     if latency_ms is not None:
         link = replace(link, latency_s=latency_ms / 1000)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from unigeo.client.commands.missing_rows import Reasons, for_shell
+from unigeo.client.commands.missing_rows import MissingRows, for_shell
 from unigeo.client.commands.options import format_for, watched
 from unigeo.schemas.errors import PointsError
 from unigeo.schemas.tables.points import Points, read_points
@@ -104,7 +104,7 @@ def answer_each(
     from unigeo.client.progress import progress_bar
     from unigeo.schemas.tables.part_writers import write_parts
 
-    reasons = Reasons(options["missing"])
+    reasons = MissingRows(options["missing"])
     shown = out in (None, "-") and sys.stdout.isatty()  # a bar would cross the rows
     watch = watched(quiet) and not shown
     with (

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from unigeo.client.probing.probe import Probe
     from unigeo.client.probing.targets import Task
     from unigeo.client.verifying.shard_objects import Level
-    from unigeo.client.verifying.verify import Report
+    from unigeo.client.verifying.verify import VerificationReport
 
 
 class Field(AtPoints, OverAreas):
@@ -263,7 +263,7 @@ class Field(AtPoints, OverAreas):
             "citation": self.citation,
         }
 
-    def verify(self, level: "Level" = "hash", *, progress: bool = False) -> "Report":
+    def verify(self, level: "Level" = "hash", *, progress: bool = False) -> "VerificationReport":
         """Compare every object with the manifest, and the metadata with the layout.
 
         Args:

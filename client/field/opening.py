@@ -11,7 +11,7 @@ from unigeo.client.reading.array_layout import stored_array
 from unigeo.client.reading.cell_reader import StoredCells
 from unigeo.client.reading.checked_root import named, open_root
 from unigeo.client.reading.dataset_variables import check_variables
-from unigeo.client.reading.datasets import Behind
+from unigeo.client.reading.datasets import DatasetStore
 from unigeo.client.reading.plain_attributes import nested_attributes
 from unigeo.client.reading.protocol import Cells, WindowCells
 from unigeo.schemas.errors import (
@@ -228,7 +228,7 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
     grid = Grid(whole.crs, whole.resolution_m, row, col, (len(y), len(x)))
     if not (np.array_equal(grid.x, x) and np.array_equal(grid.y, y)):
         raise LayoutError("the Dataset's cells were thinned or reordered; sample the whole one")
-    behind = Behind(dataset, own, grid)
+    behind = DatasetStore(dataset, own, grid)
 
     @cache
     def cells(name: str) -> Cells:

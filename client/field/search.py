@@ -48,7 +48,7 @@ _AS_GOOD = 0.999
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class ConceptMatch:
     """What some words stand for."""
 
     vector: Float32[np.ndarray, " band"]
@@ -66,7 +66,7 @@ class Concepts:
     phrases: tuple[str, ...]
     vectors: Float32[np.ndarray, "phrase band"]
 
-    def find(self, words: str) -> Found:
+    def find(self, words: str) -> ConceptMatch:
         """The vector of some words.
 
         Raises:
@@ -88,13 +88,13 @@ class Concepts:
         best = np.flatnonzero(scores >= _AS_GOOD * scores.max()).tolist()
         return self._mean(best, tuple(sorted(wanted - self._rarity.keys())))
 
-    def _mean(self, numbers: list[int], unknown: tuple[str, ...]) -> Found:
+    def _mean(self, numbers: list[int], unknown: tuple[str, ...]) -> ConceptMatch:
         total = self.vectors[numbers].astype(np.float64).sum(axis=0)
         length = np.linalg.norm(total)
         if not length > 0:
             raise WordsError("the concepts that match cancel each other out; ask for fewer words")
         phrases = tuple(self.phrases[number] for number in numbers)
-        return Found((total / length).astype(np.float32), phrases, unknown)
+        return ConceptMatch((total / length).astype(np.float32), phrases, unknown)
 
     @cached_property
     def _split(self) -> list[frozenset[str]]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from unigeo.client.encoding.coordinate_encoder import Encoder
-    from unigeo.client.reading.cost import Link, Plan
+    from unigeo.client.reading.cost import Plan, StoreLink
 
 
 class AtPoints(StoredField):
@@ -206,7 +206,7 @@ class AtPoints(StoredField):
         modalities: str | Iterable[str] | None = None,
         *,
         method: Method = "nearest",
-        link: "Link | None" = None,
+        link: "StoreLink | None" = None,
         crs: Any = None,
         columns: tuple[Any, Any] | None = None,
     ) -> "Plan":

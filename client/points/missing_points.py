@@ -105,14 +105,14 @@ def whereabouts(points: Points, grid: Grid) -> str:
 
 
 @dataclass(frozen=True)
-class _Trial:
+class _Cause:
     """Something that may have gone wrong."""
 
     cause: str
     remedy: str
 
 
-def _trials(points: Points, grid: Grid) -> Iterator[tuple[_Trial, Float[np.ndarray, "point 2"]]]:
+def _trials(points: Points, grid: Grid) -> Iterator[tuple[_Cause, Float[np.ndarray, "point 2"]]]:
     """What may have gone wrong, the simplest first, and where the points lie if it has."""
     crs = points.crs if points.xy is not None else _DEGREES
     xy = points.xy if points.xy is not None else points.lonlat
@@ -122,7 +122,7 @@ def _trials(points: Points, grid: Grid) -> Iterator[tuple[_Trial, Float[np.ndarr
             yield trial, _degrees((xy[:, ::-1] if swap else xy) * signs, crs)
         return
     yield (
-        _Trial("Easting and northing look swapped: exchanged", "Easting comes first"),
+        _Cause("Easting and northing look swapped: exchanged", "Easting comes first"),
         _degrees(xy[:, ::-1], crs),
     )
     for other in dict.fromkeys((_DEGREES, grid.crs, *_LIKELY_CRSS)):
@@ -130,7 +130,7 @@ def _trials(points: Points, grid: Grid) -> Iterator[tuple[_Trial, Float[np.ndarr
         name = "WGS 84 longitude and latitude" if is_degrees else other
         remedy = "Leave out crs=" if is_degrees else f"Name it with crs={other!r}"
         cause = f"Their numbers look like {name}, not like {own.name}: so read"
-        yield _Trial(cause, f"{remedy}, or mend the CRS of the table"), _degrees(xy, other)
+        yield _Cause(cause, f"{remedy}, or mend the CRS of the table"), _degrees(xy, other)
 
 
 _DEGREES = "OGC:CRS84"
@@ -140,12 +140,12 @@ _LOST = "look as if they had lost their minus sign"
 _WEST = "Longitudes west of Greenwich are negative"
 _SOUTH = "Latitudes south of the equator are negative"
 _SLIPS = (
-    (_Trial(f"{_SWAPPED}: exchanged", _ORDER), True, (1, 1)),
-    (_Trial(f"The longitudes {_LOST}: with it", _WEST), False, (-1, 1)),
-    (_Trial(f"The latitudes {_LOST}: with it", _SOUTH), False, (1, -1)),
-    (_Trial(f"Both coordinates {_LOST}: with it", f"{_WEST}. {_SOUTH}"), False, (-1, -1)),
+    (_Cause(f"{_SWAPPED}: exchanged", _ORDER), True, (1, 1)),
+    (_Cause(f"The longitudes {_LOST}: with it", _WEST), False, (-1, 1)),
+    (_Cause(f"The latitudes {_LOST}: with it", _SOUTH), False, (1, -1)),
+    (_Cause(f"Both coordinates {_LOST}: with it", f"{_WEST}. {_SOUTH}"), False, (-1, -1)),
     (
-        _Trial(f"{_SWAPPED}, and the longitudes {_LOST}: mended", f"{_ORDER}. {_WEST}"),
+        _Cause(f"{_SWAPPED}, and the longitudes {_LOST}: mended", f"{_ORDER}. {_WEST}"),
         True,
         (-1, 1),
     ),

@@ -85,7 +85,7 @@ def measured_coverage(
     width, covered = np.empty(len(truth)), np.empty(len(truth), bool)
     for fold in np.unique(folds[known]):
         inside, others = known & (folds == fold), known & (folds != fold)
-        residuals = np.abs(truth[others] - held.without_two[fold, others, column])
+        residuals = np.abs(truth[others] - held.leave_two_out[fold, others, column])
         residuals /= held.difficulty_without_two[fold, others, column]
         width[inside] = conformal_quantile(residuals, level) * held.difficulty[inside, column]
         error = np.abs(truth[inside] - held.predictions[inside, column])

@@ -25,7 +25,7 @@ _LONG = 5.0
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class ProbeEvaluation:
     """Scores of a probe."""
 
     scores: "pd.DataFrame"
@@ -84,7 +84,7 @@ def evaluate(
     baselines: bool | Sequence[str] = True,
     level: float = 0.9,
     progress: bool | None = None,
-) -> Evaluation:
+) -> ProbeEvaluation:
     """Predict every point by models that never saw its fold, and score the predictions.
 
     Args:
@@ -135,7 +135,7 @@ def evaluate(
     last = ["points", "blocks", "dropped"]
     scores = scores[[name for name in scores.columns if name not in last] + last]
     gains = gains_table(data, scores, kept, level, seed)
-    return Evaluation(scores, pd.DataFrame(fold_rows), gains)
+    return ProbeEvaluation(scores, pd.DataFrame(fold_rows), gains)
 
 
 def _say(data: ProbeData, sets: Sets, baselines: Sequence[str], seconds: float) -> None:

@@ -19,13 +19,13 @@ class NumberModel:
     """Ridge on one target, with intervals."""
 
     ridge: FittedRidge
-    strangeness: float
+    nonconformity: float
     """Half-width of an interval where the difficulty is 1, in the target's unit."""
     layers = ("prediction", "lower", "upper", "uncertainty")
     """`uncertainty` is the half-width of the interval from `lower` to `upper`."""
 
     def __repr__(self) -> str:
-        return f"NumberModel({self.ridge!r}, strangeness {self.strangeness:.4g})"
+        return f"NumberModel({self.ridge!r}, strangeness {self.nonconformity:.4g})"
 
     def predict(
         self, vectors: Float[np.ndarray, "point band"], layers: tuple[str, ...] = layers
@@ -33,7 +33,7 @@ class NumberModel:
         """Some or all layers; the prediction alone takes far less work than its interval."""
         found = {"prediction": self.ridge.predict(vectors)[:, 0]}
         if set(layers) - {"prediction"}:
-            width = self.strangeness * self.ridge.difficulty(vectors)[:, 0]
+            width = self.nonconformity * self.ridge.difficulty(vectors)[:, 0]
             found["lower"] = found["prediction"] - width
             found["upper"] = found["prediction"] + width
             found["uncertainty"] = width
@@ -91,6 +91,6 @@ def fitted_models(
     models: dict[str, NumberModel | ClassModel] = {}
     for column, name in enumerate(numeric):
         alone = ridge.only(column)
-        known = alone.strangeness[np.isfinite(alone.strangeness)]
+        known = alone.nonconformity[np.isfinite(alone.nonconformity)]
         models[name] = NumberModel(alone, conformal_quantile(known, level))
     return models

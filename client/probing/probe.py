@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from unigeo.client.probing.controls import CONTROLS, with_controls
-from unigeo.client.probing.cross_validation import Evaluation
+from unigeo.client.probing.cross_validation import ProbeEvaluation
 from unigeo.client.probing.fitted_models import Model, fitted_models
 from unigeo.client.probing.prediction_table import prediction_table
 from unigeo.client.probing.probe_data import ProbeData
@@ -44,7 +44,7 @@ class Probe:
     """
 
     field: "AtPoints"
-    evaluation: Evaluation
+    evaluation: ProbeEvaluation
     modalities: tuple[str, ...]
     """Sampled for the probe."""
     method: "Method"
@@ -72,7 +72,7 @@ class Probe:
         cls,
         field: "AtPoints",
         data: ProbeData,
-        evaluation: Evaluation,
+        evaluation: ProbeEvaluation,
         modalities: tuple[str, ...],
         method: "Method",
         level: float,

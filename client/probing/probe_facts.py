@@ -30,7 +30,7 @@ class SourceFacts(_Facts):
     sha256: str
 
 
-class Table(_Facts):
+class FactsTable(_Facts):
     """A table by columns; NaN is null, and infinity a text."""
 
     types: dict[str, str]
@@ -43,7 +43,7 @@ class FittedFacts(_Facts):
     target: str
     features: str
     penalty: float = Field(gt=0)
-    strangeness: float | Literal["inf"] | None = None
+    nonconformity: float | Literal["inf"] | None = None
     """Of numbers: half-width of an interval where the difficulty is 1."""
     spread: int | None = None
     """Of numbers: which of `spreads`."""
@@ -80,9 +80,9 @@ class ProbeFacts(_Facts):
     """Number of folds, seed, side and CRS of the blocks; the fold of each row is an array."""
     models: list[FittedFacts] = Field(min_length=1)
     spreads: list[SpreadFacts]
-    scores: Table
-    fold_scores: Table
-    gains: Table
+    scores: FactsTable
+    fold_scores: FactsTable
+    gains: FactsTable
 
 
 def read_facts(place: Path) -> ProbeFacts:
@@ -112,16 +112,16 @@ def read_facts(place: Path) -> ProbeFacts:
         ) from error
 
 
-def table_of(frame: "pd.DataFrame") -> Table:
+def table_of(frame: "pd.DataFrame") -> FactsTable:
     """A table of scores as JSON holds it."""
     columns = {
         str(name): [plain(value) for value in frame[name].tolist()] for name in frame.columns
     }
     types = {str(name): str(frame[name].dtype) for name in frame.columns}
-    return Table(types=types, columns=columns)
+    return FactsTable(types=types, columns=columns)
 
 
-def frame_of(table: Table) -> "pd.DataFrame":
+def frame_of(table: FactsTable) -> "pd.DataFrame":
     """The table of scores again."""
     import pandas as pd
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unigeo.client.probing.cross_validation import Evaluation
+from unigeo.client.probing.cross_validation import ProbeEvaluation
 from unigeo.client.probing.leverage import Spread
 from unigeo.client.probing.probe_facts import (
     FORMAT,
@@ -120,7 +120,7 @@ def load_probe(path: Any, field: "AtPoints") -> "Probe":
         spreads = [spread_of(arrays, n, facts) for n in range(len(facts.spreads))]
         models = models_of(arrays, facts, spreads)
         tables = (facts.scores, facts.fold_scores, facts.gains)
-        evaluation = Evaluation(*(frame_of(table) for table in tables))
+        evaluation = ProbeEvaluation(*(frame_of(table) for table in tables))
         rows = arrays["rows"]
         splits = evaluation.scores["split"].unique().tolist()
         folds = {split: arrays[f"folds/{split}"] for split in splits}

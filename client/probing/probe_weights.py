@@ -34,12 +34,12 @@ def facts_of(
     at = next((n for n, known in enumerate(spreads) if known is spread), len(spreads))
     if at == len(spreads):
         spreads.append(spread)
-    half_width = "inf" if math.isinf(model.strangeness) else model.strangeness
+    half_width = "inf" if math.isinf(model.nonconformity) else model.nonconformity
     return FittedFacts(
         target=target,
         features=features,
         penalty=float(ridge.penalties[0]),
-        strangeness=half_width,  # type: ignore[arg-type]
+        nonconformity=half_width,  # type: ignore[arg-type]
         spread=at,
     )
 
@@ -93,7 +93,7 @@ def _model_of(
         )
         return ClassModel(logistic, tuple(facts.classes))
     spread = spreads[facts.spread if facts.spread is not None else len(spreads)]
-    if len(spread.mean) != len(centre) or facts.strangeness is None:
+    if len(spread.mean) != len(centre) or facts.nonconformity is None:
         raise ValueError(f"model {number} has no intervals")
     ridge = FittedRidge(
         centre=centre,
@@ -101,9 +101,9 @@ def _model_of(
         intercepts=intercepts,
         penalties=np.array([facts.penalty]),
         spreads=((np.array([0]), spread),),
-        strangeness=np.empty((0, 1)),
+        nonconformity=np.empty((0, 1)),
     )
-    return NumberModel(ridge, float(facts.strangeness))
+    return NumberModel(ridge, float(facts.nonconformity))
 
 
 def spread_arrays(spread: Spread, where: str) -> dict[str, np.ndarray]:

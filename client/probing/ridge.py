@@ -18,7 +18,7 @@ from unigeo.client.probing.feature_rows import FeatureRows
 from unigeo.client.probing.folded_rows import FoldedRows, Push
 from unigeo.client.probing.leverage import Spread, difficulty
 from unigeo.client.probing.penalty_choice import choose_penalties
-from unigeo.client.probing.unseen_folds import View, predict_unseen
+from unigeo.client.probing.unseen_folds import UnseenFoldModel, predict_unseen
 from unigeo.schemas.errors import ProbeError
 
 PENALTIES = tuple(float(10.0 ** (half / 2)) for half in range(-12, 7))
@@ -37,7 +37,7 @@ class FittedRidge:
     """The chosen ones."""
     spreads: tuple[tuple[Int[np.ndarray, " _"], Spread], ...]
     """Targets by number, and the spread of the rows that they were fitted on at their penalty."""
-    strangeness: Float[np.ndarray, "point target"]
+    nonconformity: Float[np.ndarray, "point target"]
     """Of each training row: the absolute error of a model without its fold / difficulty; NaN where
     the target is missing."""
 
@@ -62,7 +62,7 @@ class FittedRidge:
             intercepts=self.intercepts[[target]],
             penalties=self.penalties[[target]],
             spreads=((np.array([0]), spread),),
-            strangeness=self.strangeness[:, [target]],
+            nonconformity=self.nonconformity[:, [target]],
         )
 
     def difficulty(
@@ -83,7 +83,7 @@ class HeldOut:
     """NaN where the target is missing."""
     penalties: Float[np.ndarray, "fold target"]
     """The ones chosen without that fold."""
-    without_two: Float[np.ndarray, "fold point target"]
+    leave_two_out: Float[np.ndarray, "fold point target"]
     """Predictions of every point outside a fold, by a model that saw neither that fold nor the
     point's own, at the penalty chosen without that fold; NaN inside the fold."""
     difficulty: Float[np.ndarray, "point target"]
@@ -135,7 +135,7 @@ class RidgeProbe:
         count = int(folds.max()) + 1
         penalties = np.full((count, targets.shape[1]), np.nan)
         predictions, difficulties = np.full((2, *targets.shape), np.nan)
-        without_two, difficulties_two = np.full((2, count, *targets.shape), np.nan)
+        leave_two_out, difficulties_two = np.full((2, count, *targets.shape), np.nan)
         for rows, columns in complete_targets(targets):
             data = FoldedRows(features, targets, folds, rows, columns, strength, push)
             if data.count < 3:
@@ -146,12 +146,12 @@ class RidgeProbe:
             with data.workers() as run:
                 best = choose_penalties(data, pairs, self.penalties, run)
                 views = [
-                    View(tuple(data.all_but(one, other)), seen, best[out], out)
+                    UnseenFoldModel(tuple(data.all_but(one, other)), seen, best[out], out)
                     for one, other in pairs
                     for seen, out in ((other, one), (one, other))
                 ]
                 views += [
-                    View(tuple(data.all_but(fold)), fold, best[fold], None)
+                    UnseenFoldModel(tuple(data.all_but(fold)), fold, best[fold], None)
                     for fold in range(data.count)
                 ]
                 for view, at, guess, hard in predict_unseen(data, views, self.penalties, run):
@@ -160,12 +160,12 @@ class RidgeProbe:
                         predictions[cells], difficulties[cells] = guess, hard
                     else:
                         three = np.ix_([data.labels[view.without]], at, columns)
-                        without_two[three], difficulties_two[three] = guess, hard
+                        leave_two_out[three], difficulties_two[three] = guess, hard
             penalties[np.ix_(data.labels, columns)] = np.take(self.penalties, best)
         return HeldOut(
             predictions=predictions,
             penalties=penalties,
-            without_two=without_two,
+            leave_two_out=leave_two_out,
             difficulty=difficulties,
             difficulty_without_two=difficulties_two,
         )
@@ -185,7 +185,7 @@ class RidgeProbe:
         """
         weights = np.empty((features.shape[1], targets.shape[1]))
         intercepts, penalties = np.empty(targets.shape[1]), np.empty(targets.shape[1])
-        strangeness = np.full(targets.shape, np.nan)
+        nonconformity = np.full(targets.shape, np.nan)
         centre: Float[np.ndarray, " band"] | None = None
         spreads = []
         for rows, columns in complete_targets(targets):
@@ -196,10 +196,13 @@ class RidgeProbe:
                 best = choose_penalties(
                     data, [(fold,) for fold in everything], self.penalties, run
                 )[0]
-                views = [View(tuple(data.all_but(fold)), fold, best, None) for fold in everything]
+                views = [
+                    UnseenFoldModel(tuple(data.all_but(fold)), fold, best, None)
+                    for fold in everything
+                ]
                 for _, at, guess, hard in predict_unseen(data, views, self.penalties, run):
                     cells = np.ix_(at, columns)
-                    strangeness[cells] = np.abs(targets[cells] - guess) / hard
+                    nonconformity[cells] = np.abs(targets[cells] - guess) / hard
                 training = data.training(everything)
                 for number in np.unique(best):
                     solution, spread = training.solve_with_spread(self.penalties[number])
@@ -217,7 +220,7 @@ class RidgeProbe:
             intercepts=intercepts,
             penalties=penalties,
             spreads=tuple(spreads),
-            strangeness=strangeness,
+            nonconformity=nonconformity,
         )
 
 

@@ -89,7 +89,7 @@ class ProbeRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         check_level(level)
         vectors = validate_data(self, X, dtype=np.float64, reset=False)
         middle = self.ridge_.predict(vectors)
-        usual = [conformal_quantile(column, level) for column in self.ridge_.strangeness.T]
+        usual = [conformal_quantile(column, level) for column in self.ridge_.nonconformity.T]
         width = np.array(usual) * self.ridge_.difficulty(vectors)
         return self._shaped(middle - width), self._shaped(middle + width)
 

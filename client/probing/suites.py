@@ -95,7 +95,7 @@ class Suite:
             ProbeError: naming the file, table and column that is missing or holds no numbers.
             MissingExtraError: for parquet without pyarrow.
         """
-        polygons = None if self.areas is None else _AreaPlaces(self, self.areas, data)
+        polygons = None if self.areas is None else _AreaPoints(self, self.areas, data)
         for entry in self.entries:
             where = f"table {entry.file!r} of suite {self.path}"
             try:
@@ -118,7 +118,7 @@ class Suite:
             )
 
 
-class _AreaPlaces:
+class _AreaPoints:
     """Places by polygon."""
 
     def __init__(self, suite: Suite, areas: SuiteAreas, data: Path) -> None:

@@ -16,7 +16,7 @@ SPREAD_BYTES = 3 * 2**26
 
 
 @dataclass(frozen=True)
-class View:
+class UnseenFoldModel:
     """A model that looks at a fold it has not seen."""
 
     train: tuple[int, ...]
@@ -31,18 +31,18 @@ class View:
 
 _Fitted = dict[tuple[int, ...], dict[int, tuple[Solution, Spread]]]
 """Solutions of each training set, by the number of the penalty."""
-Seen = tuple[View, np.ndarray, np.ndarray, np.ndarray]
+FoldPrediction = tuple[UnseenFoldModel, np.ndarray, np.ndarray, np.ndarray]
 """A view; rows; their predictions and difficulties, row by column."""
 
 
 def predict_unseen(
-    data: FoldedRows, views: Sequence[View], penalties: Sequence[float], run: Run
-) -> Iterator[Seen]:
+    data: FoldedRows, views: Sequence[UnseenFoldModel], penalties: Sequence[float], run: Run
+) -> Iterator[FoldPrediction]:
     """Predict folds by models that have not seen them.
 
     As many models are held as fit into memory, and the rows are read once for them.
     """
-    by_model: dict[tuple[int, ...], list[View]] = {}
+    by_model: dict[tuple[int, ...], list[UnseenFoldModel]] = {}
     for view in views:
         by_model.setdefault(view.train, []).append(view)
     for models in _portions(data, by_model):
@@ -62,7 +62,9 @@ def predict_unseen(
         seen_by = [view for train in models for view in by_model[train]]
         for block in data.blocks(sorted({view.fold for view in seen_by})):
 
-            def see(view: View, block: Block = block, fitted: _Fitted = fitted) -> Seen:
+            def see(
+                view: UnseenFoldModel, block: Block = block, fitted: _Fitted = fitted
+            ) -> FoldPrediction:
                 rows, values = block[view.fold]
                 return view, rows, *_see(data, values, fitted[view.train], view.best)
 
@@ -87,7 +89,7 @@ def _see(
 
 
 def _portions(
-    data: FoldedRows, by_model: Mapping[tuple[int, ...], Sequence[View]]
+    data: FoldedRows, by_model: Mapping[tuple[int, ...], Sequence[UnseenFoldModel]]
 ) -> Iterator[list[tuple[int, ...]]]:
     """Models whose factors fit into memory together."""
     portion: list[tuple[int, ...]] = []

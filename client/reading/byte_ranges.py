@@ -12,7 +12,7 @@ MOST_RUN_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
-class Places:
+class CellAddresses:
     """Where cells lie, object by object."""
 
     objects: Int[np.ndarray, "object 2"]
@@ -25,14 +25,14 @@ class Places:
     """Its number in the chunk, row by row."""
 
 
-def places_of(array: StoredArray, rowcol: Int[np.ndarray, "cell 2"]) -> Places:
+def places_of(array: StoredArray, rowcol: Int[np.ndarray, "cell 2"]) -> CellAddresses:
     """Find object, chunk and place in the chunk of each cell."""
     row, col = rowcol.T
     (high, wide), (tall, broad) = array.object_cells, array.chunk_cells
     across = array.objects[1]
     objects, which = _numbered((row // high) * across + col // wide, array.objects[0] * across)
     row, col = row % high, col % wide
-    return Places(
+    return CellAddresses(
         objects=np.stack(np.divmod(objects, across), axis=-1),
         which=which,
         chunk=(row // tall) * array.chunks[1] + col // broad,
@@ -65,7 +65,7 @@ def grouped(
 
 
 @dataclass(frozen=True)
-class Runs:
+class ByteRuns:
     """Reads that serve sorted pieces of bytes: piece by piece where gaps are wide, else together.
 
     Run r serves the pieces from `first[r]` up to `first[r + 1]`.
@@ -86,7 +86,7 @@ def coalesce(
     start: Int[np.ndarray, " piece"],
     length: Int[np.ndarray, " piece"],
     most_gap_bytes: int,
-) -> Runs:
+) -> ByteRuns:
     """Join pieces whose gap costs less than a request.
 
     Args:
@@ -97,7 +97,7 @@ def coalesce(
     """
     if not len(start):
         none = np.empty(0, np.int64)
-        return Runs(np.zeros(1, np.int64), none, none, none)
+        return ByteRuns(np.zeros(1, np.int64), none, none, none)
     stop = start + length
     same = which[1:] == which[:-1]
     joined: Bool[np.ndarray, " _"] = same & (start[1:] - stop[:-1] <= most_gap_bytes)
@@ -108,4 +108,4 @@ def coalesce(
     joined &= part[1:] == part[:-1]
     first = np.flatnonzero(np.concatenate([[True], ~joined]))
     edges = np.append(first, len(start))
-    return Runs(edges, start[first], stop[edges[1:] - 1], which[first])
+    return ByteRuns(edges, start[first], stop[edges[1:] - 1], which[first])

@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from unigeo.client.reading.array_layout import StoredArray
-from unigeo.client.reading.byte_ranges import Places, coalesce, grouped, places_of
-from unigeo.client.reading.mapped_files import MOST_MAPPED, Files, MappedFile, addresses
+from unigeo.client.reading.byte_ranges import CellAddresses, coalesce, grouped, places_of
+from unigeo.client.reading.mapped_files import MOST_MAPPED, MappedFile, MappedFiles, addresses
 from unigeo.client.reading.object_listing import Sizes, damaged, lost
-from unigeo.client.reading.protocol import Put, Rows, Watch
-from unigeo.client.reading.range_requests import Body, Source, Span, in_threads
+from unigeo.client.reading.protocol import CellWriter, Rows, Watch
+from unigeo.client.reading.range_requests import Body, ObjectSource, Span, in_threads
 from unigeo.schemas.errors import DamagedError, LayoutError, StoreError
 from unigeo.schemas.store.sharding import EMPTY, index_bytes, parse_index
 
@@ -35,7 +35,7 @@ class StoredCells:
     def __init__(
         self,
         array: StoredArray,
-        source: Source,
+        source: ObjectSource,
         sizes: Callable[[], Sizes | None] = lambda: None,
     ) -> None:
         self.array, self.source = array, source
@@ -61,7 +61,7 @@ class StoredCells:
         start, length = self._chunk_bytes(places)
         stored = np.flatnonzero(start != EMPTY)
         band = range(self.bands)[bands]
-        put = Put(out, at, rows, watch)
+        put = CellWriter(out, at, rows, watch)
         if len(stored) < len(rowcol):
             self._fill(np.flatnonzero(start == EMPTY), len(band), put)
         if not len(stored):
@@ -120,16 +120,16 @@ class StoredCells:
 
     def _gather_bytes(
         self,
-        places: Places,
+        places: CellAddresses,
         start: Int[np.ndarray, " cell"],
         stored: Int[np.ndarray, " stored"],
         width: int,
-        put: "Put",
+        put: "CellWriter",
     ) -> None:
         """Read no more than the cells' own bytes."""
         which = places.which[stored]
         keys = [self.array.object_key(row, col) for row, col in places.objects.tolist()]
-        if isinstance(self.source, Files):
+        if isinstance(self.source, MappedFiles):
             for members, objects in _some_objects(which, len(keys)):
                 part = stored if members is None else stored[members]
                 self._gather_mapped(places, keys, start, part, objects, width, put)
@@ -155,16 +155,16 @@ class StoredCells:
 
     def _gather_mapped(
         self,
-        places: Places,
+        places: CellAddresses,
         keys: list[str],
         start: Int[np.ndarray, " cell"],
         members: Int[np.ndarray, " member"],
         objects: Int[np.ndarray, " object"],
         width: int,
-        put: Put,
+        put: CellWriter,
     ) -> None:
         """Copy cells of a few mapped files, in the order of the output."""
-        assert isinstance(self.source, Files)
+        assert isinstance(self.source, MappedFiles)
         opened = [self.source.open(keys[number]) for number in objects]
         if not all(opened):
             there = np.zeros(len(keys), bool)
@@ -212,7 +212,7 @@ class StoredCells:
         width: int,
     ) -> None:
         """Have files that are not in the system's cache read before they are touched."""
-        assert isinstance(self.source, Files)
+        assert isinstance(self.source, MappedFiles)
         source = self.source
         order, edges = grouped(which, len(files))
         in_threads(
@@ -224,12 +224,12 @@ class StoredCells:
 
     def _gather_chunks(
         self,
-        places: Places,
+        places: CellAddresses,
         start: Int[np.ndarray, " cell"],
         length: Int[np.ndarray, " cell"],
         stored: Int[np.ndarray, " stored"],
         bands: slice,
-        put: "Put",
+        put: "CellWriter",
     ) -> None:
         """Read and decode each touched chunk once."""
         order = stored[np.lexsort((start[stored], places.which[stored]))]
@@ -262,7 +262,7 @@ class StoredCells:
         self.source.fetch(_spans(keys, runs.which, runs.start, stops), take)
 
     def _chunk_bytes(
-        self, places: Places
+        self, places: CellAddresses
     ) -> tuple[Int[np.ndarray, " cell"], Int[np.ndarray, " cell"]]:
         """First byte and length of each cell's chunk in its object; -1 where it is not stored."""
         sizes = self._sizes()
@@ -278,14 +278,16 @@ class StoredCells:
         found = table[places.which, places.chunk]
         return found[:, 0], found[:, 1]
 
-    def _fill(self, part: Int[np.ndarray, " cell"], width: int, put: "Put") -> None:
+    def _fill(self, part: Int[np.ndarray, " cell"], width: int, put: "CellWriter") -> None:
         """Cells of chunks that are not stored."""
         nothing = np.full((1, width), self.array.fill, self.dtype)
         for first in range(0, len(part), _BLOCK):
             block = part[first : first + _BLOCK]
             put(block, np.broadcast_to(nothing, (len(block), width)))
 
-    def _absent(self, key: str, part: Int[np.ndarray, " cell"], width: int, put: "Put") -> None:
+    def _absent(
+        self, key: str, part: Int[np.ndarray, " cell"], width: int, put: "CellWriter"
+    ) -> None:
         """Cells of an object that is not there: no data, or a loss."""
         if self.array.sharded or self._sizes() is not None:
             raise lost(key)
@@ -334,7 +336,7 @@ def _copy(
     width: int,
     dtype: np.dtype[Any],
     part: Int[np.ndarray, " cell"],
-    put: Put,
+    put: CellWriter,
 ) -> None:
     """Copy runs of `width` bytes that begin anywhere in `body`."""
     if len(start) and int(start.max()) + width > len(body):

@@ -7,9 +7,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from unigeo.client.reading.generations import Generation
-from unigeo.client.reading.mapped_files import Files
+from unigeo.client.reading.mapped_files import MappedFiles
 from unigeo.client.reading.object_listing import Listing, Sizes
-from unigeo.client.reading.range_requests import Requests, Source
+from unigeo.client.reading.range_requests import ObjectSource, Requests
 from unigeo.schemas.errors import DamagedError, StoreError, UnigeoError
 from unigeo.schemas.io.stores import damage_errors, explained, open_group, unreachable_errors
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Root:
+class CheckedRoot:
     """A store's root group, and the ways to what is below it."""
 
     group: "zarr.Group"
     """Reads through a `CheckedStore`, unless there is no listing."""
-    source: Source
+    source: ObjectSource
     listing: Listing | None
     """None where nothing says which objects there should be: of a store that is still built."""
 
@@ -39,7 +39,7 @@ class Root:
         return sizes
 
 
-def open_root(store: "Store", url: Any, *, building: bool = False) -> Root:
+def open_root(store: "Store", url: Any, *, building: bool = False) -> CheckedRoot:
     """Open the root of a field's store.
 
     Args:
@@ -56,19 +56,19 @@ def open_root(store: "Store", url: Any, *, building: bool = False) -> Root:
         group = open_group(url, store=unchecked(store), consolidated=False)
         own = group.attrs.get("unigeo")
         if not (isinstance(own, dict) and own.get("state") == "published"):
-            return Root(group, source_of(group.store, Generation(group.store)), None)
+            return CheckedRoot(group, source_of(group.store, Generation(group.store)), None)
     checked = store if isinstance(store, CheckedStore) else CheckedStore(store)
     group = open_group(url, store=checked)
     checked.listing.opened(group.metadata)
-    return Root(group, source_of(checked.unchecked, checked.generation), checked.listing)
+    return CheckedRoot(group, source_of(checked.unchecked, checked.generation), checked.listing)
 
 
-def source_of(store: "Store", generation: Generation | None = None) -> Source:
+def source_of(store: "Store", generation: Generation | None = None) -> ObjectSource:
     """The fastest way to the bytes of a Zarr store."""
     from zarr.storage import LocalStore
 
     if isinstance(store, LocalStore):
-        return Files(store.root, generation)
+        return MappedFiles(store.root, generation)
     return Requests(store, generation=generation)
 
 

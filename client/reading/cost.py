@@ -18,7 +18,7 @@ _PROBE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class Link:
+class StoreLink:
     """The way to a store."""
 
     latency_s: float
@@ -43,7 +43,7 @@ class Plan:
     output_bytes: int
     """Of float32 vectors."""
     seconds: float
-    link: Link
+    link: StoreLink
 
     def __add__(self, other: "Plan") -> "Plan":
         """One sampling after the other."""
@@ -66,7 +66,7 @@ class Plan:
         )
 
 
-def estimate(modalities: list[Modality], points: Points, method: Method, link: Link) -> Plan:
+def estimate(modalities: list[Modality], points: Points, method: Method, link: StoreLink) -> Plan:
     """Count the reads that sampling points takes; reads nothing but the manifest."""
     requests = size = inside_count = output = 0
     rounds = 0.0
@@ -87,7 +87,7 @@ def estimate(modalities: list[Modality], points: Points, method: Method, link: L
     return Plan(len(points), inside_count, requests, size, output, seconds, link)
 
 
-def measure_link(modality: Modality) -> Link:
+def measure_link(modality: Modality) -> StoreLink:
     """Time a few small reads of the store: what a request costs, and how fast bytes come.
 
     Raises:
@@ -95,9 +95,9 @@ def measure_link(modality: Modality) -> Link:
     """
     cells = modality.vectors
     if not isinstance(cells, StoredCells):
-        return Link(latency_s=2e-3, bytes_per_s=100e6)  # of Zarr itself, on a local disk
+        return StoreLink(latency_s=2e-3, bytes_per_s=100e6)  # of Zarr itself, on a local disk
     if not isinstance(cells.source, Requests):
-        return Link(latency_s=1e-4, bytes_per_s=1e9)  # a local disk
+        return StoreLink(latency_s=1e-4, bytes_per_s=1e9)  # a local disk
     latencies = []
     for _ in range(_PROBES):
         start = time.perf_counter()
@@ -106,7 +106,7 @@ def measure_link(modality: Modality) -> Link:
     start = time.perf_counter()
     got = cells.some_bytes(_PROBE_BYTES)
     took = max(time.perf_counter() - start - min(latencies), 1e-3)
-    return Link(min(latencies), max(got / took, 1e5), cells.source.most_in_flight)
+    return StoreLink(min(latencies), max(got / took, 1e5), cells.source.most_in_flight)
 
 
 def _around(

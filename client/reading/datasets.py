@@ -13,7 +13,7 @@ import numpy as np
 
 from unigeo.client.reading.array_layout import stored_array
 from unigeo.client.reading.cell_reader import StoredCells
-from unigeo.client.reading.checked_root import Root, open_root
+from unigeo.client.reading.checked_root import CheckedRoot, open_root
 from unigeo.client.reading.generations import ROOT, changed
 from unigeo.client.reading.object_listing import lost, short
 from unigeo.client.reading.plain_attributes import nested_attributes
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 
-class Behind:
+class DatasetStore:
     """The store behind a Dataset, which may be a window of the field."""
 
     def __init__(self, dataset: "xr.Dataset", own: UnigeoAttributes, grid: Grid) -> None:
@@ -42,7 +42,7 @@ class Behind:
         self._low = grid.row0 - whole.row0, grid.col0 - whole.col0
         self._is_whole = whole == grid
         self._there: set[str] = set()
-        self._roots: dict[int, Root] = {}
+        self._roots: dict[int, CheckedRoot] = {}
         self._array = cache(self._find_array)
 
     def store(self) -> "Store":
@@ -156,19 +156,19 @@ class Behind:
         return overview_path(overview["factor"]) if isinstance(overview, dict) else ""
 
     @cached_property
-    def _by_address(self) -> Root:
+    def _by_address(self) -> CheckedRoot:
         if self.address is None:
             raise StoreError("the Dataset does not say which store it came from")
         address = self.address.removesuffix(f"/{self._path}") if self._path else self.address
         return self._opened(open_store(address))
 
-    def _root_of(self, store: "Store") -> Root:
+    def _root_of(self, store: "Store") -> CheckedRoot:
         if id(store) not in self._roots:
             same = "_by_address" in self.__dict__ and store is self._by_address.group.store
             self._roots[id(store)] = self._by_address if same else self._opened(store)
         return self._roots[id(store)]
 
-    def _opened(self, store: "Store") -> Root:
+    def _opened(self, store: "Store") -> CheckedRoot:
         """The root of a store.
 
         Raises:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ROOT = "zarr.json"
 
 
-class Identity(NamedTuple):
+class ObjectVersion(NamedTuple):
     """What tells one state of an object from another."""
 
     tag: Any
@@ -34,22 +34,22 @@ class Identity(NamedTuple):
     changed_ns: int
     """When it came to be what it is, nanoseconds since 1970 by the store's clock; 0: unknown."""
 
-    def same(self, other: "Identity") -> bool:
+    def same(self, other: "ObjectVersion") -> bool:
         """Whether both are of the same object in the same state."""
         return (self.tag, self.size_bytes) == (other.tag, other.size_bytes)
 
 
-def identity_of_file(found: os.stat_result) -> Identity:
+def identity_of_file(found: os.stat_result) -> ObjectVersion:
     """A file's; its owner, mode and links are no part of it, though they set `changed_ns`."""
     tag = (found.st_dev, found.st_ino, found.st_mtime_ns)
-    return Identity(tag, found.st_size, found.st_ctime_ns)
+    return ObjectVersion(tag, found.st_size, found.st_ctime_ns)
 
 
-def identity_of_meta(meta: Mapping[str, Any]) -> Identity:
+def identity_of_meta(meta: Mapping[str, Any]) -> ObjectVersion:
     """A remote object's, from what obstore says of it."""
     changed = meta.get("last_modified")
     changed_ns = 0 if changed is None else int(changed.timestamp()) * 10**9
-    return Identity(meta.get("e_tag") or changed_ns, int(meta["size"]), changed_ns)
+    return ObjectVersion(meta.get("e_tag") or changed_ns, int(meta["size"]), changed_ns)
 
 
 class Generation:
@@ -58,13 +58,13 @@ class Generation:
     def __init__(self, store: "Store", listing: "Listing | None" = None) -> None:
         """Begin to watch; without a listing an object that is another later is an error at once."""
         self._store, self._listing = store, listing
-        self._seen: dict[str, tuple[Identity, ...]] = {}
+        self._seen: dict[str, tuple[ObjectVersion, ...]] = {}
         self._opened_ns = time.time_ns()
         self._lock = threading.Lock()
         self.unsettled = False
         """Whether objects were seen for the first time since the root was last looked at."""
 
-    def knows(self, key: str, identity: Identity) -> bool:
+    def knows(self, key: str, identity: ObjectVersion) -> bool:
         """Whether an object is as it was seen before, or is seen first and is not too new.
 
         Else `prove` tells, which reads it.

@@ -11,7 +11,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from unigeo.client.reading.generations import ROOT, Generation, Identity, changed, identity_of_file
+from unigeo.client.reading.generations import (
+    ROOT,
+    Generation,
+    ObjectVersion,
+    changed,
+    identity_of_file,
+)
 from unigeo.client.reading.range_requests import Body, Span, Take, in_threads
 from unigeo.schemas.errors import DamagedError, StoreError
 
@@ -30,7 +36,7 @@ class MappedFile:
 
     path: Path
     memory: mmap.mmap
-    identity: Identity
+    identity: ObjectVersion
     """Of the file as it was mapped."""
     resident_bytes: int = 0
     """At most so much of it counts as the process's memory."""
@@ -41,7 +47,7 @@ class MappedFile:
         return np.frombuffer(self.memory, np.uint8)
 
 
-class Files:
+class MappedFiles:
     """Objects that are files: mapped into memory, a bounded number at a time.
 
     A mapped page is the system's cache, not a copy: it is taken back whenever memory is short.
@@ -141,7 +147,7 @@ class Files:
         except OSError:
             return False
 
-    def _see(self, key: str, identity: Identity) -> None:
+    def _see(self, key: str, identity: ObjectVersion) -> None:
         """Refuse an object that is another than when the field was opened."""
         from zarr.core.sync import sync
 

@@ -33,7 +33,7 @@ _WHOLE = (GROUP, ENCODER, CONCEPTS)
 
 
 @dataclass(frozen=True)
-class Node:
+class ArrayNode:
     """How the objects of one array look, as far as its metadata tell."""
 
     grid: tuple[int, ...]
@@ -52,7 +52,7 @@ class Listing:
     def __init__(self, store: "Store") -> None:
         """Take the store, whose root is read when it is needed, if `opened` does not give it."""
         self._store, self._root = store, cast(Any, None)
-        self._nodes: dict[str, Node | None] = {}
+        self._nodes: dict[str, ArrayNode | None] = {}
         self._values: dict[str, Any] = {}
         self._tasks: dict[tuple[Any, str], asyncio.Task[Any]] = {}
 
@@ -60,7 +60,7 @@ class Listing:
         """Take the root's metadata, as Zarr read them first."""
         self._root = self._root or root
 
-    async def node(self, key: str) -> Node | None:
+    async def node(self, key: str) -> ArrayNode | None:
         """The array that an object belongs to; None if it is metadata, or of no known array."""
         path = path_of(key)
         if path is None:
@@ -115,7 +115,7 @@ class Listing:
         found: Sizes | None = await self._once(path, lambda: self._read_sizes(path, node))
         return found
 
-    async def _read_sizes(self, path: str, node: Node) -> Sizes | None:
+    async def _read_sizes(self, path: str, node: ArrayNode) -> Sizes | None:
         if f"{GROUP}/{path}_bytes" in await self.metadata():
             listed = await self._array(f"{path}_bytes")
             return listed if listed.shape == node.grid[:2] else None
@@ -238,7 +238,7 @@ def path_of(key: str) -> str | None:
     return path if found and all(part.isdecimal() for part in place.split("/")) else None
 
 
-def _node(path: str, metadata: Any) -> Node | None:
+def _node(path: str, metadata: Any) -> ArrayNode | None:
     """What an array's metadata say of its objects."""
     if not hasattr(metadata, "codecs"):
         return None
@@ -256,7 +256,7 @@ def _node(path: str, metadata: Any) -> Node | None:
         if inside.get("index_location", "end") == "end" and coded == ["bytes", "crc32c"]:
             along = [a // b for a, b in zip(chunk, inside["chunk_shape"], strict=True)]
             index = (along[0], along[1]) if all(n == 1 for n in along[2:]) else None
-    return Node(
+    return ArrayNode(
         grid=tuple(-(-n // c) for n, c in zip(metadata.shape, chunk, strict=True)),
         object_bytes=plain,
         index_chunks=index,

@@ -54,7 +54,7 @@ class Cells(Protocol):
         """Reads and bytes that gathering the cells takes at most, one pair per round of reads."""
 
 
-class Put:
+class CellWriter:
     """Where gathered cells go; each row is written by one thread."""
 
     def __init__(
@@ -113,7 +113,7 @@ class WindowCells:
         watch: Watch | None = None,
     ) -> None:
         """Read each touched object or chunk once; see `Cells.gather`."""
-        put = Put(out, at, rows, watch)
+        put = CellWriter(out, at, rows, watch)
         most = np.prod(self._object_cells // self._chunk_cells) * _WHOLE_OBJECT_SHARE
         for members in _alike(rowcol // self._object_cells):
             touched = list(_alike(rowcol[members] // self._chunk_cells))

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from unigeo.client.reading.generations import (
     Generation,
-    Identity,
+    ObjectVersion,
     changed,
     identity_of_file,
     identity_of_meta,
@@ -55,7 +55,7 @@ class Span:
 
 
 @runtime_checkable
-class Source(Protocol):
+class ObjectSource(Protocol):
     """Where the objects of a store are read from."""
 
     most_gap_bytes: int
@@ -215,7 +215,7 @@ async def get_watched(
 
 async def get_object(
     store: "Store", key: str, wanted: Any = None
-) -> "tuple[Buffer | None, Identity | None]":
+) -> "tuple[Buffer | None, ObjectVersion | None]":
     """Bytes of an object, and its identity where the store tells one.
 
     Args:
@@ -250,7 +250,7 @@ async def get_object(
     raise changed(key)
 
 
-async def look_at(store: "Store", key: str) -> Identity | None:
+async def look_at(store: "Store", key: str) -> ObjectVersion | None:
     """An object's identity, without its bytes; None if it is not there, or the store tells none."""
     from zarr.storage import LocalStore, ObjectStore
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Other:
+class ListedObject:
     """One object, and what the manifest says of it."""
 
     key: str
@@ -33,7 +33,7 @@ class Other:
     sha256: bytes
 
 
-def other_objects(group: "zarr.Group", url: Any) -> tuple[list[Other], list[str]]:
+def other_objects(group: "zarr.Group", url: Any) -> tuple[list[ListedObject], list[str]]:
     """What the manifest lists beside the shards, and what is wrong with that list.
 
     Stores of older versions have no list; then there is nothing to compare.
@@ -66,15 +66,15 @@ def other_objects(group: "zarr.Group", url: Any) -> tuple[list[Other], list[str]
     if outside:
         return [], [f"the manifest lists {outside[0]!r}, which is no key of this store"]
     return [
-        Other(key, int(size), sha256.tobytes())
+        ListedObject(key, int(size), sha256.tobytes())
         for key, size, sha256 in zip(listed, sizes, hashes, strict=True)
     ], []
 
 
-async def other_problems(store: "Store", others: list[Other], level: str) -> list[str]:
+async def other_problems(store: "Store", others: list[ListedObject], level: str) -> list[str]:
     """Compare every listed object with what is stored."""
 
-    async def look(other: Other) -> list[str]:
+    async def look(other: ListedObject) -> list[str]:
         size = await stored_size(store, other.key)
         if size is None:
             return [f"{other.key} is missing"]
@@ -109,7 +109,7 @@ async def digest_problems(store: "Store", own: UnigeoAttributes, nodes: Nodes) -
     return []
 
 
-def forgotten_problems(others: list[Other], nodes: Nodes) -> list[str]:
+def forgotten_problems(others: list[ListedObject], nodes: Nodes) -> list[str]:
     """Groups and arrays that were published, and of which the root says nothing any more."""
     keys = (other.key for other in others if other.key.endswith("/zarr.json"))
     return [

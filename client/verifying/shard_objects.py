@@ -25,7 +25,7 @@ IN_FLIGHT = 4
 
 
 @dataclass(frozen=True)
-class Shard:
+class ListedShard:
     """One stored object, and what the manifest says of it."""
 
     array: str
@@ -42,7 +42,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Found:
+class ObjectState:
     """What one object was found to be."""
 
     problems: list[str]
@@ -74,42 +74,48 @@ def shard_problems(content: bytes, layout: Layout) -> tuple[list[str], int]:
 
 
 async def look_at_shards(
-    store: "Store", shards: list[Shard], layout: Layout, level: Level, progress: bool
-) -> list[Found]:
+    store: "Store", shards: list[ListedShard], layout: Layout, level: Level, progress: bool
+) -> list[ObjectState]:
     """Look at every object, `IN_FLIGHT` at a time; the answers in the shards' order."""
     gate = asyncio.Semaphore(IN_FLIGHT)
     owners = {shard.sha256: shard for shard in shards if shard.size_bytes}
     with progress_bar("verify", len(shards), "objects", progress) as push:
 
-        async def look(shard: Shard) -> Found:
+        async def look(shard: ListedShard) -> ObjectState:
             async with gate:
                 try:
                     if level == "presence" or not shard.size_bytes:
-                        found = Found(_size_problems(shard, await stored_size(store, shard.key)))
+                        found = ObjectState(
+                            _size_problems(shard, await stored_size(store, shard.key))
+                        )
                     else:
                         found = await _read(store, shard, layout, owners)
                 except unreachable_errors() as error:
-                    found = Found([f"{shard} cannot be read: {error}"])
+                    found = ObjectState([f"{shard} cannot be read: {error}"])
             push(1)
             return found
 
         return await asyncio.gather(*map(look, shards))
 
 
-async def _read(store: "Store", shard: Shard, layout: Layout, owners: dict[bytes, Shard]) -> Found:
+async def _read(
+    store: "Store", shard: ListedShard, layout: Layout, owners: dict[bytes, ListedShard]
+) -> ObjectState:
     from zarr.core.buffer import default_buffer_prototype
 
     size = await stored_size(store, shard.key)
     if size is None or size > OBJECT_BYTES:  # one that is too large is not read
-        return Found(_size_problems(shard, size))
+        return ObjectState(_size_problems(shard, size))
     body = await store.get(shard.key, default_buffer_prototype())
     if body is None:
-        return Found(_size_problems(shard, None))
+        return ObjectState(_size_problems(shard, None))
     content = body.to_bytes()
     return await asyncio.to_thread(_check, shard, content, layout, owners)
 
 
-def _check(shard: Shard, content: bytes, layout: Layout, owners: dict[bytes, Shard]) -> Found:
+def _check(
+    shard: ListedShard, content: bytes, layout: Layout, owners: dict[bytes, ListedShard]
+) -> ObjectState:
     """Everything that the bytes of one object can be asked."""
     problems = _size_problems(shard, len(content))
     sha256 = hashlib.sha256(content).digest()
@@ -124,10 +130,10 @@ def _check(shard: Shard, content: bytes, layout: Layout, owners: dict[bytes, Sha
     else:
         inside, chunks = shard_problems(content, layout)
     problems += [f"{shard}: {problem}" for problem in inside]
-    return Found(problems, chunks, len(content))
+    return ObjectState(problems, chunks, len(content))
 
 
-def _size_problems(shard: Shard, size_bytes: int | None) -> list[str]:
+def _size_problems(shard: ListedShard, size_bytes: int | None) -> list[str]:
     if size_bytes is None:
         missing = f"{shard} is missing; the manifest says {shard.size_bytes} bytes"
         return [missing] if shard.size_bytes else []

@@ -20,7 +20,7 @@ from unigeo.client.verifying.other_objects import (
     root_problems,
 )
 from unigeo.client.verifying.root_attributes import held_problems
-from unigeo.client.verifying.shard_objects import Level, Shard, look_at_shards
+from unigeo.client.verifying.shard_objects import Level, ListedShard, look_at_shards
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.io.limits import check_memory
 from unigeo.schemas.io.stores import damage_errors, open_group, unreachable_errors
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Report:
+class VerificationReport:
     """What a verification found."""
 
     level: Level
@@ -63,7 +63,7 @@ class Report:
         return "\n".join([*self.problems, *(f"Note: {note}" for note in self.notes), head])
 
 
-def verify_store(url: Any, *, level: Level = "hash", progress: bool = False) -> Report:
+def verify_store(url: Any, *, level: Level = "hash", progress: bool = False) -> VerificationReport:
     """Compare everything in a published store with what it says of itself.
 
     Args:
@@ -85,7 +85,7 @@ def verify_store(url: Any, *, level: Level = "hash", progress: bool = False) -> 
     changed, unheld = held_problems(group, dict(group.attrs))
     changed = [one for one in changed if not _told(one, broken)]
     if broken:  # without grid and layout there is nothing to compare with
-        return Report(level, (*broken, *changed), (), 0, 0, 0)
+        return VerificationReport(level, (*broken, *changed), (), 0, 0, 0)
     own = UnigeoAttributes.model_validate(group.attrs["unigeo"])
     layout, shards = own.field_layout(), own.field_layout().shards(own.grid.grid())
     try:
@@ -109,7 +109,7 @@ def verify_store(url: Any, *, level: Level = "hash", progress: bool = False) -> 
     problems += _strays(keys or set(), listed, nodes, layout)
     expected = [shard for shard in listed if shard.size_bytes or keys is None]
     found = sync(look_at_shards(group.store, expected, layout, level, progress))
-    return Report(
+    return VerificationReport(
         level,
         tuple(problems + [problem for one in found for problem in one.problems]),
         (*unheld, *notes),
@@ -121,14 +121,14 @@ def verify_store(url: Any, *, level: Level = "hash", progress: bool = False) -> 
 
 def _manifest(
     group: "zarr.Group", layout: Layout, shards: tuple[int, int]
-) -> tuple[list[Shard], list[str]]:
+) -> tuple[list[ListedShard], list[str]]:
     """Every shard of the layout as the manifest has it, and what is wrong with the manifest."""
     import zarr
 
     manifest = group.get(MANIFEST)
     if not isinstance(manifest, zarr.Group):
         return [], ["the store has no group 'manifest', so its objects cannot be verified"]
-    listed: list[Shard] = []
+    listed: list[ListedShard] = []
     problems: list[str] = []
 
     def read(name: str, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -160,10 +160,10 @@ def _manifest(
     return listed, problems
 
 
-def _shards_of(array: str, one: ArrayManifest, valid: np.ndarray | None) -> list[Shard]:
+def _shards_of(array: str, one: ArrayManifest, valid: np.ndarray | None) -> list[ListedShard]:
     """Every shard of an array as the manifest has it; `valid` cells are those of statuses."""
     return [
-        Shard(
+        ListedShard(
             array,
             row,
             col,
@@ -188,7 +188,7 @@ async def _keys(store: "Store") -> tuple[set[str] | None, list[str]]:
     return None, [f"objects that do not belong to the store were not looked for, since {why}"]
 
 
-def _strays(keys: set[str], listed: list[Shard], nodes: Nodes, layout: Layout) -> list[str]:
+def _strays(keys: set[str], listed: list[ListedShard], nodes: Nodes, layout: Layout) -> list[str]:
     """Objects that belong to nothing: a shard the manifest does not have, a killed write's part."""
     own = {name for modality in layout.modalities for name in (modality, status_name(modality))}
     own |= {COVARIATES} if layout.covariates else set()
@@ -204,7 +204,7 @@ def _strays(keys: set[str], listed: list[Shard], nodes: Nodes, layout: Layout) -
     ]
 
 
-def _valid_without_object(listed: list[Shard]) -> list[str]:
+def _valid_without_object(listed: list[ListedShard]) -> list[str]:
     """Shards of which the manifest says that cells are valid, and that nothing is stored."""
     return [
         f"{shard}: the manifest says {shard.valid_cells} valid cells, and no object"

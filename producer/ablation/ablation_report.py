@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from unigeo.producer.ablation.ablation_table import Table
+from unigeo.producer.ablation.ablation_table import AblationTable
 from unigeo.producer.ablation.effects import Measure, Result, effects, measures
 from unigeo.producer.ablation.forest import PANELS, draw
 from unigeo.producer.ablation.trials import Trial, error_of, result_of
@@ -29,7 +29,7 @@ _READING = (
 )
 
 
-def write_report(table: Table, planned: Sequence[Trial], out: Path) -> list[Path]:
+def write_report(table: AblationTable, planned: Sequence[Trial], out: Path) -> list[Path]:
     """Write what the finished trials tell: every run, every effect, tables, and a figure.
 
     Returns:
@@ -68,7 +68,7 @@ def write_report(table: Table, planned: Sequence[Trial], out: Path) -> list[Path
     return [out / name for name in (RUNS, EFFECTS, MARKDOWN, HTML, FIGURE)]
 
 
-def _shown(table: Table, kinds: Mapping[str, Measure]) -> list[str]:
+def _shown(table: AblationTable, kinds: Mapping[str, Measure]) -> list[str]:
     """Measures of the tables and the figure, in order.
 
     Raises:
@@ -109,7 +109,7 @@ def _runs(found: Sequence[tuple[Trial, Result | None]], out: Path) -> pd.DataFra
 
 
 def _readable(
-    table: Table,
+    table: AblationTable,
     question: str,
     compared: pd.DataFrame,
     kinds: Mapping[str, Measure],
@@ -140,7 +140,7 @@ def _readable(
 
 
 def _facts(
-    table: Table, results: Mapping[tuple[str, int], Result], planned: Sequence[Trial]
+    table: AblationTable, results: Mapping[tuple[str, int], Result], planned: Sequence[Trial]
 ) -> list[str]:
     settings = planned[0].recipe.training
     devices = sorted({str(result["device"]) for result in results.values()})
@@ -153,7 +153,10 @@ def _facts(
 
 
 def _markdown(
-    table: Table, head: list[str], tables: Mapping[str, pd.DataFrame], errors: Mapping[str, str]
+    table: AblationTable,
+    head: list[str],
+    tables: Mapping[str, pd.DataFrame],
+    errors: Mapping[str, str],
 ) -> str:
     parts = [f"# {table.name}", "\n".join(f"- {fact}" for fact in head), _READING]
     for question, rows in tables.items():
@@ -167,7 +170,7 @@ def _markdown(
 
 
 def _html(
-    table: Table,
+    table: AblationTable,
     head: list[str],
     tables: Mapping[str, pd.DataFrame],
     errors: Mapping[str, str],

@@ -33,7 +33,7 @@ _SEEDS = ("model.seed", "training.seed")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class AblationRow:
     """One way to train."""
 
     question: str
@@ -49,7 +49,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class AblationTable:
     """Everything that is to be compared."""
 
     name: str
@@ -59,7 +59,7 @@ class Table:
     """Runs of each row, with seeds from 0."""
     changes: Mapping[str, str]
     """What the base, and so every row, changes of the preset."""
-    rows: tuple[Row, ...]
+    rows: tuple[AblationRow, ...]
     """The base first."""
     metrics: tuple[str, ...]
     """Measured beside retrieval; see `metrics`."""
@@ -73,7 +73,7 @@ class Table:
         """In their order."""
         return tuple(dict.fromkeys(row.question for row in self.rows if row.question))
 
-    def part(self, names: Sequence[str]) -> "Table":
+    def part(self, names: Sequence[str]) -> "AblationTable":
         """The base and the rows of some questions; all where none is named.
 
         What stands in brackets after a question may be left out.
@@ -93,7 +93,7 @@ class Table:
         return replace(self, rows=tuple(row for row in self.rows if row.question in wanted))
 
 
-def read_table(path: Path | str) -> Table:
+def read_table(path: Path | str) -> AblationTable:
     """Read a table.
 
     Raises:
@@ -113,8 +113,11 @@ def read_table(path: Path | str) -> Table:
     seeds = base.get("seeds", 5)
     if seeds < 1:
         raise ModelError(f"{where}: seeds must be at least 1, not {seeds}")
-    rows = [Row(question="", name=BASE, changes={}), *_rows(document.get("question", []), path)]
-    return Table(
+    rows = [
+        AblationRow(question="", name=BASE, changes={}),
+        *_rows(document.get("question", []), path),
+    ]
+    return AblationTable(
         name=document.get("name", path.stem),
         path=path,
         preset=base.get("preset", "tiny"),
@@ -128,8 +131,8 @@ def read_table(path: Path | str) -> Table:
     )
 
 
-def _rows(questions: Iterable[Any], path: Path) -> list[Row]:
-    rows: list[Row] = []
+def _rows(questions: Iterable[Any], path: Path) -> list[AblationRow]:
+    rows: list[AblationRow] = []
     for number, question in enumerate(questions, start=1):
         where = f"{path}, [[question]] number {number}"
         _check(question, {"name": str, "row": list}, where, needed=("name", "row"))
@@ -137,7 +140,7 @@ def _rows(questions: Iterable[Any], path: Path) -> list[Row]:
             here = f"{where} ({question['name']}), row {place}"
             _check(row, {"name": str} | dict.fromkeys(_SETTINGS, dict), here, needed=("name",))
             changes = _changes(row, here)
-            rows.append(Row(question=question["name"], name=row["name"], changes=changes))
+            rows.append(AblationRow(question=question["name"], name=row["name"], changes=changes))
     titles = [row.title for row in rows]
     twice = sorted({title for title in titles if titles.count(title) > 1})
     if twice:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from unigeo.producer.observations.protocol import Observations, Patches, Picture
-from unigeo.producer.observations.wrapping import Wrapped
+from unigeo.producer.observations.protocol import ImageModality, Observations, Patches
+from unigeo.producer.observations.wrapping import ObservationsWrapper
 
 
-class Remembered(Wrapped):
+class CachedObservations(ObservationsWrapper):
     """Observations that answer a question twice from files, whichever process asked first.
 
     The answers are those of the observations, bit for bit. `gaps` counts what was looked at anew.
@@ -33,7 +33,7 @@ class Remembered(Wrapped):
         path = self._folder / f"locations-{count}-{seed}.npy"
         return self._array(path, lambda: self.inner.locations(count, seed))
 
-    def patches(self, modality: Picture, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
+    def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         """Observe one patch round each point."""
         stem = f"{modality}-{_hash(lonlat)}"
         values, valid = (self._folder / f"{stem}-{part}.npy" for part in ("values", "valid"))

@@ -16,7 +16,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from scipy import stats
 
-from unigeo.producer.ablation.ablation_table import Row, Table
+from unigeo.producer.ablation.ablation_table import AblationRow, AblationTable
 
 LEVEL = 0.95
 """Of the intervals."""
@@ -55,7 +55,7 @@ def measures(results: Sequence[Result]) -> tuple[Measure, ...]:
     return tuple(found)
 
 
-def effects(table: Table, results: Mapping[tuple[str, int], Result]) -> pd.DataFrame:
+def effects(table: AblationTable, results: Mapping[tuple[str, int], Result]) -> pd.DataFrame:
     """Compare every row with the base.
 
     Args:
@@ -126,7 +126,7 @@ def holm(p: Float[np.ndarray, " test"], level: float = 1 - LEVEL) -> Bool[np.nda
 
 
 def _effect(
-    row: Row, measure: Measure, own: Mapping[int, Result], base: Mapping[int, Result]
+    row: AblationRow, measure: Measure, own: Mapping[int, Result], base: Mapping[int, Result]
 ) -> dict[str, Any]:
     values = [value for result in own.values() if np.isfinite(value := measure.of(result, result))]
     mean, half = t_interval(values)

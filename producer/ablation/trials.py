@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from unigeo.producer.ablation.ablation_table import Row, Table
+from unigeo.producer.ablation.ablation_table import AblationRow, AblationTable
 from unigeo.producer.encoders.settings import to_json
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.pipeline.recipe import Recipe, recipe
@@ -24,7 +24,7 @@ _OBSERVED_PER_SECOND = 600.0
 class Trial:
     """One row trained with one seed."""
 
-    row: Row
+    row: AblationRow
     seed: int
     recipe: Recipe
     key: str
@@ -36,7 +36,7 @@ class Trial:
         return f"{self.row.title}, seed {self.seed}"
 
 
-def trials(table: Table, observations: Observations) -> list[Trial]:
+def trials(table: AblationTable, observations: Observations) -> list[Trial]:
     """Every row with every seed, the base first.
 
     All seeds of a row come together: processes that start side by side then look at different
@@ -92,7 +92,9 @@ def write_whole(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def estimated_seconds(table: Table, planned: Sequence[Trial], out: Path, jobs: int) -> float | None:
+def estimated_seconds(
+    table: AblationTable, planned: Sequence[Trial], out: Path, jobs: int
+) -> float | None:
     """Time that the unfinished trials will take: as the finished ones took, by places seen.
 
     Before any has finished: what `tiny` took on one core of a laptop; None for other presets.

@@ -14,7 +14,7 @@ from unigeo.producer.observations.opening import open_named
 from unigeo.schemas.errors import ModelError
 
 if TYPE_CHECKING:
-    from unigeo.producer.ablation.ablation_table import Table
+    from unigeo.producer.ablation.ablation_table import AblationTable
     from unigeo.producer.ablation.trials import Trial
 
 _FAILED, _INTERRUPTED = 1, 130
@@ -53,7 +53,7 @@ def ablate(table: str, **options: Any) -> None:
     table, the same command does what is missing. The report is ablation.html in the folder.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `produce`; before torch is loaded
-    from unigeo.producer.ablation.cached_observations import Remembered
+    from unigeo.producer.ablation.cached_observations import CachedObservations
     from unigeo.producer.ablation.run_metrics import metric
     from unigeo.producer.ablation.trials import trials
 
@@ -66,7 +66,7 @@ def ablate(table: str, **options: Any) -> None:
     out = Path(options["out"] or chosen.path.stem)
     plain = open_named(described, data)
     planned = trials(chosen, plain)
-    observations = Remembered(plain, out / "observed")
+    observations = CachedObservations(plain, out / "observed")
     if options["dry_run"]:
         _list(chosen, planned, out, options["jobs"] or 1)
     elif options["key"] is not None:
@@ -75,7 +75,7 @@ def ablate(table: str, **options: Any) -> None:
         sys.exit(_carry_out(chosen, planned, observations, out, table, options))
 
 
-def _chosen(path: str, options: dict[str, Any]) -> "Table":
+def _chosen(path: str, options: dict[str, Any]) -> "AblationTable":
     """The table, with what the command line says of it."""
     from unigeo.producer.ablation.ablation_table import read_table
 
@@ -90,7 +90,7 @@ def _chosen(path: str, options: dict[str, Any]) -> "Table":
     )
 
 
-def _list(table: "Table", planned: "list[Trial]", out: Path, jobs: int) -> None:
+def _list(table: "AblationTable", planned: "list[Trial]", out: Path, jobs: int) -> None:
     from unigeo.producer.ablation.trials import error_of, estimated_seconds, result_of
 
     for trial in planned:
@@ -104,7 +104,7 @@ def _list(table: "Table", planned: "list[Trial]", out: Path, jobs: int) -> None:
 
 
 def _run_named(
-    table: "Table", planned: "list[Trial]", observations: Any, out: Path, key: str
+    table: "AblationTable", planned: "list[Trial]", observations: Any, out: Path, key: str
 ) -> None:
     """Carry out the run of a key, or those whose keys come on stdin, each answered by its key."""
     from unigeo.producer.ablation.run_trials import run_trial
@@ -121,7 +121,12 @@ def _run_named(
 
 
 def _carry_out(
-    table: "Table", planned: "list[Trial]", observations: Any, out: Path, path: str, options: Any
+    table: "AblationTable",
+    planned: "list[Trial]",
+    observations: Any,
+    out: Path,
+    path: str,
+    options: Any,
 ) -> int:
     """Do what is missing, say each run's end, and write the report also when stopped."""
     from unigeo.producer.ablation.ablation_report import write_report

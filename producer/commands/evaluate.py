@@ -47,10 +47,10 @@ def evaluate(model: Path, **options: Any) -> None:
     if options["suite"] is not None and options["data"] is None:
         raise click.UsageError("--suite needs --data, the folder of its tables")
     observations = _observations(model, options)
-    from unigeo.producer.evaluation.evaluate import PARTS, Evaluation, evaluate_model
+    from unigeo.producer.evaluation.evaluate import PARTS, EvaluationPlan, evaluate_model
 
     parts = options["parts"]
-    settings = Evaluation(
+    settings = EvaluationPlan(
         parts=tuple(PARTS if parts is None else (name.strip() for name in parts.split(","))),
         places=options["places"],
         later=_opened(options["later"], options["later_data"]),

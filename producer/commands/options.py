@@ -11,7 +11,7 @@ from unigeo.schemas.errors import ObservationsError
 
 if TYPE_CHECKING:
     from unigeo.producer.publishing.terms import Terms
-    from unigeo.producer.raster.run import Running
+    from unigeo.producer.raster.run import ExecutionOptions
 
 Decorator = Callable[[Any], Any]
 
@@ -71,15 +71,15 @@ def runs(command: Any) -> Any:
     return command
 
 
-def running_of(options: dict[str, Any]) -> "Running":
+def running_of(options: dict[str, Any]) -> "ExecutionOptions":
     """How to rasterize.
 
     Raises:
         ModelError: if the options contradict each other.
     """
-    from unigeo.producer.raster.run import Running
+    from unigeo.producer.raster.run import ExecutionOptions
 
-    return Running(
+    return ExecutionOptions(
         **{name: options[name] for name in ("workers", "scheduler", "log", "tries")},
         **{name: options[name] for name in ("accept_failures", "observations", "data")},
     )

@@ -37,7 +37,7 @@ CellEncoder = Callable[[Float64[Tensor, "point 2"]], Float32[Tensor, "point dime
 """From degrees, longitude first, to unit vectors."""
 
 
-class Product(NamedTuple):
+class FoldedLinear(NamedTuple):
     """A linear layer."""
 
     weight: Float[Tensor, "out in"]
@@ -47,10 +47,10 @@ class Product(NamedTuple):
 class FoldedBlock(NamedTuple):
     """A `Block` whose norms only normalize."""
 
-    query_key_value: Product
-    attention_out: Product
-    widen: Product
-    narrow: Product
+    query_key_value: FoldedLinear
+    attention_out: FoldedLinear
+    widen: FoldedLinear
+    narrow: FoldedLinear
 
 
 def fold(
@@ -238,7 +238,7 @@ def _widened(tokens: Tokens, block: FoldedBlock) -> Float[Tensor, "point token h
 
 
 def _perceived(
-    layers: list[Product], token: Float[Tensor, "point width"]
+    layers: list[FoldedLinear], token: Float[Tensor, "point width"]
 ) -> Float32[Tensor, "point width"]:
     *hidden, head = layers
     for layer in hidden:
@@ -263,32 +263,32 @@ def _folded_block(block: Block, precision: torch.dtype) -> FoldedBlock:
 
 def _folded_readout(
     encoder: CoordinateEncoder, rotation: Float32[Tensor, "dimension dimension"]
-) -> Product:
+) -> FoldedLinear:
     """Norm, projection and rotation as one product, in float32 as it is small."""
     width = encoder.norm.normalized_shape[0]
     layer: Any = encoder.projection
     if not isinstance(layer, nn.Linear):
         size = len(rotation)
-        layer = Product(torch.eye(size, device=rotation.device), rotation.new_zeros(size))
+        layer = FoldedLinear(torch.eye(size, device=rotation.device), rotation.new_zeros(size))
     tokens = layer.weight.shape[1] // width
     weight, bias = _after(encoder.norm, layer, tokens)
     turn = rotation.T.double()
-    return _cast(Product(turn @ weight, turn @ bias), torch.float32)
+    return _cast(FoldedLinear(turn @ weight, turn @ bias), torch.float32)
 
 
-def _after(norm: nn.LayerNorm, layer: Any, tokens: int = 1) -> Product:
+def _after(norm: nn.LayerNorm, layer: Any, tokens: int = 1) -> FoldedLinear:
     """A linear layer that also scales and shifts the norm before it, in float64."""
     weight, scale, shift = layer.weight.double(), norm.weight.double(), norm.bias.double()
-    return Product(
+    return FoldedLinear(
         weight * scale.repeat(tokens), layer.bias.double() + weight @ shift.repeat(tokens)
     )
 
 
-def _folded(layer: nn.Linear, precision: torch.dtype) -> Product:
-    return _cast(Product(layer.weight, layer.bias), precision)
+def _folded(layer: nn.Linear, precision: torch.dtype) -> FoldedLinear:
+    return _cast(FoldedLinear(layer.weight, layer.bias), precision)
 
 
-def _cast(layer: Product, precision: torch.dtype) -> Product:
+def _cast(layer: FoldedLinear, precision: torch.dtype) -> FoldedLinear:
     """A copy, even where nothing is cast."""
     weight, bias = (part.detach().to(precision, copy=True).contiguous() for part in layer)
-    return Product(weight, bias)
+    return FoldedLinear(weight, bias)

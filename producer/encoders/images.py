@@ -7,13 +7,13 @@ from torch.nn.functional import interpolate
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from unigeo.producer.encoders.pretrained import checkpoint_tower, load_tower
-from unigeo.producer.encoders.settings import PictureSettings
+from unigeo.producer.encoders.settings import ImageSettings
 
 ATTENTION = "sdpa"
 """Implementation of attention in `transformers`."""
 
 
-class PictureEncoder(nn.Module):
+class ImageEncoder(nn.Module):
     """Pictures to a vector, by attention pooling.
 
     SigLIP's position table is square. A tower made from nothing gets a table of its own grid
@@ -22,9 +22,7 @@ class PictureEncoder(nn.Module):
     and pictures are resized to its square as its own processor does.
     """
 
-    def __init__(
-        self, settings: PictureSettings, dimension: int, *, pretrained: bool = True
-    ) -> None:
+    def __init__(self, settings: ImageSettings, dimension: int, *, pretrained: bool = True) -> None:
         """Build the tower; `pretrained=False` leaves a checkpoint unread, to load weights later."""
         super().__init__()
         self.settings = settings
@@ -87,7 +85,7 @@ class PictureEncoder(nn.Module):
         checkpoint_tower(self.tower, on)
 
 
-def _tower(settings: PictureSettings) -> SiglipVisionModel:
+def _tower(settings: ImageSettings) -> SiglipVisionModel:
     config = SiglipVisionConfig(
         hidden_size=settings.width,
         num_hidden_layers=settings.depth,

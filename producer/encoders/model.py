@@ -20,20 +20,20 @@ from torch import Tensor, nn
 from unigeo.producer.encoders.coordinates import CoordinateEncoder
 from unigeo.producer.encoders.fourier import FourierEncoder
 from unigeo.producer.encoders.geoclip import GeoclipEncoder
-from unigeo.producer.encoders.images import PictureEncoder
+from unigeo.producer.encoders.images import ImageEncoder
 from unigeo.producer.encoders.satclip import SatclipEncoder
 from unigeo.producer.encoders.settings import (
     CoordinateSettings,
+    ImageSettings,
     ModelSettings,
-    PictureSettings,
     SurfaceSettings,
+    TextSettings,
     TransformerSettings,
-    WordSettings,
     from_json,
     to_json,
 )
 from unigeo.producer.encoders.surface import SurfaceEncoder
-from unigeo.producer.encoders.text import WordEncoder
+from unigeo.producer.encoders.text import TextEncoder
 from unigeo.schemas.errors import ModelError
 
 LARGEST_SCALE = 100.0
@@ -116,7 +116,7 @@ class UniGeoCLIP(nn.Module):
             ModelError: if the modality has no patches or no encoder, or takes another shape.
         """
         encoder = self._encoder(modality, inputs)
-        if not isinstance(encoder, PictureEncoder | SurfaceEncoder):
+        if not isinstance(encoder, ImageEncoder | SurfaceEncoder):
             raise ModelError(f"{modality} has no patches; ask for aerial, street or dsm.")
         return encoder.patch_tokens(inputs).float()
 
@@ -250,7 +250,7 @@ def tower_of(modality: str, settings: ModelSettings) -> str:
     return "aerial" if modality == "street" and settings.tied else modality
 
 
-_WITH_BLOCKS = (CoordinateEncoder, PictureEncoder, SurfaceEncoder, WordEncoder)
+_WITH_BLOCKS = (CoordinateEncoder, ImageEncoder, SurfaceEncoder, TextEncoder)
 
 COORDINATE_ENCODERS: dict[str, Callable[[CoordinateSettings, int], nn.Module]] = {
     "scales": CoordinateEncoder,
@@ -265,12 +265,12 @@ def _encoder(settings: TransformerSettings, dimension: int, pretrained: bool) ->
     match settings:
         case CoordinateSettings():
             return COORDINATE_ENCODERS[settings.kind](settings, dimension)
-        case PictureSettings():
-            return PictureEncoder(settings, dimension, pretrained=pretrained)
+        case ImageSettings():
+            return ImageEncoder(settings, dimension, pretrained=pretrained)
         case SurfaceSettings():
             return SurfaceEncoder(settings, dimension)
-        case WordSettings():
-            return WordEncoder(settings, dimension, pretrained=pretrained)
+        case TextSettings():
+            return TextEncoder(settings, dimension, pretrained=pretrained)
     raise AssertionError(settings)
 
 

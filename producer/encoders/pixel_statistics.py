@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from unigeo.producer.encoders.settings import ModelSettings, PictureSettings
+from unigeo.producer.encoders.settings import ImageSettings, ModelSettings
 from unigeo.producer.observations.protocol import Observations
 
 PLACES = 256
@@ -30,7 +30,7 @@ def fit_pixels(settings: ModelSettings, observations: Observations) -> ModelSett
     fitted: dict[str, Any] = {}
     for modality in ("aerial", "street"):
         tower = getattr(settings, modality)
-        if not isinstance(tower, PictureSettings) or not tower.measure_pixels:
+        if not isinstance(tower, ImageSettings) or not tower.measure_pixels:
             continue
         if tower.pixel_mean or tower.pretrained is not None:
             continue

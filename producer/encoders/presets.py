@@ -9,10 +9,10 @@ from typing import Any
 from unigeo.producer.encoders.pretrained import fit_to_checkpoint
 from unigeo.producer.encoders.settings import (
     CoordinateSettings,
+    ImageSettings,
     ModelSettings,
-    PictureSettings,
     SurfaceSettings,
-    WordSettings,
+    TextSettings,
 )
 
 SIGLIP = "google/siglip2-base-patch16-224"
@@ -30,11 +30,11 @@ def tiny(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
     within 50 km.
     """
 
-    def picture(modality: str) -> PictureSettings | None:
+    def picture(modality: str) -> ImageSettings | None:
         if modality not in shapes:
             return None
         channels, rows, cols = shapes[modality]
-        return PictureSettings(
+        return ImageSettings(
             rows=rows,
             cols=cols,
             channels=channels,
@@ -78,7 +78,7 @@ def tiny(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
         aerial=picture("aerial"),
         street=picture("street"),
         dsm=surface(),
-        text=WordSettings(width=128, depth=1, heads=4, mlp_ratio=2, tokens=40, vocabulary=512)
+        text=TextSettings(width=128, depth=1, heads=4, mlp_ratio=2, tokens=40, vocabulary=512)
         if text
         else None,
         seed=seed,
@@ -99,10 +99,10 @@ def small(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
         _, rows, cols = shapes[modality]
         return {"rows": rows, "cols": cols, "patch": 16 if min(rows, cols) >= 128 else 8}
 
-    def picture(modality: str) -> PictureSettings | None:
+    def picture(modality: str) -> ImageSettings | None:
         if modality not in shapes:
             return None
-        return PictureSettings(**size, **pixels(modality), channels=shapes[modality][0])
+        return ImageSettings(**size, **pixels(modality), channels=shapes[modality][0])
 
     def surface() -> SurfaceSettings | None:
         if "dsm" not in shapes:
@@ -126,7 +126,7 @@ def small(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
         aerial=picture("aerial"),
         street=picture("street"),
         dsm=surface(),
-        text=WordSettings(**size | {"depth": 4}, tokens=64, vocabulary=4096) if text else None,
+        text=TextSettings(**size | {"depth": 4}, tokens=64, vocabulary=4096) if text else None,
         seed=seed,
     )
 
@@ -155,11 +155,11 @@ def base(
     if shapes is None:
         shapes = {"aerial": (3, 224, 224), "street": (3, 224, 224), "dsm": (1, 224, 224)}
 
-    def picture(modality: str) -> PictureSettings | None:
+    def picture(modality: str) -> ImageSettings | None:
         if modality not in shapes:
             return None
         channels, rows, cols = shapes[modality]
-        return PictureSettings(
+        return ImageSettings(
             rows=rows,
             cols=cols,
             channels=channels,
@@ -183,7 +183,7 @@ def base(
         aerial=picture("aerial"),
         street=picture("street"),
         dsm=surface(),
-        text=WordSettings(
+        text=TextSettings(
             width=768,
             depth=12,
             heads=12,

@@ -8,7 +8,7 @@ from typing import Any
 import transformers
 from transformers.utils import logging
 
-from unigeo.producer.encoders.settings import ModelSettings, PictureSettings
+from unigeo.producer.encoders.settings import ImageSettings, ModelSettings
 from unigeo.schemas.errors import ModelError
 
 FORM = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
@@ -71,7 +71,7 @@ def fit_to_checkpoint(settings: ModelSettings, name: str) -> ModelSettings:
         )
     changes: dict[str, Any] = {}
     for modality in ("aerial", "street"):
-        tower: PictureSettings | None = getattr(settings, modality)
+        tower: ImageSettings | None = getattr(settings, modality)
         if tower is not None:
             vision = config.vision_config
             changes[modality] = replace(

@@ -152,7 +152,7 @@ _OF_PIXELS = ("rows", "cols", "pixel_mean", "pixel_std", "measure_pixels")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureSettings(PatchSettings):
+class ImageSettings(PatchSettings):
     """SigLIP vision tower for aerial and street pictures."""
 
     channels: int = 3
@@ -182,7 +182,7 @@ class PictureSettings(PatchSettings):
         """Whether pixels beyond the last whole patch are left out, as SigLIP's 384 / 14 does."""
         return self.pretrained is not None
 
-    def same_tower(self, other: "PictureSettings") -> bool:
+    def same_tower(self, other: "ImageSettings") -> bool:
         """Whether both can share weights: all is equal but the pixels before resizing, as given."""
         seen = {name: getattr(self, name) for name in _OF_PIXELS}
         return self.size == other.size and self == replace(other, **seen)
@@ -224,7 +224,7 @@ class SurfaceSettings(PatchSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WordSettings(TransformerSettings):
+class TextSettings(TransformerSettings):
     """SigLIP text tower."""
 
     tokens: int = 64
@@ -251,10 +251,10 @@ class ModelSettings:
     dimension: int
     """Numbers in an embedding, the same for every modality."""
     coordinate: CoordinateSettings | None = None
-    aerial: PictureSettings | None = None
-    street: PictureSettings | None = None
+    aerial: ImageSettings | None = None
+    street: ImageSettings | None = None
     dsm: SurfaceSettings | None = None
-    text: WordSettings | None = None
+    text: TextSettings | None = None
     tied: bool = False
     """Encode aerial and street pictures by one tower; their settings must be the same."""
     temperature: float = 0.07
@@ -301,19 +301,19 @@ class ModelSettings:
     def shape(self, modality: str) -> tuple[int, ...]:
         """Shape of one observation of a modality, as `encode` takes it."""
         tower = getattr(self, modality)
-        if isinstance(tower, PictureSettings):
+        if isinstance(tower, ImageSettings):
             return tower.channels, tower.rows, tower.cols
         if isinstance(tower, SurfaceSettings):
             return tower.views, tower.rows, tower.cols
-        return (tower.tokens,) if isinstance(tower, WordSettings) else (2,)
+        return (tower.tokens,) if isinstance(tower, TextSettings) else (2,)
 
 
 TOWERS: dict[str, type[TransformerSettings]] = {
     "coordinate": CoordinateSettings,
-    "aerial": PictureSettings,
-    "street": PictureSettings,
+    "aerial": ImageSettings,
+    "street": ImageSettings,
     "dsm": SurfaceSettings,
-    "text": WordSettings,
+    "text": TextSettings,
 }
 """Kind of settings of each modality."""
 

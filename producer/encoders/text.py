@@ -20,16 +20,16 @@ from unigeo.producer.encoders.pretrained import (
     load_pretrained_tokenizer,
     load_tower,
 )
-from unigeo.producer.encoders.settings import WordSettings
+from unigeo.producer.encoders.settings import TextSettings
 from unigeo.schemas.errors import ModelError
 
 PAD, END = "<pad>", "<eos>"
 
 
-class WordEncoder(nn.Module):
+class TextEncoder(nn.Module):
     """Token numbers to a vector."""
 
-    def __init__(self, settings: WordSettings, dimension: int, *, pretrained: bool = True) -> None:
+    def __init__(self, settings: TextSettings, dimension: int, *, pretrained: bool = True) -> None:
         """Build the tower; `pretrained=False` leaves a checkpoint unread, to load weights later."""
         super().__init__()
         self.settings = settings
@@ -67,7 +67,7 @@ class WordEncoder(nn.Module):
         checkpoint_tower(self.tower, on)
 
 
-def tokenizer_for(settings: WordSettings, texts: Iterable[str]) -> Tokenizer:
+def tokenizer_for(settings: TextSettings, texts: Iterable[str]) -> Tokenizer:
     """Give the tokenizer a text tower needs: its checkpoint's, or one learned from the texts.
 
     Raises:
@@ -78,7 +78,7 @@ def tokenizer_for(settings: WordSettings, texts: Iterable[str]) -> Tokenizer:
     return train_tokenizer(texts, settings)
 
 
-def train_tokenizer(texts: Iterable[str], settings: WordSettings) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], settings: TextSettings) -> Tokenizer:
     """Learn byte pairs from the training texts; bytes are tokens too, so nothing is unknown."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
@@ -98,7 +98,7 @@ def train_tokenizer(texts: Iterable[str], settings: WordSettings) -> Tokenizer:
     return fix_length(tokenizer, settings.tokens)
 
 
-def pretrained_tokenizer(settings: WordSettings) -> Tokenizer:
+def pretrained_tokenizer(settings: TextSettings) -> Tokenizer:
     """Load the tokenizer of the checkpoint that the tower starts from.
 
     Raises:

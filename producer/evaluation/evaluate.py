@@ -23,14 +23,14 @@ from unigeo.producer.evaluation.holdouts import (
     spatial,
     temporal,
 )
-from unigeo.producer.evaluation.html_report import Report, Section
-from unigeo.producer.evaluation.model_under_test import HoldOut, Judge, Subject
+from unigeo.producer.evaluation.html_report import EvaluationReport, Section
+from unigeo.producer.evaluation.model_under_test import EvaluationSubject, HoldOut, ModelUnderTest
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.train import default_device, finished
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.geo.regions import Region
 
-PARTS: Mapping[str, Callable[[Subject], Section]] = {
+PARTS: Mapping[str, Callable[[EvaluationSubject], Section]] = {
     "retrieval": finding.retrieval,
     "ensemble": finding.ensemble,
     "geocells": finding.geocells,
@@ -44,7 +44,7 @@ PARTS: Mapping[str, Callable[[Subject], Section]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class EvaluationPlan:
     """What is judged, on what, and how thoroughly."""
 
     parts: tuple[str, ...] = tuple(PARTS)
@@ -84,11 +84,11 @@ class Evaluation:
 def evaluate_model(
     folder: Path,
     observations: Observations,
-    settings: Evaluation | None = None,
+    settings: EvaluationPlan | None = None,
     *,
     device: torch.device | None = None,
     say: Callable[[str], None] = lambda line: None,
-) -> Report:
+) -> EvaluationReport:
     """Judge a finished model.
 
     Args:
@@ -102,19 +102,19 @@ def evaluate_model(
         ModelError: if there is no finished model, or it does not fit the observations.
         ObservationsError: if too few places are observed in every modality.
     """
-    settings = settings or Evaluation()
+    settings = settings or EvaluationPlan()
     metrics = finished(folder)
     if metrics is None:
         raise ModelError(f"{folder} is no finished model; train one with unigeo-produce")
     model, tokenizer = load_model(folder)
     device = device or default_device()
-    judge = Judge(model.to(device), tokenizer, device)
+    judge = ModelUnderTest(model.to(device), tokenizer, device)
     trained = TrainedOn.of(metrics)
     suite = None if settings.suite is None else load_suite(settings.suite)
     start = time.monotonic()
     hold_outs = _hold_outs(judge, observations, trained, settings)
     say(f"{'hold-outs':12}{time.monotonic() - start:6.1f} s")
-    subject = Subject(
+    subject = EvaluationSubject(
         judge=judge,
         observations=observations,
         hold_outs=hold_outs,
@@ -124,7 +124,7 @@ def evaluate_model(
         seed=settings.seed,
         prefixes=tuple(metrics["training"].get("contrast", {}).get("prefixes", ())),
     )
-    report = Report(
+    report = EvaluationReport(
         title=f"Evaluation of {folder.name}",
         facts={
             "model": f"{folder}, weights {model_hash(folder)[:12]}, {model.settings.dimension} "
@@ -145,10 +145,10 @@ def evaluate_model(
 
 
 def _hold_outs(
-    judge: Judge,
+    judge: ModelUnderTest,
     observations: Observations,
     trained: TrainedOn,
-    settings: Evaluation,
+    settings: EvaluationPlan,
 ) -> dict[str, HoldOut]:
     """The hold-outs that can be drawn, the spatial one first."""
     count = settings.places
@@ -163,7 +163,7 @@ def _hold_outs(
     return {hold_out.name: hold_out for hold_out in found}
 
 
-def _left_out(settings: Evaluation) -> list[str]:
+def _left_out(settings: EvaluationPlan) -> list[str]:
     """What the report does not say, and what would make it."""
     if "retrieval" not in settings.parts:
         return []

@@ -37,7 +37,7 @@ _BATCH = 2048
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
+class Geocells:
     """Squares of the map that hold land, and the vectors they are known by."""
 
     side_m: float
@@ -69,7 +69,7 @@ def cover(
     lonlat: Float[np.ndarray, "place 2"],
     side_km: float,
     device: torch.device,
-) -> Cells:
+) -> Geocells:
     """Cut the land in the box that holds the places into cells, and encode them.
 
     Args:
@@ -101,7 +101,7 @@ def cover(
     owner = torch.from_numpy(np.nonzero(land)[0])
     vectors = encode(model, held, device)
     sums = torch.zeros(len(colrow), vectors.shape[1]).index_add_(0, owner, vectors)
-    return Cells(side, colrow, centres, encode(model, centres, device), normalize(sums, dim=1))
+    return Geocells(side, colrow, centres, encode(model, centres, device), normalize(sums, dim=1))
 
 
 def encode(
@@ -125,7 +125,9 @@ def classify(
     return torch.cat([(query[part] @ cells.T).argmax(dim=1) for part in rows])
 
 
-def classify_in_steps(query: Float[Tensor, "query dimension"], cells: Cells) -> tuple[Any, float]:
+def classify_in_steps(
+    query: Float[Tensor, "query dimension"], cells: Geocells
+) -> tuple[Any, float]:
     """Row of the nearest cell inside the best coarse cells, and the share of cells looked at.
 
     A coarse cell is known by the unit mean of its cells' interior vectors.
@@ -148,7 +150,7 @@ def classify_in_steps(query: Float[Tensor, "query dimension"], cells: Cells) -> 
 def geocell_table(
     embeddings: dict[str, Float[Tensor, "place dimension"]],
     lonlat: Float[np.ndarray, "place 2"],
-    cells: Cells,
+    cells: Geocells,
 ) -> "pd.DataFrame":
     """Classify each modality's places by each way of knowing a cell.
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from unigeo.producer.evaluation.model_under_test import HoldOut, Judge, Keep
+from unigeo.producer.evaluation.model_under_test import HoldOut, Keep, ModelUnderTest
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.holdout import held_out
 from unigeo.schemas.errors import ModelError
@@ -57,7 +57,9 @@ class TrainedOn:
         return held_out(lonlat, self.block_km, self.holdout, self.seed)
 
 
-def spatial(judge: Judge, observations: Observations, trained: TrainedOn, count: int) -> HoldOut:
+def spatial(
+    judge: ModelUnderTest, observations: Observations, trained: TrainedOn, count: int
+) -> HoldOut:
     """Places of the blocks that training kept apart, drawn anew."""
     return judge.hold_out(
         observations,
@@ -71,7 +73,9 @@ def spatial(judge: Judge, observations: Observations, trained: TrainedOn, count:
     )
 
 
-def random(judge: Judge, observations: Observations, trained: TrainedOn, count: int) -> HoldOut:
+def random(
+    judge: ModelUnderTest, observations: Observations, trained: TrainedOn, count: int
+) -> HoldOut:
     """Places of the blocks that were trained on, none of them a training place."""
     return judge.hold_out(
         observations,
@@ -86,7 +90,7 @@ def random(judge: Judge, observations: Observations, trained: TrainedOn, count: 
 
 
 def temporal(
-    judge: Judge,
+    judge: ModelUnderTest,
     observations: Observations,
     later: Observations,
     trained: TrainedOn,
@@ -114,7 +118,11 @@ def temporal(
 
 
 def out_of_region(
-    judge: Judge, other: Observations, region: Region | None, trained: TrainedOn, count: int
+    judge: ModelUnderTest,
+    other: Observations,
+    region: Region | None,
+    trained: TrainedOn,
+    count: int,
 ) -> HoldOut:
     """Places of other observations, or of a region that training left out."""
 

@@ -28,7 +28,7 @@ figcaption, caption { text-align: left; color: #444; padding: .3em 0; caption-si
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class ReportTable:
     """Numbers with what they mean."""
 
     name: str
@@ -39,7 +39,7 @@ class Table:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class ReportFigure:
     """A figure with what it shows."""
 
     name: str
@@ -53,11 +53,11 @@ class Section:
 
     title: str
     text: str
-    parts: list[Table | Picture] = field(default_factory=list)
+    parts: list[ReportTable | ReportFigure] = field(default_factory=list)
 
 
 @dataclass(eq=False)
-class Report:
+class EvaluationReport:
     """Everything that was found out about a model."""
 
     title: str
@@ -70,7 +70,7 @@ class Report:
     def tables(self) -> dict[str, "pd.DataFrame"]:
         """Every table by its name."""
         parts = [part for section in self.sections for part in section.parts]
-        return {part.name: part.frame for part in parts if isinstance(part, Table)}
+        return {part.name: part.frame for part in parts if isinstance(part, ReportTable)}
 
     def write(self, folder: Path) -> Path:
         """Write `report.html`, `report.json` and a CSV file per table; returns the HTML file.
@@ -115,12 +115,12 @@ class Report:
 
 def _section(section: Section) -> str:
     parts = "\n".join(
-        _table(part) if isinstance(part, Table) else _picture(part) for part in section.parts
+        _table(part) if isinstance(part, ReportTable) else _picture(part) for part in section.parts
     )
     return f"<h2>{_text(section.title)}</h2>\n<p>{_text(section.text)}</p>\n{parts}"
 
 
-def _table(table: Table) -> str:
+def _table(table: ReportTable) -> str:
     names = list(table.frame.columns)
     words = [table.frame[name].dtype.kind not in "iuf" for name in names]
     kinds = [" class=word" if word else "" for word in words]
@@ -140,7 +140,7 @@ def _table(table: Table) -> str:
     )
 
 
-def _picture(picture: Picture) -> str:
+def _picture(picture: ReportFigure) -> str:
     data = base64.b64encode(picture.png).decode("ascii")
     return (
         f'<figure><img alt="{_text(picture.caption)}" src="data:image/png;base64,{data}">'

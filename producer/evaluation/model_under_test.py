@@ -17,7 +17,7 @@ from unigeo.client.probing.suites import Suite
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.raster.encoding import check_fit
-from unigeo.producer.training.samples import Places, observe
+from unigeo.producer.training.samples import Samples, observe
 from unigeo.producer.training.train import embed
 from unigeo.schemas.errors import ObservationsError
 
@@ -62,14 +62,14 @@ class HoldOut:
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
+class ModelUnderTest:
     """A model with what it takes to look at places through it."""
 
     model: UniGeoCLIP
     tokenizer: Any
     device: torch.device
 
-    def look(self, observations: Observations, lonlat: Float[np.ndarray, "place 2"]) -> Places:
+    def look(self, observations: Observations, lonlat: Float[np.ndarray, "place 2"]) -> Samples:
         """Observe places in the modalities that the model has."""
         texts: list[str | None] = [None] * len(lonlat)
         if self.reads_text(observations):
@@ -91,7 +91,7 @@ class Judge:
         """Modalities that are observed and that the model encodes."""
         return tuple(name for name in self.model.modalities if name in observations.modalities)
 
-    def embed(self, places: Places) -> dict[str, Tensor]:
+    def embed(self, places: Samples) -> dict[str, Tensor]:
         """Unit vectors of every modality of the places, float32 on the CPU."""
         return embed(self.model, places, self.device)
 
@@ -123,7 +123,7 @@ class Judge:
         """
         pixels = tuple(name for name in self.modalities(observations) if name != "text")
         check_fit(self.model, observations, pixels)
-        parts: list[Places] = []
+        parts: list[Samples] = []
         found, looked_at, drawn, known = 0, 0, 2 * count, np.empty((0, 2))
         for turn in range(ROUNDS):
             lonlat = observations.locations(drawn, seed + turn)
@@ -153,10 +153,10 @@ class Judge:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Subject:
+class EvaluationSubject:
     """What is judged, and on what."""
 
-    judge: Judge
+    judge: ModelUnderTest
     observations: Observations
     hold_outs: dict[str, HoldOut]
     """By name, the spatial one first."""

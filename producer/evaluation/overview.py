@@ -19,11 +19,11 @@ CLOSE_DEGREES = 1.0
 MOST_VECTORS = 1500
 """That are laid out in a plane."""
 
-Extent = tuple[float, float, float, float]
+ShardExtent = tuple[float, float, float, float]
 """West, east, south and north edge in degrees."""
 
 
-def extents(lonlat: Float[np.ndarray, "place 2"]) -> dict[str, Extent]:
+def extents(lonlat: Float[np.ndarray, "place 2"]) -> dict[str, ShardExtent]:
     """The box of all places, and a small one round the place with the nearest neighbours."""
     west, south = lonlat.min(axis=0)
     east, north = lonlat.max(axis=0)
@@ -37,7 +37,7 @@ def extents(lonlat: Float[np.ndarray, "place 2"]) -> dict[str, Extent]:
 
 
 def principal_map(
-    model: UniGeoCLIP, observations: Observations, extent: Extent, device: torch.device
+    model: UniGeoCLIP, observations: Observations, extent: ShardExtent, device: torch.device
 ) -> Float[np.ndarray, "row col 3"]:
     """The three main directions of coordinate vectors on a grid, as colours; NaN off the land."""
     west, east, south, north = extent

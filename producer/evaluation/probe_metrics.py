@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from unigeo.client.probing.suites import Suite, load_suite, probe_suite
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.evaluation.model_under_test import Judge
+from unigeo.producer.evaluation.model_under_test import ModelUnderTest
 from unigeo.producer.evaluation.table_probes import Vectors, model_vectors, probe_world
 from unigeo.producer.observations.folder.folder_observations import FolderObservations
 from unigeo.producer.observations.protocol import Observations
@@ -56,7 +56,7 @@ def suite_probe(
         ObservationsError: if the observations are not those of a folder.
         ProbeError: if a table cannot be read or probed.
     """
-    vectors = _only(sets, model_vectors(Judge(model, tokenizer, device), observations))
+    vectors = _only(sets, model_vectors(ModelUnderTest(model, tokenizer, device), observations))
     return _means(probe_suite(suite, _folder(observations), vectors, baselines=False))
 
 
@@ -83,7 +83,7 @@ def world_probe(
             f"world_probe asks for targets that {observations.name} does not have; name a suite: "
             "metrics = ['suite:FILE.toml']"
         )
-    vectors = _only(SETS, model_vectors(Judge(model, tokenizer, device), observations))
+    vectors = _only(SETS, model_vectors(ModelUnderTest(model, tokenizer, device), observations))
     return _means(probe_world(vectors, world, seed=SEED, baselines=False))
 
 

@@ -16,8 +16,8 @@ from unigeo.producer.evaluation.calibration import (
 )
 from unigeo.producer.evaluation.ensembles import MARGIN, ensemble_tables
 from unigeo.producer.evaluation.geocells import cover, geocell_table
-from unigeo.producer.evaluation.html_report import Picture, Section, Table
-from unigeo.producer.evaluation.model_under_test import HoldOut, Subject
+from unigeo.producer.evaluation.html_report import ReportFigure, ReportTable, Section
+from unigeo.producer.evaluation.model_under_test import EvaluationSubject, HoldOut
 from unigeo.producer.evaluation.retrieval import KS, retrieval_table
 from unigeo.producer.training.recall import mean_recall, ordered_pairs, recall_matrix
 
@@ -31,11 +31,11 @@ CELLS_KM = (200.0, 50.0)
 """Sides of the geocells."""
 
 
-def retrieval(subject: Subject) -> Section:
+def retrieval(subject: EvaluationSubject) -> Section:
     """Every modality looks for its place in every other, on every hold-out."""
     import pandas as pd
 
-    parts: list[Table | Picture] = []
+    parts: list[ReportTable | ReportFigure] = []
     means = []
     for name, hold_out in subject.hold_outs.items():
         table = retrieval_table(hold_out.embeddings, hold_out.lonlat)
@@ -45,13 +45,15 @@ def retrieval(subject: Subject) -> Section:
             "blocks, each the gallery of all. R@k: share of queries whose own place is among the "
             "k nearest; Acc@r: share whose nearest answer lies within r; ties count against."
         )
-        parts.append(Table(file, f"{name.capitalize()} hold-out. {caption}", table))
+        parts.append(ReportTable(file, f"{name.capitalize()} hold-out. {caption}", table))
         title = f"R@10 in percent, {name} hold-out, {len(hold_out):,} places"
         image = figures.heat_map(table, "R@10", title)
-        parts.append(Picture(file, f"R@10 of every ordered pair on the {name} hold-out.", image))
+        parts.append(
+            ReportFigure(file, f"R@10 of every ordered pair on the {name} hold-out.", image)
+        )
         pairs = table[table["gallery"] != ""]
         means.append({"hold-out": name, **pairs.mean(numeric_only=True).to_dict()})
-    summary = Table(
+    summary = ReportTable(
         "retrieval_means",
         "Means over all ordered pairs of modalities, by hold-out.",
         pd.DataFrame(means),
@@ -62,7 +64,7 @@ def retrieval(subject: Subject) -> Section:
     return Section("Retrieval between all modalities", text, [summary, *parts])
 
 
-def _prefix_table(subject: Subject) -> Table:
+def _prefix_table(subject: EvaluationSubject) -> ReportTable:
     """What is left where a reader takes the leading dimensions only."""
     import pandas as pd
 
@@ -75,10 +77,10 @@ def _prefix_table(subject: Subject) -> Table:
         recalls = {name: mean_recall(rows) for name, rows in recall_matrix(short, KS).items()}
         rows.append({"leading dimensions": count} | recalls)
     caption = "Means over all ordered pairs on the spatial hold-out, by leading dimensions alone."
-    return Table("retrieval_prefixes", caption, pd.DataFrame(rows))
+    return ReportTable("retrieval_prefixes", caption, pd.DataFrame(rows))
 
 
-def ensemble(subject: Subject) -> Section:
+def ensemble(subject: EvaluationSubject) -> Section:
     """Several modalities at once, by uniform and by learned weights."""
     hold_out = subject.spatial
     found, learned = ensemble_tables(
@@ -93,18 +95,18 @@ def ensemble(subject: Subject) -> Section:
         f"is that modality alone. On the other half, {worse} of {len(learned)} learned ensembles "
         "lie below the best single modality."
     )
-    weights = Table(
+    weights = ReportTable(
         "ensemble_weights",
         f"Learned weights. `gain`: mean gain of R@1, R@5 and R@10 over the best single modality "
         f"on places that did not teach the weights; `judged_gain`: on the other {half}.",
         learned,
     )
     return Section(
-        "Ensembles", text, [weights, Table("ensembles", f"All figures, on {half}.", found)]
+        "Ensembles", text, [weights, ReportTable("ensembles", f"All figures, on {half}.", found)]
     )
 
 
-def geocells(subject: Subject) -> Section:
+def geocells(subject: EvaluationSubject) -> Section:
     """Places classified to cells of the map that only the coordinate encoder describes."""
     import pandas as pd
 
@@ -129,10 +131,10 @@ def geocells(subject: Subject) -> Section:
         "the unit mean of those of places inside it. Coarse to fine looks only into the best "
         "coarse cells."
     )
-    return Section("Geocells", text, [Table("geocells", caption, pd.concat(tables))])
+    return Section("Geocells", text, [ReportTable("geocells", caption, pd.concat(tables))])
 
 
-def sets(subject: Subject) -> Section:
+def sets(subject: EvaluationSubject) -> Section:
     """Sets of answers of stated coverage, and probabilities that mean what they say."""
     import pandas as pd
 
@@ -178,25 +180,25 @@ def _sets_section(
         f"stated to hold {100 * STATED:g} % of the places held {100 * judged.min():.1f} to "
         f"{100 * judged.max():.1f} %, {100 * judged.mean():.1f} % on average over pairs and kinds."
     )
-    table = Table(
+    table = ReportTable(
         "answer_sets",
         f"Sets stated to hold {100 * STATED:g} % of the places: share that they held, and their "
         f"mean size among {len(hold_out):,} answers; inverse temperature as trained, and as fitted "
         f"(mean over folds); expected calibration error of the best answer under both. {on}.",
         pairs,
     )
-    covered = Picture(
+    covered = ReportFigure(
         "coverage",
         f"Measured against stated coverage ({', '.join(f'{level:g}' for level in LEVELS)}), one "
         f"point per ordered pair of modalities. {on}.",
         figures.coverage(coverage, "Coverage of answer sets, spatial hold-out"),
     )
-    reliable = Picture(
+    reliable = ReportFigure(
         "reliability",
         "How often the best answer is right, against the probability given to it, all ordered "
         "pairs together, with the temperature as trained and as fitted.",
         figures.reliability(bins, "Reliability of the best answer"),
     )
-    every = Table("coverage", f"Every stated coverage, {on}.", coverage)
-    binned = Table("reliability", "The best answer's probability in ten equal bins.", bins)
+    every = ReportTable("coverage", f"Every stated coverage, {on}.", coverage)
+    binned = ReportTable("reliability", "The best answer's probability in ten equal bins.", bins)
     return Section("Answers with a promise", text, [table, covered, every, reliable, binned])

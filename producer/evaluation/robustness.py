@@ -16,7 +16,7 @@ from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolat
 
 from unigeo.producer.evaluation.distance import moved
 from unigeo.producer.evaluation.ensembles import combine, uniform
-from unigeo.producer.evaluation.model_under_test import HoldOut, Judge
+from unigeo.producer.evaluation.model_under_test import HoldOut, ModelUnderTest
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.recall import find
 
@@ -42,7 +42,7 @@ AXES = {
 """What the level of each kind of curve is, and its unit."""
 
 
-def robustness_table(judge: Judge, hold_out: HoldOut, seed: int = 0) -> "pd.DataFrame":
+def robustness_table(judge: ModelUnderTest, hold_out: HoldOut, seed: int = 0) -> "pd.DataFrame":
     """All curves: columns `kind`, `modality`, `level`, `R@10`, `places`."""
     import pandas as pd
 
@@ -126,7 +126,7 @@ def patch_m(observations: Observations, modality: str) -> float | None:
 
 
 def _spoiled(
-    judge: Judge, hold_out: HoldOut, count: int, seed: int
+    judge: ModelUnderTest, hold_out: HoldOut, count: int, seed: int
 ) -> Iterator[tuple[str, str, float, Tensor]]:
     """Kind, modality, level and vectors of the first places, their observations made worse."""
     rng = np.random.default_rng(seed)
@@ -156,7 +156,7 @@ def _spoiled(
 
 
 def _look(
-    judge: Judge, hold_out: HoldOut, modality: str, lonlat: Float[np.ndarray, "place 2"]
+    judge: ModelUnderTest, hold_out: HoldOut, modality: str, lonlat: Float[np.ndarray, "place 2"]
 ) -> Tensor:
     """Vectors of one modality at places; where it is not observed, the place's own vector stays."""
     if modality == "coordinate":
@@ -167,7 +167,7 @@ def _look(
     return torch.where(seen, vectors, hold_out.embeddings[modality][: len(lonlat)])
 
 
-def _encode(judge: Judge, modality: str, values: Tensor) -> Tensor:
+def _encode(judge: ModelUnderTest, modality: str, values: Tensor) -> Tensor:
     encode: Callable[[Tensor], Tensor] = lambda part: judge.model.encode(  # noqa: E731
         modality, part.to(judge.device)
     )

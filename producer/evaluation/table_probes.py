@@ -13,8 +13,8 @@ from jaxtyping import Float
 
 from unigeo.client.probing.cross_validation import probe_table
 from unigeo.client.probing.suites import Suite, probe_suite
-from unigeo.producer.evaluation.model_under_test import Judge
-from unigeo.producer.observations.protocol import PICTURES, Observations
+from unigeo.producer.evaluation.model_under_test import ModelUnderTest
+from unigeo.producer.observations.protocol import IMAGE_MODALITIES, Observations
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import innermost
 from unigeo.producer.raster.encoding import encoder_of
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BASELINES = ("mean", "lonlat ridge", "lonlat kNN", "lonlat IDW")
-PROBED = ("coordinate", *PICTURES)
+PROBED = ("coordinate", *IMAGE_MODALITIES)
 """Modalities that are probed; words are left out, for they may tell what is to be predicted."""
 OBSERVED = 0.95
 """Share of a table's places that must have a modality; a rarer one would drop too many."""
@@ -33,7 +33,7 @@ _BATCH = 512
 Vectors = Callable[[Float[np.ndarray, "point 2"]], dict[str, Float[np.ndarray, "point _"]]]
 
 
-def model_vectors(judge: Judge, observations: Observations) -> Vectors:
+def model_vectors(judge: ModelUnderTest, observations: Observations) -> Vectors:
     """From places to sets of features: each modality, the images together, and all together.
 
     A place without one of the modalities has NaN there. A modality that many places lack, such as
@@ -66,7 +66,11 @@ def model_vectors(judge: Judge, observations: Observations) -> Vectors:
 
 
 def probe_model(
-    judge: Judge, observations: Observations, suite: Suite | None, data: Path, seed: int = 0
+    judge: ModelUnderTest,
+    observations: Observations,
+    suite: Suite | None,
+    data: Path,
+    seed: int = 0,
 ) -> "pd.DataFrame | None":
     """Probe a suite's tables, or the embedded world's own targets.
 

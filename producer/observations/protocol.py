@@ -7,10 +7,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-PICTURES = ("aerial", "street", "dsm")
+IMAGE_MODALITIES = ("aerial", "street", "dsm")
 """Modalities observed as patches of pixels."""
 
-Picture = Literal["aerial", "street", "dsm"]
+ImageModality = Literal["aerial", "street", "dsm"]
 
 
 class Gap(IntEnum):
@@ -53,7 +53,7 @@ class Observations(Protocol):
         """Observed modalities, `coordinate` first."""
         ...
 
-    def shape(self, modality: Picture) -> tuple[int, int, int]:
+    def shape(self, modality: ImageModality) -> tuple[int, int, int]:
         """Channels, rows and columns of the modality's patches."""
         ...
 
@@ -65,7 +65,7 @@ class Observations(Protocol):
         """Whether each point is on land."""
         ...
 
-    def patches(self, modality: Picture, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
+    def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         """Observe one patch round each point."""
         ...
 

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from unigeo.producer.observations.protocol import Observations, Patches, Picture
+from unigeo.producer.observations.protocol import ImageModality, Observations, Patches
 from unigeo.schemas.errors import ObservationsError
 
 
-class Wrapped:
+class ObservationsWrapper:
     """Passes every question on."""
 
     def __init__(self, inner: Observations) -> None:
@@ -25,7 +25,7 @@ class Wrapped:
         """Observed modalities, `coordinate` first."""
         return self.inner.modalities
 
-    def shape(self, modality: Picture) -> tuple[int, int, int]:
+    def shape(self, modality: ImageModality) -> tuple[int, int, int]:
         """Channels, rows and columns of the modality's patches."""
         return self.inner.shape(modality)
 
@@ -37,7 +37,7 @@ class Wrapped:
         """Whether each point is on land."""
         return self.inner.land(lonlat)
 
-    def patches(self, modality: Picture, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
+    def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         """Observe one patch round each point."""
         return self.inner.patches(modality, lonlat)
 
@@ -56,12 +56,12 @@ class Wrapped:
 
 def innermost(observations: Observations) -> Observations:
     """What is behind all that is wrapped round it."""
-    while isinstance(observations, Wrapped):
+    while isinstance(observations, ObservationsWrapper):
         observations = observations.inner
     return observations
 
 
-class Chosen(Wrapped):
+class SelectedModalities(ObservationsWrapper):
     """Some of the modalities of other observations."""
 
     def __init__(self, inner: Observations, modalities: tuple[str, ...]) -> None:
@@ -88,4 +88,6 @@ def only(observations: Observations, modalities: tuple[str, ...]) -> Observation
         )
     if set(modalities) == set(observations.modalities):
         return observations
-    return Chosen(observations, tuple(m for m in observations.modalities if m in modalities))
+    return SelectedModalities(
+        observations, tuple(m for m in observations.modalities if m in modalities)
+    )

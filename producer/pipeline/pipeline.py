@@ -13,14 +13,19 @@ from unigeo.producer.encoders.model import UniGeoCLIP, load_model
 from unigeo.producer.encoders.settings import to_json
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
-from unigeo.producer.pipeline.recipe import Run, chosen_modalities, default_resolution, recipe
+from unigeo.producer.pipeline.recipe import (
+    ProductionRun,
+    chosen_modalities,
+    default_resolution,
+    recipe,
+)
 from unigeo.producer.publishing.announce import announce
 from unigeo.producer.publishing.concepts import concepts_of
 from unigeo.producer.publishing.phrases import phrases_for
 from unigeo.producer.publishing.publish import publish
 from unigeo.producer.publishing.releases import NextRelease, take_over
 from unigeo.producer.publishing.terms import Terms
-from unigeo.producer.raster.coordinate_detail import detail_of, told_of_detail
+from unigeo.producer.raster.coordinate_detail import describe_detail, detail_of
 from unigeo.producer.raster.coordinate_interpolation import (
     SAMPLES,
     cells_per_node,
@@ -28,20 +33,26 @@ from unigeo.producer.raster.coordinate_interpolation import (
     check_factor,
     measured_errors,
 )
-from unigeo.producer.raster.cost_estimate import calibrate, cell_flops, estimate, sample_cells, told
+from unigeo.producer.raster.cost_estimate import (
+    calibrate,
+    cell_flops,
+    estimate,
+    format_estimate,
+    sample_cells,
+)
 from unigeo.producer.raster.encoding import ModelEncoder, check_fit, encoder_of
 from unigeo.producer.raster.identity import identity_of
 from unigeo.producer.raster.planning import plan, planned
 from unigeo.producer.raster.run import (
-    Running,
-    Sharing,
+    ExecutionOptions,
+    StoreLease,
     fill,
     model_source,
     open_model,
     refuse_failures,
     sharing,
 )
-from unigeo.producer.raster.shard_task import Work
+from unigeo.producer.raster.shard_task import RasterJob
 from unigeo.producer.storage.code_identity import check_code
 from unigeo.producer.storage.field_store import check_layout, check_writable, create_field
 from unigeo.producer.training.processes import default_device, first_rank
@@ -69,7 +80,7 @@ def choose(
     seed: int = 0,
     out: str | None = None,
     changes: Mapping[str, str] | None = None,
-) -> Run:
+) -> ProductionRun:
     """Turn options into one run; what is left open is chosen for the machine at hand.
 
     `changes` are of the preset's settings, such as `{"model.coordinate.depth": "6"}`.
@@ -103,7 +114,7 @@ def choose(
     _check_land(region, grid, observations)
     layout = Layout(modalities=chosen, bands=dimension, codec=codec)
     check_factor(interpolate, layout.shard)
-    return Run(
+    return ProductionRun(
         region=region,
         grid=grid,
         layout=layout,
@@ -133,7 +144,7 @@ def _check_land(region: Region, grid: Grid, observations: Observations) -> None:
         )
 
 
-def describe(run: Run, observations: Observations) -> Iterator[str]:
+def describe(run: ProductionRun, observations: Observations) -> Iterator[str]:
     """What will be done, in a few lines."""
     rows, cols = run.grid.shape
     shards = int(np.prod(run.layout.shards(run.grid))) * len(run.layout.modalities)
@@ -158,12 +169,12 @@ def describe(run: Run, observations: Observations) -> Iterator[str]:
 
 
 def carry_out(
-    run: Run,
+    run: ProductionRun,
     observations: Observations,
     *,
     progress: bool,
     code_version: str,
-    running: Running | None = None,
+    running: ExecutionOptions | None = None,
     following: NextRelease | None = None,
     terms: Terms | None = None,
 ) -> Iterator[str]:
@@ -172,7 +183,7 @@ def carry_out(
     Raises:
         UnigeoError: naming the stage, what happened and what to do; finished parts are kept.
     """
-    running = running or Running(progress=progress)
+    running = running or ExecutionOptions(progress=progress)
     check_writable(run.out)
     with sharing(run.out) as shared:
         yield from _stages(
@@ -181,10 +192,10 @@ def carry_out(
 
 
 def _stages(
-    run: Run,
+    run: ProductionRun,
     observations: Observations,
-    running: Running,
-    shared: Sharing,
+    running: ExecutionOptions,
+    shared: StoreLease,
     code_version: str,
     following: NextRelease | None,
     terms: Terms,
@@ -252,8 +263,8 @@ def _stages(
     for message, count in report.failures.items():
         yield f"failed        {count:,} cells, {message}"
     for modality, reasons in observations.gaps().items():
-        told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-        yield f"gaps          {modality}: {told or 'none'}"
+        listed = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+        yield f"gaps          {modality}: {listed or 'none'}"
     refuse_failures(run.out, report, shared, running)
     if not shared.my_turn_to_publish(group):
         yield f"published     {run.out}, by another run"
@@ -270,14 +281,14 @@ def _stages(
     yield f"published     {run.out}: {report.cells[Status.VALID]:,} vectors"
 
 
-def _detail(run: Run, model: UniGeoCLIP) -> DetailAttributes | None:
+def _detail(run: ProductionRun, model: UniGeoCLIP) -> DetailAttributes | None:
     settings = model.settings.coordinate
     if settings is None or "coordinate" not in run.layout.modalities:
         return None
     return detail_of(settings, run.grid.resolution_m, run.interpolate)
 
 
-def _interpolated(work: Work) -> Iterator[str]:
+def _interpolated(work: RasterJob) -> Iterator[str]:
     """Say what interpolation costs in accuracy, where there is any.
 
     Raises:
@@ -297,12 +308,16 @@ def _interpolated(work: Work) -> Iterator[str]:
     )
 
 
-def _work(run: Run, observations: Observations, encode: Any) -> Work:
-    return Work(run.grid, run.layout, run.region, observations.land, encode)
+def _work(run: ProductionRun, observations: Observations, encode: Any) -> RasterJob:
+    return RasterJob(run.grid, run.layout, run.region, observations.land, encode)
 
 
 def foresee(
-    run: Run, observations: Observations, *, workers: int = 1, price_per_hour: float | None = None
+    run: ProductionRun,
+    observations: Observations,
+    *,
+    workers: int = 1,
+    price_per_hour: float | None = None,
 ) -> Iterator[str]:
     """Say what a run will cost: cells, shards, bytes, operations, time and money; writes nothing.
 
@@ -317,14 +332,14 @@ def foresee(
     check_fit(model, observations, run.layout.modalities)
     work = _work(run, observations, encoder_of(model, observations, device, run.interpolate))
     if model.settings.coordinate is not None and "coordinate" in run.layout.modalities:
-        told_detail = told_of_detail(model.settings.coordinate, run.grid.resolution_m)
+        told_detail = describe_detail(model.settings.coordinate, run.grid.resolution_m)
         yield f"detail        {told_detail}"
     yield from _interpolated(work)
     gains = dict.fromkeys(run.layout.modalities, 1.0)
     if "coordinate" in gains:
         gains["coordinate"] = cells_per_node(run.interpolate, run.layout.shard)
     tasks = planned(run.out, run.grid, run.layout)
-    yield from told(
+    yield from format_estimate(
         estimate(work, tasks),
         {name: round(cell_flops(model, name) / gains[name]) for name in run.layout.modalities},
         {

@@ -10,7 +10,7 @@ import torch
 from unigeo.producer.encoders.pixel_statistics import fit_pixels
 from unigeo.producer.encoders.presets import base, small, tiny
 from unigeo.producer.encoders.settings import ModelSettings
-from unigeo.producer.observations.protocol import PICTURES, Observations
+from unigeo.producer.observations.protocol import IMAGE_MODALITIES, Observations
 from unigeo.producer.pipeline.overrides import override
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.schemas.errors import LayoutError, ModelError
@@ -35,7 +35,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class ProductionRun:
     """One product: which cells, which vectors, from which model and observations."""
 
     region: Region
@@ -75,7 +75,7 @@ def presets(
     """
     shapes = {
         modality: observations.shape(modality)  # type: ignore[arg-type]
-        for modality in PICTURES
+        for modality in IMAGE_MODALITIES
         if modality in observations.modalities
     }
     text = "text" in observations.modalities

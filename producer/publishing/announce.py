@@ -20,7 +20,7 @@ from unigeo.producer.publishing.stac import (
     release_of,
 )
 from unigeo.producer.publishing.terms import providers_of
-from unigeo.producer.storage.object_io import patient
+from unigeo.producer.storage.object_io import retrying
 from unigeo.producer.storage.objects import need_object, read_object, update_object, write_object
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.io.stores import folder_and_name, open_group, open_store, unreachable_errors
@@ -65,7 +65,7 @@ def announce(
         raise StoreError(f"{url} is not published yet, so it cannot be announced")
     folder, name = folder_and_name(url)
     names = names_beside(name, own)
-    beside = patient(open_store(folder, read_only=False))
+    beside = retrying(open_store(folder, read_only=False))
     try:
         root_sha256 = hashlib.sha256(need_object(group.store, "zarr.json")).hexdigest()
         licence, citation = str(group.attrs["license"]), str(group.attrs["citation"])
@@ -131,7 +131,7 @@ def gather(catalogue_url: str, stores: Sequence[str]) -> tuple[Entry, ...]:
                 }
             )
         )
-    beside = patient(open_store(folder, read_only=False))
+    beside = retrying(open_store(folder, read_only=False))
     try:
         entries = _list(beside, catalogue_url, name, found)
     except unreachable_errors() as error:

@@ -23,7 +23,7 @@ _BATCH = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Concepts:
+class ConceptVectors:
     """Phrases and their vectors."""
 
     phrases: tuple[str, ...]
@@ -33,7 +33,7 @@ class Concepts:
 
 def concepts_of(
     model: "UniGeoCLIP", tokenizer: "Tokenizer | None", phrases: "Sequence[Phrase]"
-) -> Concepts | None:
+) -> ConceptVectors | None:
     """Encode phrases; None if the model has no text encoder.
 
     A phrase's vector is the direction of the mean over its texts.
@@ -53,10 +53,10 @@ def concepts_of(
             encoded[first : first + _BATCH] = model.encode("text", tokens).float().cpu().numpy()
     starts = np.cumsum([0, *(len(phrase.texts) for phrase in phrases[:-1])])
     sums = np.add.reduceat(encoded, starts, axis=0)
-    return Concepts(tuple(phrase.words for phrase in phrases), quantize(sums))
+    return ConceptVectors(tuple(phrase.words for phrase in phrases), quantize(sums))
 
 
-def write_concepts(group: zarr.Group, concepts: Concepts) -> None:
+def write_concepts(group: zarr.Group, concepts: ConceptVectors) -> None:
     """Write the group, in the place of an unfinished one."""
     words = draft({"count": len(concepts.phrases)})
     add_whole(words, PHRASES, texts_to_bytes(concepts.phrases), DIMENSIONS[PHRASES])

@@ -32,7 +32,7 @@ from unigeo.producer.publishing.principal_directions import (
     spread,
 )
 from unigeo.producer.publishing.releases import digest_of_shard
-from unigeo.producer.publishing.shard_facts import Facts
+from unigeo.producer.publishing.shard_facts import ShardFacts
 from unigeo.producer.raster.planning import stored_shards
 from unigeo.producer.storage.code_identity import DERIVING, code_sha256
 from unigeo.producer.storage.object_io import put
@@ -93,7 +93,7 @@ def derive(
     factors: tuple[int, ...],
     *,
     progress: bool = False,
-) -> tuple[dict[str, Facts], Objects]:
+) -> tuple[dict[str, ShardFacts], Objects]:
     """Hash every shard; write its overviews and its part of the picture where they are not yet.
 
     Args:
@@ -111,9 +111,9 @@ def derive(
     """
     layout = own.field_layout()
     shards = layout.shards(own.grid.grid())
-    facts = {modality: Facts.empty(shards) for modality in layout.modalities}
+    facts = {modality: ShardFacts.empty(shards) for modality in layout.modalities}
     made: Objects = {}
-    making = _Making(group.store, own, colours, factors, facts)
+    making = _DerivedObjects(group.store, own, colours, factors, facts)
     tasks = list(_tasks(group, layout))
     with (
         tqdm(total=len(tasks), unit="shard", desc="publish", disable=not progress) as bar,
@@ -145,7 +145,7 @@ def _in_turn[T](pool: ThreadPoolExecutor, tasks: Iterator[partial[T]]) -> Iterat
             future.cancel()
 
 
-class _Making:
+class _DerivedObjects:
     """Makes of one shard after another what is derived from it alone."""
 
     def __init__(
@@ -154,7 +154,7 @@ class _Making:
         own: UnigeoAttributes,
         colours: Mapping[str, Colours],
         factors: tuple[int, ...],
-        facts: Mapping[str, Facts],
+        facts: Mapping[str, ShardFacts],
     ) -> None:
         self._store, self._own = store, own
         self._layout = own.field_layout()

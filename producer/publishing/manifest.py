@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 
 from unigeo.producer.publishing.derive import Objects
-from unigeo.producer.publishing.shard_facts import Facts
+from unigeo.producer.publishing.shard_facts import ShardFacts
 from unigeo.producer.raster.planning import stored_shards
 from unigeo.producer.storage.objects import digest, list_objects, need_object
 from unigeo.producer.storage.staged_groups import add_whole, draft, replace_group
@@ -39,7 +39,7 @@ def write_manifest(
     group: zarr.Group,
     grid: Grid,
     layout: Layout,
-    facts: Mapping[str, Facts],
+    facts: Mapping[str, ShardFacts],
     made: Objects,
     runs: list[dict[str, Any]],
     run_of: Mapping[str, np.ndarray] | None = None,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from unigeo.producer.publishing.concepts import Concepts, write_concepts
+from unigeo.producer.publishing.concepts import ConceptVectors, write_concepts
 from unigeo.producer.publishing.derive import NOTES, colours_of, derive
 from unigeo.producer.publishing.manifest import run_entry, write_manifest
 from unigeo.producer.publishing.overviews import create_overviews, write_sizes
@@ -18,7 +18,7 @@ from unigeo.producer.publishing.preview import build_pyramid, create_preview, pr
 from unigeo.producer.publishing.releases import runs_of
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.storage.field_store import is_published
-from unigeo.producer.storage.object_io import patient
+from unigeo.producer.storage.object_io import retrying
 from unigeo.producer.storage.objects import delete_objects, list_objects, need_object, write_object
 from unigeo.producer.storage.staged_groups import add_whole, draft, replace_group
 from unigeo.schemas.errors import LayoutError, StoreError
@@ -38,7 +38,7 @@ def publish(
     *,
     encoder: Mapping[str, np.ndarray] | None = None,
     encoder_settings: Mapping[str, Any] | None = None,
-    concepts: Concepts | None = None,
+    concepts: ConceptVectors | None = None,
     previous: Any = None,
     progress: bool = False,
 ) -> zarr.Group:
@@ -66,7 +66,7 @@ def publish(
                 "unigeo-produce --update, or a field of its own under another --out"
             )
         group = zarr.open_group(
-            patient(group.store), mode="r+", path=group.path, use_consolidated=False
+            retrying(group.store), mode="r+", path=group.path, use_consolidated=False
         )
         return _publish(
             group, encoder, encoder_settings or {}, concepts, previous, progress=progress
@@ -81,7 +81,7 @@ def _publish(
     group: zarr.Group,
     encoder: Mapping[str, np.ndarray] | None,
     encoder_settings: Mapping[str, Any],
-    concepts: Concepts | None,
+    concepts: ConceptVectors | None,
     previous: Any,
     *,
     progress: bool,

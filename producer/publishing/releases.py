@@ -21,7 +21,7 @@ import numpy as np
 import zarr
 from jaxtyping import Bool, Float, UInt8
 
-from unigeo.producer.publishing.shard_facts import Facts
+from unigeo.producer.publishing.shard_facts import ShardFacts
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.storage.objects import digest, need_object, read_object, write_object
 from unigeo.producer.storage.shard_codec import status_object, status_of
@@ -179,7 +179,7 @@ def take_over(previous_url: Any, group: zarr.Group, region: Region, land: Land) 
 
 
 def runs_of(
-    previous_url: Any, own: UnigeoAttributes, facts: Mapping[str, Facts], store: Any
+    previous_url: Any, own: UnigeoAttributes, facts: Mapping[str, ShardFacts], store: Any
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Runs of the release before, and which of them made each shard that stays.
 

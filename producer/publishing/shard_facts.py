@@ -8,7 +8,7 @@ from unigeo.schemas.store.manifest import ArrayManifest
 
 
 @dataclass(frozen=True, eq=False)
-class Facts:
+class ShardFacts:
     """What is stored of one modality."""
 
     vectors: ArrayManifest
@@ -18,7 +18,7 @@ class Facts:
     """SHA-256 of what decided each shard's content."""
 
     @classmethod
-    def empty(cls, shards: tuple[int, int]) -> "Facts":
+    def empty(cls, shards: tuple[int, int]) -> "ShardFacts":
         """Of a field without objects."""
         return cls(
             ArrayManifest.empty(shards),

@@ -27,7 +27,7 @@ FULL = 1 - 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class RasterPart:
     """What one raster may hold of some patches, at one decimation."""
 
     view: int
@@ -47,7 +47,7 @@ class Piece:
 
 
 @dataclass(frozen=True, eq=False)
-class Page:
+class BlockUpload:
     """A block on its way to the device; at a raster's edge it is smaller."""
 
     place: int
@@ -55,7 +55,7 @@ class Page:
     data: Bool[np.ndarray, "row col"]
 
 
-class Pool:
+class BlockCache:
     """Blocks of the same number of bands, each at a place by number."""
 
     def __init__(self, bands: int, kind: torch.dtype, device: torch.device) -> None:
@@ -69,7 +69,7 @@ class Pool:
         """How many there are."""
         return self._values.shape[1]
 
-    def put(self, pages: Sequence[Page], room: int) -> None:
+    def put(self, pages: Sequence[BlockUpload], room: int) -> None:
         """Take blocks in, after making so many places where there are fewer."""
         bands, places, _ = self._values.shape
         if places < room:
@@ -89,7 +89,7 @@ class Pool:
 
     def cut(
         self,
-        pieces: Sequence[Piece],
+        pieces: Sequence[RasterPart],
         weights: Float64[np.ndarray, "col node"],
         start: int,
         stop: int,
@@ -135,7 +135,7 @@ class Pool:
 
     def _gather(
         self,
-        piece: Piece,
+        piece: RasterPart,
         weights: Float64[np.ndarray, "col node"],
         chosen: Int[np.ndarray, " chosen"],
     ) -> tuple[

@@ -75,7 +75,7 @@ def detail_of(
     )
 
 
-def told_of_detail(settings: CoordinateSettings, resolution_m: float) -> str:
+def describe_detail(settings: CoordinateSettings, resolution_m: float) -> str:
     """The same in a line."""
     detail = detail_of(settings, resolution_m)
     whole = f"a lattice of {detail.complete_at_m:g} m holds all that the coordinate field says"

@@ -25,16 +25,16 @@ SAMPLES = 48
 
 
 @dataclass(frozen=True, eq=False)
-class Mixed:
+class MixedCells:
     """Cells of a shard as mixtures of nodes."""
 
     nodes: Int[np.ndarray, "cell 16"]
-    """Numbers of `Nodes.lonlat`; -1 throughout where the cell is encoded itself."""
+    """Numbers of `NodeVectors.lonlat`; -1 throughout where the cell is encoded itself."""
     weights: Float32[np.ndarray, "cell 16"]
     lonlat: Float64[np.ndarray, "cell 2"]
 
 
-class Nodes:
+class NodeVectors:
     """Nodes round some cells of a window; encoded once, when they are first asked for."""
 
     def __init__(
@@ -71,14 +71,14 @@ class Nodes:
         self.lonlat = places[needed]
         self._vectors: Tensor | None = None
 
-    def mixed(self, cells: Int[np.ndarray, " cell"]) -> Mixed:
+    def mixed(self, cells: Int[np.ndarray, " cell"]) -> MixedCells:
         """Cells as mixtures."""
         around, weights = self._around(cells)
         nodes = np.where(self._exact[cells, None], -1, self._number[around])
-        return Mixed(nodes, weights, self._places[cells])
+        return MixedCells(nodes, weights, self._places[cells])
 
     def vectors(
-        self, mixed: Mixed, encode: CellEncoder, device: torch.device
+        self, mixed: MixedCells, encode: CellEncoder, device: torch.device
     ) -> Float[Tensor, "cell band"]:
         """Vectors of cells, of about unit length."""
         exact = mixed.nodes[:, 0] < 0
@@ -110,7 +110,7 @@ class Nodes:
 
 
 @dataclass(frozen=True)
-class Errors:
+class InterpolationErrors:
     """Of interpolated cells, relative to a vector's length."""
 
     interpolation: float
@@ -149,7 +149,7 @@ def measured_errors(
     grid: Grid,
     factor: int,
     rowcol: Int[np.ndarray, "cell 2"],
-) -> Errors:
+) -> InterpolationErrors:
     """Compare interpolated cells with encoded ones, and these with int8.
 
     Args:
@@ -165,16 +165,16 @@ def measured_errors(
         window = Window(*corner, factor, factor)
         places = grid.centres(window).reshape(-1, 2)
         cell = np.array([(row - corner[0]) * factor + col - corner[1]])
-        nodes = Nodes(grid, window, factor, places, cell)
+        nodes = NodeVectors(grid, window, factor, places, cell)
         between.append(nodes.vectors(nodes.mixed(cell), encode, device))
         exact.append(encode(torch.from_numpy(places[cell])))
     true, mixed = (torch.cat(vectors).float().cpu().numpy() for vectors in (exact, between))
     mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
     stored = dequantize(quantize(true))
-    return Errors(*(_rms(other - true) for other in (mixed, stored)))
+    return InterpolationErrors(*(_rms(other - true) for other in (mixed, stored)))
 
 
-def check_errors(errors: Errors, factor: int) -> None:
+def check_errors(errors: InterpolationErrors, factor: int) -> None:
     """Refuse to interpolate where it shows.
 
     Raises:

@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.raster.planning import Task, Tasks
-from unigeo.producer.raster.shard_extent import Extent, shard_lattice
-from unigeo.producer.raster.shard_task import FAILURES, Observe, Staged, Work
+from unigeo.producer.raster.shard_extent import ShardExtent, shard_lattice
+from unigeo.producer.raster.shard_task import FAILURES, Observe, RasterJob, StagedEncoder
 from unigeo.producer.storage.shard_codec import places
 from unigeo.schemas.geo.grid import Grid, from_wgs84
 from unigeo.schemas.store.layout import Layout
@@ -39,7 +39,7 @@ class ModalityPlan:
     """To be written, about."""
 
 
-def estimate(work: Work, tasks: Tasks) -> list[ModalityPlan]:
+def estimate(work: RasterJob, tasks: Tasks) -> list[ModalityPlan]:
     """Estimate cells and bytes; a pure function of grid, region, land and what is stored.
 
     Land is asked for on a lattice of at most about `SAMPLES` places, so the estimate of cells errs
@@ -52,10 +52,10 @@ def estimate(work: Work, tasks: Tasks) -> list[ModalityPlan]:
     ]
 
 
-def land_share(work: Work) -> Float[np.ndarray, "shard_row shard_col"]:
+def land_share(work: RasterJob) -> Float[np.ndarray, "shard_row shard_col"]:
     """Share of each shard's cells that lie in the region and on land, by a lattice of samples."""
     shard, extent = work.layout.shard, work.extent
-    touched = np.argwhere(extent != Extent.OUTSIDE)
+    touched = np.argwhere(extent != ShardExtent.OUTSIDE)
     side = 1
     while side * 2 <= shard and (2 * side) ** 2 * len(touched) <= SAMPLES:
         side *= 2
@@ -110,7 +110,7 @@ def cell_flops(model: UniGeoCLIP, modality: str) -> int:
 
 
 @dataclass(frozen=True)
-class Speed:
+class ProcessSpeed:
     """What one process does in a second."""
 
     read: float
@@ -129,18 +129,18 @@ class Speed:
 
 
 def calibrate(
-    work: Work,
+    work: RasterJob,
     modality: str,
     *,
     overlap: bool,
     seconds: float = CALIBRATION_S,
     gain: float = 1.0,
-) -> Speed | None:
+) -> ProcessSpeed | None:
     """Measure the speed on cells of one shard; None where it cannot be encoded.
 
     Of cells that are interpolated, `gain` come with each that is encoded.
     """
-    staged: Staged = work.staged
+    staged: StagedEncoder = work.staged
     task, lonlat, cells = _sample_shard(work, modality)
     size = min(work.batch, staged.batch(modality), len(cells))
     if size == 0:
@@ -171,11 +171,11 @@ def calibrate(
     finally:
         stack.close()
     rates = {stage: done / max(taken, 1e-9) for stage, taken in spent.items()}
-    return Speed(gain * rates["read"], gain * rates["encode"], overlap)
+    return ProcessSpeed(gain * rates["read"], gain * rates["encode"], overlap)
 
 
 def _sample_shard(
-    work: Work, modality: str
+    work: RasterJob, modality: str
 ) -> tuple[Task, Float[np.ndarray, "place 2"], Int[np.ndarray, " cell"]]:
     """The shard with the most land: its centres, and its cells in the order of encoding."""
     share = land_share(work)
@@ -186,7 +186,7 @@ def _sample_shard(
     return task, lonlat, order[status[order] == Status.VALID]
 
 
-def sample_cells(work: Work, count: int) -> Int[np.ndarray, "cell 2"]:
+def sample_cells(work: RasterJob, count: int) -> Int[np.ndarray, "cell 2"]:
     """Rows and columns of cells to be encoded, drawn over the grid; the same ones every time."""
     rng = np.random.default_rng(0)
     chosen = np.empty((0, 2), np.int64)
@@ -204,10 +204,10 @@ def sample_cells(work: Work, count: int) -> Int[np.ndarray, "cell 2"]:
     return chosen[:count]
 
 
-def told(
+def format_estimate(
     plans: list[ModalityPlan],
     flops: Mapping[str, int],
-    speeds: Mapping[str, Speed | None],
+    speeds: Mapping[str, ProcessSpeed | None],
     *,
     workers: int = 1,
     price_per_hour: float | None = None,

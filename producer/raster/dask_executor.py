@@ -20,14 +20,14 @@ from tqdm import tqdm
 
 from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.raster.dask_worker import Job, Outcome, close_job, perform, this_worker
-from unigeo.producer.raster.leases import RunFolder
-from unigeo.producer.raster.local_executor import Report
+from unigeo.producer.raster.leases import Leases
+from unigeo.producer.raster.local_executor import RasterReport
 from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.run_log import RunLog
-from unigeo.producer.raster.shard_commit import Finisher
-from unigeo.producer.raster.shard_extent import Extent
-from unigeo.producer.raster.shard_task import Done, Work
-from unigeo.producer.raster.task_queue import POLL_S, TRIES, Turns
+from unigeo.producer.raster.shard_commit import ShardCommitter
+from unigeo.producer.raster.shard_extent import ShardExtent
+from unigeo.producer.raster.shard_task import EncodedTask, RasterJob
+from unigeo.producer.raster.task_queue import POLL_S, TRIES, TaskQueue
 from unigeo.producer.storage.code_identity import OtherIdentityError, warn_of_rounding
 from unigeo.producer.storage.shard_codec import status_object
 from unigeo.schemas.errors import MissingExtraError, StoreError
@@ -76,14 +76,14 @@ def rasterize_on(
     connect: Callable[[], Any],
     group: zarr.Group,
     job: Job,
-    work: Work,
-    run: RunFolder | None,
+    work: RasterJob,
+    run: Leases | None,
     *,
     tries: int = TRIES,
     log: RunLog | None = None,
     progress: bool = True,
     patience_s: float = PATIENCE_S,
-) -> Report:
+) -> RasterReport:
     """Do every task that the store lacks on the workers of a dask cluster.
 
     Args:
@@ -104,11 +104,11 @@ def rasterize_on(
     """
     log = log or RunLog()
     start = time.monotonic()
-    report = Report()
+    report = RasterReport()
     attempts: Counter[Task] = Counter()
     packages = dict(job.identity.packages)
     while True:
-        turns = Turns(group, job.grid, job.layout, run, tries)
+        turns = TaskQueue(group, job.grid, job.layout, run, tries)
         todo = _todo(turns, report)
         if not todo:
             break
@@ -125,7 +125,7 @@ def rasterize_on(
     return report
 
 
-def _todo(turns: Turns, report: Report) -> deque[tuple[Task, bool]]:
+def _todo(turns: TaskQueue, report: RasterReport) -> deque[tuple[Task, bool]]:
     """Tasks, and whether they replace what failed in an earlier run."""
     named = set(report.failed)
     names = turns.tasks.modalities
@@ -143,18 +143,18 @@ class _Driver:
         self,
         client: Any,
         job: Job,
-        work: Work,
-        turns: Turns,
-        run: RunFolder | None,
+        work: RasterJob,
+        turns: TaskQueue,
+        run: Leases | None,
         tries: int,
         log: RunLog,
-        report: Report,
+        report: RasterReport,
         attempts: Counter[Task],
         packages: dict[str, str],
         bar: "tqdm[Any]",
     ) -> None:
         self._client, self._job, self._work, self._turns = client, job, work, turns
-        self._finisher = Finisher(turns.group, run)
+        self._finisher = ShardCommitter(turns.group, run)
         self._tries, self._log, self._report = tries, log, report
         self._attempts, self._packages, self._bar = attempts, packages, bar
         self._flying: dict[Any, tuple[Task, bool]] = {}
@@ -247,7 +247,7 @@ class _Driver:
             cells = Counter({Status(code): count for code, count in outcome.cells.items()})
             self._report.add(outcome.task, cells, Counter(outcome.failures))
             self._report.device_seconds += outcome.encode_seconds
-        if self._work.extent[outcome.task.shard_row, outcome.task.shard_col] != Extent.OUTSIDE:
+        if self._work.extent[outcome.task.shard_row, outcome.task.shard_col] != ShardExtent.OUTSIDE:
             self._bar.update(self._work.layout.shard**2)
         self._note(
             "shard",
@@ -267,7 +267,7 @@ class _Driver:
         failures = Counter({words: max(1, cells[Status.FAILED])})
         side = self._work.layout.shard
         body = status_object(status.reshape(side, side), self._work.layout)
-        self._finisher.finish(Done(task, None, body, cells, failures, ()), replaces=redo)
+        self._finisher.finish(EncodedTask(task, None, body, cells, failures, ()), replaces=redo)
         self._report.add(task, cells, failures)
 
     def _note(self, event: str, task: Task, **about: Any) -> None:
@@ -283,8 +283,8 @@ def np_unique(status: Any) -> tuple[list[int], list[int]]:
     return codes.tolist(), counts.tolist()
 
 
-def _bar(work: Work, turns: Turns, progress: bool) -> "tqdm[Any]":
-    touched = work.extent != Extent.OUTSIDE
+def _bar(work: RasterJob, turns: TaskQueue, progress: bool) -> "tqdm[Any]":
+    touched = work.extent != ShardExtent.OUTSIDE
     total = int((turns.tasks.missing & touched).sum()) * work.layout.shard**2
     return tqdm(total=total, unit="cell", unit_scale=True, desc="rasterize", disable=not progress)
 

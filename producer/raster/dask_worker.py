@@ -11,11 +11,11 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from unigeo.producer.raster.identity import Equipment, Identity
+from unigeo.producer.raster.identity import Equipment, VectorIdentity
 from unigeo.producer.raster.leases import EXPIRY_S, claim_name, open_run_folder
 from unigeo.producer.raster.planning import Task
-from unigeo.producer.raster.shard_commit import Finisher
-from unigeo.producer.raster.shard_task import Filling, Work
+from unigeo.producer.raster.shard_commit import ShardCommitter
+from unigeo.producer.raster.shard_task import RasterJob, ShardBuilder
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import Region
 from unigeo.schemas.io.stores import open_group
@@ -35,7 +35,7 @@ class Job:
     there."""
     batch: int = 2048
     expiry_s: float = EXPIRY_S
-    identity: Identity = field(default_factory=Identity)
+    identity: VectorIdentity = field(default_factory=VectorIdentity)
     """What the store's vectors are made by."""
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -45,7 +45,7 @@ class Outcome:
     """What became of a task."""
 
     task: Task
-    identity: Identity
+    identity: VectorIdentity
     """What made it."""
     state: str
     """written, there, again (cells failed; not written), claimed (by another run)."""
@@ -58,18 +58,20 @@ class _Opened:
     """A job in a worker."""
 
     def __init__(self, job: Job) -> None:
-        me, own = this_worker(), Identity()
+        me, own = this_worker(), VectorIdentity()
         code_alone = replace(job.identity, version=own.version, code=own.code)
         job.identity.check(code_alone, me)  # before other code opens anything
         equipment = job.source()
         job.identity.check(equipment.identity, me)
         self.identity = equipment.identity
         encode, land = equipment.encode, equipment.land
-        self.work = Work(job.grid, job.layout, job.region, land, encode, job.batch)
+        self.work = RasterJob(job.grid, job.layout, job.region, land, encode, job.batch)
         self.run = open_run_folder(job.url, job.expiry_s)
         if self.run is not None:
             self.run.__enter__()
-        self.finisher = Finisher(open_group(job.url, read_only=False, consolidated=False), self.run)
+        self.finisher = ShardCommitter(
+            open_group(job.url, read_only=False, consolidated=False), self.run
+        )
         self.device = threading.Lock()
 
     def do(self, task: Task, redo: bool, last: bool) -> Outcome:
@@ -86,7 +88,7 @@ class _Opened:
                 self.run.release(claim_name(task))
 
     def _make(self, task: Task, redo: bool, last: bool) -> Outcome:
-        filling = Filling(self.work, task)
+        filling = ShardBuilder(self.work, task)
         spent = 0.0
         for batch in self.work.read(task):
             with self.device:

@@ -16,15 +16,20 @@ from jaxtyping import Bool, Float, Int, Int8, Shaped
 
 from unigeo.producer.encoders.folded import CellEncoder, cell_encoder, gains
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.observations.folder.description import Raster
+from unigeo.producer.observations.folder.description import RasterDescription
 from unigeo.producer.observations.folder.folder_observations import FolderObservations
 from unigeo.producer.observations.folder.patch_frames import Frame
 from unigeo.producer.observations.protocol import Observations
-from unigeo.producer.observations.wrapping import Chosen
-from unigeo.producer.raster.coordinate_interpolation import Mixed, Nodes
+from unigeo.producer.observations.wrapping import SelectedModalities
+from unigeo.producer.raster.coordinate_interpolation import MixedCells, NodeVectors
 from unigeo.producer.raster.device_transfer import fetch, quantize_on_device
-from unigeo.producer.raster.patch_mosaic import Look, Mosaic, Rasters, UnreadableError
-from unigeo.producer.raster.shard_task import Observe, Observed
+from unigeo.producer.raster.patch_mosaic import (
+    ModalityRasters,
+    Mosaic,
+    MosaicBatch,
+    UnreadableError,
+)
+from unigeo.producer.raster.shard_task import Observe, ObservedCells
 from unigeo.producer.training.step import compile_blocks
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.geo.grid import Grid, Window
@@ -37,19 +42,19 @@ CELLS = {"cuda": 2048, "cpu": 256}
 
 
 @dataclass(frozen=True, eq=False)
-class Between:
+class InterpolatedCells:
     """Cells between the nodes of a coarser lattice."""
 
-    nodes: Nodes
-    mixed: Mixed
+    nodes: NodeVectors
+    mixed: MixedCells
 
 
 @dataclass(frozen=True, eq=False)
-class Tiles:
+class PendingPatches:
     """Patches still to be cut, of which it is not known yet which hold data."""
 
     mosaic: Mosaic
-    look: Look
+    look: MosaicBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +87,12 @@ class ModelEncoder:
         size = int(np.prod(shape)) * (4 if modality == "dsm" else 1)
         return max(FEWEST, min(2048, INPUT_BYTES // size))
 
-    def observe(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> Observed:
+    def observe(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> ObservedCells:
         """Read what is to be encoded; on the CPU, from any thread."""
         if modality == "coordinate":
-            return Observed(np.asarray(lonlat, np.float64), np.ones(len(lonlat), bool))
+            return ObservedCells(np.asarray(lonlat, np.float64), np.ones(len(lonlat), bool))
         patches = self.observations.patches(modality, lonlat)  # type: ignore[arg-type]
-        return Observed(patches.values, patches.valid, patches.unreadable, patches.damaged)
+        return ObservedCells(patches.values, patches.valid, patches.unreadable, patches.damaged)
 
     @contextmanager
     def of_shard(
@@ -100,34 +105,36 @@ class ModelEncoder:
     ) -> Iterator[Observe]:
         """Begin to read cells of a shard, all of whose centres are given."""
         if modality == "coordinate" and self.interpolate > 1 and len(cells):
-            nodes = Nodes(grid, window, self.interpolate, lonlat, cells)
-            yield lambda part: Observed(Between(nodes, nodes.mixed(part)), np.ones(len(part), bool))
+            nodes = NodeVectors(grid, window, self.interpolate, lonlat, cells)
+            yield lambda part: ObservedCells(
+                InterpolatedCells(nodes, nodes.mixed(part)), np.ones(len(part), bool)
+            )
             return
         rasters = rasters_of(self.observations, modality)
         if rasters is None:
             yield lambda part: self.observe(modality, lonlat[part])
             return
 
-        def observe(part: Int[np.ndarray, " cell"]) -> Observed:
+        def observe(part: Int[np.ndarray, " cell"]) -> ObservedCells:
             try:
-                tiles = Tiles(mosaic, mosaic.look(lonlat[part]))
+                tiles = PendingPatches(mosaic, mosaic.look(lonlat[part]))
             except UnreadableError:  # tell which patches are lost, and to which files
                 return self.observe(modality, lonlat[part])
-            return Observed(tiles, np.ones(len(part), bool))
+            return ObservedCells(tiles, np.ones(len(part), bool))
 
         with closing(Mosaic(rasters, self.device)) as mosaic:
             yield observe
             mosaic.check()
 
     def codes(
-        self, modality: str, seen: Observed
+        self, modality: str, seen: ObservedCells
     ) -> Callable[[], tuple[Int8[np.ndarray, "observed band"], Bool[np.ndarray, " point"]]]:
         """Encode and quantize on the device; call the result to wait for the numbers.
 
         Raises:
             ValueError: (by the result) if a vector has no direction.
         """
-        if isinstance(seen.inputs, Tiles):
+        if isinstance(seen.inputs, PendingPatches):
             return self._codes_of_tiles(modality, seen.inputs)
         if not seen.valid.any():
             nothing = np.empty((0, self.model.settings.dimension), np.int8)
@@ -146,7 +153,7 @@ class ModelEncoder:
         return result
 
     def _codes_of_tiles(
-        self, modality: str, tiles: Tiles
+        self, modality: str, tiles: PendingPatches
     ) -> Callable[[], tuple[Int8[np.ndarray, "observed band"], Bool[np.ndarray, " point"]]]:
         """Encode every patch, also one without data: which have some is known when all is done."""
         with torch.inference_mode():
@@ -156,7 +163,7 @@ class ModelEncoder:
 
         def result() -> tuple[Any, Any]:
             numbers, good, why = (wait() for wait in fetched)
-            valid = tiles.mosaic.told(why)
+            valid = tiles.mosaic.count_gaps(why)
             if not good[valid].all():
                 raise ValueError(
                     f"vector {np.flatnonzero(valid & ~good)[0]} is zero or not finite, without "
@@ -166,8 +173,8 @@ class ModelEncoder:
 
         return result
 
-    def _encode(self, modality: str, seen: Observed) -> torch.Tensor:
-        if isinstance(seen.inputs, Between):
+    def _encode(self, modality: str, seen: ObservedCells) -> torch.Tensor:
+        if isinstance(seen.inputs, InterpolatedCells):
             with torch.inference_mode():
                 return seen.inputs.nodes.vectors(seen.inputs.mixed, self.encode_cells, self.device)
         values: Shaped[np.ndarray, "observed ..."] = seen.inputs
@@ -224,15 +231,15 @@ def encoder_of(
     return ModelEncoder(model, observations, device, cells, interpolate)
 
 
-def rasters_of(observations: Observations, modality: str) -> Rasters | None:
+def rasters_of(observations: Observations, modality: str) -> ModalityRasters | None:
     """What a modality is cut from, if from rasters that are read here."""
-    while isinstance(observations, Chosen):
+    while isinstance(observations, SelectedModalities):
         observations = observations.inner
     if not isinstance(observations, FolderObservations) or modality not in observations.rasters:
         return None
     about = getattr(observations.description, modality)
-    assert isinstance(about, Raster)
-    return Rasters(
+    assert isinstance(about, RasterDescription)
+    return ModalityRasters(
         observations.rasters[modality],
         [Frame(side, about.patch_px) for side in about.patch_m],
         np.float32 if modality == "dsm" else np.uint8,

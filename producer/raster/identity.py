@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Identity:
+class VectorIdentity:
     """What decides the vectors that a process makes; hashes are hexadecimal."""
 
     weights: str = ""
@@ -43,7 +43,7 @@ class Identity:
     code: str = field(default_factory=code_sha256)
     packages: Mapping[str, str] = field(default_factory=packages)
 
-    def check(self, other: "Identity", who: str) -> None:
+    def check(self, other: "VectorIdentity", who: str) -> None:
         """Compare another process with this one.
 
         Args:
@@ -69,7 +69,7 @@ class Identity:
                 f"{self._remedy(other)} Then run the same command again: what was written is kept."
             )
 
-    def makes_the_same(self, other: "Identity") -> bool:
+    def makes_the_same(self, other: "VectorIdentity") -> bool:
         """Whether another process makes the same vectors, up to how it rounds."""
         return replace(self, packages={}) == replace(other, packages={})
 
@@ -78,7 +78,7 @@ class Identity:
         own = {"code_sha256": self.code, "packages": dict(self.packages)}
         return {**attributes, "unigeo": attributes["unigeo"] | own}
 
-    def computed_on(self, device: "torch.device") -> "Identity":
+    def computed_on(self, device: "torch.device") -> "VectorIdentity":
         """The same, with the kind of device among what rounds."""
         kind = device.type
         if kind == "cuda":
@@ -90,7 +90,7 @@ class Identity:
     def _coded(self) -> str:
         return f"{self.code[:SHOWN]} (unigeo {self.version})"
 
-    def _remedy(self, other: "Identity") -> str:
+    def _remedy(self, other: "VectorIdentity") -> str:
         if self._coded() != other._coded():
             return "Install the same unigeo there, without edits, and start the worker again."
         if (self.weights, self.settings) != (other.weights, other.settings):
@@ -103,14 +103,14 @@ class Equipment:
     """What a process makes vectors with."""
 
     encode: Any
-    """The model and its observations: an `Encode`, or one in two halves (`Staged`)."""
+    """The model and its observations: an `Encode`, or one in two halves (`StagedEncoder`)."""
     land: Land
-    identity: Identity = field(default_factory=Identity)
+    identity: VectorIdentity = field(default_factory=VectorIdentity)
 
 
 def identity_of(
     weights: str, settings: "ModelSettings", observations: Observations, interpolate: int
-) -> Identity:
+) -> VectorIdentity:
     """The identity of a process that has opened a model and observations.
 
     Args:
@@ -123,7 +123,7 @@ def identity_of(
 
     inner = innermost(observations)
     seen = inner.likeness() if isinstance(inner, FolderObservations) else inner.provenance()
-    return Identity(
+    return VectorIdentity(
         weights=weights,
         settings=_digest([asdict(settings), interpolate]),
         observations=_digest(seen),

@@ -30,7 +30,7 @@ from obstore.exceptions import AlreadyExistsError
 from zarr.storage import LocalStore, ObjectStore
 
 from unigeo.producer.raster.planning import Task
-from unigeo.producer.storage.object_io import named, patiently
+from unigeo.producer.storage.object_io import named, with_retries
 from unigeo.schemas.io.stores import open_store, unreachable_errors
 
 EXPIRY_S = 60.0
@@ -40,7 +40,7 @@ PUBLISH = "publish"
 """The claim of the one who publishes."""
 
 
-class RunFolder:
+class Leases:
     """One process's view of the folder; use it as a context, so that its owner object is kept."""
 
     def __init__(self, store: Any, expiry_s: float = EXPIRY_S) -> None:
@@ -55,8 +55,8 @@ class RunFolder:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> "RunFolder":
-        self._beat()
+    def __enter__(self) -> "Leases":
+        self._heartbeat()
         self._thread = threading.Thread(target=self._keep_beating, daemon=True)
         self._thread.start()
         return self
@@ -81,7 +81,7 @@ class RunFolder:
                 continue  # released meanwhile
             if holder == self.owner.encode():  # an answer was lost, and the request repeated
                 break
-            if not self._gone(holder.decode()):
+            if not self._is_stale(holder.decode()):
                 return False
             number += 1
         with self._lock:
@@ -109,7 +109,7 @@ class RunFolder:
         """Write down what failed, before the shard is written with cells of status `failed`."""
         self._put(f"failed/{claim_name(task)}", json.dumps(about, sort_keys=True).encode())
 
-    def forget_failed(self, task: Task) -> None:
+    def clear_failure(self, task: Task) -> None:
         """Strike a task that is done after all."""
         self._remove(f"failed/{claim_name(task)}")
 
@@ -131,19 +131,19 @@ class RunFolder:
     def others(self) -> bool:
         """Whether another run is at work on the store, as far as can be told."""
         owners = (key.split("/")[-1] for key in self._keys("owners"))
-        return any(owner != self.owner and not self._gone(owner) for owner in owners)
+        return any(owner != self.owner and not self._is_stale(owner) for owner in owners)
 
     def sweep(self) -> None:
         """Remove claims and owners that dead processes left; for the one who holds `PUBLISH`."""
         for key in self._keys("claims"):
             holder = self._get(key)
-            if holder is not None and self._gone(holder.decode()):
+            if holder is not None and self._is_stale(holder.decode()):
                 self._remove(key)
         for key in self._keys("owners"):
-            if self._gone(key.split("/")[-1]):
+            if self._is_stale(key.split("/")[-1]):
                 self._remove(key)
 
-    def _gone(self, owner: str) -> bool:
+    def _is_stale(self, owner: str) -> bool:
         if owner == self.owner:
             return False
         content = self._get(f"owners/{owner}")
@@ -158,7 +158,7 @@ class RunFolder:
             return False
         return now - before[1] > self.expiry_s
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         self._beats += 1
         about = {"process": _this_process(), "beat": self._beats}
         self._put(f"owners/{self.owner}", json.dumps(about).encode())
@@ -166,31 +166,31 @@ class RunFolder:
     def _keep_beating(self) -> None:
         while not self._stop.wait(self.expiry_s / 5):
             with suppress(*unreachable_errors()):
-                self._beat()
+                self._heartbeat()
 
     def _create(self, key: str, content: bytes) -> bool:
         """Write an object that is not there yet; False where it is."""
         with _named(key):
             try:
-                patiently(lambda: obstore.put(self._store, key, content, mode="create"))
+                with_retries(lambda: obstore.put(self._store, key, content, mode="create"))
             except AlreadyExistsError:
                 return False
             return True
 
     def _put(self, key: str, content: bytes) -> None:
         with _named(key):
-            patiently(lambda: obstore.put(self._store, key, content))
+            with_retries(lambda: obstore.put(self._store, key, content))
 
     def _get(self, key: str) -> bytes | None:
         with _named(key):
             try:
-                return bytes(patiently(lambda: obstore.get(self._store, key).bytes()))
+                return bytes(with_retries(lambda: obstore.get(self._store, key).bytes()))
             except FileNotFoundError:
                 return None
 
     def _remove(self, key: str) -> None:
         with _named(key), suppress(FileNotFoundError):
-            patiently(lambda: obstore.delete(self._store, key))
+            with_retries(lambda: obstore.delete(self._store, key))
 
     def _keys(self, prefix: str) -> list[str]:
         def listed() -> list[str]:
@@ -199,14 +199,14 @@ class RunFolder:
             ]
 
         with _named(prefix):
-            return patiently(listed)
+            return with_retries(listed)
 
 
 def _named(key: str) -> AbstractContextManager[None]:
     return named(f"use {key} of the folder {SUFFIX} beside the store, where runs meet")
 
 
-def open_run_folder(url: Any, expiry_s: float = EXPIRY_S) -> RunFolder | None:
+def open_run_folder(url: Any, expiry_s: float = EXPIRY_S) -> Leases | None:
     """The run folder of the store at a URL; None where the store has no conditional create."""
     if not isinstance(url, str | Path):
         return None
@@ -214,8 +214,8 @@ def open_run_folder(url: Any, expiry_s: float = EXPIRY_S) -> RunFolder | None:
     if isinstance(store, LocalStore):
         root = store.root.absolute()
         local = obstore.store.LocalStore(root, automatic_cleanup=True, mkdir=True)
-        return RunFolder(local, expiry_s)
-    return RunFolder(store.store, expiry_s) if isinstance(store, ObjectStore) else None
+        return Leases(local, expiry_s)
+    return Leases(store.store, expiry_s) if isinstance(store, ObjectStore) else None
 
 
 def tidy(url: Any) -> None:

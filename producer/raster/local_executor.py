@@ -22,20 +22,20 @@ from typing import Any
 import zarr
 from tqdm import tqdm
 
-from unigeo.producer.raster.leases import RunFolder
+from unigeo.producer.raster.leases import Leases
 from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.run_log import RunLog
-from unigeo.producer.raster.shard_commit import Finisher
-from unigeo.producer.raster.shard_extent import Extent
-from unigeo.producer.raster.shard_task import Batch, Encode, Filling, Land, Work
-from unigeo.producer.raster.task_queue import TRIES, Turns
+from unigeo.producer.raster.shard_commit import ShardCommitter
+from unigeo.producer.raster.shard_extent import ShardExtent
+from unigeo.producer.raster.shard_task import CellBatch, Encode, Land, RasterJob, ShardBuilder
+from unigeo.producer.raster.task_queue import TRIES, TaskQueue
 from unigeo.producer.storage.field_store import sweep
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import Region
 from unigeo.schemas.store.layout import Layout
 from unigeo.schemas.store.status import Status
 
-__all__ = ["Encode", "Land", "Report", "rasterize"]
+__all__ = ["Encode", "Land", "RasterReport", "rasterize"]
 
 SHARDS = 3
 """Shards in memory: one is filled, the others are written."""
@@ -44,7 +44,7 @@ READ_AHEAD = 2
 
 
 @dataclass
-class Report:
+class RasterReport:
     """What a run of rasterization did."""
 
     cells: Counter[Status] = field(default_factory=Counter)
@@ -84,10 +84,10 @@ def rasterize(
     *,
     batch: int = 2048,
     progress: bool = True,
-    run: RunFolder | None = None,
+    run: Leases | None = None,
     log: RunLog | None = None,
     tries: int = TRIES,
-) -> Report:
+) -> RasterReport:
     """Do every task that the store lacks.
 
     Args:
@@ -96,7 +96,7 @@ def rasterize(
         layout: its arrays.
         region: cells whose centre lies outside are not encoded.
         land: cells whose centre is not on land are not encoded.
-        encode: the model and its observations: an `Encode`, or one in two halves (`Staged`).
+        encode: the model and its observations: an `Encode`, or one in two halves (`StagedEncoder`).
         batch: cells encoded at once, at most.
         progress: show a bar on stderr.
         run: where other runs on the same store are met, and failures kept; without it this run is
@@ -108,9 +108,9 @@ def rasterize(
     Raises:
         StoreError: if a shard cannot be written; what was written stays, and the same call goes on.
     """
-    work = Work(grid, layout, region, land, encode, batch)
-    turns = Turns(group, grid, layout, run, tries)
-    pipeline = _Pipeline(work, turns, Finisher(group, run), log or RunLog(), Report())
+    work = RasterJob(grid, layout, region, land, encode, batch)
+    turns = TaskQueue(group, grid, layout, run, tries)
+    pipeline = _Pipeline(work, turns, ShardCommitter(group, run), log or RunLog(), RasterReport())
     with _bar(work, turns, progress) as bar:
         pipeline.go(bar)
     if run is None:
@@ -118,9 +118,9 @@ def rasterize(
     return pipeline.report
 
 
-def _bar(work: Work, turns: Turns, progress: bool) -> "tqdm[Any]":
+def _bar(work: RasterJob, turns: TaskQueue, progress: bool) -> "tqdm[Any]":
     cells = work.layout.shard**2
-    touched = work.extent != Extent.OUTSIDE
+    touched = work.extent != ShardExtent.OUTSIDE
     total = int((turns.tasks.missing & touched).sum()) * cells
     return tqdm(total=total, unit="cell", unit_scale=True, desc="rasterize", disable=not progress)
 
@@ -138,7 +138,12 @@ class _Pipeline:
     """Reader, encoder and writers of one run."""
 
     def __init__(
-        self, work: Work, turns: Turns, finisher: Finisher, log: RunLog, report: Report
+        self,
+        work: RasterJob,
+        turns: TaskQueue,
+        finisher: ShardCommitter,
+        log: RunLog,
+        report: RasterReport,
     ) -> None:
         self.report = report
         self._work, self._turns, self._finisher, self._log = work, turns, finisher, log
@@ -202,11 +207,11 @@ class _Pipeline:
 
     def _encode_all(self, writers: ThreadPoolExecutor, bar: "tqdm[Any]") -> None:
         writing: list[Future[None]] = []
-        filling: Filling | None = None
+        filling: ShardBuilder | None = None
         while True:
             thing = self._next(writing)
             begin = time.monotonic()
-            if isinstance(thing, Batch):
+            if isinstance(thing, CellBatch):
                 assert filling is not None
                 filling.add(thing)
                 bar.update(len(thing.cells))
@@ -219,7 +224,7 @@ class _Pipeline:
             self.report.device_seconds += time.monotonic() - begin
             if isinstance(thing, Task):
                 self._wait_for_room(writing)
-                filling = Filling(self._work, thing)
+                filling = ShardBuilder(self._work, thing)
                 bar.set_postfix_str(thing.modality)
             elif isinstance(thing, BaseException):
                 raise thing
@@ -244,7 +249,7 @@ class _Pipeline:
         for future in writing:
             _checked(future)
 
-    def _write(self, filling: Filling, bar: "tqdm[Any]") -> None:
+    def _write(self, filling: ShardBuilder, bar: "tqdm[Any]") -> None:
         try:
             if self._stop.is_set():
                 return
@@ -261,7 +266,10 @@ class _Pipeline:
                     done.cells[code]
                     for code in (Status.VALID, Status.NO_OBSERVATION, Status.FAILED)
                 )
-                if self._work.extent[done.task.shard_row, done.task.shard_col] != Extent.OUTSIDE:
+                if (
+                    self._work.extent[done.task.shard_row, done.task.shard_col]
+                    != ShardExtent.OUTSIDE
+                ):
                     bar.update(skipped)
             self._log(
                 "again" if again else "shard",

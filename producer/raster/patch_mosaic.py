@@ -16,12 +16,20 @@ from torch import Tensor
 
 from unigeo.producer.observations.folder import patch_frames, raster_patches
 from unigeo.producer.observations.folder import raster_blocks as blocks_of
-from unigeo.producer.observations.folder.geotiff_source import Source
-from unigeo.producer.observations.folder.patch_frames import Anchored, Frame, anchor
+from unigeo.producer.observations.folder.geotiff_source import GeotiffSource
+from unigeo.producer.observations.folder.patch_frames import AnchoredFrames, Frame, anchor
 from unigeo.producer.observations.folder.raster_blocks import Blocks
-from unigeo.producer.observations.folder.raster_patches import Opened, in_reach
+from unigeo.producer.observations.folder.raster_patches import OpenRasters, in_reach
 from unigeo.producer.observations.protocol import Gap
-from unigeo.producer.raster.block_cache import BLOCK, EMPTY, FULL, NODES, Page, Piece, Pool
+from unigeo.producer.raster.block_cache import (
+    BLOCK,
+    EMPTY,
+    FULL,
+    NODES,
+    BlockCache,
+    BlockUpload,
+    RasterPart,
+)
 
 POOL_BYTES = {"cuda": 2 << 30, "cpu": 96 << 20}
 """Of blocks on the device; more where one batch needs more."""
@@ -38,10 +46,10 @@ class UnreadableError(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class Rasters:
+class ModalityRasters:
     """What a modality is cut from."""
 
-    sources: Sequence[Source]
+    sources: Sequence[GeotiffSource]
     frames: Sequence[Frame]
     dtype: type[np.generic]
     """uint8, or float32 for surfaces."""
@@ -55,12 +63,12 @@ assert (blocks_of.BLOCK, patch_frames.NODES, raster_patches.FULL) == (BLOCK, NOD
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class MosaicBatch:
     """A batch of patches, ready to be cut."""
 
     count: int
-    pieces: list[Piece]
-    pages: list[Page]
+    pieces: list[RasterPart]
+    pages: list[BlockUpload]
     """Blocks that are new."""
     places: int
     """That the pool must have."""
@@ -69,22 +77,22 @@ class Look:
 class Mosaic:
     """Rasters round a shard: `look` runs where there is reading, `cut` where there is encoding."""
 
-    def __init__(self, rasters: Rasters, device: torch.device) -> None:
+    def __init__(self, rasters: ModalityRasters, device: torch.device) -> None:
         """Begin with nothing read."""
         self._rasters, self._device = rasters, device
-        self._reach = np.array([source.reach for source in raster_patches.sources])
-        self._opened = Opened(raster_patches.sources, _KEPT)
-        self._bands = len(raster_patches.sources[0].bands)
-        small = all(source.small for source in raster_patches.sources)
+        self._reach = np.array([source.reach for source in rasters.sources])
+        self._opened = OpenRasters(rasters.sources, _KEPT)
+        self._bands = len(rasters.sources[0].bands)
+        small = all(source.small for source in rasters.sources)
         self._kind = np.uint8 if small else np.float32
         block = BLOCK**2 * (self._bands * np.dtype(self._kind).itemsize + 1)
         self._places = POOL_BYTES.get(device.type, POOL_BYTES["cpu"]) // block + 1
         self._place: OrderedDict[Key, int] = OrderedDict()
         self._whole: dict[Key, bool] = {}
         self._used = 1  # the first place is empty
-        self._waiting: list[Page] = []
+        self._waiting: list[BlockUpload] = []
         kind = torch.uint8 if small else torch.float32
-        self._pool = Pool(self._bands, kind, device)
+        self._pool = BlockCache(self._bands, kind, device)
 
     @property
     def decoded(self) -> int:
@@ -103,14 +111,14 @@ class Mosaic:
         """Close the files."""
         self._opened.close()
 
-    def look(self, lonlat: Float[np.ndarray, "point 2"]) -> Look:
+    def look(self, lonlat: Float[np.ndarray, "point 2"]) -> MosaicBatch:
         """Read what the patches round some points touch.
 
         Raises:
             UnreadableError: a block cannot be read; cut these patches one by one.
             ObservationsError: a raster could be read before and cannot be opened now.
         """
-        pieces: list[Piece] = []
+        pieces: list[RasterPart] = []
         needed: set[Key] = set()
         for view, frame in enumerate(self._rasters.frames):
             full = np.zeros(len(lonlat), bool)
@@ -123,18 +131,18 @@ class Mosaic:
                         pieces.append(found[0])
                         full[found[0].members[found[1]]] = True
         pages, self._waiting = self._waiting, []
-        return Look(len(lonlat), pieces, pages, self._used)
+        return MosaicBatch(len(lonlat), pieces, pages, self._used)
 
     def _piece(
         self,
         view: int,
         number: int,
         blocks: Blocks,
-        anchored: Anchored,
+        anchored: AnchoredFrames,
         decimation: tuple[int, int],
         members: Int[np.ndarray, " candidate"],
         needed: set[Key],
-    ) -> tuple[Piece, Bool[np.ndarray, " member"]] | None:
+    ) -> tuple[RasterPart, Bool[np.ndarray, " member"]] | None:
         """The blocks of patches in one raster, and which patches these fill without a gap."""
         sizes = np.array(blocks.sizes(decimation))
         low, high = _extent(anchored, members, decimation)
@@ -167,7 +175,7 @@ class Mosaic:
         }
         source = self._rasters.sources[number]
         corner = (int(origin[0]), int(origin[1]))
-        piece = Piece(
+        piece = RasterPart(
             view, members, anchored.nodes[members], exact, decimation, source.shape,
             tuple(sizes.tolist()), corner, table,
         )  # fmt: skip
@@ -184,7 +192,7 @@ class Mosaic:
         place = self._room(needed)
         self._place[key] = place
         self._whole[key] = bool(block.data.all())
-        self._waiting.append(Page(place, block.values.astype(self._kind), block.data))
+        self._waiting.append(BlockUpload(place, block.values.astype(self._kind), block.data))
         return place
 
     def _room(self, needed: set[Key]) -> int:
@@ -200,7 +208,7 @@ class Mosaic:
         return self._place.pop(oldest)
 
     def cut(
-        self, look: Look
+        self, look: MosaicBatch
     ) -> tuple[Shaped[Tensor, "point band row col"], UInt8[Tensor, " point"]]:
         """Cut patches on the device.
 
@@ -228,14 +236,14 @@ class Mosaic:
             gaps.append(gap)
         return torch.cat(views, dim=1), torch.stack(gaps).amax(dim=0)
 
-    def told(self, gaps: UInt8[np.ndarray, " point"]) -> Bool[np.ndarray, " point"]:
+    def count_gaps(self, gaps: UInt8[np.ndarray, " point"]) -> Bool[np.ndarray, " point"]:
         """Count the gaps; which patches have none."""
         self._rasters.count(gaps)
         return np.asarray(gaps == Gap.NONE)
 
 
 def _by_decimation(
-    anchored: Anchored, full: Bool[np.ndarray, " point"]
+    anchored: AnchoredFrames, full: Bool[np.ndarray, " point"]
 ) -> Iterator[tuple[tuple[int, int], Int[np.ndarray, " member"]]]:
     """Patches that something is left to find of, by how a raster is read for them."""
     open_ = np.flatnonzero(np.isfinite(anchored.centre).all(axis=1) & ~full)
@@ -245,7 +253,7 @@ def _by_decimation(
 
 
 def _extent(
-    anchored: Anchored, members: Int[np.ndarray, " member"], decimation: tuple[int, int]
+    anchored: AnchoredFrames, members: Int[np.ndarray, " member"], decimation: tuple[int, int]
 ) -> tuple[Float[np.ndarray, "member 2"], Float[np.ndarray, "member 2"]]:
     """Lowest and highest row and column of patches, in read pixels."""
     corners = anchored.nodes[members].reshape(len(members), NODES**2, 2)

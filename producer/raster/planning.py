@@ -14,7 +14,7 @@ import zarr
 from jaxtyping import Bool
 from zarr.core.sync import sync
 
-from unigeo.producer.storage.object_io import patiently, stumbles
+from unigeo.producer.storage.object_io import needs_retry, with_retries
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.grid import Grid, Window
 from unigeo.schemas.io.stores import open_group
@@ -124,4 +124,4 @@ def _list_shards(store: Any, array: str, note: Any) -> None:
             if match:
                 note(int(match[1]), int(match[2]))
 
-    patiently(lambda: sync(listed()), stumbles(store))
+    with_retries(lambda: sync(listed()), needs_retry(store))

@@ -11,7 +11,7 @@ import numpy as np
 from unigeo.producer.observations.folder.folder_observations import FolderObservations
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import innermost
-from unigeo.producer.raster.leases import RunFolder
+from unigeo.producer.raster.leases import Leases
 from unigeo.producer.raster.planning import Task, planned
 from unigeo.schemas.geo.bounds import shard_bounds
 from unigeo.schemas.geo.grid import Grid
@@ -54,7 +54,7 @@ def touched(
 
 
 def note_again(
-    run: RunFolder,
+    run: Leases,
     url: str,
     observations: Observations,
     files: Collection[str],

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import zarr
 
 from unigeo.producer.observations.protocol import Observations
-from unigeo.producer.raster.identity import Equipment, Identity, identity_of
-from unigeo.producer.raster.leases import PUBLISH, RunFolder, open_run_folder, tidy
-from unigeo.producer.raster.local_executor import Report, rasterize
+from unigeo.producer.raster.identity import Equipment, VectorIdentity, identity_of
+from unigeo.producer.raster.leases import PUBLISH, Leases, open_run_folder, tidy
+from unigeo.producer.raster.local_executor import RasterReport, rasterize
 from unigeo.producer.raster.run_log import RunLog
-from unigeo.producer.raster.shard_task import Work
+from unigeo.producer.raster.shard_task import RasterJob
 from unigeo.producer.raster.task_queue import TRIES
 from unigeo.producer.storage.field_store import is_published, sweep
 from unigeo.schemas.errors import ModelError, StoreError
@@ -32,7 +32,7 @@ Source = Callable[[], Equipment]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Running:
+class ExecutionOptions:
     """How to run; says nothing of what is made, which is the same bytes in every way."""
 
     workers: int | None = None
@@ -59,7 +59,7 @@ class Running:
             raise ModelError(f"--tries must be 1 or more, not {self.tries}")
 
 
-class Sharing:
+class StoreLease:
     """What this run shares with others on the same store; nothing until it is asked for."""
 
     def __init__(self, url: str, stack: ExitStack) -> None:
@@ -69,7 +69,7 @@ class Sharing:
         self._entered = False
 
     @property
-    def folder(self) -> RunFolder | None:
+    def folder(self) -> Leases | None:
         """The run folder, ours from now on; None where the store cannot have one."""
         if self._folder is not None and not self._entered:
             self._entered = True
@@ -112,21 +112,21 @@ class Sharing:
 
 
 @contextmanager
-def sharing(url: str) -> Iterator[Sharing]:
+def sharing(url: str) -> Iterator[StoreLease]:
     """Meet other runs on a store."""
     with ExitStack() as stack:
-        yield Sharing(url, stack)
+        yield StoreLease(url, stack)
 
 
 def fill(
     group: zarr.Group,
-    work: Work,
+    work: RasterJob,
     url: str,
     source: Source,
-    running: Running,
-    shared: Sharing,
-    identity: Identity | None = None,
-) -> Report:
+    running: ExecutionOptions,
+    shared: StoreLease,
+    identity: VectorIdentity | None = None,
+) -> RasterReport:
     """Write every shard that is missing.
 
     Args:
@@ -165,7 +165,7 @@ def fill(
         there = url if "://" in url else str(Path(url).absolute())
         job = Job(
             there, work.region, work.grid, work.layout, source, work.batch,
-            identity=identity or Identity(),
+            identity=identity or VectorIdentity(),
         )  # fmt: skip
         workers: Any
         if running.scheduler is not None:
@@ -187,7 +187,7 @@ def fill(
         log.close()
 
 
-def model_source(model: Path, running: Running, interpolate: int = 1) -> Source:
+def model_source(model: Path, running: ExecutionOptions, interpolate: int = 1) -> Source:
     """What workers encode with, opened by paths, which must mean the same on their machines."""
     return partial(
         _open_model,
@@ -251,7 +251,9 @@ def _worker_device() -> Any:
     return torch.device("cuda", number % torch.cuda.device_count())
 
 
-def refuse_failures(url: str, report: Report, shared: Sharing, running: Running) -> None:
+def refuse_failures(
+    url: str, report: RasterReport, shared: StoreLease, running: ExecutionOptions
+) -> None:
     """Do not publish what holds failed cells, unless that is accepted.
 
     Raises:

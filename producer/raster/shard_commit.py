@@ -4,23 +4,23 @@ from typing import Any
 
 import zarr
 
-from unigeo.producer.raster.leases import RunFolder
+from unigeo.producer.raster.leases import Leases
 from unigeo.producer.raster.planning import Task
-from unigeo.producer.raster.shard_task import Done
+from unigeo.producer.raster.shard_task import EncodedTask
 from unigeo.producer.storage.object_io import delete, exists, named, put
 from unigeo.schemas.store.layout import status_name
 from unigeo.schemas.store.manifest import shard_key
 
 
-class Finisher:
+class ShardCommitter:
     """Writes tasks into one store."""
 
-    def __init__(self, group: zarr.Group, run: RunFolder | None) -> None:
+    def __init__(self, group: zarr.Group, run: Leases | None) -> None:
         """Take the store's root, and the folder where failures are kept."""
         self.store: Any = group.store
         self._run = run
 
-    def finish(self, done: Done, *, replaces: bool = False) -> None:
+    def finish(self, done: EncodedTask, *, replaces: bool = False) -> None:
         """Write the objects of a task; `replaces` those of an earlier one that failed in part.
 
         Raises:
@@ -38,7 +38,7 @@ class Finisher:
                 delete(self.store, key)
             put(self.store, status_key(task), done.status)
             if replaces and self._run is not None and not done.failures:
-                self._run.forget_failed(task)
+                self._run.clear_failure(task)
 
     def undo(self, task: Task) -> None:
         """Remove a task that must not count as done: the log first, then the vectors."""

@@ -13,7 +13,7 @@ _METRES_PER_DEGREE = 150_000.0
 """More than a degree is long anywhere on an Equal Earth map."""
 
 
-class Extent(IntEnum):
+class ShardExtent(IntEnum):
     """How much of a shard lies in the region."""
 
     OUTSIDE = 0
@@ -38,13 +38,13 @@ def shard_lattice(grid: Grid, shard: int) -> Grid:
 def shard_extent(
     region: Region, grid: Grid, shard: int
 ) -> UInt8[np.ndarray, "shard_row shard_col"]:
-    """The `Extent` of every shard; its cost grows with the shards and the outline, not the cells.
+    """The `ShardExtent` of every shard; its cost grows with shards and outline, not with cells.
 
     The outline is followed in steps of at most half a shard, and the shards round each step count
     as `PARTLY`; what it does not come near is all of one kind, which its centre tells.
     """
     lattice = shard_lattice(grid, shard)
-    extent = np.where(region.contains(lattice.centres()), Extent.INSIDE, Extent.OUTSIDE)
+    extent = np.where(region.contains(lattice.centres()), ShardExtent.INSIDE, ShardExtent.OUTSIDE)
     x, y = _outline(region, lattice.resolution_m / 2)
     row = np.floor(-y / lattice.resolution_m).astype(np.int64) - lattice.row0
     col = np.floor(x / lattice.resolution_m).astype(np.int64) - lattice.col0
@@ -53,7 +53,7 @@ def shard_extent(
             near_row, near_col = row + down, col + right
             on = (near_row >= 0) & (near_row < lattice.shape[0])
             on &= (near_col >= 0) & (near_col < lattice.shape[1])
-            extent[near_row[on], near_col[on]] = Extent.PARTLY
+            extent[near_row[on], near_col[on]] = ShardExtent.PARTLY
     return extent.astype(np.uint8)
 
 

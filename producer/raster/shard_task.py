@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Int8, UInt8
 
 from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.raster.planning import Task
-from unigeo.producer.raster.shard_extent import Extent, shard_extent
+from unigeo.producer.raster.shard_extent import ShardExtent, shard_extent
 from unigeo.producer.storage.shard_codec import Buffers, VectorObject, places, status_object
 from unigeo.schemas.errors import UnigeoError
 from unigeo.schemas.geo.grid import Grid, Window
@@ -35,7 +35,7 @@ FAILURES = (UnigeoError, ValueError, RuntimeError)
 
 
 @dataclass(frozen=True, eq=False)
-class Observed:
+class ObservedCells:
     """What is to be encoded of some cells."""
 
     inputs: Any
@@ -49,29 +49,29 @@ class Observed:
 
 
 @runtime_checkable
-class Staged(Protocol):
+class StagedEncoder(Protocol):
     """An encoder in two halves, so that reading and encoding overlap."""
 
     def batch(self, modality: str) -> int:
         """Cells encoded at once, at most."""
         ...
 
-    def observe(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> Observed:
+    def observe(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> ObservedCells:
         """Read; on the CPU, from any thread."""
         ...
 
-    def codes(self, modality: str, seen: Observed) -> Codes:
+    def codes(self, modality: str, seen: ObservedCells) -> Codes:
         """Encode and quantize."""
         ...
 
 
-Observe = Callable[[Int[np.ndarray, " cell"]], Observed]
+Observe = Callable[[Int[np.ndarray, " cell"]], ObservedCells]
 """Reads cells of a shard, counted row by row."""
 
 
 @runtime_checkable
-class OfShards(Protocol):
-    """A `Staged` encoder that shares what the batches of a shard have in common."""
+class ShardStagedEncoder(Protocol):
+    """A `StagedEncoder` encoder that shares what the batches of a shard have in common."""
 
     def of_shard(
         self,
@@ -86,7 +86,7 @@ class OfShards(Protocol):
 
 
 @dataclass(frozen=True)
-class _Whole:
+class _UnstagedEncoder:
     """An encoder that cannot be cut in two."""
 
     encode: Encode
@@ -94,28 +94,28 @@ class _Whole:
     def batch(self, modality: str) -> int:
         return 1 << 30
 
-    def observe(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> Observed:
-        return Observed(lonlat, np.ones(len(lonlat), bool))
+    def observe(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> ObservedCells:
+        return ObservedCells(lonlat, np.ones(len(lonlat), bool))
 
-    def codes(self, modality: str, seen: Observed) -> Codes:
+    def codes(self, modality: str, seen: ObservedCells) -> Codes:
         vectors, observed = self.encode(modality, seen.inputs)
         codes = quantize(vectors[observed])
         return lambda: (codes, observed)
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class CellBatch:
     """Some cells of a task, read."""
 
     cells: Int[np.ndarray, " point"]
     """Counted row by row in the shard."""
-    seen: Observed | None
+    seen: ObservedCells | None
     error: str = ""
     """Why nothing could be read, if so."""
 
 
 @dataclass(frozen=True, eq=False)
-class Done:
+class EncodedTask:
     """A task ready to be written."""
 
     task: Task
@@ -129,7 +129,7 @@ class Done:
 
 
 @dataclass(eq=False)
-class Work:
+class RasterJob:
     """Everything that the tasks of one store need."""
 
     grid: Grid
@@ -137,7 +137,7 @@ class Work:
     region: Region
     land: Land
     encode: Any
-    """`Encode` or `Staged`."""
+    """`Encode` or `StagedEncoder`."""
     batch: int = 2048
     """Cells encoded at once, at most."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -145,9 +145,11 @@ class Work:
     buffers: Buffers = field(default_factory=Buffers, repr=False)
 
     @cached_property
-    def staged(self) -> Staged:
+    def staged(self) -> StagedEncoder:
         """The encoder in two halves."""
-        return self.encode if isinstance(self.encode, Staged) else _Whole(self.encode)
+        return (
+            self.encode if isinstance(self.encode, StagedEncoder) else _UnstagedEncoder(self.encode)
+        )
 
     @cached_property
     def extent(self) -> UInt8[np.ndarray, "shard_row shard_col"]:
@@ -166,10 +168,10 @@ class Work:
     def _find_cells(self, task: Task) -> tuple[np.ndarray, np.ndarray]:
         status = np.full(self.layout.shard**2, Status.OUTSIDE_REGION, np.uint8)
         extent = self.extent[task.shard_row, task.shard_col]
-        if extent == Extent.OUTSIDE:
+        if extent == ShardExtent.OUTSIDE:
             return np.empty((0, 2)), status
         lonlat = self.grid.centres(task.window(self.layout.shard)).reshape(-1, 2)
-        if extent == Extent.INSIDE:
+        if extent == ShardExtent.INSIDE:
             inside = np.arange(len(lonlat))
         else:
             inside = np.flatnonzero(self.region.contains(lonlat))
@@ -178,7 +180,7 @@ class Work:
             status[inside] = np.where(dry, Status.VALID, Status.WATER)
         return lonlat, status
 
-    def read(self, task: Task) -> Iterator[Batch]:
+    def read(self, task: Task) -> Iterator[CellBatch]:
         """Observe a task's cells, batch by batch, neighbours together.
 
         Raises:
@@ -192,35 +194,35 @@ class Work:
             for first in range(0, len(cells), size):
                 part = cells[first : first + size]
                 try:
-                    yield Batch(part, observe(part))
+                    yield CellBatch(part, observe(part))
                 except ReplacedError:
                     raise
                 except FAILURES as error:
-                    yield Batch(part, None, str(error))
+                    yield CellBatch(part, None, str(error))
 
     def observing(
         self, task: Task, lonlat: Float[np.ndarray, "place 2"], cells: Int[np.ndarray, " cell"]
     ) -> AbstractContextManager[Observe]:
         """Begin to read cells of a task, all of whose centres are given."""
-        if isinstance(self.staged, OfShards):
+        if isinstance(self.staged, ShardStagedEncoder):
             window = task.window(self.layout.shard)
             return self.staged.of_shard(task.modality, self.grid, window, lonlat, cells)
         return nullcontext(lambda part: self.staged.observe(task.modality, lonlat[part]))
 
 
-class Filling:
+class ShardBuilder:
     """The objects of one task while its batches are encoded."""
 
-    def __init__(self, work: Work, task: Task) -> None:
+    def __init__(self, work: RasterJob, task: Task) -> None:
         """Start with what is known of the cells without looking."""
         self._work, self._task = work, task
         self._status = work.cells(task)[1].copy()
         self._vectors: VectorObject | None = None  # most shards of some regions need none
         self._failures: Counter[str] = Counter()
         self._damaged: set[str] = set()
-        self._pending: tuple[Batch, Codes] | None = None
+        self._pending: tuple[CellBatch, Codes] | None = None
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: CellBatch) -> None:
         """Encode a batch; while the device is at it, place the one before."""
         codes: Codes | None = None
         if batch.seen is None:
@@ -237,13 +239,13 @@ class Filling:
         """Wait for the last batch and place it."""
         self._place()
 
-    def finish(self) -> Done:
+    def finish(self) -> EncodedTask:
         """Complete the objects, which last until `release`; from any thread, once settled."""
         self._place()
         counts = np.unique(self._status, return_counts=True)
         cells = Counter({Status(int(k)): int(n) for k, n in zip(*counts, strict=True)})
         side = self._work.layout.shard
-        return Done(
+        return EncodedTask(
             self._task,
             None if self._vectors is None else self._vectors.finish(),
             status_object(self._status.reshape(side, side), self._work.layout),
@@ -283,6 +285,6 @@ class Filling:
                 self._failures[f"{self._task.modality}: cannot read {names}"] += int(lost.sum())
                 self._damaged.update(batch.seen.damaged)
 
-    def _fail(self, batch: Batch, error: str) -> None:
+    def _fail(self, batch: CellBatch, error: str) -> None:
         self._status[batch.cells] = Status.FAILED
         self._failures[f"{self._task.modality}: {error}"] += len(batch.cells)

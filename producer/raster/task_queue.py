@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import zarr
 
-from unigeo.producer.raster.leases import RunFolder, claim_name
+from unigeo.producer.raster.leases import Leases, claim_name
 from unigeo.producer.raster.planning import Task, plan
-from unigeo.producer.raster.shard_commit import Finisher
+from unigeo.producer.raster.shard_commit import ShardCommitter
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.io.stores import explained, unreachable_errors
@@ -20,7 +20,7 @@ POLL_S = 0.5
 """Between two looks at what other runs have claimed."""
 
 
-class Turns:
+class TaskQueue:
     """Tasks to do, one after another; ends when the store lacks none.
 
     A task that another run has claimed is put off until the others are done: then it is there, or
@@ -28,13 +28,13 @@ class Turns:
     """
 
     def __init__(
-        self, group: zarr.Group, grid: Grid, layout: Layout, run: RunFolder | None, tries: int
+        self, group: zarr.Group, grid: Grid, layout: Layout, run: Leases | None, tries: int
     ) -> None:
         """Plan: what the store lacks, and what failed in an earlier run."""
         self.group = group
         self._grid, self._layout = grid, layout
         self._run, self._tries = run, tries if run is not None else 1
-        self._finisher = Finisher(group, run)
+        self._finisher = ShardCommitter(group, run)
         try:
             self.tasks = plan(group, grid, layout)
             self.redo = frozenset(run.failed()) if run is not None else frozenset()

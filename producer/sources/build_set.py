@@ -12,27 +12,27 @@ from jaxtyping import Float
 
 from unigeo.producer.observations.folder.geotiff_source import open_source
 from unigeo.producer.observations.folder.location_tables import read_places
-from unigeo.producer.observations.observation_set.named_objects import Objects
+from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
 from unigeo.producer.observations.observation_set.set_observations import (
-    RecordedObservations,
+    SetObservations,
     open_recorded,
 )
 from unigeo.producer.sources.datasheet import datasheet, draw_coverage, draw_examples
-from unigeo.producer.sources.findings import Seeing
+from unigeo.producer.sources.findings import ObservationSource
 from unigeo.producer.sources.imagery import AerialSource, SurfaceSource
 from unigeo.producer.sources.input_files import inputs_of
 from unigeo.producer.sources.kartaview import URL as KARTAVIEW
 from unigeo.producer.sources.kartaview import KartaView
-from unigeo.producer.sources.location_sampling import Placing, Weigh, place
+from unigeo.producer.sources.location_sampling import LocationSampling, Weigh, place
 from unigeo.producer.sources.mapillary import open_mapillary
-from unigeo.producer.sources.photo_folder import PhotoFolder
+from unigeo.producer.sources.photo_folder import ImageFolder
 from unigeo.producer.sources.raster_catalogue import Catalogue
-from unigeo.producer.sources.set_builder import Plan, build, finish, plan_shards
-from unigeo.producer.sources.set_description import SetTable, Street
+from unigeo.producer.sources.set_builder import SetPlan, build, finish, plan_shards
+from unigeo.producer.sources.set_description import SetTable, StreetRules
 from unigeo.producer.sources.splits import Splitting, split
 from unigeo.producer.sources.street import StreetSource
 from unigeo.producer.sources.texts import open_words
-from unigeo.producer.sources.web_requests import Web
+from unigeo.producer.sources.web_requests import WebClient
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.geo.regions import Region, region, region_of_bbox, region_of_geojson
 
@@ -40,14 +40,14 @@ Finished = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedSet:
     """A set before its build."""
 
-    plan: Plan
-    sources: dict[str, Seeing]
+    plan: SetPlan
+    sources: dict[str, ObservationSource]
 
 
-def prepare(table: SetTable, *, dry_run: bool = False) -> Prepared:
+def prepare(table: SetTable, *, dry_run: bool = False) -> PreparedSet:
     """Look at the files, open the sources, choose the places and their splits.
 
     Args:
@@ -61,7 +61,7 @@ def prepare(table: SetTable, *, dry_run: bool = False) -> Prepared:
     inputs = [] if dry_run else inputs_of(table)
     where = region_of(table.where.region, table.where.bbox, "where")
     sources = open_sources(table, where)
-    how = Placing(
+    how = LocationSampling(
         count=table.where.count,
         cell_level=table.where.cell_level,
         per_cell=table.where.per_cell,
@@ -86,12 +86,12 @@ def prepare(table: SetTable, *, dry_run: bool = False) -> Prepared:
     )
     reach = max(source.reach_m for name, source in sources.items())
     parts = split(placed.lonlat, reach, splitting, apart)
-    return Prepared(plan_shards(table, where, placed, parts, inputs), sources)
+    return PreparedSet(plan_shards(table, where, placed, parts, inputs), sources)
 
 
 def observe_set(
-    prepared: Prepared, out: str, workers: int = 2, finished: Finished = lambda done, all_: None
-) -> RecordedObservations:
+    prepared: PreparedSet, out: str, workers: int = 2, finished: Finished = lambda done, all_: None
+) -> SetObservations:
     """Build a set, or go on with one, and write its datasheet.
 
     Raises:
@@ -99,7 +99,7 @@ def observe_set(
             during the build, or nothing was observed.
         StoreError: a source or the store cannot be reached; what is finished stays.
     """
-    store = Objects(out)
+    store = ObjectFolder(out)
     plan, sources = prepared.plan, prepared.sources
     parts = build(plan, sources, store, workers=workers, finished=finished)
     about = finish(plan, sources, store, parts)
@@ -120,22 +120,22 @@ def observe_set(
     return open_recorded(out, next(iter(about["counts"]["splits"])))
 
 
-def _opened(store: Objects, about: dict[str, Any]) -> RecordedObservations:
+def _opened(store: ObjectFolder, about: dict[str, Any]) -> SetObservations:
     from unigeo.producer.observations.observation_set import index
 
     data = store.get("locations.parquet") or b""
-    return RecordedObservations(store, about, index.columns(data, store.url))
+    return SetObservations(store, about, index.columns(data, store.url))
 
 
-def open_sources(table: SetTable, where: Region) -> dict[str, Seeing]:
+def open_sources(table: SetTable, where: Region) -> dict[str, ObservationSource]:
     """The sources of a set, by modality.
 
     Raises:
         ObservationsError: one cannot be used.
     """
-    sources: dict[str, Seeing] = {}
+    sources: dict[str, ObservationSource] = {}
     if table.aerial is not None:
-        sources["aerial"] = AerialSource(Catalogue(table.aerial, Web()))
+        sources["aerial"] = AerialSource(Catalogue(table.aerial, WebClient()))
     if table.dsm is not None:
         terrain = None
         if table.dsm.ground == "terrain":
@@ -143,8 +143,8 @@ def open_sources(table: SetTable, where: Region) -> dict[str, Seeing]:
                 "files": table.dsm.terrain_files,
                 "collections": table.dsm.terrain_collections,
             }
-            terrain = Catalogue(table.dsm.model_copy(update=changes), Web())
-        sources["dsm"] = SurfaceSource(table.dsm, Catalogue(table.dsm, Web()), terrain)
+            terrain = Catalogue(table.dsm.model_copy(update=changes), WebClient())
+        sources["dsm"] = SurfaceSource(table.dsm, Catalogue(table.dsm, WebClient()), terrain)
     if table.street is not None:
         sources["street"] = _open_street(table.street, where, table.seed)
     if table.text is not None:
@@ -152,12 +152,12 @@ def open_sources(table: SetTable, where: Region) -> dict[str, Seeing]:
     return sources
 
 
-def _open_street(about: Street, where: Region, seed: int) -> StreetSource:
+def _open_street(about: StreetRules, where: Region, seed: int) -> StreetSource:
     if about.kind == "folder":
-        folder = PhotoFolder(about, where)
+        folder = ImageFolder(about, where)
         return StreetSource(about, folder.search, folder.fetch, seed, folder.refused)
     if about.kind == "kartaview":
-        view = KartaView(Web(about.per_second), about.url.rstrip("/") or KARTAVIEW)
+        view = KartaView(WebClient(about.per_second), about.url.rstrip("/") or KARTAVIEW)
         return StreetSource(about, view.search, view.fetch, seed)
     graph = open_mapillary(about.token, about.url.rstrip("/"), about.per_second)
     return StreetSource(about, graph.search, graph.fetch, seed)
@@ -210,6 +210,6 @@ def weights_of(path: Path) -> Weigh:
     return weigh
 
 
-def table_of(observations: RecordedObservations) -> pd.DataFrame:
+def table_of(observations: SetObservations) -> pd.DataFrame:
     """The index of a set as a table, for a look."""
     return pd.DataFrame(observations.rows)

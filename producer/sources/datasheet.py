@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from unigeo.producer.observations.observation_set.set_observations import RecordedObservations
+from unigeo.producer.observations.observation_set.set_observations import SetObservations
 from unigeo.producer.sources.set_counts import ELSEWHERE
 
 COLOURS = {
@@ -133,7 +133,7 @@ def draw_coverage(rows: dict[str, Any], rings: Sequence[Any]) -> bytes:
     return _png(figure, plt)
 
 
-def draw_examples(observations: RecordedObservations, count: int = EXAMPLES) -> bytes:
+def draw_examples(observations: SetObservations, count: int = EXAMPLES) -> bytes:
     """Some places in every modality: those with most of them, spread over the index."""
     plt = _pyplot()
     shapes = [m for m in ("aerial", "dsm", "street") if m in observations.about["shapes"]]

@@ -25,7 +25,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Found:
+class Finding:
     """One observation of one place, or why there is none."""
 
     value: Any = None
@@ -36,10 +36,10 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SourceFindings:
     """What a source finds at some places."""
 
-    found: list[Found]
+    found: list[Finding]
     """One per place."""
     unusable: Mapping[str, str] = field(default_factory=dict)
     """Images of the catalogue that were passed over, and why each."""
@@ -48,7 +48,7 @@ class Seen:
 
 
 @runtime_checkable
-class Seeing(Protocol):
+class ObservationSource(Protocol):
     """A source of one modality."""
 
     @property
@@ -56,7 +56,7 @@ class Seeing(Protocol):
         """How far from a place its observations look, in metres."""
         ...
 
-    def observe(self, lonlat: Float[np.ndarray, "place 2"]) -> Seen:
+    def observe(self, lonlat: Float[np.ndarray, "place 2"]) -> SourceFindings:
         """Observe each place; what is found of one does not depend on the others."""
         ...
 
@@ -66,7 +66,7 @@ class Seeing(Protocol):
 
 
 @runtime_checkable
-class FromItems(Protocol):
+class ItemSource(Protocol):
     """A source that cuts from images of a catalogue, which may change there."""
 
     def items_now(self, names: Sequence[str]) -> Mapping[str, str]:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from unigeo.producer.sources.findings import Found, Seen
-from unigeo.producer.sources.raster_catalogue import Catalogue, Cuts
-from unigeo.producer.sources.set_description import Surface
+from unigeo.producer.sources.findings import Finding, SourceFindings
+from unigeo.producer.sources.raster_catalogue import Catalogue, CataloguePatches
+from unigeo.producer.sources.set_description import SurfaceRules
 
 TERRAIN = "terrain "
 """Before the names of a terrain model's items."""
@@ -26,16 +26,16 @@ class AerialSource:
         """From a place to a corner of its patch, in metres."""
         return self.catalogue.frame.patch_m / 2**0.5
 
-    def observe(self, lonlat: Float[np.ndarray, "place 2"]) -> Seen:
+    def observe(self, lonlat: Float[np.ndarray, "place 2"]) -> SourceFindings:
         """One patch of uint8 per place."""
         cuts = self.catalogue.cut(lonlat, np.uint8)
         found = [
-            Found(None if reason else value, origin, reason)
+            Finding(None if reason else value, origin, reason)
             for value, origin, reason in zip(
                 cuts.cut.patches.values, cuts.origins, cuts.reasons, strict=True
             )
         ]
-        return Seen(found, cuts.unusable, cuts.items)
+        return SourceFindings(found, cuts.unusable, cuts.items)
 
     def items_now(self, names: Sequence[str]) -> dict[str, str]:
         """What the catalogue has under some names now."""
@@ -50,7 +50,7 @@ class AerialSource:
 class SurfaceSource:
     """Heights of the surface round places, in metres above what the rule names."""
 
-    about: Surface
+    about: SurfaceRules
     catalogue: Catalogue
     terrain: Catalogue | None = None
 
@@ -59,7 +59,7 @@ class SurfaceSource:
         """From a place to a corner of its patch, in metres."""
         return self.catalogue.frame.patch_m / 2**0.5
 
-    def observe(self, lonlat: Float[np.ndarray, "place 2"]) -> Seen:
+    def observe(self, lonlat: Float[np.ndarray, "place 2"]) -> SourceFindings:
         """One patch of float32 metres per place, NaN where there is a void."""
         cuts = self.catalogue.cut(lonlat, np.float32)
         below = None if self.terrain is None else self.terrain.cut(lonlat, np.float32)
@@ -68,18 +68,18 @@ class SurfaceSource:
             if not reason and below is not None and below.reasons[place]:
                 reason = f"no terrain: {below.reasons[place]}"
             if reason:
-                results.append(Found(None, cuts.origins[place], reason))
+                results.append(Finding(None, cuts.origins[place], reason))
                 continue
             metres = self._metres(cuts, place)
             ground = self._ground(metres) if below is None else self._metres(below, place)
             relative = (metres - ground).astype(np.float32)
             numbers = dict(cuts.origins[place].numbers)
             numbers["ground_m"] = round(float(np.nanmean(ground)), 2)
-            results.append(Found(relative, replace(cuts.origins[place], numbers=numbers)))
+            results.append(Finding(relative, replace(cuts.origins[place], numbers=numbers)))
         if below is None:
-            return Seen(results, cuts.unusable, cuts.items)
+            return SourceFindings(results, cuts.unusable, cuts.items)
         of_terrain = {f"{TERRAIN}{name}": told for name, told in below.items.items()}
-        return Seen(results, cuts.unusable | below.unusable, cuts.items | of_terrain)
+        return SourceFindings(results, cuts.unusable | below.unusable, cuts.items | of_terrain)
 
     def items_now(self, names: Sequence[str]) -> dict[str, str]:
         """What the catalogues have under some names now."""
@@ -91,7 +91,7 @@ class SurfaceSource:
             found |= {f"{TERRAIN}{name}": identity for name, identity in told}
         return found
 
-    def _metres(self, cuts: Cuts, place: int) -> Float[np.ndarray, "row col"]:
+    def _metres(self, cuts: CataloguePatches, place: int) -> Float[np.ndarray, "row col"]:
         """Heights above the datum; NaN where nothing was observed."""
         values = cuts.cut.patches.values[place, 0].astype(np.float64)
         return np.where(cuts.cut.seen[place], values, np.nan)

@@ -14,7 +14,7 @@ from typing import Any
 
 from unigeo.producer.observations.file_contents import content_of
 from unigeo.producer.sources.set_description import SetTable
-from unigeo.producer.sources.web_requests import GoneError, Web
+from unigeo.producer.sources.web_requests import GoneError, WebClient
 
 THREADS = 4
 """Files hashed at once."""
@@ -31,7 +31,7 @@ def inputs_of(table: SetTable) -> list[Input]:
         StoreError: an address cannot be reached.
     """
     named = sorted(set(_named(table)))
-    web = Web()
+    web = WebClient()
     with ThreadPoolExecutor(THREADS, thread_name_prefix="inputs") as pool:
         looks = pool.map(lambda one: _look(web, one[1]), named)
         return [{"table": where, "file": name} | look
@@ -73,7 +73,7 @@ def _named(table: SetTable) -> Iterator[tuple[str, str]]:
                 yield from (("text", str(path)) for path in files)
 
 
-def _look(web: Web, name: str) -> dict[str, Any]:
+def _look(web: WebClient, name: str) -> dict[str, Any]:
     if "://" in name:
         try:
             return web.told(name)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from unigeo.producer.observations.folder import dates
-from unigeo.producer.sources.street import Photograph, tiles
-from unigeo.producer.sources.web_requests import GoneError, Web
+from unigeo.producer.sources.street import StreetImage, tiles
+from unigeo.producer.sources.web_requests import GoneError, WebClient
 from unigeo.schemas.errors import ObservationsError
 
 URL = "https://api.openstreetcam.org/2.0"
@@ -24,17 +24,17 @@ LICENCE = "CC-BY-SA-4.0"
 class KartaView:
     """A client of the photo service."""
 
-    web: Web
+    web: WebClient
     url: str = URL
 
-    def search(self, west: float, south: float, east: float, north: float) -> list[Photograph]:
+    def search(self, west: float, south: float, east: float, north: float) -> list[StreetImage]:
         """Every photograph in a box of degrees.
 
         Raises:
             ObservationsError: the question is refused.
             StoreError: the service cannot be reached.
         """
-        found: dict[str, Photograph] = {}
+        found: dict[str, StreetImage] = {}
         for box in tiles(west, south, east, north, TILE_DEG):
             lon, lat = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
             high = (box[3] - box[1]) * 111_320 / 2
@@ -67,12 +67,12 @@ class KartaView:
         return self.web.bytes(address)
 
 
-def _read(photo: dict[str, Any]) -> Photograph | None:
+def _read(photo: dict[str, Any]) -> StreetImage | None:
     """A photograph of the API; None if it has no place or pixels."""
     try:
         address = photo.get("fileurlProc") or photo.get("fileurlLTh") or photo["fileurl"]
         heading = photo.get("heading")
-        return Photograph(
+        return StreetImage(
             name=str(photo["id"]),
             lon=float(photo["lng"]),
             lat=float(photo["lat"]),

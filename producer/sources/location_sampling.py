@@ -26,7 +26,7 @@ OVERSAMPLING = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placing:
+class LocationSampling:
     """How places are chosen."""
 
     count: int
@@ -57,7 +57,7 @@ class Placing:
 
 
 @dataclass(frozen=True, eq=False)
-class Placed:
+class SampledLocations:
     """The places of a set, in the order of their cells."""
 
     lonlat: Float[np.ndarray, "place 2"]
@@ -67,10 +67,10 @@ class Placed:
 
 def place(
     region: Region,
-    how: Placing,
+    how: LocationSampling,
     weigh: Weigh | None = None,
     candidates: Float[np.ndarray, "candidate 2"] | None = None,
-) -> Placed:
+) -> SampledLocations:
     """Choose the places of a set.
 
     Args:
@@ -121,7 +121,7 @@ def place(
             f"{how.cell_level}. Name a larger one."
         )
     order = np.lexsort((places[:, 1], places[:, 0], cell))
-    return Placed(places[order], cell[order])
+    return SampledLocations(places[order], cell[order])
 
 
 def covering_of(
@@ -223,7 +223,7 @@ class _Known:
     room: Int[np.ndarray, " cell"]
 
     @classmethod
-    def of(cls, lonlat: Float[np.ndarray, "candidate 2"], how: Placing) -> "_Known":
+    def of(cls, lonlat: Float[np.ndarray, "candidate 2"], how: LocationSampling) -> "_Known":
         lonlat = np.unique(lonlat, axis=0)
         fine = s2.cell_ids(lonlat, how.cell_level)
         order = np.argsort(fine, kind="stable")
@@ -235,14 +235,14 @@ class _Known:
         return cls(lonlat, fine, coarse, np.append(first, len(fine)).astype(np.int64), room)
 
     def choose(
-        self, number: int, count: int, how: Placing, rng: np.random.Generator
+        self, number: int, count: int, how: LocationSampling, rng: np.random.Generator
     ) -> Float[np.ndarray, "place 2"]:
         part = slice(self.first[number], self.first[number + 1])
         return _spread(self.lonlat[part], self.fine[part], count, how, rng)
 
 
 def _anywhere(
-    region: Region, cell: np.uint64, count: int, how: Placing, rng: np.random.Generator
+    region: Region, cell: np.uint64, count: int, how: LocationSampling, rng: np.random.Generator
 ) -> Float[np.ndarray, "place 2"]:
     """Choose places in a coarse cell where nothing is known but the region."""
     fine = s2.children(np.array([cell], np.uint64), how.cell_level)[0]
@@ -257,7 +257,7 @@ def _spread(
     lonlat: Float[np.ndarray, "point 2"],
     fine: UInt64[np.ndarray, " point"],
     count: int,
-    how: Placing,
+    how: LocationSampling,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "place 2"]:
     """Choose `count` points: one of every fine cell before two of any, each the farthest."""

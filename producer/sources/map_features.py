@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 import pandas as pd
 import shapely
 
-from unigeo.producer.sources.web_requests import GoneError, Web
+from unigeo.producer.sources.web_requests import GoneError, WebClient
 from unigeo.schemas.errors import ObservationsError, StoreError
 
 Box = tuple[float, float, float, float]
@@ -111,7 +111,7 @@ def of_geojson(features: Iterable[Mapping[str, Any]]) -> list[Feature]:
     return found
 
 
-def ask_features(web: Web, url: str, bbox: Box) -> list[Feature]:
+def ask_features(web: WebClient, url: str, bbox: Box) -> list[Feature]:
     """Ask OGC API - Features for the items in a box, page by page.
 
     Raises:
@@ -134,7 +134,7 @@ def ask_features(web: Web, url: str, bbox: Box) -> list[Feature]:
     raise ObservationsError(f"{url} gave {PAGES} pages for one box and still more.")
 
 
-def ask_overpass(web: Web, url: str, near: Sequence[Box], wide: Box) -> list[Feature]:
+def ask_overpass(web: WebClient, url: str, near: Sequence[Box], wide: Box) -> list[Feature]:
     """Ask an Overpass interpreter for everything tagged in some boxes, and for towns in a wide one.
 
     An answer that was broken off (the interpreter says so in a remark, with status 200) is asked
@@ -195,7 +195,7 @@ def read_features(name: str) -> list[Feature]:
     """
     kind = Path(urlsplit(name).path).suffix.lower()
     try:
-        data = io.BytesIO(Web().bytes(name) if "://" in name else Path(name).read_bytes())
+        data = io.BytesIO(WebClient().bytes(name) if "://" in name else Path(name).read_bytes())
         if kind in (".geojson", ".json"):
             return of_geojson(json.load(data)["features"])
         if kind == ".txt":

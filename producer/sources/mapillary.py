@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from unigeo.producer.sources.street import Photograph, tiles
-from unigeo.producer.sources.web_requests import GoneError, Web
+from unigeo.producer.sources.street import StreetImage, tiles
+from unigeo.producer.sources.web_requests import GoneError, WebClient
 from unigeo.schemas.errors import ObservationsError
 
 URL = "https://graph.mapillary.com"
@@ -30,18 +30,18 @@ LICENCE = "CC-BY-SA-4.0"
 class Mapillary:
     """A client of the Graph API."""
 
-    web: Web
+    web: WebClient
     url: str = URL
     pixels: str = "thumb_2048_url"
 
-    def search(self, west: float, south: float, east: float, north: float) -> list[Photograph]:
+    def search(self, west: float, south: float, east: float, north: float) -> list[StreetImage]:
         """Every image in a box of degrees.
 
         Raises:
             ObservationsError: the token or the question is refused.
             StoreError: the API cannot be reached.
         """
-        found: dict[str, Photograph] = {}
+        found: dict[str, StreetImage] = {}
         boxes = list(tiles(west, south, east, north, TILE_DEG))
         while boxes:
             box = boxes.pop()
@@ -84,7 +84,7 @@ class Mapillary:
         if not about.get(self.pixels):
             raise GoneError("no pixels")
         # The address is signed; the token is for the API alone.
-        return Web(self.web.per_second, first_wait_s=self.web.first_wait_s).bytes(
+        return WebClient(self.web.per_second, first_wait_s=self.web.first_wait_s).bytes(
             about[self.pixels]
         )
 
@@ -103,11 +103,11 @@ def open_mapillary(
             f"Mapillary needs an access token: set the environment variable {token_name} to the "
             "client token of your application (mapillary.com/dashboard/developers)."
         )
-    web = Web(per_second, {"Authorization": f"OAuth {token}"}, first_wait_s)
+    web = WebClient(per_second, {"Authorization": f"OAuth {token}"}, first_wait_s)
     return Mapillary(web, url or URL)
 
 
-def _read(image: dict[str, Any]) -> Photograph | None:
+def _read(image: dict[str, Any]) -> StreetImage | None:
     """An image of the API; None if it has no place or time."""
     try:
         place = image.get("computed_geometry") or image["geometry"]
@@ -115,7 +115,7 @@ def _read(image: dict[str, Any]) -> Photograph | None:
         taken = datetime.fromtimestamp(int(image["captured_at"]) / 1000, UTC)
         heading = image.get("computed_compass_angle", image.get("compass_angle"))
         by = (image.get("creator") or {}).get("username", "a contributor")
-        return Photograph(
+        return StreetImage(
             name=str(image["id"]),
             lon=float(lon),
             lat=float(lat),

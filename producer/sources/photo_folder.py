@@ -11,8 +11,8 @@ import pandas as pd
 from PIL import ExifTags, Image
 
 from unigeo.producer.observations.folder import dates
-from unigeo.producer.sources.set_description import Street
-from unigeo.producer.sources.street import Photograph
+from unigeo.producer.sources.set_description import StreetRules
+from unigeo.producer.sources.street import StreetImage
 from unigeo.producer.sources.web_requests import GoneError
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.geo.regions import Region
@@ -21,10 +21,10 @@ TABLE_COLUMNS = ("file", "lat", "lon")
 
 
 @dataclass(eq=False)
-class PhotoFolder:
+class ImageFolder:
     """Photographs by place."""
 
-    about: Street
+    about: StreetRules
     region: Region
 
     @property
@@ -32,7 +32,7 @@ class PhotoFolder:
         """Files without a place, or with one outside the region (in the ocean), and why."""
         return self._read[1]
 
-    def search(self, west: float, south: float, east: float, north: float) -> list[Photograph]:
+    def search(self, west: float, south: float, east: float, north: float) -> list[StreetImage]:
         """Every photograph in a box of degrees."""
         return [p for p in self._read[0] if west <= p.lon <= east and south <= p.lat <= north]
 
@@ -48,7 +48,7 @@ class PhotoFolder:
             raise GoneError("unreadable file") from error
 
     @cached_property
-    def _read(self) -> tuple[list[Photograph], dict[str, str]]:
+    def _read(self) -> tuple[list[StreetImage], dict[str, str]]:
         paths = sorted(glob.glob(self.about.files, recursive=True))  # noqa: PTH207
         if not paths:
             raise ObservationsError(f"table [street]: no file matches {self.about.files!r}.")
@@ -60,7 +60,7 @@ class PhotoFolder:
                 if known is None
                 else known.get(Path(path).name, "not in the table")
             )
-            if isinstance(one, Photograph) and not self.region.contains(
+            if isinstance(one, StreetImage) and not self.region.contains(
                 np.array([one.lon, one.lat])
             ):
                 one = "position outside the region"
@@ -70,7 +70,7 @@ class PhotoFolder:
                 found.append(replace(one, address=path))
         return found, refused
 
-    def _of_table(self) -> dict[str, Photograph]:
+    def _of_table(self) -> dict[str, StreetImage]:
         try:
             table = pd.read_csv(self.about.table, dtype={"file": str, "date": str})
         except (OSError, ValueError) as error:
@@ -92,7 +92,7 @@ class PhotoFolder:
                 raise ObservationsError(
                     f"table [street]: {self.about.table}, row {number}, column 'date': {error}."
                 ) from error
-            known[name] = Photograph(
+            known[name] = StreetImage(
                 name=name, lon=float(row["lon"]), lat=float(row["lat"]), panorama=False,
                 heading_deg=None if pd.isna(heading) else float(heading),
                 date=taken, licence=self.about.licence,
@@ -101,7 +101,7 @@ class PhotoFolder:
         return known
 
 
-def read_exif(path: str, licence: str, credit: str) -> Photograph | str:
+def read_exif(path: str, licence: str, credit: str) -> StreetImage | str:
     """A photograph by its EXIF, or why it is none."""
     try:
         with Image.open(path) as image:
@@ -122,7 +122,7 @@ def read_exif(path: str, licence: str, credit: str) -> Photograph | str:
     taken = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal) or exif.get(
         ExifTags.Base.DateTime, ""
     )
-    return Photograph(
+    return StreetImage(
         name=Path(path).name, lon=lon, lat=lat, panorama=panorama, heading_deg=turn,
         date=dates.day_or_none(str(taken).replace(":", "-")), licence=licence, credit=credit,
         address=path,

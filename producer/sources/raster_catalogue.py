@@ -19,13 +19,13 @@ from jaxtyping import Bool, Float
 
 from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.observations.folder import dates
-from unigeo.producer.observations.folder.geotiff_source import Source, open_source
+from unigeo.producer.observations.folder.geotiff_source import GeotiffSource, open_source
 from unigeo.producer.observations.folder.height_values import MeaningError
 from unigeo.producer.observations.folder.patch_frames import Frame
-from unigeo.producer.observations.folder.raster_patches import Cut, cut
+from unigeo.producer.observations.folder.raster_patches import CutPatches, cut
 from unigeo.producer.observations.protocol import GAP_NAMES, Gap, Patches
 from unigeo.producer.sources.findings import Origin
-from unigeo.producer.sources.set_description import Imagery, Surface
+from unigeo.producer.sources.set_description import ImageryRules, SurfaceRules
 from unigeo.producer.sources.stac_items import (
     Item,
     footprints,
@@ -34,7 +34,7 @@ from unigeo.producer.sources.stac_items import (
     search_names,
     signed,
 )
-from unigeo.producer.sources.web_requests import GoneError, Web
+from unigeo.producer.sources.web_requests import GoneError, WebClient
 from unigeo.schemas.errors import ObservationsError
 
 GDAL = {
@@ -57,9 +57,9 @@ _DATED = re.compile(r"(?<!\d)(?:19|20)\d{6}(?!\d)")
 class Catalogue:
     """Rasters by place: a STAC API's, or files that are named."""
 
-    about: Imagery
-    web: Web
-    _opened: dict[str, Source | str] = field(default_factory=dict)
+    about: ImageryRules
+    web: WebClient
+    _opened: dict[str, GeotiffSource | str] = field(default_factory=dict)
     _until: dict[str, float] = field(default_factory=dict)
     """When the signature of an address expires, in seconds since 1970."""
     _identities: dict[str, str] = field(default_factory=dict)
@@ -74,7 +74,9 @@ class Catalogue:
         """Of the patches."""
         return Frame(self.about.patch_px * self.about.resolution_m, self.about.patch_px)
 
-    def cut(self, lonlat: Float[np.ndarray, "place 2"], dtype: type[np.generic]) -> "Cuts":
+    def cut(
+        self, lonlat: Float[np.ndarray, "place 2"], dtype: type[np.generic]
+    ) -> "CataloguePatches":
         """Cut a patch round each place from the items that are best there."""
         frame = self.frame
         size = (len(lonlat), frame.patch_px, frame.patch_px)
@@ -105,7 +107,9 @@ class Catalogue:
         valid: Bool[np.ndarray, " place"] = gaps == Gap.NONE
         every = {item.name: item for chosen in best.values() for item in chosen}
         used = {name: self._told(item) for name, item in every.items() if item.digest}
-        return Cuts(Cut(Patches(values, valid), gaps, seen), origins, reasons, unusable, used)
+        return CataloguePatches(
+            CutPatches(Patches(values, valid), gaps, seen), origins, reasons, unusable, used
+        )
 
     def items_now(self, names: Sequence[str]) -> dict[str, str]:
         """Items of some names as the catalogue has them now, and a hash of each."""
@@ -155,9 +159,9 @@ class Catalogue:
         lonlat: Float[np.ndarray, "place 2"],
         frame: Frame,
         dtype: type[np.generic],
-    ) -> Cut:
+    ) -> CutPatches:
         sources = [self._opened[item.href] for item in chosen]
-        assert all(isinstance(source, Source) for source in sources)
+        assert all(isinstance(source, GeotiffSource) for source in sources)
         opened: list[Any] = sources
         part = cut(opened, lonlat, frame, dtype, self.about.min_valid)
         far = [str(source.path) for source in opened if not isinstance(source.path, Path)]
@@ -181,7 +185,11 @@ class Catalogue:
             bad = {}
             for item in chosen:
                 source = self._source(item)
-                if isinstance(source, Source) and dtype is np.uint8 and source.dtype != "uint8":
+                if (
+                    isinstance(source, GeotiffSource)
+                    and dtype is np.uint8
+                    and source.dtype != "uint8"
+                ):
                     source = self._not_bytes(source)
                 if isinstance(source, str):
                     bad[item.name] = reason = source
@@ -190,12 +198,14 @@ class Catalogue:
             unusable.update(bad)
             left = [item for item in left if item.name not in bad]
 
-    def _source(self, item: Item) -> Source | str:
+    def _source(self, item: Item) -> GeotiffSource | str:
         with self._lock:
             known = self._opened.get(item.href)
             if known is None:
                 known = self._open(item)
-            elif isinstance(known, Source) and self._until[item.href] < time.time() + AHEAD_S:
+            elif (
+                isinstance(known, GeotiffSource) and self._until[item.href] < time.time() + AHEAD_S
+            ):
                 known = replace(known, path=self._address(item))
             self._opened[item.href] = known
             return known
@@ -210,7 +220,7 @@ class Catalogue:
         )
         return href
 
-    def _open(self, item: Item) -> Source | str:
+    def _open(self, item: Item) -> GeotiffSource | str:
         coarsest = self.about.coarsest_m
         if coarsest is not None and item.gsd_m is not None and item.gsd_m > coarsest:
             return "too coarse"
@@ -225,7 +235,7 @@ class Catalogue:
                 _same(self._identities, item, now, self.about.url)
         except GoneError as gone:
             return str(gone)
-        terrain = self.about.numbers if isinstance(self.about, Surface) else None
+        terrain = self.about.numbers if isinstance(self.about, SurfaceRules) else None
         with rasterio.Env(**GDAL):
             for _ in range(TRIES):
                 try:
@@ -239,7 +249,7 @@ class Catalogue:
                         self.web.check(href)
         return "not a usable GeoTIFF"
 
-    def _not_bytes(self, found: Source) -> str:
+    def _not_bytes(self, found: GeotiffSource) -> str:
         """Why an image whose pixels are no bytes is passed over.
 
         Raises:
@@ -308,10 +318,10 @@ def _same(known: dict[str, str], item: Item, now: str, url: str) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Cuts:
+class CataloguePatches:
     """Patches of a catalogue."""
 
-    cut: Cut
+    cut: CutPatches
     origins: list[Origin]
     reasons: list[str]
     """Why a place has no patch; empty where it has."""

@@ -20,12 +20,12 @@ from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.observations.folder import dates
 from unigeo.producer.observations.observation_set import index
 from unigeo.producer.observations.observation_set.height_images import encode_heights
-from unigeo.producer.observations.observation_set.named_objects import Objects
+from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
 from unigeo.producer.observations.observation_set.tar_shards import encode_picture, pack
 from unigeo.producer.sources import s2
-from unigeo.producer.sources.findings import Found, FromItems, Seeing
+from unigeo.producer.sources.findings import Finding, ItemSource, ObservationSource
 from unigeo.producer.sources.input_files import Input, changes, inputs_of, listed
-from unigeo.producer.sources.location_sampling import Placed
+from unigeo.producer.sources.location_sampling import SampledLocations
 from unigeo.producer.sources.set_counts import counts
 from unigeo.producer.sources.set_description import SetTable
 from unigeo.producer.sources.splits import BORDER, of_year
@@ -37,12 +37,12 @@ SPREAD = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class SetPlan:
     """Places by shard."""
 
     table: SetTable
     region: Region
-    placed: Placed
+    placed: SampledLocations
     parts: list[str]
     """Split of each place."""
     shards: list[Int[np.ndarray, " _"]]
@@ -64,8 +64,8 @@ class Plan:
 
 
 def plan_shards(
-    table: SetTable, region: Region, placed: Placed, parts: list[str], inputs: list[Input]
-) -> Plan:
+    table: SetTable, region: Region, placed: SampledLocations, parts: list[str], inputs: list[Input]
+) -> SetPlan:
     """Cut the places, in the order of their cells, into shards of one coarse cell each."""
     kept = np.array([part != BORDER for part in parts])
     if not kept.any():
@@ -79,13 +79,13 @@ def plan_shards(
         members = np.flatnonzero((coarse == cell) & kept)
         pieces = -(-len(members) // table.kept.shard_places)
         shards += np.array_split(members, pieces) if pieces else []
-    return Plan(table, region, placed, parts, shards, inputs)
+    return SetPlan(table, region, placed, parts, shards, inputs)
 
 
 def build(
-    plan: Plan,
-    sources: dict[str, Seeing],
-    store: Objects,
+    plan: SetPlan,
+    sources: dict[str, ObservationSource],
+    store: ObjectFolder,
     *,
     workers: int = 2,
     finished: Callable[[int, int], None] = lambda done, all_: None,
@@ -143,7 +143,7 @@ def build(
     return [part for part in there if part is not None]
 
 
-def _claim(plan: Plan, store: Objects) -> None:
+def _claim(plan: SetPlan, store: ObjectFolder) -> None:
     """Say whose the folder is, or find that it is another's."""
     mine = {
         "set": plan.table.name,
@@ -177,7 +177,7 @@ def _claim(plan: Plan, store: Objects) -> None:
         store.put("plan.json", text)
 
 
-def _check_items(parts: Sequence[bytes], sources: dict[str, Seeing], url: str) -> None:
+def _check_items(parts: Sequence[bytes], sources: dict[str, ObservationSource], url: str) -> None:
     """Compare the catalogues' images that finished shards were cut from with what they are now.
 
     Raises:
@@ -185,7 +185,7 @@ def _check_items(parts: Sequence[bytes], sources: dict[str, Seeing], url: str) -
     """
     items = items_of(parts)
     for modality, source in sources.items():
-        if not isinstance(source, FromItems) or not items.get(modality):
+        if not isinstance(source, ItemSource) or not items.get(modality):
             continue
         now = source.items_now(sorted(items[modality]))
         told = [
@@ -210,7 +210,7 @@ def items_of(parts: Sequence[bytes]) -> dict[str, dict[str, str]]:
 
 
 def _build_shard(
-    plan: Plan, sources: dict[str, Seeing], store: Objects, number: int
+    plan: SetPlan, sources: dict[str, ObservationSource], store: ObjectFolder, number: int
 ) -> tuple[int, bytes]:
     rows = plan.shards[number]
     lonlat = plan.placed.lonlat[rows]
@@ -249,7 +249,7 @@ def _build_shard(
 
 
 def _encode(
-    key: int, seen: dict[str, Found], quality: int
+    key: int, seen: dict[str, Finding], quality: int
 ) -> tuple[dict[str, Any], list[tuple[str, bytes]]]:
     """One place as a row of the index and members of the archive."""
     line: dict[str, Any] = {"key": key, "panorama": -1, "_files": {}}
@@ -302,7 +302,7 @@ def _hold_out_years(lines: list[dict[str, Any]], years: Sequence[int]) -> None:
 
 
 def finish(
-    plan: Plan, sources: dict[str, Seeing], store: Objects, parts: list[bytes]
+    plan: SetPlan, sources: dict[str, ObservationSource], store: ObjectFolder, parts: list[bytes]
 ) -> dict[str, Any]:
     """Write the whole index and `set.json`.
 

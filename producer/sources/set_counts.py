@@ -12,7 +12,7 @@ import shapely
 from jaxtyping import Float
 
 from unigeo.producer.observations.folder import dates
-from unigeo.producer.observations.protocol import PICTURES
+from unigeo.producer.observations.protocol import IMAGE_MODALITIES
 from unigeo.producer.sources.splits import NAMES
 from unigeo.schemas.errors import ObservationsError
 
@@ -74,7 +74,7 @@ def counts(
                 Counter(rows[f"{modality}_licence"][k] or "not stated" for k in there)
             ),
         }
-        if modality in PICTURES:
+        if modality in IMAGE_MODALITIES:
             told[modality]["bytes"] = int(np.nansum(rows[f"{modality}_bytes"].astype(float)))
     return told
 

@@ -10,7 +10,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from unigeo.producer.observations.folder.dates import Dated
-from unigeo.producer.observations.folder.height_values import HIGHEST_M, LOWEST_M, Scale, Terrain
+from unigeo.producer.observations.folder.height_values import (
+    HIGHEST_M,
+    LOWEST_M,
+    HeightDescription,
+    Scale,
+)
 from unigeo.producer.sources.stac_items import SIGN_URL
 from unigeo.schemas.errors import ObservationsError
 
@@ -21,8 +26,8 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Where(_Table):
-    """Which places; the meanings are those of `placing.Placing`."""
+class LocationRules(_Table):
+    """Which places; the meanings are those of `placing.LocationSampling`."""
 
     region: str | None = None
     """A named region, or a GeoJSON file."""
@@ -39,7 +44,7 @@ class Where(_Table):
     """CSV or Parquet with columns lon and lat: places to choose among."""
 
 
-class Splits(_Table):
+class SplitRules(_Table):
     """What is held out; the meanings are those of `splits.Splitting`."""
 
     spatial_level: int = 10
@@ -50,7 +55,7 @@ class Splits(_Table):
     bbox: tuple[float, float, float, float] | None = None
 
 
-class Kept(_Table):
+class SetStorage(_Table):
     """How the set is kept."""
 
     shard_level: int = Field(default=8, ge=0, le=30)
@@ -71,7 +76,7 @@ def _several(values: Any) -> Any:
     return tuple(values) if isinstance(values, list | tuple) else (values,)
 
 
-class Imagery(_Origin):
+class ImageryRules(_Origin):
     """Rasters of a STAC API, or files."""
 
     kind: Literal["stac", "files"]
@@ -111,7 +116,7 @@ class Imagery(_Origin):
         return tuple(found)
 
 
-class Surface(Imagery):
+class SurfaceRules(ImageryRules):
     """A surface model."""
 
     bands: tuple[int, ...] = (1,)
@@ -133,9 +138,9 @@ class Surface(Imagery):
     terrain_collections: Annotated[tuple[str, ...], BeforeValidator(_several)] = ()
 
     @property
-    def numbers(self) -> Terrain:
+    def numbers(self) -> HeightDescription:
         """What the numbers of its rasters are."""
-        return Terrain(
+        return HeightDescription(
             table="dsm",
             units=self.units if "units" in self.model_fields_set else None,
             scale=self.scale,
@@ -145,7 +150,7 @@ class Surface(Imagery):
         )
 
 
-class Street(_Origin):
+class StreetRules(_Origin):
     """Photographs and panoramas at street level."""
 
     kind: Literal["mapillary", "kartaview", "folder"]
@@ -175,7 +180,7 @@ class Street(_Origin):
     """Requests, at most."""
 
 
-class Words(_Origin):
+class TextRules(_Origin):
     """Features round a place, told in a sentence."""
 
     kind: Literal["features", "overpass", "files"]
@@ -212,13 +217,13 @@ class SetTable(_Table):
     areas: str | None = None
     """GeoJSON of polygons with a property `name`, by which the datasheet counts; the states of the
     United States without it."""
-    where: Where
-    splits: Splits = Splits()
-    kept: Kept = Kept()
-    aerial: Imagery | None = None
-    dsm: Surface | None = None
-    street: Street | None = None
-    text: Words | None = None
+    where: LocationRules
+    splits: SplitRules = SplitRules()
+    kept: SetStorage = SetStorage()
+    aerial: ImageryRules | None = None
+    dsm: SurfaceRules | None = None
+    street: StreetRules | None = None
+    text: TextRules | None = None
 
     def digest(self) -> str:
         """SHA-256 of the settings, by which a build knows its own."""
@@ -256,7 +261,7 @@ def _check(table: SetTable, path: Path) -> None:
     if not any((table.aerial, table.dsm, table.street, table.text)):
         raise ObservationsError(f"{path} names no source: add [aerial], [dsm], [street] or [text].")
     for name in ("aerial", "dsm"):
-        source: Imagery | None = getattr(table, name)
+        source: ImageryRules | None = getattr(table, name)
         if source is not None and not (source.url if source.kind == "stac" else source.files):
             need = "url" if source.kind == "stac" else "files"
             raise ObservationsError(f"{path}, table [{name}]: kind {source.kind!r} needs `{need}`.")

@@ -14,7 +14,7 @@ import shapely
 from jaxtyping import Float
 
 from unigeo.producer.observations.folder import dates
-from unigeo.producer.sources.web_requests import GoneError, Web
+from unigeo.producer.sources.web_requests import GoneError, WebClient
 from unigeo.schemas.errors import ObservationsError
 
 PAGE = 250
@@ -49,7 +49,7 @@ class Item:
 
 
 def search(
-    web: Web,
+    web: WebClient,
     url: str,
     collections: Sequence[str],
     bbox: tuple[float, float, float, float],
@@ -84,7 +84,7 @@ def search(
 
 
 def search_names(
-    web: Web, url: str, collections: Sequence[str], names: Sequence[str], asset: str
+    web: WebClient, url: str, collections: Sequence[str], names: Sequence[str], asset: str
 ) -> list[Item]:
     """The items of some names that a STAC API has, in the order of their names.
 
@@ -100,7 +100,7 @@ def search_names(
 
 
 def _asked(
-    web: Web, url: str, question: dict[str, Any], asset: str
+    web: WebClient, url: str, question: dict[str, Any], asset: str
 ) -> tuple[list[Item], dict[str, str]]:
     """All pages of an answer: items in the order of their names; those without the asset."""
     address, method = url.rstrip("/") + "/search", "POST"
@@ -204,7 +204,7 @@ def ranked(
     return tuple(item for item, _ in held if item.year == held[0][0].year)
 
 
-def signed(web: Web, href: str, how: str, sign_url: str = SIGN_URL) -> tuple[str, float]:
+def signed(web: WebClient, href: str, how: str, sign_url: str = SIGN_URL) -> tuple[str, float]:
     """An address that may be read: as it is, or with a signature that the service gives.
 
     Args:

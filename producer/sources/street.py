@@ -15,16 +15,16 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
 from unigeo.producer.observations.folder import dates
-from unigeo.producer.observations.folder.location_tables import PlaceTable
-from unigeo.producer.sources.findings import Found, Origin, Seen
-from unigeo.producer.sources.set_description import Street
+from unigeo.producer.observations.folder.location_tables import LocationTable
+from unigeo.producer.sources.findings import Finding, Origin, SourceFindings
+from unigeo.producer.sources.set_description import StreetRules
 from unigeo.producer.sources.web_requests import GoneError
 
 Image.MAX_IMAGE_PIXELS = 250_000_000  # panoramas have up to 16k x 8k pixels
 
 
 @dataclass(frozen=True, kw_only=True)
-class Photograph:
+class StreetImage:
     """One photograph of a catalogue."""
 
     name: str
@@ -41,7 +41,7 @@ class Photograph:
     """Where its pixels are: a URL or a path."""
 
 
-Search = Callable[[float, float, float, float], list[Photograph]]
+Search = Callable[[float, float, float, float], list[StreetImage]]
 """Photographs in a box: west, south, east, north in degrees."""
 Fetch = Callable[[str], bytes]
 
@@ -50,7 +50,7 @@ Fetch = Callable[[str], bytes]
 class StreetSource:
     """The photograph nearest to each place, as a square picture."""
 
-    about: Street
+    about: StreetRules
     search: Search
     fetch: Fetch
     seed: int
@@ -62,27 +62,27 @@ class StreetSource:
         """How far from a place its photograph may have been taken."""
         return self.about.radius_m
 
-    def observe(self, lonlat: Float[np.ndarray, "place 2"]) -> Seen:
+    def observe(self, lonlat: Float[np.ndarray, "place 2"]) -> SourceFindings:
         """One square picture per place, as the camera saw it."""
         known, unusable = self._photographs(lonlat)
         if not known:
-            return Seen([Found(reason="nothing in reach")] * len(lonlat), unusable)
+            return SourceFindings([Finding(reason="nothing in reach")] * len(lonlat), unusable)
         import pandas as pd
 
         where = np.array([(p.lon, p.lat) for p in known])
-        table = PlaceTable(pd.DataFrame({"name": [p.name for p in known]}), where)
+        table = LocationTable(pd.DataFrame({"name": [p.name for p in known]}), where)
         nearest = table.nearest(lonlat, self.about.radius_m)
-        results: list[Found] = [Found(reason="nothing in reach")] * len(lonlat)
+        results: list[Finding] = [Finding(reason="nothing in reach")] * len(lonlat)
         for row in np.unique(nearest[nearest >= 0]):  # each photograph is fetched once
             members = np.flatnonzero(nearest == row)
             pixels = self._pixels(known[row])
             for place in members:
                 results[place] = (
-                    Found(reason=pixels)
+                    Finding(reason=pixels)
                     if isinstance(pixels, str)
                     else self._crop(known[row], pixels, lonlat[place])
                 )
-        return Seen(results, unusable)
+        return SourceFindings(results, unusable)
 
     def provenance(self) -> dict[str, Any]:
         """JSON: the settings."""
@@ -90,7 +90,7 @@ class StreetSource:
 
     def _photographs(
         self, lonlat: Float[np.ndarray, "place 2"]
-    ) -> tuple[list[Photograph], dict[str, str]]:
+    ) -> tuple[list[StreetImage], dict[str, str]]:
         """Usable photographs round the places, in the order of their names; the others, and why."""
         margin = self.about.radius_m / 110_000
         wide = margin / max(np.cos(np.radians(np.abs(lonlat[:, 1]).max())), 0.01)
@@ -107,7 +107,7 @@ class StreetSource:
                 usable.append(photograph)
         return usable, unusable
 
-    def _unusable(self, photograph: Photograph) -> str:
+    def _unusable(self, photograph: StreetImage) -> str:
         if photograph.panorama and self.about.panoramas == "no":
             return "a panorama"
         if not photograph.panorama and self.about.panoramas == "only":
@@ -118,7 +118,7 @@ class StreetSource:
             return "panorama without heading"
         return ""
 
-    def _pixels(self, photograph: Photograph) -> UInt8[np.ndarray, "3 row col"] | str:
+    def _pixels(self, photograph: StreetImage) -> UInt8[np.ndarray, "3 row col"] | str:
         try:
             data = self.fetch(photograph.address)
         except GoneError as gone:
@@ -136,10 +136,10 @@ class StreetSource:
 
     def _crop(
         self,
-        photograph: Photograph,
+        photograph: StreetImage,
         pixels: UInt8[np.ndarray, "3 row col"],
         lonlat: Float[np.ndarray, " 2"],
-    ) -> Found:
+    ) -> Finding:
         numbers: dict[str, float] = {}
         picture = np.array(pixels)
         if photograph.heading_deg is not None:
@@ -163,7 +163,7 @@ class StreetSource:
             numbers=numbers,
             panorama=_number(photograph.name) if photograph.panorama else -1,
         )
-        return Found(picture, origin)
+        return Finding(picture, origin)
 
 
 def tiles(

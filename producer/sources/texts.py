@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from unigeo.producer.observations.folder.height_values import check_plain
 from unigeo.producer.sources.captions import Captioner, open_captioner
-from unigeo.producer.sources.findings import Found, Origin, Seeing, Seen
+from unigeo.producer.sources.findings import Finding, ObservationSource, Origin, SourceFindings
 from unigeo.producer.sources.map_features import (
     Box,
     Feature,
@@ -23,8 +23,8 @@ from unigeo.producer.sources.map_features import (
     ask_overpass,
     read_features,
 )
-from unigeo.producer.sources.set_description import Words
-from unigeo.producer.sources.web_requests import Web
+from unigeo.producer.sources.set_description import TextRules
+from unigeo.producer.sources.web_requests import WebClient
 from unigeo.schemas.errors import ObservationsError
 
 WGS84 = pyproj.Geod(ellps="WGS84")
@@ -51,16 +51,16 @@ Ask = Callable[[Sequence[Box], Box], list[Feature]]
 
 
 @dataclass(eq=False)
-class WordSource:
+class TextSource:
     """Sentences about places."""
 
-    about: Words
+    about: TextRules
     ask: Ask
     count: Count
     seed: int
     landcover: Path | None = None
     captioner: Captioner | None = None
-    aerial: Seeing | None = None
+    aerial: ObservationSource | None = None
     """Where the images that are described come from."""
 
     @property
@@ -68,7 +68,7 @@ class WordSource:
         """Names of towns reach farther, and are not counted."""
         return self.about.radius_m
 
-    def observe(self, lonlat: Float[np.ndarray, "place 2"]) -> Seen:
+    def observe(self, lonlat: Float[np.ndarray, "place 2"]) -> SourceFindings:
         """Say something of each place."""
         near = _boxes(lonlat, self.about.radius_m)
         wide = _boxes(lonlat, max(self.about.radius_m, 1000 * self.about.town_km))
@@ -81,8 +81,8 @@ class WordSource:
         for k, point in enumerate(lonlat):
             text = self._say(point, known, places, cover[k], captions[k])
             origin = Origin(licence=self.about.licence, credit=self.about.credit)
-            found.append(Found(text, origin) if text else Found(reason="nothing to say"))
-        return Seen(found)
+            found.append(Finding(text, origin) if text else Finding(reason="nothing to say"))
+        return SourceFindings(found)
 
     def provenance(self) -> dict[str, Any]:
         """JSON: the settings."""
@@ -262,7 +262,7 @@ def count_tokens_of(folder: Path) -> Count:
     return lambda text: len(tokenizer.encode(text.lower()).ids)  # as `encoders.words.tokenize`
 
 
-def open_words(about: Words, seed: int, aerial: Seeing | None = None) -> WordSource:
+def open_words(about: TextRules, seed: int, aerial: ObservationSource | None = None) -> TextSource:
     """Open a source of words.
 
     Args:
@@ -274,7 +274,7 @@ def open_words(about: Words, seed: int, aerial: Seeing | None = None) -> WordSou
         ObservationsError: files or the tokenizer cannot be read.
     """
     count = count_words if about.tokenizer is None else count_tokens_of(Path(about.tokenizer))
-    web = Web(about.per_second)
+    web = WebClient(about.per_second)
     if about.kind == "files":
         everything = [one for name in about.files for one in read_features(name)]
 
@@ -296,7 +296,7 @@ def open_words(about: Words, seed: int, aerial: Seeing | None = None) -> WordSou
     captioner = None
     if about.caption is not None:
         captioner = open_captioner(about.caption, about.caption_tokens)
-    return WordSource(about, ask, count, seed, cover, captioner, aerial)
+    return TextSource(about, ask, count, seed, cover, captioner, aerial)
 
 
 def _listed(facts: list[str]) -> str:

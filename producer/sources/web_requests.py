@@ -31,7 +31,7 @@ class GoneError(Exception):
 
 
 @dataclass(eq=False)
-class Web:
+class WebClient:
     """A polite client of one service."""
 
     per_second: float = 10.0

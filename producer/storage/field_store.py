@@ -17,7 +17,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 from zarr.storage import LocalStore, ObjectStore
 
 from unigeo.producer.storage.code_identity import check_code
-from unigeo.producer.storage.object_io import create, exists, patient, put
+from unigeo.producer.storage.object_io import create, exists, put, retrying
 from unigeo.producer.storage.staged_groups import draft, objects_of
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.geo.grid import Grid
@@ -92,7 +92,7 @@ def create_field(
         StoreError: if something else stands there, another product, or it cannot be written.
     """
     layout.shards(grid)
-    store = patient(open_store(url, read_only=False))
+    store = retrying(open_store(url, read_only=False))
     try:
         group = _existing(store, url, attributes, mended, note_again)
         if group is None:
@@ -226,7 +226,7 @@ def _without(observations: Any, files: frozenset[str]) -> Any:
 
 def is_published(group: zarr.Group) -> bool:
     """Whether the store is published by now, whatever the group was when it was opened."""
-    now = zarr.open_group(patient(group.store), mode="r", zarr_format=3, use_consolidated=False)
+    now = zarr.open_group(retrying(group.store), mode="r", zarr_format=3, use_consolidated=False)
     own: Any = now.attrs["unigeo"]
     return bool(own["state"] == "published")
 

@@ -55,7 +55,7 @@ def put(store: Any, key: str, body: memoryview | bytes) -> None:
     if isinstance(store, ObjectStore):
         import obstore
 
-        patiently(lambda: obstore.put(store.store, key, body, use_multipart=False))
+        with_retries(lambda: obstore.put(store.store, key, body, use_multipart=False))
         return
     if isinstance(store, LocalStore):
         path = store.root / key
@@ -80,7 +80,7 @@ def create(store: Any, key: str, body: bytes) -> None:
         from obstore.exceptions import AlreadyExistsError, NotSupportedError
 
         try:
-            patiently(lambda: obstore.put(store.store, key, body, mode="create"))
+            with_retries(lambda: obstore.put(store.store, key, body, mode="create"))
         except AlreadyExistsError:
             return
         except (NotImplementedError, NotSupportedError):  # a store without conditional writes
@@ -151,12 +151,12 @@ def _write_direct(file: int, body: memoryview) -> memoryview:
 
 def exists(store: Any, key: str) -> bool:
     """Whether the store holds an object."""
-    return bool(patiently(lambda: sync(store.exists(key)), stumbles(store)))
+    return bool(with_retries(lambda: sync(store.exists(key)), needs_retry(store)))
 
 
 def delete(store: Any, key: str) -> None:
     """Remove an object, if it is there."""
-    patiently(lambda: sync(store.delete(key)), stumbles(store))
+    with_retries(lambda: sync(store.delete(key)), needs_retry(store))
 
 
 @contextmanager
@@ -178,7 +178,7 @@ def named(what: str) -> Iterator[None]:
         ) from error
 
 
-def patiently[T](ask: Callable[[], T], again: bool = True) -> T:
+def with_retries[T](ask: Callable[[], T], again: bool = True) -> T:
     """Ask a store, and again where it answers with an error that may pass."""
     waits = _waits() if again else iter(())
     while True:
@@ -191,62 +191,71 @@ def patiently[T](ask: Callable[[], T], again: bool = True) -> T:
         time.sleep(wait_s)
 
 
-def patient(store: Any) -> Any:
+def retrying(store: Any) -> Any:
     """The same store; an object store of which everything is asked patiently."""
-    if not stumbles(store):
+    if not needs_retry(store):
         return store
-    return _PatientStore(store.store, read_only=store.read_only)
+    return RetryingObjectStore(store.store, read_only=store.read_only)
 
 
-def stumbles(store: Any) -> bool:
+def needs_retry(store: Any) -> bool:
     """Whether a store's requests may fail for the moment, and nobody yet asks them again."""
-    return isinstance(store, ObjectStore) and not isinstance(store, _PatientStore)
+    return isinstance(store, ObjectStore) and not isinstance(store, RetryingObjectStore)
 
 
-class _PatientStore(ObjectStore[Any]):
+class RetryingObjectStore(ObjectStore[Any]):
     """An object store for Zarr, which asks again where its requests stumble."""
 
     async def get(self, *about: Any, **more: Any) -> Any:
-        return await _patiently_async(partial(super().get, *about, **more))
+        """See `zarr.abc.store.Store.get`."""
+        return await _with_retries_async(partial(super().get, *about, **more))
 
     async def exists(self, key: str) -> bool:
-        return bool(await _patiently_async(partial(super().exists, key)))
+        """See `zarr.abc.store.Store.exists`."""
+        return bool(await _with_retries_async(partial(super().exists, key)))
 
     async def getsize(self, key: str) -> int:
-        return int(await _patiently_async(partial(super().getsize, key)))
+        """See `zarr.abc.store.Store.getsize`."""
+        return int(await _with_retries_async(partial(super().getsize, key)))
 
     async def set(self, key: str, value: Any) -> None:
-        await _patiently_async(partial(super().set, key, value))
+        """See `zarr.abc.store.Store.set`."""
+        await _with_retries_async(partial(super().set, key, value))
 
     async def set_if_not_exists(self, key: str, value: Any) -> None:
-        await _patiently_async(partial(super().set_if_not_exists, key, value))
+        """See `zarr.abc.store.Store.set_if_not_exists`."""
+        await _with_retries_async(partial(super().set_if_not_exists, key, value))
 
     async def delete(self, key: str) -> None:
-        await _patiently_async(partial(super().delete, key))
+        """See `zarr.abc.store.Store.delete`."""
+        await _with_retries_async(partial(super().delete, key))
 
     async def delete_dir(self, prefix: str) -> None:
-        await _patiently_async(partial(super().delete_dir, prefix))
+        """See `zarr.abc.store.Store.delete_dir`."""
+        await _with_retries_async(partial(super().delete_dir, prefix))
 
     async def list_prefix(self, prefix: str) -> AsyncGenerator[str, None]:
+        """See `zarr.abc.store.Store.list_prefix`."""
         asked = super().list_prefix
 
         async def listed() -> list[str]:
             return [key async for key in asked(prefix)]
 
-        for key in await _patiently_async(listed):
+        for key in await _with_retries_async(listed):
             yield key
 
     async def list_dir(self, prefix: str) -> AsyncGenerator[str, None]:
+        """See `zarr.abc.store.Store.list_dir`."""
         asked = super().list_dir
 
         async def listed() -> list[str]:
             return [key async for key in asked(prefix)]
 
-        for key in await _patiently_async(listed):
+        for key in await _with_retries_async(listed):
             yield key
 
 
-async def _patiently_async(ask: Callable[[], Awaitable[Any]]) -> Any:
+async def _with_retries_async(ask: Callable[[], Awaitable[Any]]) -> Any:
     waits = _waits()
     while True:
         try:

@@ -12,7 +12,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, ObjectStore
 
-from unigeo.producer.storage.object_io import patiently
+from unigeo.producer.storage.object_io import with_retries
 from unigeo.schemas.errors import StoreError
 
 _UPDATES = 100
@@ -76,7 +76,7 @@ def _update_remote(store: Any, key: str, change: Callable[[bytes | None], bytes]
     for _ in range(_UPDATES):
         mode: Any
         try:
-            got = patiently(lambda: obstore.get(store, key))
+            got = with_retries(lambda: obstore.get(store, key))
             old: bytes | None = bytes(got.bytes())
             mode = {name: got.meta[name] for name in ("e_tag", "version") if got.meta[name]}
         except FileNotFoundError:
@@ -85,11 +85,11 @@ def _update_remote(store: Any, key: str, change: Callable[[bytes | None], bytes]
         if new == old:
             return new
         try:
-            patiently(lambda new=new, mode=mode: obstore.put(store, key, new, mode=mode))  # type: ignore[misc]
+            with_retries(lambda new=new, mode=mode: obstore.put(store, key, new, mode=mode))  # type: ignore[misc]
         except (AlreadyExistsError, PreconditionError):
             time.sleep(random.uniform(0.0, 0.1))
         except (NotImplementedError, NotSupportedError):
-            patiently(lambda new=new: obstore.put(store, key, new))  # type: ignore[misc]
+            with_retries(lambda new=new: obstore.put(store, key, new))  # type: ignore[misc]
             return new
         else:
             return new

@@ -28,7 +28,7 @@ _NOT_STORED = np.uint64(2**64 - 1)
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class ShardOrder:
     """Where the cells of a shard lie in its object. Chunks follow each other in Morton order."""
 
     place: Int[np.ndarray, " cell"]
@@ -40,7 +40,7 @@ class Places:
 
 
 @lru_cache(maxsize=16)
-def places(shard: int, chunk: int) -> Places:
+def places(shard: int, chunk: int) -> ShardOrder:
     """Find every cell's place in the object of a shard, both sides in cells."""
     side = shard // chunk
     row, col = np.divmod(np.arange(side * side), side)
@@ -55,7 +55,7 @@ def places(shard: int, chunk: int) -> Places:
     of_cell = number[(cell_row // chunk) * side + cell_col // chunk]
     inner = (cell_row % chunk) * chunk + cell_col % chunk
     place = of_cell * chunk * chunk + inner
-    return Places(place, np.stack([row[by_code], col[by_code]], axis=1), np.argsort(place))
+    return ShardOrder(place, np.stack([row[by_code], col[by_code]], axis=1), np.argsort(place))
 
 
 class Buffers:
@@ -224,7 +224,7 @@ def _checked(content: bytes) -> bytes:
 
 
 def _index(
-    where: Places, used: Bool[np.ndarray, " chunk"], lengths: np.ndarray
+    where: ShardOrder, used: Bool[np.ndarray, " chunk"], lengths: np.ndarray
 ) -> UInt8[np.ndarray, " byte"]:
     side = int(where.rowcol.max()) + 1
     entries = np.full((side, side, 2), _NOT_STORED, "<u8")

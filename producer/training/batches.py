@@ -17,19 +17,19 @@ import torch
 from jaxtyping import Float
 
 from unigeo.producer.training.processes import Processes
-from unigeo.producer.training.samples import Places
+from unigeo.producer.training.samples import Samples
 from unigeo.producer.training.schedule import batch_rows, position
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.step import Batch
+from unigeo.producer.training.step import TrainingBatch
 
-Observe = Callable[[Float[np.ndarray, "place 2"]], Places]
+Observe = Callable[[Float[np.ndarray, "place 2"]], Samples]
 """Looks at places, given in degrees."""
 AHEAD = 1
 """Batches that wait observed, beside those being observed."""
 
 
 @runtime_checkable
-class Feed(Protocol):
+class BatchSource(Protocol):
     """Where batches come from."""
 
     @property
@@ -37,16 +37,16 @@ class Feed(Protocol):
         """Places in one pass."""
         ...
 
-    def batches(self, first: int, last: int) -> Iterator[Batch]:
+    def batches(self, first: int, last: int) -> Iterator[TrainingBatch]:
         """Give the batches of the steps from `first` to before `last`."""
         ...
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedBatches:
     """Places observed once, and held."""
 
-    places: Places
+    places: Samples
     settings: TrainingSettings
     processes: Processes
 
@@ -55,7 +55,7 @@ class Kept:
         """Places in one pass."""
         return len(self.places)
 
-    def batches(self, first: int, last: int) -> Iterator[Batch]:
+    def batches(self, first: int, last: int) -> Iterator[TrainingBatch]:
         """Give the batches of the steps from `first` to before `last`."""
         for step in range(first, last):
             rows = batch_rows(self.count, step, self.settings)
@@ -63,7 +63,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Streamed:
+class StreamingBatches:
     """Places observed when their step is near."""
 
     count: int
@@ -75,10 +75,10 @@ class Streamed:
     pinned: bool = False
     """Into memory that a GPU reads by itself."""
 
-    def batches(self, first: int, last: int) -> Iterator[Batch]:
+    def batches(self, first: int, last: int) -> Iterator[TrainingBatch]:
         """Give the batches of the steps from `first` to before `last`."""
         places_of = lru_cache(maxsize=2)(self.lonlat)
-        waiting: deque[Future[Batch]] = deque()
+        waiting: deque[Future[TrainingBatch]] = deque()
         with ThreadPoolExecutor(self.settings.workers, thread_name_prefix="observe") as pool:
             try:
                 for step in range(first, last):
@@ -92,10 +92,10 @@ class Streamed:
                 for future in waiting:
                     future.cancel()
 
-    def _look(self, step: int, lonlat: Float[np.ndarray, "place 2"]) -> Batch:
+    def _look(self, step: int, lonlat: Float[np.ndarray, "place 2"]) -> TrainingBatch:
         rows = batch_rows(self.count, step, self.settings)
 
-        def take(mine: np.ndarray) -> Places:
+        def take(mine: np.ndarray) -> Samples:
             places = self.observe(lonlat[mine])
             return places.pinned() if self.pinned else places
 
@@ -103,41 +103,41 @@ class Streamed:
 
 
 def _batch(
-    step: int, rows: np.ndarray, processes: Processes, take: Callable[[np.ndarray], Places]
-) -> Batch:
+    step: int, rows: np.ndarray, processes: Processes, take: Callable[[np.ndarray], Samples]
+) -> TrainingBatch:
     """Take this process's part of the rows; what only fills it up counts as not observed."""
     positions, own = processes.positions(len(rows))
     places = take(rows[positions])
     if not own.all():
         places = places.only(torch.from_numpy(own))
-    return Batch(step, places, positions)
+    return TrainingBatch(step, places, positions)
 
 
 def observe_shared(
     observe: Observe, lonlat: Float[np.ndarray, "place 2"], processes: Processes
-) -> Places:
+) -> Samples:
     """Observe places, each process its part, and give all of them to each."""
     parts = processes.collect(observe(lonlat[processes.rank :: processes.count]))
     if len(parts) == 1:
-        whole: Places = parts[0]
+        whole: Samples = parts[0]
         return whole
     order = np.concatenate(
         [np.arange(rank, len(lonlat), processes.count) for rank in range(len(parts))]
     )
-    return Places.join(parts).take(np.argsort(order))
+    return Samples.join(parts).take(np.argsort(order))
 
 
-def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+def on_device(batches: Iterator[TrainingBatch], device: torch.device) -> Iterator[TrainingBatch]:
     """Bring batches to the device; to a GPU one ahead, while it works on the one before."""
     if device.type != "cuda":
         for batch in batches:
-            yield Batch(batch.step, batch.places.to(device), batch.positions)
+            yield TrainingBatch(batch.step, batch.places.to(device), batch.positions)
         return
     stream = torch.cuda.Stream(device)
-    ready: Batch | None = None
+    ready: TrainingBatch | None = None
     for batch in batches:
         with torch.cuda.stream(stream):
-            coming = Batch(batch.step, batch.places.to(device), batch.positions)
+            coming = TrainingBatch(batch.step, batch.places.to(device), batch.positions)
         if ready is not None:
             yield ready
         torch.cuda.current_stream(device).wait_stream(stream)

@@ -7,13 +7,19 @@ import numpy as np
 from jaxtyping import Float
 from tokenizers import Tokenizer
 
-from unigeo.producer.encoders.settings import ModelSettings, PictureSettings, SurfaceSettings
+from unigeo.producer.encoders.settings import ImageSettings, ModelSettings, SurfaceSettings
 from unigeo.producer.encoders.text import pretrained_tokenizer, train_tokenizer
 from unigeo.producer.observations.protocol import Observations
-from unigeo.producer.training.batches import Feed, Kept, Observe, Streamed, observe_shared
+from unigeo.producer.training.batches import (
+    BatchSource,
+    CachedBatches,
+    Observe,
+    StreamingBatches,
+    observe_shared,
+)
 from unigeo.producer.training.holdout import held_out
 from unigeo.producer.training.processes import Processes
-from unigeo.producer.training.samples import Places, observe
+from unigeo.producer.training.samples import Samples, observe
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.schemas.errors import ModelError
 
@@ -25,12 +31,12 @@ _NEXT_PASS = 1_000_003  # seeds of further passes lie far from those of other ru
 
 
 @dataclass(frozen=True)
-class Survey:
+class TrainingData:
     """Places and tokenizer of a run."""
 
     lonlat: Float[np.ndarray, "place 2"]
     """Places to learn from, in the first pass."""
-    gallery: Places | None
+    gallery: Samples | None
     """Hold-out places that have every modality; the first process alone has them."""
     tokenizer: Tokenizer | None
     observe: Observe
@@ -41,7 +47,7 @@ def survey(
     model_settings: ModelSettings,
     settings: TrainingSettings,
     processes: Processes,
-) -> Survey:
+) -> TrainingData:
     """Draw the places, hold blocks out, make the tokenizer, and observe the gallery.
 
     A text tower that starts from a checkpoint takes its tokenizer; another learns one from what is
@@ -66,7 +72,7 @@ def survey(
     learnt = lonlat[~apart]
     tokenizer = _tokenizer(observations, model_settings, learnt, processes)
 
-    def look(places: Float[np.ndarray, "place 2"]) -> Places:
+    def look(places: Float[np.ndarray, "place 2"]) -> Samples:
         said: list[str | None] = [None] * len(places)
         if tokenizer is not None:
             said = observations.texts(places)
@@ -85,30 +91,32 @@ def survey(
             "no hold-out place has every modality, so nothing can be evaluated; observe more "
             "locations, or describe fewer modalities"
         )
-    return Survey(learnt, gallery, tokenizer, look)
+    return TrainingData(learnt, gallery, tokenizer, look)
 
 
 def feed(
-    survey: Survey,
+    survey: TrainingData,
     observations: Observations,
     model_settings: ModelSettings,
     settings: TrainingSettings,
     processes: Processes,
     *,
     pinned: bool,
-) -> Feed:
+) -> BatchSource:
     """Keep the places where they fit, else observe them ahead of their step."""
     count = len(survey.lonlat)
     fits = count * place_bytes(model_settings) <= settings.kept_gb * 1e9
     if fits and not settings.fresh:
-        return Kept(observe_shared(survey.observe, survey.lonlat, processes), settings, processes)
+        return CachedBatches(
+            observe_shared(survey.observe, survey.lonlat, processes), settings, processes
+        )
 
     def lonlat(epoch: int) -> Float[np.ndarray, "place 2"]:
         if epoch == 0 or not settings.fresh:
             return survey.lonlat
         return fresh_places(observations, settings, epoch, count)
 
-    return Streamed(count, lonlat, survey.observe, settings, processes, pinned)
+    return StreamingBatches(count, lonlat, survey.observe, settings, processes, pinned)
 
 
 def fresh_places(
@@ -131,7 +139,7 @@ def place_bytes(model_settings: ModelSettings) -> int:
     for modality in model_settings.modalities:
         tower = getattr(model_settings, modality)
         numbers = int(np.prod(model_settings.shape(modality)))
-        if isinstance(tower, PictureSettings):
+        if isinstance(tower, ImageSettings):
             total += numbers
         elif isinstance(tower, SurfaceSettings):
             total += 4 * numbers
@@ -160,8 +168,8 @@ def _tokenizer(
 
 
 def _complete(
-    look: Callable[[np.ndarray], Places], lonlat: Float[np.ndarray, "place 2"], wanted: int
-) -> Places:
+    look: Callable[[np.ndarray], Samples], lonlat: Float[np.ndarray, "place 2"], wanted: int
+) -> Samples:
     """Find places at which every modality is observed, in their order."""
     parts = [look(lonlat[:0])]
     for start in range(0, len(lonlat), SLAB):
@@ -169,5 +177,5 @@ def _complete(
             break
         seen = look(lonlat[start : start + SLAB])
         parts.append(seen.take(np.flatnonzero(seen.complete())))
-    found = Places.join(parts)
+    found = Samples.join(parts)
     return found.take(np.arange(min(wanted, len(found))))

@@ -18,7 +18,9 @@ class LostRankError(ModelError):
 
 
 @contextmanager
-def told(step: int, settings: TrainingSettings, processes: Processes) -> Iterator[None]:
+def explain_step_errors(
+    step: int, settings: TrainingSettings, processes: Processes
+) -> Iterator[None]:
     """Turn what torch raises in a step into a message that names the step and what to change.
 
     Raises:

@@ -14,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.training.samples import Places
+from unigeo.producer.training.samples import Samples
 from unigeo.producer.training.schedule import learns
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.step import in_bfloat16
@@ -37,7 +37,7 @@ Source: NVIDIA's data sheets of each product; where they give the rate with spar
 
 
 @dataclass(frozen=True)
-class PlaceFlops:
+class SampleFlops:
     """Operations for one place, by modality."""
 
     forward: Mapping[str, int]
@@ -59,7 +59,7 @@ class PlaceFlops:
         return float(batch * (forward + backward) + loss), float(batch * repeats * once)
 
 
-def place_flops(model: UniGeoCLIP, places: Places) -> PlaceFlops:
+def place_flops(model: UniGeoCLIP, places: Samples) -> SampleFlops:
     """Count the operations of each tower on the first place, forward and backward.
 
     To be called before the blocks are compiled. Attention's backward is counted as fused kernels do
@@ -76,7 +76,7 @@ def place_flops(model: UniGeoCLIP, places: Places) -> PlaceFlops:
                 vectors.sum().backward()
         backward[name] = counter.get_total_flops() - forward[name]
     model.zero_grad(set_to_none=True)
-    return PlaceFlops(forward, backward)
+    return SampleFlops(forward, backward)
 
 
 def peak_flops(device: torch.device, settings: TrainingSettings) -> float | None:

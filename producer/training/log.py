@@ -14,7 +14,7 @@ from unigeo.schemas.errors import MissingExtraError
 LOG = "train.jsonl"
 
 
-class Log:
+class TrainingLog:
     """Writes the steps of a run into its folder."""
 
     def __init__(self, folder: Path, first: int, board: Path | None = None) -> None:

@@ -13,17 +13,17 @@ import torch
 from tqdm import tqdm
 
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.training.batches import Feed, on_device
+from unigeo.producer.training.batches import BatchSource, on_device
 from unigeo.producer.training.checkpoint import Checkpoints, State
 from unigeo.producer.training.energy import EnergyMeter
-from unigeo.producer.training.failures import LostRankError, check_finite, told
-from unigeo.producer.training.flops import PlaceFlops, peak_flops
-from unigeo.producer.training.log import Log
+from unigeo.producer.training.failures import LostRankError, check_finite, explain_step_errors
+from unigeo.producer.training.flops import SampleFlops, peak_flops
+from unigeo.producer.training.log import TrainingLog
 from unigeo.producer.training.optimizer import set_rates
 from unigeo.producer.training.processes import Processes
 from unigeo.producer.training.schedule import rate_share
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.step import Batch, gradients
+from unigeo.producer.training.step import TrainingBatch, gradients
 from unigeo.schemas.errors import ModelError
 
 LARGEST_NORM = 1.0
@@ -31,24 +31,24 @@ LARGEST_NORM = 1.0
 
 
 @dataclass(frozen=True)
-class Records:
+class RunRecords:
     """What the first process keeps of a run."""
 
-    log: Log
+    log: TrainingLog
     checkpoints: Checkpoints
     watch: Callable[[], dict[str, float]]
     """Gives the recall of each tower on the hold-out."""
-    meter: "Meter"
+    meter: "StepMeter"
 
 
 @dataclass
-class Meter:
+class StepMeter:
     """Measures what each step takes."""
 
     device: torch.device
     settings: TrainingSettings
     processes: Processes
-    flops: PlaceFlops
+    flops: SampleFlops
     dimension: int
 
     def __post_init__(self) -> None:
@@ -77,12 +77,12 @@ class Meter:
 
 def run_steps(
     state: State,
-    feed: Feed,
+    feed: BatchSource,
     settings: TrainingSettings,
     first: int,
     processes: Processes,
     device: torch.device,
-    records: Records | None,
+    records: RunRecords | None,
     progress: bool,
 ) -> None:
     """Learn from step `first` to the last.
@@ -113,7 +113,7 @@ def run_steps(
         for step in range(first, settings.steps):
             done = step + 1
             try:
-                with told(step, settings, processes):
+                with explain_step_errors(step, settings, processes):
                     batch = next(ready)
                     gave, stop = learn(state, batch, settings, processes, device, asked.is_set())
             except LostRankError:
@@ -143,7 +143,7 @@ def run_steps(
 
 def learn(
     state: State,
-    batch: Batch,
+    batch: TrainingBatch,
     settings: TrainingSettings,
     processes: Processes,
     device: torch.device,
@@ -173,7 +173,7 @@ def learn(
     return gave, stop
 
 
-def _save(records: Records, step: int, state: State) -> None:
+def _save(records: RunRecords, step: int, state: State) -> None:
     records.log.flush()
     records.checkpoints.save(step, state)
 

@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from unigeo.producer.encoders.text import tokenize
-from unigeo.producer.observations.protocol import PICTURES, Observations
+from unigeo.producer.observations.protocol import IMAGE_MODALITIES, Observations
 
 
 @dataclass(frozen=True)
-class Places:
+class Samples:
     """Locations and what was observed at each."""
 
     inputs: dict[str, Tensor]
@@ -28,16 +28,16 @@ class Places:
     def __len__(self) -> int:
         return len(self.inputs["coordinate"])
 
-    def take(self, rows: Any) -> "Places":
+    def take(self, rows: Any) -> "Samples":
         """Some of the places."""
         rows = torch.as_tensor(rows)
         return self._each(lambda values: values[rows])
 
-    def to(self, device: torch.device) -> "Places":
+    def to(self, device: torch.device) -> "Samples":
         """The same places on another device; from pinned memory without waiting."""
         return self._each(lambda values: values.to(device, non_blocking=True))
 
-    def pinned(self) -> "Places":
+    def pinned(self) -> "Samples":
         """The same places in memory that a GPU reads by itself."""
         return self._each(lambda values: values.pin_memory())
 
@@ -47,26 +47,26 @@ class Places:
         for values in (*self.inputs.values(), *self.present.values(), *panorama):
             values.record_stream(stream)
 
-    def only(self, counted: Bool[Tensor, " place"]) -> "Places":
+    def only(self, counted: Bool[Tensor, " place"]) -> "Samples":
         """The same places, of which some count as not observed."""
-        return Places(
+        return Samples(
             self.inputs,
             {name: there & counted.to(there.device) for name, there in self.present.items()},
             self.panorama,
         )
 
     @staticmethod
-    def join(parts: "Sequence[Places]") -> "Places":
+    def join(parts: "Sequence[Samples]") -> "Samples":
         """Places after places."""
         panoramas = [part.panorama for part in parts if part.panorama is not None]
-        return Places(
+        return Samples(
             {name: torch.cat([part.inputs[name] for part in parts]) for name in parts[0].inputs},
             {name: torch.cat([part.present[name] for part in parts]) for name in parts[0].present},
             torch.cat(panoramas) if panoramas else None,
         )
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Places":
-        return Places(
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Samples":
+        return Samples(
             {name: change(values) for name, values in self.inputs.items()},
             {name: change(there) for name, there in self.present.items()},
             None if self.panorama is None else change(self.panorama),
@@ -83,7 +83,7 @@ def observe(
     texts: list[str | None],
     tokenizer: Any,
     modalities: Collection[str] | None = None,
-) -> Places:
+) -> Samples:
     """Look at every place in every modality.
 
     Args:
@@ -97,7 +97,7 @@ def observe(
     everywhere = torch.ones(len(lonlat), dtype=torch.bool)
     inputs: dict[str, Tensor] = {"coordinate": torch.from_numpy(np.asarray(lonlat, np.float64))}
     present = {"coordinate": everywhere}
-    for modality in PICTURES:
+    for modality in IMAGE_MODALITIES:
         if modality in observations.modalities and modality in wanted:
             patches = observations.patches(modality, lonlat)  # type: ignore[arg-type]
             inputs[modality] = torch.from_numpy(patches.values)
@@ -107,4 +107,4 @@ def observe(
         present["text"] = torch.tensor([text is not None for text in texts])
     panoramas = getattr(observations, "panoramas", None)
     number = None if panoramas is None else torch.from_numpy(panoramas(lonlat))
-    return Places(inputs, present, number)
+    return Samples(inputs, present, number)

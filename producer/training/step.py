@@ -12,7 +12,7 @@ from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.training.loss.contrast import contrastive_loss
 from unigeo.producer.training.noise import hide, jitter
 from unigeo.producer.training.processes import Processes
-from unigeo.producer.training.samples import Places
+from unigeo.producer.training.samples import Samples
 from unigeo.producer.training.schedule import learns
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.schemas.errors import ModelError
@@ -21,17 +21,17 @@ _BLOCK = re.compile(r"\.(blocks|layers)\.\d+$")
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """Places of one step: this process's share."""
 
     step: int
-    places: Places
+    places: Samples
     positions: Int[np.ndarray, " place"]
     """Where they stand in the whole batch."""
 
 
 @dataclass(frozen=True)
-class Contrasted:
+class StepResult:
     """What a batch gave, beside the gradients that the weights now hold."""
 
     loss: Float[Tensor, ""]
@@ -41,8 +41,8 @@ class Contrasted:
 
 
 def gradients(
-    model: UniGeoCLIP, batch: Batch, settings: TrainingSettings, processes: Processes
-) -> Contrasted:
+    model: UniGeoCLIP, batch: TrainingBatch, settings: TrainingSettings, processes: Processes
+) -> StepResult:
     """Add the gradient of a batch's loss to the weights, this process's share of it.
 
     With chunks the vectors are first computed without a graph; the loss gives a gradient for each
@@ -94,7 +94,7 @@ def gradients(
                 again = encode(name, start, True)
                 if again.requires_grad:
                     again.backward(flow[start : start + chunk])
-    return Contrasted(loss.detach(), {name: v.detach() for name, v in vectors.items()}, present)
+    return StepResult(loss.detach(), {name: v.detach() for name, v in vectors.items()}, present)
 
 
 def encode_filled(

@@ -17,15 +17,15 @@ from unigeo.producer.encoders.settings import ModelSettings, to_json
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.card import card
 from unigeo.producer.training.checkpoint import Checkpoints, State, load_checkpoint
-from unigeo.producer.training.dataset import Survey, feed, survey
+from unigeo.producer.training.dataset import TrainingData, feed, survey
 from unigeo.producer.training.ema import MeanWeights
-from unigeo.producer.training.flops import PlaceFlops, place_flops
-from unigeo.producer.training.log import LOG, Log, read, totals
-from unigeo.producer.training.loop import Meter, Records, run_steps
+from unigeo.producer.training.flops import SampleFlops, place_flops
+from unigeo.producer.training.log import LOG, TrainingLog, read, totals
+from unigeo.producer.training.loop import RunRecords, StepMeter, run_steps
 from unigeo.producer.training.optimizer import build_optimizer
 from unigeo.producer.training.processes import Processes, default_device, joined
 from unigeo.producer.training.recall import mean_recall, recall_matrix
-from unigeo.producer.training.samples import Places
+from unigeo.producer.training.samples import Samples
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.step import encode_filled, fit_out
 from unigeo.schemas.errors import ModelError
@@ -147,10 +147,10 @@ class _Training:
         return dict(self.processes.share(metrics))
 
     def _records(
-        self, model: UniGeoCLIP, state: State, seen: Survey, flops: PlaceFlops, first: int
-    ) -> Records:
+        self, model: UniGeoCLIP, state: State, seen: TrainingData, flops: SampleFlops, first: int
+    ) -> RunRecords:
         board = self.folder.with_name(self.folder.name + ".tensorboard")
-        log = Log(self.work, first, board if self.settings.tensorboard else None)
+        log = TrainingLog(self.work, first, board if self.settings.tensorboard else None)
         gallery = seen.gallery
         assert gallery is not None
 
@@ -158,12 +158,12 @@ class _Training:
             with state.mean.in_place():
                 return tower_recall(embed(model, gallery, self.device))
 
-        meter = Meter(
+        meter = StepMeter(
             self.device, self.settings, self.processes, flops, self.model_settings.dimension
         )
-        return Records(log, Checkpoints(self.work, self.run), watch, meter)
+        return RunRecords(log, Checkpoints(self.work, self.run), watch, meter)
 
-    def _facts(self, seen: Survey, flops: PlaceFlops) -> dict[str, Any]:
+    def _facts(self, seen: TrainingData, flops: SampleFlops) -> dict[str, Any]:
         """What a model's metrics say beside how well it does."""
         assert seen.gallery is not None
         took = totals(read(self.work / LOG))
@@ -186,7 +186,7 @@ class _Training:
             "observations": self.observations.provenance(),
         }
 
-    def _save(self, model: UniGeoCLIP, seen: Survey, metrics: dict[str, Any]) -> None:
+    def _save(self, model: UniGeoCLIP, seen: TrainingData, metrics: dict[str, Any]) -> None:
         documents = {
             METRICS: json.dumps(metrics, indent=2, sort_keys=True) + "\n",
             "card.md": card(model, self.model_settings, metrics),
@@ -221,7 +221,7 @@ def fingerprint(
 
 
 def embed(
-    model: UniGeoCLIP, places: Places, device: torch.device, batch: int = 512
+    model: UniGeoCLIP, places: Samples, device: torch.device, batch: int = 512
 ) -> dict[str, torch.Tensor]:
     """Unit vectors of every modality of the places, float32 on the CPU."""
     model.eval()
@@ -236,7 +236,7 @@ def embed(
     return {name: torch.cat(part) for name, part in parts.items()}
 
 
-def evaluate(model: UniGeoCLIP, gallery: Places, device: torch.device) -> dict[str, Any]:
+def evaluate(model: UniGeoCLIP, gallery: Samples, device: torch.device) -> dict[str, Any]:
     """The retrieval matrix on the hold-out, with chance beside it."""
     matrix = recall_matrix(embed(model, gallery, device))
     return {

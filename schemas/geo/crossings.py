@@ -53,7 +53,7 @@ class Edges:
 
 
 @dataclass(frozen=True, eq=False)
-class Touches:
+class RingTouches:
     """Where edges of two rings of one polygon meet in a point, which is a vertex of either."""
 
     one: Int[np.ndarray, " touch"]
@@ -103,7 +103,7 @@ def spikes(edges: Edges) -> Int[np.ndarray, " edge"]:
     return back
 
 
-def touches_of(edges: Edges, faults: dict[int, str]) -> Touches:
+def touches_of(edges: Edges, faults: dict[int, str]) -> RingTouches:
     """Compare every two edges of a polygon that come near each other; note those that may not meet.
 
     Args:
@@ -135,7 +135,7 @@ def touches_of(edges: Edges, faults: dict[int, str]) -> Touches:
         note(faults, edges.polygon[one[bad]], CROSSING, at[bad])
         touch = meet & ~bad
         found.append((one[touch], other[touch], at[touch]))
-    return Touches(*(np.concatenate(part) for part in zip(*found, strict=True)))
+    return RingTouches(*(np.concatenate(part) for part in zip(*found, strict=True)))
 
 
 def _crossing(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
@@ -253,7 +253,7 @@ def side_of(
     return sign
 
 
-def cross_where_they_touch(edges: Edges, touches: Touches) -> Bool[np.ndarray, " touch"]:
+def cross_where_they_touch(edges: Edges, touches: RingTouches) -> Bool[np.ndarray, " touch"]:
     """Whether one ring passes through the other where they touch."""
     at = touches.at
     back, ahead = _arms(edges, touches.other, at)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from unigeo.schemas.geo.crossings import (
     CROSSING,
     Edges,
-    Touches,
+    RingTouches,
     cross_where_they_touch,
     edges_of,
     note,
@@ -66,7 +66,7 @@ def faults_of(
 
 def _check_nesting(
     edges: Edges,
-    touches: Touches,
+    touches: RingTouches,
     polygon: Int[np.ndarray, " ring"],
     hole: Bool[np.ndarray, " ring"],
     faults: dict[int, str],
@@ -89,7 +89,7 @@ def _check_nesting(
 
 
 def _nested(
-    edges: Edges, touches: Touches, polygon: Int[np.ndarray, " ring"]
+    edges: Edges, touches: RingTouches, polygon: Int[np.ndarray, " ring"]
 ) -> tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " pair"]]:
     """Rings that lie within another of the same polygon, and that other one."""
     probe, lying = _places_apart(edges, touches)
@@ -118,7 +118,7 @@ def _nested(
 
 
 def _places_apart(
-    edges: Edges, touches: Touches
+    edges: Edges, touches: RingTouches
 ) -> tuple[Float[np.ndarray, "ring 2"], Int[np.ndarray, " ring"]]:
     """A place on each ring that lies on no other one, and the ring's number."""
     touched: dict[int, set[tuple[float, float]]] = {}
@@ -140,7 +140,7 @@ def _places_apart(
 
 def _check_in_one_piece(
     edges: Edges,
-    touches: Touches,
+    touches: RingTouches,
     polygon: Int[np.ndarray, " ring"],
     hole: Bool[np.ndarray, " ring"],
     faults: dict[int, str],

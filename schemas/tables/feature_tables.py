@@ -33,9 +33,9 @@ class FeatureTable:
     def __len__(self) -> int:
         return len(self.features)
 
-    def rows(self, first: int, count: int) -> "FeatureRows":
+    def rows(self, first: int, count: int) -> "GeoJsonRows":
         """Some of the features."""
-        return FeatureRows(self, first, np.arange(first, min(first + count, len(self))))
+        return GeoJsonRows(self, first, np.arange(first, min(first + count, len(self))))
 
     def document(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         """Some of the features as a document of their own."""
@@ -98,7 +98,7 @@ class FeatureTable:
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureRows(Rows):
+class GeoJsonRows(Rows):
     """Some features; see `Rows`."""
 
     table: FeatureTable
@@ -113,7 +113,7 @@ class FeatureRows(Rows):
         """The features as a document of their own."""
         return self.table.document([self.table.features[number] for number in self.numbers])
 
-    def take(self, keep: Bool[np.ndarray, " row"]) -> "FeatureRows":
+    def take(self, keep: Bool[np.ndarray, " row"]) -> "GeoJsonRows":
         """Leave features out."""
         return replace(self, numbers=self.numbers[keep])
 

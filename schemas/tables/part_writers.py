@@ -27,7 +27,7 @@ from unigeo.schemas.tables.table_files import (
     format_of,
     need_pyarrow,
 )
-from unigeo.schemas.tables.table_writers import WRITERS, Write
+from unigeo.schemas.tables.table_writers import WRITERS, WritePart
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ def write_parts(
     path: str | None,
     format: str | None = None,  # noqa: A002
     source: TableParts | None = None,
-) -> Iterator[Write]:
+) -> Iterator[WritePart]:
     """Open a table to be written part by part; what is yielded takes the parts.
 
     A file is written beside its place and renamed when all is well. On a pipe, text goes out as it

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @runtime_checkable
-class Write(Protocol):
+class WritePart(Protocol):
     """Takes the next part of a table."""
 
     def __call__(
@@ -44,7 +44,7 @@ class TextWriter:
         self.file, self.dialect, self.begun = file, dialect, False
 
     def write(self, new: Any, own: Rows | None, lonlat: np.ndarray | None) -> None:
-        """Write rows, as `Write` says."""
+        """Write rows, as `WritePart` says."""
         dialect, frame = self.dialect, plain_columns(new)
         lines = _lines(frame, dialect)
         header = delimited([list(map(str, frame.columns))], dialect)[0]
@@ -87,7 +87,7 @@ class ParquetWriter:
         self.writer: Any = None
 
     def write(self, new: Any, own: Rows | None, lonlat: np.ndarray | None) -> None:
-        """Write rows, as `Write` says."""
+        """Write rows, as `WritePart` says."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -116,7 +116,7 @@ class ArrowWriter:
         self.parts: list[pa.Table] = []
 
     def write(self, new: Any, own: Rows | None, lonlat: np.ndarray | None) -> None:
-        """Write rows, as `Write` says."""
+        """Write rows, as `WritePart` says."""
         table = arrow_of(new, own)
         self.parts.append(_of_schema(table, self.parts[0].schema) if self.parts else table)
 
@@ -140,7 +140,7 @@ class GeoJsonWriter:
         self.file.write(f'{head[:-1]}, "features": [\n'.encode())
 
     def write(self, new: Any, own: Rows | None, lonlat: np.ndarray | None) -> None:
-        """Write rows, as `Write` says."""
+        """Write rows, as `WritePart` says."""
         features, frame = _features(new, own, lonlat)
         text = frame.to_json(orient="records", lines=True, date_format="iso", double_precision=15)
         rows, lines = text.splitlines() if len(frame) else [], []

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import stores
 
 from unigeo.producer.publishing.announce import announce
-from unigeo.producer.publishing.concepts import Concepts
+from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.store.encoder import EncoderSettings
 from unigeo.schemas.store.quantization import quantize
@@ -52,7 +52,7 @@ def make(path: Path) -> None:
         stores.filled(path),
         encoder=weights,
         encoder_settings=settings.model_dump(mode="json"),
-        concepts=Concepts(PHRASES, vectors),
+        concepts=ConceptVectors(PHRASES, vectors),
     )
     announce(str(path))
 

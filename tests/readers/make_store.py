@@ -14,7 +14,7 @@ import numpy as np
 import stores
 
 from unigeo.producer.publishing.announce import announce
-from unigeo.producer.publishing.concepts import Concepts
+from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.store.quantization import quantize
 
@@ -25,7 +25,7 @@ def main(folder: Path) -> None:
     group, grid, layout = stores.begin(store)
     stores.fill(group, grid, layout)
     weights = {**stores.WEIGHTS, "registers": np.zeros((0, 2), np.float32)}
-    concepts = Concepts(("land", "water"), quantize(np.eye(2, layout.bands)))
+    concepts = ConceptVectors(("land", "water"), quantize(np.eye(2, layout.bands)))
     publish(group, encoder=weights, encoder_settings=stores.ENCODER, concepts=concepts)
     announce(str(store), providers=("Nobody",))
 

@@ -16,7 +16,7 @@ from unigeo.schemas.errors import ModelError, ObservationsError
 
 
 @dataclass(frozen=True)
-class Runner:
+class Benchmark:
     """One public benchmark."""
 
     modality: str
@@ -29,13 +29,15 @@ class Runner:
 
 _GEOBENCH = "default_partition.json, band_stats.json, NAME.hdf5 per sample"
 
-DOWNSTREAM: dict[str, Runner] = {
-    "m-pv4ger": Runner("aerial", f"{_GEOBENCH} (GEO-Bench 1.0, classification)", run_pv4ger),
-    "m-chesapeake": Runner("aerial", f"{_GEOBENCH} (GEO-Bench 1.0, segmentation)", run_chesapeake),
-    "mdas": Runner(
+DOWNSTREAM: dict[str, Benchmark] = {
+    "m-pv4ger": Benchmark("aerial", f"{_GEOBENCH} (GEO-Bench 1.0, classification)", run_pv4ger),
+    "m-chesapeake": Benchmark(
+        "aerial", f"{_GEOBENCH} (GEO-Bench 1.0, segmentation)", run_chesapeake
+    ),
+    "mdas": Benchmark(
         "dsm", "sub_area_1/3K_DSM_*.tif and osm_landuse_*.tif, the same of 2 and 3", run_mdas
     ),
-    "conus27": Runner("coordinate", "conus27.csv", run_conus27),
+    "conus27": Benchmark("coordinate", "conus27.csv", run_conus27),
 }
 """Benchmarks by name."""
 

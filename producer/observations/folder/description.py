@@ -40,7 +40,7 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Locations(_Table):
+class LocationsDescription(_Table):
     """Where training places come from."""
 
     file: RelativePath | None = None
@@ -52,7 +52,7 @@ class Locations(_Table):
     """Share of the places drawn uniformly by area over land."""
 
 
-class Land(_Table):
+class LandDescription(_Table):
     """Where land is."""
 
     file: RelativePath
@@ -74,7 +74,7 @@ def _views(sides: Any) -> Any:
     return tuple(sides) if isinstance(sides, list | tuple) else (sides,)
 
 
-Metres = Annotated[float, Field(gt=0, le=1_000_000)]
+HeightConversion = Annotated[float, Field(gt=0, le=1_000_000)]
 
 
 class _Patch(_Source):
@@ -82,7 +82,7 @@ class _Patch(_Source):
     """Rows and columns of one patch."""
 
 
-class Raster(_Patch):
+class RasterDescription(_Patch):
     """Patches cut from georeferenced rasters."""
 
     kind: Literal["raster"]
@@ -90,7 +90,7 @@ class Raster(_Patch):
     """GeoTIFF of any CRS, `*` allowed; where several cover a place, the first with data wins."""
     bands: tuple[int, ...] = Field(min_length=1, strict=False)
     """Bands to read, counted from 1."""
-    patch_m: Annotated[tuple[Metres, ...], BeforeValidator(_views), Field(min_length=1)]
+    patch_m: Annotated[tuple[HeightConversion, ...], BeforeValidator(_views), Field(min_length=1)]
     """Side of one patch on the ground in metres. Several sides give views of the same place, near
     and wide, each of `patch_px` rows and columns, stacked along the channels."""
     units: str = ""
@@ -100,7 +100,7 @@ class Raster(_Patch):
     """Share of a patch's pixels that must hold data."""
 
 
-class HeightRaster(Raster):
+class HeightsDescription(RasterDescription):
     """A surface model: heights in metres, once scale, offset and unit are applied."""
 
     scale: Scale | None = None
@@ -112,12 +112,16 @@ class HeightRaster(Raster):
 
     def said(self) -> dict[str, Any]:
         """The table as JSON, without what it leaves open beyond other rasters."""
-        own = {name for name in HeightRaster.model_fields if name not in Raster.model_fields}
+        own = {
+            name
+            for name in HeightsDescription.model_fields
+            if name not in RasterDescription.model_fields
+        }
         open_ = {name for name in own if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude=open_)
 
 
-class Images(_Patch):
+class StreetDescription(_Patch):
     """The photograph nearest to a place."""
 
     kind: Literal["images"]
@@ -134,7 +138,7 @@ class Images(_Patch):
     """Photographs farther than this are of another place."""
 
 
-class Texts(_Source):
+class TextDescription(_Source):
     """The words of the row nearest to a place."""
 
     kind: Literal["table"]
@@ -155,12 +159,14 @@ class Description(_Table):
     citation: str = ""
     data: str | None = None
     """The data folder, relative to this file; whoever opens it may name another."""
-    land: Land
-    locations: Locations = Locations()
-    aerial: Raster | None = None
-    dsm: HeightRaster | None = None
-    street: Annotated[Raster | Images, Field(discriminator="kind")] | None = None
-    text: Texts | None = None
+    land: LandDescription
+    locations: LocationsDescription = LocationsDescription()
+    aerial: RasterDescription | None = None
+    dsm: HeightsDescription | None = None
+    street: Annotated[RasterDescription | StreetDescription, Field(discriminator="kind")] | None = (
+        None
+    )
+    text: TextDescription | None = None
 
 
 def read_description(path: Path) -> Description:

@@ -12,20 +12,25 @@ from jaxtyping import Bool, Float, UInt8
 from unigeo.producer.observations.file_contents import content_of, sample_of
 from unigeo.producer.observations.folder.description import (
     Description,
-    HeightRaster,
-    Images,
-    Raster,
-    Texts,
+    HeightsDescription,
+    RasterDescription,
+    StreetDescription,
+    TextDescription,
     read_description,
 )
-from unigeo.producer.observations.folder.geotiff_source import Source, open_source
-from unigeo.producer.observations.folder.height_values import HIGHEST_M, LOWEST_M, UNITS, Terrain
+from unigeo.producer.observations.folder.geotiff_source import GeotiffSource, open_source
+from unigeo.producer.observations.folder.height_values import (
+    HIGHEST_M,
+    LOWEST_M,
+    UNITS,
+    HeightDescription,
+)
 from unigeo.producer.observations.folder.land import Land, read_land
-from unigeo.producer.observations.folder.location_tables import PlaceTable, read_places
+from unigeo.producer.observations.folder.location_tables import LocationTable, read_places
 from unigeo.producer.observations.folder.patch_frames import Frame
 from unigeo.producer.observations.folder.raster_patches import cut
-from unigeo.producer.observations.folder.street_images import Photographs, open_photographs
-from unigeo.producer.observations.protocol import GAP_NAMES, Gap, Patches, Picture
+from unigeo.producer.observations.folder.street_images import StreetImages, open_photographs
+from unigeo.producer.observations.protocol import GAP_NAMES, Gap, ImageModality, Patches
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.tables.points import check_lonlat
 
@@ -38,15 +43,15 @@ class FolderObservations:
 
     description: Description
     root: Path
-    surface: Land
-    known: PlaceTable | None
+    land_mask: Land
+    known: LocationTable | None
     """Places to learn from, beside those drawn over land."""
-    rasters: dict[str, tuple[Source, ...]]
-    photographs: Photographs | None
-    said: PlaceTable | None
+    rasters: dict[str, tuple[GeotiffSource, ...]]
+    photographs: StreetImages | None
+    said: LocationTable | None
     """Rows of words."""
     surface_sample: str
-    """Of the file of `surface`, by `sample_of`."""
+    """Of the file of `land_mask`, by `sample_of`."""
     _gaps: dict[str, Counter[str]] = field(default_factory=dict)
 
     @property
@@ -59,14 +64,16 @@ class FolderObservations:
         """Observed modalities, `coordinate` first."""
         return "coordinate", *(m for m in OBSERVED if getattr(self.description, m) is not None)
 
-    def shape(self, modality: Picture) -> tuple[int, int, int]:
+    def shape(self, modality: ImageModality) -> tuple[int, int, int]:
         """Channels, rows and columns of the modality's patches.
 
         Raises:
             ObservationsError: the folder has no such modality.
         """
         source = self._source(modality)
-        channels = len(source.bands) * len(source.patch_m) if isinstance(source, Raster) else 3
+        channels = (
+            len(source.bands) * len(source.patch_m) if isinstance(source, RasterDescription) else 3
+        )
         return channels, source.patch_px, source.patch_px
 
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
@@ -80,15 +87,15 @@ class FolderObservations:
         if self.known is not None:
             wanted = count - round(count * self.description.locations.uniform)
             rows = rng.permutation(self._known_on_land)[:wanted]
-        places = np.concatenate([rows, self.surface.draw(count - len(rows), rng)])
+        places = np.concatenate([rows, self.land_mask.draw(count - len(rows), rng)])
         return rng.permutation(places)
 
     def land(self, lonlat: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray, " point"]:
         """Whether each point is on land."""
         check_lonlat(lonlat)
-        return self.surface.contains(lonlat)
+        return self.land_mask.contains(lonlat)
 
-    def patches(self, modality: Picture, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
+    def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         """Observe one patch round each point; those without data are invalid, and counted.
 
         Raises:
@@ -97,7 +104,7 @@ class FolderObservations:
         """
         check_lonlat(lonlat)
         source = self._source(modality)
-        if isinstance(source, Images):
+        if isinstance(source, StreetDescription):
             return self._nearest_photographs(source, lonlat)
         views = [
             cut(
@@ -160,7 +167,9 @@ class FolderObservations:
             },
         }
 
-    def _nearest_photographs(self, source: Images, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
+    def _nearest_photographs(
+        self, source: StreetDescription, lonlat: Float[np.ndarray, "point 2"]
+    ) -> Patches:
         assert self.photographs is not None
         nearest = self.photographs.places.nearest(lonlat, source.radius_m)
         values = np.zeros((len(lonlat), *self.shape("street")), np.uint8)
@@ -175,8 +184,10 @@ class FolderObservations:
         self._count("street", "nothing in reach", int((nearest < 0).sum()))
         return Patches(values, valid)
 
-    def _source(self, modality: str) -> Raster | Images:
-        source = getattr(self.description, modality) if modality in get_args(Picture) else None
+    def _source(self, modality: str) -> RasterDescription | StreetDescription:
+        source = (
+            getattr(self.description, modality) if modality in get_args(ImageModality) else None
+        )
         if source is None:
             raise ObservationsError(f"{self.name} has no {modality}; it has {self._listed()}.")
         return source  # type: ignore[no-any-return]
@@ -196,7 +207,7 @@ class FolderObservations:
     def _known_on_land(self) -> Float[np.ndarray, "row 2"]:
         assert self.known is not None
         lonlat: Float[np.ndarray, "row 2"] = np.unique(self.known.lonlat, axis=0)
-        on_land: Float[np.ndarray, "land 2"] = lonlat[self.surface.contains(lonlat)]
+        on_land: Float[np.ndarray, "land 2"] = lonlat[self.land_mask.contains(lonlat)]
         return on_land
 
     @cached_property
@@ -221,7 +232,7 @@ class FolderObservations:
     def _said(self, modality: str) -> dict[str, Any]:
         """The table of a modality, and how the numbers of its files become metres, if they do."""
         about = getattr(self.description, modality)
-        if not isinstance(about, HeightRaster):
+        if not isinstance(about, HeightsDescription):
             said: dict[str, Any] = about.model_dump(mode="json")
             return said
         metres = [source.metres for source in self.rasters[modality]]
@@ -264,23 +275,23 @@ def open_observations(description: str | Path, data: Path | None = None) -> Fold
     rasters = {
         modality: _open_rasters(root, modality, source)
         for modality in ("aerial", "street", "dsm")
-        if isinstance(source := getattr(about, modality), Raster)
+        if isinstance(source := getattr(about, modality), RasterDescription)
     }
     street = about.street
     land = _inside(root, about.land.file, "land")
     return FolderObservations(
         description=about,
         root=root,
-        surface=read_land(land, _shown("land", about.land.file)),
+        land_mask=read_land(land, _shown("land", about.land.file)),
         known=known,
         rasters=rasters,
-        photographs=_open_images(root, street) if isinstance(street, Images) else None,
+        photographs=_open_images(root, street) if isinstance(street, StreetDescription) else None,
         said=None if about.text is None else _open_texts(root, about.text),
         surface_sample=sample_of(land),
     )
 
 
-def _open_rasters(root: Path, modality: str, about: Raster) -> tuple[Source, ...]:
+def _open_rasters(root: Path, modality: str, about: RasterDescription) -> tuple[GeotiffSource, ...]:
     """Open the rasters of a modality, in the order in which they are named."""
     sources = []
     for pattern in about.files:
@@ -291,7 +302,7 @@ def _open_rasters(root: Path, modality: str, about: Raster) -> tuple[Source, ...
             name = path.relative_to(root).as_posix()
             shown = _shown(modality, name)
             inside = _inside(root, name, modality)
-            terrain = _terrain(about) if isinstance(about, HeightRaster) else None
+            terrain = _terrain(about) if isinstance(about, HeightsDescription) else None
             source = open_source(inside, about.bands, about.nodata, shown, terrain)
             if terrain is None and source.dtype != "uint8":
                 raise ObservationsError(
@@ -302,7 +313,7 @@ def _open_rasters(root: Path, modality: str, about: Raster) -> tuple[Source, ...
     return tuple(sources)
 
 
-def _terrain(about: HeightRaster) -> Terrain:
+def _terrain(about: HeightsDescription) -> HeightDescription:
     """What the table [dsm] says of its numbers."""
     if len(about.bands) != 1:
         raise ObservationsError(f"table [dsm], key 'bands': one band is needed, not {about.bands}.")
@@ -312,7 +323,7 @@ def _terrain(about: HeightRaster) -> Terrain:
             f"table [dsm], key 'units': heights are in metres, not {about.units!r}. Say one of "
             f"{', '.join(UNITS)}, or convert them."
         )
-    return Terrain(
+    return HeightDescription(
         table="dsm",
         units=units or None,
         scale=about.scale,
@@ -322,7 +333,7 @@ def _terrain(about: HeightRaster) -> Terrain:
     )
 
 
-def _open_images(root: Path, about: Images) -> Photographs:
+def _open_images(root: Path, about: StreetDescription) -> StreetImages:
     shown = _shown("street", about.file)
     others = [about.image] + ([about.heading] if about.heading else [])
     table = _inside(root, about.file, "street")
@@ -332,7 +343,7 @@ def _open_images(root: Path, about: Images) -> Photographs:
     return open_photographs(folder, names, places, about.patch_px, shown)
 
 
-def _open_texts(root: Path, about: Texts) -> PlaceTable:
+def _open_texts(root: Path, about: TextDescription) -> LocationTable:
     """Read the rows that say something."""
     shown = _shown("text", about.file)
     file = _inside(root, about.file, "text")
@@ -342,7 +353,7 @@ def _open_texts(root: Path, about: Texts) -> PlaceTable:
     if not full.any():
         raise ObservationsError(f"{shown}: every row of the column {about.text!r} is empty.")
     rows = words[full].astype(object).to_frame().reset_index(drop=True)
-    return PlaceTable(rows, table.lonlat[full])
+    return LocationTable(rows, table.lonlat[full])
 
 
 def _inside(root: Path, name: str, table: str) -> Path:

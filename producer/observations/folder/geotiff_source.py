@@ -17,8 +17,8 @@ from rasterio.windows import Window as RasterWindow
 
 from unigeo.producer.observations.file_contents import Stamp
 from unigeo.producer.observations.folder.height_values import (
-    Metres,
-    Terrain,
+    HeightConversion,
+    HeightDescription,
     check_plain,
     metres_of,
 )
@@ -39,7 +39,7 @@ SEEN_PARTS = 5
 
 
 @dataclass(frozen=True)
-class Source:
+class GeotiffSource:
     """One raster file."""
 
     path: Path | str
@@ -54,7 +54,7 @@ class Source:
     dtype: str
     stamp: Stamp | None = None
     """The file as it was when it was opened; None of an address."""
-    metres: Metres | None = None
+    metres: HeightConversion | None = None
     """From the numbers of a surface model to heights; None of pictures."""
     shown: str = ""
     """How errors name the file and the place that lists it."""
@@ -134,8 +134,8 @@ def open_source(
     bands: tuple[int, ...],
     nodata: float | None,
     shown: str,
-    terrain: Terrain | None = None,
-) -> Source:
+    terrain: HeightDescription | None = None,
+) -> GeotiffSource:
     """Check a raster file and note what is needed to read it.
 
     Args:
@@ -182,7 +182,7 @@ def open_source(
                 if isinstance(path, Path):
                     _check_heights(dataset, bands[0], nodata, metres, shown)
             dtypes = {dataset.dtypes[band - 1] for band in bands}
-            return Source(
+            return GeotiffSource(
                 path=path,
                 bands=bands,
                 nodata=nodata,
@@ -209,7 +209,7 @@ def _vertical_unit(crs: Any) -> str:
 
 
 def _check_heights(
-    dataset: Any, band: int, nodata: float | None, metres: Metres, shown: str
+    dataset: Any, band: int, nodata: float | None, metres: HeightConversion, shown: str
 ) -> None:
     """Look for numbers that are no heights in some parts, before hours of reading."""
     numbers, data = [], []

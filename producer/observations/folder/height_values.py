@@ -43,7 +43,7 @@ class MeaningError(ObservationsError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terrain:
+class HeightDescription:
     """What is said of a surface model beside its file."""
 
     table: str
@@ -58,7 +58,7 @@ class Terrain:
 
 
 @dataclass(frozen=True)
-class Metres:
+class HeightConversion:
     """From the numbers of a surface model to metres."""
 
     factor: float
@@ -125,8 +125,13 @@ def _number(value: float) -> str:
 
 
 def metres_of(
-    dataset: Any, band: int, vertical_unit: str, nodata: float | None, about: Terrain, shown: str
-) -> Metres:
+    dataset: Any,
+    band: int,
+    vertical_unit: str,
+    nodata: float | None,
+    about: HeightDescription,
+    shown: str,
+) -> HeightConversion:
     """How the numbers of a band become metres.
 
     Args:
@@ -146,10 +151,10 @@ def metres_of(
     unit = UNITS[_unit(dataset.units[band - 1] or vertical_unit, about, shown)]
     declared = dataset.nodatavals[band - 1] if nodata is None else nodata
     limits = (about.lowest_m, about.highest_m)
-    return Metres(scale * unit, offset * unit, *limits, about.table, declared)
+    return HeightConversion(scale * unit, offset * unit, *limits, about.table, declared)
 
 
-def _scaling(dataset: Any, band: int, about: Terrain, shown: str) -> tuple[float, float]:
+def _scaling(dataset: Any, band: int, about: HeightDescription, shown: str) -> tuple[float, float]:
     """Scale and offset of the file, or else of the table."""
     file = float(dataset.scales[band - 1]), float(dataset.offsets[band - 1])
     said = (
@@ -170,7 +175,7 @@ def _scaling(dataset: Any, band: int, about: Terrain, shown: str) -> tuple[float
     return said
 
 
-def _unit(word: str, about: Terrain, shown: str) -> str:
+def _unit(word: str, about: HeightDescription, shown: str) -> str:
     """The unit of the file, or else of the table; metres where neither says one."""
     word = word.strip().lower()
     known = next((unit for unit, names in _NAMES.items() if word in names), None)

@@ -20,7 +20,7 @@ EARTH_RADIUS_M = 6_371_008.8
 
 
 @dataclass(frozen=True, eq=False)
-class PlaceTable:
+class LocationTable:
     """Rows that each belong to a place."""
 
     rows: pd.DataFrame
@@ -48,7 +48,7 @@ class PlaceTable:
         return np.where(row == len(self.rows), -1, row).astype(np.int64)
 
 
-def read_places(path: Path, shown: str, lon: str, lat: str, others: Sequence[str]) -> PlaceTable:
+def read_places(path: Path, shown: str, lon: str, lat: str, others: Sequence[str]) -> LocationTable:
     """Read a CSV or Parquet file with one row per place.
 
     Args:
@@ -81,7 +81,7 @@ def read_places(path: Path, shown: str, lon: str, lat: str, others: Sequence[str
         check_lonlat(lonlat)
     except (PointsError, ValueError, TypeError) as error:
         raise ObservationsError(f"{shown}, columns {lon!r} and {lat!r}: {error}") from error
-    return PlaceTable(pd.DataFrame(table[list(dict.fromkeys(others))]), lonlat)
+    return LocationTable(pd.DataFrame(table[list(dict.fromkeys(others))]), lonlat)
 
 
 def _geocentric(lonlat: Float[np.ndarray, "point 2"]) -> Float[np.ndarray, "point 3"]:

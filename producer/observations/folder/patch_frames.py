@@ -11,7 +11,7 @@ import numpy as np
 import pyproj
 from jaxtyping import Float, Int
 
-from unigeo.producer.observations.folder.geotiff_source import Source
+from unigeo.producer.observations.folder.geotiff_source import GeotiffSource
 
 WGS84 = pyproj.Geod(ellps="WGS84")
 NODES = 5
@@ -80,7 +80,7 @@ def local_lonlat(
 
 
 @dataclass(frozen=True, eq=False)
-class Anchored:
+class AnchoredFrames:
     """Where a few places of patches lie in one raster; a quartic gives the others."""
 
     nodes: Float[np.ndarray, "point node node 2"]
@@ -94,7 +94,7 @@ class Anchored:
 
 
 @dataclass(frozen=True, eq=False)
-class Located:
+class PixelLocations:
     """Where the pixels of patches lie in one raster."""
 
     row: Float[np.ndarray, "point row col"]
@@ -102,10 +102,12 @@ class Located:
     """In raster pixels, the centre of the first at 0; NaN where the CRS does not reach."""
     centre: Float[np.ndarray, "point 2"]
     decimation: Int[np.ndarray, "point 2"]
-    """As `Anchored` has them."""
+    """As `AnchoredFrames` has them."""
 
 
-def anchor(source: Source, lonlat: Float[np.ndarray, "point 2"], frame: Frame) -> Anchored:
+def anchor(
+    source: GeotiffSource, lonlat: Float[np.ndarray, "point 2"], frame: Frame
+) -> AnchoredFrames:
     """Find 5 x 5 places of a patch round each point in a raster, and where these do not serve.
 
     Where the quartic through them errs by more than `TOLERANCE_PX` at four places half-way between
@@ -142,16 +144,20 @@ def anchor(source: Source, lonlat: Float[np.ndarray, "point 2"], frame: Frame) -
         own[torn] = np.nan
         exact[point] = own
     decimation = np.maximum(np.floor(np.nan_to_num(scale, nan=1, posinf=1) + 1e-6), 1)
-    return Anchored(grid, centre, np.minimum(decimation, source.shape).astype(np.int64), exact)
+    return AnchoredFrames(
+        grid, centre, np.minimum(decimation, source.shape).astype(np.int64), exact
+    )
 
 
-def locate(source: Source, lonlat: Float[np.ndarray, "point 2"], frame: Frame) -> Located:
+def locate(
+    source: GeotiffSource, lonlat: Float[np.ndarray, "point 2"], frame: Frame
+) -> PixelLocations:
     """Find every pixel of a patch round each point in a raster."""
     anchored = anchor(source, lonlat, frame)
     row, col = (_interpolate(anchored.nodes[..., k], frame.weights) for k in (0, 1))
     for point, own in anchored.exact.items():
         row[point], col[point] = own[..., 0], own[..., 1]
-    return Located(row, col, anchored.centre, anchored.decimation)
+    return PixelLocations(row, col, anchored.centre, anchored.decimation)
 
 
 def _interpolate(

@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float, Shaped
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window as RasterWindow
+from rasterio.windows import ReadWindow as RasterWindow
 
 from unigeo.producer.observations.file_contents import ReplacedError
-from unigeo.producer.observations.folder.geotiff_source import Source, known_numbers
-from unigeo.producer.observations.folder.height_values import Metres
+from unigeo.producer.observations.folder.geotiff_source import GeotiffSource, known_numbers
+from unigeo.producer.observations.folder.height_values import HeightConversion
 from unigeo.schemas.errors import ObservationsError
 
 BLOCK = 256
@@ -27,7 +27,7 @@ STRIP_PIXELS = 1 << 23
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
+class ReadWindow:
     """Read pixels of part of a raster."""
 
     values: Float[np.ndarray, "band row col"]
@@ -41,13 +41,13 @@ class Window:
 class Blocks:
     """An open raster, read in decimated blocks that do not depend on who asks for them."""
 
-    def __init__(self, source: Source, keep: int = CACHE_BLOCKS) -> None:
+    def __init__(self, source: GeotiffSource, keep: int = CACHE_BLOCKS) -> None:
         """Open; `keep` blocks are remembered."""
         self._source, self._keep = source, keep
         self.decoded = 0
         """Blocks read so far."""
         self._stack = ExitStack()
-        self._cache: OrderedDict[tuple[int, int, int, int], Window] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, int, int, int], ReadWindow] = OrderedDict()
         try:
             dataset = rasterio.open(source.path, driver="GTiff", sharing=False)
             masked = any(
@@ -99,7 +99,7 @@ class Blocks:
 
     def window(
         self, decimation: tuple[int, ...], rows: tuple[int, int], cols: tuple[int, int]
-    ) -> Window:
+    ) -> ReadWindow:
         """Read a half-open range of decimated rows and columns; off the raster is no data."""
         shape = (rows[1] - rows[0], cols[1] - cols[0])
         whole = _empty((len(self._source.bands), *shape))
@@ -118,7 +118,7 @@ class Blocks:
                 whole.unreadable[into] = block.unreadable[out_of]
         return whole
 
-    def block(self, decimation: tuple[int, ...], i: int, j: int) -> Window:
+    def block(self, decimation: tuple[int, ...], i: int, j: int) -> ReadWindow:
         """Read the block of a number downward and rightward; at the edges it is smaller."""
         key = (decimation[0], decimation[1], i, j)
         if key in self._cache:
@@ -149,7 +149,7 @@ class Blocks:
             self._cache.popitem(last=False)
         return block
 
-    def _read(self, window: RasterWindow, height: int, width: int) -> Window:
+    def _read(self, window: RasterWindow, height: int, width: int) -> ReadWindow:
         bands = list(self._source.bands)
         how = {
             "window": window,
@@ -178,7 +178,7 @@ class Blocks:
         return piece
 
     def _means(
-        self, window: RasterWindow, height: int, width: int, metres: Metres
+        self, window: RasterWindow, height: int, width: int, metres: HeightConversion
     ) -> tuple[Float[np.ndarray, "row col"], Bool[np.ndarray, "row col"]]:
         """Mean heights of the file's own pixels, each looked at; half of them must be known."""
         down, across = window.height // height, window.width // width
@@ -238,10 +238,10 @@ def _with_nodata(dataset: Any, nodata: float) -> WarpedVRT:
     )
 
 
-def _empty(shape: tuple[int, ...]) -> Window:
+def _empty(shape: tuple[int, ...]) -> ReadWindow:
     """No data."""
     nothing = np.zeros(shape[1:], bool)
-    return Window(np.zeros(shape, np.float32), nothing, nothing.copy())
+    return ReadWindow(np.zeros(shape, np.float32), nothing, nothing.copy())
 
 
 def _spans(first: int, size: int, factor: int) -> list[tuple[int, int, int]]:

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from unigeo.producer.observations.folder.geotiff_source import Source
-from unigeo.producer.observations.folder.patch_frames import Frame, Located, locate
-from unigeo.producer.observations.folder.raster_blocks import CACHE_BLOCKS, Blocks, Window
+from unigeo.producer.observations.folder.geotiff_source import GeotiffSource
+from unigeo.producer.observations.folder.patch_frames import Frame, PixelLocations, locate
+from unigeo.producer.observations.folder.raster_blocks import CACHE_BLOCKS, Blocks, ReadWindow
 from unigeo.producer.observations.protocol import Gap, Patches
 
 TILE = 256
@@ -29,7 +29,7 @@ FULL = 1 - 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Cut:
+class CutPatches:
     """Patches, and why some have no data."""
 
     patches: Patches
@@ -42,12 +42,12 @@ class Cut:
 
 
 def cut(
-    sources: Sequence[Source],
+    sources: Sequence[GeotiffSource],
     lonlat: Float[np.ndarray, "point 2"],
     frame: Frame,
     dtype: type[np.generic] = np.float32,
     min_valid: float = 0.5,
-) -> Cut:
+) -> CutPatches:
     """Cut one patch round each point from a mosaic of rasters.
 
     Where several rasters hold a place the first with data wins. Pixels without data inside a valid
@@ -68,7 +68,7 @@ def cut(
     gaps = np.zeros(len(lonlat), np.uint8)
     observed = np.zeros((len(lonlat), size, size), bool)
     reach = np.array([source.reach for source in sources])
-    opened = Opened(sources)
+    opened = OpenRasters(sources)
     damaged: set[Path | str] = set()
     try:
         for part in _slabs(lonlat, frame):
@@ -88,7 +88,7 @@ def cut(
         opened.check()
     finally:
         opened.close()
-    return Cut(Patches(values, gaps == Gap.NONE), gaps, observed, frozenset(damaged))
+    return CutPatches(Patches(values, gaps == Gap.NONE), gaps, observed, frozenset(damaged))
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,10 +147,10 @@ class _Mosaic:
         return self.total, np.where(valid, Gap.NONE, lost).astype(np.uint8)
 
 
-class Opened:
+class OpenRasters:
     """The rasters used last, open."""
 
-    def __init__(self, sources: Sequence[Source], keep: int = CACHE_BLOCKS) -> None:
+    def __init__(self, sources: Sequence[GeotiffSource], keep: int = CACHE_BLOCKS) -> None:
         """Open none yet; each keeps so many blocks."""
         self._sources, self._keep = sources, keep
         self._blocks: OrderedDict[int, Blocks] = OrderedDict()
@@ -207,7 +207,7 @@ def in_reach(
     return [int(number) for number in np.flatnonzero(near)]
 
 
-def _groups(located: Located, shape: tuple[int, int]) -> list[Int[np.ndarray, " member"]]:
+def _groups(located: PixelLocations, shape: tuple[int, int]) -> list[Int[np.ndarray, " member"]]:
     """Gather the patches that touch the raster by tile and decimation."""
     touching = np.isfinite(located.centre).all(axis=1)
     for positions, size in zip((located.row, located.col), shape, strict=True):
@@ -223,7 +223,7 @@ def _groups(located: Located, shape: tuple[int, int]) -> list[Int[np.ndarray, " 
     return list(np.split(members[by_group], cuts))
 
 
-def _gather(blocks: Blocks, located: Located, group: Int[np.ndarray, " member"]) -> _Part:
+def _gather(blocks: Blocks, located: PixelLocations, group: Int[np.ndarray, " member"]) -> _Part:
     """Weigh the four read pixels round each patch pixel."""
     decimation = tuple(int(k) for k in located.decimation[group[0]])
     sizes = blocks.sizes(decimation)
@@ -267,7 +267,7 @@ def _neighbours(
 
 
 def _shares(
-    window: Window,
+    window: ReadWindow,
     index: Int[np.ndarray, "member row col"],
     taps: Sequence[tuple[int, Float[np.ndarray, "member row col"]]],
 ) -> tuple[Float[np.ndarray, "member row col"], Bool[np.ndarray, " member"]]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image, ImageOps
 
-from unigeo.producer.observations.folder.location_tables import PlaceTable
+from unigeo.producer.observations.folder.location_tables import LocationTable
 from unigeo.schemas.errors import ObservationsError
 
 CHECKED = 1000
@@ -15,11 +15,11 @@ CHECKED = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class Photographs:
+class StreetImages:
     """Image files with a place each."""
 
     paths: tuple[Path, ...]
-    places: PlaceTable
+    places: LocationTable
     """One row per file."""
     size: int
     """Rows and columns of what is returned."""
@@ -36,8 +36,8 @@ class Photographs:
 
 
 def open_photographs(
-    folder: Path, names: list[str], places: PlaceTable, size: int, shown: str
-) -> Photographs:
+    folder: Path, names: list[str], places: LocationTable, size: int, shown: str
+) -> StreetImages:
     """Check that the photographs are there and are images.
 
     Args:
@@ -71,7 +71,7 @@ def open_photographs(
                 f"{shown}, row {row}: {names[row]!r} is not a readable image ({error}). Drop the "
                 "row or fetch the file again."
             ) from error
-    return Photographs(paths, places, size)
+    return StreetImages(paths, places, size)
 
 
 def _spread(count: int) -> Int[np.ndarray, " row"]:

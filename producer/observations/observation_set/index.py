@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unigeo.producer.observations.protocol import PICTURES
+from unigeo.producer.observations.protocol import IMAGE_MODALITIES
 from unigeo.schemas.errors import ObservationsError
 
 VERSION = 1
 """Of the form of a set."""
-SEEN = (*PICTURES, "text")
+SEEN = (*IMAGE_MODALITIES, "text")
 
 
 def _schema() -> pa.Schema:
@@ -33,7 +33,7 @@ def _schema() -> pa.Schema:
             (f"{name}_{what}", pa.string()) for what in ("item", "date", "licence", "credit")
         ]
         fields += [(f"{name}_reason", pa.string()), (f"{name}_numbers", pa.string())]
-    for name in PICTURES:
+    for name in IMAGE_MODALITIES:
         fields += [(f"{name}_at", pa.int64()), (f"{name}_bytes", pa.int64())]
     return pa.schema(fields)
 

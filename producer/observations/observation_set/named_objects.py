@@ -17,7 +17,7 @@ _LOCAL_GAP_BYTES = 4096
 """The same on a disk of this machine."""
 
 
-class Objects:
+class ObjectFolder:
     """Objects under one address. Writing is atomic: an object is there whole, or not at all."""
 
     def __init__(self, url: str) -> None:

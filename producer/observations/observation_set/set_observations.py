@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unigeo.producer.observations.folder.location_tables import PlaceTable
+from unigeo.producer.observations.folder.location_tables import LocationTable
 from unigeo.producer.observations.observation_set import index
 from unigeo.producer.observations.observation_set.height_images import decode_heights
-from unigeo.producer.observations.observation_set.named_objects import Objects
+from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
 from unigeo.producer.observations.observation_set.tar_shards import decode_picture
-from unigeo.producer.observations.protocol import Patches, Picture
+from unigeo.producer.observations.protocol import ImageModality, Patches
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.tables.points import check_lonlat
 
@@ -33,10 +33,10 @@ GROUP = 16
 
 
 @dataclass(frozen=True, eq=False)
-class RecordedObservations:
+class SetObservations:
     """A set that `unigeo-produce observe` built; `open_recorded` opens it."""
 
-    store: Objects
+    store: ObjectFolder
     about: dict[str, Any]
     """What its `set.json` says."""
     rows: dict[str, Any]
@@ -55,7 +55,7 @@ class RecordedObservations:
         """Observed modalities, `coordinate` first."""
         return tuple(self.about["modalities"])
 
-    def shape(self, modality: Picture) -> tuple[int, int, int]:
+    def shape(self, modality: ImageModality) -> tuple[int, int, int]:
         """Channels, rows and columns of the modality's patches.
 
         Raises:
@@ -82,7 +82,7 @@ class RecordedObservations:
         rings = tuple(np.array(ring) for ring in self.about["region"])
         return Region("set", rings, "EPSG:8857").contains(lonlat)
 
-    def patches(self, modality: Picture, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
+    def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         """Look up the patch of each point that is a place of the set; others have none.
 
         Voids of a surface model get the mean height of the rest.
@@ -197,10 +197,10 @@ class RecordedObservations:
         return self._places.nearest(lonlat, SAME_PLACE_M)
 
     @cached_property
-    def _places(self) -> PlaceTable:
+    def _places(self) -> LocationTable:
         import pandas as pd
 
-        return PlaceTable(pd.DataFrame({"key": self.rows["key"]}), self.lonlat)
+        return LocationTable(pd.DataFrame({"key": self.rows["key"]}), self.lonlat)
 
     def _read(
         self, rows: Int[np.ndarray, " place"], modalities: Sequence[str], fill: bool = True
@@ -258,7 +258,7 @@ class RecordedObservations:
         return metres[None]
 
 
-def open_recorded(url: str, split: str = "train") -> RecordedObservations:
+def open_recorded(url: str, split: str = "train") -> SetObservations:
     """Open a finished set.
 
     Args:
@@ -269,7 +269,7 @@ def open_recorded(url: str, split: str = "train") -> RecordedObservations:
         ObservationsError: there is no finished set, or it is of a version that is not read.
         StoreError: it cannot be reached.
     """
-    store = Objects(url)
+    store = ObjectFolder(url)
     said = store.get("set.json")
     if said is None:
         begun = store.get("plan.json") is not None
@@ -289,7 +289,7 @@ def open_recorded(url: str, split: str = "train") -> RecordedObservations:
     data = store.get("locations.parquet") or b""
     if hashlib.sha256(data).hexdigest() != about["index_sha256"]:
         raise ObservationsError(f"{url}/locations.parquet is not the one written; copy it again.")
-    opened = RecordedObservations(store, about, index.columns(data, url), split)
+    opened = SetObservations(store, about, index.columns(data, url), split)
     if not len(opened.members):
         raise ObservationsError(
             f"{url} has no places of the part {split!r}; it has {about['counts']['splits']}."

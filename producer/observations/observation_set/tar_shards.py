@@ -51,7 +51,7 @@ def decode_picture(
 
 
 @dataclass(frozen=True)
-class Shard:
+class TarShard:
     """An archive, and where its members lie in it."""
 
     data: bytes
@@ -59,7 +59,7 @@ class Shard:
     """Offset and size of each member's bytes."""
 
 
-def pack(members: Iterable[tuple[str, bytes]]) -> Shard:
+def pack(members: Iterable[tuple[str, bytes]]) -> TarShard:
     """Write members into one archive, in their order, without dates or owners."""
     buffer, places = io.BytesIO(), {}
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
@@ -68,4 +68,4 @@ def pack(members: Iterable[tuple[str, bytes]]) -> Shard:
             info.size, info.mode = len(data), 0o644
             places[name] = (buffer.tell() + tarfile.BLOCKSIZE, len(data))
             tar.addfile(info, io.BytesIO(data))
-    return Shard(buffer.getvalue(), places)
+    return TarShard(buffer.getvalue(), places)

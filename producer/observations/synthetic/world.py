@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from unigeo.producer.observations.protocol import Patches, Picture
+from unigeo.producer.observations.protocol import ImageModality, Patches
 from unigeo.producer.observations.synthetic import captions as words
 from unigeo.producer.observations.synthetic import images as pictures
 from unigeo.producer.observations.synthetic.latent_fields import (
@@ -41,7 +41,7 @@ class World:
     name = "embedded world"
     modalities = ("coordinate", "aerial", "street", "dsm", "text")
 
-    def shape(self, modality: Picture) -> tuple[int, int, int]:
+    def shape(self, modality: ImageModality) -> tuple[int, int, int]:
         """Channels, rows and columns of the modality's patches."""
         return (1 if modality == "dsm" else 3, pictures.PIXELS, pictures.PIXELS)
 
@@ -56,7 +56,7 @@ class World:
         """Whether each point is on land."""
         return coast_km(lonlat) > 0
 
-    def patches(self, modality: Picture, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
+    def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         """Render one patch round each point."""
         dtype = np.float32 if modality == "dsm" else np.uint8
         values = np.empty((len(lonlat), *self.shape(modality)), dtype)

@@ -10,7 +10,7 @@ from unigeo.schemas.errors import ModelError
 
 
 @dataclass(frozen=True)
-class Ranks:
+class Collectives:
     """What the loss exchanges between processes: only tensors that grow with the batch."""
 
     group: dist.ProcessGroup | None

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.nn.functional import cross_entropy, normalize
 
-from unigeo.producer.training.loss.collectives import Ranks
+from unigeo.producer.training.loss.collectives import Collectives
 from unigeo.producer.training.loss.contrast_batch import ContrastBatch
 from unigeo.producer.training.loss.contrast_settings import ContrastSettings
-from unigeo.producer.training.loss.positives import Neighbours, relate
+from unigeo.producer.training.loss.positives import Relations, relate
 from unigeo.producer.training.loss.tiled_loss import tiled_loss
 from unigeo.schemas.errors import ModelError
 
@@ -68,7 +68,9 @@ def contrastive_loss(
     """
     if backend == "plain" and group is not None:
         raise ModelError("the plain contrastive loss runs in one process; use backend='tiles'")
-    batch = ContrastBatch.of(embeddings, present, scale, settings, lonlat, panorama, Ranks(group))
+    batch = ContrastBatch.of(
+        embeddings, present, scale, settings, lonlat, panorama, Collectives(group)
+    )
     scales = scale.expand(len(batch.pairs))
     loss = tiled_loss if backend == "tiles" else _plain_loss
     cut = _prefixes(embeddings, present, settings.prefixes)
@@ -102,7 +104,7 @@ def _plain_loss(embeddings: Mapping[str, Tensor], scales: Tensor, batch: Contras
     return total
 
 
-def _both_ways(logits: Float[Tensor, "place place"], near: Neighbours) -> Float[Tensor, ""]:
+def _both_ways(logits: Float[Tensor, "place place"], near: Relations) -> Float[Tensor, ""]:
     """Cross entropy of rows and of columns, summed over places."""
     weight, excluded = relate(near, near, 0, logits.dtype)
     kept = logits if excluded is None else logits.masked_fill(excluded, -math.inf)

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from unigeo.producer.training.loss.collectives import Ranks
+from unigeo.producer.training.loss.collectives import Collectives
 from unigeo.producer.training.loss.contrast_settings import ContrastSettings
-from unigeo.producer.training.loss.positives import Neighbours, unit_sphere
+from unigeo.producer.training.loss.positives import Relations, unit_sphere
 from unigeo.schemas.errors import ModelError
 
 _TILE_IN_CACHE = 1024  # 4 MB of float32; 512 to 1024 are equally fast on a core with 2 MB of cache
@@ -18,7 +18,7 @@ _TILE_ON_DEVICE = 4096
 
 
 @dataclass(frozen=True)
-class TakingPart:
+class PairMask:
     """The places of a pair of modalities at which both were observed."""
 
     rows: Int64[Tensor, " row"] | None
@@ -36,16 +36,16 @@ class ContrastBatch:
     """A batch without its vectors; the same for each prefix of them."""
 
     pairs: tuple[tuple[str, str], ...]
-    places: tuple[TakingPart, ...]
+    places: tuple[PairMask, ...]
     """By pair."""
-    near: Neighbours
+    near: Relations
     """This rank's places."""
-    near_all: Neighbours
+    near_all: Relations
     """The places of all ranks."""
     product_dtype: torch.dtype
     logit_dtype: torch.dtype
     tile: int
-    ranks: Ranks
+    ranks: Collectives
 
     @classmethod
     def of(
@@ -56,7 +56,7 @@ class ContrastBatch:
         settings: ContrastSettings,
         lonlat: Tensor | None,
         panorama: Tensor | None,
-        ranks: Ranks,
+        ranks: Collectives,
     ) -> "ContrastBatch":
         """Check what was given, and gather from all ranks where their places are."""
         pairs = settings.selected(tuple(embeddings))
@@ -70,8 +70,8 @@ class ContrastBatch:
         return cls(
             pairs,
             _taking_part(present, pairs, ranks),
-            Neighbours(settings, position, panorama),
-            Neighbours(
+            Relations(settings, position, panorama),
+            Relations(
                 settings,
                 None if position is None else ranks.gather(position),
                 None if panorama is None else ranks.gather(panorama),
@@ -99,8 +99,10 @@ class ContrastBatch:
 
 
 def _taking_part(
-    present: Mapping[str, Bool[Tensor, " place"]], pairs: tuple[tuple[str, str], ...], ranks: Ranks
-) -> tuple[TakingPart, ...]:
+    present: Mapping[str, Bool[Tensor, " place"]],
+    pairs: tuple[tuple[str, str], ...],
+    ranks: Collectives,
+) -> tuple[PairMask, ...]:
     """Find the places of each pair."""
     names = tuple(present)
     here = torch.stack([present[name] for name in names], dim=1)
@@ -108,14 +110,14 @@ def _taking_part(
     places, total = len(here), len(everywhere)
     first = ranks.rank * places
     if bool(everywhere.all()):
-        return (TakingPart(None, None, first, total),) * len(pairs)
-    parts: list[TakingPart] = []
+        return (PairMask(None, None, first, total),) * len(pairs)
+    parts: list[PairMask] = []
     for pair in pairs:
         both = everywhere[:, [names.index(name) for name in pair]].all(dim=1)
         cols = both.nonzero()[:, 0]
         rows = both[first : first + places].nonzero()[:, 0]
         own = int(both[:first].sum())
-        parts.append(TakingPart(rows, cols, own, len(cols)))
+        parts.append(PairMask(rows, cols, own, len(cols)))
     return tuple(parts)
 
 

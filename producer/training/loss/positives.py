@@ -15,7 +15,7 @@ _POSITIVE_WEIGHT = math.exp(-4.5)  # a Gaussian at three standard deviations
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Relations:
     """Where places are, as far as the loss asks; a field that it does not ask for is None."""
 
     settings: ContrastSettings
@@ -24,7 +24,7 @@ class Neighbours:
     panorama: Int64[Tensor, " place"] | None
     """Negative: of no panorama."""
 
-    def __getitem__(self, places: Tensor | slice) -> "Neighbours":
+    def __getitem__(self, places: Tensor | slice) -> "Relations":
         """Some of the places."""
         return replace(
             self,
@@ -40,7 +40,7 @@ def unit_sphere(lonlat: Float64[Tensor, "place 2"]) -> Float64[Tensor, "place 3"
 
 
 def relate(
-    rows: Neighbours, cols: Neighbours, own: int, dtype: torch.dtype
+    rows: Relations, cols: Relations, own: int, dtype: torch.dtype
 ) -> tuple[Float[Tensor, "row col"] | None, Bool[Tensor, "row col"] | None]:
     """Relate the places of a tile of logits.
 
@@ -82,7 +82,7 @@ def relate(
     return weight, excluded
 
 
-def _chord_squared(rows: Neighbours, cols: Neighbours) -> Float64[Tensor, "row col"] | None:
+def _chord_squared(rows: Relations, cols: Relations) -> Float64[Tensor, "row col"] | None:
     """Squared chords between places, None where positions are not asked for.
 
     By differences of coordinates, in float64: products of unit vectors lose the last metres.

@@ -12,21 +12,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from unigeo.producer.training.loss.positives import Neighbours, relate
+from unigeo.producer.training.loss.positives import Relations, relate
 
 _HALVES = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
-class Pair:
+class VectorPair:
     """Two sets of vectors to compare, and how their places relate."""
 
     rows: Float[Tensor, "row dimension"]
     cols: Float[Tensor, "col dimension"]
     scale: Float[Tensor, ""]
     """Inverse temperature, in the precision of the logits."""
-    near_rows: Neighbours
-    near_cols: Neighbours
+    near_rows: Relations
+    near_cols: Relations
     own: int
     """Column that holds the place of row 0; those of the next rows follow it."""
     tile: int
@@ -96,7 +96,7 @@ class Softmax:
         return (self.normalizer() - self.sums[1] * self.target_rate()).sum()
 
 
-def statistics(pair: Pair) -> tuple[Softmax, Softmax]:
+def statistics(pair: VectorPair) -> tuple[Softmax, Softmax]:
     """Statistics of rows and of columns."""
     rows, cols = Softmax(len(pair.rows), pair.scale), Softmax(len(pair.cols), pair.scale)
     for tile in pair.tiles():
@@ -118,7 +118,7 @@ def statistics(pair: Pair) -> tuple[Softmax, Softmax]:
 
 
 def add_gradients(
-    pair: Pair,
+    pair: VectorPair,
     statistics: tuple[Softmax, Softmax],
     share: Float[Tensor, ""],
     row_gradient: Float[Tensor, "row dimension"],

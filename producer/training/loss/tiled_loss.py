@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unigeo.producer.training.loss.collectives import Ranks
+from unigeo.producer.training.loss.collectives import Collectives
 from unigeo.producer.training.loss.contrast_batch import ContrastBatch
-from unigeo.producer.training.loss.positives import Neighbours
+from unigeo.producer.training.loss.positives import Relations
 from unigeo.producer.training.loss.tile_softmax import (
-    Pair,
     Softmax,
+    VectorPair,
     add_gradients,
     operand,
     statistics,
@@ -105,10 +105,10 @@ def _pair(
     own: Mapping[str, Tensor],
     others: Mapping[str, Tensor],
     batch: ContrastBatch,
-) -> Pair:
+) -> VectorPair:
     first, second = batch.pairs[index]
     places = batch.places[index]
-    return Pair(
+    return VectorPair(
         operand(_some(own[first], places.rows), batch.product_dtype),
         operand(_some(others[second], places.cols), batch.product_dtype),
         scales[index].to(batch.logit_dtype),
@@ -119,11 +119,11 @@ def _pair(
     )
 
 
-def _some[T: (Tensor, Neighbours)](values: T, places: Tensor | None) -> T:
+def _some[T: (Tensor, Relations)](values: T, places: Tensor | None) -> T:
     return values if places is None else values[places]
 
 
-def _join(softmaxes: list[Softmax], ranks: Ranks) -> None:
+def _join(softmaxes: list[Softmax], ranks: Collectives) -> None:
     """Complete the statistics of columns, of which each rank has seen its own rows."""
     if ranks.size == 1 or not softmaxes:
         return
