@@ -74,7 +74,7 @@ def _views(sides: Any) -> Any:
     return tuple(sides) if isinstance(sides, list | tuple) else (sides,)
 
 
-HeightConversion = Annotated[float, Field(gt=0, le=1_000_000)]
+Metres = Annotated[float, Field(gt=0, le=1_000_000)]
 
 
 class _Patch(_Source):
@@ -90,7 +90,7 @@ class RasterDescription(_Patch):
     """GeoTIFF of any CRS, `*` allowed; where several cover a place, the first with data wins."""
     bands: tuple[int, ...] = Field(min_length=1, strict=False)
     """Bands to read, counted from 1."""
-    patch_m: Annotated[tuple[HeightConversion, ...], BeforeValidator(_views), Field(min_length=1)]
+    patch_m: Annotated[tuple[Metres, ...], BeforeValidator(_views), Field(min_length=1)]
     """Side of one patch on the ground in metres. Several sides give views of the same place, near
     and wide, each of `patch_px` rows and columns, stacked along the channels."""
     units: str = ""

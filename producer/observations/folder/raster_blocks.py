@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Shaped
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
-from rasterio.windows import ReadWindow as RasterWindow
+from rasterio.windows import Window as RasterWindow
 
 from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.observations.folder.geotiff_source import GeotiffSource, known_numbers
