@@ -35,14 +35,14 @@ __all__ = [
 
 _ELSEWHERE = {
     "PointsWarning": "schemas.errors",
-    "Probe": "client.probing.probes",
-    "ProbeClassifier": "client.probing.estimators",
-    "ProbeRegressor": "client.probing.estimators",
+    "Probe": "client.probing.probe",
+    "ProbeClassifier": "client.probing.sklearn",
+    "ProbeRegressor": "client.probing.sklearn",
     "ProbeWarning": "client.probing.checks",
     "RegionWarning": "schemas.errors",
     "spatial_blocks": "client.probing.folds",
 }
-"""Modules of the names that are not in `client.opening`."""
+"""Modules of the names that are not in `client.field.opening`."""
 
 
 def __getattr__(name: str) -> Any:
@@ -50,7 +50,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from importlib import import_module
 
-        module = import_module(f"unigeo.{_ELSEWHERE.get(name, 'client.opening')}")
+        module = import_module(f"unigeo.{_ELSEWHERE.get(name, 'client.field.opening')}")
         return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
 
