@@ -5,11 +5,10 @@ away; the frequencies of the public encoder are tuned to this one. The encoder i
 that no grid's metres can be mistaken for it.
 """
 
-import math
-from typing import Any
-
 import numpy as np
 from jaxtyping import Float, Float64
+
+from unigeo.schemas.geo.equal_earth_polynomial import SINE_RATIO, height_and_slope
 
 UNIT_M = 17_243_960.0
 """Metres in one unit of the plane; a frequency of sigma cycles per unit has this over sigma as its
@@ -18,10 +17,6 @@ UNITS_PER_RADIUS = 66.50336 / 180
 """Units in one Earth radius, from the public encoder (GeoCLIP, `location_encoder.py`)."""
 RADIUS_M = UNIT_M * UNITS_PER_RADIUS
 """The sphere's radius, 6,371,007 m: that of a sphere of the Earth's area."""
-M = math.sqrt(3) / 2
-"""The projection's constant: the parametric latitude's sine is this times the latitude's."""
-
-_A1, _A2, _A3, _A4 = 1.340264, -0.081106, 0.000893, 0.003796
 
 
 def equal_earth(lonlat: Float[np.ndarray, "*point 2"]) -> Float64[np.ndarray, "*point 2"]:
@@ -33,9 +28,9 @@ def equal_earth(lonlat: Float[np.ndarray, "*point 2"]) -> Float64[np.ndarray, "*
     [0.0, 0.486717]
     """
     lon, lat = np.moveaxis(np.deg2rad(lonlat.astype(np.float64)), -1, 0)
-    theta = np.arcsin(M * np.sin(lat))
+    theta = np.arcsin(SINE_RATIO * np.sin(lat))
     height, slope = height_and_slope(theta)
-    easting = lon * np.cos(theta) / (M * slope)
+    easting = lon * np.cos(theta) / (SINE_RATIO * slope)
     return np.stack([easting, height], axis=-1) * UNITS_PER_RADIUS
 
 
@@ -48,16 +43,3 @@ def sphere(lonlat: Float[np.ndarray, "*point 2"]) -> Float64[np.ndarray, "*point
     lon, lat = np.moveaxis(np.deg2rad(lonlat.astype(np.float64)), -1, 0)
     axes = [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)]
     return np.stack(axes, axis=-1) * UNITS_PER_RADIUS
-
-
-def height_and_slope(theta: Any) -> tuple[Any, Any]:
-    """Evaluate the projection's polynomial in the parametric latitude, and its derivative.
-
-    Args:
-        theta: radians, as an array or a torch tensor.
-    """
-    square = theta * theta
-    sixth = square * square * square
-    height = theta * (_A1 + _A2 * square + sixth * (_A3 + _A4 * square))
-    slope = _A1 + 3 * _A2 * square + sixth * (7 * _A3 + 9 * _A4 * square)
-    return height, slope

@@ -10,12 +10,12 @@ import math
 import numpy as np
 from jaxtyping import Float
 
+from unigeo.schemas.geo.equal_earth_polynomial import SINE_RATIO, height_and_slope
+
 _SEMI_MAJOR_M = 6_378_137.0
 _FLATTENING = 1 / 298.257223563
 _ECCENTRICITY2 = _FLATTENING * (2 - _FLATTENING)
 _ECCENTRICITY = math.sqrt(_ECCENTRICITY2)
-_A1, _A2, _A3, _A4 = 1.340264, -0.081106, 0.000893, 0.003796
-_M = math.sqrt(3) / 2
 _TOP = 1.3173627591574
 """Northing of the pole on the unit sphere."""
 _RADIANS_PER_DEGREE = 0.017453292519943296
@@ -61,13 +61,10 @@ def equal_earth_m(
     beyond = np.abs(lon) > 180
     if beyond.any():
         lon = np.where(beyond, (lon + 180) % 360 - 180, lon)
-    sine = _M * np.clip(_authalic(np.sin(np.deg2rad(lonlat[:, 1]))) / _Q_POLE, -1, 1)
+    sine = SINE_RATIO * np.clip(_authalic(np.sin(np.deg2rad(lonlat[:, 1]))) / _Q_POLE, -1, 1)
     theta = np.arcsin(sine)
-    square = theta * theta
-    sixth = square * square * square
-    height = theta * (_A1 + _A2 * square + sixth * (_A3 + _A4 * square))
-    slope = _A1 + 3 * _A2 * square + sixth * (7 * _A3 + 9 * _A4 * square)
-    across = np.deg2rad(lon) * np.sqrt(1 - sine * sine) / (_M * slope)
+    height, slope = height_and_slope(theta)
+    across = np.deg2rad(lon) * np.sqrt(1 - sine * sine) / (SINE_RATIO * slope)
     return _AUTHALIC_RADIUS_M * across, _AUTHALIC_RADIUS_M * height
 
 
@@ -84,11 +81,9 @@ def lattice_longitudes(
     radius = math.sqrt(0.5 * _Q_POLE_PROJ)
     across, height = x * (1 / _SEMI_MAJOR_M) / radius, y * (1 / _SEMI_MAJOR_M) / radius
     theta = np.array([_parametric(min(max(one, -_TOP), _TOP)) for one in height.tolist()])
-    square = theta * theta
-    sixth = square * square * square
-    slope = _A1 + 3 * _A2 * square + sixth * (7 * _A3 + 9 * _A4 * square)
+    _, slope = height_and_slope(theta)
     cosine = np.array([math.cos(one) for one in theta.tolist()])
-    lon: np.ndarray = (_M * across)[None, :] * slope[:, None] / cosine[:, None]
+    lon: np.ndarray = (SINE_RATIO * across)[None, :] * slope[:, None] / cosine[:, None]
     off = (np.abs(lon) > math.pi + 1e-12) | (np.abs(height) > _TOP + 1e-10)[:, None]
     lon += math.radians(central_meridian)
     beyond = np.abs(lon) > math.pi + 1e-12
@@ -104,10 +99,8 @@ def _parametric(height: float) -> float:
     """Invert equation 10 by Newton's method."""
     theta = height
     for _ in range(12):
-        square = theta * theta
-        sixth = square * square * square
-        value = theta * (_A1 + _A2 * square + sixth * (_A3 + _A4 * square)) - height
-        step = value / (_A1 + 3 * _A2 * square + sixth * (7 * _A3 + 9 * _A4 * square))
+        value, slope = height_and_slope(theta)
+        step = (value - height) / slope
         theta -= step
         if abs(step) < 1e-11:
             break
