@@ -128,8 +128,8 @@ def test_no_place_panorama_or_footprint_crosses_a_split(built: Path) -> None:
 
 LAUNCHER = """
 import os, sys
-import unigeo.producer.sources.observing, unigeo.producer.sources.panorama
-from unigeo.producer.cli import main
+import unigeo.producer.sources.build_set, unigeo.producer.sources.panorama
+from unigeo.producer.commands.cli import main
 for line in sys.stdin:
     child = os.fork()
     if not child:

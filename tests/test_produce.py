@@ -156,13 +156,13 @@ import stores
 import torch
 
 from unigeo.producer.encoders.model import load_model
-from unigeo.producer.observations.world import World
+from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.raster.encoding import encoder_of
-from unigeo.producer.raster.rasterizing import rasterize
-from unigeo.producer.raster.running import sharing
-from unigeo.producer.raster.store import create_field
-from unigeo.schemas.layout import Layout
-from unigeo.schemas.regions import region_of_bbox
+from unigeo.producer.raster.local_executor import rasterize
+from unigeo.producer.raster.run import sharing
+from unigeo.producer.storage.field_store import create_field
+from unigeo.schemas.store.layout import Layout
+from unigeo.schemas.geo.regions import region_of_bbox
 
 url, model, *box = sys.argv[1:]
 torch.set_num_threads(1)
