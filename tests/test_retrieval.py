@@ -4,13 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import pyproj
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from unigeo.producer.evaluation.distance import RADIUS_M, great_circle_m, moved
 from unigeo.producer.evaluation.retrieval import KS, RADII_M, accuracy_name, retrieval_table
 from unigeo.producer.training import recall
 from unigeo.producer.training.recall import find, recall_matrix
@@ -101,22 +97,3 @@ def test_the_rank_is_the_one_of_a_sorted_list():
 def test_vectors_that_are_no_numbers_are_refused():
     with pytest.raises(ModelError, match="finite"):
         find(torch.full((2, 3), float("nan")), torch.ones(2, 3))
-
-
-def test_distances_are_those_of_a_sphere():
-    first, second = places(200), places(200, seed=1)
-    sphere = pyproj.Geod(a=RADIUS_M, b=RADIUS_M)
-    expected = sphere.inv(*first.T, *second.T)[2]
-    assert great_circle_m(first, second) == pytest.approx(expected, rel=1e-9)
-
-
-@given(
-    distance=st.floats(0, 200_000), bearing=st.floats(0, 6.28), lon=st.floats(-180, 180),
-    lat=st.floats(-85, 85),
-)  # fmt: skip
-def test_a_moved_place_lies_as_far_off_as_it_was_moved(distance, bearing, lon, lat):
-    start = np.array([[lon, lat]])
-    there = moved(start, distance, np.array([bearing]))
-    assert great_circle_m(start, there)[0] == pytest.approx(distance, abs=1e-3)
-    if distance == 0:
-        assert np.array_equal(there, start)

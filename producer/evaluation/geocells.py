@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.evaluation.distance import great_circle_m
 from unigeo.producer.evaluation.retrieval import distance_figures
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.recall import query_slices
 from unigeo.schemas.errors import ModelError
+from unigeo.schemas.geo.great_circle import great_circle_m
 from unigeo.schemas.geo.grid import from_wgs84
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from unigeo.producer.evaluation.distance import great_circle_m
 from unigeo.producer.training.recall import Answers, find, ordered_pairs
+from unigeo.schemas.geo.great_circle import great_circle_m
 
 if TYPE_CHECKING:
     import pandas as pd

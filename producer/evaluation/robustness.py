@@ -14,11 +14,11 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate
 
-from unigeo.producer.evaluation.distance import moved
 from unigeo.producer.evaluation.ensembles import combine, uniform
 from unigeo.producer.evaluation.model_under_test import HoldOut, ModelUnderTest
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.recall import find
+from unigeo.schemas.geo.great_circle import destinations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,12 +135,12 @@ def _spoiled(
     for modality in hold_out.embeddings:
         if modality in ("coordinate", "aerial", "dsm"):
             for shift in SHIFTS_M:
-                there = moved(lonlat, shift, bearing)
+                there = destinations(lonlat, shift, bearing)
                 yield "shift", modality, shift, _look(judge, hold_out, modality, there)
         side = patch_m(hold_out.observations, modality)
         if modality in ("aerial", "dsm") and side is not None:
             for share in SHIFTS_OF_PATCH:
-                there = moved(lonlat, share * side, bearing)
+                there = destinations(lonlat, share * side, bearing)
                 vectors = _look(judge, hold_out, modality, there)
                 yield "shift of the patch", modality, share, vectors
     for modality in hold_out.embeddings:

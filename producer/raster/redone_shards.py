@@ -14,11 +14,9 @@ from unigeo.producer.observations.wrapping import innermost
 from unigeo.producer.raster.leases import Leases
 from unigeo.producer.raster.planning import Task, planned
 from unigeo.schemas.geo.bounds import shard_bounds
+from unigeo.schemas.geo.great_circle import degree_margins
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.store.layout import Layout
-
-_DEGREE_M = 110_000.0
-"""Metres of a degree of latitude, at least."""
 
 
 def touched(
@@ -44,8 +42,8 @@ def touched(
         for source in inner.rasters.get(modality, ()):
             if inner.file_name(source.path) not in files:
                 continue
-            high = max(getattr(inner.description, modality).patch_m) / _DEGREE_M
-            wide = high / np.maximum(np.cos(np.radians(steepest)), 0.01)
+            patch_m = max(getattr(inner.description, modality).patch_m)
+            wide, high = degree_margins(patch_m, steepest)
             left, bottom, right, top = source.reach
             near = (west - wide <= right) & (east + wide >= left)
             near &= (south - high <= top) & (north + high >= bottom)

@@ -9,8 +9,9 @@ Source: S2 Geometry, "S2 cell hierarchy"; the tables are those of its `s2coords.
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
+from unigeo.schemas.geo.great_circle import unit_vectors
+
 LEVELS = 30
-EARTH_RADIUS_M = 6_371_008.8
 _POSITION_OF_IJ = np.array([[0, 1, 3, 2], [0, 3, 1, 2], [2, 3, 1, 0], [2, 1, 3, 0]], np.uint8)
 _IJ_OF_POSITION = np.array([[0, 1, 3, 2], [0, 2, 3, 1], [3, 2, 0, 1], [3, 1, 0, 2]], np.uint8)
 _TURN_OF_POSITION = np.array([1, 0, 0, 3], np.uint8)
@@ -20,7 +21,7 @@ _COARSEST = 4
 
 def cell_ids(lonlat: Float[np.ndarray, "point 2"], level: int) -> UInt64[np.ndarray, " point"]:
     """Find the cell of a level that holds each point, in WGS 84 degrees, longitude first."""
-    face, u, v = _face_uv(_unit_vectors(lonlat))
+    face, u, v = _face_uv(unit_vectors(lonlat))
     side = 1 << level
     i, j = (np.clip(np.floor(_st_of_uv(w) * side), 0, side - 1).astype(np.int64) for w in (u, v))
     turn = (face & 1).astype(np.uint8)
@@ -117,8 +118,8 @@ def covering(
 
 def _radii_deg(ids: UInt64[np.ndarray, " cell"]) -> Float[np.ndarray, " cell"]:
     """Angle from each cell's centre to its farthest corner, in degrees."""
-    centre, ends = _unit_vectors(centres(ids)), corners(ids)
-    vectors = _unit_vectors(ends.reshape(-1, 2)).reshape(len(ids), 4, 3)
+    centre, ends = unit_vectors(centres(ids)), corners(ids)
+    vectors = unit_vectors(ends.reshape(-1, 2)).reshape(len(ids), 4, 3)
     cosine = np.einsum("ck,cek->ce", centre, vectors).min(axis=1)
     radii: Float[np.ndarray, " cell"] = np.degrees(np.arccos(np.clip(cosine, -1, 1))) * 1.0001
     return radii
@@ -180,11 +181,6 @@ def _st_of_uv(w: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
 
 def _uv_of_st(s: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
     return np.where(s >= 0.5, (4 * s**2 - 1) / 3, (1 - 4 * (1 - s) ** 2) / 3)
-
-
-def _unit_vectors(lonlat: Float[np.ndarray, "point 2"]) -> Float[np.ndarray, "point 3"]:
-    lon, lat = np.radians(lonlat).T
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
 
 
 def _lonlat(xyz: Float[np.ndarray, "point 3"]) -> Float[np.ndarray, "point 2"]:

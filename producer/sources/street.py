@@ -19,6 +19,7 @@ from unigeo.producer.observations.folder.location_tables import LocationTable
 from unigeo.producer.sources.findings import Finding, Origin, SourceFindings
 from unigeo.producer.sources.set_description import StreetRules
 from unigeo.producer.sources.web_requests import GoneError
+from unigeo.schemas.geo.great_circle import degree_margins
 
 Image.MAX_IMAGE_PIXELS = 250_000_000  # panoramas have up to 16k x 8k pixels
 
@@ -92,11 +93,10 @@ class StreetSource:
         self, lonlat: Float[np.ndarray, "place 2"]
     ) -> tuple[list[StreetImage], dict[str, str]]:
         """Usable photographs round the places, in the order of their names; the others, and why."""
-        margin = self.about.radius_m / 110_000
-        wide = margin / max(np.cos(np.radians(np.abs(lonlat[:, 1]).max())), 0.01)
+        wide, high = degree_margins(self.about.radius_m, np.abs(lonlat[:, 1]).max())
         (west, south), (east, north) = lonlat.min(axis=0), lonlat.max(axis=0)
         found = self.search(
-            float(west - wide), float(south - margin), float(east + wide), float(north + margin)
+            float(west - wide), float(south - high), float(east + wide), float(north + high)
         )
         usable, unusable = [], dict(self.refused)
         for photograph in sorted(found, key=lambda one: one.name):

@@ -26,6 +26,7 @@ from unigeo.producer.sources.map_features import (
 from unigeo.producer.sources.set_description import TextRules
 from unigeo.producer.sources.web_requests import WebClient
 from unigeo.schemas.errors import ObservationsError
+from unigeo.schemas.geo.great_circle import LEAST_METRES_PER_DEGREE, degree_margins
 
 WGS84 = pyproj.Geod(ellps="WGS84")
 MOST = 8
@@ -215,9 +216,9 @@ class TextSource:
 
 def _boxes(lonlat: Float[np.ndarray, "place 2"], radius_m: float) -> Float[np.ndarray, "place 4"]:
     """Boxes of degrees that hold a circle round each place."""
-    high = np.full(len(lonlat), radius_m / 110_000)
-    wide = high / np.maximum(np.cos(np.radians(np.abs(lonlat[:, 1]) + high)), 0.01)
-    reach = np.stack([wide, high], axis=1)
+    edge = np.abs(lonlat[:, 1]) + radius_m / LEAST_METRES_PER_DEGREE
+    wide, high = degree_margins(radius_m, edge)
+    reach = np.stack(np.broadcast_arrays(wide, high), axis=1)
     return np.concatenate([lonlat - reach, lonlat + reach], axis=1)
 
 

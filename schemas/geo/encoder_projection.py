@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from unigeo.schemas.geo.equal_earth_polynomial import SINE_RATIO, height_and_slope
+from unigeo.schemas.geo.great_circle import unit_vectors
 
 UNIT_M = 17_243_960.0
 """Metres in one unit of the plane; a frequency of sigma cycles per unit has this over sigma as its
@@ -40,6 +41,4 @@ def sphere(lonlat: Float[np.ndarray, "*point 2"]) -> Float64[np.ndarray, "*point
     >>> (sphere(np.array([180.0, 0.0])) / UNITS_PER_RADIUS).round(6).tolist()
     [-1.0, 0.0, 0.0]
     """
-    lon, lat = np.moveaxis(np.deg2rad(lonlat.astype(np.float64)), -1, 0)
-    axes = [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)]
-    return np.stack(axes, axis=-1) * UNITS_PER_RADIUS
+    return unit_vectors(lonlat.astype(np.float64)) * UNITS_PER_RADIUS

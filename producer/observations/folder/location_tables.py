@@ -12,11 +12,9 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
 from unigeo.schemas.errors import ObservationsError, PointsError
+from unigeo.schemas.geo.great_circle import EARTH_RADIUS_M
 from unigeo.schemas.tables.points import check_lonlat
 from unigeo.schemas.tables.table_files import read_table
-
-EARTH_RADIUS_M = 6_371_008.8
-"""Mean radius; it turns chords into arcs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +39,7 @@ class LocationTable:
         """
         if not len(self.rows) or not len(lonlat):
             return np.full(len(lonlat), -1)
+        # A radius along the arc is this long as a chord, which is what the tree measures.
         reach = 2 * EARTH_RADIUS_M * np.sin(min(radius_m / (2 * EARTH_RADIUS_M), np.pi / 2))
         _, row = self._tree.query(
             _geocentric(lonlat), distance_upper_bound=np.nextafter(reach, np.inf)

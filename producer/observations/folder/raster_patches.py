@@ -17,6 +17,7 @@ from unigeo.producer.observations.folder.geotiff_source import GeotiffSource
 from unigeo.producer.observations.folder.patch_frames import Frame, PixelLocations, locate
 from unigeo.producer.observations.folder.raster_blocks import CACHE_BLOCKS, Blocks, ReadWindow
 from unigeo.producer.observations.protocol import Gap, Patches
+from unigeo.schemas.geo.great_circle import degree_margins
 
 TILE = 256
 """Patches whose centres share a tile of so many decimated pixels are gathered together."""
@@ -199,11 +200,10 @@ def in_reach(
     reach: Float[np.ndarray, "source 4"], lonlat: Float[np.ndarray, "point 2"], patch_m: float
 ) -> list[int]:
     """Find the rasters whose west, south, east and north may take in a patch of some point."""
-    margin = patch_m / 110_000
-    wide = margin / max(np.cos(np.radians(np.abs(lonlat[:, 1]).max())), 0.01)
+    wide, high = degree_margins(patch_m, np.abs(lonlat[:, 1]).max())
     (west, south), (east, north) = lonlat.min(axis=0), lonlat.max(axis=0)
     near = (reach[:, 0] - wide <= east) & (reach[:, 2] + wide >= west)
-    near &= (reach[:, 1] - margin <= north) & (reach[:, 3] + margin >= south)
+    near &= (reach[:, 1] - high <= north) & (reach[:, 3] + high >= south)
     return [int(number) for number in np.flatnonzero(near)]
 
 

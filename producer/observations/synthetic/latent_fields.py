@@ -19,6 +19,7 @@ from scipy.special import ndtr
 from unigeo.schemas.geo.regions import Region, region_of_geojson
 
 KM_PER_DEGREE = 111.195
+"""Kilometres per degree of latitude in this world; part of its definition, like its seeds."""
 COAST_STEP = 1 / 40
 """Degrees between the nodes of the grid of distances to the coast."""
 WEST, SOUTH, EAST, NORTH = -127.0, 23.0, -65.0, 51.0

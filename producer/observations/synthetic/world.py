@@ -14,6 +14,7 @@ from unigeo.producer.observations.protocol import ImageModality, Patches
 from unigeo.producer.observations.synthetic import captions as words
 from unigeo.producer.observations.synthetic import images as pictures
 from unigeo.producer.observations.synthetic.latent_fields import (
+    KM_PER_DEGREE,
     cell_noise,
     cities,
     coast_km,
@@ -136,7 +137,7 @@ def _near_cities(count: int, rng: np.random.Generator) -> Float[np.ndarray, "poi
     missing = count
     while missing > 0:
         city = rng.choice(len(weight), 2 * missing + 16, p=weight / weight.sum())
-        spread = 2.2 * centres.radius_km[city, None] / 111.195
+        spread = 2.2 * centres.radius_km[city, None] / KM_PER_DEGREE
         lonlat = centres.lonlat[city] + spread * rng.normal(size=(len(city), 2))
         lonlat = lonlat[coast_km(lonlat) > 0][:missing]
         found.append(lonlat)

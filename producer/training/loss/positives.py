@@ -8,9 +8,8 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from unigeo.producer.training.loss.contrast_settings import ContrastSettings
+from unigeo.schemas.geo.great_circle import EARTH_RADIUS_M
 
-RADIUS_M = 6_371_008.8
-"""Mean radius of the Earth."""
 _POSITIVE_WEIGHT = math.exp(-4.5)  # a Gaussian at three standard deviations
 
 
@@ -64,7 +63,7 @@ def relate(
     if settings.soft_m > 0:
         assert chord_squared is not None
         angle = 2 * (chord_squared.sqrt() / 2).clamp_(max=1).asin_()
-        weight = angle.mul_(RADIUS_M / settings.soft_m).square_().div_(-2).exp_().to(dtype)
+        weight = angle.mul_(EARTH_RADIUS_M / settings.soft_m).square_().div_(-2).exp_().to(dtype)
     if rows.panorama is not None and cols.panorama is not None:
         same = (rows.panorama[:, None] == cols.panorama) & (cols.panorama >= 0)
         weight = same.to(dtype) if weight is None else weight.masked_fill_(same, 1)
@@ -73,7 +72,7 @@ def relate(
     excluded: Tensor | None = None
     if settings.exclusion_m > 0:
         assert chord_squared is not None
-        half_angle = min(settings.exclusion_m / (2 * RADIUS_M), math.pi / 2)
+        half_angle = min(settings.exclusion_m / (2 * EARTH_RADIUS_M), math.pi / 2)
         excluded = chord_squared <= (2 * math.sin(half_angle)) ** 2
         excluded.diagonal(own).fill_(False)
         if weight is not None:
