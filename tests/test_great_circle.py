@@ -6,6 +6,9 @@ from hypothesis import strategies as st
 
 from unigeo.schemas.geo.great_circle import (
     EARTH_RADIUS_M,
+    LEAST_METRES_PER_DEGREE,
+    METRES_PER_DEGREE,
+    MOST_METRES_PER_DEGREE,
     degree_margins,
     destinations,
     great_circle_m,
@@ -103,3 +106,13 @@ def test_margins_hold_every_point_within_the_distance(
     wide, high = degree_margins(distance, max(abs(lat), abs(end_lat)))
     assert abs(end_lat - lat) <= high
     assert abs((end_lon - lon + 180) % 360 - 180) <= wide
+
+
+def test_a_degree_of_the_ellipsoid_is_within_the_bounds() -> None:
+    lat = np.arange(-89.5, 90.5)
+    northward = WGS84.inv(0 * lat, lat - 0.5, 0 * lat, lat + 0.5)[2]
+    eastward = WGS84.inv(0 * lat, lat, 0 * lat + 1e-3, lat)[2] * 1e3 / np.cos(np.radians(lat))
+    for degree in (northward, eastward):
+        assert degree.min() > LEAST_METRES_PER_DEGREE
+        assert degree.max() < MOST_METRES_PER_DEGREE
+    assert northward.min() < METRES_PER_DEGREE < northward.max()

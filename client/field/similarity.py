@@ -10,6 +10,7 @@ from unigeo.client.areas.windows import iter_pieces, region_of_field
 from unigeo.client.reading.point_status import count_reasons
 from unigeo.client.reading.sampling import sample
 from unigeo.schemas.errors import PointsError
+from unigeo.schemas.geo.great_circle import METRES_PER_DEGREE, great_circle_m
 from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid, Window
 from unigeo.schemas.geo.projection import equal_earth_m
 from unigeo.schemas.store.layout import georeference, spatial_ref_attributes
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from unigeo.client.field.field import Field
 
-EARTH_RADIUS_KM = 6371.0088
 _BLOCK_CELLS = 8192  # vectors compared at once in float32: 25 MB at 768 bands
 
 
@@ -173,20 +173,15 @@ def _clear(
     window = _around(field.grid, lonlat, apart_km, Window(*corner, *left.shape))
     rows = slice(window.row - corner[0], window.row - corner[0] + window.height)
     cols = slice(window.col - corner[1], window.col - corner[1] + window.width)
-    lon, lat = np.radians(np.moveaxis(field.grid.centres(window), -1, 0))
-    lon0, lat0 = np.radians(lonlat)
-    half = (
-        np.sin((lat - lat0) / 2) ** 2 + np.cos(lat) * np.cos(lat0) * np.sin((lon - lon0) / 2) ** 2
-    )
-    with np.errstate(invalid="ignore"):
-        near = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(half, 0, 1))) < apart_km
+    with np.errstate(invalid="ignore"):  # centres off the globe are NaN
+        near = great_circle_m(field.grid.centres(window), np.array(lonlat)) < 1000 * apart_km
     left[rows, cols][near] = np.nan
 
 
 def _around(grid: Grid, lonlat: tuple[float, float], km: float, within: Window) -> Window:
     """Cells that hold every place nearer than so far: on this map a row is one latitude."""
     lon, lat = lonlat
-    angle = np.degrees(km / EARTH_RADIUS_KM)
+    angle = 1000 * km / METRES_PER_DEGREE
     lats = np.clip(np.linspace(lat - angle, lat + angle, 65), -90, 90)
     meridian = CENTRAL_MERIDIANS[grid.crs]
     _, y = equal_earth_m(np.stack([np.full(65, lon), lats], -1), meridian)

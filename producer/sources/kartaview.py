@@ -12,6 +12,7 @@ from unigeo.producer.observations.folder import dates
 from unigeo.producer.sources.street import StreetImage, tiles
 from unigeo.producer.sources.web_requests import GoneError, WebClient
 from unigeo.schemas.errors import ObservationsError
+from unigeo.schemas.geo.great_circle import MOST_METRES_PER_DEGREE
 
 URL = "https://api.openstreetcam.org/2.0"
 PAGE = 500
@@ -37,8 +38,8 @@ class KartaView:
         found: dict[str, StreetImage] = {}
         for box in tiles(west, south, east, north, TILE_DEG):
             lon, lat = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-            high = (box[3] - box[1]) * 111_320 / 2
-            wide = (box[2] - box[0]) * 111_320 / 2 * np.cos(np.radians(lat))
+            high = (box[3] - box[1]) * MOST_METRES_PER_DEGREE / 2
+            wide = (box[2] - box[0]) * MOST_METRES_PER_DEGREE / 2 * np.cos(np.radians(lat))
             for photo in self._near(lon, lat, float(np.hypot(high, wide)) + 1):
                 one = _read(photo)
                 if one is not None and west <= one.lon <= east and south <= one.lat <= north:

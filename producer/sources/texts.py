@@ -26,7 +26,11 @@ from unigeo.producer.sources.map_features import (
 from unigeo.producer.sources.set_description import TextRules
 from unigeo.producer.sources.web_requests import WebClient
 from unigeo.schemas.errors import ObservationsError
-from unigeo.schemas.geo.great_circle import LEAST_METRES_PER_DEGREE, degree_margins
+from unigeo.schemas.geo.great_circle import (
+    LEAST_METRES_PER_DEGREE,
+    METRES_PER_DEGREE,
+    degree_margins,
+)
 
 WGS84 = pyproj.Geod(ellps="WGS84")
 MOST = 8
@@ -172,7 +176,7 @@ class TextSource:
         with rasterio.open(self.landcover) as raster:
             to = pyproj.Transformer.from_crs(4326, raster.crs, always_xy=True)
             for lon, lat in lonlat:
-                high = self.about.radius_m / 111_000
+                high = self.about.radius_m / METRES_PER_DEGREE
                 wide = high / np.cos(np.radians(lat))
                 x, y = to.transform([lon - wide, lon + wide], [lat - high, lat + high])
                 window = raster.window(min(x), min(y), max(x), max(y)).round()

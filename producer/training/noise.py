@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from unigeo.producer.training.settings import TrainingSettings
+from unigeo.schemas.geo.great_circle import METRES_PER_DEGREE
 
-_METRES_PER_DEGREE = 111_195.0  # of a great circle
 KEPT = 2
 """Modalities of a place that are never hidden: fewer cannot be contrasted."""
 
@@ -27,7 +27,7 @@ def jitter(
         return lonlat
     noise = np.random.default_rng([settings.seed, 1, step]).normal(size=(settings.batch, 2))
     degrees = torch.from_numpy(noise[positions]).to(lonlat)
-    degrees *= settings.jitter_m / _METRES_PER_DEGREE
+    degrees *= settings.jitter_m / METRES_PER_DEGREE
     degrees[:, 0] /= torch.cos(torch.deg2rad(lonlat[:, 1])).clamp(min=0.01)
     moved = lonlat + degrees
     moved[:, 1] = moved[:, 1].clamp(-90, 90)

@@ -3,6 +3,8 @@
 Geodesics on the ellipsoid, where metres decide, are computed with `pyproj.Geod`.
 """
 
+import math
+
 import numpy as np
 from jaxtyping import Float
 
@@ -11,10 +13,17 @@ EARTH_RADIUS_M = 6_371_008.8
 
 Source: Moritz (2000), "Geodetic Reference System 1980", R1 = (2a + b) / 3.
 """
+METRES_PER_DEGREE = EARTH_RADIUS_M * math.pi / 180
+"""Length of a degree of a great circle, 111,195 m."""
 LEAST_METRES_PER_DEGREE = 110_000.0
 """Lower bound on a degree of latitude, and on one of longitude at the equator, for margins.
 
 The shortest degree of WGS 84 is that of latitude at the equator, 110,574 m.
+"""
+MOST_METRES_PER_DEGREE = 111_700.0
+"""Upper bound on a degree of latitude, and on one of longitude over the cosine of its latitude.
+
+Both are longest at the poles of WGS 84, 111,694 m.
 """
 _LEAST_COSINE = 0.01
 """Keeps a margin of longitude finite at the poles."""

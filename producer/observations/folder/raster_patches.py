@@ -17,7 +17,7 @@ from unigeo.producer.observations.folder.geotiff_source import GeotiffSource
 from unigeo.producer.observations.folder.patch_frames import Frame, PixelLocations, locate
 from unigeo.producer.observations.folder.raster_blocks import CACHE_BLOCKS, Blocks, ReadWindow
 from unigeo.producer.observations.protocol import Gap, Patches
-from unigeo.schemas.geo.great_circle import degree_margins
+from unigeo.schemas.geo.great_circle import METRES_PER_DEGREE, degree_margins
 
 TILE = 256
 """Patches whose centres share a tile of so many decimated pixels are gathered together."""
@@ -191,7 +191,7 @@ class OpenRasters:
 
 def _slabs(lonlat: Float[np.ndarray, "point 2"], frame: Frame) -> list[Int[np.ndarray, " member"]]:
     """Split points into neighbourhoods, so that each block of a raster is read few times."""
-    cell = np.floor(lonlat / (8 * frame.patch_m / 111_000))
+    cell = np.floor(lonlat / (8 * frame.patch_m / METRES_PER_DEGREE))
     order = np.lexsort((cell[:, 0], cell[:, 1]))
     return [order[start : start + SLAB] for start in range(0, len(order), SLAB)]
 
