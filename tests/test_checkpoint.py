@@ -15,9 +15,9 @@ from training_runs import NOISY, gave, model_settings, start
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.training.checkpoint import (
-    NAME,
-    Checkpoints,
-    State,
+    CHECKPOINT,
+    CheckpointWriter,
+    TrainingState,
     load_checkpoint,
     write_checkpoint,
 )
@@ -35,9 +35,9 @@ def unbroken(tmp_path_factory):
     return folder
 
 
-def state_of(ema: float = 0.5) -> State:
+def state_of(ema: float = 0.5) -> TrainingState:
     model = UniGeoCLIP(model_settings())
-    state = State(model, build_optimizer(model, NOISY), MeanWeights(model, ema))
+    state = TrainingState(model, build_optimizer(model, NOISY), MeanWeights(model, ema))
     model.encode("coordinate", torch.zeros(2, 2, dtype=torch.float64)).sum().backward()
     state.optimizer.step()
     state.mean.update(0)
@@ -50,7 +50,7 @@ def run_until(folder: Path, lines: int) -> None:
     log = folder.with_name("model.training") / LOG
     try:
         while process.is_alive():
-            if log.with_name(NAME).exists() and log.read_bytes().count(b"\n") >= lines:
+            if log.with_name(CHECKPOINT).exists() and log.read_bytes().count(b"\n") >= lines:
                 break
             time.sleep(0.002)
     finally:
@@ -116,22 +116,22 @@ def test_a_checkpoint_is_of_the_moment_it_was_asked_for(tmp_path):
     """It is written while training goes on to change the weights."""
     state = state_of()
     before = {name: values.clone() for name, values in state.tensors().items()}
-    checkpoints = Checkpoints(tmp_path, "run")
+    checkpoints = CheckpointWriter(tmp_path, "run")
     checkpoints.save(1, state)
     with torch.no_grad():
         for weight in state.model.parameters():
             weight.zero_()
     checkpoints.close()
-    stored = load_file(tmp_path / NAME)
+    stored = load_file(tmp_path / CHECKPOINT)
     for name, values in before.items():
         assert torch.equal(stored[name], values), name
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_leaves_the_one_before(tmp_path):
-    state, checkpoints = state_of(), Checkpoints(tmp_path, "run")
+    state, checkpoints = state_of(), CheckpointWriter(tmp_path, "run")
     checkpoints.save(1, state)
     checkpoints.wait()
-    (tmp_path / (NAME + ".partial")).mkdir()  # in the way; root may write anywhere else
+    (tmp_path / (CHECKPOINT + ".partial")).mkdir()  # in the way; root may write anywhere else
     checkpoints.save(2, state)
     with pytest.raises(ModelError, match=r"checkpoint of step 2 .* same command again"):
         checkpoints.save(3, state)
@@ -144,7 +144,7 @@ def test_a_checkpoint_of_another_run_or_cut_short_is_refused(tmp_path):
     write_checkpoint(tmp_path, 1, state.tensors(), "run")
     with pytest.raises(ModelError, match="other settings"):
         load_checkpoint(tmp_path, state, "another run")
-    path = tmp_path / NAME
+    path = tmp_path / CHECKPOINT
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ModelError, match="damaged"):
         load_checkpoint(tmp_path, state, "run")

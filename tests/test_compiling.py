@@ -15,7 +15,7 @@ from benchmarks.producer.waves import model_settings
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.training.processes import Processes
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.step import TrainingBatch, fit_out, gradients
+from unigeo.producer.training.step import TrainingBatch, compute_gradients, prepare_blocks
 
 
 @pytest.mark.slow
@@ -54,9 +54,9 @@ def test_a_part_that_is_filled_up_gives_the_same_gradients(monkeypatch: pytest.M
     for compiled in (False, True):
         model = UniGeoCLIP(model_settings()).train()
         settings = TrainingSettings(locations=100, batch=BATCH, chunk=CHUNK, compile=compiled)
-        fit_out(model, settings, torch.device("cpu"))
+        prepare_blocks(model, settings, torch.device("cpu"))
         batch = TrainingBatch(0, places(BATCH, 4), np.arange(BATCH))
-        gradients(model, batch, settings, Processes())
+        compute_gradients(model, batch, settings, Processes())
         found.append({name: w.grad for name, w in model.named_parameters() if w.grad is not None})
     assert shapes == {CHUNK}
     assert found[0].keys() == found[1].keys()

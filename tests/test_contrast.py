@@ -12,7 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from unigeo.producer.training.loss.contrast import contrastive_loss
 from unigeo.producer.training.loss.contrast_settings import ContrastSettings
-from unigeo.producer.training.loss.positives import Relations, relate, unit_sphere
+from unigeo.producer.training.loss.positives import (
+    SampleLocations,
+    targets_and_exclusions,
+    unit_sphere,
+)
 from unigeo.schemas.errors import ModelError
 
 NAMES = ("coordinate", "aerial", "dsm")
@@ -275,8 +279,8 @@ def test_neighbours_are_within_the_great_circle(metres):
     )
     lonlat = torch.from_numpy(np.concatenate([[[-100.0, 40.0]], inside, outside]))
     settings = ContrastSettings(exclusion_m=metres)
-    places = Relations(settings, unit_sphere(lonlat), None)
-    _, excluded = relate(places[:1], places, 0, torch.float32)
+    places = SampleLocations(settings, unit_sphere(lonlat), None)
+    _, excluded = targets_and_exclusions(places[:1], places, 0, torch.float32)
     assert excluded[0].tolist() == [False] + [True] * 50 + [False] * 50
 
 

@@ -12,7 +12,7 @@ from test_folded import model_of, own, places
 from unigeo.producer.encoders.folded import FoldedEncoder
 
 pytest.importorskip("triton", reason="torch brings it on Linux with CUDA's libraries")
-from unigeo.producer.encoders.packed import packed
+from benchmarks.producer.packed_attention import packed
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 """Without a GPU Triton's interpreter runs the kernel (see `conftest`)."""

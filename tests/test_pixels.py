@@ -8,7 +8,7 @@ import torch
 
 from unigeo.producer.encoders.images import ImageEncoder
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.pixel_statistics import PLACES, SEED, fit_pixels
+from unigeo.producer.encoders.pixel_statistics import LOCATIONS, SEED, fit_pixels
 from unigeo.producer.encoders.presets import tiny
 from unigeo.producer.encoders.settings import ImageSettings, from_json, to_json
 from unigeo.producer.observations.protocol import Patches
@@ -39,7 +39,7 @@ def test_a_recipe_measures_the_pictures_it_will_see_if_asked():
     assert recipe("tiny", world, 0, {}).model.aerial.pixel_mean == ()
     model = recipe("tiny", world, 0, MEASURED).model
     again = recipe("tiny", world, 5, MEASURED).model
-    lonlat = world.locations(PLACES, SEED)
+    lonlat = world.locations(LOCATIONS, SEED)
     for modality in ("aerial", "street"):
         pixels = world.patches(modality, lonlat).values.astype(float)
         tower = getattr(model, modality)

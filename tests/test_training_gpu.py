@@ -18,7 +18,7 @@ from unigeo.producer.training.optimizer import build_optimizer
 from unigeo.producer.training.processes import Processes
 from unigeo.producer.training.samples import Samples, observe
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.step import TrainingBatch, fit_out, gradients
+from unigeo.producer.training.step import TrainingBatch, compute_gradients, prepare_blocks
 from unigeo.producer.training.train import train
 from unigeo.schemas.errors import ModelError
 
@@ -45,7 +45,7 @@ def test_running_out_of_memory_says_what_to_set():
         pytest.raises(ModelError, match="step 4: batch 16384"),
         explain_step_errors(4, settings, ALONE),
     ):
-        gradients(model, batch, settings, ALONE)
+        compute_gradients(model, batch, settings, ALONE)
 
 
 def test_compiled_blocks_in_chunks_give_the_gradients_of_plain_ones(trained_places):
@@ -91,6 +91,6 @@ def losses(folder: Path) -> list[float]:
 def flow(places, settings):
     model = UniGeoCLIP(model_settings()).cuda().train()
     build_optimizer(model, settings)
-    fit_out(model, settings, torch.device("cuda"))
-    gradients(model, TrainingBatch(3, places, np.arange(len(places))), settings, ALONE)
+    prepare_blocks(model, settings, torch.device("cuda"))
+    compute_gradients(model, TrainingBatch(3, places, np.arange(len(places))), settings, ALONE)
     return {name: w.grad.float() for name, w in model.named_parameters() if w.grad is not None}

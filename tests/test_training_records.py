@@ -12,14 +12,14 @@ from transformers import AutoTokenizer, Siglip2Tokenizer, SiglipConfig
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.text import tokenize
 from unigeo.producer.observations.synthetic.world import World
-from unigeo.producer.training.checkpoint import State
-from unigeo.producer.training.dataset import survey
+from unigeo.producer.training.checkpoint import TrainingState
+from unigeo.producer.training.dataset import prepare_data
 from unigeo.producer.training.ema import MeanWeights
 from unigeo.producer.training.energy import EnergyMeter
 from unigeo.producer.training.failures import LostRankError, explain_step_errors
-from unigeo.producer.training.flops import data_sheet_peak, peak_flops, place_flops
-from unigeo.producer.training.log import TrainingLog, read, totals
-from unigeo.producer.training.loop import learn
+from unigeo.producer.training.flops import data_sheet_peak, peak_flops, sample_flops
+from unigeo.producer.training.log import TrainingLog, read_log, total_measured
+from unigeo.producer.training.loop import train_step
 from unigeo.producer.training.loss.contrast_settings import ContrastSettings
 from unigeo.producer.training.optimizer import build_optimizer
 from unigeo.producer.training.processes import Processes
@@ -48,14 +48,14 @@ def test_a_log_goes_on_after_the_last_checkpoint(tmp_path):
     log.close()
     with (tmp_path / "train.jsonl").open("a") as file:
         file.write('{"step": 4, "lo')  # cut short by a crash
-    assert len(read(tmp_path / "train.jsonl")) == 4
+    assert len(read_log(tmp_path / "train.jsonl")) == 4
     again = TrainingLog(tmp_path, 2)
     again.write(2, {"loss": 7.0}, {"seconds": 1.0})
     again.close()
-    lines = read(tmp_path / "train.jsonl")
+    lines = read_log(tmp_path / "train.jsonl")
     assert [(line["step"], line["loss"]) for line in lines] == [(0, 0), (1, 0.1), (2, 7)]
-    assert totals(lines) == {"seconds": 2.0}, "joules are not known of every step"
-    assert totals(lines[:2]) == {"seconds": 1.0, "joules": 4.0}
+    assert total_measured(lines) == {"seconds": 2.0}, "joules are not known of every step"
+    assert total_measured(lines[:2]) == {"seconds": 1.0, "joules": 4.0}
 
 
 def test_tensorboard_is_named_where_it_is_missing(tmp_path, monkeypatch):
@@ -82,7 +82,7 @@ def test_energy_is_the_counters_difference_over_their_end(tmp_path):
 def test_operations_are_those_of_the_products():
     """By hand for one point: 4 tokens of width 32, two blocks, and the loss over the batch."""
     model, places = coordinates()
-    counted = place_flops(model, places)
+    counted = sample_flops(model, places)
     tokens, width, hidden = 4, 32, 64
     block = 2 * tokens * (3 * width**2 + width**2 + 2 * width * hidden) + 4 * tokens**2 * width
     phases, rotation = 2 * 3 * 2 * (width // 2), 2 * 32 * 32
@@ -126,21 +126,21 @@ def test_a_loss_that_is_no_number_names_step_and_tower():
     model, places = coordinates()
     with torch.no_grad():
         next(model.encoders["dsm"].parameters()).fill_(torch.nan)
-    state = State(model, build_optimizer(model, SMALL), MeanWeights(model, 0))
+    state = TrainingState(model, build_optimizer(model, SMALL), MeanWeights(model, 0))
     with pytest.raises(ModelError, match=r"step 6 is nan; vectors of dsm .* tower_rates"):
-        learn(state, TrainingBatch(6, places, np.arange(8)), SMALL, ALONE, CPU, False)
+        train_step(state, TrainingBatch(6, places, np.arange(8)), SMALL, ALONE, CPU, False)
 
 
 def test_what_the_observations_do_not_show_is_refused():
     settings = replace(SMALL, contrast=ContrastSettings(same_panorama=True))
     with pytest.raises(ModelError, match="panorama"):
-        survey(World(), model_settings(), settings, ALONE)
+        prepare_data(World(), model_settings(), settings, ALONE)
 
     class Blind(World):
         modalities = ("coordinate", "aerial", "text")
 
     with pytest.raises(ModelError, match="encoders of dsm"):
-        survey(Blind(), model_settings(), SMALL, ALONE)
+        prepare_data(Blind(), model_settings(), SMALL, ALONE)
 
 
 def test_a_text_tower_from_a_checkpoint_reads_with_its_tokenizer(tmp_path):
@@ -150,9 +150,9 @@ def test_a_text_tower_from_a_checkpoint_reads_with_its_tokenizer(tmp_path):
     theirs = Siglip2Tokenizer(add_eos_token=True, add_bos_token=False)
     theirs.train_new_from_iterator(sentences, vocab_size=300).save_pretrained(tmp_path)
     words = replace(model_settings().text, pretrained=str(tmp_path))
-    seen = survey(World(), replace(model_settings(), text=words), SMALL, ALONE)
+    seen = prepare_data(World(), replace(model_settings(), text=words), SMALL, ALONE)
     expected = AutoTokenizer.from_pretrained(tmp_path)("zebra crossings")["input_ids"]
-    learnt = survey(World(), model_settings(), SMALL, ALONE)
+    learnt = prepare_data(World(), model_settings(), SMALL, ALONE)
     for tokenizer, same in ((seen.tokenizer, True), (learnt.tokenizer, False)):
         ids = tokenize(tokenizer, ["zebra crossings"])[0, : len(expected)].tolist()
         assert (ids == expected) is same

@@ -14,12 +14,12 @@ from unigeo.producer.encoders.text import tokenize, train_tokenizer
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.training.ema import MeanWeights
 from unigeo.producer.training.loss.contrast_settings import ContrastSettings
-from unigeo.producer.training.noise import hide, jitter
+from unigeo.producer.training.noise import drop_modalities, jitter
 from unigeo.producer.training.optimizer import build_optimizer, set_rates
 from unigeo.producer.training.processes import Processes
 from unigeo.producer.training.samples import Samples, observe
 from unigeo.producer.training.schedule import learns, rate_share
-from unigeo.producer.training.step import TrainingBatch, fit_out, gradients
+from unigeo.producer.training.step import TrainingBatch, compute_gradients, prepare_blocks
 
 ALONE = Processes()
 COUNT = SMALL.batch
@@ -43,9 +43,9 @@ def flow(places, settings, *, fit=False, contrast_step=4):
     model = UniGeoCLIP(model_settings()).train()
     build_optimizer(model, settings)
     if fit:
-        fit_out(model, settings, torch.device("cpu"))
+        prepare_blocks(model, settings, torch.device("cpu"))
     batch = TrainingBatch(contrast_step, places, np.arange(len(places)))
-    found = gradients(model, batch, settings, ALONE)
+    found = compute_gradients(model, batch, settings, ALONE)
     grads = {name: w.grad for name, w in model.named_parameters() if w.grad is not None}
     return float(found.loss), grads
 
@@ -100,7 +100,7 @@ def test_bfloat16_gives_nearly_the_same_gradients_and_leaves_places_apart(places
 def test_a_temperature_per_pair_follows_the_chosen_pairs(places):
     model = UniGeoCLIP(replace(model_settings(), temperature_per_pair=True))
     chosen = ContrastSettings(pairs="pivot:dsm")
-    found = gradients(
+    found = compute_gradients(
         model, TrainingBatch(0, places, np.arange(COUNT)), replace(SMALL, contrast=chosen), ALONE
     )
     assert found.loss.isfinite()
@@ -113,15 +113,20 @@ def test_hidden_modalities_are_the_same_for_any_share_of_the_batch():
     present["c"][::2] = False
     settings = replace(SMALL, drop=0.5)
     all_rows = np.arange(COUNT)
-    whole = torch.stack([*hide(present, all_rows, 3, settings).values()], 1)
+    whole = torch.stack([*drop_modalities(present, all_rows, 3, settings).values()], 1)
     part = {name: there[10:] for name, there in present.items()}
-    mine = torch.stack([*hide(part, all_rows[10:], 3, settings).values()], 1)
+    mine = torch.stack([*drop_modalities(part, all_rows[10:], 3, settings).values()], 1)
     assert torch.equal(whole[10:], mine)
-    assert not torch.equal(whole, torch.stack([*hide(present, all_rows, 4, settings).values()], 1))
+    assert not torch.equal(
+        whole, torch.stack([*drop_modalities(present, all_rows, 4, settings).values()], 1)
+    )
     assert (whole.sum(1) >= 2).all() and not whole[::2, 2].any()
     many = {name: torch.ones(4000, dtype=torch.bool) for name in "abcde"}
     big = replace(settings, batch=4000, locations=10_000, drop=0.25)
-    hidden = 1 - torch.stack([*hide(many, np.arange(4000), 0, big).values()], 1).double().mean()
+    hidden = (
+        1
+        - torch.stack([*drop_modalities(many, np.arange(4000), 0, big).values()], 1).double().mean()
+    )
     # Of k unlucky draws in five, at most three are hidden.
     chances = [math.comb(5, k) * 0.25**k * 0.75 ** (5 - k) for k in range(6)]
     expected = sum(min(k, 3) * chance for k, chance in enumerate(chances)) / 5
@@ -142,7 +147,7 @@ def test_a_frozen_tower_takes_no_gradient_and_no_memory_of_the_optimizer(places)
     settings = replace(SMALL, tower_rates=(("aerial", 0.0), ("text", 0.1)))
     model = UniGeoCLIP(model_settings())
     optimizer = build_optimizer(model, settings)
-    gradients(model, TrainingBatch(5, places, np.arange(COUNT)), settings, ALONE)
+    compute_gradients(model, TrainingBatch(5, places, np.arange(COUNT)), settings, ALONE)
     set_rates(optimizer, 5, settings)
     optimizer.step()
     frozen = set(map(id, model.encoders["aerial"].parameters()))
@@ -196,7 +201,7 @@ def test_the_mean_of_the_weights_is_an_exponential_one():
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * step
     assert mean.means["weight"].item() == pytest.approx(expected, rel=1e-6)
-    with mean.in_place():
+    with mean.applied():
         assert model.weight.item() == pytest.approx(expected, rel=1e-6)
     assert model.weight.item() == 29
 
@@ -204,7 +209,7 @@ def test_the_mean_of_the_weights_is_an_exponential_one():
 def test_blocks_of_every_tower_are_compiled(monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda forward, **_: compiled.append(forward) or forward)
-    fit_out(UniGeoCLIP(model_settings()), replace(SMALL, compile=True), torch.device("cpu"))
+    prepare_blocks(UniGeoCLIP(model_settings()), replace(SMALL, compile=True), torch.device("cpu"))
     assert len(compiled) == 2 * 4
-    fit_out(UniGeoCLIP(model_settings()), SMALL, torch.device("cpu"))
+    prepare_blocks(UniGeoCLIP(model_settings()), SMALL, torch.device("cpu"))
     assert len(compiled) == 2 * 4, "a CPU gains little"

@@ -170,7 +170,7 @@ def coordinate(
     }
     attentions = [product, fused]
     if device.type == "cuda":
-        from unigeo.producer.encoders.packed import packed
+        from benchmarks.producer.packed_attention import packed
 
         attentions.append(packed)
         forms["folded packed"] = FoldedEncoder(encoder, model.rotation, half, attention=packed)

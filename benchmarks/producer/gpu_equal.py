@@ -33,14 +33,14 @@ from benchmarks.producer.mosaics import Cutter, picture_model
 from benchmarks.producer.report import Report, reporting
 from benchmarks.producer.waves import Waves, model_settings
 from unigeo.producer.encoders import presets
-from unigeo.producer.encoders.folded import cell_encoder, fold, gains
+from unigeo.producer.encoders.folded import cell_encoder, fold, gains_from_bfloat16
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings
 from unigeo.producer.observations.protocol import ImageModality, Patches
 from unigeo.producer.raster.device_transfer import fetch, quantize_on_device
 from unigeo.producer.training.batches import on_device
-from unigeo.producer.training.checkpoint import NAME
-from unigeo.producer.training.log import LOG, read
+from unigeo.producer.training.checkpoint import CHECKPOINT
+from unigeo.producer.training.log import LOG, read_log
 from unigeo.producer.training.loss.contrast import contrastive_loss
 from unigeo.producer.training.loss.contrast_settings import ContrastSettings
 from unigeo.producer.training.samples import Samples
@@ -194,7 +194,7 @@ def pictures(report: Report, device: torch.device, size: str) -> None:
     made = []
     for where in (torch.device("cpu"), device):
         model = model.to(where).eval()
-        half = where.type == "cuda" and gains(where, model.settings.dimension)
+        half = where.type == "cuda" and gains_from_bfloat16(where, model.settings.dimension)
         if where.type == "cuda":
             compile_blocks(model)
         with torch.inference_mode():
@@ -236,7 +236,7 @@ class Mortal(Waves):
 
 def checkpoint_of(folder: Path) -> Path:
     """Where a run that is to end in a model folder keeps its checkpoint."""
-    return folder.with_name(folder.name + ".training") / NAME
+    return folder.with_name(folder.name + ".training") / CHECKPOINT
 
 
 def run(observations: Waves, folder: Path, device: torch.device) -> None:
@@ -258,7 +258,7 @@ def resumed(report: Report, device: torch.device) -> None:
         run(Waves(), killed, device)
         run(Waves(), whole, device)
         first = json.loads((killed / "metrics.json").read_text())["seconds"]["resumed_at_step"]
-        gave = [[line["loss"] for line in read(folder / LOG)] for folder in (whole, killed)]
+        gave = [[line["loss"] for line in read_log(folder / LOG)] for folder in (whole, killed)]
     report.figure("killed run: step from which it went on", first, least=1, everywhere=True)
     apart = max(abs(a - b) for a, b in zip(*gave, strict=True))
     report.figure(
@@ -293,7 +293,7 @@ def copies(report: Report, device: torch.device, size: str) -> None:
     wrong = 0
     for batch in on_device(batches(), device):
         busy = (busy @ busy).clamp(-1, 1)
-        wrong += int((batch.places.inputs["coordinate"] != batch.step).any())
+        wrong += int((batch.samples.inputs["coordinate"] != batch.step).any())
     report.figure("batches on the device with other numbers", wrong, most=0, everywhere=True)
 
 

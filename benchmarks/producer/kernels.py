@@ -25,8 +25,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
-from unigeo.producer.encoders import packed, presets
+from benchmarks.producer import packed_attention, uninstalled  # noqa: F401 - before unigeo
+from unigeo.producer.encoders import presets
 from unigeo.producer.encoders.settings import CoordinateSettings
 
 POINTERS = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}
@@ -62,13 +62,13 @@ def uses() -> Iterator[tuple[str, dict[str, int], torch.dtype]]:
         read = own.registers if own.readout == "registers" else scales
         for block, reads in {"block": tokens, "last block": read}.items():
             for dtype in POINTERS:
-                sizes = packed.tile_sizes(reads, tokens, own.width, own.heads, dtype)
+                sizes = packed_attention.tile_sizes(reads, tokens, own.width, own.heads, dtype)
                 yield f"{name}, {block}, {str(dtype).removeprefix('torch.')}", sizes, dtype
 
 
 def compile_packed(sizes: dict[str, int], dtype: torch.dtype, capability: int) -> Compiled:
     """Compile attention for a GPU of a compute capability, such as 90."""
-    kernel: Any = packed._attend_packed
+    kernel: Any = packed_attention._attend_packed
     signature = {
         name: POINTERS[dtype] if name in NAMES else "constexpr" if name in sizes else "i32"
         for name in kernel.arg_names

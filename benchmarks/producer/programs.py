@@ -20,7 +20,7 @@ from unigeo.producer.encoders.text import train_tokenizer
 from unigeo.producer.training.processes import Processes
 from unigeo.producer.training.samples import Samples, observe
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.step import TrainingBatch, fit_out, gradients
+from unigeo.producer.training.step import TrainingBatch, compute_gradients, prepare_blocks
 from unigeo.producer.training.train import embed
 
 BATCH, CHUNK = 23, 8
@@ -46,7 +46,7 @@ def count() -> dict[str, int]:
     try:
         chunked = _settings(CHUNK)
         model = UniGeoCLIP(model_settings())
-        fit_out(model, chunked, cpu)
+        prepare_blocks(model, chunked, cpu)
         _learn(model, places(BATCH, 4), 0, chunked)
         told("first step")
         _learn(model, places(BATCH, 1), 1, chunked)
@@ -58,7 +58,7 @@ def count() -> dict[str, int]:
         told("after evaluation")
         model = UniGeoCLIP(model_settings())
         torch._dynamo.reset()
-        fit_out(model, _settings(None), cpu)
+        prepare_blocks(model, _settings(None), cpu)
         for step in range(2):
             _learn(model, places(BATCH, 4), step, _settings(None))
         told("without chunks")
@@ -85,7 +85,7 @@ def _settings(chunk: int | None) -> TrainingSettings:
 
 def _learn(model: UniGeoCLIP, seen: Samples, step: int, settings: TrainingSettings) -> None:
     model.train()
-    gradients(model, TrainingBatch(step, seen, np.arange(len(seen))), settings, Processes())
+    compute_gradients(model, TrainingBatch(step, seen, np.arange(len(seen))), settings, Processes())
 
 
 if __name__ == "__main__":

@@ -32,18 +32,18 @@ from unigeo.producer.encoders import presets
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.settings import ImageSettings, ModelSettings, SurfaceSettings
 from unigeo.producer.training.batches import StreamingBatches, on_device
-from unigeo.producer.training.checkpoint import State
+from unigeo.producer.training.checkpoint import TrainingState
 from unigeo.producer.training.ema import MeanWeights
 from unigeo.producer.training.energy import EnergyMeter
 from unigeo.producer.training.failures import explain_step_errors
-from unigeo.producer.training.flops import peak_flops, place_flops
-from unigeo.producer.training.loop import learn
+from unigeo.producer.training.flops import peak_flops, sample_flops
+from unigeo.producer.training.loop import train_step
 from unigeo.producer.training.loss.contrast import contrastive_loss
 from unigeo.producer.training.optimizer import build_optimizer
-from unigeo.producer.training.processes import Processes, default_device, joined
+from unigeo.producer.training.processes import Processes, default_device, join_processes
 from unigeo.producer.training.samples import Samples
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.step import TrainingBatch, autocast, fit_out, pair_scale
+from unigeo.producer.training.step import TrainingBatch, autocast, pair_scale, prepare_blocks
 
 SHAPES = {"aerial": (3, 32, 32), "street": (3, 32, 48), "dsm": (1, 32, 32)}
 """Patches of the presets that are not `base`."""
@@ -101,13 +101,13 @@ def main() -> None:
     device = torch.device(options.device) if options.device else default_device()
     settings = _settings(options)
     with (
-        joined(device, settings.timeout_seconds) as processes,
-        reporting(options.out if processes.first else None, device, options.preset) as report,
+        join_processes(device, settings.timeout_seconds) as processes,
+        reporting(options.out if processes.is_first else None, device, options.preset) as report,
     ):
         timing, again = measure(
             _model(options.preset), settings, device, processes, options.seconds
         )
-        if processes.first:
+        if processes.is_first:
             show(timing, options.preset)
             short = judge(report, timing, options.preset)
             if (short or options.profile) and processes.count == 1:
@@ -148,9 +148,9 @@ def measure(
     """Run steps until the time is up; what the middle one took, and a function that makes one."""
     torch.manual_seed(0)
     model = UniGeoCLIP(model_settings, pretrained=False).to(device).train()
-    flops = place_flops(model, random_places(model_settings, 1, 0).to(device))
-    state = State(model, build_optimizer(model, settings), MeanWeights(model, settings.ema))
-    fit_out(model, settings, device)
+    flops = sample_flops(model, random_places(model_settings, 1, 0).to(device))
+    state = TrainingState(model, build_optimizer(model, settings), MeanWeights(model, settings.ema))
+    prepare_blocks(model, settings, device)
     took, waited, joules = [], [], []
     energy = EnergyMeter(device)
     stop, begun = False, time.perf_counter()
@@ -158,7 +158,7 @@ def measure(
     for batch in batches:
         start = time.perf_counter()
         with explain_step_errors(batch.step, settings, processes):
-            _, stop = learn(state, batch, settings, processes, device, stop)
+            _, stop = train_step(state, batch, settings, processes, device, stop)
         _wait(device)
         took.append(time.perf_counter() - start + waited[-1])
         joules.append(energy.joules())
@@ -190,13 +190,13 @@ def measure(
         loss_share=loss_seconds(model, last, settings, processes, device) / middle,
         waiting_share=statistics.median(waited[WARM:]) / middle,
         memory_gb=torch.cuda.max_memory_allocated(device) / 1e9 if cuda else None,
-        joules_per_place=sum(processes.collect(statistics.median(used))) / settings.batch
+        joules_per_place=sum(processes.gather(statistics.median(used))) / settings.batch
         if used
         else None,
         first_step_seconds=took[0] - waited[0],
         programs=torch._dynamo.utils.counters["stats"]["unique_graphs"],
     )
-    return timing, lambda: learn(state, last, settings, processes, device, False)
+    return timing, lambda: train_step(state, last, settings, processes, device, False)
 
 
 def loss_seconds(
@@ -207,7 +207,7 @@ def loss_seconds(
     device: torch.device,
 ) -> float:
     """Time the loss of a batch with its gathering, forward and backward, by itself."""
-    places = len(batch.places)
+    places = len(batch.samples)
     vectors = {
         name: torch.nn.functional.normalize(
             torch.randn(places, model.settings.dimension, device=device), dim=1
@@ -221,10 +221,10 @@ def loss_seconds(
         with autocast(device, settings):
             loss = contrastive_loss(
                 vectors,
-                batch.places.present,
+                batch.samples.present,
                 pair_scale(model, settings),
                 settings.contrast,
-                lonlat=batch.places.inputs["coordinate"],
+                lonlat=batch.samples.inputs["coordinate"],
                 group=processes.group,
             )
         loss.backward()

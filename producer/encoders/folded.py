@@ -80,7 +80,7 @@ def cell_encoder(model: UniGeoCLIP) -> CellEncoder:
     device = model.rotation.device
     settings = model.settings.coordinate
     assert settings is not None, "the model has a coordinate encoder"
-    if settings.kind != "scales" or not gains(device, settings.width):
+    if settings.kind != "scales" or not gains_from_bfloat16(device, settings.width):
         return fold(model, compiled=device.type == "cuda")
     share = r2_sequence(_SAMPLES)  # places all over the globe, the same everywhere
     lonlat = torch.from_numpy(share * [360.0, 180.0] - [180.0, 90.0]).to(device)
@@ -91,7 +91,7 @@ def cell_encoder(model: UniGeoCLIP) -> CellEncoder:
     return fold(model, precision, compiled=device.type == "cuda")
 
 
-def gains(device: torch.device, width: int) -> bool:
+def gains_from_bfloat16(device: torch.device, width: int) -> bool:
     """Whether the device multiplies tokens of that width faster in bfloat16."""
     if width < WIDE:
         return False

@@ -9,7 +9,7 @@ import numpy as np
 from unigeo.producer.encoders.settings import ImageSettings, ModelSettings
 from unigeo.producer.observations.protocol import Observations
 
-PLACES = 256
+LOCATIONS = 256
 SEED = 9_876_543
 """Draws the places, the same ones whatever the seed of the training."""
 
@@ -43,7 +43,7 @@ def fit_pixels(settings: ModelSettings, observations: Observations) -> ModelSett
 
 
 def _measure(modality: Any, observations: Observations) -> Scale | None:
-    patches = observations.patches(modality, observations.locations(PLACES, SEED))
+    patches = observations.patches(modality, observations.locations(LOCATIONS, SEED))
     pixels = patches.values[patches.valid].astype(np.float64)
     if len(pixels) == 0:
         return None

@@ -26,7 +26,7 @@ from unigeo.producer.evaluation.holdouts import (
 from unigeo.producer.evaluation.html_report import EvaluationReport, Section
 from unigeo.producer.evaluation.model_under_test import EvaluationSubject, HoldOut, ModelUnderTest
 from unigeo.producer.observations.protocol import Observations
-from unigeo.producer.training.train import default_device, finished
+from unigeo.producer.training.train import default_device, finished_metrics
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.geo.regions import Region
 
@@ -103,7 +103,7 @@ def evaluate_model(
         ObservationsError: if too few places are observed in every modality.
     """
     settings = settings or EvaluationPlan()
-    metrics = finished(folder)
+    metrics = finished_metrics(folder)
     if metrics is None:
         raise ModelError(f"{folder} is no finished model; train one with unigeo-produce")
     model, tokenizer = load_model(folder)

@@ -55,8 +55,8 @@ from unigeo.producer.raster.run import (
 from unigeo.producer.raster.shard_task import RasterJob
 from unigeo.producer.storage.code_identity import check_code
 from unigeo.producer.storage.field_store import check_layout, check_writable, create_field
-from unigeo.producer.training.processes import default_device, first_rank
-from unigeo.producer.training.train import finished, train
+from unigeo.producer.training.processes import default_device, is_first_rank
+from unigeo.producer.training.train import finished_metrics, train
 from unigeo.schemas.errors import ModelError, ObservationsError
 from unigeo.schemas.geo.grid import Grid, Window
 from unigeo.schemas.geo.regions import Region
@@ -100,7 +100,7 @@ def choose(
         observations = only(observations, model_settings.modalities)
     if steps is not None:
         training = replace(training, steps=steps)
-    if model is not None and finished(Path(model)) is None:
+    if model is not None and finished_metrics(Path(model)) is None:
         raise ModelError(f"{model} is no finished model; leave out --model to train one")
     chosen = chosen_modalities(modalities, observations)
     if model is not None:
@@ -156,7 +156,7 @@ def describe(run: ProductionRun, observations: Observations) -> Iterator[str]:
     yield f"observations  {observations.name}: {', '.join(observations.modalities)}"
     if run.model_settings is None:
         yield f"model         {run.model}, as it is"
-    elif finished(run.model) is not None:
+    elif finished_metrics(run.model) is not None:
         yield f"model         {run.model}, trained before"
     else:
         yield (
@@ -211,7 +211,7 @@ def _stages(
             device=device,
             progress=running.progress,
         )
-        if not first_rank():
+        if not is_first_rank():
             return  # started by torchrun to train along; the first process makes the field
         recall, chance = metrics["mean"]["R@10"], metrics["chance"]["R@10"]
         yield (
@@ -325,7 +325,7 @@ def foresee(
     it will be.
     """
     device = default_device()
-    if run.model_settings is None or finished(run.model) is not None:
+    if run.model_settings is None or finished_metrics(run.model) is not None:
         model = load_model(run.model)[0]
     else:
         model = UniGeoCLIP(run.model_settings, pretrained=False)

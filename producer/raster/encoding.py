@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Int8, Shaped
 
-from unigeo.producer.encoders.folded import CellEncoder, cell_encoder, gains
+from unigeo.producer.encoders.folded import CellEncoder, cell_encoder, gains_from_bfloat16
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.observations.folder.description import RasterDescription
 from unigeo.producer.observations.folder.folder_observations import FolderObservations
@@ -194,7 +194,9 @@ class ModelEncoder:
             pixels = torch.cat(
                 [pixels, pixels.new_zeros(self.batch(modality) - count, *pixels.shape[1:])]
             )
-        half = cuda and gains(self.device, getattr(self.model.settings, modality).width)
+        half = cuda and gains_from_bfloat16(
+            self.device, getattr(self.model.settings, modality).width
+        )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             return self.model.encode(modality, pixels)[:count]
 

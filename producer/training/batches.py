@@ -1,8 +1,8 @@
 """The batches of a run, in an order that depends on the seed and the step alone.
 
-Places that fit in memory are observed once. Where they do not, or where every pass has new ones,
-threads observe the batches ahead of their step (rasters are read and worlds are drawn without the
-interpreter's lock).
+Samples that fit in memory are observed once. Otherwise, or where every epoch has new ones, threads
+observe the batches ahead of their step; reading rasters and drawing synthetic worlds release the
+interpreter's lock.
 """
 
 from collections import deque
@@ -18,130 +18,134 @@ from jaxtyping import Float
 
 from unigeo.producer.training.processes import Processes
 from unigeo.producer.training.samples import Samples
-from unigeo.producer.training.schedule import batch_rows, position
+from unigeo.producer.training.schedule import batch_rows, epoch_and_batch
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.step import TrainingBatch
 
-Observe = Callable[[Float[np.ndarray, "place 2"]], Samples]
-"""Looks at places, given in degrees."""
+Observe = Callable[[Float[np.ndarray, "sample 2"]], Samples]
+"""Function that observes locations, given in degrees."""
 AHEAD = 1
-"""Batches that wait observed, beside those being observed."""
+"""Number of observed batches that may wait, beside those being observed."""
 
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """Where batches come from."""
+    """Source of training batches."""
 
     @property
     def count(self) -> int:
-        """Places in one pass."""
+        """Number of samples in one epoch."""
         ...
 
     def batches(self, first: int, last: int) -> Iterator[TrainingBatch]:
-        """Give the batches of the steps from `first` to before `last`."""
+        """Yield the batches of the steps from `first` to before `last`."""
         ...
 
 
 @dataclass(frozen=True)
 class CachedBatches:
-    """Places observed once, and held."""
+    """Batches of samples that are all held in memory."""
 
-    places: Samples
+    samples: Samples
     settings: TrainingSettings
     processes: Processes
 
     @property
     def count(self) -> int:
-        """Places in one pass."""
-        return len(self.places)
+        """Number of samples in one epoch."""
+        return len(self.samples)
 
     def batches(self, first: int, last: int) -> Iterator[TrainingBatch]:
-        """Give the batches of the steps from `first` to before `last`."""
+        """Yield the batches of the steps from `first` to before `last`."""
         for step in range(first, last):
             rows = batch_rows(self.count, step, self.settings)
-            yield _batch(step, rows, self.processes, self.places.take)
+            yield _local_batch(step, rows, self.processes, self.samples.take)
 
 
 @dataclass(frozen=True)
 class StreamingBatches:
-    """Places observed when their step is near."""
+    """Batches of samples that threads observe shortly before their step."""
 
     count: int
-    lonlat: Callable[[int], Float[np.ndarray, "place 2"]]
-    """`count` places of a pass over the data."""
+    lonlat: Callable[[int], Float[np.ndarray, "sample 2"]]
+    """Function that returns the `count` locations of an epoch."""
     observe: Observe
     settings: TrainingSettings
     processes: Processes
     pinned: bool = False
-    """Into memory that a GPU reads by itself."""
+    """Whether to copy batches to page-locked memory."""
 
     def batches(self, first: int, last: int) -> Iterator[TrainingBatch]:
-        """Give the batches of the steps from `first` to before `last`."""
-        places_of = lru_cache(maxsize=2)(self.lonlat)
-        waiting: deque[Future[TrainingBatch]] = deque()
+        """Yield the batches of the steps from `first` to before `last`."""
+        # Near the end of an epoch, batches of two epochs are in flight.
+        epoch_lonlat = lru_cache(maxsize=2)(self.lonlat)
+        pending: deque[Future[TrainingBatch]] = deque()
         with ThreadPoolExecutor(self.settings.workers, thread_name_prefix="observe") as pool:
             try:
                 for step in range(first, last):
-                    epoch = position(self.count, step, self.settings)[0]
-                    waiting.append(pool.submit(self._look, step, places_of(epoch)))
-                    if len(waiting) >= self.settings.workers + AHEAD:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
+                    epoch = epoch_and_batch(self.count, step, self.settings)[0]
+                    pending.append(pool.submit(self._observe, step, epoch_lonlat(epoch)))
+                    if len(pending) >= self.settings.workers + AHEAD:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
             finally:
-                for future in waiting:
+                for future in pending:
                     future.cancel()
 
-    def _look(self, step: int, lonlat: Float[np.ndarray, "place 2"]) -> TrainingBatch:
+    def _observe(self, step: int, lonlat: Float[np.ndarray, "sample 2"]) -> TrainingBatch:
         rows = batch_rows(self.count, step, self.settings)
 
-        def take(mine: np.ndarray) -> Samples:
-            places = self.observe(lonlat[mine])
-            return places.pinned() if self.pinned else places
+        def take(local_rows: np.ndarray) -> Samples:
+            samples = self.observe(lonlat[local_rows])
+            return samples.pin_memory() if self.pinned else samples
 
-        return _batch(step, rows, self.processes, take)
+        return _local_batch(step, rows, self.processes, take)
 
 
-def _batch(
+def _local_batch(
     step: int, rows: np.ndarray, processes: Processes, take: Callable[[np.ndarray], Samples]
 ) -> TrainingBatch:
-    """Take this process's part of the rows; what only fills it up counts as not observed."""
-    positions, own = processes.positions(len(rows))
-    places = take(rows[positions])
-    if not own.all():
-        places = places.only(torch.from_numpy(own))
-    return TrainingBatch(step, places, positions)
+    """Take this process's share of a batch; samples that only pad it are marked not observed."""
+    indices, counted = processes.indices(len(rows))
+    samples = take(rows[indices])
+    if not counted.all():
+        samples = samples.mask(torch.from_numpy(counted))
+    return TrainingBatch(step, samples, indices)
 
 
 def observe_shared(
-    observe: Observe, lonlat: Float[np.ndarray, "place 2"], processes: Processes
+    observe: Observe, lonlat: Float[np.ndarray, "sample 2"], processes: Processes
 ) -> Samples:
-    """Observe places, each process its part, and give all of them to each."""
-    parts = processes.collect(observe(lonlat[processes.rank :: processes.count]))
+    """Observe locations, a part in each process, and return all of them in every process."""
+    parts = processes.gather(observe(lonlat[processes.rank :: processes.count]))
     if len(parts) == 1:
-        whole: Samples = parts[0]
-        return whole
+        samples: Samples = parts[0]
+        return samples
+    # Parts are interleaved: `order` has the original index of each row after concatenation.
     order = np.concatenate(
         [np.arange(rank, len(lonlat), processes.count) for rank in range(len(parts))]
     )
-    return Samples.join(parts).take(np.argsort(order))
+    return Samples.concatenate(parts).take(np.argsort(order))
 
 
 def on_device(batches: Iterator[TrainingBatch], device: torch.device) -> Iterator[TrainingBatch]:
-    """Bring batches to the device; to a GPU one ahead, while it works on the one before."""
+    """Copy batches to the device; on a GPU one ahead, while it works on the one before."""
     if device.type != "cuda":
         for batch in batches:
-            yield TrainingBatch(batch.step, batch.places.to(device), batch.positions)
+            yield TrainingBatch(batch.step, batch.samples.to(device), batch.indices)
         return
     stream = torch.cuda.Stream(device)
     ready: TrainingBatch | None = None
     for batch in batches:
         with torch.cuda.stream(stream):
-            coming = TrainingBatch(batch.step, batch.places.to(device), batch.positions)
+            copied = TrainingBatch(batch.step, batch.samples.to(device), batch.indices)
+        # The step of `ready` is queued while the copy runs; only then is the copy waited for.
         if ready is not None:
             yield ready
         torch.cuda.current_stream(device).wait_stream(stream)
-        coming.places.record(torch.cuda.current_stream(device))
-        ready = coming
+        # The memory belongs to the copying stream, whose allocator could reuse it too early.
+        copied.samples.record_stream(torch.cuda.current_stream(device))
+        ready = copied
     if ready is not None:
         yield ready

@@ -1,4 +1,4 @@
-"""The model card: what the model is, what it saw, how well it does, what it is not for."""
+"""The model card: architecture, data, training, retrieval scores and limits, as Markdown."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,10 +9,10 @@ from unigeo.producer.encoders.settings import ModelSettings
 
 
 def card(model: nn.Module, settings: ModelSettings, metrics: dict[str, Any]) -> str:
-    """Write the card from settings and metrics alone, as Markdown."""
+    """Build the card from the model's settings and the content of `metrics.json`."""
     parts = (
-        _what(model, settings, metrics),
-        _use(),
+        _architecture(model, settings, metrics),
+        _intended_use(),
         _data(metrics),
         _training(metrics),
         _retrieval(metrics),
@@ -21,14 +21,16 @@ def card(model: nn.Module, settings: ModelSettings, metrics: dict[str, Any]) -> 
     return "\n".join(line for part in parts for line in part) + "\n"
 
 
-def _what(nn_model: nn.Module, settings: ModelSettings, metrics: dict[str, Any]) -> Iterator[str]:
-    count = sum(weight.numel() for weight in nn_model.parameters())
-    starts = {
+def _architecture(
+    model: nn.Module, settings: ModelSettings, metrics: dict[str, Any]
+) -> Iterator[str]:
+    count = sum(weight.numel() for weight in model.parameters())
+    checkpoints = {
         name: tower.pretrained
         for name in settings.modalities
         if getattr(tower := getattr(settings, name), "pretrained", None)
     }
-    origin = ", ".join(f"{name} from `{source}`" for name, source in starts.items())
+    origin = ", ".join(f"{name} from `{source}`" for name, source in checkpoints.items())
     yield f"# UniGeoCLIP, {count / 1e6:.2f} million parameters"
     yield ""
     yield (
@@ -40,7 +42,7 @@ def _what(nn_model: nn.Module, settings: ModelSettings, metrics: dict[str, Any])
     yield ""
 
 
-def _use() -> Iterator[str]:
+def _intended_use() -> Iterator[str]:
     yield "## Intended use"
     yield ""
     yield (
@@ -51,13 +53,14 @@ def _use() -> Iterator[str]:
 
 
 def _data(metrics: dict[str, Any]) -> Iterator[str]:
-    about, training = metrics["observations"], metrics["training"]
+    provenance, training = metrics["observations"], metrics["training"]
     yield "## Data"
     yield ""
     yield (
-        f"Observations `{about.get('name')}`{', synthetic' if about.get('synthetic') else ''}; "
-        f"licence: {about.get('licence', 'not stated')}; citation: "
-        f"{about.get('citation', 'not stated')}. Their hashes are in `metrics.json`."
+        f"Observations `{provenance.get('name')}`"
+        f"{', synthetic' if provenance.get('synthetic') else ''}; "
+        f"licence: {provenance.get('licence', 'not stated')}; citation: "
+        f"{provenance.get('citation', 'not stated')}. Their hashes are in `metrics.json`."
     )
     yield ""
     yield (
@@ -85,7 +88,7 @@ def _training(metrics: dict[str, Any]) -> Iterator[str]:
 
 
 def _retrieval(metrics: dict[str, Any]) -> Iterator[str]:
-    found = metrics["retrieval"]["R@10"]
+    recall = metrics["retrieval"]["R@10"]
     yield "## Retrieval on the spatial hold-out"
     yield ""
     yield (
@@ -94,10 +97,10 @@ def _retrieval(metrics: dict[str, Any]) -> Iterator[str]:
         f"{100 * metrics['mean']['R@10']:.1f}."
     )
     yield ""
-    yield "| | " + " | ".join(found) + " |"
-    yield "| --- |" + " --- |" * len(found)
-    for query in found:
-        cells = ("" if query == other else f"{100 * found[query][other]:.1f}" for other in found)
+    yield "| | " + " | ".join(recall) + " |"
+    yield "| --- |" + " --- |" * len(recall)
+    for query in recall:
+        cells = ("" if query == other else f"{100 * recall[query][other]:.1f}" for other in recall)
         yield f"| {query} | " + " | ".join(cells) + " |"
     yield ""
 

@@ -1,7 +1,6 @@
-"""One file that holds a run where it stands: weights, optimizer, step; replaced in one move.
+"""The checkpoint of a run: one file with weights, optimizer state and step, replaced atomically.
 
-The state is copied to ordinary memory, which takes a moment, and written by a thread while training
-goes on.
+The state is copied to the CPU, which takes a moment; a thread writes it while training goes on.
 """
 
 import os
@@ -19,19 +18,19 @@ from torch import Tensor, nn
 from unigeo.producer.training.ema import MeanWeights
 from unigeo.schemas.errors import ModelError
 
-NAME = "checkpoint.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
-class State:
-    """All that changes while a model is trained."""
+class TrainingState:
+    """Everything that changes while a model is trained."""
 
     model: nn.Module
     optimizer: torch.optim.AdamW
     mean: MeanWeights
 
     def tensors(self) -> dict[str, Tensor]:
-        """Copy it to the CPU's memory, by name."""
+        """Copy the state to the CPU, as tensors by name."""
         names = {id(weight): name for name, weight in self.model.named_parameters()}
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         for weight, state in self.optimizer.state.items():
@@ -44,64 +43,64 @@ class State:
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over what `tensors` gave."""
+        """Restore the state from the result of `tensors`."""
         self.model.load_state_dict(_part(tensors, "model."))
         fused = self.optimizer.defaults["fused"]
         for name, weight in self.model.named_parameters():
             state = _part(tensors, f"optimizer.{name}.")
             if state:
                 moments = {key: value.to(weight.device) for key, value in state.items()}
-                if not fused:
+                if not fused:  # only the fused optimizer keeps its step count on the device
                     moments["step"] = state["step"]
                 self.optimizer.state[weight] = moments
         for name, value in _part(tensors, "mean.").items():
             self.mean.means[name].copy_(value)
 
 
-class Checkpoints:
-    """Writes checkpoints behind the training's back, one at a time."""
+class CheckpointWriter:
+    """Writer of checkpoints in a background thread, one at a time."""
 
     def __init__(self, folder: Path, run: str) -> None:
         self.folder, self.run = folder, run
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._last: Future[None] | None = None
 
-    def save(self, step: int, state: State) -> None:
-        """Copy the state after `step` steps, and start to write it; waits for the one before.
+    def save(self, step: int, state: TrainingState) -> None:
+        """Copy the state after `step` steps and start writing it, once the previous one is written.
 
         Raises:
-            ModelError: if the one before could not be written.
+            ModelError: if the previous checkpoint could not be written.
         """
         self.wait()
         tensors = state.tensors()
         self._last = self._writer.submit(write_checkpoint, self.folder, step, tensors, self.run)
 
     def wait(self) -> None:
-        """Wait until what was started is written.
+        """Wait until the last checkpoint is written.
 
         Raises:
-            ModelError: if it could not be.
+            ModelError: if it could not be written.
         """
         last, self._last = self._last, None
         if last is not None:
             last.result()
 
     def close(self) -> None:
-        """End the thread; what it writes is finished first."""
+        """Finish writing and end the thread."""
         self._writer.shutdown(wait=True)
 
 
 def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], run: str) -> None:
-    """Write a state; a crash while writing leaves the one before.
+    """Write a checkpoint; a crash while writing leaves the previous one.
 
     Raises:
         ModelError: if it cannot be written.
     """
-    part = folder / (NAME + ".partial")
+    part = folder / (CHECKPOINT + ".partial")
     try:
         save_file(dict(tensors), part, metadata={"step": str(step), "run": run})
         _sync(part)
-        part.replace(folder / NAME)
+        part.replace(folder / CHECKPOINT)
         _sync(folder)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
@@ -112,13 +111,13 @@ def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], run
         ) from error
 
 
-def load_checkpoint(folder: Path, state: State, run: str) -> int:
-    """Take up a run; returns the steps done, 0 where there is no checkpoint.
+def load_checkpoint(folder: Path, state: TrainingState, run: str) -> int:
+    """Restore a run's state from its checkpoint; return the steps done, 0 without a checkpoint.
 
     Raises:
         ModelError: if the checkpoint is damaged, or of a run with other settings.
     """
-    path = folder / NAME
+    path = folder / CHECKPOINT
     if not path.exists():
         return 0
     try:
@@ -147,7 +146,7 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _sync(path: Path) -> None:
-    """Have the disk keep a file, or the names in a folder."""
+    """Force a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

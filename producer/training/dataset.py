@@ -1,4 +1,4 @@
-"""What a run looks at: the places to learn from, the hold-out gallery, and the tokenizer."""
+"""The data of a run: training locations, the hold-out gallery, the tokenizer and the batches."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,34 +24,34 @@ from unigeo.producer.training.settings import TrainingSettings
 from unigeo.schemas.errors import ModelError
 
 TEXTS = 100_000
-"""Places whose texts a tokenizer learns from, at most."""
+"""Largest number of locations whose texts a tokenizer learns from."""
 SLAB = 4096
-"""Hold-out places observed at once."""
-_NEXT_PASS = 1_000_003  # seeds of further passes lie far from those of other runs
+"""Number of hold-out locations observed at once."""
+_EPOCH_SEEDS = 1_000_003  # seeds of further epochs lie far from those of other runs
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Places and tokenizer of a run."""
+    """Locations and tokenizer of a run."""
 
-    lonlat: Float[np.ndarray, "place 2"]
-    """Places to learn from, in the first pass."""
+    lonlat: Float[np.ndarray, "location 2"]
+    """Training locations of the first epoch."""
     gallery: Samples | None
-    """Hold-out places that have every modality; the first process alone has them."""
+    """Hold-out locations that have every modality; None except in the first process."""
     tokenizer: Tokenizer | None
     observe: Observe
 
 
-def survey(
+def prepare_data(
     observations: Observations,
     model_settings: ModelSettings,
     settings: TrainingSettings,
     processes: Processes,
 ) -> TrainingData:
-    """Draw the places, hold blocks out, make the tokenizer, and observe the gallery.
+    """Draw the locations, hold out blocks, make the tokenizer, and observe the gallery.
 
-    A text tower that starts from a checkpoint takes its tokenizer; another learns one from what is
-    said of the training places.
+    A text tower that starts from a checkpoint uses that checkpoint's tokenizer; otherwise one is
+    learned from the texts of the training locations.
 
     Raises:
         ModelError: if the observations lack a modality of the model, or nothing can be evaluated.
@@ -68,34 +68,34 @@ def survey(
             f"{observations.name} does not say; leave it off"
         )
     lonlat = observations.locations(settings.locations, settings.seed)
-    apart = held_out(lonlat, settings.block_km, settings.holdout, settings.seed)
-    learnt = lonlat[~apart]
-    tokenizer = _tokenizer(observations, model_settings, learnt, processes)
+    in_holdout = held_out(lonlat, settings.block_km, settings.holdout, settings.seed)
+    train_lonlat = lonlat[~in_holdout]
+    tokenizer = _tokenizer(observations, model_settings, train_lonlat, processes)
 
-    def look(places: Float[np.ndarray, "place 2"]) -> Samples:
-        said: list[str | None] = [None] * len(places)
+    def observe_samples(locations: Float[np.ndarray, "location 2"]) -> Samples:
+        texts: list[str | None] = [None] * len(locations)
         if tokenizer is not None:
-            said = observations.texts(places)
-        return observe(observations, places, said, tokenizer, model_settings.modalities)
+            texts = observations.texts(locations)
+        return observe(observations, locations, texts, tokenizer, model_settings.modalities)
 
     gallery = None
-    if processes.first:
-        gallery = _complete(look, lonlat[apart], settings.gallery)
+    if processes.is_first:
+        gallery = _complete_samples(observe_samples, lonlat[in_holdout], settings.gallery)
         if len(gallery) < settings.gallery:
-            # Many places lack a modality: look for complete ones among further hold-out places.
+            # Many locations lack a modality: look for complete ones among more hold-out locations.
             more = observations.locations(settings.locations * 2, settings.seed + 1)
             more = more[held_out(more, settings.block_km, settings.holdout, settings.seed)]
-            gallery = _complete(look, more, settings.gallery)
-    if processes.share(None if gallery is None else len(gallery)) < 2:
+            gallery = _complete_samples(observe_samples, more, settings.gallery)
+    if processes.broadcast(None if gallery is None else len(gallery)) < 2:
         raise ModelError(
             "no hold-out place has every modality, so nothing can be evaluated; observe more "
             "locations, or describe fewer modalities"
         )
-    return TrainingData(learnt, gallery, tokenizer, look)
+    return TrainingData(train_lonlat, gallery, tokenizer, observe_samples)
 
 
-def feed(
-    survey: TrainingData,
+def batch_source(
+    training_data: TrainingData,
     observations: Observations,
     model_settings: ModelSettings,
     settings: TrainingSettings,
@@ -103,29 +103,31 @@ def feed(
     *,
     pinned: bool,
 ) -> BatchSource:
-    """Keep the places where they fit, else observe them ahead of their step."""
-    count = len(survey.lonlat)
-    fits = count * place_bytes(model_settings) <= settings.kept_gb * 1e9
+    """Cache all samples if they fit in `kept_gb`, else observe batches ahead of their step."""
+    count = len(training_data.lonlat)
+    fits = count * sample_bytes(model_settings) <= settings.kept_gb * 1e9
     if fits and not settings.fresh:
         return CachedBatches(
-            observe_shared(survey.observe, survey.lonlat, processes), settings, processes
+            observe_shared(training_data.observe, training_data.lonlat, processes),
+            settings,
+            processes,
         )
 
-    def lonlat(epoch: int) -> Float[np.ndarray, "place 2"]:
+    def lonlat(epoch: int) -> Float[np.ndarray, "location 2"]:
         if epoch == 0 or not settings.fresh:
-            return survey.lonlat
-        return fresh_places(observations, settings, epoch, count)
+            return training_data.lonlat
+        return fresh_locations(observations, settings, epoch, count)
 
-    return StreamingBatches(count, lonlat, survey.observe, settings, processes, pinned)
+    return StreamingBatches(count, lonlat, training_data.observe, settings, processes, pinned)
 
 
-def fresh_places(
+def fresh_locations(
     observations: Observations, settings: TrainingSettings, epoch: int, count: int
-) -> Float[np.ndarray, "place 2"]:
-    """Draw `count` new places outside the held-out blocks: a function of seed and pass."""
+) -> Float[np.ndarray, "location 2"]:
+    """Draw `count` new locations outside the held-out blocks, from the seed and the epoch alone."""
     parts: list[np.ndarray] = []
     while sum(map(len, parts)) < count:
-        seed = settings.seed + _NEXT_PASS * (epoch + 1000 * len(parts))
+        seed = settings.seed + _EPOCH_SEEDS * (epoch + 1000 * len(parts))
         drawn = observations.locations(settings.locations, seed)
         parts.append(drawn[~held_out(drawn, settings.block_km, settings.holdout, settings.seed)])
         if len(parts[-1]) == 0:
@@ -133,9 +135,9 @@ def fresh_places(
     return np.concatenate(parts)[:count]
 
 
-def place_bytes(model_settings: ModelSettings) -> int:
-    """Memory of one observed place, in bytes."""
-    total = 16  # degrees
+def sample_bytes(model_settings: ModelSettings) -> int:
+    """Return the memory of one observed sample, in bytes."""
+    total = 16  # longitude and latitude in float64
     for modality in model_settings.modalities:
         tower = getattr(model_settings, modality)
         numbers = int(np.prod(model_settings.shape(modality)))
@@ -151,31 +153,34 @@ def place_bytes(model_settings: ModelSettings) -> int:
 def _tokenizer(
     observations: Observations,
     model_settings: ModelSettings,
-    lonlat: Float[np.ndarray, "place 2"],
+    lonlat: Float[np.ndarray, "location 2"],
     processes: Processes,
 ) -> Tokenizer | None:
-    words = model_settings.text
-    if words is None:
+    """Make the tokenizer; the first process trains it and sends it to the others."""
+    settings = model_settings.text
+    if settings is None:
         return None
-    if words.pretrained is not None:
-        return pretrained_tokenizer(words)
-    if not processes.first:
-        return Tokenizer.from_str(processes.share(None))
-    said = [text for text in observations.texts(lonlat[:TEXTS]) if text]
-    tokenizer = train_tokenizer(said, words)
-    processes.share(tokenizer.to_str())
+    if settings.pretrained is not None:
+        return pretrained_tokenizer(settings)
+    if not processes.is_first:
+        return Tokenizer.from_str(processes.broadcast(None))
+    texts = [text for text in observations.texts(lonlat[:TEXTS]) if text]
+    tokenizer = train_tokenizer(texts, settings)
+    processes.broadcast(tokenizer.to_str())
     return tokenizer
 
 
-def _complete(
-    look: Callable[[np.ndarray], Samples], lonlat: Float[np.ndarray, "place 2"], wanted: int
+def _complete_samples(
+    observe_samples: Callable[[np.ndarray], Samples],
+    lonlat: Float[np.ndarray, "location 2"],
+    count: int,
 ) -> Samples:
-    """Find places at which every modality is observed, in their order."""
-    parts = [look(lonlat[:0])]
+    """Return the first `count` samples that have every modality, or fewer if there are no more."""
+    parts = [observe_samples(lonlat[:0])]  # empty tensors of the right shapes
     for start in range(0, len(lonlat), SLAB):
-        if sum(map(len, parts)) >= wanted:
+        if sum(map(len, parts)) >= count:
             break
-        seen = look(lonlat[start : start + SLAB])
-        parts.append(seen.take(np.flatnonzero(seen.complete())))
-    found = Samples.join(parts)
-    return found.take(np.arange(min(wanted, len(found))))
+        samples = observe_samples(lonlat[start : start + SLAB])
+        parts.append(samples.take(np.flatnonzero(samples.complete())))
+    complete = Samples.concatenate(parts)
+    return complete.take(np.arange(min(count, len(complete))))

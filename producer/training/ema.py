@@ -1,4 +1,4 @@
-"""Exponential mean of the weights over the steps: smoother than the last weights."""
+"""Exponential moving average of the weights over the steps."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class MeanWeights:
-    """The mean of a model's weights, the last steps counting most."""
+    """Exponential moving average of a model's weights."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        """Start from the weights as they are; a decay of 0 keeps no mean."""
+        """Start from the current weights; a decay of 0 keeps no mean."""
         self.decay = decay
         learned = [] if decay == 0 else model.named_parameters()
         self.means = {name: w.detach().clone() for name, w in learned if w.requires_grad}
@@ -19,27 +19,28 @@ class MeanWeights:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after a step; early steps weigh less, as they are soon outdated.
+        """Average in the weights after a step.
 
-        The decay rises as (1 + step) / (10 + step), up to its setting (TensorFlow's rule).
+        The decay rises as (1 + step) / (10 + step), up to its setting (TensorFlow's rule), so that
+        the first weights, which are soon outdated, are forgotten sooner.
         """
         if self.means:
             decay = min(self.decay, (1 + step) / (10 + step))
-            now: list[Tensor] = [self._weights[name] for name in self.means]
-            torch._foreach_lerp_([*self.means.values()], now, 1 - decay)
+            current: list[Tensor] = [self._weights[name] for name in self.means]
+            torch._foreach_lerp_([*self.means.values()], current, 1 - decay)
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Put the means into the model for a while."""
-        kept = {name: self._weights[name].detach().clone() for name in self.means}
-        self.put(self.means)
+    def applied(self) -> Iterator[None]:
+        """Copy the means into the model, and restore the weights at the end."""
+        saved = {name: self._weights[name].detach().clone() for name in self.means}
+        self.copy_to_model(self.means)
         try:
             yield
         finally:
-            self.put(kept)
+            self.copy_to_model(saved)
 
     @torch.no_grad()
-    def put(self, values: dict[str, Tensor]) -> None:
-        """Write values into the model's weights."""
+    def copy_to_model(self, values: dict[str, Tensor]) -> None:
+        """Copy values into the model's weights."""
         for name, value in values.items():
             self._weights[name].copy_(value)

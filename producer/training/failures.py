@@ -1,4 +1,4 @@
-"""What can end a run, told so that one can mend it."""
+"""Errors that can end a run, with messages that say what to change."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,14 +14,14 @@ _LOST = ("connection", "timed out", "timeout", "gloo", "nccl", "broken pipe", "s
 
 
 class LostRankError(ModelError):
-    """Another process of the run died or fell silent; the weights before the step are intact."""
+    """Another process died or does not answer; the weights are still those before the step."""
 
 
 @contextmanager
 def explain_step_errors(
     step: int, settings: TrainingSettings, processes: Processes
 ) -> Iterator[None]:
-    """Turn what torch raises in a step into a message that names the step and what to change.
+    """Replace torch's errors in a step by ones that name the step and what to change.
 
     Raises:
         ModelError: out of memory.
@@ -34,7 +34,7 @@ def explain_step_errors(
     except RuntimeError as error:
         text = str(error).lower()
         if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in text:
-            raise ModelError(_memory(step, settings, processes, error)) from error
+            raise ModelError(_memory_message(step, settings, processes, error)) from error
         if processes.count > 1 and (
             isinstance(error, torch.distributed.DistError) or any(word in text for word in _LOST)
         ):
@@ -47,7 +47,7 @@ def explain_step_errors(
         raise
 
 
-def _memory(
+def _memory_message(
     step: int, settings: TrainingSettings, processes: Processes, error: RuntimeError
 ) -> str:
     local = -(-settings.batch // processes.count)
@@ -69,10 +69,11 @@ def check_finite(
     present: Mapping[str, Tensor],
     settings: TrainingSettings,
 ) -> None:
-    """Refuse a loss or gradient that is no number, and name the towers it comes from.
+    """Refuse a loss or gradient norm that is NaN or infinite.
 
     Raises:
-        ModelError: naming the step and what to change.
+        ModelError: naming the step, the modalities of vectors that are not finite, and what to
+            change.
     """
     if abs(loss) < float("inf") and norm < float("inf"):
         return
@@ -83,7 +84,7 @@ def check_finite(
     ]
     what = (
         f"loss of step {step} is {loss}"
-        if loss - loss != 0
+        if loss - loss != 0  # true for NaN and for infinity
         else f"gradient of step {step} is {norm}"
     )
     where = f"; vectors of {', '.join(broken)} are not finite" if broken else ""

@@ -1,7 +1,7 @@
-"""Floating-point operations of a step, and the share of the device's peak that they make.
+"""Floating-point operations of a training step, and the peak rate of the device.
 
-A product and its sum are two operations. What is computed again to save memory is counted apart:
-model FLOPs utilization (MFU) counts only what the model needs (Chowdhery et al. 2022, PaLM,
+A multiply-add is two operations. Recomputation that saves memory is counted apart: model FLOPs
+utilization (MFU) counts only the operations that the model needs (Chowdhery et al. 2022, PaLM,
 arXiv 2204.02311, appendix B).
 """
 
@@ -30,7 +30,7 @@ PEAKS = {
     "L4": 121e12,
     "A10": 125e12,
 }
-"""Dense bfloat16 FLOP/s by part of a device's name, the longer names first.
+"""Dense bfloat16 FLOP/s by a part of the device's name; the first part that occurs in it counts.
 
 Source: NVIDIA's data sheets of each product; where they give the rate with sparsity, half of it.
 """
@@ -38,41 +38,40 @@ Source: NVIDIA's data sheets of each product; where they give the rate with spar
 
 @dataclass(frozen=True)
 class SampleFlops:
-    """Operations for one place, by modality."""
+    """Operations of each modality's tower for one sample."""
 
     forward: Mapping[str, int]
     backward: Mapping[str, int]
 
     def step(self, step: int, settings: TrainingSettings, dimension: int) -> tuple[float, float]:
-        """Operations of a step, all processes together: those needed, and those done again.
-
-        The loss is one product per unordered pair forward and two backward.
-        """
+        """Return the operations of a step in all processes: needed ones, and recomputed ones."""
         batch = settings.batch
         learning = {name for name in self.forward if learns(name, step, settings)}
         forward = sum(self.forward.values())
         backward = sum(self.backward[name] for name in learning)
         pairs = len(settings.contrast.selected(tuple(self.forward)))
+        # Per unordered pair one matrix product forward and two backward, of 2 * n^2 * d each.
         loss = 3 * pairs * 2 * batch**2 * dimension
-        once = sum(self.forward[name] for name in learning)
+        learning_forward = sum(self.forward[name] for name in learning)
+        # Chunks and activation checkpointing each repeat the forward pass once.
         repeats = (settings.chunk is not None) + settings.activation_checkpointing
-        return float(batch * (forward + backward) + loss), float(batch * repeats * once)
+        return float(batch * (forward + backward) + loss), float(batch * repeats * learning_forward)
 
 
-def place_flops(model: UniGeoCLIP, places: Samples) -> SampleFlops:
-    """Count the operations of each tower on the first place, forward and backward.
+def sample_flops(model: UniGeoCLIP, samples: Samples) -> SampleFlops:
+    """Count the operations of each tower on the first sample, forward and backward.
 
-    To be called before the blocks are compiled. Attention's backward is counted as fused kernels do
-    it, with its scores computed again.
+    The blocks must not be compiled yet. The backward pass of attention is counted as in fused
+    kernels, which recompute the scores.
     """
     forward: dict[str, int] = {}
     backward: dict[str, int] = {}
     for name in model.modalities:
         counter = FlopCounterMode(display=False)
         with counter:
-            vectors = model.encode(name, places.inputs[name][:1])
+            vectors = model.encode(name, samples.inputs[name][:1])
             forward[name] = counter.get_total_flops()
-            if vectors.requires_grad:
+            if vectors.requires_grad:  # false for a frozen tower
                 vectors.sum().backward()
         backward[name] = counter.get_total_flops() - forward[name]
     model.zero_grad(set_to_none=True)
@@ -80,26 +79,26 @@ def place_flops(model: UniGeoCLIP, places: Samples) -> SampleFlops:
 
 
 def peak_flops(device: torch.device, settings: TrainingSettings) -> float | None:
-    """Operations per second that the device can do at best; None where that is not known.
+    """Return the largest FLOP/s of the device in the towers' precision; None if unknown.
 
-    Of a GPU by NVIDIA's data sheets, in bfloat16; of a CPU as a large product shows.
+    A GPU's peak is that of its data sheet, in bfloat16 only; a CPU's is measured.
     """
     bfloat16 = in_bfloat16(device, settings)
     if device.type == "cpu":
-        return _measured(torch.bfloat16 if bfloat16 else torch.float32, torch.get_num_threads())
+        return _measure_cpu(torch.bfloat16 if bfloat16 else torch.float32, torch.get_num_threads())
     if device.type != "cuda" or not bfloat16:
         return None
     return data_sheet_peak(torch.cuda.get_device_name(device))
 
 
 def data_sheet_peak(name: str) -> float | None:
-    """Dense bfloat16 FLOP/s of a device by its name, None where it is not in the table."""
+    """Look up the dense bfloat16 FLOP/s of a device by its name; None if it is not in `PEAKS`."""
     return next((peak for part, peak in PEAKS.items() if part in name), None)
 
 
 @cache
-def _measured(dtype: torch.dtype, threads: int) -> float:
-    """Time a square product on the CPU, the best of five."""
+def _measure_cpu(dtype: torch.dtype, threads: int) -> float:
+    """Time a product of square matrices on the CPU, the best of five; `threads` is a cache key."""
     side = 1024
     first, second = torch.ones(2, side, side, dtype=dtype)
     seconds = []

@@ -1,7 +1,7 @@
 """The log of a run: one line of JSON per step, for people, plots and the comparison of runs.
 
-What a step gave (`loss`, `rate`, `gradient_norm`, `temperature`, `holdout`) is the same whenever a
-run is repeated; what it took stands apart, under `measured`.
+A step's metrics (`loss`, `rate`, `gradient_norm`, `temperature`, `holdout`) are the same whenever a
+run is repeated; its time and energy, which are not, are kept apart under `measured`.
 """
 
 import json
@@ -15,60 +15,60 @@ LOG = "train.jsonl"
 
 
 class TrainingLog:
-    """Writes the steps of a run into its folder."""
+    """Writer of a run's log, in the run's folder."""
 
     def __init__(self, folder: Path, first: int, board: Path | None = None) -> None:
-        """Go on after `first` steps; lines of steps after the last checkpoint are dropped.
+        """Continue the log after `first` steps; lines of steps after the checkpoint are dropped.
 
         Args:
             folder: of the run.
-            first: steps done.
-            board: folder for tensorboard, if it is wanted.
+            first: number of steps done.
+            board: folder for tensorboard; None to write no such log.
         """
         self.path = folder / LOG
-        lines = read(self.path)[:first]
+        lines = read_log(self.path)[:first]
         part = self.path.with_suffix(".partial")
         part.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         part.replace(self.path)
         self._board = None if board is None else _tensorboard(board, first)
         self._file = self.path.open("a", encoding="utf-8")
 
-    def write(self, step: int, gave: dict[str, Any], measured: dict[str, Any]) -> None:
-        """Add a step."""
-        line = {"step": step} | gave | {"measured": measured}
+    def write(self, step: int, metrics: dict[str, Any], measured: dict[str, Any]) -> None:
+        """Append the line of a step."""
+        line = {"step": step} | metrics | {"measured": measured}
         self._file.write(json.dumps(line) + "\n")
         if self._board is not None:
-            for name, value in _flat(line):
+            for name, value in _flatten(line):
                 self._board.add_scalar(name, value, step)
 
     def flush(self) -> None:
-        """Have the disk keep what was written, before a checkpoint relies on it."""
+        """Force the lines to disk, before a checkpoint relies on them."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Finish."""
+        """Close the file and the tensorboard log."""
         self._file.close()
         if self._board is not None:
             self._board.close()
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Read the whole lines of a log; one that a crash cut short is left out."""
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Read the complete lines of a log; a line that a crash cut short is left out."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    found = []
+    records = []
     for line in lines:
         try:
-            found.append(json.loads(line))
+            records.append(json.loads(line))
         except ValueError:
             break
-    return found
+    return records
 
 
-def totals(lines: list[dict[str, Any]]) -> dict[str, float]:
-    """Add up what the steps took: seconds, and joules where they were measured throughout."""
+def total_measured(lines: list[dict[str, Any]]) -> dict[str, float]:
+    """Sum the seconds of all steps, and their joules if every step has them."""
     measured = [line["measured"] for line in lines]
     sums = {"seconds": sum(one["seconds"] for one in measured)}
     if measured and all("joules" in one for one in measured):
@@ -76,14 +76,15 @@ def totals(lines: list[dict[str, Any]]) -> dict[str, float]:
     return sums
 
 
-def _flat(line: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
+def _flatten(line: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    """List the values of nested dicts, with the path of keys as their name."""
+    values: list[tuple[str, float]] = []
     for name, value in line.items():
         if isinstance(value, dict):
-            found += _flat(value, f"{prefix}{name}/")
+            values += _flatten(value, f"{prefix}{name}/")
         elif name != "step":
-            found.append((prefix + name, value))
-    return found
+            values.append((prefix + name, value))
+    return values
 
 
 def _tensorboard(folder: Path, first: int) -> Any:

@@ -1,4 +1,4 @@
-"""The steps of a run: learn, log, keep checkpoints, and stop in good order."""
+"""The training loop: steps, log, checkpoints, and an orderly stop."""
 
 import signal
 import threading
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.training.batches import BatchSource, on_device
-from unigeo.producer.training.checkpoint import Checkpoints, State
+from unigeo.producer.training.checkpoint import CheckpointWriter, TrainingState
 from unigeo.producer.training.energy import EnergyMeter
 from unigeo.producer.training.failures import LostRankError, check_finite, explain_step_errors
 from unigeo.producer.training.flops import SampleFlops, peak_flops
@@ -23,27 +23,27 @@ from unigeo.producer.training.optimizer import set_rates
 from unigeo.producer.training.processes import Processes
 from unigeo.producer.training.schedule import rate_share
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.step import TrainingBatch, gradients
+from unigeo.producer.training.step import TrainingBatch, compute_gradients
 from unigeo.schemas.errors import ModelError
 
 LARGEST_NORM = 1.0
-"""A gradient longer than this is shortened to it."""
+"""Norm to which longer gradients are clipped."""
 
 
 @dataclass(frozen=True)
 class RunRecords:
-    """What the first process keeps of a run."""
+    """Records of a run, which the first process alone keeps."""
 
     log: TrainingLog
-    checkpoints: Checkpoints
-    watch: Callable[[], dict[str, float]]
-    """Gives the recall of each tower on the hold-out."""
+    checkpoints: CheckpointWriter
+    evaluate_holdout: Callable[[], dict[str, float]]
+    """Function that returns the recall of each tower on the hold-out."""
     meter: "StepMeter"
 
 
 @dataclass
 class StepMeter:
-    """Measures what each step takes."""
+    """Meter of the time, energy and memory of each step."""
 
     device: torch.device
     settings: TrainingSettings
@@ -57,27 +57,27 @@ class StepMeter:
         self._last = time.perf_counter()
 
     def step(self, step: int) -> dict[str, float]:
-        """Figures of the step that just ended."""
+        """Return the measurements of the step that just ended."""
         now = time.perf_counter()
         seconds, self._last = now - self._last, now
-        found = {
+        measured = {
             "seconds": round(seconds, 6),
             "samples_per_second": round(self.settings.batch / seconds, 2),
         }
         needed, _ = self.flops.step(step, self.settings, self.dimension)
         if self._peak is not None:
-            found["mfu"] = round(needed / seconds / (self._peak * self.processes.count), 4)
+            measured["mfu"] = round(needed / seconds / (self._peak * self.processes.count), 4)
         joules = self._energy.joules()
         if joules is not None:
-            found |= {"joules": round(joules, 3), "watts": round(joules / seconds, 1)}
+            measured |= {"joules": round(joules, 3), "watts": round(joules / seconds, 1)}
         if self.device.type == "cuda":
-            found["memory_gb"] = round(torch.cuda.max_memory_allocated(self.device) / 1e9, 3)
-        return found
+            measured["memory_gb"] = round(torch.cuda.max_memory_allocated(self.device) / 1e9, 3)
+        return measured
 
 
 def run_steps(
-    state: State,
-    feed: BatchSource,
+    state: TrainingState,
+    batch_source: BatchSource,
     settings: TrainingSettings,
     first: int,
     processes: Processes,
@@ -85,17 +85,17 @@ def run_steps(
     records: RunRecords | None,
     progress: bool,
 ) -> None:
-    """Learn from step `first` to the last.
+    """Train from step `first` to the last.
 
     Args:
-        state: what is trained; changed in place.
-        feed: the batches.
+        state: model, optimizer and mean weights; changed in place.
+        batch_source: source of the batches.
         settings: of the run.
-        first: steps done.
-        processes: the processes.
+        first: number of steps done.
+        processes: the processes of the run.
         device: of the model.
-        records: of the first process; None in the others.
-        progress: show a bar.
+        records: log and checkpoints of the first process; None in the others.
+        progress: show a progress bar.
 
     Raises:
         ModelError: naming the step, what happened and what to do.
@@ -103,33 +103,35 @@ def run_steps(
     saved = time.monotonic()
     state.model.train()
     with (
-        closing(feed.batches(first, settings.steps)) as batches,  # type: ignore[type-var]
-        _stop_asked() as asked,
+        closing(batch_source.batches(first, settings.steps)) as batches,  # type: ignore[type-var]
+        _stop_on_sigterm() as stop_requested,
         tqdm(
             total=settings.steps, initial=first, desc="train", unit="step", disable=not progress
         ) as bar,
     ):
-        ready = on_device(batches, device)
+        device_batches = on_device(batches, device)
         for step in range(first, settings.steps):
             done = step + 1
             try:
                 with explain_step_errors(step, settings, processes):
-                    batch = next(ready)
-                    gave, stop = learn(state, batch, settings, processes, device, asked.is_set())
+                    batch = next(device_batches)
+                    metrics, stop = train_step(
+                        state, batch, settings, processes, device, stop_requested.is_set()
+                    )
             except LostRankError:
-                if records is not None:  # the weights are those of the step before
+                if records is not None:  # the weights are still those of the previous step
                     _save(records, step, state)
                     records.checkpoints.wait()
                 raise
             if records is not None:
                 if settings.watch and done % settings.watch == 0:
-                    gave["holdout"] = records.watch()
+                    metrics["holdout"] = records.evaluate_holdout()
                     state.model.train()
-                records.log.write(step, gave, records.meter.step(step))
+                records.log.write(step, metrics, records.meter.step(step))
                 if stop or time.monotonic() - saved > settings.checkpoint_seconds:
                     _save(records, done, state)
                     saved = time.monotonic()
-            bar.set_postfix_str(f"loss {gave['loss']:.3f}")
+            bar.set_postfix_str(f"loss {metrics['loss']:.3f}")
             bar.update()
             if stop and done < settings.steps:
                 if records is not None:
@@ -141,56 +143,59 @@ def run_steps(
     state.model.eval()
 
 
-def learn(
-    state: State,
+def train_step(
+    state: TrainingState,
     batch: TrainingBatch,
     settings: TrainingSettings,
     processes: Processes,
     device: torch.device,
-    asked: bool,
+    stop_requested: bool,
 ) -> tuple[dict[str, Any], bool]:
-    """Learn from a batch; returns what it gave, and whether any process was asked to stop."""
+    """Train on a batch; return its metrics, and whether any process was asked to stop."""
     model, optimizer = state.model, state.optimizer
     assert isinstance(model, UniGeoCLIP)
     optimizer.zero_grad(set_to_none=True)
-    found = gradients(model, batch, settings, processes)
-    stop = processes.sum_gradients(model.parameters(), device, asked)
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), LARGEST_NORM)
-    temperature = (1 / model.scale().detach()).mean()
-    # The only place that waits for the device.
-    values = torch.stack([value.double() for value in (found.loss, norm, temperature)]).tolist()
-    loss, length, temperature_now = values
-    check_finite(batch.step, loss, length, found.vectors, found.present, settings)
+    result = compute_gradients(model, batch, settings, processes)
+    stop = processes.sum_gradients(model.parameters(), device, stop_requested)
+    grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), LARGEST_NORM)
+    mean_temperature = (1 / model.scale().detach()).mean()
+    # Stacked, so that the step waits for the device once.
+    scalars = (result.loss, grad_norm, mean_temperature)
+    loss, norm, temperature = torch.stack([value.double() for value in scalars]).tolist()
+    check_finite(batch.step, loss, norm, result.vectors, result.present, settings)
     set_rates(optimizer, batch.step, settings)
     optimizer.step()
     state.mean.update(batch.step)
-    gave = {
+    metrics = {
         "loss": loss,
         "rate": settings.rate * rate_share(batch.step, settings),
-        "gradient_norm": length,
-        "temperature": temperature_now,
+        "gradient_norm": norm,
+        "temperature": temperature,
     }
-    return gave, stop
+    return metrics, stop
 
 
-def _save(records: RunRecords, step: int, state: State) -> None:
-    records.log.flush()
+def _save(records: RunRecords, step: int, state: TrainingState) -> None:
+    records.log.flush()  # a resumed run needs the lines of every step before its checkpoint
     records.checkpoints.save(step, state)
 
 
 @contextmanager
-def _stop_asked() -> Iterator[threading.Event]:
-    """Notice SIGTERM, so that a run ends with a checkpoint; in the main thread only."""
-    asked = threading.Event()
+def _stop_on_sigterm() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM sets, so that the run ends with a checkpoint.
+
+    Only the main thread can handle signals; in another one the event is never set.
+    """
+    stop_requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield stop_requested
         return
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked.set()
+    def request_stop(number: int, frame: FrameType | None) -> None:
+        stop_requested.set()
 
-    before = signal.signal(signal.SIGTERM, ask)
+    previous = signal.signal(signal.SIGTERM, request_stop)
     try:
-        yield asked
+        yield stop_requested
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)

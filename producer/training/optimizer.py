@@ -1,4 +1,4 @@
-"""AdamW with a rate for every tower and layer."""
+"""AdamW with a learning rate for each tower and layer."""
 
 from collections import defaultdict
 
@@ -12,7 +12,9 @@ from unigeo.producer.training.settings import TrainingSettings
 
 
 def build_optimizer(model: UniGeoCLIP, settings: TrainingSettings) -> torch.optim.AdamW:
-    """Group weights by tower, rate and decay; those of a frozen tower take no part and no memory.
+    """Build AdamW with weights grouped by tower, rate and decay; frozen towers are left out.
+
+    The weights of frozen towers stop requiring gradients.
 
     Source: layer-wise rates as in BEiT (Bao et al. 2022, arXiv 2106.08254), factor `layer_decay`
     per block counted from the last.
@@ -20,12 +22,13 @@ def build_optimizer(model: UniGeoCLIP, settings: TrainingSettings) -> torch.opti
     groups: dict[tuple[str, float, float], list[nn.Parameter]] = defaultdict(list)
     names = {weight: name for name, weight in model.named_parameters()}
     for tower, parts in layers(model).items():
-        own = settings.tower_rate(tower)
+        tower_rate = settings.tower_rate(tower)
         for depth, weights in parts:
-            below = max(0, parts[-1][0] - 1 - depth)  # blocks between it and the last
-            factor = own * settings.layer_decay**below
+            # The last depth is the readout, which shares the rate of the last block before it.
+            blocks_above = max(0, parts[-1][0] - 1 - depth)
+            factor = tower_rate * settings.layer_decay**blocks_above
             for weight in weights:
-                weight.requires_grad_(weight.requires_grad and own > 0)
+                weight.requires_grad_(weight.requires_grad and tower_rate > 0)
                 if weight.requires_grad:
                     decays = weight.ndim >= 2 and "embedding" not in names[weight]
                     decay = settings.weight_decay if decays else 0.0
@@ -42,7 +45,7 @@ def build_optimizer(model: UniGeoCLIP, settings: TrainingSettings) -> torch.opti
 
 
 def set_rates(optimizer: torch.optim.AdamW, step: int, settings: TrainingSettings) -> None:
-    """Give every group its rate for a step."""
+    """Set the learning rate of every group for a step."""
     for group in optimizer.param_groups:
         share = rate_share(step, settings, group["tower"])
         group["lr"] = settings.rate * group["factor"] * share

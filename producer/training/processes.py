@@ -1,10 +1,10 @@
-"""Processes that train one model together: who they are, and what they add up.
+"""Data-parallel processes that train one model together, and their communication.
 
     torchrun --nproc-per-node 8 -m unigeo.producer.commands.cli --region conus --preset base
 
-starts eight, each with its GPU; on a machine without one they compute on its cores. The batch is
-that of all processes together, so their number changes nothing but the time. Only the first writes;
-the folder must be seen by all of them.
+starts eight processes, each with its GPU; on a machine without one they compute on its cores. The
+batch is that of all processes together, so that their number changes nothing but the time. Only the
+first process writes; all of them must see the folder.
 """
 
 import os
@@ -23,75 +23,71 @@ from torch import Tensor, nn
 from unigeo.schemas.errors import ModelError
 
 BUCKET = 64 * 2**20
-"""Numbers summed over processes in one message, at most."""
+"""Largest number of values that one message sums over processes."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run, and which of them this one is."""
+    """The processes of a run, as one of them sees them."""
 
     rank: int = 0
     count: int = 1
     group: dist.ProcessGroup | None = None
-    """To exchange vectors and gradients on the device; None where a process is alone."""
-    talk: dist.ProcessGroup | None = None
-    """To exchange what lies in ordinary memory."""
+    """Group that exchanges tensors on the device; None for a process alone."""
+    cpu_group: dist.ProcessGroup | None = None
+    """Group that exchanges Python objects; None for a process alone."""
 
     @property
-    def first(self) -> bool:
-        """Whether this process writes files and shows progress."""
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes files and shows progress."""
         return self.rank == 0
 
-    def positions(self, batch: int) -> tuple[Int[np.ndarray, " place"], Bool[np.ndarray, " place"]]:
-        """Positions of this process's places in the batch, and whether each is its own.
+    def indices(self, batch: int) -> tuple[Int[np.ndarray, " sample"], Bool[np.ndarray, " sample"]]:
+        """Return the indices of this process's samples in the batch, and whether each counts.
 
-        All processes have as many; the last ones repeat a place that does not count where the
-        batch cannot be shared out evenly.
+        All processes get the same number. Where the batch cannot be divided evenly, the last ones
+        repeat a sample that does not count.
         """
         size = -(-batch // self.count)
-        positions = np.arange(self.rank * size, (self.rank + 1) * size)
-        return np.minimum(positions, batch - 1), positions < batch
+        indices = np.arange(self.rank * size, (self.rank + 1) * size)
+        return np.minimum(indices, batch - 1), indices < batch
 
-    def wait(self) -> None:
-        """Wait until every process is here."""
-        if self.talk is not None:
-            dist.barrier(self.talk)
-
-    def share(self, value: Any) -> Any:
-        """Give every process the first one's value."""
-        if self.talk is None:
+    def broadcast(self, value: Any) -> Any:
+        """Return the first process's value in every process."""
+        if self.cpu_group is None:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, group=self.talk)
+        dist.broadcast_object_list(box, src=0, group=self.cpu_group)
         return box[0]
 
-    def collect(self, value: Any) -> list[Any]:
-        """Give every process the values of all, in their order."""
-        if self.talk is None:
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all processes, by rank, in every process."""
+        if self.cpu_group is None:
             return [value]
-        found: list[Any] = [None] * self.count
-        dist.all_gather_object(found, value, group=self.talk)
-        return found
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value, group=self.cpu_group)
+        return values
 
     def sum_gradients(
-        self, weights: Iterable[nn.Parameter], device: torch.device, raised: bool
+        self, weights: Iterable[nn.Parameter], device: torch.device, stop_requested: bool
     ) -> bool:
-        """Add up the gradients of all processes; true where any of them `raised` a hand."""
+        """Sum gradients over processes; return whether a stop was requested in any of them."""
         if self.group is None:
-            return raised
-        hands = torch.tensor([float(raised)], device=device)
-        gradients = [hands] + [weight.grad for weight in weights if weight.grad is not None]
-        for bucket in _buckets(gradients):
-            flat = torch.cat([gradient.flatten() for gradient in bucket])
+            return stop_requested
+        # The request travels with the gradients, so that it costs no message of its own.
+        requests = torch.tensor([float(stop_requested)], device=device)
+        grads = [requests] + [weight.grad for weight in weights if weight.grad is not None]
+        for bucket in _buckets(grads):
+            flat = torch.cat([grad.flatten() for grad in bucket])
             dist.all_reduce(flat, group=self.group)
-            parts = flat.split([gradient.numel() for gradient in bucket])
-            for gradient, part in zip(bucket, parts, strict=True):
-                gradient.copy_(part.view_as(gradient))
-        return bool(hands > 0)
+            parts = flat.split([grad.numel() for grad in bucket])
+            for grad, part in zip(bucket, parts, strict=True):
+                grad.copy_(part.view_as(grad))
+        return bool(requests > 0)
 
 
 def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Split tensors into runs of one type and at most `BUCKET` numbers, but at least one tensor."""
+    """Group consecutive tensors of one type, up to `BUCKET` values; a larger one stands alone."""
     bucket: list[Tensor] = []
     size = 0
     for tensor in tensors:
@@ -104,24 +100,24 @@ def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
-def first_rank() -> bool:
-    """Whether this process is alone, or the first of those that torchrun started."""
+def is_first_rank() -> bool:
+    """Return whether this process is alone, or the first of those that torchrun started."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def default_device() -> torch.device:
-    """CUDA where there is one, else the CPU; each process of a machine has its own GPU."""
+    """Return this process's own GPU, or the CPU where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
 @contextmanager
-def joined(device: torch.device, timeout_seconds: float) -> Iterator[Processes]:
-    """Meet the other processes that torchrun started; a process started alone stays alone.
+def join_processes(device: torch.device, timeout_seconds: float) -> Iterator[Processes]:
+    """Join the other processes that torchrun started, if there are any.
 
     Raises:
-        ModelError: if they do not meet.
+        ModelError: if they cannot reach each other.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes()
@@ -129,19 +125,19 @@ def joined(device: torch.device, timeout_seconds: float) -> Iterator[Processes]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     timeout = timedelta(seconds=timeout_seconds)
-    ours = not dist.is_initialized()
+    initialized_here = not dist.is_initialized()
     try:
-        if ours:
+        if initialized_here:
             backend = "nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(backend, timeout=timeout)
-        talk = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=timeout))
+        cpu_group = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=timeout))
     except (RuntimeError, ValueError) as error:
         raise ModelError(
             f"the processes did not meet ({error}); start them all by one torchrun command"
         ) from error
     try:
-        everyone = cast(dist.ProcessGroup, dist.new_group(timeout=timeout))
-        yield Processes(dist.get_rank(), dist.get_world_size(), everyone, talk)
+        group = cast(dist.ProcessGroup, dist.new_group(timeout=timeout))
+        yield Processes(dist.get_rank(), dist.get_world_size(), group, cpu_group)
     finally:
-        if ours:
+        if initialized_here:
             dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Who finds whom: the rank of a place among others, and recall, by cosine similarity."""
+"""Retrieval by cosine similarity: the rank of each query's own location, and recall at k."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,67 +10,68 @@ from torch import Tensor
 from unigeo.schemas.errors import ModelError
 
 CHUNK_NUMBERS = 2**24
-"""Similarities held at once, 64 MiB."""
+"""Number of similarities in memory at once, 64 MiB."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a gallery answers to each query."""
+    """Results of a search for each query."""
 
     rank: Int64[Tensor, " query"]
-    """Of the query's own place, 1 for the best; ties count against it."""
+    """Rank of the query's own location in the gallery, 1 for the best; ties count against it."""
     top: Int64[Tensor, " query"]
-    """Row of the best answer in the gallery."""
+    """Gallery row of the best answer."""
 
 
 def find(
     query: Float[Tensor, "query dimension"],
-    gallery: Float[Tensor, "place dimension"],
-    own: Int64[Tensor, " query"] | None = None,
+    gallery: Float[Tensor, "location dimension"],
+    target: Int64[Tensor, " query"] | None = None,
 ) -> Answers:
-    """Rank a gallery for each query by cosine similarity, some queries at a time.
+    """Rank a gallery by cosine similarity to each query.
 
     Args:
         query: unit vectors.
         gallery: unit vectors.
-        own: row of each query's own place; the query's number by default.
+        target: gallery row of each query's own location; the query's index if None.
 
     Raises:
-        ModelError: if a vector is not finite: it would be found by nobody, and count as found.
+        ModelError: if a vector is not finite: comparisons with NaN would count it as found.
     """
     for vectors in (query, gallery):
         if not torch.isfinite(vectors).all():
             raise ModelError("vectors that are not finite cannot be compared; leave them out")
-    own = torch.arange(len(query)) if own is None else own
+    target = torch.arange(len(query)) if target is None else target
     ranks, tops = [], []
     for rows in query_slices(len(query), len(gallery)):
         similarity = query[rows] @ gallery.T
-        mine = own[rows, None]
-        rank = (similarity >= similarity.gather(1, mine)).sum(dim=1)
-        other = similarity.scatter(1, mine, -torch.inf).argmax(dim=1)
+        own = target[rows, None]
+        # The own location counts too, hence rank 1 for the best; equal ones rank before it.
+        rank = (similarity >= similarity.gather(1, own)).sum(dim=1)
+        best_other = similarity.scatter(1, own, -torch.inf).argmax(dim=1)
         ranks.append(rank)
-        tops.append(torch.where(rank == 1, own[rows], other))
+        tops.append(torch.where(rank == 1, target[rows], best_other))
     return Answers(torch.cat(ranks), torch.cat(tops))
 
 
 def query_slices(queries: int, gallery: int) -> Iterator[slice]:
-    """Some queries at a time, so that their similarities fit into memory."""
+    """Yield slices of queries whose similarities to the gallery fit in memory."""
     size = max(1, CHUNK_NUMBERS // max(gallery, 1))
     for start in range(0, queries, size):
         yield slice(start, start + size)
 
 
 def recall_matrix(
-    embeddings: Mapping[str, Float[Tensor, "place dimension"]], ks: tuple[int, ...] = (1, 10)
+    embeddings: Mapping[str, Float[Tensor, "location dimension"]], ks: tuple[int, ...] = (1, 10)
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Recall at k of each query modality in each gallery modality.
+    """Compute recall at k of each query modality in each gallery modality.
 
-    A query counts as found when its own place is among the k nearest of the gallery. Ties count
-    against it, so that equal vectors find nothing.
+    A query is found if its own location is among the k nearest of the gallery. Ties count against
+    it, so that equal vectors find nothing.
 
     Args:
-        embeddings: unit vectors of the same places in the same order, by modality.
-        ks: how many answers may be looked at.
+        embeddings: unit vectors of the same locations in the same order, by modality.
+        ks: numbers of nearest answers that count.
 
     Returns:
         `{"R@10": {query: {gallery: recall}}}`, recall from 0 to 1.
@@ -86,13 +87,13 @@ def recall_matrix(
 
 
 def mean_recall(matrix: Mapping[str, Mapping[str, float]]) -> float:
-    """Mean over all ordered pairs."""
+    """Return the mean over all ordered pairs."""
     values = [value for row in matrix.values() for value in row.values()]
     return sum(values) / len(values)
 
 
 def ordered_pairs(names: Mapping[str, object] | Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Every query with every other gallery."""
+    """Yield each modality as query with each other one as gallery."""
     for query in names:
         for gallery in names:
             if query != gallery:

@@ -1,4 +1,4 @@
-"""Observed places as tensors: every modality of every location, and what is missing."""
+"""Training samples as tensors: the observations of every modality, and which are missing."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -15,49 +15,49 @@ from unigeo.producer.observations.protocol import IMAGE_MODALITIES, Observations
 
 @dataclass(frozen=True)
 class Samples:
-    """Locations and what was observed at each."""
+    """Locations with their observations in every modality."""
 
     inputs: dict[str, Tensor]
-    """By modality: what its encoder takes, first axis the place."""
+    """Inputs of each modality's encoder; the first axis is the sample."""
     present: dict[str, Tensor]
-    """By modality: whether it was observed, bool per place."""
+    """Whether each sample was observed in a modality, as bool."""
     panorama: Tensor | None = None
-    """Number of the panorama that a place's street picture was cut from, -1 where there is none;
-    None where the observations do not say."""
+    """Number of the panorama that a sample's street image was cut from, -1 where there is none;
+    None if the observations have no panoramas."""
 
     def __len__(self) -> int:
         return len(self.inputs["coordinate"])
 
     def take(self, rows: Any) -> "Samples":
-        """Some of the places."""
+        """Select samples by index."""
         rows = torch.as_tensor(rows)
-        return self._each(lambda values: values[rows])
+        return self._map(lambda values: values[rows])
 
     def to(self, device: torch.device) -> "Samples":
-        """The same places on another device; from pinned memory without waiting."""
-        return self._each(lambda values: values.to(device, non_blocking=True))
+        """Copy the samples to another device; from pinned memory without waiting."""
+        return self._map(lambda values: values.to(device, non_blocking=True))
 
-    def pinned(self) -> "Samples":
-        """The same places in memory that a GPU reads by itself."""
-        return self._each(lambda values: values.pin_memory())
+    def pin_memory(self) -> "Samples":
+        """Copy the samples to page-locked memory, which a GPU reads without the CPU."""
+        return self._map(lambda values: values.pin_memory())
 
-    def record(self, stream: torch.cuda.Stream) -> None:
-        """Keep the memory until a stream of the GPU has used it."""
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Keep the memory allocated until a CUDA stream has used it."""
         panorama = [] if self.panorama is None else [self.panorama]
         for values in (*self.inputs.values(), *self.present.values(), *panorama):
             values.record_stream(stream)
 
-    def only(self, counted: Bool[Tensor, " place"]) -> "Samples":
-        """The same places, of which some count as not observed."""
+    def mask(self, counted: Bool[Tensor, " sample"]) -> "Samples":
+        """Mark the samples that are not `counted` as not observed."""
         return Samples(
             self.inputs,
-            {name: there & counted.to(there.device) for name, there in self.present.items()},
+            {name: present & counted.to(present.device) for name, present in self.present.items()},
             self.panorama,
         )
 
     @staticmethod
-    def join(parts: "Sequence[Samples]") -> "Samples":
-        """Places after places."""
+    def concatenate(parts: "Sequence[Samples]") -> "Samples":
+        """Concatenate samples of the same modalities."""
         panoramas = [part.panorama for part in parts if part.panorama is not None]
         return Samples(
             {name: torch.cat([part.inputs[name] for part in parts]) for name in parts[0].inputs},
@@ -65,33 +65,34 @@ class Samples:
             torch.cat(panoramas) if panoramas else None,
         )
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Samples":
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Samples":
+        """Apply a function to every tensor."""
         return Samples(
-            {name: change(values) for name, values in self.inputs.items()},
-            {name: change(there) for name, there in self.present.items()},
-            None if self.panorama is None else change(self.panorama),
+            {name: function(values) for name, values in self.inputs.items()},
+            {name: function(present) for name, present in self.present.items()},
+            None if self.panorama is None else function(self.panorama),
         )
 
-    def complete(self) -> Bool[np.ndarray, " place"]:
-        """Places at which every modality was observed."""
+    def complete(self) -> Bool[np.ndarray, " sample"]:
+        """Return whether each sample was observed in every modality."""
         return torch.stack(list(self.present.values())).all(dim=0).numpy()
 
 
 def observe(
     observations: Observations,
-    lonlat: Float[np.ndarray, "place 2"],
+    lonlat: Float[np.ndarray, "sample 2"],
     texts: list[str | None],
     tokenizer: Any,
     modalities: Collection[str] | None = None,
 ) -> Samples:
-    """Look at every place in every modality.
+    """Observe locations in every modality.
 
     Args:
-        observations: the world, or a folder.
-        lonlat: the places.
-        texts: what is said of each, from `observations.texts`.
+        observations: where the locations are observed.
+        lonlat: the locations, in degrees, longitude first.
+        texts: text of each location, from `observations.texts`.
         tokenizer: of the text encoder.
-        modalities: those to look for, beside the coordinates; all that are observed if not given.
+        modalities: modalities to observe beside the coordinates; None for all there are.
     """
     wanted = observations.modalities if modalities is None else modalities
     everywhere = torch.ones(len(lonlat), dtype=torch.bool)
@@ -106,5 +107,5 @@ def observe(
         inputs["text"] = tokenize(tokenizer, texts)
         present["text"] = torch.tensor([text is not None for text in texts])
     panoramas = getattr(observations, "panoramas", None)
-    number = None if panoramas is None else torch.from_numpy(panoramas(lonlat))
-    return Samples(inputs, present, number)
+    panorama = None if panoramas is None else torch.from_numpy(panoramas(lonlat))
+    return Samples(inputs, present, panorama)

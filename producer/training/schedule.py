@@ -1,4 +1,4 @@
-"""When each place is seen, and at which rate each tower learns: pure functions of the step."""
+"""The order of the samples and the learning rate of each tower, as pure functions of the step."""
 
 import math
 
@@ -8,26 +8,26 @@ from jaxtyping import Int
 from unigeo.producer.training.settings import TrainingSettings
 
 
-def batch_rows(count: int, step: int, settings: TrainingSettings) -> Int[np.ndarray, " place"]:
-    """Rows of the batch of a step: a pure function, so that a resumed run sees the same order."""
-    epoch, place, batch = position(count, step, settings)
+def batch_rows(count: int, step: int, settings: TrainingSettings) -> Int[np.ndarray, " sample"]:
+    """Return the samples of a step's batch: indices into the `count` samples of its epoch."""
+    epoch, number, batch = epoch_and_batch(count, step, settings)
     order = np.random.default_rng([settings.seed, epoch]).permutation(count)
-    rows: Int[np.ndarray, " place"] = order[place * batch : (place + 1) * batch]
+    rows: Int[np.ndarray, " sample"] = order[number * batch : (number + 1) * batch]
     return rows
 
 
-def position(count: int, step: int, settings: TrainingSettings) -> tuple[int, int, int]:
-    """Which pass over the data a step belongs to, which batch of it, and the batch's size."""
+def epoch_and_batch(count: int, step: int, settings: TrainingSettings) -> tuple[int, int, int]:
+    """Return a step's epoch, the number of its batch in the epoch, and the batch's size."""
     batch = min(settings.batch, count)
-    epoch, place = divmod(step, count // batch)
-    return epoch, place, batch
+    epoch, number = divmod(step, count // batch)
+    return epoch, number, batch
 
 
 def rate_share(step: int, settings: TrainingSettings, tower: str | None = None) -> float:
-    """Share of the largest learning rate at a step: linear warm-up, then a cosine to 1 %.
+    """Return a step's share of the largest learning rate: linear warm-up, then a cosine to 1 %.
 
-    A tower with an end of its own follows a cosine to zero at that share of the steps, and rests
-    from then on.
+    For a tower in `tower_stop` the cosine falls to zero at that share of the steps, and the rate
+    stays zero from then on.
     """
     stop = dict(settings.tower_stop).get(tower or "")
     end = settings.steps if stop is None else stop * settings.steps
@@ -41,5 +41,5 @@ def rate_share(step: int, settings: TrainingSettings, tower: str | None = None) 
 
 
 def learns(tower: str, step: int, settings: TrainingSettings) -> bool:
-    """Whether a tower is neither frozen nor past its end."""
+    """Return whether a tower is neither frozen nor past its `tower_stop`."""
     return settings.tower_rate(tower) > 0 and rate_share(step, settings, tower) > 0

@@ -1,4 +1,4 @@
-"""How a model is trained: what it depends on beside the observations and its own settings."""
+"""Settings of a training run."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -18,32 +18,32 @@ HOW_ONLY = (
     "watch",
     "tensorboard",
 )
-"""Settings of how a run is carried out: a run may go on with other ones, to the same result."""
+"""Settings that do not change the result: a run may be resumed with other values of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """One run of training; the same settings and observations give the same model."""
+    """Settings of a run; the same settings, model settings and observations give the same model."""
 
     locations: int = 24_000
-    """Places observed, training and hold-out together."""
+    """Number of observed locations, training and hold-out together."""
     batch: int = 256
-    """Places contrasted with each other in one step, over all processes."""
+    """Number of samples contrasted with each other in one step, over all processes."""
     steps: int = 300
-    """Steps of the optimizer."""
+    """Number of optimizer steps."""
     rate: float = 3e-3
-    """Largest learning rate of AdamW; warmed up linearly, then lowered along a cosine."""
+    """Largest learning rate of AdamW; the rate rises linearly to it, then falls along a cosine."""
     warmup: int = 30
-    """Steps until the largest learning rate."""
+    """Number of steps until the largest learning rate."""
     weight_decay: float = 0.05
-    """Of matrices; biases, norms, embeddings and the temperature have none."""
+    """Weight decay of matrices; biases, norms, embeddings and the temperature have none."""
     contrast: ContrastSettings = field(default_factory=ContrastSettings)
-    """The loss: pairs, negatives, targets."""
+    """Settings of the loss: pairs, negatives and positives."""
     jitter_m: float = 0.0
-    """Standard deviation of the noise added to a place's coordinates whenever it is seen."""
+    """Standard deviation of the noise that moves a sample's coordinates in each step, in metres."""
     drop: float = 0.0
-    """Probability, 0 to 1, that an observed modality of a place is hidden in a step; at least two
-    modalities of a place stay."""
+    """Probability, 0 to 1, that an observed modality of a sample is hidden in a step; at least two
+    modalities of a sample stay."""
     tower_rates: tuple[tuple[str, float], ...] = ()
     """Factors on the rate by modality, such as (("aerial", 0.1),); 0 freezes a tower."""
     layer_decay: float = 1.0
@@ -51,43 +51,43 @@ class TrainingSettings:
     block (patches, positions, tokens) it applies once more."""
     tower_stop: tuple[tuple[str, float], ...] = ()
     """Share of the steps after which a tower's rate has fallen to zero, by modality: the coordinate
-    tower overfits before the image towers are done."""
+    tower overfits before the image towers have converged."""
     ema: float = 0.0
-    """Decay per step of an exponential mean of the weights, which is then what is saved and
-    evaluated; 0 keeps the last weights."""
+    """Decay per step of an exponential mean of the weights, which is saved and evaluated instead of
+    the last weights; 0 keeps the last weights."""
     fresh: bool = False
-    """Draw new places for every pass over the data rather than see the same again, where
-    observations can be drawn without end."""
+    """Whether to draw new locations for every epoch instead of repeating the same; only for
+    observations that exist everywhere, such as a synthetic world's."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Of the towers' products; auto is bfloat16 on CUDA and float32 on a CPU."""
+    """Precision of the towers' products; auto is bfloat16 on CUDA and float32 on a CPU."""
     chunk: int | None = None
-    """Places that a process encodes at once, which bounds the memory; gradients are those of the
-    whole batch, for one more forward pass. None encodes the whole batch."""
+    """Number of samples that a process encodes at once, which bounds the memory; gradients are
+    those of the whole batch, at the cost of one more forward pass. None encodes the whole batch."""
     activation_checkpointing: bool = False
-    """Keep only the inputs of each transformer block, and compute the rest again: less memory, one
-    more forward pass."""
+    """Whether to keep only the inputs of each transformer block and recompute the rest: less
+    memory, one more forward pass."""
     compile: bool | Literal["auto"] = "auto"
-    """Compile the transformer blocks; auto does so on CUDA, where it pays."""
+    """Whether to compile the transformer blocks; auto does so on CUDA, where it pays."""
     holdout: float = 0.1
-    """Share of the spatial blocks that are kept for evaluation."""
+    """Share of the spatial blocks that are held out for evaluation."""
     block_km: float = 100.0
-    """Side of a spatial block."""
+    """Side of a spatial block, in kilometres."""
     gallery: int = 1024
-    """Hold-out places among which each modality is to find the other."""
+    """Number of hold-out locations in the retrieval gallery."""
     watch: int = 0
-    """Steps between evaluations on the hold-out gallery, written to the log; 0 makes none."""
+    """Number of steps between evaluations on the hold-out gallery, for the log; 0 makes none."""
     workers: int = 2
-    """Threads that observe places ahead of their step, where they do not fit `kept_gb`."""
+    """Number of threads that observe batches ahead of their step, if samples exceed `kept_gb`."""
     kept_gb: float = 4.0
-    """Observed places are kept in memory up to this many GB; more are observed batch by batch."""
+    """Largest memory of cached samples, in GB; more samples are observed batch by batch."""
     checkpoint_seconds: float = 60.0
-    """Time between checkpoints; does not change the result."""
+    """Seconds between checkpoints; they do not change the result."""
     timeout_seconds: float = 600.0
-    """Longest wait for another process before it is taken for dead."""
+    """Seconds without an answer after which another process is taken for dead."""
     tensorboard: bool = False
-    """Write the log for tensorboard too, into the folder `tensorboard` beside the model."""
+    """Whether to write the log for tensorboard too, into a folder beside the model's."""
     seed: int = 0
-    """Draws the places, their order, the noise and what is hidden."""
+    """Seed of the locations, their order, the noise and the hidden modalities."""
 
     def __post_init__(self) -> None:
         for name in ("locations", "batch", "steps", "rate", "block_km", "gallery", "workers"):
@@ -122,9 +122,9 @@ class TrainingSettings:
             )
 
     def tower_rate(self, modality: str) -> float:
-        """Give the factor on a tower's rate."""
+        """Return the factor on a tower's rate."""
         return dict(self.tower_rates).get(modality, 1.0)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that shape the result, as JSON."""
+        """Return the settings that the result depends on, as JSON values."""
         return {name: value for name, value in asdict(self).items() if name not in HOW_ONLY}

@@ -1,4 +1,4 @@
-"""One step: encode a batch in every modality, contrast it, and find the gradients."""
+"""One training step up to the gradients: encode a batch in every modality, and contrast it."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.training.loss.contrast import contrastive_loss
-from unigeo.producer.training.noise import hide, jitter
+from unigeo.producer.training.noise import drop_modalities, jitter
 from unigeo.producer.training.processes import Processes
 from unigeo.producer.training.samples import Samples
 from unigeo.producer.training.schedule import learns
@@ -22,57 +22,61 @@ _BLOCK = re.compile(r"\.(blocks|layers)\.\d+$")
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """Places of one step: this process's share."""
+    """Share of one process in the batch of a step."""
 
     step: int
-    places: Samples
-    positions: Int[np.ndarray, " place"]
-    """Where they stand in the whole batch."""
+    samples: Samples
+    indices: Int[np.ndarray, " sample"]
+    """Index of each sample in the batch of all processes."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a batch gave, beside the gradients that the weights now hold."""
+    """Results of a batch beside the gradients, which are in the weights."""
 
     loss: Float[Tensor, ""]
-    """Of the whole batch of all processes."""
+    """Loss of the batch of all processes."""
     vectors: dict[str, Tensor]
+    """Embeddings of this process's samples by modality."""
     present: dict[str, Tensor]
+    """Samples that were observed and not hidden, by modality."""
 
 
-def gradients(
+def compute_gradients(
     model: UniGeoCLIP, batch: TrainingBatch, settings: TrainingSettings, processes: Processes
 ) -> StepResult:
-    """Add the gradient of a batch's loss to the weights, this process's share of it.
+    """Add this process's share of the gradient of a batch's loss to the weights.
 
-    With chunks the vectors are first computed without a graph; the loss gives a gradient for each
-    vector; then each chunk is encoded again, and passes its vectors' gradients on to the weights.
-    No more than one chunk's graph is held, and the result is that of the whole batch.
+    With chunks the vectors are first computed without a graph, and the loss gives the gradient of
+    each vector. Then each chunk is encoded again, with a graph, and passes its vectors' gradients
+    on to the weights. At most one chunk's graph is held, and the result is that of the whole batch.
 
     Source: Gao et al. 2021, GradCache, arXiv 2101.06983.
     """
-    places, step = batch.places, batch.step
-    lonlat = places.inputs["coordinate"]
-    seen = {**places.inputs, "coordinate": jitter(lonlat, batch.positions, step, settings)}
-    inputs = {name: seen[name] for name in model.modalities}
-    there = {name: places.present[name] for name in model.modalities}
-    present = hide(there, batch.positions, step, settings)
-    chunk = min(settings.chunk or len(places), len(places))
+    samples, step = batch.samples, batch.step
+    lonlat = samples.inputs["coordinate"]
+    moved = {**samples.inputs, "coordinate": jitter(lonlat, batch.indices, step, settings)}
+    inputs = {name: moved[name] for name in model.modalities}
+    observed = {name: samples.present[name] for name in model.modalities}
+    present = drop_modalities(observed, batch.indices, step, settings)
+    chunk = min(settings.chunk or len(samples), len(samples))
     learning = {name for name in inputs if learns(name, step, settings)}
-    at_once = chunk == len(places)
+    in_one_chunk = chunk == len(samples)
 
     def encode(name: str, start: int, graph: bool) -> Tensor:
-        # Towers that draw at random draw the same in both passes, and after a restart.
+        # Dropout must draw the same numbers in both passes, and after a restart.
         torch.manual_seed(_seed(settings.seed, step, processes.rank, start))
         with torch.set_grad_enabled(graph), autocast(lonlat.device, settings):
-            return encode_filled(model, name, inputs[name][start : start + chunk], chunk)
+            return encode_padded(model, name, inputs[name][start : start + chunk], chunk)
 
-    starts = range(0, len(places), chunk)
+    starts = range(0, len(samples), chunk)
     vectors = {
-        name: torch.cat([encode(name, start, at_once and name in learning) for start in starts])
+        name: torch.cat(
+            [encode(name, start, in_one_chunk and name in learning) for start in starts]
+        )
         for name in inputs
     }
-    if not at_once:
+    if not in_one_chunk:  # the vectors become leaves, where the loss leaves its gradients
         vectors = {name: v.requires_grad_(name in learning) for name, v in vectors.items()}
     with autocast(lonlat.device, settings):
         loss = contrastive_loss(
@@ -81,41 +85,41 @@ def gradients(
             pair_scale(model, settings),
             settings.contrast,
             lonlat=lonlat,
-            panorama=places.panorama,
+            panorama=samples.panorama,
             group=processes.group,
         )
     loss.backward()
-    if not at_once:
-        for name in inputs:  # in their order, as towers may share weights
-            flow = vectors[name].grad
-            if flow is None:  # it rests, or no pair holds it
+    if not in_one_chunk:
+        for name in inputs:  # in a fixed order: tied towers add to the same weights
+            grad = vectors[name].grad
+            if grad is None:  # a tower that does not learn, or a modality in no pair
                 continue
             for start in starts:
                 again = encode(name, start, True)
                 if again.requires_grad:
-                    again.backward(flow[start : start + chunk])
+                    again.backward(grad[start : start + chunk])
     return StepResult(loss.detach(), {name: v.detach() for name, v in vectors.items()}, present)
 
 
-def encode_filled(
-    model: UniGeoCLIP, modality: str, inputs: Shaped[Tensor, "place ..."], count: int
-) -> Float[Tensor, "place dimension"]:
-    """Encode a batch; one of fewer than `count` is filled up where blocks are compiled.
+def encode_padded(
+    model: UniGeoCLIP, modality: str, inputs: Shaped[Tensor, "sample ..."], count: int
+) -> Float[Tensor, "sample dimension"]:
+    """Encode a batch, padded to `count` samples if the model's blocks are compiled.
 
-    A program is compiled for one shape: the last part of a batch would have others made, of every
-    tower, for some seconds each.
+    A program is compiled for one shape: a smaller last chunk would have every tower compiled once
+    more, which takes seconds each.
     """
-    own = len(inputs)
-    if own < count and _is_compiled(model):
-        inputs = torch.cat([inputs, inputs[:1].expand(count - own, *inputs.shape[1:])])
-    return model.encode(modality, inputs)[:own]
+    unpadded = len(inputs)
+    if unpadded < count and _is_compiled(model):
+        inputs = torch.cat([inputs, inputs[:1].expand(count - unpadded, *inputs.shape[1:])])
+    return model.encode(modality, inputs)[:unpadded]
 
 
 def pair_scale(model: UniGeoCLIP, settings: TrainingSettings) -> Float[Tensor, "*pair"]:
-    """Give the inverse temperature, one or that of each pair that is contrasted.
+    """Return the inverse temperature, one for all or one of each contrasted pair.
 
     Raises:
-        ModelError: if a self pair would need one of its own.
+        ModelError: if a self pair would need a temperature of its own.
     """
     scale: Tensor = model.scale()
     if scale.ndim == 0:
@@ -128,21 +132,21 @@ def pair_scale(model: UniGeoCLIP, settings: TrainingSettings) -> Float[Tensor, "
 
 
 def autocast(device: torch.device, settings: TrainingSettings) -> torch.autocast:
-    """Products in bfloat16 where the settings say so."""
+    """Return the context in which towers multiply in the precision of the settings."""
     return torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16(device, settings))
 
 
 def in_bfloat16(device: torch.device, settings: TrainingSettings) -> bool:
-    """Whether towers multiply in bfloat16."""
+    """Return whether towers multiply in bfloat16."""
     if settings.precision == "auto":
         return device.type == "cuda"
     return settings.precision == "bfloat16"
 
 
-def fit_out(model: UniGeoCLIP, settings: TrainingSettings, device: torch.device) -> None:
-    """Compile the transformer blocks and have them forget, as the settings say.
+def prepare_blocks(model: UniGeoCLIP, settings: TrainingSettings, device: torch.device) -> None:
+    """Compile the transformer blocks and switch activation checkpointing, as the settings say.
 
-    Block by block: the blocks of a tower share one compiled program, so it is there in seconds.
+    Each block is compiled by itself: the blocks of a tower share one program, which takes seconds.
     """
     compiled = device.type == "cuda" if settings.compile == "auto" else settings.compile
     if compiled:
@@ -151,7 +155,7 @@ def fit_out(model: UniGeoCLIP, settings: TrainingSettings, device: torch.device)
 
 
 def compile_blocks(model: UniGeoCLIP) -> None:
-    """Compile each transformer block for the shapes that it will see."""
+    """Compile each transformer block for the shapes that it is called with."""
     # Three programs per tower: with a graph, without, and in evaluation's precision.
     torch._dynamo.config.recompile_limit = 64
     for name, module in model.named_modules():
@@ -160,6 +164,7 @@ def compile_blocks(model: UniGeoCLIP) -> None:
 
 
 def _is_compiled(model: UniGeoCLIP) -> bool:
+    # `compile_blocks` sets `forward` on the instance; the class's own is not in `vars`.
     return any(_BLOCK.search(name) and "forward" in vars(m) for name, m in model.named_modules())
 
 

@@ -1,4 +1,4 @@
-"""Processes that share a batch, each with its own places; or one process alone."""
+"""Collective operations of the processes that share a batch; with one process they do nothing."""
 
 from dataclasses import dataclass
 
@@ -11,57 +11,58 @@ from unigeo.schemas.errors import ModelError
 
 @dataclass(frozen=True)
 class Collectives:
-    """What the loss exchanges between processes: only tensors that grow with the batch."""
+    """Exchange of tensors between ranks; their sizes are linear in the batch."""
 
     group: dist.ProcessGroup | None
+    """Processes that share the batch; None for this process alone."""
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Number of ranks."""
         return 1 if self.group is None else self.group.size()
 
     @property
     def rank(self) -> int:
-        """Which one this is."""
+        """Number of this process in the group."""
         return 0 if self.group is None else self.group.rank()
 
-    def check_equal(self, places: int, device: torch.device) -> None:
+    def check_equal(self, samples: int, device: torch.device) -> None:
         """Refuse batches of different sizes, on every rank, where a collective would hang."""
         if self.group is None:
             return
-        sizes = self.gather(torch.tensor([places], device=device)).tolist()
+        sizes = self.all_gather(torch.tensor([samples], device=device)).tolist()
         if len(set(sizes)) > 1:
             raise ModelError(
                 f"ranks hold {', '.join(map(str, sizes))} places; give each the same number, and "
                 "mark those that were not observed as not present"
             )
 
-    def gather(self, part: Tensor) -> Tensor:
-        """Rows of all ranks, in their order."""
+    def all_gather(self, local: Tensor) -> Tensor:
+        """Concatenate the rows of all ranks, in the order of the ranks."""
         if self.group is None:
-            return part
-        whole = part.new_empty(self.size * len(part), *part.shape[1:])
-        dist.all_gather_into_tensor(whole, part.contiguous(), group=self.group)
-        return whole
+            return local
+        gathered = local.new_empty(self.size * len(local), *local.shape[1:])
+        dist.all_gather_into_tensor(gathered, local.contiguous(), group=self.group)
+        return gathered
 
-    def total(self, values: Tensor) -> Tensor:
-        """Sum over ranks, in place."""
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """Sum `values` over ranks, in place."""
         if self.group is not None:
             dist.all_reduce(values, group=self.group)
         return values
 
-    def highest(self, values: Tensor) -> Tensor:
-        """Largest over ranks, of a copy."""
+    def all_reduce_max(self, values: Tensor) -> Tensor:
+        """Return the maximum of `values` over ranks; `values` is not changed."""
         if self.group is None:
             return values
         values = values.clone()
         dist.all_reduce(values, dist.ReduceOp.MAX, group=self.group)
         return values
 
-    def total_part(self, whole: Tensor) -> Tensor:
-        """Sum over ranks of this rank's rows."""
+    def reduce_scatter(self, gathered: Tensor) -> Tensor:
+        """Sum rows over ranks and return those of this rank: the adjoint of `all_gather`."""
         if self.group is None:
-            return whole
-        part = whole.new_empty(len(whole) // self.size, *whole.shape[1:])
-        dist.reduce_scatter_tensor(part, whole, group=self.group)
-        return part
+            return gathered
+        local = gathered.new_empty(len(gathered) // self.size, *gathered.shape[1:])
+        dist.reduce_scatter_tensor(local, gathered, group=self.group)
+        return local

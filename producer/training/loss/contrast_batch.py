@@ -1,4 +1,4 @@
-"""What a contrastive loss knows of a batch beside its vectors: who takes part, and where it is."""
+"""Everything the contrastive loss needs of a batch besides its vectors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unigeo.producer.training.loss.collectives import Collectives
 from unigeo.producer.training.loss.contrast_settings import ContrastSettings
-from unigeo.producer.training.loss.positives import Relations, unit_sphere
+from unigeo.producer.training.loss.positives import SampleLocations, unit_sphere
 from unigeo.schemas.errors import ModelError
 
 _TILE_IN_CACHE = 1024  # 4 MB of float32; 512 to 1024 are equally fast on a core with 2 MB of cache
@@ -19,36 +19,36 @@ _TILE_ON_DEVICE = 4096
 
 @dataclass(frozen=True)
 class PairMask:
-    """The places of a pair of modalities at which both were observed."""
+    """The samples at which both modalities of a pair were observed."""
 
     rows: Int64[Tensor, " row"] | None
-    """Among this rank's places; None: all."""
+    """Indices into this rank's samples; None for all of them."""
     cols: Int64[Tensor, " col"] | None
-    """Among the places of all ranks; None: all."""
-    own: int
-    """How many places of earlier ranks take part: the column of this rank's first row."""
+    """Indices into the samples of all ranks; None for all of them."""
+    diagonal: int
+    """Column of this rank's first row: the number of observed samples on earlier ranks."""
     count: int
-    """How many take part on all ranks."""
+    """Number of observed samples on all ranks."""
 
 
 @dataclass(frozen=True)
 class ContrastBatch:
-    """A batch without its vectors; the same for each prefix of them."""
+    """A batch without its vectors; it is the same for the full vectors and for each prefix."""
 
     pairs: tuple[tuple[str, str], ...]
-    places: tuple[PairMask, ...]
-    """By pair."""
-    near: Relations
-    """This rank's places."""
-    near_all: Relations
-    """The places of all ranks."""
+    masks: tuple[PairMask, ...]
+    """Observed samples of each pair."""
+    locations: SampleLocations
+    """Locations of this rank's samples."""
+    all_locations: SampleLocations
+    """Locations of the samples of all ranks."""
     product_dtype: torch.dtype
     logit_dtype: torch.dtype
     tile: int
-    ranks: Collectives
+    collectives: Collectives
 
     @classmethod
-    def of(
+    def gather(
         cls,
         embeddings: Mapping[str, Tensor],
         present: Mapping[str, Tensor],
@@ -56,73 +56,74 @@ class ContrastBatch:
         settings: ContrastSettings,
         lonlat: Tensor | None,
         panorama: Tensor | None,
-        ranks: Collectives,
+        collectives: Collectives,
     ) -> "ContrastBatch":
-        """Check what was given, and gather from all ranks where their places are."""
+        """Check the arguments of `contrastive_loss`, and gather locations from all ranks."""
         pairs = settings.selected(tuple(embeddings))
         vectors = next(iter(embeddings.values()))
         _check(settings, len(pairs), scale, vectors.shape[1], lonlat, panorama)
-        ranks.check_equal(len(vectors), vectors.device)
+        collectives.check_equal(len(vectors), vectors.device)
         located = lonlat is not None and (settings.exclusion_m > 0 or settings.soft_m > 0)
         position = unit_sphere(lonlat) if located and lonlat is not None else None
         panorama = panorama if settings.same_panorama else None
         product_dtype, logit_dtype = _precision(embeddings)
         return cls(
             pairs,
-            _taking_part(present, pairs, ranks),
-            Relations(settings, position, panorama),
-            Relations(
+            _pair_masks(present, pairs, collectives),
+            SampleLocations(settings, position, panorama),
+            SampleLocations(
                 settings,
-                None if position is None else ranks.gather(position),
-                None if panorama is None else ranks.gather(panorama),
+                None if position is None else collectives.all_gather(position),
+                None if panorama is None else collectives.all_gather(panorama),
             ),
             product_dtype,
             logit_dtype,
             settings.tile or (_TILE_IN_CACHE if vectors.is_cpu else _TILE_ON_DEVICE),
-            ranks,
+            collectives,
         )
 
-    def shares(self) -> dict[int, float]:
-        """By pair with any place: what a sum over its places, rows and columns, counts.
+    def pair_weights(self) -> dict[int, float]:
+        """Return the factor of each pair's summed loss, by index of the pair.
 
-        A self pair has one direction: its rows and its columns are the same half of it.
+        The sum runs over the pair's samples in both directions. Pairs without samples are left out.
         """
+        # The rows and columns of a self pair are the same loss, so that it counts as one term.
         terms = {
             index: 1 if first == second else 2
             for index, (first, second) in enumerate(self.pairs)
-            if self.places[index].count > 0
+            if self.masks[index].count > 0
         }
         total = sum(terms.values())
         return {
-            index: count / (2 * total * self.places[index].count) for index, count in terms.items()
+            index: count / (2 * total * self.masks[index].count) for index, count in terms.items()
         }
 
 
-def _taking_part(
-    present: Mapping[str, Bool[Tensor, " place"]],
+def _pair_masks(
+    present: Mapping[str, Bool[Tensor, " sample"]],
     pairs: tuple[tuple[str, str], ...],
-    ranks: Collectives,
+    collectives: Collectives,
 ) -> tuple[PairMask, ...]:
-    """Find the places of each pair."""
+    """Find the observed samples of each pair, on this rank and on all."""
     names = tuple(present)
-    here = torch.stack([present[name] for name in names], dim=1)
-    everywhere = ranks.gather(here)
-    places, total = len(here), len(everywhere)
-    first = ranks.rank * places
-    if bool(everywhere.all()):
+    local = torch.stack([present[name] for name in names], dim=1)
+    gathered = collectives.all_gather(local)
+    samples, total = len(local), len(gathered)
+    first = collectives.rank * samples
+    if bool(gathered.all()):  # the common case: no index tensors, hence no copies of vectors
         return (PairMask(None, None, first, total),) * len(pairs)
-    parts: list[PairMask] = []
+    masks: list[PairMask] = []
     for pair in pairs:
-        both = everywhere[:, [names.index(name) for name in pair]].all(dim=1)
+        both = gathered[:, [names.index(name) for name in pair]].all(dim=1)
         cols = both.nonzero()[:, 0]
-        rows = both[first : first + places].nonzero()[:, 0]
-        own = int(both[:first].sum())
-        parts.append(PairMask(rows, cols, own, len(cols)))
-    return tuple(parts)
+        rows = both[first : first + samples].nonzero()[:, 0]
+        diagonal = int(both[:first].sum())
+        masks.append(PairMask(rows, cols, diagonal, len(cols)))
+    return tuple(masks)
 
 
 def _precision(embeddings: Mapping[str, Tensor]) -> tuple[torch.dtype, torch.dtype]:
-    """Precision of products, and of logits and their sums."""
+    """Return the types of products, and of logits and their sums."""
     dtype = reduce(torch.promote_types, [vectors.dtype for vectors in embeddings.values()])
     if dtype == torch.float64:
         return dtype, dtype

@@ -1,4 +1,4 @@
-"""Which places and modalities are contrasted with which."""
+"""Settings of the contrastive loss: modality pairs, negatives and positives."""
 
 import math
 from collections.abc import Sequence
@@ -10,27 +10,27 @@ from unigeo.schemas.errors import ModelError
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastSettings:
-    """The contrastive loss of a batch; the defaults are the paper's."""
+    """Settings of the contrastive loss; the defaults are the paper's."""
 
     pairs: str = "all"
-    """Modalities compared: "all" with all; "pivot:aerial", one with each other; or a list,
-    "coordinate-aerial,aerial-street". Each pair counts in both directions."""
+    """Pairs of modalities: "all"; "pivot:aerial", one modality with each other one; or a list such
+    as "coordinate-aerial,aerial-street". Each pair counts in both directions."""
     self_pairs: bool = False
-    """Also contrast each modality with itself, in one direction. A place is its own positive at
-    cosine 1, so what is left to learn is to stand apart from the other places."""
+    """Whether to contrast each modality with itself too, in one direction. A sample is its own
+    positive at cosine 1, so that only the distance to the negatives is left to learn."""
     exclusion_m: float = 0.0
-    """Places nearer than this along the great circle are no negatives of each other. Positives
-    stay: the place itself, its panorama, and places within three `soft_m`."""
+    """Great-circle distance within which samples are not negatives of each other. Positives stay:
+    the sample itself, samples of its panorama, and samples within three `soft_m`."""
     soft_m: float = 0.0
-    """Share the target among places by a Gaussian of their great-circle distance with this
-    standard deviation; 0 leaves it all to the place itself."""
+    """Standard deviation of the Gaussian of great-circle distance by which the target is shared
+    among samples; 0 makes each sample its own only target."""
     same_panorama: bool = False
-    """Places of one panorama are positives of each other, as if at distance zero."""
+    """Whether samples of one panorama are positives of each other, as if at distance zero."""
     prefixes: tuple[int, ...] = ()
-    """Leading dimensions that are to serve alone. The loss is the plain mean over these and the
-    whole vector, each at unit length."""
+    """Numbers of leading dimensions that must be usable alone. The loss is the unweighted mean over
+    these prefixes and the full vectors, each at unit length."""
     tile: int | None = None
-    """Side of the tiles in which logits are computed, in places; does not change the result.
+    """Side of the tiles in which logits are computed, in samples; it does not change the result.
     None: 1024 on a CPU, where a tile stays in its cache, 4096 elsewhere."""
 
     def __post_init__(self) -> None:
@@ -50,9 +50,9 @@ class ContrastSettings:
             raise ModelError(f"contrast: tile must be positive, not {self.tile}")
 
     def selected(self, modalities: Sequence[str]) -> tuple[tuple[str, str], ...]:
-        """Unordered pairs of a model's modalities, in the order of its temperatures.
+        """Return the unordered pairs among a model's modalities, self pairs last.
 
-        Self pairs come last.
+        Temperatures per pair have this order.
 
         Raises:
             ModelError: if `pairs` names a modality that is not among them.
@@ -72,7 +72,7 @@ class ContrastSettings:
 
 
 def _parse(pairs: str) -> tuple[str | None, list[tuple[str, str]]]:
-    """Read `pairs` as a pivot, or a list of pairs; neither for all."""
+    """Parse `pairs` into a pivot or a list of pairs; both are empty for "all"."""
     if pairs == "all":
         return None, []
     kind, _, pivot = pairs.partition(":")
