@@ -26,8 +26,8 @@ from transformers import (
 from unigeo.producer.sources.captions import BATCH, PROMPT, Captioner, open_captioner
 from unigeo.producer.sources.findings import Finding, SourceFindings
 from unigeo.producer.sources.map_features import Feature
-from unigeo.producer.sources.set_description import TextRules, read_set_table
-from unigeo.producer.sources.texts import TextSource, count_words
+from unigeo.producer.sources.set_description import TextRules, read_set_description
+from unigeo.producer.sources.texts import TextSource, estimate_tokens
 from unigeo.schemas.errors import ModelError, ObservationsError
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "a", "field", "house", "12", "of", "trees")
@@ -138,8 +138,10 @@ def test_a_caption_follows_the_facts_and_loses_its_numbers() -> None:
     said = Told(None, None, 8)
     known = [Feature("school", 5, 5.0, 52.0, "Oak Hill")]
     about = TextRules(kind="files", names="drop", caption="a folder")
-    source = TextSource(about, lambda *_: known, count_words, 0, None, said, ObservationSource())
-    first, second = source.observe(np.array([(5.0, 52.0), (5.0, 52.0001)])).found
+    source = TextSource(
+        about, lambda *_: known, estimate_tokens, 0, None, said, ObservationSource()
+    )
+    first, second = source.observe(np.array([(5.0, 52.0), (5.0, 52.0001)])).findings
     assert first.value.endswith("From above: a field of houses.") and "school" in first.value
     assert "From above" not in second.value  # no image, no caption
 
@@ -152,4 +154,4 @@ def test_a_folder_without_a_model_and_a_set_without_images_are_refused(tmp_path:
         '[text]\nkind = "files"\nfiles = "a.geojson"\ncaption = "blip"\n'
     )
     with pytest.raises(ObservationsError):
-        read_set_table(tmp_path / "set.toml")
+        read_set_description(tmp_path / "set.toml")

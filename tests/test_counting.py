@@ -6,7 +6,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 
-from unigeo.producer.sources.set_counts import ELSEWHERE, areas_of
+from unigeo.producer.sources.set_counts import ELSEWHERE, name_areas
 from unigeo.schemas.errors import ObservationsError
 
 CITIES = {
@@ -16,8 +16,8 @@ CITIES = {
 
 
 def test_a_place_is_counted_in_its_state() -> None:
-    assert areas_of(np.array(list(CITIES.values()))) == list(CITIES)
-    assert areas_of(np.empty((0, 2))) == []
+    assert name_areas(np.array(list(CITIES.values()))) == list(CITIES)
+    assert name_areas(np.empty((0, 2))) == []
 
 
 def test_states_are_those_of_the_census_but_near_their_borders(shared_data: Path) -> None:
@@ -25,7 +25,7 @@ def test_states_are_those_of_the_census_but_near_their_borders(shared_data: Path
     lonlat = np.random.default_rng(0).uniform((-124, 25), (-67, 49), (3000, 2))
     points = gpd.GeoDataFrame(geometry=gpd.points_from_xy(*lonlat.T), crs=4326)
     named = points.sjoin(exact[["NAME", "geometry"]], how="left")["NAME"].fillna(ELSEWHERE)
-    same = np.array(areas_of(lonlat)) == named.to_numpy()
+    same = np.array(name_areas(lonlat)) == named.to_numpy()
     assert same.mean() > 0.98
 
 
@@ -36,7 +36,7 @@ def test_other_areas_may_be_named(tmp_path: Path) -> None:
         '{"type": "FeatureCollection", "features": [{"type": "Feature", "properties": '
         '{"name": "Holland"}, "geometry": {"type": "Polygon", "coordinates": [' + ring + "]}}]}"
     )
-    assert areas_of(np.array([(4.9, 52.4), (5.1, 52.4)]), str(path)) == ["Holland", ELSEWHERE]
+    assert name_areas(np.array([(4.9, 52.4), (5.1, 52.4)]), str(path)) == ["Holland", ELSEWHERE]
     path.write_text("{}")
     with pytest.raises(ObservationsError, match="no GeoJSON of polygons"):
-        areas_of(np.array([(4.9, 52.4)]), str(path))
+        name_areas(np.array([(4.9, 52.4)]), str(path))

@@ -19,11 +19,11 @@ from unigeo.producer.observations.folder import dates
 from unigeo.producer.observations.folder.description import read_description
 from unigeo.producer.publishing.stac import ANY_TIME, interval
 from unigeo.producer.sources.build_set import observe_set, prepare
+from unigeo.producer.sources.image_folder import ImageFolder, read_exif
 from unigeo.producer.sources.imagery import AerialSource
-from unigeo.producer.sources.photo_folder import ImageFolder, read_exif
 from unigeo.producer.sources.raster_catalogue import Catalogue
-from unigeo.producer.sources.set_description import ImageryRules, StreetRules, read_set_table
-from unigeo.producer.sources.stac_items import Item, _read, ranked
+from unigeo.producer.sources.set_description import ImageryRules, StreetRules, read_set_description
+from unigeo.producer.sources.stac_items import Item, _read, rank_items
 from unigeo.producer.sources.web_requests import WebClient
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.geo.regions import region_of_bbox
@@ -99,7 +99,7 @@ def test_a_set_is_dated_as_its_settings_say(
     file = picture(tmp_path / "picture_20101399_20100629.tif")  # the first is a number, no date
     settings = tmp_path / "set.toml"
     settings.write_text(SET.format(file=file, dates=f"acquired = {written}\ndate = {written}"))
-    seen = observe_set(prepare(read_set_table(settings)), str(tmp_path / "set"))
+    seen = observe_set(prepare(read_set_description(settings)), str(tmp_path / "set"))
     assert set(seen.rows["aerial_date"]) == {kept}
     assert list(seen.about["counts"]["aerial"]["years"]) == [year]
 
@@ -126,7 +126,7 @@ def test_what_is_no_date_is_one_sentence_with_the_key(
     settings = tmp_path / "set.toml"
     settings.write_text(SET.format(file="x.tif", dates=f"{key} = {written}"))
     with pytest.raises(ObservationsError, match=rf"key 'aerial\.{key}': .*{said}"):
-        read_set_table(settings)
+        read_set_description(settings)
 
 
 def test_years_are_held_out_and_chosen_by_every_year_of_a_range(tmp_path: Path) -> None:
@@ -135,13 +135,13 @@ def test_years_are_held_out_and_chosen_by_every_year_of_a_range(tmp_path: Path) 
         about = ImageryRules(kind="files", files=(str(file),), acquired="2004/2006", patch_px=16,
                         resolution_m=1, years=years)  # fmt: skip
         lonlat = np.array([(-77.068, 38.826)])
-        one = AerialSource(Catalogue(about, WebClient())).observe(lonlat).found[0]
+        one = AerialSource(Catalogue(about, WebClient())).observe(lonlat).findings[0]
         assert (one.reason == "") is found
     settings = tmp_path / "set.toml"
     held = "[splits]\ntemporal_years = [2005]\n[aerial]"
     text = SET.format(file=file, dates='acquired = "2004/2006"').replace("[aerial]", held)
     settings.write_text(text)
-    seen = observe_set(prepare(read_set_table(settings)), str(tmp_path / "set"))
+    seen = observe_set(prepare(read_set_description(settings)), str(tmp_path / "set"))
     assert list(seen.about["counts"]["splits"]) == ["temporal"]
 
 
@@ -217,9 +217,9 @@ def test_the_nearest_item_is_the_one_with_fewest_days_between() -> None:
     items = [item("year", "2004"), item("day", "2006-01-10"), item("span", "2007/2009")]
     mark = shapely.box(0.4, 0.4, 0.5, 0.5)
     for asked, best in (("2004-11-05", "year"), ("2005-12", "day"), ("2008-05", "span")):
-        assert ranked(items, mark, "nearest", asked)[0].name == best
-    assert ranked(items, mark, "newest", "")[0].name == "span"
-    assert ranked(items, mark, "oldest", "")[0].name == "year"
+        assert rank_items(items, mark, "nearest", asked)[0].name == best
+    assert rank_items(items, mark, "newest", "")[0].name == "span"
+    assert rank_items(items, mark, "oldest", "")[0].name == "year"
 
 
 def photograph(path: Path, taken: str) -> str:

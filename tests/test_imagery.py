@@ -16,7 +16,7 @@ from rasterio.vrt import WarpedVRT
 from unigeo.producer.sources.imagery import AerialSource, SurfaceSource
 from unigeo.producer.sources.raster_catalogue import Catalogue
 from unigeo.producer.sources.set_description import ImageryRules, SurfaceRules
-from unigeo.producer.sources.stac_items import Item, ranked
+from unigeo.producer.sources.stac_items import Item, rank_items
 from unigeo.producer.sources.web_requests import WebClient
 from unigeo.schemas.errors import ObservationsError, StoreError
 
@@ -98,7 +98,7 @@ def test_neighbouring_images_join_without_a_seam_and_partial_cover_is_told(tmp_p
                     licence="CC0-1.0")  # fmt: skip
     lonlat = np.array([utm(320_200, 4_300_000), utm(320_400, 4_300_000), utm(330_000, 4_300_000)])
     seen = AerialSource(Catalogue(about, WebClient())).observe(lonlat)
-    joined, half, nothing = seen.found
+    joined, half, nothing = seen.findings
     assert (joined.value == 100).all() and joined.origin.numbers["cover"] == 1
     assert joined.origin.item.count("+") == 1 and joined.origin.date == "2020-01-01"
     assert joined.origin.licence == "CC0-1.0"
@@ -121,9 +121,9 @@ def test_what_is_found_of_a_place_does_not_depend_on_the_others(tmp_path: Path) 
         )
     )
     lonlat = np.array([utm(320_000 + x, 4_300_000 + y) for x, y in rng.uniform(50, 150, (9, 2))])
-    together = [one.value for one in source.observe(lonlat).found]
+    together = [one.value for one in source.observe(lonlat).findings]
     for k in range(9):
-        assert (source.observe(lonlat[k : k + 1]).found[0].value == together[k]).all()
+        assert (source.observe(lonlat[k : k + 1]).findings[0].value == together[k]).all()
 
 
 def heights(path: Path, values: np.ndarray) -> str:
@@ -148,7 +148,7 @@ def test_heights_are_above_the_ground_that_the_rule_names(tmp_path: Path) -> Non
         about = SurfaceRules(kind="files", files=files, resolution_m=1, patch_px=32, **how)  # type: ignore[arg-type]
         terrain = Catalogue(about.model_copy(update={"files": below}), WebClient())
         use = terrain if about.ground == "terrain" else None
-        found = SurfaceSource(about, Catalogue(about, WebClient()), use).observe(lonlat).found[0]
+        found = SurfaceSource(about, Catalogue(about, WebClient()), use).observe(lonlat).findings[0]
         return found.value, found.origin.numbers["ground_m"]
 
     low, level = seen()
@@ -174,11 +174,11 @@ def test_the_best_item_is_chosen_by_the_named_rule() -> None:
     old, new = item("old", "2018-07-01", 0, 1), item("new", "2022-07-01", 0, 1, cloud=30)
     part, mid = item("part", "2023-07-01", 0, 0.45), item("mid", "2020-03-01", 0, 1, cloud=5)
     items, mark = [old, new, part, mid], shapely.box(0.4, 0.4, 0.5, 0.5)
-    best = {rule: ranked(items, mark, rule, "2019-12-01")[0].name
+    best = {rule: rank_items(items, mark, rule, "2019-12-01")[0].name
             for rule in ("newest", "oldest", "nearest", "clearest", "fullest")}  # fmt: skip
     assert best == {"newest": "new", "oldest": "old", "nearest": "mid", "clearest": "old",
                     "fullest": "old"}  # fmt: skip
-    assert ranked(items, shapely.box(5, 5, 6, 6), "newest", "") == ()
+    assert rank_items(items, shapely.box(5, 5, 6, 6), "newest", "") == ()
 
 
 @given(st.lists(st.tuples(st.floats(-1, 0.9), st.floats(0.1, 2), st.integers(2015, 2024)),
@@ -189,7 +189,7 @@ def test_a_mosaic_is_of_one_year_and_starts_with_an_item_that_holds_all(spans: l
         for k, (west, wide, year) in enumerate(spans)
     ]
     mark = shapely.box(0, 0, 0.5, 1)
-    chosen = ranked(items, mark, "newest", "")
+    chosen = rank_items(items, mark, "newest", "")
     assert len({one.year for one in chosen}) <= 1
     whole = [one for one in items if one.outline.covers(mark)]
     if whole:
@@ -218,15 +218,15 @@ def test_items_that_cannot_be_used_are_counted_with_their_reason(tmp_path: Path)
         assert seen.unusable["undated"] == "malformed item"
         assert seen.unusable["coarse"] == "too coarse"
         assert seen.unusable["torn"] == "not a usable GeoTIFF"
-        assert seen.found[0].reason == "" and seen.found[0].origin.item == "good"
+        assert seen.findings[0].reason == "" and seen.findings[0].origin.item == "good"
         services.items = [one for one in services.items if one["id"] in ("torn",)]
         seen = AerialSource(Catalogue(about, WebClient(1000, first_wait_s=0.001))).observe(lonlat)
-        assert seen.found[0].reason == "not a usable GeoTIFF"
+        assert seen.findings[0].reason == "not a usable GeoTIFF"
         services.items = [good]
         services.faults.append(["cogs/*", 429, 3])
         web = WebClient(1000, first_wait_s=0.001)
         seen = AerialSource(Catalogue(about, web)).observe(lonlat)
-        assert seen.found[0].reason == "" and seen.found[0].value.std() > 0
+        assert seen.findings[0].reason == "" and seen.findings[0].value.std() > 0
         services.faults.append(["stac/*", 503, 99])
         with pytest.raises(StoreError, match="HTTP 503"):
             AerialSource(Catalogue(about, web)).observe(lonlat)
@@ -250,16 +250,16 @@ def test_addresses_are_signed_and_signed_again_before_they_expire(tmp_path: Path
         )
         services.faults.append(["sign", 429, 2])
         source = AerialSource(Catalogue(about, WebClient(1000, first_wait_s=0.001)))
-        first = source.observe(lonlat).found[0]
+        first = source.observe(lonlat).findings[0]
         assert first.reason == "" and services.counts["sign"] == 3
         source.observe(lonlat)
         assert services.counts["sign"] == 3  # it is still good
         services.signed_for_s = 0.2  # always about to expire
         other = AerialSource(Catalogue(about, WebClient(1000, first_wait_s=0.001)))
-        assert (other.observe(lonlat).found[0].value == first.value).all()
+        assert (other.observe(lonlat).findings[0].value == first.value).all()
         services.signatures.clear()  # what was signed before is worth nothing
-        assert (other.observe(lonlat).found[0].value == first.value).all()
+        assert (other.observe(lonlat).findings[0].value == first.value).all()
         assert first.origin.item == "one"
         services.faults.append(["sign", 404, 1])
         lost = AerialSource(Catalogue(about, WebClient(1000, first_wait_s=0.001))).observe(lonlat)
-        assert lost.unusable == {"one": "HTTP 404"} and lost.found[0].reason == "HTTP 404"
+        assert lost.unusable == {"one": "HTTP 404"} and lost.findings[0].reason == "HTTP 404"

@@ -20,7 +20,7 @@ from rasterio.transform import from_origin
 from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.sources import set_builder
 from unigeo.producer.sources.build_set import observe_set, prepare
-from unigeo.producer.sources.set_description import SetTable, read_set_table
+from unigeo.producer.sources.set_description import SetDescription, read_set_description
 from unigeo.schemas.errors import ObservationsError
 
 BOX = (-77.075, 38.825, -77.062, 38.835)
@@ -125,7 +125,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, write in WRITERS.items():
             write(name, 0)
         Path("set.toml").write_text(SET)
-        observe_set(prepare(read_set_table(Path("set.toml"))), "done")
+        observe_set(prepare(read_set_description(Path("set.toml"))), "done")
         stopped(patch, "half")
     return folder
 
@@ -142,7 +142,7 @@ def stopped(patch: pytest.MonkeyPatch, out: str, shards: int = 2) -> None:
     with patch.context() as inner:
         inner.setattr(set_builder, "_build_shard", some)
         with pytest.raises(KeyboardInterrupt):
-            observe_set(prepare(read_set_table(Path("set.toml"))), out, workers=1)
+            observe_set(prepare(read_set_description(Path("set.toml"))), out, workers=1)
     assert len(list(Path(out).glob("shards/*.parquet"))) == shards
 
 
@@ -154,7 +154,7 @@ def files(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def go_on(out: str) -> Any:
-    return observe_set(prepare(read_set_table(Path("set.toml"))), out)
+    return observe_set(prepare(read_set_description(Path("set.toml"))), out)
 
 
 def tree(folder: str) -> dict[str, bytes]:
@@ -223,7 +223,7 @@ def test_a_file_replaced_during_a_build_ends_it(
 
     monkeypatch.setattr(set_builder, "_build_shard", replacing)
     with pytest.raises(ReplacedError, match=f"{name} was replaced"):
-        observe_set(prepare(read_set_table(Path("set.toml"))), "new", workers=1)
+        observe_set(prepare(read_set_description(Path("set.toml"))), "new", workers=1)
     assert not Path("new/set.json").exists()
 
 
@@ -267,7 +267,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
         yield served
 
 
-def table_of(services: Services, kind: str) -> SetTable:
+def table_of(services: Services, kind: str) -> SetDescription:
     """Aerial images and surfaces of a catalogue, or of addresses."""
     about: dict[str, Any] = {"kind": kind, "patch_px": 16, "resolution_m": 6}
     aerial, dsm = dict(about), dict(about)
@@ -278,7 +278,7 @@ def table_of(services: Services, kind: str) -> SetTable:
     else:
         aerial |= {"url": f"{services.url}/stac", "collections": "naip"}
         dsm |= {"url": f"{services.url}/stac", "collections": "dsm"}
-    return SetTable.model_validate(
+    return SetDescription.model_validate(
         {
             "name": "far", "licence": "CC0-1.0", "aerial": aerial, "dsm": dsm,
             "where": {"bbox": BOX, "count": 12, "cell_level": 17, "balance_level": 14},

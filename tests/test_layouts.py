@@ -30,7 +30,7 @@ BOX = (-12.0, -8.0, 3.0, 4.0)
 LAYOUTS = ("layout1", "layout2")
 
 
-def inputs_of(layout: Layout) -> dict[str, Any]:
+def identify_inputs(layout: Layout) -> dict[str, Any]:
     """Attributes of the stores in tests/data."""
     grid = stores.grid_of(stores.GULF, layout)
     attributes = stores.attributes_of(stores.GULF, grid, layout)
@@ -222,7 +222,7 @@ def test_what_is_not_known_is_skipped(gulf: Path, tmp_path: Path) -> None:
     """Keys, arrays and groups of releases to come, made before the store was published."""
     layout = stores.layout_of()
     grid = stores.grid_of(stores.GULF, layout)
-    attributes = inputs_of(layout)
+    attributes = identify_inputs(layout)
     own = attributes["unigeo"]
     own |= {"season": "wet", "layout": own["layout"] | {"depth": 3}}
     own["grid"] = own["grid"] | {"datum": "x"}
@@ -312,7 +312,7 @@ def test_a_release_of_layout_1_is_updated_to_layout_2(
     following = next_release(str(first), "gulf")
     layout = stores.layout_of()
     grid = stores.grid_of(stores.GULF, layout)
-    group = create_field(following.url, grid, layout, following.mark(inputs_of(layout)))
+    group = create_field(following.url, grid, layout, following.mark(identify_inputs(layout)))
     assert take_over(following.previous_url, group, stores.GULF, stores.land) == 8
     report = stores.fill(group, grid, layout)
     assert report.shards == 0, "nothing was encoded again"
@@ -342,7 +342,7 @@ def test_a_damaged_status_of_layout_1_is_made_again(past: dict[str, Path], tmp_p
     following = next_release(str(folder / "gulf.zarr"), "gulf")
     layout = stores.layout_of()
     grid = stores.grid_of(stores.GULF, layout)
-    group = create_field(following.url, grid, layout, following.mark(inputs_of(layout)))
+    group = create_field(following.url, grid, layout, following.mark(identify_inputs(layout)))
     assert take_over(following.previous_url, group, stores.GULF, stores.land) == 7
     stores.fill(group, grid, layout)
     publish(group, previous=following.previous_url)
@@ -357,7 +357,7 @@ def test_a_half_built_store_of_layout_1_is_refused_in_one_sentence(
     group.attrs["unigeo"] = dict(group.attrs["unigeo"]) | {"state": "building"}
     layout = stores.layout_of()
     with pytest.raises(StoreError) as raised:
-        create_field(path, stores.grid_of(stores.GULF, layout), layout, inputs_of(layout))
+        create_field(path, stores.grid_of(stores.GULF, layout), layout, identify_inputs(layout))
     told = str(raised.value)
     assert "was begun by an earlier unigeo in layout 1, which this one, of layout 2," in told
     assert "name another --out, or remove it first" in told
@@ -373,10 +373,10 @@ def test_a_published_store_of_layout_1_is_left_as_it_is(
     before = stores.tree(path)
     layout = stores.layout_of()
     grid = stores.grid_of(stores.GULF, layout)
-    group = create_field(path, grid, layout, inputs_of(layout))
+    group = create_field(path, grid, layout, identify_inputs(layout))
     assert group.attrs["unigeo"]["layout_version"] == 1  # type: ignore[index,call-overload]
     assert stores.tree(path) == before
-    other = inputs_of(layout)
+    other = identify_inputs(layout)
     other["unigeo"]["seed"] = 1
     with pytest.raises(StoreError, match="its seed differ"):
         create_field(path, grid, layout, other)

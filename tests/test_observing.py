@@ -22,16 +22,16 @@ from training_runs import gave
 
 from unigeo.producer.commands.cli import produce
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
-from unigeo.producer.observations.observation_set.set_observations import open_recorded
+from unigeo.producer.observations.observation_set.set_observations import open_observation_set
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.sources import s2, web_requests
 from unigeo.producer.sources.build_set import observe_set, prepare
 from unigeo.producer.sources.datasheet import VOID
 from unigeo.producer.sources.set_description import (
     LocationRules,
-    SetTable,
+    SetDescription,
     SurfaceRules,
-    read_set_table,
+    read_set_description,
 )
 from unigeo.schemas.errors import ObservationsError, StoreError, UnigeoError
 
@@ -62,7 +62,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_modality_is_seen_where_it_is(built: Path, services: Services) -> None:
-    seen = open_recorded(str(built))
+    seen = open_observation_set(str(built))
     assert isinstance(seen, Observations)
     assert seen.modalities == ("coordinate", "aerial", "street", "dsm", "text")
     places = seen.about["counts"]["places"]
@@ -90,7 +90,7 @@ def test_every_modality_is_seen_where_it_is(built: Path, services: Services) -> 
 
 
 def test_what_comes_from_where_is_told(built: Path) -> None:
-    seen = open_recorded(str(built))
+    seen = open_observation_set(str(built))
     rows = seen.rows
     dates = set(rows["aerial_date"])
     assert dates == {"2022-07-01"}  # the newest
@@ -116,7 +116,7 @@ def test_what_comes_from_where_is_told(built: Path) -> None:
 
 
 def test_no_place_panorama_or_footprint_crosses_a_split(built: Path) -> None:
-    seen = open_recorded(str(built))
+    seen = open_observation_set(str(built))
     rows, parts = seen.rows, np.array(seen.rows["split"])
     assert {"train", "spatial"} <= set(parts)
     cells = s2.cell_ids(seen.lonlat, 13)
@@ -173,7 +173,7 @@ def test_a_build_killed_three_times_is_the_unbroken_one(
         finished = len(there)
     assert not (out / "set.json").exists()
     with pytest.raises(ObservationsError, match="not finished"):
-        open_recorded(str(out))
+        open_observation_set(str(out))
     start()
     assert int(told.readline()) == 0
     assert all(f.stat().st_mtime_ns == at for f, at in there.items())  # none was built twice
@@ -183,13 +183,13 @@ def test_a_build_killed_three_times_is_the_unbroken_one(
 def test_another_set_is_not_mixed_in(built: Path, services: Services, tmp_path: Path) -> None:
     table = write_table(services, tmp_path, TABLE.replace("seed = 3", "seed = 4"))
     with pytest.raises(ObservationsError, match="other settings"):
-        observe_set(prepare(read_set_table(table)), str(built))
+        observe_set(prepare(read_set_description(table)), str(built))
 
 
 def test_samples_are_streamed_once_in_an_order_of_seed_and_epoch(
     built: Path, services: Services
 ) -> None:
-    seen, far = open_recorded(str(built)), open_recorded(f"{services.url}/built")
+    seen, far = open_observation_set(str(built)), open_observation_set(f"{services.url}/built")
     order = [one["row"] for one in seen.epoch(0, seed=5)]
     assert sorted(order) == sorted(seen.members) and order != sorted(order)
     assert [one["row"] for one in seen.epoch(1, seed=5)] != order
@@ -209,7 +209,7 @@ def small(services: Services, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """A table of 24 places, and its set, built without a break."""
     folder = tmp_path_factory.mktemp("small")
     table = write_table(services, folder, TABLE.replace("count = 200", "count = 24"))
-    observe_set(prepare(read_set_table(table)), str(folder / "built"))
+    observe_set(prepare(read_set_description(table)), str(folder / "built"))
     return table, folder / "built"
 
 
@@ -223,10 +223,10 @@ def test_a_service_that_is_down_ends_the_build_and_a_later_run_goes_on(
     services.faults.append(["pixels/*", 503, 10**6])
     try:
         with pytest.raises(StoreError, match="HTTP 503 after 6 tries"):
-            observe_set(prepare(read_set_table(table)), str(out))
+            observe_set(prepare(read_set_description(table)), str(out))
     finally:
         services.faults.clear()
-    observe_set(prepare(read_set_table(table)), str(out))
+    observe_set(prepare(read_set_description(table)), str(out))
     assert bytes_of(out) == bytes_of(unbroken)
 
 
@@ -236,7 +236,7 @@ def test_a_set_in_an_object_store_is_that_of_a_disk(
     table, local = small
     with object_store(monkeypatch) as bucket:
         url = f"{bucket}/region/set"
-        far = observe_set(prepare(read_set_table(table)), url)
+        far = observe_set(prepare(read_set_description(table)), url)
         store = ObjectFolder(url)
         for name, data in bytes_of(local).items():
             assert store.get(name) == data
@@ -244,10 +244,10 @@ def test_a_set_in_an_object_store_is_that_of_a_disk(
         before = store.get(last + ".tar")
         obstore.delete(store._store, [last + ".parquet", last + ".tar", "set.json"])
         with pytest.raises(ObservationsError, match="not finished"):
-            open_recorded(url)
-        far = observe_set(prepare(read_set_table(table)), url)  # goes on
+            open_observation_set(url)
+        far = observe_set(prepare(read_set_description(table)), url)  # goes on
         assert store.get(last + ".tar") == before and far.verify() == []
-        near = open_recorded(str(local), far.split)
+        near = open_observation_set(str(local), far.split)
         pairs = list(zip(near.epoch(3, 1), far.epoch(3, 1), strict=True))
         assert len(pairs) > 3
         for one, other in pairs:
@@ -268,7 +268,7 @@ def test_a_place_in_the_ocean_and_a_region_without_anything_are_told(
     with pytest.raises(
         ObservationsError, match=r"nothing was observed at any of .* places"
     ) as told:
-        observe_set(prepare(read_set_table(table)), str(tmp_path / "ocean"))
+        observe_set(prepare(read_set_description(table)), str(tmp_path / "ocean"))
     for words in ("no item", "nothing in reach", "nothing to say"):
         assert words in str(told.value)
     assert not (tmp_path / "ocean" / "set.json").exists()
@@ -278,7 +278,7 @@ def test_a_place_in_the_ocean_and_a_region_without_anything_are_told(
         "bbox = [-30.0, 30.0, -29.99, 30.01]", f'region = "{empty}"'
     ))  # fmt: skip
     with pytest.raises(UnigeoError, match="polygon"):
-        prepare(read_set_table(table))
+        prepare(read_set_description(table))
 
 
 def test_training_over_http_is_training_from_disk(
@@ -313,7 +313,7 @@ def test_voids_are_filled_for_the_model_and_shown_as_voids(tmp_path: Path) -> No
         tiled=True,
     ) as raster:  # fmt: skip
         raster.write(surface, 1)
-    table = SetTable(
+    table = SetDescription(
         name="voids", licence="CC0-1.0",
         where=LocationRules(
             bbox=(-77.072, 38.822, -77.063, 38.829), count=12, per_cell=4, cell_level=15

@@ -9,7 +9,7 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
 from unigeo.producer.observations.folder.geotiff_source import open_source
-from unigeo.producer.observations.folder.raster_blocks import Blocks, ReadWindow
+from unigeo.producer.observations.folder.raster_blocks import BlockReader, ReadWindow
 
 
 def write(path: Path, values: np.ndarray, **how: object) -> Path:
@@ -27,7 +27,7 @@ def write(path: Path, values: np.ndarray, **how: object) -> Path:
 
 
 def read(path: Path, bands: tuple[int, ...], factor: int, side: int) -> ReadWindow:
-    blocks = Blocks(open_source(path, bands, None, "a file"))
+    blocks = BlockReader(open_source(path, bands, None, "a file"))
     try:
         return blocks.window((factor, factor), (0, side // factor), (0, side // factor))
     finally:

@@ -50,7 +50,7 @@ def test_children_are_the_cells_of_a_cell(lon: float, lat: float, level: int, de
 @given(LON, LAT, st.integers(0, 28), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
 def test_a_place_in_a_cell_is_in_it(lon: float, lat: float, level: int, a: float, b: float) -> None:
     ids = s2.cell_ids(np.array([[lon, lat]]), level)
-    assert s2.cell_ids(s2.places(ids, np.array([[a, b]])), level) == ids
+    assert s2.cell_ids(s2.points_in_cells(ids, np.array([[a, b]])), level) == ids
 
 
 @given(
@@ -71,6 +71,6 @@ def test_a_covering_holds_every_point_of_its_box(
 def test_uniform_places_in_a_cell_are_uniform_by_area() -> None:
     ids = s2.cell_ids(np.array([[-77.05, 38.81]]), 12)
     inner = s2.children(ids, 13)[0]
-    drawn = s2.places(np.repeat(ids, 40_000), np.random.default_rng(0).random((40_000, 2)))
+    drawn = s2.points_in_cells(np.repeat(ids, 40_000), np.random.default_rng(0).random((40_000, 2)))
     counts = [(s2.cell_ids(drawn, 13) == cell).mean() for cell in inner]
     np.testing.assert_allclose(counts, 0.25, atol=0.01)

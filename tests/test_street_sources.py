@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from unigeo.producer.sources import mapillary
+from unigeo.producer.sources.image_folder import ImageFolder, read_exif
 from unigeo.producer.sources.kartaview import KartaView
 from unigeo.producer.sources.mapillary import open_mapillary
-from unigeo.producer.sources.panorama import perspective, rays
-from unigeo.producer.sources.photo_folder import ImageFolder, read_exif
-from unigeo.producer.sources.set_description import StreetRules, read_set_table
-from unigeo.producer.sources.street import StreetImage, StreetSource, tiles
+from unigeo.producer.sources.panorama import camera_rays, render_perspective
+from unigeo.producer.sources.set_description import StreetRules, read_set_description
+from unigeo.producer.sources.street import StreetImage, StreetSource, split_box
 from unigeo.producer.sources.web_requests import GoneError, WebClient
 from unigeo.schemas.errors import ObservationsError, StoreError
 from unigeo.schemas.geo.regions import region_of_bbox
@@ -39,24 +39,24 @@ def sphere(height: int) -> np.ndarray:
 def test_a_crop_shows_the_directions_of_a_pinhole_camera(
     fov: float, yaw: float, pitch: float
 ) -> None:
-    seen = perspective(sphere(256), (24, 24), fov, yaw, pitch)
-    looks = rays((24, 24), fov, yaw, pitch).numpy()
+    seen = render_perspective(sphere(256), (24, 24), fov, yaw, pitch)
+    looks = camera_rays((24, 24), fov, yaw, pitch).numpy()
     expected = np.moveaxis(127.5 + 127 * looks, 2, 0)
     assert np.abs(seen - expected).max() < 3
 
 
 def test_rays_are_where_they_should_be() -> None:
-    looks = rays((101, 101), 90, 0, 0)
+    looks = camera_rays((101, 101), 90, 0, 0)
     torch.testing.assert_close(looks[50, 50], torch.tensor([0.0, 0, 1], dtype=torch.float64))
     left, right = looks[50, 0], looks[50, 100]
     angle = torch.rad2deg(torch.acos((left * right).sum()))
     assert 89 < angle < 90 and right[0] > 0  # centres of the outer pixels
     assert looks[0, 50][1] > 0.69  # up is up
-    turned = rays((101, 101), 90, 90, 0)[50, 50]
+    turned = camera_rays((101, 101), 90, 90, 0)[50, 50]
     torch.testing.assert_close(
         turned, torch.tensor([1.0, 0, 0], dtype=torch.float64), atol=1e-12, rtol=0
     )
-    raised = rays((101, 101), 90, 0, 30)[50, 50]
+    raised = camera_rays((101, 101), 90, 0, 30)[50, 50]
     assert raised[1] == pytest.approx(0.5)
 
 
@@ -64,7 +64,7 @@ def test_rays_are_where_they_should_be() -> None:
 def test_tiles_cover_a_box_and_are_no_larger_than_asked(
     w: float, s: float, dx: float, dy: float
 ) -> None:
-    found = tiles(w, s, w + dx, s + dy, 0.1)
+    found = split_box(w, s, w + dx, s + dy, 0.1)
     area = sum((e - a) * (n - b) for a, b, e, n in found)
     assert area == pytest.approx(dx * dy, rel=1e-6)
     assert max(max(e - a, n - b) for a, b, e, n in found) <= 0.1 + 1e-9
@@ -162,11 +162,11 @@ def test_the_nearest_usable_photograph_stands_for_a_place_and_the_rest_are_count
     source = StreetSource(about, lambda *_: known, fetch, seed=0)
     lonlat = np.array([(5.0, 52.0001), (5.01, 52.0), (5.02, 52.0), (5.03, 52.0), (5.3, 52.0)])
     seen = source.observe(lonlat)
-    assert [one.reason for one in seen.found] == [
+    assert [one.reason for one in seen.findings] == [
         "", "damaged image", "HTTP 404", "", "nothing in reach"
     ]  # fmt: skip
     assert seen.unusable == {"blind": "panorama without heading"}
-    near, crop = seen.found[0], seen.found[3]
+    near, crop = seen.findings[0], seen.findings[3]
     assert near.origin.item == "near" and near.origin.credit == "ada" and near.origin.panorama == -1
     assert abs(int(near.value.mean()) - 90) <= 1
     # The camera looks east, as the panorama's middle does: forward is blue.
@@ -218,7 +218,7 @@ def test_photographs_of_a_folder_outside_the_region_are_refused(tmp_path: Path) 
     }  # fmt: skip
     source = StreetSource(about, folder.search, folder.fetch, 0, folder.refused)
     seen = source.observe(np.array([(5.25, 52.25)]))
-    assert seen.found[0].reason == "" and seen.unusable == folder.refused
+    assert seen.findings[0].reason == "" and seen.unusable == folder.refused
 
 
 def test_photographs_of_a_folder_must_be_blurred(tmp_path: Path) -> None:
@@ -229,12 +229,12 @@ def test_photographs_of_a_folder_must_be_blurred(tmp_path: Path) -> None:
     )
     path.write_text(text)
     with pytest.raises(ObservationsError, match="blurred = true"):
-        read_set_table(path)
+        read_set_description(path)
     path.write_text(text + "blurred = true\n")
-    assert read_set_table(path).street is not None
+    assert read_set_description(path).street is not None
     path.write_text(text + "colour = 1\n")
     with pytest.raises(ObservationsError, match=r"street.colour"):
-        read_set_table(path)
+        read_set_description(path)
 
 
 def test_kartaview_is_paged_and_read(services: Services) -> None:

@@ -16,12 +16,12 @@ from rasterio.transform import from_origin
 from unigeo.producer.observations.folder.folder_observations import open_observations
 from unigeo.producer.observations.folder.geotiff_source import open_source
 from unigeo.producer.observations.folder.height_values import HeightDescription, MeaningError
-from unigeo.producer.observations.folder.raster_blocks import Blocks
+from unigeo.producer.observations.folder.raster_blocks import BlockReader
 from unigeo.producer.sources.build_set import observe_set, prepare
 from unigeo.producer.sources.set_description import (
     ImageryRules,
     LocationRules,
-    SetTable,
+    SetDescription,
     SurfaceRules,
 )
 from unigeo.schemas.errors import ObservationsError
@@ -64,7 +64,7 @@ def heights_of(path: Path, side: int = 64, factor: int = 1, **said: Any) -> np.n
     """Heights of a file's corner, NaN where there are none."""
     nodata = said.pop("nodata", None)
     terrain = HeightDescription(table="dsm", **said)
-    blocks = Blocks(open_source(path, (1,), nodata, path.name, terrain))
+    blocks = BlockReader(open_source(path, (1,), nodata, path.name, terrain))
     window = blocks.window((factor, factor), (0, side), (0, side))
     blocks.close()
     return np.where(window.data, window.values[0], np.nan)
@@ -191,7 +191,7 @@ def test_a_few_voids_of_a_large_raster_are_found_where_they_are_read(tmp_path: P
     numbers = land(3000)
     numbers[600, 600] = -9999
     path = write(tmp_path / "a.tif", numbers, overviews=True)
-    blocks = Blocks(open_source(path, (1,), None, "a.tif", DSM))
+    blocks = BlockReader(open_source(path, (1,), None, "a.tif", DSM))
     assert blocks.window((2, 2), (0, 20), (0, 20)).data.all()
     with pytest.raises(MeaningError, match=r"a.tif: 1 of .* -9999"):
         blocks.window((2, 2), (300, 310), (300, 310))
@@ -281,11 +281,11 @@ def test_a_folder_s_voids_and_pictures_are_held_to_the_same(tmp_path: Path) -> N
         open_observations(path)
 
 
-def table(path: Path, **how: Any) -> SetTable:
+def table(path: Path, **how: Any) -> SetDescription:
     lon, lat = place_in(path)[0]
     box = (lon - 0.0002, lat - 0.0002, lon + 0.0002, lat + 0.0002)
     where = LocationRules(bbox=box, count=3, cell_level=20, balance_level=14)
-    return SetTable(name="set", licence="CC0-1.0", where=where, **how)
+    return SetDescription(name="set", licence="CC0-1.0", where=where, **how)
 
 
 def surface(path: Path, **how: Any) -> SurfaceRules:

@@ -37,8 +37,8 @@ from unigeo.producer.sources.build_set import observe_set, prepare
 from unigeo.producer.sources.set_description import (
     ImageryRules,
     LocationRules,
+    SetDescription,
     SetStorage,
-    SetTable,
     StreetRules,
     SurfaceRules,
 )
@@ -124,7 +124,7 @@ def build(
     """Build a set of aerial images and heights, and street photographs if asked."""
     base = base or str(folder)
     how: dict[str, Any] = {"kind": "files", "patch_px": side, "resolution_m": resolution_m}
-    table = SetTable(
+    table = SetDescription(
         name=name,
         licence="CC0-1.0",
         where=LocationRules(bbox=BOX, count=count, per_cell=8),

@@ -21,9 +21,9 @@ def observe(description: Path, out: str, workers: int, dry_run: bool) -> None:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from unigeo.producer.sources.build_set import observe_set, prepare
-    from unigeo.producer.sources.set_description import read_set_table
+    from unigeo.producer.sources.set_description import read_set_description
 
-    prepared = prepare(read_set_table(description), dry_run=dry_run)
+    prepared = prepare(read_set_description(description), dry_run=dry_run)
     plan = prepared.plan
     parts = {name: plan.parts.count(name) for name in dict.fromkeys(plan.parts)}
     click.echo(

@@ -27,7 +27,7 @@ class ReplacedError(ObservationsError):
     """A file that was replaced between two looks at it."""
 
 
-def content_of(path: Path) -> dict[str, Any]:
+def content_identity(path: Path) -> dict[str, Any]:
     """Tell a file for the record: `bytes`, and `sha256` or, of a large one, `sha256_of_pieces`."""
     size = path.stat().st_size
     if size <= WHOLE_BYTES:
@@ -38,7 +38,7 @@ def content_of(path: Path) -> dict[str, Any]:
     return {"bytes": size, "sha256_of_pieces": digest.hexdigest()}
 
 
-def sample_of(path: Path) -> str:
+def sample_digest(path: Path) -> str:
     """Tell a file quickly: SHA-256 of its size, its first and last bytes and some between."""
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
@@ -69,7 +69,7 @@ class Stamp:
     @classmethod
     def of(cls, path: Path) -> "Stamp":
         """Look at a file."""
-        return cls(_status(path), sample_of(path))
+        return cls(_status(path), sample_digest(path))
 
     def check(self, path: Path) -> None:
         """Compare a file with what it was; one that was only touched, or moved, is the same.
@@ -78,7 +78,7 @@ class Stamp:
             ReplacedError: it is another one, or gone.
         """
         try:
-            if _status(path) == self.status or sample_of(path) == self.sample:
+            if _status(path) == self.status or sample_digest(path) == self.sample:
                 return
             now = f"has {path.stat().st_size:,} bytes now and had {self.status[0]:,}"
         except OSError as error:

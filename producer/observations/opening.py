@@ -14,9 +14,11 @@ def open_named(path: str | None, data: str | None) -> "Observations":
 
         return World()
     if is_set(path):
-        from unigeo.producer.observations.observation_set.set_observations import open_recorded
+        from unigeo.producer.observations.observation_set.set_observations import (
+            open_observation_set,
+        )
 
-        return open_recorded(path)
+        return open_observation_set(path)
     from unigeo.producer.observations.folder.folder_observations import open_observations
 
     return open_observations(path, None if data is None else Path(data))

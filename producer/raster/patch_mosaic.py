@@ -18,7 +18,7 @@ from unigeo.producer.observations.folder import patch_frames, raster_patches
 from unigeo.producer.observations.folder import raster_blocks as blocks_of
 from unigeo.producer.observations.folder.geotiff_source import GeotiffSource
 from unigeo.producer.observations.folder.patch_frames import AnchoredFrames, Frame, anchor
-from unigeo.producer.observations.folder.raster_blocks import Blocks
+from unigeo.producer.observations.folder.raster_blocks import BlockReader
 from unigeo.producer.observations.folder.raster_patches import OpenRasters, in_reach
 from unigeo.producer.observations.protocol import Gap
 from unigeo.producer.raster.block_cache import (
@@ -137,7 +137,7 @@ class Mosaic:
         self,
         view: int,
         number: int,
-        blocks: Blocks,
+        blocks: BlockReader,
         anchored: AnchoredFrames,
         decimation: tuple[int, int],
         members: Int[np.ndarray, " candidate"],
@@ -181,7 +181,7 @@ class Mosaic:
         )  # fmt: skip
         return piece, inside & whole[of.ravel()]
 
-    def _find(self, key: Key, blocks: Blocks, needed: set[Key]) -> int:
+    def _find(self, key: Key, blocks: BlockReader, needed: set[Key]) -> int:
         """Place of a block in the pool, which it gets now if it has none."""
         if key in self._place:
             self._place.move_to_end(key)

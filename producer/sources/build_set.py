@@ -7,31 +7,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 
 from unigeo.producer.observations.folder.geotiff_source import open_source
-from unigeo.producer.observations.folder.location_tables import read_places
+from unigeo.producer.observations.folder.location_tables import read_locations
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
 from unigeo.producer.observations.observation_set.set_observations import (
     SetObservations,
-    open_recorded,
+    open_observation_set,
 )
 from unigeo.producer.sources.datasheet import datasheet, draw_coverage, draw_examples
 from unigeo.producer.sources.findings import ObservationSource
+from unigeo.producer.sources.image_folder import ImageFolder
 from unigeo.producer.sources.imagery import AerialSource, SurfaceSource
-from unigeo.producer.sources.input_files import inputs_of
+from unigeo.producer.sources.input_files import identify_inputs
 from unigeo.producer.sources.kartaview import URL as KARTAVIEW
 from unigeo.producer.sources.kartaview import KartaView
-from unigeo.producer.sources.location_sampling import LocationSampling, Weigh, place
+from unigeo.producer.sources.location_sampling import (
+    LocationSampling,
+    LocationWeight,
+    sample_locations,
+)
 from unigeo.producer.sources.mapillary import open_mapillary
-from unigeo.producer.sources.photo_folder import ImageFolder
 from unigeo.producer.sources.raster_catalogue import Catalogue
 from unigeo.producer.sources.set_builder import SetPlan, build, finish, plan_shards
-from unigeo.producer.sources.set_description import SetTable, StreetRules
+from unigeo.producer.sources.set_description import SetDescription, StreetRules
 from unigeo.producer.sources.splits import Splitting, split
 from unigeo.producer.sources.street import StreetSource
-from unigeo.producer.sources.texts import open_words
+from unigeo.producer.sources.texts import open_text_source
 from unigeo.producer.sources.web_requests import WebClient
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.geo.regions import Region, region, region_of_bbox, region_of_geojson
@@ -47,7 +50,7 @@ class PreparedSet:
     sources: dict[str, ObservationSource]
 
 
-def prepare(table: SetTable, *, dry_run: bool = False) -> PreparedSet:
+def prepare(table: SetDescription, *, dry_run: bool = False) -> PreparedSet:
     """Look at the files, open the sources, choose the places and their splits.
 
     Args:
@@ -58,7 +61,7 @@ def prepare(table: SetTable, *, dry_run: bool = False) -> PreparedSet:
         ObservationsError: a source or the region cannot be used.
         StoreError: an address cannot be reached.
     """
-    inputs = [] if dry_run else inputs_of(table)
+    inputs = [] if dry_run else identify_inputs(table)
     where = region_of(table.where.region, table.where.bbox, "where")
     sources = open_sources(table, where)
     how = LocationSampling(
@@ -69,12 +72,12 @@ def prepare(table: SetTable, *, dry_run: bool = False) -> PreparedSet:
         weight_power=table.where.weight_power,
         seed=table.seed,
     )
-    weigh = None if table.where.weights is None else weights_of(Path(table.where.weights))
+    weigh = None if table.where.weights is None else read_weights(Path(table.where.weights))
     known = None
     if table.where.candidates is not None:
         path = Path(table.where.candidates)
-        known = read_places(path, f"table [where]: {path}", "lon", "lat", []).lonlat
-    placed = place(where, how, weigh, known)
+        known = read_locations(path, f"table [where]: {path}", "lon", "lat", []).lonlat
+    placed = sample_locations(where, how, weigh, known)
     apart = None
     if table.splits.region is not None or table.splits.bbox is not None:
         apart = region_of(table.splits.region, table.splits.bbox, "splits")
@@ -117,17 +120,17 @@ def observe_set(
         store.put("coverage.png", draw_coverage(opened.rows, about["region"]))
         store.put("examples.png", draw_examples(opened))
         store.put("set.json", text)
-    return open_recorded(out, next(iter(about["counts"]["splits"])))
+    return open_observation_set(out, next(iter(about["counts"]["splits"])))
 
 
 def _opened(store: ObjectFolder, about: dict[str, Any]) -> SetObservations:
     from unigeo.producer.observations.observation_set import index
 
     data = store.get("locations.parquet") or b""
-    return SetObservations(store, about, index.columns(data, store.url))
+    return SetObservations(store, about, index.read_columns(data, store.url))
 
 
-def open_sources(table: SetTable, where: Region) -> dict[str, ObservationSource]:
+def open_sources(table: SetDescription, where: Region) -> dict[str, ObservationSource]:
     """The sources of a set, by modality.
 
     Raises:
@@ -148,7 +151,7 @@ def open_sources(table: SetTable, where: Region) -> dict[str, ObservationSource]
     if table.street is not None:
         sources["street"] = _open_street(table.street, where, table.seed)
     if table.text is not None:
-        sources["text"] = open_words(table.text, table.seed, sources.get("aerial"))
+        sources["text"] = open_text_source(table.text, table.seed, sources.get("aerial"))
     return sources
 
 
@@ -180,7 +183,7 @@ def region_of(
     return region_of_geojson(name) if Path(name).suffix else region(name)
 
 
-def weights_of(path: Path) -> Weigh:
+def read_weights(path: Path) -> LocationWeight:
     """Weights of places from the first band of a raster; none where it has no data.
 
     Raises:
@@ -208,8 +211,3 @@ def weights_of(path: Path) -> Weigh:
         return found
 
     return weigh
-
-
-def table_of(observations: SetObservations) -> pd.DataFrame:
-    """The index of a set as a table, for a look."""
-    return pd.DataFrame(observations.rows)

@@ -39,7 +39,7 @@ class Finding:
 class SourceFindings:
     """What a source finds at some places."""
 
-    found: list[Finding]
+    findings: list[Finding]
     """One per place."""
     unusable: Mapping[str, str] = field(default_factory=dict)
     """Images of the catalogue that were passed over, and why each."""
@@ -56,7 +56,7 @@ class ObservationSource(Protocol):
         """How far from a place its observations look, in metres."""
         ...
 
-    def observe(self, lonlat: Float[np.ndarray, "place 2"]) -> SourceFindings:
+    def observe(self, lonlat: Float[np.ndarray, "location 2"]) -> SourceFindings:
         """Observe each place; what is found of one does not depend on the others."""
         ...
 
@@ -69,7 +69,7 @@ class ObservationSource(Protocol):
 class ItemSource(Protocol):
     """A source that cuts from images of a catalogue, which may change there."""
 
-    def items_now(self, names: Sequence[str]) -> Mapping[str, str]:
+    def current_items(self, names: Sequence[str]) -> Mapping[str, str]:
         """What the catalogue has under names that an earlier run cut from, and a hash of each.
 
         Raises:

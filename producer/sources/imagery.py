@@ -26,7 +26,7 @@ class AerialSource:
         """From a place to a corner of its patch, in metres."""
         return self.catalogue.frame.patch_m / 2**0.5
 
-    def observe(self, lonlat: Float[np.ndarray, "place 2"]) -> SourceFindings:
+    def observe(self, lonlat: Float[np.ndarray, "location 2"]) -> SourceFindings:
         """One patch of uint8 per place."""
         cuts = self.catalogue.cut(lonlat, np.uint8)
         found = [
@@ -37,9 +37,9 @@ class AerialSource:
         ]
         return SourceFindings(found, cuts.unusable, cuts.items)
 
-    def items_now(self, names: Sequence[str]) -> dict[str, str]:
+    def current_items(self, names: Sequence[str]) -> dict[str, str]:
         """What the catalogue has under some names now."""
-        return self.catalogue.items_now(names)
+        return self.catalogue.current_items(names)
 
     def provenance(self) -> dict[str, Any]:
         """JSON: the settings."""
@@ -59,7 +59,7 @@ class SurfaceSource:
         """From a place to a corner of its patch, in metres."""
         return self.catalogue.frame.patch_m / 2**0.5
 
-    def observe(self, lonlat: Float[np.ndarray, "place 2"]) -> SourceFindings:
+    def observe(self, lonlat: Float[np.ndarray, "location 2"]) -> SourceFindings:
         """One patch of float32 metres per place, NaN where there is a void."""
         cuts = self.catalogue.cut(lonlat, np.float32)
         below = None if self.terrain is None else self.terrain.cut(lonlat, np.float32)
@@ -81,13 +81,13 @@ class SurfaceSource:
         of_terrain = {f"{TERRAIN}{name}": told for name, told in below.items.items()}
         return SourceFindings(results, cuts.unusable | below.unusable, cuts.items | of_terrain)
 
-    def items_now(self, names: Sequence[str]) -> dict[str, str]:
+    def current_items(self, names: Sequence[str]) -> dict[str, str]:
         """What the catalogues have under some names now."""
         own = [name for name in names if not name.startswith(TERRAIN)]
-        found = self.catalogue.items_now(own)
+        found = self.catalogue.current_items(own)
         if self.terrain is not None:
             below = [name.removeprefix(TERRAIN) for name in names if name.startswith(TERRAIN)]
-            told = self.terrain.items_now(below).items()
+            told = self.terrain.current_items(below).items()
             found |= {f"{TERRAIN}{name}": identity for name, identity in told}
         return found
 

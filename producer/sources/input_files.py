@@ -12,19 +12,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from unigeo.producer.observations.file_contents import content_of
-from unigeo.producer.sources.set_description import SetTable
+from unigeo.producer.observations.file_contents import content_identity
+from unigeo.producer.sources.set_description import SetDescription
 from unigeo.producer.sources.web_requests import GoneError, WebClient
 
 THREADS = 4
 """Files hashed at once."""
 _BESIDE = (".ovr", ".msk")
 """What GDAL reads with a GeoTIFF: its overviews and its mask."""
-Input = dict[str, Any]
+InputFile = dict[str, Any]
 """`table` that names it, `file`, and its identity; or why there is none: `missing`."""
 
 
-def inputs_of(table: SetTable) -> list[Input]:
+def identify_inputs(table: SetDescription) -> list[InputFile]:
     """Look at every file that the settings name, in the order of their names.
 
     Raises:
@@ -38,7 +38,7 @@ def inputs_of(table: SetTable) -> list[Input]:
                 for (where, name), look in zip(named, looks, strict=True)]  # fmt: skip
 
 
-def _named(table: SetTable) -> Iterator[tuple[str, str]]:
+def _named(table: SetDescription) -> Iterator[tuple[str, str]]:
     """Tables, and the files that they name, patterns filled in."""
     for where, name in (
         ("where", table.where.region),
@@ -76,16 +76,16 @@ def _named(table: SetTable) -> Iterator[tuple[str, str]]:
 def _look(web: WebClient, name: str) -> dict[str, Any]:
     if "://" in name:
         try:
-            return web.told(name)
+            return web.object_identity(name)
         except GoneError as gone:
             return {"missing": str(gone)}
     try:
-        return content_of(Path(name))
+        return content_identity(Path(name))
     except OSError as error:
         return {"missing": str(error.strerror)}
 
 
-def changes(before: Sequence[Input], after: Sequence[Input]) -> list[str]:
+def describe_changes(before: Sequence[InputFile], after: Sequence[InputFile]) -> list[str]:
     """Name what differs between two looks, a clause each: replaced, added, gone."""
     old, new = ({(one["table"], one["file"]): one for one in looks} for looks in (before, after))
     told = []
@@ -106,7 +106,7 @@ def changes(before: Sequence[Input], after: Sequence[Input]) -> list[str]:
     return told
 
 
-def listed(told: Sequence[str], most: int = 5) -> str:
+def join_clauses(told: Sequence[str], most: int = 5) -> str:
     """The first few clauses, and how many more there are."""
     more = f"; and {len(told) - most:,} more" if len(told) > most else ""
     return "; ".join(told[:most]) + more

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unigeo.producer.observations.folder import dates
-from unigeo.producer.sources.street import StreetImage, tiles
+from unigeo.producer.sources.street import StreetImage, split_box
 from unigeo.producer.sources.web_requests import GoneError, WebClient
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.geo.great_circle import MOST_METRES_PER_DEGREE
@@ -36,7 +36,7 @@ class KartaView:
             StoreError: the service cannot be reached.
         """
         found: dict[str, StreetImage] = {}
-        for box in tiles(west, south, east, north, TILE_DEG):
+        for box in split_box(west, south, east, north, TILE_DEG):
             lon, lat = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
             high = (box[3] - box[1]) * MOST_METRES_PER_DEGREE / 2
             wide = (box[2] - box[0]) * MOST_METRES_PER_DEGREE / 2 * np.cos(np.radians(lat))

@@ -15,7 +15,7 @@ from unigeo.producer.sources import s2
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.geo.regions import Region
 
-Weigh = Callable[[Float[np.ndarray, "point 2"]], Float[np.ndarray, " point"]]
+LocationWeight = Callable[[Float[np.ndarray, "point 2"]], Float[np.ndarray, " point"]]
 """Weight of places, such as people per square kilometre; NaN and negative count as none."""
 PROBES = 4
 """Levels below a coarse cell at which its weight is averaged: 256 places."""
@@ -60,15 +60,15 @@ class LocationSampling:
 class SampledLocations:
     """The places of a set, in the order of their cells."""
 
-    lonlat: Float[np.ndarray, "place 2"]
-    cell: UInt64[np.ndarray, " place"]
+    lonlat: Float[np.ndarray, "location 2"]
+    cell: UInt64[np.ndarray, " location"]
     """The fine cell that holds each."""
 
 
-def place(
+def sample_locations(
     region: Region,
     how: LocationSampling,
-    weigh: Weigh | None = None,
+    weigh: LocationWeight | None = None,
     candidates: Float[np.ndarray, "candidate 2"] | None = None,
 ) -> SampledLocations:
     """Choose the places of a set.
@@ -83,11 +83,11 @@ def place(
         ObservationsError: nothing of the region can be chosen.
     """
     if candidates is None:
-        cells, share = covering_of(region, how.balance_level)
+        cells, share = cover_region(region, how.balance_level)
         room = np.full(len(cells), 4 ** (how.cell_level - how.balance_level) * how.per_cell)
         known = None
     else:
-        known = _Known.of(candidates[region.contains(candidates)], how)
+        known = _Candidates.of(candidates[region.contains(candidates)], how)
         cells, room, share = known.coarse, known.room, np.ones(len(known.coarse))
     weight = share if weigh is None else share * _weights(cells, weigh, how.weight_power)
     if not len(cells) or not weight.any():
@@ -96,16 +96,16 @@ def place(
             f"region {region.name}: nothing {what}, so there is no place to observe. Name another "
             "region, or other candidates or weights."
         )
-    chosen: dict[tuple[int, int], Float[np.ndarray, "place 2"]] = {}
+    chosen: dict[tuple[int, int], Float[np.ndarray, "location 2"]] = {}
     for _ in range(ROUNDS):
-        quota = share_out(how.count, weight, room, np.random.default_rng([how.seed, 0]))
+        quota = apportion(how.count, weight, room, np.random.default_rng([how.seed, 0]))
         parts = [np.empty((0, 2))]
         for number in np.flatnonzero(quota):
             key = (int(number), int(quota[number]))
             if key not in chosen:
                 own = np.random.default_rng([how.seed, 1, int(cells[number])])
                 if known is None:
-                    chosen[key] = _anywhere(region, cells[number], key[1], how, own)
+                    chosen[key] = _sample_cell(region, cells[number], key[1], how, own)
                 else:
                     chosen[key] = known.choose(*key, how, own)
                 if len(chosen[key]) < key[1]:
@@ -124,7 +124,7 @@ def place(
     return SampledLocations(places[order], cell[order])
 
 
-def covering_of(
+def cover_region(
     region: Region, level: int
 ) -> tuple[UInt64[np.ndarray, " cell"], Float[np.ndarray, " cell"]]:
     """Cells of a level that touch a region, in order, and the share of each that lies in it.
@@ -142,7 +142,7 @@ def covering_of(
     share = np.zeros(len(cells))
     for start in range(0, len(cells), 65536):
         part = cells[start : start + 65536]
-        lonlat = s2.places(np.repeat(part, len(grid)), np.tile(grid, (len(part), 1)))
+        lonlat = s2.points_in_cells(np.repeat(part, len(grid)), np.tile(grid, (len(part), 1)))
         inside = region.contains(lonlat).reshape(len(part), -1)
         few = 0.01 * inside[:, 36:].any(axis=1)
         share[start : start + 65536] = np.maximum(inside[:, :36].mean(axis=1), few)
@@ -151,7 +151,7 @@ def covering_of(
     return cells[share > 0], share[share > 0]
 
 
-def share_out(
+def apportion(
     count: int,
     weight: Float[np.ndarray, " cell"],
     room: Int[np.ndarray, " cell"],
@@ -190,7 +190,7 @@ def _water_level(
     return float(level[np.argmax(level <= full_at[order])])
 
 
-def farthest(
+def farthest_points(
     points: Float[np.ndarray, "point 2"], count: int, first: int = 0
 ) -> Int[np.ndarray, " chosen"]:
     """Choose points so that each is the farthest from those chosen before it.
@@ -212,7 +212,7 @@ def farthest(
 
 
 @dataclass(frozen=True, eq=False)
-class _Known:
+class _Candidates:
     """Candidates by coarse cell."""
 
     lonlat: Float[np.ndarray, "candidate 2"]
@@ -223,7 +223,7 @@ class _Known:
     room: Int[np.ndarray, " cell"]
 
     @classmethod
-    def of(cls, lonlat: Float[np.ndarray, "candidate 2"], how: LocationSampling) -> "_Known":
+    def of(cls, lonlat: Float[np.ndarray, "candidate 2"], how: LocationSampling) -> "_Candidates":
         lonlat = np.unique(lonlat, axis=0)
         fine = s2.cell_ids(lonlat, how.cell_level)
         order = np.argsort(fine, kind="stable")
@@ -236,47 +236,47 @@ class _Known:
 
     def choose(
         self, number: int, count: int, how: LocationSampling, rng: np.random.Generator
-    ) -> Float[np.ndarray, "place 2"]:
+    ) -> Float[np.ndarray, "location 2"]:
         part = slice(self.first[number], self.first[number + 1])
-        return _spread(self.lonlat[part], self.fine[part], count, how, rng)
+        return _spread_points(self.lonlat[part], self.fine[part], count, how, rng)
 
 
-def _anywhere(
+def _sample_cell(
     region: Region, cell: np.uint64, count: int, how: LocationSampling, rng: np.random.Generator
-) -> Float[np.ndarray, "place 2"]:
+) -> Float[np.ndarray, "location 2"]:
     """Choose places in a coarse cell where nothing is known but the region."""
     fine = s2.children(np.array([cell], np.uint64), how.cell_level)[0]
     each = 1 if how.per_cell == 1 else OVERSAMPLING * how.per_cell
     repeated = np.repeat(rng.permutation(fine), each)
-    lonlat = s2.places(repeated, rng.random((len(repeated), 2)))
+    lonlat = s2.points_in_cells(repeated, rng.random((len(repeated), 2)))
     inside = region.contains(lonlat)
-    return _spread(lonlat[inside], repeated[inside], count, how, rng)
+    return _spread_points(lonlat[inside], repeated[inside], count, how, rng)
 
 
-def _spread(
+def _spread_points(
     lonlat: Float[np.ndarray, "point 2"],
     fine: UInt64[np.ndarray, " point"],
     count: int,
     how: LocationSampling,
     rng: np.random.Generator,
-) -> Float[np.ndarray, "place 2"]:
+) -> Float[np.ndarray, "location 2"]:
     """Choose `count` points: one of every fine cell before two of any, each the farthest."""
     if not len(lonlat):
         return lonlat
     cells, counts = np.unique(fine, return_counts=True)
-    share = share_out(count, np.ones(len(cells)), np.minimum(counts, how.per_cell), rng)
+    share = apportion(count, np.ones(len(cells)), np.minimum(counts, how.per_cell), rng)
     taken = []
     for cell in np.flatnonzero(share):
         members = np.flatnonzero(fine == cells[cell])
         flat = lonlat[members] * (np.cos(np.radians(lonlat[members[0], 1])), 1.0)
         start = int(rng.integers(len(members)))
-        taken.append(members[farthest(flat, int(share[cell]), start)])
-    spread: Float[np.ndarray, "place 2"] = lonlat[np.concatenate(taken)]
+        taken.append(members[farthest_points(flat, int(share[cell]), start)])
+    spread: Float[np.ndarray, "location 2"] = lonlat[np.concatenate(taken)]
     return spread
 
 
 def _weights(
-    cells: UInt64[np.ndarray, " cell"], weigh: Weigh, power: float
+    cells: UInt64[np.ndarray, " cell"], weigh: LocationWeight, power: float
 ) -> Float[np.ndarray, " cell"]:
     """Mean weight over each cell, raised to the power."""
     level = min(s2.level_of(cells) + PROBES, s2.LEVELS)

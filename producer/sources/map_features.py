@@ -31,12 +31,12 @@ KEYS = (
     "railway", "waterway", "man_made", "historic", "power", "aeroway",
 )  # fmt: skip
 """OpenStreetMap keys whose value names a kind, the more telling first."""
-PLACES = ("city", "town", "village", "hamlet", "suburb", "neighbourhood", "locality")
+SETTLEMENTS = ("city", "town", "village", "hamlet", "suburb", "neighbourhood", "locality")
 GEONAMES = {1: "name", 4: "lat", 5: "lon", 7: "feature_code", 14: "population"}
 """Columns of a dump of GeoNames, which has no header."""
 _KIND = re.compile(r"[a-z][a-z' -]{1,39}")
 VAGUE = {"yes", "no", "true", "unclassified", "service", "residential"}
-TELLING = {"amenity": 5, "tourism": 5, "historic": 5, "aeroway": 5, "leisure": 4, "shop": 4,
+RELEVANCE = {"amenity": 5, "tourism": 5, "historic": 5, "aeroway": 5, "leisure": 4, "shop": 4,
            "natural": 3, "waterway": 3, "railway": 3, "landuse": 3, "man_made": 3, "power": 2,
            "building": 1, "highway": 1}  # fmt: skip
 
@@ -58,11 +58,11 @@ class Feature:
     """What kind of populated place it is: city, town, village."""
 
 
-def of_tags(tags: Mapping[str, Any], lon: float, lat: float) -> Feature | None:
+def feature_from_tags(tags: Mapping[str, Any], lon: float, lat: float) -> Feature | None:
     """Read a feature of OpenStreetMap tags or Overture properties; None if it says nothing."""
     name = _name(tags)
     place = str(tags.get("place") or "")
-    if place in PLACES:
+    if place in SETTLEMENTS:
         return Feature(place, 4, lon, lat, name, _people(tags.get("population")), place)
     if tags.get("feature_code") or tags.get("fcode"):  # GeoNames
         code = str(tags.get("feature_code") or tags.get("fcode"))
@@ -90,20 +90,20 @@ def of_tags(tags: Mapping[str, Any], lon: float, lat: float) -> Feature | None:
             kind = kind if kind.endswith(("land", "forest", "meadow")) else f"{kind} land"
         elif key == "shop":
             kind = kind if kind.endswith("shop") else f"{kind} shop"
-        return Feature(kind, TELLING[key], lon, lat, name)
+        return Feature(kind, RELEVANCE[key], lon, lat, name)
     if tags.get("class") or tags.get("subtype"):  # Overture base, buildings, transportation
         kind = _words(str(tags.get("class") or tags["subtype"]))
         return Feature(kind, 2, lon, lat, name) if kind else None
     return None
 
 
-def of_geojson(features: Iterable[Mapping[str, Any]]) -> list[Feature]:
+def features_from_geojson(features: Iterable[Mapping[str, Any]]) -> list[Feature]:
     """Read the features of a GeoJSON collection."""
     found = []
     for feature in features:
         try:
             point = shapely.geometry.shape(feature["geometry"]).representative_point()
-            one = of_tags(feature.get("properties") or {}, point.x, point.y)
+            one = feature_from_tags(feature.get("properties") or {}, point.x, point.y)
         except (AttributeError, KeyError, TypeError, ValueError, shapely.errors.ShapelyError):
             continue  # a geometry may be null
         if one is not None:
@@ -111,7 +111,7 @@ def of_geojson(features: Iterable[Mapping[str, Any]]) -> list[Feature]:
     return found
 
 
-def ask_features(web: WebClient, url: str, bbox: Box) -> list[Feature]:
+def query_ogc_features(web: WebClient, url: str, bbox: Box) -> list[Feature]:
     """Ask OGC API - Features for the items in a box, page by page.
 
     Raises:
@@ -126,7 +126,7 @@ def ask_features(web: WebClient, url: str, bbox: Box) -> list[Feature]:
             page = web.json(address, params=question)
         except GoneError as gone:
             raise ObservationsError(f"{url} has no items of features ({gone}).") from gone
-        found += of_geojson(page.get("features", []))
+        found += features_from_geojson(page.get("features", []))
         links = [link["href"] for link in page.get("links", []) if link.get("rel") == "next"]
         if not links:
             return found
@@ -134,7 +134,7 @@ def ask_features(web: WebClient, url: str, bbox: Box) -> list[Feature]:
     raise ObservationsError(f"{url} gave {PAGES} pages for one box and still more.")
 
 
-def ask_overpass(web: WebClient, url: str, near: Sequence[Box], wide: Box) -> list[Feature]:
+def query_overpass(web: WebClient, url: str, near: Sequence[Box], wide: Box) -> list[Feature]:
     """Ask an Overpass interpreter for everything tagged in some boxes, and for towns in a wide one.
 
     An answer that was broken off (the interpreter says so in a remark, with status 200) is asked
@@ -144,7 +144,7 @@ def ask_overpass(web: WebClient, url: str, near: Sequence[Box], wide: Box) -> li
         ObservationsError: the question is refused.
         StoreError: it cannot be reached, or breaks off the answer for a single box.
     """
-    keys, towns = f'~"^({"|".join(KEYS)})$"~"."', f'"place"~"^({"|".join(PLACES)})$"'
+    keys, towns = f'~"^({"|".join(KEYS)})$"~"."', f'"place"~"^({"|".join(SETTLEMENTS)})$"'
     parts = [[f"nwr[{towns}]({_south_first(wide)});"]]
     parts += [
         [f"nwr[{keys}]({_south_first(box)});" for box in batch] for batch in batched(near, BOXES)
@@ -172,7 +172,9 @@ def ask_overpass(web: WebClient, url: str, near: Sequence[Box], wide: Box) -> li
     for _, element in sorted(elements.items()):
         where = element.get("center", element)
         if "lon" in where and "lat" in where:
-            one = of_tags(element.get("tags") or {}, float(where["lon"]), float(where["lat"]))
+            one = feature_from_tags(
+                element.get("tags") or {}, float(where["lon"]), float(where["lat"])
+            )
             if one is not None:
                 found.append(one)
     return found
@@ -197,7 +199,7 @@ def read_features(name: str) -> list[Feature]:
     try:
         data = io.BytesIO(WebClient().bytes(name) if "://" in name else Path(name).read_bytes())
         if kind in (".geojson", ".json"):
-            return of_geojson(json.load(data)["features"])
+            return features_from_geojson(json.load(data)["features"])
         if kind == ".txt":
             table = pd.read_csv(
                 data, sep="\t", header=None, usecols=list(GEONAMES),
@@ -213,7 +215,9 @@ def read_features(name: str) -> list[Feature]:
     if not {"lon", "lat"} <= set(table.columns):
         raise ObservationsError(f"table [text]: {name} has neither geometry nor lon and lat.")
     rows = (
-        of_tags({str(k): v for k, v in row.items() if v is not None}, row["lon"], row["lat"])
+        feature_from_tags(
+            {str(k): v for k, v in row.items() if v is not None}, row["lon"], row["lat"]
+        )
         for row in table.to_dict("records")
     )
     return [one for one in rows if one is not None]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from unigeo.producer.sources.street import StreetImage, tiles
+from unigeo.producer.sources.street import StreetImage, split_box
 from unigeo.producer.sources.web_requests import GoneError, WebClient
 from unigeo.schemas.errors import ObservationsError
 
@@ -42,12 +42,12 @@ class Mapillary:
             StoreError: the API cannot be reached.
         """
         found: dict[str, StreetImage] = {}
-        boxes = list(tiles(west, south, east, north, TILE_DEG))
+        boxes = list(split_box(west, south, east, north, TILE_DEG))
         while boxes:
             box = boxes.pop()
             images = self._ask(box)
             if len(images) >= LIMIT and box[2] - box[0] > SMALLEST_DEG:
-                boxes += tiles(*box, max(box[2] - box[0], box[3] - box[1]) / 2)
+                boxes += split_box(*box, max(box[2] - box[0], box[3] - box[1]) / 2)
                 continue
             for image in images:
                 photograph = _read(image)

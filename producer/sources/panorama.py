@@ -6,7 +6,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 
-def rays(
+def camera_rays(
     size: tuple[int, int], fov_deg: float, yaw_deg: float, pitch_deg: float
 ) -> Float[Tensor, "row col 3"]:
     """Direction in which each pixel of a camera looks: right, up and forward of the panorama.
@@ -37,7 +37,7 @@ def rays(
     return unit
 
 
-def perspective(
+def render_perspective(
     panorama: UInt8[np.ndarray, "3 height width"],
     size: tuple[int, int],
     fov_deg: float,
@@ -53,7 +53,7 @@ def perspective(
     _, height, width = panorama.shape
     centre_px = width / (2 * np.pi) * 2 * np.tan(np.radians(fov_deg) / 2) / size[1]
     fine = max(1, min(4, round(centre_px)))
-    looks = rays((size[0] * fine, size[1] * fine), fov_deg, yaw_deg, pitch_deg).to(device)
+    looks = camera_rays((size[0] * fine, size[1] * fine), fov_deg, yaw_deg, pitch_deg).to(device)
     right, up, ahead = looks.unbind(-1)
     col = (torch.atan2(right, ahead) / (2 * np.pi) + 0.5) * width - 0.5
     row = (0.5 - torch.asin(up.clamp(-1, 1)) / np.pi) * height - 0.5

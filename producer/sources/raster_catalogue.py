@@ -29,10 +29,10 @@ from unigeo.producer.sources.set_description import ImageryRules, SurfaceRules
 from unigeo.producer.sources.stac_items import (
     Item,
     footprints,
-    ranked,
+    rank_items,
     search,
-    search_names,
-    signed,
+    search_by_name,
+    sign_address,
 )
 from unigeo.producer.sources.web_requests import GoneError, WebClient
 from unigeo.schemas.errors import ObservationsError
@@ -75,7 +75,7 @@ class Catalogue:
         return Frame(self.about.patch_px * self.about.resolution_m, self.about.patch_px)
 
     def cut(
-        self, lonlat: Float[np.ndarray, "place 2"], dtype: type[np.generic]
+        self, lonlat: Float[np.ndarray, "location 2"], dtype: type[np.generic]
     ) -> "CataloguePatches":
         """Cut a patch round each place from the items that are best there."""
         frame = self.frame
@@ -104,18 +104,18 @@ class Catalogue:
                 gap = Gap(int(gaps[place]))
                 reasons[place] = GAP_NAMES.get(gap, "")
                 origins[place] = self._origin(chosen, float(seen[place].mean()))
-        valid: Bool[np.ndarray, " place"] = gaps == Gap.NONE
+        valid: Bool[np.ndarray, " location"] = gaps == Gap.NONE
         every = {item.name: item for chosen in best.values() for item in chosen}
         used = {name: self._told(item) for name, item in every.items() if item.digest}
         return CataloguePatches(
             CutPatches(Patches(values, valid), gaps, seen), origins, reasons, unusable, used
         )
 
-    def items_now(self, names: Sequence[str]) -> dict[str, str]:
+    def current_items(self, names: Sequence[str]) -> dict[str, str]:
         """Items of some names as the catalogue has them now, and a hash of each."""
         if self.about.kind == "files":
             return {}
-        found = search_names(
+        found = search_by_name(
             self.web, self.about.url, self.about.collections, names, self.about.asset
         )
         identities = {}
@@ -131,7 +131,7 @@ class Catalogue:
         """A hash of an item, and of its file where the catalogue does not vouch for that."""
         if item.vouched or isinstance(href, Path):
             return item.digest
-        told = json.dumps(self.web.told(href), sort_keys=True)
+        told = json.dumps(self.web.object_identity(href), sort_keys=True)
         return hashlib.sha256(f"{item.digest} {told}".encode()).hexdigest()
 
     def _told(self, item: Item) -> str:
@@ -156,7 +156,7 @@ class Catalogue:
     def _cut(
         self,
         chosen: tuple[Item, ...],
-        lonlat: Float[np.ndarray, "place 2"],
+        lonlat: Float[np.ndarray, "location 2"],
         frame: Frame,
         dtype: type[np.generic],
     ) -> CutPatches:
@@ -181,7 +181,7 @@ class Catalogue:
         """The items that are best for a footprint, of those that can be opened; else why none."""
         reason, left = "no item", list(items)
         while True:
-            chosen = ranked(left, mark, self.about.prefer, self.about.date)
+            chosen = rank_items(left, mark, self.about.prefer, self.about.date)
             bad = {}
             for item in chosen:
                 source = self._source(item)
@@ -215,7 +215,7 @@ class Catalogue:
         if "://" not in item.href:
             self._until[item.href] = float("inf")
             return Path(item.href)
-        href, self._until[item.href] = signed(
+        href, self._until[item.href] = sign_address(
             self.web, item.href, self.about.sign, self.about.sign_url
         )
         return href

@@ -63,17 +63,17 @@ def tokens(ids: UInt64[np.ndarray, " cell"]) -> list[str]:
 
 def centres(ids: UInt64[np.ndarray, " cell"]) -> Float[np.ndarray, "cell 2"]:
     """Centre of each cell, in degrees."""
-    return places(ids, np.full((len(ids), 2), 0.5))
+    return points_in_cells(ids, np.full((len(ids), 2), 0.5))
 
 
 def corners(ids: UInt64[np.ndarray, " cell"]) -> Float[np.ndarray, "cell 4 2"]:
     """The four corners of each cell, counter-clockwise, in degrees."""
     ends = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], float)
-    repeated = places(np.repeat(ids, 4), np.tile(ends, (len(ids), 1)))
+    repeated = points_in_cells(np.repeat(ids, 4), np.tile(ends, (len(ids), 1)))
     return repeated.reshape(len(ids), 4, 2)
 
 
-def places(
+def points_in_cells(
     ids: UInt64[np.ndarray, " cell"], inside: Float[np.ndarray, "cell 2"]
 ) -> Float[np.ndarray, "cell 2"]:
     """Find a place in each cell, by its position along the cell's two sides, 0 to 1; in degrees.

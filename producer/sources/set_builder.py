@@ -21,18 +21,23 @@ from unigeo.producer.observations.folder import dates
 from unigeo.producer.observations.observation_set import index
 from unigeo.producer.observations.observation_set.height_images import encode_heights
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
-from unigeo.producer.observations.observation_set.tar_shards import encode_picture, pack
+from unigeo.producer.observations.observation_set.tar_shards import encode_image, pack
 from unigeo.producer.sources import s2
 from unigeo.producer.sources.findings import Finding, ItemSource, ObservationSource
-from unigeo.producer.sources.input_files import Input, changes, inputs_of, listed
+from unigeo.producer.sources.input_files import (
+    InputFile,
+    describe_changes,
+    identify_inputs,
+    join_clauses,
+)
 from unigeo.producer.sources.location_sampling import SampledLocations
-from unigeo.producer.sources.set_counts import counts
-from unigeo.producer.sources.set_description import SetTable
-from unigeo.producer.sources.splits import BORDER, of_year
+from unigeo.producer.sources.set_counts import count_observations
+from unigeo.producer.sources.set_description import SetDescription
+from unigeo.producer.sources.splits import BORDER, hold_out_years
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.geo.regions import Region
 
-SPREAD = 1 << 20
+KEY_STRIDE = 1 << 20
 """A stride of keys from shard to shard: a key never depends on the other shards."""
 
 
@@ -40,17 +45,17 @@ SPREAD = 1 << 20
 class SetPlan:
     """Places by shard."""
 
-    table: SetTable
+    table: SetDescription
     region: Region
     placed: SampledLocations
     parts: list[str]
     """Split of each place."""
     shards: list[Int[np.ndarray, " _"]]
     """Rows of the places of each shard."""
-    inputs: list[Input] = field(default_factory=list)
+    inputs: list[InputFile] = field(default_factory=list)
     """The files that the settings name, as they were before any was read."""
 
-    def asked(self) -> str:
+    def settings_digest(self) -> str:
         """SHA-256 of settings and places."""
         words = hashlib.sha256(self.table.digest().encode())
         words.update(np.ascontiguousarray(self.placed.lonlat).tobytes())
@@ -60,11 +65,15 @@ class SetPlan:
     def digest(self) -> str:
         """SHA-256 of settings, places and files."""
         files = json.dumps(self.inputs, sort_keys=True)
-        return hashlib.sha256(f"{self.asked()} {files}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.settings_digest()} {files}".encode()).hexdigest()
 
 
 def plan_shards(
-    table: SetTable, region: Region, placed: SampledLocations, parts: list[str], inputs: list[Input]
+    table: SetDescription,
+    region: Region,
+    placed: SampledLocations,
+    parts: list[str],
+    inputs: list[InputFile],
 ) -> SetPlan:
     """Cut the places, in the order of their cells, into shards of one coarse cell each."""
     kept = np.array([part != BORDER for part in parts])
@@ -134,11 +143,11 @@ def build(
         finally:
             for future in waiting:
                 future.cancel()
-    told = changes(plan.inputs, inputs_of(plan.table)) if missing else []
+    told = describe_changes(plan.inputs, identify_inputs(plan.table)) if missing else []
     if told:
         raise ReplacedError(
-            f"while {store.url} was built, {listed(told)}. Shards of both may be in it: remove the "
-            "set, or name another --out."
+            f"while {store.url} was built, {join_clauses(told)}. Shards of both may be in it: "
+            "remove the set, or name another --out."
         )
     return [part for part in there if part is not None]
 
@@ -148,7 +157,7 @@ def _claim(plan: SetPlan, store: ObjectFolder) -> None:
     mine = {
         "set": plan.table.name,
         "version": index.VERSION,
-        "settings": plan.asked(),
+        "settings": plan.settings_digest(),
         "inputs": plan.inputs,
         "plan": plan.digest(),
     }
@@ -158,10 +167,10 @@ def _claim(plan: SetPlan, store: ObjectFolder) -> None:
         remedy = "name another --out, or remove that set."
         begun = json.loads(known)
         if begun.get("settings") == mine["settings"]:
-            told = changes(begun["inputs"], plan.inputs)
+            told = describe_changes(begun["inputs"], plan.inputs)
             raise ObservationsError(
-                f"{store.url} was made of other files: {listed(told)}. It would become a mixture. "
-                f"Put back what it was made of, {remedy}"
+                f"{store.url} was made of other files: {join_clauses(told)}. It would become a "
+                f"mixture. Put back what it was made of, {remedy}"
             )
         if begun.get("plan") == mine["settings"]:  # of before files were noted
             raise ObservationsError(
@@ -172,7 +181,7 @@ def _claim(plan: SetPlan, store: ObjectFolder) -> None:
             f"{store.url} holds a set of other settings, places or version; it would become a "
             f"mixture. To make yours, {remedy}"
         )
-    store.sweep()
+    store.remove_partial_files()
     if known is None:
         store.put("plan.json", text)
 
@@ -187,7 +196,7 @@ def _check_items(parts: Sequence[bytes], sources: dict[str, ObservationSource], 
     for modality, source in sources.items():
         if not isinstance(source, ItemSource) or not items.get(modality):
             continue
-        now = source.items_now(sorted(items[modality]))
+        now = source.current_items(sorted(items[modality]))
         told = [
             f"[{modality}] the image {name} {'changed' if name in now else 'is gone'}"
             for name, identity in sorted(items[modality].items())
@@ -195,8 +204,8 @@ def _check_items(parts: Sequence[bytes], sources: dict[str, ObservationSource], 
         ]
         if told:
             raise ObservationsError(
-                f"{url} was made of what its catalogue had then: {listed(told)}. It would become a "
-                "mixture. Name another --out, or remove that set."
+                f"{url} was made of what its catalogue had then: {join_clauses(told)}. It would "
+                "become a mixture. Name another --out, or remove that set."
             )
 
 
@@ -204,7 +213,7 @@ def items_of(parts: Sequence[bytes]) -> dict[str, dict[str, str]]:
     """Images of catalogues that shards were cut from, by modality, and a hash of each."""
     items: dict[str, dict[str, str]] = {}
     for part in parts:
-        for modality, told in json.loads(index.about(part).get("items", "{}")).items():
+        for modality, told in json.loads(index.read_metadata(part).get("items", "{}")).items():
             items.setdefault(modality, {}).update(told)
     return items
 
@@ -215,11 +224,11 @@ def _build_shard(
     rows = plan.shards[number]
     lonlat = plan.placed.lonlat[rows]
     looks = {modality: source.observe(lonlat) for modality, source in sources.items()}
-    found = {modality: look.found for modality, look in looks.items()}
+    found = {modality: look.findings for modality, look in looks.items()}
     lines, members = [], []
     for k, row in enumerate(rows):
         seen = {modality: values[k] for modality, values in found.items()}
-        line, files = _encode(number * SPREAD + k, seen, plan.table.kept.quality)
+        line, files = _encode(number * KEY_STRIDE + k, seen, plan.table.kept.quality)
         line |= {
             "shard": number,
             "lon": float(lonlat[k, 0]),
@@ -233,7 +242,7 @@ def _build_shard(
     shard = pack(members)
     for line in lines:
         for modality, name in (line.pop("_files")).items():
-            line[f"{modality}_at"], line[f"{modality}_bytes"] = shard.places[name]
+            line[f"{modality}_at"], line[f"{modality}_bytes"] = shard.spans[name]
     name = f"shards/{number:06d}"
     about = {"sha256": hashlib.sha256(shard.data).hexdigest(), "bytes": str(len(shard.data))}
     about["unusable"] = json.dumps(
@@ -254,7 +263,7 @@ def _encode(
     """One place as a row of the index and members of the archive."""
     line: dict[str, Any] = {"key": key, "panorama": -1, "_files": {}}
     files = []
-    for modality in index.SEEN:
+    for modality in index.OBSERVED:
         one = seen.get(modality)
         if one is None:
             line[f"{modality}_reason"] = "not asked"
@@ -280,7 +289,7 @@ def _encode(
             name, data = f"{key:012d}.dsm.png", heights.png
         else:
             name = f"{key:012d}.{modality}.{'jpg' if quality else 'png'}"
-            data = encode_picture(one.value, quality)
+            data = encode_image(one.value, quality)
         if modality == "street":
             line["panorama"] = origin.panorama
         line["_files"][modality] = name
@@ -293,10 +302,10 @@ def _encode(
 def _hold_out_years(lines: list[dict[str, Any]], years: Sequence[int]) -> None:
     """Move training places with an observation of a named year to the temporal part."""
     late = [
-        any(set(years) & set(dates.years(line.get(f"{m}_date") or "")) for m in index.SEEN)
+        any(set(years) & set(dates.years(line.get(f"{m}_date") or "")) for m in index.OBSERVED)
         for line in lines
     ]
-    parts = of_year(np.array(late, bool), [line["split"] for line in lines])
+    parts = hold_out_years(np.array(late, bool), [line["split"] for line in lines])
     for line, part in zip(lines, parts, strict=True):
         line["split"] = part
 
@@ -309,9 +318,9 @@ def finish(
     Returns:
         What `set.json` says.
     """
-    whole = index.joined(parts)
-    rows = index.columns(whole, "the index")
-    modalities = [name for name in index.SEEN if name in sources]
+    whole = index.concatenate(parts)
+    rows = index.read_columns(whole, "the index")
+    modalities = [name for name in index.OBSERVED if name in sources]
     table = plan.table
     said = {
         "version": index.VERSION,
@@ -327,8 +336,10 @@ def finish(
         "region": [np.round(np.asarray(ring, float), 7).tolist() for ring in plan.region.rings],
         "border": plan.parts.count(BORDER),
         "index_sha256": hashlib.sha256(whole).hexdigest(),
-        "shards": [{key: index.about(part)[key] for key in ("sha256", "bytes")} for part in parts],
-        "counts": counts(rows, modalities, table.areas),
+        "shards": [
+            {key: index.read_metadata(part)[key] for key in ("sha256", "bytes")} for part in parts
+        ],
+        "counts": count_observations(rows, modalities, table.areas),
         "unusable": _unusable(parts, modalities),
     }
     store.put("locations.parquet", whole)
@@ -339,12 +350,12 @@ def _unusable(parts: Sequence[bytes], modalities: Sequence[str]) -> dict[str, di
     """Count the images that were passed over by reason, each once."""
     told: dict[str, dict[str, str]] = {name: {} for name in modalities}
     for part in parts:
-        for modality, names in json.loads(index.about(part)["unusable"]).items():
+        for modality, names in json.loads(index.read_metadata(part)["unusable"]).items():
             told[modality] |= names
     return {m: dict(sorted(Counter(names.values()).items())) for m, names in told.items()}
 
 
-def _shapes(table: SetTable) -> dict[str, list[int]]:
+def _shapes(table: SetDescription) -> dict[str, list[int]]:
     shapes = {}
     if table.aerial is not None:
         shapes["aerial"] = [len(table.aerial.bands), *[table.aerial.patch_px] * 2]

@@ -20,7 +20,7 @@ ELSEWHERE = "elsewhere"
 """Stands for the area of a place that lies in none."""
 
 
-def areas_of(lonlat: Float[np.ndarray, "place 2"], path: str | None = None) -> list[str]:
+def name_areas(lonlat: Float[np.ndarray, "location 2"], path: str | None = None) -> list[str]:
     """Name the area that each place lies in: the first of several, `ELSEWHERE` for none.
 
     Args:
@@ -47,12 +47,12 @@ def areas_of(lonlat: Float[np.ndarray, "place 2"], path: str | None = None) -> l
     return found
 
 
-def counts(
+def count_observations(
     rows: dict[str, Any], modalities: Sequence[str], areas: str | None = None
 ) -> dict[str, Any]:
     """Count the observations of an index by modality, year, split, reason and area."""
     lonlat = np.stack([rows["lon"], rows["lat"]], axis=1)
-    area = areas_of(lonlat, areas)
+    area = name_areas(lonlat, areas)
     told: dict[str, Any] = {
         "places": len(rows["key"]),
         "splits": {name: n for name in NAMES if (n := rows["split"].count(name))},

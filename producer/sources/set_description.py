@@ -207,7 +207,7 @@ class TextRules(_Origin):
     per_second: float = Field(default=2.0, gt=0)
 
 
-class SetTable(_Table):
+class SetDescription(_Table):
     """A whole set."""
 
     name: str = Field(min_length=1)
@@ -232,7 +232,7 @@ class SetTable(_Table):
         ).hexdigest()
 
 
-def read_set_table(path: Path) -> SetTable:
+def read_set_description(path: Path) -> SetDescription:
     """Read and check a `SET.toml`.
 
     Raises:
@@ -245,7 +245,7 @@ def read_set_table(path: Path) -> SetTable:
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ObservationsError(f"{path} cannot be read as TOML: {error}.") from error
     try:
-        table = SetTable.model_validate(raw)
+        table = SetDescription.model_validate(raw)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"]) or "file"
@@ -255,7 +255,7 @@ def read_set_table(path: Path) -> SetTable:
     return table
 
 
-def _check(table: SetTable, path: Path) -> None:
+def _check(table: SetDescription, path: Path) -> None:
     if (table.where.region is None) == (table.where.bbox is None):
         raise ObservationsError(f"{path}, table [where]: name one of `region` and `bbox`.")
     if not any((table.aerial, table.dsm, table.street, table.text)):

@@ -45,7 +45,7 @@ class Splitting:
             raise ObservationsError(f"[splits]: there is no S2 level {self.spatial_level}.")
 
 
-def part_of(
+def part_numbers(
     lonlat: Float[np.ndarray, "point 2"], how: Splitting, apart: Region | None
 ) -> Int[np.ndarray, " point"]:
     """Number in `NAMES` of the part that each point lies in, by place alone."""
@@ -59,7 +59,7 @@ def part_of(
 
 
 def split(
-    lonlat: Float[np.ndarray, "place 2"],
+    lonlat: Float[np.ndarray, "location 2"],
     reach_m: float,
     how: Splitting,
     apart: Region | None = None,
@@ -72,18 +72,18 @@ def split(
         how: what is held out by cell.
         apart: what is held out as out of region.
     """
-    own = part_of(lonlat, how, apart)
+    own = part_numbers(lonlat, how, apart)
     crosses = np.zeros(len(lonlat), bool)
     if len(lonlat) and (how.spatial_share or apart is not None):
         angle = np.linspace(0, 2 * np.pi, _RING, endpoint=False)
         for radius in (0.5 * reach_m, reach_m, _BEYOND * reach_m):
             ring = local_lonlat(lonlat, radius * np.sin(angle), radius * np.cos(angle))
-            seen = part_of(ring.reshape(-1, 2), how, apart).reshape(len(lonlat), -1)
+            seen = part_numbers(ring.reshape(-1, 2), how, apart).reshape(len(lonlat), -1)
             crosses |= (seen != own[:, None]).any(axis=1)
     return [BORDER if edge else NAMES[k] for k, edge in zip(own, crosses, strict=True)]
 
 
-def of_year(years: Bool[np.ndarray, " place"], parts: list[str]) -> list[str]:
+def hold_out_years(years: Bool[np.ndarray, " location"], parts: list[str]) -> list[str]:
     """Hold out by year those places of the training part that `years` marks."""
     return [
         TEMPORAL if late and part == TRAIN else part

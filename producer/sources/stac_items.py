@@ -83,7 +83,7 @@ def search(
     ], lacking
 
 
-def search_names(
+def search_by_name(
     web: WebClient, url: str, collections: Sequence[str], names: Sequence[str], asset: str
 ) -> list[Item]:
     """The items of some names that a STAC API has, in the order of their names.
@@ -168,7 +168,7 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def ranked(
+def rank_items(
     items: Sequence[Item], footprint: shapely.Geometry, prefer: str, date: str
 ) -> tuple[Item, ...]:
     """Items that hold some of a footprint: the best first, then those that may fill it up.
@@ -204,7 +204,9 @@ def ranked(
     return tuple(item for item, _ in held if item.year == held[0][0].year)
 
 
-def signed(web: WebClient, href: str, how: str, sign_url: str = SIGN_URL) -> tuple[str, float]:
+def sign_address(
+    web: WebClient, href: str, how: str, sign_url: str = SIGN_URL
+) -> tuple[str, float]:
     """An address that may be read: as it is, or with a signature that the service gives.
 
     Args:
@@ -231,7 +233,7 @@ def signed(web: WebClient, href: str, how: str, sign_url: str = SIGN_URL) -> tup
         raise GoneError("not signed") from error
 
 
-def footprints(lonlat: Float[np.ndarray, "place 2"], side_m: float) -> list[shapely.Geometry]:
+def footprints(lonlat: Float[np.ndarray, "location 2"], side_m: float) -> list[shapely.Geometry]:
     """Squares of a side round each place, north up, in degrees."""
     from unigeo.producer.observations.folder.patch_frames import local_lonlat
 

@@ -42,9 +42,9 @@ class StreetImage:
     """Where its pixels are: a URL or a path."""
 
 
-Search = Callable[[float, float, float, float], list[StreetImage]]
+ImageSearch = Callable[[float, float, float, float], list[StreetImage]]
 """Photographs in a box: west, south, east, north in degrees."""
-Fetch = Callable[[str], bytes]
+ImageFetch = Callable[[str], bytes]
 
 
 @dataclass(eq=False)
@@ -52,8 +52,8 @@ class StreetSource:
     """The photograph nearest to each place, as a square picture."""
 
     about: StreetRules
-    search: Search
-    fetch: Fetch
+    search: ImageSearch
+    fetch: ImageFetch
     seed: int
     refused: Mapping[str, str] = field(default_factory=dict)
     """Photographs that were passed over before any search, and why."""
@@ -63,7 +63,7 @@ class StreetSource:
         """How far from a place its photograph may have been taken."""
         return self.about.radius_m
 
-    def observe(self, lonlat: Float[np.ndarray, "place 2"]) -> SourceFindings:
+    def observe(self, lonlat: Float[np.ndarray, "location 2"]) -> SourceFindings:
         """One square picture per place, as the camera saw it."""
         known, unusable = self._photographs(lonlat)
         if not known:
@@ -90,7 +90,7 @@ class StreetSource:
         return self.about.model_dump(mode="json")
 
     def _photographs(
-        self, lonlat: Float[np.ndarray, "place 2"]
+        self, lonlat: Float[np.ndarray, "location 2"]
     ) -> tuple[list[StreetImage], dict[str, str]]:
         """Usable photographs round the places, in the order of their names; the others, and why."""
         wide, high = degree_margins(self.about.radius_m, np.abs(lonlat[:, 1]).max())
@@ -145,7 +145,7 @@ class StreetSource:
         if photograph.heading_deg is not None:
             numbers["heading_deg"] = round(photograph.heading_deg % 360, 2)
         if photograph.panorama:
-            from unigeo.producer.sources.panorama import perspective
+            from unigeo.producer.sources.panorama import render_perspective
 
             assert photograph.heading_deg is not None
             rng = np.random.default_rng([self.seed, _number(f"{lonlat[0]!r} {lonlat[1]!r}")])
@@ -153,7 +153,7 @@ class StreetSource:
             fov, yaw, pitch = (round(float(rng.uniform(*r)), 2) for r in ranges)
             side = self.about.patch_px
             turn = yaw - photograph.heading_deg
-            picture = perspective(pixels, (side, side), fov, turn, pitch)
+            picture = render_perspective(pixels, (side, side), fov, turn, pitch)
             numbers |= {"heading_deg": yaw % 360, "fov_deg": fov, "pitch_deg": pitch}
         origin = Origin(
             item=photograph.name,
@@ -166,7 +166,7 @@ class StreetSource:
         return Finding(picture, origin)
 
 
-def tiles(
+def split_box(
     west: float, south: float, east: float, north: float, side_deg: float
 ) -> Sequence[tuple[float, float, float, float]]:
     """Cut a box into boxes of at most a side, in degrees."""

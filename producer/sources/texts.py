@@ -13,14 +13,14 @@ import pyproj
 import rasterio
 from jaxtyping import Float
 
-from unigeo.producer.observations.folder.height_values import check_plain
+from unigeo.producer.observations.folder.height_values import check_unscaled
 from unigeo.producer.sources.captions import Captioner, open_captioner
 from unigeo.producer.sources.findings import Finding, ObservationSource, Origin, SourceFindings
 from unigeo.producer.sources.map_features import (
     Box,
     Feature,
-    ask_features,
-    ask_overpass,
+    query_ogc_features,
+    query_overpass,
     read_features,
 )
 from unigeo.producer.sources.set_description import TextRules
@@ -33,9 +33,9 @@ from unigeo.schemas.geo.great_circle import (
 )
 
 WGS84 = pyproj.Geod(ellps="WGS84")
-MOST = 8
+MAX_FACTS = 8
 """Facts in a text, at most."""
-FEW = 3
+MIN_FACTS = 3
 """Facts that are told rather than another sentence."""
 COMPASS = ("north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
 WORLDCOVER = {10: "forest", 20: "shrubland", 30: "grassland", 40: "cropland", 50: "built-up land",
@@ -50,8 +50,8 @@ LEGENDS = {"worldcover": WORLDCOVER, "nlcd": NLCD}
 _NUMBER = re.compile(r"\d[\d.,:/°'\"-]*")
 _OPENINGS = ("A place with {}.", "Here: {}.", "Nearby there is {}.", "This spot has {} around it.",
              "Seen on the map: {}.", "Around this point lies {}.")  # fmt: skip
-Count = Callable[[str], int]
-Ask = Callable[[Sequence[Box], Box], list[Feature]]
+TokenCounter = Callable[[str], int]
+FeatureQuery = Callable[[Sequence[Box], Box], list[Feature]]
 """Features in small boxes, and populated places in a wide one that holds them."""
 
 
@@ -60,8 +60,8 @@ class TextSource:
     """Sentences about places."""
 
     about: TextRules
-    ask: Ask
-    count: Count
+    ask: FeatureQuery
+    count: TokenCounter
     seed: int
     landcover: Path | None = None
     captioner: Captioner | None = None
@@ -73,7 +73,7 @@ class TextSource:
         """Names of towns reach farther, and are not counted."""
         return self.about.radius_m
 
-    def observe(self, lonlat: Float[np.ndarray, "place 2"]) -> SourceFindings:
+    def observe(self, lonlat: Float[np.ndarray, "location 2"]) -> SourceFindings:
         """Say something of each place."""
         near = _boxes(lonlat, self.about.radius_m)
         wide = _boxes(lonlat, max(self.about.radius_m, 1000 * self.about.town_km))
@@ -115,7 +115,7 @@ class TextSource:
         sentences: list[str] = []
         if facts:
             opening = _OPENINGS[int(rng.integers(len(_OPENINGS)))]
-            sentences.append(opening.format(_listed(facts[:MOST])))
+            sentences.append(opening.format(_listed(facts[:MAX_FACTS])))
         if caption:
             sentences.append(f"From above: {caption}.")
         if cover:
@@ -167,7 +167,7 @@ class TextSource:
         name = f"{one.name}, a {one.settled}" if keep else f"a {one.settled}"
         return f"{where} {name}."
 
-    def _cover(self, lonlat: Float[np.ndarray, "place 2"]) -> list[str]:
+    def _cover(self, lonlat: Float[np.ndarray, "location 2"]) -> list[str]:
         """The most common class of land cover within the radius of each place, in words."""
         if self.landcover is None:
             return [""] * len(lonlat)
@@ -188,16 +188,16 @@ class TextSource:
     def _fitting(self, facts: list[str], sentences: list[str]) -> str:
         """Join sentences, and leave out what tells least until few enough tokens are left.
 
-        Facts above `FEW` go first, then the later sentences from the last, then facts.
+        Facts above `MIN_FACTS` go first, then the later sentences from the last, then facts.
         """
-        kept = facts[:MOST]
+        kept = facts[:MAX_FACTS]
         while sentences:
             text = " ".join(sentences)
             if self.about.names == "drop":
                 text = redact(text)
             if self.count(text) <= self.about.tokens:
                 return text
-            if len(kept) > FEW or (len(sentences) == 1 and len(kept) > 1):
+            if len(kept) > MIN_FACTS or (len(sentences) == 1 and len(kept) > 1):
                 shorter = kept[:-1]
                 sentences[0] = sentences[0].replace(_listed(kept), _listed(shorter))
                 kept = shorter
@@ -205,12 +205,12 @@ class TextSource:
                 sentences = sentences[:-1]
         return ""
 
-    def _captions(self, lonlat: Float[np.ndarray, "place 2"]) -> list[str]:
+    def _captions(self, lonlat: Float[np.ndarray, "location 2"]) -> list[str]:
         """What the aerial image of each place shows; nothing where there is none."""
         said = [""] * len(lonlat)
         if self.captioner is None or self.aerial is None:
             return said
-        found = self.aerial.observe(lonlat).found
+        found = self.aerial.observe(lonlat).findings
         there = [k for k, one in enumerate(found) if one.value is not None]
         captions = self.captioner.captions([found[k].value for k in there])
         for k, caption in zip(there, captions, strict=True):
@@ -218,7 +218,9 @@ class TextSource:
         return said
 
 
-def _boxes(lonlat: Float[np.ndarray, "place 2"], radius_m: float) -> Float[np.ndarray, "place 4"]:
+def _boxes(
+    lonlat: Float[np.ndarray, "location 2"], radius_m: float
+) -> Float[np.ndarray, "location 4"]:
     """Boxes of degrees that hold a circle round each place."""
     edge = np.abs(lonlat[:, 1]) + radius_m / LEAST_METRES_PER_DEGREE
     wide, high = degree_margins(radius_m, edge)
@@ -231,7 +233,7 @@ def redact(text: str) -> str:
     return re.sub(r"\s+([.,])", r"\1", re.sub(r"\s{2,}", " ", _NUMBER.sub("", text))).strip()
 
 
-def count_words(text: str) -> int:
+def estimate_tokens(text: str) -> int:
     """Count tokens generously where no tokenizer is at hand: four letters are one, a sign is one.
 
     Start and end are counted too.
@@ -240,7 +242,7 @@ def count_words(text: str) -> int:
     return 2 + sum(max(1, -(-len(piece) // 4)) for piece in pieces)
 
 
-def count_tokens_of(folder: Path) -> Count:
+def token_counter(folder: Path) -> TokenCounter:
     """How many tokens a text tower sees of a text, by its own tokenizer.
 
     Args:
@@ -267,7 +269,9 @@ def count_tokens_of(folder: Path) -> Count:
     return lambda text: len(tokenizer.encode(text.lower()).ids)  # as `encoders.words.tokenize`
 
 
-def open_words(about: TextRules, seed: int, aerial: ObservationSource | None = None) -> TextSource:
+def open_text_source(
+    about: TextRules, seed: int, aerial: ObservationSource | None = None
+) -> TextSource:
     """Open a source of words.
 
     Args:
@@ -278,7 +282,7 @@ def open_words(about: TextRules, seed: int, aerial: ObservationSource | None = N
     Raises:
         ObservationsError: files or the tokenizer cannot be read.
     """
-    count = count_words if about.tokenizer is None else count_tokens_of(Path(about.tokenizer))
+    count = estimate_tokens if about.tokenizer is None else token_counter(Path(about.tokenizer))
     web = WebClient(about.per_second)
     if about.kind == "files":
         everything = [one for name in about.files for one in read_features(name)]
@@ -287,17 +291,17 @@ def open_words(about: TextRules, seed: int, aerial: ObservationSource | None = N
             west, south, east, north = wide
             return [f for f in everything if west <= f.lon <= east and south <= f.lat <= north]
 
-        ask: Ask = inside
+        ask: FeatureQuery = inside
     elif about.kind == "overpass":
-        ask = lambda near, wide: ask_overpass(web, about.url, near, wide)  # noqa: E731
+        ask = lambda near, wide: query_overpass(web, about.url, near, wide)  # noqa: E731
     else:
-        ask = lambda near, wide: ask_features(web, about.url, wide)  # noqa: E731
+        ask = lambda near, wide: query_ogc_features(web, about.url, wide)  # noqa: E731
     cover = None if about.landcover is None else Path(about.landcover)
     if cover is not None and not cover.is_file():
         raise ObservationsError(f"table [text]: there is no raster of land cover {cover}.")
     if cover is not None:
         with rasterio.open(cover) as raster:
-            check_plain(raster, (1,), f"table [text]: {cover}")
+            check_unscaled(raster, (1,), f"table [text]: {cover}")
     captioner = None
     if about.caption is not None:
         captioner = open_captioner(about.caption, about.caption_tokens)

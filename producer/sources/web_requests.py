@@ -75,7 +75,7 @@ class WebClient:
         """
         self._ask("HEAD", url, None, None, None)
 
-    def told(self, url: str) -> dict[str, Any]:
+    def object_identity(self, url: str) -> dict[str, Any]:
         """What a server says of an object, by which another one under its address is known.
 
         Returns:

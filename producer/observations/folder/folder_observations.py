@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from unigeo.producer.observations.file_contents import content_of, sample_of
+from unigeo.producer.observations.file_contents import content_identity, sample_digest
 from unigeo.producer.observations.folder.description import (
     Description,
     HeightsDescription,
@@ -26,10 +26,10 @@ from unigeo.producer.observations.folder.height_values import (
     HeightDescription,
 )
 from unigeo.producer.observations.folder.land import Land, read_land
-from unigeo.producer.observations.folder.location_tables import LocationTable, read_places
+from unigeo.producer.observations.folder.location_tables import LocationTable, read_locations
 from unigeo.producer.observations.folder.patch_frames import Frame
 from unigeo.producer.observations.folder.raster_patches import cut
-from unigeo.producer.observations.folder.street_images import StreetImages, open_photographs
+from unigeo.producer.observations.folder.street_images import StreetImages, open_street_images
 from unigeo.producer.observations.protocol import GAP_NAMES, Gap, ImageModality, Patches
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.tables.points import check_lonlat
@@ -51,7 +51,7 @@ class FolderObservations:
     said: LocationTable | None
     """Rows of words."""
     surface_sample: str
-    """Of the file of `land_mask`, by `sample_of`."""
+    """Of the file of `land_mask`, by `sample_digest`."""
     _gaps: dict[str, Counter[str]] = field(default_factory=dict)
 
     @property
@@ -248,7 +248,7 @@ class FolderObservations:
 
     def _file(self, path: Path) -> dict[str, Any]:
         relative = path.resolve().relative_to(self.root).as_posix()
-        return {"file": relative} | content_of(path)
+        return {"file": relative} | content_identity(path)
 
 
 def open_observations(description: str | Path, data: Path | None = None) -> FolderObservations:
@@ -271,7 +271,7 @@ def open_observations(description: str | Path, data: Path | None = None) -> Fold
     if about.locations.file is not None:
         file = _inside(root, about.locations.file, "locations")
         shown = _shown("locations", about.locations.file)
-        known = read_places(file, shown, about.locations.lon, about.locations.lat, [])
+        known = read_locations(file, shown, about.locations.lon, about.locations.lat, [])
     rasters = {
         modality: _open_rasters(root, modality, source)
         for modality in ("aerial", "street", "dsm")
@@ -287,7 +287,7 @@ def open_observations(description: str | Path, data: Path | None = None) -> Fold
         rasters=rasters,
         photographs=_open_images(root, street) if isinstance(street, StreetDescription) else None,
         said=None if about.text is None else _open_texts(root, about.text),
-        surface_sample=sample_of(land),
+        surface_sample=sample_digest(land),
     )
 
 
@@ -337,17 +337,17 @@ def _open_images(root: Path, about: StreetDescription) -> StreetImages:
     shown = _shown("street", about.file)
     others = [about.image] + ([about.heading] if about.heading else [])
     table = _inside(root, about.file, "street")
-    places = read_places(table, shown, about.lon, about.lat, others)
+    places = read_locations(table, shown, about.lon, about.lat, others)
     names = [str(name) for name in places.rows[about.image]]
     folder = _inside(root, about.folder, "street")
-    return open_photographs(folder, names, places, about.patch_px, shown)
+    return open_street_images(folder, names, places, about.patch_px, shown)
 
 
 def _open_texts(root: Path, about: TextDescription) -> LocationTable:
     """Read the rows that say something."""
     shown = _shown("text", about.file)
     file = _inside(root, about.file, "text")
-    table = read_places(file, shown, about.lon, about.lat, [about.text])
+    table = read_locations(file, shown, about.lon, about.lat, [about.text])
     words = table.rows[about.text].astype("string").str.strip().fillna("")
     full = (words != "").to_numpy(bool)
     if not full.any():

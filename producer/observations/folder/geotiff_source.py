@@ -19,8 +19,8 @@ from unigeo.producer.observations.file_contents import Stamp
 from unigeo.producer.observations.folder.height_values import (
     HeightConversion,
     HeightDescription,
-    check_plain,
-    metres_of,
+    check_unscaled,
+    height_conversion,
 )
 from unigeo.schemas.errors import ObservationsError
 
@@ -83,8 +83,8 @@ class GeotiffSource:
         return pyproj.Transformer.from_crs(4326, self.crs, always_xy=True)
 
     def rowcol(
-        self, lonlat: Float[np.ndarray, "point place 2"], centre: Float[np.ndarray, "point 2"]
-    ) -> Float[np.ndarray, "point place 2"]:
+        self, lonlat: Float[np.ndarray, "point position 2"], centre: Float[np.ndarray, "point 2"]
+    ) -> Float[np.ndarray, "point position 2"]:
         """Find places in the raster: row and column, the centre of the first pixel at 0.
 
         Args:
@@ -175,10 +175,10 @@ def open_source(
                 _check_complete(dataset, path, shown)
             metres = None
             if terrain is None:
-                check_plain(dataset, bands, shown)
+                check_unscaled(dataset, bands, shown)
             else:
                 unit = _vertical_unit(dataset.crs)
-                metres = metres_of(dataset, bands[0], unit, nodata, terrain, shown)
+                metres = height_conversion(dataset, bands[0], unit, nodata, terrain, shown)
                 if isinstance(path, Path):
                     _check_heights(dataset, bands[0], nodata, metres, shown)
             dtypes = {dataset.dtypes[band - 1] for band in bands}
@@ -222,7 +222,7 @@ def _check_heights(
         except RasterioError:
             continue  # a damaged block is a gap of its own kind
         numbers.append(values.ravel())
-        data.append((mask & known_numbers(values, nodata)).ravel())
+        data.append((mask & has_value(values, nodata)).ravel())
     if numbers:
         metres.check(np.concatenate(numbers), np.concatenate(data), shown)
 
@@ -235,7 +235,7 @@ def _spread(size: int) -> list[int]:
     return starts
 
 
-def known_numbers(
+def has_value(
     values: Shaped[np.ndarray, "*pixel"], nodata: float | None
 ) -> Bool[np.ndarray, "*pixel"]:
     """Which numbers are finite and not the one without meaning."""

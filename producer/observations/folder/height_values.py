@@ -124,7 +124,7 @@ def _number(value: float) -> str:
     return repr(int(value) if whole else value)
 
 
-def metres_of(
+def height_conversion(
     dataset: Any,
     band: int,
     vertical_unit: str,
@@ -192,7 +192,7 @@ def _unit(word: str, about: HeightDescription, shown: str) -> str:
     return about.units or known or "m"
 
 
-def check_plain(dataset: Any, bands: Sequence[int], shown: str) -> None:
+def check_unscaled(dataset: Any, bands: Sequence[int], shown: str) -> None:
     """Refuse numbers that are scaled where they are taken as they are, as those of a picture.
 
     Raises:

@@ -47,7 +47,9 @@ class LocationTable:
         return np.where(row == len(self.rows), -1, row).astype(np.int64)
 
 
-def read_places(path: Path, shown: str, lon: str, lat: str, others: Sequence[str]) -> LocationTable:
+def read_locations(
+    path: Path, shown: str, lon: str, lat: str, others: Sequence[str]
+) -> LocationTable:
     """Read a CSV or Parquet file with one row per place.
 
     Args:

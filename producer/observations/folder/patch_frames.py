@@ -49,8 +49,8 @@ class Frame:
 
 
 def _lagrange(
-    nodes: Float[np.ndarray, " node"], at: Float[np.ndarray, " place"]
-) -> Float[np.ndarray, "place node"]:
+    nodes: Float[np.ndarray, " node"], at: Float[np.ndarray, " position"]
+) -> Float[np.ndarray, "position node"]:
     """Weights of the polynomial through the nodes."""
     weights = np.ones((len(at), len(nodes)))
     for k, own in enumerate(nodes):
@@ -61,9 +61,9 @@ def _lagrange(
 
 def local_lonlat(
     lonlat: Float[np.ndarray, "point 2"],
-    east_m: Float[np.ndarray, " place"],
-    north_m: Float[np.ndarray, " place"],
-) -> Float[np.ndarray, "point place 2"]:
+    east_m: Float[np.ndarray, " offset"],
+    north_m: Float[np.ndarray, " offset"],
+) -> Float[np.ndarray, "point offset 2"]:
     """Go so many metres east and north of each point, along the geodesic on WGS 84.
 
     Source: Karney (2013), "Algorithms for geodesics", as in PROJ; good to nanometres.
@@ -161,8 +161,8 @@ def locate(
 
 
 def _interpolate(
-    grid: Float[np.ndarray, "point node node"], weights: Float[np.ndarray, "place node"]
-) -> Float[np.ndarray, "point place place"]:
+    grid: Float[np.ndarray, "point node node"], weights: Float[np.ndarray, "position node"]
+) -> Float[np.ndarray, "point position position"]:
     """Evaluate the tensor quartic; a fixed order of sums keeps a patch's bits its own."""
     rows = sum(weights[:, k, None] * grid[:, None, k] for k in range(NODES))
     both = sum(rows[:, :, None, k] * weights[None, None, :, k] for k in range(NODES))

@@ -14,7 +14,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 
 from unigeo.producer.observations.file_contents import ReplacedError
-from unigeo.producer.observations.folder.geotiff_source import GeotiffSource, known_numbers
+from unigeo.producer.observations.folder.geotiff_source import GeotiffSource, has_value
 from unigeo.producer.observations.folder.height_values import HeightConversion
 from unigeo.schemas.errors import ObservationsError
 
@@ -38,7 +38,7 @@ class ReadWindow:
     """Whether the file could not be read there."""
 
 
-class Blocks:
+class BlockReader:
     """An open raster, read in decimated blocks that do not depend on who asks for them."""
 
     def __init__(self, source: GeotiffSource, keep: int = CACHE_BLOCKS) -> None:
@@ -192,7 +192,7 @@ class Blocks:
             )
             band = self._source.bands[0]
             numbers = self._dataset.read(band, window=strip)
-            known = known_numbers(numbers, self._source.nodata)
+            known = has_value(numbers, self._source.nodata)
             if self._masked:
                 known &= self._dataset.read_masks(band, window=strip) > 0
             metres.check(numbers, known, self._source.shown)

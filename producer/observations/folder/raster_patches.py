@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from unigeo.producer.observations.folder.geotiff_source import GeotiffSource
 from unigeo.producer.observations.folder.patch_frames import Frame, PixelLocations, locate
-from unigeo.producer.observations.folder.raster_blocks import CACHE_BLOCKS, Blocks, ReadWindow
+from unigeo.producer.observations.folder.raster_blocks import CACHE_BLOCKS, BlockReader, ReadWindow
 from unigeo.producer.observations.protocol import Gap, Patches
 from unigeo.schemas.geo.great_circle import METRES_PER_DEGREE, degree_margins
 
@@ -154,7 +154,7 @@ class OpenRasters:
     def __init__(self, sources: Sequence[GeotiffSource], keep: int = CACHE_BLOCKS) -> None:
         """Open none yet; each keeps so many blocks."""
         self._sources, self._keep = sources, keep
-        self._blocks: OrderedDict[int, Blocks] = OrderedDict()
+        self._blocks: OrderedDict[int, BlockReader] = OrderedDict()
         self._decoded = 0
 
     @property
@@ -162,10 +162,10 @@ class OpenRasters:
         """Blocks read so far."""
         return self._decoded + sum(blocks.decoded for blocks in self._blocks.values())
 
-    def blocks(self, number: int) -> Blocks:
+    def blocks(self, number: int) -> BlockReader:
         """A raster by its number."""
         if number not in self._blocks:
-            self._blocks[number] = Blocks(self._sources[number], self._keep)
+            self._blocks[number] = BlockReader(self._sources[number], self._keep)
             if len(self._blocks) > OPEN_FILES:
                 oldest = self._blocks.popitem(last=False)[1]
                 oldest.check()
@@ -223,7 +223,9 @@ def _groups(located: PixelLocations, shape: tuple[int, int]) -> list[Int[np.ndar
     return list(np.split(members[by_group], cuts))
 
 
-def _gather(blocks: Blocks, located: PixelLocations, group: Int[np.ndarray, " member"]) -> _Part:
+def _gather(
+    blocks: BlockReader, located: PixelLocations, group: Int[np.ndarray, " member"]
+) -> _Part:
     """Weigh the four read pixels round each patch pixel."""
     decimation = tuple(int(k) for k in located.decimation[group[0]])
     sizes = blocks.sizes(decimation)

@@ -35,7 +35,7 @@ class StreetImages:
         return np.moveaxis(np.asarray(square), 2, 0).copy()
 
 
-def open_photographs(
+def open_street_images(
     folder: Path, names: list[str], places: LocationTable, size: int, shown: str
 ) -> StreetImages:
     """Check that the photographs are there and are images.

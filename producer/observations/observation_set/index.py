@@ -12,7 +12,7 @@ from unigeo.schemas.errors import ObservationsError
 
 VERSION = 1
 """Of the form of a set."""
-SEEN = (*IMAGE_MODALITIES, "text")
+OBSERVED = (*IMAGE_MODALITIES, "text")
 
 
 def _schema() -> pa.Schema:
@@ -28,7 +28,7 @@ def _schema() -> pa.Schema:
         ("dsm_offset_m", pa.float64()),
         ("dsm_scale_m", pa.float64()),
     ]
-    for name in SEEN:
+    for name in OBSERVED:
         fields += [
             (f"{name}_{what}", pa.string()) for what in ("item", "date", "licence", "credit")
         ]
@@ -47,19 +47,19 @@ def to_parquet(rows: Sequence[Mapping[str, Any]], about: Mapping[str, str]) -> b
     return _written(table.replace_schema_metadata(dict(about)))
 
 
-def joined(parts: Sequence[bytes]) -> bytes:
+def concatenate(parts: Sequence[bytes]) -> bytes:
     """Put the indices of shards one after another."""
     tables = [_read(part).replace_schema_metadata(None) for part in parts]
     return _written(pa.concat_tables(tables) if tables else SCHEMA.empty_table())
 
 
-def about(data: bytes) -> dict[str, str]:
+def read_metadata(data: bytes) -> dict[str, str]:
     """The words about an index."""
     found = pq.read_schema(pa.BufferReader(data)).metadata or {}
     return {key.decode(): value.decode() for key, value in found.items()}
 
 
-def columns(data: bytes, shown: str) -> dict[str, Any]:
+def read_columns(data: bytes, shown: str) -> dict[str, Any]:
     """Read an index: numbers as arrays, words as lists.
 
     Raises:

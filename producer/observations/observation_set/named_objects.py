@@ -111,7 +111,7 @@ class ObjectFolder:
                 )
         return parts
 
-    def sweep(self) -> None:
+    def remove_partial_files(self) -> None:
         """Remove what a writer that was killed left unfinished."""
         if self._folder is not None and self._folder.is_dir():
             for part in self._folder.rglob("*.partial"):

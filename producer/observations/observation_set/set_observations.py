@@ -17,12 +17,12 @@ from unigeo.producer.observations.folder.location_tables import LocationTable
 from unigeo.producer.observations.observation_set import index
 from unigeo.producer.observations.observation_set.height_images import decode_heights
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
-from unigeo.producer.observations.observation_set.tar_shards import decode_picture
+from unigeo.producer.observations.observation_set.tar_shards import decode_image
 from unigeo.producer.observations.protocol import ImageModality, Patches
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.tables.points import check_lonlat
 
-SAME_PLACE_M = 1.0
+SAME_LOCATION_M = 1.0
 """A point nearer to a place of the set than this is that place."""
 THREADS = 4
 """Parts read at once."""
@@ -34,7 +34,7 @@ GROUP = 16
 
 @dataclass(frozen=True, eq=False)
 class SetObservations:
-    """A set that `unigeo-produce observe` built; `open_recorded` opens it."""
+    """A set that `unigeo-produce observe` built; `open_observation_set` opens it."""
 
     store: ObjectFolder
     about: dict[str, Any]
@@ -140,7 +140,7 @@ class SetObservations:
         return {key: self.about[key] for key in kept} | {"split": self.split}
 
     @cached_property
-    def lonlat(self) -> Float[np.ndarray, "place 2"]:
+    def lonlat(self) -> Float[np.ndarray, "location 2"]:
         """Every place of the set."""
         return np.stack([self.rows["lon"], self.rows["lat"]], axis=1)
 
@@ -194,7 +194,7 @@ class SetObservations:
 
     def _rows_at(self, lonlat: Float[np.ndarray, "point 2"]) -> Int[np.ndarray, " point"]:
         check_lonlat(lonlat)
-        return self._places.nearest(lonlat, SAME_PLACE_M)
+        return self._places.nearest(lonlat, SAME_LOCATION_M)
 
     @cached_property
     def _places(self) -> LocationTable:
@@ -203,7 +203,7 @@ class SetObservations:
         return LocationTable(pd.DataFrame({"key": self.rows["key"]}), self.lonlat)
 
     def _read(
-        self, rows: Int[np.ndarray, " place"], modalities: Sequence[str], fill: bool = True
+        self, rows: Int[np.ndarray, " location"], modalities: Sequence[str], fill: bool = True
     ) -> Iterator[dict[str, np.ndarray | None]]:
         """Read and decode the patches of places, in their order; `fill` the voids of heights."""
         parts = iter([rows[first : first + PART] for first in range(0, len(rows), PART)])
@@ -225,7 +225,7 @@ class SetObservations:
             pool.shutdown(cancel_futures=True)
 
     def _read_part(
-        self, rows: Int[np.ndarray, " place"], modalities: Sequence[str], fill: bool
+        self, rows: Int[np.ndarray, " location"], modalities: Sequence[str], fill: bool
     ) -> list[dict[str, np.ndarray | None]]:
         """The same of a few places: each shard is asked once for all that is wanted of it."""
         found: list[dict[str, np.ndarray | None]] = [dict.fromkeys(modalities) for _ in rows]
@@ -249,7 +249,7 @@ class SetObservations:
     ) -> np.ndarray:
         shown = f"{self.store.url}/{name}"
         if modality != "dsm":
-            return decode_picture(data, tuple(self.about["shapes"][modality][1:]), shown)
+            return decode_image(data, tuple(self.about["shapes"][modality][1:]), shown)
         offset, scale = self.rows["dsm_offset_m"][row], self.rows["dsm_scale_m"][row]
         metres = decode_heights(data, float(offset), float(scale), shown)
         void = np.isnan(metres)
@@ -258,7 +258,7 @@ class SetObservations:
         return metres[None]
 
 
-def open_recorded(url: str, split: str = "train") -> SetObservations:
+def open_observation_set(url: str, split: str = "train") -> SetObservations:
     """Open a finished set.
 
     Args:
@@ -289,7 +289,7 @@ def open_recorded(url: str, split: str = "train") -> SetObservations:
     data = store.get("locations.parquet") or b""
     if hashlib.sha256(data).hexdigest() != about["index_sha256"]:
         raise ObservationsError(f"{url}/locations.parquet is not the one written; copy it again.")
-    opened = SetObservations(store, about, index.columns(data, url), split)
+    opened = SetObservations(store, about, index.read_columns(data, url), split)
     if not len(opened.members):
         raise ObservationsError(
             f"{url} has no places of the part {split!r}; it has {about['counts']['splits']}."

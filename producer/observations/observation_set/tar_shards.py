@@ -19,7 +19,7 @@ from unigeo.schemas.errors import ObservationsError
 _JPEG = b"\xff\xd8\xff"
 
 
-def encode_picture(picture: UInt8[np.ndarray, "3 row col"], quality: int) -> bytes:
+def encode_image(picture: UInt8[np.ndarray, "3 row col"], quality: int) -> bytes:
     """Write a picture as JPEG of a quality, full colour resolution; as PNG if it is 0."""
     buffer = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(np.moveaxis(picture, 0, 2)))
@@ -30,7 +30,7 @@ def encode_picture(picture: UInt8[np.ndarray, "3 row col"], quality: int) -> byt
     return buffer.getvalue()
 
 
-def decode_picture(
+def decode_image(
     data: bytes | memoryview, size: tuple[int, int], shown: str
 ) -> UInt8[np.ndarray, "3 row col"]:
     """Read a picture of so many rows and columns back.
@@ -55,17 +55,17 @@ class TarShard:
     """An archive, and where its members lie in it."""
 
     data: bytes
-    places: dict[str, tuple[int, int]]
+    spans: dict[str, tuple[int, int]]
     """Offset and size of each member's bytes."""
 
 
 def pack(members: Iterable[tuple[str, bytes]]) -> TarShard:
     """Write members into one archive, in their order, without dates or owners."""
-    buffer, places = io.BytesIO(), {}
+    buffer, spans = io.BytesIO(), {}
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, data in members:
             info = tarfile.TarInfo(name)
             info.size, info.mode = len(data), 0o644
-            places[name] = (buffer.tell() + tarfile.BLOCKSIZE, len(data))
+            spans[name] = (buffer.tell() + tarfile.BLOCKSIZE, len(data))
             tar.addfile(info, io.BytesIO(data))
-    return TarShard(buffer.getvalue(), places)
+    return TarShard(buffer.getvalue(), spans)

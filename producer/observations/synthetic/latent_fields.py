@@ -245,7 +245,7 @@ def _albers() -> Transformer:
     return Transformer.from_crs("EPSG:4326", "EPSG:5070", always_xy=True)
 
 
-def cell_noise(
+def hashed_noise(
     lonlat: Float[np.ndarray, "point 2"], count: int, number: int
 ) -> Float[np.ndarray, "point count"]:
     """Draw uniform numbers that belong to a place: the same whenever it is looked at."""

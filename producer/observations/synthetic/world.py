@@ -15,10 +15,10 @@ from unigeo.producer.observations.synthetic import captions as words
 from unigeo.producer.observations.synthetic import images as pictures
 from unigeo.producer.observations.synthetic.latent_fields import (
     KM_PER_DEGREE,
-    cell_noise,
     cities,
     coast_km,
     draw_on_land,
+    hashed_noise,
     latents,
 )
 
@@ -69,13 +69,13 @@ class World:
             elif modality == "dsm":
                 values[part] = pictures.surface(truth)
             else:
-                noise = cell_noise(lonlat[part], 4 * pictures.OBJECTS + 4, 1)
+                noise = hashed_noise(lonlat[part], 4 * pictures.OBJECTS + 4, 1)
                 values[part] = pictures.street(truth, noise)
         return Patches(values, np.ones(len(lonlat), bool))
 
     def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
         """Describe each point."""
-        return [*words.describe(latents(lonlat), cell_noise(lonlat, words.NUMBERS, 2))]
+        return [*words.describe(latents(lonlat), hashed_noise(lonlat, words.NUMBERS, 2))]
 
     def gaps(self) -> dict[str, dict[str, int]]:
         """Nothing is ever missing here."""
@@ -107,7 +107,7 @@ class World:
         the surface, farming from above.
         """
         truth = latents(lonlat)
-        noise = _normal(cell_noise(lonlat, 2 * len(TARGETS), 3))
+        noise = _normal(hashed_noise(lonlat, 2 * len(TARGETS), 3))
         coastal = np.exp(-np.maximum(truth.coast_km, 0) / 80)
         income = 42 + 9 * (truth.density - 1.5) + 14 * (truth.walls - 0.5) - 9 * (truth.soil - 0.5)
         price = 0.012 * (income - 42) + 0.35 * coastal + 0.12 * np.log(truth.relief_m / 30)

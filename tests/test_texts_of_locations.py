@@ -20,14 +20,19 @@ from unigeo.producer.encoders.settings import TextSettings
 from unigeo.producer.encoders.text import pretrained_tokenizer, train_tokenizer
 from unigeo.producer.sources.map_features import (
     Feature,
-    ask_features,
-    ask_overpass,
-    of_geojson,
-    of_tags,
+    feature_from_tags,
+    features_from_geojson,
+    query_ogc_features,
+    query_overpass,
     read_features,
 )
 from unigeo.producer.sources.set_description import TextRules
-from unigeo.producer.sources.texts import TextSource, count_tokens_of, count_words, open_words
+from unigeo.producer.sources.texts import (
+    TextSource,
+    estimate_tokens,
+    open_text_source,
+    token_counter,
+)
 from unigeo.producer.sources.web_requests import WebClient
 from unigeo.schemas.errors import ObservationsError, StoreError
 
@@ -48,57 +53,63 @@ def test_a_text_is_short_and_without_names_where_asked(
     known = [feature(k, f"{NAME} {k}") for k in which]
     known.append(Feature("town", 4, 5.02, 52.0, NAME, 9000, "town"))
     about = TextRules(kind="files", names=names, tokens=tokens)  # type: ignore[arg-type]
-    source = TextSource(about, lambda *_: known, count_words, seed)
-    text = source.observe(np.array([(5.0, 52.0)])).found[0].value
-    assert text is None or count_words(text) <= tokens
+    source = TextSource(about, lambda *_: known, estimate_tokens, seed)
+    text = source.observe(np.array([(5.0, 52.0)])).findings[0].value
+    assert text is None or estimate_tokens(text) <= tokens
     if names == "drop" and text:
         assert NAME not in text and not re.search(r"\d", text)
-    again = source.observe(np.array([(5.3, 52.0), (5.0, 52.0)])).found[1].value
+    again = source.observe(np.array([(5.3, 52.0), (5.0, 52.0)])).findings[1].value
     assert again == text  # whatever other places are asked with it
 
 
 def test_the_most_telling_facts_come_first_and_stay_longest() -> None:
     known = [feature(k) for k in range(6)]
     about = TextRules(kind="files", tokens=64)
-    source = TextSource(about, lambda *_: known, count_words, 0)
-    text = source.observe(np.array([(5.0, 52.0)])).found[0].value
+    source = TextSource(about, lambda *_: known, estimate_tokens, 0)
+    text = source.observe(np.array([(5.0, 52.0)])).findings[0].value
     assert text.index("school") < text.index("pond") < text.index("road")
-    short = TextSource(about.model_copy(update={"tokens": 16}), lambda *_: known, count_words, 0)
-    kept = short.observe(np.array([(5.0, 52.0)])).found[0].value
+    short = TextSource(
+        about.model_copy(update={"tokens": 16}), lambda *_: known, estimate_tokens, 0
+    )
+    kept = short.observe(np.array([(5.0, 52.0)])).findings[0].value
     assert "school" in kept and "road" not in kept
 
 
 def test_nothing_to_say_is_a_reason() -> None:
-    source = TextSource(TextRules(kind="files"), lambda *_: [], count_words, 0)
-    found = source.observe(np.array([(5.0, 52.0)])).found[0]
+    source = TextSource(TextRules(kind="files"), lambda *_: [], estimate_tokens, 0)
+    found = source.observe(np.array([(5.0, 52.0)])).findings[0]
     assert found.value is None and found.reason == "nothing to say"
 
 
 def test_tags_of_three_catalogues_are_understood() -> None:
-    assert of_tags({"amenity": "place_of_worship", "name": "St  Mary"}, 1, 2) == Feature(
+    assert feature_from_tags({"amenity": "place_of_worship", "name": "St  Mary"}, 1, 2) == Feature(
         "place of worship", 5, 1, 2, "St Mary"
     )
-    overture = of_tags({"categories": {"primary": "coffee_shop"}, "names": {"primary": "A"}}, 1, 2)
+    overture = feature_from_tags(
+        {"categories": {"primary": "coffee_shop"}, "names": {"primary": "A"}}, 1, 2
+    )
     assert overture == Feature("coffee shop", 5, 1, 2, "A")
-    town = of_tags({"feature_code": "PPL", "name": "B", "population": "7000"}, 1, 2)
+    town = feature_from_tags({"feature_code": "PPL", "name": "B", "population": "7000"}, 1, 2)
     assert town is not None and town.settled == "town" and town.people == 7000
-    assert of_tags({"building": "yes"}, 1, 2) == Feature("building", 1, 1, 2)
-    assert of_tags({"highway": "residential"}, 1, 2) == Feature("street", 1, 1, 2)
-    assert of_tags({"source": "survey"}, 1, 2) is None
-    assert of_geojson([{"geometry": None}, {"geometry": {"type": "Point"}}]) == []
+    assert feature_from_tags({"building": "yes"}, 1, 2) == Feature("building", 1, 1, 2)
+    assert feature_from_tags({"highway": "residential"}, 1, 2) == Feature("street", 1, 1, 2)
+    assert feature_from_tags({"source": "survey"}, 1, 2) is None
+    assert features_from_geojson([{"geometry": None}, {"geometry": {"type": "Point"}}]) == []
 
 
 def test_features_are_read_page_by_page(tmp_path: Path) -> None:
     with Services(tmp_path) as services:
         for k in range(450):
             services.features.append(point(5 + k * 1e-5, 52, {"amenity": "school"}))
-        found = ask_features(
+        found = query_ogc_features(
             WebClient(1000), f"{services.url}/features/items", (4.9, 51.9, 5.1, 52.1)
         )
         assert len(found) == 450 and services.counts["features"] == 3
         services.faults.append(["features/*", 404, 1])
         with pytest.raises(ObservationsError, match="no items of features"):
-            ask_features(WebClient(1000), f"{services.url}/features/items", (4.9, 51.9, 5.1, 52.1))
+            query_ogc_features(
+                WebClient(1000), f"{services.url}/features/items", (4.9, 51.9, 5.1, 52.1)
+            )
 
 
 NEAR = [(5 + k * 0.01, 52.0, 5.005 + k * 0.01, 52.005) for k in range(10)]
@@ -114,7 +125,7 @@ def test_overpass_is_asked_for_what_is_near_and_for_towns_far_away(tmp_path: Pat
         services.features.append(point(5.4, 52.4, {"building": "church"}))
         web, url = WebClient(1000, first_wait_s=0.001), f"{services.url}/overpass/interpreter"
         services.faults.append(["overpass/*", 429, 2])
-        found = ask_overpass(web, url, NEAR, WIDE)
+        found = query_overpass(web, url, NEAR, WIDE)
         assert services.counts["overpass"] == 4  # two turned away, one for towns, one for the rest
         shops = [one for one in found if one.kind == "bakery shop"]
         inside = [
@@ -128,12 +139,12 @@ def test_overpass_is_asked_for_what_is_near_and_for_towns_far_away(tmp_path: Pat
         ) + 1
         # An answer that is broken off comes with status 200.
         services.statements = 3
-        assert ask_overpass(web, url, NEAR, WIDE) == found
+        assert query_overpass(web, url, NEAR, WIDE) == found
         services.statements = 0
         with pytest.raises(StoreError, match="timed out"):
-            ask_overpass(web, url, NEAR, WIDE)
+            query_overpass(web, url, NEAR, WIDE)
         with pytest.raises(ObservationsError, match="no Overpass interpreter"):
-            ask_overpass(web, f"{services.url}/nothing", NEAR, WIDE)
+            query_overpass(web, f"{services.url}/nothing", NEAR, WIDE)
 
 
 def test_a_dump_of_geonames_names_the_town_and_how_far_it_is(tmp_path: Path) -> None:
@@ -149,12 +160,14 @@ def test_a_dump_of_geonames_names_the_town_and_how_far_it_is(tmp_path: Path) -> 
     ]
     (tmp_path / "NL.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
     about = TextRules(kind="files", files=(str(tmp_path / "NL.txt"),), names="keep")
-    source = open_words(about, 0)
+    source = open_text_source(about, 0)
     lonlat = np.array([(5.12, 52.0), (5.12, 52.09), (6.5, 52.0)])
-    near, inside, far = (one.value for one in source.observe(lonlat).found)
+    near, inside, far = (one.value for one in source.observe(lonlat).findings)
     assert near == "About 10 km south of Utrecht, a city."
     assert inside == "In or next to Utrecht, a city." and far is None
-    dropped = open_words(about.model_copy(update={"names": "drop"}), 0).observe(lonlat).found
+    dropped = (
+        open_text_source(about.model_copy(update={"names": "drop"}), 0).observe(lonlat).findings
+    )
     assert dropped[0].value == "Not far from a city."
 
 
@@ -194,10 +207,10 @@ def test_land_cover_is_the_most_common_class_round_a_place(tmp_path: Path) -> No
     ]
     lonlat = np.array([to.transform(x, y) for x, y in places])
     about = TextRules(kind="files", landcover=str(tmp_path / "cover.tif"), radius_m=200)
-    texts = [one.value for one in open_words(about, 0).observe(lonlat).found]
+    texts = [one.value for one in open_text_source(about, 0).observe(lonlat).findings]
     assert texts == ["The ground is mostly cropland.", *["The ground is mostly water."] * 2, None]
     with pytest.raises(ObservationsError, match="no raster of land cover"):
-        open_words(about.model_copy(update={"landcover": "none.tif"}), 0)
+        open_text_source(about.model_copy(update={"landcover": "none.tif"}), 0)
 
 
 @pytest.mark.parametrize("form", ["model", "checkpoint"])
@@ -213,15 +226,15 @@ def test_tokens_are_those_of_the_tower(tmp_path: Path, form: str) -> None:
         learned = Siglip2Tokenizer(add_eos_token=True, add_bos_token=False)
         learned.train_new_from_iterator(sentences, vocab_size=320).save_pretrained(tmp_path)
         tokenizer = pretrained_tokenizer(replace(settings, pretrained=str(tmp_path)))
-    count = count_tokens_of(tmp_path)
+    count = token_counter(tmp_path)
     about = TextRules(kind="files", tokens=32, tokenizer=str(tmp_path))
     source = TextSource(about, lambda *_: known, count, 0)
     assert count("A place with a primary school. " * 9) > 32
-    text = source.observe(np.array([(5.0, 52.0)])).found[0].value
+    text = source.observe(np.array([(5.0, 52.0)])).findings[0].value
     assert text and count(text) <= 32
     tokenizer.no_truncation()
     seen = tokenizer.encode(text.lower()).ids  # padded to the tower's length
     assert len(seen) == 32
     assert "school" in text and "road" not in text
     with pytest.raises(ObservationsError, match="no tokenizer"):
-        count_tokens_of(tmp_path / "nothing")
+        token_counter(tmp_path / "nothing")

@@ -11,12 +11,12 @@ from hypothesis.extra import numpy as hn
 from unigeo.producer.sources import s2
 from unigeo.producer.sources.location_sampling import (
     LocationSampling,
-    covering_of,
-    farthest,
-    place,
-    share_out,
+    apportion,
+    cover_region,
+    farthest_points,
+    sample_locations,
 )
-from unigeo.producer.sources.splits import BORDER, Splitting, part_of, split
+from unigeo.producer.sources.splits import BORDER, Splitting, part_numbers, split
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.geo.regions import Region, region_of_bbox
 
@@ -25,7 +25,7 @@ TOWN = region_of_bbox((-77.10, 38.78, -77.02, 38.84))
 
 
 def test_a_covering_is_the_cells_that_hold_points_of_the_region() -> None:
-    cells, share = covering_of(TOWN, 14)
+    cells, share = cover_region(TOWN, 14)
     lonlat = np.random.default_rng(0).uniform((-77.10, 38.78), (-77.02, 38.84), (20_000, 2))
     assert set(np.unique(s2.cell_ids(lonlat, 14))) <= set(cells)
     box = shapely.box(-77.10, 38.78, -77.02, 38.84)
@@ -40,14 +40,14 @@ def test_places_keep_to_the_region_the_count_and_the_cell(
     count: int, per_cell: int, balance: int, seed: int
 ) -> None:
     how = LocationSampling(count=count, per_cell=per_cell, balance_level=balance, seed=seed)
-    placed = place(TOWN, how)
+    placed = sample_locations(TOWN, how)
     assert TOWN.contains(placed.lonlat).all()
     assert len(np.unique(placed.lonlat, axis=0)) == len(placed.lonlat) <= count
     assert (s2.cell_ids(placed.lonlat, 16) == placed.cell).all()
     assert np.unique(placed.cell, return_counts=True)[1].max() <= per_cell
-    again = place(TOWN, how)
+    again = sample_locations(TOWN, how)
     assert (again.lonlat == placed.lonlat).all()
-    other = place(
+    other = sample_locations(
         TOWN, LocationSampling(count=count, per_cell=per_cell, balance_level=balance, seed=99)
     )
     assert len(other.lonlat) != len(placed.lonlat) or (other.lonlat != placed.lonlat).any()
@@ -57,7 +57,7 @@ def test_whole_cells_get_equal_shares_and_fine_cells_no_second_before_all_have_o
     cells = s2.children(s2.cell_ids(np.array([[-77.06, 38.81]]), 10), 12)[0]
     ring = np.concatenate([s2.corners(cells[:1])[0], s2.corners(cells[:1])[0][:1]])
     whole = Region("cell", (ring,), "EPSG:8858")
-    placed = place(whole, LocationSampling(count=64, balance_level=13, per_cell=3))
+    placed = sample_locations(whole, LocationSampling(count=64, balance_level=13, per_cell=3))
     own = placed.cell[s2.parents(placed.cell, 12) == cells[0]]
     counts = np.unique(s2.parents(own, 13), return_counts=True)[1]
     assert len(own) > 48 and np.ptp(counts) <= 2
@@ -65,29 +65,29 @@ def test_whole_cells_get_equal_shares_and_fine_cells_no_second_before_all_have_o
 
 
 def test_weights_draw_places_and_no_weight_draws_none() -> None:
-    placed = place(
+    placed = sample_locations(
         TOWN, LocationSampling(count=200, balance_level=14), lambda p: (p[:, 0] < -77.06) * 1.0
     )
     assert placed.lonlat[:, 0].max() < -77.05  # the coarse cells that reach over it
-    heavy = place(
+    heavy = sample_locations(
         TOWN,
         LocationSampling(count=100, balance_level=13),
         lambda p: np.where(p[:, 0] < -77.06, 9.0, 1.0),
     )
     assert (heavy.lonlat[:, 0] < -77.06).mean() > 0.75
     with pytest.raises(ObservationsError, match="no place to observe"):
-        place(TOWN, LocationSampling(count=5), lambda p: np.full(len(p), np.nan))
+        sample_locations(TOWN, LocationSampling(count=5), lambda p: np.full(len(p), np.nan))
 
 
 def test_candidates_are_chosen_among_and_only_once() -> None:
     rng = np.random.default_rng(1)
     near = rng.uniform((-77.2, 38.7), (-76.9, 38.9), (3000, 2))
-    placed = place(TOWN, LocationSampling(count=150, per_cell=2), candidates=near)
+    placed = sample_locations(TOWN, LocationSampling(count=150, per_cell=2), candidates=near)
     assert len(placed.lonlat) == 150
     rows = {tuple(row) for row in near}
     assert all(tuple(row) in rows for row in placed.lonlat)
     with pytest.raises(ObservationsError, match="nothing of the candidates"):
-        place(TOWN, LocationSampling(count=5), candidates=near + 5)
+        sample_locations(TOWN, LocationSampling(count=5), candidates=near + 5)
 
 
 @given(
@@ -100,7 +100,7 @@ def test_a_share_is_within_one_of_its_part(
     count: int, weight: np.ndarray, room: int, seed: int
 ) -> None:
     rooms = np.full(len(weight), room)
-    quota = share_out(count, weight, rooms, np.random.default_rng(seed))
+    quota = apportion(count, weight, rooms, np.random.default_rng(seed))
     assert (quota >= 0).all() and (quota <= rooms).all() and (quota[weight == 0] == 0).all()
     assert quota.sum() <= count
     if weight.sum() > 1e-3 and (count * weight / weight.sum() < room).all():
@@ -112,7 +112,7 @@ def test_a_share_is_within_one_of_its_part(
     st.integers(1, 12),
 )
 def test_each_chosen_point_is_the_farthest_from_those_before(points: np.ndarray, n: int) -> None:
-    chosen = farthest(points, n)
+    chosen = farthest_points(points, n)
     assert len(set(chosen)) == len(chosen) == min(n, len(points))
     for k in range(1, len(chosen)):
         apart = np.linalg.norm(points[:, None] - points[chosen[:k]][None], axis=2).min(axis=1)
@@ -134,12 +134,12 @@ def footprint(lonlat: np.ndarray, side_m: float) -> shapely.Polygon:
 @given(st.integers(0, 50), st.integers(12, 14), st.sampled_from([154.0, 400.0]))
 def test_no_footprint_crosses_a_split(seed: int, level: int, side_m: float) -> None:
     how = Splitting(spatial_level=level, spatial_share=0.4, seed=seed)
-    lonlat = place(TOWN, LocationSampling(count=150, seed=seed)).lonlat
+    lonlat = sample_locations(TOWN, LocationSampling(count=150, seed=seed)).lonlat
     apart = region_of_bbox((-77.05, 38.80, -77.03, 38.82))
     parts = split(lonlat, side_m / 2**0.5, how, apart)
-    cells, _ = covering_of(region_of_bbox((-77.15, 38.74, -76.97, 38.88)), level)
+    cells, _ = cover_region(region_of_bbox((-77.15, 38.74, -76.97, 38.88)), level)
     polygons = shapely.polygons(s2.corners(cells))
-    held = np.array([part_of(c[None], how, None)[0] == 1 for c in s2.centres(cells)])
+    held = np.array([part_numbers(c[None], how, None)[0] == 1 for c in s2.centres(cells)])
     region = shapely.box(-77.05, 38.80, -77.03, 38.82)
     spatial = shapely.difference(shapely.union_all(polygons[held]), region)
     areas = {
@@ -157,9 +157,9 @@ def test_no_footprint_crosses_a_split(seed: int, level: int, side_m: float) -> N
 
 
 def test_a_cell_is_held_out_whatever_else_is_asked_and_no_share_holds_nothing_out() -> None:
-    lonlat = place(TOWN, LocationSampling(count=100)).lonlat
+    lonlat = sample_locations(TOWN, LocationSampling(count=100)).lonlat
     how = Splitting(spatial_level=13, spatial_share=0.5)
-    parts = part_of(lonlat, how, None)
-    assert (part_of(lonlat[::-1], how, None)[::-1] == parts).all()
+    parts = part_numbers(lonlat, how, None)
+    assert (part_numbers(lonlat[::-1], how, None)[::-1] == parts).all()
     assert 0 < parts.mean() < 1
     assert set(split(lonlat, 100.0, Splitting())) == {"train"}
