@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: tqdm's bar where tqdm is installed, else click's."""
+"""Progress bars on stderr: tqdm's if tqdm is installed, else click's."""
 
 import sys
 import threading
@@ -6,65 +6,69 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-Push = Callable[[int], None]
-"""Told how much more is done, from any thread."""
+Advance = Callable[[int], None]
+"""Called with the number of units done since the last call, from any thread."""
 
 
 @contextmanager
-def progress_bar(label: str, total: int, unit: str, show: bool = True) -> Iterator[Push]:
-    """A bar of `total` units; without `show` it is told in vain."""
+def progress_bar(label: str, total: int, unit: str, show: bool = True) -> Iterator[Advance]:
+    """Show a bar of `total` units, and yield the function that advances it.
+
+    Without `show` there is no bar, and the function does nothing.
+    """
     if not show:
         yield lambda count: None
         return
     lock = threading.Lock()
     with _bar(label, total, unit) as bar:
 
-        def push(count: int) -> None:
+        def advance(count: int) -> None:
             with lock:
                 bar.update(count)
 
-        yield push
+        yield advance
 
 
-def watched[Part](parts: Sequence[Part], label: str, unit: str, show: bool) -> Iterator[Part]:
-    """The parts, one after the other, each done when the next is asked for."""
-    with progress_bar(label, len(parts), unit, show) as push:
+def with_progress[Part](parts: Sequence[Part], label: str, unit: str, show: bool) -> Iterator[Part]:
+    """Yield the parts under a bar; each counts as done when the next one is requested."""
+    with progress_bar(label, len(parts), unit, show) as advance:
         for part in parts:
             yield part
-            push(1)
+            advance(1)
 
 
-class Percents:
-    """Adds up shares of several works, reported from any thread, as whole percents of all."""
+class TaskProgress:
+    """Combines the progress of several tasks, reported from any thread, into whole percents."""
 
-    def __init__(self, seconds: Sequence[float], push: Push) -> None:
-        """Take the estimated seconds of each work, and the callback for new percents."""
-        self._seconds, self._push = seconds, push
+    def __init__(self, seconds: Sequence[float], advance: Advance) -> None:
+        """Take the estimated seconds of each task, and the callback for new percents."""
+        self._seconds, self._advance = seconds, advance
         self._done = [0.0] * len(seconds)
         self._shown = 0
         self._lock = threading.Lock()
 
-    def of(self, number: int) -> Callable[[float], None]:
-        """Callback for the share of a work that is newly done; only `end` completes it."""
+    def callback(self, number: int) -> Callable[[float], None]:
+        """Return a callback for newly done shares (0 to 1) of a task; only `end` completes it."""
 
-        def push(share: float) -> None:
+        def add(share: float) -> None:
             with self._lock:
                 self._show(number, min(self._done[number] + share, 0.99))
 
-        return push
+        return add
 
     def end(self, number: int) -> None:
-        """Mark a work as done."""
+        """Mark a task as done."""
         with self._lock:
             self._show(number, 1.0)
 
     def _show(self, number: int, share: float) -> None:
         self._done[number] = share
         done = sum(s * d for s, d in zip(self._seconds, self._done, strict=True))
-        reached = min(100, int(100 * done / max(sum(self._seconds), 1e-9) + 1e-6))
-        if reached > self._shown:
-            self._push(reached - self._shown)
-            self._shown = reached
+        # The small constant keeps a sum of shares such as 0.29999... from losing a percent.
+        percent = min(100, int(100 * done / max(sum(self._seconds), 1e-9) + 1e-6))
+        if percent > self._shown:
+            self._advance(percent - self._shown)
+            self._shown = percent
 
 
 def _bar(label: str, total: int, unit: str) -> Any:

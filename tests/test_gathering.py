@@ -107,11 +107,13 @@ def test_cells_are_plain_zarr_bit_for_bit(
             out = np.full((count, expected[:, :, bands].shape[2]), 99, np.int8)
             cells.gather(rowcol, out, bands=bands)
             assert np.array_equal(out, expected[rowcol[:, 0], rowcol[:, 1], bands])
-        at = rng.permutation(count + 3)[:count]
+        rows = rng.permutation(count + 3)[:count]
         out = np.full((count + 3, layout["bands"]), 99, np.float32)
-        cells.gather(rowcol, out, at=at, rows=lambda found: found.astype(np.float32) / 2)
-        assert np.array_equal(out[at], expected[rowcol[:, 0], rowcol[:, 1]] / np.float32(2))
-        assert (np.delete(out, at, axis=0) == 99).all()
+        cells.gather(
+            rowcol, out, out_rows=rows, transform=lambda cells: cells.astype(np.float32) / 2
+        )
+        assert np.array_equal(out[rows], expected[rowcol[:, 0], rowcol[:, 1]] / np.float32(2))
+        assert (np.delete(out, rows, axis=0) == 99).all()
 
 
 @settings(max_examples=200)
@@ -129,13 +131,13 @@ def test_runs_hold_every_piece_and_no_wide_gap(
     assert runs.first[-1] == len(start)
     for number in range(len(runs)):
         part = slice(runs.first[number], runs.first[number + 1])
-        assert (which[part] == runs.which[number]).all()
+        assert (which[part] == runs.object_number[number]).all()
         assert runs.start[number] == start[part].min()
         assert runs.stop[number] == start[part].max() + length
         assert (np.diff(start[part]) - length <= gap).all()
     for one, other in zip(range(len(runs) - 1), range(1, len(runs)), strict=True):
         apart = runs.start[other] - runs.stop[one]
-        assert runs.which[one] != runs.which[other] or apart > gap
+        assert runs.object_number[one] != runs.object_number[other] or apart > gap
 
 
 def test_long_runs_are_cut() -> None:
@@ -285,7 +287,7 @@ def test_a_failure_in_one_thread_ends_all() -> None:
 
     rowcol = np.stack(np.meshgrid(range(24), range(24)), -1).reshape(-1, 2)
     with pytest.raises(StoreError, match="no more"):
-        StoredCells(stored, source_of(store)).gather(rowcol, np.empty((576, 3)), rows=fail)
+        StoredCells(stored, source_of(store)).gather(rowcol, np.empty((576, 3)), transform=fail)
 
 
 def test_what_only_zarr_can_read_is_read_by_zarr(tmp_path: Path) -> None:

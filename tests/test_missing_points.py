@@ -17,7 +17,7 @@ from test_sampling import in_memory
 from unigeo import client
 from unigeo.client.points.missing_points import warn_of_missing
 from unigeo.client.reading.protocol import WindowCells
-from unigeo.client.reading.sampling import Modality, statuses
+from unigeo.client.reading.sampling import Modality, read_status
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.store.status import Status
@@ -56,7 +56,7 @@ def told_of(points: Any, modality: Modality, crs: Any = None) -> list[str]:
     read = read_points(points, crs, missing="keep")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        warn_of_missing(read, statuses(modality, read), modality)
+        warn_of_missing(read, read_status(modality, read), modality)
     return [str(warning.message) for warning in caught]
 
 
@@ -109,7 +109,7 @@ def test_a_cause_whose_cells_cannot_be_read_is_left_out() -> None:
     lost = Lost(lambda rows, cols: np.zeros(0), 1, np.dtype(np.uint8), (32, 32), (8, 8))
     points = Points(PATAGONIA * (-1, 1))
     with pytest.warns(client.PointsWarning, match="They lie between longitudes"):
-        warn_of_missing(points, statuses(whole, points), replace(whole, status=lost))
+        warn_of_missing(points, read_status(whole, points), replace(whole, status=lost))
 
 
 def test_where_nothing_explains_it_both_places_are_said(gulf: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from unigeo import client
-from unigeo.client.progress import progress_bar, watched
+from unigeo.client.progress import progress_bar, with_progress
 
 
 @pytest.mark.parametrize("without", [None, "tqdm"])
@@ -17,7 +17,7 @@ def test_a_bar_counts_what_is_pushed(
     with progress_bar("reading", 10, "points") as push:
         push(4)
         push(6)
-    assert list(watched([1, 2], "shards", "shards", show=True)) == [1, 2]
+    assert list(with_progress([1, 2], "shards", "shards", show=True)) == [1, 2]
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "reading" in shown.err

@@ -9,8 +9,12 @@ from jaxtyping import Bool, Float, UInt8
 
 from unigeo.client.areas.polygon_rings import Polygons, name_of
 from unigeo.client.points.missing_points import COLUMNS, likely_cause, whereabouts
-from unigeo.client.reading.point_status import NO_POSITION, count_reasons, positions_in_words
-from unigeo.client.reading.point_status import WORDS as _POINT_WORDS
+from unigeo.client.reading.point_status import (
+    NO_POSITION,
+    STATUS_TEXTS,
+    count_reasons,
+    text_positions,
+)
 from unigeo.schemas.errors import RegionError, RegionWarning, StoreError
 from unigeo.schemas.store.status import Status
 from unigeo.schemas.tables.points import Points
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 
 NO_POLYGON = NO_POSITION
 """Code of a row without a shape."""
-WORDS = _POINT_WORDS | {NO_POLYGON: "no polygon"}
+POLYGON_TEXTS = STATUS_TEXTS | {NO_POLYGON: "no polygon"}
 """What each code means, as tables and messages print it."""
 _SHOWN = 5
 _HERE = (str(Path(__file__).parents[1]),)
@@ -69,14 +73,14 @@ def in_words(codes: UInt8[np.ndarray, " polygon"]) -> "pd.Categorical":
     """The codes as a table shows them."""
     import pandas as pd
 
-    kinds = pd.CategoricalDtype(list(WORDS.values()))
-    return pd.Categorical.from_codes(positions_in_words(codes), dtype=kinds)
+    kinds = pd.CategoricalDtype(list(POLYGON_TEXTS.values()))
+    return pd.Categorical.from_codes(text_positions(codes), dtype=kinds)
 
 
 def summary(codes: UInt8[np.ndarray, " polygon"], what: str = "vector") -> str:
     """How many polygons lack a vector, and why."""
     lost = int((codes != Status.VALID).sum())
-    return f"{lost:,} of {len(codes):,} polygons have no {what} ({count_reasons(codes, WORDS)})"
+    return f"{lost:,} of {len(codes):,} polygons have no {what} ({count_reasons(codes, POLYGON_TEXTS)})"
 
 
 def refuse_missing(codes: dict[str, UInt8[np.ndarray, " polygon"]], index: Any) -> None:
@@ -89,7 +93,8 @@ def refuse_missing(codes: dict[str, UInt8[np.ndarray, " polygon"]], index: Any) 
         rows = np.flatnonzero(status != Status.VALID)
         if len(rows):
             named = ", ".join(
-                f"{name_of(row, index)} {WORDS[int(status[row])]}" for row in rows[:_SHOWN].tolist()
+                f"{name_of(row, index)} {POLYGON_TEXTS[int(status[row])]}"
+                for row in rows[:_SHOWN].tolist()
             )
             more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
             raise RegionError(

@@ -19,7 +19,7 @@ from unigeo.client.areas.coverage import holds_centre
 from unigeo.client.areas.outlines import Outlines
 from unigeo.client.areas.subset_nodes import SubsetNodes, bytes_alone
 from unigeo.client.areas.windows import region_of_field
-from unigeo.client.progress import watched
+from unigeo.client.progress import with_progress
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.grid import Grid, Window
 from unigeo.schemas.io.stores import open_group, refuse_inside_a_store, unreachable_errors
@@ -207,7 +207,7 @@ def _check_objects(field: "StoredField", source: "zarr.Group", grid: Grid, layou
     for (array, last), row, col in product(arrays, rows, cols):
         key = f"{prefix}{array}/c/{row}/{col}{last}"
         if sync(store.listing.size(key)):
-            sync(store.prove(key))
+            sync(store.check_content(key))
 
 
 def _write_cells(
@@ -231,7 +231,7 @@ def _write_cells(
     group: Any = open_group(str(nodes.folder), read_only=False, consolidated=False)
     down, right = grid.row0 - field.grid.row0, grid.col0 - field.grid.col0
     windows = list(grid.windows(layout.shard))
-    for window in watched(windows, "region", "shards", progress):
+    for window in with_progress(windows, "region", "shards", progress):
         there = replace(window, row=window.row + down, col=window.col + right)
         outside = None if outlines is None else ~holds_centre(outlines, there)
         for name in layout.modalities:

@@ -12,7 +12,7 @@ from unigeo.client.areas.outlines import Outlines, outlines_on
 from unigeo.client.areas.polygon_rings import Polygons, refuse
 from unigeo.client.areas.polygon_status import (
     NO_POLYGON,
-    WORDS,
+    POLYGON_TEXTS,
     in_words,
     known_codes,
     refuse_missing,
@@ -21,7 +21,7 @@ from unigeo.client.areas.polygon_status import (
 )
 from unigeo.client.areas.windows import shard_windows, window_of
 from unigeo.client.points.join import Missing, column_names
-from unigeo.client.progress import watched
+from unigeo.client.progress import with_progress
 from unigeo.schemas.errors import DamagedError
 from unigeo.schemas.geo.grid import Window
 from unigeo.schemas.store.layout import status_name
@@ -124,7 +124,7 @@ def shares_by_reason(
         for code in Status:
             columns[name, code.words] = shares[:, code]
         columns[name, OFF_THE_FIELD] = off
-        columns[name, WORDS[NO_POLYGON]] = shapeless.astype(np.float64)
+        columns[name, POLYGON_TEXTS[NO_POLYGON]] = shapeless.astype(np.float64)
     warn_of_missing(field, polygons, status_of(cells[modalities[0]], outlines.area, shapeless))
     names = pd.MultiIndex.from_tuples(list(columns), names=["modality", "reason"])
     table = pd.DataFrame(np.stack(list(columns.values()), axis=1), polygons.index, names)
@@ -141,7 +141,7 @@ def _reached(field: "StoredField", outlines: Outlines, progress: bool) -> Iterat
     """The part of each shard that polygons cover, where they do."""
     within = window_of(field.grid, outlines)
     windows = [] if within is None else list(shard_windows(field.grid, field.layout.shard, within))
-    for window in watched(windows, "zonal", "shards", progress):
+    for window in with_progress(windows, "zonal", "shards", progress):
         touched = reach(outlines, window)
         if touched.any():
             yield _cropped(window, touched)

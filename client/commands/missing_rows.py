@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from unigeo.client.points.join import Missing
-from unigeo.client.reading.point_status import NO_POSITION, WORDS
+from unigeo.client.reading.point_status import NO_POSITION, STATUS_TEXTS
 from unigeo.schemas.errors import PointsError, PointsWarning
 from unigeo.schemas.store.status import Status
 
@@ -85,7 +85,7 @@ class MissingRows:
 
 def _off(count: "Counter[str]") -> int:
     """Rows that lie off the field, or nowhere."""
-    reasons = (Status.OUTSIDE_REGION.words, Status.WATER.words, WORDS[NO_POSITION])
+    reasons = (Status.OUTSIDE_REGION.words, Status.WATER.words, STATUS_TEXTS[NO_POSITION])
     return sum(count[words] for words in reasons)
 
 
@@ -96,12 +96,12 @@ def for_shell(message: str) -> str:
 
 
 def _listed(count: "Counter[str]") -> str:
-    """Reasons in the order of `WORDS`.
+    """Reasons in the order of `STATUS_TEXTS`.
 
     >>> _listed(Counter({"no position": 1, "outside region": 2}))
     '2 outside region, 1 no position'
     """
-    return ", ".join(f"{count[words]:,} {words}" for words in WORDS.values() if count[words])
+    return ", ".join(f"{count[words]:,} {words}" for words in STATUS_TEXTS.values() if count[words])
 
 
 def _refusal(modality: str, first: int, words: Sequence[str]) -> str:

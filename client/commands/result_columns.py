@@ -8,7 +8,7 @@ import pandas as pd
 
 from unigeo.client.commands.table_parts import Answer
 from unigeo.client.points.join import check_joinable
-from unigeo.client.reading.point_status import NO_POSITION, WORDS
+from unigeo.client.reading.point_status import NO_POSITION, STATUS_TEXTS
 from unigeo.schemas.store.layout import status_name
 from unigeo.schemas.store.status import Status
 from unigeo.schemas.tables.points import Points
@@ -43,7 +43,7 @@ def encoded(field: "Field", prefix: str) -> Answer:
 
     def answer(points: Points) -> Answered:
         new = field.encode(points, prefix=prefix).reset_index(drop=True)
-        status = np.where(points.placed, WORDS[Status.VALID], WORDS[NO_POSITION])
+        status = np.where(points.placed, STATUS_TEXTS[Status.VALID], STATUS_TEXTS[NO_POSITION])
         return new, {"coordinate": status}
 
     return answer

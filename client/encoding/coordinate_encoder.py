@@ -1,7 +1,7 @@
-"""The coordinate encoder in numpy: a vector for any place, on the grid or off it.
+"""The coordinate encoder in numpy: a vector for any point, on the grid or off it.
 
-The same sums as the producer's encoder in torch: phases and harmonics in float64, the network in
-float32, one batch of points at a time.
+It computes what the producer's encoder computes in torch: phases and harmonics in float64, the
+network in float32, one batch of points at a time.
 """
 
 import os
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from unigeo.client.encoding.perceptrons import of_harmonics, side_by_side, sum_of_scales
-from unigeo.client.encoding.scales import attend_to_scales
+from unigeo.client.encoding.perceptrons import encode_concatenated, encode_harmonics, encode_summed
+from unigeo.client.encoding.scales import encode_attended
 from unigeo.client.progress import progress_bar
 from unigeo.client.threads import one_thread
 from unigeo.schemas.errors import LayoutError, StoreError
@@ -28,19 +28,19 @@ from unigeo.schemas.store.encoder import (
 )
 
 BATCH = 128
-"""Points evaluated together: few enough that a small encoder's tokens stay in the cache."""
+"""Points evaluated together; a small encoder's tokens then stay in the processor's cache."""
 
 _LEAST_LENGTH = 1e-12
-"""A vector shorter than this is not scaled to unit length, as in torch."""
+"""Vectors are divided by at least this length, as torch's `normalize` does."""
 
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """A store's coordinate encoder: call `encode` with degrees."""
+    """A store's coordinate encoder; `encode` returns vectors for longitudes and latitudes."""
 
     settings: EncoderSettings
     weights: dict[str, np.ndarray]
-    """By name as `EncoderSettings.shapes` lists them; frequencies float64, the others float32."""
+    """Arrays by the names of `EncoderSettings.shapes`; frequencies float64, the others float32."""
 
     def encode(
         self,
@@ -49,12 +49,12 @@ class Encoder:
         batch: int = BATCH,
         progress: bool = False,
     ) -> Float32[np.ndarray, "point band"]:
-        """Unit vectors of places; batches run side by side, one on each core.
+        """Return the unit vector of each point; batches run concurrently, one per core.
 
         Args:
             lonlat: WGS 84 degrees, longitude first.
-            batch: points evaluated together; bounds the memory and changes no vector by more than
-                rounding.
+            batch: points evaluated together; it bounds the memory, and changes vectors by rounding
+                at most.
             progress: show a bar on stderr.
         """
         if batch < 1:
@@ -67,40 +67,40 @@ class Encoder:
             return len(vectors[part])
 
         with (
-            # The products are small: their own threads would wait for each other.
+            # The matrix products are small: BLAS threads would only wait for each other.
             one_thread(scipy=False),
             ThreadPoolExecutor(os.cpu_count()) as pool,
-            progress_bar(GROUP, len(lonlat), "points", progress) as push,
+            progress_bar(GROUP, len(lonlat), "points", progress) as advance,
         ):
             for count in pool.map(fill, range(0, len(lonlat), batch)):
-                push(count)
+                advance(count)
         return vectors
 
     def _evaluate(
         self, lonlat: Float64[np.ndarray, "point 2"]
     ) -> Float32[np.ndarray, "point band"]:
-        """Encode one batch, rotate the vectors, and bring them to unit length."""
-        evaluate = EVALUATE[self.settings.kind]
-        vectors = evaluate(self.settings, self.weights, lonlat) @ self.weights[ROTATION]
+        """Encode one batch, rotate the vectors, and normalize them."""
+        encode = _ENCODE[self.settings.kind]
+        vectors = encode(self.settings, self.weights, lonlat) @ self.weights[ROTATION]
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         unit: np.ndarray = vectors / np.maximum(length, _LEAST_LENGTH)
         return unit
 
 
-EVALUATE = {
-    "scales": attend_to_scales,
-    "geoclip": sum_of_scales,
-    "satclip": of_harmonics,
-    "fourier": side_by_side,
+_ENCODE = {
+    "scales": encode_attended,
+    "geoclip": encode_summed,
+    "satclip": encode_harmonics,
+    "fourier": encode_concatenated,
 }
-"""By kind: from settings, weights and degrees to vectors, not yet rotated."""
+"""Function of each kind, from settings, weights and degrees to vectors before the rotation."""
 
 
 def load_encoder(source: Any, url: str, published: bool = True) -> Encoder:
     """Read the coordinate encoder from a field's store.
 
     Args:
-        source: the store, as `schemas.stores.open_store` takes it.
+        source: the store as `schemas.io.stores.open_store` takes it.
         url: its name in messages.
         published: whether its metadata are consolidated.
 
@@ -121,20 +121,21 @@ def load_encoder(source: Any, url: str, published: bool = True) -> Encoder:
     settings = read_settings(dict(group.attrs.get("settings", {})), url)  # type: ignore[arg-type]
     shapes = settings.shapes()
     arrays = {name: array for name, array in group.arrays() if name in shapes}
-    found = {name: tuple(array.shape) for name, array in arrays.items()}
-    nothing = {name: shape for name, shape in shapes.items() if 0 in shape}  # may be left out
-    wrong = sorted(name for name, own in shapes.items() if (nothing | found).get(name) != own)
+    stored = {name: tuple(array.shape) for name, array in arrays.items()}
+    empty = {name: shape for name, shape in shapes.items() if 0 in shape}  # may be left out
+    wrong = sorted(name for name, shape in shapes.items() if (empty | stored).get(name) != shape)
     if wrong:
         raise LayoutError(
             f"the coordinate encoder of {url} does not fit its settings: "
             + "; ".join(
-                f"{name} is {found.get(name, 'missing')}, expected {shapes[name]}" for name in wrong
+                f"{name} is {stored.get(name, 'missing')}, expected {shapes[name]}"
+                for name in wrong
             )
         )
-    for array in arrays.values():  # of these shapes, which may still claim any number of bytes
+    for array in arrays.values():  # the shapes fit, but a chunk may claim any number of bytes
         check_memory(array, url)
     try:
-        weights = {name: np.empty(shape, np.float32) for name, shape in nothing.items()}
+        weights = {name: np.empty(shape, np.float32) for name, shape in empty.items()}
         weights |= {name: np.asarray(array[...]) for name, array in arrays.items()}
     except damage_errors() as error:
         raise StoreError(f"cannot read the encoder of {url}: {error}") from error

@@ -1,4 +1,4 @@
-"""Random Fourier features of places in numpy: phases in float64, reduced modulo one turn."""
+"""Random Fourier features of longitude and latitude: phases in float64, modulo one turn."""
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -12,23 +12,33 @@ def fourier_tokens(
     settings: EncoderSettings,
     weights: Weights,
     lonlat: Float64[np.ndarray, "point 2"],
-    room: int = 0,
+    extra: int = 0,
 ) -> Float32[np.ndarray, "point token width"]:
-    """Cosines and sines of each scale's phases, and room for further tokens after them."""
+    """Return one token per scale, the cosines and sines of its phases.
+
+    Args:
+        settings: of the encoder.
+        weights: of the encoder.
+        lonlat: WGS 84 degrees.
+        extra: tokens that are left uninitialized after those of the scales.
+    """
     frequencies = weights[FREQUENCIES]
-    place = sphere(lonlat) if settings.features == "sphere" else equal_earth(_wrapped(lonlat))
+    on_sphere = settings.features == "sphere"
+    coordinates = sphere(lonlat) if on_sphere else equal_earth(_wrap_longitude(lonlat))
     scales, axes, half = frequencies.shape
-    turns = place @ frequencies.transpose(1, 0, 2).reshape(axes, -1)
+    turns = coordinates @ frequencies.transpose(1, 0, 2).reshape(axes, -1)
+    # Whole turns are dropped in float64: the fine scales make so many that float32 would lose the
+    # fraction, and with it the difference between neighbouring cells.
     turns -= np.rint(turns)
-    phases = (2 * np.pi * turns).astype(np.float32).reshape(len(place), scales, half)
-    tokens = np.empty((len(place), scales + room, settings.width), np.float32)
+    phases = (2 * np.pi * turns).astype(np.float32).reshape(len(lonlat), scales, half)
+    tokens = np.empty((len(lonlat), scales + extra, settings.width), np.float32)
     np.cos(phases, out=tokens[:, :scales, :half])
     np.sin(phases, out=tokens[:, :scales, half:])
     return tokens
 
 
-def _wrapped(lonlat: Float64[np.ndarray, "point 2"]) -> Float64[np.ndarray, "point 2"]:
-    """Longitudes beyond 180 degrees brought back; the plane has one place for each."""
+def _wrap_longitude(lonlat: Float64[np.ndarray, "point 2"]) -> Float64[np.ndarray, "point 2"]:
+    """Bring longitudes beyond 180 degrees back; on the plane 190 and -170 would differ."""
     lon = lonlat[:, 0]
     beyond = np.abs(lon) > 180
     if not beyond.any():

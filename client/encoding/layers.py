@@ -1,4 +1,4 @@
-"""Layers of a small neural network in numpy, as torch computes them, in float32."""
+"""Layers of a small neural network in numpy, which compute what torch's do, in float32."""
 
 from collections.abc import Callable, Mapping
 
@@ -6,10 +6,10 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 Weights = Mapping[str, np.ndarray]
-"""Arrays by the name they have in torch's state."""
+"""Arrays by their name in torch's `state_dict`."""
 
 _NORM_EPSILON = 1e-5
-"""Added to a layer norm's variance, torch's default."""
+"""Constant added to a layer norm's variance, torch's default."""
 
 
 def linear(
@@ -17,6 +17,7 @@ def linear(
 ) -> Float32[np.ndarray, "*row output"]:
     """Multiply by `layer`.weight, (output, input), and add `layer`.bias."""
     weight, bias = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
+    # One product of two matrices is faster than a batch of small ones.
     outputs: np.ndarray = inputs.reshape(-1, weight.shape[1]) @ weight.T
     outputs += bias
     return outputs.reshape(*inputs.shape[:-1], -1)
@@ -25,7 +26,7 @@ def linear(
 def norm(
     weights: Weights, layer: str, inputs: Float32[np.ndarray, "*row width"]
 ) -> Float32[np.ndarray, "*row width"]:
-    """Bring each row to mean 0 and variance 1, then scale and shift it."""
+    """Apply a layer norm: bring each row to mean 0 and variance 1, then scale and shift it."""
     centred: np.ndarray = inputs - inputs.mean(axis=-1, keepdims=True)
     variance = np.einsum("...w,...w->...", centred, centred) / np.float32(inputs.shape[-1])
     centred *= (1 / np.sqrt(variance + np.float32(_NORM_EPSILON)))[..., None]
@@ -35,9 +36,9 @@ def norm(
 
 
 def gelu(values: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
-    """The exact GELU, x (1 + erf(x / sqrt 2)) / 2; the error is below 1e-6 of max(1, |x|).
+    """Compute the exact GELU, x (1 + erf(x / sqrt 2)) / 2; the error is below 1e-6 of max(1, |x|).
 
-    numpy has no erf: this is the rational approximation of Eigen's `generic_fast_erf_float`.
+    numpy has no erf, so this uses the rational approximation of Eigen's `generic_fast_erf_float`.
 
     >>> gelu(np.array([-1.0, 0.0, 2.0])).round(6).tolist()
     [-0.158655, 0.0, 1.9545]
@@ -73,7 +74,7 @@ _ERF_DENOMINATOR = (
 def _polynomial(
     coefficients: tuple[float, ...], values: Float[np.ndarray, "*any"]
 ) -> Float[np.ndarray, "*any"]:
-    """Horner's rule, the highest power first, in the values' own precision."""
+    """Evaluate a polynomial by Horner's rule, highest power first, in the values' precision."""
     total = np.full_like(values, coefficients[0])
     for coefficient in coefficients[1:]:
         total *= values
@@ -89,7 +90,7 @@ def perceptron(
     activation: Callable[[np.ndarray], np.ndarray],
     factor: float = 1.0,
 ) -> Float32[np.ndarray, "point output"]:
-    """Hidden layers, then the head; `factor` multiplies what the first activation is given."""
+    """Apply hidden layers, then the head; `factor` multiplies the first activation's input."""
     for layer in range(depth):
         values = linear(weights, f"{net}.hidden.{layer}", values)
         if layer == 0:

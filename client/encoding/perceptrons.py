@@ -1,4 +1,4 @@
-"""The coordinate encoders made of perceptrons: GeoCLIP's kind, SatCLIP's, plain Fourier."""
+"""Coordinate encoders made of perceptrons: GeoCLIP's, SatCLIP's, and plain Fourier features."""
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -9,10 +9,10 @@ from unigeo.schemas.geo.harmonics import spherical_harmonics
 from unigeo.schemas.store.encoder import EncoderSettings
 
 
-def sum_of_scales(
+def encode_summed(
     settings: EncoderSettings, weights: Weights, lonlat: Float64[np.ndarray, "point 2"]
 ) -> Float32[np.ndarray, "point band"]:
-    """GeoCLIP's kind: one perceptron per scale, their outputs summed."""
+    """Encode as GeoCLIP does: one perceptron per scale, whose outputs are summed."""
     tokens = fourier_tokens(settings, weights, lonlat)
     total: np.ndarray = _perceptron(settings, weights, 0, tokens[:, 0])
     for scale in range(1, tokens.shape[1]):
@@ -20,18 +20,18 @@ def sum_of_scales(
     return total
 
 
-def side_by_side(
+def encode_concatenated(
     settings: EncoderSettings, weights: Weights, lonlat: Float64[np.ndarray, "point 2"]
 ) -> Float32[np.ndarray, "point band"]:
-    """Plain Fourier features: those of all scales into one perceptron."""
+    """Encode by plain Fourier features: one perceptron of those of all scales."""
     tokens = fourier_tokens(settings, weights, lonlat)
     return _perceptron(settings, weights, 0, tokens.reshape(len(tokens), -1))
 
 
-def of_harmonics(
+def encode_harmonics(
     settings: EncoderSettings, weights: Weights, lonlat: Float64[np.ndarray, "point 2"]
 ) -> Float32[np.ndarray, "point band"]:
-    """SatCLIP's kind: spherical harmonics into a perceptron of sines."""
+    """Encode as SatCLIP does: spherical harmonics, then a perceptron with sine activations."""
     harmonics = spherical_harmonics(lonlat, settings.degree).astype(np.float32)
     return _perceptron(settings, weights, 0, harmonics)
 
@@ -42,7 +42,7 @@ def _perceptron(
     number: int,
     values: Float32[np.ndarray, "point input"],
 ) -> Float32[np.ndarray, "point band"]:
-    """One of the encoder's networks: of sines for SatCLIP's kind, else of positive parts."""
+    """Apply one of the encoder's networks, with sines for SatCLIP's kind and ReLU for others."""
     net = f"perceptrons.{number}"
     if settings.kind == "satclip":
         return perceptron(weights, net, values, settings.depth, sine, settings.w0)
@@ -50,12 +50,12 @@ def _perceptron(
 
 
 def relu(values: Float32[np.ndarray, "point hidden"]) -> Float32[np.ndarray, "point hidden"]:
-    """Positive part."""
+    """Return the positive part."""
     positive: np.ndarray = np.maximum(values, 0)
     return positive
 
 
 def sine(values: Float32[np.ndarray, "point hidden"]) -> Float32[np.ndarray, "point hidden"]:
-    """Sine, as SIREN's layers have it (Sitzmann et al. 2020)."""
+    """Return the sine, the activation of SIREN (Sitzmann et al. 2020)."""
     sines: np.ndarray = np.sin(values)
     return sines

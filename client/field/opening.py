@@ -9,7 +9,7 @@ import numpy as np
 from unigeo.client.field.field import Field
 from unigeo.client.reading.array_layout import stored_array
 from unigeo.client.reading.cell_reader import StoredCells
-from unigeo.client.reading.checked_root import named, open_root
+from unigeo.client.reading.checked_root import errors_naming, open_root
 from unigeo.client.reading.dataset_variables import check_variables
 from unigeo.client.reading.datasets import DatasetStore
 from unigeo.client.reading.plain_attributes import nested_attributes
@@ -94,13 +94,13 @@ def open_field(
     layout = own.field_layout()
 
     def read(name: str, rows: slice, cols: slice) -> np.ndarray:
-        with named(f"{name} of the field at {url}"):
+        with errors_naming(f"{name} of the field at {url}"):
             return np.asarray(cast(Any, group[name])[rows, cols])
 
     def opened() -> "xr.Dataset":
         import xarray as xr
 
-        with named(f"the coordinates of the field at {url}"):
+        with errors_naming(f"the coordinates of the field at {url}"):
             dataset: xr.Dataset = xr.open_zarr(
                 cast(Any, group.store),
                 group=path or None,

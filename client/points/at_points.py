@@ -20,7 +20,7 @@ from unigeo.client.points.join import (
 from unigeo.client.points.missing_points import warn_of_missing
 from unigeo.client.points.sample_options import As, SampleOptions, check_word
 from unigeo.client.reading.point_status import NO_POSITION
-from unigeo.client.reading.sampling import Method, Numbers, located, valid_points
+from unigeo.client.reading.sampling import Method, Numbers, locate_points, valid_points
 from unigeo.client.reading.sampling import sample as sample_modality
 from unigeo.client.reading.stored_field import StoredField
 from unigeo.schemas.store.layout import band_dimension, status_name
@@ -328,7 +328,7 @@ class AtPoints(StoredField):
             answer = lazy_dataset(
                 arrays, points, self.bands, method=wanted.method, dtype=wanted.dtype
             )
-            return answer, located(self.grid, *points.metres(self.grid.crs))[1]
+            return answer, locate_points(self.grid, *points.metres(self.grid.crs))[1]
         vectors, status = self._sample(
             points, modalities, wanted.method, wanted.dtype, wanted.progress
         )

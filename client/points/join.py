@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float, Int, Int8, UInt8
 
-from unigeo.client.reading.point_status import WORDS, count_reasons, positions_in_words
+from unigeo.client.reading.point_status import STATUS_TEXTS, count_reasons, text_positions
 from unigeo.schemas.errors import PointsError
 from unigeo.schemas.store.layout import status_name
 from unigeo.schemas.store.status import Status
@@ -40,10 +40,10 @@ def table_of(
     names = [name for key, v in vectors.items() for name in column_names(key, v.shape[1], prefix)]
     values = np.concatenate(list(vectors.values()), axis=1)
     table = pd.DataFrame(values, index=index, columns=names, copy=False)
-    kinds = pd.CategoricalDtype(list(WORDS.values()))
+    kinds = pd.CategoricalDtype(list(STATUS_TEXTS.values()))
     reasons = {
         prefix + status_name(modality): pd.Categorical.from_codes(
-            positions_in_words(codes), dtype=kinds
+            text_positions(codes), dtype=kinds
         )
         for modality, codes in status.items()
     }
@@ -83,7 +83,7 @@ def refuse_missing(status: dict[str, UInt8[np.ndarray, " point"]]) -> None:
 def _first_rows(codes: UInt8[np.ndarray, " point"], most: int = 5) -> str:
     """The first rows without a vector, and why."""
     rows = np.flatnonzero(codes != Status.VALID)
-    shown = ", ".join(f"row {row} {WORDS[int(codes[row])]}" for row in rows[:most])
+    shown = ", ".join(f"row {row} {STATUS_TEXTS[int(codes[row])]}" for row in rows[:most])
     return shown + (f" and {len(rows) - most:,} more" if len(rows) > most else "")
 
 

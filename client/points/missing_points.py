@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from unigeo.client.reading.point_status import NO_POSITION, count_reasons
-from unigeo.client.reading.sampling import Modality, statuses
+from unigeo.client.reading.sampling import Modality, read_status
 from unigeo.schemas.errors import PointsWarning, StoreError
 from unigeo.schemas.geo.bounds import grid_bounds
 from unigeo.schemas.geo.crs import known_crs
@@ -165,5 +165,5 @@ def _degrees(xy: Float[np.ndarray, "point 2"], crs: Any) -> Float[np.ndarray, "p
 
 def _are_on(points: Points, modality: Modality) -> Bool[np.ndarray, " point"]:
     """Which points lie on the field's land."""
-    codes = statuses(modality, points)
+    codes = read_status(modality, points)
     return ~np.isin(codes, (Status.OUTSIDE_REGION, Status.WATER, NO_POSITION))

@@ -15,7 +15,7 @@ from unigeo.client.probing.models import Sets, Vectors, chosen_baselines
 from unigeo.client.probing.probe_data import ProbeData, ask, prepare
 from unigeo.client.probing.scoring_tasks import Row, run_tasks, scoring_tasks
 from unigeo.client.probing.targets import Target
-from unigeo.client.progress import Percents, progress_bar
+from unigeo.client.progress import TaskProgress, progress_bar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +118,7 @@ def evaluate(
     if show:
         _say(data, sets, wanted, sum(seconds))
     with progress_bar("probe", 100, "%", show) as percent:
-        scored = run_tasks(tasks, Percents(seconds, percent))
+        scored = run_tasks(tasks, TaskProgress(seconds, percent))
     for split, (about, score, by_fold, predicted) in scored:
         about = {**about, "split": split}
         if data.controls is not None and about["features"] in sets:

@@ -15,7 +15,7 @@ from unigeo.client.areas.coverage import holds_centre
 from unigeo.client.areas.outlines import Outlines
 from unigeo.client.areas.windows import region_of_field
 from unigeo.client.probing.table_columns import short
-from unigeo.client.progress import watched
+from unigeo.client.progress import with_progress
 from unigeo.client.threads import one_thread
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.geo.grid import Grid, Window
@@ -155,7 +155,7 @@ class PredictionMap:
             ]
         else:
             parts = list(self.pieces(slice(0, rows), slice(0, cols)))
-        for part in watched(parts, f"map {self.target}", "shards", progress):
+        for part in with_progress(parts, f"map {self.target}", "shards", progress):
             place = Window(
                 part.row - self.window.row, part.col - self.window.col, part.height, part.width
             )

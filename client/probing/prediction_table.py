@@ -6,7 +6,7 @@ import numpy as np
 
 from unigeo.client.probing.fitted_models import ClassModel
 from unigeo.client.probing.question import read_at
-from unigeo.client.reading.point_status import WORDS, positions_in_words
+from unigeo.client.reading.point_status import STATUS_TEXTS, text_positions
 from unigeo.schemas.store.layout import status_name
 from unigeo.schemas.tables.points import Points
 
@@ -39,8 +39,8 @@ def prediction_table(probe: "Probe", points: Points, features: str | None) -> "p
         else:
             made[target] = found["prediction"]
             made |= {f"{target}_{side}": found[side] for side in ("lower", "upper")}
-    kinds = pd.CategoricalDtype(list(WORDS.values()))
+    kinds = pd.CategoricalDtype(list(STATUS_TEXTS.values()))
     for modality, codes in status.items():
-        positions = positions_in_words(codes)
+        positions = text_positions(codes)
         made[status_name(modality)] = pd.Categorical.from_codes(positions, dtype=kinds)
     return pd.DataFrame(made, index=points.index)

@@ -26,7 +26,7 @@ from unigeo.client.probing.metrics import (
 from unigeo.client.probing.models import BESIDE, Push, Sets, class_methods, number_methods
 from unigeo.client.probing.probe_data import ProbeData
 from unigeo.client.probing.ridge import HeldOut
-from unigeo.client.progress import Percents
+from unigeo.client.progress import TaskProgress
 from unigeo.client.threads import one_thread
 
 Row = dict[str, Any]
@@ -113,13 +113,13 @@ def _class_tasks(
         yield ScoringTask(split.name, seconds, task_of(method), name in BESIDE)
 
 
-def run_tasks(tasks: Sequence[ScoringTask], progress: Percents) -> list[tuple[str, Scored]]:
+def run_tasks(tasks: Sequence[ScoringTask], progress: TaskProgress) -> list[tuple[str, Scored]]:
     """Run all tasks; returns what they scored, with the split, in their order."""
 
     def finish(number: int) -> list[tuple[str, Scored]]:
         task = tasks[number]
         with one_thread():  # OpenMP keeps the number for each thread that starts loops
-            scored = [(task.split, each) for each in task.run(progress.of(number))]
+            scored = [(task.split, each) for each in task.run(progress.callback(number))]
         progress.end(number)
         return scored
 

@@ -1,4 +1,4 @@
-"""How the bytes of one array of cells lie in its stored objects."""
+"""The byte layout of one array of cells in its stored objects."""
 
 import math
 from collections.abc import Callable
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     import zarr
 
 Decode = Callable[[Any], Any]
-"""From a buffer of bytes to another."""
+"""Decompresses a buffer of bytes."""
 
 
 @dataclass(frozen=True)
 class StoredArray:
-    """One number or one vector per cell, in objects of whole cells.
+    """An array of one number or one vector per cell, whose objects hold whole cells.
 
     An object is a shard (chunks and an index of them) or, without shards, one chunk.
     """
@@ -31,34 +31,34 @@ class StoredArray:
     shape: tuple[int, int]
     """Rows and columns."""
     bands: int
-    """Numbers in a cell; 1 where the array has no band axis."""
+    """Numbers in a cell; 1 if the array has no band axis."""
     dtype: np.dtype[Any]
     fill: int
-    """What a cell of a chunk that is not stored holds."""
+    """Value of every number in a chunk that is not stored."""
     object_cells: tuple[int, int]
     """Rows and columns of cells in one object."""
     chunk_cells: tuple[int, int]
     """Rows and columns of cells in one chunk."""
     sharded: bool
     axes: tuple[int, ...]
-    """Where rows, columns and, if there are any, bands stand among the array's axes."""
+    """The axis of rows, of columns and, if there is one, of bands."""
     stored_axes: tuple[int, ...]
-    """The array's axes in the order in which a chunk's bytes run, the slowest first."""
+    """The array's axes in the memory order of a chunk's bytes, the slowest first."""
     checked: bool
-    """Whether each chunk ends in a CRC-32C."""
+    """Whether each chunk ends with a CRC-32C."""
     decoders: tuple[Decode, ...]
-    """Decompressors, the first to be used first; none where the bytes are the numbers."""
+    """Decompressors in the order in which they are applied; empty if chunks are not compressed."""
     key: Callable[[tuple[int, ...]], str]
-    """From the object's place on the grid of objects to its key in the store."""
+    """Returns the store key of an object from its indices on the grid of objects."""
 
     @property
     def cell_bytes(self) -> int:
-        """Bytes of one cell, uncompressed."""
+        """Bytes of one uncompressed cell."""
         return self.bands * self.dtype.itemsize
 
     @property
     def direct(self) -> bool:
-        """Whether a cell's bytes lie together in a chunk and can be read alone."""
+        """Whether a cell's bytes are contiguous in a chunk and can be read alone."""
         return not self.decoders and self.stored_axes == self.axes
 
     @property
@@ -76,21 +76,21 @@ class StoredArray:
         )
 
     def object_key(self, row: int, col: int) -> str:
-        """Key of the object in a row and column of the grid of objects."""
-        place = [0] * len(self.axes)
-        place[self.axes[0]], place[self.axes[1]] = row, col
-        return self.key(tuple(place))
+        """Return the key of the object at a row and column of the grid of objects."""
+        indices = [0] * len(self.axes)
+        indices[self.axes[0]], indices[self.axes[1]] = row, col
+        return self.key(tuple(indices))
 
     def decode(self, stored: UInt8[np.ndarray, " byte"]) -> Shaped[np.ndarray, "row col band"]:
-        """The cells of one chunk.
+        """Decode the cells of one chunk.
 
         Raises:
             StoreError: if the bytes are damaged.
         """
         body: Any = stored
         if self.checked:
-            body, own = stored[:-CRC_BYTES], stored[-CRC_BYTES:]
-            if google_crc32c.value(np.ascontiguousarray(body)) != int.from_bytes(own, "little"):
+            body, crc = stored[:-CRC_BYTES], stored[-CRC_BYTES:]
+            if google_crc32c.value(np.ascontiguousarray(body)) != int.from_bytes(crc, "little"):
                 raise StoreError("a chunk does not match its CRC-32C: it is damaged")
         for decoder in self.decoders:
             try:
@@ -107,22 +107,22 @@ class StoredArray:
 
     @cached_property
     def _chunk_shape(self) -> tuple[int, ...]:
-        """Lengths of a chunk's axes, in the order in which its bytes run."""
+        """Lengths of a chunk's axes, in the order of `stored_axes`."""
         lengths = dict(zip(self.axes, (*self.chunk_cells, self.bands), strict=False))
         return tuple(lengths[axis] for axis in self.stored_axes)
 
     @cached_property
     def _to_cells(self) -> tuple[int, ...]:
-        """Where rows, columns and bands stand among these axes."""
+        """Permutation from `stored_axes` to rows, columns and bands."""
         return tuple(self.stored_axes.index(axis) for axis in self.axes)
 
 
 def stored_array(array: "zarr.Array[Any]") -> StoredArray | None:
-    """Read from an array's metadata how its bytes lie.
+    """Read an array's byte layout from its metadata.
 
     Returns:
-        None if they lie in a way that only Zarr itself knows how to read: bands cut into several
-        chunks, other codecs, another kind of number.
+        None if only Zarr itself can read the array: bands in several chunks, other codecs, or
+        numbers of more than one byte.
     """
     metadata: Any = array.metadata
     if metadata.zarr_format != 3 or array.ndim not in (2, 3) or array.dtype.itemsize != 1:
@@ -134,12 +134,12 @@ def stored_array(array: "zarr.Array[Any]") -> StoredArray | None:
     if sharded:
         if len(codecs) != 1 or codecs[0]["name"] != "sharding_indexed":
             return None
-        inside = codecs[0]["configuration"]
-        names = [codec["name"] for codec in inside["index_codecs"]]
-        if inside.get("index_location", "end") != "end" or names != ["bytes", "crc32c"]:
+        sharding = codecs[0]["configuration"]
+        names = [codec["name"] for codec in sharding["index_codecs"]]
+        if sharding.get("index_location", "end") != "end" or names != ["bytes", "crc32c"]:
             return None
-        codecs = list(inside["codecs"])
-    chain = _chain(codecs, array.ndim)
+        codecs = list(sharding["codecs"])
+    chain = _codec_chain(codecs, array.ndim)
     if axes is None or chain is None:
         return None
     if len(axes) == 3 and array.chunks[axes[2]] < array.shape[axes[2]]:
@@ -159,12 +159,12 @@ def stored_array(array: "zarr.Array[Any]") -> StoredArray | None:
         stored_axes=stored_axes,
         checked=checked,
         decoders=decoders,
-        key=lambda place: f"{array.path}/{metadata.encode_chunk_key(place)}".lstrip("/"),
+        key=lambda indices: f"{array.path}/{metadata.encode_chunk_key(indices)}".lstrip("/"),
     )
 
 
 def _axes(names: Any, count: int) -> tuple[int, ...] | None:
-    """Where rows, columns and bands, whatever their dimension is called, stand among the axes."""
+    """Return the axes of rows (y), columns (x) and, under whatever name, bands."""
     if names is None:
         return tuple(range(count))
     if not {"y", "x"} <= set(names):
@@ -175,17 +175,20 @@ def _axes(names: Any, count: int) -> tuple[int, ...] | None:
     return tuple(names.index(name) for name in ("y", "x", *others))
 
 
-def _chain(
+def _codec_chain(
     codecs: list[dict[str, Any]], count: int
 ) -> tuple[tuple[int, ...], bool, tuple[Decode, ...]] | None:
-    """Order of the axes in the bytes, whether a CRC ends them, and the decompressors."""
+    """Return the memory order of the axes, whether a CRC follows, and the decompressors.
+
+    None if a codec is unknown.
+    """
     order = tuple(range(count))
     decoders: list[Decode] = []
     checked = False
     for codec in codecs:
         name, configuration = codec["name"], codec.get("configuration", {})
         if checked:
-            return None  # something after the CRC
+            return None  # a codec after the CRC: the CRC is not the last four bytes
         if name == "transpose":
             order = tuple(order[axis] for axis in configuration["order"])
         elif name == "crc32c":
@@ -194,7 +197,7 @@ def _chain(
             decoder = _decoder(name)
             if decoder is None:
                 return None
-            decoders.insert(0, decoder)
+            decoders.insert(0, decoder)  # decoding reverses the order of encoding
     return order, checked, tuple(decoders)
 
 

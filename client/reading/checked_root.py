@@ -1,4 +1,4 @@
-"""A store's root, opened so that whatever is read below it is checked."""
+"""Opens a store's root so that whatever is read below it is checked."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class CheckedRoot:
-    """A store's root group, and the ways to what is below it."""
+    """A store's root group, and how the objects below it are read."""
 
     group: "zarr.Group"
-    """Reads through a `CheckedStore`, unless there is no listing."""
+    """The root; it reads through a `CheckedStore`, unless there is no listing."""
     source: ObjectSource
     listing: Listing | None
-    """None where nothing says which objects there should be: of a store that is still built."""
+    """The objects that should exist; None while the store is being built and nothing says it."""
 
     def sizes_of(self, path: str) -> Callable[[], Sizes | None]:
-        """Reads, once, what the manifest says of the objects of an array."""
+        """Return a function that reads, once, the manifest's sizes of an array's objects."""
         from zarr.core.sync import sync
 
         @cache
@@ -45,26 +45,26 @@ def open_root(store: "Store", url: Any, *, building: bool = False) -> CheckedRoo
     Args:
         store: plain, or checked already.
         url: its name in messages.
-        building: the store may not be published yet.
+        building: accept a store that is not published yet.
 
     Raises:
-        StoreError: as `schemas.stores.open_group`.
+        StoreError: as `schemas.io.stores.open_group`.
     """
     from unigeo.client.reading.checked_store import CheckedStore, unchecked
 
     if building:
         group = open_group(url, store=unchecked(store), consolidated=False)
-        own = group.attrs.get("unigeo")
-        if not (isinstance(own, dict) and own.get("state") == "published"):
+        attributes = group.attrs.get("unigeo")
+        if not (isinstance(attributes, dict) and attributes.get("state") == "published"):
             return CheckedRoot(group, source_of(group.store, Generation(group.store)), None)
     checked = store if isinstance(store, CheckedStore) else CheckedStore(store)
     group = open_group(url, store=checked)
-    checked.listing.opened(group.metadata)
+    checked.listing.set_root(group.metadata)
     return CheckedRoot(group, source_of(checked.unchecked, checked.generation), checked.listing)
 
 
 def source_of(store: "Store", generation: Generation | None = None) -> ObjectSource:
-    """The fastest way to the bytes of a Zarr store."""
+    """Return the fastest source of a Zarr store's bytes."""
     from zarr.storage import LocalStore
 
     if isinstance(store, LocalStore):
@@ -73,15 +73,15 @@ def source_of(store: "Store", generation: Generation | None = None) -> ObjectSou
 
 
 @contextmanager
-def named(what: str) -> Iterator[None]:
-    """Let what Zarr raises over a store's bytes say of what they are."""
+def errors_naming(what: str) -> Iterator[None]:
+    """Turn Zarr's errors over a store's bytes into ours, which name `what` was read."""
     try:
         yield
     except UnigeoError:
         raise
     except unreachable_errors() as error:
         raise StoreError(f"cannot read {what}: {explained(error)}") from error
-    except damage_errors() as error:  # from the codecs: a checksum, or a stream that is torn
+    except damage_errors() as error:  # of the codecs: a wrong checksum or a truncated stream
         raise DamagedError(
             f"cannot read {what}: {explained(error)}. It is damaged: `unigeo verify` names the "
             "object; copy it anew"

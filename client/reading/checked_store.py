@@ -1,6 +1,6 @@
-"""A Zarr store that raises where plain Zarr would fill in: an object lost, cut off or replaced.
+"""A Zarr store that raises on lost, truncated or replaced objects; plain Zarr reads fill values.
 
-Whatever Zarr or xarray reads of an open field comes through it, lazily and in other processes too.
+Zarr and xarray read an open field only through this store, also lazily and in other processes.
 """
 
 import hashlib
@@ -12,8 +12,8 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import WrapperStore
 
 from unigeo.client.reading.generations import ROOT, Generation
-from unigeo.client.reading.object_listing import Listing, damaged, lost, short
-from unigeo.client.reading.range_requests import get_watched
+from unigeo.client.reading.object_listing import Listing, damaged_error, lost_error, size_error
+from unigeo.client.reading.range_requests import get_checked
 from unigeo.schemas.errors import DamagedError, LayoutError, StoreError, UnigeoError
 from unigeo.schemas.io.stores import check_process, explained, ignores_ranges, unreachable_errors
 from unigeo.schemas.store.sharding import index_bytes, parse_index
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class CheckedStore(WrapperStore[Store]):
-    """Reads of another store, compared with its listing and its generation."""
+    """Wraps a store, and compares what is read with its listing and its generation."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class CheckedStore(WrapperStore[Store]):
         listing: Listing | None = None,
         generation: Generation | None = None,
     ) -> None:
-        """Take a published store; sent to another process it begins to watch anew."""
+        """Wrap a published store, with the listing and generation of an earlier wrapper if any."""
         super().__init__(store)
         self.listing = listing or Listing(store)
         self.generation = generation or Generation(store, self.listing)
@@ -41,6 +41,7 @@ class CheckedStore(WrapperStore[Store]):
         return type(self)(store, self.listing, self.generation)
 
     def __reduce__(self) -> Any:
+        # Locks cannot be sent to another process, where checking begins anew.
         return type(self), (self._store,)
 
     def __str__(self) -> str:
@@ -48,12 +49,12 @@ class CheckedStore(WrapperStore[Store]):
 
     @property
     def unchecked(self) -> Store:
-        """The store itself."""
+        """The wrapped store."""
         return self._store
 
     @property
     def _supports_sync_io(self) -> bool:
-        return False  # so that Zarr calls `get` alone
+        return False  # so that Zarr reads by `get` only, which checks
 
     async def get(
         self,
@@ -61,65 +62,67 @@ class CheckedStore(WrapperStore[Store]):
         prototype: "BufferPrototype | None" = None,
         byte_range: "ByteRequest | None" = None,
     ) -> "Buffer | None":
-        """An object, or a part of it; None where the store is to have none.
+        """Read an object or a part of it; return None if the store is to have no such object.
 
         Raises:
-            DamagedError: if it is lost, cut off, or another than when the field was opened.
+            DamagedError: if it is lost, truncated, or changed since the field was opened.
             StoreError: if it cannot be read.
         """
         check_process(self._store)
         try:
-            body = await get_watched(self._store, key, byte_range, self.generation)
+            body = await get_checked(self._store, key, byte_range, self.generation)
         except unreachable_errors() as error:
-            if isinstance(error, UnigeoError) or key == ROOT:  # whose opener has the address
+            if isinstance(error, UnigeoError) or key == ROOT:  # `open_root` names the address
                 raise
-            if _denied(error) and await self.listing.size(key) == 0:
-                return None  # a bucket that does not allow listing says so of what it lacks
+            if _is_denied(error) and await self.listing.size(key) == 0:
+                return None  # a bucket that forbids listing denies access to what does not exist
             raise StoreError(f"cannot read {key}: {explained(error)}") from error
         if body is None:
             if await self.listing.size(key):
-                raise lost(key)
+                raise lost_error(key)
             return None
         await self._check(key, body, byte_range)
         return (prototype or default_buffer_prototype()).buffer.from_buffer(body)
 
-    async def _check(self, key: str, body: "Buffer", wanted: "ByteRequest | None") -> None:
-        """Refuse what is longer or shorter than asked for, or the end of no shard."""
-        asked = _size_of(wanted)
-        if asked is not None and len(body) > asked:
+    async def _check(self, key: str, body: "Buffer", byte_range: "ByteRequest | None") -> None:
+        """Raise if the bytes have another size than requested, or the wrong end for a shard."""
+        size = _size_of(byte_range)
+        if size is not None and len(body) > size:
             raise ignores_ranges(key)
         if key.endswith("zarr.json"):
             return
-        if isinstance(wanted, RangeByteRequest):
-            if len(body) < wanted.end - wanted.start:
-                raise short(key, wanted.start + len(body), wanted.end)
+        if isinstance(byte_range, RangeByteRequest):
+            if len(body) < byte_range.end - byte_range.start:
+                raise size_error(key, byte_range.start + len(body), byte_range.end)
             return
+        # The end of an object was read, or all of it: compare its size, and a shard's index.
         node = await self.listing.node(key)
         if node is None:
             return
-        if wanted is None and node.object_bytes is not None and len(body) != node.object_bytes:
-            raise short(key, len(body), node.object_bytes)
+        expected = node.object_bytes
+        if byte_range is None and expected is not None and len(body) != expected:
+            raise size_error(key, len(body), expected)
         if node.index_chunks is not None:
             try:
                 tail = body[max(0, len(body) - index_bytes(node.index_chunks)) :]
                 parse_index(bytes(tail.to_bytes()), node.index_chunks)
             except LayoutError as error:
-                raise damaged(key, error) from error
+                raise damaged_error(key, error) from error
 
-    async def prove(self, key: str) -> None:
-        """Compare a whole object with the manifest by its SHA-256, where the manifest has one.
+    async def check_content(self, key: str) -> None:
+        """Compare a whole object with the manifest by its SHA-256, if the manifest has one.
 
         Raises:
-            DamagedError: if it is another, or the manifest is not the root's own.
+            DamagedError: if it differs, or the manifest is not the one that the root names.
         """
         digest = (await self.listing.attributes()).get("unigeo", {}).get("manifest_sha256")
         if not digest:
-            return  # an older store: nothing vouches for its manifest
+            return  # an older store, which holds no digest of its manifest
         expected = await self.listing.sha256(key)
         if expected is None:
             for part in await self.listing.manifest_objects():
                 if await self.get(part) is None:
-                    raise lost(part)
+                    raise lost_error(part)
             raise DamagedError(
                 "the manifest is not the one whose digest the root holds: it is lost or damaged. "
                 "Copy the store anew"
@@ -136,8 +139,8 @@ class CheckedStore(WrapperStore[Store]):
         prototype: "BufferPrototype",
         key_ranges: "Iterable[tuple[str, ByteRequest | None]]",
     ) -> "list[Buffer | None]":
-        """Several parts, one after another; see `get`."""
-        return [await self.get(key, prototype, wanted) for key, wanted in key_ranges]
+        """Read several parts, one after another; see `get`."""
+        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
 
     async def get_ranges(
         self,
@@ -147,7 +150,7 @@ class CheckedStore(WrapperStore[Store]):
         prototype: "BufferPrototype",
         **options: Any,
     ) -> "AsyncIterator[Sequence[tuple[int, Buffer | None]]]":
-        """Several parts of an object, at once; see `get`."""
+        """Read several parts of an object concurrently; see `get`."""
         given = {name: value for name, value in options.items() if value is not None}
         try:
             async for group in Store.get_ranges(
@@ -155,31 +158,32 @@ class CheckedStore(WrapperStore[Store]):
             ):
                 yield group
         except BaseExceptionGroup as group:
-            own: BaseException | None = group.split(UnigeoError)[0]
-            while isinstance(own, BaseExceptionGroup):
-                own = own.exceptions[0]
-            if own is None:
+            # Zarr's tasks raise in a group; callers catch the first of our own errors in it.
+            error: BaseException | None = group.split(UnigeoError)[0]
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            if error is None:
                 raise
-            raise own from group
+            raise error from group
 
     async def _get_many(self, requests: Any) -> Any:
-        """Several objects; see `get`."""
-        for key, prototype, wanted in requests:
-            yield key, await self.get(key, prototype, wanted)
+        """Read several objects; see `get`."""
+        for key, prototype, byte_range in requests:
+            yield key, await self.get(key, prototype, byte_range)
 
 
 def unchecked(store: Store) -> Store:
-    """A store without the checks, if it has any."""
+    """Return the store without checks."""
     return store.unchecked if isinstance(store, CheckedStore) else store
 
 
-def _size_of(wanted: "ByteRequest | None") -> int | None:
-    """How many bytes a request is for, if it says so."""
-    if isinstance(wanted, RangeByteRequest):
-        return wanted.end - wanted.start
-    return wanted.suffix if isinstance(wanted, SuffixByteRequest) else None
+def _size_of(byte_range: "ByteRequest | None") -> int | None:
+    """Return how many bytes are requested at most; None if any number."""
+    if isinstance(byte_range, RangeByteRequest):
+        return byte_range.end - byte_range.start
+    return byte_range.suffix if isinstance(byte_range, SuffixByteRequest) else None
 
 
-def _denied(error: BaseException) -> bool:
+def _is_denied(error: BaseException) -> bool:
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return bool(kinds & {"PermissionError", "PermissionDeniedError"})

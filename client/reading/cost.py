@@ -1,4 +1,4 @@
-"""What sampling will cost, before it is done."""
+"""Estimates the requests, bytes and seconds of sampling before it is done."""
 
 import time
 from dataclasses import dataclass
@@ -8,45 +8,48 @@ from jaxtyping import Float, Int
 
 from unigeo.client.reading.cell_reader import StoredCells
 from unigeo.client.reading.range_requests import Requests, Span
-from unigeo.client.reading.sampling import Method, Modality, located
+from unigeo.client.reading.sampling import Method, Modality, locate_points
 from unigeo.schemas.store.status import Status
 from unigeo.schemas.tables.points import Points
 
 _STEPS = {"nearest": (0,), "bilinear": (0, 1), "bicubic": (-1, 0, 1, 2)}
-_PROBES = 3  # requests that measure the latency
-_PROBE_BYTES = 2**20
+"""Rows and columns of the cells, counted from the last cell centre north and west of a point."""
+_LATENCY_REQUESTS = 3
+"""Requests that measure the latency; the fastest counts."""
+_RATE_BYTES = 2**20
+"""Bytes whose reading measures the rate."""
 
 
 @dataclass(frozen=True)
 class StoreLink:
-    """The way to a store."""
+    """Latency and rate of reading a store."""
 
     latency_s: float
-    """From a request to its first byte."""
+    """Seconds from a request to its first byte."""
     bytes_per_s: float
     in_flight: int = 128
-    """Requests at once."""
+    """Number of concurrent requests."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Cost of sampling points."""
+    """The cost of sampling points; requests and bytes are upper bounds."""
 
     points: int
     inside: int
     """Points on the field's grid."""
     requests: int
-    """At most: requests, or reads of a local file; of no more than a vector's bytes where vectors
-    are stored uncompressed."""
+    """Requests, or reads of a local file; each is of one vector if vectors are stored
+    uncompressed."""
     bytes: int
-    """At most: to be read."""
+    """Bytes to be read."""
     output_bytes: int
-    """Of float32 vectors."""
+    """Bytes of the float32 vectors in memory."""
     seconds: float
     link: StoreLink
 
     def __add__(self, other: "Plan") -> "Plan":
-        """One sampling after the other."""
+        """Return the cost of one sampling after the other."""
         return Plan(
             self.points + other.points,
             self.inside + other.inside,
@@ -67,20 +70,23 @@ class Plan:
 
 
 def estimate(modalities: list[Modality], points: Points, method: Method, link: StoreLink) -> Plan:
-    """Count the reads that sampling points takes; reads nothing but the manifest."""
+    """Estimate the cost of sampling points; read nothing but the manifest.
+
+    Requests run `link.in_flight` at a time, so each such round costs one latency.
+    """
     requests = size = inside_count = output = 0
     rounds = 0.0
     for modality in modalities:
         x, y = points.metres(modality.grid.crs)
-        rowcol, status = located(modality.grid, x, y)
+        rowcol, status = locate_points(modality.grid, x, y)
         on_field = np.flatnonzero(status == Status.VALID)
         inside_count = len(on_field)
-        exact = modality.grid.position_m(x[on_field], y[on_field])
-        cells = _around(exact, rowcol[on_field], method).reshape(-1, 2)
+        position = modality.grid.position_m(x[on_field], y[on_field])
+        cells = _source_cells(position, rowcol[on_field], method).reshape(-1, 2)
         on_grid = np.all((cells >= 0) & (cells < modality.grid.shape), axis=1)
-        for count, amount in modality.vectors.cost(np.unique(cells[on_grid], axis=0)):
+        for count, read_bytes in modality.vectors.cost(np.unique(cells[on_grid], axis=0)):
             requests += count
-            size += amount
+            size += read_bytes
             rounds += -(-count // link.in_flight)
         output += 4 * modality.vectors.bands * len(points)
     seconds = rounds * link.latency_s + size / link.bytes_per_s
@@ -88,36 +94,38 @@ def estimate(modalities: list[Modality], points: Points, method: Method, link: S
 
 
 def measure_link(modality: Modality) -> StoreLink:
-    """Time a few small reads of the store: what a request costs, and how fast bytes come.
+    """Measure latency and rate by a few small reads of the store.
 
     Raises:
         StoreError: if the store cannot be read.
     """
     cells = modality.vectors
     if not isinstance(cells, StoredCells):
-        return StoreLink(latency_s=2e-3, bytes_per_s=100e6)  # of Zarr itself, on a local disk
+        return StoreLink(
+            latency_s=2e-3, bytes_per_s=100e6
+        )  # typical of Zarr itself, on a local disk
     if not isinstance(cells.source, Requests):
         return StoreLink(latency_s=1e-4, bytes_per_s=1e9)  # a local disk
     latencies = []
-    for _ in range(_PROBES):
+    for _ in range(_LATENCY_REQUESTS):
         start = time.perf_counter()
         cells.source.fetch([Span("zarr.json", 0, 64)], lambda number, body: None)
         latencies.append(time.perf_counter() - start)
     start = time.perf_counter()
-    got = cells.some_bytes(_PROBE_BYTES)
-    took = max(time.perf_counter() - start - min(latencies), 1e-3)
-    return StoreLink(min(latencies), max(got / took, 1e5), cells.source.most_in_flight)
+    size = cells.read_some(_RATE_BYTES)
+    elapsed_s = max(time.perf_counter() - start - min(latencies), 1e-3)
+    return StoreLink(min(latencies), max(size / elapsed_s, 1e5), cells.source.most_in_flight)
 
 
-def _around(
-    exact: Float[np.ndarray, "point 2"],
+def _source_cells(
+    position: Float[np.ndarray, "point 2"],
     rowcol: Int[np.ndarray, "point 2"],
     method: Method,
 ) -> Int[np.ndarray, "point cell 2"]:
-    """The cells that a point's vector is mixed from."""
+    """Return the cells that each point's vector is computed from."""
     if method == "nearest":
         return rowcol[:, None]
-    corner = np.floor(exact - 0.5).astype(np.int64)
+    corner = np.floor(position - 0.5).astype(np.int64)
     steps = np.array(_STEPS[method])
     offsets = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
     return np.asarray(corner[:, None] + offsets)

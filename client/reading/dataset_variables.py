@@ -1,4 +1,4 @@
-"""What a Dataset must hold to be read as a field."""
+"""Checks that the variables of a Dataset can be read as a field."""
 
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def check_variables(dataset: "xr.Dataset", layout: Layout) -> None:
-    """Refuse arrays that are not whole vectors of cells as they were stored, in any axis order.
+    """Check that arrays hold all bands as stored, on y and x in any order of axes.
 
     Raises:
         LayoutError: naming the array.
-        DamagedError: if the numbers of bands are lost.
+        DamagedError: if the values of the band coordinate are lost.
     """
     for modality in layout.modalities:
         bands = layout.width(modality)
@@ -39,7 +39,7 @@ def check_variables(dataset: "xr.Dataset", layout: Layout) -> None:
                 continue
             (band,) = others
             numbers = variable[band].values if band in variable.coords else np.arange(bands)
-            if len(numbers) == bands and (numbers == -1).all():  # Zarr's fill value
+            if len(numbers) == bands and (numbers == -1).all():  # the coordinate's fill value
                 raise DamagedError(
                     f"the coordinate {band!r} of the Dataset holds no numbers: {band}/c/0 of the "
                     "store is lost, which xarray does not say. Copy the store anew"

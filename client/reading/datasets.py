@@ -1,8 +1,8 @@
-"""What stands behind a Dataset that xarray opened: the store's own arrays, read checked.
+"""The store behind a Dataset that xarray opened, and checked reads of its arrays.
 
-Arrays that are still as `open_zarr` left them are read by their stored bytes. Of others, which dask
-or xarray reads lazily from the store without a check, the objects are looked for first. What is in
-memory already is taken as it is.
+Arrays that are still as `open_zarr` left them are read by their stored bytes. Others are read
+through dask or xarray, without checks, after looking for their objects in the store. Values that
+are in memory already are taken as they are.
 """
 
 from functools import cache, cached_property
@@ -14,8 +14,8 @@ import numpy as np
 from unigeo.client.reading.array_layout import stored_array
 from unigeo.client.reading.cell_reader import StoredCells
 from unigeo.client.reading.checked_root import CheckedRoot, open_root
-from unigeo.client.reading.generations import ROOT, changed
-from unigeo.client.reading.object_listing import lost, short
+from unigeo.client.reading.generations import ROOT, changed_error
+from unigeo.client.reading.object_listing import lost_error, size_error
 from unigeo.client.reading.plain_attributes import nested_attributes
 from unigeo.client.reading.protocol import Cells
 from unigeo.client.reading.range_requests import Requests, Span
@@ -35,45 +35,51 @@ if TYPE_CHECKING:
 class DatasetStore:
     """The store behind a Dataset, which may be a window of the field."""
 
-    def __init__(self, dataset: "xr.Dataset", own: UnigeoAttributes, grid: Grid) -> None:
+    def __init__(self, dataset: "xr.Dataset", attributes: UnigeoAttributes, grid: Grid) -> None:
         """Take the Dataset, its attributes, and the grid of its cells."""
-        self.dataset, self.own = dataset, own
-        whole = own.grid.grid()
-        self._low = grid.row0 - whole.row0, grid.col0 - whole.col0
-        self._is_whole = whole == grid
-        self._there: set[str] = set()
+        self.dataset, self.attributes = dataset, attributes
+        field_grid = attributes.grid.grid()
+        self._first = grid.row0 - field_grid.row0, grid.col0 - field_grid.col0
+        self._is_full = field_grid == grid
+        self._present_keys: set[str] = set()
         self._roots: dict[int, CheckedRoot] = {}
         self._array = cache(self._find_array)
 
     def store(self) -> "Store":
-        """The store, by the address that xarray left in the Dataset."""
+        """Return the store, opened by the address that xarray left in the Dataset."""
         return self._by_address.group.store
 
     def cells(self, name: str) -> Cells | None:
-        """An array's cells by their bytes; None if the Dataset's values are others, or no bytes."""
-        found = self._array(name)
-        stored = None if found is None else stored_array(found[0])
-        if found is None or stored is None:
+        """Return an array's cells, read by their bytes.
+
+        None if the Dataset's values are no longer the store's, or only Zarr can read the array.
+        """
+        window = self._array(name)
+        if window is None:
             return None
-        root = self._root_of(found[0].store)
-        return _Shifted(StoredCells(stored, root.source, root.sizes_of(found[0].path)), found[1])
+        array, first = window
+        stored = stored_array(array)
+        if stored is None:
+            return None
+        root = self._root_of(array.store)
+        return _OffsetCells(StoredCells(stored, root.source, root.sizes_of(array.path)), first)
 
     def read(self, name: str, rows: slice, cols: slice) -> np.ndarray:
-        """A window of an array.
+        """Read a window of an array.
 
         Raises:
             StoreError: if an object of it is lost.
         """
-        found = self._array(name)
-        if found is None:
-            self._look_for(name, rows, cols)
+        window = self._array(name)
+        if window is None:
+            self._check_objects(name, rows, cols)
             part = self.dataset[name].isel(y=rows, x=cols).transpose("y", "x", ...)
             try:
                 return np.asarray(part.values)
-            except (ValueError, RuntimeError):  # from codecs, which had other bytes than they asked
-                self._look_for_ranges()
+            except (ValueError, RuntimeError):  # of codecs that were given other bytes
+                self._check_range_requests()
                 raise
-        array, (row, col) = found
+        array, (row, col) = window
         checked: Any = self._root_of(array.store).group[array.path]
         shape = self.dataset[name].shape
         top, bottom, _ = rows.indices(shape[0])
@@ -81,23 +87,23 @@ class DatasetStore:
         return np.asarray(checked[row + top : row + bottom, col + left : col + right])
 
     def checked_dataset(self) -> "xr.Dataset":
-        """The Dataset, with the arrays that are still the store's own read checked."""
-        own = [name for m in self.own.layout.modalities for name in (m, status_name(m))]
-        checked = {name: self._checked(name) for name in own if self._array(name) is not None}
-        checked = {name: v for name, v in checked.items() if v is not None}
-        if "spatial_ref" in self.dataset.coords:  # says all in its attributes
+        """Return the Dataset with checked reads of the arrays that are still the store's."""
+        names = [name for m in self.attributes.layout.modalities for name in (m, status_name(m))]
+        lazy = {name: self._checked_variable(name) for name in names if self._array(name)}
+        checked = {name: variable for name, variable in lazy.items() if variable is not None}
+        if "spatial_ref" in self.dataset.coords:  # only its attributes matter: read no value
             checked["spatial_ref"] = self.dataset["spatial_ref"].variable.copy(
                 data=np.array(0, np.int32)
             )
         return self.dataset.assign(checked)
 
-    def _checked(self, name: str) -> "xr.Variable | None":
-        """A variable as it is, but for where it is read from."""
+    def _checked_variable(self, name: str) -> "xr.Variable | None":
+        """Return the same variable, read through the checked store; None without a listing."""
         import xarray as xr
 
-        found = self._array(name)
-        assert found is not None
-        array, (row, col) = found
+        window = self._array(name)
+        assert window is not None
+        array, (row, col) = window
         group, _, _ = array.path.rpartition("/")
         root = self._root_of(array.store)
         if root.listing is None:
@@ -113,21 +119,29 @@ class DatasetStore:
         return lazy if variable.chunks is None else lazy.chunk(variable.chunksizes)
 
     def _find_array(self, name: str) -> "tuple[zarr.Array[Any], tuple[int, int]] | None":
-        """The Zarr array that a variable still lazily is, and the first row and column it takes."""
+        """Find the Zarr array that a variable lazily reads.
+
+        Returns:
+            The array, and its row and column that are the variable's first; None if the variable
+            is in memory, was computed, or is no plain window.
+        """
         import zarr
 
         variable = self.dataset[name].variable
         if variable.dims[:2] != ("y", "x"):
             return None
         if variable.chunks is not None:
-            # dask: only an array that nothing was done to yet, read again from where it came.
+            # A dask array hides what it reads, but its name tells whether xarray just opened it.
+            # Then the array of that name in the store has the same values.
             untouched = str(getattr(variable.data, "name", "")).startswith(f"open_dataset-{name}-")
-            if not (self._is_whole and untouched and self.address is not None):
+            if not (self._is_full and untouched and self.address is not None):
                 return None
-            found = self._by_address.group.get(f"{self._path}/{name}".lstrip("/"))
-            return (found, (0, 0)) if isinstance(found, zarr.Array) else None
+            array = self._by_address.group.get(f"{self._path}/{name}".lstrip("/"))
+            return (array, (0, 0)) if isinstance(array, zarr.Array) else None
+        # Without dask xarray wraps the array in layers, each of which may add an index key. Go
+        # down to the array, and add up where the slices begin.
         lazy: Any = variable._data
-        low = (0, 0)
+        first = (0, 0)
         while hasattr(lazy, "array"):
             if hasattr(lazy, "key"):
                 keys = lazy.key.tuple
@@ -135,24 +149,24 @@ class DatasetStore:
                     return None
                 if keys[2:] and keys[2].indices(lazy.array.shape[2]) != (0, lazy.array.shape[2], 1):
                     return None
-                low = (low[0] + (keys[0].start or 0), low[1] + (keys[1].start or 0))
+                first = (first[0] + (keys[0].start or 0), first[1] + (keys[1].start or 0))
             lazy = lazy.array
-        found = lazy.get_array() if hasattr(lazy, "get_array") else None
-        if not isinstance(found, zarr.Array) or found.dtype != variable.dtype:
+        array = lazy.get_array() if hasattr(lazy, "get_array") else None
+        if not isinstance(array, zarr.Array) or array.dtype != variable.dtype:
             return None
-        return found, low
+        return array, first
 
     @cached_property
     def address(self) -> str | None:
-        """Where xarray says that the Dataset came from; None of a file, which is no store."""
+        """The store's address by xarray; None if there is none, or it is that of a (netCDF) file."""
         address = self.dataset.encoding.get("source")
-        known = isinstance(address, str) and ("://" in address or not Path(address).is_file())
-        return address if known else None
+        is_store = isinstance(address, str) and ("://" in address or not Path(address).is_file())
+        return address if is_store else None
 
     @property
     def _path(self) -> str:
-        """Where the Dataset's group stands in its store."""
-        overview = (self.own.model_extra or {}).get("overview_of")
+        """Path of the Dataset's group in its store: that of an overview, or the root."""
+        overview = (self.attributes.model_extra or {}).get("overview_of")
         return overview_path(overview["factor"]) if isinstance(overview, dict) else ""
 
     @cached_property
@@ -169,80 +183,82 @@ class DatasetStore:
         return self._roots[id(store)]
 
     def _opened(self, store: "Store") -> CheckedRoot:
-        """The root of a store.
+        """Open the root of a store.
 
         Raises:
-            DamagedError: if it is another than the one whose attributes the Dataset has.
+            DamagedError: if the Dataset's attributes are not of this root.
         """
-        root = open_root(store, self.address or store, building=self.own.state != "published")
-        found: Any = nested_attributes(dict(root.group.attrs)).get("unigeo") or {}
+        building = self.attributes.state != "published"
+        root = open_root(store, self.address or store, building=building)
+        current: Any = nested_attributes(dict(root.group.attrs)).get("unigeo") or {}
         digests = [
-            (self.own.model_extra or {}).get("manifest_sha256"),
-            found.get("manifest_sha256"),
+            (self.attributes.model_extra or {}).get("manifest_sha256"),
+            current.get("manifest_sha256"),
         ]
         if not self._path and None not in digests and digests[0] != digests[1]:
-            raise changed(ROOT)
+            raise changed_error(ROOT)
         return root
 
-    def _look_for(self, name: str, rows: slice, cols: slice) -> None:
-        """Refuse a window some of whose objects are lost, where xarray itself would fill in."""
+    def _check_objects(self, name: str, rows: slice, cols: slice) -> None:
+        """Check that the objects of a window exist; xarray would read fill values of lost ones."""
         from zarr.core.sync import sync
 
         variable = self.dataset[name].variable
         in_memory = variable.chunks is None and isinstance(variable._data, np.ndarray)
-        if in_memory or self.address is None or self.own.state != "published":
+        if in_memory or self.address is None or self.attributes.state != "published":
             return
         root = self._by_address
         sizes = root.sizes_of(f"{self._path}/{name}".lstrip("/"))()
         if sizes is None:
             return
-        side = self.own.layout.shard
+        side = self.attributes.layout.shard
         shape = (variable.sizes["y"], variable.sizes["x"])  # in whatever order its axes are
         edges = [
-            (low + part.indices(n)[0], low + part.indices(n)[1])
-            for low, part, n in zip(self._low, (rows, cols), shape, strict=True)
+            (first + part.indices(n)[0], first + part.indices(n)[1])
+            for first, part, n in zip(self._first, (rows, cols), shape, strict=True)
         ]
         (top, bottom), (left, right) = edges
         for row in range(top // side, -(-bottom // side)):
             for col in range(left // side, -(-right // side)):
-                rest = ["0"] if len(variable.dims) == 3 else []
-                key = "/".join([f"{self._path}/{name}".lstrip("/"), "c", str(row), str(col), *rest])
-                if sizes[row, col] and key not in self._there:
-                    sync(_look_for(root.group.store, key, int(sizes[row, col])))
-                    self._there.add(key)
+                band = ["0"] if len(variable.dims) == 3 else []
+                key = "/".join([f"{self._path}/{name}".lstrip("/"), "c", str(row), str(col), *band])
+                if sizes[row, col] and key not in self._present_keys:
+                    sync(_check_object(root.group.store, key, int(sizes[row, col])))
+                    self._present_keys.add(key)
 
-    def _look_for_ranges(self) -> None:
-        """Refuse a server that ignores ranges, which what xarray reads with may take for an answer.
+    def _check_range_requests(self) -> None:
+        """Check that the server answers range requests; xarray does not, and decodes garbage.
 
         Raises:
-            StoreError: if it does.
+            StoreError: if the server ignores them.
         """
         from zarr.core.sync import sync
 
         if self.address is not None:
-            sync(Requests(self._by_address.group.store).one(Span(ROOT, 0, 1)))
+            sync(Requests(self._by_address.group.store).request(Span(ROOT, 0, 1)))
 
 
-async def _look_for(store: "Store", key: str, expected: int) -> None:
+async def _check_object(store: "Store", key: str, expected: int) -> None:
     try:
         size = await store.getsize(key)
     except FileNotFoundError as error:
-        raise lost(key) from error
+        raise lost_error(key) from error
     if size != expected:
-        raise short(key, size, expected)
+        raise size_error(key, size, expected)
 
 
-class _Shifted:
-    """The cells of a window of an array."""
+class _OffsetCells:
+    """The cells of a window of an array; see `Cells`."""
 
-    def __init__(self, cells: Cells, low: tuple[int, int]) -> None:
-        self._cells, self._low = cells, np.array(low)
+    def __init__(self, cells: Cells, first: tuple[int, int]) -> None:
+        """Take the array's cells, and the row and column that are the window's first."""
+        self._cells, self._first = cells, np.array(first)
         self.bands, self.dtype = cells.bands, cells.dtype
 
     def gather(self, rowcol: np.ndarray, out: np.ndarray, **options: Any) -> None:
-        """See `Cells.gather`."""
-        self._cells.gather(rowcol + self._low, out, **options)
+        """Read cells into `out`; see `Cells.gather`."""
+        self._cells.gather(rowcol + self._first, out, **options)
 
     def cost(self, rowcol: np.ndarray) -> list[tuple[int, int]]:
-        """See `Cells.cost`."""
-        return self._cells.cost(rowcol + self._low)
+        """Return an upper bound of what gathering reads; see `Cells.cost`."""
+        return self._cells.cost(rowcol + self._first)

@@ -1,4 +1,4 @@
-"""Vectors at points that are read when they are computed, and no others."""
+"""Lazy Datasets of vectors at points, which read only the points and bands that are computed."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -9,7 +9,7 @@ from xarray import Dataset, Variable
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from unigeo.client.reading.sampling import Method, Modality, Numbers, sample, statuses
+from unigeo.client.reading.sampling import Method, Modality, Numbers, read_status, sample
 from unigeo.schemas.store.layout import band_dimension, status_name
 from unigeo.schemas.tables.points import Points
 
@@ -29,20 +29,21 @@ def lazy_dataset(
     dtype: Numbers,
     block: int = POINTS_PER_BLOCK,
 ) -> Dataset:
-    """A Dataset over point and band that reads what is computed of it.
+    """Return a Dataset over point and band that reads vectors when they are computed.
 
-    A modality of another width than the model's `bands` has a dimension of its own.
-    With dask it is cut into blocks of points, else it reads by xarray's own lazy indexing.
+    If dask is installed, it is chunked into blocks of points; otherwise xarray's own lazy indexing
+    reads what is selected. A modality of another width than the model's `bands` has a band
+    dimension of its own.
     """
     points = replace(points, index=None)
     variables: dict[Hashable, Variable] = {}
     for name, modality in modalities.items():
-        vectors = _Lazy(
+        vectors = _PointArray(
             (len(points), modality.vectors.bands),
             np.dtype(dtype),
-            _vectors_of(modality, points, method, dtype),
+            _vector_reader(modality, points, method, dtype),
         )
-        codes = _Lazy((len(points),), np.dtype(np.uint8), _status_of(modality, points))
+        codes = _PointArray((len(points),), np.dtype(np.uint8), _status_reader(modality, points))
         dims = "point", band_dimension(modality.vectors.bands, bands)
         variables[name] = Variable(dims, indexing.LazilyIndexedArray(vectors))
         variables[status_name(name)] = Variable("point", indexing.LazilyIndexedArray(codes))
@@ -55,8 +56,8 @@ def lazy_dataset(
     return dataset.chunk({"point": block})
 
 
-class _Lazy(BackendArray):
-    """An array that is a function of the points and bands asked for."""
+class _PointArray(BackendArray):
+    """An array over point, or point and band, whose values a function reads."""
 
     def __init__(
         self,
@@ -64,37 +65,44 @@ class _Lazy(BackendArray):
         dtype: np.dtype[Any],
         read: Callable[[np.ndarray, slice], np.ndarray],
     ) -> None:
+        """Take the function that reads some points (indices) and bands (a range)."""
         self.shape, self.dtype, self._read = shape, dtype, read
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        # xarray reduces every indexing to outer: one integer, slice or index array per axis.
         return indexing.explicit_indexing_adapter(
-            key, self.shape, indexing.IndexingSupport.OUTER, self._outer
+            key, self.shape, indexing.IndexingSupport.OUTER, self._read_outer
         )
 
-    def _outer(self, key: tuple[Any, ...]) -> np.ndarray:
+    def _read_outer(self, key: tuple[Any, ...]) -> np.ndarray:
+        # An integer key drops its axis: `points` and `bands` are then of shape (), which the
+        # reshape at the end restores.
         points = np.arange(self.shape[0])[key[0]]
         if len(key) == 1:
             return self._read(np.atleast_1d(points), slice(None)).reshape(points.shape)
-        wanted = np.arange(self.shape[1])[key[1]]
-        flat = np.atleast_1d(wanted)
-        low, high = (int(flat.min()), int(flat.max()) + 1) if flat.size else (0, 0)
-        if not (flat.size and points.size):
-            return np.empty((*points.shape, *wanted.shape), self.dtype)
-        read = self._read(np.atleast_1d(points), slice(low, high))[:, flat - low]
-        return read.reshape((*points.shape, *wanted.shape))
+        bands = np.arange(self.shape[1])[key[1]]
+        shape = (*points.shape, *bands.shape)
+        if not (bands.size and points.size):
+            return np.empty(shape, self.dtype)
+        # Only ranges of bands can be read: read the smallest one, and select from it.
+        wanted = np.atleast_1d(bands)
+        low, high = int(wanted.min()), int(wanted.max()) + 1
+        values = self._read(np.atleast_1d(points), slice(low, high))[:, wanted - low]
+        return values.reshape(shape)
 
 
-def _vectors_of(
+def _vector_reader(
     modality: Modality, points: Points, method: Method, dtype: Numbers
 ) -> Callable[[np.ndarray, slice], np.ndarray]:
-    def read(rows: np.ndarray, bands: slice) -> np.ndarray:
-        return sample(modality, points.take(rows), method=method, dtype=dtype, bands=bands).vectors
+    def read(index: np.ndarray, bands: slice) -> np.ndarray:
+        part = points.take(index)
+        return sample(modality, part, method=method, dtype=dtype, bands=bands).vectors
 
     return read
 
 
-def _status_of(modality: Modality, points: Points) -> Callable[[np.ndarray, slice], np.ndarray]:
-    def read(rows: np.ndarray, bands: slice) -> np.ndarray:
-        return statuses(modality, points.take(rows))
+def _status_reader(modality: Modality, points: Points) -> Callable[[np.ndarray, slice], np.ndarray]:
+    def read(index: np.ndarray, bands: slice) -> np.ndarray:
+        return read_status(modality, points.take(index))
 
     return read

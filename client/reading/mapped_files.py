@@ -1,4 +1,4 @@
-"""Bytes of stored objects that are local files, mapped into memory."""
+"""Reads bytes of stored objects that are local files, mapped into memory."""
 
 import mmap
 import os
@@ -15,45 +15,47 @@ from unigeo.client.reading.generations import (
     ROOT,
     Generation,
     ObjectVersion,
-    changed,
-    identity_of_file,
+    changed_error,
+    version_of_file,
 )
-from unigeo.client.reading.range_requests import Body, Span, Take, in_threads
+from unigeo.client.reading.range_requests import Body, OnBody, Span, run_in_threads
 from unigeo.schemas.errors import DamagedError, StoreError
 
 MOST_MAPPED = 64
-"""Files; each keeps a file descriptor."""
+"""Files that stay mapped; each keeps a file descriptor."""
 _MOST_RESIDENT_BYTES = 2**30
-"""Of mapped files, of one store: more is let go of, the longest unread first. It is the system's
-cache and no memory of our own, but tools that add up a process's pages count it."""
-_CAN_TELL = hasattr(os, "RWF_NOWAIT")
-"""Whether the system tells what it has in its cache (Linux does)."""
+"""Bytes of one store's mapped files that may count as the process's memory.
+
+Beyond it the least recently used files are released. Their pages are the system's cache and no
+memory of our own, but tools that add up a process's pages count them."""
+_REPORTS_CACHE = hasattr(os, "RWF_NOWAIT")
+"""Whether the system reports what is in its page cache (Linux does)."""
 
 
 @dataclass(eq=False)
 class MappedFile:
-    """A file in memory."""
+    """A file that is mapped into memory."""
 
     path: Path
     memory: mmap.mmap
-    identity: ObjectVersion
-    """Of the file as it was mapped."""
+    version: ObjectVersion
+    """The file's version when it was mapped."""
     resident_bytes: int = 0
-    """At most so much of it counts as the process's memory."""
+    """Upper bound of the bytes that count as the process's memory."""
 
     @property
     def body(self) -> Body:
-        """Its bytes."""
+        """The file's bytes."""
         return np.frombuffer(self.memory, np.uint8)
 
 
 class MappedFiles:
-    """Objects that are files: mapped into memory, a bounded number at a time.
+    """Objects that are files, of which a bounded number is mapped into memory.
 
-    A mapped page is the system's cache, not a copy: it is taken back whenever memory is short.
-    A page that lies beyond the end of its file kills the process that touches it, so each file is
-    looked at before its bytes are copied, and after. One that is cut short between the two, while
-    they are copied, still does.
+    A mapped page is the system's cache, not a copy: the system drops it when memory is short.
+    A page beyond the end of its file kills the process that touches it, so each file's version is
+    checked before and after its bytes are copied. A file that is truncated while they are copied
+    still kills the process.
     """
 
     most_gap_bytes = 16 * 1024
@@ -64,159 +66,165 @@ class MappedFiles:
         self._maps: OrderedDict[str, MappedFile] = OrderedDict()
         self._lock = threading.Lock()
 
-    def fetch(self, spans: Sequence[Span], take: Take) -> None:
-        """Hand over each span as a view of its file, from several threads."""
+    def fetch(self, spans: Sequence[Span], on_body: OnBody) -> None:
+        """Call `on_body` with each span as a view of its file, from several threads."""
 
-        def one(number: int) -> None:
+        def read(number: int) -> None:
             span = spans[number]
-            opened = self.open(span.key)
-            if opened is None:
-                take(number, None)
+            file = self.open(span.key)
+            if file is None:
+                on_body(number, None)
                 return
-            body = _cut(opened.body, span)
-            first = len(opened.memory) + span.start if span.start < 0 else span.start
-            self.read_ahead(opened, np.array([first]), len(body))
-            take(number, body)
-            self.confirm([opened])
-            self.count(opened, len(body))
+            body = _slice(file.body, span)
+            first = len(file.memory) + span.start if span.start < 0 else span.start
+            self.read_ahead(file, np.array([first]), len(body))
+            on_body(number, body)
+            self.confirm([file])
+            self.count_resident(file, len(body))
 
-        in_threads(one, len(spans))
+        run_in_threads(read, len(spans))
 
     def open(self, key: str) -> MappedFile | None:
-        """A file in memory; None if there is none. It stays so while somebody holds it.
+        """Map a file; return None if it does not exist. It stays mapped while it is referenced.
 
         Raises:
-            DamagedError: if it is empty, or another than when the field was opened.
+            DamagedError: if it is empty, or changed since the field was opened.
             StoreError: if it cannot be read.
         """
         path = self.root / key
         with self._lock:
-            opened = self._maps.get(key)
-        if opened is not None:
-            if self._as_mapped(opened):
+            mapped = self._maps.get(key)
+        if mapped is not None:
+            if self._unchanged(mapped):
                 with self._lock:
                     if key in self._maps:
                         self._maps.move_to_end(key)
-                return opened
+                return mapped
             with self._lock:
                 self._maps.pop(key, None)
         try:
             with path.open("rb") as file:
-                identity = identity_of_file(os.fstat(file.fileno()))
-                if not identity.size_bytes:  # an empty file cannot be mapped
+                version = version_of_file(os.fstat(file.fileno()))
+                if not version.size_bytes:  # an empty file cannot be mapped
                     raise DamagedError(f"{path} is empty: it is damaged. Copy it anew.")
-                memory = mmap.mmap(file.fileno(), identity.size_bytes, access=mmap.ACCESS_READ)
+                memory = mmap.mmap(file.fileno(), version.size_bytes, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             if isinstance(error, StoreError):
                 raise
             raise StoreError(f"cannot read {path}: {error}") from error
-        self._see(key, identity)
-        # What is not cached is asked for in one go before it is touched; what the system would read
-        # along by its own guess is waited for in vain.
-        if _CAN_TELL:
+        self._accept(key, version)
+        # `read_ahead` asks for exactly the bytes that are needed. The system's own guess would read
+        # neighbouring pages on each fault, which cells in random order do not need.
+        if _REPORTS_CACHE:
             memory.madvise(mmap.MADV_RANDOM)
-        opened = MappedFile(path, memory, identity)
+        mapped = MappedFile(path, memory, version)
         with self._lock:
-            self._maps[key] = opened
+            self._maps[key] = mapped
+            # A file is unmapped when nothing refers to it any more, so readers keep theirs.
             while len(self._maps) > MOST_MAPPED:
                 self._maps.popitem(last=False)
-        return opened
+        return mapped
 
     def confirm(self, files: Sequence[MappedFile]) -> None:
-        """Make sure that files did not change while they were read.
+        """Check that files did not change while they were read.
 
         Raises:
-            DamagedError: if one did, or the store's root is another than when it was opened.
+            DamagedError: if one did, or the store's root changed since it was opened.
         """
-        for opened in files:
-            if not self._as_mapped(opened):
-                raise changed(opened.path.relative_to(self.root).as_posix())
-        if self._generation is not None and self._generation.unsettled:
-            self._generation.unsettled = False
+        for file in files:
+            if not self._unchanged(file):
+                raise changed_error(file.path.relative_to(self.root).as_posix())
+        if self._generation is not None and self._generation.root_unchecked:
+            self._generation.root_unchecked = False
             try:
-                root = identity_of_file((self.root / ROOT).stat())
+                root = version_of_file((self.root / ROOT).stat())
             except OSError:
-                raise changed(ROOT) from None
-            self._see(ROOT, root)
+                raise changed_error(ROOT) from None
+            self._accept(ROOT, root)
 
-    def _as_mapped(self, opened: MappedFile) -> bool:
+    def _unchanged(self, file: MappedFile) -> bool:
         try:
-            return opened.identity.same(identity_of_file(opened.path.stat()))
+            return file.version.same(version_of_file(file.path.stat()))
         except OSError:
             return False
 
-    def _see(self, key: str, identity: ObjectVersion) -> None:
-        """Refuse an object that is another than when the field was opened."""
+    def _accept(self, key: str, version: ObjectVersion) -> None:
+        """Raise if an object changed since the field was opened."""
         from zarr.core.sync import sync
 
-        if self._generation is not None and not self._generation.knows(key, identity):
-            sync(self._generation.prove(key))
-            if not self._generation.knows(key, identity):
-                raise changed(key)
+        if self._generation is not None and not self._generation.accepts(key, version):
+            sync(self._generation.check_content(key))
+            # What was compared may be a newer file than the one that is mapped.
+            if not self._generation.accepts(key, version):
+                raise changed_error(key)
 
-    def count(self, opened: MappedFile, touched_bytes: int) -> None:
-        """Say that so much of a file was read; let go of older ones when much is held."""
+    def count_resident(self, file: MappedFile, touched_bytes: int) -> None:
+        """Add bytes that were touched, and release old files when too many are resident."""
         with self._lock:
-            opened.resident_bytes = min(opened.resident_bytes + touched_bytes, len(opened.memory))
-            held = sum(one.resident_bytes for one in self._maps.values())
+            file.resident_bytes = min(file.resident_bytes + touched_bytes, len(file.memory))
+            resident = sum(one.resident_bytes for one in self._maps.values())
             for one in list(self._maps.values()):
-                if held <= _MOST_RESIDENT_BYTES:
+                if resident <= _MOST_RESIDENT_BYTES:
                     break
-                held -= one.resident_bytes
+                resident -= one.resident_bytes
                 one.resident_bytes = 0
                 if hasattr(mmap, "MADV_DONTNEED"):
                     one.memory.madvise(mmap.MADV_DONTNEED)
 
-    def read_ahead(self, opened: MappedFile, start: Int[np.ndarray, " cell"], width: int) -> None:
-        """Ask the system for bytes that it does not hold yet, all of them at once.
+    def read_ahead(self, file: MappedFile, start: Int[np.ndarray, " cell"], width: int) -> None:
+        """Ask the system to load `width` bytes from each `start`, if they are not in its cache.
 
-        A map alone would wait for each page.
+        The reads then run concurrently; page faults on the map would wait for one after the other.
         """
-        if not _CAN_TELL:
+        if not _REPORTS_CACHE:
             return
-        file = os.open(opened.path, os.O_RDONLY)
+        descriptor = os.open(file.path, os.O_RDONLY)
         try:
-            if not _cold(file, start):
+            if not _is_cold(descriptor, start):
                 return
             start = np.sort(start)
-            wide = np.diff(start) > self.most_gap_bytes + width
-            last = np.append(np.flatnonzero(wide), len(start) - 1)
+            gap = np.diff(start) > self.most_gap_bytes + width
+            last = np.append(np.flatnonzero(gap), len(start) - 1)
             first = np.append(0, last[:-1] + 1)
             for low, high in zip(start[first].tolist(), start[last].tolist(), strict=True):
-                os.posix_fadvise(file, low, high + width - low, os.POSIX_FADV_WILLNEED)
+                os.posix_fadvise(descriptor, low, high + width - low, os.POSIX_FADV_WILLNEED)
         finally:
-            os.close(file)
+            os.close(descriptor)
 
 
-def addresses(
+def joined_items(
     files: Sequence[MappedFile], width: int
 ) -> tuple[Int[np.ndarray, " file"], np.ndarray]:
-    """Several files as one array of items of `width` bytes, one at each address.
+    """View several files as one array of overlapping items of `width` bytes, one at each byte.
+
+    One call of numpy can then copy cells of all files, in any order.
 
     Returns:
-        The number of the item that begins where each file does; and the items. Only those that lie
-        within a file may be read, and only while the files are held.
+        The index of the item at each file's first byte; and the items. Only items that lie within
+        a file may be read, and only while the files are referenced.
     """
     bodies = [file.body for file in files]
-    base = np.array([body.ctypes.data for body in bodies], np.int64)
-    lowest = int(base.argmin())
-    count = int(max(b + len(body) for b, body in zip(base.tolist(), bodies, strict=True)))
-    count -= int(base[lowest]) + width - 1
-    whole = np.lib.stride_tricks.as_strided(
+    address = np.array([body.ctypes.data for body in bodies], np.int64)
+    lowest = int(address.argmin())
+    # The array begins at the file mapped lowest in memory and ends with the last byte of the
+    # highest. What lies between the files is not ours: no index may point there.
+    count = int(max(a + len(body) for a, body in zip(address.tolist(), bodies, strict=True)))
+    count -= int(address[lowest]) + width - 1
+    span = np.lib.stride_tricks.as_strided(
         bodies[lowest], (count + width - 1,), (1,), writeable=False
     )
-    items = np.ndarray((count,), np.dtype((np.void, width)), whole, strides=(1,))
-    return base - base[lowest], items
+    items = np.ndarray((count,), np.dtype((np.void, width)), span, strides=(1,))
+    return address - address[lowest], items
 
 
-def _cold(file: int, start: Int[np.ndarray, " cell"], samples: int = 8) -> bool:
-    """Whether a read of some of the bytes would wait for the disk."""
+def _is_cold(descriptor: int, start: Int[np.ndarray, " cell"], samples: int = 8) -> bool:
+    """Return whether a read of some of the bytes would wait for the disk."""
     byte = [bytearray(1)]
     for offset in start[:: max(1, len(start) // samples)].tolist():
         try:
-            os.preadv(file, byte, offset, os.RWF_NOWAIT)
+            os.preadv(descriptor, byte, offset, os.RWF_NOWAIT)
         except BlockingIOError:
             return True
         except OSError:  # a file system that cannot tell
@@ -224,7 +232,7 @@ def _cold(file: int, start: Int[np.ndarray, " cell"], samples: int = 8) -> bool:
     return False
 
 
-def _cut(view: Body, span: Span) -> Body:
+def _slice(view: Body, span: Span) -> Body:
     body = view[span.start :] if span.stop is None else view[span.start : span.stop]
     if span.size is not None and len(body) != span.size:
         raise DamagedError(

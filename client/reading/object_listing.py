@@ -1,4 +1,4 @@
-"""What a published store says of its own objects: which there are, and how large each is.
+"""The objects of a published store and their sizes, by the store's own metadata.
 
 The root repeats the metadata of every array, from which the size of an uncompressed object follows;
 the manifest lists the rest. It is read once, and only when an object is not found.
@@ -28,41 +28,41 @@ if TYPE_CHECKING:
 
 Sizes = Int[np.ndarray, "object_row object_col"]
 """Bytes of each stored object by the manifest; 0 where there is none."""
-_WHOLE = (GROUP, ENCODER, CONCEPTS)
-"""Groups whose writer leaves out no chunk, so that a missing one is a loss."""
+_COMPLETE_GROUPS = (GROUP, ENCODER, CONCEPTS)
+"""Groups whose writer leaves out no chunk, so that a missing one is lost."""
 
 
 @dataclass(frozen=True)
 class ArrayNode:
-    """How the objects of one array look, as far as its metadata tell."""
+    """The objects of one array, by its metadata."""
 
     grid: tuple[int, ...]
     """Objects along each axis."""
     object_bytes: int | None
-    """Of every object, where they are not compressed and of one chunk each."""
+    """Bytes of every object, if each is one chunk that is not compressed; else None."""
     index_chunks: tuple[int, int] | None
-    """Rows and columns of chunks in a shard that ends in an index with its CRC-32C."""
-    whole: bool
-    """Whether every object must be there."""
+    """Rows and columns of chunks in a shard that ends with an index and its CRC-32C; else None."""
+    complete: bool
+    """Whether every object must exist."""
 
 
 class Listing:
-    """The objects of a store that is published, by its root's metadata and its manifest."""
+    """The objects of a published store, by its root's metadata and its manifest."""
 
     def __init__(self, store: "Store") -> None:
-        """Take the store, whose root is read when it is needed, if `opened` does not give it."""
+        """Take the store; its root is read when it is needed, unless `set_root` was called."""
         self._store, self._root = store, cast(Any, None)
         self._nodes: dict[str, ArrayNode | None] = {}
         self._values: dict[str, Any] = {}
         self._tasks: dict[tuple[Any, str], asyncio.Task[Any]] = {}
 
-    def opened(self, root: Any) -> None:
-        """Take the root's metadata, as Zarr read them first."""
+    def set_root(self, root: Any) -> None:
+        """Take the root's metadata as Zarr read them; the first call counts."""
         self._root = self._root or root
 
     async def node(self, key: str) -> ArrayNode | None:
-        """The array that an object belongs to; None if it is metadata, or of no known array."""
-        path = path_of(key)
+        """Return the array of an object; None if the object is metadata, or of no known array."""
+        path = array_path(key)
         if path is None:
             return None
         if path not in self._nodes:
@@ -70,50 +70,52 @@ class Listing:
         return self._nodes[path]
 
     async def metadata(self) -> Mapping[str, Any]:
-        """Metadata of every group and array below the root, by path."""
-        nodes: Mapping[str, Any] = (await self._opened()).consolidated_metadata.flattened_metadata
+        """Return the metadata of every group and array below the root, by path."""
+        nodes: Mapping[str, Any] = (
+            await self._root_metadata()
+        ).consolidated_metadata.flattened_metadata
         return nodes
 
     async def attributes(self) -> dict[str, Any]:
-        """The root's, as they were when it was opened."""
-        return dict((await self._opened()).attributes)
+        """Return the root's attributes as they were when it was opened."""
+        return dict((await self._root_metadata()).attributes)
 
-    async def _opened(self) -> Any:
+    async def _root_metadata(self) -> Any:
         if self._root is None:
             from zarr.api.asynchronous import open_group
 
-            opened = await open_group(
+            group = await open_group(
                 store=self._store, mode="r", zarr_format=3, use_consolidated=True
             )
-            self._root = opened.metadata
+            self._root = group.metadata
         return self._root
 
     async def size(self, key: str) -> int | None:
-        """Bytes that an object should have, 0 where none should be; None if nothing says it.
+        """Return the bytes that an object should have: 0 if it should not exist, None if unknown.
 
         Raises:
             StoreError: if the manifest cannot be read.
         """
-        path, node = path_of(key), await self.node(key)
+        path, node = array_path(key), await self.node(key)
         if path is None or node is None:
             return None
-        if node.whole:
-            return node.object_bytes or 1
+        if node.complete:
+            return node.object_bytes or 1  # compressed: at least it exists
         sizes = await self.sizes(path)
-        place = tuple(int(part) for part in key.removeprefix(f"{path}/c/").split("/"))
-        if sizes is not None and len(place) >= 2 and not any(place[2:]):
-            inside = place[0] < sizes.shape[0] and place[1] < sizes.shape[1]
-            return int(sizes[place[:2]]) if inside else 0
+        indices = tuple(int(part) for part in key.removeprefix(f"{path}/c/").split("/"))
+        if sizes is not None and len(indices) >= 2 and not any(indices[2:]):
+            inside = indices[0] < sizes.shape[0] and indices[1] < sizes.shape[1]
+            return int(sizes[indices[:2]]) if inside else 0
         objects = await self._objects()
         return None if objects is None else objects.get(key, (0, b""))[0]
 
     async def sizes(self, path: str) -> Sizes | None:
-        """Bytes of the objects of an array of cells, on its grid; None if they are not listed."""
+        """Return the bytes of each object of an array of cells; None if they are not listed."""
         node = await self.node(f"{path}/c")
         if node is None or len(node.grid) < 2:
             return None
-        found: Sizes | None = await self._once(path, lambda: self._read_sizes(path, node))
-        return found
+        sizes: Sizes | None = await self._once(path, lambda: self._read_sizes(path, node))
+        return sizes
 
     async def _read_sizes(self, path: str, node: ArrayNode) -> Sizes | None:
         if f"{GROUP}/{path}_bytes" in await self.metadata():
@@ -129,21 +131,21 @@ class Listing:
         return sizes
 
     async def sha256(self, key: str) -> bytes | None:
-        """An object's SHA-256 by the manifest that the root names; None if nothing says it."""
-        path = path_of(key)
-        if path is None or not await self._once("manifest", self._is_the_root_s):
+        """Return an object's SHA-256; None if unknown, or the manifest is not the root's."""
+        path = array_path(key)
+        if path is None or not await self._once("manifest", self._manifest_matches_root):
             return None
         if f"{GROUP}/{path}_sha256" in await self.metadata():
             listed = await self._array(f"{path}_sha256")
-            place = tuple(int(part) for part in key.removeprefix(f"{path}/c/").split("/"))[:2]
-            return bytes(listed[place].tobytes())
+            indices = tuple(int(part) for part in key.removeprefix(f"{path}/c/").split("/"))
+            return bytes(listed[indices[:2]].tobytes())
         objects = await self._objects()
         return None if objects is None else objects.get(key, (0, None))[1]
 
-    async def _is_the_root_s(self) -> bool:
-        """Whether the manifest has the digest that the root holds."""
-        own = (await self.attributes()).get("unigeo")
-        digest = own.get("manifest_sha256") if isinstance(own, dict) else None
+    async def _manifest_matches_root(self) -> bool:
+        """Return whether the manifest has the digest that the root holds."""
+        attributes = (await self.attributes()).get("unigeo")
+        digest = attributes.get("manifest_sha256") if isinstance(attributes, dict) else None
         keys = await self.manifest_objects()
         bodies = [await self._content(key) for key in keys] if digest else []
         return bool(digest) and digest == manifest_digest(
@@ -151,7 +153,7 @@ class Listing:
         )
 
     async def manifest_objects(self) -> list[str]:
-        """Keys of the objects that the manifest itself is stored in."""
+        """Return the keys of the objects that hold the manifest itself."""
         return list(
             manifest_keys(
                 {path: tuple(node.shape) for path, node in (await self.metadata()).items()
@@ -160,9 +162,9 @@ class Listing:
         )  # fmt: skip
 
     async def _objects(self) -> dict[str, tuple[int, bytes]] | None:
-        """Size and SHA-256 of every object beside the field's own shards."""
-        found: dict[str, tuple[int, bytes]] | None = await self._once(OBJECTS, self._read_objects)
-        return found
+        """Return the size and SHA-256 of every object that is no shard of the field, by key."""
+        objects: dict[str, tuple[int, bytes]] | None = await self._once(OBJECTS, self._read_objects)
+        return objects
 
     async def _read_objects(self) -> dict[str, tuple[int, bytes]] | None:
         names = [f"{OBJECTS}_{part}" for part in ("keys", "bytes", "sha256")]
@@ -182,9 +184,9 @@ class Listing:
         }
 
     async def _array(self, name: str) -> np.ndarray:
-        """An array of the manifest."""
-        read: np.ndarray = await self._once(f"{GROUP}/{name}", lambda: self._read_array(name))
-        return read
+        """Return an array of the manifest."""
+        values: np.ndarray = await self._once(f"{GROUP}/{name}", lambda: self._read_array(name))
+        return values
 
     async def _read_array(self, name: str) -> np.ndarray:
         from zarr import Array
@@ -198,48 +200,52 @@ class Listing:
         key = f"{path}/{metadata.encode_chunk_key((0,) * len(metadata.shape))}"
         node = await self.node(key)
         expected = None if node is None or any(n > 1 for n in node.grid) else node.object_bytes
-        if expected is None:  # cut or compressed by another writer
+        if expected is None:  # chunked or compressed by another writer
             return np.asarray(await array.getitem(...))
+        # Zarr reads zeros where the object is missing, and would hide the loss.
         body = await self._content(key)
         if body is None:
-            raise lost(key)
+            raise lost_error(key)
         if len(body) != expected:
-            raise short(key, len(body), expected)
+            raise size_error(key, len(body), expected)
         return np.frombuffer(body, array.dtype.newbyteorder("<")).reshape(metadata.shape)
 
     async def _content(self, key: str) -> bytes | None:
-        body = await Requests(self._store).one(Span(key))
+        body = await Requests(self._store).request(Span(key))
         return None if body is None else body.tobytes()
 
     async def _once(self, name: str, read: Callable[[], Awaitable[Any]]) -> Any:
-        """A value, read by the first who asks for it while others wait."""
+        """Return a value that the first caller reads, while the others await the same task."""
         if name not in self._values:
-            place = (asyncio.get_running_loop(), name)
-            if place not in self._tasks:
-                self._tasks[place] = asyncio.ensure_future(read())
-            task = self._tasks[place]
+            # A task belongs to one event loop, and Zarr's is not the only one: key by both.
+            task_key = (asyncio.get_running_loop(), name)
+            if task_key not in self._tasks:
+                self._tasks[task_key] = asyncio.ensure_future(read())
+            task = self._tasks[task_key]
             try:
+                # Shielded, since a caller that is cancelled must not cancel it for the others.
                 self._values[name] = await asyncio.shield(task)
             finally:
                 if task.done():
-                    self._tasks.pop(place, None)
+                    self._tasks.pop(task_key, None)
         return self._values[name]
 
 
-def path_of(key: str) -> str | None:
-    """The array that an object is of; None where the key is none of an array's object.
+def array_path(key: str) -> str | None:
+    """Return the path of the array that an object belongs to; None if it is no array's object.
 
-    >>> path_of("aerial/c/0/1/0"), path_of("spatial_ref/c"), path_of("aerial/zarr.json")
+    >>> array_path("aerial/c/0/1/0"), array_path("spatial_ref/c"), array_path("aerial/zarr.json")
     ('aerial', 'spatial_ref', None)
     """
     if key.endswith("/c"):
         return key.removesuffix("/c")
-    path, found, place = key.rpartition("/c/")
-    return path if found and all(part.isdecimal() for part in place.split("/")) else None
+    path, separator, indices = key.rpartition("/c/")
+    is_object = separator and all(part.isdecimal() for part in indices.split("/"))
+    return path if is_object else None
 
 
 def _node(path: str, metadata: Any) -> ArrayNode | None:
-    """What an array's metadata say of its objects."""
+    """Read from an array's metadata how its objects are stored; None if it is a group."""
     if not hasattr(metadata, "codecs"):
         return None
     chunk = getattr(metadata.chunk_grid, "chunk_shape", None)
@@ -251,35 +257,36 @@ def _node(path: str, metadata: Any) -> ArrayNode | None:
     plain = {("bytes",): size, ("bytes", "crc32c"): size + CRC_BYTES}.get(tuple(names))
     index = None
     if names == ["sharding_indexed"]:
-        inside = codecs[0]["configuration"]
-        coded = [codec["name"] for codec in inside["index_codecs"]]
-        if inside.get("index_location", "end") == "end" and coded == ["bytes", "crc32c"]:
-            along = [a // b for a, b in zip(chunk, inside["chunk_shape"], strict=True)]
-            index = (along[0], along[1]) if all(n == 1 for n in along[2:]) else None
+        sharding = codecs[0]["configuration"]
+        index_codecs = [codec["name"] for codec in sharding["index_codecs"]]
+        at_end = sharding.get("index_location", "end") == "end"
+        if at_end and index_codecs == ["bytes", "crc32c"]:
+            counts = [a // b for a, b in zip(chunk, sharding["chunk_shape"], strict=True)]
+            index = (counts[0], counts[1]) if all(n == 1 for n in counts[2:]) else None
     return ArrayNode(
         grid=tuple(-(-n // c) for n, c in zip(metadata.shape, chunk, strict=True)),
         object_bytes=plain,
         index_chunks=index,
-        whole=is_coordinate(path) or path.split("/")[0] in _WHOLE,
+        complete=is_coordinate(path) or path.split("/")[0] in _COMPLETE_GROUPS,
     )
 
 
-def lost(key: str) -> DamagedError:
-    """The error of an object that should be there and is not."""
+def lost_error(key: str) -> DamagedError:
+    """Return the error of an object that should exist and does not."""
     return DamagedError(
         f"{key} is not there, and the store's manifest or index says it is: the store has lost a "
         "shard, or does not let it be read. Copy the store anew."
     )
 
 
-def short(key: str, size_bytes: int, expected: int) -> DamagedError:
-    """The error of an object that is cut off, or replaced by another."""
+def size_error(key: str, size_bytes: int, expected: int) -> DamagedError:
+    """Return the error of an object that is truncated, or replaced by another."""
     return DamagedError(
         f"{key} holds {size_bytes:,} bytes where {expected:,} belong: it is cut off, or another "
         "object. Copy it anew."
     )
 
 
-def damaged(key: str, error: UnigeoError) -> DamagedError:
-    """An error of an object's bytes with its name."""
+def damaged_error(key: str, error: UnigeoError) -> DamagedError:
+    """Return an error of an object's bytes that names the object."""
     return DamagedError(f"cannot read {key}: {error}")

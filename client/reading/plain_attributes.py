@@ -1,8 +1,8 @@
-"""Attributes that any file format can hold: what is nested stands in them as JSON.
+"""Attributes that any file format can hold, with nested values as JSON.
 
-Zarr keeps attributes as JSON documents, netCDF only numbers, texts and lists of one kind. So the
-Datasets that a field hands out, which users write to either, carry nested attributes as texts.
-`unigeo region` copies a store's own attributes and keeps them whole.
+Zarr keeps attributes as JSON documents, netCDF only numbers, strings and lists of one type. Users
+write the Datasets of a field to either, so nested attributes of these are JSON strings. `unigeo
+region` copies a store's own attributes and keeps them nested.
 """
 
 import json
@@ -19,7 +19,7 @@ _NUMBERS = (int, float, np.number)
 
 
 def with_plain_attributes(dataset: "xr.Dataset") -> "xr.Dataset":
-    """A Dataset as it is, nested attributes of it and of its variables as JSON."""
+    """Return a Dataset with nested attributes, its own and its variables', as JSON."""
     plain = dataset.copy(deep=False)
     plain.attrs = plain_attributes(dataset.attrs)
     for name in plain.variables:
@@ -28,7 +28,7 @@ def with_plain_attributes(dataset: "xr.Dataset") -> "xr.Dataset":
 
 
 def plain_attributes(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Attributes, those that are no numbers, texts or lists of them as JSON.
+    """Return attributes with every value that is no number, string or list of these as JSON.
 
     >>> plain_attributes({"crs": "EPSG:8858", "shape": [2, 3], "model": {"name": "conus-1"}})
     {'crs': 'EPSG:8858', 'shape': [2, 3], 'model': '{"name": "conus-1"}'}
@@ -39,23 +39,24 @@ def plain_attributes(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _as_json(value: Any) -> str:
-    return json.dumps(value, default=str)  # what is no JSON came from the user, not from a store
+    # A value that JSON cannot hold is the user's own: a store's attributes are JSON.
+    return json.dumps(value, default=str)
 
 
 def nested_attributes(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Attributes of a Dataset, from a store or a file, with what the field says as it was stored.
+    """Return a Dataset's attributes, from a store or a file, with `unigeo` nested again.
 
     >>> nested_attributes({"unigeo": '{"state": "published"}', "shape": np.array([2, 3])})
     {'unigeo': {'state': 'published'}, 'shape': [2, 3]}
     """
-    read = {  # netCDF gives numbers back as numpy's
+    nested = {  # netCDF returns numbers as numpy scalars and arrays
         key: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
         for key, value in attributes.items()
     }
-    if isinstance(read.get("unigeo"), str):
-        with suppress(ValueError, RecursionError):  # refused by who reads them
-            read["unigeo"] = json.loads(read["unigeo"])
-    return read
+    if isinstance(nested.get("unigeo"), str):
+        with suppress(ValueError, RecursionError):  # whoever validates them raises
+            nested["unigeo"] = json.loads(nested["unigeo"])
+    return nested
 
 
 def _is_plain(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Bytes of stored objects, fetched by many requests at once."""
+"""Reads spans of bytes of stored objects, by many concurrent requests."""
 
 import asyncio
 import os
@@ -14,9 +14,9 @@ from jaxtyping import UInt8
 from unigeo.client.reading.generations import (
     Generation,
     ObjectVersion,
-    changed,
-    identity_of_file,
-    identity_of_meta,
+    changed_error,
+    version_of_file,
+    version_of_meta,
 )
 from unigeo.schemas.errors import DamagedError, StoreError, UnigeoError
 from unigeo.schemas.io.stores import check_process, explained, ignores_ranges
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
 
 Body = UInt8[np.ndarray, " _"]
-Take = Callable[[int, Body | None], None]
-"""Called with a span's number and its bytes (None where there is no such object); it may be called
-from several threads, in any order."""
+OnBody = Callable[[int, Body | None], None]
+"""Called with a span's number and its bytes (None if the object does not exist), from several
+threads and in any order."""
 
-_LOOKS = 3
-"""Times that an object is read while it changes under the reading."""
+_MOST_READS = 3
+"""Times that an object is read while it changes during each read."""
 THREADS = min(8, os.cpu_count() or 1)
 """Threads that copy and decode."""
 
@@ -42,13 +42,13 @@ class Span:
 
     key: str
     start: int = 0
-    """Negative: counted from the object's end."""
+    """First byte; if negative, counted from the object's end."""
     stop: int | None = None
-    """None: up to the end."""
+    """Byte after the last; None reads up to the end."""
 
     @property
     def size(self) -> int | None:
-        """Bytes in the span, if it does not depend on the object's size."""
+        """Bytes in the span; None if that depends on the object's size."""
         if self.start < 0 and self.stop is None:
             return -self.start
         return None if self.stop is None else self.stop - self.start
@@ -59,10 +59,10 @@ class ObjectSource(Protocol):
     """Where the objects of a store are read from."""
 
     most_gap_bytes: int
-    """Two spans nearer than this are cheaper read as one."""
+    """Two spans with a gap below this cost less as one read."""
 
-    def fetch(self, spans: Sequence[Span], take: Take) -> None:
-        """Read spans and hand over their bytes.
+    def fetch(self, spans: Sequence[Span], on_body: OnBody) -> None:
+        """Read spans, and call `on_body` with the bytes of each.
 
         Raises:
             StoreError: if a span cannot be read, or the object ends before it.
@@ -70,7 +70,7 @@ class ObjectSource(Protocol):
 
 
 class Requests:
-    """Objects behind a Zarr store of any kind: ranges of bytes, many requests in flight.
+    """Objects of any Zarr store, read by concurrent range requests.
 
     The gap below which two ranges are read as one is what the link moves in a request's time,
     divided among the requests in flight: 50 MB/s x 30 ms / 128.
@@ -91,66 +91,72 @@ class Requests:
         self.tries = tries
         self.most_gap_bytes = most_gap_bytes
 
-    def fetch(self, spans: Sequence[Span], take: Take) -> None:
-        """Request every span; failures that may pass are tried again."""
+    def fetch(self, spans: Sequence[Span], on_body: OnBody) -> None:
+        """Request every span, and retry what failed for a passing reason."""
         from zarr.core.sync import sync
 
         check_process(self.store)
         stopped = threading.Event()
         try:
-            sync(self._fetch(spans, take, stopped))
+            sync(self._fetch(spans, on_body, stopped))
         except UnigeoError:
             raise
         except BaseException:
-            stopped.set()  # Ctrl-C: what is not yet asked for is not asked for any more
+            # Ctrl-C reaches this thread, not Zarr's event loop: tell its tasks to stop.
+            stopped.set()
             raise
 
-    async def _fetch(self, spans: Sequence[Span], take: Take, stopped: threading.Event) -> None:
-        waiting = iter(enumerate(spans))
-        watched = _first_and_last(spans)
+    async def _fetch(
+        self, spans: Sequence[Span], on_body: OnBody, stopped: threading.Event
+    ) -> None:
+        # All tasks draw from one iterator; on one event loop that needs no lock.
+        remaining = iter(enumerate(spans))
+        checked = _first_and_last(spans)
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(THREADS) as pool:
 
             async def work() -> None:
-                for number, span in waiting:
+                for number, span in remaining:
                     if stopped.is_set():
                         return
-                    body = await self.one(span, number in watched)
-                    await loop.run_in_executor(pool, take, number, body)
+                    body = await self.request(span, number in checked)
+                    # Copying and decoding would block the event loop, so threads do it.
+                    await loop.run_in_executor(pool, on_body, number, body)
 
-            workers = [
+            tasks = [
                 asyncio.ensure_future(work()) for _ in range(min(self.most_in_flight, len(spans)))
             ]
-            if self.generation is not None and self.generation.unsettled:
-                # Beside the others, so that nobody waits for it.
-                workers.append(asyncio.ensure_future(self.generation.settle()))
+            if self.generation is not None and self.generation.root_unchecked:
+                # Concurrent with the others, so that it costs no round trip of its own.
+                tasks.append(asyncio.ensure_future(self.generation.check_root()))
             try:
-                await asyncio.gather(*workers)
+                await asyncio.gather(*tasks)
             except BaseException:
                 stopped.set()
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.gather(*workers, return_exceptions=True)
+                for task in tasks:
+                    task.cancel()
+                # Leave the pool only after every task has ended, lest one submits to it later.
+                await asyncio.gather(*tasks, return_exceptions=True)
                 raise
 
-    async def one(self, span: Span, watched: bool = True) -> Body | None:
-        """Request one span; None where there is no such object.
+    async def request(self, span: Span, check_version: bool = True) -> Body | None:
+        """Request one span; return None if the object does not exist.
 
         Args:
-            span: of an object.
-            watched: compare the object's identity with that which was seen first. It takes a second
-                step of the event loop, so many spans of one object are not all watched.
+            span: the bytes to read.
+            check_version: compare the object's version with the one that was first seen. That takes
+                a second step of the event loop, so `fetch` does not do it for every span.
 
         Raises:
             StoreError: as `fetch`.
         """
         for attempt in range(1, self.tries + 1):
             try:
-                return await self._get(span, self.generation if watched else None)
+                return await self._get(span, self.generation if check_version else None)
             except Exception as error:
                 if isinstance(error, UnigeoError):
                     raise
-                if attempt == self.tries or not may_pass(error):
+                if attempt == self.tries or not is_transient(error):
                     raise StoreError(f"cannot read {span.key}: {explained(error)}") from error
                 await asyncio.sleep(0.2 * 2**attempt)
         raise AssertionError("the loop returns or raises")
@@ -159,35 +165,35 @@ class Requests:
         from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
         from zarr.core.buffer import default_buffer_prototype
 
-        wanted: Any = None
+        byte_range: Any = None
         if span.start < 0:
-            wanted = SuffixByteRequest(-span.start)
+            byte_range = SuffixByteRequest(-span.start)
         elif span.stop is not None:
-            wanted = RangeByteRequest(span.start, span.stop)
+            byte_range = RangeByteRequest(span.start, span.stop)
         elif span.start:
-            wanted = OffsetByteRequest(span.start)
+            byte_range = OffsetByteRequest(span.start)
         if generation is not None:
-            body = await get_watched(self.store, span.key, wanted, generation)
+            buffer = await get_checked(self.store, span.key, byte_range, generation)
         else:
-            body = await self.store.get(span.key, default_buffer_prototype(), wanted)
-        if body is None:
+            buffer = await self.store.get(span.key, default_buffer_prototype(), byte_range)
+        if buffer is None:
             return None
-        got = np.asarray(body.as_numpy_array()).view(np.uint8)
-        if span.size is not None and len(got) > span.size:
+        body = np.asarray(buffer.as_numpy_array()).view(np.uint8)
+        if span.size is not None and len(body) > span.size:
             raise ignores_ranges(span.key)
-        if span.size is not None and len(got) < span.size:
+        if span.size is not None and len(body) < span.size:
             raise DamagedError(
-                f"asked for {span.size} bytes of {span.key} and got {len(got)}: the object is cut "
+                f"asked for {span.size} bytes of {span.key} and got {len(body)}: the object is cut "
                 "off. Copy it anew."
             )
-        return got
+        return body
 
 
 def _first_and_last(spans: Sequence[Span]) -> set[int]:
-    """Numbers of the first and the last span of each object.
+    """Return the numbers of the first and the last span of each object.
 
-    An object that is replaced between the two is seen; one that is replaced after them, by the next
-    fetch.
+    Checking these two is enough to notice an object that is replaced between them. One that is
+    replaced after them is noticed by the next fetch.
     """
     first: dict[str, int] = {}
     last: dict[str, int] = {}
@@ -197,31 +203,35 @@ def _first_and_last(spans: Sequence[Span]) -> set[int]:
     return {*first.values(), *last.values()}
 
 
-async def get_watched(
-    store: "Store", key: str, wanted: Any, generation: Generation | None
+async def get_checked(
+    store: "Store", key: str, byte_range: Any, generation: Generation | None
 ) -> "Buffer | None":
-    """Bytes of an object in the state in which an open field sees it; None if it is not there.
+    """Read bytes of an object that has not changed since the field was opened.
+
+    Returns:
+        None if the object does not exist.
 
     Raises:
-        DamagedError: if the object has changed since.
+        DamagedError: if the object has changed.
     """
-    for _ in range(_LOOKS):
-        body, identity = await get_object(store, key, wanted)
-        if generation is None or identity is None or generation.knows(key, identity):
+    for _ in range(_MOST_READS):
+        body, version = await get_with_version(store, key, byte_range)
+        if generation is None or version is None or generation.accepts(key, version):
             return body
-        await generation.prove(key)
-    raise changed(key)
+        # The bytes may be older than the version that is accepted now, so read them again.
+        await generation.check_content(key)
+    raise changed_error(key)
 
 
-async def get_object(
-    store: "Store", key: str, wanted: Any = None
+async def get_with_version(
+    store: "Store", key: str, byte_range: Any = None
 ) -> "tuple[Buffer | None, ObjectVersion | None]":
-    """Bytes of an object, and its identity where the store tells one.
+    """Read bytes of an object, and its version if the store reports one.
 
     Args:
         store: any.
         key: of the object.
-        wanted: one of Zarr's byte requests; all of it by default.
+        byte_range: one of Zarr's byte requests; the whole object by default.
     """
     from zarr.core.buffer import default_buffer_prototype
     from zarr.storage import LocalStore, ObjectStore
@@ -232,60 +242,61 @@ async def get_object(
         from obstore.exceptions import NotSupportedError
 
         try:
-            got = await obstore.get_async(store.store, key, options=_options(wanted))
-            identity = identity_of_meta(got.meta)
-            return prototype.buffer.from_bytes(await got.bytes_async()), identity  # type: ignore[arg-type]
+            result = await obstore.get_async(store.store, key, options=_options(byte_range))
+            version = version_of_meta(result.meta)
+            return prototype.buffer.from_bytes(await result.bytes_async()), version  # type: ignore[arg-type]
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None, None
-        except NotSupportedError:  # Azure knows no suffixes, and Zarr a way round
-            return await store.get(key, prototype, wanted), None
+        except NotSupportedError:  # Azure has no suffix requests; Zarr's `get` works around that
+            return await store.get(key, prototype, byte_range), None
     if not isinstance(store, LocalStore):
-        return await store.get(key, prototype, wanted), None
-    for _ in range(_LOOKS):
-        before = await look_at(store, key)
-        body = await store.get(key, prototype, wanted)
-        after = await look_at(store, key)
+        return await store.get(key, prototype, byte_range), None
+    # A file's version is read apart from its bytes: they belong together if it did not change.
+    for _ in range(_MOST_READS):
+        before = await object_version(store, key)
+        body = await store.get(key, prototype, byte_range)
+        after = await object_version(store, key)
         if before == after:
             return body, after
-    raise changed(key)
+    raise changed_error(key)
 
 
-async def look_at(store: "Store", key: str) -> ObjectVersion | None:
-    """An object's identity, without its bytes; None if it is not there, or the store tells none."""
+async def object_version(store: "Store", key: str) -> ObjectVersion | None:
+    """Return an object's version; None if it does not exist, or the store reports none."""
     from zarr.storage import LocalStore, ObjectStore
 
     if isinstance(store, LocalStore):
         try:
-            return identity_of_file((store.root / key).stat())
+            return version_of_file((store.root / key).stat())
         except OSError:
             return None
     if isinstance(store, ObjectStore):
         import obstore
 
         try:
-            return identity_of_meta(await obstore.head_async(store.store, key))
+            return version_of_meta(await obstore.head_async(store.store, key))
         except Exception as error:
-            if isinstance(error, FileNotFoundError) or not may_pass(error):
-                return None  # a server that gives no heads
+            if isinstance(error, FileNotFoundError) or not is_transient(error):
+                return None  # a server that does not answer HEAD requests
             raise StoreError(f"cannot read {key}: {explained(error)}") from error
     return None
 
 
-def _options(wanted: Any) -> Any:
-    """One of Zarr's byte requests as obstore takes it."""
+def _options(byte_range: Any) -> Any:
+    """Convert one of Zarr's byte requests to obstore's options."""
     from zarr.abc.store import OffsetByteRequest, RangeByteRequest
 
-    if wanted is None:
+    if byte_range is None:
         return None
-    if isinstance(wanted, RangeByteRequest):
-        return {"range": (wanted.start, wanted.end)}
-    if isinstance(wanted, OffsetByteRequest):
-        return {"range": {"offset": wanted.offset}}
-    return {"range": {"suffix": wanted.suffix}}
+    if isinstance(byte_range, RangeByteRequest):
+        return {"range": (byte_range.start, byte_range.end)}
+    if isinstance(byte_range, OffsetByteRequest):
+        return {"range": {"offset": byte_range.offset}}
+    return {"range": {"suffix": byte_range.suffix}}
 
 
-def in_threads(work: Callable[[int], None], count: int) -> None:
-    """Do numbered pieces of work, several at a time; the first failure ends it."""
+def run_in_threads(work: Callable[[int], None], count: int) -> None:
+    """Call `work` with 0 to `count - 1` from several threads; the first failure stops the rest."""
     if count <= 1 or THREADS == 1:
         for number in range(count):
             work(number)
@@ -295,7 +306,7 @@ def in_threads(work: Callable[[int], None], count: int) -> None:
         lock = threading.Lock()
         failed = threading.Event()
 
-        def several() -> None:
+        def work_in_turn() -> None:
             while not failed.is_set():
                 with lock:
                     number = next(numbers, None)
@@ -307,23 +318,23 @@ def in_threads(work: Callable[[int], None], count: int) -> None:
                     failed.set()
                     raise
 
-        tasks = [pool.submit(several) for _ in range(min(THREADS, count))]
+        tasks = [pool.submit(work_in_turn) for _ in range(min(THREADS, count))]
         try:
             for task in tasks:
                 task.result()
-        except BaseException:
+        except BaseException:  # Ctrl-C too, which only this thread gets
             failed.set()
             raise
 
 
-def may_pass(error: BaseException) -> bool:
-    """Whether the same request may succeed a moment later."""
+def is_transient(error: BaseException) -> bool:
+    """Return whether the same request may succeed a moment later."""
     if isinstance(error, PermissionError | FileNotFoundError | NotImplementedError):
         return False
-    status = getattr(error, "status", None)  # aiohttp's
+    status = getattr(error, "status", None)  # of aiohttp
     if isinstance(status, int):
         return status >= 500 or status in (408, 425, 429)
-    if "max_retries" in str(error):  # obstore's, which has tried again and given up
+    if "max_retries" in str(error):  # obstore has retried already
         return False
     names = {kind.__name__ for kind in type(error).__mro__}
     return not names & {"UnauthenticatedError", "PermissionDeniedError", "NotSupportedError"}

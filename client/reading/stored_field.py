@@ -1,4 +1,4 @@
-"""A stored field: its grid, its arrays, and how they are read; what every verb stands on."""
+"""A stored field: its grid, its arrays and how they are read; the base of `client.Field`."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class StoredField:
-    """Grid, layout and arrays of a field."""
+    """The grid, the layout and the arrays of a field."""
 
     url: str
     attributes: UnigeoAttributes
     grid: Grid
     layout: Layout
     read: Callable[[str, slice, slice], np.ndarray]
-    """From an array's name and a window of rows and columns to its values."""
+    """Reads a window of an array, by its name and slices of rows and columns."""
     cells: "Callable[[str], Cells]"
-    """From an array's name to its cells, in any order."""
+    """Returns the cells of an array, by its name, to be read in any order."""
     licence: str
     citation: str
     opened: "Callable[[], xr.Dataset]"
-    """Makes the whole field a lazy Dataset."""
+    """Opens the whole field as a lazy Dataset."""
     source: Any = None
-    """What `schemas.stores.open_store` takes to open the store again, if that is known."""
+    """The store as `schemas.io.stores.open_store` takes it, to open it again; None if unknown."""
     checked: "Callable[[], Store] | None" = None
-    """The store itself, whose reads raise where an object is lost or changed."""
+    """Returns the store, whose reads raise where an object is lost or changed."""
     reopen: tuple[Callable[..., "StoredField"], tuple[Any, ...], dict[str, Any]] | None = None
-    """How another process opens the same field."""
+    """Function, arguments and options by which another process opens the same field."""
 
     def __reduce__(self) -> Any:
         if self.reopen is None:
@@ -52,12 +52,12 @@ class StoredField:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """What the field holds vectors of."""
+        """Names of the modalities that the field holds vectors of."""
         return self.layout.modalities
 
     @property
     def bands(self) -> int:
-        """Numbers in one vector of the model; see `layout.width` for that of each modality."""
+        """Numbers in one vector of the model; `layout.width` has those of each modality."""
         return self.layout.bands
 
     def __repr__(self) -> str:
@@ -69,11 +69,11 @@ class StoredField:
         )
 
     def dataset(self) -> "xr.Dataset":
-        """The whole field as a lazy xarray Dataset, int8 as stored; nested attributes are JSON."""
+        """Return the field as a lazy xarray Dataset, int8 as stored; nested attributes are JSON."""
         return with_plain_attributes(self.opened())
 
     def chosen(self, modalities: str | Iterable[str] | None) -> tuple[str, ...]:
-        """Which modalities are meant: all by default.
+        """Return the chosen modalities: all by default.
 
         Raises:
             LayoutError: if the field has no such modality.
@@ -90,14 +90,17 @@ class StoredField:
         return chosen
 
     def modality(self, name: str) -> Modality:
-        """One modality's arrays."""
+        """Return one modality's arrays."""
         return Modality(name, self.grid, self.cells(name), self.cells(status_name(name)))
 
     def known_source(self, verb: str) -> Any:
-        """What `schemas.stores.open_store` takes to open the store again.
+        """Return the store as `schemas.io.stores.open_store` takes it, to open it again.
+
+        Args:
+            verb: what is done with the store, for the message.
 
         Raises:
-            StoreError: if a Dataset does not say it.
+            StoreError: if a Dataset does not name its store.
         """
         if self.source is None:
             raise StoreError(
@@ -107,10 +110,13 @@ class StoredField:
         return self.source
 
     def known_store(self, verb: str) -> "Store":
-        """The store that the field is read from, checked.
+        """Return the store that the field is read from, checked.
+
+        Args:
+            verb: what is done with the store, for the message.
 
         Raises:
-            StoreError: if a Dataset does not say it.
+            StoreError: if a Dataset does not name its store.
         """
         if self.checked is None:
             self.known_source(verb)
@@ -119,12 +125,12 @@ class StoredField:
 
 
 def check_of_model(field: StoredField, modality: str, what: str) -> None:
-    """Refuse to compare vectors of another width with the model's.
+    """Check that a modality's vectors have the model's width, so that they can be compared.
 
     Args:
-        field: of the vectors.
-        modality: whose vectors.
-        what: is compared with them, as the message names it.
+        field: the field of the vectors.
+        modality: the name of the modality.
+        what: the vectors that are compared with them, for the message.
 
     Raises:
         LayoutError: naming the modalities that can be compared.
