@@ -80,7 +80,8 @@ def in_words(codes: UInt8[np.ndarray, " polygon"]) -> "pd.Categorical":
 def summary(codes: UInt8[np.ndarray, " polygon"], what: str = "vector") -> str:
     """How many polygons lack a vector, and why."""
     lost = int((codes != Status.VALID).sum())
-    return f"{lost:,} of {len(codes):,} polygons have no {what} ({count_reasons(codes, POLYGON_TEXTS)})"
+    reasons = count_reasons(codes, POLYGON_TEXTS)
+    return f"{lost:,} of {len(codes):,} polygons have no {what} ({reasons})"
 
 
 def refuse_missing(codes: dict[str, UInt8[np.ndarray, " polygon"]], index: Any) -> None:

@@ -158,7 +158,7 @@ class DatasetStore:
 
     @cached_property
     def address(self) -> str | None:
-        """The store's address by xarray; None if there is none, or it is that of a (netCDF) file."""
+        """The store's address as xarray noted it; None without one, or of a (netCDF) file."""
         address = self.dataset.encoding.get("source")
         is_store = isinstance(address, str) and ("://" in address or not Path(address).is_file())
         return address if is_store else None

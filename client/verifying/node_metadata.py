@@ -1,4 +1,4 @@
-"""Whether the metadata of groups and arrays agree, and the small arrays have all their chunks."""
+"""Checks the metadata of groups and arrays, and that small arrays have all their chunks."""
 
 import asyncio
 import json
@@ -15,6 +15,7 @@ from unigeo.schemas.store.layout import is_coordinate
 from unigeo.schemas.store.manifest import GROUP as MANIFEST
 from unigeo.schemas.store.overviews import GROUP as OVERVIEWS
 from unigeo.schemas.store.preview import GROUP as PREVIEW
+from unigeo.schemas.store.problems import Problem
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -24,8 +25,8 @@ Nodes = dict[str, dict[str, Any]]
 _IN_FLIGHT = 16
 
 
-async def document(store: "Store", key: str) -> Any:
-    """A JSON object of the store; None if it is not there or is no JSON."""
+async def read_json(store: "Store", key: str) -> Any:
+    """Read a JSON object of the store; return None if it does not exist or is no JSON."""
     from zarr.core.buffer import default_buffer_prototype
 
     body = await store.get(key, default_buffer_prototype())
@@ -35,60 +36,61 @@ async def document(store: "Store", key: str) -> Any:
         return None
 
 
-async def in_turn(requests: Iterable[Awaitable[Any]]) -> list[Any]:
-    """Await many requests for small objects, a few at a time: a small server queues no more."""
-    few = asyncio.Semaphore(_IN_FLIGHT)
+async def gather_few(requests: Iterable[Awaitable[Any]]) -> list[Any]:
+    """Await requests for small objects, a few at a time, so that no server must queue many."""
+    gate = asyncio.Semaphore(_IN_FLIGHT)
 
     async def one(request: Awaitable[Any]) -> Any:
-        async with few:
+        async with gate:
             return await request
 
     return list(await asyncio.gather(*(one(request) for request in requests)))
 
 
-async def node_problems(store: "Store", nodes: Nodes) -> list[str]:
+async def node_problems(store: "Store", nodes: Nodes) -> list[Problem]:
     """Compare each group's and array's own metadata with what the root repeats of them."""
     problems = []
     keys = [f"{name}/zarr.json" for name in nodes]
-    documents = await in_turn(document(store, key) for key in keys)
-    for key, expected, found in zip(keys, nodes.values(), documents, strict=True):
-        if not isinstance(found, dict):
-            problems.append(f"{key} is missing, or is no JSON")
+    documents = await gather_few(read_json(store, key) for key in keys)
+    for key, expected, document in zip(keys, nodes.values(), documents, strict=True):
+        if not isinstance(document, dict):
+            problems.append(Problem(key, f"{key} is missing, or is no JSON"))
             continue
-        # Whoever consolidates may repeat what is below in each group, or not.
+        # Writers that consolidate metadata may repeat those of children in each group, or not.
         differing = sorted(
             part
-            for part in (found.keys() | expected.keys()) - {"consolidated_metadata"}
-            if found.get(part) != expected.get(part)
+            for part in (document.keys() | expected.keys()) - {"consolidated_metadata"}
+            if document.get(part) != expected.get(part)
         )
         if differing:
-            problems.append(f"{key}: {', '.join(differing)} differ from what the root says of it")
+            text = f"{key}: {', '.join(differing)} differ from what the root says of it"
+            problems.append(Problem(key, text))
     return problems
 
 
-async def plain_problems(store: "Store", nodes: Nodes) -> list[str]:
-    """Look for the chunks of coordinates, manifest and encoder, whose hashes stand nowhere.
+async def chunk_problems(store: "Store", nodes: Nodes) -> list[Problem]:
+    """Check that the chunks of coordinates, manifest, encoder and concepts exist.
 
-    Their writer leaves none out, so a missing one would be read as zeros.
+    Their writer leaves out none, so a missing one would be read as zeros.
     """
     sizes: dict[str, int | None] = {}
     for name, node in nodes.items():
         group, _, last = name.rpartition("/")
-        whole = is_coordinate(last) and group.split("/")[0] in ("", OVERVIEWS, PREVIEW)
-        whole = whole or name.startswith((f"{MANIFEST}/", f"{ENCODER}/", f"{CONCEPTS}/"))
-        if node.get("node_type") != "array" or not whole:
+        complete = is_coordinate(last) and group.split("/")[0] in ("", OVERVIEWS, PREVIEW)
+        complete = complete or name.startswith((f"{MANIFEST}/", f"{ENCODER}/", f"{CONCEPTS}/"))
+        if node.get("node_type") != "array" or not complete:
             continue
         chunk = node["chunk_grid"]["configuration"]["chunk_shape"]
         counts = [math.ceil(n / c) for n, c in zip(node["shape"], chunk, strict=True)]
-        plain = [codec["name"] for codec in node["codecs"]] == ["bytes"]
+        uncompressed = [codec["name"] for codec in node["codecs"]] == ["bytes"]
         size_bytes = math.prod(chunk) * np.dtype(node["data_type"]).itemsize
         keys = ["/".join([name, "c", *map(str, number)]) for number in np.ndindex(*counts)]
-        sizes |= dict.fromkeys(keys, size_bytes if plain else None)
+        sizes |= dict.fromkeys(keys, size_bytes if uncompressed else None)
     problems = []
-    found = await in_turn(stored_size(store, key) for key in sizes)
-    for (key, expected), size in zip(sizes.items(), found, strict=True):
+    stored = await gather_few(stored_size(store, key) for key in sizes)
+    for (key, expected), size in zip(sizes.items(), stored, strict=True):
         if size is None:
-            problems.append(f"{key} is missing")
+            problems.append(Problem(key, f"{key} is missing"))
         elif expected is not None and size != expected:
-            problems.append(f"{key} holds {size} bytes, expected {expected}")
+            problems.append(Problem(key, f"{key} holds {size} bytes, expected {expected}"))
     return problems

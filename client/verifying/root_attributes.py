@@ -1,4 +1,4 @@
-"""Whether the root's attributes are those that were published."""
+"""Compares the root's attributes with those that were published."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,7 @@ from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.io.limits import check_memory
 from unigeo.schemas.io.stores import damage_errors
 from unigeo.schemas.store.manifest import GROUP
+from unigeo.schemas.store.problems import Problem
 from unigeo.schemas.store.published_attributes import (
     ARRAY,
     DIGEST,
@@ -20,21 +21,23 @@ from unigeo.schemas.store.published_attributes import (
 if TYPE_CHECKING:
     import zarr
 
-_NOT_HELD = (
+_NO_COPY = (
     "the store was published before the root's attributes were held by a hash: a changed licence, "
     "citation, region or model's name goes unnoticed"
 )
 
 
-def held_problems(group: "zarr.Group", attributes: dict[str, Any]) -> tuple[list[str], list[str]]:
+def root_attribute_problems(
+    group: "zarr.Group", attributes: dict[str, Any]
+) -> tuple[list[Problem], list[str]]:
     """Compare the root's attributes with the copy in the manifest, or else with their hash.
 
     Args:
         group: the root.
-        attributes: its own, as JSON gives them.
+        attributes: its attributes as parsed from JSON.
 
     Returns:
-        What is wrong, each attribute by its name; and notes on what could not be compared.
+        The problems, each with its attribute's name; and notes on what could not be compared.
     """
     import zarr
 
@@ -42,15 +45,15 @@ def held_problems(group: "zarr.Group", attributes: dict[str, Any]) -> tuple[list
     own = own if isinstance(own, dict) else {}
     array, digest = group.get(f"{GROUP}/{ARRAY}"), own.get(DIGEST)
     if array is None and digest is None:
-        return [], [_NOT_HELD]
+        return [], [_NO_COPY]
     problems = []
     if own.get("state") != "published":
-        problems.append(
-            f"attribute unigeo.state is {own.get('state')!r}, and the store was published"
-        )
+        text = f"attribute unigeo.state is {own.get('state')!r}, and the store was published"
+        problems.append(Problem("unigeo.state", text))
     if "manifest_sha256" not in own:
-        problems.append("attribute unigeo.manifest_sha256 is missing")
-    found = held_attributes(attributes)
+        name = "unigeo.manifest_sha256"
+        problems.append(Problem(name, f"attribute {name} is missing"))
+    current = held_attributes(attributes)
     try:
         if not isinstance(array, zarr.Array):
             raise LayoutError(f"array '{GROUP}/{ARRAY}' is missing")
@@ -58,12 +61,16 @@ def held_problems(group: "zarr.Group", attributes: dict[str, Any]) -> tuple[list
         published = attributes_of_bytes(np.asarray(array[...]))
     except damage_errors() as error:
         if GROUP in group:
-            problems.append(str(error))
-        if attributes_digest(found) != digest:
-            problems.append("the root's attributes are not those whose hash it holds")
+            # Damaged bytes have no key, so that the manifest's digest is compared as well.
+            key = None if isinstance(array, zarr.Array) else f"{GROUP}/{ARRAY}"
+            problems.append(Problem(key, str(error)))
+        if attributes_digest(current) != digest:
+            text = "the root's attributes are not those whose hash it holds"
+            problems.append(Problem(None, text))
         return problems, []
-    problems += attribute_changes(published, found)
+    problems += attribute_changes(published, current)
     expected = attributes_digest(published)
     if digest != expected:
-        problems.append(f"attribute unigeo.{DIGEST} is {digest!r}, published as {expected!r}")
+        name = f"unigeo.{DIGEST}"
+        problems.append(Problem(name, f"attribute {name} is {digest!r}, published as {expected!r}"))
     return problems, []

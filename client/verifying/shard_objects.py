@@ -1,4 +1,4 @@
-"""Whether shards are whole: each object against the manifest, each chunk against its CRC."""
+"""Checks shards: each object against the manifest, each chunk against its CRC."""
 
 import asyncio
 import hashlib
@@ -12,6 +12,7 @@ from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.io.limits import OBJECT_BYTES
 from unigeo.schemas.io.stores import unreachable_errors
 from unigeo.schemas.store.layout import COVARIATES, Layout
+from unigeo.schemas.store.problems import Problem
 from unigeo.schemas.store.sharding import EMPTY, crc_matches, parse_index
 from unigeo.schemas.store.status import Status
 
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 Level = Literal["presence", "hash"]
 
 IN_FLIGHT = 4
-"""Objects held at once; with the default shard of 48 MiB that bounds the memory to some 400 MB."""
+"""Objects held in memory at once; about 400 MB with the default shards of 48 MiB."""
 
 
 @dataclass(frozen=True)
 class ListedShard:
-    """One stored object, and what the manifest says of it."""
+    """A shard of an array as the manifest lists it."""
 
     array: str
     row: int
@@ -35,27 +36,30 @@ class ListedShard:
     size_bytes: int
     sha256: bytes
     valid_cells: int | None
-    """Of a status array's shard; None of others."""
+    """Number of valid cells in a shard of a status array; None for other arrays."""
 
     def __str__(self) -> str:
         return f"{self.array} shard ({self.row}, {self.col}), {self.key}"
 
 
 @dataclass(frozen=True)
-class ObjectState:
-    """What one object was found to be."""
+class ShardResult:
+    """The result of checking one shard."""
 
-    problems: list[str]
+    problems: list[Problem]
     chunks: int = 0
     size_bytes: int = 0
 
 
-def shard_problems(content: bytes, layout: Layout) -> tuple[list[str], int]:
-    """What is wrong inside the shard of a vector array, and how many chunks it holds.
+def _chunk_problems(content: bytes, layout: Layout) -> tuple[list[str], int]:
+    """Check the index and the chunks of a vector array's shard.
 
     Args:
-        content: the whole stored object.
-        layout: how shards are cut into chunks.
+        content: the stored object.
+        layout: the number of chunks in a shard.
+
+    Returns:
+        What is wrong, and the number of chunks that are stored.
     """
     side = layout.shard // layout.chunk
     try:
@@ -73,81 +77,86 @@ def shard_problems(content: bytes, layout: Layout) -> tuple[list[str], int]:
     return problems, len(stored)
 
 
-async def look_at_shards(
+async def check_shards(
     store: "Store", shards: list[ListedShard], layout: Layout, level: Level, progress: bool
-) -> list[ObjectState]:
-    """Look at every object, `IN_FLIGHT` at a time; the answers in the shards' order."""
+) -> list[ShardResult]:
+    """Check every shard, `IN_FLIGHT` at a time; the results are in the order of the shards."""
     gate = asyncio.Semaphore(IN_FLIGHT)
+    # By hash, to name the shard whose object was stored under the wrong key.
     owners = {shard.sha256: shard for shard in shards if shard.size_bytes}
-    with progress_bar("verify", len(shards), "objects", progress) as push:
+    with progress_bar("verify", len(shards), "objects", progress) as advance:
 
-        async def look(shard: ListedShard) -> ObjectState:
+        async def check(shard: ListedShard) -> ShardResult:
             async with gate:
                 try:
                     if level == "presence" or not shard.size_bytes:
-                        found = ObjectState(
-                            _size_problems(shard, await stored_size(store, shard.key))
-                        )
+                        size = await stored_size(store, shard.key)
+                        result = ShardResult(_size_problems(shard, size))
                     else:
-                        found = await _read(store, shard, layout, owners)
+                        result = await _read(store, shard, layout, owners)
                 except unreachable_errors() as error:
-                    found = ObjectState([f"{shard} cannot be read: {error}"])
-            push(1)
-            return found
+                    text = f"{shard} cannot be read: {error}"
+                    result = ShardResult([Problem(shard.key, text)])
+            advance(1)
+            return result
 
-        return await asyncio.gather(*map(look, shards))
+        return await asyncio.gather(*map(check, shards))
 
 
 async def _read(
     store: "Store", shard: ListedShard, layout: Layout, owners: dict[bytes, ListedShard]
-) -> ObjectState:
+) -> ShardResult:
     from zarr.core.buffer import default_buffer_prototype
 
     size = await stored_size(store, shard.key)
-    if size is None or size > OBJECT_BYTES:  # one that is too large is not read
-        return ObjectState(_size_problems(shard, size))
+    if size is None or size > OBJECT_BYTES:  # do not read an object that may exhaust memory
+        return ShardResult(_size_problems(shard, size))
     body = await store.get(shard.key, default_buffer_prototype())
     if body is None:
-        return ObjectState(_size_problems(shard, None))
+        return ShardResult(_size_problems(shard, None))
     content = body.to_bytes()
-    return await asyncio.to_thread(_check, shard, content, layout, owners)
+    # Hashing takes seconds for a large shard, and would block the other requests.
+    return await asyncio.to_thread(_check_content, shard, content, layout, owners)
 
 
-def _check(
+def _check_content(
     shard: ListedShard, content: bytes, layout: Layout, owners: dict[bytes, ListedShard]
-) -> ObjectState:
-    """Everything that the bytes of one object can be asked."""
+) -> ShardResult:
+    """Check the bytes of one shard."""
     problems = _size_problems(shard, len(content))
     sha256 = hashlib.sha256(content).digest()
     if sha256 != shard.sha256:
         owner = owners.get(sha256)
         whose = "" if owner is None else f"; it is that of {owner}"
-        problems.append(f"{shard}: its SHA-256 is not the manifest's{whose}")
+        text = f"{shard}: its SHA-256 is not the manifest's{whose}"
+        problems.append(Problem(shard.key, text))
     if shard.valid_cells is not None:
         inside, chunks = _status_problems(content, layout, shard.valid_cells), 1
     elif shard.array == COVARIATES:
         inside, chunks = [], 1
     else:
-        inside, chunks = shard_problems(content, layout)
-    problems += [f"{shard}: {problem}" for problem in inside]
-    return ObjectState(problems, chunks, len(content))
+        inside, chunks = _chunk_problems(content, layout)
+    problems += [Problem(shard.key, f"{shard}: {text}") for text in inside]
+    return ShardResult(problems, chunks, len(content))
 
 
-def _size_problems(shard: ListedShard, size_bytes: int | None) -> list[str]:
+def _size_problems(shard: ListedShard, size_bytes: int | None) -> list[Problem]:
+    """Compare a shard's stored size (None: no object) with the manifest's (0: no object)."""
+    expected, text = shard.size_bytes, None
     if size_bytes is None:
-        missing = f"{shard} is missing; the manifest says {shard.size_bytes} bytes"
-        return [missing] if shard.size_bytes else []
-    if not shard.size_bytes:
-        return [f"{shard} is not in the manifest, which says that the shard is empty"]
-    if size_bytes != shard.size_bytes:
-        return [f"{shard} holds {size_bytes} bytes, the manifest says {shard.size_bytes}"]
-    return []
+        if expected:
+            text = f"{shard} is missing; the manifest says {expected} bytes"
+    elif not expected:
+        text = f"{shard} is not in the manifest, which says that the shard is empty"
+    elif size_bytes != expected:
+        text = f"{shard} holds {size_bytes} bytes, the manifest says {expected}"
+    return [] if text is None else [Problem(shard.key, text)]
 
 
 def _status_problems(content: bytes, layout: Layout, valid_cells: int) -> list[str]:
-    """What is wrong inside a status shard, which is one chunk of one byte per cell."""
+    """Check the codes of a status shard, which is one chunk of one byte per cell."""
     if len(content) != layout.status_bytes:
-        return []  # told by its size
+        return []  # `_size_problems` reports that
     problems = []
     if layout.checked_status and not crc_matches(content):
         problems.append("the CRC-32C of chunk (0, 0) differs")
@@ -159,7 +168,7 @@ def _status_problems(content: bytes, layout: Layout, valid_cells: int) -> list[s
 
 
 async def stored_size(store: "Store", key: str) -> int | None:
-    """Bytes of an object; None if it is not there."""
+    """Return the bytes of an object; None if it does not exist."""
     try:
         return await store.getsize(key)
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Whether a store is whole: each object against the manifest, each chunk against its CRC.
+"""Verifies a store: each object against the manifest, each chunk against its CRC.
 
-The manifest lists every object but the root's metadata, which holds the digest of the manifest. The
-root's attributes are compared with the copy that the manifest holds, and the root as a whole with
-the hash in the catalogue beside the store, where there is one.
+The manifest lists every object except the root's metadata, which hold the digest of the manifest.
+The root's attributes are compared with the copy in the manifest, and the root's metadata with the
+hash in the catalogue beside the store, if there is one.
 """
 
 import re
@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unigeo.client.verifying.node_metadata import Nodes, document, node_problems, plain_problems
+from unigeo.client.verifying.node_metadata import Nodes, chunk_problems, node_problems, read_json
 from unigeo.client.verifying.other_objects import (
-    digest_problems,
-    forgotten_problems,
+    manifest_problems,
+    object_problems,
     other_objects,
-    other_problems,
     root_problems,
+    unlisted_problems,
 )
-from unigeo.client.verifying.root_attributes import held_problems
-from unigeo.client.verifying.shard_objects import Level, ListedShard, look_at_shards
+from unigeo.client.verifying.root_attributes import root_attribute_problems
+from unigeo.client.verifying.shard_objects import Level, ListedShard, check_shards
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.io.limits import check_memory
 from unigeo.schemas.io.stores import damage_errors, open_group, unreachable_errors
@@ -28,6 +28,7 @@ from unigeo.schemas.store.attributes import UnigeoAttributes, attribute_problems
 from unigeo.schemas.store.layout import COVARIATES, Layout, status_name
 from unigeo.schemas.store.manifest import GROUP as MANIFEST
 from unigeo.schemas.store.manifest import ArrayManifest, shard_key
+from unigeo.schemas.store.problems import Problem, texts_of
 from unigeo.schemas.store.validation import field_problems
 
 if TYPE_CHECKING:
@@ -37,19 +38,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VerificationReport:
-    """What a verification found."""
+    """The result of a verification."""
 
     level: Level
     problems: tuple[str, ...]
-    """One sentence each: which object, and what is wrong with it."""
+    """One sentence per problem: which object, and what is wrong with it."""
     notes: tuple[str, ...]
-    """What could not be checked, and why."""
+    """One sentence on each check that could not be made, and why."""
     objects: int
-    """Objects of the manifest that were looked at."""
+    """Number of the manifest's shards that were checked."""
     chunks: int
-    """Chunks whose CRC was computed; none at the level `presence`."""
+    """Number of chunks whose CRC was computed; 0 at the level `presence`."""
     size_bytes: int
-    """Bytes read of these objects; none at the level `presence`."""
+    """Bytes of these shards that were read; 0 at the level `presence`."""
 
     @property
     def ok(self) -> bool:
@@ -57,17 +58,17 @@ class VerificationReport:
         return not self.problems
 
     def __str__(self) -> str:
-        found = f"{len(self.problems)} problems" if self.problems else "no problem"
+        count = f"{len(self.problems)} problems" if self.problems else "no problem"
         read = f", {self.chunks:,} chunks, {self.size_bytes:,} bytes" if self.chunks else ""
-        head = f"{self.objects:,} objects{read} checked ({self.level}): {found}"
+        head = f"{self.objects:,} objects{read} checked ({self.level}): {count}"
         return "\n".join([*self.problems, *(f"Note: {note}" for note in self.notes), head])
 
 
 def verify_store(url: Any, *, level: Level = "hash", progress: bool = False) -> VerificationReport:
-    """Compare everything in a published store with what it says of itself.
+    """Compare every object of a published store with the store's manifest.
 
     Args:
-        url: as `schemas.stores.open_store` takes it.
+        url: the store as `schemas.io.stores.open_store` takes it.
         level: `presence`: metadata, and each object's presence and size; `hash`: also read every
             object, and compare its SHA-256, the CRC of its index and of each chunk, and the
             number of valid cells.
@@ -81,67 +82,83 @@ def verify_store(url: Any, *, level: Level = "hash", progress: bool = False) -> 
     if level not in ("presence", "hash"):
         raise ValueError(f"level must be 'presence' or 'hash', not {level!r}")
     group = open_group(url)
-    broken = attribute_problems(dict(group.attrs))
-    changed, unheld = held_problems(group, dict(group.attrs))
-    changed = [one for one in changed if not _told(one, broken)]
-    if broken:  # without grid and layout there is nothing to compare with
-        return VerificationReport(level, (*broken, *changed), (), 0, 0, 0)
-    own = UnigeoAttributes.model_validate(group.attrs["unigeo"])
-    layout, shards = own.field_layout(), own.field_layout().shards(own.grid.grid())
+    invalid = attribute_problems(dict(group.attrs))
+    changed, root_notes = root_attribute_problems(group, dict(group.attrs))
+    changed = [problem for problem in changed if problem.key not in _keys_of(invalid)]
+    if invalid:  # without grid and layout nothing else can be compared
+        return VerificationReport(level, (*texts_of(invalid), *texts_of(changed)), (), 0, 0, 0)
+    attributes = UnigeoAttributes.model_validate(group.attrs["unigeo"])
+    layout = attributes.field_layout()
+    shards = layout.shards(attributes.grid.grid())
     try:
-        problems = field_problems(group) + changed
-        nodes = sync(document(group.store, "zarr.json"))["consolidated_metadata"]["metadata"]
-        listed, more = _manifest(group, layout, shards)
-        problems += more + _valid_without_object(listed)
-        keys, notes = sync(_keys(group.store))
+        problems = [Problem(None, text) for text in field_problems(group)] + changed
+        nodes = sync(read_json(group.store, "zarr.json"))["consolidated_metadata"]["metadata"]
+        listed, of_manifest = _listed_shards(group, layout, shards)
+        problems += of_manifest + _valid_without_object(listed)
+        keys, notes = sync(_stored_keys(group.store))
         problems += sync(node_problems(group.store, nodes))
-        problems += sync(plain_problems(group.store, nodes))
-        others, more = other_objects(group, url)
-        problems += more + forgotten_problems(others, nodes)
-        told = {word.rstrip(":,") for problem in problems for word in problem.split()}
-        others = [other for other in others if other.key not in told]
-        problems += sync(other_problems(group.store, others, level))
-        if level == "hash" and not any(MANIFEST in problem for problem in problems):
-            problems += sync(digest_problems(group.store, own, nodes))
+        problems += sync(chunk_problems(group.store, nodes))
+        others, of_manifest = other_objects(group, url)
+        problems += of_manifest + unlisted_problems(others, nodes)
+        reported = _keys_of(problems)
+        others = [other for other in others if other.key not in reported]
+        problems += sync(object_problems(group.store, others, level))
+        # A manifest that is known to be damaged has another digest too: report it once.
+        if level == "hash" and not any(map(_is_of_manifest, _keys_of(problems))):
+            problems += sync(manifest_problems(group.store, attributes, nodes))
         problems += root_problems(url, group.store)
     except unreachable_errors() as error:
         raise StoreError(f"cannot read the store at {url}: {error}") from error
-    problems += _strays(keys or set(), listed, nodes, layout)
+    problems += _stray_objects(keys or set(), listed, nodes, layout)
+    # Where the store was listed, an object of a shard that should be empty is a stray object.
+    # Otherwise look for each such shard.
     expected = [shard for shard in listed if shard.size_bytes or keys is None]
-    found = sync(look_at_shards(group.store, expected, layout, level, progress))
+    results = sync(check_shards(group.store, expected, layout, level, progress))
+    problems += [problem for result in results for problem in result.problems]
     return VerificationReport(
         level,
-        tuple(problems + [problem for one in found for problem in one.problems]),
-        (*unheld, *notes),
+        tuple(texts_of(problems)),
+        (*root_notes, *notes),
         sum(shard.size_bytes > 0 for shard in expected),
-        sum(one.chunks for one in found),
-        sum(one.size_bytes for one in found),
+        sum(result.chunks for result in results),
+        sum(result.size_bytes for result in results),
     )
 
 
-def _manifest(
+def _keys_of(problems: list[Problem]) -> set[str]:
+    """Return the keys that problems name."""
+    return {problem.key for problem in problems if problem.key is not None}
+
+
+def _is_of_manifest(key: str) -> bool:
+    return key == MANIFEST or key.startswith(f"{MANIFEST}/") or key == "unigeo.manifest_sha256"
+
+
+def _listed_shards(
     group: "zarr.Group", layout: Layout, shards: tuple[int, int]
-) -> tuple[list[ListedShard], list[str]]:
-    """Every shard of the layout as the manifest has it, and what is wrong with the manifest."""
+) -> tuple[list[ListedShard], list[Problem]]:
+    """Read every shard of the layout from the manifest, and what is wrong with the manifest."""
     import zarr
 
     manifest = group.get(MANIFEST)
     if not isinstance(manifest, zarr.Group):
-        return [], ["the store has no group 'manifest', so its objects cannot be verified"]
+        text = "the store has no group 'manifest', so its objects cannot be verified"
+        return [], [Problem(MANIFEST, text)]
     listed: list[ListedShard] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
 
     def read(name: str, shape: tuple[int, ...]) -> np.ndarray | None:
-        array = manifest.get(name)
+        path, array = f"{MANIFEST}/{name}", manifest.get(name)
         if not isinstance(array, zarr.Array) or array.shape != shape:
-            there = array.shape if isinstance(array, zarr.Array) else "missing"
-            problems.append(f"array '{MANIFEST}/{name}' is {there}, expected the shape {shape}")
+            actual = array.shape if isinstance(array, zarr.Array) else "missing"
+            text = f"array '{path}' is {actual}, expected the shape {shape}"
+            problems.append(Problem(path, text))
             return None
         try:
             check_memory(array, "the store")
             return np.asarray(array[...])
         except damage_errors() as error:
-            problems.append(f"array '{MANIFEST}/{name}' cannot be read: {error}")
+            problems.append(Problem(path, f"array '{path}' cannot be read: {error}"))
             return None
 
     for modality in layout.modalities:
@@ -150,8 +167,8 @@ def _manifest(
             sha256 = read(f"{array}_sha256", (*shards, 32))
             size_bytes = read(f"{array}_bytes", shards)
             if sha256 is not None and size_bytes is not None and valid is not None:
-                one = ArrayManifest(sha256, size_bytes)
-                listed += _shards_of(array, one, valid if dimensions == 2 else None)
+                entries = ArrayManifest(sha256, size_bytes)
+                listed += _shards_of(array, entries, valid if dimensions == 2 else None)
     if layout.covariates:
         sha256 = read(f"{COVARIATES}_sha256", (*shards, 32))
         size_bytes = read(f"{COVARIATES}_bytes", shards)
@@ -160,24 +177,24 @@ def _manifest(
     return listed, problems
 
 
-def _shards_of(array: str, one: ArrayManifest, valid: np.ndarray | None) -> list[ListedShard]:
-    """Every shard of an array as the manifest has it; `valid` cells are those of statuses."""
+def _shards_of(array: str, entries: ArrayManifest, valid: np.ndarray | None) -> list[ListedShard]:
+    """Return every shard of an array; `valid` counts the valid cells of a status array."""
     return [
         ListedShard(
             array,
             row,
             col,
             shard_key(array, row, col, 3 if valid is None else 2),
-            int(one.size_bytes[row, col]),
-            one.sha256[row, col].tobytes(),
+            int(entries.size_bytes[row, col]),
+            entries.sha256[row, col].tobytes(),
             None if valid is None else int(valid[row, col]),
         )
-        for row, col in np.ndindex(*one.size_bytes.shape)
+        for row, col in np.ndindex(*entries.size_bytes.shape)
     ]
 
 
-async def _keys(store: "Store") -> tuple[set[str] | None, list[str]]:
-    """Every key of the store; None, and a note that says why, where it cannot be listed."""
+async def _stored_keys(store: "Store") -> tuple[set[str] | None, list[str]]:
+    """Return every key of the store; or None, and a note that says why it cannot be listed."""
     why = "it cannot be listed"
     failures: tuple[type[BaseException], ...] = (NotImplementedError, *unreachable_errors())
     if store.supports_listing:
@@ -188,32 +205,33 @@ async def _keys(store: "Store") -> tuple[set[str] | None, list[str]]:
     return None, [f"objects that do not belong to the store were not looked for, since {why}"]
 
 
-def _strays(keys: set[str], listed: list[ListedShard], nodes: Nodes, layout: Layout) -> list[str]:
-    """Objects that belong to nothing: a shard the manifest does not have, a killed write's part."""
-    own = {name for modality in layout.modalities for name in (modality, status_name(modality))}
-    own |= {COVARIATES} if layout.covariates else set()
+def _stray_objects(
+    keys: set[str], listed: list[ListedShard], nodes: Nodes, layout: Layout
+) -> list[Problem]:
+    """Find objects that belong to nothing, such as a shard that the manifest does not list."""
+    field = {name for modality in layout.modalities for name in (modality, status_name(modality))}
+    field |= {COVARIATES} if layout.covariates else set()
     known = {"zarr.json"} | {f"{name}/zarr.json" for name in nodes}
     known |= {shard.key for shard in listed if shard.size_bytes}
+    # Chunks of other arrays are not listed one by one: any key of the right form belongs to them.
+    # Without a manifest that is so of the field's arrays too.
     others = [name for name, node in nodes.items() if node.get("node_type") == "array"]
-    others = [name for name in others if name not in own or not listed]
+    others = [name for name in others if name not in field or not listed]
     chunks = re.compile(f"(?:{'|'.join(map(re.escape, others))})/c(?:/[0-9]+)*")
     return [
-        f"{key} is not in the manifest and belongs to no array"
+        Problem(key, f"{key} is not in the manifest and belongs to no array")
         for key in sorted(keys - known)
         if not (others and chunks.fullmatch(key))
     ]
 
 
-def _valid_without_object(listed: list[ListedShard]) -> list[str]:
-    """Shards of which the manifest says that cells are valid, and that nothing is stored."""
+def _valid_without_object(listed: list[ListedShard]) -> list[Problem]:
+    """Find shards for which the manifest lists valid cells but no object: it contradicts itself."""
     return [
-        f"{shard}: the manifest says {shard.valid_cells} valid cells, and no object"
+        Problem(
+            f"{MANIFEST}/{shard.array}_bytes",
+            f"{shard}: the manifest says {shard.valid_cells} valid cells, and no object",
+        )
         for shard in listed
         if shard.valid_cells and not shard.size_bytes
     ]
-
-
-def _told(problem: str, others: list[str]) -> bool:
-    """Whether another sentence is of the same attribute."""
-    name = problem.split(" ")[1]
-    return any(other.split(" ")[1:2] in ([name], [f"{name}:"]) for other in others)

@@ -9,6 +9,7 @@ from unigeo.schemas.errors import ForeignError, LayoutError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.io.limits import MOST_BANDS, grid_size_problem
 from unigeo.schemas.store.layout import LAYOUT_VERSION, Layout, georeference, georeferenced
+from unigeo.schemas.store.problems import Problem, texts_of
 
 State = Literal["building", "published"]
 
@@ -181,32 +182,33 @@ def _source_data(observations: dict[str, Any]) -> list[str]:
     return [f"urn:unigeo:observations:{quote(str(observations.get('name', 'unnamed')))}"]
 
 
-def attribute_problems(attributes: dict[str, Any]) -> list[str]:
-    """Everything wrong with a root's attributes, one sentence each."""
+def attribute_problems(attributes: dict[str, Any]) -> list[Problem]:
+    """Return everything that is wrong with a root's attributes, by the attribute's name."""
     own = attributes.get("unigeo")
     if own is None:
-        return ["the root has no attribute 'unigeo': this is not a unigeo field"]
+        return [Problem(None, "the root has no attribute 'unigeo': this is not a unigeo field")]
     try:
         read = UnigeoAttributes.model_validate(own)
     except ValidationError as error:
-        return [
-            f"attribute {'.'.join(map(str, ('unigeo', *e['loc'])))}: {e['msg']}"
-            for e in error.errors()
-        ]
+        invalid = [(".".join(map(str, ("unigeo", *e["loc"]))), e["msg"]) for e in error.errors()]
+        return [Problem(key, f"attribute {key}: {message}") for key, message in invalid]
     too_large = grid_size_problem(read.grid.shape)
     if too_large:
-        return [too_large]
+        return [Problem(None, too_large)]
     problems = []
     try:
         read.field_layout().shards(read.grid.grid())
     except ValueError as error:
-        problems.append(str(error))
+        problems.append(Problem(None, str(error)))
     expected = georeference(read.grid.grid()) if not problems else {}
     for key, value in expected.items():
         if attributes.get(key) != value:
-            problems.append(f"attribute {key} is {attributes.get(key)!r}, the grid says {value!r}")
+            text = f"attribute {key} is {attributes.get(key)!r}, the grid says {value!r}"
+            problems.append(Problem(key, text))
     problems += [
-        f"attribute {key} is missing" for key in ("license", "citation") if key not in attributes
+        Problem(key, f"attribute {key} is missing")
+        for key in ("license", "citation")
+        if key not in attributes
     ]
     return problems
 
@@ -227,5 +229,5 @@ def read_attributes(attributes: dict[str, Any], url: str) -> UnigeoAttributes:
         )
     problems = attribute_problems(attributes)
     if problems:
-        raise ForeignError(f"{url} is not a readable field: " + "; ".join(problems))
+        raise ForeignError(f"{url} is not a readable field: " + "; ".join(texts_of(problems)))
     return UnigeoAttributes.model_validate(own)

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from unigeo.schemas.errors import LayoutError
+from unigeo.schemas.store.problems import Problem
 
 ARRAY = "root_attributes"
 DIGEST = "attributes_sha256"
@@ -61,27 +62,37 @@ def attributes_of_bytes(stored: UInt8[np.ndarray, " byte"]) -> dict[str, Any]:
     return held
 
 
-def attribute_changes(published: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Every attribute that is not as it was published, one sentence each.
+def attribute_changes(
+    published: Mapping[str, Any], current: Mapping[str, Any]
+) -> Iterator[Problem]:
+    """Yield every attribute that is not as it was published, by its name.
 
-    >>> attribute_changes({"unigeo": {"seed": 0}}, {"unigeo": {"seed": 7}, "new": 1})
-    ['attribute new is 1, and was not published', 'attribute unigeo.seed is 7, published as 0']
+    >>> changes = attribute_changes({"unigeo": {"seed": 0}}, {"unigeo": {"seed": 7}, "new": 1})
+    >>> for problem in changes:
+    ...     print(problem.text)
+    attribute new is 1, and was not published
+    attribute unigeo.seed is 7, published as 0
     """
-    return list(_changes(published, found, ""))
+    yield from _changes(published, current, "")
 
 
-def _changes(published: Mapping[str, Any], found: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    for key in sorted(published.keys() | found.keys()):
+def _changes(
+    published: Mapping[str, Any], current: Mapping[str, Any], prefix: str
+) -> Iterator[Problem]:
+    for key in sorted(published.keys() | current.keys()):
         name = f"{prefix}{key}"
         if key not in published:
-            yield f"attribute {name} is {_shown(found[key])}, and was not published"
-        elif key not in found:
-            yield f"attribute {name} is missing, published as {_shown(published[key])}"
-        elif isinstance(published[key], dict) and isinstance(found[key], dict):
-            yield from _changes(published[key], found[key], f"{name}.")
-        elif _differ(published[key], found[key]):
-            shown = _shown(found[key])
-            yield f"attribute {name} is {shown}, published as {_shown(published[key])}"
+            text = f"attribute {name} is {_shown(current[key])}, and was not published"
+            yield Problem(name, text)
+        elif key not in current:
+            text = f"attribute {name} is missing, published as {_shown(published[key])}"
+            yield Problem(name, text)
+        elif isinstance(published[key], dict) and isinstance(current[key], dict):
+            yield from _changes(published[key], current[key], f"{name}.")
+        elif _differ(published[key], current[key]):
+            shown = _shown(current[key])
+            text = f"attribute {name} is {shown}, published as {_shown(published[key])}"
+            yield Problem(name, text)
 
 
 def _differ(one: Any, other: Any) -> bool:

@@ -17,6 +17,7 @@ from unigeo.schemas.store.layout import (
     spatial_ref_attributes,
     status_name,
 )
+from unigeo.schemas.store.problems import texts_of
 from unigeo.schemas.store.quantization import FILL
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def field_problems(group: "zarr.Group") -> list[str]:
     Reads the coordinate arrays and no vector. An empty list means that the store keeps the
     contract. Attributes, arrays and groups of which the layout says nothing are skipped.
     """
-    problems = attribute_problems(dict(group.attrs))
+    problems = texts_of(attribute_problems(dict(group.attrs)))
     if problems:
         return problems
     own = UnigeoAttributes.model_validate(group.attrs["unigeo"])
