@@ -291,7 +291,7 @@ def test_a_spawned_worker_reads_over_a_network(gulf: Path) -> None:
     with servers.RangeServer(gulf) as server:
         field = client.open_field(server.url)
         expected = sampled(field)
-        with multiprocessing.get_context("spawn").BlockCache(1) as pool:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
             found = pool.apply(sampled, (field,))
     assert np.array_equal(found, expected, equal_nan=True)
 
