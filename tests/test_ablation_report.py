@@ -7,7 +7,7 @@ import pandas as pd
 
 from unigeo.producer.ablation import ablation_report, run_metrics
 from unigeo.producer.ablation.effects import Measure
-from unigeo.producer.evaluation.probe_metrics import _means
+from unigeo.producer.evaluation.probe_metrics import _mean_scores
 from unigeo.producer.evaluation.table_probes import probe_world
 from unigeo.producer.observations.synthetic.world import World
 
@@ -38,7 +38,7 @@ def test_the_probe_of_the_world_reads_what_is_there_and_nothing_else():
         mixing = np.random.default_rng(1).normal(size=(targets.shape[1], 12))
         return {"joined": targets @ mixing, "coordinate": rng.normal(size=(len(lonlat), 12))}
 
-    numbers = _means(probe_world(vectors, world, seed=1, baselines=False))
+    numbers = _mean_scores(probe_world(vectors, world, seed=1, baselines=False))
     assert set(numbers) == {
         f"{split} {features}"
         for split in ("blocked", "random")

@@ -18,11 +18,11 @@ from unigeo.producer.evaluation.downstream.confusion import (
     confusion_matrix,
     overall_scores,
 )
-from unigeo.producer.evaluation.downstream.geobench import GeoBench, plain_label
-from unigeo.producer.evaluation.downstream.inputs import fitted, tokens_of
+from unigeo.producer.evaluation.downstream.geobench import GeoBench, label_in_pickle
+from unigeo.producer.evaluation.downstream.inputs import resize_image, encode_tokens
 from unigeo.producer.evaluation.downstream.linear import (
     PixelSettings,
-    confusion_of,
+    pixel_confusion,
     fit_pixels,
 )
 from unigeo.producer.evaluation.downstream.mdas import LAND_USE
@@ -66,11 +66,11 @@ def write_geobench(
     (folder / "band_stats.json").write_text(json.dumps(stats))
     (folder / "task_specs.pkl").write_bytes(pickle.dumps(Evil(evil)))
     for split, content in samples.items():
-        for name, (picture, label) in zip(names[split], content, strict=True):
+        for name, (image, label) in zip(names[split], content, strict=True):
             with h5py.File(folder / f"{name}.hdf5", "w") as file:
                 attributes = {} if isinstance(label, np.ndarray) else {"label": label}
                 for band, key in enumerate(("Red", "Green_2020-01-01", "Blue")):
-                    file[key] = picture[..., band]
+                    file[key] = image[..., band]
                     attributes[key] = {"band_info": Evil(evil), "crs": "EPSG:4326"}
                 if isinstance(label, np.ndarray):
                     file["label"] = label
@@ -97,9 +97,9 @@ def halved(count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
         left = rng.random() < 0.5
         mask = np.full((48, 48), 4, np.uint8)
         mask[:, slice(0, 24) if left else slice(24, 48)] = 2
-        picture = rng.normal(120, 20, (48, 48, 3))
-        picture[..., 1] += np.where(mask == 2, 60, 0)
-        samples.append((picture.clip(0, 255).astype(np.float32), mask))
+        image = rng.normal(120, 20, (48, 48, 3))
+        image[..., 1] += np.where(mask == 2, 60, 0)
+        samples.append((image.clip(0, 255).astype(np.float32), mask))
     return samples
 
 
@@ -151,7 +151,7 @@ def test_the_label_map_comes_before_the_pickle(model, tmp_path):
 @pytest.mark.parametrize("label", [0, 1, 300, 70_000, 2**40])
 def test_a_whole_number_is_found_in_every_protocol(protocol, label):
     stored = {"label": label, "Red": {"date": None}, "bands_order": ["Red"]}
-    assert plain_label(str(pickle.dumps(stored, protocol))) == label
+    assert label_in_pickle(str(pickle.dumps(stored, protocol))) == label
 
 
 @pytest.mark.parametrize(
@@ -160,14 +160,14 @@ def test_a_whole_number_is_found_in_every_protocol(protocol, label):
 )
 def test_anything_else_is_no_label(stored):
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        assert plain_label(str(pickle.dumps(stored, protocol))) is None
-    assert plain_label("__import__('os')") is None and plain_label("") is None
+        assert label_in_pickle(str(pickle.dumps(stored, protocol))) is None
+    assert label_in_pickle("__import__('os')") is None and label_in_pickle("") is None
 
 
 def test_an_earlier_object_is_no_label():
     twice = "water-" * 3
     stored = {"first": twice, "label": twice}  # the second is a number of the memo
-    assert plain_label(str(pickle.dumps(stored))) is None
+    assert label_in_pickle(str(pickle.dumps(stored))) is None
 
 
 def test_a_class_that_is_no_plain_number_asks_for_the_label_map(tmp_path):
@@ -196,17 +196,17 @@ def test_pictures_from_0_to_1_are_the_same_pictures(pv4ger, tmp_path):
     stats = {band: {"max": 1.0} for band in ("Red", "Green", "Blue")}
     (tmp_path / "set" / "band_stats.json").write_text(json.dumps(stats))
     one, other = GeoBench(tmp_path / "set"), GeoBench(pv4ger)
-    assert np.abs(one.picture("train,0") - other.picture("train,0")).max() < 1e-4
+    assert np.abs(one.image("train,0") - other.image("train,0")).max() < 1e-4
 
 
 def test_a_larger_picture_is_averaged_not_sampled():
     stripes = np.zeros((64, 64, 3))
     stripes[:, ::2] = 200  # finer than the result can show
-    shown = fitted(stripes, (3, 16, 16))
+    shown = resize_image(stripes, (3, 16, 16))
     assert np.abs(shown[:, :, 2:-2].astype(int) - 100).max() <= 2
-    assert fitted(stripes, (1, 16, 16)).shape == (1, 16, 16)
+    assert resize_image(stripes, (1, 16, 16)).shape == (1, 16, 16)
     with pytest.raises(ModelError, match="4 channels"):
-        fitted(stripes, (4, 16, 16))
+        resize_image(stripes, (4, 16, 16))
 
 
 def test_tokens_lie_on_the_grid_and_do_not_see_the_batch(model):
@@ -214,14 +214,14 @@ def test_tokens_lie_on_the_grid_and_do_not_see_the_batch(model):
     aerial = rng.integers(0, 256, (5, 3, SIDE, SIDE), np.uint8)
     heights = rng.normal(100, 9, (5, 1, SIDE, SIDE)).astype(np.float32)
     for modality, inputs in (("aerial", aerial), ("dsm", heights)):
-        together = tokens_of(model, modality, inputs, CPU)
+        together = encode_tokens(model, modality, inputs, CPU)
         assert together.shape == (5, 3, 3, 128)
-        alone = tokens_of(model, modality, inputs[2:3], CPU)
+        alone = encode_tokens(model, modality, inputs[2:3], CPU)
         assert (together[2:3] - alone).abs().max() < 2e-2  # half precision
     flat = aerial[:1].copy()
     changed = flat.copy()
     changed[:, :, :8, 16:] = 255 - changed[:, :, :8, 16:]
-    gap = tokens_of(model, "aerial", np.concatenate([flat, changed]), CPU).float().diff(dim=0)
+    gap = encode_tokens(model, "aerial", np.concatenate([flat, changed]), CPU).float().diff(dim=0)
     assert gap.norm(dim=-1)[0].argmax() == 2  # the upper right patch
 
 
@@ -260,7 +260,7 @@ def test_ignored_pixels_teach_nothing_and_are_not_scored():
     more = torch.cat([tokens, tokens[:3] + 9]), np.concatenate([masks, masks[:3] | IGNORED])
     again = fit_pixels(*more, 3, CPU, settings)
     torch.testing.assert_close(probe.layer.weight, again.layer.weight)
-    assert confusion_of(probe, *more, 3, CPU).sum() == (masks != IGNORED).sum()
+    assert pixel_confusion(probe, *more, 3, CPU).sum() == (masks != IGNORED).sum()
     with pytest.raises(ObservationsError, match="no training picture has a labelled pixel"):
         fit_pixels(tokens, masks | IGNORED, 3, CPU, settings)
 

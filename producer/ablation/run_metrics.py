@@ -31,13 +31,13 @@ def metric(name: str) -> Metric:
         ProbeError: if the suite cannot be read.
     """
     if name.startswith(SUITE):
-        from unigeo.producer.evaluation.probe_metrics import SETS, load_suite, suite_probe
+        from unigeo.producer.evaluation.probe_metrics import FEATURE_SETS, load_suite, suite_probe
 
         file, _, listed = name.removeprefix(SUITE).removesuffix("]").partition("[")
-        sets = tuple(part.strip() for part in listed.split(",")) if listed else SETS
-        unknown = sorted(set(sets) - set(SETS))
+        sets = tuple(part.strip() for part in listed.split(",")) if listed else FEATURE_SETS
+        unknown = sorted(set(sets) - set(FEATURE_SETS))
         if unknown:
-            raise ModelError(f"{name}: no set of features {unknown[0]!r}; there are {SETS}")
+            raise ModelError(f"{name}: no set of features {unknown[0]!r}; there are {FEATURE_SETS}")
         # Read now: what is wrong with it is said before any training.
         return partial(suite_probe, load_suite(file), sets=sets)
     module, _, function = KNOWN.get(name, name).partition(":")

@@ -1,4 +1,4 @@
-"""`unigeo-produce evaluate`: what a model has learned, as one report."""
+"""The command `unigeo-produce evaluate`: write an HTML report on a trained model."""
 
 import json
 import os
@@ -43,40 +43,40 @@ def evaluate(model: Path, **options: Any) -> None:
     The hold-outs are drawn from the observations that the model was trained on: the embedded world,
     or those of --observations. Every table is written as CSV beside the report.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `produce`
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `produce`; before torch is loaded
     if options["suite"] is not None and options["data"] is None:
         raise click.UsageError("--suite needs --data, the folder of its tables")
     observations = _observations(model, options)
     from unigeo.producer.evaluation.evaluate import PARTS, EvaluationPlan, evaluate_model
 
     parts = options["parts"]
-    settings = EvaluationPlan(
+    plan = EvaluationPlan(
         parts=tuple(PARTS if parts is None else (name.strip() for name in parts.split(","))),
-        places=options["places"],
-        later=_opened(options["later"], options["later_data"]),
-        other=_opened(options["other"], options["other_data"]),
+        locations=options["places"],
+        later=_open_optional(options["later"], options["later_data"]),
+        other=_open_optional(options["other"], options["other_data"]),
         other_region=_region(options["other_region"]),
         suite=None if options["suite"] is None else Path(options["suite"]),
         suite_data=Path(options["data"] or "."),
-        downstream={name: Path(folder) for name, folder in map(_named, options["downstream"])},
+        downstream={
+            name: Path(folder) for name, folder in map(_benchmark_folder, options["downstream"])
+        },
         seed=options["seed"],
     )
     out = Path(options["out"] or model.with_name(model.name + "-evaluation"))
-    report = evaluate_model(
-        model, observations, settings, say=lambda line: click.echo(line, err=True)
-    )
+    report = evaluate_model(model, observations, plan, log=lambda line: click.echo(line, err=True))
     for line in report.warnings:
         click.echo(f"note: {line}", err=True)
     click.echo(report.write(out))
 
 
 def _observations(model: Path, options: dict[str, Any]) -> "Observations":
-    """Those that are named, or the embedded world where the model was trained on it."""
+    """Open the observations of --observations, or the embedded world if the model's are those."""
     from unigeo.producer.observations.synthetic.world import World
 
-    given = _opened(options["observations"], options["data"])
-    if given is not None:
-        return given
+    observations = _open_optional(options["observations"], options["data"])
+    if observations is not None:
+        return observations
     path = model / "metrics.json"
     try:
         name = json.loads(path.read_text(encoding="utf-8"))["observations"]["name"]
@@ -92,23 +92,23 @@ def _observations(model: Path, options: dict[str, Any]) -> "Observations":
     return World()
 
 
-def _opened(description: str | None, data: str | None) -> "Observations | None":
+def _open_optional(description: str | None, data: str | None) -> "Observations | None":
     if description is None:
         return None
     check_observations(description, data)
     return open_named(description, data)
 
 
-def _named(text: str) -> tuple[str, str]:
-    """Name and folder of a benchmark."""
+def _benchmark_folder(text: str) -> tuple[str, Path]:
+    """Split the NAME=FOLDER of a benchmark."""
     name, sign, folder = text.partition("=")
     if not (name and sign and folder):
         raise click.UsageError(f"--downstream takes NAME=FOLDER, not {text!r}")
-    return name, folder
+    return name, Path(folder)
 
 
 def _region(name: str | None) -> "Region | None":
-    """A named region, a box of four numbers, or a file of polygons."""
+    """Read a named region, a box of four numbers, or a file of polygons."""
     if name is None:
         return None
     from unigeo.schemas.geo.regions import region, region_of_bbox, region_of_geojson

@@ -1,4 +1,4 @@
-"""Figures of the report, as PNG bytes."""
+"""Figures of the evaluation report, drawn by matplotlib and returned as PNG bytes."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -15,12 +15,12 @@ _WIDTH = 9.0  # inches
 
 
 def heat_map(table: "pd.DataFrame", value: str, title: str) -> bytes:
-    """Draw a retrieval table's column as a matrix, in percent: query in rows, gallery in columns.
+    """Draw one metric of a retrieval table as a matrix in percent, one row per query modality.
 
     Args:
-        table: rows of ordered pairs, columns `query` and `gallery`.
-        value: column of shares.
-        title: above the matrix.
+        table: one row per ordered pair, with columns `query` and `gallery`.
+        value: name of a column of shares.
+        title: text above the matrix.
     """
     pairs = table[table["gallery"] != ""]
     names = list(dict.fromkeys([*pairs["query"], *pairs["gallery"]]))
@@ -31,7 +31,7 @@ def heat_map(table: "pd.DataFrame", value: str, title: str) -> bytes:
     image = axes.imshow(percent, cmap="viridis", vmin=0, vmax=max(1.0, float(np.nanmax(percent))))
     for (row, col), number in np.ndenumerate(percent):
         if np.isfinite(number):
-            light = number > 0.6 * float(np.nanmax(percent))
+            light = number > 0.6 * float(np.nanmax(percent))  # the upper end of viridis
             colour = "black" if light else "white"
             axes.text(col, row, f"{number:.1f}", ha="center", va="center", color=colour)
     axes.set_xticks(range(len(names)), names)
@@ -46,15 +46,15 @@ def heat_map(table: "pd.DataFrame", value: str, title: str) -> bytes:
 def curves(
     table: "pd.DataFrame", x: str, y: str, lines: str, panels: str, labels: Mapping[str, str]
 ) -> bytes:
-    """Draw one panel per kind and one line per group, in percent.
+    """Draw one panel per value of `panels` and in it one line per value of `lines`, in percent.
 
     Args:
-        table: long.
+        table: long format.
         x: column of the horizontal axis.
-        y: column of shares.
-        lines: column that tells lines apart.
-        panels: column that tells panels apart.
-        labels: of the horizontal axis, by panel.
+        y: column of shares, for the vertical axis.
+        lines: column whose values become lines.
+        panels: column whose values become panels.
+        labels: labels of the horizontal axis, by panel.
     """
     kinds = list(dict.fromkeys(table[panels]))
     names = list(dict.fromkeys(table[lines]))
@@ -70,7 +70,7 @@ def curves(
         axes.set_xlabel(labels.get(kind, x))
         axes.set_ylabel(f"{y}, %")
         axes.set_ylim(bottom=0)
-        if set(part[x]) == set(range(int(part[x].max()) + 1)):
+        if set(part[x]) == set(range(int(part[x].max()) + 1)):  # counts: no ticks between them
             axes.set_xticks(sorted(set(part[x])))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, ncols=3, loc="lower left")
@@ -80,19 +80,19 @@ def curves(
 
 
 def reliability(bins: "pd.DataFrame", title: str) -> bytes:
-    """Draw how often an answer was right against the probability given to it.
+    """Draw a reliability diagram: share of right answers against their probability.
 
     Args:
-        bins: columns `scale` (which temperature), `probability`, `right`.
-        title: above the figure.
+        bins: columns `scale` (name of the temperature), `probability`, `right`.
+        title: text above the figure.
     """
     figure, axes = _figure(6.0, 5.2)
-    most = 1.05 * max(0.05, float(bins[["probability", "right"]].to_numpy().max()))
-    axes.plot([0, most], [0, most], color="grey", lw=1, ls="--", label="perfect")
+    limit = 1.05 * max(0.05, float(bins[["probability", "right"]].to_numpy().max()))
+    axes.plot([0, limit], [0, limit], color="grey", lw=1, ls="--", label="perfect")
     for (name, part), colour in zip(bins.groupby("scale", sort=False), _colours(2), strict=False):
         axes.plot(part["probability"], part["right"], marker="o", ms=4, label=name, color=colour)
-    axes.set_xlim(0, most)
-    axes.set_ylim(0, most)
+    axes.set_xlim(0, limit)
+    axes.set_ylim(0, limit)
     axes.set_xlabel("probability given to the best answer, mean of the bin")
     axes.set_ylabel("share of the bin in which it is right")
     axes.set_title(title)
@@ -102,11 +102,11 @@ def reliability(bins: "pd.DataFrame", title: str) -> bytes:
 
 
 def coverage(table: "pd.DataFrame", title: str) -> bytes:
-    """Draw the measured coverage against the stated one.
+    """Draw measured against stated coverage.
 
     Args:
         table: columns `sets`, `stated`, `covered`.
-        title: above the figure.
+        title: text above the figure.
     """
     figure, axes = _figure(6.0, 5.2)
     low = 100 * min(table["stated"].min(), table["covered"].min()) - 3
@@ -115,6 +115,7 @@ def coverage(table: "pd.DataFrame", title: str) -> bytes:
     axes.plot(stated, stated, color="grey", lw=1, ls="--")
     kinds = list(table.groupby("sets", sort=False))
     for (name, part), colour in zip(kinds, _colours(len(kinds)), strict=True):
+        # The kinds are drawn side by side, where their points would cover each other.
         shift = 0.25 * (list(dict.fromkeys(table["sets"])).index(name) - 0.5)
         axes.plot(
             100 * part["stated"] + shift, 100 * part["covered"],
@@ -135,8 +136,8 @@ def colour_maps(
     """Draw maps side by side.
 
     Args:
-        panels: title; colours from 0 to 1, NaN where there is nothing, north up; west, east, south
-            and north edge in degrees.
+        panels: for each map its title, its colours (0 to 1, north up, NaN where there is no data),
+            and its west, east, south and north edges in degrees.
     """
     ratios = [colours.shape[1] / colours.shape[0] for _, colours, _ in panels]
     height = 0.9 + (_WIDTH - 1.6 * len(panels)) / sum(ratios)
@@ -144,6 +145,7 @@ def colour_maps(
     for axes, (title, colours, extent) in zip(np.ravel(grid), panels, strict=True):
         shown = np.where(np.isfinite(colours), colours, 0.93)
         middle = np.radians((extent[2] + extent[3]) / 2)
+        # A degree of longitude is cos(latitude) of a degree of latitude on the ground.
         axes.imshow(shown, extent=extent, aspect=1 / np.cos(middle), interpolation="nearest")
         axes.locator_params(nbins=4)
         axes.set_title(title, fontsize=10)
@@ -158,13 +160,13 @@ def scatter(
     colours: Float[np.ndarray, "point 3"] | None,
     title: str,
 ) -> bytes:
-    """Draw points twice: coloured by group, and by where they lie.
+    """Draw points in two panels: coloured by group, and by given colours.
 
     Args:
-        xy: of the points; its axes have no unit.
+        xy: positions of the points, without a unit.
         groups: name of each point's group.
-        colours: of the second panel; left out if None.
-        title: above the figure.
+        colours: colours of the second panel, which is omitted if this is None.
+        title: text above the figure.
     """
     names = list(dict.fromkeys(groups))
     figure, grid = _figure(_WIDTH, 5.0, 1, 1 if colours is None else 2)
@@ -187,7 +189,7 @@ def scatter(
 def _figure(
     width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
 ) -> tuple[Any, Any]:
-    """A figure without a window, and its axes."""
+    """Create a figure that needs no display, and its axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

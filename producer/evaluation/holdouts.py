@@ -1,8 +1,9 @@
-"""Places that a model is judged on, and how far they lie from those that it was trained on.
+"""The hold-outs of an evaluation: locations on which a model is tested.
 
-Random: other places of the blocks that were trained on, so neighbours were seen. Spatial: places of
-the blocks that were kept apart. Temporal: places as in random, observed in another year. Out of
-region: other observations, or a part of the map given by the reader.
+Random: new locations in the blocks of training, so neighbours were seen. Spatial: locations in the
+blocks that training held out. Temporal: new locations in the blocks of training, observed in
+another year. Out of region: locations of other observations, or in a part of the map given by the
+user.
 """
 
 from collections.abc import Mapping
@@ -19,12 +20,12 @@ from unigeo.schemas.errors import ModelError
 from unigeo.schemas.geo.regions import Region
 
 FRESH = 7_654_321
-"""Added to the seed of training: no pass of training draws with such a seed."""
+"""Offset to the seed of training, beyond the seeds with which its passes draw locations."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedOn:
-    """Where a model was trained: enough to draw the same places, and to cut the same blocks."""
+    """Settings of training from which its locations and its blocks can be drawn again."""
 
     locations: int
     seed: int
@@ -32,11 +33,11 @@ class TrainedOn:
     holdout: float
 
     @classmethod
-    def of(cls, metrics: Mapping[str, Any]) -> "TrainedOn":
-        """Read it from a model's metrics.
+    def from_metrics(cls, metrics: Mapping[str, Any]) -> "TrainedOn":
+        """Read the settings from a model's metrics.
 
         Raises:
-            ModelError: if they do not say.
+            ModelError: if the metrics lack them.
         """
         try:
             training = metrics["training"]
@@ -52,114 +53,116 @@ class TrainedOn:
                 "train it again with this version of unigeo"
             ) from error
 
-    def apart(self, lonlat: Float[np.ndarray, "place 2"]) -> Bool[np.ndarray, " place"]:
-        """Whether each place lies in a block that was held out."""
+    def is_held_out(self, lonlat: Float[np.ndarray, "location 2"]) -> Bool[np.ndarray, " location"]:
+        """Return whether each location lies in a block that training held out."""
         return held_out(lonlat, self.block_km, self.holdout, self.seed)
 
 
-def spatial(
-    judge: ModelUnderTest, observations: Observations, trained: TrainedOn, count: int
+def spatial_hold_out(
+    model_under_test: ModelUnderTest, observations: Observations, trained: TrainedOn, count: int
 ) -> HoldOut:
-    """Places of the blocks that training kept apart, drawn anew."""
-    return judge.hold_out(
+    """Draw locations in the blocks that training held out."""
+    return model_under_test.hold_out(
         observations,
-        trained.apart,
+        trained.is_held_out,
         count,
         trained.seed + FRESH,
         name="spatial",
-        meaning=f"Places of the {trained.block_km:g} km blocks that training kept apart, drawn "
+        description=f"Places of the {trained.block_km:g} km blocks that training kept apart, drawn "
         "anew: how well the model does in country that it never saw.",
         block_km=trained.block_km,
     )
 
 
-def random(
-    judge: ModelUnderTest, observations: Observations, trained: TrainedOn, count: int
+def random_hold_out(
+    model_under_test: ModelUnderTest, observations: Observations, trained: TrainedOn, count: int
 ) -> HoldOut:
-    """Places of the blocks that were trained on, none of them a training place."""
-    return judge.hold_out(
+    """Draw locations in the blocks of training, none of them seen in training."""
+    return model_under_test.hold_out(
         observations,
-        _between(observations, trained),
+        _new_in_trained_blocks(observations, trained),
         count,
         trained.seed + 2 * FRESH,
         name="random",
-        meaning="Other places of the blocks that were trained on: how well the model fills in "
+        description="Other places of the blocks that were trained on: how well the model fills in "
         "between places that it saw.",
         block_km=trained.block_km,
     )
 
 
-def temporal(
-    judge: ModelUnderTest,
+def temporal_hold_out(
+    model_under_test: ModelUnderTest,
     observations: Observations,
     later: Observations,
     trained: TrainedOn,
     count: int,
 ) -> HoldOut:
-    """Places of the blocks that were trained on, looked at in another year.
+    """Draw locations in the blocks of training, and observe them in another year.
 
     Args:
-        judge: the model.
-        observations: those of training.
-        later: of the same country at another time.
-        trained: where the model was trained.
-        count: how many places.
+        model_under_test: the model.
+        observations: observations of training.
+        later: observations of the same area in another year.
+        trained: settings of training.
+        count: number of locations.
     """
-    return judge.hold_out(
+    return model_under_test.hold_out(
         later,
-        _between(observations, trained),
+        _new_in_trained_blocks(observations, trained),
         count,
         trained.seed + 3 * FRESH,
         name="temporal",
-        meaning=f"Places of the blocks that were trained on, as {later.name} shows them "
-        f"({dates(later)}); training saw {observations.name} ({dates(observations)}).",
+        description=f"Places of the blocks that were trained on, as {later.name} shows them "
+        f"({acquisition_dates(later)}); training saw {observations.name} "
+        f"({acquisition_dates(observations)}).",
         block_km=trained.block_km,
     )
 
 
-def out_of_region(
-    judge: ModelUnderTest,
+def out_of_region_hold_out(
+    model_under_test: ModelUnderTest,
     other: Observations,
     region: Region | None,
     trained: TrainedOn,
     count: int,
 ) -> HoldOut:
-    """Places of other observations, or of a region that training left out."""
+    """Draw locations of other observations, or of a region that training left out."""
 
-    def keep(lonlat: Float[np.ndarray, "place 2"]) -> Bool[np.ndarray, " place"]:
+    def keep(lonlat: Float[np.ndarray, "location 2"]) -> Bool[np.ndarray, " location"]:
         return np.ones(len(lonlat), bool) if region is None else region.contains(lonlat)
 
     where = "" if region is None else f" in {region.name}"
-    return judge.hold_out(
+    return model_under_test.hold_out(
         other,
         keep,
         count,
         trained.seed + 4 * FRESH,
         name="out of region",
-        meaning=f"Places of {other.name}{where}: how well the model does elsewhere. Whether "
+        description=f"Places of {other.name}{where}: how well the model does elsewhere. Whether "
         "training saw any of it, the reader has to know.",
         block_km=trained.block_km,
     )
 
 
-def dates(observations: Observations) -> str:
-    """When the observations were made, as far as they say."""
-    about = observations.provenance().get("modalities", {})
-    said = {
+def acquisition_dates(observations: Observations) -> str:
+    """Describe when each modality was observed, as far as the provenance says."""
+    sources = observations.provenance().get("modalities", {})
+    acquired = {
         name: source["acquired"]
-        for name, source in about.items()
+        for name, source in sources.items()
         if isinstance(source, dict) and source.get("acquired")
     }
-    return ", ".join(f"{name} {when}" for name, when in said.items()) or "no dates given"
+    return ", ".join(f"{name} {date}" for name, date in acquired.items()) or "no dates given"
 
 
-def _between(observations: Observations, trained: TrainedOn) -> Keep:
-    """New places in blocks that were trained on."""
-    seen = {place.tobytes() for place in observations.locations(trained.locations, trained.seed)}
+def _new_in_trained_blocks(observations: Observations, trained: TrainedOn) -> Keep:
+    """Select locations in the blocks of training, without those of training itself."""
+    # Drawn again from the seed: equal bytes are the same location.
+    seen = {lonlat.tobytes() for lonlat in observations.locations(trained.locations, trained.seed)}
 
-    def keep(lonlat: Float[np.ndarray, "place 2"]) -> Bool[np.ndarray, " place"]:
-        new = np.array([place.tobytes() not in seen for place in lonlat], bool)
-        fresh: np.ndarray = new & ~trained.apart(lonlat)
-        return fresh
+    def keep(lonlat: Float[np.ndarray, "location 2"]) -> Bool[np.ndarray, " location"]:
+        new = np.array([row.tobytes() not in seen for row in lonlat], bool)
+        kept: np.ndarray = new & ~trained.is_held_out(lonlat)
+        return kept
 
     return keep

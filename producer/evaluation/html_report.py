@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML file that needs nothing else; its tables as CSV."""
+"""The evaluation report: a self-contained HTML file, with its tables also as CSV and JSON."""
 
 import base64
 import html
@@ -29,18 +29,17 @@ figcaption, caption { text-align: left; color: #444; padding: .3em 0; caption-si
 
 @dataclass(frozen=True, eq=False)
 class ReportTable:
-    """Numbers with what they mean."""
+    """A table with its caption."""
 
     name: str
-    """Of the CSV file, without its ending."""
+    """Name of the CSV file, without its suffix."""
     caption: str
-    """What was measured on what."""
     frame: "pd.DataFrame"
 
 
 @dataclass(frozen=True, eq=False)
 class ReportFigure:
-    """A figure with what it shows."""
+    """A figure with its caption."""
 
     name: str
     caption: str
@@ -49,7 +48,7 @@ class ReportFigure:
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """One question, and what answers it."""
+    """One section of the report: text, tables and figures that answer one question."""
 
     title: str
     text: str
@@ -58,22 +57,22 @@ class Section:
 
 @dataclass(eq=False)
 class EvaluationReport:
-    """Everything that was found out about a model."""
+    """The results of an evaluation."""
 
     title: str
     facts: dict[str, str]
-    """On what it was measured."""
+    """Model, data and settings of the evaluation, for the head of the report."""
     warnings: list[str] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
 
     @property
     def tables(self) -> dict[str, "pd.DataFrame"]:
-        """Every table by its name."""
+        """The tables of all sections, by name."""
         parts = [part for section in self.sections for part in section.parts]
         return {part.name: part.frame for part in parts if isinstance(part, ReportTable)}
 
     def write(self, folder: Path) -> Path:
-        """Write `report.html`, `report.json` and a CSV file per table; returns the HTML file.
+        """Write `report.html`, `report.json` and a CSV file per table; return the HTML path.
 
         Raises:
             StoreError: if the folder cannot be written.
@@ -98,7 +97,7 @@ class EvaluationReport:
         return folder / HTML
 
     def html(self) -> str:
-        """The report as one page, its figures inside it."""
+        """Render the report as one HTML page with embedded figures."""
         facts = "".join(
             f"<tr><td class=word>{_text(name)}</td><td class=word>{_text(value)}</td></tr>"
             for name, value in self.facts.items()
@@ -115,20 +114,21 @@ class EvaluationReport:
 
 def _section(section: Section) -> str:
     parts = "\n".join(
-        _table(part) if isinstance(part, ReportTable) else _picture(part) for part in section.parts
+        _table(part) if isinstance(part, ReportTable) else _figure(part) for part in section.parts
     )
     return f"<h2>{_text(section.title)}</h2>\n<p>{_text(section.text)}</p>\n{parts}"
 
 
 def _table(table: ReportTable) -> str:
     names = list(table.frame.columns)
-    words = [table.frame[name].dtype.kind not in "iuf" for name in names]
-    kinds = [" class=word" if word else "" for word in words]
-    head = "".join(f"<th{kind}>{_text(name)}</th>" for name, kind in zip(names, kinds, strict=True))
+    is_text = [table.frame[name].dtype.kind not in "iuf" for name in names]
+    classes = [" class=word" if text else "" for text in is_text]  # aligned to the left
+    head = "".join(f"<th{css}>{_text(name)}</th>" for name, css in zip(names, classes, strict=True))
     rows = "\n".join(
         "<tr>"
         + "".join(
-            f"<td{kind}>{_text(_shown(value))}</td>" for value, kind in zip(row, kinds, strict=True)
+            f"<td{css}>{_text(_format(value))}</td>"
+            for value, css in zip(row, classes, strict=True)
         )
         + "</tr>"
         for row in table.frame.itertuples(index=False, name=None)
@@ -140,16 +140,16 @@ def _table(table: ReportTable) -> str:
     )
 
 
-def _picture(picture: ReportFigure) -> str:
-    data = base64.b64encode(picture.png).decode("ascii")
+def _figure(figure: ReportFigure) -> str:
+    data = base64.b64encode(figure.png).decode("ascii")
     return (
-        f'<figure><img alt="{_text(picture.caption)}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{_text(picture.caption)}</figcaption></figure>"
+        f'<figure><img alt="{_text(figure.caption)}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{_text(figure.caption)}</figcaption></figure>"
     )
 
 
-def _shown(value: Any) -> str:
-    """A number with the digits that a reader needs."""
+def _format(value: Any) -> str:
+    """Format a number with about four significant digits, and NaN as an empty cell."""
     if not isinstance(value, float):
         return str(value)
     if value != value:  # NaN
@@ -158,4 +158,5 @@ def _shown(value: Any) -> str:
 
 
 def _text(value: object) -> str:
+    """Escape a value for use in HTML."""
     return html.escape(str(value))

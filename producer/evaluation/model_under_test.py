@@ -1,4 +1,4 @@
-"""A model that is being judged, the places it is judged on, and what it makes of them."""
+"""The model under test, and its hold-outs: observed locations with their embeddings."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -23,38 +23,39 @@ from unigeo.schemas.errors import ObservationsError
 
 MAP = "EPSG:8857"
 """The equal-area map on which training cuts its blocks."""
-ROUNDS = 12
-"""Draws after which places that are still missing are done without."""
-LEAST = 20
-"""Fewer places say nothing."""
+MAX_DRAWS = 12
+"""Number of draws after which a hold-out stays smaller than requested."""
+MIN_LOCATIONS = 20
+"""Smallest hold-out that is accepted."""
 
-Keep = Callable[[Float[np.ndarray, "place 2"]], Bool[np.ndarray, " place"]]
-"""Which places belong to a hold-out."""
+Keep = Callable[[Float[np.ndarray, "location 2"]], Bool[np.ndarray, " location"]]
+"""Function that selects the locations of a hold-out."""
 
 
 @dataclass(frozen=True, eq=False)
 class HoldOut:
-    """Places observed in every modality, and their vectors."""
+    """Locations observed in every modality, and their vectors."""
 
     name: str
-    meaning: str
-    """One sentence for the report."""
+    description: str
+    """Description for the report."""
     observations: Observations
     inputs: dict[str, Tensor]
-    """What was observed, by modality, as the encoders take it."""
+    """Inputs of the encoders, by modality."""
     embeddings: dict[str, Tensor]
     """Unit vectors by modality, float32 on the CPU."""
     block_km: float
+    """Side of the spatial blocks."""
 
     @cached_property
-    def lonlat(self) -> Float[np.ndarray, "place 2"]:
-        """The places, WGS 84 degrees."""
+    def lonlat(self) -> Float[np.ndarray, "location 2"]:
+        """The locations, WGS 84 degrees."""
         lonlat: np.ndarray = self.inputs["coordinate"].numpy()
         return lonlat
 
     @cached_property
-    def blocks(self) -> Int[np.ndarray, " place"]:
-        """Number of the block that holds each place; places of one block are alike."""
+    def blocks(self) -> Int[np.ndarray, " location"]:
+        """Number of the block that contains each location; a block is never split over folds."""
         return spatial_blocks(self.lonlat, self.block_km, MAP)
 
     def __len__(self) -> int:
@@ -63,37 +64,39 @@ class HoldOut:
 
 @dataclass(frozen=True, eq=False)
 class ModelUnderTest:
-    """A model with what it takes to look at places through it."""
+    """A trained model with the tokenizer and the device with which it embeds observations."""
 
     model: UniGeoCLIP
     tokenizer: Any
     device: torch.device
 
-    def look(self, observations: Observations, lonlat: Float[np.ndarray, "place 2"]) -> Samples:
-        """Observe places in the modalities that the model has."""
+    def observe(
+        self, observations: Observations, lonlat: Float[np.ndarray, "location 2"]
+    ) -> Samples:
+        """Observe locations in the modalities of the model."""
         texts: list[str | None] = [None] * len(lonlat)
         if self.reads_text(observations):
             texts = observations.texts(lonlat)
-        places = observe(observations, lonlat, texts, self.tokenizer)
+        samples = observe(observations, lonlat, texts, self.tokenizer)
         used = ("coordinate", *self.modalities(observations))
-        names = [name for name in places.inputs if name in used]
+        names = [name for name in samples.inputs if name in used]
         return replace(
-            places,
-            inputs={name: places.inputs[name] for name in names},
-            present={name: places.present[name] for name in names},
+            samples,
+            inputs={name: samples.inputs[name] for name in names},
+            present={name: samples.present[name] for name in names},
         )
 
     def reads_text(self, observations: Observations) -> bool:
-        """Whether there are words, and an encoder of words."""
+        """Return whether text is observed and the model encodes it."""
         return "text" in self.modalities(observations)
 
     def modalities(self, observations: Observations) -> tuple[str, ...]:
-        """Modalities that are observed and that the model encodes."""
+        """Return the modalities that are observed and that the model encodes."""
         return tuple(name for name in self.model.modalities if name in observations.modalities)
 
-    def embed(self, places: Samples) -> dict[str, Tensor]:
-        """Unit vectors of every modality of the places, float32 on the CPU."""
-        return embed(self.model, places, self.device)
+    def embed(self, samples: Samples) -> dict[str, Tensor]:
+        """Encode every modality of the samples as unit vectors, float32 on the CPU."""
+        return embed(self.model, samples, self.device)
 
     def hold_out(
         self,
@@ -103,85 +106,88 @@ class ModelUnderTest:
         seed: int,
         *,
         name: str,
-        meaning: str,
+        description: str,
         block_km: float,
     ) -> HoldOut:
-        """Draw places until so many are observed in every modality.
+        """Draw locations until enough of them are observed in every modality.
 
         Args:
-            observations: where to draw and to look.
-            keep: which places belong.
-            count: how many; fewer where the draws do not give them.
-            seed: of the draws.
-            name: of the hold-out.
-            meaning: of it, for the report.
-            block_km: side of the blocks whose places count as alike.
+            observations: source of the locations and of their observations.
+            keep: selects the locations of the hold-out among those drawn.
+            count: number of locations; there may be fewer after `MAX_DRAWS` draws.
+            seed: seed of the first draw.
+            name: name of the hold-out.
+            description: text for the report.
+            block_km: side of its spatial blocks.
 
         Raises:
-            ObservationsError: if there are hardly any.
-            ModelError: if the observations are not those the model takes.
+            ObservationsError: if there are fewer than `MIN_LOCATIONS`.
+            ModelError: if the model cannot encode the observations.
         """
-        pixels = tuple(name for name in self.modalities(observations) if name != "text")
-        check_fit(self.model, observations, pixels)
+        modalities = self.modalities(observations)
+        check_fit(self.model, observations, tuple(m for m in modalities if m != "text"))
         parts: list[Samples] = []
-        found, looked_at, drawn, known = 0, 0, 2 * count, np.empty((0, 2))
-        for turn in range(ROUNDS):
-            lonlat = observations.locations(drawn, seed + turn)
-            share = max(0.1, found / looked_at) if looked_at else 1.0  # observed in full, so far
-            lonlat = new_rows(lonlat[keep(lonlat)], known)[: math.ceil((count - found) / share)]
+        complete, observed, drawn, known = 0, 0, 2 * count, np.empty((0, 2))
+        for draw in range(MAX_DRAWS):
+            lonlat = observations.locations(drawn, seed + draw)
+            # Observing is slow: observe only as many as are likely to complete the hold-out.
+            share = max(0.1, complete / observed) if observed else 1.0
+            lonlat = new_rows(lonlat[keep(lonlat)], known)[: math.ceil((count - complete) / share)]
             drawn = min(2 * drawn, 40 * count)
             if len(lonlat) == 0:
                 continue
             known = np.concatenate([known, lonlat])
-            looked_at += len(lonlat)
-            looked = self.look(observations, lonlat)
-            complete = looked.take(np.flatnonzero(looked.complete())[: count - found])
-            parts.append(complete)
-            found += len(complete)
-            if found >= count:
+            observed += len(lonlat)
+            samples = self.observe(observations, lonlat)
+            part = samples.take(np.flatnonzero(samples.complete())[: count - complete])
+            parts.append(part)
+            complete += len(part)
+            if complete >= count:
                 break
-        if found < LEAST:
+        if complete < MIN_LOCATIONS:
             raise ObservationsError(
-                f"{name} hold-out: {found} places of {observations.name} have every one of "
-                f"{', '.join(self.modalities(observations))}, and {LEAST} are needed; name other "
+                f"{name} hold-out: {complete} places of {observations.name} have every one of "
+                f"{', '.join(modalities)}, and {MIN_LOCATIONS} are needed; name other "
                 "observations, or a region that they cover"
             )
         inputs = {m: torch.cat([part.inputs[m] for part in parts]) for m in parts[0].inputs}
         embedded = [self.embed(part) for part in parts]
         embeddings = {m: torch.cat([part[m] for part in embedded]) for m in embedded[0]}
-        return HoldOut(name, meaning, observations, inputs, embeddings, block_km)
+        return HoldOut(name, description, observations, inputs, embeddings, block_km)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class EvaluationSubject:
-    """What is judged, and on what."""
+class EvaluationContext:
+    """Everything that the sections of a report are computed from."""
 
-    judge: ModelUnderTest
+    model_under_test: ModelUnderTest
     observations: Observations
     hold_outs: dict[str, HoldOut]
-    """By name, the spatial one first."""
+    """Hold-outs by name, the spatial one first."""
     suite: Suite | None
     suite_data: Path
+    """Folder of the suite's tables."""
     downstream: Mapping[str, Path]
+    """Folders of public benchmarks, by name."""
     seed: int
     prefixes: tuple[int, ...] = ()
-    """Leading dimensions that were trained to serve alone."""
+    """Numbers of leading dimensions that were trained to be used alone."""
 
     @property
     def spatial(self) -> HoldOut:
-        """Places of blocks that training kept apart."""
+        """The hold-out in the blocks that training held out."""
         return self.hold_outs["spatial"]
 
 
 def new_rows(
-    lonlat: Float[np.ndarray, "place 2"], known: Float[np.ndarray, "known 2"]
+    lonlat: Float[np.ndarray, "location 2"], known: Float[np.ndarray, "known 2"]
 ) -> Float[np.ndarray, "new 2"]:
-    """Places that are not among the known ones, each once, in their order."""
-    taken = {place.tobytes() for place in known}
-    fresh: list[np.ndarray] = []
-    for place in lonlat:
-        key = place.tobytes()
-        if key not in taken:
-            taken.add(key)
-            fresh.append(place)
-    return np.array(fresh).reshape(-1, 2)
+    """Return the distinct locations that are not among the known ones, in their order."""
+    seen = {row.tobytes() for row in known}
+    new: list[np.ndarray] = []
+    for row in lonlat:
+        key = row.tobytes()
+        if key not in seen:
+            seen.add(key)
+            new.append(row)
+    return np.array(new).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""How well a model's vectors predict targets, in a few numbers to compare models by."""
+"""Summary scores of linear probes, by which ablations compare models."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from unigeo.client.probing.suites import Suite, load_suite, probe_suite
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.evaluation.model_under_test import ModelUnderTest
-from unigeo.producer.evaluation.table_probes import Vectors, model_vectors, probe_world
+from unigeo.producer.evaluation.table_probes import FeatureFunction, model_vectors, probe_world
 from unigeo.producer.observations.folder.folder_observations import FolderObservations
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.synthetic.world import World
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["load_suite", "suite_probe", "world_probe"]
 
-SETS = ("coordinate", "images joined", "joined")
+FEATURE_SETS = ("coordinate", "images joined", "joined")
 SPLITS = ("blocked", "random")
 SEED = 1
-"""Of the embedded world's places and folds: the same for every model."""
+"""Seed of the embedded world's points and folds, the same for every model."""
 
 
 def suite_probe(
@@ -37,45 +37,46 @@ def suite_probe(
     observations: Observations,
     device: torch.device,
     *,
-    sets: Sequence[str] = SETS,
+    sets: Sequence[str] = FEATURE_SETS,
 ) -> dict[str, float]:
-    """Mean R2 over the targets of a suite, and over each family, by split and set of features.
+    """Average R2 over a suite's targets and over each family, by split and feature set.
 
     Args:
-        suite: of targets; the tables are in the folder of the observations.
-        model: its vectors are the features.
-        tokenizer: of its text encoder, if it has one; words are not probed.
-        observations: of a folder, perhaps wrapped.
-        device: to encode on.
-        sets: of features to probe, some of `SETS`.
+        suite: targets, whose tables are in the folder of the observations.
+        model: model whose vectors are the features.
+        tokenizer: tokenizer of its text encoder, if it has one; text is not probed.
+        observations: observations of a folder, wrapped or not.
+        device: device of the encoders.
+        sets: names of `FEATURE_SETS` to probe.
 
     Returns:
-        `blocked joined`, `blocked joined, health`, `random coordinate`, ...
+        Mean R2 by names such as `blocked joined`, `blocked joined, health`, `random coordinate`.
 
     Raises:
         ObservationsError: if the observations are not those of a folder.
         ProbeError: if a table cannot be read or probed.
     """
-    vectors = _only(sets, model_vectors(ModelUnderTest(model, tokenizer, device), observations))
-    return _means(probe_suite(suite, _folder(observations), vectors, baselines=False))
+    model_under_test = ModelUnderTest(model, tokenizer, device)
+    vectors = _select(sets, model_vectors(model_under_test, observations))
+    return _mean_scores(probe_suite(suite, _folder(observations), vectors, baselines=False))
 
 
 def world_probe(
     model: UniGeoCLIP, tokenizer: Any, observations: Observations, device: torch.device
 ) -> dict[str, float]:
-    """Mean R2 over the embedded world's own targets, by split and set of features.
+    """Average R2 over the embedded world's own targets, by split and feature set.
 
     Args:
-        model: its vectors are the features.
-        tokenizer: of its text encoder, if it has one; words are not probed.
-        observations: of the embedded world, perhaps wrapped.
-        device: to encode on.
+        model: model whose vectors are the features.
+        tokenizer: tokenizer of its text encoder, if it has one; text is not probed.
+        observations: observations of the embedded world, wrapped or not.
+        device: device of the encoders.
 
     Returns:
-        `blocked joined`, `blocked coordinate`, `random joined`, ...
+        Mean R2 by names such as `blocked joined`, `blocked coordinate`, `random joined`.
 
     Raises:
-        ObservationsError: if the observations are another's.
+        ObservationsError: if the observations are not those of the embedded world.
     """
     world = innermost(observations)
     if not isinstance(world, World):
@@ -83,30 +84,31 @@ def world_probe(
             f"world_probe asks for targets that {observations.name} does not have; name a suite: "
             "metrics = ['suite:FILE.toml']"
         )
-    vectors = _only(SETS, model_vectors(ModelUnderTest(model, tokenizer, device), observations))
-    return _means(probe_world(vectors, world, seed=SEED, baselines=False))
+    model_under_test = ModelUnderTest(model, tokenizer, device)
+    vectors = _select(FEATURE_SETS, model_vectors(model_under_test, observations))
+    return _mean_scores(probe_world(vectors, world, seed=SEED, baselines=False))
 
 
-def _only(sets: Sequence[str], vectors: Vectors) -> Vectors:
-    def some(lonlat: Float[np.ndarray, "point 2"]) -> dict[str, Float[np.ndarray, "point _"]]:
-        return {name: found for name, found in vectors(lonlat).items() if name in sets}
+def _select(sets: Sequence[str], vectors: FeatureFunction) -> FeatureFunction:
+    def selected(lonlat: Float[np.ndarray, "point 2"]) -> dict[str, Float[np.ndarray, "point _"]]:
+        return {name: values for name, values in vectors(lonlat).items() if name in sets}
 
-    return some
+    return selected
 
 
-def _means(report: "pd.DataFrame") -> dict[str, float]:
-    """Means over all targets, and over those of each family that has a name."""
+def _mean_scores(report: "pd.DataFrame") -> dict[str, float]:
+    """Average R2 over all targets, and over those of each family that has a name."""
     scores: dict[str, list[float]] = {}
     for row in report.to_dict("records"):
-        if row["features"] in SETS and row["split"] in SPLITS:
+        if row["features"] in FEATURE_SETS and row["split"] in SPLITS:
             name = f"{row['split']} {row['features']}"
             for key in (name, f"{name}, {row['family']}") if row["family"] else (name,):
                 scores.setdefault(key, []).append(float(row["r2"]))
-    return {name: fmean(found) for name, found in scores.items()}
+    return {name: fmean(values) for name, values in scores.items()}
 
 
 def _folder(observations: Observations) -> Path:
-    """Where the tables are."""
+    """Return the folder of the observations, which also contains the suite's tables."""
     inner = innermost(observations)
     if isinstance(inner, FolderObservations):
         return inner.root

@@ -1,4 +1,4 @@
-"""Sections of the report on finding places: each asks one question and shows what answers it."""
+"""Report sections on retrieval: recall, ensembles, geocells and answer sets."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +10,14 @@ from unigeo.producer.evaluation import figures
 from unigeo.producer.evaluation.answer_sets import KINDS, LEVELS, answer_sets
 from unigeo.producer.evaluation.calibration import (
     calibration_error,
-    own_scales,
+    learned_scales,
     reliability_bins,
     top_answers,
 )
 from unigeo.producer.evaluation.ensembles import MARGIN, ensemble_tables
-from unigeo.producer.evaluation.geocells import cover, geocell_table
+from unigeo.producer.evaluation.geocells import cover_land, geocell_table
 from unigeo.producer.evaluation.html_report import ReportFigure, ReportTable, Section
-from unigeo.producer.evaluation.model_under_test import EvaluationSubject, HoldOut
+from unigeo.producer.evaluation.model_under_test import EvaluationContext, HoldOut
 from unigeo.producer.evaluation.retrieval import KS, retrieval_table
 from unigeo.producer.training.recall import mean_recall, ordered_pairs, recall_matrix
 
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STATED = 0.9
-"""Coverage that sets promise in the table."""
+"""Stated coverage of the sets in the table of pairs."""
 SET_FOLDS = 10
 CELLS_KM = (200.0, 50.0)
 """Sides of the geocells."""
 
 
-def retrieval(subject: EvaluationSubject) -> Section:
-    """Every modality looks for its place in every other, on every hold-out."""
+def retrieval(context: EvaluationContext) -> Section:
+    """Compute retrieval between all ordered pairs of modalities, on every hold-out."""
     import pandas as pd
 
     parts: list[ReportTable | ReportFigure] = []
     means = []
-    for name, hold_out in subject.hold_outs.items():
+    for name, hold_out in context.hold_outs.items():
         table = retrieval_table(hold_out.embeddings, hold_out.lonlat)
         file = f"retrieval_{name.replace(' ', '_')}"
         caption = (
-            f"{hold_out.meaning} {len(hold_out):,} places in {len(np.unique(hold_out.blocks))} "
+            f"{hold_out.description} {len(hold_out):,} places in {len(np.unique(hold_out.blocks))} "
             "blocks, each the gallery of all. R@k: share of queries whose own place is among the "
             "k nearest; Acc@r: share whose nearest answer lies within r; ties count against."
         )
@@ -58,21 +58,21 @@ def retrieval(subject: EvaluationSubject) -> Section:
         "Means over all ordered pairs of modalities, by hold-out.",
         pd.DataFrame(means),
     )
-    if subject.prefixes:
-        parts.insert(0, _prefix_table(subject))
+    if context.prefixes:
+        parts.insert(0, _prefix_table(context))
     text = "The vector of one modality at a place is compared with those of another at every place."
     return Section("Retrieval between all modalities", text, [summary, *parts])
 
 
-def _prefix_table(subject: EvaluationSubject) -> ReportTable:
-    """What is left where a reader takes the leading dimensions only."""
+def _prefix_table(context: EvaluationContext) -> ReportTable:
+    """Compute mean recall of the leading dimensions alone."""
     import pandas as pd
 
     rows = []
-    for count in sorted({*subject.prefixes, subject.judge.model.settings.dimension}):
+    for count in sorted({*context.prefixes, context.model_under_test.model.settings.dimension}):
         short = {
             name: normalize(vectors[:, :count], dim=1)
-            for name, vectors in subject.spatial.embeddings.items()
+            for name, vectors in context.spatial.embeddings.items()
         }
         recalls = {name: mean_recall(rows) for name, rows in recall_matrix(short, KS).items()}
         rows.append({"leading dimensions": count} | recalls)
@@ -80,11 +80,11 @@ def _prefix_table(subject: EvaluationSubject) -> ReportTable:
     return ReportTable("retrieval_prefixes", caption, pd.DataFrame(rows))
 
 
-def ensemble(subject: EvaluationSubject) -> Section:
-    """Several modalities at once, by uniform and by learned weights."""
-    hold_out = subject.spatial
-    found, learned = ensemble_tables(
-        hold_out.embeddings, hold_out.lonlat, hold_out.blocks, subject.seed
+def ensemble(context: EvaluationContext) -> Section:
+    """Compute retrieval by ensembles of modalities, with uniform and with learned weights."""
+    hold_out = context.spatial
+    metrics, learned = ensemble_tables(
+        hold_out.embeddings, hold_out.lonlat, hold_out.blocks, context.seed
     )
     half = f"half of the blocks of the spatial hold-out ({len(hold_out):,} places)"
     worse = int((learned["judged_gain"] < 0).sum())
@@ -102,23 +102,23 @@ def ensemble(subject: EvaluationSubject) -> Section:
         learned,
     )
     return Section(
-        "Ensembles", text, [weights, ReportTable("ensembles", f"All figures, on {half}.", found)]
+        "Ensembles", text, [weights, ReportTable("ensembles", f"All figures, on {half}.", metrics)]
     )
 
 
-def geocells(subject: EvaluationSubject) -> Section:
-    """Places classified to cells of the map that only the coordinate encoder describes."""
+def geocells(context: EvaluationContext) -> Section:
+    """Classify the locations of each modality to cells of the map."""
     import pandas as pd
 
-    hold_out = subject.spatial
+    hold_out = context.spatial
     queries = {name: v for name, v in hold_out.embeddings.items() if name != "coordinate"}
     if "coordinate" not in hold_out.embeddings or not queries:
         return Section("Geocells", "The model lacks a coordinate encoder, or anything to ask it.")
     tables = []
     for side_km in CELLS_KM:
-        cells = cover(
-            subject.judge.model, subject.observations, hold_out.lonlat, side_km,
-            subject.judge.device,
+        cells = cover_land(
+            context.model_under_test.model, context.observations, hold_out.lonlat, side_km,
+            context.model_under_test.device,
         )  # fmt: skip
         tables.append(geocell_table(queries, hold_out.lonlat, cells))
     caption = (
@@ -134,33 +134,35 @@ def geocells(subject: EvaluationSubject) -> Section:
     return Section("Geocells", text, [ReportTable("geocells", caption, pd.concat(tables))])
 
 
-def sets(subject: EvaluationSubject) -> Section:
-    """Sets of answers of stated coverage, and probabilities that mean what they say."""
+def sets(context: EvaluationContext) -> Section:
+    """Compute coverage and size of answer sets, and the calibration of probabilities."""
     import pandas as pd
 
-    hold_out = subject.spatial
-    folds = blocked_folds(hold_out.blocks, SET_FOLDS, subject.seed)
-    learned = own_scales(subject.judge.model)
+    hold_out = context.spatial
+    folds = blocked_folds(hold_out.blocks, SET_FOLDS, context.seed)
+    learned = learned_scales(context.model_under_test.model)
     pairs, coverages, answers = [], [], []
     for pair in ordered_pairs(hold_out.embeddings):
         vectors = hold_out.embeddings[pair[0]], hold_out.embeddings[pair[1]]
-        found = answer_sets(*vectors, folds)
-        scales = {"trained": np.full(len(hold_out), learned[pair]), "fitted": found.scale}
+        result = answer_sets(*vectors, folds)
+        scales = {"trained": np.full(len(hold_out), learned[pair]), "fitted": result.scale}
         tops = {name: top_answers(*vectors, scale) for name, scale in scales.items()}
-        about: dict[str, Any] = dict(zip(("query", "gallery"), pair, strict=True))
-        held = {key: float(covered.mean()) for key, covered in found.covered.items()}
+        names: dict[str, Any] = dict(zip(("query", "gallery"), pair, strict=True))
+        shares = {key: float(covered.mean()) for key, covered in result.covered.items()}
         coverages += [
-            about | {"sets": kind, "stated": level, "covered": share}
-            for (kind, level), share in held.items()
+            names | {"sets": kind, "stated": level, "covered": share}
+            for (kind, level), share in shares.items()
         ]
         pairs.append(
-            about
-            | {f"covered_{kind}": held[kind, STATED] for kind in KINDS}
-            | {f"size_{kind}": float(found.size[kind, STATED].mean()) for kind in KINDS}
+            names
+            | {f"covered_{kind}": shares[kind, STATED] for kind in KINDS}
+            | {f"size_{kind}": float(result.size[kind, STATED].mean()) for kind in KINDS}
             | {f"scale_{name}": float(scale.mean()) for name, scale in scales.items()}
             | {f"error_{n}": calibration_error(reliability_bins(*top)) for n, top in tops.items()}
         )
         answers.append(tops)
+    # The bins of the figure pool the answers of all pairs: transpose the list of (probability,
+    # right) into two lists, and concatenate each.
     bins = [
         reliability_bins(*map(np.concatenate, zip(*(tops[name] for tops in answers), strict=True)))
         .assign(scale=name)
@@ -172,33 +174,39 @@ def sets(subject: EvaluationSubject) -> Section:
 def _sets_section(
     hold_out: HoldOut, pairs: "pd.DataFrame", coverage: "pd.DataFrame", bins: "pd.DataFrame"
 ) -> Section:
-    judged = coverage[coverage["stated"] == STATED]["covered"]
-    on = f"{len(hold_out):,} places of the spatial hold-out in {SET_FOLDS} folds of whole blocks"
+    covered = coverage[coverage["stated"] == STATED]["covered"]
+    data = f"{len(hold_out):,} places of the spatial hold-out in {SET_FOLDS} folds of whole blocks"
     text = (
         "A set holds the answers that the model cannot rule out. Its limit, and the one "
         "temperature that divides all cosines, come from the blocks that are not judged. Sets "
-        f"stated to hold {100 * STATED:g} % of the places held {100 * judged.min():.1f} to "
-        f"{100 * judged.max():.1f} %, {100 * judged.mean():.1f} % on average over pairs and kinds."
+        f"stated to hold {100 * STATED:g} % of the places held {100 * covered.min():.1f} to "
+        f"{100 * covered.max():.1f} %, {100 * covered.mean():.1f} % on average over pairs and "
+        "kinds."
     )
     table = ReportTable(
         "answer_sets",
         f"Sets stated to hold {100 * STATED:g} % of the places: share that they held, and their "
         f"mean size among {len(hold_out):,} answers; inverse temperature as trained, and as fitted "
-        f"(mean over folds); expected calibration error of the best answer under both. {on}.",
+        f"(mean over folds); expected calibration error of the best answer under both. {data}.",
         pairs,
     )
-    covered = ReportFigure(
+    coverage_figure = ReportFigure(
         "coverage",
         f"Measured against stated coverage ({', '.join(f'{level:g}' for level in LEVELS)}), one "
-        f"point per ordered pair of modalities. {on}.",
+        f"point per ordered pair of modalities. {data}.",
         figures.coverage(coverage, "Coverage of answer sets, spatial hold-out"),
     )
-    reliable = ReportFigure(
+    reliability_figure = ReportFigure(
         "reliability",
         "How often the best answer is right, against the probability given to it, all ordered "
         "pairs together, with the temperature as trained and as fitted.",
         figures.reliability(bins, "Reliability of the best answer"),
     )
-    every = ReportTable("coverage", f"Every stated coverage, {on}.", coverage)
-    binned = ReportTable("reliability", "The best answer's probability in ten equal bins.", bins)
-    return Section("Answers with a promise", text, [table, covered, every, reliable, binned])
+    coverage_table = ReportTable("coverage", f"Every stated coverage, {data}.", coverage)
+    reliability_table = ReportTable(
+        "reliability", "The best answer's probability in ten equal bins.", bins
+    )
+    parts: list[ReportTable | ReportFigure] = [
+        table, coverage_figure, coverage_table, reliability_figure, reliability_table,
+    ]  # fmt: skip
+    return Section("Answers with a promise", text, parts)

@@ -1,10 +1,10 @@
-"""What is left of recall when observations are worse than those trained on.
+"""Robustness of retrieval to degraded observations.
 
-Each curve spoils one modality's observations of some places, and lets them look for their place in
-the unspoiled vectors of every other modality.
+Each curve degrades one modality's observations of some locations, and retrieves these locations
+from the unchanged vectors of the other modalities.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate
 
-from unigeo.producer.evaluation.ensembles import combine, uniform
+from unigeo.producer.evaluation.ensembles import combine, uniform_weights
 from unigeo.producer.evaluation.model_under_test import HoldOut, ModelUnderTest
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.recall import find
@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 
 SHIFTS_M = (0.0, 10.0, 25.0, 50.0, 100.0)
 SHIFTS_OF_PATCH = (0.0, 0.05, 0.1, 0.25, 0.5)
+"""Shifts as shares of the patch's side."""
 ROTATIONS = (0.0, 10.0, 30.0, 60.0, 90.0, 180.0)
+"""Angles in degrees."""
 FACTORS = (1, 2, 4, 8)
-"""How many pixels, along each side, are averaged to one."""
+"""Numbers of pixels, along each side, that are averaged to one."""
 K = 10
-MOST_PLACES = 512
-"""Places that are spoiled; the gallery holds them all."""
+MAX_LOCATIONS = 512
+"""Number of locations with degraded observations; the gallery has all of the hold-out."""
+_BATCH = 256
 
 AXES = {
     "shift": "co-registration shift, m",
@@ -39,30 +42,37 @@ AXES = {
     "ground resolution": "pixels averaged to one, along each side",
     "missing modalities": "modalities missing from the gallery's ensemble",
 }
-"""What the level of each kind of curve is, and its unit."""
+"""Meaning and unit of the level, by kind of curve."""
 
 
-def robustness_table(judge: ModelUnderTest, hold_out: HoldOut, seed: int = 0) -> "pd.DataFrame":
-    """All curves: columns `kind`, `modality`, `level`, `R@10`, `places`."""
+def robustness_table(
+    model_under_test: ModelUnderTest, hold_out: HoldOut, seed: int = 0
+) -> "pd.DataFrame":
+    """Compute all curves.
+
+    Returns:
+        One row per point of a curve: `kind`, `modality`, `level`, `R@10`, and `places`, the number
+        of queries.
+    """
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
-    count = min(MOST_PLACES, len(hold_out))
-    for kind, modality, level, vectors in _spoiled(judge, hold_out, count, seed):
-        recall = recall_among_others(vectors, hold_out.embeddings, modality)
-        rows.append(_row(kind, modality, level, recall, count))
+    queries = min(MAX_LOCATIONS, len(hold_out))
+    for kind, modality, level, vectors in _degraded(model_under_test, hold_out, queries, seed):
+        recall = mean_recall_of(vectors, hold_out.embeddings, modality)
+        rows.append(_row(kind, modality, level, recall, queries))
     for query in hold_out.embeddings:
         for missing, recall in missing_curve(hold_out.embeddings, query).items():
             rows.append(_row("missing modalities", query, missing, recall, len(hold_out)))
     return pd.DataFrame(rows)
 
 
-def recall_among_others(
+def mean_recall_of(
     vectors: Float[Tensor, "query dimension"],
-    embeddings: Mapping[str, Float[Tensor, "place dimension"]],
+    embeddings: Mapping[str, Float[Tensor, "location dimension"]],
     modality: str,
 ) -> float:
-    """Mean recall of the first places' vectors in the galleries of the other modalities."""
+    """Average the recall of the first locations over the galleries of the other modalities."""
     ranks = [
         find(vectors, gallery).rank for name, gallery in embeddings.items() if name != modality
     ]
@@ -70,11 +80,11 @@ def recall_among_others(
 
 
 def missing_curve(
-    embeddings: Mapping[str, Float[Tensor, "place dimension"]], query: str
+    embeddings: Mapping[str, Float[Tensor, "location dimension"]], query: str
 ) -> dict[int, float]:
-    """Recall in the uniform ensemble of the others, by how many of them are missing.
+    """Compute recall in the uniform ensemble of the others, by the number of missing ones.
 
-    The mean over every choice of what is missing.
+    Recall is averaged over every choice of missing modalities.
     """
     others = [name for name in embeddings if name != query]
     curve = {}
@@ -82,7 +92,7 @@ def missing_curve(
         recalls = []
         for kept in combinations(others, len(others) - missing):
             parts = {name: embeddings[name] for name in kept}
-            rank = find(embeddings[query], combine(parts, uniform(parts))).rank
+            rank = find(embeddings[query], combine(parts, uniform_weights(parts))).rank
             recalls.append(float((rank <= K).double().mean()))
         curve[missing] = sum(recalls) / len(recalls)
     return curve
@@ -91,94 +101,102 @@ def missing_curve(
 def rotated(
     values: Shaped[Tensor, "point channel row col"], degrees: float
 ) -> Shaped[Tensor, "point channel row col"]:
-    """Turn pictures about their middle, anticlockwise; what comes in from outside is mirrored."""
+    """Rotate images anticlockwise about their centre; reflection fills the corners."""
     turns, rest = divmod(degrees, 90)
     if rest == 0 and (values.shape[-1] == values.shape[-2] or turns % 2 == 0):
-        return torch.rot90(values, int(turns) % 4, (-2, -1))
+        return torch.rot90(values, int(turns) % 4, (-2, -1))  # exact, without resampling
     angle = np.deg2rad(degrees)
-    aspect = values.shape[-2] / values.shape[-1]  # the sampler's axes both run from -1 to 1
+    # The sampler's coordinates run from -1 to 1 along both sides of a rectangle.
+    aspect = values.shape[-2] / values.shape[-1]
     matrix = torch.tensor(
         [[np.cos(angle), -np.sin(angle) * aspect, 0], [np.sin(angle) / aspect, np.cos(angle), 0]],
         dtype=torch.float32,
     ).expand(len(values), 2, 3)
     grid = affine_grid(matrix, list(values.shape), align_corners=False)
-    turned = grid_sample(values.float(), grid, padding_mode="reflection", align_corners=False)
-    return _as(turned, values)
+    result = grid_sample(values.float(), grid, padding_mode="reflection", align_corners=False)
+    return _cast_like(result, values)
 
 
 def coarsened(
     values: Shaped[Tensor, "point channel row col"], factor: int
 ) -> Shaped[Tensor, "point channel row col"]:
-    """Average squares of pixels, and spread each mean over its square again."""
+    """Average squares of pixels, and repeat each mean over its square."""
     if factor == 1:
         return values
     means = avg_pool2d(values.float(), factor, ceil_mode=True)
-    spread = interpolate(means, scale_factor=float(factor), mode="nearest")
-    return _as(spread[..., : values.shape[-2], : values.shape[-1]], values)
+    repeated = interpolate(means, scale_factor=float(factor), mode="nearest")
+    return _cast_like(repeated[..., : values.shape[-2], : values.shape[-1]], values)
 
 
 def patch_m(observations: Observations, modality: str) -> float | None:
-    """Side of a modality's patch on the ground, where the observations say it."""
-    about = observations.provenance()
-    source = about.get("modalities", {}).get(modality, {})
-    side = source.get("patch_m", about.get("patch_m"))
+    """Return the side of a modality's patch on the ground; None if the provenance lacks it."""
+    provenance = observations.provenance()
+    source = provenance.get("modalities", {}).get(modality, {})
+    side = source.get("patch_m", provenance.get("patch_m"))
     return None if side is None else float(side)
 
 
-def _spoiled(
-    judge: ModelUnderTest, hold_out: HoldOut, count: int, seed: int
+def _degraded(
+    model_under_test: ModelUnderTest, hold_out: HoldOut, queries: int, seed: int
 ) -> Iterator[tuple[str, str, float, Tensor]]:
-    """Kind, modality, level and vectors of the first places, their observations made worse."""
+    """Yield kind, modality, level and vectors of the first locations, degraded to that level."""
     rng = np.random.default_rng(seed)
-    bearing = rng.uniform(0, 2 * np.pi, count)
-    lonlat = hold_out.lonlat[:count]
+    bearing = rng.uniform(0, 2 * np.pi, queries)
+    lonlat = hold_out.lonlat[:queries]
     for modality in hold_out.embeddings:
         if modality in ("coordinate", "aerial", "dsm"):
             for shift in SHIFTS_M:
-                there = destinations(lonlat, shift, bearing)
-                yield "shift", modality, shift, _look(judge, hold_out, modality, there)
+                shifted = destinations(lonlat, shift, bearing)
+                vectors = _encode_at(model_under_test, hold_out, modality, shifted)
+                yield "shift", modality, shift, vectors
         side = patch_m(hold_out.observations, modality)
         if modality in ("aerial", "dsm") and side is not None:
             for share in SHIFTS_OF_PATCH:
-                there = destinations(lonlat, share * side, bearing)
-                vectors = _look(judge, hold_out, modality, there)
+                shifted = destinations(lonlat, share * side, bearing)
+                vectors = _encode_at(model_under_test, hold_out, modality, shifted)
                 yield "shift of the patch", modality, share, vectors
     for modality in hold_out.embeddings:
-        values = hold_out.inputs[modality][:count]
+        values = hold_out.inputs[modality][:queries]
         if modality in ("aerial", "dsm"):
             for degrees in ROTATIONS:
-                vectors = _encode(judge, modality, rotated(values, degrees))
+                vectors = _encode(model_under_test, modality, rotated(values, degrees))
                 yield "rotation", modality, degrees, vectors
         if modality in ("aerial", "dsm", "street"):
             for factor in FACTORS:
-                vectors = _encode(judge, modality, coarsened(values, factor))
+                vectors = _encode(model_under_test, modality, coarsened(values, factor))
                 yield "ground resolution", modality, factor, vectors
 
 
-def _look(
-    judge: ModelUnderTest, hold_out: HoldOut, modality: str, lonlat: Float[np.ndarray, "place 2"]
+def _encode_at(
+    model_under_test: ModelUnderTest,
+    hold_out: HoldOut,
+    modality: str,
+    lonlat: Float[np.ndarray, "location 2"],
 ) -> Tensor:
-    """Vectors of one modality at places; where it is not observed, the place's own vector stays."""
+    """Encode one modality at shifted locations; keep the vectors where it is not observed there."""
     if modality == "coordinate":
-        return _encode(judge, modality, torch.from_numpy(lonlat))
+        return _encode(model_under_test, modality, torch.from_numpy(lonlat))
     patches = hold_out.observations.patches(modality, lonlat)  # type: ignore[arg-type]
-    vectors = _encode(judge, modality, torch.from_numpy(patches.values))
-    seen = torch.from_numpy(patches.valid)[:, None]
-    return torch.where(seen, vectors, hold_out.embeddings[modality][: len(lonlat)])
+    vectors = _encode(model_under_test, modality, torch.from_numpy(patches.values))
+    valid = torch.from_numpy(patches.valid)[:, None]
+    return torch.where(valid, vectors, hold_out.embeddings[modality][: len(lonlat)])
 
 
-def _encode(judge: ModelUnderTest, modality: str, values: Tensor) -> Tensor:
-    encode: Callable[[Tensor], Tensor] = lambda part: judge.model.encode(  # noqa: E731
-        modality, part.to(judge.device)
-    )
+def _encode(model_under_test: ModelUnderTest, modality: str, values: Tensor) -> Tensor:
+    model, device = model_under_test.model, model_under_test.device
     with torch.inference_mode():
-        return torch.cat([encode(part).float().cpu() for part in values.split(256)])
+        parts = [
+            model.encode(modality, part.to(device)).float().cpu() for part in values.split(_BATCH)
+        ]
+    return torch.cat(parts)
 
 
-def _as(values: Tensor, like: Tensor) -> Tensor:
-    """Round where the pixels are whole numbers."""
+def _cast_like(values: Tensor, like: Tensor) -> Tensor:
+    """Cast to the type of `like`, rounding if that is an integer type."""
     return values.to(like.dtype) if like.is_floating_point() else values.round().to(like.dtype)
 
 
-def _row(kind: str, modality: str, level: float, recall: float, places: int) -> dict[str, Any]:
-    return {"kind": kind, "modality": modality, "level": level, f"R@{K}": recall, "places": places}
+def _row(kind: str, modality: str, level: float, recall: float, queries: int) -> dict[str, Any]:
+    return {
+        "kind": kind, "modality": modality, "level": level, f"R@{K}": recall, "places": queries,
+    }  # fmt: skip

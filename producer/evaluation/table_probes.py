@@ -1,7 +1,8 @@
-"""What a linear model reads from the model's own vectors at the points of a table.
+"""Linear probes on the vectors of a model's encoders at the points of a table.
 
-The vectors are those of the encoders, not of a stored field: nothing is quantized, and no cell
-stands for a place. The ridge, its folds and the baselines are those of `unigeo probe`.
+The vectors are computed at the points themselves, not read from a stored field, so there is no
+quantization and no rounding to cells. Ridge regression, folds and baselines are those of
+`unigeo probe`.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,49 +25,55 @@ if TYPE_CHECKING:
 
 BASELINES = ("mean", "lonlat ridge", "lonlat kNN", "lonlat IDW")
 PROBED = ("coordinate", *IMAGE_MODALITIES)
-"""Modalities that are probed; words are left out, for they may tell what is to be predicted."""
-OBSERVED = 0.95
-"""Share of a table's places that must have a modality; a rarer one would drop too many."""
-WORLD_PLACES = 1500
+"""Modalities that are probed; not text, which may state the target."""
+MIN_OBSERVED_SHARE = 0.95
+"""Least share of a table's points at which a modality must be observed to be probed."""
+WORLD_LOCATIONS = 1500
+"""Number of points at which the embedded world is probed."""
 _BATCH = 512
 
-Vectors = Callable[[Float[np.ndarray, "point 2"]], dict[str, Float[np.ndarray, "point _"]]]
+FeatureFunction = Callable[[Float[np.ndarray, "point 2"]], dict[str, Float[np.ndarray, "point _"]]]
+"""Function from points, WGS 84 degrees, to features by name of the feature set."""
 
 
-def model_vectors(judge: ModelUnderTest, observations: Observations) -> Vectors:
-    """From places to sets of features: each modality, the images together, and all together.
+def model_vectors(model_under_test: ModelUnderTest, observations: Observations) -> FeatureFunction:
+    """Make the function that encodes points as feature sets.
 
-    A place without one of the modalities has NaN there. A modality that many places lack, such as
-    street photographs, is left out.
+    The feature sets are each modality, `images joined` and `joined`. Features are NaN where a
+    modality is not observed. A modality that many points lack, as street images may be, is omitted.
     """
-    encode = encoder_of(judge.model, observations, judge.device)
-    known = [name for name in PROBED if name in judge.modalities(observations)]
+    encode = encoder_of(model_under_test.model, observations, model_under_test.device)
+    modalities = [name for name in PROBED if name in model_under_test.modalities(observations)]
 
     def vectors(lonlat: Float[np.ndarray, "point 2"]) -> dict[str, Float[np.ndarray, "point _"]]:
-        lonlat = lonlat.copy()  # that of a table may be read-only, which torch warns of
-        found = {
+        lonlat = lonlat.copy()  # a table's array may be read-only, of which torch warns
+        encoded = {
             name: np.concatenate(
                 [
                     encode(name, lonlat[start : start + _BATCH])[0]
                     for start in range(0, len(lonlat), _BATCH)
                 ]
             )
-            for name in known
+            for name in modalities
         }
-        names = [name for name in known if np.isfinite(found[name][:, 0]).mean() >= OBSERVED]
-        found = {name: found[name] for name in names}
+        features = {
+            name: values
+            for name, values in encoded.items()
+            if np.isfinite(values[:, 0]).mean() >= MIN_OBSERVED_SHARE
+        }
+        names = list(features)
         images = [name for name in names if name != "coordinate"]
         if len(images) > 1:
-            found["images joined"] = np.concatenate([found[name] for name in images], axis=1)
+            features["images joined"] = np.concatenate([features[n] for n in images], axis=1)
         if len(names) > 1:
-            found["joined"] = np.concatenate([found[name] for name in names], axis=1)
-        return found
+            features["joined"] = np.concatenate([features[n] for n in names], axis=1)
+        return features
 
     return vectors
 
 
 def probe_model(
-    judge: ModelUnderTest,
+    model_under_test: ModelUnderTest,
     observations: Observations,
     suite: Suite | None,
     data: Path,
@@ -75,12 +82,13 @@ def probe_model(
     """Probe a suite's tables, or the embedded world's own targets.
 
     Returns:
-        The rows of `probe_table`, with `table` and `family`; None where there is nothing to probe.
+        The rows of `probe_table` with `table` and `family`; None without a suite where the
+        observations are not of the embedded world.
 
     Raises:
-        ProbeError: naming the table, if it cannot be read or probed.
+        ProbeError: if a table cannot be read or probed.
     """
-    vectors = model_vectors(judge, observations)
+    vectors = model_vectors(model_under_test, observations)
     if suite is not None:
         return probe_suite(suite, data, vectors, seed=seed, baselines=BASELINES)
     world = innermost(observations)
@@ -90,12 +98,12 @@ def probe_model(
 
 
 def probe_world(
-    vectors: Vectors, world: World, *, seed: int, baselines: bool | Sequence[str]
+    vectors: FeatureFunction, world: World, *, seed: int, baselines: bool | Sequence[str]
 ) -> "pd.DataFrame":
-    """Probe the embedded world's own targets, at places drawn by the seed."""
-    places = world.places(WORLD_PLACES, seed + 1)
-    lonlat = places[["lon", "lat"]].to_numpy()
-    targets = {name: places[name].to_numpy() for name in places.columns[2:]}
+    """Probe the embedded world's own targets, at points drawn from the seed."""
+    table = world.places(WORLD_LOCATIONS, seed + 1)
+    lonlat = table[["lon", "lat"]].to_numpy()
+    targets = {name: table[name].to_numpy() for name in table.columns[2:]}
     report = probe_table(vectors(lonlat), targets, lonlat, seed=seed, baselines=baselines)
     report.insert(0, "table", world.name)
     report.insert(1, "family", "")

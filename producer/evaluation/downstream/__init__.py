@@ -1,6 +1,10 @@
-"""Public benchmarks: linear probes of frozen towers, on a user's copy of the data."""
+"""Public benchmarks: linear probes of frozen encoders on a user's copy of the data.
 
-from unigeo.producer.evaluation.downstream.result import Result
+Start with `run`, which looks a benchmark up in `DOWNSTREAM`. `conus27`, `geobench_probes` and
+`mdas` each read one data set; `linear` fits the probes, `confusion` scores them.
+"""
+
+from unigeo.producer.evaluation.downstream.result import BenchmarkResult
 from unigeo.producer.evaluation.downstream.suites import DOWNSTREAM, Benchmark, run
 
-__all__ = ["DOWNSTREAM", "Benchmark", "Result", "run"]
+__all__ = ["DOWNSTREAM", "Benchmark", "BenchmarkResult", "run"]

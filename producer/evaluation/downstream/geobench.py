@@ -1,17 +1,16 @@
-"""GEO-Bench's folders: one HDF5 file per sample, and JSON that says which sample is where.
+"""Reader of GEO-Bench data sets: one HDF5 file per sample, and JSON files that list the splits.
 
-A data set of GEO-Bench 1.0 (`m-pv4ger`, `m-chesapeake`) is a folder that holds
+A data set of GEO-Bench 1.0 (`m-pv4ger`, `m-chesapeake`) is a folder with these files:
 
     default_partition.json   {"train": [names], "valid": [names], "test": [names]}
     band_stats.json          {"Red": {"max": ...}, ...}
-    label_map.json           {"0": [names], ...}; of classification, not always there
-    NAME.hdf5                one dataset per band, called by its name or NAME_DATE; `label` too
-                             if it is a mask; all else is a pickle in the attribute `pickle`
+    label_map.json           {"0": [names], ...}; optional, for classification
+    NAME.hdf5                one dataset per band, named BAND or BAND_DATE, and `label` if that is
+                             a mask; the attribute `pickle` has everything else
 
-A pickle can run any code when it is loaded, so none ever is. Bands are found by their names. The
-class of a picture is taken from `label_map.json`, else from the pickle's own text: its
-instructions are listed (`pickletools`), not carried out, and the whole number that follows the key
-"label" is the class.
+Unpickling can run any code, so no pickle is ever loaded. Bands are found by their names. The class
+of an image is read from `label_map.json`, or else from the pickle without executing it:
+`pickletools` lists its instructions, and the integer that follows the key "label" is the class.
 
 Source: Lacoste et al. (2023), "GEO-Bench", arXiv 2306.03831; its writer `write_sample_hdf5`.
 """
@@ -30,25 +29,25 @@ from unigeo.schemas.errors import MissingExtraError, ObservationsError
 
 SPLITS = ("train", "valid", "test")
 _RGB = ("Red", "Green", "Blue")
-_MEMO = {"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"}
-"""Instructions of a pickle between a key and its value that only number the key."""
-_WHOLE = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"}
-"""Instructions that give a whole number, and not the number of an earlier object."""
+_MEMO_OPCODES = {"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"}
+"""Opcodes that may stand between a key and its value: they only memoize the key."""
+_INTEGER_OPCODES = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"}
+"""Opcodes whose argument is an integer value, not an index into the memo."""
 
 
 class GeoBench:
-    """A data set of GEO-Bench, opened: its samples by split."""
+    """An opened data set of GEO-Bench; `names` lists its samples by split."""
 
     def __init__(self, folder: Path | str, partition: str = "default") -> None:
-        """Read which samples there are.
+        """Read the names of the samples.
 
         Args:
-            folder: of the data set.
+            folder: folder of the data set.
             partition: `default`, or one with fewer training samples, such as `0.10x_train`.
 
         Raises:
             ObservationsError: if a file is missing or damaged.
-            MissingExtraError: without h5py.
+            MissingExtraError: if h5py is not installed.
         """
         self.folder = Path(folder)
         self.names = self._partition(f"{partition}_partition.json")
@@ -63,8 +62,8 @@ class GeoBench:
         self._scale = 255.0 if brightest <= 1 else 1.0
         self._h5py = _h5py()
 
-    def picture(self, name: str) -> Float[np.ndarray, "row col 3"]:
-        """Read the red, green and blue of a sample, from 0 to 255."""
+    def image(self, name: str) -> Float[np.ndarray, "row col 3"]:
+        """Read the RGB image of a sample, from 0 to 255."""
         bands = self._read(name, lambda file: [self._band(file, band, name) for band in _RGB])
         return np.stack(bands, axis=-1).astype(np.float64) * self._scale
 
@@ -75,16 +74,16 @@ class GeoBench:
 
     def labels(self) -> dict[str, int]:
         """Read the class of every sample."""
-        listed: dict[str, int] = {}
+        mapped: dict[str, int] = {}
         if (self.folder / "label_map.json").exists():
             for label, names in self._json("label_map.json").items():
-                listed |= dict.fromkeys(names, int(label))
-        wanted = [name for split in SPLITS for name in self.names[split]]
-        return {name: listed[name] if name in listed else self._label(name) for name in wanted}
+                mapped |= dict.fromkeys(names, int(label))
+        samples = [name for split in SPLITS for name in self.names[split]]
+        return {name: mapped[name] if name in mapped else self._label(name) for name in samples}
 
     def _label(self, name: str) -> int:
         text = self._read(name, lambda file: file.attrs.get("pickle", ""))
-        label = plain_label(text)
+        label = label_in_pickle(text)
         if label is None:
             raise ObservationsError(
                 f"{self._path(name)} states no class as a plain number, and pickles are not "
@@ -93,13 +92,13 @@ class GeoBench:
         return label
 
     def _band(self, file: Mapping[str, Any], band: str, name: str) -> Any:
-        found = [key for key in file if key == band or key.startswith(f"{band}_")]
-        if len(found) != 1:
+        keys = [key for key in file if key == band or key.startswith(f"{band}_")]
+        if len(keys) != 1:
             raise ObservationsError(
                 f"{self._path(name)} must hold one dataset {band!r}, but holds "
                 f"{', '.join(sorted(file)) or 'none'}. Is this another data set of GEO-Bench?"
             )
-        return np.asarray(file[found[0]])
+        return np.asarray(file[keys[0]])
 
     def _read(self, name: str, read: Callable[[Any], Any]) -> Any:
         path = self._path(name)
@@ -143,27 +142,27 @@ class GeoBench:
         return content
 
 
-def plain_label(text: str) -> int | None:
-    """Find the whole number under the key "label" in a pickle, without loading it.
+def label_in_pickle(text: str) -> int | None:
+    """Read the integer under the key "label" in a pickle, without unpickling it.
 
     Args:
-        text: the pickle as GEO-Bench stores it, a printed bytes object.
+        text: the pickle as GEO-Bench stores it, the `repr` of a bytes object.
 
     Returns:
-        The number; None if there is none, or the text is no pickle.
+        The integer; None if there is none, or if the text is not a pickle.
 
     >>> import pickle
     >>> plain_label(str(pickle.dumps({"label": 3, "Red": {"crs": "EPSG:4326"}})))
     3
     """
-    expected = False
+    after_key = False
     try:
-        for code, value, _ in pickletools.genops(ast.literal_eval(text)):
-            if expected and code.name in _WHOLE and isinstance(value, int):
+        for opcode, value, _ in pickletools.genops(ast.literal_eval(text)):
+            if after_key and opcode.name in _INTEGER_OPCODES and isinstance(value, int):
                 return int(value)
-            expected = value == "label" or (expected and code.name in _MEMO)
+            after_key = value == "label" or (after_key and opcode.name in _MEMO_OPCODES)
     except (ValueError, SyntaxError, TypeError):
-        pass  # no bytes, or no pickle
+        pass  # not bytes, or not a pickle
     return None
 
 

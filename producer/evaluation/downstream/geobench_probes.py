@@ -1,4 +1,4 @@
-"""GEO-Bench by the aerial tower: solar panels in a picture, and land cover of its pixels."""
+"""Probes of the aerial encoder on GEO-Bench: solar panels in an image, land cover of its pixels."""
 
 from typing import Any
 
@@ -14,15 +14,15 @@ from unigeo.producer.evaluation.downstream.confusion import (
     overall_scores,
 )
 from unigeo.producer.evaluation.downstream.geobench import SPLITS, GeoBench
-from unigeo.producer.evaluation.downstream.inputs import fitted, tokens_of, vectors_of
+from unigeo.producer.evaluation.downstream.inputs import encode_tokens, encode_vectors, resize_image
 from unigeo.producer.evaluation.downstream.linear import (
     PIXELS,
     PixelSettings,
-    confusion_of,
-    fit_classes,
+    fit_classifier,
     fit_pixels,
+    pixel_confusion,
 )
-from unigeo.producer.evaluation.downstream.result import Result
+from unigeo.producer.evaluation.downstream.result import BenchmarkResult
 from unigeo.schemas.errors import ObservationsError
 
 SOLAR = ("no solar pv", "solar pv")
@@ -35,22 +35,23 @@ LAND_COVER = (
     "impervious-roads",
     "no-data",
 )
-"""Classes of `m-chesapeake` by number, as GEO-Bench's converter names them; it scores all seven."""
+"""Classes of `m-chesapeake` by number, named as in GEO-Bench's converter; all seven are scored."""
 
 
 def run_pv4ger(
     model: UniGeoCLIP, folder: Any, device: torch.device, *, partition: str = "default"
-) -> Result:
-    """Probe whether a picture shows solar panels: logistic regression on the aerial embedding.
+) -> BenchmarkResult:
+    """Classify images with and without solar panels by logistic regression on their vectors.
 
     Args:
-        model: with an aerial tower.
-        folder: `m-pv4ger` of GEO-Bench.
-        device: to encode on.
-        partition: which training samples.
+        model: model with an aerial encoder.
+        folder: folder of GEO-Bench's `m-pv4ger`.
+        device: device of the encoder.
+        partition: partition of GEO-Bench, which sets the training samples.
 
     Returns:
-        `accuracy` on the test split, the penalty chosen on the validation split.
+        `accuracy` and `macro_f1` on the test split, with the penalty chosen on the validation
+        split.
 
     Raises:
         ObservationsError: if a file is missing or damaged, or a class is unknown.
@@ -59,21 +60,21 @@ def run_pv4ger(
     labels = data.labels()
     for name, label in labels.items():
         if not 0 <= label < len(SOLAR):
-            raise ObservationsError(_foreign(data, name, label, len(SOLAR)))
+            raise ObservationsError(_unknown_class(data, name, label, len(SOLAR)))
     parts = {}
     for split in SPLITS:
-        vectors = vectors_of(model, "aerial", _pictures(model, data, split), device)
-        codes = np.array([labels[name] for name in data.names[split]])
-        parts[split] = vectors.astype(np.float64), codes
-    fitted_probe = fit_classes(parts["train"], parts["valid"], len(SOLAR))
-    vectors, codes = parts["test"]
-    confusion = confusion_matrix(codes, fitted_probe.predict(vectors).argmax(axis=1), len(SOLAR))
+        vectors = encode_vectors(model, "aerial", _images(model, data, split), device)
+        classes = np.array([labels[name] for name in data.names[split]])
+        parts[split] = vectors.astype(np.float64), classes
+    probe = fit_classifier(parts["train"], parts["valid"], len(SOLAR))
+    vectors, classes = parts["test"]
+    confusion = confusion_matrix(classes, probe.predict(vectors).argmax(axis=1), len(SOLAR))
     scores = overall_scores(confusion)
-    return Result(
+    return BenchmarkResult(
         name="m-pv4ger",
         metrics={name: scores[name] for name in ("accuracy", "macro_f1")},
         table=class_scores(confusion, SOLAR).rename(columns={"pixels": "pictures"}),
-        facts={"partition": partition, "penalty": fitted_probe.penalty} | _counts(data),
+        facts={"partition": partition, "penalty": probe.penalty} | _counts(data),
     )
 
 
@@ -84,26 +85,34 @@ def run_chesapeake(
     *,
     partition: str = "default",
     settings: PixelSettings = PIXELS,
-) -> Result:
-    """Probe the land cover of every pixel: a linear layer on the aerial tower's patch tokens.
+) -> BenchmarkResult:
+    """Probe the land cover of every pixel by a linear layer on the aerial encoder's patch tokens.
 
-    Args and errors as in `run_pv4ger`; the folder is `m-chesapeake`.
+    Args:
+        model: model with an aerial encoder.
+        folder: folder of GEO-Bench's `m-chesapeake`.
+        device: device to encode and train on.
+        partition: partition of GEO-Bench, which sets the training samples.
+        settings: settings for training the probe.
 
     Returns:
         `miou`, `accuracy` and `macro_f1` over all pixels of the test split.
+
+    Raises:
+        ObservationsError: if a file is missing or damaged, or a class is unknown.
     """
     data = GeoBench(folder, partition)
     classes = len(LAND_COVER)
     parts = {
         split: (
-            tokens_of(model, "aerial", _pictures(model, data, split), device),
+            encode_tokens(model, "aerial", _images(model, data, split), device),
             np.stack([_mask(data, name) for name in data.names[split]]),
         )
         for split in SPLITS
     }
     probe = fit_pixels(*parts["train"], classes, device, settings, parts["valid"])
-    confusion = confusion_of(probe, *parts["test"], classes, device)
-    return Result(
+    confusion = pixel_confusion(probe, *parts["test"], classes, device)
+    return BenchmarkResult(
         name="m-chesapeake",
         metrics=overall_scores(confusion),
         table=class_scores(confusion, LAND_COVER),
@@ -111,18 +120,20 @@ def run_chesapeake(
     )
 
 
-def _pictures(
+def _images(
     model: UniGeoCLIP, data: GeoBench, split: str
-) -> UInt8[np.ndarray, "picture channel row col"]:
+) -> UInt8[np.ndarray, "image channel row col"]:
     channels, rows, cols = model.settings.shape("aerial")
-    return np.stack([fitted(data.picture(n), (channels, rows, cols)) for n in data.names[split]])
+    return np.stack(
+        [resize_image(data.image(n), (channels, rows, cols)) for n in data.names[split]]
+    )
 
 
 def _mask(data: GeoBench, name: str) -> UInt8[np.ndarray, "row col"]:
     mask = data.mask(name)
-    strange = mask[(mask != IGNORED) & ((mask < 0) | (mask >= len(LAND_COVER)))]
-    if strange.size:
-        raise ObservationsError(_foreign(data, name, strange[0], len(LAND_COVER)))
+    unknown = mask[(mask != IGNORED) & ((mask < 0) | (mask >= len(LAND_COVER)))]
+    if unknown.size:
+        raise ObservationsError(_unknown_class(data, name, unknown[0], len(LAND_COVER)))
     return np.asarray(mask, np.uint8)
 
 
@@ -130,7 +141,7 @@ def _counts(data: GeoBench) -> dict[str, int]:
     return {f"{split} pictures": len(data.names[split]) for split in SPLITS}
 
 
-def _foreign(data: GeoBench, name: str, label: int | np.integer, classes: int) -> str:
+def _unknown_class(data: GeoBench, name: str, label: int | np.integer, classes: int) -> str:
     return (
         f"{data.folder}: sample {name} holds class {label}, but this benchmark has {classes}. Is "
         f"it another data set of GEO-Bench?"

@@ -1,4 +1,4 @@
-"""Linear probes of frozen features: the class of a picture, and of every pixel."""
+"""Linear probes of frozen features: image classification and semantic segmentation."""
 
 from dataclasses import dataclass
 
@@ -18,17 +18,17 @@ from unigeo.producer.evaluation.downstream.confusion import (
 from unigeo.schemas.errors import ObservationsError
 
 
-def fit_classes(
+def fit_classifier(
     train: tuple[Float[np.ndarray, "_ band"], Int[np.ndarray, " _"]],
     valid: tuple[Float[np.ndarray, "_ band"], Int[np.ndarray, " _"]],
     classes: int,
 ) -> FittedLogistic:
-    """Fit multinomial logistic regression, its penalty chosen by log loss on validation samples.
+    """Fit multinomial logistic regression with the penalty of least validation log loss.
 
     Args:
-        train: vectors and class numbers.
-        valid: the same of other samples.
-        classes: how many there are.
+        train: vectors and class numbers of the training samples.
+        valid: vectors and class numbers of the validation samples.
+        classes: number of classes.
     """
     path = list(logistic_path(*train, LOGISTIC_PENALTIES, classes))
     losses = [log_loss(valid[1], model.predict(valid[0])) for model in path]
@@ -37,38 +37,38 @@ def fit_classes(
 
 @dataclass(frozen=True, kw_only=True)
 class PixelSettings:
-    """Training of the probe of pixels."""
+    """Settings for training a `PixelProbe`."""
 
     steps: int = 3000
-    """Of AdamW."""
+    """Steps of AdamW."""
     batch: int = 32
-    """Pictures in a step, drawn with replacement."""
+    """Images in a step, drawn with replacement."""
     checks: int = 20
-    """How often, evenly spaced, the validation pictures are scored."""
+    """Number of evaluations on the validation images, evenly spaced."""
     rate: float = 1e-2
-    """AdamW's step size at the start; it falls to 0 along a cosine."""
+    """Initial learning rate; it decays to 0 along a cosine."""
     decay: float = 1e-2
-    """AdamW's weight decay."""
+    """Weight decay of AdamW."""
     seed: int = 0
-    """Of the pictures drawn."""
+    """Seed of the images drawn."""
 
 
 PIXELS = PixelSettings()
-"""Unless others are given."""
+"""Default settings."""
 
 
 class PixelProbe(nn.Module):
-    """One linear layer on each patch token; the logits are made larger, bilinearly, to the mask."""
+    """One linear layer on each patch token, its logits upsampled bilinearly to the mask."""
 
     centre: Tensor
     deviation: Tensor
 
-    def __init__(self, sample: Float[Tensor, "picture row col width"], classes: int) -> None:
+    def __init__(self, sample: Float[Tensor, "image row col width"], classes: int) -> None:
         """Start from zero weights.
 
         Args:
-            sample: tokens whose mean and deviation standardize all others.
-            classes: how many there are.
+            sample: tokens whose mean and standard deviation standardize all others.
+            classes: number of classes.
         """
         super().__init__()
         deviation, centre = torch.std_mean(sample.float(), dim=(0, 1, 2))
@@ -79,31 +79,31 @@ class PixelProbe(nn.Module):
         nn.init.zeros_(self.layer.bias)
 
     def forward(
-        self, tokens: Float[Tensor, "picture row col width"], size: tuple[int, int]
-    ) -> Float[Tensor, "picture class y x"]:
-        """Give the logits of every pixel of a mask of `size`."""
+        self, tokens: Float[Tensor, "image row col width"], size: tuple[int, int]
+    ) -> Float[Tensor, "image class y x"]:
+        """Compute the logits of every pixel of a mask of `size`."""
         logits = self.layer((tokens.float() - self.centre) / self.deviation)
         return interpolate(logits.movedim(-1, 1), size, mode="bilinear", align_corners=False)
 
 
 def fit_pixels(
-    tokens: Float[Tensor, "picture row col width"],
-    masks: UInt8[np.ndarray, "picture y x"],
+    tokens: Float[Tensor, "image row col width"],
+    masks: UInt8[np.ndarray, "image y x"],
     classes: int,
     device: torch.device,
     settings: PixelSettings = PIXELS,
     valid: tuple[Tensor, np.ndarray] | None = None,
 ) -> PixelProbe:
-    """Train a probe by cross-entropy over the pixels that have a label.
+    """Train a probe by cross-entropy over the labelled pixels.
 
     Args:
-        tokens: frozen features of each picture.
-        masks: class of every pixel; `IGNORED` where there is none.
-        classes: how many there are.
-        device: to train on.
-        settings: of the training.
-        valid: tokens and masks of other pictures; the check of the best mIoU there is kept, else
-            the last step.
+        tokens: frozen features of each image.
+        masks: class of every pixel, `IGNORED` where it has none.
+        classes: number of classes.
+        device: device to train on.
+        settings: settings of the training.
+        valid: tokens and masks of validation images. The weights of the best validation mIoU are
+            returned; without validation images, those of the last step.
 
     Raises:
         ObservationsError: if no pixel has a label.
@@ -119,7 +119,7 @@ def fit_pixels(
         probe.layer.parameters(), lr=settings.rate, weight_decay=settings.decay
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
-    best, kept = -1.0, probe.state_dict()
+    best, best_state = -1.0, probe.state_dict()
     for step in range(1, settings.steps + 1):
         rows = torch.randint(len(tokens), (settings.batch,), generator=order)
         truth = torch.from_numpy(masks[rows.numpy()]).to(device).long()
@@ -129,28 +129,29 @@ def fit_pixels(
         optimizer.step()
         schedule.step()
         if valid is not None and step % max(1, settings.steps // settings.checks) == 0:
-            score = overall_scores(confusion_of(probe, *valid, classes, device))["miou"]
+            score = overall_scores(pixel_confusion(probe, *valid, classes, device))["miou"]
             if score > best:
                 best = score
-                kept = {name: values.clone() for name, values in probe.state_dict().items()}
+                # A state dict shares memory with the parameters, which the next step changes.
+                best_state = {name: values.clone() for name, values in probe.state_dict().items()}
     if valid is not None:
-        probe.load_state_dict(kept)
+        probe.load_state_dict(best_state)
     return probe
 
 
-def confusion_of(
+def pixel_confusion(
     probe: PixelProbe,
-    tokens: Float[Tensor, "picture row col width"],
-    masks: UInt8[np.ndarray, "picture y x"],
+    tokens: Float[Tensor, "image row col width"],
+    masks: UInt8[np.ndarray, "image y x"],
     classes: int,
     device: torch.device,
 ) -> Int[np.ndarray, "class class"]:
-    """Count (true class, guessed class) over the labelled pixels of all pictures."""
+    """Count pairs of true and predicted class over the labelled pixels of all images."""
     counts = np.zeros((classes, classes), np.int64)
-    for at in range(0, len(tokens), PIXELS.batch):
-        rows = slice(at, at + PIXELS.batch)
+    for start in range(0, len(tokens), PIXELS.batch):
+        rows = slice(start, start + PIXELS.batch)
         with torch.inference_mode():
             logits = probe(tokens[rows].to(device), tuple(masks.shape[1:]))
-            guess = logits.argmax(dim=1).cpu().numpy()
-        counts += confusion_matrix(masks[rows], guess, classes)
+            predicted = logits.argmax(dim=1).cpu().numpy()
+        counts += confusion_matrix(masks[rows], predicted, classes)
     return counts

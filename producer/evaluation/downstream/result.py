@@ -1,4 +1,4 @@
-"""What a benchmark says of a model."""
+"""The result of one public benchmark."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class BenchmarkResult:
     """Scores of a frozen model under one public benchmark."""
 
     name: str
-    """Of the benchmark."""
+    """Name of the benchmark."""
     metrics: Mapping[str, float]
-    """Scores over the whole test set; the one that papers print comes first."""
+    """Scores over the full test set, the one that papers report first."""
     table: pd.DataFrame
     """Scores of each class, or of each target."""
     facts: Mapping[str, Any]
-    """How it was done: samples, splits, settings."""
+    """Numbers of samples, splits and settings."""

@@ -1,4 +1,4 @@
-"""Every benchmark by name: which tower it needs, what its folder holds, and what runs it."""
+"""The public benchmarks by name, and the function that runs one of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.evaluation.downstream.conus27 import run_conus27
 from unigeo.producer.evaluation.downstream.geobench_probes import run_chesapeake, run_pv4ger
 from unigeo.producer.evaluation.downstream.mdas import run_mdas
-from unigeo.producer.evaluation.downstream.result import Result
+from unigeo.producer.evaluation.downstream.result import BenchmarkResult
 from unigeo.schemas.errors import ModelError, ObservationsError
 
 
@@ -20,11 +20,11 @@ class Benchmark:
     """One public benchmark."""
 
     modality: str
-    """Whose tower is probed."""
+    """Modality whose encoder is probed."""
     layout: str
-    """What its folder holds."""
-    run: Callable[..., Result]
-    """Takes model, folder, device, and options."""
+    """Files of its folder, for error messages."""
+    run: Callable[..., BenchmarkResult]
+    """Function of model, folder, device, and the benchmark's own options."""
 
 
 _GEOBENCH = "default_partition.json, band_stats.json, NAME.hdf5 per sample"
@@ -39,35 +39,37 @@ DOWNSTREAM: dict[str, Benchmark] = {
     ),
     "conus27": Benchmark("coordinate", "conus27.csv", run_conus27),
 }
-"""Benchmarks by name."""
+"""All benchmarks by name."""
 
 
 def run(
     name: str, model: UniGeoCLIP, folder: Path | str, device: torch.device, **options: Any
-) -> Result:
-    """Probe a frozen model by a benchmark that lies in a folder.
+) -> BenchmarkResult:
+    """Probe a frozen model on a benchmark.
 
     Args:
-        name: one of `DOWNSTREAM`.
-        model: frozen; it is put on the device and into evaluation mode.
-        folder: the user's copy.
-        device: to encode on.
-        options: of the benchmark's own function.
+        name: name of the benchmark in `DOWNSTREAM`.
+        model: model to probe; it is moved to the device and put into evaluation mode.
+        folder: folder with the user's copy of the data.
+        device: device of the encoder.
+        options: options of the benchmark's own function.
 
     Raises:
         ObservationsError: if there is no such benchmark or folder, or a file of it is missing.
-        ModelError: if the model lacks the tower.
+        ModelError: if the model lacks the encoder.
     """
     if name not in DOWNSTREAM:
         raise ObservationsError(
             f"there is no benchmark {name!r}; there are {', '.join(DOWNSTREAM)}."
         )
-    runner = DOWNSTREAM[name]
-    if runner.modality not in model.modalities:
+    benchmark = DOWNSTREAM[name]
+    if benchmark.modality not in model.modalities:
         raise ModelError(
-            f"{name} probes the tower of {runner.modality!r}; the model has "
+            f"{name} probes the tower of {benchmark.modality!r}; the model has "
             f"{', '.join(model.modalities)}."
         )
     if not Path(folder).exists():
-        raise ObservationsError(f"{folder} is missing; {name} needs a folder with {runner.layout}.")
-    return runner.run(model, folder, device, **options)
+        raise ObservationsError(
+            f"{folder} is missing; {name} needs a folder with {benchmark.layout}."
+        )
+    return benchmark.run(model, folder, device, **options)
