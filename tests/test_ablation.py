@@ -1,4 +1,4 @@
-"""A table of trainings: every row with every seed once, failures told, nothing done twice."""
+"""Ablation tables: every row and seed is run once, failures are reported, nothing runs twice."""
 
 import json
 import os
@@ -6,19 +6,30 @@ import signal
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+import torch
+from click.testing import CliRunner, Result
 from scipy import stats
 
 from unigeo.producer.ablation import run_trials
 from unigeo.producer.ablation.ablation_table import read_table
 from unigeo.producer.ablation.cached_observations import CachedObservations
-from unigeo.producer.ablation.trials import RESULT, error_of, folder_of, result_of, trials
+from unigeo.producer.ablation.trials import (
+    RESULT,
+    Trial,
+    plan_trials,
+    read_error,
+    read_result,
+    trial_folder,
+)
 from unigeo.producer.ablation.workers import run_workers
 from unigeo.producer.commands.ablate import ablate
+from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.observations.protocol import ImageModality, Observations, Patches
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import ObservationsWrapper, only
 from unigeo.schemas.errors import ModelError, ObservationsError
@@ -41,34 +52,36 @@ row = [{ name = "without text", model.text = "none" }, { name = "wild", training
 """
 EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "ablation.toml"
 RUNS = 10
-SAME = 2  # runs of a row that is the base over again
+REPEATED = 2  # runs of the row that equals the base
 
 
-def blocks(model, tokenizer, observations, device):
+def blocks(
+    model: UniGeoCLIP, tokenizer: Any, observations: Observations, device: torch.device
+) -> dict[str, float]:
     """A metric of a user's own."""
     return {"blocks": float(model.settings.coordinate.depth)}
 
 
-def run(*args, stdin=None):
-    result = CliRunner().invoke(ablate, [str(arg) for arg in args], input=stdin)
+def run(*arguments: object, stdin: str | None = None) -> Result:
+    result = CliRunner().invoke(ablate, [str(arg) for arg in arguments], input=stdin)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
 
 
 @pytest.fixture(scope="module")
-def micro(tmp_path_factory):
+def micro(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     folder = tmp_path_factory.mktemp("ablation")
     (folder / "micro.toml").write_text(MICRO)
     result = run(folder / "micro.toml", "--out", folder / "out")
     return folder, result
 
 
-def planned(folder):
-    return trials(read_table(folder / "micro.toml"), World())
+def planned_trials(folder: Path) -> list[Trial]:
+    return plan_trials(read_table(folder / "micro.toml"), World())
 
 
-def test_a_row_that_fails_is_told_and_the_others_go_on(micro):
+def test_a_row_that_fails_is_told_and_the_others_go_on(micro: tuple[Path, Result]) -> None:
     folder, result = micro
     table = pd.read_csv(folder / "out" / "ablation.csv")
     assert result.exit_code == 1 and len(table) == RUNS
@@ -81,67 +94,73 @@ def test_a_row_that_fails_is_told_and_the_others_go_on(micro):
         assert "Modalities: wild, seed 1" in page and "the loss of step 1 is nan" in page
 
 
-def test_rows_that_come_to_the_same_share_one_training(micro):
+def test_rows_that_come_to_the_same_share_one_training(micro: tuple[Path, Result]) -> None:
     folder, result = micro
-    assert f"{RUNS - SAME} runs, 0 finished before" in result.stderr
+    assert f"{RUNS - REPEATED} runs, 0 finished before" in result.stderr
     table = pd.read_csv(folder / "out" / "ablation.csv").set_index(["row", "seed"])
     assert table.loc[("base", 0), "run"] == table.loc[("1, as the base", 0), "run"]
-    assert len(list((folder / "out" / "runs").iterdir())) == RUNS - SAME
+    assert len(list((folder / "out" / "runs").iterdir())) == RUNS - REPEATED
 
 
-def test_the_effects_are_those_of_scipy(micro):
+def test_the_effects_are_those_of_scipy(micro: tuple[Path, Result]) -> None:
     folder, _ = micro
     runs = pd.read_csv(folder / "out" / "ablation.csv").set_index(["row", "seed"])
     effects = pd.read_csv(folder / "out" / "effects.csv").set_index(["measure", "row"])
     depth, base = (runs.loc[row, "R@10"] for row in ("0", "base"))
-    found = effects.loc[("R@10", "0")]
+    effect = effects.loc[("R@10", "0")]
     interval = stats.ttest_1samp(depth, 0).confidence_interval(0.95)
-    assert found["mean"] == pytest.approx(depth.mean())
-    assert found.half_width == pytest.approx((interval.high - interval.low) / 2)
+    assert effect["mean"] == pytest.approx(depth.mean())
+    assert effect.half_width == pytest.approx((interval.high - interval.low) / 2)
     paired = stats.ttest_rel(depth, base)
     interval = paired.confidence_interval(0.95)
-    assert found.difference == pytest.approx((interval.high + interval.low) / 2)
-    assert found.difference_half_width == pytest.approx((interval.high - interval.low) / 2)
-    assert found.p == pytest.approx(paired.pvalue)
+    assert effect.difference == pytest.approx((interval.high + interval.low) / 2)
+    assert effect.difference_half_width == pytest.approx((interval.high - interval.low) / 2)
+    assert effect.p == pytest.approx(paired.pvalue)
     assert effects.loc[("R@10", "1, as the base"), "difference"] == 0
     assert effects.loc[("blocks", "0"), "difference"] == -1
 
 
-def test_recall_is_the_mean_over_ordered_pairs_of_the_model_s_own_modalities(micro):
+def test_recall_is_the_mean_over_ordered_pairs_of_the_model_s_own_modalities(
+    micro: tuple[Path, Result],
+) -> None:
     folder, _ = micro
-    runs = planned(folder)
-    row = pd.read_csv(folder / "out" / "ablation.csv").set_index(["row", "seed"])
+    runs = planned_trials(folder)
+    table = pd.read_csv(folder / "out" / "ablation.csv").set_index(["row", "seed"])
     for trial in runs:
         if trial.row.name != "without text":
             continue
-        model = folder_of(trial, folder / "out") / "model"
+        model = trial_folder(trial, folder / "out") / "model"
         matrix = json.loads((model / "metrics.json").read_text())["retrieval"]["R@10"]
         recalls = [recall for part in matrix.values() for recall in part.values()]
         assert len(recalls) == 12 and "text" not in matrix
-        mine = row.loc[("without text", trial.seed)]
-        assert mine["R@10"] == pytest.approx(np.mean(recalls))
-        assert mine["R@10 worst pair"] == min(recalls)
+        measured = table.loc[("without text", trial.seed)]
+        assert measured["R@10"] == pytest.approx(np.mean(recalls))
+        assert measured["R@10 worst pair"] == min(recalls)
 
 
-def test_a_second_start_does_only_what_is_missing(micro, monkeypatch):
+def test_a_second_start_does_only_what_is_missing(
+    micro: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, _ = micro
-    runs = planned(folder)
+    runs = planned_trials(folder)
     results = {p: p.stat().st_mtime_ns for p in (folder / "out" / "runs").rglob(RESULT)}
-    lost = folder_of(next(t for t in runs if t.row.name == "0"), folder / "out") / RESULT
+    lost = trial_folder(next(t for t in runs if t.row.name == "0"), folder / "out") / RESULT
     kept = lost.read_text()
     lost.unlink()
-    asked = []
+    trained_folders: list[Path] = []
     train = run_trials.train
-    monkeypatch.setattr(run_trials, "train", lambda *a, **k: asked.append(a[3]) or train(*a, **k))
+    monkeypatch.setattr(
+        run_trials, "train", lambda *a, **k: trained_folders.append(a[3]) or train(*a, **k)
+    )
     result = run(folder / "micro.toml", "--out", folder / "out")
-    assert f"{RUNS - SAME} runs, {RUNS - SAME - 3} finished before" in result.stderr
-    assert len(asked) == 3  # the lost one, and the two that fail
+    assert f"{RUNS - REPEATED} runs, {RUNS - REPEATED - 3} finished before" in result.stderr
+    assert len(trained_folders) == 3  # the lost one, and the two that fail
     assert json.loads(lost.read_text())["retrieval"] == json.loads(kept)["retrieval"]
     now = {p: p.stat().st_mtime_ns for p in (folder / "out" / "runs").rglob(RESULT)}
     assert {p for p in now if now[p] != results[p]} == {lost}
 
 
-def test_a_dry_run_lists_and_does_nothing(micro, tmp_path):
+def test_a_dry_run_lists_and_does_nothing(micro: tuple[Path, Result], tmp_path: Path) -> None:
     folder, _ = micro
     fresh = run(folder / "micro.toml", "--out", tmp_path / "new", "--dry-run", "--seeds", 3)
     assert fresh.exit_code == 0 and not (tmp_path / "new").exists()
@@ -151,10 +170,12 @@ def test_a_dry_run_lists_and_does_nothing(micro, tmp_path):
     assert states == ["finished"] * 8 + ["failed"] * 2 and "about" in again.stderr
 
 
-def test_named_runs_come_by_stdin_and_are_answered_by_their_keys(micro):
-    """As a worker is asked by `--jobs`."""
+def test_named_runs_come_by_stdin_and_are_answered_by_their_keys(
+    micro: tuple[Path, Result],
+) -> None:
+    """As `--jobs` does with a worker."""
     folder, _ = micro
-    runs = planned(folder)
+    runs = planned_trials(folder)
     keys = [runs[0].key, runs[-1].key]
     arguments = (folder / "micro.toml", "--out", folder / "out", "--run")
     done = run(*arguments, "-", stdin="\n".join(keys) + "\n")
@@ -166,7 +187,7 @@ def test_named_runs_come_by_stdin_and_are_answered_by_their_keys(micro):
         run(*arguments, "123")
 
 
-def test_one_question_alone(micro, tmp_path):
+def test_one_question_alone(micro: tuple[Path, Result], tmp_path: Path) -> None:
     folder, _ = micro
     arguments = (folder / "micro.toml", "--out", tmp_path, "--dry-run", "--question")
     assert "Modalities" not in run(*arguments, "Depth").stdout
@@ -179,7 +200,9 @@ def test_one_question_alone(micro, tmp_path):
         run(*arguments, "Width")
 
 
-def test_changes_of_the_command_line_are_of_every_row(micro, tmp_path):
+def test_changes_of_the_command_line_are_of_every_row(
+    micro: tuple[Path, Result], tmp_path: Path
+) -> None:
     folder, _ = micro
     arguments = (folder / "micro.toml", "--out", tmp_path, "--dry-run")
     with pytest.raises(ModelError, match=r"training\.steps must be a whole number"):
@@ -191,16 +214,19 @@ def test_changes_of_the_command_line_are_of_every_row(micro, tmp_path):
     assert not keys[0] & keys[1]
 
 
-def test_a_batch_system_s_sigterm_stops_it_and_the_same_command_goes_on(tmp_path, monkeypatch):
+def test_a_batch_system_s_sigterm_stops_it_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "micro.toml").write_text(MICRO)
     arguments = (tmp_path / "micro.toml", "--out", tmp_path / "out", "--question", "Depth")
-    train, asked = run_trials.train, []
+    train = run_trials.train
+    trained_folders: list[Path] = []
 
-    def stopped(*args, **options):
-        asked.append(args[3])
-        if len(asked) == 2:
+    def stopped(*arguments: Any, **options: Any) -> Any:
+        trained_folders.append(arguments[3])
+        if len(trained_folders) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return train(*args, **options)
+        return train(*arguments, **options)
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(run_trials, "train", stopped)
@@ -230,78 +256,78 @@ for line in sys.stdin:
 """
 
 
-def test_a_worker_that_dies_costs_its_run_only(micro, tmp_path):
-    runs = planned(micro[0])
+def test_a_worker_that_dies_costs_its_run_only(micro: tuple[Path, Result], tmp_path: Path) -> None:
+    runs = planned_trials(micro[0])
     different = list({trial.key: trial for trial in runs}.values())
     command = [sys.executable, "-c", WORKER, str(tmp_path), different[2].key, ""]
     ended = list(run_workers(different, command, 2, tmp_path))
     assert sorted(trial.key for trial, _ in ended) == sorted(trial.key for trial in different)
     assert [trial for trial, error in ended if error] == [different[2]]
-    assert "ended with code 7" in (error_of(different[2], tmp_path) or "")
-    results = [result_of(trial, tmp_path, ()) for trial in different]
+    assert "ended with code 7" in (read_error(different[2], tmp_path) or "")
+    results = [read_result(trial, tmp_path, ()) for trial in different]
     assert [result is None for result in results] == [k == 2 for k in range(len(different))]
     assert len({result["pid"] for result in results if result}) <= 3, "workers live for many runs"
 
 
-def test_workers_end_when_they_are_left(micro, tmp_path):
-    runs = planned(micro[0])
+def test_workers_end_when_they_are_left(micro: tuple[Path, Result], tmp_path: Path) -> None:
+    runs = planned_trials(micro[0])
     command = [sys.executable, "-c", WORKER, str(tmp_path), "", runs[2].key]
     ended = run_workers([runs[0], runs[2], runs[4]], command, 1, tmp_path)
     assert next(ended) == (runs[0], None)
-    pid = (result_of(runs[0], tmp_path, ()) or {})["pid"]
+    pid = (read_result(runs[0], tmp_path, ()) or {})["pid"]
     ended.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    assert error_of(runs[2], tmp_path) is None, "it was stopped; it did not fail"
+    assert read_error(runs[2], tmp_path) is None, "it was stopped; it did not fail"
 
 
 class Counting(ObservationsWrapper):
-    """Counts how often places are looked at."""
+    """Counts the calls that observe."""
 
-    looked = 0
+    calls = 0
 
-    def patches(self, modality, lonlat):
-        self.looked += 1
+    def patches(self, modality: ImageModality, lonlat: np.ndarray) -> Patches:
+        self.calls += 1
         return super().patches(modality, lonlat)
 
-    def texts(self, lonlat):
-        self.looked += 1
+    def texts(self, lonlat: np.ndarray) -> list[str | None]:
+        self.calls += 1
         return super().texts(lonlat)
 
 
-def test_remembered_places_are_those_of_the_observations(tmp_path):
+def test_cached_observations_equal_those_of_the_source(tmp_path: Path) -> None:
     world = World()
     counting = Counting(world)
     lonlat = world.locations(50, seed=3)
     for _ in range(2):
-        remembered = CachedObservations(counting, tmp_path)
-        assert np.array_equal(remembered.locations(50, 3), lonlat)
+        cached = CachedObservations(counting, tmp_path)
+        assert np.array_equal(cached.locations(50, 3), lonlat)
         for modality in ("aerial", "street", "dsm"):
-            ours, theirs = remembered.patches(modality, lonlat), world.patches(modality, lonlat)
+            ours, theirs = cached.patches(modality, lonlat), world.patches(modality, lonlat)
             assert ours.values.dtype == theirs.values.dtype
             assert np.array_equal(ours.values, theirs.values)
             assert np.array_equal(ours.valid, theirs.valid)
-        assert remembered.texts(lonlat) == world.texts(lonlat)
-        assert remembered.provenance() == world.provenance()
-    assert counting.looked == 4
-    remembered.patches("aerial", lonlat[::-1])
-    assert counting.looked == 5, "other places, or another order, are looked at anew"
+        assert cached.texts(lonlat) == world.texts(lonlat)
+        assert cached.provenance() == world.provenance()
+    assert counting.calls == 4
+    cached.patches("aerial", lonlat[::-1])
+    assert counting.calls == 5, "other locations, or another order, are observed again"
 
 
-def test_what_is_remembered_cannot_be_changed_by_a_reader(tmp_path):
+def test_a_reader_cannot_change_the_cache(tmp_path: Path) -> None:
     lonlat = World().locations(5, seed=3)
     CachedObservations(World(), tmp_path).patches("dsm", lonlat).values[:] = 0
     assert CachedObservations(World(), tmp_path).patches("dsm", lonlat).values.any()
 
 
-def test_modalities_that_are_not_observed_cannot_be_chosen():
+def test_modalities_that_are_not_observed_cannot_be_chosen() -> None:
     assert only(World(), ("text", "coordinate")).modalities == ("coordinate", "text")
     with pytest.raises(ObservationsError, match="no radar"):
         only(World(), ("coordinate", "radar"))
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("[bas]\n", "unknown key 'bas' .did you mean 'base'"),
         ("[base]\nseeds = 0", "at least 1"),
@@ -313,13 +339,13 @@ def test_modalities_that_are_not_observed_cannot_be_chosen():
         ("name = ", "cannot read"),
     ],
 )
-def test_a_table_without_sense_is_refused(text, words, tmp_path):
+def test_a_table_without_sense_is_refused(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "t.toml").write_text(text)
-    with pytest.raises(ModelError, match=words):
+    with pytest.raises(ModelError, match=message):
         read_table(tmp_path / "t.toml")
 
 
-def test_a_setting_without_sense_is_refused_with_its_row_before_any_work(tmp_path):
+def test_a_setting_without_sense_is_refused_with_its_row_before_any_work(tmp_path: Path) -> None:
     row = "[[question]]\nname = 'Depth'\nrow = [{name = 'x', model.coordinate.dept = 1}]"
     (tmp_path / "t.toml").write_text(row)
     with pytest.raises(ModelError, match=r"row 'Depth: x': .* did you mean 'model.coordinate.dep"):
@@ -330,15 +356,15 @@ def test_a_setting_without_sense_is_refused_with_its_row_before_any_work(tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_the_shipped_table_is_of_settings_that_there_are():
+def test_the_shipped_table_is_of_settings_that_there_are() -> None:
     table = read_table(EXAMPLE)
-    made = trials(table, World())
+    made = plan_trials(table, World())
     assert len(made) == table.seeds * len(table.rows) > 70
     keys = {trial.key for trial in made}
     assert len(keys) == len(made), "no row is the base, or another row, over again"
 
 
-def test_keys_of_a_table_are_read_in_their_nested_form(tmp_path):
+def test_keys_of_a_table_are_read_in_their_nested_form(tmp_path: Path) -> None:
     text = """
     [base.training]
     steps = 7

@@ -381,7 +381,7 @@ def test_fewer_modalities_find_less() -> None:
 def report(folder: Path) -> EvaluationReport:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval_sections, "CELLS_KM", (400.0,))
-        patch.setattr(table_probes, "WORLD_PLACES", 240)
+        patch.setattr(table_probes, "WORLD_LOCATIONS", 240)
         patch.setattr(table_probes, "BASELINES", ("mean", "lonlat kNN"))
         table = pd.DataFrame({"class": ["a", "b"], "iou": [0.25, 0.5]})
         made = BenchmarkResult(
@@ -472,7 +472,7 @@ def test_other_observations_than_those_of_training_are_warned_of(folder: Path) -
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["nowhere"], "no finished model"),
         (["MODEL", "--parts", "magic"], "magic"),

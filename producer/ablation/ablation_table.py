@@ -1,13 +1,13 @@
-"""The table of an ablation: a base, and rows that change something of it, grouped by question.
+"""The ablation table: a base training, and rows that change its settings, grouped by question.
 
 name = "depth"
-metrics = ["world_probe"]          # beside retrieval; a name, or module:function
-shown = ["R@10", "blocked joined"] # in the report; all are in its CSV files
+metrics = ["world_probe"]          # in addition to retrieval; a name, or module:function
+shown = ["R@10", "blocked joined"] # in the report; its CSV files have all measures
 
 [base]
 preset = "tiny"
 seeds = 5
-training.steps = 300               # keys as of --set
+training.steps = 300               # keys as for --set
 
 [[question]]
 name = "Depth of the coordinate encoder"
@@ -34,70 +34,72 @@ _SEEDS = ("model.seed", "training.seed")
 
 @dataclass(frozen=True, kw_only=True)
 class AblationRow:
-    """One way to train."""
+    """One variant of the training."""
 
     question: str
-    """Empty for the base."""
+    """Question that the row belongs to, empty for the base."""
     name: str
     changes: Mapping[str, str]
-    """What differs from the base, by key of `override`, in words."""
+    """Settings that differ from the base: values as text, by the keys of `--set`."""
 
     @property
     def title(self) -> str:
-        """Question and name."""
+        """Question and name, unique in the table."""
         return f"{self.question}: {self.name}" if self.question else self.name
 
 
 @dataclass(frozen=True, kw_only=True)
 class AblationTable:
-    """Everything that is to be compared."""
+    """A base training, its variants, and the metrics by which they are compared."""
 
     name: str
     path: Path
     preset: str
     seeds: int
-    """Runs of each row, with seeds from 0."""
+    """Number of runs of each row, with seeds from 0."""
     changes: Mapping[str, str]
-    """What the base, and so every row, changes of the preset."""
+    """Settings in which the base, and so every row, differs from the preset."""
     rows: tuple[AblationRow, ...]
-    """The base first."""
+    """The rows, the base first."""
     metrics: tuple[str, ...]
-    """Measured beside retrieval; see `metrics`."""
+    """Names of the metrics in addition to retrieval, see `run_metrics.metric`."""
     shown: tuple[str, ...] = ()
-    """Measures that the report's tables and figure give, in this order; empty: all."""
+    """Measures in the report's tables and figure, in this order; all of them if empty."""
     observations: Path | None
+    """File that describes the observations; the embedded world if None."""
     data: Path | None
+    """Folder of the observations."""
 
     @property
     def questions(self) -> tuple[str, ...]:
-        """In their order."""
+        """The questions, in the order of the table."""
         return tuple(dict.fromkeys(row.question for row in self.rows if row.question))
 
-    def part(self, names: Sequence[str]) -> "AblationTable":
-        """The base and the rows of some questions; all where none is named.
+    def select(self, names: Sequence[str]) -> "AblationTable":
+        """Return the table with the base and the rows of the named questions, or of all if none.
 
-        What stands in brackets after a question may be left out.
+        A name may omit the part of a question in brackets.
 
         Raises:
             ModelError: if there is no such question.
         """
         wanted = {""}
         for name in names:
-            found = [q for q in self.questions if q == name or q.startswith(f"{name} (")]
-            if not found:
+            matching = [q for q in self.questions if q == name or q.startswith(f"{name} (")]
+            if not matching:
                 known = ", ".join(map(repr, self.questions))
                 raise ModelError(f"{self.path} has no question {name!r}; it has {known}")
-            wanted.update(found)
+            wanted.update(matching)
         if not names:
             return self
         return replace(self, rows=tuple(row for row in self.rows if row.question in wanted))
 
 
 def read_table(path: Path | str) -> AblationTable:
-    """Read a table.
+    """Read a table from a TOML file.
 
     Raises:
-        ModelError: naming the file, the place in it, and the key that is unknown or malformed.
+        ModelError: if the file cannot be read, or a key is unknown or malformed.
     """
     path = Path(path)
     try:
@@ -126,8 +128,8 @@ def read_table(path: Path | str) -> AblationTable:
         rows=tuple(rows),
         metrics=tuple(map(str, document.get("metrics", []))),
         shown=tuple(map(str, document.get("shown", []))),
-        observations=_beside(path, base.get("observations")),
-        data=_beside(path, base.get("data")),
+        observations=_relative_to(path, base.get("observations")),
+        data=_relative_to(path, base.get("data")),
     )
 
 
@@ -136,39 +138,39 @@ def _rows(questions: Iterable[Any], path: Path) -> list[AblationRow]:
     for number, question in enumerate(questions, start=1):
         where = f"{path}, [[question]] number {number}"
         _check(question, {"name": str, "row": list}, where, needed=("name", "row"))
-        for place, row in enumerate(question["row"], start=1):
-            here = f"{where} ({question['name']}), row {place}"
-            _check(row, {"name": str} | dict.fromkeys(_SETTINGS, dict), here, needed=("name",))
-            changes = _changes(row, here)
+        for row_number, row in enumerate(question["row"], start=1):
+            row_where = f"{where} ({question['name']}), row {row_number}"
+            _check(row, {"name": str} | dict.fromkeys(_SETTINGS, dict), row_where, needed=("name",))
+            changes = _changes(row, row_where)
             rows.append(AblationRow(question=question["name"], name=row["name"], changes=changes))
     titles = [row.title for row in rows]
-    twice = sorted({title for title in titles if titles.count(title) > 1})
-    if twice:
+    duplicates = sorted({title for title in titles if titles.count(title) > 1})
+    if duplicates:
         raise ModelError(
-            f"{path} has two rows {twice[0]!r}; rows of a question need their own names"
+            f"{path} has two rows {duplicates[0]!r}; rows of a question need their own names"
         )
     return rows
 
 
 def _changes(values: Mapping[str, Any], where: str) -> dict[str, str]:
-    """Settings of a table as keys and words: TOML reads dotted keys as tables in tables."""
+    """Flatten nested settings to dotted keys and values as text; TOML parses the keys as tables."""
     changes: dict[str, str] = {}
 
-    def walk(prefix: str, value: Any) -> None:
+    def flatten(prefix: str, value: Any) -> None:
         if isinstance(value, dict):
             for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else key, inner)
+                flatten(f"{prefix}.{key}" if prefix else key, inner)
         else:
             changes[prefix] = to_text(value)
 
-    walk("", {name: values[name] for name in _SETTINGS if name in values})
+    flatten("", {name: values[name] for name in _SETTINGS if name in values})
     seeded = [key for key in _SEEDS if key in changes]
     if seeded:
         raise ModelError(f"{where}: {seeded[0]} is drawn from the table's seeds; leave it out")
     return changes
 
 
-def _beside(path: Path, name: str | None) -> Path | None:
+def _relative_to(path: Path, name: str | None) -> Path | None:
     return None if name is None else path.parent / name
 
 

@@ -1,6 +1,6 @@
-"""Observed places, kept in files: rows of a table look at the same places, and looking takes time.
+"""Observations cached in files, so that the trials of an ablation observe each location once.
 
-Observing the places of a `tiny` run takes about as long as training on them.
+Observing the locations of a `tiny` run takes about as long as training on them.
 """
 
 import hashlib
@@ -18,10 +18,11 @@ from unigeo.producer.observations.wrapping import ObservationsWrapper
 
 
 class CachedObservations(ObservationsWrapper):
-    """Observations that answer a question twice from files, whichever process asked first.
+    """Observations with a cache on disk, which processes share.
 
-    The answers are those of the observations, bit for bit. `gaps` counts what was looked at anew.
-    Nothing is ever forgotten: training that draws new places for every pass fills the disk.
+    Results are equal to those of the wrapped observations, bit for bit. `gaps` counts only what is
+    not read from the cache. Nothing is evicted: training that draws new locations for every pass
+    fills the disk.
     """
 
     def __init__(self, inner: Observations, folder: Path) -> None:
@@ -29,41 +30,41 @@ class CachedObservations(ObservationsWrapper):
         self._folder = folder / _hash(inner.provenance())
 
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
-        """Draw places on land to learn from, in WGS 84 degrees, longitude first."""
+        """Draw locations on land for training, in WGS 84 degrees, longitude first."""
         path = self._folder / f"locations-{count}-{seed}.npy"
-        return self._array(path, lambda: self.inner.locations(count, seed))
+        if not path.exists():
+            lonlat = self.inner.locations(count, seed)
+            self._write(path, lambda temporary: _save(temporary, lonlat))
+        return _load(path)
 
     def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
-        """Observe one patch round each point."""
+        """Observe one patch around each point."""
         stem = f"{modality}-{_hash(lonlat)}"
         values, valid = (self._folder / f"{stem}-{part}.npy" for part in ("values", "valid"))
         if not (values.exists() and valid.exists()):
             patches = self.inner.patches(modality, lonlat)
-            self._write(values, lambda path: _save(path, patches.values))
-            self._write(valid, lambda path: _save(path, patches.valid))
+            self._write(values, lambda temporary: _save(temporary, patches.values))
+            self._write(valid, lambda temporary: _save(temporary, patches.valid))
         return Patches(_load(values), _load(valid))
 
     def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
-        """Describe each point in words; None where nothing is said."""
+        """Describe each point by a text, or None."""
         path = self._folder / f"text-{_hash(lonlat)}.json"
         if not path.exists():
-            said = json.dumps(self.inner.texts(lonlat))
-            self._write(path, lambda part: part.write_text(said, encoding="utf-8"))
+            content = json.dumps(self.inner.texts(lonlat))
+            self._write(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
         texts: list[str | None] = json.loads(path.read_text(encoding="utf-8"))
         return texts
 
-    def _array(self, path: Path, look: Callable[[], np.ndarray]) -> np.ndarray:
-        if not path.exists():
-            values = look()
-            self._write(path, lambda part: _save(part, values))
-        return _load(path)
-
     def _write(self, path: Path, write: Callable[[Path], Any]) -> None:
-        """Write a file whole or not at all, also where two processes write the same."""
+        """Write a file beside its path and rename it.
+
+        Two processes that write the same file write the same bytes, each to its own temporary file.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        write(part)
-        part.replace(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        write(temporary)
+        temporary.replace(path)
 
 
 def _save(path: Path, values: np.ndarray) -> None:
@@ -72,13 +73,13 @@ def _save(path: Path, values: np.ndarray) -> None:
 
 
 def _load(path: Path) -> np.ndarray:
-    """Map a file into memory, where processes share it; what one writes stays its own."""
+    """Map a file into memory, shared between processes, copied on write ("c")."""
     values: np.ndarray = np.load(path, mmap_mode="c")
     return values
 
 
 def _hash(value: Any) -> str:
-    """Sixteen hexadecimal digits of an array or of JSON."""
+    """Return sixteen hexadecimal digits that identify an array or a JSON value."""
     if isinstance(value, np.ndarray):
         content = np.ascontiguousarray(value, np.float64).tobytes()
     else:

@@ -1,8 +1,8 @@
-"""What a row's change does to a measure: its mean, and its difference to the base, with intervals.
+"""Effects of the rows of an ablation: means and differences to the base, with intervals and tests.
 
-Differences are paired by seed: row and base saw the same places and were judged on the same
-hold-out, so what these have in common cancels. Where a row has fewer modalities, only the ordered
-pairs of modalities that both have are compared, since those left out may be the hard ones.
+Differences are paired by seed: runs of equal seed share training locations and hold-out, whose
+influence cancels. If a row has fewer modalities than the base, only the ordered pairs of modalities
+that both have are compared, since the omitted pairs may be the difficult ones.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,57 +19,62 @@ from scipy import stats
 from unigeo.producer.ablation.ablation_table import AblationRow, AblationTable
 
 LEVEL = 0.95
-"""Of the intervals."""
+"""Confidence level of the intervals."""
 LEAST_SEEDS = 3
-"""Fewer pairs are never marked: two can agree by chance, recalls being counts of places."""
-Result = Mapping[str, Any]
-"""What a finished trial's `result.json` holds."""
+"""Fewest paired seeds for a mark; recalls are counts, so two differences can agree by chance."""
+TrialResult = Mapping[str, Any]
+"""Content of a finished trial's `result.json`."""
+_Value = Callable[[TrialResult, TrialResult], float]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One number of a run."""
+    """A number that summarizes a run."""
 
     name: str
-    of: Callable[[Result, Result], float]
-    """Number of the first result, over the pairs that it shares with the second; NaN if none."""
-    judged: bool = True
-    """Larger is better, so its differences are marked."""
+    value: _Value
+    """Function of two results: the number of the first, over the pairs of modalities that the
+    second has too; NaN without any."""
+    larger_is_better: bool = True
+    """Whether larger is better; only then are differences marked."""
     percent: bool = False
+    """Whether the number is a share, displayed in percent."""
 
 
-def measures(results: Sequence[Result]) -> tuple[Measure, ...]:
-    """Name everything that the results hold: retrieval, further metrics, and what they cost."""
-    found = [
+def measures(results: Sequence[TrialResult]) -> tuple[Measure, ...]:
+    """List the measures of the results: retrieval, further metrics, training time and size."""
+    listed = [
         Measure("R@10", _recall("R@10", fmean), percent=True),
         Measure("R@10 worst pair", _recall("R@10", min), percent=True),
         Measure("R@1", _recall("R@1", fmean), percent=True),
         Measure("R@10 street->aerial", _pair("R@10", "street->aerial"), percent=True),
     ]
     names = dict.fromkeys(name for result in results for name in result["numbers"])
-    found += [Measure(name, _number(name)) for name in names]
-    found += [
-        Measure("seconds", lambda own, _: float(own["seconds"]), judged=False),
-        Measure("parameters", lambda own, _: float(own["parameters"]), judged=False),
+    listed += [Measure(name, _number(name)) for name in names]
+    listed += [
+        Measure("seconds", lambda result, _: float(result["seconds"]), larger_is_better=False),
+        Measure(
+            "parameters", lambda result, _: float(result["parameters"]), larger_is_better=False
+        ),
     ]
-    return tuple(found)
+    return tuple(listed)
 
 
-def effects(table: AblationTable, results: Mapping[tuple[str, int], Result]) -> pd.DataFrame:
+def effects(table: AblationTable, results: Mapping[tuple[str, int], TrialResult]) -> pd.DataFrame:
     """Compare every row with the base.
 
     Args:
-        table: the rows and their order.
-        results: by row title and seed; those that failed are missing.
+        table: the rows, in their order.
+        results: results by row title and seed; failed trials are missing.
 
     Returns:
         One row per row of the table and measure: `question`, `row`, `measure`; `seeds`, `mean`,
-        `half_width`; `paired`: seeds that the base has too; `difference`,
-        `difference_half_width`; `p` of no difference by the paired t-test; `clear`: whether that
-        holds after Holm's correction for all rows of the table; `mark`.
+        `half_width`; `paired` (number of seeds that the base has too), `difference`,
+        `difference_half_width`; `p` of the paired t-test; `clear`, whether the difference is
+        significant after Holm's correction for all rows of the table; `mark`.
         Half-widths are those of 95 % t-intervals, NaN for one seed.
     """
-    runs: dict[str, dict[int, Result]] = {row.title: {} for row in table.rows}
+    runs: dict[str, dict[int, TrialResult]] = {row.title: {} for row in table.rows}
     for (title, seed), result in results.items():
         runs[title][seed] = result
     base = runs[table.rows[0].title]
@@ -83,13 +88,15 @@ def effects(table: AblationTable, results: Mapping[tuple[str, int], Result]) -> 
         for k, rejected in zip(tested, clear, strict=True):
             part[k]["clear"] = bool(rejected)
         for effect in part:
-            effect["mark"] = _mark(effect) if measure.judged else ""
+            effect["mark"] = _mark(effect) if measure.larger_is_better else ""
         rows += part
     return pd.DataFrame(rows)
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half-width of its 95 % t-interval; NaN without values, and for one alone.
+    """Return the mean and the half-width of its 95 % t-interval.
+
+    Both are NaN without values; the half-width is NaN for one value.
 
     >>> t_interval([1.0, 2.0, 3.0])[0]
     2.0
@@ -106,12 +113,12 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
 
 @cache
 def _quantile(freedom: int) -> float:
-    """Of Student's t, for an interval with both sides."""
+    """Return the quantile of Student's t for a two-sided interval."""
     return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
 
 
 def holm(p: Float[np.ndarray, " test"], level: float = 1 - LEVEL) -> Bool[np.ndarray, " test"]:
-    """Which hypotheses are rejected, with at most `level` chance that any true one is.
+    """Return which hypotheses are rejected at the family-wise error rate `level`.
 
     Source: Holm (1979), "A simple sequentially rejective multiple test procedure".
 
@@ -121,16 +128,21 @@ def holm(p: Float[np.ndarray, " test"], level: float = 1 - LEVEL) -> Bool[np.nda
     order = np.argsort(p, kind="stable")
     passed = p[order] <= level / np.arange(len(p), 0, -1)
     rejected = np.zeros(len(p), bool)
-    rejected[order] = np.logical_and.accumulate(passed)
+    rejected[order] = np.logical_and.accumulate(passed)  # stop at the first that does not pass
     return rejected
 
 
 def _effect(
-    row: AblationRow, measure: Measure, own: Mapping[int, Result], base: Mapping[int, Result]
+    row: AblationRow,
+    measure: Measure,
+    results: Mapping[int, TrialResult],
+    base: Mapping[int, TrialResult],
 ) -> dict[str, Any]:
-    values = [value for result in own.values() if np.isfinite(value := measure.of(result, result))]
+    """Summarize one row by one measure; both mappings are by seed."""
+    values = [measure.value(result, result) for result in results.values()]
+    values = [value for value in values if np.isfinite(value)]
     mean, half = t_interval(values)
-    differences = list(_differences(measure, own, base)) if row.question else []
+    differences = list(_differences(measure, results, base)) if row.question else []
     difference, difference_half = t_interval(differences)
     return {
         "question": row.question,
@@ -147,16 +159,16 @@ def _effect(
 
 
 def _differences(
-    measure: Measure, own: Mapping[int, Result], base: Mapping[int, Result]
+    measure: Measure, results: Mapping[int, TrialResult], base: Mapping[int, TrialResult]
 ) -> Iterator[float]:
-    for seed in own.keys() & base.keys():
-        value = measure.of(own[seed], base[seed]) - measure.of(base[seed], own[seed])
+    for seed in results.keys() & base.keys():
+        value = measure.value(results[seed], base[seed]) - measure.value(base[seed], results[seed])
         if np.isfinite(value):
             yield value
 
 
 def _p(differences: Sequence[float]) -> float:
-    """Two-sided p of the t-test that the mean difference is 0; NaN for fewer than two."""
+    """Return the two-sided p-value of the t-test for a mean difference of 0; NaN below two."""
     if len(differences) < 2:
         return float("nan")
     spread = float(np.std(differences, ddof=1))
@@ -167,25 +179,27 @@ def _p(differences: Sequence[float]) -> float:
 
 
 def _mark(effect: Mapping[str, Any]) -> str:
-    """Say in a word what the row does; nothing where the interval holds 0, or seeds are few."""
+    """Return a word for the effect, or nothing if the interval contains 0 or seeds are few."""
     if effect["paired"] < LEAST_SEEDS or not effect["p"] < 1 - LEVEL:
         return ""
     word = "help" if effect["difference"] > 0 else "hurt"
     return f"{word}s" if effect["clear"] else f"may {word}"
 
 
-def _recall(measure: str, summary: Callable[[list[float]], float]) -> Any:
-    def of(own: Result, other: Result) -> float:
-        mine, theirs = (result["retrieval"].get(measure, {}) for result in (own, other))
-        shared = [recall for pair, recall in mine.items() if pair in theirs]
+def _recall(name: str, summary: Callable[[list[float]], float]) -> _Value:
+    """Make the function that summarizes the recall of the shared pairs of modalities."""
+
+    def value(result: TrialResult, other: TrialResult) -> float:
+        recalls, others = (r["retrieval"].get(name, {}) for r in (result, other))
+        shared = [recall for pair, recall in recalls.items() if pair in others]
         return summary(shared) if shared else float("nan")
 
-    return of
+    return value
 
 
-def _pair(measure: str, pair: str) -> Any:
-    return lambda own, _: own["retrieval"].get(measure, {}).get(pair, float("nan"))
+def _pair(name: str, pair: str) -> _Value:
+    return lambda result, _: result["retrieval"].get(name, {}).get(pair, float("nan"))
 
 
-def _number(name: str) -> Any:
-    return lambda own, _: own["numbers"].get(name, float("nan"))
+def _number(name: str) -> _Value:
+    return lambda result, _: result["numbers"].get(name, float("nan"))

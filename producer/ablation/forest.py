@@ -1,4 +1,4 @@
-"""The figure of an ablation: each row's difference to the base, with its interval."""
+"""Forest plot of an ablation: each row's difference to the base, with its interval."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,21 +11,23 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 PANELS = 3
-"""Measures shown side by side, at most."""
+"""Most measures drawn side by side."""
 _COLOURS = {"helps": "#1b7837", "may help": "#7fbf7b", "hurts": "#762a83", "may hurt": "#af8dc3"}
 _UNCLEAR = "#777777"
 _TICKS = 5
 _ROW_INCHES = 0.24
 
 
-def draw(effects: pd.DataFrame, measures: list[tuple[str, bool]], path: Path, title: str) -> None:
+def draw_forest_plot(
+    effects: pd.DataFrame, measures: list[tuple[str, bool]], path: Path, title: str
+) -> None:
     """Draw differences to the base as a forest plot, rows grouped by question.
 
     Args:
-        effects: of `effects.effects`.
-        measures: names, and whether they are shares to be shown in percent points.
-        path: of the PNG.
-        title: above.
+        effects: table from `effects.effects`.
+        measures: names, and whether the measure is a share, drawn in percentage points.
+        path: path of the PNG file.
+        title: text above the figure.
     """
     rows = effects[effects["question"] != ""]
     lines = list(_lines(rows))
@@ -42,7 +44,7 @@ def draw(effects: pd.DataFrame, measures: list[tuple[str, bool]], path: Path, ti
     for label, (_, name) in zip(first.get_yticklabels(), lines, strict=True):
         if not name.startswith("  "):
             label.set_fontweight("bold")
-    first.set_ylim(len(lines) - 0.4, -0.6)
+    first.set_ylim(len(lines) - 0.4, -0.6)  # downwards, in the order of the table
     figure.suptitle(title, fontsize=11)
     keys = [
         Line2D([], [], color=colour, marker="o", label=mark)
@@ -53,7 +55,7 @@ def draw(effects: pd.DataFrame, measures: list[tuple[str, bool]], path: Path, ti
 
 
 def _lines(rows: pd.DataFrame) -> Iterator[tuple[tuple[str, str], str]]:
-    """Question headings and rows from top to bottom, with their labels."""
+    """Yield the key and label of each line from top to bottom: questions and their rows."""
     for question, part in rows.groupby("question", sort=False):
         yield (str(question), ""), str(question)
         for name in part["row"].unique():
@@ -63,14 +65,15 @@ def _lines(rows: pd.DataFrame) -> Iterator[tuple[tuple[str, str], str]]:
 def _panel(
     axes: Axes, rows: pd.DataFrame, lines: list[tuple[tuple[str, str], str]], unit: float
 ) -> None:
-    place = {key: number for number, (key, _) in enumerate(lines)}
+    """Draw one measure: a point with its interval for each row."""
+    line_number = {key: number for number, (key, _) in enumerate(lines)}
     axes.axvline(0, color="black", linewidth=0.8)
     for row in rows.to_dict("records"):
-        height = place[row["question"], row["row"]]
+        y = line_number[row["question"], row["row"]]
         if pd.isna(row["difference"]):
             axes.text(
                 0.02,
-                height,
+                y,
                 "no result",
                 transform=axes.get_yaxis_transform(),
                 fontsize=7,
@@ -80,15 +83,16 @@ def _panel(
         half = row["difference_half_width"] * unit
         axes.errorbar(
             row["difference"] * unit,
-            height,
+            y,
             xerr=None if pd.isna(half) else half,
             fmt="o",
             markersize=4,
             color=_COLOURS.get(row["mark"], _UNCLEAR),
             elinewidth=1.4,
         )
-    for (_, name), number in place.items():
+    for (_, name), number in line_number.items():
         if not name:
+            # Shade the headings of questions, which have no row name.
             axes.axhspan(number - 0.5, number + 0.5, color="#eeeeee", zorder=0)
     axes.xaxis.set_major_locator(MaxNLocator(_TICKS))
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)

@@ -1,4 +1,4 @@
-"""What is measured of a finished run."""
+"""The metrics of a finished run, found by name."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -12,49 +12,51 @@ from unigeo.producer.observations.protocol import Observations
 from unigeo.schemas.errors import ModelError
 
 Metric = Callable[[UniGeoCLIP, Any, Observations, torch.device], Mapping[str, float]]
-"""From model, tokenizer, observations and device to numbers by name, larger ones better."""
+"""Function of model, tokenizer, observations and device; returns numbers by name, where larger is
+better."""
 
-KNOWN = {"world_probe": "unigeo.producer.evaluation.probe_metrics:world_probe"}
-"""Metrics that have a short name."""
-SUITE = "suite:"
-"""Before the file of a suite, whose targets are probed."""
+SHORT_NAMES = {"world_probe": "unigeo.producer.evaluation.probe_metrics:world_probe"}
+"""Metrics with a short name."""
+SUITE_PREFIX = "suite:"
+"""Prefix of a metric that probes the targets of a suite file."""
 
 
 def metric(name: str) -> Metric:
-    """Find a metric: one of `KNOWN`, a suite, or a function named `module:function`.
+    """Find a metric: one of `SHORT_NAMES`, a suite, or a function named `module:function`.
 
-    `suite:FILE.toml` probes the coordinate vectors, the images joined and all joined, and
-    `suite:FILE.toml[coordinate]` some of these; thousands of joined numbers take minutes to probe.
+    `suite:FILE.toml` probes the coordinate vectors, the joined images and all vectors joined, and
+    `suite:FILE.toml[coordinate]` only the named ones. Probing thousands of joined bands takes
+    minutes.
 
     Raises:
-        ModelError: if there is none.
+        ModelError: if there is no such metric.
         ProbeError: if the suite cannot be read.
     """
-    if name.startswith(SUITE):
+    if name.startswith(SUITE_PREFIX):
         from unigeo.producer.evaluation.probe_metrics import FEATURE_SETS, load_suite, suite_probe
 
-        file, _, listed = name.removeprefix(SUITE).removesuffix("]").partition("[")
-        sets = tuple(part.strip() for part in listed.split(",")) if listed else FEATURE_SETS
+        file, _, selection = name.removeprefix(SUITE_PREFIX).removesuffix("]").partition("[")
+        sets = tuple(part.strip() for part in selection.split(",")) if selection else FEATURE_SETS
         unknown = sorted(set(sets) - set(FEATURE_SETS))
         if unknown:
             raise ModelError(f"{name}: no set of features {unknown[0]!r}; there are {FEATURE_SETS}")
-        # Read now: what is wrong with it is said before any training.
+        # The suite is read now, so that its errors are raised before any training.
         return partial(suite_probe, load_suite(file), sets=sets)
-    module, _, function = KNOWN.get(name, name).partition(":")
+    module, _, attribute = SHORT_NAMES.get(name, name).partition(":")
     try:
-        found: Metric = getattr(importlib.import_module(module), function)
+        function: Metric = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ModelError(
-            f"there is no metric {name!r} ({error}); known are {', '.join(KNOWN)}, "
+            f"there is no metric {name!r} ({error}); known are {', '.join(SHORT_NAMES)}, "
             "suite:FILE.toml, and functions written module:function"
         ) from error
-    return found
+    return function
 
 
 def by_pair(
     retrieval: Mapping[str, Mapping[str, Mapping[str, float]]],
 ) -> dict[str, dict[str, float]]:
-    """Write a retrieval matrix by ordered pair.
+    """Flatten retrieval matrices to recalls by ordered pair.
 
     >>> by_pair({"R@10": {"street": {"aerial": 0.5}}})
     {'R@10': {'street->aerial': 0.5}}

@@ -1,4 +1,4 @@
-"""Carry trials out: train, measure, and write down what came of it."""
+"""Running a trial: train the model, compute its metrics, and write the result or the error."""
 
 import json
 import time
@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from unigeo.producer.ablation.run_metrics import by_pair, metric
-from unigeo.producer.ablation.trials import ERROR, RESULT, Trial, folder_of, write_whole
+from unigeo.producer.ablation.trials import ERROR, RESULT, Trial, trial_folder, write_atomically
 from unigeo.producer.encoders.model import load_model
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
@@ -18,44 +18,50 @@ from unigeo.schemas.errors import ModelError, UnigeoError
 def run_trial(
     trial: Trial, metrics: Sequence[str], observations: Observations, out: Path
 ) -> str | None:
-    """Train a trial, or go on with it, and measure it.
+    """Train a trial, or resume its training, and compute its metrics.
+
+    The result or the error is written into the trial's folder.
 
     Returns:
-        None when it is finished, else what failed; both are written into the trial's folder.
+        None if the trial is finished, else the last line of the error.
+
+    Raises:
+        ModelError: if the folder cannot be written.
     """
-    folder = folder_of(trial, out)
+    folder = trial_folder(trial, out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelError(f"cannot write {folder}: {error}. Name another --out.") from error
     try:
         _measure(trial, metrics, observations, folder)
-    except Exception as error:  # a row that fails must not stop the others
+    except Exception as error:  # a trial that fails must not stop the others
+        # Our own errors are written for users; of any other, the traceback is needed.
         known = isinstance(error, UnigeoError)
-        said = str(error) if known else "".join(traceback.format_exception(error))
-        write_whole(folder / ERROR, said.strip() + "\n")
-        return said.strip().splitlines()[-1]
+        message = str(error) if known else "".join(traceback.format_exception(error))
+        write_atomically(folder / ERROR, message.strip() + "\n")
+        return message.strip().splitlines()[-1]
     (folder / ERROR).unlink(missing_ok=True)
     return None
 
 
-def run_here(
-    todo: Sequence[Trial], metrics: Sequence[str], observations: Observations, out: Path
+def run_in_process(
+    pending: Sequence[Trial], metrics: Sequence[str], observations: Observations, out: Path
 ) -> Generator[tuple[Trial, str | None], None, None]:
-    """Carry trials out one after the other in this process; yields each when it ends."""
-    for trial in todo:
+    """Run trials one after the other in this process; yield each with its error when it ends."""
+    for trial in pending:
         yield trial, run_trial(trial, metrics, observations, out)
 
 
 def _measure(
     trial: Trial, metrics: Sequence[str], observations: Observations, folder: Path
 ) -> None:
-    functions = {name: metric(name) for name in metrics}
+    functions = {name: metric(name) for name in metrics}  # unknown ones fail before training
     device = default_device()
     start = time.monotonic()
-    seen = only(observations, trial.recipe.model.modalities)
+    observed = only(observations, trial.recipe.model.modalities)
     trained = train(
-        seen,
+        observed,
         trial.recipe.model,
         trial.recipe.training,
         folder / "model",
@@ -67,7 +73,7 @@ def _measure(
     model.to(device)
     numbers: dict[str, float] = {}
     for function in functions.values():
-        numbers |= function(model, tokenizer, seen, device)
+        numbers |= function(model, tokenizer, observed, device)
     result = {
         "row": trial.row.title,
         "seed": trial.seed,
@@ -78,4 +84,4 @@ def _measure(
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "device": str(device),
     }
-    write_whole(folder / RESULT, json.dumps(result, indent=2, sort_keys=True) + "\n")
+    write_atomically(folder / RESULT, json.dumps(result, indent=2, sort_keys=True) + "\n")

@@ -1,4 +1,4 @@
-"""The trainings that a table asks for, and what is known of each."""
+"""The trials of an ablation table: their identity, their results on disk, and their duration."""
 
 import hashlib
 import json
@@ -15,9 +15,9 @@ from unigeo.producer.pipeline.recipe import Recipe, recipe
 from unigeo.schemas.errors import ModelError
 
 RESULT, ERROR = "result.json", "error.txt"
-_TINY_PLACES_PER_SECOND = 900.0
-"""Places seen in training, one core, of the preset `tiny` on the embedded world."""
-_OBSERVED_PER_SECOND = 600.0
+_TINY_SAMPLES_PER_SECOND = 900.0
+"""Samples that the preset `tiny` trains on in a second, on one core, on the embedded world."""
+_LOCATIONS_OBSERVED_PER_SECOND = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,25 +28,25 @@ class Trial:
     seed: int
     recipe: Recipe
     key: str
-    """Hash of all that the model depends on: rows that come to the same share one training."""
+    """Hash of everything the model depends on: trials of equal settings share one run."""
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Row and seed, for messages."""
         return f"{self.row.title}, seed {self.seed}"
 
 
-def trials(table: AblationTable, observations: Observations) -> list[Trial]:
-    """Every row with every seed, the base first.
+def plan_trials(table: AblationTable, observations: Observations) -> list[Trial]:
+    """Make a trial of every row and seed, the base first.
 
-    All seeds of a row come together: processes that start side by side then look at different
-    places, and a row is whole as early as can be.
+    The seeds of a row are consecutive, so that parallel processes observe different locations
+    rather than the same ones twice, and rows are completed early.
 
     Raises:
-        ModelError: naming the row whose settings make no sense.
+        ModelError: if the settings of a row are invalid.
     """
     provenance = observations.provenance()
-    made = []
+    trials = []
     for row in table.rows:
         for seed in range(table.seeds):
             changes = {**table.changes, **row.changes}
@@ -57,18 +57,22 @@ def trials(table: AblationTable, observations: Observations) -> list[Trial]:
             identity = [provenance, to_json(chosen.model), chosen.training.identity()]
             content = json.dumps(identity, sort_keys=True).encode()
             key = hashlib.sha256(content).hexdigest()[:16]
-            made.append(Trial(row=row, seed=seed, recipe=chosen, key=key))
-    return made
+            trials.append(Trial(row=row, seed=seed, recipe=chosen, key=key))
+    return trials
 
 
-def folder_of(trial: Trial, out: Path) -> Path:
-    """Where a trial's model and result are."""
+def trial_folder(trial: Trial, out: Path) -> Path:
+    """Return the folder of a trial's model and result."""
     return out / "runs" / trial.key
 
 
-def result_of(trial: Trial, out: Path, metrics: Sequence[str]) -> dict[str, Any] | None:
-    """What a finished trial gave; None if it is not finished, or a metric was not measured."""
-    path = folder_of(trial, out) / RESULT
+def read_result(trial: Trial, out: Path, metrics: Sequence[str]) -> dict[str, Any] | None:
+    """Read the result of a trial; None if it is not finished, or lacks one of the metrics.
+
+    Raises:
+        ModelError: if the file is damaged.
+    """
+    path = trial_folder(trial, out) / RESULT
     if not path.exists():
         return None
     try:
@@ -79,47 +83,49 @@ def result_of(trial: Trial, out: Path, metrics: Sequence[str]) -> dict[str, Any]
     return result if set(metrics) <= measured else None
 
 
-def error_of(trial: Trial, out: Path) -> str | None:
-    """What ended a trial that failed."""
-    path = folder_of(trial, out) / ERROR
+def read_error(trial: Trial, out: Path) -> str | None:
+    """Read the error of a failed trial; None if there is none."""
+    path = trial_folder(trial, out) / ERROR
     return path.read_text(encoding="utf-8").strip() if path.exists() else None
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file in one move, so that nobody reads half of it."""
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file beside its path and rename it, so that readers never see a part of it."""
     part = path.with_name(path.name + ".partial")
     part.write_text(text, encoding="utf-8")
     part.replace(path)
 
 
 def estimated_seconds(
-    table: AblationTable, planned: Sequence[Trial], out: Path, jobs: int
+    table: AblationTable, trials: Sequence[Trial], out: Path, jobs: int
 ) -> float | None:
-    """Time that the unfinished trials will take: as the finished ones took, by places seen.
+    """Estimate the time of the unfinished trials from the time per sample of the finished ones.
 
-    Before any has finished: what `tiny` took on one core of a laptop; None for other presets.
+    Without finished trials the estimate is that of `tiny` on one core of a laptop, and None for
+    other presets.
     """
-    different = {trial.key: trial for trial in planned}.values()
-    results = {trial.key: result_of(trial, out, table.metrics) for trial in different}
+    distinct = {trial.key: trial for trial in trials}.values()
+    results = {trial.key: read_result(trial, out, table.metrics) for trial in distinct}
     rates = [
-        result["seconds"] / _places_seen(trial)
-        for trial in different
+        result["seconds"] / _samples_seen(trial)
+        for trial in distinct
         if (result := results[trial.key]) is not None
     ]
-    open_trials = [trial for trial in different if results[trial.key] is None]
+    open_trials = [trial for trial in distinct if results[trial.key] is None]
     if not rates and table.preset != "tiny":
         return None
-    looking = (
+    # Trials of one seed share their locations, which are observed once and then cached.
+    observing = (
         0.0
         if rates
         else sum(
-            trial.recipe.training.locations / _OBSERVED_PER_SECOND
+            trial.recipe.training.locations / _LOCATIONS_OBSERVED_PER_SECOND
             for trial in {trial.seed: trial for trial in open_trials}.values()
         )
     )
-    rate = median(rates) if rates else 1 / _TINY_PLACES_PER_SECOND
-    return (looking + sum(rate * _places_seen(trial) for trial in open_trials)) / jobs
+    rate = median(rates) if rates else 1 / _TINY_SAMPLES_PER_SECOND
+    return (observing + sum(rate * _samples_seen(trial) for trial in open_trials)) / jobs
 
 
-def _places_seen(trial: Trial) -> int:
+def _samples_seen(trial: Trial) -> int:
     return trial.recipe.training.steps * trial.recipe.training.batch

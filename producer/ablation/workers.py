@@ -1,7 +1,7 @@
-"""Several trainings at once, in processes of one thread each that live for many runs.
+"""Parallel trials in worker processes of one thread each, which run many trials.
 
-A worker reads the keys of runs, a line each, and answers with the key when the run has ended,
-finished or failed. One that dies costs its run only: the next run gets a new one.
+A worker reads the keys of trials from stdin, one per line, and writes the key to stdout when the
+trial has ended, finished or failed. A worker that dies fails its trial only, and is replaced.
 """
 
 import contextlib
@@ -13,36 +13,36 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import IO
 
-from unigeo.producer.ablation.trials import ERROR, Trial, error_of, folder_of, write_whole
+from unigeo.producer.ablation.trials import ERROR, Trial, read_error, trial_folder, write_atomically
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _STOP_SECONDS = 10
 
 
 def run_workers(
-    todo: Sequence[Trial], command: Sequence[str], jobs: int, out: Path
+    pending: Sequence[Trial], command: Sequence[str], jobs: int, out: Path
 ) -> Generator[tuple[Trial, str | None], None, None]:
-    """Keep `jobs` workers busy; yields each trial when it ends, with what failed.
+    """Run trials in `jobs` workers; yield each with its error, or None, when it ends.
 
-    When this is left early, as by Ctrl-C, the workers are ended.
+    Closing the generator early, as after Ctrl-C, terminates the workers.
 
     Args:
-        todo: to be started in this order.
-        command: starts a worker.
-        jobs: how many at once.
-        out: folder of the trials; `worker-0.txt` and so on get what the workers say on stderr.
+        pending: trials, started in this order.
+        command: command line of a worker.
+        jobs: number of workers.
+        out: folder of the trials; the workers' stderr goes to `worker-0.txt` and so on.
     """
     waiting: queue.SimpleQueue[Trial] = queue.SimpleQueue()
     ended: queue.SimpleQueue[tuple[Trial, str | None]] = queue.SimpleQueue()
-    for trial in todo:
+    for trial in pending:
         waiting.put(trial)
     out.mkdir(parents=True, exist_ok=True)
-    count = min(jobs, len(todo))
+    count = min(jobs, len(pending))
     workers = [_Worker(command, out, waiting, ended, number) for number in range(count)]
     for worker in workers:
         worker.start()
     try:
-        for _ in todo:
+        for _ in pending:
             yield ended.get()
     finally:
         for worker in workers:
@@ -52,7 +52,7 @@ def run_workers(
 
 
 class _Worker(threading.Thread):
-    """Feeds one process after the other."""
+    """Thread that feeds trials to one worker process, and replaces the process when it dies."""
 
     def __init__(
         self,
@@ -65,72 +65,75 @@ class _Worker(threading.Thread):
         super().__init__(daemon=True)
         self._command, self._out = command, out
         self._waiting, self._ended = waiting, ended
-        self._said = out / f"worker-{number}.txt"
+        self._log_path = out / f"worker-{number}.txt"
         self._child: subprocess.Popen[str] | None = None
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        with self._said.open("w", encoding="utf-8") as said:
+        with self._log_path.open("w", encoding="utf-8") as log:
             while not self._stopped.is_set():
                 try:
                     trial = self._waiting.get_nowait()
                 except queue.Empty:
                     break
                 try:
-                    failure = self._carry_out(trial, said)
+                    failure = self._run_trial(trial, log)
                 except OSError as error:  # no process could be started
                     failure = str(error)
                 if not self._stopped.is_set():
                     self._ended.put((trial, failure))
-            self._end_child()
+            self._close_child()
 
     def stop(self) -> None:
-        """End the process, in the middle of its run."""
+        """Terminate the process, in the middle of its trial."""
         self._stopped.set()
         if self._child is not None:
             self._child.terminate()
 
-    def _carry_out(self, trial: Trial, said: IO[str]) -> str | None:
-        child = self._alive(said)
+    def _run_trial(self, trial: Trial, log: IO[str]) -> str | None:
+        child = self._running_child(log)
         assert child.stdin is not None and child.stdout is not None
         answer: str | None = None
         try:
             child.stdin.write(trial.key + "\n")
             child.stdin.flush()
+            # Libraries may print to stdout too: skip every line but the key. None is the end of
+            # the stream, when the process has died.
             answer = next((line for line in child.stdout if line.strip() == trial.key), None)
         except BrokenPipeError:
-            answer = None  # it died before
+            answer = None  # the process died before it read the key
         if answer is None and not self._stopped.is_set():
             code = child.wait()
-            folder = folder_of(trial, self._out)
+            folder = trial_folder(trial, self._out)
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(
+            write_atomically(
                 folder / ERROR,
                 f"its process ended with code {code} (-9: killed, as when memory runs out); "
-                f"{self._said} may say why\n",
+                f"{self._log_path} may say why\n",
             )
-        error = error_of(trial, self._out)
+        error = read_error(trial, self._out)
         return None if error is None else error.splitlines()[-1]
 
-    def _alive(self, said: IO[str]) -> "subprocess.Popen[str]":
-        """Give the process, a new one where the last has died."""
+    def _running_child(self, log: IO[str]) -> "subprocess.Popen[str]":
+        """Return the process; start one if there is none, or the last has died."""
         if self._child is None or self._child.poll() is not None:
-            self._end_child()
+            self._close_child()
             self._child = subprocess.Popen(
                 self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=said,
+                stderr=log,
                 text=True,
                 env=os.environ | ONE_THREAD,
-                start_new_session=True,  # Ctrl-C is ours to handle
+                start_new_session=True,  # Ctrl-C reaches this process only, which stops the workers
             )
-            if self._stopped.is_set():  # between the two, so that `stop` has not seen it
+            # `stop` may have run before `_child` was set, and then terminated nothing.
+            if self._stopped.is_set():
                 self._child.terminate()
         return self._child
 
-    def _end_child(self) -> None:
-        """Let the process end by itself, as it does when there is nothing more to read."""
+    def _close_child(self) -> None:
+        """Close the process's stdin, at the end of which it exits, and wait for it."""
         child = self._child
         if child is None:
             return

@@ -1,4 +1,4 @@
-"""`unigeo-produce ablate`: carry out a table of trainings, and say what each change is worth."""
+"""The command `unigeo-produce ablate`: run the trials of a table and report their effects."""
 
 import os
 import signal
@@ -55,61 +55,67 @@ def ablate(table: str, **options: Any) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `produce`; before torch is loaded
     from unigeo.producer.ablation.cached_observations import CachedObservations
     from unigeo.producer.ablation.run_metrics import metric
-    from unigeo.producer.ablation.trials import trials
+    from unigeo.producer.ablation.trials import plan_trials
 
-    chosen = _chosen(table, options)
-    for name in chosen.metrics:
+    ablation = _read_table(table, options)
+    for name in ablation.metrics:
         metric(name)
-    described = None if chosen.observations is None else str(chosen.observations)
-    data = None if chosen.data is None else str(chosen.data)
-    check_observations(described, data)
-    out = Path(options["out"] or chosen.path.stem)
-    plain = open_named(described, data)
-    planned = trials(chosen, plain)
-    observations = CachedObservations(plain, out / "observed")
+    description = None if ablation.observations is None else str(ablation.observations)
+    data = None if ablation.data is None else str(ablation.data)
+    check_observations(description, data)
+    out = Path(options["out"] or ablation.path.stem)
+    uncached = open_named(description, data)
+    trials = plan_trials(ablation, uncached)
+    observations = CachedObservations(uncached, out / "observed")
     if options["dry_run"]:
-        _list(chosen, planned, out, options["jobs"] or 1)
+        _list_trials(ablation, trials, out, options["jobs"] or 1)
     elif options["key"] is not None:
-        _run_named(chosen, planned, observations, out, options["key"])
+        _run_by_key(ablation, trials, observations, out, options["key"])
     else:
-        sys.exit(_carry_out(chosen, planned, observations, out, table, options))
+        sys.exit(_run_all(ablation, trials, observations, out, table, options))
 
 
-def _chosen(path: str, options: dict[str, Any]) -> "AblationTable":
-    """The table, with what the command line says of it."""
+def _read_table(path: str, options: dict[str, Any]) -> "AblationTable":
+    """Read the table, and apply the options of the command line to it."""
     from unigeo.producer.ablation.ablation_table import read_table
 
-    table = read_table(path).part(options["questions"])
-    described, data = options["observations"], options["data"]
+    table = read_table(path).select(options["questions"])
+    description, data = options["observations"], options["data"]
     return replace(
         table,
         seeds=options["seeds"] or table.seeds,
         changes={**table.changes, **changes_of(options)},
-        observations=table.observations if described is None else Path(described),
+        observations=table.observations if description is None else Path(description),
         data=table.data if data is None else Path(data),
     )
 
 
-def _list(table: "AblationTable", planned: "list[Trial]", out: Path, jobs: int) -> None:
-    from unigeo.producer.ablation.trials import error_of, estimated_seconds, result_of
+def _list_trials(table: "AblationTable", trials: "list[Trial]", out: Path, jobs: int) -> None:
+    from unigeo.producer.ablation.trials import estimated_seconds, read_error, read_result
 
-    for trial in planned:
-        done = result_of(trial, out, table.metrics) is not None
-        state = "finished" if done else "failed" if error_of(trial, out) else "open"
+    for trial in trials:
+        done = read_result(trial, out, table.metrics) is not None
+        state = "finished" if done else "failed" if read_error(trial, out) else "open"
         click.echo(f"{trial.key}  {state:8}  {trial.title}")
-    seconds = estimated_seconds(table, planned, out, jobs)
-    keys = {trial.key for trial in planned}
-    hours = "after the first run it can be said how long" if seconds is None else _duration(seconds)
-    click.echo(f"{len(planned)} runs, {len(keys)} of them different; to be done: {hours}", err=True)
+    seconds = estimated_seconds(table, trials, out, jobs)
+    keys = {trial.key for trial in trials}
+    unknown = "after the first run it can be said how long"
+    duration = unknown if seconds is None else _duration(seconds)
+    click.echo(
+        f"{len(trials)} runs, {len(keys)} of them different; to be done: {duration}", err=True
+    )
 
 
-def _run_named(
-    table: "AblationTable", planned: "list[Trial]", observations: Any, out: Path, key: str
+def _run_by_key(
+    table: "AblationTable", trials: "list[Trial]", observations: Any, out: Path, key: str
 ) -> None:
-    """Carry out the run of a key, or those whose keys come on stdin, each answered by its key."""
+    """Run the trial of a key; for `-`, those whose keys are read from stdin.
+
+    Each key is written to stdout when its trial has ended, which `workers` waits for.
+    """
     from unigeo.producer.ablation.run_trials import run_trial
 
-    by_key = {trial.key: trial for trial in planned}
+    by_key = {trial.key: trial for trial in trials}
     for name in (line.strip() for line in sys.stdin) if key == "-" else [key]:
         if name not in by_key:
             raise ModelError(f"the table has no run {name}; --dry-run lists them")
@@ -120,49 +126,53 @@ def _run_named(
             sys.exit(_FAILED)
 
 
-def _carry_out(
+def _run_all(
     table: "AblationTable",
-    planned: "list[Trial]",
+    trials: "list[Trial]",
     observations: Any,
     out: Path,
     path: str,
     options: Any,
 ) -> int:
-    """Do what is missing, say each run's end, and write the report also when stopped."""
+    """Run the unfinished trials, print each result, and write the report even if interrupted.
+
+    Returns:
+        The exit code.
+    """
     from unigeo.producer.ablation.ablation_report import write_report
-    from unigeo.producer.ablation.run_trials import run_here
-    from unigeo.producer.ablation.trials import result_of
+    from unigeo.producer.ablation.run_trials import run_in_process
+    from unigeo.producer.ablation.trials import read_result
     from unigeo.producer.ablation.workers import run_workers
 
-    different = list({trial.key: trial for trial in planned}.values())
-    todo = [trial for trial in different if result_of(trial, out, table.metrics) is None]
-    click.echo(f"{len(different)} runs, {len(different) - len(todo)} finished before", err=True)
+    different = list({trial.key: trial for trial in trials}.values())
+    pending = [trial for trial in different if read_result(trial, out, table.metrics) is None]
+    click.echo(f"{len(different)} runs, {len(different) - len(pending)} finished before", err=True)
     if options["jobs"] is None:
-        ended = run_here(todo, table.metrics, observations, out)
+        ended = run_in_process(pending, table.metrics, observations, out)
     else:
-        ended = run_workers(todo, _worker(path, out, options), options["jobs"], out)
+        ended = run_workers(pending, _worker_command(path, out, options), options["jobs"], out)
     failed, code = 0, 0
-    # Batch systems end a job by SIGTERM: stop as Ctrl-C does.
+    # Batch systems end a job by SIGTERM: raise KeyboardInterrupt, as for Ctrl-C.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for number, (trial, error) in enumerate(ended, start=1):
             failed += error is not None
-            result = result_of(trial, out, table.metrics)
-            said = f"failed: {error}" if result is None else _summary(result)
-            click.echo(f"{number}/{len(todo)}  {trial.title}: {said}", err=True)
+            result = read_result(trial, out, table.metrics)
+            outcome = f"failed: {error}" if result is None else _summary(result)
+            click.echo(f"{number}/{len(pending)}  {trial.title}: {outcome}", err=True)
     except KeyboardInterrupt:
         click.echo("stopped; the same command goes on from here", err=True)
         code = _INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, before)
         ended.close()
-        for written in write_report(table, planned, out):
-            click.echo(str(written))
+        for report_path in write_report(table, trials, out):
+            click.echo(str(report_path))
     return code or (_FAILED if failed else 0)
 
 
-def _worker(path: str, out: Path, options: dict[str, Any]) -> list[str]:
-    """The command of a process that carries out the runs it is told."""
+def _worker_command(path: str, out: Path, options: dict[str, Any]) -> list[str]:
+    """Return the command line of a worker process."""
     command = [
         sys.executable,
         "-m",

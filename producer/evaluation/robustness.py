@@ -58,8 +58,10 @@ def robustness_table(
 
     rows: list[dict[str, Any]] = []
     queries = min(MAX_LOCATIONS, len(hold_out))
-    for kind, modality, level, vectors in _degraded(model_under_test, hold_out, queries, seed):
-        recall = mean_recall_of(vectors, hold_out.embeddings, modality)
+    for kind, modality, level, vectors in _degraded_vectors(
+        model_under_test, hold_out, queries, seed
+    ):
+        recall = recall_in_other_galleries(vectors, hold_out.embeddings, modality)
         rows.append(_row(kind, modality, level, recall, queries))
     for query in hold_out.embeddings:
         for missing, recall in missing_curve(hold_out.embeddings, query).items():
@@ -67,7 +69,7 @@ def robustness_table(
     return pd.DataFrame(rows)
 
 
-def mean_recall_of(
+def recall_in_other_galleries(
     vectors: Float[Tensor, "query dimension"],
     embeddings: Mapping[str, Float[Tensor, "location dimension"]],
     modality: str,
@@ -136,7 +138,7 @@ def patch_m(observations: Observations, modality: str) -> float | None:
     return None if side is None else float(side)
 
 
-def _degraded(
+def _degraded_vectors(
     model_under_test: ModelUnderTest, hold_out: HoldOut, queries: int, seed: int
 ) -> Iterator[tuple[str, str, float, Tensor]]:
     """Yield kind, modality, level and vectors of the first locations, degraded to that level."""
