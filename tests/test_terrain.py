@@ -319,4 +319,4 @@ def test_pictures_of_sixteen_bits_are_refused_and_not_wrapped(tmp_path: Path) ->
 def test_real_surface_models_are_read(shared_data: Path) -> None:
     for name in ("rasters/elevation_conus_1arcmin.tif", "samples/lidar_dsm_alexandria_va.tif"):
         source = open_source(shared_data / name, (1,), None, name, DSM)
-        assert source.metres is not None and source.metres.plain
+        assert source.heights is not None and source.heights.is_identity

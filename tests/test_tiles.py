@@ -81,7 +81,7 @@ def same(mosaic: Mosaic, rasters: ModalityRasters, lonlat: np.ndarray) -> set[in
     for number, view in enumerate(views):
         bands = len(rasters.sources[0].bands)
         ours = values[:, number * bands : (number + 1) * bands].numpy()
-        theirs, seen = view.patches.values, view.seen[:, None]
+        theirs, seen = view.patches.values, view.observed[:, None]
         off = (ours != theirs) & np.broadcast_to(seen, ours.shape)
         assert not off[view.gaps == 0].any()
         np.testing.assert_allclose(ours.astype(float), theirs, rtol=1e-6, atol=1e-4)

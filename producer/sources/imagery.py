@@ -94,7 +94,7 @@ class SurfaceSource:
     def _metres(self, cuts: CataloguePatches, place: int) -> Float[np.ndarray, "row col"]:
         """Heights above the datum; NaN where nothing was observed."""
         values = cuts.cut.patches.values[place, 0].astype(np.float64)
-        return np.where(cuts.cut.seen[place], values, np.nan)
+        return np.where(cuts.cut.observed[place], values, np.nan)
 
     def _ground(self, metres: Float[np.ndarray, "row col"]) -> Float[np.ndarray, ""]:
         if self.about.ground == "none":

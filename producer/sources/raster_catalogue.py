@@ -97,7 +97,7 @@ class Catalogue:
                 chosen = best[members[0]]
                 rows = np.array(members)
                 part = self._cut(chosen, lonlat[rows], frame, dtype)
-                values[rows], seen[rows] = part.patches.values, part.seen
+                values[rows], seen[rows] = part.patches.values, part.observed
                 gaps[rows] = part.gaps
         for place, chosen in best.items():
             if chosen:
@@ -258,7 +258,7 @@ class Catalogue:
         if self.about.kind == "stac":
             return f"pixels of {found.dtype}"
         raise MeaningError(
-            f"table [aerial]: {found.shown} holds {found.dtype}; pictures are uint8. Convert it, "
+            f"table [aerial]: {found.label} holds {found.dtype}; pictures are uint8. Convert it, "
             "for example with `gdal_translate -ot Byte -scale`."
         )
 

@@ -1,4 +1,4 @@
-"""Dates as people write them: a year, a month, a day, a moment; or from one of these to another.
+"""Dates as users write them: a year, a month, a day, a time, or a range from one to another.
 
 >>> span("2004-07")
 (datetime.date(2004, 7, 1), datetime.date(2004, 7, 31))
@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 EPOCH = date(1970, 1, 1)
 FIRST_YEAR, LAST_YEAR = 1800, 2199
-"""Years in which something may have been observed."""
+"""Years in which an observation may lie."""
 FORMS = "2004, 2004-07, 2004-07-15, or from one to another: 2004/2006"
 _YEAR = re.compile(r"\d{4}")
 _MONTH = re.compile(r"(\d{4})-(\d\d)")
@@ -22,10 +22,10 @@ _IN_TEXT = re.compile(r"(?<!\d)(?:19|20)\d\d(?:-\d\d(?!\d))?(?:-\d\d(?!\d))?(?!\
 
 
 def span(text: str) -> tuple[date, date]:
-    """First and last day of a date.
+    """Return the first and last day of a date.
 
     Raises:
-        ValueError: it is none; the message names the forms.
+        ValueError: the text is no date; the message names the accepted forms.
     """
     parts = text.split("/")
     try:
@@ -40,21 +40,21 @@ def span(text: str) -> tuple[date, date]:
 
 
 def days(text: str) -> tuple[float, float]:
-    """Begin and end of a date in days since 1970, UTC; of a moment both are the same.
+    """Return begin and end of a date in days since 1970, UTC; both are equal for a time.
 
     Raises:
-        ValueError: it is no date.
+        ValueError: the text is no date.
     """
     span(text)
-    ends = [_moment(part) for part in text.split("/")]
+    ends = [_days_since_1970(part) for part in text.split("/")]
     return ends[0][0], ends[-1][1]
 
 
 def years(text: str) -> range:
-    """Every year that a date touches; none of an empty text.
+    """Return every year that a date touches; none for an empty text.
 
     Raises:
-        ValueError: it is no date.
+        ValueError: the text is no date.
     """
     if not text:
         return range(0)
@@ -63,7 +63,7 @@ def years(text: str) -> range:
 
 
 def to_days(text: str) -> str:
-    """A date without the time of day.
+    """Drop the time of day from a date.
 
     >>> to_days("2004-07-15T10:30:00Z")
     '2004-07-15'
@@ -72,7 +72,7 @@ def to_days(text: str) -> str:
 
 
 def day_or_none(value: Any) -> str:
-    """The day that a camera or a service says; empty where it says none, such as 0000-00-00."""
+    """Return the day that a camera or a service states; empty for none, such as 0000-00-00."""
     text = str(value or "").strip()[:10]
     try:
         span(text)
@@ -82,19 +82,19 @@ def day_or_none(value: Any) -> str:
 
 
 def spans_in(text: str) -> list[tuple[date, date]]:
-    """First and last day of every date in a free text.
+    """Return the first and last day of every date in a free text.
 
     >>> len(spans_in("2017 to 2024-06, without 2023"))
     3
 
     Raises:
-        ValueError: something looks like a date and is none.
+        ValueError: a part of the text looks like a date and is none.
     """
-    return [span(found) for found in _IN_TEXT.findall(text)]
+    return [span(match) for match in _IN_TEXT.findall(text)]
 
 
 def _days(text: str) -> tuple[date, date]:
-    """First and last day of a year, a month, a day or a moment."""
+    """Return the first and last day of a year, a month, a day or a time."""
     if _YEAR.fullmatch(text):
         first, last = date(int(text), 1, 1), date(int(text), 12, 31)
     elif month := _MONTH.fullmatch(text):
@@ -107,7 +107,7 @@ def _days(text: str) -> tuple[date, date]:
     return first, last
 
 
-def _moment(text: str) -> tuple[float, float]:
+def _days_since_1970(text: str) -> tuple[float, float]:
     first, last = _days(text)
     if "T" not in text and " " not in text:
         return float((first - EPOCH).days), float((last - EPOCH).days)
@@ -117,7 +117,7 @@ def _moment(text: str) -> tuple[float, float]:
 
 
 def _as_text(value: Any) -> Any:
-    """TOML has numbers and dates of its own."""
+    """Turn TOML's own numbers and dates into text."""
     if isinstance(value, bool | time):
         raise ValueError(f"{value!r} is no date; write {FORMS}")
     if isinstance(value, int):
@@ -125,14 +125,14 @@ def _as_text(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
-def _dated(text: str) -> str:
+def _check_date(text: str) -> str:
     if text:
         span(text)
     return text
 
 
-def _told(text: str) -> str:
-    """Check the dates in a text; one that is a range alone must not be turned round."""
+def _check_dates_in_text(text: str) -> str:
+    """Check the dates in a text; if the text is a range, it must not end before it begins."""
     spans_in(text)
     parts = text.split("/")
     if len(parts) == 2 and all(_IN_TEXT.fullmatch(part.strip()) for part in parts):
@@ -140,7 +140,7 @@ def _told(text: str) -> str:
     return text
 
 
-Dated = Annotated[str, BeforeValidator(_as_text), AfterValidator(_dated)]
-"""A date or an empty text; TOML's numbers and dates are taken too."""
-DatedText = Annotated[str, BeforeValidator(_as_text), AfterValidator(_told)]
-"""Free text in which dates may stand."""
+Dated = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_date)]
+"""A date or an empty text; TOML's own numbers and dates are accepted too."""
+DatedText = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_dates_in_text)]
+"""Free text that may contain dates."""

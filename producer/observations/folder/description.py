@@ -1,4 +1,4 @@
-"""`observations.toml`: what a folder of real data holds and how each modality is read from it."""
+"""The file `observations.toml`: what a folder of data holds, and how each modality is read."""
 
 import difflib
 import re
@@ -35,32 +35,32 @@ RelativePath = Annotated[str, AfterValidator(_inside_the_folder)]
 
 
 class _Table(BaseModel):
-    """One table of the file; a key that it does not know is an error."""
+    """One table of the file; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class LocationsDescription(_Table):
-    """Where training places come from."""
+    """Where training locations come from."""
 
     file: RelativePath | None = None
-    """Parquet or CSV, one row per place; without it all places are drawn over land."""
+    """Parquet or CSV, one row per location; without it all locations are drawn over land."""
     lon: str = "lon"
     lat: str = "lat"
     """Columns of WGS 84 degrees."""
     uniform: float = Field(default=0.5, ge=0, le=1)
-    """Share of the places drawn uniformly by area over land."""
+    """Share of the locations drawn uniformly by area over land."""
 
 
 class LandDescription(_Table):
-    """Where land is."""
+    """Which area is land."""
 
     file: RelativePath
-    """Polygons: GeoParquet of any CRS, or GeoJSON."""
+    """Polygons: GeoParquet in any CRS, or GeoJSON."""
 
 
 class _Source(_Table):
-    """What every modality says of its origin."""
+    """Origin of the data of a modality."""
 
     acquired: DatedText = ""
     """Dates of acquisition: 2004, 2004-07, 2004-07-15, 2004/2006, or free text with such dates."""
@@ -69,8 +69,8 @@ class _Source(_Table):
     note: str = ""
 
 
-def _views(sides: Any) -> Any:
-    """Take one side of a patch as a list of one."""
+def _as_tuple(sides: Any) -> Any:
+    """Accept a single side of a patch as a list of one."""
     return tuple(sides) if isinstance(sides, list | tuple) else (sides,)
 
 
@@ -87,59 +87,60 @@ class RasterDescription(_Patch):
 
     kind: Literal["raster"]
     files: tuple[RelativePath, ...] = Field(min_length=1, strict=False)
-    """GeoTIFF of any CRS, `*` allowed; where several cover a place, the first with data wins."""
+    """GeoTIFFs in any CRS, `*` allowed; where files overlap, the first one with data is used."""
     bands: tuple[int, ...] = Field(min_length=1, strict=False)
     """Bands to read, counted from 1."""
-    patch_m: Annotated[tuple[Metres, ...], BeforeValidator(_views), Field(min_length=1)]
-    """Side of one patch on the ground in metres. Several sides give views of the same place, near
-    and wide, each of `patch_px` rows and columns, stacked along the channels."""
+    patch_m: Annotated[tuple[Metres, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    """Side of one patch on the ground in metres. Several sides give views of the same location,
+    near and wide, each of `patch_px` rows and columns, stacked along the channels."""
     units: str = ""
+    """Unit of the values, for the record; in [dsm] the unit of height."""
     nodata: float | None = None
-    """Value without meaning, where the file does not say it itself."""
+    """Nodata value, where the file does not declare it."""
     min_valid: float = Field(default=0.5, gt=0, le=1)
     """Share of a patch's pixels that must hold data."""
 
 
 class HeightsDescription(RasterDescription):
-    """A surface model: heights in metres, once scale, offset and unit are applied."""
+    """A surface model: heights in metres after scale, offset and unit are applied."""
 
     scale: Scale | None = None
     offset: float | None = Field(default=None, allow_inf_nan=False)
-    """A height is scale x number + offset, where the file does not say it itself."""
+    """A height is scale x number + offset, where the file does not declare it itself."""
     lowest_m: float | None = Field(default=None, allow_inf_nan=False)
     highest_m: float | None = Field(default=None, allow_inf_nan=False)
-    """Numbers outside are refused; -500 and 9,000 m where this is not said."""
+    """Limits outside which heights are refused; by default -500 and 9,000 m."""
 
-    def said(self) -> dict[str, Any]:
-        """The table as JSON, without what it leaves open beyond other rasters."""
-        own = {
+    def to_json(self) -> dict[str, Any]:
+        """Return the table as JSON, without those keys of a surface model that are not set."""
+        height_keys = {
             name
             for name in HeightsDescription.model_fields
             if name not in RasterDescription.model_fields
         }
-        open_ = {name for name in own if getattr(self, name) is None}
-        return self.model_dump(mode="json", exclude=open_)
+        unset = {name for name in height_keys if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude=unset)
 
 
 class StreetDescription(_Patch):
-    """The photograph nearest to a place."""
+    """Street-level images; the one nearest to a location is used."""
 
     kind: Literal["images"]
     file: RelativePath
-    """CSV or Parquet, one row per photograph."""
+    """CSV or Parquet, one row per image."""
     folder: RelativePath = "."
-    """Folder that the photographs' names are relative to."""
+    """Folder that the file names of images are relative to."""
     image: str = "file"
     lon: str = "lon"
     lat: str = "lat"
     heading: str | None = None
-    """Columns: the photograph's name, WGS 84 degrees, direction of view in degrees."""
+    """Columns: file name of the image, WGS 84 degrees, direction of view in degrees."""
     radius_m: float = Field(gt=0)
-    """Photographs farther than this are of another place."""
+    """Largest distance in metres from a location to its image."""
 
 
 class TextDescription(_Source):
-    """The words of the row nearest to a place."""
+    """Texts; the one nearest to a location is used."""
 
     kind: Literal["table"]
     file: RelativePath
@@ -148,17 +149,17 @@ class TextDescription(_Source):
     lon: str = "lon"
     lat: str = "lat"
     radius_m: float = Field(gt=0)
-    """Rows farther than this speak of another place."""
+    """Largest distance in metres from a location to its text."""
 
 
 class Description(_Table):
-    """A folder of observations."""
+    """All of `observations.toml`: a folder of observations."""
 
     name: str = Field(min_length=1)
     licence: str
     citation: str = ""
     data: str | None = None
-    """The data folder, relative to this file; whoever opens it may name another."""
+    """The data folder, relative to this file; the option --data overrides it."""
     land: LandDescription
     locations: LocationsDescription = LocationsDescription()
     aerial: RasterDescription | None = None
@@ -173,7 +174,7 @@ def read_description(path: Path) -> Description:
     """Read and check `observations.toml`.
 
     Raises:
-        ObservationsError: naming the file, the table and the key, and what is allowed there.
+        ObservationsError: the message names the file, the table and the key, and what is allowed.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -186,21 +187,21 @@ def read_description(path: Path) -> Description:
     try:
         return Description.model_validate(raw)
     except ValidationError as error:
-        faults = [_fault(raw, fault) for fault in error.errors()]
+        faults = [_explain_fault(raw, fault) for fault in error.errors()]
         raise ObservationsError(f"{path}: " + "; ".join(faults) + ".") from error
 
 
-def _fault(raw: dict[str, Any], fault: Any) -> str:
-    """Say one fault in a sentence: table, key, what is wrong, what is allowed."""
-    place = list(fault["loc"])
-    if place[1:2] in (["raster"], ["images"]):  # which kind of street it is, no key of the file
-        del place[1]
-    known = place[0] in Description.model_fields and isinstance(raw.get(str(place[0])), dict)
-    tables = [str(place[0])] if known else []
-    key = ".".join(str(part) for part in place[len(tables) :])
+def _explain_fault(raw: dict[str, Any], fault: Any) -> str:
+    """Explain one fault in a sentence: table, key, what is wrong, what is allowed."""
+    path = list(fault["loc"])
+    if path[1:2] in (["raster"], ["images"]):  # pydantic's tag of the union, no key of the file
+        del path[1]
+    in_table = path[0] in Description.model_fields and isinstance(raw.get(str(path[0])), dict)
+    tables = [str(path[0])] if in_table else []
+    key = ".".join(str(part) for part in path[len(tables) :])
     where = f"table [{tables[0]}]" if tables else "the top level"
     kind = raw[tables[0]].get("kind") if tables else None
-    allowed = _keys(tables[0] if tables else None, kind)
+    allowed = _allowed_keys(tables[0] if tables else None, kind)
     if fault["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, allowed, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -215,8 +216,8 @@ def _fault(raw: dict[str, Any], fault: Any) -> str:
     return f"{where}, key {key!r}: {message}{value}"
 
 
-def _keys(table: str | None, kind: str | None) -> list[str]:
-    """List the keys allowed in a table of the file."""
+def _allowed_keys(table: str | None, kind: str | None) -> list[str]:
+    """List the keys allowed in a table of the file, or at its top level."""
     if table is None:
         return list(Description.model_fields)
     models = [
@@ -229,7 +230,7 @@ def _keys(table: str | None, kind: str | None) -> list[str]:
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    """Find the table models in an annotation."""
+    """List the pydantic models in an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated):

@@ -171,7 +171,7 @@ class FolderObservations:
         self, source: StreetDescription, lonlat: Float[np.ndarray, "point 2"]
     ) -> Patches:
         assert self.photographs is not None
-        nearest = self.photographs.places.nearest(lonlat, source.radius_m)
+        nearest = self.photographs.locations.nearest(lonlat, source.radius_m)
         values = np.zeros((len(lonlat), *self.shape("street")), np.uint8)
         valid = np.zeros(len(lonlat), bool)
         for row in np.unique(nearest[nearest >= 0]):
@@ -235,10 +235,10 @@ class FolderObservations:
         if not isinstance(about, HeightsDescription):
             said: dict[str, Any] = about.model_dump(mode="json")
             return said
-        metres = [source.metres for source in self.rasters[modality]]
-        scaled = any(one is not None and not one.plain for one in metres)
+        metres = [source.heights for source in self.rasters[modality]]
+        scaled = any(one is not None and not one.is_identity for one in metres)
         ways = [[one.factor, one.shift] for one in metres if one is not None]
-        return about.said() | ({"metres": ways} if scaled else {})
+        return about.to_json() | ({"metres": ways} if scaled else {})
 
     def _paths(self, modality: str) -> list[Path]:
         if modality in self.rasters:

@@ -1,4 +1,8 @@
-"""GeoTIFFs as sources of pixels, checked once at opening; `blocks` reads them."""
+"""GeoTIFFs that patches are cut from, checked once when they are opened.
+
+`open_source` checks a file and returns a `GeotiffSource`, a value that holds no open file;
+`raster_blocks.BlockReader` reads its pixels.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,50 +29,53 @@ from unigeo.producer.observations.folder.height_values import (
 from unigeo.schemas.errors import ObservationsError
 
 SMALL_BYTES = 1 << 30
-"""What a raster may claim whatever its file's size."""
-MOST_PACKED = 100_000
-"""Bytes that one stored byte may stand for: a hundred times deflate's most, for empty tiles."""
+"""Unpacked size up to which a raster is accepted whatever the size of its file."""
+MAX_COMPRESSION = 100_000
+"""Largest accepted ratio of unpacked to stored bytes: a hundred times deflate's, as for sparse
+tiles."""
 BLOCK_BYTES = 1 << 30
-"""Of one block of a file, unpacked."""
+"""Largest accepted size of one block of a file, unpacked."""
 CHECKED_BLOCKS = 4096
-"""File blocks, at most, whose place in the file is checked at opening."""
-SEEN_SIDE = 256
-"""Rows and columns of a part of a surface model that is looked at when it is opened."""
-SEEN_PARTS = 5
-"""Parts along each side, the first and the last among them: all of a raster of 1,280 pixels."""
+"""Largest number of blocks whose offset in the file is checked at opening."""
+PROBE_SIDE = 256
+"""Side, in pixels, of the parts of a surface model whose heights are checked at opening."""
+PROBES_PER_SIDE = 5
+"""Number of those parts along each side; they cover all of a raster of 1,280 pixels."""
 
 
 @dataclass(frozen=True)
 class GeotiffSource:
-    """One raster file."""
+    """One raster file: where it is, its georeference, and what its numbers mean."""
 
     path: Path | str
-    """Of this machine, or an address that GDAL reads by ranges: `https://...`."""
+    """Local path, or an address that GDAL reads by ranges: `https://...`."""
     bands: tuple[int, ...]
+    """Bands to read, counted from 1."""
     nodata: float | None
-    """Value without meaning, where the file does not say it."""
+    """Nodata value, where the file does not declare it."""
     shape: tuple[int, int]
+    """Rows and columns."""
     crs_wkt: str
     affine: tuple[float, ...]
-    """From column and row to easting and northing."""
+    """Coefficients that turn column and row into easting and northing, as in `affine.Affine`."""
     dtype: str
     stamp: Stamp | None = None
-    """The file as it was when it was opened; None of an address."""
-    metres: HeightConversion | None = None
-    """From the numbers of a surface model to heights; None of pictures."""
-    shown: str = ""
-    """How errors name the file and the place that lists it."""
+    """State of the file when it was opened; None for an address."""
+    heights: HeightConversion | None = None
+    """Conversion of a surface model's numbers to metres; None for images."""
+    label: str = ""
+    """Name of the file in error messages, with the table that lists it."""
 
     @property
     def small(self) -> bool:
-        """Whether its pixels fit into a byte each."""
-        return self.dtype == "uint8" and self.metres is None
+        """Whether each pixel fits into one byte."""
+        return self.dtype == "uint8" and self.heights is None
 
     def check(self) -> None:
         """Compare the file with what it was.
 
         Raises:
-            ReplacedError: it is another one.
+            ReplacedError: the file was replaced.
         """
         if self.stamp is not None:
             self.stamp.check(Path(self.path))
@@ -85,15 +92,21 @@ class GeotiffSource:
     def rowcol(
         self, lonlat: Float[np.ndarray, "point position 2"], centre: Float[np.ndarray, "point 2"]
     ) -> Float[np.ndarray, "point position 2"]:
-        """Find places in the raster: row and column, the centre of the first pixel at 0.
+        """Transform positions to row and column, the centre of the first pixel at 0.
 
         Args:
-            lonlat: places, WGS 84 degrees.
-            centre: a point near each row of places; geographic rasters are unrolled round it.
+            lonlat: WGS 84 degrees.
+            centre: a point near the positions in each row of `lonlat`; longitudes in a geographic
+                raster are unwrapped round it.
+
+        Returns:
+            Row and column; NaN where the raster's CRS does not reach.
         """
         x, y = self._transformer.transform(lonlat[..., 0], lonlat[..., 1])
         x = np.asarray(x, float)
-        if self.crs.is_geographic:  # 0 to 360, and places beyond the antimeridian
+        if self.crs.is_geographic:
+            # The raster may span 0 to 360 degrees, and a patch may cross the antimeridian. The
+            # centre is moved by whole turns into the raster, and the positions next to it.
             middle, _ = self._transformer.transform(centre[:, 0], centre[:, 1])
             west = min(self._corners_x)
             middle = west + (np.asarray(middle)[:, None] - west) % 360
@@ -117,7 +130,7 @@ class GeotiffSource:
 
     @cached_property
     def reach(self) -> tuple[float, float, float, float]:
-        """West, south, east and north, in degrees, of a box that holds the raster."""
+        """West, south, east and north, in degrees, of a box round the raster."""
         x, y = zip(*self._corners, strict=True)
         outline = (min(x), min(y), max(x), max(y))
         reach = self._transformer.transform_bounds(*outline, direction="INVERSE")
@@ -133,54 +146,54 @@ def open_source(
     path: Path | str,
     bands: tuple[int, ...],
     nodata: float | None,
-    shown: str,
-    terrain: HeightDescription | None = None,
+    label: str,
+    described: HeightDescription | None = None,
 ) -> GeotiffSource:
-    """Check a raster file and note what is needed to read it.
+    """Check a raster file and collect what is needed to read it.
 
     Args:
         path: a GeoTIFF, or the address of one.
         bands: bands to read, counted from 1.
-        nodata: value without meaning, where the file does not say it.
-        shown: how errors name the file and the place that lists it.
-        terrain: what is said of heights; None of a picture, whose numbers are taken as they are.
+        nodata: nodata value, where the file does not declare it.
+        label: name of the file in error messages, with the table that lists it.
+        described: the description of a surface model; None for an image.
 
     Raises:
-        ObservationsError: no such file, not a GeoTIFF, truncated, without CRS or georeferencing,
-            or without one of the bands.
-        MeaningError: (an ObservationsError) numbers that are scaled in a picture, or no heights in
-            a surface model.
+        ObservationsError: the file is missing, truncated, not a GeoTIFF, not georeferenced, or
+            without one of the bands.
+        MeaningError: (an ObservationsError) the numbers of an image are scaled, or those of a
+            surface model are no heights.
     """
     if isinstance(path, Path) and not path.is_file():
-        raise ObservationsError(f"{shown}: no such file. Looked for it at {path}.")
+        raise ObservationsError(f"{label}: no such file. Looked for it at {path}.")
     try:
         with rasterio.open(path, driver="GTiff", sharing=False) as dataset:
             if dataset.crs is None:
                 raise ObservationsError(
-                    f"{shown} has no CRS. Set the right one with `gdal_edit.py -a_srs EPSG:...`."
+                    f"{label} has no CRS. Set the right one with `gdal_edit.py -a_srs EPSG:...`."
                 )
             if dataset.transform.is_identity or dataset.transform.is_degenerate:
                 raise ObservationsError(
-                    f"{shown} is not georeferenced (ground control points are not used). Warp it "
+                    f"{label} is not georeferenced (ground control points are not used). Warp it "
                     "with gdalwarp first."
                 )
             lacking = [band for band in bands if not 1 <= band <= dataset.count]
             if lacking:
                 raise ObservationsError(
-                    f"{shown} has bands 1 to {dataset.count}, no band {lacking[0]}. Correct the "
+                    f"{label} has bands 1 to {dataset.count}, no band {lacking[0]}. Correct the "
                     "key `bands`."
                 )
-            _check_size(dataset, bands, path, shown)
+            _check_size(dataset, bands, path, label)
             if isinstance(path, Path):
-                _check_complete(dataset, path, shown)
-            metres = None
-            if terrain is None:
-                check_unscaled(dataset, bands, shown)
+                _check_complete(dataset, path, label)
+            heights = None
+            if described is None:
+                check_unscaled(dataset, bands, label)
             else:
                 unit = _vertical_unit(dataset.crs)
-                metres = height_conversion(dataset, bands[0], unit, nodata, terrain, shown)
+                heights = height_conversion(dataset, bands[0], unit, nodata, described, label)
                 if isinstance(path, Path):
-                    _check_heights(dataset, bands[0], nodata, metres, shown)
+                    _check_heights(dataset, bands[0], nodata, heights, label)
             dtypes = {dataset.dtypes[band - 1] for band in bands}
             return GeotiffSource(
                 path=path,
@@ -191,86 +204,87 @@ def open_source(
                 affine=tuple(dataset.transform)[:6],
                 dtype=" and ".join(sorted(dtypes)),
                 stamp=Stamp.of(path) if isinstance(path, Path) else None,
-                metres=metres,
-                shown=shown,
+                heights=heights,
+                label=label,
             )
     except RasterioError as error:
         raise ObservationsError(
-            f"{shown} cannot be read as a GeoTIFF: {error}. It may be damaged or cut short; fetch "
+            f"{label} cannot be read as a GeoTIFF: {error}. It may be damaged or cut short; fetch "
             "it again."
         ) from error
 
 
 def _vertical_unit(crs: Any) -> str:
-    """Unit of the heights of a compound CRS; empty where it has none."""
+    """Return the unit of height of a compound CRS; empty for other CRSs."""
     parts = pyproj.CRS.from_user_input(crs).sub_crs_list
     axes = [axis for part in parts if part.is_vertical for axis in part.axis_info]
     return axes[0].unit_name if axes else ""
 
 
 def _check_heights(
-    dataset: Any, band: int, nodata: float | None, metres: HeightConversion, shown: str
+    dataset: Any, band: int, nodata: float | None, heights: HeightConversion, label: str
 ) -> None:
-    """Look for numbers that are no heights in some parts, before hours of reading."""
+    """Check the heights of some parts of a raster, before hours of reading."""
     numbers, data = [], []
-    for top, left in product(_spread(dataset.height), _spread(dataset.width)):
-        height, width = min(SEEN_SIDE, dataset.height - top), min(SEEN_SIDE, dataset.width - left)
+    for top, left in product(_probe_starts(dataset.height), _probe_starts(dataset.width)):
+        height, width = min(PROBE_SIDE, dataset.height - top), min(PROBE_SIDE, dataset.width - left)
         window = RasterWindow(left, top, width, height)
         try:
             values = dataset.read(band, window=window)
             mask = dataset.read_masks(band, window=window) > 0
         except RasterioError:
-            continue  # a damaged block is a gap of its own kind
+            continue  # a damaged block is counted as unreadable when patches are cut
         numbers.append(values.ravel())
         data.append((mask & has_value(values, nodata)).ravel())
     if numbers:
-        metres.check(np.concatenate(numbers), np.concatenate(data), shown)
+        heights.check(np.concatenate(numbers), np.concatenate(data), label)
 
 
-def _spread(size: int) -> list[int]:
-    """Where parts along a side begin, none over another."""
-    if size <= SEEN_PARTS * SEEN_SIDE:
-        return list(range(0, size, SEEN_SIDE))
-    starts: list[int] = np.linspace(0, size - SEEN_SIDE, SEEN_PARTS).astype(int).tolist()
+def _probe_starts(size: int) -> list[int]:
+    """Return where the probed parts along a side begin; they do not overlap."""
+    if size <= PROBES_PER_SIDE * PROBE_SIDE:
+        return list(range(0, size, PROBE_SIDE))
+    starts: list[int] = np.linspace(0, size - PROBE_SIDE, PROBES_PER_SIDE).astype(int).tolist()
     return starts
 
 
 def has_value(
     values: Shaped[np.ndarray, "*pixel"], nodata: float | None
 ) -> Bool[np.ndarray, "*pixel"]:
-    """Which numbers are finite and not the one without meaning."""
+    """Return which numbers are finite and not the nodata value."""
     known = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
     if nodata is not None:
+        # Nodata as a float32 raster stores it; for integers a fraction equals no value.
         known &= values != (values.dtype.type(nodata) if values.dtype.kind == "f" else nodata)
     return known
 
 
-def _check_size(dataset: Any, bands: tuple[int, ...], path: Path | str, shown: str) -> None:
-    """Refuse a file whose header claims more than a file of its size holds, before it is read.
+def _check_size(dataset: Any, bands: tuple[int, ...], path: Path | str, label: str) -> None:
+    """Refuse a file whose header claims more pixels than a file of its size holds.
 
-    Of a file behind a URL only blocks are fetched, so their size alone matters.
+    Of a file behind a URL only blocks are fetched, so only their size is checked.
     """
     sizes = [np.dtype(dataset.dtypes[band - 1]).itemsize for band in bands]
     claimed = dataset.height * dataset.width * sum(sizes)
     stored = path.stat().st_size if isinstance(path, Path) else claimed
-    if claimed > SMALL_BYTES and claimed > MOST_PACKED * stored:
+    if claimed > SMALL_BYTES and claimed > MAX_COMPRESSION * stored:
         raise ObservationsError(
-            f"{shown} claims {dataset.height:,} x {dataset.width:,} pixels, {claimed:,} bytes, and "
-            f"has {stored:,} bytes: no codec packs {MOST_PACKED:,} to one. It is damaged, or made "
-            "to do harm; fetch it again from where you trust it."
+            f"{label} claims {dataset.height:,} x {dataset.width:,} pixels, {claimed:,} bytes, and "
+            f"has {stored:,} bytes: no codec packs {MAX_COMPRESSION:,} to one. It is damaged, or "
+            "made to do harm; fetch it again from where you trust it."
         )
     rows, cols = max(dataset.block_shapes)
-    together = dataset.count if dataset.interleaving == Interleaving.pixel else 1
-    block = rows * cols * max(sizes) * together
+    bands_per_block = dataset.count if dataset.interleaving == Interleaving.pixel else 1
+    block = rows * cols * max(sizes) * bands_per_block
     if block > BLOCK_BYTES:
         raise ObservationsError(
-            f"{shown} is stored in blocks of {rows:,} x {cols:,} pixels, {block:,} bytes, each "
+            f"{label} is stored in blocks of {rows:,} x {cols:,} pixels, {block:,} bytes, each "
             f"read whole; at most {BLOCK_BYTES:,} are. Tile it: `gdal_translate -of COG`."
         )
 
 
-def _check_complete(dataset: Any, path: Path, shown: str) -> None:
-    """Refuse a file that ends before its last block does."""
+def _check_complete(dataset: Any, path: Path, label: str) -> None:
+    """Refuse a file that ends before one of its blocks does."""
     size = path.stat().st_size
     rows, cols = dataset.block_shapes[0]
     count = (-(-dataset.height // rows), -(-dataset.width // cols))
@@ -281,6 +295,6 @@ def _check_complete(dataset: Any, path: Path, shown: str) -> None:
         length = dataset.get_tag_item(f"BLOCK_SIZE_{name}", "TIFF", bidx=1)
         if offset is not None and int(offset) + int(length or 0) > size:
             raise ObservationsError(
-                f"{shown} is cut short: a block ends at byte {int(offset) + int(length or 0)} and "
+                f"{label} is cut short: a block ends at byte {int(offset) + int(length or 0)} and "
                 f"the file has {size}. Fetch it again."
             )

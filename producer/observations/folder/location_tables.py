@@ -1,4 +1,4 @@
-"""Tables of places, and which row is nearest to a point."""
+"""Tables whose rows each belong to a location, and the search for the row nearest to a point."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from unigeo.schemas.tables.table_files import read_table
 
 @dataclass(frozen=True, eq=False)
 class LocationTable:
-    """Rows that each belong to a place."""
+    """A table whose rows each belong to a location."""
 
     rows: pd.DataFrame
     lonlat: Float[np.ndarray, "row 2"]
-    """WGS 84 degrees."""
+    """Location of each row, WGS 84 degrees."""
 
     @cached_property
     def _tree(self) -> cKDTree:
@@ -32,15 +32,16 @@ class LocationTable:
     def nearest(
         self, lonlat: Float[np.ndarray, "point 2"], radius_m: float
     ) -> Int[np.ndarray, " point"]:
-        """Find the row nearest to each point; -1 where none is within the radius.
+        """Find the row nearest to each point; -1 where no row is within the radius.
 
-        Distances are chords on WGS 84 turned into arcs: within 0.4 % of the geodesic at 1,000 km,
-        and within a millimetre at 5 km.
+        Distances are chords between points on WGS 84, converted to arcs: within 0.4 % of the
+        geodesic at 1,000 km, and within a millimetre at 5 km.
         """
         if not len(self.rows) or not len(lonlat):
             return np.full(len(lonlat), -1)
         # A radius along the arc is this long as a chord, which is what the tree measures.
         reach = 2 * EARTH_RADIUS_M * np.sin(min(radius_m / (2 * EARTH_RADIUS_M), np.pi / 2))
+        # The bound is exclusive: a row at exactly the radius is still to be found.
         _, row = self._tree.query(
             _geocentric(lonlat), distance_upper_bound=np.nextafter(reach, np.inf)
         )
@@ -48,44 +49,44 @@ class LocationTable:
 
 
 def read_locations(
-    path: Path, shown: str, lon: str, lat: str, others: Sequence[str]
+    path: Path, label: str, lon: str, lat: str, others: Sequence[str]
 ) -> LocationTable:
-    """Read a CSV or Parquet file with one row per place.
+    """Read a CSV or Parquet file with one row per location.
 
     Args:
         path: the file.
-        shown: how errors name it.
+        label: name of the file in error messages.
         lon: column of longitudes, WGS 84 degrees.
         lat: column of latitudes.
-        others: further columns that must be there.
+        others: further columns to read.
 
     Raises:
-        ObservationsError: no such file, unreadable, without a column, without rows, or with a row
-            that is no place on Earth.
+        ObservationsError: the file is missing, unreadable, without rows or without a column, or a
+            row is no location on Earth.
     """
     if not path.is_file():
-        raise ObservationsError(f"{shown}: no such file. Looked for it at {path}.")
+        raise ObservationsError(f"{label}: no such file. Looked for it at {path}.")
     try:
         table = read_table(str(path))
     except (PointsError, OSError) as error:
-        raise ObservationsError(f"{shown} cannot be read: {error}. Fetch it again.") from error
+        raise ObservationsError(f"{label} cannot be read: {error}. Fetch it again.") from error
     lacking = [name for name in (lon, lat, *others) if name not in table.columns]
     if lacking:
-        there = ", ".join(repr(str(name)) for name in table.columns[:12])
+        present = ", ".join(repr(str(name)) for name in table.columns[:12])
         raise ObservationsError(
-            f"{shown} has no column {lacking[0]!r}; its columns are {there}. Name the right one."
+            f"{label} has no column {lacking[0]!r}; its columns are {present}. Name the right one."
         )
     if not len(table):
-        raise ObservationsError(f"{shown} has no rows.")
+        raise ObservationsError(f"{label} has no rows.")
     try:
         lonlat = table[[lon, lat]].to_numpy(float)
         check_lonlat(lonlat)
     except (PointsError, ValueError, TypeError) as error:
-        raise ObservationsError(f"{shown}, columns {lon!r} and {lat!r}: {error}") from error
+        raise ObservationsError(f"{label}, columns {lon!r} and {lat!r}: {error}") from error
     return LocationTable(pd.DataFrame(table[list(dict.fromkeys(others))]), lonlat)
 
 
 def _geocentric(lonlat: Float[np.ndarray, "point 2"]) -> Float[np.ndarray, "point 3"]:
-    """Place points on the WGS 84 ellipsoid in three dimensions, in metres."""
+    """Return geocentric coordinates of points on the WGS 84 ellipsoid, in metres."""
     geocentric = pyproj.Transformer.from_crs(4979, 4978, always_xy=True)
     return np.stack(geocentric.transform(lonlat[:, 0], lonlat[:, 1], np.zeros(len(lonlat))), axis=1)

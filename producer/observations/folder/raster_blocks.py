@@ -1,4 +1,4 @@
-"""Open rasters, read in decimated blocks."""
+"""Readers of open rasters, in decimated blocks."""
 
 from collections import OrderedDict
 from contextlib import ExitStack
@@ -19,33 +19,33 @@ from unigeo.producer.observations.folder.height_values import HeightConversion
 from unigeo.schemas.errors import ObservationsError
 
 BLOCK = 256
-"""Read pixels per side of a block, the unit of reading and of failing."""
+"""Read pixels per side of a block; a damaged file loses whole blocks."""
 CACHE_BLOCKS = 256
-"""Blocks kept: 64 MiB per band in float32."""
+"""Number of blocks cached per raster: 64 MiB per band in float32."""
 STRIP_PIXELS = 1 << 23
-"""Pixels of a file looked at together."""
+"""Number of file pixels that are averaged together."""
 
 
 @dataclass(frozen=True, eq=False)
 class ReadWindow:
-    """Read pixels of part of a raster."""
+    """Decimated pixels of a part of a raster."""
 
     values: Float[np.ndarray, "band row col"]
-    """Zero where there is no data."""
+    """Mean of the raster pixels in each read pixel; zero where there is no data."""
     data: Bool[np.ndarray, "row col"]
-    """Whether there is data: in any band of a picture (unsigned integers), else in every band."""
+    """Whether there is data: in any band of an image (unsigned integers), else in every band."""
     unreadable: Bool[np.ndarray, "row col"]
     """Whether the file could not be read there."""
 
 
 class BlockReader:
-    """An open raster, read in decimated blocks that do not depend on who asks for them."""
+    """Reader of an open raster; its blocks lie on one fixed grid, whatever window is read."""
 
     def __init__(self, source: GeotiffSource, keep: int = CACHE_BLOCKS) -> None:
-        """Open; `keep` blocks are remembered."""
+        """Open the file; at most `keep` blocks are cached."""
         self._source, self._keep = source, keep
         self.decoded = 0
-        """Blocks read so far."""
+        """Number of blocks read so far."""
         self._stack = ExitStack()
         self._cache: OrderedDict[tuple[int, int, int, int], ReadWindow] = OrderedDict()
         try:
@@ -53,12 +53,13 @@ class BlockReader:
             masked = any(
                 MaskFlags.all_valid not in dataset.mask_flag_enums[b - 1] for b in source.bands
             )
-            # What the file does not know as void its overviews, and GDAL's means, take for heights.
-            self._own_means = source.metres is not None and (
+            # GDAL's means and the file's overviews count voids that the file does not declare as
+            # heights. Such surface models are averaged here, from the file's own pixels.
+            self._averages_here = source.heights is not None and (
                 source.nodata is not None or not masked
             )
             self._dataset = self._stack.enter_context(dataset)
-            if source.nodata is not None and not self._own_means:
+            if source.nodata is not None and not self._averages_here:
                 self._dataset = self._stack.enter_context(_with_nodata(dataset, source.nodata))
         except RasterioError as error:
             self._stack.close()
@@ -74,16 +75,16 @@ class BlockReader:
         self._masked = any(MaskFlags.all_valid not in flag for flag in flags)
         self._by_value = all(MaskFlags.nodata in flag for flag in flags)
         self._nodata = [self._dataset.nodatavals[band - 1] for band in source.bands]
-        self._shadows = self._by_value and ColorInterp.alpha in self._dataset.colorinterp
-        # A picture may be black in one band; a height of one band says nothing of another's.
+        self._has_alpha = self._by_value and ColorInterp.alpha in self._dataset.colorinterp
+        # An image may hold its nodata value, black, in one band and still be seen in the others.
         unsigned = all(self._dataset.dtypes[band - 1].startswith("uint") for band in source.bands)
-        self._together = np.any if unsigned else np.all
+        self._combine_bands = np.any if unsigned else np.all
 
     def check(self) -> None:
         """Compare the file with what it was when it was opened as a source.
 
         Raises:
-            ReplacedError: it is another one.
+            ReplacedError: the file was replaced.
         """
         self._source.check()
 
@@ -92,7 +93,7 @@ class BlockReader:
         self._stack.close()
 
     def sizes(self, decimation: tuple[int, ...]) -> tuple[int, ...]:
-        """Rows and columns of the decimated raster, a part at its edge counted whole."""
+        """Return rows and columns of the decimated raster; a partial pixel at its edge counts."""
         return tuple(
             -(-size // factor) for size, factor in zip(self._source.shape, decimation, strict=True)
         )
@@ -100,9 +101,9 @@ class BlockReader:
     def window(
         self, decimation: tuple[int, ...], rows: tuple[int, int], cols: tuple[int, int]
     ) -> ReadWindow:
-        """Read a half-open range of decimated rows and columns; off the raster is no data."""
+        """Read a half-open range of decimated rows and columns; there is no data off the raster."""
         shape = (rows[1] - rows[0], cols[1] - cols[0])
-        whole = _empty((len(self._source.bands), *shape))
+        result = _empty((len(self._source.bands), *shape))
         height, width = self.sizes(decimation)
         for i in range(max(rows[0], 0) // BLOCK, -(-min(rows[1], height) // BLOCK)):
             for j in range(max(cols[0], 0) // BLOCK, -(-min(cols[1], width) // BLOCK)):
@@ -113,17 +114,18 @@ class BlockReader:
                 c0, c1 = max(cols[0], left), min(cols[1], right)
                 into = (slice(r0 - rows[0], r1 - rows[0]), slice(c0 - cols[0], c1 - cols[0]))
                 out_of = (slice(r0 - top, r1 - top), slice(c0 - left, c1 - left))
-                whole.values[:, *into] = block.values[:, *out_of]
-                whole.data[into] = block.data[out_of]
-                whole.unreadable[into] = block.unreadable[out_of]
-        return whole
+                result.values[:, *into] = block.values[:, *out_of]
+                result.data[into] = block.data[out_of]
+                result.unreadable[into] = block.unreadable[out_of]
+        return result
 
     def block(self, decimation: tuple[int, ...], i: int, j: int) -> ReadWindow:
-        """Read the block of a number downward and rightward; at the edges it is smaller."""
+        """Read the block in block row `i` and block column `j`; it is smaller at the edges."""
         key = (decimation[0], decimation[1], i, j)
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
+        # Up to four reads: the last read pixel at an edge may average fewer raster pixels.
         spans = [
             _spans(number * BLOCK, size, factor)
             for number, size, factor in zip((i, j), self._source.shape, decimation, strict=True)
@@ -134,13 +136,13 @@ class BlockReader:
         for top, bottom, height in spans[0]:
             col = 0
             for left, right, width in spans[1]:
-                piece = self._read(
+                part = self._read(
                     RasterWindow(left, top, right - left, bottom - top), height, width
                 )
                 into = (slice(row, row + height), slice(col, col + width))
-                block.values[:, *into] = piece.values
-                block.data[into] = piece.data
-                block.unreadable[into] = piece.unreadable
+                block.values[:, *into] = part.values
+                block.data[into] = part.data
+                block.unreadable[into] = part.unreadable
                 col += width
             row += height
         self.decoded += 1
@@ -150,37 +152,40 @@ class BlockReader:
         return block
 
     def _read(self, window: RasterWindow, height: int, width: int) -> ReadWindow:
+        """Read a window of the file as `height` x `width` means."""
         bands = list(self._source.bands)
-        how = {
+        options = {
             "window": window,
             "out_shape": (len(bands), height, width),
             "resampling": Resampling.average,
         }
-        piece = _empty((len(bands), height, width))
-        metres = self._source.metres
+        result = _empty((len(bands), height, width))
+        heights = self._source.heights
         try:
-            if metres is not None and self._own_means:
-                piece.values[0], piece.data[:] = self._means(window, height, width, metres)
-                return piece
-            values = self._dataset.read(bands, **how)
-            data = self._mask(bands, values, how)
+            if heights is not None and self._averages_here:
+                result.values[0], result.data[:] = self._mean_heights(
+                    window, height, width, heights
+                )
+                return result
+            values = self._dataset.read(bands, **options)
+            data = self._data_mask(bands, values, options)
         except RasterioError:
-            piece.unreadable[:] = True
-            return piece
+            result.unreadable[:] = True
+            return result
         if values.dtype.kind == "f":
             data &= np.isfinite(values).all(axis=0)
-        if metres is not None:
-            metres.check(values[0], data, self._source.shown)
-            values = metres.of(values)
-        piece.values[:], piece.data[:] = values, data
+        if heights is not None:
+            heights.check(values[0], data, self._source.label)
+            values = heights.to_metres(values)
+        result.values[:], result.data[:] = values, data
         if not data.all():
-            piece.values[:, ~data] = 0
-        return piece
+            result.values[:, ~data] = 0
+        return result
 
-    def _means(
-        self, window: RasterWindow, height: int, width: int, metres: HeightConversion
+    def _mean_heights(
+        self, window: RasterWindow, height: int, width: int, heights: HeightConversion
     ) -> tuple[Float[np.ndarray, "row col"], Bool[np.ndarray, "row col"]]:
-        """Mean heights of the file's own pixels, each looked at; half of them must be known."""
+        """Average the file's pixels, each of them checked; half of them must be known."""
         down, across = window.height // height, window.width // width
         means, data = np.zeros((height, width), np.float32), np.zeros((height, width), bool)
         step = max(1, STRIP_PIXELS // (down * window.width))
@@ -195,38 +200,41 @@ class BlockReader:
             known = has_value(numbers, self._source.nodata)
             if self._masked:
                 known &= self._dataset.read_masks(band, window=strip) > 0
-            metres.check(numbers, known, self._source.shown)
-            heights = np.where(known, metres.of(numbers), 0).astype(np.float64)
-            parts = (count, down, width, across)
-            seen = known.reshape(parts).sum(axis=(1, 3))
-            data[rows] = 2 * seen >= down * across
-            total = heights.reshape(parts).sum(axis=(1, 3))
-            np.divide(total, seen, out=means[rows], where=data[rows], casting="same_kind")
+            heights.check(numbers, known, self._source.label)
+            metres = np.where(known, heights.to_metres(numbers), 0).astype(np.float64)
+            # Axes 1 and 3 run over the file's pixels within one read pixel.
+            blocks = (count, down, width, across)
+            known_count = known.reshape(blocks).sum(axis=(1, 3))
+            data[rows] = 2 * known_count >= down * across
+            total = metres.reshape(blocks).sum(axis=(1, 3))
+            np.divide(total, known_count, out=means[rows], where=data[rows], casting="same_kind")
         return means, data
 
-    def _mask(
-        self, bands: list[int], values: Shaped[np.ndarray, "band row col"], how: dict[str, Any]
+    def _data_mask(
+        self, bands: list[int], values: Shaped[np.ndarray, "band row col"], options: dict[str, Any]
     ) -> Bool[np.ndarray, "row col"]:
-        """Which of the read pixels have data by the file's mask or nodata value.
+        """Return which of the read pixels have data by the file's mask or nodata value.
 
-        One that stands for several pixels has data if half of them have. In a file with a nodata
-        value whose fourth band is called alpha (often it is near infrared) the value rules: there
-        it has data if any of them has.
+        A read pixel that averages several has data if half of them have. In a file with a nodata
+        value whose fourth band is called alpha (it often is near infrared), the nodata value
+        decides, and a read pixel has data if any of its pixels has.
         """
         if not self._masked:
             return np.ones(values.shape[1:], bool)
-        whole = (how["window"].height, how["window"].width) == values.shape[1:]
-        if self._by_value and (whole or self._shadows):
+        undecimated = (options["window"].height, options["window"].width) == values.shape[1:]
+        # GDAL's mask of a file with alpha is the alpha band, so the values are compared instead;
+        # a mean, which leaves nodata out, equals nodata only where all its pixels do.
+        if self._by_value and (undecimated or self._has_alpha):
             pairs = zip(values, self._nodata, strict=True)
             known = np.stack([band != nodata for band, nodata in pairs])
         else:
-            known = self._dataset.read_masks(bands, **how) >= 128
-        data: Bool[np.ndarray, "row col"] = self._together(known, axis=0)
+            known = self._dataset.read_masks(bands, **options) >= 128
+        data: Bool[np.ndarray, "row col"] = self._combine_bands(known, axis=0)
         return data
 
 
 def _with_nodata(dataset: Any, nodata: float) -> WarpedVRT:
-    """See a raster as if its file said which value is without meaning."""
+    """Wrap a raster so that it declares a nodata value."""
     return WarpedVRT(
         dataset,
         src_nodata=nodata,
@@ -239,20 +247,26 @@ def _with_nodata(dataset: Any, nodata: float) -> WarpedVRT:
 
 
 def _empty(shape: tuple[int, ...]) -> ReadWindow:
-    """No data."""
-    nothing = np.zeros(shape[1:], bool)
-    return ReadWindow(np.zeros(shape, np.float32), nothing, nothing.copy())
+    """Return a window without data."""
+    data = np.zeros(shape[1:], bool)
+    return ReadWindow(np.zeros(shape, np.float32), data, data.copy())
 
 
 def _spans(first: int, size: int, factor: int) -> list[tuple[int, int, int]]:
-    """Split one axis of a block into ranges of raster pixels that average to whole numbers.
+    """Split one axis of a block into ranges of raster pixels.
+
+    Args:
+        first: first read pixel of the block.
+        size: raster pixels along the axis.
+        factor: raster pixels per read pixel.
 
     Returns:
-        Start, stop and number of read pixels: the whole ones, and the rest at the raster's edge.
+        Start and stop in raster pixels, and the number of read pixels: of the complete read pixels,
+        then of the partial one at the raster's edge.
     """
-    whole = size // factor
-    last = min(first + BLOCK, whole)
+    complete = size // factor
+    last = min(first + BLOCK, complete)
     spans = [(first * factor, last * factor, last - first)] if last > first else []
-    if first + BLOCK > whole and size % factor:
-        spans.append((whole * factor, size, 1))
+    if first + BLOCK > complete and size % factor:
+        spans.append((complete * factor, size, 1))
     return spans

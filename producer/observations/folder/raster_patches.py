@@ -1,8 +1,8 @@
-"""Patches of pixels cut from georeferenced rasters.
+"""Patches cut from georeferenced rasters, and a mosaic of the rasters where they overlap.
 
-Every pixel of a patch is found in the raster (`frames`) and gets the value of the four pixels round
-that place. The raster is read at the decimation whose pixel is nearest below a patch pixel, so that
-nothing finer than the patch aliases into it.
+Every pixel of a patch is located in the raster (`patch_frames`) and interpolated bilinearly between
+the four raster pixels round it. The raster is read at the decimation whose pixels are the largest
+not above a patch pixel, so that detail finer than the patch does not alias into it.
 """
 
 from collections import OrderedDict
@@ -17,14 +17,14 @@ from unigeo.producer.observations.folder.geotiff_source import GeotiffSource
 from unigeo.producer.observations.folder.patch_frames import Frame, PixelLocations, locate
 from unigeo.producer.observations.folder.raster_blocks import CACHE_BLOCKS, BlockReader, ReadWindow
 from unigeo.producer.observations.protocol import Gap, Patches
-from unigeo.schemas.geo.great_circle import METRES_PER_DEGREE, degree_margins
 
 TILE = 256
-"""Patches whose centres share a tile of so many decimated pixels are gathered together."""
+"""Side, in decimated pixels, of the tiles by which patches are grouped: one window is read for all
+patches of a tile."""
 SLAB = 1024
-"""Patches at work at once."""
+"""Number of patches whose arrays are in memory at once."""
 OPEN_FILES = 32
-"""Rasters kept open."""
+"""Number of rasters kept open."""
 FULL = 1 - 1e-6
 """Weight from which a pixel needs no further raster."""
 
@@ -36,8 +36,8 @@ class CutPatches:
     patches: Patches
     gaps: UInt8[np.ndarray, " point"]
     """A `Gap` per point."""
-    seen: Bool[np.ndarray, "point row col"]
-    """Which pixels were observed, not filled."""
+    observed: Bool[np.ndarray, "point row col"]
+    """Whether each pixel was observed; the others are filled."""
     damaged: frozenset[Path | str] = frozenset()
     """Files of which some part could not be read."""
 
@@ -51,18 +51,18 @@ def cut(
 ) -> CutPatches:
     """Cut one patch round each point from a mosaic of rasters.
 
-    Where several rasters hold a place the first with data wins. Pixels without data inside a valid
-    patch get the mean of those with data. A patch does not depend on the others cut with it.
+    Where rasters overlap, the first one with data is used. Pixels without data inside a valid patch
+    are filled with the mean of the others. A patch does not depend on the others cut with it.
 
     Args:
-        sources: rasters of the same number of bands.
+        sources: rasters with the same number of bands.
         lonlat: WGS 84 degrees, finite.
         frame: size of the patches.
-        dtype: of the values returned; integers are rounded.
+        dtype: type of the values returned; integers are rounded.
         min_valid: share of a patch's pixels that must hold data.
 
     Raises:
-        ReplacedError: a file is another than the one that was opened as a source.
+        ReplacedError: a file is not the one that was opened as a source.
     """
     size, bands = frame.patch_px, len(sources[0].bands)
     values = np.zeros((len(lonlat), bands, size, size), dtype)
@@ -72,20 +72,22 @@ def cut(
     opened = OpenRasters(sources)
     damaged: set[Path | str] = set()
     try:
-        for part in _slabs(lonlat, frame):
-            mosaic = _Mosaic.empty(len(part), bands, size)
-            for number in in_reach(reach, lonlat[part], frame.patch_m):
-                located = locate(sources[number], lonlat[part], frame)
+        for slab in _slabs(lonlat, frame):
+            mosaic = _Mosaic.empty(len(slab), bands, size)
+            for number in in_reach(reach, lonlat[slab], frame.patch_m):
+                located = locate(sources[number], lonlat[slab], frame)
                 for group in _groups(located, sources[number].shape):
+                    # A raster below others is read only where those left something open.
                     if (mosaic.weight[group] < FULL).any():
-                        piece = _gather(opened.blocks(number), located, group)
-                        mosaic.add(group, piece)
-                        if piece.unreadable.any():
+                        contribution = _interpolate(opened.blocks(number), located, group)
+                        mosaic.add(group, contribution)
+                        if contribution.unreadable.any():
                             damaged.add(sources[number].path)
-            seen = mosaic.weight >= 0.5 - 1e-6
-            observed[part] = seen
-            found, gaps[part] = mosaic.finish(seen, min_valid)
-            values[part] = np.rint(found) if np.issubdtype(dtype, np.integer) else found
+            # Half of the bilinear weight on data makes a pixel observed, up to rounding.
+            slab_observed = mosaic.weight >= 0.5 - 1e-6
+            observed[slab] = slab_observed
+            means, gaps[slab] = mosaic.finish(slab_observed, min_valid)
+            values[slab] = np.rint(means) if np.issubdtype(dtype, np.integer) else means
         opened.check()
     finally:
         opened.close()
@@ -93,12 +95,12 @@ def cut(
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
-    """What one raster holds of some patches."""
+class _Contribution:
+    """What one raster contributes to some patches."""
 
     values: Float[np.ndarray, "member band row col"]
-    """Weighted sum of the read pixels with data."""
-    share: Float[np.ndarray, "member row col"]
+    """Weighted sum of the read pixels that have data."""
+    weight: Float[np.ndarray, "member row col"]
     """Sum of their weights, at most 1."""
     unreadable: Bool[np.ndarray, " member"]
     """Whether the patch touches a block that could not be read."""
@@ -106,7 +108,7 @@ class _Part:
 
 @dataclass(frozen=True, eq=False)
 class _Mosaic:
-    """Patches as they fill up from one raster after another."""
+    """Patches that are filled from one raster after another."""
 
     total: Float[np.ndarray, "point band row col"]
     weight: Float[np.ndarray, "point row col"]
@@ -122,48 +124,50 @@ class _Mosaic:
             np.zeros(count, bool),
         )
 
-    def add(self, group: Int[np.ndarray, " member"], part: _Part) -> None:
-        """Take from a raster what those before it left open."""
-        room = np.minimum(part.share, 1 - self.weight[group])
+    def add(self, group: Int[np.ndarray, " member"], contribution: _Contribution) -> None:
+        """Add from a raster what those before it left open."""
+        room = np.minimum(contribution.weight, 1 - self.weight[group])
+        # Scale by room / weight only where the weight does not fit: elsewhere the factor is exactly
+        # 1, and 0 / 0 is not computed where the raster has no data.
         used = np.ones_like(room)
-        np.divide(room, part.share, out=used, where=room < part.share)
-        self.total[group] += part.values * used[:, None]
+        np.divide(room, contribution.weight, out=used, where=room < contribution.weight)
+        self.total[group] += contribution.values * used[:, None]
         self.weight[group] += room
         self.inside[group] = True
-        self.unreadable[group] |= part.unreadable
+        self.unreadable[group] |= contribution.unreadable
 
     def finish(
-        self, seen: Bool[np.ndarray, "point row col"], min_valid: float
+        self, observed: Bool[np.ndarray, "point row col"], min_valid: float
     ) -> tuple[Float[np.ndarray, "point band row col"], UInt8[np.ndarray, " point"]]:
-        """Turn sums into means, fill small holes, and say why a patch has no data."""
-        partly = (seen & (self.weight < FULL))[:, None]
+        """Turn sums into means, fill holes, and say why a patch has no data."""
+        partly = (observed & (self.weight < FULL))[:, None]
         np.divide(self.total, self.weight[:, None], out=self.total, where=partly)
-        valid = seen.mean(axis=(1, 2)) >= min_valid
-        for point in np.flatnonzero(valid & ~seen.all(axis=(1, 2))):
+        valid = observed.mean(axis=(1, 2)) >= min_valid
+        for point in np.flatnonzero(valid & ~observed.all(axis=(1, 2))):
             for band in self.total[point]:
-                band[~seen[point]] = band[seen[point]].mean(dtype=np.float64)
+                band[~observed[point]] = band[observed[point]].mean(dtype=np.float64)
         self.total[~valid] = 0
-        lost = np.where(self.inside, Gap.NODATA, Gap.OUTSIDE)
-        lost[self.unreadable] = Gap.UNREADABLE
-        return self.total, np.where(valid, Gap.NONE, lost).astype(np.uint8)
+        reasons = np.where(self.inside, Gap.NODATA, Gap.OUTSIDE)
+        reasons[self.unreadable] = Gap.UNREADABLE
+        return self.total, np.where(valid, Gap.NONE, reasons).astype(np.uint8)
 
 
 class OpenRasters:
-    """The rasters used last, open."""
+    """The rasters used last, kept open."""
 
     def __init__(self, sources: Sequence[GeotiffSource], keep: int = CACHE_BLOCKS) -> None:
-        """Open none yet; each keeps so many blocks."""
+        """Open none yet; each raster will cache `keep` blocks."""
         self._sources, self._keep = sources, keep
         self._blocks: OrderedDict[int, BlockReader] = OrderedDict()
         self._decoded = 0
 
     @property
     def decoded(self) -> int:
-        """Blocks read so far."""
+        """Number of blocks read so far."""
         return self._decoded + sum(blocks.decoded for blocks in self._blocks.values())
 
     def blocks(self, number: int) -> BlockReader:
-        """A raster by its number."""
+        """Return the reader of a raster, opened if it is not."""
         if number not in self._blocks:
             self._blocks[number] = BlockReader(self._sources[number], self._keep)
             if len(self._blocks) > OPEN_FILES:
@@ -175,23 +179,23 @@ class OpenRasters:
         return self._blocks[number]
 
     def check(self) -> None:
-        """Compare the files that are open with what they were, now that they were read.
+        """Compare the open files with what they were; call it after they were read.
 
         Raises:
-            ReplacedError: one is another.
+            ReplacedError: a file was replaced.
         """
         for blocks in self._blocks.values():
             blocks.check()
 
     def close(self) -> None:
-        """Close them all."""
+        """Close all files."""
         for blocks in self._blocks.values():
             blocks.close()
 
 
 def _slabs(lonlat: Float[np.ndarray, "point 2"], frame: Frame) -> list[Int[np.ndarray, " member"]]:
-    """Split points into neighbourhoods, so that each block of a raster is read few times."""
-    cell = np.floor(lonlat / (8 * frame.patch_m / METRES_PER_DEGREE))
+    """Split points into slabs of neighbours, so that a block of a raster is rarely read twice."""
+    cell = np.floor(lonlat / (8 * frame.patch_m / 111_000))
     order = np.lexsort((cell[:, 0], cell[:, 1]))
     return [order[start : start + SLAB] for start in range(0, len(order), SLAB)]
 
@@ -199,16 +203,23 @@ def _slabs(lonlat: Float[np.ndarray, "point 2"], frame: Frame) -> list[Int[np.nd
 def in_reach(
     reach: Float[np.ndarray, "source 4"], lonlat: Float[np.ndarray, "point 2"], patch_m: float
 ) -> list[int]:
-    """Find the rasters whose west, south, east and north may take in a patch of some point."""
-    wide, high = degree_margins(patch_m, np.abs(lonlat[:, 1]).max())
+    """Find the rasters that may overlap a patch round some point.
+
+    Args:
+        reach: west, south, east and north of each raster, in degrees.
+        lonlat: centres of the patches.
+        patch_m: side of a patch.
+    """
+    margin = patch_m / 110_000
+    wide = margin / max(np.cos(np.radians(np.abs(lonlat[:, 1]).max())), 0.01)
     (west, south), (east, north) = lonlat.min(axis=0), lonlat.max(axis=0)
     near = (reach[:, 0] - wide <= east) & (reach[:, 2] + wide >= west)
-    near &= (reach[:, 1] - high <= north) & (reach[:, 3] + high >= south)
+    near &= (reach[:, 1] - margin <= north) & (reach[:, 3] + margin >= south)
     return [int(number) for number in np.flatnonzero(near)]
 
 
 def _groups(located: PixelLocations, shape: tuple[int, int]) -> list[Int[np.ndarray, " member"]]:
-    """Gather the patches that touch the raster by tile and decimation."""
+    """Group the patches that touch the raster by decimation and tile."""
     touching = np.isfinite(located.centre).all(axis=1)
     for positions, size in zip((located.row, located.col), shape, strict=True):
         touching &= ((positions > -0.5) & (positions < size - 0.5)).any(axis=(1, 2))
@@ -219,21 +230,22 @@ def _groups(located: PixelLocations, shape: tuple[int, int]) -> list[Int[np.ndar
     keys = np.concatenate([located.decimation[members], tile.astype(np.int64)], axis=1)
     _, group = np.unique(keys, axis=0, return_inverse=True)
     by_group = np.argsort(group, kind="stable")
-    cuts = np.flatnonzero(np.diff(group[by_group])) + 1
-    return list(np.split(members[by_group], cuts))
+    boundaries = np.flatnonzero(np.diff(group[by_group])) + 1
+    return list(np.split(members[by_group], boundaries))
 
 
-def _gather(
+def _interpolate(
     blocks: BlockReader, located: PixelLocations, group: Int[np.ndarray, " member"]
-) -> _Part:
-    """Weigh the four read pixels round each patch pixel."""
+) -> _Contribution:
+    """Interpolate a raster bilinearly at every pixel of a group of patches."""
     decimation = tuple(int(k) for k in located.decimation[group[0]])
     sizes = blocks.sizes(decimation)
-    rows, below = _neighbours(located.row[group], decimation[0], sizes[0])
-    cols, right = _neighbours(located.col[group], decimation[1], sizes[1])
+    rows, below = _bilinear_axis(located.row[group], decimation[0], sizes[0])
+    cols, right = _bilinear_axis(located.col[group], decimation[1], sizes[1])
     first, last = (rows.min(), cols.min()), (rows.max() + 2, cols.max() + 2)
     window = blocks.window(decimation, (int(first[0]), int(last[0])), (int(first[1]), int(last[1])))
     width = window.data.shape[1]
+    # Flat index of the upper left of the four pixels; the others are at fixed offsets from it.
     index = (rows - first[0]) * np.int32(width) + (cols - first[1])
     taps = (
         (0, (1 - below) * (1 - right)),
@@ -244,31 +256,37 @@ def _gather(
     planes = window.values.reshape(len(window.values), -1)
     values = np.zeros((len(group), len(planes), *index.shape[1:]), np.float32)
     for offset, tap in taps:
-        here = index + np.int32(offset)
+        pixel = index + np.int32(offset)
+        # One band at a time keeps the gathered temporary small.
         for band, plane in enumerate(planes):
-            values[:, band] += tap * plane[here]
-    share, unreadable = _shares(window, index, taps)
+            values[:, band] += tap * plane[pixel]
+    weight, unreadable = _weigh_data(window, index, taps)
     known = np.isfinite(located.row[group]) & np.isfinite(located.col[group])
     if not known.all():
-        share *= known
+        weight *= known
         values *= known[:, None]
-    return _Part(values, share, unreadable)
+    return _Contribution(values, weight, unreadable)
 
 
-def _neighbours(
+def _bilinear_axis(
     positions: Float[np.ndarray, "member row col"], factor: int, size: int
 ) -> tuple[Int[np.ndarray, "member row col"], Float[np.ndarray, "member row col"]]:
-    """Number of the read pixel at or before each position, and the weight of the one after it.
+    """Return the read pixel at or before each position, and the weight of the pixel after it.
 
-    Positions off the raster fall on the pixels without data just beyond its edges.
+    Args:
+        positions: along one axis of the raster, in its own pixels, the first centre at 0.
+        factor: raster pixels per read pixel.
+        size: read pixels along the axis.
     """
-    at = (positions + 0.5) / factor - 0.5
-    at = np.clip(np.where(np.isnan(at), np.nanmin(at), at), -1, size)
-    floor = np.floor(at)
-    return floor.astype(np.int32), (at - floor).astype(np.float32)
+    read = (positions + 0.5) / factor - 0.5
+    # Positions off the raster move to the pixels just beyond its edges, which have no data, so that
+    # the window read stays small. NaN (masked by the caller) takes any index inside that window.
+    read = np.clip(np.where(np.isnan(read), np.nanmin(read), read), -1, size)
+    floor = np.floor(read)
+    return floor.astype(np.int32), (read - floor).astype(np.float32)
 
 
-def _shares(
+def _weigh_data(
     window: ReadWindow,
     index: Int[np.ndarray, "member row col"],
     taps: Sequence[tuple[int, Float[np.ndarray, "member row col"]]],
@@ -277,13 +295,15 @@ def _shares(
     if window.data.all():
         return np.ones(index.shape, np.float32), np.zeros(len(index), bool)
     data, lost = window.data.ravel(), window.unreadable.ravel()
-    share = np.zeros(index.shape, np.float32)
+    weight = np.zeros(index.shape, np.float32)
     complete = np.ones(index.shape, bool)
     unreadable = np.zeros(len(index), bool)
     for offset, tap in taps:
-        here = index + np.int32(offset)
-        share += tap * data[here]
-        complete &= data[here] | (tap == 0)
-        unreadable |= (lost[here] & (tap > 0)).any(axis=(1, 2))
-    share[complete] = 1  # exactly, as where nothing is masked
-    return share, unreadable
+        pixel = index + np.int32(offset)
+        weight += tap * data[pixel]
+        complete &= data[pixel] | (tap == 0)
+        unreadable |= (lost[pixel] & (tap > 0)).any(axis=(1, 2))
+    # The four weights may sum to 1 less one bit; a patch must not depend on whether its window
+    # holds a gap elsewhere, so the sum is exactly 1, as in the early return.
+    weight[complete] = 1
+    return weight, unreadable

@@ -1,4 +1,4 @@
-"""Photographs taken at places: the nearest one stands for a place."""
+"""Street-level images of a folder, each with the location at which it was taken."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +11,21 @@ from unigeo.producer.observations.folder.location_tables import LocationTable
 from unigeo.schemas.errors import ObservationsError
 
 CHECKED = 1000
-"""Photographs, at most, whose header is read at opening."""
+"""Largest number of images whose header is checked at opening."""
 
 
 @dataclass(frozen=True, eq=False)
 class StreetImages:
-    """Image files with a place each."""
+    """Image files and their locations; `open_street_images` makes one."""
 
     paths: tuple[Path, ...]
-    places: LocationTable
+    locations: LocationTable
     """One row per file."""
     size: int
-    """Rows and columns of what is returned."""
+    """Rows and columns of the images returned."""
 
     def read(self, row: int) -> UInt8[np.ndarray, "3 row col"] | None:
-        """Read one photograph, its middle square scaled to the size; None if it is damaged."""
+        """Read one image, its central square scaled to `size`; None if it is damaged."""
         try:
             with Image.open(self.paths[row]) as image:
                 upright = ImageOps.exif_transpose(image).convert("RGB")
@@ -36,16 +36,16 @@ class StreetImages:
 
 
 def open_street_images(
-    folder: Path, names: list[str], places: LocationTable, size: int, shown: str
+    folder: Path, names: list[str], locations: LocationTable, size: int, label: str
 ) -> StreetImages:
-    """Check that the photographs are there and are images.
+    """Check that the files exist and are images.
 
     Args:
-        folder: that the names are relative to.
-        names: one per row of `places`.
-        places: where they were taken.
+        folder: folder that the names are relative to.
+        names: one file name per row of `locations`.
+        locations: where the images were taken.
         size: rows and columns to scale them to.
-        shown: how errors name the table.
+        label: name of the table in error messages.
 
     Raises:
         ObservationsError: a file is missing, outside the folder, or not an image.
@@ -55,24 +55,24 @@ def open_street_images(
     for row, path in enumerate(paths):
         if not path.is_relative_to(root):
             raise ObservationsError(
-                f"{shown}, row {row}: {names[row]!r} is outside the folder {folder}."
+                f"{label}, row {row}: {names[row]!r} is outside the folder {folder}."
             )
         if not path.is_file():
             raise ObservationsError(
-                f"{shown}, row {row}: there is no photograph {names[row]!r} in {folder}. Drop the "
+                f"{label}, row {row}: there is no photograph {names[row]!r} in {folder}. Drop the "
                 "row or fetch the file."
             )
-    for row in _spread(len(paths)):
+    for row in _rows_to_check(len(paths)):
         try:
             with Image.open(paths[row]) as image:
                 image.verify()
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise ObservationsError(
-                f"{shown}, row {row}: {names[row]!r} is not a readable image ({error}). Drop the "
+                f"{label}, row {row}: {names[row]!r} is not a readable image ({error}). Drop the "
                 "row or fetch the file again."
             ) from error
-    return StreetImages(paths, places, size)
+    return StreetImages(paths, locations, size)
 
 
-def _spread(count: int) -> Int[np.ndarray, " row"]:
+def _rows_to_check(count: int) -> Int[np.ndarray, " row"]:
     return np.unique(np.linspace(0, count - 1, min(count, CHECKED)).astype(np.int64))
