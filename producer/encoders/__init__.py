@@ -1,1 +1,5 @@
-"""One encoder per modality, all into one space."""
+"""The encoders of all modalities, which map into one space of unit vectors.
+
+Start with `model.UniGeoCLIP` and `model.load_model`. `settings.ModelSettings` describes a model,
+`presets` has ready ones, and `folded` is the coordinate encoder as rasterization uses it.
+"""

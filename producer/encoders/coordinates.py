@@ -1,7 +1,7 @@
 """Encoder of coordinates: random Fourier features at several scales, joined by attention.
 
-Each scale gives one token; attention runs over the tokens of one point and never over the batch, so
-a point's vector is the same alone and in company.
+Each scale gives one token. Attention runs over the tokens of one point, never over the batch, so
+that a point's vector does not depend on the other points.
 """
 
 import torch
@@ -14,14 +14,14 @@ from unigeo.producer.encoders.perceptrons import Perceptron
 from unigeo.producer.encoders.settings import CoordinateSettings
 
 SCALE_EMBEDDING_STD = 0.5
-"""First spread of the scale embedding, comparable to the sines (0.71) it is added to."""
+"""Initial standard deviation of the scale embedding, near that of the sines (0.71) it adds to."""
 
 
 class CoordinateEncoder(FourierFeatures):
-    """Longitude and latitude in degrees to a vector.
+    """Encoder of longitude and latitude in degrees.
 
-    Source: Astruc et al., UniGeoCLIP, arXiv 2604.11668, with its public code's batch attention
-    mended, the phases in float64, and a learned scale embedding added.
+    Source: Astruc et al., UniGeoCLIP, arXiv 2604.11668. Unlike its public code, attention does not
+    run over the batch, phases are in float64, and scales have a learned embedding.
     """
 
     def __init__(self, settings: CoordinateSettings, dimension: int) -> None:
@@ -45,7 +45,7 @@ class CoordinateEncoder(FourierFeatures):
             else None
         )
         self.registers = nn.Parameter(0.02 * torch.randn(settings.registers, width))
-        # A list of separate blocks: nn.TransformerEncoder would start them as copies of one.
+        # A list of separate blocks: nn.TransformerEncoder would initialize them as copies of one.
         self.blocks = nn.ModuleList(
             [
                 Block(width, settings.heads, settings.hidden, settings.dropout)
@@ -58,7 +58,7 @@ class CoordinateEncoder(FourierFeatures):
         self.projection = nn.Identity() if read == dimension else nn.Linear(read, dimension)
 
     def forward(self, lonlat: Float64[Tensor, "point 2"]) -> Float[Tensor, "point dimension"]:
-        """Encode points; the vectors have no fixed length.
+        """Encode points; the vectors are not normalized.
 
         Raises:
             ModelError: if degrees or frequencies are not in float64.
@@ -68,7 +68,7 @@ class CoordinateEncoder(FourierFeatures):
     def attend(
         self, tokens: Float32[Tensor, "point scale width"]
     ) -> Float[Tensor, "point dimension"]:
-        """Join the tokens of each point by self-attention and read its vector from them."""
+        """Apply self-attention to the tokens of each point, and read its vector from them."""
         scales = tokens.shape[1]
         if self.scale_perceptrons:
             each = zip(self.scale_perceptrons, tokens.unbind(1), strict=True)
@@ -86,13 +86,13 @@ class CoordinateEncoder(FourierFeatures):
         return vectors
 
     def checkpoint_activations(self, on: bool) -> None:
-        """Recompute the blocks in the backward pass rather than keep what they made."""
+        """Recompute the blocks in the backward pass instead of keeping their activations."""
         self.checkpointing = on
 
     def _read(
         self, tokens: Float[Tensor, "point token width"], scales: int
     ) -> Float[Tensor, "point read"]:
-        """Sum up a point's tokens; the norm acts on single tokens or on their mean."""
+        """Summarize a point's tokens; the norm acts on single tokens or on their mean."""
         match self.settings.readout:
             case "concat":
                 summary: Tensor = self.norm(tokens[:, :scales]).flatten(1)
@@ -123,10 +123,10 @@ class Block(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "point token width"]
     ) -> Float[Tensor, "point token width"]:
-        """Let each token read the others, then think by itself."""
+        """Add attention over the tokens, then an MLP of each token."""
         tokens = tokens + self.dropout(self.attention(self.attention_norm(tokens)))
-        thought: Tensor = self.dropout(self.mlp(self.mlp_norm(tokens)))
-        return tokens + thought
+        added: Tensor = self.dropout(self.mlp(self.mlp_norm(tokens)))
+        return tokens + added
 
     def attention(
         self, tokens: Float[Tensor, "point token width"]

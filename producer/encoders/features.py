@@ -1,4 +1,4 @@
-"""Random Fourier features of places: cosines and sines of phases that are computed in float64."""
+"""Random Fourier features of coordinates, with phases computed in float64."""
 
 import math
 
@@ -13,13 +13,13 @@ from unigeo.schemas.errors import ModelError
 
 
 class FourierFeatures(nn.Module):
-    """Longitude and latitude in degrees to one token per scale; what such encoders begin with.
+    """Base of encoders that map longitude and latitude in degrees to one token per scale.
 
     Source: Tancik et al. (2020), "Fourier features let networks learn high frequency functions".
     """
 
     frequencies: Tensor
-    """Cycles per unit, (scale, axis, width / 2), float64; part of the weights, drawn once."""
+    """Frequencies in cycles per unit, (scale, axis, width / 2), float64; saved with the weights."""
 
     def __init__(self, settings: CoordinateSettings) -> None:
         super().__init__()
@@ -31,25 +31,27 @@ class FourierFeatures(nn.Module):
             self.register_buffer("frequencies", frequencies)
 
     def tokens(self, lonlat: Float64[Tensor, "point 2"]) -> Float32[Tensor, "point scale width"]:
-        """Compute cosines and sines of each scale's phases, in float64 whatever autocast says.
+        """Compute the cosines and sines of each scale's phases.
 
-        At sigma 4096 a phase reaches thousands of turns and 100 m are a hundredth of one, so that
-        bfloat16, and TF32 products, would lose them; a turn's remainder is safe in float32.
+        At sigma 4096 a phase reaches thousands of turns, and 100 m are a few hundredths of a turn:
+        phases are in float64 whatever autocast says. A fraction of a turn is safe in float32.
 
         Raises:
             ModelError: if degrees or frequencies are not in float64.
         """
         check_double(lonlat=lonlat, frequencies=self.frequencies)
         on_sphere = self.settings.features == "sphere"
-        place = sphere_tensor(lonlat) if on_sphere else equal_earth_tensor(lonlat)
+        position = sphere_tensor(lonlat) if on_sphere else equal_earth_tensor(lonlat)
         with torch.autocast(lonlat.device.type, enabled=False):
-            turns = torch.einsum("pa,saf->psf", place, self.frequencies)
+            # p: point, s: scale, a: axis, f: frequency
+            turns = torch.einsum("pa,saf->psf", position, self.frequencies)
+            # Whole turns change no cosine or sine; without them the rest fits in float32.
             phases = (2 * math.pi * (turns - turns.round())).float()
             return torch.cat([phases.cos(), phases.sin()], dim=-1)
 
 
 def draw_frequencies(settings: CoordinateSettings) -> Float64[np.ndarray, "scale axis half"]:
-    """Draw the Gaussian frequencies of every scale; numpy's, so that no torch device matters."""
+    """Draw the Gaussian frequencies of every scale, by numpy, which is the same on every device."""
     axes = 3 if settings.features == "sphere" else 2
     normal = np.random.default_rng(settings.seed).standard_normal(
         (len(settings.sigmas), axes, settings.width // 2)
@@ -61,7 +63,7 @@ def draw_frequencies(settings: CoordinateSettings) -> Float64[np.ndarray, "scale
 
 
 def check_double(**tensors: Tensor) -> None:
-    """Refuse places in less than float64.
+    """Refuse tensors that are not float64.
 
     Raises:
         ModelError: naming the tensor.

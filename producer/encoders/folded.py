@@ -1,8 +1,8 @@
-"""The coordinate encoder as rasterization uses it: the same function, with less work per cell.
+"""The coordinate encoder for rasterization: the same function with less work per cell.
 
-Scales and shifts of norms, the scale of queries and the rotation are folded into the products next
-to them, and of the last block only what the readout reads is computed. Phases stay in float64; the
-sums between products, and the readout, in float32; the products may be in bfloat16.
+Scales and shifts of norms, the scale of queries and the rotation are folded into the linear layers
+next to them, and the last block computes only the tokens that the readout uses. Phases stay in
+float64; residual sums and the readout are in float32; products may be in bfloat16.
 """
 
 from collections.abc import Callable
@@ -20,32 +20,33 @@ from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.schemas.geo.sequences import r2_sequence
 
 WIDE = 256
-"""Width of tokens from which products may be in bfloat16; smaller encoders are fast as they are."""
+"""Least width of tokens for products in bfloat16; smaller encoders are fast in float32."""
 LOWEST_COSINE = 0.9999
-"""Between a vector in bfloat16 and the model's own, else products stay in float32."""
-_SAMPLES = 32
+"""Least cosine between a vector in bfloat16 and the model's own; below it products are float32."""
+_TEST_POINTS = 32
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
-"""Of /proc/cpuinfo: products of bfloat16 in hardware; emulated ones are slower than float32."""
+"""Flags of /proc/cpuinfo for bfloat16 products in hardware; emulation is slower than float32."""
 
 Tokens = Float[Tensor, "point token width"]
-Read = Float[Tensor, "point read width"]
-Attention = Callable[[Read, Tokens, Tokens, int], Read]
-"""From queries, times their scale, keys, values, and the number of heads."""
+ReadTokens = Float[Tensor, "point read width"]
+"""The tokens that the readout uses, or all of them."""
+Attention = Callable[[ReadTokens, Tokens, Tokens, int], ReadTokens]
+"""Function of scaled queries, keys, values and the number of heads."""
 
 
 CellEncoder = Callable[[Float64[Tensor, "point 2"]], Float32[Tensor, "point dimension"]]
-"""From degrees, longitude first, to unit vectors."""
+"""Function from degrees, longitude first, to unit vectors."""
 
 
 class FoldedLinear(NamedTuple):
-    """A linear layer."""
+    """Weights of a linear layer."""
 
     weight: Float[Tensor, "out in"]
     bias: Float[Tensor, " out"]
 
 
 class FoldedBlock(NamedTuple):
-    """A `Block` whose norms only normalize."""
+    """Weights of a `Block` whose norms have no scale and shift of their own."""
 
     query_key_value: FoldedLinear
     attention_out: FoldedLinear
@@ -56,14 +57,14 @@ class FoldedBlock(NamedTuple):
 def fold(
     model: UniGeoCLIP, precision: torch.dtype = torch.float32, *, compiled: bool = False
 ) -> CellEncoder:
-    """Give a function equal to `model.encode("coordinate", lonlat)`, on the model's device.
+    """Return a function equal to `model.encode("coordinate", lonlat)`, on the model's device.
 
-    Encoders of other kinds than `scales` cost little and are given as they are, in float32.
+    Encoders of other kinds than `scales` cost little and stay unfolded, in float32.
 
     Args:
         model: whose weights are copied.
         precision: of the products.
-        compiled: compile the blocks; points then come in batches of one size.
+        compiled: compile the blocks; all batches of points must then have one size.
     """
     encoder = model.encoders["coordinate"]
     if isinstance(encoder, CoordinateEncoder):
@@ -72,7 +73,7 @@ def fold(
 
 
 def cell_encoder(model: UniGeoCLIP) -> CellEncoder:
-    """Fold for rasterization: in bfloat16 where the device gains and vectors stay what they are.
+    """Fold for rasterization, in bfloat16 if the device is faster in it and vectors hardly change.
 
     The choice depends on the model and the kind of device alone, so that machines of one kind write
     the same bytes.
@@ -82,7 +83,7 @@ def cell_encoder(model: UniGeoCLIP) -> CellEncoder:
     assert settings is not None, "the model has a coordinate encoder"
     if settings.kind != "scales" or not gains_from_bfloat16(device, settings.width):
         return fold(model, compiled=device.type == "cuda")
-    share = r2_sequence(_SAMPLES)  # places all over the globe, the same everywhere
+    share = r2_sequence(_TEST_POINTS)  # points all over the globe, the same on every machine
     lonlat = torch.from_numpy(share * [360.0, 180.0] - [180.0, 90.0]).to(device)
     rounded = fold(model, torch.bfloat16)(lonlat)
     with torch.inference_mode():
@@ -92,7 +93,7 @@ def cell_encoder(model: UniGeoCLIP) -> CellEncoder:
 
 
 def gains_from_bfloat16(device: torch.device, width: int) -> bool:
-    """Whether the device multiplies tokens of that width faster in bfloat16."""
+    """Return whether the device multiplies tokens of that width faster in bfloat16."""
     if width < WIDE:
         return False
     if device.type == "cuda":
@@ -101,7 +102,7 @@ def gains_from_bfloat16(device: torch.device, width: int) -> bool:
 
 
 def cpu_flags() -> set[str]:
-    """What this processor can do, in Linux's words; empty where there is no Linux."""
+    """Return the processor's features by their names in Linux; empty on other systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -121,22 +122,23 @@ class FoldedEncoder:
         attention: Attention | None = None,
         compiled: bool = False,
     ) -> None:
-        """Copy the weights, folded; `attention` is `product` unless another is given."""
+        """Copy and fold the weights; `attention` is `product` unless another is given."""
         settings = encoder.settings
         scales = len(settings.sigmas)
         self.precision = precision
         self._encoder = encoder
         self._attention, self._heads = attention or product, settings.heads
-        self._joins = settings.readout != "concat"
+        self._averages = settings.readout != "concat"
+        # Registers follow the tokens of the scales.
         self._read = slice(scales, None) if settings.readout == "registers" else slice(scales)
         perceptrons: Any = encoder.scale_perceptrons
         blocks: Any = encoder.blocks
         with torch.no_grad():
             self._perceptrons = [
-                [_folded(layer, precision) for layer in net.linears] for net in perceptrons
+                [_copy_linear(layer, precision) for layer in net.linears] for net in perceptrons
             ]
-            self._blocks = [_folded_block(block, precision) for block in blocks]
-            self._last = _folded_readout(encoder, rotation)
+            self._blocks = [_fold_block(block, precision) for block in blocks]
+            self._readout = _fold_readout(encoder, rotation)
             self._registers = encoder.registers.detach().clone()
             embedding = encoder.scale_embedding
             self._embedding = None if embedding is None else embedding.detach().clone()
@@ -154,47 +156,48 @@ class FoldedEncoder:
     def attend(
         self, tokens: Float32[Tensor, "point scale width"]
     ) -> Float32[Tensor, "point dimension"]:
-        """Encode the tokens of each point's scales."""
+        """Encode points, given the Fourier features of each scale."""
         if self._perceptrons:
             each = zip(self._perceptrons, tokens.to(self.precision).unbind(1), strict=True)
-            tokens = torch.stack([_perceived(layers, token) for layers, token in each], dim=1)
+            tokens = torch.stack([_perceptron(token, layers) for layers, token in each], dim=1)
         if self._embedding is not None:
             tokens = tokens + self._embedding
         tokens = torch.cat([tokens, self._registers.expand(len(tokens), -1, -1)], dim=1)
-        how = (self._attention, self._heads)
+        attention = (self._attention, self._heads)
         for block in self._blocks[:-1]:
-            tokens = self._block(tokens, block, *how)
+            tokens = self._block(tokens, block, *attention)
         if self._blocks:
-            read = self._last_block(tokens, self._blocks[-1], *how, self._read, self._joins)
+            last = self._blocks[-1]
+            read = self._last_block(tokens, last, *attention, self._read, self._averages)
         else:
             read = tokens[:, self._read]
-            read = read.mean(1) if self._joins else read
+            read = read.mean(1) if self._averages else read
         summary = layer_norm(read, read.shape[-1:]).flatten(1)
-        return normalize(linear(summary, *self._last), dim=-1)
+        return normalize(linear(summary, *self._readout), dim=-1)
 
 
-def product(query: Read, key: Tokens, value: Tokens, heads: int) -> Read:
+def product(query: ReadTokens, key: Tokens, value: Tokens, heads: int) -> ReadTokens:
     """Attend as product, softmax, product: for ten tokens faster than a fused kernel."""
-    query, key, value = (_by_head(tokens, heads) for tokens in (query, key, value))
+    query, key, value = (_split_heads(tokens, heads) for tokens in (query, key, value))
     scores = query @ key.transpose(-1, -2)
     return (scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(2)
 
 
-def fused(query: Read, key: Tokens, value: Tokens, heads: int) -> Read:
+def fused(query: ReadTokens, key: Tokens, value: Tokens, heads: int) -> ReadTokens:
     """Attend by torch's own kernel."""
-    query, key, value = (_by_head(tokens, heads) for tokens in (query, key, value))
+    query, key, value = (_split_heads(tokens, heads) for tokens in (query, key, value))
     joined: Tensor = scaled_dot_product_attention(query, key, value, scale=1.0)
     return joined.transpose(1, 2).flatten(2)
 
 
-def _by_head(tokens: Tokens, heads: int) -> Float[Tensor, "point head token channel"]:
-    apart: Tensor = tokens.unflatten(-1, (heads, -1))
-    return apart.transpose(1, 2)
+def _split_heads(tokens: Tokens, heads: int) -> Float[Tensor, "point head token channel"]:
+    split: Tensor = tokens.unflatten(-1, (heads, -1))
+    return split.transpose(1, 2)
 
 
 def _block(tokens: Tokens, block: FoldedBlock, attention: Attention, heads: int) -> Tokens:
     tokens = _attend(tokens, block, attention, heads, None)
-    added: Tensor = linear(_widened(tokens, block), *block.narrow)
+    added: Tensor = linear(_mlp_hidden(tokens, block), *block.narrow)
     return tokens + added
 
 
@@ -204,41 +207,43 @@ def _last_block(
     attention: Attention,
     heads: int,
     read: slice,
-    joins: bool,
+    averages: bool,
 ) -> Float32[Tensor, "point *token width"]:
-    """Tokens of `read` after the block, or their mean, which the last product leaves as it is."""
+    """Return the tokens of `read` after the block, or their mean."""
     tokens = _attend(tokens, block, attention, heads, read)
-    wide = _widened(tokens, block)
-    if joins:
-        tokens, wide = tokens.mean(1), wide.mean(1)
-    return tokens + linear(wide, *block.narrow)
+    hidden = _mlp_hidden(tokens, block)
+    if averages:
+        # The last layer is linear, so that the mean can be taken before it, on one token a point.
+        tokens, hidden = tokens.mean(1), hidden.mean(1)
+    return tokens + linear(hidden, *block.narrow)
 
 
 def _attend(
     tokens: Tokens, block: FoldedBlock, attention: Attention, heads: int, read: slice | None
-) -> Read:
-    """Let the tokens of `read`, or all, read the others."""
+) -> ReadTokens:
+    """Apply the block's attention; only tokens of `read`, or all, are queries and come back."""
     width = tokens.shape[-1]
     weight, bias = block.query_key_value
     normed = layer_norm(tokens, (width,)).to(weight.dtype)
     if read is None:
         query, key, value = linear(normed, weight, bias).chunk(3, dim=-1)
     else:
-        own = normed[:, read].contiguous()  # else the weights are copied for every point
-        query = linear(own, weight[:width], bias[:width])
+        # A view would become a batched product, which copies the weights for every point.
+        queried = normed[:, read].contiguous()
+        query = linear(queried, weight[:width], bias[:width])
         key, value = linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
         tokens = tokens[:, read]
     added: Tensor = linear(attention(query, key, value, heads), *block.attention_out)
-    return tokens + added
+    return tokens + added  # float32, also where `added` is bfloat16
 
 
-def _widened(tokens: Tokens, block: FoldedBlock) -> Float[Tensor, "point token hidden"]:
+def _mlp_hidden(tokens: Tokens, block: FoldedBlock) -> Float[Tensor, "point token hidden"]:
     normed = layer_norm(tokens, tokens.shape[-1:]).to(block.widen.weight.dtype)
     return gelu(linear(normed, *block.widen))
 
 
-def _perceived(
-    layers: list[FoldedLinear], token: Float[Tensor, "point width"]
+def _perceptron(
+    token: Float[Tensor, "point width"], layers: list[FoldedLinear]
 ) -> Float32[Tensor, "point width"]:
     *hidden, head = layers
     for layer in hidden:
@@ -246,49 +251,54 @@ def _perceived(
     return linear(token, *head).float()
 
 
-def _folded_block(block: Block, precision: torch.dtype) -> FoldedBlock:
+def _fold_block(block: Block, precision: torch.dtype) -> FoldedBlock:
     width = block.attention_out.in_features
-    query_key_value = _after(block.attention_norm, block.query_key_value)
-    for part in query_key_value:
+    query_key_value = _fold_norm(block.attention_norm, block.query_key_value)
+    for part in query_key_value:  # weight and bias; their first `width` rows make the queries
         part[:width] *= (width // block.heads) ** -0.5
     mlp: Any = block.mlp
     widen, _, narrow = mlp
     return FoldedBlock(
         _cast(query_key_value, precision),
-        _folded(block.attention_out, precision),
-        _cast(_after(block.mlp_norm, widen), precision),
-        _folded(narrow, precision),
+        _copy_linear(block.attention_out, precision),
+        _cast(_fold_norm(block.mlp_norm, widen), precision),
+        _copy_linear(narrow, precision),
     )
 
 
-def _folded_readout(
+def _fold_readout(
     encoder: CoordinateEncoder, rotation: Float32[Tensor, "dimension dimension"]
 ) -> FoldedLinear:
-    """Norm, projection and rotation as one product, in float32 as it is small."""
+    """Fold norm, projection and rotation into one layer, in float32 as it is small."""
     width = encoder.norm.normalized_shape[0]
     layer: Any = encoder.projection
-    if not isinstance(layer, nn.Linear):
+    if not isinstance(layer, nn.Linear):  # no projection is needed: the identity
         size = len(rotation)
         layer = FoldedLinear(torch.eye(size, device=rotation.device), rotation.new_zeros(size))
-    tokens = layer.weight.shape[1] // width
-    weight, bias = _after(encoder.norm, layer, tokens)
+    tokens = layer.weight.shape[1] // width  # more than one where the readout concatenates
+    weight, bias = _fold_norm(encoder.norm, layer, tokens)
+    # vectors @ rotation, as rows of a linear layer: rotation.T @ (weight @ x + bias).
     turn = rotation.T.double()
     return _cast(FoldedLinear(turn @ weight, turn @ bias), torch.float32)
 
 
-def _after(norm: nn.LayerNorm, layer: Any, tokens: int = 1) -> FoldedLinear:
-    """A linear layer that also scales and shifts the norm before it, in float64."""
+def _fold_norm(norm: nn.LayerNorm, layer: Any, tokens: int = 1) -> FoldedLinear:
+    """Fold a norm's scale and shift into the linear layer after it, in float64.
+
+    W (scale * x + shift) + b = (W * scale) x + (b + W shift); `tokens` are normed one by one and
+    then concatenated.
+    """
     weight, scale, shift = layer.weight.double(), norm.weight.double(), norm.bias.double()
     return FoldedLinear(
         weight * scale.repeat(tokens), layer.bias.double() + weight @ shift.repeat(tokens)
     )
 
 
-def _folded(layer: nn.Linear, precision: torch.dtype) -> FoldedLinear:
+def _copy_linear(layer: nn.Linear, precision: torch.dtype) -> FoldedLinear:
     return _cast(FoldedLinear(layer.weight, layer.bias), precision)
 
 
 def _cast(layer: FoldedLinear, precision: torch.dtype) -> FoldedLinear:
-    """A copy, even where nothing is cast."""
+    """Copy the weights in another precision; also where they have it already."""
     weight, bias = (part.detach().to(precision, copy=True).contiguous() for part in layer)
     return FoldedLinear(weight, bias)

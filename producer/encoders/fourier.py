@@ -1,4 +1,4 @@
-"""Encoder of coordinates by plain Fourier features: all scales side by side, one perceptron."""
+"""Encoder of coordinates by Fourier features: all scales concatenated, and one perceptron."""
 
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from unigeo.producer.encoders.settings import CoordinateSettings
 
 
 class FourierEncoder(FourierFeatures):
-    """Longitude and latitude in degrees to a vector; the baseline without scales of their own.
+    """Encoder of longitude and latitude in degrees; a baseline that does not separate scales.
 
     Source: Tancik et al. (2020), "Fourier features let networks learn high frequency functions".
     """
@@ -26,6 +26,6 @@ class FourierEncoder(FourierFeatures):
         )
 
     def forward(self, lonlat: Float64[Tensor, "point 2"]) -> Float[Tensor, "point dimension"]:
-        """Encode points; the vectors have no fixed length."""
+        """Encode points; the vectors are not normalized."""
         vectors: Tensor = self.perceptrons[0](self.tokens(lonlat).flatten(1))
         return vectors

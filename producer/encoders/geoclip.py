@@ -1,4 +1,4 @@
-"""Encoder of coordinates of GeoCLIP's kind: one perceptron per scale, their outputs summed."""
+"""GeoCLIP's encoder of coordinates: one perceptron per scale, their outputs summed."""
 
 import torch
 from jaxtyping import Float, Float64
@@ -10,9 +10,9 @@ from unigeo.producer.encoders.settings import CoordinateSettings
 
 
 class GeoclipEncoder(FourierFeatures):
-    """Longitude and latitude in degrees to a vector; its scales meet in the sum alone.
+    """Encoder of longitude and latitude in degrees whose scales meet only in the sum.
 
-    The published one: sigmas 1, 16 and 256, width 512, mlp_ratio 2, depth 3, dimension 512.
+    The published settings are sigmas 1, 16 and 256, width 512, mlp_ratio 2, depth 3, dimension 512.
 
     Source: Vivanco Cepeda, Nayak & Shah (2023), "GeoCLIP", arXiv 2309.16020, section 3.1.
     """
@@ -28,7 +28,7 @@ class GeoclipEncoder(FourierFeatures):
         )
 
     def forward(self, lonlat: Float64[Tensor, "point 2"]) -> Float[Tensor, "point dimension"]:
-        """Encode points; the vectors have no fixed length."""
+        """Encode points; the vectors are not normalized."""
         scales = self.tokens(lonlat).unbind(1)
         outputs = [net(token) for net, token in zip(self.perceptrons, scales, strict=True)]
         return torch.stack(outputs).sum(0)

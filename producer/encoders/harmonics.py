@@ -1,4 +1,4 @@
-"""Real spherical harmonics as `schemas.harmonics` has them, on a tensor's device, in float64."""
+"""Real spherical harmonics of `schemas.geo.harmonics` for tensors, on their device, in float64."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from unigeo.schemas.geo.harmonics import legendre_rows, recurrence, sectoral_fac
 
 
 class SphericalHarmonics(nn.Module):
-    """Degrees to the harmonics below a degree; its tables are rebuilt, not saved."""
+    """Map from degrees to the harmonics below `degree`; its tables are rebuilt, not saved."""
 
     up: Tensor
     back: Tensor
@@ -20,6 +20,7 @@ class SphericalHarmonics(nn.Module):
     def __init__(self, degree: int) -> None:
         super().__init__()
         tables = (*recurrence(degree), sectoral_factors(degree))
+        # Flat indices into (degree, order) of the cosines, order from 0, and the sines, from 1.
         even, odd = (np.flatnonzero(triangle) for triangle in triangles(degree))
         for name, table in zip(
             ("up", "back", "factors", "even", "odd"), (*tables, even, odd), strict=True

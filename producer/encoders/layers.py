@@ -1,4 +1,4 @@
-"""The parameters of a model by depth, for rates that differ from layer to layer."""
+"""The parameters of a model by depth, for learning rates that differ by layer."""
 
 import re
 from collections import defaultdict
@@ -9,7 +9,7 @@ from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.settings import TransformerSettings
 
 TEMPERATURE = "temperature"
-"""Name beside the modalities under which `layers` lists the logit scale."""
+"""Key beside the modalities under which `layers` lists the logit scale."""
 
 _FIRST = re.compile(
     r"frequencies|registers|scale_\w+|tower\.(embeddings|cls_token|reg_token|pos_embed|patch_embed)"
@@ -19,26 +19,26 @@ _LAST = re.compile(r"projection|norm|perceptrons\.\d+\.head|tower\.(post_layerno
 
 
 def layers(model: UniGeoCLIP) -> dict[str, list[tuple[int, list[nn.Parameter]]]]:
-    """List each encoder's parameters from the input to the output.
+    """List each encoder's parameters by depth, from the input to the output.
 
-    Depth 0 is what makes tokens (embeddings, registers, learned frequencies), depth 1 the first
-    block or hidden layer, and the last depth, blocks + 1, the norm, pooling and projection. A layer
-    without parameters is left out. Towers that are tied are listed once, as `aerial`; the logit
-    scale, which belongs to none, as `temperature`. So every parameter occurs exactly once.
+    Depth 0 has the parameters that make tokens (embeddings, registers, learned frequencies), depth
+    1 the first block or hidden layer, and the last depth, blocks + 1, the norm, pooling and
+    projection. Depths without parameters are left out. Tied towers are listed once, as `aerial`;
+    the logit scale, which belongs to no tower, as `temperature`: every parameter occurs once.
     """
-    found: dict[str, list[tuple[int, list[nn.Parameter]]]] = {}
+    listed: dict[str, list[tuple[int, list[nn.Parameter]]]] = {}
     for modality, encoder in model.encoders.items():
         settings: TransformerSettings = getattr(model.settings, modality)
         by_depth: defaultdict[int, list[nn.Parameter]] = defaultdict(list)
         for name, parameter in encoder.named_parameters():
             by_depth[_depth(name, settings.depth)].append(parameter)
-        found[modality] = sorted(by_depth.items(), key=lambda layer: layer[0])
-    found[TEMPERATURE] = [(0, [model.logit_scale])]
-    return found
+        listed[modality] = sorted(by_depth.items(), key=lambda layer: layer[0])
+    listed[TEMPERATURE] = [(0, [model.logit_scale])]
+    return listed
 
 
 def _depth(name: str, blocks: int) -> int:
-    """Depth of a parameter by its name in the encoder."""
+    """Return the depth of a parameter by its name in the encoder."""
     block = _BLOCK.match(name)
     if block:
         return int(block[1]) + 1

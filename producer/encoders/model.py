@@ -1,4 +1,4 @@
-"""UniGeoCLIP: one encoder per modality, all into one space, and its folder on disk."""
+"""The UniGeoCLIP model: one encoder per modality into one space, and the model's folder on disk."""
 
 import hashlib
 import json
@@ -39,15 +39,15 @@ from unigeo.schemas.errors import ModelError
 LARGEST_SCALE = 100.0
 """Largest inverse temperature, as in CLIP."""
 FORMAT = 1
-"""Version of the model folder."""
+"""Version of the format of model folders."""
 WEIGHTS, SETTINGS, TOKENIZER = "model.safetensors", "settings.json", "tokenizer.json"
 
 
 class UniGeoCLIP(nn.Module):
-    """Five encoders that agree on where things are.
+    """Encoders of up to five modalities that map observations of one location to similar vectors.
 
-    A fixed orthogonal rotation follows the encoders' projections: cosines stay, and no single
-    number of a vector dominates, which int8 storage needs.
+    A fixed orthogonal rotation follows the encoders' projections. It keeps cosines, and spreads a
+    vector's length over its dimensions, which int8 storage needs.
 
     Source: Astruc et al., arXiv 2604.11668.
     """
@@ -55,14 +55,14 @@ class UniGeoCLIP(nn.Module):
     rotation: Tensor
 
     def __init__(self, settings: ModelSettings, *, pretrained: bool = True) -> None:
-        """Build the encoders, the same weights for the same settings.
+        """Build the encoders; the same settings give the same weights.
 
         Args:
             settings: sizes, seed, and checkpoints to start from.
-            pretrained: read those checkpoints; not needed when weights are loaded afterwards.
+            pretrained: read those checkpoints; not needed if weights are loaded afterwards.
 
         Raises:
-            ModelError: if a checkpoint cannot be had or is of another size.
+            ModelError: if a checkpoint cannot be loaded or has another size.
         """
         super().__init__()
         self.settings = settings
@@ -70,7 +70,7 @@ class UniGeoCLIP(nn.Module):
             torch.manual_seed(settings.seed)
             self.encoders = nn.ModuleDict(
                 {
-                    name: _encoder(getattr(settings, name), settings.dimension, pretrained)
+                    name: _build_encoder(getattr(settings, name), settings.dimension, pretrained)
                     for name in settings.modalities
                     if tower_of(name, settings) == name
                 }
@@ -92,9 +92,9 @@ class UniGeoCLIP(nn.Module):
 
         Args:
             modality: one of `modalities`.
-            inputs: by modality. coordinate: float64 degrees, longitude first; aerial, street: uint8
-                (point, channel, row, col); dsm: float32 metres (point, 1, row, col); text: int64
-                token numbers (point, token).
+            inputs: observations, by modality: coordinate: float64 degrees, longitude first; aerial,
+                street: uint8 (point, channel, row, col); dsm: float32 metres (point, view, row,
+                col); text: int64 token ids (point, token).
 
         Raises:
             ModelError: if there is no such encoder, or it takes another shape.
@@ -106,11 +106,11 @@ class UniGeoCLIP(nn.Module):
     def patch_tokens(
         self, modality: str, inputs: Shaped[Tensor, "point ..."]
     ) -> Float32[Tensor, "point row col width"]:
-        """Give the last layer's token of each patch, as segmentation needs them.
+        """Return the last layer's token of each patch, as segmentation needs them.
 
         Args:
             modality: aerial, street or dsm; a row is a row of patches.
-            inputs: as `encode` takes them.
+            inputs: as for `encode`.
 
         Raises:
             ModelError: if the modality has no patches or no encoder, or takes another shape.
@@ -121,16 +121,16 @@ class UniGeoCLIP(nn.Module):
         return encoder.patch_tokens(inputs).float()
 
     def checkpoint_activations(self, on: bool = True) -> None:
-        """Trade time for memory in training: blocks are computed again in the backward pass.
+        """Recompute transformer blocks in the backward pass, which takes time and saves memory.
 
-        Gradients stay the same. Coordinate encoders made of a perceptron keep their few numbers.
+        Gradients stay the same. Coordinate encoders made of a perceptron are not affected.
         """
         for encoder in self.encoders.values():
             if isinstance(encoder, _WITH_BLOCKS):
                 encoder.checkpoint_activations(on)
 
     def _encoder(self, modality: str, inputs: Shaped[Tensor, "point ..."]) -> nn.Module:
-        """Find the encoder of a modality and check that it takes these inputs."""
+        """Return the encoder of a modality, and check that it takes inputs of this shape."""
         if modality not in self.modalities:
             raise ModelError(
                 f"the model has no encoder of {modality!r}; it has {', '.join(self.modalities)}."
@@ -150,10 +150,8 @@ class UniGeoCLIP(nn.Module):
         return {modality: self.encode(modality, values) for modality, values in inputs.items()}
 
     def scale(self) -> Float32[Tensor, "*pair"]:
-        """Give the inverse temperature, one or one per pair of `settings.pairs`.
-
-        The parameter itself is held at its limit, so that its gradient can still lower it.
-        """
+        """Return the inverse temperature, one for all or one per pair of `settings.pairs`."""
+        # Clamping the result instead would give the parameter no gradient beyond the limit.
         with torch.no_grad():
             self.logit_scale.clamp_(max=math.log(LARGEST_SCALE))
         return self.logit_scale.exp()
@@ -165,12 +163,12 @@ def save_model(
     folder: str | Path,
     documents: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a model as a folder, whole or not at all, in the place of an older one.
+    """Write a model as a folder, completely or not at all.
 
     Args:
-        model: its weights and settings.
+        model: whose weights and settings are written.
         tokenizer: of its text encoder, if it has one.
-        folder: to write; an older model there is replaced, anything else is left alone.
+        folder: folder to write; an older model in it is replaced, anything else is refused.
         documents: further files by name, such as the card and the metrics.
 
     Raises:
@@ -199,7 +197,7 @@ def save_model(
             },
         }
         (new / SETTINGS).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-        new.chmod(0o755)  # a temporary folder is its owner's alone
+        new.chmod(0o755)  # mkdtemp lets only the owner read
         _replace(folder, new)
     except OSError as error:
         raise ModelError(f"cannot write {folder}: {error}. Nothing was changed.") from error
@@ -208,13 +206,13 @@ def save_model(
 
 
 def load_model(folder: str | Path) -> tuple[UniGeoCLIP, Tokenizer | None]:
-    """Read a model folder, offline: weights, settings, and the tokenizer if there are words.
+    """Read a model folder, offline: the model, and the tokenizer of its text encoder if it has one.
 
     Raises:
         ModelError: if a file is missing, damaged, or of another version.
     """
     folder = Path(folder)
-    description = _description(folder)
+    description = _read_description(folder)
     for name, expected in description["sha256"].items():
         if _sha256(_file(folder, name)) != expected:
             raise ModelError(
@@ -237,7 +235,7 @@ def load_model(folder: str | Path) -> tuple[UniGeoCLIP, Tokenizer | None]:
 
 
 def model_hash(folder: str | Path) -> str:
-    """Give the SHA-256 of a model's weights, in hexadecimal: two models are one if it is equal.
+    """Return the SHA-256 of a model's weights, in hexadecimal, which identifies the model.
 
     Raises:
         ModelError: if there is no model.
@@ -246,7 +244,7 @@ def model_hash(folder: str | Path) -> str:
 
 
 def tower_of(modality: str, settings: ModelSettings) -> str:
-    """Name the modality whose encoder is used: aerial's for street pictures if they are tied."""
+    """Return the modality whose encoder is used: aerial for street images if they are tied."""
     return "aerial" if modality == "street" and settings.tied else modality
 
 
@@ -258,10 +256,10 @@ COORDINATE_ENCODERS: dict[str, Callable[[CoordinateSettings, int], nn.Module]] =
     "satclip": SatclipEncoder,
     "fourier": FourierEncoder,
 }
-"""By `CoordinateSettings.kind`."""
+"""Encoder classes by `CoordinateSettings.kind`."""
 
 
-def _encoder(settings: TransformerSettings, dimension: int, pretrained: bool) -> nn.Module:
+def _build_encoder(settings: TransformerSettings, dimension: int, pretrained: bool) -> nn.Module:
     match settings:
         case CoordinateSettings():
             return COORDINATE_ENCODERS[settings.kind](settings, dimension)
@@ -275,14 +273,14 @@ def _encoder(settings: TransformerSettings, dimension: int, pretrained: bool) ->
 
 
 def _rotation(settings: ModelSettings) -> Float32[np.ndarray, "dimension dimension"]:
-    """Draw a rotation from the seed: the orthogonal factor of a Gaussian matrix."""
+    """Draw an orthogonal matrix from the seed: the Q factor of a Gaussian matrix."""
     size = (settings.dimension, settings.dimension)
     normal = np.random.default_rng(settings.seed).standard_normal(size)
     return np.linalg.qr(normal).Q.astype(np.float32)
 
 
 def _replace(folder: Path, new: Path) -> None:
-    """Put `new` in the place of `folder`, which keeps its old content until then."""
+    """Move `new` to `folder`; an older folder is moved away first and then removed."""
     if folder.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
         folder.replace(old)
@@ -292,16 +290,16 @@ def _replace(folder: Path, new: Path) -> None:
         new.replace(folder)
 
 
-def _description(folder: Path) -> dict[str, Any]:
+def _read_description(folder: Path) -> dict[str, Any]:
     path = _file(folder, SETTINGS)
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-        found = description["format"]
+        version = description["format"]
         complete = {"settings", "sha256"} <= set(description)
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} does not describe a model: {error!r}. Copy it again.") from error
-    if found != FORMAT or not complete:
-        raise ModelError(f"{path} is of format {found}; this version of unigeo reads {FORMAT}.")
+    if version != FORMAT or not complete:
+        raise ModelError(f"{path} is of format {version}; this version of unigeo reads {FORMAT}.")
     return dict(description)
 
 

@@ -1,4 +1,4 @@
-"""The plain networks behind the peers' coordinate encoders."""
+"""The multilayer perceptron of the coordinate encoders."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -21,7 +21,7 @@ class Perceptron(nn.Module):
         factor: float = 1.0,
         dropout: float = 0.0,
     ) -> None:
-        """Build the layers; `factor` multiplies what the first activation is given."""
+        """Build the layers; `factor` multiplies the input of the first activation."""
         super().__init__()
         sizes = [inputs, *[hidden] * depth]
         self.activation, self.factor = activation, factor
@@ -31,7 +31,7 @@ class Perceptron(nn.Module):
 
     @property
     def linears(self) -> list[nn.Linear]:
-        """The hidden layers, then the head."""
+        """Hidden layers, then the head."""
         return [layer for layer in self.modules() if isinstance(layer, nn.Linear)]
 
     def forward(self, values: Float[Tensor, "point input"]) -> Float[Tensor, "point output"]:

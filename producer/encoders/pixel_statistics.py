@@ -1,4 +1,4 @@
-"""What pictures look like on the whole, so that a tower from nothing sees differences."""
+"""Mean and standard deviation of image bands, to scale the input of towers without a checkpoint."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,20 +11,20 @@ from unigeo.producer.observations.protocol import Observations
 
 LOCATIONS = 256
 SEED = 9_876_543
-"""Draws the places, the same ones whatever the seed of the training."""
+"""Seed of the locations, independent of the seed of the training."""
 
 
 Scale = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of each band."""
 _measured: WeakKeyDictionary[Observations, dict[str, Scale | None]] = WeakKeyDictionary()
-"""What was measured before: the rows of an ablation are planned on the same observations."""
+"""Cache of measurements: all rows of an ablation are planned on the same observations."""
 
 
 def fit_pixels(settings: ModelSettings, observations: Observations) -> ModelSettings:
-    """Give the towers with `measure_pixels` the mean and deviation of their pictures' bands.
+    """Fill in the mean and standard deviation of image bands for towers with `measure_pixels`.
 
-    Measured on 256 places, to a tenth of a step; where a band hardly varies, the modality is left
-    on SigLIP's scale.
+    They are measured at 256 locations and rounded to a tenth of a grey level. If a band hardly
+    varies, the modality keeps SigLIP's scale.
     """
     known = _measured.setdefault(observations, {})
     fitted: dict[str, Any] = {}

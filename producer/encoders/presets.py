@@ -1,6 +1,6 @@
-"""Ready settings of a model.
+"""Ready model settings: `tiny` trains on a laptop in minutes, `small` on one consumer GPU.
 
-`tiny` learns on a laptop in minutes, `small` on one consumer GPU, `base` is the paper's.
+`base` is the paper's model.
 """
 
 from collections.abc import Mapping
@@ -16,21 +16,21 @@ from unigeo.producer.encoders.settings import (
 )
 
 SIGLIP = "google/siglip2-base-patch16-224"
-"""Checkpoint the paper's vision and text towers start from."""
+"""Checkpoint that the paper's vision and text towers start from."""
 
 Shapes = Mapping[str, tuple[int, int, int]]
-"""Channels, rows and columns of each modality made of pixels, as observations give them."""
+"""Channels, rows and columns of each modality of pixels, as the observations have them."""
 
 
 def tiny(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
-    """Fit small towers to the observations; one made of pixels that has no shape is absent.
+    """Fit small towers to the observations; a modality of pixels without a shape is left out.
 
-    Coordinates pass a perceptron per scale, one block of attention, and are read side by side; the
-    ablations of docs/results.md say why. The finest of their scales, 64, halves a token's cosine
-    within 50 km.
+    The coordinate encoder has a perceptron per scale, one block of attention, and a concatenating
+    readout; the ablations of docs/results.md say why. At its finest scale, 64, a token's cosine
+    falls to half within 50 km.
     """
 
-    def picture(modality: str) -> ImageSettings | None:
+    def image(modality: str) -> ImageSettings | None:
         if modality not in shapes:
             return None
         channels, rows, cols = shapes[modality]
@@ -75,8 +75,8 @@ def tiny(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
             sigmas=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0),
             seed=seed,
         ),
-        aerial=picture("aerial"),
-        street=picture("street"),
+        aerial=image("aerial"),
+        street=image("street"),
         dsm=surface(),
         text=TextSettings(width=128, depth=1, heads=4, mlp_ratio=2, tokens=40, vocabulary=512)
         if text
@@ -88,10 +88,11 @@ def tiny(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
 def small(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
     """Fit middle-sized towers to the observations: 37 M parameters for five modalities.
 
-    Six blocks of width 384 everywhere (four for words), with hidden layers of twice the width, so
-    that five towers stay below 40 M; all of them start from nothing. Patches are 16 pixels wide
-    where a picture is 128 or wider, else 8, which keeps between 4 and 256 tokens. Coordinates are
-    encoded as in `tiny`, two scales finer: a token's cosine halves within 12.6 km.
+    Image and surface towers have six blocks of width 384 and the text tower four, with hidden
+    layers of twice the width, so that five towers stay below 40 M; no tower starts from a
+    checkpoint. Patches are 16 pixels wide for images of at least 128 pixels, else 8, which gives
+    between 4 and 256 tokens. The coordinate encoder is that of `tiny` with two finer scales: a
+    token's cosine falls to half within 12.6 km.
     """
     size: dict[str, Any] = {"width": 384, "depth": 6, "heads": 6, "mlp_ratio": 2.0}
 
@@ -99,7 +100,7 @@ def small(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
         _, rows, cols = shapes[modality]
         return {"rows": rows, "cols": cols, "patch": 16 if min(rows, cols) >= 128 else 8}
 
-    def picture(modality: str) -> ImageSettings | None:
+    def image(modality: str) -> ImageSettings | None:
         if modality not in shapes:
             return None
         return ImageSettings(**size, **pixels(modality), channels=shapes[modality][0])
@@ -123,8 +124,8 @@ def small(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
             sigmas=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0),
             seed=seed,
         ),
-        aerial=picture("aerial"),
-        street=picture("street"),
+        aerial=image("aerial"),
+        street=image("street"),
         dsm=surface(),
         text=TextSettings(**size | {"depth": 4}, tokens=64, vocabulary=4096) if text else None,
         seed=seed,
@@ -141,21 +142,21 @@ def base(
     """Build the paper's model: SigLIP-2 Base, a ViT-B/16 with registers, 12 coordinate blocks.
 
     Args:
-        shapes: of the observations; the paper's 224 x 224 if not given. Pictures are resized.
-        text: whether there are words.
+        shapes: shapes of the observations; None for the paper's 224 x 224. Images are resized.
+        text: whether to add a text tower.
         pretrained: folder or hub name of a SigLIP checkpoint, whose sizes are read from it; None
-            starts from nothing, in the paper's sizes.
-        seed: draws the weights that no checkpoint gives, and the frequencies.
+            for random weights, in the paper's sizes.
+        seed: seed of the weights that no checkpoint gives, and of the frequencies.
 
     Raises:
         ModelError: if the configuration of another checkpoint than the paper's cannot be read.
 
-    Source: FACTS of UniGeoCLIP, arXiv 2604.11668; sizes it leaves open are ViT-B/16's.
+    Source: Astruc et al., UniGeoCLIP, arXiv 2604.11668; sizes it leaves open are ViT-B/16's.
     """
     if shapes is None:
         shapes = {"aerial": (3, 224, 224), "street": (3, 224, 224), "dsm": (1, 224, 224)}
 
-    def picture(modality: str) -> ImageSettings | None:
+    def image(modality: str) -> ImageSettings | None:
         if modality not in shapes:
             return None
         channels, rows, cols = shapes[modality]
@@ -180,8 +181,8 @@ def base(
     settings = ModelSettings(
         dimension=768,
         coordinate=CoordinateSettings(width=768, depth=12, heads=12, seed=seed),
-        aerial=picture("aerial"),
-        street=picture("street"),
+        aerial=image("aerial"),
+        street=image("street"),
         dsm=surface(),
         text=TextSettings(
             width=768,

@@ -1,4 +1,4 @@
-"""Published checkpoints: safe to load, quiet, and refused when of another size."""
+"""Loading of published SigLIP checkpoints, without code and with their sizes checked."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,20 +12,20 @@ from unigeo.producer.encoders.settings import ImageSettings, ModelSettings
 from unigeo.schemas.errors import ModelError
 
 FORM = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
-"""What every SigLIP has in common, and our own towers too: a trained model is rebuilt without the
-checkpoint, so one that differs here would come back as another function."""
+"""Configuration that a checkpoint must share with our own towers: a trained model is rebuilt
+without its checkpoint, so that another value here would make it another function."""
 
 
 def load_tower(kind: Any, name: str, expected: Mapping[str, object]) -> Any:
-    """Load one tower of a checkpoint: weights in safetensors only, and never code.
+    """Load one tower of a checkpoint, from safetensors only and without running its code.
 
     Args:
         kind: class of `transformers`, such as `SiglipVisionModel`.
         name: folder, or name on the hub.
-        expected: values that the tower's own configuration must hold.
+        expected: values that the tower's own configuration must have.
 
     Raises:
-        ModelError: if the checkpoint cannot be had, or is of another size.
+        ModelError: if the checkpoint cannot be loaded, or has another size.
     """
     with quiet():
         try:
@@ -38,23 +38,23 @@ def load_tower(kind: Any, name: str, expected: Mapping[str, object]) -> Any:
                 f"config.json and model.safetensors, or allow the network."
             ) from error
     expected = {**expected, **FORM}
-    found = {key: getattr(tower.config, key) for key in expected}
-    other = {key: (found[key], value) for key, value in expected.items() if found[key] != value}
-    if other:
-        listed = ", ".join(f"{key} is {got}, not {want}" for key, (got, want) in other.items())
+    actual = {key: getattr(tower.config, key) for key in expected}
+    wrong = {key: (actual[key], value) for key, value in expected.items() if actual[key] != value}
+    if wrong:
+        listed = ", ".join(f"{key} is {got}, not {want}" for key, (got, want) in wrong.items())
         raise ModelError(f"{name!r} is of another size: {listed}. Change the settings to match it.")
     return tower
 
 
 def fit_to_checkpoint(settings: ModelSettings, name: str) -> ModelSettings:
-    """Give the picture and text towers a checkpoint's sizes, to start from it.
+    """Set the sizes of the image and text towers to a checkpoint's, so that they start from it.
 
     Args:
         settings: of a model; the towers of coordinates and surfaces stay as they are.
         name: folder or hub name of a SigLIP, or of a SigLIP 2 of fixed size.
 
     Raises:
-        ModelError: if its configuration cannot be had, or is of another kind.
+        ModelError: if its configuration cannot be read, or is of another kind.
     """
     with quiet():
         try:
@@ -82,14 +82,14 @@ def fit_to_checkpoint(settings: ModelSettings, name: str) -> ModelSettings:
                 patch=vision.patch_size,
             )
     if settings.text is not None:
-        words = config.text_config
+        text = config.text_config
         changes["text"] = replace(
             settings.text,
-            **_sizes(words),
+            **_sizes(text),
             pretrained=name,
-            tokens=words.max_position_embeddings,
-            vocabulary=words.vocab_size,
-            pooled=None if words.projection_size == words.hidden_size else words.projection_size,
+            tokens=text.max_position_embeddings,
+            vocabulary=text.vocab_size,
+            pooled=None if text.projection_size == text.hidden_size else text.projection_size,
         )
     return replace(settings, **changes)
 
@@ -104,10 +104,10 @@ def _sizes(config: Any) -> dict[str, Any]:
 
 
 def load_pretrained_tokenizer(name: str) -> tuple[Any, str]:
-    """Load the checkpoint's tokenizer, as a `tokenizers.Tokenizer`, and its padding token.
+    """Load a checkpoint's tokenizer, as a `tokenizers.Tokenizer`, and its padding token.
 
     Raises:
-        ModelError: if it cannot be had.
+        ModelError: if it cannot be loaded.
     """
     with quiet():
         try:
@@ -121,7 +121,7 @@ def load_pretrained_tokenizer(name: str) -> tuple[Any, str]:
 
 
 def checkpoint_tower(tower: Any, on: bool) -> None:
-    """Recompute the blocks of a tower of `transformers` in the backward pass, or keep them."""
+    """Switch activation checkpointing of a tower of `transformers`."""
     verb = "enable" if on else "disable"
     switch = getattr(tower, f"activation_checkpointing_{verb}", None)  # since 5.20
     switch = switch or getattr(tower, f"gradient_checkpointing_{verb}")
@@ -130,7 +130,7 @@ def checkpoint_tower(tower: Any, on: bool) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep `transformers` from reporting every weight of the other tower."""
+    """Silence `transformers`, which would report every weight of the tower that is not loaded."""
     verbosity = logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

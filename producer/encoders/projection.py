@@ -1,4 +1,4 @@
-"""The coordinate encoder's plane and sphere for tensors, on their device."""
+"""Projections of `schemas.geo.encoder_projection` for tensors, on their device."""
 
 import torch
 from jaxtyping import Float64

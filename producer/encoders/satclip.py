@@ -1,4 +1,4 @@
-"""Encoder of coordinates of SatCLIP's kind: spherical harmonics into a network of sines."""
+"""SatCLIP's encoder of coordinates: spherical harmonics and a perceptron of sines."""
 
 import math
 
@@ -13,9 +13,9 @@ from unigeo.producer.encoders.settings import CoordinateSettings
 
 
 class SatclipEncoder(nn.Module):
-    """Longitude and latitude in degrees to a vector, smooth over dateline and poles.
+    """Encoder of longitude and latitude in degrees that is smooth over the dateline and the poles.
 
-    The published one: degree 10 or 40, width 512, mlp_ratio 1, depth 2, dimension 256.
+    The published settings are degree 10 or 40, width 512, mlp_ratio 1, depth 2, dimension 256.
 
     Source: Klemmer et al. (2023), "SatCLIP", arXiv 2311.17179, section 3; Rußwurm et al. (2024),
     "Geographic location encoding with spherical harmonics and sinusoidal representation networks".
@@ -34,28 +34,27 @@ class SatclipEncoder(nn.Module):
             factor=settings.w0,
             dropout=settings.dropout,
         )
-        _start(perceptron)
+        _initialize(perceptron)
         self.perceptrons = nn.ModuleList([perceptron])
 
     def forward(self, lonlat: Float64[Tensor, "point 2"]) -> Float[Tensor, "point dimension"]:
-        """Encode points; the vectors have no fixed length.
-
-        All is outside autocast: an angle of `w0` times a number has no place in bfloat16.
+        """Encode points; the vectors are not normalized.
 
         Raises:
             ModelError: if degrees are not in float64.
         """
         check_double(lonlat=lonlat)
+        # Angles of `w0` times a feature are large, and bfloat16 would round them too coarsely.
         with torch.autocast(lonlat.device.type, enabled=False):
             vectors: Tensor = self.perceptrons[0](self.harmonics(lonlat).float())
         return vectors
 
 
-def _start(perceptron: Perceptron) -> None:
-    """Draw the first weights so that the sines' angles keep their spread from layer to layer.
+def _initialize(perceptron: Perceptron) -> None:
+    """Draw initial weights that keep the spread of the sines' angles from layer to layer.
 
     Source: Sitzmann et al. (2020), "Implicit neural representations with periodic activation
-    functions", section 3.2, with a factor of 1 after the first layer, as SatCLIP has it.
+    functions", section 3.2, with a factor of 1 after the first layer, as in SatCLIP.
     """
     first, *later = perceptron.linears
     nn.init.uniform_(first.weight, -1 / first.in_features, 1 / first.in_features)

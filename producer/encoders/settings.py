@@ -1,4 +1,4 @@
-"""Settings of the encoders: frozen values, checked when built, saved beside the weights."""
+"""Settings of the encoders, checked when built and saved beside the weights."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -8,7 +8,7 @@ from typing import Any, Literal
 from unigeo.schemas.errors import ModelError
 
 MODALITIES = ("coordinate", "aerial", "street", "dsm", "text")
-"""Every modality there is, in the order of tables and of pairs."""
+"""All modalities, in the order of tables and of pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,13 +16,13 @@ class TransformerSettings:
     """Size of one tower's transformer."""
 
     width: int
-    """Numbers in a token."""
+    """Dimension of a token."""
     depth: int
-    """Blocks."""
+    """Number of blocks."""
     heads: int
-    """Attention heads; they divide the width."""
+    """Number of attention heads; it must divide the width."""
     mlp_ratio: float = 4.0
-    """Width of a block's hidden layer, in widths of a token."""
+    """Width of a block's hidden layer, as a multiple of the token's width."""
 
     def __post_init__(self) -> None:
         _check(self, self.width > 0, "width must be positive")
@@ -32,7 +32,7 @@ class TransformerSettings:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Any:
-        """Build from what `dataclasses.asdict` gave, refusing keys that mean nothing here."""
+        """Build from the result of `dataclasses.asdict`; unknown keys are refused."""
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             raise ModelError(
@@ -53,56 +53,60 @@ class TransformerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CoordinateSettings(TransformerSettings):
-    """Encoder of longitude and latitude: the paper's attention over scales, or one of its peers'.
+    """Settings of the coordinate encoder: the paper's attention over scales, or another method's.
 
-    A setting that a kind does not have is ignored by it, so that kinds can be compared by changing
-    `kind` alone. In the kinds made of a perceptron, `depth` counts hidden layers, each of
-    `mlp_ratio` times `width` numbers.
+    A kind ignores the settings that it does not have, so that kinds can be compared by changing
+    `kind` alone. In the kinds made of perceptrons, `depth` counts hidden layers, each of
+    `mlp_ratio` times `width` units.
     """
 
     kind: Literal["scales", "geoclip", "satclip", "fourier"] = "scales"
-    """`scales`: one token of Fourier features per scale, joined by attention (UniGeoCLIP's).
-    `geoclip`: one perceptron per scale, summed. `satclip`: spherical harmonics and a perceptron of
-    sines. `fourier`: the features of all scales side by side, and one perceptron."""
+    """Kind of encoder. `scales`: one token of Fourier features per scale, joined by attention
+    (UniGeoCLIP's). `geoclip`: one perceptron per scale, summed. `satclip`: spherical harmonics and
+    a perceptron of sines. `fourier`: the features of all scales concatenated, and one
+    perceptron."""
     sigmas: tuple[float, ...] = (1.0, 16.0, 256.0, 4096.0)
     """Standard deviation of the frequencies of each scale, in cycles per unit of the encoder's
     plane (17,243,960 m): a token's cosine falls to 0.5 at 3,231 km / sigma."""
     learned_frequencies: bool = False
-    """Train the frequencies, in float64; each moves by a learning rate (in cycles per unit) at most
-    a step, so fine scales stay nearly as drawn. False: they stay as drawn (the paper's)."""
+    """Whether to train the frequencies, in float64. A step moves each by at most about a learning
+    rate (in cycles per unit), so that fine scales stay nearly as drawn. False: they stay as drawn
+    (the paper's)."""
     registers: int = 4
-    """Learned tokens that take part in attention and are left out of the mean."""
+    """Number of learned tokens that take part in attention and are left out of the mean."""
     scale_embedding: bool = True
-    """Add a learned vector to each scale's token; without it the encoder cannot tell them apart."""
+    """Whether to add a learned vector to each scale's token; without it the encoder cannot tell the
+    scales apart."""
     scale_layers: int = 0
-    """Hidden layers, each of `mlp_ratio` times `width` numbers, of a perceptron of its own that
-    each scale's features pass before attention; 0: the features are the tokens (the paper's)."""
+    """Number of hidden layers, each of `mlp_ratio` times `width` units, of each scale's own
+    perceptron before attention; 0: the features are the tokens (the paper's)."""
     readout: Literal["mean", "concat", "registers"] = "mean"
-    """The vector after attention: the mean of the scales' tokens (the paper's), their
-    concatenation, or the mean of the registers; projected to the model's dimension."""
+    """Vector after attention: the mean of the scales' tokens (the paper's), their concatenation, or
+    the mean of the registers; projected to the model's dimension."""
     dropout: float = 0.0
-    """Share of numbers dropped in training: of what a block adds, or of a hidden layer."""
+    """Dropout probability of a block's residual branches, or of a hidden layer."""
     features: Literal["plane", "sphere"] = "plane"
-    """Frequencies act on Equal Earth (the paper's; a seam at the dateline) or on the sphere."""
+    """Coordinates of the Fourier features: Equal Earth (the paper's; a seam at the dateline) or the
+    sphere."""
     degree: int = 40
-    """`satclip`: spherical harmonics below this degree, its square in number; the finest has a
-    wavelength of about 40,000 km / degree."""
+    """Number of degrees of spherical harmonics in `satclip`, of which there are degree squared; the
+    finest has a wavelength of about 40,000 km / degree."""
     w0: float = 30.0
-    """`satclip`: factor before the first layer's sine."""
+    """Factor before the first layer's sine in `satclip`."""
     seed: int = 0
-    """Draws the frequencies, which are then saved with the weights."""
+    """Seed of the frequencies, which are then saved with the weights."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_word(self, "kind", ("scales", "geoclip", "satclip", "fourier"))
-        _check_word(self, "features", ("plane", "sphere"))
-        _check_word(self, "readout", ("mean", "concat", "registers"))
+        _check_choice(self, "kind", ("scales", "geoclip", "satclip", "fourier"))
+        _check_choice(self, "features", ("plane", "sphere"))
+        _check_choice(self, "readout", ("mean", "concat", "registers"))
         _check(self, self.width % 2 == 0, "width must be even: half cosines, half sines")
         _check(self, len(self.sigmas) > 0, "sigmas must name at least one scale")
         _check(self, all(sigma > 0 for sigma in self.sigmas), "sigmas must be positive")
         _check(self, self.registers >= 0, "registers must not be negative")
-        unread = self.readout == "registers" and self.registers == 0
-        _check(self, not unread, "readout 'registers' needs at least one register")
+        readable = self.readout != "registers" or self.registers > 0
+        _check(self, readable, "readout 'registers' needs at least one register")
         _check(self, self.scale_layers >= 0, "scale_layers must not be negative")
         _check(self, 0 <= self.dropout < 1, "dropout must be at least 0 and below 1")
         _check(self, self.degree > 0, "degree must be positive")
@@ -110,18 +114,18 @@ class CoordinateSettings(TransformerSettings):
 
     @property
     def hidden(self) -> int:
-        """Numbers in a hidden layer."""
+        """Width of a hidden layer."""
         return round(self.mlp_ratio * self.width)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PatchSettings(TransformerSettings):
-    """What pictures and surfaces share: an array of pixels, cut into patches."""
+    """Settings that image and surface towers share: an array of pixels, cut into patches."""
 
     rows: int
-    """Pixels of an observation, downward."""
+    """Number of rows of pixels in an observation."""
     cols: int
-    """Pixels of an observation, rightward."""
+    """Number of columns of pixels in an observation."""
     patch: int
     """Side of the square that becomes one token, in pixels."""
 
@@ -137,7 +141,7 @@ class PatchSettings(TransformerSettings):
 
     @property
     def cuts_edges(self) -> bool:
-        """Whether pixels beyond the last whole patch are left out, rather than refused."""
+        """Whether pixels beyond the last full patch are left out rather than refused."""
         return False
 
     def __post_init__(self) -> None:
@@ -148,29 +152,29 @@ class PatchSettings(TransformerSettings):
         _check(self, whole, f"patch {self.patch} must divide the {self.size} pixels seen")
 
 
-_OF_PIXELS = ("rows", "cols", "pixel_mean", "pixel_std", "measure_pixels")
+_PIXEL_FIELDS = ("rows", "cols", "pixel_mean", "pixel_std", "measure_pixels")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSettings(PatchSettings):
-    """SigLIP vision tower for aerial and street pictures."""
+    """Settings of SigLIP's vision tower, for aerial and street images."""
 
     channels: int = 3
-    """Bands of a picture; a pretrained tower repeats a single one."""
+    """Number of bands of an image; a pretrained tower repeats a single one."""
     pixel_mean: tuple[float, ...] = ()
-    """Of each band, 0 to 255; empty: SigLIP's own scale, -1 to 1. A pretrained tower keeps its own
-    scale, a tied one takes the aerial picture's."""
+    """Mean of each band, 0 to 255; empty: SigLIP's own scale, -1 to 1. A pretrained tower keeps its
+    own scale, a tied one has that of aerial images."""
     pixel_std: tuple[float, ...] = ()
-    """The same, the standard deviation."""
+    """Standard deviation of each band, likewise."""
     measure_pixels: bool = False
-    """Fill in mean and deviation from the observations when a run is planned, where they are empty
-    and the tower starts from nothing."""
+    """Whether to measure mean and standard deviation on the observations when a run is planned, if
+    they are empty and the tower has no checkpoint."""
     resize: int | None = None
-    """Side of the square that pictures are resized to, as SigLIP's own processor does; None takes
-    them as they are, square or not."""
+    """Side of the square that images are resized to, as by SigLIP's own processor; None keeps their
+    size, square or not."""
     pretrained: str | None = None
-    """Folder or hub name to start from; its sizes must be the ones given here, so that a trained
-    model can be rebuilt without it."""
+    """Folder or hub name of the checkpoint to start from; its sizes must be the ones given here, so
+    that a trained model can be rebuilt without it."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -179,13 +183,13 @@ class ImageSettings(PatchSettings):
 
     @property
     def cuts_edges(self) -> bool:
-        """Whether pixels beyond the last whole patch are left out, as SigLIP's 384 / 14 does."""
+        """Whether pixels beyond the last full patch are left out, as SigLIP does for 384 / 14."""
         return self.pretrained is not None
 
     def same_tower(self, other: "ImageSettings") -> bool:
-        """Whether both can share weights: all is equal but the pixels before resizing, as given."""
-        seen = {name: getattr(self, name) for name in _OF_PIXELS}
-        return self.size == other.size and self == replace(other, **seen)
+        """Return whether both can share weights; raw pixel sizes and scales may differ."""
+        own_pixels = {name: getattr(self, name) for name in _PIXEL_FIELDS}
+        return self.size == other.size and self == replace(other, **own_pixels)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -201,18 +205,18 @@ class ImageSettings(PatchSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SurfaceSettings(PatchSettings):
-    """Vision transformer with registers for surface models in metres."""
+    """Settings of the vision transformer with registers for surface models in metres."""
 
     views: int = 1
-    """Surfaces of a place: several where its patches are cut at several sizes."""
+    """Number of surfaces of a location: one per size of its patches."""
     registers: int = 4
-    """Learned tokens beside the class token."""
+    """Number of learned tokens beside the class token."""
     channels: tuple[Literal["relative", "level"], ...] = ("relative",)
-    """What the transformer sees: heights above the patch's low ground, and how high that is."""
+    """Input channels: heights above the patch's low ground, and the height of the low ground."""
     relative_m: float = 10.0
     """Height above low ground at which the scale turns from linear to logarithmic, in metres."""
     level_m: float = 100.0
-    """The same for the height of the low ground above the sea."""
+    """Height of the low ground above the sea at which its scale does so, in metres."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -225,16 +229,17 @@ class SurfaceSettings(PatchSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class TextSettings(TransformerSettings):
-    """SigLIP text tower."""
+    """Settings of SigLIP's text tower."""
 
     tokens: int = 64
-    """Length of a text; longer ones are cut, shorter ones padded."""
+    """Number of tokens of a text; longer ones are cut, shorter ones padded."""
     vocabulary: int = 4096
-    """Tokens that can occur."""
+    """Number of different tokens."""
     pretrained: str | None = None
-    """Folder or hub name to start from, with its tokenizer; its sizes must be the ones given."""
+    """Folder or hub name of the checkpoint to start from, with its tokenizer; its sizes must be the
+    ones given here."""
     pooled: int | None = None
-    """Numbers that the tower's own head gives; None: its width, as in all but the largest
+    """Dimension of the output of the tower's own head; None: its width, as in all but the largest
     checkpoints."""
 
     def __post_init__(self) -> None:
@@ -246,23 +251,23 @@ class TextSettings(TransformerSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """One encoder per modality, all into one space; a modality without settings is absent."""
+    """Settings of a model: one encoder per modality; a modality without settings is left out."""
 
     dimension: int
-    """Numbers in an embedding, the same for every modality."""
+    """Dimension of an embedding, the same for every modality."""
     coordinate: CoordinateSettings | None = None
     aerial: ImageSettings | None = None
     street: ImageSettings | None = None
     dsm: SurfaceSettings | None = None
     text: TextSettings | None = None
     tied: bool = False
-    """Encode aerial and street pictures by one tower; their settings must be the same."""
+    """Whether to encode aerial and street images by one tower; their settings must be the same."""
     temperature: float = 0.07
-    """Divides cosine similarities before the softmax, at the start of training; it is learned."""
+    """Initial temperature, which divides cosine similarities before the softmax; it is learned."""
     temperature_per_pair: bool = False
-    """Learn one temperature for each pair of modalities rather than one for all."""
+    """Whether to learn one temperature for each pair of modalities instead of one for all."""
     seed: int = 0
-    """Draws the first weights and the rotation."""
+    """Seed of the initial weights and of the rotation."""
 
     def __post_init__(self) -> None:
         _check(self, self.dimension > 0, "dimension must be positive")
@@ -272,7 +277,7 @@ class ModelSettings:
             self._check_tied()
 
     def _check_tied(self) -> None:
-        """Refuse to share what differs.
+        """Refuse tied towers of different settings.
 
         Raises:
             ModelError: naming the settings that differ.
@@ -281,11 +286,11 @@ class ModelSettings:
             raise ModelError("tied towers need both aerial and street pictures; set tied to False.")
         if not self.aerial.same_tower(self.street):
             street = asdict(self.street)
-            other = {k: (v, street[k]) for k, v in asdict(self.aerial).items() if v != street[k]}
-            told = ", ".join(f"{key} is {a} and {b}" for key, (a, b) in other.items())
+            unequal = {k: (v, street[k]) for k, v in asdict(self.aerial).items() if v != street[k]}
+            listed = ", ".join(f"{key} is {a} and {b}" for key, (a, b) in unequal.items())
             raise ModelError(
-                f"the aerial and street towers cannot be tied: {told}. Give both the same settings "
-                f"(pictures of different sizes the same `resize`), or set tied to False."
+                f"the aerial and street towers cannot be tied: {listed}. Give both the same "
+                f"settings (pictures of different sizes the same `resize`), or set tied to False."
             )
 
     @property
@@ -295,11 +300,11 @@ class ModelSettings:
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
-        """Every two modalities, each pair once."""
+        """Unordered pairs of modalities."""
         return tuple(combinations(self.modalities, 2))
 
     def shape(self, modality: str) -> tuple[int, ...]:
-        """Shape of one observation of a modality, as `encode` takes it."""
+        """Return the shape of one observation of a modality, as `encode` takes it."""
         tower = getattr(self, modality)
         if isinstance(tower, ImageSettings):
             return tower.channels, tower.rows, tower.cols
@@ -315,16 +320,16 @@ TOWERS: dict[str, type[TransformerSettings]] = {
     "dsm": SurfaceSettings,
     "text": TextSettings,
 }
-"""Kind of settings of each modality."""
+"""Class of the settings of each modality."""
 
 
 def to_json(settings: ModelSettings) -> dict[str, Any]:
-    """Write settings as JSON values."""
+    """Convert settings to JSON values."""
     return asdict(settings)
 
 
 def from_json(values: Mapping[str, Any]) -> ModelSettings:
-    """Read settings from JSON values.
+    """Build settings from JSON values.
 
     Raises:
         ModelError: if a key is unknown or missing, or a value makes no sense.
@@ -339,9 +344,9 @@ def from_json(values: Mapping[str, Any]) -> ModelSettings:
         raise ModelError(f"these are not settings of a model: {error}") from error
 
 
-def _check_word(settings: object, name: str, known: tuple[str, ...]) -> None:
-    found = getattr(settings, name)
-    _check(settings, found in known, f"{name} must be one of {', '.join(known)}, not {found!r}")
+def _check_choice(settings: object, name: str, known: tuple[str, ...]) -> None:
+    value = getattr(settings, name)
+    _check(settings, value in known, f"{name} must be one of {', '.join(known)}, not {value!r}")
 
 
 def _check(settings: object, truth: bool, rule: str) -> None:

@@ -1,4 +1,4 @@
-"""Encoder of surface models: a vision transformer with registers on heights in metres."""
+"""Encoder of surface models: a vision transformer with registers, on heights in metres."""
 
 import math
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from unigeo.producer.encoders.settings import SurfaceSettings
 
 LOW = 0.02
-"""Share of a patch's pixels that lie below its low ground; not its minimum, which a pit decides."""
+"""Share of a patch's pixels below its low ground; the minimum could be a single pit."""
 
 
 class SurfaceEncoder(nn.Module):
-    """Heights in metres to a vector: the class token of the last layer."""
+    """Encoder of heights in metres whose vector is the class token of the last layer."""
 
     def __init__(self, settings: SurfaceSettings, dimension: int) -> None:
         super().__init__()
@@ -37,28 +37,29 @@ class SurfaceEncoder(nn.Module):
     def forward(
         self, heights: Float32[Tensor, "point view row col"]
     ) -> Float[Tensor, "point dimension"]:
-        """Encode surfaces; the vectors have no fixed length."""
+        """Encode surfaces; the vectors are not normalized."""
         vectors: Tensor = self.projection(self.tower(self.channels(heights)))
         return vectors
 
     def patch_tokens(
         self, heights: Float32[Tensor, "point view row col"]
     ) -> Float[Tensor, "point patchrow patchcol width"]:
-        """Give the last layer's token of each patch, without class token and registers."""
+        """Return the last layer's token of each patch, without class token and registers."""
         tokens: Tensor = self.tower.forward_features(self.channels(heights))
         patches: Tensor = tokens[:, self.tower.num_prefix_tokens :]
         return torch.unflatten(patches, 1, self.settings.grid)
 
     def checkpoint_activations(self, on: bool) -> None:
-        """Recompute the blocks in the backward pass rather than keep what they made."""
+        """Recompute the blocks in the backward pass instead of keeping their activations."""
         self.tower.set_grad_checkpointing(on)
 
     def channels(
         self, heights: Float32[Tensor, "point view row col"]
     ) -> Float32[Tensor, "point channel row col"]:
-        """Compress metres so that a house and a mountain both show; view by view in each channel.
+        """Compress heights so that both a house and a mountain remain visible, for each view.
 
-        Pixels without a height are taken as low ground; a patch without any is flat, at the sea.
+        Pixels without a height are set to the low ground; a patch without any height is flat at sea
+        level. Channels are ordered by kind, then by view.
         """
         low = low_ground(heights)
         filled = torch.where(heights.isfinite(), heights, low)
@@ -72,8 +73,8 @@ class SurfaceEncoder(nn.Module):
 def low_ground(
     heights: Float32[Tensor, "point view row col"],
 ) -> Float32[Tensor, "point view 1 1"]:
-    """Find the height that 2 % of a patch's pixels lie below; 0 where none has a height."""
-    known = torch.where(heights.isfinite(), heights, torch.inf).flatten(2)
+    """Return the height below which 2 % of a patch's pixels lie; 0 if none has a height."""
+    known = torch.where(heights.isfinite(), heights, torch.inf).flatten(2)  # unknown sort last
     rank = max(1, math.ceil(LOW * known.shape[2]))
     low = known.kthvalue(rank, dim=2).values
     low = torch.where(low.isfinite(), low, known.amin(dim=2))  # fewer heights than the rank

@@ -1,8 +1,8 @@
-"""Encoder of words: SigLIP's text transformer, and its tokenizer.
+"""Encoder of texts: SigLIP's text transformer, and its tokenizer.
 
-SigLIP pools the last position, which for all but the longest text is padding: that position attends
-to the words and serves as a summary. So every text is padded on the right to one fixed length, and
-no mask is used, as in SigLIP's training; a text's vector then cannot depend on its batch.
+SigLIP pools the last position, which for all but the longest texts is padding: that position
+attends to the text's tokens and serves as a summary. So every text is padded on the right to one
+fixed length, without a mask, as in SigLIP's training; a text's vector cannot depend on its batch.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,10 +27,10 @@ PAD, END = "<pad>", "<eos>"
 
 
 class TextEncoder(nn.Module):
-    """Token numbers to a vector."""
+    """Encoder of token ids."""
 
     def __init__(self, settings: TextSettings, dimension: int, *, pretrained: bool = True) -> None:
-        """Build the tower; `pretrained=False` leaves a checkpoint unread, to load weights later."""
+        """Build the tower; `pretrained=False` does not read a checkpoint: weights follow later."""
         super().__init__()
         self.settings = settings
         sizes = {
@@ -57,21 +57,21 @@ class TextEncoder(nn.Module):
         self.projection = nn.Identity() if pooled == dimension else nn.Linear(pooled, dimension)
 
     def forward(self, tokens: Int64[Tensor, "point token"]) -> Float[Tensor, "point dimension"]:
-        """Encode texts; the vectors have no fixed length."""
+        """Encode texts; the vectors are not normalized."""
         pooled: Tensor = self.tower(input_ids=tokens).pooler_output
         vectors: Tensor = self.projection(pooled)
         return vectors
 
     def checkpoint_activations(self, on: bool) -> None:
-        """Recompute the blocks in the backward pass rather than keep what they made."""
+        """Recompute the blocks in the backward pass instead of keeping their activations."""
         checkpoint_tower(self.tower, on)
 
 
 def tokenizer_for(settings: TextSettings, texts: Iterable[str]) -> Tokenizer:
-    """Give the tokenizer a text tower needs: its checkpoint's, or one learned from the texts.
+    """Return the tokenizer of a text tower: its checkpoint's, or one learned from the texts.
 
     Raises:
-        ModelError: if the checkpoint's cannot be had.
+        ModelError: if the checkpoint's tokenizer cannot be loaded.
     """
     if settings.pretrained is not None:
         return pretrained_tokenizer(settings)
@@ -79,7 +79,7 @@ def tokenizer_for(settings: TextSettings, texts: Iterable[str]) -> Tokenizer:
 
 
 def train_tokenizer(texts: Iterable[str], settings: TextSettings) -> Tokenizer:
-    """Learn byte pairs from the training texts; bytes are tokens too, so nothing is unknown."""
+    """Learn a byte-pair vocabulary; single bytes are tokens too, so that no text is unknown."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -102,7 +102,7 @@ def pretrained_tokenizer(settings: TextSettings) -> Tokenizer:
     """Load the tokenizer of the checkpoint that the tower starts from.
 
     Raises:
-        ModelError: if it cannot be had.
+        ModelError: if it cannot be loaded, or has more tokens than the tower.
     """
     assert settings.pretrained is not None
     tokenizer, pad = load_pretrained_tokenizer(settings.pretrained)
@@ -116,15 +116,15 @@ def pretrained_tokenizer(settings: TextSettings) -> Tokenizer:
 
 
 def fix_length(tokenizer: Tokenizer, tokens: int, pad: str = PAD) -> Tokenizer:
-    """Make every text `tokens` long: cut at its end, or padded on the right with `pad`."""
-    number = tokenizer.token_to_id(pad)
+    """Make the tokenizer cut texts to `tokens`, or pad them on the right with `pad`."""
+    pad_id = tokenizer.token_to_id(pad)
     tokenizer.enable_truncation(max_length=tokens)
-    tokenizer.enable_padding(direction="right", length=tokens, pad_id=number, pad_token=pad)
+    tokenizer.enable_padding(direction="right", length=tokens, pad_id=pad_id, pad_token=pad)
     return tokenizer
 
 
 def tokenize(tokenizer: Tokenizer, texts: Sequence[str | None]) -> Int64[Tensor, "point token"]:
-    """Number the tokens of each text, in lower case; a missing text is an empty one."""
+    """Return the token ids of each text, in lower case; a missing text is an empty one."""
     encoded = tokenizer.encode_batch([(text or "").lower() for text in texts])
     assert tokenizer.padding is not None, "made by fix_length"
     ids = torch.tensor([one.ids for one in encoded], dtype=torch.int64)
