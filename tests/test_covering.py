@@ -10,7 +10,8 @@ from unigeo.client.areas.coverage import cover, holds_centre, reach
 from unigeo.client.areas.outlines import Outlines, outlines_of, outlines_on
 from unigeo.client.areas.polygons import read_polygons
 from unigeo.schemas.errors import RegionError
-from unigeo.schemas.geo.grid import Grid, Window, from_wgs84
+from unigeo.schemas.geo.grid import Grid, from_wgs84
+from unigeo.schemas.geo.window import Window
 
 WINDOW = Window(2, 3, 7, 9)
 """A window of a plane of 12 x 15 cells, of which polygons reach all and beyond."""

@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 from affine import Affine
@@ -5,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS, Proj, Transformer
 
-from unigeo.schemas.errors import OutsideGridError, RegionError
-from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid, Window
+from unigeo.schemas.errors import LayoutError, OutsideGridError, RegionError
+from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid
+from unigeo.schemas.geo.window import Window
 
 CRSS = sorted(CENTRAL_MERIDIANS)
 crss = st.sampled_from(CRSS)
@@ -126,3 +129,109 @@ def test_centres_are_proj_s_to_the_last_bit(crs: str, row: int, col: int, size: 
     wanted = np.stack([lon, lat], axis=-1)
     wanted[off] = np.nan
     assert np.array_equal(grid.centres(), wanted, equal_nan=True)
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> Grid:
+    origin, side = st.integers(-3000, 3000), st.integers(1, 12)
+    size = st.sampled_from([100.0, 1000.0, 25_000.0]) | st.floats(50, 5e4)
+    return Grid(draw(crss), draw(size), draw(origin), draw(origin), (draw(side), draw(side)))
+
+
+@st.composite
+def windows(draw: st.DrawFn, grid: Grid) -> Window:
+    (rows, cols) = grid.shape
+    row, col = draw(st.integers(0, rows - 1)), draw(st.integers(0, cols - 1))
+    return Window(row, col, draw(st.integers(1, rows - row)), draw(st.integers(1, cols - col)))
+
+
+@given(data=st.data(), grid=grids())
+def test_a_crop_s_cells_are_those_of_the_whole(data: st.DataObject, grid: Grid) -> None:
+    window = data.draw(windows(grid))
+    part = grid.crop(window)
+    assert np.array_equal(part.centres(), grid.centres(window), equal_nan=True)
+    assert np.array_equal(part.x, grid.x[window.slices[1]])
+    assert grid.offset_of(part) == (window.row, window.col)
+    assert grid.of_centres(part.x, part.y) == part
+    assert grid.crop(grid.full_window) == grid
+
+
+@given(data=st.data(), grid=grids())
+def test_a_crop_of_a_crop_is_one_crop(data: st.DataObject, grid: Grid) -> None:
+    outer = data.draw(windows(grid))
+    inner = data.draw(windows(grid.crop(outer)))
+    assert grid.crop(outer).crop(inner) == grid.crop(inner.shifted(outer.row, outer.col))
+
+
+@given(data=st.data(), grid=grids(), cells=st.integers(1, 9))
+def test_padding_is_undone_by_a_crop(data: st.DataObject, grid: Grid, cells: int) -> None:
+    assert grid.pad(cells).crop(grid.full_window.shifted(cells, cells)) == grid
+
+
+@given(grid=grids(), factor=st.sampled_from([1, 2, 4, 8, 64]))
+def test_refining_is_undone_by_coarsening(grid: Grid, factor: int) -> None:
+    """To the last bit, as the factors are powers of two."""
+    fine = grid.refine(factor)
+    assert fine.coarsen(factor) == grid
+    assert fine.bounds == pytest.approx(grid.bounds, rel=1e-12, abs=1e-6)
+
+
+@given(grid=grids(), factor=st.sampled_from([3, 5, 7]))
+def test_a_cell_s_centre_is_that_of_its_middle_cell(grid: Grid, factor: int) -> None:
+    fine, middle = grid.refine(factor), slice(factor // 2, None, factor)
+    assert fine.x[middle] == pytest.approx(grid.x, rel=1e-12, abs=1e-6)
+    assert fine.y[middle] == pytest.approx(grid.y, rel=1e-12, abs=1e-6)
+    centres, own = grid.centres(), fine.centres()[middle, middle]
+    known = np.isfinite(centres) & np.isfinite(own)
+    assert own[known] == pytest.approx(centres[known], abs=1e-6)
+
+
+@given(grid=grids(), cells=st.integers(1, 40))
+def test_an_aligned_grid_is_the_smallest_around(grid: Grid, cells: int) -> None:
+    wide = grid.align(cells)
+    assert wide.align(cells) == wide
+    assert wide.crop(Window(*wide.offset_of(grid), *grid.shape)) == grid
+    assert all(0 <= offset < cells for offset in wide.offset_of(grid))
+    assert all(wide.shape[k] - grid.shape[k] <= 2 * (cells - 1) for k in (0, 1))
+    coarse = wide.coarsen(cells)
+    assert coarse.shape == (wide.shape[0] // cells, wide.shape[1] // cells)
+    assert coarse.bounds == pytest.approx(wide.bounds, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "window", [Window(-1, 0, 1, 1), Window(0, 2, 1, 3), Window(3, 0, 1, 1), Window(0, 0, 0, 1)]
+)
+def test_a_window_that_is_not_in_the_grid_is_refused(window: Window) -> None:
+    with pytest.raises(RegionError):
+        Grid("EPSG:8857", 1000.0, 0, 0, (3, 4)).crop(window)
+
+
+@pytest.mark.parametrize("corner_and_shape", [(1, 0, 4, 4), (0, 2, 4, 4), (0, 0, 6, 4)])
+def test_a_grid_that_is_not_whole_coarse_cells_is_refused(
+    corner_and_shape: tuple[int, int, int, int],
+) -> None:
+    row, col, rows, cols = corner_and_shape
+    with pytest.raises(LayoutError, match="cannot be put together 4 by 4"):
+        Grid("EPSG:8857", 1000.0, row, col, (rows, cols)).coarsen(4)
+
+
+@given(data=st.data(), grid=grids(), cells=st.integers(1, 20))
+def test_blocks_are_the_squares_that_hold_a_window_s_cells(
+    data: st.DataObject, grid: Grid, cells: int
+) -> None:
+    window = data.draw(windows(grid))
+    block = np.stack(np.mgrid[window.slices], axis=-1).reshape(-1, 2) // cells
+    held = {(row, col) for row, col in block.tolist()}
+    assert set(product(*window.blocks(cells))) == held
+
+
+@given(data=st.data(), grid=grids())
+def test_a_clipped_window_holds_the_cells_of_both(data: st.DataObject, grid: Grid) -> None:
+    one, other = data.draw(windows(grid)), data.draw(windows(grid))
+    both = np.zeros(grid.shape, int)
+    both[one.slices] += 1
+    both[other.slices] += 1
+    if (both == 2).any():
+        clipped = np.zeros(grid.shape, bool)
+        clipped[one.clipped(other).slices] = True
+        assert np.array_equal(clipped, both == 2)

@@ -31,7 +31,8 @@ from unigeo.producer.raster.cost_estimate import sample_cells
 from unigeo.producer.raster.encoding import ModelEncoder, encoder_of
 from unigeo.producer.raster.shard_task import RasterJob
 from unigeo.schemas.errors import ModelError, StoreError
-from unigeo.schemas.geo.grid import Grid, Window
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.geo.window import Window
 from unigeo.schemas.store.attributes import read_attributes
 
 CPU = torch.device("cpu")

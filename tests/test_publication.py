@@ -27,7 +27,8 @@ from unigeo.producer.publishing.principal_directions import fit_colours, spread
 from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.geo.bounds import grid_bounds, shard_bounds
-from unigeo.schemas.geo.grid import Grid, Window
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.geo.window import Window
 from unigeo.schemas.io.stores import open_group
 from unigeo.schemas.store.manifest import manifest_digest
 from unigeo.schemas.store.overviews import overview_factors

@@ -24,8 +24,9 @@ from unigeo.producer.observations.folder.raster_patches import Gap, cut
 from unigeo.producer.raster import patch_mosaic
 from unigeo.producer.raster.encoding import encoder_of
 from unigeo.producer.raster.patch_mosaic import ModalityRasters, Mosaic, UnreadableError
-from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid, Window
+from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid
 from unigeo.schemas.geo.projection import equal_earth_m
+from unigeo.schemas.geo.window import Window
 
 HERE = (-122.33, 47.61)
 CPU = torch.device("cpu")

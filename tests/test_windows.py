@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unigeo import client
-from unigeo.client.areas.windows import shard_windows
 from unigeo.schemas.errors import LayoutError, RegionError
-from unigeo.schemas.geo.grid import Grid, Window
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.geo.window import Window
 from unigeo.schemas.store.status import Status
 
 BOX = (-8.0, -6.0, 6.0, 5.0)
@@ -24,7 +24,7 @@ def test_windows_cover_every_cell_once_and_keep_to_shards(
 ) -> None:
     grid = Grid("EPSG:8857", 1000.0, row0, col0, (rows, cols))
     seen = np.zeros(grid.shape, int)
-    for window in shard_windows(grid, 32):
+    for window in grid.shard_windows(32):
         seen[window.slices] += 1
         for first, length in (
             (window.row + row0, window.height),

@@ -36,6 +36,7 @@ from unigeo import client
 from unigeo.producer.publishing.publish import publish
 from unigeo.producer.storage.field_store import create_field
 from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.geo.window import Window
 from unigeo.schemas.store.attributes import root_attributes
 from unigeo.schemas.store.layout import Layout, status_name
 from unigeo.schemas.store.quantization import FILL
@@ -89,14 +90,12 @@ def cut(url: str, modality: str, shards: int, points: int) -> Part:
     shape = tuple(min(shards, count) for count in counts.shape)
     sums = np.lib.stride_tricks.sliding_window_view(counts, shape).sum((2, 3))
     row, col = (int(at) * side for at in np.unravel_index(sums.argmax(), sums.shape))
-    height, width = shape[0] * side, shape[1] * side
-    window = slice(row, row + height), slice(col, col + width)
-    whole = field.grid
-    grid = Grid(whole.crs, whole.resolution_m, whole.row0 + row, whole.col0 + col, (height, width))
+    part = Window(row, col, shape[0] * side, shape[1] * side)
+    window = part.slices
     cells = np.argwhere(valid[window])
     rowcol = cells[np.random.default_rng(0).integers(len(cells), size=points)]
     vectors, status = field.read(modality, *window), field.read(status_name(modality), *window)
-    return Part(grid, vectors, status, rowcol)
+    return Part(field.grid.crop(part), vectors, status, rowcol)
 
 
 def write_array(path: Path, part: Part, chunk: int, codecs: tuple[Any, ...], shard: int) -> int:

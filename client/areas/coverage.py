@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float, Int
 
 from unigeo.client.areas.outlines import Outlines, counted
 from unigeo.schemas.errors import RegionError
-from unigeo.schemas.geo.grid import Window
 from unigeo.schemas.geo.index_ranges import spread
+from unigeo.schemas.geo.window import Window
 
 _MOST_CELLS = 1 << 21  # of all polygons' boxes worked on at once: some 100 MB
 _LEAST_SHARE = 1e-8  # of a cell; less is rounding of metres, which for small cells is 3e-9

@@ -11,7 +11,6 @@ from unigeo.client.areas.polygons import read_region
 from unigeo.client.areas.windows import iter_pieces, region_of_field
 from unigeo.client.points.join import column_names
 from unigeo.schemas.errors import LayoutError, MissingExtraError, StoreError
-from unigeo.schemas.geo.grid import Window
 from unigeo.schemas.io.stores import refuse_inside_a_store
 from unigeo.schemas.store.quantization import FILL
 
@@ -82,11 +81,9 @@ def write_geotiff(
         raise ValueError(f"dtype must be 'int8' or 'float32', not {dtype!r}")
     modality, chosen = modalities[0], _chosen_bands(field, modalities[0], bands)
     polygons = None if region is None else read_region(region, crs)
-    window = Window(0, 0, *field.grid.shape)
+    window = field.grid.full_window
     if polygons is not None:
         _, window = region_of_field(field, polygons, None)
-    size, (west, _, _, north) = field.grid.resolution_m, field.grid.bounds
-    west, north = west + window.col * size, north - window.row * size
     profile = {
         "driver": "GTiff",
         "height": window.height,
@@ -95,7 +92,7 @@ def write_geotiff(
         "dtype": dtype,
         "nodata": FILL if dtype == "int8" else np.nan,
         "crs": field.grid.crs,
-        "transform": rasterio.Affine(size, 0.0, west, 0.0, -size, north),
+        "transform": rasterio.Affine(*field.grid.crop(window).affine),
         "tiled": True,
         "blockxsize": _TILE,
         "blockysize": _TILE,
@@ -112,7 +109,7 @@ def write_geotiff(
             out.descriptions = tuple(names[band] for band in chosen)
             out.update_tags(**_tags(field, modality))
             for piece in iter_pieces(field, (modality,), polygons, mask=mask):
-                row, col = piece.window.row - window.row, piece.window.col - window.col
+                row, col = window.offset_of(piece.window)
                 at = rasterio.windows.Window(col, row, piece.window.width, piece.window.height)
                 for first, values in _band_groups(piece.stored[modality], chosen, dtype):
                     out.write(values, list(range(first + 1, first + 1 + len(values))), window=at)

@@ -9,7 +9,7 @@ from xarray.core import indexing
 
 from unigeo.client.areas.coverage import holds_centre
 from unigeo.client.areas.outlines import Outlines
-from unigeo.schemas.geo.grid import Window
+from unigeo.schemas.geo.window import Window
 
 
 def masked(array: xr.DataArray, outlines: Outlines, window: Window, fill: int) -> xr.DataArray:
@@ -51,7 +51,7 @@ class _Masked(BackendArray):
             return np.zeros((*every_row.shape, *every_col.shape), bool)
         top, left = int(every_row.min()), int(every_col.min())
         height, width = int(every_row.max()) - top + 1, int(every_col.max()) - left + 1
-        part = Window(self.window.row + top, self.window.col + left, height, width)
+        part = Window(top, left, height, width).shifted(self.window.row, self.window.col)
         inside = holds_centre(self.outlines, part)
         chosen: np.ndarray = inside[every_row - top][..., every_col - left]
         return chosen

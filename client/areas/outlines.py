@@ -58,9 +58,9 @@ def outlines_on(polygons: Polygons, grid: Grid) -> Outlines:
     start, end = turned.lonlat[edge], turned.lonlat[edge + 1]
     points, of = refine(start, end, pieces_per_edge(start, end))
     x, y = from_wgs84(grid.crs).transform(points[:, 0], points[:, 1])
-    size = grid.resolution_m
-    rowcol = np.stack([-y / size - grid.row0, x / size - grid.col0], axis=-1)
-    outlines = outlines_of(rowcol, ring[edge[of]], turned.row, turned.hole, len(polygons))
+    outlines = outlines_of(
+        grid.position_m(x, y), ring[edge[of]], turned.row, turned.hole, len(polygons)
+    )
     return _with_dots(outlines, grid)
 
 

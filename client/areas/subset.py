@@ -21,9 +21,10 @@ from unigeo.client.areas.subset_nodes import SubsetNodes, bytes_alone
 from unigeo.client.areas.windows import region_of_field
 from unigeo.client.progress import with_progress
 from unigeo.schemas.errors import StoreError
-from unigeo.schemas.geo.grid import Grid, Window
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.geo.window import Window
 from unigeo.schemas.io.stores import open_group, refuse_inside_a_store, unreachable_errors
-from unigeo.schemas.store.attributes import layout_attributes
+from unigeo.schemas.store.attributes import grid_attributes, layout_attributes
 from unigeo.schemas.store.concepts import DIMENSIONS as PHRASE_DIMENSIONS
 from unigeo.schemas.store.concepts import GROUP as CONCEPTS
 from unigeo.schemas.store.encoder import GROUP as ENCODER
@@ -136,11 +137,7 @@ def _part_of(grid: Grid, layout: Layout, window: Window) -> tuple[Grid, Layout]:
     longer = max(window.height, window.width)
     fitting = [s for s in sides if layout.shard % s == 0 and s * _SHARDS_ALONG <= longer]
     shard = max(fitting, default=layout.chunk)
-    top, left = grid.row0 + window.row, grid.col0 + window.col
-    low = top // shard * shard, left // shard * shard
-    high = -(-(top + window.height) // shard) * shard, -(-(left + window.width) // shard) * shard
-    shape = high[0] - low[0], high[1] - low[1]
-    return Grid(grid.crs, grid.resolution_m, *low, shape), replace(layout, shard=shard)
+    return grid.crop(window).align(shard), replace(layout, shard=shard)
 
 
 def _attributes(
@@ -148,7 +145,7 @@ def _attributes(
 ) -> dict[str, Any]:
     """The root's, of the part; everything else that it says stays."""
     own = field.attributes.model_dump(mode="json")
-    own["grid"] |= {"row0": grid.row0, "col0": grid.col0, "shape": list(grid.shape)}
+    own["grid"] |= grid_attributes(grid)
     own["layout_version"] = layout.version
     own["layout"] |= layout_attributes(layout)
     for of_the_whole in ("manifest_sha256", DIGEST):
@@ -196,10 +193,8 @@ def _check_objects(field: "StoredField", source: "zarr.Group", grid: Grid, layou
     store: Any = source.store
     if not isinstance(store, CheckedStore):
         return
-    side = field.layout.shard
-    top, left = grid.row0 - field.grid.row0, grid.col0 - field.grid.col0
-    rows = range(max(top, 0) // side, -(-min(top + grid.shape[0], field.grid.shape[0]) // side))
-    cols = range(max(left, 0) // side, -(-min(left + grid.shape[1], field.grid.shape[1]) // side))
+    part = Window(*field.grid.offset_of(grid), *grid.shape)
+    rows, cols = part.clipped(field.grid.full_window).blocks(field.layout.shard)
     prefix = f"{source.path}/" if source.path else ""
     arrays = [(name, "/0") for name in layout.modalities]
     arrays += [(status_name(name), "") for name in layout.modalities]
@@ -229,10 +224,10 @@ def _write_cells(
         shape = (*grid.shape, len(layout.covariates))
         _write_array(nodes, COVARIATES, shape, layout, georeferenced({}, grid))
     group: Any = open_group(str(nodes.folder), read_only=False, consolidated=False)
-    down, right = grid.row0 - field.grid.row0, grid.col0 - field.grid.col0
+    down, right = field.grid.offset_of(grid)
     windows = list(grid.windows(layout.shard))
     for window in with_progress(windows, "region", "shards", progress):
-        there = replace(window, row=window.row + down, col=window.col + right)
+        there = window.shifted(down, right)
         outside = None if outlines is None else ~holds_centre(outlines, there)
         for name in layout.modalities:
             codes = field.read(status_name(name), *there.slices)

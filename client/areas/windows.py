@@ -12,7 +12,8 @@ from unigeo.client.areas.outlines import Outlines, outlines_on
 from unigeo.client.areas.polygon_status import why_off_the_field
 from unigeo.client.areas.polygons import read_region
 from unigeo.schemas.errors import RegionError
-from unigeo.schemas.geo.grid import Grid, Window
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.geo.window import Window
 from unigeo.schemas.store.layout import status_name
 from unigeo.schemas.store.quantization import FILL, dequantize
 from unigeo.schemas.store.status import Status
@@ -44,30 +45,6 @@ class Piece:
     def vectors(self, modality: str) -> Float[np.ndarray, "row col band"]:
         """Unit vectors, float32, NaN where there is none."""
         return dequantize(self.stored[modality])
-
-
-def shard_windows(grid: Grid, shard: int, within: Window | None = None) -> Iterator[Window]:
-    """Cut a window at the edges of the lattice's shards, so that none is read twice.
-
-    Args:
-        grid: of the field; it may be a window of a larger one, and begin amid a shard.
-        shard: cells along one side.
-        within: of the grid; all of it by default.
-    """
-    within = within or Window(0, 0, *grid.shape)
-    rows = _cuts(within.row, within.height, grid.row0, shard)
-    cols = _cuts(within.col, within.width, grid.col0, shard)
-    for row, height in rows:
-        for col, width in cols:
-            yield Window(row, col, height, width)
-
-
-def _cuts(first: int, count: int, origin: int, shard: int) -> list[tuple[int, int]]:
-    """Start and length of each part of a run of cells, cut at multiples of the shard."""
-    edges = np.arange(first, first + count)
-    starts = edges[((edges + origin) % shard == 0) | (edges == first)]
-    lengths = np.diff(np.append(starts, first + count))
-    return [(int(start), int(length)) for start, length in zip(starts, lengths, strict=True)]
 
 
 def window_of(grid: Grid, outlines: Outlines) -> Window | None:
@@ -123,7 +100,7 @@ def iter_pieces(
 ) -> Iterator[Piece]:
     """One piece per shard; see `Field.iter_region`."""
     outlines, within = (None, None) if region is None else region_of_field(field, region, crs)
-    for window in shard_windows(field.grid, field.layout.shard, within):
+    for window in field.grid.shard_windows(field.layout.shard, within):
         outside = ~holds_centre(outlines, window) if mask and outlines is not None else None
         if outside is not None and outside.all():
             continue

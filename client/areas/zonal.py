@@ -19,11 +19,11 @@ from unigeo.client.areas.polygon_status import (
     status_of,
     warn_of_missing,
 )
-from unigeo.client.areas.windows import shard_windows, window_of
+from unigeo.client.areas.windows import window_of
 from unigeo.client.points.join import Missing, column_names
 from unigeo.client.progress import with_progress
 from unigeo.schemas.errors import DamagedError
-from unigeo.schemas.geo.grid import Window
+from unigeo.schemas.geo.window import Window
 from unigeo.schemas.store.layout import status_name
 from unigeo.schemas.store.quantization import FILL
 from unigeo.schemas.store.status import Status
@@ -140,7 +140,7 @@ def _shares(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def _reached(field: "StoredField", outlines: Outlines, progress: bool) -> Iterator[Window]:
     """The part of each shard that polygons cover, where they do."""
     within = window_of(field.grid, outlines)
-    windows = [] if within is None else list(shard_windows(field.grid, field.layout.shard, within))
+    windows = [] if within is None else list(field.grid.shard_windows(field.layout.shard, within))
     for window in with_progress(windows, "zonal", "shards", progress):
         touched = reach(outlines, window)
         if touched.any():
@@ -151,7 +151,7 @@ def _cropped(window: Window, wanted: np.ndarray) -> Window:
     rows, cols = np.flatnonzero(wanted.any(axis=1)), np.flatnonzero(wanted.any(axis=0))
     top, left = int(rows[0]), int(cols[0])
     height, width = int(rows[-1]) - top + 1, int(cols[-1]) - left + 1
-    return Window(window.row + top, window.col + left, height, width)
+    return Window(top, left, height, width).shifted(window.row, window.col)
 
 
 def _add_window(

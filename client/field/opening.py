@@ -223,9 +223,7 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
                 f"the coordinate {name!r} of the Dataset holds no numbers: {name}/c/0 of the store "
                 "is lost, which xarray does not say. Copy the store anew"
             )
-    row = round(float(-y[0] / whole.resolution_m - 0.5))
-    col = round(float(x[0] / whole.resolution_m - 0.5))
-    grid = Grid(whole.crs, whole.resolution_m, row, col, (len(y), len(x)))
+    grid = whole.of_centres(x, y)
     if not (np.array_equal(grid.x, x) and np.array_equal(grid.y, y)):
         raise LayoutError("the Dataset's cells were thinned or reordered; sample the whole one")
     behind = DatasetStore(dataset, own, grid)

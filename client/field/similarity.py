@@ -11,8 +11,9 @@ from unigeo.client.reading.point_status import count_reasons
 from unigeo.client.reading.sampling import sample
 from unigeo.schemas.errors import PointsError
 from unigeo.schemas.geo.great_circle import METRES_PER_DEGREE, great_circle_m
-from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid, Window
+from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid
 from unigeo.schemas.geo.projection import equal_earth_m
+from unigeo.schemas.geo.window import Window
 from unigeo.schemas.store.layout import georeference, spatial_ref_attributes
 from unigeo.schemas.store.quantization import dequantize
 from unigeo.schemas.store.status import Status
@@ -102,33 +103,25 @@ def score_map(
     """Cosine of each cell's vector with the given one, NaN where there is none."""
     import xarray as xr
 
-    window = Window(0, 0, *field.grid.shape)
+    window = field.grid.full_window
     if region is not None:
         _, window = region_of_field(field, region, crs)
     scores = np.full((window.height, window.width), np.nan, np.float32)
     for piece in iter_pieces(field, (modality,), region, crs, mask=region is not None):
         row, col = np.nonzero(piece.status[modality] == Status.VALID)
         stored = piece.stored[modality]
-        top, left = piece.window.row - window.row, piece.window.col - window.col
+        top, left = window.offset_of(piece.window)
         for first in range(0, len(row), _BLOCK_CELLS):
             block = slice(first, first + _BLOCK_CELLS)
             cells = dequantize(stored[row[block], col[block]])
             scores[row[block] + top, col[block] + left] = np.einsum("cb,b->c", cells, vector)
-    rows, cols = window.slices
-    grid = field.grid
-    part = Grid(
-        grid.crs,
-        grid.resolution_m,
-        grid.row0 + window.row,
-        grid.col0 + window.col,
-        (window.height, window.width),
-    )
+    part = field.grid.crop(window)
     return xr.DataArray(
         scores,
         dims=("y", "x"),
         coords={
-            "y": field.grid.y[rows],
-            "x": field.grid.x[cols],
+            "y": part.y,
+            "x": part.x,
             "spatial_ref": ((), 0, spatial_ref_attributes(part)),
         },
         name="similarity",
@@ -147,35 +140,31 @@ def best_cells(
     import pandas as pd
 
     left = scores.values.copy()
-    size = field.grid.resolution_m
-    row0 = round(-float(scores["y"][0]) / size - 0.5) - field.grid.row0
-    col0 = round(float(scores["x"][0]) / size - 0.5) - field.grid.col0
+    grid = field.grid.of_centres(scores["x"].values, scores["y"].values)
+    within = Window(*field.grid.offset_of(grid), *grid.shape)
     found: list[tuple[float, float, float]] = []
     while len(found) < count and not np.isnan(left).all():
         row, col = np.unravel_index(int(np.nanargmax(left)), left.shape)
-        window = Window(row0 + int(row), col0 + int(col), 1, 1)
-        lon, lat = field.grid.centres(window)[0, 0].tolist()
+        lon, lat = grid.centres(Window(int(row), int(col), 1, 1))[0, 0].tolist()
         found.append((lon, lat, float(left[row, col])))
         left[row, col] = np.nan
         if apart_km > 0:
-            _clear(field, left, (row0, col0), (lon, lat), apart_km)
+            _clear(field.grid, left, within, (lon, lat), apart_km)
     return pd.DataFrame(found, columns=["lon", "lat", "similarity"])
 
 
 def _clear(
-    field: "Field",
+    grid: Grid,
     left: Float[np.ndarray, "row col"],
-    corner: tuple[int, int],
+    within: Window,
     lonlat: tuple[float, float],
     apart_km: float,
 ) -> None:
     """Take out what lies nearer than so far by great circle."""
-    window = _around(field.grid, lonlat, apart_km, Window(*corner, *left.shape))
-    rows = slice(window.row - corner[0], window.row - corner[0] + window.height)
-    cols = slice(window.col - corner[1], window.col - corner[1] + window.width)
+    window = _around(grid, lonlat, apart_km, within)
     with np.errstate(invalid="ignore"):  # centres off the globe are NaN
-        near = great_circle_m(field.grid.centres(window), np.array(lonlat)) < 1000 * apart_km
-    left[rows, cols][near] = np.nan
+        near = great_circle_m(grid.centres(window), np.array(lonlat)) < 1000 * apart_km
+    left[window.shifted(-within.row, -within.col).slices][near] = np.nan
 
 
 def _around(grid: Grid, lonlat: tuple[float, float], km: float, within: Window) -> Window:

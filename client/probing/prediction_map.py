@@ -18,7 +18,8 @@ from unigeo.client.probing.table_columns import short
 from unigeo.client.progress import with_progress
 from unigeo.client.threads import one_thread
 from unigeo.schemas.errors import RegionError
-from unigeo.schemas.geo.grid import Grid, Window
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.geo.window import Window
 from unigeo.schemas.store.layout import (
     axis_attributes,
     georeference,
@@ -68,20 +69,13 @@ class PredictionMap:
         where: tuple[Outlines, Window] | None = None,
     ) -> "PredictionMap":
         """A map of the whole field, or of a region as `outlined` gives it."""
-        outlines, window = where or (None, Window(0, 0, *field.grid.shape))
+        outlines, window = where or (None, field.grid.full_window)
         return cls(field, modalities, model, target, window, outlines)
 
     @property
     def grid(self) -> Grid:
         """The map's cells."""
-        whole, window = self.field.grid, self.window
-        return Grid(
-            whole.crs,
-            whole.resolution_m,
-            whole.row0 + window.row,
-            whole.col0 + window.col,
-            (window.height, window.width),
-        )
+        return self.field.grid.crop(self.window)
 
     def dataset(self) -> xr.Dataset:
         """The map as a lazy Dataset; see `Probe.map`."""
@@ -109,14 +103,9 @@ class PredictionMap:
         Yields:
             Windows of the field's grid, row by row.
         """
-        shard, window = self.field.layout.shard, self.window
-        top, bottom = window.row + rows.start, window.row + rows.stop
-        left, right = window.col + cols.start, window.col + cols.stop
-        for row in range(top - top % shard, bottom, shard):
-            for col in range(left - left % shard, right, shard):
-                first, west = max(row, top), max(col, left)
-                height, width = min(row + shard, bottom) - first, min(col + shard, right) - west
-                yield Window(first, west, height, width)
+        part = Window(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
+        within = part.shifted(self.window.row, self.window.col)
+        yield from self.field.grid.shard_windows(self.field.layout.shard, within)
 
     def compute(self, piece: Window, layers: tuple[str, ...]) -> Float[np.ndarray, "layer row col"]:
         """Predict the cells of a window of the field's grid, strip by strip; float32."""
@@ -150,16 +139,14 @@ class PredictionMap:
         rows, cols = self.grid.shape
         if aligned:
             parts = [
-                Window(self.window.row + w.row, self.window.col + w.col, w.height, w.width)
-                for w in self.grid.windows(self.field.layout.shard)
+                part.shifted(self.window.row, self.window.col)
+                for part in self.grid.windows(self.field.layout.shard)
             ]
         else:
             parts = list(self.pieces(slice(0, rows), slice(0, cols)))
         for part in with_progress(parts, f"map {self.target}", "shards", progress):
-            place = Window(
-                part.row - self.window.row, part.col - self.window.col, part.height, part.width
-            )
-            yield place, self.compute(part, self.model.layers)
+            own = part.shifted(-self.window.row, -self.window.col)
+            yield own, self.compute(part, self.model.layers)
 
     def _valid(self, strip: Window) -> np.ndarray:
         """Cells that have every vector and lie in the region."""

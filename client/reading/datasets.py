@@ -6,6 +6,7 @@ are in memory already are taken as they are.
 """
 
 from functools import cache, cached_property
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from unigeo.client.reading.protocol import Cells
 from unigeo.client.reading.range_requests import Requests, Span
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.geo.window import Window
 from unigeo.schemas.io.stores import open_store
 from unigeo.schemas.store.attributes import UnigeoAttributes
 from unigeo.schemas.store.layout import status_name
@@ -39,7 +41,7 @@ class DatasetStore:
         """Take the Dataset, its attributes, and the grid of its cells."""
         self.dataset, self.attributes = dataset, attributes
         field_grid = attributes.grid.grid()
-        self._first = grid.row0 - field_grid.row0, grid.col0 - field_grid.col0
+        self._first = field_grid.offset_of(grid)
         self._is_full = field_grid == grid
         self._present_keys: set[str] = set()
         self._roots: dict[int, CheckedRoot] = {}
@@ -213,18 +215,14 @@ class DatasetStore:
             return
         side = self.attributes.layout.shard
         shape = (variable.sizes["y"], variable.sizes["x"])  # in whatever order its axes are
-        edges = [
-            (first + part.indices(n)[0], first + part.indices(n)[1])
-            for first, part, n in zip(self._first, (rows, cols), shape, strict=True)
-        ]
-        (top, bottom), (left, right) = edges
-        for row in range(top // side, -(-bottom // side)):
-            for col in range(left // side, -(-right // side)):
-                band = ["0"] if len(variable.dims) == 3 else []
-                key = "/".join([f"{self._path}/{name}".lstrip("/"), "c", str(row), str(col), *band])
-                if sizes[row, col] and key not in self._present_keys:
-                    sync(_check_object(root.group.store, key, int(sizes[row, col])))
-                    self._present_keys.add(key)
+        (top, bottom, _), (left, right, _) = rows.indices(shape[0]), cols.indices(shape[1])
+        window = Window(top, left, bottom - top, right - left).shifted(*self._first)
+        for row, col in product(*window.blocks(side)):
+            band = ["0"] if len(variable.dims) == 3 else []
+            key = "/".join([f"{self._path}/{name}".lstrip("/"), "c", str(row), str(col), *band])
+            if sizes[row, col] and key not in self._present_keys:
+                sync(_check_object(root.group.store, key, int(sizes[row, col])))
+                self._present_keys.add(key)
 
     def _check_range_requests(self) -> None:
         """Check that the server answers range requests; xarray does not, and decodes garbage.

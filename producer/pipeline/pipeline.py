@@ -58,8 +58,9 @@ from unigeo.producer.storage.field_store import check_layout, check_writable, cr
 from unigeo.producer.training.processes import default_device, is_first_rank
 from unigeo.producer.training.train import finished_metrics, train
 from unigeo.schemas.errors import ModelError, ObservationsError
-from unigeo.schemas.geo.grid import Grid, Window
+from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import Region
+from unigeo.schemas.geo.window import Window
 from unigeo.schemas.io.stores import open_group
 from unigeo.schemas.store.attributes import DetailAttributes, root_attributes
 from unigeo.schemas.store.layout import Codec, Layout

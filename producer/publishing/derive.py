@@ -45,7 +45,7 @@ from unigeo.producer.storage.shard_codec import (
     status_of,
 )
 from unigeo.schemas.errors import LayoutError
-from unigeo.schemas.geo.grid import Window
+from unigeo.schemas.geo.window import Window
 from unigeo.schemas.store.attributes import UnigeoAttributes
 from unigeo.schemas.store.layout import Layout, status_name
 from unigeo.schemas.store.manifest import ArrayManifest, shard_key

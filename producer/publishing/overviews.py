@@ -11,7 +11,6 @@ from unigeo.schemas.store.layout import Layout, status_name
 from unigeo.schemas.store.manifest import GROUP as MANIFEST
 from unigeo.schemas.store.manifest import SHARDS, shard_key
 from unigeo.schemas.store.overviews import (
-    coarser_grid,
     coarser_layout,
     overview_factors,
     overview_path,
@@ -31,7 +30,7 @@ def create_overviews(group: zarr.Group, grid: Grid, layout: Layout) -> tuple[int
     """
     factors = overview_factors(layout)
     for factor in factors:
-        coarser = coarser_grid(grid, factor), coarser_layout(layout, factor)
+        coarser = grid.coarsen(factor), coarser_layout(layout, factor)
         create_arrays(group.store, overview_path(factor), *coarser)
     return factors
 

@@ -18,7 +18,6 @@ from unigeo.schemas.store.layout import (
     spatial_ref_attributes,
 )
 from unigeo.schemas.store.multiscales import multiscale_attributes
-from unigeo.schemas.store.overviews import coarser_grid
 from unigeo.schemas.store.preview import (
     COLOUR,
     GROUP,
@@ -53,7 +52,7 @@ def preview_attributes(grid: Grid, layout: Layout) -> dict[str, Any]:
 
 
 def _levels(grid: Grid, layout: Layout) -> dict[int, Grid]:
-    return {factor: coarser_grid(grid, factor) for factor in preview_factors(grid, layout)}
+    return {factor: grid.coarsen(factor) for factor in preview_factors(grid, layout)}
 
 
 def _add_level(preview: zarr.Group, factor: int, grid: Grid, layout: Layout) -> None:

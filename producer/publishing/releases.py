@@ -26,8 +26,9 @@ from unigeo.producer.raster.planning import plan
 from unigeo.producer.storage.objects import digest, need_object, read_object, write_object
 from unigeo.producer.storage.shard_codec import status_object, status_of
 from unigeo.schemas.errors import StoreError
-from unigeo.schemas.geo.grid import Grid, Window
+from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import Region
+from unigeo.schemas.geo.window import Window
 from unigeo.schemas.io.stores import folder_and_name, open_group, read_beside
 from unigeo.schemas.store.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.store.catalogue import NAME, read_catalogue
@@ -228,7 +229,8 @@ def runs_of(
 def _offset(old: UnigeoAttributes, own: UnigeoAttributes) -> tuple[int, int]:
     """Shards from the old grid's corner to the new one's."""
     shard: int = own.layout.shard
-    return (own.grid.row0 - old.grid.row0) // shard, (own.grid.col0 - old.grid.col0) // shard
+    rows, cols = old.grid.grid().offset_of(own.grid.grid())
+    return rows // shard, cols // shard
 
 
 def _listed(previous: zarr.Group, modality: str) -> Mapping[str, np.ndarray]:

@@ -29,7 +29,7 @@ from unigeo.schemas.store.catalogue import FIELDS, NAME, Entry
 from unigeo.schemas.store.concepts import GROUP as CONCEPTS
 from unigeo.schemas.store.encoder import GROUP as ENCODER
 from unigeo.schemas.store.layout import status_name
-from unigeo.schemas.store.overviews import coarser_grid, overview_factors, overview_path
+from unigeo.schemas.store.overviews import overview_factors, overview_path
 from unigeo.schemas.store.preview import GROUP as PREVIEW
 from unigeo.schemas.store.status import Status
 
@@ -72,7 +72,7 @@ def extent(group: zarr.Group, own: UnigeoAttributes) -> tuple[float, float, floa
     factors = (1, *overview_factors(layout))
     fitting = [f for f in factors if whole.shape[0] * whole.shape[1] <= _MOST_CELLS * f * f]
     factor = (fitting or factors[-1:])[0]
-    grid = coarser_grid(whole, factor)
+    grid = whole.coarsen(factor)
     held = np.zeros(grid.shape, bool)
     for modality in layout.modalities:
         path = status_name(modality if factor == 1 else f"{overview_path(factor)}/{modality}")

@@ -16,8 +16,9 @@ from torch import Tensor
 from unigeo.producer.encoders.folded import CellEncoder
 from unigeo.producer.raster.coordinate_detail import MOST
 from unigeo.schemas.errors import ModelError
-from unigeo.schemas.geo.grid import Grid, Window
+from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.splines import catmull_rom
+from unigeo.schemas.geo.window import Window
 from unigeo.schemas.store.quantization import dequantize, quantize
 
 SAMPLES = 48
@@ -55,10 +56,9 @@ class NodeVectors:
             cells: numbers of those to be interpolated.
         """
         self._factor, self._width, self._places = factor, window.width, lonlat
-        first = (grid.row0 + window.row) // factor - 2, (grid.col0 + window.col) // factor - 2
-        shape = (-(-window.height // factor) + 4, -(-window.width // factor) + 4)
-        lattice = Grid(grid.crs, grid.resolution_m * factor, *first, shape)
-        self._across = shape[1]
+        # The spline of a cell at the window's edge takes nodes up to two beyond it.
+        lattice = grid.crop(window).coarsen(factor).pad(2)
+        self._across = lattice.shape[1]
         places = lattice.centres().reshape(-1, 2)
         around = self._around(cells)[0]
         lon = places[around, 0]

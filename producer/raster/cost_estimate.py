@@ -12,10 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.raster.planning import Task, Tasks
-from unigeo.producer.raster.shard_extent import ShardExtent, shard_lattice
+from unigeo.producer.raster.shard_extent import ShardExtent
 from unigeo.producer.raster.shard_task import FAILURES, Observe, RasterJob, StagedEncoder
 from unigeo.producer.storage.shard_codec import places
-from unigeo.schemas.geo.grid import Grid, from_wgs84
+from unigeo.schemas.geo.grid import from_wgs84
 from unigeo.schemas.store.layout import Layout
 from unigeo.schemas.store.sharding import CRC_BYTES, index_bytes
 from unigeo.schemas.store.status import Status
@@ -59,15 +59,7 @@ def land_share(work: RasterJob) -> Float[np.ndarray, "shard_row shard_col"]:
     side = 1
     while side * 2 <= shard and (2 * side) ** 2 * len(touched) <= SAMPLES:
         side *= 2
-    shards = shard_lattice(work.grid, shard)
-    size = shards.resolution_m / side
-    fine = Grid(
-        work.grid.crs,
-        size,
-        shards.row0 * side,
-        shards.col0 * side,
-        (shards.shape[0] * side, shards.shape[1] * side),
-    )
+    fine = work.grid.coarsen(shard).refine(side)
     share = np.zeros(extent.shape)
     for row in np.unique(touched[:, 0]):
         cols = touched[touched[:, 0] == row, 1]

@@ -32,7 +32,8 @@ from unigeo.producer.raster.patch_mosaic import (
 from unigeo.producer.raster.shard_task import Observe, ObservedCells
 from unigeo.producer.training.step import compile_blocks
 from unigeo.schemas.errors import ModelError
-from unigeo.schemas.geo.grid import Grid, Window
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.geo.window import Window
 
 INPUT_BYTES = 64 << 20
 """Of observations encoded at once, at most, but never fewer than `FEWEST` cells."""

@@ -24,17 +24,6 @@ class ShardExtent(IntEnum):
     """Every cell's centre lies in the region."""
 
 
-def shard_lattice(grid: Grid, shard: int) -> Grid:
-    """The grid whose cells are the shards of another."""
-    return Grid(
-        grid.crs,
-        grid.resolution_m * shard,
-        grid.row0 // shard,
-        grid.col0 // shard,
-        (grid.shape[0] // shard, grid.shape[1] // shard),
-    )
-
-
 def shard_extent(
     region: Region, grid: Grid, shard: int
 ) -> UInt8[np.ndarray, "shard_row shard_col"]:
@@ -43,7 +32,7 @@ def shard_extent(
     The outline is followed in steps of at most half a shard, and the shards round each step count
     as `PARTLY`; what it does not come near is all of one kind, which its centre tells.
     """
-    lattice = shard_lattice(grid, shard)
+    lattice = grid.coarsen(shard)  # a cell is a shard
     extent = np.where(region.contains(lattice.centres()), ShardExtent.INSIDE, ShardExtent.OUTSIDE)
     x, y = _outline(region, lattice.resolution_m / 2)
     row = np.floor(-y / lattice.resolution_m).astype(np.int64) - lattice.row0

@@ -16,8 +16,9 @@ from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.shard_extent import ShardExtent, shard_extent
 from unigeo.producer.storage.shard_codec import Buffers, VectorObject, places, status_object
 from unigeo.schemas.errors import UnigeoError
-from unigeo.schemas.geo.grid import Grid, Window
+from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import Region
+from unigeo.schemas.geo.window import Window
 from unigeo.schemas.store.layout import Layout
 from unigeo.schemas.store.quantization import quantize
 from unigeo.schemas.store.status import Status

@@ -7,15 +7,17 @@ central meridian.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unigeo.schemas.errors import OutsideGridError, RegionError
+from unigeo.schemas.errors import LayoutError, OutsideGridError, RegionError
 from unigeo.schemas.geo.projection import equal_earth_m, lattice_longitudes
+from unigeo.schemas.geo.window import Window
 
 if TYPE_CHECKING:
     from pyproj import Transformer
@@ -26,21 +28,6 @@ SHARD = 256
 """Cells along one side of a shard: one stored object, one production task."""
 _NEAR_EDGE = 1e-6
 """Share of a cell, far more than the rounding of a division."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """A rectangle of cells, counted from the grid's north-west corner."""
-
-    row: int
-    col: int
-    height: int
-    width: int
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Rows and columns, to index an array with."""
-        return slice(self.row, self.row + self.height), slice(self.col, self.col + self.width)
 
 
 @dataclass(frozen=True)
@@ -101,12 +88,122 @@ class Grid:
         """Northings of the cell centres, metres, falling."""
         return -(self.row0 + np.arange(self.shape[0]) + 0.5) * self.resolution_m
 
+    @property
+    def full_window(self) -> Window:
+        """All cells of the grid."""
+        return Window(0, 0, *self.shape)
+
+    def crop(self, window: Window) -> "Grid":
+        """The grid of a window's cells.
+
+        Raises:
+            RegionError: if the window does not lie in the grid, or has no cells.
+
+        >>> Grid("EPSG:8857", 1000, row0=-256, col0=0, shape=(256, 512)).crop(Window(6, 2, 3, 4))
+        Grid(crs='EPSG:8857', resolution_m=1000, row0=-250, col0=2, shape=(3, 4))
+        """
+        if window.clipped(self.full_window) != window:
+            raise RegionError(f"{window} does not lie in a grid of shape {self.shape}")
+        shape = window.height, window.width
+        return replace(self, row0=self.row0 + window.row, col0=self.col0 + window.col, shape=shape)
+
+    def pad(self, cells: int) -> "Grid":
+        """The grid with so many more cells on each side."""
+        rows, cols = self.shape
+        return replace(
+            self,
+            row0=self.row0 - cells,
+            col0=self.col0 - cells,
+            shape=(rows + 2 * cells, cols + 2 * cells),
+        )
+
+    def align(self, cells: int) -> "Grid":
+        """The smallest grid that holds this one and whose edges are multiples of `cells` cells.
+
+        >>> Grid("EPSG:8857", 1000, row0=-250, col0=2, shape=(3, 4)).align(256)
+        Grid(crs='EPSG:8857', resolution_m=1000, row0=-256, col0=0, shape=(256, 256))
+        """
+        # On the lattice, whose origin the multiples are counted from.
+        rows, cols = Window(self.row0, self.col0, *self.shape).blocks(cells)
+        return replace(
+            self,
+            row0=rows.start * cells,
+            col0=cols.start * cells,
+            shape=(len(rows) * cells, len(cols) * cells),
+        )
+
+    def coarsen(self, factor: int) -> "Grid":
+        """The grid whose cells are each `factor` by `factor` of this one's.
+
+        Raises:
+            LayoutError: if the grid's edges are no edges of such cells.
+
+        >>> Grid("EPSG:8857", 1000, row0=-256, col0=0, shape=(256, 512)).coarsen(4)
+        Grid(crs='EPSG:8857', resolution_m=4000, row0=-64, col0=0, shape=(64, 128))
+        """
+        if any(edge % factor for edge in (self.row0, self.col0, *self.shape)):
+            raise LayoutError(f"cells of the grid cannot be put together {factor} by {factor}")
+        rows, cols = self.shape
+        return Grid(
+            self.crs,
+            self.resolution_m * factor,
+            self.row0 // factor,
+            self.col0 // factor,
+            (rows // factor, cols // factor),
+        )
+
+    def refine(self, factor: int) -> "Grid":
+        """The grid each of whose cells is one of `factor` by `factor` in a cell of this one.
+
+        >>> Grid("EPSG:8857", 1000, row0=-64, col0=0, shape=(64, 128)).refine(4)
+        Grid(crs='EPSG:8857', resolution_m=250.0, row0=-256, col0=0, shape=(256, 512))
+        """
+        rows, cols = self.shape
+        return Grid(
+            self.crs,
+            self.resolution_m / factor,
+            self.row0 * factor,
+            self.col0 * factor,
+            (rows * factor, cols * factor),
+        )
+
+    def offset_of(self, other: "Grid") -> tuple[int, int]:
+        """Rows and columns from this grid's corner to that of another grid of the same lattice."""
+        return other.row0 - self.row0, other.col0 - self.col0
+
+    def of_centres(self, x: Float[np.ndarray, " col"], y: Float[np.ndarray, " row"]) -> "Grid":
+        """The grid of the same lattice that begins at the first of some cell centres.
+
+        Args:
+            x: eastings, rising, metres.
+            y: northings, falling.
+        """
+        row = round(float(-y[0] / self.resolution_m - 0.5))
+        col = round(float(x[0] / self.resolution_m - 0.5))
+        return replace(self, row0=row, col0=col, shape=(len(y), len(x)))
+
     def windows(self, cells: int = SHARD) -> Iterator[Window]:
         """Cut the grid into squares of `cells` cells, row by row; the last ones may be smaller."""
         rows, cols = self.shape
         for row in range(0, rows, cells):
             for col in range(0, cols, cells):
                 yield Window(row, col, min(cells, rows - row), min(cells, cols - col))
+
+    def shard_windows(self, shard: int = SHARD, within: Window | None = None) -> Iterator[Window]:
+        """Cut the grid at the edges of the lattice's shards, so that none is read twice.
+
+        A grid that begins amid a shard, as a part of a larger field may, has smaller first windows.
+
+        Args:
+            shard: cells along one side.
+            within: window of the grid to cut; all of it by default.
+        """
+        within = within or self.full_window
+        rows = _cuts(within.row, within.height, self.row0, shard)
+        cols = _cuts(within.col, within.width, self.col0, shard)
+        for row, height in rows:
+            for col, width in cols:
+                yield Window(row, col, height, width)
 
     def centres(self, window: Window | None = None) -> Float[np.ndarray, "row col 2"]:
         """Longitude and latitude of the cell centres, WGS 84 degrees; NaN off the globe."""
@@ -211,6 +308,13 @@ class Grid:
                 "them with missing='nan' to keep their rows empty."
             )
         return rowcol
+
+
+def _cuts(first: int, count: int, origin: int, shard: int) -> list[tuple[int, int]]:
+    """Start and length of each part of a run of cells, cut at multiples of the shard."""
+    end, second = first + count, first + shard - (first + origin) % shard
+    edges = [first, *range(second, end, shard), end]
+    return [(start, stop - start) for start, stop in pairwise(edges) if stop > start]
 
 
 @lru_cache(maxsize=16)

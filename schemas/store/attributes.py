@@ -109,6 +109,17 @@ class UnigeoAttributes(_Growing):
         )
 
 
+def grid_attributes(grid: Grid) -> dict[str, Any]:
+    """The grid as the root group describes it; `GridAttributes` reads it."""
+    return {
+        "crs": grid.crs,
+        "resolution_m": grid.resolution_m,
+        "row0": grid.row0,
+        "col0": grid.col0,
+        "shape": list(grid.shape),
+    }
+
+
 def layout_attributes(layout: Layout) -> dict[str, Any]:
     """What the root says of a layout 2, as JSON."""
     return {
@@ -144,13 +155,7 @@ def root_attributes(
             "layout_version": LAYOUT_VERSION,
             "state": state,
             "region": region,
-            "grid": {
-                "crs": grid.crs,
-                "resolution_m": grid.resolution_m,
-                "row0": grid.row0,
-                "col0": grid.col0,
-                "shape": list(grid.shape),
-            },
+            "grid": grid_attributes(grid),
             "layout": layout_attributes(layout),
             "model": {"name": model_name, "sha256": model_sha256, "settings": model_settings},
             "observations": observations,

@@ -9,8 +9,8 @@ shard of the field does, so both are made in one task.
 from dataclasses import replace
 from typing import Any
 
-from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.store.attributes import grid_attributes
 from unigeo.schemas.store.layout import Layout, georeferenced
 from unigeo.schemas.store.multiscales import multiscale_attributes
 
@@ -40,24 +40,6 @@ def overview_path(factor: int) -> str:
     return f"{GROUP}/{factor}"
 
 
-def coarser_grid(grid: Grid, factor: int) -> Grid:
-    """The grid whose cells are each `factor` by `factor` of the given one's.
-
-    Raises:
-        LayoutError: if the grid's edges are no edges of such cells.
-    """
-    if any(edge % factor for edge in (grid.row0, grid.col0, *grid.shape)):
-        raise LayoutError(f"cells of the grid cannot be put together {factor} by {factor}")
-    rows, cols = grid.shape
-    return Grid(
-        grid.crs,
-        grid.resolution_m * factor,
-        grid.row0 // factor,
-        grid.col0 // factor,
-        (rows // factor, cols // factor),
-    )
-
-
 def coarser_layout(layout: Layout, factor: int) -> Layout:
     """How an overview is cut: its shards cover the ground of the field's."""
     return replace(layout, shard=layout.shard // factor, covariates=())
@@ -65,20 +47,15 @@ def coarser_layout(layout: Layout, factor: int) -> Layout:
 
 def pyramid_attributes(grid: Grid, factors: tuple[int, ...]) -> dict[str, Any]:
     """The attributes of the group of all overviews of a field on a grid."""
-    levels = {factor: coarser_grid(grid, factor) for factor in factors}
+    levels = {factor: grid.coarsen(factor) for factor in factors}
     return multiscale_attributes(levels, {"factors": list(factors)})
 
 
 def overview_attributes(attributes: dict[str, Any], grid: Grid, factor: int) -> dict[str, Any]:
     """The attributes of an overview's group, from those of the field's root."""
-    coarse = coarser_grid(grid, factor)
+    coarse = grid.coarsen(factor)
     own = dict(attributes["unigeo"])
-    own["grid"] = own["grid"] | {
-        "resolution_m": coarse.resolution_m,
-        "row0": coarse.row0,
-        "col0": coarse.col0,
-        "shape": list(coarse.shape),
-    }
+    own["grid"] = own["grid"] | grid_attributes(coarse)
     own["layout"] = own["layout"] | {"shard": own["layout"]["shard"] // factor, "covariates": []}
     own["overview_of"] = {"factor": factor, "resolution_m": grid.resolution_m}
     changed = {"unigeo": own, "geoemb:gsd": coarse.resolution_m}
