@@ -29,7 +29,8 @@ from unigeo.producer.ablation.trials import (
 from unigeo.producer.ablation.workers import run_workers
 from unigeo.producer.commands.ablate import ablate
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.observations.protocol import ImageModality, Observations, Patches
+from unigeo.producer.observations.patches import Patches
+from unigeo.producer.observations.protocol import ImageModality, Observations
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import ObservationsWrapper, only
 from unigeo.schemas.errors import ModelError, ObservationsError

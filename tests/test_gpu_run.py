@@ -27,7 +27,7 @@ from unigeo.producer.observations.folder.folder_observations import (
     FolderObservations,
     open_observations,
 )
-from unigeo.producer.observations.folder.patch_frames import local_lonlat
+from unigeo.producer.observations.geotiff.patch_frames import local_lonlat
 
 ROOT = Path(__file__).parents[1]
 ABSENT = (

@@ -24,6 +24,8 @@ from unigeo.producer.observations.folder.folder_observations import (
 from unigeo.producer.observations.folder.land import Land
 from unigeo.producer.observations.folder.location_tables import LocationTable
 from unigeo.producer.observations.protocol import Observations
+from unigeo.producer.observations.synthetic.world import World
+from unigeo.producer.observations.wrapping import ObservationsWrapper, only
 from unigeo.schemas.errors import ObservationsError, PointsError
 
 GEOD = pyproj.Geod(ellps="WGS84")
@@ -147,6 +149,20 @@ def test_a_folder_is_observations(folder: Path) -> None:
         assert seen.valid.all()
     again = pickle.loads(pickle.dumps(small))  # workers get a copy
     assert again.provenance() == small.provenance()
+
+
+def test_a_wrapper_passes_every_member_on(folder: Path) -> None:
+    members = {name for name in vars(Observations) if not name.startswith("_")}
+    assert members <= set(vars(ObservationsWrapper))
+    inner = open_observations(folder / "observations.toml")
+    some = only(inner, ("coordinate", "aerial"))
+    rasters = some.rasters_of("aerial")
+    assert rasters is not None and list(rasters.sources) == list(inner.rasters["aerial"])
+    assert some.rasters_of("street") is None
+    assert some.identity() == inner.identity() != inner.provenance()
+    assert some.data_folder == inner.root
+    assert World().identity() == World().provenance() and World().data_folder is None
+    assert some.panoramas(np.empty((0, 2))) is None and some.places(1, 0) is None
 
 
 def test_the_description_may_leave_modalities_out(folder: Path) -> None:

@@ -114,7 +114,7 @@ def test_the_installed_wheel_imports_from_elsewhere(wheel: zipfile.ZipFile, tmp_
         f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
         # An editable installation hooks the import of the same name.
         "sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
-        "from unigeo.schemas import regions\n"
+        "from unigeo.schemas.geo import regions\n"
         "import unigeo.client\n"
         "print(regions.__file__, len(regions.named_regions()), regions.region('conus').crs)"
     )

@@ -11,7 +11,7 @@ from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.pixel_statistics import LOCATIONS, SEED, fit_pixels
 from unigeo.producer.encoders.presets import tiny
 from unigeo.producer.encoders.settings import ImageSettings, from_json, to_json
-from unigeo.producer.observations.protocol import Patches
+from unigeo.producer.observations.patches import Patches
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import ObservationsWrapper
 from unigeo.producer.pipeline.recipe import recipe

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
-from unigeo.producer.observations.folder.geotiff_source import GeotiffSource, open_source
-from unigeo.producer.observations.folder.patch_frames import Frame, local_lonlat
-from unigeo.producer.observations.folder.raster_patches import Gap, cut
+from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource, open_source
+from unigeo.producer.observations.geotiff.patch_frames import Frame, local_lonlat
+from unigeo.producer.observations.geotiff.raster_patches import cut
+from unigeo.producer.observations.patches import Gap
 from unigeo.schemas.errors import ObservationsError
 
 GEOD = pyproj.Geod(ellps="WGS84")

@@ -18,12 +18,14 @@ from unigeo.producer.observations.folder.folder_observations import (
     FolderObservations,
     open_observations,
 )
-from unigeo.producer.observations.folder.geotiff_source import GeotiffSource, open_source
-from unigeo.producer.observations.folder.patch_frames import Frame
-from unigeo.producer.observations.folder.raster_patches import Gap, cut
+from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource, open_source
+from unigeo.producer.observations.geotiff.modality_rasters import ModalityRasters
+from unigeo.producer.observations.geotiff.patch_frames import Frame
+from unigeo.producer.observations.geotiff.raster_patches import cut
+from unigeo.producer.observations.patches import Gap
 from unigeo.producer.raster import patch_mosaic
 from unigeo.producer.raster.encoding import encoder_of
-from unigeo.producer.raster.patch_mosaic import ModalityRasters, Mosaic, UnreadableError
+from unigeo.producer.raster.patch_mosaic import Mosaic, UnreadableError
 from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid
 from unigeo.schemas.geo.projection import equal_earth_m
 from unigeo.schemas.geo.window import Window

@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from unigeo.producer.observations.protocol import ImageModality, Patches
+from unigeo.producer.observations.patches import Patches
+from unigeo.producer.observations.protocol import ImageModality, Observations
 
 DESCRIPTION, PLACES = "carried.json", "places.npz"
 SLAB = 2048
@@ -117,7 +118,7 @@ class CarriedRaster:
 
 
 @dataclass(frozen=True, eq=False)
-class Carried:
+class Carried(Observations):
     """A folder that `gpu_data` wrote, as observations."""
 
     rasters: dict[str, CarriedRaster]

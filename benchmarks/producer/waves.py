@@ -12,7 +12,8 @@ from unigeo.producer.encoders.settings import (
     SurfaceSettings,
     TextSettings,
 )
-from unigeo.producer.observations.protocol import ImageModality, Patches
+from unigeo.producer.observations.patches import Patches
+from unigeo.producer.observations.protocol import ImageModality, Observations
 
 PIXELS = 32
 BOX = np.array([[-120.0, 30.0], [-75.0, 48.0]])
@@ -20,7 +21,7 @@ BOX = np.array([[-120.0, 30.0], [-75.0, 48.0]])
 _PHRASES = ("high", "low", "north", "south", "dry", "wet", "bright", "dark")
 
 
-class Waves:
+class Waves(Observations):
     """A smooth function of location in every modality; some places lack a surface or words."""
 
     name = "waves"

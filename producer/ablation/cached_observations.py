@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from unigeo.producer.observations.protocol import ImageModality, Observations, Patches
+from unigeo.producer.observations.patches import Patches
+from unigeo.producer.observations.protocol import ImageModality, Observations
 from unigeo.producer.observations.wrapping import ObservationsWrapper
 
 

@@ -13,10 +13,7 @@ from unigeo.client.probing.suites import Suite, load_suite, probe_suite
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.evaluation.model_under_test import ModelUnderTest
 from unigeo.producer.evaluation.table_probes import FeatureFunction, model_vectors, probe_world
-from unigeo.producer.observations.folder.folder_observations import FolderObservations
 from unigeo.producer.observations.protocol import Observations
-from unigeo.producer.observations.synthetic.world import World
-from unigeo.producer.observations.wrapping import innermost
 from unigeo.schemas.errors import ObservationsError
 
 if TYPE_CHECKING:
@@ -78,15 +75,15 @@ def world_probe(
     Raises:
         ObservationsError: if the observations are not those of the embedded world.
     """
-    world = innermost(observations)
-    if not isinstance(world, World):
+    model_under_test = ModelUnderTest(model, tokenizer, device)
+    vectors = _select(FEATURE_SETS, model_vectors(model_under_test, observations))
+    report = probe_world(vectors, observations, seed=SEED, baselines=False)
+    if report is None:
         raise ObservationsError(
             f"world_probe asks for targets that {observations.name} does not have; name a suite: "
             "metrics = ['suite:FILE.toml']"
         )
-    model_under_test = ModelUnderTest(model, tokenizer, device)
-    vectors = _select(FEATURE_SETS, model_vectors(model_under_test, observations))
-    return _mean_scores(probe_world(vectors, world, seed=SEED, baselines=False))
+    return _mean_scores(report)
 
 
 def _select(sets: Sequence[str], vectors: FeatureFunction) -> FeatureFunction:
@@ -109,9 +106,8 @@ def _mean_scores(report: "pd.DataFrame") -> dict[str, float]:
 
 def _folder(observations: Observations) -> Path:
     """Return the folder of the observations, which also contains the suite's tables."""
-    inner = innermost(observations)
-    if isinstance(inner, FolderObservations):
-        return inner.root
+    if observations.data_folder is not None:
+        return observations.data_folder
     raise ObservationsError(
         f"a suite is read from the folder of the observations, and {observations.name} has none; "
         "give --observations and --data"

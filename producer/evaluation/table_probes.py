@@ -16,8 +16,6 @@ from unigeo.client.probing.cross_validation import probe_table
 from unigeo.client.probing.suites import Suite, probe_suite
 from unigeo.producer.evaluation.model_under_test import ModelUnderTest
 from unigeo.producer.observations.protocol import IMAGE_MODALITIES, Observations
-from unigeo.producer.observations.synthetic.world import World
-from unigeo.producer.observations.wrapping import innermost
 from unigeo.producer.raster.encoding import encoder_of
 
 if TYPE_CHECKING:
@@ -91,20 +89,23 @@ def probe_model(
     vectors = model_vectors(model_under_test, observations)
     if suite is not None:
         return probe_suite(suite, data, vectors, seed=seed, baselines=BASELINES)
-    world = innermost(observations)
-    if not isinstance(world, World):
-        return None
-    return probe_world(vectors, world, seed=seed, baselines=BASELINES)
+    return probe_world(vectors, observations, seed=seed, baselines=BASELINES)
 
 
 def probe_world(
-    vectors: FeatureFunction, world: World, *, seed: int, baselines: bool | Sequence[str]
-) -> "pd.DataFrame":
-    """Probe the embedded world's own targets, at points drawn from the seed."""
-    table = world.places(WORLD_LOCATIONS, seed + 1)
+    vectors: FeatureFunction,
+    observations: Observations,
+    *,
+    seed: int,
+    baselines: bool | Sequence[str],
+) -> "pd.DataFrame | None":
+    """Probe the observations' own targets at points drawn from the seed; None without targets."""
+    table = observations.places(WORLD_LOCATIONS, seed + 1)
+    if table is None:
+        return None
     lonlat = table[["lon", "lat"]].to_numpy()
     targets = {name: table[name].to_numpy() for name in table.columns[2:]}
     report = probe_table(vectors(lonlat), targets, lonlat, seed=seed, baselines=baselines)
-    report.insert(0, "table", world.name)
+    report.insert(0, "table", observations.name)
     report.insert(1, "family", "")
     return report

@@ -1,11 +1,16 @@
-"""What training and rasterization ask of observations, wherever they come from."""
+"""What training, rasterization and evaluation ask of observations, wherever they come from."""
 
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import Any, Literal, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int
+
+from unigeo.producer.observations.geotiff.modality_rasters import ModalityRasters
+from unigeo.producer.observations.patches import Patches
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 IMAGE_MODALITIES = ("aerial", "street", "dsm")
 """Modalities observed as patches of pixels."""
@@ -13,35 +18,13 @@ IMAGE_MODALITIES = ("aerial", "street", "dsm")
 ImageModality = Literal["aerial", "street", "dsm"]
 
 
-class Gap(IntEnum):
-    """Why a patch has no data."""
-
-    NONE = 0
-    OUTSIDE = 1
-    NODATA = 2
-    UNREADABLE = 3
-
-
-GAP_NAMES = {Gap.OUTSIDE: "outside raster", Gap.NODATA: "nodata", Gap.UNREADABLE: "unreadable"}
-
-
-@dataclass(frozen=True)
-class Patches:
-    """One patch of pixels per point, north up or as the camera saw it."""
-
-    values: Shaped[np.ndarray, "point channel row col"]
-    """uint8 for pictures; float32 metres for the surface model."""
-    valid: Bool[np.ndarray, " point"]
-    """Whether enough of the patch was observed to encode it; other patches hold no meaning."""
-    unreadable: Bool[np.ndarray, " point"] | None = None
-    """Which invalid patches lie where a file could not be read; None where none does."""
-    damaged: tuple[str, ...] = ()
-    """Those files."""
-
-
 @runtime_checkable
 class Observations(Protocol):
-    """The world as seen: a function from location to what is observed there."""
+    """The world as observed: a function from location to what is observed there.
+
+    Implementations inherit from this class. The members from `rasters_of` on have a default, which
+    says that the observations have no such thing.
+    """
 
     @property
     def name(self) -> str:
@@ -58,7 +41,7 @@ class Observations(Protocol):
         ...
 
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
-        """Draw places on land to learn from, in WGS 84 degrees, longitude first."""
+        """Draw locations on land to learn from, in WGS 84 degrees, longitude first."""
         ...
 
     def land(self, lonlat: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray, " point"]:
@@ -70,7 +53,7 @@ class Observations(Protocol):
         ...
 
     def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
-        """Describe each point in words; None where nothing is said."""
+        """Describe each point by a text; None where there is none."""
         ...
 
     def gaps(self) -> dict[str, dict[str, int]]:
@@ -80,3 +63,35 @@ class Observations(Protocol):
     def provenance(self) -> dict[str, Any]:
         """JSON: sources, patch sizes in metres, dates, licences, hashes of the inputs."""
         ...
+
+    def identity(self) -> dict[str, Any]:
+        """JSON that two machines compare before they fill one store; the provenance by default."""
+        return self.provenance()
+
+    def rasters_of(self, modality: str) -> ModalityRasters | None:
+        """Rasters that the patches of a modality are cut from; None where there are none.
+
+        Rasterization cuts patches of whole shards from them instead of calling `patches`: an
+        implementation that changes the patches of other observations has to return None.
+        """
+        return None
+
+    def panoramas(self, lonlat: Float[np.ndarray, "point 2"]) -> Int[np.ndarray, " point"] | None:
+        """Number of the panorama that each point's street image was cut from, -1 for none.
+
+        None where the observations do not know the panoramas.
+        """
+        return None
+
+    @property
+    def data_folder(self) -> Path | None:
+        """Folder of the input files, where the tables of a suite lie too; None without one."""
+        return None
+
+    def places(self, count: int, seed: int) -> "pd.DataFrame | None":
+        """Draw locations with targets to predict; None where the observations have no targets.
+
+        Returns:
+            A table with the columns lon, lat and one per target.
+        """
+        return None

@@ -1,16 +1,22 @@
-"""Observations seen through another object: all of them the same, unless a subclass says else."""
+"""Wrappers of observations: a base class that passes every call on, and a choice of modalities."""
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
-from unigeo.producer.observations.protocol import ImageModality, Observations, Patches
+from unigeo.producer.observations.geotiff.modality_rasters import ModalityRasters
+from unigeo.producer.observations.patches import Patches
+from unigeo.producer.observations.protocol import ImageModality, Observations
 from unigeo.schemas.errors import ObservationsError
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-class ObservationsWrapper:
-    """Passes every question on."""
+
+class ObservationsWrapper(Observations):
+    """Observations that are those of `inner`, member by member."""
 
     def __init__(self, inner: Observations) -> None:
         self.inner = inner
@@ -30,7 +36,7 @@ class ObservationsWrapper:
         return self.inner.shape(modality)
 
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
-        """Draw places on land to learn from, in WGS 84 degrees, longitude first."""
+        """Draw locations on land to learn from, in WGS 84 degrees, longitude first."""
         return self.inner.locations(count, seed)
 
     def land(self, lonlat: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray, " point"]:
@@ -42,7 +48,7 @@ class ObservationsWrapper:
         return self.inner.patches(modality, lonlat)
 
     def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
-        """Describe each point in words; None where nothing is said."""
+        """Describe each point by a text; None where there is none."""
         return self.inner.texts(lonlat)
 
     def gaps(self) -> dict[str, dict[str, int]]:
@@ -53,12 +59,26 @@ class ObservationsWrapper:
         """JSON: sources, patch sizes in metres, dates, licences, hashes of the inputs."""
         return self.inner.provenance()
 
+    def identity(self) -> dict[str, Any]:
+        """JSON that two machines compare before they fill one store."""
+        return self.inner.identity()
 
-def innermost(observations: Observations) -> Observations:
-    """What is behind all that is wrapped round it."""
-    while isinstance(observations, ObservationsWrapper):
-        observations = observations.inner
-    return observations
+    def rasters_of(self, modality: str) -> ModalityRasters | None:
+        """Rasters that the patches of a modality are cut from."""
+        return self.inner.rasters_of(modality)
+
+    def panoramas(self, lonlat: Float[np.ndarray, "point 2"]) -> Int[np.ndarray, " point"] | None:
+        """Number of the panorama that each point's street image was cut from, -1 for none."""
+        return self.inner.panoramas(lonlat)
+
+    @property
+    def data_folder(self) -> Path | None:
+        """Folder of the input files."""
+        return self.inner.data_folder
+
+    def places(self, count: int, seed: int) -> "pd.DataFrame | None":
+        """Draw locations with targets to predict."""
+        return self.inner.places(count, seed)
 
 
 class SelectedModalities(ObservationsWrapper):

@@ -1,7 +1,7 @@
 """Blocks of rasters on the device, and patches cut out of them.
 
 A patch is 5 x 5 anchors in a raster and a table of where the blocks round it lie. Its pixels are
-found, mixed of four and filled by the same sums, in the same order, as `observations.rasters.cut`
+found, mixed of four and filled by the same sums, in the same order, as `raster_patches.cut`
 does it for patches one by one.
 """
 
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int, Shaped, UInt8
 from torch import Tensor
 
-from unigeo.producer.observations.protocol import Gap
+from unigeo.producer.observations.patches import Gap
 
 BLOCK = 256
 """Read pixels per side of a block; a pixel's block is found by the bits of its number."""
@@ -193,7 +193,7 @@ class BlockCache:
 def _quartic(
     nodes: Float64[Tensor, "point node node"], weights: Float64[Tensor, "place node"]
 ) -> Float64[Tensor, "point place place"]:
-    """`observations.frames._interpolate`, sum by sum."""
+    """`patch_frames._interpolate`, sum by sum."""
     rows: Any = sum(weights[:, k, None] * nodes[:, None, k] for k in range(NODES))
     both: Any = sum(rows[:, :, None, k] * weights[None, None, :, k] for k in range(NODES))
     found: Tensor = both

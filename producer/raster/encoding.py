@@ -7,7 +7,6 @@ and quantizes on the device.
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,10 @@ from jaxtyping import Bool, Float, Int, Int8, Shaped
 
 from unigeo.producer.encoders.folded import CellEncoder, cell_encoder, gains_from_bfloat16
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.observations.folder.description import RasterDescription
-from unigeo.producer.observations.folder.folder_observations import FolderObservations
-from unigeo.producer.observations.folder.patch_frames import Frame
 from unigeo.producer.observations.protocol import Observations
-from unigeo.producer.observations.wrapping import SelectedModalities
 from unigeo.producer.raster.coordinate_interpolation import MixedCells, NodeVectors
 from unigeo.producer.raster.device_transfer import fetch, quantize_on_device
 from unigeo.producer.raster.patch_mosaic import (
-    ModalityRasters,
     Mosaic,
     MosaicBatch,
     UnreadableError,
@@ -111,7 +105,7 @@ class ModelEncoder:
                 InterpolatedCells(nodes, nodes.mixed(part)), np.ones(len(part), bool)
             )
             return
-        rasters = rasters_of(self.observations, modality)
+        rasters = self.observations.rasters_of(modality)
         if rasters is None:
             yield lambda part: self.observe(modality, lonlat[part])
             return
@@ -232,23 +226,6 @@ def encoder_of(
         compile_blocks(model)
     cells = cell_encoder(model) if "coordinate" in model.modalities else None
     return ModelEncoder(model, observations, device, cells, interpolate)
-
-
-def rasters_of(observations: Observations, modality: str) -> ModalityRasters | None:
-    """What a modality is cut from, if from rasters that are read here."""
-    while isinstance(observations, SelectedModalities):
-        observations = observations.inner
-    if not isinstance(observations, FolderObservations) or modality not in observations.rasters:
-        return None
-    about = getattr(observations.description, modality)
-    assert isinstance(about, RasterDescription)
-    return ModalityRasters(
-        observations.rasters[modality],
-        [Frame(side, about.patch_px) for side in about.patch_m],
-        np.float32 if modality == "dsm" else np.uint8,
-        about.min_valid,
-        partial(observations.count_gaps, modality),
-    )
 
 
 def check_fit(model: UniGeoCLIP, observations: Observations, modalities: tuple[str, ...]) -> None:

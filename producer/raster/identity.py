@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from unigeo.producer.observations.protocol import Observations
-from unigeo.producer.observations.wrapping import innermost
 from unigeo.producer.raster.shard_task import Land
 from unigeo.producer.storage.code_identity import (
     SHOWN,
@@ -119,14 +118,10 @@ def identity_of(
         observations: as opened.
         interpolate: side of the squares of cells of which one coordinate is encoded.
     """
-    from unigeo.producer.observations.folder.folder_observations import FolderObservations
-
-    inner = innermost(observations)
-    seen = inner.likeness() if isinstance(inner, FolderObservations) else inner.provenance()
     return VectorIdentity(
         weights=weights,
         settings=_digest([asdict(settings), interpolate]),
-        observations=_digest(seen),
+        observations=_digest(observations.identity()),
     )
 
 

@@ -2,11 +2,11 @@
 
 The reader decodes the blocks that a batch of cells touches and has not seen yet; they go to a pool
 on the device, where neighbouring patches share them. On a CPU patches are those of
-`folder.raster_patches.cut` bit for bit; only the mean that fills a hole may differ in its last one.
+`raster_patches.cut` bit for bit; only the mean that fills a hole may differ in its last bit.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
-from unigeo.producer.observations.folder import patch_frames, raster_patches
-from unigeo.producer.observations.folder import raster_blocks as blocks_of
-from unigeo.producer.observations.folder.geotiff_source import GeotiffSource
-from unigeo.producer.observations.folder.patch_frames import AnchoredFrames, Frame, anchor
-from unigeo.producer.observations.folder.raster_blocks import BlockReader
-from unigeo.producer.observations.folder.raster_patches import OpenRasters, in_reach
-from unigeo.producer.observations.protocol import Gap
+from unigeo.producer.observations.geotiff import patch_frames, raster_patches
+from unigeo.producer.observations.geotiff import raster_blocks as blocks_of
+from unigeo.producer.observations.geotiff.modality_rasters import ModalityRasters
+from unigeo.producer.observations.geotiff.patch_frames import AnchoredFrames, anchor
+from unigeo.producer.observations.geotiff.raster_blocks import BlockReader
+from unigeo.producer.observations.geotiff.raster_patches import OpenRasters, in_reach
+from unigeo.producer.observations.patches import Gap
 from unigeo.producer.raster.block_cache import (
     BLOCK,
     EMPTY,
@@ -43,19 +43,6 @@ Key = tuple[int, int, int, int, int]
 
 class UnreadableError(Exception):
     """A block of a raster is damaged."""
-
-
-@dataclass(frozen=True, eq=False)
-class ModalityRasters:
-    """What a modality is cut from."""
-
-    sources: Sequence[GeotiffSource]
-    frames: Sequence[Frame]
-    dtype: type[np.generic]
-    """uint8, or float32 for surfaces."""
-    min_valid: float
-    count: Callable[[UInt8[np.ndarray, " point"]], None]
-    """Is told the gaps of patches."""
 
 
 # The pool knows no raster, and so does not import them.
@@ -238,7 +225,7 @@ class Mosaic:
 
     def count_gaps(self, gaps: UInt8[np.ndarray, " point"]) -> Bool[np.ndarray, " point"]:
         """Count the gaps; which patches have none."""
-        self._rasters.count(gaps)
+        self._rasters.count_gaps(gaps)
         return np.asarray(gaps == Gap.NONE)
 
 

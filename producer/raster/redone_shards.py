@@ -8,9 +8,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from unigeo.producer.observations.folder.folder_observations import FolderObservations
 from unigeo.producer.observations.protocol import Observations
-from unigeo.producer.observations.wrapping import innermost
 from unigeo.producer.raster.leases import Leases
 from unigeo.producer.raster.planning import Task, planned
 from unigeo.schemas.geo.bounds import shard_bounds
@@ -30,20 +28,19 @@ def touched(
         grid: of the field.
         layout: of the field.
     """
-    inner = innermost(observations)
-    if not isinstance(inner, FolderObservations):
-        return []
     west, south, east, north = np.moveaxis(shard_bounds(grid, layout.shard), 2, 0)
     seam = west > east
     west, east = np.where(seam, -180.0, west), np.where(seam, 180.0, east)
     steepest = np.maximum(np.abs(south), np.abs(north))
     found = set()
     for modality in layout.modalities:
-        for source in inner.rasters.get(modality, ()):
-            if inner.file_name(source.path) not in files:
+        rasters = observations.rasters_of(modality)
+        if rasters is None:
+            continue
+        wide, high = degree_margins(max(frame.patch_m for frame in rasters.frames), steepest)
+        for source in rasters.sources:
+            if rasters.file_name(source.path) not in files:
                 continue
-            patch_m = max(getattr(inner.description, modality).patch_m)
-            wide, high = degree_margins(patch_m, steepest)
             left, bottom, right, top = source.reach
             near = (west - wide <= right) & (east + wide >= left)
             near &= (south - high <= top) & (north + high >= bottom)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from unigeo.producer.observations.folder.geotiff_source import open_source
 from unigeo.producer.observations.folder.location_tables import read_locations
+from unigeo.producer.observations.geotiff.geotiff_source import open_source
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
 from unigeo.producer.observations.observation_set.set_observations import (
     SetObservations,

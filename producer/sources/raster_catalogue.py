@@ -19,11 +19,11 @@ from jaxtyping import Bool, Float
 
 from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.observations.folder import dates
-from unigeo.producer.observations.folder.geotiff_source import GeotiffSource, open_source
-from unigeo.producer.observations.folder.height_values import MeaningError
-from unigeo.producer.observations.folder.patch_frames import Frame
-from unigeo.producer.observations.folder.raster_patches import CutPatches, cut
-from unigeo.producer.observations.protocol import GAP_NAMES, Gap, Patches
+from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource, open_source
+from unigeo.producer.observations.geotiff.height_values import MeaningError
+from unigeo.producer.observations.geotiff.patch_frames import Frame
+from unigeo.producer.observations.geotiff.raster_patches import CutPatches, cut
+from unigeo.producer.observations.patches import GAP_NAMES, Gap, Patches
 from unigeo.producer.sources.findings import Origin
 from unigeo.producer.sources.set_description import ImageryRules, SurfaceRules
 from unigeo.producer.sources.stac_items import (

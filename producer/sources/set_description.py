@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from unigeo.producer.observations.folder.dates import Dated
-from unigeo.producer.observations.folder.height_values import (
+from unigeo.producer.observations.geotiff.height_values import (
     HIGHEST_M,
     LOWEST_M,
     HeightDescription,

@@ -235,7 +235,7 @@ def sign_address(
 
 def footprints(lonlat: Float[np.ndarray, "location 2"], side_m: float) -> list[shapely.Geometry]:
     """Squares of a side round each place, north up, in degrees."""
-    from unigeo.producer.observations.folder.patch_frames import local_lonlat
+    from unigeo.producer.observations.geotiff.patch_frames import local_lonlat
 
     half = side_m / 2
     ends = local_lonlat(

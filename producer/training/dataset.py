@@ -62,7 +62,7 @@ def prepare_data(
             f"the model has encoders of {', '.join(missing)}, which {observations.name} does not "
             "show; leave them out of the model, or describe them in the observations"
         )
-    if settings.contrast.same_panorama and not hasattr(observations, "panoramas"):
+    if settings.contrast.same_panorama and observations.panoramas(np.empty((0, 2))) is None:
         raise ModelError(
             f"training: same_panorama needs to know the panorama of each place, and "
             f"{observations.name} does not say; leave it off"

@@ -106,6 +106,5 @@ def observe(
     if "text" in observations.modalities and "text" in wanted:
         inputs["text"] = tokenize(tokenizer, texts)
         present["text"] = torch.tensor([text is not None for text in texts])
-    panoramas = getattr(observations, "panoramas", None)
-    panorama = None if panoramas is None else torch.from_numpy(panoramas(lonlat))
-    return Samples(inputs, present, panorama)
+    panorama = observations.panoramas(lonlat)
+    return Samples(inputs, present, None if panorama is None else torch.from_numpy(panorama))

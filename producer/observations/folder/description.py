@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from unigeo.producer.observations.folder.dates import DatedText
-from unigeo.producer.observations.folder.height_values import Scale
+from unigeo.producer.observations.geotiff.height_values import Scale
 from unigeo.schemas.errors import ObservationsError
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,19 +18,21 @@ from unigeo.producer.observations.folder.description import (
     TextDescription,
     read_description,
 )
-from unigeo.producer.observations.folder.geotiff_source import GeotiffSource, open_source
-from unigeo.producer.observations.folder.height_values import (
+from unigeo.producer.observations.folder.land import Land, read_land
+from unigeo.producer.observations.folder.location_tables import LocationTable, read_locations
+from unigeo.producer.observations.folder.street_images import StreetImages, open_street_images
+from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource, open_source
+from unigeo.producer.observations.geotiff.height_values import (
     HIGHEST_M,
     LOWEST_M,
     UNITS,
     HeightDescription,
 )
-from unigeo.producer.observations.folder.land import Land, read_land
-from unigeo.producer.observations.folder.location_tables import LocationTable, read_locations
-from unigeo.producer.observations.folder.patch_frames import Frame
-from unigeo.producer.observations.folder.raster_patches import cut
-from unigeo.producer.observations.folder.street_images import StreetImages, open_street_images
-from unigeo.producer.observations.protocol import GAP_NAMES, Gap, ImageModality, Patches
+from unigeo.producer.observations.geotiff.modality_rasters import ModalityRasters
+from unigeo.producer.observations.geotiff.patch_frames import Frame
+from unigeo.producer.observations.geotiff.raster_patches import cut
+from unigeo.producer.observations.patches import GAP_NAMES, Gap, Patches
+from unigeo.producer.observations.protocol import ImageModality, Observations
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.tables.points import check_lonlat
 
@@ -38,7 +40,7 @@ OBSERVED = ("aerial", "street", "dsm", "text")
 
 
 @dataclass(frozen=True, eq=False)
-class FolderObservations:
+class FolderObservations(Observations):
     """A folder of real data, as observations; `open_observations` makes one."""
 
     description: Description
@@ -106,15 +108,11 @@ class FolderObservations:
         source = self._source(modality)
         if isinstance(source, StreetDescription):
             return self._nearest_photographs(source, lonlat)
+        rasters = self.rasters_of(modality)
+        assert rasters is not None
         views = [
-            cut(
-                self.rasters[modality],
-                lonlat,
-                Frame(side, source.patch_px),
-                np.float32 if modality == "dsm" else np.uint8,
-                source.min_valid,
-            )
-            for side in source.patch_m
+            cut(rasters.sources, lonlat, frame, rasters.dtype, rasters.min_valid)
+            for frame in rasters.frames
         ]
         gaps = np.max([view.gaps for view in views], axis=0)
         self.count_gaps(modality, gaps)
@@ -156,7 +154,7 @@ class FolderObservations:
         """JSON: sources, patch sizes in metres, dates, licences, hashes of the inputs."""
         return self._provenance
 
-    def likeness(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """JSON: what rasterization reads, files by samples: told in seconds, by any machine."""
         return {
             "description": self.description.model_dump(mode="json", exclude={"data"}),
@@ -166,6 +164,26 @@ class FolderObservations:
                 for modality, sources in self.rasters.items()
             },
         }
+
+    def rasters_of(self, modality: str) -> ModalityRasters | None:
+        """Rasters that the patches of a modality are cut from; None of one without rasters."""
+        if modality not in self.rasters:
+            return None
+        about = self._source(modality)
+        assert isinstance(about, RasterDescription)
+        return ModalityRasters(
+            self.rasters[modality],
+            [Frame(side, about.patch_px) for side in about.patch_m],
+            np.float32 if modality == "dsm" else np.uint8,
+            about.min_valid,
+            partial(self.count_gaps, modality),
+            self.file_name,
+        )
+
+    @property
+    def data_folder(self) -> Path:
+        """Folder of the input files."""
+        return self.root
 
     def _nearest_photographs(
         self, source: StreetDescription, lonlat: Float[np.ndarray, "point 2"]

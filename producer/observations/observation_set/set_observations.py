@@ -18,7 +18,8 @@ from unigeo.producer.observations.observation_set import index
 from unigeo.producer.observations.observation_set.height_images import decode_heights
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
 from unigeo.producer.observations.observation_set.tar_shards import decode_image
-from unigeo.producer.observations.protocol import ImageModality, Patches
+from unigeo.producer.observations.patches import Patches
+from unigeo.producer.observations.protocol import ImageModality, Observations
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.tables.points import check_lonlat
 
@@ -33,7 +34,7 @@ GROUP = 16
 
 
 @dataclass(frozen=True, eq=False)
-class SetObservations:
+class SetObservations(Observations):
     """A set that `unigeo-produce observe` built; `open_observation_set` opens it."""
 
     store: ObjectFolder

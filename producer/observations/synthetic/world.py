@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from unigeo.producer.observations.protocol import ImageModality, Patches
+from unigeo.producer.observations.patches import Patches
+from unigeo.producer.observations.protocol import ImageModality, Observations
 from unigeo.producer.observations.synthetic import captions as words
 from unigeo.producer.observations.synthetic import images as pictures
 from unigeo.producer.observations.synthetic.latent_fields import (
@@ -36,7 +37,7 @@ TARGETS = (
 )
 
 
-class World:
+class World(Observations):
     """The embedded world, as observations."""
 
     name = "embedded world"

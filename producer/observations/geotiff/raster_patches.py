@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from unigeo.producer.observations.folder.geotiff_source import GeotiffSource
-from unigeo.producer.observations.folder.patch_frames import Frame, PixelLocations, locate
-from unigeo.producer.observations.folder.raster_blocks import CACHE_BLOCKS, BlockReader, ReadWindow
-from unigeo.producer.observations.protocol import Gap, Patches
+from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource
+from unigeo.producer.observations.geotiff.patch_frames import Frame, PixelLocations, locate
+from unigeo.producer.observations.geotiff.raster_blocks import CACHE_BLOCKS, BlockReader, ReadWindow
+from unigeo.producer.observations.patches import Gap, Patches
 
 TILE = 256
 """Side, in decimated pixels, of the tiles by which patches are grouped: one window is read for all

@@ -20,7 +20,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from unigeo.producer.observations.file_contents import Stamp
-from unigeo.producer.observations.folder.height_values import (
+from unigeo.producer.observations.geotiff.height_values import (
     HeightConversion,
     HeightDescription,
     check_unscaled,

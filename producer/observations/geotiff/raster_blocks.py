@@ -14,8 +14,8 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 
 from unigeo.producer.observations.file_contents import ReplacedError
-from unigeo.producer.observations.folder.geotiff_source import GeotiffSource, has_value
-from unigeo.producer.observations.folder.height_values import HeightConversion
+from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource, has_value
+from unigeo.producer.observations.geotiff.height_values import HeightConversion
 from unigeo.schemas.errors import ObservationsError
 
 BLOCK = 256

@@ -14,7 +14,7 @@ import numpy as np
 import pyproj
 from jaxtyping import Float, Int
 
-from unigeo.producer.observations.folder.geotiff_source import GeotiffSource
+from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource
 
 WGS84 = pyproj.Geod(ellps="WGS84")
 NODES = 5

@@ -1,0 +1,27 @@
+"""The rasters that the patches of one modality are cut from, and how they are cut."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource
+from unigeo.producer.observations.geotiff.patch_frames import Frame
+
+
+@dataclass(frozen=True, eq=False)
+class ModalityRasters:
+    """Rasters in the order in which they win, and one frame per view of a patch."""
+
+    sources: Sequence[GeotiffSource]
+    frames: Sequence[Frame]
+    dtype: type[np.generic]
+    """Type of the patches: uint8, or float32 for surface models."""
+    min_valid: float
+    """Share of a patch's pixels that must hold data."""
+    count_gaps: Callable[[UInt8[np.ndarray, " point"]], None]
+    """Called with the `Gap` of each patch that was cut."""
+    file_name: Callable[[Path | str], str] = str
+    """Returns the name of a source's path in the provenance."""
