@@ -11,6 +11,7 @@ from unigeo.client.areas.polygons import read_region
 from unigeo.client.areas.windows import iter_pieces, region_of_field
 from unigeo.client.points.join import column_names
 from unigeo.schemas.errors import LayoutError, MissingExtraError, StoreError
+from unigeo.schemas.io.atomic_files import file_beside
 from unigeo.schemas.io.stores import refuse_inside_a_store
 from unigeo.schemas.store.quantization import FILL
 
@@ -99,12 +100,12 @@ def write_geotiff(
         "interleave": "band",
         "bigtiff": "if_safer",
     }
-    beside = path.with_name(f"{path.name}.partial.tif")
     names = column_names(modality, field.layout.width(modality))
     try:
         with (
             rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES),
-            rasterio.open(beside, "w", **profile) as out,
+            file_beside(path) as part,
+            rasterio.open(part, "w", **profile) as out,
         ):
             out.descriptions = tuple(names[band] for band in chosen)
             out.update_tags(**_tags(field, modality))
@@ -113,13 +114,10 @@ def write_geotiff(
                 at = rasterio.windows.Window(col, row, piece.window.width, piece.window.height)
                 for first, values in _band_groups(piece.stored[modality], chosen, dtype):
                     out.write(values, list(range(first + 1, first + 1 + len(values))), window=at)
-        beside.replace(path)
     except (OSError, RasterioError) as error:
         if isinstance(error, StoreError):
             raise
         raise StoreError(f"cannot write the GeoTIFF {path}: {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
     return path
 
 

@@ -6,7 +6,6 @@ It is of layout 2, of whichever the field is: whoever reads parts needs to know 
 """
 
 import hashlib
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -23,6 +22,7 @@ from unigeo.client.progress import with_progress
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.window import Window
+from unigeo.schemas.io.atomic_files import folder_beside
 from unigeo.schemas.io.stores import open_group, refuse_inside_a_store, unreachable_errors
 from unigeo.schemas.store.attributes import grid_attributes, layout_attributes
 from unigeo.schemas.store.concepts import DIMENSIONS as PHRASE_DIMENSIONS
@@ -107,27 +107,24 @@ def cut_field(
     wanted = replace(field.layout, modalities=chosen, version=LAYOUT_VERSION)
     grid, layout = _part_of(field.grid, wanted, window)
     source = open_group(field.url, store=field.known_store("cut"))
-    beside = path.with_name(path.name + ".partial")
-    shutil.rmtree(beside, ignore_errors=True)
     try:
-        nodes = SubsetNodes(source, beside)
-        nodes.write_root(_attributes(field, source, grid, layout))
-        _write_coordinates(nodes, grid, layout)
-        _copy_group(nodes, ENCODER, lambda name, shape: weight_dimensions(shape))
-        _copy_group(nodes, CONCEPTS, lambda name, shape: PHRASE_DIMENSIONS.get(name))
-        _check_objects(field, source, grid, layout)
-        _write_cells(field, nodes, grid, layout, outlines if mask else None, progress)
-        _write_manifest(nodes, grid, layout)
-        _write_objects(nodes)
-        _hold_attributes(nodes)
-        nodes.consolidate()
-        beside.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with folder_beside(path) as part:
+            nodes = SubsetNodes(source, part)
+            nodes.write_root(_attributes(field, source, grid, layout))
+            _write_coordinates(nodes, grid, layout)
+            _copy_group(nodes, ENCODER, lambda name, shape: weight_dimensions(shape))
+            _copy_group(nodes, CONCEPTS, lambda name, shape: PHRASE_DIMENSIONS.get(name))
+            _check_objects(field, source, grid, layout)
+            _write_cells(field, nodes, grid, layout, outlines if mask else None, progress)
+            _write_manifest(nodes, grid, layout)
+            _write_objects(nodes)
+            _hold_attributes(nodes)
+            nodes.consolidate()
     except unreachable_errors() as error:
         if isinstance(error, StoreError):
             raise
         raise StoreError(f"cannot write {path}: {error}") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return path
 
 

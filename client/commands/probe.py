@@ -383,11 +383,9 @@ def _write_text(path: str, text: str) -> None:
     from pathlib import Path
 
     from unigeo.schemas.errors import StoreError
+    from unigeo.schemas.io import atomic_files
 
-    part = Path(path + ".partial")
     try:
-        part.write_text(text + "\n", encoding="utf-8")
-        part.replace(path)
+        atomic_files.write_text(Path(path), text + "\n")
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise StoreError(f"cannot write {path}: {error}") from error

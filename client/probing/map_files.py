@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +10,7 @@ import numpy as np
 
 from unigeo.client.probing.prediction_map import PredictionMap
 from unigeo.schemas.errors import MissingExtraError, StoreError
+from unigeo.schemas.io.atomic_files import file_beside, folder_beside, partial_path
 from unigeo.schemas.io.stores import absolute, open_store, refuse_inside_a_store, unreachable_errors
 from unigeo.schemas.store.layout import axis_attributes, georeferenced, spatial_ref_attributes
 
@@ -33,7 +32,6 @@ def write_geotiff(made: PredictionMap, path: Path, *, progress: bool = False) ->
     """
     rasterio = _rasterio()
     layers = made.model.layers
-    part = path.with_name(path.name + ".partial")
     rows, cols = made.grid.shape
     profile = {
         "driver": "GTiff", "dtype": "float32", "nodata": np.nan, "count": len(layers),
@@ -42,7 +40,7 @@ def write_geotiff(made: PredictionMap, path: Path, *, progress: bool = False) ->
         "blockysize": 256, "compress": "deflate", "predictor": 3, "bigtiff": "if_safer",
     }  # fmt: skip
     try:
-        with rasterio.open(part, "w", **profile) as raster:
+        with file_beside(path) as part, rasterio.open(part, "w", **profile) as raster:
             for number, layer in enumerate(layers, start=1):
                 raster.set_band_description(number, layer)
                 raster.update_tags(number, **_texts(made.own_attributes(layer)))
@@ -50,13 +48,10 @@ def write_geotiff(made: PredictionMap, path: Path, *, progress: bool = False) ->
             for window, values in made.parts(progress):
                 at = rasterio.windows.Window(window.col, window.row, window.width, window.height)
                 raster.write(values, window=at)
-        part.replace(path)
     except (OSError, rasterio.errors.RasterioError) as error:
         if isinstance(error, StoreError):
             raise
         raise StoreError(f"cannot write the map {path}: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 
@@ -131,36 +126,16 @@ def write_zarr(
     if path is None:
         _fill(made, url, progress)
         return
-    part = path.with_name(path.name + ".partial")
+    part = partial_path(path)
     if os.path.lexists(part) and (part.is_symlink() or not _is_store(part)):
         raise StoreError(f"cannot write the map {url}: {part} is in the way; remove it")
-    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
     try:
-        _fill(made, part, progress)
-        put(part, path)
+        with folder_beside(path, overwrite=overwrite) as part:
+            _fill(made, part, progress)
     except OSError as error:
         if isinstance(error, StoreError):
             raise
         raise StoreError(f"cannot write the map {url}: {error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def put(part: Path, path: Path) -> None:
-    """Rename a whole folder to its place; what is there goes aside first, and is then removed."""
-    if not path.exists():
-        part.replace(path)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f"{path.name}.", suffix=".old", dir=path.parent))
-    old = aside / path.name
-    path.replace(old)
-    try:
-        part.replace(path)
-    except OSError:
-        old.replace(path)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _is_store(path: Path) -> bool:

@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +35,7 @@ from unigeo.client.probing.probe_weights import (
 )
 from unigeo.client.probing.table_columns import short
 from unigeo.schemas.errors import ProbeError, StoreError
+from unigeo.schemas.io.atomic_files import folder_beside
 
 if TYPE_CHECKING:
     from unigeo.client.points.at_points import AtPoints
@@ -46,8 +45,6 @@ if TYPE_CHECKING:
 def save_probe(probe: "Probe", path: Any, features: Any, overwrite: bool) -> Path:
     """Write a probe: see `Probe.save`."""
     from importlib.metadata import version
-
-    from unigeo.client.probing.map_files import put
 
     place = check_probe_place(path, overwrite)
     chosen = probe.feature_sets(features)
@@ -86,17 +83,11 @@ def save_probe(probe: "Probe", path: Any, features: Any, overwrite: bool) -> Pat
     to_bytes = safetensors_numpy().save
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f"{place.name}.", suffix=".part", dir=place.parent))
-        try:
-            whole = aside / place.name
-            whole.mkdir()
+        with folder_beside(place, unique=True, overwrite=True) as part:
             made = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
-            (whole / WEIGHTS).write_bytes(to_bytes(made))
+            (part / WEIGHTS).write_bytes(to_bytes(made))
             text = json.dumps(facts.model_dump(mode="json"), indent=1, allow_nan=False)
-            (whole / FACTS).write_text(text + "\n", encoding="utf-8")
-            put(whole, place)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            (part / FACTS).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise StoreError(f"cannot write the probe {place}: {error}") from error
     return place

@@ -5,7 +5,6 @@ Observing the locations of a `tiny` run takes about as long as training on them.
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from jaxtyping import Float
 from unigeo.producer.observations.patches import Patches
 from unigeo.producer.observations.protocol import ImageModality, Observations
 from unigeo.producer.observations.wrapping import ObservationsWrapper
+from unigeo.schemas.io.atomic_files import file_beside
 
 
 class CachedObservations(ObservationsWrapper):
@@ -58,14 +58,10 @@ class CachedObservations(ObservationsWrapper):
         return texts
 
     def _write(self, path: Path, write: Callable[[Path], Any]) -> None:
-        """Write a file beside its path and rename it.
-
-        Two processes that write the same file write the same bytes, each to its own temporary file.
-        """
+        """Write a file; two processes that write the same one write the same bytes."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        write(temporary)
-        temporary.replace(path)
+        with file_beside(path, unique=True) as part:
+            write(part)
 
 
 def _save(path: Path, values: np.ndarray) -> None:

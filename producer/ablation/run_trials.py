@@ -7,12 +7,13 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from unigeo.producer.ablation.run_metrics import by_pair, metric
-from unigeo.producer.ablation.trials import ERROR, RESULT, Trial, trial_folder, write_atomically
+from unigeo.producer.ablation.trials import ERROR, RESULT, Trial, trial_folder
 from unigeo.producer.encoders.model import load_model
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
 from unigeo.producer.training.train import default_device, train
 from unigeo.schemas.errors import ModelError, UnigeoError
+from unigeo.schemas.io.atomic_files import write_text
 
 
 def run_trial(
@@ -39,7 +40,7 @@ def run_trial(
         # Our own errors are written for users; of any other, the traceback is needed.
         known = isinstance(error, UnigeoError)
         message = str(error) if known else "".join(traceback.format_exception(error))
-        write_atomically(folder / ERROR, message.strip() + "\n")
+        write_text(folder / ERROR, message.strip() + "\n")
         return message.strip().splitlines()[-1]
     (folder / ERROR).unlink(missing_ok=True)
     return None
@@ -84,4 +85,4 @@ def _measure(
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "device": str(device),
     }
-    write_atomically(folder / RESULT, json.dumps(result, indent=2, sort_keys=True) + "\n")
+    write_text(folder / RESULT, json.dumps(result, indent=2, sort_keys=True) + "\n")

@@ -89,13 +89,6 @@ def read_error(trial: Trial, out: Path) -> str | None:
     return path.read_text(encoding="utf-8").strip() if path.exists() else None
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file beside its path and rename it, so that readers never see a part of it."""
-    part = path.with_name(path.name + ".partial")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-
 def estimated_seconds(
     table: AblationTable, trials: Sequence[Trial], out: Path, jobs: int
 ) -> float | None:

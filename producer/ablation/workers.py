@@ -13,7 +13,8 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import IO
 
-from unigeo.producer.ablation.trials import ERROR, Trial, read_error, trial_folder, write_atomically
+from unigeo.producer.ablation.trials import ERROR, Trial, read_error, trial_folder
+from unigeo.schemas.io.atomic_files import write_text
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _STOP_SECONDS = 10
@@ -106,7 +107,7 @@ class _Worker(threading.Thread):
             code = child.wait()
             folder = trial_folder(trial, self._out)
             folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(
+            write_text(
                 folder / ERROR,
                 f"its process ended with code {code} (-9: killed, as when memory runs out); "
                 f"{self._log_path} may say why\n",

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import math
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ from unigeo.producer.encoders.settings import (
 from unigeo.producer.encoders.surface import SurfaceEncoder
 from unigeo.producer.encoders.text import TextEncoder
 from unigeo.schemas.errors import ModelError
+from unigeo.schemas.io.atomic_files import folder_beside
 
 LARGEST_SCALE = 100.0
 """Largest inverse temperature, as in CLIP."""
@@ -179,30 +178,33 @@ def save_model(
         raise ModelError(f"{folder} is not a model; it is left as it is. Name another folder.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        with folder_beside(folder, unique=True, overwrite=True) as new:
+            _write_files(model, tokenizer, new, documents or {})
     except OSError as error:
-        raise ModelError(f"cannot write {folder}: {error}. Name a folder you may write.") from error
-    try:
-        weights = {name: t.detach().contiguous().cpu() for name, t in model.state_dict().items()}
-        save_file(weights, new / WEIGHTS)
-        if tokenizer is not None:
-            tokenizer.save(str(new / TOKENIZER))
-        for name, content in (documents or {}).items():
-            (new / name).write_text(content, encoding="utf-8")
-        description = {
-            "format": FORMAT,
-            "settings": to_json(model.settings),
-            "sha256": {
-                name: _sha256(new / name) for name in (WEIGHTS, TOKENIZER) if (new / name).exists()
-            },
-        }
-        (new / SETTINGS).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-        new.chmod(0o755)  # mkdtemp lets only the owner read
-        _replace(folder, new)
-    except OSError as error:
-        raise ModelError(f"cannot write {folder}: {error}. Nothing was changed.") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+        raise ModelError(
+            f"cannot write {folder}: {error}. Nothing was changed. Name a folder you may write."
+        ) from error
+
+
+def _write_files(
+    model: UniGeoCLIP, tokenizer: Tokenizer | None, folder: Path, documents: Mapping[str, str]
+) -> None:
+    weights = {name: t.detach().contiguous().cpu() for name, t in model.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
+    if tokenizer is not None:
+        tokenizer.save(str(folder / TOKENIZER))
+    for name, content in documents.items():
+        (folder / name).write_text(content, encoding="utf-8")
+    description = {
+        "format": FORMAT,
+        "settings": to_json(model.settings),
+        "sha256": {
+            name: _sha256(folder / name)
+            for name in (WEIGHTS, TOKENIZER)
+            if (folder / name).exists()
+        },
+    }
+    (folder / SETTINGS).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 def load_model(folder: str | Path) -> tuple[UniGeoCLIP, Tokenizer | None]:
@@ -277,17 +279,6 @@ def _rotation(settings: ModelSettings) -> Float32[np.ndarray, "dimension dimensi
     size = (settings.dimension, settings.dimension)
     normal = np.random.default_rng(settings.seed).standard_normal(size)
     return np.linalg.qr(normal).Q.astype(np.float32)
-
-
-def _replace(folder: Path, new: Path) -> None:
-    """Move `new` to `folder`; an older folder is moved away first and then removed."""
-    if folder.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-        folder.replace(old)
-        new.replace(folder)
-        shutil.rmtree(old)
-    else:
-        new.replace(folder)
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import mmap
 import os
 import random
 import time
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -23,6 +22,7 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, ObjectStore
 
 from unigeo.schemas.errors import StoreError
+from unigeo.schemas.io.atomic_files import file_beside
 from unigeo.schemas.io.stores import explained, unreachable_errors
 
 TRIES = 6
@@ -87,44 +87,24 @@ def create(store: Any, key: str, body: bytes) -> None:
             put(store, key, body)
     elif isinstance(store, LocalStore):
         with suppress(FileExistsError):
-            _put_file(store.root / key, body, _link)
+            _put_file(store.root / key, body, overwrite=False)
     else:
         prototype = default_buffer_prototype()
         sync(store.set_if_not_exists(key, prototype.buffer.from_bytes(body)))
 
 
-def _put_file(
-    path: Path, body: memoryview | bytes, move: Callable[[Path, Path], Any] = os.replace
-) -> None:
-    """Write a file beside its place, have the disk keep it, and move it there.
-
-    So a loss of power leaves no name of a file whose content never reached the disk.
-    """
+def _put_file(path: Path, body: memoryview | bytes, *, overwrite: bool = True) -> None:
+    """Write a file of a local store as a whole; several producers may write the same one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{uuid.uuid4().hex}.partial")
-    try:
-        with partial.open("wb", buffering=0) as file:
-            left = memoryview(body)
-            if len(left) >= _DIRECT_BYTES:
-                left = _write_direct(file.fileno(), left)
-            while left:
-                left = left[file.write(left) :]
-            os.fsync(file.fileno())
-        move(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _link(old: Path, new: Path) -> None:
-    """Give a file a name that is free."""
-    try:
-        os.link(old, new)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if new.exists():
-            raise FileExistsError(new) from None
-        old.replace(new)
+    with (
+        file_beside(path, unique=True, overwrite=overwrite) as part,
+        part.open("wb", buffering=0) as file,
+    ):
+        left = memoryview(body)
+        if len(left) >= _DIRECT_BYTES:
+            left = _write_direct(file.fileno(), left)
+        while left:
+            left = left[file.write(left) :]
 
 
 def _write_direct(file: int, body: memoryview) -> memoryview:

@@ -3,10 +3,8 @@
 The state is copied to the CPU, which takes a moment; a thread writes it while training goes on.
 """
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 
 from unigeo.producer.training.ema import MeanWeights
 from unigeo.schemas.errors import ModelError
+from unigeo.schemas.io.atomic_files import file_beside
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -96,15 +95,10 @@ def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], run
     Raises:
         ModelError: if it cannot be written.
     """
-    part = folder / (CHECKPOINT + ".partial")
     try:
-        save_file(dict(tensors), part, metadata={"step": str(step), "run": run})
-        _sync(part)
-        part.replace(folder / CHECKPOINT)
-        _sync(folder)
+        with file_beside(folder / CHECKPOINT) as part:
+            save_file(dict(tensors), part, metadata={"step": str(step), "run": run})
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            part.unlink()
         raise ModelError(
             f"cannot write the checkpoint of step {step} in {folder}: {error}. Make room or give "
             "the right to write, and start the same command again: it goes on from the last one"
@@ -143,12 +137,3 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
         for name, value in tensors.items()
         if name.startswith(prefix)
     }
-
-
-def _sync(path: Path) -> None:
-    """Force a file, or the names in a folder, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unigeo.schemas.errors import MissingExtraError
+from unigeo.schemas.io.atomic_files import write_text
 
 LOG = "train.jsonl"
 
@@ -27,9 +28,7 @@ class TrainingLog:
         """
         self.path = folder / LOG
         lines = read_log(self.path)[:first]
-        part = self.path.with_suffix(".partial")
-        part.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        part.replace(self.path)
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
         self._board = None if board is None else _tensorboard(board, first)
         self._file = self.path.open("a", encoding="utf-8")
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unigeo.schemas.errors import StoreError, UnigeoError
+from unigeo.schemas.io.atomic_files import file_beside
 from unigeo.schemas.tables.dialects import Dialect
 from unigeo.schemas.tables.part_readers import SPOOLED_BYTES, TableParts
 from unigeo.schemas.tables.rows import Rows, repeated
@@ -108,18 +109,13 @@ def _whole(path: str, kind: Format) -> Iterator[Any]:
             sys.stdout.flush()
         return
     target = Path(path).resolve()
-    beside = target.with_name(target.name + ".partial")
-    try:
-        with beside.open("wb") as file:
-            if target.name.lower().endswith(".gz"):
-                # The same table gives the same bytes, as neither name nor time is in them.
-                with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
-                    yield packed
-            else:
-                yield file
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+    with file_beside(target) as part, part.open("wb") as file:
+        if target.name.lower().endswith(".gz"):
+            # The same table gives the same bytes, as neither name nor time is in them.
+            with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
+                yield packed
+        else:
+            yield file
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unigeo.schemas.errors import StoreError
+from unigeo.schemas.io.atomic_files import write_bytes
 from unigeo.schemas.io.stores import damage_errors, explained, unreachable_errors
 
 _TRIES = 8
@@ -75,9 +76,7 @@ class ObjectFolder:
                 return
             path = self._folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(path.name + ".partial")
-            part.write_bytes(data)
-            part.replace(path)
+            write_bytes(path, data)
         except unreachable_errors() as error:
             raise StoreError(f"cannot write {self.url}/{name}: {explained(error)}") from error
 
