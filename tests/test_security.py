@@ -24,7 +24,7 @@ from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import LayoutError, ModelError, ObservationsError, StoreError
 from unigeo.schemas.io.limits import DOCUMENT_BYTES
-from unigeo.schemas.io.stores import open_group, read_beside
+from unigeo.schemas.io.stores import open_group, read_document
 from unigeo.schemas.store.validation import field_problems
 
 ROOT = Path(__file__).parents[1]
@@ -220,7 +220,7 @@ def test_a_catalogue_larger_than_any_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "catalog.json").open("wb") as file:
         file.truncate(DOCUMENT_BYTES + 1)
     with pytest.raises(StoreError, match="at most 67,108,864 are read whole"):
-        read_beside(tmp_path / "catalog.json")
+        read_document(tmp_path / "catalog.json")
 
 
 def test_a_manifest_s_keys_stay_in_the_store(whole: Path, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from unigeo.client.progress import progress_bar
 from unigeo.client.threads import one_thread
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.io.limits import check_memory
-from unigeo.schemas.io.stores import damage_errors, open_group
+from unigeo.schemas.io.store_errors import damage_errors
+from unigeo.schemas.io.stores import open_group
 from unigeo.schemas.store.encoder import (
     FREQUENCIES,
     GROUP,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from unigeo.schemas.errors import StoreError
-from unigeo.schemas.io.stores import TIMEOUT_S, folder_and_name, read_beside
+from unigeo.schemas.io.stores import TIMEOUT_S, folder_and_name, read_document
 from unigeo.schemas.store.catalogue import NAME, Entry, choose_entry, read_catalogue
 
 
@@ -19,7 +19,7 @@ def entries_of(url: str, *, timeout_s: float = TIMEOUT_S) -> tuple[str, tuple[En
     """
     if not url.endswith(".json"):
         url = f"{url.rstrip('/')}/{NAME}"
-    content = read_beside(url, timeout_s=timeout_s)
+    content = read_document(url, timeout_s=timeout_s)
     if content is None:
         raise StoreError(f"there is no catalogue at {url}; check the address")
     return folder_and_name(url)[0], read_catalogue(content, url)

@@ -23,7 +23,8 @@ from unigeo.schemas.errors import (
 )
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.io.limits import check_chunk
-from unigeo.schemas.io.stores import MALFORMED, absolute, open_store
+from unigeo.schemas.io.store_errors import MALFORMED
+from unigeo.schemas.io.stores import absolute_url, open_store
 from unigeo.schemas.store.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.store.layout import COVARIATES, Layout, status_name
 from unigeo.schemas.store.overviews import overview_path
@@ -71,7 +72,7 @@ def open_field(
         from unigeo.client.field.catalogues import store_of_catalogue
 
         url = store_of_catalogue(str(url), region, release, timeout_s=timeout_s)
-    url = absolute(url)
+    url = absolute_url(url)
     store = open_store(url, timeout_s=timeout_s)
     root = open_root(store, url, building=allow_building and overview is None)
     path = "" if overview is None else _overview_path(root.group, url, overview)

@@ -17,7 +17,8 @@ from jaxtyping import Float32
 
 from unigeo.schemas.errors import LayoutError, StoreError, WordsError
 from unigeo.schemas.io.limits import check_memory
-from unigeo.schemas.io.stores import damage_errors, open_group
+from unigeo.schemas.io.store_errors import damage_errors
+from unigeo.schemas.io.stores import open_group
 from unigeo.schemas.store.concepts import GROUP, MOST_PHRASES, PHRASES, VECTORS
 from unigeo.schemas.store.quantization import dequantize
 from unigeo.schemas.store.text_arrays import texts_of_bytes

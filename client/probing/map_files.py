@@ -11,7 +11,8 @@ import numpy as np
 from unigeo.client.probing.prediction_map import PredictionMap
 from unigeo.schemas.errors import MissingExtraError, StoreError
 from unigeo.schemas.io.atomic_files import file_beside, folder_beside, partial_path
-from unigeo.schemas.io.stores import absolute, open_store, refuse_inside_a_store, unreachable_errors
+from unigeo.schemas.io.store_errors import unreachable_errors
+from unigeo.schemas.io.stores import absolute_url, open_store, refuse_inside_a_store
 from unigeo.schemas.store.layout import axis_attributes, georeferenced, spatial_ref_attributes
 
 _ROOTS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
@@ -81,7 +82,7 @@ def check_zarr_place(url: Any, overwrite: bool) -> Path | None:
         )
     name = os.fspath(url)
     if name.startswith("file:"):
-        name = str(absolute(name))
+        name = str(absolute_url(name))
     if "://" in name:
         return None
     path = Path(name)

@@ -11,7 +11,8 @@ from unigeo.client.reading.mapped_files import MappedFiles
 from unigeo.client.reading.object_listing import Listing, Sizes
 from unigeo.client.reading.range_requests import ObjectSource, Requests
 from unigeo.schemas.errors import DamagedError, StoreError, UnigeoError
-from unigeo.schemas.io.stores import damage_errors, explained, open_group, unreachable_errors
+from unigeo.schemas.io.store_errors import damage_errors, describe_error, unreachable_errors
+from unigeo.schemas.io.stores import open_group
 
 if TYPE_CHECKING:
     import zarr
@@ -80,9 +81,9 @@ def errors_naming(what: str) -> Iterator[None]:
     except UnigeoError:
         raise
     except unreachable_errors() as error:
-        raise StoreError(f"cannot read {what}: {explained(error)}") from error
+        raise StoreError(f"cannot read {what}: {describe_error(error)}") from error
     except damage_errors() as error:  # of the codecs: a wrong checksum or a truncated stream
         raise DamagedError(
-            f"cannot read {what}: {explained(error)}. It is damaged: `unigeo verify` names the "
-            "object; copy it anew"
+            f"cannot read {what}: {describe_error(error)}. It is damaged: `unigeo verify` names "
+            "the object; copy it anew"
         ) from error

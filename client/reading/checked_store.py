@@ -15,7 +15,8 @@ from unigeo.client.reading.generations import ROOT, Generation
 from unigeo.client.reading.object_listing import Listing, damaged_error, lost_error, size_error
 from unigeo.client.reading.range_requests import get_checked
 from unigeo.schemas.errors import DamagedError, LayoutError, StoreError, UnigeoError
-from unigeo.schemas.io.stores import check_process, explained, ignores_ranges, unreachable_errors
+from unigeo.schemas.io.store_errors import describe_error, range_ignored_error, unreachable_errors
+from unigeo.schemas.io.stores import check_process
 from unigeo.schemas.store.sharding import index_bytes, parse_index
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class CheckedStore(WrapperStore[Store]):
                 raise
             if _is_denied(error) and await self.listing.size(key) == 0:
                 return None  # a bucket that forbids listing denies access to what does not exist
-            raise StoreError(f"cannot read {key}: {explained(error)}") from error
+            raise StoreError(f"cannot read {key}: {describe_error(error)}") from error
         if body is None:
             if await self.listing.size(key):
                 raise lost_error(key)
@@ -88,7 +89,7 @@ class CheckedStore(WrapperStore[Store]):
         """Raise if the bytes have another size than requested, or the wrong end for a shard."""
         size = _size_of(byte_range)
         if size is not None and len(body) > size:
-            raise ignores_ranges(key)
+            raise range_ignored_error(key)
         if key.endswith("zarr.json"):
             return
         if isinstance(byte_range, RangeByteRequest):

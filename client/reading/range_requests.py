@@ -19,7 +19,9 @@ from unigeo.client.reading.generations import (
     version_of_meta,
 )
 from unigeo.schemas.errors import DamagedError, StoreError, UnigeoError
-from unigeo.schemas.io.stores import check_process, explained, ignores_ranges
+from unigeo.schemas.io.retrying import READER_TRIES, gave_up, is_transient, waits_s
+from unigeo.schemas.io.store_errors import describe_error, range_ignored_error
+from unigeo.schemas.io.stores import check_process
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -81,7 +83,7 @@ class Requests:
         store: "Store",
         *,
         most_in_flight: int = 128,
-        tries: int = 3,
+        tries: int = READER_TRIES,
         most_gap_bytes: int = 12_000,
         generation: Generation | None = None,
     ) -> None:
@@ -150,16 +152,17 @@ class Requests:
         Raises:
             StoreError: as `fetch`.
         """
-        for attempt in range(1, self.tries + 1):
+        waits = waits_s(self.tries)
+        while True:
             try:
                 return await self._get(span, self.generation if check_version else None)
+            except UnigeoError:
+                raise
             except Exception as error:
-                if isinstance(error, UnigeoError):
-                    raise
-                if attempt == self.tries or not is_transient(error):
-                    raise StoreError(f"cannot read {span.key}: {explained(error)}") from error
-                await asyncio.sleep(0.2 * 2**attempt)
-        raise AssertionError("the loop returns or raises")
+                wait_s = next(waits, None)
+                if wait_s is None or not _is_worth_a_try(error):
+                    raise StoreError(f"cannot read {span.key}: {describe_error(error)}") from error
+            await asyncio.sleep(wait_s)
 
     async def _get(self, span: Span, generation: Generation | None) -> Body | None:
         from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
@@ -180,7 +183,7 @@ class Requests:
             return None
         body = np.asarray(buffer.as_numpy_array()).view(np.uint8)
         if span.size is not None and len(body) > span.size:
-            raise ignores_ranges(span.key)
+            raise range_ignored_error(span.key)
         if span.size is not None and len(body) < span.size:
             raise DamagedError(
                 f"asked for {span.size} bytes of {span.key} and got {len(body)}: the object is cut "
@@ -276,9 +279,9 @@ async def object_version(store: "Store", key: str) -> ObjectVersion | None:
         try:
             return version_of_meta(await obstore.head_async(store.store, key))
         except Exception as error:
-            if isinstance(error, FileNotFoundError) or not is_transient(error):
+            if isinstance(error, FileNotFoundError) or not _is_worth_a_try(error):
                 return None  # a server that does not answer HEAD requests
-            raise StoreError(f"cannot read {key}: {explained(error)}") from error
+            raise StoreError(f"cannot read {key}: {describe_error(error)}") from error
     return None
 
 
@@ -327,14 +330,6 @@ def run_in_threads(work: Callable[[int], None], count: int) -> None:
             raise
 
 
-def is_transient(error: BaseException) -> bool:
-    """Return whether the same request may succeed a moment later."""
-    if isinstance(error, PermissionError | FileNotFoundError | NotImplementedError):
-        return False
-    status = getattr(error, "status", None)  # of aiohttp
-    if isinstance(status, int):
-        return status >= 500 or status in (408, 425, 429)
-    if "max_retries" in str(error):  # obstore has retried already
-        return False
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return not names & {"UnauthenticatedError", "PermissionDeniedError", "NotSupportedError"}
+def _is_worth_a_try(error: BaseException) -> bool:
+    """Return whether to repeat a request while a reader waits: not what obstore has repeated."""
+    return is_transient(error) and not gave_up(error)

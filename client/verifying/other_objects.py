@@ -13,7 +13,8 @@ from unigeo.client.verifying.node_metadata import Nodes, gather_few
 from unigeo.client.verifying.shard_objects import stored_size
 from unigeo.schemas.errors import StoreError, UnigeoError
 from unigeo.schemas.io.limits import OBJECT_BYTES, check_memory
-from unigeo.schemas.io.stores import damage_errors, folder_and_name, read_beside
+from unigeo.schemas.io.store_errors import damage_errors
+from unigeo.schemas.io.stores import folder_and_name, read_document
 from unigeo.schemas.store.attributes import UnigeoAttributes
 from unigeo.schemas.store.catalogue import NAME, read_catalogue
 from unigeo.schemas.store.manifest import GROUP, OBJECTS, manifest_digest, manifest_keys
@@ -135,7 +136,7 @@ def root_problems(url: Any, store: "Store") -> list[Problem]:
         return []
     folder, name = folder_and_name(url)
     try:
-        content = read_beside(f"{folder}/{NAME}")
+        content = read_document(f"{folder}/{NAME}")
         entries = () if content is None else read_catalogue(content, f"{folder}/{NAME}")
     except StoreError:
         return []

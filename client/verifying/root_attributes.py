@@ -6,7 +6,7 @@ import numpy as np
 
 from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.io.limits import check_memory
-from unigeo.schemas.io.stores import damage_errors
+from unigeo.schemas.io.store_errors import damage_errors
 from unigeo.schemas.store.manifest import GROUP
 from unigeo.schemas.store.problems import Problem
 from unigeo.schemas.store.published_attributes import (

@@ -10,7 +10,7 @@ import numpy as np
 from unigeo.client.progress import progress_bar
 from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.io.limits import OBJECT_BYTES
-from unigeo.schemas.io.stores import unreachable_errors
+from unigeo.schemas.io.store_errors import unreachable_errors
 from unigeo.schemas.store.layout import COVARIATES, Layout
 from unigeo.schemas.store.problems import Problem
 from unigeo.schemas.store.sharding import EMPTY, crc_matches, parse_index

@@ -23,7 +23,8 @@ from unigeo.client.verifying.root_attributes import root_attribute_problems
 from unigeo.client.verifying.shard_objects import Level, ListedShard, check_shards
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.io.limits import check_memory
-from unigeo.schemas.io.stores import damage_errors, open_group, unreachable_errors
+from unigeo.schemas.io.store_errors import damage_errors, unreachable_errors
+from unigeo.schemas.io.stores import open_group
 from unigeo.schemas.store.attributes import UnigeoAttributes, attribute_problems
 from unigeo.schemas.store.layout import COVARIATES, Layout, status_name
 from unigeo.schemas.store.manifest import GROUP as MANIFEST

@@ -18,11 +18,11 @@ from unigeo.producer.publishing.preview import build_pyramid, create_preview, pr
 from unigeo.producer.publishing.releases import runs_of
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.storage.field_store import is_published
-from unigeo.producer.storage.object_io import retrying
 from unigeo.producer.storage.objects import delete_objects, list_objects, need_object, write_object
+from unigeo.producer.storage.retrying import retrying
 from unigeo.producer.storage.staged_groups import add_whole, draft, replace_group
 from unigeo.schemas.errors import LayoutError, StoreError
-from unigeo.schemas.io.stores import unreachable_errors
+from unigeo.schemas.io.store_errors import unreachable_errors
 from unigeo.schemas.store.attributes import read_attributes
 from unigeo.schemas.store.encoder import GROUP as ENCODER
 from unigeo.schemas.store.encoder import weight_dimensions

@@ -29,7 +29,7 @@ from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import Region
 from unigeo.schemas.geo.window import Window
-from unigeo.schemas.io.stores import folder_and_name, open_group, read_beside
+from unigeo.schemas.io.stores import folder_and_name, open_group, read_document
 from unigeo.schemas.store.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.store.catalogue import NAME, read_catalogue
 from unigeo.schemas.store.layout import Layout, status_name
@@ -66,7 +66,7 @@ def next_release(url: str, region: str) -> NextRelease:
         StoreError: if nothing was published there.
     """
     folder, name = folder_and_name(url)
-    content = read_beside(f"{folder}/{NAME}")
+    content = read_document(f"{folder}/{NAME}")
     entries = () if content is None else read_catalogue(content, f"{folder}/{NAME}")
     stem = name.removesuffix(_ENDING)
     pattern = re.compile(rf"{re.escape(stem)}(-r\d+)?{re.escape(_ENDING)}")

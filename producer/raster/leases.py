@@ -30,8 +30,10 @@ from obstore.exceptions import AlreadyExistsError
 from zarr.storage import LocalStore, ObjectStore
 
 from unigeo.producer.raster.planning import Task
-from unigeo.producer.storage.object_io import named, with_retries
-from unigeo.schemas.io.stores import open_store, unreachable_errors
+from unigeo.producer.storage.object_io import named
+from unigeo.schemas.io.retrying import with_retries
+from unigeo.schemas.io.store_errors import unreachable_errors
+from unigeo.schemas.io.stores import open_store
 
 EXPIRY_S = 60.0
 """An owner that has not shown itself for so long is taken for dead."""

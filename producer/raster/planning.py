@@ -14,10 +14,11 @@ import zarr
 from jaxtyping import Bool
 from zarr.core.sync import sync
 
-from unigeo.producer.storage.object_io import needs_retry, with_retries
+from unigeo.producer.storage.retrying import needs_retry
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.window import Window
+from unigeo.schemas.io.retrying import with_retries
 from unigeo.schemas.io.stores import open_group
 from unigeo.schemas.store.layout import Layout, status_name
 

@@ -11,7 +11,7 @@ from unigeo.producer.raster.planning import Task, plan
 from unigeo.producer.raster.shard_commit import ShardCommitter
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.grid import Grid
-from unigeo.schemas.io.stores import explained, unreachable_errors
+from unigeo.schemas.io.store_errors import describe_error, unreachable_errors
 from unigeo.schemas.store.layout import Layout
 
 TRIES = 2
@@ -39,7 +39,7 @@ class TaskQueue:
             self.tasks = plan(group, grid, layout)
             self.redo = frozenset(run.failed()) if run is not None else frozenset()
         except unreachable_errors() as error:
-            raise StoreError(f"cannot list the store: {explained(error)}") from error
+            raise StoreError(f"cannot list the store: {describe_error(error)}") from error
         self._attempts: dict[Task, int] = {}
         self._back: deque[Task] = deque()
         self._out = 0

@@ -36,15 +36,16 @@ from unigeo.producer.sources.stac_items import (
 )
 from unigeo.producer.sources.web_requests import GoneError, WebClient
 from unigeo.schemas.errors import ObservationsError
+from unigeo.schemas.io.retrying import FIRST_WAIT_S, TRIES
 
 GDAL = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_MAX_RETRY": "6",
-    "GDAL_HTTP_RETRY_DELAY": "0.5",
+    "GDAL_HTTP_MAX_RETRY": str(TRIES - 1),
+    "GDAL_HTTP_RETRY_DELAY": str(FIRST_WAIT_S),
     "GDAL_HTTP_TIMEOUT": "60",
     "VSI_CACHE": "TRUE",
 }
-TRIES = 2
+OPENINGS = 2
 """Times that a file is opened before it is held to be damaged."""
 AHEAD_S = 300.0
 """A signature that expires sooner is asked for anew before a shard is cut."""
@@ -237,7 +238,7 @@ class Catalogue:
             return str(gone)
         terrain = self.about.numbers if isinstance(self.about, SurfaceRules) else None
         with rasterio.Env(**GDAL):
-            for _ in range(TRIES):
+            for _ in range(OPENINGS):
                 try:
                     return open_source(
                         href, self.about.bands, self.about.nodata, item.name, terrain

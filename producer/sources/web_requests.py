@@ -1,8 +1,8 @@
 """Answers from web services: tried again while there is hope, never faster than allowed.
 
 What is gone for good (404, 410, a damaged answer) is a `GoneError`, which a build counts.
-What may come back (429, 5xx, no connection) is tried again, and then ends the build with an error;
-a later run goes on where this one stopped.
+What may come back (408, 425, 429, 5xx, no connection) is tried again, and then ends the build with
+an error; a later run goes on where this one stopped.
 """
 
 import hashlib
@@ -10,19 +10,18 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import requests
 
 from unigeo.schemas.errors import ObservationsError, StoreError
+from unigeo.schemas.io.retrying import FIRST_WAIT_S, is_transient_status, waits_s
 
 TIMEOUT_S = 60.0
 HEAD_BYTES = 1 << 16
 """First bytes of an object, by which it is known where its server says nothing of it."""
-TRIES = 6
-FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
-_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 _GONE = frozenset({404, 410})
 
 
@@ -38,7 +37,7 @@ class WebClient:
     """Requests, at most."""
     headers: Mapping[str, str] = field(default_factory=dict)
     first_wait_s: float = FIRST_WAIT_S
-    """Before the second try; each later wait is twice as long, unless the server says how long."""
+    """See `retrying.waits_s`; a server may ask for a longer or shorter wait."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _next: float = 0.0
     _session: threading.local = field(default_factory=threading.local)
@@ -106,12 +105,10 @@ class WebClient:
         form: Any,
         headers: Mapping[str, str] | None = None,
     ) -> requests.Response:
-        wait, last = self.first_wait_s, ""
-        for attempt in range(TRIES):
-            if attempt:
-                time.sleep(min(wait, LONGEST_WAIT_S))
-                wait *= 2
+        waits = waits_s(first_wait_s=self.first_wait_s)
+        for tries in count(1):
             self._pace()
+            wait_s = next(waits, None)
             try:
                 answer = self._own_session().request(
                     method, url, params=params, json=body, data=form, timeout=TIMEOUT_S,
@@ -119,24 +116,29 @@ class WebClient:
                     stream=headers is not None,  # a server may send the whole object all the same
                 )  # fmt: skip
             except requests.RequestException as error:
-                last = type(error).__name__
-                continue
-            if answer.status_code in _GONE:
-                raise GoneError(f"HTTP {answer.status_code}")
-            if answer.status_code in _AGAIN:
-                last = f"HTTP {answer.status_code}"
-                wait = _told(answer, wait)
-                continue
-            if not answer.ok:
-                raise ObservationsError(
-                    f"{_bare(url)} answers HTTP {answer.status_code}: {answer.text[:200]!r}. "
-                    "Check the address, the access token and the settings of this source."
+                failure = type(error).__name__
+                if isinstance(error, ValueError):  # an address that no server can have
+                    wait_s = None
+            else:
+                if answer.status_code in _GONE:
+                    raise GoneError(f"HTTP {answer.status_code}")
+                if answer.ok:
+                    return answer
+                if not is_transient_status(answer.status_code):
+                    raise ObservationsError(
+                        f"{_bare(url)} answers HTTP {answer.status_code}: {answer.text[:200]!r}. "
+                        "Check the address, the access token and the settings of this source."
+                    )
+                failure = f"HTTP {answer.status_code}"
+                if wait_s is not None:
+                    wait_s = _retry_after_s(answer, wait_s)
+            if wait_s is None:
+                raise StoreError(
+                    f"{_bare(url)} cannot be reached: {failure} after {tries} tries. Run the same "
+                    "command again later; it goes on where it stopped."
                 )
-            return answer
-        raise StoreError(
-            f"{_bare(url)} cannot be reached: {last} after {TRIES} tries. Run the same command "
-            "again later; it goes on where it stopped."
-        )
+            time.sleep(min(wait_s, LONGEST_WAIT_S))
+        raise AssertionError("the loop returns or raises")
 
     def _own_session(self) -> requests.Session:
         """One connection pool per thread."""
@@ -154,12 +156,12 @@ class WebClient:
         time.sleep(max(0.0, turn - now))
 
 
-def _told(answer: requests.Response, wait: float) -> float:
-    """Seconds that the server asks to wait, or those of our own."""
+def _retry_after_s(answer: requests.Response, wait_s: float) -> float:
+    """Seconds that the server asks to wait; `wait_s` where it does not say."""
     try:
         return max(float(answer.headers["Retry-After"]), 0.0)
     except (KeyError, ValueError):
-        return wait
+        return wait_s
 
 
 def _bare(url: str) -> str:

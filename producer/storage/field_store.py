@@ -17,11 +17,13 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 from zarr.storage import LocalStore, ObjectStore
 
 from unigeo.producer.storage.code_identity import check_code
-from unigeo.producer.storage.object_io import create, exists, put, retrying
+from unigeo.producer.storage.object_io import create, exists, put
+from unigeo.producer.storage.retrying import retrying
 from unigeo.producer.storage.staged_groups import draft, objects_of
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.geo.grid import Grid
-from unigeo.schemas.io.stores import MALFORMED, open_store, unreachable_errors
+from unigeo.schemas.io.store_errors import MALFORMED, unreachable_errors
+from unigeo.schemas.io.stores import open_store
 from unigeo.schemas.store.attributes import layout_attributes, read_attributes
 from unigeo.schemas.store.layout import (
     LAYOUT_VERSION,

@@ -5,15 +5,11 @@ of 768 bands is 48 MiB, and a single request carries up to 5 GB on every store i
 uploaded parts stay behind a killed run.
 """
 
-import asyncio
 import errno
 import mmap
 import os
-import random
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +17,15 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, ObjectStore
 
+from unigeo.producer.storage.retrying import needs_retry
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.io.atomic_files import file_beside
-from unigeo.schemas.io.stores import explained, unreachable_errors
+from unigeo.schemas.io.retrying import with_retries
+from unigeo.schemas.io.store_errors import describe_error, unreachable_errors
 
-TRIES = 6
-"""Times that an object store is asked, at most; its own client tries again in each."""
-FIRST_WAIT_S = 0.5
 _DIRECT_BYTES = 1 << 20
 """Objects of so many bytes are written past the system's cache: as fast as the disk, and without
 driving out of memory what others read."""
-_FINAL = {
-    "PermissionDeniedError",
-    "UnauthenticatedError",
-    "NotFoundError",
-    "FileNotFoundError",
-    "AlreadyExistsError",
-    "PreconditionError",
-    "NotSupportedError",
-    "InvalidPathError",
-}
-"""Answers that stay the same however often one asks."""
-_EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "RequestExpired", "InvalidAccessKeyId")
-"""Words of S3 in an answer 400 that no patience mends."""
 
 
 def put(store: Any, key: str, body: memoryview | bytes) -> None:
@@ -152,108 +134,7 @@ def named(what: str) -> Iterator[None]:
         if isinstance(error, StoreError):
             raise
         raise StoreError(
-            f"cannot {what}: {explained(error)}. What was written before is kept; make room, renew "
-            "the credentials or mend the connection, and run the same command again: it goes on "
-            "from there."
+            f"cannot {what}: {describe_error(error)}. What was written before is kept; make room, "
+            "renew the credentials or mend the connection, and run the same command again: it goes "
+            "on from there."
         ) from error
-
-
-def with_retries[T](ask: Callable[[], T], again: bool = True) -> T:
-    """Ask a store, and again where it answers with an error that may pass."""
-    waits = _waits() if again else iter(())
-    while True:
-        try:
-            return ask()
-        except unreachable_errors() as error:
-            wait_s = next(waits, None)
-            if wait_s is None or _final(error):
-                raise
-        time.sleep(wait_s)
-
-
-def retrying(store: Any) -> Any:
-    """The same store; an object store of which everything is asked patiently."""
-    if not needs_retry(store):
-        return store
-    return RetryingObjectStore(store.store, read_only=store.read_only)
-
-
-def needs_retry(store: Any) -> bool:
-    """Whether a store's requests may fail for the moment, and nobody yet asks them again."""
-    return isinstance(store, ObjectStore) and not isinstance(store, RetryingObjectStore)
-
-
-class RetryingObjectStore(ObjectStore[Any]):
-    """An object store for Zarr, which asks again where its requests stumble."""
-
-    async def get(self, *about: Any, **more: Any) -> Any:
-        """See `zarr.abc.store.Store.get`."""
-        return await _with_retries_async(partial(super().get, *about, **more))
-
-    async def exists(self, key: str) -> bool:
-        """See `zarr.abc.store.Store.exists`."""
-        return bool(await _with_retries_async(partial(super().exists, key)))
-
-    async def getsize(self, key: str) -> int:
-        """See `zarr.abc.store.Store.getsize`."""
-        return int(await _with_retries_async(partial(super().getsize, key)))
-
-    async def set(self, key: str, value: Any) -> None:
-        """See `zarr.abc.store.Store.set`."""
-        await _with_retries_async(partial(super().set, key, value))
-
-    async def set_if_not_exists(self, key: str, value: Any) -> None:
-        """See `zarr.abc.store.Store.set_if_not_exists`."""
-        await _with_retries_async(partial(super().set_if_not_exists, key, value))
-
-    async def delete(self, key: str) -> None:
-        """See `zarr.abc.store.Store.delete`."""
-        await _with_retries_async(partial(super().delete, key))
-
-    async def delete_dir(self, prefix: str) -> None:
-        """See `zarr.abc.store.Store.delete_dir`."""
-        await _with_retries_async(partial(super().delete_dir, prefix))
-
-    async def list_prefix(self, prefix: str) -> AsyncGenerator[str, None]:
-        """See `zarr.abc.store.Store.list_prefix`."""
-        asked = super().list_prefix
-
-        async def listed() -> list[str]:
-            return [key async for key in asked(prefix)]
-
-        for key in await _with_retries_async(listed):
-            yield key
-
-    async def list_dir(self, prefix: str) -> AsyncGenerator[str, None]:
-        """See `zarr.abc.store.Store.list_dir`."""
-        asked = super().list_dir
-
-        async def listed() -> list[str]:
-            return [key async for key in asked(prefix)]
-
-        for key in await _with_retries_async(listed):
-            yield key
-
-
-async def _with_retries_async(ask: Callable[[], Awaitable[Any]]) -> Any:
-    waits = _waits()
-    while True:
-        try:
-            return await ask()
-        except unreachable_errors() as error:
-            wait_s = next(waits, None)
-            if wait_s is None or _final(error):
-                raise
-        await asyncio.sleep(wait_s)
-
-
-def _waits() -> Iterator[float]:
-    """Seconds between two tries, growing."""
-    for number in range(TRIES - 1):
-        yield FIRST_WAIT_S * 2**number * random.uniform(0.5, 1.0)
-
-
-def _final(error: BaseException) -> bool:
-    """Whether asking again is in vain."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & _FINAL) or any(word in str(error) for word in _EXPIRED)

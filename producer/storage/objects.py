@@ -12,8 +12,8 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, ObjectStore
 
-from unigeo.producer.storage.object_io import with_retries
 from unigeo.schemas.errors import StoreError
+from unigeo.schemas.io.retrying import with_retries
 
 _UPDATES = 100
 """Times that an object is read anew because another writer was faster."""

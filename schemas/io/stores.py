@@ -2,13 +2,19 @@
 
 import json
 import os
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from unigeo.schemas.errors import ForeignError, MissingExtraError, StoreError
 from unigeo.schemas.io.limits import DOCUMENT_BYTES, check_object
+from unigeo.schemas.io.retrying import client_retries
+from unigeo.schemas.io.store_errors import (
+    MALFORMED,
+    damage_errors,
+    describe_error,
+    unreachable_errors,
+)
 
 if TYPE_CHECKING:
     import zarr
@@ -26,15 +32,6 @@ _ENDPOINTS = (
 )
 """Variables of the environment that say where an object store is, for obstore."""
 TIMEOUT_S = 30.0
-_TRIES = 4
-MALFORMED = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError)
-"""What Zarr raises where a document is no JSON, or not that of a group."""
-
-IGNORES_RANGES = (
-    "the server ignores ranges and sends the whole object where a part is asked for. Serve the "
-    "store by one that answers range requests (nginx, Apache, Caddy or an object store do, "
-    "`python -m http.server` does not), or copy it to this machine"
-)
 
 _network_process: int | None = None
 """The process that first opened a remote store."""
@@ -82,7 +79,7 @@ def open_store(url: Any, *, read_only: bool = True, timeout_s: float = TIMEOUT_S
 
     if isinstance(url, Store):
         return url
-    url = str(absolute(url))
+    url = str(absolute_url(url))
     scheme = urlsplit(url).scheme if "://" in url else ""
     if not scheme:
         return _local(Path(url), read_only)
@@ -93,7 +90,7 @@ def open_store(url: Any, *, read_only: bool = True, timeout_s: float = TIMEOUT_S
     return _by_fsspec(str(url), scheme, read_only)
 
 
-def absolute(url: Any) -> Any:
+def absolute_url(url: Any) -> Any:
     """An address that means the same from any working directory; a Zarr store as it is.
 
     Links are followed: a field that is open stays on the store that they led to.
@@ -184,7 +181,7 @@ def open_group(
     except unreachable_errors() as error:
         if isinstance(error, StoreError):
             raise
-        raise StoreError(f"cannot read the store at {url}: {explained(error)}") from error
+        raise StoreError(f"cannot read the store at {url}: {describe_error(error)}") from error
 
 
 def _no_group(store: "Store", url: Any, path: str, consolidated: bool) -> StoreError:
@@ -257,7 +254,7 @@ def folder_and_name(url: Any) -> tuple[str, str]:
     return folder, name
 
 
-def read_beside(url: Any, *, timeout_s: float = TIMEOUT_S) -> bytes | None:
+def read_document(url: Any, *, timeout_s: float = TIMEOUT_S) -> bytes | None:
     """A document by its URL; None if it is not there.
 
     Raises:
@@ -276,48 +273,8 @@ def read_beside(url: Any, *, timeout_s: float = TIMEOUT_S) -> bytes | None:
     except unreachable_errors() as error:
         if isinstance(error, StoreError):
             raise
-        raise StoreError(f"cannot read {url}: {explained(error)}") from error
+        raise StoreError(f"cannot read {url}: {describe_error(error)}") from error
     return None if body is None else bytes(body.to_bytes())
-
-
-def ignores_ranges(key: str) -> StoreError:
-    """The error of a server that sent more of an object than was asked for."""
-    return StoreError(f"cannot read {key}: {IGNORES_RANGES}")
-
-
-def unreachable_errors() -> tuple[type[BaseException], ...]:
-    """What a store raises when it cannot be reached; OSError, and obstore's own."""
-    from obstore.exceptions import BaseError
-
-    return (OSError, BaseError)
-
-
-def damage_errors() -> tuple[type[BaseException], ...]:
-    """What reading an array raises: a store out of reach, or, from the codecs, torn data."""
-    return (*unreachable_errors(), ValueError, RuntimeError)
-
-
-def explained(error: BaseException) -> str:
-    """An error's own words on one line, and what to do where that is known."""
-    words = " ".join(str(error).split()) or type(error).__name__
-    words = words.split(" Debug source:")[0].rstrip()
-    if "Range request not supported" in words:
-        return IGNORES_RANGES
-    if "169.254.169.254" in words or "must be specified" in words:
-        return (
-            f"{words}. No credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "GOOGLE_APPLICATION_CREDENTIALS or AZURE_STORAGE_ACCOUNT_NAME and its key, or for a "
-            "public bucket AWS_SKIP_SIGNATURE=true, GOOGLE_SKIP_SIGNATURE=true or "
-            "AZURE_SKIP_SIGNATURE=true with the account's name"
-        )
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if kinds & {"PermissionError", "PermissionDeniedError", "UnauthenticatedError"}:
-        return (
-            f"{words}. Access is denied: give credentials by the usual environment variables, or "
-            "ask the owner to allow reading. A bucket that does not allow listing answers so for "
-            "what it lacks, too"
-        )
-    return words
 
 
 def _local(path: Path, read_only: bool) -> "Store":
@@ -345,14 +302,30 @@ def _by_fsspec(url: str, scheme: str, read_only: bool) -> "Store":
     try:
         return FsspecStore.from_url(url, read_only=read_only)
     except ImportError as error:
-        raise MissingExtraError(f"cannot open {url}: {explained(error)}") from error
+        raise MissingExtraError(f"cannot open {url}: {describe_error(error)}") from error
     except damage_errors() as error:
-        raise StoreError(f"cannot open {url}: {explained(error)}") from error
+        raise StoreError(f"cannot open {url}: {describe_error(error)}") from error
 
 
 def _remote(url: str, read_only: bool, timeout_s: float) -> "Store":
-    import obstore.store
     from zarr.storage import ObjectStore
+
+    opened = ObjectStore(open_obstore(url, timeout_s), read_only=read_only)
+    check_process(opened)
+    return opened
+
+
+def open_obstore(url: str, timeout_s: float = TIMEOUT_S) -> Any:
+    """Open an object store or web server as a store of obstore.
+
+    Args:
+        url: `s3://`, `gs://`, `az://` or `https://`.
+        timeout_s: seconds after which a request without an answer is given up and tried again.
+
+    Raises:
+        StoreError: if the URL or the environment does not describe one.
+    """
+    import obstore.store
 
     client: Any = {"timeout": f"{timeout_s:g}s", "connect_timeout": f"{min(timeout_s, 10.0):g}s"}
     if any(at.startswith("http://") for at in (url, *map(os.environ.get, _ENDPOINTS)) if at):
@@ -361,11 +334,8 @@ def _remote(url: str, read_only: bool, timeout_s: float) -> "Store":
     account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
     if account and urlsplit(url).scheme in _AZURE:
         own["account_name"] = account  # else obstore's store panics where Zarr names it in an error
-    again: Any = {"max_retries": _TRIES, "retry_timeout": timedelta(seconds=3 * timeout_s)}
+    retries: Any = client_retries(timeout_s)
     try:
-        store = obstore.store.from_url(url, client_options=client, retry_config=again, **own)
+        return obstore.store.from_url(url, client_options=client, retry_config=retries, **own)
     except damage_errors() as error:
-        raise StoreError(f"cannot open {url}: {explained(error)}") from error
-    opened = ObjectStore(store, read_only=read_only)
-    check_process(opened)
-    return opened
+        raise StoreError(f"cannot open {url}: {describe_error(error)}") from error

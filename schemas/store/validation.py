@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unigeo.schemas.io.limits import check_chunk
-from unigeo.schemas.io.stores import damage_errors
+from unigeo.schemas.io.store_errors import damage_errors
 from unigeo.schemas.store.attributes import UnigeoAttributes, attribute_problems
 from unigeo.schemas.store.layout import (
     COVARIATES,

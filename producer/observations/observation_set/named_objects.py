@@ -2,16 +2,14 @@
 
 import os
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.io.atomic_files import write_bytes
-from unigeo.schemas.io.stores import damage_errors, explained, unreachable_errors
+from unigeo.schemas.io.retrying import with_retries
+from unigeo.schemas.io.store_errors import describe_error, unreachable_errors
+from unigeo.schemas.io.stores import open_obstore
 
-_TRIES = 8
-_TIMEOUT_S = 30.0
 _GAP_BYTES = 65_536
 """Ranges nearer than this are asked for as one."""
 _LOCAL_GAP_BYTES = 4096
@@ -27,18 +25,7 @@ class ObjectFolder:
         if "://" not in url or url.startswith("file://"):
             self._folder = Path(url.removeprefix("file://")).expanduser()
             return
-        import obstore.store
-
-        client: Any = {"timeout": f"{_TIMEOUT_S:g}s"}
-        if url.startswith("http://") or os.environ.get("AWS_ENDPOINT_URL", "").startswith("http:"):
-            client["allow_http"] = True
-        again: Any = {"max_retries": _TRIES, "retry_timeout": timedelta(seconds=4 * _TIMEOUT_S)}
-        try:
-            self._store: Any = obstore.store.from_url(
-                self.url, client_options=client, retry_config=again
-            )
-        except damage_errors() as error:
-            raise StoreError(f"cannot open {self.url}: {explained(error)}") from error
+        self._store = open_obstore(self.url)
 
     @property
     def local(self) -> Path | None:
@@ -56,11 +43,11 @@ class ObjectFolder:
                 return (self._folder / name).read_bytes()
             import obstore
 
-            return bytes(obstore.get(self._store, name).bytes())
+            return with_retries(lambda: bytes(obstore.get(self._store, name).bytes()))
         except FileNotFoundError:
             return None
         except unreachable_errors() as error:
-            raise StoreError(f"cannot read {self.url}/{name}: {explained(error)}") from error
+            raise StoreError(f"cannot read {self.url}/{name}: {describe_error(error)}") from error
 
     def put(self, name: str, data: bytes) -> None:
         """Write an object, in place of one of that name.
@@ -72,13 +59,13 @@ class ObjectFolder:
             if self._folder is None:
                 import obstore
 
-                obstore.put(self._store, name, data)
+                with_retries(lambda: obstore.put(self._store, name, data))
                 return
             path = self._folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, data)
         except unreachable_errors() as error:
-            raise StoreError(f"cannot write {self.url}/{name}: {explained(error)}") from error
+            raise StoreError(f"cannot write {self.url}/{name}: {describe_error(error)}") from error
 
     def ranges(self, name: str, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
         """Read parts of an object, each by its start and length.
@@ -93,16 +80,18 @@ class ObjectFolder:
             else:
                 import obstore
 
-                found = obstore.get_ranges(
-                    self._store,
-                    name,
-                    starts=[start for start, _ in spans],
-                    lengths=[size for _, size in spans],
-                    coalesce=_GAP_BYTES,
+                contents = with_retries(
+                    lambda: obstore.get_ranges(
+                        self._store,
+                        name,
+                        starts=[start for start, _ in spans],
+                        lengths=[size for _, size in spans],
+                        coalesce=_GAP_BYTES,
+                    )
                 )
-                parts = [memoryview(part) for part in found]
+                parts = [memoryview(part) for part in contents]
         except unreachable_errors() as error:
-            raise StoreError(f"cannot read {self.url}/{name}: {explained(error)}") from error
+            raise StoreError(f"cannot read {self.url}/{name}: {describe_error(error)}") from error
         for part, (start, size) in zip(parts, spans, strict=True):
             if len(part) != size:
                 raise StoreError(
