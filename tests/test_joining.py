@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unigeo import client
-from unigeo.client.points.join import joined_names
+from unigeo.client.points.join import joined_columns
 from unigeo.schemas.errors import PointsError
 
 MIXED = np.array([[-10.0, 3.0], [5.0, 5.0], [24.0, 17.0], [100.0, 0.0], [10.0, -4.0]])
 """A vector, water, no aerial observation, off the grid, a vector."""
-NAMES = joined_names({"coordinate": 8, "aerial": 8}, "ug_")
+NAMES = joined_columns({"coordinate": 8, "aerial": 8}, "ug_")
 KINDS = ["pandas", "geopandas", "arrow", "batch", "polars"]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from unigeo.client.points.join import Missing
-from unigeo.client.points.sample_options import check_word
+from unigeo.client.points.sample_options import check_choice
 from unigeo.client.reading.stored_field import StoredField
 from unigeo.schemas.store.layout import status_name
 from unigeo.schemas.store.status import Status
@@ -73,7 +73,7 @@ class OverAreas(StoredField):
         from unigeo.client.areas.polygons import read_polygons
         from unigeo.client.areas.zonal import zonal_means
 
-        check_word("missing", missing, Missing)
+        check_choice("missing", missing, Missing)
         read, chosen = read_polygons(polygons, crs), self.chosen(modalities)
         return zonal_means(
             self,
@@ -205,7 +205,7 @@ class OverAreas(StoredField):
         Warns:
             RegionWarning: as `zonal`.
         """
-        check_word("missing", missing, Missing)
+        check_choice("missing", missing, Missing)
         if polygons is not None:
             from unigeo.client.areas.polygons import read_polygons
             from unigeo.client.areas.zonal import shares_by_reason

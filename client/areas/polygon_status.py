@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from unigeo.client.areas.polygon_rings import Polygons, name_of
-from unigeo.client.points.missing_points import COLUMNS, likely_cause, whereabouts
+from unigeo.client.points.missing_points import COLUMNS_HINT, likely_cause, describe_extents
 from unigeo.client.reading.point_status import (
     NO_POSITION,
     STATUS_TEXTS,
@@ -84,7 +84,7 @@ def summary(codes: UInt8[np.ndarray, " polygon"], what: str = "vector") -> str:
     return f"{lost:,} of {len(codes):,} polygons have no {what} ({reasons})"
 
 
-def refuse_missing(codes: dict[str, UInt8[np.ndarray, " polygon"]], index: Any) -> None:
+def raise_if_missing(codes: dict[str, UInt8[np.ndarray, " polygon"]], index: Any) -> None:
     """Raise if a polygon lacks a vector.
 
     Raises:
@@ -147,8 +147,8 @@ def _why_off(field: "StoredField", polygons: Polygons, *, sure: bool) -> str | N
     middles, corners = _middles_and_corners(polygons)
     cause = likely_cause(middles, field.modality(field.modalities[0]))
     if cause is not None:
-        return cause.replace(COLUMNS, "")
-    return whereabouts(corners, field.grid) if sure else None
+        return cause.replace(COLUMNS_HINT, "")
+    return describe_extents(corners, field.grid) if sure else None
 
 
 def _middles_and_corners(polygons: Polygons) -> tuple[Points, Points]:

@@ -15,7 +15,7 @@ from unigeo.client.areas.polygon_status import (
     POLYGON_TEXTS,
     in_words,
     known_codes,
-    refuse_missing,
+    raise_if_missing,
     status_of,
     warn_of_missing,
 )
@@ -62,7 +62,7 @@ def zonal_means(
         name: status_of(found, outlines.area, polygons.missing) for name, found in cells.items()
     }
     if missing == "raise":
-        refuse_missing(status, polygons.index)
+        raise_if_missing(status, polygons.index)
     warn_of_missing(field, polygons, status[modalities[0]])
     columns: dict[str, np.ndarray] = {}
     for name in modalities:

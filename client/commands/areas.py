@@ -91,7 +91,7 @@ def zonal(
 
     from unigeo.client.areas.zonal import column_names_of
     from unigeo.client.field.opening import open_field
-    from unigeo.client.points.join import beside, check_joinable
+    from unigeo.client.points.join import append_columns, check_joinable
     from unigeo.schemas.store.layout import status_name
 
     areas = _areas(polygons, out, format, as_json, crs)
@@ -108,7 +108,7 @@ def zonal(
             progress=watched(quiet),
             **options,
         )
-    table = beside(areas.own, means)
+    table = append_columns(areas.own, means)
     status = {m: means[prefix + status_name(m)].astype(str).to_numpy() for m in chosen}
     if missing == "drop":
         table = table[np.logical_and.reduce([words == VALID for words in status.values()])]
@@ -147,7 +147,7 @@ def coverage(
     With POLYGONS, given as to zonal: the share of each one's area instead.
     """
     from unigeo.client.field.opening import open_field
-    from unigeo.client.points.join import beside, check_joinable
+    from unigeo.client.points.join import append_columns, check_joinable
 
     if polygons is None:
         _counts(store, modalities, out, format, as_json)
@@ -159,7 +159,7 @@ def coverage(
         shares = field.coverage(areas.polygons, modalities or None, missing=_kept_if(missing))
     names = ["_".join(column).replace(" ", "_") for column in shares.columns]
     check_joinable(areas.own, names)
-    table = beside(areas.own, shares.set_axis(names, axis=1))
+    table = append_columns(areas.own, shares.set_axis(names, axis=1))
     _give(table[~lost] if missing == "drop" else table, out, format, as_json)
 
 

@@ -148,13 +148,13 @@ def join(
     from unigeo.client.commands.result_columns import sampled
     from unigeo.client.commands.table_parts import answer_each, table_parts
     from unigeo.client.field.opening import open_field
-    from unigeo.client.points.join import check_joinable, joined_names
+    from unigeo.client.points.join import check_joinable, joined_columns
     from unigeo.schemas.tables.table_files import check_writable
 
     options = reading(options)
     check_writable(out, format_for(out, format))
     field = open_field(store)
-    made = joined_names(
+    made = joined_columns(
         field.layout.widths_of(field.chosen(options["modalities"])), options["prefix"]
     )
     with table_parts(field, table, format, options, quiet) as parts:

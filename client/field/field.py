@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unigeo.client.areas.over_areas import OverAreas
 from unigeo.client.points.at_points import AtPoints
-from unigeo.client.points.sample_options import check_word
+from unigeo.client.points.sample_options import check_choice
 from unigeo.client.reading.sampling import Method
 from unigeo.client.reading.stored_field import check_of_model
 from unigeo.schemas.errors import LayoutError
@@ -98,7 +98,7 @@ class Field(AtPoints, OverAreas):
         from unigeo.client.probing.question import ask_table, feature_names, features_of
 
         chosen = tuple(dict.fromkeys(self.chosen(modalities)))
-        check_word("method", method, Method)
+        check_choice("method", method, Method)
         check_level(level)
         chosen_baselines(baselines, feature_names(chosen))
         question, points = ask_table(

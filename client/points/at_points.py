@@ -1,4 +1,4 @@
-"""A field's verbs at points: sample, join, plan, encode."""
+"""The methods of a field at points: sample, join, plan, encode."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -10,15 +10,15 @@ from jaxtyping import Float, UInt8
 
 from unigeo.client.points.join import (
     Missing,
-    beside,
+    append_columns,
     check_joinable,
-    joined_names,
-    refuse_missing,
-    table_of,
+    joined_columns,
+    raise_if_missing,
+    vector_table,
     take_rows,
 )
 from unigeo.client.points.missing_points import warn_of_missing
-from unigeo.client.points.sample_options import As, SampleOptions, check_word
+from unigeo.client.points.sample_options import As, SampleOptions, check_choice
 from unigeo.client.reading.point_status import NO_POSITION
 from unigeo.client.reading.sampling import Method, Numbers, locate_points, valid_points
 from unigeo.client.reading.sampling import sample as sample_modality
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class AtPoints(StoredField):
-    """What a field says at points."""
+    """A field whose vectors can be read at points."""
 
     def sample(
         self,
@@ -55,13 +55,13 @@ class AtPoints(StoredField):
         """Read the vectors at points.
 
         Args:
-            points: in any form `schemas.points` reads: (n, 2) lon/lat, a table, GeoJSON, ...
-                A row whose coordinate is missing has the status `no position`.
-            modalities: which; all by default.
-            method: `nearest` takes the cell that holds the point; `bilinear` mixes those of the
-                four nearest cells that have a vector; `bicubic` mixes sixteen, by a Catmull-Rom
-                spline, or is bilinear where one of them has none. Whatever the method, a point has
-                a vector if, and only if, the cell that holds it has one.
+            points: in any form that `schemas.tables.points` reads: (n, 2) lon/lat, a table,
+                GeoJSON, ... A row whose coordinate is missing has the status `no position`.
+            modalities: the modalities to read; all by default.
+            method: `nearest` takes the cell that holds the point; `bilinear` interpolates between
+                those of the four nearest cells that have a vector; `bicubic` between sixteen, by a
+                Catmull-Rom spline, or is bilinear if one of them has none. Whatever the method, a
+                point has a vector if, and only if, the cell that holds it has one.
             missing: `nan` keeps points without a vector as empty rows, `drop` leaves out points
                 that lack one in any modality, `raise` refuses and names the first ones.
             as_: `pandas`: one row per point, columns `aerial_000` ..., `aerial_status`, with the
@@ -70,10 +70,11 @@ class AtPoints(StoredField):
                 width n than the model.
             dtype: `float32` for unit vectors; `int8` for the stored numbers, a quarter of the
                 memory, -128 where there is no vector (`nearest` only).
-            lazy: with `as_="xarray"`: read when computed, and only the points asked for by then
-                (of int8 only the bands, too); cut into dask blocks if dask is installed.
-            crs: of the points, where they do not say it; WGS 84 longitude and latitude by default.
-            columns: names of the longitude and latitude columns, if not usual.
+            lazy: with `as_="xarray"`: read vectors when they are computed, and only at the points
+                that are selected by then (with int8 only the bands, too); in dask blocks if dask
+                is installed.
+            crs: CRS of the points, if they do not name it; WGS 84 degrees by default.
+            columns: names of the longitude and latitude columns, if they are unusual.
             prefix: put before every column name.
             progress: show a bar on stderr.
 
@@ -84,10 +85,10 @@ class AtPoints(StoredField):
             StoreError: if the store cannot be read.
 
         Warns:
-            PointsWarning: once, if points have no position, and if most points lie off the field:
+            PointsWarning: once, if points have no position, or if most points lie off the field;
                 then with the likely cause.
         """
-        wanted = SampleOptions(
+        sample_options = SampleOptions(
             method=method,
             missing=missing,
             as_=as_,
@@ -98,9 +99,9 @@ class AtPoints(StoredField):
         )
         read = read_points(points, crs, columns, missing="keep")
         chosen = self.chosen(modalities)
-        answer, codes = self._answer(read, chosen, wanted)
+        result, codes = self._sample_as(read, chosen, sample_options)
         warn_of_missing(read, codes, self.modality(chosen[0]))
-        return answer
+        return result
 
     def sample_batches(
         self,
@@ -113,14 +114,14 @@ class AtPoints(StoredField):
         """Read the vectors at many points, one batch after another, in bounded memory.
 
         Args:
-            points: as in `sample`, cut into batches; or an iterator of such, such as the chunks of
-                `pandas.read_csv(..., chunksize=...)`, taken one by one.
+            points: as in `sample`, split into batches; or an iterator of tables, such as the
+                chunks of `pandas.read_csv(..., chunksize=...)`, each of which is one batch.
             modalities: as in `sample`.
-            batch: points read together.
+            batch: number of points that are read together.
             options: those of `sample`.
 
         Yields:
-            What `sample` gives, batch by batch, in the order of the points.
+            The result of `sample` for each batch, in the order of the points.
 
         Raises:
             ValueError: if the batch is not positive.
@@ -129,27 +130,29 @@ class AtPoints(StoredField):
         if batch < 1:
             raise ValueError(f"a batch holds at least 1 point, not {batch}")
         chosen = self.chosen(modalities)
-        how = options.pop("crs", None), options.pop("columns", None)
-        wanted = SampleOptions(**options)
+        crs, columns = options.pop("crs", None), options.pop("columns", None)
+        sample_options = SampleOptions(**options)
         if isinstance(points, Iterator):
-            parts = (read_points(part, *how, missing="keep") for part in points)
+            batches = (read_points(part, crs, columns, missing="keep") for part in points)
         else:
-            read = read_points(points, *how, missing="keep")
-            parts = (read.take(slice(n, n + batch)) for n in range(0, len(read), batch))
-        return self._batches(parts, chosen, wanted)
+            read = read_points(points, crs, columns, missing="keep")
+            batches = (read.take(slice(n, n + batch)) for n in range(0, len(read), batch))
+        # A generator of its own, so that wrong arguments raise here and not at the first `next`.
+        return self._sample_batches(batches, chosen, sample_options)
 
-    def _batches(
-        self, parts: Iterator[Points], modalities: tuple[str, ...], wanted: SampleOptions
+    def _sample_batches(
+        self, batches: Iterator[Points], modalities: tuple[str, ...], options: SampleOptions
     ) -> Iterator[Any]:
-        """Answer batch by batch; the first that gives a reason to warn does."""
+        """Yield the result of each batch; warn of the first batch that gives reason to."""
         warned, done = False, 0
-        for part in parts:
-            if wanted.missing == "drop" and part.index is None:  # numbered over all batches
-                part = replace(part, index=np.arange(done, done + len(part)))
-            answer, codes = self._answer(part, modalities, wanted)
-            warned = warned or warn_of_missing(part, codes, self.modality(modalities[0]), done)
-            done += len(part)
-            yield answer
+        for points in batches:
+            if options.missing == "drop" and points.index is None:
+                # Rows are numbered over all batches, so that kept rows can be told apart.
+                points = replace(points, index=np.arange(done, done + len(points)))
+            result, codes = self._sample_as(points, modalities, options)
+            warned = warned or warn_of_missing(points, codes, self.modality(modalities[0]), done)
+            done += len(points)
+            yield result
 
     def join(
         self,
@@ -163,24 +166,24 @@ class AtPoints(StoredField):
         columns: tuple[Any, Any] | None = None,
         progress: bool = False,
     ) -> Any:
-        """Put the vectors beside a table's own columns.
+        """Append the vectors to a table as new columns.
 
         Args:
             table: a pandas or polars DataFrame or an Arrow table with longitude and latitude
                 columns, or a GeoDataFrame of points.
-            modalities: which; all by default.
+            modalities: the modalities to read; all by default.
             prefix: put before the new columns' names.
             method: as in `sample`.
             missing: `nan` keeps rows without a vector, their new columns empty; `drop` leaves out
                 rows that lack one in any modality; `raise` refuses.
-            crs: of the coordinates, where the table does not say it.
-            columns: names of the longitude and latitude columns, if not usual.
+            crs: CRS of the coordinates, if the table does not name it.
+            columns: names of the longitude and latitude columns, if they are unusual.
             progress: show a bar on stderr.
 
         Returns:
-            The same kind of table, same rows and index, with the new columns at the right. Rows
-            without a vector are NaN there (null in polars and Arrow), and the status column says
-            why: of a row without a position, `no position`.
+            The same kind of table, with the same rows and index, and the new columns at the right.
+            Rows without a vector are NaN there (null in polars and Arrow), and the status column
+            says why: for a row without a position, `no position`.
 
         Raises:
             PointsError: as `sample`; if it is no such table, or has one of the columns already.
@@ -189,16 +192,17 @@ class AtPoints(StoredField):
         Warns:
             PointsWarning: as `sample`.
         """
-        wanted = SampleOptions(method=method, missing=missing, prefix=prefix, progress=progress)
+        options = SampleOptions(method=method, missing=missing, prefix=prefix, progress=progress)
         chosen = self.chosen(modalities)
-        check_joinable(table, joined_names(self.layout.widths_of(chosen), prefix))
+        check_joinable(table, joined_columns(self.layout.widths_of(chosen), prefix))
         read = read_points(table, crs, columns, missing="keep")
+        # Numbered by row, so that the index of the result names the rows that were kept.
         numbered = replace(read, index=np.arange(len(read)))
-        sampled, codes = self._answer(numbered, chosen, wanted)
+        sampled, codes = self._sample_as(numbered, chosen, options)
         warn_of_missing(read, codes, self.modality(chosen[0]))
         if len(sampled) < len(read):
             table = take_rows(table, sampled.index.to_numpy())
-        return beside(table, sampled)
+        return append_columns(table, sampled)
 
     def plan(
         self,
@@ -210,21 +214,21 @@ class AtPoints(StoredField):
         crs: Any = None,
         columns: tuple[Any, Any] | None = None,
     ) -> "Plan":
-        """Say what sampling will cost: requests, bytes and seconds, before any vector is read.
+        """Estimate the requests, bytes and seconds of sampling, before any vector is read.
 
         Args:
             points: as in `sample`.
             modalities: as in `sample`.
             method: as in `sample`.
-            link: latency and rate of the way to the store; measured by a few small reads of it
-                where it is not given.
+            link: latency and rate of reading the store; by default measured by a few small reads.
             crs: as in `sample`.
             columns: as in `sample`.
         """
         from unigeo.client.reading.cost import estimate, measure_link
 
-        check_word("method", method, Method)
-        read, chosen = read_points(points, crs, columns, missing="keep"), self.chosen(modalities)
+        check_choice("method", method, Method)
+        read = read_points(points, crs, columns, missing="keep")
+        chosen = self.chosen(modalities)
         arrays = [self.modality(name) for name in chosen]
         return estimate(arrays, read, method, link or measure_link(arrays[0]))
 
@@ -249,17 +253,17 @@ class AtPoints(StoredField):
     ) -> Any:
         """Evaluate the coordinate encoder at points, on the grid or off it; needs no torch.
 
-        At a cell's centre it is what `sample` gives for `coordinate`, before quantization. A point
-        without a position gets NaN.
+        At a cell's centre the vector is what `sample` returns for `coordinate`, before
+        quantization. A point without a position gets NaN.
 
         Args:
-            points: in any form `schemas.points` reads.
+            points: in any form that `schemas.tables.points` reads.
             as_: `pandas`: columns `coordinate_000` ..., with the points' own index; `numpy`: one
                 float32 array (point, band); `xarray`: a Dataset over `point` and `band`.
-            crs: of the points, where they do not say it; WGS 84 longitude and latitude by default.
-            columns: names of the longitude and latitude columns, if not usual.
+            crs: CRS of the points, if they do not name it; WGS 84 degrees by default.
+            columns: names of the longitude and latitude columns, if they are unusual.
             prefix: put before every column name.
-            batch: points evaluated together, which bounds the memory.
+            batch: number of points that are evaluated together, which bounds the memory.
             progress: show a bar on stderr.
 
         Returns:
@@ -267,27 +271,27 @@ class AtPoints(StoredField):
 
         Raises:
             PointsError: if the points cannot be read.
-            LayoutError: if the store holds no encoder, or one this version cannot evaluate.
+            LayoutError: if the store holds no encoder, or one that this version cannot evaluate.
             StoreError: if the store cannot be read.
         """
         from unigeo.client.encoding.coordinate_encoder import BATCH
 
-        check_word("as_", as_, As)
+        check_choice("as_", as_, As)
         read = read_points(points, crs, columns, missing="keep")
         batch = BATCH if batch is None else batch
         placed = read.placed
-        known = self.encoder.encode(read.lonlat[placed], batch=batch, progress=progress)
-        vectors = known
+        encoded = self.encoder.encode(read.lonlat[placed], batch=batch, progress=progress)
+        vectors = encoded
         if not placed.all():
-            vectors = np.full((len(read), known.shape[1]), np.nan, np.float32)
-            vectors[placed] = known
+            vectors = np.full((len(read), encoded.shape[1]), np.nan, np.float32)
+            vectors[placed] = encoded
             codes = np.where(placed, Status.VALID, NO_POSITION).astype(np.uint8)
             warn_of_missing(read, codes, self.modality(self.modalities[0]))
         if as_ == "numpy":
             return vectors
         if as_ == "xarray":
-            return _dataset_of({"coordinate": vectors}, {}, read.lonlat, vectors.shape[1])
-        return table_of({"coordinate": vectors}, {}, read.index, prefix)
+            return _point_dataset({"coordinate": vectors}, {}, read.lonlat, vectors.shape[1])
+        return vector_table({"coordinate": vectors}, {}, read.index, prefix)
 
     def features(
         self,
@@ -296,15 +300,15 @@ class AtPoints(StoredField):
         *,
         method: Method = "nearest",
     ) -> dict[str, Float[np.ndarray, "point band"]]:
-        """Feature sets for probes: each modality, and all of them joined if there are several.
+        """Return feature sets for probes: each modality, and all joined if there are several.
 
         Args:
-            points: as `read_points` gives them, or their longitudes and latitudes.
+            points: the result of `read_points`, or longitudes and latitudes.
             modalities: as in `sample`.
             method: as in `sample`.
 
         Returns:
-            Unit vectors, NaN where a point has none.
+            Unit vectors by modality, NaN where a point has none.
 
         Warns:
             PointsWarning: as `sample`.
@@ -317,36 +321,37 @@ class AtPoints(StoredField):
             vectors["joined"] = np.concatenate(list(vectors.values()), axis=1)
         return vectors
 
-    def _answer(
-        self, points: Points, modalities: tuple[str, ...], wanted: SampleOptions
+    def _sample_as(
+        self, points: Points, modalities: tuple[str, ...], options: SampleOptions
     ) -> tuple[Any, UInt8[np.ndarray, " point"]]:
-        """What `sample` gives, and the status of every point in the first modality."""
-        if wanted.lazy:
+        """Return the result of `sample`, and every point's status in the first modality."""
+        if options.lazy:
             from unigeo.client.reading.lazy import lazy_dataset
 
             arrays = {name: self.modality(name) for name in modalities}
-            answer = lazy_dataset(
-                arrays, points, self.bands, method=wanted.method, dtype=wanted.dtype
+            dataset = lazy_dataset(
+                arrays, points, self.bands, method=options.method, dtype=options.dtype
             )
-            return answer, locate_points(self.grid, *points.metres(self.grid.crs))[1]
+            # Nothing is read yet: only points off the grid have a known status.
+            return dataset, locate_points(self.grid, *points.metres(self.grid.crs))[1]
         vectors, status = self._sample(
-            points, modalities, wanted.method, wanted.dtype, wanted.progress
+            points, modalities, options.method, options.dtype, options.progress
         )
         codes = status[modalities[0]]
-        if wanted.missing == "raise":
-            refuse_missing(status)
-        elif wanted.missing == "drop":
+        if options.missing == "raise":
+            raise_if_missing(status)
+        elif options.missing == "drop":
             keep = valid_points(status)
-            if points.index is None:  # rows keep their numbers, as a table's keep their labels
+            if points.index is None:  # kept rows are numbered as before, as a table's keep labels
                 points = replace(points, index=np.arange(len(points)))
             points = points.take(keep)
             vectors = {name: v[keep] for name, v in vectors.items()}
             status = {name: s[keep] for name, s in status.items()}
-        if wanted.as_ == "numpy":
+        if options.as_ == "numpy":
             return vectors, codes
-        if wanted.as_ == "xarray":
-            return _dataset_of(vectors, status, points.lonlat, self.bands), codes
-        return table_of(vectors, status, points.index, wanted.prefix), codes
+        if options.as_ == "xarray":
+            return _point_dataset(vectors, status, points.lonlat, self.bands), codes
+        return vector_table(vectors, status, points.index, options.prefix), codes
 
     def _sample(
         self,
@@ -365,7 +370,7 @@ class AtPoints(StoredField):
         return vectors, status
 
 
-def _dataset_of(
+def _point_dataset(
     vectors: dict[str, np.ndarray],
     status: dict[str, np.ndarray],
     lonlat: Float[np.ndarray, "point 2"],

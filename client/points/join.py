@@ -1,4 +1,4 @@
-"""Tables of vectors: their columns, and their place beside a user's own."""
+"""Tables of vectors, and joining them to a user's table."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +19,7 @@ Missing = Literal["nan", "raise", "drop"]
 
 
 def column_names(modality: str, bands: int, prefix: str = "") -> list[str]:
-    """Names of a modality's columns, numbered so that they sort.
+    """Return the names of a modality's columns, padded with zeros so that they sort.
 
     >>> column_names("aerial", 2, "ug_")
     ['ug_aerial_000', 'ug_aerial_001']
@@ -28,75 +28,78 @@ def column_names(modality: str, bands: int, prefix: str = "") -> list[str]:
     return [f"{prefix}{modality}_{band:0{width}d}" for band in range(bands)]
 
 
-def table_of(
+def vector_table(
     vectors: dict[str, Float[np.ndarray, "point band"] | Int8[np.ndarray, "point band"]],
     status: dict[str, UInt8[np.ndarray, " point"]],
     index: Any = None,
     prefix: str = "",
 ) -> "pd.DataFrame":
-    """One column per modality and band, then one status column per modality, in words."""
+    """Return one column per modality and band, then one column of status texts per modality."""
     import pandas as pd
 
     names = [name for key, v in vectors.items() for name in column_names(key, v.shape[1], prefix)]
     values = np.concatenate(list(vectors.values()), axis=1)
     table = pd.DataFrame(values, index=index, columns=names, copy=False)
-    kinds = pd.CategoricalDtype(list(STATUS_TEXTS.values()))
+    categories = pd.CategoricalDtype(list(STATUS_TEXTS.values()))
     reasons = {
         prefix + status_name(modality): pd.Categorical.from_codes(
-            text_positions(codes), dtype=kinds
+            text_positions(codes), dtype=categories
         )
         for modality, codes in status.items()
     }
     return pd.concat([table, pd.DataFrame(reasons, index=table.index)], axis=1)
 
 
-def joined_names(widths: Mapping[str, int], prefix: str = "") -> list[str]:
-    """Every column that `table_of` makes.
+def joined_columns(widths: Mapping[str, int], prefix: str = "") -> list[str]:
+    """Return the name of every column that `vector_table` makes.
 
     Args:
-        widths: bands of each modality.
+        widths: number of bands of each modality.
         prefix: put before every name.
 
     >>> joined_names({"aerial": 1})
     ['aerial_000', 'aerial_status']
     """
-    values = [name for own, bands in widths.items() for name in column_names(own, bands, prefix)]
-    return values + [prefix + status_name(modality) for modality in widths]
+    bands = [
+        name for modality, width in widths.items() for name in column_names(modality, width, prefix)
+    ]
+    return bands + [prefix + status_name(modality) for modality in widths]
 
 
-def refuse_missing(status: dict[str, UInt8[np.ndarray, " point"]]) -> None:
+def raise_if_missing(status: dict[str, UInt8[np.ndarray, " point"]]) -> None:
     """Raise if a point lacks a vector.
 
     Raises:
         PointsError: with the count of each reason and the first such points.
     """
     for modality, codes in status.items():
-        bad = codes != Status.VALID
-        if bad.any():
+        missing = codes != Status.VALID
+        if missing.any():
             raise PointsError(
-                f"{bad.sum():,} of {len(codes):,} points have no {modality} vector "
+                f"{missing.sum():,} of {len(codes):,} points have no {modality} vector "
                 f"({count_reasons(codes)}): {_first_rows(codes)}. Pass missing='nan' to keep their "
                 "rows empty, or missing='drop' to leave them out."
             )
 
 
 def _first_rows(codes: UInt8[np.ndarray, " point"], most: int = 5) -> str:
-    """The first rows without a vector, and why."""
+    """List the first rows without a vector, and why."""
     rows = np.flatnonzero(codes != Status.VALID)
     shown = ", ".join(f"row {row} {STATUS_TEXTS[int(codes[row])]}" for row in rows[:most])
     return shown + (f" and {len(rows) - most:,} more" if len(rows) > most else "")
 
 
 def check_joinable(table: Any, names: list[str]) -> None:
-    """Refuse what the vectors cannot be put beside, before any is read.
+    """Check that columns can be appended to a table, before any vector is read.
 
     Raises:
         PointsError: if it is no table, or has one of the columns already.
     """
-    own = table.column_names if _known_kind(table) == "arrow" else table.columns
-    there = {name for name in own if isinstance(name, str)}
-    there |= {name[0] for name in own if isinstance(name, tuple) and not any(name[1:])}
-    clash = [name for name in names if name in there]
+    columns = table.column_names if _table_kind(table) == "arrow" else table.columns
+    present = {name for name in columns if isinstance(name, str)}
+    # Of a MultiIndex the new columns are named on the top level, with the other levels empty.
+    present |= {name[0] for name in columns if isinstance(name, tuple) and not any(name[1:])}
+    clash = [name for name in names if name in present]
     if clash:
         raise PointsError(
             f"the table already has {len(clash)} of the columns to be joined, such as "
@@ -104,38 +107,38 @@ def check_joinable(table: Any, names: list[str]) -> None:
         )
 
 
-def beside(table: Any, sampled: "pd.DataFrame") -> Any:
-    """Put the sampled columns to the right of a table's own; rows, order and dtypes stay.
+def append_columns(table: Any, sampled: "pd.DataFrame") -> Any:
+    """Append the sampled columns to a table, whose rows, order and dtypes stay.
 
     Args:
         table: a pandas DataFrame or GeoDataFrame, an Arrow table or batch, or a polars DataFrame.
-        sampled: by `table_of`, row for row.
+        sampled: the result of `vector_table`, row for row.
 
     Returns:
-        The same kind of table. What is missing is NaN in pandas, and null in Arrow and polars.
+        The same kind of table. Missing values are NaN in pandas, and null in Arrow and polars.
         The status is categorical: a dictionary in Arrow, an Enum in polars.
 
     Raises:
         PointsError: if it is no such table, or has a column of that name already.
     """
     check_joinable(table, list(sampled.columns))
-    kind = _known_kind(table)
+    kind = _table_kind(table)
     if kind == "arrow":
-        return _beside_arrow(table, sampled)
+        return _append_to_arrow(table, sampled)
     if kind == "polars":
-        return _beside_polars(table, sampled)
-    return _beside_pandas(table, sampled)
+        return _append_to_polars(table, sampled)
+    return _append_to_pandas(table, sampled)
 
 
 def take_rows(table: Any, rows: Int[np.ndarray, " row"]) -> Any:
-    """Some rows of a table, with all columns and with their labels."""
-    kind = _known_kind(table)
+    """Return some rows of a table, with all columns and with their labels."""
+    kind = _table_kind(table)
     if kind == "pandas":
         return table.iloc[rows]
     return table[rows] if kind == "polars" else table.take(rows)
 
 
-def _known_kind(table: Any) -> Literal["pandas", "arrow", "polars"]:
+def _table_kind(table: Any) -> Literal["pandas", "arrow", "polars"]:
     kind = kind_of(table)
     if kind in ("pandas", "geodataframe"):
         return "pandas"
@@ -147,11 +150,11 @@ def _known_kind(table: Any) -> Literal["pandas", "arrow", "polars"]:
     )
 
 
-def _beside_pandas(table: Any, sampled: "pd.DataFrame") -> Any:
+def _append_to_pandas(table: Any, sampled: "pd.DataFrame") -> Any:
     import pandas as pd
 
     new = sampled.set_axis(table.index)
-    if isinstance(table.columns, pd.MultiIndex):  # the names on the top level, the others empty
+    if isinstance(table.columns, pd.MultiIndex):  # names on the top level, other levels empty
         empty = [""] * (table.columns.nlevels - 1)
         new.columns = pd.MultiIndex.from_tuples([(name, *empty) for name in sampled.columns])
     new.columns.names = table.columns.names
@@ -160,7 +163,7 @@ def _beside_pandas(table: Any, sampled: "pd.DataFrame") -> Any:
     return joined
 
 
-def _beside_arrow(table: Any, sampled: "pd.DataFrame") -> Any:
+def _append_to_arrow(table: Any, sampled: "pd.DataFrame") -> Any:
     import pandas as pd
     import pyarrow as pa
 
@@ -175,15 +178,15 @@ def _beside_arrow(table: Any, sampled: "pd.DataFrame") -> Any:
     return table
 
 
-def _beside_polars(table: Any, sampled: "pd.DataFrame") -> Any:
+def _append_to_polars(table: Any, sampled: "pd.DataFrame") -> Any:
     import pandas as pd
     import polars as pl
 
     columns = []
     for name, column in sampled.items():
         if isinstance(column.dtype, pd.CategoricalDtype):
-            kinds = pl.Enum(list(column.cat.categories))
-            columns.append(pl.Series(str(name), column.tolist(), dtype=kinds))
+            categories = pl.Enum(list(column.cat.categories))
+            columns.append(pl.Series(str(name), column.tolist(), dtype=categories))
         else:
             values = np.ascontiguousarray(column.to_numpy())
             columns.append(pl.Series(str(name), values, nan_to_null=True))

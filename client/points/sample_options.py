@@ -1,4 +1,4 @@
-"""What is wanted of the vectors at points."""
+"""Options of sampling, checked when they are built."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -11,7 +11,7 @@ As = Literal["pandas", "numpy", "xarray"]
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
-    """Options of `Field.sample`, which says what they mean.
+    """Options of `Field.sample`, whose docstring describes them.
 
     Raises:
         ValueError: if an option has no such value, or does not go with another.
@@ -32,7 +32,7 @@ class SampleOptions:
             ("as_", As),
             ("dtype", Numbers),
         ):
-            check_word(option, getattr(self, option), known)
+            check_choice(option, getattr(self, option), known)
         if self.dtype == "int8" and self.method != "nearest":
             raise ValueError(
                 f"{self.method} vectors are means, not stored: they have dtype 'float32'"
@@ -41,12 +41,12 @@ class SampleOptions:
             raise ValueError("lazy=True goes with as_='xarray' and missing='nan'")
 
 
-def check_word(option: str, given: str, words: Any) -> None:
-    """Refuse a value that is none of those that a `Literal` lists.
+def check_choice(option: str, value: str, literal: Any) -> None:
+    """Raise unless a value is one that a `Literal` lists.
 
     Raises:
         ValueError: naming the option and its values.
     """
-    known = get_args(words)
-    if given not in known:
-        raise ValueError(f"{option} must be one of {', '.join(map(repr, known))}, not {given!r}")
+    known = get_args(literal)
+    if value not in known:
+        raise ValueError(f"{option} must be one of {', '.join(map(repr, known))}, not {value!r}")
