@@ -1,4 +1,6 @@
-"""Read an embedding field: open it, sample it, join it to a table, probe what it knows.
+"""The client: opens an embedding field, samples it, joins it to tables, and probes it.
+
+Start with `open_field`, which returns a `Field`; `errors` holds what may be raised.
 
 >>> from unigeo import client
 >>> client.Field.__name__
@@ -10,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from unigeo.client._importing import when_imported
 
 if TYPE_CHECKING:
+    from unigeo.client import errors
     from unigeo.client.field.field import Field
     from unigeo.client.field.opening import join, open_field, probe, sample
-    from unigeo.client.probing.checks import ProbeWarning
     from unigeo.client.probing.folds import spatial_blocks
     from unigeo.client.probing.probe import Probe
     from unigeo.client.probing.sklearn import ProbeClassifier, ProbeRegressor
-    from unigeo.schemas.errors import PointsWarning, RegionWarning
+    from unigeo.schemas.errors import PointsWarning, ProbeWarning, RegionWarning
 
 __all__ = [
     "Field",
@@ -26,6 +28,7 @@ __all__ = [
     "ProbeRegressor",
     "ProbeWarning",
     "RegionWarning",
+    "errors",
     "join",
     "open_field",
     "probe",
@@ -33,25 +36,31 @@ __all__ = [
     "spatial_blocks",
 ]
 
-_ELSEWHERE = {
-    "PointsWarning": "schemas.errors",
-    "Probe": "client.probing.probe",
-    "ProbeClassifier": "client.probing.sklearn",
-    "ProbeRegressor": "client.probing.sklearn",
-    "ProbeWarning": "client.probing.checks",
-    "RegionWarning": "schemas.errors",
-    "spatial_blocks": "client.probing.folds",
+_MODULES = {
+    "Field": "field.field",
+    "PointsWarning": "errors",
+    "Probe": "probing.probe",
+    "ProbeClassifier": "probing.sklearn",
+    "ProbeRegressor": "probing.sklearn",
+    "ProbeWarning": "errors",
+    "RegionWarning": "errors",
+    "join": "field.opening",
+    "open_field": "field.opening",
+    "probe": "field.opening",
+    "sample": "field.opening",
+    "spatial_blocks": "probing.folds",
 }
-"""Modules of the names that are not in `client.field.opening`."""
+"""The module in this package that defines each public name."""
 
 
 def __getattr__(name: str) -> Any:
-    """Load the library on first use, so that importing this package costs nothing."""
-    if name in __all__:
-        from importlib import import_module
+    """Import a public name on first use, so that importing this package loads no library."""
+    from importlib import import_module
 
-        module = import_module(f"unigeo.{_ELSEWHERE.get(name, 'client.field.opening')}")
-        return getattr(module, name)
+    if name == "errors":
+        return import_module("unigeo.client.errors")
+    if name in _MODULES:
+        return getattr(import_module(f"unigeo.client.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
 
 

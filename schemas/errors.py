@@ -61,6 +61,10 @@ class ProbeError(UnigeoError, ValueError):
     """A probe that its data cannot support."""
 
 
+class ProbeWarning(UserWarning):
+    """A probe with little data: its scores are correct and less certain than they look."""
+
+
 class WordsError(UnigeoError, ValueError):
     """Words that a field's concepts do not know."""
 

@@ -8,12 +8,11 @@ from sklearn.linear_model import LinearRegression
 
 from unigeo.client.field.field import Field
 from unigeo.client.field.opening import open_field
-from unigeo.client.probing.checks import ProbeWarning
 from unigeo.client.probing.folds import spatial_blocks
 from unigeo.client.probing.gains import accuracy_gain, r2_gain
 from unigeo.client.probing.metrics import r2_score
 from unigeo.client.probing.probe import Probe
-from unigeo.schemas.errors import ProbeError
+from unigeo.schemas.errors import ProbeError, ProbeWarning
 
 
 def survey(field: Field) -> pd.DataFrame:

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unigeo import client
-from unigeo.client.probing.checks import ProbeWarning
 from unigeo.client.probing.cross_validation import probe_table
 from unigeo.client.probing.folds import (
     all_splits,
@@ -19,6 +18,7 @@ from unigeo.client.probing.folds import (
 from unigeo.client.probing.logistic import LogisticProbe
 from unigeo.client.probing.ridge import RidgeProbe
 from unigeo.client.probing.targets import labels_of
+from unigeo.schemas.errors import ProbeWarning
 
 SEED = st.integers(0, 2**31)
 COPIES = 3

@@ -13,8 +13,7 @@ from commands import places
 
 from unigeo.client.field.field import Field
 from unigeo.client.field.opening import open_field
-from unigeo.client.probing.checks import ProbeWarning
-from unigeo.schemas.errors import LayoutError, PointsError, ProbeError
+from unigeo.schemas.errors import LayoutError, PointsError, ProbeError, ProbeWarning
 
 HOW = {"modalities": "coordinate", "block_km": 500, "folds": 3, "baselines": False}
 

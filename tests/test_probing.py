@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unigeo.client.probing.checks import ProbeWarning
 from unigeo.client.probing.cross_validation import evaluate, probe_table
 from unigeo.client.probing.folds import project, spatial_blocks
 from unigeo.client.probing.metrics import r2_score
@@ -12,7 +11,7 @@ from unigeo.client.probing.models import BASELINES
 from unigeo.client.probing.probe_data import ask, prepare
 from unigeo.client.probing.score_tables import by_features, by_target, mean_scores, to_markdown
 from unigeo.client.probing.targets import Labels, labels_of, numbers_of, target_of
-from unigeo.schemas.errors import PointsError, ProbeError
+from unigeo.schemas.errors import PointsError, ProbeError, ProbeWarning
 
 
 def conus(count: int, seed: int = 0) -> np.ndarray:

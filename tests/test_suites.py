@@ -6,9 +6,8 @@ import pandas as pd
 import pytest
 import shapely
 
-from unigeo.client.probing.checks import ProbeWarning
 from unigeo.client.probing.suites import load_suite, probe_suite, suite_markdown
-from unigeo.schemas.errors import ProbeError
+from unigeo.schemas.errors import ProbeError, ProbeWarning
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from unigeo.client.areas.polygon_rings import Polygons, name_of
-from unigeo.client.points.missing_points import COLUMNS_HINT, likely_cause, describe_extents
+from unigeo.client.points.missing_points import COLUMNS_HINT, describe_extents, likely_cause
 from unigeo.client.reading.point_status import (
     NO_POSITION,
     STATUS_TEXTS,

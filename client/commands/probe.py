@@ -209,8 +209,7 @@ def _probed(
 @contextmanager
 def _warnings_in_words() -> Iterator[None]:
     """Print what a probe warns of as one line each, on stderr."""
-    from unigeo.client.probing.checks import ProbeWarning
-    from unigeo.schemas.errors import PointsWarning
+    from unigeo.schemas.errors import PointsWarning, ProbeWarning
 
     with warnings.catch_warnings(record=True) as caught:
         for kind in (ProbeWarning, PointsWarning):

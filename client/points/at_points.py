@@ -14,8 +14,8 @@ from unigeo.client.points.join import (
     check_joinable,
     joined_columns,
     raise_if_missing,
-    vector_table,
     take_rows,
+    vector_table,
 )
 from unigeo.client.points.missing_points import warn_of_missing
 from unigeo.client.points.sample_options import As, SampleOptions, check_choice

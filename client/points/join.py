@@ -57,7 +57,7 @@ def joined_columns(widths: Mapping[str, int], prefix: str = "") -> list[str]:
         widths: number of bands of each modality.
         prefix: put before every name.
 
-    >>> joined_names({"aerial": 1})
+    >>> joined_columns({"aerial": 1})
     ['aerial_000', 'aerial_status']
     """
     bands = [

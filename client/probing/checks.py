@@ -13,7 +13,7 @@ from unigeo.client.probing.folds import Split
 from unigeo.client.probing.row_counts import Count
 from unigeo.client.probing.table_columns import column_names, label_of, short
 from unigeo.client.probing.targets import Labels, Target, codes_of
-from unigeo.schemas.errors import PointsError, ProbeError
+from unigeo.schemas.errors import PointsError, ProbeError, ProbeWarning
 
 POINTS_PER_FOLD = 10
 """Fewer are refused."""
@@ -26,10 +26,6 @@ MOST_REPEATED = 0.05
 _UNITS = {"random": "positions", "blocked": "blocks", "grouped": "groups"}
 _MOST_NAMED = 5  # targets in a warning
 _CLIENT = (str(Path(__file__).parents[1]),)
-
-
-class ProbeWarning(UserWarning):
-    """A probe whose data are thin: its scores stand, and say less than they seem to."""
 
 
 def check_counts(target: str, count: Count, blocks: int, folds: int, block_km: float) -> None:

@@ -17,7 +17,7 @@ STATUS_TEXTS = {int(code): code.words for code in Status} | {NO_POSITION: "no po
 def text_positions(codes: UInt8[np.ndarray, " point"]) -> Int[np.ndarray, " point"]:
     """Return each code's position in `STATUS_TEXTS`, as `pandas.Categorical.from_codes` takes it.
 
-    >>> positions_in_words(np.array([1, 255], np.uint8)).tolist()
+    >>> text_positions(np.array([1, 255], np.uint8)).tolist()
     [1, 6]
     """
     table = np.full(256, -1, np.int64)

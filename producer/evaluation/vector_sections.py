@@ -2,7 +2,6 @@
 
 import warnings
 
-from unigeo.client.probing.checks import ProbeWarning
 from unigeo.client.probing.score_tables import by_target, mean_scores
 from unigeo.producer.evaluation import figures
 from unigeo.producer.evaluation.downstream.suites import run
@@ -11,6 +10,7 @@ from unigeo.producer.evaluation.model_under_test import EvaluationContext
 from unigeo.producer.evaluation.overview import map_extents, principal_map, tsne_layout
 from unigeo.producer.evaluation.robustness import AXES, MAX_LOCATIONS, K, robustness_table
 from unigeo.producer.evaluation.table_probes import WORLD_LOCATIONS, probe_model
+from unigeo.schemas.errors import ProbeWarning
 
 
 def robustness(context: EvaluationContext) -> Section:

@@ -1,0 +1,60 @@
+"""The errors and warnings of the client.
+
+    UnigeoError
+    ├── PointsError (ValueError)            points that cannot be read
+    │   └── OutsideGridError                points off the grid where all must lie on it
+    ├── RegionError (ValueError)            a region that is unknown, empty or malformed
+    ├── LayoutError (ValueError)            a store that is no field of a readable layout
+    │   └── ForeignError                    metadata that are cut off, or of something else
+    ├── StoreError (OSError)                a store that cannot be reached, read or written
+    │   └── DamagedError                    objects that are lost, cut off or replaced
+    │       └── ForeignError                the same class: it is also a LayoutError
+    ├── ProbeError (ValueError)             a probe that its data cannot support
+    ├── WordsError (ValueError)             words that the field's concepts do not know
+    └── MissingExtraError (ImportError)     an optional package that is not installed
+
+    UserWarning
+    ├── PointsWarning                       points without a vector or a position
+    ├── RegionWarning                       polygons without a vector or a shape
+    └── ProbeWarning                        scores of few data
+
+The class in parentheses is a second base, so that `except ValueError` catches the error too. An
+option that does not exist raises a plain ValueError.
+
+>>> issubclass(ForeignError, DamagedError) and issubclass(ForeignError, LayoutError)
+True
+"""
+
+from unigeo.schemas.errors import (
+    DamagedError,
+    ForeignError,
+    LayoutError,
+    MissingExtraError,
+    OutsideGridError,
+    PointsError,
+    PointsWarning,
+    ProbeError,
+    ProbeWarning,
+    RegionError,
+    RegionWarning,
+    StoreError,
+    UnigeoError,
+    WordsError,
+)
+
+__all__ = [
+    "DamagedError",
+    "ForeignError",
+    "LayoutError",
+    "MissingExtraError",
+    "OutsideGridError",
+    "PointsError",
+    "PointsWarning",
+    "ProbeError",
+    "ProbeWarning",
+    "RegionError",
+    "RegionWarning",
+    "StoreError",
+    "UnigeoError",
+    "WordsError",
+]
