@@ -152,7 +152,7 @@ def label_in_pickle(text: str) -> int | None:
         The integer; None if there is none, or if the text is not a pickle.
 
     >>> import pickle
-    >>> plain_label(str(pickle.dumps({"label": 3, "Red": {"crs": "EPSG:4326"}})))
+    >>> label_in_pickle(str(pickle.dumps({"label": 3, "Red": {"crs": "EPSG:4326"}})))
     3
     """
     after_key = False
