@@ -162,7 +162,7 @@ def test_a_wrapper_passes_every_member_on(folder: Path) -> None:
     assert some.identity() == inner.identity() != inner.provenance()
     assert some.data_folder == inner.root
     assert World().identity() == World().provenance() and World().data_folder is None
-    assert some.panoramas(np.empty((0, 2))) is None and some.places(1, 0) is None
+    assert some.panoramas(np.empty((0, 2))) is None and some.target_table(1, 0) is None
 
 
 def test_the_description_may_leave_modalities_out(folder: Path) -> None:

@@ -71,7 +71,7 @@ def test_the_store_opens_in_plain_xarray_and_breaks_no_rule(product):
 
 def test_a_regression_in_pandas_gains_columns_in_one_line(product):
     folder, _ = product
-    table = World().places(4000, seed=3)
+    table = World().target_table(4000, seed=3)
     inside = table.lon.between(-105.9, -102.1) & table.lat.between(38.1, 40.9)
     homes = table[inside].set_index(table.index[inside] * 7)
     joined = client.open_field(str(folder / "denver.zarr")).join(homes)

@@ -100,6 +100,6 @@ def test_targets_need_more_than_one_modality():
 
 
 def test_the_table_of_places_has_plain_columns():
-    table = WORLD.places(50, seed=1)
+    table = WORLD.target_table(50, seed=1)
     assert list(table.columns) == ["lon", "lat", *TARGETS]
     assert np.isfinite(table.to_numpy()).all()

@@ -83,7 +83,7 @@ def places(count: int, seed: int, out: str) -> None:
     from unigeo.schemas.tables.table_files import check_writable, write_table
 
     check_writable(out)
-    write_table(World().places(count, seed), out)
+    write_table(World().target_table(count, seed), out)
     click.echo(f"{count} places with targets: {out}")
 
 

@@ -100,7 +100,7 @@ def probe_world(
     baselines: bool | Sequence[str],
 ) -> "pd.DataFrame | None":
     """Probe the observations' own targets at points drawn from the seed; None without targets."""
-    table = observations.places(WORLD_LOCATIONS, seed + 1)
+    table = observations.target_table(WORLD_LOCATIONS, seed + 1)
     if table is None:
         return None
     lonlat = table[["lon", "lat"]].to_numpy()

@@ -1,7 +1,7 @@
-"""Which bytes a file holds, told by its size and a hash: whole, or of pieces spread over it.
+"""Identity of a file by its content: its size and a hash of all its bytes, or of parts of them.
 
-The time of a file alone says nothing: copies have another one, and an older file put in the place
-of a newer one may keep its own.
+The modification time alone is not enough: a copy has another time, and an older file that replaces
+a newer one may keep its own.
 """
 
 import hashlib
@@ -15,20 +15,20 @@ import numpy as np
 from unigeo.schemas.errors import ObservationsError
 
 WHOLE_BYTES = 1 << 30
-"""Files up to this size are hashed whole, larger ones by `PIECES` pieces of `PIECE_BYTES`."""
+"""Files up to this size are hashed whole, larger ones by `PIECES` parts of `PIECE_BYTES`."""
 PIECES = 64
 PIECE_BYTES = 1 << 20
 SAMPLES = 16
-"""Pieces of a quick look."""
+"""Number of parts that a quick check hashes, each of `SAMPLE_BYTES`."""
 SAMPLE_BYTES = 1 << 16
 
 
 class ReplacedError(ObservationsError):
-    """A file that was replaced between two looks at it."""
+    """A file or an image of a catalogue that was replaced while it was in use."""
 
 
 def content_identity(path: Path) -> dict[str, Any]:
-    """Tell a file for the record: `bytes`, and `sha256` or, of a large one, `sha256_of_pieces`."""
+    """Return a file's `bytes`, and its `sha256` or, for a large file, `sha256_of_pieces`."""
     size = path.stat().st_size
     if size <= WHOLE_BYTES:
         with path.open("rb") as file:
@@ -39,7 +39,7 @@ def content_identity(path: Path) -> dict[str, Any]:
 
 
 def sample_digest(path: Path) -> str:
-    """Tell a file quickly: SHA-256 of its size, its first and last bytes and some between."""
+    """Return SHA-256 of a file's size, its first and last bytes, and some between."""
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     if size <= SAMPLES * SAMPLE_BYTES:
@@ -50,32 +50,34 @@ def sample_digest(path: Path) -> str:
 
 
 def _read_pieces(
-    path: Path, size: int, pieces: int, piece: int, take: Callable[[bytes], object]
+    path: Path, size: int, pieces: int, piece_bytes: int, update: Callable[[bytes], object]
 ) -> None:
+    """Pass parts of a file, spread evenly over it, to `update`."""
     with path.open("rb") as file:
-        for start in np.linspace(0, size - piece, pieces).astype(np.int64).tolist():
+        for start in np.linspace(0, size - piece_bytes, pieces).astype(np.int64).tolist():
             file.seek(start)
-            take(file.read(piece))
+            update(file.read(piece_bytes))
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """A file as it was when it was opened."""
+    """State of a file when it was opened."""
 
     status: tuple[int, ...]
-    """Size, times of content and of status in nanoseconds, and number of the file."""
+    """Size, times of modification and of status change in nanoseconds, and inode number."""
     sample: str
+    """Result of `sample_digest`."""
 
     @classmethod
     def of(cls, path: Path) -> "Stamp":
-        """Look at a file."""
+        """Record the state of a file."""
         return cls(_status(path), sample_digest(path))
 
     def check(self, path: Path) -> None:
-        """Compare a file with what it was; one that was only touched, or moved, is the same.
+        """Compare a file with its recorded state; touching or moving it does not change it.
 
         Raises:
-            ReplacedError: it is another one, or gone.
+            ReplacedError: the file was replaced or removed.
         """
         try:
             if _status(path) == self.status or sample_digest(path) == self.sample:

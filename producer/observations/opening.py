@@ -1,4 +1,4 @@
-"""Open observations by the name that a command gives them: a description, a set, or none."""
+"""Opening of observations by the argument of a command: a description, a set, or none."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +8,12 @@ if TYPE_CHECKING:
 
 
 def open_named(path: str | None, data: str | None) -> "Observations":
-    """Open the observations of a description, or the embedded world."""
+    """Open the observations of a description or a set, or the embedded world.
+
+    Args:
+        path: an `observations.toml`, or folder or address of a set; None for the embedded world.
+        data: data folder of the description, in place of the one that it names.
+    """
     if path is None:
         from unigeo.producer.observations.synthetic.world import World
 
@@ -25,5 +30,5 @@ def open_named(path: str | None, data: str | None) -> "Observations":
 
 
 def is_set(path: str) -> bool:
-    """Whether observations are a set of `unigeo-produce observe`: a folder, or an address."""
+    """Return whether a path names a set of `unigeo-produce observe`: a folder or an address."""
     return "://" in path or Path(path).is_dir()

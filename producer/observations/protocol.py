@@ -88,7 +88,7 @@ class Observations(Protocol):
         """Folder of the input files, where the tables of a suite lie too; None without one."""
         return None
 
-    def places(self, count: int, seed: int) -> "pd.DataFrame | None":
+    def target_table(self, count: int, seed: int) -> "pd.DataFrame | None":
         """Draw locations with targets to predict; None where the observations have no targets.
 
         Returns:

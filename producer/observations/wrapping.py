@@ -76,9 +76,9 @@ class ObservationsWrapper(Observations):
         """Folder of the input files."""
         return self.inner.data_folder
 
-    def places(self, count: int, seed: int) -> "pd.DataFrame | None":
+    def target_table(self, count: int, seed: int) -> "pd.DataFrame | None":
         """Draw locations with targets to predict."""
-        return self.inner.places(count, seed)
+        return self.inner.target_table(count, seed)
 
 
 class SelectedModalities(ObservationsWrapper):

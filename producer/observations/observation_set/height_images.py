@@ -1,9 +1,9 @@
-"""Heights of a patch as a 16-bit greyscale PNG.
+"""Patches of heights as 16-bit greyscale PNG.
 
-Code 0 is a void, a code c above it stands for offset + scale (c - 1) metres. Every row is written
-as its difference from the row above (filter type 2): the smallest files of the plain filters on
-surface models, written and read by numpy alone, twice as fast as a library that chooses a filter
-for each row.
+Code 0 is a void; a code c above 0 stands for offset + scale (c - 1) metres. Every row is stored as
+its difference from the row above (filter type 2). Of the filters of PNG this gives the smallest
+files on surface models, and numpy alone writes and reads them, twice as fast as a library that
+chooses a filter for each row.
 
 Source: PNG specification, third edition, W3C (2025), sections 5, 9 and 11.
 """
@@ -20,44 +20,50 @@ from PIL import Image
 from unigeo.schemas.errors import ObservationsError
 
 CODES = 65_534
-"""Steps between the lowest and the highest height of a patch, at most."""
+"""Largest number of steps between the lowest and the highest height of a patch."""
 FINEST_M = 0.01
-"""Heights are kept to a centimetre, or coarser where a patch spans more than 655 m."""
+"""Step between codes in metres; it is larger where a patch spans more than 655 m."""
 LEVEL = 1
-"""Of deflate; level 3 saves 2 to 6 % and takes twice as long."""
+"""Level of deflate; level 3 saves 2 to 6 % and takes twice as long."""
 _UP = 2
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">IIBBBBB")
-_DATA_AT = len(_SIGNATURE) + 12 + _HEADER.size + 8  # after the header's chunk, length and name
+_DATA_OFFSET = len(_SIGNATURE) + 12 + _HEADER.size + 8  # after the header's chunk, length and name
 
 
 @dataclass(frozen=True)
-class Heights:
-    """A patch of heights as it is kept."""
+class EncodedHeights:
+    """A patch of heights as it is stored."""
 
     png: bytes
     offset_m: float
     scale_m: float
 
 
-def encode_heights(metres: Float[np.ndarray, "row col"]) -> Heights:
-    """Keep heights as 16-bit codes; NaN is a void."""
+def encode_heights(metres: Float[np.ndarray, "row col"]) -> EncodedHeights:
+    """Encode heights as 16-bit codes; NaN is a void."""
     known = np.isfinite(metres)
     low, high = (metres[known].min(), metres[known].max()) if known.any() else (0.0, 0.0)
     scale = max(FINEST_M, float(high - low) / CODES)
     codes = np.rint(np.where(known, metres - low, -scale) / scale).astype(np.int32) + 1
-    return Heights(to_png(codes.astype(np.uint16)), float(low), scale)
+    return EncodedHeights(to_png(codes.astype(np.uint16)), float(low), scale)
 
 
 def decode_heights(
-    data: bytes | memoryview, offset_m: float, scale_m: float, shown: str
+    data: bytes | memoryview, offset_m: float, scale_m: float, label: str
 ) -> Float[np.ndarray, "row col"]:
-    """Read heights back, in metres; NaN where there is a void.
+    """Decode heights to metres; voids are NaN.
+
+    Args:
+        data: the PNG.
+        offset_m: height of code 1.
+        scale_m: step between codes.
+        label: name of the shard in error messages.
 
     Raises:
-        ObservationsError: they are damaged.
+        ObservationsError: the data are damaged.
     """
-    codes = from_png(data, shown)
+    codes = from_png(data, label)
     metres = (offset_m + scale_m * (codes - 1.0)).astype(np.float32)
     if not codes.all():
         metres[codes == 0] = np.nan
@@ -81,32 +87,35 @@ def to_png(codes: UInt16[np.ndarray, "row col"]) -> bytes:
     return _SIGNATURE + b"".join(parts)
 
 
-def from_png(data: bytes | memoryview, shown: str) -> UInt16[np.ndarray, "row col"]:
-    """Read a 16-bit greyscale PNG; one that `to_png` did not write, too.
+def from_png(data: bytes | memoryview, label: str) -> UInt16[np.ndarray, "row col"]:
+    """Read a 16-bit greyscale PNG, also one that `to_png` did not write.
 
     Raises:
-        ObservationsError: it is damaged.
+        ObservationsError: the data are damaged.
     """
     try:
-        if bytes(data[_DATA_AT - 4 : _DATA_AT]) == b"IDAT":
+        if bytes(data[_DATA_OFFSET - 4 : _DATA_OFFSET]) == b"IDAT":
             cols, rows, *form = _HEADER.unpack(data[16 : 16 + _HEADER.size])
-            (size,) = struct.unpack(">I", data[_DATA_AT - 8 : _DATA_AT - 4])
-            # Of another writer's, the data may go on in more chunks, or have other filters.
-            if form == [16, 0, 0, 0, 0] and len(data) == _DATA_AT + size + 16:
-                most = rows * (1 + 2 * cols)
-                deflated = zlib.decompressobj()
-                plain = deflated.decompress(data[_DATA_AT : _DATA_AT + size], most + 1)
-                if not deflated.eof:  # only there is the checksum compared
+            (size,) = struct.unpack(">I", data[_DATA_OFFSET - 8 : _DATA_OFFSET - 4])
+            # Another writer may split the data into more chunks or use other filters; such files
+            # are left to Pillow below.
+            if form == [16, 0, 0, 0, 0] and len(data) == _DATA_OFFSET + size + 16:
+                expected = rows * (1 + 2 * cols)
+                inflater = zlib.decompressobj()
+                # The limit keeps a damaged or malicious stream from filling the memory.
+                plain = inflater.decompress(data[_DATA_OFFSET : _DATA_OFFSET + size], expected + 1)
+                if not inflater.eof:  # zlib compares the checksum only at the end of the stream
                     raise ValueError("its data do not end where they should")
                 lines = np.frombuffer(plain, np.uint8)
-                if len(lines) == most and (lines[:: 1 + 2 * cols] == _UP).all():
+                if len(lines) == expected and (lines[:: 1 + 2 * cols] == _UP).all():
+                    # A cumulative sum modulo 256 down each byte column undoes the filter.
                     pixels = lines.reshape(rows, -1)[:, 1:].cumsum(axis=0, dtype=np.uint8)
                     return pixels.view(">u2").astype(np.uint16)
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image).astype(np.uint16)
     except (OSError, ValueError, SyntaxError, struct.error, zlib.error) as error:
         raise ObservationsError(
-            f"{shown} is damaged ({error}); compare the shard's SHA-256 and copy it again."
+            f"{label} is damaged ({error}); compare the shard's SHA-256 and copy it again."
         ) from error
 
 

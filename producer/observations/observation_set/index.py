@@ -1,4 +1,4 @@
-"""The index of a set: one row per place, where its observations lie and where they come from."""
+"""The index of a set: one row per location, with offsets and origins of its observations."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,8 +11,9 @@ from unigeo.producer.observations.protocol import IMAGE_MODALITIES
 from unigeo.schemas.errors import ObservationsError
 
 VERSION = 1
-"""Of the form of a set."""
+"""Version of the format of a set."""
 OBSERVED = (*IMAGE_MODALITIES, "text")
+"""Modalities that a source observes, as opposed to the coordinate."""
 
 
 def _schema() -> pa.Schema:
@@ -42,52 +43,54 @@ SCHEMA = _schema()
 
 
 def to_parquet(rows: Sequence[Mapping[str, Any]], about: Mapping[str, str]) -> bytes:
-    """Write rows as Parquet, with words about them in its metadata."""
+    """Encode rows as Parquet, with `about` as its metadata."""
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA)
-    return _written(table.replace_schema_metadata(dict(about)))
+    return _encode(table.replace_schema_metadata(dict(about)))
 
 
 def concatenate(parts: Sequence[bytes]) -> bytes:
-    """Put the indices of shards one after another."""
+    """Concatenate the indices of shards, without their metadata."""
     tables = [_read(part).replace_schema_metadata(None) for part in parts]
-    return _written(pa.concat_tables(tables) if tables else SCHEMA.empty_table())
+    return _encode(pa.concat_tables(tables) if tables else SCHEMA.empty_table())
 
 
 def read_metadata(data: bytes) -> dict[str, str]:
-    """The words about an index."""
-    found = pq.read_schema(pa.BufferReader(data)).metadata or {}
-    return {key.decode(): value.decode() for key, value in found.items()}
+    """Read the metadata of an index."""
+    metadata = pq.read_schema(pa.BufferReader(data)).metadata or {}
+    return {key.decode(): value.decode() for key, value in metadata.items()}
 
 
-def read_columns(data: bytes, shown: str) -> dict[str, Any]:
-    """Read an index: numbers as arrays, words as lists.
+def read_columns(data: bytes, label: str) -> dict[str, Any]:
+    """Read an index by column: numbers as arrays, text as lists.
+
+    Args:
+        data: the Parquet file.
+        label: name of the file in error messages.
 
     Raises:
-        ObservationsError: it is damaged.
+        ObservationsError: the file is damaged.
     """
     try:
         table = _read(data)
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise ObservationsError(f"{shown} is damaged: {error}. Copy it again.") from error
-    found: dict[str, Any] = {}
+        raise ObservationsError(f"{label} is damaged: {error}. Copy it again.") from error
+    columns: dict[str, Any] = {}
     for field in SCHEMA:
         column = table.column(field.name)
-        words = pa.types.is_string(field.type)
-        found[field.name] = column.to_pylist() if words else np.asarray(column.to_numpy())
-    return found
+        is_text = pa.types.is_string(field.type)
+        columns[field.name] = column.to_pylist() if is_text else np.asarray(column.to_numpy())
+    return columns
 
 
 def _read(data: bytes) -> pa.Table:
-    """Read an index in this thread alone.
-
-    A thread of Arrow's that still holds a Python object when the interpreter ends aborts it
-    ("terminate called without an active exception").
-    """
+    """Read an index without Arrow's threads."""
+    # A thread of Arrow's that still holds a Python object when the interpreter ends aborts it
+    # ("terminate called without an active exception").
     file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
     return file.read(SCHEMA.names, use_threads=False).cast(SCHEMA)
 
 
-def _written(table: pa.Table) -> bytes:
+def _encode(table: pa.Table) -> bytes:
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd", row_group_size=65_536)
     return bytes(buffer.getvalue())

@@ -1,4 +1,4 @@
-"""Objects by name in a folder, a web server or an object store: bytes in, bytes out."""
+"""Reading and writing of objects by name: in a folder, on a web server or in an object store."""
 
 import os
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from unigeo.schemas.io.store_errors import describe_error, unreachable_errors
 from unigeo.schemas.io.stores import open_obstore
 
 _GAP_BYTES = 65_536
-"""Ranges nearer than this are asked for as one."""
+"""Ranges nearer to each other than this are requested as one."""
 _LOCAL_GAP_BYTES = 4096
-"""The same on a disk of this machine."""
+"""Ranges nearer to each other than this are read as one from a local disk."""
 
 
 class ObjectFolder:
-    """Objects under one address. Writing is atomic: an object is there whole, or not at all."""
+    """Objects below one path or address. Writing is atomic: no reader sees a partial object."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -29,14 +29,14 @@ class ObjectFolder:
 
     @property
     def local(self) -> Path | None:
-        """The folder, if it is one of this machine."""
+        """Path of the folder; None for an address."""
         return self._folder
 
     def get(self, name: str) -> bytes | None:
-        """Read an object; None where there is none.
+        """Read an object; None if it does not exist.
 
         Raises:
-            StoreError: it cannot be reached.
+            StoreError: the store cannot be reached.
         """
         try:
             if self._folder is not None:
@@ -50,10 +50,10 @@ class ObjectFolder:
             raise StoreError(f"cannot read {self.url}/{name}: {describe_error(error)}") from error
 
     def put(self, name: str, data: bytes) -> None:
-        """Write an object, in place of one of that name.
+        """Write an object, replacing one of the same name.
 
         Raises:
-            StoreError: it cannot be written.
+            StoreError: the object cannot be written.
         """
         try:
             if self._folder is None:
@@ -68,10 +68,10 @@ class ObjectFolder:
             raise StoreError(f"cannot write {self.url}/{name}: {describe_error(error)}") from error
 
     def ranges(self, name: str, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
-        """Read parts of an object, each by its start and length.
+        """Read parts of an object, each given by its start and length.
 
         Raises:
-            StoreError: it cannot be reached, or ends before a part does.
+            StoreError: the store cannot be reached, or the object ends before a part does.
         """
         try:
             if self._folder is not None:
@@ -100,14 +100,14 @@ class ObjectFolder:
         return parts
 
     def remove_partial_files(self) -> None:
-        """Remove what a writer that was killed left unfinished."""
+        """Remove partial files left by a writer that was killed."""
         if self._folder is not None and self._folder.is_dir():
             for part in self._folder.rglob("*.partial"):
                 part.unlink(missing_ok=True)
 
 
 def _read_spans(file: int, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
-    """Read parts of an open file, neighbours at once; one beyond its end is cut short."""
+    """Read parts of an open file, near ones together; a part beyond the end is cut short."""
     parts = [memoryview(b"")] * len(spans)
     order = sorted(range(len(spans)), key=spans.__getitem__)
     first = 0
@@ -119,7 +119,7 @@ def _read_spans(file: int, spans: Sequence[tuple[int, int]]) -> list[memoryview]
             after += 1
         data = memoryview(os.pread(file, stop - start, start))
         for number in order[first:after]:
-            at, size = spans[number]
-            parts[number] = data[at - start : at - start + size]
+            offset, size = spans[number][0] - start, spans[number][1]
+            parts[number] = data[offset : offset + size]
         first = after
     return parts

@@ -1,7 +1,7 @@
-"""What is said of places in the embedded world: no names, no numbers, no coordinates.
+"""Texts of the embedded world: statements in rough classes, without names, numbers or coordinates.
 
-A text tells some of the truth in rough classes, in changing order and wording; each statement is
-left out now and then, as people do.
+The order of the statements and their wording vary, and each statement is sometimes left out, as in
+texts that people write.
 """
 
 import numpy as np
@@ -10,9 +10,10 @@ from jaxtyping import Float, Int
 from unigeo.producer.observations.synthetic.latent_fields import Latents
 
 STATEMENTS = 11
-"""Kinds of statement; each needs two uniform numbers, and the order one more."""
+"""Number of kinds of statement."""
 NUMBERS = 3 * STATEMENTS
-SILENCE = 0.15
+"""Uniform numbers per text: whether each statement is made, its wording, and its position."""
+OMITTED = 0.15
 """Share of statements left out."""
 
 _DIRECTIONS = ("east to west", "northeast", "north to south", "northwest")
@@ -34,7 +35,7 @@ _SHORE = ("by the sea", "close to the coast", "inland", "far inland")
 
 
 def statements() -> tuple[tuple[str, ...], ...]:
-    """Everything that is said of each kind of thing, in the wording that comes first."""
+    """Return every statement of each kind, in its first wording."""
     ridges = tuple(f"hilly with ridges {direction}" for direction in _DIRECTIONS)
     return (
         _HIGH,
@@ -52,11 +53,11 @@ def statements() -> tuple[tuple[str, ...], ...]:
 
 
 def describe(truth: Latents, noise: Float[np.ndarray, "point number"]) -> list[str]:
-    """Describe each place.
+    """Describe each point.
 
     Args:
-        truth: of each place.
-        noise: `NUMBERS` uniform numbers of each place.
+        truth: latent fields at each point.
+        noise: `NUMBERS` uniform numbers for each point.
     """
     high = _class(np.log(truth.elevation_m), (4.6, 5.6, 6.5, 7.2))
     hilly = _class(np.log(truth.relief_m), (2.6, 3.4, 4.2, 5.0))
@@ -76,24 +77,24 @@ def describe(truth: Latents, noise: Float[np.ndarray, "point number"]) -> list[s
 
     texts = []
     for i, numbers in enumerate(noise):
-        word = numbers[STATEMENTS : 2 * STATEMENTS]
+        wording = numbers[STATEMENTS : 2 * STATEMENTS]
         ridges = f" with ridges {_DIRECTIONS[ridge[i]]}" if hilly[i] else ""
-        said = [
-            _pick(word[0], _HIGH[high[i]], _HIGH_TOO[high[i]]),
+        made = [
+            _pick(wording[0], _HIGH[high[i]], _HIGH_TOO[high[i]]),
             _HILLY[hilly[i]] + ridges,
             f"{_WARM[warm[i]]} and {_WET[wet[i]]}",
-            _EARTH[earth[i]] + _pick(word[3], " soil", " earth"),
+            _EARTH[earth[i]] + _pick(wording[3], " soil", " earth"),
             _WOODS[woods[i]],
-            f"{_TALL[tall[i]]} {_LEAVES[leaves[i]]}" + _pick(word[5], " trees", " stands"),
+            f"{_TALL[tall[i]]} {_LEAVES[leaves[i]]}" + _pick(wording[5], " trees", " stands"),
             _FARMS[farms[i]],
-            _CROP[crop[i]] + _pick(word[7], " grown", " land"),
+            _CROP[crop[i]] + _pick(wording[7], " grown", " land"),
             _PEOPLE[people[i]],
             f"{_ROOFS[roofs[i]]} roofs, {_WALLS[walls[i]]} walls",
             _SHORE[shore[i]],
         ]
-        kept = [k for k in range(STATEMENTS) if numbers[k] > SILENCE]
+        kept = [k for k in range(STATEMENTS) if numbers[k] > OMITTED]
         order = sorted(kept, key=lambda k: numbers[2 * STATEMENTS + k])
-        texts.append(". ".join(said[k].capitalize() for k in order) + ".")
+        texts.append(". ".join(made[k].capitalize() for k in order) + ".")
     return texts
 
 

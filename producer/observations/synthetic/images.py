@@ -1,8 +1,8 @@
-"""What the embedded world looks like: from above, as a surface, and from the street.
+"""Images of the embedded world: from above, as a surface model, and from the street.
 
-The aerial image and the surface share ground truth pixel by pixel; the street view is a pinhole
-picture of the same place with sky, horizon, ground, trees and houses. Each modality shows some of
-the truth and hides the rest.
+The aerial image and the surface model share their ground truth pixel by pixel; the street image is
+that of a pinhole camera at the same location, with sky, horizon, ground, trees and houses. Each
+modality shows some of the latent fields and hides the others.
 """
 
 from functools import lru_cache
@@ -13,14 +13,15 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 from unigeo.producer.observations.synthetic.latent_fields import Latents
 
 PIXELS = 32
+"""Rows and columns of every image."""
 PIXEL_M = 100.0
-"""Ground sampling distance of the aerial image and the surface."""
+"""Ground sampling distance of the aerial image and the surface model."""
 TEXTURE = 1024
-"""Side of a texture in pixels; it repeats after 102 km."""
+"""Side of a texture in pixels; textures repeat after 102 km."""
 HORIZON = 14
-"""Row of the street view at which flat ground meets the sky."""
+"""Row of the street image at which flat ground meets the sky."""
 OBJECTS = 9
-"""Trees and houses in a street view."""
+"""Number of trees and houses in a street image, at most."""
 
 Plane = Float32[np.ndarray, "point row col"]
 Colour = Float[np.ndarray, "point 3"]
@@ -35,7 +36,7 @@ _ROAD = np.array((0.45, 0.45, 0.46), np.float32)
 
 
 def surface(truth: Latents) -> Float32[np.ndarray, "point 1 row col"]:
-    """Height of what is seen from above, in metres above the sea."""
+    """Render the surface model: ground, trees and houses, in metres above the sea."""
     ground, cover = _ground(truth), _cover(truth)
     height = truth.elevation_m.astype(np.float32)[:, None, None] + _metres(truth, ground)
     leaf = 0.75 + 0.12 * _texture_at(truth, 3)
@@ -45,43 +46,43 @@ def surface(truth: Latents) -> Float32[np.ndarray, "point 1 row col"]:
 
 
 def aerial(truth: Latents) -> UInt8[np.ndarray, "point 3 row col"]:
-    """Red, green and blue from straight above, the sun in the north-west."""
+    """Render the aerial image in red, green and blue, lit from the north-west."""
     ground, cover = _ground(truth), _cover(truth)
     soil = _ramp(_SOILS, truth.soil)
     grass = _mix(soil, _ramp(((0.62, 0.60, 0.34), (0.30, 0.55, 0.20)), truth.moisture), 0.65)
-    picture: np.ndarray = np.broadcast_to(
+    image: np.ndarray = np.broadcast_to(
         grass[:, :, None, None], (len(truth.x_km), 3, PIXELS, PIXELS)
     ).astype(np.float32)
-    picture = picture * (1 + 0.08 * _texture_at(truth, 2))[:, None]
+    image = image * (1 + 0.08 * _texture_at(truth, 2))[:, None]
     field = _ramp(_CROPS, truth.crop_kind)[:, :, None, None] * (
         0.75 + 0.5 * _blocks(truth, 4, 6)[:, None]
     )
-    picture = np.where(cover.fields[:, None], field, picture)
+    image = np.where(cover.fields[:, None], field, image)
     leaves = _ramp(_TREES, truth.needles)[:, :, None, None]
-    picture = np.where(cover.trees[:, None], leaves, picture)
+    image = np.where(cover.trees[:, None], leaves, image)
     roofs = _ramp(_ROOFS, truth.roofs)[:, :, None, None] * (
         0.8 + 0.4 * _blocks(truth, 5, 5)[:, None]
     )
-    picture = np.where(cover.roads[:, None], _ROAD[None, :, None, None], picture)
-    picture = np.where(cover.houses[:, None], roofs, picture)
-    picture = np.where((cover.sea | cover.ponds)[:, None], _WATER[None, :, None, None], picture)
+    image = np.where(cover.roads[:, None], _ROAD[None, :, None, None], image)
+    image = np.where(cover.houses[:, None], roofs, image)
+    image = np.where((cover.sea | cover.ponds)[:, None], _WATER[None, :, None, None], image)
     metres = _metres(truth, ground)
     slope = np.diff(metres, axis=2, append=metres[:, :, -1:]) + np.diff(
         metres, axis=1, append=metres[:, -1:]
     )
     shade = 1 + np.tanh(slope / PIXEL_M * 2.0) * 0.45
-    picture *= np.where(cover.sea, 1, shade)[:, None]
-    return _eight_bits(picture + 0.02 * _texture_at(truth, 4)[:, None])
+    image *= np.where(cover.sea, 1, shade)[:, None]
+    return _to_uint8(image + 0.02 * _texture_at(truth, 4)[:, None])
 
 
 def street(
     truth: Latents, noise: Float[np.ndarray, "point number"]
 ) -> UInt8[np.ndarray, "point 3 row col"]:
-    """A pinhole picture at eye height, 90 degrees wide.
+    """Render the image of a pinhole camera at eye height, 90 degrees wide.
 
     Args:
-        truth: of each place.
-        noise: uniform numbers of each place, at least `4 * OBJECTS + 4`.
+        truth: latent fields at each point.
+        noise: uniform numbers for each point, at least `4 * OBJECTS + 4`.
     """
     count = len(truth.x_km)
     row = np.arange(PIXELS, dtype=np.float32)[None, :, None]
@@ -89,11 +90,11 @@ def street(
     haze = _column(truth.moisture)
     blue = _ramp(((0.25, 0.45, 0.90), (0.70, 0.78, 0.85)), truth.moisture)[:, :, None, None]
     cold = _ramp(((0.90, 0.95, 1.10), (1.08, 1.0, 0.88)), np.clip(truth.temperature_c / 25, 0, 1))
-    picture = np.repeat(blue + 0.35 * (row / HORIZON)[:, None] * (1 - blue), PIXELS, axis=3).astype(
+    image = np.repeat(blue + 0.35 * (row / HORIZON)[:, None] * (1 - blue), PIXELS, axis=3).astype(
         np.float32
     )
 
-    # Hills on the skyline: how high they stand and how broken they are.
+    # Hills on the skyline: relief gives their height, roughness how broken they are.
     shift = (noise[:, 0] * TEXTURE).astype(int)
     stretch = 1 + (5 * truth.roughness).astype(int)
     skyline = _textures()[0][
@@ -103,30 +104,30 @@ def street(
     top = HORIZON - np.log1p(truth.relief_m / 15)[:, None] * (2.0 + 0.8 * skyline)
     hills = (row >= top[:, None, :]) & (row < HORIZON)
     hill = _mix(_ramp(_SOILS, truth.soil), _ramp(_TREES, truth.needles), truth.forest[:, None])
-    picture = np.where(hills[:, None], 0.6 * hill[:, :, None, None] + 0.25 * haze[:, None], picture)
+    image = np.where(hills[:, None], 0.6 * hill[:, :, None, None] + 0.25 * haze[:, None], image)
 
-    # Ground: soil, grass and furrows converge on the horizon.
+    # Ground: rows of the image below the horizon are at depth 1 / row, so furrows converge on it.
     soil = _ramp(_SOILS, truth.soil)
     grass = _mix(soil, _ramp(_CROPS, truth.crop_kind), 0.2 + 0.7 * truth.crops[:, None])
     below = np.broadcast_to(row >= HORIZON, (count, PIXELS, PIXELS))
     depth = 1 / np.maximum(row - HORIZON + 1, 1)
     furrow = np.sin(((col - 15.5) * depth * 6) * 2.0 + 6 * noise[:, 1, None, None])
     tone = 1 + 0.25 * _column(truth.crops) * np.sign(furrow).astype(np.float32)
-    picture = np.where(below[:, None], grass[:, :, None, None] * tone[:, None], picture)
+    image = np.where(below[:, None], grass[:, :, None, None] * tone[:, None], image)
     half = (row - HORIZON) * (0.15 + 0.5 * _column(truth.built))
     road = below & (np.abs(col - 15.5) < half)
-    picture = np.where(road[:, None], _ROAD[None, :, None, None], picture)
+    image = np.where(road[:, None], _ROAD[None, :, None, None], image)
 
-    # Far objects first, so that near ones stand before them.
+    # Far objects first, so that near ones are drawn over them.
     is_house = truth.built / (truth.built + truth.forest + 0.15)
     crowded = np.clip(truth.built + truth.forest + 0.1, 0, 1)
     for k in range(OBJECTS):
-        place, kind, there, size = (noise[:, 4 + 4 * k + j] for j in range(4))
+        position, kind, presence, size = (noise[:, 4 + 4 * k + j] for j in range(4))
         near = 0.3 + 0.7 * (k + 1) / OBJECTS
         house = _column(kind < is_house).astype(bool)
-        seen = _column(there < crowded).astype(bool)
+        present = _column(presence < crowded).astype(bool)
         foot = HORIZON + 12 * near**2
-        across = col - _column(place * PIXELS)
+        across = col - _column(position * PIXELS)
         tall_m = np.where(kind < is_house, 3.2 * truth.storeys, truth.canopy_m * (0.7 + 0.5 * size))
         height = np.clip(_column(tall_m) * near * 0.75, 1, 26)
         up = foot - row
@@ -135,7 +136,7 @@ def street(
         pointed = _column(truth.needles > kind * 0.6 + 0.2).astype(bool)
         crown = np.where(pointed, 1.15 - lift, np.where(lift > 0.3, 1.25, 0.25))
         inside = (
-            seen
+            present
             & (up >= 0)
             & (up <= height)
             & (np.abs(across) <= broad * np.where(house, 1, crown))
@@ -146,13 +147,13 @@ def street(
         colour = np.where(house[:, None], wall, _ramp(_TREES, truth.needles)[:, :, None, None])
         colour = np.where(roof[:, None], _ramp(_ROOFS, truth.roofs)[:, :, None, None], colour)
         colour = np.where(window[:, None], colour * 0.45, colour)
-        picture = np.where(inside[:, None], colour, picture)
+        image = np.where(inside[:, None], colour, image)
     bright = (0.9 + 0.2 * noise[:, 2])[:, None] * cold
-    return _eight_bits(picture * bright[:, :, None, None])
+    return _to_uint8(image * bright[:, :, None, None])
 
 
 class _Cover:
-    """What stands on each pixel of the ground."""
+    """Land cover of each pixel."""
 
     trees: Bool[np.ndarray, "point row col"]
     fields: Bool[np.ndarray, "point row col"]
@@ -181,7 +182,7 @@ def _cover(truth: Latents) -> _Cover:
 
 
 def _ground(truth: Latents) -> Plane:
-    """Hills of height about one, drawn out along the ridges."""
+    """Return hills of height about one, elongated along the ridges."""
     step = (np.arange(PIXELS) - (PIXELS - 1) / 2).astype(np.float32)
     east, north = step[None, None, :], -step[None, :, None]
     cos, sin = _column(np.cos(truth.ridge_angle)), _column(np.sin(truth.ridge_angle))
@@ -199,7 +200,7 @@ def _metres(truth: Latents, ground: Plane) -> Plane:
 
 
 def _pixels(truth: Latents) -> tuple[Int[np.ndarray, "point row"], Int[np.ndarray, "point col"]]:
-    """World rows and columns of each patch's pixels."""
+    """Return the rows and columns of each patch's pixels on the pixel grid of the world."""
     step = np.arange(PIXELS) - PIXELS // 2
     rows = np.floor(-truth.y_km * 1000 / PIXEL_M).astype(np.int64)[:, None] + step
     cols = np.floor(truth.x_km * 1000 / PIXEL_M).astype(np.int64)[:, None] + step
@@ -213,7 +214,7 @@ def _texture_at(truth: Latents, number: int) -> Plane:
 
 
 def _blocks(truth: Latents, number: int, side: int) -> Plane:
-    """Uniform numbers that are constant on squares of the ground, as fields and lots are."""
+    """Return uniform numbers that are constant on squares of the ground, like fields and lots."""
     rows, cols = _pixels(truth)
     table = _block_tables()[number]
     values: Plane = table[
@@ -224,7 +225,7 @@ def _blocks(truth: Latents, number: int, side: int) -> Plane:
 
 @lru_cache(maxsize=1)
 def _textures() -> list[Float32[np.ndarray, "row col"]]:
-    """Repeating Gaussian textures, each of another steepness of its power spectrum."""
+    """Return periodic Gaussian textures whose power spectra fall off at different rates."""
     return [_texture(k, steepness) for k, steepness in enumerate((1.9, 1.2, 1.0, 0.6, 0.0, 1.5))]
 
 
@@ -244,21 +245,21 @@ def _block_tables() -> list[Float32[np.ndarray, "row col"]]:
 
 
 def _column(values: np.ndarray) -> np.ndarray:
-    """One number per place, ready to meet its pixels."""
+    """Add axes to one number per point, so that it broadcasts against its pixels."""
     return np.asarray(values, np.float32)[:, None, None]
 
 
 def _quantile(share: np.ndarray) -> np.ndarray:
-    """Level below which so large a share of a texture lies."""
+    """Return the level below which a share of a Gaussian texture lies."""
     from scipy.special import ndtri
 
     return np.asarray(ndtri(np.clip(share, 1e-4, 1 - 1e-4)))
 
 
-def _ramp(colours: tuple[tuple[float, ...], ...], at: np.ndarray) -> Colour:
-    """Interpolate between colours; `at` from 0 to 1."""
+def _ramp(colours: tuple[tuple[float, ...], ...], position: np.ndarray) -> Colour:
+    """Interpolate between colours at positions from 0 to 1."""
     stops = np.linspace(0, 1, len(colours))
-    channels = [np.interp(at, stops, channel) for channel in zip(*colours, strict=True)]
+    channels = [np.interp(position, stops, channel) for channel in zip(*colours, strict=True)]
     return np.stack(channels, axis=1).astype(np.float32)
 
 
@@ -267,8 +268,8 @@ def _mix(first: Colour, second: Colour, share: np.ndarray | float) -> Colour:
     return mixed
 
 
-def _eight_bits(picture: np.ndarray) -> UInt8[np.ndarray, "point 3 row col"]:
-    rounded: UInt8[np.ndarray, "point 3 row col"] = (np.clip(picture, 0, 1) * 255 + 0.5).astype(
+def _to_uint8(image: np.ndarray) -> UInt8[np.ndarray, "point 3 row col"]:
+    rounded: UInt8[np.ndarray, "point 3 row col"] = (np.clip(image, 0, 1) * 255 + 0.5).astype(
         np.uint8
     )
     return rounded

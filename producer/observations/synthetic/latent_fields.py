@@ -1,7 +1,7 @@
-"""The embedded world's hidden truth: terrain, climate, land use and people at every place.
+"""Latent fields of the embedded world: terrain, climate, land use and population at every point.
 
-Nothing here is real but the outline of the 48 states, and what lies beyond it is sea. Every field
-is a fixed function of position, so the world needs no data file and is the same on every machine.
+Only the outline of the 48 states is real; everything beyond it is sea. Every field is a fixed
+function of position, so the world needs no data file and is the same on every machine.
 """
 
 from dataclasses import dataclass
@@ -25,15 +25,16 @@ COAST_STEP = 1 / 40
 WEST, SOUTH, EAST, NORTH = -127.0, 23.0, -65.0, 51.0
 """Bounds of that grid, in degrees."""
 CITIES = 400
+"""Number of urban centres."""
 WAVES = 40
-"""Plane waves that make up one smooth field."""
+"""Number of plane waves that make up one smooth field."""
 
 Values = Float[np.ndarray, " point"]
 
 
 @dataclass(frozen=True)
 class Latents:
-    """What is true at some places; one number per place in each field."""
+    """Latent fields at some points; one number per point in each field."""
 
     x_km: Values
     y_km: Values
@@ -75,12 +76,12 @@ class Latents:
 
 
 def latents(lonlat: Float[np.ndarray, "point 2"]) -> Latents:
-    """Work out the truth at each place (WGS 84 degrees, longitude first)."""
+    """Compute the latent fields at each point (WGS 84 degrees, longitude first)."""
     x, y = plane_km(lonlat)
     coast = coast_km(lonlat)
     inland = np.clip(coast / 150, 0, 1)
 
-    # A high west with a long foot, a lower old range in the east, plains between.
+    # A high west with long foothills, a lower and older range in the east, plains between them.
     west = ndtr((-600 - x + 120 * smooth(x, y, 1, 500)) / 250)
     east = 0.45 * np.exp(-(((x - 1450 + 0.55 * (y - 1500)) / 220) ** 2))
     high = (west * (0.75 + 0.25 * smooth(x, y, 2, 260)) + east) * inland
@@ -131,12 +132,14 @@ def plane_km(lonlat: Float[np.ndarray, "point 2"]) -> tuple[Values, Values]:
 
 
 def smooth(x_km: Values, y_km: Values, number: int, length_km: float) -> Values:
-    """Evaluate a Gaussian random field of mean 0 and variance 1.
+    """Evaluate a Gaussian random field with mean 0 and variance 1.
+
+    The field is a sum of plane waves with normally distributed wave vectors and random phases.
 
     Args:
         x_km: easting.
         y_km: northing.
-        number: which field; another number is independent of it.
+        number: which field; fields of different numbers are independent.
         length_km: distance at which the correlation falls to exp(-1/2).
     """
     rng = np.random.default_rng([2604, 11668, number])
@@ -152,38 +155,38 @@ class Cities:
     """Urban centres, the largest first."""
 
     lonlat: Float[np.ndarray, "city 2"]
-    people: Float[np.ndarray, " city"]
+    population: Float[np.ndarray, " city"]
 
     @cached_property
     def radius_km(self) -> Float[np.ndarray, " city"]:
-        """Distance at which density has fallen to a third of the centre's."""
-        radius: Float[np.ndarray, " city"] = 2.2 * (self.people / 1e5) ** 0.4
+        """Distance at which the density has fallen to 1/e of the centre's."""
+        radius: Float[np.ndarray, " city"] = 2.2 * (self.population / 1e5) ** 0.4
         return radius
 
 
 @lru_cache(maxsize=1)
 def cities() -> Cities:
-    """Draw the urban centres: size falls with rank by a power law, and large ones keep apart.
+    """Draw the urban centres: population is a power of rank, and large centres are far apart.
 
     Source: Zipf's law for cities, exponent near 1 (Gabaix 1999).
     """
     rng = np.random.default_rng([2604, 11668, 0])
-    people = 9e6 / np.arange(1, CITIES + 1) ** 0.95
+    population = 9e6 / np.arange(1, CITIES + 1) ** 0.95
     lonlat = draw_on_land(CITIES * 8, rng)
     x, y = plane_km(lonlat)
     chosen: list[int] = []
     for candidate in range(len(lonlat)):
-        apart = 350 / (1 + len(chosen) / 12)
-        if all(np.hypot(x[candidate] - x[k], y[candidate] - y[k]) > apart for k in chosen):
+        spacing_km = 350 / (1 + len(chosen) / 12)
+        if all(np.hypot(x[candidate] - x[k], y[candidate] - y[k]) > spacing_km for k in chosen):
             chosen.append(candidate)
         if len(chosen) == CITIES:
             break
-    return Cities(lonlat[chosen], people[: len(chosen)])
+    return Cities(lonlat[chosen], population[: len(chosen)])
 
 
 def draw_on_land(count: int, rng: np.random.Generator) -> Float[np.ndarray, "point 2"]:
-    """Draw places uniformly by area over the land."""
-    found: list[Float[np.ndarray, "some 2"]] = []
+    """Draw points uniformly by area over the land."""
+    drawn: list[Float[np.ndarray, "some 2"]] = []
     missing = count
     low, high = np.sin(np.radians([24.0, 50.0]))
     while missing > 0:
@@ -191,13 +194,13 @@ def draw_on_land(count: int, rng: np.random.Generator) -> Float[np.ndarray, "poi
         lat = np.degrees(np.arcsin(rng.uniform(low, high, 2 * missing + 16)))
         lonlat = np.stack([lon, lat], axis=1)
         lonlat = lonlat[coast_km(lonlat) > 0][:missing]
-        found.append(lonlat)
+        drawn.append(lonlat)
         missing -= len(lonlat)
-    return np.concatenate(found)
+    return np.concatenate(drawn)
 
 
 def coast_km(lonlat: Float[np.ndarray, "point 2"]) -> Values:
-    """Measure the distance to the coast: positive on land, negative at sea and abroad."""
+    """Return the distance to the coast: positive on land, negative at sea and abroad."""
     row = (NORTH - lonlat[:, 1]) / COAST_STEP - 0.5
     col = (lonlat[:, 0] - WEST) / COAST_STEP - 0.5
     signed = map_coordinates(_coast_grid(), [row, col], order=1, mode="nearest")
@@ -209,7 +212,7 @@ def coast_km(lonlat: Float[np.ndarray, "point 2"]) -> Values:
 
 
 def land_region() -> Region:
-    """The coast as polygons: the 48 states, simplified to 0.05 degrees."""
+    """Return the land as polygons: the 48 states, simplified to 0.05 degrees."""
     with as_file(files("unigeo.producer.observations.synthetic") / "coast.geojson") as path:
         return region_of_geojson(path, "EPSG:8858")
 
@@ -228,14 +231,14 @@ def _coast_grid() -> Float[np.ndarray, "row col"]:
 
 
 def _density(x: Values, y: Values, rural: Values) -> Values:
-    """log10 of people per square kilometre: towns above a countryside."""
+    """Return log10 of people per square kilometre: rural density and that of urban centres."""
     centres = cities()
     city_x, city_y = plane_km(centres.lonlat)
-    peak = centres.people / (4 * np.pi * centres.radius_km**2)
+    peak = centres.population / (4 * np.pi * centres.radius_km**2)
     total = 10 ** np.clip(rural, 0.0, 1.6)
     for k, radius in enumerate(centres.radius_km):
         distance = np.hypot(x - city_x[k], y - city_y[k])
-        near = distance < 12 * radius
+        near = distance < 12 * radius  # beyond it the centre adds less than a 160,000th of its peak
         total[near] += peak[k] * np.exp(-distance[near] / radius)
     return np.asarray(np.log10(total))
 
@@ -248,8 +251,15 @@ def _albers() -> Transformer:
 def hashed_noise(
     lonlat: Float[np.ndarray, "point 2"], count: int, number: int
 ) -> Float[np.ndarray, "point count"]:
-    """Draw uniform numbers that belong to a place: the same whenever it is looked at."""
-    keys = _place_keys(lonlat)
+    """Return uniform numbers that are a hash of each point, so the same in every call.
+
+    Args:
+        lonlat: points, rounded to a millionth of a degree.
+        count: numbers per point, at most 1,000.
+        number: which sequence; sequences of different numbers are independent.
+    """
+    keys = _location_keys(lonlat)
+    # SplitMix64: equidistant states, then its finalizer; the upper 53 bits make a float.
     with np.errstate(over="ignore"):
         state = keys[:, None] + np.uint64(0x9E3779B97F4A7C15) * np.arange(
             1 + 1000 * number, 1 + 1000 * number + count, dtype=np.uint64
@@ -262,7 +272,7 @@ def hashed_noise(
     return uniform
 
 
-def _place_keys(lonlat: Float[np.ndarray, "point 2"]) -> UInt64[np.ndarray, " point"]:
+def _location_keys(lonlat: Float[np.ndarray, "point 2"]) -> UInt64[np.ndarray, " point"]:
     micro = np.round(np.asarray(lonlat, np.float64) * 1e6).astype(np.int64).view(np.uint64)
     with np.errstate(over="ignore"):
         keys: np.ndarray = micro[:, 0] * np.uint64(0xD6E8FEB86659FD93) ^ (

@@ -1,7 +1,7 @@
-"""The embedded world: a procedural CONUS that can be observed in every modality, without any data.
+"""The embedded world: a synthetic CONUS that is observed in every modality, without any data.
 
-It is synthetic; only its coast is real. A better model finds more of its hidden fields, and the
-targets drawn from them are functions of no single modality.
+Only its coast is real. Each modality shows some of the latent fields; the targets of the world are
+functions of several of them, which no single modality shows.
 """
 
 from typing import Any
@@ -12,8 +12,7 @@ from jaxtyping import Bool, Float
 
 from unigeo.producer.observations.patches import Patches
 from unigeo.producer.observations.protocol import ImageModality, Observations
-from unigeo.producer.observations.synthetic import captions as words
-from unigeo.producer.observations.synthetic import images as pictures
+from unigeo.producer.observations.synthetic import captions, images
 from unigeo.producer.observations.synthetic.latent_fields import (
     KM_PER_DEGREE,
     cities,
@@ -24,9 +23,9 @@ from unigeo.producer.observations.synthetic.latent_fields import (
 )
 
 SLAB = 1024
-"""Places rendered at once; bounds the memory."""
+"""Number of patches rendered at once; it bounds the memory."""
 VERSION = 1
-"""Of the world; another version is another world."""
+"""Version of the world; worlds of different versions differ."""
 TARGETS = (
     "income",
     "house_price",
@@ -35,6 +34,7 @@ TARGETS = (
     "temperature",
     "population_density",
 )
+"""Names of the targets, columns of `World.target_table`."""
 
 
 class World(Observations):
@@ -45,17 +45,17 @@ class World(Observations):
 
     def shape(self, modality: ImageModality) -> tuple[int, int, int]:
         """Channels, rows and columns of the modality's patches."""
-        return (1 if modality == "dsm" else 3, pictures.PIXELS, pictures.PIXELS)
+        return (1 if modality == "dsm" else 3, images.PIXELS, images.PIXELS)
 
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
-        """Draw places: half over the land by area, half where people live."""
+        """Draw training locations: half of them uniformly over land, half near urban centres."""
         rng = np.random.default_rng([VERSION, seed])
         near = _near_cities(count // 2, rng)
         lonlat = np.concatenate([near, draw_on_land(count - len(near), rng)])
         return lonlat[rng.permutation(count)]
 
     def land(self, lonlat: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray, " point"]:
-        """Whether each point is on land."""
+        """Return whether each point is on land."""
         return coast_km(lonlat) > 0
 
     def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
@@ -66,35 +66,35 @@ class World(Observations):
             part = slice(start, start + SLAB)
             truth = latents(lonlat[part])
             if modality == "aerial":
-                values[part] = pictures.aerial(truth)
+                values[part] = images.aerial(truth)
             elif modality == "dsm":
-                values[part] = pictures.surface(truth)
+                values[part] = images.surface(truth)
             else:
-                noise = hashed_noise(lonlat[part], 4 * pictures.OBJECTS + 4, 1)
-                values[part] = pictures.street(truth, noise)
+                noise = hashed_noise(lonlat[part], 4 * images.OBJECTS + 4, 1)
+                values[part] = images.street(truth, noise)
         return Patches(values, np.ones(len(lonlat), bool))
 
     def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
         """Describe each point."""
-        return [*words.describe(latents(lonlat), hashed_noise(lonlat, words.NUMBERS, 2))]
+        return [*captions.describe(latents(lonlat), hashed_noise(lonlat, captions.NUMBERS, 2))]
 
     def gaps(self) -> dict[str, dict[str, int]]:
-        """Nothing is ever missing here."""
+        """Return an empty count: nothing is ever missing here."""
         return {}
 
     def provenance(self) -> dict[str, Any]:
-        """Say that all of it is made up."""
+        """Return, as JSON, that all of it is synthetic."""
         return {
             "name": self.name,
             "version": VERSION,
             "synthetic": True,
             "licence": "CC0-1.0",
             "citation": "unigeo's embedded world, a synthetic CONUS; coast: US Census Bureau",
-            "patch_m": pictures.PIXELS * pictures.PIXEL_M,
+            "patch_m": images.PIXELS * images.PIXEL_M,
         }
 
-    def places(self, count: int, seed: int) -> pd.DataFrame:
-        """Draw places with what a study would want to explain: columns lon, lat and the targets."""
+    def target_table(self, count: int, seed: int) -> pd.DataFrame:
+        """Draw a table of locations and their targets: columns lon, lat and `TARGETS`."""
         lonlat = self.locations(count, seed)
         table = {"lon": lonlat[:, 0], "lat": lonlat[:, 1]} | self.targets(lonlat)
         return pd.DataFrame(table).round(6)
@@ -102,10 +102,10 @@ class World(Observations):
     def targets(
         self, lonlat: Float[np.ndarray, "point 2"]
     ) -> dict[str, Float[np.ndarray, " point"]]:
-        """Draw the targets of each place, with the noise of a measurement.
+        """Compute the targets at each point, with the noise of a measurement.
 
-        Each mixes truths that different modalities show: walls are seen from the street, relief by
-        the surface, farming from above.
+        Each target mixes latent fields that different modalities show: walls are seen from the
+        street, relief in the surface model, farming from above.
         """
         truth = latents(lonlat)
         noise = _normal(hashed_noise(lonlat, 2 * len(TARGETS), 3))
@@ -131,23 +131,23 @@ class World(Observations):
 
 
 def _near_cities(count: int, rng: np.random.Generator) -> Float[np.ndarray, "point 2"]:
-    """Draw places on land round the urban centres, more round the larger ones."""
+    """Draw points on land round the urban centres, more round the larger ones."""
     centres = cities()
-    weight = centres.people**0.5
-    found: list[Float[np.ndarray, "some 2"]] = []
+    weight = centres.population**0.5
+    drawn: list[Float[np.ndarray, "some 2"]] = []
     missing = count
     while missing > 0:
         city = rng.choice(len(weight), 2 * missing + 16, p=weight / weight.sum())
         spread = 2.2 * centres.radius_km[city, None] / KM_PER_DEGREE
         lonlat = centres.lonlat[city] + spread * rng.normal(size=(len(city), 2))
         lonlat = lonlat[coast_km(lonlat) > 0][:missing]
-        found.append(lonlat)
+        drawn.append(lonlat)
         missing -= len(lonlat)
-    return np.concatenate([np.empty((0, 2)), *found])
+    return np.concatenate([np.empty((0, 2)), *drawn])
 
 
 def _normal(uniform: Float[np.ndarray, "point number"]) -> Float[np.ndarray, "point half"]:
-    """Turn pairs of uniform numbers into normal ones (Box and Muller 1958)."""
+    """Turn pairs of uniform numbers into normally distributed ones (Box and Muller 1958)."""
     half = uniform.shape[1] // 2
     radius = np.sqrt(-2 * np.log(np.maximum(uniform[:, :half], 1e-12)))
     normal: Float[np.ndarray, "point half"] = radius * np.cos(2 * np.pi * uniform[:, half:])
