@@ -109,7 +109,7 @@ def test_columns_that_are_there_already_are_refused(
 def test_coverage_counts_the_cells_of_the_field(gulf: Path, tmp_path: Path) -> None:
     counts = open_field(gulf).coverage()
     expected = {
-        (modality, code.words): count
+        (modality, code.label): count
         for modality, found in counts.items()
         for code, count in found.items()
     }

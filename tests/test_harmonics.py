@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from scipy.special import sph_harm_y
 
 from unigeo.producer.encoders.harmonics import SphericalHarmonics
-from unigeo.schemas.geo.harmonics import spherical_harmonics, triangles
+from unigeo.schemas.geo.harmonics import order_masks, spherical_harmonics
 
 
 def from_scipy(lonlat: np.ndarray, degree: int) -> np.ndarray:
     """Real harmonics without the Condon-Shortley phase, cosines before sines."""
     colatitude, azimuth = np.deg2rad(90 - lonlat[:, 1:]), np.deg2rad(lonlat[:, :1])
     parts = []
-    for triangle, part in zip(triangles(degree), (np.real, np.imag), strict=True):
+    for triangle, part in zip(order_masks(degree), (np.real, np.imag), strict=True):
         n, m = np.nonzero(triangle)
         complex_ones = sph_harm_y(n, m, colatitude, azimuth)
         parts.append(part(complex_ones) * (-1.0) ** m * np.where(m > 0, np.sqrt(2), 1))

@@ -8,7 +8,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unigeo.schemas.geo.valid_polygons import faults_of
+from unigeo.schemas.geo.valid_polygons import find_faults
 
 
 def faults(shapes: list[shapely.Geometry]) -> dict[int, str]:
@@ -17,7 +17,7 @@ def faults(shapes: list[shapely.Geometry]) -> dict[int, str]:
     hole = np.ones(len(rings), bool)
     hole[np.unique(part_of_ring, return_index=True)[1]] = False
     first = np.cumsum([0, *shapely.get_num_coordinates(rings)])
-    return faults_of(
+    return find_faults(
         shapely.get_coordinates(rings), first, row_of_part[part_of_ring].astype(np.int64), hole
     )
 

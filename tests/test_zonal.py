@@ -258,7 +258,7 @@ def test_coverage_of_the_whole_field_agrees_with_its_counts(gulf: Path) -> None:
     shares = field.coverage(box)["aerial"].iloc[0]
     counts = field.coverage()["aerial"]
     for code, cells in counts.items():
-        assert shares[code.words] * 64 * 64 == pytest.approx(cells, abs=1e-3)
+        assert shares[code.label] * 64 * 64 == pytest.approx(cells, abs=1e-3)
 
 
 ROWS = [SHAPES[0], None, shapely.Polygon(), SHAPES[8], SHAPES[7], SHAPES[1], SHAPES[3]]

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from unigeo.client.areas.outlines import Outlines, counted
 from unigeo.schemas.errors import RegionError
-from unigeo.schemas.geo.index_ranges import spread
+from unigeo.schemas.geo.index_ranges import expand_ranges
 from unigeo.schemas.geo.window import Window
 
 _MOST_CELLS = 1 << 21  # of all polygons' boxes worked on at once: some 100 MB
@@ -84,7 +84,7 @@ def holds_centre(outlines: Outlines, window: Window) -> Bool[np.ndarray, "row co
     low, high = np.minimum(start[:, 0], end[:, 0]), np.maximum(start[:, 0], end[:, 0])
     first = np.clip(np.ceil(low - 0.5), 0, window.height).astype(np.int64)
     last = np.clip(np.ceil(high - 0.5), 0, window.height).astype(np.int64)
-    piece, row = spread(first, last - first)
+    piece, row = expand_ranges(first, last - first)
     slope = (end[:, 1] - start[:, 1])[piece] / (end[:, 0] - start[:, 0])[piece]
     crossing = start[piece, 1] + (row + 0.5 - start[piece, 0]) * slope
     col = np.clip(np.ceil(crossing - 0.5), 0, window.width).astype(np.int64)
@@ -208,7 +208,7 @@ def _accumulate(
     least, most = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
 
     first = np.floor(low).astype(np.int64)
-    piece, row = spread(first, np.ceil(high).astype(np.int64) - first)
+    piece, row = expand_ranges(first, np.ceil(high).astype(np.int64) - first)
     upper, lower = np.maximum(low[piece], row), np.minimum(high[piece], row + 1)
     x1 = start[piece, 1] + (upper - start[piece, 0]) * slope[piece]
     x2 = start[piece, 1] + (lower - start[piece, 0]) * slope[piece]
@@ -242,7 +242,7 @@ def _sum_rows(
     span = np.where(east > west, east - west, 1.0)
     beyond = np.where(east > west, np.clip(-west, 0, east - west) / span, west < 0)
     first = np.floor(inner_west).astype(np.int64)
-    part, col = spread(first, np.maximum(np.ceil(inner_east).astype(np.int64) - first, 1))
+    part, col = expand_ranges(first, np.maximum(np.ceil(inner_east).astype(np.int64) - first, 1))
     begin = np.maximum(inner_west[part], col)
     finish = np.minimum(inner_east[part], col + 1)
     upright = (east == west)[part]

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 
 from unigeo.client.areas.polygon_rings import Polygons
 from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid, from_wgs84
-from unigeo.schemas.geo.rings import pieces_per_edge, refine
+from unigeo.schemas.geo.rings import pieces_per_edge, split_edges
 
 _SEAM_DEGREES = 1e-9  # 0.1 mm: PROJ turns a longitude on the seam to the other side
 _LEAST_WIDTH = 1e-7  # of a cell, on average; narrower ones are lost in the rounding of metres
@@ -56,7 +56,7 @@ def outlines_on(polygons: Polygons, grid: Grid) -> Outlines:
     ring = np.repeat(np.arange(len(turned.row)), np.diff(turned.first))
     edge = np.flatnonzero(ring[1:] == ring[:-1])
     start, end = turned.lonlat[edge], turned.lonlat[edge + 1]
-    points, of = refine(start, end, pieces_per_edge(start, end))
+    points, of = split_edges(start, end, pieces_per_edge(start, end))
     x, y = from_wgs84(grid.crs).transform(points[:, 0], points[:, 1])
     outlines = outlines_of(
         grid.position_m(x, y), ring[edge[of]], turned.row, turned.hole, len(polygons)

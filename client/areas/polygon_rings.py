@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.geo.ring_degrees import rings_in_degrees
 from unigeo.schemas.geo.rings import Ring
-from unigeo.schemas.geo.valid_polygons import faults_of
+from unigeo.schemas.geo.valid_polygons import find_faults
 
 INVALID = "mend it, for instance with shapely.make_valid, or drop it"
 """What to do about a polygon that is not valid."""
@@ -131,7 +131,7 @@ def checked(
     xy = np.concatenate(rings) if rings else np.empty((0, 2))
     first = np.cumsum([0, *map(len, rings)])
     made = in_degrees(xy, first, row, hole, index, crs)
-    faults = {} if valid else faults_of(xy, first, row, hole)
+    faults = {} if valid else find_faults(xy, first, row, hole)
     bad = np.isin(np.arange(len(parts)), list(faults))
     refuse(bad, index, lambda k: f"is not valid ({faults[k]}); {INVALID}")
     return made

@@ -31,7 +31,7 @@ from unigeo.client.areas.polygon_rings import (
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.geo.regions import Region, named_regions, region, region_of_bbox
 from unigeo.schemas.geo.ring_degrees import chosen_crs
-from unigeo.schemas.geo.rings import Ring, crs_of_geojson, geometries_of, parts_of_geometry, within
+from unigeo.schemas.geo.rings import Ring, crs_of_geojson, geometries_of, in_ring, parts_of_geometry
 from unigeo.schemas.tables.object_types import kind_of
 
 _BOX = 4
@@ -172,7 +172,7 @@ def _parts_of_region(area: Region) -> list[list[Ring]]:
     outer: list[np.ndarray] = []
     holes: list[np.ndarray] = []
     for ring in area.rings:
-        around = sum(bool(within(other, ring[:1])[0]) for other in area.rings if other is not ring)
+        around = sum(bool(in_ring(other, ring[:1])[0]) for other in area.rings if other is not ring)
         (holes if around % 2 else outer).append(ring)
     return [[outer[0], *holes], *([ring] for ring in outer[1:])]
 

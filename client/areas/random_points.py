@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 
 from unigeo.client.areas.polygon_rings import Polygons, refuse
 from unigeo.schemas.errors import RegionError
-from unigeo.schemas.geo.rings import within
+from unigeo.schemas.geo.rings import in_ring
 from unigeo.schemas.geo.sequences import r2_sequence
 
 _FIRST, _MOST = 64, 1 << 20
@@ -48,7 +48,7 @@ def _places(rings: list[np.ndarray], count: int, row: int) -> Float[np.ndarray, 
         places = np.stack([west + (east - west) * share[:, 0], lat], axis=1)
         inside: Bool[np.ndarray, " place"] = np.zeros(tried, bool)
         for ring in rings:  # holes lie in outer rings, so what is in both is out
-            inside ^= within(ring, places)
+            inside ^= in_ring(ring, places)
         if inside.sum() >= count:
             found: np.ndarray = places[inside][:count]
             return found

@@ -122,7 +122,7 @@ def shares_by_reason(
         off = _shares(np.maximum(1 - shares.sum(axis=1), 0.0), np.where(shapeless, 0.0, 1.0))
         off[off < _ROUNDING] = 0.0
         for code in Status:
-            columns[name, code.words] = shares[:, code]
+            columns[name, code.label] = shares[:, code]
         columns[name, OFF_THE_FIELD] = off
         columns[name, POLYGON_TEXTS[NO_POLYGON]] = shapeless.astype(np.float64)
     warn_of_missing(field, polygons, status_of(cells[modalities[0]], outlines.area, shapeless))

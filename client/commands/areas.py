@@ -346,7 +346,7 @@ def _counts(
     field = open_field(store)
     chosen, found = field.chosen(modalities or None), field.coverage()
     rows = [
-        (modality, code.words, count, count / found[modality].total())
+        (modality, code.label, count, count / found[modality].total())
         for modality in chosen
         for code, count in sorted(found[modality].items())
     ]

@@ -15,7 +15,7 @@ from unigeo.client.reading.point_status import NO_POSITION, STATUS_TEXTS
 from unigeo.schemas.errors import PointsError, PointsWarning
 from unigeo.schemas.store.status import Status
 
-VALID = Status.VALID.words
+VALID = Status.VALID.label
 _NAMED = 5
 """Rows that an error names, at most."""
 
@@ -85,7 +85,7 @@ class MissingRows:
 
 def _off(count: "Counter[str]") -> int:
     """Rows that lie off the field, or nowhere."""
-    reasons = (Status.OUTSIDE_REGION.words, Status.WATER.words, STATUS_TEXTS[NO_POSITION])
+    reasons = (Status.OUTSIDE_REGION.label, Status.WATER.label, STATUS_TEXTS[NO_POSITION])
     return sum(count[words] for words in reasons)
 
 

@@ -360,7 +360,7 @@ def _suite_report(
         "command": f"`{shlex.join(['unigeo', *sys.argv[1:]])}`",
         "suite": f"{chosen.name}; vectors {chosen.sampling}",
         "field": f"{field.attributes.region}, {field.grid.resolution_m:g} m cells of "
-        f"{field.grid.crs}, {field.layout.in_words('bands')}",
+        f"{field.grid.crs}, {field.layout.describe_width('bands')}",
         "sampling": method,
         "model": f"{model.name} {model.sha256[:12]}",
         "folds": f"{options['folds']}, seed {options['seed']}",

@@ -226,7 +226,7 @@ class Field(AtPoints, OverAreas):
 
     def _default_of_words(self) -> str:
         """The modality that words are compared with where none is named."""
-        fitting = self.layout.of_model or self.modalities
+        fitting = self.layout.model_width_modalities or self.modalities
         return "aerial" if "aerial" in fitting else fitting[0]
 
     def _only(self, modality: str | None) -> str:
@@ -250,7 +250,7 @@ class Field(AtPoints, OverAreas):
             "widths": self.layout.widths_of(self.modalities),
             "modalities": list(self.modalities),
             "cells": {
-                modality: {code.words: count for code, count in sorted(counts.items())}
+                modality: {code.label: count for code, count in sorted(counts.items())}
                 for modality, counts in self.coverage().items()
             },
             "model": {"name": own.model.name, "sha256": own.model.sha256},

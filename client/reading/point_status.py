@@ -10,7 +10,7 @@ from unigeo.schemas.store.status import Status
 NO_POSITION = 255
 """Code of a point without a position. No cell has it, so a store's `flag_values` lack it."""
 
-STATUS_TEXTS = {int(code): code.words for code in Status} | {NO_POSITION: "no position"}
+STATUS_TEXTS = {int(code): code.label for code in Status} | {NO_POSITION: "no position"}
 """Text of each code, as tables and messages print it."""
 
 

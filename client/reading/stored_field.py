@@ -64,8 +64,8 @@ class StoredField:
         rows, cols = self.grid.shape
         return (
             f"<Field {self.attributes.region}: {', '.join(self.modalities)}; {rows} x {cols} cells "
-            f"of {self.grid.resolution_m:g} m in {self.grid.crs}, {self.layout.in_words('bands')}; "
-            f"{self.url}>"
+            f"of {self.grid.resolution_m:g} m in {self.grid.crs}, "
+            f"{self.layout.describe_width('bands')}; {self.url}>"
         )
 
     def dataset(self) -> "xr.Dataset":
@@ -137,7 +137,7 @@ def check_of_model(field: StoredField, modality: str, what: str) -> None:
     """
     width = field.layout.width(modality)
     if width != field.bands:
-        fitting = field.layout.of_model
+        fitting = field.layout.model_width_modalities
         raise LayoutError(
             f"{what} have {field.bands} numbers, and vectors of {modality!r} have {width}: they "
             "cannot be compared. Modalities of the model's width are: "

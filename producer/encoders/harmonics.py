@@ -5,7 +5,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from unigeo.schemas.geo.harmonics import legendre_rows, recurrence, sectoral_factors, triangles
+from unigeo.schemas.geo.harmonics import (
+    legendre_rows,
+    order_masks,
+    recurrence_factors,
+    sectoral_factors,
+)
 
 
 class SphericalHarmonics(nn.Module):
@@ -19,9 +24,9 @@ class SphericalHarmonics(nn.Module):
 
     def __init__(self, degree: int) -> None:
         super().__init__()
-        tables = (*recurrence(degree), sectoral_factors(degree))
+        tables = (*recurrence_factors(degree), sectoral_factors(degree))
         # Flat indices into (degree, order) of the cosines, order from 0, and the sines, from 1.
-        even, odd = (np.flatnonzero(triangle) for triangle in triangles(degree))
+        even, odd = (np.flatnonzero(triangle) for triangle in order_masks(degree))
         for name, table in zip(
             ("up", "back", "factors", "even", "odd"), (*tables, even, odd), strict=True
         ):

@@ -259,7 +259,7 @@ def _stages(
     yield from _interpolated(work)
     source = model_source(run.model, running, run.interpolate)
     report = fill(group, work, run.out, source, running, shared, identity)
-    counts = ", ".join(f"{count:,} {code.words}" for code, count in sorted(report.cells.items()))
+    counts = ", ".join(f"{count:,} {code.label}" for code, count in sorted(report.cells.items()))
     yield f"rasterized    {report.shards} shards in {report.seconds:.0f} s: {counts or 'all there'}"
     for message, count in report.failures.items():
         yield f"failed        {count:,} cells, {message}"

@@ -42,7 +42,7 @@ def _statement(
     yield (
         f"Region {own.region}: {rows:,} x {cols:,} cells of {grid.resolution_m:g} m in {grid.crs}; "
         f"{', '.join(own.layout.modalities)}, "
-        f"{own.field_layout().in_words('numbers each')}, int8. Every cell "
+        f"{own.field_layout().describe_width('numbers each')}, int8. Every cell "
         "says in its status why it has or lacks a vector. Weights: SHA-256 "
         f"`{own.model.sha256}`; made by unigeo {own.code_version}."
     )

@@ -168,7 +168,7 @@ def item(
         "properties": {
             "title": title,
             "description": f"Embeddings ({', '.join(own.layout.modalities)}) of every cell, "
-            f"{own.field_layout().in_words('numbers each')}, by {own.model.name} "
+            f"{own.field_layout().describe_width('numbers each')}, by {own.model.name} "
             f"{own.model.sha256[:12]}.",
             "datetime": None,
             "start_datetime": start,

@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 
 from unigeo.schemas.geo.grid import Grid, from_wgs84
 from unigeo.schemas.geo.regions import Region
-from unigeo.schemas.geo.rings import refine
+from unigeo.schemas.geo.rings import split_edges
 
 _METRES_PER_DEGREE = 150_000.0
 """More than a degree is long anywhere on an Equal Earth map."""
@@ -54,5 +54,5 @@ def _outline(
     end = np.concatenate([ring[1:] for ring in region.rings])
     length_m = np.abs(end - start).sum(axis=1) * _METRES_PER_DEGREE
     pieces = np.maximum(1, np.ceil(length_m / step_m)).astype(np.int64)
-    points, _ = refine(start, end, pieces)
+    points, _ = split_edges(start, end, pieces)
     return from_wgs84(region.crs).transform(points[:, 0], points[:, 1])

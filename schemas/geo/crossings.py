@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unigeo.schemas.geo.index_ranges import spread
+from unigeo.schemas.geo.index_ranges import expand_ranges
 
 _RUN = 8
 """Edges that follow each other and are compared with others by one box first."""
@@ -62,7 +62,7 @@ class RingTouches:
     at: Float[np.ndarray, "touch 2"]
 
 
-def edges_of(
+def edges_of_rings(
     vertices: Float[np.ndarray, "vertex 2"],
     first: Int[np.ndarray, " ring_end"],
     polygon: Int[np.ndarray, " ring"],
@@ -83,7 +83,7 @@ def edges_of(
     return Edges(start, end, ring, polygon[ring], after, before, number - begin)
 
 
-def note(
+def note_faults(
     faults: dict[int, str],
     polygon: Int[np.ndarray, " fault"],
     reason: str,
@@ -94,16 +94,16 @@ def note(
         faults.setdefault(int(number), f"{reason} at {at[place, 0]:.9g} {at[place, 1]:.9g}")
 
 
-def spikes(edges: Edges) -> Int[np.ndarray, " edge"]:
+def spike_edges(edges: Edges) -> Int[np.ndarray, " edge"]:
     """Edges whose next one runs back along them."""
     here, there = edges.end - edges.start, (edges.end - edges.start)[edges.after]
     turning = np.flatnonzero((here * there).sum(axis=1) < 0)
     beyond = edges.end[edges.after[turning]]
-    back: np.ndarray = turning[side_of(edges.start[turning], edges.end[turning], beyond) == 0]
+    back: np.ndarray = turning[orientation(edges.start[turning], edges.end[turning], beyond) == 0]
     return back
 
 
-def touches_of(edges: Edges, faults: dict[int, str]) -> RingTouches:
+def find_touches(edges: Edges, faults: dict[int, str]) -> RingTouches:
     """Compare every two edges of a polygon that come near each other; note those that may not meet.
 
     Args:
@@ -115,12 +115,12 @@ def touches_of(edges: Edges, faults: dict[int, str]) -> RingTouches:
     """
     found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 2)))]
     low, high = edges.low, edges.high
-    for one, other in _near(edges, low, high):
+    for one, other in _near_pairs(edges, low, high):
         a, b, c, d = edges.start[one], edges.end[one], edges.start[other], edges.end[other]
-        of_c, of_d = side_of(a, b, c), side_of(a, b, d)
+        of_c, of_d = orientation(a, b, c), orientation(a, b, d)
         split = of_c * of_d <= 0
         of_a, of_b = np.ones(len(one)), np.ones(len(one))
-        of_a[split], of_b[split] = (side_of(c[split], d[split], p[split]) for p in (a, b))
+        of_a[split], of_b[split] = (orientation(c[split], d[split], p[split]) for p in (a, b))
         meet = split & (of_a * of_b <= 0)
         proper = meet & (of_c * of_d < 0) & (of_a * of_b < 0)
         corner, far = np.maximum(low[one], low[other]), np.minimum(high[one], high[other])
@@ -130,15 +130,15 @@ def touches_of(edges: Edges, faults: dict[int, str]) -> RingTouches:
         )
         flat = (of_c == 0) & (of_d == 0)
         at[flat] = corner[flat]
-        at[proper] = _crossing(a[proper], b[proper], c[proper], d[proper])
+        at[proper] = _crossing_points(a[proper], b[proper], c[proper], d[proper])
         bad = proper | along | (meet & (edges.ring[one] == edges.ring[other]))
-        note(faults, edges.polygon[one[bad]], CROSSING, at[bad])
+        note_faults(faults, edges.polygon[one[bad]], CROSSING, at[bad])
         touch = meet & ~bad
         found.append((one[touch], other[touch], at[touch]))
     return RingTouches(*(np.concatenate(part) for part in zip(*found, strict=True)))
 
 
-def _crossing(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
+def _crossing_points(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
     """Where the lines through a, b and c, d cross."""
 
     def cross(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -150,7 +150,7 @@ def _crossing(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.
     return place
 
 
-def _near(
+def _near_pairs(
     edges: Edges, low: Float[np.ndarray, "edge 2"], high: Float[np.ndarray, "edge 2"]
 ) -> Iterator[tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " pair"]]]:
     """Pairs of edges of one polygon whose boxes meet, and that do not follow each other.
@@ -165,23 +165,23 @@ def _near(
     run_low, run_high = np.minimum.reduceat(low, begin), np.maximum.reduceat(high, begin)
     for first in range(0, len(begin), _MOST_RUNS // _RUN):  # of each run with itself
         runs = np.arange(first, min(first + _MOST_RUNS // _RUN, len(begin)))
-        item, number = spread(np.zeros(len(runs), np.int64), size[runs] ** 2)
+        item, number = expand_ranges(np.zeros(len(runs), np.int64), size[runs] ** 2)
         i, j = np.divmod(number, size[runs[item]])
         later = i < j
         run = begin[runs[item[later]]]
-        yield _apart(edges, low, high, run + i[later], run + j[later])
-    for one, other in _meeting(run_low, run_high, edges.polygon[begin]):
+        yield _separate_pairs(edges, low, high, run + i[later], run + j[later])
+    for one, other in _meeting_boxes(run_low, run_high, edges.polygon[begin]):
         for first in range(0, len(one), _MOST_RUNS // _RUN):
             pair = slice(first, first + _MOST_RUNS // _RUN)
             run, mate = one[pair], other[pair]
-            item, i = spread(begin[run], size[run])
+            item, i = expand_ranges(begin[run], size[run])
             mate = mate[item]
-            near = _meet(low, high, i, run_low, run_high, mate)
-            item, j = spread(begin[mate[near]], size[mate[near]])
-            yield _apart(edges, low, high, i[near][item], j)
+            near = _boxes_meet(low, high, i, run_low, run_high, mate)
+            item, j = expand_ranges(begin[mate[near]], size[mate[near]])
+            yield _separate_pairs(edges, low, high, i[near][item], j)
 
 
-def _apart(
+def _separate_pairs(
     edges: Edges,
     low: Float[np.ndarray, "edge 2"],
     high: Float[np.ndarray, "edge 2"],
@@ -189,13 +189,13 @@ def _apart(
     j: Int[np.ndarray, " pair"],
 ) -> tuple[Int[np.ndarray, " near"], Int[np.ndarray, " near"]]:
     """Those of some pairs of edges whose boxes meet, and that do not follow each other."""
-    near = np.flatnonzero(_meet(low, high, i, low, high, j))
+    near = np.flatnonzero(_boxes_meet(low, high, i, low, high, j))
     i, j = i[near], j[near]
     apart = (edges.after[i] != j) & (edges.after[j] != i)
     return i[apart], j[apart]
 
 
-def _meet(
+def _boxes_meet(
     low: Float[np.ndarray, "box 2"],
     high: Float[np.ndarray, "box 2"],
     i: Int[np.ndarray, " pair"],
@@ -211,7 +211,7 @@ def _meet(
     return meet
 
 
-def _meeting(
+def _meeting_boxes(
     low: Float[np.ndarray, "box 2"],
     high: Float[np.ndarray, "box 2"],
     of: Int[np.ndarray, " box"],
@@ -229,14 +229,14 @@ def _meeting(
     _, axis, order, count = min(sweeps, key=lambda sweep: sweep[0])
     block = np.cumsum(count) // _MOST_RUNS
     for members in np.split(np.arange(len(order)), np.flatnonzero(np.diff(block)) + 1):
-        item, mate = spread(members + 1, count[members])
+        item, mate = expand_ranges(members + 1, count[members])
         one, other = order[members[item]], order[mate]
         across = 1 - axis
         meet = (low[one, across] <= high[other, across]) & (low[other, across] <= high[one, across])
         yield one[meet], other[meet]
 
 
-def side_of(
+def orientation(
     a: Float[np.ndarray, "item 2"], b: Float[np.ndarray, "item 2"], c: Float[np.ndarray, "item 2"]
 ) -> Float[np.ndarray, " item"]:
     """1 where c lies left of the line from a to b, -1 right of it, 0 on it; exact."""
@@ -253,16 +253,18 @@ def side_of(
     return sign
 
 
-def cross_where_they_touch(edges: Edges, touches: RingTouches) -> Bool[np.ndarray, " touch"]:
+def crosses_at_touch(edges: Edges, touches: RingTouches) -> Bool[np.ndarray, " touch"]:
     """Whether one ring passes through the other where they touch."""
     at = touches.at
-    back, ahead = _arms(edges, touches.other, at)
-    sides = [_between(at, ahead, back, arm) for arm in _arms(edges, touches.one, at)]
+    back, ahead = _adjacent_vertices(edges, touches.other, at)
+    sides = [
+        _is_left_of_path(at, ahead, back, arm) for arm in _adjacent_vertices(edges, touches.one, at)
+    ]
     crossing: np.ndarray = sides[0] != sides[1]
     return crossing
 
 
-def _arms(
+def _adjacent_vertices(
     edges: Edges, edge: Int[np.ndarray, " touch"], at: Float[np.ndarray, "touch 2"]
 ) -> tuple[Float[np.ndarray, "touch 2"], Float[np.ndarray, "touch 2"]]:
     """The vertices before and after a place on an edge, or at one end of it."""
@@ -273,15 +275,15 @@ def _arms(
     return back, ahead
 
 
-def _between(
+def _is_left_of_path(
     at: Float[np.ndarray, "touch 2"],
     ahead: Float[np.ndarray, "touch 2"],
     back: Float[np.ndarray, "touch 2"],
     point: Float[np.ndarray, "touch 2"],
 ) -> Bool[np.ndarray, " touch"]:
     """Whether a point lies left of a path that comes from `back` and goes on to `ahead`."""
-    turn = side_of(at, ahead, back)
-    of_ahead, of_back = side_of(at, ahead, point), side_of(at, back, point)
+    turn = orientation(at, ahead, back)
+    of_ahead, of_back = orientation(at, ahead, point), orientation(at, back, point)
     narrow = (of_ahead > 0) & (of_back < 0)
     wide = ~((of_back > 0) & (of_ahead < 0))
     left: np.ndarray = np.where(turn > 0, narrow, np.where(turn < 0, wide, of_ahead > 0))

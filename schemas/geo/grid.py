@@ -251,14 +251,14 @@ class Grid:
         inside = np.ones(len(x), bool)
         with np.errstate(invalid="ignore"):
             for axis, metres in ((0, -y), (1, x)):
-                place = self._places(metres, axis)
+                place = self._cell_index(metres, axis)
                 inside &= (place >= 0) & (place < self.shape[axis])
                 rowcol[:, axis] = place
         if not inside.all():
             rowcol[~inside] = -1
         return rowcol, inside
 
-    def _places(
+    def _cell_index(
         self, metres: Float[np.ndarray, " point"], axis: int
     ) -> Float[np.ndarray, " point"]:
         """Whole rows by metres southward, or columns by metres eastward; NaN gives NaN."""

@@ -24,10 +24,12 @@ def spherical_harmonics(
     lon, lat = np.deg2rad(lonlat.astype(np.float64)).T
     orders = np.arange(degree)
     sectoral = sectoral_factors(degree) * np.cos(lat)[:, None] ** orders
-    rows = legendre_rows(np.sin(lat)[:, None], sectoral, *recurrence(degree), np.eye(degree))
+    rows = legendre_rows(
+        np.sin(lat)[:, None], sectoral, *recurrence_factors(degree), np.eye(degree)
+    )
     legendre = np.stack(rows, axis=1)  # point degree order
     angles = lon[:, None] * orders
-    even, odd = triangles(degree)
+    even, odd = order_masks(degree)
     cosines = (legendre * np.cos(angles)[:, None])[:, even]
     sines = (legendre * np.sin(angles)[:, None])[:, odd]
     return np.concatenate([cosines, sines], axis=1)
@@ -61,7 +63,7 @@ def legendre_rows(sine: Any, sectoral: Any, up: Any, back: Any, diagonal: Any) -
     return rows
 
 
-def recurrence(
+def recurrence_factors(
     degree: int,
 ) -> tuple[Float64[np.ndarray, "degree degree"], Float64[np.ndarray, "degree degree"]]:
     """Factors of one and of two degrees below, zero where the order is not below the degree."""
@@ -86,7 +88,7 @@ def sectoral_factors(degree: int) -> Float64[np.ndarray, " order"]:
     return scaled
 
 
-def triangles(
+def order_masks(
     degree: int,
 ) -> tuple[Bool[np.ndarray, "degree degree"], Bool[np.ndarray, "degree degree"]]:
     """Which (degree, order) have a cosine, and which a sine: the order 0 has none."""

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Int
 
 
-def spread(
+def expand_ranges(
     first: Int[np.ndarray, " item"], count: Int[np.ndarray, " item"]
 ) -> tuple[Int[np.ndarray, " piece"], Int[np.ndarray, " piece"]]:
     """Repeat each item `count` times; the item and `first`, `first + 1`, ... of each piece.

@@ -16,12 +16,12 @@ _SEMI_MAJOR_M = 6_378_137.0
 _FLATTENING = 1 / 298.257223563
 _ECCENTRICITY2 = _FLATTENING * (2 - _FLATTENING)
 _ECCENTRICITY = math.sqrt(_ECCENTRICITY2)
-_TOP = 1.3173627591574
+_POLE_NORTHING = 1.3173627591574
 """Northing of the pole on the unit sphere."""
 _RADIANS_PER_DEGREE = 0.017453292519943296
 
 
-def _authalic(sine: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
+def _authalic_q(sine: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
     """Snyder's q: twice the area between the equator and a latitude, by the sine of the latitude.
 
     Source: Snyder (1987), "Map projections: a working manual", equation 3-12.
@@ -32,7 +32,7 @@ def _authalic(sine: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
     )
 
 
-_Q_POLE = float(_authalic(np.ones(1))[0])
+_Q_POLE = float(_authalic_q(np.ones(1))[0])
 _Q_POLE_PROJ = (1 - _ECCENTRICITY2) * (
     1 / (1 - _ECCENTRICITY2) + math.atanh(_ECCENTRICITY) / _ECCENTRICITY
 )
@@ -61,7 +61,7 @@ def equal_earth_m(
     beyond = np.abs(lon) > 180
     if beyond.any():
         lon = np.where(beyond, (lon + 180) % 360 - 180, lon)
-    sine = SINE_RATIO * np.clip(_authalic(np.sin(np.deg2rad(lonlat[:, 1]))) / _Q_POLE, -1, 1)
+    sine = SINE_RATIO * np.clip(_authalic_q(np.sin(np.deg2rad(lonlat[:, 1]))) / _Q_POLE, -1, 1)
     theta = np.arcsin(sine)
     height, slope = height_and_slope(theta)
     across = np.deg2rad(lon) * np.sqrt(1 - sine * sine) / (SINE_RATIO * slope)
@@ -80,11 +80,16 @@ def lattice_longitudes(
     """
     radius = math.sqrt(0.5 * _Q_POLE_PROJ)
     across, height = x * (1 / _SEMI_MAJOR_M) / radius, y * (1 / _SEMI_MAJOR_M) / radius
-    theta = np.array([_parametric(min(max(one, -_TOP), _TOP)) for one in height.tolist()])
+    theta = np.array(
+        [
+            _parametric_latitude(min(max(one, -_POLE_NORTHING), _POLE_NORTHING))
+            for one in height.tolist()
+        ]
+    )
     _, slope = height_and_slope(theta)
     cosine = np.array([math.cos(one) for one in theta.tolist()])
     lon: np.ndarray = (SINE_RATIO * across)[None, :] * slope[:, None] / cosine[:, None]
-    off = (np.abs(lon) > math.pi + 1e-12) | (np.abs(height) > _TOP + 1e-10)[:, None]
+    off = (np.abs(lon) > math.pi + 1e-12) | (np.abs(height) > _POLE_NORTHING + 1e-10)[:, None]
     lon += math.radians(central_meridian)
     beyond = np.abs(lon) > math.pi + 1e-12
     if beyond.any():
@@ -95,7 +100,7 @@ def lattice_longitudes(
     return lon
 
 
-def _parametric(height: float) -> float:
+def _parametric_latitude(height: float) -> float:
     """Invert equation 10 by Newton's method."""
     theta = height
     for _ in range(12):

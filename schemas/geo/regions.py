@@ -17,12 +17,12 @@ from unigeo.schemas.geo.ring_degrees import chosen_crs, rings_in_degrees
 from unigeo.schemas.geo.rings import (
     Ring,
     crs_of_geojson,
+    in_ring,
     pieces_per_edge,
     polygons_of_geojson,
-    refine,
-    within,
+    split_edges,
 )
-from unigeo.schemas.geo.valid_polygons import faults_of
+from unigeo.schemas.geo.valid_polygons import find_faults
 
 _DEFAULT_RESOLUTION_M = 1000.0
 _MOST_CELLS = 10**12  # 100 m cells of the whole globe are 5e10
@@ -47,7 +47,7 @@ class Region:
         for turn in (-360.0, 0.0, 360.0):
             shifted = points + np.array([turn, 0.0])
             for ring in self.rings:
-                inside ^= within(ring, shifted)
+                inside ^= in_ring(ring, shifted)
         return inside.reshape(lonlat.shape[:-1])
 
     def grid(self, resolution_m: float | None = None, shard: int = SHARD) -> Grid:
@@ -75,7 +75,7 @@ class Region:
         """The rings on the map in metres, refined so that the curves of their edges are held."""
         start = np.concatenate([ring[:-1] for ring in self.rings])
         end = np.concatenate([ring[1:] for ring in self.rings])
-        points, _ = refine(start, end, pieces_per_edge(start, end))
+        points, _ = split_edges(start, end, pieces_per_edge(start, end))
         seam = CENTRAL_MERIDIANS[self.crs] + 180.0
         turns = np.floor((points[:, 0] - seam) / 360.0)
         if turns.min() != turns.max():
@@ -183,7 +183,7 @@ def _rings_of(document: Any, source: str) -> tuple[Ring, ...]:
     lonlat, ends = rings_in_degrees(xy, first, own, refuse)
     part_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     hole = np.array([k > 0 for part in parts for k in range(len(part))])
-    for number, fault in faults_of(xy, first, part_of, hole).items():
+    for number, fault in find_faults(xy, first, part_of, hole).items():
         raise RegionError(f"{source}: part {number} is not valid ({fault}); mend it first")
     return tuple(np.split(lonlat, ends[1:-1]))
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 
 from unigeo.schemas.errors import PointsError, RegionError
 from unigeo.schemas.geo.crs import is_degrees, is_same_crs, known_crs
-from unigeo.schemas.geo.rings import pieces_per_edge, refine
+from unigeo.schemas.geo.rings import pieces_per_edge, split_edges
 
 Refuse = Callable[[Bool[np.ndarray, " ring"], str], None]
 """Raises if any ring is bad, with the reason, and names the polygon."""
@@ -87,7 +87,7 @@ def _transformed(
     refuse(_not_finite(rough, ring, count), nowhere)
     edge = np.flatnonzero(ring[1:] == ring[:-1])
     pieces = pieces_per_edge(rough[edge], rough[edge + 1])
-    points, of = refine(xy[edge], xy[edge + 1], pieces)
+    points, of = split_edges(xy[edge], xy[edge + 1], pieces)
     lonlat = np.stack(to_wgs84.transform(*points.T), axis=-1)
     refuse(_not_finite(lonlat, ring[edge[of]], count), nowhere)
     closed = []

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.geo.crs import crs_member
-from unigeo.schemas.geo.index_ranges import spread
+from unigeo.schemas.geo.index_ranges import expand_ranges
 
 Ring = Float[np.ndarray, "_ 2"]
 
@@ -145,7 +145,7 @@ def _ring(vertices: Any, source: str) -> Ring:
     return ring
 
 
-def within(ring: Ring, points: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray, " point"]:
+def in_ring(ring: Ring, points: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray, " point"]:
     """Even-odd rule: a ray to the east crosses the ring an odd number of times."""
     lon, lat = points[:, 0], points[:, 1]
     inside = np.zeros(len(points), bool)
@@ -175,7 +175,7 @@ def pieces_per_edge(
     return pieces
 
 
-def refine(
+def split_edges(
     start: Float[np.ndarray, "edge 2"],
     end: Float[np.ndarray, "edge 2"],
     pieces: Int[np.ndarray, " edge"],
@@ -185,6 +185,6 @@ def refine(
     Returns:
         The first point of each piece, and which edge it is of.
     """
-    edge, number = spread(np.zeros(len(start), np.int64), pieces)
+    edge, number = expand_ranges(np.zeros(len(start), np.int64), pieces)
     share = (number / pieces[edge])[:, None]
     return start[edge] + (end - start)[edge] * share, edge

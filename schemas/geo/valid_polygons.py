@@ -12,14 +12,14 @@ from unigeo.schemas.geo.crossings import (
     CROSSING,
     Edges,
     RingTouches,
-    cross_where_they_touch,
-    edges_of,
-    note,
-    side_of,
-    spikes,
-    touches_of,
+    crosses_at_touch,
+    edges_of_rings,
+    find_touches,
+    note_faults,
+    orientation,
+    spike_edges,
 )
-from unigeo.schemas.geo.index_ranges import spread
+from unigeo.schemas.geo.index_ranges import expand_ranges
 
 _THIN = "a ring has fewer than three different vertices"
 _SPIKE = "its ring runs back on itself"
@@ -29,7 +29,7 @@ _PART_IN_PART = "a part lies within another"
 _CUT = "its holes cut it in pieces"
 
 
-def faults_of(
+def find_faults(
     vertices: Float[np.ndarray, "vertex 2"],
     first: Int[np.ndarray, " ring_end"],
     polygon: Int[np.ndarray, " ring"],
@@ -48,19 +48,19 @@ def faults_of(
     {0: 'its edges cross, touch or run along each other at 0.5 0.5'}
     """
     faults: dict[int, str] = {}
-    edges = edges_of(vertices, first, polygon)
+    edges = edges_of_rings(vertices, first, polygon)
     thin = np.bincount(edges.ring, minlength=len(polygon)) < 3
     for number in np.unique(polygon[thin]).tolist():
         faults[number] = _THIN
-    back = spikes(edges)
-    note(faults, edges.polygon[back], _SPIKE, edges.end[back])
-    touches = touches_of(edges, faults)
-    crossing = cross_where_they_touch(edges, touches)
-    note(faults, edges.polygon[touches.one[crossing]], CROSSING, touches.at[crossing])
+    back = spike_edges(edges)
+    note_faults(faults, edges.polygon[back], _SPIKE, edges.end[back])
+    touches = find_touches(edges, faults)
+    crossing = crosses_at_touch(edges, touches)
+    note_faults(faults, edges.polygon[touches.one[crossing]], CROSSING, touches.at[crossing])
     several = np.bincount(polygon, minlength=1)[polygon] > 1
     if several.any():
         _check_nesting(edges, touches, polygon, hole, faults)
-        _check_in_one_piece(edges, touches, polygon, hole, faults)
+        _check_connected(edges, touches, polygon, hole, faults)
     return dict(sorted(faults.items()))
 
 
@@ -72,7 +72,7 @@ def _check_nesting(
     faults: dict[int, str],
 ) -> None:
     """Note holes outside their ring, and rings within others where they may not be."""
-    inner, outer = _nested(edges, touches, polygon)
+    inner, outer = _nested_rings(edges, touches, polygon)
     part = np.cumsum(~hole) - 1
     own_ring = np.flatnonzero(~hole)[part]
     held = np.zeros(len(hole), bool)
@@ -88,11 +88,11 @@ def _check_nesting(
             faults.setdefault(int(polygon[ring]), _PART_IN_PART)
 
 
-def _nested(
+def _nested_rings(
     edges: Edges, touches: RingTouches, polygon: Int[np.ndarray, " ring"]
 ) -> tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " pair"]]:
     """Rings that lie within another of the same polygon, and that other one."""
-    probe, lying = _places_apart(edges, touches)
+    probe, lying = _probe_points(edges, touches)
     place_of = polygon[lying]
     levels = np.unique(probe[:, 1])
     rank = np.searchsorted(levels, probe[:, 1])
@@ -102,11 +102,11 @@ def _nested(
     # A place belongs to the upper one of two edges that meet at its latitude.
     until = np.searchsorted(key, base + np.searchsorted(levels, edges.high[:, 1]))
     since = np.searchsorted(key, base + np.searchsorted(levels, edges.low[:, 1]))
-    edge, number = spread(since, until - since)
+    edge, number = expand_ranges(since, until - since)
     place = order[number]
     other = edges.ring[edge] != lying[place]
     edge, place = edge[other], place[other]
-    west = side_of(edges.start[edge], edges.end[edge], probe[place]) == np.where(
+    west = orientation(edges.start[edge], edges.end[edge], probe[place]) == np.where(
         edges.end[edge, 1] > edges.start[edge, 1], 1, -1
     )
     count = len(polygon)
@@ -117,7 +117,7 @@ def _nested(
     return inner, outer
 
 
-def _places_apart(
+def _probe_points(
     edges: Edges, touches: RingTouches
 ) -> tuple[Float[np.ndarray, "ring 2"], Int[np.ndarray, " ring"]]:
     """A place on each ring that lies on no other one, and the ring's number."""
@@ -138,7 +138,7 @@ def _places_apart(
     return probe, ring
 
 
-def _check_in_one_piece(
+def _check_connected(
     edges: Edges,
     touches: RingTouches,
     polygon: Int[np.ndarray, " ring"],

@@ -97,7 +97,7 @@ class Layout:
         return {name: self.width(name) for name in modalities}
 
     @property
-    def of_model(self) -> tuple[str, ...]:
+    def model_width_modalities(self) -> tuple[str, ...]:
         """Modalities whose vectors have the model's width."""
         return tuple(name for name in self.modalities if self.width(name) == self.bands)
 
@@ -110,10 +110,11 @@ class Layout:
         """
         return band_dimension(self.width(modality), self.bands)
 
-    def in_words(self, unit: str) -> str:
+    def describe_width(self, unit: str) -> str:
         """The width of vectors, and that of those that have another.
 
-        >>> Layout(modalities=("aerial", "sar"), bands=768, widths={"sar": 64}).in_words("bands")
+        >>> layout = Layout(modalities=("aerial", "sar"), bands=768, widths={"sar": 64})
+        >>> layout.describe_width("bands")
         '768 bands (sar 64)'
         """
         others = ", ".join(f"{name} {width}" for name, width in self.widths.items())
@@ -159,7 +160,7 @@ def check_modalities(modalities: tuple[str, ...]) -> None:
     if not modalities:
         raise LayoutError("cannot store no modality; name one at least")
     for name in modalities:
-        why = _why_not(name)
+        why = _name_problem(name)
         if why:
             raise LayoutError(f"cannot store a modality named {name!r}: {why}")
     lower = [name.lower() for name in modalities]  # one file on some systems
@@ -168,7 +169,7 @@ def check_modalities(modalities: tuple[str, ...]) -> None:
         raise LayoutError(f"the modalities {', '.join(map(repr, twice))} would be the same array")
 
 
-def _why_not(name: str) -> str:
+def _name_problem(name: str) -> str:
     """Why an array of vectors cannot have this name; empty if it can."""
     if not _NAME.fullmatch(name):
         return "a name is a letter and then at most 63 letters, digits, '_' or '-'"

@@ -82,16 +82,16 @@ def _changes(
     for key in sorted(published.keys() | current.keys()):
         name = f"{prefix}{key}"
         if key not in published:
-            text = f"attribute {name} is {_shown(current[key])}, and was not published"
+            text = f"attribute {name} is {_shorten(current[key])}, and was not published"
             yield Problem(name, text)
         elif key not in current:
-            text = f"attribute {name} is missing, published as {_shown(published[key])}"
+            text = f"attribute {name} is missing, published as {_shorten(published[key])}"
             yield Problem(name, text)
         elif isinstance(published[key], dict) and isinstance(current[key], dict):
             yield from _changes(published[key], current[key], f"{name}.")
         elif _differ(published[key], current[key]):
-            shown = _shown(current[key])
-            text = f"attribute {name} is {shown}, published as {_shown(published[key])}"
+            shown = _shorten(current[key])
+            text = f"attribute {name} is {shown}, published as {_shorten(published[key])}"
             yield Problem(name, text)
 
 
@@ -100,6 +100,6 @@ def _differ(one: Any, other: Any) -> bool:
     return json.dumps(one, sort_keys=True) != json.dumps(other, sort_keys=True)
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."

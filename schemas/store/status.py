@@ -20,6 +20,6 @@ class Status(IntEnum):
     """The cell's centre lies on water."""
 
     @property
-    def words(self) -> str:
+    def label(self) -> str:
         """The reason in words, as tables and messages print it."""
         return self.name.lower().replace("_", " ")
