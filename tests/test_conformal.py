@@ -8,7 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from unigeo.client.probing.conformal import conformal_quantile, measured_coverage
 from unigeo.client.probing.folds import blocked_folds, random_folds
 from unigeo.client.probing.leverage import difficulty
-from unigeo.client.probing.normal_equations import Dual, Moments, Primal
+from unigeo.client.probing.normal_equations import DualEquations, Moments, PrimalEquations
 from unigeo.client.probing.ridge import RidgeProbe
 
 
@@ -42,7 +42,7 @@ def test_the_leverage_is_that_of_the_plain_formula(rows: int, bands: int) -> Non
     penalties = (1e-3, 0.1, 10.0)
     scaler = StandardScaler().fit(features)
     z, z_new = scaler.transform(features), scaler.transform(new)
-    equations = Primal(Moments.of(features, targets)), Dual(features, targets)
+    equations = PrimalEquations(Moments.of(features, targets)), DualEquations(features, targets)
     for penalty in penalties:
         inverse = np.linalg.inv(z.T @ z / rows + penalty * np.eye(bands)) / rows
         expected = np.einsum("nb,bc,nc->n", z_new, inverse, z_new)

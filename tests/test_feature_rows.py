@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from unigeo.client.field.field import Field
 from unigeo.client.field.opening import open_field
-from unigeo.client.probing import question
+from unigeo.client.probing import sampled_features
 from unigeo.client.probing.cross_validation import probe_table
 from unigeo.client.probing.feature_rows import (
     FeatureRows,
-    FiledRows,
-    SideBySide,
-    SomeRows,
-    SpreadRows,
+    FileRows,
+    JoinedRows,
+    ScatteredRows,
+    SelectedRows,
     row_blocks,
 )
 
@@ -25,8 +25,8 @@ def numbers(rows: int = ROWS) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((rows, BANDS)).astype(np.float32)
 
 
-def filed(values: np.ndarray, block: int = 700) -> FiledRows:
-    rows = FiledRows()
+def filed(values: np.ndarray, block: int = 700) -> FileRows:
+    rows = FileRows()
     for start in range(0, len(values), block):
         rows.append(values[start : start + block])
     return rows
@@ -48,12 +48,15 @@ def test_rows_put_together_are_those_of_the_whole_array() -> None:
     rows = np.array([4999, 0, 17, 17, 2500])
     spread = np.full_like(values, np.nan)
     spread[marked] = values[marked]
-    beside = SideBySide([values, FILED])
+    beside = JoinedRows([values, FILED])
     pairs: list[tuple[FeatureRows, np.ndarray]] = [
         (beside, np.concatenate([values, values], axis=1)),
-        (SomeRows(FILED, np.flatnonzero(marked)), values[marked]),
-        (SpreadRows(values[marked], marked), spread),
-        (SomeRows(SpreadRows(values[marked], marked), np.flatnonzero(marked)), values[marked]),
+        (SelectedRows(FILED, np.flatnonzero(marked)), values[marked]),
+        (ScatteredRows(values[marked], marked), spread),
+        (
+            SelectedRows(ScatteredRows(values[marked], marked), np.flatnonzero(marked)),
+            values[marked],
+        ),
     ]
     for features, expected in pairs:
         assert isinstance(features, FeatureRows)
@@ -92,8 +95,8 @@ def test_a_table_too_large_for_memory_is_probed_from_files(
     table["height"] = table["lat"] + 0.1 * rng.standard_normal(700)
     table.loc[::50, "height"] = np.nan
     plain = field.probe(table, "height", block_km=300, baselines=False)
-    monkeypatch.setattr(question, "_KEPT_NUMBERS", 1)
-    monkeypatch.setattr(question, "_BATCH_POINTS", 64)
+    monkeypatch.setattr(sampled_features, "_MAX_NUMBERS_IN_MEMORY", 1)
+    monkeypatch.setattr(sampled_features, "_BATCH_POINTS", 64)
     filed_probe = field.probe(table, "height", block_km=300, baselines=False)
     assert filed_probe.counts == plain.counts
     np.testing.assert_allclose(filed_probe.scores["score"], plain.scores["score"], rtol=1e-9)

@@ -4,7 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Geod
 
-from unigeo.client.probing.folds import blocked_folds, map_of, project, random_folds, spatial_blocks
+from unigeo.client.probing.folds import (
+    blocked_folds,
+    blocks_crs,
+    project,
+    random_folds,
+    spatial_blocks,
+)
 from unigeo.schemas.errors import ProbeError
 
 COUNT, SEED = st.integers(3, 400), st.integers(0, 2**31)
@@ -66,10 +72,10 @@ def test_a_block_is_no_wider_on_the_ground_than_its_diagonal_stretched() -> None
 
 
 def test_blocks_are_cut_in_epsg_5070_in_the_contiguous_states_only() -> None:
-    assert map_of(conus(50), "EPSG:8857") == "EPSG:5070"
+    assert blocks_crs(conus(50), "EPSG:8857") == "EPSG:5070"
     mostly = np.concatenate([conus(50), [[-150.0, 64.0]]])
-    assert map_of(mostly, "EPSG:8858") == "EPSG:5070"
-    assert map_of(np.array([[4.9, 52.4]]), "EPSG:8857") == "EPSG:8857"
+    assert blocks_crs(mostly, "EPSG:8858") == "EPSG:5070"
+    assert blocks_crs(np.array([[4.9, 52.4]]), "EPSG:8857") == "EPSG:8857"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from sklearn.metrics import log_loss as reference_log_loss
 from sklearn.preprocessing import StandardScaler
 
 from unigeo.client.probing.folds import random_folds
-from unigeo.client.probing.logistic import LOGISTIC_PENALTIES, LogisticProbe, logistic_path
+from unigeo.client.probing.logistic import LogisticProbe
+from unigeo.client.probing.logistic_path import LOGISTIC_PENALTIES, logistic_path
 from unigeo.schemas.errors import ProbeError
 
 

@@ -17,7 +17,7 @@ from unigeo.client.probing.folds import (
 )
 from unigeo.client.probing.logistic import LogisticProbe
 from unigeo.client.probing.ridge import RidgeProbe
-from unigeo.client.probing.targets import labels_of
+from unigeo.client.probing.targets import class_labels
 from unigeo.schemas.errors import ProbeWarning
 
 SEED = st.integers(0, 2**31)
@@ -66,7 +66,7 @@ def test_a_position_is_one_to_about_a_metre_and_round_the_globe() -> None:
 
 def test_three_copies_of_every_row_have_the_scores_of_one() -> None:
     lonlat, vectors, target = noisy()
-    classes = labels_of(np.where(target > 1, "high", "low"))
+    classes = class_labels(np.where(target > 1, "high", "low"))
     tripled = np.tile(np.arange(len(lonlat)), COPIES)
     once = probe_table(
         {"x": vectors}, {"y": target, "high": classes}, lonlat, baselines=["mean", "lonlat ridge"]
@@ -74,7 +74,10 @@ def test_three_copies_of_every_row_have_the_scores_of_one() -> None:
     with pytest.warns(ProbeWarning, match=r"900 of 900 points of 'y', 'high' \(100%\) have the"):
         thrice = probe_table(
             {"x": vectors[tripled]},
-            {"y": target[tripled], "high": labels_of(np.where(target > 1, "high", "low")[tripled])},
+            {
+                "y": target[tripled],
+                "high": class_labels(np.where(target > 1, "high", "low")[tripled]),
+            },
             lonlat[tripled],
             baselines=["mean", "lonlat ridge"],
         )

@@ -13,8 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unigeo.client.probing.table_columns import chosen_names, column_of
-from unigeo.client.probing.targets import Labels, labels_of, numbers_of, read_targets, target_of
+from unigeo.client.probing.table_columns import chosen_names, read_column
+from unigeo.client.probing.targets import (
+    Labels,
+    class_labels,
+    read_numbers,
+    read_target,
+    read_targets,
+)
 from unigeo.schemas.errors import ProbeError
 
 DAY = datetime.date(2020, 1, 31)
@@ -43,7 +49,7 @@ def frame(values: object) -> pd.DataFrame:
 @pytest.mark.parametrize("task", [None, "regression", "classification"])
 def test_dates_are_neither_numbers_nor_classes(column: object, task: str | None) -> None:
     with pytest.raises(ProbeError, match=r"'y' holds dates or times.*days since a date"):
-        target_of(frame(column), "y", task)
+        read_target(frame(column), "y", task)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +66,7 @@ def test_dates_are_neither_numbers_nor_classes(column: object, task: str | None)
 )
 def test_dates_of_arrow_and_polars_are_refused_too(table: object) -> None:
     with pytest.raises(ProbeError, match=r"'y' holds dates or times, the first in row 0"):
-        target_of(table, "y")
+        read_target(table, "y")
 
 
 @pytest.mark.parametrize(
@@ -76,9 +82,9 @@ def test_dates_of_arrow_and_polars_are_refused_too(table: object) -> None:
 )
 def test_dates_as_text_are_classes_only_where_that_is_asked(dates: list) -> None:
     with pytest.raises(ProbeError, match=r"dates or times as text.*task='classification'"):
-        target_of(frame(dates), "y")
-    assert len(target_of(frame(dates), "y", "classification").classes) == 2
-    assert len(target_of(frame(pd.Categorical(dates)), "y").classes) == 2
+        read_target(frame(dates), "y")
+    assert len(read_target(frame(dates), "y", "classification").classes) == 2
+    assert len(read_target(frame(pd.Categorical(dates)), "y").classes) == 2
 
 
 @pytest.mark.parametrize(
@@ -101,7 +107,7 @@ def test_dates_as_text_are_classes_only_where_that_is_asked(dates: list) -> None
 )
 def test_what_is_neither_numbers_nor_classes_is_refused(column: object, words: str) -> None:
     with pytest.raises(ProbeError, match=words):
-        target_of(frame(column), "y")
+        read_target(frame(column), "y")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +123,7 @@ def test_what_is_neither_numbers_nor_classes_is_refused(column: object, words: s
 )
 def test_numbers_beyond_the_range_are_refused_with_their_row(column: object, words: str) -> None:
     with pytest.raises(ProbeError, match=words):
-        numbers_of(frame(column), "y")
+        read_numbers(frame(column), "y")
     with pytest.raises(ProbeError, match=words):
         read_targets({"y": column}, len(column))
 
@@ -158,7 +164,7 @@ def test_what_is_masked_or_null_is_missing(column: object) -> None:
     ],
 )
 def test_flags_are_classes_and_may_be_missing(column: object) -> None:
-    found = labels_of(column)
+    found = class_labels(column)
     assert found.classes == (False, True)
     np.testing.assert_array_equal(found.codes, [1, np.nan, 0])
 
@@ -174,31 +180,31 @@ def test_flags_are_classes_and_may_be_missing(column: object) -> None:
     ],
 )
 def test_words_of_every_kind_are_the_same_classes(column: object) -> None:
-    found = labels_of(column)
+    found = class_labels(column)
     assert found.classes == ("a", "b")
     np.testing.assert_array_equal(found.codes, [0, np.nan, 1])
 
 
 def test_class_codes_written_as_whole_numbers_stay_classes() -> None:
-    assert target_of(frame(["01", "11", "01"]), "y").classes == ("01", "11")
-    assert target_of(frame(["R1", "R2", "3"]), "y").classes == ("3", "R1", "R2")
+    assert read_target(frame(["01", "11", "01"]), "y").classes == ("01", "11")
+    assert read_target(frame(["R1", "R2", "3"]), "y").classes == ("3", "R1", "R2")
     large = pa.table({"y": [2**53 + 1, None, 2**53]})
-    assert target_of(large, "y", "classification").classes == (2**53, 2**53 + 1)
+    assert read_target(large, "y", "classification").classes == (2**53, 2**53 + 1)
 
 
 def test_a_column_is_found_by_a_name_of_any_type() -> None:
     levels = pd.MultiIndex.from_tuples([("lon", ""), ("income", "mean"), ("income", "top")])
     deep = pd.DataFrame([[1.0, 2.0, 3.0]], columns=levels)
-    assert column_of(deep, "lon").tolist() == [1.0]
-    assert column_of(deep, ("income", "top")).tolist() == [3.0]
-    assert column_of(deep, "income top").tolist() == [3.0]
+    assert read_column(deep, "lon").tolist() == [1.0]
+    assert read_column(deep, ("income", "top")).tolist() == [3.0]
+    assert read_column(deep, "income top").tolist() == [3.0]
     with pytest.raises(ProbeError, match="no column 'income'; there are lon, income mean, income"):
-        column_of(deep, "income")
-    assert column_of(pd.DataFrame([[1, 2]]), 1).tolist() == [2]
-    assert column_of(pd.DataFrame([[1, 2]]), np.int64(1)).tolist() == [2]
+        read_column(deep, "income")
+    assert read_column(pd.DataFrame([[1, 2]]), 1).tolist() == [2]
+    assert read_column(pd.DataFrame([[1, 2]]), np.int64(1)).tolist() == [2]
     named = pd.DataFrame({"columns": [1], "crs": [2], "column_names": [3]})  # as attributes are
     for table in (named, pa.Table.from_pandas(named), pl.from_pandas(named)):
-        assert [column_of(table, name).tolist() for name in named] == [[1], [2], [3]]
+        assert [read_column(table, name).tolist() for name in named] == [[1], [2], [3]]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +216,7 @@ def test_a_column_is_found_by_a_name_of_any_type() -> None:
 )
 def test_a_name_that_two_columns_have_is_refused(table: object) -> None:
     with pytest.raises(ProbeError, match="2 columns of the table are named 'y'"):
-        target_of(table, "y")
+        read_target(table, "y")
 
 
 def test_targets_are_one_name_or_several_each_once() -> None:
@@ -234,7 +240,7 @@ def test_targets_are_one_name_or_several_each_once() -> None:
 )
 def test_what_is_no_table_is_refused(table: object) -> None:
     with pytest.raises(ProbeError, match=f"cannot probe a {type(table).__name__}"):
-        target_of(table, "y")
+        read_target(table, "y")
 
 
 LONG = "x" * 5000
@@ -256,7 +262,7 @@ def test_any_column_is_read_or_refused_in_one_short_sentence(
 ) -> None:
     table = pd.DataFrame({LONG: pd.Series(values, dtype=object)})
     try:
-        found = target_of(table, LONG, task)
+        found = read_target(table, LONG, task)
     except ProbeError as error:
         assert len(str(error)) < 1000
         assert "\n" not in str(error)

@@ -8,9 +8,10 @@ from unigeo.client.probing.cross_validation import evaluate, probe_table
 from unigeo.client.probing.folds import project, spatial_blocks
 from unigeo.client.probing.metrics import r2_score
 from unigeo.client.probing.models import BASELINES
-from unigeo.client.probing.probe_data import ask, prepare
+from unigeo.client.probing.probe_data import prepare
+from unigeo.client.probing.probe_inputs import check_inputs
 from unigeo.client.probing.score_tables import by_features, by_target, mean_scores, to_markdown
-from unigeo.client.probing.targets import Labels, labels_of, numbers_of, target_of
+from unigeo.client.probing.targets import Labels, class_labels, read_numbers, read_target
 from unigeo.schemas.errors import PointsError, ProbeError, ProbeWarning
 
 
@@ -133,8 +134,11 @@ def test_the_seed_repeats_a_report() -> None:
         ({"groups": ["a"]}, "1 group labels for 200 points"),
         ({"level": 90.0}, "must lie between 0 and 1"),
         ({"baselines": ["kNN"]}, "there is no baseline 'kNN'"),
-        ({"targets": {"y": labels_of(["a"] * 200)}}, "'y' is 'a' everywhere"),
-        ({"targets": {"y": labels_of(np.arange(200))}}, "have one point only.*task='regression'"),
+        ({"targets": {"y": class_labels(["a"] * 200)}}, "'y' is 'a' everywhere"),
+        (
+            {"targets": {"y": class_labels(np.arange(200))}},
+            "have one point only.*task='regression'",
+        ),
     ],
 )
 def test_a_probe_that_its_data_cannot_support_is_refused(change: dict, words: str) -> None:
@@ -203,7 +207,7 @@ def test_classes_that_are_in_the_features_are_read() -> None:
         "holds": (crop[:, None] == ["corn", "rice"]) + 0.1 * rng.standard_normal((300, 2)),
         "noise": rng.standard_normal((300, 5)),
     }
-    targets = {"crop": labels_of(known), "south": -lonlat[:, 1]}
+    targets = {"crop": class_labels(known), "south": -lonlat[:, 1]}
     report = probe_table(features, targets, lonlat)
     crops = report[report["target"] == "crop"].set_index(["features", "split"])
     assert set(crops["metric"]) == {"accuracy"}
@@ -222,7 +226,7 @@ def test_classes_that_are_in_the_features_are_read() -> None:
 
 def test_baselines_of_classes_know_where_a_class_is() -> None:
     lonlat = conus(400)
-    side = {"east": labels_of(lonlat[:, 0] > -98)}
+    side = {"east": class_labels(lonlat[:, 0] > -98)}
     report = probe_table({}, side, lonlat).set_index(["features", "split"])["score"]
     assert report["mean", "random"] < 0.6
     for name in ("lonlat ridge", "lonlat kNN", "lonlat IDW", "lonlat trees"):
@@ -231,7 +235,7 @@ def test_baselines_of_classes_know_where_a_class_is() -> None:
 
 def test_the_scores_of_each_fold_are_those_of_the_table() -> None:
     lonlat = conus(200)
-    data = prepare(ask({"y": hills(lonlat)}, lonlat), {"x": lonlat})
+    data = prepare(check_inputs({"y": hills(lonlat)}, lonlat), {"x": lonlat})
     evaluation = evaluate(data, baselines=["mean"])
     folds = evaluation.fold_scores
     assert len(folds) == 2 * 2 * 5
@@ -252,7 +256,7 @@ def test_the_scores_of_each_fold_are_those_of_the_table() -> None:
             "'wide' has 300 bands and target 'y' 1[56]. training rows",
         ),
         (
-            {"targets": {"y": labels_of(in_the_fullest_block(conus(200)))}},
+            {"targets": {"y": class_labels(in_the_fullest_block(conus(200)))}},
             "1 of 2 classes of target 'y' lie in one of the blocked folds only",
         ),
     ],
@@ -282,12 +286,12 @@ def test_columns_are_numbers_or_refused() -> None:
             "text": ["1", "two", "3"],
         }
     )
-    np.testing.assert_array_equal(numbers_of(table, "whole"), [1.0, np.nan, 3.0])
-    np.testing.assert_array_equal(numbers_of(table, "flag"), [1.0, 0.0, 1.0])
+    np.testing.assert_array_equal(read_numbers(table, "whole"), [1.0, np.nan, 3.0])
+    np.testing.assert_array_equal(read_numbers(table, "flag"), [1.0, 0.0, 1.0])
     with pytest.raises(ProbeError, match="'text' must hold numbers"):
-        numbers_of(table, "text")
+        read_numbers(table, "text")
     with pytest.raises(ProbeError, match="no column 'price'; there are whole, flag, text"):
-        numbers_of(table, "price")
+        read_numbers(table, "price")
 
 
 def test_words_categories_and_flags_are_classes_and_numbers_are_numbers() -> None:
@@ -300,15 +304,15 @@ def test_words_categories_and_flags_are_classes_and_numbers_are_numbers() -> Non
             "code": [3, 1, 3],
         }
     )
-    assert target_of(table, "flag").classes == (False, True)
-    np.testing.assert_array_equal(target_of(table, "word").codes, [1, np.nan, 0])
-    assert set(target_of(table, "kind").classes) == {"x", "y"}
-    assert isinstance(target_of(table, "number"), np.ndarray)
-    assert isinstance(target_of(table, "code"), np.ndarray)
-    assert isinstance(target_of(table, "code", "classification"), Labels)
-    np.testing.assert_array_equal(target_of(table, "flag", "regression"), [1, 0, 1])
+    assert read_target(table, "flag").classes == (False, True)
+    np.testing.assert_array_equal(read_target(table, "word").codes, [1, np.nan, 0])
+    assert set(read_target(table, "kind").classes) == {"x", "y"}
+    assert isinstance(read_target(table, "number"), np.ndarray)
+    assert isinstance(read_target(table, "code"), np.ndarray)
+    assert isinstance(read_target(table, "code", "classification"), Labels)
+    np.testing.assert_array_equal(read_target(table, "flag", "regression"), [1, 0, 1])
     with pytest.raises(ProbeError, match="'word' must hold numbers"):
-        target_of(table, "word", "regression")
+        read_target(table, "word", "regression")
 
 
 def test_reports_become_tables() -> None:

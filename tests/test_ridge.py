@@ -4,7 +4,7 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from unigeo.client.probing.folds import random_folds
-from unigeo.client.probing.normal_equations import Dual, Moments, Primal
+from unigeo.client.probing.normal_equations import DualEquations, Moments, PrimalEquations
 from unigeo.client.probing.ridge import PENALTIES, RidgeProbe
 from unigeo.schemas.errors import ProbeError
 
@@ -28,7 +28,7 @@ def sklearn_ridge(features, targets, penalty: float):
 def test_every_penalty_gives_the_ridge_of_scikit_learn(rows: int, bands: int) -> None:
     features, targets = problem(rows, bands)
     new, _ = problem(20, bands, seed=1)
-    equations = Primal(Moments.of(features, targets)), Dual(features, targets)
+    equations = PrimalEquations(Moments.of(features, targets)), DualEquations(features, targets)
     for penalty in PENALTIES:
         expected = sklearn_ridge(features, targets, penalty)(new)
         for own in equations:

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 import shapely
 
-from unigeo.client.probing.suites import load_suite, probe_suite, suite_markdown
+from unigeo.client.probing.suite_report import suite_markdown
+from unigeo.client.probing.suites import load_suite, probe_suite
 from unigeo.schemas.errors import ProbeError, ProbeWarning
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
@@ -107,8 +108,8 @@ def test_the_examples_name_columns_that_are_there(name: str, shared_data: Path) 
     assert len(targets) == {"standard14": 14}.get(name, 53)
     for table in tables:
         # A county's point lies among the places of its polygon.
-        apart = np.abs(table.places.mean(axis=1) - table.lonlat).max(axis=1)
-        assert table.places.shape[1] == (8 if name == "county_means" else 1)
+        apart = np.abs(table.sampled_lonlat.mean(axis=1) - table.lonlat).max(axis=1)
+        assert table.sampled_lonlat.shape[1] == (8 if name == "county_means" else 1)
         assert np.median(apart) < 0.1 and apart.max() < 2
         assert table.crs == "EPSG:5070"
         assert table.block_km == (50 if table.name == "california_housing" else 300)
@@ -210,8 +211,8 @@ def test_a_row_that_stands_for_a_polygon_has_the_mean_of_its_places(tmp_path: Pa
 
     tables = list(suite.tables(tmp_path))
     for table in tables:
-        assert table.places.shape == (150, 5, 2)
-        assert np.abs(table.places - table.lonlat[:, None]).max() <= 0.25
+        assert table.sampled_lonlat.shape == (150, 5, 2)
+        assert np.abs(table.sampled_lonlat - table.lonlat[:, None]).max() <= 0.25
     report = probe_suite(suite, tmp_path, seen, baselines=False)
     assert [len(lonlat) for lonlat in asked] == [750, 750]
     assert (report["points"] == 150).all()  # none dropped

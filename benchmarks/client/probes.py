@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks.client.reporting import machine
 from unigeo.client.probing.cross_validation import probe_table
-from unigeo.client.probing.feature_rows import FiledRows, SideBySide
+from unigeo.client.probing.feature_rows import FileRows, JoinedRows
 from unigeo.client.probing.folds import blocked_folds, spatial_blocks
 from unigeo.client.probing.ridge import PENALTIES
 
@@ -70,7 +70,7 @@ def probe(rows: int) -> dict[str, Any]:
         name: vectors(rows, BANDS, number) for number, name in enumerate(MODALITIES)
     }
     truth = targets(sets["coordinate"], 9) + targets(sets["dsm"], 10)
-    sets["joined"] = SideBySide(list(sets.values()))
+    sets["joined"] = JoinedRows(list(sets.values()))
     found: dict[str, Any] = {}
 
     def work() -> None:
@@ -106,7 +106,7 @@ def ridge_cv(rows: int) -> dict[str, Any]:
 
 def long_probe(rows: int) -> dict[str, Any]:
     """A probe without baselines of vectors in a file."""
-    filed, truth = FiledRows(), []
+    filed, truth = FileRows(), []
     for number, start in enumerate(range(0, rows, _BLOCK)):
         block = vectors(min(_BLOCK, rows - start), LONG_BANDS, number)
         filed.append(block)

@@ -237,7 +237,7 @@ def _text(probe: "Probe") -> str:
 
 def _check_outputs(targets: tuple[str, ...], options: dict[str, Any]) -> None:
     """Refuse places of predictions, maps and probes that cannot be written, before any work."""
-    from unigeo.client.probing.probe_folders import check_probe_place
+    from unigeo.client.probing.probe_folders import check_probe_path
     from unigeo.schemas.tables.table_files import check_writable
 
     if options["predict"] is not None:
@@ -252,7 +252,7 @@ def _check_outputs(targets: tuple[str, ...], options: dict[str, Any]) -> None:
     elif options["overwrite"] and options["save"] is None:
         raise click.UsageError("--overwrite goes with --map or --save; tables are always replaced")
     if options["save"] is not None:
-        check_probe_place(options["save"], options["overwrite"])
+        check_probe_path(options["save"], options["overwrite"])
 
 
 def _new_places(field: "Field", options: dict[str, Any], quiet: bool) -> "TableParts | None":
@@ -273,11 +273,11 @@ def _placing(options: dict[str, Any]) -> dict[str, Any]:
 
 def _check_map(out: str, overwrite: bool) -> None:
     from unigeo.client.areas.geotiff import check_geotiff_path
-    from unigeo.client.probing.map_files import check_zarr_place
+    from unigeo.client.probing.map_files import check_zarr_path
     from unigeo.schemas.errors import StoreError
 
     if out.lower().endswith(".zarr"):
-        check_zarr_place(out, overwrite)
+        check_zarr_path(out, overwrite)
     elif out.lower().endswith(MAPS):
         check_geotiff_path(out, overwrite)
     else:
@@ -289,11 +289,11 @@ def _check_answer(
 ) -> None:
     """Refuse what cannot be predicted or mapped before anything is fitted."""
     from unigeo.client.commands.table_parts import places_of
-    from unigeo.client.probing.prediction_map import outlined
-    from unigeo.client.probing.question import feature_names
+    from unigeo.client.probing.prediction_map import region_outlines
+    from unigeo.client.probing.sampled_features import feature_set_names
     from unigeo.schemas.errors import ProbeError
 
-    known = feature_names(field.chosen(options["modalities"] or None))
+    known = feature_set_names(field.chosen(options["modalities"] or None))
     if loaded is not None:
         known = loaded.fitted
     if options["features"] is not None and options["features"] not in known:
@@ -301,7 +301,7 @@ def _check_answer(
             f"the probe has no features {options['features']!r}; it has {', '.join(known)}"
         )
     if options["map_"] is not None:
-        outlined(field, _mapped_region(options))
+        region_outlines(field, _mapped_region(options))
     for rows in new or ():
         places_of(rows, _placing(options))
 
@@ -342,7 +342,8 @@ def _suite_report(
     from importlib.metadata import version
     from pathlib import Path
 
-    from unigeo.client.probing.suites import load_suite, probe_suite, suite_markdown
+    from unigeo.client.probing.suite_report import suite_markdown
+    from unigeo.client.probing.suites import load_suite, probe_suite
 
     modalities, method = options["modalities"] or None, options["method"]
     chosen = load_suite(suite)

@@ -95,13 +95,14 @@ class Field(AtPoints, OverAreas):
         from unigeo.client.probing.models import chosen_baselines
         from unigeo.client.probing.probe import Probe
         from unigeo.client.probing.probe_data import prepare
-        from unigeo.client.probing.question import ask_table, feature_names, features_of
+        from unigeo.client.probing.probe_inputs import read_inputs
+        from unigeo.client.probing.sampled_features import feature_set_names, sample_features
 
         chosen = tuple(dict.fromkeys(self.chosen(modalities)))
         check_choice("method", method, Method)
         check_level(level)
-        chosen_baselines(baselines, feature_names(chosen))
-        question, points = ask_table(
+        chosen_baselines(baselines, feature_set_names(chosen))
+        inputs, points = read_inputs(
             table,
             targets,
             task=task,
@@ -114,8 +115,8 @@ class Field(AtPoints, OverAreas):
             folds=folds,
             seed=seed,
         )
-        features, status = features_of(self, points, question.asked, chosen, method)
-        data = prepare(question, features, status)
+        features, status = sample_features(self, points, inputs.needs_vector, chosen, method)
+        data = prepare(inputs, features, status)
         evaluation = evaluate(data, seed=seed, baselines=baselines, level=level, progress=progress)
         return Probe.of(self, data, evaluation, chosen, method, level)
 

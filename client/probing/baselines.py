@@ -1,4 +1,4 @@
-"""What position alone predicts: the scores that a field's vectors have to beat.
+"""Predictions from position alone: the scores that a field's vectors have to beat.
 
 Each baseline predicts every row from the other folds, as the probe does, and chooses what it has
 to choose (a penalty, a number of neighbours) inside them.
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from unigeo.client.probing.folds import CONUS, project
+from unigeo.client.probing.logistic import LogisticProbe
 from unigeo.client.probing.ridge import RidgeProbe, complete_targets
 from unigeo.schemas.errors import MissingExtraError, ProbeError
 
@@ -22,7 +23,8 @@ WEIGHTED_NEIGHBOURS = (8, 20, 50)
 POWERS = (1, 2, 3)
 """Powers of the inverse distance to choose from."""
 
-_LEAST_DISTANCE_M = 1.0  # two points in one place would have an infinite weight
+_MIN_DISTANCE_M = 1.0
+"""Lower bound of distances: a point at the same position would have an infinite weight."""
 
 Predictions = Float[np.ndarray, "point target"]
 """Held-out predictions; NaN where the target is missing."""
@@ -30,13 +32,13 @@ _Means = Callable[
     [Float[np.ndarray, "row near"], Float[np.ndarray, "row near target"]],
     Float[np.ndarray, "option row target"],
 ]
-"""From the nearest known points' distances and values to predictions, for every option."""
+"""Function of the distances and values of the nearest points: predictions, for every option."""
 
 
 def training_mean(
     targets: Float[np.ndarray, "point target"], folds: Int[np.ndarray, " point"]
 ) -> Predictions:
-    """Mean of the training rows: what is known without looking at a place."""
+    """Predict the mean of the training rows: what is known without a position."""
     predictions = np.full(targets.shape, np.nan)
     known = np.isfinite(targets)
     for fold in np.unique(folds):
@@ -47,13 +49,29 @@ def training_mean(
     return predictions
 
 
+def training_shares(
+    codes: Int[np.ndarray, " point"], folds: Int[np.ndarray, " point"]
+) -> Float[np.ndarray, "point class"]:
+    """Predict the share of each class in the training rows."""
+    return training_mean(_indicators(codes), folds)
+
+
 def lonlat_ridge(
     lonlat: Float[np.ndarray, "point 2"],
     targets: Float[np.ndarray, "point target"],
     folds: Int[np.ndarray, " point"],
 ) -> Predictions:
-    """Ridge on longitude and latitude: a plane over the map."""
+    """Predict by ridge on longitude and latitude: a plane over the map."""
     return RidgeProbe().held_out(lonlat, targets, folds).predictions
+
+
+def lonlat_logistic(
+    lonlat: Float[np.ndarray, "point 2"],
+    codes: Int[np.ndarray, " point"],
+    folds: Int[np.ndarray, " point"],
+) -> Float[np.ndarray, "point class"]:
+    """Predict the probability of each class by logistic ridge on longitude and latitude."""
+    return LogisticProbe().held_out(lonlat, codes, folds)
 
 
 def lonlat_neighbours(
@@ -64,11 +82,11 @@ def lonlat_neighbours(
     *,
     together: bool = False,
 ) -> dict[str, Predictions]:
-    """Means of the nearest training points on the map of `crs`, from one search.
+    """Predict by means of the nearest training points on the map of `crs`, from one search.
 
     `lonlat kNN` is their plain mean, `lonlat IDW` that weighted by distance to a negative power.
-    How many points, and which power, is chosen by the errors on every other fold of models without
-    both folds: for each target by itself, or one choice for all of them `together`.
+    The number of points and the power are chosen by the errors on every other fold of models
+    without both folds: for each target by itself, or one choice for all of them `together`.
 
     Raises:
         ProbeError: with fewer than three folds.
@@ -83,6 +101,7 @@ def lonlat_neighbours(
     for rows, columns in complete_targets(targets):
         truth = targets[np.ix_(rows, columns)]
         parts = [np.flatnonzero(folds[rows] == label) for label in labels]
+        # Squared errors of each option and target, by which the option for a fold is chosen.
         errors: dict[str, Any] = {name: [0.0] * len(labels) for name in kinds}
         for held, left_out, distance, near in _searches(xy[rows], parts):
             for name, means in kinds.items():
@@ -91,13 +110,24 @@ def lonlat_neighbours(
                     error = ((guesses - truth[parts[held]]) ** 2).sum(axis=1)
                     errors[name][left_out] = errors[name][left_out] + error
                     continue
+                # All searches with a fold left out came before, so the errors are complete.
                 error = errors[name][held]
                 if together:
                     error = np.broadcast_to(error.sum(axis=1, keepdims=True), error.shape)
-                best = error.argmin(axis=0)
+                best = error.argmin(axis=0)  # an option per target
                 chosen = np.take_along_axis(guesses, best[None, None, :], axis=0)[0]
                 predictions[name][np.ix_(rows[parts[held]], columns)] = chosen
     return predictions
+
+
+def lonlat_neighbour_shares(
+    lonlat: Float[np.ndarray, "point 2"],
+    codes: Int[np.ndarray, " point"],
+    folds: Int[np.ndarray, " point"],
+    crs: str = CONUS,
+) -> dict[str, Float[np.ndarray, "point class"]]:
+    """Predict classes by their shares among the nearest points; see `lonlat_neighbours`."""
+    return lonlat_neighbours(lonlat, _indicators(codes), folds, crs, together=True)
 
 
 def lonlat_trees(
@@ -106,7 +136,7 @@ def lonlat_trees(
     folds: Int[np.ndarray, " point"],
     seed: int = 0,
 ) -> Predictions:
-    """Gradient-boosted trees on longitude and latitude, in scikit-learn's default settings.
+    """Predict by gradient-boosted trees on longitude and latitude, in scikit-learn's defaults.
 
     Raises:
         MissingExtraError: without scikit-learn.
@@ -130,7 +160,7 @@ def lonlat_tree_classes(
     folds: Int[np.ndarray, " point"],
     seed: int = 0,
 ) -> Float[np.ndarray, "point class"]:
-    """Held-out probability of each class by gradient-boosted trees, in default settings.
+    """Predict the probability of each class by gradient-boosted trees; see `lonlat_trees`.
 
     Raises:
         MissingExtraError: without scikit-learn.
@@ -149,68 +179,11 @@ def lonlat_tree_classes(
     return probabilities
 
 
-def _searches(
-    xy: Float[np.ndarray, "row 2"], parts: list[Int[np.ndarray, " _"]]
-) -> Iterator[
-    tuple[
-        int,
-        int | None,
-        Float[np.ndarray, "_ near"],
-        Int[np.ndarray, "_ near"],
-    ]
-]:
-    """The nearest rows of each fold among the rows of others.
-
-    Yields:
-        The fold, another that is left out as well or None, distances in metres and row numbers,
-        the nearest first. Those with a fold left out come before those without.
-    """
-    neighbors = need_sklearn("neighbors")
-
-    def search(held: list[int], *out: int) -> Iterator[Any]:
-        train = np.concatenate([part for fold, part in enumerate(parts) if fold not in out])
-        most = min(max(*NEIGHBOURS, *WEIGHTED_NEIGHBOURS), len(train))
-        finder = neighbors.NearestNeighbors(n_neighbors=most).fit(xy[train])
-        for fold in held:
-            distance, near = finder.kneighbors(xy[parts[fold]])
-            yield fold, distance, train[near]
-
-    for one, other in combinations(range(len(parts)), 2):
-        for fold, distance, near in search([one, other], one, other):
-            yield fold, other if fold == one else one, distance, near
-    for fold in range(len(parts)):
-        for _, distance, near in search([fold], fold):
-            yield fold, None, distance, near
-
-
-def _plain_means(
-    distance: Float[np.ndarray, "row near"], values: Float[np.ndarray, "row near target"]
-) -> Float[np.ndarray, "option row target"]:
-    """Mean of the nearest k values, for every k (all of them where they are fewer)."""
-    sums = values.cumsum(axis=1)
-    return np.stack([sums[:, k - 1] / k for k in np.minimum(NEIGHBOURS, values.shape[1])])
-
-
-def _weighted_means(
-    distance: Float[np.ndarray, "row near"], values: Float[np.ndarray, "row near target"]
-) -> Float[np.ndarray, "option row target"]:
-    """Mean of the nearest k values weighted by distance^-power, for every power and k."""
-    ks = np.minimum(WEIGHTED_NEIGHBOURS, values.shape[1])
-    nearness = 1 / np.maximum(distance, _LEAST_DISTANCE_M)
-    means = []
-    for power in POWERS:
-        weights = (nearness**power)[:, :, None]
-        for k in ks:
-            weighted = np.einsum("rko,rkt->rt", weights[:, :k], values[:, :k])
-            means.append(weighted / weights[:, :k].sum(axis=1))
-    return np.stack(means)
-
-
 def need_sklearn(module: str = "neighbors") -> Any:
-    """A module of scikit-learn.
+    """Import a module of scikit-learn.
 
     Raises:
-        MissingExtraError: if it is not installed.
+        MissingExtraError: if scikit-learn is not installed.
     """
     try:
         from importlib import import_module
@@ -221,3 +194,69 @@ def need_sklearn(module: str = "neighbors") -> Any:
             "the nearest-neighbour and tree baselines need scikit-learn: "
             "pip install 'unigeo[probe]', or ask for the probe without baselines"
         ) from error
+
+
+def _indicators(codes: Int[np.ndarray, " point"]) -> Float[np.ndarray, "point class"]:
+    """Return one column per class, 1 where a point has it."""
+    return np.asarray(np.eye(int(codes.max()) + 1)[codes])
+
+
+def _searches(
+    xy: Float[np.ndarray, "row 2"], parts: list[Int[np.ndarray, " _"]]
+) -> Iterator[
+    tuple[
+        int,
+        int | None,
+        Float[np.ndarray, "_ near"],
+        Int[np.ndarray, "_ near"],
+    ]
+]:
+    """Search for the nearest rows of each fold among the rows of other folds.
+
+    Args:
+        xy: positions in metres.
+        parts: row numbers of each fold.
+
+    Yields:
+        The fold, another that is left out as well or None, distances in metres and row numbers,
+        the nearest first. Those with a fold left out come before those without.
+    """
+    neighbors = need_sklearn("neighbors")
+
+    def search(held: list[int], *out: int) -> Iterator[Any]:
+        train = np.concatenate([part for fold, part in enumerate(parts) if fold not in out])
+        count = min(max(*NEIGHBOURS, *WEIGHTED_NEIGHBOURS), len(train))
+        finder = neighbors.NearestNeighbors(n_neighbors=count).fit(xy[train])
+        for fold in held:
+            distance, near = finder.kneighbors(xy[parts[fold]])
+            yield fold, distance, train[near]
+
+    for one, other in combinations(range(len(parts)), 2):  # one index of points serves both folds
+        for fold, distance, near in search([one, other], one, other):
+            yield fold, other if fold == one else one, distance, near
+    for fold in range(len(parts)):
+        for _, distance, near in search([fold], fold):
+            yield fold, None, distance, near
+
+
+def _plain_means(
+    distance: Float[np.ndarray, "row near"], values: Float[np.ndarray, "row near target"]
+) -> Float[np.ndarray, "option row target"]:
+    """Compute the mean of the nearest k values, for every k (all of them if they are fewer)."""
+    sums = values.cumsum(axis=1)
+    return np.stack([sums[:, k - 1] / k for k in np.minimum(NEIGHBOURS, values.shape[1])])
+
+
+def _weighted_means(
+    distance: Float[np.ndarray, "row near"], values: Float[np.ndarray, "row near target"]
+) -> Float[np.ndarray, "option row target"]:
+    """Compute the means of the nearest k values weighted by distance^-power, by power and k."""
+    ks = np.minimum(WEIGHTED_NEIGHBOURS, values.shape[1])
+    nearness = 1 / np.maximum(distance, _MIN_DISTANCE_M)
+    means = []
+    for power in POWERS:
+        weights = (nearness**power)[:, :, None]
+        for k in ks:
+            weighted = np.einsum("rko,rkt->rt", weights[:, :k], values[:, :k])
+            means.append(weighted / weights[:, :k].sum(axis=1))
+    return np.stack(means)

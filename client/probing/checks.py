@@ -1,4 +1,4 @@
-"""What a probe needs of its data: refused where it cannot be scored, warned of where it is thin."""
+"""Checks of a probe's data: errors where it cannot be scored, warnings where it is thin."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -10,36 +10,37 @@ from jaxtyping import Bool, Float, Int, Num
 
 from unigeo.client.probing.feature_rows import FeatureRows
 from unigeo.client.probing.folds import Split
-from unigeo.client.probing.row_counts import Count
-from unigeo.client.probing.table_columns import column_names, label_of, short
-from unigeo.client.probing.targets import Labels, Target, codes_of
+from unigeo.client.probing.row_counts import RowCounts
+from unigeo.client.probing.table_columns import column_label, column_names, short
+from unigeo.client.probing.targets import Labels, Target, target_values
 from unigeo.schemas.errors import PointsError, ProbeError, ProbeWarning
 
 POINTS_PER_FOLD = 10
-"""Fewer are refused."""
+"""Points per fold, below which a target is refused."""
 UNITS_PER_FOLD = {"random": 10, "blocked": 10, "grouped": 5}
-"""With fewer the scores hang on where a few of them happen to fall."""
-MOST_LEFT_OUT = 0.1
-"""Share of the rows, above which what is left may be another population."""
-MOST_REPEATED = 0.05
-"""Share of the points whose position stands in the table again, above which it is said."""
+"""Units per fold by split, below which scores depend on the folds that a few units fall into."""
+MAX_LEFT_OUT = 0.1
+"""Share of the rows left out, above which the rest may be another population."""
+MAX_REPEATED = 0.05
+"""Share of the points that share their position with another, above which there is a warning."""
 _UNITS = {"random": "positions", "blocked": "blocks", "grouped": "groups"}
-_MOST_NAMED = 5  # targets in a warning
+_MAX_NAMED = 5
+"""Targets that a warning names."""
 _CLIENT = (str(Path(__file__).parents[1]),)
 
 
-def check_counts(target: str, count: Count, blocks: int, folds: int, block_km: float) -> None:
+def check_counts(target: str, count: RowCounts, blocks: int, folds: int, block_km: float) -> None:
     """Refuse a target with too few points or blocks.
 
     Args:
-        target: its name.
-        count: of the rows that take part.
-        blocks: occupied by the points.
-        folds: of each split.
+        target: name of the target.
+        count: counts of the rows that take part, and of the others.
+        blocks: number of blocks that the points occupy.
+        folds: number of folds of each split.
         block_km: side of a block.
 
     Raises:
-        ProbeError: with the numbers there are and the numbers needed.
+        ProbeError: with the numbers present and the numbers needed.
     """
     if count.without_target == count.rows:
         raise ProbeError(f"target {short(target)} is missing in all {count.rows:,} rows")
@@ -56,10 +57,15 @@ def check_counts(target: str, count: Count, blocks: int, folds: int, block_km: f
 
 
 def check_folds(target: str, has: Bool[np.ndarray, " point"], split: Split) -> None:
-    """Refuse a split in which a fold has almost no point of a target.
+    """Refuse a split in which a fold has fewer than two points of a target.
+
+    Args:
+        target: name of the target.
+        has: mask of the points that have the target.
+        split: split of the points.
 
     Raises:
-        ProbeError: naming the split and the points in each fold.
+        ProbeError: naming the split and the number of points in each fold.
     """
     sizes = np.bincount(split.folds[has], minlength=split.folds.max() + 1)
     if sizes.min() < 2:
@@ -73,7 +79,7 @@ def check_numbers(target: str, values: Float[np.ndarray, " point"]) -> None:
     """Refuse numbers that do not vary.
 
     Raises:
-        ProbeError: with the number.
+        ProbeError: naming the number.
     """
     if np.ptp(values) == 0:
         raise ProbeError(
@@ -83,10 +89,10 @@ def check_numbers(target: str, values: Float[np.ndarray, " point"]) -> None:
 
 
 def check_classes(target: str, classes: Sequence[Any], codes: Int[np.ndarray, " point"]) -> None:
-    """Refuse classes that cannot be told apart from one point.
+    """Refuse classes that are too few, or have too few points.
 
     Raises:
-        ProbeError: if there is one class only, or one of them has fewer than two points.
+        ProbeError: if there is only one class, or a class has fewer than two points.
     """
     counts = np.bincount(codes, minlength=len(classes))
     if (counts > 0).sum() < 2:
@@ -104,14 +110,14 @@ def check_classes(target: str, classes: Sequence[Any], codes: Int[np.ndarray, " 
 
 
 def check_vectors(name: str, values: Any) -> None:
-    """Refuse vectors that are no table of numbers.
+    """Refuse vectors that are no array of real numbers, row by band, nor read like one.
 
     Raises:
-        ProbeError: saying what they are.
+        ProbeError: naming type and shape.
     """
     shape: tuple[int, ...] = getattr(values, "shape", ())
     try:
-        row = values[np.arange(1)]
+        row = values[np.arange(1)]  # as blocks are read, by an array of row numbers
     except (TypeError, KeyError, IndexError):
         row = None
     plain = isinstance(row, np.ndarray) and not isinstance(row, np.ma.MaskedArray)
@@ -125,8 +131,8 @@ def check_vectors(name: str, values: Any) -> None:
 
 
 def warn_of_constant(control: str, column: Target) -> None:
-    """Warn of a control that has one value only, in all rows that have it."""
-    codes = codes_of(column)
+    """Warn of a control that has the same value in all rows that have it."""
+    codes = target_values(column)
     known = codes[np.isfinite(codes)]
     if np.ptp(known) == 0:
         value = column.classes[int(known[0])] if isinstance(column, Labels) else known[0]
@@ -134,20 +140,20 @@ def warn_of_constant(control: str, column: Target) -> None:
         _warn(f"control {short(control)} is {shown} everywhere: it tells nothing of any target")
 
 
-def warn_of_left_out(counts: Mapping[str, Count]) -> None:
-    """Warn of targets of which many rows take no part, or one for want of a position.
+def warn_of_left_out(counts: Mapping[str, RowCounts]) -> None:
+    """Warn of targets of which many rows take no part, or any row has no position.
 
-    Targets that lack the same rows are named in one warning.
+    Targets with equal counts are named in one warning.
     """
-    alike: dict[Count, list[str]] = {}
+    alike: dict[RowCounts, list[str]] = {}
     for target, count in counts.items():
         left_out = count.rows - count.points
-        if left_out > MOST_LEFT_OUT * count.rows or count.without_position:
+        if left_out > MAX_LEFT_OUT * count.rows or count.without_position:
             alike.setdefault(count, []).append(target)
     for count, targets in alike.items():
         _warn(
-            f"the scores of {_named(targets)} are of {count}: they say nothing of the rows that "
-            "are left out"
+            f"the scores of {_list_targets(targets)} are of {count}: they say nothing of the rows "
+            "that are left out"
         )
 
 
@@ -159,25 +165,26 @@ def warn_of_repeats(
     """Warn where many rows share their position with another, or with another group.
 
     Args:
-        targets: their names.
+        targets: names of the targets.
         positions: number of each point's position.
-        groups: number of each point's group, where there are groups.
+        groups: number of each point's group, if there are groups.
     """
-    of = f"points of {_named(targets)}"
+    among = f"points of {_list_targets(targets)}"
     repeated = np.bincount(positions)[positions] > 1
-    if repeated.mean() > MOST_REPEATED:
+    if repeated.mean() > MAX_REPEATED:
         _warn(
-            f"{repeated.sum():,} of {len(positions):,} {of} ({repeated.mean():.0%}) have the "
+            f"{repeated.sum():,} of {len(positions):,} {among} ({repeated.mean():.0%}) have the "
             f"position of another row ({len(np.unique(positions)):,} positions in all): the rows "
             "of one position stay together in one fold"
         )
     if groups is None:
         return
+    # Distinct pairs of position and group: a position in several pairs has several groups.
     pairs = np.unique(np.stack([positions, groups], axis=1), axis=0)
     several = (np.bincount(pairs[:, 0]) > 1)[positions]
-    if several.mean() > MOST_REPEATED:
+    if several.mean() > MAX_REPEATED:
         _warn(
-            f"{several.sum():,} of {len(positions):,} {of} ({several.mean():.0%}) have the "
+            f"{several.sum():,} of {len(positions):,} {among} ({several.mean():.0%}) have the "
             "position of a row of another group: the grouped scores and the intervals are of "
             "positions that are known from other groups"
         )
@@ -192,9 +199,9 @@ def warn_of_coordinates(table: Any, names: Sequence[Any], columns: tuple[Any, An
     except PointsError:
         return  # the points have a geometry
     for name in names:
-        if label_of(name) in map(label_of, coordinates):
+        if column_label(name) in map(column_label, coordinates):
             _warn(
-                f"target {short(label_of(name))} is a coordinate of the points: position alone "
+                f"target {short(column_label(name))} is a coordinate of the points: position alone "
                 "predicts it, and the baselines know it"
             )
 
@@ -206,14 +213,14 @@ def warn_of_thin_data(
     features: Mapping[str, FeatureRows],
     codes: Num[np.ndarray, " point"] | None = None,
 ) -> None:
-    """Warn of what leaves scores standing on little.
+    """Warn where scores depend on few units, a class lies in one fold, or bands outnumber rows.
 
     Args:
-        target: its name.
-        has: which of the points with a vector have the target.
-        splits: of the points with a vector.
-        features: of the same points.
-        codes: classes of the same points, for a target of classes.
+        target: name of the target.
+        has: mask of the points with a vector that have the target.
+        splits: splits of the points.
+        features: sets of features at the points.
+        codes: class number of each point, for a target of classes.
     """
     points = int(has.sum())
     for split in splits:
@@ -227,9 +234,8 @@ def warn_of_thin_data(
             )
         if codes is not None:
             _warn_of_lacking_classes(target, codes, split)
-    smallest = min(
-        points - int(np.bincount(split.folds[has]).max()) for split in splits
-    )  # rows of the smallest training set
+    # The training set without the largest fold is the smallest.
+    smallest = min(points - int(np.bincount(split.folds[has]).max()) for split in splits)
     wide = [name for name, values in features.items() if values.shape[1] > smallest]
     if wide:
         _warn(
@@ -240,11 +246,12 @@ def warn_of_thin_data(
 
 
 def _warn_of_lacking_classes(target: str, codes: Num[np.ndarray, " point"], split: Split) -> None:
+    """Warn of classes that lie in one fold alone, whose training sets lack them."""
     has = np.isfinite(codes)
     folds = split.folds[has]
     counts = np.zeros((int(folds.max()) + 1, int(codes[has].max()) + 1))
     np.add.at(counts, (folds, codes[has].astype(np.int64)), 1)
-    lacking = ((counts == counts.sum(axis=0)) & (counts > 0)).any(axis=0)  # all in one fold
+    lacking = ((counts == counts.sum(axis=0)) & (counts > 0)).any(axis=0)
     if lacking.any():
         _warn(
             f"{lacking.sum()} of {len(lacking)} classes of target {short(target)} lie in one of "
@@ -252,11 +259,12 @@ def _warn_of_lacking_classes(target: str, codes: Num[np.ndarray, " point"], spli
         )
 
 
-def _named(targets: Sequence[str]) -> str:
-    shown = ", ".join(map(short, targets[:_MOST_NAMED]))
-    return shown + (f" and {len(targets) - _MOST_NAMED} more" if targets[_MOST_NAMED:] else "")
+def _list_targets(targets: Sequence[str]) -> str:
+    """List the first targets by name, and count the others."""
+    shown = ", ".join(map(short, targets[:_MAX_NAMED]))
+    return shown + (f" and {len(targets) - _MAX_NAMED} more" if targets[_MAX_NAMED:] else "")
 
 
 def _warn(message: str) -> None:
-    # The line that is shown is the user's: the first one outside of the client.
+    # The warning shows the user's line, the first one outside of the client.
     warnings.warn(message, ProbeWarning, skip_file_prefixes=_CLIENT, stacklevel=2)

@@ -1,10 +1,10 @@
-"""Split-conformal intervals: how far the truth lay from held-out predictions, as a promise.
+"""Split-conformal intervals, calibrated on the errors of held-out predictions.
 
-Errors in folds that a model never saw, each divided by its expected difficulty (`leverage`), are
-ranked; what the stated share of them stays below, times the difficulty of a new prediction, is the
-half-width of its interval. Under a spatial split the folds are whole blocks, so the promise holds
-for country as far from the training points as a block is. Rows of one block are alike: their errors
-are pooled, and it takes many blocks, not many rows, to keep the promise.
+The errors in folds that a model has not seen are each divided by the expected difficulty
+(`leverage`). The quantile of these ratios at the stated level, times the difficulty of a new
+prediction, is the half-width of its interval. Under a spatial split the folds are whole blocks, so
+the coverage holds for regions as far from the training points as a block is. Rows of one block are
+alike: their errors are pooled, and the coverage needs many blocks, not many rows.
 
 Source: Vovk, Gammerman & Shafer (2005), "Algorithmic Learning in a Random World"; pooling over
 groups: Dunn, Wasserman & Ramdas (2022), "Distribution-free prediction sets for two-layer
@@ -23,20 +23,19 @@ from unigeo.schemas.errors import ProbeError
 
 
 @dataclass(frozen=True)
-class Coverage:
-    """What intervals of one target did on points that took no part in calibration."""
+class IntervalCoverage:
+    """Intervals of one target, measured at points that took no part in their calibration."""
 
     half_width: float
-    """Mean over the points, in the target's unit."""
+    """Mean half-width over the points, in the target's unit."""
     covered: float
     """Share of the points whose truth lies in its interval."""
 
 
 def conformal_quantile(residuals: Float[np.ndarray, " point"], level: float) -> float:
-    """What a new absolute residual stays below with at least the given probability.
+    """Return the bound that a new absolute residual stays below with probability `level` or more.
 
-    It is the ceil((n + 1) level)-th smallest of n absolute residuals; infinite where n is too
-    small to say.
+    It is the ceil((n + 1) level)-th smallest of n absolute residuals; infinite if n is too small.
 
     >>> conformal_quantile(np.arange(1.0, 20.0), 0.9)
     18.0
@@ -51,7 +50,7 @@ def check_level(level: Any) -> None:
     """Refuse a level that is no probability.
 
     Raises:
-        ProbeError: unless it is a number that lies between 0 and 1.
+        ProbeError: if it is not a number between 0 and 1.
     """
     if not isinstance(level, int | float | np.number):
         raise ProbeError(
@@ -67,27 +66,28 @@ def measured_coverage(
     column: int,
     folds: Int[np.ndarray, " point"],
     level: float,
-) -> Coverage:
-    """Calibrate on the other folds, then count on each fold; no fold judges itself.
+) -> IntervalCoverage:
+    """Measure the coverage on each fold of intervals calibrated on the other folds.
 
-    For fold f the residuals are those of fold k of models that saw neither f nor k: neither the
-    half-width nor the prediction it is put round has seen f. Such a model has a fold less to learn
-    from, so the half-width errs on the wide side.
+    For fold f the residuals on each other fold k are those of a model that saw neither f nor k. So
+    neither the half-width nor the prediction that it belongs to has seen f. Such a model has a fold
+    less to learn from, which makes the half-width slightly too wide.
 
     Args:
-        truth: of one target; points where it is NaN take no part.
-        held: predictions of the same points.
-        column: of the target in them.
-        folds: of the same points.
-        level: stated, such as 0.9.
+        truth: values of one target; points where it is NaN take no part.
+        held: held-out predictions at the same points.
+        column: number of the target in `held`.
+        folds: fold number of each point.
+        level: share of the points that intervals should hold, such as 0.9.
     """
     known = np.isfinite(truth)
-    width, covered = np.empty(len(truth)), np.empty(len(truth), bool)
+    half_width, covered = np.empty(len(truth)), np.empty(len(truth), bool)
     for fold in np.unique(folds[known]):
         inside, others = known & (folds == fold), known & (folds != fold)
         residuals = np.abs(truth[others] - held.leave_two_out[fold, others, column])
         residuals /= held.difficulty_without_two[fold, others, column]
-        width[inside] = conformal_quantile(residuals, level) * held.difficulty[inside, column]
+        quantile = conformal_quantile(residuals, level)
+        half_width[inside] = quantile * held.difficulty[inside, column]
         error = np.abs(truth[inside] - held.predictions[inside, column])
-        covered[inside] = error <= width[inside]
-    return Coverage(float(width[known].mean()), float(covered[known].mean()))
+        covered[inside] = error <= half_width[inside]
+    return IntervalCoverage(float(half_width[known].mean()), float(covered[known].mean()))

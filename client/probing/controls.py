@@ -1,4 +1,4 @@
-"""The user's own variables, beside which vectors are judged by what they add."""
+"""Controls: the user's own variables, which vectors are compared with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,32 +8,33 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from unigeo.client.probing.checks import warn_of_constant
-from unigeo.client.probing.feature_rows import FeatureRows, SideBySide
-from unigeo.client.probing.table_columns import chosen_names, label_of, listed, short
-from unigeo.client.probing.targets import Labels, Target, codes_of, target_of
+from unigeo.client.probing.feature_rows import FeatureRows, JoinedRows
+from unigeo.client.probing.table_columns import chosen_names, column_label, listed, short
+from unigeo.client.probing.targets import Labels, Target, read_target, target_values
 from unigeo.schemas.errors import ProbeError
 
 CONTROLS = "controls"
-"""The set of features that has the controls alone."""
-_MOST_LEVELS = 100  # categories of one control
+"""Name of the set of features that holds the controls alone."""
+_MAX_CATEGORIES = 100
+"""Categories of one control."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Controls:
-    """Columns of a table as numbers; of categories an indicator each."""
+    """Columns of a table as numbers; each category is an indicator."""
 
     names: tuple[str, ...]
-    """Of the columns."""
+    """Names of the columns."""
     values: Float[np.ndarray, "row control"]
-    """NaN where a row lacks one."""
+    """Numbers and indicators of all columns; NaN where a row lacks the column."""
 
     @property
     def complete(self) -> Bool[np.ndarray, " row"]:
-        """Which rows have all of them."""
+        """Mask of the rows that have all controls."""
         return np.isfinite(self.values).all(axis=1)
 
     def take(self, rows: Bool[np.ndarray, " row"]) -> "Controls":
-        """The same of some rows."""
+        """Return the controls of the marked rows."""
         return Controls(self.names, self.values[rows])
 
     def __repr__(self) -> str:
@@ -44,32 +45,36 @@ def read_controls(table: Any, names: Any, targets: Any) -> Controls:
     """Read columns of a table as controls.
 
     Args:
-        table: as in `Field.probe`.
-        names: of one column, or several: numbers, True and False, or categories.
-        targets: what is predicted, by the names of columns.
+        table: table as in `Field.probe`.
+        names: one column or several, of numbers, True and False, or categories.
+        targets: names of the columns that are predicted.
 
     Raises:
-        ProbeError: if there is no such column, it is a target, it is missing in all rows, or it
-            holds neither numbers nor a few categories.
+        ProbeError: if a column does not exist, is a target, is missing in all rows, or holds
+            neither numbers nor at most 100 categories.
     """
     chosen = chosen_names(table, names, "control")
-    predicted = {label_of(name) for name in chosen_names(table, targets)}
+    predicted = {column_label(name) for name in chosen_names(table, targets)}
     columns = []
     for name in chosen:
-        if label_of(name) in predicted:
-            raise ProbeError(f"{short(label_of(name))} is a control and a target: it tells itself")
-        columns.append(_numbers(target_of(table, name, what="control"), label_of(name)))
-    return Controls(tuple(map(label_of, chosen)), np.concatenate(columns, axis=1))
+        label = column_label(name)
+        if label in predicted:
+            raise ProbeError(f"{short(label)} is a control and a target: it tells itself")
+        columns.append(_control_values(read_target(table, name, what="control"), label))
+    return Controls(tuple(map(column_label, chosen)), np.concatenate(columns, axis=1))
 
 
-def controlled(
+def add_controls(
     vectors: Mapping[str, FeatureRows], controls: Controls | None
 ) -> dict[str, tuple[FeatureRows, Float[np.ndarray, " band"] | float]]:
-    """Every set of features, and the strength of its bands in a ridge.
+    """Add the controls alone, and each set of vectors with the controls, to the sets of vectors.
 
-    Beside the sets of vectors stand the controls, and each set with the controls. There the
-    controls are made stronger, so that the ridge allows them together as much as all bands: else
-    the penalty that hundreds of bands need would hold back a few controls that matter.
+    Beside vectors the controls get a larger strength, so that together they may explain as much as
+    all bands: else the penalty that hundreds of bands need would suppress a few controls that
+    matter.
+
+    Returns:
+        Every set of features, and the strength of its bands in a ridge, by name.
     """
     sets: dict[str, tuple[FeatureRows, Float[np.ndarray, " band"] | float]] = {
         name: (values, 1.0) for name, values in vectors.items()
@@ -79,31 +84,31 @@ def controlled(
     if CONTROLS in sets:
         raise ProbeError(f"the features {CONTROLS!r} are named like the controls; rename them")
     sets[CONTROLS] = (controls.values, 1.0)
-    own = controls.values.shape[1]
+    count = controls.values.shape[1]
     for name, values in vectors.items():
         bands = values.shape[1]
-        strength = np.ones(bands + own)
-        strength[bands:] = max(1.0, np.sqrt(bands / own))
-        sets[with_controls(name)] = (SideBySide([values, controls.values]), strength)
+        strength = np.ones(bands + count)
+        strength[bands:] = max(1.0, np.sqrt(bands / count))
+        sets[with_controls(name)] = (JoinedRows([values, controls.values]), strength)
     return sets
 
 
 def with_controls(features: str) -> str:
-    """Name of a set of features with the controls."""
+    """Name a set of features to which the controls are added."""
     return f"{features} + {CONTROLS}"
 
 
-def _numbers(column: Target, name: str) -> Float[np.ndarray, "row control"]:
-    """A column of numbers, or an indicator of each category."""
-    if np.isnan(codes_of(column)).all():
+def _control_values(column: Target, name: str) -> Float[np.ndarray, "row control"]:
+    """Convert a column to one column of numbers, or to an indicator of each category."""
+    if np.isnan(target_values(column)).all():
         raise ProbeError(f"control {short(name)} is missing in all {len(column):,} rows")
     warn_of_constant(name, column)
     if not isinstance(column, Labels):
         return column[:, None]
-    if len(column.classes) > _MOST_LEVELS:
+    if len(column.classes) > _MAX_CATEGORIES:
         raise ProbeError(
             f"control {short(name)} has {len(column.classes):,} categories, more than "
-            f"{_MOST_LEVELS}: merge them, or make it a number"
+            f"{_MAX_CATEGORIES}: merge them, or make it a number"
         )
     missing = np.isnan(column.codes)
     indicators = np.eye(len(column.classes))[np.where(missing, 0, column.codes).astype(np.int64)]

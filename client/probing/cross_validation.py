@@ -1,4 +1,4 @@
-"""The probe: what a linear model reads from vectors, beside what position alone tells."""
+"""The scores of a probe: every method predicts held-out points under every split."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,11 +8,12 @@ import numpy as np
 from jaxtyping import Float
 
 from unigeo.client.probing.conformal import check_level
-from unigeo.client.probing.controls import controlled
-from unigeo.client.probing.duration_estimate import duration
+from unigeo.client.probing.controls import add_controls
+from unigeo.client.probing.duration_estimate import format_duration
 from unigeo.client.probing.gains import gains_table
 from unigeo.client.probing.models import Sets, Vectors, chosen_baselines
-from unigeo.client.probing.probe_data import ProbeData, ask, prepare
+from unigeo.client.probing.probe_data import ProbeData, prepare
+from unigeo.client.probing.probe_inputs import check_inputs
 from unigeo.client.probing.scoring_tasks import Row, run_tasks, scoring_tasks
 from unigeo.client.probing.targets import Target
 from unigeo.client.progress import TaskProgress, progress_bar
@@ -20,8 +21,8 @@ from unigeo.client.progress import TaskProgress, progress_bar
 if TYPE_CHECKING:
     import pandas as pd
 
-_LONG = 5.0
-"""Seconds from which a probe says what it does, if nothing else is asked for."""
+_LONG_S = 5.0
+"""Seconds from which a probe reports its progress by default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +30,14 @@ class ProbeEvaluation:
     """Scores of a probe."""
 
     scores: "pd.DataFrame"
-    """See `probe_table`."""
+    """Scores of all folds together; see `probe_table`."""
     fold_scores: "pd.DataFrame"
-    """Each fold by itself: `target`, `features`, `split`, `fold`, `points`, `score`."""
+    """Score of each fold: `target`, `features`, `split`, `fold`, `points`, `score`."""
     gains: "pd.DataFrame"
-    """See `evaluate`; without rows where there are no controls."""
+    """Gains of vectors over the controls; see `evaluate`. Without controls there are no rows."""
 
     def __repr__(self) -> str:
-        return f"Evaluation({len(self.scores)} scores, {len(self.fold_scores)} of folds)"
+        return f"ProbeEvaluation({len(self.scores)} scores, {len(self.fold_scores)} of folds)"
 
 
 def probe_table(
@@ -51,10 +52,10 @@ def probe_table(
 ) -> "pd.DataFrame":
     """Score each set of features, and the baselines on position, under every split.
 
-    Args, errors and warnings as in `preparing.ask` (options are its `groups`, `block_km`, `crs`,
-    `folds`, `seed`, `controls`), `preparing.prepare` and `evaluate`. The vectors of a set are an
-    array, or anything of its shape that gives the rows of an array of row numbers, such as an array
-    in a file: they are read in blocks.
+    Args, errors and warnings as in `probe_inputs.check_inputs` (options are its `groups`,
+    `block_km`, `crs`, `folds`, `seed`, `controls`), `probe_data.prepare` and `evaluate`. The
+    vectors of a set are an array, or an object of its shape that returns the rows of an array of
+    row numbers, such as an array in a file: they are read in blocks.
 
     Returns:
         One row per split, target and set of features or baseline:
@@ -65,14 +66,14 @@ def probe_table(
         `r2` = 1 - SSE / SST, SST about the target's overall mean, `r2_folds_mean`,
         `r2_folds_std`: those of numbers again, NaN for classes;
         `balanced_accuracy`, `average_precision` (of the rarer of two classes, of more the mean
-        over the classes), `log_loss`: where there are classes, NaN for numbers; see `scoring`;
+        over the classes), `log_loss`: where there are classes, NaN for numbers; see `metrics`;
         `interval_90`: mean half-width of the 90 % intervals round the predictions of a ridge, and
         `coverage_90`: the share of points in theirs; the level is in the name;
         `points` and `blocks` used; `dropped`: points that had the target and no vector.
     """
     chosen_baselines(baselines, features)
     check_level(level)
-    data = prepare(ask(targets, lonlat, **options), features)
+    data = prepare(check_inputs(targets, lonlat, **options), features)
     seed = int(options.get("seed", 0))
     return evaluate(data, seed=seed, baselines=baselines, level=level, progress=progress).scores
 
@@ -88,9 +89,9 @@ def evaluate(
     """Predict every point by models that never saw its fold, and score the predictions.
 
     Args:
-        data: what `prepare` gives.
-        seed: of the trees, and of the intervals of gains.
-        baselines: whether to add those of `methods.BASELINES`, or names of some of them.
+        data: points that `prepare` returned.
+        seed: seed of the trees, and of the resamples that give gains their intervals.
+        baselines: whether to add those of `models.BASELINES`, or names of some of them.
         level: share of points that an interval should hold.
         progress: whether to say on stderr what will be done and about how long it takes, and to
             show a bar; by default where it takes more than 5 seconds.
@@ -108,38 +109,39 @@ def evaluate(
 
     check_level(level)
     wanted = chosen_baselines(baselines, data.vectors)
-    sets = controlled(data.vectors, data.controls)
-    rows: list[Row] = []
-    fold_rows: list[Row] = []
-    kept: dict[tuple[str, str, str], np.ndarray] = {}
+    sets = add_controls(data.vectors, data.controls)
     tasks = scoring_tasks(data, sets, seed, wanted, level)
     seconds = [task.seconds for task in tasks]
-    show = sum(seconds) > _LONG if progress is None else progress
+    show = sum(seconds) > _LONG_S if progress is None else progress
     if show:
-        _say(data, sets, wanted, sum(seconds))
+        _announce(data, sets, wanted, sum(seconds))
     with progress_bar("probe", 100, "%", show) as percent:
         scored = run_tasks(tasks, TaskProgress(seconds, percent))
-    for split, (about, score, by_fold, predicted) in scored:
-        about = {**about, "split": split}
-        if data.controls is not None and about["features"] in sets:
-            kept[split, about["target"], about["features"]] = predicted
-        has = data.has(about["target"])
+    rows: list[Row] = []
+    fold_rows: list[Row] = []
+    predicted: dict[tuple[str, str, str], np.ndarray] = {}
+    for each in scored:
+        names = {"target": each.target, "features": each.features, "split": each.split}
+        if data.controls is not None and each.features in sets:
+            predicted[each.split, each.target, each.features] = each.predicted
+        has = data.has(each.target)
         counts = {
             "points": int(has.sum()),
             "blocks": len(np.unique(data.blocks[has])),
-            "dropped": data.counts[about["target"]].without_vector,
+            "dropped": data.counts[each.target].without_vector,
         }
-        rows.append(about | score | counts)
-        fold_rows += [about | fold for fold in by_fold]
+        rows.append(names | each.scores | counts)
+        fold_rows += [names | fold for fold in each.by_fold]
     scores = pd.DataFrame(rows)
+    # Numbers and classes have columns of their own, and the counts come after all of them.
     last = ["points", "blocks", "dropped"]
     scores = scores[[name for name in scores.columns if name not in last] + last]
-    gains = gains_table(data, scores, kept, level, seed)
+    gains = gains_table(data, scores, predicted, level, seed)
     return ProbeEvaluation(scores, pd.DataFrame(fold_rows), gains)
 
 
-def _say(data: ProbeData, sets: Sets, baselines: Sequence[str], seconds: float) -> None:
-    """One line on stderr: what is fitted, and about how long it takes."""
+def _announce(data: ProbeData, sets: Sets, baselines: Sequence[str], seconds: float) -> None:
+    """Print one line on stderr: what is fitted, and about how long it takes."""
     import click
 
     bands = ", ".join(f"{name} {values.shape[1]:,}" for name, (values, _) in sets.items())
@@ -150,6 +152,6 @@ def _say(data: ProbeData, sets: Sets, baselines: Sequence[str], seconds: float) 
     click.echo(
         f"probe: {targets} at {len(data.lonlat):,} points by {len(sets)} set"
         f"{'s' * (len(sets) != 1)} of bands ({bands})"
-        f"{beside}; {splits} splits of {folds} folds; about {duration(seconds)}",
+        f"{beside}; {splits} splits of {folds} folds; about {format_duration(seconds)}",
         err=True,
     )

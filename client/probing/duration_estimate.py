@@ -1,4 +1,4 @@
-"""About how long a probe takes on this machine: for people who wait, never for a decision."""
+"""Estimates of how long a probe takes on this machine: shown to people, never used to decide."""
 
 import time
 from functools import cache
@@ -11,30 +11,32 @@ from unigeo.client.probing.logistic import logistic_operations
 from unigeo.client.threads import available_cores, one_thread
 
 _TRIAL_SIZE = 768
+"""Rows of the matrix whose factorization is timed."""
 _SECONDS_PER_ROW = {"lonlat neighbours": 2.5e-5, "lonlat trees": 4e-6}
-"""Of one target and split of five folds, on one core, within a factor of two."""
+"""Seconds of a baseline per row, target and split of five folds on one core, within a factor of
+two."""
 _SECONDS = {"lonlat trees": 0.4}
-"""Beside what grows with the rows."""
+"""Seconds of a baseline per target and split that do not depend on the rows."""
 
 
 def ridge_seconds(rows: int, bands: int, folds: int) -> float:
-    """Of `RidgeProbe.held_out`."""
+    """Estimate the time of `RidgeProbe.held_out`."""
     return ridge_operations(rows, bands, folds) / (operations_per_second() * available_cores())
 
 
 def logistic_seconds(rows: int, bands: int, folds: int, classes: int) -> float:
-    """Of `LogisticProbe.held_out`."""
+    """Estimate the time of `LogisticProbe.held_out`."""
     return logistic_operations(rows, bands, folds, classes) / operations_per_second()
 
 
-def baseline_seconds(name: str, rows: int, targets: int) -> float:
-    """Of a baseline on longitude and latitude."""
-    return targets * (_SECONDS.get(name, 0.0) + _SECONDS_PER_ROW.get(name, 0.0) * rows)
+def baseline_seconds(name: str, rows: int, columns: int) -> float:
+    """Estimate the time of a baseline; columns are targets or classes."""
+    return columns * (_SECONDS.get(name, 0.0) + _SECONDS_PER_ROW.get(name, 0.0) * rows)
 
 
 @cache
 def operations_per_second() -> float:
-    """Floating-point operations of one core in a Cholesky factorization, the best of three."""
+    """Measure the floating-point rate of one core in a Cholesky factorization, best of three."""
     matrix = np.eye(_TRIAL_SIZE)
     times = []
     with one_thread():
@@ -45,10 +47,10 @@ def operations_per_second() -> float:
     return float(_TRIAL_SIZE**3 / 3 / min(times))
 
 
-def duration(seconds: float) -> str:
-    """Say a time in round numbers.
+def format_duration(seconds: float) -> str:
+    """Write a time in round numbers.
 
-    >>> duration(0.2), duration(42.0), duration(700.0), duration(9000.0)
+    >>> format_duration(0.2), format_duration(42.0), format_duration(700.0), format_duration(9000.0)
     ('a second', '40 s', '12 minutes', '2.5 hours')
     """
     if seconds < 1.5:

@@ -1,7 +1,7 @@
-"""Vectors of a table's rows, wherever they are: taken by row numbers, a block at a time.
+"""Vectors of a table's rows that are read by row numbers, a block at a time.
 
-A numpy array is such vectors, and so is a memory map, an array of h5py, or what stands below: sets
-side by side, some of the rows, and rows kept in a file.
+The vectors can be a numpy array, a memory map, an array of h5py, or one of the classes below:
+several sets side by side, some of the rows, and rows in a temporary file.
 """
 
 import os
@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 _BLOCK_NUMBERS = 2**23
-"""Of one block: 64 MB in float64."""
-_APART = 16
-"""Rows between two that are still read together."""
-_READ_ROWS = 4096
-"""Rows that are read together at most."""
+"""Numbers in one block: 64 MB in float64."""
+_MAX_GAP = 16
+"""Distance between two rows of a file, up to which one read covers both."""
+_MAX_READ_ROWS = 4096
+"""Rows of a file that one read covers at most."""
 
 
 @runtime_checkable
@@ -27,16 +27,16 @@ class FeatureRows(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows and bands."""
+        """Number of rows and of bands."""
         ...
 
     def __getitem__(self, rows: Int[np.ndarray, " row"], /) -> Float[np.ndarray, "row band"]:
-        """The vectors of some rows, in their order."""
+        """Read the vectors of some rows, in the order given."""
         ...
 
 
-class SideBySide:
-    """Several sets of bands of the same rows, without a copy."""
+class JoinedRows:
+    """Several sets of bands of the same rows, side by side without a copy."""
 
     def __init__(self, parts: Sequence[FeatureRows]) -> None:
         self.parts = tuple(parts)
@@ -45,8 +45,8 @@ class SideBySide:
     def __getitem__(self, rows: Int[np.ndarray, " row"]) -> Float[np.ndarray, "row band"]:
         return np.concatenate([part[rows] for part in self.parts], axis=1)
 
-    def is_of(self, sets: Iterable[FeatureRows]) -> bool:
-        """Whether every part is one of some sets itself."""
+    def consists_of(self, sets: Iterable[FeatureRows]) -> bool:
+        """Return whether every part is one of the given sets."""
         known = {id(each) for each in sets}
         return all(id(part) in known for part in self.parts)
 
@@ -57,28 +57,29 @@ class SideBySide:
         return f"SideBySide({self.shape[0]:,} rows, {self.shape[1]} bands)"
 
 
-class SomeRows:
+class SelectedRows:
     """Some rows of vectors, without a copy."""
 
-    def __init__(self, whole: FeatureRows, rows: Int[np.ndarray, " row"]) -> None:
-        self.whole, self.rows = whole, rows
-        self.shape = (len(rows), whole.shape[1])
+    def __init__(self, every: FeatureRows, rows: Int[np.ndarray, " row"]) -> None:
+        self.every, self.rows = every, rows
+        self.shape = (len(rows), every.shape[1])
 
     def __getitem__(self, rows: Int[np.ndarray, " row"]) -> Float[np.ndarray, "row band"]:
-        return self.whole[self.rows[rows]]
+        return self.every[self.rows[rows]]
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        return f"SomeRows({self.shape[0]:,} of {self.whole.shape[0]:,} rows)"
+        return f"SomeRows({self.shape[0]:,} of {self.every.shape[0]:,} rows)"
 
 
-class SpreadRows:
-    """Vectors of some rows among all; the others are NaN."""
+class ScatteredRows:
+    """Vectors of some of a table's rows, scattered among all; the other rows are NaN."""
 
     def __init__(self, some: FeatureRows, marked: Bool[np.ndarray, " row"]) -> None:
         self.some = some
+        # Position of each row in `some`, -1 where it has no vector.
         self.position = np.where(marked, np.cumsum(marked) - 1, -1)
         self.shape = (len(marked), some.shape[1])
 
@@ -86,9 +87,9 @@ class SpreadRows:
         position = self.position[rows]
         if (position >= 0).all():
             return self.some[position]
-        found = np.full((len(rows), self.shape[1]), np.nan, np.float32)
-        found[position >= 0] = self.some[position[position >= 0]]
-        return found
+        vectors = np.full((len(rows), self.shape[1]), np.nan, np.float32)
+        vectors[position >= 0] = self.some[position[position >= 0]]
+        return vectors
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -97,10 +98,10 @@ class SpreadRows:
         return f"SpreadRows({self.some.shape[0]:,} among {self.shape[0]:,} rows)"
 
 
-class FiledRows:
-    """Vectors in a temporary file, float32, so that memory holds a block of them only.
+class FileRows:
+    """Vectors in a temporary file, float32, so that memory holds only a block of them.
 
-    The file is gone with the object. It is read, not mapped: mapped pages count as memory.
+    The file is deleted with the object. It is read, not mapped: mapped pages count as memory.
     """
 
     def __init__(self) -> None:
@@ -109,29 +110,30 @@ class FiledRows:
         self.shape = (0, 0)
 
     def append(self, block: Float[np.ndarray, "row band"]) -> None:
-        """Add rows at the end."""
+        """Append rows."""
         self._file.write(np.ascontiguousarray(block, np.float32).data)
         self._file.flush()
         self.shape = (self.shape[0] + len(block), block.shape[1])
 
     def __getitem__(self, rows: Int[np.ndarray, " row"]) -> Float[np.ndarray, "row band"]:
-        found = np.empty((len(rows), self.shape[1]), np.float32)
+        vectors = np.empty((len(rows), self.shape[1]), np.float32)
         order = np.argsort(rows, kind="stable")
         ordered = np.asarray(rows)[order]
         done = 0
         while done < len(rows):
             first = int(ordered[done])
-            # Rows that lie near each other are read together: a read costs more than what is
-            # between them.
-            inside = ordered[done : done + _READ_ROWS]
-            gaps = np.flatnonzero((np.diff(inside) > _APART) | (inside[1:] >= first + _READ_ROWS))
-            count = int(gaps[0]) + 1 if len(gaps) else len(inside)
-            near = self._read(first, int(inside[count - 1]) + 1)
-            found[order[done : done + count]] = near[inside[:count] - first]
+            # One read covers rows that are close to each other: a read takes more time than the
+            # rows in the gaps. It ends at the first wide gap, or when it is long enough.
+            ahead = ordered[done : done + _MAX_READ_ROWS]
+            too_far = (np.diff(ahead) > _MAX_GAP) | (ahead[1:] >= first + _MAX_READ_ROWS)
+            ends = np.flatnonzero(too_far)
+            count = int(ends[0]) + 1 if len(ends) else len(ahead)
+            read = self._read_rows(first, int(ahead[count - 1]) + 1)
+            vectors[order[done : done + count]] = read[ahead[:count] - first]
             done += count
-        return found
+        return vectors
 
-    def _read(self, start: int, stop: int) -> Float[np.ndarray, "row band"]:
+    def _read_rows(self, start: int, stop: int) -> Float[np.ndarray, "row band"]:
         size = 4 * self.shape[1]
         raw = _read_at(self._file.fileno(), (stop - start) * size, start * size)
         return np.frombuffer(raw, np.float32).reshape(-1, self.shape[1])
@@ -144,14 +146,14 @@ class FiledRows:
 
 
 def _read_at(descriptor: int, size: int, offset: int) -> bytes:
-    """Read bytes of a file, without moving its position where the system can."""
+    """Read bytes of a file; threads may do so at once where the system has `pread`."""
     if hasattr(os, "pread"):
-        found = os.pread(descriptor, size, offset)
+        content = os.pread(descriptor, size, offset)
     else:  # Windows
         os.lseek(descriptor, offset, os.SEEK_SET)
-        found = os.read(descriptor, size)
-    assert len(found) == size, "the temporary file was cut short"
-    return found
+        content = os.read(descriptor, size)
+    assert len(content) == size, "the temporary file was cut short"
+    return content
 
 
 def row_blocks(
@@ -163,13 +165,13 @@ def row_blocks(
         yield rows[start : start + step]
 
 
-def some_rows(features: FeatureRows, rows: Bool[np.ndarray, " row"]) -> FeatureRows:
-    """The rows that are marked, without a copy."""
-    return features if rows.all() else SomeRows(features, np.flatnonzero(rows))
+def select_rows(features: FeatureRows, rows: Bool[np.ndarray, " row"]) -> FeatureRows:
+    """Select the marked rows, without a copy."""
+    return features if rows.all() else SelectedRows(features, np.flatnonzero(rows))
 
 
-def all_of(features: FeatureRows) -> Shaped[np.ndarray, "row band"]:
-    """All vectors as one array, which a numpy array is already."""
+def as_array(features: FeatureRows) -> Shaped[np.ndarray, "row band"]:
+    """Read all vectors into one array; a numpy array is returned as it is."""
     if isinstance(features, np.ndarray):
         return features
     return features[np.arange(features.shape[0])]

@@ -1,4 +1,4 @@
-"""Models fitted on all points: of numbers with intervals, and of classes."""
+"""Models fitted on all points: of numbers, with intervals, and of classes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from unigeo.client.probing.conformal import conformal_quantile
-from unigeo.client.probing.feature_rows import some_rows
-from unigeo.client.probing.logistic import FittedLogistic, LogisticProbe
+from unigeo.client.probing.feature_rows import select_rows
+from unigeo.client.probing.logistic import LogisticProbe
+from unigeo.client.probing.logistic_path import FittedLogistic
 from unigeo.client.probing.probe_data import ProbeData
 from unigeo.client.probing.ridge import FittedRidge, RidgeProbe
 from unigeo.client.probing.table_columns import listed
@@ -16,38 +17,39 @@ from unigeo.client.probing.table_columns import listed
 
 @dataclass(frozen=True, repr=False)
 class NumberModel:
-    """Ridge on one target, with intervals."""
+    """Ridge on one target of numbers, with intervals."""
 
     ridge: FittedRidge
     nonconformity: float
     """Half-width of an interval where the difficulty is 1, in the target's unit."""
     layers = ("prediction", "lower", "upper", "uncertainty")
-    """`uncertainty` is the half-width of the interval from `lower` to `upper`."""
+    """Names of the predicted layers; `uncertainty` is half of `upper` - `lower`."""
 
     def __repr__(self) -> str:
-        return f"NumberModel({self.ridge!r}, strangeness {self.nonconformity:.4g})"
+        return f"NumberModel({self.ridge!r}, nonconformity {self.nonconformity:.4g})"
 
     def predict(
         self, vectors: Float[np.ndarray, "point band"], layers: tuple[str, ...] = layers
     ) -> dict[str, Float[np.ndarray, " point"]]:
-        """Some or all layers; the prediction alone takes far less work than its interval."""
-        found = {"prediction": self.ridge.predict(vectors)[:, 0]}
+        """Predict some or all layers; the prediction alone takes less work than its interval."""
+        layer_values = {"prediction": self.ridge.predict(vectors)[:, 0]}
         if set(layers) - {"prediction"}:
-            width = self.nonconformity * self.ridge.difficulty(vectors)[:, 0]
-            found["lower"] = found["prediction"] - width
-            found["upper"] = found["prediction"] + width
-            found["uncertainty"] = width
-        return {name: found[name] for name in layers}
+            half_width = self.nonconformity * self.ridge.difficulty(vectors)[:, 0]
+            layer_values["lower"] = layer_values["prediction"] - half_width
+            layer_values["upper"] = layer_values["prediction"] + half_width
+            layer_values["uncertainty"] = half_width
+        return {name: layer_values[name] for name in layers}
 
 
 @dataclass(frozen=True, repr=False)
 class ClassModel:
-    """Logistic ridge on one target."""
+    """Logistic ridge on one target of classes."""
 
     logistic: FittedLogistic
     classes: tuple[Any, ...]
+    """Labels in the order of the class numbers."""
     layers = ("prediction", "uncertainty")
-    """The number of the most probable class, and 1 - its probability."""
+    """Names of the predicted layers: number of the most probable class, and 1 - its probability."""
 
     def __repr__(self) -> str:
         return f"ClassModel({self.logistic!r}; {listed(self.classes)})"
@@ -55,40 +57,41 @@ class ClassModel:
     def predict(
         self, vectors: Float[np.ndarray, "point band"], layers: tuple[str, ...] = layers
     ) -> dict[str, Float[np.ndarray, " point"]]:
-        """Some or all layers."""
+        """Predict some or all layers."""
         probabilities = self.logistic.predict(vectors)
-        found = {
+        layer_values = {
             "prediction": probabilities.argmax(axis=1).astype(np.float64),
             "uncertainty": 1 - probabilities.max(axis=1),
         }
-        return {name: found[name] for name in layers}
+        return {name: layer_values[name] for name in layers}
 
 
 Model = NumberModel | ClassModel
 
 
-def fitted_models(
-    data: ProbeData, target: str, features: str, level: float
-) -> dict[str, NumberModel | ClassModel]:
-    """Fit all points: models by target, of all targets of numbers at once or of one of classes.
+def fitted_models(data: ProbeData, target: str, features: str, level: float) -> dict[str, Model]:
+    """Fit models on all points: of one target of classes, or of all targets of numbers at once.
 
     Args:
-        data: what was scored; penalty and intervals are of the folds of its last split.
-        target: one that is needed.
+        data: points that were scored; penalties and intervals are chosen on its last split.
+        target: target that is needed.
         features: name of a set of vectors.
-        level: of the intervals.
+        level: share of the points that intervals should hold.
+
+    Returns:
+        Models by target.
     """
     vectors, folds = data.vectors[features], data.splits[-1].folds
     labels = data.labels(target)
     if labels is not None:
         has = data.has(target)
         codes = data.known[target][has].astype(np.int64)
-        fitted = LogisticProbe().fit(some_rows(vectors, has), codes, folds[has])
+        fitted = LogisticProbe().fit(select_rows(vectors, has), codes, folds[has])
         return {target: ClassModel(fitted, labels.classes)}
     numeric = [name for name in data.known if data.labels(name) is None]
     truth = np.stack([data.known[name] for name in numeric], axis=1)
     ridge = RidgeProbe().fit(vectors, truth, folds)
-    models: dict[str, NumberModel | ClassModel] = {}
+    models: dict[str, Model] = {}
     for column, name in enumerate(numeric):
         alone = ridge.only(column)
         known = alone.nonconformity[np.isfinite(alone.nonconformity)]

@@ -1,4 +1,4 @@
-"""The rows of a ridge cut into folds: read in blocks, summed by fold, put together as equations."""
+"""The rows of a ridge cut into folds: read in blocks, summed by fold, combined to equations."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -7,29 +7,39 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from unigeo.client.probing.feature_rows import FeatureRows, row_blocks
-from unigeo.client.probing.leverage import Spread
-from unigeo.client.probing.normal_equations import Dual, Moments, Primal, Solution, by_bands
+from unigeo.client.probing.leverage import TrainingSpread
+from unigeo.client.probing.normal_equations import (
+    DualEquations,
+    Moments,
+    PrimalEquations,
+    RidgeSolution,
+    prefers_primal,
+)
 from unigeo.client.threads import Run, workers
 from unigeo.schemas.errors import ProbeError
 
 _ORIGIN_ROWS = 512
-"""Rows that the origin and the scale of sums are taken from."""
+"""Rows, about, that the origin and the scale of the sums are estimated from."""
 _ROUNDING = 1e-12
-"""A deviation this small beside the value is that of a constant."""
+"""Deviation / value of a band, below which the band is taken for constant."""
 _PENALTIES_TRIED = 6
-"""Of the 19 in most cases, for estimates."""
+"""Penalties that are tried in most cases, of 19; for estimates of time."""
 
-Push = Callable[[float], None]
-"""Callback for the number of floating-point operations that are newly done."""
+Advance = Callable[[float], None]
+"""Callback that adds newly done floating-point operations to the progress."""
 Block = dict[int, tuple[np.ndarray, np.ndarray]]
 """Row numbers and features of each fold that has rows in a block."""
 
 
 class FoldedRows:
-    """The rows of some targets, cut into folds, seen from one origin in one scale.
+    """The rows of some targets, cut into folds, as deviations from one origin in one scale.
 
-    Origin and scale only keep sums exact (each training set is standardized by itself). Rows become
-    float64 a block at a time.
+    The training sets of a cross-validation overlap: each is all folds but one or two. So sums over
+    the rows are taken once per fold, and those of a training set are the sums of its folds. Each
+    training set is then standardized by itself; origin and scale only keep the sums exact, since
+    the square of a mean that is far larger than the deviation would take up all digits.
+
+    Rows become float64 a block at a time.
     """
 
     def __init__(
@@ -40,11 +50,25 @@ class FoldedRows:
         rows: Int[np.ndarray, " row"],
         columns: Int[np.ndarray, " column"],
         strength: Float[np.ndarray, " band"] | float,
-        push: Push,
+        advance: Advance,
     ) -> None:
+        """Cut rows into folds.
+
+        Args:
+            features: vectors of all points.
+            targets: targets of all points.
+            folds: fold number of each point; the numbers may have gaps.
+            rows: points to use, at which every target in `columns` is known.
+            columns: targets to use.
+            strength: factor of each standardized band, whose penalty is divided by its square.
+            advance: called with newly done floating-point operations.
+
+        Raises:
+            ProbeError: if there are fewer than two folds, or one of them has no row.
+        """
         self.labels = np.unique(folds)
         self.count = len(self.labels)
-        self.folds = np.searchsorted(self.labels, folds)
+        self.folds = np.searchsorted(self.labels, folds)  # index of each point's fold in `labels`
         self.sizes = np.bincount(self.folds[rows], minlength=self.count)
         if self.count < 2 or self.sizes.min() == 0:
             raise ProbeError(
@@ -54,94 +78,97 @@ class FoldedRows:
         self.features, self.rows, self.columns = features, rows, columns
         self.targets = targets
         self.bands = features.shape[1]
-        self.strength, self.push = strength, push
-        self.origin, self.scale = self._origin_and_scale()
+        self.strength, self.advance = strength, advance
+        self.origin, self.scale, self.constant = self._origin_and_scale()
         self.target_origin = targets[np.ix_(rows, columns)].mean(axis=0)
         self._moments: list[Moments] | None = None
-        self.kept: dict[tuple[tuple[int, ...], int], tuple[Solution, Spread]] = {}
-        """Models by training set and number of the penalty, for who needs them next."""
+        self.kept: dict[tuple[tuple[int, ...], int], tuple[RidgeSolution, TrainingSpread]] = {}
+        """Models by training set and number of the penalty, kept for the step that follows."""
 
     def workers(self) -> AbstractContextManager[Run]:
-        """Threads for the factorizations of this data."""
-        work = ridge_operations(len(self.rows), self.bands, self.count)
+        """Start threads for the factorizations of this data."""
+        operations = ridge_operations(len(self.rows), self.bands, self.count)
         size = min(self.bands, len(self.rows))
-        return workers(work, 3 * 8 * size**2)
+        # About three float64 matrices each: that of the equations, its factor, and copies.
+        return workers(operations, 3 * 8 * size**2)
 
     def all_but(self, *folds: int) -> list[int]:
-        """The other folds."""
+        """Return the other folds."""
         return [fold for fold in range(self.count) if fold not in folds]
 
     def blocks(self, folds: Sequence[int]) -> Iterator[Block]:
-        """Rows of some folds, in order: for each fold of a block, their numbers and features."""
+        """Read the rows of some folds in blocks, in their order, each cut by fold."""
         wanted = self.rows[np.isin(self.folds[self.rows], folds)]
         for block in row_blocks(wanted, self.bands):
             values = self.features[block] - self.origin
+            # Rounding must not look like variation once a constant band is standardized.
             for band in self.constant:
                 values[np.abs(values[:, band]) <= _ROUNDING * np.abs(self.origin[band]), band] = 0
             values /= self.scale
-            own = self.folds[block]
-            present = np.unique(own).tolist()
-            if len(present) == 1:
+            fold_of = self.folds[block]
+            present = np.unique(fold_of).tolist()
+            if len(present) == 1:  # no copy of a block that lies in one fold
                 yield {present[0]: (block, values)}
             else:
-                yield {fold: (block[own == fold], values[own == fold]) for fold in present}
+                yield {fold: (block[fold_of == fold], values[fold_of == fold]) for fold in present}
 
-    def truth(self, rows: Int[np.ndarray, " row"]) -> Float[np.ndarray, "row column"]:
-        """Targets of some rows, from their own origin."""
+    def centred_targets(self, rows: Int[np.ndarray, " row"]) -> Float[np.ndarray, "row column"]:
+        """Return the targets of some rows, as deviations from their own origin."""
         return self.targets[np.ix_(rows, self.columns)] - self.target_origin
 
     def moments(self, run: Run) -> list[Moments]:
-        """Sums over the rows of each fold."""
+        """Sum over the rows of each fold, on the first call only."""
         if self._moments is None:
-            sums = [Moments.zero(self.bands, len(self.columns)) for _ in range(self.count)]
+            sums = [Moments.zeros(self.bands, len(self.columns)) for _ in range(self.count)]
             for block in self.blocks(range(self.count)):
-
+                # A thread per fold of the block: no two add to the same sums.
                 def add(fold: int, block: Block = block) -> None:
                     rows, values = block[fold]
-                    sums[fold].add(values, self.truth(rows))
+                    sums[fold].add(values, self.centred_targets(rows))
 
                 list(run(add, block))
-                self.push(sum(len(rows) for rows, _ in block.values()) * float(self.bands) ** 2)
+                self.advance(sum(len(rows) for rows, _ in block.values()) * float(self.bands) ** 2)
             self._moments = sums
         return self._moments
 
-    def training(self, train: Sequence[int]) -> Primal | Dual:
-        """The equations of some folds."""
-        if self._moments is not None and self.has_bands(train):
-            return Primal(Moments.total([self._moments[fold] for fold in train]), self.strength)
+    def equations(self, train: Sequence[int]) -> PrimalEquations | DualEquations:
+        """Build the normal equations of a training set, from its folds."""
+        if self._moments is not None and self.is_primal(train):
+            total = Moments.total([self._moments[fold] for fold in train])
+            return PrimalEquations(total, self.strength)
         parts = [part for block in self.blocks(train) for part in block.values()]
         rows, values = (np.concatenate(side) for side in zip(*parts, strict=True))
-        return Dual(values, self.truth(rows), self.strength)
+        return DualEquations(values, self.centred_targets(rows), self.strength)
 
     def errors(
-        self, fold: int, solutions: Sequence[Solution]
+        self, fold: int, solutions: Sequence[RidgeSolution]
     ) -> Float[np.ndarray, "solution column"]:
-        """Sums of squared errors on a fold."""
-        together = Solution.together(solutions)
+        """Sum the squared errors of solutions on a fold."""
+        together = RidgeSolution.concatenate(solutions)  # one product for all
         if self._moments is not None:
-            found = self._moments[fold].errors(together)
+            sums = self._moments[fold].errors(together)
         else:
-            found = np.zeros(len(together.intercepts))
+            sums = np.zeros(len(together.intercepts))
             for block in self.blocks([fold]):
                 rows, values = block[fold]
-                truth = np.tile(self.truth(rows), len(solutions))
-                found += ((together.predict(values) - truth) ** 2).sum(axis=0)
-        return found.reshape(len(solutions), -1)
+                truth = np.tile(self.centred_targets(rows), len(solutions))
+                sums += ((together.predict(values) - truth) ** 2).sum(axis=0)
+        return sums.reshape(len(solutions), -1)
 
-    def has_bands(self, train: Sequence[int]) -> bool:
-        """Whether the equations of a training set are those of the bands."""
-        return by_bands(int(self.sizes[list(train)].sum()), self.bands)
+    def is_primal(self, train: Sequence[int]) -> bool:
+        """Return whether the equations of a training set are those of the bands."""
+        return prefers_primal(int(self.sizes[list(train)].sum()), self.bands)
 
-    def factor_operations(self, left: Sequence[int]) -> float:
-        """Operations of one Cholesky factor of the set that leaves some folds out."""
-        rows = int(self.sizes[self.all_but(*left)].sum())
+    def factor_operations(self, omitted: Sequence[int]) -> float:
+        """Estimate the operations of one Cholesky factor of the set that omits some folds."""
+        rows = int(self.sizes[self.all_but(*omitted)].sum())
         return float(min(self.bands, rows)) ** 3 / 3
 
-    def _origin_and_scale(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of some of the rows; of a constant band its value and 1.
+    def _origin_and_scale(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Estimate mean and deviation of each band from some rows; find the constant bands.
 
-        The deviation of a constant can be of the size of rounding: such a band is marked, and what
-        differs from its origin no more than that is set to 0 where rows are read.
+        The deviation of a constant can be of the size of rounding, and would blow that up to 1:
+        such a band has scale 1.
         """
         step = max(1, len(self.rows) // _ORIGIN_ROWS)
         some = np.asarray(self.features[self.rows[::step]], np.float64)
@@ -149,14 +176,14 @@ class FoldedRows:
         mean = moved.mean(axis=0)
         deviation = (moved - mean).std(axis=0)
         origin = some[0] + mean
-        self.constant = np.flatnonzero(deviation <= _ROUNDING * np.abs(origin))
-        deviation[self.constant] = 1.0
-        return origin, deviation
+        constant = np.flatnonzero(deviation <= _ROUNDING * np.abs(origin))
+        deviation[constant] = 1.0
+        return origin, deviation, constant
 
 
 def ridge_operations(rows: int, bands: int, folds: int) -> float:
-    """About how many floating-point operations `RidgeProbe.held_out` takes."""
-    sets = folds * (folds - 1) / 2
+    """Estimate the floating-point operations of `RidgeProbe.held_out`: sums, factors, leverages."""
+    pairs = folds * (folds - 1) / 2
     size = min(bands, (folds - 1) * rows // folds)
-    factors = (_PENALTIES_TRIED + 2) * sets + 1.5 * folds
+    factors = (_PENALTIES_TRIED + 2) * pairs + 1.5 * folds
     return rows * bands * min(bands, rows) + factors * size**3 / 3 + folds * rows * bands**2 / 2

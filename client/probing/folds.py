@@ -1,4 +1,4 @@
-"""Folds of a cross-validation: of shuffled positions, of whole spatial blocks, of whole groups."""
+"""Folds of a cross-validation: of shuffled positions, whole spatial blocks, or whole groups."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,25 +6,26 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unigeo.client.probing.table_columns import series_of, short
+from unigeo.client.probing.table_columns import short, to_series
 from unigeo.schemas.errors import ProbeError
 from unigeo.schemas.tables.points import read_points
 
 CONUS = "EPSG:5070"
 """Albers equal-area map of the contiguous United States, in metres."""
-_LEAST_KM = 1e-6  # 1 mm; numbers of smaller blocks are beyond an integer
-_STEPS = 100_000
-"""Of a degree: points that agree in them, within about 1 m, have one position."""
+_MIN_BLOCK_KM = 1e-6
+"""Side of the smallest block, 1 mm; numbers of smaller blocks would not fit into an integer."""
+_STEPS_PER_DEGREE = 100_000
+"""Steps that coordinates are rounded to: points in the same step, about 1 m, have one position."""
 
 
 @dataclass(frozen=True, repr=False)
 class Split:
-    """One way to hold points out."""
+    """A partition of points into folds, which are held out in turn."""
 
     name: str
     """`random`, `blocked` or `grouped`."""
     units: Int[np.ndarray, " point"]
-    """Number of what is held out as a whole: the point's position, its block or its group."""
+    """Number of each point's unit, which one fold holds as a whole: a position, block or group."""
     folds: Int[np.ndarray, " point"]
     """Fold number of each point."""
 
@@ -40,15 +41,15 @@ def all_splits(
     seed: int = 0,
     positions: Int[np.ndarray, " point"] | None = None,
 ) -> tuple[Split, ...]:
-    """The random and the blocked split, and the grouped one where there are groups.
+    """Split points at random, by blocks, and by groups if there are any.
 
     Args:
-        blocks: number of each point's block, as `spatial_blocks` gives.
-        groups: number of each point's group, as `group_numbers` gives.
-        folds: how many in each split.
-        seed: of them all.
-        positions: number of each point's position, as `position_numbers` gives; without it each
-            point has its own.
+        blocks: number of each point's block, as `spatial_blocks` returns.
+        groups: number of each point's group, as `group_numbers` returns.
+        folds: number of folds of each split.
+        seed: seed of all splits.
+        positions: number of each point's position, as `position_numbers` returns; without it each
+            point has a position of its own.
 
     Raises:
         ProbeError: if positions, blocks or groups are fewer than folds.
@@ -66,15 +67,15 @@ def all_splits(
 def group_numbers(
     groups: Any, count: int, needed: Bool[np.ndarray, " point"] | None = None
 ) -> Int[np.ndarray, " point"]:
-    """Number the groups that labels of any kind name.
+    """Number the groups of points from their labels.
 
     Args:
-        groups: labels in any form that `columns.series_of` takes.
-        count: how many there must be.
-        needed: points that must have a group; all of them by default.
+        groups: labels in any form that `table_columns.to_series` takes.
+        count: number of points.
+        needed: mask of the points that must have a group; all of them by default.
 
     Raises:
-        ProbeError: if there are not `count` labels, or one that is needed is missing.
+        ProbeError: if there are not `count` labels, or a needed one is missing.
 
     >>> group_numbers(["Ohio", "Iowa", "Ohio"], 3)
     array([0, 1, 0])
@@ -83,7 +84,7 @@ def group_numbers(
 
     if isinstance(groups, str):
         raise ProbeError(f"groups are one label for each of {count} points, not {short(groups)}")
-    labels = series_of(groups)
+    labels = to_series(groups)
     if len(labels) != count:
         raise ProbeError(f"{len(labels)} group labels for {count} points")
     try:
@@ -102,10 +103,10 @@ def group_numbers(
 
 
 def random_folds(count: int, folds: int = 5, seed: int = 0) -> Int[np.ndarray, " point"]:
-    """Give each of `count` rows a fold number at random, the folds equal in size within one row.
+    """Assign each of `count` rows to a fold at random; the sizes of folds differ by one at most.
 
-    Neighbours fall into different folds, so a score under these folds says how well a probe fills
-    in between known points, not how it does in unseen country.
+    Neighbours fall into different folds, so a score under these folds tells how well a probe
+    interpolates between known points, not how well it predicts in unseen regions.
 
     Raises:
         ProbeError: if there are fewer rows than folds, or fewer than two folds.
@@ -118,25 +119,27 @@ def random_folds(count: int, folds: int = 5, seed: int = 0) -> Int[np.ndarray, "
 
 
 def position_numbers(lonlat: Float[np.ndarray, "point 2"]) -> Int[np.ndarray, " point"]:
-    """Number the positions in the order in which they come; those within about 1 m are one.
+    """Number the positions in the order of their first point; points within about 1 m share one.
 
     >>> position_numbers(np.array([[-105.0, 40.0], [-99.0, 41.0], [255.0, 40.0]]))
     array([0, 1, 0])
     """
     import pandas as pd
 
-    lon, lat = np.rint(lonlat * _STEPS).astype(np.int64).T
-    numbers, _ = pd.factorize((lon % (360 * _STEPS)) * (181 * _STEPS) + lat)
+    lon, lat = np.rint(lonlat * _STEPS_PER_DEGREE).astype(np.int64).T
+    # One integer per position: longitude modulo 360 degrees, and latitude as the lower digits.
+    east = lon % (360 * _STEPS_PER_DEGREE)
+    numbers, _ = pd.factorize(east * (181 * _STEPS_PER_DEGREE) + lat)
     return np.asarray(numbers, np.int64)
 
 
 def position_folds(
     positions: Int[np.ndarray, " point"], folds: int = 5, seed: int = 0
 ) -> Int[np.ndarray, " point"]:
-    """Give whole positions to folds at random: those of `random_folds` where none repeats.
+    """Assign whole positions to folds at random, as `random_folds` does if none repeats.
 
-    A row whose position stands in the table again would give its own answer away. The positions
-    are shuffled, then each goes to the fold that has the fewest rows so far.
+    Another row at the same position would give a held-out row's answer away. The positions are
+    shuffled, then each goes to the fold that has the fewest rows so far.
 
     Raises:
         ProbeError: if there are fewer positions than folds, or fewer than two folds.
@@ -151,7 +154,7 @@ def position_folds(
         return np.asarray(random_folds(len(sizes), folds, seed)[positions])
     check_units(len(sizes), folds, "positions")
     order = np.argsort(np.random.default_rng(seed).permutation(len(sizes)))
-    return np.asarray(_dealt(order, sizes, folds)[positions])
+    return np.asarray(_fill_folds(order, sizes, folds)[positions])
 
 
 def spatial_blocks(points: Any, km: float, crs: str = CONUS) -> Int[np.ndarray, " point"]:
@@ -161,19 +164,20 @@ def spatial_blocks(points: Any, km: float, crs: str = CONUS) -> Int[np.ndarray, 
     0, column by column from the west.
 
     Args:
-        points: in any form that `Field.sample` takes, such as (n, 2) longitudes and latitudes.
+        points: points in any form that `Field.sample` takes, such as (n, 2) longitudes and
+            latitudes.
         km: side of a block in kilometres.
         crs: a CRS in metres, best equal-area; the default is that of the contiguous United States.
 
     Raises:
         PointsError: if the points cannot be read, or one has no position.
-        ProbeError: if the side is not positive or a point has no place in the CRS.
+        ProbeError: if the side is not positive, or the CRS does not cover a point.
 
     >>> spatial_blocks([(-105.0, 39.0), (-104.9, 39.0), (-90.0, 39.0)], km=300)
     array([0, 0, 1])
     """
     is_number = isinstance(km, int | float | np.number) and not isinstance(km, bool)
-    if not is_number or not np.isfinite(km) or km < _LEAST_KM:
+    if not is_number or not np.isfinite(km) or km < _MIN_BLOCK_KM:
         raise ProbeError(f"the side of a block must be a positive number of km, not {short(km)}")
     cells = np.floor(project(read_points(points).lonlat, crs) / (km * 1000)).astype(np.int64)
     _, numbers = np.unique(cells, axis=0, return_inverse=True)
@@ -183,9 +187,9 @@ def spatial_blocks(points: Any, km: float, crs: str = CONUS) -> Int[np.ndarray, 
 def blocked_folds(
     blocks: Int[np.ndarray, " point"], folds: int = 5, seed: int = 0, what: str = "spatial blocks"
 ) -> Int[np.ndarray, " point"]:
-    """Give whole spatial blocks to folds; a score then tells what carries over to unseen country.
+    """Assign whole spatial blocks to folds; a score then tells what holds in unseen regions.
 
-    Groups of any other kind go whole in the same way; `what` names them in errors.
+    Groups of any other kind are assigned in the same way; `what` names them in errors.
 
     The blocks are shuffled, then each goes to the fold that has the fewest rows so far: no two
     folds differ by more rows than the largest block has.
@@ -199,11 +203,11 @@ def blocked_folds(
     _, numbers, sizes = np.unique(blocks, return_inverse=True, return_counts=True)
     check_units(len(sizes), folds, what)
     order = np.random.default_rng(seed).permutation(len(sizes))
-    return _dealt(order, sizes, folds)[numbers.reshape(-1)]
+    return _fill_folds(order, sizes, folds)[numbers.reshape(-1)]
 
 
-def map_of(lonlat: Float[np.ndarray, "point 2"], otherwise: str) -> str:
-    """The CRS to cut blocks in: EPSG:5070 where most points lie in its area, else the one given.
+def blocks_crs(lonlat: Float[np.ndarray, "point 2"], otherwise: str) -> str:
+    """Choose the CRS of blocks: EPSG:5070 if most points lie in its area, else the one given.
 
     >>> map_of(np.array([[-105.0, 40.0]]), otherwise="EPSG:8857")
     'EPSG:5070'
@@ -218,10 +222,10 @@ def map_of(lonlat: Float[np.ndarray, "point 2"], otherwise: str) -> str:
 
 
 def project(lonlat: Float[np.ndarray, "point 2"], crs: str) -> Float[np.ndarray, "point 2"]:
-    """Easting and northing of each point, in the units of the CRS (metres).
+    """Compute easting and northing of each point, in the units of the CRS (metres).
 
     Raises:
-        ProbeError: if PROJ does not know the CRS or a point has no place in it.
+        ProbeError: if PROJ does not know the CRS, or the CRS does not cover a point.
     """
     from pyproj import Transformer
     from pyproj.exceptions import CRSError
@@ -241,10 +245,10 @@ def project(lonlat: Float[np.ndarray, "point 2"], crs: str) -> Float[np.ndarray,
     return xy
 
 
-def _dealt(
+def _fill_folds(
     order: Int[np.ndarray, " unit"], sizes: Int[np.ndarray, " unit"], folds: int
 ) -> Int[np.ndarray, " unit"]:
-    """Give each unit, in `order`, to the fold that has the fewest rows so far."""
+    """Assign each unit, in `order`, to the fold that has the fewest rows so far."""
     fold_of = np.empty(len(sizes), np.int64)
     rows = [0] * folds
     for unit in order:
@@ -258,12 +262,12 @@ def check_units(count: int, folds: int, what: str) -> None:
     """Refuse folds that cannot be filled.
 
     Args:
-        count: of what is held out as a whole.
-        folds: how many.
-        what: is counted.
+        count: number of units, which are held out as a whole.
+        folds: number of folds.
+        what: name of the units, for messages.
 
     Raises:
-        ProbeError: if there are fewer of them than folds, or fewer than two folds.
+        ProbeError: if there are fewer units than folds, or fewer than two folds.
     """
     if folds < 2:
         raise ProbeError(f"cross-validation needs at least 2 folds, not {folds}")

@@ -18,49 +18,54 @@ from unigeo.client.probing.linear_algebra import whiten
 
 
 @dataclass(frozen=True, repr=False)
-class Spread:
-    """The spread of training vectors under one penalty."""
+class TrainingSpread:
+    """The spread of training vectors under one penalty, from which leverages are computed.
+
+    It holds either `factor` or `whitened`, whichever is the smaller matrix.
+    """
 
     mean: Float[np.ndarray, " band"]
     """Mean of the training vectors."""
-    inverse: Float[np.ndarray, " band"]
-    """1 / standard deviation of each band, 0 for a constant one."""
+    band_scale: Float[np.ndarray, " band"]
+    """Strength / standard deviation of each band, 0 for a constant one."""
     penalty: float
     count: int
     """Number of training vectors."""
     factor: Float[np.ndarray, "band band"] | None
     """Lower Cholesky factor of G + penalty, float32; None where bands are more than vectors."""
-    seen: Float[np.ndarray, "band row"] | None = None
-    """In the place of `factor`: with z a standardized vector, |z|^2 - |z seen|^2 is
-    penalty z' (G + penalty)^-1 z."""
+    whitened: Float[np.ndarray, "band row"] | None = None
+    """The standardized training vectors Z as Z' L^-T / sqrt(n), L the lower Cholesky factor of
+    Z Z' / n + penalty; None where `factor` is given."""
 
     def __repr__(self) -> str:
-        return f"Spread({self.count:,} vectors of {len(self.mean)} bands)"
+        return f"TrainingSpread({self.count:,} vectors of {len(self.mean)} bands)"
 
     def leverage(self, vectors: Float[np.ndarray, "point band"]) -> Float[np.ndarray, " point"]:
         """Compute the leverage of each vector: within about 0.1 %, as the factor is float32."""
-        standard = (vectors - self.mean) * self.inverse
-        if self.seen is not None:
-            left = (standard**2).sum(axis=1) - ((standard @ self.seen) ** 2).sum(axis=1)
-            return np.asarray(np.maximum(left, 0) / (self.penalty * self.count))
+        standard = (vectors - self.mean) * self.band_scale
+        if self.whitened is not None:
+            # Woodbury's identity: penalty z' (G + penalty)^-1 z = |z|^2 - |z whitened|^2.
+            rest = (standard**2).sum(axis=1) - ((standard @ self.whitened) ** 2).sum(axis=1)
+            return np.asarray(np.maximum(rest, 0) / (self.penalty * self.count))
         assert self.factor is not None
+        # z' (L L')^-1 z = |L^-1 z|^2
         white = whiten(self.factor, standard)
         return np.asarray(np.einsum("pb,pb->p", white, white), np.float64) / self.count
 
-    def seen_from(
-        self, centre: Float[np.ndarray, " band"], scale: Float[np.ndarray, " band"]
-    ) -> "Spread":
-        """The same for vectors before (vector - centre) / scale was taken."""
-        return Spread(
-            centre + scale * self.mean,
-            self.inverse / scale,
+    def unscaled(
+        self, origin: Float[np.ndarray, " band"], scale: Float[np.ndarray, " band"]
+    ) -> "TrainingSpread":
+        """Return the spread of vectors v, where this one is of (v - origin) / scale."""
+        return TrainingSpread(
+            origin + scale * self.mean,
+            self.band_scale / scale,
             self.penalty,
             self.count,
             self.factor,
-            self.seen,
+            self.whitened,
         )
 
 
 def difficulty(leverage: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
-    """How many times the usual error is to be expected."""
+    """Return the factor of the usual error that is to be expected, 1 or more."""
     return np.asarray(np.sqrt(1 + leverage))

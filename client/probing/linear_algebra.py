@@ -1,8 +1,8 @@
-"""Cholesky factors of symmetric matrices: by LAPACK through scipy, else through numpy alone.
+"""Cholesky factors of symmetric matrices: by LAPACK through scipy, else by numpy alone.
 
-scipy's own wrappers keep Python's lock while LAPACK works, so that threads would wait for each
-other. The same routines are therefore called where scipy publishes them for compiled code
-(`scipy.linalg.cython_lapack`), through ctypes, which lets the lock go.
+scipy's own wrappers hold Python's global lock while LAPACK works, so that threads would wait for
+each other. So the same routines are called through ctypes, which releases the lock, at the
+addresses that scipy publishes for compiled code (`scipy.linalg.cython_lapack`).
 """
 
 import ctypes
@@ -20,21 +20,21 @@ _Routine = Callable[..., None]
 def cholesky(matrix: Matrix, shift: float, scratch: Matrix | None = None) -> Matrix:
     """Factorize a positive semidefinite matrix with `shift` added to its diagonal.
 
-    Rounding can leave a small shift with a matrix that has no factor. Its negative eigenvalues are
-    then taken for zero.
+    By rounding, a matrix with a small shift can have negative eigenvalues and so no factor. They
+    are then taken for zero.
 
     Args:
         matrix: symmetric, float64.
         shift: 0 or more.
-        scratch: of the same size, in C order; it is overwritten, and the factor may lie in it.
-            Fresh memory for each of many large factors is not free.
+        scratch: memory of the same size, in C order, which is overwritten and may hold the factor.
+            Allocating memory for each of many large factors takes time.
 
     Returns:
-        The lower triangle L of L L' = matrix + shift; above it stands 0 or what was there before.
+        The lower triangle L of L L' = matrix + shift; the numbers above it are arbitrary.
     """
     shifted = np.empty(matrix.shape) if scratch is None else scratch
     np.copyto(shifted, matrix)
-    shifted.reshape(-1)[:: len(matrix) + 1] += shift
+    shifted.reshape(-1)[:: len(matrix) + 1] += shift  # the diagonal
     factorize = _routine("lapack", "dpotrf")
     if factorize is None:
         try:
@@ -42,7 +42,8 @@ def cholesky(matrix: Matrix, shift: float, scratch: Matrix | None = None) -> Mat
         except np.linalg.LinAlgError:
             return _by_eigenvectors(matrix, shift)
     size, failed = ctypes.c_int(len(matrix)), ctypes.c_int()
-    # LAPACK reads columns where numpy has rows: of a symmetric matrix they are the same.
+    # LAPACK takes the rows of numpy for columns, which are the same in a symmetric matrix. It
+    # writes L in its own order, so that numpy sees L': transposed, the array is L again.
     factorize(b"L", size, _pointer(shifted), size, failed)
     return _by_eigenvectors(matrix, shift) if failed.value else shifted.T
 
@@ -55,12 +56,13 @@ def solve(
     if substitute is None:
         lower = np.tril(factor)
         return np.asarray(np.linalg.solve(lower.T, np.linalg.solve(lower, right)))
-    columns = np.asfortranarray(factor, np.float64)
-    found = np.array(right.T, np.float64, order="C")  # by columns as LAPACK reads it
-    size, count, failed = ctypes.c_int(len(factor)), ctypes.c_int(len(found)), ctypes.c_int()
-    substitute(b"L", size, count, _pointer(columns), size, _pointer(found), size, failed)
+    columns = np.asfortranarray(factor, np.float64)  # no copy of a factor from `cholesky`
+    # LAPACK solves in place, and reads each row of the transposed C array as a column.
+    solution = np.array(right.T, np.float64, order="C")
+    size, count, failed = ctypes.c_int(len(factor)), ctypes.c_int(len(solution)), ctypes.c_int()
+    substitute(b"L", size, count, _pointer(columns), size, _pointer(solution), size, failed)
     assert not failed.value
-    return found.T
+    return solution.T
 
 
 def whiten(factor: Matrix, rows: Float[np.ndarray, "row size"]) -> Float[np.ndarray, "row size"]:
@@ -70,25 +72,30 @@ def whiten(factor: Matrix, rows: Float[np.ndarray, "row size"]) -> Float[np.ndar
     if solve_triangle is None:
         return np.asarray(np.linalg.solve(np.tril(factor), rows.T.astype(factor.dtype)).T)
     columns = np.asfortranarray(factor)
-    found = np.array(rows, factor.dtype, order="C")
+    white = np.array(rows, factor.dtype, order="C")  # solved in place; each row is one column
     one = ctypes.c_float(1) if single else ctypes.c_double(1)
-    size, count = ctypes.c_int(len(factor)), ctypes.c_int(len(found))
+    size, count = ctypes.c_int(len(factor)), ctypes.c_int(len(white))
+    # Left side, lower triangle, not transposed, diagonal not of ones.
     solve_triangle(
-        b"L", b"L", b"N", b"N", size, count, one, _pointer(columns), size, _pointer(found), size
+        b"L", b"L", b"N", b"N", size, count, one, _pointer(columns), size, _pointer(white), size
     )
-    return found
+    return white
 
 
 def _by_eigenvectors(matrix: Matrix, shift: float) -> Matrix:
-    """The factor of the matrix without its negative eigenvalues."""
+    """Factorize the matrix without its negative eigenvalues."""
     values, vectors = np.linalg.eigh(matrix)
     roots = np.sqrt(np.maximum(values, 0) + shift)
+    # V diag(roots^2) V' = R' R, where Q R = diag(roots) V'; so L = R'.
     return np.linalg.qr(roots[:, None] * vectors.T, mode="r").T
 
 
 @cache
 def _routine(library: str, name: str) -> _Routine | None:
-    """A routine of scipy's BLAS or LAPACK, whose arguments are all pointers; None without scipy."""
+    """Look up a routine of scipy's BLAS or LAPACK; None without scipy.
+
+    The arguments of the routine are all pointers, as in Fortran.
+    """
     try:
         from importlib import import_module
 
@@ -101,7 +108,7 @@ def _routine(library: str, name: str) -> _Routine | None:
     api.PyCapsule_GetPointer.restype = ctypes.c_void_p
     api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
     signature = api.PyCapsule_GetName(capsule)
-    if b"int *" not in signature:  # integers of another width
+    if b"int *" not in signature:  # a build whose integers have 64 bits
         return None
     address = api.PyCapsule_GetPointer(capsule, signature)
     count = signature.count(b"*")
@@ -114,12 +121,12 @@ def _routine(library: str, name: str) -> _Routine | None:
 
 
 def _address(argument: Any) -> Any:
-    """What C takes for a pointer to it."""
+    """Convert an argument to its address."""
     if isinstance(argument, bytes):
         return ctypes.cast(ctypes.c_char_p(argument), ctypes.c_void_p)
     return argument if isinstance(argument, ctypes.c_void_p) else ctypes.addressof(argument)
 
 
 def _pointer(values: np.ndarray) -> ctypes.c_void_p:
-    """Where an array's numbers stand."""
+    """Return the address of an array's numbers."""
     return ctypes.c_void_p(values.ctypes.data)

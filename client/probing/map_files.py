@@ -1,4 +1,4 @@
-"""A probe's map as a file: a GeoTIFF or a Zarr store, written beside its place and then renamed."""
+"""Files of a predicted map: a GeoTIFF, or a Zarr store that is renamed when it is complete."""
 
 import json
 import os
@@ -16,60 +16,64 @@ from unigeo.schemas.io.stores import absolute_url, open_store, refuse_inside_a_s
 from unigeo.schemas.store.layout import axis_attributes, georeferenced, spatial_ref_attributes
 
 _ROOTS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
-"""Files that a Zarr store has one of in its folder."""
+"""Files in the root folder of a Zarr store, of which it has at least one."""
 
 
-def write_geotiff(made: PredictionMap, path: Path, *, progress: bool = False) -> Path:
+def write_geotiff(predictions: PredictionMap, path: Path, *, progress: bool = False) -> Path:
     """Write a tiled, deflated GeoTIFF, one band per layer.
 
     Args:
-        made: the map.
-        path: that `check_geotiff_path` has let pass; a file that is there is replaced.
+        predictions: map to write.
+        path: file that `check_geotiff_path` accepted; an existing one is replaced.
         progress: show a bar on stderr.
 
     Raises:
-        StoreError: if it cannot be written; nothing is left then.
+        StoreError: if the file cannot be written; no part of it is left then.
         MissingExtraError: without rasterio.
     """
-    rasterio = _rasterio()
-    layers = made.model.layers
-    rows, cols = made.grid.shape
+    rasterio = _import_rasterio()
+    layers = predictions.model.layers
+    rows, cols = predictions.grid.shape
     profile = {
         "driver": "GTiff", "dtype": "float32", "nodata": np.nan, "count": len(layers),
-        "height": rows, "width": cols, "crs": made.grid.crs,
-        "transform": rasterio.Affine(*made.grid.affine), "tiled": True, "blockxsize": 256,
+        "height": rows, "width": cols, "crs": predictions.grid.crs,
+        "transform": rasterio.Affine(*predictions.grid.affine), "tiled": True, "blockxsize": 256,
         "blockysize": 256, "compress": "deflate", "predictor": 3, "bigtiff": "if_safer",
     }  # fmt: skip
     try:
-        with file_beside(path) as part, rasterio.open(part, "w", **profile) as raster:
+        with file_beside(path) as partial, rasterio.open(partial, "w", **profile) as raster:
             for number, layer in enumerate(layers, start=1):
                 raster.set_band_description(number, layer)
-                raster.update_tags(number, **_texts(made.own_attributes(layer)))
-            raster.update_tags(**_texts(made.root_attributes()))
-            for window, values in made.parts(progress):
-                at = rasterio.windows.Window(window.col, window.row, window.width, window.height)
-                raster.write(values, window=at)
+                raster.update_tags(number, **_geotiff_tags(predictions.layer_attributes(layer)))
+            raster.update_tags(**_geotiff_tags(predictions.root_attributes()))
+            for window, values in predictions.predict_parts(progress):
+                raster.write(
+                    values,
+                    window=rasterio.windows.Window(
+                        window.col, window.row, window.width, window.height
+                    ),
+                )
     except (OSError, rasterio.errors.RasterioError) as error:
-        if isinstance(error, StoreError):
+        if isinstance(error, StoreError):  # an OSError too: the field could not be read
             raise
         raise StoreError(f"cannot write the map {path}: {error}") from error
     return path
 
 
-def check_zarr_place(url: Any, overwrite: bool) -> Path | None:
-    """Refuse a store that cannot be written, before any work is done for it.
+def check_zarr_path(url: Any, overwrite: bool) -> Path | None:
+    """Refuse a path to which no map can be written, before any cell is predicted.
 
     Args:
         url: a path, an address, or a Zarr store object.
-        overwrite: whether a map may be there already.
+        overwrite: whether an existing map may be replaced.
 
     Returns:
-        The local path; None for an address or an object.
+        The local path; None for an address or a store object.
 
     Raises:
-        StoreError: if it is no address, the name is empty, there is no such folder, or the place is
-            taken by what must not be replaced: anything without `overwrite`; with it a file, a
-            folder that is no Zarr store, and a unigeo field.
+        StoreError: if `url` is none of these, the name is empty, the parent folder does not exist,
+            or something exists at the path that must not be replaced: anything without `overwrite`;
+            with it a file, a folder that is no Zarr store, and a unigeo field.
     """
     from zarr.abc.store import Store
 
@@ -113,26 +117,26 @@ def check_zarr_place(url: Any, overwrite: bool) -> Path | None:
 
 
 def write_zarr(
-    made: PredictionMap, url: Any, *, overwrite: bool = False, progress: bool = False
+    predictions: PredictionMap, url: Any, *, overwrite: bool = False, progress: bool = False
 ) -> None:
     """Write a Zarr store, its consolidated metadata last.
 
-    A local store is written beside its place. One that is there is replaced when the new one is
-    whole; at an address or in an object nothing is ever replaced.
+    A local store is written into a folder beside its path and renamed when it is complete; only
+    then is an existing store replaced. At an address or in a store object nothing is replaced.
 
     Raises:
-        StoreError: if it cannot be written, or there is what must not be replaced.
+        StoreError: if the store cannot be written, or something exists that must not be replaced.
     """
-    path = check_zarr_place(url, overwrite)
+    path = check_zarr_path(url, overwrite)
     if path is None:
-        _fill(made, url, progress)
+        _write_store(predictions, url, progress)
         return
-    part = partial_path(path)
-    if os.path.lexists(part) and (part.is_symlink() or not _is_store(part)):
-        raise StoreError(f"cannot write the map {url}: {part} is in the way; remove it")
+    partial = partial_path(path)
+    if os.path.lexists(partial) and (partial.is_symlink() or not _is_store(partial)):
+        raise StoreError(f"cannot write the map {url}: {partial} is in the way; remove it")
     try:
-        with folder_beside(path, overwrite=overwrite) as part:
-            _fill(made, part, progress)
+        with folder_beside(path, overwrite=overwrite) as partial:
+            _write_store(predictions, partial, progress)
     except OSError as error:
         if isinstance(error, StoreError):
             raise
@@ -151,35 +155,36 @@ def _is_field(path: Path) -> bool:
     return isinstance(root, dict) and "unigeo" in (root.get("attributes") or {})
 
 
-def _fill(made: PredictionMap, url: Any, progress: bool) -> None:
+def _write_store(predictions: PredictionMap, url: Any, progress: bool) -> None:
     import zarr
     from zarr.errors import ContainsArrayError, ContainsGroupError
 
     store = open_store(url, read_only=False)
-    shard = made.field.layout.shard
+    shard = predictions.field.layout.shard
     try:
-        attributes = georeferenced(made.root_attributes(), made.grid)
+        attributes = georeferenced(predictions.root_attributes(), predictions.grid)
         group = zarr.create_group(store, attributes=attributes)
-        _write_coordinates(made, group)
+        _write_coordinates(predictions, group)
         arrays = [
             group.create_array(
                 layer,
-                shape=made.grid.shape,
-                chunks=tuple(min(shard, size) for size in made.grid.shape),
+                shape=predictions.grid.shape,
+                chunks=tuple(min(shard, size) for size in predictions.grid.shape),
                 dtype="float32",
                 fill_value=np.nan,
                 dimension_names=("y", "x"),
                 attributes=georeferenced(
-                    made.attributes(layer) | {"coordinates": "spatial_ref"}, made.grid
+                    predictions.array_attributes(layer) | {"coordinates": "spatial_ref"},
+                    predictions.grid,
                 ),
             )
-            for layer in made.model.layers
+            for layer in predictions.model.layers
         ]
-        for window, values in made.parts(progress, aligned=True):
-            for array, layer in zip(arrays, values, strict=True):
-                array[window.slices] = layer
+        for window, layers in predictions.predict_parts(progress, aligned=True):
+            for array, values in zip(arrays, layers, strict=True):
+                array[window.slices] = values
         with warnings.catch_warnings():
-            # zarr: consolidation is "not part of the specification"; readers know it
+            # zarr warns that format 3 does not specify consolidation; readers support it
             warnings.simplefilter("ignore", UserWarning)
             zarr.consolidate_metadata(store)
     except (ContainsGroupError, ContainsArrayError) as error:
@@ -193,9 +198,9 @@ def _fill(made: PredictionMap, url: Any, progress: bool) -> None:
         raise StoreError(f"cannot write the map {url}: {error}") from error
 
 
-def _write_coordinates(made: PredictionMap, group: Any) -> None:
+def _write_coordinates(predictions: PredictionMap, group: Any) -> None:
     for axis in ("y", "x"):
-        values = getattr(made.grid, axis)
+        values = getattr(predictions.grid, axis)
         group.create_array(
             axis,
             data=values,
@@ -207,15 +212,16 @@ def _write_coordinates(made: PredictionMap, group: Any) -> None:
         "spatial_ref",
         data=np.array(0, np.int64),
         dimension_names=(),
-        attributes=spatial_ref_attributes(made.grid),
+        attributes=spatial_ref_attributes(predictions.grid),
     )
 
 
-def _texts(attributes: dict[str, Any]) -> dict[str, str]:
+def _geotiff_tags(attributes: dict[str, Any]) -> dict[str, str]:
+    """Convert attributes to tags of a GeoTIFF, which are text."""
     return {key.upper().replace(":", "_"): str(value) for key, value in attributes.items()}
 
 
-def _rasterio() -> Any:
+def _import_rasterio() -> Any:
     try:
         import rasterio
         import rasterio.windows

@@ -1,17 +1,31 @@
-"""What predicts in a probe, by name: ridge on each set of features, and the baselines."""
+"""The methods that a probe scores: ridge on each set of features, and the baselines by name.
+
+Each method predicts every point by models that have not seen its fold. `number_methods` and
+`class_methods` list the methods for targets of numbers and of classes.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from unigeo.client.probing.baselines import (
+    lonlat_logistic,
+    lonlat_neighbour_shares,
     lonlat_neighbours,
     lonlat_ridge,
     lonlat_tree_classes,
     lonlat_trees,
     need_sklearn,
     training_mean,
+    training_shares,
+)
+from unigeo.client.probing.duration_estimate import (
+    baseline_seconds,
+    logistic_seconds,
+    ridge_seconds,
 )
 from unigeo.client.probing.feature_rows import FeatureRows
 from unigeo.client.probing.folded_rows import ridge_operations
@@ -21,39 +35,141 @@ from unigeo.client.probing.table_columns import short
 from unigeo.schemas.errors import ProbeError
 
 BASELINES = ("mean", "lonlat ridge", "lonlat kNN", "lonlat IDW", "lonlat trees")
-"""`mean` of the training rows, which is the share of each class where there are classes."""
-
-Numbers = Float[np.ndarray, "point target"]
-Probabilities = Float[np.ndarray, "point class"]
-Push = Callable[[float], None]
-"""Callback for the share of a method's work that is newly done."""
-NumberMethod = Callable[[Numbers, Int[np.ndarray, " point"], Push], Mapping[str, HeldOut | Numbers]]
-"""From targets and folds to held-out predictions by name; several names may share their work."""
-ClassMethod = Callable[
-    [Int[np.ndarray, " point"], Int[np.ndarray, " point"], Push], Mapping[str, Probabilities]
-]
-"""From class numbers and folds to held-out probabilities by name."""
-Vectors = Mapping[str, FeatureRows]
-Sets = Mapping[str, tuple[FeatureRows, Float[np.ndarray, " band"] | float]]
-"""Each set of features, and the strength of its bands."""
-
+"""Names of the baselines; `mean` of the training rows is the share of each class for classes."""
 _NEIGHBOURS = ("lonlat kNN", "lonlat IDW")
-BESIDE = ("lonlat neighbours", "lonlat trees")
-"""Methods that work alone on one thread, and can be done beside others."""
-_LEARNT = (*_NEIGHBOURS, "lonlat trees")
-"""Those that scikit-learn computes."""
+"""Baselines that share one search for the nearest points."""
+_NEED_SKLEARN = (*_NEIGHBOURS, "lonlat trees")
+
+Folds = Int[np.ndarray, " point"]
+Vectors = Mapping[str, FeatureRows]
+"""Sets of features by name."""
+Sets = Mapping[str, tuple[FeatureRows, Float[np.ndarray, " band"] | float]]
+"""Sets of features, and the strength of their bands, by name."""
+Advance = Callable[[float], None]
+"""Callback that adds a newly done share of a method's work to the progress."""
+
+
+def _ignore(share: float) -> None:
+    """Drop the progress."""
+
+
+@dataclass(frozen=True, eq=False)
+class RidgeMethod:
+    """Ridge on one set of features, for targets of numbers."""
+
+    name: str
+    """Name of the set."""
+    features: FeatureRows
+    strength: Float[np.ndarray, " band"] | float
+    single_threaded = False
+
+    def seconds(self, rows: int, folds: int, columns: int) -> float:
+        """Estimate the time of `held_out`; all targets share the factorizations."""
+        return ridge_seconds(rows, self.features.shape[1], folds)
+
+    def held_out(
+        self,
+        targets: Float[np.ndarray, "point target"],
+        folds: Folds,
+        advance: Advance = _ignore,
+    ) -> dict[str, HeldOut]:
+        """Predict every point, with its difficulty."""
+        rows, bands = self.features.shape
+        operations = ridge_operations(rows, bands, len(np.unique(folds)))
+        held = RidgeProbe().held_out(
+            self.features,
+            targets,
+            folds,
+            strength=self.strength,
+            advance=lambda done: advance(done / operations),
+        )
+        return {self.name: held}
+
+
+@dataclass(frozen=True, eq=False)
+class LogisticMethod:
+    """Logistic ridge on one set of features, for a target of classes."""
+
+    name: str
+    """Name of the set."""
+    features: FeatureRows
+    strength: Float[np.ndarray, " band"] | float
+    single_threaded = False
+
+    def seconds(self, rows: int, folds: int, columns: int) -> float:
+        """Estimate the time of `held_out`; columns are classes."""
+        return logistic_seconds(rows, self.features.shape[1], folds, columns)
+
+    def held_out(
+        self, codes: Int[np.ndarray, " point"], folds: Folds, advance: Advance = _ignore
+    ) -> dict[str, np.ndarray]:
+        """Predict the probability of each class at every point."""
+        probabilities = LogisticProbe().held_out(
+            self.features, codes, folds, strength=self.strength, advance=advance
+        )
+        return {self.name: probabilities}
+
+
+@dataclass(frozen=True, eq=False)
+class BaselineMethod:
+    """A baseline that predicts from position alone, or from the training rows' targets."""
+
+    name: str
+    """One of `BASELINES`."""
+    predict: Callable[..., np.ndarray]
+    """Function of targets, or class numbers, and folds: held-out predictions."""
+    single_threaded: bool = False
+    """Whether it keeps one thread busy, mostly with Python, so that it can run beside others."""
+
+    def seconds(self, rows: int, folds: int, columns: int) -> float:
+        """Estimate the time of `held_out`."""
+        return baseline_seconds(self.name, rows, columns)
+
+    def held_out(
+        self, truth: np.ndarray, folds: Folds, advance: Advance = _ignore
+    ) -> dict[str, np.ndarray]:
+        """Predict every point: numbers by target, or probabilities by class."""
+        return {self.name: self.predict(truth, folds)}
+
+
+@dataclass(frozen=True, eq=False)
+class NeighboursMethod:
+    """The two baselines of nearest points, from one search."""
+
+    names: tuple[str, ...]
+    """Names of the baselines that are wanted."""
+    predict: Callable[..., Mapping[str, np.ndarray]]
+    """Function of targets, or class numbers, and folds: held-out predictions of both."""
+    name = "lonlat neighbours"
+    single_threaded = True
+
+    def seconds(self, rows: int, folds: int, columns: int) -> float:
+        """Estimate the time of `held_out`."""
+        return baseline_seconds(self.name, rows, columns)
+
+    def held_out(
+        self, truth: np.ndarray, folds: Folds, advance: Advance = _ignore
+    ) -> dict[str, np.ndarray]:
+        """Predict every point: numbers by target, or probabilities by class."""
+        predictions = self.predict(truth, folds)
+        return {name: predictions[name] for name in self.names}
+
+
+Baseline = BaselineMethod | NeighboursMethod
+NumberMethod = RidgeMethod | Baseline
+ClassMethod = LogisticMethod | Baseline
 
 
 def chosen_baselines(baselines: bool | Sequence[str], features: Iterable[str]) -> tuple[str, ...]:
-    """Names of the baselines that are asked for.
+    """Return the names of the wanted baselines, in the order of `BASELINES`.
 
     Args:
         baselines: all, none, or some by name.
         features: names of the sets of features, which must differ.
 
     Raises:
-        ProbeError: if one is unknown, or a set of features has its name.
-        MissingExtraError: if one needs scikit-learn and it is not installed.
+        ProbeError: if a baseline is unknown, or a set of features has its name.
+        MissingExtraError: if a baseline needs scikit-learn and it is not installed.
     """
     if not isinstance(baselines, bool | Iterable | None) or isinstance(baselines, str):
         raise ProbeError(
@@ -71,7 +187,7 @@ def chosen_baselines(baselines: bool | Sequence[str], features: Iterable[str]) -
         raise ProbeError(f"the features {clash[0]!r} are named like the baseline; rename them")
     if not chosen and not list(features):
         raise ProbeError("there is nothing to score: name modalities or baselines")
-    if set(chosen) & set(_LEARNT):
+    if set(chosen) & set(_NEED_SKLEARN):
         need_sklearn()
     return tuple(name for name in BASELINES if name in chosen)
 
@@ -82,31 +198,27 @@ def number_methods(
     crs: str,
     seed: int,
     baselines: Sequence[str],
-) -> dict[str, NumberMethod]:
-    """Methods for numbers: ridge on each set of features, then the baselines."""
+) -> list[NumberMethod]:
+    """List the methods for numbers: ridge on each set of features, then the baselines.
 
-    def ridge(name: str) -> NumberMethod:
-        values, strength = sets[name]
-
-        def method(y: Numbers, f: Int[np.ndarray, " point"], push: Push) -> Mapping[str, HeldOut]:
-            whole = ridge_operations(values.shape[0], values.shape[1], len(np.unique(f)))
-            held = RidgeProbe().held_out(
-                values, y, f, strength=strength, push=lambda done: push(done / whole)
-            )
-            return {name: held}
-
-        return method
-
-    def near(y: Numbers, f: Int[np.ndarray, " point"], push: Push) -> Mapping[str, Numbers]:
-        return _named(lonlat_neighbours(lonlat, y, f, crs), baselines)
-
-    position: dict[str, NumberMethod] = {
-        "mean": lambda y, f, push: {"mean": training_mean(y, f)},
-        "lonlat ridge": lambda y, f, push: {"lonlat ridge": lonlat_ridge(lonlat, y, f)},
-        "lonlat neighbours": near,
-        "lonlat trees": lambda y, f, push: {"lonlat trees": lonlat_trees(lonlat, y, f, seed)},
-    }
-    return {name: ridge(name) for name in sets} | _wanted(position, baselines)
+    Args:
+        sets: sets of features at the points.
+        lonlat: position of each point.
+        crs: CRS in metres, for the nearest neighbours.
+        seed: seed of the trees.
+        baselines: names of the wanted baselines.
+    """
+    on_features = [RidgeMethod(name, *features) for name, features in sets.items()]
+    return [
+        *on_features,
+        *_wanted_baselines(
+            baselines,
+            mean=training_mean,
+            ridge=partial(lonlat_ridge, lonlat),
+            neighbours=partial(lonlat_neighbours, lonlat, crs=crs),
+            trees=partial(lonlat_trees, lonlat, seed=seed),
+        ),
+    ]
 
 
 def class_methods(
@@ -115,51 +227,37 @@ def class_methods(
     crs: str,
     seed: int,
     baselines: Sequence[str],
-) -> dict[str, ClassMethod]:
-    """The same for classes: logistic ridge in the place of ridge, shares of classes for means."""
+) -> list[ClassMethod]:
+    """List the methods for classes: logistic ridge on each set of features, then the baselines.
 
-    def logistic(
-        name: str, values: FeatureRows, strength: Float[np.ndarray, " band"] | float
-    ) -> ClassMethod:
-        def method(
-            c: Int[np.ndarray, " point"], f: Int[np.ndarray, " point"], push: Push
-        ) -> Mapping[str, Probabilities]:
-            return {name: LogisticProbe().held_out(values, c, f, strength=strength, push=push)}
-
-        return method
-
-    def near(
-        c: Int[np.ndarray, " point"], f: Int[np.ndarray, " point"], push: Push
-    ) -> Mapping[str, Numbers]:
-        found = lonlat_neighbours(lonlat, _indicators(c), f, crs, together=True)
-        return _named(found, baselines)
-
-    def trees(
-        c: Int[np.ndarray, " point"], f: Int[np.ndarray, " point"], push: Push
-    ) -> Mapping[str, Probabilities]:
-        return {"lonlat trees": lonlat_tree_classes(lonlat, c, f, seed)}
-
-    position: dict[str, ClassMethod] = {
-        "mean": lambda c, f, push: {"mean": training_mean(_indicators(c), f)},
-        "lonlat ridge": logistic("lonlat ridge", lonlat, 1.0),
-        "lonlat neighbours": near,
-        "lonlat trees": trees,
-    }
-    own = {name: logistic(name, *features) for name, features in sets.items()}
-    return own | _wanted(position, baselines)
+    Args as in `number_methods`.
+    """
+    on_features = [LogisticMethod(name, *features) for name, features in sets.items()]
+    return [
+        *on_features,
+        *_wanted_baselines(
+            baselines,
+            mean=training_shares,
+            ridge=partial(lonlat_logistic, lonlat),
+            neighbours=partial(lonlat_neighbour_shares, lonlat, crs=crs),
+            trees=partial(lonlat_tree_classes, lonlat, seed=seed),
+        ),
+    ]
 
 
-def _indicators(codes: Int[np.ndarray, " point"]) -> Numbers:
-    """One column per class, 1 where a point is of it."""
-    return np.asarray(np.eye(int(codes.max()) + 1)[codes])
-
-
-def _named(found: Mapping[str, Numbers], baselines: Sequence[str]) -> dict[str, Numbers]:
-    return {name: values for name, values in found.items() if name in baselines}
-
-
-def _wanted[M](methods: Mapping[str, M], baselines: Sequence[str]) -> dict[str, M]:
-    wanted = set(baselines) | (
-        {"lonlat neighbours"} if set(baselines) & set(_NEIGHBOURS) else set()
-    )
-    return {name: method for name, method in methods.items() if name in wanted}
+def _wanted_baselines(
+    names: Sequence[str],
+    mean: Callable[..., np.ndarray],
+    ridge: Callable[..., np.ndarray],
+    neighbours: Callable[..., Mapping[str, np.ndarray]],
+    trees: Callable[..., np.ndarray],
+) -> list[Baseline]:
+    """List the baselines that are wanted by name, from the functions that predict."""
+    nearest = tuple(name for name in _NEIGHBOURS if name in names)
+    methods: list[tuple[bool, Baseline]] = [
+        ("mean" in names, BaselineMethod("mean", mean)),
+        ("lonlat ridge" in names, BaselineMethod("lonlat ridge", ridge)),
+        (bool(nearest), NeighboursMethod(nearest, neighbours)),
+        ("lonlat trees" in names, BaselineMethod("lonlat trees", trees, single_threaded=True)),
+    ]
+    return [method for wanted, method in methods if wanted]

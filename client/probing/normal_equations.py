@@ -1,9 +1,9 @@
 """Ridge regression on one training set, solved for one penalty at a time.
 
-`Primal` solves the normal equations of the bands, from sums over rows that folds share; `Dual`
-solves those of the rows, where they are much fewer than the bands. Both give the same solution.
-A Cholesky factor takes a small part of the time of the eigenvectors, which would serve all
-penalties at once: so a few penalties cost less.
+`PrimalEquations` solves the normal equations of the bands, from sums over rows that folds share;
+`DualEquations` solves those of the rows, where they are much fewer than the bands. Both give the
+same solution. A Cholesky factor takes a small part of the time of the eigenvectors, which would
+serve all penalties at once: so a few penalties cost less.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from unigeo.client.probing.leverage import Spread
+from unigeo.client.probing.leverage import TrainingSpread
 from unigeo.client.probing.linear_algebra import cholesky, solve, whiten
 
-_CONSTANT = 1e-10  # a band whose variance is this small beside its mean square is rounding alone
-_STRIP = 64  # rows of a matrix that are changed at once
-_MOST_BANDS_PER_ROW = 1.4  # above it the rows' equations take less time, spreads included
+_CONSTANT = 1e-10
+"""Variance / mean square of a band, below which its variance is taken for rounding."""
+_STRIP = 64
+"""Rows of a matrix that are changed at once."""
+_MAX_BANDS_PER_ROW = 1.4
+"""Bands per row, above which the rows' equations take less time, spreads included."""
 
 
 @dataclass(frozen=True, repr=False)
-class Solution:
+class RidgeSolution:
     """Weights of one training set at one penalty."""
 
     weights: Float[np.ndarray, "band target"]
@@ -29,7 +32,7 @@ class Solution:
 
     def __repr__(self) -> str:
         bands, targets = self.weights.shape
-        return f"Solution({bands} bands, {targets} targets)"
+        return f"RidgeSolution({bands} bands, {targets} targets)"
 
     def predict(
         self, features: Float[np.ndarray, "point band"]
@@ -38,8 +41,8 @@ class Solution:
         return np.asarray(features @ self.weights + self.intercepts)
 
     @classmethod
-    def together(cls, solutions: Sequence["Solution"]) -> "Solution":
-        """Several side by side, as if they were of so many targets."""
+    def concatenate(cls, solutions: Sequence["RidgeSolution"]) -> "RidgeSolution":
+        """Put solutions side by side, as if each were of targets of its own."""
         if len(solutions) == 1:
             return solutions[0]
         return cls(
@@ -47,9 +50,9 @@ class Solution:
             np.concatenate([each.intercepts for each in solutions]),
         )
 
-    def only(self, columns: np.ndarray) -> "Solution":
-        """The same for some of the targets."""
-        return Solution(self.weights[:, columns], self.intercepts[columns])
+    def select(self, targets: np.ndarray) -> "RidgeSolution":
+        """Return the solution of some targets, by their numbers."""
+        return RidgeSolution(self.weights[:, targets], self.intercepts[targets])
 
 
 @dataclass(repr=False)
@@ -57,19 +60,24 @@ class Moments:
     """Sums over rows: all that ridge needs to know of them when bands are fewer than rows."""
 
     count: int
+    """Number of rows."""
     features: Float[np.ndarray, " band"]
+    """Sum of the features."""
     targets: Float[np.ndarray, " target"]
+    """Sum of the targets."""
     squares: Float[np.ndarray, " target"]
-    """Sums of the targets' squares."""
+    """Sum of the targets' squares."""
     gram: Float[np.ndarray, "band band"]
+    """Sum of the products of the features with each other, X' X."""
     cross: Float[np.ndarray, "band target"]
+    """Sum of the products of features and targets, X' Y."""
 
     def __repr__(self) -> str:
         return f"Moments({self.count:,} rows, {len(self.features)} bands)"
 
     @classmethod
-    def zero(cls, bands: int, targets: int) -> "Moments":
-        """Sums of no rows."""
+    def zeros(cls, bands: int, targets: int) -> "Moments":
+        """Return the sums over no rows."""
         return cls(
             0,
             np.zeros(bands),
@@ -83,23 +91,24 @@ class Moments:
     def of(
         cls, features: Float[np.ndarray, "point band"], targets: Float[np.ndarray, "point target"]
     ) -> "Moments":
-        """Sum over the rows given."""
-        found = cls.zero(features.shape[1], targets.shape[1])
-        found.add(features, targets)
-        return found
+        """Sum over rows."""
+        moments = cls.zeros(features.shape[1], targets.shape[1])
+        moments.add(features, targets)
+        return moments
 
     @classmethod
     def total(cls, parts: Sequence["Moments"]) -> "Moments":
-        """Sum over the rows of all parts."""
+        """Sum over the rows of all parts, into new arrays."""
         first, *others = parts
         names = ("features", "targets", "squares", "gram", "cross")
         if not others:
             return cls(first.count, *(getattr(first, name).copy() for name in names))
-        found = [getattr(first, name) + getattr(others[0], name) for name in names]
+        # The sum of two is a new array, to which the others are added in place: no sum is copied.
+        totals = [getattr(first, name) + getattr(others[0], name) for name in names]
         for part in others[1:]:
-            for sums, name in zip(found, names, strict=True):
-                sums += getattr(part, name)
-        return cls(sum(part.count for part in parts), *found)
+            for total, name in zip(totals, names, strict=True):
+                total += getattr(part, name)
+        return cls(sum(part.count for part in parts), *totals)
 
     def add(
         self, features: Float[np.ndarray, "point band"], targets: Float[np.ndarray, "point target"]
@@ -116,18 +125,25 @@ class Moments:
             self.gram += gram
             self.cross += cross
 
-    def errors(self, solution: Solution) -> Float[np.ndarray, " column"]:
-        """Sum of the squared errors of a solution, or of several together, on these rows."""
+    def errors(self, solution: RidgeSolution) -> Float[np.ndarray, " column"]:
+        """Sum the squared errors of a solution on these rows, without reading them again.
+
+        With weights w and intercept b the sum of (y - x w - b)^2 is that of (y - b)^2 plus
+        w' (X' X w - 2 X' y + 2 b X' 1).
+
+        Args:
+            solution: of the targets, or several solutions of them concatenated.
+        """
         weights, shift = solution.weights, solution.intercepts
-        times = len(shift) // len(self.targets)
-        squares, targets = np.tile(self.squares, times), np.tile(self.targets, times)
-        of_targets = squares - 2 * shift * targets + self.count * shift**2
-        along = self.gram @ weights - 2 * np.tile(self.cross, times)
-        along += 2 * shift * self.features[:, None]
-        return np.asarray(of_targets + (weights * along).sum(axis=0))
+        repeats = len(shift) // len(self.targets)
+        squares, targets = np.tile(self.squares, repeats), np.tile(self.targets, repeats)
+        constant = squares - 2 * shift * targets + self.count * shift**2
+        inner = self.gram @ weights - 2 * np.tile(self.cross, repeats)
+        inner += 2 * shift * self.features[:, None]
+        return np.asarray(constant + (weights * inner).sum(axis=0))
 
 
-class Primal:
+class PrimalEquations:
     """The normal equations of the bands."""
 
     def __init__(
@@ -136,7 +152,7 @@ class Primal:
         """Standardize the bands.
 
         Args:
-            moments: of the training rows. The sums of `gram` and `cross` are changed.
+            moments: sums over the training rows, whose `gram` and `cross` are overwritten.
             strength: factor of each standardized band, whose penalty is divided by its square.
         """
         count = self.count = moments.count
@@ -144,32 +160,36 @@ class Primal:
         correlation, cross = moments.gram, moments.cross
         correlation /= count
         square = correlation.diagonal().copy()
-        self.inverse = strength * inverse_deviation(square - self.mean**2, square)
-        for start in range(0, len(square), _STRIP):  # a product of all would be another matrix
+        self.band_scale = strength * inverse_std(square - self.mean**2, square)
+        # Covariance, then correlation, strip by strip: an outer product would be another matrix.
+        for start in range(0, len(square), _STRIP):
             strip = correlation[start : start + _STRIP]
             strip -= self.mean[start : start + _STRIP, None] * self.mean
-            strip *= self.inverse[start : start + _STRIP, None] * self.inverse
+            strip *= self.band_scale[start : start + _STRIP, None] * self.band_scale
         cross /= count
         cross -= np.outer(self.mean, self.target_mean)
-        self.correlation, self.cross = correlation, cross * self.inverse[:, None]
+        self.correlation, self.cross = correlation, cross * self.band_scale[:, None]
         self._scratch = np.empty_like(correlation)
 
-    def solve(self, penalty: float) -> Solution:
-        """Weights at a penalty."""
+    def solve(self, penalty: float) -> RidgeSolution:
+        """Solve for the weights at a penalty."""
         return self._solution(cholesky(self.correlation, penalty, self._scratch))
 
-    def solve_with_spread(self, penalty: float) -> tuple[Solution, Spread]:
-        """Weights at a penalty, and the leverage that it gives."""
+    def solve_with_spread(self, penalty: float) -> tuple[RidgeSolution, TrainingSpread]:
+        """Solve for the weights at a penalty, and keep the factor that leverages need."""
         factor = cholesky(self.correlation, penalty, self._scratch)
-        low = factor.T.astype(np.float32).T  # in the order of LAPACK, as the factor is
-        return self._solution(factor), Spread(self.mean, self.inverse, penalty, self.count, low)
+        # The factor lies in the scratch memory, which the next penalty overwrites. The copy is
+        # transposed twice so that it is in column order, as LAPACK reads it.
+        single = factor.T.astype(np.float32).T
+        spread = TrainingSpread(self.mean, self.band_scale, penalty, self.count, single)
+        return self._solution(factor), spread
 
-    def _solution(self, factor: Float[np.ndarray, "band band"]) -> Solution:
-        weights = self.inverse[:, None] * solve(factor, self.cross)
-        return Solution(weights, self.target_mean - self.mean @ weights)
+    def _solution(self, factor: Float[np.ndarray, "band band"]) -> RidgeSolution:
+        weights = self.band_scale[:, None] * solve(factor, self.cross)
+        return RidgeSolution(weights, self.target_mean - self.mean @ weights)
 
 
-class Dual:
+class DualEquations:
     """The normal equations of the rows."""
 
     def __init__(
@@ -178,40 +198,46 @@ class Dual:
         targets: Float[np.ndarray, "point target"],
         strength: Float[np.ndarray, " band"] | float = 1.0,
     ) -> None:
-        """Standardize the bands; `strength` as in `Primal`."""
+        """Standardize the bands; `strength` as in `PrimalEquations`."""
         self.count = len(features)
         self.mean, self.target_mean = features.mean(axis=0), targets.mean(axis=0)
-        deviation = inverse_deviation(features.var(axis=0), (features**2).mean(axis=0))
-        self.inverse = strength * deviation
-        self.standard = (features - self.mean) * self.inverse
+        inverse = inverse_std(features.var(axis=0), (features**2).mean(axis=0))
+        self.band_scale = strength * inverse
+        self.standard = (features - self.mean) * self.band_scale
         self.kernel = self.standard @ self.standard.T / self.count
-        self.truth = targets - self.target_mean
+        self.centred_targets = targets - self.target_mean
 
-    def solve(self, penalty: float) -> Solution:
-        """Weights at a penalty."""
+    def solve(self, penalty: float) -> RidgeSolution:
+        """Solve for the weights at a penalty."""
         return self._solution(cholesky(self.kernel, penalty))
 
-    def solve_with_spread(self, penalty: float) -> tuple[Solution, Spread]:
-        """Weights at a penalty, and the leverage that it gives."""
+    def solve_with_spread(self, penalty: float) -> tuple[RidgeSolution, TrainingSpread]:
+        """Solve for the weights at a penalty, and keep the factor that leverages need."""
         factor = cholesky(self.kernel, penalty)
-        seen = whiten(factor, self.standard.T) / np.sqrt(self.count)
-        spread = Spread(self.mean, self.inverse, penalty, self.count, None, seen)
+        whitened = whiten(factor, self.standard.T) / np.sqrt(self.count)
+        spread = TrainingSpread(self.mean, self.band_scale, penalty, self.count, None, whitened)
         return self._solution(factor), spread
 
-    def _solution(self, factor: Float[np.ndarray, "row row"]) -> Solution:
-        along = self.standard.T @ solve(factor, self.truth) / self.count
-        weights = self.inverse[:, None] * along
-        return Solution(weights, self.target_mean - self.mean @ weights)
+    def _solution(self, factor: Float[np.ndarray, "row row"]) -> RidgeSolution:
+        # (Z' Z / n + penalty)^-1 Z' y / n = Z' (Z Z' / n + penalty)^-1 y / n
+        standard_weights = self.standard.T @ solve(factor, self.centred_targets) / self.count
+        weights = self.band_scale[:, None] * standard_weights
+        return RidgeSolution(weights, self.target_mean - self.mean @ weights)
 
 
-def by_bands(rows: int, bands: int) -> bool:
-    """Whether `Primal` takes less time than `Dual`."""
-    return bands <= _MOST_BANDS_PER_ROW * rows
+def prefers_primal(rows: int, bands: int) -> bool:
+    """Return whether `PrimalEquations` take less time than `DualEquations`."""
+    return bands <= _MAX_BANDS_PER_ROW * rows
 
 
-def inverse_deviation(
+def inverse_std(
     variance: Float[np.ndarray, " band"], square: Float[np.ndarray, " band"]
 ) -> Float[np.ndarray, " band"]:
-    """1 / standard deviation; 0 for a band that is constant, which then has no weight."""
+    """Return 1 / standard deviation; 0 for a constant band, which then has no weight.
+
+    Args:
+        variance: variance of each band.
+        square: mean square of each band, beside which its variance may be rounding alone.
+    """
     varies: Bool[np.ndarray, " band"] = variance > _CONSTANT * square
     return np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1)), 0)

@@ -1,4 +1,4 @@
-"""The choice of a ridge's penalty: by the errors on folds that training sets leave out."""
+"""The choice of a ridge's penalty by the errors on the folds that training sets omit."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -9,84 +9,93 @@ from unigeo.client.probing.folded_rows import FoldedRows
 from unigeo.client.probing.unseen_folds import SPREAD_BYTES
 from unigeo.client.threads import Run
 
-_STRIDE = 4  # penalties between those that are tried first
-_FIRST = 6  # position of the lowest of these
-_ALL = 8  # so few are all tried
+_STRIDE = 4
+"""Distance in the list between the penalties that are tried first."""
+_FIRST = 6
+"""Position of the lowest penalty that is tried first."""
+_TRY_ALL = 8
+"""Length of a list, up to which all of its penalties are tried."""
 
 
 def choose_penalties(
-    data: FoldedRows, lefts: Sequence[tuple[int, ...]], penalties: Sequence[float], run: Run
+    data: FoldedRows, omissions: Sequence[tuple[int, ...]], penalties: Sequence[float], run: Run
 ) -> Int[np.ndarray, "fold column"]:
-    """Choose each target's penalty by the errors on folds that were left out.
+    """Choose each target's penalty by the errors on omitted folds.
+
+    A model without folds f and k serves twice: its errors on k help to choose the penalty for f,
+    and its errors on f that for k. So each fold has a penalty that its own rows have no part in.
 
     Args:
-        data: the rows, in folds.
-        lefts: folds that each training set leaves out: two each, or one.
-        penalties: to choose from, sorted.
-        run: does the work.
+        data: rows, in folds.
+        omissions: folds that each training set omits: all pairs, or each fold alone.
+        penalties: penalties to choose from, sorted.
+        run: runs the factorizations.
 
     Returns:
-        For each fold the number of the penalty that does best on the others, of models that
-        have not seen it either; the same for all folds where each set leaves out one.
+        For each fold, the number of the penalty with the least error on the other folds by models
+        that have not seen it. If each set omits one fold, there is one choice for all folds.
     """
-    if any(data.has_bands(data.all_but(*left)) for left in lefts):
+    if any(data.is_primal(data.all_but(*omitted)) for omitted in omissions):
         data.moments(run)
-    errors = np.full((len(lefts), 2, len(penalties), len(data.columns)), np.nan)
-    likely = _likely_penalties(data, lefts, errors, penalties, run)
-    first = {number + side for number in likely for side in (-1, 0, 1)} & {*range(len(penalties))}
-    # Each fold walks on by itself from the same penalties, until it has its least error.
-    folds = data.count if len(lefts[0]) == 2 else 1
-    tried = np.zeros((folds, len(penalties)), bool)
-    wanted = [sorted(first)] * folds
+    errors = np.full((len(omissions), 2, len(penalties), len(data.columns)), np.nan)
+    likely = _likely_penalties(data, omissions, errors, penalties, run)
+    first = {number + step for number in likely for step in (-1, 0, 1)} & {*range(len(penalties))}
+    # Each choice goes on by itself from the same penalties, until both neighbours of its best one
+    # are tried. What only another choice has tried is masked: some training sets lack its errors.
+    choices = data.count if len(omissions[0]) == 2 else 1
+    tried = np.zeros((choices, len(penalties)), bool)
+    wanted = [sorted(first)] * choices
     while any(wanted):
-        for fold, numbers in enumerate(wanted):
-            tried[fold, numbers] = True
-        _judge(data, lefts, errors, _of_sets(lefts, wanted), penalties, run, keep=likely)
-        cases = _cases(lefts, errors, tried)
-        wanted = [next_penalties(each, known) for each, known in zip(cases, tried, strict=True)]
-    return np.broadcast_to(cases.argmin(axis=2), (data.count, len(data.columns)))
+        for choice, numbers in enumerate(wanted):
+            tried[choice, numbers] = True
+        by_set = _penalties_of_sets(omissions, wanted)
+        _compute_errors(data, omissions, errors, by_set, penalties, run, keep=likely)
+        sums = _errors_of_choices(omissions, errors, tried)
+        wanted = [next_penalties(own, known) for own, known in zip(sums, tried, strict=True)]
+    return np.broadcast_to(sums.argmin(axis=2), (data.count, len(data.columns)))
 
 
 def _likely_penalties(
     data: FoldedRows,
-    lefts: Sequence[tuple[int, ...]],
-    errors: Float[np.ndarray, "left side penalty column"],
+    omissions: Sequence[tuple[int, ...]],
+    errors: Float[np.ndarray, "set side penalty column"],
     penalties: Sequence[float],
     run: Run,
 ) -> set[int]:
-    """The best penalty of each target in the first training set alone; of few penalties all.
+    """Find the best penalty of each target in the first training set; all of a short list.
 
     One set costs a tenth of all pairs of five folds, and its best is near that of the others.
     """
     count = len(penalties)
-    if count <= _ALL:
+    if count <= _TRY_ALL:
         return set(range(count))
     tried = np.zeros(count, bool)
     while numbers := next_penalties(np.nansum(errors[0], axis=0).T, tried):
-        _judge(data, lefts, errors, {0: numbers}, penalties, run)
+        _compute_errors(data, omissions, errors, {0: numbers}, penalties, run)
         tried[numbers] = True
+    # nansum turns an error that is not computed into 0, the least of all.
     sums = np.where(tried[:, None], np.nansum(errors[0], axis=0), np.inf)
     return set(sums.argmin(axis=0).tolist())
 
 
-def _of_sets(
-    lefts: Sequence[tuple[int, ...]], wanted: Sequence[Sequence[int]]
+def _penalties_of_sets(
+    omissions: Sequence[tuple[int, ...]], wanted: Sequence[Sequence[int]]
 ) -> dict[int, list[int]]:
-    """Penalties that each training set has to try, from those that folds want.
+    """List the penalties that each training set has to try, from those that choices want.
 
-    A set that leaves out a pair tells something about both of its folds.
+    A set that omits a pair of folds takes part in the choices for both.
     """
-    alone = len(wanted) == 1  # all folds want the same
+    common = len(wanted) == 1  # one choice for all folds
     return {
-        number: sorted({n for fold in ((0,) if alone else left) for n in wanted[fold]})
-        for number, left in enumerate(lefts)
+        number: sorted({n for choice in ((0,) if common else omitted) for n in wanted[choice]})
+        for number, omitted in enumerate(omissions)
     }
 
 
 def next_penalties(
     errors: Float[np.ndarray, "case penalty"], tried: Bool[np.ndarray, " penalty"]
 ) -> list[int]:
-    """Choose which penalties to try next, of a list that is sorted.
+    """Choose which penalties of a sorted list to try next.
 
     First every fourth, without the ends, where the least error is seldom. Then, about the least
     error of each case, the middle of the gap on either side, until the penalties next to it in the
@@ -109,6 +118,7 @@ def next_penalties(
     known = np.flatnonzero(tried).tolist()
     wanted: set[int] = set()
     for best in {known[position] for position in errors[:, known].argmin(axis=1)}:
+        # Beyond the outermost that was tried, the gap is taken to be two strides wide.
         low = max((number for number in known if number < best), default=best - 2 * _STRIDE)
         high = min((number for number in known if number > best), default=best + 2 * _STRIDE)
         low, high = max(low, -1), min(high, count)
@@ -116,61 +126,69 @@ def next_penalties(
     return sorted(number for number in wanted if 0 <= number < count and not tried[number])
 
 
-def _judge(
+def _compute_errors(
     data: FoldedRows,
-    lefts: Sequence[tuple[int, ...]],
-    errors: Float[np.ndarray, "left side penalty column"],
+    omissions: Sequence[tuple[int, ...]],
+    errors: Float[np.ndarray, "set side penalty column"],
     wanted: Mapping[int, Sequence[int]],
     penalties: Sequence[float],
     run: Run,
     keep: Collection[int] = (),
 ) -> None:
-    """Fill in the errors of training sets at some penalties each, where they are not known.
+    """Compute the errors of training sets on the folds that they omit, where they are NaN.
 
-    The models at the penalties to `keep` are kept for `predict_unseen`, if they fit into memory.
+    Args:
+        data: rows, in folds.
+        omissions: folds that each training set omits.
+        errors: overwritten; a side is a position in the set's omitted folds.
+        wanted: numbers of the penalties by number of the training set.
+        penalties: penalties, sorted.
+        run: runs the training sets.
+        keep: penalties whose models are kept for `predict_unseen`, if they fit into memory.
     """
-    if len(lefts) * len(keep) * 4 * data.bands**2 > SPREAD_BYTES:
+    if len(omissions) * len(keep) * 4 * data.bands**2 > SPREAD_BYTES:
         keep = ()
 
-    def judge(task: tuple[int, list[int]]) -> None:
+    def solve(task: tuple[int, list[int]]) -> None:
         number, new = task
-        left = lefts[number]
-        train = data.all_but(*left)
-        training = data.training(train)
+        omitted = omissions[number]
+        train = data.all_but(*omitted)
+        equations = data.equations(train)
         solutions = []
         for n in new:
             if n in keep:
-                solution, spread = training.solve_with_spread(penalties[n])
+                solution, spread = equations.solve_with_spread(penalties[n])
                 data.kept[tuple(train), n] = solution, spread
             else:
-                solution = training.solve(penalties[n])
+                solution = equations.solve(penalties[n])
             solutions.append(solution)
-        for side, fold in enumerate(left):
+        for side, fold in enumerate(omitted):
             errors[number, side, new] = data.errors(fold, solutions)
 
     tasks = [
         (number, [n for n in numbers if np.isnan(errors[number, 0, n]).any()])
         for number, numbers in wanted.items()
     ]
-    if len(tasks) == 1:  # its penalties side by side
+    if len(tasks) == 1:  # a set alone would keep one thread busy: its penalties run side by side
         tasks = [(number, [n]) for number, new in tasks for n in new]
     tasks = [task for task in tasks if task[1]]
-    for (number, new), _ in zip(tasks, run(judge, tasks), strict=True):
-        data.push(len(new) * data.factor_operations(lefts[number]))
+    for (number, new), _ in zip(tasks, run(solve, tasks), strict=True):
+        data.advance(len(new) * data.factor_operations(omissions[number]))
 
 
-def _cases(
-    lefts: Sequence[tuple[int, ...]],
-    errors: Float[np.ndarray, "left side penalty column"],
-    tried: Bool[np.ndarray, "case penalty"],
-) -> Float[np.ndarray, "case column penalty"]:
-    """Errors of each fold and target; infinite where not tried.
+def _errors_of_choices(
+    omissions: Sequence[tuple[int, ...]],
+    errors: Float[np.ndarray, "set side penalty column"],
+    tried: Bool[np.ndarray, "choice penalty"],
+) -> Float[np.ndarray, "choice column penalty"]:
+    """Sum the errors that each choice is made by; infinite at penalties that it has not tried.
 
-    A fold's are those on the other fold that a set leaves out with it. Where sets leave out one
-    fold each, there is one case: the errors on all folds.
+    A fold's choice is by the errors on the other fold of each pair that it is omitted with. If sets
+    omit one fold each, there is one choice, by the errors on all folds.
     """
     sums = np.zeros((len(tried), errors.shape[-1], tried.shape[1]))
-    for number, left in enumerate(lefts):
-        for side in range(len(left)):
-            sums[left[1 - side] if len(left) == 2 else 0] += errors[number, side].T
+    for number, omitted in enumerate(omissions):
+        for side in range(len(omitted)):
+            choice = omitted[1 - side] if len(omitted) == 2 else 0
+            sums[choice] += errors[number, side].T
     return np.where(tried[:, None, :], sums, np.inf)

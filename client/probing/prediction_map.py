@@ -1,7 +1,7 @@
-"""A fitted probe over a region: a raster whose cells are computed when they are looked at."""
+"""Predictions of a fitted probe over a region, as a raster whose cells are computed lazily."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -34,26 +34,27 @@ if TYPE_CHECKING:
     from unigeo.client.probing.fitted_models import Model
 
 _STRIP_NUMBERS = 2**23
-"""Components of vectors that are held at once: 64 MB as float64."""
-_FEW_CELLS = 64  # of a window that is small enough to look at before it is mapped
-_REMEMBERED = 64
-"""Pieces of a shard that are kept, so that the layers of a window share its computation; those of
-256 x 256 cells take 64 MB."""
+"""Numbers of the vectors that are held at once: 64 MB as float64."""
+_FEW_CELLS = 64
+"""Cells of a window that is tested for the centre of a cell before it is mapped."""
+_CACHED_WINDOWS = 64
+"""Windows whose predictions are kept, so that the layers of a window share its computation; those
+of 256 x 256 cells take 64 MB."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PredictionMap:
-    """One target's predictions in a window of a field."""
+    """The predictions of one target in a window of a field."""
 
     field: "AtPoints"
     modalities: tuple[str, ...]
-    """Whose vectors, side by side, the model takes."""
+    """Modalities whose vectors, side by side, the model takes."""
     model: "Model"
     target: str
     window: Window
-    """Of the field's grid."""
+    """Cells of the field's grid that the map covers."""
     outlines: Outlines | None
-    """Of a region: cells whose centre lies outside are NaN."""
+    """Outlines of a region, outside of which cells are NaN; None where the window is the map."""
 
     def __repr__(self) -> str:
         rows, cols = self.grid.shape
@@ -66,25 +67,25 @@ class PredictionMap:
         modalities: tuple[str, ...],
         model: "Model",
         target: str,
-        where: tuple[Outlines, Window] | None = None,
+        region: tuple[Outlines, Window] | None = None,
     ) -> "PredictionMap":
-        """A map of the whole field, or of a region as `outlined` gives it."""
-        outlines, window = where or (None, field.grid.full_window)
+        """Map the whole field, or a region that `region_outlines` returned."""
+        outlines, window = region or (None, field.grid.full_window)
         return cls(field, modalities, model, target, window, outlines)
 
     @property
     def grid(self) -> Grid:
-        """The map's cells."""
+        """Grid of the map's cells."""
         return self.field.grid.crop(self.window)
 
     def dataset(self) -> xr.Dataset:
-        """The map as a lazy Dataset; see `Probe.map`."""
-        pieces = lru_cache(maxsize=_REMEMBERED)(self.compute)
+        """Return the map as a lazy Dataset; see `Probe.map`."""
+        predict = lru_cache(maxsize=_CACHED_WINDOWS)(self.predict_window)
         variables = {
             layer: xr.Variable(
                 ("y", "x"),
-                indexing.LazilyIndexedArray(_Layer(self, pieces, layer)),
-                self.attributes(layer),
+                indexing.LazilyIndexedArray(_LazyLayer(self, predict, layer)),
+                self.array_attributes(layer),
                 {"preferred_chunks": dict.fromkeys(("y", "x"), self.field.layout.shard)},
             )
             for layer in self.model.layers
@@ -97,44 +98,50 @@ class PredictionMap:
         }
         return xr.Dataset(variables, coords, self.root_attributes())
 
-    def pieces(self, rows: slice, cols: slice) -> Iterator[Window]:
-        """The parts of the field's shards that a window of the map (rows, columns of it) touches.
+    def shard_windows(self, rows: slice, cols: slice) -> Iterator[Window]:
+        """Cut rows and columns of the map along the edges of the field's shards.
 
         Yields:
-            Windows of the field's grid, row by row.
+            Windows of the field's grid, row by row, each in one shard.
         """
         part = Window(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
         within = part.shifted(self.window.row, self.window.col)
         yield from self.field.grid.shard_windows(self.field.layout.shard, within)
 
-    def compute(self, piece: Window, layers: tuple[str, ...]) -> Float[np.ndarray, "layer row col"]:
+    def predict_window(
+        self, window: Window, layers: tuple[str, ...]
+    ) -> Float[np.ndarray, "layer row col"]:
         """Predict the cells of a window of the field's grid, strip by strip; float32."""
-        made = np.full((len(layers), piece.height, piece.width), np.nan, np.float32)
+        predicted = np.full((len(layers), window.height, window.width), np.nan, np.float32)
         bands = sum(self.field.layout.widths_of(self.modalities).values())
-        step = max(1, _STRIP_NUMBERS // (bands * piece.width))
-        for row in range(0, piece.height, step):
-            strip = Window(piece.row + row, piece.col, min(step, piece.height - row), piece.width)
-            valid = self._valid(strip)
+        step = max(1, _STRIP_NUMBERS // (bands * window.width))
+        for row in range(0, window.height, step):
+            height = min(step, window.height - row)
+            strip = Window(window.row + row, window.col, height, window.width)
+            valid = self._valid_cells(strip)
             if not valid.any():
                 continue
             read = self.field.read
             stored = [read(name, *strip.slices)[valid] for name in self.modalities]
             vectors = np.concatenate([dequantize(part) for part in stored], axis=1)
             with one_thread():
-                found = self.model.predict(vectors, layers)
+                values = self.model.predict(vectors, layers)
             for number, layer in enumerate(layers):
-                made[number, row : row + strip.height][valid] = found[layer]
-        return made
+                predicted[number, row : row + height][valid] = values[layer]
+        return predicted
 
-    def parts(
+    def predict_parts(
         self, progress: bool, *, aligned: bool = False
     ) -> Iterator[tuple[Window, Float[np.ndarray, "layer row col"]]]:
-        """Every part of the map, as a window of the map, and its values.
+        """Predict the map part by part.
 
         Args:
             progress: show a bar on stderr.
-            aligned: cut along the map's own chunks, which no two parts then share, instead of
-                along the field's shards.
+            aligned: cut the map along its own chunks, so that each part is written to chunks of
+                its own, instead of along the field's shards.
+
+        Yields:
+            Each part as a window of the map, and its values.
         """
         rows, cols = self.grid.shape
         if aligned:
@@ -143,13 +150,13 @@ class PredictionMap:
                 for part in self.grid.windows(self.field.layout.shard)
             ]
         else:
-            parts = list(self.pieces(slice(0, rows), slice(0, cols)))
+            parts = list(self.shard_windows(slice(0, rows), slice(0, cols)))
         for part in with_progress(parts, f"map {self.target}", "shards", progress):
-            own = part.shifted(-self.window.row, -self.window.col)
-            yield own, self.compute(part, self.model.layers)
+            of_map = part.shifted(-self.window.row, -self.window.col)
+            yield of_map, self.predict_window(part, self.model.layers)
 
-    def _valid(self, strip: Window) -> np.ndarray:
-        """Cells that have every vector and lie in the region."""
+    def _valid_cells(self, strip: Window) -> np.ndarray:
+        """Mark the cells that have every vector and lie in the region."""
         codes = [self.field.read(status_name(name), *strip.slices) for name in self.modalities]
         valid: np.ndarray = np.all(np.stack(codes) == Status.VALID, axis=0)
         if self.outlines is not None and valid.any():
@@ -157,23 +164,22 @@ class PredictionMap:
         return valid
 
     def root_attributes(self) -> dict[str, Any]:
-        """What the map is, where its vectors come from, and where its cells lie."""
-        own, model = self.field.attributes, self.field.attributes.model
+        """Return the attributes of the dataset: title, source, licence and georeference."""
+        region, model = self.field.attributes.region, self.field.attributes.model
         return {
             "title": f"{self.target}, predicted from the vectors {', '.join(self.modalities)}",
-            "source": f"unigeo field {own.region!r}, model {model.name} {model.sha256[:12]}",
+            "source": f"unigeo field {region!r}, model {model.name} {model.sha256[:12]}",
             "license": self.field.licence,
             **georeference(self.grid),
         }
 
-    def attributes(self, layer: str) -> dict[str, Any]:
-        """Of a layer's array: its own, and where its cells lie."""
-        return (
-            self.own_attributes(layer) | {"grid_mapping": "spatial_ref"} | georeference(self.grid)
-        )
+    def array_attributes(self, layer: str) -> dict[str, Any]:
+        """Return the attributes of a layer's array: those of the layer, and the georeference."""
+        georeferenced = {"grid_mapping": "spatial_ref"} | georeference(self.grid)
+        return self.layer_attributes(layer) | georeferenced
 
-    def own_attributes(self, layer: str) -> dict[str, Any]:
-        """Of a layer: its name, and the names of classes."""
+    def layer_attributes(self, layer: str) -> dict[str, Any]:
+        """Return the attributes of a layer: its name, and the names of classes."""
         attributes: dict[str, Any] = {"long_name": f"{self.target} {layer}"}
         classes = getattr(self.model, "classes", None)
         if classes is not None and layer == "prediction":
@@ -182,22 +188,27 @@ class PredictionMap:
         return attributes
 
 
-class _Layer(BackendArray):
-    """One layer of a map, as xarray reads arrays lazily."""
+class _LazyLayer(BackendArray):
+    """One layer of a map that xarray reads lazily."""
 
-    def __init__(self, made: PredictionMap, compute: Any, layer: str) -> None:
-        self.made, self.compute, self.layer = made, compute, layer
-        self.shape = made.grid.shape
+    def __init__(self, predictions: PredictionMap, predict: Any, layer: str) -> None:
+        self.predictions, self.predict, self.layer = predictions, predict, layer
+        self.shape = predictions.grid.shape
         self.dtype = np.dtype(np.float32)
-        whole = tuple(made.model.layers)
-        self.layers = ("prediction",) if layer == "prediction" else whole
+        # The prediction alone takes far less work than its interval, whose layers come together.
+        every = tuple(predictions.model.layers)
+        self.layers = ("prediction",) if layer == "prediction" else every
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         basic = indexing.IndexingSupport.BASIC
         return indexing.explicit_indexing_adapter(key, self.shape, basic, self._read)
 
     def _read(self, key: tuple[int | slice, ...]) -> np.ndarray:
-        """Integers drop their dimension, slices keep theirs."""
+        """Read integers and slices of both axes; an integer drops its axis.
+
+        xarray asks for slices of any step, and models predict windows: the bounding window is
+        predicted, and the rows and columns asked for are taken out of it.
+        """
         ranges = [
             range(k, k + 1) if isinstance(k, int | np.integer) else range(*k.indices(size))
             for k, size in zip(key, self.shape, strict=True)
@@ -207,26 +218,31 @@ class _Layer(BackendArray):
             return np.asarray(np.empty([len(r) for r in ranges], self.dtype)[drop])
         rows, cols = (slice(min(r), max(r) + 1) for r in ranges)
         window = np.empty((rows.stop - rows.start, cols.stop - cols.start), self.dtype)
-        corner = self.made.window.row + rows.start, self.made.window.col + cols.start
-        for piece in self.made.pieces(rows, cols):
-            inside = replace(piece, row=piece.row - corner[0], col=piece.col - corner[1])
-            values = self.compute(piece, self.layers)
+        full = self.predictions.window
+        for part in self.predictions.shard_windows(rows, cols):
+            inside = part.shifted(-full.row - rows.start, -full.col - cols.start)
+            values = self.predict(part, self.layers)
             window[inside.slices] = values[self.layers.index(self.layer)]
-        own = np.ix_(*(np.asarray(r) - min(r) for r in ranges))
-        return np.asarray(window[own][drop])
+        selected = np.ix_(*(np.asarray(r) - min(r) for r in ranges))
+        return np.asarray(window[selected][drop])
 
 
-def outlined(field: "AtPoints", region: Any, crs: Any = None) -> tuple[Outlines, Window] | None:
-    """The outlines of a region, and the part of the field round it; None for the whole field.
+def region_outlines(
+    field: "AtPoints", region: Any, crs: Any = None
+) -> tuple[Outlines, Window] | None:
+    """Read the outlines of a region, and the window of the field around it.
 
     Args:
-        field: to map.
-        region: in any form that `Field.region` takes.
-        crs: of its polygons, where they do not say it.
+        field: field to map.
+        region: region in any form that `Field.region` takes; None for the whole field.
+        crs: CRS of the region's polygons, if they do not state it.
+
+    Returns:
+        Outlines and window, as `PredictionMap.of` takes them; None for the whole field.
 
     Raises:
         RegionError: if the region cannot be read, lies outside the field, or is smaller than a cell
-            and holds no cell's centre.
+            and holds the centre of none.
     """
     if region is None:
         return None

@@ -1,4 +1,4 @@
-"""A probe that was scored: what it can be asked next, from its scores to a map of its target."""
+"""`Probe`: the scores of a probe, and the predictions and maps of its models."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -14,8 +14,8 @@ from unigeo.client.probing.fitted_models import Model, fitted_models
 from unigeo.client.probing.prediction_table import prediction_table
 from unigeo.client.probing.probe_data import ProbeData
 from unigeo.client.probing.probe_text import probe_html, probe_text
-from unigeo.client.probing.row_counts import Count
-from unigeo.client.probing.table_columns import label_of, listed, short
+from unigeo.client.probing.row_counts import RowCounts
+from unigeo.client.probing.table_columns import column_label, listed, short
 from unigeo.client.threads import one_thread
 from unigeo.schemas.errors import ProbeError
 from unigeo.schemas.tables.points import read_points
@@ -31,40 +31,41 @@ if TYPE_CHECKING:
     from unigeo.client.reading.sampling import Method
 
 
-_SHOWN = 2000  # characters that a probe is shown in
+_MAX_REPR = 2000
+"""Characters of a probe's `repr`."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Probe:
-    """What `Field.probe` gives: scores, and models fitted on all points when they are asked for.
+    """The result of `Field.probe`: scores, and models that are fitted on all points when needed.
 
     The penalty of these models is chosen, and their intervals are calibrated, on the folds of whole
-    groups if groups were given, else of whole blocks: an interval holds for a place as far from the
-    points as a block is, and is too wide among them.
+    groups if groups were given, else of whole blocks: an interval is right for a position as far
+    from the points as a block is, and too wide among them.
     """
 
     field: "AtPoints"
     evaluation: ProbeEvaluation
     modalities: tuple[str, ...]
-    """Sampled for the probe."""
+    """Modalities that were sampled."""
     method: "Method"
-    """Of sampling."""
+    """Method of sampling."""
     level: float
-    """Of the intervals."""
+    """Share of the points that intervals should hold."""
     sets: tuple[str, ...]
-    """Sets of vectors: each modality, and `joined` where there are several."""
-    counts: Mapping[str, Count]
-    """Of each target: rows that take part, and why the others do not."""
+    """Names of the sets of vectors: each modality, and `joined` if there are several."""
+    counts: Mapping[str, RowCounts]
+    """Counts of the rows that take part, and of the others, by target."""
     controls: tuple[str, ...]
-    """Names of the columns that vectors were held against."""
+    """Names of the columns that vectors were compared with."""
     splits: Mapping[str, Any]
-    """How the folds were made: their number, seed, side and CRS of the blocks."""
+    """Options of the folds: their number and seed, and side and CRS of the blocks."""
     folds: Mapping[str, Int[np.ndarray, " point"]]
-    """Fold of each point, by the split's name."""
+    """Fold of each point, by the name of the split."""
     rows: Int[np.ndarray, " point"]
     """Row of the table that each point is."""
     data: ProbeData | None
-    """What models are fitted on; None where the probe was loaded."""
+    """Points that models are fitted on; None if the probe was loaded."""
     _models: dict[tuple[str, str], Model] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -77,9 +78,9 @@ class Probe:
         method: "Method",
         level: float,
     ) -> "Probe":
-        """A probe of vectors that were just scored."""
-        asked = data.question
-        how = {"folds": asked.folds, "seed": asked.seed, "block_km": asked.block_km}
+        """Build the probe of points that were just scored."""
+        inputs = data.inputs
+        splits = {"folds": inputs.folds, "seed": inputs.seed, "block_km": inputs.block_km}
         return cls(
             field,
             evaluation,
@@ -89,7 +90,7 @@ class Probe:
             sets=tuple(data.vectors),
             counts=data.counts,
             controls=() if data.controls is None else data.controls.names,
-            splits=how | {"crs": asked.crs},
+            splits=splits | {"crs": inputs.crs},
             folds={split.name: split.folds for split in data.splits},
             rows=data.rows,
             data=data,
@@ -100,12 +101,12 @@ class Probe:
         """Read a probe that `save` wrote, to predict on a field of the same model.
 
         Args:
-            path: of its folder.
-            field: whose vectors it reads from now on: the one it was fitted on, a newer release,
-                or that of another region.
+            path: folder of the probe.
+            field: field to predict on: the one it was fitted on, a newer release, or that of
+                another region.
 
         Raises:
-            ProbeError: if it cannot be read, or the field is of another model.
+            ProbeError: if the probe cannot be read, or the field is of another model.
             MissingExtraError: without safetensors.
         """
         from unigeo.client.probing.probe_files import load_probe
@@ -115,20 +116,21 @@ class Probe:
     def save(self, path: "str | Path", features: Any = None, *, overwrite: bool = False) -> "Path":
         """Write the models of every target, the scores and the folds into a folder.
 
-        `probe.json` says what they are of, among it the hash of the model that made the vectors;
-        `weights.safetensors` holds the numbers. The table's own values and positions are not
-        written. Labels of classes that JSON has no form for, such as dates and intervals, are text
-        afterwards.
+        `probe.json` describes them, with the hash of the model that made the vectors;
+        `weights.safetensors` holds the arrays. The table's own values and positions are not
+        written. Labels of classes that JSON has no form for, such as dates and intervals, become
+        text.
 
         Args:
-            path: of the folder.
-            features: whose models: a modality, `joined`, or several; by default `joined`, or the
-                only one.
-            overwrite: replace a probe that is there, when the new one is whole.
+            path: folder to write.
+            features: sets of vectors whose models are written: a modality, `joined`, or several; by
+                default `joined`, or the only one.
+            overwrite: replace an existing probe, once the new one is complete.
 
         Raises:
             ProbeError: if there is no such set of features.
-            StoreError: if something is there already, or it cannot be written; nothing is left.
+            StoreError: if something exists there already, or the folder cannot be written; nothing
+                is left then.
             MissingExtraError: without safetensors.
         """
         from unigeo.client.probing.probe_files import save_probe
@@ -136,36 +138,36 @@ class Probe:
         return save_probe(self, path, features, overwrite)
 
     def on(self, field: "AtPoints") -> "Probe":
-        """The same probe reading another field of the same model, such as of another region.
+        """Return the probe for another field of the same model, such as of another region.
 
         Raises:
             ProbeError: if the field is of another model, or lacks a modality.
         """
         from unigeo.client.probing.probe_files import check_bands, check_model
 
-        own = self.field.attributes.model
-        check_model(field, own.name, own.sha256, "the probe")
+        model = self.field.attributes.model
+        check_model(field, model.name, model.sha256, "the probe")
         check_bands(field, dict(self.bands), "the probe")
         return dataclasses.replace(self, field=field)
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What is predicted."""
+        """Names of the targets."""
         return tuple(self.counts)
 
     @property
     def fitted(self) -> tuple[str, ...]:
-        """Sets of vectors that can predict: all of them, or those that were saved."""
+        """Names of the sets of vectors that can predict: all of them, or those that were saved."""
         return self.sets if self.data is not None else tuple({name: 0 for _, name in self._models})
 
     @property
     def bands(self) -> Mapping[str, int]:
-        """Bands of each modality."""
+        """Number of bands of each modality."""
         return self.field.layout.widths_of(self.modalities)
 
     @property
     def scores(self) -> "pd.DataFrame":
-        """One row per target, set of features or baseline, and split; see `probing.probe_table`."""
+        """One row per target, set of features or baseline, and split; see `probe_table`."""
         return self.evaluation.scores
 
     @property
@@ -175,12 +177,12 @@ class Probe:
 
     @property
     def gains(self) -> "pd.DataFrame":
-        """What vectors add to the controls: see `evaluating.evaluate`."""
+        """Gains of vectors over the controls; see `cross_validation.evaluate`."""
         return self.evaluation.gains
 
     @property
     def intervals(self) -> "pd.DataFrame":
-        """Stated level, mean half-width and measured coverage of each ridge under each split."""
+        """Level, mean half-width and measured coverage of the intervals of each ridge and split."""
         percent = f"{100 * self.level:g}"
         width, covered = f"interval_{percent}", f"coverage_{percent}"
         sets = [*self.sets, *map(with_controls, self.sets), CONTROLS]
@@ -193,10 +195,10 @@ class Probe:
         return chosen.reset_index(drop=True)
 
     def model(self, target: Any = None, features: str | None = None) -> Model:
-        """The model of one target on one set of features, fitted on all points.
+        """Return the model of one target on one set of features, fitted on all points.
 
         Args:
-            target: which; needed if there are several.
+            target: name of the target; needed if there are several.
             features: a modality or `joined`; by default `joined`, or the only one.
 
         Raises:
@@ -210,15 +212,15 @@ class Probe:
                     f"{listed(self.fitted)}: save it with them"
                 )
             with one_thread():
-                made = fitted_models(self.data, target, features, self.level)
-            self._models.update({(name, features): model for name, model in made.items()})
+                fitted = fitted_models(self.data, target, features, self.level)
+            self._models.update({(name, features): model for name, model in fitted.items()})
         return self._models[target, features]
 
     def feature_sets(self, features: Any = None) -> tuple[str, ...]:
-        """Names of sets of features: by default `joined`, or the only one.
+        """Return the names of sets of features: by default `joined`, or the only one.
 
         Raises:
-            ProbeError: if there is no such set, or none is named.
+            ProbeError: if there is no such set, or the collection is empty.
         """
         several = isinstance(features, Iterable) and not isinstance(features, str)
         if several and not features:
@@ -238,14 +240,14 @@ class Probe:
         Args:
             points: in any form that `Field.sample` takes.
             features: a modality or `joined`; by default `joined`, or the only one.
-            crs: of the points, where they do not say it.
+            crs: CRS of the points, if they do not state it.
             columns: names of the longitude and latitude columns, if not usual.
 
         Returns:
-            One row per point, with the points' own index. Of numbers `income`, `income_lower`,
-            `income_upper`, NaN where there is no vector; of classes `crop` and
-            `crop_probability`; and the status of each modality used, which says why: `no position`
-            where a coordinate is missing.
+            One row per point, with the points' own index. A target of numbers has the columns
+            `income`, `income_lower` and `income_upper`, NaN where there is no vector; a target of
+            classes has `crop` and `crop_probability`. The status of each modality used is the
+            reason for a missing vector: `no position` where a coordinate is missing.
         """
         return prediction_table(self, read_points(points, crs, columns, missing="keep"), features)
 
@@ -257,22 +259,22 @@ class Probe:
         *,
         crs: Any = None,
     ) -> "xr.Dataset":
-        """Predict a target over a region, lazily: a cell is computed when it is looked at.
+        """Predict a target over a region, lazily: a cell is computed when it is read.
 
         Args:
-            target: which; needed if there are several.
+            target: name of the target; needed if there are several.
             region: in any form that `Field.region` takes: a name, a box (west, south, east,
                 north), GeoJSON, a path, a geometry, a GeoDataFrame; the whole field by default.
             features: a modality or `joined`; by default `joined`, or the only one.
-            crs: of the region's polygons, where they do not say it; WGS 84 by default.
+            crs: CRS of the region's polygons, if they do not state it; WGS 84 by default.
 
         Returns:
-            float32 arrays over y and x with the field's CRS: of numbers `prediction`, `lower`,
-            `upper` and `uncertainty`, the half-width of the interval; of classes `prediction`, the
-            number of the class (named in its attributes), and `uncertainty`, 1 - its probability.
-            NaN where there is no vector or the cell's centre lies outside the region. A window of
-            it, as from `.isel` or `.rio.clip_box`, reads and computes its own cells only;
-            `.chunk()` gives dask arrays.
+            float32 arrays over y and x with the field's CRS. A target of numbers has `prediction`,
+            `lower`, `upper` and `uncertainty`, the half-width of the interval; a target of classes
+            has `prediction`, the number of the class (named in its attributes), and `uncertainty`,
+            1 - its probability. Cells are NaN where there is no vector or the cell's centre lies
+            outside the region. A window of the map, as from `.isel` or `.rio.clip_box`, reads and
+            computes its own cells only; `.chunk()` gives dask arrays.
 
         Raises:
             ProbeError: if there is no such target or set of features.
@@ -295,25 +297,25 @@ class Probe:
         """Write a map as a tiled GeoTIFF, one band per layer of `map`, shard by shard.
 
         Args:
-            path: of a local file, which ends in `.tif` or `.tiff`.
+            path: local file, whose name ends in `.tif` or `.tiff`.
             target: as in `map`.
             region: as in `map`.
             features: as in `map`.
             crs: as in `map`.
-            overwrite: replace a file that is there, when the new one is whole.
+            overwrite: replace an existing file, once the new one is complete.
             progress: show a bar on stderr.
 
         Raises:
             ProbeError, RegionError: as `map`.
-            StoreError: if it is there already, has another ending or cannot be written; nothing is
-                left then.
+            StoreError: if the file exists already, its name has another ending, or it cannot be
+                written; nothing is left then.
             MissingExtraError: without rasterio.
         """
         from unigeo.client.areas.geotiff import check_geotiff_path
         from unigeo.client.probing.map_files import write_geotiff
 
-        place = check_geotiff_path(path, overwrite)
-        return write_geotiff(self._map(target, region, features, crs), place, progress=progress)
+        file = check_geotiff_path(path, overwrite)
+        return write_geotiff(self._map(target, region, features, crs), file, progress=progress)
 
     def to_zarr(
         self,
@@ -334,30 +336,30 @@ class Probe:
             region: as in `map`.
             features: as in `map`.
             crs: as in `map`.
-            overwrite: replace a local Zarr store that is there, when the new one is whole; never a
-                folder or file that is none, nor a unigeo field.
+            overwrite: replace an existing local Zarr store, once the new one is complete; never a
+                file or folder that is no Zarr store, nor a unigeo field.
             progress: show a bar on stderr.
 
         Raises:
             ProbeError, RegionError: as `map`.
-            StoreError: if it cannot be written, or there is something already that is not to be
+            StoreError: if the store cannot be written, or something exists that must not be
                 replaced.
         """
-        from unigeo.client.probing.map_files import check_zarr_place, write_zarr
+        from unigeo.client.probing.map_files import check_zarr_path, write_zarr
 
-        check_zarr_place(url, overwrite)
-        made = self._map(target, region, features, crs)
-        write_zarr(made, url, overwrite=overwrite, progress=progress)
+        check_zarr_path(url, overwrite)
+        predictions = self._map(target, region, features, crs)
+        write_zarr(predictions, url, overwrite=overwrite, progress=progress)
 
     def __repr__(self) -> str:
-        return self.text(most=_SHOWN)
+        return self.text(most=_MAX_REPR)
 
     def text(self, most: int | None = None) -> str:
-        """The scores and the rows they stand on, for reading.
+        """Write the scores, and counts of the rows behind them, as Markdown.
 
         Args:
-            most: characters; the last targets are left out and counted where there is no room for
-                them. All targets by default.
+            most: characters; the last targets are left out, and their number is stated, where
+                there is no room for them. All targets by default.
         """
         return probe_text(self, most)
 
@@ -365,17 +367,18 @@ class Probe:
         return probe_html(self)
 
     def _target(self, target: Any) -> str:
-        """The target's name as text, which is how the scores name it."""
+        """Return the name of a target as text, as the scores have it."""
         known = list(self.targets)
         if target is None and len(known) == 1:
             return known[0]
-        label = label_of(target)
+        label = column_label(target)
         if target is None or label not in known:
             what = "name one" if target is None else f"there is no target {short(label)}"
             raise ProbeError(f"{what}: the probe has {listed(known)}")
         return label
 
     def _features(self, features: str | None) -> str:
+        """Return the name of a set of features; the last that can predict by default."""
         known = list(self.sets)
         if features is None:
             return known[-1] if known[-1] in self.fitted else self.fitted[0]
@@ -384,13 +387,13 @@ class Probe:
         return features
 
     def modalities_of(self, features: str) -> tuple[str, ...]:
-        """Which modalities a set of features is made of."""
+        """Return the modalities that a set of features consists of."""
         return (features,) if features in self.modalities else self.modalities
 
     def _map(self, target: Any, region: Any, features: str | None, crs: Any) -> "PredictionMap":
-        from unigeo.client.probing.prediction_map import PredictionMap, outlined
+        from unigeo.client.probing.prediction_map import PredictionMap, region_outlines
 
         name, chosen = self._target(target), self._features(features)
-        where = outlined(self.field, region, crs)
+        mapped = region_outlines(self.field, region, crs)
         model = self.model(name, chosen)
-        return PredictionMap.of(self.field, self.modalities_of(chosen), model, name, where)
+        return PredictionMap.of(self.field, self.modalities_of(chosen), model, name, mapped)

@@ -1,4 +1,4 @@
-"""What `probe.json` says of a saved probe, held to its form when it is read."""
+"""The contents of `probe.json`, the description of a saved probe, validated when it is read."""
 
 import json
 import math
@@ -9,75 +9,79 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from unigeo.client.probing.probe_folders import FACTS
-from unigeo.client.probing.row_counts import Count
+from unigeo.client.probing.row_counts import RowCounts
 from unigeo.schemas.errors import ProbeError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 1
-_KINDS = ("float64", "int64", "object")  # of columns; others are as pandas reads them
+"""Version of the file's format."""
+_RESTORED_TYPES = ("float64", "int64", "object")
+"""Types that columns of a table get back when it is read; pandas infers others."""
 
 
-class _Facts(BaseModel):
+class _FactsModel(BaseModel):
     model_config = ConfigDict(frozen=True)  # keys of later versions are skipped
 
 
-class SourceFacts(_Facts):
+class SourceFacts(_FactsModel):
     """The model that made the vectors."""
 
     name: str
     sha256: str
 
 
-class FactsTable(_Facts):
-    """A table by columns; NaN is null, and infinity a text."""
+class FactsTable(_FactsModel):
+    """A table by columns; NaN is null, and infinity is text."""
 
     types: dict[str, str]
     columns: dict[str, list[str | float | int | None]]
 
 
-class FittedFacts(_Facts):
-    """One fitted model; its arrays are `models/<number>/...`."""
+class FittedFacts(_FactsModel):
+    """One fitted model, whose arrays are named `models/<number>/...`."""
 
     target: str
     features: str
     penalty: float = Field(gt=0)
     nonconformity: float | Literal["inf"] | None = None
-    """Of numbers: half-width of an interval where the difficulty is 1."""
+    """Half-width of an interval where the difficulty is 1, for a target of numbers."""
     spread: int | None = None
-    """Of numbers: which of `spreads`."""
+    """Index in `spreads`, for a target of numbers."""
     classes: list[str | bool | int | float] | None = None
+    """Labels in the order of the class numbers, for a target of classes."""
 
 
-class SpreadFacts(_Facts):
-    """The spread of training vectors; its arrays are `spreads/<number>/...`."""
+class SpreadFacts(_FactsModel):
+    """The spread of training vectors, whose arrays are named `spreads/<number>/...`."""
 
     penalty: float = Field(gt=0)
     count: int = Field(gt=0)
+    """Number of training vectors."""
 
 
-class ProbeFacts(_Facts):
-    """What `probe.json` says."""
+class ProbeFacts(_FactsModel):
+    """All keys of `probe.json`."""
 
     format: int
     unigeo: str
-    """Version that wrote it."""
+    """Version of this package that wrote the file."""
     model: SourceFacts
-    """Whose vectors the probe reads."""
+    """Model that made the vectors."""
     field: dict[str, Any]
-    """On which it was fitted: region, CRS and cells."""
+    """Field that the probe was fitted on: its region, CRS and resolution."""
     modalities: dict[str, int] = Field(min_length=1)
-    """Sampled, and the bands of each."""
+    """Number of bands of each modality that was sampled."""
     method: Literal["nearest", "bilinear", "bicubic"]
     level: float = Field(gt=0, lt=1)
-    targets: dict[str, Count] = Field(min_length=1)
-    """Predicted, and how many rows took part."""
+    targets: dict[str, RowCounts] = Field(min_length=1)
+    """Number of rows that took part, by target."""
     features: list[str] = Field(min_length=1)
-    """Sets of vectors that were scored."""
+    """Names of the sets of vectors that were scored."""
     controls: list[str]
     splits: dict[str, Any]
-    """Number of folds, seed, side and CRS of the blocks; the fold of each row is an array."""
+    """Number of folds, seed, and side and CRS of the blocks; each row's fold is in an array."""
     models: list[FittedFacts] = Field(min_length=1)
     spreads: list[SpreadFacts]
     scores: FactsTable
@@ -85,22 +89,22 @@ class ProbeFacts(_Facts):
     gains: FactsTable
 
 
-def read_facts(place: Path) -> ProbeFacts:
-    """Read `probe.json` in a folder.
+def read_facts(folder: Path) -> ProbeFacts:
+    """Read `probe.json` of a folder.
 
     Raises:
-        ProbeError: if there is none, or it is damaged or of a later format.
+        ProbeError: if the file is missing or damaged, or has a later format.
     """
     try:
-        document = json.loads((place / FACTS).read_text(encoding="utf-8"))
+        document = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ProbeError(f"{place} is no probe: it has no {FACTS}") from error
+        raise ProbeError(f"{folder} is no probe: it has no {FACTS}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ProbeError(f"cannot read the probe {place}: {error}") from error
+        raise ProbeError(f"cannot read the probe {folder}: {error}") from error
     version = document.get("format") if isinstance(document, dict) else None
     if isinstance(version, int) and version > FORMAT:
         raise ProbeError(
-            f"the probe {place} has format {version}; this unigeo reads up to {FORMAT}: upgrade it"
+            f"the probe {folder} has format {version}; this unigeo reads up to {FORMAT}: upgrade it"
         )
     try:
         return ProbeFacts.model_validate(document)
@@ -108,30 +112,31 @@ def read_facts(place: Path) -> ProbeFacts:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or FACTS
         raise ProbeError(
-            f"the probe {place} is damaged: {key} in {FACTS}: {first['msg']}"
+            f"the probe {folder} is damaged: {key} in {FACTS}: {first['msg']}"
         ) from error
 
 
-def table_of(frame: "pd.DataFrame") -> FactsTable:
-    """A table of scores as JSON holds it."""
+def to_facts_table(frame: "pd.DataFrame") -> FactsTable:
+    """Convert a table of scores to its form in JSON."""
     columns = {
-        str(name): [plain(value) for value in frame[name].tolist()] for name in frame.columns
+        str(name): [to_json_value(value) for value in frame[name].tolist()]
+        for name in frame.columns
     }
     types = {str(name): str(frame[name].dtype) for name in frame.columns}
     return FactsTable(types=types, columns=columns)
 
 
-def frame_of(table: FactsTable) -> "pd.DataFrame":
-    """The table of scores again."""
+def to_dataframe(table: FactsTable) -> "pd.DataFrame":
+    """Convert the form in JSON back to a table of scores."""
     import pandas as pd
 
-    found = pd.DataFrame(table.columns)
-    numbers = {name: kind for name, kind in table.types.items() if kind in _KINDS}
-    return found.astype(numbers)
+    # Without its type a column of integers and NaN, or of NaN alone, would be read as another.
+    restored = {name: kind for name, kind in table.types.items() if kind in _RESTORED_TYPES}
+    return pd.DataFrame(table.columns).astype(restored)
 
 
-def plain(value: Any) -> Any:
-    """A label or number as JSON holds it."""
+def to_json_value(value: Any) -> Any:
+    """Convert a label or number to a value that JSON has a form for."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""Where a probe is kept: a folder of its own, on this machine."""
+"""Checks of the local folder that a probe is saved in."""
 
 import os
 from pathlib import Path
@@ -8,55 +8,60 @@ from unigeo.client.probing.table_columns import short
 from unigeo.schemas.errors import MissingExtraError, ProbeError, StoreError
 
 FACTS, WEIGHTS = "probe.json", "weights.safetensors"
+"""Files of a saved probe: its description, and the arrays of its models."""
 
 
-def check_probe_place(path: Any, overwrite: bool) -> Path:
-    """Where a probe is written.
+def check_probe_path(path: Any, overwrite: bool) -> Path:
+    """Refuse a path that no probe can be saved to, before any model is fitted.
+
+    Returns:
+        The folder.
 
     Raises:
-        StoreError: if it is no local folder, or something is there that is not to be replaced: with
-            `overwrite` all but a probe, and a probe beside which other files lie.
+        StoreError: if the path is no local folder, or something exists there that must not be
+            replaced: anything without `overwrite`; with it all but a probe, and a probe beside
+            which other files lie.
     """
     from unigeo.schemas.io.stores import refuse_inside_a_store
 
     safetensors_numpy()
-    place = local_folder(path, "write", StoreError)
-    if not place.name:
+    folder = local_folder(path, "write", StoreError)
+    if not folder.name:
         raise StoreError(f"cannot write a probe to {str(path)!r}: name a folder")
     try:
-        refuse_inside_a_store(place, "a probe")
-        if not os.path.lexists(place):
-            return place
-        if not (place / FACTS).is_file():
-            raise StoreError(f"{place} is there already and is no probe: name another folder")
-        foreign = sorted({own.name for own in place.iterdir()} - {FACTS, WEIGHTS})
+        refuse_inside_a_store(folder, "a probe")
+        if not os.path.lexists(folder):
+            return folder
+        if not (folder / FACTS).is_file():
+            raise StoreError(f"{folder} is there already and is no probe: name another folder")
+        foreign = sorted({file.name for file in folder.iterdir()} - {FACTS, WEIGHTS})
     except StoreError:
         raise
     except OSError as error:
         raise StoreError(f"cannot write the probe {short(str(path), 200)}: {error}") from error
     if foreign:
         raise StoreError(
-            f"{place} holds more than a probe, such as {short(foreign[0])}, which would be lost: "
+            f"{folder} holds more than a probe, such as {short(foreign[0])}, which would be lost: "
             "name another folder"
         )
     if not overwrite:
         raise StoreError(
-            f"{place} is there already: allow it to be replaced (overwrite=True, or --overwrite), "
+            f"{folder} is there already: allow it to be replaced (overwrite=True, or --overwrite), "
             "or name another folder"
         )
-    return place
+    return folder
 
 
 def local_folder(path: Any, verb: str, error: type[ProbeError] | type[StoreError]) -> Path:
-    """The path of a folder on this machine.
+    """Return the path of a local folder.
 
     Args:
-        path: as given.
+        path: path that the user gave.
         verb: `read` or `write`, for messages.
-        error: of which class.
+        error: class of the errors raised.
 
     Raises:
-        ProbeError, StoreError: if it is no path, or an address.
+        ProbeError, StoreError: if `path` is no path, or is an address.
     """
     if not isinstance(path, str | os.PathLike):
         raise error(f"cannot {verb} a probe: name its folder, not {short(path)}")
@@ -68,10 +73,10 @@ def local_folder(path: Any, verb: str, error: type[ProbeError] | type[StoreError
 
 
 def safetensors_numpy() -> Any:
-    """What reads and writes weights.
+    """Import the module that reads and writes weights.
 
     Raises:
-        MissingExtraError: if it is not installed.
+        MissingExtraError: if safetensors is not installed.
     """
     try:
         import safetensors.numpy

@@ -1,4 +1,4 @@
-"""What a probe shows of itself: its scores, the rows they stand on, and what vectors add."""
+"""A probe as text: its scores, counts of the rows behind them, and the gains over controls."""
 
 from html import escape
 from typing import TYPE_CHECKING
@@ -15,25 +15,26 @@ _PRECISION = " Precision is the average precision of the rarer of two classes, o
 def probe_text(probe: "Probe", most: int | None = None) -> str:
     """Write a probe as Markdown; `most` as in `Probe.text`."""
     targets = list(probe.targets)
-    while True:
+    while True:  # fewer targets each time, until the text is short enough
         shown = probe.scores[probe.scores["target"].isin(targets)]
-        text = f"{to_markdown(by_features(shown))}\n\n{_counts(probe, targets)}"
+        text = f"{to_markdown(by_features(shown))}\n\n{_counts_text(probe, targets)}"
         if len(targets) < len(probe.targets):
             text += f" The first {len(targets)} of {len(probe.targets)} targets; "
             text += "`print(probe.text())` shows them all."
-        text += _added(probe, targets)
+        text += _gains_text(probe, targets)
         if most is None or len(text) <= most or len(targets) == 1:
             return text
         targets = targets[: max(1, min(len(targets) - 1, len(targets) * most // len(text)))]
 
 
 def probe_html(probe: "Probe") -> str:
-    """Show a probe in a notebook."""
+    """Write a probe as HTML, for a notebook."""
     table = by_features(probe.scores).to_html(float_format="{:.3f}".format)
-    return f"{table}<p>{escape(_counts(probe, list(probe.targets)))}</p>"
+    return f"{table}<p>{escape(_counts_text(probe, list(probe.targets)))}</p>"
 
 
-def _counts(probe: "Probe", targets: list[str]) -> str:
+def _counts_text(probe: "Probe", targets: list[str]) -> str:
+    """Write how many rows and blocks each target's scores are computed from."""
     used = probe.scores.drop_duplicates("target").set_index("target")
     counts = "; ".join(
         f"{target[:60]} ({used.at[target, 'metric']!s}): {probe.counts[target]} in "
@@ -44,8 +45,8 @@ def _counts(probe: "Probe", targets: list[str]) -> str:
     return f"Scores of held-out predictions. {counts}.{_PRECISION if classes else ''}"
 
 
-def _added(probe: "Probe", targets: list[str]) -> str:
-    """What the vectors add to the controls, for reading."""
+def _gains_text(probe: "Probe", targets: list[str]) -> str:
+    """Write what the vectors add to the controls; nothing if there are no controls."""
     gains = probe.gains[probe.gains["target"].isin(targets)]
     if gains.empty:
         return ""

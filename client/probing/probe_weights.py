@@ -1,87 +1,100 @@
-"""The arrays of a saved probe: models and spreads to arrays by name, and back."""
+"""The arrays of a saved probe: models and spreads to named arrays, and back."""
 
 import math
 
 import numpy as np
 
 from unigeo.client.probing.fitted_models import ClassModel, Model, NumberModel
-from unigeo.client.probing.leverage import Spread
-from unigeo.client.probing.logistic import FittedLogistic
-from unigeo.client.probing.probe_facts import FittedFacts, ProbeFacts, plain
+from unigeo.client.probing.leverage import TrainingSpread
+from unigeo.client.probing.logistic_path import FittedLogistic
+from unigeo.client.probing.probe_facts import FittedFacts, ProbeFacts, to_json_value
 from unigeo.client.probing.ridge import FittedRidge
 
+_LINEAR = ("centre", "weights", "intercepts")
+"""Arrays that every fitted model has, by the name of its attribute."""
 
-def facts_of(
+
+def model_facts(
     model: Model,
     target: str,
     features: str,
     number: int,
     arrays: dict[str, np.ndarray],
-    spreads: list[Spread],
+    spreads: list[TrainingSpread],
 ) -> FittedFacts:
-    """What is said of a model, whose arrays join the others."""
-    where = f"models/{number}"
+    """Describe a model for `probe.json`, and add its arrays to the others.
+
+    Args:
+        model: fitted model.
+        target: name of its target.
+        features: name of its set of features.
+        number: number that its arrays are named by.
+        arrays: arrays to save, which gain those of the model.
+        spreads: spreads to save, which gain that of the model; models of one fit share theirs.
+    """
+    linear = model.logistic if isinstance(model, ClassModel) else model.ridge
+    for name in _LINEAR:
+        arrays[f"models/{number}/{name}"] = getattr(linear, name)
     if isinstance(model, ClassModel):
-        fitted = model.logistic
-        arrays[f"{where}/centre"], arrays[f"{where}/weights"] = fitted.centre, fitted.weights
-        arrays[f"{where}/intercepts"] = fitted.intercepts
-        labels = [plain(label) for label in model.classes]
-        return FittedFacts(target=target, features=features, penalty=fitted.penalty, classes=labels)
-    ridge = model.ridge
-    arrays[f"{where}/centre"], arrays[f"{where}/weights"] = ridge.centre, ridge.weights
-    arrays[f"{where}/intercepts"] = ridge.intercepts
-    ((_, spread),) = ridge.spreads
-    at = next((n for n, known in enumerate(spreads) if known is spread), len(spreads))
-    if at == len(spreads):
+        labels = [to_json_value(label) for label in model.classes]
+        penalty = model.logistic.penalty
+        return FittedFacts(target=target, features=features, penalty=penalty, classes=labels)
+    ((_, spread),) = model.ridge.spreads
+    index = next((n for n, known in enumerate(spreads) if known is spread), len(spreads))
+    if index == len(spreads):
         spreads.append(spread)
     half_width = "inf" if math.isinf(model.nonconformity) else model.nonconformity
     return FittedFacts(
         target=target,
         features=features,
-        penalty=float(ridge.penalties[0]),
+        penalty=float(model.ridge.penalties[0]),
         nonconformity=half_width,  # type: ignore[arg-type]
-        spread=at,
+        spread=index,
     )
 
 
-def models_of(
-    arrays: dict[str, np.ndarray], facts: ProbeFacts, spreads: list[Spread]
+def read_models(
+    arrays: dict[str, np.ndarray], facts: ProbeFacts, spreads: list[TrainingSpread]
 ) -> dict[tuple[str, str], Model]:
-    """Every model, by its target and features.
+    """Rebuild every model, by its target and features.
 
     Raises:
-        ValueError: if one is lacking, or of another number of bands than its modalities have.
+        KeyError, IndexError: if an array or a spread is missing.
+        ValueError: if a model is missing, or its arrays have another number of bands than its
+            modalities.
     """
-    found: dict[tuple[str, str], Model] = {}
-    for number, one in enumerate(facts.models):
-        bands = facts.modalities.get(one.features, sum(facts.modalities.values()))
+    models: dict[tuple[str, str], Model] = {}
+    for number, described in enumerate(facts.models):
+        # A modality by its name; any other set is all modalities joined.
+        bands = facts.modalities.get(described.features, sum(facts.modalities.values()))
         if len(arrays[f"models/{number}/centre"]) != bands:
-            raise ValueError(f"model {number} is not of the {bands} bands of {one.features}")
-        found[one.target, one.features] = _model_of(arrays, number, one, spreads)
-    fitted = {features for _, features in found}
+            raise ValueError(f"model {number} is not of the {bands} bands of {described.features}")
+        models[described.target, described.features] = _read_model(
+            arrays, number, described, spreads
+        )
+    fitted = {features for _, features in models}
     if not fitted <= set(facts.features):
         raise ValueError("models are of features that were not scored")
-    if set(found) != {(target, features) for target in facts.targets for features in fitted}:
+    if set(models) != {(target, features) for target in facts.targets for features in fitted}:
         raise ValueError("a target lacks a model, or a model its target")
-    return found
+    return models
 
 
 def check_finite(arrays: dict[str, np.ndarray]) -> None:
     """Refuse arrays with NaN or infinity.
 
     Raises:
-        ValueError: naming the first.
+        ValueError: naming the first such array.
     """
     for name, values in arrays.items():
         if not np.isfinite(values).all():
             raise ValueError(f"{name} holds numbers that are not finite")
 
 
-def _model_of(
-    arrays: dict[str, np.ndarray], number: int, facts: FittedFacts, spreads: list[Spread]
+def _read_model(
+    arrays: dict[str, np.ndarray], number: int, facts: FittedFacts, spreads: list[TrainingSpread]
 ) -> Model:
-    names = ("centre", "weights", "intercepts")
-    centre, weights, intercepts = (arrays[f"models/{number}/{name}"] for name in names)
+    centre, weights, intercepts = (arrays[f"models/{number}/{name}"] for name in _LINEAR)
     columns = 1
     if facts.classes is not None:
         columns = 1 if len(facts.classes) == 2 else len(facts.classes)
@@ -106,30 +119,31 @@ def _model_of(
     return NumberModel(ridge, float(facts.nonconformity))
 
 
-def spread_arrays(spread: Spread, where: str) -> dict[str, np.ndarray]:
-    """Arrays of a spread, under a prefix."""
-    arrays = {f"{where}/mean": spread.mean, f"{where}/inverse": spread.inverse}
-    if spread.seen is not None:
-        return arrays | {f"{where}/seen": spread.seen}
+def spread_arrays(spread: TrainingSpread, prefix: str) -> dict[str, np.ndarray]:
+    """Name the arrays of a spread, under a prefix."""
+    arrays = {f"{prefix}/mean": spread.mean, f"{prefix}/inverse": spread.band_scale}
+    if spread.whitened is not None:
+        return arrays | {f"{prefix}/seen": spread.whitened}
     assert spread.factor is not None
-    return arrays | {f"{where}/factor": np.tril(spread.factor)}
+    # Above the diagonal of a factor stands what was in memory before.
+    return arrays | {f"{prefix}/factor": np.tril(spread.factor)}
 
 
-def spread_of(arrays: dict[str, np.ndarray], number: int, facts: ProbeFacts) -> Spread:
-    """The spread of a number.
+def read_spread(arrays: dict[str, np.ndarray], number: int, facts: ProbeFacts) -> TrainingSpread:
+    """Rebuild the spread of a number.
 
     Raises:
-        KeyError, ValueError: if arrays are lacking, or of other shapes.
+        KeyError, ValueError: if arrays are missing, or have other shapes.
     """
-    where, own = f"spreads/{number}", facts.spreads[number]
-    mean, inverse = arrays[f"{where}/mean"], arrays[f"{where}/inverse"]
-    factor, seen = arrays.get(f"{where}/factor"), arrays.get(f"{where}/seen")
+    prefix, described = f"spreads/{number}", facts.spreads[number]
+    mean, band_scale = arrays[f"{prefix}/mean"], arrays[f"{prefix}/inverse"]
+    factor, whitened = arrays.get(f"{prefix}/factor"), arrays.get(f"{prefix}/seen")
     bands = len(mean)
-    if inverse.shape != (bands,) or (factor is None) == (seen is None):
+    if band_scale.shape != (bands,) or (factor is None) == (whitened is None):
         raise ValueError(f"spread {number} is incomplete")
     if (factor is not None and factor.shape != (bands, bands)) or (
-        seen is not None and (seen.ndim != 2 or len(seen) != bands)
+        whitened is not None and (whitened.ndim != 2 or len(whitened) != bands)
     ):
         raise ValueError(f"spread {number} has another number of bands")
     ordered = None if factor is None else np.asfortranarray(factor)  # as LAPACK reads it
-    return Spread(mean, inverse, own.penalty, own.count, ordered, seen)
+    return TrainingSpread(mean, band_scale, described.penalty, described.count, ordered, whitened)

@@ -1,10 +1,11 @@
 """Ridge regression on frozen vectors, its penalty chosen inside the training folds.
 
 One model of all rows but folds f and k serves twice: its errors on k help to choose the penalty
-for f, and its errors on f the penalty for k. So the folds that judge the penalty are cut like the
-folds that judge the probe (whole blocks stay whole, where leave-one-out would be optimistic), and
-five folds have 15 training sets for all targets. Their sums are those of the folds, added: the rows
-are read once for the sums, and once more to be predicted.
+for f, and its errors on f the penalty for k. So the folds that validate a penalty are cut like the
+folds that score the probe (whole blocks stay whole, where leave-one-out would be optimistic), and
+five folds have 15 training sets for all targets: ten that omit a pair, five that omit one fold. The
+sums over a training set are those of its folds, added: the rows are read once for the sums, and
+once more to be predicted.
 """
 
 from collections.abc import Iterator
@@ -15,14 +16,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from unigeo.client.probing.feature_rows import FeatureRows
-from unigeo.client.probing.folded_rows import FoldedRows, Push
-from unigeo.client.probing.leverage import Spread, difficulty
+from unigeo.client.probing.folded_rows import Advance, FoldedRows
+from unigeo.client.probing.leverage import TrainingSpread, difficulty
 from unigeo.client.probing.penalty_choice import choose_penalties
-from unigeo.client.probing.unseen_folds import UnseenFoldModel, predict_unseen
+from unigeo.client.probing.unseen_folds import UnseenFold, predict_unseen
 from unigeo.schemas.errors import ProbeError
 
 PENALTIES = tuple(float(10.0 ** (half / 2)) for half in range(-12, 7))
-"""From 1e-6 to 1e3, two per decade."""
+"""Penalties from 1e-6 to 1e3, two per decade."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -30,16 +31,16 @@ class FittedRidge:
     """A linear map from vectors to targets."""
 
     centre: Float[np.ndarray, " band"]
-    """Taken off the vectors first."""
+    """Vector that is subtracted from the vectors first."""
     weights: Float[np.ndarray, "band target"]
     intercepts: Float[np.ndarray, " target"]
     penalties: Float[np.ndarray, " target"]
-    """The chosen ones."""
-    spreads: tuple[tuple[Int[np.ndarray, " _"], Spread], ...]
-    """Targets by number, and the spread of the rows that they were fitted on at their penalty."""
+    """Chosen penalty of each target."""
+    spreads: tuple[tuple[Int[np.ndarray, " _"], TrainingSpread], ...]
+    """Numbers of the targets that share their rows and penalty, and the spread of these rows."""
     nonconformity: Float[np.ndarray, "point target"]
-    """Of each training row: the absolute error of a model without its fold / difficulty; NaN where
-    the target is missing."""
+    """Absolute error / difficulty of each training row, by a model without the row's fold; NaN
+    where the target is missing."""
 
     def __repr__(self) -> str:
         bands, targets = self.weights.shape
@@ -54,7 +55,7 @@ class FittedRidge:
         return np.asarray((features - self.centre) @ self.weights + self.intercepts)
 
     def only(self, target: int) -> "FittedRidge":
-        """The same for one target."""
+        """Return the map to one target, by its number."""
         spread = next(spread for columns, spread in self.spreads if target in columns)
         return FittedRidge(
             centre=self.centre,
@@ -68,11 +69,11 @@ class FittedRidge:
     def difficulty(
         self, features: Float[np.ndarray, "point band"]
     ) -> Float[np.ndarray, "point target"]:
-        """How many times the usual error is to be expected, 1 or more; see `leverage`."""
-        found = np.empty((len(features), len(self.penalties)))
+        """Return the factor of the usual error to expect, 1 or more; see `leverage`."""
+        difficulties = np.empty((len(features), len(self.penalties)))
         for columns, spread in self.spreads:
-            found[:, columns] = difficulty(spread.leverage(features))[:, None]
-        return found
+            difficulties[:, columns] = difficulty(spread.leverage(features))[:, None]
+        return difficulties
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -82,13 +83,14 @@ class HeldOut:
     predictions: Float[np.ndarray, "point target"]
     """NaN where the target is missing."""
     penalties: Float[np.ndarray, "fold target"]
-    """The ones chosen without that fold."""
+    """Penalties that were chosen without each fold."""
     leave_two_out: Float[np.ndarray, "fold point target"]
     """Predictions of every point outside a fold, by a model that saw neither that fold nor the
     point's own, at the penalty chosen without that fold; NaN inside the fold."""
     difficulty: Float[np.ndarray, "point target"]
-    """Of `predictions`: how many times the usual error is to be expected; see `leverage`."""
+    """Factor of the usual error that is to be expected of `predictions`; see `leverage`."""
     difficulty_without_two: Float[np.ndarray, "fold point target"]
+    """The same factor for `leave_two_out`."""
 
     def __repr__(self) -> str:
         points, targets = self.predictions.shape
@@ -104,7 +106,7 @@ class RidgeProbe:
     """
 
     penalties: tuple[float, ...] = field(default=PENALTIES)
-    """To choose from, for each target by itself; positive."""
+    """Positive penalties to choose from, for each target by itself."""
 
     def __post_init__(self) -> None:
         if not self.penalties or min(self.penalties) <= 0:
@@ -118,7 +120,7 @@ class RidgeProbe:
         folds: Int[np.ndarray, " point"],
         *,
         strength: Float[np.ndarray, " band"] | float = 1.0,
-        push: Push = lambda operations: None,
+        advance: Advance = lambda operations: None,
     ) -> HeldOut:
         """Predict every row by a model fitted, and its penalty chosen, on the other folds.
 
@@ -126,8 +128,8 @@ class RidgeProbe:
             features: point by band, without NaN.
             targets: NaN where missing; each target uses the rows it has.
             folds: fold number of each row; at least three different ones.
-            strength: of each band: its penalty is divided by the square.
-            push: called with the number of operations that are newly done.
+            strength: factor of each standardized band, whose penalty is divided by its square.
+            advance: called with newly done floating-point operations.
 
         Raises:
             ProbeError: if a target is missing from a whole fold.
@@ -137,7 +139,7 @@ class RidgeProbe:
         predictions, difficulties = np.full((2, *targets.shape), np.nan)
         leave_two_out, difficulties_two = np.full((2, count, *targets.shape), np.nan)
         for rows, columns in complete_targets(targets):
-            data = FoldedRows(features, targets, folds, rows, columns, strength, push)
+            data = FoldedRows(features, targets, folds, rows, columns, strength, advance)
             if data.count < 3:
                 raise ProbeError(
                     f"{data.count} folds leave none to choose the penalty in: at least 3 are needed"
@@ -145,22 +147,24 @@ class RidgeProbe:
             pairs = list(combinations(range(data.count), 2))
             with data.workers() as run:
                 best = choose_penalties(data, pairs, self.penalties, run)
-                views = [
-                    UnseenFoldModel(tuple(data.all_but(one, other)), seen, best[out], out)
-                    for one, other in pairs
-                    for seen, out in ((other, one), (one, other))
+                # A model without a pair predicts both of its folds, each at the penalty that was
+                # chosen without the other; so intervals of the other are calibrated unseen.
+                unseen = [
+                    UnseenFold(fold, tuple(data.all_but(*pair)), best[without], without)
+                    for pair in pairs
+                    for fold, without in (pair[::-1], pair)
                 ]
-                views += [
-                    UnseenFoldModel(tuple(data.all_but(fold)), fold, best[fold], None)
+                unseen += [
+                    UnseenFold(fold, tuple(data.all_but(fold)), best[fold], None)
                     for fold in range(data.count)
                 ]
-                for view, at, guess, hard in predict_unseen(data, views, self.penalties, run):
-                    if view.without is None:
-                        cells = np.ix_(at, columns)
+                for each, some, guess, hard in predict_unseen(data, unseen, self.penalties, run):
+                    if each.without is None:
+                        cells = np.ix_(some, columns)
                         predictions[cells], difficulties[cells] = guess, hard
                     else:
-                        three = np.ix_([data.labels[view.without]], at, columns)
-                        leave_two_out[three], difficulties_two[three] = guess, hard
+                        cells = np.ix_([data.labels[each.without]], some, columns)
+                        leave_two_out[cells], difficulties_two[cells] = guess, hard
             penalties[np.ix_(data.labels, columns)] = np.take(self.penalties, best)
         return HeldOut(
             predictions=predictions,
@@ -177,7 +181,7 @@ class RidgeProbe:
         folds: Int[np.ndarray, " point"],
         *,
         strength: Float[np.ndarray, " band"] | float = 1.0,
-        push: Push = lambda operations: None,
+        advance: Advance = lambda operations: None,
     ) -> FittedRidge:
         """Fit all rows, the penalty chosen by predicting each fold from the others.
 
@@ -189,29 +193,26 @@ class RidgeProbe:
         centre: Float[np.ndarray, " band"] | None = None
         spreads = []
         for rows, columns in complete_targets(targets):
-            data = FoldedRows(features, targets, folds, rows, columns, strength, push)
+            data = FoldedRows(features, targets, folds, rows, columns, strength, advance)
             centre = data.origin if centre is None else centre
-            everything = tuple(range(data.count))
+            every = tuple(range(data.count))
             with data.workers() as run:
-                best = choose_penalties(
-                    data, [(fold,) for fold in everything], self.penalties, run
-                )[0]
-                views = [
-                    UnseenFoldModel(tuple(data.all_but(fold)), fold, best, None)
-                    for fold in everything
-                ]
-                for _, at, guess, hard in predict_unseen(data, views, self.penalties, run):
-                    cells = np.ix_(at, columns)
+                singles = [(fold,) for fold in every]
+                best = choose_penalties(data, singles, self.penalties, run)[0]
+                unseen = [UnseenFold(fold, tuple(data.all_but(fold)), best, None) for fold in every]
+                for _, some, guess, hard in predict_unseen(data, unseen, self.penalties, run):
+                    cells = np.ix_(some, columns)
                     nonconformity[cells] = np.abs(targets[cells] - guess) / hard
-                training = data.training(everything)
+                equations = data.equations(every)
                 for number in np.unique(best):
-                    solution, spread = training.solve_with_spread(self.penalties[number])
-                    at = np.flatnonzero(best == number)
-                    slope = solution.weights[:, at] / data.scale[:, None]
-                    weights[:, columns[at]] = slope
-                    shift = (centre - data.origin) @ slope + data.target_origin[at]
-                    intercepts[columns[at]] = solution.intercepts[at] + shift
-                    spreads.append((columns[at], spread.seen_from(data.origin, data.scale)))
+                    solution, spread = equations.solve_with_spread(self.penalties[number])
+                    alike = np.flatnonzero(best == number)
+                    # Back from deviations from this group's origin to those from the common centre.
+                    slope = solution.weights[:, alike] / data.scale[:, None]
+                    weights[:, columns[alike]] = slope
+                    shift = (centre - data.origin) @ slope + data.target_origin[alike]
+                    intercepts[columns[alike]] = solution.intercepts[alike] + shift
+                    spreads.append((columns[alike], spread.unscaled(data.origin, data.scale)))
             penalties[columns] = np.take(self.penalties, best)
         assert centre is not None
         return FittedRidge(
@@ -227,7 +228,11 @@ class RidgeProbe:
 def complete_targets(
     targets: Float[np.ndarray, "point target"],
 ) -> Iterator[tuple[Int[np.ndarray, " row"], Int[np.ndarray, " column"]]]:
-    """Targets that are present in the same rows, together: (rows, columns) of each such group."""
+    """Group the targets that are known in the same rows, which one factorization serves.
+
+    Yields:
+        Row numbers and target numbers of each group.
+    """
     present = np.isfinite(targets)
     patterns, group = np.unique(present, axis=1, return_inverse=True)
     for number in range(patterns.shape[1]):

@@ -1,4 +1,4 @@
-"""How many rows of a table a probe stands on, and why the others take no part."""
+"""Counts of the rows that a probe uses, and of those that it leaves out."""
 
 from dataclasses import dataclass
 
@@ -9,22 +9,23 @@ from unigeo.client.reading.point_status import NO_POSITION, count_reasons
 
 
 @dataclass(frozen=True)
-class Count:
-    """Rows of a table in the probe of one target."""
+class RowCounts:
+    """Counts of a table's rows in the probe of one target."""
 
     rows: int
-    """Of the table."""
+    """Rows of the table."""
     points: int
-    """That take part: they have the target, a vector and the controls."""
+    """Rows that take part: they have the target, a vector and the controls."""
     without_target: int
+    """Rows that lack the target."""
     without_vector: int
-    """That have the target and the controls, and no vector."""
+    """Rows that have the target and the controls, and no vector."""
     without_position: int = 0
-    """Of those without a vector."""
+    """Rows that lack a vector because they have no position."""
     reasons: str = ""
-    """Why they have none, counted; empty where it is not known."""
+    """Reasons for lacking a vector, counted; empty if they are not known."""
     without_control: int = 0
-    """That have the target and lack a control."""
+    """Rows that have the target and lack a control."""
 
     @classmethod
     def of(
@@ -33,13 +34,13 @@ class Count:
         has_vector: Bool[np.ndarray, " row"],
         status: UInt8[np.ndarray, " row"],
         has_controls: Bool[np.ndarray, " row"] | bool = True,
-    ) -> "Count":
+    ) -> "RowCounts":
         """Count the rows.
 
         Args:
             has_target: which rows have the target.
             has_vector: which rows have a vector.
-            status: why the others have none; `VALID` where it is not known.
+            status: reason why a row has no vector; `VALID` if it is not known.
             has_controls: which rows have every control.
         """
         complete = has_target & has_controls
@@ -55,7 +56,7 @@ class Count:
         )
 
     def __str__(self) -> str:
-        """Say it in words.
+        """Return the counts as text.
 
         >>> str(Count(10, 6, 1, 3, 1, "2 water, 1 no position"))
         '6 points of 10 rows (1 without the target, 3 without a vector: 2 water, 1 no position)'

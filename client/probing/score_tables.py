@@ -1,4 +1,4 @@
-"""Reports of probes as small tables, and tables as Markdown."""
+"""Tables of scores in other forms: by features, by target, means, and as Markdown."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,19 +8,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SPLITS = ("random", "blocked", "grouped")
-_WIDEST = 60  # characters of a name that heads a column
-_OF_CLASSES = {"score": "", "balanced_accuracy": "balanced", "average_precision": "precision"}
-"""Columns of a report that stand side by side for classes, and what they are called there."""
+"""Names of the splits, in the order of the columns."""
+_MAX_HEADER = 60
+"""Characters of a name that heads a column."""
+_CLASS_COLUMNS = {"score": "", "balanced_accuracy": "balanced", "average_precision": "precision"}
+"""Columns of a report that are shown side by side for classes, and their headers."""
 
 
 def by_features(report: "pd.DataFrame", value: str | None = None) -> "pd.DataFrame":
-    """One row per set of features or baseline; one column per target and split.
+    """Arrange scores with a row per set of features or baseline, a column per target and split.
 
     Args:
-        report: what `probe_table` gives.
-        value: its column to show; `score` by default, which is R2 of numbers, accuracy of classes.
-            Beside the accuracy then stand balanced accuracy and average precision, and a third
-            level of the columns names what each is.
+        report: scores that `probe_table` returned.
+        value: column of the report to show; by default `score`, which is R2 of numbers and
+            accuracy of classes. If there are classes, balanced accuracy and average precision
+            are beside their accuracy, and a third level of the columns names the metric.
     """
     import pandas as pd
 
@@ -28,12 +30,12 @@ def by_features(report: "pd.DataFrame", value: str | None = None) -> "pd.DataFra
     splits = [split for split in SPLITS if split in set(report["split"])]
     if value is None and "metric" in report and (report["metric"] == "accuracy").any():
         metrics = report.drop_duplicates("target").set_index("target")["metric"]
-        tables = {column: by_features(report, column) for column in _OF_CLASSES}
+        tables = {column: by_features(report, column) for column in _CLASS_COLUMNS}
         columns = {
             (target, split, name or metrics[target]): tables[column][target, split]
             for target in targets
             for split in splits
-            for column, name in _OF_CLASSES.items()
+            for column, name in _CLASS_COLUMNS.items()
             if column == "score" or metrics[target] == "accuracy"
         }
         return pd.DataFrame(columns)
@@ -44,14 +46,14 @@ def by_features(report: "pd.DataFrame", value: str | None = None) -> "pd.DataFra
 
 
 def by_target(report: "pd.DataFrame", split: str, value: str = "r2") -> "pd.DataFrame":
-    """One row per target, one column per set of features or baseline, under one split."""
+    """Arrange the scores of one split with a row per target, a column per set or baseline."""
     return _pivot(report[report["split"] == split], "target", ["features"], value)
 
 
 def mean_scores(report: "pd.DataFrame", value: str = "r2") -> "pd.DataFrame":
-    """Means over targets: one row per set of features, one column per split.
+    """Average over targets: a row per set of features, a column per split.
 
-    Where the targets are of several families, the blocked means of each family follow.
+    If the targets are of several families, the blocked means of each family follow.
     """
     means = _pivot(report, "features", ["split"], value)
     families = [name for name in report.get("family", []) if name]
@@ -62,16 +64,18 @@ def mean_scores(report: "pd.DataFrame", value: str = "r2") -> "pd.DataFrame":
 
 
 def to_markdown(table: "pd.DataFrame", digits: int = 3) -> str:
-    """Write a table with its index as Markdown, columns aligned for reading as plain text."""
+    """Write a table with its index as Markdown, its columns aligned for reading as plain text."""
     names: list[Any] = list(table.columns)
     header = [str(table.index.name or "")]
     header += [
-        " ".join(str(part)[:_WIDEST] for part in (name if isinstance(name, tuple) else (name,)))
+        " ".join(str(part)[:_MAX_HEADER] for part in (name if isinstance(name, tuple) else (name,)))
         for name in names
     ]
-    lines = [[_cell(name, digits) for name in header]]
+    lines = [[_format_cell(name, digits) for name in header]]
     for label, *values in table.itertuples(name=None):
-        lines.append([_cell(str(label), digits), *(_cell(value, digits) for value in values)])
+        lines.append(
+            [_format_cell(str(label), digits), *(_format_cell(value, digits) for value in values)]
+        )
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     numeric = [False, *(dtype.kind in "iuf" for dtype in table.dtypes)]
     rule = [
@@ -91,7 +95,7 @@ def to_markdown(table: "pd.DataFrame", digits: int = 3) -> str:
 
 
 def _pivot(report: "pd.DataFrame", rows: str, columns: list[str], value: str) -> "pd.DataFrame":
-    """Means of `value`, rows and columns in the order in which they come in the report."""
+    """Pivot a report to the means of `value`; rows and columns keep the report's order."""
     wide = report.pivot_table(
         index=rows, columns=columns, values=value, sort=False, aggfunc="mean", dropna=False
     )
@@ -100,7 +104,7 @@ def _pivot(report: "pd.DataFrame", rows: str, columns: list[str], value: str) ->
     return wide
 
 
-def _cell(value: Any, digits: int) -> str:
+def _format_cell(value: Any, digits: int) -> str:
     if isinstance(value, float):
         return "" if np.isnan(value) else f"{value:.{digits}f}"
     return str(value).replace("|", "\\|").replace("\n", " ")

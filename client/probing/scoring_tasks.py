@@ -1,6 +1,6 @@
-"""The methods of a probe as tasks: each predicts held-out points under one split and is scored."""
+"""The tasks of a probe: each fits one method under one split, and scores its held-out points."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -9,12 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from unigeo.client.probing.conformal import measured_coverage
-from unigeo.client.probing.duration_estimate import (
-    baseline_seconds,
-    logistic_seconds,
-    ridge_seconds,
-)
-from unigeo.client.probing.feature_rows import some_rows
+from unigeo.client.probing.feature_rows import select_rows
 from unigeo.client.probing.folds import Split
 from unigeo.client.probing.metrics import (
     accuracy,
@@ -23,115 +18,158 @@ from unigeo.client.probing.metrics import (
     log_loss,
     r2_score,
 )
-from unigeo.client.probing.models import BESIDE, Push, Sets, class_methods, number_methods
+from unigeo.client.probing.models import (
+    Advance,
+    ClassMethod,
+    NumberMethod,
+    Sets,
+    class_methods,
+    number_methods,
+)
 from unigeo.client.probing.probe_data import ProbeData
 from unigeo.client.probing.ridge import HeldOut
 from unigeo.client.progress import TaskProgress
 from unigeo.client.threads import one_thread
 
 Row = dict[str, Any]
-Scored = tuple[Row, Row, list[Row], np.ndarray]
-"""Which target and features; their scores; those of each fold; and the predictions."""
+"""Columns of a table's row by name."""
 
 
-@dataclass(frozen=True)
-class ScoringTask:
-    """A method that is fitted and scored under one split."""
+@dataclass(frozen=True, eq=False)
+class MethodScores:
+    """Scores of one set of features, or one baseline, for one target under one split."""
 
+    target: str
+    features: str
+    """Name of the set of features or the baseline."""
     split: str
-    seconds: float
-    """Time that it takes, about."""
-    run: Callable[[Push], Iterable[Scored]]
-    beside: bool = False
-    """Whether it runs beside the others: it keeps one thread busy, mostly with Python."""
+    scores: Row
+    """Scores of all held-out predictions together."""
+    by_fold: list[Row]
+    """Score of each fold by itself."""
+    predicted: Float[np.ndarray, " point"]
+    """Predictions at the points that have the target; for classes 1 where right, else 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class NumberTask:
+    """A method that predicts all targets of numbers under one split.
+
+    One task predicts all of them, since one factorization serves them all.
+    """
+
+    method: NumberMethod
+    split: Split
+    targets: Mapping[str, Float[np.ndarray, " point"]]
+    """Values of each target at all points; NaN where missing."""
+    level: float
+    """Share of the points that intervals should hold."""
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time."""
+        folds = self.split.folds
+        return self.method.seconds(len(folds), int(folds.max()) + 1, len(self.targets))
+
+    def run(self, advance: Advance) -> Iterator[MethodScores]:
+        """Predict and score every target."""
+        truth = np.stack(list(self.targets.values()), axis=1)
+        for features, guess in self.method.held_out(truth, self.split.folds, advance).items():
+            held = guess.predictions if isinstance(guess, HeldOut) else guess
+            for column, (target, values) in enumerate(self.targets.items()):
+                scores, by_fold = _number_scores(values, guess, column, self.split, self.level)
+                predicted = held[np.isfinite(values), column]
+                yield MethodScores(target, features, self.split.name, scores, by_fold, predicted)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassTask:
+    """A method that predicts one target of classes under one split, at the points that have it."""
+
+    method: ClassMethod
+    split: str
+    target: str
+    codes: Int[np.ndarray, " point"]
+    """Class number of each point."""
+    folds: Int[np.ndarray, " point"]
+    """Fold of each point."""
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time."""
+        classes = int(self.codes.max()) + 1
+        return self.method.seconds(len(self.codes), int(self.folds.max()) + 1, classes)
+
+    def run(self, advance: Advance) -> Iterator[MethodScores]:
+        """Predict and score the target."""
+        for features, guess in self.method.held_out(self.codes, self.folds, advance).items():
+            scores, by_fold = _class_scores(self.codes, guess, self.folds)
+            right = (guess.argmax(axis=1) == self.codes).astype(np.float64)
+            yield MethodScores(self.target, features, self.split, scores, by_fold, right)
+
+
+ScoringTask = NumberTask | ClassTask
 
 
 def scoring_tasks(
     data: ProbeData, sets: Sets, seed: int, baselines: Sequence[str], level: float
 ) -> list[ScoringTask]:
-    """Every method under every split, in the order of the scores."""
-    about = (data.lonlat, data.crs, seed, baselines)
-    numeric = [name for name in data.known if data.labels(name) is None]
+    """List the tasks of every method under every split, in the order of the scores.
+
+    Args:
+        data: points to score.
+        sets: sets of features at the points.
+        seed: seed of the trees.
+        baselines: names of the wanted baselines.
+        level: share of the points that intervals should hold.
+    """
+    numbers = {name: known for name, known in data.known.items() if data.labels(name) is None}
+    methods: list[NumberMethod] = []
+    if numbers:
+        methods = number_methods(sets, data.lonlat, data.crs, seed, baselines)
     tasks: list[ScoringTask] = []
     for split in data.splits:
-        folds, rows = int(split.folds.max()) + 1, len(data.lonlat)
-        if numeric:
-            for name, method in number_methods(sets, *about).items():
-                if name in sets:
-                    seconds = ridge_seconds(rows, sets[name][0].shape[1], folds)
-                else:
-                    seconds = baseline_seconds(name, rows, len(numeric))
-                run = _number_task(data, numeric, method, split, level)
-                tasks.append(ScoringTask(split.name, seconds, run, name in BESIDE))
+        tasks += [NumberTask(method, split, numbers, level) for method in methods]
         for target in data.known:
-            if target not in numeric:
+            if target not in numbers:
                 tasks += _class_tasks(data, sets, target, split, seed, baselines)
     return tasks
 
 
-def _number_task(
-    data: ProbeData, names: list[str], method: Any, split: Split, level: float
-) -> Callable[[Push], Iterator[Scored]]:
-    """All targets of numbers at once, since one factorization serves them all."""
-
-    def score(push: Push) -> Iterator[Scored]:
-        truth = np.stack([data.known[name] for name in names], axis=1)
-        for features, guess in method(truth, split.folds, push).items():
-            held = guess.predictions if isinstance(guess, HeldOut) else guess
-            for column, target in enumerate(names):
-                scores, by_fold = _number_scores(truth[:, column], guess, column, split, level)
-                about = {"target": target, "features": features}
-                yield about, scores, by_fold, held[data.has(target), column]
-
-    return score
-
-
 def _class_tasks(
     data: ProbeData, sets: Sets, target: str, split: Split, seed: int, baselines: Sequence[str]
-) -> Iterator[ScoringTask]:
-    """One target of classes, at the points that have it."""
+) -> list[ClassTask]:
+    """List the tasks of one target of classes under one split."""
     has = data.has(target)
     codes, folds = data.known[target][has].astype(np.int64), split.folds[has]
-    own = {name: (some_rows(values, has), strength) for name, (values, strength) in sets.items()}
-    methods = class_methods(own, data.lonlat[has], data.crs, seed, baselines)
-
-    def task_of(method: Any) -> Callable[[Push], Iterator[Scored]]:
-        def score(push: Push) -> Iterator[Scored]:
-            for features, guess in method(codes, folds, push).items():
-                scores, by_fold = _class_scores(codes, guess, folds)
-                found = (guess.argmax(axis=1) == codes).astype(np.float64)
-                yield {"target": target, "features": features}, scores, by_fold, found
-
-        return score
-
-    classes, count = int(codes.max()) + 1, int(folds.max()) + 1
-    for name, method in methods.items():
-        if name in own:
-            seconds = logistic_seconds(len(codes), own[name][0].shape[1], count, classes)
-        else:
-            seconds = baseline_seconds(name, len(codes), classes)
-        yield ScoringTask(split.name, seconds, task_of(method), name in BESIDE)
+    selected = {
+        name: (select_rows(values, has), strength) for name, (values, strength) in sets.items()
+    }
+    methods = class_methods(selected, data.lonlat[has], data.crs, seed, baselines)
+    return [ClassTask(method, split.name, target, codes, folds) for method in methods]
 
 
-def run_tasks(tasks: Sequence[ScoringTask], progress: TaskProgress) -> list[tuple[str, Scored]]:
-    """Run all tasks; returns what they scored, with the split, in their order."""
+def run_tasks(tasks: Sequence[ScoringTask], progress: TaskProgress) -> list[MethodScores]:
+    """Run all tasks; return their scores in the order of the tasks."""
 
-    def finish(number: int) -> list[tuple[str, Scored]]:
-        task = tasks[number]
-        with one_thread():  # OpenMP keeps the number for each thread that starts loops
-            scored = [(task.split, each) for each in task.run(progress.callback(number))]
+    def finish(number: int) -> list[MethodScores]:
+        with one_thread():  # OpenMP keeps its number of threads per thread that starts loops
+            scores = list(tasks[number].run(progress.callback(number)))
         progress.end(number)
-        return scored
+        return scores
 
+    # Tasks that keep one thread busy with Python run one after the other beside the rest, whose
+    # factorizations release the lock.
+    beside = {number for number, task in enumerate(tasks) if task.method.single_threaded}
     with ThreadPoolExecutor(1) as thread:
-        later = {n: thread.submit(finish, n) for n, task in enumerate(tasks) if task.beside}
+        later = {number: thread.submit(finish, number) for number in sorted(beside)}
         try:
-            found = {n: finish(n) for n, task in enumerate(tasks) if not task.beside}
-            found |= {number: future.result() for number, future in later.items()}
+            done = {number: finish(number) for number in range(len(tasks)) if number not in beside}
+            done |= {number: future.result() for number, future in later.items()}
         except BaseException:
             thread.shutdown(wait=False, cancel_futures=True)
             raise
-    return [each for number in range(len(tasks)) for each in found[number]]
+    return [scores for number in range(len(tasks)) for scores in done[number]]
 
 
 def _number_scores(
@@ -141,20 +179,21 @@ def _number_scores(
     split: Split,
     level: float,
 ) -> tuple[Row, list[Row]]:
+    """Score one target of numbers, in all folds together and by fold."""
     has = np.isfinite(truth)
     held = guess.predictions if isinstance(guess, HeldOut) else guess
     known, guessed, folds = truth[has], held[has, column], split.folds[has]
-    by_fold = _by_fold(folds, lambda inside: r2_score(known[inside], guessed[inside]))
+    by_fold = _fold_scores(folds, lambda inside: r2_score(known[inside], guessed[inside]))
     score, mean, std = r2_score(known, guessed), *_mean_and_std(by_fold)
-    width, covered = np.nan, np.nan
+    half_width, covered = np.nan, np.nan
     if isinstance(guess, HeldOut):
         coverage = measured_coverage(truth, guess, column, split.folds, level)
-        width, covered = coverage.half_width, coverage.covered
+        half_width, covered = coverage.half_width, coverage.covered
     percent = f"{100 * level:g}"
     row = {
         "metric": "r2", "score": score, "score_folds_mean": mean, "score_folds_std": std,
         "r2": score, "r2_folds_mean": mean, "r2_folds_std": std,
-        f"interval_{percent}": width, f"coverage_{percent}": covered,
+        f"interval_{percent}": half_width, f"coverage_{percent}": covered,
     }  # fmt: skip
     return row, by_fold
 
@@ -164,7 +203,8 @@ def _class_scores(
     guess: Float[np.ndarray, "point class"],
     folds: Int[np.ndarray, " point"],
 ) -> tuple[Row, list[Row]]:
-    by_fold = _by_fold(folds, lambda inside: accuracy(codes[inside], guess[inside]))
+    """Score one target of classes, in all folds together and by fold."""
+    by_fold = _fold_scores(folds, lambda inside: accuracy(codes[inside], guess[inside]))
     mean, std = _mean_and_std(by_fold)
     row = {
         "metric": "accuracy", "score": accuracy(codes, guess),
@@ -176,9 +216,10 @@ def _class_scores(
     return row, by_fold
 
 
-def _by_fold(
+def _fold_scores(
     folds: Int[np.ndarray, " point"], score: Callable[[Bool[np.ndarray, " point"]], float]
 ) -> list[Row]:
+    """Score each fold by itself, by a function of the mask of its points."""
     insides = [(fold, folds == fold) for fold in np.unique(folds)]
     return [
         {"fold": int(fold), "points": int(inside.sum()), "score": score(inside)}

@@ -1,7 +1,7 @@
 """The probe's models as scikit-learn estimators, for its pipelines and searches.
 
-scikit-learn is loaded with this module, not with `unigeo.client`. As it demands, a constructor
-takes anything, and `fit` checks.
+scikit-learn is imported with this module, not with `unigeo.client`. As its conventions demand, a
+constructor accepts anything, and `fit` checks.
 """
 
 from typing import Any
@@ -15,7 +15,8 @@ from unigeo.client.probing.folds import (
     position_folds,
     random_folds,
 )
-from unigeo.client.probing.logistic import LOGISTIC_PENALTIES, LogisticProbe
+from unigeo.client.probing.logistic import LogisticProbe
+from unigeo.client.probing.logistic_path import LOGISTIC_PENALTIES
 from unigeo.client.probing.ridge import PENALTIES, RidgeProbe
 from unigeo.schemas.errors import MissingExtraError
 
@@ -28,16 +29,16 @@ except ImportError as error:
         "the estimators need scikit-learn: pip install 'unigeo[probe]'"
     ) from error
 
-_LEAST_FOLDS = 2
+_MIN_FOLDS = 2
 
 
 class ProbeRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Ridge whose penalty is chosen, for each target by itself, by predicting held-out folds.
 
     Args:
-        penalties: to choose from; `ridge.PENALTIES` by default.
-        folds: how many; fewer where there are fewer rows or groups.
-        seed: of the folds.
+        penalties: penalties to choose from; `ridge.PENALTIES` by default.
+        folds: number of folds; fewer if there are fewer rows or groups.
+        seed: seed of the folds.
 
     >>> from sklearn.datasets import make_regression
     >>> X, y = make_regression(50, 3, random_state=0)
@@ -54,11 +55,11 @@ class ProbeRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Choose the penalties and fit all rows.
 
         Args:
-            X: vectors, a row each.
-            y: one target, or a column each.
+            X: vectors, one per row.
+            y: one target, or one per column.
             groups: labels, such as the numbers of spatial blocks; a fold then holds whole groups.
-                Without them the copies of a row, alike in X and y, stay in one fold; rows of one
-                place that differ need a group to stay together.
+                Without them the copies of a row, equal in X and y, stay in one fold; rows of one
+                position that differ need a group to stay together.
         """
         vectors, targets = validate_data(
             self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2
@@ -74,26 +75,27 @@ class ProbeRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Predict the target, or a column for each."""
+        """Predict the target, or each target in a column."""
         check_is_fitted(self)
         vectors = validate_data(self, X, dtype=np.float64, reset=False)
-        return self._shaped(self.ridge_.predict(vectors))
+        return self._squeeze(self.ridge_.predict(vectors))
 
     def predict_interval(
         self,
         X: Any,  # noqa: N803
         level: float = 0.9,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper ends of intervals calibrated on the held-out folds; see `conformal`."""
+        """Return the ends of intervals that are calibrated on held-out folds; see `conformal`."""
         check_is_fitted(self)
         check_level(level)
         vectors = validate_data(self, X, dtype=np.float64, reset=False)
         middle = self.ridge_.predict(vectors)
-        usual = [conformal_quantile(column, level) for column in self.ridge_.nonconformity.T]
-        width = np.array(usual) * self.ridge_.difficulty(vectors)
-        return self._shaped(middle - width), self._shaped(middle + width)
+        quantiles = [conformal_quantile(column, level) for column in self.ridge_.nonconformity.T]
+        half_width = np.array(quantiles) * self.ridge_.difficulty(vectors)
+        return self._squeeze(middle - half_width), self._squeeze(middle + half_width)
 
-    def _shaped(self, table: np.ndarray) -> np.ndarray:
+    def _squeeze(self, table: np.ndarray) -> np.ndarray:
+        """Drop the column axis if the targets had none."""
         return table[:, 0] if self.flat_ else table
 
     def __sklearn_tags__(self) -> Any:
@@ -106,9 +108,9 @@ class ProbeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Logistic ridge whose penalty is chosen by the log loss of held-out folds.
 
     Args:
-        penalties: to choose from; `logistic.LOGISTIC_PENALTIES` by default.
-        folds: how many; fewer where there are fewer rows or groups.
-        seed: of the folds.
+        penalties: penalties to choose from; `logistic_path.LOGISTIC_PENALTIES` by default.
+        folds: number of folds; fewer if there are fewer rows or groups.
+        seed: seed of the folds.
     """
 
     def __init__(self, penalties: Any = None, folds: Any = 5, seed: Any = 0) -> None:
@@ -132,12 +134,12 @@ class ProbeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Probability of each of `classes_`."""
+        """Predict the probability of each of `classes_`."""
         check_is_fitted(self)
         return self.logistic_.predict(validate_data(self, X, dtype=np.float64, reset=False))
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """The most probable class."""
+        """Predict the most probable class."""
         probabilities = self.predict_proba(X)
         return np.asarray(self.classes_[probabilities.argmax(axis=1)])
 
@@ -145,14 +147,15 @@ class ProbeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def _folds(
     vectors: np.ndarray, targets: np.ndarray, groups: Any, folds: int, seed: int
 ) -> np.ndarray:
-    """Fold of each row: of whole groups, or at random with the copies of a row together."""
+    """Assign rows to folds: whole groups, or at random with the copies of a row together."""
     count = len(vectors)
     if groups is None:
         rows = np.ascontiguousarray(np.concatenate([vectors, targets], axis=1, dtype=np.float64))
+        # A row as one value, of its bytes: far faster than np.unique(axis=0) on many columns.
         each = rows.view(np.dtype((np.void, rows.strides[0]))).reshape(-1)
         _, copies = np.unique(each, return_inverse=True)
         number = int(copies.max()) + 1
-        if number == count or number < _LEAST_FOLDS:
+        if number == count or number < _MIN_FOLDS:
             return random_folds(count, min(folds, count), seed)
         return position_folds(copies, min(folds, number), seed)
     numbers = group_numbers(groups, count)

@@ -1,4 +1,4 @@
-"""Suites: the tables and targets of a standard evaluation, named in one TOML file."""
+"""Suites: standard evaluations, whose tables and targets are listed in a TOML file."""
 
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import Float
 
 from unigeo.client.probing.cross_validation import probe_table
-from unigeo.client.probing.feature_rows import all_of
+from unigeo.client.probing.feature_rows import as_array
 from unigeo.client.probing.folds import CONUS
-from unigeo.client.probing.question import spread_rows
-from unigeo.client.probing.score_tables import by_target, mean_scores, to_markdown
-from unigeo.client.probing.targets import numbers_of
+from unigeo.client.probing.sampled_features import scatter_rows
+from unigeo.client.probing.targets import read_numbers
 from unigeo.schemas.errors import PointsError, ProbeError, RegionError
 from unigeo.schemas.tables.points import read_points
 from unigeo.schemas.tables.table_files import read_table
@@ -22,8 +21,8 @@ from unigeo.schemas.tables.table_files import read_table
 if TYPE_CHECKING:
     import pandas as pd
 
-Vectors = Callable[[Float[np.ndarray, "point 2"]], Mapping[str, Float[np.ndarray, "point _"]]]
-"""Sets of features at WGS 84 longitude and latitude, NaN where there is no vector."""
+SampleVectors = Callable[[Float[np.ndarray, "point 2"]], Mapping[str, Float[np.ndarray, "point _"]]]
+"""Function of WGS 84 longitude and latitude: sets of features, NaN where there is no vector."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,36 +34,36 @@ class SuiteEntry:
     targets: tuple[str, ...]
     """Columns to predict."""
     family: str = ""
-    """To average over."""
+    """Name of the family that the targets are averaged with."""
     block_km: float = 300.0
     """Side of the blocks that the blocked split keeps whole."""
     crs: str = CONUS
-    """Of the blocks, in metres."""
+    """CRS of the blocks, in metres."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteAreas:
-    """`[areas]` of a suite file: a row stands for a polygon, not for its point alone."""
+    """`[areas]` of a suite file: each row of a table stands for a polygon, not for its point."""
 
     file: str
-    """Polygons: GeoJSON, GeoParquet, or what geopandas reads; relative to the data folder."""
+    """File of polygons that geopandas reads, such as GeoJSON; relative to the data folder."""
     key: str
-    """Column of this file and of every table: which polygon is a row's."""
+    """Column of this file and of every table that links rows to polygons."""
     places: int = 8
-    """Of each polygon, spread evenly by area. A row's vector is the mean of theirs."""
+    """Number of points in each polygon, evenly by area, whose mean vector is the row's."""
 
 
 @dataclass(frozen=True, repr=False)
 class SuiteTable:
-    """The points and targets of one entry, read."""
+    """The positions and targets of one entry, read from its table."""
 
     name: str
     family: str
-    lonlat: Float[np.ndarray, "point 2"]
-    """NaN where a row has no position."""
-    places: Float[np.ndarray, "point place 2"]
-    """Where the vectors are taken whose mean is a point's: it alone, or places of its polygon."""
-    targets: dict[str, Float[np.ndarray, " point"]]
+    lonlat: Float[np.ndarray, "row 2"]
+    """Position of each row; NaN if it has none."""
+    sampled_lonlat: Float[np.ndarray, "row point 2"]
+    """Points whose mean vector is the row's: its position, or points within its polygon."""
+    targets: dict[str, Float[np.ndarray, " row"]]
     block_km: float
     crs: str
 
@@ -83,7 +82,7 @@ class Suite:
 
     @property
     def sampling(self) -> str:
-        """Where the vectors are taken, in words."""
+        """Description of the points that vectors are sampled at."""
         if self.areas is None:
             return "at the points of the tables"
         return f"the mean of {self.areas.places} places within each polygon of {self.areas.file}"
@@ -101,17 +100,17 @@ class Suite:
             try:
                 frame = read_table(str(data / entry.file))
                 points = read_points(frame, missing="keep")
-                targets = {name: numbers_of(frame, name) for name in entry.targets}
-                places = points.lonlat[:, None]
+                targets = {name: read_numbers(frame, name) for name in entry.targets}
+                sampled = points.lonlat[:, None]
                 if polygons is not None:
-                    places = polygons.of(frame)
+                    sampled = polygons.points_of(frame)
             except (PointsError, ProbeError) as error:
                 raise ProbeError(f"{where}: {error}") from error
             yield SuiteTable(
                 name=Path(entry.file).stem,
                 family=entry.family,
                 lonlat=points.lonlat,
-                places=places,
+                sampled_lonlat=sampled,
                 targets=targets,
                 block_km=entry.block_km,
                 crs=entry.crs,
@@ -119,7 +118,7 @@ class Suite:
 
 
 class _AreaPoints:
-    """Places by polygon."""
+    """Points within polygons, for the rows of tables that name a polygon each."""
 
     def __init__(self, suite: Suite, areas: SuiteAreas, data: Path) -> None:
         from unigeo.client.areas.polygon_tables import read_areas
@@ -135,13 +134,13 @@ class _AreaPoints:
             if keys.duplicated().any():
                 twice = keys[keys.duplicated()].iloc[0]
                 raise RegionError(f"two polygons have {areas.key} {twice!r}")
-            self._places = places_within(read_polygons(known.polygons), areas.places)
+            self._points = places_within(read_polygons(known.polygons), areas.places)
         except RegionError as error:
             raise ProbeError(f"[areas] {areas.file!r} of suite {suite.path}: {error}") from error
         self._numbers = dict(zip(keys, range(len(keys)), strict=True))
 
-    def of(self, frame: "pd.DataFrame") -> Float[np.ndarray, "point place 2"]:
-        """Those of each row of a table.
+    def points_of(self, frame: "pd.DataFrame") -> Float[np.ndarray, "row point 2"]:
+        """Return the points within each row's polygon.
 
         Raises:
             ProbeError: naming the first row without a polygon.
@@ -149,14 +148,14 @@ class _AreaPoints:
         key = self._areas.key
         if key not in frame:
             raise ProbeError(f"no column {key!r}, which says which polygon is a row's")
-        lost = [value for value in frame[key] if value not in self._numbers]
-        if lost:
-            raise ProbeError(f"no polygon has {key} {lost[0]!r}")
-        return self._places[[self._numbers[value] for value in frame[key]]]
+        unknown = [value for value in frame[key] if value not in self._numbers]
+        if unknown:
+            raise ProbeError(f"no polygon has {key} {unknown[0]!r}")
+        return self._points[[self._numbers[value] for value in frame[key]]]
 
 
 def load_suite(path: Path | str) -> Suite:
-    """Read a suite file. If it has a key `tables_of`, its tables are those of that file beside it.
+    """Read a suite file; with the key `tables_of` its tables are those of another suite file.
 
     Raises:
         ProbeError: naming the file, the table and the key that is unknown, missing or malformed.
@@ -167,31 +166,32 @@ def load_suite(path: Path | str) -> Suite:
     except (OSError, ValueError) as error:
         raise ProbeError(f"cannot read the suite {path}: {error}") from error
     kinds = {"name": str, "table": list, "tables_of": str, "areas": dict}
-    other = "tables_of" in document
-    _check_keys(document, kinds, set() if other else {"table"}, f"suite {path}")
-    areas = _areas(document["areas"], f"[areas] of suite {path}") if "areas" in document else None
+    refers = "tables_of" in document
+    _check_keys(document, kinds, set() if refers else {"table"}, f"suite {path}")
+    areas = None
+    if "areas" in document:
+        areas = _parse_areas(document["areas"], f"[areas] of suite {path}")
     name = document.get("name", path.stem)
-    if other:
+    if refers:
         if "table" in document:
             raise ProbeError(f"suite {path} has tables and the key 'tables_of'; leave one out")
         return Suite(name, path, load_suite(path.parent / document["tables_of"]).entries, areas)
     if not document["table"]:
         raise ProbeError(f"suite {path} names no [[table]]")
     entries = tuple(
-        _entry(table, f"[[table]] number {number} of suite {path}")
+        _parse_entry(table, f"[[table]] number {number} of suite {path}")
         for number, table in enumerate(document["table"], start=1)
     )
     return Suite(name, path, entries, areas)
 
 
-def probe_suite(suite: Suite, data: Path, vectors: Vectors, **options: Any) -> "pd.DataFrame":
+def probe_suite(suite: Suite, data: Path, vectors: SampleVectors, **options: Any) -> "pd.DataFrame":
     """Probe every table of a suite.
 
     Args:
-        suite: what to predict.
+        suite: suite to run.
         data: folder of the tables.
-        vectors: gives the sets of features at places; called once for all tables of the same
-            places.
+        vectors: samples the sets of features; called once for all tables of the same points.
         options: `folds`, `seed`, `baselines`, `progress` of `probe_table`.
 
     Returns:
@@ -204,81 +204,37 @@ def probe_suite(suite: Suite, data: Path, vectors: Vectors, **options: Any) -> "
     import pandas as pd
 
     tables = list(suite.tables(data))
-    alike: dict[bytes, list[int]] = {}
+    by_points: dict[bytes, list[int]] = {}
     for number, table in enumerate(tables):
-        alike.setdefault(table.places.tobytes(), []).append(number)
+        by_points.setdefault(table.sampled_lonlat.tobytes(), []).append(number)
     reports: dict[int, pd.DataFrame] = {}
-    for numbers in alike.values():
-        places = tables[numbers[0]].places
-        flat = places.reshape(-1, 2)
-        placed = ~np.isnan(flat).any(axis=1)
-        found = vectors(flat[placed])
-        features = {
-            name: _means(all_of(spread_rows(np.asarray(values), placed)), places.shape[1])
-            for name, values in found.items()
-        }
+    for numbers in by_points.values():
+        lonlat = tables[numbers[0]].sampled_lonlat
+        flat = lonlat.reshape(-1, 2)
+        has_position = ~np.isnan(flat).any(axis=1)
+        features = {}
+        for name, values in vectors(flat[has_position]).items():
+            every = as_array(scatter_rows(np.asarray(values), has_position))
+            features[name] = _mean_vectors(every, lonlat.shape[1])
         for number in numbers:
-            reports[number] = _probed(tables[number], features, **options)
+            reports[number] = _probe_table(tables[number], features, **options)
     return pd.concat([reports[number] for number in sorted(reports)], ignore_index=True)
 
 
-def _means(values: Any, count: int) -> Float[np.ndarray, "point _"]:
-    """Mean of the vectors of each point's places, of those that have one; NaN where none has."""
-    each = np.asarray(values)
+def _mean_vectors(vectors: Any, count: int) -> Float[np.ndarray, "row _"]:
+    """Average the vectors of every `count` points that have one; NaN where none has."""
+    each = np.asarray(vectors)
     if count == 1:
         return each
     each = each.reshape(-1, count, each.shape[1])
-    known = np.isfinite(each[:, :, :1])
+    known = np.isfinite(each[:, :, :1])  # a vector is NaN in all bands or in none
     number = known.sum(axis=1)
     total = np.where(known, each, 0.0).sum(axis=1)
     return np.where(number > 0, total / np.maximum(number, 1), np.nan).astype(each.dtype)
 
 
-def suite_markdown(report: "pd.DataFrame", facts: Mapping[str, Any]) -> str:
-    """Write a suite's report for reading.
-
-    Args:
-        report: what `probe_suite` gives.
-        facts: what it was run on and how, by name; a list above the tables.
-    """
-    targets = report.drop_duplicates(["table", "target"])
-    counts = targets.set_index("target")[["table", "points", "dropped", "blocks"]]
-    parts = [
-        f"# Probes of {len(targets)} targets",
-        "\n".join(f"- {name}: {value}" for name, value in facts.items()),
-        "R2 of held-out predictions. Random: folds of shuffled rows. Blocked: folds of whole "
-        "squares of the map, which tells what carries over to unseen country.",
-        f"## Mean over {len(targets)} targets",
-        to_markdown(mean_scores(report)),
-        "## Blocked R2",
-        to_markdown(_with_mean(by_target(report, "blocked"))),
-        "## Random R2",
-        to_markdown(_with_mean(by_target(report, "random"))),
-        *_coverage(report),
-        "## Points",
-        "Dropped: rows that have the target and lack a vector; they are left out of every column "
-        "above alike.",
-        to_markdown(counts),
-    ]
-    return "\n\n".join(parts)
-
-
-def _coverage(report: "pd.DataFrame") -> list[str]:
-    """How many held-out places lie inside the intervals that should hold a stated share of them."""
-    named = [str(name) for name in report if str(name).startswith("coverage_")]
-    if not named:
-        return []
-    (name,) = named
-    stated = report[report[name].notna()]
-    return [
-        f"## Blocked coverage of {name.removeprefix('coverage_')} % intervals",
-        "Share of the held-out places that lie inside their interval. Its width comes from blocks "
-        "that took no part in the fit; it is counted on blocks that took part in neither.",
-        to_markdown(_with_mean(by_target(stated, "blocked", name))),
-    ]
-
-
-def _probed(table: SuiteTable, features: Mapping[str, Any], **options: Any) -> "pd.DataFrame":
+def _probe_table(table: SuiteTable, features: Mapping[str, Any], **options: Any) -> "pd.DataFrame":
+    """Probe one table; add its name and family to the rows."""
     try:
         report = probe_table(
             features,
@@ -295,20 +251,14 @@ def _probed(table: SuiteTable, features: Mapping[str, Any], **options: Any) -> "
     return report
 
 
-def _with_mean(table: "pd.DataFrame") -> "pd.DataFrame":
-    longer = table.copy()
-    longer.loc["mean"] = table.mean()
-    return longer
-
-
-def _areas(table: dict[str, Any], where: str) -> SuiteAreas:
+def _parse_areas(table: dict[str, Any], where: str) -> SuiteAreas:
     _check_keys(table, {"file": str, "key": str, "places": int}, {"file", "key"}, where)
     if table.get("places", 1) < 1:
         raise ProbeError(f"{where}: the key 'places' must be positive, not {table['places']}")
     return SuiteAreas(**table)
 
 
-def _entry(table: Any, where: str) -> SuiteEntry:
+def _parse_entry(table: Any, where: str) -> SuiteEntry:
     kinds = {
         "file": str,
         "targets": list,
@@ -332,6 +282,11 @@ def _entry(table: Any, where: str) -> SuiteEntry:
 def _check_keys(
     table: Mapping[str, Any], kinds: Mapping[str, Any], needed: set[str], where: str
 ) -> None:
+    """Refuse unknown keys, values of another type, and missing keys.
+
+    Raises:
+        ProbeError: naming `where` and the key.
+    """
     for key, value in table.items():
         if key not in kinds:
             raise ProbeError(f"{where} has an unknown key {key!r}; known are {', '.join(kinds)}")

@@ -1,4 +1,4 @@
-"""Columns of a table by name, whichever library the table is of, as pandas Series."""
+"""Columns of a table by name as pandas Series, for tables of several libraries."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,48 +12,51 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FAILURES = (ValueError, TypeError, NotImplementedError, OverflowError)
-"""What Arrow and polars raise on values that pandas cannot hold."""
-_LISTED = 30  # names in a message
-_SHOWN = 40  # characters of a name or value in a message
+"""Errors that Arrow and polars raise on values that pandas cannot hold."""
+_MAX_LISTED = 30
+"""Names in a message."""
+_MAX_CHARACTERS = 40
+"""Characters of a name or value in a message."""
 
 
-def column_of(table: Any, name: Any) -> "pd.Series[Any]":
+def read_column(table: Any, name: Any) -> "pd.Series[Any]":
     """Read one column of a table.
 
     Args:
         table: a pandas or polars DataFrame, a GeoDataFrame or an Arrow table.
-        name: of the column: text, a number, or a tuple where columns have several levels.
+        name: name of the column: text, a number, or a tuple if columns have several levels.
 
     Raises:
-        ProbeError: if it is no table, or has no such column or several.
+        ProbeError: if `table` is no table, or has no such column or several.
     """
     import pandas as pd
 
-    kind, names = _kind(table), column_names(table)
-    found = [number for number, own in enumerate(names) if _is(own, name)]
-    if not found and isinstance(name, str):  # a command has no other way to name a number
-        found = [number for number, own in enumerate(names) if label_of(own) == name]
-    if not found:
+    library, names = _table_kind(table), column_names(table)
+    matches = [number for number, known in enumerate(names) if _same_name(known, name)]
+    if not matches and isinstance(name, str):  # a command has no other way to name a number
+        matches = [number for number, known in enumerate(names) if column_label(known) == name]
+    if not matches:
         raise ProbeError(f"there is no column {short(name)}; there are {listed(names)}")
-    if len(found) > 1:
+    if len(matches) > 1:
         raise ProbeError(
-            f"{len(found)} columns of the table are named {short(name)}: rename or drop all but one"
+            f"{len(matches)} columns of the table are named {short(name)}: rename or drop all but "
+            "one"
         )
-    if kind == "arrow":
-        return series_of(table.column(found[0]))
-    if kind == "polars":
-        return series_of(table.to_series(found[0]))
-    column: pd.Series[Any] = table.iloc[:, found[0]]
+    if library == "arrow":
+        return to_series(table.column(matches[0]))
+    if library == "polars":
+        return to_series(table.to_series(matches[0]))
+    column: pd.Series[Any] = table.iloc[:, matches[0]]
     return column
 
 
-def series_of(values: Any) -> "pd.Series[Any]":
-    """Read a column's values: a list, an array, a masked one, or of pandas, polars or Arrow.
+def to_series(values: Any) -> "pd.Series[Any]":
+    """Convert a column's values: a list, an array, or a column of pandas, polars or Arrow.
 
-    What is masked or null is missing. Integers beside missing values stay integers.
+    Masked and null values are missing. Integers beside missing values stay integers.
 
     Raises:
-        ProbeError: if there is not one value for each row, or pandas cannot hold them.
+        ProbeError: if there is not one value per row, or pandas cannot hold the values.
     """
     import pandas as pd
 
@@ -65,7 +68,7 @@ def series_of(values: Any) -> "pd.Series[Any]":
             read: pd.Series[Any] = pd.Series(values.to_pandas(integer_object_nulls=True))
             return read
         if library == "polars":
-            return _of_polars(values)
+            return _polars_series(values)
         if isinstance(values, list | tuple):
             return pd.Series(list(values), dtype=object).infer_objects()
         if np.ndim(values) != 1:
@@ -80,48 +83,48 @@ def series_of(values: Any) -> "pd.Series[Any]":
 
 
 def column_names(table: Any) -> list[Any]:
-    """Names of a table's columns, in order.
+    """Return the names of a table's columns, in order.
 
     Raises:
-        ProbeError: if it is no table.
+        ProbeError: if `table` is no table.
     """
-    if _kind(table) == "arrow":
+    if _table_kind(table) == "arrow":
         return list(table.schema.names)
     return list(table.columns)
 
 
 def chosen_names(table: Any, targets: Any, what: str = "target") -> list[Any]:
-    """Read which columns are asked for: one name, or several in any collection.
+    """Return the names of the wanted columns as a list.
 
     Args:
-        table: that has the columns.
-        targets: names.
-        what: the columns are, for messages.
+        table: table that has the columns.
+        targets: one name, or several in any collection.
+        what: role of the columns, for messages.
 
     Raises:
-        ProbeError: if none is named, one twice, or values are given for names.
+        ProbeError: if no column is named, one is named twice, or values are given for names.
     """
-    alone = is_name(table, targets) or not isinstance(targets, Iterable)
+    alone = names_column(table, targets) or not isinstance(targets, Iterable)
     names = [targets] if alone else list(targets)
     if not names:
         raise ProbeError(f"no {what} is named: give the name of at least one column")
-    if hasattr(targets, "dtype") and not all(is_name(table, name) for name in names):
+    if hasattr(targets, "dtype") and not all(names_column(table, name) for name in names):
         raise ProbeError(
             f"{what}s are names of columns, and the values of a {type(targets).__name__} were "
             "given: put them into the table and name their column"
         )
-    labels = [label_of(name) for name in names]
+    labels = [column_label(name) for name in names]
     twice = [label for label in labels if labels.count(label) > 1]
     if twice:
         raise ProbeError(f"the {what} {short(twice[0])} is named twice: name each once")
     return names
 
 
-def is_name(table: Any, value: Any) -> bool:
-    """Whether a value names one column: text, or what a column of the table is named.
+def names_column(table: Any, value: Any) -> bool:
+    """Return whether a value names one column: text, or the name of a column of the table.
 
     Raises:
-        ProbeError: if it is no table.
+        ProbeError: if `table` is no table.
     """
     if isinstance(value, str):
         return True
@@ -129,11 +132,11 @@ def is_name(table: Any, value: Any) -> bool:
         hash(value)
     except TypeError:
         return False
-    return any(_is(own, value) for own in column_names(table))
+    return any(_same_name(known, value) for known in column_names(table))
 
 
-def label_of(name: Any) -> str:
-    """Write a column's name as text: of several levels those that are not empty.
+def column_label(name: Any) -> str:
+    """Write a column's name as text; empty levels are left out.
 
     >>> label_of(7), label_of(("income", "")), label_of(("income", "mean"))
     ('7', 'income', 'income mean')
@@ -143,17 +146,17 @@ def label_of(name: Any) -> str:
 
 
 def listed(names: Sequence[Any]) -> str:
-    """List names in a message: the first of them where they are many, cut where they are long.
+    """List names for a message: the first ones if they are many, cut if they are long.
 
     >>> listed(["income", 7])
     'income, 7'
     """
-    shown = ", ".join(label_of(name)[:_SHOWN] for name in names[:_LISTED])
-    return shown + (f", ... ({len(names)} in all)" if len(names) > _LISTED else "")
+    shown = ", ".join(column_label(name)[:_MAX_CHARACTERS] for name in names[:_MAX_LISTED])
+    return shown + (f", ... ({len(names)} in all)" if len(names) > _MAX_LISTED else "")
 
 
-def short(value: Any, most: int = _SHOWN) -> str:
-    """Show a value or an error in a message, cut where it is long.
+def short(value: Any, most: int = _MAX_CHARACTERS) -> str:
+    """Write a value or an error for a message, cut if it is long.
 
     >>> short("a" * 50, most=10)
     "'aaaaaa..."
@@ -162,8 +165,8 @@ def short(value: Any, most: int = _SHOWN) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def _kind(table: Any) -> Kind:
-    """Whose table it is."""
+def _table_kind(table: Any) -> Kind:
+    """Return the kind of a table that a probe can read, by its library."""
     kind = kind_of(table)
     if kind in ("pandas", "geodataframe", "arrow", "polars"):
         return kind
@@ -173,21 +176,21 @@ def _kind(table: Any) -> Kind:
     )
 
 
-def _is(own: Any, name: Any) -> bool:
-    """Whether a column's own name is the one asked for; empty levels may be left out."""
-    if own is name:
+def _same_name(known: Any, name: Any) -> bool:
+    """Return whether a column is named `name`, where empty levels may be left out."""
+    if known is name:
         return True
-    if isinstance(own, tuple) and not isinstance(name, tuple):
-        levels = [level for level in own if level != ""]
-        own = levels[0] if len(levels) == 1 else own
-    try:
-        return type(own == name) in (bool, np.bool) and bool(own == name)
+    if isinstance(known, tuple) and not isinstance(name, tuple):
+        levels = [level for level in known if level != ""]
+        known = levels[0] if len(levels) == 1 else known
+    try:  # names of any type: arrays compare to arrays, and some types not at all
+        return type(known == name) in (bool, np.bool) and bool(known == name)
     except _FAILURES:
         return False
 
 
-def _of_polars(values: Any) -> "pd.Series[Any]":
-    """Without pyarrow, which polars does not need: plain numbers as such, all else as objects."""
+def _polars_series(values: Any) -> "pd.Series[Any]":
+    """Convert a polars Series without pyarrow; values other than plain numbers become objects."""
     import pandas as pd
 
     plain = values.dtype.is_float() or (values.dtype.is_integer() and not values.null_count())

@@ -1,4 +1,4 @@
-"""What a probe predicts: numbers, or labels of classes; dates and mixtures are refused."""
+"""Targets of a probe: numbers, or labels of classes; dates and mixtures are refused."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from unigeo.client.probing.table_columns import column_of, label_of, series_of, short
+from unigeo.client.probing.table_columns import column_label, read_column, short, to_series
 from unigeo.schemas.errors import ProbeError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Task = Literal["regression", "classification"]
 
 LARGEST, _SMALLEST = 1e100, 1e-100
-"""Numbers beyond, or that differ by less, have no sums of squares in float64."""
+"""Bounds of magnitude and of difference: beyond them float64 has no sums of squares."""
 _DATE = re.compile(
     r"\d{4}-\d{1,2}(-\d{1,2})?([T ]\d.*)?"
     r"|\d{4}[/.]\d{1,2}[/.]\d{1,2}( .*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}( .*)?"
@@ -26,8 +26,6 @@ _DATE = re.compile(
 )
 """A date, a month or a time of day written as text."""
 _INSTEAD = "make it a number first, such as the days since a date, or its year"
-
-
 _ADVICE = {
     "target": (
         " (task='regression' reads plain ones)",
@@ -35,17 +33,17 @@ _ADVICE = {
     ),
     "control": ("", "give a column of categories if each is one of its own"),
 }
-"""How text is read as numbers, and how as classes."""
+"""Advice on how to read text as numbers, and how as classes, by the role of the column."""
 
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """A target of classes."""
+    """Labels of classes, as numbers of the classes."""
 
     codes: Float[np.ndarray, " point"]
-    """Number of each point's class, NaN where it is missing."""
+    """Number of each point's class; NaN where it is missing."""
     classes: tuple[Any, ...]
-    """The labels, in order."""
+    """Label of each class, by its number."""
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -57,92 +55,97 @@ class Labels:
 Target = Float[np.ndarray, " _"] | Labels
 
 
-def target_of(table: Any, name: Any, task: Task | None = None, what: str = "target") -> Target:
-    """A column of a table as numbers or labels.
+def read_target(table: Any, name: Any, task: Task | None = None, what: str = "target") -> Target:
+    """Read a column of a table as numbers or labels.
 
     Args:
-        table: in any form that `columns.column_of` takes.
-        name: of the column.
-        task: `regression` for numbers, `classification` for labels; by default numbers where the
-            column holds any, and labels where it holds words, categories or True and False.
-        what: it is, for messages.
+        table: table in any form that `table_columns.read_column` takes.
+        name: name of the column.
+        task: `regression` for numbers, `classification` for labels; by default numbers if the
+            column holds numbers, and labels if it holds text, categories or True and False.
+        what: role of the column, for messages.
 
     Raises:
-        ProbeError: if there is no such column or several; it holds dates, complex numbers, or
-            numbers beside words; or a regression is asked of words.
+        ProbeError: if there is no such column or several; if it holds dates, complex numbers, or
+            numbers beside text; or if the task is a regression and it holds text.
     """
     if task not in (None, "regression", "classification"):
         raise ProbeError(f"task must be 'regression' or 'classification', not {short(task)}")
-    column, label = column_of(table, name), f"{what} {short(label_of(name))}"
-    kind = _kind_of(column, label)
+    column, label = read_column(table, name), f"{what} {short(column_label(name))}"
+    kind = _column_kind(column, label)
     if task is None and kind == "words":
         _refuse_numbers_as_text(column, label, *_ADVICE.get(what, _ADVICE["target"]))
     regression = task == "regression" or (task is None and kind in ("numbers", "nothing"))
-    return _numbers(column, label) if regression else _labels(column, label)
+    return _to_numbers(column, label) if regression else _to_labels(column, label)
 
 
-def numbers_of(table: Any, name: Any) -> Float[np.ndarray, " point"]:
-    """A column of a table as float64, NaN where it is missing.
+def read_numbers(table: Any, name: Any) -> Float[np.ndarray, " point"]:
+    """Read a column of a table as float64, NaN where it is missing.
 
     Raises:
         ProbeError: if there is no such column or several, or it holds anything but numbers.
     """
-    found = target_of(table, name, "regression")
-    assert isinstance(found, np.ndarray)
-    return found
+    numbers = read_target(table, name, "regression")
+    assert isinstance(numbers, np.ndarray)
+    return numbers
 
 
-def labels_of(values: Any) -> Labels:
-    """Labels of any kind as classes, sorted; categories that do not occur are left out.
+def class_labels(values: Any) -> Labels:
+    """Convert labels of any kind to sorted classes; categories that do not occur are left out.
 
     Raises:
-        ProbeError: if they are dates, of several kinds, or cannot be told apart.
+        ProbeError: if the labels are dates, of several kinds, or have no order.
 
     >>> labels_of(["wet", None, "dry"]).codes
     array([ 1., nan,  0.])
     """
-    column = series_of(values)
-    _kind_of(column, "target 'classes'")
-    return _labels(column, "target 'classes'")
+    column = to_series(values)
+    _column_kind(column, "target 'classes'")
+    return _to_labels(column, "target 'classes'")
 
 
-def codes_of(target: Target) -> Float[np.ndarray, " point"]:
-    """Numbers, or class numbers; NaN where missing."""
+def target_values(target: Target) -> Float[np.ndarray, " point"]:
+    """Return the numbers, or class numbers, of a target; NaN where missing."""
     return target.codes if isinstance(target, Labels) else target
 
 
 def read_targets(targets: Mapping[str, Any], count: int) -> dict[str, Target]:
-    """Read labels, or numbers in any form that `columns.series_of` takes, beside `count` points.
+    """Read targets of `count` points.
+
+    Args:
+        targets: `Labels`, or numbers in any form that `table_columns.to_series` takes.
+        count: number of points.
 
     Raises:
-        ProbeError: naming the target and what is wrong with it.
+        ProbeError: naming the target and the reason.
     """
     if not targets:
         raise ProbeError("no target is named: give at least one column to predict")
-    found: dict[str, Target] = {}
+    read: dict[str, Target] = {}
     for name, target in targets.items():
         if len(target) != count:
             raise ProbeError(f"target {short(name)} has {len(target)} values for {count} points")
         if not isinstance(target, Labels):
             label = f"target {short(name)}"
-            target = series_of(target)
-            _kind_of(target, label)
-            target = _numbers(target, label)
-        found[name] = target
-    return found
+            target = to_series(target)
+            _column_kind(target, label)
+            target = _to_numbers(target, label)
+        read[name] = target
+    return read
 
 
-Kind = Literal["numbers", "flags", "words", "categories", "nothing"]
-"""What a column holds; `nothing` where every value is missing."""
+ColumnKind = Literal["numbers", "flags", "words", "categories", "nothing"]
+"""Kind of a column's values; `nothing` if every value is missing."""
 _TIMES = "dates or times"
+"""Kind of values that is refused, as messages name it."""
 
 
-def _kind_of(column: "pd.Series[Any]", label: str) -> Kind:
-    """Tell what a column holds.
+def _column_kind(column: "pd.Series[Any]", label: str) -> ColumnKind:
+    """Return the kind of a column's values.
 
     Raises:
-        ProbeError: naming the first row, where it holds dates, complex numbers, things that are
-            neither numbers nor labels, or several kinds.
+        ProbeError: naming the first row, if the values are dates, complex numbers, neither numbers
+            nor labels, or of several kinds.
     """
     import pandas as pd
 
@@ -157,8 +160,8 @@ def _kind_of(column: "pd.Series[Any]", label: str) -> Kind:
     if not len(rows):
         return "nothing"
     values = column.iloc[rows].astype(object).tolist()
-    known = {kind: _kind_of_type(kind) for kind in set(map(type, values))}
-    kinds = np.array([known[type(value)] for value in values], object)
+    kind_of = {each: _type_kind(each) for each in set(map(type, values))}  # few types, many values
+    kinds = np.array([kind_of[type(value)] for value in values], object)
     for kind in dict.fromkeys(kinds):
         if kind in ("numbers", "flags", "words"):
             continue
@@ -175,36 +178,43 @@ def _kind_of(column: "pd.Series[Any]", label: str) -> Kind:
             f"{label} mixes {counts}, such as {' and '.join(first)}: give "
             "numbers alone, missing where there is none, or text alone"
         )
-    found: Kind = kinds[0]
-    return found
+    single: ColumnKind = kinds[0]
+    return single
 
 
-def _kind_of_type(kind: type) -> str:
-    """Which kind the values of one type are; those that are refused as a message names them."""
+def _type_kind(value_type: type) -> str:
+    """Return the kind of the values of one type; a kind that is refused as messages name it."""
     import datetime
     from numbers import Complex, Real
 
     import pandas as pd
 
-    if issubclass(kind, bool | np.bool):
+    if issubclass(value_type, bool | np.bool):
         return "flags"
-    if issubclass(kind, str | bytes | pd.Interval):
+    if issubclass(value_type, str | bytes | pd.Interval):
         return "words"
     times = datetime.date | datetime.time | datetime.timedelta | np.datetime64 | np.timedelta64
-    if issubclass(kind, times | pd.Period):
+    if issubclass(value_type, times | pd.Period):
         return _TIMES
-    if issubclass(kind, Real | Decimal):
+    if issubclass(value_type, Real | Decimal):
         return "numbers"
-    return "complex numbers" if issubclass(kind, Complex) else f"{kind.__name__} values"
+    return "complex numbers" if issubclass(value_type, Complex) else f"{value_type.__name__} values"
 
 
 def _refuse_numbers_as_text(column: "pd.Series[Any]", label: str, plain: str, ask: str) -> None:
-    """Refuse text that is a column of dates or numbers: each would be a class of its own.
+    """Refuse text that holds dates or numbers: each would be a class of its own.
 
-    Whole numbers written as text stay classes, for so codes of classes are written.
+    Whole numbers written as text stay classes, since codes of classes are written so.
+
+    Args:
+        column: text.
+        label: name of the column, for messages.
+        plain: how to read plain numbers, for messages.
+        ask: how to read each text as a class, for messages.
 
     Raises:
-        ProbeError: if all of it are dates, or numbers with a fraction, or most of it are numbers.
+        ProbeError: if all texts are dates, or numbers some of which have a fraction, or if most
+            rows are numbers.
     """
     counts = {text: count for text, count in column.value_counts().items() if isinstance(text, str)}
     if not counts:
@@ -231,7 +241,7 @@ def _refuse_numbers_as_text(column: "pd.Series[Any]", label: str, plain: str, as
 
 
 def _is_number(text: str) -> bool:
-    """Whether a person would read it as a number: `1.5`, `1,250`, `12 %`, `$3`."""
+    """Return whether a person would read a text as a number: `1.5`, `1,250`, `12 %`, `$3`."""
     try:
         float(text.strip("%$€£ ").replace(",", ""))
     except ValueError:
@@ -239,11 +249,11 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _numbers(column: "pd.Series[Any]", label: str) -> Float[np.ndarray, " point"]:
-    """Values as float64, NaN where missing.
+def _to_numbers(column: "pd.Series[Any]", label: str) -> Float[np.ndarray, " point"]:
+    """Convert values to float64, NaN where missing.
 
     Raises:
-        ProbeError: naming the first row that holds no number, or one beyond the range.
+        ProbeError: naming the first row that holds no number, or a number beyond the range.
     """
     if getattr(column.dtype, "kind", "O") in "biuf":
         with np.errstate(over="ignore"):  # a long double beyond float64 is infinite, and refused
@@ -265,7 +275,12 @@ def _numbers(column: "pd.Series[Any]", label: str) -> Float[np.ndarray, " point"
     return values
 
 
-def _labels(column: "pd.Series[Any]", label: str) -> Labels:
+def _to_labels(column: "pd.Series[Any]", label: str) -> Labels:
+    """Convert values to sorted classes.
+
+    Raises:
+        ProbeError: if the values have no order.
+    """
     import pandas as pd
 
     try:
@@ -279,7 +294,7 @@ def _labels(column: "pd.Series[Any]", label: str) -> Labels:
 
 
 def _check_range(values: Float[np.ndarray, " point"], label: str) -> None:
-    """Refuse numbers with whose squares nothing can be computed.
+    """Refuse numbers whose squares are beyond the range of float64.
 
     Raises:
         ProbeError: naming the first row.

@@ -7,96 +7,108 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from unigeo.client.probing.folded_rows import Block, FoldedRows
-from unigeo.client.probing.leverage import Spread, difficulty
-from unigeo.client.probing.normal_equations import Solution
+from unigeo.client.probing.leverage import TrainingSpread, difficulty
+from unigeo.client.probing.normal_equations import RidgeSolution
 from unigeo.client.threads import Run
 
 SPREAD_BYTES = 3 * 2**26
-"""Of the factors that are held while the rows are read."""
+"""Memory for the factors that are held while the rows are read."""
 
 
 @dataclass(frozen=True)
-class UnseenFoldModel:
-    """A model that looks at a fold it has not seen."""
+class UnseenFold:
+    """A fold to predict, and the model of other folds that predicts it."""
 
+    fold: int
+    """Fold to predict."""
     train: tuple[int, ...]
     """Folds that the model is fitted on."""
-    fold: int
-    """Which it predicts."""
     best: Int[np.ndarray, " column"]
-    """Penalty of each target, by its number."""
+    """Number of the penalty of each target."""
     without: int | None
-    """The fold that the penalty was chosen without, where that is not `fold`."""
+    """Fold that the penalties were chosen without, if that is not `fold`."""
 
 
-_Fitted = dict[tuple[int, ...], dict[int, tuple[Solution, Spread]]]
-"""Solutions of each training set, by the number of the penalty."""
-FoldPrediction = tuple[UnseenFoldModel, np.ndarray, np.ndarray, np.ndarray]
-"""A view; rows; their predictions and difficulties, row by column."""
+_Fitted = dict[tuple[int, ...], dict[int, tuple[RidgeSolution, TrainingSpread]]]
+"""Models of each training set, by the number of the penalty."""
+FoldPrediction = tuple[UnseenFold, np.ndarray, np.ndarray, np.ndarray]
+"""A fold, some of its rows, and their predictions and difficulties, row by column."""
 
 
 def predict_unseen(
-    data: FoldedRows, views: Sequence[UnseenFoldModel], penalties: Sequence[float], run: Run
+    data: FoldedRows, unseen: Sequence[UnseenFold], penalties: Sequence[float], run: Run
 ) -> Iterator[FoldPrediction]:
     """Predict folds by models that have not seen them.
 
-    As many models are held as fit into memory, and the rows are read once for them.
+    As many models are held as fit into memory, and the rows are read once for all of them.
+
+    Args:
+        data: rows, in folds.
+        unseen: folds to predict; several may have the same training set.
+        penalties: penalties, sorted.
+        run: runs the factorizations and the predictions.
+
+    Yields:
+        The rows of each fold, block by block.
     """
-    by_model: dict[tuple[int, ...], list[UnseenFoldModel]] = {}
-    for view in views:
-        by_model.setdefault(view.train, []).append(view)
+    by_model: dict[tuple[int, ...], list[UnseenFold]] = {}
+    for each in unseen:
+        by_model.setdefault(each.train, []).append(each)
     for models in _portions(data, by_model):
 
-        def fit(train: tuple[int, ...]) -> dict[int, tuple[Solution, Spread]]:
-            numbers = np.unique([view.best for view in by_model[train]]).tolist()
-            found = {n: data.kept.pop((train, n)) for n in numbers if (train, n) in data.kept}
-            if len(found) < len(numbers):
-                training = data.training(train)
+        def fit(train: tuple[int, ...]) -> dict[int, tuple[RidgeSolution, TrainingSpread]]:
+            numbers = np.unique([each.best for each in by_model[train]]).tolist()
+            # The choice of the penalty has solved the likely ones, and leaves them here.
+            solved = {n: data.kept.pop((train, n)) for n in numbers if (train, n) in data.kept}
+            if len(solved) < len(numbers):
+                equations = data.equations(train)
                 for n in numbers:
-                    found[n] = found.get(n) or training.solve_with_spread(penalties[n])
-            return found
+                    solved[n] = solved.get(n) or equations.solve_with_spread(penalties[n])
+            return solved
 
         fitted = dict(zip(models, run(fit, models), strict=True))
         for train in models:
-            data.push(len(fitted[train]) * data.factor_operations(data.all_but(*train)))
-        seen_by = [view for train in models for view in by_model[train]]
-        for block in data.blocks(sorted({view.fold for view in seen_by})):
-
-            def see(
-                view: UnseenFoldModel, block: Block = block, fitted: _Fitted = fitted
+            data.advance(len(fitted[train]) * data.factor_operations(data.all_but(*train)))
+        portion = [each for train in models for each in by_model[train]]
+        for block in data.blocks(sorted({each.fold for each in portion})):
+            # The defaults bind this block and these models: threads run after the loop moves on.
+            def predict(
+                each: UnseenFold, block: Block = block, fitted: _Fitted = fitted
             ) -> FoldPrediction:
-                rows, values = block[view.fold]
-                return view, rows, *_see(data, values, fitted[view.train], view.best)
+                rows, values = block[each.fold]
+                return each, rows, *_predict_rows(data, values, fitted[each.train], each.best)
 
-            yield from run(see, [view for view in seen_by if view.fold in block])
+            yield from run(predict, [each for each in portion if each.fold in block])
 
 
-def _see(
+def _predict_rows(
     data: FoldedRows,
     values: Float[np.ndarray, "row band"],
-    fitted: dict[int, tuple[Solution, Spread]],
+    solved: dict[int, tuple[RidgeSolution, TrainingSpread]],
     best: Int[np.ndarray, " column"],
 ) -> tuple[Float[np.ndarray, "row column"], Float[np.ndarray, "row column"]]:
-    """Predictions, each target by its own penalty, and their difficulty."""
-    guess, hard = np.empty((2, len(values), len(best)))
+    """Predict rows and their difficulties, each target by the model at its own penalty."""
+    guesses, difficulties = np.empty((2, len(values), len(best)))
     for number in np.unique(best).tolist():
-        solution, spread = fitted[number]
-        at = np.flatnonzero(best == number)
-        guess[:, at] = solution.only(at).predict(values) + data.target_origin[at]
-        hard[:, at] = difficulty(spread.leverage(values))[:, None]
-        data.push(len(values) * float(data.bands) ** 2 / 2)
-    return guess, hard
+        solution, spread = solved[number]
+        columns = np.flatnonzero(best == number)
+        targets = solution.select(columns).predict(values)
+        guesses[:, columns] = targets + data.target_origin[columns]
+        difficulties[:, columns] = difficulty(spread.leverage(values))[:, None]
+        data.advance(len(values) * float(data.bands) ** 2 / 2)
+    return guesses, difficulties
 
 
 def _portions(
-    data: FoldedRows, by_model: Mapping[tuple[int, ...], Sequence[UnseenFoldModel]]
+    data: FoldedRows, by_model: Mapping[tuple[int, ...], Sequence[UnseenFold]]
 ) -> Iterator[list[tuple[int, ...]]]:
-    """Models whose factors fit into memory together."""
+    """Group the training sets so that the factors of each group fit into memory."""
     portion: list[tuple[int, ...]] = []
     held = 0
-    for train, views in by_model.items():
-        factors = len(np.unique([view.best for view in views]))
-        primal = data.has_bands(train)
+    for train, unseen in by_model.items():
+        factors = len(np.unique([each.best for each in unseen]))
+        primal = data.is_primal(train)
+        # A float32 factor, band by band, or the whitened vectors in float64, band by row.
         size = 4 * data.bands**2 if primal else 8 * data.bands * int(data.sizes[[*train]].sum())
         if portion and held + factors * size > SPREAD_BYTES:
             yield portion

@@ -129,9 +129,9 @@ def _score_split(
     features = {name: (values[used], 1.0) for name, values in vectors.items()}
     scored = folds == TEST if test_only else np.ones(len(folds), bool)
     rows = []
-    for method in number_methods(features, lonlat[used], CONUS, seed, BASELINES).values():
+    for method in number_methods(features, lonlat[used], CONUS, seed, BASELINES):
         with one_thread():
-            predictions = method(truth, folds, lambda share: None)
+            predictions = method.held_out(truth, folds)
         for name, held in predictions.items():
             values = held.predictions if isinstance(held, HeldOut) else held
             for column in range(truth.shape[1]):

@@ -8,7 +8,11 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
-from unigeo.client.probing.logistic import LOGISTIC_PENALTIES, FittedLogistic, logistic_path
+from unigeo.client.probing.logistic_path import (
+    LOGISTIC_PENALTIES,
+    FittedLogistic,
+    logistic_path,
+)
 from unigeo.client.probing.metrics import log_loss
 from unigeo.producer.evaluation.downstream.confusion import (
     IGNORED,
