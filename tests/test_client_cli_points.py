@@ -34,8 +34,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables are read and written 70 rows at a time."""
-    monkeypatch.setattr(commands_tables, "FEWEST_ROWS", 1)
-    monkeypatch.setattr(commands_tables, "MOST_ROWS", 70)
+    monkeypatch.setattr(commands_tables, "MIN_ROWS", 1)
+    monkeypatch.setattr(commands_tables, "MAX_ROWS", 70)
 
 
 def same(found: pd.DataFrame, expected: pd.DataFrame) -> None:

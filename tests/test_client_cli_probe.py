@@ -198,8 +198,8 @@ def test_own_columns_of_what_is_predicted_stay_as_they_are(
     gulf: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the part; a label is of one type in all of them, missing or not."""
-    monkeypatch.setattr(commands_tables, "FEWEST_ROWS", 1)
-    monkeypatch.setattr(commands_tables, "MOST_ROWS", 2)
+    monkeypatch.setattr(commands_tables, "MIN_ROWS", 1)
+    monkeypatch.setattr(commands_tables, "MAX_ROWS", 2)
     new = tmp_path / "new.csv"
     new.write_text("id;lon;lat;price\n01;;2;1.10\n02;NA;2;NA\n03;1,5;2;TRUE\n04;-3;-4;\n")
     args = ("probe", gulf, table, "--modality", "coordinate", "--target", "high", *FEW)

@@ -40,8 +40,8 @@ NEW = 9
 @pytest.fixture(autouse=True)
 def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables are read and written two rows at a time."""
-    monkeypatch.setattr(commands_tables, "FEWEST_ROWS", 1)
-    monkeypatch.setattr(commands_tables, "MOST_ROWS", 2)
+    monkeypatch.setattr(commands_tables, "MIN_ROWS", 1)
+    monkeypatch.setattr(commands_tables, "MAX_ROWS", 2)
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""Commands over areas: zonal, coverage, region, geotiff."""
+"""The commands over areas: zonal, coverage, region, geotiff."""
 
 import re
 import warnings
@@ -14,18 +14,18 @@ from unigeo.client.commands.options import (
     JSON,
     MASK,
     MODALITY,
-    NEGATIVE,
+    NEGATIVE_NUMBERS,
     OUTPUT,
     QUIET,
     STORE,
-    check_place,
+    check_output_path,
     format_for,
+    option_group,
+    parse_region,
     prefix_option,
     print_json,
-    records,
-    region_of,
-    together,
-    watched,
+    shows_progress,
+    to_records,
 )
 from unigeo.schemas.errors import RegionError, RegionWarning
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 VALID = "valid"
 """The status of a polygon that has a vector."""
 
-RASTER = together(
+RASTER = option_group(
     click.option("--bands", help="Of a GeoTIFF: numbers such as 0,5,10-12; all by default."),
     click.option(
         "--dtype",
@@ -60,7 +60,7 @@ MISSING = click.option(
 )
 
 
-@click.command(context_settings=NEGATIVE)
+@click.command(context_settings=NEGATIVE_NUMBERS)
 @STORE
 @click.argument("polygons")
 @MODALITY
@@ -94,30 +94,30 @@ def zonal(
     from unigeo.client.points.join import append_columns, check_joinable
     from unigeo.schemas.store.layout import status_name
 
-    areas = _areas(polygons, out, format, as_json, crs)
+    areas = _read_polygons(polygons, out, format, as_json, crs)
     field = open_field(store)
     chosen, prefix = field.chosen(options.pop("modalities") or None), options["prefix"]
     widths = field.layout.widths_of(chosen)
-    made = [name for own, bands in widths.items() for name in column_names_of(own, bands, prefix)]
-    check_joinable(areas.own, made)
-    with _warnings_in_words() as warned:
+    new_names = [n for m, bands in widths.items() for n in column_names_of(m, bands, prefix)]
+    check_joinable(areas.own, new_names)
+    with _printed_warnings() as printed:
         means = field.zonal(
             areas.polygons,
             chosen,
-            missing=_kept_if(missing),
-            progress=watched(quiet),
+            missing=_missing_argument(missing),
+            progress=shows_progress(quiet),
             **options,
         )
     table = append_columns(areas.own, means)
     status = {m: means[prefix + status_name(m)].astype(str).to_numpy() for m in chosen}
     if missing == "drop":
-        table = table[np.logical_and.reduce([words == VALID for words in status.values()])]
-    _give(table, out, format, as_json)
-    if not (quiet or warned):
+        table = table[np.logical_and.reduce([texts == VALID for texts in status.values()])]
+    _write_output(table, out, format, as_json)
+    if not (quiet or printed):
         _summarize(status, missing)
 
 
-@click.command(context_settings=NEGATIVE)
+@click.command(context_settings=NEGATIVE_NUMBERS)
 @STORE
 @click.argument("polygons", required=False)
 @MODALITY
@@ -150,20 +150,22 @@ def coverage(
     from unigeo.client.points.join import append_columns, check_joinable
 
     if polygons is None:
-        _counts(store, modalities, out, format, as_json)
+        _count_cells(store, modalities, out, format, as_json)
         return
-    areas = _areas(polygons, out, format, as_json, crs)
-    lost = areas.polygons.missing
+    areas = _read_polygons(polygons, out, format, as_json, crs)
+    without_shape = areas.polygons.missing
     field = open_field(store)
-    with _warnings_in_words():
-        shares = field.coverage(areas.polygons, modalities or None, missing=_kept_if(missing))
+    with _printed_warnings():
+        shares = field.coverage(
+            areas.polygons, modalities or None, missing=_missing_argument(missing)
+        )
     names = ["_".join(column).replace(" ", "_") for column in shares.columns]
     check_joinable(areas.own, names)
     table = append_columns(areas.own, shares.set_axis(names, axis=1))
-    _give(table[~lost] if missing == "drop" else table, out, format, as_json)
+    _write_output(table[~without_shape] if missing == "drop" else table, out, format, as_json)
 
 
-@click.command(context_settings=NEGATIVE)
+@click.command(context_settings=NEGATIVE_NUMBERS)
 @STORE
 @click.argument("region")
 @click.option("-o", "--out", required=True, help="A new .zarr, or a .tif of one modality.")
@@ -190,14 +192,16 @@ def region(
     from unigeo.client.areas.subset import cut_field
     from unigeo.client.field.opening import open_field
 
-    check_place(out, (".zarr", *TIFF))
-    where = region_of(region)
+    check_output_path(out, (".zarr", *TIFF))
+    where = parse_region(region)
     if out.lower().endswith(TIFF):
         _write_tiff(store, out, where, modalities, bands, options | {"overwrite": overwrite})
         return
     if bands is not None or overwrite or options.pop("dtype") != "int8":
         raise click.UsageError("--bands, --dtype and --overwrite go with a GeoTIFF")
-    cut_field(open_field(store), out, where, modalities or None, progress=watched(quiet), **options)
+    cut_field(
+        open_field(store), out, where, modalities or None, progress=shows_progress(quiet), **options
+    )
     click.echo(out)
 
 
@@ -217,7 +221,7 @@ def geotiff(
     **options: Any,
 ) -> None:
     """Write one modality as a tiled GeoTIFF."""
-    where = None if region is None else region_of(region)
+    where = None if region is None else parse_region(region)
     _write_tiff(store, out, where, modalities, bands, options)
 
 
@@ -239,11 +243,11 @@ def _write_tiff(
             f"a GeoTIFF holds one --modality; the field has {', '.join(field.modalities)}"
         )
     modality = modalities[0] if modalities else None
-    click.echo(field.to_geotiff(out, region, modality, bands=_numbers(bands), **options))
+    click.echo(field.to_geotiff(out, region, modality, bands=_parse_bands(bands), **options))
 
 
-def _numbers(bands: str | None) -> list[int] | None:
-    """Numbers of bands, of which some may be ranges such as 10-12."""
+def _parse_bands(bands: str | None) -> list[int] | None:
+    """Parse band numbers and ranges, such as 0,5,10-12."""
     if bands is None:
         return None
     numbers: list[int] = []
@@ -259,84 +263,91 @@ def _numbers(bands: str | None) -> list[int] | None:
 
 
 @contextmanager
-def _warnings_in_words() -> Iterator[list[str]]:
-    """Print what is warned of polygons as one line each, on stderr; and give it.
+def _printed_warnings() -> Iterator[list[str]]:
+    """Print warnings of polygons to stderr, one line each, and collect them in the list yielded.
 
-    Warnings and errors name the options of a command.
+    Warnings and errors are reworded to name options of the command instead of arguments.
     """
-    from unigeo.client.commands.missing_rows import for_shell
+    from unigeo.client.commands.missing_rows import name_options
 
-    said: list[str] = []
+    printed: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RegionWarning)
         try:
-            yield said
+            yield printed
         except RegionError as error:
             raise RegionError(re.sub(r"missing='(\w+)'", r"--missing \1", str(error))) from error
-    for one in caught:
-        if issubclass(one.category, RegionWarning):
-            said.append(for_shell(str(one.message)))
-            click.echo(f"Warning: {said[-1]}", err=True)
-        else:
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    for warning in caught:
+        if issubclass(warning.category, RegionWarning):
+            printed.append(name_options(str(warning.message)))
+            click.echo(f"Warning: {printed[-1]}", err=True)
+        else:  # caught with the others: issue it again
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
 
 
-def _areas(
+def _read_polygons(
     polygons: str,
     out: str | None,
     format: str | None,  # noqa: A002
     as_json: bool,
     crs: str | None,
 ) -> Any:
-    """Polygons with their columns, and with their shapes where the output holds these."""
+    """Read polygons with their columns, and with their shapes if the output has shapes."""
     from unigeo.client.areas.polygon_tables import read_areas
     from unigeo.schemas.tables.table_files import PIPE, check_writable, format_of
 
-    named = format_for(out, format)
-    check_writable(out, named)
-    shapes = format_of(out or PIPE, named, "write") in ("geojson", "parquet")
-    keep = shapes and not (as_json and not out)
-    return read_areas(region_of(polygons), format, geometry=keep, crs=crs)
+    output_format = format_for(out, format)
+    check_writable(out, output_format)
+    has_shapes = format_of(out or PIPE, output_format, "write") in ("geojson", "parquet")
+    only_json = as_json and not out
+    return read_areas(
+        parse_region(polygons), format, geometry=has_shapes and not only_json, crs=crs
+    )
 
 
-def _kept_if(missing: str) -> "Missing":
-    """What the field is asked for: rows are dropped beside the polygons' own columns."""
+def _missing_argument(missing: str) -> "Missing":
+    """Return the argument of the field's method; the command itself drops rows.
+
+    The rows of the result must stay aligned with the polygons' own columns until both are joined.
+    """
     return "raise" if missing == "raise" else "nan"
 
 
 def _summarize(status: "dict[str, np.ndarray]", missing: str) -> None:
-    """Say on stderr how many polygons lack a vector, and why."""
-    for modality, words in status.items():
-        counts = Counter(words[words != VALID].tolist())
+    """Print to stderr how many polygons lack a vector, and why."""
+    for modality, texts in status.items():
+        counts = Counter(texts[texts != VALID].tolist())
         if counts:
-            reasons = ", ".join(f"{count:,} {word}" for word, count in counts.most_common())
-            left = "; left out" if missing == "drop" else ""
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
+            dropped = "; left out" if missing == "drop" else ""
             click.echo(
-                f"{counts.total():,} of {len(words):,} polygons have no {modality} vector "
-                f"({reasons}){left}",
+                f"{counts.total():,} of {len(texts):,} polygons have no {modality} vector "
+                f"({reasons}){dropped}",
                 err=True,
             )
 
 
-def _give(table: Any, out: str | None, format: str | None, as_json: bool) -> None:  # noqa: A002
-    """Write a table; with --json, its rows without shapes to standard output as well."""
+def _write_output(table: Any, out: str | None, format: str | None, as_json: bool) -> None:  # noqa: A002
+    """Write a table; with --json, print its rows without shapes to stdout as well."""
     from unigeo.schemas.tables.table_files import geometry_of, write_table
 
     if out is not None or not as_json:
         write_table(table, out, format_for(out, format))
     if as_json:
         shapes = geometry_of(table)
-        print_json(records(table if shapes is None else table.drop(columns=shapes.name)))
+        print_json(to_records(table if shapes is None else table.drop(columns=shapes.name)))
 
 
-def _counts(
+def _count_cells(
     store: str,
     modalities: tuple[str, ...],
     out: str | None,
     format: str | None,  # noqa: A002
     as_json: bool,
 ) -> None:
-    """Cells of the whole field by modality and reason, each with its share."""
+    """Write the number and share of the field's cells by modality and reason."""
     import pandas as pd
 
     from unigeo.client.field.opening import open_field
@@ -344,15 +355,15 @@ def _counts(
 
     check_writable(out, format_for(out, format))
     field = open_field(store)
-    chosen, found = field.chosen(modalities or None), field.coverage()
+    chosen, counts = field.chosen(modalities or None), field.coverage()
     rows = [
-        (modality, code.label, count, count / found[modality].total())
+        (modality, code.label, count, count / counts[modality].total())
         for modality in chosen
-        for code, count in sorted(found[modality].items())
+        for code, count in sorted(counts[modality].items())
     ]
     table = pd.DataFrame(rows, columns=["modality", "reason", "cells", "share"])
     if out is not None or format is not None or as_json:
-        _give(table, out, format, as_json)
+        _write_output(table, out, format, as_json)
         return
     for row in table.itertuples():
         click.echo(f"{row.modality:<12} {row.reason:<16} {row.cells:>14,} {row.share:>8.2%}")

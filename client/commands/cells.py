@@ -1,4 +1,4 @@
-"""Commands that find cells: similar, search."""
+"""The commands that find cells: similar, search."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,35 +6,35 @@ import click
 
 from unigeo.client.commands.options import (
     JSON,
-    NEGATIVE,
+    NEGATIVE_NUMBERS,
     OUTPUT,
     STORE,
     format_for,
+    option_group,
+    parse_region,
     print_json,
-    records,
-    region_of,
-    together,
+    to_records,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FOUND = together(
+SEARCH_OPTIONS = option_group(
     click.option("--count", type=click.IntRange(1), default=10, show_default=True),
     click.option("--apart-km", type=click.FloatRange(0), default=0.0, help="Between any two."),
     click.option("--region", help="A name, a box or a file of polygons; all by default."),
     OUTPUT,
     JSON,
 )
-"""Which cells are given, and where they are written."""
+"""Options that limit the cells found, and those of the output."""
 
 
-@click.command(context_settings=NEGATIVE)
+@click.command(context_settings=NEGATIVE_NUMBERS)
 @STORE
 @click.argument("lon", type=float)
 @click.argument("lat", type=float)
 @click.option("--modality", help="Whose vectors; may be left out if the field has one only.")
-@FOUND
+@SEARCH_OPTIONS
 def similar(
     store: str,
     lon: float,
@@ -51,18 +51,18 @@ def similar(
     from unigeo.client.field.opening import open_field
     from unigeo.schemas.tables.table_files import check_writable
 
-    del quiet  # there is no plan and no bar
+    del quiet  # an option of OUTPUT; this command prints no plan and no progress
     check_writable(out, format_for(out, format))
-    where = None if region is None else region_of(region)
-    found = open_field(store).similar((lon, lat), modality, region=where, **options)
-    _write(found, out, format, as_json)
+    where = None if region is None else parse_region(region)
+    cells = open_field(store).similar((lon, lat), modality, region=where, **options)
+    _write_cells(cells, out, format, as_json)
 
 
 @click.command()
 @STORE
 @click.argument("words", nargs=-1, required=True)
 @click.option("--modality", help="Whose vectors; aerial by default.")
-@FOUND
+@SEARCH_OPTIONS
 def search(
     store: str,
     words: tuple[str, ...],
@@ -78,20 +78,21 @@ def search(
     from unigeo.schemas.tables.table_files import check_writable
 
     check_writable(out, format_for(out, format))
-    where = None if region is None else region_of(region)
+    where = None if region is None else parse_region(region)
     field, text = open_field(store), " ".join(words)
-    asked = field.concepts.find(text)
+    concepts = field.concepts.find(text)
     if not quiet:
-        for word in asked.unknown:
+        for word in concepts.unknown:
             click.echo(f"Note: no concept has the word {word!r}", err=True)
-        more = f", and {len(asked.phrases) - 3} more" if len(asked.phrases) > 3 else ""
-        click.echo(f"Searching for: {'; '.join(asked.phrases[:3])}{more}", err=True)
-    found = field.search(text, region=where, **options)
-    _write(found, out, format, as_json)
+        phrases = concepts.phrases
+        more = f", and {len(phrases) - 3} more" if len(phrases) > 3 else ""
+        click.echo(f"Searching for: {'; '.join(phrases[:3])}{more}", err=True)
+    cells = field.search(text, region=where, **options)
+    _write_cells(cells, out, format, as_json)
 
 
-def _write(
-    found: "pd.DataFrame",
+def _write_cells(
+    cells: "pd.DataFrame",
     out: str | None,
     format: str | None,  # noqa: A002
     as_json: bool,
@@ -99,6 +100,6 @@ def _write(
     from unigeo.schemas.tables.table_files import write_table
 
     if as_json:
-        print_json(records(found))
+        print_json(to_records(cells))
     else:
-        write_table(found, out, format_for(out, format))
+        write_table(cells, out, format_for(out, format))

@@ -1,4 +1,4 @@
-"""The `unigeo` command: one sub-command for each verb of a field."""
+"""The group of commands `unigeo`: its sub-commands in order, and its exit codes."""
 
 import os
 import sys
@@ -13,28 +13,29 @@ from unigeo.client.commands.probe import probe
 from unigeo.client.commands.store import cite, info, preview, validate, verify
 from unigeo.schemas.errors import DamagedError, UnigeoError
 
-_INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
+_INTERRUPTED = 130  # exit code that shells report after Ctrl-C
 
 
 class Commands(click.Group):
-    """Sub-commands in their own order; what a user can mend is one line and exit code 2.
+    """Group that lists sub-commands in the order in which they were added.
 
-    The code is 1 where the store is damaged.
+    Errors of this package are printed as one line with exit code 2; for a damaged store it is 1.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names as they are listed in the help."""
+        """Return the names of the sub-commands for the help."""
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a sub-command, and end it as a shell expects."""
+        """Run a sub-command, and turn its exceptions into exit codes."""
         try:
             return super().invoke(ctx)
         except UnigeoError as error:
             click.echo(f"Error: {' '.join(str(error).split())}", err=True)
             raise click.exceptions.Exit(1 if isinstance(error, DamagedError) else 2) from error
         except BrokenPipeError as error:
-            # Python flushes once more at its end, and would complain there.
+            # The reader of a pipe has closed it, as `head` does. Python flushes stdout once more at
+            # exit and would print an error: let it flush into the null device.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise click.exceptions.Exit(0) from error
         except KeyboardInterrupt as error:

@@ -1,4 +1,4 @@
-"""How many rows of a table have no vector, and why: counted part by part, said once at the end."""
+"""Counts of rows without a vector, added up over the parts of a table and printed at the end."""
 
 import re
 import warnings
@@ -16,12 +16,12 @@ from unigeo.schemas.errors import PointsError, PointsWarning
 from unigeo.schemas.store.status import Status
 
 VALID = Status.VALID.label
-_NAMED = 5
-"""Rows that an error names, at most."""
+_MAX_NAMED = 5
+"""Most rows that an error message names."""
 
 
 class MissingRows:
-    """What was found at the rows of a table, by modality."""
+    """Counter of the reasons why rows of a table lack a vector, by modality."""
 
     def __init__(self, missing: Missing) -> None:
         self.missing = missing
@@ -30,84 +30,88 @@ class MissingRows:
         self.cause = ""
 
     @contextmanager
-    def warnings_kept(self) -> Iterator[None]:
-        """Keep warnings of points for the end, where the whole table is known."""
+    def collect_warnings(self) -> Iterator[None]:
+        """Hold back warnings of points, which count one part only; keep the cause they state."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", PointsWarning)
             yield
-        for one in caught:
-            if isinstance(one.message, PointsWarning):
-                self.cause = self.cause or for_shell(one.message.cause or "")
-            else:
-                warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+        for warning in caught:
+            if isinstance(warning.message, PointsWarning):
+                self.cause = self.cause or name_options(warning.message.cause or "")
+            else:  # caught with the others: issue it again
+                warnings.warn_explicit(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
 
-    def kept(self, first: int, status: Mapping[str, np.ndarray]) -> Bool[np.ndarray, " row"]:
-        """Count the rows of a part, and say which are written.
+    def rows_to_write(
+        self, first: int, status: Mapping[str, np.ndarray]
+    ) -> Bool[np.ndarray, " row"]:
+        """Count the rows of a part, and return which of them are written.
 
         Args:
-            first: number of its first row in the table.
-            status: of each modality, in words.
+            first: number of the part's first row in the table.
+            status: status of each row as text, by modality.
 
         Raises:
-            PointsError: if a row has no vector and none may be missing.
+            PointsError: if a row has no vector and `missing` is "raise".
         """
-        valid = {modality: words == VALID for modality, words in status.items()}
-        for modality, words in status.items():
-            self.counts.setdefault(modality, Counter()).update(words[~valid[modality]].tolist())
+        valid = {modality: texts == VALID for modality, texts in status.items()}
+        for modality, texts in status.items():
+            self.counts.setdefault(modality, Counter()).update(texts[~valid[modality]].tolist())
             if self.missing == "raise" and not valid[modality].all():
-                raise PointsError(_refusal(modality, first, words.tolist()))
+                raise PointsError(_no_vector_message(modality, first, texts.tolist()))
         everywhere = np.logical_and.reduce(list(valid.values()))
         self.rows += len(everywhere)
         return everywhere if self.missing == "drop" else np.ones(len(everywhere), bool)
 
-    def say(self, quiet: bool) -> None:
-        """Print one line on stderr if a row has no vector.
+    def print_summary(self, quiet: bool) -> None:
+        """Print one line to stderr if a row has no vector.
 
-        Where most rows lie off the field it is a warning with the likely cause, even if quiet.
+        If most rows lie outside the field, print a warning with the likely cause, even if quiet.
         """
-        lacking = {modality: count for modality, count in self.counts.items() if count}
-        off = max((_off(count) for count in lacking.values()), default=0)
-        if 2 * off > self.rows:
-            click.echo(f"Warning: {self._summary(lacking)}. {self.cause}".rstrip(), err=True)
-        elif lacking and not quiet:
-            click.echo(self._summary(lacking), err=True)
+        missing = {modality: count for modality, count in self.counts.items() if count}
+        outside = max((_count_outside(count) for count in missing.values()), default=0)
+        if 2 * outside > self.rows:
+            click.echo(f"Warning: {self._summary(missing)}. {self.cause}".rstrip(), err=True)
+        elif missing and not quiet:
+            click.echo(self._summary(missing), err=True)
 
-    def _summary(self, lacking: "dict[str, Counter[str]]") -> str:
-        alike = len({_listed(count) for count in self.counts.values()}) == 1
-        found = {"": next(iter(lacking.values()))} if alike else lacking
-        said = "; ".join(
+    def _summary(self, missing: "dict[str, Counter[str]]") -> str:
+        equal = len({_format_reasons(count) for count in self.counts.values()}) == 1
+        listed = {"": next(iter(missing.values()))} if equal else missing
+        text = "; ".join(
             f"{count.total():,} of {self.rows:,} rows {'has' if count.total() == 1 else 'have'} no "
-            f"{f'{modality} vector'.strip()}: {_listed(count)}"
-            for modality, count in found.items()
+            f"{f'{modality} vector'.strip()}: {_format_reasons(count)}"
+            for modality, count in listed.items()
         )
-        return said + (" (left out)" if self.missing == "drop" else "")
+        return text + (" (left out)" if self.missing == "drop" else "")
 
 
-def _off(count: "Counter[str]") -> int:
-    """Rows that lie off the field, or nowhere."""
+def _count_outside(count: "Counter[str]") -> int:
+    """Count the rows that lie outside the field's land, or have no coordinates."""
     reasons = (Status.OUTSIDE_REGION.label, Status.WATER.label, STATUS_TEXTS[NO_POSITION])
-    return sum(count[words] for words in reasons)
+    return sum(count[reason] for reason in reasons)
 
 
-def for_shell(message: str) -> str:
-    """Name the options of a command in a message that names arguments of Python."""
+def name_options(message: str) -> str:
+    """Replace the names of Python arguments in a message by those of a command's options."""
     message = message.replace("columns=(longitude, latitude)", "--lon and --lat")
     return re.sub(r"\bcrs=('?)([\w:]*)\1", r"--crs \2", message).replace("--crs ,", "--crs,")
 
 
-def _listed(count: "Counter[str]") -> str:
-    """Reasons in the order of `STATUS_TEXTS`.
+def _format_reasons(count: "Counter[str]") -> str:
+    """Format counts by reason, in the order of `STATUS_TEXTS`.
 
     >>> _listed(Counter({"no position": 1, "outside region": 2}))
     '2 outside region, 1 no position'
     """
-    return ", ".join(f"{count[words]:,} {words}" for words in STATUS_TEXTS.values() if count[words])
+    return ", ".join(f"{count[text]:,} {text}" for text in STATUS_TEXTS.values() if count[text])
 
 
-def _refusal(modality: str, first: int, words: Sequence[str]) -> str:
-    bad = [row for row, word in enumerate(words) if word != VALID]
-    named = ", ".join(f"row {first + row:,} ({words[row]})" for row in bad[:_NAMED])
-    more = f" and {len(bad) - _NAMED:,} more" if len(bad) > _NAMED else ""
+def _no_vector_message(modality: str, first: int, texts: Sequence[str]) -> str:
+    bad = [row for row, text in enumerate(texts) if text != VALID]
+    named = ", ".join(f"row {first + row:,} ({texts[row]})" for row in bad[:_MAX_NAMED])
+    more = f" and {len(bad) - _MAX_NAMED:,} more" if len(bad) > _MAX_NAMED else ""
     return (
         f"no {modality} vector at {named}{more}. Use --missing nan to keep such rows empty, or "
         "--missing drop to leave them out"

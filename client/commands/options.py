@@ -1,4 +1,4 @@
-"""What the commands have in common: their options, and what these mean to the verbs."""
+"""Options shared by the commands, and their translation to arguments of the field's methods."""
 
 import json
 import math
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 Decorator = Callable[[Any], Any]
 
 
-def together(*options: Decorator) -> Decorator:
-    """Several options as one decorator, in this order in the help."""
+def option_group(*options: Decorator) -> Decorator:
+    """Combine options into one decorator, in the order of the help."""
 
     def decorate(command: Any) -> Any:
-        for option in reversed(options):
+        for option in reversed(options):  # as stacked decorators: the last one is applied first
             command = option(command)
         return command
 
@@ -28,7 +28,7 @@ def together(*options: Decorator) -> Decorator:
 
 
 def prefix_option(default: str) -> Decorator:
-    """`--prefix`, whose default differs between commands."""
+    """Make the option `--prefix`, whose default differs between commands."""
     return click.option(
         "--prefix", default=default, show_default=True, help="Put before the new columns."
     )
@@ -49,12 +49,12 @@ METHOD = click.option(
     help="Of sampling.",
 )
 CRS = click.option("--crs", help="CRS of the coordinates, such as EPSG:5070; degrees by default.")
-COORDINATES = together(
+COORDINATES = option_group(
     click.option("--lon", help="Name of the longitude column, if not usual."),
     click.option("--lat", help="Name of the latitude column, if not usual."),
     CRS,
 )
-SAMPLING = together(MODALITY, METHOD, COORDINATES)
+SAMPLING = option_group(MODALITY, METHOD, COORDINATES)
 FORMAT = click.option(
     "--format",
     type=click.Choice(["csv", "parquet", "geojson", "arrow"]),
@@ -63,17 +63,17 @@ FORMAT = click.option(
 QUIET = click.option(
     "--quiet", is_flag=True, help="No plan, no progress bar and no summary on stderr."
 )
-OUTPUT = together(
+OUTPUT = option_group(
     click.option("-o", "--out", help="Table to write; - or nothing: CSV on stdout."), FORMAT, QUIET
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable, on stdout.")
 MASK = click.option("--mask", is_flag=True, help="Empty the cells outside the region.")
-NEGATIVE = {"ignore_unknown_options": True}
-"""Context of commands that take a box as an argument, which may begin with a minus."""
+NEGATIVE_NUMBERS = {"ignore_unknown_options": True}
+"""Context settings of commands whose arguments may start with a minus: boxes, coordinates."""
 
 
-def reading(options: dict[str, Any]) -> dict[str, Any]:
-    """Names of columns and modalities as the field's verbs take them, beside the other options."""
+def field_arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """Translate options to arguments of the field's methods: `columns` and `modalities`."""
     options = dict(options)
     lon, lat = options.pop("lon"), options.pop("lat")
     if (lon is None) != (lat is None):
@@ -84,22 +84,27 @@ def reading(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def format_for(path: str | None, named: str | None) -> str | None:
-    """The format to read or write by: that of the file's ending first, where there is one."""
+def format_for(path: str | None, option: str | None) -> str | None:
+    """Return the format of a table, or None if the ending of its path decides.
+
+    Args:
+        path: path of the table; None or `-` is a pipe.
+        option: value of --format.
+    """
     from unigeo.schemas.tables.table_files import ENDINGS, PIPE
 
     if path in (None, PIPE):
-        return named
-    return None if str(path).lower().endswith(tuple(ENDINGS)) else named
+        return option
+    return None if str(path).lower().endswith(tuple(ENDINGS)) else option
 
 
-def watched(quiet: bool) -> bool:
-    """Whether somebody looks at stderr, so that a progress bar is of use."""
+def shows_progress(quiet: bool) -> bool:
+    """Return whether to show a progress bar: only if stderr is a terminal."""
     return not quiet and sys.stderr.isatty()
 
 
-def region_of(text: str) -> Any:
-    """A region as the verbs take it: a box as four numbers, else the name or path itself."""
+def parse_region(text: str) -> Any:
+    """Parse a region: a box as four numbers, else a name or path, returned unchanged."""
     parts = text.split(",")
     try:
         numbers = tuple(map(float, parts))
@@ -110,11 +115,12 @@ def region_of(text: str) -> Any:
     return numbers
 
 
-def check_place(path: str, endings: tuple[str, ...]) -> None:
-    """Refuse a raster or report that cannot be written, before any work is done for it.
+def check_output_path(path: str, endings: tuple[str, ...]) -> None:
+    """Check that a file or store can be written, before any work is done for it.
 
     Raises:
-        StoreError: if it does not end so, or there is no such folder.
+        StoreError: if the path has another ending, its folder does not exist, or it is a folder or
+            an existing store.
     """
     from pathlib import Path
 
@@ -130,12 +136,13 @@ def check_place(path: str, endings: tuple[str, ...]) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print as JSON for people and machines."""
+    """Print a value as indented JSON."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def records(table: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Rows as JSON, null where a value is missing."""
+def to_records(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Convert rows to JSON objects, null where a value is missing."""
+    # pandas encodes its own types, and NaN as null; `json` does neither.
     text = table.to_json(orient="records", date_format="iso", double_precision=15)
-    found: list[dict[str, Any]] = json.loads(text)
-    return found
+    rows: list[dict[str, Any]] = json.loads(text)
+    return rows

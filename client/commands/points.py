@@ -1,4 +1,4 @@
-"""Commands at points: plan, sample, join, encode."""
+"""The commands at points: plan, sample, join, encode."""
 
 import functools
 import json
@@ -14,10 +14,10 @@ from unigeo.client.commands.options import (
     OUTPUT,
     SAMPLING,
     STORE,
+    field_arguments,
     format_for,
     prefix_option,
     print_json,
-    reading,
 )
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from unigeo.schemas.tables.part_readers import TableParts
 
 MANY_POINTS, MANY_REMOTE_POINTS = 100_000, 1_000
-"""More than these are not sampled without saying what it costs."""
+"""Numbers of points above which a command prints its plan, for local and for remote stores."""
 
 MISSING = click.option(
     "--missing",
@@ -65,14 +65,14 @@ def plan(
     from unigeo.client.commands.table_parts import table_parts
     from unigeo.client.field.opening import open_field
 
-    field, options = open_field(store), reading(options)
-    link = _link(field, latency_ms, rate_mbs)
+    field, options = open_field(store), field_arguments(options)
+    link = _store_link(field, latency_ms, rate_mbs)
     with table_parts(field, points, format, options) as table:
-        found = _planned(field, table, options, link)
+        total = _total_plan(field, table, options, link)
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(total))
     else:
-        click.echo(found)
+        click.echo(total)
 
 
 @click.command()
@@ -103,8 +103,8 @@ def sample(
 
     POINTS is a table with coordinates; - is CSV on stdin.
     """
-    from unigeo.client.commands.result_columns import sampled, with_places
-    from unigeo.client.commands.table_parts import answer_each, table_parts
+    from unigeo.client.commands.result_columns import sampled_columns, with_lonlat
+    from unigeo.client.commands.table_parts import table_parts, write_each_part
     from unigeo.client.field.opening import open_field
     from unigeo.schemas.tables.table_files import check_writable
 
@@ -112,16 +112,18 @@ def sample(
         raise click.UsageError("name a table of POINTS, or one place with --at LON LAT")
     if options["dtype"] == "int8" and options["method"] != "nearest":
         raise click.UsageError("--dtype int8 goes with --method nearest: others make new vectors")
-    options = reading(options)
+    options = field_arguments(options)
     check_writable(out, format_for(out, format))
     field = open_field(store)
-    answer = with_places(sampled(field, options, dtype=options["dtype"]))
+    new_columns = with_lonlat(sampled_columns(field, options, dtype=options["dtype"]))
     if at is not None:
-        answer_each(_one_place(at, options), answer, options, out, format, quiet, own=False)
+        write_each_part(
+            _single_point(at, options), new_columns, options, out, format, quiet, keep_columns=False
+        )
         return
     with table_parts(field, str(points), format, options, quiet) as table:
-        _announce(field, table, options, quiet)
-        answer_each(table, answer, options, out, format, quiet, own=False)
+        _print_large_plan(field, table, options, quiet)
+        write_each_part(table, new_columns, options, out, format, quiet, keep_columns=False)
 
 
 @click.command()
@@ -145,22 +147,24 @@ def join(
     """
     import pandas as pd
 
-    from unigeo.client.commands.result_columns import sampled
-    from unigeo.client.commands.table_parts import answer_each, table_parts
+    from unigeo.client.commands.result_columns import sampled_columns
+    from unigeo.client.commands.table_parts import table_parts, write_each_part
     from unigeo.client.field.opening import open_field
     from unigeo.client.points.join import check_joinable, joined_columns
     from unigeo.schemas.tables.table_files import check_writable
 
-    options = reading(options)
+    options = field_arguments(options)
     check_writable(out, format_for(out, format))
     field = open_field(store)
-    made = joined_columns(
+    new_names = joined_columns(
         field.layout.widths_of(field.chosen(options["modalities"])), options["prefix"]
     )
     with table_parts(field, table, format, options, quiet) as parts:
-        check_joinable(pd.DataFrame(columns=list(parts.names)), made)
-        _announce(field, parts, options, quiet)
-        answer_each(parts, sampled(field, options), options, out, format, quiet, own=True)
+        check_joinable(pd.DataFrame(columns=list(parts.names)), new_names)
+        _print_large_plan(field, parts, options, quiet)
+        write_each_part(
+            parts, sampled_columns(field, options), options, out, format, quiet, keep_columns=True
+        )
 
 
 @click.command()
@@ -183,50 +187,52 @@ def encode(
 
     They may lie off the grid; - is CSV on stdin.
     """
-    from unigeo.client.commands.result_columns import encoded, with_places
-    from unigeo.client.commands.table_parts import answer_each, table_parts
+    from unigeo.client.commands.result_columns import encoded_columns, with_lonlat
+    from unigeo.client.commands.table_parts import table_parts, write_each_part
     from unigeo.client.field.opening import open_field
     from unigeo.schemas.tables.table_files import check_writable
 
-    options = reading(options)
+    options = field_arguments(options)
     check_writable(out, format_for(out, format))
     field = open_field(store)
-    answer = with_places(encoded(field, prefix))
+    new_columns = with_lonlat(encoded_columns(field, prefix))
     with table_parts(field, points, format, options, quiet, field.bands) as table:
-        answer_each(table, answer, options, out, format, quiet, own=False)
+        write_each_part(table, new_columns, options, out, format, quiet, keep_columns=False)
 
 
-def _one_place(at: tuple[float, float], options: dict[str, Any]) -> "TableParts":
-    """A table of one row."""
+def _single_point(at: tuple[float, float], options: dict[str, Any]) -> "TableParts":
+    """Make a table of one row from --at, read as GeoJSON to get the checks of any other table."""
     from unigeo.schemas.tables.feature_tables import feature_table
     from unigeo.schemas.tables.part_readers import parts_of
 
-    place = {"type": "Point", "coordinates": at}
-    return parts_of(feature_table(json.dumps(place).encode(), options["crs"]), 1)
+    point = {"type": "Point", "coordinates": at}
+    return parts_of(feature_table(json.dumps(point).encode(), options["crs"]), 1)
 
 
-def _announce(field: "Field", table: "TableParts", options: dict[str, Any], quiet: bool) -> None:
-    """Print the plan to stderr where sampling is no small matter."""
+def _print_large_plan(
+    field: "Field", table: "TableParts", options: dict[str, Any], quiet: bool
+) -> None:
+    """Print the plan to stderr if many points are to be sampled."""
     remote = "://" in field.url and not field.url.startswith("file://")
     if not quiet and len(table) > (MANY_REMOTE_POINTS if remote else MANY_POINTS):
-        click.echo(_planned(field, table, options, _link(field)), err=True)
+        click.echo(_total_plan(field, table, options, _store_link(field)), err=True)
 
 
-def _planned(
+def _total_plan(
     field: "Field", table: "TableParts", options: dict[str, Any], link: "StoreLink"
 ) -> "Plan":
-    """The plans of all parts together, as they are sampled one after the other."""
-    from unigeo.client.commands.table_parts import places_of
+    """Add up the plans of the parts of a table, which are sampled one after the other."""
+    from unigeo.client.commands.table_parts import read_part_points
 
-    known = {key: options[key] for key in ("modalities", "method")}
-    plans = (field.plan(places_of(rows, options), link=link, **known) for rows in table)
+    arguments = {key: options[key] for key in ("modalities", "method")}
+    plans = (field.plan(read_part_points(rows, options), link=link, **arguments) for rows in table)
     return functools.reduce(operator.add, plans)
 
 
-def _link(
+def _store_link(
     field: "Field", latency_ms: float | None = None, rate_mbs: float | None = None
 ) -> "StoreLink":
-    """The way to the store, measured where it is not told."""
+    """Return latency and rate of the store, measured unless given."""
     from dataclasses import replace
 
     from unigeo.client.reading.cost import StoreLink, measure_link

@@ -1,4 +1,4 @@
-"""The command that probes a field: scores, predictions, a map."""
+"""The command `unigeo probe`: scores of linear probes, their predictions, and a map."""
 
 import sys
 import warnings
@@ -14,14 +14,14 @@ from unigeo.client.commands.options import (
     QUIET,
     SAMPLING,
     STORE,
-    check_place,
+    check_output_path,
+    field_arguments,
+    option_group,
+    parse_region,
     prefix_option,
     print_json,
-    reading,
-    records,
-    region_of,
-    together,
-    watched,
+    shows_progress,
+    to_records,
 )
 
 if TYPE_CHECKING:
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from unigeo.client.probing.probe import Probe
     from unigeo.schemas.tables.part_readers import TableParts
 
-MAPS = (".tif", ".tiff", ".zarr")
-_FITTING = ("block_km", "task", "groups", "controls", "save")
-"""Options of a probe that is fitted to a TABLE."""
-_FITTED = ("table", "targets", *_FITTING, "modalities", "method", "folds", "seed", "level")
-"""What a saved probe says itself."""
-_ALONE = ("lon", "lat", "crs", *_FITTING, "features", "predict", "map_")
-"""Options that a suite has no use for, or says itself."""
+MAP_ENDINGS = (".tif", ".tiff", ".zarr")
+_FIT_ONLY = ("block_km", "task", "groups", "controls", "save")
+"""Options that need a TABLE to fit a probe to."""
+_FIXED_BY_PROBE = ("table", "targets", *_FIT_ONLY, "modalities", "method", "folds", "seed", "level")
+"""Options whose values are stored in a saved probe, so that --load excludes them."""
+_NOT_WITH_SUITE = ("lon", "lat", "crs", *_FIT_ONLY, "features", "predict", "map_")
+"""Options that --suite excludes."""
 
-QUESTION = together(
+FIT_OPTIONS = option_group(
     click.option("--target", "targets", multiple=True, help="Column to predict. May be repeated."),
     click.option(
         "--task",
@@ -64,7 +64,7 @@ QUESTION = together(
         help="Share of the places that intervals should hold.",
     ),
 )
-ANSWER = together(
+OUTPUT_OPTIONS = option_group(
     click.option("--features", help="A modality or joined, to predict and map by."),
     click.option(
         "--predict",
@@ -91,14 +91,14 @@ ANSWER = together(
 @click.command()
 @STORE
 @click.argument("table", required=False)
-@QUESTION
+@FIT_OPTIONS
 @SAMPLING
 @click.option(
     "--load", metavar="FOLDER", help="A saved probe, instead of TABLE: to predict and map by."
 )
 @click.option("--suite", help="A .toml that names tables and targets, instead of TABLE.")
 @click.option("--data", help="Folder of the suite's tables.")
-@ANSWER
+@OUTPUT_OPTIONS
 @JSON
 @QUIET
 def probe(
@@ -123,43 +123,25 @@ def probe(
     from unigeo.schemas.tables.table_files import write_table
 
     _check_report(out)
-    own = [table, *targets]
+    probed, new = None, None
     if suite is None:
-        if load is not None and (given := _given(_FITTED)):
-            raise click.UsageError(
-                f"a probe that is loaded is fitted already: leave out {' and '.join(given)}"
-            )
-        if (load is None and (table is None or not targets)) or data is not None:
-            raise click.UsageError(
-                "name a TABLE with --target columns, a probe to --load, or a --suite with its "
-                "--data"
-            )
+        _check_source(table, targets, load, data)
         _check_outputs(targets, options)
-        field = open_field(store)
-        loaded = None if load is None else _loaded(field, load)
-        if loaded is not None:
-            _check_outputs(loaded.targets, options)
-            options["modalities"] = loaded.modalities
-        new = _new_places(field, options, quiet)
-        _check_answer(field, new, options, loaded)
-        if loaded is None:
-            assert table is not None
-            probed = _probed(field, table, list(targets), options, False if quiet else None)
-        else:
-            probed = loaded
-        report, text, intervals = probed.scores, _text(probed), records(probed.intervals)
+        probed, new = _probe_table(open_field(store), table, targets, load, options, quiet)
+        report, text = probed.scores, _scores_text(probed)
     else:
-        own += [load, *(options[key] or None for key in _ALONE)]
-        if data is None or options["overwrite"] or any(value is not None for value in own):
+        conflicting = [table, *targets, load]
+        conflicting += [options[key] or None for key in (*_NOT_WITH_SUITE, "overwrite")]
+        if data is None or any(value is not None for value in conflicting):
             raise click.UsageError(
                 "a --suite needs --data, names tables, targets, coordinates and blocks itself, "
                 "and predicts nothing"
             )
-        probed, new, intervals = None, None, []
-        report, text = _suite_report(open_field(store), suite, data, options, watched(quiet))
+        report, text = _suite_report(open_field(store), suite, data, options, shows_progress(quiet))
     if as_json:
-        gains = [] if probed is None else records(probed.gains)
-        print_json({"scores": records(report), "intervals": intervals, "gains": gains})
+        intervals = [] if probed is None else to_records(probed.intervals)
+        gains = [] if probed is None else to_records(probed.gains)
+        print_json({"scores": to_records(report), "intervals": intervals, "gains": gains})
     else:
         click.echo(text)
     if out and out.endswith(".md"):
@@ -169,12 +151,55 @@ def probe(
     if probed is not None:
         if options["save"] is not None:
             probed.save(options["save"], options["features"], overwrite=options["overwrite"])
-        _predict(probed, new, options, quiet)
-        _map(probed, options, watched(quiet))
+        _write_predictions(probed, new, options, quiet)
+        _write_map(probed, options, shows_progress(quiet))
 
 
-def _given(names: tuple[str, ...]) -> list[str]:
-    """Which of some options were given, as they are written."""
+def _check_source(
+    table: str | None, targets: tuple[str, ...], load: str | None, data: str | None
+) -> None:
+    """Check that either a table with targets or a saved probe is given, and no option of a suite.
+
+    Raises:
+        UsageError: if not, or if a saved probe is given with options that it determines.
+    """
+    if load is not None and (given := _options_given(_FIXED_BY_PROBE)):
+        raise click.UsageError(
+            f"a probe that is loaded is fitted already: leave out {' and '.join(given)}"
+        )
+    if (load is None and (table is None or not targets)) or data is not None:
+        raise click.UsageError(
+            "name a TABLE with --target columns, a probe to --load, or a --suite with its --data"
+        )
+
+
+def _probe_table(
+    field: "Field",
+    table: str | None,
+    targets: tuple[str, ...],
+    load: str | None,
+    options: dict[str, Any],
+    quiet: bool,
+) -> "tuple[Probe, TableParts | None]":
+    """Load or fit a probe, after all outputs and the table to predict are checked.
+
+    Returns:
+        The probe, and the opened table of --predict.
+    """
+    loaded = None if load is None else _load_probe(field, load)
+    if loaded is not None:
+        _check_outputs(loaded.targets, options)
+        options["modalities"] = loaded.modalities
+    new = _open_prediction_table(field, options, quiet)
+    _check_predictions(field, new, options, loaded)
+    if loaded is not None:
+        return loaded, new
+    assert table is not None
+    return _fit_probe(field, table, list(targets), options, False if quiet else None), new
+
+
+def _options_given(names: tuple[str, ...]) -> list[str]:
+    """Return which of the named parameters are on the command line, in their written form."""
     context = click.get_current_context()
     defaults = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
     return [
@@ -184,43 +209,43 @@ def _given(names: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _loaded(field: "Field", path: str) -> "Probe":
+def _load_probe(field: "Field", path: str) -> "Probe":
     from unigeo.client.probing.probe import Probe
 
     return Probe.load(path, field)
 
 
-def _probed(
+def _fit_probe(
     field: "Field", table: str, targets: list[str], options: dict[str, Any], progress: bool | None
 ) -> "Probe":
     from unigeo.schemas.tables.table_files import read_table
 
     names = ("modalities", "method", "lon", "lat", "crs", "task", "groups", "folds", "seed")
-    chosen = reading({key: options[key] for key in (*names, "level")})
+    arguments = field_arguments({key: options[key] for key in (*names, "level")})
     if options["block_km"] is not None:
-        chosen["block_km"] = options["block_km"]
+        arguments["block_km"] = options["block_km"]
     if options["controls"]:
-        chosen["controls"] = list(options["controls"])
-    with _warnings_in_words():
-        read = read_table(table, columns=chosen["columns"])
-        return field.probe(read, targets, progress=progress, **chosen)
+        arguments["controls"] = list(options["controls"])
+    with _printed_warnings():
+        frame = read_table(table, columns=arguments["columns"])
+        return field.probe(frame, targets, progress=progress, **arguments)
 
 
 @contextmanager
-def _warnings_in_words() -> Iterator[None]:
-    """Print what a probe warns of as one line each, on stderr."""
+def _printed_warnings() -> Iterator[None]:
+    """Print the warnings of a probe to stderr, each text once."""
     from unigeo.schemas.errors import PointsWarning, ProbeWarning
 
     with warnings.catch_warnings(record=True) as caught:
-        for kind in (ProbeWarning, PointsWarning):
-            warnings.simplefilter("always", kind)
+        for category in (ProbeWarning, PointsWarning):
+            warnings.simplefilter("always", category)
         yield
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         click.echo(f"Warning: {message}", err=True)
 
 
-def _text(probe: "Probe") -> str:
-    """Scores, and what the intervals of the last set of features held."""
+def _scores_text(probe: "Probe") -> str:
+    """Return the scores and the coverage of the last feature set's intervals, as Markdown."""
     from unigeo.client.probing.score_tables import to_markdown
 
     features = probe.sets[-1]
@@ -236,7 +261,7 @@ def _text(probe: "Probe") -> str:
 
 
 def _check_outputs(targets: tuple[str, ...], options: dict[str, Any]) -> None:
-    """Refuse places of predictions, maps and probes that cannot be written, before any work."""
+    """Check that predictions, map and probe can be written, before any work is done for them."""
     from unigeo.client.probing.probe_folders import check_probe_path
     from unigeo.schemas.tables.table_files import check_writable
 
@@ -248,47 +273,49 @@ def _check_outputs(targets: tuple[str, ...], options: dict[str, Any]) -> None:
                 f"--map draws one --target, and there are {len(targets)}: {', '.join(targets)}. "
                 "Name one; in Python, Probe.to_geotiff draws any target of a saved probe"
             )
-        _check_map(options["map_"][1], options["overwrite"])
+        _check_map_path(options["map_"][1], options["overwrite"])
     elif options["overwrite"] and options["save"] is None:
         raise click.UsageError("--overwrite goes with --map or --save; tables are always replaced")
     if options["save"] is not None:
         check_probe_path(options["save"], options["overwrite"])
 
 
-def _new_places(field: "Field", options: dict[str, Any], quiet: bool) -> "TableParts | None":
-    """The table to predict; what cannot be read is refused before anything is fitted."""
+def _open_prediction_table(
+    field: "Field", options: dict[str, Any], quiet: bool
+) -> "TableParts | None":
+    """Open the table of --predict, which stays open until the command ends."""
     from unigeo.client.commands.table_parts import table_parts
 
     if options["predict"] is None:
         return None
-    opened = table_parts(field, options["predict"][0], None, _placing(options), quiet)
+    opened = table_parts(field, options["predict"][0], None, _point_arguments(options), quiet)
     return click.get_current_context().with_resource(opened)
 
 
-def _placing(options: dict[str, Any]) -> dict[str, Any]:
-    """How the places of the new table are read, and of which modalities their vectors are."""
-    where = reading({key: options[key] for key in ("lon", "lat", "crs", "modalities")})
-    return where | {"missing": "nan"}
+def _point_arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments with which the points of the table to predict are read and sampled."""
+    names = ("lon", "lat", "crs", "modalities")
+    return field_arguments({key: options[key] for key in names}) | {"missing": "nan"}
 
 
-def _check_map(out: str, overwrite: bool) -> None:
+def _check_map_path(out: str, overwrite: bool) -> None:
     from unigeo.client.areas.geotiff import check_geotiff_path
     from unigeo.client.probing.map_files import check_zarr_path
     from unigeo.schemas.errors import StoreError
 
     if out.lower().endswith(".zarr"):
         check_zarr_path(out, overwrite)
-    elif out.lower().endswith(MAPS):
+    elif out.lower().endswith(MAP_ENDINGS):
         check_geotiff_path(out, overwrite)
     else:
-        raise StoreError(f"cannot write {out}: a map's name must end in {' or '.join(MAPS)}")
+        raise StoreError(f"cannot write {out}: a map's name must end in {' or '.join(MAP_ENDINGS)}")
 
 
-def _check_answer(
+def _check_predictions(
     field: "Field", new: "TableParts | None", options: dict[str, Any], loaded: "Probe | None"
 ) -> None:
-    """Refuse what cannot be predicted or mapped before anything is fitted."""
-    from unigeo.client.commands.table_parts import places_of
+    """Check that the points, features and region can be predicted, before anything is fitted."""
+    from unigeo.client.commands.table_parts import read_part_points
     from unigeo.client.probing.prediction_map import region_outlines
     from unigeo.client.probing.sampled_features import feature_set_names
     from unigeo.schemas.errors import ProbeError
@@ -303,29 +330,29 @@ def _check_answer(
     if options["map_"] is not None:
         region_outlines(field, _mapped_region(options))
     for rows in new or ():
-        places_of(rows, _placing(options))
+        read_part_points(rows, _point_arguments(options))
 
 
 def _mapped_region(options: dict[str, Any]) -> Any:
     region = options["map_"][0]
-    return None if region == "all" else region_of(region)
+    return None if region == "all" else parse_region(region)
 
 
-def _predict(
+def _write_predictions(
     probe: "Probe", new: "TableParts | None", options: dict[str, Any], quiet: bool
 ) -> None:
-    from unigeo.client.commands.result_columns import predicted
-    from unigeo.client.commands.table_parts import answer_each
+    from unigeo.client.commands.result_columns import predicted_columns
+    from unigeo.client.commands.table_parts import write_each_part
 
     if new is None:
         return
-    answer = predicted(probe, options["features"], options["prefix"], new.names)
-    with _warnings_in_words():
+    answer = predicted_columns(probe, options["features"], options["prefix"], new.names)
+    with _printed_warnings():
         out = options["predict"][1]
-        answer_each(new, answer, _placing(options), out, None, quiet, own=True)
+        write_each_part(new, answer, _point_arguments(options), out, None, quiet, keep_columns=True)
 
 
-def _map(probe: "Probe", options: dict[str, Any], progress: bool) -> None:
+def _write_map(probe: "Probe", options: dict[str, Any], progress: bool) -> None:
     if options["map_"] is None:
         return
     out, where = options["map_"][1], _mapped_region(options)
@@ -337,7 +364,7 @@ def _map(probe: "Probe", options: dict[str, Any], progress: bool) -> None:
 def _suite_report(
     field: "Field", suite: str, data: str, options: dict[str, Any], progress: bool
 ) -> "tuple[pd.DataFrame, str]":
-    """Every score, and the text that shows them."""
+    """Probe the tables of a suite; return the scores and a Markdown report."""
     import shlex
     from importlib.metadata import version
     from pathlib import Path
@@ -347,7 +374,7 @@ def _suite_report(
 
     modalities, method = options["modalities"] or None, options["method"]
     chosen = load_suite(suite)
-    with _warnings_in_words():
+    with _printed_warnings():
         report = probe_suite(
             chosen,
             Path(data),
@@ -374,7 +401,7 @@ def _check_report(out: str | None) -> None:
     from unigeo.schemas.tables.table_files import check_writable
 
     if out is not None and out.endswith(".md"):
-        check_place(out, (".md",))
+        check_output_path(out, (".md",))
     elif out is not None:
         check_writable(out)
 

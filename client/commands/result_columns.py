@@ -1,4 +1,4 @@
-"""What commands answer at points: new columns, and the status of each modality in words."""
+"""The new columns that commands write for points: vectors, encodings or predictions."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from unigeo.client.commands.table_parts import Answer
+from unigeo.client.commands.table_parts import NewColumns
 from unigeo.client.points.join import check_joinable
 from unigeo.client.reading.point_status import NO_POSITION, STATUS_TEXTS
 from unigeo.schemas.store.layout import status_name
@@ -17,77 +17,85 @@ if TYPE_CHECKING:
     from unigeo.client.field.field import Field
     from unigeo.client.probing.probe import Probe
 
-Answered = tuple[pd.DataFrame, Mapping[str, np.ndarray]]
+ColumnsAndStatus = tuple[pd.DataFrame, Mapping[str, np.ndarray]]
+"""New columns, and the status of each row as text, by modality."""
 
 
-def sampled(field: "Field", options: Mapping[str, Any], **more: Any) -> Answer:
-    """Answer with the vectors of a field.
+def sampled_columns(field: "Field", options: Mapping[str, Any], **more: Any) -> NewColumns:
+    """Make the function that samples a field at points.
 
     Args:
-        field: which.
-        options: `modalities`, `method` and `prefix`, as `Field.sample` takes them.
-        more: further options of it.
+        field: field to sample.
+        options: `modalities`, `method` and `prefix` of `Field.sample`.
+        more: further arguments of `Field.sample`.
     """
     chosen, prefix = field.chosen(options["modalities"]), options["prefix"]
 
-    def answer(points: Points) -> Answered:
+    def new_columns(points: Points) -> ColumnsAndStatus:
         new = field.sample(points, chosen, method=options["method"], prefix=prefix, **more)
         new = new.reset_index(drop=True)
         return new, {name: new[prefix + status_name(name)].to_numpy(str) for name in chosen}
 
-    return answer
+    return new_columns
 
 
-def encoded(field: "Field", prefix: str) -> Answer:
-    """Answer with the coordinate encoder of a field."""
+def encoded_columns(field: "Field", prefix: str) -> NewColumns:
+    """Make the function that encodes points by the coordinate encoder of a field."""
 
-    def answer(points: Points) -> Answered:
+    def new_columns(points: Points) -> ColumnsAndStatus:
         new = field.encode(points, prefix=prefix).reset_index(drop=True)
         status = np.where(points.placed, STATUS_TEXTS[Status.VALID], STATUS_TEXTS[NO_POSITION])
         return new, {"coordinate": status}
 
-    return answer
+    return new_columns
 
 
-def predicted(probe: "Probe", features: str | None, prefix: str, own: Sequence[str]) -> Answer:
-    """Answer with the predictions of a probe.
+def predicted_columns(
+    probe: "Probe", features: str | None, prefix: str, existing: Sequence[str]
+) -> NewColumns:
+    """Make the function that predicts the targets of a probe at points.
 
     Args:
-        probe: fitted when it is asked first.
-        features: as in `Probe.predict`.
-        prefix: put before the new columns' names.
-        own: names of the columns that these stand beside.
+        probe: probe, which is fitted by the first prediction.
+        features: feature set, as in `Probe.predict`.
+        prefix: prefix of the new columns' names.
+        existing: names of the columns to which the new ones are joined.
     """
 
-    def answer(points: Points) -> Answered:
-        found = probe.predict(points, features).reset_index(drop=True)
-        used = [name for name in probe.modalities if status_name(name) in found]
-        status = {name: found[status_name(name)].to_numpy(str) for name in used}
+    def new_columns(points: Points) -> ColumnsAndStatus:
+        predictions = probe.predict(points, features).reset_index(drop=True)
+        used = [name for name in probe.modalities if status_name(name) in predictions]
+        status = {name: predictions[status_name(name)].to_numpy(str) for name in used}
         for target in probe.targets:
             if hasattr(model := probe.model(target, features), "classes"):
-                found[target] = found[target].astype(_kind_of(model.classes))
-        new = found.add_prefix(prefix)
-        check_joinable(pd.DataFrame(columns=list(own)), list(new.columns))
+                predictions[target] = predictions[target].astype(_nullable_type(model.classes))
+        new = predictions.add_prefix(prefix)
+        check_joinable(pd.DataFrame(columns=list(existing)), list(new.columns))
         return new, status
 
-    return answer
+    return new_columns
 
 
-def _kind_of(classes: Sequence[Any]) -> Any:
-    """A type that holds these labels and missing ones, in whichever part of a table."""
-    return _KINDS.get(pd.api.types.infer_dtype(list(classes)), object)
+def _nullable_type(classes: Sequence[Any]) -> Any:
+    """Return the dtype of labels and missing values, the same in every part of a table.
+
+    The type inferred from the values of a part would depend on whether one is missing there.
+    """
+    return _NULLABLE_TYPES.get(pd.api.types.infer_dtype(list(classes)), object)
 
 
-_KINDS = {"string": "string", "boolean": "boolean", "integer": "Int64", "floating": "float64"}
-"""Types that have missing values, by what pandas sees in the labels."""
+_NULLABLE_TYPES = {
+    "string": "string", "boolean": "boolean", "integer": "Int64", "floating": "float64",
+}  # fmt: skip
+"""Types that have missing values, by the kind of labels that pandas infers."""
 
 
-def with_places(answer: Answer) -> Answer:
-    """Answer with longitude and latitude before the other columns."""
+def with_lonlat(new_columns: NewColumns) -> NewColumns:
+    """Put longitude and latitude before the other columns."""
 
-    def placed(points: Points) -> Answered:
-        new, status = answer(points)
+    def lonlat_first(points: Points) -> ColumnsAndStatus:
+        new, status = new_columns(points)
         lonlat = pd.DataFrame(points.lonlat, columns=["lon", "lat"])
         return pd.concat([lonlat, new], axis=1), status
 
-    return placed
+    return lonlat_first

@@ -1,10 +1,10 @@
-"""Commands on a store as a whole: info, preview, verify, validate, cite."""
+"""The commands on a store and its metadata: info, preview, verify, validate, cite."""
 
 from typing import Any
 
 import click
 
-from unigeo.client.commands.options import JSON, MODALITY, QUIET, STORE, print_json, watched
+from unigeo.client.commands.options import JSON, MODALITY, QUIET, STORE, print_json, shows_progress
 
 
 @click.command()
@@ -67,7 +67,7 @@ def verify(store: str, level: Any, as_json: bool, quiet: bool) -> None:
 
     from unigeo.client.verifying.verify import verify_store
 
-    report = verify_store(store, level=level, progress=watched(quiet))
+    report = verify_store(store, level=level, progress=shows_progress(quiet))
     if as_json:
         print_json({"ok": report.ok, **asdict(report)})
     else:

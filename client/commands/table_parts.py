@@ -1,7 +1,7 @@
-"""Tables of points through a command: read, answered and written some thousand rows at a time.
+"""Processing of a table of points in parts: read, compute new columns, write.
 
-So any number of points needs the same memory, and a user's own columns are never parsed into
-anything but coordinates.
+Memory does not depend on the number of points. Of a table's own columns only the coordinates are
+parsed; the others are written as they were read.
 """
 
 import re
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from unigeo.client.commands.missing_rows import MissingRows, for_shell
-from unigeo.client.commands.options import format_for, watched
+from unigeo.client.commands.missing_rows import MissingRows, name_options
+from unigeo.client.commands.options import format_for, shows_progress
 from unigeo.schemas.errors import PointsError
 from unigeo.schemas.tables.points import Points, read_points
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from unigeo.schemas.tables.rows import Rows
 
 PART_BYTES = 50_000_000
-"""Of vectors that are read together; some copies of them are made on the way to a file."""
-FEWEST_ROWS, MOST_ROWS = 1_000, 200_000
-"""Of a part."""
+"""Size of the vectors of a part; writing makes some copies of them."""
+MIN_ROWS, MAX_ROWS = 1_000, 200_000
+"""Limits of the number of rows in a part."""
 
-Answer = Callable[[Points], "tuple[pd.DataFrame, Mapping[str, np.ndarray]]"]
-"""From points to their new columns, a row for each, and to each modality's status in words."""
+NewColumns = Callable[[Points], "tuple[pd.DataFrame, Mapping[str, np.ndarray]]"]
+"""Function from points to their new columns, and to the status of each row as text, by modality."""
 
 
 @contextmanager
@@ -43,106 +43,108 @@ def table_parts(
     quiet: bool = True,
     bands: int | None = None,
 ) -> Iterator["TableParts"]:
-    """Open a table in parts whose vectors are of some `PART_BYTES`.
+    """Open a table in parts whose vectors have about `PART_BYTES`.
 
     Args:
-        field: whose vectors.
-        path: of the table, or `-`.
-        format: of the table, if it comes through a pipe.
-        options: `columns`, `crs` and `modalities` as the field's verbs take them.
-        quiet: say nothing of how the table was read.
-        bands: numbers made for each row; those of the vectors of `modalities` by default.
+        field: field that is sampled.
+        path: path of the table, or `-`.
+        format: format of the table, if it is read from a pipe.
+        options: `columns`, `crs` and `modalities` as the field's methods take them.
+        quiet: do not print how the table was read.
+        bands: numbers per row; by default those of the vectors of `modalities`.
     """
     from unigeo.schemas.tables.part_readers import read_parts
 
-    numbers = bands or sum(field.layout.widths_of(field.chosen(options.get("modalities"))).values())
-    rows = PART_BYTES // (4 * numbers)
-    rows = min(max(rows, FEWEST_ROWS), MOST_ROWS)
-    how = (options["columns"], options["crs"])
+    if not bands:
+        bands = sum(field.layout.widths_of(field.chosen(options.get("modalities"))).values())
+    rows = PART_BYTES // (4 * bands)
+    rows = min(max(rows, MIN_ROWS), MAX_ROWS)
+    coordinates = (options["columns"], options["crs"])
     with (
-        _in_words_of_a_shell(),
-        read_parts(path, format_for(path, format), rows, *how) as table,
+        _named_by_options(),
+        read_parts(path, format_for(path, format), rows, *coordinates) as table,
     ):
         if table.note and not quiet:
             click.echo(f"Note: {table.note}", err=True)
         yield table
 
 
-def places_of(rows: "Rows", options: Mapping[str, Any]) -> Points:
-    """Read the places of some rows; NaN where a row has none.
+def read_part_points(rows: "Rows", options: Mapping[str, Any]) -> Points:
+    """Read the coordinates of some rows, NaN for a row without any.
 
     Raises:
-        PointsError: naming the first bad row by its number in the whole table.
+        PointsError: naming the first bad row by its number in the full table.
     """
-    with _in_words_of_a_shell():
-        found = rows.points()  # which numbers its rows itself
-        with _numbered_from(rows):
-            return read_points(found, options["crs"], options["columns"], missing="keep")
+    with _named_by_options():
+        columns = rows.points()  # its errors already have the row numbers of the table
+        with _row_numbers_of_table(rows):
+            return read_points(columns, options["crs"], options["columns"], missing="keep")
 
 
-def answer_each(
+def write_each_part(
     table: "TableParts",
-    answer: Answer,
+    new_columns: NewColumns,
     options: Mapping[str, Any],
     out: str | None,
     format: str | None,  # noqa: A002
     quiet: bool,
     *,
-    own: bool,
+    keep_columns: bool,
 ) -> None:
-    """Write what is answered of each part, one after the other, and say what had no answer.
+    """Compute and write the new columns part by part, then print how many rows lack a vector.
 
     Args:
-        table: whose rows are asked.
-        answer: gives the new columns.
+        table: table in parts.
+        new_columns: computes the new columns of a part.
         options: `columns` and `crs` of the coordinates; `missing` as `Field.sample` takes it.
-        out: where to.
-        format: of what goes through a pipe.
-        quiet: print no bar and no summary.
-        own: write the table's own columns to the left of the new ones.
+        out: path of the output, or `-`.
+        format: format of the output, if it is written to a pipe.
+        quiet: print no progress bar and no summary.
+        keep_columns: write the table's own columns to the left of the new ones.
     """
     from unigeo.client.progress import progress_bar
     from unigeo.schemas.tables.part_writers import write_parts
 
     reasons = MissingRows(options["missing"])
-    shown = out in (None, "-") and sys.stdout.isatty()  # a bar would cross the rows
-    watch = watched(quiet) and not shown
+    rows_on_terminal = out in (None, "-") and sys.stdout.isatty()  # a bar would overwrite them
+    with_bar = shows_progress(quiet) and not rows_on_terminal
     with (
-        progress_bar("points", len(table), "rows", watch) as push,
+        progress_bar("points", len(table), "rows", with_bar) as push,
         write_parts(out, format_for(out, format), table) as write,
     ):
         for rows in table:
-            count, points = len(rows), places_of(rows, options)
-            with _numbered_from(rows), reasons.warnings_kept():
-                new, status = answer(points)
-            keep = reasons.kept(rows.first, status)
+            count, points = len(rows), read_part_points(rows, options)
+            with _row_numbers_of_table(rows), reasons.collect_warnings():
+                new, status = new_columns(points)
+            keep = reasons.rows_to_write(rows.first, status)
             if not keep.all():
                 rows, points, new = rows.take(keep), points.take(keep), new[keep]
-            write(new, rows if own else None, points.lonlat)
+            write(new, rows if keep_columns else None, points.lonlat)
             push(count)
-    reasons.say(quiet)
+    reasons.print_summary(quiet)
 
 
 @contextmanager
-def _numbered_from(rows: "Rows") -> Iterator[None]:
-    """Name rows in errors by their number in the whole table."""
+def _row_numbers_of_table(rows: "Rows") -> Iterator[None]:
+    """Convert row numbers in error messages from those of the part to those of the table."""
     first, last = rows.first, rows.first + len(rows) - 1
 
-    def moved(found: re.Match[str]) -> str:
-        return f"{found[1]} {int(found[2]) + first}"
+    def shifted(match: re.Match[str]) -> str:
+        return f"{match[1]} {int(match[2]) + first}"
 
     try:
         yield
     except PointsError as error:
         if not first:
             raise
-        message = re.sub(r"\b(row|feature) (\d+)", moved, str(error))
+        message = re.sub(r"\b(row|feature) (\d+)", shifted, str(error))
         raise PointsError(f"among rows {first:,} to {last:,}: {message}") from error
 
 
 @contextmanager
-def _in_words_of_a_shell() -> Iterator[None]:
+def _named_by_options() -> Iterator[None]:
+    """Reword errors to name options of the command instead of Python arguments."""
     try:
         yield
     except PointsError as error:
-        raise PointsError(for_shell(str(error))) from error
+        raise PointsError(name_options(str(error))) from error
