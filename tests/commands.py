@@ -1,4 +1,4 @@
-"""The `unigeo` command run in this process, which saves the start of each."""
+"""Helpers that run the `unigeo` command in this process, which saves its start."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from unigeo.client.commands.cli import unigeo
 
 
 def run(*args: object, stdin: str | bytes | None = None) -> Result:
-    """What a command says, and its exit code; an error it did not foresee is raised."""
+    """Run a command; return its output and exit code, and raise any unexpected error."""
     result = CliRunner().invoke(unigeo, [*map(str, args)], input=stdin, terminal_width=200)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -17,19 +17,19 @@ def run(*args: object, stdin: str | bytes | None = None) -> Result:
 
 
 def done(*args: object, stdin: str | bytes | None = None) -> str:
-    """The standard output of a command that must succeed, and be quiet on stderr.
+    """Return the standard output of a command that must succeed and be quiet on stderr.
 
-    It may say there how many rows have no vector, and show a long probe's progress.
+    The number of rows without a vector and the progress of a long probe are allowed there.
     """
     result = run(*args, stdin=stdin)
     assert result.exit_code == 0, result.stderr
-    said = [line for line in result.stderr.splitlines() if not line.startswith("probe:")]
-    assert [line for line in said if line.strip() and " rows ha" not in line] == []
+    output = [line for line in result.stderr.splitlines() if not line.startswith("probe:")]
+    assert [line for line in output if line.strip() and " rows ha" not in line] == []
     return result.stdout
 
 
 def refused(*args: object, stdin: str | bytes | None = None) -> str:
-    """The message of a command that a user can mend: exit code 2, nothing on stdout."""
+    """Return the error message of a command that must fail: exit code 2, nothing on stdout."""
     result = run(*args, stdin=stdin)
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
@@ -39,8 +39,8 @@ def refused(*args: object, stdin: str | bytes | None = None) -> str:
     return errors[0]
 
 
-def places(count: int = 300) -> pd.DataFrame:
-    """Places in the store `gulf`, some in its lake; `height` follows the vectors."""
+def point_table(count: int = 300) -> pd.DataFrame:
+    """Return points in the store `gulf`, some in its lake; `height` follows the vectors."""
     lonlat = np.random.default_rng(0).uniform((-18, -13), (20, 9), (count, 2))
     vectors, _ = stores.encoder()("coordinate", lonlat)
     table = pd.DataFrame({"lon": lonlat[:, 0], "lat": lonlat[:, 1]})

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import stores
 from children import child
-from commands import done, places, refused, run
+from commands import done, point_table, refused, run
 
 VERBS = [
     "info", "plan", "sample", "join", "encode", "zonal", "coverage", "region", "geotiff", "probe",
@@ -31,7 +31,7 @@ def bare() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tables") / "places.csv"
-    places().to_csv(path, index=False)
+    point_table().to_csv(path, index=False)
     return path
 
 
@@ -145,7 +145,7 @@ def test_what_a_user_can_mend_is_one_message_and_nothing_is_written(
     )
     assert "'part' is 1 everywhere" in refused(
         "probe", gulf, "-", "--target", "part", "-o", out,
-        stdin=places().assign(part=1).to_csv(index=False),
+        stdin=point_table().assign(part=1).to_csv(index=False),
     )  # fmt: skip
     assert not out.exists()
     assert list(tmp_path.iterdir()) == [nan]
@@ -189,7 +189,7 @@ def test_nothing_is_written_into_the_folder_of_a_store(gulf: Path, table: Path) 
     assert stores.tree(gulf) == before
 
 
-def test_a_place_that_is_taken_is_refused(gulf: Path, tmp_path: Path) -> None:
+def test_a_path_that_is_taken_is_refused(gulf: Path, tmp_path: Path) -> None:
     (tmp_path / "there.zarr").mkdir()
     (tmp_path / "there.tif").mkdir()
     assert "is there already" in refused("region", gulf, "0,0,1,1", "-o", tmp_path / "there.zarr")
@@ -221,7 +221,7 @@ def test_options_that_do_not_fit_together_are_refused(gulf: Path, args: list, wo
 
 def test_a_pipe_from_end_to_end(gulf: Path, tmp_path: Path) -> None:
     """`cat x.csv | unigeo join STORE - | head`: a reader that has seen enough ends it quietly."""
-    table = places(20_000)
+    table = point_table(20_000)
     table.to_csv(tmp_path / "x.csv", index=False)
     script = 'cat x.csv | "$@" join "$STORE" - --quiet | head -3'
     ended = subprocess.run(
@@ -250,7 +250,7 @@ def test_ctrl_c_ends_quietly_and_leaves_nothing(gulf: Path, tmp_path: Path) -> N
             assert process.poll() is None, "it ended before it was interrupted"
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        said = process.communicate()
+        outputs = process.communicate()
     assert process.returncode == 130
-    assert said == ("", "")
+    assert outputs == ("", "")
     assert list(tmp_path.iterdir()) == [table]

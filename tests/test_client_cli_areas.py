@@ -138,8 +138,8 @@ def test_a_region_as_zarr_is_a_field(gulf: Path, tmp_path: Path) -> None:
     assert done("region", gulf, "-8,-6,6,5", "-o", out) == f"{out}\n"
     assert "no problem" in done("verify", out)
     assert "keeps the layout" in done("validate", out)
-    places = [(-7.5, -5.5), (5.0, 5.0), (-5.9, 4.9)]
-    assert open_field(out).sample(places).equals(open_field(gulf).sample(places))
+    lonlat = [(-7.5, -5.5), (5.0, 5.0), (-5.9, 4.9)]
+    assert open_field(out).sample(lonlat).equals(open_field(gulf).sample(lonlat))
     assert [path.name for path in tmp_path.iterdir()] == ["part.zarr"]
     done("region", gulf, "-8,-6,6,5", "-o", tmp_path / "one.zarr", "--modality", "aerial")
     assert open_field(tmp_path / "one.zarr").modalities == ("aerial",)
@@ -241,18 +241,20 @@ def test_polygons_without_a_vector_are_summed_up(gulf: Path) -> None:
     assert pd.read_csv(io.StringIO(ended.stdout))["k"].tolist() == ["a", "d"]
     whole = features(*rows)
     ended = run(*args, stdin=whole)
-    said = "1 of 4 rows have no polygon (no shape, or an empty one), the first in row 1 (label 1)."
-    assert ended.stderr == f"Warning: {said}\n"
+    warning = (
+        "1 of 4 rows have no polygon (no shape, or an empty one), the first in row 1 (label 1)."
+    )
+    assert ended.stderr == f"Warning: {warning}\n"
     assert pd.read_csv(io.StringIO(ended.stdout))["aerial_status"][1] == "no polygon"
-    told = refused(*args, "--missing", "raise", stdin=whole)
-    assert "row 1 (label 1) no polygon" in told
-    assert "--missing drop" in told
+    message = refused(*args, "--missing", "raise", stdin=whole)
+    assert "row 1 (label 1) no polygon" in message
+    assert "--missing drop" in message
     there = ("--crs", "EPSG:5070", "--modality", "aerial")
     wrong = run("zonal", gulf, "-", *there, stdin=features(rows[0])).stderr
     assert "Leave out --crs" in wrong
     args = ("coverage", gulf, "-", "--modality", "aerial")
     ended = run(*args, stdin=whole)
-    assert ended.stderr == f"Warning: {said}\n"
+    assert ended.stderr == f"Warning: {warning}\n"
     assert pd.read_csv(io.StringIO(ended.stdout))["aerial_no_polygon"].tolist() == [0, 1, 0, 0]
     dropped = run(*args, "--missing", "drop", stdin=whole).stdout
     assert pd.read_csv(io.StringIO(dropped))["k"].tolist() == ["a", "c", "d"]
@@ -345,7 +347,7 @@ def test_polygons_in_another_crs_keep_their_shapes(gulf: Path, tmp_path: Path, n
 
 
 @pytest.mark.parametrize(
-    ("polygons", "said"),
+    ("polygons", "message"),
     [
         ("", "the name of the region is empty"),
         (" ", "the name of the region is empty"),
@@ -355,18 +357,18 @@ def test_polygons_in_another_crs_keep_their_shapes(gulf: Path, tmp_path: Path, n
     ],
 )
 def test_a_region_that_is_none_is_refused(
-    gulf: Path, tmp_path: Path, polygons: str, said: str
+    gulf: Path, tmp_path: Path, polygons: str, message: str
 ) -> None:
-    assert said in refused("zonal", gulf, polygons)
-    assert said in refused("coverage", gulf, polygons)
-    assert said in refused("region", gulf, polygons, "-o", tmp_path / "a.zarr")
-    assert said in refused(
+    assert message in refused("zonal", gulf, polygons)
+    assert message in refused("coverage", gulf, polygons)
+    assert message in refused("region", gulf, polygons, "-o", tmp_path / "a.zarr")
+    assert message in refused(
         "geotiff", gulf, f"--region={polygons}", "-o", tmp_path / "a.tif", "--modality", "aerial"
     )
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[1]", "no object but a list"),
         ('{"type": "FeatureCollection", "features": [1]}', "found None"),
@@ -375,6 +377,6 @@ def test_a_region_that_is_none_is_refused(
         (features(({"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}, {})), "4 or more"),
     ],
 )
-def test_geojson_that_holds_no_polygons_is_refused(gulf: Path, text: str, said: str) -> None:
+def test_geojson_that_holds_no_polygons_is_refused(gulf: Path, text: str, message: str) -> None:
     for form in ("csv", "geojson"):
-        assert said in refused("zonal", gulf, "-", "-o", f"a.{form}", stdin=text)
+        assert message in refused("zonal", gulf, "-", "-o", f"a.{form}", stdin=text)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 import xarray as xr
-from commands import done, places, refused, run
+from commands import done, point_table, refused, run
 
 from unigeo.client.commands import table_parts as commands_tables
 from unigeo.client.field.opening import open_field
@@ -21,7 +21,7 @@ FEW = ("--block-km", 500, "--folds", 3)
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tables") / "places.csv"
-    places().to_csv(path, index=False)
+    point_table().to_csv(path, index=False)
     return path
 
 
@@ -29,8 +29,8 @@ def test_probe_prints_features_and_baselines_and_writes_every_score(
     gulf: Path, table: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "scores.csv"
-    said = done("probe", gulf, table, "--target", "height", *FEW, "-o", out, "--level", 0.8)
-    lines = [line.split("|") for line in said.splitlines() if line.startswith("|")]
+    output = done("probe", gulf, table, "--target", "height", *FEW, "-o", out, "--level", 0.8)
+    lines = [line.split("|") for line in output.splitlines() if line.startswith("|")]
     assert [cell.strip() for cell in lines[0][1:-1]] == [
         "features", "height random", "height blocked",
     ]  # fmt: skip
@@ -40,9 +40,9 @@ def test_probe_prints_features_and_baselines_and_writes_every_score(
         "mean", "lonlat ridge", "lonlat kNN", "lonlat IDW", "lonlat trees",
     ]  # fmt: skip
     assert min(rows["coordinate"]) > 0.9
-    assert " without a vector: " in said
-    assert " water" in said
-    assert "Intervals of joined that should hold 80 %" in said
+    assert " without a vector: " in output
+    assert " water" in output
+    assert "Intervals of joined that should hold 80 %" in output
     assert [line[2].strip() for line in lines[-2:]] == ["random", "blocked"]
     scores = pd.read_csv(out)
     assert len(scores) == 8 * 2
@@ -62,28 +62,28 @@ def test_scores_and_intervals_as_json(gulf: Path, table: Path) -> None:
 
 def test_words_are_classified_and_numbers_may_be(gulf: Path, table: Path) -> None:
     args = ("probe", gulf, table, "--modality", "coordinate", *FEW)
-    said = done(*args, "--target", "high")
-    assert "high (accuracy)" in said
-    assert "Intervals" not in said
+    output = done(*args, "--target", "high")
+    assert "high (accuracy)" in output
+    assert "Intervals" not in output
     for column in ("high random accuracy", "high random balanced", "high blocked precision"):
-        assert f" {column} " in said.splitlines()[0]
+        assert f" {column} " in output.splitlines()[0]
     assert "part (accuracy)" in done(*args, "--target", "part", "--task", "classification")
     assert "must hold numbers" in refused(*args, "--target", "high", "--task", "regression")
 
 
 def test_predictions_come_beside_the_new_table(gulf: Path, table: Path, tmp_path: Path) -> None:
     new, out = tmp_path / "new.parquet", tmp_path / "predicted.csv"
-    places(40).to_parquet(new)
+    point_table(40).to_parquet(new)
     args = ("probe", gulf, table, "--target", "height", "--target", "high", *FEW)
     done(*args, "--predict", new, out, "--features", "coordinate")
     found = pd.read_csv(out)
     assert list(found.columns) == [
-        *places(1).columns, "ug_height", "ug_height_lower", "ug_height_upper", "ug_high",
+        *point_table(1).columns, "ug_height", "ug_height_lower", "ug_height_upper", "ug_high",
         "ug_high_probability", "ug_coordinate_status",
     ]  # fmt: skip
     valid = found["ug_coordinate_status"] == "valid"
-    probe = open_field(gulf).probe(places(), ["height", "high"], block_km=500, folds=3)
-    expected = probe.predict(places(40), "coordinate")
+    probe = open_field(gulf).probe(point_table(), ["height", "high"], block_km=500, folds=3)
+    expected = probe.predict(point_table(40), "coordinate")
     for name in ("height", "height_lower", "height_upper", "high_probability"):
         np.testing.assert_allclose(found[f"ug_{name}"], expected[name])
     assert found["ug_height"][~valid].isna().all()
@@ -138,7 +138,12 @@ def test_a_map_that_is_there_is_replaced_only_when_that_is_asked(
     ],
 )
 def test_a_question_that_cannot_be_answered_is_refused(
-    gulf: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options, words: str
+    gulf: Path,
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    words: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert words in refused("probe", gulf, table, "--target", "height", *FEW, *options)
@@ -152,17 +157,17 @@ def test_overwrite_goes_with_a_map(gulf: Path, table: Path) -> None:
 
 
 def test_dates_in_a_csv_are_no_classes(gulf: Path, tmp_path: Path) -> None:
-    dates = places().assign(sold=lambda rows: [f"2020-01-0{1 + n % 3}" for n in rows.index])
+    dates = point_table().assign(sold=lambda rows: [f"2020-01-0{1 + n % 3}" for n in rows.index])
     dates.to_csv(tmp_path / "dates.csv", index=False)
-    said = refused("probe", gulf, tmp_path / "dates.csv", "--target", "sold", *FEW)
-    assert "'sold' holds dates or times as text" in said
+    output = refused("probe", gulf, tmp_path / "dates.csv", "--target", "sold", *FEW)
+    assert "'sold' holds dates or times as text" in output
 
 
 def test_rows_without_a_position_are_said_and_predicted_as_missing(
     gulf: Path, tmp_path: Path
 ) -> None:
     path, out = tmp_path / "holes.csv", tmp_path / "predicted.csv"
-    table = places()
+    table = point_table()
     table.loc[:1, "lon"] = np.nan
     table.to_csv(path, index=False)
     args = ("probe", gulf, path, "--target", "height", *FEW, "--modality", "coordinate")
@@ -177,7 +182,7 @@ def test_rows_without_a_position_are_said_and_predicted_as_missing(
 
 
 def test_thin_data_are_warned_of_in_a_line(gulf: Path, tmp_path: Path) -> None:
-    places(40).to_csv(tmp_path / "few.csv", index=False)
+    point_table(40).to_csv(tmp_path / "few.csv", index=False)
     ended = run("probe", gulf, tmp_path / "few.csv", "--target", "height", *FEW)
     assert ended.exit_code == 0, ended.stderr
     assert ended.stderr.startswith("Warning: ")
@@ -188,10 +193,10 @@ def test_probe_of_a_suite_writes_what_it_prints(gulf: Path, table: Path, tmp_pat
     suite = tmp_path / "suite.toml"
     suite.write_text(f'[[table]]\nfile = "{table.name}"\ntargets = ["height"]\ncrs = "EPSG:8857"\n')
     out = tmp_path / "results.md"
-    said = done("probe", gulf, "--suite", suite, "--data", table.parent, "--out", out)
-    assert out.read_text() == said
+    output = done("probe", gulf, "--suite", suite, "--data", table.parent, "--out", out)
+    assert out.read_text() == output
     for part in ("- command: `unigeo", "- field: gulf, 80000 m", "## Blocked R2", "joined"):
-        assert part in said
+        assert part in output
 
 
 def test_own_columns_of_what_is_predicted_stay_as_they_are(
@@ -222,7 +227,7 @@ def test_own_columns_of_what_is_predicted_stay_as_they_are(
 
 def test_words_and_codes_of_text_are_labels(gulf: Path, tmp_path: Path) -> None:
     """`NA` is a class like others, and so is a code with a leading zero."""
-    own = places()
+    own = point_table()
     own["code"] = np.where(own["high"] == "yes", "01", "02")
     own["land"] = np.where(own["high"] == "yes", "NA", "DE")
     own["wide"] = own["height"].map(lambda height: str(height).replace(".", ","))
@@ -231,16 +236,16 @@ def test_words_and_codes_of_text_are_labels(gulf: Path, tmp_path: Path) -> None:
         own[name] = own[name].str.replace(".", ",")
     own.to_csv(tmp_path / "t.csv", sep=";", index=False)
     args = ("probe", gulf, tmp_path / "t.csv", "--modality", "coordinate", *FEW)
-    said = done(*args, "--target", "code", "--target", "land", "--target", "wide")
+    output = done(*args, "--target", "code", "--target", "land", "--target", "wide")
     for column in ("code (accuracy)", "land (accuracy)", "wide (R2)"):
-        assert column.split()[0] in said
-    assert said.count("(accuracy)") >= 2
+        assert column.split()[0] in output
+    assert output.count("(accuracy)") >= 2
 
 
 def test_what_vectors_add_to_columns_of_the_table(gulf: Path, table: Path) -> None:
     args = ("probe", gulf, table, "--target", "height", "--modality", "coordinate", *FEW)
-    said = done(*args, "--control", "part")
-    assert "What vectors add to the controls part" in said
+    output = done(*args, "--control", "part")
+    assert "What vectors add to the controls part" in output
     found = json.loads(run(*args, "--control", "part", "--json").stdout)
     assert {row["split"] for row in found["gains"]} == {"random", "blocked"}
     assert all(row["low"] <= row["gain"] <= row["high"] for row in found["gains"])
@@ -249,11 +254,11 @@ def test_what_vectors_add_to_columns_of_the_table(gulf: Path, table: Path) -> No
 
 def test_a_probe_is_kept_and_predicts_later(gulf: Path, table: Path, tmp_path: Path) -> None:
     kept, new = tmp_path / "height", tmp_path / "new.csv"
-    places(40).drop(columns="height").to_csv(new, index=False)
+    point_table(40).drop(columns="height").to_csv(new, index=False)
     args = ("probe", gulf, table, "--target", "height", *FEW)
     done(*args, "--save", kept, "--predict", new, tmp_path / "first.csv")
-    said = done("probe", gulf, "--load", kept, "--predict", new, tmp_path / "second.csv")
-    assert "height random" in said
+    output = done("probe", gulf, "--load", kept, "--predict", new, tmp_path / "second.csv")
+    assert "height random" in output
     first, second = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("first", "second"))
     pd.testing.assert_frame_equal(first, second, rtol=1e-9)
     done("probe", gulf, "--load", kept, "--map", "-8,-6,6,5", tmp_path / "height.tif")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rioxarray  # noqa: F401  (adds the `rio` accessor)
 import xarray as xr
-from commands import places
+from commands import point_table
 
 from unigeo import client
 from unigeo.client.areas.subset import cut_field
@@ -68,7 +68,7 @@ def test_what_a_user_wrote_into_a_dataset_goes_too(gulf: Path, tmp_path: Path) -
 def test_answers_go_to_netcdf(gulf: Path, tmp_path: Path) -> None:
     field = client.open_field(gulf)
     options = {"block_km": 500, "folds": 3, "baselines": False}
-    probe = field.probe(places(), "height", "coordinate", **options)
+    probe = field.probe(point_table(), "height", "coordinate", **options)
     answers = {
         "points": field.sample(POINTS, as_="xarray"),
         "likeness": field.similarity(POINTS[:2], "coordinate").to_dataset(),

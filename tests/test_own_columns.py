@@ -147,8 +147,8 @@ def arrow_tables(draw: st.DrawFn) -> pa.Table:
     for number, kind in enumerate(kinds):
         values = st.lists(st.one_of(st.none(), MENU[kind]), min_size=rows, max_size=rows)
         columns[f"own {number}"] = pa.array(draw(values), kind)
-    place = st.lists(st.one_of(st.none(), st.floats(-15, 15)), min_size=rows, max_size=rows)
-    columns |= {name: pa.array(draw(place), pa.float64()) for name in ("lon", "lat")}
+    coordinate = st.lists(st.one_of(st.none(), st.floats(-15, 15)), min_size=rows, max_size=rows)
+    columns |= {name: pa.array(draw(coordinate), pa.float64()) for name in ("lon", "lat")}
     return pa.table(columns)
 
 
@@ -168,8 +168,8 @@ def test_every_type_and_value_of_parquet_stays(gulf: Path, tmp_path: Path, table
         done("join", gulf, source, "--modality", "aerial", "-o", tmp_path / "out.csv")
         with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
             lines = list(csv.reader(file))[1:]
-        said = list(zip(*map(texts_of, own.columns), strict=True))
-        assert [tuple(line[:-NEW]) for line in lines] == said
+        expected = list(zip(*map(texts_of, own.columns), strict=True))
+        assert [tuple(line[:-NEW]) for line in lines] == expected
 
 
 @pytest.mark.parametrize(
@@ -234,8 +234,8 @@ def test_features_stay_whole(gulf: Path, tmp_path: Path) -> None:
     ]
     document = {"type": "FeatureCollection", "name": "ü", "features": features}
     source.write_text(json.dumps(document))
-    said = run("join", gulf, source, "--modality", "aerial", "-o", out)
-    assert said.stderr == "1 of 4 rows has no vector: 1 no position\n"
+    output = run("join", gulf, source, "--modality", "aerial", "-o", out)
+    assert output.stderr == "1 of 4 rows has no vector: 1 no position\n"
     found = json.loads(out.read_text())
     assert found["name"] == "ü"
     for one, own in zip(found["features"], features, strict=True):
@@ -299,8 +299,8 @@ def test_text_coordinates_of_parquet_are_read_as_those_of_text(gulf: Path, tmp_p
         {"lon": ["-1.50", " -2 ", "NA"], "lat": pa.array(["3", "4", None]).dictionary_encode()}
     )
     pq.write_table(own, tmp_path / "in.parquet")
-    said = run("join", gulf, tmp_path / "in.parquet", "-o", tmp_path / "out.parquet")
-    assert said.stderr == "1 of 3 rows has no vector: 1 no position\n"
+    output = run("join", gulf, tmp_path / "in.parquet", "-o", tmp_path / "out.parquet")
+    assert output.stderr == "1 of 3 rows has no vector: 1 no position\n"
     found = pq.read_table(tmp_path / "out.parquet")
     assert found.select(["lon", "lat"]).equals(own)
     expected = open_field(gulf).sample([(-1.5, 3), (-2, 4)], "aerial")
@@ -322,9 +322,9 @@ def test_rows_without_a_vector_are_kept_dropped_or_refused(
 ) -> None:
     """Of six rows one lies in the lake, one outside, and two nowhere."""
     args = (verb, gulf, "-", "--modality", "aerial")
-    said = "4 of 6 rows have no vector: 1 outside region, 1 water, 2 no position"
+    summary = "4 of 6 rows have no vector: 1 outside region, 1 water, 2 no position"
     kept = run(*args, "--missing", "nan", stdin=TABLE)
-    assert kept.stderr.startswith(f"Warning: {said}.")
+    assert kept.stderr.startswith(f"Warning: {summary}.")
     assert len(kept.stdout.splitlines()) == 7
     status = pd.read_csv(io.StringIO(kept.stdout)).iloc[:, -1].tolist()
     assert status == ["valid", "no position", "water", "outside region", "no position", "valid"]
@@ -332,7 +332,7 @@ def test_rows_without_a_vector_are_kept_dropped_or_refused(
 
     dropped = run(*args, "--missing", "drop", "--quiet", stdin=TABLE)
     assert dropped.stdout.splitlines() == [kept.stdout.splitlines()[row] for row in (0, 1, 6)]
-    assert f"{said} (left out)" in dropped.stderr  # most rows: said even if quiet
+    assert f"{summary} (left out)" in dropped.stderr  # most rows: printed even if quiet
 
     error = refused(*args, "--missing", "raise", "-o", tmp_path / "out.csv", stdin=TABLE)
     assert "no aerial vector at row 1 (no position). Use --missing nan" in error
@@ -344,8 +344,8 @@ def test_rows_without_a_vector_are_kept_dropped_or_refused(
 
 def test_one_line_says_what_has_no_vector_by_modality_where_they_differ(gulf: Path) -> None:
     lines = [f"{lon},{lat}" for lon, lat in [(1, 2)] * 8 + [(20, 12), (5, 5)]] + ["nan,1"]
-    said = run("join", gulf, "-", stdin="lon,lat\n" + "\n".join(lines) + "\n").stderr
-    assert said == (
+    output = run("join", gulf, "-", stdin="lon,lat\n" + "\n".join(lines) + "\n").stderr
+    assert output == (
         "2 of 11 rows have no coordinate vector: 1 water, 1 no position; "
         "3 of 11 rows have no aerial vector: 1 no observation, 1 water, 1 no position\n"
     )
@@ -368,17 +368,17 @@ def test_a_warning_of_most_rows_names_the_likely_cause_once(gulf: Path, tmp_path
 
 
 def test_the_names_of_a_missing_column_are_said_in_the_words_of_a_shell(gulf: Path) -> None:
-    said = refused("join", gulf, "-", stdin="a;b\n1;2\n")
-    assert "no longitude column among a, b" in said
-    assert "name both with --lon and --lat" in said
-    assert "read as semicolon-separated UTF-8, columns: 2" in said
+    output = refused("join", gulf, "-", stdin="a;b\n1;2\n")
+    assert "no longitude column among a, b" in output
+    assert "name both with --lon and --lat" in output
+    assert "read as semicolon-separated UTF-8, columns: 2" in output
 
 
 def test_a_table_that_is_not_utf_8_is_noted(gulf: Path) -> None:
     table = "name,lon,lat\nZoë,1,2\n".encode("cp1252")
-    said = run("join", gulf, "-", stdin=table)
-    assert said.stderr == "Note: the table is not UTF-8; it is read as cp1252\n"
-    assert said.stdout_bytes.splitlines()[1].startswith("Zoë,1,2,".encode("cp1252"))
+    output = run("join", gulf, "-", stdin=table)
+    assert output.stderr == "Note: the table is not UTF-8; it is read as cp1252\n"
+    assert output.stdout_bytes.splitlines()[1].startswith("Zoë,1,2,".encode("cp1252"))
     assert run("join", gulf, "-", "--quiet", stdin=table).stderr == ""
 
 
@@ -399,8 +399,8 @@ def forty_rows() -> Iterator[str]:
 
 
 def test_decimal_commas_go_on_in_the_new_columns(gulf: Path, forty_rows: str) -> None:
-    said = done("join", gulf, "-", "--modality", "aerial", stdin=forty_rows)
-    found = pd.read_csv(io.StringIO(said), sep=";", decimal=",", dtype={"n": str})
+    output = done("join", gulf, "-", "--modality", "aerial", stdin=forty_rows)
+    found = pd.read_csv(io.StringIO(output), sep=";", decimal=",", dtype={"n": str})
     expected = open_field(gulf).sample([(1.5, 2.0)], "aerial")
     np.testing.assert_allclose(found.iloc[39, 3:11].astype(float), expected.iloc[0, :8], rtol=1e-6)
     assert found["n"].tolist() == ["01"] * 40

@@ -8,7 +8,7 @@ import pytest
 import rasterio
 import xarray as xr
 import zarr
-from commands import places
+from commands import point_table
 from convention_rules import store_faults
 
 from unigeo.client.field.opening import open_field
@@ -21,7 +21,7 @@ BOX, OTHER = (-8.0, -9.0, 6.0, 7.0), (-4.0, -4.0, 6.0, 7.0)
 @pytest.fixture(scope="module")
 def probe(gulf: Path) -> Probe:
     return open_field(str(gulf)).probe(
-        places(), "height", "coordinate", block_km=500, folds=3, baselines=False
+        point_table(), "height", "coordinate", block_km=500, folds=3, baselines=False
     )
 
 

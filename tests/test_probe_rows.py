@@ -9,7 +9,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from commands import places
+from commands import point_table
 
 from unigeo.client.field.field import Field
 from unigeo.client.field.opening import open_field
@@ -25,7 +25,7 @@ def field(gulf: Path) -> Field:
 
 def placed(field: Field, count: int = 300) -> pd.DataFrame:
     """Rows that all have a vector."""
-    table = places(count)
+    table = point_table(count)
     valid = field.sample(table, "coordinate")["coordinate_status"] == "valid"
     return table[valid.to_numpy()].reset_index(drop=True)
 
@@ -49,7 +49,7 @@ def test_rows_without_a_position_are_left_out_and_counted(field: Field) -> None:
 
 
 def test_one_warning_says_how_many_rows_take_part_and_why_not(field: Field) -> None:
-    table = places(300)
+    table = point_table(300)
     table.loc[:19, "height"] = np.nan
     table.loc[20:39, "lon"] = np.nan
     status = field.sample(table.iloc[40:], "coordinate")["coordinate_status"]
@@ -148,7 +148,7 @@ def test_what_cannot_be_probed_is_refused_before_a_vector_is_read(
     def unread(name: str) -> object:
         raise AssertionError(f"{name} was read")
 
-    table = places(300)
+    table = point_table(300)
     table["day"], table["none"], table["number"] = pd.Timestamp("2020-01-01"), None, 3
     table["few"] = table["height"].where(table.index < 20)
     table["name"] = table.index.astype(str)
@@ -160,7 +160,7 @@ def test_what_cannot_be_probed_is_refused_before_a_vector_is_read(
 
 def test_no_position_at_all_is_refused(field: Field) -> None:
     with pytest.raises(ProbeError, match="none of the table's 300 rows has a position"):
-        field.probe(places().assign(lon=np.nan), "height", **HOW)
+        field.probe(point_table().assign(lon=np.nan), "height", **HOW)
 
 
 def test_a_coordinate_as_a_target_is_warned_of(field: Field) -> None:

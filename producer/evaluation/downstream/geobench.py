@@ -59,6 +59,7 @@ class GeoBench:
                 f"{self.folder / 'band_stats.json'} has no maximum of the bands {', '.join(_RGB)} "
                 f"({error!r}). Copy it again."
             ) from error
+        # Some copies store bands from 0 to 1, others from 0 to 255.
         self._scale = 255.0 if brightest <= 1 else 1.0
         self._h5py = _h5py()
 

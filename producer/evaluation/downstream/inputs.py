@@ -66,7 +66,7 @@ def _encode_in_batches(
     inputs: Shaped[np.ndarray, "point ..."],
     device: torch.device,
 ) -> Tensor:
-    model.to(device).eval()
+    model.to(device).eval()  # in place, as `run` documents
     starts = range(0, len(inputs), BATCH)
     with torch.inference_mode():
         parts = [torch.from_numpy(inputs[start : start + BATCH]).to(device) for start in starts]

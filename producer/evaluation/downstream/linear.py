@@ -86,6 +86,8 @@ class PixelProbe(nn.Module):
         self, tokens: Float[Tensor, "image row col width"], size: tuple[int, int]
     ) -> Float[Tensor, "image class y x"]:
         """Compute the logits of every pixel of a mask of `size`."""
+        # Interpolation commutes with the linear layer: upsampling a few logits instead of the wide
+        # tokens gives the same result at less cost.
         logits = self.layer((tokens.float() - self.centre) / self.deviation)
         return interpolate(logits.movedim(-1, 1), size, mode="bilinear", align_corners=False)
 
@@ -117,6 +119,7 @@ def fit_pixels(
         raise ObservationsError("no training picture has a labelled pixel: look at the labels.")
     tokens, masks = tokens[torch.from_numpy(labelled)], masks[labelled]
     order = torch.Generator().manual_seed(settings.seed)
+    # 256 images are enough to estimate the mean and deviation of the tokens.
     probe = PixelProbe(tokens[torch.randperm(len(tokens), generator=order)[:256]], classes)
     probe.to(device)
     optimizer = torch.optim.AdamW(

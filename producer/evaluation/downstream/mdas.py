@@ -121,6 +121,7 @@ def _renumbered(
     masks: UInt8[np.ndarray, "tile row col"], present: list[int]
 ) -> UInt8[np.ndarray, "tile row col"]:
     """Number the classes that occur consecutively from 0."""
+    # A lookup table over all byte values: indexing it by a mask renumbers every pixel.
     numbers = np.full(256, IGNORED, np.uint8)
     numbers[present] = np.arange(len(present))
     return np.asarray(numbers[masks])
@@ -155,6 +156,7 @@ def _read_tiles(
         tile_rows = math.ceil((box.top - box.bottom) / (rows * resolution_m))
         tile_cols = math.ceil((box.right - box.left) / (cols * resolution_m))
         shape = tile_rows * rows, tile_cols * cols
+        # Averaging prevents aliasing where the grid is coarser than the raster.
         resampling = Resampling.average if shrinks else Resampling.bilinear
         heights = _reproject(dsm, grid, shape, resampling)
         codes = _reproject(land_use, grid, shape, Resampling.nearest)
