@@ -102,7 +102,7 @@ def name_options(message: str) -> str:
 def _format_reasons(count: "Counter[str]") -> str:
     """Format counts by reason, in the order of `STATUS_TEXTS`.
 
-    >>> _listed(Counter({"no position": 1, "outside region": 2}))
+    >>> _format_reasons(Counter({"no position": 1, "outside region": 2}))
     '2 outside region, 1 no position'
     """
     return ", ".join(f"{count[text]:,} {text}" for text in STATUS_TEXTS.values() if count[text])
