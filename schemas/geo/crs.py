@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def known_crs(crs: Any) -> "CRS":
-    """What PROJ knows under a name, a number, a definition or an object.
+    """Return the CRS of a name, an EPSG number, a definition or an object.
 
     Raises:
-        PointsError: if it knows none.
+        PointsError: if PROJ knows no such CRS.
     """
     from pyproj import CRS
     from pyproj.exceptions import CRSError
@@ -25,7 +25,7 @@ def known_crs(crs: Any) -> "CRS":
 
 
 def is_same_crs(one: Any, other: Any) -> bool:
-    """Whether two CRSs are the same but for the order of their axes.
+    """Tell whether two CRSs are the same, apart from the order of their axes.
 
     Raises:
         PointsError: if PROJ does not know one of them.
@@ -39,7 +39,7 @@ def is_same_crs(one: Any, other: Any) -> bool:
 
 
 def is_degrees(crs: Any) -> bool:
-    """Whether a CRS is plain WGS 84 longitude and latitude.
+    """Tell whether a CRS is WGS 84 longitude and latitude.
 
     Raises:
         PointsError: if PROJ does not know it.
@@ -48,7 +48,7 @@ def is_degrees(crs: Any) -> bool:
 
 
 def crs_member(document: Mapping[str, Any]) -> str | None:
-    """The CRS that a GeoJSON document names for itself.
+    """Return the CRS that a GeoJSON document names for itself.
 
     GDAL and geopandas write the member `crs`, which RFC 7946 lacks.
 
@@ -56,11 +56,11 @@ def crs_member(document: Mapping[str, Any]) -> str | None:
         document: a GeoJSON object of any kind.
 
     Returns:
-        What PROJ takes, or None where the document names none: its numbers are then WGS 84
-        longitude and latitude.
+        A name for `known_crs`, or None where the document names none: its coordinates are then
+        WGS 84 longitude and latitude.
 
     Raises:
-        ValueError: if the member is of a kind that names no CRS by itself, such as a link.
+        ValueError: if the member does not name a CRS by itself, such as a link.
 
     Source: the GeoJSON format specification of 2008, section 3.
 

@@ -1,8 +1,8 @@
-"""The coordinate encoder's own plane: spherical Equal Earth of geodetic latitude.
+"""The coordinate encoder's plane: spherical Equal Earth of geodetic latitude.
 
-It is not EPSG:8857, which first maps latitude to the sphere of equal area and lies up to 16.6 km
-away; the frequencies of the public encoder are tuned to this one. The encoder is fed degrees, so
-that no grid's metres can be mistaken for it.
+It is not EPSG:8857, which first maps latitude to the sphere of equal area and differs by up to
+16.6 km; the frequencies of the public encoder are tuned to this one. The encoder takes degrees, so
+that a grid's metres cannot be mistaken for the plane's.
 """
 
 import numpy as np
@@ -12,12 +12,14 @@ from unigeo.schemas.geo.equal_earth_polynomial import SINE_RATIO, height_and_slo
 from unigeo.schemas.geo.great_circle import unit_vectors
 
 UNIT_M = 17_243_960.0
-"""Metres in one unit of the plane; a frequency of sigma cycles per unit has this over sigma as its
-wavelength."""
+"""Metres in one unit of the plane; sigma cycles per unit have a wavelength of this over sigma."""
 UNITS_PER_RADIUS = 66.50336 / 180
-"""Units in one Earth radius, from the public encoder (GeoCLIP, `location_encoder.py`)."""
+"""Units of the plane in one Earth radius, as in the public encoder (GeoCLIP).
+
+Source: GeoCLIP, `location_encoder.py`.
+"""
 RADIUS_M = UNIT_M * UNITS_PER_RADIUS
-"""The sphere's radius, 6,371,007 m: that of a sphere of the Earth's area."""
+"""Radius of the sphere, 6,371,007 m: that of a sphere of the Earth's area."""
 
 
 def equal_earth(lonlat: Float[np.ndarray, "*point 2"]) -> Float64[np.ndarray, "*point 2"]:
@@ -36,7 +38,7 @@ def equal_earth(lonlat: Float[np.ndarray, "*point 2"]) -> Float64[np.ndarray, "*
 
 
 def sphere(lonlat: Float[np.ndarray, "*point 2"]) -> Float64[np.ndarray, "*point 3"]:
-    """Place degrees on a sphere of the plane's scale: no seam at the dateline or the poles.
+    """Map degrees to a sphere of the plane's scale, without a seam at the antimeridian or poles.
 
     >>> (sphere(np.array([180.0, 0.0])) / UNITS_PER_RADIUS).round(6).tolist()
     [-1.0, 0.0, 0.0]

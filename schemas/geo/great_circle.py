@@ -32,14 +32,14 @@ _LEAST_COSINE = 0.01
 def great_circle_m(
     first: Float[np.ndarray, "*#point 2"], second: Float[np.ndarray, "*#point 2"]
 ) -> Float[np.ndarray, "*#point"]:
-    """Distance between points along a great circle, in metres.
+    """Compute the distance between points along a great circle, in metres.
 
-    The haversine subtracts coordinates, so the distance of near points keeps its last metre; the
-    arccosine of a scalar product would lose it.
+    The haversine subtracts coordinates, so it is accurate to less than a metre between near points,
+    where the arccosine of a scalar product is not.
 
     Args:
-        first: WGS 84 degrees, longitude first.
-        second: their partners, in the same order; either may be one point.
+        first: points, WGS 84 degrees, longitude first.
+        second: the point that each is measured to; either argument may be a single point.
 
     >>> great_circle_m(np.array([0.0, 0.0]), np.array([180.0, 0.0])).round().tolist()
     20015114.0
@@ -57,11 +57,11 @@ def destinations(
     distance_m: float | Float[np.ndarray, " point"],
     bearing: Float[np.ndarray, " point"],
 ) -> Float[np.ndarray, "point 2"]:
-    """Points at a distance and bearing along great circles.
+    """Compute the points at a distance and bearing along great circles.
 
     Args:
         lonlat: starting points, WGS 84 degrees, longitude first.
-        distance_m: length of each way; 0 returns the starting point to the last bit.
+        distance_m: distance to each point; where it is 0, the starting point is returned exactly.
         bearing: direction in radians, clockwise from north.
 
     >>> destinations(np.array([[10.0, 0.0]]), 111_195.0, np.array([0.0])).round(3).tolist()
@@ -78,7 +78,7 @@ def destinations(
 
 
 def unit_vectors(lonlat: Float[np.ndarray, "*point 2"]) -> Float[np.ndarray, "*point 3"]:
-    """Points on the unit sphere: without a seam at the antimeridian or the poles.
+    """Map points to the unit sphere, which has no seam at the antimeridian or the poles.
 
     Args:
         lonlat: degrees, longitude first.
@@ -93,11 +93,11 @@ def unit_vectors(lonlat: Float[np.ndarray, "*point 2"]) -> Float[np.ndarray, "*p
 def degree_margins(
     distance_m: float, lat: float | Float[np.ndarray, "*point"]
 ) -> tuple[float | Float[np.ndarray, "*point"], float]:
-    """Degrees of longitude and of latitude that hold a distance in any direction.
+    """Return degrees of longitude and of latitude that a distance in any direction stays within.
 
     Args:
         distance_m: at most a few hundred kilometres.
-        lat: latitude that lies nearest to a pole, degrees.
+        lat: latitude in degrees, the one nearest to a pole.
 
     >>> wide, high = degree_margins(1100.0, 60.0)
     >>> round(float(wide), 6), round(high, 6)

@@ -1,9 +1,9 @@
-"""The Equal Earth lattice: which cell holds a place, and where a cell's centre lies.
+"""The Equal Earth lattice of cells: which cell holds a point, and where cell centres lie.
 
-One lattice per CRS and resolution. Its cell edges are whole multiples of the resolution from the
-projection's origin, so two grids of one lattice align cell for cell, whatever region they cover.
-Lattice rows count southward from the equator (negative in the north), columns eastward from the
-central meridian.
+There is one lattice per CRS and resolution. Its cell edges are whole multiples of the resolution
+from the projection's origin, so two grids of one lattice align cell for cell, whatever region they
+cover. Lattice rows count southward from the equator (negative in the north), columns eastward from
+the central meridian.
 """
 
 from collections.abc import Iterator
@@ -23,16 +23,18 @@ if TYPE_CHECKING:
     from pyproj import Transformer
 
 CENTRAL_MERIDIANS = {"EPSG:8857": 0.0, "EPSG:8858": -90.0, "EPSG:8859": 150.0}
-"""The Equal Earth family: Greenwich, Americas, Asia-Pacific. All are exactly equal-area."""
+"""Central meridians of the Equal Earth CRSs, in degrees: Greenwich, Americas, Asia-Pacific."""
 SHARD = 256
 """Cells along one side of a shard: one stored object, one production task."""
 _NEAR_EDGE = 1e-6
-"""Share of a cell, far more than the rounding of a division."""
+"""Distance to an edge, in cells, below which the rounding of a division may choose the cell."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A shard-aligned window of the lattice; row 0 is the northernmost.
+    """A rectangle of the lattice's cells; row 0 is the northernmost.
+
+    `crop`, `pad`, `align`, `coarsen` and `refine` return new grids.
 
     >>> grid = Grid("EPSG:8858", 25_000, row0=-256, col0=-256, shape=(256, 512))
     >>> grid.pixels(np.array([[-90.0, 0.1]]))
@@ -44,11 +46,11 @@ class Grid:
     resolution_m: float
     """Side of a cell in projected metres; its area is the square of it, everywhere."""
     row0: int
-    """Lattice row of the northernmost row."""
+    """Lattice row of the grid's northernmost row."""
     col0: int
-    """Lattice column of the westernmost column."""
+    """Lattice column of the grid's westernmost column."""
     shape: tuple[int, int]
-    """Rows and columns."""
+    """Number of rows and of columns."""
 
     def __post_init__(self) -> None:
         if self.crs not in CENTRAL_MERIDIANS:
@@ -94,7 +96,7 @@ class Grid:
         return Window(0, 0, *self.shape)
 
     def crop(self, window: Window) -> "Grid":
-        """The grid of a window's cells.
+        """Return the grid of a window's cells.
 
         Raises:
             RegionError: if the window does not lie in the grid, or has no cells.
@@ -108,7 +110,7 @@ class Grid:
         return replace(self, row0=self.row0 + window.row, col0=self.col0 + window.col, shape=shape)
 
     def pad(self, cells: int) -> "Grid":
-        """The grid with so many more cells on each side."""
+        """Return the grid widened by a number of cells on each side."""
         rows, cols = self.shape
         return replace(
             self,
@@ -118,12 +120,12 @@ class Grid:
         )
 
     def align(self, cells: int) -> "Grid":
-        """The smallest grid that holds this one and whose edges are multiples of `cells` cells.
+        """Return the smallest grid around this one whose edges are multiples of `cells` cells.
 
         >>> Grid("EPSG:8857", 1000, row0=-250, col0=2, shape=(3, 4)).align(256)
         Grid(crs='EPSG:8857', resolution_m=1000, row0=-256, col0=0, shape=(256, 256))
         """
-        # On the lattice, whose origin the multiples are counted from.
+        # A window of the lattice, from whose origin the multiples are counted.
         rows, cols = Window(self.row0, self.col0, *self.shape).blocks(cells)
         return replace(
             self,
@@ -133,10 +135,10 @@ class Grid:
         )
 
     def coarsen(self, factor: int) -> "Grid":
-        """The grid whose cells are each `factor` by `factor` of this one's.
+        """Return the grid whose cells are each `factor` by `factor` of this one's.
 
         Raises:
-            LayoutError: if the grid's edges are no edges of such cells.
+            LayoutError: if an edge of the grid is not an edge of such cells.
 
         >>> Grid("EPSG:8857", 1000, row0=-256, col0=0, shape=(256, 512)).coarsen(4)
         Grid(crs='EPSG:8857', resolution_m=4000, row0=-64, col0=0, shape=(64, 128))
@@ -153,7 +155,7 @@ class Grid:
         )
 
     def refine(self, factor: int) -> "Grid":
-        """The grid each of whose cells is one of `factor` by `factor` in a cell of this one.
+        """Return the grid that divides each cell into `factor` by `factor` cells.
 
         >>> Grid("EPSG:8857", 1000, row0=-64, col0=0, shape=(64, 128)).refine(4)
         Grid(crs='EPSG:8857', resolution_m=250.0, row0=-256, col0=0, shape=(256, 512))
@@ -168,11 +170,11 @@ class Grid:
         )
 
     def offset_of(self, other: "Grid") -> tuple[int, int]:
-        """Rows and columns from this grid's corner to that of another grid of the same lattice."""
+        """Return rows and columns from this grid's corner to that of another one of its lattice."""
         return other.row0 - self.row0, other.col0 - self.col0
 
     def of_centres(self, x: Float[np.ndarray, " col"], y: Float[np.ndarray, " row"]) -> "Grid":
-        """The grid of the same lattice that begins at the first of some cell centres.
+        """Return the grid of the same lattice that begins at the first of some cell centres.
 
         Args:
             x: eastings, rising, metres.
@@ -183,16 +185,16 @@ class Grid:
         return replace(self, row0=row, col0=col, shape=(len(y), len(x)))
 
     def windows(self, cells: int = SHARD) -> Iterator[Window]:
-        """Cut the grid into squares of `cells` cells, row by row; the last ones may be smaller."""
+        """Yield squares of `cells` x `cells` cells, row by row; the last ones may be smaller."""
         rows, cols = self.shape
         for row in range(0, rows, cells):
             for col in range(0, cols, cells):
                 yield Window(row, col, min(cells, rows - row), min(cells, cols - col))
 
     def shard_windows(self, shard: int = SHARD, within: Window | None = None) -> Iterator[Window]:
-        """Cut the grid at the edges of the lattice's shards, so that none is read twice.
+        """Yield the part of each of the lattice's shards that lies in the grid, row by row.
 
-        A grid that begins amid a shard, as a part of a larger field may, has smaller first windows.
+        A grid that begins inside a shard, as part of a larger field, has smaller first windows.
 
         Args:
             shard: cells along one side.
@@ -206,11 +208,11 @@ class Grid:
                 yield Window(row, col, height, width)
 
     def centres(self, window: Window | None = None) -> Float[np.ndarray, "row col 2"]:
-        """Longitude and latitude of the cell centres, WGS 84 degrees; NaN off the globe."""
+        """Return longitude and latitude of the cell centres, WGS 84 degrees; NaN off the globe."""
         rows, cols = window.slices if window else (slice(None), slice(None))
         x, y = self.x[cols], self.y[rows]
         lon = lattice_longitudes(x, y, CENTRAL_MERIDIANS[self.crs])
-        # Latitude depends on the northing alone.
+        # Latitude depends on the northing alone: one inverse projection per row, not per cell.
         _, lat = from_wgs84(self.crs).transform(np.zeros_like(y), y, direction="INVERSE")
         centres = np.empty((*lon.shape, 2))
         centres[..., 0] = lon
@@ -227,16 +229,16 @@ class Grid:
             lonlat: WGS 84 degrees, longitude first.
 
         Returns:
-            As `locate_m`.
+            Row and column (-1 for points off the grid), and whether each point is on the grid.
         """
         return self.locate_m(*equal_earth_m(lonlat, CENTRAL_MERIDIANS[self.crs]))
 
     def locate_m(
         self, x: Float[np.ndarray, " point"], y: Float[np.ndarray, " point"]
     ) -> tuple[Int[np.ndarray, "point 2"], Bool[np.ndarray, " point"]]:
-        """Find the cell of each point by its metres, and which points are on the grid at all.
+        """Find the cell of each point in the grid's CRS, and which points are on the grid at all.
 
-        The cell is the one whose centre is nearest, as xarray's `.sel(method="nearest")` finds it:
+        A point lies in the cell of the nearest centre, as with xarray's `.sel(method="nearest")`:
         a point on the edge of two cells belongs to the eastern or northern one, and a point on the
         border of the grid to the cell inside.
 
@@ -251,9 +253,9 @@ class Grid:
         inside = np.ones(len(x), bool)
         with np.errstate(invalid="ignore"):
             for axis, metres in ((0, -y), (1, x)):
-                place = self._cell_index(metres, axis)
-                inside &= (place >= 0) & (place < self.shape[axis])
-                rowcol[:, axis] = place
+                index = self._cell_index(metres, axis)
+                inside &= (index >= 0) & (index < self.shape[axis])
+                rowcol[:, axis] = index
         if not inside.all():
             rowcol[~inside] = -1
         return rowcol, inside
@@ -261,26 +263,29 @@ class Grid:
     def _cell_index(
         self, metres: Float[np.ndarray, " point"], axis: int
     ) -> Float[np.ndarray, " point"]:
-        """Whole rows by metres southward, or columns by metres eastward; NaN gives NaN."""
+        """Return row numbers of metres southward, or columns of metres eastward; NaN gives NaN."""
         first, count, size = (self.row0, self.col0)[axis], self.shape[axis], self.resolution_m
         exact = metres / size - first
-        place = np.floor(exact)
+        index = np.floor(exact)
         edge = np.rint(exact)
         near = np.flatnonzero(np.abs(exact - edge) < _NEAR_EDGE)
-        if len(near):  # rounding decides there: compare distances to the centres, as pandas does
+        # So near an edge, rounding decides. Distances to both centres are compared, as pandas does,
+        # with its order of operations, so that `.sel` finds the same cell for the same coordinate.
+        if len(near):
             edge, metres = edge[near], metres[near]
             before = metres - (first + edge - 0.5) * size
             after = (first + edge + 0.5) * size - metres
             second = after < before if axis == 0 else after <= before
+            # The grid's outer edges belong to the cells inside.
             second = np.where(edge == 0, after <= size / 2, second)
             second = np.where(edge == count, before > size / 2, second)
-            place[near] = np.where(second, edge, edge - 1)
-        return place
+            index[near] = np.where(second, edge, edge - 1)
+        return index
 
     def position_m(
         self, x: Float[np.ndarray, " point"], y: Float[np.ndarray, " point"]
     ) -> Float[np.ndarray, "point 2"]:
-        """Fractional row and column of points in the grid's CRS; cell centres are at .5."""
+        """Return fractional row and column of points in the grid's CRS; cell centres are at .5."""
         size = self.resolution_m
         return np.stack([-y / size - self.row0, x / size - self.col0], axis=-1)
 
@@ -311,7 +316,7 @@ class Grid:
 
 
 def _cuts(first: int, count: int, origin: int, shard: int) -> list[tuple[int, int]]:
-    """Start and length of each part of a run of cells, cut at multiples of the shard."""
+    """Return start and length of each part of a range of cells, cut at multiples of the shard."""
     end, second = first + count, first + shard - (first + origin) % shard
     edges = [first, *range(second, end, shard), end]
     return [(start, stop - start) for start, stop in pairwise(edges) if stop > start]
@@ -319,7 +324,10 @@ def _cuts(first: int, count: int, origin: int, shard: int) -> list[tuple[int, in
 
 @lru_cache(maxsize=16)
 def from_wgs84(crs: str) -> "Transformer":
-    """From WGS 84 longitude and latitude to projected metres, in this order; made once per CRS."""
+    """Return the transformation from WGS 84 longitude and latitude to projected metres.
+
+    Building one takes milliseconds, so they are cached.
+    """
     from pyproj import Transformer
 
     return Transformer.from_crs("OGC:CRS84", crs, always_xy=True)

@@ -1,7 +1,7 @@
-"""Real spherical harmonics: waves on the whole sphere, without seam or pole.
+"""Real spherical harmonics: smooth functions on the sphere, without a seam or poles.
 
-Their number below degree L is L squared. Longitude and latitude are taken as angles on a sphere.
-The functions here are arrays' arithmetic alone, so that numpy and torch share them.
+There are L squared below degree L. Longitude and latitude are taken as angles on a sphere. All but
+`spherical_harmonics` use operators alone, so that numpy and torch share them.
 """
 
 import math
@@ -16,7 +16,8 @@ def spherical_harmonics(
 ) -> Float64[np.ndarray, "point harmonic"]:
     """Evaluate every real harmonic below a degree, orthonormal over the sphere.
 
-    First the waves cos(m longitude), by degree and then by order m from 0; then the sines, from 1.
+    The functions of cos(m longitude) come first, by degree and then by order m from 0, followed by
+    those of sin(m longitude), from order 1.
 
     >>> spherical_harmonics(np.array([[12.0, 90.0]]), 2).round(4).tolist()
     [[0.2821, 0.4886, 0.0, 0.0]]
@@ -36,21 +37,20 @@ def spherical_harmonics(
 
 
 def legendre_rows(sine: Any, sectoral: Any, up: Any, back: Any, diagonal: Any) -> list[Any]:
-    """Find the normalized associated Legendre functions of sin(latitude), one degree at a time.
+    """Evaluate the normalized associated Legendre functions of sin(latitude), degree by degree.
 
-    The recurrence rises in degree with the order held, which is stable in double precision for
-    degrees of some hundreds; every order of a degree is one array, zero where it exceeds the
-    degree.
+    The recurrence raises the degree at a fixed order, which is stable in double precision for
+    degrees of some hundreds. All orders of a degree are one array, zero above the degree.
 
     Args:
-        sine: of the latitude, (point, 1).
+        sine: sine of the latitude, (point, 1).
         sectoral: the functions whose order is their degree, (point, order).
         up: factor of the degree below, (degree, order).
         back: factor of the degree two below, (degree, order).
         diagonal: the identity, (degree, order).
 
     Returns:
-        For each degree an array (point, order).
+        An array (point, order) for each degree.
 
     Source: Holmes & Featherstone (2002), "A unified approach to the Clenshaw summation and the
     recursive computation of very high degree and order normalised associated Legendre functions",
@@ -66,10 +66,13 @@ def legendre_rows(sine: Any, sectoral: Any, up: Any, back: Any, diagonal: Any) -
 def recurrence_factors(
     degree: int,
 ) -> tuple[Float64[np.ndarray, "degree degree"], Float64[np.ndarray, "degree degree"]]:
-    """Factors of one and of two degrees below, zero where the order is not below the degree."""
+    """Return the recurrence's factors of one and of two degrees below.
+
+    They are zero where the order is not below the degree.
+    """
     n, m = np.mgrid[:degree, :degree].astype(np.float64)
     below = m < n
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # orders that are set to 0 below
         span = n**2 - m**2
         up = np.sqrt((4 * n**2 - 1) / span)
         back = np.sqrt((2 * n + 1) * ((n - 1) ** 2 - m**2) / ((2 * n - 3) * span))
@@ -77,9 +80,10 @@ def recurrence_factors(
 
 
 def sectoral_factors(degree: int) -> Float64[np.ndarray, " order"]:
-    """What cos(latitude) to the m-th power is multiplied with, for each order m.
+    """Return the factor of cos(latitude)^m for each order m, which normalizes the harmonics.
 
-    It makes the squares of all harmonics integrate to one, hence the root of two from order 1 on.
+    The square of each harmonic integrates to one over the sphere, hence the root of two from order
+    1 on, whose cosines and sines have a mean square of one half.
     """
     orders = np.arange(1, degree)
     factors = np.cumprod(np.concatenate([[1.0], np.sqrt((2 * orders + 1) / (2 * orders))]))
@@ -91,7 +95,7 @@ def sectoral_factors(degree: int) -> Float64[np.ndarray, " order"]:
 def order_masks(
     degree: int,
 ) -> tuple[Bool[np.ndarray, "degree degree"], Bool[np.ndarray, "degree degree"]]:
-    """Which (degree, order) have a cosine, and which a sine: the order 0 has none."""
+    """Return masks of the (degree, order) that have a cosine, and a sine, which order 0 lacks."""
     orders = np.arange(degree)
     even = orders[None] <= orders[:, None]
     return even, even & (orders[None] > 0)

@@ -1,8 +1,8 @@
 """The Equal Earth projection of WGS 84 in numpy.
 
-PROJ is the reference: forward it agrees within 1e-7 m, and the longitudes of a lattice are its own
-to the last bit. Reading a field at longitudes and latitudes then needs no PROJ, whose own
-projection takes about as long as gathering the vectors.
+PROJ is the reference: the forward projection agrees within 1e-7 m, and the longitudes of a lattice
+are bitwise equal. Reading a field by longitude and latitude thus needs no call of PROJ, which would
+take about as long as gathering the vectors.
 """
 
 import math
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from unigeo.schemas.geo.equal_earth_polynomial import SINE_RATIO, height_and_slope
 
 _SEMI_MAJOR_M = 6_378_137.0
+"""Semi-major axis of WGS 84."""
 _FLATTENING = 1 / 298.257223563
 _ECCENTRICITY2 = _FLATTENING * (2 - _FLATTENING)
 _ECCENTRICITY = math.sqrt(_ECCENTRICITY2)
@@ -22,7 +23,10 @@ _RADIANS_PER_DEGREE = 0.017453292519943296
 
 
 def _authalic_q(sine: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
-    """Snyder's q: twice the area between the equator and a latitude, by the sine of the latitude.
+    """Evaluate Snyder's q at the sine of a latitude.
+
+    It is the area between the equator and the latitude, in units of pi times the squared semi-major
+    axis.
 
     Source: Snyder (1987), "Map projections: a working manual", equation 3-12.
     """
@@ -33,10 +37,12 @@ def _authalic_q(sine: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"
 
 
 _Q_POLE = float(_authalic_q(np.ones(1))[0])
+# PROJ evaluates the same expression with `math.atanh`, which can differ in the last bit.
 _Q_POLE_PROJ = (1 - _ECCENTRICITY2) * (
     1 / (1 - _ECCENTRICITY2) + math.atanh(_ECCENTRICITY) / _ECCENTRICITY
 )
 _AUTHALIC_RADIUS_M = _SEMI_MAJOR_M * math.sqrt(_Q_POLE / 2)
+"""Radius of the sphere of the ellipsoid's area, 6,371,007 m."""
 
 
 def equal_earth_m(
@@ -45,12 +51,12 @@ def equal_earth_m(
     """Project WGS 84 degrees, longitude first, to metres.
 
     Args:
-        lonlat: degrees; longitudes of any turn. NaN gives NaN.
+        lonlat: degrees; longitudes may be any number of turns off. NaN gives NaN.
         central_meridian: longitude of the map's middle, degrees.
 
     Returns:
-        Eastings and northings. A longitude half a turn from the middle lies on the edge it comes
-        from: 180 on the eastern, -180 on the western one of a map centred on 0.
+        Eastings and northings. A longitude half a turn from the middle keeps its side: on a map
+        centred on 0, 180 lies on the eastern edge and -180 on the western one.
 
     Source: Šavrič, Patterson & Jenny (2018), "The Equal Earth map projection", equations 9 and 10.
 
@@ -64,6 +70,7 @@ def equal_earth_m(
     sine = SINE_RATIO * np.clip(_authalic_q(np.sin(np.deg2rad(lonlat[:, 1]))) / _Q_POLE, -1, 1)
     theta = np.arcsin(sine)
     height, slope = height_and_slope(theta)
+    # sqrt(1 - sine^2) is the cosine of theta, at a fraction of its cost.
     across = np.deg2rad(lon) * np.sqrt(1 - sine * sine) / (SINE_RATIO * slope)
     return _AUTHALIC_RADIUS_M * across, _AUTHALIC_RADIUS_M * height
 
@@ -71,21 +78,18 @@ def equal_earth_m(
 def lattice_longitudes(
     x: Float[np.ndarray, " col"], y: Float[np.ndarray, " row"], central_meridian: float
 ) -> Float[np.ndarray, "row col"]:
-    """Longitude of every crossing of eastings and northings, degrees; NaN off the globe.
+    """Return the longitude of every easting at every northing, degrees; NaN off the globe.
 
-    The parametric latitude depends on the northing alone, so it is found once per row. Every step
-    is that of PROJ 9, in its order, so that a cell's centre is the same number by both.
+    The parametric latitude depends on the northing alone, so it is computed once per row. Every
+    operation is that of PROJ 9, in its order, so that cell centres are bitwise equal to PROJ's.
 
     Source: PROJ, `eqearth_e_inverse`; Šavrič, Patterson & Jenny (2018), equations 9 and 10.
     """
     radius = math.sqrt(0.5 * _Q_POLE_PROJ)
     across, height = x * (1 / _SEMI_MAJOR_M) / radius, y * (1 / _SEMI_MAJOR_M) / radius
-    theta = np.array(
-        [
-            _parametric_latitude(min(max(one, -_POLE_NORTHING), _POLE_NORTHING))
-            for one in height.tolist()
-        ]
-    )
+    # `math`, not numpy, whose vectorized functions may round differently from the C library's.
+    on_globe = np.clip(height, -_POLE_NORTHING, _POLE_NORTHING)
+    theta = np.array([_parametric_latitude(one) for one in on_globe.tolist()])
     _, slope = height_and_slope(theta)
     cosine = np.array([math.cos(one) for one in theta.tolist()])
     lon: np.ndarray = (SINE_RATIO * across)[None, :] * slope[:, None] / cosine[:, None]
@@ -101,7 +105,7 @@ def lattice_longitudes(
 
 
 def _parametric_latitude(height: float) -> float:
-    """Invert equation 10 by Newton's method."""
+    """Return the parametric latitude of a northing on the unit sphere, by Newton's method."""
     theta = height
     for _ in range(12):
         value, slope = height_and_slope(theta)

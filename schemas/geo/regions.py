@@ -1,4 +1,4 @@
-"""Where to produce: named regions, bounding boxes and GeoJSON files."""
+"""Regions to produce a field of: named ones, bounding boxes and GeoJSON files."""
 
 import json
 import math
@@ -25,7 +25,8 @@ from unigeo.schemas.geo.rings import (
 from unigeo.schemas.geo.valid_polygons import find_faults
 
 _DEFAULT_RESOLUTION_M = 1000.0
-_MOST_CELLS = 10**12  # 100 m cells of the whole globe are 5e10
+_MOST_CELLS = 10**12
+"""Largest grid; the globe has 5e10 cells of 100 m."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,25 +34,31 @@ class Region:
     """A set of polygons in WGS 84 longitude and latitude, and the Equal Earth CRS to map it in."""
 
     name: str
+    """Name in messages and in the store's attributes."""
     rings: tuple[Ring, ...]
     """Outer and inner rings, closed; a point is inside if it is within an odd number of them.
-    Longitudes run on past 180 where a ring crosses the antimeridian."""
+    Longitudes exceed 180 where a ring crosses the antimeridian."""
     crs: str
+    """One of `CENTRAL_MERIDIANS`."""
     resolution_m: float = _DEFAULT_RESOLUTION_M
-    """Side of a cell if nothing else is asked."""
+    """Default side of a cell."""
 
     def contains(self, lonlat: Float[np.ndarray, "*shape 2"]) -> Bool[np.ndarray, "*shape"]:
-        """Whether each point lies inside; NaN points do not."""
+        """Tell whether each point lies inside; NaN points do not."""
         points = lonlat.reshape(-1, 2)
         inside = np.zeros(len(points), bool)
-        for turn in (-360.0, 0.0, 360.0):
+        for turn in (-360.0, 0.0, 360.0):  # rings may cross the antimeridian, points do not
             shifted = points + np.array([turn, 0.0])
             for ring in self.rings:
                 inside ^= in_ring(ring, shifted)
         return inside.reshape(lonlat.shape[:-1])
 
     def grid(self, resolution_m: float | None = None, shard: int = SHARD) -> Grid:
-        """The smallest shard-aligned window of the lattice that holds the region.
+        """Return the smallest shard-aligned window of the lattice that holds the region.
+
+        Args:
+            resolution_m: side of a cell; the region's own by default.
+            shard: cells along one side of a shard.
 
         Raises:
             RegionError: if the resolution is not positive or gives more than 10^12 cells.
@@ -72,11 +79,11 @@ class Region:
         return Grid(self.crs, float(size), north * shard, west * shard, shape)
 
     def _outline(self) -> tuple[Float[np.ndarray, " vertex"], Float[np.ndarray, " vertex"]]:
-        """The rings on the map in metres, refined so that the curves of their edges are held."""
+        """Project the rings to metres, their edges split so that they follow their curves."""
         start = np.concatenate([ring[:-1] for ring in self.rings])
         end = np.concatenate([ring[1:] for ring in self.rings])
         points, _ = split_edges(start, end, pieces_per_edge(start, end))
-        seam = CENTRAL_MERIDIANS[self.crs] + 180.0
+        seam = CENTRAL_MERIDIANS[self.crs] + 180.0  # where the map is cut open
         turns = np.floor((points[:, 0] - seam) / 360.0)
         if turns.min() != turns.max():
             raise RegionError(
@@ -88,12 +95,15 @@ class Region:
 
 
 def named_regions() -> tuple[str, ...]:
-    """Names that `region` knows."""
+    """Return the names that `region` knows."""
     return tuple(_named())
 
 
 def region(name: str) -> Region:
-    """Look a region up by name.
+    """Look up a region by its name.
+
+    Raises:
+        RegionError: if there is none of this name.
 
     >>> region("conus").grid(25_000).shape
     (256, 512)
@@ -110,13 +120,13 @@ def region(name: str) -> Region:
 def region_of_bbox(
     bbox: tuple[float, float, float, float], name: str = "bbox", crs: str | None = None
 ) -> Region:
-    """A box of longitudes and latitudes: west, south, east, north, in degrees.
+    """Build a region from a box: west, south, east and north, in degrees.
 
-    West may exceed east: the box then crosses the antimeridian. One that would then span more than
-    half the globe is taken as a mistake; longitudes beyond 180 say that it is meant.
+    If west exceeds east, the box crosses the antimeridian. Such a box that would span more than
+    half the globe is refused as a mistake; an east beyond 180 says that it is intended.
 
     Raises:
-        RegionError: if it is no such box.
+        RegionError: if the numbers are not such a box.
     """
     west, south, east, north = bbox
     if not all(math.isfinite(v) for v in bbox):
@@ -146,10 +156,10 @@ def region_of_bbox(
 
 
 def region_of_geojson(path: Path | str, crs: str | None = None) -> Region:
-    """The polygons of a GeoJSON file: a geometry, a feature or a collection.
+    """Build a region from the polygons of a GeoJSON file: a geometry, a feature or a collection.
 
     Raises:
-        RegionError: if the file cannot be read, or holds no polygon or one that is not valid.
+        RegionError: if the file cannot be read, holds no polygon, or holds an invalid one.
     """
     path = Path(path)
     try:
@@ -164,23 +174,23 @@ def region_of_geojson(path: Path | str, crs: str | None = None) -> Region:
 
 
 def _rings_of(document: Any, source: str) -> tuple[Ring, ...]:
-    """The rings of all polygons of a GeoJSON document, in degrees.
+    """Return the rings of all polygons of a GeoJSON document, in degrees.
 
     Raises:
-        RegionError: naming the source, if one is not valid or not on the globe.
+        RegionError: naming the source, if a polygon is invalid or leaves the globe.
     """
     parts = polygons_of_geojson(document, source)
     rings = [ring for part in parts for ring in part]
     if not rings:
         return ()
     xy, first = np.concatenate(rings), np.cumsum([0, *map(len, rings)])
-    own = chosen_crs(crs_of_geojson(document, source), None)
+    crs = chosen_crs(crs_of_geojson(document, source), None)
 
     def refuse(bad: Bool[np.ndarray, " ring"], why: str) -> None:
         if bad.any():
             raise RegionError(f"{source}: ring {np.flatnonzero(bad)[0]} {why}")
 
-    lonlat, ends = rings_in_degrees(xy, first, own, refuse)
+    lonlat, ends = rings_in_degrees(xy, first, crs, refuse)
     part_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     hole = np.array([k > 0 for part in parts for k in range(len(part))])
     for number, fault in find_faults(xy, first, part_of, hole).items():
@@ -189,7 +199,7 @@ def _rings_of(document: Any, source: str) -> tuple[Ring, ...]:
 
 
 def _nearest_crs(west: float, east: float) -> str:
-    """The Equal Earth CRS whose central meridian is nearest, hence whose shear is least."""
+    """Return the Equal Earth CRS of the nearest central meridian, whose shear is least."""
     middle = (west + east) / 2
 
     def distance(crs: str) -> float:
@@ -201,12 +211,12 @@ def _nearest_crs(west: float, east: float) -> str:
 @lru_cache(maxsize=1)
 def _named() -> dict[str, Region]:
     text = files("unigeo.schemas.geo").joinpath("regions.geojson").read_text(encoding="utf-8")
-    found = {}
+    regions = {}
     for feature in json.loads(text)["features"]:
-        about = feature["properties"]
+        properties = feature["properties"]
         polygons = polygons_of_geojson(feature, "regions.geojson")
         rings = tuple(ring for polygon in polygons for ring in polygon)
-        found[about["name"]] = Region(
-            about["name"], rings, about["crs"], float(about["resolution_m"])
+        regions[properties["name"]] = Region(
+            properties["name"], rings, properties["crs"], float(properties["resolution_m"])
         )
-    return found
+    return regions

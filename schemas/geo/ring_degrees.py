@@ -1,4 +1,4 @@
-"""Rings of any CRS as rings of WGS 84 longitude and latitude."""
+"""Transformation of polygons' rings from any CRS to WGS 84 longitude and latitude."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,27 +11,32 @@ from unigeo.schemas.geo.crs import is_degrees, is_same_crs, known_crs
 from unigeo.schemas.geo.rings import pieces_per_edge, split_edges
 
 Refuse = Callable[[Bool[np.ndarray, " ring"], str], None]
-"""Raises if any ring is bad, with the reason, and names the polygon."""
+"""Function of a mask of bad rings and the reason; raises, naming the polygon, if any is bad."""
 
 _WGS84 = "OGC:CRS84"
 _MOST_LONGITUDE = 540.0
-"""Degrees: longitudes of 0 to 360 run on by half a turn too."""
+"""Largest longitude in degrees: half a turn beyond longitudes of 0 to 360."""
 _TURN = 360.0
+"""Degrees of longitude in one turn."""
 
 
-def chosen_crs(own: Any, named: Any) -> Any:
-    """The CRS of polygons that may carry one, where one may be named as well; None is WGS 84.
+def chosen_crs(carried: Any, named: Any) -> Any:
+    """Return the CRS of polygons, which may carry one and have one named; None is WGS 84.
+
+    Args:
+        carried: CRS that the polygons carry, or None.
+        named: CRS that the user names, or None.
 
     Raises:
-        RegionError: if the two differ, one is unknown, or it has no place for polygons.
+        RegionError: if the two differ, one is unknown, or it is neither geographic nor projected.
     """
     try:
-        if own is not None and named is not None and not is_same_crs(own, named):
+        if carried is not None and named is not None and not is_same_crs(carried, named):
             raise RegionError(
-                f"the polygons carry the CRS {known_crs(own).name}, and {named!s:.100} was named; "
-                "leave out one of them"
+                f"the polygons carry the CRS {known_crs(carried).name}, and {named!s:.100} was "
+                "named; leave out one of them"
             )
-        crs = named if own is None else own
+        crs = named if carried is None else carried
         if crs is None or is_degrees(crs):
             return None
         known = known_crs(crs)
@@ -48,16 +53,16 @@ def chosen_crs(own: Any, named: Any) -> Any:
 def rings_in_degrees(
     xy: Float[np.ndarray, "vertex 2"], first: Int[np.ndarray, " ring_end"], crs: Any, refuse: Refuse
 ) -> tuple[Float[np.ndarray, "point 2"], Int[np.ndarray, " ring_end"]]:
-    """Turn edges straight in another CRS into short ones in longitude and latitude.
+    """Transform rings to longitude and latitude, splitting edges that are straight in their CRS.
 
     Args:
-        xy: vertices of every ring, one ring after the other, each closed.
-        first: number of each ring's first vertex, and of all vertices at the end.
-        crs: of the numbers, as `chosen_crs` gives it.
-        refuse: called with the rings that cannot be used, and why.
+        xy: vertices of all rings, ring by ring, each ring closed.
+        first: index of each ring's first vertex, then the number of vertices.
+        crs: CRS of the vertices, as `chosen_crs` returns it.
+        refuse: called with the rings that cannot be used, and the reason.
 
     Returns:
-        Vertices and the numbers of the first ones, likewise.
+        Vertices and indices in the same form.
 
     Raises:
         RegionError: if PROJ knows no way from the CRS to WGS 84.
@@ -83,6 +88,7 @@ def _transformed(
     except ProjError as error:
         raise RegionError(f"PROJ knows no way from {crs.name} to WGS 84: {error!s:.200}") from error
     ring = np.repeat(np.arange(count), np.diff(first))
+    # The rough transformation of the vertices alone tells how finely to split the edges.
     nowhere = f"has a vertex or an edge with no place on the globe in {crs.name}"
     refuse(_not_finite(rough, ring, count), nowhere)
     edge = np.flatnonzero(ring[1:] == ring[:-1])
@@ -92,6 +98,7 @@ def _transformed(
     refuse(_not_finite(lonlat, ring[edge[of]], count), nowhere)
     closed = []
     for number, part in enumerate(np.split(lonlat, np.flatnonzero(np.diff(ring[edge[of]])) + 1)):
+        # Unwrap: a step of nearly 360 degrees is the jump at the antimeridian, not an edge.
         step = np.diff(np.append(part[:, 0], part[0, 0]))
         turns = np.cumsum(np.rint(step / _TURN))
         if turns[-1]:
@@ -115,7 +122,7 @@ def _check_degrees(
     refuse: Refuse,
     named: bool,
 ) -> None:
-    """Refuse rings that are not on the globe, or run round it more than once."""
+    """Refuse rings that leave the globe, or span more than one turn of longitude."""
     begin = first[:-1]
     lat = np.maximum.reduceat(np.abs(lonlat[:, 1]), begin)
     west = np.minimum.reduceat(lonlat[:, 0], begin)

@@ -1,7 +1,7 @@
-"""Rings of vertices: how polygons are written in GeoJSON, tested for points and refined for maps.
+"""Rings of vertices: read from GeoJSON, tested for points, and split into short edges.
 
-A ring is closed, in WGS 84 longitude and latitude, and its edges are straight in these. Longitudes
-run on past 180 where a ring crosses the antimeridian.
+A ring is closed, in WGS 84 longitude and latitude, and its edges are straight lines in these.
+Longitudes exceed 180 where a ring crosses the antimeridian.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,14 @@ from unigeo.schemas.geo.index_ranges import expand_ranges
 
 Ring = Float[np.ndarray, "_ 2"]
 
-_EDGE_STEP_DEGREES = 0.1  # an edge this short bends by less than 10 m on the map
+_EDGE_STEP_DEGREES = 0.1
+"""Longest piece of an edge; it deviates from a straight line on the map by less than 10 m."""
 _LEAST_POSITIONS = 4
+"""Fewest positions of a closed ring."""
 
 
 def polygons_of_geojson(document: Any, source: str) -> list[list[Ring]]:
-    """The rings of every polygon in a GeoJSON document, each polygon's outer ring first.
+    """Return the rings of every polygon in a GeoJSON document, each polygon's outer ring first.
 
     Raises:
         RegionError: naming the source, if the document holds anything but polygons.
@@ -36,10 +38,10 @@ def polygons_of_geojson(document: Any, source: str) -> list[list[Ring]]:
 
 
 def geometries_of(document: Any, source: str) -> list[Any]:
-    """The geometry of each feature of a GeoJSON document, or of the document itself.
+    """Return the geometry of each feature of a GeoJSON document, or of the document itself.
 
     Raises:
-        RegionError: naming the source, if it is no GeoJSON.
+        RegionError: naming the source, if it is not GeoJSON.
     """
     if not isinstance(document, Mapping):
         raise RegionError(f"{source} is no GeoJSON object but a {type(document).__name__}")
@@ -60,36 +62,36 @@ def _geometry_of(feature: Any, source: str) -> Any:
 
 
 def crs_of_geojson(document: Mapping[str, Any], source: str) -> str | None:
-    """The CRS that a GeoJSON document names for itself; None means WGS 84.
+    """Return the CRS that a GeoJSON document names for itself; None means WGS 84.
 
     Raises:
-        RegionError: naming the source, if it names one that cannot be told, or a feature another.
+        RegionError: naming the source, if the CRS cannot be read, or a feature names another one.
     """
     features = document.get("features")
     try:
-        own = crs_member(document)
+        document_crs = crs_member(document)
         for one in features if isinstance(features, list | tuple) else [document]:
             geometry = one.get("geometry") if isinstance(one, Mapping) else None
             for part in (one, geometry):
-                if isinstance(part, Mapping) and "crs" in part and crs_member(part) != own:
+                if isinstance(part, Mapping) and "crs" in part and crs_member(part) != document_crs:
                     raise ValueError(
-                        f"a feature names the CRS {crs_member(part)}, and the document {own}: "
-                        "write all coordinates in one CRS"
+                        f"a feature names the CRS {crs_member(part)}, and the document "
+                        f"{document_crs}: write all coordinates in one CRS"
                     )
     except ValueError as error:
         raise RegionError(f"{error} (in {source})") from error
-    return own
+    return document_crs
 
 
 def parts_of_geometry(geometry: Any, source: str) -> list[list[Ring]]:
-    """The parts of a GeoJSON geometry as they are written, each an outer ring and its holes.
+    """Return the parts of a GeoJSON geometry, each an outer ring and its holes, as written.
 
     Args:
         geometry: a Polygon, a MultiPolygon, a collection of these, or None.
         source: names it in errors.
 
     Returns:
-        Nothing where there is no geometry, or it is empty.
+        An empty list if there is no geometry, or it is empty.
 
     Raises:
         RegionError: naming the source, if it is of another kind, or a ring is malformed.
@@ -116,7 +118,7 @@ def parts_of_geometry(geometry: Any, source: str) -> list[list[Ring]]:
 
 
 def _parts(coordinates: Any, source: str) -> list[list[Ring]]:
-    """Parts without those that are empty."""
+    """Read the parts that are not empty."""
     parts = [[_ring(ring, source) for ring in part if len(ring)] for part in coordinates]
     for part, rings in zip(coordinates, parts, strict=True):
         if rings and not len(part[0]):
@@ -125,11 +127,12 @@ def _parts(coordinates: Any, source: str) -> list[list[Ring]]:
 
 
 def _ring(vertices: Any, source: str) -> Ring:
-    """A ring's positions without heights, in the CRS that they are written in."""
+    """Read a ring's positions without their heights, in the CRS that they are written in."""
     try:
         pairs = [(position[0], position[1]) for position in vertices]
     except (TypeError, IndexError, KeyError) as error:
         raise RegionError(f"{source} is not valid GeoJSON: a position is no two numbers") from error
+    # A set of types, as testing each of millions of numbers by itself would take seconds.
     for kind in set(map(type, chain.from_iterable(pairs))):
         if kind is bool or not issubclass(kind, Real):
             raise TypeError(f"a coordinate is a {kind.__name__}, not a number")
@@ -146,7 +149,7 @@ def _ring(vertices: Any, source: str) -> Ring:
 
 
 def in_ring(ring: Ring, points: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray, " point"]:
-    """Even-odd rule: a ray to the east crosses the ring an odd number of times."""
+    """Tell which points lie within a ring: a ray to the east crosses it an odd number of times."""
     lon, lat = points[:, 0], points[:, 1]
     inside = np.zeros(len(points), bool)
     near = np.flatnonzero(
@@ -158,7 +161,7 @@ def in_ring(ring: Ring, points: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray
     lon, lat = lon[near], lat[near]
     odd = np.zeros(len(near), bool)
     for (lon1, lat1), (lon2, lat2) in pairwise(ring):
-        if lat1 == lat2:
+        if lat1 == lat2:  # the edges before and after it are counted
             continue
         spans = (lat1 <= lat) != (lat2 <= lat)
         odd ^= spans & (lon < lon1 + (lat - lat1) * ((lon2 - lon1) / (lat2 - lat1)))
@@ -169,7 +172,7 @@ def in_ring(ring: Ring, points: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray
 def pieces_per_edge(
     start: Float[np.ndarray, "edge 2"], end: Float[np.ndarray, "edge 2"]
 ) -> Int[np.ndarray, " edge"]:
-    """Into how many pieces an edge, in degrees, is cut so that none bends visibly on the map."""
+    """Return into how many pieces to cut each edge, in degrees, to follow its curve on the map."""
     span = np.abs(end - start).max(axis=1, initial=0.0)
     pieces: np.ndarray = np.maximum(1, np.ceil(span / _EDGE_STEP_DEGREES)).astype(np.int64)
     return pieces
@@ -183,7 +186,7 @@ def split_edges(
     """Cut each edge into equal pieces.
 
     Returns:
-        The first point of each piece, and which edge it is of.
+        The first point of each piece, and the number of its edge.
     """
     edge, number = expand_ranges(np.zeros(len(start), np.int64), pieces)
     share = (number / pieces[edge])[:, None]

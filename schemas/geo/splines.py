@@ -1,14 +1,14 @@
-"""Weights of a Catmull-Rom spline: how the client and the producer read between cell centres."""
+"""Weights of a Catmull-Rom spline, with which both sides interpolate between cell centres."""
 
 import numpy as np
 from jaxtyping import Float
 
 
 def catmull_rom(share: Float[np.ndarray, "*point"]) -> Float[np.ndarray, "*point 4"]:
-    """Weights of the four values round a place.
+    """Return the weights of the four values round a position.
 
     Args:
-        share: the place between the second value and the third, 0 to 1.
+        share: position between the second value and the third, 0 to 1.
 
     Source: Keys (1981), "Cubic convolution interpolation for digital image processing", a = -1/2.
 

@@ -22,22 +22,22 @@ class Window:
         return slice(self.row, self.row + self.height), slice(self.col, self.col + self.width)
 
     def shifted(self, rows: int, cols: int) -> "Window":
-        """The window so many rows further south and columns further east."""
+        """Return the window moved by so many rows southward and columns eastward."""
         return Window(self.row + rows, self.col + cols, self.height, self.width)
 
     def offset_of(self, other: "Window") -> tuple[int, int]:
-        """Rows and columns from this window's corner to that of another."""
+        """Return rows and columns from this window's corner to that of another one."""
         return other.row - self.row, other.col - self.col
 
     def clipped(self, other: "Window") -> "Window":
-        """The part that lies in another window; they overlap."""
+        """Return the part that lies in another window, which must overlap."""
         row, col = max(self.row, other.row), max(self.col, other.col)
         end_row = min(self.row + self.height, other.row + other.height)
         end_col = min(self.col + self.width, other.col + other.width)
         return Window(row, col, end_row - row, end_col - col)
 
     def blocks(self, cells: int) -> tuple[range, range]:
-        """Rows and columns of the squares of `cells` x `cells` cells that the window touches.
+        """Return rows and columns of the squares of `cells` x `cells` cells that it touches.
 
         >>> Window(250, 0, 10, 256).blocks(256)
         (range(0, 2), range(0, 1))
