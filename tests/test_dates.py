@@ -125,7 +125,7 @@ def test_what_is_no_date_is_one_sentence_with_the_key(
 ) -> None:
     settings = tmp_path / "set.toml"
     settings.write_text(SET.format(file="x.tif", dates=f"{key} = {written}"))
-    with pytest.raises(ObservationsError, match=rf"key 'aerial\.{key}': .*{said}"):
+    with pytest.raises(ObservationsError, match=rf"table \[aerial\], key '{key}': .*{said}"):
         read_set_description(settings)
 
 

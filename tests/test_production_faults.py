@@ -157,7 +157,7 @@ def test_claims_are_exclusive_and_pass_on_when_their_owner_is_gone(tmp_path: Pat
     first, second = open_run_folder(url), open_run_folder(url, expiry_s=0.2)
     assert first is not None and second is not None
     with second:
-        first._beat()  # shows itself once, and then no more
+        first._heartbeat()  # shows itself once, and then no more
         assert first.claim("a/0.0") and first.claim("a/0.0")
         assert not second.claim("a/0.0") and second.claim("a/0.1")
         time.sleep(0.3)
@@ -174,7 +174,7 @@ def test_a_claim_of_a_dead_process_passes_on_at_once(tmp_path: Path) -> None:
     url = str(tmp_path / "f.zarr")
     code = (
         "import sys, os; from unigeo.producer.raster.leases import open_run_folder as o;"
-        "r = o(sys.argv[1]); r._beat(); print(r.claim('a/0.0'), flush=True); os._exit(9)"
+        "r = o(sys.argv[1]); r._heartbeat(); print(r.claim('a/0.0'), flush=True); os._exit(9)"
     )
     done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True)
     assert done.stdout.strip() == "True", done.stderr

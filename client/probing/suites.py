@@ -1,6 +1,5 @@
 """Suites: standard evaluations, whose tables and targets are listed in a TOML file."""
 
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from unigeo.client.probing.folds import CONUS
 from unigeo.client.probing.sampled_features import scatter_rows
 from unigeo.client.probing.targets import read_numbers
 from unigeo.schemas.errors import PointsError, ProbeError, RegionError
+from unigeo.schemas.io.toml_files import check_keys, read_toml
 from unigeo.schemas.tables.points import read_points
 from unigeo.schemas.tables.table_files import read_table
 
@@ -161,13 +161,10 @@ def load_suite(path: Path | str) -> Suite:
         ProbeError: naming the file, the table and the key that is unknown, missing or malformed.
     """
     path = Path(path)
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ProbeError(f"cannot read the suite {path}: {error}") from error
+    document = read_toml(path, "the suite", ProbeError)
     kinds = {"name": str, "table": list, "tables_of": str, "areas": dict}
     refers = "tables_of" in document
-    _check_keys(document, kinds, set() if refers else {"table"}, f"suite {path}")
+    check_keys(document, kinds, f"suite {path}", ProbeError, () if refers else ("table",))
     areas = None
     if "areas" in document:
         areas = _parse_areas(document["areas"], f"[areas] of suite {path}")
@@ -252,7 +249,8 @@ def _probe_table(table: SuiteTable, features: Mapping[str, Any], **options: Any)
 
 
 def _parse_areas(table: dict[str, Any], where: str) -> SuiteAreas:
-    _check_keys(table, {"file": str, "key": str, "places": int}, {"file", "key"}, where)
+    kinds = {"file": str, "key": str, "places": int}
+    check_keys(table, kinds, where, ProbeError, ("file", "key"))
     if table.get("places", 1) < 1:
         raise ProbeError(f"{where}: the key 'places' must be positive, not {table['places']}")
     return SuiteAreas(**table)
@@ -266,9 +264,7 @@ def _parse_entry(table: Any, where: str) -> SuiteEntry:
         "block_km": int | float,
         "crs": str,
     }
-    if not isinstance(table, dict):
-        raise ProbeError(f"{where} must be a table of keys")
-    _check_keys(table, kinds, {"file", "targets"}, where)
+    check_keys(table, kinds, where, ProbeError, ("file", "targets"))
     targets = table["targets"]
     if not targets or not all(isinstance(name, str) for name in targets):
         raise ProbeError(f"{where}: the key 'targets' must list column names, not {targets!r}")
@@ -277,21 +273,3 @@ def _parse_entry(table: Any, where: str) -> SuiteEntry:
     if table.get("block_km", 1) <= 0:
         raise ProbeError(f"{where}: the key 'block_km' must be positive, not {table['block_km']}")
     return SuiteEntry(**{**table, "targets": tuple(targets)})
-
-
-def _check_keys(
-    table: Mapping[str, Any], kinds: Mapping[str, Any], needed: set[str], where: str
-) -> None:
-    """Refuse unknown keys, values of another type, and missing keys.
-
-    Raises:
-        ProbeError: naming `where` and the key.
-    """
-    for key, value in table.items():
-        if key not in kinds:
-            raise ProbeError(f"{where} has an unknown key {key!r}; known are {', '.join(kinds)}")
-        if not isinstance(value, kinds[key]) or isinstance(value, bool):
-            raise ProbeError(f"{where}: the key {key!r} cannot be {value!r}")
-    missing = sorted(needed - set(table))
-    if missing:
-        raise ProbeError(f"{where} lacks the key {missing[0]!r}")

@@ -17,8 +17,6 @@ name = "6 blocks"
 model.coordinate.depth = 6
 """
 
-import difflib
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +24,7 @@ from typing import Any
 
 from unigeo.producer.pipeline.overrides import to_text
 from unigeo.schemas.errors import ModelError
+from unigeo.schemas.io.toml_files import check_keys, read_toml
 
 BASE = "base"
 _SETTINGS = ("model", "training")
@@ -102,16 +101,13 @@ def read_table(path: Path | str) -> AblationTable:
         ModelError: if the file cannot be read, or a key is unknown or malformed.
     """
     path = Path(path)
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read the ablation table {path}: {error}") from error
+    document = read_toml(path, "the ablation table", ModelError)
     known = {"name": str, "metrics": list, "shown": list, "base": dict, "question": list}
-    _check(document, known, f"{path}")
+    check_keys(document, known, f"{path}", ModelError)
     base = document.get("base", {})
     where = f"{path}, [base]"
     named = {"preset": str, "seeds": int, "observations": str, "data": str}
-    _check(base, named | dict.fromkeys(_SETTINGS, dict), where)
+    check_keys(base, named | dict.fromkeys(_SETTINGS, dict), where, ModelError)
     seeds = base.get("seeds", 5)
     if seeds < 1:
         raise ModelError(f"{where}: seeds must be at least 1, not {seeds}")
@@ -137,10 +133,11 @@ def _rows(questions: Iterable[Any], path: Path) -> list[AblationRow]:
     rows: list[AblationRow] = []
     for number, question in enumerate(questions, start=1):
         where = f"{path}, [[question]] number {number}"
-        _check(question, {"name": str, "row": list}, where, needed=("name", "row"))
+        check_keys(question, {"name": str, "row": list}, where, ModelError, ("name", "row"))
         for row_number, row in enumerate(question["row"], start=1):
             row_where = f"{where} ({question['name']}), row {row_number}"
-            _check(row, {"name": str} | dict.fromkeys(_SETTINGS, dict), row_where, needed=("name",))
+            kinds = {"name": str} | dict.fromkeys(_SETTINGS, dict)
+            check_keys(row, kinds, row_where, ModelError, ("name",))
             changes = _changes(row, row_where)
             rows.append(AblationRow(question=question["name"], name=row["name"], changes=changes))
     titles = [row.title for row in rows]
@@ -172,20 +169,3 @@ def _changes(values: Mapping[str, Any], where: str) -> dict[str, str]:
 
 def _relative_to(path: Path, name: str | None) -> Path | None:
     return None if name is None else path.parent / name
-
-
-def _check(
-    values: Any, kinds: Mapping[str, type], where: str, needed: tuple[str, ...] = ()
-) -> None:
-    if not isinstance(values, dict):
-        raise ModelError(f"{where} must be a table of keys")
-    for key, value in values.items():
-        if key not in kinds:
-            near = difflib.get_close_matches(key, kinds, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ModelError(f"{where} has an unknown key {key!r}{hint}; known: {', '.join(kinds)}")
-        if not isinstance(value, kinds[key]) or isinstance(value, bool):
-            raise ModelError(f"{where}: the key {key!r} cannot be {value!r}")
-    for key in needed:
-        if key not in values:
-            raise ModelError(f"{where} lacks the key {key!r}")

@@ -3,11 +3,10 @@
 import glob
 import hashlib
 import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
 from unigeo.producer.observations.folder.dates import Dated
 from unigeo.producer.observations.geotiff.height_values import (
@@ -18,15 +17,10 @@ from unigeo.producer.observations.geotiff.height_values import (
 )
 from unigeo.producer.sources.stac_items import SIGN_URL
 from unigeo.schemas.errors import ObservationsError
+from unigeo.schemas.io.toml_files import TomlTable, parse_toml
 
 
-class _Table(BaseModel):
-    """One table of the file; a key that it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LocationRules(_Table):
+class LocationRules(TomlTable):
     """Which places; the meanings are those of `placing.LocationSampling`."""
 
     region: str | None = None
@@ -44,7 +38,7 @@ class LocationRules(_Table):
     """CSV or Parquet with columns lon and lat: places to choose among."""
 
 
-class SplitRules(_Table):
+class SplitRules(TomlTable):
     """What is held out; the meanings are those of `splits.Splitting`."""
 
     spatial_level: int = 10
@@ -55,7 +49,7 @@ class SplitRules(_Table):
     bbox: tuple[float, float, float, float] | None = None
 
 
-class SetStorage(_Table):
+class SetStorage(TomlTable):
     """How the set is kept."""
 
     shard_level: int = Field(default=8, ge=0, le=30)
@@ -66,7 +60,7 @@ class SetStorage(_Table):
     """Of JPEG; 0 keeps pictures as PNG, without loss."""
 
 
-class _Origin(_Table):
+class _Origin(TomlTable):
     licence: str = ""
     credit: str = ""
     note: str = ""
@@ -207,7 +201,7 @@ class TextRules(_Origin):
     per_second: float = Field(default=2.0, gt=0)
 
 
-class SetDescription(_Table):
+class SetDescription(TomlTable):
     """A whole set."""
 
     name: str = Field(min_length=1)
@@ -238,19 +232,7 @@ def read_set_description(path: Path) -> SetDescription:
     Raises:
         ObservationsError: it is missing or wrong; the message names the key.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ObservationsError(f"there is no file {path}.") from error
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ObservationsError(f"{path} cannot be read as TOML: {error}.") from error
-    try:
-        table = SetDescription.model_validate(raw)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"]) or "file"
-        words = fault["msg"].removeprefix("Value error, ")
-        raise ObservationsError(f"{path}, key {where!r}: {words}.") from error
+    table = parse_toml(path, SetDescription, "the description of the set", ObservationsError)
     _check(table, path)
     return table
 

@@ -1,18 +1,14 @@
 """The file `observations.toml`: what a folder of data holds, and how each modality is read."""
 
-import difflib
-import re
-import tomllib
-import types
-import typing
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from unigeo.producer.observations.folder.dates import DatedText
 from unigeo.producer.observations.geotiff.height_values import Scale
 from unigeo.schemas.errors import ObservationsError
+from unigeo.schemas.io.toml_files import TomlTable, parse_toml
 
 
 def _inside_the_folder(name: str) -> str:
@@ -34,10 +30,10 @@ def _inside_the_folder(name: str) -> str:
 RelativePath = Annotated[str, AfterValidator(_inside_the_folder)]
 
 
-class _Table(BaseModel):
-    """One table of the file; an unknown key is an error."""
+class _Table(TomlTable):
+    """A table of the file; a value of another type than its field's is an error, not converted."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(strict=True)
 
 
 class LocationsDescription(_Table):
@@ -176,63 +172,4 @@ def read_description(path: Path) -> Description:
     Raises:
         ObservationsError: the message names the file, the table and the key, and what is allowed.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ObservationsError(
-            f"cannot read the description {path}: {error.strerror}. Name an observations.toml file."
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ObservationsError(f"{path} is not TOML: {error}.") from error
-    try:
-        return Description.model_validate(raw)
-    except ValidationError as error:
-        faults = [_explain_fault(raw, fault) for fault in error.errors()]
-        raise ObservationsError(f"{path}: " + "; ".join(faults) + ".") from error
-
-
-def _explain_fault(raw: dict[str, Any], fault: Any) -> str:
-    """Explain one fault in a sentence: table, key, what is wrong, what is allowed."""
-    path = list(fault["loc"])
-    if path[1:2] in (["raster"], ["images"]):  # pydantic's tag of the union, no key of the file
-        del path[1]
-    in_table = path[0] in Description.model_fields and isinstance(raw.get(str(path[0])), dict)
-    tables = [str(path[0])] if in_table else []
-    key = ".".join(str(part) for part in path[len(tables) :])
-    where = f"table [{tables[0]}]" if tables else "the top level"
-    kind = raw[tables[0]].get("kind") if tables else None
-    allowed = _allowed_keys(tables[0] if tables else None, kind)
-    if fault["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, allowed, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return f"{where} has an unknown key {key!r}{hint}; allowed: {', '.join(allowed)}"
-    if fault["type"] == "missing":
-        return f"{where} lacks the key {key!r}; allowed: {', '.join(allowed)}"
-    if fault["type"].startswith("union_tag"):
-        expected = fault["ctx"].get("expected_tags", "'raster', 'images'")
-        return f"{where}, key 'kind': one of {expected} is needed, not {kind!r}"
-    message = re.sub("^(Input|Value error, )", "", fault["msg"]).strip()
-    value = "" if fault["type"] == "value_error" else f", not {fault['input']!r:.60}"
-    return f"{where}, key {key!r}: {message}{value}"
-
-
-def _allowed_keys(table: str | None, kind: str | None) -> list[str]:
-    """List the keys allowed in a table of the file, or at its top level."""
-    if table is None:
-        return list(Description.model_fields)
-    models = [
-        model
-        for model in _models(Description.model_fields[table].annotation)
-        if "kind" not in model.model_fields
-        or kind in typing.get_args(model.model_fields["kind"].annotation)
-    ] or _models(Description.model_fields[table].annotation)
-    return list(dict.fromkeys(key for model in models for key in model.model_fields))
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """List the pydantic models in an annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated):
-        return [model for part in typing.get_args(annotation) for model in _models(part)]
-    return []
+    return parse_toml(path, Description, "the description", ObservationsError)
