@@ -1,4 +1,4 @@
-"""Places in polygons: inside, evenly by area, always the same."""
+"""Points in polygons: inside, evenly by area, always the same."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unigeo.client.areas.polygons import read_polygons
-from unigeo.client.areas.random_points import places_within
+from unigeo.client.areas.random_points import points_within
 from unigeo.schemas.errors import RegionError
 
 
@@ -28,28 +28,28 @@ def test_they_lie_within_and_are_the_same_again(
     areas: list[shapely.MultiPolygon], count: int
 ) -> None:
     polygons = read_polygons(areas)
-    places = places_within(polygons, count)
-    assert places.shape == (len(areas), count, 2)
-    for area, own in zip(areas, places, strict=True):
-        assert shapely.contains_xy(area, own[:, 0], own[:, 1]).all()
-        assert len(np.unique(own, axis=0)) == count
-    np.testing.assert_array_equal(places, places_within(polygons, count))
-    np.testing.assert_array_equal(places[-1:], places_within(read_polygons(areas[-1:]), count))
+    points = points_within(polygons, count)
+    assert points.shape == (len(areas), count, 2)
+    for area, chosen in zip(areas, points, strict=True):
+        assert shapely.contains_xy(area, chosen[:, 0], chosen[:, 1]).all()
+        assert len(np.unique(chosen, axis=0)) == count
+    np.testing.assert_array_equal(points, points_within(polygons, count))
+    np.testing.assert_array_equal(points[-1:], points_within(read_polygons(areas[-1:]), count))
 
 
 def test_they_are_even_by_area_not_by_degrees() -> None:
-    (places,) = places_within(read_polygons([(0.0, 0.0, 40.0, 80.0)]), 2000)
+    (points,) = points_within(read_polygons([(0.0, 0.0, 40.0, 80.0)]), 2000)
     half = np.degrees(np.arcsin(np.sin(np.radians(80)) / 2))
-    assert abs((places[:, 1] < half).mean() - 0.5) < 0.01
-    assert abs((places[:, 0] < 20).mean() - 0.5) < 0.01
+    assert abs((points[:, 1] < half).mean() - 0.5) < 0.01
+    assert abs((points[:, 0] < 20).mean() - 0.5) < 0.01
 
 
 def test_across_the_antimeridian_and_too_thin() -> None:
-    (places,) = places_within(read_polygons([(177.0, -20.0, -178.0, -15.0)]), 100)
-    assert ((places[:, 0] >= 177) | (places[:, 0] <= -178)).all()
-    assert 0.5 < (places[:, 0] > 0).mean() < 0.7  # three of five degrees
+    (points,) = points_within(read_polygons([(177.0, -20.0, -178.0, -15.0)]), 100)
+    assert ((points[:, 0] >= 177) | (points[:, 0] <= -178)).all()
+    assert 0.5 < (points[:, 0] > 0).mean() < 0.7  # three of five degrees
     thin = shapely.Polygon([(0, 0), (10, 10), (10, 10 + 1e-9)])
     with pytest.raises(RegionError, match=r"row 1.*fewer than 8"):
-        places_within(read_polygons([shapely.box(0, 0, 1, 1), thin]), 8)
+        points_within(read_polygons([shapely.box(0, 0, 1, 1), thin]), 8)
     with pytest.raises(RegionError, match=r"row 1 \(label 1\), has no shape"):
-        places_within(read_polygons([thin, None]), 8)
+        points_within(read_polygons([thin, None]), 8)

@@ -209,7 +209,7 @@ def blocked_folds(
 def blocks_crs(lonlat: Float[np.ndarray, "point 2"], otherwise: str) -> str:
     """Choose the CRS of blocks: EPSG:5070 if most points lie in its area, else the one given.
 
-    >>> map_of(np.array([[-105.0, 40.0]]), otherwise="EPSG:8857")
+    >>> blocks_crs(np.array([[-105.0, 40.0]]), otherwise="EPSG:8857")
     'EPSG:5070'
     """
     from pyproj import CRS

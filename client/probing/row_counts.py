@@ -58,7 +58,7 @@ class RowCounts:
     def __str__(self) -> str:
         """Return the counts as text.
 
-        >>> str(Count(10, 6, 1, 3, 1, "2 water, 1 no position"))
+        >>> str(RowCounts(10, 6, 1, 3, 1, "2 water, 1 no position"))
         '6 points of 10 rows (1 without the target, 3 without a vector: 2 water, 1 no position)'
         """
         parts = []

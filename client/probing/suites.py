@@ -123,7 +123,7 @@ class _AreaPoints:
     def __init__(self, suite: Suite, areas: SuiteAreas, data: Path) -> None:
         from unigeo.client.areas.polygon_tables import read_areas
         from unigeo.client.areas.polygons import read_polygons
-        from unigeo.client.areas.random_points import places_within
+        from unigeo.client.areas.random_points import points_within
 
         self._areas = areas
         try:
@@ -134,7 +134,7 @@ class _AreaPoints:
             if keys.duplicated().any():
                 twice = keys[keys.duplicated()].iloc[0]
                 raise RegionError(f"two polygons have {areas.key} {twice!r}")
-            self._points = places_within(read_polygons(known.polygons), areas.places)
+            self._points = points_within(read_polygons(known.polygons), areas.places)
         except RegionError as error:
             raise ProbeError(f"[areas] {areas.file!r} of suite {suite.path}: {error}") from error
         self._numbers = dict(zip(keys, range(len(keys)), strict=True))

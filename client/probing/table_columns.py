@@ -138,7 +138,7 @@ def names_column(table: Any, value: Any) -> bool:
 def column_label(name: Any) -> str:
     """Write a column's name as text; empty levels are left out.
 
-    >>> label_of(7), label_of(("income", "")), label_of(("income", "mean"))
+    >>> column_label(7), column_label(("income", "")), column_label(("income", "mean"))
     ('7', 'income', 'income mean')
     """
     levels = [level for level in name if level != ""] if isinstance(name, tuple) else [name]

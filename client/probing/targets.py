@@ -96,7 +96,7 @@ def class_labels(values: Any) -> Labels:
     Raises:
         ProbeError: if the labels are dates, of several kinds, or have no order.
 
-    >>> labels_of(["wet", None, "dry"]).codes
+    >>> class_labels(["wet", None, "dry"]).codes
     array([ 1., nan,  0.])
     """
     column = to_series(values)

@@ -98,7 +98,7 @@ def absolute_url(url: Any) -> Any:
     Raises:
         StoreError: if a `file://` URL names another machine.
 
-    >>> absolute("s3://bucket/conus.zarr"), absolute("file:///tmp/../srv/conus.zarr")
+    >>> absolute_url("s3://bucket/conus.zarr"), absolute_url("file:///tmp/../srv/conus.zarr")
     ('s3://bucket/conus.zarr', '/srv/conus.zarr')
     """
     text = os.fspath(url) if isinstance(url, os.PathLike) else url
