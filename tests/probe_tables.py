@@ -6,8 +6,8 @@ import pandas as pd
 from unigeo.client.field.field import Field
 
 
-def places(field: Field, count: int = 600, seed: int = 0) -> pd.DataFrame:
-    """Places with a vector, where `height` is linear in the coordinate vector, with noise."""
+def linear_table(field: Field, count: int = 600, seed: int = 0) -> pd.DataFrame:
+    """Points with a vector, where `height` is linear in the coordinate vector, with noise."""
     rng = np.random.default_rng(seed)
     table = pd.DataFrame({"lon": rng.uniform(-18, 18, count), "lat": rng.uniform(-14, 11, count)})
     table.index = [f"p{number}" for number in range(count)]

@@ -12,7 +12,8 @@ from unigeo.client.probing.normal_equations import DualEquations, Moments, Prima
 from unigeo.client.probing.ridge import RidgeProbe
 
 
-def problem(rows: int, bands: int, seed: int = 0):
+def linear_problem(rows: int, bands: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Features, and one target that is linear in them, with noise."""
     rng = np.random.default_rng(seed)
     features = rng.standard_normal((rows, bands)) * rng.uniform(0.1, 3, bands) + 1.0
     target = features @ rng.standard_normal(bands) + rng.standard_normal(rows)
@@ -37,8 +38,8 @@ def test_too_few_residuals_promise_nothing() -> None:
 
 @pytest.mark.parametrize(("rows", "bands"), [(80, 6), (40, 70)])
 def test_the_leverage_is_that_of_the_plain_formula(rows: int, bands: int) -> None:
-    features, targets = problem(rows, bands)
-    new, _ = problem(20, bands, seed=1)
+    features, targets = linear_problem(rows, bands)
+    new, _ = linear_problem(20, bands, seed=1)
     penalties = (1e-3, 0.1, 10.0)
     scaler = StandardScaler().fit(features)
     z, z_new = scaler.transform(features), scaler.transform(new)
@@ -52,7 +53,7 @@ def test_the_leverage_is_that_of_the_plain_formula(rows: int, bands: int) -> Non
 
 
 def test_a_fit_s_difficulty_grows_away_from_its_rows() -> None:
-    features, targets = problem(200, 5)
+    features, targets = linear_problem(200, 5)
     fitted = RidgeProbe().fit(features, targets, random_folds(200, 5))
     near, far = fitted.difficulty(features).mean(), fitted.difficulty(features * 100).mean()
     assert 1 < near < 1.1
@@ -65,7 +66,7 @@ def test_a_fit_s_difficulty_grows_away_from_its_rows() -> None:
 
 
 def test_calibration_uses_models_that_saw_neither_fold() -> None:
-    features, targets = problem(90, 4)
+    features, targets = linear_problem(90, 4)
     folds = random_folds(90, 5, seed=2)
     held = RidgeProbe().held_out(features, targets, folds)
     for fold in range(5):
@@ -82,7 +83,7 @@ def test_calibration_uses_models_that_saw_neither_fold() -> None:
 
 
 def test_a_fold_s_own_targets_do_not_touch_its_intervals() -> None:
-    features, targets = problem(100, 4)
+    features, targets = linear_problem(100, 4)
     folds = random_folds(100, 5)
     changed = targets.copy()
     changed[folds == 2] += 1000.0
@@ -112,7 +113,7 @@ def test_blocks_that_differ_are_covered_all_the_same() -> None:
 
 
 def test_a_missing_target_is_counted_nowhere() -> None:
-    features, targets = problem(150, 4)
+    features, targets = linear_problem(150, 4)
     gaps = targets.copy()
     gaps[::3] = np.nan
     folds = random_folds(150, 5)

@@ -1,5 +1,8 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -12,18 +15,21 @@ from unigeo.schemas.errors import ProbeError
 
 
 @parametrize_with_checks([client.ProbeRegressor(), client.ProbeClassifier()])
-def test_scikit_learn_finds_nothing_amiss(estimator, check) -> None:
+def test_scikit_learn_finds_nothing_amiss(
+    estimator: BaseEstimator, check: Callable[[BaseEstimator], None]
+) -> None:
     check(estimator)
 
 
-def problem(rows: int = 200):
+def grouped_problem(rows: int = 200) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features, a target that is linear in them with noise, and groups of ten rows."""
     rng = np.random.default_rng(0)
     features = rng.standard_normal((rows, 8))
     return features, features @ np.arange(8.0) + rng.standard_normal(rows), np.arange(rows) // 10
 
 
 def test_the_estimator_is_the_probe() -> None:
-    features, target, groups = problem()
+    features, target, groups = grouped_problem()
     for folds, chosen in (
         (random_folds(200, 5), None),
         (blocked_folds(groups, 5), groups),
@@ -37,7 +43,7 @@ def test_the_estimator_is_the_probe() -> None:
 
 
 def test_intervals_hold_the_stated_share_of_new_points() -> None:
-    features, target, _ = problem(2000)
+    features, target, _ = grouped_problem(2000)
     estimator = client.ProbeRegressor().fit(features[:1000], target[:1000])
     lower, upper = estimator.predict_interval(features[1000:])
     inside = (lower <= target[1000:]) & (target[1000:] <= upper)
@@ -47,14 +53,14 @@ def test_intervals_hold_the_stated_share_of_new_points() -> None:
 
 
 def test_it_stands_in_pipelines_and_cross_validations() -> None:
-    features, target, groups = problem()
+    features, target, groups = grouped_problem()
     pipeline = make_pipeline(StandardScaler(), client.ProbeClassifier())
     held = cross_val_predict(pipeline, features, target > 0, groups=groups, cv=GroupKFold(4))
     assert (held == (target > 0)).mean() > 0.9
 
 
 def test_impossible_folds_and_penalties_are_refused() -> None:
-    features, target, _ = problem(20)
+    features, target, _ = grouped_problem(20)
     with pytest.raises(ProbeError, match="at least 2 folds"):
         client.ProbeRegressor(folds=1).fit(features, target)
     with pytest.raises(ProbeError, match="positive"):

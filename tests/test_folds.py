@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -88,6 +90,6 @@ def test_blocks_are_cut_in_epsg_5070_in_the_contiguous_states_only() -> None:
         (lambda: spatial_blocks(conus(3), 100.0, "EPSG:0"), "not a CRS"),
     ],
 )
-def test_impossible_folds_are_refused(call, words: str) -> None:
+def test_impossible_folds_are_refused(call: Callable[[], object], words: str) -> None:
     with pytest.raises(ProbeError, match=words):
         call()

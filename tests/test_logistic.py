@@ -10,7 +10,10 @@ from unigeo.client.probing.logistic_path import LOGISTIC_PENALTIES, logistic_pat
 from unigeo.schemas.errors import ProbeError
 
 
-def problem(rows: int, bands: int, classes: int, seed: int = 0):
+def class_problem(
+    rows: int, bands: int, classes: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features, and class numbers drawn by a softmax of linear scores."""
     rng = np.random.default_rng(seed)
     features = rng.standard_normal((rows, bands)) * rng.uniform(0.1, 3, bands) + 1.0
     scores = features @ rng.standard_normal((bands, classes)) / np.sqrt(bands)
@@ -19,7 +22,10 @@ def problem(rows: int, bands: int, classes: int, seed: int = 0):
     return features, codes
 
 
-def sklearn_probabilities(features, codes, penalty: float, new):
+def sklearn_probabilities(
+    features: np.ndarray, codes: np.ndarray, penalty: float, new: np.ndarray
+) -> np.ndarray:
+    """Probabilities of new rows by scikit-learn's logistic regression on standardized features."""
     scaler = StandardScaler().fit(features)
     model = LogisticRegression(C=1 / (penalty * len(features)), tol=1e-8, max_iter=10_000)
     return model.fit(scaler.transform(features), codes).predict_proba(scaler.transform(new))
@@ -28,15 +34,15 @@ def sklearn_probabilities(features, codes, penalty: float, new):
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize(("rows", "bands"), [(300, 7), (60, 90)])
 def test_every_penalty_gives_the_model_of_scikit_learn(rows: int, bands: int, classes: int) -> None:
-    features, codes = problem(rows, bands, classes)
-    new, _ = problem(20, bands, classes, seed=1)
+    features, codes = class_problem(rows, bands, classes)
+    new, _ = class_problem(20, bands, classes, seed=1)
     for model in logistic_path(features, codes, LOGISTIC_PENALTIES[:5], classes, tolerance=1e-8):
         expected = sklearn_probabilities(features, codes, model.penalty, new)
         np.testing.assert_allclose(model.predict(new), expected, atol=1e-4)
 
 
 def test_held_out_probabilities_equal_the_plain_nested_loops() -> None:
-    features, codes = problem(120, 6, 3)
+    features, codes = class_problem(120, 6, 3)
     folds = random_folds(120, 4, seed=1)
     penalties = (1.0, 0.1, 0.01)
     got = LogisticProbe(penalties=penalties).held_out(features, codes, folds)
@@ -63,7 +69,7 @@ def test_held_out_probabilities_equal_the_plain_nested_loops() -> None:
 
 
 def test_a_class_that_a_training_set_lacks_has_almost_no_probability_there() -> None:
-    features, codes = problem(90, 3, 2)
+    features, codes = class_problem(90, 3, 2)
     (model,) = logistic_path(features, codes, (0.1,), 3)
     probabilities = model.predict(features)
     assert np.isfinite(probabilities).all()
@@ -71,7 +77,7 @@ def test_a_class_that_a_training_set_lacks_has_almost_no_probability_there() -> 
 
 
 def test_a_row_without_a_vector_has_no_probability() -> None:
-    features, codes = problem(90, 3, 2)
+    features, codes = class_problem(90, 3, 2)
     fitted = LogisticProbe().fit(features, codes, random_folds(90, 3))
     features[4, 1] = np.nan
     assert np.isnan(fitted.predict(features)[4]).all()
@@ -79,7 +85,7 @@ def test_a_row_without_a_vector_has_no_probability() -> None:
 
 
 def test_what_leaves_nothing_to_choose_by_is_refused() -> None:
-    features, codes = problem(40, 3, 2)
+    features, codes = class_problem(40, 3, 2)
     with pytest.raises(ProbeError, match="at least 3"):
         LogisticProbe().held_out(features, codes, random_folds(40, 2))
     with pytest.raises(ProbeError, match="positive"):

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from probe_tables import places
+from probe_tables import linear_table
 from sklearn.linear_model import LinearRegression
 
 from unigeo.client.field.field import Field
@@ -17,7 +17,7 @@ from unigeo.schemas.errors import ProbeError, ProbeWarning
 
 def survey(field: Field) -> pd.DataFrame:
     """A target made of the vectors, two variables of the user's own, and a category."""
-    table = places(field)
+    table = linear_table(field)
     rng = np.random.default_rng(5)
     table["rooms"] = rng.integers(1, 9, len(table))
     table["kind"] = rng.choice(["house", "flat"], len(table))

@@ -96,7 +96,7 @@ def test_a_geotiff_of_another_name_is_refused_before_anything_is_fitted(
 
 
 @pytest.mark.parametrize("name", ["", ".", "none/map.zarr", None, 5])
-def test_a_store_without_a_place_is_refused(
+def test_a_store_that_cannot_be_written_is_refused(
     probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: object
 ) -> None:
     monkeypatch.chdir(tmp_path)

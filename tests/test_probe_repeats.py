@@ -1,5 +1,8 @@
 """Rows that repeat a position stay in one fold: a table is not better known for being longer."""
 
+from pathlib import Path
+from random import Random
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,7 +31,7 @@ def conus(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform((-120, 30), (-75, 48), (count, 2))
 
 
-def noisy(count: int = 300, bands: int = 120) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def noisy_hills(count: int = 300, bands: int = 120) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions, vectors of hills over the map, and a target that is mostly noise."""
     lonlat, rng = conus(count), np.random.default_rng(1)
     waves = project(lonlat, "EPSG:5070") / 3e5 @ rng.normal(0, 1, (2, bands))
@@ -48,7 +51,9 @@ def test_without_repeats_the_folds_are_those_of_shuffled_rows(count: int, seed: 
 
 
 @given(sizes=st.lists(st.integers(1, 9), min_size=5, max_size=60), seed=SEED, order=st.randoms())
-def test_no_position_is_in_two_folds_and_folds_are_balanced(sizes, seed, order) -> None:
+def test_no_position_is_in_two_folds_and_folds_are_balanced(
+    sizes: list[int], seed: int, order: Random
+) -> None:
     positions = np.repeat(np.arange(len(sizes)), sizes)
     order.shuffle(positions)
     folds = position_folds(positions, 5, seed)
@@ -65,7 +70,7 @@ def test_a_position_is_one_to_about_a_metre_and_round_the_globe() -> None:
 
 
 def test_three_copies_of_every_row_have_the_scores_of_one() -> None:
-    lonlat, vectors, target = noisy()
+    lonlat, vectors, target = noisy_hills()
     classes = class_labels(np.where(target > 1, "high", "low"))
     tripled = np.tile(np.arange(len(lonlat)), COPIES)
     once = probe_table(
@@ -85,7 +90,7 @@ def test_three_copies_of_every_row_have_the_scores_of_one() -> None:
         np.testing.assert_allclose(thrice[name], once[name], atol=0.02, err_msg=name)
     for name in ("interval_90", "coverage_90"):
         np.testing.assert_allclose(thrice[name], once[name], rtol=0.05, err_msg=name)
-    # What the rows would have said one by one, for comparison: they know most of the answers.
+    # For comparison, folds of single rows: the copies give most of the answers away.
     folds = random_folds(len(tripled))
     leaking = RidgeProbe().held_out(vectors[tripled], target[tripled][:, None], folds)
     known = 1 - np.var(target[tripled] - leaking.predictions[:, 0]) / np.var(target)
@@ -94,7 +99,7 @@ def test_three_copies_of_every_row_have_the_scores_of_one() -> None:
 
 
 def test_copies_choose_no_weaker_penalty_in_a_fit() -> None:
-    lonlat, vectors, target = noisy()
+    lonlat, vectors, target = noisy_hills()
     codes = (target > 0).astype(np.int64)
     tripled = np.tile(np.arange(len(lonlat)), COPIES)
     folds, again = random_folds(300), position_folds(position_numbers(lonlat[tripled]))
@@ -109,7 +114,7 @@ def test_copies_choose_no_weaker_penalty_in_a_fit() -> None:
 
 
 def test_the_estimators_keep_copies_of_a_row_together() -> None:
-    _, vectors, target = noisy()
+    _, vectors, target = noisy_hills()
     tripled = np.tile(np.arange(len(target)), COPIES)
     one = client.ProbeRegressor().fit(vectors, target)
     three = client.ProbeRegressor().fit(vectors[tripled], target[tripled])
@@ -123,7 +128,7 @@ def test_the_estimators_keep_copies_of_a_row_together() -> None:
 
 
 def test_few_repeats_are_silent_and_many_are_said_with_their_number() -> None:
-    lonlat, vectors, target = noisy()
+    lonlat, vectors, target = noisy_hills()
     some = np.concatenate([np.arange(300), np.arange(5)])
     probe_table({"x": vectors[some]}, {"y": target[some]}, lonlat[some], baselines=False)
     more = np.concatenate([np.arange(300), np.arange(100)])
@@ -133,16 +138,16 @@ def test_few_repeats_are_silent_and_many_are_said_with_their_number() -> None:
 
 
 def test_few_positions_are_thin_however_many_rows_they_have() -> None:
-    lonlat, vectors, target = noisy(30, bands=5)
+    lonlat, vectors, target = noisy_hills(30, bands=5)
     many = np.tile(np.arange(30), 10)
     with pytest.warns(ProbeWarning) as caught:
         probe_table({"x": vectors[many]}, {"y": target[many]}, lonlat[many], baselines=False)
-    told = [str(one.message) for one in caught]
-    assert any("lie in 30 positions, about 6 in each of 5 folds" in text for text in told)
+    messages = [str(one.message) for one in caught]
+    assert any("lie in 30 positions, about 6 in each of 5 folds" in text for text in messages)
 
 
 def test_positions_that_several_groups_share_are_said() -> None:
-    lonlat, vectors, target = noisy()
+    lonlat, vectors, target = noisy_hills()
     years = np.tile(np.arange(300), 2)
     groups = np.arange(600) // 12
     with pytest.warns(ProbeWarning) as caught:
@@ -150,11 +155,11 @@ def test_positions_that_several_groups_share_are_said() -> None:
             {"x": vectors[years]}, {"y": target[years]}, lonlat[years], groups=groups,
             baselines=False,
         )  # fmt: skip
-    told = [str(one.message) for one in caught]
-    assert any("(100%) have the position of a row of another group" in text for text in told)
+    messages = [str(one.message) for one in caught]
+    assert any("(100%) have the position of a row of another group" in text for text in messages)
 
 
-def test_places_of_a_real_table_that_repeat_are_held_together(shared_data) -> None:
+def test_positions_of_a_real_table_that_repeat_are_held_together(shared_data: Path) -> None:
     table = pd.read_parquet(shared_data / "tables" / "zcta_poverty.parquet")
     lonlat = table[["lon", "lat"]].to_numpy(np.float64)
     positions = position_numbers(lonlat)

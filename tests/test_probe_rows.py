@@ -23,7 +23,7 @@ def field(gulf: Path) -> Field:
     return open_field(str(gulf))
 
 
-def placed(field: Field, count: int = 300) -> pd.DataFrame:
+def table_with_vectors(field: Field, count: int = 300) -> pd.DataFrame:
     """Rows that all have a vector."""
     table = point_table(count)
     valid = field.sample(table, "coordinate")["coordinate_status"] == "valid"
@@ -31,7 +31,7 @@ def placed(field: Field, count: int = 300) -> pd.DataFrame:
 
 
 def test_rows_without_a_position_are_left_out_and_counted(field: Field) -> None:
-    table = placed(field)
+    table = table_with_vectors(field)
     table.loc[[3, 5], "lon"] = np.nan
     table.loc[7, "lat"] = np.nan
     table.loc[[7, 9], "height"] = np.nan
@@ -64,7 +64,7 @@ def test_one_warning_says_how_many_rows_take_part_and_why_not(field: Field) -> N
 
 
 def test_targets_that_lack_the_same_rows_share_a_warning(field: Field) -> None:
-    table = placed(field)
+    table = table_with_vectors(field)
     table.loc[0, "lon"] = np.nan
     table["again"], table["other"] = table["height"], table["height"]
     table.loc[5, "other"] = np.nan
@@ -77,7 +77,7 @@ def test_targets_that_lack_the_same_rows_share_a_warning(field: Field) -> None:
 
 @pytest.mark.parametrize("kind", ["arrow", "polars", "geopandas", "number", "levels"])
 def test_every_kind_of_table_has_the_same_scores(field: Field, kind: str) -> None:
-    table = placed(field).assign(part=lambda rows: rows.index % 30)[
+    table = table_with_vectors(field).assign(part=lambda rows: rows.index % 30)[
         ["lon", "lat", "height", "part"]
     ]
     expected = field.probe(table, "height", groups="part", seed=1, **HOW | {"folds": 5})
@@ -105,7 +105,7 @@ def test_every_kind_of_table_has_the_same_scores(field: Field, kind: str) -> Non
 
 
 def test_masked_groups_and_groups_of_rows_that_take_no_part(field: Field) -> None:
-    table = placed(field)
+    table = table_with_vectors(field)
     labels = pd.Series(table.index % 30, dtype=object)
     labels[4] = None
     with pytest.raises(ProbeError, match=r"1 of .* points have no group, the first in row 4"):
@@ -165,11 +165,11 @@ def test_no_position_at_all_is_refused(field: Field) -> None:
 
 def test_a_coordinate_as_a_target_is_warned_of(field: Field) -> None:
     with pytest.warns(ProbeWarning, match="'lat' is a coordinate of the points"):
-        field.probe(placed(field), ["height", "lat"], **HOW)
+        field.probe(table_with_vectors(field), ["height", "lat"], **HOW)
 
 
 def test_what_a_probe_holds_is_shown_in_short(field: Field) -> None:
-    table = placed(field)
+    table = table_with_vectors(field)
     many = {f"height number {number}": table["height"] + number for number in range(40)}
     table = pd.concat([table, pd.DataFrame(many)], axis=1)
     probe = field.probe(table, ["high", "part", *many], task=None, **HOW)

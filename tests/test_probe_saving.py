@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from probe_tables import places
+from probe_tables import linear_table
 from safetensors.numpy import load_file, save_file
 
 from unigeo.client.field.field import Field
@@ -25,7 +25,7 @@ def field(gulf: Path) -> Field:
 
 @pytest.fixture(scope="module")
 def probe(field: Field) -> Probe:
-    table = places(field, 320)
+    table = linear_table(field, 320)
     table["few"] = table["height"].round()
     with pytest.warns(UserWarning):
         table.loc[table.index[::3], "few"] = np.nan
@@ -48,7 +48,7 @@ def test_a_loaded_probe_predicts_and_maps_as_it_did(
     field: Field, probe: Probe, saved: Path
 ) -> None:
     loaded = Probe.load(saved, open_field(field.url))
-    new = places(field, 200, seed=4)
+    new = linear_table(field, 200, seed=4)
     for features in (None, "coordinate"):
         pd.testing.assert_frame_equal(
             loaded.predict(new, features), probe.predict(new, features), rtol=1e-9
@@ -121,14 +121,14 @@ def test_a_probe_of_another_model_is_refused_with_both_hashes(
 def test_a_damaged_probe_is_refused_in_one_sentence(
     field: Field, saved: Path, tmp_path: Path, change: dict[str, object], share: float, message: str
 ) -> None:
-    place = tmp_path / "broken"
-    shutil.copytree(saved, place)
-    facts = json.loads((place / FACTS).read_text())
-    (place / FACTS).write_text(json.dumps(facts | change))
-    whole = (place / WEIGHTS).read_bytes()
-    (place / WEIGHTS).write_bytes(whole[: int(share * len(whole))])
+    folder = tmp_path / "broken"
+    shutil.copytree(saved, folder)
+    facts = json.loads((folder / FACTS).read_text())
+    (folder / FACTS).write_text(json.dumps(facts | change))
+    weights = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(weights[: int(share * len(weights))])
     with pytest.raises(ProbeError, match=message):
-        Probe.load(place, field)
+        Probe.load(folder, field)
 
 
 def test_what_is_no_probe_is_refused(field: Field, tmp_path: Path) -> None:
@@ -155,12 +155,12 @@ def test_what_is_no_probe_is_refused(field: Field, tmp_path: Path) -> None:
 def test_weights_of_another_shape_or_none_are_refused(
     field: Field, saved: Path, tmp_path: Path, name: str, change: Callable[..., np.ndarray]
 ) -> None:
-    place = Path(shutil.copytree(saved, tmp_path / "broken"))
-    arrays = load_file(place / WEIGHTS)
+    folder = Path(shutil.copytree(saved, tmp_path / "broken"))
+    arrays = load_file(folder / WEIGHTS)
     arrays[name] = np.ascontiguousarray(change(arrays[name]))
-    save_file(arrays, place / WEIGHTS)
+    save_file(arrays, folder / WEIGHTS)
     with pytest.raises(ProbeError, match="do not belong together"):
-        Probe.load(place, field)
+        Probe.load(folder, field)
 
 
 def test_the_address_of_a_field_is_no_field(field: Field, probe: Probe, saved: Path) -> None:
@@ -170,14 +170,14 @@ def test_the_address_of_a_field_is_no_field(field: Field, probe: Probe, saved: P
 
 
 def test_a_probe_without_controls_comes_back_alike(field: Field, tmp_path: Path) -> None:
-    probe = field.probe(places(field), "height", "coordinate", block_km=350, baselines=False)
+    probe = field.probe(linear_table(field), "height", "coordinate", block_km=350, baselines=False)
     loaded = Probe.load(probe.save(tmp_path / "height"), field)
     pd.testing.assert_frame_equal(loaded.gains, probe.gains)
     assert list(loaded.folds) == list(probe.folds) == ["random", "blocked"]
 
 
 @pytest.mark.parametrize(
-    ("place", "message"),
+    ("path", "message"),
     [
         ("s3://bucket/probe", "local folder"),
         ("x" * 300, "too long"),
@@ -187,35 +187,35 @@ def test_a_probe_without_controls_comes_back_alike(field: Field, tmp_path: Path)
     ],
 )
 def test_what_cannot_be_a_folder_is_refused(
-    probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: object, message: str
+    probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: object, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StoreError, match=message):
-        probe.save(place)  # type: ignore[arg-type]
+        probe.save(path)  # type: ignore[arg-type]
     with pytest.raises(ProbeError, match="no features are named"):
         probe.save("empty", [])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_files_beside_a_probe_are_not_lost(probe: Probe, saved: Path, tmp_path: Path) -> None:
-    place = Path(shutil.copytree(saved, tmp_path / "mine"))
-    (place / "thesis.txt").write_text("mine")
+    folder = Path(shutil.copytree(saved, tmp_path / "mine"))
+    (folder / "thesis.txt").write_text("mine")
     with pytest.raises(StoreError, match=r"holds more than a probe, such as 'thesis\.txt'"):
-        probe.save(place, overwrite=True)
-    assert (place / "thesis.txt").read_text() == "mine"
+        probe.save(folder, overwrite=True)
+    assert (folder / "thesis.txt").read_text() == "mine"
 
 
 def test_what_is_there_is_kept(field: Field, probe: Probe, saved: Path, tmp_path: Path) -> None:
     other = tmp_path / "notes"
     other.mkdir()
     (other / "mine.txt").write_text("mine")
-    for place, overwrite, message in (
+    for folder, overwrite, message in (
         (saved, False, "overwrite=True"),
         (other, True, r"^\S+notes is there already and is no probe"),
         (Path(field.url) / "probe", False, r"^cannot write a probe: it lies inside the Zarr store"),
     ):
         with pytest.raises(StoreError, match=message):
-            probe.save(place, overwrite=overwrite)
+            probe.save(folder, overwrite=overwrite)
     assert (other / "mine.txt").read_text() == "mine"
     copy = Path(shutil.copytree(saved, tmp_path / "copy"))
     probe.save(copy, "coordinate", overwrite=True)

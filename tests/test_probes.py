@@ -9,7 +9,7 @@ import rasterio
 import rioxarray  # noqa: F401
 import shapely
 import xarray as xr
-from probe_tables import places
+from probe_tables import linear_table
 
 from unigeo.client.field.field import Field
 from unigeo.client.field.opening import open_field
@@ -29,7 +29,7 @@ def field(gulf: Path) -> Field:
 @pytest.fixture(scope="module")
 def probe(field: Field) -> Probe:
     return field.probe(
-        places(field), ["height", "north"], block_km=350, groups="county", baselines=["mean"]
+        linear_table(field), ["height", "north"], block_km=350, groups="county", baselines=["mean"]
     )
 
 
@@ -47,10 +47,10 @@ def test_a_probe_holds_scores_and_prints_them(probe: Probe) -> None:
             assert part in text
 
 
-def test_new_places_are_predicted_with_intervals_that_hold_the_truth(
+def test_new_points_are_predicted_with_intervals_that_hold_the_truth(
     field: Field, probe: Probe
 ) -> None:
-    new = places(field, 400, seed=1)
+    new = linear_table(field, 400, seed=1)
     found = probe.predict(new, features="coordinate")
     assert found.index.equals(new.index)
     inside = new["height"].between(found["height_lower"], found["height_upper"])
@@ -61,7 +61,7 @@ def test_new_places_are_predicted_with_intervals_that_hold_the_truth(
     assert set(found["coordinate_status"]) == {"valid"}
 
 
-def test_a_place_without_a_vector_is_not_predicted_and_says_why(probe: Probe) -> None:
+def test_a_point_without_a_vector_is_not_predicted_and_says_why(probe: Probe) -> None:
     lake, land, far, nowhere = (5.0, 5.0), (0.0, 0.0), (100.0, 0.0), (np.nan, 0.0)
     with pytest.warns(PointsWarning, match="1 of 5 points have no position"):
         found = probe.predict([lake, land, far, nowhere, land])
@@ -253,13 +253,13 @@ def test_what_the_probe_does_not_have_is_named(field: Field, probe: Probe) -> No
     with pytest.raises(ProbeError, match="no features 'radar'; it has coordinate, aerial, joined"):
         probe.predict([(0.0, 0.0)], "radar")
     with pytest.raises(ProbeError, match="no column 'state'"):
-        field.probe(places(field), "height", groups="state")
+        field.probe(linear_table(field), "height", groups="state")
 
 
 def test_a_probe_says_what_it_does_and_about_how_long(
     field: Field, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    table = places(field, 200)
+    table = linear_table(field, 200)
     for progress, expected in ((True, True), (False, False)):
         field.probe(table, "height", block_km=350, baselines=["mean"], progress=progress)
         said = capfd.readouterr().err.replace("\r", "\n").splitlines()
@@ -273,7 +273,7 @@ def test_a_probe_says_what_it_does_and_about_how_long(
 
 
 def test_labels_may_be_tuples(field: Field) -> None:
-    table = places(field)
+    table = linear_table(field)
     high = table["height"] > table["height"].median()
     kinds = [("wet", 1) if one else ("dry", 2) for one in high]
     table["kind"] = pd.Categorical(kinds)

@@ -269,7 +269,7 @@ def test_thin_data_are_scored_with_a_warning(change: dict, words: str) -> None:
     assert report["score"].notna().all()
 
 
-def test_coordinates_that_are_no_places_are_refused() -> None:
+def test_coordinates_off_the_globe_are_refused() -> None:
     lonlat = conus(100)
     target = hills(lonlat)
     for wrong, words in ((np.inf, "infinite"), (400.0, "longitude beyond 360")):

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
@@ -9,25 +11,30 @@ from unigeo.client.probing.ridge import PENALTIES, RidgeProbe
 from unigeo.schemas.errors import ProbeError
 
 
-def problem(rows: int, bands: int, targets: int = 2, seed: int = 0, noise: float = 1.0):
+def linear_problem(
+    rows: int, bands: int, targets: int = 2, seed: int = 0, noise: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features, and targets that are linear in them, with noise."""
     rng = np.random.default_rng(seed)
     features = rng.standard_normal((rows, bands)) * rng.uniform(0.1, 3, bands) + 1.0
     truth = features @ rng.standard_normal((bands, targets)) + 5.0
     return features, truth + noise * rng.standard_normal(truth.shape)
 
 
-def sklearn_ridge(features, targets, penalty: float):
+def sklearn_ridge(
+    features: np.ndarray, targets: np.ndarray, penalty: float
+) -> Callable[[np.ndarray], np.ndarray]:
     """Predictor of scikit-learn's ridge on standardized features."""
     scaler = StandardScaler().fit(features)
     model = Ridge(penalty * len(features), solver="cholesky")
     model.fit(scaler.transform(features), targets)
-    return lambda x: model.predict(scaler.transform(x))
+    return lambda new: model.predict(scaler.transform(new))
 
 
 @pytest.mark.parametrize(("rows", "bands"), [(200, 7), (60, 50)])
 def test_every_penalty_gives_the_ridge_of_scikit_learn(rows: int, bands: int) -> None:
-    features, targets = problem(rows, bands)
-    new, _ = problem(20, bands, seed=1)
+    features, targets = linear_problem(rows, bands)
+    new, _ = linear_problem(20, bands, seed=1)
     equations = PrimalEquations(Moments.of(features, targets)), DualEquations(features, targets)
     for penalty in PENALTIES:
         expected = sklearn_ridge(features, targets, penalty)(new)
@@ -39,7 +46,7 @@ def test_every_penalty_gives_the_ridge_of_scikit_learn(rows: int, bands: int) ->
 @pytest.mark.parametrize("bands", [6, 90])  # fewer and more bands than rows
 def test_held_out_predictions_equal_the_plain_nested_loops(bands: int) -> None:
     """Penalty by the squared error over inner folds, each predicted from the others."""
-    features, targets = problem(75, bands, noise=3.0)
+    features, targets = linear_problem(75, bands, noise=3.0)
     targets[::7, 1] = np.nan
     folds = random_folds(len(features), 5, seed=3)
     got = RidgeProbe().held_out(features, targets, folds)
@@ -64,7 +71,7 @@ def test_held_out_predictions_equal_the_plain_nested_loops(bands: int) -> None:
 
 
 def test_a_fold_s_own_targets_do_not_touch_its_predictions() -> None:
-    features, targets = problem(80, 10, noise=5.0)
+    features, targets = linear_problem(80, 10, noise=5.0)
     folds = random_folds(80, 4)
     before = RidgeProbe().held_out(features, targets, folds)
     changed = targets.copy()
@@ -75,7 +82,7 @@ def test_a_fold_s_own_targets_do_not_touch_its_predictions() -> None:
 
 
 def test_scale_and_origin_of_a_band_do_not_matter() -> None:
-    features, targets = problem(100, 5)
+    features, targets = linear_problem(100, 5)
     folds = random_folds(100, 5)
     before = RidgeProbe().held_out(features, targets, folds).predictions
     moved = features * [1, 1e4, 1e-4, 1, 1] + [0, 0, 0, 1e5, -7]
@@ -84,7 +91,7 @@ def test_scale_and_origin_of_a_band_do_not_matter() -> None:
 
 
 def test_a_constant_band_changes_nothing() -> None:
-    features, targets = problem(100, 5)
+    features, targets = linear_problem(100, 5)
     folds = random_folds(100, 5)
     before = RidgeProbe().held_out(features, targets, folds).predictions
     wider = np.concatenate([features, np.full((100, 1), 0.1)], axis=1)
@@ -93,7 +100,7 @@ def test_a_constant_band_changes_nothing() -> None:
 
 
 def test_float32_features_are_solved_in_float64() -> None:
-    features, targets = problem(300, 20, noise=0.0)
+    features, targets = linear_problem(300, 20, noise=0.0)
     features = features.astype(np.float32)
     folds = random_folds(300, 5)
     low = RidgeProbe().held_out(features, targets, folds).predictions
@@ -102,7 +109,7 @@ def test_float32_features_are_solved_in_float64() -> None:
 
 
 def test_a_fit_predicts_as_scikit_learn_does_with_its_penalty() -> None:
-    features, targets = problem(150, 8)
+    features, targets = linear_problem(150, 8)
     fitted = RidgeProbe().fit(features, targets, random_folds(150, 5))
     for column in range(2):
         expected = sklearn_ridge(features, targets[:, column], float(fitted.penalties[column]))
@@ -112,7 +119,7 @@ def test_a_fit_predicts_as_scikit_learn_does_with_its_penalty() -> None:
 
 
 def test_what_leaves_nothing_to_fit_is_refused() -> None:
-    features, targets = problem(40, 3)
+    features, targets = linear_problem(40, 3)
     with pytest.raises(ProbeError, match="at least 3"):
         RidgeProbe().held_out(features, targets, random_folds(40, 2))
     folds = random_folds(40, 4)

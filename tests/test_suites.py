@@ -20,7 +20,7 @@ def write_suite(folder: Path, text: str) -> Path:
 
 
 def small_data(folder: Path) -> Path:
-    """Two tables of the same places and one of others."""
+    """Two tables of the same points and one of others."""
     rng = np.random.default_rng(0)
     for name, seed in (("one", 1), ("two", 1), ("other", 2)):
         lonlat = np.random.default_rng(seed).uniform((-120, 30), (-75, 48), (150, 2))
@@ -50,7 +50,7 @@ def vectors(lonlat: np.ndarray) -> dict[str, np.ndarray]:
     return {"north": lonlat[:, 1:] / 10.0, "both": lonlat / 10.0}
 
 
-def test_a_suite_is_probed_in_its_order_and_alike_places_are_sampled_once(tmp_path: Path) -> None:
+def test_a_suite_is_probed_in_its_order_and_equal_points_are_sampled_once(tmp_path: Path) -> None:
     calls = []
 
     def counted(lonlat: np.ndarray) -> dict[str, np.ndarray]:
@@ -107,7 +107,7 @@ def test_the_examples_name_columns_that_are_there(name: str, shared_data: Path) 
     targets = [target for table in tables for target in table.targets]
     assert len(targets) == {"standard14": 14}.get(name, 53)
     for table in tables:
-        # A county's point lies among the places of its polygon.
+        # A county's point lies among the points of its polygon.
         apart = np.abs(table.sampled_lonlat.mean(axis=1) - table.lonlat).max(axis=1)
         assert table.sampled_lonlat.shape[1] == (8 if name == "county_means" else 1)
         assert np.median(apart) < 0.1 and apart.max() < 2
@@ -185,7 +185,7 @@ def with_areas(folder: Path, text: str = AREAS) -> Path:
         table["plot"] = [f"{name.replace('two', 'one')}{number}" for number in range(len(table))]
         table.to_csv(folder / f"{name}.csv", index=False)
         if name == "two":
-            continue  # its places are those of `one`, and so are its plots
+            continue  # its points are those of `one`, and so are its plots
         for row in table.to_dict("records"):
             square = shapely.box(*(row[c] + d for d in (-0.25, 0.25) for c in ("lon", "lat")))
             features.append(
@@ -199,7 +199,7 @@ def with_areas(folder: Path, text: str = AREAS) -> Path:
     return path
 
 
-def test_a_row_that_stands_for_a_polygon_has_the_mean_of_its_places(tmp_path: Path) -> None:
+def test_a_row_that_stands_for_a_polygon_has_the_mean_vector_of_its_points(tmp_path: Path) -> None:
     suite = load_suite(with_areas(tmp_path))
     asked = []
 

@@ -24,17 +24,19 @@ MAX_LEFT_OUT = 0.1
 MAX_REPEATED = 0.05
 """Share of the points that share their position with another, above which there is a warning."""
 _UNITS = {"random": "positions", "blocked": "blocks", "grouped": "groups"}
+"""Names of the units by split, for messages."""
 _MAX_NAMED = 5
 """Targets that a warning names."""
 _CLIENT = (str(Path(__file__).parents[1]),)
+"""Folders whose lines a warning skips to show the user's line."""
 
 
-def check_counts(target: str, count: RowCounts, blocks: int, folds: int, block_km: float) -> None:
+def check_counts(target: str, counts: RowCounts, blocks: int, folds: int, block_km: float) -> None:
     """Refuse a target with too few points or blocks.
 
     Args:
         target: name of the target.
-        count: counts of the rows that take part, and of the others.
+        counts: counts of the rows that take part, and of the others.
         blocks: number of blocks that the points occupy.
         folds: number of folds of each split.
         block_km: side of a block.
@@ -42,32 +44,32 @@ def check_counts(target: str, count: RowCounts, blocks: int, folds: int, block_k
     Raises:
         ProbeError: with the numbers present and the numbers needed.
     """
-    if count.without_target == count.rows:
-        raise ProbeError(f"target {short(target)} is missing in all {count.rows:,} rows")
-    if count.points < folds * POINTS_PER_FOLD:
+    if counts.without_target == counts.rows:
+        raise ProbeError(f"target {short(target)} is missing in all {counts.rows:,} rows")
+    if counts.points < folds * POINTS_PER_FOLD:
         raise ProbeError(
-            f"target {short(target)} has {count}; {folds} folds need at least "
+            f"target {short(target)} has {counts}; {folds} folds need at least "
             f"{folds * POINTS_PER_FOLD} points"
         )
     if blocks < folds:
         raise ProbeError(
-            f"the {count.points} points of target {short(target)} lie in {blocks} blocks of "
+            f"the {counts.points} points of target {short(target)} lie in {blocks} blocks of "
             f"{block_km:g} km; {folds} folds need at least {folds}: make the blocks smaller"
         )
 
 
-def check_folds(target: str, has: Bool[np.ndarray, " point"], split: Split) -> None:
+def check_folds(target: str, has_target: Bool[np.ndarray, " point"], split: Split) -> None:
     """Refuse a split in which a fold has fewer than two points of a target.
 
     Args:
         target: name of the target.
-        has: mask of the points that have the target.
+        has_target: mask of the points that have the target.
         split: split of the points.
 
     Raises:
         ProbeError: naming the split and the number of points in each fold.
     """
-    sizes = np.bincount(split.folds[has], minlength=split.folds.max() + 1)
+    sizes = np.bincount(split.folds[has_target], minlength=split.folds.max() + 1)
     if sizes.min() < 2:
         raise ProbeError(
             f"the {split.name} folds hold {sizes.tolist()} points with the target {short(target)}, "
@@ -208,7 +210,7 @@ def warn_of_coordinates(table: Any, names: Sequence[Any], columns: tuple[Any, An
 
 def warn_of_thin_data(
     target: str,
-    has: Bool[np.ndarray, " point"],
+    has_target: Bool[np.ndarray, " point"],
     splits: Sequence[Split],
     features: Mapping[str, FeatureRows],
     codes: Num[np.ndarray, " point"] | None = None,
@@ -217,14 +219,14 @@ def warn_of_thin_data(
 
     Args:
         target: name of the target.
-        has: mask of the points with a vector that have the target.
+        has_target: mask of the points with a vector that have the target.
         splits: splits of the points.
         features: sets of features at the points.
         codes: class number of each point, for a target of classes.
     """
-    points = int(has.sum())
+    points = int(has_target.sum())
     for split in splits:
-        units, folds = len(np.unique(split.units[has])), int(split.folds.max()) + 1
+        units, folds = len(np.unique(split.units[has_target])), int(split.folds.max()) + 1
         if units < UNITS_PER_FOLD.get(split.name, 0) * folds:
             _warn(
                 f"the {points} points of target {short(target)} lie in {units} "
@@ -235,7 +237,7 @@ def warn_of_thin_data(
         if codes is not None:
             _warn_of_lacking_classes(target, codes, split)
     # The training set without the largest fold is the smallest.
-    smallest = min(points - int(np.bincount(split.folds[has]).max()) for split in splits)
+    smallest = min(points - int(np.bincount(split.folds[has_target]).max()) for split in splits)
     wide = [name for name, values in features.items() if values.shape[1] > smallest]
     if wide:
         _warn(
@@ -247,10 +249,10 @@ def warn_of_thin_data(
 
 def _warn_of_lacking_classes(target: str, codes: Num[np.ndarray, " point"], split: Split) -> None:
     """Warn of classes that lie in one fold alone, whose training sets lack them."""
-    has = np.isfinite(codes)
-    folds = split.folds[has]
-    counts = np.zeros((int(folds.max()) + 1, int(codes[has].max()) + 1))
-    np.add.at(counts, (folds, codes[has].astype(np.int64)), 1)
+    has_target = np.isfinite(codes)
+    folds = split.folds[has_target]
+    counts = np.zeros((int(folds.max()) + 1, int(codes[has_target].max()) + 1))
+    np.add.at(counts, (folds, codes[has_target].astype(np.int64)), 1)
     lacking = ((counts == counts.sum(axis=0)) & (counts > 0)).any(axis=0)
     if lacking.any():
         _warn(
@@ -266,5 +268,5 @@ def _list_targets(targets: Sequence[str]) -> str:
 
 
 def _warn(message: str) -> None:
-    # The warning shows the user's line, the first one outside of the client.
+    """Warn at the first line of the call stack that is outside of the client."""
     warnings.warn(message, ProbeWarning, skip_file_prefixes=_CLIENT, stacklevel=2)

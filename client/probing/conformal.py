@@ -43,7 +43,7 @@ def conformal_quantile(residuals: Float[np.ndarray, " point"], level: float) -> 
     rank = int(np.ceil((len(residuals) + 1) * level))
     if rank > len(residuals):
         return float("inf")
-    return float(np.partition(residuals, rank - 1)[rank - 1])
+    return float(np.partition(residuals, rank - 1)[rank - 1])  # ranks count from 1
 
 
 def check_level(level: Any) -> None:
@@ -84,6 +84,7 @@ def measured_coverage(
     half_width, covered = np.empty(len(truth)), np.empty(len(truth), bool)
     for fold in np.unique(folds[known]):
         inside, others = known & (folds == fold), known & (folds != fold)
+        # Each of these rows lies in a fold k that its model has not seen, nor this fold.
         residuals = np.abs(truth[others] - held.leave_two_out[fold, others, column])
         residuals /= held.difficulty_without_two[fold, others, column]
         quantile = conformal_quantile(residuals, level)

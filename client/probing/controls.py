@@ -110,6 +110,7 @@ def _control_values(column: Target, name: str) -> Float[np.ndarray, "row control
             f"control {short(name)} has {len(column.classes):,} categories, more than "
             f"{_MAX_CATEGORIES}: merge them, or make it a number"
         )
+    # A missing code takes the first row of the identity matrix, and is NaN afterwards.
     missing = np.isnan(column.codes)
     indicators = np.eye(len(column.classes))[np.where(missing, 0, column.codes).astype(np.int64)]
     indicators[missing] = np.nan

@@ -37,7 +37,7 @@ def baseline_seconds(name: str, rows: int, columns: int) -> float:
 @cache
 def operations_per_second() -> float:
     """Measure the floating-point rate of one core in a Cholesky factorization, best of three."""
-    matrix = np.eye(_TRIAL_SIZE)
+    matrix = np.eye(_TRIAL_SIZE)  # a factorization takes the same time for any values
     times = []
     with one_thread():
         for _ in range(3):

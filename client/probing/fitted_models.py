@@ -88,6 +88,7 @@ def fitted_models(data: ProbeData, target: str, features: str, level: float) -> 
         codes = data.known[target][has].astype(np.int64)
         fitted = LogisticProbe().fit(select_rows(vectors, has), codes, folds[has])
         return {target: ClassModel(fitted, labels.classes)}
+    # The targets share the factorizations: fitting all takes hardly longer than fitting one.
     numeric = [name for name in data.known if data.labels(name) is None]
     truth = np.stack([data.known[name] for name in numeric], axis=1)
     ridge = RidgeProbe().fit(vectors, truth, folds)

@@ -69,7 +69,8 @@ def _class_precision(
 ) -> float:
     """Compute the average precision of one class; points of equal score share a threshold."""
     order = np.argsort(-score, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))  # last of each equal score
+    last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))  # last row of each score
     hits = np.cumsum(truth[order])[last]
     recall = hits / max(hits[-1], 1)
+    # The steps of the recall, weighted by the precision hits / (last + 1) at each threshold.
     return float((np.diff(recall, prepend=0.0) * hits / (last + 1)).sum())

@@ -23,7 +23,7 @@ def choose_penalties(
     """Choose each target's penalty by the errors on omitted folds.
 
     A model without folds f and k serves twice: its errors on k help to choose the penalty for f,
-    and its errors on f that for k. So each fold has a penalty that its own rows have no part in.
+    and its errors on f that for k. So the choice for a fold is by errors on other folds alone.
 
     Args:
         data: rows, in folds.

@@ -118,13 +118,13 @@ class PredictionMap:
         for row in range(0, window.height, step):
             height = min(step, window.height - row)
             strip = Window(window.row + row, window.col, height, window.width)
-            valid = self._valid_cells(strip)
+            valid = self._valid_cells(strip)  # cells without a vector are never predicted
             if not valid.any():
                 continue
             read = self.field.read
             stored = [read(name, *strip.slices)[valid] for name in self.modalities]
             vectors = np.concatenate([dequantize(part) for part in stored], axis=1)
-            with one_thread():
+            with one_thread():  # windows are computed side by side by dask
                 values = self.model.predict(vectors, layers)
             for number, layer in enumerate(layers):
                 predicted[number, row : row + height][valid] = values[layer]

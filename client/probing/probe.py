@@ -187,7 +187,7 @@ class Probe:
         width, covered = f"interval_{percent}", f"coverage_{percent}"
         sets = [*self.sets, *map(with_controls, self.sets), CONTROLS]
         ridges = self.scores[self.scores["features"].isin(sets)]
-        if width not in ridges:
+        if width not in ridges:  # targets of classes alone, which have no intervals
             return ridges.head(0)[["target", "features", "split"]]
         chosen = ridges.loc[ridges[width].notna(), ["target", "features", "split", width, covered]]
         chosen = chosen.rename(columns={width: "half_width", covered: "coverage"})
@@ -205,6 +205,7 @@ class Probe:
             ProbeError: if there is no such target or set, or several targets and none is named.
         """
         target, features = self._target(target), self._features(features)
+        # One fit serves all targets of numbers, so their models are kept together.
         if (target, features) not in self._models:
             if self.data is None:
                 raise ProbeError(

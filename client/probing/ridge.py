@@ -134,7 +134,7 @@ class RidgeProbe:
         Raises:
             ProbeError: if a target is missing from a whole fold.
         """
-        count = int(folds.max()) + 1
+        count = int(folds.max()) + 1  # results are indexed by fold number, which may have gaps
         penalties = np.full((count, targets.shape[1]), np.nan)
         predictions, difficulties = np.full((2, *targets.shape), np.nan)
         leave_two_out, difficulties_two = np.full((2, count, *targets.shape), np.nan)
@@ -234,6 +234,7 @@ def complete_targets(
         Row numbers and target numbers of each group.
     """
     present = np.isfinite(targets)
+    # Equal columns of the mask are targets that are known in the same rows.
     patterns, group = np.unique(present, axis=1, return_inverse=True)
     for number in range(patterns.shape[1]):
         yield np.flatnonzero(patterns[:, number]), np.flatnonzero(group.reshape(-1) == number)

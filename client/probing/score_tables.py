@@ -31,6 +31,7 @@ def by_features(report: "pd.DataFrame", value: str | None = None) -> "pd.DataFra
     if value is None and "metric" in report and (report["metric"] == "accuracy").any():
         metrics = report.drop_duplicates("target").set_index("target")["metric"]
         tables = {column: by_features(report, column) for column in _CLASS_COLUMNS}
+        # Targets of numbers keep one column per split, under the name of their metric.
         columns = {
             (target, split, name or metrics[target]): tables[column][target, split]
             for target in targets
@@ -78,6 +79,7 @@ def to_markdown(table: "pd.DataFrame", digits: int = 3) -> str:
         )
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     numeric = [False, *(dtype.kind in "iuf" for dtype in table.dtypes)]
+    # A rule that ends in a colon aligns its column to the right.
     rule = [
         "-" * (width - 1) + ":" if right else "-" * width
         for width, right in zip(widths, numeric, strict=True)
@@ -96,6 +98,7 @@ def to_markdown(table: "pd.DataFrame", digits: int = 3) -> str:
 
 def _pivot(report: "pd.DataFrame", rows: str, columns: list[str], value: str) -> "pd.DataFrame":
     """Pivot a report to the means of `value`; rows and columns keep the report's order."""
+    # dropna=False keeps a method that has no score for any target.
     wide = report.pivot_table(
         index=rows, columns=columns, values=value, sort=False, aggfunc="mean", dropna=False
     )

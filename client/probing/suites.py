@@ -201,6 +201,7 @@ def probe_suite(suite: Suite, data: Path, vectors: SampleVectors, **options: Any
     import pandas as pd
 
     tables = list(suite.tables(data))
+    # Tables of the same points, such as health and income of counties, share their vectors.
     by_points: dict[bytes, list[int]] = {}
     for number, table in enumerate(tables):
         by_points.setdefault(table.sampled_lonlat.tobytes(), []).append(number)

@@ -65,11 +65,13 @@ def to_series(values: Any) -> "pd.Series[Any]":
     library = type(values).__module__.partition(".")[0]
     try:
         if library == "pyarrow":
+            # Else integers beside nulls would become floats, and so other labels of classes.
             read: pd.Series[Any] = pd.Series(values.to_pandas(integer_object_nulls=True))
             return read
         if library == "polars":
             return _polars_series(values)
         if isinstance(values, list | tuple):
+            # Objects first: pandas itself would turn integers beside None into floats.
             return pd.Series(list(values), dtype=object).infer_objects()
         if np.ndim(values) != 1:
             raise ProbeError(

@@ -259,6 +259,7 @@ def _to_numbers(column: "pd.Series[Any]", label: str) -> Float[np.ndarray, " poi
         with np.errstate(over="ignore"):  # a long double beyond float64 is infinite, and refused
             values = np.array(column.to_numpy(np.float64, na_value=np.nan))
     else:
+        # One by one, since a message names the row; text such as "1.5" is a number to `float`.
         values = np.full(len(column), np.nan)
         for row in np.flatnonzero(column.notna()).tolist():
             value: Any = column.iat[row]
@@ -284,6 +285,7 @@ def _to_labels(column: "pd.Series[Any]", label: str) -> Labels:
     import pandas as pd
 
     try:
+        # As objects, so that a categorical column has the order and classes of its values.
         codes, classes = pd.factorize(column.astype(object), sort=True)
     except TypeError as error:
         raise ProbeError(
