@@ -22,6 +22,7 @@ from unigeo.producer.publishing.publish import publish
 from unigeo.producer.publishing.releases import next_release, take_over
 from unigeo.producer.storage.field_store import create_field
 from unigeo.schemas.errors import LayoutError, PointsError, StoreError
+from unigeo.schemas.store.attributes import read_attributes
 from unigeo.schemas.store.encoder import EncoderSettings
 from unigeo.schemas.store.layout import Layout
 
@@ -253,7 +254,7 @@ def test_what_is_needed_is_still_checked(past: dict[str, Path], tmp_path: Path) 
         group.attrs["unigeo"] = own | {part: without}
         found = zarr.open_group(tmp_path / "field.zarr", use_consolidated=False)
         with pytest.raises((StoreError, LayoutError), match=f"unigeo.{part}.{key}"):
-            client.opening.read_attributes(dict(found.attrs), "it")
+            read_attributes(dict(found.attrs), "it")
 
 
 def test_covariates_are_read_verified_and_cut_along(wide: Path, tmp_path: Path) -> None:

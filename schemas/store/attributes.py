@@ -1,4 +1,4 @@
-"""The root's attributes as a model that says everything that is wrong with them."""
+"""The root's attributes: written, read, and checked by a model that reports every problem."""
 
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -15,13 +15,13 @@ State = Literal["building", "published"]
 
 
 class _Growing(BaseModel):
-    """Attributes to which later releases may add keys; what is not known is kept, and skipped."""
+    """Attributes to which later releases may add keys; unknown keys are kept and not used."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
 class GridAttributes(_Growing):
-    """The lattice window, enough to rebuild `Grid` without reading an array."""
+    """The numbers of a `Grid`, which is rebuilt from them without reading an array."""
 
     crs: str
     resolution_m: float = Field(gt=0, allow_inf_nan=False)
@@ -30,17 +30,17 @@ class GridAttributes(_Growing):
     shape: tuple[int, int]
 
     def grid(self) -> Grid:
-        """The grid these numbers describe."""
+        """Return the grid that these numbers describe."""
         return Grid(self.crs, self.resolution_m, self.row0, self.col0, self.shape)
 
 
 class LayoutAttributes(_Growing):
-    """How the arrays are cut and coded."""
+    """The numbers of a `Layout`, as the root group holds them."""
 
     modalities: tuple[str, ...] = Field(min_length=1)
     bands: int = Field(gt=0, le=MOST_BANDS)
     widths: dict[str, Annotated[int, Field(gt=0, le=MOST_BANDS, strict=True)]] = {}
-    """Of every modality; layout 1, all of whose modalities have `bands` numbers, has none."""
+    """Numbers in a vector of each modality; empty in layout 1, where each has `bands`."""
     shard: int = Field(gt=0)
     chunk: int = Field(gt=0)
     codec: Literal["none", "zstd"]
@@ -48,7 +48,7 @@ class LayoutAttributes(_Growing):
 
 
 class ModelAttributes(_Growing):
-    """Which model the vectors came from."""
+    """The model that encoded the vectors."""
 
     name: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
@@ -56,20 +56,20 @@ class ModelAttributes(_Growing):
 
 
 class DetailAttributes(_Growing):
-    """What the lattice holds of the coordinate encoder's field, which is band-limited.
+    """How much of the coordinate encoder's field, which is band-limited, the lattice resolves.
 
-    Errors are relative to a vector's length, between cells, read by `method="bicubic"`; int8 itself
-    costs about 0.0075.
+    Errors are relative to a vector's length, measured between cells with `method="bicubic"`; the
+    error of int8 itself is about 0.0075.
     """
 
     complete_at_m: float = Field(gt=0)
-    """Side of a cell at which a raster holds all that int8 vectors can."""
+    """Largest side of a cell, in metres, at which the error is half that of int8 or less."""
     error: float = Field(ge=0)
-    """Of this raster: what lies between its cells and is not in it."""
+    """Error of reading this raster between its cells."""
     complete: bool
-    """Whether finer cells would say nothing new."""
+    """Whether this raster's error is half that of int8 or less, so that finer cells add nothing."""
     interpolated: int = Field(default=1, ge=1)
-    """Side, in cells, of the squares of which one was encoded and the others interpolated."""
+    """Side, in cells, of the squares that have one encoded node each; 1 if all are encoded."""
 
 
 class UnigeoAttributes(_Growing):
@@ -85,7 +85,7 @@ class UnigeoAttributes(_Growing):
     seed: int
     code_version: str
     coordinate_detail: DetailAttributes | None = None
-    """None where there is no coordinate raster, or it was made before this was told."""
+    """None where there is no coordinate raster, or it is older than this attribute."""
 
     @field_validator("layout_version", mode="before")
     @classmethod
@@ -95,22 +95,22 @@ class UnigeoAttributes(_Growing):
         return version
 
     def field_layout(self) -> Layout:
-        """The layout that these attributes describe."""
-        own = self.layout
+        """Return the layout that these attributes describe."""
+        attributes = self.layout
         return Layout(
-            modalities=own.modalities,
-            bands=own.bands,
-            widths=own.widths,
-            shard=own.shard,
-            chunk=own.chunk,
-            codec=own.codec,
-            covariates=own.covariates,
+            modalities=attributes.modalities,
+            bands=attributes.bands,
+            widths=attributes.widths,
+            shard=attributes.shard,
+            chunk=attributes.chunk,
+            codec=attributes.codec,
+            covariates=attributes.covariates,
             version=self.layout_version,
         )
 
 
 def grid_attributes(grid: Grid) -> dict[str, Any]:
-    """The grid as the root group describes it; `GridAttributes` reads it."""
+    """Return the grid as the root group describes it; `GridAttributes` reads it."""
     return {
         "crs": grid.crs,
         "resolution_m": grid.resolution_m,
@@ -121,7 +121,7 @@ def grid_attributes(grid: Grid) -> dict[str, Any]:
 
 
 def layout_attributes(layout: Layout) -> dict[str, Any]:
-    """What the root says of a layout 2, as JSON."""
+    """Return a layout 2 as the root group describes it; `LayoutAttributes` reads it."""
     return {
         "modalities": list(layout.modalities),
         "bands": layout.bands,
@@ -147,7 +147,7 @@ def root_attributes(
     state: State = "building",
     coordinate_detail: DetailAttributes | None = None,
 ) -> dict[str, Any]:
-    """Everything the root group says of the field, as JSON."""
+    """Return all attributes of the root group, as JSON."""
     licence = observations.get("licence", "not stated")
     citation = observations.get("citation", "not stated")
     attributes = {
@@ -183,20 +183,21 @@ def root_attributes(
 
 
 def _source_data(observations: dict[str, Any]) -> list[str]:
-    """What the vectors were made from, as URIs: a URN of the observations' name."""
+    """Return the sources of the vectors as URIs: a URN of the observations' name."""
     return [f"urn:unigeo:observations:{quote(str(observations.get('name', 'unnamed')))}"]
 
 
 def attribute_problems(attributes: dict[str, Any]) -> list[Problem]:
     """Return everything that is wrong with a root's attributes, by the attribute's name."""
-    own = attributes.get("unigeo")
-    if own is None:
+    unigeo = attributes.get("unigeo")
+    if unigeo is None:
         return [Problem(None, "the root has no attribute 'unigeo': this is not a unigeo field")]
     try:
-        read = UnigeoAttributes.model_validate(own)
+        read = UnigeoAttributes.model_validate(unigeo)
     except ValidationError as error:
         invalid = [(".".join(map(str, ("unigeo", *e["loc"]))), e["msg"]) for e in error.errors()]
         return [Problem(key, f"attribute {key}: {message}") for key, message in invalid]
+    # Before a grid is built: its size may be anything that JSON can hold.
     too_large = grid_size_problem(read.grid.shape)
     if too_large:
         return [Problem(None, too_large)]
@@ -205,6 +206,7 @@ def attribute_problems(attributes: dict[str, Any]) -> list[Problem]:
         read.field_layout().shards(read.grid.grid())
     except ValueError as error:
         problems.append(Problem(None, str(error)))
+    # A grid with problems has no georeference to compare with.
     expected = georeference(read.grid.grid()) if not problems else {}
     for key, value in expected.items():
         if attributes.get(key) != value:
@@ -222,11 +224,11 @@ def read_attributes(attributes: dict[str, Any], url: str) -> UnigeoAttributes:
     """Read the root's `unigeo` attribute.
 
     Raises:
-        ForeignError: if the store is no field.
-        LayoutError: if it is of a layout this version does not read.
+        ForeignError: if the store is not a field.
+        LayoutError: if this version does not read its layout.
     """
-    own = attributes.get("unigeo")
-    version = own.get("layout_version") if isinstance(own, dict) else None
+    unigeo = attributes.get("unigeo")
+    version = unigeo.get("layout_version") if isinstance(unigeo, dict) else None
     if isinstance(version, int) and version > LAYOUT_VERSION:
         raise LayoutError(
             f"{url} has layout version {version}; this unigeo reads up to {LAYOUT_VERSION}. "
@@ -235,4 +237,4 @@ def read_attributes(attributes: dict[str, Any], url: str) -> UnigeoAttributes:
     problems = attribute_problems(attributes)
     if problems:
         raise ForeignError(f"{url} is not a readable field: " + "; ".join(texts_of(problems)))
-    return UnigeoAttributes.model_validate(own)
+    return UnigeoAttributes.model_validate(unigeo)

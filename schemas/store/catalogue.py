@@ -1,8 +1,8 @@
 """`catalog.json`: a STAC catalogue of fields over regions and releases, beside or above its stores.
 
-Its member `unigeo:fields` lists them, so that a reader needs one request to find a store. Paths are
-relative to the catalogue's folder and never lead out of it: who may write the catalogue decides
-what is opened there, and nothing elsewhere.
+Its member `unigeo:fields` lists the fields, so that a reader finds a store with one request. Paths
+are relative to the catalogue's folder and never lead out of it, so whoever writes a catalogue can
+make a reader open what lies in its folder, and nothing else.
 """
 
 import json
@@ -19,7 +19,7 @@ FIELDS = "unigeo:fields"
 
 
 def relative_inside(path: str) -> str:
-    """Refuse a path that leads out of the folder it is relative to.
+    """Return a path, or refuse it if it leads out of the folder it is relative to.
 
     Raises:
         ValueError: if it is absolute, a URL, goes up, or hides either behind percent signs.
@@ -27,7 +27,7 @@ def relative_inside(path: str) -> str:
     >>> relative_inside("conus/conus.zarr")
     'conus/conus.zarr'
     """
-    plain = unquote(unquote(path))
+    plain = unquote(unquote(path))  # twice, as a percent sign may itself be encoded
     windows = PureWindowsPath(plain)
     outside = (
         PurePosixPath(plain).is_absolute()
@@ -55,20 +55,21 @@ class Entry(BaseModel):
     region: str = Field(min_length=1)
     release: str = Field(min_length=1)
     href: RelativePath
-    """Of the store."""
+    """Path of the store."""
     item: RelativePath
-    """Of its STAC item."""
+    """Path of its STAC item."""
     collection: RelativePath
-    """Of the STAC collection of its region."""
+    """Path of the STAC collection of its region."""
     resolution_m: float = Field(gt=0)
     modalities: tuple[str, ...]
     model_sha256: str
     root_sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    """Of the store's `zarr.json`, which vouches for everything in the store."""
+    """SHA-256 of the store's `zarr.json`, from which every object of the store is verified."""
 
     @property
     def order(self) -> tuple[int, int, str]:
-        """Later releases come later: numbers by size, before names."""
+        """Key that sorts releases from old to new: numbers by size, then names."""
+        # Dates and plain numbers compare as numbers; every other name sorts after them.
         number = int(self.release) if self.release.isdecimal() else -1
         return (0, number, "") if number >= 0 else (1, 0, self.release)
 
@@ -80,10 +81,10 @@ class _Catalogue(BaseModel):
 
 
 def read_catalogue(content: bytes, url: str) -> tuple[Entry, ...]:
-    """The fields that a catalogue lists.
+    """Return the fields that a catalogue lists.
 
     Raises:
-        StoreError: if it is no catalogue of fields, or a path leads out of its folder.
+        StoreError: if it is not a catalogue of fields, or a path leads out of its folder.
     """
     try:
         document: Any = json.loads(content)
@@ -104,24 +105,24 @@ def read_catalogue(content: bytes, url: str) -> tuple[Entry, ...]:
 def choose_entry(
     entries: tuple[Entry, ...], url: str, region: str | None, release: str | None
 ) -> Entry:
-    """The field of a region, the newest release unless one is named.
+    """Return the entry of a region: the newest release, unless one is named.
 
     Raises:
-        StoreError: if there is none, or several, naming those that there are.
+        StoreError: if there is none, or there are several; the message lists them.
     """
     regions = sorted({entry.region for entry in entries})
     if region is None and len(regions) == 1:
         region = regions[0]
-    found = [entry for entry in entries if entry.region == region]
-    if not found:
-        asked = "name a region" if region is None else f"there is no region {region!r}"
+    of_region = [entry for entry in entries if entry.region == region]
+    if not of_region:
+        problem = "name a region" if region is None else f"there is no region {region!r}"
         listed = ", ".join(regions) or "no field at all"
-        raise StoreError(f"{asked} of the catalogue {url}; it lists {listed}")
-    wanted = release if release is not None else max(found, key=lambda one: one.order).release
-    chosen = [entry for entry in found if entry.release == wanted]
+        raise StoreError(f"{problem} of the catalogue {url}; it lists {listed}")
+    wanted = release if release is not None else max(of_region, key=lambda one: one.order).release
+    chosen = [entry for entry in of_region if entry.release == wanted]
     if not chosen:
-        there = ", ".join(entry.release for entry in sorted(found, key=lambda one: one.order))
-        raise StoreError(f"{region} has no release {release!r} in {url}; it has {there}")
+        listed = ", ".join(entry.release for entry in sorted(of_region, key=lambda one: one.order))
+        raise StoreError(f"{region} has no release {release!r} in {url}; it has {listed}")
     if len(chosen) > 1:
         listed = ", ".join(f"{one.href} ({one.resolution_m:g} m)" for one in chosen)
         raise StoreError(

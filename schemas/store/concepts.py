@@ -1,8 +1,8 @@
-"""The group `concepts` of a store: phrases and their vectors, so that words can be searched.
+"""Names in the group `concepts` of a store: phrases and their vectors, by which to search a field.
 
-`phrases` is a list of texts (see `text_arrays`), `vectors` (phrase, band) their quantized unit
-vectors by the model's text encoder, each the mean of several texts in which the phrase stands. They
-have the model's width, and are compared with modalities of that width alone.
+`phrases` is a list of texts (see `text_arrays`). `vectors` (phrase, band) holds their quantized
+unit vectors by the model's text encoder, each the mean over several texts that contain the phrase.
+They have the model's width, and are compared only with modalities of that width.
 """
 
 GROUP = "concepts"
@@ -10,4 +10,4 @@ PHRASES = "phrases"
 VECTORS = "vectors"
 DIMENSIONS = {PHRASES: ("phrase_byte",), VECTORS: ("phrase", "band")}
 MOST_PHRASES = 1_000_000
-"""More are refused: a list this long is no list of concepts."""
+"""Largest number of phrases that is read; it bounds the memory that a store can claim."""

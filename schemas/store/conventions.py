@@ -1,7 +1,7 @@
 """Public conventions of attributes that the groups and arrays of a store follow.
 
-A node that has a convention's keys also names it in `zarr_conventions`, by a UUID that never
-changes. Sources, each with a JSON schema that the registrations here satisfy:
+A node with a convention's keys also names the convention in `zarr_conventions`, by a UUID that
+never changes. Sources, each with a JSON schema that the registrations here satisfy:
 github.com/zarr-conventions/proj, /spatial and /multiscales at tag v0.1, and
 github.com/geo-embeddings/embeddings-zarr-convention, version 1.
 """
@@ -55,11 +55,11 @@ CONVENTIONS = {
         "Geoembeddings convention for geospatial embedding arrays with model provenance",
     ),
 }
-"""Registrations by the key, or the prefix of keys, of each convention."""
+"""Registration of each convention, by its key or the prefix of its keys."""
 
 
 def registered(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes with the registration of every convention whose keys are among them.
+    """Return attributes with the registration of every convention whose keys are among them.
 
     >>> [one["name"] for one in registered({"proj:code": "EPSG:8858"})["zarr_conventions"]]
     ['proj']
@@ -73,8 +73,8 @@ def registered(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def projjson(crs: str) -> dict[str, Any]:
-    """A CRS as PROJJSON, for readers that know no EPSG codes."""
-    return dict(_projjson(crs))
+    """Return a CRS as PROJJSON, for readers without a table of EPSG codes."""
+    return dict(_projjson(crs))  # a copy, as the cached one is shared
 
 
 @cache

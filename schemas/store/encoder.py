@@ -1,9 +1,9 @@
-"""The group `encoder` of a store: the coordinate encoder's weights, and what rebuilds it.
+"""The group `encoder` of a store: the coordinate encoder's weights and its settings.
 
-Its arrays are the encoder's weights by name, and `rotation`; its attribute `settings` says their
-sizes. A vector is normalize(encoder(degrees) @ rotation); the default encoder is projection(norm(
-mean of the scales' tokens)). A setting that is missing has its default, so older stores open. A
-weight without numbers (`registers`, where there are none) is not stored.
+Its arrays are the encoder's weights by name, and `rotation`; its attribute `settings` determines
+their shapes. A vector is normalize(encoder(degrees) @ rotation), where the default encoder is
+projection(norm(mean of the scales' tokens)). A missing setting has its default, so that older
+stores open. An empty weight (`registers`, where there are none) is not stored.
 """
 
 from collections.abc import Mapping
@@ -16,43 +16,52 @@ from unigeo.schemas.errors import LayoutError
 
 GROUP = "encoder"
 FREQUENCIES = "frequencies"
-"""In float64, cycles per unit of the plane; absent where harmonics take their place."""
+"""Array of frequencies, float64, cycles per unit of the plane; absent where harmonics are used."""
 ROTATION = "rotation"
-"""Applied after the encoder, to the vectors of every modality alike."""
+"""Array of the rotation that is applied to the vectors of every modality after encoding."""
 
 
 class EncoderSettings(BaseModel):
-    """The settings that shape the coordinate encoder; an unknown one is refused, not ignored."""
+    """Settings that determine the coordinate encoder; unknown ones are refused, not ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["scales", "geoclip", "satclip", "fourier"] = "scales"
-    """Attention over scales; perceptrons on Fourier features, one per scale or one for all; or
-    spherical harmonics and a perceptron of sines. Fields that a kind has no use for are ignored."""
+    """Architecture: attention over scales (`scales`); perceptrons on Fourier features, one per
+    scale (`geoclip`) or one for all (`fourier`); or spherical harmonics and a perceptron of sines
+    (`satclip`). Settings that a kind does not use are ignored."""
     width: int = Field(gt=0, multiple_of=2)
+    """Numbers in a token, or Fourier features per scale."""
     depth: int = Field(ge=0)
+    """Number of attention blocks, or of hidden layers of a perceptron."""
     heads: int = Field(gt=0)
+    """Number of attention heads; divides the width."""
     mlp_ratio: float = Field(gt=0)
+    """Width of hidden layers over `width`."""
     sigmas: tuple[float, ...] = Field(min_length=1)
+    """Standard deviation of each scale's frequencies, cycles per unit of the plane."""
     registers: int = Field(ge=0)
+    """Number of learned tokens beside the scales'."""
     scale_embedding: bool
+    """Whether each scale's token has a learned vector added."""
     scale_layers: int = Field(default=0, ge=0)
-    """Hidden layers of a perceptron of its own that each scale's features pass first."""
+    """Number of hidden layers of each scale's own perceptron; 0 means no perceptron."""
     readout: Literal["mean", "concat", "registers"] = "mean"
-    """What the vector is read from after attention: the scales' tokens, or the registers."""
+    """Tokens that the vector is read from after attention: the scales' or the registers."""
     features: Literal["plane", "sphere"]
+    """Coordinates that the frequencies are applied to: two on the plane, or three on the sphere."""
     degree: int = Field(default=40, gt=0)
-    """Spherical harmonics stay below it."""
+    """Number of degrees of the spherical harmonics, from 0."""
     w0: float = Field(default=30.0, gt=0)
-    """Factor before the first sine."""
+    """Factor inside the first sine."""
     dimension: int = Field(gt=0)
     """Numbers in a vector."""
     seed: int = 0
-    """Drew the frequencies, which are stored."""
+    """Seed of the frequencies, which are stored."""
     learned_frequencies: bool = False
-    """Whether training then moved them."""
+    """Whether training changed the frequencies."""
     dropout: float = 0.0
-    """Of training alone."""
+    """Dropout in training; it has no effect here."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "EncoderSettings":
@@ -69,11 +78,11 @@ class EncoderSettings(BaseModel):
 
     @property
     def read(self) -> int:
-        """Numbers that attention over scales hands to the projection."""
+        """Numbers per vector before the projection that ends attention over scales."""
         return len(self.sigmas) * self.width if self.readout == "concat" else self.width
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every array of the group, and its shape."""
+        """Return the shape of every array of the group, by name."""
         scales, axes = len(self.sigmas), 3 if self.features == "sphere" else 2
         shapes: dict[str, tuple[int, ...]] = {ROTATION: (self.dimension, self.dimension)}
         if self.kind != "satclip":
@@ -83,12 +92,12 @@ class EncoderSettings(BaseModel):
             if self.scale_embedding:
                 shapes["scale_embedding"] = (scales, self.width)
         layers = self._attention() if self.kind == "scales" else self._perceptrons()
-        for layer, shape in layers.items():
+        for layer, shape in layers.items():  # a bias has the layer's outputs
             shapes |= {f"{layer}.weight": shape, f"{layer}.bias": shape[:1]}
         return shapes
 
     def _attention(self) -> dict[str, tuple[int, ...]]:
-        """Layers of `scales`: (output, input), or the width of a norm."""
+        """Return the layers of `scales`: (output, input), or the width of a norm."""
         width, hidden = self.width, self.hidden
         layers: dict[str, tuple[int, ...]] = {"norm": (width,)}
         if self.read != self.dimension:
@@ -110,7 +119,7 @@ class EncoderSettings(BaseModel):
         return layers
 
     def _perceptrons(self) -> dict[str, tuple[int, ...]]:
-        """Layers of the other kinds, one perceptron after the other."""
+        """Return the layers of the other kinds, perceptron by perceptron."""
         scales = len(self.sigmas)
         count = scales if self.kind == "geoclip" else 1
         inputs = {
@@ -126,7 +135,7 @@ class EncoderSettings(BaseModel):
 
 
 def _perceptron(net: str, sizes: list[int], outputs: int) -> dict[str, tuple[int, ...]]:
-    """Layers of one perceptron: (output, input)."""
+    """Return the layers of one perceptron: (output, input)."""
     layers: dict[str, tuple[int, ...]] = {
         f"{net}.hidden.{layer}": (after, before)
         for layer, (before, after) in enumerate(pairwise(sizes))
@@ -135,7 +144,7 @@ def _perceptron(net: str, sizes: list[int], outputs: int) -> dict[str, tuple[int
 
 
 def weight_dimensions(shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Names of a weight's dimensions: a name has one length in the whole store.
+    """Name a weight's dimensions by their lengths, as a name has one length in the whole store.
 
     >>> weight_dimensions((256, 768))
     ('axis0_256', 'axis1_768')
@@ -144,10 +153,10 @@ def weight_dimensions(shape: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def read_settings(values: Mapping[str, Any], url: str) -> EncoderSettings:
-    """Read the group's `settings`.
+    """Validate the group's `settings`.
 
     Raises:
-        LayoutError: naming what this version cannot evaluate.
+        LayoutError: naming the settings that this version cannot evaluate.
     """
     try:
         return EncoderSettings.model_validate(dict(values))

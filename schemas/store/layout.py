@@ -1,9 +1,9 @@
-"""The field store, layouts 1 and 2: which arrays it holds, and how each is stored.
+"""Layouts 1 and 2 of a field's store: its arrays, and how each is stored.
 
-The field itself stands in the root group, so that plain `xr.open_zarr(url)` reads it. One shard is
-one stored object and one production task. Vectors are uncompressed by default: int8 embeddings
-shrink 1.13 times with zstd and then decode 4 to 10 times slower, and a vector uncompressed in
-(y, x, band) order is one run of bytes that can be read alone. `docs/store.md` specifies all of it.
+The field is the root group, so that plain `xr.open_zarr(url)` reads it. One shard is one stored
+object and one production task. Vectors are uncompressed by default: zstd makes int8 embeddings 1.13
+times smaller and 4 to 10 times slower to decode, and an uncompressed vector in (y, x, band) order
+is one range of bytes that can be read alone. `docs/store.md` is the specification.
 """
 
 import re
@@ -21,18 +21,18 @@ from unigeo.schemas.store.quantization import FILL
 from unigeo.schemas.store.sharding import CRC_BYTES
 
 LAYOUT_VERSION = 2
-"""What is written; what older releases wrote is read, too."""
+"""Version that is written; older ones are read, too."""
 STATUS_SUFFIX = "_status"
 FUSED = "fused"
-"""A modality made of all the others of a cell."""
+"""Modality computed from all other modalities of a cell."""
 COVARIATES = "covariates"
-"""The array of plain numbers beside the vectors."""
+"""Array of the plain numbers beside the vectors."""
 CHUNK = 16
 """Cells along one side of an inner chunk: 16 x 16 x 768 bytes are 192 KiB."""
 READABLE_CODECS = frozenset(
     {"bytes", "crc32c", "zstd", "blosc", "gzip", "transpose", "sharding_indexed"}
 )
-"""Codecs that every Zarr v3 reader in use knows."""
+"""Codecs that all common Zarr v3 readers support."""
 
 _BAND = "band"
 _RESERVED = frozenset(
@@ -52,14 +52,14 @@ Codec = Literal["none", "zstd"]
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How one field is laid out."""
+    """Arrays of a field, and how they are divided and coded."""
 
     modalities: tuple[str, ...]
     """Names of the arrays of vectors."""
     bands: int
-    """Numbers in a vector of the model: of its text encoder, its coordinate encoder, `fused`."""
+    """Numbers in a vector of the model's text encoder, its coordinate encoder, and `fused`."""
     widths: Mapping[str, int] = field(default_factory=dict, hash=False)
-    """Numbers in a vector of each modality where these are not `bands`."""
+    """Numbers in a vector of each modality whose width is not `bands`."""
     shard: int = SHARD
     """Cells along one side of a shard."""
     chunk: int = CHUNK
@@ -67,33 +67,34 @@ class Layout:
     codec: Codec = "none"
     """Compression of the vectors' inner chunks."""
     covariates: tuple[str, ...] = ()
-    """Names of the plain numbers that are stored beside the vectors."""
+    """Names of the plain numbers stored beside the vectors."""
     version: int = LAYOUT_VERSION
     """Version of the layout."""
 
     def __post_init__(self) -> None:
         check_modalities(self.modalities)
-        own = {name: self.widths.get(name, self.bands) for name in self.modalities}
-        if min(self.bands, *own.values()) < 1 or self.chunk < 1 or self.shard % self.chunk:
+        widths = {name: self.widths.get(name, self.bands) for name in self.modalities}
+        least = min(self.bands, *widths.values())
+        if least < 1 or self.chunk < 1 or self.shard % self.chunk:
             raise LayoutError(
-                f"{min(self.bands, *own.values())} bands, chunk {self.chunk}, shard {self.shard}: "
+                f"{least} bands, chunk {self.chunk}, shard {self.shard}: "
                 "all must be positive and the chunk must divide the shard"
             )
-        if own.get(FUSED, self.bands) != self.bands:
+        if widths.get(FUSED, self.bands) != self.bands:
             raise LayoutError(
-                f"{FUSED!r} has {own[FUSED]} bands, and must have the model's {self.bands}"
+                f"{FUSED!r} has {widths[FUSED]} bands, and must have the model's {self.bands}"
             )
         if self.codec not in ("none", "zstd"):
             raise LayoutError(f"the codec must be none or zstd, not {self.codec!r}")
-        differing = {name: width for name, width in own.items() if width != self.bands}
-        object.__setattr__(self, "widths", differing)
+        differing = {name: width for name, width in widths.items() if width != self.bands}
+        object.__setattr__(self, "widths", differing)  # the dataclass is frozen
 
     def width(self, modality: str) -> int:
-        """Numbers in a vector of a modality."""
+        """Return the numbers in a vector of a modality."""
         return self.widths.get(modality, self.bands)
 
     def widths_of(self, modalities: Iterable[str]) -> dict[str, int]:
-        """Numbers in a vector of each of some modalities."""
+        """Return the numbers in a vector of each of some modalities."""
         return {name: self.width(name) for name in modalities}
 
     @property
@@ -102,7 +103,7 @@ class Layout:
         return tuple(name for name in self.modalities if self.width(name) == self.bands)
 
     def dimension(self, modality: str) -> str:
-        """Name of the dimension of a modality's bands.
+        """Return the name of the dimension of a modality's bands.
 
         >>> layout = Layout(modalities=("aerial", "sar"), bands=768, widths={"sar": 64})
         >>> layout.dimension("aerial"), layout.dimension("sar")
@@ -111,7 +112,7 @@ class Layout:
         return band_dimension(self.width(modality), self.bands)
 
     def describe_width(self, unit: str) -> str:
-        """The width of vectors, and that of those that have another.
+        """Return a text of the model's width, and of each other width.
 
         >>> layout = Layout(modalities=("aerial", "sar"), bands=768, widths={"sar": 64})
         >>> layout.describe_width("bands")
@@ -122,22 +123,22 @@ class Layout:
 
     @property
     def band_dimensions(self) -> dict[str, int]:
-        """Every dimension of bands, and its length."""
+        """Length of every dimension of bands, by name."""
         others = {self.dimension(name): self.width(name) for name in self.modalities}
         return {_BAND: self.bands} | others
 
     @property
     def checked_status(self) -> bool:
-        """Whether a CRC-32C ends each object of status codes, which only layout 1 has."""
+        """Whether each object of status codes ends with a CRC-32C, as in layout 1 only."""
         return self.version == 1
 
     @property
     def status_bytes(self) -> int:
-        """Bytes of an object of status codes."""
+        """Size of an object of status codes, in bytes."""
         return self.shard**2 + (CRC_BYTES if self.checked_status else 0)
 
     def shards(self, grid: Grid) -> tuple[int, int]:
-        """Rows and columns of the grid of shards.
+        """Return the number of rows and columns of shards.
 
         Raises:
             LayoutError: if the grid is not aligned to shards.
@@ -152,10 +153,10 @@ class Layout:
 
 
 def check_modalities(modalities: tuple[str, ...]) -> None:
-    """Refuse names that no array of vectors can have beside the others of a store.
+    """Refuse names that conflict with each other or with other names of a store.
 
     Raises:
-        LayoutError: naming the first, and why.
+        LayoutError: naming the first, and the reason.
     """
     if not modalities:
         raise LayoutError("cannot store no modality; name one at least")
@@ -170,7 +171,7 @@ def check_modalities(modalities: tuple[str, ...]) -> None:
 
 
 def _name_problem(name: str) -> str:
-    """Why an array of vectors cannot have this name; empty if it can."""
+    """Return why an array of vectors cannot have this name; empty if it can."""
     if not _NAME.fullmatch(name):
         return "a name is a letter and then at most 63 letters, digits, '_' or '-'"
     if name.lower() in _RESERVED or is_coordinate(name.lower()):
@@ -181,17 +182,17 @@ def _name_problem(name: str) -> str:
 
 
 def band_dimension(width: int, bands: int) -> str:
-    """Name of the dimension of vectors of a width, in a store of a model of so many bands."""
+    """Return the name of the dimension of vectors of a width; the model's width is `bands`."""
     return _BAND if width == bands else f"{_BAND}_{width}"
 
 
 def band_numbers(width: int) -> Int[np.ndarray, " band"]:
-    """The coordinate of a dimension of bands."""
+    """Return the coordinate of a dimension of bands."""
     return np.arange(width, dtype=np.int16 if width <= _MOST_INT16 else np.int32)
 
 
 def is_coordinate(name: str) -> bool:
-    """Whether an array of this name is one of the field's coordinates, which are always whole.
+    """Tell whether an array of this name is a coordinate, of which no object may be missing.
 
     >>> is_coordinate("band_64"), is_coordinate("aerial")
     (True, False)
@@ -200,12 +201,12 @@ def is_coordinate(name: str) -> bool:
 
 
 def status_name(modality: str) -> str:
-    """Name of the array that says why a cell has or lacks the modality's vector."""
+    """Return the name of the array of a modality's `Status` codes."""
     return modality + STATUS_SUFFIX
 
 
 def array_attributes(modality: str, grid: Grid, *, status: bool = False) -> dict[str, Any]:
-    """Attributes of one vector or status array: the CRS as every reader looks for it."""
+    """Return the attributes of a vector or status array, with the CRS in every reader's form."""
     what = "status of the vector" if status else "unit vector, quantized: v = q / |q|"
     attributes: dict[str, Any] = {
         "long_name": f"{modality} {what}",
@@ -224,7 +225,7 @@ def array_attributes(modality: str, grid: Grid, *, status: bool = False) -> dict
 
 
 def georeference(grid: Grid) -> dict[str, Any]:
-    """The `proj:` and `spatial:` attributes of a group or array, by which a store is checked."""
+    """Return the `proj:` and `spatial:` attributes of a group or array, which validation checks."""
     return {
         "proj:code": grid.crs,
         "spatial:dimensions": ["y", "x"],
@@ -236,13 +237,13 @@ def georeference(grid: Grid) -> dict[str, Any]:
 
 
 def georeferenced(attributes: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
-    """Attributes of a stored group or array whose cells lie on a grid, conventions registered."""
+    """Return attributes with those of a grid, and the registrations of all their conventions."""
     crs = {"proj:projjson": projjson(grid.crs)}
     return registered({**attributes, **georeference(grid), **crs})
 
 
 def spatial_ref_attributes(grid: Grid) -> dict[str, Any]:
-    """Attributes of the scalar `spatial_ref`: WKT2, and the transform in GDAL's order."""
+    """Return the attributes of `spatial_ref`: WKT2, and the transform in GDAL's order."""
     from pyproj import CRS
 
     a, b, c, d, e, f = grid.affine
@@ -256,7 +257,7 @@ def spatial_ref_attributes(grid: Grid) -> dict[str, Any]:
 
 
 def axis_attributes(axis: Literal["x", "y"]) -> dict[str, Any]:
-    """CF attributes of the coordinate arrays."""
+    """Return the CF attributes of a coordinate array."""
     return {
         "axis": axis.upper(),
         "standard_name": f"projection_{axis}_coordinate",

@@ -1,4 +1,4 @@
-"""Pyramids: groups whose children are one picture or field in ever coarser cells.
+"""Attributes of pyramids: groups whose children are one image or field at several resolutions.
 
 Source: github.com/zarr-conventions/multiscales, version 0.1, with the `spatial:` keys of each level
 as github.com/zarr-conventions/spatial adds them.
@@ -14,14 +14,14 @@ from unigeo.schemas.store.layout import georeferenced
 def multiscale_attributes(
     levels: Mapping[int, Grid], attributes: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Attributes of a pyramid's group, whose children are named by their factors.
+    """Return the attributes of a pyramid's group, whose children are named by their factors.
 
-    Paths of levels lead down from the group, never up; so the levels of a group that lacks the full
-    size begin with its finest, which is derived from nothing that the group could name.
+    The convention's paths lead down from the group, never up. The finest level of a group without
+    the full resolution is therefore derived from nothing that the group can name.
 
     Args:
         levels: grid of each level by its factor, the finest first.
-        attributes: the group's others.
+        attributes: other attributes of the group.
     """
     layout: list[dict[str, Any]] = []
     before: int | None = None
@@ -29,7 +29,7 @@ def multiscale_attributes(
         level: dict[str, Any] = {"asset": str(factor)}
         if before is not None:
             level["derived_from"] = str(before)
-        scale = factor / (before or factor)
+        scale = factor / (before or factor)  # of this level's pixels to those of the one before
         level["transform"] = {"scale": [scale, scale], "translation": [0.0, 0.0]}
         level["spatial:shape"] = list(grid.shape)
         level["spatial:transform"] = list(grid.affine)

@@ -1,9 +1,9 @@
-"""Coarser copies of a field, in the same store: `overviews/2`, `overviews/4`, ...
+"""Overviews: coarser copies of a field in the same store, `overviews/2`, `overviews/4`, ...
 
-Each is a field of its own, of the same arrays and attributes. Its cell of factor n covers n by n
-cells: the direction of the mean of their unit vectors, those without a vector left out. All cells
-have one area, so that is the mean over the area observed. A shard of the overview holds what one
-shard of the field does, so both are made in one task.
+Each is itself a field, with the same arrays and attributes. A cell of factor n covers n by n cells;
+its vector is the direction of the mean of their unit vectors, without the cells that have none. All
+cells have the same area, so this is the mean over the observed area. A shard of the overview covers
+one shard of the field, so both are made in one task.
 """
 
 from dataclasses import replace
@@ -18,7 +18,7 @@ GROUP = "overviews"
 
 
 def overview_factors(layout: Layout) -> tuple[int, ...]:
-    """Powers of two by which a shard can be thinned and still be made of whole chunks.
+    """Return the powers of two by which a shard can be coarsened and still consist of whole chunks.
 
     >>> overview_factors(Layout(modalities=("aerial",), bands=768))
     (2, 4, 8, 16)
@@ -32,7 +32,7 @@ def overview_factors(layout: Layout) -> tuple[int, ...]:
 
 
 def overview_path(factor: int) -> str:
-    """Where the overview stands in the store.
+    """Return the path of an overview in the store.
 
     >>> overview_path(4)
     'overviews/4'
@@ -41,22 +41,23 @@ def overview_path(factor: int) -> str:
 
 
 def coarser_layout(layout: Layout, factor: int) -> Layout:
-    """How an overview is cut: its shards cover the ground of the field's."""
+    """Return the layout of an overview, whose shards cover the same ground as the field's."""
     return replace(layout, shard=layout.shard // factor, covariates=())
 
 
 def pyramid_attributes(grid: Grid, factors: tuple[int, ...]) -> dict[str, Any]:
-    """The attributes of the group of all overviews of a field on a grid."""
+    """Return the attributes of the group of all overviews of a field on a grid."""
     levels = {factor: grid.coarsen(factor) for factor in factors}
     return multiscale_attributes(levels, {"factors": list(factors)})
 
 
 def overview_attributes(attributes: dict[str, Any], grid: Grid, factor: int) -> dict[str, Any]:
-    """The attributes of an overview's group, from those of the field's root."""
+    """Return the attributes of an overview's group, from those of the field's root."""
     coarse = grid.coarsen(factor)
-    own = dict(attributes["unigeo"])
-    own["grid"] = own["grid"] | grid_attributes(coarse)
-    own["layout"] = own["layout"] | {"shard": own["layout"]["shard"] // factor, "covariates": []}
-    own["overview_of"] = {"factor": factor, "resolution_m": grid.resolution_m}
-    changed = {"unigeo": own, "geoemb:gsd": coarse.resolution_m}
+    unigeo = dict(attributes["unigeo"])
+    unigeo["grid"] = unigeo["grid"] | grid_attributes(coarse)
+    shard = unigeo["layout"]["shard"] // factor
+    unigeo["layout"] = unigeo["layout"] | {"shard": shard, "covariates": []}
+    unigeo["overview_of"] = {"factor": factor, "resolution_m": grid.resolution_m}
+    changed = {"unigeo": unigeo, "geoemb:gsd": coarse.resolution_m}
     return georeferenced({**attributes, **changed}, coarse)

@@ -1,11 +1,11 @@
-"""The group `preview`: each modality as a picture, in steps of two from full size down.
+"""The group `preview`: each modality as an image, at full resolution and coarser by powers of two.
 
-`preview/1` has a pixel per cell, `preview/2` one per two by two cells, and so on; each is a group
+`preview/1` has a pixel per cell, `preview/2` one per two by two cells, and so on. Each is a group
 of plain arrays (rgb, y, x), uint8, one per modality, 0 where there is no vector, and of their
-coordinates, `rgb` among them. They have no shards and no compression, so that GDAL 3.12, QGIS and
-browsers read them. Red, green and blue are the vectors' three main directions; beside the levels
-stand, for each modality, `A_axes` (rgb, the modality's bands) and `A_stretch` (rgb, 2): the colour
-of a unit vector v is 1 + 254 (axes v - low) / (high - low), cut off at 1 and 255 and rounded.
+coordinates, including `rgb`. They are neither sharded nor compressed, so that GDAL 3.12, QGIS and
+browsers read them. Red, green and blue are the vectors' three main directions. Beside the levels,
+each modality has `A_axes` (rgb, the modality's bands) and `A_stretch` (rgb, 2): the colour of a
+unit vector v is 1 + 254 (axes v - low) / (high - low), clipped to 1 and 255, and rounded.
 """
 
 from typing import Any
@@ -18,15 +18,15 @@ from unigeo.schemas.store.layout import Layout
 
 GROUP = "preview"
 COLOUR = "rgb"
-"""Dimension of red, green and blue, and its coordinate."""
+"""Name of the dimension of red, green and blue, and of its coordinate."""
 NO_COLOUR = 0
-"""A pixel of no vector."""
+"""Value of a pixel without a vector."""
 COLOURS = 254
-"""Steps between the darkest and the brightest; 0 is left to mean "no data"."""
+"""Steps between the darkest and the brightest value, 1 and 255."""
 
 
 def preview_factors(grid: Grid, layout: Layout) -> tuple[int, ...]:
-    """Cells along one side of a pixel of each level; the last level fits into one chunk.
+    """Return the side of a pixel of each level, in cells; the last level fits into one chunk.
 
     >>> grid = Grid("EPSG:8858", 1000, 0, 0, (1024, 2048))
     >>> preview_factors(grid, Layout(modalities=("aerial",), bands=8))
@@ -39,33 +39,33 @@ def preview_factors(grid: Grid, layout: Layout) -> tuple[int, ...]:
 
 
 def preview_path(factor: int) -> str:
-    """Where a level stands in the store."""
+    """Return the path of a level in the store."""
     return f"{GROUP}/{factor}"
 
 
 def colour_attributes() -> dict[str, Any]:
-    """Attributes of the coordinate of red, green and blue, which is 0, 1 and 2."""
+    """Return the attributes of the coordinate of red, green and blue, which is 0, 1 and 2."""
     return {"long_name": "colour", "flag_values": [0, 1, 2], "flag_meanings": "red green blue"}
 
 
 def axes_name(modality: str) -> str:
-    """Array of the directions that are red, green and blue."""
+    """Return the name of the array of the directions of red, green and blue."""
     return f"{modality}_axes"
 
 
 def stretch_name(modality: str) -> str:
-    """Array of the scores that are darkest and brightest."""
+    """Return the name of the array of the scores that are darkest and brightest."""
     return f"{modality}_stretch"
 
 
 def colour(
     scores: Float[np.ndarray, "*cell 3"], stretch: Float[np.ndarray, "3 2"]
 ) -> UInt8[np.ndarray, "*cell 3"]:
-    """Red, green and blue of scores along the axes: 1 to 255.
+    """Return red, green and blue, 1 to 255, of scores along the axes.
 
     >>> colour(np.array([[-9.0, 0.5, 9.0]]), np.array([[0.0, 1.0]] * 3))
     array([[  1, 128, 255]], dtype=uint8)
     """
     low, high = stretch[:, 0], stretch[:, 1]
-    span = np.where(high > low, high - low, 1.0)
+    span = np.where(high > low, high - low, 1.0)  # where all scores are equal
     return np.asarray(1 + np.rint(COLOURS * np.clip((scores - low) / span, 0, 1)), np.uint8)

@@ -1,8 +1,7 @@
-"""The root's attributes as they were published, so that a later change can be named.
+"""The root's attributes as they were published, against which later changes are reported.
 
-The root holds their SHA-256, `unigeo.attributes_sha256`, and the manifest's array `root_attributes`
-holds themselves, as JSON in bytes. Left out are what changes or is known after them: the state and
-the two hashes.
+The manifest's array `root_attributes` holds them as the bytes of a JSON document, and the root
+their SHA-256, `unigeo.attributes_sha256`. They lack what is set later: the state and two hashes.
 """
 
 import hashlib
@@ -20,38 +19,38 @@ ARRAY = "root_attributes"
 DIGEST = "attributes_sha256"
 _LEFT_OUT = ("state", "manifest_sha256", DIGEST)
 _MOST_SHOWN = 80
-"""Characters of a value in a sentence."""
+"""Number of characters of a value that a message shows."""
 
 
 def held_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a root that are held, as JSON gives them back.
+    """Return the attributes of a root that are held, as they are after a round trip through JSON.
 
     >>> held_attributes({"license": "CC0-1.0", "unigeo": {"state": "published", "seed": 0}})
     {'license': 'CC0-1.0', 'unigeo': {'seed': 0}}
     """
-    whole: dict[str, Any] = json.loads(json.dumps(attributes))
-    own = whole.get("unigeo")
-    if isinstance(own, dict):
-        whole["unigeo"] = {key: value for key, value in own.items() if key not in _LEFT_OUT}
-    return whole
+    held: dict[str, Any] = json.loads(json.dumps(attributes))
+    unigeo = held.get("unigeo")
+    if isinstance(unigeo, dict):
+        held["unigeo"] = {key: value for key, value in unigeo.items() if key not in _LEFT_OUT}
+    return held
 
 
 def attributes_to_bytes(held: Mapping[str, Any]) -> UInt8[np.ndarray, " byte"]:
-    """Canonical JSON: keys sorted, no spaces."""
+    """Encode attributes as canonical JSON: keys sorted, no spaces."""
     text = json.dumps(held, sort_keys=True, separators=(",", ":"))
     return np.frombuffer(text.encode(), np.uint8)
 
 
 def attributes_digest(held: Mapping[str, Any]) -> str:
-    """SHA-256 of that, hexadecimal."""
+    """Return the SHA-256 of the canonical JSON, hexadecimal."""
     return hashlib.sha256(attributes_to_bytes(held).tobytes()).hexdigest()
 
 
 def attributes_of_bytes(stored: UInt8[np.ndarray, " byte"]) -> dict[str, Any]:
-    """Read the attributes back.
+    """Decode the bytes of attributes.
 
     Raises:
-        LayoutError: if the bytes are no JSON of attributes.
+        LayoutError: if the bytes are not JSON of attributes.
     """
     try:
         held = json.loads(stored.tobytes())
@@ -96,7 +95,7 @@ def _changes(
 
 
 def _differ(one: Any, other: Any) -> bool:
-    """Whether two values differ as JSON, in which 1, 1.0 and true do."""
+    """Tell whether two values differ as JSON, in which 1, 1.0 and true are different."""
     return json.dumps(one, sort_keys=True) != json.dumps(other, sort_keys=True)
 
 

@@ -1,9 +1,9 @@
-"""The index of a shard: where each inner chunk lies in the stored object.
+"""The index of a shard: offset and length of each inner chunk in the stored object.
 
-A shard is its chunks one after another, in any order, and then the index: for each chunk, row by
-row, its offset and its length in bytes as little-endian uint64 (both 2^64 - 1 for a chunk of no
-data, which is not stored), and a CRC-32C of these numbers. Bands are not cut, so the index is a
-table of chunk rows and chunk columns.
+A shard consists of its chunks, in any order, and then the index: for each chunk, row by row, its
+offset and length in bytes as little-endian uint64 (both 2^64 - 1 for a chunk without data, which is
+not stored), and a CRC-32C of these numbers. Chunks hold all bands, so the index is a table of chunk
+rows and chunk columns.
 
 Source: Zarr v3, codec `sharding_indexed` version 1.0, with `index_location` "end".
 """
@@ -14,16 +14,16 @@ from jaxtyping import Int64
 from unigeo.schemas.errors import LayoutError
 
 EMPTY = -1
-"""Offset and length, as read, of a chunk that is not stored."""
+"""Offset and length that `parse_index` returns for a chunk that is not stored."""
 CRC_BYTES = 4
-"""A CRC-32C, little-endian, after what it covers."""
+"""Size of a CRC-32C, little-endian, which follows the bytes that it covers."""
 
 _ENTRY_BYTES = 16
 _NOT_STORED = np.uint64(2**64 - 1)
 
 
 def index_bytes(chunks_shape: tuple[int, int]) -> int:
-    """Length of a shard's index with its CRC: what to ask for at the end of the object.
+    """Return the size of a shard's index with its CRC, which end the object.
 
     >>> index_bytes((16, 16))
     4100
@@ -37,16 +37,16 @@ def parse_index(
     """Read the index from the last bytes of a shard.
 
     Args:
-        tail: the end of the stored object, `index_bytes(chunks_shape)` bytes or more of it.
+        tail: last bytes of the object, at least `index_bytes(chunks_shape)` of them.
         chunks_shape: rows and columns of chunks in a shard.
-        shard_bytes: size of the whole object, where it is known: chunks must lie inside it.
+        shard_bytes: size of the object, if known; chunks must lie inside it.
 
     Returns:
-        Offset and length of each chunk, in bytes from the start of the object; -1 and -1 for a
-        chunk of no data, which is not stored.
+        Offset and length of each chunk, in bytes from the start of the object; `EMPTY` for both if
+        it is not stored.
 
     Raises:
-        LayoutError: if the bytes are too few, do not match their CRC, or name chunks that lie
+        LayoutError: if there are too few bytes, they do not match their CRC, or a chunk lies
             outside the object.
     """
     size = index_bytes(chunks_shape)
@@ -74,16 +74,17 @@ def parse_index(
             f"row {row}, column {col}: {entries[row, col, 1]} bytes at {entries[row, col, 0]}, "
             f"where chunks end at {limit}. The object is damaged: copy it anew."
         )
+    # As int64 only now: 2^64 - 1 would wrap.
     return np.where(stored[..., None], entries, 0).astype(np.int64) + np.where(
         stored[..., None], 0, EMPTY
     )
 
 
 def crc_matches(stored: bytes) -> bool:
-    """Whether the last four bytes of a stored chunk or index are the CRC-32C of the rest."""
-    import google_crc32c  # not where a model is trained, which knows layouts all the same
+    """Tell whether the last four bytes of a chunk or index are the CRC-32C of the others."""
+    import google_crc32c  # here, as training imports layouts and need not have it
 
     if len(stored) < CRC_BYTES:
         return False
-    own = int.from_bytes(stored[-CRC_BYTES:], "little")
-    return bool(google_crc32c.value(stored[:-CRC_BYTES]) == own)
+    expected = int.from_bytes(stored[-CRC_BYTES:], "little")
+    return bool(google_crc32c.value(stored[:-CRC_BYTES]) == expected)

@@ -1,4 +1,4 @@
-"""Why a cell has or lacks a vector."""
+"""Status of a cell: why it has or lacks a vector."""
 
 from enum import IntEnum
 
@@ -7,7 +7,7 @@ class Status(IntEnum):
     """Codes of the `<modality>_status` arrays, uint8."""
 
     NOT_PRODUCED = 0
-    """The shard has not been written yet."""
+    """The shard is not written yet."""
     VALID = 1
     """The cell has a vector."""
     OUTSIDE_REGION = 2
@@ -21,5 +21,5 @@ class Status(IntEnum):
 
     @property
     def label(self) -> str:
-        """The reason in words, as tables and messages print it."""
+        """Reason as tables and messages print it, such as "no observation"."""
         return self.name.lower().replace("_", " ")

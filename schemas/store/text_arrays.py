@@ -1,4 +1,4 @@
-"""Lists of texts as plain arrays of bytes: strings in Zarr v3 are not read everywhere yet."""
+"""Lists of texts as arrays of bytes, as not every reader supports strings of Zarr v3."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,10 @@ from unigeo.schemas.errors import LayoutError
 
 
 def texts_to_bytes(texts: Sequence[str]) -> UInt8[np.ndarray, " byte"]:
-    r"""UTF-8, each text ended by a line feed.
+    r"""Encode texts as UTF-8, each followed by a line feed.
+
+    Raises:
+        ValueError: if a text contains a line feed.
 
     >>> bytes(texts_to_bytes(["a", "b"]))
     b'a\nb\n'
@@ -20,10 +23,14 @@ def texts_to_bytes(texts: Sequence[str]) -> UInt8[np.ndarray, " byte"]:
 
 
 def texts_of_bytes(stored: UInt8[np.ndarray, " byte"], name: str) -> list[str]:
-    """Read the texts back.
+    """Decode a list of texts.
+
+    Args:
+        stored: bytes of the array.
+        name: name of the array, for errors.
 
     Raises:
-        LayoutError: if the bytes are no UTF-8, or end amid a text.
+        LayoutError: if the bytes are not UTF-8, or end inside a text.
     """
     try:
         text = stored.tobytes().decode()
@@ -31,4 +38,4 @@ def texts_of_bytes(stored: UInt8[np.ndarray, " byte"], name: str) -> list[str]:
         raise LayoutError(f"{name} is no list of UTF-8 texts: {error}") from error
     if text and not text.endswith("\n"):
         raise LayoutError(f"{name} ends amid a text: it is cut off. Copy the store anew.")
-    return text.split("\n")[:-1]
+    return text.split("\n")[:-1]  # nothing follows the last line feed

@@ -1,4 +1,4 @@
-"""What is wrong with a store: everything at once, one sentence each."""
+"""Validation of a store's metadata and coordinates: all problems at once, one sentence each."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 
 def field_problems(group: "zarr.Group") -> list[str]:
-    """Compare a store's metadata and coordinates with its version of the layout.
+    """Return every difference of a store's metadata and coordinates from its layout.
 
-    Reads the coordinate arrays and no vector. An empty list means that the store keeps the
-    contract. Attributes, arrays and groups of which the layout says nothing are skipped.
+    Coordinate arrays are read, vectors are not. Attributes, arrays and groups that the layout does
+    not mention are skipped.
     """
     problems = texts_of(attribute_problems(dict(group.attrs)))
     if problems:
         return problems
-    own = UnigeoAttributes.model_validate(group.attrs["unigeo"])
-    grid, layout = own.grid.grid(), own.field_layout()
+    unigeo = UnigeoAttributes.model_validate(group.attrs["unigeo"])
+    grid, layout = unigeo.grid.grid(), unigeo.field_layout()
     for modality in layout.modalities:
         problems += _vector_problems(group, modality, grid, layout)
         problems += _status_problems(group, modality, grid, layout)
@@ -70,10 +70,10 @@ def _status_problems(group: "zarr.Group", modality: str, grid: "Grid", layout: L
     }
     name = status_name(modality)
     problems = _array_problems(group, name, expected, georeference(grid))
-    coded = [] if problems else _codecs_of(group[name])
-    if coded and layout.version > 1 and coded != ["bytes"]:
+    codecs = [] if problems else _codec_names(group[name])
+    if codecs and layout.version > 1 and codecs != ["bytes"]:
         problems.append(
-            f"array {name!r}: its codecs are {', '.join(coded)}, and bytes alone are read by GDAL"
+            f"array {name!r}: its codecs are {', '.join(codecs)}, and bytes alone are read by GDAL"
         )
     return problems
 
@@ -91,6 +91,7 @@ def _covariate_problems(group: "zarr.Group", grid: "Grid", layout: Layout) -> li
     if problems:
         return problems
     array = group[COVARIATES]
+    # Not among `expected`, as NaN is not equal to itself.
     if not np.isnan(array.fill_value):  # type: ignore[union-attr]
         problems.append(f"array {COVARIATES!r}: fill value is {array.fill_value}, not NaN")  # type: ignore[union-attr]
     if array.attrs.get("names") != list(layout.covariates):
@@ -99,10 +100,10 @@ def _covariate_problems(group: "zarr.Group", grid: "Grid", layout: Layout) -> li
             f"{list(layout.covariates)!r}"
         )
     for key in ("units", "sources"):
-        told = array.attrs.get(key)
-        if not isinstance(told, list) or len(told) != count:
+        values = array.attrs.get(key)
+        if not isinstance(values, list) or len(values) != count:
             problems.append(
-                f"array {COVARIATES!r}: attribute {key} is {told!r}, expected one for each name"
+                f"array {COVARIATES!r}: attribute {key} is {values!r}, expected one for each name"
             )
     return problems
 
@@ -141,7 +142,7 @@ def _array_problems(
         for key in ("scale_factor", "add_offset", "_FillValue")
         if key in array.attrs
     ]
-    unreadable = set(_codecs_of(array)) - READABLE_CODECS
+    unreadable = set(_codec_names(array)) - READABLE_CODECS
     if unreadable:
         problems.append(
             f"array {name!r}: codecs {', '.join(sorted(unreadable))} are not read everywhere"
@@ -149,8 +150,8 @@ def _array_problems(
     return problems
 
 
-def _codecs_of(array: Any) -> list[str]:
-    """Names of an array's codecs, inside shards too."""
+def _codec_names(array: Any) -> list[str]:
+    """Return the names of an array's codecs, including those inside shards."""
     return list(_codecs(array.metadata.to_dict().get("codecs", ())))
 
 
@@ -171,7 +172,8 @@ def _coordinate_problems(group: "zarr.Group", grid: "Grid", layout: Layout) -> l
             problems.append(f"coordinate {name!r} is missing")
             continue
         array = group[name]
-        if getattr(array, "shape", None) != values.shape:  # which may claim any number of bytes
+        # Before reading: a wrong shape may claim any number of bytes.
+        if getattr(array, "shape", None) != values.shape:
             problems.append(f"coordinate {name!r} does not have the shape {values.shape}")
             continue
         try:
@@ -204,7 +206,7 @@ def _coordinate_problems(group: "zarr.Group", grid: "Grid", layout: Layout) -> l
 
 
 def _is_crs(wkt: Any, crs: str) -> bool:
-    """Whether a text from a store is WKT of that CRS."""
+    """Tell whether a text from a store is WKT of a CRS."""
     from pyproj import CRS
     from pyproj.exceptions import CRSError
 
