@@ -69,12 +69,22 @@ def count() -> dict[str, int]:
 
 def places(count: int, longest: int) -> Samples:
     """What is seen, with texts of at most so many words."""
-    waves, model = Waves(), model_settings()
+    waves, model = _ShortTexts(longest), model_settings()
     lonlat = waves.locations(count, 0)
-    said = [text and " ".join(text.split()[:longest]) for text in waves.texts(lonlat)]
     assert model.text is not None
-    tokenizer = train_tokenizer([text for text in said if text], model.text)
-    return observe(waves, lonlat, said, tokenizer, model.modalities)
+    tokenizer = train_tokenizer([text for text in waves.texts(lonlat) if text], model.text)
+    return observe(waves, lonlat, tokenizer, model.modalities)
+
+
+class _ShortTexts(Waves):
+    """The observations of `Waves` with at most so many words in a text."""
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+
+    def texts(self, lonlat: np.ndarray) -> list[str | None]:
+        texts = super().texts(lonlat)
+        return [text and " ".join(text.split()[: self._longest]) for text in texts]
 
 
 def _settings(chunk: int | None) -> TrainingSettings:

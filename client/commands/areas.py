@@ -233,7 +233,7 @@ def _write_tiff(
     bands: str | None,
     options: dict[str, Any],
 ) -> None:
-    from unigeo.client.areas.geotiff import check_geotiff_path
+    from unigeo.client.areas.geotiff_files import check_geotiff_path
     from unigeo.client.field.opening import open_field
 
     check_geotiff_path(out, options["overwrite"])

@@ -299,7 +299,7 @@ def _point_arguments(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_map_path(out: str, overwrite: bool) -> None:
-    from unigeo.client.areas.geotiff import check_geotiff_path
+    from unigeo.client.areas.geotiff_files import check_geotiff_path
     from unigeo.client.probing.map_files import check_zarr_path
     from unigeo.schemas.errors import StoreError
 

@@ -9,7 +9,6 @@ from jaxtyping import Float
 
 from unigeo.client.probing.conformal import check_level
 from unigeo.client.probing.controls import add_controls
-from unigeo.client.probing.duration_estimate import format_duration
 from unigeo.client.probing.gains import gains_table
 from unigeo.client.probing.models import Sets, Vectors, chosen_baselines
 from unigeo.client.probing.probe_data import ProbeData, prepare
@@ -17,6 +16,7 @@ from unigeo.client.probing.probe_inputs import check_inputs
 from unigeo.client.probing.scoring_tasks import Row, run_tasks, scoring_tasks
 from unigeo.client.probing.targets import Target
 from unigeo.client.progress import TaskProgress, progress_bar
+from unigeo.schemas.io.durations import format_duration
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -45,18 +45,3 @@ def operations_per_second() -> float:
             cholesky(matrix, 1.0)
             times.append(time.perf_counter() - start)
     return float(_TRIAL_SIZE**3 / 3 / min(times))
-
-
-def format_duration(seconds: float) -> str:
-    """Write a time in round numbers.
-
-    >>> format_duration(0.2), format_duration(42.0), format_duration(700.0), format_duration(9000.0)
-    ('a second', '40 s', '12 minutes', '2.5 hours')
-    """
-    if seconds < 1.5:
-        return "a second"
-    if seconds < 95:
-        return f"{seconds:.0f} s" if seconds < 10 else f"{round(seconds, -1):.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.1f} hours"

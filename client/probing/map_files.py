@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import numpy as np
 
+from unigeo.client.areas.geotiff_files import create_geotiff, import_rasterio, raster_window
 from unigeo.client.probing.prediction_map import PredictionMap
-from unigeo.schemas.errors import MissingExtraError, StoreError
-from unigeo.schemas.io.atomic_files import file_beside, folder_beside, partial_path
+from unigeo.schemas.errors import StoreError
+from unigeo.schemas.io.atomic_files import folder_beside, partial_path
 from unigeo.schemas.io.store_errors import unreachable_errors
 from unigeo.schemas.io.stores import absolute_url, open_store, refuse_inside_a_store
 from unigeo.schemas.store.layout import axis_attributes, georeferenced, spatial_ref_attributes
@@ -31,32 +32,24 @@ def write_geotiff(predictions: PredictionMap, path: Path, *, progress: bool = Fa
         StoreError: if the file cannot be written; no part of it is left then.
         MissingExtraError: without rasterio.
     """
-    rasterio = _import_rasterio()
+    import_rasterio(", or write .to_zarr()")
     layers = predictions.model.layers
-    rows, cols = predictions.grid.shape
-    profile = {
-        "driver": "GTiff", "dtype": "float32", "nodata": np.nan, "count": len(layers),
-        "height": rows, "width": cols, "crs": predictions.grid.crs,
-        "transform": rasterio.Affine(*predictions.grid.affine), "tiled": True, "blockxsize": 256,
-        "blockysize": 256, "compress": "deflate", "predictor": 3, "bigtiff": "if_safer",
-    }  # fmt: skip
-    try:
-        with file_beside(path) as partial, rasterio.open(partial, "w", **profile) as raster:
-            for number, layer in enumerate(layers, start=1):
-                raster.set_band_description(number, layer)
-                raster.update_tags(number, **_geotiff_tags(predictions.layer_attributes(layer)))
-            raster.update_tags(**_geotiff_tags(predictions.root_attributes()))
-            for window, values in predictions.predict_parts(progress):
-                raster.write(
-                    values,
-                    window=rasterio.windows.Window(
-                        window.col, window.row, window.width, window.height
-                    ),
-                )
-    except (OSError, rasterio.errors.RasterioError) as error:
-        if isinstance(error, StoreError):  # an OSError too: the field could not be read
-            raise
-        raise StoreError(f"cannot write the map {path}: {error}") from error
+    with create_geotiff(
+        path,
+        "the map",
+        predictions.grid,
+        count=len(layers),
+        dtype="float32",
+        nodata=np.nan,
+        compress="deflate",
+        predictor=3,
+    ) as raster:
+        for number, layer in enumerate(layers, start=1):
+            raster.set_band_description(number, layer)
+            raster.update_tags(number, **_geotiff_tags(predictions.layer_attributes(layer)))
+        raster.update_tags(**_geotiff_tags(predictions.root_attributes()))
+        for window, values in predictions.predict_parts(progress):
+            raster.write(values, window=raster_window(window))
     return path
 
 
@@ -219,14 +212,3 @@ def _write_coordinates(predictions: PredictionMap, group: Any) -> None:
 def _geotiff_tags(attributes: dict[str, Any]) -> dict[str, str]:
     """Convert attributes to tags of a GeoTIFF, which are text."""
     return {key.upper().replace(":", "_"): str(value) for key, value in attributes.items()}
-
-
-def _import_rasterio() -> Any:
-    try:
-        import rasterio
-        import rasterio.windows
-    except ImportError as error:
-        raise MissingExtraError(
-            "a GeoTIFF needs rasterio: pip install 'unigeo[geo]', or write .to_zarr()"
-        ) from error
-    return rasterio

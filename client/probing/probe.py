@@ -312,7 +312,7 @@ class Probe:
                 written; nothing is left then.
             MissingExtraError: without rasterio.
         """
-        from unigeo.client.areas.geotiff import check_geotiff_path
+        from unigeo.client.areas.geotiff_files import check_geotiff_path
         from unigeo.client.probing.map_files import write_geotiff
 
         file = check_geotiff_path(path, overwrite)

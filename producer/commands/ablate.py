@@ -92,6 +92,7 @@ def _read_table(path: str, options: dict[str, Any]) -> "AblationTable":
 
 def _list_trials(table: "AblationTable", trials: "list[Trial]", out: Path, jobs: int) -> None:
     from unigeo.producer.ablation.trials import estimated_seconds, read_error, read_result
+    from unigeo.schemas.io.durations import format_duration
 
     for trial in trials:
         done = read_result(trial, out, table.metrics) is not None
@@ -100,7 +101,7 @@ def _list_trials(table: "AblationTable", trials: "list[Trial]", out: Path, jobs:
     seconds = estimated_seconds(table, trials, out, jobs)
     keys = {trial.key for trial in trials}
     unknown = "after the first run it can be said how long"
-    duration = unknown if seconds is None else _duration(seconds)
+    duration = unknown if seconds is None else f"about {format_duration(seconds)}"
     click.echo(
         f"{len(trials)} runs, {len(keys)} of them different; to be done: {duration}", err=True
     )
@@ -196,9 +197,3 @@ def _summary(result: Any) -> str:
     recall = f"R@10 {100 * sum(pairs.values()) / len(pairs):.1f} %" if pairs else ""
     numbers = [f"{name} {value:.3f}" for name, value in result["numbers"].items()]
     return ", ".join([recall, *numbers, f"{result['seconds']:.0f} s"])
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

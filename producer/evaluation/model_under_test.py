@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -74,21 +74,7 @@ class ModelUnderTest:
         self, observations: Observations, lonlat: Float[np.ndarray, "location 2"]
     ) -> Samples:
         """Observe locations in the modalities of the model."""
-        texts: list[str | None] = [None] * len(lonlat)
-        if self.reads_text(observations):
-            texts = observations.texts(lonlat)
-        samples = observe(observations, lonlat, texts, self.tokenizer)
-        used = ("coordinate", *self.modalities(observations))
-        names = [name for name in samples.inputs if name in used]
-        return replace(
-            samples,
-            inputs={name: samples.inputs[name] for name in names},
-            present={name: samples.present[name] for name in names},
-        )
-
-    def reads_text(self, observations: Observations) -> bool:
-        """Return whether text is observed and the model encodes it."""
-        return "text" in self.modalities(observations)
+        return observe(observations, lonlat, self.tokenizer, self.modalities(observations))
 
     def modalities(self, observations: Observations) -> tuple[str, ...]:
         """Return the modalities that are observed and that the model encodes."""

@@ -16,6 +16,7 @@ from unigeo.producer.raster.shard_extent import ShardExtent
 from unigeo.producer.raster.shard_task import FAILURES, Observe, RasterJob, StagedEncoder
 from unigeo.producer.storage.shard_codec import places
 from unigeo.schemas.geo.grid import from_wgs84
+from unigeo.schemas.io.durations import format_duration
 from unigeo.schemas.store.layout import Layout
 from unigeo.schemas.store.sharding import CRC_BYTES, index_bytes
 from unigeo.schemas.store.status import Status
@@ -225,7 +226,7 @@ def format_estimate(
         yield "time          unknown"
         return
     many = f" with {workers} workers like this" if workers > 1 else ""
-    yield f"time          about {duration(total_s)}{many}, by a short measurement"
+    yield f"time          about {format_duration(total_s)}{many}, by a short measurement"
     if price_per_hour is not None:
         yield f"cost          about {total_s * workers / 3600 * price_per_hour:,.2f}"
 
@@ -235,14 +236,3 @@ def size(count: float) -> str:
     units = ("bytes", "kB", "MB", "GB", "TB", "PB")
     power = min(int(np.log10(max(count, 1)) // 3), len(units) - 1)
     return f"{count / 1000**power:.3g} {units[power]}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 172_800:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86_400:,.1f} days"

@@ -73,10 +73,7 @@ def prepare_data(
     tokenizer = _tokenizer(observations, model_settings, train_lonlat, processes)
 
     def observe_samples(locations: Float[np.ndarray, "location 2"]) -> Samples:
-        texts: list[str | None] = [None] * len(locations)
-        if tokenizer is not None:
-            texts = observations.texts(locations)
-        return observe(observations, locations, texts, tokenizer, model_settings.modalities)
+        return observe(observations, locations, tokenizer, model_settings.modalities)
 
     gallery = None
     if processes.is_first:

@@ -81,7 +81,6 @@ class Samples:
 def observe(
     observations: Observations,
     lonlat: Float[np.ndarray, "sample 2"],
-    texts: list[str | None],
     tokenizer: Any,
     modalities: Collection[str] | None = None,
 ) -> Samples:
@@ -90,8 +89,7 @@ def observe(
     Args:
         observations: where the locations are observed.
         lonlat: the locations, in degrees, longitude first.
-        texts: text of each location, from `observations.texts`.
-        tokenizer: of the text encoder.
+        tokenizer: of the text encoder; None where text is not observed.
         modalities: modalities to observe beside the coordinates; None for all there are.
     """
     wanted = observations.modalities if modalities is None else modalities
@@ -104,6 +102,7 @@ def observe(
             inputs[modality] = torch.from_numpy(patches.values)
             present[modality] = torch.from_numpy(patches.valid)
     if "text" in observations.modalities and "text" in wanted:
+        texts = observations.texts(lonlat)
         inputs["text"] = tokenize(tokenizer, texts)
         present["text"] = torch.tensor([text is not None for text in texts])
     panorama = observations.panoramas(lonlat)
