@@ -8,8 +8,8 @@ from typing import Any
 from unigeo.schemas.errors import MissingExtraError, StoreError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.window import Window
+from unigeo.schemas.io.addresses import refuse_inside_a_store
 from unigeo.schemas.io.atomic_files import file_beside
-from unigeo.schemas.io.stores import refuse_inside_a_store
 
 _ENDINGS = (".tif", ".tiff")
 _TILE = 256

@@ -22,9 +22,10 @@ from unigeo.client.progress import with_progress
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.window import Window
+from unigeo.schemas.io.addresses import refuse_inside_a_store
 from unigeo.schemas.io.atomic_files import folder_beside
 from unigeo.schemas.io.store_errors import unreachable_errors
-from unigeo.schemas.io.stores import open_group, refuse_inside_a_store
+from unigeo.schemas.io.stores import open_group
 from unigeo.schemas.store.attributes import grid_attributes, layout_attributes
 from unigeo.schemas.store.concepts import DIMENSIONS as PHRASE_DIMENSIONS
 from unigeo.schemas.store.concepts import GROUP as CONCEPTS

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from unigeo.schemas.errors import StoreError
-from unigeo.schemas.io.stores import TIMEOUT_S, folder_and_name, read_document
+from unigeo.schemas.io.addresses import folder_and_name
+from unigeo.schemas.io.stores import TIMEOUT_S, read_document
 from unigeo.schemas.store.catalogue import NAME, Entry, choose_entry, read_catalogue
 
 

@@ -22,9 +22,10 @@ from unigeo.schemas.errors import (
     UnigeoError,
 )
 from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.io.addresses import absolute_url
 from unigeo.schemas.io.limits import check_chunk
 from unigeo.schemas.io.store_errors import MALFORMED
-from unigeo.schemas.io.stores import absolute_url, open_store
+from unigeo.schemas.io.stores import open_store
 from unigeo.schemas.store.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.store.layout import COVARIATES, Layout, status_name
 from unigeo.schemas.store.overviews import overview_path

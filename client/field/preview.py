@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Float
 
 from unigeo.schemas.errors import LayoutError, MissingExtraError, StoreError
+from unigeo.schemas.io.addresses import refuse_inside_a_store
 from unigeo.schemas.io.limits import check_memory
-from unigeo.schemas.io.stores import open_group, refuse_inside_a_store
+from unigeo.schemas.io.stores import open_group
 from unigeo.schemas.store.preview import GROUP as PREVIEW
 from unigeo.schemas.store.quantization import FILL, dequantize
 

@@ -11,9 +11,10 @@ import numpy as np
 from unigeo.client.areas.geotiff_files import create_geotiff, import_rasterio, raster_window
 from unigeo.client.probing.prediction_map import PredictionMap
 from unigeo.schemas.errors import StoreError
+from unigeo.schemas.io.addresses import absolute_url, refuse_inside_a_store
 from unigeo.schemas.io.atomic_files import folder_beside, partial_path
 from unigeo.schemas.io.store_errors import unreachable_errors
-from unigeo.schemas.io.stores import absolute_url, open_store, refuse_inside_a_store
+from unigeo.schemas.io.stores import open_store
 from unigeo.schemas.store.layout import axis_attributes, georeferenced, spatial_ref_attributes
 
 _ROOTS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")

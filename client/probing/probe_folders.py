@@ -22,7 +22,7 @@ def check_probe_path(path: Any, overwrite: bool) -> Path:
             replaced: anything without `overwrite`; with it all but a probe, and a probe beside
             which other files lie.
     """
-    from unigeo.schemas.io.stores import refuse_inside_a_store
+    from unigeo.schemas.io.addresses import refuse_inside_a_store
 
     safetensors_numpy()
     folder = local_folder(path, "write", StoreError)

@@ -12,9 +12,10 @@ import numpy as np
 from unigeo.client.verifying.node_metadata import Nodes, gather_few
 from unigeo.client.verifying.shard_objects import stored_size
 from unigeo.schemas.errors import StoreError, UnigeoError
+from unigeo.schemas.io.addresses import folder_and_name
 from unigeo.schemas.io.limits import OBJECT_BYTES, check_memory
 from unigeo.schemas.io.store_errors import damage_errors
-from unigeo.schemas.io.stores import folder_and_name, read_document
+from unigeo.schemas.io.stores import read_document
 from unigeo.schemas.store.attributes import UnigeoAttributes
 from unigeo.schemas.store.catalogue import NAME, read_catalogue
 from unigeo.schemas.store.manifest import GROUP, OBJECTS, manifest_digest, manifest_keys

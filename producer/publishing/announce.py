@@ -23,8 +23,9 @@ from unigeo.producer.publishing.terms import providers_of
 from unigeo.producer.storage.objects import need_object, read_object, update_object, write_object
 from unigeo.producer.storage.retrying import retrying
 from unigeo.schemas.errors import StoreError
+from unigeo.schemas.io.addresses import folder_and_name
 from unigeo.schemas.io.store_errors import unreachable_errors
-from unigeo.schemas.io.stores import folder_and_name, open_group, open_store
+from unigeo.schemas.io.stores import open_group, open_store
 from unigeo.schemas.store.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.store.catalogue import NAME, Entry, read_catalogue, relative_inside
 

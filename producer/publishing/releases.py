@@ -29,7 +29,8 @@ from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import Region
 from unigeo.schemas.geo.window import Window
-from unigeo.schemas.io.stores import folder_and_name, open_group, read_document
+from unigeo.schemas.io.addresses import folder_and_name
+from unigeo.schemas.io.stores import open_group, read_document
 from unigeo.schemas.store.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.store.catalogue import NAME, read_catalogue
 from unigeo.schemas.store.layout import Layout, status_name

@@ -1,8 +1,8 @@
-"""Sizes that a file claims, compared with what a field can need, before memory is taken.
+"""Limits on the sizes that metadata claim, checked before memory is allocated.
 
-A Zarr array of a few bytes of metadata can claim 10^15 bytes, and whoever asks for it gets a fill
-value in each of them, or runs out of memory. So nothing is read whole that claims more than it can
-sensibly be, and no chunk is decoded that does.
+A Zarr array of a few bytes of metadata can claim 10^15 bytes, which a reader would fill with the
+fill value until memory runs out. So arrays, chunks and objects that claim more than a field can
+need are refused.
 """
 
 import math
@@ -14,24 +14,23 @@ if TYPE_CHECKING:
     import zarr
 
 WHOLE_BYTES = 4 << 30
-"""Of an array that is read whole: weights, coordinates, the manifest, concepts."""
+"""Largest array that is read whole, in bytes: weights, coordinates, the manifest, concepts."""
 CHUNK_BYTES = 1 << 30
-"""Of one chunk, decoded."""
+"""Largest decoded chunk, in bytes."""
 DOCUMENT_BYTES = 64 << 20
-"""Of a JSON document."""
+"""Largest JSON document, in bytes."""
 OBJECT_BYTES = 4 << 30
-"""Of one stored object that is read whole; a shard of the default layout has 48 MiB."""
+"""Largest stored object that is read whole, in bytes; a shard of the default layout has 48 MiB."""
 MOST_CELLS = 10**12
-"""Cells of a grid: the globe has 5 x 10^10 at 100 m."""
+"""Largest number of cells of a grid: the globe has 5 x 10^10 at 100 m."""
 MOST_ALONG = 1 << 26
-"""Cells along one side of a grid: the equator has 3.4 x 10^7 at 1 m."""
-
+"""Largest number of cells along a side of a grid: the equator has 3.4 x 10^7 at 1 m."""
 MOST_BANDS = 1 << 20
-"""Numbers of one vector."""
+"""Largest number of bands of a vector."""
 
 
 def check_memory(array: "zarr.Array[Any]", url: Any) -> None:
-    """Refuse to read an array whole that claims more memory than it can need.
+    """Refuse an array that is read whole and claims more memory than any can need.
 
     Raises:
         LayoutError: naming the array and its size.
@@ -47,7 +46,7 @@ def check_memory(array: "zarr.Array[Any]", url: Any) -> None:
 
 
 def check_chunk(array: "zarr.Array[Any]", url: Any) -> None:
-    """Refuse an array whose chunks claim more memory than they can need.
+    """Refuse an array whose chunks claim more memory than any can need.
 
     Raises:
         LayoutError: naming the array and its chunks.
@@ -62,7 +61,7 @@ def check_chunk(array: "zarr.Array[Any]", url: Any) -> None:
 
 
 def check_object(size_bytes: int, key: str, limit: int = OBJECT_BYTES) -> None:
-    """Refuse to read an object whole that is larger than any of its kind.
+    """Refuse an object that is read whole and is larger than any of its kind.
 
     Raises:
         StoreError: naming the object.
@@ -75,7 +74,7 @@ def check_object(size_bytes: int, key: str, limit: int = OBJECT_BYTES) -> None:
 
 
 def grid_size_problem(shape: tuple[int, int]) -> str | None:
-    """What is wrong with a grid's claimed size, if anything."""
+    """Describe what is wrong with the size that a grid claims; None if nothing is."""
     rows, cols = shape
     if min(shape) < 1:
         return f"the grid claims {rows:,} x {cols:,} cells"

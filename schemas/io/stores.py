@@ -1,4 +1,4 @@
-"""Where a store lives: a folder, an object store, a web server, or memory, opened as Zarr."""
+"""Zarr stores opened by URL: a folder, an object store, a web server, or memory."""
 
 import json
 import os
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from unigeo.schemas.errors import ForeignError, MissingExtraError, StoreError
+from unigeo.schemas.io.addresses import absolute_url, folder_and_name
 from unigeo.schemas.io.limits import DOCUMENT_BYTES, check_object
 from unigeo.schemas.io.retrying import client_retries
 from unigeo.schemas.io.store_errors import (
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 _AZURE = ("az", "abfs", "abfss")
-OBJECT_STORES = ("s3", "gs", *_AZURE)
-WEB = ("http", "https")
+_OBJECT_STORES = ("s3", "gs", *_AZURE)
+_WEB = ("http", "https")
 _ENDPOINTS = (
     "AWS_ENDPOINT",
     "AWS_ENDPOINT_URL",
@@ -30,20 +31,21 @@ _ENDPOINTS = (
     "AZURE_STORAGE_ENDPOINT",
     "GOOGLE_BASE_URL",
 )
-"""Variables of the environment that say where an object store is, for obstore."""
+"""Environment variables from which obstore takes the address of an object store."""
 TIMEOUT_S = 30.0
+"""Seconds after which a request without an answer is given up."""
 
 _network_process: int | None = None
-"""The process that first opened a remote store."""
+"""Identifier of the process that first opened a remote store."""
 
 
 def check_process(store: Any) -> None:
-    """Refuse to read a remote store in a process forked from one that has read any.
+    """Refuse to read a remote store in a process forked from one that has opened a remote store.
 
-    obstore's threads do not live on in a forked process, which would wait for them for ever.
+    A fork does not copy obstore's threads, so the new process would wait for them forever.
 
     Raises:
-        StoreError: with the ways round.
+        StoreError: with what to do instead.
     """
     global _network_process
     from zarr.storage import ObjectStore
@@ -66,8 +68,8 @@ def open_store(url: Any, *, read_only: bool = True, timeout_s: float = TIMEOUT_S
     Args:
         url: a path, `file://`, `s3://`, `gs://`, `az://` or `https://` URL, a URL of any other
             protocol that fsspec knows, or a Zarr store, which is returned as it is. Object stores
-            take credentials and endpoint from the usual
-            environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, `GOOGLE_BEARER_TOKEN`, ...).
+            take credentials and endpoint from the usual environment variables
+            (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, `GOOGLE_BEARER_TOKEN`, ...).
         read_only: refuse writes.
         timeout_s: seconds after which a request without an answer is given up and tried again.
 
@@ -76,64 +78,45 @@ def open_store(url: Any, *, read_only: bool = True, timeout_s: float = TIMEOUT_S
         MissingExtraError: if the protocol needs a package that is not installed.
     """
     from zarr.abc.store import Store
+    from zarr.storage import LocalStore
 
     if isinstance(url, Store):
         return url
     url = str(absolute_url(url))
     scheme = urlsplit(url).scheme if "://" in url else ""
     if not scheme:
-        return _local(Path(url), read_only)
-    if scheme in WEB and not read_only:
+        return LocalStore(Path(url), read_only=read_only)
+    if scheme in _WEB and not read_only:
         raise StoreError(f"{url} is a web address and cannot be written; name a path or s3://")
-    if scheme in OBJECT_STORES or scheme in WEB:
-        return _remote(str(url), read_only, timeout_s)
-    return _by_fsspec(str(url), scheme, read_only)
+    if scheme in _OBJECT_STORES or scheme in _WEB:
+        return _open_remote(url, read_only, timeout_s)
+    return _open_by_fsspec(url, scheme, read_only)
 
 
-def absolute_url(url: Any) -> Any:
-    """An address that means the same from any working directory; a Zarr store as it is.
-
-    Links are followed: a field that is open stays on the store that they led to.
-
-    Raises:
-        StoreError: if a `file://` URL names another machine.
-
-    >>> absolute_url("s3://bucket/conus.zarr"), absolute_url("file:///tmp/../srv/conus.zarr")
-    ('s3://bucket/conus.zarr', '/srv/conus.zarr')
-    """
-    text = os.fspath(url) if isinstance(url, os.PathLike) else url
-    if not isinstance(text, str):
-        return url
-    if text.startswith("file:"):
-        from urllib.request import url2pathname
-
-        parts = urlsplit(text)
-        if parts.netloc not in ("", "localhost"):
-            raise StoreError(
-                f"{text} names the machine {parts.netloc!r}; write file:///path, with three strokes"
-            )
-        text = url2pathname(parts.path)
-    elif "://" in text:
-        return text
-    return str(Path(text).expanduser().resolve())
-
-
-def refuse_inside_a_store(path: Path, what: str) -> None:
-    """Refuse to write into the folder of a Zarr store: its manifest lists what belongs there.
+def open_obstore(url: str, timeout_s: float = TIMEOUT_S) -> Any:
+    """Open an object store or web server as a store of obstore.
 
     Args:
-        path: of the new file or folder.
-        what: the name of it in the message.
+        url: `s3://`, `gs://`, `az://` or `https://`.
+        timeout_s: seconds after which a request without an answer is given up and tried again.
 
     Raises:
-        StoreError: naming the store.
+        StoreError: if the URL or the environment does not describe one.
     """
-    for folder in path.absolute().parents:
-        if (folder / "zarr.json").is_file():
-            raise StoreError(
-                f"cannot write {what}: it lies inside the Zarr store {folder}, and would damage "
-                "it; name a place outside"
-            )
+    import obstore.store
+
+    client: Any = {"timeout": f"{timeout_s:g}s", "connect_timeout": f"{min(timeout_s, 10.0):g}s"}
+    if any(at.startswith("http://") for at in (url, *map(os.environ.get, _ENDPOINTS)) if at):
+        client["allow_http"] = True
+    options: Any = {"client_options": client, "retry_config": client_retries(timeout_s)}
+    account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+    if account and urlsplit(url).scheme in _AZURE:
+        # Without it, obstore panics when Zarr puts the store's name into an error message.
+        options["account_name"] = account
+    try:
+        return obstore.store.from_url(url, **options)
+    except damage_errors() as error:
+        raise StoreError(f"cannot open {url}: {describe_error(error)}") from error
 
 
 def open_group(
@@ -149,14 +132,14 @@ def open_group(
 
     Args:
         url: as in `open_store`.
-        path: of the group.
+        path: of the group in the store.
         read_only: as in `open_store`.
-        consolidated: take the metadata of everything below from the group's own.
+        consolidated: take the metadata of everything below from the group's own metadata.
         timeout_s: as in `open_store`.
-        store: of the URL, where it is open already.
+        store: the open store of the URL, if there is one.
 
     Raises:
-        ForeignError: if its metadata are cut off, or are not those of such a group.
+        ForeignError: if the metadata are truncated, or are not those of such a group.
         StoreError: if there is no such store, it was never published, or it cannot be reached.
     """
     import zarr
@@ -171,12 +154,11 @@ def open_group(
                 zarr_format=3,
                 use_consolidated=consolidated,
             )
-        except FileNotFoundError as error:
-            raise _no_group(store, url, path, consolidated) from error
-        except MALFORMED as error:
-            raise _no_group(store, url, path, consolidated) from error
-        if consolidated and group.metadata.consolidated_metadata is None:  # {} is taken for none
-            raise _no_group(store, url, path, consolidated)
+        except (FileNotFoundError, *MALFORMED) as error:
+            raise _missing_group(store, url, path, consolidated) from error
+        # Zarr opens a group with empty consolidated metadata as if it had none.
+        if consolidated and group.metadata.consolidated_metadata is None:
+            raise _missing_group(store, url, path, consolidated)
         return group
     except unreachable_errors() as error:
         if isinstance(error, StoreError):
@@ -184,15 +166,15 @@ def open_group(
         raise StoreError(f"cannot read the store at {url}: {describe_error(error)}") from error
 
 
-def _no_group(store: "Store", url: Any, path: str, consolidated: bool) -> StoreError:
-    """Why Zarr found no group, from what stands in its place."""
+def _missing_group(store: "Store", url: Any, path: str, consolidated: bool) -> StoreError:
+    """Return the error that explains why Zarr found no group, from the objects that are there."""
     name = f"{path}/zarr.json".lstrip("/")
-    body = _document(store, name)
+    body = _read_small(store, name)
     if body is None:
         if path:
             return StoreError(f"the store at {url} has no group {path!r}")
         for name in (".zgroup", ".zarray", ".zmetadata"):
-            if _document(store, name) is not None:
+            if _read_small(store, name) is not None:
                 return ForeignError(
                     f"the store at {url} is of Zarr v2, and fields are of Zarr v3: it is no unigeo "
                     "field; check the address"
@@ -203,20 +185,20 @@ def _no_group(store: "Store", url: Any, path: str, consolidated: bool) -> StoreE
     what = f"the metadata in {name} of the store at {url}"
     anew = "Copy the store anew, or check the address"
     try:
-        found = json.loads(body)
+        document = json.loads(body)
     except (ValueError, RecursionError):
         return ForeignError(
             f"{what} are {f'{len(body):,} bytes that are no JSON' if body else 'empty'}: they are "
             f"cut off, or foreign. {anew}"
         )
     if not (
-        isinstance(found, dict)
-        and (found.get("zarr_format"), found.get("node_type")) == (3, "group")
-        and isinstance(found.get("attributes", {}), dict)
+        isinstance(document, dict)
+        and (document.get("zarr_format"), document.get("node_type")) == (3, "group")
+        and isinstance(document.get("attributes", {}), dict)
     ):
         return ForeignError(f"{what} are foreign: JSON, but not of a Zarr v3 group. {anew}")
-    if consolidated and not found.get("consolidated_metadata"):
-        if not path and "unigeo" not in found.get("attributes", {}):
+    if consolidated and not document.get("consolidated_metadata"):
+        if not path and "unigeo" not in document.get("attributes", {}):
             return ForeignError(
                 f"{what} are foreign: those of another Zarr group, without the attribute 'unigeo'. "
                 f"{anew}"
@@ -228,8 +210,8 @@ def _no_group(store: "Store", url: Any, path: str, consolidated: bool) -> StoreE
     return ForeignError(f"{what} are damaged: what they repeat of arrays is malformed. {anew}")
 
 
-def _document(store: "Store", name: str) -> bytes | None:
-    """A small object of a store; None if it is not there, or may not be read."""
+def _read_small(store: "Store", name: str) -> bytes | None:
+    """Read a small object; None if it does not exist, or may not be read."""
     from zarr.core.buffer import default_buffer_prototype
     from zarr.core.sync import sync
 
@@ -240,25 +222,11 @@ def _document(store: "Store", name: str) -> bytes | None:
     return None if body is None else bytes(body.to_bytes())
 
 
-def folder_and_name(url: Any) -> tuple[str, str]:
-    """The folder that something lies in, and its name there.
-
-    >>> folder_and_name("s3://bucket/conus/conus.zarr/")
-    ('s3://bucket/conus', 'conus.zarr')
-    """
-    text = str(url).rstrip("/")
-    if "://" not in text:
-        path = Path(text).expanduser()
-        return str(path.parent), path.name
-    folder, _, name = text.rpartition("/")
-    return folder, name
-
-
 def read_document(url: Any, *, timeout_s: float = TIMEOUT_S) -> bytes | None:
-    """A document by its URL; None if it is not there.
+    """Read a JSON document by its URL; None if it does not exist.
 
     Raises:
-        StoreError: if it cannot be reached, or is larger than any document.
+        StoreError: if it cannot be reached, or is larger than any such document.
     """
     from zarr.core.buffer import default_buffer_prototype
     from zarr.core.sync import sync
@@ -277,25 +245,19 @@ def read_document(url: Any, *, timeout_s: float = TIMEOUT_S) -> bytes | None:
     return None if body is None else bytes(body.to_bytes())
 
 
-def _local(path: Path, read_only: bool) -> "Store":
-    from zarr.storage import LocalStore
-
-    return LocalStore(path, read_only=read_only)
-
-
-def _by_fsspec(url: str, scheme: str, read_only: bool) -> "Store":
-    own = ", ".join(f"{name}://" for name in ("file", *OBJECT_STORES, *WEB))
+def _open_by_fsspec(url: str, scheme: str, read_only: bool) -> "Store":
+    direct = ", ".join(f"{name}://" for name in ("file", *_OBJECT_STORES, *_WEB))
     try:
         import fsspec
     except ImportError as error:
         raise MissingExtraError(
-            f"{url}: unigeo itself reads a plain path, {own}; other protocols need fsspec: "
+            f"{url}: unigeo itself reads a plain path, {direct}; other protocols need fsspec: "
             "pip install fsspec, and the package of the protocol"
         ) from error
     if scheme not in fsspec.available_protocols():
         raise StoreError(
-            f"{url}: unknown scheme {scheme!r}; known are a plain path, {own}, and the protocols "
-            "of fsspec"
+            f"{url}: unknown scheme {scheme!r}; known are a plain path, {direct}, and the "
+            "protocols of fsspec"
         )
     from zarr.storage import FsspecStore
 
@@ -307,35 +269,9 @@ def _by_fsspec(url: str, scheme: str, read_only: bool) -> "Store":
         raise StoreError(f"cannot open {url}: {describe_error(error)}") from error
 
 
-def _remote(url: str, read_only: bool, timeout_s: float) -> "Store":
+def _open_remote(url: str, read_only: bool, timeout_s: float) -> "Store":
     from zarr.storage import ObjectStore
 
     opened = ObjectStore(open_obstore(url, timeout_s), read_only=read_only)
     check_process(opened)
     return opened
-
-
-def open_obstore(url: str, timeout_s: float = TIMEOUT_S) -> Any:
-    """Open an object store or web server as a store of obstore.
-
-    Args:
-        url: `s3://`, `gs://`, `az://` or `https://`.
-        timeout_s: seconds after which a request without an answer is given up and tried again.
-
-    Raises:
-        StoreError: if the URL or the environment does not describe one.
-    """
-    import obstore.store
-
-    client: Any = {"timeout": f"{timeout_s:g}s", "connect_timeout": f"{min(timeout_s, 10.0):g}s"}
-    if any(at.startswith("http://") for at in (url, *map(os.environ.get, _ENDPOINTS)) if at):
-        client["allow_http"] = True
-    own: Any = {}
-    account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
-    if account and urlsplit(url).scheme in _AZURE:
-        own["account_name"] = account  # else obstore's store panics where Zarr names it in an error
-    retries: Any = client_retries(timeout_s)
-    try:
-        return obstore.store.from_url(url, client_options=client, retry_config=retries, **own)
-    except damage_errors() as error:
-        raise StoreError(f"cannot open {url}: {describe_error(error)}") from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from unigeo.schemas.errors import MissingExtraError, PointsError, StoreError
-from unigeo.schemas.io.stores import refuse_inside_a_store
+from unigeo.schemas.io.addresses import refuse_inside_a_store
 from unigeo.schemas.tables import object_types
 
 if TYPE_CHECKING:
