@@ -10,7 +10,7 @@ import pytest
 import stores
 
 from unigeo import client
-from unigeo.client.field.search import ConceptVectors as Phrases
+from unigeo.client.field.search import Concepts as Phrases
 from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.phrases import Phrase, phrases_for
 from unigeo.producer.publishing.publish import publish
