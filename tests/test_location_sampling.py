@@ -16,7 +16,7 @@ from unigeo.producer.sources.location_sampling import (
     farthest_points,
     sample_locations,
 )
-from unigeo.producer.sources.splits import BORDER, Splitting, part_numbers, split
+from unigeo.producer.sources.splits import BORDER, Splitting, split, split_numbers
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.geo.regions import Region, region_of_bbox
 
@@ -139,7 +139,7 @@ def test_no_footprint_crosses_a_split(seed: int, level: int, side_m: float) -> N
     parts = split(lonlat, side_m / 2**0.5, how, apart)
     cells, _ = cover_region(region_of_bbox((-77.15, 38.74, -76.97, 38.88)), level)
     polygons = shapely.polygons(s2.corners(cells))
-    held = np.array([part_numbers(c[None], how, None)[0] == 1 for c in s2.centres(cells)])
+    held = np.array([split_numbers(c[None], how, None)[0] == 1 for c in s2.centres(cells)])
     region = shapely.box(-77.05, 38.80, -77.03, 38.82)
     spatial = shapely.difference(shapely.union_all(polygons[held]), region)
     areas = {
@@ -159,7 +159,7 @@ def test_no_footprint_crosses_a_split(seed: int, level: int, side_m: float) -> N
 def test_a_cell_is_held_out_whatever_else_is_asked_and_no_share_holds_nothing_out() -> None:
     lonlat = sample_locations(TOWN, LocationSampling(count=100)).lonlat
     how = Splitting(spatial_level=13, spatial_share=0.5)
-    parts = part_numbers(lonlat, how, None)
-    assert (part_numbers(lonlat[::-1], how, None)[::-1] == parts).all()
+    parts = split_numbers(lonlat, how, None)
+    assert (split_numbers(lonlat[::-1], how, None)[::-1] == parts).all()
     assert 0 < parts.mean() < 1
     assert set(split(lonlat, 100.0, Splitting())) == {"train"}

@@ -90,7 +90,7 @@ def test_tags_of_three_catalogues_are_understood() -> None:
     )
     assert overture == Feature("coffee shop", 5, 1, 2, "A")
     town = feature_from_tags({"feature_code": "PPL", "name": "B", "population": "7000"}, 1, 2)
-    assert town is not None and town.settled == "town" and town.people == 7000
+    assert town is not None and town.settlement == "town" and town.population == 7000
     assert feature_from_tags({"building": "yes"}, 1, 2) == Feature("building", 1, 1, 2)
     assert feature_from_tags({"highway": "residential"}, 1, 2) == Feature("street", 1, 1, 2)
     assert feature_from_tags({"source": "survey"}, 1, 2) is None
@@ -134,7 +134,7 @@ def test_overpass_is_asked_for_what_is_near_and_for_towns_far_away(tmp_path: Pat
                    and b[1] <= one["geometry"]["coordinates"][1] <= b[3] for b in NEAR)
         ]  # fmt: skip
         assert len(shops) == len(inside) > 5
-        assert [one.name for one in found if one.settled] == ["Far"] and len(found) == len(
+        assert [one.name for one in found if one.settlement] == ["Far"] and len(found) == len(
             shops
         ) + 1
         # An answer that is broken off comes with status 200.

@@ -25,10 +25,10 @@ def observe(description: Path, out: str, workers: int, dry_run: bool) -> None:
 
     prepared = prepare(read_set_description(description), dry_run=dry_run)
     plan = prepared.plan
-    parts = {name: plan.parts.count(name) for name in dict.fromkeys(plan.parts)}
+    splits = {name: plan.splits.count(name) for name in dict.fromkeys(plan.splits)}
     click.echo(
-        f"{plan.table.name}: {len(plan.parts):,} places in {len(plan.shards):,} shards; "
-        + ", ".join(f"{name} {number:,}" for name, number in sorted(parts.items())),
+        f"{plan.description.name}: {len(plan.splits):,} places in {len(plan.shards):,} shards; "
+        + ", ".join(f"{name} {number:,}" for name, number in sorted(splits.items())),
         err=True,
     )
     if dry_run:

@@ -1,4 +1,4 @@
-"""From a `SET.toml` to a finished set: the one function behind `unigeo-produce observe`."""
+"""From the settings of a set to the finished set: what `unigeo-produce observe` calls."""
 
 import json
 from collections.abc import Callable
@@ -37,75 +37,89 @@ from unigeo.producer.sources.street import StreetSource
 from unigeo.producer.sources.texts import open_text_source
 from unigeo.producer.sources.web_requests import WebClient
 from unigeo.schemas.errors import ObservationsError
-from unigeo.schemas.geo.regions import Region, region, region_of_bbox, region_of_geojson
+from unigeo.schemas.geo.regions import Region, region_of_bbox, region_of_geojson
+from unigeo.schemas.geo.regions import region as named_region
 
-Finished = Callable[[int, int], None]
+ShowProgress = Callable[[int, int], None]
+"""Called with the number of finished shards, and of all."""
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedSet:
-    """A set before its build."""
+    """A set that is planned, and the sources to build it from."""
 
     plan: SetPlan
     sources: dict[str, ObservationSource]
 
 
-def prepare(table: SetDescription, *, dry_run: bool = False) -> PreparedSet:
-    """Look at the files, open the sources, choose the places and their splits.
+def prepare(description: SetDescription, *, dry_run: bool = False) -> PreparedSet:
+    """Identify the input files, open the sources, choose the locations and their splits.
 
     Args:
-        table: the settings.
-        dry_run: the set will not be built, so the content of its files is of no interest.
+        description: the settings.
+        dry_run: do not identify the input files, as the set will not be built.
 
     Raises:
         ObservationsError: a source or the region cannot be used.
         StoreError: an address cannot be reached.
     """
-    inputs = [] if dry_run else identify_inputs(table)
-    where = region_of(table.where.region, table.where.bbox, "where")
-    sources = open_sources(table, where)
-    how = LocationSampling(
-        count=table.where.count,
-        cell_level=table.where.cell_level,
-        per_cell=table.where.per_cell,
-        balance_level=table.where.balance_level,
-        weight_power=table.where.weight_power,
-        seed=table.seed,
+    where, splits = description.where, description.splits
+    # Identified before anything is read, so that a file replaced meanwhile is noticed at the end.
+    inputs = [] if dry_run else identify_inputs(description)
+    region = read_region(where.region, where.bbox, "where")
+    sources = open_sources(description, region)
+    sampling = LocationSampling(
+        count=where.count,
+        cell_level=where.cell_level,
+        per_cell=where.per_cell,
+        balance_level=where.balance_level,
+        weight_power=where.weight_power,
+        seed=description.seed,
     )
-    weigh = None if table.where.weights is None else read_weights(Path(table.where.weights))
-    known = None
-    if table.where.candidates is not None:
-        path = Path(table.where.candidates)
-        known = read_locations(path, f"table [where]: {path}", "lon", "lat", []).lonlat
-    placed = sample_locations(where, how, weigh, known)
-    apart = None
-    if table.splits.region is not None or table.splits.bbox is not None:
-        apart = region_of(table.splits.region, table.splits.bbox, "splits")
+    weigh = None if where.weights is None else read_weights(Path(where.weights))
+    candidates = None
+    if where.candidates is not None:
+        path = Path(where.candidates)
+        candidates = read_locations(path, f"table [where]: {path}", "lon", "lat", []).lonlat
+    locations = sample_locations(region, sampling, weigh, candidates)
+    held_out = None
+    if splits.region is not None or splits.bbox is not None:
+        held_out = read_region(splits.region, splits.bbox, "splits")
     splitting = Splitting(
-        spatial_level=table.splits.spatial_level,
-        spatial_share=table.splits.spatial_share,
-        temporal_years=table.splits.temporal_years,
-        seed=table.seed,
+        spatial_level=splits.spatial_level,
+        spatial_share=splits.spatial_share,
+        temporal_years=splits.temporal_years,
+        seed=description.seed,
     )
-    reach = max(source.reach_m for name, source in sources.items())
-    parts = split(placed.lonlat, reach, splitting, apart)
-    return PreparedSet(plan_shards(table, where, placed, parts, inputs), sources)
+    reach_m = max(source.reach_m for source in sources.values())
+    split_names = split(locations.lonlat, reach_m, splitting, held_out)
+    plan = plan_shards(description, region, locations, split_names, inputs)
+    return PreparedSet(plan, sources)
 
 
 def observe_set(
-    prepared: PreparedSet, out: str, workers: int = 2, finished: Finished = lambda done, all_: None
+    prepared: PreparedSet,
+    out: str,
+    workers: int = 2,
+    show_progress: ShowProgress = lambda done, total: None,
 ) -> SetObservations:
-    """Build a set, or go on with one, and write its datasheet.
+    """Build a set, or resume its build, and write its datasheet.
+
+    Args:
+        prepared: plan and sources.
+        out: folder or address of the set.
+        workers: number of shards built concurrently.
+        show_progress: called with the number of finished shards, and of all.
 
     Raises:
-        ObservationsError: the folder holds another set, or one of other files, a file was replaced
-            during the build, or nothing was observed.
-        StoreError: a source or the store cannot be reached; what is finished stays.
+        ObservationsError: the folder holds another set or one of other input files, a file was
+            replaced during the build, or nothing was observed.
+        StoreError: a source or the store cannot be reached; finished shards stay.
     """
     store = ObjectFolder(out)
     plan, sources = prepared.plan, prepared.sources
-    parts = build(plan, sources, store, workers=workers, finished=finished)
-    about = finish(plan, sources, store, parts)
+    indices = build(plan, sources, store, workers=workers, show_progress=show_progress)
+    about = finish(plan, sources, store, indices)
     if not any(about["counts"][name]["observed"] for name in sources):
         raise ObservationsError(
             f"nothing was observed at any of {about['counts']['places']} places: "
@@ -115,79 +129,85 @@ def observe_set(
     store.put("datasheet.md", datasheet(about).encode())
     text = (json.dumps(about, indent=1, sort_keys=True) + "\n").encode()
     if store.get("set.json") != text:
-        # The pictures are drawn from the set as its readers see it.
-        opened = _opened(store, about)
-        store.put("coverage.png", draw_coverage(opened.rows, about["region"]))
-        store.put("examples.png", draw_examples(opened))
+        # Drawn from the set as its readers see it. `set.json` is written last: with it a set is
+        # finished.
+        observations = _open_unfinished(store, about)
+        store.put("coverage.png", draw_coverage(observations.rows, about["region"]))
+        store.put("examples.png", draw_examples(observations))
         store.put("set.json", text)
     return open_observation_set(out, next(iter(about["counts"]["splits"])))
 
 
-def _opened(store: ObjectFolder, about: dict[str, Any]) -> SetObservations:
+def _open_unfinished(store: ObjectFolder, about: dict[str, Any]) -> SetObservations:
+    """Open a set whose `set.json` is not written yet."""
     from unigeo.producer.observations.observation_set import index
 
     data = store.get("locations.parquet") or b""
     return SetObservations(store, about, index.read_columns(data, store.url))
 
 
-def open_sources(table: SetDescription, where: Region) -> dict[str, ObservationSource]:
-    """The sources of a set, by modality.
+def open_sources(description: SetDescription, region: Region) -> dict[str, ObservationSource]:
+    """Open the source of each modality of a set.
 
     Raises:
-        ObservationsError: one cannot be used.
+        ObservationsError: a source cannot be used.
     """
     sources: dict[str, ObservationSource] = {}
-    if table.aerial is not None:
-        sources["aerial"] = AerialSource(Catalogue(table.aerial, WebClient()))
-    if table.dsm is not None:
-        terrain = None
-        if table.dsm.ground == "terrain":
-            changes = {
-                "files": table.dsm.terrain_files,
-                "collections": table.dsm.terrain_collections,
-            }
-            terrain = Catalogue(table.dsm.model_copy(update=changes), WebClient())
-        sources["dsm"] = SurfaceSource(table.dsm, Catalogue(table.dsm, WebClient()), terrain)
-    if table.street is not None:
-        sources["street"] = _open_street(table.street, where, table.seed)
-    if table.text is not None:
-        sources["text"] = open_text_source(table.text, table.seed, sources.get("aerial"))
+    if description.aerial is not None:
+        sources["aerial"] = AerialSource(Catalogue(description.aerial, WebClient()))
+    if description.dsm is not None:
+        rules, terrain = description.dsm, None
+        if rules.ground == "terrain":
+            changes = {"files": rules.terrain_files, "collections": rules.terrain_collections}
+            terrain = Catalogue(rules.model_copy(update=changes), WebClient())
+        sources["dsm"] = SurfaceSource(rules, Catalogue(rules, WebClient()), terrain)
+    if description.street is not None:
+        sources["street"] = _open_street(description.street, region, description.seed)
+    if description.text is not None:
+        sources["text"] = open_text_source(
+            description.text, description.seed, sources.get("aerial")
+        )
     return sources
 
 
-def _open_street(about: StreetRules, where: Region, seed: int) -> StreetSource:
-    if about.kind == "folder":
-        folder = ImageFolder(about, where)
-        return StreetSource(about, folder.search, folder.fetch, seed, folder.refused)
-    if about.kind == "kartaview":
-        view = KartaView(WebClient(about.per_second), about.url.rstrip("/") or KARTAVIEW)
-        return StreetSource(about, view.search, view.fetch, seed)
-    graph = open_mapillary(about.token, about.url.rstrip("/"), about.per_second)
-    return StreetSource(about, graph.search, graph.fetch, seed)
+def _open_street(rules: StreetRules, region: Region, seed: int) -> StreetSource:
+    if rules.kind == "folder":
+        folder = ImageFolder(rules, region)
+        return StreetSource(rules, folder.search, folder.fetch, seed, folder.refused)
+    if rules.kind == "kartaview":
+        kartaview = KartaView(WebClient(rules.per_second), rules.url.rstrip("/") or KARTAVIEW)
+        return StreetSource(rules, kartaview.search, kartaview.fetch, seed)
+    mapillary = open_mapillary(rules.token, rules.url.rstrip("/"), rules.per_second)
+    return StreetSource(rules, mapillary.search, mapillary.fetch, seed)
 
 
-def region_of(
+def read_region(
     name: str | None, bbox: tuple[float, float, float, float] | None, table: str
 ) -> Region:
-    """A named region, a GeoJSON file, or a box.
+    """Return a region: a named one, that of a GeoJSON file, or a box.
+
+    Args:
+        name: name of the region, or path of a GeoJSON file.
+        bbox: west, south, east, north in degrees.
+        table: table of the settings that names it, for errors.
 
     Raises:
-        ObservationsError: both or none are given.
-        RegionError: it is unknown or malformed.
+        ObservationsError: both or neither are given.
+        RegionError: the region is unknown or malformed.
     """
     if (name is None) == (bbox is None):
         raise ObservationsError(f"table [{table}]: name one of `region` and `bbox`.")
     if bbox is not None:
         return region_of_bbox(bbox)
     assert name is not None
-    return region_of_geojson(name) if Path(name).suffix else region(name)
+    return region_of_geojson(name) if Path(name).suffix else named_region(name)
 
 
 def read_weights(path: Path) -> LocationWeight:
-    """Weights of places from the first band of a raster; none where it has no data.
+    """Return a function that looks up weights in the first band of a raster, NaN outside its data.
 
     Raises:
-        ObservationsError: it cannot be read.
+        ObservationsError: the raster cannot be read.
     """
     import rasterio
 
@@ -202,12 +222,13 @@ def read_weights(path: Path) -> LocationWeight:
             inside &= ((index >= 0) & (index < source.shape)).all(axis=1)
             if not inside.any():
                 return np.full(len(lonlat), np.nan)
+            # One window round all points: they are those of neighbouring cells.
             low, high = index[inside].min(axis=0), index[inside].max(axis=0) + 1
             window = ((int(low[0]), int(high[0])), (int(low[1]), int(high[1])))
             values = raster.read(1, window=window, masked=True).astype(float).filled(np.nan)
             values = values * raster.scales[0] + raster.offsets[0]
-        found = np.full(len(lonlat), np.nan)
-        found[inside] = values[tuple((index[inside] - low).T)]
-        return found
+        weights = np.full(len(lonlat), np.nan)
+        weights[inside] = values[tuple((index[inside] - low).T)]
+        return weights
 
     return weigh

@@ -1,4 +1,4 @@
-"""Captions of aerial images by a vision-language model of this machine."""
+"""Captions of aerial images, by a vision-language model that is stored locally."""
 
 import threading
 from collections.abc import Sequence
@@ -12,48 +12,50 @@ from PIL import Image
 from unigeo.schemas.errors import ModelError
 
 BATCH = 8
-"""Images at a time, always: the last are filled up, so that a caption cannot depend on how many
-others are asked for with it."""
+"""Number of images in every batch."""
 PROMPT = "Describe this aerial photograph in one short sentence, without names of places."
-"""Asked of models that converse."""
+"""Prompt for conversational models."""
 
 
 @dataclass(eq=False)
 class Captioner:
-    """A model of `transformers` that turns images into words, greedily."""
+    """A model of `transformers` that captions images, decoding greedily."""
 
     model: Any
     processor: Any
     tokens: int
-    """Of a caption, at most."""
+    """Largest number of tokens in a caption."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def captions(self, pictures: Sequence[UInt8[np.ndarray, "3 row col"]]) -> list[str]:
-        """One sentence for each picture, without its full stop."""
+    def captions(self, images: Sequence[UInt8[np.ndarray, "3 row col"]]) -> list[str]:
+        """Return one sentence for each image, without its full stop."""
         import torch
 
-        said: list[str] = []
-        images = [Image.fromarray(np.ascontiguousarray(np.moveaxis(p, 0, 2))) for p in pictures]
-        for first in range(0, len(images), BATCH):
-            batch = images[first : first + BATCH]
-            full = batch + [batch[0]] * (BATCH - len(batch))
+        captions: list[str] = []
+        inputs = [Image.fromarray(np.ascontiguousarray(np.moveaxis(i, 0, 2))) for i in images]
+        for first in range(0, len(inputs), BATCH):
+            batch = inputs[first : first + BATCH]
+            # The last batch is filled up: with another batch size BLAS may round differently, and
+            # a caption would depend on how many images are captioned with it.
+            filled = batch + [batch[0]] * (BATCH - len(batch))
             with self._lock, torch.inference_mode():
-                inputs = self._inputs(full).to(self.model.device)
-                made = self.model.generate(
-                    **inputs, max_new_tokens=self.tokens, do_sample=False, num_beams=1
+                prepared = self._prepare(filled).to(self.model.device)
+                generated = self.model.generate(
+                    **prepared, max_new_tokens=self.tokens, do_sample=False, num_beams=1
                 )
-            if "input_ids" in inputs:  # a conversation begins with what was asked
-                made = made[:, inputs["input_ids"].shape[1] :]
-            words = self.processor.batch_decode(made, skip_special_tokens=True)
-            said += [" ".join(one.split()).rstrip(". ") for one in words[: len(batch)]]
-        return said
+            if "input_ids" in prepared:  # then the output begins with the prompt
+                generated = generated[:, prepared["input_ids"].shape[1] :]
+            texts = self.processor.batch_decode(generated, skip_special_tokens=True)
+            captions += [" ".join(text.split()).rstrip(". ") for text in texts[: len(batch)]]
+        return captions
 
-    def _inputs(self, images: list[Image.Image]) -> Any:
+    def _prepare(self, images: list[Image.Image]) -> Any:
+        """Turn images, and the prompt of a conversational model, into the model's inputs."""
         if getattr(self.processor, "chat_template", None) is None:
             return self.processor.image_processor(images=images, return_tensors="pt")
-        asked = [{"type": "image"}, {"type": "text", "text": PROMPT}]
+        content = [{"type": "image"}, {"type": "text", "text": PROMPT}]
         prompt = self.processor.apply_chat_template(
-            [{"role": "user", "content": asked}], add_generation_prompt=True
+            [{"role": "user", "content": content}], add_generation_prompt=True
         )
         return self.processor(
             images=[[image] for image in images], text=[prompt] * len(images), return_tensors="pt",
@@ -62,14 +64,14 @@ class Captioner:
 
 
 def open_captioner(folder: str, tokens: int) -> Captioner:
-    """Load a model and its processor from a folder: safetensors only, never code, no network.
+    """Load a model and its processor from a folder: safetensors only, without code or network.
 
     Args:
-        folder: of BLIP, GIT, or a model that converses about images.
-        tokens: of a caption, at most.
+        folder: folder of BLIP, GIT, or a conversational model that takes images.
+        tokens: largest number of tokens in a caption.
 
     Raises:
-        ModelError: there is none.
+        ModelError: the folder holds no such model.
     """
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor

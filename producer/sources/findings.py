@@ -1,4 +1,4 @@
-"""What a source finds at places: one value or one reason each, with where it comes from."""
+"""What a source finds at locations: a value or a reason for each, with its origin."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,70 +10,70 @@ from jaxtyping import Float
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where one observation comes from."""
+    """Origin of one observation."""
 
     item: str = ""
-    """The catalogue's name of the image, or the file's."""
+    """Name of the image in its catalogue, or of the file."""
     date: str = ""
-    """When it was observed, ISO 8601."""
+    """Date of observation, ISO 8601."""
     licence: str = ""
     credit: str = ""
     numbers: Mapping[str, float] = field(default_factory=dict)
-    """What else is kept of it, by name with its unit: `cover`, `heading_deg`, `ground_m`."""
+    """Further properties by name, with the unit in it: `cover`, `heading_deg`, `ground_m`."""
     panorama: int = -1
-    """Number of the panorama that it was cut from; -1 for none."""
+    """Number of the panorama that the image was cut from; -1 for none."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One observation of one place, or why there is none."""
+    """One observation of one location, or why there is none."""
 
     value: Any = None
-    """Pixels (uint8 channel row col; float32 row col metres, NaN where void), or words."""
+    """Pixels (uint8, channel row col; or float32 metres, row col, NaN at voids), or a text."""
     origin: Origin = Origin()
     reason: str = ""
-    """Why there is no value."""
+    """Why there is no value; empty if there is one."""
 
 
 @dataclass(frozen=True)
 class SourceFindings:
-    """What a source finds at some places."""
+    """What a source finds at some locations."""
 
     findings: list[Finding]
-    """One per place."""
+    """One finding per location."""
     unusable: Mapping[str, str] = field(default_factory=dict)
-    """Images of the catalogue that were passed over, and why each."""
+    """Images of the catalogue that were skipped, and the reason for each."""
     items: Mapping[str, str] = field(default_factory=dict)
-    """Images of the catalogue that something was cut from, and a hash that tells each."""
+    """Images of the catalogue that were used, and a hash that identifies each."""
 
 
 @runtime_checkable
 class ObservationSource(Protocol):
-    """A source of one modality."""
+    """A source of observations of one modality."""
 
     @property
     def reach_m(self) -> float:
-        """How far from a place its observations look, in metres."""
+        """How far from a location its observations reach, in metres."""
         ...
 
     def observe(self, lonlat: Float[np.ndarray, "location 2"]) -> SourceFindings:
-        """Observe each place; what is found of one does not depend on the others."""
+        """Observe each location; its finding does not depend on the others."""
         ...
 
     def provenance(self) -> dict[str, Any]:
-        """JSON: what the source is, and how it was asked."""
+        """Return, as JSON, what the source is and with which settings it was queried."""
         ...
 
 
 @runtime_checkable
 class ItemSource(Protocol):
-    """A source that cuts from images of a catalogue, which may change there."""
+    """A source that uses images of a catalogue, which may be replaced there."""
 
     def current_items(self, names: Sequence[str]) -> Mapping[str, str]:
-        """What the catalogue has under names that an earlier run cut from, and a hash of each.
+        """Return the present hash of images that an earlier run used; removed ones are left out.
 
         Raises:
-            ObservationsError: it refuses the question.
-            StoreError: it cannot be reached.
+            ObservationsError: the catalogue refuses the request.
+            StoreError: the catalogue cannot be reached.
         """
         ...

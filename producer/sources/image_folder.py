@@ -1,4 +1,4 @@
-"""Photographs of a folder: where, when and which way is read from EXIF, or from a table."""
+"""Street-level images of a folder, with position, date and direction from EXIF or from a table."""
 
 import glob
 from dataclasses import dataclass, replace
@@ -22,25 +22,29 @@ TABLE_COLUMNS = ("file", "lat", "lon")
 
 @dataclass(eq=False)
 class ImageFolder:
-    """Photographs by place."""
+    """The street-level images of a folder."""
 
-    about: StreetRules
+    rules: StreetRules
     region: Region
 
     @property
     def refused(self) -> dict[str, str]:
-        """Files without a place, or with one outside the region (in the ocean), and why."""
-        return self._read[1]
+        """Files that are skipped, such as those without a position, and the reason for each."""
+        return self._images[1]
 
     def search(self, west: float, south: float, east: float, north: float) -> list[StreetImage]:
-        """Every photograph in a box of degrees."""
-        return [p for p in self._read[0] if west <= p.lon <= east and south <= p.lat <= north]
+        """Return every image in a box of degrees."""
+        return [
+            image
+            for image in self._images[0]
+            if west <= image.lon <= east and south <= image.lat <= north
+        ]
 
     def fetch(self, address: str) -> bytes:
-        """The bytes of a file.
+        """Read the bytes of a file.
 
         Raises:
-            GoneError: it cannot be read.
+            GoneError: the file cannot be read.
         """
         try:
             return Path(address).read_bytes()
@@ -48,61 +52,63 @@ class ImageFolder:
             raise GoneError("unreadable file") from error
 
     @cached_property
-    def _read(self) -> tuple[list[StreetImage], dict[str, str]]:
-        paths = sorted(glob.glob(self.about.files, recursive=True))  # noqa: PTH207
+    def _images(self) -> tuple[list[StreetImage], dict[str, str]]:
+        """Images inside the region, and the files that are skipped."""
+        paths = sorted(glob.glob(self.rules.files, recursive=True))  # noqa: PTH207
         if not paths:
-            raise ObservationsError(f"table [street]: no file matches {self.about.files!r}.")
-        known = self._of_table() if self.about.table else None
-        found, refused = [], {}
+            raise ObservationsError(f"table [street]: no file matches {self.rules.files!r}.")
+        listed = self._read_table() if self.rules.table else None
+        images, refused = [], {}
         for path in paths:
-            one = (
-                read_exif(path, self.about.licence, self.about.credit)
-                if known is None
-                else known.get(Path(path).name, "not in the table")
+            image = (
+                read_exif(path, self.rules.licence, self.rules.credit)
+                if listed is None
+                else listed.get(Path(path).name, "not in the table")
             )
-            if isinstance(one, StreetImage) and not self.region.contains(
-                np.array([one.lon, one.lat])
+            if isinstance(image, StreetImage) and not self.region.contains(
+                np.array([image.lon, image.lat])
             ):
-                one = "position outside the region"
-            if isinstance(one, str):
-                refused[Path(path).name] = one
+                image = "position outside the region"
+            if isinstance(image, str):
+                refused[Path(path).name] = image
             else:
-                found.append(replace(one, address=path))
-        return found, refused
+                images.append(replace(image, address=path))
+        return images, refused
 
-    def _of_table(self) -> dict[str, StreetImage]:
+    def _read_table(self) -> dict[str, StreetImage]:
+        """Read the table of images, by file name."""
         try:
-            table = pd.read_csv(self.about.table, dtype={"file": str, "date": str})
+            table = pd.read_csv(self.rules.table, dtype={"file": str, "date": str})
         except (OSError, ValueError) as error:
-            raise ObservationsError(f"table [street]: {self.about.table}: {error}.") from error
+            raise ObservationsError(f"table [street]: {self.rules.table}: {error}.") from error
         absent = [name for name in TABLE_COLUMNS if name not in table.columns]
         if absent:
             raise ObservationsError(
-                f"table [street]: {self.about.table} has no column {absent[0]!r}; it needs "
+                f"table [street]: {self.rules.table} has no column {absent[0]!r}; it needs "
                 f"{', '.join(TABLE_COLUMNS)} and may have heading_deg, date."
             )
-        known = {}
+        images = {}
         for number, row in enumerate(table.to_dict("records")):
             name, heading = Path(str(row["file"])).name, row.get("heading_deg")
-            said = row.get("date")
-            taken = "" if said is None or pd.isna(said) else str(said).strip()
+            date = row.get("date")
+            captured = "" if date is None or pd.isna(date) else str(date).strip()
             try:
-                dates.years(taken)
+                dates.years(captured)
             except ValueError as error:
                 raise ObservationsError(
-                    f"table [street]: {self.about.table}, row {number}, column 'date': {error}."
+                    f"table [street]: {self.rules.table}, row {number}, column 'date': {error}."
                 ) from error
-            known[name] = StreetImage(
+            images[name] = StreetImage(
                 name=name, lon=float(row["lon"]), lat=float(row["lat"]), panorama=False,
                 heading_deg=None if pd.isna(heading) else float(heading),
-                date=taken, licence=self.about.licence,
-                credit=self.about.credit, address="",
+                date=captured, licence=self.rules.licence,
+                credit=self.rules.credit, address="",
             )  # fmt: skip
-        return known
+        return images
 
 
 def read_exif(path: str, licence: str, credit: str) -> StreetImage | str:
-    """A photograph by its EXIF, or why it is none."""
+    """Read the metadata of an image from its EXIF, or return why it cannot be used."""
     try:
         with Image.open(path) as image:
             exif, (width, height) = image.getexif(), image.size
@@ -119,18 +125,18 @@ def read_exif(path: str, licence: str, credit: str) -> StreetImage | str:
         return "no position in EXIF"
     if not (-90 <= lat <= 90 and -180 <= lon <= 180) or (lon == 0 and lat == 0):
         return "impossible position in EXIF"
-    taken = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal) or exif.get(
+    captured = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal) or exif.get(
         ExifTags.Base.DateTime, ""
     )
     return StreetImage(
         name=Path(path).name, lon=lon, lat=lat, panorama=panorama, heading_deg=turn,
-        date=dates.day_or_none(str(taken).replace(":", "-")), licence=licence, credit=credit,
+        date=dates.day_or_none(str(captured).replace(":", "-")), licence=licence, credit=credit,
         address=path,
     )  # fmt: skip
 
 
 def _degrees(parts: Any, reference: str, negative: str) -> float:
-    """Degrees of three rationals: degrees, minutes, seconds."""
+    """Convert degrees, minutes and seconds to signed degrees."""
     degrees, minutes, seconds = (float(part) for part in parts)
     value = degrees + minutes / 60 + seconds / 3600
     return -value if reference == negative else value

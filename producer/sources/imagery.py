@@ -1,4 +1,4 @@
-"""Patches of aerial images and surface models, as a set keeps them."""
+"""Sources of aerial images and surface models, cut from the rasters of a catalogue."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,95 +12,97 @@ from unigeo.producer.sources.raster_catalogue import Catalogue, CataloguePatches
 from unigeo.producer.sources.set_description import SurfaceRules
 
 TERRAIN = "terrain "
-"""Before the names of a terrain model's items."""
+"""Prefix of the names of a terrain model's items, beside those of the surface model."""
 
 
 @dataclass(frozen=True, eq=False)
 class AerialSource:
-    """Aerial images of places."""
+    """Source of aerial images."""
 
     catalogue: Catalogue
 
     @property
     def reach_m(self) -> float:
-        """From a place to a corner of its patch, in metres."""
+        """Distance from a location to a corner of its patch, in metres."""
         return self.catalogue.frame.patch_m / 2**0.5
 
     def observe(self, lonlat: Float[np.ndarray, "location 2"]) -> SourceFindings:
-        """One patch of uint8 per place."""
-        cuts = self.catalogue.cut(lonlat, np.uint8)
-        found = [
+        """Cut one uint8 patch round each location."""
+        result = self.catalogue.cut(lonlat, np.uint8)
+        findings = [
             Finding(None if reason else value, origin, reason)
             for value, origin, reason in zip(
-                cuts.cut.patches.values, cuts.origins, cuts.reasons, strict=True
+                result.cut.patches.values, result.origins, result.reasons, strict=True
             )
         ]
-        return SourceFindings(found, cuts.unusable, cuts.items)
+        return SourceFindings(findings, result.unusable, result.items)
 
     def current_items(self, names: Sequence[str]) -> dict[str, str]:
-        """What the catalogue has under some names now."""
+        """Return the present hash of some images of the catalogue."""
         return self.catalogue.current_items(names)
 
     def provenance(self) -> dict[str, Any]:
-        """JSON: the settings."""
+        """Return the settings as JSON."""
         return self.catalogue.provenance()
 
 
 @dataclass(frozen=True, eq=False)
 class SurfaceSource:
-    """Heights of the surface round places, in metres above what the rule names."""
+    """Source of surface models, in metres above the ground or the datum, as the rules say."""
 
-    about: SurfaceRules
+    rules: SurfaceRules
     catalogue: Catalogue
     terrain: Catalogue | None = None
+    """Terrain model whose heights are subtracted."""
 
     @property
     def reach_m(self) -> float:
-        """From a place to a corner of its patch, in metres."""
+        """Distance from a location to a corner of its patch, in metres."""
         return self.catalogue.frame.patch_m / 2**0.5
 
     def observe(self, lonlat: Float[np.ndarray, "location 2"]) -> SourceFindings:
-        """One patch of float32 metres per place, NaN where there is a void."""
-        cuts = self.catalogue.cut(lonlat, np.float32)
-        below = None if self.terrain is None else self.terrain.cut(lonlat, np.float32)
-        results = []
-        for place, reason in enumerate(cuts.reasons):
-            if not reason and below is not None and below.reasons[place]:
-                reason = f"no terrain: {below.reasons[place]}"
+        """Cut one float32 patch of metres round each location, NaN at voids."""
+        surface = self.catalogue.cut(lonlat, np.float32)
+        terrain = None if self.terrain is None else self.terrain.cut(lonlat, np.float32)
+        findings = []
+        for row, reason in enumerate(surface.reasons):
+            if not reason and terrain is not None and terrain.reasons[row]:
+                reason = f"no terrain: {terrain.reasons[row]}"
             if reason:
-                results.append(Finding(None, cuts.origins[place], reason))
+                findings.append(Finding(None, surface.origins[row], reason))
                 continue
-            metres = self._metres(cuts, place)
-            ground = self._ground(metres) if below is None else self._metres(below, place)
+            metres = self._heights(surface, row)
+            ground = self._ground(metres) if terrain is None else self._heights(terrain, row)
             relative = (metres - ground).astype(np.float32)
-            numbers = dict(cuts.origins[place].numbers)
+            numbers = dict(surface.origins[row].numbers)
             numbers["ground_m"] = round(float(np.nanmean(ground)), 2)
-            results.append(Finding(relative, replace(cuts.origins[place], numbers=numbers)))
-        if below is None:
-            return SourceFindings(results, cuts.unusable, cuts.items)
-        of_terrain = {f"{TERRAIN}{name}": told for name, told in below.items.items()}
-        return SourceFindings(results, cuts.unusable | below.unusable, cuts.items | of_terrain)
+            findings.append(Finding(relative, replace(surface.origins[row], numbers=numbers)))
+        if terrain is None:
+            return SourceFindings(findings, surface.unusable, surface.items)
+        terrain_items = {f"{TERRAIN}{name}": digest for name, digest in terrain.items.items()}
+        return SourceFindings(
+            findings, surface.unusable | terrain.unusable, surface.items | terrain_items
+        )
 
     def current_items(self, names: Sequence[str]) -> dict[str, str]:
-        """What the catalogues have under some names now."""
-        own = [name for name in names if not name.startswith(TERRAIN)]
-        found = self.catalogue.current_items(own)
+        """Return the present hash of some images of both catalogues."""
+        items = self.catalogue.current_items([n for n in names if not n.startswith(TERRAIN)])
         if self.terrain is not None:
-            below = [name.removeprefix(TERRAIN) for name in names if name.startswith(TERRAIN)]
-            told = self.terrain.current_items(below).items()
-            found |= {f"{TERRAIN}{name}": identity for name, identity in told}
-        return found
+            of_terrain = [name.removeprefix(TERRAIN) for name in names if name.startswith(TERRAIN)]
+            digests = self.terrain.current_items(of_terrain)
+            items |= {f"{TERRAIN}{name}": digest for name, digest in digests.items()}
+        return items
 
-    def _metres(self, cuts: CataloguePatches, place: int) -> Float[np.ndarray, "row col"]:
-        """Heights above the datum; NaN where nothing was observed."""
-        values = cuts.cut.patches.values[place, 0].astype(np.float64)
-        return np.where(cuts.cut.observed[place], values, np.nan)
+    def _heights(self, patches: CataloguePatches, row: int) -> Float[np.ndarray, "row col"]:
+        """Return heights above the datum, NaN where nothing was observed."""
+        values = patches.cut.patches.values[row, 0].astype(np.float64)
+        return np.where(patches.cut.observed[row], values, np.nan)
 
     def _ground(self, metres: Float[np.ndarray, "row col"]) -> Float[np.ndarray, ""]:
-        if self.about.ground == "none":
+        if self.rules.ground == "none":
             return np.asarray(0.0)
-        return np.asarray(float(np.nanpercentile(metres, self.about.percentile)))
+        return np.asarray(float(np.nanpercentile(metres, self.rules.percentile)))
 
     def provenance(self) -> dict[str, Any]:
-        """JSON: the settings."""
-        return self.about.model_dump(mode="json")
+        """Return the settings as JSON."""
+        return self.rules.model_dump(mode="json")

@@ -1,9 +1,8 @@
-"""Which files a set is made of, told by their content, and which of them are others by now.
+"""Identity of the input files of a set, and the comparison with what they were before.
 
-A set is begun with what its files are. A later run of the same settings goes on only with the same
-files: one that is only touched, or copied to its place again, is the same. Of an address the
-server's word counts (ETag, or else the time of its last change), and where it gives none its size
-and first bytes.
+The plan of a set records the identity of its files. A later run with the same settings resumes the
+build only with the same files; a file that was touched or copied again is the same. An object at an
+address is identified by its ETag, or the time of its last change, or its size and first bytes.
 """
 
 import glob
@@ -17,63 +16,63 @@ from unigeo.producer.sources.set_description import SetDescription
 from unigeo.producer.sources.web_requests import GoneError, WebClient
 
 THREADS = 4
-"""Files hashed at once."""
-_BESIDE = (".ovr", ".msk")
-"""What GDAL reads with a GeoTIFF: its overviews and its mask."""
+"""Number of files hashed concurrently."""
+_SIDECARS = (".ovr", ".msk")
+"""Endings of the files that GDAL reads with a GeoTIFF: its overviews and its mask."""
 InputFile = dict[str, Any]
-"""`table` that names it, `file`, and its identity; or why there is none: `missing`."""
+"""Record of an input file: `table` that names it, `file`, and its identity or `missing`."""
 
 
-def identify_inputs(table: SetDescription) -> list[InputFile]:
-    """Look at every file that the settings name, in the order of their names.
+def identify_inputs(description: SetDescription) -> list[InputFile]:
+    """Identify every file that the settings name, sorted by table and name.
 
     Raises:
         StoreError: an address cannot be reached.
     """
-    named = sorted(set(_named(table)))
+    named = sorted(set(_named_files(description)))
     web = WebClient()
     with ThreadPoolExecutor(THREADS, thread_name_prefix="inputs") as pool:
-        looks = pool.map(lambda one: _look(web, one[1]), named)
-        return [{"table": where, "file": name} | look
-                for (where, name), look in zip(named, looks, strict=True)]  # fmt: skip
+        identities = pool.map(lambda one: _identify(web, one[1]), named)
+        return [{"table": table, "file": name} | identity
+                for (table, name), identity in zip(named, identities, strict=True)]  # fmt: skip
 
 
-def _named(table: SetDescription) -> Iterator[tuple[str, str]]:
-    """Tables, and the files that they name, patterns filled in."""
-    for where, name in (
-        ("where", table.where.region),
-        ("where", table.where.weights),
-        ("where", table.where.candidates),
-        ("splits", table.splits.region),
-        ("areas", table.areas),
+def _named_files(description: SetDescription) -> Iterator[tuple[str, str]]:
+    """Iterate over the tables and the files that they name, with patterns expanded."""
+    for table, name in (
+        ("where", description.where.region),
+        ("where", description.where.weights),
+        ("where", description.where.candidates),
+        ("splits", description.splits.region),
+        ("areas", description.areas),
     ):
-        if name is not None and Path(name).suffix:  # a region may have a name of its own
-            yield where, name
-    for where in ("aerial", "dsm"):
-        source = getattr(table, where)
-        if source is None or source.kind != "files":
+        if name is not None and Path(name).suffix:  # without an ending it is a named region
+            yield table, name
+    for table in ("aerial", "dsm"):
+        rasters = getattr(description, table)
+        if rasters is None or rasters.kind != "files":
             continue
-        patterns = source.files + (source.terrain_files if where == "dsm" else ())
-        for name in source.model_copy(update={"files": patterns}).paths:
-            yield where, name
-            yield from ((where, name + end) for end in _BESIDE if Path(name + end).is_file())
-    if table.street is not None and table.street.kind == "folder":
-        for name in glob.glob(table.street.files, recursive=True):  # noqa: PTH207
+        patterns = rasters.files + (rasters.terrain_files if table == "dsm" else ())
+        for name in rasters.model_copy(update={"files": patterns}).paths:
+            yield table, name
+            yield from ((table, name + end) for end in _SIDECARS if Path(name + end).is_file())
+    street, text = description.street, description.text
+    if street is not None and street.kind == "folder":
+        for name in glob.glob(street.files, recursive=True):  # noqa: PTH207
             yield "street", name
-        if table.street.table:
-            yield "street", table.street.table
-    if table.text is not None:
-        words = table.text
-        for name in (*(words.files if words.kind == "files" else ()), words.landcover):
+        if street.table:
+            yield "street", street.table
+    if text is not None:
+        for name in (*(text.files if text.kind == "files" else ()), text.landcover):
             if name is not None:
                 yield "text", name
-        for folder in (words.tokenizer, words.caption):
+        for folder in (text.tokenizer, text.caption):
             if folder is not None:
                 files = (path for path in Path(folder).rglob("*") if path.is_file())
                 yield from (("text", str(path)) for path in files)
 
 
-def _look(web: WebClient, name: str) -> dict[str, Any]:
+def _identify(web: WebClient, name: str) -> dict[str, Any]:
     if "://" in name:
         try:
             return web.object_identity(name)
@@ -86,27 +85,27 @@ def _look(web: WebClient, name: str) -> dict[str, Any]:
 
 
 def describe_changes(before: Sequence[InputFile], after: Sequence[InputFile]) -> list[str]:
-    """Name what differs between two looks, a clause each: replaced, added, gone."""
-    old, new = ({(one["table"], one["file"]): one for one in looks} for looks in (before, after))
-    told = []
+    """Describe each difference between two records of the inputs by a clause."""
+    old, new = ({(one["table"], one["file"]): one for one in files} for files in (before, after))
+    clauses = []
     for key in sorted(old | new):
-        words = f"[{key[0]}] {key[1]}"
+        file = f"[{key[0]}] {key[1]}"
         if key not in old:
-            told.append(f"{words} is new")
+            clauses.append(f"{file} is new")
         elif key not in new or "missing" in new[key]:
-            told.append(f"{words} is gone")
+            clauses.append(f"{file} is gone")
         elif old[key] != new[key]:
             sizes = [one.get("bytes") for one in (old[key], new[key])]
-            how = (
+            size = (
                 f"{sizes[0]:,} bytes then, {sizes[1]:,} now"
                 if None not in sizes and sizes[0] != sizes[1]
                 else "of the same size"
             )
-            told.append(f"{words} was replaced ({how})")
-    return told
+            clauses.append(f"{file} was replaced ({size})")
+    return clauses
 
 
-def join_clauses(told: Sequence[str], most: int = 5) -> str:
-    """The first few clauses, and how many more there are."""
-    more = f"; and {len(told) - most:,} more" if len(told) > most else ""
-    return "; ".join(told[:most]) + more
+def join_clauses(clauses: Sequence[str], limit: int = 5) -> str:
+    """Join the first few clauses, and state how many more there are."""
+    more = f"; and {len(clauses) - limit:,} more" if len(clauses) > limit else ""
+    return "; ".join(clauses[:limit]) + more

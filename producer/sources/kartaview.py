@@ -1,4 +1,4 @@
-"""Photographs of KartaView (OpenStreetCam), by its public API of nearby photographs.
+"""Client of KartaView (OpenStreetCam), by its public API of images near a point.
 
 Source: `GET /2.0/photo/?lat=&lng=&radius=`; images are CC BY-SA 4.0 and blurred by the service.
 """
@@ -23,16 +23,16 @@ LICENCE = "CC-BY-SA-4.0"
 
 @dataclass(eq=False)
 class KartaView:
-    """A client of the photo service."""
+    """Client of the image service."""
 
     web: WebClient
     url: str = URL
 
     def search(self, west: float, south: float, east: float, north: float) -> list[StreetImage]:
-        """Every photograph in a box of degrees.
+        """Return every image in a box of degrees.
 
         Raises:
-            ObservationsError: the question is refused.
+            ObservationsError: the request is refused.
             StoreError: the service cannot be reached.
         """
         found: dict[str, StreetImage] = {}
@@ -40,21 +40,23 @@ class KartaView:
             lon, lat = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
             high = (box[3] - box[1]) * MOST_METRES_PER_DEGREE / 2
             wide = (box[2] - box[0]) * MOST_METRES_PER_DEGREE / 2 * np.cos(np.radians(lat))
+            # The service answers with the images in a circle: here the one round the box.
             for photo in self._near(lon, lat, float(np.hypot(high, wide)) + 1):
-                one = _read(photo)
-                if one is not None and west <= one.lon <= east and south <= one.lat <= north:
-                    found[one.name] = one
+                image = _parse_image(photo)
+                if image is not None and west <= image.lon <= east and south <= image.lat <= north:
+                    found[image.name] = image
         return list(found.values())
 
     def _near(self, lon: float, lat: float, radius_m: float) -> list[dict[str, Any]]:
+        """Return the service's records of the images within a radius of a point."""
         photos: list[dict[str, Any]] = []
         for page in range(1, PAGES + 1):
-            question = {
+            params = {
                 "lat": f"{lat:.7f}", "lng": f"{lon:.7f}", "radius": round(radius_m),
                 "itemsPerPage": PAGE, "page": page, "join": "user",
             }  # fmt: skip
             try:
-                answer = self.web.json(f"{self.url}/photo/", params=question)
+                answer = self.web.json(f"{self.url}/photo/", params=params)
             except GoneError as gone:
                 raise ObservationsError(f"{self.url} is no KartaView API ({gone}).") from gone
             result = answer.get("result") or {}
@@ -64,12 +66,12 @@ class KartaView:
         return photos
 
     def fetch(self, address: str) -> bytes:
-        """The pixels of a photograph, as JPEG."""
+        """Fetch the pixels of an image, as JPEG."""
         return self.web.bytes(address)
 
 
-def _read(photo: dict[str, Any]) -> StreetImage | None:
-    """A photograph of the API; None if it has no place or pixels."""
+def _parse_image(photo: dict[str, Any]) -> StreetImage | None:
+    """Return an image of the API; None if it has no position or pixels."""
     try:
         address = photo.get("fileurlProc") or photo.get("fileurlLTh") or photo["fileurl"]
         heading = photo.get("heading")

@@ -1,8 +1,9 @@
-"""Which places of a region a set observes: balanced over cells, spread inside each.
+"""Choice of the locations that a set observes: balanced over S2 cells, spread inside each cell.
 
-Places are shared out among coarse cells, evenly or by weight, never more than a coarse cell holds;
-then among its fine cells, at most so many in each; inside a fine cell, the farthest points are
-taken first. All of it is a function of the region, the settings and the seed.
+The wanted number is apportioned among coarse cells, evenly or in proportion to weights, with at
+most as many locations as a coarse cell holds; then among its fine cells, with at most `per_cell` in
+each. Inside a fine cell points are chosen far from each other. The result depends only on the
+region, the settings and the seed.
 """
 
 from collections.abc import Callable
@@ -16,29 +17,31 @@ from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.geo.regions import Region
 
 LocationWeight = Callable[[Float[np.ndarray, "point 2"]], Float[np.ndarray, " point"]]
-"""Weight of places, such as people per square kilometre; NaN and negative count as none."""
-PROBES = 4
-"""Levels below a coarse cell at which its weight is averaged: 256 places."""
+"""Returns the weight at each point, such as people per square kilometre; NaN and negative weights
+count as 0."""
+WEIGHT_LEVELS = 4
+"""Levels below a coarse cell at which its weight is averaged: over 256 points."""
 ROUNDS = 8
-"""What a coarse cell at the region's edge cannot take is shared out again so often."""
+"""Largest number of times that the locations are apportioned anew, when cells at the region's edge
+hold fewer than estimated."""
 OVERSAMPLING = 16
-"""Places drawn in a fine cell for each that may be taken, to choose the farthest from."""
+"""Points drawn in a fine cell for each that may be chosen, so that far ones can be chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocationSampling:
-    """How places are chosen."""
+    """How locations are chosen."""
 
     count: int
-    """Places wanted; a small region may hold fewer."""
+    """Number of locations wanted; a small region may hold fewer."""
     cell_level: int = 16
     """S2 level of the fine cells, about 150 m across."""
     per_cell: int = 1
-    """Places in a fine cell, at most."""
+    """Largest number of locations in a fine cell."""
     balance_level: int = 12
-    """S2 level of the coarse cells among which places are shared out, about 2 km across."""
+    """S2 level of the coarse cells among which locations are apportioned, about 2 km across."""
     weight_power: float = 1.0
-    """Weights are raised to it: 0.5 halves the pull of cities on a logarithmic scale."""
+    """Exponent of the weights; with 0.5, a density 100 times as high gives 10 times the weight."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -58,96 +61,106 @@ class LocationSampling:
 
 @dataclass(frozen=True, eq=False)
 class SampledLocations:
-    """The places of a set, in the order of their cells."""
+    """The locations of a set, sorted by fine cell."""
 
     lonlat: Float[np.ndarray, "location 2"]
     cell: UInt64[np.ndarray, " location"]
-    """The fine cell that holds each."""
+    """Fine cell that holds each location."""
 
 
 def sample_locations(
     region: Region,
-    how: LocationSampling,
+    sampling: LocationSampling,
     weigh: LocationWeight | None = None,
     candidates: Float[np.ndarray, "candidate 2"] | None = None,
 ) -> SampledLocations:
-    """Choose the places of a set.
+    """Choose the locations of a set.
 
     Args:
-        region: where.
-        how: how many, and how spread.
-        weigh: weight of places; all weigh the same without it.
-        candidates: places to choose among, such as those of photographs; anywhere without them.
+        region: area to choose in.
+        sampling: how many, and how spread.
+        weigh: weight of points; all have the same weight without it.
+        candidates: locations to choose among, such as those of images; anywhere without them.
 
     Raises:
-        ObservationsError: nothing of the region can be chosen.
+        ObservationsError: the region has no weight or holds no candidate or location.
     """
     if candidates is None:
-        cells, share = cover_region(region, how.balance_level)
-        room = np.full(len(cells), 4 ** (how.cell_level - how.balance_level) * how.per_cell)
+        cells, share = cover_region(region, sampling.balance_level)
+        depth = sampling.cell_level - sampling.balance_level
+        room = np.full(len(cells), 4**depth * sampling.per_cell)
         known = None
     else:
-        known = _Candidates.of(candidates[region.contains(candidates)], how)
+        known = _Candidates.group(candidates[region.contains(candidates)], sampling)
         cells, room, share = known.coarse, known.room, np.ones(len(known.coarse))
-    weight = share if weigh is None else share * _weights(cells, weigh, how.weight_power)
+    weight = share if weigh is None else share * _weights(cells, weigh, sampling.weight_power)
     if not len(cells) or not weight.any():
         what = "of the candidates lies in it" if candidates is not None else "of it has any weight"
         raise ObservationsError(
             f"region {region.name}: nothing {what}, so there is no place to observe. Name another "
             "region, or other candidates or weights."
         )
-    chosen: dict[tuple[int, int], Float[np.ndarray, "location 2"]] = {}
+    # `room` assumes that a coarse cell lies in the region as a whole. A cell at the edge may yield
+    # fewer locations than its quota; its room is then lowered and the quotas computed anew, so that
+    # other cells take the rest. Quotas and draws have generators of their own, so a cell whose
+    # quota stays the same keeps its locations, which are not drawn again.
+    drawn: dict[tuple[int, int], Float[np.ndarray, "location 2"]] = {}
     for _ in range(ROUNDS):
-        quota = apportion(how.count, weight, room, np.random.default_rng([how.seed, 0]))
+        quota = apportion(sampling.count, weight, room, np.random.default_rng([sampling.seed, 0]))
         parts = [np.empty((0, 2))]
         for number in np.flatnonzero(quota):
             key = (int(number), int(quota[number]))
-            if key not in chosen:
-                own = np.random.default_rng([how.seed, 1, int(cells[number])])
+            if key not in drawn:
+                rng = np.random.default_rng([sampling.seed, 1, int(cells[number])])
                 if known is None:
-                    chosen[key] = _sample_cell(region, cells[number], key[1], how, own)
+                    drawn[key] = _sample_cell(region, cells[number], key[1], sampling, rng)
                 else:
-                    chosen[key] = known.choose(*key, how, own)
-                if len(chosen[key]) < key[1]:
-                    room[number] = len(chosen[key])
-            parts.append(chosen[key])
-        places = np.concatenate(parts)
-        if len(places) >= min(how.count, room.sum()):
+                    drawn[key] = known.choose(*key, sampling, rng)
+                if len(drawn[key]) < key[1]:
+                    room[number] = len(drawn[key])
+            parts.append(drawn[key])
+        lonlat = np.concatenate(parts)
+        if len(lonlat) >= min(sampling.count, room.sum()):
             break
-    cell = s2.cell_ids(places, how.cell_level)
-    if not len(places):
+    cell = s2.cell_ids(lonlat, sampling.cell_level)
+    if not len(lonlat):
         raise ObservationsError(
             f"region {region.name} is too small to hold a place of a cell of level "
-            f"{how.cell_level}. Name a larger one."
+            f"{sampling.cell_level}. Name a larger one."
         )
-    order = np.lexsort((places[:, 1], places[:, 0], cell))
-    return SampledLocations(places[order], cell[order])
+    order = np.lexsort((lonlat[:, 1], lonlat[:, 0], cell))
+    return SampledLocations(lonlat[order], cell[order])
 
 
 def cover_region(
     region: Region, level: int
 ) -> tuple[UInt64[np.ndarray, " cell"], Float[np.ndarray, " cell"]]:
-    """Cells of a level that touch a region, in order, and the share of each that lies in it.
+    """Return the cells of a level that touch a region, sorted, and the share of each inside it.
 
-    The share is that of 6 x 6 places, and 1 % where the region only reaches the cell's sides or has
-    a corner in it. A cell that the region grazes between all these is left out.
+    The share is estimated at 6 x 6 points. It is 1 % where none of them is inside but a point on
+    the cell's sides is, or the region has a vertex in the cell. A cell that the region touches only
+    between all these points is left out.
     """
-    found = []
+    coverings = []
     for ring in region.rings:
         (west, south), (east, north) = ring.min(axis=0), ring.max(axis=0)
-        found.append(s2.covering(west, south, min(east, west + 360), north, level))
-    cells = np.unique(np.concatenate(found))
+        coverings.append(s2.covering(west, south, min(east, west + 360), north, level))
+    cells = np.unique(np.concatenate(coverings))
+    # 36 points that stand for equal areas, then 25 that reach the sides and corners.
     inner, sides = (np.indices((6, 6)) + 0.5) / 6, np.indices((5, 5)) / 4
-    grid = np.concatenate([inner.reshape(2, -1).T, sides.reshape(2, -1).T])
+    positions = np.concatenate([inner.reshape(2, -1).T, sides.reshape(2, -1).T])
     share = np.zeros(len(cells))
-    for start in range(0, len(cells), 65536):
+    for start in range(0, len(cells), 65536):  # bounds the memory
         part = cells[start : start + 65536]
-        lonlat = s2.points_in_cells(np.repeat(part, len(grid)), np.tile(grid, (len(part), 1)))
+        lonlat = s2.points_in_cells(
+            np.repeat(part, len(positions)), np.tile(positions, (len(part), 1))
+        )
         inside = region.contains(lonlat).reshape(len(part), -1)
-        few = 0.01 * inside[:, 36:].any(axis=1)
-        share[start : start + 65536] = np.maximum(inside[:, :36].mean(axis=1), few)
-    ends = np.concatenate([np.asarray(ring, float) for ring in region.rings])
-    share = np.where(np.isin(cells, s2.cell_ids(ends, level)), np.maximum(share, 0.01), share)
+        touched = 0.01 * inside[:, 36:].any(axis=1)
+        share[start : start + 65536] = np.maximum(inside[:, :36].mean(axis=1), touched)
+    vertices = np.concatenate([np.asarray(ring, float) for ring in region.rings])
+    has_vertex = np.isin(cells, s2.cell_ids(vertices, level))
+    share = np.where(has_vertex, np.maximum(share, 0.01), share)
     return cells[share > 0], share[share > 0]
 
 
@@ -157,48 +170,52 @@ def apportion(
     room: Int[np.ndarray, " cell"],
     rng: np.random.Generator,
 ) -> Int[np.ndarray, " cell"]:
-    """Share `count` places among cells in proportion to weight, none above its room.
+    """Apportion `count` locations among cells in proportion to weight, each at most its room.
 
-    What a full cell cannot take goes to the others. Fractions are settled by systematic sampling in
-    a random order, so a cell's share differs from its exact part by less than one.
+    What a full cell cannot hold goes to the others. The quotas are made whole by systematic
+    sampling in a random order, so a quota differs from its exact value by less than one.
     """
     weight = np.where(weight > 1e-12 * weight.max(initial=0), weight, 0)
     room = np.where(weight > 0, room, 0)
     if count >= room.sum():
         return room
     exact = np.minimum(room, _water_level(count, weight, room) * weight)
+    # Systematic sampling: the exact quotas are intervals laid end to end, and a cell gets as many
+    # locations as there are points of a grid of step 1 in its interval; the grid starts at random.
     order = rng.permutation(len(exact))
-    steps = np.cumsum(exact[order]) * (count / exact.sum())
-    whole = np.floor(steps + rng.random())
-    whole[-1] = count  # whatever the sums' last bits are
+    ends = np.cumsum(exact[order]) * (count / exact.sum())
+    points_before = np.floor(ends + rng.random())
+    points_before[-1] = count  # rounding of the sums must not lose a location
     quota = np.empty(len(exact), np.int64)
-    quota[order] = np.diff(whole, prepend=0).astype(np.int64)
-    kept: Int[np.ndarray, " cell"] = np.minimum(quota, room)
-    return kept
+    quota[order] = np.diff(points_before, prepend=0).astype(np.int64)
+    limited: Int[np.ndarray, " cell"] = np.minimum(quota, room)
+    return limited
 
 
 def _water_level(
     count: int, weight: Float[np.ndarray, " cell"], room: Int[np.ndarray, " cell"]
 ) -> float:
-    """How high `count` units of water stand in vessels so wide that hold so much."""
-    some = weight > 0
-    full_at = room[some] / weight[some]
+    """Return the level for which min(room, level x weight) sums to `count` (water-filling)."""
+    weighted = weight > 0
+    full_at = room[weighted] / weight[weighted]
     order = np.argsort(full_at)
-    before = np.cumsum(room[some][order]) - room[some][order]  # held by the vessels that are full
-    wide = np.cumsum(weight[some][order][::-1])[::-1]
-    level = (count - before) / wide
+    # Entry k assumes that the first k cells in this order are full and the others are not. The
+    # assumption holds first where the level it implies does not fill cell k.
+    held = np.cumsum(room[weighted][order]) - room[weighted][order]
+    open_weight = np.cumsum(weight[weighted][order][::-1])[::-1]
+    level = (count - held) / open_weight
     return float(level[np.argmax(level <= full_at[order])])
 
 
 def farthest_points(
     points: Float[np.ndarray, "point 2"], count: int, first: int = 0
 ) -> Int[np.ndarray, " chosen"]:
-    """Choose points so that each is the farthest from those chosen before it.
+    """Choose points each of which is the farthest from those chosen before it.
 
     Args:
-        points: on a plane, in any unit.
-        count: how many, at most.
-        first: the one to start with.
+        points: coordinates on a plane, in any unit.
+        count: largest number of points to choose.
+        first: index of the point to start with.
 
     Source: Gonzalez (1985), "Clustering to minimize the maximum intercluster distance".
     """
@@ -207,81 +224,92 @@ def farthest_points(
     for k in range(len(chosen)):
         chosen[k] = first if k == 0 else int(distance.argmax())
         distance = np.minimum(distance, ((points - points[chosen[k]]) ** 2).sum(axis=1))
-        distance[chosen[k]] = -1
+        distance[chosen[k]] = -1  # never chosen again, though other points may coincide with it
     return chosen
 
 
 @dataclass(frozen=True, eq=False)
 class _Candidates:
-    """Candidates by coarse cell."""
+    """Candidates grouped by coarse cell."""
 
     lonlat: Float[np.ndarray, "candidate 2"]
     fine: UInt64[np.ndarray, " candidate"]
     coarse: UInt64[np.ndarray, " cell"]
     first: Int[np.ndarray, " bound"]
-    """Candidates of coarse cell k are those from `first[k]` to before `first[k + 1]`."""
+    """Candidates `first[k]` to `first[k + 1]` (exclusive) are those of coarse cell k."""
     room: Int[np.ndarray, " cell"]
 
     @classmethod
-    def of(cls, lonlat: Float[np.ndarray, "candidate 2"], how: LocationSampling) -> "_Candidates":
+    def group(
+        cls, lonlat: Float[np.ndarray, "candidate 2"], sampling: LocationSampling
+    ) -> "_Candidates":
+        """Sort candidates by cell; a candidate that is given twice counts once."""
         lonlat = np.unique(lonlat, axis=0)
-        fine = s2.cell_ids(lonlat, how.cell_level)
+        fine = s2.cell_ids(lonlat, sampling.cell_level)
+        # The order of fine cells is that of their coarse cells too, as ids follow one curve.
         order = np.argsort(fine, kind="stable")
         lonlat, fine = lonlat[order], fine[order]
-        coarse, first = np.unique(s2.parents(fine, how.balance_level), return_index=True)
+        coarse, first = np.unique(s2.parents(fine, sampling.balance_level), return_index=True)
         cells, counts = np.unique(fine, return_counts=True)
-        owner = np.searchsorted(coarse, s2.parents(cells, how.balance_level))
-        room = np.bincount(owner, np.minimum(counts, how.per_cell), len(coarse)).astype(np.int64)
+        owner = np.searchsorted(coarse, s2.parents(cells, sampling.balance_level))
+        capacity = np.minimum(counts, sampling.per_cell)
+        room = np.bincount(owner, capacity, len(coarse)).astype(np.int64)
         return cls(lonlat, fine, coarse, np.append(first, len(fine)).astype(np.int64), room)
 
     def choose(
-        self, number: int, count: int, how: LocationSampling, rng: np.random.Generator
+        self, number: int, count: int, sampling: LocationSampling, rng: np.random.Generator
     ) -> Float[np.ndarray, "location 2"]:
+        """Choose among the candidates of a coarse cell."""
         part = slice(self.first[number], self.first[number + 1])
-        return _spread_points(self.lonlat[part], self.fine[part], count, how, rng)
+        return _spread_points(self.lonlat[part], self.fine[part], count, sampling, rng)
 
 
 def _sample_cell(
-    region: Region, cell: np.uint64, count: int, how: LocationSampling, rng: np.random.Generator
+    region: Region,
+    cell: np.uint64,
+    count: int,
+    sampling: LocationSampling,
+    rng: np.random.Generator,
 ) -> Float[np.ndarray, "location 2"]:
-    """Choose places in a coarse cell where nothing is known but the region."""
-    fine = s2.children(np.array([cell], np.uint64), how.cell_level)[0]
-    each = 1 if how.per_cell == 1 else OVERSAMPLING * how.per_cell
+    """Choose locations anywhere in a coarse cell, inside the region."""
+    fine = s2.children(np.array([cell], np.uint64), sampling.cell_level)[0]
+    each = 1 if sampling.per_cell == 1 else OVERSAMPLING * sampling.per_cell
     repeated = np.repeat(rng.permutation(fine), each)
     lonlat = s2.points_in_cells(repeated, rng.random((len(repeated), 2)))
     inside = region.contains(lonlat)
-    return _spread_points(lonlat[inside], repeated[inside], count, how, rng)
+    return _spread_points(lonlat[inside], repeated[inside], count, sampling, rng)
 
 
 def _spread_points(
     lonlat: Float[np.ndarray, "point 2"],
     fine: UInt64[np.ndarray, " point"],
     count: int,
-    how: LocationSampling,
+    sampling: LocationSampling,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "location 2"]:
-    """Choose `count` points: one of every fine cell before two of any, each the farthest."""
+    """Choose `count` points: one in every fine cell before a second in any, far from each other."""
     if not len(lonlat):
         return lonlat
     cells, counts = np.unique(fine, return_counts=True)
-    share = apportion(count, np.ones(len(cells)), np.minimum(counts, how.per_cell), rng)
-    taken = []
-    for cell in np.flatnonzero(share):
+    capacity = np.minimum(counts, sampling.per_cell)
+    quota = apportion(count, np.ones(len(cells)), capacity, rng)
+    chosen = []
+    for cell in np.flatnonzero(quota):
         members = np.flatnonzero(fine == cells[cell])
         flat = lonlat[members] * (np.cos(np.radians(lonlat[members[0], 1])), 1.0)
         start = int(rng.integers(len(members)))
-        taken.append(members[farthest_points(flat, int(share[cell]), start)])
-    spread: Float[np.ndarray, "location 2"] = lonlat[np.concatenate(taken)]
+        chosen.append(members[farthest_points(flat, int(quota[cell]), start)])
+    spread: Float[np.ndarray, "location 2"] = lonlat[np.concatenate(chosen)]
     return spread
 
 
 def _weights(
     cells: UInt64[np.ndarray, " cell"], weigh: LocationWeight, power: float
 ) -> Float[np.ndarray, " cell"]:
-    """Mean weight over each cell, raised to the power."""
-    level = min(s2.level_of(cells) + PROBES, s2.LEVELS)
+    """Return the mean weight over each cell, raised to a power."""
+    level = min(s2.level_of(cells) + WEIGHT_LEVELS, s2.LEVELS)
     means = np.zeros(len(cells))
-    for start in range(0, len(cells), 4096):
+    for start in range(0, len(cells), 4096):  # bounds the memory: 256 points per cell
         inner = s2.children(cells[start : start + 4096], level)
         values = weigh(s2.centres(inner.ravel())).reshape(inner.shape)
         means[start : start + 4096] = np.where(values > 0, values, 0).mean(axis=1)

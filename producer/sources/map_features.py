@@ -1,6 +1,6 @@
-"""Features round places: a kind in words, a name where there is one, and a point.
+"""Map features round locations: a kind in words, a name where there is one, and a position.
 
-They come from OGC API - Features, Overpass, or files of OpenStreetMap, Overture and GeoNames.
+Features come from OGC API - Features, Overpass, or files of OpenStreetMap, Overture and GeoNames.
 """
 
 import csv
@@ -23,19 +23,23 @@ from unigeo.schemas.errors import ObservationsError, StoreError
 Box = tuple[float, float, float, float]
 """West, south, east, north in degrees."""
 PAGE = 1000
+"""Features per page of a request."""
 PAGES = 200
+"""Largest number of pages of a request."""
 BOXES = 64
-"""Boxes of one question, at most."""
+"""Largest number of boxes in one request to Overpass."""
 KEYS = (
     "amenity", "shop", "tourism", "leisure", "landuse", "natural", "building", "highway",
     "railway", "waterway", "man_made", "historic", "power", "aeroway",
 )  # fmt: skip
-"""OpenStreetMap keys whose value names a kind, the more telling first."""
+"""OpenStreetMap keys whose value names a kind, the more specific first."""
 SETTLEMENTS = ("city", "town", "village", "hamlet", "suburb", "neighbourhood", "locality")
+"""Values of OpenStreetMap's key `place` that are kinds of settlement."""
 GEONAMES = {1: "name", 4: "lat", 5: "lon", 7: "feature_code", 14: "population"}
-"""Columns of a dump of GeoNames, which has no header."""
+"""Columns of a dump of GeoNames, which has no header, by their number."""
 _KIND = re.compile(r"[a-z][a-z' -]{1,39}")
 VAGUE = {"yes", "no", "true", "unclassified", "service", "residential"}
+"""Values that name no kind of thing."""
 RELEVANCE = {"amenity": 5, "tourism": 5, "historic": 5, "aeroway": 5, "leisure": 4, "shop": 4,
            "natural": 3, "waterway": 3, "railway": 3, "landuse": 3, "man_made": 3, "power": 2,
            "building": 1, "highway": 1}  # fmt: skip
@@ -43,43 +47,52 @@ RELEVANCE = {"amenity": 5, "tourism": 5, "historic": 5, "aeroway": 5, "leisure":
 
 @dataclass(frozen=True)
 class Feature:
-    """One thing on the map."""
+    """One feature of a map."""
 
     kind: str
-    """In words, without a name: `primary school`, `pond`, `residential street`."""
-    telling: float
-    """How much it says of a place, 0 to 5."""
+    """Kind in words, without a name: `primary school`, `pond`, `residential street`."""
+    relevance: float
+    """How characteristic it is of its surroundings, from 0 to 5."""
     lon: float
     lat: float
     name: str = ""
-    people: int = 0
-    """Of a populated place."""
-    settled: str = ""
-    """What kind of populated place it is: city, town, village."""
+    population: int = 0
+    """Population of a settlement; 0 where it is not known."""
+    settlement: str = ""
+    """Kind of settlement (city, town, village); empty for other features."""
 
 
 def feature_from_tags(tags: Mapping[str, Any], lon: float, lat: float) -> Feature | None:
-    """Read a feature of OpenStreetMap tags or Overture properties; None if it says nothing."""
+    """Read a feature of OpenStreetMap, Overture or GeoNames; None if it names no kind of thing.
+
+    Args:
+        tags: OpenStreetMap tags, Overture properties or columns of GeoNames.
+        lon: longitude in degrees.
+        lat: latitude in degrees.
+    """
     name = _name(tags)
-    place = str(tags.get("place") or "")
-    if place in SETTLEMENTS:
-        return Feature(place, 4, lon, lat, name, _people(tags.get("population")), place)
+    settlement = str(tags.get("place") or "")
+    if settlement in SETTLEMENTS:
+        population = _to_int(tags.get("population"))
+        return Feature(settlement, 4, lon, lat, name, population, settlement)
     if tags.get("feature_code") or tags.get("fcode"):  # GeoNames
         code = str(tags.get("feature_code") or tags.get("fcode"))
-        people = _people(tags.get("population"))
-        if code.startswith("PPL"):
-            settled = "city" if people >= 100_000 else "town" if people >= 5000 else "village"
-            return Feature(settled, 4, lon, lat, name, people, settled)
-        return None
+        if not code.startswith("PPL"):
+            return None
+        population = _to_int(tags.get("population"))
+        settlement = (
+            "city" if population >= 100_000 else "town" if population >= 5000 else "village"
+        )
+        return Feature(settlement, 4, lon, lat, name, population, settlement)
     categories = tags.get("categories")
     if isinstance(categories, Mapping) and categories.get("primary"):  # Overture places
-        kind = _words(str(categories["primary"]))
+        kind = _kind(str(categories["primary"]))
         return Feature(kind, 5, lon, lat, name) if kind else None
     for key in KEYS:
         value = str(tags.get(key) or "")
         if not value or (value in VAGUE and key not in ("highway", "landuse", "building")):
             continue
-        kind = _words(value)
+        kind = _kind(value)
         if not kind:
             continue
         if key == "building":
@@ -92,13 +105,13 @@ def feature_from_tags(tags: Mapping[str, Any], lon: float, lat: float) -> Featur
             kind = kind if kind.endswith("shop") else f"{kind} shop"
         return Feature(kind, RELEVANCE[key], lon, lat, name)
     if tags.get("class") or tags.get("subtype"):  # Overture base, buildings, transportation
-        kind = _words(str(tags.get("class") or tags["subtype"]))
+        kind = _kind(str(tags.get("class") or tags["subtype"]))
         return Feature(kind, 2, lon, lat, name) if kind else None
     return None
 
 
 def features_from_geojson(features: Iterable[Mapping[str, Any]]) -> list[Feature]:
-    """Read the features of a GeoJSON collection."""
+    """Read the features of a GeoJSON collection; those without geometry are left out."""
     found = []
     for feature in features:
         try:
@@ -112,37 +125,37 @@ def features_from_geojson(features: Iterable[Mapping[str, Any]]) -> list[Feature
 
 
 def query_ogc_features(web: WebClient, url: str, bbox: Box) -> list[Feature]:
-    """Ask OGC API - Features for the items in a box, page by page.
+    """Query OGC API - Features for the items in a box, page by page.
 
     Raises:
-        ObservationsError: there is no such collection, or it pages for ever.
-        StoreError: it cannot be reached.
+        ObservationsError: there is no such collection, or its pages do not end.
+        StoreError: the API cannot be reached.
     """
-    question: dict[str, Any] | None = {"bbox": ",".join(f"{e:.6f}" for e in bbox), "limit": PAGE}
+    params: dict[str, Any] | None = {"bbox": ",".join(f"{e:.6f}" for e in bbox), "limit": PAGE}
     found: list[Feature] = []
     address = url
     for _ in range(PAGES):
         try:
-            page = web.json(address, params=question)
+            page = web.json(address, params=params)
         except GoneError as gone:
             raise ObservationsError(f"{url} has no items of features ({gone}).") from gone
         found += features_from_geojson(page.get("features", []))
         links = [link["href"] for link in page.get("links", []) if link.get("rel") == "next"]
         if not links:
             return found
-        address, question = urljoin(address, links[0]), None
+        address, params = urljoin(address, links[0]), None
     raise ObservationsError(f"{url} gave {PAGES} pages for one box and still more.")
 
 
 def query_overpass(web: WebClient, url: str, near: Sequence[Box], wide: Box) -> list[Feature]:
-    """Ask an Overpass interpreter for everything tagged in some boxes, and for towns in a wide one.
+    """Query an Overpass interpreter for features in some boxes, and for settlements in a wide one.
 
-    An answer that was broken off (the interpreter says so in a remark, with status 200) is asked
-    for again in halves.
+    The interpreter may break off an answer, which it states in a remark, with status 200. The
+    request is then repeated in halves.
 
     Raises:
-        ObservationsError: the question is refused.
-        StoreError: it cannot be reached, or breaks off the answer for a single box.
+        ObservationsError: the request is refused.
+        StoreError: the interpreter cannot be reached, or breaks off the answer for a single box.
     """
     keys, towns = f'~"^({"|".join(KEYS)})$"~"."', f'"place"~"^({"|".join(SETTLEMENTS)})$"'
     parts = [[f"nwr[{towns}]({_south_first(wide)});"]]
@@ -152,9 +165,9 @@ def query_overpass(web: WebClient, url: str, near: Sequence[Box], wide: Box) -> 
     elements: dict[tuple[str, int], Mapping[str, Any]] = {}
     while parts:
         part = parts.pop()
-        question = f"[out:json][timeout:90];({''.join(part)});out tags center;"
+        query = f"[out:json][timeout:90];({''.join(part)});out tags center;"
         try:
-            answer = web.json(url, form={"data": question})
+            answer = web.json(url, form={"data": query})
         except GoneError as gone:
             raise ObservationsError(f"{url} is no Overpass interpreter ({gone}).") from gone
         if "error" in str(answer.get("remark", "")):
@@ -170,7 +183,7 @@ def query_overpass(web: WebClient, url: str, near: Sequence[Box], wide: Box) -> 
             elements[str(element.get("type")), int(element.get("id", 0))] = element
     found = []
     for _, element in sorted(elements.items()):
-        where = element.get("center", element)
+        where = element.get("center", element)  # ways and relations have a centre
         if "lon" in where and "lat" in where:
             one = feature_from_tags(
                 element.get("tags") or {}, float(where["lon"]), float(where["lat"])
@@ -189,11 +202,11 @@ def read_features(name: str) -> list[Feature]:
     """Read GeoJSON, GeoParquet, a table with columns lon and lat, or a dump of GeoNames (.txt).
 
     Args:
-        name: path or address.
+        name: path or address of the file.
 
     Raises:
-        ObservationsError: it is missing or cannot be read.
-        StoreError: its server cannot be reached.
+        ObservationsError: the file is missing or cannot be read.
+        StoreError: the server cannot be reached.
     """
     kind = Path(urlsplit(name).path).suffix.lower()
     try:
@@ -230,14 +243,14 @@ def _name(tags: Mapping[str, Any]) -> str:
     return " ".join(str(name).split())
 
 
-def _people(value: Any) -> int:
+def _to_int(value: Any) -> int:
     try:
         return int(float(value or 0))
     except (TypeError, ValueError):
         return 0
 
 
-def _words(value: str) -> str:
-    """A kind in words; empty where the value is free text, which may name someone."""
+def _kind(value: str) -> str:
+    """Return a kind in words; empty where the value is free text, which may name a person."""
     kind = value.split(";")[0].replace("_", " ").strip()
     return kind if _KIND.fullmatch(kind) else ""

@@ -1,4 +1,4 @@
-"""A panorama as a pinhole camera would have seen it."""
+"""Views of a panorama as a pinhole camera would have taken them."""
 
 import numpy as np
 import torch
@@ -9,13 +9,16 @@ from torch import Tensor
 def camera_rays(
     size: tuple[int, int], fov_deg: float, yaw_deg: float, pitch_deg: float
 ) -> Float[Tensor, "row col 3"]:
-    """Direction in which each pixel of a camera looks: right, up and forward of the panorama.
+    """Return the direction of each pixel of a camera, as a unit vector.
 
     Args:
         size: rows and columns.
         fov_deg: horizontal field of view.
-        yaw_deg: turn to the right of the panorama's middle.
-        pitch_deg: above the horizon.
+        yaw_deg: rotation to the right, from the panorama's central column.
+        pitch_deg: elevation above the horizon.
+
+    Returns:
+        Components to the right, up and ahead of the panorama's centre.
     """
     rows, cols = size
     focal = cols / 2 / np.tan(np.radians(fov_deg) / 2)
@@ -45,24 +48,35 @@ def render_perspective(
     pitch_deg: float,
     device: torch.device | str = "cpu",
 ) -> UInt8[np.ndarray, "3 row col"]:
-    """Render an equirectangular panorama, whose middle column looks ahead, as a camera sees it.
+    """Render a view of an equirectangular panorama whose central column looks ahead.
 
-    Bilinear between the panorama's pixels, across its seam too. Where a pixel of the camera spans
-    several of the panorama, it is the mean of as many rays per side.
+    The panorama is interpolated bilinearly, also across its seam. Where a pixel of the view spans
+    several of the panorama, it is the mean of as many rays per side, up to 4.
+
+    Args:
+        panorama: pixels of the whole sphere.
+        size: rows and columns of the view.
+        fov_deg: horizontal field of view.
+        yaw_deg: rotation to the right, from the panorama's central column.
+        pitch_deg: elevation above the horizon.
+        device: where to compute.
     """
     _, height, width = panorama.shape
+    # Pixels of the panorama per pixel of the view at its centre, where they are most.
     centre_px = width / (2 * np.pi) * 2 * np.tan(np.radians(fov_deg) / 2) / size[1]
-    fine = max(1, min(4, round(centre_px)))
-    looks = camera_rays((size[0] * fine, size[1] * fine), fov_deg, yaw_deg, pitch_deg).to(device)
-    right, up, ahead = looks.unbind(-1)
+    oversampling = max(1, min(4, round(centre_px)))
+    fine = (size[0] * oversampling, size[1] * oversampling)
+    right, up, ahead = camera_rays(fine, fov_deg, yaw_deg, pitch_deg).to(device).unbind(-1)
     col = (torch.atan2(right, ahead) / (2 * np.pi) + 0.5) * width - 0.5
     row = (0.5 - torch.asin(up.clamp(-1, 1)) / np.pi) * height - 0.5
     pixels = torch.from_numpy(np.ascontiguousarray(panorama)).to(device).float()[None]
-    pixels = torch.cat([pixels[..., -1:], pixels, pixels[..., :1]], dim=-1)  # across the seam
+    # One column of the other end on both sides continues the panorama across its seam; hence
+    # `col + 1` and `width + 2`. `grid_sample` wants -1 and 1 at the outer edges of the pixels.
+    pixels = torch.cat([pixels[..., -1:], pixels, pixels[..., :1]], dim=-1)
     grid = torch.stack([2 * (col + 1.5) / (width + 2) - 1, 2 * (row + 0.5) / height - 1], dim=-1)
-    seen = torch.nn.functional.grid_sample(
+    view = torch.nn.functional.grid_sample(
         pixels, grid[None].float(), mode="bilinear", padding_mode="border", align_corners=False
     )
-    if fine > 1:
-        seen = torch.nn.functional.avg_pool2d(seen, fine)
-    return seen[0].round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    if oversampling > 1:
+        view = torch.nn.functional.avg_pool2d(view, oversampling)
+    return view[0].round().clamp(0, 255).to(torch.uint8).cpu().numpy()

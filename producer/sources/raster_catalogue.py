@@ -1,4 +1,4 @@
-"""Rasters by place, of a STAC API or of a list of GeoTIFFs, and patches cut from the best."""
+"""Catalogues of rasters (a STAC API or a list of GeoTIFFs), and patches cut from the best items."""
 
 import hashlib
 import json
@@ -46,81 +46,83 @@ GDAL = {
     "VSI_CACHE": "TRUE",
 }
 OPENINGS = 2
-"""Times that a file is opened before it is held to be damaged."""
+"""Number of times that a file is opened before it is taken for damaged."""
 AHEAD_S = 300.0
-"""A signature that expires sooner is asked for anew before a shard is cut."""
+"""Remaining validity, in seconds, below which a signature is renewed before a shard is cut."""
 UNDATED = "1970-01-01"
-"""Stands for a date that neither the settings nor a file's name say."""
-_DATED = re.compile(r"(?<!\d)(?:19|20)\d{6}(?!\d)")
+"""Date of files for which neither the settings nor the name state one."""
+_DATE_IN_NAME = re.compile(r"(?<!\d)(?:19|20)\d{6}(?!\d)")
 
 
 @dataclass(eq=False)
 class Catalogue:
-    """Rasters by place: a STAC API's, or files that are named."""
+    """Rasters of a STAC API, or files that are named; several threads may cut from it."""
 
-    about: ImageryRules
+    rules: ImageryRules
     web: WebClient
     _opened: dict[str, GeotiffSource | str] = field(default_factory=dict)
-    _until: dict[str, float] = field(default_factory=dict)
+    """Sources by the address of their item, or the reason why they cannot be used."""
+    _expires: dict[str, float] = field(default_factory=dict)
     """When the signature of an address expires, in seconds since 1970."""
     _identities: dict[str, str] = field(default_factory=dict)
-    """Hashes of items by name, when they were opened: of what is said of them, and of the file."""
+    """Hashes of items by name, of metadata and file, from when they were opened."""
     _digests: dict[str, str] = field(default_factory=dict)
-    """Of items that were cut from: of what is said of them."""
+    """Hashes of the metadata of items that were cut from."""
     _files: tuple[list[Item], dict[str, str]] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def frame(self) -> Frame:
-        """Of the patches."""
-        return Frame(self.about.patch_px * self.about.resolution_m, self.about.patch_px)
+        """Size of the patches."""
+        return Frame(self.rules.patch_px * self.rules.resolution_m, self.rules.patch_px)
 
     def cut(
         self, lonlat: Float[np.ndarray, "location 2"], dtype: type[np.generic]
     ) -> "CataloguePatches":
-        """Cut a patch round each place from the items that are best there."""
+        """Cut a patch round each location from the items that are best there."""
         frame = self.frame
         size = (len(lonlat), frame.patch_px, frame.patch_px)
-        values = np.zeros((size[0], len(self.about.bands), *size[1:]), dtype)
-        seen = np.zeros(size, bool)
+        values = np.zeros((size[0], len(self.rules.bands), *size[1:]), dtype)
+        observed = np.zeros(size, bool)
         gaps = np.full(len(lonlat), Gap.OUTSIDE, np.uint8)
         origins, reasons = [Origin()] * len(lonlat), ["no item"] * len(lonlat)
-        marks = footprints(lonlat, frame.patch_m)
-        items, unusable = self._items(marks)
+        squares = footprints(lonlat, frame.patch_m)
+        items, unusable = self._items(squares)
         groups: dict[tuple[str, ...], list[int]] = {}
         best: dict[int, tuple[Item, ...]] = {}
-        for place, mark in enumerate(marks):
-            best[place], reasons[place] = self._best(items, mark, unusable, dtype)
-            if best[place]:
-                groups.setdefault(tuple(item.name for item in best[place]), []).append(place)
+        for row, footprint in enumerate(squares):
+            best[row], reasons[row] = self._best(items, footprint, unusable, dtype)
+            if best[row]:
+                groups.setdefault(tuple(item.name for item in best[row]), []).append(row)
+        # Locations with the same items are cut together, so that each file block is read once.
         with rasterio.Env(**GDAL):
             for members in groups.values():
                 chosen = best[members[0]]
                 rows = np.array(members)
                 part = self._cut(chosen, lonlat[rows], frame, dtype)
-                values[rows], seen[rows] = part.patches.values, part.observed
+                values[rows], observed[rows] = part.patches.values, part.observed
                 gaps[rows] = part.gaps
-        for place, chosen in best.items():
+        for row, chosen in best.items():
             if chosen:
-                gap = Gap(int(gaps[place]))
-                reasons[place] = GAP_NAMES.get(gap, "")
-                origins[place] = self._origin(chosen, float(seen[place].mean()))
+                gap = Gap(int(gaps[row]))
+                reasons[row] = GAP_NAMES.get(gap, "")
+                origins[row] = self._origin(chosen, float(observed[row].mean()))
         valid: Bool[np.ndarray, " location"] = gaps == Gap.NONE
         every = {item.name: item for chosen in best.values() for item in chosen}
-        used = {name: self._told(item) for name, item in every.items() if item.digest}
+        used = {name: self._used_identity(item) for name, item in every.items() if item.digest}
         return CataloguePatches(
-            CutPatches(Patches(values, valid), gaps, seen), origins, reasons, unusable, used
+            CutPatches(Patches(values, valid), gaps, observed), origins, reasons, unusable, used
         )
 
     def current_items(self, names: Sequence[str]) -> dict[str, str]:
-        """Items of some names as the catalogue has them now, and a hash of each."""
-        if self.about.kind == "files":
+        """Return the present hash of those items of some names that the catalogue has."""
+        if self.rules.kind == "files":
             return {}
-        found = search_by_name(
-            self.web, self.about.url, self.about.collections, names, self.about.asset
+        items = search_by_name(
+            self.web, self.rules.url, self.rules.collections, names, self.rules.asset
         )
         identities = {}
-        for item in found:
+        for item in items:
             try:
                 identities[item.name] = self._identity(item, self._address(item))
             except GoneError:
@@ -129,19 +131,19 @@ class Catalogue:
         return identities
 
     def _identity(self, item: Item, href: Path | str) -> str:
-        """A hash of an item, and of its file where the catalogue does not vouch for that."""
-        if item.vouched or isinstance(href, Path):
+        """Return a hash of an item, and of its file where the metadata would not change with it."""
+        if item.tracks_file or isinstance(href, Path):
             return item.digest
-        told = json.dumps(self.web.object_identity(href), sort_keys=True)
-        return hashlib.sha256(f"{item.digest} {told}".encode()).hexdigest()
+        file = json.dumps(self.web.object_identity(href), sort_keys=True)
+        return hashlib.sha256(f"{item.digest} {file}".encode()).hexdigest()
 
-    def _told(self, item: Item) -> str:
-        """The hash of an item that was cut from.
+    def _used_identity(self, item: Item) -> str:
+        """Return the hash of an item that was cut from.
 
         Raises:
-            ReplacedError: the catalogue said something else of it before.
+            ReplacedError: the catalogue's metadata of it changed.
         """
-        _same(self._digests, item, item.digest, self.about.url)
+        _check_unchanged(self._digests, item, item.digest, self.rules.url)
         return self._identities[item.name]
 
     def _origin(self, chosen: tuple[Item, ...], cover: float) -> Origin:
@@ -149,8 +151,8 @@ class Catalogue:
         return Origin(
             item="+".join(item.name for item in chosen),
             date="" if first.date == UNDATED else dates.to_days(first.date),
-            licence=self.about.licence or first.licence,
-            credit=self.about.credit,
+            licence=self.rules.licence or first.licence,
+            credit=self.rules.credit,
             numbers={"cover": round(cover, 4)},
         )
 
@@ -164,25 +166,29 @@ class Catalogue:
         sources = [self._opened[item.href] for item in chosen]
         assert all(isinstance(source, GeotiffSource) for source in sources)
         opened: list[Any] = sources
-        part = cut(opened, lonlat, frame, dtype, self.about.min_valid)
-        far = [str(source.path) for source in opened if not isinstance(source.path, Path)]
-        if far and (part.gaps == Gap.UNREADABLE).any():
-            for address in far:  # ends the build where the server is at fault, not the file
+        part = cut(opened, lonlat, frame, dtype, self.rules.min_valid)
+        addresses = [str(source.path) for source in opened if not isinstance(source.path, Path)]
+        if addresses and (part.gaps == Gap.UNREADABLE).any():
+            # GDAL does not say whether the file or the server is at fault. A server that is down
+            # raises here and ends the build; else the patches are cut once more.
+            for address in addresses:
                 self.web.check(address)
-            part = cut(opened, lonlat, frame, dtype, self.about.min_valid)
+            part = cut(opened, lonlat, frame, dtype, self.rules.min_valid)
         return part
 
     def _best(
         self,
         items: Sequence[Item],
-        mark: shapely.Geometry,
+        footprint: shapely.Geometry,
         unusable: dict[str, str],
         dtype: type[np.generic],
     ) -> tuple[tuple[Item, ...], str]:
-        """The items that are best for a footprint, of those that can be opened; else why none."""
+        """Return the best items for a footprint that can be opened, or the reason why none can."""
         reason, left = "no item", list(items)
+        # Items are opened only when they are among the best; the rest is ranked anew without
+        # those that cannot be used.
         while True:
-            chosen = rank_items(left, mark, self.about.prefer, self.about.date)
+            chosen = rank_items(left, footprint, self.rules.prefer, self.rules.date)
             bad = {}
             for item in chosen:
                 source = self._source(item)
@@ -191,7 +197,7 @@ class Catalogue:
                     and dtype is np.uint8
                     and source.dtype != "uint8"
                 ):
-                    source = self._not_bytes(source)
+                    source = self._reject_dtype(source)
                 if isinstance(source, str):
                     bad[item.name] = reason = source
             if not bad:
@@ -200,90 +206,93 @@ class Catalogue:
             left = [item for item in left if item.name not in bad]
 
     def _source(self, item: Item) -> GeotiffSource | str:
+        """Return the source of an item, with a valid address, or why it cannot be used."""
         with self._lock:
             known = self._opened.get(item.href)
             if known is None:
                 known = self._open(item)
             elif (
-                isinstance(known, GeotiffSource) and self._until[item.href] < time.time() + AHEAD_S
+                isinstance(known, GeotiffSource)
+                and self._expires[item.href] < time.time() + AHEAD_S
             ):
                 known = replace(known, path=self._address(item))
             self._opened[item.href] = known
             return known
 
     def _address(self, item: Item) -> Path | str:
-        """Where an item may be read for a while."""
+        """Return the path or signed address of an item, and note when the signature expires."""
         if "://" not in item.href:
-            self._until[item.href] = float("inf")
+            self._expires[item.href] = float("inf")
             return Path(item.href)
-        href, self._until[item.href] = sign_address(
-            self.web, item.href, self.about.sign, self.about.sign_url
+        href, self._expires[item.href] = sign_address(
+            self.web, item.href, self.rules.sign, self.rules.sign_url
         )
         return href
 
     def _open(self, item: Item) -> GeotiffSource | str:
-        coarsest = self.about.coarsest_m
+        """Open the file of an item, or return the reason why it cannot be used."""
+        coarsest = self.rules.coarsest_m
         if coarsest is not None and item.gsd_m is not None and item.gsd_m > coarsest:
             return "too coarse"
-        if item.cloud > self.about.cloudiest:
+        if item.cloud > self.rules.cloudiest:
             return "too cloudy"
         try:
             href = self._address(item)
             if isinstance(href, str):
                 self.web.check(href)
             if item.digest:
-                now = self._identity(item, href)
-                _same(self._identities, item, now, self.about.url)
+                identity = self._identity(item, href)
+                _check_unchanged(self._identities, item, identity, self.rules.url)
         except GoneError as gone:
             return str(gone)
-        terrain = self.about.numbers if isinstance(self.about, SurfaceRules) else None
+        described = self.rules.numbers if isinstance(self.rules, SurfaceRules) else None
         with rasterio.Env(**GDAL):
             for _ in range(OPENINGS):
                 try:
                     return open_source(
-                        href, self.about.bands, self.about.nodata, item.name, terrain
+                        href, self.rules.bands, self.rules.nodata, item.name, described
                     )
                 except MeaningError:
                     raise
                 except ObservationsError:
-                    if isinstance(href, str):  # ends the build where the server is at fault
+                    if isinstance(href, str):  # raises if the server is at fault, not the file
                         self.web.check(href)
         return "not a usable GeoTIFF"
 
-    def _not_bytes(self, found: GeotiffSource) -> str:
-        """Why an image whose pixels are no bytes is passed over.
+    def _reject_dtype(self, source: GeotiffSource) -> str:
+        """Return the reason for skipping an image that is not uint8.
 
         Raises:
-            MeaningError: it is a file that was named.
+            MeaningError: the image is a file that the settings name.
         """
-        if self.about.kind == "stac":
-            return f"pixels of {found.dtype}"
+        if self.rules.kind == "stac":
+            return f"pixels of {source.dtype}"
         raise MeaningError(
-            f"table [aerial]: {found.label} holds {found.dtype}; pictures are uint8. Convert it, "
+            f"table [aerial]: {source.label} holds {source.dtype}; pictures are uint8. Convert it, "
             "for example with `gdal_translate -ot Byte -scale`."
         )
 
-    def _items(self, marks: Sequence[shapely.Geometry]) -> tuple[list[Item], dict[str, str]]:
-        """Items that may touch the footprints, and those that cannot be used."""
-        if self.about.kind == "files":
+    def _items(self, squares: Sequence[shapely.Geometry]) -> tuple[list[Item], dict[str, str]]:
+        """Return the items that may touch the footprints, and those that cannot be used."""
+        if self.rules.kind == "files":
             with self._lock:
                 if self._files is None:
                     self._files = self._list_files()
             return self._files[0], dict(self._files[1])
-        west, south, east, north = shapely.total_bounds(np.array(marks))
+        west, south, east, north = shapely.total_bounds(np.array(squares))
         return search(
-            self.web, self.about.url, self.about.collections,
+            self.web, self.rules.url, self.rules.collections,
             (float(west), float(south), float(east), float(north)),
-            self.about.years, self.about.asset,
+            self.rules.years, self.rules.asset,
         )  # fmt: skip
 
     def _list_files(self) -> tuple[list[Item], dict[str, str]]:
         items, unusable = [], {}
-        for name in self.about.paths:
+        for name in self.rules.paths:
             short = name.rsplit("/", 1)[-1]
-            taken = self.about.acquired or _date_in(short)
-            item = Item(short, taken, 0.0, None, shapely.Point(), name)
-            if self.about.years and not set(self.about.years) & set(dates.years(taken)):
+            acquired = self.rules.acquired or _date_in(short)
+            item = Item(short, acquired, 0.0, None, shapely.Point(), name)
+            if self.rules.years and not set(self.rules.years) & set(dates.years(acquired)):
                 continue
             self._opened[name] = source = self._open(item)
             if isinstance(source, str):
@@ -293,25 +302,25 @@ class Catalogue:
         return items, unusable
 
     def provenance(self) -> dict[str, Any]:
-        """JSON: the settings."""
-        return self.about.model_dump(mode="json")
+        """Return the settings as JSON."""
+        return self.rules.model_dump(mode="json")
 
 
 def _date_in(name: str) -> str:
-    """The date in a file's name."""
-    for found in _DATED.findall(name):
-        with suppress(ValueError):  # a number like a date
-            return date.fromisoformat(found).isoformat()
+    """Return the date YYYYMMDD in a file's name."""
+    for digits in _DATE_IN_NAME.findall(name):
+        with suppress(ValueError):  # eight digits that are no date
+            return date.fromisoformat(digits).isoformat()
     return UNDATED
 
 
-def _same(known: dict[str, str], item: Item, now: str, url: str) -> None:
-    """Note what an item is.
+def _check_unchanged(known: dict[str, str], item: Item, digest: str, url: str) -> None:
+    """Note the hash of an item, or compare it with the one noted before.
 
     Raises:
-        ReplacedError: something else was noted of it before.
+        ReplacedError: the hash is another.
     """
-    if known.setdefault(item.name, now) != now:
+    if known.setdefault(item.name, digest) != digest:
         raise ReplacedError(
             f"the image {item.name} of {url} changed during the build, and the set would become a "
             "mixture. Name another --out, or remove the set."
@@ -320,12 +329,13 @@ def _same(known: dict[str, str], item: Item, now: str, url: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class CataloguePatches:
-    """Patches of a catalogue."""
+    """Patches cut from a catalogue."""
 
     cut: CutPatches
     origins: list[Origin]
     reasons: list[str]
-    """Why a place has no patch; empty where it has."""
+    """Reason why a location has no patch; empty if it has one."""
     unusable: dict[str, str]
+    """Items of the catalogue that were skipped, and the reason for each."""
     items: dict[str, str]
-    """Items of the catalogue that something was cut from, and a hash of each."""
+    """Items of the catalogue that were used, and a hash of each."""

@@ -1,8 +1,8 @@
-"""Build a set: shard by shard, so that a build that was killed goes on with the next shard.
+"""Building of a set, shard by shard, so that a build that was killed resumes with the next shard.
 
-The places are a function of the settings. A shard holds places of one coarse cell; its archive is
-written first, then its index, which says that it is finished. `set.json` is written last. A set
-that was killed and finished is byte for byte the one of an unbroken build.
+The locations are a function of the settings. A shard holds locations of one coarse cell. Its
+archive is written before its index, whose presence means that the shard is finished; `set.json` is
+written last. A set that was interrupted and resumed is byte for byte that of an unbroken build.
 """
 
 import hashlib
@@ -38,57 +38,58 @@ from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.geo.regions import Region
 
 KEY_STRIDE = 1 << 20
-"""A stride of keys from shard to shard: a key never depends on the other shards."""
+"""Distance between the first keys of consecutive shards, so that keys do not depend on the size of
+other shards."""
 
 
 @dataclass(frozen=True, eq=False)
 class SetPlan:
-    """Places by shard."""
+    """The locations of a set, divided into shards."""
 
-    table: SetDescription
+    description: SetDescription
     region: Region
-    placed: SampledLocations
-    parts: list[str]
-    """Split of each place."""
+    locations: SampledLocations
+    splits: list[str]
+    """Split of each location."""
     shards: list[Int[np.ndarray, " _"]]
-    """Rows of the places of each shard."""
+    """Rows of `locations` in each shard."""
     inputs: list[InputFile] = field(default_factory=list)
-    """The files that the settings name, as they were before any was read."""
+    """Records of the files that the settings name, made before any was read."""
 
     def settings_digest(self) -> str:
-        """SHA-256 of settings and places."""
-        words = hashlib.sha256(self.table.digest().encode())
-        words.update(np.ascontiguousarray(self.placed.lonlat).tobytes())
-        words.update("".join(self.parts).encode())
-        return words.hexdigest()
+        """Return SHA-256 of settings and locations."""
+        digest = hashlib.sha256(self.description.digest().encode())
+        digest.update(np.ascontiguousarray(self.locations.lonlat).tobytes())
+        digest.update("".join(self.splits).encode())
+        return digest.hexdigest()
 
     def digest(self) -> str:
-        """SHA-256 of settings, places and files."""
+        """Return SHA-256 of settings, locations and input files."""
         files = json.dumps(self.inputs, sort_keys=True)
         return hashlib.sha256(f"{self.settings_digest()} {files}".encode()).hexdigest()
 
 
 def plan_shards(
-    table: SetDescription,
+    description: SetDescription,
     region: Region,
-    placed: SampledLocations,
-    parts: list[str],
+    locations: SampledLocations,
+    splits: list[str],
     inputs: list[InputFile],
 ) -> SetPlan:
-    """Cut the places, in the order of their cells, into shards of one coarse cell each."""
-    kept = np.array([part != BORDER for part in parts])
-    if not kept.any():
+    """Divide the locations that are in a split into shards of one coarse cell each."""
+    in_split = np.array([name != BORDER for name in splits])
+    if not in_split.any():
         raise ObservationsError(
-            f"{table.name}: every place lies at the border of a split, so none is left. Hold out "
-            "larger cells, or fewer."
+            f"{description.name}: every place lies at the border of a split, so none is left. Hold "
+            "out larger cells, or fewer."
         )
-    coarse = s2.parents(placed.cell, table.kept.shard_level)
+    coarse = s2.parents(locations.cell, description.kept.shard_level)
     shards: list[np.ndarray] = []
     for cell in np.unique(coarse):
-        members = np.flatnonzero((coarse == cell) & kept)
-        pieces = -(-len(members) // table.kept.shard_places)
-        shards += np.array_split(members, pieces) if pieces else []
-    return SetPlan(table, region, placed, parts, shards, inputs)
+        members = np.flatnonzero((coarse == cell) & in_split)
+        count = -(-len(members) // description.kept.shard_places)
+        shards += np.array_split(members, count) if count else []
+    return SetPlan(description, region, locations, splits, shards, inputs)
 
 
 def build(
@@ -97,65 +98,69 @@ def build(
     store: ObjectFolder,
     *,
     workers: int = 2,
-    finished: Callable[[int, int], None] = lambda done, all_: None,
+    show_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[bytes]:
-    """Build the shards that are not there yet.
+    """Build the shards that are not finished yet.
 
     Args:
-        plan: places.
-        sources: by modality.
-        store: where the set is kept.
-        workers: shards built at once.
-        finished: called with the number of finished shards, and of all.
+        plan: the locations by shard.
+        sources: the source of each modality.
+        store: where the set is stored.
+        workers: number of shards built concurrently.
+        show_progress: called with the number of finished shards, and of all.
 
     Returns:
         The index of each shard.
 
     Raises:
-        ObservationsError: the folder holds another set, or one of other files.
-        ReplacedError: a file or an image of a catalogue was replaced meanwhile.
-        StoreError: a source or the store cannot be reached; what is finished stays.
+        ObservationsError: the store holds another set, or one of other input files.
+        ReplacedError: an input file or an image of a catalogue was replaced during the build.
+        StoreError: a source or the store cannot be reached; finished shards stay.
     """
     _claim(plan, store)
     names = [f"shards/{number:06d}" for number in range(len(plan.shards))]
-    there = [store.get(name + ".parquet") for name in names]
-    _check_items([part for part in there if part is not None], sources, store.url)
-    missing = [number for number, part in enumerate(there) if part is None]
+    indices = [store.get(name + ".parquet") for name in names]
+    _check_items([data for data in indices if data is not None], sources, store.url)
+    missing = [number for number, data in enumerate(indices) if data is None]
     done = len(names) - len(missing)
-    finished(done, len(names))
+    show_progress(done, len(names))
     with ThreadPoolExecutor(workers, thread_name_prefix="build") as pool:
-        waiting = set()
-        todo = iter(missing)
+        pending = set()
+        remaining = iter(missing)
         try:
             while True:
-                for number in todo:
-                    waiting.add(pool.submit(_build_shard, plan, sources, store, number))
-                    if len(waiting) >= workers:
+                for number in remaining:
+                    pending.add(pool.submit(_build_shard, plan, sources, store, number))
+                    if len(pending) >= workers:
                         break
-                if not waiting:
+                if not pending:
                     break
-                over, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in over:
-                    number, part = future.result()
-                    there[number] = part
+                completed, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in completed:
+                    number, data = future.result()
+                    indices[number] = data
                     done += 1
-                    finished(done, len(names))
-        finally:
-            for future in waiting:
+                    show_progress(done, len(names))
+        finally:  # also when a shard failed
+            for future in pending:
                 future.cancel()
-    told = describe_changes(plan.inputs, identify_inputs(plan.table)) if missing else []
-    if told:
+    changes = describe_changes(plan.inputs, identify_inputs(plan.description)) if missing else []
+    if changes:
         raise ReplacedError(
-            f"while {store.url} was built, {join_clauses(told)}. Shards of both may be in it: "
+            f"while {store.url} was built, {join_clauses(changes)}. Shards of both may be in it: "
             "remove the set, or name another --out."
         )
-    return [part for part in there if part is not None]
+    return [data for data in indices if data is not None]
 
 
 def _claim(plan: SetPlan, store: ObjectFolder) -> None:
-    """Say whose the folder is, or find that it is another's."""
+    """Write `plan.json`, or compare it with the one in the store.
+
+    Raises:
+        ObservationsError: the store holds a set of another plan.
+    """
     mine = {
-        "set": plan.table.name,
+        "set": plan.description.name,
         "version": index.VERSION,
         "settings": plan.settings_digest(),
         "inputs": plan.inputs,
@@ -167,12 +172,12 @@ def _claim(plan: SetPlan, store: ObjectFolder) -> None:
         remedy = "name another --out, or remove that set."
         begun = json.loads(known)
         if begun.get("settings") == mine["settings"]:
-            told = describe_changes(begun["inputs"], plan.inputs)
+            changes = describe_changes(begun["inputs"], plan.inputs)
             raise ObservationsError(
-                f"{store.url} was made of other files: {join_clauses(told)}. It would become a "
+                f"{store.url} was made of other files: {join_clauses(changes)}. It would become a "
                 f"mixture. Put back what it was made of, {remedy}"
             )
-        if begun.get("plan") == mine["settings"]:  # of before files were noted
+        if begun.get("plan") == mine["settings"]:  # written by a version that recorded no files
             raise ObservationsError(
                 f"{store.url} was begun by an older unigeo, which did not note what its files "
                 f"were; whether they are still the same cannot be told. To make it anew {remedy}"
@@ -186,59 +191,59 @@ def _claim(plan: SetPlan, store: ObjectFolder) -> None:
         store.put("plan.json", text)
 
 
-def _check_items(parts: Sequence[bytes], sources: dict[str, ObservationSource], url: str) -> None:
-    """Compare the catalogues' images that finished shards were cut from with what they are now.
+def _check_items(indices: Sequence[bytes], sources: dict[str, ObservationSource], url: str) -> None:
+    """Check that the catalogues' images from which finished shards were cut are still the same.
 
     Raises:
-        ObservationsError: one is another, or gone.
+        ObservationsError: an image was replaced or removed.
     """
-    items = items_of(parts)
+    items = used_items(indices)
     for modality, source in sources.items():
         if not isinstance(source, ItemSource) or not items.get(modality):
             continue
-        now = source.current_items(sorted(items[modality]))
-        told = [
-            f"[{modality}] the image {name} {'changed' if name in now else 'is gone'}"
-            for name, identity in sorted(items[modality].items())
-            if now.get(name) != identity
+        current = source.current_items(sorted(items[modality]))
+        changes = [
+            f"[{modality}] the image {name} {'changed' if name in current else 'is gone'}"
+            for name, digest in sorted(items[modality].items())
+            if current.get(name) != digest
         ]
-        if told:
+        if changes:
             raise ObservationsError(
-                f"{url} was made of what its catalogue had then: {join_clauses(told)}. It would "
+                f"{url} was made of what its catalogue had then: {join_clauses(changes)}. It would "
                 "become a mixture. Name another --out, or remove that set."
             )
 
 
-def items_of(parts: Sequence[bytes]) -> dict[str, dict[str, str]]:
-    """Images of catalogues that shards were cut from, by modality, and a hash of each."""
+def used_items(indices: Sequence[bytes]) -> dict[str, dict[str, str]]:
+    """Return the images of catalogues that shards were cut from, by modality, and their hashes."""
     items: dict[str, dict[str, str]] = {}
-    for part in parts:
-        for modality, told in json.loads(index.read_metadata(part).get("items", "{}")).items():
-            items.setdefault(modality, {}).update(told)
+    for data in indices:
+        for modality, digests in json.loads(index.read_metadata(data).get("items", "{}")).items():
+            items.setdefault(modality, {}).update(digests)
     return items
 
 
 def _build_shard(
     plan: SetPlan, sources: dict[str, ObservationSource], store: ObjectFolder, number: int
 ) -> tuple[int, bytes]:
+    """Observe the locations of a shard and write its archive and index; return the index."""
     rows = plan.shards[number]
-    lonlat = plan.placed.lonlat[rows]
-    looks = {modality: source.observe(lonlat) for modality, source in sources.items()}
-    found = {modality: look.findings for modality, look in looks.items()}
+    lonlat = plan.locations.lonlat[rows]
+    results = {modality: source.observe(lonlat) for modality, source in sources.items()}
     lines, members = [], []
     for k, row in enumerate(rows):
-        seen = {modality: values[k] for modality, values in found.items()}
-        line, files = _encode(number * KEY_STRIDE + k, seen, plan.table.kept.quality)
+        findings = {modality: result.findings[k] for modality, result in results.items()}
+        line, files = _encode(number * KEY_STRIDE + k, findings, plan.description.kept.quality)
         line |= {
             "shard": number,
             "lon": float(lonlat[k, 0]),
             "lat": float(lonlat[k, 1]),
-            "cell": int(plan.placed.cell[row]),
-            "split": plan.parts[row],
+            "cell": int(plan.locations.cell[row]),
+            "split": plan.splits[row],
         }
         lines.append(line)
         members += files
-    _hold_out_years(lines, plan.table.splits.temporal_years)
+    _hold_out_years(lines, plan.description.splits.temporal_years)
     shard = pack(members)
     for line in lines:
         for modality, name in (line.pop("_files")).items():
@@ -246,50 +251,51 @@ def _build_shard(
     name = f"shards/{number:06d}"
     about = {"sha256": hashlib.sha256(shard.data).hexdigest(), "bytes": str(len(shard.data))}
     about["unusable"] = json.dumps(
-        {modality: dict(sorted(look.unusable.items())) for modality, look in looks.items()}
+        {modality: dict(sorted(result.unusable.items())) for modality, result in results.items()}
     )
     about["items"] = json.dumps(
-        {modality: dict(sorted(look.items.items())) for modality, look in looks.items()}
+        {modality: dict(sorted(result.items.items())) for modality, result in results.items()}
     )
-    part = index.to_parquet(lines, about)
+    data = index.to_parquet(lines, about)
+    # The index last: a build that is killed in between writes the archive once more.
     store.put(name + ".tar", shard.data)
-    store.put(name + ".parquet", part)
-    return number, part
+    store.put(name + ".parquet", data)
+    return number, data
 
 
 def _encode(
-    key: int, seen: dict[str, Finding], quality: int
+    key: int, findings: dict[str, Finding], quality: int
 ) -> tuple[dict[str, Any], list[tuple[str, bytes]]]:
-    """One place as a row of the index and members of the archive."""
+    """Encode one location as a row of the index and members of the archive."""
     line: dict[str, Any] = {"key": key, "panorama": -1, "_files": {}}
     files = []
     for modality in index.OBSERVED:
-        one = seen.get(modality)
-        if one is None:
+        finding = findings.get(modality)
+        if finding is None:
             line[f"{modality}_reason"] = "not asked"
             continue
-        origin = one.origin
+        origin = finding.origin
         line |= {
             f"{modality}_item": origin.item,
             f"{modality}_date": origin.date,
             f"{modality}_licence": origin.licence,
             f"{modality}_credit": origin.credit,
-            f"{modality}_reason": one.reason,
+            f"{modality}_reason": finding.reason,
             f"{modality}_numbers": json.dumps(dict(sorted(origin.numbers.items()))),
         }
-        if one.value is None:
+        if finding.value is None:
             continue
         if modality == "text":
-            line["text"] = one.value
-            files.append((f"{key:012d}.txt", one.value.encode()))
+            line["text"] = finding.value
+            files.append((f"{key:012d}.txt", finding.value.encode()))
             continue
         if modality == "dsm":
-            heights = encode_heights(one.value)
+            heights = encode_heights(finding.value)
             line |= {"dsm_offset_m": heights.offset_m, "dsm_scale_m": heights.scale_m}
             name, data = f"{key:012d}.dsm.png", heights.png
         else:
             name = f"{key:012d}.{modality}.{'jpg' if quality else 'png'}"
-            data = encode_image(one.value, quality)
+            data = encode_image(finding.value, quality)
         if modality == "street":
             line["panorama"] = origin.panorama
         line["_files"][modality] = name
@@ -300,67 +306,70 @@ def _encode(
 
 
 def _hold_out_years(lines: list[dict[str, Any]], years: Sequence[int]) -> None:
-    """Move training places with an observation of a named year to the temporal part."""
-    late = [
+    """Move training locations with an observation in one of the years to the temporal split."""
+    in_years = [
         any(set(years) & set(dates.years(line.get(f"{m}_date") or "")) for m in index.OBSERVED)
         for line in lines
     ]
-    parts = hold_out_years(np.array(late, bool), [line["split"] for line in lines])
-    for line, part in zip(lines, parts, strict=True):
-        line["split"] = part
+    splits = hold_out_years(np.array(in_years, bool), [line["split"] for line in lines])
+    for line, split in zip(lines, splits, strict=True):
+        line["split"] = split
 
 
 def finish(
-    plan: SetPlan, sources: dict[str, ObservationSource], store: ObjectFolder, parts: list[bytes]
+    plan: SetPlan, sources: dict[str, ObservationSource], store: ObjectFolder, indices: list[bytes]
 ) -> dict[str, Any]:
-    """Write the whole index and `set.json`.
+    """Write the index of the set, which joins those of its shards.
 
     Returns:
-        What `set.json` says.
+        The contents of `set.json`, which the caller writes.
     """
-    whole = index.concatenate(parts)
-    rows = index.read_columns(whole, "the index")
+    set_index = index.concatenate(indices)
+    rows = index.read_columns(set_index, "the index")
     modalities = [name for name in index.OBSERVED if name in sources]
-    table = plan.table
-    said = {
+    description = plan.description
+    about = {
         "version": index.VERSION,
-        "name": table.name,
-        "licence": table.licence,
-        "citation": table.citation,
+        "name": description.name,
+        "licence": description.licence,
+        "citation": description.citation,
         "modalities": ["coordinate", *modalities],
-        "shapes": _shapes(table),
-        "settings": table.model_dump(mode="json"),
+        "shapes": _shapes(description),
+        "settings": description.model_dump(mode="json"),
         "plan": plan.digest(),
         "inputs": plan.inputs,
-        "items": {name: dict(sorted(told.items())) for name, told in items_of(parts).items()},
+        "items": {name: dict(sorted(used.items())) for name, used in used_items(indices).items()},
         "region": [np.round(np.asarray(ring, float), 7).tolist() for ring in plan.region.rings],
-        "border": plan.parts.count(BORDER),
-        "index_sha256": hashlib.sha256(whole).hexdigest(),
+        "border": plan.splits.count(BORDER),
+        "index_sha256": hashlib.sha256(set_index).hexdigest(),
         "shards": [
-            {key: index.read_metadata(part)[key] for key in ("sha256", "bytes")} for part in parts
+            {key: index.read_metadata(data)[key] for key in ("sha256", "bytes")} for data in indices
         ],
-        "counts": count_observations(rows, modalities, table.areas),
-        "unusable": _unusable(parts, modalities),
+        "counts": count_observations(rows, modalities, description.areas),
+        "unusable": _count_unusable(indices, modalities),
     }
-    store.put("locations.parquet", whole)
-    return said
+    store.put("locations.parquet", set_index)
+    return about
 
 
-def _unusable(parts: Sequence[bytes], modalities: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Count the images that were passed over by reason, each once."""
-    told: dict[str, dict[str, str]] = {name: {} for name in modalities}
-    for part in parts:
-        for modality, names in json.loads(index.read_metadata(part)["unusable"]).items():
-            told[modality] |= names
-    return {m: dict(sorted(Counter(names.values()).items())) for m, names in told.items()}
+def _count_unusable(
+    indices: Sequence[bytes], modalities: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """Count the skipped images by reason; one that several shards skipped counts once."""
+    unusable: dict[str, dict[str, str]] = {name: {} for name in modalities}
+    for data in indices:
+        for modality, names in json.loads(index.read_metadata(data)["unusable"]).items():
+            unusable[modality] |= names
+    return {m: dict(sorted(Counter(names.values()).items())) for m, names in unusable.items()}
 
 
-def _shapes(table: SetDescription) -> dict[str, list[int]]:
+def _shapes(description: SetDescription) -> dict[str, list[int]]:
+    """Return channels, rows and columns of the patches of each image modality."""
     shapes = {}
-    if table.aerial is not None:
-        shapes["aerial"] = [len(table.aerial.bands), *[table.aerial.patch_px] * 2]
-    if table.street is not None:
-        shapes["street"] = [3, *[table.street.patch_px] * 2]
-    if table.dsm is not None:
-        shapes["dsm"] = [1, *[table.dsm.patch_px] * 2]
+    if description.aerial is not None:
+        shapes["aerial"] = [len(description.aerial.bands), *[description.aerial.patch_px] * 2]
+    if description.street is not None:
+        shapes["street"] = [3, *[description.street.patch_px] * 2]
+    if description.dsm is not None:
+        shapes["dsm"] = [1, *[description.dsm.patch_px] * 2]
     return shapes

@@ -1,4 +1,4 @@
-"""How much of what is in a set: by modality, year, split, reason, and by state."""
+"""Counts of what is in a set: by modality, year, split, reason and state."""
 
 import json
 from collections import Counter
@@ -17,74 +17,81 @@ from unigeo.producer.sources.splits import NAMES
 from unigeo.schemas.errors import ObservationsError
 
 ELSEWHERE = "elsewhere"
-"""Stands for the area of a place that lies in none."""
+"""Name of the area of locations that lie in none."""
 
 
 def name_areas(lonlat: Float[np.ndarray, "location 2"], path: str | None = None) -> list[str]:
-    """Name the area that each place lies in: the first of several, `ELSEWHERE` for none.
+    """Name the area that each location lies in: the first of several, or `ELSEWHERE`.
 
     Args:
         lonlat: WGS 84 degrees.
-        path: GeoJSON of polygons with a property `name`; else the states of the United States, to
-            about 3 km.
+        path: GeoJSON of polygons with a property `name`; without it, the states of the United
+            States, simplified to about 3 km.
 
     Raises:
         ObservationsError: the file is missing or malformed.
     """
     text = files("unigeo.producer.sources").joinpath("states.geojson")
     try:
-        said = json.loads((text if path is None else Path(path)).read_text(encoding="utf-8"))
-        names = [str(one["properties"]["name"]) for one in said["features"]]
-        shapes = [shapely.geometry.shape(one["geometry"]) for one in said["features"]]
+        areas = json.loads((text if path is None else Path(path)).read_text(encoding="utf-8"))
+        names = [str(one["properties"]["name"]) for one in areas["features"]]
+        shapes = [shapely.geometry.shape(one["geometry"]) for one in areas["features"]]
     except (OSError, KeyError, TypeError, ValueError, shapely.errors.ShapelyError) as error:
         raise ObservationsError(
             f"key `areas`: {path} is no GeoJSON of polygons with a property `name` ({error!r})."
         ) from error
-    found = [ELSEWHERE] * len(lonlat)
+    result = [ELSEWHERE] * len(lonlat)
     pairs = shapely.STRtree(shapes).query(shapely.points(lonlat), predicate="intersects")
-    for place, area in sorted(zip(*pairs.tolist(), strict=True), reverse=True):
-        found[place] = names[area]
-    return found
+    # In reverse order, so that the first of several areas is written last.
+    for location, area in sorted(zip(*pairs.tolist(), strict=True), reverse=True):
+        result[location] = names[area]
+    return result
 
 
 def count_observations(
     rows: dict[str, Any], modalities: Sequence[str], areas: str | None = None
 ) -> dict[str, Any]:
-    """Count the observations of an index by modality, year, split, reason and area."""
+    """Count the observations of a set by modality, year, split, reason and area.
+
+    Args:
+        rows: columns of the index.
+        modalities: modalities to count.
+        areas: file of the areas, see `name_areas`.
+    """
     lonlat = np.stack([rows["lon"], rows["lat"]], axis=1)
     area = name_areas(lonlat, areas)
-    told: dict[str, Any] = {
+    counts: dict[str, Any] = {
         "places": len(rows["key"]),
         "splits": {name: n for name in NAMES if (n := rows["split"].count(name))},
         "areas": _sorted(Counter(area)),
     }
     for modality in modalities:
         reasons = rows[f"{modality}_reason"]
-        there = [k for k, why in enumerate(reasons) if not why]
-        years = [_years_of(rows[f"{modality}_date"][k] or "") for k in there]
+        observed = [k for k, reason in enumerate(reasons) if not reason]
+        years = [_format_years(rows[f"{modality}_date"][k] or "") for k in observed]
         by_area: dict[str, Counter[str]] = {}
-        for k, year in zip(there, years, strict=True):
+        for k, year in zip(observed, years, strict=True):
             by_area.setdefault(area[k], Counter())[year] += 1
-        told[modality] = {
-            "observed": len(there),
+        counts[modality] = {
+            "observed": len(observed),
             "years": _sorted(Counter(years)),
             "areas": {name: _sorted(by_area[name]) for name in sorted(by_area)},
-            "reasons": _sorted(Counter(why for why in reasons if why)),
+            "reasons": _sorted(Counter(reason for reason in reasons if reason)),
             "licences": _sorted(
-                Counter(rows[f"{modality}_licence"][k] or "not stated" for k in there)
+                Counter(rows[f"{modality}_licence"][k] or "not stated" for k in observed)
             ),
         }
         if modality in IMAGE_MODALITIES:
-            told[modality]["bytes"] = int(np.nansum(rows[f"{modality}_bytes"].astype(float)))
-    return told
+            counts[modality]["bytes"] = int(np.nansum(rows[f"{modality}_bytes"].astype(float)))
+    return counts
 
 
-def _years_of(date: str) -> str:
-    """The year of a date, or the first and the last of several."""
-    found = dates.years(date)
-    if not found:
+def _format_years(date: str) -> str:
+    """Format the year of a date, or the first and the last year of a range."""
+    years = dates.years(date)
+    if not years:
         return "undated"
-    return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
+    return str(years[0]) if len(years) == 1 else f"{years[0]} to {years[-1]}"
 
 
 def _sorted(numbers: Counter[str]) -> dict[str, int]:

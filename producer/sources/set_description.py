@@ -1,4 +1,4 @@
-"""`SET.toml`: which region, which sources, how they are asked, and how the set is kept."""
+"""The file `SET.toml`: the region, the sources and their settings, and how the set is stored."""
 
 import glob
 import hashlib
@@ -21,7 +21,7 @@ from unigeo.schemas.io.toml_files import TomlTable, parse_toml
 
 
 class LocationRules(TomlTable):
-    """Which places; the meanings are those of `placing.LocationSampling`."""
+    """Which locations are observed; keys without a text are those of `LocationSampling`."""
 
     region: str | None = None
     """A named region, or a GeoJSON file."""
@@ -32,59 +32,63 @@ class LocationRules(TomlTable):
     per_cell: int = 1
     balance_level: int = 12
     weights: str | None = None
-    """A raster, such as people per square kilometre; its first band is read."""
+    """Raster of weights, such as people per square kilometre; its first band is read."""
     weight_power: float = 1.0
     candidates: str | None = None
-    """CSV or Parquet with columns lon and lat: places to choose among."""
+    """CSV or Parquet with columns lon and lat: locations to choose among."""
 
 
 class SplitRules(TomlTable):
-    """What is held out; the meanings are those of `splits.Splitting`."""
+    """What is held out; keys without a text are those of `splits.Splitting`."""
 
     spatial_level: int = 10
     spatial_share: float = 0.0
     temporal_years: tuple[int, ...] = ()
     region: str | None = None
-    """Out of region: a named region or a GeoJSON file."""
+    """Region that is held out: a named region or a GeoJSON file."""
     bbox: tuple[float, float, float, float] | None = None
+    """Box that is held out: west, south, east, north in degrees."""
 
 
 class SetStorage(TomlTable):
-    """How the set is kept."""
+    """How the set is stored."""
 
     shard_level: int = Field(default=8, ge=0, le=30)
-    """S2 level of the cells that a shard stays within."""
+    """S2 level of the cells; a shard lies in one of them."""
     shard_places: int = Field(default=256, gt=0)
-    """Places in a shard, at most: what is lost when the build is killed."""
+    """Largest number of locations in a shard, and so of those lost when a build is killed."""
     quality: int = Field(default=92, ge=0, le=100)
-    """Of JPEG; 0 keeps pictures as PNG, without loss."""
+    """Quality of JPEG; with 0 images are stored as PNG, without loss."""
 
 
 class _Origin(TomlTable):
+    """Origin of the data of a modality."""
+
     licence: str = ""
     credit: str = ""
     note: str = ""
 
 
-def _several(values: Any) -> Any:
+def _as_tuple(values: Any) -> Any:
+    """Accept a single value as a list of one."""
     return tuple(values) if isinstance(values, list | tuple) else (values,)
 
 
 class ImageryRules(_Origin):
-    """Rasters of a STAC API, or files."""
+    """Aerial images: rasters of a STAC API, or files."""
 
     kind: Literal["stac", "files"]
     url: str = ""
-    """Of the API's landing page."""
-    collections: Annotated[tuple[str, ...], BeforeValidator(_several)] = ()
+    """Address of the API's landing page."""
+    collections: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     asset: str = "image"
     sign: Literal["none", "planetary-computer"] = "none"
     sign_url: str = SIGN_URL
     files: tuple[str, ...] = ()
     """GeoTIFFs: paths with `*`, or addresses."""
     acquired: Dated = ""
-    """Date of files: 2004, 2004-07, 2004-07-15, 2004/2006; without it as their names say, YYYYMMDD.
-    """
+    """Date of the files, such as 2004, 2004-07, 2004-07-15 or 2004/2006; without it the date
+    YYYYMMDD in the name of each."""
     bands: tuple[int, ...] = (1, 2, 3)
     resolution_m: float = Field(default=0.6, gt=0)
     """Ground side of a patch pixel in metres."""
@@ -92,48 +96,49 @@ class ImageryRules(_Origin):
     years: tuple[int, ...] = ()
     prefer: Literal["newest", "oldest", "nearest", "clearest", "fullest"] = "newest"
     date: Dated = ""
-    """What `nearest` is nearest to."""
+    """Date that `prefer = "nearest"` refers to."""
     cloudiest: float = 100.0
-    """Items with more cloud, in percent, are left out."""
+    """Largest cloud cover of an item, in percent."""
     coarsest_m: float | None = Field(default=None, gt=0)
-    """Items of a coarser ground resolution are left out."""
+    """Largest ground sampling distance of an item, in metres."""
     min_valid: float = Field(default=0.5, gt=0, le=1)
     """Share of a patch that must hold data."""
     nodata: float | None = None
+    """Nodata value, where the file does not declare it."""
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The files, patterns filled in, in order."""
-        found: list[str] = []
+        """The files, with patterns expanded, in the order of `files`."""
+        paths: list[str] = []
         for pattern in self.files:
-            found += [pattern] if "://" in pattern else sorted(glob.glob(pattern)) or [pattern]  # noqa: PTH207
-        return tuple(found)
+            paths += [pattern] if "://" in pattern else sorted(glob.glob(pattern)) or [pattern]  # noqa: PTH207
+        return tuple(paths)
 
 
 class SurfaceRules(ImageryRules):
-    """A surface model."""
+    """Surface models: rasters of a STAC API, or files."""
 
     bands: tuple[int, ...] = (1,)
     asset: str = "data"
     units: Literal["m", "ft", "us-ft"] = "m"
     scale: Scale | None = None
     offset: float | None = Field(default=None, allow_inf_nan=False)
-    """A height is scale x number + offset, where the file does not say it itself."""
+    """A height is scale x number + offset, where the file does not declare it itself."""
     lowest_m: float = LOWEST_M
     highest_m: float = HIGHEST_M
-    """Numbers outside are refused: a void that no `nodata` declares, or another unit."""
+    """Limits outside which heights are refused, as undeclared voids or of another unit."""
     datum: str = ""
     """Vertical datum, such as `NAVD88 (EPSG:5703)`."""
     ground: Literal["percentile", "terrain", "none"] = "percentile"
-    """Heights are above: a low percentile of the patch; the terrain model below each pixel; or the
-    datum."""
+    """What heights are relative to: a low percentile of the patch, the terrain model below each
+    pixel, or the datum."""
     percentile: float = Field(default=2.0, ge=0, le=50)
     terrain_files: tuple[str, ...] = ()
-    terrain_collections: Annotated[tuple[str, ...], BeforeValidator(_several)] = ()
+    terrain_collections: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
 
     @property
     def numbers(self) -> HeightDescription:
-        """What the numbers of its rasters are."""
+        """Description of the numbers in the rasters."""
         return HeightDescription(
             table="dsm",
             units=self.units if "units" in self.model_fields_set else None,
@@ -145,72 +150,76 @@ class SurfaceRules(ImageryRules):
 
 
 class StreetRules(_Origin):
-    """Photographs and panoramas at street level."""
+    """Street-level images and panoramas."""
 
     kind: Literal["mapillary", "kartaview", "folder"]
     url: str = ""
-    """Of the API; the public one by default."""
+    """Address of the API; the public one by default."""
     token: str = "MAPILLARY_TOKEN"
     """Environment variable that holds the access token."""
     files: str = ""
-    """Of a folder: its images; their place, date and direction are read from EXIF, or from
-    `table`."""
+    """Pattern of the images of a folder; their position, date and direction are read from EXIF or
+    from `table`."""
     table: str = ""
-    """CSV with columns file, lat, lon, heading_deg, for images without EXIF."""
+    """CSV with columns file, lat, lon and optionally heading_deg and date, for images without
+    EXIF."""
     blurred: bool = False
-    """Says that faces and number plates of the folder's images are blurred, or that none show."""
+    """Declaration that no face or number plate is recognizable in the folder's images."""
     panoramas: Literal["only", "no", "both"] = "both"
     years: tuple[int, ...] = ()
     radius_m: float = Field(default=50.0, gt=0)
-    """Photographs farther from a place than this are of another."""
+    """Largest distance from a location to its image, in metres."""
     patch_px: int = Field(default=224, ge=4, le=4096)
     fov_deg: tuple[float, float] = (70.0, 100.0)
-    """Field of view of a panorama's crop: drawn from this range."""
+    """Range from which the horizontal field of view of a panorama's crop is drawn."""
     yaw_deg: tuple[float, float] = (0.0, 360.0)
-    """Compass direction of the crop, drawn from this range."""
+    """Range from which the compass direction of the crop is drawn."""
     pitch_deg: tuple[float, float] = (-5.0, 5.0)
-    """Above the horizon, drawn from this range."""
+    """Range from which the elevation of the crop above the horizon is drawn."""
     per_second: float = Field(default=10.0, gt=0)
-    """Requests, at most."""
+    """Largest number of requests per second."""
 
 
 class TextRules(_Origin):
-    """Features round a place, told in a sentence."""
+    """Texts on the map features round a location."""
 
     kind: Literal["features", "overpass", "files"]
     url: str = ""
-    """Of OGC API - Features items, or of an Overpass interpreter."""
+    """Address of OGC API - Features items, or of an Overpass interpreter."""
     files: tuple[str, ...] = ()
     """Paths or addresses of features (OpenStreetMap, Overture, GeoNames): GeoJSON, GeoParquet, CSV
     or Parquet with columns lon and lat, dumps of GeoNames (.txt)."""
     landcover: str | None = None
-    """A raster of land cover classes of `landcover_legend`."""
+    """Raster of land cover classes of `landcover_legend`."""
     landcover_legend: Literal["worldcover", "nlcd"] = "worldcover"
     radius_m: float = Field(default=300.0, gt=0)
+    """Distance in metres up to which features are described."""
     town_km: float = Field(default=30.0, gt=0)
-    """A populated place nearer than this is named."""
+    """Distance in kilometres up to which a settlement is mentioned."""
     names: Literal["keep", "drop"] = "keep"
-    """Whether names of places, numbers and coordinates stay."""
+    """Whether texts contain names, numbers and coordinates."""
     tokens: int = Field(default=64, ge=8)
+    """Largest number of tokens in a text."""
     tokenizer: str | None = None
-    """Folder of the text tower's tokenizer; words are counted generously without it."""
+    """Folder of the text tower's tokenizer; without it the number of tokens is estimated."""
     caption: str | None = None
-    """Folder of a model of `transformers` that says what the aerial image shows."""
+    """Folder of a model of `transformers` that describes the aerial image."""
     caption_tokens: int = Field(default=24, ge=4)
-    """Of that model's own, at most."""
+    """Largest number of tokens in a caption, counted by that model's own tokenizer."""
     per_second: float = Field(default=2.0, gt=0)
+    """Largest number of requests per second."""
 
 
 class SetDescription(TomlTable):
-    """A whole set."""
+    """All of `SET.toml`."""
 
     name: str = Field(min_length=1)
     licence: str
     citation: str = ""
     seed: int = 0
     areas: str | None = None
-    """GeoJSON of polygons with a property `name`, by which the datasheet counts; the states of the
-    United States without it."""
+    """GeoJSON of polygons with a property `name`, by which the datasheet counts; without it, the
+    states of the United States."""
     where: LocationRules
     splits: SplitRules = SplitRules()
     kept: SetStorage = SetStorage()
@@ -220,7 +229,7 @@ class SetDescription(TomlTable):
     text: TextRules | None = None
 
     def digest(self) -> str:
-        """SHA-256 of the settings, by which a build knows its own."""
+        """Return SHA-256 of the settings, by which a build recognizes its own set."""
         return hashlib.sha256(
             json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
         ).hexdigest()
@@ -230,37 +239,39 @@ def read_set_description(path: Path) -> SetDescription:
     """Read and check a `SET.toml`.
 
     Raises:
-        ObservationsError: it is missing or wrong; the message names the key.
+        ObservationsError: the file is missing or wrong; the message names the key.
     """
-    table = parse_toml(path, SetDescription, "the description of the set", ObservationsError)
-    _check(table, path)
-    return table
+    what = "the description of the set"
+    description = parse_toml(path, SetDescription, what, ObservationsError)
+    _check(description, path)
+    return description
 
 
-def _check(table: SetDescription, path: Path) -> None:
-    if (table.where.region is None) == (table.where.bbox is None):
+def _check(description: SetDescription, path: Path) -> None:
+    """Check what concerns several keys at once."""
+    where, dsm, street, text = (
+        description.where, description.dsm, description.street, description.text,
+    )  # fmt: skip
+    if (where.region is None) == (where.bbox is None):
         raise ObservationsError(f"{path}, table [where]: name one of `region` and `bbox`.")
-    if not any((table.aerial, table.dsm, table.street, table.text)):
+    if not any((description.aerial, dsm, street, text)):
         raise ObservationsError(f"{path} names no source: add [aerial], [dsm], [street] or [text].")
     for name in ("aerial", "dsm"):
-        source: ImageryRules | None = getattr(table, name)
+        source: ImageryRules | None = getattr(description, name)
         if source is not None and not (source.url if source.kind == "stac" else source.files):
             need = "url" if source.kind == "stac" else "files"
             raise ObservationsError(f"{path}, table [{name}]: kind {source.kind!r} needs `{need}`.")
-    if table.dsm is not None and table.dsm.ground == "terrain":
-        there = (
-            table.dsm.terrain_collections if table.dsm.kind == "stac" else table.dsm.terrain_files
-        )
-        if not there:
+    if dsm is not None and dsm.ground == "terrain":
+        terrain = dsm.terrain_collections if dsm.kind == "stac" else dsm.terrain_files
+        if not terrain:
             raise ObservationsError(
                 f"{path}, table [dsm]: ground = 'terrain' needs `terrain_files` or "
                 "`terrain_collections`."
             )
-    if table.text is not None and table.text.caption is not None and table.aerial is None:
+    if text is not None and text.caption is not None and description.aerial is None:
         raise ObservationsError(
             f"{path}, table [text]: `caption` describes the images of [aerial]."
         )
-    street = table.street
     if street is not None and street.kind == "folder":
         if not street.files:
             raise ObservationsError(f"{path}, table [street]: kind 'folder' needs `files`.")

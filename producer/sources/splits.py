@@ -1,8 +1,8 @@
-"""Which part of a set each place belongs to: learnt from, or held out by place or by year.
+"""Splits of a set: locations to train on, and those held out by area or by year.
 
-A held-out part is whole S2 cells of a coarse level, chosen by a hash of the cell, or a polygon. A
-place whose footprint (its patches, and the reach of its photographs) touches another part belongs
-to none: so no image and no panorama is seen from two parts.
+Whole S2 cells of a coarse level, chosen by a hash of the cell, are held out, and optionally a
+polygon. A location whose footprint (its patches, and the reach of its street images) touches
+another split is in none, so that no image and no panorama is seen from two splits.
 """
 
 from dataclasses import dataclass
@@ -17,23 +17,24 @@ from unigeo.schemas.geo.regions import Region
 
 TRAIN, SPATIAL, REGION, TEMPORAL, BORDER = "train", "spatial", "region", "temporal", "border"
 NAMES = (TRAIN, SPATIAL, REGION, TEMPORAL, BORDER)
-"""Parts of a set; `border` places are not observed."""
+"""Splits of a set; `border` locations are not observed."""
 _RING = 64
+"""Number of points on a circle at which the splits of a footprint are tested."""
 _BEYOND = 1.1
-"""A footprint is looked at along circles of up to so many times its radius: a cell that pokes into
-the footprint between two places of the ring is wider there."""
+"""Radius of the largest such circle, relative to the footprint: a cell that reaches into the
+footprint between two points of a smaller circle is wider there, and so hits this one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Splitting:
-    """What is held out."""
+    """What is held out; the polygon apart."""
 
     spatial_level: int = 10
     """S2 level of the cells held out whole, about 8 km across."""
     spatial_share: float = 0.0
-    """Share of those cells, 0 to below 1."""
+    """Share of those cells that is held out, from 0 to below 1."""
     temporal_years: tuple[int, ...] = ()
-    """A place with an observation of one of these years is held out."""
+    """Years; a location with an observation of one of them is held out."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -45,54 +46,54 @@ class Splitting:
             raise ObservationsError(f"[splits]: there is no S2 level {self.spatial_level}.")
 
 
-def part_numbers(
-    lonlat: Float[np.ndarray, "point 2"], how: Splitting, apart: Region | None
+def split_numbers(
+    lonlat: Float[np.ndarray, "point 2"], splitting: Splitting, held_out: Region | None
 ) -> Int[np.ndarray, " point"]:
-    """Number in `NAMES` of the part that each point lies in, by place alone."""
-    part = np.zeros(len(lonlat), np.int64)
-    if how.spatial_share:
-        cells = s2.cell_ids(lonlat, how.spatial_level)
-        part[_hashed(cells, how.seed) < how.spatial_share] = NAMES.index(SPATIAL)
-    if apart is not None:
-        part[apart.contains(lonlat)] = NAMES.index(REGION)
-    return part
+    """Return the index in `NAMES` of the split that each point lies in, regardless of years."""
+    number = np.zeros(len(lonlat), np.int64)
+    if splitting.spatial_share:
+        cells = s2.cell_ids(lonlat, splitting.spatial_level)
+        number[_hash(cells, splitting.seed) < splitting.spatial_share] = NAMES.index(SPATIAL)
+    if held_out is not None:
+        number[held_out.contains(lonlat)] = NAMES.index(REGION)
+    return number
 
 
 def split(
     lonlat: Float[np.ndarray, "location 2"],
     reach_m: float,
-    how: Splitting,
-    apart: Region | None = None,
+    splitting: Splitting,
+    held_out: Region | None = None,
 ) -> list[str]:
-    """Name the part of each place; `border` where its footprint touches two.
+    """Name the split of each location; `border` where its footprint touches two.
 
     Args:
         lonlat: WGS 84 degrees.
-        reach_m: how far from a place its observations look, in metres.
-        how: what is held out by cell.
-        apart: what is held out as out of region.
+        reach_m: radius of a footprint: how far from a location its observations reach, in metres.
+        splitting: what is held out by cell.
+        held_out: region that is held out.
     """
-    own = part_numbers(lonlat, how, apart)
+    number = split_numbers(lonlat, splitting, held_out)
     crosses = np.zeros(len(lonlat), bool)
-    if len(lonlat) and (how.spatial_share or apart is not None):
+    if len(lonlat) and (splitting.spatial_share or held_out is not None):
         angle = np.linspace(0, 2 * np.pi, _RING, endpoint=False)
         for radius in (0.5 * reach_m, reach_m, _BEYOND * reach_m):
             ring = local_lonlat(lonlat, radius * np.sin(angle), radius * np.cos(angle))
-            seen = part_numbers(ring.reshape(-1, 2), how, apart).reshape(len(lonlat), -1)
-            crosses |= (seen != own[:, None]).any(axis=1)
-    return [BORDER if edge else NAMES[k] for k, edge in zip(own, crosses, strict=True)]
+            on_ring = split_numbers(ring.reshape(-1, 2), splitting, held_out)
+            crosses |= (on_ring.reshape(len(lonlat), -1) != number[:, None]).any(axis=1)
+    return [BORDER if edge else NAMES[k] for k, edge in zip(number, crosses, strict=True)]
 
 
-def hold_out_years(years: Bool[np.ndarray, " location"], parts: list[str]) -> list[str]:
-    """Hold out by year those places of the training part that `years` marks."""
+def hold_out_years(in_years: Bool[np.ndarray, " location"], splits: list[str]) -> list[str]:
+    """Hold out those training locations that have an observation in the held-out years."""
     return [
-        TEMPORAL if late and part == TRAIN else part
-        for late, part in zip(years, parts, strict=True)
+        TEMPORAL if late and name == TRAIN else name
+        for late, name in zip(in_years, splits, strict=True)
     ]
 
 
-def _hashed(cells: np.ndarray, seed: int) -> Float[np.ndarray, " cell"]:
-    """A number from 0 to 1 for each cell: SplitMix64's finalizer, twice."""
+def _hash(cells: np.ndarray, seed: int) -> Float[np.ndarray, " cell"]:
+    """Hash each cell to a number from 0 to 1, by the finalizer of SplitMix64 applied twice."""
     with np.errstate(over="ignore"):
         number = cells + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
         for _ in range(2):

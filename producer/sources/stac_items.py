@@ -1,4 +1,4 @@
-"""Items of a STAC API: searched by place and year, chosen for a place by a named rule."""
+"""Items of a STAC API: found by box and year, ranked for a footprint by a named rule."""
 
 import hashlib
 import json
@@ -18,7 +18,9 @@ from unigeo.producer.sources.web_requests import GoneError, WebClient
 from unigeo.schemas.errors import ObservationsError
 
 PAGE = 250
+"""Items per page of a search."""
 PAGES = 400
+"""Largest number of pages of a search."""
 SIGN_URL = "https://planetarycomputer.microsoft.com/api/sas/v1/sign"
 PREFERENCES = ("newest", "oldest", "nearest", "clearest", "fullest")
 
@@ -29,22 +31,24 @@ class Item:
 
     name: str
     date: str
-    """ISO 8601: a date, a moment, or from one to another."""
+    """Date of observation, ISO 8601: a date, a time, or a range."""
     cloud: float
-    """Percent; 0 where it is not said."""
+    """Cloud cover in percent; 0 where it is not stated."""
     gsd_m: float | None
+    """Ground sampling distance in metres; None where it is not stated."""
     outline: shapely.Geometry
+    """Footprint in degrees."""
     href: str
-    """Where the asset is."""
+    """Address of the asset."""
     licence: str = ""
     digest: str = ""
-    """SHA-256 of what the catalogue says of the image: of its file's checksum where it has one."""
-    vouched: bool = False
-    """Whether that changes with the file: a checksum, or the time of the last change."""
+    """SHA-256 of the file's checksum if the catalogue states one, else of the item's metadata."""
+    tracks_file: bool = False
+    """Whether `digest` changes with the file: the metadata hold a checksum or time of update."""
 
     @property
     def year(self) -> int:
-        """Of observation: the first where there are several."""
+        """Year of observation: the first of a range."""
         return dates.years(self.date)[0]
 
 
@@ -59,108 +63,110 @@ def search(
     """Search a STAC API for items that touch a box.
 
     Args:
-        web: client.
-        url: of the API's landing page; `/search` is below it.
-        collections: to search in.
+        web: client of the API.
+        url: address of the API's landing page; `/search` is below it.
+        collections: collections to search in.
         bbox: west, south, east, north in degrees.
-        years: of observation; any if empty.
-        asset: the one wanted.
+        years: years of observation; any year if empty.
+        asset: name of the asset that is wanted.
 
     Returns:
-        The items in the order of their names; those without the asset or malformed, and why.
+        The items sorted by name; and names of items that are malformed or lack the asset, with the
+        reason.
 
     Raises:
-        ObservationsError: there is no such API, or it pages for ever.
-        StoreError: it cannot be reached.
+        ObservationsError: there is no such API, or its pages do not end.
+        StoreError: the API cannot be reached.
     """
-    question: dict[str, Any] = {"collections": list(collections), "bbox": list(bbox), "limit": PAGE}
+    query: dict[str, Any] = {"collections": list(collections), "bbox": list(bbox), "limit": PAGE}
     if years:
         span = f"{min(years)}-01-01T00:00:00Z/{max(years)}-12-31T23:59:59Z"
-        question["datetime"] = span
-    items, lacking = _asked(web, url, question, asset)
-    return [
-        item for item in items if not years or set(years) & set(dates.years(item.date))
-    ], lacking
+        query["datetime"] = span
+    items, unusable = _query_pages(web, url, query, asset)
+    # The query covers the years between the first and the last, too.
+    wanted = [item for item in items if not years or set(years) & set(dates.years(item.date))]
+    return wanted, unusable
 
 
 def search_by_name(
     web: WebClient, url: str, collections: Sequence[str], names: Sequence[str], asset: str
 ) -> list[Item]:
-    """The items of some names that a STAC API has, in the order of their names.
+    """Return those items of some names that a STAC API has, sorted by name.
 
     Raises:
-        ObservationsError: there is no such API, or it pages for ever.
-        StoreError: it cannot be reached.
+        ObservationsError: there is no such API, or its pages do not end.
+        StoreError: the API cannot be reached.
     """
-    found: list[Item] = []
+    items: list[Item] = []
     for batch in batched(names, PAGE):
-        question = {"collections": list(collections), "ids": list(batch), "limit": PAGE}
-        found += _asked(web, url, question, asset)[0]
-    return sorted(found, key=lambda item: item.name)
+        query = {"collections": list(collections), "ids": list(batch), "limit": PAGE}
+        items += _query_pages(web, url, query, asset)[0]
+    return sorted(items, key=lambda item: item.name)
 
 
-def _asked(
-    web: WebClient, url: str, question: dict[str, Any], asset: str
+def _query_pages(
+    web: WebClient, url: str, query: dict[str, Any], asset: str
 ) -> tuple[list[Item], dict[str, str]]:
-    """All pages of an answer: items in the order of their names; those without the asset."""
+    """Read all pages of a search; results as of `search`."""
     address, method = url.rstrip("/") + "/search", "POST"
     items: dict[str, Item] = {}
-    lacking: dict[str, str] = {}
+    unusable: dict[str, str] = {}
     for _ in range(PAGES):
         try:
             post = method == "POST"
-            page = web.json(address, body=question) if post else web.json(address)
+            page = web.json(address, body=query) if post else web.json(address)
         except GoneError as gone:
             raise ObservationsError(
                 f"{address} is no STAC search ({gone}). Give the address of the API's landing page."
             ) from gone
         for feature in page.get("features", []):
-            item = _read(feature, asset, url)
+            item = _parse_item(feature, asset, url)
             if isinstance(item, str):
-                lacking[str(feature.get("id"))] = item
+                unusable[str(feature.get("id"))] = item
             else:
                 items[item.name] = item
-        following = [link for link in page.get("links", []) if link.get("rel") == "next"]
-        if not following:
-            return [items[name] for name in sorted(items)], lacking
-        link = following[0]
+        next_links = [link for link in page.get("links", []) if link.get("rel") == "next"]
+        if not next_links:
+            return [items[name] for name in sorted(items)], unusable
+        link = next_links[0]
         address, method = urljoin(address, link["href"]), str(link.get("method", "GET")).upper()
-        question = (question if link.get("merge") else {}) | link.get("body", {})
+        # STAC API: with "merge" the body of the link is added to that of the request before.
+        query = (query if link.get("merge") else {}) | link.get("body", {})
     raise ObservationsError(
         f"{url} gave {PAGES} pages for one box and still more; ask for fewer collections or years."
     )
 
 
-def _read(feature: dict[str, Any], asset: str, url: str) -> Item | str:
-    """An item, or why it is none."""
+def _parse_item(feature: dict[str, Any], asset: str, url: str) -> Item | str:
+    """Return an item, or the reason why it cannot be used."""
     if asset not in feature.get("assets", {}):
         return "no asset"
-    about = feature.get("properties", {})
-    ends = [about.get(f"{end}_datetime") for end in ("start", "end")]
-    date = about.get("datetime") or "/".join(end for end in ends if end)
+    properties = feature.get("properties", {})
+    ends = [properties.get(f"{end}_datetime") for end in ("start", "end")]
+    date = properties.get("datetime") or "/".join(end for end in ends if end)
     try:
         dates.days(date)
         outline = shapely.make_valid(shapely.geometry.shape(feature["geometry"]))
         base = next((k["href"] for k in feature.get("links", []) if k.get("rel") == "self"), url)
-        described = feature["assets"][asset]
-        checksum = described.get("file:checksum")
+        file = feature["assets"][asset]
+        checksum = file.get("file:checksum")
         return Item(
             name=str(feature["id"]),
             date=date,
-            cloud=float(about.get("eo:cloud_cover") or 0),
-            gsd_m=None if about.get("gsd") is None else float(about["gsd"]),
+            cloud=float(properties.get("eo:cloud_cover") or 0),
+            gsd_m=None if properties.get("gsd") is None else float(properties["gsd"]),
             outline=outline,
-            href=urljoin(base, described["href"]),
-            licence=str(about.get("license") or ""),
-            digest=_digest(checksum or [about, feature["geometry"], _unsigned(described)]),
-            vouched=bool(checksum or described.get("updated") or about.get("updated")),
+            href=urljoin(base, file["href"]),
+            licence=str(properties.get("license") or ""),
+            digest=_digest(checksum or [properties, feature["geometry"], _without_signature(file)]),
+            tracks_file=bool(checksum or file.get("updated") or properties.get("updated")),
         )
     except (AttributeError, KeyError, TypeError, ValueError, shapely.errors.ShapelyError):
         return "malformed item"
 
 
-def _unsigned(asset: dict[str, Any]) -> dict[str, Any]:
-    """An asset without what is signed anew each time."""
+def _without_signature(asset: dict[str, Any]) -> dict[str, Any]:
+    """Drop the query of an asset's address, where a catalogue puts a signature that expires."""
     return {**asset, "href": str(asset["href"]).split("?")[0]}
 
 
@@ -171,21 +177,21 @@ def _digest(value: Any) -> str:
 def rank_items(
     items: Sequence[Item], footprint: shapely.Geometry, prefer: str, date: str
 ) -> tuple[Item, ...]:
-    """Items that hold some of a footprint: the best first, then those that may fill it up.
+    """Return the items of a mosaic for a footprint: the best first, then others to fill its gaps.
 
-    An item that holds the whole footprint goes before one that does not, unless `fullest` is what
-    is asked, which is the same thing by degree. A mosaic is of one year: that of the first.
+    Items that cover the whole footprint come before those that do not. All items of a mosaic are of
+    one year, that of the best.
 
     Args:
-        items: to choose from.
-        footprint: of the patch, in degrees.
-        prefer: one of `PREFERENCES`.
-        date: what `nearest` is nearest to, ISO 8601: days between the two, 0 where they overlap.
+        items: items to choose from.
+        footprint: footprint of the patch, in degrees.
+        prefer: one of `PREFERENCES`; `fullest` ranks by the share of the footprint covered.
+        date: date that `nearest` refers to, ISO 8601; items that overlap it are all equally near.
     """
     area = float(shapely.area(footprint))
     parts = [shapely.intersection(item.outline, footprint) for item in items]
     shares = [float(shapely.area(part)) / area for part in parts]
-    held = [(item, share) for item, share in zip(items, shares, strict=True) if share > 1e-6]
+    covering = [(item, share) for item, share in zip(items, shares, strict=True) if share > 1e-6]
 
     def key(pair: tuple[Item, float]) -> tuple[Any, ...]:
         item, share = pair
@@ -200,31 +206,31 @@ def rank_items(
         }[prefer]
         return (share < 1 - 1e-6, *rank, item.cloud, -share, item.name)
 
-    held.sort(key=key)
-    return tuple(item for item, _ in held if item.year == held[0][0].year)
+    covering.sort(key=key)
+    return tuple(item for item, _ in covering if item.year == covering[0][0].year)
 
 
 def sign_address(
-    web: WebClient, href: str, how: str, sign_url: str = SIGN_URL
+    web: WebClient, href: str, method: str, sign_url: str = SIGN_URL
 ) -> tuple[str, float]:
-    """An address that may be read: as it is, or with a signature that the service gives.
+    """Return an address that can be read, with a signature if the catalogue needs one.
 
     Args:
-        web: client.
-        href: of the asset.
-        how: `none` or `planetary-computer`.
-        sign_url: the signing service.
+        web: client of the signing service.
+        href: address of the asset.
+        method: `none` or `planetary-computer`.
+        sign_url: address of the signing service.
 
     Returns:
-        The address, and until when it may be read, in seconds since 1970.
+        The address, and when its signature expires, in seconds since 1970.
 
     Raises:
         GoneError: the service does not know the asset, or its answer is no signature.
-        StoreError: it cannot be reached.
+        StoreError: the service cannot be reached.
 
     Source: "Using tokens for data access", Planetary Computer documentation.
     """
-    if how == "none":
+    if method == "none":
         return href, float("inf")
     answer = web.json(sign_url, params={"href": href})
     try:
@@ -234,7 +240,7 @@ def sign_address(
 
 
 def footprints(lonlat: Float[np.ndarray, "location 2"], side_m: float) -> list[shapely.Geometry]:
-    """Squares of a side round each place, north up, in degrees."""
+    """Return a square, north up, round each location, in degrees."""
     from unigeo.producer.observations.geotiff.patch_frames import local_lonlat
 
     half = side_m / 2

@@ -1,7 +1,7 @@
-"""Street pictures of places: the nearest photograph or panorama, cropped.
+"""Source of street-level images: the image or panorama nearest to a location, cropped.
 
-Photographs come from Mapillary, from KartaView, whose faces and number plates are blurred by the
-services, or from a folder that is said to be blurred.
+Images come from Mapillary or KartaView, which blur faces and number plates, or from a folder whose
+images the settings declare to be blurred.
 """
 
 import hashlib
@@ -26,109 +26,111 @@ Image.MAX_IMAGE_PIXELS = 250_000_000  # panoramas have up to 16k x 8k pixels
 
 @dataclass(frozen=True, kw_only=True)
 class StreetImage:
-    """One photograph of a catalogue."""
+    """Metadata of one street-level image or panorama."""
 
     name: str
     lon: float
     lat: float
     panorama: bool
     heading_deg: float | None
-    """Compass direction of its middle."""
+    """Compass direction of the centre of the image; None where it is not known."""
     date: str
-    """ISO 8601; empty where it is not known."""
+    """Date of capture, ISO 8601; empty where it is not known."""
     licence: str
     credit: str
     address: str
-    """Where its pixels are: a URL or a path."""
+    """What `ImageFetch` reads the pixels by: a URL, a name or a path."""
 
 
 ImageSearch = Callable[[float, float, float, float], list[StreetImage]]
-"""Photographs in a box: west, south, east, north in degrees."""
+"""Returns the images in a box: west, south, east, north in degrees."""
 ImageFetch = Callable[[str], bytes]
+"""Returns the encoded pixels of an image by its address; raises `GoneError`."""
 
 
 @dataclass(eq=False)
 class StreetSource:
-    """The photograph nearest to each place, as a square picture."""
+    """Source of square street images: that nearest to each location, within a radius."""
 
-    about: StreetRules
+    rules: StreetRules
     search: ImageSearch
     fetch: ImageFetch
     seed: int
+    """Seed of the directions and fields of view of crops from panoramas."""
     refused: Mapping[str, str] = field(default_factory=dict)
-    """Photographs that were passed over before any search, and why."""
+    """Images that were skipped before any search, and the reason for each."""
 
     @property
     def reach_m(self) -> float:
-        """How far from a place its photograph may have been taken."""
-        return self.about.radius_m
+        """Largest distance from a location to its image."""
+        return self.rules.radius_m
 
     def observe(self, lonlat: Float[np.ndarray, "location 2"]) -> SourceFindings:
-        """One square picture per place, as the camera saw it."""
-        known, unusable = self._photographs(lonlat)
-        if not known:
+        """Crop one square image per location, as the camera saw it."""
+        usable, unusable = self._search_round(lonlat)
+        if not usable:
             return SourceFindings([Finding(reason="nothing in reach")] * len(lonlat), unusable)
         import pandas as pd
 
-        where = np.array([(p.lon, p.lat) for p in known])
-        table = LocationTable(pd.DataFrame({"name": [p.name for p in known]}), where)
-        nearest = table.nearest(lonlat, self.about.radius_m)
-        results: list[Finding] = [Finding(reason="nothing in reach")] * len(lonlat)
-        for row in np.unique(nearest[nearest >= 0]):  # each photograph is fetched once
-            members = np.flatnonzero(nearest == row)
-            pixels = self._pixels(known[row])
-            for place in members:
-                results[place] = (
+        positions = np.array([(image.lon, image.lat) for image in usable])
+        table = LocationTable(pd.DataFrame({"name": [image.name for image in usable]}), positions)
+        nearest = table.nearest(lonlat, self.rules.radius_m)
+        findings: list[Finding] = [Finding(reason="nothing in reach")] * len(lonlat)
+        for row in np.unique(nearest[nearest >= 0]):  # each image is fetched once
+            pixels = self._pixels(usable[row])
+            for location in np.flatnonzero(nearest == row):
+                findings[location] = (
                     Finding(reason=pixels)
                     if isinstance(pixels, str)
-                    else self._crop(known[row], pixels, lonlat[place])
+                    else self._crop(usable[row], pixels, lonlat[location])
                 )
-        return SourceFindings(results, unusable)
+        return SourceFindings(findings, unusable)
 
     def provenance(self) -> dict[str, Any]:
-        """JSON: the settings."""
-        return self.about.model_dump(mode="json")
+        """Return the settings as JSON."""
+        return self.rules.model_dump(mode="json")
 
-    def _photographs(
+    def _search_round(
         self, lonlat: Float[np.ndarray, "location 2"]
     ) -> tuple[list[StreetImage], dict[str, str]]:
-        """Usable photographs round the places, in the order of their names; the others, and why."""
-        wide, high = degree_margins(self.about.radius_m, np.abs(lonlat[:, 1]).max())
+        """Return the usable images round the locations, sorted by name, and why others are not."""
+        wide, high = degree_margins(self.rules.radius_m, np.abs(lonlat[:, 1]).max())
         (west, south), (east, north) = lonlat.min(axis=0), lonlat.max(axis=0)
         found = self.search(
             float(west - wide), float(south - high), float(east + wide), float(north + high)
         )
         usable, unusable = [], dict(self.refused)
-        for photograph in sorted(found, key=lambda one: one.name):
-            reason = self._unusable(photograph)
+        for image in sorted(found, key=lambda image: image.name):
+            reason = self._why_unusable(image)
             if reason:
-                unusable[photograph.name] = reason
+                unusable[image.name] = reason
             else:
-                usable.append(photograph)
+                usable.append(image)
         return usable, unusable
 
-    def _unusable(self, photograph: StreetImage) -> str:
-        if photograph.panorama and self.about.panoramas == "no":
+    def _why_unusable(self, image: StreetImage) -> str:
+        if image.panorama and self.rules.panoramas == "no":
             return "a panorama"
-        if not photograph.panorama and self.about.panoramas == "only":
+        if not image.panorama and self.rules.panoramas == "only":
             return "not a panorama"
-        if self.about.years and not set(self.about.years) & set(dates.years(photograph.date)):
+        if self.rules.years and not set(self.rules.years) & set(dates.years(image.date)):
             return "of another year"
-        if photograph.panorama and photograph.heading_deg is None:
+        if image.panorama and image.heading_deg is None:
             return "panorama without heading"
         return ""
 
-    def _pixels(self, photograph: StreetImage) -> UInt8[np.ndarray, "3 row col"] | str:
+    def _pixels(self, image: StreetImage) -> UInt8[np.ndarray, "3 row col"] | str:
+        """Fetch a panorama, or an image cropped to a square; or return why there is none."""
         try:
-            data = self.fetch(photograph.address)
+            data = self.fetch(image.address)
         except GoneError as gone:
             return str(gone)
         try:
-            with Image.open(io.BytesIO(data)) as image:
-                upright = ImageOps.exif_transpose(image).convert("RGB")
-                if photograph.panorama:
+            with Image.open(io.BytesIO(data)) as decoded:
+                upright = ImageOps.exif_transpose(decoded).convert("RGB")
+                if image.panorama:
                     return np.moveaxis(np.asarray(upright), 2, 0)
-                side = self.about.patch_px
+                side = self.rules.patch_px
                 square = ImageOps.fit(upright, (side, side), Image.Resampling.LANCZOS)
                 return np.moveaxis(np.asarray(square), 2, 0)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
@@ -136,40 +138,42 @@ class StreetSource:
 
     def _crop(
         self,
-        photograph: StreetImage,
+        image: StreetImage,
         pixels: UInt8[np.ndarray, "3 row col"],
         lonlat: Float[np.ndarray, " 2"],
     ) -> Finding:
+        """Render a view of a panorama in a random direction; other images are used as they are."""
         numbers: dict[str, float] = {}
-        picture = np.array(pixels)
-        if photograph.heading_deg is not None:
-            numbers["heading_deg"] = round(photograph.heading_deg % 360, 2)
-        if photograph.panorama:
+        view = np.array(pixels)
+        if image.heading_deg is not None:
+            numbers["heading_deg"] = round(image.heading_deg % 360, 2)
+        if image.panorama:
             from unigeo.producer.sources.panorama import render_perspective
 
-            assert photograph.heading_deg is not None
-            rng = np.random.default_rng([self.seed, _number(f"{lonlat[0]!r} {lonlat[1]!r}")])
-            ranges = (self.about.fov_deg, self.about.yaw_deg, self.about.pitch_deg)
+            assert image.heading_deg is not None
+            # Seeded by the location: its view is the same whatever else is observed with it.
+            rng = np.random.default_rng([self.seed, _hash(f"{lonlat[0]!r} {lonlat[1]!r}")])
+            ranges = (self.rules.fov_deg, self.rules.yaw_deg, self.rules.pitch_deg)
             fov, yaw, pitch = (round(float(rng.uniform(*r)), 2) for r in ranges)
-            side = self.about.patch_px
-            turn = yaw - photograph.heading_deg
-            picture = render_perspective(pixels, (side, side), fov, turn, pitch)
+            side = self.rules.patch_px
+            turn = yaw - image.heading_deg
+            view = render_perspective(pixels, (side, side), fov, turn, pitch)
             numbers |= {"heading_deg": yaw % 360, "fov_deg": fov, "pitch_deg": pitch}
         origin = Origin(
-            item=photograph.name,
-            date=dates.to_days(photograph.date),
-            licence=photograph.licence,
-            credit=photograph.credit,
+            item=image.name,
+            date=dates.to_days(image.date),
+            licence=image.licence,
+            credit=image.credit,
             numbers=numbers,
-            panorama=_number(photograph.name) if photograph.panorama else -1,
+            panorama=_hash(image.name) if image.panorama else -1,
         )
-        return Finding(picture, origin)
+        return Finding(view, origin)
 
 
 def split_box(
     west: float, south: float, east: float, north: float, side_deg: float
 ) -> Sequence[tuple[float, float, float, float]]:
-    """Cut a box into boxes of at most a side, in degrees."""
+    """Split a box into boxes whose sides are at most `side_deg`, in degrees."""
     across, along = (
         max(1, int(np.ceil((high - low) / side_deg - 1e-9)))
         for low, high in ((west, east), (south, north))
@@ -182,6 +186,6 @@ def split_box(
     ]
 
 
-def _number(name: str) -> int:
-    """A number of 62 bits for a name."""
+def _hash(name: str) -> int:
+    """Hash a name to 62 bits."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 2

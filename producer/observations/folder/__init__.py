@@ -1,5 +1,5 @@
 """Observations from a folder of rasters, street images and tables, described by a TOML file.
 
-Start with `folder_observations.open_observations`; `raster_patches.cut` cuts the patches, and
-`description` lists every key of `observations.toml`.
+Start with `folder_observations.open_observations`; `description` lists every key of
+`observations.toml`.
 """
