@@ -23,7 +23,7 @@ from unigeo.producer.sources.image_folder import ImageFolder, read_exif
 from unigeo.producer.sources.imagery import AerialSource
 from unigeo.producer.sources.raster_catalogue import Catalogue
 from unigeo.producer.sources.set_description import ImageryRules, StreetRules, read_set_description
-from unigeo.producer.sources.stac_items import Item, _read, rank_items
+from unigeo.producer.sources.stac_items import Item, _parse_item, rank_items
 from unigeo.producer.sources.web_requests import WebClient
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.geo.regions import region_of_bbox
@@ -203,11 +203,11 @@ def feature(**properties: Any) -> dict[str, Any]:
 
 def test_an_item_without_a_moment_is_of_its_range() -> None:
     ends = {"start_datetime": "2004-06-01T00:00:00Z", "end_datetime": "2005-08-01T00:00:00Z"}
-    item = _read(feature(datetime=None, **ends), "image", "https://example.org")
+    item = _parse_item(feature(datetime=None, **ends), "image", "https://example.org")
     assert isinstance(item, Item)
     assert item.year == 2004 and list(dates.years(item.date)) == [2004, 2005]
     for broken in ({"datetime": "yesterday"}, {"datetime": None}, {}):
-        assert _read(feature(**broken), "image", "https://example.org") == "malformed item"
+        assert _parse_item(feature(**broken), "image", "https://example.org") == "malformed item"
 
 
 def test_the_nearest_item_is_the_one_with_fewest_days_between() -> None:

@@ -233,7 +233,7 @@ def test_photographs_of_a_folder_must_be_blurred(tmp_path: Path) -> None:
     path.write_text(text + "blurred = true\n")
     assert read_set_description(path).street is not None
     path.write_text(text + "colour = 1\n")
-    with pytest.raises(ObservationsError, match=r"street.colour"):
+    with pytest.raises(ObservationsError, match=r"\[street\] has an unknown key 'colour'"):
         read_set_description(path)
 
 
