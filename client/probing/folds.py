@@ -235,11 +235,11 @@ def project(lonlat: Float[np.ndarray, "point 2"], crs: str) -> Float[np.ndarray,
     except CRSError as error:
         raise ProbeError(f"{crs!r} is not a CRS that PROJ knows: {error}") from error
     xy = np.stack(transformer.transform(lonlat[:, 0], lonlat[:, 1]), axis=-1)
-    lost = ~np.isfinite(xy).all(axis=1)
-    if lost.any():
-        row = int(np.flatnonzero(lost)[0])
+    outside = ~np.isfinite(xy).all(axis=1)
+    if outside.any():
+        row = int(np.flatnonzero(outside)[0])
         raise ProbeError(
-            f"{lost.sum()} of {len(xy)} points have no place in {crs}, the first in row {row}: "
+            f"{outside.sum()} of {len(xy)} points have no place in {crs}, the first in row {row}: "
             f"lonlat {lonlat[row].tolist()}. Name a CRS that covers the points."
         )
     return xy

@@ -51,7 +51,7 @@ def choose_penalties(
         by_set = _penalties_of_sets(omissions, wanted)
         _compute_errors(data, omissions, errors, by_set, penalties, run, keep=likely)
         sums = _errors_of_choices(omissions, errors, tried)
-        wanted = [next_penalties(own, known) for own, known in zip(sums, tried, strict=True)]
+        wanted = [next_penalties(each, known) for each, known in zip(sums, tried, strict=True)]
     return np.broadcast_to(sums.argmin(axis=2), (data.count, len(data.columns)))
 
 

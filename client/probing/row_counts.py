@@ -44,14 +44,14 @@ class RowCounts:
             has_controls: which rows have every control.
         """
         complete = has_target & has_controls
-        lost = complete & ~has_vector
+        without_vector = complete & ~has_vector
         return cls(
             rows=len(has_target),
             points=int((complete & has_vector).sum()),
             without_target=int((~has_target).sum()),
-            without_vector=int(lost.sum()),
-            without_position=int((status[lost] == NO_POSITION).sum()),
-            reasons=count_reasons(status[lost]),
+            without_vector=int(without_vector.sum()),
+            without_position=int((status[without_vector] == NO_POSITION).sum()),
+            reasons=count_reasons(status[without_vector]),
             without_control=int((has_target & ~complete).sum()),
         )
 
