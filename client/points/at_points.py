@@ -279,13 +279,13 @@ class AtPoints(StoredField):
         check_choice("as_", as_, As)
         read = read_points(points, crs, columns, missing="keep")
         batch = BATCH if batch is None else batch
-        placed = read.placed
-        encoded = self.encoder.encode(read.lonlat[placed], batch=batch, progress=progress)
+        has_position = read.placed
+        encoded = self.encoder.encode(read.lonlat[has_position], batch=batch, progress=progress)
         vectors = encoded
-        if not placed.all():
+        if not has_position.all():
             vectors = np.full((len(read), encoded.shape[1]), np.nan, np.float32)
-            vectors[placed] = encoded
-            codes = np.where(placed, Status.VALID, NO_POSITION).astype(np.uint8)
+            vectors[has_position] = encoded
+            codes = np.where(has_position, Status.VALID, NO_POSITION).astype(np.uint8)
             warn_of_missing(read, codes, self.modality(self.modalities[0]))
         if as_ == "numpy":
             return vectors

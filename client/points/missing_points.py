@@ -48,12 +48,12 @@ def warn_of_missing(
     """
     counts = np.bincount(codes, minlength=256)
     without_position = int(counts[NO_POSITION])
-    placed = len(codes) - without_position
+    with_position = len(codes) - without_position
     outside, water = int(counts[Status.OUTSIDE_REGION]), int(counts[Status.WATER])
     sentences, why = [], None
-    if 2 * (outside + water) > placed:
+    if 2 * (outside + water) > with_position:
         why = likely_cause(points.take(codes != NO_POSITION), modality)
-        if why is None and 2 * outside > placed:
+        if why is None and 2 * outside > with_position:
             why = describe_extents(points.take(codes != NO_POSITION), modality.grid)
     if why is not None or 2 * (outside + without_position) > len(codes):
         lacking = len(codes) - int(counts[Status.VALID])

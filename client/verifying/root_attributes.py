@@ -41,16 +41,16 @@ def root_attribute_problems(
     """
     import zarr
 
-    own = attributes.get("unigeo")
-    own = own if isinstance(own, dict) else {}
-    array, digest = group.get(f"{GROUP}/{ARRAY}"), own.get(DIGEST)
+    field_attributes = attributes.get("unigeo")
+    field_attributes = field_attributes if isinstance(field_attributes, dict) else {}
+    array, digest = group.get(f"{GROUP}/{ARRAY}"), field_attributes.get(DIGEST)
     if array is None and digest is None:
         return [], [_NO_COPY]
     problems = []
-    if own.get("state") != "published":
-        text = f"attribute unigeo.state is {own.get('state')!r}, and the store was published"
+    if field_attributes.get("state") != "published":
+        text = f"attribute unigeo.state is {field_attributes.get('state')!r}, and the store was published"
         problems.append(Problem("unigeo.state", text))
-    if "manifest_sha256" not in own:
+    if "manifest_sha256" not in field_attributes:
         name = "unigeo.manifest_sha256"
         problems.append(Problem(name, f"attribute {name} is missing"))
     current = held_attributes(attributes)
