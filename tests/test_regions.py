@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.geo.grid import SHARD
-from unigeo.schemas.geo.regions import named_regions, region, region_of_bbox, region_of_geojson
+from unigeo.schemas.geo.region_forms import read_region
+from unigeo.schemas.geo.regions import named_regions, region, region_of_bbox
 
 
 @pytest.mark.parametrize("name", ["conus", "california", "manhattan", "amsterdam"])
@@ -75,7 +76,7 @@ def test_a_geojson_hole_is_outside(tmp_path: Path) -> None:
     path = tmp_path / "ring.geojson"
     geometry = {"type": "Polygon", "coordinates": [square(0, 10), square(4, 6)]}
     path.write_text(json.dumps({"type": "Feature", "properties": {}, "geometry": geometry}))
-    ring = region_of_geojson(path)
+    ring = read_region(path)
     assert ring.name == "ring"
     assert ring.contains(np.array([[2.0, 2.0], [5, 5], [11, 5]])).tolist() == [True, False, False]
 
@@ -88,7 +89,7 @@ def test_a_geojson_hole_is_outside(tmp_path: Path) -> None:
         ('{"type": "FeatureCollection", "features": []}', "no polygon"),
         ('{"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [0, 0]]]}', "4 or more"),
         ('{"type": "Polygon"}', "not valid GeoJSON"),
-        ("[1]", "no GeoJSON object but a list"),
+        ("[1]", "no object but a list"),
         ('{"type": "Polygon", "coordinates": [[[0, 0], [2, 2], [2, 0], [0, 2], [0, 0]]]}', "cross"),
         ('{"type": "Polygon", "coordinates": [[[0, 0], [NaN, 2], [2, 0], [0, 0]]]}', "NaN"),
         ('{"type": "Polygon", "coordinates": [[[0, 99], [1, 98], [2, 99], [0, 99]]]}', "swapped"),
@@ -99,7 +100,7 @@ def test_a_bad_geojson_says_why(tmp_path: Path, content: str, said: str) -> None
     path = tmp_path / "bad.geojson"
     path.write_text(content)
     with pytest.raises(RegionError, match=said):
-        region_of_geojson(path)
+        read_region(path)
 
 
 def test_a_geojson_in_another_crs_is_brought_to_degrees(tmp_path: Path) -> None:
@@ -111,12 +112,12 @@ def test_a_geojson_in_another_crs_is_brought_to_degrees(tmp_path: Path) -> None:
     }
     path = tmp_path / "there.geojson"
     path.write_text(json.dumps(document))
-    place = region_of_geojson(path)
+    place = read_region(path)
     assert place.contains(np.array([[4.0, 4.0], [10.0, 4.0]])).tolist() == [True, False]
     document["crs"]["properties"]["name"] = "EPSG:banana"
     path.write_text(json.dumps(document))
     with pytest.raises(RegionError, match="not a CRS that PROJ knows"):
-        region_of_geojson(path)
+        read_region(path)
 
 
 def test_a_box_with_west_and_east_exchanged_is_refused() -> None:

@@ -13,7 +13,7 @@ from unigeo.client.areas.geotiff_files import (
     import_rasterio,
     raster_window,
 )
-from unigeo.client.areas.polygons import read_region
+from unigeo.client.areas.polygons import read_region_polygons
 from unigeo.client.areas.windows import iter_pieces, region_of_field
 from unigeo.client.points.join import column_names
 from unigeo.schemas.errors import LayoutError
@@ -49,7 +49,7 @@ def write_geotiff(
     if dtype not in ("int8", "float32"):
         raise ValueError(f"dtype must be 'int8' or 'float32', not {dtype!r}")
     modality, chosen = modalities[0], _chosen_bands(field, modalities[0], bands)
-    polygons = None if region is None else read_region(region, crs)
+    polygons = None if region is None else read_region_polygons(region, crs)
     window = field.grid.full_window
     if polygons is not None:
         _, window = region_of_field(field, polygons, None)

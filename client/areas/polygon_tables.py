@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from unigeo.client.areas.polygon_files import read_polygon_file
 from unigeo.client.areas.polygon_rings import Polygons
 from unigeo.client.areas.polygons import read_polygons
 from unigeo.schemas.errors import MissingExtraError, RegionError
-from unigeo.schemas.geo.regions import named_regions
+from unigeo.schemas.geo.polygon_files import geojson_document
+from unigeo.schemas.geo.region_forms import load_region
+from unigeo.schemas.geo.regions import Region
 from unigeo.schemas.tables.table_files import PIPE
 
 if TYPE_CHECKING:
@@ -48,11 +49,13 @@ def read_areas(
     """
     import pandas as pd
 
-    if isinstance(region, tuple) or region in named_regions():
-        name = region if isinstance(region, str) else ",".join(f"{edge:.12g}" for edge in region)
-        return Areas(pd.DataFrame({"region": [name]}), read_polygons(region, crs))
-    read = _read_pipe(format) if region == PIPE else read_polygon_file(region)
+    read = _read_pipe(format) if region == PIPE else load_region(region)
     polygons = read_polygons(read, crs)
+    if isinstance(read, Region):
+        return Areas(pd.DataFrame({"region": [read.name]}), polygons)
+    if isinstance(read, tuple):
+        box = ",".join(f"{edge:.12g}" for edge in read)
+        return Areas(pd.DataFrame({"region": [box]}), polygons)
     if isinstance(read, Mapping):
         return Areas(_of_features(read, polygons if geometry else None), polygons)
     own = _with_named_index(read)
@@ -67,16 +70,13 @@ def _read_pipe(format: str | None) -> Any:  # noqa: A002
     if format not in (None, "geojson", "parquet"):
         raise RegionError(f"polygons on standard input are geojson or parquet, not {format}")
     content = sys.stdin.buffer.read()
+    if format != "parquet":
+        return geojson_document(content, "standard input")
     try:
-        if format != "parquet":
-            read = json.loads(content)
-            if isinstance(read, dict):
-                return read
-            raise ValueError(f"it is no object but a {type(read).__name__}")
         import pyarrow  # its threads must not hold a Python object when the process ends
 
         return _geopandas().read_parquet(pyarrow.BufferReader(content))
-    except (ValueError, OSError, RecursionError) as error:
+    except (ValueError, OSError) as error:
         raise RegionError(f"cannot read polygons from standard input: {error}") from error
 
 

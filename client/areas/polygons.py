@@ -13,13 +13,11 @@ or one is named. A row of a table, list or collection may have no shape, or an e
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Complex, Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
-from unigeo.client.areas.polygon_files import read_polygon_file
 from unigeo.client.areas.polygon_rings import (
     INVALID,
     Polygons,
@@ -29,7 +27,8 @@ from unigeo.client.areas.polygon_rings import (
     row_name,
 )
 from unigeo.schemas.errors import RegionError
-from unigeo.schemas.geo.regions import Region, named_regions, region, region_of_bbox
+from unigeo.schemas.geo.region_forms import load_region
+from unigeo.schemas.geo.regions import Region, named_regions, region_of_bbox
 from unigeo.schemas.geo.ring_degrees import chosen_crs
 from unigeo.schemas.geo.rings import Ring, crs_of_geojson, geometries_of, in_ring, parts_of_geometry
 from unigeo.schemas.tables.object_types import kind_of
@@ -59,9 +58,7 @@ def read_polygons(polygons: Any, crs: Any = None) -> Polygons:
 
     if isinstance(polygons, Polygons):
         return polygons
-    if isinstance(polygons, str | Path):
-        known = str(polygons) in named_regions()
-        polygons = region(str(polygons)) if known else read_polygon_file(polygons)
+    polygons = load_region(polygons)
     if isinstance(polygons, Region):
         parts = _parts_of_region(polygons)
         return checked([parts], pd.Index([polygons.name]), None, valid=True)
@@ -83,21 +80,23 @@ def read_polygons(polygons: Any, crs: Any = None) -> Polygons:
     return _of_list(polygons, crs, pd.RangeIndex(len(polygons)))
 
 
-def read_region(region: Any, crs: Any = None) -> Polygons:
-    """Read polygons of which each must have a shape, and that are at least one.
+def read_region_polygons(region: Any, crs: Any = None) -> Polygons:
+    """Read the polygons of a region: at least one, each with a shape.
 
     Args:
-        region: as `read_polygons` takes it.
-        crs: likewise.
+        region: in any form that `read_polygons` takes.
+        crs: as in `read_polygons`.
 
     Raises:
         RegionError: as `read_polygons`; or if there is none, or one without a shape.
     """
-    read = read_polygons(region, crs)
-    if not len(read):
+    polygons = read_polygons(region, crs)
+    if not len(polygons):
         raise RegionError("no polygon was given; name a box, a region or a geometry")
-    refuse(read.missing, read.index, lambda k: "has no shape, or an empty one; drop it first")
-    return read
+    refuse(
+        polygons.missing, polygons.index, lambda k: "has no shape, or an empty one; drop it first"
+    )
+    return polygons
 
 
 def _is_shapely(value: Any) -> bool:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int8, UInt8
 from unigeo.client.areas.coverage import holds_centre
 from unigeo.client.areas.outlines import Outlines, outlines_on
 from unigeo.client.areas.polygon_status import why_off_the_field
-from unigeo.client.areas.polygons import read_region
+from unigeo.client.areas.polygons import read_region_polygons
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.window import Window
@@ -65,7 +65,7 @@ def region_of_field(field: "StoredField", region: Any, crs: Any) -> tuple[Outlin
     Raises:
         RegionError: if they cannot be read, there is none, or they lie off the field.
     """
-    polygons = read_region(region, crs)
+    polygons = read_region_polygons(region, crs)
     outlines = outlines_on(polygons, field.grid)
     window = window_of(field.grid, outlines)
     if window is None:

@@ -21,7 +21,6 @@ from unigeo.client.commands.options import (
     check_output_path,
     format_for,
     option_group,
-    parse_region,
     prefix_option,
     print_json,
     shows_progress,
@@ -193,14 +192,13 @@ def region(
     from unigeo.client.field.opening import open_field
 
     check_output_path(out, (".zarr", *TIFF))
-    where = parse_region(region)
     if out.lower().endswith(TIFF):
-        _write_tiff(store, out, where, modalities, bands, options | {"overwrite": overwrite})
+        _write_tiff(store, out, region, modalities, bands, options | {"overwrite": overwrite})
         return
     if bands is not None or overwrite or options.pop("dtype") != "int8":
         raise click.UsageError("--bands, --dtype and --overwrite go with a GeoTIFF")
     cut_field(
-        open_field(store), out, where, modalities or None, progress=shows_progress(quiet), **options
+        open_field(store), out, region, modalities or None, progress=shows_progress(quiet), **options
     )
     click.echo(out)
 
@@ -221,8 +219,7 @@ def geotiff(
     **options: Any,
 ) -> None:
     """Write one modality as a tiled GeoTIFF."""
-    where = None if region is None else parse_region(region)
-    _write_tiff(store, out, where, modalities, bands, options)
+    _write_tiff(store, out, region, modalities, bands, options)
 
 
 def _write_tiff(
@@ -303,7 +300,7 @@ def _read_polygons(
     has_shapes = format_of(out or PIPE, output_format, "write") in ("geojson", "parquet")
     only_json = as_json and not out
     return read_areas(
-        parse_region(polygons), format, geometry=has_shapes and not only_json, crs=crs
+        polygons, format, geometry=has_shapes and not only_json, crs=crs
     )
 
 

@@ -11,7 +11,6 @@ from unigeo.client.commands.options import (
     STORE,
     format_for,
     option_group,
-    parse_region,
     print_json,
     to_records,
 )
@@ -53,8 +52,7 @@ def similar(
 
     del quiet  # an option of OUTPUT; this command prints no plan and no progress
     check_writable(out, format_for(out, format))
-    where = None if region is None else parse_region(region)
-    cells = open_field(store).similar((lon, lat), modality, region=where, **options)
+    cells = open_field(store).similar((lon, lat), modality, region=region, **options)
     _write_cells(cells, out, format, as_json)
 
 
@@ -78,7 +76,6 @@ def search(
     from unigeo.schemas.tables.table_files import check_writable
 
     check_writable(out, format_for(out, format))
-    where = None if region is None else parse_region(region)
     field, text = open_field(store), " ".join(words)
     concepts = field.concepts.find(text)
     if not quiet:
@@ -87,7 +84,7 @@ def search(
         phrases = concepts.phrases
         more = f", and {len(phrases) - 3} more" if len(phrases) > 3 else ""
         click.echo(f"Searching for: {'; '.join(phrases[:3])}{more}", err=True)
-    cells = field.search(text, region=where, **options)
+    cells = field.search(text, region=region, **options)
     _write_cells(cells, out, format, as_json)
 
 

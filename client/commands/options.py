@@ -1,7 +1,6 @@
 """Options shared by the commands, and their translation to arguments of the field's methods."""
 
 import json
-import math
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -101,18 +100,6 @@ def format_for(path: str | None, option: str | None) -> str | None:
 def shows_progress(quiet: bool) -> bool:
     """Return whether to show a progress bar: only if stderr is a terminal."""
     return not quiet and sys.stderr.isatty()
-
-
-def parse_region(text: str) -> Any:
-    """Parse a region: a box as four numbers, else a name or path, returned unchanged."""
-    parts = text.split(",")
-    try:
-        numbers = tuple(map(float, parts))
-    except ValueError:
-        return text
-    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
-        raise click.UsageError(f"a box is west,south,east,north in degrees, not {text!r}")
-    return numbers
 
 
 def check_output_path(path: str, endings: tuple[str, ...]) -> None:

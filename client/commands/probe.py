@@ -17,7 +17,6 @@ from unigeo.client.commands.options import (
     check_output_path,
     field_arguments,
     option_group,
-    parse_region,
     prefix_option,
     print_json,
     shows_progress,
@@ -335,7 +334,7 @@ def _check_predictions(
 
 def _mapped_region(options: dict[str, Any]) -> Any:
     region = options["map_"][0]
-    return None if region == "all" else parse_region(region)
+    return None if region == "all" else region
 
 
 def _write_predictions(

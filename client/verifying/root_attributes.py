@@ -48,7 +48,8 @@ def root_attribute_problems(
         return [], [_NO_COPY]
     problems = []
     if field_attributes.get("state") != "published":
-        text = f"attribute unigeo.state is {field_attributes.get('state')!r}, and the store was published"
+        state = field_attributes.get("state")
+        text = f"attribute unigeo.state is {state!r}, and the store was published"
         problems.append(Problem("unigeo.state", text))
     if "manifest_sha256" not in field_attributes:
         name = "unigeo.manifest_sha256"

@@ -153,18 +153,17 @@ def _produce(**options: Any) -> None:
 
 
 def _region(options: dict[str, Any]) -> "Region":
-    from unigeo.schemas.geo.regions import named_regions, region, region_of_bbox, region_of_geojson
+    from unigeo.schemas.geo.region_forms import read_region
+    from unigeo.schemas.geo.regions import named_regions
 
     ways = [options["name"], options["bbox"], options["geojson"]]
     if sum(way is not None for way in ways) != 1:
         raise RegionError(
             f"name one of --region ({', '.join(named_regions())}), --bbox or --geojson"
         )
-    if options["bbox"] is not None:
-        return region_of_bbox(options["bbox"], crs=options["crs"])
-    if options["geojson"] is not None:
-        return region_of_geojson(options["geojson"], options["crs"])
-    return region(options["name"])
+    if options["name"] is not None:
+        return read_region(options["name"])  # a named region has a CRS of its own
+    return read_region(options["bbox"] or options["geojson"], options["crs"])
 
 
 produce.add_command(ablate)

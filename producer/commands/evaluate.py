@@ -111,12 +111,6 @@ def _region(name: str | None) -> "Region | None":
     """Read a named region, a box of four numbers, or a file of polygons."""
     if name is None:
         return None
-    from unigeo.schemas.geo.regions import region, region_of_bbox, region_of_geojson
+    from unigeo.schemas.geo.region_forms import read_region
 
-    try:
-        box = [float(part) for part in name.split(",")]
-    except ValueError:
-        return region_of_geojson(name) if Path(name).is_file() else region(name)
-    if len(box) != 4:
-        raise click.UsageError(f"--other-region: a box has four numbers W,S,E,N, not {name!r}")
-    return region_of_bbox((box[0], box[1], box[2], box[3]))
+    return read_region(name)

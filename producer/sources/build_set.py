@@ -37,8 +37,8 @@ from unigeo.producer.sources.street import StreetSource
 from unigeo.producer.sources.texts import open_text_source
 from unigeo.producer.sources.web_requests import WebClient
 from unigeo.schemas.errors import ObservationsError
-from unigeo.schemas.geo.regions import Region, region_of_bbox, region_of_geojson
-from unigeo.schemas.geo.regions import region as named_region
+from unigeo.schemas.geo.region_forms import read_region
+from unigeo.schemas.geo.regions import Region
 
 ShowProgress = Callable[[int, int], None]
 """Called with the number of finished shards, and of all."""
@@ -66,7 +66,7 @@ def prepare(description: SetDescription, *, dry_run: bool = False) -> PreparedSe
     where, splits = description.where, description.splits
     # Identified before anything is read, so that a file replaced meanwhile is noticed at the end.
     inputs = [] if dry_run else identify_inputs(description)
-    region = read_region(where.region, where.bbox, "where")
+    region = region_of_table(where.region, where.bbox, "where")
     sources = open_sources(description, region)
     sampling = LocationSampling(
         count=where.count,
@@ -84,7 +84,7 @@ def prepare(description: SetDescription, *, dry_run: bool = False) -> PreparedSe
     locations = sample_locations(region, sampling, weigh, candidates)
     held_out = None
     if splits.region is not None or splits.bbox is not None:
-        held_out = read_region(splits.region, splits.bbox, "splits")
+        held_out = region_of_table(splits.region, splits.bbox, "splits")
     splitting = Splitting(
         spatial_level=splits.spatial_level,
         spatial_share=splits.spatial_share,
@@ -181,13 +181,13 @@ def _open_street(rules: StreetRules, region: Region, seed: int) -> StreetSource:
     return StreetSource(rules, mapillary.search, mapillary.fetch, seed)
 
 
-def read_region(
+def region_of_table(
     name: str | None, bbox: tuple[float, float, float, float] | None, table: str
 ) -> Region:
-    """Return a region: a named one, that of a GeoJSON file, or a box.
+    """Read the region that a table of the settings names: a name, a file of polygons, or a box.
 
     Args:
-        name: name of the region, or path of a GeoJSON file.
+        name: of the region, or the path of a file of polygons.
         bbox: west, south, east, north in degrees.
         table: table of the settings that names it, for errors.
 
@@ -197,10 +197,7 @@ def read_region(
     """
     if (name is None) == (bbox is None):
         raise ObservationsError(f"table [{table}]: name one of `region` and `bbox`.")
-    if bbox is not None:
-        return region_of_bbox(bbox)
-    assert name is not None
-    return region_of_geojson(name) if Path(name).suffix else named_region(name)
+    return read_region(bbox if name is None else name)
 
 
 def read_weights(path: Path) -> LocationWeight:

@@ -1,11 +1,11 @@
-"""Regions to produce a field of: named ones, bounding boxes and GeoJSON files."""
+"""Regions, sets of polygons on the globe: by name, by bounding box, of GeoJSON."""
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -155,25 +155,34 @@ def region_of_bbox(
     return Region(name, (ring,), crs or _nearest_crs(west, east))
 
 
-def region_of_geojson(path: Path | str, crs: str | None = None) -> Region:
-    """Build a region from the polygons of a GeoJSON file: a geometry, a feature or a collection.
+def region_of_geojson(
+    document: Mapping[str, Any],
+    source: str,
+    *,
+    name: str = "polygons",
+    crs: str | None = None,
+    own_crs: Any = None,
+) -> Region:
+    """Build a region from the polygons of GeoJSON: a geometry, a feature or a collection.
+
+    Args:
+        document: GeoJSON.
+        source: its name in errors.
+        name: of the region.
+        crs: the Equal Earth CRS to map it in; by default the one of least shear.
+        own_crs: of the coordinates, if the document does not name it; WGS 84 by default.
 
     Raises:
-        RegionError: if the file cannot be read, holds no polygon, or holds an invalid one.
+        RegionError: if it holds no polygon, or an invalid one.
     """
-    path = Path(path)
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise RegionError(f"cannot read a GeoJSON region from {path}: {error}") from error
-    rings = _rings_of(document, str(path))
+    rings = _rings_of(document, source, own_crs)
     if not rings:
-        raise RegionError(f"{path} holds no polygon; a region is one polygon or several")
+        raise RegionError(f"{source} holds no polygon; a region is one polygon or several")
     lons = np.concatenate([ring[:, 0] for ring in rings])
-    return Region(path.stem, rings, crs or _nearest_crs(lons.min(), lons.max()))
+    return Region(name, rings, crs or _nearest_crs(lons.min(), lons.max()))
 
 
-def _rings_of(document: Any, source: str) -> tuple[Ring, ...]:
+def _rings_of(document: Mapping[str, Any], source: str, own_crs: Any) -> tuple[Ring, ...]:
     """Return the rings of all polygons of a GeoJSON document, in degrees.
 
     Raises:
@@ -184,7 +193,7 @@ def _rings_of(document: Any, source: str) -> tuple[Ring, ...]:
     if not rings:
         return ()
     xy, first = np.concatenate(rings), np.cumsum([0, *map(len, rings)])
-    crs = chosen_crs(crs_of_geojson(document, source), None)
+    crs = chosen_crs(crs_of_geojson(document, source), own_crs)
 
     def refuse(bad: Bool[np.ndarray, " ring"], why: str) -> None:
         if bad.any():

@@ -16,7 +16,8 @@ from rasterio.transform import from_origin
 from scipy.ndimage import distance_transform_edt, map_coordinates
 from scipy.special import ndtr
 
-from unigeo.schemas.geo.regions import Region, region_of_geojson
+from unigeo.schemas.geo.region_forms import read_region
+from unigeo.schemas.geo.regions import Region
 
 KM_PER_DEGREE = 111.195
 """Kilometres per degree of latitude in this world; part of its definition, like its seeds."""
@@ -214,7 +215,7 @@ def coast_km(lonlat: Float[np.ndarray, "point 2"]) -> Values:
 def land_region() -> Region:
     """Return the land as polygons: the 48 states, simplified to 0.05 degrees."""
     with as_file(files("unigeo.producer.observations.synthetic") / "coast.geojson") as path:
-        return region_of_geojson(path, "EPSG:8858")
+        return read_region(path, "EPSG:8858")
 
 
 @lru_cache(maxsize=1)

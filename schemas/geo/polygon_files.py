@@ -1,0 +1,155 @@
+"""Files and text of polygons: GeoJSON as a mapping, any other format as a GeoDataFrame."""
+
+import json
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unigeo.schemas.errors import MissingExtraError, RegionError
+from unigeo.schemas.geo.regions import named_regions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_PARQUET = (".parquet", ".geoparquet", ".pq")
+_JSON = (".json", ".geojson")
+_FOLDERS = (".gdb", *_PARQUET)
+"""Endings of folders that are one data set."""
+_SHOWN = 60
+"""Characters of a name in a message."""
+
+
+def read_polygon_file(path: str | Path) -> Any:
+    """Read GeoJSON as a mapping, and any other file as a GeoDataFrame.
+
+    Integer columns stay integers where values are missing.
+
+    Raises:
+        RegionError: if there is no such file, it cannot be read, or it holds no polygons.
+        MissingExtraError: if the file needs geopandas and it is not installed.
+    """
+    path = _existing_path(path)
+    if path.suffix.lower() in _JSON:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise RegionError(f"cannot read GeoJSON polygons from {path}: {error}") from error
+        return geojson_document(content, str(path))
+    try:
+        import geopandas
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{path.name} needs geopandas: pip install 'unigeo[geo]'; or give GeoJSON"
+        ) from error
+    is_parquet = path.suffix.lower() in _PARQUET
+    try:
+        read = geopandas.read_parquet(path) if is_parquet else geopandas.read_file(path)
+        frame = _with_integers(read, path, _parquet_columns if is_parquet else _vector_columns)
+    except Exception as error:  # geopandas reads by several engines, each with errors of its own
+        raise RegionError(f"cannot read polygons from {path}: {error}") from error
+    if not isinstance(frame, geopandas.GeoDataFrame):
+        raise RegionError(f"{path} holds no polygons")
+    return frame
+
+
+def geojson_document(content: bytes | str, source: str) -> dict[str, Any]:
+    """Parse the text of a GeoJSON object.
+
+    Args:
+        content: in any encoding of JSON.
+        source: its name in errors.
+
+    Raises:
+        RegionError: if it is no JSON, or no object.
+    """
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise RegionError(f"cannot read GeoJSON polygons from {source}: {error}") from error
+    if not isinstance(document, dict):
+        raise RegionError(
+            f"cannot read GeoJSON polygons from {source}: it is no object but a "
+            f"{type(document).__name__}"
+        )
+    return document
+
+
+def shortened(name: str) -> str:
+    """Shorten a long name for a message."""
+    return f"{name[:_SHOWN]}..." if len(name) > _SHOWN else name
+
+
+def _existing_path(given: str | Path) -> Path:
+    """Return the path of an existing file.
+
+    Raises:
+        RegionError: for an empty name, an address, a folder, or a file that does not exist.
+    """
+    name = str(given)
+    shown = shortened(name)
+    if not name.strip():
+        raise RegionError(
+            "the name of the region is empty: name a region or a file (was a variable left unset?)"
+        )
+    if "://" in name:
+        raise RegionError(f"{shown!r} is an address: polygons are read from local files, get it")
+    path = Path(given)
+    try:
+        exists, is_folder = path.exists(), path.is_dir()
+    except (OSError, ValueError):  # longer than a name may be, or with a character no name has
+        exists = is_folder = False
+    if not exists and path.suffix.lower() in _JSON:
+        raise RegionError(f"cannot read GeoJSON polygons from {shown}: there is no such file")
+    if not exists:
+        known = named_regions()
+        like = get_close_matches(name.strip().lower(), known, 1)
+        raise RegionError(
+            f"{shown} is neither a file nor the name of a region"
+            + (f" (did you mean {like[0]!r}?)" if like else "")
+            + f"; regions are {', '.join(known)}"
+            + ("; a box is four numbers; shapely.from_wkt reads WKT" if "," in name else "")
+        )
+    if is_folder and path.suffix.lower() not in _FOLDERS:
+        raise RegionError(f"{shown!r} is a folder: name a file of polygons, or a region")
+    return path
+
+
+def _with_integers(
+    frame: "pd.DataFrame", path: Path, read_columns: Callable[[Path, list[str]], Any]
+) -> "pd.DataFrame":
+    """Restore integer columns that pandas read as floats because values are missing.
+
+    Args:
+        frame: the table as it was read.
+        path: of its file.
+        read_columns: reads columns of the file as an Arrow table, which keeps their types.
+    """
+    import pandas as pd
+
+    floats = [
+        name
+        for name, dtype in frame.dtypes.items()
+        if isinstance(name, str) and dtype == "float64" and frame[name].isna().any()
+    ]
+    if not floats:
+        return frame
+    stored = read_columns(path, floats)
+    for name in floats:
+        column = stored.column(name)
+        dtype = str(column.type).replace("uint", "UInt").replace("int", "Int")  # pandas' names
+        if dtype.lstrip("U").startswith("Int"):
+            frame[name] = pd.array(column.to_pylist(), dtype=dtype)
+    return frame
+
+
+def _parquet_columns(path: Path, columns: list[str]) -> Any:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path, columns=columns)
+
+
+def _vector_columns(path: Path, columns: list[str]) -> Any:
+    import pyogrio
+
+    return pyogrio.read_arrow(path, columns=columns, read_geometry=False)[1]
