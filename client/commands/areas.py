@@ -198,7 +198,12 @@ def region(
     if bands is not None or overwrite or options.pop("dtype") != "int8":
         raise click.UsageError("--bands, --dtype and --overwrite go with a GeoTIFF")
     cut_field(
-        open_field(store), out, region, modalities or None, progress=shows_progress(quiet), **options
+        open_field(store),
+        out,
+        region,
+        modalities or None,
+        progress=shows_progress(quiet),
+        **options,
     )
     click.echo(out)
 
@@ -299,9 +304,7 @@ def _read_polygons(
     check_writable(out, output_format)
     has_shapes = format_of(out or PIPE, output_format, "write") in ("geojson", "parquet")
     only_json = as_json and not out
-    return read_areas(
-        polygons, format, geometry=has_shapes and not only_json, crs=crs
-    )
+    return read_areas(polygons, format, geometry=has_shapes and not only_json, crs=crs)
 
 
 def _missing_argument(missing: str) -> "Missing":
