@@ -12,7 +12,7 @@ import pytest
 import shapely
 import xarray as xr
 from commands import done, refused
-from probe_tables import places
+from probe_tables import linear_table
 
 from unigeo.client.areas.polygon_tables import read_areas
 from unigeo.client.areas.polygons import read_polygons
@@ -77,7 +77,7 @@ def field(gulf: Path) -> Field:
 
 @pytest.fixture(scope="module")
 def probe(field: Field) -> Probe:
-    return field.probe(places(field), "height", block_km=350, baselines=["mean"])
+    return field.probe(linear_table(field), "height", block_km=350, baselines=["mean"])
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -191,7 +191,7 @@ def test_every_command_of_the_client_takes_every_form_that_is_text(
     assert json.loads(done("zonal", gulf, text, "--json"))[0]["ug_aerial_status"] == "valid"
     assert "valid" in done("coverage", gulf, text)
     table, mapped = tmp_path / "t.csv", tmp_path / "map.tif"
-    places(open_field(str(gulf))).to_csv(table)
+    linear_table(open_field(str(gulf))).to_csv(table)
     done("probe", gulf, table, "--target", "height", "--map", text, mapped)
     assert mapped.read_bytes()
     assert "off the field" in refused("region", gulf, ELSEWHERE, "-o", tmp_path / "b.zarr")
