@@ -28,6 +28,6 @@ class Patches:
     valid: Bool[np.ndarray, " point"]
     """Whether enough of the patch was observed to encode it; other patches hold no meaning."""
     unreadable: Bool[np.ndarray, " point"] | None = None
-    """Which invalid patches lie where a file could not be read; None where none does."""
+    """Whether each invalid patch lies where a file could not be read; None if none does."""
     damaged: tuple[str, ...] = ()
     """Names of the files that could not be read."""

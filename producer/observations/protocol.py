@@ -1,4 +1,4 @@
-"""What training, rasterization and evaluation ask of observations, wherever they come from."""
+"""The interface through which training, rasterization and evaluation use observations."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -45,7 +45,7 @@ class Observations(Protocol):
         ...
 
     def land(self, lonlat: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray, " point"]:
-        """Whether each point is on land."""
+        """Return whether each point is on land."""
         ...
 
     def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
@@ -57,19 +57,19 @@ class Observations(Protocol):
         ...
 
     def gaps(self) -> dict[str, dict[str, int]]:
-        """How many observations asked for so far were missing, by modality and reason."""
+        """Count the requested observations that were missing so far, by modality and reason."""
         ...
 
     def provenance(self) -> dict[str, Any]:
-        """JSON: sources, patch sizes in metres, dates, licences, hashes of the inputs."""
+        """Return, as JSON, sources, patch sizes in metres, dates, licences and input hashes."""
         ...
 
     def identity(self) -> dict[str, Any]:
-        """JSON that two machines compare before they fill one store; the provenance by default."""
+        """Return JSON that machines compare before they fill one store: the provenance, or less."""
         return self.provenance()
 
     def rasters_of(self, modality: str) -> ModalityRasters | None:
-        """Rasters that the patches of a modality are cut from; None where there are none.
+        """Return the rasters that the patches of a modality are cut from; None without rasters.
 
         Rasterization cuts patches of whole shards from them instead of calling `patches`: an
         implementation that changes the patches of other observations has to return None.
@@ -77,9 +77,9 @@ class Observations(Protocol):
         return None
 
     def panoramas(self, lonlat: Float[np.ndarray, "point 2"]) -> Int[np.ndarray, " point"] | None:
-        """Number of the panorama that each point's street image was cut from, -1 for none.
+        """Return the number of the panorama that each street image was cut from, -1 for none.
 
-        None where the observations do not know the panoramas.
+        Returns None if the observations do not know the panoramas.
         """
         return None
 

@@ -1,4 +1,4 @@
-"""Wrappers of observations: a base class that passes every call on, and a choice of modalities."""
+"""Wrappers of observations: a base class that delegates every call, and a choice of modalities."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ObservationsWrapper(Observations):
-    """Observations that are those of `inner`, member by member."""
+    """Observations that delegate every member to `inner`; subclasses override some."""
 
     def __init__(self, inner: Observations) -> None:
         self.inner = inner
@@ -40,7 +40,7 @@ class ObservationsWrapper(Observations):
         return self.inner.locations(count, seed)
 
     def land(self, lonlat: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray, " point"]:
-        """Whether each point is on land."""
+        """Return whether each point is on land."""
         return self.inner.land(lonlat)
 
     def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
@@ -52,23 +52,23 @@ class ObservationsWrapper(Observations):
         return self.inner.texts(lonlat)
 
     def gaps(self) -> dict[str, dict[str, int]]:
-        """How many observations asked for so far were missing, by modality and reason."""
+        """Count the requested observations that were missing so far, by modality and reason."""
         return self.inner.gaps()
 
     def provenance(self) -> dict[str, Any]:
-        """JSON: sources, patch sizes in metres, dates, licences, hashes of the inputs."""
+        """Return, as JSON, sources, patch sizes in metres, dates, licences and input hashes."""
         return self.inner.provenance()
 
     def identity(self) -> dict[str, Any]:
-        """JSON that two machines compare before they fill one store."""
+        """Return JSON that machines compare before they fill one store."""
         return self.inner.identity()
 
     def rasters_of(self, modality: str) -> ModalityRasters | None:
-        """Rasters that the patches of a modality are cut from."""
+        """Return the rasters that the patches of a modality are cut from."""
         return self.inner.rasters_of(modality)
 
     def panoramas(self, lonlat: Float[np.ndarray, "point 2"]) -> Int[np.ndarray, " point"] | None:
-        """Number of the panorama that each point's street image was cut from, -1 for none."""
+        """Return the number of the panorama that each street image was cut from, -1 for none."""
         return self.inner.panoramas(lonlat)
 
     @property
@@ -95,10 +95,10 @@ class SelectedModalities(ObservationsWrapper):
 
 
 def only(observations: Observations, modalities: tuple[str, ...]) -> Observations:
-    """Leave out the modalities that are not named.
+    """Restrict observations to some of their modalities.
 
     Raises:
-        ObservationsError: if one that is named is not observed.
+        ObservationsError: a modality is not observed.
     """
     missing = sorted(set(modalities) - set(observations.modalities))
     if missing:

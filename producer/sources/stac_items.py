@@ -179,8 +179,8 @@ def rank_items(
 ) -> tuple[Item, ...]:
     """Return the items of a mosaic for a footprint: the best first, then others to fill its gaps.
 
-    Items that cover the whole footprint come before those that do not. All items of a mosaic are of
-    one year, that of the best.
+    Items that cover all of the footprint come before those that do not. All items of a mosaic are
+    of one year, that of the best.
 
     Args:
         items: items to choose from.

@@ -1,4 +1,4 @@
-"""Observations read from a folder of rasters, photographs and tables."""
+"""Observations from a folder of rasters, street images and tables."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -37,23 +37,25 @@ from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.tables.points import check_lonlat
 
 OBSERVED = ("aerial", "street", "dsm", "text")
+"""Modalities that a description may have, in their order."""
 
 
 @dataclass(frozen=True, eq=False)
 class FolderObservations(Observations):
-    """A folder of real data, as observations; `open_observations` makes one."""
+    """Observations from a folder of data; `open_observations` makes one."""
 
     description: Description
     root: Path
+    """The data folder."""
     land_mask: Land
-    known: LocationTable | None
-    """Places to learn from, beside those drawn over land."""
+    training_table: LocationTable | None
+    """Training locations that the description names, beside those drawn over land."""
     rasters: dict[str, tuple[GeotiffSource, ...]]
-    photographs: StreetImages | None
-    said: LocationTable | None
-    """Rows of words."""
-    surface_sample: str
-    """Of the file of `land_mask`, by `sample_digest`."""
+    """Rasters of each modality, in the order in which they are used."""
+    street_images: StreetImages | None
+    text_table: LocationTable | None
+    land_digest: str
+    """Result of `sample_digest` for the land file."""
     _gaps: dict[str, Counter[str]] = field(default_factory=dict)
 
     @property
@@ -79,35 +81,34 @@ class FolderObservations(Observations):
         return channels, source.patch_px, source.patch_px
 
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
-        """Draw places on land: rows of the locations table, the rest uniformly by area.
+        """Draw training locations: rows of the locations table, the rest uniformly over land.
 
-        A row is drawn once at most; where more are wanted than the table has, further places over
-        land take their part.
+        A row is drawn at most once; if the table has too few, more locations are drawn over land.
         """
         rng = np.random.default_rng(seed)
         rows = np.empty((0, 2))
-        if self.known is not None:
+        if self.training_table is not None:
             wanted = count - round(count * self.description.locations.uniform)
-            rows = rng.permutation(self._known_on_land)[:wanted]
-        places = np.concatenate([rows, self.land_mask.draw(count - len(rows), rng)])
-        return rng.permutation(places)
+            rows = rng.permutation(self._table_locations_on_land)[:wanted]
+        lonlat = np.concatenate([rows, self.land_mask.draw(count - len(rows), rng)])
+        return rng.permutation(lonlat)
 
     def land(self, lonlat: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray, " point"]:
-        """Whether each point is on land."""
+        """Return whether each point is on land."""
         check_lonlat(lonlat)
         return self.land_mask.contains(lonlat)
 
     def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
-        """Observe one patch round each point; those without data are invalid, and counted.
+        """Observe one patch round each point; patches without data are invalid, and counted.
 
         Raises:
             ObservationsError: the folder has no such modality.
-            PointsError: a point that is no place on Earth.
+            PointsError: a point is no position on Earth.
         """
         check_lonlat(lonlat)
         source = self._source(modality)
         if isinstance(source, StreetDescription):
-            return self._nearest_photographs(source, lonlat)
+            return self._nearest_images(source, lonlat)
         rasters = self.rasters_of(modality)
         assert rasters is not None
         views = [
@@ -131,34 +132,38 @@ class FolderObservations(Observations):
             self._count(modality, reason, int((gaps == gap).sum()))
 
     def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
-        """Give each point the words of the nearest row within the radius; else None.
+        """Return the nearest text within the radius round each point; None where there is none.
 
         Raises:
             ObservationsError: the folder has no texts.
-            PointsError: a point that is no place on Earth.
+            PointsError: a point is no position on Earth.
         """
         check_lonlat(lonlat)
         source = self.description.text
-        if source is None or self.said is None:
+        if source is None or self.text_table is None:
             raise ObservationsError(f"{self.name} has no text; it has {self._listed()}.")
-        words = self.said.rows[source.text].tolist()
-        nearest = self.said.nearest(lonlat, source.radius_m)
+        texts = self.text_table.rows[source.text].tolist()
+        nearest = self.text_table.nearest(lonlat, source.radius_m)
         self._count("text", "nothing in reach", int((nearest < 0).sum()))
-        return [None if row < 0 else words[row] for row in nearest]
+        return [None if row < 0 else texts[row] for row in nearest]
 
     def gaps(self) -> dict[str, dict[str, int]]:
-        """How many observations asked for so far were missing, by modality and reason."""
+        """Count the requested observations that were missing so far, by modality and reason."""
         return {modality: dict(counts) for modality, counts in self._gaps.items()}
 
     def provenance(self) -> dict[str, Any]:
-        """JSON: sources, patch sizes in metres, dates, licences, hashes of the inputs."""
+        """Return, as JSON, sources, patch sizes in metres, dates, licences and input hashes."""
         return self._provenance
 
     def identity(self) -> dict[str, Any]:
-        """JSON: what rasterization reads, files by samples: told in seconds, by any machine."""
+        """Return, as JSON, what rasterization reads.
+
+        Files are identified by samples of their bytes, which takes seconds, and equal files are
+        equal on every machine.
+        """
         return {
             "description": self.description.model_dump(mode="json", exclude={"data"}),
-            "land": self.surface_sample,
+            "land": self.land_digest,
             "rasters": {
                 modality: [source.stamp.sample for source in sources if source.stamp is not None]
                 for modality, sources in self.rasters.items()
@@ -166,7 +171,7 @@ class FolderObservations(Observations):
         }
 
     def rasters_of(self, modality: str) -> ModalityRasters | None:
-        """Rasters that the patches of a modality are cut from; None of one without rasters."""
+        """Return the rasters that a modality is cut from; None for a modality without rasters."""
         if modality not in self.rasters:
             return None
         about = self._source(modality)
@@ -185,20 +190,21 @@ class FolderObservations(Observations):
         """Folder of the input files."""
         return self.root
 
-    def _nearest_photographs(
+    def _nearest_images(
         self, source: StreetDescription, lonlat: Float[np.ndarray, "point 2"]
     ) -> Patches:
-        assert self.photographs is not None
-        nearest = self.photographs.locations.nearest(lonlat, source.radius_m)
+        """Return the street image nearest to each point within the radius."""
+        assert self.street_images is not None
+        nearest = self.street_images.locations.nearest(lonlat, source.radius_m)
         values = np.zeros((len(lonlat), *self.shape("street")), np.uint8)
         valid = np.zeros(len(lonlat), bool)
-        for row in np.unique(nearest[nearest >= 0]):
-            picture = self.photographs.read(int(row))
-            here = nearest == row
-            if picture is None:
-                self._count("street", "unreadable", int(here.sum()))
+        for row in np.unique(nearest[nearest >= 0]):  # each image is read once
+            image = self.street_images.read(int(row))
+            members = nearest == row
+            if image is None:
+                self._count("street", "unreadable", int(members.sum()))
             else:
-                values[here], valid[here] = picture, True
+                values[members], valid[members] = image, True
         self._count("street", "nothing in reach", int((nearest < 0).sum()))
         return Patches(values, valid)
 
@@ -214,7 +220,7 @@ class FolderObservations(Observations):
         return ", ".join(self.modalities)
 
     def file_name(self, path: Path | str) -> str:
-        """A file as the description names it; a URL as it is."""
+        """Return a file's path in the data folder, as the description names it; a URL as it is."""
         return path if isinstance(path, str) else path.resolve().relative_to(self.root).as_posix()
 
     def _count(self, modality: str, reason: str, number: int) -> None:
@@ -222,9 +228,9 @@ class FolderObservations(Observations):
             self._gaps.setdefault(modality, Counter())[reason] += number
 
     @cached_property
-    def _known_on_land(self) -> Float[np.ndarray, "row 2"]:
-        assert self.known is not None
-        lonlat: Float[np.ndarray, "row 2"] = np.unique(self.known.lonlat, axis=0)
+    def _table_locations_on_land(self) -> Float[np.ndarray, "row 2"]:
+        assert self.training_table is not None
+        lonlat: Float[np.ndarray, "row 2"] = np.unique(self.training_table.lonlat, axis=0)
         on_land: Float[np.ndarray, "land 2"] = lonlat[self.land_mask.contains(lonlat)]
         return on_land
 
@@ -232,37 +238,38 @@ class FolderObservations(Observations):
     def _provenance(self) -> dict[str, Any]:
         about = self.description
         sources = {
-            modality: self._said(modality)
+            modality: self._description_of(modality)
             | {"inputs": [self._file(path) for path in self._paths(modality)]}
             for modality in self.modalities[1:]
         }
-        places = [self.root / about.locations.file] if about.locations.file else []
+        tables = [self.root / about.locations.file] if about.locations.file else []
         return {
             "name": about.name,
             "licence": about.licence,
             "citation": about.citation,
             "land": self._file(self.root / about.land.file),
             "locations": about.locations.model_dump(mode="json")
-            | {"inputs": [self._file(path) for path in places]},
+            | {"inputs": [self._file(path) for path in tables]},
             "modalities": sources,
         }
 
-    def _said(self, modality: str) -> dict[str, Any]:
-        """The table of a modality, and how the numbers of its files become metres, if they do."""
+    def _description_of(self, modality: str) -> dict[str, Any]:
+        """Return, as JSON, the table of a modality, and how its numbers are converted to metres."""
         about = getattr(self.description, modality)
         if not isinstance(about, HeightsDescription):
-            said: dict[str, Any] = about.model_dump(mode="json")
-            return said
-        metres = [source.heights for source in self.rasters[modality]]
-        scaled = any(one is not None and not one.is_identity for one in metres)
-        ways = [[one.factor, one.shift] for one in metres if one is not None]
-        return about.to_json() | ({"metres": ways} if scaled else {})
+            table: dict[str, Any] = about.model_dump(mode="json")
+            return table
+        conversions = [source.heights for source in self.rasters[modality]]
+        scaled = any(one is not None and not one.is_identity for one in conversions)
+        metres = [[one.factor, one.shift] for one in conversions if one is not None]
+        return about.to_json() | ({"metres": metres} if scaled else {})
 
     def _paths(self, modality: str) -> list[Path]:
+        """List the input files of a modality."""
         if modality in self.rasters:
             return [Path(source.path) for source in self.rasters[modality]]
         table = self.root / getattr(self.description, modality).file
-        return [table, *(self.photographs.paths if modality == "street" else ())]  # type: ignore[union-attr]
+        return [table, *(self.street_images.paths if modality == "street" else ())]  # type: ignore[union-attr]
 
     def _file(self, path: Path) -> dict[str, Any]:
         relative = path.resolve().relative_to(self.root).as_posix()
@@ -274,22 +281,23 @@ def open_observations(description: str | Path, data: Path | None = None) -> Fold
 
     Args:
         description: an `observations.toml`.
-        data: the folder of data; without it the one that the description names, else its own.
+        data: the data folder; by default that which the description names, or else the folder of
+            the description.
 
     Raises:
-        ObservationsError: the description is wrong, or a file is missing, damaged or without what
-            the description says of it.
+        ObservationsError: the description is wrong, or a file is missing, damaged or lacks what the
+            description states.
     """
     path = Path(description)
     about = read_description(path)
     root = (data if data is not None else path.parent / (about.data or ".")).resolve()
     if not root.is_dir():
         raise ObservationsError(f"there is no data folder {root}. Name another with --data.")
-    known = None
-    if about.locations.file is not None:
-        file = _inside(root, about.locations.file, "locations")
-        shown = _shown("locations", about.locations.file)
-        known = read_locations(file, shown, about.locations.lon, about.locations.lat, [])
+    training_table, locations = None, about.locations
+    if locations.file is not None:
+        file = _inside(root, locations.file, "locations")
+        label = _label("locations", locations.file)
+        training_table = read_locations(file, label, locations.lon, locations.lat, [])
     rasters = {
         modality: _open_rasters(root, modality, source)
         for modality in ("aerial", "street", "dsm")
@@ -300,12 +308,12 @@ def open_observations(description: str | Path, data: Path | None = None) -> Fold
     return FolderObservations(
         description=about,
         root=root,
-        land_mask=read_land(land, _shown("land", about.land.file)),
-        known=known,
+        land_mask=read_land(land, _label("land", about.land.file)),
+        training_table=training_table,
         rasters=rasters,
-        photographs=_open_images(root, street) if isinstance(street, StreetDescription) else None,
-        said=None if about.text is None else _open_texts(root, about.text),
-        surface_sample=sample_digest(land),
+        street_images=_open_images(root, street) if isinstance(street, StreetDescription) else None,
+        text_table=None if about.text is None else _open_texts(root, about.text),
+        land_digest=sample_digest(land),
     )
 
 
@@ -313,26 +321,26 @@ def _open_rasters(root: Path, modality: str, about: RasterDescription) -> tuple[
     """Open the rasters of a modality, in the order in which they are named."""
     sources = []
     for pattern in about.files:
-        found = sorted(root.glob(pattern)) if "*" in pattern else [root / pattern]
-        if not found:
+        paths = sorted(root.glob(pattern)) if "*" in pattern else [root / pattern]
+        if not paths:
             raise ObservationsError(f"table [{modality}]: no file matches {pattern!r} in {root}.")
-        for path in found:
+        for path in paths:
             name = path.relative_to(root).as_posix()
-            shown = _shown(modality, name)
+            label = _label(modality, name)
             inside = _inside(root, name, modality)
-            terrain = _terrain(about) if isinstance(about, HeightsDescription) else None
-            source = open_source(inside, about.bands, about.nodata, shown, terrain)
-            if terrain is None and source.dtype != "uint8":
+            heights = _describe_heights(about) if isinstance(about, HeightsDescription) else None
+            source = open_source(inside, about.bands, about.nodata, label, heights)
+            if heights is None and source.dtype != "uint8":
                 raise ObservationsError(
-                    f"{shown} holds {source.dtype}; {modality} is uint8. Convert it, for example "
+                    f"{label} holds {source.dtype}; {modality} is uint8. Convert it, for example "
                     "with `gdal_translate -ot Byte -scale`."
                 )
             sources.append(source)
     return tuple(sources)
 
 
-def _terrain(about: HeightsDescription) -> HeightDescription:
-    """What the table [dsm] says of its numbers."""
+def _describe_heights(about: HeightsDescription) -> HeightDescription:
+    """Return what the table [dsm] states about its numbers."""
     if len(about.bands) != 1:
         raise ObservationsError(f"table [dsm], key 'bands': one band is needed, not {about.bands}.")
     units = "m" if about.units in ("metre", "metres") else about.units
@@ -352,37 +360,39 @@ def _terrain(about: HeightsDescription) -> HeightDescription:
 
 
 def _open_images(root: Path, about: StreetDescription) -> StreetImages:
-    shown = _shown("street", about.file)
+    """Read the table of street images, and check the files that it names."""
+    label = _label("street", about.file)
     others = [about.image] + ([about.heading] if about.heading else [])
-    table = _inside(root, about.file, "street")
-    places = read_locations(table, shown, about.lon, about.lat, others)
-    names = [str(name) for name in places.rows[about.image]]
+    file = _inside(root, about.file, "street")
+    table = read_locations(file, label, about.lon, about.lat, others)
+    names = [str(name) for name in table.rows[about.image]]
     folder = _inside(root, about.folder, "street")
-    return open_street_images(folder, names, places, about.patch_px, shown)
+    return open_street_images(folder, names, table, about.patch_px, label)
 
 
 def _open_texts(root: Path, about: TextDescription) -> LocationTable:
-    """Read the rows that say something."""
-    shown = _shown("text", about.file)
+    """Read the table of texts, without empty rows."""
+    label = _label("text", about.file)
     file = _inside(root, about.file, "text")
-    table = read_locations(file, shown, about.lon, about.lat, [about.text])
-    words = table.rows[about.text].astype("string").str.strip().fillna("")
-    full = (words != "").to_numpy(bool)
-    if not full.any():
-        raise ObservationsError(f"{shown}: every row of the column {about.text!r} is empty.")
-    rows = words[full].astype(object).to_frame().reset_index(drop=True)
-    return LocationTable(rows, table.lonlat[full])
+    table = read_locations(file, label, about.lon, about.lat, [about.text])
+    texts = table.rows[about.text].astype("string").str.strip().fillna("")
+    present = (texts != "").to_numpy(bool)
+    if not present.any():
+        raise ObservationsError(f"{label}: every row of the column {about.text!r} is empty.")
+    rows = texts[present].astype(object).to_frame().reset_index(drop=True)
+    return LocationTable(rows, table.lonlat[present])
 
 
 def _inside(root: Path, name: str, table: str) -> Path:
-    """Find a file of the data folder; a link that leaves it is refused."""
+    """Return the path of a file of the data folder; a link that leaves it is refused."""
     path = (root / name).resolve()
     if not path.is_relative_to(root):
         raise ObservationsError(
-            f"{_shown(table, name)} leads out of the data folder, to {path}. Copy it inside."
+            f"{_label(table, name)} leads out of the data folder, to {path}. Copy it inside."
         )
     return path
 
 
-def _shown(table: str, name: str) -> str:
+def _label(table: str, name: str) -> str:
+    """Name a file in error messages, with the table that lists it."""
     return f"table [{table}]: {name}"

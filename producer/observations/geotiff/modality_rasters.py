@@ -13,10 +13,12 @@ from unigeo.producer.observations.geotiff.patch_frames import Frame
 
 @dataclass(frozen=True, eq=False)
 class ModalityRasters:
-    """Rasters in the order in which they win, and one frame per view of a patch."""
+    """The rasters of a modality, and how its patches are cut from them."""
 
     sources: Sequence[GeotiffSource]
+    """Rasters; where they overlap, the first one with data is used."""
     frames: Sequence[Frame]
+    """Frame of each view of a patch."""
     dtype: type[np.generic]
     """Type of the patches: uint8, or float32 for surface models."""
     min_valid: float
