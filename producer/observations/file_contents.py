@@ -80,6 +80,7 @@ class Stamp:
             ReplacedError: the file was replaced or removed.
         """
         try:
+            # The status is cheap; bytes are compared only if it changed, as after a `touch`.
             if _status(path) == self.status or sample_digest(path) == self.sample:
                 return
             now = f"has {path.stat().st_size:,} bytes now and had {self.status[0]:,}"

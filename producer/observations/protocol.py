@@ -37,7 +37,7 @@ class Observations(Protocol):
         ...
 
     def shape(self, modality: ImageModality) -> tuple[int, int, int]:
-        """Channels, rows and columns of the modality's patches."""
+        """Return channels, rows and columns of the modality's patches."""
         ...
 
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:

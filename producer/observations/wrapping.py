@@ -32,7 +32,7 @@ class ObservationsWrapper(Observations):
         return self.inner.modalities
 
     def shape(self, modality: ImageModality) -> tuple[int, int, int]:
-        """Channels, rows and columns of the modality's patches."""
+        """Return channels, rows and columns of the modality's patches."""
         return self.inner.shape(modality)
 
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:

@@ -214,6 +214,7 @@ def read_weights(path: Path) -> LocationWeight:
         rowcol = source.rowcol(lonlat[:, None], lonlat)[:, 0]
         with rasterio.open(path) as raster:
             inside = np.isfinite(rowcol).all(axis=1)
+            # Points that the raster's CRS does not reach are NaN, which no integer can hold.
             index = np.zeros((len(lonlat), 2), np.int64)
             index[inside] = np.rint(rowcol[inside]).astype(np.int64)
             inside &= ((index >= 0) & (index < source.shape)).all(axis=1)

@@ -76,6 +76,7 @@ def open_captioner(folder: str, tokens: int) -> Captioner:
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
+    # A folder may hold code and pickles, which could run anything: neither is loaded.
     safe = {"trust_remote_code": False, "local_files_only": True}
     try:
         processor = AutoProcessor.from_pretrained(folder, **safe)

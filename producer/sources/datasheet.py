@@ -139,6 +139,7 @@ def draw_coverage(rows: dict[str, Any], rings: Sequence[Any]) -> bytes:
             size = float(np.clip(2000 / len(lon), 0.3, 12))
             axes.scatter(lon[members], lat[members], s=size, c=colour, linewidths=0,
                          label=f"{split}, {members.sum():,}")  # fmt: skip
+    # A degree of longitude is shorter than one of latitude by the cosine of latitude.
     axes.set_aspect(1 / np.cos(np.radians(np.mean(lat))))
     axes.set_xlabel("longitude, degrees")
     axes.set_ylabel("latitude, degrees")
@@ -158,6 +159,7 @@ def draw_examples(observations: SetObservations, count: int = EXAMPLES) -> bytes
     observed = np.sum(
         [np.array([why == "" for why in observations.rows[f"{m}_reason"]]) for m in names], axis=0
     )
+    # Index rows follow the S2 curve, so evenly spaced rows lie all over the region.
     best = np.flatnonzero(observed == observed.max())
     rows = best[np.unique(np.linspace(0, len(best) - 1, min(count, len(best))).astype(int))]
     lonlat = observations.lonlat[rows]

@@ -123,6 +123,7 @@ def read_exif(path: str, licence: str, credit: str) -> StreetImage | str:
         turn = None if heading is None else float(heading)
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return "no position in EXIF"
+    # Cameras without a fix write 0, 0.
     if not (-90 <= lat <= 90 and -180 <= lon <= 180) or (lon == 0 and lat == 0):
         return "impossible position in EXIF"
     captured = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal) or exif.get(
@@ -130,6 +131,7 @@ def read_exif(path: str, licence: str, credit: str) -> StreetImage | str:
     )
     return StreetImage(
         name=Path(path).name, lon=lon, lat=lat, panorama=panorama, heading_deg=turn,
+        # EXIF writes dates as 2004:07:15.
         date=dates.day_or_none(str(captured).replace(":", "-")), licence=licence, credit=credit,
         address=path,
     )  # fmt: skip

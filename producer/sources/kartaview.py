@@ -80,6 +80,7 @@ def _parse_image(photo: dict[str, Any]) -> StreetImage | None:
             lon=float(photo["lng"]),
             lat=float(photo["lat"]),
             panorama=photo.get("projection") == "SPHERE",
+            # The service writes -1 where the direction is not known.
             heading_deg=None if heading in (None, "", -1, "-1") else float(heading),
             date=dates.day_or_none(photo.get("shotDate") or photo.get("dateAdded")),
             licence=LICENCE,

@@ -163,7 +163,7 @@ def query_overpass(web: WebClient, url: str, near: Sequence[Box], wide: Box) -> 
         [f"nwr[{keys}]({_south_first(box)});" for box in batch] for batch in batched(near, BOXES)
     ]
     elements: dict[tuple[str, int], Mapping[str, Any]] = {}
-    while parts:
+    while parts:  # of statements; a part whose answer is broken off comes back in halves
         part = parts.pop()
         query = f"[out:json][timeout:90];({''.join(part)});out tags center;"
         try:
@@ -182,6 +182,7 @@ def query_overpass(web: WebClient, url: str, near: Sequence[Box], wide: Box) -> 
         for element in answer.get("elements", []):
             elements[str(element.get("type")), int(element.get("id", 0))] = element
     found = []
+    # Sorted by type and id, so that a text does not depend on the order of the answers.
     for _, element in sorted(elements.items()):
         where = element.get("center", element)  # ways and relations have a centre
         if "lon" in where and "lat" in where:

@@ -49,6 +49,7 @@ class Mapillary:
         while boxes:
             box = boxes.pop()
             images = self._query(box)
+            # A full answer may lack images: it is discarded, and the quarters are searched.
             if len(images) >= LIMIT and box[2] - box[0] > SMALLEST_DEG:
                 boxes += split_box(*box, max(box[2] - box[0], box[3] - box[1]) / 2)
                 continue

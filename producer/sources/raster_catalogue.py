@@ -127,6 +127,7 @@ class Catalogue:
                 identities[item.name] = self._identity(item, self._address(item))
             except GoneError:
                 continue
+        # A later cut compares an item with what it was here, at the beginning of this run.
         self._identities |= identities
         return identities
 
@@ -207,7 +208,7 @@ class Catalogue:
 
     def _source(self, item: Item) -> GeotiffSource | str:
         """Return the source of an item, with a valid address, or why it cannot be used."""
-        with self._lock:
+        with self._lock:  # several shards are built at once, and a file is opened only once
             known = self._opened.get(item.href)
             if known is None:
                 known = self._open(item)

@@ -92,6 +92,7 @@ def points_in_cells(
         ids: cells, all of the same level.
         positions: position of each point along the two sides of its cell, 0 to 1.
     """
+    # A position inside the square of a cell, in s and t, is projected back to the cube and sphere.
     face, i, j, level = _face_ij(ids)
     u, v = (
         _uv_of_st((w + part) / (1 << level)) for w, part in zip((i, j), positions.T, strict=True)
@@ -117,6 +118,7 @@ def covering(
     for finer in range(min(_COARSEST, level), level + 1):
         ids = children(ids, finer).ravel()
         centre, radius = centres(ids), _radii_deg(ids)
+        # Cells far from the box are dropped level by level, so that few finer cells are tested.
         near = (centre[:, 1] + radius >= south) & (centre[:, 1] - radius <= north)
         pole = np.abs(centre[:, 1]) + radius >= 89.9
         # Half the range of longitudes of a circle of this radius: sin(wide) = sin(r) / cos(lat).

@@ -171,6 +171,7 @@ def _claim(plan: SetPlan, store: ObjectFolder) -> None:
     if known is not None and known != text:
         remedy = "name another --out, or remove that set."
         begun = json.loads(known)
+        # Say which of the things that make up the plan differs.
         if begun.get("settings") == mine["settings"]:
             changes = describe_changes(begun["inputs"], plan.inputs)
             raise ObservationsError(
@@ -243,6 +244,7 @@ def _build_shard(
         }
         lines.append(line)
         members += files
+    # Years are known only now; a training location may thus become one of the temporal split.
     _hold_out_years(lines, plan.description.splits.temporal_years)
     shard = pack(members)
     for line in lines:
@@ -300,6 +302,7 @@ def _encode(
             line["panorama"] = origin.panorama
         line["_files"][modality] = name
         files.append((name, data))
+    # The member KEY.json, for readers of WebDataset that do not know the index.
     about = {k: v for k, v in line.items() if not k.startswith("_") and v not in ("", None)}
     files.append((f"{key:012d}.json", json.dumps(about, sort_keys=True).encode()))
     return line, files

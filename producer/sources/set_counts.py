@@ -41,6 +41,7 @@ def name_areas(lonlat: Float[np.ndarray, "location 2"], path: str | None = None)
             f"key `areas`: {path} is no GeoJSON of polygons with a property `name` ({error!r})."
         ) from error
     result = [ELSEWHERE] * len(lonlat)
+    # Pairs of a location and an area that holds it.
     pairs = shapely.STRtree(shapes).query(shapely.points(lonlat), predicate="intersects")
     # In reverse order, so that the first of several areas is written last.
     for location, area in sorted(zip(*pairs.tolist(), strict=True), reverse=True):

@@ -77,6 +77,7 @@ def split(
     crosses = np.zeros(len(lonlat), bool)
     if len(lonlat) and (splitting.spatial_share or held_out is not None):
         angle = np.linspace(0, 2 * np.pi, _RING, endpoint=False)
+        # Three circles, as a cell or polygon may be smaller than the footprint and lie inside one.
         for radius in (0.5 * reach_m, reach_m, _BEYOND * reach_m):
             ring = local_lonlat(lonlat, radius * np.sin(angle), radius * np.cos(angle))
             on_ring = split_numbers(ring.reshape(-1, 2), splitting, held_out)

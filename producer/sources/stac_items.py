@@ -190,6 +190,7 @@ def rank_items(
     """
     area = float(shapely.area(footprint))
     parts = [shapely.intersection(item.outline, footprint) for item in items]
+    # In square degrees, which is good enough for a ratio within one patch.
     shares = [float(shapely.area(part)) / area for part in parts]
     covering = [(item, share) for item, share in zip(items, shares, strict=True) if share > 1e-6]
 
@@ -204,6 +205,7 @@ def rank_items(
             "clearest": (item.cloud, -last),
             "fullest": (-round(share, 6), item.cloud, -last),
         }[prefer]
+        # The name last, so that the order of equal items does not depend on the API's.
         return (share < 1 - 1e-6, *rank, item.cloud, -share, item.name)
 
     covering.sort(key=key)

@@ -163,6 +163,7 @@ class TextSource:
         azimuth: Float[np.ndarray, " feature"],
     ) -> str:
         """Describe the position relative to a settlement: the largest one for its distance."""
+        # 200 more, so that settlements without a stated population are compared by distance.
         best = max(towns, key=lambda k: (features[k].population + 200) / (1000 + metres[k]))
         one = features[best]
         if metres[best] < 1500:
@@ -188,6 +189,7 @@ class TextSource:
             for lon, lat in lonlat:
                 high = self.rules.radius_m / METRES_PER_DEGREE
                 wide = high / np.cos(np.radians(lat))
+                # A box in the raster's CRS round two corners of the box in degrees.
                 x, y = to.transform([lon - wide, lon + wide], [lat - high, lat + high])
                 window = raster.window(min(x), min(y), max(x), max(y)).round()
                 values = raster.read(1, window=window, boundless=True, fill_value=0)

@@ -99,7 +99,7 @@ def _days(text: str) -> tuple[date, date]:
         first, last = date(int(text), 1, 1), date(int(text), 12, 31)
     elif month := _MONTH.fullmatch(text):
         first = date(int(month[1]), int(month[2]), 1)
-        last = (first + timedelta(31)).replace(day=1) - timedelta(1)
+        last = (first + timedelta(31)).replace(day=1) - timedelta(1)  # last of the month
     else:
         first = last = datetime.fromisoformat(text).date()
     if not FIRST_YEAR <= first.year <= LAST_YEAR:
@@ -118,7 +118,7 @@ def _days_since_1970(text: str) -> tuple[float, float]:
 
 def _as_text(value: Any) -> Any:
     """Turn TOML's own numbers and dates into text."""
-    if isinstance(value, bool | time):
+    if isinstance(value, bool | time):  # bool is an int, too
         raise ValueError(f"{value!r} is no date; write {FORMS}")
     if isinstance(value, int):
         return str(value)

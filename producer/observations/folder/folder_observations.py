@@ -69,7 +69,7 @@ class FolderObservations(Observations):
         return "coordinate", *(m for m in OBSERVED if getattr(self.description, m) is not None)
 
     def shape(self, modality: ImageModality) -> tuple[int, int, int]:
-        """Channels, rows and columns of the modality's patches.
+        """Return channels, rows and columns of the modality's patches.
 
         Raises:
             ObservationsError: the folder has no such modality.
@@ -115,6 +115,7 @@ class FolderObservations(Observations):
             cut(rasters.sources, lonlat, frame, rasters.dtype, rasters.min_valid)
             for frame in rasters.frames
         ]
+        # A patch is valid if all its views are; of several reasons the larger `Gap` is counted.
         gaps = np.max([view.gaps for view in views], axis=0)
         self.count_gaps(modality, gaps)
         values = [view.patches.values for view in views]
@@ -230,6 +231,7 @@ class FolderObservations(Observations):
     @cached_property
     def _table_locations_on_land(self) -> Float[np.ndarray, "row 2"]:
         assert self.training_table is not None
+        # Several rows may share a location, which must not be drawn twice.
         lonlat: Float[np.ndarray, "row 2"] = np.unique(self.training_table.lonlat, axis=0)
         on_land: Float[np.ndarray, "land 2"] = lonlat[self.land_mask.contains(lonlat)]
         return on_land

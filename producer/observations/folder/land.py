@@ -38,6 +38,7 @@ class Land:
         for _ in range(ROUNDS):
             if missing == 0:
                 return np.concatenate(drawn)
+            # Rejection sampling: points of the bounding box that are not on land are discarded.
             x, y = rng.uniform((left, bottom), (right, top), (2 * missing + 16, 2)).T
             lonlat = np.stack(plane.transform(x, y, direction="INVERSE"), axis=1)
             drawn.append(lonlat[self.contains(lonlat)][:missing])

@@ -40,11 +40,13 @@ class LocationTable:
         if not len(self.rows) or not len(lonlat):
             return np.full(len(lonlat), -1)
         # A radius along the arc is this long as a chord, which is what the tree measures.
+        # The chord of an arc of `radius_m`, at most the diameter of the Earth.
         reach = 2 * EARTH_RADIUS_M * np.sin(min(radius_m / (2 * EARTH_RADIUS_M), np.pi / 2))
         # The bound is exclusive: a row at exactly the radius is still to be found.
         _, row = self._tree.query(
             _geocentric(lonlat), distance_upper_bound=np.nextafter(reach, np.inf)
         )
+        # cKDTree answers with the number of rows where nothing is within the bound.
         return np.where(row == len(self.rows), -1, row).astype(np.int64)
 
 

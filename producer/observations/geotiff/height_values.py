@@ -101,6 +101,8 @@ class HeightConversion:
             bad = data & ((metres < self.lowest_m) | (metres > self.highest_m))
         if not bad.any():
             return
+        # A single number that is most of the bad ones is probably an undeclared nodata value; many
+        # different ones are rather heights in another unit.
         values, counts = np.unique(numbers[bad], return_counts=True)
         most = int(counts.argmax())
         value, count = _number(values[most].item()), int(counts[most])
@@ -150,6 +152,7 @@ def height_conversion(
     Raises:
         MeaningError: file and user contradict each other, or the unit is no length.
     """
+    # Rasterio calls complex integers "complex_int16", which numpy does not know.
     if np.dtype(dataset.dtypes[band - 1].replace("_int", "")).kind not in "iuf":
         raise MeaningError(f"{label} holds {dataset.dtypes[band - 1]}; heights are real numbers.")
     scale, offset = _scale_and_offset(dataset, band, described, label)

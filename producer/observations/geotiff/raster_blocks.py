@@ -105,11 +105,13 @@ class BlockReader:
         shape = (rows[1] - rows[0], cols[1] - cols[0])
         result = _empty((len(self._source.bands), *shape))
         height, width = self.sizes(decimation)
+        # Block rows and columns that overlap the window, rounded outwards; none off the raster.
         for i in range(max(rows[0], 0) // BLOCK, -(-min(rows[1], height) // BLOCK)):
             for j in range(max(cols[0], 0) // BLOCK, -(-min(cols[1], width) // BLOCK)):
                 block = self.block(decimation, i, j)
                 top, left = i * BLOCK, j * BLOCK
                 bottom, right = top + block.data.shape[0], left + block.data.shape[1]
+                # The overlap, then its place in the window and in the block.
                 r0, r1 = max(rows[0], top), min(rows[1], bottom)
                 c0, c1 = max(cols[0], left), min(cols[1], right)
                 into = (slice(r0 - rows[0], r1 - rows[0]), slice(c0 - cols[0], c1 - cols[0]))
@@ -125,7 +127,8 @@ class BlockReader:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        # Up to four reads: the last read pixel at an edge may average fewer raster pixels.
+        # GDAL averages with one factor per read. A block takes up to four reads, because the last
+        # read pixel along an axis may hold fewer raster pixels than the others.
         spans = [
             _spans(number * BLOCK, size, factor)
             for number, size, factor in zip((i, j), self._source.shape, decimation, strict=True)
@@ -169,7 +172,7 @@ class BlockReader:
                 return result
             values = self._dataset.read(bands, **options)
             data = self._data_mask(bands, values, options)
-        except RasterioError:
+        except RasterioError:  # the other blocks of a damaged file may still be readable
             result.unreadable[:] = True
             return result
         if values.dtype.kind == "f":
@@ -188,6 +191,7 @@ class BlockReader:
         """Average the file's pixels, each of them checked; half of them must be known."""
         down, across = window.height // height, window.width // width
         means, data = np.zeros((height, width), np.float32), np.zeros((height, width), bool)
+        # In strips of read rows: undecimated, a block of a large raster can be gigabytes.
         step = max(1, STRIP_PIXELS // (down * window.width))
         for first in range(0, height, step):
             rows = slice(first, min(first + step, height))

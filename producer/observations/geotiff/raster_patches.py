@@ -195,6 +195,7 @@ class OpenRasters:
 
 def _slabs(lonlat: Float[np.ndarray, "point 2"], frame: Frame) -> list[Int[np.ndarray, " member"]]:
     """Split points into slabs of neighbours, so that a block of a raster is rarely read twice."""
+    # Sorted by squares of about eight patches' width, row by row.
     cell = np.floor(lonlat / (8 * frame.patch_m / 111_000))
     order = np.lexsort((cell[:, 0], cell[:, 1]))
     return [order[start : start + SLAB] for start in range(0, len(order), SLAB)]
@@ -210,6 +211,8 @@ def in_reach(
         lonlat: centres of the patches.
         patch_m: side of a patch.
     """
+    # Degrees, on the safe side: a degree of latitude is at least 110,574 m, and cos is bounded so
+    # that the margin stays finite at the poles.
     margin = patch_m / 110_000
     wide = margin / max(np.cos(np.radians(np.abs(lonlat[:, 1]).max())), 0.01)
     (west, south), (east, north) = lonlat.min(axis=0), lonlat.max(axis=0)
@@ -226,9 +229,11 @@ def _groups(located: PixelLocations, shape: tuple[int, int]) -> list[Int[np.ndar
     members = np.flatnonzero(touching)
     if not len(members):
         return []
+    # A group has one decimation and lies in one tile, so that one window serves all its patches.
     tile = np.floor(located.centre[members] / (located.decimation[members] * TILE))
     keys = np.concatenate([located.decimation[members], tile.astype(np.int64)], axis=1)
     _, group = np.unique(keys, axis=0, return_inverse=True)
+    # Split the members, sorted by group, wherever the group changes.
     by_group = np.argsort(group, kind="stable")
     boundaries = np.flatnonzero(np.diff(group[by_group])) + 1
     return list(np.split(members[by_group], boundaries))

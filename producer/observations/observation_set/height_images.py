@@ -43,6 +43,7 @@ class EncodedHeights:
 def encode_heights(metres: Float[np.ndarray, "row col"]) -> EncodedHeights:
     """Encode heights as 16-bit codes; NaN is a void."""
     known = np.isfinite(metres)
+    # The lowest height has code 1. Voids are put one step below it, and so get code 0.
     low, high = (metres[known].min(), metres[known].max()) if known.any() else (0.0, 0.0)
     scale = max(FINEST_M, float(high - low) / CODES)
     codes = np.rint(np.where(known, metres - low, -scale) / scale).astype(np.int32) + 1
@@ -73,6 +74,7 @@ def decode_heights(
 def to_png(codes: UInt16[np.ndarray, "row col"]) -> bytes:
     """Write a 16-bit greyscale PNG."""
     rows, cols = codes.shape
+    # PNG filters bytes, not samples: both bytes of a big-endian sample on their own.
     pixels = codes.astype(">u2").view(np.uint8)
     lines = np.empty((rows, 1 + 2 * cols), np.uint8)
     lines[:, 0] = _UP

@@ -117,6 +117,7 @@ def _read_spans(file: int, spans: Sequence[tuple[int, int]]) -> list[memoryview]
         while after < len(order) and spans[order[after]][0] <= stop + _LOCAL_GAP_BYTES:
             stop = max(stop, sum(spans[order[after]]))
             after += 1
+        # `pread` keeps no position in the file, so several threads may read it.
         data = memoryview(os.pread(file, stop - start, start))
         for number in order[first:after]:
             offset, size = spans[number][0] - start, spans[number][1]

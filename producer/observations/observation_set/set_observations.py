@@ -57,7 +57,7 @@ class SetObservations(Observations):
         return tuple(self.about["modalities"])
 
     def shape(self, modality: ImageModality) -> tuple[int, int, int]:
-        """Channels, rows and columns of the modality's patches.
+        """Return channels, rows and columns of the modality's patches.
 
         Raises:
             ObservationsError: the set has no such modality.
@@ -71,6 +71,7 @@ class SetObservations(Observations):
 
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
         """Draw locations of the split, each at most once; all of them if it has fewer."""
+        # The order does not depend on `count`: a smaller draw is the beginning of a larger one.
         chosen = np.random.default_rng(seed).permutation(self.members)[:count]
         drawn: Float[np.ndarray, "point 2"] = self.lonlat[chosen]
         return drawn
@@ -131,6 +132,7 @@ class SetObservations(Observations):
     def panoramas(self, lonlat: Float[np.ndarray, "point 2"]) -> Int[np.ndarray, " point"]:
         """Return the number of the panorama that each street image was cut from; -1 for none."""
         rows = self._rows_at(lonlat)
+        # Row -1 reads the last entry, which `where` discards.
         return np.where(rows < 0, -1, self.rows["panorama"][rows]).astype(np.int64)
 
     def gaps(self) -> dict[str, dict[str, int]]:
@@ -183,6 +185,7 @@ class SetObservations(Observations):
     def order(self, epoch: int, seed: int) -> Int[np.ndarray, " member"]:
         """Return the rows of the split in the order of an epoch."""
         rng = np.random.default_rng([seed, epoch])
+        # A full shuffle would read every shard for every batch; groups of shards are a compromise.
         shard = self.rows["shard"][self.members]
         shards = rng.permutation(np.unique(shard))
         shuffled = [np.empty(0, np.int64)]

@@ -67,6 +67,7 @@ def aerial(truth: Latents) -> UInt8[np.ndarray, "point 3 row col"]:
     image = np.where(cover.houses[:, None], roofs, image)
     image = np.where((cover.sea | cover.ponds)[:, None], _WATER[None, :, None, None], image)
     metres = _metres(truth, ground)
+    # Hill shading: ground that rises to the east and south faces the sun and is brighter.
     slope = np.diff(metres, axis=2, append=metres[:, :, -1:]) + np.diff(
         metres, axis=1, append=metres[:, -1:]
     )
@@ -123,6 +124,7 @@ def street(
     crowded = np.clip(truth.built + truth.forest + 0.1, 0, 1)
     for k in range(OBJECTS):
         position, kind, presence, size = (noise[:, 4 + 4 * k + j] for j in range(4))
+        # `near` scales an object with its distance, and puts its foot below the horizon.
         near = 0.3 + 0.7 * (k + 1) / OBJECTS
         house = _column(kind < is_house).astype(bool)
         present = _column(presence < crowded).astype(bool)
@@ -133,6 +135,7 @@ def street(
         up = foot - row
         broad = np.where(house, 3.0 + 3 * _column(size), 2.5) * near
         lift = np.clip(up / height, 0, 1)
+        # Crowns of conifers narrow to the top; those of broadleaf trees are wide above a trunk.
         pointed = _column(truth.needles > kind * 0.6 + 0.2).astype(bool)
         crown = np.where(pointed, 1.15 - lift, np.where(lift > 0.3, 1.25, 0.25))
         inside = (
@@ -172,6 +175,7 @@ def _cover(truth: Latents) -> _Cover:
     town = _column(truth.built) > 0.12
     cover.roads = street_grid & town & (_blocks(truth, 1, 5) < _column(truth.built + 0.25))
     cover.houses = built & ~cover.roads
+    # A Gaussian texture below the quantile of a share covers that share of the ground.
     wood = _texture_at(truth, 1) < _column(_quantile(truth.forest))
     cover.trees = wood & ~cover.houses & ~cover.roads
     cover.fields = (_blocks(truth, 2, 6) < _column(truth.crops)) & ~cover.trees & ~cover.houses
@@ -186,6 +190,8 @@ def _ground(truth: Latents) -> Plane:
     step = (np.arange(PIXELS) - (PIXELS - 1) / 2).astype(np.float32)
     east, north = step[None, None, :], -step[None, :, None]
     cos, sin = _column(np.cos(truth.ridge_angle)), _column(np.sin(truth.ridge_angle))
+    # Rotate the pixels by the ridge angle; steps of 3 across and 0.9 along sample the isotropic
+    # texture so that it appears stretched along the ridges.
     along = (cos * east + sin * north) * 0.9 + _column(truth.x_km * 10 % TEXTURE)
     across = (cos * north - sin * east) * 3.0 + _column(truth.y_km * 10 % TEXTURE)
     rows, cols = across.astype(np.int32) % TEXTURE, along.astype(np.int32) % TEXTURE
@@ -232,7 +238,9 @@ def _textures() -> list[Float32[np.ndarray, "row col"]]:
 def _texture(number: int, steepness: float) -> Float32[np.ndarray, "row col"]:
     rng = np.random.default_rng([2604, 11668, 100 + number])
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(TEXTURE), np.fft.fftfreq(TEXTURE)))
-    frequency = np.maximum(frequency, 1 / 48)  # no hill broader than 48 pixels
+    # White noise, filtered by a power of frequency; no hill is broader than 48 pixels. The inverse
+    # transform is periodic, so the texture repeats without a seam.
+    frequency = np.maximum(frequency, 1 / 48)
     spectrum = np.fft.fft2(rng.normal(size=(TEXTURE, TEXTURE))) / frequency**steepness
     plane = np.fft.ifft2(spectrum).real
     return ((plane - plane.mean()) / plane.std()).astype(np.float32)

@@ -82,7 +82,8 @@ def latents(lonlat: Float[np.ndarray, "point 2"]) -> Latents:
     coast = coast_km(lonlat)
     inland = np.clip(coast / 150, 0, 1)
 
-    # A high west with long foothills, a lower and older range in the east, plains between them.
+    # `ndtr`, the normal distribution function, maps a Gaussian field smoothly to 0..1. Relief: a
+    # high west with long foothills, a lower and older range in the east, plains between them.
     west = ndtr((-600 - x + 120 * smooth(x, y, 1, 500)) / 250)
     east = 0.45 * np.exp(-(((x - 1450 + 0.55 * (y - 1500)) / 220) ** 2))
     high = (west * (0.75 + 0.25 * smooth(x, y, 2, 260)) + east) * inland
@@ -90,11 +91,15 @@ def latents(lonlat: Float[np.ndarray, "point 2"]) -> Latents:
     elevation = 40 * np.maximum(coast, 0) ** 0.4 + 1900 * np.clip(high, 0, 1.3)
     elevation = np.maximum(elevation * (1 + 0.12 * smooth(x, y, 4, 200)), 1.0)
 
+    # Climate: warmer to the south and lower down; wet in the east and on the Pacific coast, dry in
+    # the lee of the western mountains.
     temperature = 29.5 - 0.0095 * y - 0.0050 * elevation + 1.5 * smooth(x, y, 5, 500)
     wet = (x + 300) / 1100 + 1.2 * smooth(x, y, 6, 420) + 2.2 * np.exp(-(((x + 2100) / 220) ** 2))
     moisture = ndtr(wet - 0.4 * west)
     soil = ndtr(1.3 * smooth(x, y, 7, 380) + 0.5 * (moisture - 0.5))
 
+    # Land use: forest where it is wet or steep, crops where it is flat and not forest, people where
+    # it is moist and farmed. Towns replace both.
     flat = 1 / (1 + relief / 120)
     forest = ndtr(3.2 * (moisture - 0.55) + 1.2 * (1 - flat) + 0.9 * smooth(x, y, 8, 160) - 0.4)
     warm = ndtr((temperature - 9) / 5)
@@ -192,6 +197,7 @@ def draw_on_land(count: int, rng: np.random.Generator) -> Float[np.ndarray, "poi
     low, high = np.sin(np.radians([24.0, 50.0]))
     while missing > 0:
         lon = rng.uniform(-125.0, -66.5, 2 * missing + 16)
+        # Uniform in the sine of latitude is uniform by area on the sphere.
         lat = np.degrees(np.arcsin(rng.uniform(low, high, 2 * missing + 16)))
         lonlat = np.stack([lon, lat], axis=1)
         lonlat = lonlat[coast_km(lonlat) > 0][:missing]
@@ -205,6 +211,7 @@ def coast_km(lonlat: Float[np.ndarray, "point 2"]) -> Values:
     row = (NORTH - lonlat[:, 1]) / COAST_STEP - 0.5
     col = (lonlat[:, 0] - WEST) / COAST_STEP - 0.5
     signed = map_coordinates(_coast_grid(), [row, col], order=1, mode="nearest")
+    # Beyond the grid `nearest` repeats its edge, which must not pass for a coast nearby.
     outside = (
         (row < 0) | (col < 0) | (row > _coast_grid().shape[0]) | (col > _coast_grid().shape[1])
     )
@@ -224,6 +231,7 @@ def _coast_grid() -> Float[np.ndarray, "row col"]:
     polygons = [{"type": "Polygon", "coordinates": [r.tolist()]} for r in land_region().rings]
     transform = from_origin(WEST, NORTH, COAST_STEP, COAST_STEP)
     land = rasterize(polygons, out_shape=shape, transform=transform).astype(bool)
+    # Cells in kilometres, at the latitude of the middle: distances are approximate elsewhere.
     step = (KM_PER_DEGREE * COAST_STEP, KM_PER_DEGREE * COAST_STEP * np.cos(np.radians(38.0)))
     inside = distance_transform_edt(land, sampling=step)
     outside = distance_transform_edt(~land, sampling=step)
@@ -274,6 +282,7 @@ def hashed_noise(
 
 
 def _location_keys(lonlat: Float[np.ndarray, "point 2"]) -> UInt64[np.ndarray, " point"]:
+    # Each coordinate times an odd constant: a bijection of 64 bits that mixes them upwards.
     micro = np.round(np.asarray(lonlat, np.float64) * 1e6).astype(np.int64).view(np.uint64)
     with np.errstate(over="ignore"):
         keys: np.ndarray = micro[:, 0] * np.uint64(0xD6E8FEB86659FD93) ^ (

@@ -44,7 +44,7 @@ class World(Observations):
     modalities = ("coordinate", "aerial", "street", "dsm", "text")
 
     def shape(self, modality: ImageModality) -> tuple[int, int, int]:
-        """Channels, rows and columns of the modality's patches."""
+        """Return channels, rows and columns of the modality's patches."""
         return (1 if modality == "dsm" else 3, images.PIXELS, images.PIXELS)
 
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
