@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from unigeo.client.commands import table_parts as commands_tables
 from unigeo.client.field.opening import open_field
-from unigeo.schemas.tables.arrow_values import json_values_of, texts_of
+from unigeo.schemas.tables.arrow_values import format_json_values, format_texts
 from unigeo.schemas.tables.table_files import read_table
 
 FEW = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -168,7 +168,7 @@ def test_every_type_and_value_of_parquet_stays(gulf: Path, tmp_path: Path, table
         done("join", gulf, source, "--modality", "aerial", "-o", tmp_path / "out.csv")
         with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
             lines = list(csv.reader(file))[1:]
-        expected = list(zip(*map(texts_of, own.columns), strict=True))
+        expected = list(zip(*map(format_texts, own.columns), strict=True))
         assert [tuple(line[:-NEW]) for line in lines] == expected
 
 
@@ -198,15 +198,15 @@ def test_values_of_arrow_are_said_exactly(
     values: list[Any], kind: pa.DataType, texts: list[str]
 ) -> None:
     column = pa.chunked_array([pa.array(values, kind)])
-    assert texts_of(column) == texts
-    json.dumps(json_values_of(column), allow_nan=False)
+    assert format_texts(column) == texts
+    json.dumps(format_json_values(column), allow_nan=False)
 
 
 def test_json_has_numbers_and_null_as_such() -> None:
     column = pa.chunked_array([pa.array([2**53 + 1, None])])
-    assert json_values_of(column) == [2**53 + 1, None]
-    assert json_values_of(pa.chunked_array([pa.array([0.5, math.inf])])) == [0.5, None]
-    assert json_values_of(pa.chunked_array([pa.array([True, None])])) == [True, None]
+    assert format_json_values(column) == [2**53 + 1, None]
+    assert format_json_values(pa.chunked_array([pa.array([0.5, math.inf])])) == [0.5, None]
+    assert format_json_values(pa.chunked_array([pa.array([True, None])])) == [True, None]
 
 
 def test_features_stay_whole(gulf: Path, tmp_path: Path) -> None:

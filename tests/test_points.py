@@ -212,7 +212,7 @@ def test_rows_without_a_position_are_alike_in_every_form(
     read = read_points(made, missing="keep")
     assert np.allclose(read.lonlat, xy, atol=1e-8, equal_nan=True)
     assert np.array_equal(np.isnan(read.lonlat[:, 0]), np.isnan(read.lonlat[:, 1]))
-    assert np.array_equal(read.placed, [row is not None for row in rows])
+    assert np.array_equal(read.has_position, [row is not None for row in rows])
     if None in rows:
         with pytest.raises(PointsError, match=f"{rows.count(None)} of {len(rows)} points have no "
             f"position .* row {rows.index(None)}"):  # fmt: skip
@@ -234,7 +234,7 @@ def test_one_coordinate_that_is_missing_leaves_no_position() -> None:
     read = read_points([(1.0, np.nan), (np.nan, 2.0), (1.0, 2.0)], missing="keep")
     assert np.isnan(read.lonlat[:2]).all()
     read = read_points(of_masked(np.array([[1.0, np.nan], [3, 4]])), crs=5070, missing="keep")
-    assert read.placed.tolist() == [False, True]
+    assert read.has_position.tolist() == [False, True]
 
 
 def test_the_numbers_of_another_crs_stay_with_the_points() -> None:

@@ -14,7 +14,7 @@ from unigeo.schemas.tables.dialects import SEPARATORS
 from unigeo.schemas.tables.part_readers import read_parts
 from unigeo.schemas.tables.text_records import LONGEST_FIELD
 from unigeo.schemas.tables.text_tables import TextTable, open_text
-from unigeo.schemas.tables.text_values import kind_of_all, number_in, values_in
+from unigeo.schemas.tables.text_values import column_kind, parse_number, parse_values
 
 FIELD = st.text(st.characters(codec="utf-8"), max_size=8)
 
@@ -154,7 +154,7 @@ def test_a_long_field_is_read_and_one_without_an_end_refused(
     + [(word, np.nan) for word in ("", " ", "NA", "n/a", "NaN", "None", "null", "-", "\\N")],
 )
 def test_numbers_are_read_leniently(text: str, number: float) -> None:
-    np.testing.assert_equal(number_in(text), number)
+    np.testing.assert_equal(parse_number(text), number)
     np.testing.assert_equal(lonlat(f'lon,lat\n"{text}",2\n')[0][0], number)
 
 
@@ -169,7 +169,7 @@ def test_text_that_is_no_number_is_named_with_its_row_and_line(text: str) -> Non
 def test_decimal_commas_are_read_where_they_separate_no_fields() -> None:
     assert lonlat("lon;lat\n-105,5;39\n") == [[-105.5, 39]]
     for text, decimal in (("lon;lat\n-105,5;39\n", ","), ("lon;lat;v\n-105.5;39;1,5\n", ".")):
-        table = open_text(io.BytesIO(text.encode()), 1000, placed=True)
+        table = open_text(io.BytesIO(text.encode()), 1000, check_positions=True)
         assert table.dialect.decimal == decimal
     with pytest.raises(PointsError, match="decimal commas are read where no comma"):
         lonlat('lon,lat\n"-105,5",39\n')
@@ -198,10 +198,10 @@ def test_any_field_comes_through(
 
 @given(st.lists(st.one_of(FIELD, st.integers().map(str), st.floats().map(repr)), min_size=1))
 def test_a_type_is_given_only_where_every_text_comes_back(texts: list[str]) -> None:
-    kind = kind_of_all(texts)
+    kind = column_kind(texts)
     make = {"int": int, "float": float}.get(kind or "", str)
     assert [str(make(text)) if text else "" for text in texts] == texts
-    halves = kind_of_all(texts[1:], kind_of_all(texts[:1]))
+    halves = column_kind(texts[1:], column_kind(texts[:1]))
     assert halves == kind
 
 
@@ -222,6 +222,6 @@ def test_a_type_is_given_only_where_every_text_comes_back(texts: list[str]) -> N
     ],
 )
 def test_values_are_numbers_where_all_are(texts: list[str], values: np.ndarray) -> None:
-    found = values_in(texts)
+    found = parse_values(texts)
     assert found.dtype == values.dtype
     np.testing.assert_array_equal(found, values)

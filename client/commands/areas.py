@@ -331,7 +331,8 @@ def _summarize(status: "dict[str, np.ndarray]", missing: str) -> None:
 
 def _write_output(table: Any, out: str | None, format: str | None, as_json: bool) -> None:  # noqa: A002
     """Write a table; with --json, print its rows without shapes to stdout as well."""
-    from unigeo.schemas.tables.table_files import geometry_of, write_table
+    from unigeo.schemas.tables.object_types import geometry_of
+    from unigeo.schemas.tables.table_files import write_table
 
     if out is not None or not as_json:
         write_table(table, out, format_for(out, format))

@@ -202,11 +202,11 @@ def encode(
 
 def _single_point(at: tuple[float, float], options: dict[str, Any]) -> "TableParts":
     """Make a table of one row from --at, read as GeoJSON to get the checks of any other table."""
-    from unigeo.schemas.tables.feature_tables import feature_table
-    from unigeo.schemas.tables.part_readers import parts_of
+    from unigeo.schemas.tables.feature_tables import parse_features
+    from unigeo.schemas.tables.part_readers import split_table
 
     point = {"type": "Point", "coordinates": at}
-    return parts_of(feature_table(json.dumps(point).encode(), options["crs"]), 1)
+    return split_table(parse_features(json.dumps(point).encode(), options["crs"]), 1)
 
 
 def _print_large_plan(

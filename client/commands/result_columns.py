@@ -44,7 +44,9 @@ def encoded_columns(field: "Field", prefix: str) -> NewColumns:
 
     def new_columns(points: Points) -> ColumnsAndStatus:
         new = field.encode(points, prefix=prefix).reset_index(drop=True)
-        status = np.where(points.placed, STATUS_TEXTS[Status.VALID], STATUS_TEXTS[NO_POSITION])
+        status = np.where(
+            points.has_position, STATUS_TEXTS[Status.VALID], STATUS_TEXTS[NO_POSITION]
+        )
         return new, {"coordinate": status}
 
     return new_columns

@@ -279,7 +279,7 @@ class AtPoints(StoredField):
         check_choice("as_", as_, As)
         read = read_points(points, crs, columns, missing="keep")
         batch = BATCH if batch is None else batch
-        has_position = read.placed
+        has_position = read.has_position
         encoded = self.encoder.encode(read.lonlat[has_position], batch=batch, progress=progress)
         vectors = encoded
         if not has_position.all():

@@ -1,4 +1,4 @@
-"""Tables of Parquet, GeoParquet, Arrow and Feather: their own columns stay Arrow all the way."""
+"""Rows of Parquet, GeoParquet, Arrow and Feather, whose columns stay in Arrow."""
 
 import json
 from collections.abc import Iterator
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from unigeo.schemas.tables.arrow_values import json_values_of, texts_of
+from unigeo.schemas.tables.arrow_values import format_json_values, format_texts
 from unigeo.schemas.tables.dialects import Dialect
 from unigeo.schemas.tables.geometry_columns import (
-    geometries,
     geometry_names,
-    in_degrees,
+    read_geometries,
+    to_degrees,
     wkt_columns,
 )
-from unigeo.schemas.tables.rows import Rows, column_pair, point_in_json
-from unigeo.schemas.tables.text_records import delimited
-from unigeo.schemas.tables.text_values import numbers_in
+from unigeo.schemas.tables.rows import Rows, column_pair, geojson_point
+from unigeo.schemas.tables.text_records import format_records
+from unigeo.schemas.tables.text_values import parse_numbers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ArrowRows(Rows):
-    """Some rows of an Arrow table; see `Rows`."""
+    """Consecutive rows of an Arrow table; see `Rows`."""
 
     table: "pa.Table"
-    """Of the schema of the whole table."""
+    """The rows, with the schema of the whole table."""
     first: int
     columns: tuple[str, str] | None
-    """Names of the coordinate columns, if they are named; else a geometry goes before them."""
+    """Names of the coordinate columns if the user gave them; then a geometry is not used."""
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
     def points(self) -> Any:
-        """The geometry, or the two columns; text in these is read as in a text table.
+        """Return the geometry, or the two columns; text in these is read as in a text table.
 
         Raises:
-            PointsError: if there are no such columns, or a text is no number.
+            PointsError: if there are no such columns, or a text is not a number.
         """
         import pyarrow as pa
 
         if self._geometry is not None:
-            return geometries(self.table, self._geometry)
+            return read_geometries(self.table, self._geometry)
         names = self.table.schema.names
         pair = column_pair(names, self.columns)
         return pa.table([self._numbers(k) for k in pair], [names[k] for k in pair])
@@ -65,93 +65,97 @@ class ArrowRows(Rows):
         if not any(is_text(kind) for is_text in texts):
             return column.cast(kind)
         described = f"the field {name!r} of row {{:,}}"
-        numbers = numbers_in(texts_of(column), lambda row: described.format(self.first + row))
+        numbers = parse_numbers(
+            format_texts(column), lambda row: described.format(self.first + row)
+        )
         return pa.array(numbers, from_pandas=True)
 
     def take(self, keep: Bool[np.ndarray, " row"]) -> "ArrowRows":
-        """Leave rows out."""
+        """Select rows by a mask."""
         import pyarrow as pa
 
-        columns = [_kept(column, keep) for column in self.table.columns]
+        columns = [_filter(column, keep) for column in self.table.columns]
         return replace(self, table=pa.Table.from_arrays(columns, schema=self.table.schema))
 
     def csv_header(self, dialect: Dialect) -> str:
-        """The names of what `csv_rows` gives."""
+        """Return the names of the fields of `csv_rows`."""
         names = [name for name, _ in _text_columns(self.table.slice(0, 0), self._geometry)]
-        return delimited([names], dialect)[0]
+        return format_records([names], dialect)[0]
 
     def csv_rows(self, dialect: Dialect) -> list[str]:
-        """Values as `texts_of` writes them, and the geometry as `lon` and `lat` in WGS 84.
+        """Return values as `format_texts` writes them, and the geometry as `lon` and `lat`.
 
-        If there are such columns, and of other geometry columns, it is WKT.
+        These are WGS 84 degrees. If there are such columns already, the geometry is WKT, as further
+        geometry columns are.
         """
         columns = [texts for _, texts in _text_columns(self.table, self._geometry)]
-        return delimited(zip(*columns, strict=True), dialect)
+        return format_records(zip(*columns, strict=True), dialect)
 
     def arrow(self) -> "pa.Table":
-        """The table itself."""
+        """Return the table itself."""
         return self.table
 
     def features(self, lonlat: Float[np.ndarray, "row 2"]) -> Iterator[tuple[str, str]]:
-        """Geometry and properties in JSON; coordinates that the geometry says are left out.
+        """Yield geometry and properties in JSON; coordinates equal to the geometry are left out.
 
-        Other geometry columns are WKT, with the CRS in a property of its own.
+        Further geometry columns are WKT, with the CRS in a property of its own.
         """
-        places, located = lonlat.tolist(), []
+        points, coordinates = lonlat.tolist(), []
         if self._geometry is None:
             pair = column_pair(self.table.schema.names, self.columns)
-            located = [self.table.schema.names[k] for k in pair]
-            shapes = list(map(point_in_json, places))
+            coordinates = [self.table.schema.names[k] for k in pair]
+            shapes = list(map(geojson_point, points))
         else:
             shapes = [
                 "null" if shape is None or shape.is_empty else json.dumps(shape.__geo_interface__)
-                for shape in in_degrees(geometries(self.table, self._geometry))
+                for shape in to_degrees(read_geometries(self.table, self._geometry))
             ]
-        own = _json_columns(self.table, self._geometry)
-        for number, (shape, place) in enumerate(zip(shapes, places, strict=True)):
-            values = {name: column[number] for name, column in own}
-            if located and [values[name] for name in located] == place:
-                values = {name: one for name, one in values.items() if name not in located}
+        columns = _json_columns(self.table, self._geometry)
+        for row, (shape, point) in enumerate(zip(shapes, points, strict=True)):
+            values = {name: column[row] for name, column in columns}
+            if coordinates and [values[name] for name in coordinates] == point:
+                values = {name: one for name, one in values.items() if name not in coordinates}
             yield f'"geometry": {shape}', json.dumps(values, ensure_ascii=False)
 
 
-def _kept(column: Any, keep: Bool[np.ndarray, " row"]) -> Any:
-    """Some rows of a column."""
+def _filter(column: Any, keep: Bool[np.ndarray, " row"]) -> Any:
+    """Select rows of a column."""
     import pyarrow as pa
 
     try:
         return column.filter(pa.array(keep))
-    except pa.ArrowNotImplementedError:  # of views, such as polars' text
-        kept = zip(column.to_pylist(), keep.tolist(), strict=True)
-        return pa.chunked_array([pa.array([one for one, has in kept if has], column.type)])
+    except pa.ArrowNotImplementedError:  # for string views, which polars writes
+        values = zip(column.to_pylist(), keep.tolist(), strict=True)
+        return pa.chunked_array([pa.array([one for one, kept in values if kept], column.type)])
 
 
 def _text_columns(table: "pa.Table", geometry: str | None) -> list[tuple[str, list[str]]]:
-    """Names and texts of all columns, those of the geometry last."""
-    found: list[tuple[str, list[str]]] = []
+    """Return names and texts of all columns, those of the geometry last."""
+    columns: list[tuple[str, list[str]]] = []
     for name, column in zip(table.schema.names, table.columns, strict=True):
         if name not in geometry_names(table.schema):
-            found.append((name, texts_of(column)))
+            columns.append((name, format_texts(column)))
         elif name != geometry:
-            wkt = wkt_columns(geometries(table, name), name)
-            found += [(key, [text or "" for text in texts]) for key, texts in wkt.items()]
+            wkt = wkt_columns(read_geometries(table, name), name)
+            columns += [(key, [text or "" for text in texts]) for key, texts in wkt.items()]
     if geometry is None:
-        return found
-    shapes = in_degrees(geometries(table, geometry))
+        return columns
+    shapes = to_degrees(read_geometries(table, geometry))
     if {"lon", "lat"} & set(table.schema.names):
-        return [*found, (geometry, ["" if shape is None else shape.wkt for shape in shapes])]
+        return [*columns, (geometry, ["" if shape is None else shape.wkt for shape in shapes])]
     empty = shapes.isna() | shapes.is_empty
     for name, numbers in (("lon", shapes.x), ("lat", shapes.y)):
         pairs = zip(numbers.tolist(), empty, strict=True)
-        found.append((name, ["" if nowhere else repr(one) for one, nowhere in pairs]))
-    return found
+        columns.append((name, ["" if is_empty else repr(one) for one, is_empty in pairs]))
+    return columns
 
 
 def _json_columns(table: "pa.Table", geometry: str | None) -> list[tuple[str, list[Any]]]:
-    found: list[tuple[str, list[Any]]] = []
+    """Return names and JSON values of all columns but the geometry."""
+    columns: list[tuple[str, list[Any]]] = []
     for name, column in zip(table.schema.names, table.columns, strict=True):
         if name not in geometry_names(table.schema):
-            found.append((name, json_values_of(column)))
+            columns.append((name, format_json_values(column)))
         elif name != geometry:
-            found += wkt_columns(geometries(table, name), name).items()
-    return found
+            columns += wkt_columns(read_geometries(table, name), name).items()
+    return columns

@@ -1,4 +1,4 @@
-"""Values of Arrow columns as text, for CSV, and as JSON: each as exactly as it can be said."""
+"""Values of Arrow columns as text for CSV and as JSON, without loss of digits."""
 
 import json
 import math
@@ -7,56 +7,58 @@ from decimal import Decimal
 from typing import Any
 
 _FRACTION = re.compile(r"\.(\d*?)0*(?=Z|[+-]|$)")
-"""Of a second, and the zeros at its end."""
+"""Pattern of a fraction of a second, and the zeros at its end."""
 
 
-def texts_of(column: Any) -> list[str]:
-    """Write a column as text, empty where it is null.
+def format_texts(column: Any) -> list[str]:
+    """Format the values of a column as text, empty where null.
 
-    Integers and decimals keep every digit, floats have as few digits as tell them from others of
-    their width. Dates and times are as in ISO 8601, with the offset of their zone if they have one;
-    durations are a number and its unit. Lists, structs and maps are JSON, bytes are hexadecimal.
+    Integers and decimals keep every digit; floats have the fewest digits that distinguish them from
+    other floats of their width. Dates and times are in ISO 8601, with the offset of their zone if
+    they have one; durations are a number and its unit. Lists, structs and maps are JSON, bytes are
+    hexadecimal.
 
     Args:
         column: an Arrow array, chunked or not.
     """
-    return ["" if value is None else _text(value) for value in _values(column)]
+    return ["" if value is None else _format_text(value) for value in _to_python(column)]
 
 
-def json_values_of(column: Any) -> list[Any]:
-    """Write a column as `json.dumps` takes it: None where it is null or no finite number.
+def format_json_values(column: Any) -> list[Any]:
+    """Convert the values of a column for `json.dumps`; None where null, NaN or infinite.
 
-    Integers, floats, truth values, lists and structs are JSON's own; what it lacks is text, as in
-    `texts_of`.
+    Integers, floats, booleans, lists and structs have a form in JSON; other values are text, as in
+    `format_texts`.
     """
-    return [_json(value) for value in _values(column)]
+    return [_to_json(value) for value in _to_python(column)]
 
 
-def _values(column: Any) -> list[Any]:
-    """Values as Python has them; times as text, as Python has no nanoseconds."""
+def _to_python(column: Any) -> list[Any]:
+    """Convert values to Python; times become text, as Python's have no nanoseconds."""
     import pyarrow as pa
 
     kind = column.type
     if pa.types.is_dictionary(kind) and pa.types.is_primitive(kind.value_type):
-        return _values(column.cast(kind.value_type))
+        return _to_python(column.cast(kind.value_type))
     if pa.types.is_duration(kind):
         counts = column.cast(pa.int64()).to_pylist()
         return [None if count is None else f"{count} {kind.unit}" for count in counts]
     if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
         texts = column.cast(pa.string()).to_pylist()
-        return [text and _FRACTION.sub(_without_zeros, text) for text in texts]
+        return [text and _FRACTION.sub(_trim_zeros, text) for text in texts]
     if pa.types.is_float16(kind) or pa.types.is_float32(kind):
-        numbers, has = column.to_numpy(), column.is_valid().to_pylist()
-        return [float(str(n)) if there else None for n, there in zip(numbers, has, strict=True)]
+        numbers, valid = column.to_numpy(), column.is_valid().to_pylist()
+        # By way of text: 0.1 of float32 would become 0.10000000149011612 in Python's double.
+        return [float(str(n)) if known else None for n, known in zip(numbers, valid, strict=True)]
     values: list[Any] = column.to_pylist()
     return values
 
 
-def _without_zeros(fraction: re.Match[str]) -> str:
+def _trim_zeros(fraction: re.Match[str]) -> str:
     return f".{fraction[1]}" if fraction[1] else ""
 
 
-def _text(value: Any) -> str:
+def _format_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, float):
@@ -66,17 +68,17 @@ def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dict | list | tuple):
-        return json.dumps(_json(value), ensure_ascii=False)
+        return json.dumps(_to_json(value), ensure_ascii=False)
     return str(value)
 
 
-def _json(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): _json(one) for key, one in value.items()}
+        return {str(key): _to_json(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_json(one) for one in value]
-    return _text(value)
+        return [_to_json(one) for one in value]
+    return _format_text(value)

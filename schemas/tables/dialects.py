@@ -1,4 +1,4 @@
-"""How a text table is written: its encoding, separator and line ends, found in its first bytes."""
+"""Dialects of text tables: encoding, separator and line ends, detected in the first bytes."""
 
 import codecs
 import csv
@@ -11,69 +11,71 @@ from unigeo.schemas.tables.points import find_columns
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 HEAD_BYTES = 2**20
-"""Of a table, looked at for its separator."""
+"""Number of bytes at the start of a table in which its dialect is detected."""
 _HEAD_ROWS = 200
-_NO_TEXT = " \t\x1a"
-"""White space, and the mark that DOS puts at the end of a file."""
-_MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32-le",  # begins as UTF-16's does
+_BLANKS = " \t\x1a"
+"""White space, and the character that DOS writes at the end of a file."""
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32-le",  # before UTF-16's mark, with which it begins
     codecs.BOM_UTF32_BE: "utf-32-be",
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
-FALLBACKS = ("cp1252", "latin-1")
-"""Of a table that is not UTF-8; the second knows every byte."""
+FALLBACK_ENCODINGS = ("cp1252", "latin-1")
+"""Encodings tried for a table that is not UTF-8; the last one decodes every byte."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """How a text table is written."""
+    """The way a text table is written."""
 
     separator: str = ","
-    """Of fields; quoted ones may hold it."""
+    """Character between fields; quoted fields may contain it."""
     encoding: str = "utf-8"
-    """Name of a Python codec that writes no mark."""
+    """Name of a Python codec that writes no byte-order mark."""
     mark: bytes = b""
     """Byte-order mark before the text."""
     line_end: str = "\n"
-    """Of a row: that of Windows or of Unix. Fields keep their own."""
+    """Line end of a row, that of Windows or of Unix; line ends inside fields stay as they are."""
     decimal: str = "."
-    """Point or comma of the coordinates, and of the new columns."""
+    """Decimal point or comma of the coordinates and of new columns."""
 
     def __str__(self) -> str:
         return f"{SEPARATORS[self.separator]}-separated {self.encoding.upper()}"
 
 
 def find_dialect(head: bytes, whole: bool, columns: tuple[str, str] | None = None) -> Dialect:
-    """Find encoding and separator; line end and decimal are for who reads on.
+    """Detect encoding and separator; line end and decimal need the rest of the table.
 
-    The separator is the one under which there are columns of coordinates, all rows have as many
-    fields as the header, and these are most, in this order.
+    The best separator is one with which there are columns of coordinates; then one with which all
+    rows have as many fields as the header; then the one that gives most fields.
 
     Args:
-        head: the first bytes of the table.
-        whole: whether it ends there.
+        head: first bytes of the table.
+        whole: whether the table ends there.
         columns: names of the coordinate columns, if not usual.
     """
-    mark, encoding = _encoding_of(head)
+    mark, encoding = _find_encoding(head)
     lines = io.StringIO(head[len(mark) :].decode(encoding, "replace"), newline="").readlines()
     if not whole and len(lines) > 1:
-        del lines[-1]
-    suited = {one: _suitability(lines, one, whole, columns) for one in SEPARATORS}
-    return Dialect(separator=max(suited, key=lambda one: suited[one]), encoding=encoding, mark=mark)
+        del lines[-1]  # the head may end within it
+    ratings = {one: _rate_separator(lines, one, whole, columns) for one in SEPARATORS}
+    best = max(ratings, key=lambda one: ratings[one])
+    return Dialect(separator=best, encoding=encoding, mark=mark)
 
 
 def is_blank(fields: Sequence[str]) -> bool:
-    """Whether a line says nothing: it is no row of a table."""
-    return len(fields) == 0 or (len(fields) == 1 and not fields[0].strip(_NO_TEXT))
+    """Return whether a line is blank, so that it is not a row of the table."""
+    return len(fields) == 0 or (len(fields) == 1 and not fields[0].strip(_BLANKS))
 
 
-def _encoding_of(head: bytes) -> tuple[bytes, str]:
-    """The byte-order mark, and the encoding that it or a Latin header in UTF-16 says."""
-    for mark, encoding in _MARKS.items():
+def _find_encoding(head: bytes) -> tuple[bytes, str]:
+    """Return the byte-order mark, and the encoding that follows from it or from zero bytes."""
+    for mark, encoding in _BYTE_ORDER_MARKS.items():
         if head.startswith(mark):
             return mark, encoding
+    # UTF-16 without a mark: in a header of Latin letters every other byte is zero.
     if len(head) >= 4 and head[0] and head[1:4:2] == b"\0\0" and head[2]:
         return b"", "utf-16-le"
     if len(head) >= 4 and head[1] and head[0:4:2] == b"\0\0" and head[3]:
@@ -81,10 +83,10 @@ def _encoding_of(head: bytes) -> tuple[bytes, str]:
     return b"", "utf-8"
 
 
-def _suitability(
+def _rate_separator(
     lines: Sequence[str], separator: str, whole: bool, columns: tuple[str, str] | None
 ) -> tuple[bool, bool, int]:
-    """How well a separator fits the first lines of a table; more is better."""
+    """Rate how well a separator fits the first lines of a table; the largest rating is best."""
     rows: list[list[str]] = []
     fits = True
     reader = csv.reader(lines, delimiter=separator, strict=True)
@@ -94,7 +96,7 @@ def _suitability(
                 rows.append(row)
             if len(rows) > _HEAD_ROWS:
                 break
-    except csv.Error:  # at the end of a head that is cut, a quoted field may be open
+    except csv.Error:  # no fault where the head ends within a quoted field
         fits = not whole and reader.line_num == len(lines)
     if not rows:
         return False, False, 0

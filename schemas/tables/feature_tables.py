@@ -1,4 +1,4 @@
-"""Features of GeoJSON as rows: into GeoJSON they go whole, into other formats as columns."""
+"""Features of GeoJSON as rows: written unchanged to GeoJSON, as columns to other formats."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float, Int
 
 from unigeo.schemas.errors import PointsError
 from unigeo.schemas.tables.dialects import Dialect
-from unigeo.schemas.tables.geojson import TYPES
+from unigeo.schemas.tables.geojson import GEOJSON_TYPES
 from unigeo.schemas.tables.points import read_points
 from unigeo.schemas.tables.rows import Rows
-from unigeo.schemas.tables.text_records import delimited
+from unigeo.schemas.tables.text_records import format_records
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,38 +22,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class FeatureTable:
-    """A GeoJSON document of points, held whole."""
+    """A GeoJSON document of points, held in memory."""
 
     members: dict[str, Any]
-    """Of the document, but for its type and features."""
+    """Members of the document other than its type and features."""
     features: list[dict[str, Any]]
     crs: Any = None
-    """Of the coordinates, if it is named and the document does not say it."""
+    """CRS of the coordinates that the user named, for a document that names none."""
 
     def __len__(self) -> int:
         return len(self.features)
 
     def rows(self, first: int, count: int) -> "GeoJsonRows":
-        """Some of the features."""
+        """Return `count` features from `first` on, or those that there are."""
         return GeoJsonRows(self, first, np.arange(first, min(first + count, len(self))))
 
     def document(self, features: list[dict[str, Any]]) -> dict[str, Any]:
-        """Some of the features as a document of their own."""
+        """Make a document of features, with the members of this one."""
         return {"type": "FeatureCollection"} | self.members | {"features": features}
 
     @cached_property
     def lonlat(self) -> Float[np.ndarray, "row 2"]:
-        """The features' places in WGS 84 degrees, NaN where one has none."""
+        """Positions of the features in WGS 84 degrees, NaN where missing."""
         return read_points(self.document(self.features), self.crs, missing="keep").lonlat
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the columns: the features' ids, their properties, and their places.
+        """Names of the columns: ids of the features, their properties, and their positions.
 
-        Places are `lon` and `lat`; where there are such properties, WKT in `geometry`. Names that
-        properties have too get an underscore.
+        Positions are `lon` and `lat`; if there are such properties, WKT in `geometry`. An
+        underscore is added to names that properties have too.
         """
-        return (*self._ids, *self._properties, *self._places)
+        return (*self._ids, *self._properties, *self._position_columns)
 
     @cached_property
     def _properties(self) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ class FeatureTable:
         return (self._free("id"),) if any("id" in one for one in self.features) else ()
 
     @cached_property
-    def _places(self) -> tuple[str, ...]:
+    def _position_columns(self) -> tuple[str, ...]:
         taken = {"lon", "lat"} & set(self._properties)
         return (self._free("geometry"),) if taken else ("lon", "lat")
 
@@ -73,25 +73,26 @@ class FeatureTable:
 
     @cached_property
     def columns(self) -> dict[str, list[Any]]:
-        """Values by name; None where there is none."""
+        """Values by name of the column; None where missing."""
         properties = list(map(_properties, self.features))
-        places = [None if np.isnan(one).any() else one.tolist() for one in self.lonlat]
-        found = {name: [one.get("id") for one in self.features] for name in self._ids}
-        found |= {name: [one.get(name) for one in properties] for name in self._properties}
-        if len(self._places) == 1:
-            return found | {self._places[0]: [one and _wkt(one) for one in places]}
-        return found | {
-            name: [one and one[axis] for one in places] for axis, name in enumerate(self._places)
-        }
+        points = [None if np.isnan(point).any() else point.tolist() for point in self.lonlat]
+        columns = {name: [one.get("id") for one in self.features] for name in self._ids}
+        columns |= {name: [one.get(name) for one in properties] for name in self._properties}
+        if len(self._position_columns) == 1:
+            (name,) = self._position_columns
+            return columns | {name: [point and _format_wkt(point) for point in points]}
+        for axis, name in enumerate(self._position_columns):
+            columns[name] = [point and point[axis] for point in points]
+        return columns
 
     @cached_property
     def arrow(self) -> "pa.Table":
-        """All columns in Arrow; one of several types is JSON text."""
+        """All columns in Arrow; a column of several types is JSON text."""
         import pyarrow as pa
 
-        numbers = self._places if len(self._places) == 2 else ()
+        numbers = self._position_columns if len(self._position_columns) == 2 else ()
         arrays = [
-            pa.array(values, pa.float64()) if name in numbers else _array_of(values)
+            pa.array(values, pa.float64()) if name in numbers else _to_array(values)
             for name, values in self.columns.items()
         ]
         return pa.table(arrays, list(self.names))
@@ -99,72 +100,72 @@ class FeatureTable:
 
 @dataclass(frozen=True, eq=False)
 class GeoJsonRows(Rows):
-    """Some features; see `Rows`."""
+    """Some features of a document; see `Rows`."""
 
     table: FeatureTable
     first: int
     numbers: Int[np.ndarray, " row"]
-    """Of the features in the table."""
+    """Indices of the features in the table."""
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def points(self) -> Any:
-        """The features as a document of their own."""
+        """Return the features as a document."""
         return self.table.document([self.table.features[number] for number in self.numbers])
 
     def take(self, keep: Bool[np.ndarray, " row"]) -> "GeoJsonRows":
-        """Leave features out."""
+        """Select features by a mask."""
         return replace(self, numbers=self.numbers[keep])
 
     def csv_header(self, dialect: Dialect) -> str:
-        """The names of all columns."""
-        return delimited([list(self.table.columns)], dialect)[0]
+        """Return the names of all columns."""
+        return format_records([list(self.table.columns)], dialect)[0]
 
     def csv_rows(self, dialect: Dialect) -> list[str]:
-        """Text as it is, and other values as JSON has them; empty where they are null."""
+        """Return text as it is and other values in JSON; empty where null."""
         columns = list(self.table.columns.values())
-        rows = ([_text(column[number]) for column in columns] for number in self.numbers)
-        return delimited(rows, dialect)
+        rows = ([_format_text(column[number]) for column in columns] for number in self.numbers)
+        return format_records(rows, dialect)
 
     def arrow(self) -> "pa.Table":
-        """The columns in Arrow."""
+        """Return the columns in Arrow."""
         import pyarrow as pa
 
         return self.table.arrow.take(pa.array(self.numbers))
 
     def features(self, lonlat: Float[np.ndarray, "row 2"]) -> Iterator[tuple[str, str]]:
-        """Each feature as it came."""
-        del lonlat  # the geometry stays as it is
+        """Yield each feature unchanged."""
+        del lonlat  # the feature has its own geometry
         for number in self.numbers:
             feature = self.table.features[number]
             members = {
                 name: value for name, value in feature.items() if name not in ("type", "properties")
             }
-            yield _dumped(members)[1:-1], _dumped(_properties(feature))
+            yield _dump(members)[1:-1], _dump(_properties(feature))
 
 
-def feature_table(content: bytes, crs: Any = None) -> FeatureTable:
-    """Read a document.
+def parse_features(content: bytes, crs: Any = None) -> FeatureTable:
+    """Parse a GeoJSON document; a bare geometry becomes one feature.
 
     Args:
         content: JSON.
         crs: as in `read_points`.
 
     Raises:
-        ValueError: if it is no JSON.
-        PointsError: if it is no GeoJSON of features.
+        ValueError: if it is not JSON.
+        PointsError: if it is not GeoJSON.
     """
     document = json.loads(content)
     kind = document.get("type") if isinstance(document, dict) else None
-    if kind not in TYPES:
-        raise PointsError(f"not valid GeoJSON: its type is none of {', '.join(TYPES)}")
+    if kind not in GEOJSON_TYPES:
+        raise PointsError(f"not valid GeoJSON: its type is none of {', '.join(GEOJSON_TYPES)}")
     if kind == "FeatureCollection":
         features = document.get("features")
         members = {k: v for k, v in document.items() if k not in ("type", "features")}
     else:
-        whole = document if kind == "Feature" else {"geometry": document, "properties": {}}
-        features = [whole]
+        feature = document if kind == "Feature" else {"geometry": document, "properties": {}}
+        features = [feature]
         members = {"crs": document["crs"]} if "crs" in document else {}
     if not isinstance(features, list) or not all(map(_is_feature, features)):
         raise PointsError("not valid GeoJSON: the features must be objects with properties")
@@ -182,12 +183,12 @@ def _properties(feature: Mapping[str, Any]) -> dict[str, Any]:
     return feature.get("properties") or {}
 
 
-def _wkt(place: list[float]) -> str:
-    return f"POINT ({place[0]!r} {place[1]!r})"
+def _format_wkt(point: list[float]) -> str:
+    return f"POINT ({point[0]!r} {point[1]!r})"
 
 
-def _array_of(values: list[Any]) -> Any:
-    """An Arrow array from which every value comes back; else of the values in JSON."""
+def _to_array(values: list[Any]) -> Any:
+    """Convert values to an Arrow array without loss; to their JSON text if that is impossible."""
     import pyarrow as pa
 
     kinds = {type(value) for value in values} - {type(None)}
@@ -197,18 +198,21 @@ def _array_of(values: list[Any]) -> Any:
         if bool in kinds and len(kinds) > 1:
             raise pa.ArrowInvalid("truth values are no numbers")
         array = pa.array(values)
+        # Objects of different keys get nulls for each other's keys: they are JSON text instead.
         if array.to_pylist() == values:
             return array
     except (pa.ArrowException, OverflowError):
         pass
-    return pa.array([None if value is None else _text(value) for value in values], pa.string())
+    return pa.array(
+        [None if value is None else _format_text(value) for value in values], pa.string()
+    )
 
 
-def _text(value: Any) -> str:
+def _format_text(value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else _dumped(value)
+    return value if isinstance(value, str) else _dump(value)
 
 
-def _dumped(value: Any) -> str:
+def _dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)

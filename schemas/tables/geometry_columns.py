@@ -8,7 +8,7 @@ from unigeo.schemas.errors import MissingExtraError
 
 
 def geometry_names(schema: Any) -> list[str]:
-    """Names of the geometry columns of an Arrow schema, the primary one first.
+    """Return the names of the geometry columns of an Arrow schema, the primary one first.
 
     Source: GeoParquet 1.1, "File metadata" and "Column metadata".
     """
@@ -22,8 +22,10 @@ def _metadata(schema: Any) -> dict[str, Any]:
     return {"primary_column": None, "columns": {}} | geo
 
 
-def geometries(table: Any, name: str) -> Any:
-    """One geometry column of an Arrow table as a GeoSeries, by way of a small file in memory.
+def read_geometries(table: Any, name: str) -> Any:
+    """Read one geometry column of an Arrow table as a GeoSeries.
+
+    geopandas reads it from a GeoParquet file in memory, so it is decoded as any file's column is.
 
     Raises:
         MissingExtraError: if geopandas is not installed.
@@ -35,25 +37,25 @@ def geometries(table: Any, name: str) -> Any:
     column = table.select([name]).replace_schema_metadata({b"geo": json.dumps(alone).encode()})
     file = BytesIO()
     pq.write_table(column, file, compression="none")
-    return need_geopandas("GeoParquet").read_parquet(file)[name]
+    return import_geopandas("GeoParquet").read_parquet(file)[name]
 
 
-def frame_of(table: Any) -> Any:
-    """An Arrow table in pandas; a GeoDataFrame if it has geometry columns."""
+def to_pandas(table: Any) -> Any:
+    """Convert an Arrow table to pandas; to a GeoDataFrame if it has geometry columns."""
     frame, names = table.to_pandas(), geometry_names(table.schema)
     if not names:
         return frame
-    shapes = {name: geometries(table, name).set_axis(frame.index) for name in names}
-    return need_geopandas("geometry").GeoDataFrame(frame.assign(**shapes), geometry=names[0])
+    shapes = {name: read_geometries(table, name).set_axis(frame.index) for name in names}
+    return import_geopandas("geometry").GeoDataFrame(frame.assign(**shapes), geometry=names[0])
 
 
-def in_degrees(shapes: Any) -> Any:
-    """Geometries in WGS 84 longitude and latitude; those without a CRS are so already."""
+def to_degrees(shapes: Any) -> Any:
+    """Convert geometries to WGS 84 degrees; those without a CRS are in degrees already."""
     return shapes if shapes.crs is None else shapes.to_crs("OGC:CRS84")
 
 
 def crs_name(crs: Any) -> str | None:
-    """How a CRS is named in a table: by its authority's code, else in full as WKT."""
+    """Return the name of a CRS for a table: its authority's code, else its WKT."""
     if crs is None:
         return None
     authority = crs.to_authority()
@@ -61,13 +63,13 @@ def crs_name(crs: Any) -> str | None:
 
 
 def wkt_columns(shapes: Any, name: str) -> dict[str, list[str | None]]:
-    """A geometry beside the first as two columns: WKT, and `<name>_crs`, the CRS it is in."""
+    """Write a further geometry column as two columns: WKT, and its CRS as `<name>_crs`."""
     texts = [None if shape is None else shape.wkt for shape in shapes]
     return {name: texts, f"{name}_crs": [crs_name(shapes.crs)] * len(texts)}
 
 
-def need_geopandas(what: str) -> Any:
-    """Import geopandas, or say what needs it."""
+def import_geopandas(what: str) -> Any:
+    """Import geopandas; the error of a missing package names `what` needs it."""
     try:
         import geopandas
     except ImportError as error:

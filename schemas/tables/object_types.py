@@ -1,6 +1,6 @@
-"""Whose table or array an object is: told by its type, and without importing any library for it.
+"""Recognition of tables and arrays of other libraries, without importing the libraries.
 
-Attributes tell nothing: a table's columns are attributes too, whatever they are named.
+Only the type is looked at: attributes prove nothing, as columns of any name are attributes too.
 """
 
 from typing import Any, Literal
@@ -30,11 +30,11 @@ _KINDS: dict[tuple[str, str], Kind] = {
     ("xarray", "Dataset"): "xarray",
     ("xarray", "DataArray"): "xarray",
 }
-"""By the library and the name of a class; a subclass is what the nearest of its parents is."""
+"""Kinds by library and name of the class; a subclass is of the kind of its nearest parent."""
 
 
 def kind_of(value: Any) -> Kind | None:
-    """Tell the kind of a table or array, None of anything else.
+    """Return the kind of a table or array; None for any other object.
 
     >>> kind_of([1.0, 2.0]) is None
     True
@@ -47,10 +47,10 @@ def kind_of(value: Any) -> Kind | None:
 
 
 def geometry_of(value: Any) -> Any:
-    """The geometries of a GeoDataFrame or GeoSeries, a GeoSeries.
+    """Return the geometries of a GeoDataFrame or GeoSeries as a GeoSeries.
 
     Returns:
-        None of anything else, and of a GeoDataFrame none of whose columns is the active geometry.
+        None for any other object, and for a GeoDataFrame without an active geometry.
     """
     kind = kind_of(value)
     if kind == "geoseries":

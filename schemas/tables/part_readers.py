@@ -1,6 +1,6 @@
-"""Tables larger than memory, read some rows at a time.
+"""Tables read some rows at a time, so that they may be larger than memory.
 
-Text and Parquet, GeoParquet too, are read so; GeoJSON and Arrow are held whole.
+This holds for text, Parquet and GeoParquet; GeoJSON and Arrow are held in memory.
 """
 
 import shutil
@@ -13,14 +13,14 @@ from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from unigeo.schemas.errors import PointsError, StoreError, UnigeoError
-from unigeo.schemas.tables.dialects import FALLBACKS, Dialect
+from unigeo.schemas.tables.dialects import FALLBACK_ENCODINGS, Dialect
 from unigeo.schemas.tables.rows import Rows
 from unigeo.schemas.tables.table_files import (
     FAILURES,
     PIPE,
     Format,
+    check_pyarrow,
     format_of,
-    need_pyarrow,
     read_arrow_file,
 )
 
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
 Columns = tuple[str, str] | None
 """Names of the coordinate columns, if not usual."""
 SPOOLED_BYTES = 2**26
-"""Of a pipe, kept in memory; more goes to a temporary file."""
+"""Bytes of a pipe that are held in memory; more are written to a temporary file."""
 
 
 @dataclass(frozen=True, eq=False)
 class TableParts:
-    """A table, read in parts as often as it is asked for."""
+    """A table that is read in parts, any number of times."""
 
     names: tuple[str, ...]
-    """Of its columns."""
+    """Names of the columns."""
     rows: int
-    """In all."""
+    """Number of rows of the whole table."""
     parts: Callable[[], Iterator[Rows]]
-    """At least one, which may be empty."""
+    """Function that reads the parts, of which there is at least one, possibly empty."""
     dialect: Dialect = field(default_factory=Dialect)
-    """How it is written, if it is text; else how text is written of it."""
+    """Dialect of a text table; for other tables that in which they are written as text."""
     members: dict[str, Any] = field(default_factory=dict)
-    """Of a GeoJSON document, but for its type and features."""
+    """Members of a GeoJSON document other than its type and features."""
     note: str = ""
-    """What the user should know of how it was read."""
+    """Remark for the user on how the table was read."""
 
     def __iter__(self) -> Iterator[Rows]:
         return self.parts()
@@ -68,14 +68,14 @@ def read_parts(
     """Open a table to be read at most `rows` rows at a time.
 
     Args:
-        path: as in `read_table`; what comes through a pipe is kept for as long as it is read.
+        path: as in `read_table`; the content of a pipe is kept until the table is closed.
         format: as in `read_table`.
-        rows: of a part.
+        rows: largest number of rows of a part.
         columns: names of the coordinate columns, if not usual.
-        crs: of the coordinates, where the table does not say it.
+        crs: CRS of the coordinates, where the table names none.
 
     Raises:
-        PointsError: if the table cannot be read, at once or while its parts are.
+        PointsError: if the table cannot be read, when it is opened or when a part is read.
     """
     try:
         kind = format_of(path, format, "read")
@@ -84,15 +84,16 @@ def read_parts(
     with ExitStack() as stack:
         source: Any = path
         if path == PIPE or Path(path).is_fifo():
-            source = stack.enter_context(_spooled(path))
-        with _named_failures(path, kind):
+            source = stack.enter_context(_spool(path))
+        with _name_failures(path, kind):
             table = _OPENERS[kind](source, rows, columns, crs)
 
         def parts() -> Iterator[Rows]:
-            each = table.parts()
+            iterator = table.parts()
             while True:
-                with _named_failures(path, kind):
-                    part = next(each, None)
+                # Around `next` alone: errors of the caller, who handles the part, are not renamed.
+                with _name_failures(path, kind):
+                    part = next(iterator, None)
                 if part is None:
                     return
                 yield part
@@ -101,8 +102,8 @@ def read_parts(
 
 
 @contextmanager
-def _spooled(path: str) -> Iterator[Any]:
-    """What comes through a pipe as a file that can be read again."""
+def _spool(path: str) -> Iterator[Any]:
+    """Copy the content of a pipe to a file that can be read several times."""
     with ExitStack() as stack:
         pipe = sys.stdin.buffer if path == PIPE else stack.enter_context(Path(path).open("rb"))
         file = stack.enter_context(SpooledTemporaryFile(SPOOLED_BYTES))
@@ -112,7 +113,8 @@ def _spooled(path: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _named_failures(path: str, kind: Format) -> Iterator[None]:
+def _name_failures(path: str, kind: Format) -> Iterator[None]:
+    """Raise the errors of libraries as a PointsError that names the table."""
     try:
         yield
     except FAILURES as error:
@@ -125,15 +127,15 @@ def _named_failures(path: str, kind: Format) -> Iterator[None]:
 def _text_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TableParts:
     from unigeo.schemas.tables.text_tables import open_text
 
-    table = open_text(source, rows, columns, placed=True)
+    table = open_text(source, rows, columns, check_positions=True)
     note = ""
-    if table.dialect.encoding in FALLBACKS:
+    if table.dialect.encoding in FALLBACK_ENCODINGS:
         note = f"the table is not UTF-8; it is read as {table.dialect.encoding}"
     return TableParts(table.names, table.rows, table.parts, table.dialect, note=note)
 
 
 def _parquet_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TableParts:
-    need_pyarrow()
+    check_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -144,7 +146,7 @@ def _parquet_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TableP
 
     def parts() -> Iterator[Rows]:
         first = 0
-        # Buffered ahead, the whole file would come into memory.
+        # With pre_buffer, the whole file would be held in memory.
         with pq.ParquetFile(source, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=rows):
                 yield ArrowRows(pa.Table.from_batches([batch], schema), first, columns)
@@ -168,14 +170,14 @@ def _arrow_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TablePar
 
 
 def _geojson_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TableParts:
-    from unigeo.schemas.tables.feature_tables import feature_table
+    from unigeo.schemas.tables.feature_tables import parse_features
 
     content = Path(source).read_bytes() if isinstance(source, str) else source.read()
-    return parts_of(feature_table(content, crs), rows)
+    return split_table(parse_features(content, crs), rows)
 
 
-def parts_of(table: "FeatureTable", rows: int) -> TableParts:
-    """Cut a table that is in memory."""
+def split_table(table: "FeatureTable", rows: int) -> TableParts:
+    """Split a table that is in memory into parts."""
     starts = range(0, max(len(table), 1), rows)
     return TableParts(
         table.names,

@@ -1,6 +1,6 @@
-"""Tables larger than memory, written part by part: whole in the end, or not at all.
+"""Tables written part by part, so that they may be larger than memory; complete or absent.
 
-Text, Parquet, GeoParquet and GeoJSON are written so; Arrow is held whole.
+This holds for text, Parquet, GeoParquet and GeoJSON; Arrow is held in memory.
 """
 
 import gzip
@@ -19,14 +19,14 @@ from unigeo.schemas.errors import StoreError, UnigeoError
 from unigeo.schemas.io.atomic_files import file_beside
 from unigeo.schemas.tables.dialects import Dialect
 from unigeo.schemas.tables.part_readers import SPOOLED_BYTES, TableParts
-from unigeo.schemas.tables.rows import Rows, repeated
+from unigeo.schemas.tables.rows import Rows, first_duplicate
 from unigeo.schemas.tables.table_files import (
     FAILURES,
     PIPE,
     Format,
+    check_pyarrow,
     check_writable,
     format_of,
-    need_pyarrow,
 )
 from unigeo.schemas.tables.table_writers import WRITERS, WritePart
 
@@ -40,45 +40,46 @@ def write_parts(
     format: str | None = None,  # noqa: A002
     source: TableParts | None = None,
 ) -> Iterator[WritePart]:
-    """Open a table to be written part by part; what is yielded takes the parts.
+    """Open a table to be written part by part, and yield the function that writes a part.
 
-    A file is written beside its place and renamed when all is well. On a pipe, text goes out as it
-    comes, and other formats when they are whole.
+    A file appears under its name when it is complete. To a pipe, text is written at once, and other
+    formats when they are complete.
 
     Args:
-        path: as in `write_table`; text that ends in `.tsv` is separated by tabs.
+        path: as in `write_table`; text whose name ends in `.tsv` is separated by tabs.
         format: as in `write_table`.
-        source: the table whose rows are written: text is written as it was, GeoJSON keeps the
-            members of its document.
+        source: the table whose rows are written: text keeps its form, GeoJSON the members of its
+            document.
 
     Raises:
         StoreError: as `write_table`, or if the format cannot hold the source's names; nothing is
             left behind then.
-        BrokenPipeError: if nobody reads standard output any more.
+        BrokenPipeError: if the reader of standard output has ended.
     """
     check_writable(path, format)
     path = PIPE if path is None else path
     kind = format_of(path, format, "write")
-    twice = None if source is None or kind == "csv" else repeated(source.names)
-    if twice is not None:
+    # Only CSV can hold several columns of one name.
+    duplicate = None if source is None or kind == "csv" else first_duplicate(source.names)
+    if duplicate is not None:
         raise StoreError(
-            f"cannot write {path} as {kind}: several columns are named {twice!r}; rename them, or "
-            "write CSV"
+            f"cannot write {path} as {kind}: several columns are named {duplicate!r}; rename them, "
+            "or write CSV"
         )
     if kind in ("parquet", "arrow"):
-        need_pyarrow()
+        check_pyarrow()
     dialect = Dialect() if source is None else source.dialect
     if path.lower().endswith(".tsv"):
         dialect = replace(dialect, separator="\t")
     with ExitStack() as stack:
-        with _failed_writes(path, kind):
-            file = stack.enter_context(_whole(path, kind))
+        with _name_failures(path, kind):
+            file = stack.enter_context(_open_output(path, kind))
             writer = WRITERS[kind](file, dialect, {} if source is None else source.members)
 
         def write(
             new: "pd.DataFrame", own: Rows | None = None, lonlat: np.ndarray | None = None
         ) -> None:
-            with _failed_writes(path, kind):
+            with _name_failures(path, kind):
                 writer.write(new, own, lonlat)
                 if path == PIPE and kind == "csv":
                     file.flush()
@@ -89,14 +90,14 @@ def write_parts(
             with suppress(*FAILURES):
                 writer.close()
             raise
-        with _failed_writes(path, kind):
+        with _name_failures(path, kind):
             writer.close()
             stack.close()
 
 
 @contextmanager
-def _whole(path: str, kind: Format) -> Iterator[Any]:
-    """A file that is put in its place, or sent through the pipe, if it is closed without error."""
+def _open_output(path: str, kind: Format) -> Iterator[Any]:
+    """Yield a file that is renamed to its path, or sent through the pipe, if no error occurs."""
     if path == PIPE:
         sys.stdout.flush()
         if kind == "csv":
@@ -111,7 +112,7 @@ def _whole(path: str, kind: Format) -> Iterator[Any]:
     target = Path(path).resolve()
     with file_beside(target) as part, part.open("wb") as file:
         if target.name.lower().endswith(".gz"):
-            # The same table gives the same bytes, as neither name nor time is in them.
+            # Without name and time in the header, the same table gives the same bytes.
             with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
                 yield packed
         else:
@@ -119,7 +120,8 @@ def _whole(path: str, kind: Format) -> Iterator[Any]:
 
 
 @contextmanager
-def _failed_writes(path: str, kind: Format) -> Iterator[None]:
+def _name_failures(path: str, kind: Format) -> Iterator[None]:
+    """Raise the errors of libraries as a StoreError that names the table."""
     try:
         yield
     except FAILURES as error:

@@ -1,10 +1,9 @@
-"""Points in every form users have them, read as longitude and latitude.
+"""Points in the forms that users have, read as longitude and latitude.
 
-Accepted: a numpy array or list of (lon, lat); a DataFrame, polars frame, Arrow table or mapping
+Accepted are a numpy array or list of (lon, lat); a DataFrame, polars frame, Arrow table or mapping
 with columns named for longitude and latitude; a GeoDataFrame or GeoSeries of points; GeoJSON (a
 mapping, its text, or a path to a file); an xarray Dataset or DataArray with such coordinates. The
-CRS is taken from the object if it carries one, else it is WGS 84 longitude and latitude, unless
-named.
+CRS is that of the object if it has one, else the one that the caller names, else WGS 84.
 """
 
 import json
@@ -20,8 +19,13 @@ from unigeo.schemas.errors import PointsError
 from unigeo.schemas.geo.crs import is_degrees, is_same_crs, known_crs
 from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS
 from unigeo.schemas.geo.projection import equal_earth_m
-from unigeo.schemas.tables.coordinate_columns import find_columns, has_columns, is_longitude, listed
-from unigeo.schemas.tables.geojson import TYPES, points_of_geojson
+from unigeo.schemas.tables.coordinate_columns import (
+    find_columns,
+    format_names,
+    has_columns,
+    is_longitude,
+)
+from unigeo.schemas.tables.geojson import GEOJSON_TYPES, read_geojson_points
 from unigeo.schemas.tables.numeric_values import MISSING, as_numbers
 from unigeo.schemas.tables.object_types import geometry_of, kind_of
 
@@ -44,37 +48,37 @@ _TABLES = {
     ".nc": "xarray.open_dataset",
     ".zarr": "xarray.open_zarr",
 }
-"""What reads files that are no GeoJSON, by their ending."""
+"""Functions that read files other than GeoJSON, by the ending of the file's name."""
 _FORMS = (
     "give (longitude, latitude) rows, a table with such columns, a GeoDataFrame, GeoJSON or an "
     "xarray object"
 )
-_MOST_SHOWN = 80
-"""Characters of a user's text in a message."""
+_MAX_SHOWN = 80
+"""Largest number of characters of a user's text that a message repeats."""
 
 __all__ = ["Points", "check_lonlat", "find_columns", "read_points"]
 
-NoPosition = Literal["raise", "keep"]
+MissingPositions = Literal["raise", "keep"]
 
 
 @dataclass(frozen=True)
 class Points:
-    """Places to read a field at."""
+    """Points at which a field is read."""
 
     lonlat: Float[np.ndarray, "point 2"]
     """WGS 84 degrees, longitude first, float64; both NaN where a point has no position."""
     index: Any = None
-    """The rows' labels (a pandas Index) if the points came with some."""
+    """Labels of the rows (a pandas Index), if the points came with some."""
     xy: Float[np.ndarray, "point 2"] | None = None
-    """The numbers as they came, in `crs`, where this is another than that of `lonlat`."""
+    """Coordinates as they were given, if their `crs` is not that of `lonlat`."""
     crs: Any = None
-    """The CRS of `xy`, in a form that PROJ takes."""
+    """CRS of `xy`, in a form that PROJ reads."""
 
     def __len__(self) -> int:
         return len(self.lonlat)
 
     def take(self, rows: Any) -> "Points":
-        """Some of the points, by a slice, numbers or a mask."""
+        """Select points by a slice, indices or a mask."""
         return replace(
             self,
             lonlat=self.lonlat[rows],
@@ -83,15 +87,15 @@ class Points:
         )
 
     @property
-    def placed(self) -> Bool[np.ndarray, " point"]:
-        """Which points have a position."""
+    def has_position(self) -> Bool[np.ndarray, " point"]:
+        """Whether each point has a position."""
         return ~np.isnan(self.lonlat[:, 0])
 
     def metres(self, crs: str) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
-        """Eastings and northings in a CRS of the Equal Earth family; NaN without a position.
+        """Return eastings and northings in a CRS of the Equal Earth family; NaN without a position.
 
-        Numbers that came in this CRS are returned as they came: the way through degrees and back
-        would move a point on the edge of two cells to either side.
+        Coordinates that were given in this CRS are returned unchanged: converted to degrees and
+        back, a point on the edge of two cells could end up in the other one.
         """
         if self.xy is not None and is_same_crs(self.crs, crs):
             return self.xy[:, 0], self.xy[:, 1]
@@ -103,17 +107,17 @@ def read_points(
     crs: Any = None,
     columns: tuple[Any, Any] | None = None,
     *,
-    missing: NoPosition = "raise",
+    missing: MissingPositions = "raise",
 ) -> Points:
     """Read points in any accepted form.
 
     Args:
         points: see the module's docstring.
-        crs: the CRS of the numbers, where the object does not say it (default WGS 84).
+        crs: CRS of the coordinates, where the object has none (default WGS 84).
         columns: names of the easting (longitude) and northing (latitude) columns, if not usual.
-        missing: what becomes of rows without a position, those with a coordinate that is NaN, null
-            or masked, and those with a geometry that is missing or empty: `raise` refuses them,
-            `keep` gives them the longitude and latitude NaN.
+        missing: treatment of rows without a position, which have a coordinate that is NaN, null or
+            masked, or a geometry that is missing or empty: `raise` refuses them, `keep` gives them
+            the longitude and latitude NaN.
 
     Raises:
         PointsError: naming the first bad row, for missing, infinite or swapped coordinates; for an
@@ -127,14 +131,14 @@ def read_points(
         raise ValueError(f"missing must be 'raise' or 'keep', not {missing!r}")
     read = points if isinstance(points, Points) else _read(points, crs, columns)
     if missing == "raise":
-        refuse_unplaced(read.lonlat)
+        refuse_missing_positions(read.lonlat)
     return read
 
 
 def _read(points: Any, crs: Any, columns: tuple[Any, Any] | None) -> Points:
     if isinstance(points, str | Path):
         points = _read_geojson(points)
-    xy, own_crs, index = _numbers(points, columns)
+    xy, own_crs, index = _extract_numbers(points, columns)
     if own_crs is not None and crs is not None and not is_same_crs(own_crs, crs):
         raise PointsError(
             f"the points carry the CRS {own_crs!s:.60}, and {crs!s:.60} was named; leave out one "
@@ -143,7 +147,7 @@ def _read(points: Any, crs: Any, columns: tuple[Any, Any] | None) -> Points:
     crs = crs if own_crs is None else own_crs
     xy = np.ascontiguousarray(xy, np.float64)
     if not np.isfinite(xy).all():
-        xy = _without_half_positions(xy)
+        xy = _blank_half_positions(xy)
     if crs is None or is_degrees(crs):
         _check_degrees(xy)
         return Points(xy, index)
@@ -153,17 +157,17 @@ def _read(points: Any, crs: Any, columns: tuple[Any, Any] | None) -> Points:
 
 
 def check_lonlat(lonlat: Float[np.ndarray, "point 2"]) -> None:
-    """Refuse coordinates that are not places.
+    """Refuse coordinates that are missing, infinite or out of range.
 
     Raises:
         PointsError: naming the first bad row.
     """
     if not np.isfinite(lonlat).all():
-        refuse_unplaced(_without_half_positions(lonlat))
+        refuse_missing_positions(_blank_half_positions(lonlat))
     _check_degrees(lonlat)
 
 
-def refuse_unplaced(lonlat: Float[np.ndarray, "point 2"]) -> None:
+def refuse_missing_positions(lonlat: Float[np.ndarray, "point 2"]) -> None:
     """Refuse points without a position.
 
     Raises:
@@ -177,7 +181,7 @@ def refuse_unplaced(lonlat: Float[np.ndarray, "point 2"]) -> None:
         )
 
 
-def _without_half_positions(xy: Float[np.ndarray, "point 2"]) -> Float[np.ndarray, "point 2"]:
+def _blank_half_positions(xy: Float[np.ndarray, "point 2"]) -> Float[np.ndarray, "point 2"]:
     """Make both coordinates NaN where one is, and refuse infinite ones."""
     infinite = np.isinf(xy).any(axis=1)
     if infinite.any():
@@ -214,73 +218,74 @@ def _check_degrees(lonlat: Float[np.ndarray, "point 2"]) -> None:
         )
 
 
-def _numbers(points: Any, columns: tuple[Any, Any] | None) -> tuple[Any, Any, Any]:
-    """Two columns of numbers, the CRS the object carries, and its row labels."""
+def _extract_numbers(points: Any, columns: tuple[Any, Any] | None) -> tuple[Any, Any, Any]:
+    """Return two columns of numbers, the CRS that the object has, and its row labels."""
     kind, geometry = kind_of(points), geometry_of(points)
     if kind == "geometries":
-        return _of_geometries(points), points.crs, None
+        return _from_geometries(points), points.crs, None
     if geometry is not None:
-        return _of_geometries(geometry.array), geometry.crs, points.index
+        return _from_geometries(geometry.array), geometry.crs, points.index
     if kind == "xarray":
-        from unigeo.schemas.tables.xarray_points import points_of_xarray
+        from unigeo.schemas.tables.xarray_points import read_xarray_points
 
         names = find_columns([*points.coords, *getattr(points, "data_vars", ())], columns)
-        return *points_of_xarray(points, names, is_longitude(names[0])), None
+        return *read_xarray_points(points, names, is_longitude(names[0])), None
     if kind == "lazy":
         raise PointsError("a LazyFrame has no rows yet: collect() it first")
     if kind == "arrow":
-        return _of_columns(points, points.column_names, columns), None, None
+        return _from_columns(points, points.column_names, columns), None, None
     if kind == "series":  # one row of a table, or two numbers
         points = dict(points) if has_columns(list(points.index), columns) else points.array
     if isinstance(points, Mapping):
-        if points.get("type") in TYPES:
-            return *points_of_geojson(points), None
-        return _of_columns(points, list(points), columns), None, None
-    if hasattr(points, "columns") and hasattr(points, "__getitem__"):  # pandas, polars, their like
+        if points.get("type") in GEOJSON_TYPES:
+            return *read_geojson_points(points), None
+        return _from_columns(points, list(points), columns), None, None
+    if hasattr(points, "columns") and hasattr(points, "__getitem__"):  # any library's data frame
         labels = points.index if kind == "pandas" else None
-        return _of_columns(points, list(points.columns), columns), None, labels
+        return _from_columns(points, list(points.columns), columns), None, labels
     if hasattr(type(points), "__geo_interface__"):  # shapely
-        return *points_of_geojson(points.__geo_interface__), None
-    return _pairs(points), None, None
+        return *read_geojson_points(points.__geo_interface__), None
+    return _from_pairs(points), None, None
 
 
-def _of_columns(
+def _from_columns(
     table: Any, names: Sequence[Any], columns: tuple[Any, Any] | None
 ) -> Float[np.ndarray, "point 2"]:
-    """The two columns of a table; a mapping may hold two numbers."""
-    found = find_columns(names, columns)
+    """Read the two columns of a table; a mapping may hold two numbers."""
+    pair = find_columns(names, columns)
     x, y = (
         np.atleast_1d(as_numbers(table[name], f"the {what} column {name!r}"))
-        for what, name in zip(("longitude", "latitude"), found, strict=True)
+        for what, name in zip(("longitude", "latitude"), pair, strict=True)
     )
     if x.ndim != 1 or x.shape != y.shape:
         raise PointsError(
-            f"the columns {found[0]!r} and {found[1]!r} must be alike and of one dimension; their "
+            f"the columns {pair[0]!r} and {pair[1]!r} must be alike and of one dimension; their "
             f"shapes are {x.shape} and {y.shape}"
         )
     return np.stack([x, y], axis=-1)
 
 
-def _of_geometries(geometries: Any) -> Float[np.ndarray, "point 2"]:
-    """The points of a geopandas array; NaN where a geometry is missing or empty."""
+def _from_geometries(geometries: Any) -> Float[np.ndarray, "point 2"]:
+    """Read the points of a geopandas array; NaN where a geometry is missing or empty."""
     kinds = geometries.geom_type
     shapes = {kind for kind in kinds if isinstance(kind, str)}
     if shapes - {"Point"}:
         row = next(k for k, kind in enumerate(kinds) if kind in shapes - {"Point"})
         raise PointsError(
-            f"the geometries must all be points, found {listed(sorted(shapes))}, the first other "
-            f"in row {row}; take .representative_point() of other shapes, or their zonal means"
+            f"the geometries must all be points, found {format_names(sorted(shapes))}, the first "
+            f"other in row {row}; take .representative_point() of other shapes, or their zonal "
+            "means"
         )
-    has = ~(geometries.isna() | geometries.is_empty)
+    present = ~(geometries.isna() | geometries.is_empty)
     xy = np.full((len(geometries), 2), np.nan)
-    some = geometries if has.all() else geometries[has]
-    xy[has] = np.stack([some.x, some.y], axis=-1)
+    points = geometries if present.all() else geometries[present]
+    xy[present] = np.stack([points.x, points.y], axis=-1)
     return xy
 
 
-def _pairs(points: Any) -> Float[np.ndarray, "point 2"]:
+def _from_pairs(points: Any) -> Float[np.ndarray, "point 2"]:
     try:
-        pairs = as_numbers(_unmasked(points), "the points")
+        pairs = as_numbers(_unmask(points), "the points")
     except PointsError as error:
         raise PointsError(
             f"cannot read points from a {type(points).__name__}: {_FORMS} ({error})"
@@ -296,35 +301,36 @@ def _pairs(points: Any) -> Float[np.ndarray, "point 2"]:
     return pairs
 
 
-def _unmasked(points: Any) -> Any:
-    """Rows in a list, some of which are missing or hold masked numbers, as numpy can read them."""
+def _unmask(points: Any) -> Any:
+    """Replace missing rows and masked numbers in a list by values that numpy reads as NaN."""
     if not isinstance(points, list | tuple):
         return points
     has_rows = any(isinstance(row, list | tuple | np.ndarray) and np.ndim(row) for row in points)
-    is_nowhere = isinstance(points, list) and all(type(row).__name__ in MISSING for row in points)
-    if len(points) == 2 and not has_rows and not is_nowhere:
-        points = [points]  # one place
+    all_missing = isinstance(points, list) and all(type(row).__name__ in MISSING for row in points)
+    if len(points) == 2 and not has_rows and not all_missing:
+        points = [points]  # one point; [None, None] in contrast is two points without a position
+    # A list of plain tuples is converted by numpy at once, without a loop over the rows.
     if all(isinstance(row, tuple) and not any(map(_is_masked, row)) for row in points):
         return points
-    return [_unmasked_row(row) for row in points]
+    return [_unmask_row(row) for row in points]
 
 
-def _is_masked(one: Any) -> bool:
-    return one is np.ma.masked
+def _is_masked(value: Any) -> bool:
+    return value is np.ma.masked
 
 
-def _unmasked_row(row: Any) -> Any:
+def _unmask_row(row: Any) -> Any:
     if type(row).__name__ in MISSING:
         return (np.nan, np.nan)
     if isinstance(row, np.ma.MaskedArray) and row.ndim:
         return row.tolist()  # None where it is masked
     if isinstance(row, list | tuple):
-        return [None if _is_masked(one) else one for one in row]
+        return [None if _is_masked(value) else value for value in row]
     return row
 
 
 def _read_geojson(given: str | Path) -> Any:
-    """GeoJSON from its text, or from a file."""
+    """Read GeoJSON from its text, or from a file."""
     text, ending = str(given), Path(given).suffix.lower()
     if isinstance(given, str) and text.lstrip().startswith("{"):
         what, content = "the text", text.encode()
@@ -334,7 +340,7 @@ def _read_geojson(given: str | Path) -> Any:
             "gives; or use the command `unigeo sample`, which takes a file"
         )
     else:
-        what = text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "..."
+        what = text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
         try:
             content = Path(given).read_bytes()
         except (OSError, ValueError) as error:
@@ -356,10 +362,10 @@ def _to_lonlat(xy: Float[np.ndarray, "point 2"], crs: Any) -> Float[np.ndarray, 
 
     lon, lat = Transformer.from_crs(known_crs(crs), "OGC:CRS84", always_xy=True).transform(*xy.T)
     lonlat = np.stack([lon, lat], axis=-1)
-    has = ~np.isnan(xy[:, 0])
-    lonlat[~has] = np.nan
-    # A row that has numbers and no place on the globe is reported by its own numbers.
-    lost = has & ~np.isfinite(lonlat).all(axis=1)
+    given = ~np.isnan(xy[:, 0])
+    lonlat[~given] = np.nan
+    # A row whose coordinates PROJ cannot convert is reported by these, not by its degrees.
+    lost = given & ~np.isfinite(lonlat).all(axis=1)
     if lost.any():
         row = int(np.flatnonzero(lost)[0])
         raise PointsError(

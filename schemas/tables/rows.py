@@ -1,7 +1,6 @@
-"""Some rows of a user's table, in the form they were read in, for tables larger than memory.
+"""The interface of some rows of a user's table, which keep the form in which they were read.
 
-Every kind of table has its own; none changes what the user wrote. `text_tables`, `arrow_tables` and
-`feature_tables` are the kinds.
+`text_tables`, `arrow_tables` and `feature_tables` implement it; none changes what the user wrote.
 """
 
 import json
@@ -22,48 +21,48 @@ if TYPE_CHECKING:
 
 
 class Rows(ABC):
-    """Some rows of a table."""
+    """Consecutive rows of a table."""
 
     first: int
-    """Number of the first row, counted from 0."""
+    """Index of the first row in the table."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def points(self) -> Any:
-        """The rows' places, as `read_points` takes them; NaN or empty where there is none."""
+        """Return the rows' positions as `read_points` takes them; NaN or empty where missing."""
 
     @abstractmethod
     def take(self, keep: Bool[np.ndarray, " row"]) -> "Rows":
-        """Leave rows out."""
+        """Select rows by a mask."""
 
     @abstractmethod
     def csv_header(self, dialect: Dialect) -> str:
-        """The names of the columns as one record, without line end."""
+        """Return the names of the columns as one record, without line end."""
 
     @abstractmethod
     def csv_rows(self, dialect: Dialect) -> Sequence[str]:
-        """One record for each row, without line ends."""
+        """Return one record for each row, without line ends."""
 
     @abstractmethod
     def arrow(self) -> "pa.Table":
-        """The rows in Arrow, of the same types in every part of the table."""
+        """Return the rows in Arrow, of the same types in every part of the table."""
 
     @abstractmethod
     def features(self, lonlat: Float[np.ndarray, "row 2"]) -> Iterator[tuple[str, str]]:
-        """For each row the members of a GeoJSON feature before its properties, and these, as JSON.
+        """Yield the JSON of each row's GeoJSON feature: members before its properties, and these.
 
         Args:
-            lonlat: the rows' places in WGS 84 degrees, NaN where there is none.
+            lonlat: positions of the rows in WGS 84 degrees, NaN where missing.
         """
 
 
 def column_pair(names: Sequence[str], columns: tuple[str, str] | None = None) -> tuple[int, int]:
-    """Find where the columns of longitude and latitude stand.
+    """Return the indices of the columns of longitude and latitude.
 
     Args:
-        names: of all columns.
+        names: names of all columns.
         columns: names of the two, if not usual.
 
     Raises:
@@ -73,21 +72,21 @@ def column_pair(names: Sequence[str], columns: tuple[str, str] | None = None) ->
     return names.index(lon), names.index(lat)
 
 
-def repeated(names: Sequence[str]) -> str | None:
-    """The first name that several columns have.
+def first_duplicate(names: Sequence[str]) -> str | None:
+    """Return the first name that several columns have; None if there is none.
 
-    >>> repeated(["a", "b", "a"])
+    >>> first_duplicate(["a", "b", "a"])
     'a'
     """
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
-def point_in_json(place: Sequence[float]) -> str:
-    """A place as a GeoJSON geometry; null where it is NaN.
+def geojson_point(lonlat: Sequence[float]) -> str:
+    """Write a point as a GeoJSON geometry; null if it is NaN.
 
-    >>> point_in_json([-105.0, 39.5])
+    >>> geojson_point([-105.0, 39.5])
     '{"type": "Point", "coordinates": [-105.0, 39.5]}'
     """
-    if any(map(math.isnan, place)):
+    if any(map(math.isnan, lonlat)):
         return "null"
-    return json.dumps({"type": "Point", "coordinates": list(place)})
+    return json.dumps({"type": "Point", "coordinates": list(lonlat)})

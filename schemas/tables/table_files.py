@@ -1,6 +1,7 @@
-"""Tables in files and pipes: CSV, Parquet, GeoParquet, GeoJSON, Arrow; whole or not at all.
+"""Tables read from and written to files and pipes: CSV, Parquet, GeoParquet, GeoJSON, Arrow.
 
-The ending of a name says its format; on a pipe, `-`, it is CSV unless another is named.
+The format follows from the ending of a file's name; on a pipe, `-`, it is CSV unless another is
+named.
 """
 
 import os
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from unigeo.schemas.errors import MissingExtraError, PointsError, StoreError
 from unigeo.schemas.io.addresses import refuse_inside_a_store
-from unigeo.schemas.tables import object_types
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,9 +31,10 @@ ENDINGS: dict[str, Format] = {
     ".tsv": "csv",
 }
 PIPE = "-"
+"""Name of standard input and output."""
 
 FAILURES = (OSError, EOFError, zlib.error, ValueError, TypeError, NotImplementedError)
-"""What pandas, geopandas, Arrow and gzip raise on a table or a file that they cannot handle."""
+"""Errors of pandas, geopandas, Arrow and gzip for a table or a file that they cannot handle."""
 
 
 def read_table(
@@ -43,18 +44,18 @@ def read_table(
 ) -> "pd.DataFrame":
     """Read a table from a file, or from standard input, to compute with it.
 
-    Fields of a text table become numbers as `text_values.values_in` says. To write a table again
-    as it came, open it with `read_parts`.
+    Fields of a text table become numbers as `text_values.parse_values` describes. A table whose
+    rows are written again unchanged is opened with `read_parts` instead.
 
     Args:
-        path: its name, or `-`.
-        format: `csv`, `parquet`, `geojson` or `arrow`, where the name does not say it. CSV is any
-            text table: its separator and encoding are found.
+        path: name of the file, or `-`.
+        format: `csv`, `parquet`, `geojson` or `arrow`, if the name has no such ending. CSV is any
+            text table: its separator and encoding are detected.
         columns: names of the coordinate columns of a text table, if not usual.
 
     Returns:
-        A DataFrame; from GeoParquet, and its like in Arrow, a GeoDataFrame. GeoJSON points become
-        columns `lon` and `lat` beside their properties.
+        A DataFrame; a GeoDataFrame from GeoParquet and from Arrow with its metadata. GeoJSON points
+        become columns `lon` and `lat` beside their properties.
 
     Raises:
         PointsError: if the table cannot be read, or its format is unknown.
@@ -80,16 +81,16 @@ def write_table(
     path: str | None,
     format: str | None = None,  # noqa: A002
 ) -> None:
-    """Write a table to a file, or to standard output: beside the file first, then renamed.
+    """Write a table to a file, which is complete or absent, or to standard output.
 
-    Geometry goes into Parquet as GeoParquet, into Arrow likewise, and into GeoJSON in WGS 84. In
-    CSV, points become columns `lon` and `lat` in WGS 84; where there are such columns, or other
-    shapes, the geometry is written as WKT in WGS 84 under its own name. Further geometry columns
-    are WKT in CSV and GeoJSON, and their CRS stands in a column `<name>_crs`.
+    Geometry is written to Parquet and Arrow as in GeoParquet, and to GeoJSON in WGS 84. In CSV,
+    points become columns `lon` and `lat` in WGS 84; if there are such columns already, or other
+    shapes, the geometry is WKT in WGS 84 under its own name. Further geometry columns are WKT in
+    CSV and GeoJSON, with their CRS in a column `<name>_crs`.
 
     Args:
-        table: a DataFrame, or a GeoDataFrame; its index is not written.
-        path: a name, or None or `-` for standard output.
+        table: a DataFrame or a GeoDataFrame; its index is not written.
+        path: name of the file; None or `-` for standard output.
         format: as in `read_table`.
 
     Raises:
@@ -100,8 +101,8 @@ def write_table(
     try:
         with write_parts(path, format) as write:
             write(table)
-    except BrokenPipeError:  # a reader that has seen enough ends it quietly
-        # Python flushes once more at its end, and would complain there.
+    except BrokenPipeError:  # the reader, such as `head`, has ended
+        # Python flushes standard output once more at its exit, and would report the error there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -125,7 +126,7 @@ def check_writable(path: str | None, format: str | None = None) -> None:  # noqa
 
 
 def format_of(path: str, named: str | None, verb: Literal["read", "write"]) -> Format:
-    """The format that is named, or that the path ends in.
+    """Return the format that is named, or that the path ends in.
 
     Raises:
         StoreError: if it is unknown, or the path is the address of a server.
@@ -150,18 +151,18 @@ def format_of(path: str, named: str | None, verb: Literal["read", "write"]) -> F
 
 
 def read_arrow_file(source: Any) -> "pa.Table":
-    """Read an Arrow file, a Feather file or an Arrow stream, whole.
+    """Read all of an Arrow file, a Feather file or an Arrow stream.
 
     Raises:
-        ValueError, OSError: as pyarrow does.
-        MissingExtraError: if that is not installed.
+        ValueError, OSError: of pyarrow.
+        MissingExtraError: if pyarrow is not installed.
     """
-    need_pyarrow()
+    check_pyarrow()
     import pyarrow as pa
     from pyarrow import feather
 
     try:
-        # Mapped into memory, a file that is cut short would kill the process.
+        # If the file is truncated while it is mapped into memory, the process is killed.
         return feather.read_table(source, memory_map=False)
     except pa.ArrowInvalid as error:
         try:
@@ -176,7 +177,7 @@ def _read_csv(file: Any, located: tuple[str, str] | None) -> Any:
     import pandas as pd
 
     from unigeo.schemas.tables.text_tables import open_text
-    from unigeo.schemas.tables.text_values import values_in
+    from unigeo.schemas.tables.text_values import parse_values
 
     table = open_text(file, sys.maxsize, located)
     columns: list[list[str]] = [[] for _ in table.names]
@@ -184,14 +185,14 @@ def _read_csv(file: Any, located: tuple[str, str] | None) -> Any:
         for texts, more in zip(columns, part.columns, strict=True):
             texts += more
     commas = table.dialect.decimal == ","
-    values = pd.DataFrame({k: values_in(texts, commas) for k, texts in enumerate(columns)})
+    values = pd.DataFrame({k: parse_values(texts, commas) for k, texts in enumerate(columns)})
     return values.set_axis(list(table.names), axis=1)
 
 
 def _read_parquet(file: Any) -> Any:
     import pandas as pd
 
-    need_pyarrow()
+    check_pyarrow()
     import pyarrow.parquet as pq
 
     is_geo = b"geo" in (pq.read_schema(file).metadata or {})
@@ -199,25 +200,25 @@ def _read_parquet(file: Any) -> Any:
         file.seek(0)
     if not is_geo:
         return pd.read_parquet(file)
-    from unigeo.schemas.tables.geometry_columns import need_geopandas
+    from unigeo.schemas.tables.geometry_columns import import_geopandas
 
-    return need_geopandas("GeoParquet").read_parquet(file)
+    return import_geopandas("GeoParquet").read_parquet(file)
 
 
 def _read_geojson(file: Any) -> Any:
     import pandas as pd
 
-    from unigeo.schemas.tables.feature_tables import feature_table
+    from unigeo.schemas.tables.feature_tables import parse_features
 
-    table = feature_table(file.read() if isinstance(file, BytesIO) else Path(file).read_bytes())
+    table = parse_features(file.read() if isinstance(file, BytesIO) else Path(file).read_bytes())
     lonlat = table.lonlat
     return pd.DataFrame(table.columns).assign(lon=lonlat[:, 0], lat=lonlat[:, 1])
 
 
 def _read_arrow(file: Any) -> Any:
-    from unigeo.schemas.tables.geometry_columns import frame_of
+    from unigeo.schemas.tables.geometry_columns import to_pandas
 
-    return frame_of(read_arrow_file(file))
+    return to_pandas(read_arrow_file(file))
 
 
 _READERS = {
@@ -227,13 +228,8 @@ _READERS = {
 }
 
 
-def geometry_of(table: Any) -> Any:
-    """The geometries of a GeoDataFrame; None of any other table."""
-    return object_types.geometry_of(table)
-
-
-def need_pyarrow() -> None:
-    """Refuse what needs pyarrow where it is not installed."""
+def check_pyarrow() -> None:
+    """Raise MissingExtraError if pyarrow is not installed."""
     try:
         import pyarrow  # noqa: F401
     except ImportError as error:

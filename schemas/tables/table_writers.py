@@ -1,4 +1,4 @@
-"""Tables of each format as they are written part by part: a user's own rows, and new columns."""
+"""Writers of each format, which take a table part by part: a user's own rows and new columns."""
 
 import io
 import json
@@ -9,11 +9,12 @@ import numpy as np
 
 from unigeo.schemas.errors import PointsError, StoreError
 from unigeo.schemas.tables.dialects import Dialect
-from unigeo.schemas.tables.geometry_columns import in_degrees, wkt_columns
+from unigeo.schemas.tables.geometry_columns import to_degrees, wkt_columns
+from unigeo.schemas.tables.object_types import geometry_of
 from unigeo.schemas.tables.points import find_columns, read_points
-from unigeo.schemas.tables.rows import Rows, point_in_json
-from unigeo.schemas.tables.table_files import Format, geometry_of
-from unigeo.schemas.tables.text_records import delimited, parsed
+from unigeo.schemas.tables.rows import Rows, geojson_point
+from unigeo.schemas.tables.table_files import Format
+from unigeo.schemas.tables.text_records import format_records, parse_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class WritePart(Protocol):
-    """Takes the next part of a table."""
+    """A function that writes the next part of a table."""
 
     def __call__(
         self, new: "pd.DataFrame", own: Rows | None = None, lonlat: np.ndarray | None = None
@@ -30,42 +31,42 @@ class WritePart(Protocol):
         """Write rows.
 
         Args:
-            new: a DataFrame or a GeoDataFrame; its index is not written.
-            own: rows of the source, written to the left of it.
-            lonlat: of the rows, WGS 84 degrees, NaN where there is no position; GeoJSON takes the
-                places from it. Without it they are columns of `new`.
+            new: new columns, a DataFrame or a GeoDataFrame; its index is not written.
+            own: rows of the user's table, written to the left of the new columns.
+            lonlat: positions of the rows for GeoJSON, in WGS 84 degrees, NaN where missing. Without
+                them, positions are columns of `new`.
         """
 
 
 class TextWriter:
-    """Lines below the header of the first part."""
+    """Writer of text: a header before the first part, and lines."""
 
     def __init__(self, file: Any, dialect: Dialect, members: dict[str, Any]) -> None:
-        self.file, self.dialect, self.begun = file, dialect, False
+        self.file, self.dialect, self.has_header = file, dialect, False
 
     def write(self, new: Any, own: Rows | None, lonlat: np.ndarray | None) -> None:
-        """Write rows, as `WritePart` says."""
-        dialect, frame = self.dialect, plain_columns(new)
-        lines = _lines(frame, dialect)
-        header = delimited([list(map(str, frame.columns))], dialect)[0]
+        """Write rows; see `WritePart`."""
+        dialect, frame = self.dialect, flatten_geometry(new)
+        lines = _format_rows(frame, dialect)
+        header = format_records([list(map(str, frame.columns))], dialect)[0]
         if own is not None:
-            between = dialect.separator
+            separator = dialect.separator
             pairs = zip(own.csv_rows(dialect), lines, strict=True)
-            lines = [f"{left}{between}{right}" for left, right in pairs]
-            header = f"{own.csv_header(dialect)}{between}{header}"
-        if not self.begun:
+            lines = [f"{left}{separator}{right}" for left, right in pairs]
+            header = f"{own.csv_header(dialect)}{separator}{header}"
+        if not self.has_header:
             self.file.write(dialect.mark)
             lines = [header, *lines]
-        self.begun = True
+        self.has_header = True
         text = "".join(f"{line}{dialect.line_end}" for line in lines)
         self.file.write(text.encode(dialect.encoding))
 
     def close(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: all parts are written."""
 
 
-def _lines(frame: Any, dialect: Dialect) -> Sequence[str]:
-    """The rows of a DataFrame as records."""
+def _format_rows(frame: Any, dialect: Dialect) -> Sequence[str]:
+    """Format the rows of a DataFrame as records."""
     text = frame.to_csv(
         sep=dialect.separator,
         decimal=dialect.decimal,
@@ -75,32 +76,34 @@ def _lines(frame: Any, dialect: Dialect) -> Sequence[str]:
     )
     if text.count("\r\n") == len(frame):
         return text.split("\r\n")[:-1]  # type: ignore[no-any-return]
-    lines = io.StringIO(text, newline="")  # fields hold line ends
-    return [record.text for record in parsed(lines, dialect.separator)]
+    # Some fields contain line ends, so records must be parsed.
+    lines = io.StringIO(text, newline="")
+    return [record.text for record in parse_lines(lines, dialect.separator)]
 
 
 class ParquetWriter:
-    """Row groups of one schema."""
+    """Writer of Parquet: row groups of the schema of the first part."""
 
     def __init__(self, file: Any, dialect: Dialect, members: dict[str, Any]) -> None:
         self.file = file
         self.writer: Any = None
 
     def write(self, new: Any, own: Rows | None, lonlat: np.ndarray | None) -> None:
-        """Write rows, as `WritePart` says."""
+        """Write rows; see `WritePart`."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        table = _for_parquet(arrow_of(new, own))
+        table = _without_views(to_arrow(new, own))
         if self.writer is None:
-            words = [f.name for f in table.schema if not pa.types.is_floating(f.type)]
+            # Dictionaries shrink text and integers; vectors of floats seldom repeat a value.
+            columns = [f.name for f in table.schema if not pa.types.is_floating(f.type)]
             self.writer = pq.ParquetWriter(
                 self.file,
                 table.schema,
-                use_dictionary=words,
-                use_compliant_nested_type=False,  # which would rename the items of lists
+                use_dictionary=columns,
+                use_compliant_nested_type=False,  # True would rename the items of lists
             )
-        self.writer.write_table(_of_schema(table, self.writer.schema))
+        self.writer.write_table(_cast_to(table, self.writer.schema))
 
     def close(self) -> None:
         """Write the footer."""
@@ -109,16 +112,16 @@ class ParquetWriter:
 
 
 class ArrowWriter:
-    """An Arrow file; held whole, as a dictionary has one set of values in all of it."""
+    """Writer of Arrow files, held in memory: a file has one dictionary per column."""
 
     def __init__(self, file: Any, dialect: Dialect, members: dict[str, Any]) -> None:
         self.file = file
         self.parts: list[pa.Table] = []
 
     def write(self, new: Any, own: Rows | None, lonlat: np.ndarray | None) -> None:
-        """Write rows, as `WritePart` says."""
-        table = arrow_of(new, own)
-        self.parts.append(_of_schema(table, self.parts[0].schema) if self.parts else table)
+        """Write rows; see `WritePart`."""
+        table = to_arrow(new, own)
+        self.parts.append(_cast_to(table, self.parts[0].schema) if self.parts else table)
 
     def close(self) -> None:
         """Write the whole table."""
@@ -126,13 +129,16 @@ class ArrowWriter:
 
         if not self.parts:
             return
-        whole = pa.concat_tables(self.parts).unify_dictionaries()
-        with pa.ipc.new_file(self.file, whole.schema) as writer:
-            writer.write_table(whole)
+        table = pa.concat_tables(self.parts).unify_dictionaries()
+        with pa.ipc.new_file(self.file, table.schema) as writer:
+            writer.write_table(table)
 
 
 class GeoJsonWriter:
-    """One feature to a line; new places are in WGS 84, as RFC 7946 has it."""
+    """Writer of GeoJSON: one feature per line, positions in WGS 84.
+
+    Source: RFC 7946, "The GeoJSON Format", section 4.
+    """
 
     def __init__(self, file: Any, dialect: Dialect, members: dict[str, Any]) -> None:
         self.file, self.count = file, 0
@@ -140,7 +146,7 @@ class GeoJsonWriter:
         self.file.write(f'{head[:-1]}, "features": [\n'.encode())
 
     def write(self, new: Any, own: Rows | None, lonlat: np.ndarray | None) -> None:
-        """Write rows, as `WritePart` says."""
+        """Write rows; see `WritePart`."""
         features, frame = _features(new, own, lonlat)
         text = frame.to_json(orient="records", lines=True, date_format="iso", double_precision=15)
         rows, lines = text.splitlines() if len(frame) else [], []
@@ -157,37 +163,37 @@ class GeoJsonWriter:
 
 
 def _features(new: Any, own: Rows | None, lonlat: np.ndarray | None) -> tuple[Any, Any]:
-    """Members and own properties of each feature in JSON, and the columns that go beside these."""
+    """Return members and properties of each feature in JSON, and the columns to add to these."""
     if own is not None and lonlat is not None:
         return own.features(lonlat), new
     if geometry_of(new) is not None:
         shapes = [
-            None if shape is None else shape.__geo_interface__ for shape in in_degrees(new.geometry)
+            None if shape is None else shape.__geo_interface__ for shape in to_degrees(new.geometry)
         ]
-        places, frame = map(json.dumps, shapes), _without_shapes(new, new.geometry.name)
+        geometries, frame = map(json.dumps, shapes), _replace_geometries(new, new.geometry.name)
     else:
         try:
-            found = read_points(new).lonlat if lonlat is None else lonlat
-            located = find_columns(list(new.columns))
+            points = read_points(new).lonlat if lonlat is None else lonlat
+            coordinates = find_columns(list(new.columns))
         except PointsError as error:
             raise StoreError(f"GeoJSON needs places in degrees: {error}") from error
-        places, frame = map(point_in_json, found.tolist()), new.drop(columns=list(located))
-    return [(f'"geometry": {place}', "{}") for place in places], frame
+        geometries, frame = map(geojson_point, points.tolist()), new.drop(columns=list(coordinates))
+    return [(f'"geometry": {geometry}', "{}") for geometry in geometries], frame
 
 
-def plain_columns(table: Any) -> Any:
-    """A table with its geometries as columns of numbers, or of WKT; see `tables.write_table`."""
+def flatten_geometry(table: Any) -> Any:
+    """Replace geometries by columns of numbers or of WKT; see `write_table`."""
     if geometry_of(table) is None:
         return table
-    shapes, name = in_degrees(table.geometry), table.geometry.name
-    plain = _without_shapes(table, name)
+    shapes, name = to_degrees(table.geometry), table.geometry.name
+    plain = _replace_geometries(table, name)
     if set(shapes.geom_type) <= {"Point"} and not {"lon", "lat"} & set(table.columns):
         return plain.assign(lon=shapes.x, lat=shapes.y)
     return plain.assign(**{name: [None if shape is None else shape.wkt for shape in shapes]})
 
 
-def _without_shapes(table: Any, name: str) -> Any:
-    """The columns of a GeoDataFrame without its geometry, and with others as WKT."""
+def _replace_geometries(table: Any, name: str) -> Any:
+    """Drop the geometry `name` of a GeoDataFrame, and write further geometries as WKT."""
     import pandas as pd
 
     columns: dict[Any, Any] = {}
@@ -197,34 +203,34 @@ def _without_shapes(table: Any, name: str) -> Any:
     return pd.DataFrame(columns, index=table.index)
 
 
-def arrow_of(new: Any, own: Rows | None) -> "pa.Table":
-    """Rows in Arrow: the user's own as they are, the new columns beside them."""
+def to_arrow(new: Any, own: Rows | None) -> "pa.Table":
+    """Convert to Arrow: the user's own columns unchanged, then the new columns."""
     import pyarrow as pa
 
-    made = _arrow_of_pandas(new)
+    right = _pandas_to_arrow(new)
     if own is None:
-        return made
-    table = own.arrow()
-    fields = [*table.schema, *made.schema]
+        return right
+    left = own.arrow()
+    fields = [*left.schema, *right.schema]
     return pa.Table.from_arrays(
-        [*table.columns, *made.columns], schema=pa.schema(fields, table.schema.metadata)
+        [*left.columns, *right.columns], schema=pa.schema(fields, left.schema.metadata)
     )
 
 
-def _of_schema(table: "pa.Table", schema: Any) -> "pa.Table":
-    """A part in the types of the first."""
+def _cast_to(table: "pa.Table", schema: Any) -> "pa.Table":
+    """Convert a part to the types of the first part."""
     return table if table.schema.types == schema.types else table.cast(schema)
 
 
-def _for_parquet(table: "pa.Table") -> "pa.Table":
-    """Categories as Parquet writes them: it has none that are views, as polars makes them."""
+def _without_views(table: "pa.Table") -> "pa.Table":
+    """Convert categories of string views, which polars makes and Parquet does not write."""
     import pyarrow as pa
 
     for number, field in enumerate(table.schema):
-        words = field.type.value_type if pa.types.is_dictionary(field.type) else None
-        if words not in (pa.string_view(), pa.binary_view()):
+        values = field.type.value_type if pa.types.is_dictionary(field.type) else None
+        if values not in (pa.string_view(), pa.binary_view()):
             continue
-        plain = pa.string() if words == pa.string_view() else pa.binary()
+        plain = pa.string() if values == pa.string_view() else pa.binary()
         chunks = [
             pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(plain))
             for chunk in table.column(number).chunks
@@ -235,13 +241,14 @@ def _for_parquet(table: "pa.Table") -> "pa.Table":
     return table
 
 
-def _arrow_of_pandas(table: Any) -> "pa.Table":
-    """Text where a column is empty; geometry as GeoParquet has it, without the bounds of a part."""
+def _pandas_to_arrow(table: Any) -> "pa.Table":
+    """Convert a DataFrame to Arrow; geometry is encoded as in GeoParquet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if geometry_of(table) is None:
         arrow = pa.Table.from_pandas(table, preserve_index=False)
+        # Nulls alone become text: Arrow's type of nulls would not fit the values of later parts.
         typed = [f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in arrow.schema]
         return arrow.cast(pa.schema(typed, arrow.schema.metadata))
     file = io.BytesIO()
@@ -249,7 +256,7 @@ def _arrow_of_pandas(table: Any) -> "pa.Table":
     arrow = pq.read_table(file)
     geo = json.loads(arrow.schema.metadata[b"geo"])
     for column in geo["columns"].values():
-        column.pop("bbox", None)
+        column.pop("bbox", None)  # it holds for this part alone
     return arrow.replace_schema_metadata(
         {**arrow.schema.metadata, b"geo": json.dumps(geo).encode()}
     )

@@ -1,4 +1,4 @@
-"""Records of a text table: each as it is written, and parsed into fields beside it."""
+"""Records of a text table: their text as it is written, and the fields parsed from it."""
 
 import csv
 import gzip
@@ -12,54 +12,54 @@ from typing import Any, NamedTuple
 from unigeo.schemas.tables.dialects import SEPARATORS, Dialect, is_blank
 
 LONGEST_FIELD = 2**27
-"""Characters of a field; a quote that is not closed makes one field of the rest of the table."""
+"""Largest number of characters of a field; an unclosed quote makes the rest of a table a field."""
 _BLOCK = 4096
-"""Lines parsed at once."""
+"""Number of lines that are parsed at once."""
 _GZIP = b"\x1f\x8b"
 
 
 class Record(NamedTuple):
-    """One row, or the header."""
+    """A row or the header of a table."""
 
     line: int
-    """Of the file, in which it begins, counted from 1."""
+    """Number of the line in which the record begins, counted from 1."""
     text: str
-    """As it is written, without its line end."""
+    """Text as it is written, without its line end."""
     fields: list[str]
     line_end: str
-    """Empty where the file ends without one."""
+    """Line end; empty if the file ends without one."""
 
 
-def records(source: Any, dialect: Dialect) -> Iterator[Record]:
-    """Read a table's records from the first, the header, to the last; blank lines are left out.
+def read_records(source: Any, dialect: Dialect) -> Iterator[Record]:
+    """Read the records of a table, the header first; blank lines are skipped.
 
     Args:
-        source: path, or a binary file that can be read again; gzip is unpacked.
-        dialect: how it is written; its line end is not needed.
+        source: path, or a seekable binary file; gzip is decompressed.
+        dialect: the table's dialect, of which the line end is not used.
 
     Raises:
         ValueError: naming the line that cannot be parsed or decoded.
     """
-    with opened(source) as file:
+    with open_binary(source) as file:
         file.read(len(dialect.mark))
         lines = io.TextIOWrapper(file, encoding=dialect.encoding, newline="")
         try:
-            yield from parsed(lines, dialect.separator)
+            yield from parse_lines(lines, dialect.separator)
         finally:
-            lines.detach()
+            lines.detach()  # else the wrapper would close the file
 
 
-def parsed(lines: Iterable[str], separator: str) -> Iterator[Record]:
-    """Parse lines, which keep their ends; a record is one or more of them.
+def parse_lines(lines: Iterable[str], separator: str) -> Iterator[Record]:
+    """Parse lines with their line ends into records of one or more lines.
 
     Raises:
         ValueError: naming the line that cannot be parsed.
     """
     rest, number = iter(lines), 1
     while block := list(islice(rest, _BLOCK)):
-        rows = _one_to_a_line(block, separator)
+        rows = _parse_simple_lines(block, separator)
         if rows is None:
-            count = yield from _several_to_a_record(block, rest, separator, number)
+            count = yield from _parse_long_records(block, rest, separator, number)
         else:
             count = len(block)
             for line, (text, fields) in enumerate(zip(block, rows, strict=True), number):
@@ -69,8 +69,8 @@ def parsed(lines: Iterable[str], separator: str) -> Iterator[Record]:
         number += count
 
 
-def _one_to_a_line(block: list[str], separator: str) -> list[list[str]] | None:
-    """Parse lines at once; None if a record may go on in the next line, or cannot be parsed."""
+def _parse_simple_lines(block: list[str], separator: str) -> list[list[str]] | None:
+    """Parse lines at once; None if a record spans several lines, or one cannot be parsed."""
     try:
         rows = list(csv.reader(block, delimiter=separator, strict=True))
     except csv.Error:
@@ -78,22 +78,23 @@ def _one_to_a_line(block: list[str], separator: str) -> list[list[str]] | None:
     return rows if len(rows) == len(block) else None
 
 
-def _several_to_a_record(
+def _parse_long_records(
     block: list[str], rest: Iterator[str], separator: str, number: int
 ) -> Generator[Record, None, int]:
-    """Parse the lines of a block one by one, and those after it that its last record needs.
+    """Parse the records of a block one by one, with the lines after it that the last one needs.
 
     Returns:
-        How many lines these were.
+        The number of lines that were read.
     """
     pulled: list[str] = []
 
-    def watched() -> Iterator[str]:
+    # `csv` discards the text of a record, so it is collected while the reader takes its lines.
+    def collected() -> Iterator[str]:
         for line in chain(block, rest):
             pulled.append(line)
             yield line
 
-    reader = csv.reader(watched(), delimiter=separator, strict=True)
+    reader = csv.reader(collected(), delimiter=separator, strict=True)
     while reader.line_num < len(block):
         line = number + reader.line_num
         try:
@@ -111,27 +112,28 @@ def _several_to_a_record(
     return reader.line_num
 
 
-def fitted(record: Record, names: Sequence[str], needed: int, dialect: Dialect) -> Record:
-    """Give a record one field for each name, as spreadsheets do.
+def fit_record(record: Record, names: Sequence[str], needed: int, dialect: Dialect) -> Record:
+    """Fit a record to the header, as spreadsheets do.
 
-    Separators behind the last named field are left out. A record that ends early is completed with
+    Empty fields beyond the last named one are dropped; a record that is too short is completed with
     empty fields.
 
     Args:
-        record: of the table.
-        names: of the columns.
-        needed: fields that must be there; the coordinates are among them.
-        dialect: how the table is written.
+        record: record of the table.
+        names: names of the columns.
+        needed: number of fields that must be present, among them the coordinates.
+        dialect: dialect of the table.
 
     Raises:
-        ValueError: if a field has no name or a needed one is not there, naming the line.
+        ValueError: naming the line, if a field has no name or a needed one is missing.
     """
     width, count = len(names), len(record.fields)
     if count == width:
         return record
     if count > width and not any(record.fields[width:]):
         fields = record.fields[:width]
-        return Record(record.line, delimited([fields], dialect)[0], fields, record.line_end)
+        return Record(record.line, format_records([fields], dialect)[0], fields, record.line_end)
+    # A short last record without a line end is a truncated file.
     if needed <= count < width and record.line_end:
         lacking = width - count
         text = record.text + dialect.separator * lacking
@@ -142,28 +144,28 @@ def fitted(record: Record, names: Sequence[str], needed: int, dialect: Dialect) 
     )
 
 
-def delimited(rows: Iterable[Sequence[str]], dialect: Dialect) -> list[str]:
-    """Write fields as records, without line ends; quoted only where they must be.
+def format_records(rows: Iterable[Sequence[str]], dialect: Dialect) -> list[str]:
+    """Format rows of fields as records without line ends; fields are quoted only if necessary.
 
-    >>> delimited([["a", 'b "c", d']], Dialect())
+    >>> format_records([["a", 'b "c", d']], Dialect())
     ['a,"b ""c"", d"']
     """
-    written = _Texts()
-    # Fields that hold a character of the line end are quoted.
-    csv.writer(written, delimiter=dialect.separator, lineterminator="\r\n").writerows(rows)
-    return written
+    lines = _RecordList()
+    # The writer quotes fields that contain a character of its line terminator.
+    csv.writer(lines, delimiter=dialect.separator, lineterminator="\r\n").writerows(rows)
+    return lines
 
 
-class _Texts(list[str]):
-    """A file to `csv.writer`, which writes each row at once."""
+class _RecordList(list[str]):
+    """A list that serves `csv.writer`, which writes each row by one call, as a file."""
 
     def write(self, text: str) -> None:
         self.append(text.removesuffix("\r\n"))
 
 
 @contextmanager
-def opened(source: Any) -> Iterator[Any]:
-    """Open a path, or a binary file from its beginning; gzip is unpacked."""
+def open_binary(source: Any) -> Iterator[Any]:
+    """Open a path, or rewind a binary file; gzip is decompressed."""
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
     with ExitStack() as stack:
         if isinstance(source, str):

@@ -1,4 +1,4 @@
-"""Text tables, CSV above all: rows are kept as they are written, and parsed beside that."""
+"""Text tables, such as CSV: rows keep their text as it is written, and are parsed as well."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -12,36 +12,36 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from unigeo.schemas.errors import PointsError
-from unigeo.schemas.tables.dialects import FALLBACKS, HEAD_BYTES, Dialect, find_dialect
-from unigeo.schemas.tables.rows import Rows, column_pair, point_in_json
-from unigeo.schemas.tables.text_records import delimited, fitted, opened, records
-from unigeo.schemas.tables.text_values import Kind, kind_of_all, numbers_in
+from unigeo.schemas.tables.dialects import FALLBACK_ENCODINGS, HEAD_BYTES, Dialect, find_dialect
+from unigeo.schemas.tables.rows import Rows, column_pair, geojson_point
+from unigeo.schemas.tables.text_records import fit_record, format_records, open_binary, read_records
+from unigeo.schemas.tables.text_values import Kind, column_kind, parse_numbers
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_MAKE: dict[Any, Callable[[str], Any]] = {
+_PARSERS: dict[Any, Callable[[str], Any]] = {
     "int": lambda text: int(text) if text else None,
     "float": lambda text: float(text) if text else None,
 }
 PART_CHARACTERS = 2**23
-"""A part of a table ends when its rows hold so many."""
+"""Number of characters after which a part of a table ends."""
 KEPT_CHARACTERS = 2**24
-"""A table of no more is held whole, and read once."""
+"""Number of characters up to which a table is held in memory, and so read once."""
 
 
 @dataclass(frozen=True, eq=False)
 class TextRows(Rows):
-    """Some rows of a text table; see `Rows`."""
+    """Consecutive rows of a text table; see `Rows`."""
 
     table: "TextTable"
     first: int
     lines: list[int]
-    """Line of the file that each row begins in, counted from 1."""
+    """Number of the line in which each row begins, counted from 1."""
     texts: list[str]
-    """Each row as it is written, without its line end."""
+    """Text of each row as it is written, without its line end."""
     fields: list[list[str]]
-    """The same, parsed: one per column."""
+    """Parsed fields of each row, one per column."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -54,10 +54,10 @@ class TextRows(Rows):
         return list(zip(*self.fields, strict=True))
 
     def points(self) -> Float[np.ndarray, "row 2"]:
-        """Read the coordinates; NaN where there are none.
+        """Return the coordinates; NaN where missing.
 
         Raises:
-            PointsError: if there are no such columns, or a field is no number.
+            PointsError: if there are no such columns, or a field is not a number.
         """
         return self._points
 
@@ -72,10 +72,10 @@ class TextRows(Rows):
                 f"(line {self.lines[row]:,})"
             )
 
-        return numbers_in(self.columns[column], described, self.table.commas)
+        return parse_numbers(self.columns[column], described, self.table.commas)
 
     def take(self, keep: Bool[np.ndarray, " row"]) -> "TextRows":
-        """Leave rows out."""
+        """Select rows by a mask."""
         rows = np.flatnonzero(keep).tolist()
         return replace(
             self,
@@ -85,24 +85,24 @@ class TextRows(Rows):
         )
 
     def csv_header(self, dialect: Dialect) -> str:
-        """The names as one record, as it is written if the separator stays."""
+        """Return the header: as it is written, if the separator is the same."""
         if dialect.separator == self.table.dialect.separator:
             return self.table.header
-        return delimited([self.table.names], dialect)[0]
+        return format_records([self.table.names], dialect)[0]
 
     def csv_rows(self, dialect: Dialect) -> list[str]:
-        """The rows as records, as they are written if the separator stays."""
+        """Return the rows as records: as they are written, if the separator is the same."""
         if dialect.separator == self.table.dialect.separator:
             return self.texts
-        return delimited(self.fields, dialect)
+        return format_records(self.fields, dialect)
 
     def arrow(self) -> "pa.Table":
-        """The rows in Arrow, in types from which every text of the table comes back."""
+        """Return the rows in Arrow, in types that keep every text of the table."""
         import pyarrow as pa
 
         types = {"int": pa.int64(), "float": pa.float64()}
         arrays = [
-            pa.array(list(map(_MAKE[kind], texts)), types[kind])
+            pa.array(list(map(_PARSERS[kind], texts)), types[kind])
             if kind in ("int", "float")
             else pa.array(texts, pa.string())
             for texts, kind in zip(self.columns, self.table.kinds, strict=True)
@@ -110,67 +110,67 @@ class TextRows(Rows):
         return pa.Table.from_arrays(arrays, names=list(self.table.names))
 
     def features(self, lonlat: Float[np.ndarray, "row 2"]) -> Iterator[tuple[str, str]]:
-        """Geometry and properties in JSON; coordinates that the geometry says are left out."""
-        said = (self.points() == lonlat).all(axis=1).tolist()
+        """Yield geometry and properties in JSON; coordinates equal to the geometry are left out."""
+        redundant = (self.points() == lonlat).all(axis=1).tolist()
         pairs = []
         for name, texts, kind in zip(self.table.names, self.columns, self.table.kinds, strict=True):
             key = encode_basestring(name) + ": "
             is_number = kind in ("int", "float")
             values = texts if is_number else map(encode_basestring, texts)
+            # The text of a number is its JSON: `column_kind` lets no other text pass as a number.
             pairs.append([key + (value or "null") for value in values])
         others = [k for k in range(len(pairs)) if k not in self.table.coordinates]
         rows = zip(*pairs, strict=True)
-        for place, is_said, row in zip(lonlat.tolist(), said, rows, strict=True):
-            properties = ", ".join([row[k] for k in others] if is_said else row)
-            yield f'"geometry": {point_in_json(place)}', f"{{{properties}}}"
+        for point, is_redundant, row in zip(lonlat.tolist(), redundant, rows, strict=True):
+            properties = ", ".join([row[k] for k in others] if is_redundant else row)
+            yield f'"geometry": {geojson_point(point)}', f"{{{properties}}}"
 
 
 @dataclass(eq=False)
 class TextTable:
-    """A text table that was read through once; its parts are read as often as they are wanted."""
+    """A text table whose dialect and size are known; its parts are read any number of times."""
 
     source: Any
-    """Path, or a binary file that can be read again."""
+    """Path, or a seekable binary file."""
     dialect: Dialect
     names: tuple[str, ...]
     header: str
-    """The names as they are written, without the line end."""
+    """Header as it is written, without its line end."""
     columns: tuple[str, str] | None
     """Names of the coordinate columns, if not usual."""
     part_rows: int
-    """Rows of a part, at most."""
+    """Largest number of rows of a part."""
     rows: int = 0
     kept: list[TextRows] = field(default_factory=list)
-    """All rows, if they are few; they are not read again."""
+    """All parts of a small table, which is not read again; empty for a large one."""
 
     def parts(self) -> Iterator[TextRows]:
-        """Some rows at a time; one part at least."""
+        """Return the parts of the table, of which there is at least one."""
         return iter(self.kept) if self.kept else self.read()
 
     def read(self) -> Iterator[TextRows]:
-        """Read the file; some rows at a time."""
+        """Read the file part by part."""
         width, first, characters = len(self.names), 0, 0
         lines: list[int] = []
         texts: list[str] = []
         fields: list[list[str]] = []
-        for record in islice(records(self.source, self.dialect), 1, None):
+        for record in islice(read_records(self.source, self.dialect), 1, None):
             if len(texts) == self.part_rows or characters > PART_CHARACTERS:
                 yield TextRows(self, first, lines, texts, fields)
                 first, characters = first + len(texts), 0
                 lines, texts, fields = [], [], []
-            line, text, own, _ = record
-            if len(own) != width:
-                line, text, own, _ = fitted(record, self.names, self._needed, self.dialect)
-            lines.append(line)
-            texts.append(text)
-            fields.append(own)
-            characters += len(text)
+            if len(record.fields) != width:
+                record = fit_record(record, self.names, self._needed, self.dialect)
+            lines.append(record.line)
+            texts.append(record.text)
+            fields.append(record.fields)
+            characters += len(record.text)
         if texts or not first:
             yield TextRows(self, first, lines, texts, fields)
 
     @cached_property
     def coordinates(self) -> tuple[int, int]:
-        """The columns of longitude and latitude.
+        """Indices of the columns of longitude and latitude.
 
         Raises:
             PointsError: if there is none, or several of one name.
@@ -184,23 +184,23 @@ class TextTable:
 
     @cached_property
     def _needed(self) -> int:
-        """Fields that a row must have: all, if the coordinates are not known."""
+        """Number of fields that a row must have: all, if there are no coordinate columns."""
         with suppress(PointsError):
             return max(self.coordinates) + 1
         return len(self.names)
 
     @property
     def commas(self) -> bool:
-        """Whether commas may be decimal points: where they do not separate fields."""
+        """Whether commas may be decimal points, as they do not separate fields."""
         return self.dialect.separator != ","
 
     @cached_property
     def kinds(self) -> list[Kind | None]:
-        """The type of each column, decided over all rows; None is text too."""
-        found: list[Kind | None] = [None] * len(self.names)
+        """Type of each column, decided over all rows; None, of an empty column, counts as text."""
+        kinds: list[Kind | None] = [None] * len(self.names)
         for part in self.parts():
-            found = list(map(kind_of_all, part.columns, found))
-        return found
+            kinds = list(map(column_kind, part.columns, kinds))
+        return kinds
 
 
 def open_text(
@@ -208,32 +208,32 @@ def open_text(
     part_rows: int,
     columns: tuple[str, str] | None = None,
     *,
-    placed: bool = False,
+    check_positions: bool = False,
 ) -> TextTable:
-    """Read a table through once, for its dialect and its number of rows.
+    """Open a text table; it is read once for its dialect and its number of rows.
 
     Args:
-        source: path, or a binary file that can be read again; gzip is unpacked.
-        part_rows: of a part, at most.
+        source: path, or a seekable binary file; gzip is decompressed.
+        part_rows: largest number of rows of a part.
         columns: names of the coordinate columns, if not usual.
-        placed: read the coordinates too, so that what is wrong with them is said before any work.
+        check_positions: read the coordinates too, so that wrong ones are reported before any work.
 
     Raises:
         ValueError: if it is empty, or a row does not fit the header.
-        PointsError: if it should be placed and has no coordinates, or one that is no number.
+        PointsError: with `check_positions`, if there are no coordinates, or one is not a number.
     """
-    with opened(source) as file:
+    with open_binary(source) as file:
         head = file.read(HEAD_BYTES)
     dialect = find_dialect(head, len(head) < HEAD_BYTES, columns)
-    sure = dialect.mark or dialect.encoding != "utf-8"
-    for encoding in (dialect.encoding, *(() if sure else FALLBACKS)):
+    certain = dialect.mark or dialect.encoding != "utf-8"
+    for encoding in (dialect.encoding, *(() if certain else FALLBACK_ENCODINGS)):
         trial = replace(dialect, encoding=encoding)
         try:
-            return _read_through(source, trial, part_rows, columns, placed)
-        except UnicodeDecodeError:
-            if sure:
+            return _read_through(source, trial, part_rows, columns, check_positions)
+        except UnicodeDecodeError:  # raised anywhere in the file, so all of it is read again
+            if certain:
                 raise
-    raise AssertionError("the last encoding has every byte")
+    raise AssertionError("the last encoding decodes every byte")
 
 
 def _read_through(
@@ -241,22 +241,22 @@ def _read_through(
     dialect: Dialect,
     part_rows: int,
     columns: tuple[str, str] | None,
-    placed: bool,
+    check_positions: bool,
 ) -> TextTable:
-    header = next(records(source, dialect), None)
+    header = next(read_records(source, dialect), None)
     if header is None:
         raise ValueError("it is empty")
     dialect = replace(dialect, line_end="\r\n" if header.line_end == "\r\n" else "\n")
     table = TextTable(source, dialect, tuple(header.fields), header.text, columns, part_rows)
-    located: tuple[int, ...] = ()
+    coordinates: tuple[int, ...] = ()
     with suppress(PointsError):
-        located = table.coordinates if table.commas else ()
+        coordinates = table.coordinates if table.commas else ()
     kept: list[TextRows] = []
     characters, commas = 0, False
     for part in table.read():
-        if placed:
+        if check_positions:
             part.points()
-        commas |= any("," in text for column in located for text in part.columns[column])
+        commas |= any("," in text for column in coordinates for text in part.columns[column])
         table.rows += len(part)
         characters += sum(map(len, part.texts))
         if characters <= KEPT_CHARACTERS:

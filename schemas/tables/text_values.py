@@ -1,4 +1,4 @@
-"""What the texts of a table's fields mean: numbers, nothing, or words that stay as they are."""
+"""Values of the fields of a text table: numbers, missing numbers, or text."""
 
 import math
 import re
@@ -10,34 +10,34 @@ from jaxtyping import Float
 
 from unigeo.schemas.errors import PointsError
 
-NOTHING = {"", "na", "n/a", "#n/a", "#na", "#n/a n/a", "<na>", "nat", "null", "none", "nil"}
-NOTHING |= {"-", "--", ".", "\\n", "nan", "-nan", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"}
-"""Words, in lower case, that say a number is missing; so does the empty text."""
+MISSING_TEXTS = {"", "na", "n/a", "#n/a", "#na", "#n/a n/a", "<na>", "nat", "null", "none", "nil"}
+MISSING_TEXTS |= {"-", "--", ".", "\\n", "nan", "-nan", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"}
+"""Texts that stand for a missing number, in lower case."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _CODE = re.compile(r"[+-]?0\d", re.ASCII)
 _EXACT = 2**53
-"""Integers beyond it are not all numbers of float64."""
+"""Largest integer up to which float64 represents every integer."""
 
 
-def number_in(text: str, commas: bool = False) -> float:
-    """Read one number; white space round it and a typographic minus do no harm.
+def parse_number(text: str, commas: bool = False) -> float:
+    """Parse a number; white space around it and a typographic minus sign are accepted.
 
     Args:
-        text: such as "-105.0", "1e3" or "NA".
-        commas: whether a comma may stand for the decimal point.
+        text: text such as "-105.0", "1e3" or "NA".
+        commas: whether a comma may be the decimal point.
 
     Returns:
-        NaN if the text says that there is none.
+        The number; NaN for a text of `MISSING_TEXTS`.
 
     Raises:
         ValueError: if it is neither.
 
-    >>> number_in(" -105.50 "), number_in("-105,5", commas=True)
+    >>> parse_number(" -105.50 "), parse_number("-105,5", commas=True)
     (-105.5, -105.5)
     """
     plain = text.strip().replace("−", "-")
-    if plain.casefold() in NOTHING:
+    if plain.casefold() in MISSING_TEXTS:
         return math.nan
     if commas and "." not in plain:
         plain = plain.replace(",", ".")
@@ -47,29 +47,30 @@ def number_in(text: str, commas: bool = False) -> float:
     return number
 
 
-def numbers_in(
+def parse_numbers(
     texts: Sequence[str], described: Callable[[int], str], commas: bool = False
 ) -> Float[np.ndarray, " row"]:
-    """Read a column of coordinates by `number_in`.
+    """Parse a column of coordinates by `parse_number`.
 
     Args:
-        texts: one per row.
-        described: names the field of a row in errors.
-        commas: whether a comma may stand for the decimal point.
+        texts: one text per row.
+        described: returns the name of a row's field for messages.
+        commas: whether a comma may be the decimal point.
 
     Raises:
-        PointsError: for the first text that is no number.
+        PointsError: for the first text that is not a number.
     """
     try:
         numbers = np.array(list(map(float, texts)), np.float64)
-        if np.isfinite(numbers).all() and "_" not in "".join(texts):  # Python reads 1_000
+        # Python's `float` also reads "nan", "inf" and "1_000".
+        if np.isfinite(numbers).all() and "_" not in "".join(texts):
             return numbers
     except ValueError:
         pass
     numbers = np.empty(len(texts))
     for row, text in enumerate(texts):
         try:
-            numbers[row] = number_in(text, commas)
+            numbers[row] = parse_number(text, commas)
         except ValueError as error:
             advice = "Write coordinates as plain numbers, such as -105.25"
             if "," in text:
@@ -83,17 +84,17 @@ def numbers_in(
 Kind = Literal["int", "float", "text"]
 
 
-def kind_of_all(texts: Sequence[str], so_far: Kind | None = None) -> Kind | None:
-    """The type from which every text of a column comes back as it is written.
+def column_kind(texts: Sequence[str], so_far: Kind | None = None) -> Kind | None:
+    """Return the type that keeps every text of a column: formatted again, it is the same text.
 
     Args:
         texts: some rows of the column; empty ones are nulls of any type.
-        so_far: what the rows before these are.
+        so_far: type of the rows before these.
 
     Returns:
-        None while all are empty.
+        None as long as all texts are empty.
 
-    >>> [kind_of_all(texts) for texts in (["1", ""], ["1.5", "2.0"], ["1.5", "1.10"], ["01"])]
+    >>> [column_kind(texts) for texts in (["1", ""], ["1.5", "2.0"], ["1.5", "1.10"], ["01"])]
     ['int', 'float', 'text', 'text']
     """
     if so_far == "text":
@@ -101,13 +102,14 @@ def kind_of_all(texts: Sequence[str], so_far: Kind | None = None) -> Kind | None
     given = list(filter(None, texts))
     if not given:
         return so_far
-    for kind, come_back in _COME_BACK.items():
-        if so_far in (None, kind) and come_back(given[:1]) and come_back(given):
+    for kind, is_exact in _CHECKS.items():
+        # The first text rules out most types without a look at the others.
+        if so_far in (None, kind) and is_exact(given[:1]) and is_exact(given):
             return kind
     return "text"
 
 
-def _ints_come_back(texts: list[str]) -> bool:
+def _are_exact_ints(texts: list[str]) -> bool:
     try:
         numbers = list(map(int, texts))
     except ValueError:
@@ -116,7 +118,7 @@ def _ints_come_back(texts: list[str]) -> bool:
     return in_range and list(map(str, numbers)) == texts
 
 
-def _floats_come_back(texts: list[str]) -> bool:
+def _are_exact_floats(texts: list[str]) -> bool:
     try:
         numbers = list(map(float, texts))
     except ValueError:
@@ -124,36 +126,36 @@ def _floats_come_back(texts: list[str]) -> bool:
     return all(map(math.isfinite, numbers)) and list(map(repr, numbers)) == texts
 
 
-_COME_BACK: dict[Kind, Callable[[list[str]], bool]] = {
-    "int": _ints_come_back,
-    "float": _floats_come_back,
+_CHECKS: dict[Kind, Callable[[list[str]], bool]] = {
+    "int": _are_exact_ints,
+    "float": _are_exact_floats,
 }
 
 
-def values_in(texts: Sequence[str], commas: bool = False) -> Any:
-    """Read a column as it is computed with, not as it is written.
+def parse_values(texts: Sequence[str], commas: bool = False) -> Any:
+    """Parse a column for computation.
 
     Args:
-        texts: one per row.
-        commas: whether a comma may stand for the decimal point.
+        texts: one text per row.
+        commas: whether a comma may be the decimal point.
 
     Returns:
-        int64 or float64 if there is a number and nothing else, NaN for what `NOTHING` lists; of
-        words an array of objects, None where the field is empty. Codes such as "01001" are words,
-        and so are integers that the array would not hold exactly.
+        int64 or float64 if all fields are numbers or missing, with NaN where missing; else an array
+        of text, None where the field is empty. Codes such as "01001" are text, and so are integers
+        that the array would not hold exactly.
     """
-    words = np.array([text or None for text in texts], object)
+    as_text = np.array([text or None for text in texts], object)
     if any(map(_CODE.match, texts)):
-        return words
+        return as_text
     try:
-        numbers = np.array([number_in(text, commas) for text in texts], np.float64)
+        numbers = np.array([parse_number(text, commas) for text in texts], np.float64)
     except ValueError:
-        return words
+        return as_text
     missing = np.isnan(numbers)
     if missing.all():
-        return words if any(texts) else numbers
+        return as_text if any(texts) else numbers
     digits = [text.strip().lstrip("+-").isdecimal() for text in texts]
     if all(digits) and (np.abs(numbers) < 2.0**63).all():
         return np.array(list(map(int, texts)), np.int64)
     inexact = np.array(digits) & (np.abs(numbers) >= _EXACT)
-    return words if inexact.any() else numbers
+    return as_text if inexact.any() else numbers

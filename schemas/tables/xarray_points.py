@@ -1,4 +1,4 @@
-"""Points of an xarray object: its coordinates matched by the names of their dimensions."""
+"""Points of an xarray object, whose coordinates are aligned by their dimensions."""
 
 from typing import Any
 
@@ -10,23 +10,22 @@ from unigeo.schemas.geo.crs import known_crs
 from unigeo.schemas.tables.numeric_values import as_numbers
 
 
-def points_of_xarray(
+def read_xarray_points(
     data: Any, names: tuple[Any, Any], in_degrees: bool
 ) -> tuple[Float[np.ndarray, "point 2"], str | None]:
-    """Read the points that two coordinates name together.
+    """Read points from two coordinates, broadcast against each other.
 
     Args:
         data: a Dataset or DataArray.
-        names: of the coordinate, or variable, of longitudes or eastings, and of the other.
-        in_degrees: whether the names say that the numbers are degrees.
+        names: names of the coordinates, or variables, of longitude or easting and of latitude or
+            northing.
+        in_degrees: whether the names mean degrees.
 
     Returns:
-        The points, row by row of the first coordinate's dimensions, and the CRS that the object's
-        grid mapping gives them. A coordinate that lacks a dimension of the other's holds all along
-        it.
+        The points, in the order of the broadcast array, and the CRS of the object's grid mapping.
 
     Raises:
-        PointsError: if each has a dimension that the other lacks: together they span a grid.
+        PointsError: if each has a dimension that the other lacks, so that they span a grid.
     """
     import xarray as xr
 
@@ -40,13 +39,14 @@ def points_of_xarray(
         )
     columns = [as_numbers(one.values, repr(one.name)).ravel() for one in xr.broadcast(x, y)]
     in_degrees = in_degrees or str(x.attrs.get("units", "")).startswith("degree")
-    return np.stack(columns, axis=-1), _crs_of(data, in_degrees)
+    return np.stack(columns, axis=-1), _read_crs(data, in_degrees)
 
 
-def _crs_of(data: Any, in_degrees: bool) -> str | None:
-    """The CRS that the CF conventions give the coordinates, as WKT.
+def _read_crs(data: Any, in_degrees: bool) -> str | None:
+    """Return the CRS of the coordinates by the CF conventions, as WKT.
 
-    Longitudes and latitudes may stand beside x and y: a CRS in metres is then not theirs.
+    A dataset may have longitude and latitude beside x and y; a CRS in metres is then that of x and
+    y, and is not returned.
     """
     variables = (data, *getattr(data, "data_vars", {}).values())
     named = [of.get("grid_mapping") for one in variables for of in (one.attrs, one.encoding)]
