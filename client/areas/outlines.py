@@ -10,75 +10,81 @@ from unigeo.client.areas.polygon_rings import Polygons
 from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid, from_wgs84
 from unigeo.schemas.geo.rings import pieces_per_edge, split_edges
 
-_SEAM_DEGREES = 1e-9  # 0.1 mm: PROJ turns a longitude on the seam to the other side
-_LEAST_WIDTH = 1e-7  # of a cell, on average; narrower ones are lost in the rounding of metres
-_DOT = 1e-6  # of a cell: side of the square that stands for a narrower polygon
+_SEAM_DEGREES = 1e-9
+"""Distance (0.1 mm) kept from the seam, since PROJ may move a longitude on it to the other side."""
+_LEAST_WIDTH = 1e-7
+"""Mean width of a polygon, in cells, below which it is lost in the rounding of metres."""
+_DOT = 1e-6
+"""Side, in cells, of the square that replaces a narrower polygon."""
 
 
 @dataclass(frozen=True, eq=False)
 class Outlines:
-    """Polygons on a grid: directed edges in fractional rows and columns of its cells."""
+    """Polygons on a grid, as directed edges in fractional rows and columns of its cells."""
 
     start: Float[np.ndarray, "edge 2"]
-    """Row and column, from the grid's north-west corner."""
+    """Row and column of each edge's start, from the grid's north-west corner."""
     end: Float[np.ndarray, "edge 2"]
     sense: Float[np.ndarray, " edge"]
-    """1 or -1: makes outer rings count upwards and holes downwards, however they run."""
+    """1 or -1: the sign with which outer rings add area and holes subtract it, however they run."""
     polygon: Int[np.ndarray, " edge"]
-    """Which polygon the edge is of, rising."""
+    """Polygon that each edge belongs to, in rising order."""
     count: int
     """Number of polygons."""
 
     @cached_property
     def bounds(self) -> Float[np.ndarray, "polygon 4"]:
-        """North, west, south and east of each polygon, in rows and columns; NaN without edges."""
+        """Northmost row, westmost column, southmost row and eastmost column; NaN without edges."""
         bounds = np.full((self.count, 4), np.nan)
         if len(self.polygon):
-            named, first = np.unique(self.polygon, return_index=True)
-            bounds[named, :2] = np.minimum.reduceat(np.minimum(self.start, self.end), first)
-            bounds[named, 2:] = np.maximum.reduceat(np.maximum(self.start, self.end), first)
+            present, first = np.unique(self.polygon, return_index=True)
+            bounds[present, :2] = np.minimum.reduceat(np.minimum(self.start, self.end), first)
+            bounds[present, 2:] = np.maximum.reduceat(np.maximum(self.start, self.end), first)
         return bounds
 
     @cached_property
     def area(self) -> Float[np.ndarray, " polygon"]:
         """Area of each polygon in cells, on the grid or off it."""
         parts = self.sense * _edge_areas(self.start, self.end, self.bounds[self.polygon, 1])
-        return counted(self.polygon, parts, self.count)
+        return sum_at(self.polygon, parts, self.count)
 
 
 def outlines_on(polygons: Polygons, grid: Grid) -> Outlines:
-    """Put polygons on a grid, refined so that the curves of their edges are held.
+    """Project polygons to a grid, with edges split so finely that they follow their curves.
 
     A polygon smaller than rounding becomes a small square in the cell of its first vertex, so that
     it lies in one cell as a point does. One without a shape has no edges.
     """
-    turned = _in_one_turn(polygons, grid.crs)
+    turned = _between_seams(polygons, grid.crs)
     ring = np.repeat(np.arange(len(turned.row)), np.diff(turned.first))
+    # Each vertex begins an edge, except the last of a ring, which repeats the first.
     edge = np.flatnonzero(ring[1:] == ring[:-1])
     start, end = turned.lonlat[edge], turned.lonlat[edge + 1]
-    points, of = split_edges(start, end, pieces_per_edge(start, end))
+    points, edge_of_point = split_edges(start, end, pieces_per_edge(start, end))
     x, y = from_wgs84(grid.crs).transform(points[:, 0], points[:, 1])
     outlines = outlines_of(
-        grid.position_m(x, y), ring[edge[of]], turned.row, turned.hole, len(polygons)
+        grid.position_m(x, y), ring[edge[edge_of_point]], turned.row, turned.hole, len(polygons)
     )
     return _with_dots(outlines, grid)
 
 
 def _with_dots(outlines: Outlines, grid: Grid) -> Outlines:
-    """Put a small square for each polygon that is too narrow, in the cell of its first vertex."""
-    reach = np.abs(outlines.end - outlines.start).sum(axis=1)
-    length = counted(outlines.polygon, reach, outlines.count)
+    """Replace each polygon that is too narrow by a small square in the cell of its first vertex."""
+    lengths = np.abs(outlines.end - outlines.start).sum(axis=1)
+    length = sum_at(outlines.polygon, lengths, outlines.count)
+    # Mean width is area over half the perimeter; written so that NaN counts as narrow.
     narrow = ~(outlines.area > _LEAST_WIDTH * length / 2)
     narrow &= np.bincount(outlines.polygon, minlength=outlines.count) > 0
     if not narrow.any():
         return outlines
-    named, first = np.unique(outlines.polygon, return_index=True)
-    dots = named[narrow[named]]
-    place = outlines.start[first[narrow[named]]]
-    south, east = ((place + np.array([grid.row0, grid.col0])) * grid.resolution_m).T
+    present, first = np.unique(outlines.polygon, return_index=True)
+    dots = present[narrow[present]]
+    vertex = outlines.start[first[narrow[present]]]
+    # Locate the cell as `sample` does, so that a point and its tiny polygon share a cell.
+    south, east = ((vertex + np.array([grid.row0, grid.col0])) * grid.resolution_m).T
     cell, inside = grid.locate_m(east, -south)
-    cell = np.where(inside[:, None], cell, np.floor(place))
-    corner = np.clip(place - _DOT / 2, cell, cell + 1 - _DOT)
+    cell = np.where(inside[:, None], cell, np.floor(vertex))
+    corner = np.clip(vertex - _DOT / 2, cell, cell + 1 - _DOT)
     around = corner[:, None] + _DOT * np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
     squares = outlines_of(
         around.reshape(-1, 2),
@@ -104,31 +110,31 @@ def outlines_of(
     hole: Bool[np.ndarray, " ring"],
     count: int,
 ) -> Outlines:
-    """Outlines of rings on the grid.
+    """Build outlines from rings on the grid.
 
     Args:
-        rowcol: vertices of one ring after the other, without the closing ones.
-        ring: which ring each vertex is of, rising.
-        row: which polygon each ring is of, rising.
+        rowcol: vertices of all rings, one ring after the other, without the closing ones.
+        ring: the ring of each vertex, in rising order.
+        row: the polygon of each ring, in rising order.
         hole: whether each ring is a hole.
         count: number of polygons.
     """
     if not len(ring):
         return Outlines(rowcol, rowcol, np.empty(0), ring, count)
-    named, first, lengths = np.unique(ring, return_index=True, return_counts=True)
-    after = np.arange(1, len(ring) + 1)
-    after[first + lengths - 1] = first
-    start, end = rowcol, rowcol[after]
+    present, first, lengths = np.unique(ring, return_index=True, return_counts=True)
+    following = np.arange(1, len(ring) + 1)
+    following[first + lengths - 1] = first  # the last vertex of a ring joins the first
+    start, end = rowcol, rowcol[following]
     area = np.add.reduceat(_edge_areas(start, end, np.repeat(start[first, 1], lengths)), first)
-    sense = np.sign(area) * np.where(hole[named], -1.0, 1.0)
+    sense = np.sign(area) * np.where(hole[present], -1.0, 1.0)
     return Outlines(start, end, np.repeat(sense, lengths), row[ring], count)
 
 
-def counted(
-    at: Int[np.ndarray, " item"], value: Float[np.ndarray, " item"], size: int
+def sum_at(
+    index: Int[np.ndarray, " item"], value: Float[np.ndarray, " item"], size: int
 ) -> Float[np.ndarray, " cell"]:
-    """Sum of the values at each place; `bincount` of nothing would be integer."""
-    return np.bincount(at, value, minlength=size).astype(np.float64, copy=False)
+    """Sum the values at each index; unlike `np.bincount` return floats if there are none."""
+    return np.bincount(index, value, minlength=size).astype(np.float64, copy=False)
 
 
 def _edge_areas(
@@ -136,21 +142,24 @@ def _edge_areas(
     end: Float[np.ndarray, "edge 2"],
     origin: Float[np.ndarray, " edge"],
 ) -> Float[np.ndarray, " edge"]:
-    """What each edge adds to the area of its ring, by the shoelace rule from a column `origin`."""
+    """Return what each edge adds to the area of its ring, by the shoelace formula.
+
+    Columns are measured from `origin`, near the polygon: large numbers would lose the small area.
+    """
     middle = (start[:, 1] + end[:, 1]) / 2 - origin
     areas: np.ndarray = (start[:, 0] - end[:, 0]) * middle
     return areas
 
 
-def _in_one_turn(polygons: Polygons, crs: str) -> Polygons:
-    """Bring every ring between the map's two seams, cut in two where it crosses one."""
+def _between_seams(polygons: Polygons, crs: str) -> Polygons:
+    """Move every ring between the map's two seams, and cut it in two where it crosses one."""
     if not len(polygons.row):
         return polygons
     seam = CENTRAL_MERIDIANS[crs] - 180.0
     west = np.minimum.reduceat(polygons.lonlat[:, 0], polygons.first[:-1])
     east = np.maximum.reduceat(polygons.lonlat[:, 0], polygons.first[:-1])
     turn = np.floor((west - seam) / 360.0)
-    # A ring that only touches the eastern seam stays on its side.
+    # A ring that only touches the eastern seam is not cut.
     last = np.maximum(np.ceil((east - seam) / 360.0) - 1, turn)
     lonlat = polygons.lonlat.copy()
     lonlat[:, 0] -= 360.0 * np.repeat(turn, np.diff(polygons.first))
@@ -159,18 +168,20 @@ def _in_one_turn(polygons: Polygons, crs: str) -> Polygons:
         copies = int(last[k] - turn[k]) + 1
         for copy in range(copies):
             moved = ring - np.array([360.0 * copy, 0.0])
-            rings.append(_clamped(moved, seam) if copies > 1 else moved)
+            rings.append(_clamp(moved, seam) if copies > 1 else moved)
             source.append(k)
     lonlat = np.concatenate(rings)
-    # PROJ may turn a longitude on the seam to the other side.
     low, high = seam + _SEAM_DEGREES, seam + 360.0 - _SEAM_DEGREES
     lonlat[:, 0] = np.clip(lonlat[:, 0], low, high)
     first = np.cumsum([0, *map(len, rings)])
     return Polygons(lonlat, first, polygons.row[source], polygons.hole[source], polygons.index)
 
 
-def _clamped(ring: Float[np.ndarray, "_ 2"], seam: float) -> Float[np.ndarray, "_ 2"]:
-    """Press what lies beyond the seams onto them, where it has no area."""
+def _clamp(ring: Float[np.ndarray, "_ 2"], seam: float) -> Float[np.ndarray, "_ 2"]:
+    """Move what lies beyond the seams onto them, where it encloses no area.
+
+    Vertices are first inserted where edges cross the seams, so that the rest keeps its shape.
+    """
     for edge in (seam, seam + 360.0):
         lon = ring[:, 0]
         crossing = np.flatnonzero((lon[:-1] < edge) != (lon[1:] < edge))

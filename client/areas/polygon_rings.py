@@ -1,4 +1,4 @@
-"""Polygons as rings of longitude and latitude, checked."""
+"""`Polygons`: rings of longitude and latitude in flat arrays, and the checks they pass."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,46 +13,46 @@ from unigeo.schemas.geo.rings import Ring
 from unigeo.schemas.geo.valid_polygons import find_faults
 
 INVALID = "mend it, for instance with shapely.make_valid, or drop it"
-"""What to do about a polygon that is not valid."""
+"""Advice for a polygon that is not valid, part of a message."""
 
 
 @dataclass(frozen=True, eq=False)
 class Polygons:
-    """Areas to summarise a field over: one row may have several parts and holes.
+    """Polygons in one table of rings; a row may have several parts and holes.
 
     Edges are straight in longitude and latitude. Longitudes run on past 180 where a ring crosses
     the antimeridian, or the polygon is cut there in two.
     """
 
     lonlat: Float[np.ndarray, "vertex 2"]
-    """Vertices of every ring, one ring after the other, each closed; WGS 84 degrees."""
+    """Vertices of all rings, one ring after the other, each closed; WGS 84 degrees."""
     first: Int[np.ndarray, " ring_end"]
-    """Number of each ring's first vertex, and of all vertices at the end."""
+    """Index of each ring's first vertex, followed by the number of vertices."""
     row: Int[np.ndarray, " ring"]
-    """Which polygon each ring is of, rising."""
+    """Row of the polygon that each ring belongs to, in rising order."""
     hole: Bool[np.ndarray, " ring"]
-    """Whether the ring is cut out of its polygon."""
+    """Whether each ring is a hole in its polygon."""
     index: Any
     """Labels of the polygons, a pandas Index."""
     crs: Any = None
-    """That their numbers came in, a pyproj CRS; None is WGS 84."""
+    """CRS in which the polygons were given, a pyproj CRS; None is WGS 84."""
 
     def __len__(self) -> int:
         return len(self.index)
 
     @property
     def missing(self) -> Bool[np.ndarray, " polygon"]:
-        """Which rows have no shape, or an empty one."""
+        """Whether each row has no shape, or an empty one."""
         missing: np.ndarray = np.bincount(self.row, minlength=len(self)) == 0
         return missing
 
-    def named(self, row: int) -> str:
-        """A row as messages name it."""
-        return name_of(row, self.index)
+    def label(self, row: int) -> str:
+        """Name a row as messages do."""
+        return row_label(row, self.index)
 
 
 def row_name(row: int, label: Any) -> str:
-    """A row as messages name it.
+    """Name a row as messages do.
 
     >>> row_name(1, "b")
     "row 1 (label 'b')"
@@ -60,26 +60,26 @@ def row_name(row: int, label: Any) -> str:
     return f"row {row} (label {label!r:.100})"
 
 
-def name_of(row: int, index: Any) -> str:
-    """A row of a table as messages name it."""
+def row_label(row: int, index: Any) -> str:
+    """Name a row of a table as messages do."""
     return row_name(row, index[[row]].tolist()[0])
 
 
 def refuse(bad: Bool[np.ndarray, " polygon"], index: Any, why: Callable[[int], str]) -> None:
-    """Refuse polygons if any is bad, with the reason of the first.
+    """Raise if any polygon is bad, with the reason of the first.
 
     Raises:
-        RegionError: naming it.
+        RegionError: naming the row.
     """
     if bad.any():
         k = int(np.flatnonzero(bad)[0])
         raise RegionError(
             f"{bad.sum()} of {len(bad)} polygons cannot be used; the first, in "
-            f"{name_of(k, index)}, {why(k)}"
+            f"{row_label(k, index)}, {why(k)}"
         )
 
 
-def in_degrees(
+def polygons_in_degrees(
     xy: Float[np.ndarray, "vertex 2"],
     first: Int[np.ndarray, " ring_end"],
     row: Int[np.ndarray, " ring"],
@@ -87,15 +87,15 @@ def in_degrees(
     index: Any,
     crs: Any,
 ) -> Polygons:
-    """Bring the rings of valid polygons to longitude and latitude.
+    """Convert the rings of valid polygons to longitude and latitude.
 
     Args:
-        xy: vertices of every ring, in the CRS.
-        first: as in `Polygons`, as are `row`, `hole` and `index`.
-        row: see there.
-        hole: see there.
-        index: see there.
-        crs: as `chosen_crs` gives it.
+        xy: vertices of all rings, in the CRS.
+        first: as in `Polygons`.
+        row: as in `Polygons`.
+        hole: as in `Polygons`.
+        index: as in `Polygons`.
+        crs: as `chosen_crs` returns it.
 
     Raises:
         RegionError: naming the first polygon that does not lie on the globe.
@@ -110,16 +110,17 @@ def in_degrees(
     return Polygons(lonlat, first, row, hole, index, crs)
 
 
-def checked(
+def checked_polygons(
     parts: list[list[list[Ring]]], index: Any, crs: Any, *, valid: bool = False
 ) -> Polygons:
-    """Check polygons that are given by the rings of their parts, in a CRS.
+    """Build polygons from the rings of their parts, and check them.
 
     Args:
-        parts: of each polygon, each an outer ring and its holes; none where it has no shape.
+        parts: the parts of each polygon, each an outer ring and its holes; no part for a row
+            without a shape.
         index: labels of the polygons.
-        crs: as `chosen_crs` gives it.
-        valid: whether they are known to be valid.
+        crs: of the rings, as `chosen_crs` returns it.
+        valid: skip the check of validity, for polygons that are known to be valid.
 
     Raises:
         RegionError: naming the first polygon that is not valid, or not on the globe.
@@ -130,8 +131,8 @@ def checked(
     hole = np.array([k > 0 for each in parts for part in each for k in range(len(part))], bool)
     xy = np.concatenate(rings) if rings else np.empty((0, 2))
     first = np.cumsum([0, *map(len, rings)])
-    made = in_degrees(xy, first, row, hole, index, crs)
+    polygons = polygons_in_degrees(xy, first, row, hole, index, crs)
     faults = {} if valid else find_faults(xy, first, row, hole)
     bad = np.isin(np.arange(len(parts)), list(faults))
     refuse(bad, index, lambda k: f"is not valid ({faults[k]}); {INVALID}")
-    return made
+    return polygons

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from unigeo.client.areas.polygon_rings import Polygons, name_of
+from unigeo.client.areas.polygon_rings import Polygons, row_label
 from unigeo.client.points.missing_points import COLUMNS_HINT, describe_extents, likely_cause
 from unigeo.client.reading.point_status import (
     NO_POSITION,
@@ -94,7 +94,7 @@ def raise_if_missing(codes: dict[str, UInt8[np.ndarray, " polygon"]], index: Any
         rows = np.flatnonzero(status != Status.VALID)
         if len(rows):
             named = ", ".join(
-                f"{name_of(row, index)} {POLYGON_TEXTS[int(status[row])]}"
+                f"{row_label(row, index)} {POLYGON_TEXTS[int(status[row])]}"
                 for row in rows[:_SHOWN].tolist()
             )
             more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
@@ -130,7 +130,7 @@ def warn_of_missing(
         row = int(np.argmax(codes == NO_POLYGON))
         told.append(
             f"{shapeless:,} of {len(codes):,} rows have no polygon (no shape, or an empty one), "
-            f"the first in {polygons.named(row)}."
+            f"the first in {polygons.label(row)}."
         )
     if told:
         # The line that is shown is the user's: the first one outside of this package.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int8, UInt8
 
-from unigeo.client.areas.coverage import Cover, cover, reach
+from unigeo.client.areas.coverage import Cover, cover, touched_cells
 from unigeo.client.areas.outlines import Outlines, outlines_on
 from unigeo.client.areas.polygon_rings import Polygons, refuse
 from unigeo.client.areas.polygon_status import (
@@ -142,7 +142,7 @@ def _reached(field: "StoredField", outlines: Outlines, progress: bool) -> Iterat
     within = window_of(field.grid, outlines)
     windows = [] if within is None else list(field.grid.shard_windows(field.layout.shard, within))
     for window in with_progress(windows, "zonal", "shards", progress):
-        touched = reach(outlines, window)
+        touched = touched_cells(outlines, window)
         if touched.any():
             yield _cropped(window, touched)
 
@@ -196,7 +196,7 @@ def _valid_vectors(
     Raises:
         DamagedError: if a cell is valid and holds no vector, since then the store has lost a part.
     """
-    if not (valid & reach(outlines, window)).any():
+    if not (valid & touched_cells(outlines, window)).any():
         return None
     stored: np.ndarray = field.read(modality, *window.slices)
     lost = np.argwhere((stored[..., 0] == FILL) & valid)
