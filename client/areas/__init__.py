@@ -1,1 +1,6 @@
-"""Fields over areas: polygons, what they cover, windows, means, cuts, GeoTIFFs."""
+"""Vectors over polygons and regions: means, coverage, windows, GeoTIFFs and parts.
+
+Start with `over_areas.OverAreas`, the base of `client.Field` that has these methods.
+`polygons.read_polygons` reads polygons in every form, and `coverage.cover` computes the share of
+each cell that a polygon covers.
+"""

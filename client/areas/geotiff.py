@@ -1,4 +1,4 @@
-"""A modality as a GeoTIFF that any GIS opens, written one shard at a time."""
+"""Writes a modality as a GeoTIFF, one shard at a time."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 Dtype = Literal["int8", "float32"]
 
-_BANDS_AT_ONCE = 16  # of one shard: 4 MB of float32
-_CACHE_BYTES = 128 << 20  # GDAL's own would be a share of the machine's memory
+_BANDS_AT_ONCE = 16
+"""Bands of one shard that are converted together; they take 4 MB in float32."""
+_CACHE_BYTES = 128 << 20
+"""GDAL's cache; its default is a share of the machine's memory."""
 
 
 def write_geotiff(
@@ -49,6 +51,7 @@ def write_geotiff(
     if dtype not in ("int8", "float32"):
         raise ValueError(f"dtype must be 'int8' or 'float32', not {dtype!r}")
     modality, chosen = modalities[0], _chosen_bands(field, modalities[0], bands)
+    # Read once: both the window and the pieces below take polygons as they are.
     polygons = None if region is None else read_region_polygons(region, crs)
     window = field.grid.full_window
     if polygons is not None:
@@ -68,9 +71,9 @@ def write_geotiff(
         out.update_tags(**_tags(field, modality))
         for piece in iter_pieces(field, (modality,), polygons, mask=mask):
             row, col = window.offset_of(piece.window)
-            at = raster_window(Window(row, col, piece.window.height, piece.window.width))
+            in_file = raster_window(Window(row, col, piece.window.height, piece.window.width))
             for first, values in _band_groups(piece.stored[modality], chosen, dtype):
-                out.write(values, list(range(first + 1, first + 1 + len(values))), window=at)
+                out.write(values, list(range(first + 1, first + 1 + len(values))), window=in_file)
     return path
 
 
@@ -100,7 +103,7 @@ def _tags(field: "StoredField", modality: str) -> dict[str, str]:
 def _band_groups(
     stored: Int8[np.ndarray, "row col band"], bands: list[int], dtype: Dtype
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """A few bands at a time, band first, with the place of the first among those chosen."""
+    """Yield a few bands at a time, band first, with the position of the first in `bands`."""
     length = np.empty(0)
     if dtype == "float32":
         length = _lengths(stored)
@@ -112,9 +115,9 @@ def _band_groups(
 
 
 def _lengths(stored: Int8[np.ndarray, "row col band"]) -> np.ndarray:
-    """|q| of every cell, float32, row by row so as to need little memory."""
+    """Return |q| of every cell, computed row by row to save memory."""
     lengths = np.empty(stored.shape[:2], np.float32)
     for row, vectors in enumerate(stored):
-        wide = vectors.astype(np.float32)
-        lengths[row] = np.sqrt(np.einsum("cb,cb->c", wide, wide))
+        floats = vectors.astype(np.float32)
+        lengths[row] = np.sqrt(np.einsum("cb,cb->c", floats, floats))
     return lengths

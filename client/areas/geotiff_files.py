@@ -16,15 +16,15 @@ _TILE = 256
 
 
 def check_geotiff_path(path: str | Path, overwrite: bool) -> Path:
-    """Refuse a GeoTIFF that cannot be written, before any work is done for it.
+    """Check that a GeoTIFF can be written, before any work is done for it.
 
     Args:
         path: of the file, which is local and ends in `.tif` or `.tiff` in any case.
-        overwrite: whether the file may be there already.
+        overwrite: allow the file to exist already.
 
     Raises:
-        StoreError: if the name is empty or ends otherwise, there is no such folder, or the name is
-            taken by a folder, or by a file that must not be replaced.
+        StoreError: if the name is empty or has another ending, its folder does not exist, or it is
+            a folder, or a file that must not be replaced.
     """
     name, path = str(path), Path(path)
     if "://" in name:

@@ -1,4 +1,4 @@
-"""Arrays of a field whose cells outside a geometry read as no data, found when they are read."""
+"""Lazy arrays whose cells outside polygons read as no data; the mask is computed when read."""
 
 from typing import Any
 
@@ -12,14 +12,16 @@ from unigeo.client.areas.outlines import Outlines
 from unigeo.schemas.geo.window import Window
 
 
-def masked(array: xr.DataArray, outlines: Outlines, window: Window, fill: int) -> xr.DataArray:
+def mask_outside(
+    array: xr.DataArray, outlines: Outlines, window: Window, fill: int
+) -> xr.DataArray:
     """Fill cells whose centre lies outside every polygon, lazily.
 
     Args:
-        array: over y, x and perhaps band: the part of the field in the window.
-        outlines: polygons on the field's grid.
-        window: of that grid.
-        fill: what those cells read as.
+        array: the part of a field's array in the window, over y, x and perhaps band.
+        outlines: the polygons on the field's grid.
+        window: the window of that grid.
+        fill: the value of cells outside.
     """
     lazy = indexing.LazilyIndexedArray(_Masked(array, outlines, window, fill))
     variable = xr.Variable(array.dims, lazy, array.attrs, array.encoding)
@@ -40,18 +42,22 @@ class _Masked(BackendArray):
     def _read(self, key: tuple[Any, ...]) -> np.ndarray:
         values = np.asarray(self.array.variable[key].values)
         inside = self._inside(key[0], key[1])
-        if len(key) > 2 and isinstance(key[2], slice):
+        if len(key) > 2 and isinstance(key[2], slice):  # an integer key drops the band axis
             inside = inside[..., None]
         return np.where(inside, values, self.dtype.type(self.fill))
 
     def _inside(self, rows: Any, cols: Any) -> np.ndarray:
-        """The mask of the cells that the two keys choose."""
-        every_row, every_col = np.arange(self.shape[0])[rows], np.arange(self.shape[1])[cols]
-        if not (every_row.size and every_col.size):
-            return np.zeros((*every_row.shape, *every_col.shape), bool)
-        top, left = int(every_row.min()), int(every_col.min())
-        height, width = int(every_row.max()) - top + 1, int(every_col.max()) - left + 1
+        """Return which of the selected cells have their centre in a polygon.
+
+        The keys are integers or slices, also with negative steps. The mask is computed for the
+        window that holds all selected cells, and then indexed in their order.
+        """
+        row_index, col_index = np.arange(self.shape[0])[rows], np.arange(self.shape[1])[cols]
+        if not (row_index.size and col_index.size):
+            return np.zeros((*row_index.shape, *col_index.shape), bool)
+        top, left = int(row_index.min()), int(col_index.min())
+        height, width = int(row_index.max()) - top + 1, int(col_index.max()) - left + 1
         part = Window(top, left, height, width).shifted(self.window.row, self.window.col)
         inside = holds_centre(self.outlines, part)
-        chosen: np.ndarray = inside[every_row - top][..., every_col - left]
-        return chosen
+        selected: np.ndarray = inside[row_index - top][..., col_index - left]
+        return selected

@@ -1,4 +1,4 @@
-"""A field's verbs over areas: means, coverage, windows, rasters."""
+"""The methods of a field over areas: means, coverage, windows, rasters."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class OverAreas(StoredField):
-    """What a field says over polygons and regions."""
+    """A field whose vectors can be read over polygons and regions."""
 
     def zonal(
         self,
@@ -35,28 +35,28 @@ class OverAreas(StoredField):
         prefix: str = "",
         progress: bool = False,
     ) -> "pd.DataFrame":
-        """Average the vectors over polygons, each cell weighted by how much of it lies inside.
+        """Average the vectors over polygons, each cell weighted by the share that lies inside.
 
-        The mean of unit vectors is not made one again: its length says how alike the area's cells
-        are, 1 if they all are the same.
+        The mean of unit vectors is not normalized: its length says how similar the area's cells
+        are, 1 if they are all equal.
 
         Args:
-            polygons: in any form `polygons.read_polygons` reads: a GeoDataFrame, GeoJSON, a path,
+            polygons: in any form that `areas.polygons` reads: a GeoDataFrame, GeoJSON, a path,
                 shapely geometries, a box (west, south, east, north), the name of a region. A row
                 without a shape, or with an empty one, has the status `no polygon`. A polygon
                 smaller than rounding lies in one cell, as a point does.
-            modalities: which; all by default.
+            modalities: the modalities to read; all by default.
             normalize: make the means unit vectors.
             missing: `nan` keeps polygons without a vector as empty rows, `drop` leaves out those
                 that lack one in any modality, `raise` refuses and names the first ones.
-            crs: of the polygons, where they do not say it; WGS 84 by default.
+            crs: CRS of the polygons, if they do not name it; WGS 84 by default.
             prefix: put before every column name.
             progress: show a bar on stderr.
 
         Returns:
             One row per polygon, with its label: the means, float32, NaN where no cell has a vector;
             `<modality>_cells`, the area of valid cells in cells; `<modality>_share`, the share
-            of the polygon's area that is valid; and `<modality>_status`: `valid` where any cell
+            of the polygon's area that is valid; and `<modality>_status`: `valid` if any cell
             is, else the status of most of its area.
 
         Raises:
@@ -67,18 +67,17 @@ class OverAreas(StoredField):
             StoreError: if the store cannot be read.
 
         Warns:
-            RegionWarning: once, if rows have no shape, and if most polygons lie off the field: then
+            RegionWarning: once, if rows have no shape, or if most polygons lie off the field; then
                 with the likely cause.
         """
         from unigeo.client.areas.polygons import read_polygons
         from unigeo.client.areas.zonal import zonal_means
 
         check_choice("missing", missing, Missing)
-        read, chosen = read_polygons(polygons, crs), self.chosen(modalities)
         return zonal_means(
             self,
-            read,
-            chosen,
+            read_polygons(polygons, crs),
+            self.chosen(modalities),
             normalize=normalize,
             missing=missing,
             prefix=prefix,
@@ -86,15 +85,16 @@ class OverAreas(StoredField):
         )
 
     def region(self, region: Any, *, crs: Any = None, mask: bool = False) -> "xr.Dataset":
-        """A lazy window of the field round a box, a geometry or a named region, int8 as stored.
+        """Return a lazy window of the field around a region, int8 as stored.
 
         Args:
-            region: in any form `zonal` takes; the window holds the bounds of all polygons in it.
-            crs: of the polygons, where they do not say it; WGS 84 by default.
-            mask: let cells whose centre lies outside the polygons read as "outside region".
+            region: in any form that `zonal` takes: the name of a region, a box, GeoJSON, a path, a
+                geometry. The window holds the bounds of all its polygons.
+            crs: CRS of the polygons, if they do not name it; WGS 84 by default.
+            mask: give cells whose centre lies outside the polygons the status "outside region".
 
         Raises:
-            RegionError: if it cannot be read, a row has no shape, or it lies off the field: then
+            RegionError: if it cannot be read, a row has no shape, or it lies off the field; then
                 with the likely cause.
         """
         from unigeo.client.areas.windows import region_dataset
@@ -113,9 +113,12 @@ class OverAreas(StoredField):
 
         Args:
             region: as in `region`; the whole field by default.
-            modalities: which; all by default.
+            modalities: the modalities to read; all by default.
             crs: as in `region`.
             mask: as in `region`; shards without a cell inside are left out.
+
+        Yields:
+            A `Piece` for each shard: its window, vectors and statuses.
         """
         from unigeo.client.areas.windows import iter_pieces
 
@@ -138,17 +141,17 @@ class OverAreas(StoredField):
         Args:
             path: of the file, which ends in `.tif` or `.tiff`.
             region: as in `region`; the whole field by default.
-            modality: which; may be left out if the field has one only.
+            modality: its name; may be left out if the field has only one.
             bands: numbers of the bands to write; all by default.
             dtype: `int8` as stored, no data -128; `float32` unit vectors, no data NaN.
             crs: as in `region`.
             mask: as in `region`.
-            overwrite: replace an existing file, when the new one is whole.
+            overwrite: replace an existing file, once the new one is complete.
 
         Raises:
             MissingExtraError: if rasterio is not installed.
             LayoutError: if the field has no such modality or band.
-            StoreError: if the file is there already, has another ending or cannot be written.
+            StoreError: if the file exists already, has another ending or cannot be written.
         """
         from unigeo.client.areas.geotiff import write_geotiff
 
@@ -185,19 +188,20 @@ class OverAreas(StoredField):
         missing: Missing = "nan",
         crs: Any = None,
     ) -> "dict[str, Counter[Status]] | pd.DataFrame":
-        """Count the cells of each modality by status, or share out polygons' area by it.
+        """Count the cells of each modality by status, or compute polygons' shares of area by it.
 
         Args:
-            polygons: in any form `zonal` takes.
-            modalities: which; all by default.
+            polygons: in any form that `zonal` takes.
+            modalities: the modalities to read; all by default.
             missing: of polygons: `nan` keeps rows without a shape, `drop` leaves them out, `raise`
                 refuses them.
-            crs: of the polygons, where they do not say it; WGS 84 by default.
+            crs: CRS of the polygons, if they do not name it; WGS 84 by default.
 
         Returns:
-            Without polygons, cells by modality and status. With polygons, one row each, columns
-            (modality, reason): the share of its area, 1 in all for each modality; the reasons are
-            the statuses, "off the field" and "no polygon", which is 1 for a row without a shape.
+            Without polygons the number of cells by modality and status. With polygons one row each
+            with columns (modality, reason): the share of its area, which adds up to 1 for each
+            modality; the reasons are the statuses, "off the field" and "no polygon", which is 1
+            for a row without a shape.
 
         Raises:
             ValueError, RegionError, LayoutError, StoreError: as `zonal`.
@@ -208,10 +212,10 @@ class OverAreas(StoredField):
         check_choice("missing", missing, Missing)
         if polygons is not None:
             from unigeo.client.areas.polygons import read_polygons
-            from unigeo.client.areas.zonal import shares_by_reason
+            from unigeo.client.areas.zonal import shares_by_status
 
             read, chosen = read_polygons(polygons, crs), self.chosen(modalities)
-            return shares_by_reason(self, read, chosen, missing)
+            return shares_by_status(self, read, chosen, missing)
         counts: dict[str, Counter[Status]] = {}
         for modality in self.chosen(modalities):
             counts[modality] = Counter()

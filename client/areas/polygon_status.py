@@ -1,4 +1,4 @@
-"""Why a polygon has or lacks a mean vector, in tables, errors and one warning."""
+"""Status of polygons: why each has or lacks a mean vector, in tables, errors and one warning."""
 
 import warnings
 from pathlib import Path
@@ -27,16 +27,18 @@ if TYPE_CHECKING:
 NO_POLYGON = NO_POSITION
 """Code of a row without a shape."""
 POLYGON_TEXTS = STATUS_TEXTS | {NO_POLYGON: "no polygon"}
-"""What each code means, as tables and messages print it."""
+"""Text of each code, as tables and messages print it."""
 _SHOWN = 5
-_HERE = (str(Path(__file__).parents[1]),)
+"""Rows that a message names."""
+_OWN_FILES = (str(Path(__file__).parents[1]),)
+"""Prefix of this package's files: a warning shows the first line outside of them, the user's."""
 
 
-def known_codes(codes: UInt8[np.ndarray, "row col"]) -> UInt8[np.ndarray, "row col"]:
-    """The statuses of cells, of which each is one of `Status`.
+def check_codes(codes: UInt8[np.ndarray, "row col"]) -> UInt8[np.ndarray, "row col"]:
+    """Return the status codes of cells, all of which are of `Status`.
 
     Raises:
-        StoreError: if one is not.
+        StoreError: if one is unknown.
     """
     if codes.size and codes.max() >= len(Status):
         raise StoreError(
@@ -50,38 +52,38 @@ def status_of(
     area: Float[np.ndarray, " polygon"],
     missing: Bool[np.ndarray, " polygon"],
 ) -> UInt8[np.ndarray, " polygon"]:
-    """Say why each polygon has or lacks a vector.
+    """Return the status of each polygon.
 
     Args:
-        cells: the polygon's area by the status of the cells in it, in cells.
-        area: all of the polygon's area, on the field or off it.
-        missing: which rows have no shape.
+        cells: area of each polygon, in cells, by the status of the cells in it.
+        area: full area of each polygon, on the field or off it.
+        missing: whether each row has no shape.
 
     Returns:
-        `VALID` where any cell is; else the status of most of the area, which is
+        `VALID` if any cell is; else the status of most of the area, which is
         `OUTSIDE_REGION` off the field; `NO_POLYGON` without a shape.
     """
-    reasons = cells.copy()
-    reasons[:, Status.OUTSIDE_REGION] += np.maximum(area - cells.sum(axis=1), 0.0)
-    codes = reasons.argmax(axis=1)
+    areas = cells.copy()
+    areas[:, Status.OUTSIDE_REGION] += np.maximum(area - cells.sum(axis=1), 0.0)
+    codes = areas.argmax(axis=1)
     codes[cells[:, Status.VALID] > 0] = Status.VALID
     codes[missing] = NO_POLYGON
     return codes.astype(np.uint8)
 
 
-def in_words(codes: UInt8[np.ndarray, " polygon"]) -> "pd.Categorical":
-    """The codes as a table shows them."""
+def status_texts(codes: UInt8[np.ndarray, " polygon"]) -> "pd.Categorical":
+    """Return the text of each code, as tables show it."""
     import pandas as pd
 
-    kinds = pd.CategoricalDtype(list(POLYGON_TEXTS.values()))
-    return pd.Categorical.from_codes(text_positions(codes), dtype=kinds)
+    categories = pd.CategoricalDtype(list(POLYGON_TEXTS.values()))
+    return pd.Categorical.from_codes(text_positions(codes), dtype=categories)
 
 
 def summary(codes: UInt8[np.ndarray, " polygon"], what: str = "vector") -> str:
-    """How many polygons lack a vector, and why."""
-    lost = int((codes != Status.VALID).sum())
+    """Count the polygons without a vector, by reason."""
+    lacking = int((codes != Status.VALID).sum())
     reasons = count_reasons(codes, POLYGON_TEXTS)
-    return f"{lost:,} of {len(codes):,} polygons have no {what} ({reasons})"
+    return f"{lacking:,} of {len(codes):,} polygons have no {what} ({reasons})"
 
 
 def raise_if_missing(codes: dict[str, UInt8[np.ndarray, " polygon"]], index: Any) -> None:
@@ -107,15 +109,15 @@ def raise_if_missing(codes: dict[str, UInt8[np.ndarray, " polygon"]], index: Any
 def warn_of_missing(
     field: "StoredField", polygons: Polygons, codes: UInt8[np.ndarray, " polygon"]
 ) -> None:
-    """Warn of rows without a shape, and where most polygons lie off the field.
+    """Warn of rows without a shape, and of polygons most of which lie off the field.
 
     Args:
-        field: that was asked.
-        polygons: all that were asked for.
+        field: the field that was read.
+        polygons: all polygons of the request.
         codes: their status in the first modality.
 
     Warns:
-        RegionWarning: one, with what is to be done.
+        RegionWarning: one, with what to do.
     """
     counts = np.bincount(codes, minlength=256)
     shapeless = int(counts[NO_POLYGON])
@@ -123,36 +125,40 @@ def warn_of_missing(
     why = None
     if 2 * (outside + water) > len(codes) - shapeless:
         why = _why_off(field, polygons, sure=2 * outside > len(codes) - shapeless)
-    told = [f"{summary(codes)}."] if why or 2 * (outside + shapeless) > len(codes) else []
+    most_lacking = 2 * (outside + shapeless) > len(codes)
+    sentences = [f"{summary(codes)}."] if why or most_lacking else []
     if why:
-        told.append(why)
+        sentences.append(why)
     if shapeless:
         row = int(np.argmax(codes == NO_POLYGON))
-        told.append(
+        sentences.append(
             f"{shapeless:,} of {len(codes):,} rows have no polygon (no shape, or an empty one), "
             f"the first in {polygons.label(row)}."
         )
-    if told:
-        # The line that is shown is the user's: the first one outside of this package.
-        warnings.warn(" ".join(told), RegionWarning, skip_file_prefixes=_HERE, stacklevel=2)
+    if sentences:
+        message = " ".join(sentences)
+        warnings.warn(message, RegionWarning, skip_file_prefixes=_OWN_FILES, stacklevel=2)
 
 
 def why_off_the_field(field: "StoredField", polygons: Polygons) -> str:
-    """The likeliest cause that polygons lie off the field, or where they and the field lie."""
+    """Return the likeliest cause that polygons lie off the field, or where both lie."""
     return _why_off(field, polygons, sure=True) or ""
 
 
 def _why_off(field: "StoredField", polygons: Polygons, *, sure: bool) -> str | None:
-    """As above; without being sure, None where no cause explains it."""
-    middles, corners = _middles_and_corners(polygons)
-    cause = likely_cause(middles, field.modality(field.modalities[0]))
+    """Return the likeliest cause; if none explains it, where both lie if `sure`, else None."""
+    centres, corners = _centres_and_corners(polygons)
+    cause = likely_cause(centres, field.modality(field.modalities[0]))
     if cause is not None:
         return cause.replace(COLUMNS_HINT, "")
     return describe_extents(corners, field.grid) if sure else None
 
 
-def _middles_and_corners(polygons: Polygons) -> tuple[Points, Points]:
-    """The middle of each polygon's first ring, in its own CRS too; and the corners of its box."""
+def _centres_and_corners(polygons: Polygons) -> tuple[Points, Points]:
+    """Return the centre of each polygon's first ring, and the corners of the ring's box.
+
+    The centres are in the polygons' CRS too, in which a likely cause is looked for.
+    """
     _, ring = np.unique(polygons.row, return_index=True)
     low = np.minimum.reduceat(polygons.lonlat, polygons.first[:-1])[ring]
     high = np.maximum.reduceat(polygons.lonlat, polygons.first[:-1])[ring]

@@ -1,4 +1,4 @@
-"""Polygons on the command line, with the columns that came with them."""
+"""Polygons of the command line, with the columns of their table or their properties."""
 
 import json
 import sys
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Areas:
-    """Polygons and what is known of them."""
+    """Polygons and their own columns."""
 
     own: "pd.DataFrame"
-    """One row per polygon; with geometry if that was asked for and is there."""
+    """One row per polygon; with a geometry if it was requested and the form has one."""
     polygons: Polygons
 
 
@@ -37,11 +37,11 @@ def read_areas(
     """Read polygons and their columns.
 
     Args:
-        region: a box, the name of a region, a file that `read_polygons` reads, or `-`: GeoJSON on
-            standard input.
-        format: `geojson` or `parquet`, of standard input.
-        geometry: keep the shapes beside the columns, to be written with them.
-        crs: of the numbers, where they do not carry one; WGS 84 by default.
+        region: text that names a box, a region or a file, as `load_region` reads it; or `-` for
+            polygons on standard input.
+        format: format of standard input, `geojson` or `parquet`.
+        geometry: keep the shapes in the table, to be written with the columns.
+        crs: CRS of coordinates that do not carry one; WGS 84 by default.
 
     Raises:
         RegionError: if they cannot be read.
@@ -58,84 +58,90 @@ def read_areas(
         return Areas(pd.DataFrame({"region": [box]}), polygons)
     if isinstance(read, Mapping):
         return Areas(_of_features(read, polygons if geometry else None), polygons)
-    own = _with_named_index(read)
+    frame = _with_named_index(read)
     if not geometry:
-        return Areas(pd.DataFrame(own.drop(columns=own.geometry.name)), polygons)
-    if own.crs is None and crs is not None:
-        own = own.set_crs(polygons.crs or "OGC:CRS84")
-    return Areas(own, polygons)
+        return Areas(pd.DataFrame(frame.drop(columns=frame.geometry.name)), polygons)
+    if frame.crs is None and crs is not None:
+        frame = frame.set_crs(polygons.crs or "OGC:CRS84")
+    return Areas(frame, polygons)
 
 
 def _read_pipe(format: str | None) -> Any:  # noqa: A002
+    """Read GeoJSON or Parquet from standard input."""
     if format not in (None, "geojson", "parquet"):
         raise RegionError(f"polygons on standard input are geojson or parquet, not {format}")
     content = sys.stdin.buffer.read()
     if format != "parquet":
         return geojson_document(content, "standard input")
     try:
-        import pyarrow  # its threads must not hold a Python object when the process ends
+        import pyarrow
 
+        # Not io.BytesIO: Arrow's threads must not hold a Python file when the process ends.
         return _geopandas().read_parquet(pyarrow.BufferReader(content))
     except (ValueError, OSError) as error:
         raise RegionError(f"cannot read polygons from standard input: {error}") from error
 
 
 def _with_named_index(frame: Any) -> Any:
-    """The frame with the levels of its index that have a name as columns; rows are numbered."""
-    free = [name for name in frame.index.names if name is not None and name not in frame]
-    kept = frame.reset_index(level=free) if free else frame
-    return kept.reset_index(drop=True)
+    """Turn named levels of the index into columns, and number the rows."""
+    levels = [name for name in frame.index.names if name is not None and name not in frame]
+    with_columns = frame.reset_index(level=levels) if levels else frame
+    return with_columns.reset_index(drop=True)
 
 
 def _of_features(document: Mapping[str, Any], polygons: Polygons | None) -> Any:
-    """The properties of GeoJSON features, and their ids; their shapes where polygons are given."""
+    """Return the properties and ids of GeoJSON features; with shapes if polygons are given."""
     import pandas as pd
 
-    whole = document.get("type") == "FeatureCollection"
-    features = document["features"] if whole else [document]
+    is_collection = document.get("type") == "FeatureCollection"
+    features = document["features"] if is_collection else [document]
     properties = [feature.get("properties") or {} for feature in features]
     if not all(isinstance(one, Mapping) for one in properties):
         raise RegionError("not valid GeoJSON: the properties of a feature are no object")
     names = dict.fromkeys(name for one in properties for name in one)
     columns = {name: [one.get(name) for one in properties] for name in names}
     if any("id" in feature for feature in features):
-        free = "id"
-        while free in names:
-            free += "_"
-        columns = {free: [feature.get("id") for feature in features]} | columns
-    own = pd.DataFrame(
+        id_name = _unused("id", names)
+        columns = {id_name: [feature.get("id") for feature in features]} | columns
+    table = pd.DataFrame(
         {name: _column(values, nested=polygons is not None) for name, values in columns.items()},
         index=range(len(features)),
     )
     if polygons is None:
-        return own
+        return table
     shapes = [f["geometry"] if f.get("type") == "Feature" else f for f in features]
     collection = [{"type": "Feature", "properties": {}, "geometry": shape} for shape in shapes]
     crs = polygons.crs or "OGC:CRS84"
     frame = _geopandas().GeoDataFrame.from_features(collection, crs=crs, columns=["geometry"])
-    free = "geometry"
-    while free in own:
-        free += "_"
-    return _geopandas().GeoDataFrame(own.assign(**{free: frame.geometry.values}), geometry=free)
+    geometry = _unused("geometry", table)
+    table = table.assign(**{geometry: frame.geometry.values})
+    return _geopandas().GeoDataFrame(table, geometry=geometry)
+
+
+def _unused(name: str, columns: Any) -> str:
+    """Append underscores to a name until no column has it."""
+    while name in columns:
+        name += "_"
+    return name
 
 
 def _column(values: list[Any], *, nested: bool) -> Any:
-    """A column whose values stay as they are: whole numbers whole, though some are missing.
+    """Return a column of JSON values in which integers stay integers if some are missing.
 
     Args:
-        values: of JSON.
-        nested: keep lists and objects, which are text of JSON otherwise.
+        values: parsed from JSON.
+        nested: keep lists and objects; otherwise they become JSON text.
     """
     import pandas as pd
 
-    kinds = {type(value) for value in values if value is not None}
-    if kinds & {dict, list} and not nested:
+    types = {type(value) for value in values if value is not None}
+    if types & {dict, list} and not nested:
         return [json.dumps(v) if isinstance(v, dict | list) else v for v in values]
-    if kinds == {int} and all(-(2**63) <= v < 2**63 for v in values if v is not None):
+    if types == {int} and all(-(2**63) <= v < 2**63 for v in values if v is not None):
         return pd.array(values, dtype="int64" if None not in values else "Int64")
-    if kinds <= {float}:
+    if types <= {float}:
         return pd.array(values, dtype="float64")
-    return values if kinds == {str} else pd.Series(values, dtype=object).array
+    return values if types == {str} else pd.Series(values, dtype=object).array
 
 
 def _geopandas() -> Any:

@@ -1,4 +1,4 @@
-"""A new store's groups and small arrays, made after those of an old one."""
+"""Groups and small arrays of a new store, with the metadata of those of an old store."""
 
 import json
 from copy import deepcopy
@@ -13,72 +13,78 @@ if TYPE_CHECKING:
 _GROUP = {"zarr_format": 3, "node_type": "group"}
 
 
-def bytes_alone(dtype: np.dtype[Any]) -> list[dict[str, Any]]:
-    """The codecs of an array whose chunks are the numbers and nothing else."""
+def bytes_codec(dtype: np.dtype[Any]) -> list[dict[str, Any]]:
+    """Return the codecs of an array whose chunks are the plain numbers."""
     if dtype.itemsize == 1:
         return [{"name": "bytes"}]
     return [{"name": "bytes", "configuration": {"endian": "little"}}]
 
 
 class SubsetNodes:
-    """Groups and arrays of the new store, made after those of the old one."""
+    """Writes groups and arrays of a new store, with the metadata of those of an old store."""
 
     def __init__(self, source: "zarr.Group", folder: Path) -> None:
         """Take the root of the old store and the folder of the new one."""
         self.source, self.folder = source, folder
         self.written: dict[str, dict[str, Any]] = {}
+        """Metadata of every group and array written so far, by path; the root is ""."""
 
     def read(self, name: str) -> np.ndarray:
-        """A small array of the old store."""
+        """Read a small array of the old store."""
         return np.asarray(cast(Any, self.source[name])[...])
 
     def write_root(self, attributes: dict[str, Any]) -> None:
-        """The root, which `consolidate` writes once more."""
+        """Write the root's metadata; `consolidate` writes them once more."""
         self.write_json("", {"attributes": attributes, **_GROUP})
 
     def write_json(self, name: str, document: dict[str, Any]) -> None:
-        """Metadata of a group or an array."""
-        place = self.folder / name / "zarr.json"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps(document, indent=2), encoding="utf-8")
+        """Write the metadata of a group or an array."""
+        path = self.folder / name / "zarr.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(document, indent=2), encoding="utf-8")
         self.written[name] = document
 
     def write_group(self, name: str) -> None:
-        """A group with the attributes of the old one."""
+        """Write a group with the attributes of the old one."""
         self.write_json(name, {"attributes": dict(self.source[name].attrs), **_GROUP})
 
-    def describe(self, name: str, shape: tuple[int, ...], chunk: tuple[int, ...]) -> dict[str, Any]:
-        """Metadata of an array like the old one, of another shape."""
+    def metadata_like(
+        self, name: str, shape: tuple[int, ...], chunk: tuple[int, ...]
+    ) -> dict[str, Any]:
+        """Return the metadata of an array like the old one, with another shape and chunk."""
         document: dict[str, Any] = deepcopy(self.source[name].metadata.to_dict())
         document["shape"] = list(shape)
         document["chunk_grid"]["configuration"]["chunk_shape"] = list(chunk)
         return document
 
-    def write_plain(
+    def write_array(
         self,
         name: str,
         values: np.ndarray,
         dimensions: tuple[str, ...] | None = None,
         **attributes: Any,
     ) -> None:
-        """An array of one chunk, without codecs; as publication writes all small ones.
+        """Write an array like the old one as one plain chunk, as publication writes small arrays.
 
-        One without numbers is left out.
+        An empty array is not written.
         """
         if not values.size:
             return
-        document = self.describe(name, values.shape, tuple(max(1, side) for side in values.shape))
-        document["codecs"] = bytes_alone(values.dtype)
+        document = self.metadata_like(
+            name, values.shape, tuple(max(1, side) for side in values.shape)
+        )
+        document["codecs"] = bytes_codec(values.dtype)
         if dimensions is not None:
             document["dimension_names"] = list(dimensions)
         document["attributes"] = dict(document["attributes"]) | attributes
         self._write_chunk(name, document, values)
 
-    def write_new(self, name: str, values: np.ndarray, *dimensions: str) -> None:
-        """The same, of an array that the old store may lack."""
+    def write_new_array(self, name: str, values: np.ndarray, *dimensions: str) -> None:
+        """Write an array that the old store may lack as one plain chunk."""
         import zarr
         from zarr.storage import MemoryStore
 
+        # Zarr itself writes the metadata of a new array, in memory.
         array = zarr.create_array(
             MemoryStore(),
             shape=values.shape,
@@ -98,7 +104,7 @@ class SubsetNodes:
         chunk.write_bytes(values.astype(values.dtype.newbyteorder("<")).tobytes())
 
     def consolidate(self) -> None:
-        """Repeat everything in the root, last."""
+        """Write the root again with all metadata in it: last, since it makes the store readable."""
         root = self.written.pop("")
-        known = {"kind": "inline", "must_understand": False, "metadata": self.written}
-        self.write_json("", root | {"consolidated_metadata": known})
+        consolidated = {"kind": "inline", "must_understand": False, "metadata": self.written}
+        self.write_json("", root | {"consolidated_metadata": consolidated})

@@ -1,4 +1,4 @@
-"""Parts of a field: a lazy window round a place, or one shard's piece after another."""
+"""Parts of a field in a region: a lazy window, or one piece per shard."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,13 +29,13 @@ class Piece:
     """The part of a field that lies in one shard."""
 
     grid: Grid
-    """Of the whole field."""
+    """Grid of the whole field."""
     window: Window
-    """Which cells of it."""
+    """Window of the grid that the piece covers."""
     stored: dict[str, Int8[np.ndarray, "row col band"]]
     """Vectors of each modality as stored, -128 where there is none."""
     status: dict[str, UInt8[np.ndarray, "row col"]]
-    """Why a cell has or lacks a vector, by `Status`."""
+    """Codes of `Status`, which say why a cell has or lacks a vector."""
 
     @property
     def lonlat(self) -> Float[np.ndarray, "row col 2"]:
@@ -43,12 +43,12 @@ class Piece:
         return self.grid.centres(self.window)
 
     def vectors(self, modality: str) -> Float[np.ndarray, "row col band"]:
-        """Unit vectors, float32, NaN where there is none."""
+        """Return unit vectors, float32, NaN where there is none."""
         return dequantize(self.stored[modality])
 
 
-def window_of(grid: Grid, outlines: Outlines) -> Window | None:
-    """The smallest window of cells that holds all polygons, cropped to the grid; None if off it."""
+def bounding_window(grid: Grid, outlines: Outlines) -> Window | None:
+    """Return the smallest window that holds all polygons, cropped to the grid; None if off it."""
     if not len(outlines.polygon):
         return None
     low = np.clip(np.floor(np.nanmin(outlines.bounds[:, :2], axis=0)), 0, grid.shape).astype(int)
@@ -67,7 +67,7 @@ def region_of_field(field: "StoredField", region: Any, crs: Any) -> tuple[Outlin
     """
     polygons = read_region_polygons(region, crs)
     outlines = outlines_on(polygons, field.grid)
-    window = window_of(field.grid, outlines)
+    window = bounding_window(field.grid, outlines)
     if window is None:
         why = why_off_the_field(field, polygons)
         raise RegionError(f"the region lies off the field. {why}")
@@ -77,17 +77,17 @@ def region_of_field(field: "StoredField", region: Any, crs: Any) -> tuple[Outlin
 def region_dataset(
     field: "StoredField", region: Any, crs: Any = None, mask: bool = False
 ) -> "xr.Dataset":
-    """A lazy window of the field; see `Field.region`."""
+    """Return a lazy window of the field; see `Field.region`."""
     outlines, window = region_of_field(field, region, crs)
     rows, cols = window.slices
     part = field.dataset().isel(y=rows, x=cols)
     if not mask:
         return part
-    from unigeo.client.areas.mask import masked
+    from unigeo.client.areas.mask import mask_outside
 
     for name in field.modalities:
-        for variable, outside in ((name, FILL), (status_name(name), Status.OUTSIDE_REGION)):
-            part[variable] = masked(part[variable], outlines, window, int(outside))
+        for variable, fill in ((name, FILL), (status_name(name), Status.OUTSIDE_REGION)):
+            part[variable] = mask_outside(part[variable], outlines, window, int(fill))
     return part
 
 
@@ -98,24 +98,25 @@ def iter_pieces(
     crs: Any = None,
     mask: bool = False,
 ) -> Iterator[Piece]:
-    """One piece per shard; see `Field.iter_region`."""
+    """Yield one piece per shard; see `Field.iter_region`."""
     outlines, within = (None, None) if region is None else region_of_field(field, region, crs)
     for window in field.grid.shard_windows(field.layout.shard, within):
         outside = ~holds_centre(outlines, window) if mask and outlines is not None else None
         if outside is not None and outside.all():
             continue
-        yield _piece(field, modalities, window, outside)
+        yield _read_piece(field, modalities, window, outside)
 
 
-def _piece(
+def _read_piece(
     field: "StoredField", modalities: tuple[str, ...], window: Window, outside: np.ndarray | None
 ) -> Piece:
+    """Read the cells of a window; those `outside` the region get the status and no vector."""
     stored, status = {}, {}
     for name in modalities:
         codes = field.read(status_name(name), *window.slices)
         if outside is not None:
             codes = np.where(outside, np.uint8(Status.OUTSIDE_REGION), codes)
-        if (codes == Status.VALID).any():
+        if (codes == Status.VALID).any():  # else no vector need be read
             vectors = field.read(name, *window.slices)
             if outside is not None:
                 vectors[outside] = FILL

@@ -1,4 +1,4 @@
-"""Means of a field over areas: each shard is read once, however many polygons lie in it."""
+"""Means of a field over polygons; each shard is read once, however many polygons lie in it."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -13,13 +13,13 @@ from unigeo.client.areas.polygon_rings import Polygons, refuse
 from unigeo.client.areas.polygon_status import (
     NO_POLYGON,
     POLYGON_TEXTS,
-    in_words,
-    known_codes,
+    check_codes,
     raise_if_missing,
     status_of,
+    status_texts,
     warn_of_missing,
 )
-from unigeo.client.areas.windows import window_of
+from unigeo.client.areas.windows import bounding_window
 from unigeo.client.points.join import Missing, column_names
 from unigeo.client.progress import with_progress
 from unigeo.schemas.errors import DamagedError
@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from unigeo.client.reading.stored_field import StoredField
 
 OFF_THE_FIELD = "off the field"
-_ROUNDING = 1e-9  # of a share
-_BLOCK_CELLS = 4096  # vectors summed at once in float32: 12 MB at 768 bands
+_ROUNDING = 1e-9
+"""Difference of a share from 0 or 1 that is rounding."""
+_BLOCK_CELLS = 4096
+"""Vectors that are summed together in float32; they take 12 MB at 768 bands."""
 
 
 def zonal_means(
@@ -48,25 +50,25 @@ def zonal_means(
     prefix: str = "",
     progress: bool = False,
 ) -> "pd.DataFrame":
-    """The mean vector of each polygon; see `Field.zonal`."""
+    """Return the mean vector of each polygon; see `Field.zonal`."""
     import pandas as pd
 
     outlines = outlines_on(polygons, field.grid)
     count = len(polygons)
     sums = {name: np.zeros((count, field.layout.width(name))) for name in modalities}
     cells = {name: np.zeros((count, len(Status))) for name in modalities}
-    for window in _reached(field, outlines, progress):
-        for name in modalities:  # one shard of one modality in memory at a time
+    for window in _covered_windows(field, outlines, progress):
+        for name in modalities:  # one shard of one modality is in memory at a time
             _add_window(field, name, outlines, window, sums[name], cells[name])
     status = {
-        name: status_of(found, outlines.area, polygons.missing) for name, found in cells.items()
+        name: status_of(areas, outlines.area, polygons.missing) for name, areas in cells.items()
     }
     if missing == "raise":
         raise_if_missing(status, polygons.index)
     warn_of_missing(field, polygons, status[modalities[0]])
     columns: dict[str, np.ndarray] = {}
     for name in modalities:
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"):  # 0 / 0 of polygons without a valid cell is NaN
             means = sums.pop(name) / cells[name][:, Status.VALID, None]
             if normalize:
                 means /= np.linalg.norm(means, axis=1, keepdims=True)
@@ -84,26 +86,26 @@ def zonal_means(
         valid = cells[name][:, Status.VALID]
         counts[f"{prefix}{name}_cells"] = valid
         counts[f"{prefix}{name}_share"] = _shares(valid, outlines.area)
-        counts[prefix + status_name(name)] = in_words(status[name])
+        counts[prefix + status_name(name)] = status_texts(status[name])
     table = pd.concat([table, pd.DataFrame(counts, index=table.index)], axis=1)
     if missing == "drop":
         table = table[np.all([codes == Status.VALID for codes in status.values()], axis=0)]
     return table
 
 
-def column_names_of(modality: str, bands: int, prefix: str = "") -> list[str]:
-    """Names of the columns that `zonal_means` makes for a modality."""
-    beside = [f"{prefix}{modality}_cells", f"{prefix}{modality}_share"]
-    return [*column_names(modality, bands, prefix), *beside, prefix + status_name(modality)]
+def zonal_columns(modality: str, bands: int, prefix: str = "") -> list[str]:
+    """Return the names of the columns that `zonal_means` has for a modality."""
+    amounts = [f"{prefix}{modality}_cells", f"{prefix}{modality}_share"]
+    return [*column_names(modality, bands, prefix), *amounts, prefix + status_name(modality)]
 
 
-def shares_by_reason(
+def shares_by_status(
     field: "StoredField",
     polygons: Polygons,
     modalities: tuple[str, ...],
     missing: Missing = "nan",
 ) -> "pd.DataFrame":
-    """How much of each polygon has a vector, and why the rest has none; see `Field.coverage`."""
+    """Return the share of each polygon's area by status; see `Field.coverage`."""
     import pandas as pd
 
     shapeless = polygons.missing
@@ -111,11 +113,11 @@ def shares_by_reason(
         refuse(shapeless, polygons.index, lambda k: "has no shape, or an empty one")
     outlines = outlines_on(polygons, field.grid)
     cells = {name: np.zeros((len(polygons), len(Status))) for name in modalities}
-    for window in _reached(field, outlines, progress=False):
+    for window in _covered_windows(field, outlines, progress=False):
         codes = {name: _codes(field, name, window) for name in modalities}
         for part in cover(outlines, window):
             for name in modalities:
-                _count(cells[name], part, codes[name])
+                _add_areas(cells[name], part, codes[name])
     columns = {}
     for name in modalities:
         shares = _shares(cells[name], outlines.area[:, None])
@@ -131,23 +133,24 @@ def shares_by_reason(
     return table[~shapeless] if missing == "drop" else table
 
 
-def _shares(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Parts of a whole, 0 to 1; 0 of nothing."""
-    shares = np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
+def _shares(part: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Return parts of a total, 0 to 1; 0 where the total is 0."""
+    shares = np.divide(part, total, out=np.zeros(part.shape), where=total > 0)
     return np.clip(np.where(shares > 1 - _ROUNDING, 1.0, shares), 0.0, 1.0)
 
 
-def _reached(field: "StoredField", outlines: Outlines, progress: bool) -> Iterator[Window]:
-    """The part of each shard that polygons cover, where they do."""
-    within = window_of(field.grid, outlines)
+def _covered_windows(field: "StoredField", outlines: Outlines, progress: bool) -> Iterator[Window]:
+    """Yield the window of each shard that polygons cover."""
+    within = bounding_window(field.grid, outlines)
     windows = [] if within is None else list(field.grid.shard_windows(field.layout.shard, within))
     for window in with_progress(windows, "zonal", "shards", progress):
         touched = touched_cells(outlines, window)
         if touched.any():
-            yield _cropped(window, touched)
+            yield _crop(window, touched)
 
 
-def _cropped(window: Window, wanted: np.ndarray) -> Window:
+def _crop(window: Window, wanted: np.ndarray) -> Window:
+    """Return the smallest window that holds the wanted cells."""
     rows, cols = np.flatnonzero(wanted.any(axis=1)), np.flatnonzero(wanted.any(axis=0))
     top, left = int(rows[0]), int(cols[0])
     height, width = int(rows[-1]) - top + 1, int(cols[-1]) - left + 1
@@ -162,24 +165,26 @@ def _add_window(
     sums: Float[np.ndarray, "polygon band"],
     cells: Float[np.ndarray, "polygon reason"],
 ) -> None:
+    """Add the cells of a window to each polygon's sum of vectors and area by status."""
     codes = _codes(field, modality, window)
     stored = _valid_vectors(field, modality, outlines, window, codes == Status.VALID)
     for part in cover(outlines, window):
-        _count(cells, part, codes)
+        _add_areas(cells, part, codes)
         if stored is not None:
-            _add(sums, part, stored, codes == Status.VALID)
+            _add_vectors(sums, part, stored, codes == Status.VALID)
 
 
 def _codes(field: "StoredField", modality: str, window: Window) -> UInt8[np.ndarray, "row col"]:
-    return known_codes(field.read(status_name(modality), *window.slices))
+    return check_codes(field.read(status_name(modality), *window.slices))
 
 
-def _count(
+def _add_areas(
     cells: Float[np.ndarray, "polygon reason"],
     part: Cover,
     codes: UInt8[np.ndarray, "row col"],
 ) -> None:
-    """Add each polygon's shares of cells to the area of their status."""
+    """Add the shares of cells to each polygon's area by status."""
+    # One count over pairs of polygon and status.
     key = part.polygon * len(Status) + codes[part.row, part.col]
     cells += np.bincount(key, part.share, minlength=cells.size).reshape(cells.shape)
 
@@ -191,10 +196,10 @@ def _valid_vectors(
     window: Window,
     valid: Bool[np.ndarray, "row col"],
 ) -> Int8[np.ndarray, "row col band"] | None:
-    """The window's vectors as stored, -128 where there is none; None if no polygon holds any.
+    """Read a window's vectors as stored; return None if no polygon covers a valid cell.
 
     Raises:
-        DamagedError: if a cell is valid and holds no vector, since then the store has lost a part.
+        DamagedError: if a valid cell holds no vector: then the store has lost a part.
     """
     if not (valid & touched_cells(outlines, window)).any():
         return None
@@ -210,25 +215,25 @@ def _valid_vectors(
     return stored
 
 
-def _add(
+def _add_vectors(
     sums: Float[np.ndarray, "polygon band"],
     part: Cover,
     stored: Int8[np.ndarray, "row col band"],
     valid: Bool[np.ndarray, "row col"],
 ) -> None:
-    """Add each polygon's weighted unit vectors, a block of cells at a time."""
-    chosen = np.flatnonzero(valid[part.row, part.col])
-    polygon, share = part.polygon[chosen], part.share[chosen]
-    at = part.row[chosen] * stored.shape[1] + part.col[chosen]
+    """Add the weighted unit vectors of cells to each polygon's sum, a block of cells at a time."""
+    entries = np.flatnonzero(valid[part.row, part.col])
+    polygon, share = part.polygon[entries], part.share[entries]
+    cell = part.row[entries] * stored.shape[1] + part.col[entries]
     flat = stored.reshape(-1, stored.shape[2])
     for start in range(0, len(polygon), _BLOCK_CELLS):
         block = slice(start, start + _BLOCK_CELLS)
-        vectors = flat[at[block]].astype(np.float32)
+        vectors = flat[cell[block]].astype(np.float32)
         lengths = np.sqrt(np.einsum("cb,cb->c", vectors, vectors))
-        weights = (share[block] / lengths).astype(np.float32)
+        weights = (share[block] / lengths).astype(np.float32)  # normalizes and weighs in one step
+        # Entries are in the order of polygons: sum each run of one polygon.
         edges = np.flatnonzero(np.diff(polygon[block], prepend=-1, append=-1))
         for first, last in pairwise(edges):
-            # Not `@`: its threads wait for each other on a busy machine, and cost more than they
-            # bring.
+            # Not `@`, whose threads wait for each other on a busy machine.
             part_sum = np.einsum("c,cb->b", weights[first:last], vectors[first:last])
             sums[polygon[start + first]] += part_sum

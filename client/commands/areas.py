@@ -88,7 +88,7 @@ def zonal(
     """
     import numpy as np
 
-    from unigeo.client.areas.zonal import column_names_of
+    from unigeo.client.areas.zonal import zonal_columns
     from unigeo.client.field.opening import open_field
     from unigeo.client.points.join import append_columns, check_joinable
     from unigeo.schemas.store.layout import status_name
@@ -97,7 +97,7 @@ def zonal(
     field = open_field(store)
     chosen, prefix = field.chosen(options.pop("modalities") or None), options["prefix"]
     widths = field.layout.widths_of(chosen)
-    new_names = [n for m, bands in widths.items() for n in column_names_of(m, bands, prefix)]
+    new_names = [n for m, bands in widths.items() for n in zonal_columns(m, bands, prefix)]
     check_joinable(areas.own, new_names)
     with _printed_warnings() as printed:
         means = field.zonal(
