@@ -1,8 +1,8 @@
-"""`ds.unigeo`: a field's verbs on a Dataset that plain `xr.open_zarr` opened."""
+"""`ds.unigeo`: a field's methods on a Dataset that plain `xr.open_zarr` opened."""
 
 
 def register() -> None:
-    """Make `ds.unigeo` a `Field` that reads through the Dataset."""
+    """Register `ds.unigeo`, a `Field` that reads through the Dataset."""
     import xarray as xr
 
     from unigeo.client.field.opening import field_of_dataset

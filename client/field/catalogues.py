@@ -1,4 +1,4 @@
-"""From a catalogue to the store of one of its fields."""
+"""Finds the store of a field in a catalogue."""
 
 from pathlib import Path
 
@@ -8,15 +8,18 @@ from unigeo.schemas.io.stores import TIMEOUT_S, read_document
 from unigeo.schemas.store.catalogue import NAME, Entry, choose_entry, read_catalogue
 
 
-def entries_of(url: str, *, timeout_s: float = TIMEOUT_S) -> tuple[str, tuple[Entry, ...]]:
-    """A catalogue's folder, and the fields that it lists.
+def read_entries(url: str, *, timeout_s: float = TIMEOUT_S) -> tuple[str, tuple[Entry, ...]]:
+    """Read a catalogue.
 
     Args:
         url: of a `catalog.json`, or of the folder that holds it.
         timeout_s: as in `open_field`.
 
+    Returns:
+        The catalogue's folder, and the fields that it lists.
+
     Raises:
-        StoreError: if there is none, it cannot be reached, or it is none of fields.
+        StoreError: if there is none, it cannot be reached, or it is no catalogue of fields.
     """
     if not url.endswith(".json"):
         url = f"{url.rstrip('/')}/{NAME}"
@@ -29,15 +32,15 @@ def entries_of(url: str, *, timeout_s: float = TIMEOUT_S) -> tuple[str, tuple[En
 def store_of_catalogue(
     url: str, region: str | None, release: str | None, *, timeout_s: float = TIMEOUT_S
 ) -> str:
-    """The address of a field's store.
+    """Return the address of a field's store.
 
     Raises:
         StoreError: if the catalogue cannot be read, lists no such field, or leads elsewhere.
     """
-    folder, entries = entries_of(url, timeout_s=timeout_s)
+    folder, entries = read_entries(url, timeout_s=timeout_s)
     entry = choose_entry(entries, url, region, release)
     address = f"{folder.rstrip('/')}/{entry.href.removeprefix('./')}"
-    if "://" not in address:
+    if "://" not in address:  # a local catalogue may come from somebody else: follow no link out
         root = Path(folder).resolve()
         if not Path(address).resolve().is_relative_to(root):
             raise StoreError(

@@ -1,4 +1,4 @@
-"""A field: the store seen as a function from place to vector."""
+"""`Field`: an embedding field with all its methods."""
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Field(AtPoints, OverAreas):
-    """An embedding field: open it with `open_field`, or find it as `ds.unigeo`."""
+    """An embedding field; open it with `open_field`, or use `ds.unigeo` of a Dataset."""
 
     def probe(
         self,
@@ -46,49 +46,48 @@ class Field(AtPoints, OverAreas):
         controls: Any = None,
         progress: bool | None = None,
     ) -> "Probe":
-        """Ask how well a linear model on the vectors predicts columns of a table.
+        """Evaluate how well a linear model on the vectors predicts columns of a table.
 
         Args:
             table: a pandas or polars DataFrame, GeoDataFrame or Arrow table with coordinates and
                 the target columns. Rows without a target, a position or a vector take no part;
                 `Probe` counts them.
             targets: name of a column, or several. Dates and complex numbers are refused.
-            modalities: which vectors; all by default, each alone and all joined.
+            modalities: the modalities to use; all by default, each alone and all joined.
             task: `regression` (ridge) or `classification` (logistic ridge); by default a column of
                 words, categories or True and False is classified.
             method: as in `sample`.
-            groups: a column, or a label for each row; whole groups are then held out as a third
-                split.
-            block_km: side of the blocks that the blocked folds are made of, squares of EPSG:5070
-                in the contiguous United States, elsewhere of the field's CRS.
-            folds: number of folds of each split. The rows of one position stay in one fold.
-            seed: of the folds.
+            groups: a column, or a label for each row; groups are then held out as a third split.
+            block_km: side of the blocks of the blocked folds: squares in EPSG:5070 in the
+                contiguous United States, elsewhere in the field's CRS.
+            folds: number of folds of each split. Rows at one position stay in one fold.
+            seed: seed of the folds.
             baselines: also score the mean, and ridge, nearest neighbours, inverse distance and
                 trees on longitude and latitude; or names of some of `probing.BASELINES`.
-            level: share of the places that prediction intervals should hold.
-            crs: of the coordinates, where the table does not say it.
-            columns: names of the longitude and latitude columns, if not usual.
-            controls: name of a column, or several, of numbers or categories: the variables at hand
-                without vectors. They are scored alone and beside each set of vectors, and
-                `Probe.gains` says what the vectors add, with intervals. A row that lacks one takes
-                no part.
-            progress: say on stderr what will be done and about how long it takes, and show a bar;
-                by default where it takes more than 5 seconds.
+            level: share of the points that prediction intervals should cover.
+            crs: CRS of the coordinates, if the table does not name it.
+            columns: names of the longitude and latitude columns, if they are unusual.
+            controls: name of a column, or several, of numbers or categories: variables that are
+                available without vectors. They are scored alone and with each set of vectors, and
+                `Probe.gains` says what the vectors add, with intervals. Rows that lack one take no
+                part.
+            progress: print on stderr what will be computed and about how long it takes, and show a
+                bar; by default if it takes more than 5 seconds.
 
         Returns:
             A `Probe`: its `scores` are a table, and it can `predict` and `map` the targets.
 
         Raises:
             ValueError: if there is no such method.
-            ProbeError: if the data cannot support the probe; before a vector is read, where the
+            ProbeError: if the data cannot support the probe; before any vector is read, if the
                 table itself shows it.
             PointsError: if the coordinates cannot be read.
             LayoutError: if the field has no such modality.
 
         Warns:
-            ProbeWarning: where they are thin, many rows take no part or repeat a position, or a
+            ProbeWarning: if there are few data, many rows take no part or repeat a position, or a
                 row has no position.
-            PointsWarning: where most points lie off the field, as `sample` does.
+            PointsWarning: if most points lie off the field, as `sample` does.
         """
         from unigeo.client.probing.conformal import check_level
         from unigeo.client.probing.cross_validation import evaluate
@@ -123,19 +122,19 @@ class Field(AtPoints, OverAreas):
     def similarity(
         self, query: Any, modality: str | None = None, *, region: Any = None, crs: Any = None
     ) -> "xr.DataArray":
-        """Map how like a place, the mean of several, or a vector every cell is.
+        """Map the cosine of every cell's vector with a vector, a point's, or the mean of several.
 
         Args:
-            query: a place or several in any form `sample` takes, or one vector.
-            modality: whose vectors; may be left out if the field has one only.
+            query: one or several points in any form that `sample` takes, or one vector.
+            modality: its name; may be left out if the field has only one.
             region: as in `region`; the whole field by default.
-            crs: of the region's polygons, where they do not say it.
+            crs: CRS of the region's polygons, if they do not name it.
 
         Returns:
             Cosines over y and x, float32, NaN where a cell has no vector.
 
         Raises:
-            PointsError: if a place of the query has no vector, or the vector no direction.
+            PointsError: if a point of the query has no vector, or the vector has no direction.
             LayoutError: if the field has no such modality, or several and none is named.
         """
         from unigeo.client.field.similarity import query_vector, score_map
@@ -153,15 +152,15 @@ class Field(AtPoints, OverAreas):
         region: Any = None,
         crs: Any = None,
     ) -> "pd.DataFrame":
-        """Find the cells most like a place, the mean of several, or a vector.
+        """Find the cells most similar to a point, a mean of points, or a vector.
 
         Args:
             query: as in `similarity`.
             modality: as in `similarity`.
-            count: how many cells, at most.
-            apart_km: how far each must lie from the better ones, by great circle.
-            region: where to look; the whole field by default.
-            crs: of the region's polygons, where they do not say it.
+            count: the largest number of cells.
+            apart_km: least great-circle distance between two of the cells.
+            region: the region to search; the whole field by default.
+            crs: CRS of the region's polygons, if they do not name it.
 
         Returns:
             Longitude, latitude and cosine of each cell, the best first.
@@ -178,7 +177,7 @@ class Field(AtPoints, OverAreas):
 
     @cached_property
     def concepts(self) -> "Concepts":
-        """The phrases that words are looked up in, read once: `concepts.phrases`, `.vectors`."""
+        """The phrases that `search` looks text up in, read once: `concepts.phrases`, `.vectors`."""
         from unigeo.client.field.search import load_concepts
 
         return load_concepts(self.known_store("searched"), self.url)
@@ -194,21 +193,21 @@ class Field(AtPoints, OverAreas):
         crs: Any = None,
         as_: Literal["table", "map"] = "table",
     ) -> Any:
-        """Find the cells that words describe; needs no torch.
+        """Find the cells that a text describes; needs no torch.
 
-        The words are looked up among the field's `concepts`, a few thousand phrases; see
-        `searching`.
+        The text is looked up among the field's `concepts`, a few thousand phrases; see
+        `field.search`.
 
         Args:
-            words: such as "dense forest by the sea".
-            modality: whose vectors are compared; aerial by default, or else the first there is of
-                the model's width, which the concepts have.
-            count: how many cells, at most.
-            apart_km: how far each must lie from the better ones, by great circle.
-            region: where to look; the whole field by default.
-            crs: of the region's polygons, where they do not say it.
-            as_: `table`: the best cells, as `similar` gives them; `map`: the cosine of every cell,
-                as `similarity` gives it.
+            words: the text, such as "dense forest by the sea".
+            modality: the modality to compare with; by default aerial, or else the first of the
+                model's width, which the concepts have.
+            count: the largest number of cells.
+            apart_km: least great-circle distance between two of the cells.
+            region: the region to search; the whole field by default.
+            crs: CRS of the region's polygons, if they do not name it.
+            as_: `table`: the best cells, as `similar` returns them; `map`: the cosine of every
+                cell, as `similarity` returns it.
 
         Raises:
             WordsError: if no concept has any of the words.
@@ -218,32 +217,33 @@ class Field(AtPoints, OverAreas):
         if as_ not in ("table", "map"):
             raise ValueError(f"as_ must be 'table' or 'map', not {as_!r}")
         concepts = self.concepts
-        (name,) = self.chosen(modality or self._default_of_words())
+        (name,) = self.chosen(modality or self._modality_for_text())
         check_of_model(self, name, "the concepts")
         vector = concepts.find(words).vector
         if as_ == "map":
             return self.similarity(vector, name, region=region, crs=crs)
         return self.similar(vector, name, count=count, apart_km=apart_km, region=region, crs=crs)
 
-    def _default_of_words(self) -> str:
-        """The modality that words are compared with where none is named."""
+    def _modality_for_text(self) -> str:
+        """Return the modality that text is compared with by default."""
         fitting = self.layout.model_width_modalities or self.modalities
         return "aerial" if "aerial" in fitting else fitting[0]
 
     def _only(self, modality: str | None) -> str:
+        """Return the one modality that is named, or that the field has."""
         chosen = self.chosen(modality)
         if len(chosen) > 1:
             raise LayoutError(f"name one modality of {', '.join(chosen)}")
         return chosen[0]
 
     def info(self) -> dict[str, Any]:
-        """What the field is: region, grid, model, observations, coverage; JSON."""
-        own = self.attributes
+        """Describe the field as JSON: region, grid, model, observations, coverage."""
+        attributes = self.attributes
         return {
             "url": self.url,
-            "region": own.region,
-            "state": own.state,
-            "layout_version": own.layout_version,
+            "region": attributes.region,
+            "state": attributes.state,
+            "layout_version": attributes.layout_version,
             "crs": self.grid.crs,
             "resolution_m": self.grid.resolution_m,
             "shape": list(self.grid.shape),
@@ -254,12 +254,12 @@ class Field(AtPoints, OverAreas):
                 modality: {code.label: count for code, count in sorted(counts.items())}
                 for modality, counts in self.coverage().items()
             },
-            "model": {"name": own.model.name, "sha256": own.model.sha256},
-            "observations": own.observations.get("name", "not stated"),
-            "code_version": own.code_version,
+            "model": {"name": attributes.model.name, "sha256": attributes.model.sha256},
+            "observations": attributes.observations.get("name", "not stated"),
+            "code_version": attributes.code_version,
             "coordinate_detail": None
-            if own.coordinate_detail is None
-            else own.coordinate_detail.model_dump(),
+            if attributes.coordinate_detail is None
+            else attributes.coordinate_detail.model_dump(),
             "licence": self.licence,
             "citation": self.citation,
         }
@@ -268,21 +268,21 @@ class Field(AtPoints, OverAreas):
         """Compare every object with the manifest, and the metadata with the layout.
 
         Args:
-            level: `hash` reads every object, `presence` asks for its size only.
+            level: `hash` reads every object, `presence` only its size.
             progress: show a bar on stderr.
 
         Returns:
-            A report: `ok`, and `problems` that name what is damaged; see `verifying`.
+            A report: `ok`, and `problems` that name what is damaged; see `client.verifying`.
 
         Raises:
-            StoreError: if the store cannot be reached, or a Dataset does not say which it is of.
+            StoreError: if the store cannot be reached, or a Dataset does not name its store.
         """
         from unigeo.client.verifying.verify import verify_store
 
         return verify_store(self.known_source("verified"), level=level, progress=progress)
 
     def cite(self) -> str:
-        """How to cite the field, and under which licence it comes."""
+        """Return how to cite the field, and its licence."""
         return (
             f"{self.citation}\nunigeo field {self.attributes.region!r}, model "
             f"{self.attributes.model.name} {self.attributes.model.sha256[:12]}.\n"
@@ -292,7 +292,7 @@ class Field(AtPoints, OverAreas):
     def preview(
         self, folder: "str | Path", modalities: str | Iterable[str] | None = None
     ) -> "list[Path]":
-        """Draw each modality as a map, its three main directions as colours; see `previewing`."""
+        """Draw each modality as a map, its main directions as colours; see `field.preview`."""
         from unigeo.client.field.preview import draw_previews
 
         return draw_previews(self, folder, self.chosen(modalities))

@@ -1,4 +1,4 @@
-"""Ways to a field: from a URL, from a Zarr store, from a Dataset that xarray opened."""
+"""Opens a field from a URL, a Zarr store, or a Dataset that xarray opened."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from unigeo.client.probing.probe import Probe
 
 _REQUEST_TIMEOUT_S = 30.0
+"""Default of `timeout_s`."""
 
 
 def open_field(
@@ -53,19 +54,19 @@ def open_field(
 
     Args:
         url: a path, or a `file://`, `https://`, `s3://`, `gs://` or `az://` URL, or a Zarr store;
-            or that of a `catalog.json`, which lists several.
-        region: of a catalogue, which field; may be left out if it lists one region only.
-        release: of a catalogue, which release; the newest by default.
-        overview: open the field of coarser cells instead that each cover so many by so many.
+            or the URL of a `catalog.json`, which lists several.
+        region: name of the field in a catalogue; may be left out if it lists only one region.
+        release: name of the release in a catalogue; the newest by default.
+        overview: open the overview instead whose cells each cover this many by this many cells.
         allow_building: also open a store that is not published yet; its missing shards read as
             "not produced".
-        timeout_s: seconds after which a request without an answer is given up and tried again.
+        timeout_s: seconds after which a request without an answer is retried.
 
     Raises:
         StoreError: if there is no store, it cannot be reached, it is still being built, or the
             catalogue lists no such field.
-        ForeignError: if its metadata are cut off, or not those of a unigeo field.
-        LayoutError: if it is of a newer layout, or has no such overview.
+        ForeignError: if its metadata are truncated, or not those of a unigeo field.
+        LayoutError: if it has a newer layout, or no such overview.
     """
     import zarr
 
@@ -79,21 +80,21 @@ def open_field(
     path = "" if overview is None else _overview_path(root.group, url, overview)
     group = cast("zarr.Group", root.group[path]) if path else root.group
     attributes = dict(group.attrs)
-    own = read_attributes(attributes, str(url))
-    if own.state != "published" and not allow_building:
+    field_attributes = read_attributes(attributes, str(url))
+    if field_attributes.state != "published" and not allow_building:
         raise StoreError(
             f"the field at {url} is still being built; open it with allow_building=True, or run "
             "unigeo-produce again to finish it"
         )
     try:
-        _check_arrays(group, own, url)
+        _check_arrays(group, field_attributes, url)
     except MALFORMED as error:
         if isinstance(error, UnigeoError):
             raise
         raise ForeignError(
             f"metadata of the field at {url} are cut off, or foreign: {error}. Copy the store anew"
         ) from error
-    layout = own.field_layout()
+    layout = field_attributes.field_layout()
 
     def read(name: str, rows: slice, cols: slice) -> np.ndarray:
         with errors_naming(f"{name} of the field at {url}"):
@@ -121,15 +122,15 @@ def open_field(
         if not isinstance(array, zarr.Array):
             raise LayoutError(f"the field says it has {name!r}, and its store has no such array")
         stored = stored_array(array)
-        if stored is None:
-            return _windows(name, read, layout)
+        if stored is None:  # a layout of bytes that only Zarr itself can read
+            return _window_cells(name, read, layout)
         return StoredCells(stored, root.source, root.sizes_of(array.path))
 
     return _field(
         str(url),
         attributes,
-        own,
-        own.grid.grid(),
+        field_attributes,
+        field_attributes.grid.grid(),
         read,
         cells,
         opened,
@@ -143,25 +144,25 @@ def open_field(
     )
 
 
-def _check_arrays(group: "zarr.Group", own: UnigeoAttributes, url: Any) -> None:
-    """Refuse arrays that claim other sizes than the field's: memory is taken by what they claim.
+def _check_arrays(group: "zarr.Group", attributes: UnigeoAttributes, url: Any) -> None:
+    """Check that arrays claim the field's sizes, since memory is allocated by what they claim.
 
     Raises:
         LayoutError: naming the array.
     """
     import zarr
 
-    layout, shape = own.field_layout(), own.grid.shape
-    wanted: dict[str, tuple[int, ...]] = {"y": shape[:1], "x": shape[1:]}
-    wanted |= {name: (width,) for name, width in layout.band_dimensions.items()}
+    layout, shape = attributes.field_layout(), attributes.grid.shape
+    shapes: dict[str, tuple[int, ...]] = {"y": shape[:1], "x": shape[1:]}
+    shapes |= {name: (width,) for name, width in layout.band_dimensions.items()}
     for modality in layout.modalities:
-        wanted |= {modality: (*shape, layout.width(modality)), status_name(modality): shape}
+        shapes |= {modality: (*shape, layout.width(modality)), status_name(modality): shape}
     if layout.covariates:
-        wanted[COVARIATES] = (*shape, len(layout.covariates))
-    for name, expected in wanted.items():
+        shapes[COVARIATES] = (*shape, len(layout.covariates))
+    for name, expected in shapes.items():
         array = group.get(name)
         if not isinstance(array, zarr.Array):
-            continue  # told when it is asked for
+            continue  # reported when it is read
         if array.shape != expected:
             claimed = " x ".join(f"{side:,}" for side in array.shape)
             raise LayoutError(
@@ -173,20 +174,20 @@ def _check_arrays(group: "zarr.Group", own: UnigeoAttributes, url: Any) -> None:
 
 
 def _overview_path(root: "zarr.Group", url: Any, factor: int) -> str:
-    """Where an overview stands in a store.
+    """Return the path of an overview in a store.
 
     Raises:
-        LayoutError: if the store has none of this factor; it names those that there are.
+        LayoutError: if the store has none of this factor; it names those that exist.
     """
     import zarr
 
     from unigeo.schemas.store.overviews import GROUP as OVERVIEWS
 
-    held = dict(root[OVERVIEWS].attrs).get("factors") if OVERVIEWS in root else None
-    factors = [one for one in held if isinstance(one, int)] if isinstance(held, list) else []
+    stored = dict(root[OVERVIEWS].attrs).get("factors") if OVERVIEWS in root else None
+    factors = [one for one in stored if isinstance(one, int)] if isinstance(stored, list) else []
     if factor not in factors:
-        there = f"it has {', '.join(map(str, factors))}" if factors else "it has none"
-        raise LayoutError(f"the field at {url} has no overview of factor {factor}; {there}")
+        known = f"it has {', '.join(map(str, factors))}" if factors else "it has none"
+        raise LayoutError(f"the field at {url} has no overview of factor {factor}; {known}")
     path = overview_path(factor)
     if not isinstance(root.get(path), zarr.Group):
         raise LayoutError(f"the store at {url} says it has {path!r}, and lacks it: copy it anew")
@@ -194,28 +195,31 @@ def _overview_path(root: "zarr.Group", url: Any, factor: int) -> str:
 
 
 def field_of_dataset(dataset: "xr.Dataset") -> Field:
-    """The field behind a Dataset from `xr.open_zarr`, or behind a window cut from one.
+    """Return the field of a Dataset from `xr.open_zarr`, or of a window selected from one.
 
-    Arrays that are still as `open_zarr` left them are read by their stored bytes; whatever else was
-    made of them is read through the Dataset.
+    Arrays that are still as `open_zarr` left them are read by their stored bytes; others are read
+    through the Dataset.
 
     Raises:
         LayoutError: if the Dataset is no field, its cells were thinned or reordered, or its vectors
-            are not whole or not as they were stored.
+            lack bands or are not as they were stored.
     """
     attributes = nested_attributes(dataset.attrs)
-    own = read_attributes(attributes, "the Dataset")
-    whole = own.grid.grid()
-    held = tuple(m for m in own.layout.modalities if {m, status_name(m)} <= set(dataset))
-    if not held or not {"x", "y"} <= set(dataset.coords):
+    field_attributes = read_attributes(attributes, "the Dataset")
+    field_grid = field_attributes.grid.grid()
+    all_modalities = field_attributes.layout.modalities
+    modalities = tuple(m for m in all_modalities if {m, status_name(m)} <= set(dataset))
+    if not modalities or not {"x", "y"} <= set(dataset.coords):
         raise LayoutError(
             "the Dataset lacks the field's arrays; keep x, y and, of one modality at least, the "
-            f"vectors and the status: {', '.join(own.layout.modalities)}"
+            f"vectors and the status: {', '.join(all_modalities)}"
         )
-    covariates = own.layout.covariates if COVARIATES in dataset else ()
-    changed = {"modalities": held, "covariates": covariates}
-    own = own.model_copy(update={"layout": own.layout.model_copy(update=changed)})
-    check_variables(dataset, own.field_layout())
+    # The layout of what the Dataset still holds: variables may have been dropped.
+    covariates = field_attributes.layout.covariates if COVARIATES in dataset else ()
+    changes = {"modalities": modalities, "covariates": covariates}
+    layout = field_attributes.layout.model_copy(update=changes)
+    field_attributes = field_attributes.model_copy(update={"layout": layout})
+    check_variables(dataset, field_attributes.field_layout())
     x, y = dataset["x"].values, dataset["y"].values
     if not (x.size and y.size):
         raise LayoutError(f"the Dataset has no cells: {len(y)} rows, {len(x)} columns")
@@ -225,37 +229,39 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
                 f"the coordinate {name!r} of the Dataset holds no numbers: {name}/c/0 of the store "
                 "is lost, which xarray does not say. Copy the store anew"
             )
-    grid = whole.of_centres(x, y)
+    grid = field_grid.of_centres(x, y)
     if not (np.array_equal(grid.x, x) and np.array_equal(grid.y, y)):
         raise LayoutError("the Dataset's cells were thinned or reordered; sample the whole one")
-    behind = DatasetStore(dataset, own, grid)
+    store = DatasetStore(dataset, field_attributes, grid)
 
     @cache
     def cells(name: str) -> Cells:
-        return behind.cells(name) or _windows(name, behind.read, own.field_layout())
+        layout = field_attributes.field_layout()
+        return store.cells(name) or _window_cells(name, store.read, layout)
 
-    source = behind.address
+    source = store.address
     return _field(
         str(source or "a Dataset"),
         attributes,
-        own,
+        field_attributes,
         grid,
-        behind.read,
+        store.read,
         cells,
-        behind.checked_dataset,
+        store.checked_dataset,
         source=source,
-        checked=None if source is None else behind.store,
+        checked=None if source is None else store.store,
     )
 
 
-def _windows(
+def _window_cells(
     name: str, read: Callable[[str, slice, slice], np.ndarray], layout: Layout
 ) -> WindowCells:
-    vectors = name in layout.modalities
+    """Return the cells of an array that is read by windows."""
+    is_vector = name in layout.modalities
     return WindowCells(
         lambda rows, cols: read(name, rows, cols),
-        bands=layout.width(name) if vectors else 1,
-        dtype=np.dtype(np.int8 if vectors else np.uint8),
+        bands=layout.width(name) if is_vector else 1,
+        dtype=np.dtype(np.int8 if is_vector else np.uint8),
         object_cells=(layout.shard, layout.shard),
         chunk_cells=(layout.chunk, layout.chunk),
     )
@@ -263,8 +269,8 @@ def _windows(
 
 def _field(
     url: str,
-    attributes: dict[str, Any],
-    own: UnigeoAttributes,
+    root_attributes: dict[str, Any],
+    attributes: UnigeoAttributes,
     grid: Grid,
     read: Callable[[str, slice, slice], np.ndarray],
     cells: Callable[[str], Cells],
@@ -273,18 +279,19 @@ def _field(
     checked: "Callable[[], Store] | None" = None,
     reopen: tuple[Callable[..., Field], tuple[Any, ...], dict[str, Any]] | None = None,
 ) -> Field:
+    """Build a field, with licence and citation from the root's attributes."""
     return Field(
         url=url,
-        attributes=own,
+        attributes=attributes,
         grid=grid,
-        layout=own.field_layout(),
+        layout=attributes.field_layout(),
         read=read,
         cells=cells,
         opened=opened,
         source=source,
         checked=checked,
-        licence=str(attributes.get("license", "not stated")),
-        citation=str(attributes.get("citation", "not stated")),
+        licence=str(root_attributes.get("license", "not stated")),
+        citation=str(root_attributes.get("citation", "not stated")),
         reopen=reopen,
     )
 

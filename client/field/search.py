@@ -1,7 +1,7 @@
-"""Words in a field: the concepts that its publisher stored, found by their words, without torch.
+"""Looks text up among a field's concepts, phrases whose vectors its publisher stored; no torch.
 
-A phrase that is stored as it is asked for gives its own vector. Other words give the mean of the
-phrases that say most of them, rare words counting more than common ones.
+Text that is stored as a phrase gives that phrase's vector. Other text gives the mean of the phrases
+that share most words with it, rare words weighing more than common ones.
 """
 
 import difflib
@@ -23,7 +23,7 @@ from unigeo.schemas.store.concepts import GROUP, MOST_PHRASES, PHRASES, VECTORS
 from unigeo.schemas.store.quantization import dequantize
 from unigeo.schemas.store.text_arrays import texts_of_bytes
 
-_LITTLE = frozenset(
+_STOP_WORDS = frozenset(
     (
         "a",
         "an",
@@ -43,21 +43,21 @@ _LITTLE = frozenset(
         "with",
     )
 )
-"""Words that tell nothing by themselves."""
-_AS_GOOD = 0.999
-"""Phrases that match the words as well as the best one does, to rounding, are all taken."""
+"""Words that carry no meaning by themselves."""
+_TIE = 0.999
+"""Share of the best phrase's score from which other phrases count as equally good."""
 
 
 @dataclass(frozen=True, eq=False)
 class ConceptMatch:
-    """What some words stand for."""
+    """The concepts that match a text."""
 
     vector: Float32[np.ndarray, " band"]
-    """Of unit length."""
+    """Unit vector, the normalized mean of the phrases' vectors."""
     phrases: tuple[str, ...]
-    """The stored phrases it is the mean of."""
+    """The stored phrases that match."""
     unknown: tuple[str, ...]
-    """Words that no phrase has."""
+    """Words of the text that no phrase contains."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +68,13 @@ class Concepts:
     vectors: Float32[np.ndarray, "phrase band"]
 
     def find(self, words: str) -> ConceptMatch:
-        """The vector of some words.
+        """Return the vector of a text.
 
         Raises:
-            WordsError: if no phrase has any of them; it names phrases that look alike.
+            WordsError: if no phrase contains any of its words; it names similar phrases.
         """
         wanted = _words(words)
-        same = [number for number, own in enumerate(self._split) if own == wanted]
+        same = [number for number, phrase in enumerate(self._phrase_words) if phrase == wanted]
         if same:
             return self._mean(same, ())
         known = [word for word in wanted if word in self._rarity]
@@ -85,8 +85,10 @@ class Concepts:
                 f"none of the field's {len(self.phrases):,} concepts has a word of {words!r}; "
                 f"there are, for example, {like}. `field.concepts.phrases` lists them."
             )
-        scores = np.array([self._likeness(frozenset(known), own) for own in self._split])
-        best = np.flatnonzero(scores >= _AS_GOOD * scores.max()).tolist()
+        scores = np.array(
+            [self._similarity(frozenset(known), phrase) for phrase in self._phrase_words]
+        )
+        best = np.flatnonzero(scores >= _TIE * scores.max()).tolist()
         return self._mean(best, tuple(sorted(wanted - self._rarity.keys())))
 
     def _mean(self, numbers: list[int], unknown: tuple[str, ...]) -> ConceptMatch:
@@ -98,25 +100,26 @@ class Concepts:
         return ConceptMatch((total / length).astype(np.float32), phrases, unknown)
 
     @cached_property
-    def _split(self) -> list[frozenset[str]]:
+    def _phrase_words(self) -> list[frozenset[str]]:
         return [_words(phrase) for phrase in self.phrases]
 
     @cached_property
     def _rarity(self) -> dict[str, float]:
-        counts = Counter(word for words in self._split for word in words)
+        """Weight of each word: its inverse document frequency among the phrases."""
+        counts = Counter(word for words in self._phrase_words for word in words)
         return {word: math.log(1 + len(self.phrases) / count) for word, count in counts.items()}
 
-    def _likeness(self, wanted: frozenset[str], own: frozenset[str]) -> float:
-        """Share of the words' weight that both have."""
-        both = sum(self._rarity[word] for word in wanted & own)
-        return both / sum(self._rarity[word] for word in wanted | own) if both else 0.0
+    def _similarity(self, wanted: frozenset[str], phrase: frozenset[str]) -> float:
+        """Return the weighted Jaccard similarity of two sets of words."""
+        both = sum(self._rarity[word] for word in wanted & phrase)
+        return both / sum(self._rarity[word] for word in wanted | phrase) if both else 0.0
 
 
 def load_concepts(source: Any, url: str) -> Concepts:
     """Read a field's concepts.
 
     Args:
-        source: the store, as `schemas.stores.open_store` takes it.
+        source: the store as `schemas.io.stores.open_store` takes it.
         url: its name in messages.
 
     Raises:
@@ -155,10 +158,10 @@ def load_concepts(source: Any, url: str) -> Concepts:
 
 
 def _words(text: str) -> frozenset[str]:
-    """What a phrase says: its words in lower case, without plural endings and little words."""
+    """Return the words of a text in lower case, without plural endings and stop words."""
     words = re.findall(r"[^\W_]+", text.lower())
-    telling = [word for word in words if word not in _LITTLE] or words
+    content = [word for word in words if word not in _STOP_WORDS] or words
     return frozenset(
         word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
-        for word in telling
+        for word in content
     )

@@ -1,4 +1,4 @@
-"""Where a field is like a place: the cosine of every cell's vector with one of them."""
+"""Similarity of every cell to a query: the cosine of its vector with the query's."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,28 +27,29 @@ if TYPE_CHECKING:
 
     from unigeo.client.field.field import Field
 
-_BLOCK_CELLS = 8192  # vectors compared at once in float32: 25 MB at 768 bands
+_BLOCK_CELLS = 8192
+"""Vectors compared together in float32; they take 25 MB at 768 bands."""
 
 
 def query_vector(field: "Field", query: Any, modality: str) -> Float[np.ndarray, " band"]:
-    """A unit vector: as it is given, or of a place, or the mean of several places.
+    """Return the unit vector of a query: a vector, a point, or the mean of several points.
 
     Raises:
-        PointsError: if it is neither, or a place has no vector.
+        PointsError: if it is none of these, or a point has no vector.
     """
     if _is_vector(query, field.layout.width(modality)):
         vector = as_numbers(query, "the vector")
     else:
-        _refuse_other_width(field, query, modality)
-        vector = _mean_of_places(field, query, modality)
+        _check_width(field, query, modality)
+        vector = _mean_of_points(field, query, modality)
     length = np.linalg.norm(vector)
     if not (np.isfinite(length) and length > 0):
         raise PointsError("the vector has no direction: it is zero, infinite or NaN")
     return np.asarray(vector / length, np.float32)
 
 
-def _refuse_other_width(field: "Field", query: Any, modality: str) -> None:
-    """Refuse a vector of another modality, whose width is another.
+def _check_width(field: "Field", query: Any, modality: str) -> None:
+    """Raise if the query is a vector of another modality, with another width.
 
     Raises:
         PointsError: naming both widths.
@@ -64,7 +65,7 @@ def _refuse_other_width(field: "Field", query: Any, modality: str) -> None:
 
 
 def _is_vector(query: Any, bands: int) -> bool:
-    """Whether a query has one number for each band; two numbers are a place."""
+    """Return whether a query has one number for each band; two numbers are a point."""
     if not (isinstance(query, np.ndarray | Sequence) or kind_of(query) in ("series", "xarray")):
         return False
     try:
@@ -73,7 +74,7 @@ def _is_vector(query: Any, bands: int) -> bool:
         return False
 
 
-def _mean_of_places(field: "Field", query: Any, modality: str) -> Float[np.ndarray, " band"]:
+def _mean_of_points(field: "Field", query: Any, modality: str) -> Float[np.ndarray, " band"]:
     try:
         read = read_points(query, missing="keep")
     except PointsError as error:
@@ -83,24 +84,24 @@ def _mean_of_places(field: "Field", query: Any, modality: str) -> Float[np.ndarr
         ) from error
     if not len(read):
         raise PointsError("no place was given: name one or several, or a vector")
-    found = sample(field.modality(modality), read)
-    lacking = found.status != Status.VALID
+    sampled = sample(field.modality(modality), read)
+    lacking = sampled.status != Status.VALID
     if lacking.any():
         row = int(np.argmax(lacking))
         lon, lat = read.lonlat[row]
         raise PointsError(
             f"{lacking.sum():,} of {len(read):,} places of the query have no {modality} vector "
-            f"({count_reasons(found.status)}), the first in row {row}: longitude {lon:.6g}, "
+            f"({count_reasons(sampled.status)}), the first in row {row}: longitude {lon:.6g}, "
             f"latitude {lat:.6g}. Name other places, near ones on land that the field covers"
         )
-    mean: np.ndarray = found.vectors.mean(axis=0, dtype=np.float64)
+    mean: np.ndarray = sampled.vectors.mean(axis=0, dtype=np.float64)
     return mean
 
 
 def score_map(
     field: "Field", vector: Float[np.ndarray, " band"], modality: str, region: Any, crs: Any
 ) -> "xr.DataArray":
-    """Cosine of each cell's vector with the given one, NaN where there is none."""
+    """Return the cosine of each cell's vector with a unit vector, NaN where there is none."""
     import xarray as xr
 
     window = field.grid.full_window
@@ -136,39 +137,43 @@ def score_map(
 def best_cells(
     field: "Field", scores: "xr.DataArray", count: int, apart_km: float
 ) -> "pd.DataFrame":
-    """The highest cells of a map of scores, each at least `apart_km` from those before it."""
+    """Return the cells of highest score, each at least `apart_km` from those before it."""
     import pandas as pd
 
-    left = scores.values.copy()
+    remaining = scores.values.copy()
     grid = field.grid.of_centres(scores["x"].values, scores["y"].values)
     within = Window(*field.grid.offset_of(grid), *grid.shape)
-    found: list[tuple[float, float, float]] = []
-    while len(found) < count and not np.isnan(left).all():
-        row, col = np.unravel_index(int(np.nanargmax(left)), left.shape)
+    best: list[tuple[float, float, float]] = []
+    while len(best) < count and not np.isnan(remaining).all():
+        row, col = np.unravel_index(int(np.nanargmax(remaining)), remaining.shape)
         lon, lat = grid.centres(Window(int(row), int(col), 1, 1))[0, 0].tolist()
-        found.append((lon, lat, float(left[row, col])))
-        left[row, col] = np.nan
+        best.append((lon, lat, float(remaining[row, col])))
+        remaining[row, col] = np.nan
         if apart_km > 0:
-            _clear(field.grid, left, within, (lon, lat), apart_km)
-    return pd.DataFrame(found, columns=["lon", "lat", "similarity"])
+            _clear_near(field.grid, remaining, within, (lon, lat), apart_km)
+    return pd.DataFrame(best, columns=["lon", "lat", "similarity"])
 
 
-def _clear(
+def _clear_near(
     grid: Grid,
-    left: Float[np.ndarray, "row col"],
+    remaining: Float[np.ndarray, "row col"],
     within: Window,
     lonlat: tuple[float, float],
     apart_km: float,
 ) -> None:
-    """Take out what lies nearer than so far by great circle."""
-    window = _around(grid, lonlat, apart_km, within)
+    """Set the scores of cells nearer than `apart_km` to NaN."""
+    window = _window_around(grid, lonlat, apart_km, within)
     with np.errstate(invalid="ignore"):  # centres off the globe are NaN
         near = great_circle_m(grid.centres(window), np.array(lonlat)) < 1000 * apart_km
-    left[window.shifted(-within.row, -within.col).slices][near] = np.nan
+    remaining[window.shifted(-within.row, -within.col).slices][near] = np.nan
 
 
-def _around(grid: Grid, lonlat: tuple[float, float], km: float, within: Window) -> Window:
-    """Cells that hold every place nearer than so far: on this map a row is one latitude."""
+def _window_around(grid: Grid, lonlat: tuple[float, float], km: float, within: Window) -> Window:
+    """Return a window that holds every cell nearer than `km`, cropped to `within`.
+
+    The rows follow from the latitudes, since on Equal Earth each row is one latitude. The columns
+    follow from the longitudes at which a circle of this radius touches a meridian.
+    """
     lon, lat = lonlat
     angle = 1000 * km / METRES_PER_DEGREE
     lats = np.clip(np.linspace(lat - angle, lat + angle, 65), -90, 90)
@@ -180,17 +185,20 @@ def _around(grid: Grid, lonlat: tuple[float, float], km: float, within: Window) 
         np.ceil(-y.min() / size) - grid.row0 + 1,
     )
     west, east = -np.inf, np.inf
+    # Sine of the longitude difference to the meridians that touch the circle; from 1 on the circle
+    # holds a pole.
     widest = np.sin(np.radians(angle)) / np.cos(np.radians(lat))
     if angle < 90 and widest < 1:
         turn = np.degrees(np.arcsin(widest))
         from_middle = (lon - meridian + 180) % 360 - 180
-        if abs(from_middle) + turn < 180:  # else it goes round the map's edge
+        if abs(from_middle) + turn < 180:  # else the circle crosses the map's seam
             sides = [np.stack([np.full(65, lon + side), lats], -1) for side in (-turn, turn)]
             x = np.concatenate([equal_earth_m(side, meridian)[0] for side in sides])
-            # Between two of the latitudes the edge bends by less than a hundredth of the width.
-            spare = 0.01 * (x.max() - x.min()) + size
-            west = np.floor((x.min() - spare) / size) - grid.col0
-            east = np.ceil((x.max() + spare) / size) - grid.col0
+            # The meridians are curves on the map, known at 65 latitudes: between two of these they
+            # bend by less than a hundredth of the width.
+            margin = 0.01 * (x.max() - x.min()) + size
+            west = np.floor((x.min() - margin) / size) - grid.col0
+            east = np.ceil((x.max() + margin) / size) - grid.col0
     first_row, last_row = np.clip([top, bottom], within.row, within.row + within.height).astype(int)
     first_col, last_col = np.clip([west, east], within.col, within.col + within.width).astype(int)
     return Window(
