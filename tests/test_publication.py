@@ -185,7 +185,7 @@ def test_a_publication_cut_off_anywhere_ends_with_the_same_bytes(
     group, grid, layout = stores.begin(path)
     stores.fill(group, grid, layout)
     weights = {"matrix": np.eye(2, dtype=np.float32)}
-    writing, done, one_by_one = derive._DerivedObjects._write, [], threading.Lock()
+    writing, done, one_by_one = derive._ShardDeriver._write, [], threading.Lock()
 
     def cut_off(*arguments: Any) -> Any:
         with one_by_one:
@@ -194,7 +194,7 @@ def test_a_publication_cut_off_anywhere_ends_with_the_same_bytes(
             done.append(arguments)
             return writing(*arguments)
 
-    monkeypatch.setattr(derive._DerivedObjects, "_write", cut_off)
+    monkeypatch.setattr(derive._ShardDeriver, "_write", cut_off)
     for most in (5, 100):
         with pytest.raises(KeyboardInterrupt) if most == 5 else nullcontext():
             publish(group, encoder=weights, encoder_settings={"kind": "waves"})
@@ -208,7 +208,7 @@ def test_a_publication_that_other_code_goes_on_with_begins_anew(
     """Overviews of one field are never made by two versions."""
     group, grid, layout = stores.begin(tmp_path / "field.zarr")
     stores.fill(group, grid, layout)
-    writing, done, one_by_one = derive._DerivedObjects._write, [], threading.Lock()
+    writing, done, one_by_one = derive._ShardDeriver._write, [], threading.Lock()
 
     def counted(*arguments: Any) -> Any:
         with one_by_one:  # the shard after the one that is interrupted may have begun already
@@ -217,7 +217,7 @@ def test_a_publication_that_other_code_goes_on_with_begins_anew(
                 raise KeyboardInterrupt
             return writing(*arguments)
 
-    monkeypatch.setattr(derive._DerivedObjects, "_write", counted)
+    monkeypatch.setattr(derive._ShardDeriver, "_write", counted)
     monkeypatch.setattr(derive, "MOST_TASKS", 1)
     for code in "12":
         monkeypatch.setattr(derive, "code_sha256", lambda _, code=code: code * 64)

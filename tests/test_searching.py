@@ -119,6 +119,6 @@ def test_concepts_are_means_of_the_text_encoder_s_vectors() -> None:
     for stored, exact in zip(dequantize(concepts.vectors), vectors, strict=True):
         assert stored @ exact / np.linalg.norm(exact) > 0.9998
     assert concepts_of(UniGeoCLIP(tiny({}, text=False, seed=0)), None, phrases) is None
-    words = [phrase.words for phrase in phrases_for(World())]
+    words = [phrase.label for phrase in phrases_for(World())]
     assert len(words) == len(set(words)) > 500
     assert {"dense forest", "city centre, by the sea"} <= set(words)

@@ -1,1 +1,6 @@
-"""A finished field as a product: previews, overviews, concepts, catalogue entries, releases."""
+"""Publication of a finished store: preview, overviews, concepts, manifest and STAC files.
+
+Start with `publish.publish`, which derives everything from the shards and writes the root last.
+`announce` writes the STAC item, collection and catalogue beside the store; `releases` copies the
+unchanged shards of the previous release into a new one.
+"""

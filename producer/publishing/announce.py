@@ -1,8 +1,8 @@
-"""The files beside a store: STAC item and collection, card, and the catalogue that lists it.
+"""The files beside a store: STAC item, STAC collection, card, and the catalogue that lists it.
 
-They are written after the store is published, and only where they differ from what is there. Many
-producers may announce into one catalogue at once: it changes by one at a time, and a collection is
-written again until it is that of the catalogue.
+They are written after the store is published, and only if their content changed. Several producers
+may announce into one catalogue at the same time: each update of the catalogue is atomic, and the
+collection is rewritten until it agrees with the catalogue.
 """
 
 import hashlib
@@ -30,13 +30,13 @@ from unigeo.schemas.store.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.store.catalogue import NAME, Entry, read_catalogue, relative_inside
 
 
-def names_beside(store: str, own: UnigeoAttributes) -> dict[str, str]:
-    """Names of a store and of the files beside it; the item's is its id."""
+def names_beside(store: str, attributes: UnigeoAttributes) -> dict[str, str]:
+    """Return the names of a store and of the files beside it; the item is named by its id."""
     return {
         "store": store,
-        "item": f"{item_id(own, store)}.json",
+        "item": f"{item_id(attributes, store)}.json",
         "card": f"{store.removesuffix(STORE_ENDING)}.card.md",
-        "collection": f"{own.region}.collection.json",
+        "collection": f"{attributes.region}.collection.json",
         "catalogue": NAME,
     }
 
@@ -44,12 +44,12 @@ def names_beside(store: str, own: UnigeoAttributes) -> dict[str, str]:
 def announce(
     url: Any, *, model_card: str | None = None, providers: Sequence[str] | None = None
 ) -> Entry | None:
-    """Write what stands beside a published field.
+    """Write the STAC item, the collection, the card and the catalogue beside a published field.
 
     Args:
-        url: of the store; beside a Zarr store that has no URL nothing is written.
-        model_card: of the model that made it; the card that is there is kept if it is None.
-        providers: who made the field, if not as it says itself.
+        url: URL of the store. Nothing is written beside a Zarr store without a URL.
+        model_card: card of the model that made the field; None keeps an existing card.
+        providers: who made the field; by default the providers in its attributes.
 
     Returns:
         The field's entry in the catalogue.
@@ -62,40 +62,44 @@ def announce(
     if isinstance(url, Store):
         return None
     group = open_group(url)
-    own = read_attributes(dict(group.attrs), str(url))
-    if own.state != "published":
+    attributes = read_attributes(dict(group.attrs), str(url))
+    if attributes.state != "published":
         raise StoreError(f"{url} is not published yet, so it cannot be announced")
     folder, name = folder_and_name(url)
-    names = names_beside(name, own)
+    names = names_beside(name, attributes)
     beside = retrying(open_store(folder, read_only=False))
     try:
         root_sha256 = hashlib.sha256(need_object(group.store, "zarr.json")).hexdigest()
         licence, citation = str(group.attrs["license"]), str(group.attrs["citation"])
         providers = providers or providers_of(dict(group.attrs))
         if model_card is not None or read_object(beside, names["card"]) is None:
-            card = field_card(model_card, own, licence, citation, providers)
+            card = field_card(model_card, attributes, licence, citation, providers)
             _write(beside, names["card"], card.encode())
-        described = item(group, own, names, root_sha256, providers)
-        _write(beside, names["item"], _json(described))
+        stac_item = item(group, attributes, names, root_sha256, providers)
+        _write(beside, names["item"], _json(stac_item))
         entry = Entry(
-            region=own.region,
-            release=release_of(own),
+            region=attributes.region,
+            release=release_of(attributes),
             href=name,
             item=names["item"],
             collection=names["collection"],
-            resolution_m=own.grid.resolution_m,
-            modalities=own.layout.modalities,
-            model_sha256=own.model.sha256,
+            resolution_m=attributes.grid.resolution_m,
+            modalities=attributes.layout.modalities,
+            model_sha256=attributes.model.sha256,
             root_sha256=root_sha256,
         )
         entries = _with(_entries(beside, f"{folder}/{NAME}"), [entry])
+        # The catalogue is updated atomically, the collection is not: another producer of the region
+        # may overwrite it between our read and our write. Repeat until the catalogue lists what the
+        # collection was built from and the collection is still ours. The collection is written
+        # first, so that the catalogue never links to a file that does not exist.
         settled = False
         while not settled:
-            mine = _collection(beside, own.region, entries, names["collection"])
-            _write(beside, names["collection"], mine)
+            content = _collection(beside, attributes.region, entries, names["collection"])
+            _write(beside, names["collection"], content)
             listed = _list(beside, f"{folder}/{NAME}", NAME, [entry])
             same = sorted(listed, key=repr) == sorted(entries, key=repr)
-            settled = same and read_object(beside, names["collection"]) == mine
+            settled = same and read_object(beside, names["collection"]) == content
             entries = listed
     except unreachable_errors() as error:
         if isinstance(error, StoreError):
@@ -108,34 +112,31 @@ def gather(catalogue_url: str, stores: Sequence[str]) -> tuple[Entry, ...]:
     """List fields of several folders in one catalogue above them.
 
     Args:
-        catalogue_url: of the `catalog.json` to write, or to add to.
+        catalogue_url: URL of the `catalog.json` to create or extend.
         stores: URLs of published stores, each below the catalogue's folder.
 
     Raises:
         StoreError: if a store lies elsewhere, was not announced, or something cannot be written.
     """
     folder, name = folder_and_name(catalogue_url)
-    found = []
+    new = []
     for url in stores:
         inside = _inside(folder, url)
         store_folder, store_name = folder_and_name(url)
         listed = _entries(open_store(store_folder), f"{store_folder}/{NAME}")
-        own = [entry for entry in listed if entry.href == store_name]
-        if not own:
+        matching = [entry for entry in listed if entry.href == store_name]
+        if not matching:
             raise StoreError(
                 f"{url} is not in the catalogue beside it; publish it with unigeo-produce first"
             )
+        entry = matching[0]
+        # Links in an entry are relative to its catalogue, and this one lies higher up.
         prefix = inside[: len(inside) - len(store_name)]
-        found.append(
-            own[0].model_copy(
-                update={
-                    key: prefix + getattr(own[0], key) for key in ("href", "item", "collection")
-                }
-            )
-        )
+        paths = {key: prefix + getattr(entry, key) for key in ("href", "item", "collection")}
+        new.append(entry.model_copy(update=paths))
     beside = retrying(open_store(folder, read_only=False))
     try:
-        entries = _list(beside, catalogue_url, name, found)
+        entries = _list(beside, catalogue_url, name, new)
     except unreachable_errors() as error:
         if isinstance(error, StoreError):
             raise
@@ -144,15 +145,15 @@ def gather(catalogue_url: str, stores: Sequence[str]) -> tuple[Entry, ...]:
 
 
 def _inside(folder: str, url: str) -> str:
-    """A store's path below the catalogue's folder."""
+    """Return a store's path relative to the catalogue's folder."""
     from pathlib import Path
 
     if "://" in folder or "://" in url:
-        root, whole = folder.rstrip("/") + "/", url.rstrip("/")
-        inside = whole.removeprefix(root) if whole.startswith(root) else ""
+        root, full = folder.rstrip("/") + "/", url.rstrip("/")
+        inside = full.removeprefix(root) if full.startswith(root) else ""
     else:
-        place, root_path = Path(url).resolve(), Path(folder).resolve()
-        inside = place.relative_to(root_path).as_posix() if place.is_relative_to(root_path) else ""
+        path, root_path = Path(url).resolve(), Path(folder).resolve()
+        inside = path.relative_to(root_path).as_posix() if path.is_relative_to(root_path) else ""
     try:
         return relative_inside(inside)
     except ValueError as error:
@@ -168,14 +169,15 @@ def _entries(beside: Any, url: str, name: str = NAME) -> tuple[Entry, ...]:
 
 
 def _with(entries: Sequence[Entry], new: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Entries with others added, or put in the place of those of the same store."""
+    """Add entries, and replace those of the same stores."""
     hrefs = {entry.href for entry in new}
     return (*(entry for entry in entries if entry.href not in hrefs), *new)
 
 
 def _list(beside: Any, url: str, name: str, new: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Add entries to a catalogue, whoever else does; all that it lists then."""
+    """Add entries to a catalogue atomically, and return all its entries after the update."""
 
+    # Called again with the newer content if another producer wrote the catalogue in between.
     def with_new(content: bytes | None) -> bytes:
         known = () if content is None else read_catalogue(content, url)
         return _json(catalogue(_with(known, new), name))
@@ -184,19 +186,19 @@ def _list(beside: Any, url: str, name: str, new: Sequence[Entry]) -> tuple[Entry
 
 
 def _collection(beside: Any, region: str, entries: Sequence[Entry], name: str) -> bytes:
-    """The collection of a region's fields that lie here."""
-    own = [one.item for one in entries if one.region == region and "/" not in one.item]
-    return _json(collection(region, [(file, _item(beside, file)) for file in own], name))
+    """Return the collection of a region's fields that lie in this folder, not below it."""
+    files = [one.item for one in entries if one.region == region and "/" not in one.item]
+    return _json(collection(region, [(file, _item(beside, file)) for file in files], name))
 
 
 def _item(beside: Any, name: str) -> Mapping[str, Any]:
     try:
-        found = json.loads(need_object(beside, name))
+        document = json.loads(need_object(beside, name))
     except ValueError as error:
         raise StoreError(f"the STAC item {name} is no JSON: {error}") from error
-    if not isinstance(found, dict) or "properties" not in found:
+    if not isinstance(document, dict) or "properties" not in document:
         raise StoreError(f"{name} is no STAC item; remove it and announce its store again")
-    return found
+    return document
 
 
 def _json(document: Mapping[str, Any]) -> bytes:
@@ -204,6 +206,6 @@ def _json(document: Mapping[str, Any]) -> bytes:
 
 
 def _write(store: Any, name: str, content: bytes) -> None:
-    """Write unless the same is there."""
+    """Write an object unless it has this content already."""
     if read_object(store, name) != content:
         write_object(store, name, content)

@@ -1,4 +1,4 @@
-"""Means of neighbouring cells: what the overviews hold."""
+"""Means of neighbouring cells, the content of the overviews."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from unigeo.schemas.store.quantization import FILL, dequantize, quantize
 from unigeo.schemas.store.status import Status
 
 _ROWS = 16
-"""Rows of cells at work at once."""
+"""Number of rows of cells processed at once, which bounds the float32 copies in memory."""
 
 
 def overviews_of(
@@ -17,17 +17,19 @@ def overviews_of(
     status: UInt8[np.ndarray, "row col"],
     factors: tuple[int, ...],
 ) -> Iterator[tuple[int, Int8[np.ndarray, "row2 col2 band"], UInt8[np.ndarray, "row2 col2"]]]:
-    """Thin one shard by each factor: directions of mean unit vectors, and their status.
+    """Aggregate one shard by each factor to directions of mean unit vectors, with their status.
 
     Args:
         stored: the shard's quantized vectors.
-        status: why a cell has or lacks one.
+        status: status code of each cell.
         factors: 2, 4, 8, ...; each divides the shard's sides.
 
     Yields:
-        Factor, quantized vectors, status. A cell is valid if any of those it covers is; else it
-        has the commonest of their reasons.
+        Factor, quantized vectors, status. A coarse cell is valid if any cell that it covers is
+        valid; otherwise it has the most frequent of their codes.
     """
+    # Sums, not means: quantization keeps only the direction, so the count divides out. Each factor
+    # continues from the sums of the one before, hence every vector is dequantized once.
     sums, reached = _sums_of_stored(stored, status), 2
     for factor in factors:
         while reached < factor:
@@ -46,10 +48,14 @@ def overviews_of(
 def coarse_status(
     status: UInt8[np.ndarray, "row col"], factor: int
 ) -> UInt8[np.ndarray, "row2 col2"]:
-    """Valid if any covered cell is; else the commonest code, of two as common the smaller."""
+    """Aggregate status codes: valid if any covered cell is, else the most frequent code.
+
+    Of two equally frequent codes the smaller is taken.
+    """
     rows, cols = status.shape[0] // factor, status.shape[1] // factor
     blocks = status.reshape(rows, factor, cols, factor)
     counts = np.stack([(blocks == code).sum(axis=(1, 3)) for code in Status])
+    # argmax takes the first of equal counts, and Status lists its codes in rising order.
     codes = np.array([int(code) for code in Status], np.uint8)[counts.argmax(axis=0)]
     return np.asarray(np.where(counts[Status.VALID] > 0, np.uint8(Status.VALID), codes))
 
@@ -57,20 +63,22 @@ def coarse_status(
 def _sums_of_stored(
     stored: Int8[np.ndarray, "row col band"], status: UInt8[np.ndarray, "row col"]
 ) -> Float32[np.ndarray, "row2 col2 band"]:
-    """Sums of the unit vectors of two by two cells, a few rows at a time."""
+    """Sum the unit vectors of every two by two cells, a few rows at a time."""
     rows, cols, bands = stored.shape
     sums = np.zeros((rows // 2, cols // 2, bands), np.float32)
     for first in range(0, rows, _ROWS):
         part = slice(first, first + _ROWS)
         if (status[part] == Status.VALID).any():
             units = dequantize(stored[part])
+            # A cell without a vector dequantizes to NaN, which would spread into the sum.
             units[status[part] != Status.VALID] = 0
             sums[first // 2 : (first + _ROWS) // 2] = _sums(units)
     return sums
 
 
 def _sums(vectors: Float32[np.ndarray, "row col band"]) -> Float32[np.ndarray, "row2 col2 band"]:
-    """Sums of two by two vectors, in one order."""
+    """Sum every two by two vectors."""
+    # The parentheses fix the order of the additions, so that stored bytes repeat exactly.
     upper, lower = vectors[0::2], vectors[1::2]
     total: np.ndarray = (upper[:, 0::2] + upper[:, 1::2]) + (lower[:, 0::2] + lower[:, 1::2])
     return total

@@ -1,4 +1,4 @@
-"""The group `concepts` of a store: vectors of phrases by the model's text encoder."""
+"""The group `concepts` of a store: phrases and their vectors from the model's text encoder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,25 +20,26 @@ if TYPE_CHECKING:
     from unigeo.producer.publishing.phrases import Phrase
 
 _BATCH = 256
+"""Number of texts encoded at once."""
 
 
 @dataclass(frozen=True, eq=False)
 class ConceptVectors:
-    """Phrases and their vectors."""
+    """Labels of phrases and their vectors."""
 
     phrases: tuple[str, ...]
     vectors: Int8[np.ndarray, "phrase band"]
-    """Quantized unit vectors."""
+    """Quantized unit vectors, one for each phrase."""
 
 
 def concepts_of(
     model: "UniGeoCLIP", tokenizer: "Tokenizer | None", phrases: "Sequence[Phrase]"
 ) -> ConceptVectors | None:
-    """Encode phrases; None if the model has no text encoder.
+    """Encode phrases; return None if the model has no text encoder.
 
-    A phrase's vector is the direction of the mean over its texts.
+    A phrase's vector is the direction of the mean vector of its texts.
     """
-    import torch  # here, so that publishing a store without words does not load it
+    import torch  # here, so that publishing a store without texts does not load it
 
     from unigeo.producer.encoders.text import tokenize
 
@@ -51,14 +52,15 @@ def concepts_of(
         for first in range(0, len(texts), _BATCH):
             tokens = tokenize(tokenizer, texts[first : first + _BATCH]).to(device)
             encoded[first : first + _BATCH] = model.encode("text", tokens).float().cpu().numpy()
+    # Phrases have different numbers of texts: reduceat sums from each start up to the next one.
     starts = np.cumsum([0, *(len(phrase.texts) for phrase in phrases[:-1])])
     sums = np.add.reduceat(encoded, starts, axis=0)
-    return ConceptVectors(tuple(phrase.words for phrase in phrases), quantize(sums))
+    return ConceptVectors(tuple(phrase.label for phrase in phrases), quantize(sums))
 
 
 def write_concepts(group: zarr.Group, concepts: ConceptVectors) -> None:
-    """Write the group, in the place of an unfinished one."""
-    words = draft({"count": len(concepts.phrases)})
-    add_whole(words, PHRASES, texts_to_bytes(concepts.phrases), DIMENSIONS[PHRASES])
-    add_whole(words, VECTORS, concepts.vectors, DIMENSIONS[VECTORS])
-    replace_group(group.store, GROUP, words)
+    """Write the group; an unfinished one is replaced."""
+    staged = draft({"count": len(concepts.phrases)})
+    add_whole(staged, PHRASES, texts_to_bytes(concepts.phrases), DIMENSIONS[PHRASES])
+    add_whole(staged, VECTORS, concepts.vectors, DIMENSIONS[VECTORS])
+    replace_group(group.store, GROUP, staged)

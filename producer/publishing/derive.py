@@ -1,9 +1,9 @@
-"""What is made of a field's shards: their hashes, the overviews and the pictures' finest level.
+"""Objects derived from a field's shards: hashes, overviews and the finest level of the preview.
 
-Each object is read once, some rows of cells at a time. A shard's task writes only objects of its
-own, and then notes the hashes of what it read and wrote: a publication that was killed reads the
-shards again, but makes nothing twice. Some tasks run at once; each holds its shard as it is stored
-and the objects that it makes, a third of that.
+Each object is read once, a few rows of cells at a time. The task of a shard writes objects that no
+other task writes, and then a note with the hashes of everything it read and wrote: a publication
+that was killed reads the shards again, but derives nothing twice. Several tasks run at once; each
+holds its stored shard in memory and the objects derived from it, a third of that size.
 """
 
 import json
@@ -55,21 +55,24 @@ from unigeo.schemas.store.quantization import FILL
 from unigeo.schemas.store.status import Status
 
 NOTES = "publishing"
-"""Where the notes of an unfinished publication stand; they are removed at its end."""
+"""Group of the notes of an unfinished publication; it is removed at the end."""
 MOST_TASKS = 8
-"""At once, where there are as many processors."""
+"""Largest number of tasks at once, if there are as many processors."""
 
 Objects = dict[str, tuple[str, int]]
-"""SHA-256, hexadecimal, and bytes of objects by key."""
+"""Hexadecimal SHA-256 and size in bytes of objects by key."""
 
 
 def sample_vectors(
     group: zarr.Group, modality: str, layout: Layout
 ) -> Int8[np.ndarray, "cell band"]:
-    """Vectors spread evenly over the shards that hold any, and over each shard's cells."""
+    """Read a sample of vectors, spread evenly over the stored shards and over each shard's cells.
+
+    The sample depends on nothing but the store, so that a repeated publication has equal colours.
+    """
     shards = sorted(stored_shards(group.store, modality))
     width = layout.width(modality)
-    parts = [np.empty((0, width), np.int8)]
+    parts = [np.empty((0, width), np.int8)]  # so that a field without shards concatenates, too
     for number in spread(len(shards), SAMPLED_SHARDS).tolist():
         row, col = shards[number]
         key = shard_key(modality, row, col, 3)
@@ -88,52 +91,54 @@ def colours_of(group: zarr.Group, modality: str, layout: Layout) -> Colours:
 
 def derive(
     group: zarr.Group,
-    own: UnigeoAttributes,
+    attributes: UnigeoAttributes,
     colours: Mapping[str, Colours],
     factors: tuple[int, ...],
     *,
     progress: bool = False,
 ) -> tuple[dict[str, ShardFacts], Objects]:
-    """Hash every shard; write its overviews and its part of the picture where they are not yet.
+    """Hash every shard; write its overviews and its part of the preview unless they exist.
 
     Args:
-        group: the root, with the groups of overviews and pictures in it.
-        own: of the field.
-        colours: by modality.
-        factors: of the overviews.
+        group: the root, with the groups of overviews and preview in it.
+        attributes: the field's attributes.
+        colours: colours of the preview by modality.
+        factors: factors of the overviews.
         progress: show a bar on stderr.
 
     Returns:
-        What is stored of each modality, and the objects made of it.
+        The facts of each modality's shards, and the objects derived from them.
 
     Raises:
         LayoutError: if a shard is damaged, naming it.
     """
-    layout = own.field_layout()
-    shards = layout.shards(own.grid.grid())
+    layout = attributes.field_layout()
+    shards = layout.shards(attributes.grid.grid())
     facts = {modality: ShardFacts.empty(shards) for modality in layout.modalities}
     made: Objects = {}
-    making = _DerivedObjects(group.store, own, colours, factors, facts)
+    derive_shard = _ShardDeriver(group.store, attributes, colours, factors, facts)
     tasks = list(_tasks(group, layout))
     with (
         tqdm(total=len(tasks), unit="shard", desc="publish", disable=not progress) as bar,
         threadpool_limits(1, user_api="blas"),  # the tasks are the threads
         ThreadPoolExecutor(min(MOST_TASKS, os.cpu_count() or 1)) as pool,
     ):
-        for objects in _in_turn(pool, (partial(making, *task) for task in tasks)):
+        for objects in _results_in_order(pool, (partial(derive_shard, *task) for task in tasks)):
             made |= objects
             bar.update()
     return facts, made
 
 
 def _tasks(group: zarr.Group, layout: Layout) -> Iterator[tuple[str, int, int]]:
+    """List modality, row and column of every shard by its status, which even an empty shard has."""
     for modality in layout.modalities:
         for row, col in sorted(stored_shards(group.store, status_name(modality))):
             yield modality, row, col
 
 
-def _in_turn[T](pool: ThreadPoolExecutor, tasks: Iterator[partial[T]]) -> Iterator[T]:
-    """Results in order, a few tasks ahead; where one fails those not begun never are."""
+def _results_in_order[T](pool: ThreadPoolExecutor, tasks: Iterator[partial[T]]) -> Iterator[T]:
+    """Yield results in order, a few tasks ahead; after a failure no further task begins."""
+    # Submitting all tasks at once would keep a future per shard, and run on after a failure.
     futures: deque[Future[T]] = deque(pool.submit(task) for task in islice(tasks, 2 * MOST_TASKS))
     try:
         while futures:
@@ -145,24 +150,25 @@ def _in_turn[T](pool: ThreadPoolExecutor, tasks: Iterator[partial[T]]) -> Iterat
             future.cancel()
 
 
-class _DerivedObjects:
-    """Makes of one shard after another what is derived from it alone."""
+class _ShardDeriver:
+    """Derives the objects that depend on a single shard; called from several threads."""
 
     def __init__(
         self,
         store: Any,
-        own: UnigeoAttributes,
+        attributes: UnigeoAttributes,
         colours: Mapping[str, Colours],
         factors: tuple[int, ...],
         facts: Mapping[str, ShardFacts],
     ) -> None:
-        self._store, self._own = store, own
-        self._layout = own.field_layout()
+        self._store, self._attributes = store, attributes
+        self._layout = attributes.field_layout()
         self._colours, self._factors, self._facts = colours, factors, facts
         self._buffers = {factor: Buffers() for factor in factors}
 
     def __call__(self, modality: str, row: int, col: int) -> Objects:
-        """Note a shard's facts; write what is made of it, or find it written."""
+        """Record a shard's facts, and write the objects derived from it unless a note has them."""
+        # Threads share these arrays, but each writes only the elements of its own shard.
         one, side = self._facts[modality], self._layout.shard
         status_key, key = (
             shard_key(status_name(modality), row, col, 2),
@@ -170,16 +176,17 @@ class _DerivedObjects:
         )
         status_body = need_object(self._store, status_key)
         body = read_object(self._store, key)
-        _note(one.status, row, col, status_body)
+        _record(one.status, row, col, status_body)
         if body is not None:
-            _note(one.vectors, row, col, body)
+            _record(one.vectors, row, col, body)
         with _named(status_key):
             status = status_of(status_body, self._layout)
         one.valid_cells[row, col] = np.count_nonzero(status == Status.VALID)
         window = Window(row * side, col * side, side, side)
-        task = digest_of_shard(self._own, modality, window, status)
+        task = digest_of_shard(self._attributes, modality, window, status)
         one.tasks[row, col] = np.frombuffer(task, np.uint8)
-        made_of = {
+        # Everything that the derived objects depend on: a note with other inputs is out of date.
+        inputs = {
             "vectors": bytes(one.vectors.sha256[row, col]).hex(),
             "status": bytes(one.status.sha256[row, col]).hex(),
             "colours": self._colours[modality].digest(),
@@ -187,14 +194,15 @@ class _DerivedObjects:
             "code": code_sha256(DERIVING),
         }
         note = f"{NOTES}/{modality}.{row}.{col}.json"
-        before = read_object(self._store, note)
-        if before is not None:
-            noted = json.loads(before)
-            if noted["made_of"] == made_of:
+        earlier = read_object(self._store, note)
+        if earlier is not None:
+            noted = json.loads(earlier)
+            if noted["made_of"] == inputs:
                 return {key: (sha256, size) for key, (sha256, size) in noted["objects"].items()}
         with _named(key):
             objects = self._write(modality, row, col, body, status)
-        content = json.dumps({"made_of": made_of, "objects": objects}, sort_keys=True)
+        # The note is written after its objects: a killed task leaves none, and is repeated.
+        content = json.dumps({"made_of": inputs, "objects": objects}, sort_keys=True)
         write_object(self._store, note, content.encode())
         return objects
 
@@ -206,30 +214,32 @@ class _DerivedObjects:
         body: bytes | None,
         status: UInt8[np.ndarray, "row col"],
     ) -> Objects:
-        """Everything that one shard's content decides alone."""
+        """Write a shard's part of the preview and of every overview."""
         layout, factors, width = self._layout, self._factors, self._layout.width(modality)
-        picture = np.zeros((3, layout.shard, layout.shard), np.uint8)
+        rgb = np.zeros((3, layout.shard, layout.shard), np.uint8)
         coarse = {factor: coarser_layout(layout, factor) for factor in factors}
         vectors = {f: VectorObject(coarse[f], width, self._buffers[f]) for f in factors}
         codes = {f: np.zeros((coarse[f].shard,) * 2, np.uint8) for f in factors}
-        rows = math.lcm(layout.chunk, *factors)
+        rows = math.lcm(layout.chunk, *factors)  # whole chunks to decode, whole cells of overviews
         for number, stored in enumerate(rows_of_vectors(body, layout, width, rows)):
             first = number * rows
             _check_fit(stored, status[first : first + rows])
-            picture[:, first : first + rows] = self._colours[modality].paint(stored)
-            thinned = overviews_of(stored, status[first : first + rows], factors)
-            for factor, means, reasons in thinned:
-                place = slice(first // factor, (first + rows) // factor)
-                codes[factor][place] = reasons
-                cells = np.flatnonzero(reasons == Status.VALID)
+            rgb[:, first : first + rows] = self._colours[modality].paint(stored)
+            overviews = overviews_of(stored, status[first : first + rows], factors)
+            for factor, means, coarse_codes in overviews:
+                coarse_rows = slice(first // factor, (first + rows) // factor)
+                codes[factor][coarse_rows] = coarse_codes
+                cells = np.flatnonzero(coarse_codes == Status.VALID)
+                # `cells` counts from the first of these rows, `put` from the shard's corner.
                 vectors[factor].put(
-                    cells + place.start * coarse[factor].shard,
+                    cells + coarse_rows.start * coarse[factor].shard,
                     means.reshape(-1, width)[cells],
                 )
         objects: Objects = {}
-        if picture.any():
+        # An object that holds nothing but fill values is not stored, as in Zarr itself.
+        if rgb.any():
             key = f"{preview_path(1)}/{modality}/c/0/{row}/{col}"
-            self._put(objects, key, memoryview(picture.reshape(-1)))
+            self._put(objects, key, memoryview(rgb.reshape(-1)))
         for factor in factors:
             path = f"{overview_path(factor)}/{modality}"
             content = vectors[factor].finish()
@@ -249,10 +259,12 @@ class _DerivedObjects:
 def _check_fit(
     stored: Int8[np.ndarray, "row col band"], status: UInt8[np.ndarray, "row col"]
 ) -> None:
-    """Refuse statuses that say something else than the vectors: they have no CRC of their own.
+    """Check that exactly the valid cells have vectors.
+
+    Only in layout 1 statuses have a CRC; in later layouts this check finds damaged ones.
 
     Raises:
-        LayoutError: if a valid cell has no vector, or another has one.
+        LayoutError: if a valid cell has no vector, or a cell that is not valid has one.
     """
     wrong = np.count_nonzero((stored[..., 0] != FILL) != (status == Status.VALID))
     if wrong:
@@ -262,14 +274,14 @@ def _check_fit(
         )
 
 
-def _note(manifest: ArrayManifest, row: int, col: int, content: bytes) -> None:
+def _record(manifest: ArrayManifest, row: int, col: int, content: bytes) -> None:
     manifest.sha256[row, col] = np.frombuffer(digest(content), np.uint8)
     manifest.size_bytes[row, col] = len(content)
 
 
 @contextmanager
 def _named(key: str) -> Iterator[None]:
-    """Say which object is damaged."""
+    """Name the damaged object in errors that are raised inside."""
     try:
         yield
     except LayoutError as error:

@@ -1,4 +1,4 @@
-"""The card that lies beside a field: its model's card, and what the field was made of."""
+"""The card of a field: the card of its model, the field's figures and a data statement."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,56 +8,62 @@ from unigeo.schemas.store.attributes import UnigeoAttributes
 
 def field_card(
     model_card: str | None,
-    own: UnigeoAttributes,
+    attributes: UnigeoAttributes,
     licence: str,
     citation: str,
     providers: Sequence[str],
 ) -> str:
-    """Write the card, as Markdown.
+    """Return the card as Markdown.
 
     Args:
-        model_card: of the model that made the field, if there is one.
-        own: the field's attributes.
-        licence: of the field.
-        citation: of the field.
-        providers: of the field.
+        model_card: card of the model that made the field, if there is one.
+        attributes: the field's attributes.
+        licence: licence of the field.
+        citation: citation of the field.
+        providers: people or institutions that provide the field.
     """
     card = model_card or (
-        f"# {own.model.name}\n\nThe model came without a card; the SHA-256 of its weights is "
-        f"`{own.model.sha256}`.\n"
+        f"# {attributes.model.name}\n\nThe model came without a card; the SHA-256 of its weights "
+        f"is `{attributes.model.sha256}`.\n"
     )
     return (
-        card.rstrip("\n") + "\n\n" + "\n".join(_statement(own, licence, citation, providers)) + "\n"
+        card.rstrip("\n")
+        + "\n\n"
+        + "\n".join(_statement(attributes, licence, citation, providers))
+        + "\n"
     )
 
 
 def _statement(
-    own: UnigeoAttributes, licence: str, citation: str, providers: Sequence[str]
+    attributes: UnigeoAttributes, licence: str, citation: str, providers: Sequence[str]
 ) -> Iterator[str]:
-    grid = own.grid.grid()
+    grid = attributes.grid.grid()
     rows, cols = grid.shape
-    about = own.observations
+    observations = attributes.observations
     yield "## This field"
     yield ""
     yield (
-        f"Region {own.region}: {rows:,} x {cols:,} cells of {grid.resolution_m:g} m in {grid.crs}; "
-        f"{', '.join(own.layout.modalities)}, "
-        f"{own.field_layout().describe_width('numbers each')}, int8. Every cell "
+        f"Region {attributes.region}: {rows:,} x {cols:,} cells of {grid.resolution_m:g} m in "
+        f"{grid.crs}; "
+        f"{', '.join(attributes.layout.modalities)}, "
+        f"{attributes.field_layout().describe_width('numbers each')}, int8. Every cell "
         "says in its status why it has or lacks a vector. Weights: SHA-256 "
-        f"`{own.model.sha256}`; made by unigeo {own.code_version}."
+        f"`{attributes.model.sha256}`; made by unigeo {attributes.code_version}."
     )
     yield ""
     yield f"Licence: {licence}. Citation: {citation}. Provided by: {', '.join(providers)}."
     yield ""
     yield "## Data statement"
     yield ""
-    made_up = " They are synthetic: no place is as they say." if about.get("synthetic") else ""
-    yield (
-        f"Observations: {about.get('name', 'not stated')}; licence "
-        f"{about.get('licence', 'not stated')}; {about.get('citation') or 'no citation stated'}."
-        f"{made_up}"
+    synthetic = (
+        " They are synthetic: no place is as they say." if observations.get("synthetic") else ""
     )
-    sources = about.get("modalities", {})
+    yield (
+        f"Observations: {observations.get('name', 'not stated')}; licence "
+        f"{observations.get('licence', 'not stated')}; "
+        f"{observations.get('citation') or 'no citation stated'}.{synthetic}"
+    )
+    sources = observations.get("modalities", {})
     if sources:
         yield ""
         yield "| modality | acquired | licence | credit | files | bytes |"
@@ -70,6 +76,7 @@ def _statement(
 def _row(name: str, source: Mapping[str, Any]) -> str:
     inputs = source.get("inputs", [])
     size = sum(int(one.get("bytes", 0)) for one in inputs)
-    told = (str(source.get(key) or "not stated") for key in ("acquired", "licence", "credit"))
-    cells = [name, *(text.replace("|", "\\|").replace("\n", " ") for text in told)]
+    stated = (str(source.get(key) or "not stated") for key in ("acquired", "licence", "credit"))
+    # A bar or a line break in a source's text would end the cell of the Markdown table.
+    cells = [name, *(text.replace("|", "\\|").replace("\n", " ") for text in stated)]
     return f"| {' | '.join(cells)} | {len(inputs):,} | {size:,} |"

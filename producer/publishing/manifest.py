@@ -1,4 +1,4 @@
-"""The manifest: what every object of the store should be, written after all of them."""
+"""The manifest: hash and size of every object of a store, written after all of them."""
 
 import hashlib
 import json
@@ -46,17 +46,17 @@ def write_manifest(
     *,
     held: Mapping[str, Any],
 ) -> str:
-    """Write the group, in the place of an unfinished one.
+    """Write the group `manifest`; an unfinished one is replaced.
 
     Args:
         group: the root.
-        grid: of the field.
-        layout: of the field.
-        facts: of each modality.
-        made: objects whose hashes are known; others are read.
-        runs: what made the shards: an `id` each, and what tells it from others.
+        grid: grid of the field.
+        layout: layout of the field.
+        facts: facts of the shards by modality.
+        made: objects whose hashes are known; all others are read to hash them.
+        runs: runs that made the shards, each as `run_entry` returns it.
         run_of: for each modality the number of the run that made each shard; the first by default.
-        held: the root's attributes, by `schemas.held_attributes`.
+        held: the root's attributes, as `published_attributes.held_attributes` returns them.
 
     Returns:
         The digest of the whole manifest, hexadecimal.
@@ -83,7 +83,7 @@ def write_manifest(
 
 
 def _covariates(group: zarr.Group, shards: tuple[int, int]) -> ArrayManifest:
-    """What is stored of the plain numbers beside the vectors."""
+    """Hash the stored covariates."""
     listed = ArrayManifest.empty(shards)
     for row, col in stored_shards(group.store, COVARIATES):
         sha256, listed.size_bytes[row, col] = _read(group, shard_key(COVARIATES, row, col, 3))
@@ -91,28 +91,29 @@ def _covariates(group: zarr.Group, shards: tuple[int, int]) -> ArrayManifest:
     return listed
 
 
-def run_entry(own: Mapping[str, Any]) -> dict[str, Any]:
-    """A run as the manifest names it: the same inputs and code have the same id.
+def run_entry(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest's entry of a run; runs of equal inputs and code have equal ids.
 
-    `code_sha256` is empty where the run did not say it.
+    `code_sha256` is empty if the run did not record it.
 
     Args:
-        own: the root's `unigeo` attribute.
+        attributes: the root's `unigeo` attribute.
     """
-    parts = {key: own[key] for key in ("region", "grid", "layout", "observations", "seed")}
-    parts |= {"model": own["model"]["sha256"], "code_version": own["code_version"]}
-    if "code_sha256" in own:
-        parts["code_sha256"] = own["code_sha256"]
+    parts = {key: attributes[key] for key in ("region", "grid", "layout", "observations", "seed")}
+    parts |= {"model": attributes["model"]["sha256"], "code_version": attributes["code_version"]}
+    # Absent rather than empty in what is hashed: the ids of older runs must not change.
+    if "code_sha256" in attributes:
+        parts["code_sha256"] = attributes["code_sha256"]
     text = json.dumps(parts, sort_keys=True).encode()
     return {
         "id": hashlib.sha256(text).hexdigest()[:16],
-        "release": own.get("release", "1"),
-        "code_version": own["code_version"],
-        "code_sha256": own.get("code_sha256", ""),
-        "model_sha256": own["model"]["sha256"],
-        "settings_sha256": _digest(own["model"]["settings"]),
-        "observations": str(own["observations"].get("name", "not stated")),
-        "observations_sha256": _digest(own["observations"]),
+        "release": attributes.get("release", "1"),
+        "code_version": attributes["code_version"],
+        "code_sha256": attributes.get("code_sha256", ""),
+        "model_sha256": attributes["model"]["sha256"],
+        "settings_sha256": _digest(attributes["model"]["settings"]),
+        "observations": str(attributes["observations"].get("name", "not stated")),
+        "observations_sha256": _digest(attributes["observations"]),
     }
 
 
@@ -121,7 +122,7 @@ def _digest(value: Any) -> str:
 
 
 def _add_objects(manifest: zarr.Group, group: zarr.Group, layout: Layout, made: Objects) -> None:
-    """List everything but the field's own shards, the root and the manifest itself."""
+    """List every object except the field's shards, the root and the manifest itself."""
     keys = sorted(_others(group, layout))
     hashes, sizes = np.zeros((len(keys), 32), np.uint8), np.zeros(len(keys), np.int64)
     for number, key in enumerate(keys):
@@ -138,20 +139,24 @@ def _read(group: zarr.Group, key: str) -> tuple[str, int]:
 
 
 def _others(group: zarr.Group, layout: Layout) -> Iterator[str]:
-    own = {*layout.modalities, *map(status_name, layout.modalities)}
-    own |= {COVARIATES} if layout.covariates else set()
+    """Yield keys of metadata and chunks that belong to the store and are not the field's shards.
+
+    Chunks are found through their arrays' metadata, so that stray objects are never listed.
+    """
+    field_arrays = {*layout.modalities, *map(status_name, layout.modalities)}
+    field_arrays |= {COVARIATES} if layout.covariates else set()
     stored = [key for key in list_objects(group.store) if not key.startswith(f"{GROUP}/")]
     known = set(stored)
     for key in stored:
         path, _, name = key.rpartition("/")
-        if name != "zarr.json" or not path:
+        if name != "zarr.json" or not path:  # without a path: the root, which holds our digest
             continue
         yield key
         node = json.loads(need_object(group.store, key))
-        if node["node_type"] == "array" and path not in own:
-            side = node["chunk_grid"]["configuration"]["chunk_shape"]
-            counts = [math.ceil(n / c) for n, c in zip(node["shape"], side, strict=True)]
-            for place in np.ndindex(*counts):
-                chunk = "/".join([path, "c", *map(str, place)])
-                if chunk in known:
-                    yield chunk
+        if node["node_type"] == "array" and path not in field_arrays:
+            chunk_shape = node["chunk_grid"]["configuration"]["chunk_shape"]
+            counts = [math.ceil(n / c) for n, c in zip(node["shape"], chunk_shape, strict=True)]
+            for position in np.ndindex(*counts):
+                chunk_key = "/".join([path, "c", *map(str, position)])
+                if chunk_key in known:
+                    yield chunk_key

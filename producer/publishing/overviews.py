@@ -1,4 +1,4 @@
-"""The group `overviews` of a store: fields of coarser cells, created empty."""
+"""The group `overviews` of a store: creation of its empty arrays, and the sizes of its objects."""
 
 import numpy as np
 import zarr
@@ -18,15 +18,15 @@ from unigeo.schemas.store.overviews import (
 
 
 def create_overviews(group: zarr.Group, grid: Grid, layout: Layout) -> tuple[int, ...]:
-    """Make the arrays that are not there yet; they become groups when they are full.
+    """Create the arrays that do not exist yet; the metadata of their groups is written at the end.
 
     Args:
         group: the field's root.
-        grid: of the field.
-        layout: of the field.
+        grid: grid of the field.
+        layout: layout of the field.
 
     Returns:
-        Their factors.
+        Factors of the overviews.
     """
     factors = overview_factors(layout)
     for factor in factors:
@@ -38,7 +38,7 @@ def create_overviews(group: zarr.Group, grid: Grid, layout: Layout) -> tuple[int
 def write_sizes(
     group: zarr.Group, factors: tuple[int, ...], layout: Layout, grid: Grid, made: Objects
 ) -> None:
-    """Note the bytes of each object, so that a lost one is told from one of no data."""
+    """Write the size of each object, so that a reader can tell a lost one from one without data."""
     for factor in factors:
         path = overview_path(factor)
         manifest = draft()
@@ -47,7 +47,7 @@ def write_sizes(
                 sizes = np.zeros(layout.shards(grid), np.int64)
                 for row, col in np.ndindex(*sizes.shape):
                     key = f"{path}/{shard_key(array, row, col, dimensions)}"
-                    if key in made:
+                    if key in made:  # else 0: no data, hence no object
                         sizes[row, col] = made[key][1]
                 add_whole(manifest, f"{array}_bytes", sizes, SHARDS)
         replace_group(group.store, f"{path}/{MANIFEST}", manifest)

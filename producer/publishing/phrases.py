@@ -1,7 +1,7 @@
-"""Phrases to be searched for, and the texts by which a model is asked for their vectors.
+"""Phrases to search for, and the texts that are encoded for each of them.
 
-A model sees a word as it saw it in training: amid others. So a phrase stands in several texts,
-whose mean leaves what they have in common.
+In training a model sees a phrase within longer texts. So each phrase has several texts, and the
+mean of their vectors keeps what they have in common.
 """
 
 from collections.abc import Iterator
@@ -15,57 +15,59 @@ from unigeo.producer.observations.synthetic.captions import statements
 from unigeo.producer.observations.synthetic.world import World
 
 WORLD_TEXTS = 6
-"""Texts for each phrase of the embedded world."""
+"""Number of texts for each phrase of the synthetic world."""
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words, and texts that say them."""
+    """A phrase, and texts that contain it."""
 
-    words: str
+    label: str
+    """The phrase itself, as a reader sees it."""
     texts: tuple[str, ...]
+    """Texts to encode; their mean vector stands for the phrase."""
 
 
 def phrases_for(observations: Observations) -> list[Phrase]:
-    """A few thousand phrases in the words in which the model's places were described."""
-    world = observations.name == World.name
-    return list(_of_the_world() if world else _of_the_earth())
+    """Return a few thousand phrases, in the vocabulary of the texts that the model trained on."""
+    synthetic = observations.name == World.name
+    return list(_phrases_of_world() if synthetic else _phrases_of_earth())
 
 
-def _of_the_earth() -> Iterator[Phrase]:
-    """What is built, grown and seen on land, alone and in a setting."""
+def _phrases_of_earth() -> Iterator[Phrase]:
+    """Yield kinds of buildings, land cover, water and climate, alone and in each setting."""
     templates = ("{}", "a place with {}", "aerial view of {}")
     for thing in (*_SETTLED, *_BUILT, *_FARMED, *_WILD, *_WATER, *_CLIMATE):
         for setting in ("", *_SETTINGS):
-            words = f"{thing} {setting}".strip()
-            yield Phrase(words, tuple(template.format(words) for template in templates))
+            label = f"{thing} {setting}".strip()
+            yield Phrase(label, tuple(template.format(label) for template in templates))
 
 
-def _of_the_world() -> Iterator[Phrase]:
-    """Each statement of the embedded world, and pairs of statements on different things."""
+def _phrases_of_world() -> Iterator[Phrase]:
+    """Yield each statement of the synthetic world, and pairs of statements of different kinds."""
     kinds = statements()
     rng = np.random.default_rng(0)
-    chosen = [{kind: said} for kind, words in enumerate(kinds) for said in words]
+    chosen = [{kind: text} for kind, texts in enumerate(kinds) for text in texts]
     for one, two in combinations(_PAIRED, 2):
         chosen += [{one: first, two: second} for first in kinds[one] for second in kinds[two]]
     for fixed in chosen:
-        words = ", ".join(fixed.values())
-        yield Phrase(words, tuple(_text(kinds, fixed, rng) for _ in range(WORLD_TEXTS)))
+        label = ", ".join(fixed.values())
+        yield Phrase(label, tuple(_text(kinds, fixed, rng) for _ in range(WORLD_TEXTS)))
 
 
 _PAIRED = (0, 1, 4, 6, 7, 8, 10)
-"""Kinds of statement that are short enough to be asked for in pairs."""
+"""Kinds of statement that are short enough to search for in pairs."""
 
 
 def _text(
     kinds: tuple[tuple[str, ...], ...], fixed: dict[int, str], rng: np.random.Generator
 ) -> str:
-    """A text as the embedded world words it, the other statements drawn at random."""
-    said = [
-        fixed.get(kind) or words[int(rng.integers(len(words)))] for kind, words in enumerate(kinds)
+    """Return a text of the synthetic world; the statements that are not fixed are drawn."""
+    chosen = [
+        fixed.get(kind) or texts[int(rng.integers(len(texts)))] for kind, texts in enumerate(kinds)
     ]
     order = rng.permutation(len(kinds)).tolist()
-    return ". ".join(said[kind].capitalize() for kind in order) + "."
+    return ". ".join(chosen[kind].capitalize() for kind in order) + "."
 
 
 _SETTLED = (

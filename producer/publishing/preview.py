@@ -1,4 +1,4 @@
-"""The group `preview` of a store: created empty, and its coarser levels made of the finer ones."""
+"""The group `preview` of a store: creation of its empty levels, and the pyramid from the finest."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -33,7 +33,7 @@ from unigeo.schemas.store.preview import (
 def create_preview(
     group: zarr.Group, grid: Grid, layout: Layout, colours: Mapping[str, Colours]
 ) -> None:
-    """Write the pictures empty, or as far as an earlier publication came."""
+    """Create the empty images; an image of an interrupted publication keeps its chunks."""
     preview = draft()
     for modality in layout.modalities:
         chosen = colours[modality]
@@ -47,7 +47,7 @@ def create_preview(
 
 
 def preview_attributes(grid: Grid, layout: Layout) -> dict[str, Any]:
-    """The attributes of the group of all pictures of a field."""
+    """Return the attributes of the group `preview`."""
     return multiscale_attributes(_levels(grid, layout))
 
 
@@ -88,9 +88,9 @@ def _add_level(preview: zarr.Group, factor: int, grid: Grid, layout: Layout) -> 
 
 
 def build_pyramid(group: zarr.Group, grid: Grid, layout: Layout) -> None:
-    """Make each coarser level of the one before it, one chunk at a time.
+    """Compute each coarser level from the one before it, one chunk at a time.
 
-    A pixel is the mean of the pixels below it that show something, rounded half up.
+    A pixel is the mean of the pixels below it that have data, rounded half up.
     """
     factors = preview_factors(grid, layout)
     side, arrays = layout.shard, group
@@ -102,14 +102,16 @@ def build_pyramid(group: zarr.Group, grid: Grid, layout: Layout) -> None:
             for row in range(0, rows, side):
                 for col in range(0, cols, side):
                     height, width = min(side, rows - row), min(side, cols - col)
-                    seen = below[:, 2 * row : 2 * (row + height), 2 * col : 2 * (col + width)]
-                    level[:, row : row + height, col : col + width] = halved(np.asarray(seen))
+                    rgb = below[:, 2 * row : 2 * (row + height), 2 * col : 2 * (col + width)]
+                    level[:, row : row + height, col : col + width] = halved(np.asarray(rgb))
 
 
 def halved(rgb: UInt8[np.ndarray, "3 row col"]) -> UInt8[np.ndarray, "3 row2 col2"]:
-    """Means of two by two pixels; those that are 0, no data, do not count."""
+    """Average every two by two pixels; pixels of 0 have no data and do not count."""
     _, rows, cols = rgb.shape
+    # uint16 because the sum of four bytes overflows uint8.
     blocks = rgb.reshape(3, rows // 2, 2, cols // 2, 2).astype(np.uint16)
     count = (blocks > 0).sum(axis=(2, 4), dtype=np.uint16)
     total = blocks.sum(axis=(2, 4), dtype=np.uint16)
+    # Adding half the count before the integer division rounds half up, without floats.
     return np.where(count > 0, (total + count // 2) // np.maximum(count, 1), 0).astype(np.uint8)

@@ -1,8 +1,8 @@
-"""Three main directions of a modality's vectors, as red, green and blue, the same everywhere.
+"""Colours of the preview: three principal directions of a modality's vectors as red, green, blue.
 
-They are fitted to a sample spread evenly over the field, in whole numbers: sums of whole numbers
-below 2^53 are exact in float64 in any order, so the colours do not depend on how many threads added
-them up.
+They are fitted to a sample spread evenly over the field, in integers: sums of integers below 2^53
+are exact in float64 in any order, so the colours do not depend on the number of threads or on the
+order in which BLAS adds.
 """
 
 import hashlib
@@ -16,20 +16,23 @@ from unigeo.schemas.store.preview import colour
 from unigeo.schemas.store.quantization import FILL
 
 SAMPLED_SHARDS = 64
+"""Largest number of shards in the sample."""
 SAMPLED_CELLS = 1024
-"""Of one shard. The sample of 768 bands then takes 50 MB."""
+"""Largest number of cells sampled from one shard; the sample takes 50 MB at 768 bands."""
 PERCENTILES = (1, 99)
+"""Percentiles of the scores that become the darkest and the brightest value."""
 
 _UNIT = 2**15
-"""Unit vectors are rounded to multiples of its inverse."""
+"""Scale of integer unit vectors: they are rounded to multiples of 2^-15."""
 _AXIS = 2**14
+"""Scale of integer axes: they are rounded to multiples of 2^-14."""
 _ROWS = 16
-"""Rows of a shard at work at once: 25 MB of float64 at 256 cells and 768 bands."""
+"""Number of rows of a shard processed at once: 25 MB of float64 at 256 cells and 768 bands."""
 
 
 @dataclass(frozen=True, eq=False)
 class Colours:
-    """How a modality's vectors are coloured."""
+    """Map from a modality's vectors to colours."""
 
     axes: Int16[np.ndarray, "3 band"]
     """Directions of red, green and blue, in units of 2^-14."""
@@ -38,15 +41,15 @@ class Colours:
 
     @property
     def unit_axes(self) -> Float[np.ndarray, "3 band"]:
-        """The directions as they are stored; exact in float32."""
+        """Directions as they are stored; exact in float32."""
         return (self.axes / np.float32(_AXIS)).astype(np.float32)
 
     def digest(self) -> str:
-        """What tells two of them apart."""
+        """Return a SHA-256 of the axes and their stretch."""
         return hashlib.sha256(self.axes.tobytes() + self.stretch.tobytes()).hexdigest()
 
     def paint(self, stored: Int8[np.ndarray, "row col band"]) -> UInt8[np.ndarray, "3 row col"]:
-        """Colour cells; 0 where there is no vector."""
+        """Colour cells; a cell without a vector is 0."""
         rgb = np.zeros((3, *stored.shape[:2]), np.uint8)
         for first in range(0, len(stored), _ROWS):
             part = stored[first : first + _ROWS]
@@ -58,29 +61,31 @@ class Colours:
 
 
 def spread(count: int, most: int) -> np.ndarray:
-    """Numbers of at most so many members, evenly spread over a sequence."""
+    """Return at most `most` indices, spread evenly over a sequence of `count` members."""
     taken = min(count, most)
     return (np.arange(taken) * count) // max(taken, 1)
 
 
 def fit_colours(stored: Int8[np.ndarray, "cell band"]) -> Colours:
-    """Find the main directions of a sample and the range of its scores along them.
+    """Fit the principal directions of a sample, and the range of its scores along them.
 
     Args:
         stored: quantized vectors, none of them missing; may be empty.
     """
     bands = stored.shape[1]
-    axes = np.zeros((3, bands), np.int16)
+    axes = np.zeros((3, bands), np.int16)  # rows stay 0 if there are fewer than three bands
     if not len(stored):
         return Colours(axes, np.zeros((3, 2)))
     gram, total = np.zeros((bands, bands)), np.zeros(bands)
+    # A product of two units is at most 2^30 and a sample has 2^16 cells: sums stay below 2^53.
     for first in range(0, len(stored), 4096):
         units = _whole_units(stored[first : first + 4096])
         gram += units.T @ units
         total += units.sum(axis=0)
-    _, found = np.linalg.eigh(gram - np.outer(total, total) / len(stored))
-    main = found[:, ::-1][:, :3].T
+    _, vectors = np.linalg.eigh(gram - np.outer(total, total) / len(stored))
+    main = vectors[:, ::-1][:, :3].T  # eigh sorts the eigenvalues from smallest to largest
     main = main * np.where(main.sum(axis=1) < 0, -1, 1)[:, None]  # its sign is free: fix it
+    # Rounding to integers absorbs differences in the last bits between LAPACK builds.
     axes[: len(main)] = np.rint(main * _AXIS)
     parts = range(0, len(stored), 4096)
     scores = np.concatenate([_scores(stored[first : first + 4096], axes) for first in parts])
@@ -89,7 +94,7 @@ def fit_colours(stored: Int8[np.ndarray, "cell band"]) -> Colours:
 
 
 def _whole_units(stored: Int8[np.ndarray, "cell band"]) -> Float[np.ndarray, "cell band"]:
-    """Unit vectors times 2^15, rounded to whole numbers."""
+    """Return unit vectors times 2^15, rounded to integers."""
     wide = stored.astype(np.float64)
     return np.asarray(np.rint(wide * (_UNIT / np.sqrt((wide * wide).sum(axis=1, keepdims=True)))))
 
@@ -97,16 +102,16 @@ def _whole_units(stored: Int8[np.ndarray, "cell band"]) -> Float[np.ndarray, "ce
 def _scores(
     stored: Int8[np.ndarray, "cell band"], axes: Int16[np.ndarray, "3 band"]
 ) -> Float[np.ndarray, "cell 3"]:
-    """Products of unit vectors and axes; those of whole numbers are exact, hence repeatable.
+    """Return products of unit vectors and axes; products of integers are exact, hence repeatable.
 
-    In float32 too, up to 1,024 bands: an axis is 2^7 times one whole number and another below it,
-    and sums of products of such with int8 stay below 2^24.
+    They are exact even in float32, up to 1,024 bands: an axis is split into 2^7 times a high
+    integer plus a low one, and sums of their products with int8 stay below 2^24.
     """
     exact: Any = np.float32 if stored.shape[1] <= 1024 else np.float64
     wide = stored.astype(exact)
     squares = np.einsum("cb,cb->c", wide, wide).astype(np.float64)
-    high = (axes + 64) >> 7
+    high = (axes + 64) >> 7  # + 64 rounds to nearest, so that |low| is at most 64
     low = axes - (high << 7)
-    tops, rests = (wide @ part.T.astype(exact) for part in (high, low))
-    products = tops.astype(np.float64) * 128 + rests
+    high_products, low_products = (wide @ part.T.astype(exact) for part in (high, low))
+    products = high_products.astype(np.float64) * 128 + low_products
     return np.asarray(products / (np.sqrt(squares)[:, None] * _AXIS))

@@ -1,6 +1,7 @@
-"""Make a finished store a product: what is derived from it, the manifest, then the root, last.
+"""Publication of a finished store: derived groups first, then the manifest, and the root last.
 
-Killed anywhere, the same call goes on; nothing that it writes depends on when or how often.
+A publication that was killed at any point is continued by the same call; nothing that it writes
+depends on when it runs or how often it was interrupted.
 """
 
 import json
@@ -42,14 +43,14 @@ def publish(
     previous: Any = None,
     progress: bool = False,
 ) -> zarr.Group:
-    """Write overviews, preview, encoder, concepts, manifest, and last the root: `published`.
+    """Write overviews, preview, encoder, concepts, manifest, and last the root as `published`.
 
     Args:
         group: the root of a store whose every shard is written.
         encoder: the coordinate encoder's weights, so that a reader can evaluate it off the grid.
-        encoder_settings: what is needed to rebuild it.
-        concepts: phrases and their vectors, so that a reader can search by words.
-        previous: URL or store of the release before, some of whose shards were taken over.
+        encoder_settings: settings to rebuild the encoder.
+        concepts: phrases and their vectors, so that a reader can search by text.
+        previous: URL or store of the previous release, if shards were taken over from it.
         progress: show a bar on stderr.
 
     Returns:
@@ -87,27 +88,30 @@ def _publish(
     progress: bool,
 ) -> zarr.Group:
     attributes = dict(group.attrs)
-    own = read_attributes(attributes, str(group.store))
-    grid, layout = own.grid.grid(), own.field_layout()
-    left = plan(group, grid, layout)
-    if left:
-        raise StoreError(f"{len(left)} shards are not written yet, the first: {left[0]}")
+    field = read_attributes(attributes, str(group.store))
+    grid, layout = field.grid.grid(), field.field_layout()
+    remaining = plan(group, grid, layout)
+    if remaining:
+        raise StoreError(f"{len(remaining)} shards are not written yet, the first: {remaining[0]}")
     problems = field_problems(group)
     if problems:
         raise LayoutError("the store does not keep the layout: " + "; ".join(problems))
-    told = own.model_copy(update={"state": "published"}).model_dump(mode="json")
-    for after in ("manifest_sha256", DIGEST):
-        told.pop(after, None)
+    published = field.model_copy(update={"state": "published"}).model_dump(mode="json")
+    # Both digests are computed below, from attributes that must not contain them.
+    for key in ("manifest_sha256", DIGEST):
+        published.pop(key, None)
     colours = {name: colours_of(group, name, layout) for name in layout.modalities}
+    # Arrays are created before their chunks are written, and each group's own metadata after them:
+    # a reader never finds an overview or a preview that is half full.
     create_preview(group, grid, layout, colours)
     factors = create_overviews(group, grid, layout)
-    facts, made = derive(group, own, colours, factors, progress=progress)
+    facts, made = derive(group, field, colours, factors, progress=progress)
     build_pyramid(group, grid, layout)
     _consolidate(group, preview_attributes(grid, layout), f"{PREVIEW}/")
     write_sizes(group, factors, layout, grid, made)
     for factor in factors:
-        of_overview = overview_attributes({**attributes, "unigeo": told}, grid, factor)
-        _consolidate(group, of_overview, f"{overview_path(factor)}/")
+        coarse = overview_attributes({**attributes, "unigeo": published}, grid, factor)
+        _consolidate(group, coarse, f"{overview_path(factor)}/")
     if factors:
         _consolidate(group, pyramid_attributes(grid, factors), f"{OVERVIEWS}/")
     if encoder is not None:
@@ -117,15 +121,16 @@ def _publish(
     runs: list[dict[str, Any]] = []
     run_of = None
     if previous is not None:
-        runs, run_of = runs_of(previous, own, facts, group.store)
-    runs.append(run_entry(told))
-    held = held_attributes({**attributes, "unigeo": told})
-    told[DIGEST] = attributes_digest(held)
-    told["manifest_sha256"] = write_manifest(
+        runs, run_of = runs_of(previous, field, facts, group.store)
+    runs.append(run_entry(published))
+    held = held_attributes({**attributes, "unigeo": published})
+    published[DIGEST] = attributes_digest(held)
+    published["manifest_sha256"] = write_manifest(
         group, grid, layout, facts, made, runs, run_of, held=held
     )
     delete_objects(group.store, NOTES)
-    _consolidate(group, {**attributes, "unigeo": told})
+    # Last: this one write turns the store into a published one.
+    _consolidate(group, {**attributes, "unigeo": published})
     return zarr.open_group(group.store, mode="r", zarr_format=3, use_consolidated=True)
 
 
@@ -140,26 +145,26 @@ def _write_encoder(
 
 
 def _consolidate(group: zarr.Group, attributes: Mapping[str, Any], prefix: str = "") -> None:
-    """One write of a group's metadata: its attributes, and everything below, repeated."""
-    store, own = group.store, f"{prefix}zarr.json"
+    """Write a group's metadata in one object: its attributes and all metadata below it."""
+    store, group_key = group.store, f"{prefix}zarr.json"
     documents = {
         key: json.loads(need_object(store, key))
         for key in list_objects(store, prefix)
-        if key.endswith("/zarr.json") and key != own
+        if key.endswith("/zarr.json") and key != group_key
     }
     nodes = {
-        key.removeprefix(prefix).removesuffix("/zarr.json"): _plain(document)
-        for key, document in documents.items()
+        key.removeprefix(prefix).removesuffix("/zarr.json"): _without_consolidated(node)
+        for key, node in documents.items()
     }
-    whole = {
+    document = {
         "attributes": attributes,
         "zarr_format": 3,
         "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": nodes},
         "node_type": "group",
     }
-    write_object(store, own, json.dumps(whole, separators=(",", ":")).encode())
+    write_object(store, group_key, json.dumps(document, separators=(",", ":")).encode())
 
 
-def _plain(document: dict[str, Any]) -> dict[str, Any]:
-    """A group's or array's own metadata, without those below it."""
+def _without_consolidated(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a group or array without the metadata below it."""
     return {key: value for key, value in document.items() if key != "consolidated_metadata"}

@@ -1,13 +1,12 @@
-"""Releases of a field: each a store of its own that never changes; a new one takes over what stays.
+"""Releases of a field: each is a store that never changes; a new one copies unchanged shards.
 
-What a shard of a modality holds follows from the model, the layout, where on the lattice it lies,
-which of its cells are in the region and on land, and the modality's inputs as the observations'
-hashes name them. The digest of these stands in the manifest. A shard of a new release with the
-digest of one of the release before is not encoded again: its objects are read, compared with their
-SHA-256 and written into the new store: vectors as they are, and the status as the new store's
-layout has it, which is another than that of a release of layout 1. The inputs count as one: if any
-file of a modality changes, all its shards are made anew. A shard with failed cells is never taken
-over.
+The content of a modality's shard follows from the model, the layout, the shard's position on the
+lattice, which of its cells are in the region and on land, and the hashes of the modality's inputs.
+The digest of these, the task digest, is in the manifest. A shard of a new release that has the same
+digest as in the previous release is not encoded again: its objects are read, compared with their
+SHA-256 and written into the new store, vectors unchanged and the status in the new store's layout,
+which differs from that of layout 1. The inputs count as one: if any file of a modality changes, all
+its shards are encoded again. A shard with failed cells is never copied.
 """
 
 import hashlib
@@ -38,12 +37,13 @@ from unigeo.schemas.store.manifest import GROUP, shard_key, task_name
 from unigeo.schemas.store.status import Status
 
 Land = Callable[[Float[np.ndarray, "point 2"]], Bool[np.ndarray, " point"]]
+"""Tells for each longitude and latitude whether the point is on land."""
 _ENDING = ".zarr"
 
 
 @dataclass(frozen=True)
 class NextRelease:
-    """Where a new release goes, and which it follows."""
+    """URL and number of a new release, and of the release that it follows."""
 
     url: str
     release: str
@@ -51,33 +51,33 @@ class NextRelease:
     previous: str
 
     def mark(self, attributes: dict[str, Any]) -> dict[str, Any]:
-        """The root's attributes with the release in them."""
-        own = attributes["unigeo"] | {"release": self.release, "previous": self.previous}
-        return {**attributes, "unigeo": own}
+        """Return the root's attributes with the release in them."""
+        numbers = {"release": self.release, "previous": self.previous}
+        return {**attributes, "unigeo": attributes["unigeo"] | numbers}
 
 
 def next_release(url: str, region: str) -> NextRelease:
-    """Find the newest release of a field, and where the next goes: `conus-r2.zarr`, ...
+    """Find the newest release of a field, and name the next: `conus-r2.zarr`, `conus-r3.zarr`.
 
     Args:
-        url: of the first release's store.
-        region: its name.
+        url: URL of the first release's store.
+        region: name of the field's region.
 
     Raises:
-        StoreError: if nothing was published there.
+        StoreError: if no release was published at `url`.
     """
     folder, name = folder_and_name(url)
     content = read_document(f"{folder}/{NAME}")
     entries = () if content is None else read_catalogue(content, f"{folder}/{NAME}")
     stem = name.removesuffix(_ENDING)
     pattern = re.compile(rf"{re.escape(stem)}(-r\d+)?{re.escape(_ENDING)}")
-    found = [one for one in entries if one.region == region and pattern.fullmatch(one.href)]
-    if not found:
+    releases = [one for one in entries if one.region == region and pattern.fullmatch(one.href)]
+    if not releases:
         raise StoreError(
             f"there is no published field of {region} at {url} to update; run the same command "
             "without --update first"
         )
-    newest = max(found, key=lambda one: one.order)
+    newest = max(releases, key=lambda one: one.order)
     if not newest.release.isdecimal():
         raise StoreError(f"release {newest.release!r} of {url} has no number to count on from")
     number = str(int(newest.release) + 1)
@@ -86,28 +86,37 @@ def next_release(url: str, region: str) -> NextRelease:
     )
 
 
-def task_digest(own: UnigeoAttributes, modality: str, window: Window, mask: np.ndarray) -> bytes:
-    """What decides a shard's content, as a SHA-256.
+def task_digest(
+    attributes: UnigeoAttributes, modality: str, window: Window, mask: np.ndarray
+) -> bytes:
+    """Return a SHA-256 of everything that decides a shard's content.
 
     Args:
-        own: the field's attributes.
-        modality: of the shard.
-        window: its cells on the field's grid.
-        mask: what each cell is before it is encoded; see `mask_of_status`.
+        attributes: the field's attributes.
+        modality: modality of the shard.
+        window: cells of the shard on the field's grid.
+        mask: state of each cell before encoding, as `mask_before_encoding` returns it.
     """
-    grid, layout = own.grid, own.layout
+    grid, layout = attributes.grid, attributes.layout
     inputs: Any = None
+    # Coordinates have no observations: beside the lattice only interpolation changes their vectors.
     if modality == "coordinate":
-        detail = own.coordinate_detail
+        detail = attributes.coordinate_detail
         if detail is not None and detail.interpolated > 1:
             inputs = {"interpolated": detail.interpolated}
     else:
-        sources = own.observations.get("modalities")
-        inputs = sources.get(modality) if isinstance(sources, dict) else own.observations
+        sources = attributes.observations.get("modalities")
+        inputs = sources.get(modality) if isinstance(sources, dict) else attributes.observations
     parts = {
-        "model": own.model.sha256,
+        "model": attributes.model.sha256,
         "modality": modality,
-        "layout": [own.field_layout().width(modality), layout.shard, layout.chunk, layout.codec],
+        "layout": [
+            attributes.field_layout().width(modality),
+            layout.shard,
+            layout.chunk,
+            layout.codec,
+        ],
+        # Counted on the lattice, not on the grid: a release of a larger region has another corner.
         "lattice": [grid.crs, grid.resolution_m, grid.row0 + window.row, grid.col0 + window.col],
         "inputs": inputs,
     }
@@ -116,15 +125,15 @@ def task_digest(own: UnigeoAttributes, modality: str, window: Window, mask: np.n
 
 
 def mask_of_status(status: UInt8[np.ndarray, "row col"]) -> UInt8[np.ndarray, "row col"]:
-    """Outside the region, on water, or to be encoded, as a finished shard's status tells it."""
+    """Return the mask of a finished shard from its status; see `mask_before_encoding`."""
     left_out = (status == Status.OUTSIDE_REGION) | (status == Status.WATER)
     return np.asarray(np.where(left_out, status, np.uint8(Status.VALID)))
 
 
-def mask_of_places(
+def mask_before_encoding(
     grid: Grid, window: Window, region: Region, land: Land
 ) -> UInt8[np.ndarray, "row col"]:
-    """The same, before anything is encoded."""
+    """Return what each cell is before encoding: outside the region, on water, or to be encoded."""
     lonlat = grid.centres(window).reshape(-1, 2)
     mask = np.full(len(lonlat), Status.OUTSIDE_REGION, np.uint8)
     inside = np.flatnonzero(region.contains(lonlat))
@@ -134,34 +143,37 @@ def mask_of_places(
 
 
 def digest_of_shard(
-    own: UnigeoAttributes, modality: str, window: Window, status: UInt8[np.ndarray, "row col"]
+    attributes: UnigeoAttributes,
+    modality: str,
+    window: Window,
+    status: UInt8[np.ndarray, "row col"],
 ) -> bytes:
-    """The task of a finished shard; zeros, like no other's, where cells of it failed."""
+    """Return the task digest of a finished shard; zeros, which match none, if any cell failed."""
     if (status == Status.FAILED).any():
         return bytes(32)
-    return task_digest(own, modality, window, mask_of_status(status))
+    return task_digest(attributes, modality, window, mask_of_status(status))
 
 
 def take_over(previous_url: Any, group: zarr.Group, region: Region, land: Land) -> int:
-    """Copy from the release before every shard that stays the same; the same call goes on.
+    """Copy every unchanged shard from the previous release; a repeated call continues.
 
     Args:
-        previous_url: of its store, or the store.
+        previous_url: URL of the previous release's store, or the store.
         group: the new release's root, not published yet.
-        region: of the new release.
-        land: of its observations.
+        region: region of the new release.
+        land: land mask of its observations.
 
     Returns:
-        How many shards were copied.
+        Number of copied shards.
     """
     previous = open_group(previous_url)
     old = read_attributes(dict(previous.attrs), str(previous_url))
-    own = read_attributes(dict(group.attrs), str(group.store))
-    grid, layout = own.grid.grid(), own.field_layout()
-    down, right = _offset(old, own)
+    attributes = read_attributes(dict(group.attrs), str(group.store))
+    grid, layout = attributes.grid.grid(), attributes.field_layout()
+    down, right = _offset(old, attributes)
     layouts = old.field_layout(), layout
     listed: dict[str, Mapping[str, np.ndarray]] = {}
-    masks: dict[tuple[int, int], np.ndarray] = {}
+    masks: dict[tuple[int, int], np.ndarray] = {}  # by shard: all modalities have the same
     copied = 0
     for task in plan(group, grid, layout):
         if task.modality not in listed:
@@ -170,72 +182,74 @@ def take_over(previous_url: Any, group: zarr.Group, region: Region, land: Land) 
         row, col = task.shard_row + down, task.shard_col + right
         if not facts or not (0 <= row < len(facts["task"]) and 0 <= col < facts["task"].shape[1]):
             continue
-        place = (task.shard_row, task.shard_col)
+        shard = (task.shard_row, task.shard_col)
         window = task.window(layout.shard)
-        if place not in masks:
-            masks[place] = mask_of_places(grid, window, region, land)
-        wanted = task_digest(own, task.modality, window, masks[place])
-        if facts["task"][row, col].tobytes() == wanted:
-            copied += _copy(previous, group, task.modality, (row, col), place, facts, layouts)
+        if shard not in masks:
+            masks[shard] = mask_before_encoding(grid, window, region, land)
+        expected = task_digest(attributes, task.modality, window, masks[shard])
+        if facts["task"][row, col].tobytes() == expected:
+            copied += _copy(previous, group, task.modality, (row, col), shard, facts, layouts)
     return copied
 
 
 def runs_of(
-    previous_url: Any, own: UnigeoAttributes, facts: Mapping[str, ShardFacts], store: Any
+    previous_url: Any, attributes: UnigeoAttributes, facts: Mapping[str, ShardFacts], store: Any
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """Runs of the release before, and which of them made each shard that stays.
+    """Return the runs of the previous release, and which of them made each unchanged shard.
 
-    A shard is of an earlier run if the same task gave the same vectors and the same status there.
-    So a shard that was encoded anew is of the new run, even if it has the old status, and even if
-    it holds no vector at all.
+    A shard belongs to an earlier run if its task, its vectors and its status are those of the
+    previous release. So a shard that was encoded again belongs to the new run, even if it has the
+    old status, and even if it holds no vector at all.
 
     Args:
-        previous_url: of its store, or the store.
-        own: of the new release.
-        facts: what is stored of each modality in the new release.
-        store: of the new release.
+        previous_url: URL of the previous release's store, or the store.
+        attributes: attributes of the new release.
+        facts: facts of the new release's shards by modality.
+        store: store of the new release.
 
     Returns:
-        Its runs; and for each modality the number of the run, or that after the last one.
+        The previous runs; and for each modality the number of the run that made each shard, which
+        is the number of previous runs for shards of the new run.
     """
     previous = open_group(previous_url)
     old = read_attributes(dict(previous.attrs), str(previous_url))
-    told: Any = previous[GROUP].attrs["runs"]
-    runs = [dict(run) for run in told]
-    down, right = _offset(old, own)
-    before_layout, layout = old.field_layout(), own.field_layout()
+    earlier: Any = previous[GROUP].attrs["runs"]
+    runs = [dict(run) for run in earlier]
+    down, right = _offset(old, attributes)
+    before_layout, layout = old.field_layout(), attributes.field_layout()
     numbers = {}
     for modality, new in facts.items():
         number = np.full(new.tasks.shape[:2], len(runs), np.int32)
         before = _listed(previous, modality)
-        for place in np.ndindex(*number.shape) if before else ():
-            there = (place[0] + down, place[1] + right)
+        for shard in np.ndindex(*number.shape) if before else ():
+            old_shard = (shard[0] + down, shard[1] + right)
             sizes = before["run"].shape
-            if not all(0 <= at < size for at, size in zip(there, sizes, strict=True)):
+            if not all(0 <= at < size for at, size in zip(old_shard, sizes, strict=True)):
                 continue
             pairs = ((before["task"], new.tasks), (before["vectors"], new.vectors.sha256))
-            same = all(np.array_equal(a[there], b[place]) for a, b in pairs)
-            if not (same and new.tasks[place].any()):  # a task with failed cells has no digest
+            same = all(np.array_equal(a[old_shard], b[shard]) for a, b in pairs)
+            if not (same and new.tasks[shard].any()):  # a task with failed cells has no digest
                 continue
-            status = new.status.sha256[place].tobytes()
+            status = new.status.sha256[shard].tobytes()
             if before_layout.checked_status != layout.checked_status:
-                body = need_object(store, shard_key(status_name(modality), place[0], place[1], 2))
+                # Equal codes are stored with a CRC in one release and without in the other.
+                body = need_object(store, shard_key(status_name(modality), shard[0], shard[1], 2))
                 status = digest(status_object(status_of(body, layout), before_layout))
-            if before["status"][there].tobytes() == status:
-                number[place] = before["run"][there]
+            if before["status"][old_shard].tobytes() == status:
+                number[shard] = before["run"][old_shard]
         numbers[modality] = number
     return runs, numbers
 
 
-def _offset(old: UnigeoAttributes, own: UnigeoAttributes) -> tuple[int, int]:
-    """Shards from the old grid's corner to the new one's."""
-    shard: int = own.layout.shard
-    rows, cols = old.grid.grid().offset_of(own.grid.grid())
+def _offset(old: UnigeoAttributes, new: UnigeoAttributes) -> tuple[int, int]:
+    """Return the number of shards, down and right, from the old grid's corner to the new one's."""
+    shard: int = new.layout.shard
+    rows, cols = old.grid.grid().offset_of(new.grid.grid())
     return rows // shard, cols // shard
 
 
 def _listed(previous: zarr.Group, modality: str) -> Mapping[str, np.ndarray]:
-    """What the manifest says of a modality; nothing where it does not know its tasks."""
+    """Read a modality's arrays of the manifest; empty if it lists no task digests."""
     names = {
         "task": task_name(modality),
         "run": f"{modality}_run",
@@ -252,22 +266,24 @@ def _copy(
     previous: zarr.Group,
     group: zarr.Group,
     modality: str,
-    there: tuple[int, int],
-    here: tuple[int, int],
+    old_shard: tuple[int, int],
+    shard: tuple[int, int],
     facts: Mapping[str, np.ndarray],
     layouts: tuple[Layout, Layout],
 ) -> bool:
-    """Copy a shard's vectors, then its status, if both are what the manifest says."""
+    """Copy a shard's vectors, then its status, if both match their hashes in the manifest."""
     bodies = []
     for array, dimensions, kind in ((modality, 3, "vectors"), (status_name(modality), 2, "status")):
-        body = read_object(previous.store, shard_key(array, *there, dimensions))
-        if digest(body or b"") != facts[kind][there].tobytes() and (
-            body is not None or facts[kind][there].any()
+        body = read_object(previous.store, shard_key(array, *old_shard, dimensions))
+        # A shard without vectors has no object, and its hash in the manifest is zeros.
+        if digest(body or b"") != facts[kind][old_shard].tobytes() and (
+            body is not None or facts[kind][old_shard].any()
         ):
             return False  # damaged: it is encoded again
         if body is not None and kind == "status":
             body = bytes(status_object(status_of(body, layouts[0]), layouts[1]))
-        bodies.append((shard_key(array, *here, dimensions), body))
+        bodies.append((shard_key(array, *shard, dimensions), body))
+    # The status is written last: it marks the shard as finished.
     for key, body in bodies:
         if body is not None:
             write_object(group.store, key, body)

@@ -1,4 +1,4 @@
-"""What a publication finds in the shards of one modality, before it is listed in the manifest."""
+"""Facts of one modality's shards that a publication collects for the manifest."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,18 @@ from unigeo.schemas.store.manifest import ArrayManifest
 
 @dataclass(frozen=True, eq=False)
 class ShardFacts:
-    """What is stored of one modality."""
+    """Hashes, sizes and counts of one modality's shards, each array row by column."""
 
     vectors: ArrayManifest
     status: ArrayManifest
     valid_cells: np.ndarray
+    """Number of valid cells in each shard."""
     tasks: np.ndarray
-    """SHA-256 of what decided each shard's content."""
+    """Task digest of each shard, 32 bytes; see `releases.task_digest`."""
 
     @classmethod
     def empty(cls, shards: tuple[int, int]) -> "ShardFacts":
-        """Of a field without objects."""
+        """Return the facts of a field without objects."""
         return cls(
             ArrayManifest.empty(shards),
             ArrayManifest.empty(shards),

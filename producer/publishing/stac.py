@@ -1,7 +1,8 @@
-"""A field as STAC: an item for each release, a collection for each region, a catalogue of all.
+"""STAC documents of a field: item of a release, collection of a region, catalogue of all fields.
 
-Nothing in them depends on when they were written, nor on where: links are relative, `self` too, so
-that a folder can be moved. Source: STAC 1.1.0 and the extensions of `stac_extensions`.
+Their content depends neither on the time nor on the URL at which they are written: all links are
+relative, `self` too, so that a folder can be moved. Source: STAC 1.1.0 and the extensions of
+`stac_extensions`.
 """
 
 import re
@@ -38,15 +39,15 @@ GEOJSON, JSON = "application/geo+json", "application/json"
 CATALOGUE_TITLE = "unigeo fields"
 STORE_ENDING = ".zarr"
 ANY_TIME = ("1900-01-01T00:00:00Z", "2100-01-01T00:00:00Z")
-"""Of observations that state no date, such as synthetic ones."""
+"""Interval of observations that state no date, such as synthetic ones."""
 
 _MOST_CELLS = 4_000_000
-"""Looked at for the extent."""
+"""Largest number of status codes read to find the extent."""
 _SPDX = re.compile(r"[\w\-.+]+")
 
 
 def interval(observations: Mapping[str, Any]) -> tuple[str, str]:
-    """First and last moment of the dates that observations state, in UTC.
+    """Return the first and last moment of the dates that observations state, in UTC.
 
     >>> interval({"modalities": {"aerial": {"acquired": "2017 to 2024-06"}}})
     ('2017-01-01T00:00:00Z', '2024-06-30T23:59:59Z')
@@ -54,8 +55,8 @@ def interval(observations: Mapping[str, Any]) -> tuple[str, str]:
     sources = observations.get("modalities", {})
     texts = [str(source.get("acquired", "")) for source in sources.values()]
     try:
-        spans = [found for text in texts for found in spans_in(text)]
-    except ValueError:  # of a version that let pass what only looks like a date
+        spans = [span for text in texts for span in spans_in(text)]
+    except ValueError:  # an older version accepted texts that only look like a date
         spans = []
     if not spans:
         return ANY_TIME
@@ -63,24 +64,25 @@ def interval(observations: Mapping[str, Any]) -> tuple[str, str]:
     return f"{first}T00:00:00Z", f"{last}T23:59:59Z"
 
 
-def extent(group: zarr.Group, own: UnigeoAttributes) -> tuple[float, float, float, float]:
-    """West, south, east and north of the cells that hold vectors; west > east at the seam.
+def extent(group: zarr.Group, attributes: UnigeoAttributes) -> tuple[float, float, float, float]:
+    """Return west, south, east and north of the cells that hold vectors, in degrees.
 
-    Of a large field the cells of an overview, so a little more.
+    West is greater than east if they cross the antimeridian. The extent of a large field is that of
+    an overview's cells, which is slightly larger.
     """
-    whole, layout = own.grid.grid(), own.field_layout()
+    full, layout = attributes.grid.grid(), attributes.field_layout()
     factors = (1, *overview_factors(layout))
-    fitting = [f for f in factors if whole.shape[0] * whole.shape[1] <= _MOST_CELLS * f * f]
+    fitting = [f for f in factors if full.shape[0] * full.shape[1] <= _MOST_CELLS * f * f]
     factor = (fitting or factors[-1:])[0]
-    grid = whole.coarsen(factor)
-    held = np.zeros(grid.shape, bool)
+    grid = full.coarsen(factor)
+    valid = np.zeros(grid.shape, bool)
     for modality in layout.modalities:
         path = status_name(modality if factor == 1 else f"{overview_path(factor)}/{modality}")
         status: Any = group[path]
-        held |= np.asarray(status[...]) == Status.VALID
-    if not held.any():
-        held[:] = True
-    rows, cols = np.flatnonzero(held.any(axis=1)), np.flatnonzero(held.any(axis=0))
+        valid |= np.asarray(status[...]) == Status.VALID
+    if not valid.any():
+        valid[:] = True  # STAC demands a box: that of the grid
+    rows, cols = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
     west, _, _, north = grid.bounds
     size = grid.resolution_m
     box = (
@@ -93,31 +95,31 @@ def extent(group: zarr.Group, own: UnigeoAttributes) -> tuple[float, float, floa
     return round(w, 6), round(s, 6), round(e, 6), round(n, 6)
 
 
-def licence_of(words: str) -> str:
-    """A licence as STAC wants it: an SPDX identifier, or `other`."""
-    return words if _SPDX.fullmatch(words) else "other"
+def licence_of(text: str) -> str:
+    """Return a licence as STAC requires it: an SPDX identifier, or `other`."""
+    return text if _SPDX.fullmatch(text) else "other"
 
 
 def item(
     group: zarr.Group,
-    own: UnigeoAttributes,
+    attributes: UnigeoAttributes,
     names: Mapping[str, str],
     root_sha256: str,
     providers: Sequence[str],
 ) -> dict[str, Any]:
-    """The STAC item of one field.
+    """Return the STAC item of one field.
 
     Args:
-        group: its published root.
-        own: the root's attributes.
-        names: of the files beside the store: `store`, `item`, `collection`, `catalogue`, `card`.
-        root_sha256: of the store's `zarr.json`.
-        providers: who made it.
+        group: the published root.
+        attributes: the root's attributes.
+        names: names of the files beside the store: `store`, `item`, `collection`, `catalogue`,
+            `card`.
+        root_sha256: SHA-256 of the store's `zarr.json`.
+        providers: people or institutions that made the field.
     """
-    attributes = dict(group.attrs)
-    licence, citation = str(attributes["license"]), str(attributes["citation"])
-    start, end = interval(own.observations)
-    grid, bbox = own.grid.grid(), extent(group, own)
+    licence, citation = str(group.attrs["license"]), str(group.attrs["citation"])
+    start, end = interval(attributes.observations)
+    grid, bbox = attributes.grid.grid(), extent(group, attributes)
     store, encoded = f"./{names['store']}", ENCODER in group
     assets = {
         "field": {
@@ -150,7 +152,7 @@ def item(
     }
     if encoded:
         assets["encoder"] = encoder_asset(f"{store}/{ENCODER}")
-    title = _title(own)
+    title = _title(attributes)
     return {
         "type": "Feature",
         "stac_version": VERSION,
@@ -161,19 +163,19 @@ def item(
             ZARR_ASSETS,
             XARRAY_ASSETS,
         ],
-        "id": item_id(own, names["store"]),
-        "collection": collection_id(own.region),
+        "id": item_id(attributes, names["store"]),
+        "collection": collection_id(attributes.region),
         "geometry": _geometry(bbox),
         "bbox": list(bbox),
         "properties": {
             "title": title,
-            "description": f"Embeddings ({', '.join(own.layout.modalities)}) of every cell, "
-            f"{own.field_layout().describe_width('numbers each')}, by {own.model.name} "
-            f"{own.model.sha256[:12]}.",
+            "description": f"Embeddings ({', '.join(attributes.layout.modalities)}) of every cell, "
+            f"{attributes.field_layout().describe_width('numbers each')}, by "
+            f"{attributes.model.name} {attributes.model.sha256[:12]}.",
             "datetime": None,
             "start_datetime": start,
             "end_datetime": end,
-            "version": release_of(own),
+            "version": release_of(attributes),
             "license": licence_of(licence),
             "providers": _providers(providers),
             "gsd": grid.resolution_m,
@@ -181,20 +183,20 @@ def item(
             "proj:shape": list(grid.shape),
             "proj:transform": list(grid.affine),
             "proj:bbox": list(grid.bounds),
-            **(model_fields(own) if encoded else {}),
-            "unigeo:region": own.region,
-            "unigeo:release": release_of(own),
+            **(model_fields(attributes) if encoded else {}),
+            "unigeo:region": attributes.region,
+            "unigeo:release": release_of(attributes),
             "unigeo:licence": licence,
             "unigeo:citation": citation,
-            "unigeo:model_sha256": own.model.sha256,
+            "unigeo:model_sha256": attributes.model.sha256,
             "unigeo:searchable": CONCEPTS in group,
         },
         "assets": assets,
         "links": [
             _link("self", names["item"], GEOJSON, title),
             _link("root", names["catalogue"], JSON, CATALOGUE_TITLE),
-            _link("parent", names["collection"], JSON, collection_title(own.region)),
-            _link("collection", names["collection"], JSON, collection_title(own.region)),
+            _link("parent", names["collection"], JSON, collection_title(attributes.region)),
+            _link("collection", names["collection"], JSON, collection_title(attributes.region)),
         ],
     }
 
@@ -202,16 +204,16 @@ def item(
 def collection(
     region: str, items: Sequence[tuple[str, Mapping[str, Any]]], name: str
 ) -> dict[str, Any]:
-    """The STAC collection of a region's releases.
+    """Return the STAC collection of a region's releases.
 
     Args:
-        region: its name.
-        items: file name and content of each.
-        name: of the collection's file.
+        region: name of the region.
+        items: file name and content of each item.
+        name: name of the collection's file.
     """
-    found = [one["properties"] for _, one in items]
-    licences = sorted({one["license"] for one in found})
-    names = sorted({provider["name"] for one in found for provider in one["providers"]})
+    properties = [one["properties"] for _, one in items]
+    licences = sorted({one["license"] for one in properties})
+    names = sorted({provider["name"] for one in properties for provider in one["providers"]})
     boxes = [one["bbox"] for _, one in items]
     return {
         "type": "Collection",
@@ -227,16 +229,16 @@ def collection(
             "temporal": {
                 "interval": [
                     [
-                        min(one["start_datetime"] for one in found),
-                        max(one["end_datetime"] for one in found),
+                        min(one["start_datetime"] for one in properties),
+                        max(one["end_datetime"] for one in properties),
                     ]
                 ]
             },
         },
         "summaries": {
-            "gsd": sorted({one["gsd"] for one in found}),
-            "unigeo:release": sorted({one["unigeo:release"] for one in found}),
-            "unigeo:citation": sorted({one["unigeo:citation"] for one in found}),
+            "gsd": sorted({one["gsd"] for one in properties}),
+            "unigeo:release": sorted({one["unigeo:release"] for one in properties}),
+            "unigeo:citation": sorted({one["unigeo:citation"] for one in properties}),
         },
         "links": [
             _link("self", name, JSON, collection_title(region)),
@@ -251,7 +253,8 @@ def collection(
 
 
 def catalogue(entries: Iterable[Entry], name: str = NAME) -> dict[str, Any]:
-    """The STAC catalogue of several fields, in a file of some name."""
+    """Return the STAC catalogue of several fields, for a file called `name`."""
+    # Sorted, so that the file does not depend on the order in which fields were announced.
     listed = sorted(entries, key=lambda one: (one.region, one.order, one.href))
     children = sorted({(entry.collection, entry.region) for entry in listed})
     return {
@@ -270,27 +273,27 @@ def catalogue(entries: Iterable[Entry], name: str = NAME) -> dict[str, Any]:
     }
 
 
-def item_id(own: UnigeoAttributes, store: str) -> str:
-    """Name of the item, unique among regions, resolutions, releases and the stores of a folder.
+def item_id(attributes: UnigeoAttributes, store: str) -> str:
+    """Return the item's id, unique among regions, resolutions, releases and stores of a folder.
 
     Args:
-        own: the field's attributes.
-        store: name of its store; one that is not what `unigeo-produce` calls it is in the id.
+        attributes: the field's attributes.
+        store: name of its store; the id contains it unless `unigeo-produce` chose it.
     """
-    release, stem = release_of(own), store.removesuffix(STORE_ENDING)
-    usual = stem in (own.region, f"{own.region}-r{release}")
-    return f"unigeo-{own.region}-{own.grid.resolution_m:g}m-r{release}" + (
+    release, stem = release_of(attributes), store.removesuffix(STORE_ENDING)
+    usual = stem in (attributes.region, f"{attributes.region}-r{release}")
+    return f"unigeo-{attributes.region}-{attributes.grid.resolution_m:g}m-r{release}" + (
         "" if usual else f"-{stem}"
     )
 
 
-def _title(own: UnigeoAttributes) -> str:
-    size = f"{own.grid.resolution_m:g} m"
-    return f"unigeo field of {own.region}, {size}, release {release_of(own)}"
+def _title(attributes: UnigeoAttributes) -> str:
+    size = f"{attributes.grid.resolution_m:g} m"
+    return f"unigeo field of {attributes.region}, {size}, release {release_of(attributes)}"
 
 
 def collection_title(region: str) -> str:
-    """Title of a region's collection."""
+    """Return the title of a region's collection."""
     return f"unigeo fields of {region}"
 
 
@@ -299,13 +302,13 @@ def _link(rel: str, name: str, media_type: str, title: str) -> dict[str, str]:
 
 
 def collection_id(region: str) -> str:
-    """Name of a region's collection."""
+    """Return the id of a region's collection."""
     return f"unigeo-{region}"
 
 
-def release_of(own: UnigeoAttributes) -> str:
-    """Which release a field is; the first unless it says else."""
-    return str((own.model_extra or {}).get("release", "1"))
+def release_of(attributes: UnigeoAttributes) -> str:
+    """Return a field's release; the first unless its attributes name another."""
+    return str((attributes.model_extra or {}).get("release", "1"))
 
 
 def _providers(names: Iterable[str]) -> list[dict[str, Any]]:
@@ -313,7 +316,7 @@ def _providers(names: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _geometry(bbox: tuple[float, float, float, float]) -> dict[str, Any]:
-    """The box as polygons: two where it crosses the antimeridian."""
+    """Return the box as GeoJSON: two polygons if it crosses the antimeridian (RFC 7946, 3.1.9)."""
     west, south, east, north = bbox
     spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
     rings = [[[w, south], [e, south], [e, north], [w, north], [w, south]] for w, e in spans]
@@ -323,7 +326,7 @@ def _geometry(bbox: tuple[float, float, float, float]) -> dict[str, Any]:
 
 
 def _union(boxes: Sequence[Sequence[float]]) -> list[float]:
-    """A box that holds all; round the globe where one of several crosses the antimeridian."""
+    """Return a box that contains all; all longitudes if one of several crosses 180°."""
     if all(box == boxes[0] for box in boxes):
         return list(boxes[0])
     crossing = any(box[0] > box[2] for box in boxes)

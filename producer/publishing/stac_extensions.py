@@ -1,7 +1,7 @@
-"""What a field's STAC item says by extensions: of its Zarr store and of the model.
+"""Fields of STAC extensions that describe a field's Zarr store and its model.
 
 Source: the extensions projection 2.0.0, version 1.2.0, mlm 1.4.0, zarr 1.0.0 and xarray-assets
-1.0.0. The last is archived in favour of zarr, and read where that is not.
+1.0.0. The last is archived in favour of zarr, but some readers know only this one.
 """
 
 import re
@@ -16,13 +16,13 @@ MODEL = _EXTENSIONS.format("mlm/v1.4.0")
 ZARR_ASSETS = _EXTENSIONS.format("zarr/v1.0.0")
 XARRAY_ASSETS = _EXTENSIONS.format("xarray-assets/v1.0.0")
 ZARR = "application/vnd.zarr"
-"""Without a version, which xpystac would not know; the extension `zarr` says it is 3."""
+"""Media type without a version, which xpystac does not know; `zarr:zarr_format` says it is 3."""
 _MODEL_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]")
-"""What the extension `mlm` takes for a model's name."""
+"""Names of models that the extension `mlm` accepts."""
 
 
 def zarr_group(*, consolidated: bool) -> dict[str, Any]:
-    """What the extension `zarr` says of a group of a store."""
+    """Return the fields of the extension `zarr` for a group of a store."""
     return {
         "zarr:zarr_format": 3,
         "zarr:node_type": "group",
@@ -31,7 +31,7 @@ def zarr_group(*, consolidated: bool) -> dict[str, Any]:
 
 
 def encoder_asset(href: str) -> dict[str, Any]:
-    """The asset of the coordinate encoder, the part of the model that the store holds."""
+    """Return the asset of the coordinate encoder, the part of the model that the store holds."""
     return {
         "href": href,
         "type": ZARR,
@@ -42,12 +42,14 @@ def encoder_asset(href: str) -> dict[str, Any]:
     }
 
 
-def model_fields(own: UnigeoAttributes) -> dict[str, Any]:
-    """What the extension `mlm` says of the coordinate encoder, which the store holds."""
-    name = re.sub(r"[^a-zA-Z0-9_.\-\s]+", "-", own.model.name)
+def model_fields(attributes: UnigeoAttributes) -> dict[str, Any]:
+    """Return the fields of the extension `mlm` for the coordinate encoder."""
+    name = re.sub(r"[^a-zA-Z0-9_.\-\s]+", "-", attributes.model.name)
     tasks = ["similarity-search"]
     return {
-        "mlm:name": name if _MODEL_NAME.fullmatch(name) else f"unigeo-{own.model.sha256[:12]}",
+        "mlm:name": name
+        if _MODEL_NAME.fullmatch(name)
+        else f"unigeo-{attributes.model.sha256[:12]}",
         "mlm:architecture": "UniGeoCLIP",
         "mlm:framework": "PyTorch",
         "mlm:tasks": tasks,
@@ -69,7 +71,7 @@ def model_fields(own: UnigeoAttributes) -> dict[str, Any]:
                 "description": "unit vector in the space that all modalities share",
                 "tasks": tasks,
                 "result": {
-                    "shape": [-1, own.layout.bands],
+                    "shape": [-1, attributes.layout.bands],
                     "dim_order": ["batch", "embedding"],
                     "data_type": "float32",
                 },

@@ -1,4 +1,4 @@
-"""On what terms a field is given to others: its licence, how to cite it, who provides it."""
+"""Terms of a field: its licence, its citation and its providers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ NOT_STATED = "not stated"
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What is left open is as in the release before, or else as the observations say."""
+    """Terms that a user chose; the others come from the previous release or the observations."""
 
     licence: str | None = None
-    """An SPDX identifier, or a sentence."""
+    """SPDX identifier, or a sentence."""
     citation: str | None = None
     providers: tuple[str, ...] = ()
-    """People or institutions."""
+    """People or institutions that provide the field."""
 
     def __post_init__(self) -> None:
         for name, text in (
@@ -31,38 +31,43 @@ class Terms:
     def mark(
         self, attributes: dict[str, Any], before: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """The root's attributes with the terms in them; `before` are the release before's."""
-        own = dict(attributes["unigeo"])
+        """Return the root's attributes with the terms in them.
+
+        Args:
+            attributes: attributes of the new root.
+            before: attributes of the previous release's root, if there is one.
+        """
+        unigeo = dict(attributes["unigeo"])
         providers = self.providers or (() if before is None else providers_of(before))
         if providers and tuple(providers) != (NOT_STATED,):
-            own["providers"] = list(providers)
+            unigeo["providers"] = list(providers)
         known = attributes if before is None else before
         return {
             **attributes,
-            "unigeo": own,
+            "unigeo": unigeo,
             "license": self.licence or known["license"],
             "citation": self.citation or known["citation"],
         }
 
     def check(self, attributes: Mapping[str, Any], url: str) -> None:
-        """Refuse terms that a published field contradicts.
+        """Compare the terms with those of a published field.
 
         Raises:
-            StoreError: naming what differs.
+            StoreError: if one of them differs.
         """
         stated = {
             "licence": (self.licence, attributes["license"]),
             "citation": (self.citation, attributes["citation"]),
             "provider": (self.providers or None, providers_of(attributes)),
         }
-        for name, (asked, there) in stated.items():
-            if asked is not None and asked != there:
+        for name, (requested, published) in stated.items():
+            if requested is not None and requested != published:
                 raise StoreError(
-                    f"{url} is published with the {name} {there!r}, not {asked!r}, and a release "
-                    "never changes; add --update to make the next one"
+                    f"{url} is published with the {name} {published!r}, not {requested!r}, and a "
+                    "release never changes; add --update to make the next one"
                 )
 
 
 def providers_of(attributes: Mapping[str, Any]) -> tuple[str, ...]:
-    """Who provides a field, by its root's attributes."""
+    """Return the providers that a root's attributes name."""
     return tuple(attributes["unigeo"].get("providers", (NOT_STATED,)))
