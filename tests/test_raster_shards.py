@@ -13,7 +13,7 @@ from zarr.storage import MemoryStore
 from unigeo.producer.raster.planning import Task, Tasks, plan
 from unigeo.producer.raster.shard_extent import ShardExtent, shard_extent
 from unigeo.producer.storage.field_store import create_field
-from unigeo.producer.storage.shard_codec import Buffers, VectorObject, places, status_object
+from unigeo.producer.storage.shard_codec import Buffers, VectorObject, shard_order, status_object
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import named_regions, region, region_of_bbox
 from unigeo.schemas.store.layout import Layout
@@ -50,7 +50,7 @@ def test_a_shard_has_the_bytes_that_zarr_writes(side, chunk, bands, codec, seed,
     status = rng.integers(1, 6, (layout.shard, layout.shard)).astype(np.uint8)
     group["aerial"][...] = values.reshape(layout.shard, layout.shard, bands)
     group["aerial_status"][...] = status
-    inner = places(layout.shard, chunk).place[cells]
+    inner = shard_order(layout.shard, chunk).offset[cells]
     buffers = Buffers()
     for order in (rng.permutation(len(cells)), np.argsort(inner)):  # the second in used memory
         own = VectorObject(layout, bands, buffers)
@@ -64,9 +64,9 @@ def test_a_shard_has_the_bytes_that_zarr_writes(side, chunk, bands, codec, seed,
 
 
 @given(side=st.integers(1, 6), chunk=st.integers(1, 5))
-def test_every_cell_has_one_place(side: int, chunk: int) -> None:
-    found = places(side * chunk, chunk)
-    assert np.array_equal(found.place[found.order], np.arange((side * chunk) ** 2))
+def test_every_cell_has_one_offset(side: int, chunk: int) -> None:
+    order = shard_order(side * chunk, chunk)
+    assert np.array_equal(order.offset[order.order], np.arange((side * chunk) ** 2))
 
 
 BOXES = st.tuples(

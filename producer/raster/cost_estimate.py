@@ -14,7 +14,7 @@ from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.raster.planning import Task, Tasks
 from unigeo.producer.raster.shard_extent import ShardExtent
 from unigeo.producer.raster.shard_task import FAILURES, Observe, RasterJob, StagedEncoder
-from unigeo.producer.storage.shard_codec import places
+from unigeo.producer.storage.shard_codec import shard_order
 from unigeo.schemas.geo.grid import from_wgs84
 from unigeo.schemas.io.durations import format_duration
 from unigeo.schemas.store.layout import Layout
@@ -175,7 +175,7 @@ def _sample_shard(
     row, col = np.unravel_index(int(share.argmax()), share.shape)
     task = Task(modality, int(row), int(col))
     lonlat, status = work.cells(task)
-    order = places(work.layout.shard, work.layout.chunk).order
+    order = shard_order(work.layout.shard, work.layout.chunk).order
     return task, lonlat, order[status[order] == Status.VALID]
 
 

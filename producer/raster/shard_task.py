@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, Int8, UInt8
 from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.shard_extent import ShardExtent, shard_extent
-from unigeo.producer.storage.shard_codec import Buffers, VectorObject, places, status_object
+from unigeo.producer.storage.shard_codec import Buffers, VectorObject, shard_order, status_object
 from unigeo.schemas.errors import UnigeoError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import Region
@@ -188,7 +188,7 @@ class RasterJob:
             ReplacedError: a file is another than it was: nothing more can be made of the old one.
         """
         lonlat, status = self.cells(task)
-        order = places(self.layout.shard, self.layout.chunk).order
+        order = shard_order(self.layout.shard, self.layout.chunk).order
         cells = order[status[order] == Status.VALID]
         size = min(self.batch, self.staged.batch(task.modality))
         with self.observing(task, lonlat, cells) as observe:

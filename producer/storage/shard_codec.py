@@ -1,8 +1,9 @@
-"""The stored objects of one shard, byte for byte as Zarr's sharding codec writes and reads them.
+"""Encoding and decoding of one shard's objects, byte for byte as Zarr's sharding codec does it.
 
-Vectors go straight to the place in the object where they will lie, so a shard is in memory once:
-nothing is transposed, joined or copied before it is written. Cells come in the order of the object,
-so most are moved as one block. The memory of an object that was written serves for the next.
+Each vector is written directly at its offset in the object, so a shard is in memory only once:
+nothing is transposed, joined or copied before the object is stored. Callers deliver cells in the
+order of the object, so most vectors are moved in whole blocks. The memory of a stored object is
+reused for the next one.
 """
 
 import mmap
@@ -25,50 +26,53 @@ from unigeo.schemas.store.sharding import CRC_BYTES, EMPTY, crc_matches, index_b
 from unigeo.schemas.store.status import Status
 
 _NOT_STORED = np.uint64(2**64 - 1)
+"""Offset and length of a missing chunk in the index of a shard."""
 
 
 @dataclass(frozen=True, eq=False)
 class ShardOrder:
-    """Where the cells of a shard lie in its object. Chunks follow each other in Morton order."""
+    """Order of a shard's cells in its object, where chunks follow each other in Morton order."""
 
-    place: Int[np.ndarray, " cell"]
-    """Where each cell lies, counted in cells of the object, the cells row by row."""
+    offset: Int[np.ndarray, " cell"]
+    """Offset of each cell in the object, counted in cells; the array lists cells row by row."""
     rowcol: Int[np.ndarray, "chunk 2"]
-    """Row and column of each chunk."""
+    """Row and column of each chunk, in the order of the object."""
     order: Int[np.ndarray, " cell"]
-    """Cells in the order of the object."""
+    """Cells in the order of the object; the inverse of `offset`."""
 
 
 @lru_cache(maxsize=16)
-def places(shard: int, chunk: int) -> ShardOrder:
-    """Find every cell's place in the object of a shard, both sides in cells."""
+def shard_order(shard: int, chunk: int) -> ShardOrder:
+    """Return the order of cells in the object of a shard; both sides are in cells."""
     side = shard // chunk
     row, col = np.divmod(np.arange(side * side), side)
+    # The Morton code interleaves the bits of row and column. Zarr gives the row the lower bit.
     code = np.zeros(side * side, np.int64)
     for bit in range(side.bit_length()):
         code |= ((row >> bit) & 1) << (2 * bit)
         code |= ((col >> bit) & 1) << (2 * bit + 1)
     by_code = np.argsort(code)
-    number = np.empty(side * side, np.int64)
-    number[by_code] = np.arange(side * side)
+    rank = np.empty(side * side, np.int64)  # of each chunk in the object: the inverse of by_code
+    rank[by_code] = np.arange(side * side)
     cell_row, cell_col = np.divmod(np.arange(shard * shard), shard)
-    of_cell = number[(cell_row // chunk) * side + cell_col // chunk]
+    chunk_rank = rank[(cell_row // chunk) * side + cell_col // chunk]
     inner = (cell_row % chunk) * chunk + cell_col % chunk
-    place = of_cell * chunk * chunk + inner
-    return ShardOrder(place, np.stack([row[by_code], col[by_code]], axis=1), np.argsort(place))
+    offset = chunk_rank * chunk * chunk + inner
+    return ShardOrder(offset, np.stack([row[by_code], col[by_code]], axis=1), np.argsort(offset))
 
 
 class Buffers:
-    """Memory of objects that were written: fresh pages cost as much as filling them."""
+    """Memory of stored objects for reuse: mapping fresh pages costs as much as filling them."""
 
     def __init__(self) -> None:
-        """Start with none."""
+        """Start without buffers."""
         self._free: defaultdict[int, list[np.ndarray]] = defaultdict(list)
 
     def take(self, size_bytes: int) -> UInt8[np.ndarray, " byte"]:
-        """Get memory with anything in it, on whole pages, as direct writing wants it."""
+        """Return uninitialized memory that starts on a page, as direct writing requires."""
         with suppress(IndexError):  # none is free, or another thread was faster
             return self._free[size_bytes].pop()
+        # Anonymous pages are aligned, and huge ones spare most page faults of a 48 MiB object.
         pages = mmap.mmap(-1, size_bytes)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             with suppress(OSError):
@@ -76,24 +80,25 @@ class Buffers:
         return np.frombuffer(pages, np.uint8)
 
     def give_back(self, body: UInt8[np.ndarray, " byte"]) -> None:
-        """Let others have memory that nobody reads any more."""
+        """Make memory available again; the caller must not use it any more."""
         self._free[len(body)].append(body)
 
 
 class VectorObject:
-    """The object of one shard's vectors while it is filled: 48 MiB at 768 bands."""
+    """Builder of the object of one shard's vectors: 48 MiB at 768 bands."""
 
     def __init__(self, layout: Layout, width: int, buffers: Buffers | None = None) -> None:
-        """Start without data, in memory of `buffers`; a vector has `width` numbers."""
+        """Start without data, in memory from `buffers`; a vector has `width` numbers."""
         self._layout = layout
         self._buffers = buffers or Buffers()
-        self._places = places(layout.shard, layout.chunk)
-        self._chunks = len(self._places.rowcol)
+        self._order = shard_order(layout.shard, layout.chunk)
+        self._chunks = len(self._order.rowcol)
         self._area = layout.chunk**2
         self._data_bytes = self._area * width
         side = layout.shard // layout.chunk
         stride = self._data_bytes + CRC_BYTES
         self._body = self._buffers.take(self._chunks * stride + index_bytes((side, side)))
+        # Views of one buffer: a row is a chunk with its checksum, a cell is a vector in it.
         self._rows = self._body[: self._chunks * stride].reshape(self._chunks, stride)
         vectors = self._rows[:, : self._data_bytes].view(np.int8)
         self._cells = vectors.reshape(self._chunks, self._area, width)
@@ -101,54 +106,59 @@ class VectorObject:
         self._summed = np.zeros(self._chunks, bool)
 
     def put(self, cells: Int[np.ndarray, " cell"], codes: Int8[np.ndarray, "cell band"]) -> None:
-        """Place quantized vectors; cells are counted row by row, best in the object's order."""
-        where = self._places.place[cells]
-        if (np.diff(where) < 0).any():
-            order = np.argsort(where)
-            where, codes = where[order], codes[order]
-        chunk = where // self._area
-        cuts = [0, *(np.flatnonzero(np.diff(chunk)) + 1), len(where)] if len(where) else []
+        """Store quantized vectors; cells are counted row by row, ideally in the object's order."""
+        offset = self._order.offset[cells]
+        if (np.diff(offset) < 0).any():
+            order = np.argsort(offset)
+            offset, codes = offset[order], codes[order]
+        chunk = offset // self._area
+        # Offsets rise, so each chunk's cells are one run, from one cut to the next.
+        cuts = [0, *(np.flatnonzero(np.diff(chunk)) + 1), len(offset)] if len(offset) else []
         for first, end in pairwise(cuts):
             number = chunk[first]
-            inner = where[first:end] - number * self._area
+            inner = offset[first:end] - number * self._area
             block = self._cells[number]
             if not self._used[number]:
                 self._used[number] = True
+                # The memory is uninitialized; a chunk that comes complete need not be filled.
                 if end - first < self._area:
                     block[...] = FILL
+            # Consecutive cells are copied as one slice, much faster than by an index array.
             if inner[-1] - inner[0] == len(inner) - 1:
                 block[inner[0] : inner[-1] + 1] = codes[first:end]
             else:
                 block[inner] = codes[first:end]
             self._summed[number] = False
             if end - first == self._area:
-                self._sum(number)  # while it is in the processor's cache
+                self._write_crc(number)  # while the chunk is in the processor's cache
 
     def release(self) -> None:
-        """Give the memory back: the object was written, or will not be."""
+        """Return the memory to the buffers; the object was stored, or will not be."""
         self._buffers.give_back(self._body)
 
     def finish(self) -> memoryview | None:
-        """The object's bytes; None where the shard holds no vector and so is no object."""
+        """Return the object's bytes; None if the shard has no vector, hence no object."""
         if not self._used.any():
             return None
         if self._layout.codec == "zstd":
             return self._compressed()
         stride = self._rows.shape[1]
-        for place, number in enumerate(np.flatnonzero(self._used)):
+        # Close the gaps of missing chunks in the buffer. A chunk only moves towards the start, over
+        # a row that is unused or was moved before.
+        for row, number in enumerate(np.flatnonzero(self._used)):
             if not self._summed[number]:
-                self._sum(number)
+                self._write_crc(number)
             chunk = self._rows[number]
-            if place != number:
-                self._rows[place] = chunk
+            if row != number:
+                self._rows[row] = chunk
         lengths = np.full(int(self._used.sum()), stride, np.uint64)
         end = len(lengths) * stride
-        index = _index(self._places, self._used, lengths)
+        index = _index(self._order, self._used, lengths)
         self._body[end : end + len(index)] = index
         return memoryview(self._body[: end + len(index)])
 
-    def _sum(self, number: np.int64) -> None:
-        """Write the checksum of a chunk behind it."""
+    def _write_crc(self, number: np.int64) -> None:
+        """Write the CRC-32C of a chunk behind its data."""
         chunk = self._rows[number]
         chunk[self._data_bytes :] = _crc(chunk[: self._data_bytes])
         self._summed[number] = True
@@ -159,12 +169,13 @@ class VectorObject:
         for number in np.flatnonzero(self._used):
             packed = np.frombuffer(codec.encode(self._cells[number]), np.uint8)
             parts += [packed, _crc(packed)]
+        # Two parts for each chunk, data and checksum, whose lengths the index adds.
         lengths = np.array([len(part) for part in parts], np.uint64).reshape(-1, 2).sum(axis=1)
-        return memoryview(np.concatenate([*parts, _index(self._places, self._used, lengths)]))
+        return memoryview(np.concatenate([*parts, _index(self._order, self._used, lengths)]))
 
 
 def status_object(status: UInt8[np.ndarray, "row col"], layout: Layout) -> memoryview:
-    """The object of one shard's status codes."""
+    """Return the object of one shard's status codes."""
     codes = np.ascontiguousarray(status).ravel()
     return memoryview(np.concatenate([codes, _crc(codes)]) if layout.checked_status else codes)
 
@@ -172,13 +183,13 @@ def status_object(status: UInt8[np.ndarray, "row col"], layout: Layout) -> memor
 def rows_of_vectors(
     body: bytes | None, layout: Layout, width: int, rows: int
 ) -> Iterator[Int8[np.ndarray, "row col band"]]:
-    """Decode a shard's vectors from north to south, so many rows of cells at a time.
+    """Decode a shard's vectors from north to south, `rows` rows of cells at a time.
 
     Args:
-        body: the object; None where the shard holds no vector.
-        layout: how it is cut.
-        width: numbers in a vector.
-        rows: a multiple of a chunk's.
+        body: the object; None if the shard has no vector.
+        layout: layout of the shard.
+        width: number of values in a vector.
+        rows: rows of cells to yield at once, a multiple of a chunk's side.
 
     Raises:
         LayoutError: if a chunk or the index does not match its CRC-32C.
@@ -201,7 +212,7 @@ def status_of(body: bytes, layout: Layout) -> UInt8[np.ndarray, "row col"]:
     """Decode a shard's status codes.
 
     Raises:
-        LayoutError: if they do not match their CRC-32C, where they have one, or are no codes.
+        LayoutError: if they do not match their CRC-32C, if they have one, or are no codes.
     """
     if len(body) != layout.status_bytes:
         raise LayoutError(
@@ -224,11 +235,12 @@ def _checked(content: bytes) -> bytes:
 
 
 def _index(
-    where: ShardOrder, used: Bool[np.ndarray, " chunk"], lengths: np.ndarray
+    order: ShardOrder, used: Bool[np.ndarray, " chunk"], lengths: np.ndarray
 ) -> UInt8[np.ndarray, " byte"]:
-    side = int(where.rowcol.max()) + 1
+    """Return the index of a shard with its CRC-32C: offset and length of each chunk, row by row."""
+    side = int(order.rowcol.max()) + 1
     entries = np.full((side, side, 2), _NOT_STORED, "<u8")
-    row, col = where.rowcol[used].T
+    row, col = order.rowcol[used].T
     entries[row, col, 1] = lengths
     entries[row, col, 0] = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     content = entries.reshape(-1).view(np.uint8)
