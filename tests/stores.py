@@ -1,6 +1,7 @@
 """Small published stores made by a cheap encoder, for tests that read or write fields."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import zarr
 
 from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.publish import publish
-from unigeo.producer.raster.local_executor import Encode, RasterReport, rasterize
+from unigeo.producer.raster.local_executor import RasterReport, rasterize
+from unigeo.producer.raster.raster_job import Equipment, RasterJob
+from unigeo.producer.raster.shard_encoder import Encode, FunctionEncoder, ShardEncoder
+from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.producer.storage.field_store import create_field, is_published
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import Region, region_of_bbox
@@ -87,6 +91,25 @@ def begin(
     return create_field(url, grid, layout, attributes), grid, layout
 
 
+def job_of(
+    url: Any,
+    grid: Grid,
+    layout: Layout,
+    encoder: ShardEncoder,
+    region: Region = GULF,
+    **options: Any,
+) -> RasterJob:
+    """A job whose processes all use one encoder and the land of this module."""
+    open_equipment = partial(Equipment, encoder, land)
+    job: dict[str, Any] = {"open_equipment": open_equipment, "batch": 300} | options
+    return RasterJob(url=str(url), region=region, grid=grid, layout=layout, **job)
+
+
+def opened(job: RasterJob) -> OpenedJob:
+    """A job opened in this process."""
+    return OpenedJob(job, job.open_equipment())
+
+
 def fill(
     group: zarr.Group,
     grid: Grid,
@@ -95,8 +118,9 @@ def fill(
     encode: Encode | None = None,
     batch: int = 300,
 ) -> RasterReport:
-    encode = encode or encoder(layout.bands)
-    return rasterize(group, grid, layout, region, land, encode, batch=batch, progress=False)
+    function = FunctionEncoder(encode or encoder(layout.bands))
+    job = job_of(group.store, grid, layout, function, region, batch=batch)
+    return rasterize(group, opened(job), progress=False)
 
 
 def filled(path: Path) -> zarr.Group:

@@ -17,7 +17,7 @@ from unigeo.client.commands import points as commands_points
 from unigeo.client.commands import table_parts as commands_tables
 from unigeo.client.field.opening import open_field
 from unigeo.client.reading.cost import StoreLink
-from unigeo.producer.pipeline.pipeline import _coordinate_settings, coordinate_weights
+from unigeo.producer.publishing.coordinate_encoder import coordinate_settings, coordinate_weights
 from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.tables.table_files import read_table, write_table
 
@@ -215,7 +215,7 @@ def test_encode_needs_no_cell(tmp_path: Path) -> None:
     model = model_of()
     group, grid, layout = stores.begin(tmp_path / "f", layout=stores.layout_of(bands=16))
     stores.fill(group, grid, layout)
-    publish(group, encoder=coordinate_weights(model), encoder_settings=_coordinate_settings(model))
+    publish(group, encoder=coordinate_weights(model), encoder_settings=coordinate_settings(model))
     output = done("encode", tmp_path / "f", "-", stdin="id,lon,lat\n7,150,60\n8,0,0\n")
     found = pd.read_csv(io.StringIO(output))
     expected = encoder_in_numpy(model).encode(np.array([[150.0, 60.0], [0.0, 0.0]]))

@@ -19,7 +19,7 @@ from unigeo.client.encoding.coordinate_encoder import Encoder
 from unigeo.client.encoding.layers import gelu
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings, TextSettings
-from unigeo.producer.pipeline.pipeline import _coordinate_settings, coordinate_weights
+from unigeo.producer.publishing.coordinate_encoder import coordinate_settings, coordinate_weights
 from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.store.encoder import EncoderSettings
@@ -43,7 +43,7 @@ def model_of(seed: int = 0, dimension: int = 16, **options: Any) -> UniGeoCLIP:
 
 def encoder_in_numpy(model: UniGeoCLIP) -> Encoder:
     return Encoder(
-        EncoderSettings.model_validate(_coordinate_settings(model)), coordinate_weights(model)
+        EncoderSettings.model_validate(coordinate_settings(model)), coordinate_weights(model)
     )
 
 
@@ -189,7 +189,7 @@ def put(
     publish(
         group,
         encoder=coordinate_weights(model) | (weights or {}),
-        encoder_settings=_coordinate_settings(model) | changed,
+        encoder_settings=coordinate_settings(model) | changed,
     )
 
 
@@ -217,7 +217,7 @@ def test_a_store_of_every_kind_is_encoded(options: dict[str, Any]) -> None:
 def test_a_store_written_before_there_were_kinds_still_opens(model: UniGeoCLIP) -> None:
     """Its settings are those of the first version."""
     of_old = "width depth heads mlp_ratio sigmas registers scale_embedding features seed dimension"
-    values = {key: _coordinate_settings(model)[key] for key in of_old.split()}
+    values = {key: coordinate_settings(model)[key] for key in of_old.split()}
     encoder = Encoder(EncoderSettings.model_validate(values), coordinate_weights(model))
     assert {k: v.shape for k, v in encoder.weights.items()} == encoder.settings.shapes()
     assert np.abs(encoder.encode(places(0, 9)) - in_torch(model, places(0, 9))).max() < 1e-4

@@ -29,7 +29,6 @@ from unigeo.producer.raster.coordinate_interpolation import (
 )
 from unigeo.producer.raster.cost_estimate import sample_cells
 from unigeo.producer.raster.encoding import ModelEncoder, encoder_of
-from unigeo.producer.raster.shard_task import RasterJob
 from unigeo.schemas.errors import ModelError, StoreError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.window import Window
@@ -51,7 +50,7 @@ def vectors_of(one: ModelEncoder, grid: Grid, window: Window) -> np.ndarray:
     cells = np.flatnonzero(np.isfinite(lonlat[:, 0]))
     found = np.full((len(lonlat), 32), np.nan, np.float32)
     with ExitStack() as stack:
-        observe = stack.enter_context(one.of_shard("coordinate", grid, window, lonlat, cells))
+        observe = stack.enter_context(one.open_shard("coordinate", grid, window, lonlat, cells))
         for part in np.array_split(cells, 2):
             found[part] = one._encode("coordinate", observe(part)).numpy()
     return found / np.linalg.norm(found, axis=1, keepdims=True)
@@ -101,13 +100,12 @@ def test_cells_at_the_encoder_s_seam_are_encoded_themselves() -> None:
 
 def test_what_interpolation_costs_is_measured_and_refused_where_it_shows() -> None:
     one = encoder(4)
-    region, everywhere = stores.GULF, stores.land
     errors = {}
     for resolution_m in (2_000.0, 100_000.0):
         grid = Grid("EPSG:8857", resolution_m, -32, -32, (64, 64))
-        work = RasterJob(grid, stores.layout_of(), region, everywhere, one)
-        cells = sample_cells(work, 20)
-        assert len(cells) == 20 and (cells == sample_cells(work, 20)).all()
+        opened = stores.opened(stores.job_of("", grid, stores.layout_of(), one))
+        cells = sample_cells(opened, 20)
+        assert len(cells) == 20 and (cells == sample_cells(opened, 20)).all()
         errors[resolution_m] = measured_errors(one.encode_cells, CPU, grid, 4, cells)
     check_errors(errors[2_000.0], 4)
     with pytest.raises(ModelError, match="smaller factor"):
@@ -146,8 +144,8 @@ def test_a_raster_says_what_it_leaves_out_and_older_ones_open(tmp_path: Path) ->
     from unigeo.producer.storage.field_store import create_field
 
     group = create_field(tmp_path / "f", grid, layout, told)
-    work = (stores.GULF, stores.land, encoder(2))
-    rasterize(group, grid, layout, *work, progress=False)
+    job = stores.job_of(tmp_path / "f", grid, layout, encoder(2), batch=2048)
+    rasterize(group, stores.opened(job), progress=False)
     publish(group, encoder={}, encoder_settings={})
     field = client.open_field(tmp_path / "f")
     assert field.info()["coordinate_detail"]["interpolated"] == 2

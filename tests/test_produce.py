@@ -150,6 +150,7 @@ def test_the_command_uses_a_finished_model(product, tmp_path, monkeypatch, capsy
 
 SHARE = """
 import sys
+from functools import partial
 from pathlib import Path
 
 import stores
@@ -159,7 +160,8 @@ from unigeo.producer.encoders.model import load_model
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.raster.encoding import encoder_of
 from unigeo.producer.raster.local_executor import rasterize
-from unigeo.producer.raster.run import sharing
+from unigeo.producer.raster.raster_job import Equipment
+from unigeo.producer.raster.store_lease import lease_store
 from unigeo.producer.storage.field_store import create_field
 from unigeo.schemas.store.layout import Layout
 from unigeo.schemas.geo.regions import region_of_bbox
@@ -173,13 +175,14 @@ layout = Layout(
 )
 grid = region.grid(20_000, layout.shard)
 world = World()
-encode = encoder_of(model, world, torch.device("cpu"))
+encoder = encoder_of(model, world, torch.device("cpu"))
+opened = partial(Equipment, encoder, world.land)
+job = stores.job_of(url, grid, layout, encoder, region, open_equipment=opened, batch=2048)
 print("ready", flush=True)
 sys.stdin.readline()
-with sharing(url) as shared:
+with lease_store(url) as lease:
     group = create_field(url, grid, layout, stores.attributes_of(region, grid, layout))
-    run = shared.folder
-    report = rasterize(group, grid, layout, region, world.land, encode, progress=False, run=run)
+    report = rasterize(group, stores.opened(job), progress=False, leases=lease.leases)
 print(report.shards)
 """
 

@@ -30,7 +30,7 @@ from unigeo.producer.raster.local_executor import rasterize
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.raster.run import ExecutionOptions
 from unigeo.producer.raster.run_log import RunLog
-from unigeo.producer.raster.shard_task import RasterJob
+from unigeo.producer.raster.shard_encoder import FunctionEncoder
 from unigeo.producer.storage.shard_codec import Buffers, VectorObject
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.store.layout import Layout
@@ -53,17 +53,18 @@ def test_a_vector_without_direction_is_told() -> None:
 
 def test_the_estimate_is_near_what_is_written(tmp_path: Path) -> None:
     group, grid, layout = stores.begin(tmp_path / "f")
-    work = RasterJob(grid, layout, stores.GULF, stores.land, stores.encoder())
+    job = stores.job_of(tmp_path / "f", grid, layout, FunctionEncoder(stores.encoder()))
+    opened = stores.opened(job)
     tasks = plan(group, grid, layout)
-    assert land_share(work).max() <= 1
-    before = estimate(work, tasks)
+    assert land_share(opened).max() <= 1
+    before = estimate(opened, tasks)
     report = stores.fill(group, grid, layout)
     done = report.cells[Status.VALID] + report.cells[Status.NO_OBSERVATION]
     assert sum(each.cells for each in before) == pytest.approx(done, rel=0.02)
     objects = (path for path in (tmp_path / "f").glob("coordinate*/c/**/*") if path.is_file())
     coordinate = sum(path.stat().st_size for path in objects)
     assert before[0].bytes == pytest.approx(coordinate, rel=0.3)  # chunks at the edges are whole
-    assert [each.cells for each in estimate(work, plan(group, grid, layout))] == [0, 0]
+    assert [each.cells for each in estimate(opened, plan(group, grid, layout))] == [0, 0]
     flops = {"coordinate": 10, "aerial": 10}
     lines = [
         *format_estimate(
@@ -83,8 +84,8 @@ def test_stages_that_overlap_are_as_fast_as_the_slower() -> None:
 def test_the_log_has_a_line_for_every_shard(tmp_path: Path) -> None:
     group, grid, layout = stores.begin(MemoryStore())
     log = RunLog(tmp_path / "logs/run.jsonl")
-    encode = stores.encoder()
-    rasterize(group, grid, layout, stores.GULF, stores.land, encode, progress=False, log=log)
+    job = stores.job_of(group.store, grid, layout, FunctionEncoder(stores.encoder()))
+    rasterize(group, stores.opened(job), progress=False, log=log)
     log.close()
     events = [json.loads(line) for line in (tmp_path / "logs/run.jsonl").read_text().splitlines()]
     assert [event["event"] for event in events] == ["start", *["shard"] * 8, "end"]

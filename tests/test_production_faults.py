@@ -21,11 +21,13 @@ from zarr.storage import LocalStore, WrapperStore
 from benchmarks.producer import kills
 from unigeo.producer.publishing.derive import NOTES
 from unigeo.producer.publishing.publish import publish
-from unigeo.producer.raster.leases import PUBLISH, Leases, open_run_folder, tidy
+from unigeo.producer.raster.leases import PUBLISH, Leases, open_leases, remove_empty_folder
 from unigeo.producer.raster.local_executor import RasterReport, rasterize
 from unigeo.producer.raster.planning import Task, plan
-from unigeo.producer.raster.run import ExecutionOptions, refuse_failures, sharing
+from unigeo.producer.raster.run import ExecutionOptions, refuse_failures
 from unigeo.producer.raster.run_log import RunLog
+from unigeo.producer.raster.shard_encoder import FunctionEncoder
+from unigeo.producer.raster.store_lease import lease_store
 from unigeo.producer.storage.field_store import sweep
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.io.stores import open_store
@@ -41,12 +43,10 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield url
 
 
-def rasterize_gulf(url: Any, run: Leases | None, encode: Any = None) -> RasterReport:
+def rasterize_gulf(url: Any, leases: Leases | None, encode: Any = None) -> RasterReport:
     group, grid, layout = stores.begin(url)
-    encode = encode or stores.encoder()
-    return rasterize(
-        group, grid, layout, stores.GULF, stores.land, encode, batch=300, progress=False, run=run
-    )
+    job = stores.job_of(url, grid, layout, FunctionEncoder(encode or stores.encoder()))
+    return rasterize(group, stores.opened(job), progress=False, leases=leases)
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("UNIGEO_FAULT_SEEDS", "1"))))
@@ -97,13 +97,13 @@ def test_credentials_that_expire_at_the_server_are_named_and_a_rerun_goes_on(
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         stores.begin(url)
         proxy.expires_after = proxy.counts.total() + 40
-        run = open_run_folder(url, expiry_s=3.0)
+        run = open_leases(url, expiry_s=3.0)
         assert run is not None
         with pytest.raises(StoreError, match=r"Access is denied.*run the same command"), run:
             rasterize_gulf(url, run)
         assert 1 <= proxy.counts["expired"] < 50, "nobody asks on and on"
         proxy.expires_after = None
-        again = open_run_folder(url, expiry_s=3.0)
+        again = open_leases(url, expiry_s=3.0)
         assert again is not None
         with again:
             assert 0 < rasterize_gulf(url, again).shards < 8
@@ -136,15 +136,15 @@ def test_a_full_file_system_is_named_and_with_room_the_rerun_finishes(
         subprocess.run([part.format(used_kb + 40) for part in resized], check=True)
         with (
             pytest.raises(StoreError, match=r"No space left on device.*run the same command"),
-            sharing(url) as shared,
+            lease_store(url) as lease,
         ):
-            rasterize_gulf(url, shared.folder)
+            rasterize_gulf(url, lease.leases)
         assert not list(small.rglob("*.partial"))
         done = len(list(small.glob("f.zarr/*_status/c/*/*")))
         assert done < 8
         subprocess.run([part.format(4096) for part in resized], check=True)
-        with sharing(url) as shared:
-            assert rasterize_gulf(url, shared.folder).shards == 8 - done
+        with lease_store(url) as lease:
+            assert rasterize_gulf(url, lease.leases).shards == 8 - done
         stores.build(url)
         assert stores.tree(small / "f.zarr") == stores.tree(gulf)
         assert [path.name for path in small.iterdir()] == ["f.zarr"]
@@ -154,7 +154,7 @@ def test_a_full_file_system_is_named_and_with_room_the_rerun_finishes(
 
 def test_claims_are_exclusive_and_pass_on_when_their_owner_is_gone(tmp_path: Path) -> None:
     url = str(tmp_path / "f.zarr")
-    first, second = open_run_folder(url), open_run_folder(url, expiry_s=0.2)
+    first, second = open_leases(url), open_leases(url, expiry_s=0.2)
     assert first is not None and second is not None
     with second:
         first._heartbeat()  # shows itself once, and then no more
@@ -166,19 +166,19 @@ def test_claims_are_exclusive_and_pass_on_when_their_owner_is_gone(tmp_path: Pat
         second.release("a/0.1")
         second.sweep()
         first._remove(f"owners/{first.owner}")
-    tidy(url)
+    remove_empty_folder(url)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_claim_of_a_dead_process_passes_on_at_once(tmp_path: Path) -> None:
     url = str(tmp_path / "f.zarr")
     code = (
-        "import sys, os; from unigeo.producer.raster.leases import open_run_folder as o;"
+        "import sys, os; from unigeo.producer.raster.leases import open_leases as o;"
         "r = o(sys.argv[1]); r._heartbeat(); print(r.claim('a/0.0'), flush=True); os._exit(9)"
     )
     done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True)
     assert done.stdout.strip() == "True", done.stderr
-    run = open_run_folder(url)
+    run = open_leases(url)
     assert run is not None
     with run:
         assert run.claim("a/0.0")
@@ -195,20 +195,20 @@ def test_what_fails_is_tried_again_then_named_and_a_rerun_mends_it(tmp_path: Pat
         return stores.encoder()(modality, lonlat)
 
     url = str(tmp_path / "f.zarr")
-    with sharing(url) as shared:
-        report = rasterize_gulf(url, shared.folder, partial(encode, True))
+    with lease_store(url) as lease:
+        report = rasterize_gulf(url, lease.leases, partial(encode, True))
         assert set(report.failures) == {"aerial: a torn picture"}
         assert report.cells[Status.FAILED] == report.failures.total() > 0
         tried, failed = len(calls), len(report.failed)
         with pytest.raises(StoreError, match=f"{failed} shards of .* --accept-failures"):
-            refuse_failures(url, report, shared, ExecutionOptions())
-        refuse_failures(url, report, shared, ExecutionOptions(accept_failures=True))
+            refuse_failures(url, report, lease, ExecutionOptions())
+        refuse_failures(url, report, lease, ExecutionOptions(accept_failures=True))
     calls.clear()
-    with sharing(url) as shared:
-        again = rasterize_gulf(url, shared.folder, partial(encode, False))
+    with lease_store(url) as lease:
+        again = rasterize_gulf(url, lease.leases, partial(encode, False))
         assert (again.shards, again.failures.total()) == (failed, 0)
         assert len(calls) * 2 == tried  # twice where it failed, once where it did not
-        refuse_failures(url, again, shared, ExecutionOptions())
+        refuse_failures(url, again, lease, ExecutionOptions())
     stores.build(tmp_path / "whole.zarr")
     assert stores.build(url) is not None
     assert stores.tree(tmp_path / "f.zarr") == stores.tree(tmp_path / "whole.zarr")
@@ -218,9 +218,6 @@ def test_what_fails_is_tried_again_then_named_and_a_rerun_mends_it(tmp_path: Pat
 def test_on_dask_a_task_that_raises_is_named_and_the_rest_is_done(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     from unigeo.producer.raster.dask_executor import rasterize_on
-    from unigeo.producer.raster.dask_worker import Job
-    from unigeo.producer.raster.identity import Equipment
-    from unigeo.producer.raster.shard_task import RasterJob
 
     def encode(broken: bool, modality: str, lonlat: np.ndarray) -> Any:
         if broken and modality == "aerial" and lonlat[:, 1].min() < -10:
@@ -234,12 +231,10 @@ def test_on_dask_a_task_that_raises_is_named_and_the_rest_is_done(tmp_path: Path
     with cluster:
         for broken in (True, False):
             group, grid, layout = stores.begin(url)
-            opened = (partial(encode, broken), stores.land)
-            job = Job(url, stores.GULF, grid, layout, partial(Equipment, *opened), batch=300)
-            work = RasterJob(grid, layout, stores.GULF, stores.land, partial(encode, broken), 300)
-            with sharing(url) as shared:
+            job = stores.job_of(url, grid, layout, FunctionEncoder(partial(encode, broken)))
+            with lease_store(url) as lease:
                 report = rasterize_on(
-                    lambda: distributed.Client(cluster), group, job, work, shared.folder,
+                    lambda: distributed.Client(cluster), group, stores.opened(job), lease.leases,
                     progress=False,
                 )  # fmt: skip
                 assert len(plan(group, grid, layout)) == 0
@@ -260,8 +255,8 @@ def test_what_a_run_left_that_was_killed_once_all_was_published_is_removed(tmp_p
     url = str(tmp_path / "f.zarr")
     kills.build(url, ExecutionOptions(progress=False), 0.0)
     killed = (
-        "import os, sys; from unigeo.producer.raster.leases import open_run_folder\n"
-        "run = open_run_folder(sys.argv[1]); run.__enter__(); run.claim('publish'); os._exit(9)"
+        "import os, sys; from unigeo.producer.raster.leases import open_leases\n"
+        "run = open_leases(sys.argv[1]); run.__enter__(); run.claim('publish'); os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", killed, url]).returncode == 9
     assert [key.split("/")[0] for key in kills.leftovers(url)] == ["claims", "owners"]
@@ -271,7 +266,7 @@ def test_what_a_run_left_that_was_killed_once_all_was_published_is_removed(tmp_p
 
 
 def test_names_of_claims_are_paths(tmp_path: Path) -> None:
-    run = open_run_folder(str(tmp_path / "f.zarr"))
+    run = open_leases(str(tmp_path / "f.zarr"))
     assert run is not None
     with run:
         run.note_failed(Task("dsm", 3, 4), {"failures": {"x": 1}, "damaged": []})
@@ -303,22 +298,17 @@ def test_on_dask_workers_come_and_go_as_there_is_work(tmp_path: Path) -> None:
     """A cluster that adapts begins without any worker, and is left by one in the middle."""
     distributed = pytest.importorskip("distributed")
     from unigeo.producer.raster.dask_executor import rasterize_on
-    from unigeo.producer.raster.dask_worker import Job
-    from unigeo.producer.raster.identity import Equipment
-    from unigeo.producer.raster.shard_task import RasterJob
 
     url = str(tmp_path / "f.zarr")
     group, grid, layout = stores.begin(url)
-    opened = partial(Equipment, encode_once_two_have_come, stores.land)
-    job = Job(url, stores.GULF, grid, layout, opened, batch=300)
-    work = RasterJob(grid, layout, stores.GULF, stores.land, stores.encoder(), 300)
+    job = stores.job_of(url, grid, layout, FunctionEncoder(encode_once_two_have_come))
     TWO_HAVE_COME.clear()
     seen: list[int] = []
     with (
         distributed.LocalCluster(
             n_workers=0, threads_per_worker=1, processes=False, dashboard_address=None
         ) as cluster,
-        sharing(url) as shared,
+        lease_store(url) as lease,
     ):
         cluster.adapt(minimum=0, maximum=2, interval="50ms", target_duration="50ms")
         watching = threading.Thread(target=watch, args=(cluster,), daemon=True)
@@ -334,7 +324,7 @@ def test_on_dask_workers_come_and_go_as_there_is_work(tmp_path: Path) -> None:
                     cluster.sync(cluster.scheduler.retire_workers, workers=[leaver])
 
         report = rasterize_on(
-            lambda: distributed.Client(cluster), group, job, work, shared.folder,
+            lambda: distributed.Client(cluster), group, stores.opened(job), lease.leases,
             log=Watched(), progress=False,
         )  # fmt: skip
     assert report.shards == 8 and not report.failures

@@ -22,9 +22,11 @@ from unigeo.producer.commands.cli import produce
 from unigeo.producer.encoders.model import UniGeoCLIP, model_hash, save_model
 from unigeo.producer.encoders.presets import tiny
 from unigeo.producer.publishing.publish import publish
-from unigeo.producer.raster.identity import Equipment, VectorIdentity
+from unigeo.producer.raster.identity import VectorIdentity
 from unigeo.producer.raster.planning import plan
-from unigeo.producer.raster.shard_task import RasterJob
+from unigeo.producer.raster.raster_job import Equipment
+from unigeo.producer.raster.shard_encoder import FunctionEncoder
+from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.producer.storage.code_identity import OtherIdentityError, RoundingWarning, code_sha256
 from unigeo.producer.storage.field_store import create_field
 from unigeo.schemas.io.stores import open_group
@@ -137,16 +139,16 @@ def produce_on_threads(url: str, identity: VectorIdentity, equipment: Any, count
     """Fill a store on a dask cluster of this process."""
     distributed = pytest.importorskip("distributed")
     from unigeo.producer.raster.dask_executor import rasterize_on
-    from unigeo.producer.raster.dask_worker import Job
 
     group, grid, layout = stores.begin(url)
-    job = Job(url, stores.GULF, grid, layout, equipment, batch=300, identity=identity)
-    work = RasterJob(grid, layout, stores.GULF, stores.land, stores.encoder(), 300)
+    encoder = FunctionEncoder(stores.encoder())
+    job = stores.job_of(url, grid, layout, encoder, open_equipment=equipment, identity=identity)
+    opened = OpenedJob(job, Equipment(encoder, stores.land))
     with distributed.LocalCluster(
         n_workers=count, threads_per_worker=1, processes=False, dashboard_address=None
     ) as cluster:
         return rasterize_on(
-            lambda: distributed.Client(cluster), group, job, work, None, progress=False
+            lambda: distributed.Client(cluster), group, opened, None, progress=False
         )
 
 
@@ -154,7 +156,7 @@ def produce_on_threads(url: str, identity: VectorIdentity, equipment: Any, count
 def test_whatever_decides_vectors_is_compared(key: str, tmp_path: Path) -> None:
     expected = VectorIdentity(weights="a" * 64, settings="b" * 64, observations="c" * 64)
     other = replace(expected, **{key: "d" * 64})
-    equipment = partial(Equipment, encode_otherwise, stores.land, other)
+    equipment = partial(Equipment, FunctionEncoder(encode_otherwise), stores.land, other)
     with pytest.raises(OtherIdentityError, match=f"{key}.* dddddddddddd.* there, .* here"):
         produce_on_threads(str(tmp_path / "f.zarr"), expected, equipment)
 
@@ -164,14 +166,14 @@ def test_a_result_of_another_is_not_counted(
 ) -> None:
     from unigeo.producer.raster import dask_worker
 
-    make = dask_worker._Opened._make
+    make = dask_worker._JobWorker._make
 
     def made_by_another(*arguments: Any) -> Any:
         outcome = make(*arguments)
         return replace(outcome, identity=replace(outcome.identity, weights="d" * 64))
 
-    monkeypatch.setattr(dask_worker._Opened, "_make", made_by_another)
-    equipment = partial(Equipment, stores.encoder(), stores.land)
+    monkeypatch.setattr(dask_worker._JobWorker, "_make", made_by_another)
+    equipment = partial(Equipment, FunctionEncoder(stores.encoder()), stores.land)
     url = str(tmp_path / "f.zarr")
     with pytest.raises(OtherIdentityError, match="dddddddddddd there"):
         produce_on_threads(url, VectorIdentity(), equipment)
@@ -189,7 +191,8 @@ class OneByOne:
     def __call__(self) -> Equipment:
         self.opened += 1
         told = {"torch": "1", "numpy": str(self.opened), "device": "cpu"}
-        return Equipment(stores.encoder(), stores.land, VectorIdentity(packages=told))
+        identity = VectorIdentity(packages=told)
+        return Equipment(FunctionEncoder(stores.encoder()), stores.land, identity)
 
 
 def test_versions_that_round_differently_are_told_once_and_not_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import tiled
 
 from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.observations.geotiff import raster_patches
-from unigeo.producer.raster.shard_task import ObservedCells
+from unigeo.producer.raster.shard_encoder import ObservedCells
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.store.status import Status
 

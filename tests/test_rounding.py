@@ -16,6 +16,7 @@ from unigeo.producer.observations.synthetic.world import World
 
 PRODUCE = """
 import sys
+from functools import partial
 from pathlib import Path
 
 import stores
@@ -25,6 +26,7 @@ from unigeo.producer.encoders.model import load_model
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.raster.encoding import encoder_of
 from unigeo.producer.raster.local_executor import rasterize
+from unigeo.producer.raster.raster_job import Equipment
 from unigeo.producer.storage.field_store import create_field
 from unigeo.schemas.store.layout import Layout
 from unigeo.schemas.geo.regions import region_of_bbox
@@ -37,8 +39,10 @@ layout = Layout(modalities=modalities, bands=bands, shard=8, chunk=4)
 grid = region.grid(20_000, layout.shard)
 world = World()
 group = create_field(url, grid, layout, stores.attributes_of(region, grid, layout))
-encode = encoder_of(model, world, torch.device("cpu"))
-rasterize(group, grid, layout, region, world.land, encode, progress=False)
+encoder = encoder_of(model, world, torch.device("cpu"))
+opened = partial(Equipment, encoder, world.land)
+job = stores.job_of(url, grid, layout, encoder, region, open_equipment=opened, batch=2048)
+rasterize(group, stores.opened(job), progress=False)
 """
 
 

@@ -177,7 +177,7 @@ def test_a_shard_s_codes_are_those_of_its_cells(folder: FolderObservations) -> N
     lonlat = grid.centres().reshape(-1, 2)
     cells = np.arange(256)
     window = Window(0, 0, 16, 16)
-    with encoder.of_shard("aerial", grid, window, lonlat, cells) as observe:
+    with encoder.open_shard("aerial", grid, window, lonlat, cells) as observe:
         for part in np.array_split(cells, 3):
             codes, valid = encoder.codes("aerial", observe(part))()
             alone, seen = encoder.codes("aerial", encoder.observe("aerial", lonlat[part]))()

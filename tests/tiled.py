@@ -14,8 +14,9 @@ from rasterio.transform import from_origin
 from unigeo.producer.observations.folder.folder_observations import open_observations
 from unigeo.producer.publishing.publish import publish
 from unigeo.producer.raster.local_executor import RasterReport, rasterize
-from unigeo.producer.raster.run import sharing
-from unigeo.producer.raster.shard_task import ObservedCells
+from unigeo.producer.raster.raster_job import Equipment
+from unigeo.producer.raster.shard_encoder import Codes, ObservedCells, ShardEncoder
+from unigeo.producer.raster.store_lease import lease_store
 from unigeo.producer.storage.field_store import create_field
 from unigeo.schemas.geo.regions import region_of_bbox
 from unigeo.schemas.store.layout import Layout
@@ -74,7 +75,7 @@ def begin(folder: Path) -> Path:
     return folder
 
 
-class Means:
+class Means(ShardEncoder):
     """An encoder in two halves whose vectors are the pixels of a patch."""
 
     def __init__(self, observations: Any) -> None:
@@ -87,7 +88,7 @@ class Means:
         seen = self.observations.patches(modality, lonlat)
         return ObservedCells(seen.values, seen.valid, seen.unreadable, seen.damaged)
 
-    def codes(self, modality: str, seen: ObservedCells) -> Any:
+    def codes(self, modality: str, seen: ObservedCells) -> Codes:
         codes = quantize(seen.inputs[seen.valid].reshape(-1, 16).astype(np.float32))
         return lambda: (codes, seen.valid)
 
@@ -98,14 +99,15 @@ def produce(folder: Path, url: str, encoder: type[Means] = Means) -> RasterRepor
     grid = TILES.grid(1000.0, 16)
     attributes = stores.attributes_of(TILES, grid, layout)
     attributes["unigeo"]["observations"] = observations.provenance()
-    with sharing(url) as shared:
-        note_again = partial(shared.note_again, observations, grid, layout)
-        group = create_field(url, grid, layout, attributes, shared.damaged(), note_again)
-        report = rasterize(
-            group, grid, layout, TILES, observations.land, encoder(observations),
-            progress=False, run=shared.folder,
-        )  # fmt: skip
+    equipment = Equipment(encoder(observations), observations.land)
+    job = stores.job_of(
+        url, grid, layout, equipment.encoder, TILES, open_equipment=lambda: equipment, batch=2048
+    )
+    with lease_store(url) as lease:
+        redo = partial(lease.redo, observations, grid, layout)
+        group = create_field(url, grid, layout, attributes, lease.damaged_files(), redo)
+        report = rasterize(group, stores.opened(job), progress=False, leases=lease.leases)
         if not report.failures:
-            assert shared.my_turn_to_publish(group)
+            assert lease.wait_to_publish(group)
             publish(group)
     return report

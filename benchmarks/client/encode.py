@@ -17,7 +17,7 @@ import torch
 from unigeo.client.encoding.coordinate_encoder import BATCH, Encoder
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.presets import base, tiny
-from unigeo.producer.pipeline.pipeline import _coordinate_settings, coordinate_weights
+from unigeo.producer.publishing.coordinate_encoder import coordinate_settings, coordinate_weights
 from unigeo.schemas.store.encoder import EncoderSettings
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     settings = tiny({}) if options.preset == "tiny" else base({}, pretrained=None)
     model = UniGeoCLIP(settings, pretrained=False).eval()
     encoder = Encoder(
-        EncoderSettings.model_validate(_coordinate_settings(model)), coordinate_weights(model)
+        EncoderSettings.model_validate(coordinate_settings(model)), coordinate_weights(model)
     )
     lonlat = np.random.default_rng(0).uniform((-125, 25), (-67, 49), (options.points, 2))
 

@@ -39,10 +39,12 @@ import numpy as np
 import psutil
 
 from unigeo.producer.publishing.publish import publish
-from unigeo.producer.raster.identity import Equipment
 from unigeo.producer.raster.planning import plan
-from unigeo.producer.raster.run import ExecutionOptions, fill, sharing
-from unigeo.producer.raster.shard_task import RasterJob
+from unigeo.producer.raster.raster_job import Equipment, RasterJob
+from unigeo.producer.raster.run import ExecutionOptions, fill
+from unigeo.producer.raster.shard_encoder import FunctionEncoder
+from unigeo.producer.raster.shard_task import OpenedJob
+from unigeo.producer.raster.store_lease import lease_store
 from unigeo.producer.storage.field_store import create_field
 from unigeo.schemas.geo.regions import region_of_bbox
 from unigeo.schemas.io.stores import open_store
@@ -76,7 +78,7 @@ def waves(wait_s: float, modality: str, lonlat: np.ndarray) -> tuple[np.ndarray,
 
 def source(wait_s: float) -> Equipment:
     """What a worker encodes with."""
-    return Equipment(partial(waves, wait_s), land)
+    return Equipment(FunctionEncoder(partial(waves, wait_s)), land)
 
 
 def build(url: str, running: ExecutionOptions, wait_s: float) -> int:
@@ -92,15 +94,22 @@ def build(url: str, running: ExecutionOptions, wait_s: float) -> int:
         seed=0,
         code_version="0",
     )
-    with sharing(url) as shared:
+    with lease_store(url) as lease:
         group = create_field(url, GRID, LAYOUT, attributes)
         if group.attrs["unigeo"]["state"] == "published" and not plan(group, GRID, LAYOUT):  # type: ignore[index,call-overload]
-            shared.tidy_up()
+            lease.clean_up()
             return 0
         print("begin", flush=True)
-        work = RasterJob(GRID, LAYOUT, REGION, land, partial(waves, wait_s), BATCH)
-        report = fill(group, work, url, partial(source, wait_s), running, shared)
-        if shared.my_turn_to_publish(group):
+        job = RasterJob(
+            url=url,
+            region=REGION,
+            grid=GRID,
+            layout=LAYOUT,
+            open_equipment=partial(source, wait_s),
+            batch=BATCH,
+        )
+        report = fill(group, OpenedJob(job, source(wait_s)), running, lease)
+        if lease.wait_to_publish(group):
             publish(group, encoder={"matrix": np.eye(2, dtype=np.float32)})
     return report.shards
 

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,13 @@ import numpy as np
 import zarr
 
 from unigeo.producer.publishing.publish import publish
-from unigeo.producer.raster.identity import Equipment
 from unigeo.producer.raster.local_executor import rasterize
 from unigeo.producer.raster.planning import planned
+from unigeo.producer.raster.raster_job import Equipment, Land, RasterJob
 from unigeo.producer.raster.run_log import RunLog
+from unigeo.producer.raster.shard_encoder import Codes, FunctionEncoder, ObservedCells, ShardEncoder
 from unigeo.producer.raster.shard_extent import ShardExtent
-from unigeo.producer.raster.shard_task import ObservedCells, RasterJob
+from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.producer.storage.field_store import create_field
 from unigeo.producer.storage.shard_codec import Buffers
 from unigeo.schemas.geo.grid import Grid
@@ -48,7 +50,7 @@ WHOLE = region_of_bbox((-89.0, -44.0, 89.0, 44.0), "whole")
 """So large that grids within it are all inside."""
 
 
-class Constant:
+class Constant(ShardEncoder):
     """An encoder that costs nothing: what is left is the pipeline."""
 
     def __init__(self, bands: int) -> None:
@@ -62,7 +64,7 @@ class Constant:
         """Nothing to read."""
         return ObservedCells(lonlat, np.ones(len(lonlat), bool))
 
-    def codes(self, modality: str, seen: ObservedCells) -> Any:
+    def codes(self, modality: str, seen: ObservedCells) -> Codes:
         """Always the same vectors."""
         codes = self._codes[: len(seen.valid)]
         return lambda: (codes, seen.valid)
@@ -71,6 +73,27 @@ class Constant:
 def everywhere(lonlat: np.ndarray) -> np.ndarray:
     """All is land."""
     return np.ones(len(lonlat), bool)
+
+
+def opened(
+    url: Any,
+    grid: Grid,
+    layout: Layout,
+    encoder: ShardEncoder,
+    where: Region = WHOLE,
+    land: Land = everywhere,
+    open_equipment: Callable[[], Equipment] | None = None,
+) -> OpenedJob:
+    """A job in this process, with workers that open the same or something else."""
+    equipment = Equipment(encoder, land)
+    job = RasterJob(
+        url=str(url),
+        region=where,
+        grid=grid,
+        layout=layout,
+        open_equipment=open_equipment or partial(Equipment, encoder, land),
+    )
+    return OpenedJob(job, equipment)
 
 
 def attributes(where: Region, grid: Grid, layout: Layout) -> dict[str, Any]:
@@ -104,8 +127,8 @@ def plan_of(options: argparse.Namespace) -> dict[str, Any]:
         layout = Layout(modalities=("coordinate", "aerial", "dsm"), bands=768)
         grid = where.grid(resolution_m)
         tasks = planned(Path(options.folder) / "nothing.zarr", grid, layout)
-        work = RasterJob(grid, layout, where, partial(_some, share), None)
-        plans = estimate(work, tasks)
+        job = opened("", grid, layout, Constant(768), where, partial(_some, share))
+        plans = estimate(job, tasks)
         first, last = tasks[0], tasks[-1]
         spent = time.perf_counter() - begin_s
         found[f"{where.name} {resolution_m:g} m"] = {
@@ -113,7 +136,7 @@ def plan_of(options: argparse.Namespace) -> dict[str, Any]:
             "tasks": len(tasks),
             "to encode": plans[0].cells,
             "bytes": sum(each.bytes for each in plans),
-            "shards inside": int((work.extent == ShardExtent.INSIDE).sum()),
+            "shards inside": int((job.extent == ShardExtent.INSIDE).sum()),
             "seconds": round(spent, 2),
             "peak_gb": round(peak_bytes() / 1e9, 2),
             "ends": [str(first), str(last)],
@@ -138,7 +161,7 @@ def publish_of(options: argparse.Namespace) -> dict[str, Any]:
         layout = Layout(modalities=("coordinate",), bands=768)
         grid = Grid("EPSG:8857", 1000.0, -side * 256, 0, (side * 256, side * 256))
         group = begin(url, grid, layout)
-        rasterize(group, grid, layout, WHOLE, everywhere, Constant(768), progress=False)
+        rasterize(group, opened(url, grid, layout, Constant(768)), progress=False)
         done = subprocess.run(
             [sys.executable, "-c", code.format(at=str(url))],
             capture_output=True,
@@ -179,7 +202,7 @@ def write_of(options: argparse.Namespace) -> dict[str, Any]:
     def pipeline() -> tuple[float, int]:
         group = begin(folder / "w.zarr", grid, layout)
         start = time.perf_counter()
-        rasterize(group, grid, layout, WHOLE, everywhere, encoder, progress=False)
+        rasterize(group, opened(group.store, grid, layout, encoder), progress=False)
         spent = time.perf_counter() - start
         size = sum(p.stat().st_size for p in (folder / "w.zarr").rglob("*") if p.is_file())
         shutil.rmtree(folder / "w.zarr")
@@ -252,7 +275,7 @@ def growth_of(options: argparse.Namespace) -> dict[str, Any]:
             grid = Grid("EPSG:8857", 1000.0, -side * 64, 0, (side * 64, side * 64))
             group = begin(Path(options.folder) / "g.zarr", grid, layout)
             start = time.process_time()
-            rasterize(group, grid, layout, WHOLE, everywhere, encoder, progress=False)
+            rasterize(group, opened(group.store, grid, layout, encoder), progress=False)
             spent = time.process_time() - start
             if number >= 0:
                 found.setdefault(f"{cells}", []).append(1e6 * spent / cells)
@@ -279,11 +302,11 @@ def peak_of(side: int, folder: str) -> None:
     grid = Grid("EPSG:8857", 1000.0, -side * 256, 0, (side * 256, side * 256))
     group = begin(Path(folder) / "m.zarr", grid, layout)
     encoder = Constant(768)
-    work = RasterJob(grid, layout, WHOLE, everywhere, encoder)
-    for batch in work.read(planned(Path(folder) / "m.zarr", grid, layout)[0]):
-        encoder.codes("coordinate", batch.seen)()  # type: ignore[arg-type]
+    first = planned(Path(folder) / "m.zarr", grid, layout)[0]
+    for batch in opened(group.store, grid, layout, encoder).read(first):
+        encoder.codes("coordinate", batch.observed)()  # type: ignore[arg-type]
     before = peak_bytes()
-    rasterize(group, grid, layout, WHOLE, everywhere, encoder, progress=False)
+    rasterize(group, opened(group.store, grid, layout, encoder), progress=False)
     print(round((peak_bytes() - before) / (48 << 20), 2))
     shutil.rmtree(Path(folder) / "m.zarr")
 
@@ -299,13 +322,13 @@ def busy(work_s: float, modality: str, lonlat: np.ndarray) -> tuple[np.ndarray, 
 
 def busy_source() -> Equipment:
     """What a dask worker of this benchmark encodes with."""
-    return Equipment(partial(busy, 1.0), everywhere)
+    return Equipment(FunctionEncoder(partial(busy, 1.0)), everywhere)
 
 
 def workers_of(options: argparse.Namespace) -> dict[str, Any]:
     """The same 16 shards by one worker and by two, of one thread, each with one core's work."""
-    from unigeo.producer.raster.dask_executor import local_workers, rasterize_on
-    from unigeo.producer.raster.dask_worker import Job
+    from unigeo.producer.raster.dask_cluster import local_workers
+    from unigeo.producer.raster.dask_executor import rasterize_on
 
     layout = Layout(modalities=("coordinate",), bands=64, shard=64, chunk=16)
     grid = Grid("EPSG:8857", 1000.0, -256, 0, (256, 256))
@@ -314,15 +337,14 @@ def workers_of(options: argparse.Namespace) -> dict[str, Any]:
         for count in (1, 2):
             folder = Path(options.folder) / "d.zarr"
             group = begin(folder, grid, layout)
-            job = Job(str(folder), WHOLE, grid, layout, busy_source)
-            work = RasterJob(grid, layout, WHOLE, everywhere, None)
+            job = opened(folder, grid, layout, Constant(64), open_equipment=busy_source)
             with local_workers(count, threads=1) as connect:
                 client = connect()  # workers are up before the clock starts
                 client.wait_for_workers(count)
                 client.run(busy_source)  # and have imported what they need
                 log = RunLog()
                 start = time.perf_counter()
-                rasterize_on(lambda c=client: c, group, job, work, None, log=log, progress=False)
+                rasterize_on(lambda c=client: c, group, job, None, log=log, progress=False)
                 seconds[count].append(time.perf_counter() - start)
     one, two = (statistics.median(seconds[count]) for count in (1, 2))
     return {"one_s": round(one, 2), "two_s": round(two, 2), "times": round(one / two, 2)}

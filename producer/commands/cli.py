@@ -14,8 +14,8 @@ from unigeo.producer.commands.options import (
     changed,
     changes_of,
     check_observations,
+    execution_options,
     observed,
-    running_of,
     runs,
     stated,
     terms_of,
@@ -107,7 +107,7 @@ def _produce(**options: Any) -> None:
     changes = changes_of(options)
     from unigeo.producer.pipeline.pipeline import carry_out, choose, describe, foresee
 
-    running, terms = running_of(options), terms_of(options)
+    execution, terms = execution_options(options), terms_of(options)
     observations = open_named(options["observations"], options["data"])
     run = choose(
         region,
@@ -142,7 +142,7 @@ def _produce(**options: Any) -> None:
             observations,
             progress=True,
             code_version=version("unigeo"),
-            running=running,
+            options=execution,
             following=following,
             terms=terms,
         )

@@ -46,7 +46,7 @@ def changed(command: Any) -> Any:
 
 
 def runs(command: Any) -> Any:
-    """How rasterization runs; `running_of` reads it."""
+    """How rasterization runs; `execution_options` reads it."""
     for option in (
         click.option("--price-per-hour", type=float, help="Of one worker, for --dry-run."),
         click.option(
@@ -71,7 +71,7 @@ def runs(command: Any) -> Any:
     return command
 
 
-def running_of(options: dict[str, Any]) -> "ExecutionOptions":
+def execution_options(options: dict[str, Any]) -> "ExecutionOptions":
     """How to rasterize.
 
     Raises:

@@ -207,6 +207,15 @@ def _write_files(
     (folder / SETTINGS).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
+def read_settings(folder: str | Path) -> ModelSettings:
+    """Read the settings of a model folder without its weights.
+
+    Raises:
+        ModelError: if they are missing, damaged, or of another version.
+    """
+    return from_json(_read_description(Path(folder))["settings"])
+
+
 def load_model(folder: str | Path) -> tuple[UniGeoCLIP, Tokenizer | None]:
     """Read a model folder, offline: the model, and the tokenizer of its text encoder if it has one.
 

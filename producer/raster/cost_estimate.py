@@ -12,19 +12,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.raster.planning import Task, Tasks
+from unigeo.producer.raster.shard_encoder import FAILURES, Observe
 from unigeo.producer.raster.shard_extent import ShardExtent
-from unigeo.producer.raster.shard_task import FAILURES, Observe, RasterJob, StagedEncoder
-from unigeo.producer.storage.shard_codec import shard_order
+from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.schemas.geo.grid import from_wgs84
 from unigeo.schemas.io.durations import format_duration
 from unigeo.schemas.store.layout import Layout
 from unigeo.schemas.store.sharding import CRC_BYTES, index_bytes
-from unigeo.schemas.store.status import Status
 
 SAMPLES = 60_000
-"""Places, about, at which land is asked for to estimate how much of it there is."""
+"""Number of points, about, at which region and land are looked up to estimate their shares."""
 CALIBRATION_S = 1.0
-"""Seconds of encoding from which a modality's speed is told."""
+"""Seconds of encoding over which the speed of a modality is measured."""
 
 
 @dataclass(frozen=True)
@@ -33,43 +32,44 @@ class ModalityPlan:
 
     modality: str
     shards: int
-    """To be written, of water and what lies outside too."""
+    """Number of shards to be written, those of water or outside the region included."""
     cells: int
-    """To be encoded, about."""
+    """Approximate number of cells to be encoded."""
     bytes: int
-    """To be written, about."""
+    """Approximate number of bytes to be written."""
 
 
-def estimate(work: RasterJob, tasks: Tasks) -> list[ModalityPlan]:
+def estimate(opened: OpenedJob, tasks: Tasks) -> list[ModalityPlan]:
     """Estimate cells and bytes; a pure function of grid, region, land and what is stored.
 
-    Land is asked for on a lattice of at most about `SAMPLES` places, so the estimate of cells errs
-    by about 1 / sqrt(places on land).
+    Land is looked up on a lattice of at most about `SAMPLES` points, so the relative error of the
+    number of cells is about 1 / sqrt(points on land).
     """
-    share = land_share(work)
+    share = land_share(opened)
     return [
-        _of_modality(work.layout, name, missing, share)
+        _plan_modality(opened.job.layout, name, missing, share)
         for name, missing in zip(tasks.modalities, tasks.missing, strict=True)
     ]
 
 
-def land_share(work: RasterJob) -> Float[np.ndarray, "shard_row shard_col"]:
-    """Share of each shard's cells that lie in the region and on land, by a lattice of samples."""
-    shard, extent = work.layout.shard, work.extent
+def land_share(opened: OpenedJob) -> Float[np.ndarray, "shard_row shard_col"]:
+    """Estimate the share of each shard's cells in the region and on land, from a lattice."""
+    job, extent = opened.job, opened.extent
+    shard = job.layout.shard
     touched = np.argwhere(extent != ShardExtent.OUTSIDE)
     side = 1
     while side * 2 <= shard and (2 * side) ** 2 * len(touched) <= SAMPLES:
         side *= 2
-    fine = work.grid.coarsen(shard).refine(side)
+    lattice = job.grid.coarsen(shard).refine(side)  # side x side points in each shard
     share = np.zeros(extent.shape)
     for row in np.unique(touched[:, 0]):
         cols = touched[touched[:, 0] == row, 1]
-        x = fine.x.reshape(-1, side)[cols].ravel()
-        y = fine.y[row * side : (row + 1) * side]
-        lonlat = _lonlat(fine.crs, x, y)
-        dry = work.region.contains(lonlat)
-        dry[dry] = work.land(lonlat[dry])
-        share[row, cols] = dry.reshape(side, len(cols), side).mean(axis=(0, 2))
+        x = lattice.x.reshape(-1, side)[cols].ravel()
+        y = lattice.y[row * side : (row + 1) * side]
+        lonlat = _lonlat(lattice.crs, x, y)
+        on_land = job.region.contains(lonlat)
+        on_land[on_land] = opened.equipment.land(lonlat[on_land])
+        share[row, cols] = on_land.reshape(side, len(cols), side).mean(axis=(0, 2))
     return share
 
 
@@ -81,7 +81,9 @@ def _lonlat(
     return np.stack([lon, lat], axis=-1)
 
 
-def _of_modality(layout: Layout, name: str, missing: np.ndarray, share: np.ndarray) -> ModalityPlan:
+def _plan_modality(
+    layout: Layout, name: str, missing: np.ndarray, share: np.ndarray
+) -> ModalityPlan:
     in_shard = layout.shard**2
     cells = float(share[missing].sum()) * in_shard
     side = layout.shard // layout.chunk
@@ -93,7 +95,7 @@ def _of_modality(layout: Layout, name: str, missing: np.ndarray, share: np.ndarr
 
 
 def cell_flops(model: UniGeoCLIP, modality: str) -> int:
-    """Floating-point operations for one cell; a product and its sum are two."""
+    """Count the floating-point operations of one cell; multiply and add are two."""
     shape = (1, *model.settings.shape(modality))
     kind = {"coordinate": torch.float64, "dsm": torch.float32}.get(modality, torch.uint8)
     device = next(model.parameters()).device
@@ -104,53 +106,61 @@ def cell_flops(model: UniGeoCLIP, modality: str) -> int:
 
 @dataclass(frozen=True)
 class ProcessSpeed:
-    """What one process does in a second."""
+    """Cells per second of one process."""
 
     read: float
-    """Cells observed."""
+    """Cells observed per second."""
     encode: float
-    """Cells encoded and quantized."""
+    """Cells encoded and quantized per second."""
     overlap: bool
-    """Whether both go on at once: where there is a GPU."""
+    """Whether both proceed at once, as on a GPU."""
 
     @property
     def cells(self) -> float:
-        """Cells in all."""
+        """Cells per second through both stages."""
         if self.overlap:
             return min(self.read, self.encode)
         return 1 / (1 / self.read + 1 / self.encode)
 
 
 def calibrate(
-    work: RasterJob,
+    opened: OpenedJob,
     modality: str,
     *,
     overlap: bool,
     seconds: float = CALIBRATION_S,
     gain: float = 1.0,
 ) -> ProcessSpeed | None:
-    """Measure the speed on cells of one shard; None where it cannot be encoded.
+    """Measure the speed on cells of one shard; None where they cannot be encoded.
 
-    Of cells that are interpolated, `gain` come with each that is encoded.
+    Args:
+        opened: the job and its equipment.
+        modality: modality to encode.
+        overlap: whether this process observes and encodes at once.
+        seconds: time to measure for.
+        gain: cells written per cell encoded, more than 1 where cells are interpolated.
     """
-    staged: StagedEncoder = work.staged
-    task, lonlat, cells = _sample_shard(work, modality)
-    size = min(work.batch, staged.batch(modality), len(cells))
+    encoder = opened.equipment.encoder
+    task = _sample_shard(opened, modality)
+    lonlat, cells = opened.cells_to_encode(task)
+    size = min(opened.job.batch, encoder.batch(modality), len(cells))
     if size == 0:
         return None
     spent = {"read": 0.0, "encode": 0.0}
     done = 0
     stack = ExitStack()
     try:
-        observe: Observe = lambda part: staged.observe(modality, lonlat[part])  # noqa: E731
-        if modality != "coordinate":  # interpolated ones would all be encoded at once
-            observe = stack.enter_context(work.observing(task, lonlat, cells))
-        for number in range(-1, 1000):  # the first batch warms up
+        observe: Observe = lambda part: encoder.observe(modality, lonlat[part])  # noqa: E731
+        # Coordinates are measured one by one: in an opened shard the first batch would encode the
+        # nodes of all its interpolated cells, and the others none.
+        if modality != "coordinate":
+            observe = stack.enter_context(opened.open_shard(task, lonlat, cells))
+        for number in range(-1, 1000):  # batch -1 warms up, unless it takes all the time there is
             first = max(number, 0) * size % (len(cells) - size + 1)
             begin = time.perf_counter()
-            seen = observe(cells[first : first + size])
+            observed = observe(cells[first : first + size])
             middle = time.perf_counter()
-            staged.codes(modality, seen)()
+            encoder.codes(modality, observed)()
             end = time.perf_counter()
             if number < 0 and end - begin < seconds:
                 continue
@@ -163,35 +173,31 @@ def calibrate(
         return None
     finally:
         stack.close()
-    rates = {stage: done / max(taken, 1e-9) for stage, taken in spent.items()}
+    rates = {stage: done / max(spent_s, 1e-9) for stage, spent_s in spent.items()}
     return ProcessSpeed(gain * rates["read"], gain * rates["encode"], overlap)
 
 
-def _sample_shard(
-    work: RasterJob, modality: str
-) -> tuple[Task, Float[np.ndarray, "place 2"], Int[np.ndarray, " cell"]]:
-    """The shard with the most land: its centres, and its cells in the order of encoding."""
-    share = land_share(work)
+def _sample_shard(opened: OpenedJob, modality: str) -> Task:
+    """Return the task of the shard with the most land."""
+    share = land_share(opened)
     row, col = np.unravel_index(int(share.argmax()), share.shape)
-    task = Task(modality, int(row), int(col))
-    lonlat, status = work.cells(task)
-    order = shard_order(work.layout.shard, work.layout.chunk).order
-    return task, lonlat, order[status[order] == Status.VALID]
+    return Task(modality, int(row), int(col))
 
 
-def sample_cells(work: RasterJob, count: int) -> Int[np.ndarray, "cell 2"]:
-    """Rows and columns of cells to be encoded, drawn over the grid; the same ones every time."""
+def sample_cells(opened: OpenedJob, count: int) -> Int[np.ndarray, "cell 2"]:
+    """Draw rows and columns of cells to be encoded, over the whole grid; the same every time."""
+    job = opened.job
     rng = np.random.default_rng(0)
     chosen = np.empty((0, 2), np.int64)
     for _ in range(100):
-        rowcol = rng.integers(0, work.grid.shape, (4 * count, 2))
-        eastings, northings = work.grid.x[rowcol[:, 1]], work.grid.y[rowcol[:, 0]]
-        lon, lat = from_wgs84(work.grid.crs).transform(eastings, northings, direction="INVERSE")
+        rowcol = rng.integers(0, job.grid.shape, (4 * count, 2))
+        eastings, northings = job.grid.x[rowcol[:, 1]], job.grid.y[rowcol[:, 0]]
+        lon, lat = from_wgs84(job.grid.crs).transform(eastings, northings, direction="INVERSE")
         lonlat = np.stack([lon, lat], axis=-1)
-        there = np.isfinite(lonlat).all(axis=1)
-        there[there] = work.region.contains(lonlat[there])
-        there[there] = work.land(lonlat[there])
-        chosen = np.concatenate([chosen, rowcol[there]])
+        on_land = np.isfinite(lonlat).all(axis=1)
+        on_land[on_land] = job.region.contains(lonlat[on_land])
+        on_land[on_land] = opened.equipment.land(lonlat[on_land])
+        chosen = np.concatenate([chosen, rowcol[on_land]])
         if len(chosen) >= count:
             break
     return chosen[:count]
@@ -205,14 +211,23 @@ def format_estimate(
     workers: int = 1,
     price_per_hour: float | None = None,
 ) -> Iterator[str]:
-    """What the run will cost, in lines."""
+    """Write what the run will cost, line by line.
+
+    Args:
+        plans: what is left to do, by modality.
+        flops: floating-point operations of one cell, by modality.
+        speeds: measured speed of one process, by modality; None where it is unknown.
+        workers: number of such processes.
+        price_per_hour: price of one of them.
+    """
     total_s: float | None = 0.0
     for each in plans:
         speed = speeds.get(each.modality)
-        work = each.cells * flops[each.modality]
+        operations = each.cells * flops[each.modality]
         line = (
             f"{each.modality:13} {each.shards:,} shards to write, about {each.cells:,} cells to "
-            f"encode, {size(each.bytes)}, {work:.2g} FLOP ({flops[each.modality]:.3g} per cell)"
+            f"encode, {size(each.bytes)}, {operations:.2g} FLOP "
+            f"({flops[each.modality]:.3g} per cell)"
         )
         if speed is None:
             line += "; speed unknown"
@@ -232,7 +247,7 @@ def format_estimate(
 
 
 def size(count: float) -> str:
-    """Bytes in words."""
+    """Write a number of bytes with its unit."""
     units = ("bytes", "kB", "MB", "GB", "TB", "PB")
     power = min(int(np.log10(max(count, 1)) // 3), len(units) - 1)
     return f"{count / 1000**power:.3g} {units[power]}"

@@ -23,7 +23,7 @@ from unigeo.producer.raster.patch_mosaic import (
     MosaicBatch,
     UnreadableError,
 )
-from unigeo.producer.raster.shard_task import Observe, ObservedCells
+from unigeo.producer.raster.shard_encoder import Observe, ObservedCells, ShardEncoder
 from unigeo.producer.training.step import compile_blocks
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.geo.grid import Grid
@@ -53,7 +53,7 @@ class PendingPatches:
 
 
 @dataclass(frozen=True, eq=False)
-class ModelEncoder:
+class ModelEncoder(ShardEncoder):
     """Look at places and encode what is seen."""
 
     model: UniGeoCLIP
@@ -90,12 +90,12 @@ class ModelEncoder:
         return ObservedCells(patches.values, patches.valid, patches.unreadable, patches.damaged)
 
     @contextmanager
-    def of_shard(
+    def open_shard(
         self,
         modality: str,
         grid: Grid,
         window: Window,
-        lonlat: Float[np.ndarray, "place 2"],
+        lonlat: Float[np.ndarray, "window_cell 2"],
         cells: Int[np.ndarray, " cell"],
     ) -> Iterator[Observe]:
         """Begin to read cells of a shard, all of whose centres are given."""

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from unigeo.producer.observations.protocol import Observations
-from unigeo.producer.raster.shard_task import Land
 from unigeo.producer.storage.code_identity import (
     SHOWN,
     OtherIdentityError,
@@ -95,16 +94,6 @@ class VectorIdentity:
         if (self.weights, self.settings) != (other.weights, other.settings):
             return "Copy the model to the same path on that machine, and start the worker again."
         return "Copy the observations to the same path on that machine, and start the worker again."
-
-
-@dataclass(frozen=True, eq=False)
-class Equipment:
-    """What a process makes vectors with."""
-
-    encode: Any
-    """The model and its observations: an `Encode`, or one in two halves (`StagedEncoder`)."""
-    land: Land
-    identity: VectorIdentity = field(default_factory=VectorIdentity)
 
 
 def identity_of(

@@ -1,17 +1,17 @@
-"""Beside the store, what several runs on one store tell each other: `<store>.run/`.
+"""Coordination of several runs on one store, in a folder beside it: `<store>.run/`.
 
-    owners/<id>                      one per running process, renewed every few seconds
+    owners/<id>                        one per running process, renewed every few seconds
     claims/<modality>/<row>.<col>/<n>  the n-th owner of a task; the highest n holds it
-    failed/<modality>/<row>.<col>    what failed there, until it is done again
+    failed/<modality>/<row>.<col>      the failures of a task, until it is done again
 
-An object is a claim because it can be created only once (conditional create: S3, GCS, Azure and
-local disks have it). A claim whose owner is gone is taken over by creating the next number, again
-only once. An owner is gone when its object is removed, when its process no longer runs on this
-machine, or when its object has not changed for `EXPIRY_S` by the clock of the one who waits: clocks
-of different machines are never compared.
+An object can serve as a claim because it can be created only once (conditional create: S3, GCS,
+Azure and local disks have it). The claim of a dead owner is taken over by creating the next number,
+again only once. An owner is dead when its object is removed, when its process no longer runs on
+this machine, or when its object has not changed for `EXPIRY_S` by the clock of the process that
+waits: clocks of different machines are never compared.
 
-Claims save work, nothing else: a shard written twice has the same bytes. When all is done nothing
-of this folder is left, and it is never inside the store.
+Claims only save work: a shard written twice has the same bytes. When all is done nothing is left of
+this folder, and it is never inside the store.
 """
 
 import json
@@ -36,22 +36,24 @@ from unigeo.schemas.io.store_errors import unreachable_errors
 from unigeo.schemas.io.stores import open_store
 
 EXPIRY_S = 60.0
-"""An owner that has not shown itself for so long is taken for dead."""
+"""Seconds without a heartbeat after which an owner counts as dead."""
 SUFFIX = ".run"
 PUBLISH = "publish"
-"""The claim of the one who publishes."""
+"""Claim of the run that publishes."""
 
 
 class Leases:
-    """One process's view of the folder; use it as a context, so that its owner object is kept."""
+    """One process's view of the folder; as a context it keeps the heartbeat of its owner object."""
 
     def __init__(self, store: Any, expiry_s: float = EXPIRY_S) -> None:
-        """Take an obstore store; `open_run_folder` finds it."""
+        """Take the folder as an obstore store; see `open_leases`."""
         self._store = store
         self.expiry_s = expiry_s
         self.owner = uuid.uuid4().hex
         self._seen: dict[str, tuple[bytes, float]] = {}
+        """Last content of each other owner's object, and when this process first saw it."""
         self._held: dict[str, int] = {}
+        """Number of each claim that is held."""
         self._stop = threading.Event()
         self._beats = 0
         self._lock = threading.Lock()
@@ -73,15 +75,15 @@ class Leases:
             self._remove(f"owners/{self.owner}")
 
     def claim(self, name: str) -> bool:
-        """Take a claim, or take it over from an owner who is gone; whether it is ours now."""
+        """Take a claim, or take it over from a dead owner; return whether this process holds it."""
         number = 0
         while True:
             if self._create(f"claims/{name}/{number}", self.owner.encode()):
                 break
             holder = self._get(f"claims/{name}/{number}")
             if holder is None:
-                continue  # released meanwhile
-            if holder == self.owner.encode():  # an answer was lost, and the request repeated
+                continue  # released between the two requests: try to create it again
+            if holder == self.owner.encode():  # ours: the first answer was lost
                 break
             if not self._is_stale(holder.decode()):
                 return False
@@ -91,7 +93,7 @@ class Leases:
         return True
 
     def release(self, name: str) -> None:
-        """Give a claim back, with those of owners before us."""
+        """Remove a claim, and those of the dead owners before."""
         with self._lock:
             number = self._held.pop(name, 0)
         for old in range(number + 1):
@@ -99,7 +101,7 @@ class Leases:
 
     @contextmanager
     def wait_for(self, name: str, poll_s: float = 0.5) -> Iterator[None]:
-        """Hold a claim, once those who hold it now are done or gone."""
+        """Hold a claim, once its present holder has released it or died."""
         while not self.claim(name):
             time.sleep(poll_s)
         try:
@@ -108,35 +110,35 @@ class Leases:
             self.release(name)
 
     def note_failed(self, task: Task, about: dict[str, Any]) -> None:
-        """Write down what failed, before the shard is written with cells of status `failed`."""
+        """Record the failures of a task, before it is written with cells of status `failed`."""
         self._put(f"failed/{claim_name(task)}", json.dumps(about, sort_keys=True).encode())
 
     def clear_failure(self, task: Task) -> None:
-        """Strike a task that is done after all."""
+        """Remove the record of a task that is done now."""
         self._remove(f"failed/{claim_name(task)}")
 
     def failed(self) -> dict[Task, dict[str, Any]]:
-        """Tasks that ended with failed cells, and what was wrong."""
-        found = {}
+        """Return the tasks that ended with failed cells, and their records."""
+        records = {}
         for key in self._keys("failed"):
             content = self._get(key)
             if content is not None:
-                modality, place = key.split("/")[-2:]
-                row, col = place.split(".")
-                found[Task(modality, int(row), int(col))] = json.loads(content)
-        return found
+                modality, rowcol = key.split("/")[-2:]
+                row, col = rowcol.split(".")
+                records[Task(modality, int(row), int(col))] = json.loads(content)
+        return records
 
     def has_failed(self, task: Task) -> bool:
-        """Whether a task is among those that failed."""
+        """Return whether a task is among those that failed."""
         return self._get(f"failed/{claim_name(task)}") is not None
 
     def others(self) -> bool:
-        """Whether another run is at work on the store, as far as can be told."""
+        """Return whether another run works on the store, as far as can be seen from here."""
         owners = (key.split("/")[-1] for key in self._keys("owners"))
         return any(owner != self.owner and not self._is_stale(owner) for owner in owners)
 
     def sweep(self) -> None:
-        """Remove claims and owners that dead processes left; for the one who holds `PUBLISH`."""
+        """Remove claims and owners of dead processes; for the holder of `PUBLISH`."""
         for key in self._keys("claims"):
             holder = self._get(key)
             if holder is not None and self._is_stale(holder.decode()):
@@ -153,6 +155,8 @@ class Leases:
             return True
         if not _runs(json.loads(content)["process"]):
             return True
+        # Its heartbeats are numbered, so an object that does not change for `expiry_s` of this
+        # process's clock has missed several: dead, or cut off for long enough.
         now = time.monotonic()
         before = self._seen.get(owner)
         if before is None or before[0] != content:
@@ -171,7 +175,7 @@ class Leases:
                 self._heartbeat()
 
     def _create(self, key: str, content: bytes) -> bool:
-        """Write an object that is not there yet; False where it is."""
+        """Create an object; False where it exists."""
         with _named(key):
             try:
                 with_retries(lambda: obstore.put(self._store, key, content, mode="create"))
@@ -208,8 +212,8 @@ def _named(key: str) -> AbstractContextManager[None]:
     return named(f"use {key} of the folder {SUFFIX} beside the store, where runs meet")
 
 
-def open_run_folder(url: Any, expiry_s: float = EXPIRY_S) -> Leases | None:
-    """The run folder of the store at a URL; None where the store has no conditional create."""
+def open_leases(url: Any, expiry_s: float = EXPIRY_S) -> Leases | None:
+    """Open the folder of the store at a URL; None where it has no conditional create."""
     if not isinstance(url, str | Path):
         return None
     store = open_store(f"{str(url).rstrip('/')}{SUFFIX}", read_only=False)
@@ -220,8 +224,8 @@ def open_run_folder(url: Any, expiry_s: float = EXPIRY_S) -> Leases | None:
     return Leases(store.store, expiry_s) if isinstance(store, ObjectStore) else None
 
 
-def tidy(url: Any) -> None:
-    """Remove a local run folder that holds nothing any more; an object store has no folders."""
+def remove_empty_folder(url: Any) -> None:
+    """Remove a local run folder without files; an object store has no folders."""
     if not isinstance(url, str | Path):
         return
     store = open_store(f"{str(url).rstrip('/')}{SUFFIX}")
@@ -234,7 +238,7 @@ def tidy(url: Any) -> None:
 
 
 def claim_name(task: Task) -> str:
-    """How the claim of a task is called."""
+    """Name of the claim of a task."""
     return f"{task.modality}/{task.shard_row}.{task.shard_col}"
 
 
@@ -243,26 +247,27 @@ def _this_process() -> dict[str, Any]:
 
 
 def _runs(process: dict[str, Any]) -> bool:
-    """Whether a process runs, as far as can be told from here."""
+    """Return whether a process runs; True for one of another machine, which cannot be seen."""
     if process["machine"] != _machine():
         return True
     return bool(_started(process["pid"]) == process["started"])
 
 
 def _machine() -> str:
-    """Name this machine since its start, and its table of processes: containers have their own."""
+    """Name this machine since its boot, and its process namespace: containers have their own."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{socket.gethostname()} {boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:  # no Linux: only time tells
+    except OSError:  # not Linux: only missed heartbeats tell
         return uuid.uuid4().hex
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in ticks since the machine did; None where it does not run."""
+    """Return when a process started, in ticks since boot; None where it does not run."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
+    # The name, in parentheses, may itself hold spaces and parentheses; state and start follow it.
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else fields[19]

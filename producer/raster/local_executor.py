@@ -1,12 +1,13 @@
-"""Write one vector per cell: shard by shard, each whole, each once.
+"""Write the vectors of every cell in this process: shard by shard, each complete, each once.
 
-A task reads nothing but its own window and writes two objects: the vectors, then the status, whose
-presence says that the shard is done. Killed anywhere, the same call goes on with what is left and
-ends with the same bytes. Three stages overlap, with bounded room between them:
+A task reads only its own window and writes two objects: the vectors, then the status, whose
+presence says that the shard is done. After a kill at any moment the same call continues with what
+is left and ends with the same bytes. Three stages overlap, with a bounded number of batches and
+shards between them:
 
-    a thread reads ──▶ this thread encodes ──▶ threads write
+    a thread observes ──▶ this thread encodes ──▶ threads write
 
-Of at most `SHARDS` shards the vectors are in memory at once.
+At most `SHARDS` shards of vectors are in memory.
 """
 
 import queue
@@ -27,20 +28,17 @@ from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.run_log import RunLog
 from unigeo.producer.raster.shard_commit import ShardCommitter
 from unigeo.producer.raster.shard_extent import ShardExtent
-from unigeo.producer.raster.shard_task import CellBatch, Encode, Land, RasterJob, ShardBuilder
+from unigeo.producer.raster.shard_task import CellBatch, OpenedJob, ShardBuilder
 from unigeo.producer.raster.task_queue import TRIES, TaskQueue
 from unigeo.producer.storage.field_store import sweep
-from unigeo.schemas.geo.grid import Grid
-from unigeo.schemas.geo.regions import Region
-from unigeo.schemas.store.layout import Layout
 from unigeo.schemas.store.status import Status
 
-__all__ = ["Encode", "Land", "RasterReport", "rasterize"]
-
 SHARDS = 3
-"""Shards in memory: one is filled, the others are written."""
+"""Number of shards in memory: one is filled while the others are written."""
 READ_AHEAD = 2
-"""Batches read before they are encoded."""
+"""Number of batches observed before they are encoded."""
+_POLL_S = 0.1
+"""Seconds after which a stage that waits for another looks whether the run has ended."""
 
 
 @dataclass
@@ -48,43 +46,37 @@ class RasterReport:
     """What a run of rasterization did."""
 
     cells: Counter[Status] = field(default_factory=Counter)
-    """Cells by status, over the shards written in this run."""
+    """Number of cells by status, over the shards written in this run."""
     failures: Counter[str] = field(default_factory=Counter)
-    """Cells whose encoding failed, by message."""
+    """Number of failed cells by message."""
     failed: list[Task] = field(default_factory=list)
-    """Tasks that hold such cells."""
+    """Tasks with failed cells."""
     shards: int = 0
+    """Number of shards written."""
     seconds: float = 0.0
     device_seconds: float = 0.0
-    """Spent encoding."""
+    """Seconds of encoding."""
 
     @property
     def valid_cells_per_second(self) -> float:
         """Speed of the run."""
         return self.cells[Status.VALID] / self.seconds if self.seconds else 0.0
 
-    def add(
-        self, task: Task, cells: Counter[Status], failures: Counter[str], written: bool = True
-    ) -> None:
+    def add(self, task: Task, cells: Counter[Status], failures: Counter[str]) -> None:
         """Count a task that was written."""
         self.cells.update(cells)
         self.failures.update(failures)
-        self.shards += written
+        self.shards += 1
         if failures:
             self.failed.append(task)
 
 
 def rasterize(
     group: zarr.Group,
-    grid: Grid,
-    layout: Layout,
-    region: Region,
-    land: Land,
-    encode: Any,
+    opened: OpenedJob,
     *,
-    batch: int = 2048,
     progress: bool = True,
-    run: Leases | None = None,
+    leases: Leases | None = None,
     log: RunLog | None = None,
     tries: int = TRIES,
 ) -> RasterReport:
@@ -92,41 +84,38 @@ def rasterize(
 
     Args:
         group: the store's root, from `create_field`.
-        grid: its cells.
-        layout: its arrays.
-        region: cells whose centre lies outside are not encoded.
-        land: cells whose centre is not on land are not encoded.
-        encode: the model and its observations: an `Encode`, or one in two halves (`StagedEncoder`).
-        batch: cells encoded at once, at most.
+        opened: the job and its equipment in this process.
         progress: show a bar on stderr.
-        run: where other runs on the same store are met, and failures kept; without it this run is
-            alone, and what fails stays failed.
+        leases: coordination with other runs on the store, and its list of failed tasks; without
+            them this run is alone, and failed cells stay failed.
         log: gets a line per task.
-        tries: times that a task with failed cells is done, before it is written so; once where
-            there is no `run`.
+        tries: times that a task with failed cells is done before its failures are written; once
+            where there are no `leases`.
 
     Raises:
-        StoreError: if a shard cannot be written; what was written stays, and the same call goes on.
+        StoreError: if a shard cannot be written; what was written is kept, and the same call
+            continues from there.
     """
-    work = RasterJob(grid, layout, region, land, encode, batch)
-    turns = TaskQueue(group, grid, layout, run, tries)
-    pipeline = _Pipeline(work, turns, ShardCommitter(group, run), log or RunLog(), RasterReport())
-    with _bar(work, turns, progress) as bar:
-        pipeline.go(bar)
-    if run is None:
-        sweep(group)  # else by the one who publishes, when nobody writes any more
+    tasks = TaskQueue(group, opened.job.grid, opened.job.layout, leases, tries)
+    pipeline = _Pipeline(
+        opened, tasks, ShardCommitter(group, leases), log or RunLog(), RasterReport()
+    )
+    with progress_bar(opened, tasks, progress) as bar:
+        pipeline.run(bar)
+    if leases is None:
+        sweep(group)  # with leases, the run that publishes sweeps: until then others may write
     return pipeline.report
 
 
-def _bar(work: RasterJob, turns: TaskQueue, progress: bool) -> "tqdm[Any]":
-    cells = work.layout.shard**2
-    touched = work.extent != ShardExtent.OUTSIDE
-    total = int((turns.tasks.missing & touched).sum()) * cells
+def progress_bar(opened: OpenedJob, tasks: TaskQueue, progress: bool) -> "tqdm[Any]":
+    """Return a bar of the cells of all missing shards that the region touches."""
+    touched = opened.extent != ShardExtent.OUTSIDE
+    total = int((tasks.planned.missing & touched).sum()) * opened.job.layout.shard**2
     return tqdm(total=total, unit="cell", unit_scale=True, desc="rasterize", disable=not progress)
 
 
-class _StopError(Exception):
-    """The run ends early."""
+class _StoppedError(Exception):
+    """Ends the reader: the run has ended without it."""
 
 
 class _Mark(Enum):
@@ -134,41 +123,51 @@ class _Mark(Enum):
     END = 2
 
 
+_Message = Task | CellBatch | _Mark | BaseException
+"""What the reader sends: a task, its batches, `END_OF_TASK`; at last `END` or an error."""
+
+
 class _Pipeline:
-    """Reader, encoder and writers of one run."""
+    """Reader, encoder and writers of one run.
+
+    Errors meet in the encoding thread, which is the caller's: the reader sends its own as a
+    message, those of writers are in their futures. Every wait is polled, so that none of the three
+    waits for a stage that has died.
+    """
 
     def __init__(
         self,
-        work: RasterJob,
-        turns: TaskQueue,
-        finisher: ShardCommitter,
+        opened: OpenedJob,
+        tasks: TaskQueue,
+        committer: ShardCommitter,
         log: RunLog,
         report: RasterReport,
     ) -> None:
         self.report = report
-        self._work, self._turns, self._finisher, self._log = work, turns, finisher, log
-        self._read: queue.Queue[Any] = queue.Queue(READ_AHEAD)
-        self._room = threading.Semaphore(SHARDS)
-        self._stop = threading.Event()
-        self._counting = threading.Lock()
+        self._opened, self._tasks, self._committer, self._log = opened, tasks, committer, log
+        self._messages: queue.Queue[_Message] = queue.Queue(READ_AHEAD)
+        self._free_shards = threading.Semaphore(SHARDS)
+        self._stopped = threading.Event()
+        self._report_lock = threading.Lock()
 
-    def go(self, bar: "tqdm[Any]") -> None:
+    def run(self, bar: "tqdm[Any]") -> None:
         """Do all tasks."""
         start = time.monotonic()
-        self._log("start", tasks=len(self._turns.tasks), grid=list(self._work.grid.shape))
+        grid = self._opened.job.grid
+        self._log("start", tasks=len(self._tasks.planned), grid=list(grid.shape))
         reader = threading.Thread(target=self._read_all, daemon=True)
         reader.start()
         try:
-            with ThreadPoolExecutor(SHARDS - 1) as writers:  # they share the waiting
+            with ThreadPoolExecutor(SHARDS - 1) as writers:  # a write mostly waits for the disk
                 try:
                     self._encode_all(writers, bar)
                 except BaseException:
-                    self._stop.set()
+                    self._stopped.set()
                     writers.shutdown(cancel_futures=True)
                     raise
         finally:
-            self._stop.set()
-            self._turns.stop()
+            self._stopped.set()
+            self._tasks.stop()
             reader.join()
             self.report.seconds = time.monotonic() - start
         self._log(
@@ -181,95 +180,95 @@ class _Pipeline:
         )
 
     def _read_all(self) -> None:
-        """Read what the tasks observe, in their turn."""
+        """Send every task and what it observes, in the order of the queue."""
         try:
-            for task in self._turns:
-                if self._stop.is_set():
+            for task in self._tasks:
+                if self._stopped.is_set():
                     return
-                self._hand_over(task)
-                for batch in self._work.read(task):
-                    self._hand_over(batch)
-                self._hand_over(_Mark.END_OF_TASK)
-            self._hand_over(_Mark.END)
-        except _StopError:
+                self._send(task)
+                for batch in self._opened.read(task):
+                    self._send(batch)
+                self._send(_Mark.END_OF_TASK)
+            self._send(_Mark.END)
+        except _StoppedError:
             pass
-        except BaseException as error:  # raised where the caller waits
-            with suppress(_StopError):
-                self._hand_over(error)
+        except BaseException as error:  # raised again in the encoding thread
+            with suppress(_StoppedError):
+                self._send(error)
 
-    def _hand_over(self, thing: Any) -> None:
-        while not self._stop.is_set():
+    def _send(self, message: _Message) -> None:
+        while not self._stopped.is_set():
             try:
-                return self._read.put(thing, timeout=0.1)
+                self._messages.put(message, timeout=_POLL_S)
             except queue.Full:
                 continue
-        raise _StopError
+            return
+        raise _StoppedError
 
     def _encode_all(self, writers: ThreadPoolExecutor, bar: "tqdm[Any]") -> None:
         writing: list[Future[None]] = []
-        filling: ShardBuilder | None = None
+        builder: ShardBuilder | None = None
         while True:
-            thing = self._next(writing)
+            message = self._receive(writing)
             begin = time.monotonic()
-            if isinstance(thing, CellBatch):
-                assert filling is not None
-                filling.add(thing)
-                bar.update(len(thing.cells))
-            elif thing is _Mark.END_OF_TASK:
-                assert filling is not None
-                writing = [future for future in writing if not _checked(future)]
-                filling.settle()
-                writing.append(writers.submit(self._write, filling, bar))
-                filling = None
+            if isinstance(message, CellBatch):
+                assert builder is not None
+                builder.add(message)
+                bar.update(len(message.cells))
+            elif message is _Mark.END_OF_TASK:
+                assert builder is not None
+                writing = [future for future in writing if not _is_done(future)]
+                builder.settle()
+                writing.append(writers.submit(self._write, builder, bar))
+                builder = None
             self.report.device_seconds += time.monotonic() - begin
-            if isinstance(thing, Task):
-                self._wait_for_room(writing)
-                filling = ShardBuilder(self._work, thing)
-                bar.set_postfix_str(thing.modality)
-            elif isinstance(thing, BaseException):
-                raise thing
-            elif thing is _Mark.END:
+            if isinstance(message, Task):
+                self._wait_for_free_shard(writing)
+                builder = ShardBuilder(self._opened, message)
+                bar.set_postfix_str(message.modality)
+            elif isinstance(message, BaseException):
+                raise message
+            elif message is _Mark.END:
                 break
         for future in writing:
             future.result()
 
-    def _next(self, writing: list["Future[None]"]) -> Any:
-        """What the reader has; an error of a writer ends the wait for it."""
+    def _receive(self, writing: list["Future[None]"]) -> _Message:
+        """Wait for the reader's next message; an error of a writer ends the wait."""
         while True:
             try:
-                return self._read.get(timeout=0.1)
+                return self._messages.get(timeout=_POLL_S)
             except queue.Empty:
                 for future in writing:
-                    _checked(future)
+                    _is_done(future)
 
-    def _wait_for_room(self, writing: list["Future[None]"]) -> None:
-        while not self._room.acquire(timeout=0.1):
+    def _wait_for_free_shard(self, writing: list["Future[None]"]) -> None:
+        while not self._free_shards.acquire(timeout=_POLL_S):
             for future in writing:
-                _checked(future)
+                _is_done(future)
         for future in writing:
-            _checked(future)
+            _is_done(future)
 
-    def _write(self, filling: ShardBuilder, bar: "tqdm[Any]") -> None:
+    def _write(self, builder: ShardBuilder, bar: "tqdm[Any]") -> None:
         try:
-            if self._stop.is_set():
+            if self._stopped.is_set():
                 return
             begin = time.monotonic()
-            done = filling.finish()
-            again = bool(done.failures) and self._turns.again(done.task)
+            done = builder.finish()
+            again = bool(done.failures) and self._tasks.retry(done.task)
             if not again:
-                self._finisher.finish(done, replaces=done.task in self._turns.redo)
-                self._turns.done(done.task)
-            with self._counting:
+                self._committer.write(done, replaces=done.task in self._tasks.redo)
+                self._tasks.release(done.task)
+            with self._report_lock:
                 if not again:
                     self.report.add(done.task, done.cells, done.failures)
-                skipped = self._work.layout.shard**2 - sum(
+                # The bar counted the cells that were encoded, batch by batch; here come the others.
+                skipped = self._opened.job.layout.shard**2 - sum(
                     done.cells[code]
                     for code in (Status.VALID, Status.NO_OBSERVATION, Status.FAILED)
                 )
-                if (
-                    self._work.extent[done.task.shard_row, done.task.shard_col]
-                    != ShardExtent.OUTSIDE
-                ):
+                extent = self._opened.extent[done.task.shard_row, done.task.shard_col]
+                if extent != ShardExtent.OUTSIDE:
                     bar.update(skipped)
             self._log(
                 "again" if again else "shard",
@@ -282,15 +281,15 @@ class _Pipeline:
                 failures=dict(done.failures),
             )
         except BaseException:
-            self._stop.set()
+            self._stopped.set()
             raise
         finally:
-            filling.release()
-            self._room.release()
+            builder.release()
+            self._free_shards.release()
 
 
-def _checked(future: "Future[None]") -> bool:
-    """Whether a write is over; raises what went wrong with it."""
+def _is_done(future: "Future[None]") -> bool:
+    """Return whether a write has ended; raises its error."""
     if future.done():
         future.result()
         return True

@@ -1,11 +1,11 @@
 """What is left to do: a pure function of the grid and of what the store holds.
 
-The plan is lazy: one bit per shard and modality, and a task is made when it is asked for, so that
+A plan has one byte per shard and modality and makes a task only when it is asked for one, so that
 the globe at 100 m is planned in seconds.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -32,7 +32,7 @@ class Task:
     shard_col: int
 
     def window(self, shard: int) -> Window:
-        """The shard's cells."""
+        """Cells of the shard on the field's grid."""
         return Window(self.shard_row * shard, self.shard_col * shard, shard, shard)
 
 
@@ -44,7 +44,7 @@ class Tasks(Sequence[Task]):
         modalities: tuple[str, ...],
         missing: Bool[np.ndarray, "modality shard_row shard_col"],
     ) -> None:
-        """Take what is missing of each modality."""
+        """Take the shards that are missing of each modality."""
         self.modalities = modalities
         self.missing = missing
         self._numbers = np.flatnonzero(np.moveaxis(missing, 0, -1))
@@ -65,6 +65,12 @@ class Tasks(Sequence[Task]):
     def __iter__(self) -> Iterator[Task]:
         return map(self._task, self._numbers)
 
+    def __contains__(self, task: object) -> bool:
+        """Whether a task of these modalities is missing; without a search."""
+        assert isinstance(task, Task)
+        modality = self.modalities.index(task.modality)
+        return bool(self.missing[modality, task.shard_row, task.shard_col])
+
     def __repr__(self) -> str:
         return f"<{len(self)} tasks of {', '.join(self.modalities)}>"
 
@@ -74,9 +80,9 @@ class Tasks(Sequence[Task]):
 
 
 def plan(group: zarr.Group, grid: Grid, layout: Layout) -> Tasks:
-    """Tasks whose status shard the store lacks.
+    """List the tasks whose status object the store lacks.
 
-    A shard's status is written after its vectors, so its presence is the log.
+    A shard's status is written after its vectors, so its presence says that the task is done.
     """
     shape = layout.shards(grid)
     missing = [
@@ -86,7 +92,7 @@ def plan(group: zarr.Group, grid: Grid, layout: Layout) -> Tasks:
 
 
 def planned(url: Any, grid: Grid, layout: Layout) -> Tasks:
-    """The plan of a store that need not be there yet."""
+    """List the tasks of a store that need not exist yet."""
     try:
         group = open_group(url, consolidated=False)
     except StoreError:
@@ -97,33 +103,33 @@ def planned(url: Any, grid: Grid, layout: Layout) -> Tasks:
 
 
 def stored_shards(store: Any, array: str) -> set[tuple[int, int]]:
-    """Row and column of every shard of an array that the store holds; one listing."""
-    found: set[tuple[int, int]] = set()
-    _list_shards(store, array, lambda row, col: found.add((row, col)))
-    return found
+    """List row and column of every shard of an array that the store holds, by one request."""
+    stored: set[tuple[int, int]] = set()
+    _list_shards(store, array, lambda row, col: stored.add((row, col)))
+    return stored
 
 
 def stored_mask(
     store: Any, array: str, shape: tuple[int, int]
 ) -> Bool[np.ndarray, "shard_row shard_col"]:
-    """Which shards of an array the store holds; one listing, one byte per shard."""
+    """Return which shards of an array the store holds, by one listing."""
     mask = np.zeros(shape, bool)
 
-    def note(row: int, col: int) -> None:
+    def mark(row: int, col: int) -> None:
         if row < shape[0] and col < shape[1]:
             mask[row, col] = True
 
-    _list_shards(store, array, note)
+    _list_shards(store, array, mark)
     return mask
 
 
-def _list_shards(store: Any, array: str, note: Any) -> None:
+def _list_shards(store: Any, array: str, add: Callable[[int, int], object]) -> None:
     pattern = re.compile(rf"{re.escape(array)}/c/(\d+)/(\d+)(/0)?")
 
     async def listed() -> None:
         async for key in store.list_prefix(f"{array}/c/"):
             match = pattern.fullmatch(key)
             if match:
-                note(int(match[1]), int(match[2]))
+                add(int(match[1]), int(match[2]))
 
     with_retries(lambda: sync(listed()), needs_retry(store))

@@ -48,19 +48,18 @@ def touched(
     return sorted(found)
 
 
-def note_again(
-    run: Leases,
+def redo_shards(
+    leases: Leases,
     url: str,
     observations: Observations,
     files: Collection[str],
     grid: Grid,
     layout: Layout,
 ) -> None:
-    """Put the finished shards in reach of replaced files among those that are made again."""
-    missing = planned(url, grid, layout).missing
-    failed = run.failed()
+    """Record the finished shards in reach of replaced files as failed, so that they are redone."""
+    missing = planned(url, grid, layout)
+    failed = leases.failed()
     for task in touched(observations, files, grid, layout):
-        place = (layout.modalities.index(task.modality), task.shard_row, task.shard_col)
-        if not missing[place] and task not in failed:
+        if task not in missing and task not in failed:
             about = {"failures": {f"{task.modality}: a file was replaced": 0}}
-            run.note_failed(task, about | {"damaged": sorted(files)})
+            leases.note_failed(task, about | {"damaged": sorted(files)})

@@ -1,4 +1,7 @@
-"""Write a finished task: first what failed, then the vectors, then the status, which is the log."""
+"""Write a finished task: first its failures, then the vectors, and the status last.
+
+The presence of the status object is the commit: a shard without it is made again.
+"""
 
 from typing import Any
 
@@ -15,44 +18,46 @@ from unigeo.schemas.store.manifest import shard_key
 class ShardCommitter:
     """Writes tasks into one store."""
 
-    def __init__(self, group: zarr.Group, run: Leases | None) -> None:
-        """Take the store's root, and the folder where failures are kept."""
+    def __init__(self, group: zarr.Group, leases: Leases | None) -> None:
+        """Take the store's root, and the leases that keep the list of failed tasks."""
         self.store: Any = group.store
-        self._run = run
+        self._leases = leases
 
-    def finish(self, done: EncodedTask, *, replaces: bool = False) -> None:
-        """Write the objects of a task; `replaces` those of an earlier one that failed in part.
+    def write(self, done: EncodedTask, *, replaces: bool = False) -> None:
+        """Write the objects of a task; `replaces` those of an earlier one with failed cells.
 
         Raises:
             StoreError: naming the shard and what to do.
         """
         task = done.task
         with named(f"write shard ({task.shard_row}, {task.shard_col}) of {task.modality}"):
-            if self._run is not None and done.failures:
+            # Noted before the status is written: a kill between the two leaves a failure too many,
+            # which is redone, and never a shard with failures that nobody knows of.
+            if self._leases is not None and done.failures:
                 about = {"failures": dict(done.failures), "damaged": list(done.damaged)}
-                self._run.note_failed(task, about)
+                self._leases.note_failed(task, about)
             key = shard_key(task.modality, task.shard_row, task.shard_col, 3)
             if done.vectors is not None:
                 put(self.store, key, done.vectors)
             elif replaces:
                 delete(self.store, key)
             put(self.store, status_key(task), done.status)
-            if replaces and self._run is not None and not done.failures:
-                self._run.clear_failure(task)
+            if replaces and self._leases is not None and not done.failures:
+                self._leases.clear_failure(task)
 
     def undo(self, task: Task) -> None:
-        """Remove a task that must not count as done: the log first, then the vectors."""
+        """Remove a task that must not count as done: the status first, then the vectors."""
         with named(f"remove shard ({task.shard_row}, {task.shard_col}) of {task.modality}"):
             delete(self.store, status_key(task))
             delete(self.store, shard_key(task.modality, task.shard_row, task.shard_col, 3))
 
-    def finished(self, task: Task) -> bool:
-        """Whether the store holds a task."""
+    def is_written(self, task: Task) -> bool:
+        """Return whether the store holds a task."""
         key = status_key(task)
         with named(f"look for {key}"):
             return exists(self.store, key)
 
 
 def status_key(task: Task) -> str:
-    """Key of the object whose presence says that a task is done."""
+    """Key of the status object, whose presence says that a task is done."""
     return shard_key(status_name(task.modality), task.shard_row, task.shard_col, 2)

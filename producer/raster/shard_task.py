@@ -1,118 +1,39 @@
-"""One task from its cells to the bytes of its objects: what every way of running it shares."""
+"""One task from its cells to the bytes of its objects, the same for every executor.
+
+`OpenedJob.read` observes the cells of a task batch by batch, `ShardBuilder` encodes the batches
+into the objects that `shard_commit` writes.
+"""
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int8, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.raster.planning import Task
+from unigeo.producer.raster.raster_job import Equipment, RasterJob
+from unigeo.producer.raster.shard_encoder import FAILURES, Codes, Observe, ObservedCells
 from unigeo.producer.raster.shard_extent import ShardExtent, shard_extent
 from unigeo.producer.storage.shard_codec import Buffers, VectorObject, shard_order, status_object
-from unigeo.schemas.errors import UnigeoError
-from unigeo.schemas.geo.grid import Grid
-from unigeo.schemas.geo.regions import Region
-from unigeo.schemas.geo.window import Window
-from unigeo.schemas.store.layout import Layout
-from unigeo.schemas.store.quantization import quantize
 from unigeo.schemas.store.status import Status
-
-Encode = Callable[
-    [str, Float[np.ndarray, "point 2"]],
-    tuple[Float[np.ndarray, "point band"], Bool[np.ndarray, " point"]],
-]
-"""From modality and lonlat to unit vectors, and whether anything was observed there."""
-Land = Callable[[Float[np.ndarray, "point 2"]], Bool[np.ndarray, " point"]]
-Codes = Callable[[], tuple[Int8[np.ndarray, "observed band"], Bool[np.ndarray, " point"]]]
-"""Waits for the quantized vectors of what was observed, and says where that was."""
-FAILURES = (UnigeoError, ValueError, RuntimeError)
-"""What encoding raises where it cannot encode some cells; others are mistakes of the program."""
-
-
-@dataclass(frozen=True, eq=False)
-class ObservedCells:
-    """What is to be encoded of some cells."""
-
-    inputs: Any
-    """One row per cell."""
-    valid: Bool[np.ndarray, " point"]
-    """Whether anything was observed."""
-    unreadable: Bool[np.ndarray, " point"] | None = None
-    """Where nothing was observed because a file could not be read."""
-    damaged: tuple[str, ...] = ()
-    """Names of these files."""
-
-
-@runtime_checkable
-class StagedEncoder(Protocol):
-    """An encoder in two halves, so that reading and encoding overlap."""
-
-    def batch(self, modality: str) -> int:
-        """Cells encoded at once, at most."""
-        ...
-
-    def observe(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> ObservedCells:
-        """Read; on the CPU, from any thread."""
-        ...
-
-    def codes(self, modality: str, seen: ObservedCells) -> Codes:
-        """Encode and quantize."""
-        ...
-
-
-Observe = Callable[[Int[np.ndarray, " cell"]], ObservedCells]
-"""Reads cells of a shard, counted row by row."""
-
-
-@runtime_checkable
-class ShardStagedEncoder(Protocol):
-    """A `StagedEncoder` encoder that shares what the batches of a shard have in common."""
-
-    def of_shard(
-        self,
-        modality: str,
-        grid: Grid,
-        window: Window,
-        lonlat: Float[np.ndarray, "place 2"],
-        cells: Int[np.ndarray, " cell"],
-    ) -> AbstractContextManager[Observe]:
-        """Begin to read cells of a window, all of whose centres are given."""
-        ...
-
-
-@dataclass(frozen=True)
-class _UnstagedEncoder:
-    """An encoder that cannot be cut in two."""
-
-    encode: Encode
-
-    def batch(self, modality: str) -> int:
-        return 1 << 30
-
-    def observe(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> ObservedCells:
-        return ObservedCells(lonlat, np.ones(len(lonlat), bool))
-
-    def codes(self, modality: str, seen: ObservedCells) -> Codes:
-        vectors, observed = self.encode(modality, seen.inputs)
-        codes = quantize(vectors[observed])
-        return lambda: (codes, observed)
 
 
 @dataclass(frozen=True, eq=False)
 class CellBatch:
-    """Some cells of a task, read."""
+    """Some cells of a task, observed or failed."""
 
     cells: Int[np.ndarray, " point"]
-    """Counted row by row in the shard."""
-    seen: ObservedCells | None
+    """Cells of the shard, which are counted row by row."""
+    observed: ObservedCells | None
+    """None where observing failed."""
     error: str = ""
-    """Why nothing could be read, if so."""
+    """Message of that failure."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,77 +42,81 @@ class EncodedTask:
 
     task: Task
     vectors: memoryview | None
-    """None where no cell has a vector."""
+    """Object of the vectors; None where no cell has one."""
     status: memoryview
+    """Object of the statuses."""
     cells: Counter[Status]
+    """Number of cells by status."""
     failures: Counter[str]
+    """Number of failed cells by message."""
     damaged: tuple[str, ...]
-    """Files that could not be read."""
+    """Names of the files that could not be read."""
 
 
 @dataclass(eq=False)
-class RasterJob:
-    """Everything that the tasks of one store need."""
+class OpenedJob:
+    """A job in one process: its equipment, and what the tasks of a shard share."""
 
-    grid: Grid
-    layout: Layout
-    region: Region
-    land: Land
-    encode: Any
-    """`Encode` or `StagedEncoder`."""
-    batch: int = 2048
-    """Cells encoded at once, at most."""
+    job: RasterJob
+    equipment: Equipment
+    buffers: Buffers = field(default_factory=Buffers, repr=False)
+    """Memory of shards that were written, for the next ones."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _last: list[Any] = field(default_factory=list, repr=False)
-    buffers: Buffers = field(default_factory=Buffers, repr=False)
-
-    @cached_property
-    def staged(self) -> StagedEncoder:
-        """The encoder in two halves."""
-        return (
-            self.encode if isinstance(self.encode, StagedEncoder) else _UnstagedEncoder(self.encode)
-        )
+    """Row and column of the last shard, centres and statuses of its cells; empty at first."""
 
     @cached_property
     def extent(self) -> UInt8[np.ndarray, "shard_row shard_col"]:
-        """Which shards the region touches."""
-        return shard_extent(self.region, self.grid, self.layout.shard)
+        """The `ShardExtent` of every shard."""
+        return shard_extent(self.job.region, self.job.grid, self.job.layout.shard)
 
-    def cells(self, task: Task) -> tuple[Float[np.ndarray, "cell 2"], UInt8[np.ndarray, " cell"]]:
-        """Centres of a shard's cells, and their status: `VALID` where one is to be encoded."""
+    def cells(
+        self, task: Task
+    ) -> tuple[Float[np.ndarray, "window_cell 2"], UInt8[np.ndarray, " window_cell"]]:
+        """Centres of a shard's cells, and their status: `VALID` where one is to be encoded.
+
+        A shard outside the region has no centres.
+        """
         shard = (task.shard_row, task.shard_col)
-        with self._lock:  # the modalities of a shard share it
+        with self._lock:  # the tasks of a shard, one per modality, follow each other
             if not self._last or self._last[0] != shard:
-                self._last.clear()  # before others take its memory's place
+                self._last.clear()  # before the next centres are allocated: they are 1 MiB and more
                 self._last[:] = [shard, *self._find_cells(task)]
             return self._last[1], self._last[2]
 
     def _find_cells(self, task: Task) -> tuple[np.ndarray, np.ndarray]:
-        status = np.full(self.layout.shard**2, Status.OUTSIDE_REGION, np.uint8)
+        status = np.full(self.job.layout.shard**2, Status.OUTSIDE_REGION, np.uint8)
         extent = self.extent[task.shard_row, task.shard_col]
         if extent == ShardExtent.OUTSIDE:
             return np.empty((0, 2)), status
-        lonlat = self.grid.centres(task.window(self.layout.shard)).reshape(-1, 2)
+        lonlat = self.job.grid.centres(task.window(self.job.layout.shard)).reshape(-1, 2)
         if extent == ShardExtent.INSIDE:
             inside = np.arange(len(lonlat))
         else:
-            inside = np.flatnonzero(self.region.contains(lonlat))
+            inside = np.flatnonzero(self.job.region.contains(lonlat))
         if len(inside):
-            dry = self.land(lonlat[inside])
-            status[inside] = np.where(dry, Status.VALID, Status.WATER)
+            on_land = self.equipment.land(lonlat[inside])
+            status[inside] = np.where(on_land, Status.VALID, Status.WATER)
         return lonlat, status
 
+    def cells_to_encode(
+        self, task: Task
+    ) -> tuple[Float[np.ndarray, "window_cell 2"], Int[np.ndarray, " cell"]]:
+        """Centres of a shard's cells, and those to be encoded in the order of its object."""
+        lonlat, status = self.cells(task)
+        order = shard_order(self.job.layout.shard, self.job.layout.chunk).order
+        return lonlat, order[status[order] == Status.VALID]
+
     def read(self, task: Task) -> Iterator[CellBatch]:
-        """Observe a task's cells, batch by batch, neighbours together.
+        """Observe a task's cells batch by batch, in the order of the shard's object.
 
         Raises:
-            ReplacedError: a file is another than it was: nothing more can be made of the old one.
+            ReplacedError: if a file was replaced while it was read: vectors of the old and the new
+                file must not meet in one store.
         """
-        lonlat, status = self.cells(task)
-        order = shard_order(self.layout.shard, self.layout.chunk).order
-        cells = order[status[order] == Status.VALID]
-        size = min(self.batch, self.staged.batch(task.modality))
-        with self.observing(task, lonlat, cells) as observe:
+        lonlat, cells = self.cells_to_encode(task)
+        size = min(self.job.batch, self.equipment.encoder.batch(task.modality))
+        with self.open_shard(task, lonlat, cells) as observe:
             for first in range(0, len(cells), size):
                 part = cells[first : first + size]
                 try:
@@ -201,90 +126,93 @@ class RasterJob:
                 except FAILURES as error:
                     yield CellBatch(part, None, str(error))
 
-    def observing(
-        self, task: Task, lonlat: Float[np.ndarray, "place 2"], cells: Int[np.ndarray, " cell"]
+    def open_shard(
+        self,
+        task: Task,
+        lonlat: Float[np.ndarray, "window_cell 2"],
+        cells: Int[np.ndarray, " cell"],
     ) -> AbstractContextManager[Observe]:
-        """Begin to read cells of a task, all of whose centres are given."""
-        if isinstance(self.staged, ShardStagedEncoder):
-            window = task.window(self.layout.shard)
-            return self.staged.of_shard(task.modality, self.grid, window, lonlat, cells)
-        return nullcontext(lambda part: self.staged.observe(task.modality, lonlat[part]))
+        """Open what the batches of a task share; `lonlat` are the centres of all its cells."""
+        window = task.window(self.job.layout.shard)
+        return self.equipment.encoder.open_shard(
+            task.modality, self.job.grid, window, lonlat, cells
+        )
 
 
 class ShardBuilder:
-    """The objects of one task while its batches are encoded."""
+    """Collects the encoded batches of one task into its objects."""
 
-    def __init__(self, work: RasterJob, task: Task) -> None:
-        """Start with what is known of the cells without looking."""
-        self._work, self._task = work, task
-        self._status = work.cells(task)[1].copy()
+    def __init__(self, opened: OpenedJob, task: Task) -> None:
+        """Start with the statuses of cells that are not encoded."""
+        self._opened, self._task = opened, task
+        self._status = opened.cells(task)[1].copy()
         self._vectors: VectorObject | None = None  # most shards of some regions need none
         self._failures: Counter[str] = Counter()
         self._damaged: set[str] = set()
         self._pending: tuple[CellBatch, Codes] | None = None
 
     def add(self, batch: CellBatch) -> None:
-        """Encode a batch; while the device is at it, place the one before."""
+        """Encode a batch; while the device computes it, store the codes of the batch before."""
         codes: Codes | None = None
-        if batch.seen is None:
+        if batch.observed is None:
             self._fail(batch, batch.error)
         else:
             try:
-                codes = self._work.staged.codes(self._task.modality, batch.seen)
+                codes = self._opened.equipment.encoder.codes(self._task.modality, batch.observed)
             except FAILURES as error:
                 self._fail(batch, str(error))
-        self._place()
+        self._store_pending()
         self._pending = (batch, codes) if codes is not None else None
 
     def settle(self) -> None:
-        """Wait for the last batch and place it."""
-        self._place()
+        """Wait for the last batch and store its codes."""
+        self._store_pending()
 
     def finish(self) -> EncodedTask:
-        """Complete the objects, which last until `release`; from any thread, once settled."""
-        self._place()
+        """Complete the objects, valid until `release`; from any thread, once settled."""
+        self._store_pending()
         counts = np.unique(self._status, return_counts=True)
         cells = Counter({Status(int(k)): int(n) for k, n in zip(*counts, strict=True)})
-        side = self._work.layout.shard
+        side = self._opened.job.layout.shard
         return EncodedTask(
             self._task,
             None if self._vectors is None else self._vectors.finish(),
-            status_object(self._status.reshape(side, side), self._work.layout),
+            status_object(self._status.reshape(side, side), self._opened.job.layout),
             cells,
             self._failures,
             tuple(sorted(self._damaged)),
         )
 
     def release(self) -> None:
-        """Let the memory of the objects be used again."""
+        """Give the memory of the objects back."""
         if self._vectors is not None:
             self._vectors.release()
             self._vectors = None
 
-    def _place(self) -> None:
+    def _store_pending(self) -> None:
         if self._pending is None:
             return
         batch, wait = self._pending
         self._pending = None
         try:
-            codes, observed = wait()
+            codes, valid = wait()
         except FAILURES as error:
             self._fail(batch, str(error))
             return
         if self._vectors is None:
-            layout = self._work.layout
+            layout = self._opened.job.layout
             width = layout.width(self._task.modality)
-            self._vectors = VectorObject(layout, width, self._work.buffers)
-        self._vectors.put(batch.cells[observed], codes)
-        lost = ~observed
-        self._status[batch.cells[lost]] = Status.NO_OBSERVATION
-        if batch.seen is not None and batch.seen.unreadable is not None:
-            lost = lost & batch.seen.unreadable
+            self._vectors = VectorObject(layout, width, self._opened.buffers)
+        self._vectors.put(batch.cells[valid], codes)
+        empty = ~valid
+        self._status[batch.cells[empty]] = Status.NO_OBSERVATION
+        if batch.observed is not None and batch.observed.unreadable is not None:
+            lost = empty & batch.observed.unreadable
             self._status[batch.cells[lost]] = Status.FAILED
             if lost.any():
-                names = ", ".join(batch.seen.damaged)
+                names = ", ".join(batch.observed.damaged)
                 self._failures[f"{self._task.modality}: cannot read {names}"] += int(lost.sum())
-                self._damaged.update(batch.seen.damaged)
+                self._damaged.update(batch.observed.damaged)
 
     def _fail(self, batch: CellBatch, error: str) -> None:
         self._status[batch.cells] = Status.FAILED

@@ -1,0 +1,210 @@
+"""One run of `unigeo-produce`: every choice is made once, and stated before any work is done."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from unigeo.producer.encoders.model import read_settings
+from unigeo.producer.encoders.settings import ModelSettings
+from unigeo.producer.observations.protocol import Observations
+from unigeo.producer.observations.wrapping import only
+from unigeo.producer.pipeline.recipe import recipe
+from unigeo.producer.raster.coordinate_interpolation import check_factor
+from unigeo.producer.training.processes import default_device
+from unigeo.producer.training.settings import TrainingSettings
+from unigeo.producer.training.train import finished_metrics
+from unigeo.schemas.errors import LayoutError, ModelError, ObservationsError
+from unigeo.schemas.geo.grid import Grid, from_wgs84
+from unigeo.schemas.geo.regions import Region
+from unigeo.schemas.geo.window import Window
+from unigeo.schemas.store.layout import Codec, Layout
+
+RASTERIZED = ("coordinate", "aerial", "dsm")
+"""Modalities that can be made a field: their encoders take what is observed at every cell."""
+_CPU_CELLS = 100_000
+"""Number of cells in the region that a laptop encodes in about a minute."""
+_ROUND_STEPS = (1.0, 2.0, 2.5, 5.0)
+_LAND_SAMPLES = 250_000
+"""Number of cells, about, at which land is looked for before a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductionRun:
+    """One field to produce: its cells and vectors, from which model and observations."""
+
+    region: Region
+    grid: Grid
+    layout: Layout
+    model: Path
+    """Folder of the model, which is trained into it if need be."""
+    out: str
+    """URL of the store."""
+    model_settings: ModelSettings | None
+    """Settings to train with; None where a finished model is used as it is."""
+    training: TrainingSettings
+    changes: Mapping[str, str]
+    """Settings that differ from the preset's, as texts."""
+    interpolate: int = 1
+    """Side of the squares of cells of which one coordinate is encoded; 1: every cell is."""
+
+
+def choose(
+    region: Region,
+    observations: Observations,
+    *,
+    model: str | None = None,
+    preset: str = "tiny",
+    steps: int | None = None,
+    resolution_m: float | None = None,
+    modalities: str | None = None,
+    codec: Codec = "none",
+    interpolate: int = 1,
+    seed: int = 0,
+    out: str | None = None,
+    changes: Mapping[str, str] | None = None,
+) -> ProductionRun:
+    """Turn options into one run; options that are left out are chosen for this machine.
+
+    Args:
+        region: cells to fill.
+        observations: what is observed there.
+        model: folder of a finished model; without it one is trained.
+        preset: name of the settings to train with.
+        steps: training steps, if not the preset's.
+        resolution_m: side of a cell.
+        modalities: names of the vectors to store, separated by commas.
+        codec: compression of the vectors.
+        interpolate: side of the squares of cells of which one coordinate is encoded.
+        seed: seed of the model and its training.
+        out: URL of the store.
+        changes: changes to the preset's settings, such as `{"model.coordinate.depth": "6"}`.
+
+    Raises:
+        UnigeoError: if an option makes no sense.
+    """
+    changes = dict(changes or {})
+    if model is not None and changes:
+        raise ModelError(
+            f"{model} is used as it is, so {', '.join(changes)} cannot be set; leave out --model "
+            "to train one"
+        )
+    chosen_recipe = recipe(preset, observations, seed, changes)
+    model_settings, training = chosen_recipe.model, chosen_recipe.training
+    if model is None:
+        observations = only(observations, model_settings.modalities)
+    if steps is not None:
+        training = replace(training, steps=steps)
+    if model is not None and finished_metrics(Path(model)) is None:
+        raise ModelError(f"{model} is no finished model; leave out --model to train one")
+    chosen = chosen_modalities(modalities, observations)
+    dimension = (model_settings if model is None else read_settings(model)).dimension
+    if resolution_m is None:
+        resolution_m = default_resolution(region, default_device())
+    grid = region.grid(resolution_m)
+    _check_land(region, grid, observations)
+    layout = Layout(modalities=chosen, bands=dimension, codec=codec)
+    check_factor(interpolate, layout.shard)
+    return ProductionRun(
+        region=region,
+        grid=grid,
+        layout=layout,
+        model=Path(model) if model is not None else Path(region.name) / "model",
+        out=out or f"{region.name}/{region.name}.zarr",
+        model_settings=None if model is not None else model_settings,
+        training=training,
+        changes=changes,
+        interpolate=interpolate,
+    )
+
+
+def describe(run: ProductionRun, observations: Observations) -> Iterator[str]:
+    """Say what will be done, in a few lines."""
+    rows, cols = run.grid.shape
+    shards = int(np.prod(run.layout.shards(run.grid))) * len(run.layout.modalities)
+    yield f"region        {run.region.name}, {run.grid.crs}"
+    yield (
+        f"cells         {run.grid.resolution_m:g} m; {rows} x {cols} in all, {shards} shards of "
+        f"{', '.join(run.layout.modalities)}"
+    )
+    yield f"observations  {observations.name}: {', '.join(observations.modalities)}"
+    if run.model_settings is None:
+        yield f"model         {run.model}, as it is"
+    elif finished_metrics(run.model) is not None:
+        yield f"model         {run.model}, trained before"
+    else:
+        yield (
+            f"model         {run.model}, to be trained: {run.training.steps} steps of "
+            f"{run.training.batch} places, {run.layout.bands} dimensions, on {default_device()}"
+        )
+    for key, value in run.changes.items():
+        yield f"setting       {key} = {value}"
+    yield f"store         {run.out}"
+
+
+def _check_land(region: Region, grid: Grid, observations: Observations) -> None:
+    """Refuse a region in which the observations know no land, before any work is done."""
+    step = max(1, math.isqrt(grid.shape[0] * grid.shape[1] // _LAND_SAMPLES))
+    lonlat = np.concatenate(
+        [
+            grid.centres(Window(row, 0, 1, grid.shape[1]))[0, step // 2 :: step]
+            for row in range(step // 2, grid.shape[0], step)
+        ]
+    )
+    inside = lonlat[region.contains(lonlat)]
+    if not observations.land(inside).any():
+        raise ObservationsError(
+            f"{observations.name} knows no land in {region.name}, so there is nothing to encode; "
+            "give observations of that region, or a finer --resolution if it is small"
+        )
+
+
+def default_resolution(region: Region, device: torch.device) -> float:
+    """Return the region's resolution on a GPU, on a CPU the finest round one that is fast."""
+    if device.type == "cuda":
+        return region.resolution_m
+    area = _area_m2(region)
+    for exponent in range(1, 7):
+        for step in _ROUND_STEPS:
+            size = step * 10**exponent
+            if size >= region.resolution_m and area / size**2 <= _CPU_CELLS:
+                return float(size)
+    return 1e7
+
+
+def default_modalities(observations: Observations) -> tuple[str, ...]:
+    """Return every modality that is observed and can be stored as a field."""
+    return tuple(name for name in RASTERIZED if name in observations.modalities)
+
+
+def chosen_modalities(names: str | None, observations: Observations) -> tuple[str, ...]:
+    """Return the modalities that are named, or every one that can be stored.
+
+    Args:
+        names: names separated by commas.
+        observations: their modalities are stored where none are named.
+
+    Raises:
+        LayoutError: if one of them cannot be made a field.
+    """
+    if not names:
+        return default_modalities(observations)
+    chosen = tuple(name.strip() for name in names.split(","))
+    unknown = [name for name in chosen if name not in RASTERIZED]
+    if unknown:
+        raise LayoutError(
+            f"cannot store {', '.join(unknown)}; a field is made of some of {', '.join(RASTERIZED)}"
+        )
+    return chosen
+
+
+def _area_m2(region: Region) -> float:
+    """Return the area of the region's rings, by the shoelace formula on the equal-area map."""
+    area: float = 0.0
+    for ring in region.rings:
+        x, y = from_wgs84(region.crs).transform(ring[:, 0], ring[:, 1])
+        area += abs(float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))) / 2
+    return area

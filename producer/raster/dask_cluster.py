@@ -1,0 +1,73 @@
+"""Connections to dask schedulers: workers started on this machine, or a scheduler's address."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from unigeo.schemas.errors import MissingExtraError, StoreError
+
+THREADS = 2
+"""Tasks at once in a worker: while one is encoded the other reads or writes."""
+_RETRY_S = 1.0
+"""Seconds between two attempts to connect."""
+
+
+@contextmanager
+def local_workers(count: int, threads: int = THREADS) -> Iterator[Callable[[], Any]]:
+    """Start `count` workers on this machine, each with a GPU of its own where there are several."""
+    dask, distributed = _imported()
+    settings = {
+        "distributed.worker.multiprocessing-method": "spawn",
+        "distributed.scheduler.allowed-failures": 2,
+        "distributed.comm.timeouts.connect": "60s",
+    }
+    with (
+        dask.config.set(settings),
+        distributed.LocalCluster(
+            n_workers=count,
+            threads_per_worker=threads,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit=None,
+            silence_logs=50,
+        ) as cluster,
+    ):
+        yield lambda: distributed.Client(cluster)
+
+
+def scheduler_at(address: str) -> Callable[[], Any]:
+    """Connect to a scheduler by its address, such as tcp://HOST:8786."""
+    _, distributed = _imported()
+    return lambda: distributed.Client(address, timeout=10)
+
+
+def connect_in_time(connect: Callable[[], Any], patience_s: float) -> Any:
+    """Connect, again and again while the scheduler is away.
+
+    Raises:
+        StoreError: if there is none after `patience_s`.
+    """
+    end = time.monotonic() + patience_s
+    while True:
+        try:
+            return connect()
+        except (OSError, TimeoutError) as error:
+            if time.monotonic() > end:
+                raise StoreError(
+                    f"there is no dask scheduler: {error}. What was written is kept; start one and "
+                    "run the same command again."
+                ) from error
+            time.sleep(_RETRY_S)
+
+
+def _imported() -> tuple[Any, Any]:
+    try:
+        import dask
+        import distributed
+    except ImportError as error:
+        raise MissingExtraError(
+            'many workers need dask.distributed: pip install "unigeo[cluster]"'
+        ) from error
+    return dask, distributed

@@ -1,0 +1,50 @@
+"""A rasterization job: what is sent to every process, and what each process opens from it."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from unigeo.producer.raster.identity import VectorIdentity
+from unigeo.producer.raster.leases import EXPIRY_S
+from unigeo.producer.raster.shard_encoder import ShardEncoder
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.geo.regions import Region
+from unigeo.schemas.store.layout import Layout
+
+Land = Callable[[Float[np.ndarray, "point 2"]], Bool[np.ndarray, " point"]]
+"""Returns whether each point is on land."""
+
+
+@dataclass(frozen=True, eq=False)
+class Equipment:
+    """What a process makes vectors with: open files and a model in memory, never sent."""
+
+    encoder: ShardEncoder
+    land: Land
+    identity: VectorIdentity = field(default_factory=VectorIdentity)
+    """Identity of the vectors that this process makes."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RasterJob:
+    """The vectors of one store, as every process is told of them; small enough to send per task."""
+
+    url: str
+    """Address of the store, which workers open."""
+    region: Region
+    """Cells whose centre lies outside are not encoded."""
+    grid: Grid
+    layout: Layout
+    open_equipment: Callable[[], Equipment]
+    """Called once in each worker, so its paths must mean the same on every machine."""
+    batch: int = 2048
+    """Largest number of cells encoded at once."""
+    identity: VectorIdentity = field(default_factory=VectorIdentity)
+    """Identity of the store's vectors; without it, that of this code alone."""
+    expiry_s: float = EXPIRY_S
+    """Seconds without a heartbeat after which another process counts as dead."""
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Name under which a worker keeps its equipment."""
