@@ -6,7 +6,7 @@ import shapely.affinity
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from unigeo.client.areas.coverage import cover, holds_centre, reach
+from unigeo.client.areas.coverage import cover, holds_centre, touched_cells
 from unigeo.client.areas.outlines import Outlines, outlines_of, outlines_on
 from unigeo.client.areas.polygons import read_polygons
 from unigeo.schemas.errors import RegionError
@@ -78,7 +78,7 @@ def test_the_shares_of_a_polygon_sum_to_its_area(polygon: shapely.Geometry) -> N
     outlines = plane([polygon])
     corner = Window(-3, -3, 21, 21)
     assert shares(outlines, corner).sum() == pytest.approx(polygon.area, abs=1e-6)
-    assert np.array_equal(reach(outlines, corner), shares(outlines, corner)[0] > 0)
+    assert np.array_equal(touched_cells(outlines, corner), shares(outlines, corner)[0] > 0)
 
 
 @settings(max_examples=50)
