@@ -47,4 +47,4 @@ def test_rasterization_on_a_gpu_is_measured_on_a_bare_machine(tmp_path):
     forms = found["coordinate"]["forms"]
     assert {"general float32", "folded product", "folded fused"} == set(forms)
     assert all(form["lowest_cosine"] >= 0.9999 for form in forms.values())
-    assert found["aerial"]["cells_per_second"] > 0 and "bar 10" in told
+    assert found["aerial"]["cells_per_second"] > 0 and "goal 10" in told

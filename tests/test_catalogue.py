@@ -247,7 +247,7 @@ def test_of_many_changes_in_a_folder_none_is_lost(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["s3", "gcs"])
 def test_of_two_changes_in_an_object_store_none_is_lost(kind: str) -> None:
     """One comes while the other is under way: first of a new object, then of one that is there."""
-    with kills.place(kind) as bucket:
+    with kills.store_root(kind) as bucket:
         store = open_store(bucket, read_only=False)
         rounds = []
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.producer.programs import BATCH, CHUNK, places
+from benchmarks.producer.programs import BATCH, CHUNK, observe_waves
 from benchmarks.producer.waves import model_settings
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.training.processes import Processes
@@ -55,7 +55,7 @@ def test_a_part_that_is_filled_up_gives_the_same_gradients(monkeypatch: pytest.M
         model = UniGeoCLIP(model_settings()).train()
         settings = TrainingSettings(locations=100, batch=BATCH, chunk=CHUNK, compile=compiled)
         prepare_blocks(model, settings, torch.device("cpu"))
-        batch = TrainingBatch(0, places(BATCH, 4), np.arange(BATCH))
+        batch = TrainingBatch(0, observe_waves(BATCH, 4), np.arange(BATCH))
         compute_gradients(model, batch, settings, Processes())
         found.append({name: w.grad for name, w in model.named_parameters() if w.grad is not None})
     assert shapes == {CHUNK}

@@ -182,7 +182,7 @@ def test_an_unknown_modality_or_newer_layout_is_named_without_a_request_for_vect
 def test_an_object_store_gives_the_same(
     kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with kills.place(kind) as bucket:
+    with kills.store_root(kind) as bucket:
         import obstore
         from obstore.store import from_url
 

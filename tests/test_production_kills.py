@@ -30,7 +30,7 @@ S3, GCS = (pytest.param(name, marks=pytest.mark.slow) for name in ("s3", "gcs"))
 
 @pytest.fixture(scope="module", params=["local", S3, GCS, AZURE])
 def place(request: pytest.FixtureRequest) -> Iterator[str]:
-    with kills.place(request.param) as base:
+    with kills.store_root(request.param) as base:
         yield base
 
 

@@ -1,4 +1,4 @@
-"""Open-CONUS observations that a machine without GDAL, PROJ and GEOS can look at: torch and Pillow.
+"""Open-CONUS observations for machines without GDAL, PROJ and GEOS, read by torch and Pillow.
 
 `python -m benchmarks.producer.gpu_data` writes the folder; see there what it holds. Patches are cut
 as `observations.rasters` does it, on a GPU where there is one. Averages over several pixels are of
@@ -22,9 +22,9 @@ from torch.nn.functional import avg_pool2d
 from unigeo.producer.observations.patches import Patches
 from unigeo.producer.observations.protocol import ImageModality, Observations
 
-DESCRIPTION, PLACES = "carried.json", "places.npz"
+DESCRIPTION, LOCATIONS = "carried.json", "places.npz"
 SLAB = 2048
-"""Patches cut at once."""
+"""Number of patches cut at once."""
 _RADIUS_M = 6_378_137.0
 _FLATTENING = 1 / 298.257223563
 
@@ -36,7 +36,7 @@ class CarriedRaster:
     path: Path
     mercator: bool
     affine: tuple[float, ...]
-    """From column and row to easting and northing."""
+    """Affine transform from column and row to easting and northing."""
     patch_m: tuple[float, ...]
     patch_px: int
     device: torch.device
@@ -53,28 +53,29 @@ class CarriedRaster:
         down = row[:, middle, middle] - row[:, middle - 1, middle]
         across = col[:, middle, middle] - col[:, middle, middle - 1]
         decimation = torch.stack([down, across], dim=1).add(1e-3).floor().clamp(min=1).long()
-        bands = len(self._whole)
+        bands = len(self._full)
         values = torch.zeros(len(lonlat), bands, *row.shape[1:], device=self.device)
         valid = torch.zeros(len(lonlat), dtype=torch.bool, device=self.device)
         for kind in decimation.unique(dim=0).tolist():
             members = (decimation == torch.tensor(kind, device=self.device)).all(dim=1)
-            found = self._mixed(row[members], col[members], (kind[0], kind[1]))
-            values[members], valid[members] = found
+            values[members], valid[members] = self._interpolate(
+                row[members], col[members], (kind[0], kind[1])
+            )
         return values, valid
 
-    def _mixed(
+    def _interpolate(
         self, row: Tensor, col: Tensor, decimation: tuple[int, int]
     ) -> tuple[Float[Tensor, "point band row col"], Bool[Tensor, " point"]]:
-        """Mix the four pixels round each position of the averaged raster; fill what is outside."""
+        """Interpolate the averaged raster bilinearly; pixels outside get the patch's mean."""
         plane = self._plane(decimation)
         height, width = plane.shape[1:]
         at = [
-            (place + 0.5) / factor - 0.5
-            for place, factor in zip((row, col), decimation, strict=True)
+            (position + 0.5) / factor - 0.5
+            for position, factor in zip((row, col), decimation, strict=True)
         ]
         inside = (at[0] > -0.5) & (at[0] < height - 0.5) & (at[1] > -0.5) & (at[1] < width - 0.5)
         down, right = (
-            place.clamp(0, size - 1) for place, size in zip(at, (height, width), strict=True)
+            position.clamp(0, size - 1) for position, size in zip(at, (height, width), strict=True)
         )
         top, left = down.floor().long(), right.floor().long()
         bottom, last = (top + 1).clamp(max=height - 1), (left + 1).clamp(max=width - 1)
@@ -98,23 +99,23 @@ class CarriedRaster:
         return (y - top) / e - 0.5, (x - left) / a - 0.5
 
     def _plane(self, decimation: tuple[int, int]) -> Float[Tensor, "band row col"]:
-        """The raster averaged over whole pixels."""
+        """The raster averaged over full pixels."""
         if decimation not in self._planes:
-            mean = avg_pool2d(self._whole[None], decimation, ceil_mode=True)[0]
+            mean = avg_pool2d(self._full[None], decimation, ceil_mode=True)[0]
             self._planes[decimation] = mean.round()
         return self._planes[decimation]
 
     @cached_property
-    def _whole(self) -> Float[Tensor, "band row col"]:
-        Image.MAX_IMAGE_PIXELS = None  # it is known what is carried
-        with Image.open(self.path) as picture:
-            pixels = np.array(picture)
+    def _full(self) -> Float[Tensor, "band row col"]:
+        Image.MAX_IMAGE_PIXELS = None  # the files are our own
+        with Image.open(self.path) as image:
+            pixels = np.array(image)
         bands = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
         return torch.from_numpy(bands.astype(np.float32)).to(self.device)
 
     @cached_property
     def _planes(self) -> dict[tuple[int, int], Tensor]:
-        return {(1, 1): self._whole}
+        return {(1, 1): self._full}
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,12 +123,12 @@ class Carried(Observations):
     """A folder that `gpu_data` wrote, as observations."""
 
     rasters: dict[str, CarriedRaster]
-    lonlat: Float[np.ndarray, "place 2"]
-    """Places to learn from, in the order in which they were drawn."""
+    lonlat: Float[np.ndarray, "location 2"]
+    """Training locations, in the order in which they were drawn."""
     seed: int
-    """With which they were."""
-    words: dict[bytes, str]
-    """What is said of places, by the bytes of their longitude and latitude."""
+    """Seed that they were drawn with."""
+    texts_by_location: dict[bytes, str]
+    """Texts by the bytes of the location's longitude and latitude."""
     about: dict[str, Any]
 
     @property
@@ -147,13 +148,13 @@ class Carried(Observations):
         return bands * len(raster.patch_m), raster.patch_px, raster.patch_px
 
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
-        """The places as they were drawn, or for another seed mixed; at most those there are."""
+        """The locations as drawn, or permuted for another seed; at most those there are."""
         if seed == self.seed:
             return self.lonlat[:count]
         return np.random.default_rng(seed).permutation(self.lonlat)[:count]
 
     def land(self, lonlat: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray, " point"]:
-        """All places that were drawn are on land."""
+        """All drawn locations are on land."""
         return np.ones(len(lonlat), bool)
 
     def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
@@ -171,21 +172,21 @@ class Carried(Observations):
         return Patches(values.numpy(), valid.numpy())
 
     def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
-        """What is said of each place; None of any other."""
-        return [self.words.get(place.tobytes()) for place in np.ascontiguousarray(lonlat)]
+        """The text of each location; None where there is none."""
+        return [self.texts_by_location.get(one.tobytes()) for one in np.ascontiguousarray(lonlat)]
 
     def gaps(self) -> dict[str, dict[str, int]]:
-        """Nobody counts them."""
+        """Gaps are not counted."""
         return {}
 
     def provenance(self) -> dict[str, Any]:
-        """As the folder of data says it."""
+        """Provenance as in the folder of data."""
         return self.about
 
 
 def open_carried(folder: Path, device: torch.device) -> Carried:
     """Open the folder; patches are cut on the device."""
-    said = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     rasters = {
         name: CarriedRaster(
             folder / about["file"],
@@ -195,17 +196,17 @@ def open_carried(folder: Path, device: torch.device) -> Carried:
             about["patch_px"],
             device,
         )
-        for name, about in said["rasters"].items()
+        for name, about in description["rasters"].items()
     }
-    with np.load(folder / PLACES) as stored:
+    with np.load(folder / LOCATIONS) as stored:
         lonlat, number = stored["lonlat"], stored["text"]
         phrases = json.loads(stored["texts"].tobytes())
-    words = {
-        place.tobytes(): phrases[k]
-        for place, k in zip(lonlat, number.tolist(), strict=True)
+    texts = {
+        location.tobytes(): phrases[k]
+        for location, k in zip(lonlat, number.tolist(), strict=True)
         if k >= 0
     }
-    return Carried(rasters, lonlat, said["seed"], words, said["about"])
+    return Carried(rasters, lonlat, description["seed"], texts, description["about"])
 
 
 def direct(
@@ -245,7 +246,7 @@ def direct(
         )
     twice = (2 * start + arc).cos()
     side = sin_u * arc.sin() - cos_u * arc.cos() * cosine
-    found = torch.atan2(
+    latitude = torch.atan2(
         sin_u * arc.cos() + cos_u * arc.sin() * cosine,
         (1 - _FLATTENING) * torch.hypot(sin_a, side),
     )
@@ -257,7 +258,7 @@ def direct(
         * sin_a
         * (arc + c * arc.sin() * (twice + c * arc.cos() * (2 * twice**2 - 1)))
     )
-    return torch.stack([lon + turned - lower, found], dim=-1).rad2deg()
+    return torch.stack([lon + turned - lower, latitude], dim=-1).rad2deg()
 
 
 def _slabs(count: int) -> Iterator[slice]:

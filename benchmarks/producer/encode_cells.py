@@ -29,29 +29,29 @@ from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings
 Way = Callable[[Tensor], Tensor]
 
 
-def ways(model: UniGeoCLIP, compiled: bool) -> dict[str, Way]:
+def all_ways(model: UniGeoCLIP, compiled: bool) -> dict[str, Way]:
     """Every way to encode cells; the first is the one that the others must equal."""
     encoder: Any = model.encoders["coordinate"]
 
-    def own(lonlat: Tensor) -> Tensor:
+    def unfolded(lonlat: Tensor) -> Tensor:
         return model.encode("coordinate", lonlat)
 
     def autocast(lonlat: Tensor) -> Tensor:
         with torch.autocast(lonlat.device.type, torch.bfloat16):
-            return own(lonlat)
+            return unfolded(lonlat)
 
-    found: dict[str, Way] = {"module float32": own, "module autocast": autocast}
+    ways: dict[str, Way] = {"module float32": unfolded, "module autocast": autocast}
     for precision in (torch.float32, torch.bfloat16):
         name = str(precision).removeprefix("torch.")
         for attention in (product, fused):
-            found[f"folded {name} {attention.__name__}"] = FoldedEncoder(
+            ways[f"folded {name} {attention.__name__}"] = FoldedEncoder(
                 encoder, model.rotation, precision, attention=attention
             )
         if compiled:
-            found[f"folded {name} compiled"] = FoldedEncoder(
+            ways[f"folded {name} compiled"] = FoldedEncoder(
                 encoder, model.rotation, precision, compiled=True
             )
-    return found
+    return ways
 
 
 def flops(way: Way, lonlat: Tensor) -> float:
@@ -61,14 +61,14 @@ def flops(way: Way, lonlat: Tensor) -> float:
     return counter.get_total_flops() / len(lonlat)
 
 
-def measure(found: dict[str, Way], lonlat: Tensor, repeat: int) -> dict[str, dict[str, float]]:
+def measure(ways: dict[str, Way], lonlat: Tensor, repeat: int) -> dict[str, dict[str, float]]:
     """Time the ways in turn."""
-    clock: dict[str, list[float]] = {name: [] for name in found}
-    processor: dict[str, list[float]] = {name: [] for name in found}
+    clock: dict[str, list[float]] = {name: [] for name in ways}
+    processor: dict[str, list[float]] = {name: [] for name in ways}
     expected = None
     cosine = {}
     for turn in range(repeat + 1):
-        for name, way in found.items():
+        for name, way in ways.items():
             begin = time.perf_counter(), time.process_time()
             with torch.inference_mode():
                 vectors = way(lonlat)
@@ -79,8 +79,8 @@ def measure(found: dict[str, Way], lonlat: Tensor, repeat: int) -> dict[str, dic
                 continue
             clock[name].append(spent[0])
             processor[name].append(spent[1])
-    first = next(iter(found))
-    middle = {name: statistics.median(processor[name]) for name in found}
+    first = next(iter(ways))
+    middle = {name: statistics.median(processor[name]) for name in ways}
     return {
         name: {
             "cells_per_second": round(len(lonlat) / statistics.median(clock[name]), 1),
@@ -88,7 +88,7 @@ def measure(found: dict[str, Way], lonlat: Tensor, repeat: int) -> dict[str, dic
             "times_the_first": round(middle[first] / middle[name], 2),
             "lowest_cosine": round(cosine[name], 7),
         }
-        for name in found
+        for name in ways
     }
 
 
@@ -111,18 +111,18 @@ def main() -> None:
     model = UniGeoCLIP(ModelSettings(dimension=options.width, coordinate=settings)).eval()
     rng = np.random.default_rng(0)
     lonlat = torch.from_numpy(rng.uniform((-125, 25), (-67, 49), (options.batch, 2)))
-    found = ways(model, options.compile)
+    ways = all_ways(model, options.compile)
     about = {
         "width": options.width,
         "depth": options.depth,
         "batch": options.batch,
         "threads": torch.get_num_threads(),
         "bfloat16": sorted(flag for flag in cpu_flags() if "bf16" in flag or "amx" in flag),
-        "gflop_per_cell": round(flops(found["module float32"], lonlat) / 1e9, 4),
-        "gflop_per_cell_folded": round(flops(found["folded float32 product"], lonlat) / 1e9, 4),
+        "gflop_per_cell": round(flops(ways["module float32"], lonlat) / 1e9, 4),
+        "gflop_per_cell_folded": round(flops(ways["folded float32 product"], lonlat) / 1e9, 4),
     }
     print(json.dumps(about))
-    for name, figures in measure(found, lonlat, options.repeat).items():
+    for name, figures in measure(ways, lonlat, options.repeat).items():
         print(json.dumps({"way": name} | figures), flush=True)
 
 

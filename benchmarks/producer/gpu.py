@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
-from benchmarks.producer.mosaics import Cutter, picture_model
+from benchmarks.producer.mosaics import Cutter, image_model
 from benchmarks.producer.profiles import profiled
 from benchmarks.producer.report import Report, reporting
 from unigeo.producer.encoders import presets
@@ -41,15 +41,15 @@ from unigeo.producer.raster.device_transfer import fetch, quantize_on_device
 from unigeo.producer.training.step import compile_blocks
 
 LEAST_COSINE = 0.9999
-BARS = {
+GOALS = {
     "coordinate_share": (0.6, "share of the rate of products"),
     "times_general": (10.0, "times the rate of the general float32 encoder"),
     "aerial_share": (0.5, "share of the rate of products"),
 }
-"""Least value, on an H100 or H200, and what it is."""
+"""Least value, on an H100 or H200, and what is measured."""
 SIZES: dict[str, dict[str, int]] = {
-    "base": {"matrix": 8192, "cells": 2048, "pictures": 1024, "side": 224, "repeat": 20},
-    "tiny": {"matrix": 128, "cells": 32, "pictures": 8, "side": 32, "repeat": 3},
+    "base": {"matrix": 8192, "cells": 2048, "images": 1024, "side": 224, "repeat": 20},
+    "tiny": {"matrix": 128, "cells": 32, "images": 8, "side": 32, "repeat": 3},
 }
 
 
@@ -71,32 +71,32 @@ class GeneralEncoder(nn.Module):
                 batch_first=True,
                 norm_first=True,
             )
-            own: Any = block
+            source: Any = block
             for theirs, ours in (
-                (layer.self_attn.out_proj, own.attention_out),
-                (layer.linear1, own.mlp[0]),
-                (layer.linear2, own.mlp[2]),
-                (layer.norm1, own.attention_norm),
-                (layer.norm2, own.mlp_norm),
+                (layer.self_attn.out_proj, source.attention_out),
+                (layer.linear1, source.mlp[0]),
+                (layer.linear2, source.mlp[2]),
+                (layer.norm1, source.attention_norm),
+                (layer.norm2, source.mlp_norm),
             ):
                 theirs.load_state_dict(ours.state_dict())
             with torch.no_grad():
-                layer.self_attn.in_proj_weight.copy_(own.query_key_value.weight)
-                layer.self_attn.in_proj_bias.copy_(own.query_key_value.bias)
+                layer.self_attn.in_proj_weight.copy_(source.query_key_value.weight)
+                layer.self_attn.in_proj_bias.copy_(source.query_key_value.bias)
             layers.append(layer)
         self.layers = nn.ModuleList(layers)
 
     def forward(self, lonlat: Tensor) -> Tensor:
         """Encode points as unit vectors."""
-        own = self.encoder
-        tokens = own.tokens(lonlat)
+        encoder = self.encoder
+        tokens = encoder.tokens(lonlat)
         scales = tokens.shape[1]
-        if own.scale_embedding is not None:
-            tokens = tokens + own.scale_embedding
-        tokens = torch.cat([tokens, own.registers.expand(len(tokens), -1, -1)], dim=1)
+        if encoder.scale_embedding is not None:
+            tokens = tokens + encoder.scale_embedding
+        tokens = torch.cat([tokens, encoder.registers.expand(len(tokens), -1, -1)], dim=1)
         for layer in self.layers:
             tokens = layer(tokens)
-        read = own.projection(own.norm(tokens[:, :scales].mean(dim=1)))
+        read = encoder.projection(encoder.norm(tokens[:, :scales].mean(dim=1)))
         return nn.functional.normalize(read @ self.rotation, dim=-1)
 
 
@@ -158,9 +158,9 @@ def coordinate(
     model = model.to(device).eval()
     encoder: Any = model.encoders["coordinate"]
     rng = np.random.default_rng(0)
-    here = torch.from_numpy(rng.uniform((-125, 25), (-67, 49), (cells, 2)))
-    here = here.pin_memory() if device.type == "cuda" else here
-    lonlat = here.to(device)
+    on_cpu = torch.from_numpy(rng.uniform((-125, 25), (-67, 49), (cells, 2)))
+    on_cpu = on_cpu.pin_memory() if device.type == "cuda" else on_cpu
+    lonlat = on_cpu.to(device)
     general = GeneralEncoder(encoder, model.rotation).to(device).eval()
     half = torch.bfloat16
     forms: dict[str, Callable[[Tensor], Tensor]] = {
@@ -181,53 +181,53 @@ def coordinate(
             )
     plain = FoldedEncoder(encoder, model.rotation)
     needed = flops(lambda: plain(lonlat)) / cells
-    found: dict[str, Any] = {"flop_per_cell": needed, "forms": {}}
+    result: dict[str, Any] = {"flop_per_cell": needed, "forms": {}}
     with torch.inference_mode():
         true = model.encode("coordinate", lonlat)
         for name, form in forms.items():
             try:
                 lowest = (form(lonlat) * true).sum(dim=1).min().item()
             except Exception as error:  # of a compiler; the other forms are timed all the same
-                found["forms"][name] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
+                result["forms"][name] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
                 continue
             assert lowest >= LEAST_COSINE, f"{name} differs: cosine {lowest}"
 
             def encode(form: Callable[[Tensor], Tensor] = form) -> Tensor:
-                return form(here.to(device, non_blocking=True))
+                return form(on_cpu.to(device, non_blocking=True))
 
             times = max(2, repeat // 10) if name.startswith("general") else repeat
             per_second = rate(to_memory(encode), device, cells, times)
-            found["forms"][name] = {
+            result["forms"][name] = {
                 "cells_per_second": per_second,
                 "share_of_matrix_rate": per_second * needed / peak,
                 "lowest_cosine": lowest,
             }
     rates = {
         name: form["cells_per_second"]
-        for name, form in found["forms"].items()
+        for name, form in result["forms"].items()
         if "failed" not in form
     }
     best = max((name for name in rates if name.startswith("folded")), key=lambda name: rates[name])
     production = "folded product compiled" if compiled else "folded product"
-    found |= {
+    result |= {
         "production": production,
         "fastest": best,
         "cells_per_second": rates[production],
-        "coordinate_share": found["forms"][production]["share_of_matrix_rate"],
+        "coordinate_share": result["forms"][production]["share_of_matrix_rate"],
         "times_general": rates[production] / rates["general float32"],
     }
-    own = forms[production]
-    return found, to_memory(lambda: own(here.to(device, non_blocking=True)))
+    produce = forms[production]
+    return result, to_memory(lambda: produce(on_cpu.to(device, non_blocking=True)))
 
 
 def aerial(
     device: torch.device, size: str, peak: float, compiled: bool
 ) -> tuple[dict[str, Any], Callable[[], None]]:
     """The aerial raster, and cutting alone; also its work."""
-    count, side, repeat = (SIZES[size][key] for key in ("pictures", "side", "repeat"))
-    model = picture_model(size, side).to(device).eval()
-    picture = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)
-    needed = flops(lambda: model.encode("aerial", picture))
+    count, side, repeat = (SIZES[size][key] for key in ("images", "side", "repeat"))
+    model = image_model(size, side).to(device).eval()
+    image = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)
+    needed = flops(lambda: model.encode("aerial", image))
     if compiled:
         compile_blocks(model)
     cutter = Cutter.of(count, side, device)
@@ -258,13 +258,13 @@ def aerial(
     return {"flop_per_cell": needed, **rates, "aerial_share": share}, work
 
 
-def table(found: dict[str, Any]) -> str:
+def table(details: dict[str, Any]) -> str:
     """The figures in lines."""
     lines = [
-        f"device                  {found['device']}, torch {found['torch']}",
-        f"bfloat16 products       {found['matrix_tflop_per_second']:.4g} TFLOP/s",
+        f"device                  {details['device']}, torch {details['torch']}",
+        f"bfloat16 products       {details['matrix_tflop_per_second']:.4g} TFLOP/s",
     ]
-    for name, form in found["coordinate"]["forms"].items():
+    for name, form in details["coordinate"]["forms"].items():
         if "failed" in form:
             lines.append(f"{name:24}FAILED: {form['failed'].splitlines()[0]}")
             continue
@@ -273,19 +273,19 @@ def table(found: dict[str, Any]) -> str:
             f"{100 * form['share_of_matrix_rate']:.1f} % of that, "
             f"lowest cosine {form['lowest_cosine']:.6f}"
         )
-    seen = found["aerial"]
+    aerial = details["aerial"]
     lines += [
-        f"aerial, cut alone       {seen['cut_per_second']:,.0f} patches/s",
-        f"aerial, encoded alone   {seen['encode_per_second']:,.0f} patches/s",
-        f"aerial, channels last   {seen['encode_channels_last_per_second']:,.0f} patches/s",
-        f"aerial                  {seen['cells_per_second']:,.0f} cells/s, "
-        f"{100 * seen['aerial_share']:.1f} % of the rate of products",
+        f"aerial, cut alone       {aerial['cut_per_second']:,.0f} patches/s",
+        f"aerial, encoded alone   {aerial['encode_per_second']:,.0f} patches/s",
+        f"aerial, channels last   {aerial['encode_channels_last_per_second']:,.0f} patches/s",
+        f"aerial                  {aerial['cells_per_second']:,.0f} cells/s, "
+        f"{100 * aerial['aerial_share']:.1f} % of the rate of products",
     ]
-    told = {**found["coordinate"], **seen}
-    judged = found["size"] == "base" and found["device"] != "CPU"
-    for name, (bar, _) in BARS.items():
-        kept = ("kept" if told[name] >= bar else "MISSED") if judged else "not judged here"
-        lines.append(f"{name:24}{told[name]:.3g} (bar {bar:g}: {kept})")
+    values = {**details["coordinate"], **aerial}
+    judged = details["size"] == "base" and details["device"] != "CPU"
+    for name, (goal, _) in GOALS.items():
+        kept = ("kept" if values[name] >= goal else "MISSED") if judged else "not judged here"
+        lines.append(f"{name:24}{values[name]:.3g} (goal {goal:g}: {kept})")
     return "\n".join(lines)
 
 
@@ -303,29 +303,29 @@ def main() -> None:
     compiled = device.type == "cuda" and not options.no_compile
     with reporting(options.out, device, options.size) as report:
         measure(report, device, options.size, compiled, options.profile)
-        print(json.dumps(report.found))
-        print(table(report.found))
+        print(json.dumps(report.details))
+        print(table(report.details))
 
 
 def measure(
     report: Report, device: torch.device, size: str, compiled: bool, always_profile: bool
 ) -> None:
-    """Measure everything; what falls short of its bar is profiled."""
+    """Measure everything; what falls short of its goal is profiled."""
     sizes = SIZES[size]
     peak = matrix_rate(device, sizes["matrix"], sizes["repeat"])
     report.add(matrix_tflop_per_second=peak / 1e12)
     report.figure("bfloat16 products", peak / 1e12, "TFLOP/s")
     for name, measured in (("coordinate", coordinate), ("aerial", aerial)):
-        found, work = measured(device, size, peak, compiled)
-        report.add(**{name: found})
-        per_second = found["cells_per_second"]
+        result, work = measured(device, size, peak, compiled)
+        report.add(**{name: result})
+        per_second = result["cells_per_second"]
         report.figure(f"{name} raster", per_second, "cells/s")
-        broken = sum("failed" in form for form in found.get("forms", {}).values())
+        broken = sum("failed" in form for form in result.get("forms", {}).values())
         report.figure(f"{name} raster: forms that fail", broken, most=0, everywhere=True)
         short = [
-            report.figure(f"{name} raster: {BARS[key][1]}", found[key], least=BARS[key][0])
-            for key in BARS
-            if key in found
+            report.figure(f"{name} raster: {GOALS[key][1]}", result[key], least=GOALS[key][0])
+            for key in GOALS
+            if key in result
         ]
         if any(short) or always_profile:
             with torch.inference_mode():

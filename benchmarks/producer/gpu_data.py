@@ -2,9 +2,9 @@
 
     python -m benchmarks.producer.gpu_data DATA     # DATA: as in docs/results.md; 31 MiB
 
-It holds the rasters as they are, the places that a training of `conus_open.toml` draws
-(`places.npz`: longitude and latitude, the number of what is said of each, and the texts as JSON),
-and `carried.json`: how the rasters lie, and the provenance.
+It holds the rasters as they are, the locations that a training of `conus_open.toml` draws
+(`places.npz`: longitude and latitude, the number of each one's text, and the texts as JSON), and
+`carried.json`: the georeference of the rasters, and the provenance.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
-from benchmarks.producer.carried import DESCRIPTION, PLACES
+from benchmarks.producer.carried import DESCRIPTION, LOCATIONS
 from unigeo.producer.observations.folder.description import RasterDescription
 from unigeo.producer.observations.folder.folder_observations import (
     FolderObservations,
@@ -24,17 +24,17 @@ from unigeo.producer.observations.folder.folder_observations import (
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "conus_open.toml"
 COUNT, SEED = 100_000, 0
-"""Places, training and hold-out together, and what draws them: as docs/results.md has them."""
+"""Number of locations, training and hold-out together, and their seed, as in docs/results.md."""
 
 
 def carry(observations: FolderObservations, out: Path, count: int = COUNT, seed: int = SEED) -> int:
-    """Write the folder in the place of an older one; gives its bytes.
+    """Write the folder, replacing an older one; return its size in bytes.
 
     Args:
         observations: each raster modality of one file, in EPSG:3857 or EPSG:4326, without gaps.
         out: the folder.
-        count: places to draw.
-        seed: draws them.
+        count: number of locations to draw.
+        seed: seed that they are drawn with.
     """
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -56,14 +56,14 @@ def carry(observations: FolderObservations, out: Path, count: int = COUNT, seed:
             "patch_px": about.patch_px,
         }
     lonlat = observations.locations(count, seed)
-    said = observations.texts(lonlat)
-    texts = sorted({text for text in said if text is not None})
-    number = {text: k for k, text in enumerate(texts)} | {None: -1}
+    texts = observations.texts(lonlat)
+    distinct = sorted({text for text in texts if text is not None})
+    number = {text: k for k, text in enumerate(distinct)} | {None: -1}
     np.savez_compressed(
-        out / PLACES,
+        out / LOCATIONS,
         lonlat=lonlat,
-        text=np.array([number[text] for text in said], np.int32),
-        texts=np.frombuffer(json.dumps(texts).encode(), np.uint8),
+        text=np.array([number[text] for text in texts], np.int32),
+        texts=np.frombuffer(json.dumps(distinct).encode(), np.uint8),
     )
     (out / DESCRIPTION).write_text(
         json.dumps(

@@ -2,7 +2,7 @@
 
     python -m benchmarks.producer.gpu_docs results/summary.json
 
-They take the place of the figures of that card, or of the statement that there are none.
+They replace the figures of that card, or the statement that there are none.
 """
 
 import argparse
@@ -53,26 +53,26 @@ def tables(summary: dict[str, Any]) -> str:
         "| --- | --- | ---: | --- | --- |",
     ]
     for stage in STAGES:
-        found = summary["stages"].get(stage.name)
-        if found is None:
+        report = summary["stages"].get(stage.name)
+        if report is None:
             lines.append(f"| {stage.name} | not run | | | |")
             continue
-        if "failed" in found:
-            reason = last_line(found["failed"]).replace("|", "\\|")
+        if "failed" in report:
+            reason = last_line(report["failed"]).replace("|", "\\|")
             lines.append(f"| {stage.name} | **failed**: {reason} | | | |")
-        for figure in found.get("figures", []):
+        for figure in report.get("figures", []):
             verdict = {True: "kept", False: "**missed**", None: ""}[figure["kept"]]
             value = f"{figure['value']:.6g} {figure['unit']}".strip()
             name = figure["name"]
             lines.append(f"| {stage.name} | {name} | {value} | {goal_of(figure)} | {verdict} |")
-    for name, found in summary["stages"].items():
-        for key in (key for key in found if key.endswith("profile")):
+    for name, report in summary["stages"].items():
+        for key in (key for key in report if key.endswith("profile")):
             lines += ["", f"Where the time of `{name}` goes ({key}):", ""]
             lines += ["| operation | times | ms |", "| --- | ---: | ---: |"]
             lines += [
                 f"| `{row['name'].replace('|', '/')[:90]}` | {row['count']} | "
                 f"{row['device_ms'] or row['cpu_ms']:.3f} |"
-                for row in found[key][:10]
+                for row in report[key][:10]
             ]
     return "\n".join(lines)
 

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
-from benchmarks.producer.mosaics import Cutter, picture_model
+from benchmarks.producer.mosaics import Cutter, image_model
 from benchmarks.producer.report import Report, reporting
 from benchmarks.producer.waves import Waves, model_settings
 from unigeo.producer.encoders import presets
@@ -53,24 +53,25 @@ LEAST_COSINE = 0.9999
 EXACT = 1e-11
 """Largest relative difference in float64: sums in another order."""
 ROUGH = 0.02
-"""Of the loss in bfloat16."""
+"""Largest relative difference of the loss in bfloat16."""
 RESUMED = 1e-4
-"""Of the losses of a run that was killed, in float32: sums on a GPU may change their order."""
+"""Largest difference of the losses of a run that was killed, in float32: sums on a GPU may change
+their order."""
 SIZES = {
-    "base": {"places": 3000, "cells": 2048, "pictures": 64, "side": 224, "copies": 64},
-    "tiny": {"places": 300, "cells": 64, "pictures": 6, "side": 32, "copies": 8},
+    "base": {"samples": 3000, "cells": 2048, "images": 64, "side": 224, "copies": 64},
+    "tiny": {"samples": 300, "cells": 64, "images": 6, "side": 32, "copies": 8},
 }
 KILLED = TrainingSettings(
     locations=300, batch=24, steps=16, warmup=3, gallery=24, block_km=150, jitter_m=300.0, drop=0.3,
     ema=0.7, chunk=5, compile=False, precision="float32", checkpoint_seconds=0.0,
 )  # fmt: skip
-LOOKS = 9
-"""Batches that the run looks at before it is killed."""
+OBSERVED_BATCHES = 9
+"""Number of batches that the run observes before it is killed."""
 
 
-def loss_cases(places: int) -> dict[str, dict[str, Any]]:
-    """Everything that changes the loss: settings, and whether places lack modalities."""
-    tiles: dict[str, Any] = {"tile": max(places // 7, 16)}
+def loss_cases(samples: int) -> dict[str, dict[str, Any]]:
+    """Everything that changes the loss: settings, and whether samples lack modalities."""
+    tiles: dict[str, Any] = {"tile": max(samples // 7, 16)}
     return {
         "whole": {"settings": ContrastSettings(**tiles)},
         "gaps": {"settings": ContrastSettings(**tiles), "gaps": True},
@@ -87,38 +88,38 @@ def loss_cases(places: int) -> dict[str, dict[str, Any]]:
 
 
 def loss(
-    places: int,
+    samples: int,
     settings: ContrastSettings,
     device: torch.device,
     backend: Any = "tiles",
     gaps: bool = False,
     dtype: torch.dtype = torch.float64,
 ) -> list[Tensor]:
-    """The loss and its gradients, on the CPU in float64; the same places for every device."""
+    """The loss and its gradients, on the CPU in float64; the same samples for every device."""
     generator = torch.Generator().manual_seed(0)
 
     def drawn(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    place = drawn(places, 64)
+    common = drawn(samples, 64)
     vectors = {
-        name: normalize(place + drawn(places, 64), dim=1).to(device, dtype).requires_grad_()
+        name: normalize(common + drawn(samples, 64), dim=1).to(device, dtype).requires_grad_()
         for name in ("coordinate", "aerial", "street", "text")
     }
     present = {
-        name: (torch.rand(places, generator=generator) > (0.3 if gaps else -1)).to(device)
+        name: (torch.rand(samples, generator=generator) > (0.3 if gaps else -1)).to(device)
         for name in vectors
     }
-    lonlat = torch.from_numpy(Waves().locations(places, 0)).to(device)
-    panorama = torch.randint(-1, places // 4, (places,), generator=generator).to(device)
+    lonlat = torch.from_numpy(Waves().locations(samples, 0)).to(device)
+    panorama = torch.randint(-1, samples // 4, (samples,), generator=generator).to(device)
     scale = torch.tensor(10.0, dtype=dtype, device=device, requires_grad=True)
     with torch.autocast(device.type, torch.bfloat16, enabled=dtype != torch.float64):
-        found = contrastive_loss(
+        value = contrastive_loss(
             vectors, present, scale, settings, lonlat=lonlat, panorama=panorama, backend=backend
         )
-    found.backward()
+    value.backward()
     grads = [scale.grad, *(values.grad for values in vectors.values())]
-    return [part.detach().double().cpu() for part in (found, *grads) if part is not None]
+    return [part.detach().double().cpu() for part in (value, *grads) if part is not None]
 
 
 def difference(first: list[Tensor], second: list[Tensor]) -> float:
@@ -130,18 +131,18 @@ def difference(first: list[Tensor], second: list[Tensor]) -> float:
 
 def losses(report: Report, device: torch.device, size: str) -> None:
     """Compare the loss in all its forms."""
-    cpu, places = torch.device("cpu"), SIZES[size]["places"]
-    for name, case in loss_cases(places).items():
-        tiles = loss(places, device=device, **case)
+    cpu, samples = torch.device("cpu"), SIZES[size]["samples"]
+    for name, case in loss_cases(samples).items():
+        tiles = loss(samples, device=device, **case)
         for other, where in (("plain", device), ("plain", cpu), ("tiles", cpu)):
             shown = "here" if where is device else "on the CPU"
             report.figure(
                 f"loss, {name}: tiles and {other} {shown}, largest difference",
-                difference(tiles, loss(places, device=where, backend=other, **case)),
+                difference(tiles, loss(samples, device=where, backend=other, **case)),
                 most=EXACT,
                 everywhere=True,
             )
-        rough = loss(places, device=device, dtype=torch.float32, **case)
+        rough = loss(samples, device=device, dtype=torch.float32, **case)
         report.figure(
             f"loss, {name}: bfloat16 and float64, difference of the value",
             difference(rough[:1], tiles[:1]),
@@ -151,13 +152,13 @@ def losses(report: Report, device: torch.device, size: str) -> None:
 
 
 def codes_equal(
-    report: Report, name: str, found: tuple[Tensor, Tensor], true: tuple[Tensor, Tensor]
+    report: Report, name: str, actual: tuple[Tensor, Tensor], true: tuple[Tensor, Tensor]
 ) -> None:
     """Compare int8 vectors, and which cells have one."""
-    same = torch.equal(found[1], true[1])
+    same = torch.equal(actual[1], true[1])
     report.figure(f"{name}: cells with another status", float(not same), most=0, everywhere=True)
-    rows = found[1] & true[1]
-    cosine = cosine_similarity(found[0][rows].double(), true[0][rows].double(), dim=1)
+    rows = actual[1] & true[1]
+    cosine = cosine_similarity(actual[0][rows].double(), true[0][rows].double(), dim=1)
     report.figure(
         f"{name}: lowest cosine of int8 vectors with the CPU's",
         float(cosine.min()),
@@ -183,15 +184,15 @@ def coordinates(report: Report, device: torch.device, size: str) -> None:
     with torch.inference_mode():
         true = fetched(*quantize_on_device(fold(model)(lonlat)))
         cells = cell_encoder(model.to(device))
-        found = fetched(*quantize_on_device(cells(lonlat.to(device))))
+        actual = fetched(*quantize_on_device(cells(lonlat.to(device))))
     report.add(coordinate_precision=str(getattr(cells, "precision", "float32")))
-    codes_equal(report, "coordinate", (found[0], found[1]), (true[0], true[1]))
+    codes_equal(report, "coordinate", (actual[0], actual[1]), (true[0], true[1]))
 
 
-def pictures(report: Report, device: torch.device, size: str) -> None:
+def images(report: Report, device: torch.device, size: str) -> None:
     """Compare the aerial raster, from blocks of a mosaic with holes."""
-    count, side = SIZES[size]["pictures"], SIZES[size]["side"]
-    model = picture_model(size, side)
+    count, side = SIZES[size]["images"], SIZES[size]["side"]
+    model = image_model(size, side)
     made = []
     for where in (torch.device("cpu"), device):
         model = model.to(where).eval()
@@ -204,31 +205,31 @@ def pictures(report: Report, device: torch.device, size: str) -> None:
                 vectors = model.encode("aerial", pixels)
             codes, sound = quantize_on_device(vectors)
             made.append(fetched(pixels, gap, codes, sound & (gap == 0)))
-    true, found = made
+    true, actual = made
     report.figure(
-        "aerial: patches with another gap", float((true[1] != found[1]).sum()), most=0,
+        "aerial: patches with another gap", float((true[1] != actual[1]).sum()), most=0,
         everywhere=True,
     )  # fmt: skip
-    apart = (true[0].int() - found[0].int()).abs()
+    apart = (true[0].int() - actual[0].int()).abs()
     report.figure(
         "aerial: grey levels by which a pixel differs", float(apart.max()), most=1, everywhere=True
     )
     report.figure("aerial: share of pixels that differ", float((apart > 0).double().mean()))
     report.add(aerial_patches_without_data=int((true[1] != 0).sum()))
-    codes_equal(report, "aerial", (found[2], found[3]), (true[2], true[3]))
+    codes_equal(report, "aerial", (actual[2], actual[3]), (true[2], true[3]))
 
 
 class Mortal(Waves):
     """Waves that end the process, by a signal that cannot be caught, once it has a checkpoint."""
 
     def __init__(self, folder: Path) -> None:
-        self.looks = 0
+        self.batches = 0
         self.checkpoint = checkpoint_of(folder)
 
     def patches(self, modality: ImageModality, lonlat: np.ndarray) -> Patches:
         """Draw patches, so many times."""
-        self.looks += modality == "aerial" and len(lonlat) == KILLED.batch
-        if self.looks > LOOKS:
+        self.batches += modality == "aerial" and len(lonlat) == KILLED.batch
+        if self.batches > OBSERVED_BATCHES:
             while not self.checkpoint.exists():
                 time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGKILL)
@@ -249,7 +250,7 @@ def run(observations: Waves, folder: Path, device: torch.device) -> None:
 def resumed(report: Report, device: torch.device) -> None:
     """Compare a run that was killed with one that was not."""
     with tempfile.TemporaryDirectory() as made:
-        whole, killed = Path(made) / "whole", Path(made) / "killed"
+        unbroken, killed = Path(made) / "unbroken", Path(made) / "killed"
         command = [sys.executable, "-m", "benchmarks.producer.gpu_equal", "--run", str(killed)]
         done = subprocess.run(
             [*command, "--device", str(device)], capture_output=True, text=True, timeout=600
@@ -257,11 +258,13 @@ def resumed(report: Report, device: torch.device) -> None:
         assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
         assert checkpoint_of(killed).exists(), "it died with a checkpoint"
         run(Waves(), killed, device)
-        run(Waves(), whole, device)
+        run(Waves(), unbroken, device)
         first = json.loads((killed / "metrics.json").read_text())["seconds"]["resumed_at_step"]
-        gave = [[line["loss"] for line in read_log(folder / LOG)] for folder in (whole, killed)]
+        losses_of = [
+            [line["loss"] for line in read_log(folder / LOG)] for folder in (unbroken, killed)
+        ]
     report.figure("killed run: step from which it went on", first, least=1, everywhere=True)
-    apart = max(abs(a - b) for a, b in zip(*gave, strict=True))
+    apart = max(abs(a - b) for a, b in zip(*losses_of, strict=True))
     report.figure(
         "killed run: largest difference of its losses from the unbroken one's", apart,
         most=RESUMED, everywhere=True,
@@ -286,10 +289,9 @@ def copies(report: Report, device: torch.device, size: str) -> None:
     def batches() -> Any:
         for step in range(count):
             inputs = {"coordinate": torch.full((4096, 2), float(step), dtype=torch.float64)}
-            seen = Samples(inputs, {"coordinate": torch.ones(4096, dtype=torch.bool)})
-            yield TrainingBatch(
-                step, seen.pinned() if device.type == "cuda" else seen, np.arange(len(seen))
-            )
+            samples = Samples(inputs, {"coordinate": torch.ones(4096, dtype=torch.bool)})
+            samples = samples.pin_memory() if device.type == "cuda" else samples
+            yield TrainingBatch(step, samples, np.arange(len(samples)))
 
     wrong = 0
     for batch in on_device(batches(), device):
@@ -314,7 +316,7 @@ def main() -> None:
     with reporting(options.out, device, options.size) as report:
         losses(report, device, options.size)
         coordinates(report, device, options.size)
-        pictures(report, device, options.size)
+        images(report, device, options.size)
         copies(report, device, options.size)
         resumed(report, device)
 

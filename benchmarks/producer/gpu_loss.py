@@ -1,10 +1,10 @@
-"""Time and memory of the contrastive loss on a device: 32,768 places in five modalities.
+"""Time and memory of the contrastive loss on a device: 32,768 samples in five modalities.
 
     python -m benchmarks.producer.gpu_loss --out loss.json                        # an H100 or H200
     python -m benchmarks.producer.gpu_loss --device cpu --size tiny
 
-Forward and backward by tiles, in bfloat16 with sums in float32. Memory is the most that was taken
-beside the vectors and their gradients; it is to grow with the number of places, not its square.
+Forward and backward by tiles, in bfloat16 with sums in float32. Memory is the peak beside the
+vectors and their gradients; it must grow with the number of samples, not its square.
 """
 
 import argparse
@@ -23,18 +23,18 @@ from unigeo.producer.training.loss.contrast import contrastive_loss
 
 MODALITIES = ("coordinate", "aerial", "street", "dsm", "text")
 SIZES = {"base": ((8192, 16_384, 32_768), 768), "tiny": ((256, 512, 1024), 32)}
-"""Numbers of places, and dimensions."""
+"""Numbers of samples, and of dimensions."""
 ROUNDS = 5
 LINEAR = 1.1
-"""Largest ratio of the bytes per place, of the most places to the fewest."""
+"""Largest ratio of the bytes per sample, of the most samples to the fewest."""
 
 
-def vectors_of(places: int, dimension: int, device: torch.device) -> dict[str, Tensor]:
-    """Leaf tensors by modality, alike enough that no softmax is flat."""
+def draw_vectors(samples: int, dimension: int, device: torch.device) -> dict[str, Tensor]:
+    """Draw leaf tensors by modality, similar enough that no softmax is flat."""
     torch.manual_seed(0)
-    place = torch.randn(places, dimension, device=device)
+    common = torch.randn(samples, dimension, device=device)
     return {
-        name: normalize(place + 2 * torch.randn_like(place), dim=1).requires_grad_()
+        name: normalize(common + 2 * torch.randn_like(common), dim=1).requires_grad_()
         for name in MODALITIES
     }
 
@@ -55,14 +55,14 @@ def once(vectors: dict[str, Tensor]) -> Tensor:
 
 def seconds(vectors: dict[str, Tensor], device: torch.device) -> float:
     """Median time of a loss with its gradients."""
-    took = []
+    elapsed_s = []
     for _ in range(ROUNDS + 1):
         _wait(device)
         start = time.perf_counter()
         once(vectors)
         _wait(device)
-        took.append(time.perf_counter() - start)
-    return statistics.median(took[1:])
+        elapsed_s.append(time.perf_counter() - start)
+    return statistics.median(elapsed_s[1:])
 
 
 def bytes_beside(vectors: dict[str, Tensor], device: torch.device) -> int | None:
@@ -91,20 +91,20 @@ def main() -> None:
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     sizes, dimension = SIZES[options.size]
     with reporting(options.out, device, options.size) as report:
-        taken: dict[int, int] = {}
-        for places in sizes:
-            vectors = vectors_of(places, dimension, device)
-            took = seconds(vectors, device)
-            products = 3 * len(MODALITIES) * (len(MODALITIES) - 1) / 2 * 2 * places**2 * dimension
-            report.figure(f"loss of {places:,} places", took, "s")
-            report.figure(f"its products, {places:,} places", products / took / 1e12, "TFLOP/s")
+        peaks: dict[int, int] = {}
+        for count in sizes:
+            vectors = draw_vectors(count, dimension, device)
+            elapsed_s = seconds(vectors, device)
+            flop = 3 * len(MODALITIES) * (len(MODALITIES) - 1) / 2 * 2 * count**2 * dimension
+            report.figure(f"loss of {count:,} places", elapsed_s, "s")
+            report.figure(f"its products, {count:,} places", flop / elapsed_s / 1e12, "TFLOP/s")
             beside = bytes_beside(vectors, device)
             if beside is not None:
-                taken[places] = beside
-                report.figure(f"its memory, {places:,} places", beside / 1e6, "MB")
+                peaks[count] = beside
+                report.figure(f"its memory, {count:,} places", beside / 1e6, "MB")
         short = False
-        if taken:
-            ratio = (taken[sizes[-1]] / sizes[-1]) / (taken[sizes[0]] / sizes[0])
+        if peaks:
+            ratio = (peaks[sizes[-1]] / sizes[-1]) / (peaks[sizes[0]] / sizes[0])
             short = report.figure("memory per place, most to fewest places", ratio, most=LINEAR)
         if short or options.profile:
             report.add(profile=profiled(lambda: once(vectors), device))

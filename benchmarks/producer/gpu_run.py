@@ -25,12 +25,12 @@ TESTS = ("test_folded.py", "test_packed.py", "test_training_gpu.py")
 LEAST_S = 10.0
 """A stage with less time than this is not begun."""
 LOG_BYTES = 6000
-"""Of a stage's output, its end, that are kept."""
+"""Number of bytes kept of the end of a stage's output."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """How the stages are called."""
+    """Arguments of the stages."""
 
     out: Path
     work: Path
@@ -38,11 +38,11 @@ class Call:
     size: str
     data: Path
     seconds: float
-    """For this stage."""
+    """Time limit of this stage."""
 
     @property
     def tiny(self) -> bool:
-        """Whether it is only to be seen that it runs."""
+        """Whether the run is only to show that the stages work."""
         return self.size == "tiny"
 
     def module(self, name: str, *arguments: str, size: str = "--size") -> list[str]:
@@ -74,9 +74,9 @@ def step(call: Call) -> list[str]:
     """Time whole steps, and the first one with its compiling."""
     few = ("--batch", "12", "--chunk", "5", "--steps", "2", "--workers", "2")
     many = ("--steps", "10", "--seconds", "60", "--workers", "12")
-    own = few if call.tiny else many
+    options = few if call.tiny else many
     return call.module(
-        "step", *own, "--profile", "--out", str(call.out / "step.json"), size="--preset"
+        "step", *options, "--profile", "--out", str(call.out / "step.json"), size="--preset"
     )
 
 
@@ -127,7 +127,7 @@ STAGES = (
 
 
 def run(stage: Stage, call: Call) -> dict[str, Any]:
-    """Carry out a stage: what it found, how it ended, and how long it took."""
+    """Run a stage; return its report with how it ended and how long it ran."""
     begun = time.monotonic()
     path = call.out / f"{stage.name}.json"
     path.unlink(missing_ok=True)
@@ -138,28 +138,28 @@ def run(stage: Stage, call: Call) -> dict[str, Any]:
         ended, log = _process(stage.again(call), call, stage.name, left)
     else:
         first = {}
-    found = _read(path) | first
+    report = _read(path) | first
     if stage.name == "tests":
-        found |= _tests(call.work / "tests.xml")
-    found |= {"seconds": round(time.monotonic() - begun, 1)}
+        report |= _tests(call.work / "tests.xml")
+    report |= {"seconds": round(time.monotonic() - begun, 1)}
     if ended:
-        found = {"failed": ended} | found | {"log": log}
-    path.write_text(json.dumps(found, indent=1) + "\n")
-    return found
+        report = {"failed": ended} | report | {"log": log}
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    return report
 
 
 def _process(command: list[str], call: Call, stage: str, seconds: float) -> tuple[str | None, str]:
-    """Run a command; how it failed, if it did, and the end of its output."""
+    """Run a command; return how it failed, if it did, and the end of its output."""
     path = call.work / f"{stage}.log"
-    own = {
+    environment = {
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # a machine's own plugins may ask for more
         "TORCHINDUCTOR_CACHE_DIR": str(call.work / f"{stage}.inductor"),
         "TRITON_CACHE_DIR": str(call.work / f"{stage}.triton"),
     }
     with path.open("w") as log:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | own, stdout=log, stderr=subprocess.STDOUT,
-            start_new_session=True,
+            command, cwd=ROOT, env=os.environ | environment, stdout=log,
+            stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:
             status: int | None = process.wait(seconds)
@@ -169,18 +169,18 @@ def _process(command: list[str], call: Call, stage: str, seconds: float) -> tupl
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-    said = path.read_bytes()[-LOG_BYTES:].decode(errors="replace")
+    output = path.read_bytes()[-LOG_BYTES:].decode(errors="replace")
     if status is None:
-        return f"it took longer than {seconds:.0f} s", said
-    return (f"it ended with status {status}" if status else None), said
+        return f"it took longer than {seconds:.0f} s", output
+    return (f"it ended with status {status}" if status else None), output
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
+        report: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return found
+    return report
 
 
 def _tests(path: Path) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def page(summary: dict[str, Any]) -> str:
 
 
 def last_line(error: str) -> str:
-    """What an error says, without where it came from."""
+    """The last line of an error, without its traceback."""
     return error.strip().splitlines()[-1]
 
 
@@ -293,7 +293,7 @@ def main() -> None:
         parser.error(f"there is no stage {', '.join(unknown)}; there are {', '.join(names)}")
     out = options.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
-    begun, found = time.monotonic(), {}
+    begun, reports = time.monotonic(), {}
     for stage in STAGES:
         if stage.name not in wanted:
             continue
@@ -303,14 +303,14 @@ def main() -> None:
             min(stage.most_s, left) if options.device == "cuda" else left,
         )  # fmt: skip
         if left < LEAST_S:
-            found[stage.name] = {"failed": "no time was left"}
+            reports[stage.name] = {"failed": "no time was left"}
         else:
             print(f"{stage.name}, at most {call.seconds:.0f} s", flush=True)
-            found[stage.name] = run(stage, call)
-        summary = summarized(found, options, time.monotonic() - begun)
+            reports[stage.name] = run(stage, call)
+        summary = summarized(reports, options, time.monotonic() - begun)
         (out / "summary.txt").write_text(page(summary))
     (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    for name in found:
+    for name in reports:
         (out / f"{name}.json").unlink(missing_ok=True)
     print(page(summary), end="")
     sys.exit(bool(summary["failed"]))

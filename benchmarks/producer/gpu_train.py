@@ -26,7 +26,7 @@ from unigeo.producer.pipeline.recipe import recipe
 from unigeo.producer.training.train import train
 
 _COORDINATE = "depth=2 width=256 mlp_ratio=1 scale_layers=2 readout=concat registers=2"
-_PICTURE = "width=192 heads=6 depth=2"
+_IMAGE = "width=192 heads=6 depth=2"
 OPEN_CONUS = {
     "model.dimension": "768",
     "model.text.vocabulary": "2048",
@@ -35,7 +35,7 @@ OPEN_CONUS = {
     **{
         f"model.{name}.{k}": v
         for name in ("aerial", "street", "dsm")
-        for k, v in (one.split("=") for one in _PICTURE.split())
+        for k, v in (one.split("=") for one in _IMAGE.split())
     },
     "training.batch": "512",
     "training.rate": "0.002",
@@ -44,7 +44,7 @@ OPEN_CONUS = {
     "training.contrast.exclusion_m": "30000",
     "training.contrast.soft_m": "70000",
 }
-"""As the command in docs/results.md has them."""
+"""Settings of the command in docs/results.md."""
 SMALL = {
     "training.batch": "24",
     "training.locations": "300",
@@ -53,13 +53,13 @@ SMALL = {
     "training.block_km": "10",
     "model.text.vocabulary": "300",
 }
-"""To see that it runs."""
+"""Settings that only show that it runs."""
 STEPS = {"base": (200, 400, 2000), "tiny": (4, 6, 6)}
-"""Of the first training; of the second, at least and at most."""
+"""Steps of the first training; least and most of the second."""
 LEAST_RECALL = 0.16
 """Recall at 10 after 200 steps: docs/results.md has 17.9 %, of one seed."""
 RESERVE_S = 20.0
-"""Left for evaluation and for packing the model."""
+"""Seconds reserved for evaluation and for packing the model."""
 
 
 def main() -> None:
@@ -78,13 +78,13 @@ def main() -> None:
         reporting(options.out, device, options.size) as report,
         tempfile.TemporaryDirectory() as made,
     ):
-        there = (options.data / DESCRIPTION).exists()
-        observations: Observations = open_carried(options.data, device) if there else Waves()
-        real = there and options.size == "base"
+        has_data = (options.data / DESCRIPTION).exists()
+        observations: Observations = open_carried(options.data, device) if has_data else Waves()
+        real = has_data and options.size == "base"
         report.add(observations=observations.name)
         first, least, most = STEPS[options.size]
         folder = Path(made) / "first"
-        metrics = fit(observations, folder, first, device, options.size, there)
+        metrics = fit(observations, folder, first, device, options.size, has_data)
         recall = metrics["mean"]["R@10"]
         name = f"{observations.name}, {first} steps"
         report.figure(f"{name}: time", time.monotonic() - begun, "s")
@@ -98,7 +98,7 @@ def main() -> None:
         steps = min(most, int((left - RESERVE_S) / max(a_step, 1e-3)))
         if steps >= least:
             folder = Path(made) / "longer"
-            metrics = fit(observations, folder, steps, device, options.size, there)
+            metrics = fit(observations, folder, steps, device, options.size, has_data)
             name = f"{observations.name}, {steps} steps"
             report.figure(f"{name}: places learned from", metrics["samples_per_second"], "1/s")
             report.figure(f"{name}: R@10", metrics["mean"]["R@10"])

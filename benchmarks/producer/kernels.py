@@ -35,11 +35,11 @@ NAMES = ("query", "key", "value", "out")
 
 @dataclass(frozen=True)
 class Compiled:
-    """What one block of threads takes of a multiprocessor."""
+    """Resources of a multiprocessor that one block of threads takes."""
 
     threads: int
     registers: int
-    """Of a thread."""
+    """Number of registers of a thread."""
     shared_bytes: int
     stack_bytes: int
     spills: int
@@ -55,14 +55,16 @@ def uses() -> Iterator[tuple[str, dict[str, int], torch.dtype]]:
         ("small", presets.small({})),
         ("tiny", presets.tiny({})),
     ):
-        own = model.coordinate
-        assert isinstance(own, CoordinateSettings)
-        scales = len(own.sigmas)
-        tokens = scales + own.registers
-        read = own.registers if own.readout == "registers" else scales
+        settings = model.coordinate
+        assert isinstance(settings, CoordinateSettings)
+        scales = len(settings.sigmas)
+        tokens = scales + settings.registers
+        read = settings.registers if settings.readout == "registers" else scales
         for block, reads in {"block": tokens, "last block": read}.items():
             for dtype in POINTERS:
-                sizes = packed_attention.tile_sizes(reads, tokens, own.width, own.heads, dtype)
+                sizes = packed_attention.tile_sizes(
+                    reads, tokens, settings.width, settings.heads, dtype
+                )
                 yield f"{name}, {block}, {str(dtype).removeprefix('torch.')}", sizes, dtype
 
 
@@ -74,9 +76,9 @@ def compile_packed(sizes: dict[str, int], dtype: torch.dtype, capability: int) -
         for name in kernel.arg_names
     }
     # As a launch finds them: tensors begin at whole 16 bytes, rows are whole multiples of 16.
-    whole = [place for place, kind in enumerate(signature.values()) if kind != "constexpr"]
-    whole.remove(kernel.arg_names.index("points"))
-    source = ASTSource(kernel, signature, sizes, {(k,): [["tt.divisibility", 16]] for k in whole})
+    aligned = [index for index, kind in enumerate(signature.values()) if kind != "constexpr"]
+    aligned.remove(kernel.arg_names.index("points"))
+    source = ASTSource(kernel, signature, sizes, {(k,): [["tt.divisibility", 16]] for k in aligned})
     made: Any = triton.compile(source, target=GPUTarget("cuda", capability, 32))
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         Path(file.name).write_bytes(made.asm["cubin"])

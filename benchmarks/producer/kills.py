@@ -65,7 +65,7 @@ def land(lonlat: np.ndarray) -> np.ndarray:
 
 
 def waves(wait_s: float, modality: str, lonlat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Encode places as waves over the globe, after a while."""
+    """Encode points as waves over the globe, after a while."""
     time.sleep(wait_s)
     number = np.arange(1, LAYOUT.bands + 1) + (0.5 if modality == "aerial" else 0.0)
     lon, lat = np.radians(lonlat).T
@@ -130,11 +130,11 @@ def started(url: str, *options: str) -> "subprocess.Popen[str]":
 
 
 def finish(process: "subprocess.Popen[str]") -> int:
-    """Wait for a production to end well; how many shards it wrote."""
-    said, _ = process.communicate(timeout=600)
+    """Wait for a production to end well; return how many shards it wrote."""
+    output, _ = process.communicate(timeout=600)
     if process.returncode:
         raise RuntimeError(f"a production ended with exit code {process.returncode}")
-    return int((said.split() or ["0"])[-1])
+    return int((output.split() or ["0"])[-1])
 
 
 def objects(url: str) -> dict[str, bytes]:
@@ -216,9 +216,9 @@ def written_twice(log: Path) -> int:
     return sum(count - 1 for count in written.values())
 
 
-def lost(whole: Mapping[str, bytes], found: Mapping[str, bytes]) -> int:
-    """Tasks of the unbroken store that another lacks: of each the status shard tells."""
-    return sum("_status/c/" in key and key not in found for key in whole)
+def lost(unbroken: Mapping[str, bytes], killed: Mapping[str, bytes]) -> int:
+    """Count the tasks of the unbroken store whose status shard another store lacks."""
+    return sum("_status/c/" in key and key not in killed for key in unbroken)
 
 
 def _cluster(port: int) -> list["subprocess.Popen[bytes]"]:
@@ -245,14 +245,14 @@ def _free_port() -> int:
 
 def _workers_of(pid: int) -> list[psutil.Process]:
     """Dask's workers among a process's children: what its nannies spawned."""
-    found = []
+    workers = []
     for child in psutil.Process(pid).children(recursive=True):
         try:
             if "spawn_main" in " ".join(child.cmdline()):
-                found.append(child)
+                workers.append(child)
         except psutil.Error:
             continue
-    return found
+    return workers
 
 
 def _wait_for(happened: Any, limit_s: float = 300.0) -> None:
@@ -264,7 +264,7 @@ def _wait_for(happened: Any, limit_s: float = 300.0) -> None:
 
 
 @contextmanager
-def place(kind: str) -> Iterator[str]:
+def store_root(kind: str) -> Iterator[str]:
     """A folder, or a bucket of an object store's server on this machine."""
     if kind == "local":
         with tempfile.TemporaryDirectory() as folder:
@@ -319,7 +319,7 @@ ACCOUNT = "devstoreaccount1"
 AZURITE_KEY = (
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
-"""Of the account that every Azurite has, as its documentation prints it."""
+"""Key of the account that every Azurite has, as in its documentation."""
 
 
 @contextmanager
@@ -348,8 +348,8 @@ def _azure() -> Iterator[str]:
 def _make_container(url: str, name: str) -> None:
     """Ask for a container, signed by the account's key; wait for the server to come up."""
     headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-12-02"}
-    said = "".join(f"{key}:{value}\n" for key, value in sorted(headers.items()))
-    text = f"PUT{chr(10) * 12}{said}/{ACCOUNT}/{ACCOUNT}/{name}\nrestype:container"
+    signed = "".join(f"{key}:{value}\n" for key, value in sorted(headers.items()))
+    text = f"PUT{chr(10) * 12}{signed}/{ACCOUNT}/{ACCOUNT}/{name}\nrestype:container"
     mac = hmac.digest(base64.b64decode(AZURITE_KEY), text.encode(), "sha256")
     headers["Authorization"] = f"SharedKey {ACCOUNT}:{base64.b64encode(mac).decode()}"
     request = urllib.request.Request(
@@ -393,26 +393,26 @@ def main() -> None:
         print(build(options.build, running, options.wait), flush=True)
         return
     random.seed(options.seed)
-    with place(options.store) as base, tempfile.TemporaryDirectory() as logs:
+    with store_root(options.store) as base, tempfile.TemporaryDirectory() as logs:
         begin = time.monotonic()
         unbroken = started(f"{base}/unbroken.zarr", "--wait", str(options.wait))
         begin = time.monotonic()
         finish(unbroken)
         length_s = time.monotonic() - begin
-        whole = objects(f"{base}/unbroken.zarr")
+        expected = objects(f"{base}/unbroken.zarr")
         kills = equal = stores = twice = left = gone = 0
         while kills < options.moments:
             url, now = f"{base}/{stores}.zarr", min(options.each, options.moments - kills)
             log = Path(logs) / f"{stores}.jsonl"
             KILL[options.victim](url, now, options.wait, length_s, log)
-            found = objects(url)
-            equal += found == whole
-            gone += lost(whole, found)
+            actual = objects(url)
+            equal += actual == expected
+            gone += lost(expected, actual)
             left += len(leftovers(url))
             twice += written_twice(log)
             kills, stores = kills + now, stores + 1
         print(f"{options.store}, {options.victim} killed {kills} times on {stores} stores:")
-        print(f"{equal} of {stores} stores equal the unbroken run's {len(whole)} objects,")
+        print(f"{equal} of {stores} stores equal the unbroken run's {len(expected)} objects,")
         print(f"{gone} tasks lost, {twice} shards written twice, {left} objects left beside them")
         sys.exit(equal < stores or left > 0)
 

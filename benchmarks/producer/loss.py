@@ -1,12 +1,12 @@
-"""Time and memory of the contrastive loss by tiles beside the plain form, held to its bars.
+"""Time and memory of the contrastive loss by tiles beside the plain form, held to its goals.
 
     python -m benchmarks.producer.loss                # about 5 minutes on one core, 4 GB of memory
     python -m benchmarks.producer.loss --only time --threads 2
     python -m benchmarks.producer.loss --out loss.json
 
-Both forms multiply in bfloat16 (autocast), five modalities of 4,096 places, 768 dimensions, forward
-and backward. The plain form keeps every matrix of logits, and multiplies by the CPU's bfloat16
-products; `plain float32` is the same without autocast, for a CPU whose float32 is the faster.
+Both forms multiply in bfloat16 (autocast): five modalities of 4,096 samples and 768 dimensions,
+forward and backward. The plain form keeps every matrix of logits, and multiplies by the CPU's
+bfloat16 products; `plain float32` is without autocast, for a CPU whose float32 is faster.
 
 Memory is the largest resident set of a process of its own, above what it held before the loss and
 above the gradients it returns. Time is the least of rounds in which the forms alternate: CPU time
@@ -44,7 +44,7 @@ PREFIXES = (64, 128, 256)
 class Inputs:
     """Random unit vectors."""
 
-    places: int = 4096
+    samples: int = 4096
     dimension: int = 768
     modalities: int = 5
     double: bool = False
@@ -53,9 +53,9 @@ class Inputs:
         """Leaf tensors by modality, alike enough that no softmax is flat."""
         torch.manual_seed(0)
         dtype = torch.float64 if self.double else torch.float32
-        place = torch.randn(self.places, self.dimension, dtype=dtype)
+        common = torch.randn(self.samples, self.dimension, dtype=dtype)
         return {
-            name: normalize(place + 2 * torch.randn_like(place), dim=1).requires_grad_()
+            name: normalize(common + 2 * torch.randn_like(common), dim=1).requires_grad_()
             for name in MODALITIES[: self.modalities]
         }
 
@@ -84,7 +84,7 @@ def once(
 
 def peak_bytes(inputs: Inputs, form: str, settings: ContrastSettings) -> int:
     """Largest resident set while the loss is computed, above inputs and gradients."""
-    once(Inputs(places=64, modalities=2).draw(), form, settings)  # loads the libraries
+    once(Inputs(samples=64, modalities=2).draw(), form, settings)  # loads the libraries
     embeddings = inputs.draw()
     ctypes.CDLL(None).malloc_trim(0)  # freed memory that is still held would hide new memory
     before = _resident("VmRSS")
@@ -111,26 +111,26 @@ def seconds(
 
 def largest_difference(inputs: Inputs) -> float:
     """Between tiles and plain, of the loss and all gradients, relative to the largest of each."""
-    found: list[list[Tensor]] = []
+    results: list[list[Tensor]] = []
     for form in ("tiles", "plain"):
         embeddings = inputs.draw()
-        results = once(embeddings, form, ContrastSettings())
-        found.append([*results, *(v.grad for v in embeddings.values() if v.grad is not None)])
-    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(*found, strict=True))
+        values = once(embeddings, form, ContrastSettings())
+        results.append([*values, *(v.grad for v in embeddings.values() if v.grad is not None)])
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(*results, strict=True))
 
 
 def equal(run: Callable[..., Any]) -> dict[str, float]:
     """Equality in float64."""
-    return {"largest difference": run(largest_difference, Inputs(places=2048, double=True))}
+    return {"largest difference": run(largest_difference, Inputs(samples=2048, double=True))}
 
 
 def memory(run: Callable[..., Any]) -> dict[str, float]:
     """Peak memory of each form."""
-    found = {
+    peaks = {
         f"{form} MB": run(peak_bytes, Inputs(), form, ContrastSettings()) / 1e6
         for form in FORMS[:2]
     }
-    return found | {"tiles / plain": found["tiles MB"] / found["plain MB"]}
+    return peaks | {"tiles / plain": peaks["tiles MB"] / peaks["plain MB"]}
 
 
 def timing(run: Callable[..., Any]) -> dict[str, float]:
@@ -143,18 +143,18 @@ def timing(run: Callable[..., Any]) -> dict[str, float]:
 
 
 def growth(run: Callable[..., Any]) -> dict[str, float]:
-    """Peak memory by batch: one pair, 64 dimensions, so that 65,536 places take a minute."""
-    found = {
+    """Peak memory by batch: one pair, 64 dimensions, so that 65,536 samples take a minute."""
+    peaks = {
         size: run(
             peak_bytes,
-            Inputs(places=size, dimension=64, modalities=2),
+            Inputs(samples=size, dimension=64, modalities=2),
             "tiles",
             ContrastSettings(),
         )
         for size in SIZES
     }
-    ratio = (found[SIZES[-1]] / SIZES[-1]) / (found[SIZES[0]] / SIZES[0])
-    return {f"{size} places MB": value / 1e6 for size, value in found.items()} | {
+    ratio = (peaks[SIZES[-1]] / SIZES[-1]) / (peaks[SIZES[0]] / SIZES[0])
+    return {f"{size} places MB": value / 1e6 for size, value in peaks.items()} | {
         "bytes per place, last / first": ratio
     }
 
@@ -178,7 +178,7 @@ CASES = {
     "growth": growth,
     "prefixes": prefixes,
 }
-BARS = {
+GOALS = {
     "largest difference": 1e-12,
     "tiles / plain": {"memory": 1 / 30, "time": 1 / 3},
     "bytes per place, last / first": 1.1,
@@ -193,9 +193,9 @@ def _resident(field: str) -> int:
     raise RuntimeError(f"/proc/self/status has no {field}; this benchmark needs Linux")
 
 
-def _bar(case: str, name: str) -> float | None:
-    bar = BARS.get(name)
-    return bar[case] if isinstance(bar, dict) else bar
+def _goal(case: str, name: str) -> float | None:
+    goal = GOALS.get(name)
+    return goal[case] if isinstance(goal, dict) else goal
 
 
 def main() -> None:
@@ -215,17 +215,18 @@ def main() -> None:
         ) as pool:
             return pool.submit(function, *arguments).result()
 
-    found = {"threads": options.threads, "load": os.getloadavg()[0], "torch": torch.__version__}
+    results = {"threads": options.threads, "load": os.getloadavg()[0], "torch": torch.__version__}
     missed = False
     for case in options.only:
-        found[case] = CASES[case](run)
-        for name, value in found[case].items():
-            bar = _bar(case, name)
-            held = "" if bar is None else f"  bar {bar:.3g}: {'held' if value <= bar else 'MISSED'}"
-            missed |= bar is not None and value > bar
-            print(f"{case:9}{name:32}{value:10.3g}{held}", flush=True)
+        results[case] = CASES[case](run)
+        for name, value in results[case].items():
+            goal = _goal(case, name)
+            kept = "kept" if goal is None or value <= goal else "MISSED"
+            verdict = "" if goal is None else f"  goal {goal:.3g}: {kept}"
+            missed |= goal is not None and value > goal
+            print(f"{case:9}{name:32}{value:10.3g}{verdict}", flush=True)
     if options.out:
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+        options.out.write_text(json.dumps(results, indent=1) + "\n")
     sys.exit(missed)
 
 

@@ -39,13 +39,13 @@ def pack(folder: Path, out: Path, part_bytes: int = PART_BYTES) -> list[Path]:
         old.unlink()
     model, _ = load_model(folder)
     halved = {name: _halved(name, values) for name, values in model.state_dict().items()}
-    whole = io.BytesIO()
-    with tarfile.open(fileobj=whole, mode="w") as archive:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
         _add(archive, WEIGHTS, save(halved))
         for path in sorted(folder.iterdir()):
             if path.is_file() and path.name != WEIGHTS:
                 _add(archive, path.name, path.read_bytes())
-    data = whole.getvalue()
+    data = buffer.getvalue()
     paths = []
     for number, start in enumerate(range(0, len(data), part_bytes)):
         paths.append(out / f"{NAME}.{number}")
@@ -65,13 +65,13 @@ def unpack(parts: Sequence[Path], folder: Path) -> None:
         }
     settings = from_json(json.loads(files.pop(SETTINGS))["settings"])
     model = UniGeoCLIP(settings, pretrained=False)
-    own = model.state_dict()
+    initial = model.state_dict()
     weights = {
-        name: values.to(own[name].dtype) for name, values in load(files.pop(WEIGHTS)).items()
+        name: values.to(initial[name].dtype) for name, values in load(files.pop(WEIGHTS)).items()
     }
     model.load_state_dict(weights)
-    said = files.pop(TOKENIZER, None)
-    tokenizer = None if said is None else Tokenizer.from_str(said.decode())
+    stored = files.pop(TOKENIZER, None)
+    tokenizer = None if stored is None else Tokenizer.from_str(stored.decode())
     save_model(model, tokenizer, folder, {name: text.decode() for name, text in files.items()})
 
 

@@ -16,7 +16,7 @@ CELL_PX = 100
 LEAST_VALID = 0.5
 """Share of a patch that must hold data."""
 _PIXELS = 1 << 24
-"""Of patches cut at once."""
+"""Largest number of pixels of patches cut at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +39,14 @@ class Cutter:
         rng = np.random.default_rng(0)
         noise = rng.integers(0, 256, (3, BLOCK, BLOCK), np.uint8)
         pages = []
-        for place in range(blocks**2):
+        for number in range(blocks**2):
             data = np.ones((BLOCK, BLOCK), bool)
             if holes:
-                row, col = (BLOCK * k for k in divmod(place, blocks))
+                row, col = (BLOCK * k for k in divmod(number, blocks))
                 data[: max(side + 80 - row, 0), : max(side + 80 - col, 0)] = False
-                data[40:60, 30 + place : 50 + place] = False
-            values = np.roll(noise, place, 1) * data
-            pages.append(BlockUpload(1 + place, values, data))
+                data[40:60, 30 + number : 50 + number] = False
+            values = np.roll(noise, number, 1) * data
+            pages.append(BlockUpload(1 + number, values, data))
         pool = BlockCache(3, torch.uint8, device)
         pool.put(pages, 1 + blocks**2)
         centre = side + CELL_PX * np.stack(np.divmod(np.arange(count), across), axis=-1) + 0.37
@@ -61,9 +61,9 @@ class Cutter:
         piece = RasterPart(0, np.arange(count), nodes, {}, (1, 1), size, size, (0, 0), table)
         pixels = np.arange(side) - (side - 1) / 2
         weights = np.ones((side, NODES))
-        for k, own in enumerate(along):
+        for k, node in enumerate(along):
             for other in np.delete(along, k):
-                weights[:, k] *= (pixels - other) / (own - other)
+                weights[:, k] *= (pixels - other) / (node - other)
         return cls(pool, piece, weights)
 
     def cut(self) -> tuple[Tensor, Tensor]:
@@ -77,13 +77,13 @@ class Cutter:
         parts, gaps = [], []
         for start in range(0, count, step):
             stop = min(start + step, count)
-            found, gap = self.pool.cut([self.piece], self.weights, start, stop, LEAST_VALID)
-            parts.append(found.round().to(torch.uint8))
+            values, gap = self.pool.cut([self.piece], self.weights, start, stop, LEAST_VALID)
+            parts.append(values.round().to(torch.uint8))
             gaps.append(gap)
         return torch.cat(parts), torch.cat(gaps)
 
 
-def picture_model(size: str, side: int) -> UniGeoCLIP:
+def image_model(size: str, side: int) -> UniGeoCLIP:
     """An aerial tower with random weights: that of `base`, or a tiny one of `side` pixels."""
     settings = presets.base(pretrained=None).aerial
     if size == "tiny":

@@ -7,9 +7,9 @@ Prints, one JSON line each:
 
 * `build`: locations per second for aerial + DSM windows of 256 px from local tiled GeoTIFFs
   (0.6 m; JPEG and PNG written into shards), and from the same files behind a web server that
-  waits 30 ms before each answer. Bar, for the local ones: 60.
+  waits 30 ms before each answer. Goal, for the local ones: 60.
 * `read`: samples per second of a finished set, decoded, in the order of an epoch: `tiny` (an
-  image and heights of 32 px) and `full` (an image, heights and a street photograph of 224 px),
+  image and heights of 32 px) and `full` (an image, heights and a street image of 224 px),
   beside a plain PyTorch DataLoader of two workers over the same bytes as loose files, in turns; the
   median of three.
 """
@@ -55,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, StoreLink(Path(name), latency_s=0.03) as link:
         folder = Path(name)
         rasters(folder)
-        photographs(folder)
+        street_images(folder)
         count = 600 // few
         for what, base in (("build", name), ("build over HTTP", link.url)):
             start, cpu = time.perf_counter(), time.process_time()
@@ -64,20 +64,20 @@ def main() -> None:
             busy = count / (time.process_time() - cpu)
             tell(
                 what, side_px=256, locations=count, per_s=round(rate, 1),
-                per_cpu_s=round(busy, 1), bar=60 if base == name else None,
+                per_cpu_s=round(busy, 1), goal=60 if base == name else None,
             )  # fmt: skip
-        for what, side, count, bar in (("tiny", 32, 1200, 2000), ("full", 224, 400, 300)):
+        for what, side, count, goal in (("tiny", 32, 1200, 2000), ("full", 224, 400, 300)):
             full = what == "full"
-            seen = build(folder, what, count // few, side, 0.6 * 256 / side, street=full)
-            loose = files(folder / f"{what}-loose", seen)
+            built = build(folder, what, count // few, side, 0.6 * 256 / side, street=full)
+            loose = files(folder / f"{what}-loose", built)
             rates: dict[str, list[float]] = {"set": [], "loose": []}
             for epoch in range(3):
-                whole = timed(len(seen.members), lambda e=epoch, s=seen: list(s.epoch(e)))
-                rates["set"].append(whole)
+                rate = timed(len(built.members), lambda e=epoch, s=built: list(s.epoch(e)))
+                rates["set"].append(rate)
                 rates["loose"].append(timed(len(loose), lambda d=loose: list(loader(d))))
             tell(
                 f"read {what}", side_px=side, samples=len(loose), images=len(loose.paths[0]),
-                bar=bar, set_per_s=round(statistics.median(rates["set"])),
+                goal=goal, set_per_s=round(statistics.median(rates["set"])),
                 loose_files_per_s=round(statistics.median(rates["loose"])),
             )  # fmt: skip
 
@@ -104,8 +104,8 @@ def rasters(folder: Path) -> None:
             raster.write(values)
 
 
-def photographs(folder: Path) -> None:
-    """A photograph of 640 x 480 every 100 m or so, with the detail of real ones."""
+def street_images(folder: Path) -> None:
+    """A street image of 640 x 480 every 100 m or so, with the detail of real ones."""
     rng = np.random.default_rng(1)
     (folder / "street").mkdir()
     lines = ["file,lat,lon,heading_deg"]
@@ -121,7 +121,7 @@ def build(
     folder: Path, name: str, count: int, side: int, resolution_m: float,
     base: str = "", street: bool = False,
 ) -> SetObservations:  # fmt: skip
-    """Build a set of aerial images and heights, and street photographs if asked."""
+    """Build a set of aerial images and heights, and of street images if `street`."""
     base = base or str(folder)
     how: dict[str, Any] = {"kind": "files", "patch_px": side, "resolution_m": resolution_m}
     table = SetDescription(
@@ -156,37 +156,35 @@ class LooseFiles(torch.utils.data.Dataset[list[np.ndarray]]):
         return len(self.paths)
 
     def __getitem__(self, row: int) -> list[np.ndarray]:
-        found = []
+        images = []
         for path in self.paths[row]:
             image = Image.open(io.BytesIO(path.read_bytes()))
             if path.suffix == ".dsm":
                 codes, (offset_m, scale_m) = np.asarray(image), self.numbers[row]
                 metres = np.where(codes > 0, offset_m + scale_m * (codes - 1.0), np.nan)
-                found.append(metres.astype(np.float32))
+                images.append(metres.astype(np.float32))
             else:
-                found.append(np.moveaxis(np.array(image.convert("RGB")), 2, 0))
-        return found
+                images.append(np.moveaxis(np.array(image.convert("RGB")), 2, 0))
+        return images
 
 
-def files(folder: Path, seen: SetObservations) -> LooseFiles:
+def files(folder: Path, built: SetObservations) -> LooseFiles:
     """Write the bytes of a set as loose files."""
     folder.mkdir()
     paths, numbers = [], []
-    modalities = list(seen.about["shapes"])
-    for row in seen.members:
-        if any(seen.rows[f"{modality}_reason"][row] for modality in modalities):
+    modalities, index = list(built.about["shapes"]), built.rows
+    for row in built.members:
+        if any(index[f"{modality}_reason"][row] for modality in modalities):
             continue
-        own = []
+        row_paths = []
         for modality in modalities:
-            span = (int(seen.rows[f"{modality}_at"][row]), int(seen.rows[f"{modality}_bytes"][row]))
-            shard = f"shards/{int(seen.rows['shard'][row]):06d}.tar"
+            span = (int(index[f"{modality}_at"][row]), int(index[f"{modality}_bytes"][row]))
+            shard = f"shards/{int(index['shard'][row]):06d}.tar"
             path = folder / f"{row:08d}.{modality}"
-            path.write_bytes(seen.store.ranges(shard, [span])[0])
-            own.append(path)
-        paths.append(own)
-        numbers.append(
-            (float(seen.rows["dsm_offset_m"][row]), float(seen.rows["dsm_scale_m"][row]))
-        )
+            path.write_bytes(built.store.ranges(shard, [span])[0])
+            row_paths.append(path)
+        paths.append(row_paths)
+        numbers.append((float(index["dsm_offset_m"][row]), float(index["dsm_scale_m"][row])))
     return LooseFiles(paths, numbers)
 
 

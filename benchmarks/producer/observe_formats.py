@@ -67,8 +67,8 @@ def make(side: int, count: int) -> list[Sample]:
     few = []
     for k in range(len(lonlat)):
         sample = {"txt": (texts[k] or "").encode()}
-        for name, picture in (("aerial.jpg", aerial[k]), ("street.jpg", street[k])):
-            image = Image.fromarray(np.moveaxis(picture, 0, 2)).resize((side, side))
+        for name, pixels in (("aerial.jpg", aerial[k]), ("street.jpg", street[k])):
+            image = Image.fromarray(np.moveaxis(pixels, 0, 2)).resize((side, side))
             buffer = io.BytesIO()
             Image.fromarray(np.asarray(image) // 2 + noise).save(buffer, "JPEG", quality=92)
             sample[name] = buffer.getvalue()
@@ -116,24 +116,24 @@ def as_tar(folder: Path, samples: list[Sample], side: int) -> Read:
                 info.size = len(sample[name])
                 tar.addfile(info, io.BytesIO(sample[name]))
     with tarfile.open(path) as tar:
-        places = [(m.offset_data, m.size) for m in tar.getmembers()]
-    index = [list(part) for part in batched(places, len(NAMES))]
+        spans = [(m.offset_data, m.size) for m in tar.getmembers()]
+    index = [list(part) for part in batched(spans, len(NAMES))]
     file = path.open("rb")
 
     def read(rows: np.ndarray) -> list[Sample]:
         import os
 
-        found = []
+        read_samples = []
         for row in rows:
             (first, _), (last, size) = index[row][0], index[row][-1]
-            whole = os.pread(file.fileno(), last + size - first, first)
-            found.append(
+            data = os.pread(file.fileno(), last + size - first, first)
+            read_samples.append(
                 {
-                    n: whole[at - first : at - first + size]
+                    n: data[at - first : at - first + size]
                     for n, (at, size) in zip(NAMES, index[row], strict=True)
                 }
             )
-        return found
+        return read_samples
 
     return read
 
@@ -147,13 +147,13 @@ def as_parquet(folder: Path, samples: list[Sample], side: int) -> Read:
     def read(rows: np.ndarray) -> list[Sample]:
         file = pq.ParquetFile(folder / "0.parquet", memory_map=True)
         group = rows // ROW_GROUP
-        found: dict[int, Sample] = {}
+        by_row: dict[int, Sample] = {}
         for number in np.unique(group):
             part = file.read_row_group(int(number), use_threads=False)
             for row in rows[group == number]:
                 one = part.slice(int(row) % ROW_GROUP, 1).to_pylist()[0]
-                found[int(row)] = one
-        return [found[int(row)] for row in rows]
+                by_row[int(row)] = one
+        return [by_row[int(row)] for row in rows]
 
     return read
 

@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 ROWS = 128
-"""Tokens of a tile, at most, where matrix units multiply."""
+"""Largest number of tokens in a tile that matrix units multiply."""
 EXACT_ROWS = 32
-"""The same in float32, whose products are made one by one: more would not fit in registers."""
+"""Largest number in float32, whose products have no matrix units: more would overflow registers."""
 
 
 @triton.jit
@@ -30,32 +30,33 @@ def _attend_packed(
     """One head of `cells` cells: softmax(query key') value, cell by cell."""
     head = tl.program_id(1)
     first = tl.program_id(0).to(tl.int64) * cells
-    left = points - first
+    remaining = points - first
     channel = tl.arange(0, wide)
     has_channel = (channel < channels)[None, :]
-    at = (head * channels + channel)[None, :]
+    channel_offset = (head * channels + channel)[None, :]
 
     row = tl.arange(0, queries)
     cell, token = row // reads, row % reads
-    is_read = ((cell < cells) & (cell < left))[:, None] & has_channel
-    place = ((first + cell) * query_point + token * query_token)[:, None] + at
-    asked = tl.load(query + place, mask=is_read, other=0.0)
+    has_query = ((cell < cells) & (cell < remaining))[:, None] & has_channel
+    offset = ((first + cell) * query_point + token * query_token)[:, None] + channel_offset
+    query_rows = tl.load(query + offset, mask=has_query, other=0.0)
 
     col = tl.arange(0, keys)
-    of_cell, of_token = col // tokens, col % tokens
-    is_there = ((of_cell < cells) & (of_cell < left))[:, None] & has_channel
-    place = ((first + of_cell) * key_point + of_token * key_token)[:, None] + at
-    known = tl.load(key + place, mask=is_there, other=0.0)
-    place = ((first + of_cell) * value_point + of_token * value_token)[:, None] + at
-    values = tl.load(value + place, mask=is_there, other=0.0)
+    key_cell, key_index = col // tokens, col % tokens
+    has_key = ((key_cell < cells) & (key_cell < remaining))[:, None] & has_channel
+    offset = ((first + key_cell) * key_point + key_index * key_token)[:, None] + channel_offset
+    key_rows = tl.load(key + offset, mask=has_key, other=0.0)
+    offset = ((first + key_cell) * value_point + key_index * value_token)[:, None] + channel_offset
+    value_rows = tl.load(value + offset, mask=has_key, other=0.0)
 
-    scores = tl.dot(asked, tl.trans(known), input_precision="ieee")
-    scores = tl.where(cell[:, None] == of_cell[None, :], scores, -1e9)
+    # Products of all cells in the tile with each other; only those of a cell with itself count.
+    scores = tl.dot(query_rows, tl.trans(key_rows), input_precision="ieee")
+    scores = tl.where(cell[:, None] == key_cell[None, :], scores, -1e9)
     weights = tl.exp(scores - tl.max(scores, axis=1)[:, None])
     weights = weights / tl.sum(weights, axis=1)[:, None]
-    joined = tl.dot(weights.to(values.dtype), values, input_precision="ieee")
-    place = ((first + cell) * reads + token)[:, None] * width + at
-    tl.store(out + place, joined.to(out.dtype.element_ty), mask=is_read)
+    joined = tl.dot(weights.to(value_rows.dtype), value_rows, input_precision="ieee")
+    offset = ((first + cell) * reads + token)[:, None] * width + channel_offset
+    tl.store(out + offset, joined.to(out.dtype.element_ty), mask=has_query)
 
 
 def packed(
@@ -81,7 +82,7 @@ def packed(
 def tile_sizes(
     reads: int, tokens: int, width: int, heads: int, dtype: torch.dtype
 ) -> dict[str, int]:
-    """Give what the kernel is compiled for: as many whole cells to a tile as fit."""
+    """Return the constants that the kernel is compiled for: as many cells to a tile as fit."""
     rows = EXACT_ROWS if dtype == torch.float32 else ROWS
     cells, channels = max(rows // max(tokens, reads), 1), width // heads
     return {
@@ -89,13 +90,13 @@ def tile_sizes(
         "tokens": tokens,
         "cells": cells,
         "channels": channels,
-        "queries": _tile(cells * reads),
-        "keys": _tile(cells * tokens),
-        "wide": _tile(channels),
+        "queries": _tile_size(cells * reads),
+        "keys": _tile_size(cells * tokens),
+        "wide": _tile_size(channels),
         "width": width,
     }
 
 
-def _tile(size: int) -> int:
-    """The power of two that holds a number of rows or channels; matrix units want 16."""
+def _tile_size(size: int) -> int:
+    """Round a number of rows or channels up to a power of two, at least the 16 of matrix units."""
     return max(1 << (size - 1).bit_length(), 16)

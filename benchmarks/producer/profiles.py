@@ -1,4 +1,4 @@
-"""Where the time of some work goes, by torch's profiler: the 20 operations that take most."""
+"""The 20 operations that take most of the time of some work, by torch's profiler."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ def profiled(work: Callable[[], Any], device: torch.device) -> list[dict[str, An
     work()
     cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
-    with profile(activities=activities) as seen:
+    with profile(activities=activities) as profiler:
         work()
         if cuda:
             torch.cuda.synchronize(device)
@@ -30,6 +30,6 @@ def profiled(work: Callable[[], Any], device: torch.device) -> list[dict[str, An
             "cpu_ms": one.self_cpu_time_total / 1e3,
             "device_ms": one.self_device_time_total / 1e3,
         }
-        for one in seen.key_averages()
+        for one in profiler.key_averages()
     ]
     return sorted(rows, key=lambda row: row["device_ms" if cuda else "cpu_ms"], reverse=True)[:ROWS]

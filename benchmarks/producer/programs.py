@@ -2,7 +2,7 @@
 
     python -m benchmarks.producer.programs     # anywhere, in seconds: the programs run uncompiled
 
-Prints JSON: how many towers there are, and how many programs each part of two runs made, one run
+Prints JSON: the number of towers, and of the programs that each part of two runs makes, one run
 in chunks that do not divide the batch, one without chunks.
 """
 
@@ -24,52 +24,52 @@ from unigeo.producer.training.step import TrainingBatch, compute_gradients, prep
 from unigeo.producer.training.train import embed
 
 BATCH, CHUNK = 23, 8
-"""Places in a step, and encoded at once: the last chunk has 7."""
+"""Numbers of samples in a step, and encoded at once: the last chunk has 7."""
 
 
 def count() -> dict[str, int]:
-    """Make both runs, with a compiler that only notes what it is given."""
-    made: list[Any] = []
+    """Make both runs, with a compiler that only records its programs."""
+    programs: list[Any] = []
 
-    def note(program: Any, inputs: Any) -> Any:
-        made.append(program)
+    def record(program: Any, inputs: Any) -> Any:
+        programs.append(program)
         return program.forward
 
-    found = {"towers": len(model_settings().modalities)}
+    counts = {"towers": len(model_settings().modalities)}
 
-    def told(part: str) -> None:
-        found[part] = len(made)
-        made.clear()
+    def count_programs(part: str) -> None:
+        counts[part] = len(programs)
+        programs.clear()
 
     compiled, cpu = torch.compile, torch.device("cpu")
-    torch.compile = partial(compiled, backend=note)  # type: ignore[assignment]
+    torch.compile = partial(compiled, backend=record)  # type: ignore[assignment]
     try:
         chunked = _settings(CHUNK)
         model = UniGeoCLIP(model_settings())
         prepare_blocks(model, chunked, cpu)
-        _learn(model, places(BATCH, 4), 0, chunked)
-        told("first step")
-        _learn(model, places(BATCH, 1), 1, chunked)
-        told("shorter texts")
+        _learn(model, observe_waves(BATCH, 4), 0, chunked)
+        count_programs("first step")
+        _learn(model, observe_waves(BATCH, 1), 1, chunked)
+        count_programs("shorter texts")
         for gallery in (21, 21, 16):
-            embed(model, places(gallery, 2), cpu, batch=CHUNK)
-        told("evaluation")
-        _learn(model, places(BATCH, 2), 2, chunked)
-        told("after evaluation")
+            embed(model, observe_waves(gallery, 2), cpu, batch=CHUNK)
+        count_programs("evaluation")
+        _learn(model, observe_waves(BATCH, 2), 2, chunked)
+        count_programs("after evaluation")
         model = UniGeoCLIP(model_settings())
         torch._dynamo.reset()
         prepare_blocks(model, _settings(None), cpu)
         for step in range(2):
-            _learn(model, places(BATCH, 4), step, _settings(None))
-        told("without chunks")
+            _learn(model, observe_waves(BATCH, 4), step, _settings(None))
+        count_programs("without chunks")
     finally:
         torch.compile = compiled
-    return found
+    return counts
 
 
-def places(count: int, longest: int) -> Samples:
-    """What is seen, with texts of at most so many words."""
-    waves, model = _ShortTexts(longest), model_settings()
+def observe_waves(count: int, most_words: int) -> Samples:
+    """Observe `Waves` at `count` locations, with texts of at most `most_words`."""
+    waves, model = _ShortTexts(most_words), model_settings()
     lonlat = waves.locations(count, 0)
     assert model.text is not None
     tokenizer = train_tokenizer([text for text in waves.texts(lonlat) if text], model.text)
@@ -77,14 +77,14 @@ def places(count: int, longest: int) -> Samples:
 
 
 class _ShortTexts(Waves):
-    """The observations of `Waves` with at most so many words in a text."""
+    """The observations of `Waves` with at most `most_words` words in a text."""
 
-    def __init__(self, longest: int) -> None:
-        self._longest = longest
+    def __init__(self, most_words: int) -> None:
+        self._most_words = most_words
 
     def texts(self, lonlat: np.ndarray) -> list[str | None]:
         texts = super().texts(lonlat)
-        return [text and " ".join(text.split()[: self._longest]) for text in texts]
+        return [text and " ".join(text.split()[: self._most_words]) for text in texts]
 
 
 def _settings(chunk: int | None) -> TrainingSettings:
@@ -93,9 +93,10 @@ def _settings(chunk: int | None) -> TrainingSettings:
     )
 
 
-def _learn(model: UniGeoCLIP, seen: Samples, step: int, settings: TrainingSettings) -> None:
+def _learn(model: UniGeoCLIP, samples: Samples, step: int, settings: TrainingSettings) -> None:
     model.train()
-    compute_gradients(model, TrainingBatch(step, seen, np.arange(len(seen))), settings, Processes())
+    batch = TrainingBatch(step, samples, np.arange(len(samples)))
+    compute_gradients(model, batch, settings, Processes())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What one stage of a measurement found: figures beside their goals, written as they come."""
+"""The report of one stage of a measurement: figures beside their goals, written as they come."""
 
 import json
 import os
@@ -31,17 +31,17 @@ class Figure:
 
 @dataclass
 class Report:
-    """Figures and details of a stage, in a file that is whole after every addition."""
+    """Figures and details of a stage, in a file that is complete after every addition."""
 
     path: Path | None
     """Where to write; None writes nothing."""
     judged: bool
     """Whether goals of speed count here: at full size on a GPU."""
-    found: dict[str, Any] = field(default_factory=lambda: {"figures": []})
+    details: dict[str, Any] = field(default_factory=lambda: {"figures": []})
 
     def add(self, **details: Any) -> None:
         """Take in details by name."""
-        self.found |= details
+        self.details |= details
         self._write()
 
     def figure(
@@ -67,14 +67,14 @@ class Report:
         kept = None
         if (self.judged or everywhere) and (least is not None or most is not None):
             kept = (least is None or value >= least) and (most is None or value <= most)
-        self.found["figures"].append(asdict(Figure(name, value, unit, least, most, kept)))
+        self.details["figures"].append(asdict(Figure(name, value, unit, least, most, kept)))
         self._write()
         return kept is False
 
     def _write(self) -> None:
         if self.path is not None:
             part = self.path.with_suffix(".partial")
-            part.write_text(json.dumps(self.found, indent=1) + "\n")
+            part.write_text(json.dumps(self.details, indent=1) + "\n")
             part.replace(self.path)
 
 

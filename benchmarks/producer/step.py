@@ -5,7 +5,7 @@
     torchrun --nproc-per-node 8 -m benchmarks.producer.step --preset base
     python -m benchmarks.producer.step --preset tiny                  # on a CPU
 
-Prints places per second, MFU, the share of the step that the loss and its gathering take (bar: at
+Prints samples per second, MFU, the share of the step that the loss and its gathering take (goal: at
 most 10 % of a base step), the share spent waiting for data, peak memory and energy. Where a figure
 of a GPU falls short of its goal, the step is profiled.
 
@@ -48,10 +48,10 @@ from unigeo.producer.training.step import TrainingBatch, autocast, pair_scale, p
 SHAPES = {"aerial": (3, 32, 32), "street": (3, 32, 48), "dsm": (1, 32, 32)}
 """Patches of the presets that are not `base`."""
 BATCH = {"base": (4096, 512), "small": (1024, 256), "tiny": (256, 0)}
-"""Places in a step, and encoded at once (0: all)."""
+"""Numbers of samples in a step, and encoded at once (0: all)."""
 WARM = 2
 """Steps before timing, in which blocks are compiled and memory is found."""
-BAR = 0.10
+MOST_LOSS_SHARE = 0.10
 """Largest share of a base step that the loss and its gathering may take."""
 LEAST_MFU, MOST_WAITING, MOST_FIRST_S = 0.45, 0.05, 60.0
 """Goals of a base step on an H100 or H200: model FLOPs utilization, share of the step spent waiting
@@ -60,7 +60,7 @@ for data, and seconds of the first step, in which blocks are compiled."""
 
 @dataclass(frozen=True)
 class Timing:
-    """What one step of a setting takes."""
+    """Time, memory and energy of one step."""
 
     device: str
     processes: int
@@ -78,7 +78,7 @@ class Timing:
     joules_per_place: float | None
     first_step_seconds: float
     programs: int
-    """Compiled, of all towers together."""
+    """Number of compiled programs, of all towers together."""
 
 
 def main() -> None:
@@ -87,8 +87,8 @@ def main() -> None:
     )
     parser.add_argument("--preset", choices=BATCH, default="base")
     parser.add_argument("--device", help="cuda or cpu; CUDA where there is one")
-    parser.add_argument("--batch", type=int, help="places in a step, over all processes")
-    parser.add_argument("--chunk", type=int, help="places encoded at once; 0 for all")
+    parser.add_argument("--batch", type=int, help="samples in a step, over all processes")
+    parser.add_argument("--chunk", type=int, help="samples encoded at once; 0 for all")
     parser.add_argument("--activation-checkpointing", action="store_true")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--precision", choices=("auto", "bfloat16", "float32"), default="auto")
@@ -128,7 +128,9 @@ def judge(report: Report, timing: Timing, preset: str) -> bool:
         report.figure(f"{name}: energy of a place", timing.joules_per_place, "J")
     short += [
         report.figure(f"{name}: share waiting for data", timing.waiting_share, most=MOST_WAITING),
-        report.figure(f"{name}: share of the loss and its gathering", timing.loss_share, most=BAR),
+        report.figure(
+            f"{name}: share of the loss and its gathering", timing.loss_share, most=MOST_LOSS_SHARE
+        ),
         report.figure(
             f"first step of {preset}, with compiling", timing.first_step_seconds, "s",
             most=MOST_FIRST_S,
@@ -145,31 +147,32 @@ def measure(
     processes: Processes,
     seconds: float,
 ) -> tuple[Timing, Callable[[], Any]]:
-    """Run steps until the time is up; what the middle one took, and a function that makes one."""
+    """Run steps until the time is up; return the median step, and a function that runs a step."""
     torch.manual_seed(0)
     model = UniGeoCLIP(model_settings, pretrained=False).to(device).train()
-    flops = sample_flops(model, random_places(model_settings, 1, 0).to(device))
+    flops = sample_flops(model, random_samples(model_settings, 1, 0).to(device))
     state = TrainingState(model, build_optimizer(model, settings), MeanWeights(model, settings.ema))
     prepare_blocks(model, settings, device)
-    took, waited, joules = [], [], []
+    elapsed_s, waited, joules = [], [], []
     energy = EnergyMeter(device)
     stop, begun = False, time.perf_counter()
-    batches = _timed(on_device(_feed(model_settings, settings, processes, device), device), waited)
+    source = _batches(model_settings, settings, processes, device)
+    batches = _timed(on_device(source, device), waited)
     for batch in batches:
         start = time.perf_counter()
         with explain_step_errors(batch.step, settings, processes):
             _, stop = train_step(state, batch, settings, processes, device, stop)
         _wait(device)
-        took.append(time.perf_counter() - start + waited[-1])
+        elapsed_s.append(time.perf_counter() - start + waited[-1])
         joules.append(energy.joules())
         if batch.step == WARM:
             begun = time.perf_counter()
-        # All processes stop together: one raises its hand, the next step's sum tells all.
+        # All processes stop together: the next step's sum passes one's request on to all.
         if stop:
             break
         stop = batch.step > WARM and time.perf_counter() - begun > seconds
         last = batch
-    middle = statistics.median(took[WARM:])
+    middle = statistics.median(elapsed_s[WARM:])
     needed, again = flops.step(settings.steps - 1, settings, model_settings.dimension)
     peak = peak_flops(device, settings)
     used = [value for value in joules[WARM:] if value is not None]
@@ -193,7 +196,7 @@ def measure(
         joules_per_place=sum(processes.gather(statistics.median(used))) / settings.batch
         if used
         else None,
-        first_step_seconds=took[0] - waited[0],
+        first_step_seconds=elapsed_s[0] - waited[0],
         programs=torch._dynamo.utils.counters["stats"]["unique_graphs"],
     )
     return timing, lambda: train_step(state, last, settings, processes, device, False)
@@ -207,10 +210,10 @@ def loss_seconds(
     device: torch.device,
 ) -> float:
     """Time the loss of a batch with its gathering, forward and backward, by itself."""
-    places = len(batch.samples)
+    count = len(batch.samples)
     vectors = {
         name: torch.nn.functional.normalize(
-            torch.randn(places, model.settings.dimension, device=device), dim=1
+            torch.randn(count, model.settings.dimension, device=device), dim=1
         ).requires_grad_()
         for name in model.modalities
     }
@@ -233,7 +236,7 @@ def loss_seconds(
     return statistics.median(seconds[1:])
 
 
-def random_places(model_settings: ModelSettings, count: int, seed: int) -> Samples:
+def random_samples(model_settings: ModelSettings, count: int, seed: int) -> Samples:
     """Make observations of the right shapes: noise, as every pixel costs the same."""
     rng = np.random.default_rng(seed)
     lonlat = rng.uniform((-125, 25), (-67, 49), (count, 2))
@@ -251,8 +254,8 @@ def random_places(model_settings: ModelSettings, count: int, seed: int) -> Sampl
 
 def show(timing: Timing, preset: str) -> None:
     """Print the figures with their units."""
-    kept = "kept" if timing.loss_share <= BAR else "MISSED"
-    bar = f" (bar {100 * BAR:g} %: {kept})" if preset == "base" else ""
+    kept = "kept" if timing.loss_share <= MOST_LOSS_SHARE else "MISSED"
+    goal = f" (goal {100 * MOST_LOSS_SHARE:g} %: {kept})" if preset == "base" else ""
     lines = {
         "device": f"{timing.processes} x {timing.device}",
         "model": f"{preset}, {timing.parameters_million:.1f} M parameters",
@@ -262,7 +265,7 @@ def show(timing: Timing, preset: str) -> None:
         "operations": f"{timing.needed_tflop:.4g} TFLOP a step, "
         f"and {timing.computed_again_tflop:.4g} again",
         "MFU": "peak not known" if timing.mfu is None else f"{100 * timing.mfu:.1f} %",
-        "loss and gathering": f"{100 * timing.loss_share:.2f} % of the step{bar}",
+        "loss and gathering": f"{100 * timing.loss_share:.2f} % of the step{goal}",
         "waiting for data": f"{100 * timing.waiting_share:.2f} % of the step",
         "peak memory": "not counted here"
         if timing.memory_gb is None
@@ -275,20 +278,20 @@ def show(timing: Timing, preset: str) -> None:
         print(f"{name:20}{value}")
 
 
-def _feed(
+def _batches(
     model_settings: ModelSettings,
     settings: TrainingSettings,
     processes: Processes,
     device: torch.device,
 ) -> Iterator[TrainingBatch]:
     lonlat = np.zeros((settings.locations, 2))
-    lonlat[:, 0] = np.arange(len(lonlat))  # the seed of each place
+    lonlat[:, 0] = np.arange(len(lonlat))  # the seed of each sample
 
-    def look(places: np.ndarray) -> Samples:
-        return random_places(model_settings, len(places), int(places[0, 0]))
+    def observe(seeds: np.ndarray) -> Samples:
+        return random_samples(model_settings, len(seeds), int(seeds[0, 0]))
 
     pinned = device.type == "cuda"
-    source = StreamingBatches(len(lonlat), lambda _: lonlat, look, settings, processes, pinned)
+    source = StreamingBatches(len(lonlat), lambda _: lonlat, observe, settings, processes, pinned)
     return source.batches(0, settings.steps)
 
 

@@ -1,4 +1,4 @@
-"""Observations made of plane waves, in numpy alone: something to train on where nothing else is."""
+"""Observations made of plane waves, in numpy alone, to train on where there are no others."""
 
 from typing import Any
 
@@ -17,12 +17,12 @@ from unigeo.producer.observations.protocol import ImageModality, Observations
 
 PIXELS = 32
 BOX = np.array([[-120.0, 30.0], [-75.0, 48.0]])
-"""West and south, east and north of all places, in degrees."""
+"""West and south, east and north of all locations, in degrees."""
 _PHRASES = ("high", "low", "north", "south", "dry", "wet", "bright", "dark")
 
 
 class Waves(Observations):
-    """A smooth function of location in every modality; some places lack a surface or words."""
+    """A smooth function of location in every modality; some locations lack a surface or a text."""
 
     name = "waves"
     modalities = ("coordinate", "aerial", "dsm", "text")
@@ -32,7 +32,7 @@ class Waves(Observations):
         return (1 if modality == "dsm" else 3, PIXELS, PIXELS)
 
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
-        """Draw places uniformly in degrees."""
+        """Draw locations uniformly in degrees."""
         return np.random.default_rng(seed).uniform(*BOX, (count, 2))
 
     def land(self, lonlat: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray, " point"]:
@@ -50,7 +50,7 @@ class Waves(Observations):
         return Patches((127.5 + 120 * values).astype(np.uint8), np.ones(len(lonlat), bool))
 
     def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
-        """Say a few words of each point; of one in ten nothing."""
+        """Describe each point in a few words; one in ten has no text."""
         phases = self._phases(lonlat)
         return [
             None
@@ -60,11 +60,11 @@ class Waves(Observations):
         ]
 
     def gaps(self) -> dict[str, dict[str, int]]:
-        """Nobody counts them."""
+        """Gaps are not counted."""
         return {}
 
     def provenance(self) -> dict[str, Any]:
-        """Say that all of it is made up."""
+        """Provenance of synthetic observations."""
         return {"name": self.name, "synthetic": True, "licence": "CC0-1.0", "citation": "none"}
 
     def _phases(self, lonlat: Float[np.ndarray, "point 2"]) -> Float[np.ndarray, "point 5"]:

@@ -40,17 +40,17 @@ def main() -> None:
         first = None
         for reader in ("gdal, 1 thread", "gdal, 16 threads", "async-geotiff, 16 at once"):
             link.counts()
-            with context.BlockCache(1) as pool:
+            with context.Pool(1) as pool:
                 result = pool.apply(read, (reader, link.url))
             if result is None:
                 tell(reader, missing="pip install async-geotiff")
                 continue
             seconds, pixels = result
             first = pixels if first is None else first
-            told = link.counts()
+            counts = link.counts()
             tell(
-                reader, seconds=round(seconds, 2), requests=told["requests"], bytes=told["bytes"],
-                at_most_off=int(np.abs(pixels.astype(int) - first).max()),
+                reader, seconds=round(seconds, 2), requests=counts["requests"],
+                bytes=counts["bytes"], at_most_off=int(np.abs(pixels.astype(int) - first).max()),
             )  # fmt: skip
 
 
@@ -89,15 +89,15 @@ def read(reader: str, url: str) -> tuple[float, np.ndarray] | None:
 
 
 def by_gdal(url: str, threads: int) -> np.ndarray:
-    own = threading.local()
+    local = threading.local()
 
     def one(corner: tuple[int, int]) -> np.ndarray:
-        if not hasattr(own, "raster"):  # a handle serves one thread
-            own.env = rasterio.Env(**GDAL)
-            own.env.__enter__()
-            own.raster = rasterio.open(f"{url}/cog.tif", sharing=False)
+        if not hasattr(local, "raster"):  # a handle serves one thread
+            local.env = rasterio.Env(**GDAL)
+            local.env.__enter__()
+            local.raster = rasterio.open(f"{url}/cog.tif", sharing=False)
         window = Window(corner[1], corner[0], WINDOW, WINDOW)  # type: ignore[call-arg]
-        pixels: np.ndarray = own.raster.read(window=window)
+        pixels: np.ndarray = local.raster.read(window=window)
         return pixels
 
     with ThreadPoolExecutor(threads) as pool:
