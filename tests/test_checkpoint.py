@@ -7,10 +7,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_runs import NOISY, gave, model_settings, start
+from training_runs import NOISY, logged_metrics, model_settings, start
 
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.observations.synthetic.world import World
@@ -29,7 +30,7 @@ from unigeo.schemas.errors import ModelError
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unbroken") / "model"
     train(World(), model_settings(), NOISY, folder, progress=False)
     return folder
@@ -59,7 +60,9 @@ def run_until(folder: Path, lines: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_killed_again_and_again_goes_on_to_the_same_weights(unbroken, tmp_path):
+def test_a_run_killed_again_and_again_goes_on_to_the_same_weights(
+    unbroken: Path, tmp_path: Path
+) -> None:
     """With noise, hidden modalities, chunks, and a mean of the weights, at random steps."""
     folder = tmp_path / "model"
     steps = sorted(random.Random(time.time_ns()).sample(range(1, NOISY.steps - 2), 3))
@@ -68,7 +71,7 @@ def test_a_run_killed_again_and_again_goes_on_to_the_same_weights(unbroken, tmp_
         assert not folder.exists(), f"it was not held: {steps}"
     metrics = train(World(), model_settings(), NOISY, folder, progress=False)
     assert 0 < metrics["seconds"]["resumed_at_step"] < NOISY.steps
-    assert gave(folder) == gave(unbroken), steps
+    assert logged_metrics(folder) == logged_metrics(unbroken), steps
     ours, theirs = (load_file(f / "model.safetensors") for f in (folder, unbroken))
     for name, values in theirs.items():
         assert torch.equal(ours[name], values), (name, steps)
@@ -80,24 +83,26 @@ class Interrupting(World):
     def __init__(self) -> None:
         self.calls = 0
 
-    def texts(self, lonlat):
+    def texts(self, lonlat: np.ndarray) -> list[str | None]:
         self.calls += len(lonlat) == NOISY.batch
         if self.calls == 5:
             os.kill(os.getpid(), signal.SIGTERM)
         return super().texts(lonlat)
 
 
-def test_a_run_asked_to_stop_keeps_its_last_step_and_goes_on(unbroken, tmp_path):
+def test_a_run_asked_to_stop_keeps_its_last_step_and_goes_on(
+    unbroken: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "model"
     ahead = replace(NOISY, kept_gb=0.0, workers=1)
     with pytest.raises(ModelError, match=r"stopped as asked after . of 14 steps"):
         train(Interrupting(), model_settings(), ahead, folder, progress=False)
     metrics = train(World(), model_settings(), ahead, folder, progress=False)
     assert metrics["seconds"]["resumed_at_step"] >= 2
-    assert gave(folder) == gave(unbroken)
+    assert logged_metrics(folder) == logged_metrics(unbroken)
 
 
-def test_a_checkpoint_holds_all_that_changes(tmp_path):
+def test_a_checkpoint_holds_all_that_changes(tmp_path: Path) -> None:
     state, other = state_of(), state_of()
     with torch.no_grad():
         for weight in state.model.parameters():
@@ -112,7 +117,7 @@ def test_a_checkpoint_holds_all_that_changes(tmp_path):
         assert torch.equal(values, theirs[name]), name
 
 
-def test_a_checkpoint_is_of_the_moment_it_was_asked_for(tmp_path):
+def test_a_checkpoint_is_of_the_moment_it_was_asked_for(tmp_path: Path) -> None:
     """It is written while training goes on to change the weights."""
     state = state_of()
     before = {name: values.clone() for name, values in state.tensors().items()}
@@ -127,7 +132,9 @@ def test_a_checkpoint_is_of_the_moment_it_was_asked_for(tmp_path):
         assert torch.equal(stored[name], values), name
 
 
-def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_leaves_the_one_before(tmp_path):
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_leaves_the_one_before(
+    tmp_path: Path,
+) -> None:
     state, checkpoints = state_of(), CheckpointWriter(tmp_path, "run")
     checkpoints.save(1, state)
     checkpoints.wait()
@@ -139,7 +146,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_leaves_the_one_bef
     assert load_checkpoint(tmp_path, state, "run") == 1
 
 
-def test_a_checkpoint_of_another_run_or_cut_short_is_refused(tmp_path):
+def test_a_checkpoint_of_another_run_or_cut_short_is_refused(tmp_path: Path) -> None:
     state = state_of()
     write_checkpoint(tmp_path, 1, state.tensors(), "run")
     with pytest.raises(ModelError, match="other settings"):
@@ -150,7 +157,7 @@ def test_a_checkpoint_of_another_run_or_cut_short_is_refused(tmp_path):
         load_checkpoint(tmp_path, state, "run")
 
 
-def test_how_a_run_is_carried_out_may_change_on_the_way():
+def test_how_a_run_is_carried_out_may_change_on_the_way() -> None:
     again = replace(
         NOISY, chunk=3, workers=5, checkpoint_seconds=1, watch=2, activation_checkpointing=True
     )

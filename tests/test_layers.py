@@ -1,5 +1,7 @@
 """The parameters by depth: each once, from the input to the output."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -16,13 +18,13 @@ from unigeo.producer.encoders.settings import (
 SIZE = {"width": 32, "depth": 3, "heads": 2}
 
 
-def settings(tied=False, **coordinate):
-    picture = ImageSettings(**SIZE, rows=16, cols=16, patch=8)
+def settings(tied: bool = False, **coordinate: Any) -> ModelSettings:
+    image = ImageSettings(**SIZE, rows=16, cols=16, patch=8)
     return ModelSettings(
         dimension=16,
         coordinate=CoordinateSettings(**SIZE | coordinate),
-        aerial=picture,
-        street=picture,
+        aerial=image,
+        street=image,
         dsm=SurfaceSettings(**SIZE, rows=16, cols=16, patch=8),
         text=TextSettings(**SIZE, tokens=8, vocabulary=300),
         tied=tied,
@@ -41,19 +43,19 @@ def settings(tied=False, **coordinate):
     ],
     ids=str,
 )
-def test_every_parameter_occurs_once(tied, coordinate):
+def test_every_parameter_occurs_once(tied: bool, coordinate: dict[str, Any]) -> None:
     model = UniGeoCLIP(settings(tied, **coordinate))
-    found = layers(model)
-    listed = [id(p) for groups in found.values() for _, group in groups for p in group]
+    listed_layers = layers(model)
+    listed = [id(p) for groups in listed_layers.values() for _, group in groups for p in group]
     assert sorted(listed) == sorted(id(p) for p in model.parameters())
     towers = set(model.modalities) - ({"street"} if tied else set())
-    assert set(found) == towers | {TEMPERATURE}
+    assert set(listed_layers) == towers | {TEMPERATURE}
     for modality in towers - {"coordinate"}:
-        assert [depth for depth, _ in found[modality]] == [0, 1, 2, 3, 4]
-    assert [depth for depth, _ in found["coordinate"]][-4:] == [1, 2, 3, 4]
+        assert [depth for depth, _ in listed_layers[modality]] == [0, 1, 2, 3, 4]
+    assert [depth for depth, _ in listed_layers["coordinate"]][-4:] == [1, 2, 3, 4]
 
 
-def test_depth_rises_along_the_way_to_the_vector():
+def test_depth_rises_along_the_way_to_the_vector() -> None:
     """What enters the second block has gradients to the embeddings and the first block alone."""
     model = UniGeoCLIP(settings())
     tower = model.encoders["aerial"].tower

@@ -2,11 +2,14 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 
 from unigeo.producer.encoders.model import UniGeoCLIP, load_model, model_hash, save_model
 from unigeo.producer.encoders.presets import base, small, tiny
@@ -25,23 +28,23 @@ SHAPES = {"aerial": (3, 16, 16), "street": (3, 16, 24), "dsm": (1, 16, 16)}
 SENTENCES = ["Red soil. few trees.", "Dense forest. By the sea.", "City centre, brick walls."] * 20
 
 
-def same(ours, theirs):
+def same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     """Unit vectors in float32 that may have been computed by other kernels."""
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> UniGeoCLIP:
     return UniGeoCLIP(tiny(SHAPES, seed=3)).eval()
 
 
 @pytest.fixture(scope="module")
-def tokenizer(model):
+def tokenizer(model: UniGeoCLIP) -> Tokenizer:
     return train_tokenizer(SENTENCES, model.settings.text)
 
 
 @pytest.fixture(scope="module")
-def inputs(model, tokenizer):
+def inputs(model: UniGeoCLIP, tokenizer: Tokenizer) -> dict[str, torch.Tensor]:
     rng = np.random.default_rng(0)
     return {
         "coordinate": torch.from_numpy(rng.uniform(-60, 60, (5, 2))),
@@ -52,31 +55,35 @@ def inputs(model, tokenizer):
     }
 
 
-def test_every_modality_gives_unit_vectors_of_one_space(model, inputs):
+def test_every_modality_gives_unit_vectors_of_one_space(
+    model: UniGeoCLIP, inputs: dict[str, torch.Tensor]
+) -> None:
     with torch.inference_mode():
         for vectors in model(inputs).values():
             assert vectors.shape == (5, model.settings.dimension)
             assert vectors.norm(dim=1).numpy() == pytest.approx(np.ones(5), abs=1e-5)
 
 
-def test_no_vector_depends_on_its_batch(model, inputs):
+def test_no_vector_depends_on_its_batch(model: UniGeoCLIP, inputs: dict[str, torch.Tensor]) -> None:
     with torch.inference_mode():
         for modality, values in inputs.items():
             together, alone = model.encode(modality, values), model.encode(modality, values[2:3])
             assert (together[2:3] - alone).abs().max() < 1e-6
 
 
-def test_the_rotation_keeps_cosines(model):
+def test_the_rotation_keeps_cosines(model: UniGeoCLIP) -> None:
     identity = model.rotation @ model.rotation.T
     assert torch.allclose(identity, torch.eye(len(identity)), atol=1e-5)
 
 
-def test_a_saved_model_is_read_back_the_same(model, tokenizer, inputs, tmp_path):
+def test_a_saved_model_is_read_back_the_same(
+    model: UniGeoCLIP, tokenizer: Tokenizer, inputs: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
     save_model(model, tokenizer, tmp_path / "m", {"card.md": "# Card\n"})
-    again, words = load_model(tmp_path / "m")
+    again, text_tokenizer = load_model(tmp_path / "m")
     assert again.settings == model.settings and len(model_hash(tmp_path / "m")) == 64
-    assert words is not None and torch.equal(
-        tokenize(words, SENTENCES), tokenize(tokenizer, SENTENCES)
+    assert text_tokenizer is not None and torch.equal(
+        tokenize(text_tokenizer, SENTENCES), tokenize(tokenizer, SENTENCES)
     )
     with torch.inference_mode():
         for modality, values in inputs.items():
@@ -85,7 +92,9 @@ def test_a_saved_model_is_read_back_the_same(model, tokenizer, inputs, tmp_path)
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "settings.json"])
 @pytest.mark.parametrize("harm", ["missing", "cut"])
-def test_a_damaged_model_is_named(model, tokenizer, tmp_path, name, harm):
+def test_a_damaged_model_is_named(
+    model: UniGeoCLIP, tokenizer: Tokenizer, tmp_path: Path, name: str, harm: str
+) -> None:
     save_model(model, tokenizer, tmp_path / "m")
     path = tmp_path / "m" / name
     path.write_bytes(path.read_bytes()[:-7]) if harm == "cut" else path.unlink()
@@ -93,7 +102,9 @@ def test_a_damaged_model_is_named(model, tokenizer, tmp_path, name, harm):
         load_model(tmp_path / "m")
 
 
-def test_a_model_of_a_later_format_is_refused(model, tokenizer, tmp_path):
+def test_a_model_of_a_later_format_is_refused(
+    model: UniGeoCLIP, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
     save_model(model, tokenizer, tmp_path / "m")
     path = tmp_path / "m" / "settings.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
@@ -101,14 +112,16 @@ def test_a_model_of_a_later_format_is_refused(model, tokenizer, tmp_path):
         load_model(tmp_path / "m")
 
 
-def test_a_folder_of_something_else_is_left_alone(model, tmp_path):
+def test_a_folder_of_something_else_is_left_alone(model: UniGeoCLIP, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ModelError, match="not a model"):
         save_model(model, None, tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_patch_tokens_keep_their_places(model, inputs):
+def test_patch_tokens_keep_their_positions(
+    model: UniGeoCLIP, inputs: dict[str, torch.Tensor]
+) -> None:
     """A change of one patch shows most in that patch's token; pooling gives the vector."""
     for modality in ("aerial", "street", "dsm"):
         values = inputs[modality]
@@ -123,7 +136,9 @@ def test_patch_tokens_keep_their_places(model, inputs):
         model.patch_tokens("text", inputs["text"])
 
 
-def test_surfaces_are_read_from_the_class_token_of_the_last_layer(model, inputs):
+def test_surfaces_are_read_from_the_class_token_of_the_last_layer(
+    model: UniGeoCLIP, inputs: dict[str, torch.Tensor]
+) -> None:
     encoder = model.encoders["dsm"]
     with torch.inference_mode():
         features = encoder.tower.forward_features(encoder.channels(inputs["dsm"]))
@@ -131,7 +146,7 @@ def test_surfaces_are_read_from_the_class_token_of_the_last_layer(model, inputs)
         same(encoder.projection(features[:, 0]), encoder(inputs["dsm"]))
 
 
-def test_checkpointed_activations_give_the_same_gradients(inputs):
+def test_checkpointed_activations_give_the_same_gradients(inputs: dict[str, torch.Tensor]) -> None:
     gradients = []
     for on in (False, True):
         model = UniGeoCLIP(tiny(SHAPES, seed=3)).train()
@@ -145,7 +160,7 @@ def test_checkpointed_activations_give_the_same_gradients(inputs):
         assert torch.allclose(gradient, checkpointed[name], atol=1e-6), name
 
 
-def test_checkpointing_forgets_what_the_blocks_made(inputs):
+def test_checkpointing_forgets_what_the_blocks_made(inputs: dict[str, torch.Tensor]) -> None:
     """Fewer tensors are kept for the backward pass, in every tower; switched off, as many again."""
     settings = replace(tiny(SHAPES, seed=3), street=None)
     deep = {name: replace(getattr(settings, name), depth=4) for name in settings.modalities}
@@ -162,12 +177,12 @@ def test_checkpointing_forgets_what_the_blocks_made(inputs):
         assert during < before / 2 and after == before
 
 
-def tied(**changes):
+def tied(**changes: Any) -> ModelSettings:
     settings = tiny(SHAPES | {"street": (3, 16, 16)}, seed=3)
     return replace(settings, tied=True, **changes)
 
 
-def test_tied_towers_are_one(inputs, tmp_path):
+def test_tied_towers_are_one(inputs: dict[str, torch.Tensor], tmp_path: Path) -> None:
     model = UniGeoCLIP(tied(text=None)).eval()
     apart = UniGeoCLIP(replace(model.settings, tied=False))
     one, two = (sum(p.numel() for p in m.parameters()) for m in (model, apart))
@@ -182,7 +197,7 @@ def test_tied_towers_are_one(inputs, tmp_path):
     assert not any("street" in name for name in load_file(tmp_path / "m" / "model.safetensors"))
 
 
-def test_towers_that_differ_cannot_be_tied():
+def test_towers_that_differ_cannot_be_tied() -> None:
     with pytest.raises(ModelError, match=r"cannot be tied: cols is 16 and 24\. "):
         replace(tiny(SHAPES), tied=True)
     with pytest.raises(ModelError, match="depth is 1 and 3"):
@@ -193,7 +208,9 @@ def test_towers_that_differ_cannot_be_tied():
     assert replace(base(both), tied=True).shape("street") == (3, 300, 400)  # resized to one size
 
 
-def test_a_model_written_before_there_were_kinds_is_read(model, tokenizer, inputs, tmp_path):
+def test_a_model_written_before_there_were_kinds_is_read(
+    model: UniGeoCLIP, tokenizer: Tokenizer, inputs: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
     """Settings of the first version, without what was added since."""
     plain = replace(model.settings.coordinate, scale_layers=0, readout="mean")
     model = UniGeoCLIP(replace(model.settings, coordinate=plain)).eval()
@@ -214,25 +231,27 @@ def test_a_model_written_before_there_were_kinds_is_read(model, tokenizer, input
 
 
 @pytest.mark.parametrize("settings", [tied(), small(SHAPES), tiny({}, text=False), base()])
-def test_settings_survive_json(settings):
+def test_settings_survive_json(settings: ModelSettings) -> None:
     assert from_json(json.loads(json.dumps(to_json(settings)))) == settings
 
 
-def test_an_unknown_setting_is_refused():
+def test_an_unknown_setting_is_refused() -> None:
     values = to_json(tiny(SHAPES))
     values["aerial"]["pachtes"] = 3
     with pytest.raises(ModelError, match="pachtes"):
         from_json(values)
 
 
-def test_another_patch_shape_and_an_absent_modality_are_refused(model, inputs):
+def test_another_patch_shape_and_an_absent_modality_are_refused(
+    model: UniGeoCLIP, inputs: dict[str, torch.Tensor]
+) -> None:
     with pytest.raises(ModelError, match="shape"):
         model.encode("aerial", inputs["street"])
     with pytest.raises(ModelError, match="no encoder of 'radar'"):
         model.encode("radar", inputs["aerial"])
 
 
-def test_the_temperature_has_a_floor_it_can_leave():
+def test_the_temperature_has_a_floor_it_can_leave() -> None:
     model = UniGeoCLIP(ModelSettings(dimension=8, coordinate=tiny({}).coordinate))
     with torch.no_grad():
         model.logit_scale.fill_(9.0)
@@ -241,7 +260,7 @@ def test_the_temperature_has_a_floor_it_can_leave():
     assert scale.item() == pytest.approx(100) and model.logit_scale.grad > 0
 
 
-def count(settings):
+def count(settings: ModelSettings) -> dict[str, int]:
     """Parameters by modality, without making them."""
     with torch.device("meta"):
         model = UniGeoCLIP(settings, pretrained=False)
@@ -251,7 +270,7 @@ def count(settings):
     }
 
 
-def test_presets_are_of_the_sizes_they_say():
+def test_presets_are_of_the_sizes_they_say() -> None:
     """Source: the public coordinate encoder, 85.06 M; SigLIP 2 base, 92.9 M and 282.3 M; ViT-B/16,
     85.8 M with three bands and no head, here one band and four registers.
     """
@@ -267,14 +286,14 @@ def test_presets_are_of_the_sizes_they_say():
     assert 2.8e6 < sum(count(tiny(SHAPES)).values()) < 3.1e6
 
 
-def test_presets_take_seeds_and_leave_words_out():
+def test_presets_take_seeds_and_leave_text_out() -> None:
     for preset in (tiny, small, base):
         settings = preset({}, text=False, seed=7)
         assert settings.modalities == ("coordinate",)
         assert settings.seed == settings.coordinate.seed == 7
 
 
-def test_heights_above_ground_do_not_change_with_the_ground():
+def test_heights_above_ground_do_not_change_with_the_ground() -> None:
     encoder = SurfaceEncoder(
         SurfaceSettings(rows=16, cols=16, patch=8, width=32, depth=1, heads=2), 8
     )
@@ -291,7 +310,7 @@ def test_heights_above_ground_do_not_change_with_the_ground():
     ).all()
 
 
-def test_each_view_of_a_surface_has_low_ground_of_its_own():
+def test_each_view_of_a_surface_has_low_ground_of_its_own() -> None:
     one = SurfaceSettings(rows=16, cols=16, patch=8, width=32, depth=1, heads=2)
     encoder = SurfaceEncoder(replace(one, views=2, channels=("relative", "level")), 8)
     heights = torch.from_numpy(
@@ -304,11 +323,11 @@ def test_each_view_of_a_surface_has_low_ground_of_its_own():
     assert encoder(heights).shape == (4, 8)
 
 
-def test_a_text_s_tokens_do_not_depend_on_case_or_company(tokenizer):
+def test_a_text_s_tokens_do_not_depend_on_case_or_company(tokenizer: Tokenizer) -> None:
     alone = tokenize(tokenizer, ["RED SOIL. few trees."])
     assert torch.equal(alone, tokenize(tokenizer, SENTENCES)[:1])
 
 
-def test_words_settings_need_room_for_bytes():
+def test_text_settings_need_room_for_bytes() -> None:
     with pytest.raises(ModelError, match="256 bytes"):
         TextSettings(width=8, depth=1, heads=1, vocabulary=100)

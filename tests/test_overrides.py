@@ -2,7 +2,7 @@
 
 import doctest
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from click.testing import CliRunner
@@ -18,7 +18,7 @@ from unigeo.producer.observations.wrapping import only
 from unigeo.producer.pipeline import overrides
 from unigeo.producer.pipeline.overrides import known_keys, override, split_change, to_text
 from unigeo.producer.pipeline.pipeline import choose, describe
-from unigeo.producer.pipeline.recipe import recipe
+from unigeo.producer.pipeline.recipe import ProductionRun, recipe
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.geo.regions import region_of_bbox
@@ -162,11 +162,11 @@ def test_every_setting_there_is_can_be_written() -> None:
     assert isinstance(MODEL, ModelSettings)
 
 
-PLACE = region_of_bbox((-106.0, 38.0, -102.0, 41.0), "denver")
+REGION = region_of_bbox((-106.0, 38.0, -102.0, 41.0), "denver")
 
 
-def chosen(**options):
-    return choose(PLACE, World(), resolution_m=20_000, **options)
+def chosen(**options: Any) -> ProductionRun:
+    return choose(REGION, World(), resolution_m=20_000, **options)
 
 
 def test_a_run_says_what_was_changed_and_stores_no_modality_that_is_off() -> None:
@@ -186,9 +186,9 @@ def test_a_finished_model_cannot_be_changed() -> None:
 
 @pytest.mark.parametrize("preset", ["tiny", "small", "base"])
 def test_every_preset_fits_what_is_observed(preset: str) -> None:
-    seen = only(World(), ("coordinate", "aerial", "dsm"))
-    made = recipe(preset, seen, 7, {"training.steps": "9"})
-    assert made.model.modalities == seen.modalities
+    observed = only(World(), ("coordinate", "aerial", "dsm"))
+    made = recipe(preset, observed, 7, {"training.steps": "9"})
+    assert made.model.modalities == observed.modalities
     assert (made.model.seed, made.training.seed, made.training.steps) == (7, 7, 9)
 
 
@@ -202,8 +202,8 @@ def test_prefixes_are_short_for_a_setting() -> None:
 
 def test_the_command_shows_changes_and_names_a_wrong_key() -> None:
     box = ["--bbox", "-106", "38", "-102", "41", "--resolution", "20000", "--dry-run"]
-    said = CliRunner().invoke(produce, [*box, "--set", "model.coordinate.depth=6"])
-    assert said.exit_code == 0 and "model.coordinate.depth = 6" in said.stderr
+    shown = CliRunner().invoke(produce, [*box, "--set", "model.coordinate.depth=6"])
+    assert shown.exit_code == 0 and "model.coordinate.depth = 6" in shown.stderr
     wrong = CliRunner().invoke(produce, [*box, "--set", "model.coordinate.dept=6"])
     assert isinstance(wrong.exception, ModelError)
     assert "did you mean 'model.coordinate.depth'" in str(wrong.exception)

@@ -1,6 +1,7 @@
-"""Pixels as a tower from nothing sees them: centred, of unit spread, and the same in every run."""
+"""Pixels as a tower without a checkpoint sees them: centred, of unit spread, always the same."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from unigeo.producer.encoders.images import ImageEncoder
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.pixel_statistics import LOCATIONS, SEED, fit_pixels
 from unigeo.producer.encoders.presets import tiny
-from unigeo.producer.encoders.settings import ImageSettings, from_json, to_json
+from unigeo.producer.encoders.settings import ImageSettings, ModelSettings, from_json, to_json
 from unigeo.producer.observations.patches import Patches
+from unigeo.producer.observations.protocol import ImageModality
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import ObservationsWrapper
 from unigeo.producer.pipeline.recipe import recipe
@@ -20,7 +22,7 @@ from unigeo.schemas.errors import ModelError
 SHAPES = {"aerial": (3, 32, 32), "street": (3, 32, 32), "dsm": (1, 32, 32)}
 
 
-def picture(**changes):
+def image_settings(**changes: Any) -> ImageSettings:
     return ImageSettings(
         rows=16, cols=16, patch=8, width=16, depth=1, heads=2, **{"channels": 2} | changes
     )
@@ -29,12 +31,12 @@ def picture(**changes):
 MEASURED = {"model.aerial.measure_pixels": "true", "model.street.measure_pixels": "true"}
 
 
-def measuring(settings):
+def measuring(settings: ModelSettings) -> ModelSettings:
     towers = {m: replace(getattr(settings, m), measure_pixels=True) for m in ("aerial", "street")}
     return replace(settings, **towers)
 
 
-def test_a_recipe_measures_the_pictures_it_will_see_if_asked():
+def test_a_recipe_measures_the_images_if_asked() -> None:
     world = World()
     assert recipe("tiny", world, 0, {}).model.aerial.pixel_mean == ()
     model = recipe("tiny", world, 0, MEASURED).model
@@ -49,27 +51,27 @@ def test_a_recipe_measures_the_pictures_it_will_see_if_asked():
     assert from_json(to_json(model)) == model
 
 
-def test_the_tower_sees_them_centred_and_bright_ones_within_reach():
-    encoder = ImageEncoder(picture(pixel_mean=(20.0, 100.0), pixel_std=(5.0, 30.0)), 8)
+def test_the_tower_sees_them_centred_and_bright_ones_within_reach() -> None:
+    encoder = ImageEncoder(image_settings(pixel_mean=(20.0, 100.0), pixel_std=(5.0, 30.0)), 8)
     dark = torch.full((1, 2, 16, 16), 25, dtype=torch.uint8)
-    seen = encoder.pixels(dark)
+    observed = encoder.pixels(dark)
     expected = np.arcsinh([(25 - 20) / 5, (25 - 100) / 30])
-    assert np.allclose(seen[0, :, 0, 0].numpy(), expected, atol=1e-6)
+    assert np.allclose(observed[0, :, 0, 0].numpy(), expected, atol=1e-6)
     lamp = encoder.pixels(torch.full_like(dark, 255))
     assert float(lamp[0, 0, 0, 0]) == pytest.approx(np.arcsinh(47.0), abs=1e-5)
-    plain = ImageEncoder(picture(), 8).pixels(dark)
+    plain = ImageEncoder(image_settings(), 8).pixels(dark)
     assert torch.allclose(plain, torch.full_like(plain, 25 / 127.5 - 1))
 
 
 class Black(ObservationsWrapper):
     """The world by night."""
 
-    def patches(self, modality, lonlat):
-        seen = super().patches(modality, lonlat)
-        return Patches(np.zeros_like(seen.values), seen.valid)
+    def patches(self, modality: ImageModality, lonlat: np.ndarray) -> Patches:
+        observed = super().patches(modality, lonlat)
+        return Patches(np.zeros_like(observed.values), observed.valid)
 
 
-def test_pictures_without_differences_and_pretrained_towers_keep_the_scale():
+def test_images_without_differences_and_pretrained_towers_keep_the_scale() -> None:
     settings = measuring(tiny(SHAPES))
     assert fit_pixels(settings, Black(World())) == settings
     learned = replace(settings, aerial=replace(settings.aerial, pretrained="somewhere"))
@@ -77,13 +79,13 @@ def test_pictures_without_differences_and_pretrained_towers_keep_the_scale():
     assert fitted.aerial == learned.aerial and fitted.street.pixel_mean
 
 
-def test_tied_towers_take_the_scale_of_the_aerial_picture():
+def test_tied_towers_take_the_scale_of_the_aerial_image() -> None:
     settings = replace(fit_pixels(measuring(tiny(SHAPES)), World()), street=None)
     both = replace(settings, street=replace(settings.aerial, pixel_mean=(1.0, 2.0, 3.0)), tied=True)
     model = UniGeoCLIP(both).eval()
-    seen = torch.randint(0, 255, (3, 3, 32, 32), dtype=torch.uint8)
+    observed = torch.randint(0, 255, (3, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
-        street, aerial = model.encode("street", seen), model.encode("aerial", seen)
+        street, aerial = model.encode("street", observed), model.encode("aerial", observed)
         assert (street - aerial).abs().max() < 1e-6
 
 
@@ -95,6 +97,6 @@ def test_tied_towers_take_the_scale_of_the_aerial_picture():
         {"pixel_mean": (1.0, 2.0), "pixel_std": (1.0, 0.0)},
     ],
 )
-def test_numbers_that_do_not_fit_the_bands_are_refused(changes):
+def test_numbers_that_do_not_fit_the_bands_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="pixel_"):
-        picture(**changes)
+        image_settings(**changes)

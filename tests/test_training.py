@@ -2,12 +2,15 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from unigeo.producer.encoders.presets import tiny
+from unigeo.producer.encoders.settings import ModelSettings
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.training.holdout import held_out
 from unigeo.producer.training.recall import mean_recall, recall_matrix
@@ -21,18 +24,21 @@ SMALL = TrainingSettings(
     locations=700, batch=48, steps=40, warmup=5, gallery=40, block_km=150, watch=20
 )
 
+Trained = tuple[Path, dict[str, Any]]
+"""Model folder and metrics."""
 
-def settings_of(world):
+
+def settings_of(world: World) -> ModelSettings:
     return tiny({m: world.shape(m) for m in ("aerial", "street", "dsm")})
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("trained") / "model"
     return folder, train(World(), settings_of(World()), SMALL, folder, progress=False)
 
 
-def test_a_model_folder_says_how_it_was_made(trained):
+def test_a_model_folder_says_how_it_was_made(trained: Trained) -> None:
     folder, metrics = trained
     names = {path.name for path in folder.iterdir()}
     assert {"model.safetensors", "settings.json", "metrics.json", "card.md"} <= names
@@ -43,12 +49,12 @@ def test_a_model_folder_says_how_it_was_made(trained):
     assert "Retrieval on the spatial hold-out" in (folder / "card.md").read_text()
 
 
-def test_it_learns_what_carries_over_to_blocks_never_seen(trained):
+def test_it_learns_what_carries_over_to_blocks_never_seen(trained: Trained) -> None:
     _, metrics = trained
     assert metrics["mean"]["R@10"] > 1.3 * metrics["chance"]["R@10"]
 
 
-def test_the_loss_falls(trained):
+def test_the_loss_falls(trained: Trained) -> None:
     folder, _ = trained
     losses = [
         json.loads(line)["loss"] for line in (folder / "train.jsonl").read_text().splitlines()
@@ -56,7 +62,7 @@ def test_the_loss_falls(trained):
     assert len(losses) == SMALL.steps and np.mean(losses[-3:]) < np.mean(losses[:3])
 
 
-def test_the_log_says_what_a_step_gave_and_took(trained):
+def test_the_log_has_metrics_and_measurements_of_each_step(trained: Trained) -> None:
     folder, metrics = trained
     lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
     for line in lines:
@@ -71,7 +77,7 @@ def test_the_log_says_what_a_step_gave_and_took(trained):
         assert watched[40][name] == pytest.approx(np.mean(others) / 2)
 
 
-def test_metrics_and_card_say_where_the_model_comes_from(trained):
+def test_metrics_and_card_say_where_the_model_comes_from(trained: Trained) -> None:
     folder, metrics = trained
     assert metrics["training"]["contrast"]["pairs"] == "all"
     assert metrics["flops"]["needed"] > 1e9 and metrics["code"]["unigeo"]
@@ -80,7 +86,7 @@ def test_metrics_and_card_say_where_the_model_comes_from(trained):
         assert f"## {heading}" in (folder / "card.md").read_text()
 
 
-def test_a_finished_model_is_kept_and_other_settings_are_refused(trained):
+def test_a_finished_model_is_kept_and_other_settings_are_refused(trained: Trained) -> None:
     folder, metrics = trained
     again = train(World(), settings_of(World()), SMALL, folder, progress=False)
     assert again["run"] == metrics["run"]
@@ -88,26 +94,26 @@ def test_a_finished_model_is_kept_and_other_settings_are_refused(trained):
         train(World(), settings_of(World()), replace(SMALL, steps=41), folder, progress=False)
 
 
-def test_the_rate_rises_then_falls():
+def test_the_rate_rises_then_falls() -> None:
     shares = [rate_share(step, replace(SMALL, steps=100, warmup=10)) for step in range(100)]
     assert shares[:10] == sorted(shares[:10]) and shares[10:] == sorted(shares[10:])[::-1]
     assert max(shares) == 1 and shares[-1] < 0.02
 
 
-def test_whole_blocks_are_held_out():
+def test_whole_blocks_are_held_out() -> None:
     rng = np.random.default_rng(0)
     lonlat = np.stack([rng.uniform(-125, -67, 20_000), rng.uniform(25, 49, 20_000)], axis=1)
-    apart = held_out(lonlat, 100, 0.1, seed=0)
+    in_holdout = held_out(lonlat, 100, 0.1, seed=0)
     x, y = from_wgs84("EPSG:8857").transform(lonlat[:, 0], lonlat[:, 1])
     block = np.floor(np.stack([x, y], axis=1) / 100_000)
-    inside = {tuple(b) for b in block[apart]}
-    assert not inside & {tuple(b) for b in block[~apart]}
-    assert apart.mean() == pytest.approx(0.1, abs=0.03)
-    assert np.array_equal(held_out(lonlat[::-1], 100, 0.1, seed=0)[::-1], apart)
-    assert not np.array_equal(held_out(lonlat, 100, 0.1, seed=1), apart)
+    inside = {tuple(b) for b in block[in_holdout]}
+    assert not inside & {tuple(b) for b in block[~in_holdout]}
+    assert in_holdout.mean() == pytest.approx(0.1, abs=0.03)
+    assert np.array_equal(held_out(lonlat[::-1], 100, 0.1, seed=0)[::-1], in_holdout)
+    assert not np.array_equal(held_out(lonlat, 100, 0.1, seed=1), in_holdout)
 
 
-def test_recall_of_equal_noisy_and_unrelated_vectors():
+def test_recall_of_equal_noisy_and_unrelated_vectors() -> None:
     generator = torch.Generator().manual_seed(0)
     first, second = torch.nn.functional.normalize(
         torch.randn(2, 500, 16, generator=generator), dim=2
@@ -135,6 +141,6 @@ def test_recall_of_equal_noisy_and_unrelated_vectors():
         {"tower_stop": (("coordinate", 1.5),)},
     ],
 )
-def test_settings_without_sense_are_refused(wrong):
+def test_settings_without_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="training"):
         replace(SMALL, **wrong)

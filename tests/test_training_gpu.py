@@ -28,19 +28,19 @@ SMALL = TrainingSettings(locations=300, batch=23, steps=14, warmup=3, gallery=24
 NOISY = replace(SMALL, jitter_m=300.0, drop=0.3, ema=0.7, chunk=5)
 
 
-def test_running_out_of_memory_says_what_to_set():
-    """A whole batch of street pictures at once does not fit any GPU of today."""
+def test_running_out_of_memory_says_what_to_set() -> None:
+    """A whole batch of street images at once does not fit any GPU of today."""
     settings = replace(SMALL, batch=16_384, locations=100_000)
     street = replace(base(pretrained=None), coordinate=None, aerial=None, dsm=None, text=None)
     with torch.device("cuda"):
         model = UniGeoCLIP(street).train()
-        seen = torch.zeros(settings.batch, 3, 224, 224, dtype=torch.uint8)
+        images = torch.zeros(settings.batch, 3, 224, 224, dtype=torch.uint8)
         degrees = torch.zeros(settings.batch, 2, dtype=torch.float64)
-        there = torch.ones(settings.batch, dtype=torch.bool)
-    places = Samples(
-        {"coordinate": degrees, "street": seen}, {"coordinate": there, "street": there}
+        present = torch.ones(settings.batch, dtype=torch.bool)
+    samples = Samples(
+        {"coordinate": degrees, "street": images}, {"coordinate": present, "street": present}
     )
-    batch = TrainingBatch(4, places, np.arange(settings.batch))
+    batch = TrainingBatch(4, samples, np.arange(settings.batch))
     with (
         pytest.raises(ModelError, match="step 4: batch 16384"),
         explain_step_errors(4, settings, ALONE),
@@ -48,10 +48,10 @@ def test_running_out_of_memory_says_what_to_set():
         compute_gradients(model, batch, settings, ALONE)
 
 
-def test_compiled_blocks_in_chunks_give_the_gradients_of_plain_ones(trained_places):
-    plain = flow(trained_places, replace(SMALL, compile=False, precision="float32"))
-    quick = flow(trained_places, replace(SMALL, compile=True, precision="float32", chunk=8))
-    rough = flow(trained_places, replace(SMALL, compile=True, precision="bfloat16", chunk=8))
+def test_compiled_blocks_in_chunks_give_the_gradients_of_plain_ones(samples: Samples) -> None:
+    plain = gradients_of(samples, replace(SMALL, compile=False, precision="float32"))
+    quick = gradients_of(samples, replace(SMALL, compile=True, precision="float32", chunk=8))
+    rough = gradients_of(samples, replace(SMALL, compile=True, precision="bfloat16", chunk=8))
     for name, values in plain.items():
         assert torch.allclose(values, quick[name], atol=1e-4 * float(values.abs().max()) + 1e-7)
         cosine = torch.nn.functional.cosine_similarity(
@@ -60,7 +60,7 @@ def test_compiled_blocks_in_chunks_give_the_gradients_of_plain_ones(trained_plac
         assert cosine > 0.95 or float(values.norm()) < 1e-4, name
 
 
-def test_kept_and_streamed_places_train_the_same_model(tmp_path):
+def test_cached_and_streamed_samples_train_the_same_model(tmp_path: Path) -> None:
     settings = replace(NOISY, precision="float32", compile=False)
     for name, kept_gb in (("kept", 1.0), ("ahead", 0.0)):
         train(
@@ -75,22 +75,22 @@ def test_kept_and_streamed_places_train_the_same_model(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def trained_places():
+def samples() -> Samples:
     waves, model = Waves(), model_settings()
     lonlat = waves.locations(SMALL.batch, 0)
-    said = waves.texts(lonlat)
-    tokenizer = train_tokenizer([text for text in said if text], model.text)
-    seen = observe(waves, lonlat, said, tokenizer, model.modalities)
-    return seen.to(torch.device("cuda"))
+    texts = waves.texts(lonlat)
+    tokenizer = train_tokenizer([text for text in texts if text], model.text)
+    observed = observe(waves, lonlat, texts, tokenizer, model.modalities)
+    return observed.to(torch.device("cuda"))
 
 
 def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "train.jsonl").read_text().splitlines()]
 
 
-def flow(places, settings):
+def gradients_of(samples: Samples, settings: TrainingSettings) -> dict[str, torch.Tensor]:
     model = UniGeoCLIP(model_settings()).cuda().train()
     build_optimizer(model, settings)
     prepare_blocks(model, settings, torch.device("cuda"))
-    compute_gradients(model, TrainingBatch(3, places, np.arange(len(places))), settings, ALONE)
+    compute_gradients(model, TrainingBatch(3, samples, np.arange(len(samples))), settings, ALONE)
     return {name: w.grad.float() for name, w in model.named_parameters() if w.grad is not None}

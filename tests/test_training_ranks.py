@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_runs import NOISY, gave, model_settings, start
+from training_runs import NOISY, logged_metrics, model_settings, start
 
 from unigeo.producer.encoders.model import load_model
 from unigeo.producer.observations.synthetic.world import World
@@ -22,26 +22,26 @@ ENV = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone") / "model"
     train(World(), model_settings(), NOISY, folder, progress=False)
     return folder
 
 
 def free_port() -> str:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
 
 
-def test_two_processes_train_the_model_of_one(alone, tmp_path):
+def test_two_processes_train_the_model_of_one(alone: Path, tmp_path: Path) -> None:
     """With noise, hidden modalities, chunks, a mean of the weights, and a batch of odd size."""
     folder = tmp_path / "model"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command += ["--master-addr", "127.0.0.1", "--master-port", free_port(), SCRIPT, str(folder)]
     done = subprocess.run(command, env=os.environ | ENV, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    ours, theirs = gave(folder), gave(alone)
+    ours, theirs = logged_metrics(folder), logged_metrics(alone)
     assert len(ours) == NOISY.steps
     for key in ("loss", "gradient_norm", "temperature", "rate"):
         one, two = (np.array([line[key] for line in lines]) for lines in (theirs, ours))
@@ -53,7 +53,7 @@ def test_two_processes_train_the_model_of_one(alone, tmp_path):
     assert (one - two).abs().max() < 1e-4
 
 
-def test_the_death_of_a_process_ends_the_others_with_a_message(tmp_path):
+def test_the_death_of_a_process_ends_the_others_with_a_message(tmp_path: Path) -> None:
     """As by a crash: no launcher is there to end the survivor, and the first one saves its step."""
     folder = tmp_path / "model"
     meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
@@ -66,7 +66,7 @@ def test_the_death_of_a_process_ends_the_others_with_a_message(tmp_path):
     processes[1].kill()
     processes[0].join()
     assert processes[0].exitcode == 2
-    told = (tmp_path / "error.txt").read_text()
-    assert told.startswith("LostRankError: step ") and "of the 2 processes died" in told
-    assert "start the same command again" in told
+    error = (tmp_path / "error.txt").read_text()
+    assert error.startswith("LostRankError: step ") and "of the 2 processes died" in error
+    assert "start the same command again" in error
     assert (tmp_path / "model.training" / "checkpoint.safetensors").exists()

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,17 +32,17 @@ ALONE = Processes()
 CPU = torch.device("cpu")
 
 
-def coordinates(count=8):
+def coordinates(count: int = 8) -> tuple[UniGeoCLIP, Samples]:
     settings = replace(model_settings(), aerial=None, text=None)
-    places = torch.from_numpy(World().locations(count, 0))
+    lonlat = torch.from_numpy(World().locations(count, 0))
     heights = torch.zeros(count, 1, *settings.shape("dsm")[1:])
-    there = torch.ones(count, dtype=torch.bool)
+    present = torch.ones(count, dtype=torch.bool)
     return UniGeoCLIP(settings), Samples(
-        {"coordinate": places, "dsm": heights}, {"coordinate": there, "dsm": there}
+        {"coordinate": lonlat, "dsm": heights}, {"coordinate": present, "dsm": present}
     )
 
 
-def test_a_log_goes_on_after_the_last_checkpoint(tmp_path):
+def test_a_log_goes_on_after_the_last_checkpoint(tmp_path: Path) -> None:
     log = TrainingLog(tmp_path, 0)
     for step in range(4):
         log.write(step, {"loss": 0.1 * step}, {"seconds": 0.5, "joules": 2.0})
@@ -58,19 +59,21 @@ def test_a_log_goes_on_after_the_last_checkpoint(tmp_path):
     assert total_measured(lines[:2]) == {"seconds": 1.0, "joules": 4.0}
 
 
-def test_tensorboard_is_named_where_it_is_missing(tmp_path, monkeypatch):
+def test_tensorboard_is_named_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingExtraError, match=r"unigeo\[tensorboard\]"):
         TrainingLog(tmp_path, 0, tmp_path / "board")
 
 
-def test_energy_is_the_counters_difference_over_their_end(tmp_path):
+def test_energy_is_the_counters_difference_over_their_end(tmp_path: Path) -> None:
     for package, range_uj in (("intel-rapl:0", 10_000_000), ("intel-rapl:1", 50_000_000)):
         zone = tmp_path / package
         zone.mkdir()
         (zone / "max_energy_range_uj").write_text(f"{range_uj}\n")
         (zone / "energy_uj").write_text("9000000\n")
-    (tmp_path / "intel-rapl:0:0").mkdir()  # a part of the first package, counted there
+    (tmp_path / "intel-rapl:0:0").mkdir()  # a part of the first package, counted present
     meter = EnergyMeter(CPU, tmp_path)
     (tmp_path / "intel-rapl:0" / "energy_uj").write_text("1000000\n")  # started again at 10 J
     (tmp_path / "intel-rapl:1" / "energy_uj").write_text("12000000\n")
@@ -79,10 +82,10 @@ def test_energy_is_the_counters_difference_over_their_end(tmp_path):
     assert EnergyMeter(CPU, tmp_path / "nowhere").joules() is None
 
 
-def test_operations_are_those_of_the_products():
+def test_operations_are_those_of_the_products() -> None:
     """By hand for one point: 4 tokens of width 32, two blocks, and the loss over the batch."""
-    model, places = coordinates()
-    counted = sample_flops(model, places)
+    model, samples = coordinates()
+    counted = sample_flops(model, samples)
     tokens, width, hidden = 4, 32, 64
     block = 2 * tokens * (3 * width**2 + width**2 + 2 * width * hidden) + 4 * tokens**2 * width
     phases, rotation = 2 * 3 * 2 * (width // 2), 2 * 32 * 32
@@ -97,7 +100,7 @@ def test_operations_are_those_of_the_products():
     assert again == SMALL.batch * 2 * counted.forward["coordinate"]
 
 
-def test_a_peak_is_that_of_the_data_sheet_or_measured():
+def test_a_peak_is_that_of_the_data_sheet_or_measured() -> None:
     assert data_sheet_peak("NVIDIA H200") == data_sheet_peak("NVIDIA H100 80GB HBM3") == 989.4e12
     assert data_sheet_peak("NVIDIA H100 PCIe") == 756e12 and data_sheet_peak("NVIDIA L4") == 121e12
     assert data_sheet_peak("NVIDIA L40S") == 362e12 and data_sheet_peak("GeForce 256") is None
@@ -105,8 +108,8 @@ def test_a_peak_is_that_of_the_data_sheet_or_measured():
     assert peak is not None and 1e8 < peak < 1e14
 
 
-def test_running_out_of_memory_says_what_to_set():
-    """Asks for more than there is, for real."""
+def test_running_out_of_memory_says_what_to_set() -> None:
+    """Asks for more than present is, for real."""
     with (
         pytest.raises(ModelError, match=r"step 3: batch 23 .* chunk=4 or activation_checkpointing"),
         explain_step_errors(3, replace(SMALL, chunk=8), ALONE),
@@ -114,7 +117,7 @@ def test_running_out_of_memory_says_what_to_set():
         torch.empty(2**52, dtype=torch.uint8)
 
 
-def test_a_lost_process_is_told_from_a_mistake_of_ours():
+def test_a_lost_process_is_told_from_a_mistake_of_ours() -> None:
     two = Processes(0, 2)
     with pytest.raises(LostRankError, match="step 9"), explain_step_errors(9, SMALL, two):
         raise RuntimeError("[pair.cc:547] Connection closed by peer [127.0.0.1]:1")
@@ -122,16 +125,16 @@ def test_a_lost_process_is_told_from_a_mistake_of_ours():
         raise RuntimeError("shapes do not match")
 
 
-def test_a_loss_that_is_no_number_names_step_and_tower():
-    model, places = coordinates()
+def test_a_loss_that_is_no_number_names_step_and_tower() -> None:
+    model, samples = coordinates()
     with torch.no_grad():
         next(model.encoders["dsm"].parameters()).fill_(torch.nan)
     state = TrainingState(model, build_optimizer(model, SMALL), MeanWeights(model, 0))
     with pytest.raises(ModelError, match=r"step 6 is nan; vectors of dsm .* tower_rates"):
-        train_step(state, TrainingBatch(6, places, np.arange(8)), SMALL, ALONE, CPU, False)
+        train_step(state, TrainingBatch(6, samples, np.arange(8)), SMALL, ALONE, CPU, False)
 
 
-def test_what_the_observations_do_not_show_is_refused():
+def test_what_the_observations_do_not_show_is_refused() -> None:
     settings = replace(SMALL, contrast=ContrastSettings(same_panorama=True))
     with pytest.raises(ModelError, match="panorama"):
         prepare_data(World(), model_settings(), settings, ALONE)
@@ -143,20 +146,20 @@ def test_what_the_observations_do_not_show_is_refused():
         prepare_data(Blind(), model_settings(), SMALL, ALONE)
 
 
-def test_a_text_tower_from_a_checkpoint_reads_with_its_tokenizer(tmp_path):
+def test_a_text_tower_from_a_checkpoint_reads_with_its_tokenizer(tmp_path: Path) -> None:
     """Another vocabulary would make its weights meaningless."""
     SiglipConfig().save_pretrained(tmp_path)
     sentences = ["zebra crossings, quite unlike the world's words", "tile roofs and pasture"] * 9
     theirs = Siglip2Tokenizer(add_eos_token=True, add_bos_token=False)
     theirs.train_new_from_iterator(sentences, vocab_size=300).save_pretrained(tmp_path)
-    words = replace(model_settings().text, pretrained=str(tmp_path))
-    seen = prepare_data(World(), replace(model_settings(), text=words), SMALL, ALONE)
+    text = replace(model_settings().text, pretrained=str(tmp_path))
+    data = prepare_data(World(), replace(model_settings(), text=text), SMALL, ALONE)
     expected = AutoTokenizer.from_pretrained(tmp_path)("zebra crossings")["input_ids"]
-    learnt = prepare_data(World(), model_settings(), SMALL, ALONE)
-    for tokenizer, same in ((seen.tokenizer, True), (learnt.tokenizer, False)):
+    learned = prepare_data(World(), model_settings(), SMALL, ALONE)
+    for tokenizer, same in ((data.tokenizer, True), (learned.tokenizer, False)):
         ids = tokenize(tokenizer, ["zebra crossings"])[0, : len(expected)].tolist()
         assert (ids == expected) is same
 
 
-def test_settings_can_be_written_as_json():
+def test_settings_can_be_written_as_json() -> None:
     assert json.loads(json.dumps(SMALL.identity()))["contrast"]["pairs"] == "all"

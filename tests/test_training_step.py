@@ -19,38 +19,43 @@ from unigeo.producer.training.optimizer import build_optimizer, set_rates
 from unigeo.producer.training.processes import Processes
 from unigeo.producer.training.samples import Samples, observe
 from unigeo.producer.training.schedule import learns, rate_share
+from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.step import TrainingBatch, compute_gradients, prepare_blocks
 
 ALONE = Processes()
 COUNT = SMALL.batch
 SETTINGS = replace(SMALL, jitter_m=500.0, drop=0.4)
 
+Gradients = dict[str, torch.Tensor]
+
 
 @pytest.fixture(scope="module")
-def places() -> Samples:
+def samples() -> Samples:
     world, model = World(), model_settings()
     lonlat = world.locations(COUNT, 0)
     texts = world.texts(lonlat)
     tokenizer = train_tokenizer([text for text in texts if text], model.text)
-    seen = observe(world, lonlat, texts, tokenizer, model.modalities)
-    assert tokenize(tokenizer, texts).shape == seen.inputs["text"].shape
-    seen.present["aerial"][3:6] = False
-    return seen
+    observed = observe(world, lonlat, texts, tokenizer, model.modalities)
+    assert tokenize(tokenizer, texts).shape == observed.inputs["text"].shape
+    observed.present["aerial"][3:6] = False
+    return observed
 
 
-def flow(places, settings, *, fit=False, contrast_step=4):
+def gradients_of(
+    samples: Samples, settings: TrainingSettings, *, fit: bool = False, contrast_step: int = 4
+) -> tuple[float, Gradients]:
     """Gradients of one batch, by name of the weight."""
     model = UniGeoCLIP(model_settings()).train()
     build_optimizer(model, settings)
     if fit:
         prepare_blocks(model, settings, torch.device("cpu"))
-    batch = TrainingBatch(contrast_step, places, np.arange(len(places)))
-    found = compute_gradients(model, batch, settings, ALONE)
+    batch = TrainingBatch(contrast_step, samples, np.arange(len(samples)))
+    result = compute_gradients(model, batch, settings, ALONE)
     grads = {name: w.grad for name, w in model.named_parameters() if w.grad is not None}
-    return float(found.loss), grads
+    return float(result.loss), grads
 
 
-def same(first, second, tolerance=2e-6):
+def same(first: Gradients, second: Gradients, tolerance: float = 2e-6) -> None:
     largest = max(float(values.abs().max()) for values in first.values())
     assert first.keys() == second.keys()
     for name, values in first.items():
@@ -58,18 +63,21 @@ def same(first, second, tolerance=2e-6):
 
 
 @pytest.mark.parametrize("chunk", [1, 7, COUNT])
-def test_chunks_give_the_gradients_of_the_large_batch(places, chunk):
+def test_chunks_give_the_gradients_of_the_large_batch(samples: Samples, chunk: int) -> None:
     contrast = ContrastSettings(exclusion_m=50_000.0)
-    whole = flow(places, replace(SETTINGS, contrast=contrast))
-    parts = flow(places, replace(SETTINGS, contrast=contrast, chunk=chunk))
+    whole = gradients_of(samples, replace(SETTINGS, contrast=contrast))
+    parts = gradients_of(samples, replace(SETTINGS, contrast=contrast, chunk=chunk))
     assert parts[0] == pytest.approx(whole[0], rel=1e-6)
     same(whole[1], parts[1])
 
 
-def test_plain_accumulation_would_be_another_loss(places):
+def test_plain_accumulation_would_be_another_loss(samples: Samples) -> None:
     """What the cached gradients are for: a sum over small batches has other negatives."""
-    whole = flow(places, SETTINGS)[1]
-    halves = [flow(places.take(rows), SETTINGS)[1] for rows in np.array_split(np.arange(COUNT), 4)]
+    whole = gradients_of(samples, SETTINGS)[1]
+    halves = [
+        gradients_of(samples.take(rows), SETTINGS)[1]
+        for rows in np.array_split(np.arange(COUNT), 4)
+    ]
     name = "encoders.aerial.projection.weight"
     name = (
         name if name in whole else next(n for n in whole if "aerial" in n and n.endswith("weight"))
@@ -79,16 +87,20 @@ def test_plain_accumulation_would_be_another_loss(places):
     assert cosine < 0.99
 
 
-def test_forgotten_activations_give_the_same_gradients(places):
-    whole = flow(places, SETTINGS)
-    again = flow(places, replace(SETTINGS, activation_checkpointing=True, chunk=9), fit=True)
+def test_forgotten_activations_give_the_same_gradients(samples: Samples) -> None:
+    whole = gradients_of(samples, SETTINGS)
+    again = gradients_of(
+        samples, replace(SETTINGS, activation_checkpointing=True, chunk=9), fit=True
+    )
     same(whole[1], again[1])
 
 
-def test_bfloat16_gives_nearly_the_same_gradients_and_leaves_places_apart(places):
+def test_bfloat16_gives_nearly_the_same_gradients_and_keeps_locations_apart(
+    samples: Samples,
+) -> None:
     """The coordinates' phases stay in float64: 100 m would be lost in bfloat16."""
     exact, rough = (
-        flow(places, replace(SETTINGS, precision=p))[1] for p in ("float32", "bfloat16")
+        gradients_of(samples, replace(SETTINGS, precision=p))[1] for p in ("float32", "bfloat16")
     )
     for name in ("encoders.coordinate.registers", "encoders.coordinate.scale_embedding"):
         cosine = torch.nn.functional.cosine_similarity(
@@ -97,24 +109,24 @@ def test_bfloat16_gives_nearly_the_same_gradients_and_leaves_places_apart(places
         assert 0.9 < cosine < 1 - 1e-9
 
 
-def test_a_temperature_per_pair_follows_the_chosen_pairs(places):
+def test_a_temperature_per_pair_follows_the_chosen_pairs(samples: Samples) -> None:
     model = UniGeoCLIP(replace(model_settings(), temperature_per_pair=True))
     chosen = ContrastSettings(pairs="pivot:dsm")
-    found = compute_gradients(
-        model, TrainingBatch(0, places, np.arange(COUNT)), replace(SMALL, contrast=chosen), ALONE
+    result = compute_gradients(
+        model, TrainingBatch(0, samples, np.arange(COUNT)), replace(SMALL, contrast=chosen), ALONE
     )
-    assert found.loss.isfinite()
+    assert result.loss.isfinite()
     touched = {p for p, g in zip(model.settings.pairs, model.logit_scale.grad, strict=True) if g}
     assert touched == {p for p in model.settings.pairs if "dsm" in p}
 
 
-def test_hidden_modalities_are_the_same_for_any_share_of_the_batch():
+def test_hidden_modalities_are_the_same_for_any_share_of_the_batch() -> None:
     present = {name: torch.ones(COUNT, dtype=torch.bool) for name in "abcde"}
     present["c"][::2] = False
     settings = replace(SMALL, drop=0.5)
     all_rows = np.arange(COUNT)
     whole = torch.stack([*drop_modalities(present, all_rows, 3, settings).values()], 1)
-    part = {name: there[10:] for name, there in present.items()}
+    part = {name: mask[10:] for name, mask in present.items()}
     mine = torch.stack([*drop_modalities(part, all_rows[10:], 3, settings).values()], 1)
     assert torch.equal(whole[10:], mine)
     assert not torch.equal(
@@ -133,7 +145,7 @@ def test_hidden_modalities_are_the_same_for_any_share_of_the_batch():
     assert float(hidden) == pytest.approx(expected, abs=0.01)
 
 
-def test_noise_moves_places_by_metres_and_keeps_float64():
+def test_noise_moves_samples_by_metres_and_keeps_float64() -> None:
     lonlat = torch.tensor([[-100.0, 0.0], [-100.0, 60.0]], dtype=torch.float64).repeat(2000, 1)
     settings = replace(SMALL, batch=4000, locations=10_000, jitter_m=1000.0)
     moved = jitter(lonlat, np.arange(4000), 0, settings) - lonlat
@@ -143,11 +155,11 @@ def test_noise_moves_places_by_metres_and_keeps_float64():
     assert metres[1::2].std(0).numpy() == pytest.approx([1000, 1000], rel=0.05)
 
 
-def test_a_frozen_tower_takes_no_gradient_and_no_memory_of_the_optimizer(places):
+def test_a_frozen_tower_takes_no_gradient_and_no_memory_of_the_optimizer(samples: Samples) -> None:
     settings = replace(SMALL, tower_rates=(("aerial", 0.0), ("text", 0.1)))
     model = UniGeoCLIP(model_settings())
     optimizer = build_optimizer(model, settings)
-    compute_gradients(model, TrainingBatch(5, places, np.arange(COUNT)), settings, ALONE)
+    compute_gradients(model, TrainingBatch(5, samples, np.arange(COUNT)), settings, ALONE)
     set_rates(optimizer, 5, settings)
     optimizer.step()
     frozen = set(map(id, model.encoders["aerial"].parameters()))
@@ -157,7 +169,7 @@ def test_a_frozen_tower_takes_no_gradient_and_no_memory_of_the_optimizer(places)
     assert rates["text"] == pytest.approx(0.1 * rates["dsm"])
 
 
-def test_a_tower_stops_by_itself(places):
+def test_a_tower_stops_by_itself(samples: Samples) -> None:
     settings = replace(SMALL, steps=100, tower_stop=(("coordinate", 0.5),))
     shares = [rate_share(step, settings, "coordinate") for step in range(100)]
     assert shares[49] < 0.01 and not any(shares[50:]) and shares[:3] == [1 / 3, 2 / 3, 1]
@@ -165,12 +177,12 @@ def test_a_tower_stops_by_itself(places):
     assert learns("coordinate", 49, settings) and not learns("coordinate", 50, settings)
     assert rate_share(99, settings, "aerial") == rate_share(99, settings) > 0
     for chunk in (None, 6):
-        _, grads = flow(places, replace(settings, chunk=chunk), contrast_step=60)
+        _, grads = gradients_of(samples, replace(settings, chunk=chunk), contrast_step=60)
         assert not [name for name in grads if name.startswith("encoders.coordinate")]
         assert any(name.startswith("encoders.dsm") for name in grads)
 
 
-def test_rates_fall_from_the_last_block_to_the_first():
+def test_rates_fall_from_the_last_block_to_the_first() -> None:
     model = UniGeoCLIP(model_settings())
     optimizer = build_optimizer(model, replace(SMALL, layer_decay=0.5))
     rates = {
@@ -190,7 +202,7 @@ def test_rates_fall_from_the_last_block_to_the_first():
     assert names["logit_scale"] == names["encoders.coordinate.norm.weight"] == 1
 
 
-def test_the_mean_of_the_weights_is_an_exponential_one():
+def test_the_mean_of_the_weights_is_an_exponential_one() -> None:
     model = torch.nn.Linear(1, 1, bias=False)
     mean = MeanWeights(model, 0.5)
     expected = model.weight.item()
@@ -206,7 +218,7 @@ def test_the_mean_of_the_weights_is_an_exponential_one():
     assert model.weight.item() == 29
 
 
-def test_blocks_of_every_tower_are_compiled(monkeypatch):
+def test_blocks_of_every_tower_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda forward, **_: compiled.append(forward) or forward)
     prepare_blocks(UniGeoCLIP(model_settings()), replace(SMALL, compile=True), torch.device("cpu"))

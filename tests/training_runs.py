@@ -45,8 +45,8 @@ def model_settings(seed: int = 0) -> ModelSettings:
     )
 
 
-def gave(folder: Path) -> list[dict[str, Any]]:
-    """What each step of a run gave, without what it took."""
+def logged_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Read the metrics of each step of a run, without its measurements."""
     lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
     return [{key: v for key, v in line.items() if key != "measured"} for line in lines]
 
@@ -72,12 +72,12 @@ def _run(
     os.environ |= environment
     write = TrainingLog.write
 
-    def held(log: TrainingLog, step: int, *about: Any) -> None:
+    def write_until(log: TrainingLog, step: int, *about: Any) -> None:
         if step == held_at:
             threading.Event().wait()
         write(log, step, *about)
 
-    TrainingLog.write = held  # type: ignore[method-assign]
+    TrainingLog.write = write_until  # type: ignore[method-assign]
     try:
         train(World(), model_settings(), replace(NOISY, **changes), folder, progress=False)
     except UnigeoError as error:
