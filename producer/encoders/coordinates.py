@@ -75,6 +75,7 @@ class CoordinateEncoder(FourierFeatures):
             tokens = torch.stack([net(token) for net, token in each], dim=1)
         if self.scale_embedding is not None:
             tokens = tokens + self.scale_embedding
+        # Registers go last, so that a readout slices the scales from the front.
         registers = self.registers.expand(len(tokens), -1, -1)
         tokens = torch.cat([tokens, registers.to(tokens.dtype)], dim=1)
         for block in self.blocks:

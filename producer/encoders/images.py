@@ -76,6 +76,7 @@ class ImageEncoder(nn.Module):
             values = images.float() / 127.5 - 1.0
         if values.shape[-2:] != self.settings.size:
             values = interpolate(values, self.settings.size, mode="bilinear", antialias=True)
+        # A checkpoint's patch embedding takes three channels.
         if self.settings.pretrained is not None and values.shape[1] == 1:
             values = values.expand(-1, 3, -1, -1)
         return values
@@ -98,7 +99,7 @@ def _build_tower(settings: ImageSettings) -> SiglipVisionModel:
     )
     tower = SiglipVisionModel(config)
     rows, cols = settings.grid
-    if rows != cols:
+    if rows != cols:  # SigLIP made a table for the square of `image_size`: replace it
         table = nn.Embedding(rows * cols, settings.width)
         nn.init.normal_(table.weight, std=settings.width**-0.5)  # as SigLIP initializes its own
         tower.embeddings.position_embedding = table

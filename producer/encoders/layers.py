@@ -11,6 +11,7 @@ from unigeo.producer.encoders.settings import TransformerSettings
 TEMPERATURE = "temperature"
 """Key beside the modalities under which `layers` lists the logit scale."""
 
+# Names of parameters within an encoder: of its own modules, of `transformers` and of `timm`.
 _FIRST = re.compile(
     r"frequencies|registers|scale_\w+|tower\.(embeddings|cls_token|reg_token|pos_embed|patch_embed)"
 )

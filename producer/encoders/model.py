@@ -65,6 +65,7 @@ class UniGeoCLIP(nn.Module):
         """
         super().__init__()
         self.settings = settings
+        # A generator of its own: building a model does not change the caller's random numbers.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.encoders = nn.ModuleDict(
@@ -99,6 +100,7 @@ class UniGeoCLIP(nn.Module):
             ModelError: if there is no such encoder, or it takes another shape.
         """
         vectors: Tensor = self._encoder(modality, inputs)(inputs)
+        # The rotation and the norm stay in float32 when towers multiply in bfloat16.
         with torch.autocast(vectors.device.type, enabled=False):
             return nn.functional.normalize(vectors.float() @ self.rotation, dim=-1)
 

@@ -41,7 +41,7 @@ class TransformerSettings:
             )
         try:
             known: dict[str, Any] = {
-                key: tuple(value) if isinstance(value, list) else value
+                key: tuple(value) if isinstance(value, list) else value  # JSON has no tuples
                 for key, value in values.items()
             }
             return cls(**known)
@@ -89,7 +89,7 @@ class CoordinateSettings(TransformerSettings):
     """Coordinates of the Fourier features: Equal Earth (the paper's; a seam at the dateline) or the
     sphere."""
     degree: int = 40
-    """Number of degrees of spherical harmonics in `satclip`, of which there are degree squared; the
+    """Degree below which `satclip` uses all spherical harmonics, degree squared in number; the
     finest has a wavelength of about 40,000 km / degree."""
     w0: float = 30.0
     """Factor before the first layer's sine in `satclip`."""
@@ -147,9 +147,9 @@ class PatchSettings(TransformerSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check(self, min(self.rows, self.cols, self.patch) > 0, "sizes must be positive")
-        seen = self.size[0] // self.patch * self.patch, self.size[1] // self.patch * self.patch
-        whole = seen == self.size or (self.cuts_edges and min(seen) > 0)
-        _check(self, whole, f"patch {self.patch} must divide the {self.size} pixels seen")
+        covered = self.size[0] // self.patch * self.patch, self.size[1] // self.patch * self.patch
+        fits = covered == self.size or (self.cuts_edges and min(covered) > 0)
+        _check(self, fits, f"patch {self.patch} must divide the {self.size} pixels seen")
 
 
 _PIXEL_FIELDS = ("rows", "cols", "pixel_mean", "pixel_std", "measure_pixels")

@@ -47,7 +47,7 @@ class TextEncoder(nn.Module):
         else:
             config = SiglipTextConfig(
                 **sizes,
-                pad_token_id=0,
+                pad_token_id=0,  # ids of PAD and END in `train_tokenizer`
                 bos_token_id=1,
                 eos_token_id=1,
                 attn_implementation=ATTENTION,

@@ -43,16 +43,16 @@ class TrainingState:
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore the state from the result of `tensors`."""
-        self.model.load_state_dict(_part(tensors, "model."))
+        self.model.load_state_dict(_with_prefix(tensors, "model."))
         fused = self.optimizer.defaults["fused"]
         for name, weight in self.model.named_parameters():
-            state = _part(tensors, f"optimizer.{name}.")
+            state = _with_prefix(tensors, f"optimizer.{name}.")
             if state:
                 moments = {key: value.to(weight.device) for key, value in state.items()}
                 if not fused:  # only the fused optimizer keeps its step count on the device
                     moments["step"] = state["step"]
                 self.optimizer.state[weight] = moments
-        for name, value in _part(tensors, "mean.").items():
+        for name, value in _with_prefix(tensors, "mean.").items():
             self.mean.means[name].copy_(value)
 
 
@@ -131,7 +131,7 @@ def load_checkpoint(folder: Path, state: TrainingState, run: str) -> int:
     return int(about["step"])
 
 
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {
         name.removeprefix(prefix): value
         for name, value in tensors.items()

@@ -30,6 +30,7 @@ def build_optimizer(model: UniGeoCLIP, settings: TrainingSettings) -> torch.opti
             for weight in weights:
                 weight.requires_grad_(weight.requires_grad and tower_rate > 0)
                 if weight.requires_grad:
+                    # Biases, norms and temperatures have fewer than two dimensions.
                     decays = weight.ndim >= 2 and "embedding" not in names[weight]
                     decay = settings.weight_decay if decays else 0.0
                     groups[tower, factor, decay].append(weight)

@@ -46,7 +46,7 @@ def find(
     for rows in query_slices(len(query), len(gallery)):
         similarity = query[rows] @ gallery.T
         own = target[rows, None]
-        # The own location counts too, hence rank 1 for the best; equal ones rank before it.
+        # The target counts itself, hence 1 for the best; ties count against it.
         rank = (similarity >= similarity.gather(1, own)).sum(dim=1)
         best_other = similarity.scatter(1, own, -torch.inf).argmax(dim=1)
         ranks.append(rank)

@@ -11,6 +11,7 @@ from unigeo.producer.training.settings import TrainingSettings
 def batch_rows(count: int, step: int, settings: TrainingSettings) -> Int[np.ndarray, " sample"]:
     """Return the samples of a step's batch: indices into the `count` samples of its epoch."""
     epoch, number, batch = epoch_and_batch(count, step, settings)
+    # Drawn anew in every step, so that a resumed run needs no state to see the same order.
     order = np.random.default_rng([settings.seed, epoch]).permutation(count)
     rows: Int[np.ndarray, " sample"] = order[number * batch : (number + 1) * batch]
     return rows

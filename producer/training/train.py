@@ -127,7 +127,7 @@ class _Training:
         flops = None
         if data.gallery is not None:  # in the first process, which keeps the records
             flops = sample_flops(model, data.gallery.take([0]).to(self.device))
-        prepare_blocks(model, self.settings, self.device)
+        prepare_blocks(model, self.settings, self.device)  # after the count: see `sample_flops`
         records = None if flops is None else self._records(model, state, data, flops, first)
         try:
             run_steps(
@@ -137,7 +137,7 @@ class _Training:
             if records is not None:
                 records.log.close()
                 records.checkpoints.close()
-        state.mean.copy_to_model(state.mean.means)
+        state.mean.copy_to_model(state.mean.means)  # the model that is evaluated and saved
         total = sum(float(weight.detach().double().sum()) for weight in model.parameters())
         assert len(set(self.processes.gather(total))) == 1, "every process has the same weights"
         metrics = None
