@@ -80,7 +80,7 @@ def samples() -> Samples:
     lonlat = waves.locations(SMALL.batch, 0)
     texts = waves.texts(lonlat)
     tokenizer = train_tokenizer([text for text in texts if text], model.text)
-    observed = observe(waves, lonlat, texts, tokenizer, model.modalities)
+    observed = observe(waves, lonlat, tokenizer, model.modalities)
     return observed.to(torch.device("cuda"))
 
 

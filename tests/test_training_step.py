@@ -35,7 +35,7 @@ def samples() -> Samples:
     lonlat = world.locations(COUNT, 0)
     texts = world.texts(lonlat)
     tokenizer = train_tokenizer([text for text in texts if text], model.text)
-    observed = observe(world, lonlat, texts, tokenizer, model.modalities)
+    observed = observe(world, lonlat, tokenizer, model.modalities)
     assert tokenize(tokenizer, texts).shape == observed.inputs["text"].shape
     observed.present["aerial"][3:6] = False
     return observed

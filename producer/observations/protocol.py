@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unigeo.producer.observations.geotiff.modality_rasters import ModalityRasters
 from unigeo.producer.observations.patches import Patches
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # GDAL and PROJ need not be there: a machine with a GPU may only train
     import pandas as pd
+
+    from unigeo.producer.observations.geotiff.modality_rasters import ModalityRasters
 
 IMAGE_MODALITIES = ("aerial", "street", "dsm")
 """Modalities observed as patches of pixels."""
@@ -68,7 +69,7 @@ class Observations(Protocol):
         """Return JSON that machines compare before they fill one store: the provenance, or less."""
         return self.provenance()
 
-    def rasters_of(self, modality: str) -> ModalityRasters | None:
+    def rasters_of(self, modality: str) -> "ModalityRasters | None":
         """Return the rasters that the patches of a modality are cut from; None without rasters.
 
         Rasterization cuts patches of whole shards from them instead of calling `patches`: an
