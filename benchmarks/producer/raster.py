@@ -31,9 +31,10 @@ import numpy as np
 import zarr
 
 from unigeo.producer.publishing.publish import publish
+from unigeo.producer.raster.cell_status import Land
 from unigeo.producer.raster.local_executor import rasterize
 from unigeo.producer.raster.planning import planned
-from unigeo.producer.raster.raster_job import Equipment, Land, RasterJob
+from unigeo.producer.raster.raster_job import Equipment, RasterJob
 from unigeo.producer.raster.run_log import RunLog
 from unigeo.producer.raster.shard_encoder import Codes, FunctionEncoder, ObservedCells, ShardEncoder
 from unigeo.producer.raster.shard_extent import ShardExtent

@@ -12,15 +12,16 @@ its shards are encoded again. A shard with failed cells is never copied.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import zarr
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import UInt8
 
 from unigeo.producer.publishing.shard_facts import ShardFacts
+from unigeo.producer.raster.cell_status import Land, reset_status, status_before_encoding
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.storage.objects import digest, need_object, read_object, write_object
 from unigeo.producer.storage.shard_codec import status_object, status_of
@@ -36,8 +37,6 @@ from unigeo.schemas.store.layout import Layout, status_name
 from unigeo.schemas.store.manifest import GROUP, shard_key, task_name
 from unigeo.schemas.store.status import Status
 
-Land = Callable[[Float[np.ndarray, "point 2"]], Bool[np.ndarray, " point"]]
-"""Tells for each longitude and latitude whether the point is on land."""
 _ENDING = ".zarr"
 
 
@@ -124,22 +123,12 @@ def task_digest(
     return hashlib.sha256(text + b"\n" + mask.astype(np.uint8).tobytes()).digest()
 
 
-def mask_of_status(status: UInt8[np.ndarray, "row col"]) -> UInt8[np.ndarray, "row col"]:
-    """Return the mask of a finished shard from its status; see `mask_before_encoding`."""
-    left_out = (status == Status.OUTSIDE_REGION) | (status == Status.WATER)
-    return np.asarray(np.where(left_out, status, np.uint8(Status.VALID)))
-
-
 def mask_before_encoding(
     grid: Grid, window: Window, region: Region, land: Land
 ) -> UInt8[np.ndarray, "row col"]:
     """Return what each cell is before encoding: outside the region, on water, or to be encoded."""
     lonlat = grid.centres(window).reshape(-1, 2)
-    mask = np.full(len(lonlat), Status.OUTSIDE_REGION, np.uint8)
-    inside = np.flatnonzero(region.contains(lonlat))
-    if len(inside):
-        mask[inside] = np.where(land(lonlat[inside]), Status.VALID, Status.WATER)
-    return mask.reshape(window.height, window.width)
+    return status_before_encoding(lonlat, land, region).reshape(window.height, window.width)
 
 
 def digest_of_shard(
@@ -151,7 +140,7 @@ def digest_of_shard(
     """Return the task digest of a finished shard; zeros, which match none, if any cell failed."""
     if (status == Status.FAILED).any():
         return bytes(32)
-    return task_digest(attributes, modality, window, mask_of_status(status))
+    return task_digest(attributes, modality, window, reset_status(status))
 
 
 def take_over(previous_url: Any, group: zarr.Group, region: Region, land: Land) -> int:

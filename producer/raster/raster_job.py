@@ -4,18 +4,13 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-from jaxtyping import Bool, Float
-
+from unigeo.producer.raster.cell_status import Land
 from unigeo.producer.raster.identity import VectorIdentity
 from unigeo.producer.raster.leases import EXPIRY_S
 from unigeo.producer.raster.shard_encoder import ShardEncoder
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import Region
 from unigeo.schemas.store.layout import Layout
-
-Land = Callable[[Float[np.ndarray, "point 2"]], Bool[np.ndarray, " point"]]
-"""Returns whether each point is on land."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from unigeo.producer.observations.file_contents import ReplacedError
+from unigeo.producer.raster.cell_status import status_before_encoding
 from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.raster_job import Equipment, RasterJob
 from unigeo.producer.raster.shard_encoder import FAILURES, Codes, Observe, ObservedCells
@@ -85,19 +86,13 @@ class OpenedJob:
             return self._last[1], self._last[2]
 
     def _find_cells(self, task: Task) -> tuple[np.ndarray, np.ndarray]:
-        status = np.full(self.job.layout.shard**2, Status.OUTSIDE_REGION, np.uint8)
+        shard = self.job.layout.shard
         extent = self.extent[task.shard_row, task.shard_col]
-        if extent == ShardExtent.OUTSIDE:
-            return np.empty((0, 2)), status
-        lonlat = self.job.grid.centres(task.window(self.job.layout.shard)).reshape(-1, 2)
-        if extent == ShardExtent.INSIDE:
-            inside = np.arange(len(lonlat))
-        else:
-            inside = np.flatnonzero(self.job.region.contains(lonlat))
-        if len(inside):
-            on_land = self.equipment.land(lonlat[inside])
-            status[inside] = np.where(on_land, Status.VALID, Status.WATER)
-        return lonlat, status
+        if extent == ShardExtent.OUTSIDE:  # no cell is looked at
+            return np.empty((0, 2)), np.full(shard**2, Status.OUTSIDE_REGION, np.uint8)
+        lonlat = self.job.grid.centres(task.window(shard)).reshape(-1, 2)
+        region = None if extent == ShardExtent.INSIDE else self.job.region
+        return lonlat, status_before_encoding(lonlat, self.equipment.land, region)
 
     def cells_to_encode(
         self, task: Task
