@@ -27,7 +27,8 @@ from unigeo.producer.sources.captions import BATCH, PROMPT, Captioner, open_capt
 from unigeo.producer.sources.findings import Finding, SourceFindings
 from unigeo.producer.sources.map_features import Feature
 from unigeo.producer.sources.set_description import TextRules, read_set_description
-from unigeo.producer.sources.texts import TextSource, estimate_tokens
+from unigeo.producer.sources.texts import TextSource
+from unigeo.producer.sources.token_counts import estimate_tokens
 from unigeo.schemas.errors import ModelError, ObservationsError
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "a", "field", "house", "12", "of", "trees")
@@ -57,7 +58,12 @@ def blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-ASKED = ("<image>", "user", "assistant", *PROMPT.replace(",", " ,").replace(".", " .").split())
+PROMPT_WORDS = (
+    "<image>",
+    "user",
+    "assistant",
+    *PROMPT.replace(",", " ,").replace(".", " .").split(),
+)
 CHAT = """
 {% for said in messages %}{{ said.role }}
 {% for part in said.content %}{{ "<image>" if part.type == "image" else part.text }}
@@ -66,9 +72,9 @@ CHAT = """
 
 @pytest.fixture(scope="module")
 def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that converses: the picture is part of what it is asked."""
+    """A conversational model, whose prompt contains the image."""
     folder = tmp_path_factory.mktemp("llava")
-    known = {word: k for k, word in enumerate(dict.fromkeys([*WORDS, *ASKED]))}
+    known = {word: k for k, word in enumerate(dict.fromkeys([*WORDS, *PROMPT_WORDS]))}
     words = Tokenizer(WordLevel(known, "[UNK]"))
     words.pre_tokenizer = Whitespace()
     tokenizer = PreTrainedTokenizerFast(
@@ -94,7 +100,7 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pictures(count: int) -> list[np.ndarray]:
+def random_images(count: int) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [
         np.ascontiguousarray(rng.integers(0, 255, (3, 1, 1), np.uint8).repeat(20, 1).repeat(20, 2))
@@ -107,39 +113,39 @@ def test_a_caption_is_words_of_the_model_and_does_not_depend_on_the_others(
     kind: str, request: pytest.FixtureRequest
 ) -> None:
     captioner = open_captioner(str(request.getfixturevalue(kind)), tokens=6)
-    seen = pictures(BATCH + 3)
-    together = captioner.captions(seen)
-    assert len(together) == len(seen) and len(set(together)) > 1
-    known = {word.lower() for word in WORDS[4:] + (ASKED if kind == "llava" else ())}
+    images = random_images(BATCH + 3)
+    together = captioner.captions(images)
+    assert len(together) == len(images) and len(set(together)) > 1
+    known = {word.lower() for word in WORDS[4:] + (PROMPT_WORDS if kind == "llava" else ())}
     assert all(set(caption.lower().split()) <= known for caption in together), together
     assert all(0 <= len(caption.split()) <= 6 for caption in together)
     for k in (0, BATCH, BATCH + 2):
-        assert captioner.captions(seen[k : k + 1]) == together[k : k + 1]
+        assert captioner.captions(images[k : k + 1]) == together[k : k + 1]
 
 
-class Told(Captioner):
-    """Says what it is told to."""
+class FixedCaptioner(Captioner):
+    """Returns the same caption for every image."""
 
-    def captions(self, pictures: object) -> list[str]:
-        return ["a field of 12 houses"] * len(list(pictures))  # type: ignore[call-overload]
+    def captions(self, random_images: object) -> list[str]:
+        return ["a field of 12 houses"] * len(list(random_images))  # type: ignore[call-overload]
 
 
 class ObservationSource:
     reach_m = 1.0
 
     def observe(self, lonlat: np.ndarray) -> SourceFindings:
-        return SourceFindings([Finding(pictures(1)[0]), Finding(reason="nodata")])
+        return SourceFindings([Finding(random_images(1)[0]), Finding(reason="nodata")])
 
     def provenance(self) -> dict[str, object]:
         return {}
 
 
 def test_a_caption_follows_the_facts_and_loses_its_numbers() -> None:
-    said = Told(None, None, 8)
+    captioner = FixedCaptioner(None, None, 8)
     known = [Feature("school", 5, 5.0, 52.0, "Oak Hill")]
     about = TextRules(kind="files", names="drop", caption="a folder")
     source = TextSource(
-        about, lambda *_: known, estimate_tokens, 0, None, said, ObservationSource()
+        about, lambda *_: known, estimate_tokens, 0, None, captioner, ObservationSource()
     )
     first, second = source.observe(np.array([(5.0, 52.0), (5.0, 52.0001)])).findings
     assert first.value.endswith("From above: a field of houses.") and "school" in first.value

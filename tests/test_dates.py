@@ -1,4 +1,4 @@
-"""Dates as people write them, in settings, catalogues and photographs."""
+"""Dates as users write them, in settings, catalogues and EXIF."""
 
 import calendar
 from datetime import date
@@ -71,7 +71,7 @@ prefer = "nearest"
 """
 
 
-def picture(path: Path) -> Path:
+def write_image(path: Path) -> Path:
     with rasterio.open(
         path, "w", driver="GTiff", width=1200, height=1200, count=3, dtype="uint8", crs=32618,
         transform=from_origin(320_000, 4_300_000, 1, 1), tiled=True,
@@ -96,17 +96,17 @@ def picture(path: Path) -> Path:
 def test_a_set_is_dated_as_its_settings_say(
     written: str, kept: str, year: str, tmp_path: Path
 ) -> None:
-    file = picture(tmp_path / "picture_20101399_20100629.tif")  # the first is a number, no date
+    file = write_image(tmp_path / "picture_20101399_20100629.tif")  # the first is a number, no date
     settings = tmp_path / "set.toml"
     settings.write_text(SET.format(file=file, dates=f"acquired = {written}\ndate = {written}"))
-    seen = observe_set(prepare(read_set_description(settings)), str(tmp_path / "set"))
-    assert set(seen.rows["aerial_date"]) == {kept}
-    assert list(seen.about["counts"]["aerial"]["years"]) == [year]
+    observations = observe_set(prepare(read_set_description(settings)), str(tmp_path / "set"))
+    assert set(observations.rows["aerial_date"]) == {kept}
+    assert list(observations.about["counts"]["aerial"]["years"]) == [year]
 
 
 @pytest.mark.parametrize("key", ["acquired", "date"])
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("written", "message"),
     [
         ('"2004-13"', "'2004-13' is no date; write 2004, 2004-07"),
         ('"2021-02-30"', "is no date"),
@@ -121,28 +121,28 @@ def test_a_set_is_dated_as_its_settings_say(
     ],
 )
 def test_what_is_no_date_is_one_sentence_with_the_key(
-    key: str, written: str, said: str, tmp_path: Path
+    key: str, written: str, message: str, tmp_path: Path
 ) -> None:
     settings = tmp_path / "set.toml"
     settings.write_text(SET.format(file="x.tif", dates=f"{key} = {written}"))
-    with pytest.raises(ObservationsError, match=rf"table \[aerial\], key '{key}': .*{said}"):
+    with pytest.raises(ObservationsError, match=rf"table \[aerial\], key '{key}': .*{message}"):
         read_set_description(settings)
 
 
 def test_years_are_held_out_and_chosen_by_every_year_of_a_range(tmp_path: Path) -> None:
-    file = picture(tmp_path / "picture.tif")
-    for years, found in (((2005,), True), ((2007,), False)):
+    file = write_image(tmp_path / "picture.tif")
+    for years, image in (((2005,), True), ((2007,), False)):
         about = ImageryRules(kind="files", files=(str(file),), acquired="2004/2006", patch_px=16,
                         resolution_m=1, years=years)  # fmt: skip
         lonlat = np.array([(-77.068, 38.826)])
         one = AerialSource(Catalogue(about, WebClient())).observe(lonlat).findings[0]
-        assert (one.reason == "") is found
+        assert (one.reason == "") is image
     settings = tmp_path / "set.toml"
     held = "[splits]\ntemporal_years = [2005]\n[aerial]"
     text = SET.format(file=file, dates='acquired = "2004/2006"').replace("[aerial]", held)
     settings.write_text(text)
-    seen = observe_set(prepare(read_set_description(settings)), str(tmp_path / "set"))
-    assert list(seen.about["counts"]["splits"]) == ["temporal"]
+    observations = observe_set(prepare(read_set_description(settings)), str(tmp_path / "set"))
+    assert list(observations.about["counts"]["splits"]) == ["temporal"]
 
 
 DESCRIPTION = """
@@ -216,13 +216,13 @@ def test_the_nearest_item_is_the_one_with_fewest_days_between() -> None:
 
     items = [item("year", "2004"), item("day", "2006-01-10"), item("span", "2007/2009")]
     mark = shapely.box(0.4, 0.4, 0.5, 0.5)
-    for asked, best in (("2004-11-05", "year"), ("2005-12", "day"), ("2008-05", "span")):
-        assert rank_items(items, mark, "nearest", asked)[0].name == best
+    for date_wanted, best in (("2004-11-05", "year"), ("2005-12", "day"), ("2008-05", "span")):
+        assert rank_items(items, mark, "nearest", date_wanted)[0].name == best
     assert rank_items(items, mark, "newest", "")[0].name == "span"
     assert rank_items(items, mark, "oldest", "")[0].name == "year"
 
 
-def photograph(path: Path, taken: str) -> str:
+def write_jpeg(path: Path, taken: str) -> str:
     exif = Image.Exif()
     exif[ExifTags.IFD.GPSInfo] = {
         ExifTags.GPS.GPSLatitudeRef: "N", ExifTags.GPS.GPSLatitude: (38.0, 49.0, 30.0),
@@ -238,15 +238,15 @@ def photograph(path: Path, taken: str) -> str:
     [("2019:05:01 10:00:00", "2019-05-01"), ("0000:00:00 00:00:00", ""), ("    :  :  ", "")],
 )
 def test_a_camera_without_a_clock_gives_no_date(taken: str, date: str, tmp_path: Path) -> None:
-    found = read_exif(photograph(tmp_path / "a.jpg", taken), "CC0-1.0", "")
-    assert not isinstance(found, str) and found.date == date
+    image = read_exif(write_jpeg(tmp_path / "a.jpg", taken), "CC0-1.0", "")
+    assert not isinstance(image, str) and image.date == date
 
 
 @pytest.mark.parametrize(
     ("written", "date"), [("2019", "2019"), ("", ""), ("2019-05-01", "2019-05-01")]
 )
-def test_a_table_of_photographs_has_dates_or_none(written: str, date: str, tmp_path: Path) -> None:
-    photograph(tmp_path / "a.jpg", "")
+def test_a_table_of_images_has_dates_or_none(written: str, date: str, tmp_path: Path) -> None:
+    write_jpeg(tmp_path / "a.jpg", "")
     (tmp_path / "t.csv").write_text(f"file,lat,lon,date\na.jpg,38.825,-77.067,{written}\n")
     about = StreetRules(kind="folder", files=str(tmp_path / "*.jpg"), table=str(tmp_path / "t.csv"),
                    blurred=True)  # fmt: skip

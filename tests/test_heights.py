@@ -1,4 +1,4 @@
-"""Heights of a patch are kept to a centimetre, in PNG that any reader reads."""
+"""Heights of a patch are stored to a centimetre, in PNG that any reader reads."""
 
 import io
 
@@ -23,9 +23,9 @@ CODES = hn.arrays(np.uint16, hn.array_shapes(min_dims=2, max_dims=2, min_side=1,
 
 @given(CODES)
 def test_pillow_and_unigeo_read_what_either_wrote(codes: np.ndarray) -> None:
-    own = to_png(codes)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(own))), codes)
-    np.testing.assert_array_equal(from_png(own, "a file"), codes)
+    written = to_png(codes)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(written))), codes)
+    np.testing.assert_array_equal(from_png(written, "a file"), codes)
     buffer = io.BytesIO()
     Image.fromarray(codes).save(buffer, "PNG")
     np.testing.assert_array_equal(from_png(buffer.getvalue(), "a file"), codes)
@@ -49,33 +49,33 @@ def test_a_height_comes_back_to_a_centimetre_and_a_void_as_a_void(metres: np.nda
 @settings(max_examples=60)
 @given(st.data())
 def test_damage_is_an_error_or_harmless_and_never_other_heights(data: st.DataObject) -> None:
-    """The checksums of chunks are not looked at: deflate's own is."""
+    """The checksums of chunks are not checked; that of deflate is."""
     rng = np.random.default_rng(0)
     codes = rng.integers(1, 900, (16, 16)).astype(np.uint16)
     png = bytearray(to_png(codes))
     at = data.draw(st.integers(8, len(png) - 1))
     png[at] ^= data.draw(st.integers(1, 255))
     try:
-        found = from_png(bytes(png), "a file")
+        decoded = from_png(bytes(png), "a file")
     except ObservationsError as error:
         assert "a file is damaged" in str(error)
     else:
-        np.testing.assert_array_equal(found, codes)
+        np.testing.assert_array_equal(decoded, codes)
 
 
-def test_damage_at_the_end_of_the_data_is_seen_too() -> None:
-    """Where deflate's end is lost, its checksum is never compared. Bits that pad say nothing."""
+def test_damage_at_the_end_of_the_data_is_noticed() -> None:
+    """If deflate's end is lost, its checksum is never compared. Padding bits have no meaning."""
     codes = np.random.default_rng(0).integers(1, 900, (16, 16)).astype(np.uint16)
-    whole = to_png(codes)
-    for at in range(len(whole) - 16 - 10, len(whole) - 16):
+    written = to_png(codes)
+    for at in range(len(written) - 16 - 10, len(written) - 16):
         for change in range(1, 256):
-            png = bytearray(whole)
+            png = bytearray(written)
             png[at] ^= change
             try:
-                found = from_png(bytes(png), "a file")
+                decoded = from_png(bytes(png), "a file")
             except ObservationsError:
                 continue
-            np.testing.assert_array_equal(found, codes)
+            np.testing.assert_array_equal(decoded, codes)
 
 
 def test_a_file_that_is_cut_short_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""A patch shows its place: centre, north, seams, voids, and which image is chosen."""
+"""Patches of a catalogue: centre, north, seams, voids, and which image is chosen."""
 
 from pathlib import Path
 
@@ -21,12 +21,12 @@ from unigeo.producer.sources.web_requests import WebClient
 from unigeo.schemas.errors import ObservationsError, StoreError
 
 GEOD = pyproj.Geod(ellps="WGS84")
-PLACES = {"Seattle": (-122.33, 47.61), "Miami": (-80.19, 25.77), "Amsterdam": (4.90, 52.37)}
+CITIES = {"Seattle": (-122.33, 47.61), "Miami": (-80.19, 25.77), "Amsterdam": (4.90, 52.37)}
 ZONES = {"Seattle": 10, "Miami": 17, "Amsterdam": 31}
 
 
 def coordinates_raster(path: Path, epsg: int, lonlat: tuple[float, float], step: float) -> tuple:
-    """Two bands of each pixel's own easting and northing, from a corner."""
+    """Two bands: easting and northing of each pixel, from a corner."""
     x, y = pyproj.Transformer.from_crs(4326, epsg, always_xy=True).transform(*lonlat)
     half = 220
     west, north = round(x / step) * step - half * step, round(y / step) * step + half * step
@@ -41,10 +41,10 @@ def coordinates_raster(path: Path, epsg: int, lonlat: tuple[float, float], step:
 
 
 @pytest.mark.parametrize("turn", [0, 1, -1, None])
-@pytest.mark.parametrize("city", PLACES)
+@pytest.mark.parametrize("city", CITIES)
 def test_a_patch_is_centred_and_north_up(tmp_path: Path, city: str, turn: int | None) -> None:
-    """In the own UTM zone, in both neighbours (grid north is degrees off), in Web Mercator."""
-    lonlat, step = PLACES[city], 0.6
+    """In the UTM zone of the city, in its neighbours (where grid north is off), in Web Mercator."""
+    lonlat, step = CITIES[city], 0.6
     epsg = 3857 if turn is None else 32600 + ZONES[city] + turn
     path = tmp_path / "coordinates.tif"
     west, north = coordinates_raster(path, epsg, lonlat, step)
@@ -91,14 +91,16 @@ def utm(x: float, y: float) -> tuple[float, float]:
     return float(lon), float(lat)
 
 
-def test_neighbouring_images_join_without_a_seam_and_partial_cover_is_told(tmp_path: Path) -> None:
+def test_neighbouring_images_join_without_a_seam_and_partial_cover_is_recorded(
+    tmp_path: Path,
+) -> None:
     files = (painted(tmp_path / "a_20200101.tif", 320_000, 200, 100),
              painted(tmp_path / "b_20200101.tif", 320_200, 200, 100))  # fmt: skip
     about = ImageryRules(kind="files", files=files, resolution_m=1, patch_px=32, min_valid=0.4,
                     licence="CC0-1.0")  # fmt: skip
     lonlat = np.array([utm(320_200, 4_300_000), utm(320_400, 4_300_000), utm(330_000, 4_300_000)])
-    seen = AerialSource(Catalogue(about, WebClient())).observe(lonlat)
-    joined, half, nothing = seen.findings
+    result = AerialSource(Catalogue(about, WebClient())).observe(lonlat)
+    joined, half, nothing = result.findings
     assert (joined.value == 100).all() and joined.origin.numbers["cover"] == 1
     assert joined.origin.item.count("+") == 1 and joined.origin.date == "2020-01-01"
     assert joined.origin.licence == "CC0-1.0"
@@ -106,7 +108,7 @@ def test_neighbouring_images_join_without_a_seam_and_partial_cover_is_told(tmp_p
     assert nothing.value is None and nothing.reason == "no item"
 
 
-def test_what_is_found_of_a_place_does_not_depend_on_the_others(tmp_path: Path) -> None:
+def test_a_finding_does_not_depend_on_the_other_locations(tmp_path: Path) -> None:
     path = tmp_path / "noise_20210601.tif"
     rng = np.random.default_rng(0)
     with rasterio.open(
@@ -144,25 +146,27 @@ def test_heights_are_above_the_ground_that_the_rule_names(tmp_path: Path) -> Non
     files, below = (heights(tmp_path / "dsm.tif", surface),), (heights(tmp_path / "d.tif", ground),)
     lonlat = np.array([utm(320_100, 4_300_000)])
 
-    def seen(**how: object) -> tuple[np.ndarray, float]:
-        about = SurfaceRules(kind="files", files=files, resolution_m=1, patch_px=32, **how)  # type: ignore[arg-type]
+    def observe(**changes: object) -> tuple[np.ndarray, float]:
+        about = SurfaceRules(kind="files", files=files, resolution_m=1, patch_px=32, **changes)  # type: ignore[arg-type]
         terrain = Catalogue(about.model_copy(update={"files": below}), WebClient())
         use = terrain if about.ground == "terrain" else None
-        found = SurfaceSource(about, Catalogue(about, WebClient()), use).observe(lonlat).findings[0]
-        return found.value, found.origin.numbers["ground_m"]
+        finding = (
+            SurfaceSource(about, Catalogue(about, WebClient()), use).observe(lonlat).findings[0]
+        )
+        return finding.value, finding.origin.numbers["ground_m"]
 
-    low, level = seen()
+    low, level = observe()
     assert (
         level == 100
         and np.nanmin(low) == pytest.approx(0, abs=1e-4)
         and np.nanmax(low) == pytest.approx(25)
     )
     assert 20 <= np.isnan(low).sum() <= 40  # the void stays one
-    above, level = seen(ground="terrain")
+    above, level = observe(ground="terrain")
     np.testing.assert_allclose(above, low, atol=1e-4)
-    plain, level = seen(ground="none")
+    plain, level = observe(ground="none")
     assert level == 0 and np.nanmax(plain) == pytest.approx(125)
-    feet, level = seen(units="ft")
+    feet, level = observe(units="ft")
     assert np.nanmax(feet) == pytest.approx(25 * 0.3048, abs=1e-3) and level == 30.48
 
 
@@ -173,8 +177,8 @@ def item(name: str, date: str, west: float, east: float, cloud: float = 0) -> It
 def test_the_best_item_is_chosen_by_the_named_rule() -> None:
     old, new = item("old", "2018-07-01", 0, 1), item("new", "2022-07-01", 0, 1, cloud=30)
     part, mid = item("part", "2023-07-01", 0, 0.45), item("mid", "2020-03-01", 0, 1, cloud=5)
-    items, mark = [old, new, part, mid], shapely.box(0.4, 0.4, 0.5, 0.5)
-    best = {rule: rank_items(items, mark, rule, "2019-12-01")[0].name
+    items, footprint = [old, new, part, mid], shapely.box(0.4, 0.4, 0.5, 0.5)
+    best = {rule: rank_items(items, footprint, rule, "2019-12-01")[0].name
             for rule in ("newest", "oldest", "nearest", "clearest", "fullest")}  # fmt: skip
     assert best == {"newest": "new", "oldest": "old", "nearest": "mid", "clearest": "old",
                     "fullest": "old"}  # fmt: skip
@@ -183,17 +187,17 @@ def test_the_best_item_is_chosen_by_the_named_rule() -> None:
 
 @given(st.lists(st.tuples(st.floats(-1, 0.9), st.floats(0.1, 2), st.integers(2015, 2024)),
                 min_size=1, max_size=8))  # fmt: skip
-def test_a_mosaic_is_of_one_year_and_starts_with_an_item_that_holds_all(spans: list) -> None:
+def test_a_mosaic_is_of_one_year_and_starts_with_an_item_that_covers_all(spans: list) -> None:
     items = [
         item(f"{k}", f"{year}-06-01", round(west, 2), round(west, 2) + wide)
         for k, (west, wide, year) in enumerate(spans)
     ]
-    mark = shapely.box(0, 0, 0.5, 1)
-    chosen = rank_items(items, mark, "newest", "")
+    footprint = shapely.box(0, 0, 0.5, 1)
+    chosen = rank_items(items, footprint, "newest", "")
     assert len({one.year for one in chosen}) <= 1
-    whole = [one for one in items if one.outline.covers(mark)]
-    if whole:
-        assert chosen[0].year == max(one.year for one in whole)
+    covering = [one for one in items if one.outline.covers(footprint)]
+    if covering:
+        assert chosen[0].year == max(one.year for one in covering)
 
 
 def test_items_that_cannot_be_used_are_counted_with_their_reason(tmp_path: Path) -> None:
@@ -213,20 +217,20 @@ def test_items_that_cannot_be_used_are_counted_with_their_reason(tmp_path: Path)
         (tmp_path / "cogs" / "torn.tif").write_bytes(b"II*\0 and no more")
         about = ImageryRules(kind="stac", url=f"{services.url}/stac", collections=("naip",),
                         resolution_m=6, patch_px=16, coarsest_m=10)  # fmt: skip
-        seen = AerialSource(Catalogue(about, WebClient(1000, first_wait_s=0.001))).observe(lonlat)
-        assert seen.unusable["gone"] == "HTTP 404" and seen.unusable["bare"] == "no asset"
-        assert seen.unusable["undated"] == "malformed item"
-        assert seen.unusable["coarse"] == "too coarse"
-        assert seen.unusable["torn"] == "not a usable GeoTIFF"
-        assert seen.findings[0].reason == "" and seen.findings[0].origin.item == "good"
+        result = AerialSource(Catalogue(about, WebClient(1000, first_wait_s=0.001))).observe(lonlat)
+        assert result.unusable["gone"] == "HTTP 404" and result.unusable["bare"] == "no asset"
+        assert result.unusable["undated"] == "malformed item"
+        assert result.unusable["coarse"] == "too coarse"
+        assert result.unusable["torn"] == "not a usable GeoTIFF"
+        assert result.findings[0].reason == "" and result.findings[0].origin.item == "good"
         services.items = [one for one in services.items if one["id"] in ("torn",)]
-        seen = AerialSource(Catalogue(about, WebClient(1000, first_wait_s=0.001))).observe(lonlat)
-        assert seen.findings[0].reason == "not a usable GeoTIFF"
+        result = AerialSource(Catalogue(about, WebClient(1000, first_wait_s=0.001))).observe(lonlat)
+        assert result.findings[0].reason == "not a usable GeoTIFF"
         services.items = [good]
         services.faults.append(["cogs/*", 429, 3])
         web = WebClient(1000, first_wait_s=0.001)
-        seen = AerialSource(Catalogue(about, web)).observe(lonlat)
-        assert seen.findings[0].reason == "" and seen.findings[0].value.std() > 0
+        result = AerialSource(Catalogue(about, web)).observe(lonlat)
+        assert result.findings[0].reason == "" and result.findings[0].value.std() > 0
         services.faults.append(["stac/*", 503, 99])
         with pytest.raises(StoreError, match="HTTP 503"):
             AerialSource(Catalogue(about, web)).observe(lonlat)

@@ -1,4 +1,4 @@
-"""A set is of the files and images that it was begun with: another one under a name is noticed."""
+"""A set keeps to the files and images with which it was begun; a replaced one is noticed."""
 
 import json
 import os
@@ -66,7 +66,7 @@ radius_m = 2000
 
 
 def raster(name: str, seed: int) -> None:
-    """Random pixels of a kind that the name tells, of the same size whatever they hold."""
+    """Random pixels whose kind the name tells; all files have the same size."""
     rng = np.random.default_rng(seed)
     bands = 3 if name.startswith("aerial") else 1
     kind = np.float32 if name.startswith("d") else np.uint8
@@ -86,19 +86,19 @@ def polygons(name: str, seed: int) -> None:
     geopandas.GeoDataFrame(frame, crs=4326).to_file(name)
 
 
-def places(name: str, seed: int) -> None:
+def candidates(name: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     lon, lat = rng.uniform(BOX[:2], BOX[2:], (300, 2)).T
     pd.DataFrame({"lon": lon, "lat": lat}).to_csv(name, index=False)
 
 
-def words(name: str, seed: int) -> None:
+def features(name: str, seed: int) -> None:
     shapes = [shapely.Point(BOX[0] + 0.006, BOX[1] + 0.005 + k * 1e-4) for k in range(3)]
     kinds = ["school", "bakery", "clinic", "bank"][seed % 2 :][:3]
     geopandas.GeoDataFrame({"amenity": kinds}, geometry=shapes, crs=4326).to_file(name)
 
 
-def photograph(name: str, seed: int) -> None:
+def image(name: str, seed: int) -> None:
     Path(name).parent.mkdir(exist_ok=True)
     Image.new("RGB", (40, 40), (seed * 40 % 255, 9, 9)).save(name)
 
@@ -111,14 +111,14 @@ def street(name: str, seed: int) -> None:
 WRITERS: dict[str, Callable[[str, int], None]] = {
     "aerial_20200101.tif": raster, "dsm.tif": raster, "dtm.tif": raster, "cover.tif": raster,
     "weights.tif": raster, "areas.geojson": polygons, "region.geojson": polygons,
-    "candidates.csv": places, "words.geojson": words, "street/a.jpg": photograph,
+    "candidates.csv": candidates, "words.geojson": features, "street/a.jpg": image,
     "street.csv": street,
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of every kind of input, a set of it, and one that was stopped in the middle."""
+    """A folder of every kind of input, a finished set, and one that was stopped half-way."""
     folder = tmp_path_factory.mktemp("files")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -158,8 +158,8 @@ def go_on(out: str) -> Any:
 
 
 def tree(folder: str) -> dict[str, bytes]:
-    found = sorted(path for path in Path(folder).rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+    paths = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 def test_copied_or_touched_files_are_the_same(files: Path) -> None:
@@ -176,17 +176,17 @@ def test_copied_or_touched_files_are_the_same(files: Path) -> None:
 def test_a_file_replaced_under_its_name_is_named_and_the_set_left_alone(
     name: str, out: str, files: Path
 ) -> None:
-    """Of the same size and time; and put back, it is the one that it was."""
+    """The file has the same size and time; when it is put back, the set is continued."""
     path, before = Path(name), tree(out)
     old, times = path.read_bytes(), path.stat()
     WRITERS[name](name, 1)
     assert path.read_bytes() != old
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    with pytest.raises(ObservationsError) as told:
+    with pytest.raises(ObservationsError) as error:
         go_on(out)
     if name not in ("candidates.csv", "region.geojson", "weights.tif"):  # these move the places
-        assert f"{name} was replaced" in str(told.value)
-        assert "name another --out" in str(told.value)
+        assert f"{name} was replaced" in str(error.value)
+        assert "name another --out" in str(error.value)
     assert tree(out) == before
     path.write_bytes(old)
     go_on(out)
@@ -195,13 +195,13 @@ def test_a_file_replaced_under_its_name_is_named_and_the_set_left_alone(
 def test_files_that_come_and_go_are_named(files: Path) -> None:
     raster("aerial_20210101.tif", 5)
     Path("street/a.jpg").rename("street/b.jpg")
-    with pytest.raises(ObservationsError) as told:
+    with pytest.raises(ObservationsError) as error:
         go_on("half")
-    for words_ in (
+    for text in (
         "[aerial] aerial_20210101.tif is new", "[street] street/a.jpg is gone",
         "[street] street/b.jpg is new",
     ):  # fmt: skip
-        assert words_ in str(told.value)
+        assert text in str(error.value)
 
 
 def test_overviews_beside_a_raster_are_part_of_it(files: Path) -> None:
@@ -227,7 +227,7 @@ def test_a_file_replaced_during_a_build_ends_it(
     assert not Path("new/set.json").exists()
 
 
-def test_a_set_of_before_files_were_noted_says_so(files: Path) -> None:
+def test_a_set_begun_before_files_were_recorded_is_explained(files: Path) -> None:
     plan = json.loads(Path("done/plan.json").read_text())
     old = {"set": plan["set"], "version": plan["version"], "plan": plan["settings"]}
     Path("done/plan.json").write_text(json.dumps(old, indent=1) + "\n")
@@ -292,7 +292,7 @@ def table_of(services: Services, kind: str) -> SetDescription:
 def test_an_object_replaced_at_its_address_is_noticed(
     kind: str, tells: str, services: Services, tmp_path: Path
 ) -> None:
-    """By its ETag, its date, or where the server says neither by its first bytes."""
+    """By its ETag, its date, or if the server states neither by its first bytes."""
     services.tells = tells
     out = str(tmp_path / "set")
     observe_set(prepare(table_of(services, kind)), out)
@@ -328,7 +328,7 @@ def test_an_item_that_changes_in_its_catalogue_is_noticed(
         observe_set(prepare(table_of(services, "stac")), out)
 
 
-def test_a_checksum_vouches_for_an_item_s_file(services: Services, tmp_path: Path) -> None:
+def test_a_checksum_stands_for_the_file_of_an_item(services: Services, tmp_path: Path) -> None:
     out, asset = str(tmp_path / "set"), services.items[0]["assets"]["image"]
     asset["file:checksum"] = "1220aa"
     observe_set(prepare(table_of(services, "stac")), out)

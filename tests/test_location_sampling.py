@@ -1,4 +1,4 @@
-"""Places are balanced, spread, repeatable; no footprint crosses a split."""
+"""Locations are balanced, spread and repeatable; no footprint crosses a split."""
 
 import numpy as np
 import pyproj
@@ -36,39 +36,39 @@ def test_a_covering_is_the_cells_that_hold_points_of_the_region() -> None:
 
 @settings(max_examples=8)
 @given(st.integers(1, 400), st.integers(1, 4), st.integers(12, 14), st.integers(0, 9))
-def test_places_keep_to_the_region_the_count_and_the_cell(
+def test_locations_keep_to_the_region_the_count_and_the_cell(
     count: int, per_cell: int, balance: int, seed: int
 ) -> None:
-    how = LocationSampling(count=count, per_cell=per_cell, balance_level=balance, seed=seed)
-    placed = sample_locations(TOWN, how)
-    assert TOWN.contains(placed.lonlat).all()
-    assert len(np.unique(placed.lonlat, axis=0)) == len(placed.lonlat) <= count
-    assert (s2.cell_ids(placed.lonlat, 16) == placed.cell).all()
-    assert np.unique(placed.cell, return_counts=True)[1].max() <= per_cell
-    again = sample_locations(TOWN, how)
-    assert (again.lonlat == placed.lonlat).all()
+    sampling = LocationSampling(count=count, per_cell=per_cell, balance_level=balance, seed=seed)
+    sampled = sample_locations(TOWN, sampling)
+    assert TOWN.contains(sampled.lonlat).all()
+    assert len(np.unique(sampled.lonlat, axis=0)) == len(sampled.lonlat) <= count
+    assert (s2.cell_ids(sampled.lonlat, 16) == sampled.cell).all()
+    assert np.unique(sampled.cell, return_counts=True)[1].max() <= per_cell
+    again = sample_locations(TOWN, sampling)
+    assert (again.lonlat == sampled.lonlat).all()
     other = sample_locations(
         TOWN, LocationSampling(count=count, per_cell=per_cell, balance_level=balance, seed=99)
     )
-    assert len(other.lonlat) != len(placed.lonlat) or (other.lonlat != placed.lonlat).any()
+    assert len(other.lonlat) != len(sampled.lonlat) or (other.lonlat != sampled.lonlat).any()
 
 
 def test_whole_cells_get_equal_shares_and_fine_cells_no_second_before_all_have_one() -> None:
     cells = s2.children(s2.cell_ids(np.array([[-77.06, 38.81]]), 10), 12)[0]
     ring = np.concatenate([s2.corners(cells[:1])[0], s2.corners(cells[:1])[0][:1]])
-    whole = Region("cell", (ring,), "EPSG:8858")
-    placed = sample_locations(whole, LocationSampling(count=64, balance_level=13, per_cell=3))
-    own = placed.cell[s2.parents(placed.cell, 12) == cells[0]]
-    counts = np.unique(s2.parents(own, 13), return_counts=True)[1]
-    assert len(own) > 48 and np.ptp(counts) <= 2
-    assert np.unique(placed.cell, return_counts=True)[1].max() == 1
+    one_cell = Region("cell", (ring,), "EPSG:8858")
+    sampled = sample_locations(one_cell, LocationSampling(count=64, balance_level=13, per_cell=3))
+    cells_inside = sampled.cell[s2.parents(sampled.cell, 12) == cells[0]]
+    counts = np.unique(s2.parents(cells_inside, 13), return_counts=True)[1]
+    assert len(cells_inside) > 48 and np.ptp(counts) <= 2
+    assert np.unique(sampled.cell, return_counts=True)[1].max() == 1
 
 
-def test_weights_draw_places_and_no_weight_draws_none() -> None:
-    placed = sample_locations(
+def test_weights_draw_locations_and_no_weight_draws_none() -> None:
+    sampled = sample_locations(
         TOWN, LocationSampling(count=200, balance_level=14), lambda p: (p[:, 0] < -77.06) * 1.0
     )
-    assert placed.lonlat[:, 0].max() < -77.05  # the coarse cells that reach over it
+    assert sampled.lonlat[:, 0].max() < -77.05  # coarse cells reach over the limit
     heavy = sample_locations(
         TOWN,
         LocationSampling(count=100, balance_level=13),
@@ -82,10 +82,10 @@ def test_weights_draw_places_and_no_weight_draws_none() -> None:
 def test_candidates_are_chosen_among_and_only_once() -> None:
     rng = np.random.default_rng(1)
     near = rng.uniform((-77.2, 38.7), (-76.9, 38.9), (3000, 2))
-    placed = sample_locations(TOWN, LocationSampling(count=150, per_cell=2), candidates=near)
-    assert len(placed.lonlat) == 150
+    sampled = sample_locations(TOWN, LocationSampling(count=150, per_cell=2), candidates=near)
+    assert len(sampled.lonlat) == 150
     rows = {tuple(row) for row in near}
-    assert all(tuple(row) in rows for row in placed.lonlat)
+    assert all(tuple(row) in rows for row in sampled.lonlat)
     with pytest.raises(ObservationsError, match="nothing of the candidates"):
         sample_locations(TOWN, LocationSampling(count=5), candidates=near + 5)
 
@@ -115,8 +115,8 @@ def test_each_chosen_point_is_the_farthest_from_those_before(points: np.ndarray,
     chosen = farthest_points(points, n)
     assert len(set(chosen)) == len(chosen) == min(n, len(points))
     for k in range(1, len(chosen)):
-        apart = np.linalg.norm(points[:, None] - points[chosen[:k]][None], axis=2).min(axis=1)
-        assert apart[chosen[k]] >= apart.max() - 1e-7
+        held_out = np.linalg.norm(points[:, None] - points[chosen[:k]][None], axis=2).min(axis=1)
+        assert held_out[chosen[k]] >= held_out.max() - 1e-7
 
 
 def footprint(lonlat: np.ndarray, side_m: float) -> shapely.Polygon:
@@ -133,33 +133,35 @@ def footprint(lonlat: np.ndarray, side_m: float) -> shapely.Polygon:
 @settings(max_examples=6)
 @given(st.integers(0, 50), st.integers(12, 14), st.sampled_from([154.0, 400.0]))
 def test_no_footprint_crosses_a_split(seed: int, level: int, side_m: float) -> None:
-    how = Splitting(spatial_level=level, spatial_share=0.4, seed=seed)
+    splitting = Splitting(spatial_level=level, spatial_share=0.4, seed=seed)
     lonlat = sample_locations(TOWN, LocationSampling(count=150, seed=seed)).lonlat
-    apart = region_of_bbox((-77.05, 38.80, -77.03, 38.82))
-    parts = split(lonlat, side_m / 2**0.5, how, apart)
+    held_out = region_of_bbox((-77.05, 38.80, -77.03, 38.82))
+    parts = split(lonlat, side_m / 2**0.5, splitting, held_out)
     cells, _ = cover_region(region_of_bbox((-77.15, 38.74, -76.97, 38.88)), level)
     polygons = shapely.polygons(s2.corners(cells))
-    held = np.array([split_numbers(c[None], how, None)[0] == 1 for c in s2.centres(cells)])
+    is_held_out = np.array(
+        [split_numbers(c[None], splitting, None)[0] == 1 for c in s2.centres(cells)]
+    )
     region = shapely.box(-77.05, 38.80, -77.03, 38.82)
-    spatial = shapely.difference(shapely.union_all(polygons[held]), region)
+    spatial = shapely.difference(shapely.union_all(polygons[is_held_out]), region)
     areas = {
         "region": region,
         "spatial": spatial,
-        "train": shapely.difference(shapely.union_all(polygons[~held]), region),
+        "train": shapely.difference(shapely.union_all(polygons[~is_held_out]), region),
     }
     kept = [(p, part) for p, part in zip(lonlat, parts, strict=True) if part != BORDER]
     assert len(kept) > 5
-    for where, part in kept:
-        seen = footprint(where, side_m)
+    for location, part in kept:
+        square = footprint(location, side_m)
         for other, area in areas.items():
             if other != part:
-                assert shapely.intersection(seen, area).area == 0
+                assert shapely.intersection(square, area).area == 0
 
 
 def test_a_cell_is_held_out_whatever_else_is_asked_and_no_share_holds_nothing_out() -> None:
     lonlat = sample_locations(TOWN, LocationSampling(count=100)).lonlat
-    how = Splitting(spatial_level=13, spatial_share=0.5)
-    parts = split_numbers(lonlat, how, None)
-    assert (split_numbers(lonlat[::-1], how, None)[::-1] == parts).all()
+    splitting = Splitting(spatial_level=13, spatial_share=0.5)
+    parts = split_numbers(lonlat, splitting, None)
+    assert (split_numbers(lonlat[::-1], splitting, None)[::-1] == parts).all()
     assert 0 < parts.mean() < 1
     assert set(split(lonlat, 100.0, Splitting())) == {"train"}

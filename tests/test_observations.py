@@ -1,4 +1,4 @@
-"""A folder of real data shows each place as it is, and says what it lacks."""
+"""Observations of a folder are those of its files, and errors name what is missing."""
 
 import json
 import pickle
@@ -17,12 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from rasterio.transform import from_origin
 
-from unigeo.producer.observations.folder.folder_observations import (
-    FolderObservations,
-    open_observations,
-)
+from unigeo.producer.observations.folder.folder_observations import FolderObservations
 from unigeo.producer.observations.folder.land import Land
 from unigeo.producer.observations.folder.location_tables import LocationTable
+from unigeo.producer.observations.folder.opening import open_observations
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import ObservationsWrapper, only
@@ -123,11 +121,11 @@ def test_several_sides_are_views_side_by_side(folder: Path) -> None:
     both = open_observations(path)
     assert both.shape("aerial") == (6, 8, 8) and both.shape("dsm") == (2, 8, 8)
     for name in ("aerial", "dsm"):
-        found = both.patches(name, at)  # type: ignore[arg-type]
+        views = both.patches(name, at)  # type: ignore[arg-type]
         near, wide = single[2000][name], single[9000][name]
-        assert np.array_equal(found.valid, near.valid & wide.valid)
+        assert np.array_equal(views.valid, near.valid & wide.valid)
         expected = np.concatenate([near.values, wide.values], axis=1)
-        assert np.array_equal(found.values[found.valid], expected[found.valid])
+        assert np.array_equal(views.values[views.valid], expected[views.valid])
 
 
 @pytest.mark.parametrize("wrong", ["[]", "0", "[2000, -1]", "'wide'", "2e6"])
@@ -143,10 +141,10 @@ def test_a_folder_is_observations(folder: Path) -> None:
     assert small.name == "small"
     assert small.modalities == ("coordinate", "aerial", "street", "dsm", "text")
     for modality in ("aerial", "street", "dsm"):
-        seen = small.patches(modality, np.array([PARIS]))
-        assert seen.values.shape[1:] == small.shape(modality)
-        assert seen.values.dtype == (np.float32 if modality == "dsm" else np.uint8)
-        assert seen.valid.all()
+        patches = small.patches(modality, np.array([PARIS]))
+        assert patches.values.shape[1:] == small.shape(modality)
+        assert patches.values.dtype == (np.float32 if modality == "dsm" else np.uint8)
+        assert patches.valid.all()
     again = pickle.loads(pickle.dumps(small))  # workers get a copy
     assert again.provenance() == small.provenance()
 
@@ -165,7 +163,7 @@ def test_a_wrapper_passes_every_member_on(folder: Path) -> None:
     assert some.panoramas(np.empty((0, 2))) is None and some.target_table(1, 0) is None
 
 
-def test_the_description_may_leave_modalities_out(folder: Path) -> None:
+def test_the_description_may_omit_modalities(folder: Path) -> None:
     path = folder / "observations.toml"
     path.write_text(DESCRIPTION[: DESCRIPTION.index("[dsm]")])
     small = open_observations(path)
@@ -192,24 +190,24 @@ def test_what_is_not_observed_is_invalid_and_counted(folder: Path) -> None:
     }
 
 
-def test_the_nearest_photograph_within_the_radius_is_shown(folder: Path) -> None:
+def test_the_nearest_street_image_within_the_radius_is_used(folder: Path) -> None:
     small = open_observations(folder / "observations.toml")
     lonlat = np.array([[2.351, 48.85], [2.399, 48.851], [2.375, 48.85]])
-    seen = small.patches("street", lonlat)
-    assert seen.valid.tolist() == [True, True, False]
-    np.testing.assert_allclose(seen.values[0, :, 8, 8], (255, 0, 0), atol=2)
-    np.testing.assert_allclose(seen.values[1, :, 8, 8], (0, 0, 255), atol=2)
+    patches = small.patches("street", lonlat)
+    assert patches.valid.tolist() == [True, True, False]
+    np.testing.assert_allclose(patches.values[0, :, 8, 8], (255, 0, 0), atol=2)
+    np.testing.assert_allclose(patches.values[1, :, 8, 8], (0, 0, 255), atol=2)
 
 
-def test_a_photograph_that_breaks_later_is_a_gap(folder: Path) -> None:
-    photograph = folder / "data" / "street" / "red.png"
+def test_an_image_that_is_damaged_later_is_a_gap(folder: Path) -> None:
+    image = folder / "data" / "street" / "red.png"
     small = open_observations(folder / "observations.toml")
-    photograph.write_bytes(photograph.read_bytes()[:60])
+    image.write_bytes(image.read_bytes()[:60])
     assert not small.patches("street", np.array([PARIS])).valid.any()
     assert small.gaps() == {"street": {"unreadable": 1}}
 
 
-def test_empty_words_are_no_words(folder: Path) -> None:
+def test_an_empty_text_is_none(folder: Path) -> None:
     small = open_observations(folder / "observations.toml")
     assert small.texts(np.array([PARIS, (2.40, 48.85)])) == ["The city.", None]
 
@@ -222,24 +220,24 @@ def test_the_nearest_row_is_the_nearest_by_geodesic(seed: int, radius_m: float) 
     lonlat = rows[rng.integers(0, 20, 10)] + rng.normal(size=(10, 2))
     lonlat[:, 1] = np.clip(lonlat[:, 1], -90, 90)
     table = LocationTable(pd.DataFrame({"row": range(20)}), rows)
-    for point, found in zip(lonlat, table.nearest(lonlat, radius_m), strict=True):
+    for point, nearest in zip(lonlat, table.nearest(lonlat, radius_m), strict=True):
         _, _, distance = GEOD.inv(*np.broadcast_to(point, (20, 2)).T.copy(), *rows.T.copy())
         if distance.min() < 0.995 * radius_m:
-            assert found == distance.argmin()
+            assert nearest == distance.argmin()
         elif distance.min() > 1.005 * radius_m:
-            assert found == -1
+            assert nearest == -1
 
 
 def test_locations_are_on_land_and_the_same_for_a_seed(folder: Path) -> None:
     small = open_observations(folder / "observations.toml")
-    places = small.locations(50, seed=3)
-    assert places.shape == (50, 2)
-    assert small.land(places).all()
-    np.testing.assert_array_equal(places, small.locations(50, seed=3))
-    assert (places != small.locations(50, seed=4)).any()
+    lonlat = small.locations(50, seed=3)
+    assert lonlat.shape == (50, 2)
+    assert small.land(lonlat).all()
+    np.testing.assert_array_equal(lonlat, small.locations(50, seed=3))
+    assert (lonlat != small.locations(50, seed=4)).any()
     rows = {(2.35, 48.85), (2.40, 48.85)}
-    assert rows <= {(float(lon), float(lat)) for lon, lat in places}
-    assert len(np.unique(places, axis=0)) == 50  # no place twice
+    assert rows <= {(float(lon), float(lat)) for lon, lat in lonlat}
+    assert len(np.unique(lonlat, axis=0)) == 50  # no location twice
 
 
 def test_land_is_drawn_by_area() -> None:
@@ -266,7 +264,7 @@ def test_land_may_come_in_another_crs_or_as_geojson(folder: Path) -> None:
         np.testing.assert_array_equal(open_observations(path).land(lonlat), expected)
 
 
-def test_points_that_are_no_places_are_refused(folder: Path) -> None:
+def test_points_that_are_not_on_earth_are_refused(folder: Path) -> None:
     small = open_observations(folder / "observations.toml")
     with pytest.raises(PointsError, match="NaN"):
         small.patches("aerial", np.array([[2.0, np.nan]]))
@@ -275,7 +273,7 @@ def test_points_that_are_no_places_are_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("patch_px = 8\nunits", "patch_pix = 8\nunits", "unknown key 'patch_pix'.*'patch_px'"),
         ("radius_m = 1000", "", r"\[text\] lacks the key 'radius_m'"),
@@ -303,12 +301,12 @@ def test_points_that_are_no_places_are_refused(folder: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_description_is_refused_with_its_reason(
-    old: str, new: str, said: str, folder: Path
+    old: str, new: str, message: str, folder: Path
 ) -> None:
     assert old in DESCRIPTION
     path = folder / "observations.toml"
     path.write_text(DESCRIPTION.replace(old, new))
-    with pytest.raises(ObservationsError, match=said):
+    with pytest.raises(ObservationsError, match=message):
         open_observations(path)
 
 
@@ -325,7 +323,7 @@ def _of_floats(data: Path) -> None:
     raster(data / "aerial_1.tif", np.ones((3, 256, 256), np.float32))
 
 
-def _damaged_photograph(data: Path) -> None:
+def _damaged_image(data: Path) -> None:
     (data / "street" / "blue.jpg").write_bytes(b"not an image")
 
 
@@ -344,22 +342,22 @@ def _land_without_crs(data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (_cut_short, r"\[dsm\]: dsm.tif is cut short"),
         (_without_crs, r"\[dsm\]: dsm.tif has no CRS"),
         (_of_floats, "holds float32; aerial is uint8"),
-        (_damaged_photograph, "'blue.jpg' is not a readable image"),
+        (_damaged_image, "'blue.jpg' is not a readable image"),
         (_leading_out, "leads out of the data folder"),
         (_swapped, "look swapped"),
         (_land_without_crs, r"\[land\]: land.parquet has no CRS"),
     ],
 )
 def test_damaged_data_are_refused_with_their_reason(
-    spoil: Callable[[Path], None], said: str, folder: Path
+    spoil: Callable[[Path], None], message: str, folder: Path
 ) -> None:
     spoil(folder / "data")
-    with pytest.raises(ObservationsError, match=said):
+    with pytest.raises(ObservationsError, match=message):
         open_observations(folder / "observations.toml")
 
 
@@ -376,17 +374,17 @@ def test_provenance_names_and_hashes_every_input(folder: Path) -> None:
     assert open_observations(path).provenance() != before
 
 
-def test_all_of_conus_has_pictures_and_a_surface(conus: FolderObservations) -> None:
+def test_all_of_conus_has_images_and_a_surface(conus: FolderObservations) -> None:
     lonlat = conus.locations(1_000, seed=1)
     corners = [(-66.96, 44.81), (-124.70, 48.37), (-81.8, 24.56), (-97.4, 25.9), (-95.15, 49.36)]
     for modality in ("aerial", "street", "dsm"):
-        seen = conus.patches(modality, np.concatenate([lonlat, corners]))
-        assert seen.valid.all()
+        patches = conus.patches(modality, np.concatenate([lonlat, corners]))
+        assert patches.valid.all()
     assert 0.2 < np.mean([text is not None for text in conus.texts(lonlat)]) < 0.9
     assert conus.land(lonlat).all()
 
 
-def test_known_places_look_as_they_are(conus: FolderObservations) -> None:
+def test_known_locations_are_observed_as_they_are(conus: FolderObservations) -> None:
     gulf, denver = (-90.0, 26.0), (-104.99, 39.74)
     new_york, olympic = (-73.98, 40.75), (-123.6, 47.8)
     red, green, blue = conus.patches("aerial", np.array([gulf])).values[0, :3].mean(axis=(1, 2))

@@ -47,7 +47,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 
 @pytest.fixture(scope="module")
 def built(services: Services) -> Path:
-    """The set, built without a break; it lies in the folder that the services serve."""
+    """The set, built without interruption, in the folder that the services serve."""
     out = services.folder / "built"
     table = write_table(services, services.folder)
     result = CliRunner().invoke(produce, ["observe", str(table), "--out", str(out)])
@@ -61,37 +61,39 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_every_modality_is_seen_where_it_is(built: Path, services: Services) -> None:
-    seen = open_observation_set(str(built))
-    assert isinstance(seen, Observations)
-    assert seen.modalities == ("coordinate", "aerial", "street", "dsm", "text")
-    places = seen.about["counts"]["places"]
-    assert places + seen.about["border"] == 200 and places > 100
-    lonlat = seen.locations(1000, 0)
-    assert len(lonlat) == len(seen.members) == seen.about["counts"]["splits"]["train"]
-    aerial = seen.patches("aerial", lonlat)
+def test_every_modality_is_observed_where_it_is(built: Path, services: Services) -> None:
+    observations = open_observation_set(str(built))
+    assert isinstance(observations, Observations)
+    assert observations.modalities == ("coordinate", "aerial", "street", "dsm", "text")
+    locations = observations.about["counts"]["places"]
+    assert locations + observations.about["border"] == 200 and locations > 100
+    lonlat = observations.locations(1000, 0)
+    assert (
+        len(lonlat) == len(observations.members) == observations.about["counts"]["splits"]["train"]
+    )
+    aerial = observations.patches("aerial", lonlat)
     assert aerial.valid.all()
     centre = aerial.values[:, :, 7:9, 7:9].mean(axis=(2, 3))
     truth = np.stack([colour(lon, lat) for lon, lat in lonlat])
     assert np.abs(centre - truth).mean() < 6  # JPEG, and the mean of 12 m
-    surface = seen.patches("dsm", lonlat)
+    surface = observations.patches("dsm", lonlat)
     lowest = surface.values.min(axis=(1, 2, 3))  # a little under the second percentile
     assert surface.valid.all() and lowest.min() > -8 and lowest.max() <= 0
-    texts = seen.texts(lonlat)
+    texts = observations.texts(lonlat)
     assert sum(text is not None for text in texts) > 0.9 * len(texts)
     assert any("Washington" in (text or "") for text in texts)
-    street = seen.patches("street", lonlat)
+    street = observations.patches("street", lonlat)
     assert street.valid.mean() > 0.5
-    numbers = seen.panoramas(lonlat)
+    numbers = observations.panoramas(lonlat)
     assert (numbers[~street.valid] == -1).all() and len(np.unique(numbers)) > 10
-    assert not seen.patches("aerial", lonlat + 0.001).valid.any()
-    assert seen.gaps()["aerial"] == {"no such place": len(lonlat)}
-    assert seen.verify() == []
+    assert not observations.patches("aerial", lonlat + 0.001).valid.any()
+    assert observations.gaps()["aerial"] == {"no such place": len(lonlat)}
+    assert observations.verify() == []
 
 
-def test_what_comes_from_where_is_told(built: Path) -> None:
-    seen = open_observation_set(str(built))
-    rows = seen.rows
+def test_the_origin_of_every_observation_is_recorded(built: Path) -> None:
+    observations = open_observation_set(str(built))
+    rows = observations.rows
     dates = set(rows["aerial_date"])
     assert dates == {"2022-07-01"}  # the newest
     joined = [item for item in rows["aerial_item"] if "+" in item]
@@ -103,27 +105,29 @@ def test_what_comes_from_where_is_told(built: Path) -> None:
     }
     assert len(by) > 3 and all(who.endswith(", Mapillary") for who in by)
     sheet = (built / "datasheet.md").read_text()
-    for words in ("CC-BY-SA-4.0", "public domain", "NAVD88", "percentile 2 of the patch",
-                  "nothing in reach", "ODbL-1.0", seen.about["index_sha256"]):  # fmt: skip
-        assert words in sheet
-    states = seen.about["counts"]["areas"]
+    for text in ("CC-BY-SA-4.0", "public domain", "NAVD88", "percentile 2 of the patch",
+                  "nothing in reach", "ODbL-1.0", observations.about["index_sha256"]):  # fmt: skip
+        assert text in sheet
+    states = observations.about["counts"]["areas"]
     assert set(states) == {"Virginia"}  # to 3 km; the region lies in its north
-    of_year = [sum(years.values()) for years in seen.about["counts"]["aerial"]["areas"].values()]
-    assert sum(of_year) == seen.about["counts"]["aerial"]["observed"]
+    of_year = [
+        sum(years.values()) for years in observations.about["counts"]["aerial"]["areas"].values()
+    ]
+    assert sum(of_year) == observations.about["counts"]["aerial"]["observed"]
     assert "| Virginia | " in sheet
-    for picture in ("coverage.png", "examples.png"):
-        assert (built / picture).read_bytes().startswith(b"\x89PNG")
+    for figure in ("coverage.png", "examples.png"):
+        assert (built / figure).read_bytes().startswith(b"\x89PNG")
 
 
-def test_no_place_panorama_or_footprint_crosses_a_split(built: Path) -> None:
-    seen = open_observation_set(str(built))
-    rows, parts = seen.rows, np.array(seen.rows["split"])
-    assert {"train", "spatial"} <= set(parts)
-    cells = s2.cell_ids(seen.lonlat, 13)
+def test_no_cell_or_panorama_crosses_a_split(built: Path) -> None:
+    observations = open_observation_set(str(built))
+    rows, splits = observations.rows, np.array(observations.rows["split"])
+    assert {"train", "spatial"} <= set(splits)
+    cells = s2.cell_ids(observations.lonlat, 13)
     for cell in np.unique(cells):
-        assert len(set(parts[cells == cell])) == 1
+        assert len(set(splits[cells == cell])) == 1
     for number in np.unique(rows["panorama"][rows["panorama"] >= 0]):
-        assert len(set(parts[rows["panorama"] == number])) == 1
+        assert len(set(splits[rows["panorama"] == number])) == 1
 
 
 LAUNCHER = """
@@ -139,7 +143,7 @@ for line in sys.stdin:
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-"""Runs the command of each line in a process of its own, what it imports loaded once for all."""
+"""Runs the command in each line in a process of its own; imports are loaded once for all."""
 
 
 @pytest.fixture
@@ -156,27 +160,27 @@ def test_a_build_killed_three_times_is_the_unbroken_one(
 ) -> None:
     out = tmp_path / "killed"
     assert launcher.stdin is not None and launcher.stdout is not None
-    told, finished = launcher.stdout, 0
+    output, finished = launcher.stdout, 0
 
     def start() -> int:
         command = f"observe {services.folder / 'set.toml'} --out {out} --workers 1"
         print(command, file=launcher.stdin, flush=True)
-        return int(told.readline())
+        return int(output.readline())
 
     for _ in range(3):
         number = start()
         while len(list(out.glob("shards/*.parquet"))) < finished + 1:
             time.sleep(0.005)
         os.kill(number, signal.SIGKILL)
-        assert int(told.readline()) == -signal.SIGKILL
-        there = {f: f.stat().st_mtime_ns for f in out.glob("shards/*.parquet")}
-        finished = len(there)
+        assert int(output.readline()) == -signal.SIGKILL
+        written = {f: f.stat().st_mtime_ns for f in out.glob("shards/*.parquet")}
+        finished = len(written)
     assert not (out / "set.json").exists()
     with pytest.raises(ObservationsError, match="not finished"):
         open_observation_set(str(out))
     start()
-    assert int(told.readline()) == 0
-    assert all(f.stat().st_mtime_ns == at for f, at in there.items())  # none was built twice
+    assert int(output.readline()) == 0
+    assert all(f.stat().st_mtime_ns == at for f, at in written.items())  # none was built twice
     assert bytes_of(out) == bytes_of(built)
 
 
@@ -189,15 +193,18 @@ def test_another_set_is_not_mixed_in(built: Path, services: Services, tmp_path: 
 def test_samples_are_streamed_once_in_an_order_of_seed_and_epoch(
     built: Path, services: Services
 ) -> None:
-    seen, far = open_observation_set(str(built)), open_observation_set(f"{services.url}/built")
-    order = [one["row"] for one in seen.epoch(0, seed=5)]
-    assert sorted(order) == sorted(seen.members) and order != sorted(order)
-    assert [one["row"] for one in seen.epoch(1, seed=5)] != order
-    ranks = [[one["row"] for one in seen.epoch(0, 5, rank, 3)] for rank in range(3)]
+    observations, far = (
+        open_observation_set(str(built)),
+        open_observation_set(f"{services.url}/built"),
+    )
+    order = [one["row"] for one in observations.epoch(0, seed=5)]
+    assert sorted(order) == sorted(observations.members) and order != sorted(order)
+    assert [one["row"] for one in observations.epoch(1, seed=5)] != order
+    ranks = [[one["row"] for one in observations.epoch(0, 5, rank, 3)] for rank in range(3)]
     assert len({len(rank) for rank in ranks}) == 1
     assert sorted(row for rank in ranks for row in rank) == sorted(order[: len(order) // 3 * 3])
-    assert [one["row"] for one in seen.epoch(0, 5, 1, 3, start=7)] == ranks[1][7:]
-    for near, remote in zip(seen.epoch(0, 5, 0, 8), far.epoch(0, 5, 0, 8), strict=True):
+    assert [one["row"] for one in observations.epoch(0, 5, 1, 3, start=7)] == ranks[1][7:]
+    for near, remote in zip(observations.epoch(0, 5, 0, 8), far.epoch(0, 5, 0, 8), strict=True):
         assert near["text"] == remote["text"]
         for modality in ("aerial", "street", "dsm"):
             assert (near[modality] is None) == (remote[modality] is None)
@@ -206,20 +213,20 @@ def test_samples_are_streamed_once_in_an_order_of_seed_and_epoch(
 
 @pytest.fixture(scope="module")
 def small(services: Services, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A table of 24 places, and its set, built without a break."""
+    """A description of 24 locations, and its set, built without interruption."""
     folder = tmp_path_factory.mktemp("small")
     table = write_table(services, folder, TABLE.replace("count = 200", "count = 24"))
     observe_set(prepare(read_set_description(table)), str(folder / "built"))
     return table, folder / "built"
 
 
-def test_a_service_that_is_down_ends_the_build_and_a_later_run_goes_on(
+def test_a_service_that_is_down_ends_the_build_and_a_later_run_resumes_it(
     small: tuple[Path, Path], services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web_requests, "LONGEST_WAIT_S", 0.0)
     table, unbroken = small
     out = tmp_path / "down"
-    services.faults.append(["features/*", 429, 2])  # asked again
+    services.faults.append(["features/*", 429, 2])  # retried
     services.faults.append(["pixels/*", 503, 10**6])
     try:
         with pytest.raises(StoreError, match="HTTP 503 after 6 tries"):
@@ -245,7 +252,7 @@ def test_a_set_in_an_object_store_is_that_of_a_disk(
         obstore.delete(store._store, [last + ".parquet", last + ".tar", "set.json"])
         with pytest.raises(ObservationsError, match="not finished"):
             open_observation_set(url)
-        far = observe_set(prepare(read_set_description(table)), url)  # goes on
+        far = observe_set(prepare(read_set_description(table)), url)  # resumes the build
         assert store.get(last + ".tar") == before and far.verify() == []
         near = open_observation_set(str(local), far.split)
         pairs = list(zip(near.epoch(3, 1), far.epoch(3, 1), strict=True))
@@ -257,7 +264,7 @@ def test_a_set_in_an_object_store_is_that_of_a_disk(
         assert far.verify() == [last + ".tar"]
 
 
-def test_a_place_in_the_ocean_and_a_region_without_anything_are_told(
+def test_a_set_in_the_ocean_and_an_empty_region_are_refused(
     services: Services, tmp_path: Path
 ) -> None:
     table = write_table(
@@ -267,10 +274,10 @@ def test_a_place_in_the_ocean_and_a_region_without_anything_are_told(
     )  # fmt: skip
     with pytest.raises(
         ObservationsError, match=r"nothing was observed at any of .* places"
-    ) as told:
+    ) as error:
         observe_set(prepare(read_set_description(table)), str(tmp_path / "ocean"))
-    for words in ("no item", "nothing in reach", "nothing to say"):
-        assert words in str(told.value)
+    for text in ("no item", "nothing in reach", "nothing to say"):
+        assert text in str(error.value)
     assert not (tmp_path / "ocean" / "set.json").exists()
     empty = tmp_path / "empty.geojson"
     empty.write_text('{"type": "FeatureCollection", "features": []}')
@@ -284,26 +291,26 @@ def test_a_place_in_the_ocean_and_a_region_without_anything_are_told(
 def test_training_over_http_is_training_from_disk(
     built: Path, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the command, down to a store."""
+    """Loss curves are equal, of runs by the command."""
     curves = []
     for k, url in enumerate((str(built), f"{services.url}/built")):
         folder = tmp_path / str(k)
         folder.mkdir()
         monkeypatch.chdir(folder)
-        words = (
+        text = (
             f"--bbox -78.02 38.78 -77.98 38.82 --observations {url} --preset tiny --steps 3 "
             "--resolution 500 --modalities coordinate --out field.zarr --set training.batch=32 "
             "--set training.locations=400 --set training.warmup=1 --set training.gallery=8 "
             "--set training.holdout=0.3 --set training.block_km=0.3"
         )
-        result = CliRunner().invoke(produce, words.split())
+        result = CliRunner().invoke(produce, text.split())
         assert result.exit_code == 0, (result.output, result.exception)
         (curve,) = folder.rglob("train.jsonl")
         curves.append(gave(curve.parent))
     assert len(curves[0]) == 3 and curves[0] == curves[1]
 
 
-def test_voids_are_filled_for_the_model_and_shown_as_voids(tmp_path: Path) -> None:
+def test_voids_are_filled_for_the_model_and_drawn_as_voids(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     surface = rng.uniform(0, 30, (1200, 1200)).astype(np.float32)
     surface[::7, ::5] = -9999
@@ -322,15 +329,15 @@ def test_voids_are_filled_for_the_model_and_shown_as_voids(tmp_path: Path) -> No
             kind="files", files=(str(tmp_path / "dsm.tif"),), patch_px=32, resolution_m=1
         ),
     )  # fmt: skip
-    seen = observe_set(prepare(table), str(tmp_path / "set"))
-    metres = seen.heights(seen.lonlat)[:, None]
+    observations = observe_set(prepare(table), str(tmp_path / "set"))
+    metres = observations.heights(observations.lonlat)[:, None]
     void = np.isnan(metres)
     assert 0.01 < void.mean() < 0.2 and not void.all(axis=(2, 3)).any()
-    filled = seen.patches("dsm", seen.lonlat)
+    filled = observations.patches("dsm", observations.lonlat)
     assert filled.valid.all() and (filled.values[~void] == metres[~void]).all()
     means = np.broadcast_to(np.nanmean(metres, axis=(2, 3), keepdims=True), metres.shape)
     np.testing.assert_allclose(filled.values[void], means[void], rtol=1e-5)
-    assert np.isnan(seen.heights(seen.lonlat + 0.01)).all()
+    assert np.isnan(observations.heights(observations.lonlat + 0.01)).all()
     with Image.open(tmp_path / "set" / "examples.png") as sheet:
         colours = np.asarray(sheet.convert("RGB")).reshape(-1, 3)
     assert (colours == [int(VOID[k : k + 2], 16) for k in (1, 3, 5)]).all(axis=1).sum() > 100

@@ -1,4 +1,4 @@
-"""Patches cut from rasters show what lies at each pixel's place on the ellipsoid, north up."""
+"""Patches cut from rasters show what lies at each pixel's position on the ellipsoid, north up."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +56,7 @@ def centred(
     function: Callable[[np.ndarray, np.ndarray], np.ndarray],
     **profile: object,
 ) -> GeotiffSource:
-    """Write a raster round a place whose pixels are a function of easting and northing."""
+    """Write a raster whose pixels are a function of easting and northing."""
     middle = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(*lonlat)
     corner = middle[0] - step * size / 2, middle[1] + step * size / 2
     offset = (np.arange(size) + 0.5) * step
@@ -107,8 +107,8 @@ def test_the_first_row_is_north_and_the_last_column_east(tmp_path: Path) -> None
     frame = Frame(patch_m=3_000, patch_px=8)
     for name, pick in (("north", 1), ("east", 0)):
 
-        def field(*place: np.ndarray, pick: int = pick) -> np.ndarray:
-            return place[pick]
+        def field(*position: np.ndarray, pick: int = pick) -> np.ndarray:
+            return position[pick]
 
         source = centred(tmp_path / f"{name}.tif", "EPSG:4326", SEATTLE, 0.001, 128, field)
         values = cut([source], np.array([SEATTLE]), frame).patches.values[0, 0]
@@ -121,18 +121,18 @@ def test_the_first_row_is_north_and_the_last_column_east(tmp_path: Path) -> None
     east=st.floats(-20_000, 20_000),
     north=st.floats(-20_000, 20_000),
 )
-def test_a_place_of_the_frame_is_at_its_distance_and_bearing(
+def test_an_offset_is_at_its_distance_and_bearing(
     lon: float, lat: float, east: float, north: float
 ) -> None:
-    found = local_lonlat(np.array([[lon, lat]]), np.array([east]), np.array([north]))[0, 0]
-    azimuth, _, distance = GEOD.inv(lon, lat, *found)
+    result = local_lonlat(np.array([[lon, lat]]), np.array([east]), np.array([north]))[0, 0]
+    azimuth, _, distance = GEOD.inv(lon, lat, *result)
     assert distance == pytest.approx(np.hypot(east, north), abs=1e-6)
     assert distance * np.sin(np.radians(azimuth)) == pytest.approx(east, abs=1e-3)
 
 
 @settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
-def test_a_patch_does_not_depend_on_its_company(seed: int, noise: GeotiffSource) -> None:
+def test_a_patch_does_not_depend_on_the_others(seed: int, noise: GeotiffSource) -> None:
     rng = np.random.default_rng(seed)
     lonlat = np.array(SEATTLE) + rng.uniform(-0.3, 0.3, (6, 2))
     frame = Frame(patch_m=4_000, patch_px=16)
@@ -160,7 +160,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> GeotiffSource:
 def test_a_raster_cut_in_two_is_the_same_raster(tmp_path: Path) -> None:
     values = np.random.default_rng(1).integers(0, 255, (3, 256, 256)).astype(np.uint8)
     corner, step = (-122.5, 47.8), 0.001
-    whole = write(tmp_path / "whole.tif", values, "EPSG:4326", corner, step)
+    raster = write(tmp_path / "whole.tif", values, "EPSG:4326", corner, step)
     west = write(tmp_path / "west.tif", values[..., :128], "EPSG:4326", corner, step)
     east_corner = (corner[0] + 128 * step, corner[1])
     east = write(tmp_path / "east.tif", values[..., 128:], "EPSG:4326", east_corner, step)
@@ -168,7 +168,7 @@ def test_a_raster_cut_in_two_is_the_same_raster(tmp_path: Path) -> None:
     frame = Frame(patch_m=2_000, patch_px=16)
     one, two = (
         cut([open_source(path, (1, 2, 3), None, path.name) for path in paths], lonlat, frame)
-        for paths in ([whole], [west, east])
+        for paths in ([raster], [west, east])
     )
     assert one.patches.valid.all() and two.patches.valid.all()
     inner = abs(lonlat[:, 0] - east_corner[0]) > 0.02
@@ -208,9 +208,9 @@ def test_pixels_without_data_count_against_a_patch(in_file: bool, tmp_path: Path
     to_lonlat = pyproj.Transformer.from_crs("EPSG:32610", 4326, always_xy=True)
     eastings = np.array([503_000, 509_200, 510_800, 516_000, 560_000])
     lonlat = np.stack(to_lonlat.transform(eastings, np.full(5, 5_290_000)), axis=1)
-    found = cut([source], lonlat, Frame(patch_m=4_000, patch_px=16), min_valid=0.5)
-    assert found.gaps.tolist() == [Gap.NONE, Gap.NONE, Gap.NODATA, Gap.NODATA, Gap.OUTSIDE]
-    np.testing.assert_allclose(found.patches.values[:2], 7, rtol=1e-6)  # holes take the mean
+    result = cut([source], lonlat, Frame(patch_m=4_000, patch_px=16), min_valid=0.5)
+    assert result.gaps.tolist() == [Gap.NONE, Gap.NONE, Gap.NODATA, Gap.NODATA, Gap.OUTSIDE]
+    np.testing.assert_allclose(result.patches.values[:2], 7, rtol=1e-6)  # holes take the mean
     lenient = cut([source], lonlat, Frame(patch_m=4_000, patch_px=16), min_valid=0.2)
     assert lenient.patches.valid.tolist() == [True, True, True, False, False]
 
@@ -235,8 +235,8 @@ def test_a_damaged_block_is_a_gap_of_its_own_kind(tmp_path: Path) -> None:
     source = open_source(path, (1,), None, "bad.tif")
     to_lonlat = pyproj.Transformer.from_crs("EPSG:32610", 4326, always_xy=True)
     lonlat = np.stack(to_lonlat.transform([501_000, 504_000], [5_299_000, 5_296_000]), axis=1)
-    found = cut([source], lonlat, Frame(patch_m=160, patch_px=16))
-    assert found.gaps.tolist() == [Gap.UNREADABLE, Gap.NONE]
+    result = cut([source], lonlat, Frame(patch_m=160, patch_px=16))
+    assert result.gaps.tolist() == [Gap.UNREADABLE, Gap.NONE]
 
 
 def test_what_cannot_be_a_source_is_refused_with_its_reason(tmp_path: Path) -> None:
@@ -245,15 +245,15 @@ def test_what_cannot_be_a_source_is_refused_with_its_reason(tmp_path: Path) -> N
     good = write(tmp_path / "good.tif", values, "EPSG:32610", corner, 10)
     short = tmp_path / "short.tif"
     short.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
-    words = tmp_path / "words.tif"
-    words.write_text("not a picture")
+    text = tmp_path / "words.tif"
+    text.write_text("not a picture")
     nowhere = write(tmp_path / "nowhere.tif", values, None, corner, 10)
-    for path, bands, said in (
+    for path, bands, message in (
         (tmp_path / "none.tif", (1,), "no such file"),
         (good, (1, 2), "has bands 1 to 1, no band 2"),
         (short, (1,), "cut short"),
-        (words, (1,), "cannot be read as a GeoTIFF"),
+        (text, (1,), "cannot be read as a GeoTIFF"),
         (nowhere, (1,), "has no CRS"),
     ):
-        with pytest.raises(ObservationsError, match=said):
+        with pytest.raises(ObservationsError, match=message):
             open_source(path, bands, None, "table [dsm]: a file")

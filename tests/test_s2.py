@@ -1,4 +1,4 @@
-"""S2 cells against the s2cell package, and what must hold of any hierarchy of cells."""
+"""S2 cells equal those of the package s2cell, and form a hierarchy."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ LON, LAT = st.floats(-180, 180), st.floats(-90, 90)
 
 
 def points(count: int, seed: int = 0) -> np.ndarray:
-    """Uniform over the sphere."""
+    """Points uniform over the sphere."""
     rng = np.random.default_rng(seed)
     lat = np.degrees(np.arcsin(rng.uniform(-1, 1, count)))
     return np.stack([rng.uniform(-180, 180, count), lat], axis=1)
@@ -32,9 +32,9 @@ def test_ids_are_those_of_s2cell(level: int) -> None:
 @given(LON, LAT, st.integers(0, 30), st.integers(0, 30))
 def test_a_parent_is_the_cell_of_the_coarser_level(lon: float, lat: float, a: int, b: int) -> None:
     coarse, fine = sorted((a, b))
-    place = np.array([[lon, lat]])
-    ids = s2.cell_ids(place, fine)
-    assert s2.parents(ids, coarse) == s2.cell_ids(place, coarse)
+    point = np.array([[lon, lat]])
+    ids = s2.cell_ids(point, fine)
+    assert s2.parents(ids, coarse) == s2.cell_ids(point, coarse)
     assert s2cell.cell_id_to_parent_cell_id(int(ids[0]), coarse) == s2.parents(ids, coarse)[0]
 
 
@@ -48,7 +48,7 @@ def test_children_are_the_cells_of_a_cell(lon: float, lat: float, level: int, de
 
 
 @given(LON, LAT, st.integers(0, 28), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
-def test_a_place_in_a_cell_is_in_it(lon: float, lat: float, level: int, a: float, b: float) -> None:
+def test_a_point_in_a_cell_is_in_it(lon: float, lat: float, level: int, a: float, b: float) -> None:
     ids = s2.cell_ids(np.array([[lon, lat]]), level)
     assert s2.cell_ids(s2.points_in_cells(ids, np.array([[a, b]])), level) == ids
 
@@ -68,7 +68,7 @@ def test_a_covering_holds_every_point_of_its_box(
     assert away.max() < 180 / 2**level
 
 
-def test_uniform_places_in_a_cell_are_uniform_by_area() -> None:
+def test_uniform_points_in_a_cell_are_uniform_by_area() -> None:
     ids = s2.cell_ids(np.array([[-77.05, 38.81]]), 12)
     inner = s2.children(ids, 13)[0]
     drawn = s2.points_in_cells(np.repeat(ids, 40_000), np.random.default_rng(0).random((40_000, 2)))

@@ -1,4 +1,4 @@
-"""Street pictures: the geometry of panoramas, the services, EXIF, and what is refused."""
+"""Street images: the geometry of panoramas, the services, EXIF, and what is refused."""
 
 import io
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from unigeo.schemas.geo.regions import region_of_bbox
 
 
 def sphere(height: int) -> np.ndarray:
-    """A panorama whose colours are the direction they are seen in: right, up, forward."""
+    """A panorama whose colours encode the direction: right, up, forward."""
     lon = ((np.arange(2 * height) + 0.5) / (2 * height) - 0.5) * 2 * np.pi
     lat = (0.5 - (np.arange(height) + 0.5) / height) * np.pi
     right = np.cos(lat)[:, None] * np.sin(lon)
@@ -39,10 +39,10 @@ def sphere(height: int) -> np.ndarray:
 def test_a_crop_shows_the_directions_of_a_pinhole_camera(
     fov: float, yaw: float, pitch: float
 ) -> None:
-    seen = render_perspective(sphere(256), (24, 24), fov, yaw, pitch)
+    result = render_perspective(sphere(256), (24, 24), fov, yaw, pitch)
     looks = camera_rays((24, 24), fov, yaw, pitch).numpy()
     expected = np.moveaxis(127.5 + 127 * looks, 2, 0)
-    assert np.abs(seen - expected).max() < 3
+    assert np.abs(result - expected).max() < 3
 
 
 def test_rays_are_where_they_should_be() -> None:
@@ -61,13 +61,13 @@ def test_rays_are_where_they_should_be() -> None:
 
 
 @given(st.floats(-10, 10), st.floats(-10, 10), st.floats(0.001, 1), st.floats(0.001, 1))
-def test_tiles_cover_a_box_and_are_no_larger_than_asked(
+def test_a_split_box_is_covered_by_boxes_of_at_most_the_side(
     w: float, s: float, dx: float, dy: float
 ) -> None:
-    found = split_box(w, s, w + dx, s + dy, 0.1)
-    area = sum((e - a) * (n - b) for a, b, e, n in found)
+    images = split_box(w, s, w + dx, s + dy, 0.1)
+    area = sum((e - a) * (n - b) for a, b, e, n in images)
     assert area == pytest.approx(dx * dy, rel=1e-6)
-    assert max(max(e - a, n - b) for a, b, e, n in found) <= 0.1 + 1e-9
+    assert max(max(e - a, n - b) for a, b, e, n in images) <= 0.1 + 1e-9
 
 
 def image(name: int, lon: float, lat: float, **more: object) -> dict:
@@ -93,13 +93,13 @@ def test_every_image_of_a_box_is_found_although_answers_are_cut_off(
     rng = np.random.default_rng(0)
     for k in range(150):
         services.images.append(image(k, *rng.uniform((5.0, 52.0), (5.15, 52.08))))
-    services.images.append({"id": "broken"})  # never answered: it has no place
+    services.images.append({"id": "broken"})  # it has no position
     services.images.pop()
     graph = open_mapillary("MAPILLARY_TOKEN", f"{services.url}/graph", 2000)
-    found = graph.search(5.0, 52.0, 5.15, 52.08)
-    assert sorted(int(one.name) for one in found) == list(range(150))
-    assert {one.licence for one in found} == {"CC-BY-SA-4.0"}
-    assert {one.credit for one in found} == {"ada, Mapillary"}
+    images = graph.search(5.0, 52.0, 5.15, 52.08)
+    assert sorted(int(one.name) for one in images) == list(range(150))
+    assert {one.licence for one in images} == {"CC-BY-SA-4.0"}
+    assert {one.credit for one in images} == {"ada, Mapillary"}
 
 
 def test_a_token_is_needed_and_never_in_an_address_or_a_message(
@@ -107,15 +107,15 @@ def test_a_token_is_needed_and_never_in_an_address_or_a_message(
 ) -> None:
     monkeypatch.setenv("MAPILLARY_TOKEN", "MLY|wrong")
     graph = open_mapillary("MAPILLARY_TOKEN", f"{services.url}/graph", 2000)
-    with pytest.raises(ObservationsError, match="HTTP 401") as told:
+    with pytest.raises(ObservationsError, match="HTTP 401") as error:
         graph.search(5.0, 52.0, 5.01, 52.01)
-    assert "wrong" not in str(told.value)
+    assert "wrong" not in str(error.value)
     monkeypatch.delenv("MAPILLARY_TOKEN")
     with pytest.raises(ObservationsError, match="environment variable MAPILLARY_TOKEN"):
         open_mapillary("MAPILLARY_TOKEN")
 
 
-def test_a_full_server_is_asked_again_and_a_taken_down_image_is_gone(services: Services) -> None:
+def test_a_busy_server_is_retried_and_a_removed_image_is_gone(services: Services) -> None:
     services.pixels["7"] = b"pixels"
     services.faults.append(["pixels/7", 429, 2])
     graph = open_mapillary("MAPILLARY_TOKEN", f"{services.url}/graph", 2000, first_wait_s=0.001)
@@ -133,19 +133,19 @@ def jpeg(pixels: np.ndarray, exif: Image.Exif | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def photograph(name: str, lon: float, lat: float, **more: object) -> StreetImage:
+def street_image(name: str, lon: float, lat: float, **more: object) -> StreetImage:
     about = {"panorama": False, "heading_deg": None, "date": "2022-05-01", "licence": "CC0",
              "credit": "ada", "address": name} | more  # fmt: skip
     return StreetImage(name=name, lon=lon, lat=lat, **about)  # type: ignore[arg-type]
 
 
-def test_the_nearest_usable_photograph_stands_for_a_place_and_the_rest_are_counted() -> None:
-    known = [
-        photograph("near", 5.0, 52.0),
-        photograph("blind", 5.0, 52.0001, panorama=True),
-        photograph("torn", 5.01, 52.0),
-        photograph("gone", 5.02, 52.0),
-        photograph("pano", 5.03, 52.0, panorama=True, heading_deg=90.0),
+def test_the_nearest_usable_image_is_used_and_the_rest_are_counted() -> None:
+    images = [
+        street_image("near", 5.0, 52.0),
+        street_image("blind", 5.0, 52.0001, panorama=True),
+        street_image("torn", 5.01, 52.0),
+        street_image("gone", 5.02, 52.0),
+        street_image("pano", 5.03, 52.0, panorama=True, heading_deg=90.0),
     ]
     grey = np.full((40, 60, 3), 90, np.uint8)
     files = {"near": jpeg(grey), "torn": jpeg(grey)[:200],
@@ -159,14 +159,14 @@ def test_the_nearest_usable_photograph_stands_for_a_place_and_the_rest_are_count
     about = StreetRules(
         kind="mapillary", patch_px=16, fov_deg=(80, 80), yaw_deg=(90, 90), pitch_deg=(0, 0)
     )
-    source = StreetSource(about, lambda *_: known, fetch, seed=0)
+    source = StreetSource(about, lambda *_: images, fetch, seed=0)
     lonlat = np.array([(5.0, 52.0001), (5.01, 52.0), (5.02, 52.0), (5.03, 52.0), (5.3, 52.0)])
-    seen = source.observe(lonlat)
-    assert [one.reason for one in seen.findings] == [
+    result = source.observe(lonlat)
+    assert [one.reason for one in result.findings] == [
         "", "damaged image", "HTTP 404", "", "nothing in reach"
     ]  # fmt: skip
-    assert seen.unusable == {"blind": "panorama without heading"}
-    near, crop = seen.findings[0], seen.findings[3]
+    assert result.unusable == {"blind": "panorama without heading"}
+    near, crop = result.findings[0], result.findings[3]
     assert near.origin.item == "near" and near.origin.credit == "ada" and near.origin.panorama == -1
     assert abs(int(near.value.mean()) - 90) <= 1
     # The camera looks east, as the panorama's middle does: forward is blue.
@@ -174,7 +174,7 @@ def test_the_nearest_usable_photograph_stands_for_a_place_and_the_rest_are_count
     assert crop.value[2, 8, 8] > 245 and crop.origin.panorama >= 0
 
 
-def placed(lon: float, lat: float, heading: float | None = None) -> Image.Exif:
+def exif_at(lon: float, lat: float, heading: float | None = None) -> Image.Exif:
     exif = Image.Exif()
     gps = {
         ExifTags.GPS.GPSLatitudeRef: "N" if lat >= 0 else "S",
@@ -189,26 +189,26 @@ def placed(lon: float, lat: float, heading: float | None = None) -> Image.Exif:
     return exif
 
 
-def test_exif_says_where_when_and_which_way(tmp_path: Path) -> None:
+def test_exif_gives_position_date_and_direction(tmp_path: Path) -> None:
     grey = np.full((8, 8, 3), 90, np.uint8)
     path = tmp_path / "a.jpg"
-    path.write_bytes(jpeg(grey, placed(-80.25, -25.75, 271.5)))
+    path.write_bytes(jpeg(grey, exif_at(-80.25, -25.75, 271.5)))
     one = read_exif(str(path), "CC0", "ada")
     assert isinstance(one, StreetImage)
     assert (one.lon, one.lat) == pytest.approx((-80.25, -25.75), abs=1e-6)
     assert one.heading_deg == pytest.approx(271.5) and one.date == "2021-08-09"
     path.write_bytes(jpeg(grey))
     assert read_exif(str(path), "", "") == "no position in EXIF"
-    path.write_bytes(jpeg(grey, placed(0.0, 0.0)))
+    path.write_bytes(jpeg(grey, exif_at(0.0, 0.0)))
     assert read_exif(str(path), "", "") == "impossible position in EXIF"
     path.write_bytes(b"no image")
     assert read_exif(str(path), "", "") == "damaged image"
 
 
-def test_photographs_of_a_folder_outside_the_region_are_refused(tmp_path: Path) -> None:
+def test_images_of_a_folder_outside_the_region_are_refused(tmp_path: Path) -> None:
     grey = np.full((8, 8, 3), 90, np.uint8)
     for name, lon in (("here", 5.25), ("ocean", -30.25)):
-        (tmp_path / f"{name}.jpg").write_bytes(jpeg(grey, placed(lon, 52.25)))
+        (tmp_path / f"{name}.jpg").write_bytes(jpeg(grey, exif_at(lon, 52.25)))
     (tmp_path / "bare.jpg").write_bytes(jpeg(grey))
     about = StreetRules(kind="folder", files=f"{tmp_path}/*.jpg", blurred=True)
     folder = ImageFolder(about, region_of_bbox((5, 52, 6, 53)))
@@ -217,11 +217,11 @@ def test_photographs_of_a_folder_outside_the_region_are_refused(tmp_path: Path) 
         "ocean.jpg": "position outside the region", "bare.jpg": "no position in EXIF"
     }  # fmt: skip
     source = StreetSource(about, folder.search, folder.fetch, 0, folder.refused)
-    seen = source.observe(np.array([(5.25, 52.25)]))
-    assert seen.findings[0].reason == "" and seen.unusable == folder.refused
+    result = source.observe(np.array([(5.25, 52.25)]))
+    assert result.findings[0].reason == "" and result.unusable == folder.refused
 
 
-def test_photographs_of_a_folder_must_be_blurred(tmp_path: Path) -> None:
+def test_images_of_a_folder_must_be_blurred(tmp_path: Path) -> None:
     path = tmp_path / "set.toml"
     text = (
         'name = "a"\nlicence = "b"\n[where]\nbbox = [1, 2, 3, 4]\ncount = 5\n'
@@ -248,16 +248,16 @@ def test_kartaview_is_paged_and_read(services: Services) -> None:
     services.photos.append({"id": 99, "lat": "52.001", "lng": "5.001"})  # it has no pixels
     services.pixels["7.jpg"] = b"pixels"
     services.limit = 7
-    view = KartaView(WebClient(1000, first_wait_s=0.001), f"{services.url}/kartaview")
+    kartaview = KartaView(WebClient(1000, first_wait_s=0.001), f"{services.url}/kartaview")
     services.faults.append(["kartaview/*", 429, 2])
-    found = {one.name: one for one in view.search(5.0, 52.0, 5.03, 52.005)}
-    assert sorted(found, key=int) == [str(k) for k in range(60)]
+    images = {one.name: one for one in kartaview.search(5.0, 52.0, 5.03, 52.005)}
+    assert sorted(images, key=int) == [str(k) for k in range(60)]
     assert services.counts["kartaview"] > 9  # several tiles, pages of seven
-    one = found["7"]
+    one = images["7"]
     assert one.heading_deg == 12.5 and one.date == "2020-02-03" and one.licence == "CC-BY-SA-4.0"
-    assert one.credit == "grace, KartaView" and view.fetch(one.address) == b"pixels"
-    assert found["0"].heading_deg is None and found["1"].panorama and not one.panorama
+    assert one.credit == "grace, KartaView" and kartaview.fetch(one.address) == b"pixels"
+    assert images["0"].heading_deg is None and images["1"].panorama and not one.panorama
     with pytest.raises(GoneError, match="HTTP 404"):
-        view.fetch(found["8"].address)
+        kartaview.fetch(images["8"].address)
     with pytest.raises(ObservationsError, match="no KartaView API"):
         KartaView(WebClient(1000), f"{services.url}/nothing").search(5.0, 52.0, 5.01, 52.01)

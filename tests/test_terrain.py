@@ -1,4 +1,4 @@
-"""A surface model is read in metres, or refused: scale, offset, unit, and what no terrain has."""
+"""Surface models are read in metres or refused: scale, offset, unit, and impossible heights."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 
-from unigeo.producer.observations.folder.folder_observations import open_observations
+from unigeo.producer.observations.folder.opening import open_observations
 from unigeo.producer.observations.geotiff.geotiff_source import open_source
 from unigeo.producer.observations.geotiff.height_values import HeightDescription, MeaningError
 from unigeo.producer.observations.geotiff.raster_blocks import BlockReader
@@ -27,7 +27,7 @@ from unigeo.producer.sources.set_description import (
 from unigeo.schemas.errors import ObservationsError
 
 CORNER = (320_000, 4_300_000)
-PLACE = np.array([[-77.07, 38.83]])
+LOCATION = np.array([[-77.07, 38.83]])
 DSM = HeightDescription(table="dsm")
 
 
@@ -60,10 +60,10 @@ def write(
     return path
 
 
-def heights_of(path: Path, side: int = 64, factor: int = 1, **said: Any) -> np.ndarray:
+def heights_of(path: Path, side: int = 64, factor: int = 1, **stated: Any) -> np.ndarray:
     """Heights of a file's corner, NaN where there are none."""
-    nodata = said.pop("nodata", None)
-    terrain = HeightDescription(table="dsm", **said)
+    nodata = stated.pop("nodata", None)
+    terrain = HeightDescription(table="dsm", **stated)
     blocks = BlockReader(open_source(path, (1,), nodata, path.name, terrain))
     window = blocks.window((factor, factor), (0, side), (0, side))
     blocks.close()
@@ -90,11 +90,11 @@ def test_scaled_numbers_are_metres(
     path = tmp_path_factory.mktemp("scaled") / "a.tif"
     numbers = np.random.default_rng(0).integers(0, 200, (64, 64)).astype(dtype)
     metres = numbers * scale + offset
-    told = {"scale": scale, "offset": offset}
-    write(path, numbers, **(told if where == "file" else {}))
-    found = heights_of(path, 64 // factor, factor, **({} if where == "file" else told))
+    stated = {"scale": scale, "offset": offset}
+    write(path, numbers, **(stated if where == "file" else {}))
+    heights = heights_of(path, 64 // factor, factor, **({} if where == "file" else stated))
     means = metres.reshape(64 // factor, factor, 64 // factor, factor).mean(axis=(1, 3))
-    np.testing.assert_allclose(found, means, atol=1e-3)
+    np.testing.assert_allclose(heights, means, atol=1e-3)
 
 
 def test_what_file_and_table_declare_of_scale_must_agree(tmp_path: Path) -> None:
@@ -120,12 +120,12 @@ def test_a_unit_that_is_declared_is_converted(
     unit: str, declared: str | None, metres: float, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "a.tif", land(), unit=unit)
-    found = heights_of(path, units=declared)
-    np.testing.assert_allclose(found, land() * metres, rtol=1e-6)
+    heights = heights_of(path, units=declared)
+    np.testing.assert_allclose(heights, land() * metres, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("how", "declared", "said"),
+    ("how", "declared", "message"),
     [
         ({"unit": "ft"}, None, r"in ft, table \[dsm\] in m. Declare `units = 'ft'`"),
         ({"unit": "ft"}, "m", "in ft"),
@@ -135,10 +135,10 @@ def test_a_unit_that_is_declared_is_converted(
     ],
 )
 def test_a_unit_that_is_not_the_one_declared_is_refused(
-    how: Any, declared: str | None, said: str, tmp_path: Path
+    how: Any, declared: str | None, message: str, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "a.tif", land(), **how)
-    with pytest.raises(MeaningError, match=said):
+    with pytest.raises(MeaningError, match=message):
         heights_of(path, units=declared)
 
 
@@ -161,18 +161,18 @@ def test_a_void_that_nothing_declares_is_refused_and_declared_it_is_one(
     path = write(tmp_path / "a.tif", numbers, overviews=True)
     written = np.asarray(void, dtype).item()
     key = int(written) if abs(written) < 1e15 else written
-    with pytest.raises(MeaningError) as told:
+    with pytest.raises(MeaningError) as error:
         open_source(path, (1,), None, "a.tif", DSM)
     for words in ("a.tif: 9 of 4,096 pixels", "(0.22 %)", f"`nodata = {key}` in table [dsm]"):
-        assert words in str(told.value)
-    found = heights_of(path, 64 // factor, factor, nodata=void)
+        assert words in str(error.value)
+    heights = heights_of(path, 64 // factor, factor, nodata=void)
     plain = land(dtype=dtype).astype(float)
     plain[5:8, 5:8] = np.nan
     parts = plain.reshape(64 // factor, factor, 64 // factor, factor)
     enough = 2 * np.isfinite(parts).sum(axis=(1, 3)) >= factor**2
-    seen = np.maximum(np.isfinite(parts).sum(axis=(1, 3)), 1)
-    expected = np.where(enough, np.nansum(parts, axis=(1, 3)) / seen, np.nan)
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+    observations = np.maximum(np.isfinite(parts).sum(axis=(1, 3)), 1)
+    expected = np.where(enough, np.nansum(parts, axis=(1, 3)) / observations, np.nan)
+    np.testing.assert_allclose(heights, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("declared", [True, False])
@@ -181,13 +181,13 @@ def test_nan_is_a_void_of_its_own_and_spoils_no_mean(declared: bool, tmp_path: P
     numbers[::4, ::4] = np.nan
     path = write(tmp_path / "a.tif", numbers, nodata=np.nan if declared else None)
     assert np.isnan(heights_of(path)).sum() == np.isnan(numbers).sum()
-    found = heights_of(path, 16, 4)
+    heights = heights_of(path, 16, 4)
     means = np.nanmean(numbers.astype(float).reshape(16, 4, 16, 4), axis=(1, 3))
-    np.testing.assert_allclose(found, means, rtol=1e-5)
+    np.testing.assert_allclose(heights, means, rtol=1e-5)
 
 
 def test_a_few_voids_of_a_large_raster_are_found_where_they_are_read(tmp_path: Path) -> None:
-    """Too few to be met at opening, and to drag a mean below what terrain has."""
+    """They are too few to be met at opening, or to bring a mean below what terrain has."""
     numbers = land(3000)
     numbers[600, 600] = -9999
     path = write(tmp_path / "a.tif", numbers, overviews=True)
@@ -207,14 +207,14 @@ def test_a_second_number_for_voids_is_refused(tmp_path: Path) -> None:
     assert np.isnan(heights_of(path, nodata=-32767.0)).sum() == 16 * 64
 
 
-def test_the_bottom_of_the_sea_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_the_bottom_of_the_sea_is_read_where_the_limits_allow_it(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", (land() - 4000).astype(np.int16))
     with pytest.raises(MeaningError, match="widen `lowest_m`"):
         heights_of(path)
     assert heights_of(path, lowest_m=-11_000.0).max() < -3000
 
 
-def test_numbers_of_another_scale_are_told_by_no_value_in_common(tmp_path: Path) -> None:
+def test_numbers_of_another_scale_are_recognized_by_their_variety(tmp_path: Path) -> None:
     numbers = (land() * 1000 + np.arange(64)).astype(np.int32)  # millimetres
     path = write(tmp_path / "a.tif", numbers)
     with pytest.raises(MeaningError, match="another scale or unit, declare `scale`"):
@@ -249,7 +249,7 @@ def place_in(path: Path) -> np.ndarray:
     return np.array([[(west + east) / 2, (south + north) / 2]])
 
 
-def test_a_folder_s_heights_are_metres_and_its_provenance_says_how(tmp_path: Path) -> None:
+def test_heights_of_a_folder_are_metres_and_its_provenance_records_how(tmp_path: Path) -> None:
     plain = write(tmp_path / "dsm.tif", land())
     lonlat = place_in(plain)
     expected = open_observations(folder(tmp_path)).patches("dsm", lonlat).values
@@ -257,15 +257,15 @@ def test_a_folder_s_heights_are_metres_and_its_provenance_says_how(tmp_path: Pat
     assert "metres" not in before["modalities"]["dsm"]
     assert not {"scale", "lowest_m"} & set(before["modalities"]["dsm"]), "as ever"
     write(tmp_path / "dsm.tif", np.rint(land() * 100).astype(np.int32), scale=0.01)
-    seen = open_observations(folder(tmp_path))
-    np.testing.assert_allclose(seen.patches("dsm", lonlat).values, expected, atol=0.02)
-    assert seen.provenance()["modalities"]["dsm"]["metres"] == [[0.01, 0.0]]
+    observations = open_observations(folder(tmp_path))
+    np.testing.assert_allclose(observations.patches("dsm", lonlat).values, expected, atol=0.02)
+    assert observations.provenance()["modalities"]["dsm"]["metres"] == [[0.01, 0.0]]
     write(tmp_path / "dsm.tif", (land() / 0.3048).astype(np.float32))
     feet = open_observations(folder(tmp_path, 'units = "ft"\n'))
     np.testing.assert_allclose(feet.patches("dsm", lonlat).values, expected, rtol=1e-5)
 
 
-def test_a_folder_s_voids_and_pictures_are_held_to_the_same(tmp_path: Path) -> None:
+def test_voids_and_images_of_a_folder_are_checked_in_the_same_way(tmp_path: Path) -> None:
     numbers = land()
     numbers[:5] = -9999
     write(tmp_path / "dsm.tif", numbers)
@@ -294,10 +294,10 @@ def surface(path: Path, **how: Any) -> SurfaceRules:
     )
 
 
-def test_a_set_s_heights_are_metres(tmp_path: Path) -> None:
+def test_heights_of_a_set_are_metres(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", np.rint(land() * 10).astype(np.int16), scale=0.1)
-    seen = observe_set(prepare(table(path, dsm=surface(path))), str(tmp_path / "set"))
-    metres = seen.heights(seen.lonlat)
+    observations = observe_set(prepare(table(path, dsm=surface(path))), str(tmp_path / "set"))
+    metres = observations.heights(observations.lonlat)
     assert metres.min() > 95 and metres.max() < 305
     numbers = land()
     numbers[20:30] = FLOAT_MINIMUM
@@ -305,11 +305,11 @@ def test_a_set_s_heights_are_metres(tmp_path: Path) -> None:
     with pytest.raises(ObservationsError, match=r"b.tif.*`nodata = -3.4028234663852886e\+38`"):
         observe_set(prepare(table(path, dsm=surface(path))), str(tmp_path / "voids"))
     dsm = surface(path, nodata=-3.4028234663852886e38)
-    seen = observe_set(prepare(table(path, dsm=dsm)), str(tmp_path / "declared"))
-    assert np.nanmin(seen.heights(seen.lonlat)) > 95
+    observations = observe_set(prepare(table(path, dsm=dsm)), str(tmp_path / "declared"))
+    assert np.nanmin(observations.heights(observations.lonlat)) > 95
 
 
-def test_pictures_of_sixteen_bits_are_refused_and_not_wrapped(tmp_path: Path) -> None:
+def test_images_of_sixteen_bits_are_refused_and_not_wrapped(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", np.full((3, 64, 64), 300, np.uint16))
     about = ImageryRules(kind="files", files=(str(path),), patch_px=16, resolution_m=1)
     with pytest.raises(ObservationsError, match="holds uint16; pictures are uint8"):

@@ -1,4 +1,4 @@
-"""What is said of a place: short, telling, true, and without names where that is asked."""
+"""Texts of locations are short, relevant and true, and without names if the rules say so."""
 
 import re
 from dataclasses import replace
@@ -27,12 +27,8 @@ from unigeo.producer.sources.map_features import (
     read_features,
 )
 from unigeo.producer.sources.set_description import TextRules
-from unigeo.producer.sources.texts import (
-    TextSource,
-    estimate_tokens,
-    open_text_source,
-    token_counter,
-)
+from unigeo.producer.sources.texts import TextSource, open_text_source
+from unigeo.producer.sources.token_counts import estimate_tokens, token_counter
 from unigeo.producer.sources.web_requests import WebClient
 from unigeo.schemas.errors import ObservationsError, StoreError
 
@@ -47,29 +43,29 @@ def feature(k: int, name: str = "") -> Feature:
 @settings(max_examples=40)
 @given(st.lists(st.integers(0, 60), max_size=40), st.sampled_from(["keep", "drop"]),
        st.integers(12, 64), st.integers(0, 9))  # fmt: skip
-def test_a_text_is_short_and_without_names_where_asked(
+def test_a_text_is_short_and_without_names_if_so_set(
     which: list[int], names: str, tokens: int, seed: int
 ) -> None:
-    known = [feature(k, f"{NAME} {k}") for k in which]
-    known.append(Feature("town", 4, 5.02, 52.0, NAME, 9000, "town"))
-    about = TextRules(kind="files", names=names, tokens=tokens)  # type: ignore[arg-type]
-    source = TextSource(about, lambda *_: known, estimate_tokens, seed)
+    features = [feature(k, f"{NAME} {k}") for k in which]
+    features.append(Feature("town", 4, 5.02, 52.0, NAME, 9000, "town"))
+    rules = TextRules(kind="files", names=names, tokens=tokens)  # type: ignore[arg-type]
+    source = TextSource(rules, lambda *_: features, estimate_tokens, seed)
     text = source.observe(np.array([(5.0, 52.0)])).findings[0].value
     assert text is None or estimate_tokens(text) <= tokens
     if names == "drop" and text:
         assert NAME not in text and not re.search(r"\d", text)
     again = source.observe(np.array([(5.3, 52.0), (5.0, 52.0)])).findings[1].value
-    assert again == text  # whatever other places are asked with it
+    assert again == text  # whatever other locations are described with it
 
 
-def test_the_most_telling_facts_come_first_and_stay_longest() -> None:
-    known = [feature(k) for k in range(6)]
-    about = TextRules(kind="files", tokens=64)
-    source = TextSource(about, lambda *_: known, estimate_tokens, 0)
+def test_the_most_relevant_facts_come_first_and_stay_longest() -> None:
+    features = [feature(k) for k in range(6)]
+    rules = TextRules(kind="files", tokens=64)
+    source = TextSource(rules, lambda *_: features, estimate_tokens, 0)
     text = source.observe(np.array([(5.0, 52.0)])).findings[0].value
     assert text.index("school") < text.index("pond") < text.index("road")
     short = TextSource(
-        about.model_copy(update={"tokens": 16}), lambda *_: known, estimate_tokens, 0
+        rules.model_copy(update={"tokens": 16}), lambda *_: features, estimate_tokens, 0
     )
     kept = short.observe(np.array([(5.0, 52.0)])).findings[0].value
     assert "school" in kept and "road" not in kept
@@ -77,8 +73,8 @@ def test_the_most_telling_facts_come_first_and_stay_longest() -> None:
 
 def test_nothing_to_say_is_a_reason() -> None:
     source = TextSource(TextRules(kind="files"), lambda *_: [], estimate_tokens, 0)
-    found = source.observe(np.array([(5.0, 52.0)])).findings[0]
-    assert found.value is None and found.reason == "nothing to say"
+    features = source.observe(np.array([(5.0, 52.0)])).findings[0]
+    assert features.value is None and features.reason == "nothing to say"
 
 
 def test_tags_of_three_catalogues_are_understood() -> None:
@@ -101,10 +97,10 @@ def test_features_are_read_page_by_page(tmp_path: Path) -> None:
     with Services(tmp_path) as services:
         for k in range(450):
             services.features.append(point(5 + k * 1e-5, 52, {"amenity": "school"}))
-        found = query_ogc_features(
+        features = query_ogc_features(
             WebClient(1000), f"{services.url}/features/items", (4.9, 51.9, 5.1, 52.1)
         )
-        assert len(found) == 450 and services.counts["features"] == 3
+        assert len(features) == 450 and services.counts["features"] == 3
         services.faults.append(["features/*", 404, 1])
         with pytest.raises(ObservationsError, match="no items of features"):
             query_ogc_features(
@@ -116,7 +112,7 @@ NEAR = [(5 + k * 0.01, 52.0, 5.005 + k * 0.01, 52.005) for k in range(10)]
 WIDE = (4.5, 51.5, 5.5, 52.5)
 
 
-def test_overpass_is_asked_for_what_is_near_and_for_towns_far_away(tmp_path: Path) -> None:
+def test_overpass_is_queried_for_near_features_and_for_distant_towns(tmp_path: Path) -> None:
     with Services(tmp_path) as services:
         rng = np.random.default_rng(0)
         for lon, lat in rng.uniform((4.9, 51.95), (5.15, 52.05), (800, 2)):
@@ -125,21 +121,21 @@ def test_overpass_is_asked_for_what_is_near_and_for_towns_far_away(tmp_path: Pat
         services.features.append(point(5.4, 52.4, {"building": "church"}))
         web, url = WebClient(1000, first_wait_s=0.001), f"{services.url}/overpass/interpreter"
         services.faults.append(["overpass/*", 429, 2])
-        found = query_overpass(web, url, NEAR, WIDE)
+        features = query_overpass(web, url, NEAR, WIDE)
         assert services.counts["overpass"] == 4  # two turned away, one for towns, one for the rest
-        shops = [one for one in found if one.kind == "bakery shop"]
+        shops = [one for one in features if one.kind == "bakery shop"]
         inside = [
             one for one in services.features[:800]
             if any(b[0] <= one["geometry"]["coordinates"][0] <= b[2]
                    and b[1] <= one["geometry"]["coordinates"][1] <= b[3] for b in NEAR)
         ]  # fmt: skip
         assert len(shops) == len(inside) > 5
-        assert [one.name for one in found if one.settlement] == ["Far"] and len(found) == len(
+        assert [one.name for one in features if one.settlement] == ["Far"] and len(features) == len(
             shops
         ) + 1
         # An answer that is broken off comes with status 200.
         services.statements = 3
-        assert query_overpass(web, url, NEAR, WIDE) == found
+        assert query_overpass(web, url, NEAR, WIDE) == features
         services.statements = 0
         with pytest.raises(StoreError, match="timed out"):
             query_overpass(web, url, NEAR, WIDE)
@@ -159,19 +155,19 @@ def test_a_dump_of_geonames_names_the_town_and_how_far_it_is(tmp_path: Path) -> 
         for k, name, lat, lon, feature, code, people in lines
     ]
     (tmp_path / "NL.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    about = TextRules(kind="files", files=(str(tmp_path / "NL.txt"),), names="keep")
-    source = open_text_source(about, 0)
+    rules = TextRules(kind="files", files=(str(tmp_path / "NL.txt"),), names="keep")
+    source = open_text_source(rules, 0)
     lonlat = np.array([(5.12, 52.0), (5.12, 52.09), (6.5, 52.0)])
     near, inside, far = (one.value for one in source.observe(lonlat).findings)
     assert near == "About 10 km south of Utrecht, a city."
     assert inside == "In or next to Utrecht, a city." and far is None
     dropped = (
-        open_text_source(about.model_copy(update={"names": "drop"}), 0).observe(lonlat).findings
+        open_text_source(rules.model_copy(update={"names": "drop"}), 0).observe(lonlat).findings
     )
     assert dropped[0].value == "Not far from a city."
 
 
-def test_places_of_overture_are_read_from_a_disk_and_from_a_server(tmp_path: Path) -> None:
+def test_overture_is_read_from_a_disk_and_from_a_server(tmp_path: Path) -> None:
     table = pd.DataFrame({
         "geometry": shapely.to_wkb([shapely.Point(5, 52), shapely.box(5, 52, 5.002, 52.002)]),
         "names": [{"primary": "Cafe A"}, {"primary": None}],
@@ -189,7 +185,7 @@ def test_places_of_overture_are_read_from_a_disk_and_from_a_server(tmp_path: Pat
         read_features(str(tmp_path / "bare.csv"))
 
 
-def test_land_cover_is_the_most_common_class_round_a_place(tmp_path: Path) -> None:
+def test_land_cover_is_the_most_frequent_class_round_a_location(tmp_path: Path) -> None:
     values = np.full((200, 200), 40, np.uint8)
     values[:, 100:] = 80
     values[:20, :20] = 0  # no data
@@ -199,24 +195,24 @@ def test_land_cover_is_the_most_common_class_round_a_place(tmp_path: Path) -> No
     ) as raster:  # fmt: skip
         raster.write(values, 1)
     to = pyproj.Transformer.from_crs(32631, 4326, always_xy=True)
-    places = [
+    positions = [
         (600_600, 5_799_000),
         (601_400, 5_799_000),
         (601_950, 5_799_000),
         (590_000, 5_799_000),
     ]
-    lonlat = np.array([to.transform(x, y) for x, y in places])
-    about = TextRules(kind="files", landcover=str(tmp_path / "cover.tif"), radius_m=200)
-    texts = [one.value for one in open_text_source(about, 0).observe(lonlat).findings]
+    lonlat = np.array([to.transform(x, y) for x, y in positions])
+    rules = TextRules(kind="files", landcover=str(tmp_path / "cover.tif"), radius_m=200)
+    texts = [one.value for one in open_text_source(rules, 0).observe(lonlat).findings]
     assert texts == ["The ground is mostly cropland.", *["The ground is mostly water."] * 2, None]
     with pytest.raises(ObservationsError, match="no raster of land cover"):
-        open_text_source(about.model_copy(update={"landcover": "none.tif"}), 0)
+        open_text_source(rules.model_copy(update={"landcover": "none.tif"}), 0)
 
 
 @pytest.mark.parametrize("form", ["model", "checkpoint"])
 def test_tokens_are_those_of_the_tower(tmp_path: Path, form: str) -> None:
-    """A tower's tokenizer pads and cuts what it is given, which must not hide a text too long."""
-    known = [feature(k) for k in range(6)]
+    """A tower's tokenizer pads and truncates, which must not hide a text that is too long."""
+    features = [feature(k) for k in range(6)]
     sentences = ["a place with a primary school", "several ponds and a park"] * 9
     settings = TextSettings(tokens=32, vocabulary=320, width=8, depth=1, heads=1)
     if form == "model":
@@ -227,14 +223,14 @@ def test_tokens_are_those_of_the_tower(tmp_path: Path, form: str) -> None:
         learned.train_new_from_iterator(sentences, vocab_size=320).save_pretrained(tmp_path)
         tokenizer = pretrained_tokenizer(replace(settings, pretrained=str(tmp_path)))
     count = token_counter(tmp_path)
-    about = TextRules(kind="files", tokens=32, tokenizer=str(tmp_path))
-    source = TextSource(about, lambda *_: known, count, 0)
+    rules = TextRules(kind="files", tokens=32, tokenizer=str(tmp_path))
+    source = TextSource(rules, lambda *_: features, count, 0)
     assert count("A place with a primary school. " * 9) > 32
     text = source.observe(np.array([(5.0, 52.0)])).findings[0].value
     assert text and count(text) <= 32
     tokenizer.no_truncation()
-    seen = tokenizer.encode(text.lower()).ids  # padded to the tower's length
-    assert len(seen) == 32
+    ids = tokenizer.encode(text.lower()).ids  # padded to the tower's length
+    assert len(ids) == 32
     assert "school" in text and "road" not in text
     with pytest.raises(ObservationsError, match="no tokenizer"):
         token_counter(tmp_path / "nothing")

@@ -11,7 +11,7 @@ import shapely
 import stores
 from rasterio.transform import from_origin
 
-from unigeo.producer.observations.folder.folder_observations import open_observations
+from unigeo.producer.observations.folder.opening import open_observations
 from unigeo.producer.publishing.publish import publish
 from unigeo.producer.raster.local_executor import RasterReport, rasterize
 from unigeo.producer.raster.raster_job import Equipment

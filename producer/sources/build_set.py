@@ -30,8 +30,9 @@ from unigeo.producer.sources.location_sampling import (
 )
 from unigeo.producer.sources.mapillary import open_mapillary
 from unigeo.producer.sources.raster_catalogue import Catalogue
-from unigeo.producer.sources.set_builder import SetPlan, build, finish, plan_shards
+from unigeo.producer.sources.set_builder import build, finish
 from unigeo.producer.sources.set_description import SetDescription, StreetRules
+from unigeo.producer.sources.set_plan import SetPlan, plan_shards
 from unigeo.producer.sources.splits import Splitting, split
 from unigeo.producer.sources.street import StreetSource
 from unigeo.producer.sources.texts import open_text_source

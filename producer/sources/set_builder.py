@@ -10,11 +10,9 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.observations.folder import dates
@@ -22,74 +20,20 @@ from unigeo.producer.observations.observation_set import index
 from unigeo.producer.observations.observation_set.height_images import encode_heights
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
 from unigeo.producer.observations.observation_set.tar_shards import encode_image, pack
-from unigeo.producer.sources import s2
-from unigeo.producer.sources.findings import Finding, ItemSource, ObservationSource
+from unigeo.producer.sources.findings import Finding, ObservationSource
 from unigeo.producer.sources.input_files import (
-    InputFile,
     describe_changes,
     identify_inputs,
     join_clauses,
 )
-from unigeo.producer.sources.location_sampling import SampledLocations
 from unigeo.producer.sources.set_counts import count_observations
 from unigeo.producer.sources.set_description import SetDescription
+from unigeo.producer.sources.set_plan import SetPlan, check_items, claim_store, used_items
 from unigeo.producer.sources.splits import BORDER, hold_out_years
-from unigeo.schemas.errors import ObservationsError
-from unigeo.schemas.geo.regions import Region
 
 KEY_STRIDE = 1 << 20
 """Distance between the first keys of consecutive shards, so that keys do not depend on the size of
 other shards."""
-
-
-@dataclass(frozen=True, eq=False)
-class SetPlan:
-    """The locations of a set, divided into shards."""
-
-    description: SetDescription
-    region: Region
-    locations: SampledLocations
-    splits: list[str]
-    """Split of each location."""
-    shards: list[Int[np.ndarray, " _"]]
-    """Rows of `locations` in each shard."""
-    inputs: list[InputFile] = field(default_factory=list)
-    """Records of the files that the settings name, made before any was read."""
-
-    def settings_digest(self) -> str:
-        """Return SHA-256 of settings and locations."""
-        digest = hashlib.sha256(self.description.digest().encode())
-        digest.update(np.ascontiguousarray(self.locations.lonlat).tobytes())
-        digest.update("".join(self.splits).encode())
-        return digest.hexdigest()
-
-    def digest(self) -> str:
-        """Return SHA-256 of settings, locations and input files."""
-        files = json.dumps(self.inputs, sort_keys=True)
-        return hashlib.sha256(f"{self.settings_digest()} {files}".encode()).hexdigest()
-
-
-def plan_shards(
-    description: SetDescription,
-    region: Region,
-    locations: SampledLocations,
-    splits: list[str],
-    inputs: list[InputFile],
-) -> SetPlan:
-    """Divide the locations that are in a split into shards of one coarse cell each."""
-    in_split = np.array([name != BORDER for name in splits])
-    if not in_split.any():
-        raise ObservationsError(
-            f"{description.name}: every place lies at the border of a split, so none is left. Hold "
-            "out larger cells, or fewer."
-        )
-    coarse = s2.parents(locations.cell, description.kept.shard_level)
-    shards: list[np.ndarray] = []
-    for cell in np.unique(coarse):
-        members = np.flatnonzero((coarse == cell) & in_split)
-        count = -(-len(members) // description.kept.shard_places)
-        shards += np.array_split(members, count) if count else []
-    return SetPlan(description, region, locations, splits, shards, inputs)
 
 
 def build(
@@ -117,10 +61,10 @@ def build(
         ReplacedError: an input file or an image of a catalogue was replaced during the build.
         StoreError: a source or the store cannot be reached; finished shards stay.
     """
-    _claim(plan, store)
+    claim_store(plan, store)
     names = [f"shards/{number:06d}" for number in range(len(plan.shards))]
     indices = [store.get(name + ".parquet") for name in names]
-    _check_items([data for data in indices if data is not None], sources, store.url)
+    check_items([data for data in indices if data is not None], sources, store.url)
     missing = [number for number, data in enumerate(indices) if data is None]
     done = len(names) - len(missing)
     show_progress(done, len(names))
@@ -151,77 +95,6 @@ def build(
             "remove the set, or name another --out."
         )
     return [data for data in indices if data is not None]
-
-
-def _claim(plan: SetPlan, store: ObjectFolder) -> None:
-    """Write `plan.json`, or compare it with the one in the store.
-
-    Raises:
-        ObservationsError: the store holds a set of another plan.
-    """
-    mine = {
-        "set": plan.description.name,
-        "version": index.VERSION,
-        "settings": plan.settings_digest(),
-        "inputs": plan.inputs,
-        "plan": plan.digest(),
-    }
-    text = (json.dumps(mine, indent=1) + "\n").encode()
-    known = store.get("plan.json")
-    if known is not None and known != text:
-        remedy = "name another --out, or remove that set."
-        begun = json.loads(known)
-        # Say which of the things that make up the plan differs.
-        if begun.get("settings") == mine["settings"]:
-            changes = describe_changes(begun["inputs"], plan.inputs)
-            raise ObservationsError(
-                f"{store.url} was made of other files: {join_clauses(changes)}. It would become a "
-                f"mixture. Put back what it was made of, {remedy}"
-            )
-        if begun.get("plan") == mine["settings"]:  # written by a version that recorded no files
-            raise ObservationsError(
-                f"{store.url} was begun by an older unigeo, which did not note what its files "
-                f"were; whether they are still the same cannot be told. To make it anew {remedy}"
-            )
-        raise ObservationsError(
-            f"{store.url} holds a set of other settings, places or version; it would become a "
-            f"mixture. To make yours, {remedy}"
-        )
-    store.remove_partial_files()
-    if known is None:
-        store.put("plan.json", text)
-
-
-def _check_items(indices: Sequence[bytes], sources: dict[str, ObservationSource], url: str) -> None:
-    """Check that the catalogues' images from which finished shards were cut are still the same.
-
-    Raises:
-        ObservationsError: an image was replaced or removed.
-    """
-    items = used_items(indices)
-    for modality, source in sources.items():
-        if not isinstance(source, ItemSource) or not items.get(modality):
-            continue
-        current = source.current_items(sorted(items[modality]))
-        changes = [
-            f"[{modality}] the image {name} {'changed' if name in current else 'is gone'}"
-            for name, digest in sorted(items[modality].items())
-            if current.get(name) != digest
-        ]
-        if changes:
-            raise ObservationsError(
-                f"{url} was made of what its catalogue had then: {join_clauses(changes)}. It would "
-                "become a mixture. Name another --out, or remove that set."
-            )
-
-
-def used_items(indices: Sequence[bytes]) -> dict[str, dict[str, str]]:
-    """Return the images of catalogues that shards were cut from, by modality, and their hashes."""
-    items: dict[str, dict[str, str]] = {}
-    for data in indices:
-        for modality, digests in json.loads(index.read_metadata(data).get("items", "{}")).items():
-            items.setdefault(modality, {}).update(digests)
-    return items
 
 
 def _build_shard(

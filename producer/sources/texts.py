@@ -24,6 +24,7 @@ from unigeo.producer.sources.map_features import (
     read_features,
 )
 from unigeo.producer.sources.set_description import TextRules
+from unigeo.producer.sources.token_counts import TokenCounter, estimate_tokens, token_counter
 from unigeo.producer.sources.web_requests import WebClient
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.geo.great_circle import (
@@ -50,8 +51,6 @@ LEGENDS = {"worldcover": WORLDCOVER, "nlcd": NLCD}
 _NUMBER = re.compile(r"\d[\d.,:/°'\"-]*")
 _OPENINGS = ("A place with {}.", "Here: {}.", "Nearby there is {}.", "This spot has {} around it.",
              "Seen on the map: {}.", "Around this point lies {}.")  # fmt: skip
-TokenCounter = Callable[[str], int]
-"""Returns the number of tokens of a text."""
 FeatureQuery = Callable[[Sequence[Box], Box], list[Feature]]
 """Returns the features in small boxes, and the settlements in a wide box round them."""
 
@@ -244,42 +243,6 @@ def _boxes(
 def redact(text: str) -> str:
     """Remove all numbers, among them coordinates and house numbers."""
     return re.sub(r"\s+([.,])", r"\1", re.sub(r"\s{2,}", " ", _NUMBER.sub("", text))).strip()
-
-
-def estimate_tokens(text: str) -> int:
-    """Estimate the number of tokens without a tokenizer, rather too high than too low.
-
-    Four letters count as one token, a digit or sign as one, and start and end of the text too.
-    """
-    pieces = re.findall(r"[^\W\d_]+|\d|[^\w\s]", text)
-    return 2 + sum(max(1, -(-len(piece) // 4)) for piece in pieces)
-
-
-def token_counter(folder: Path) -> TokenCounter:
-    """Return a function that counts the tokens of a text as a text tower does.
-
-    Args:
-        folder: folder of a model, or of a checkpoint of `transformers`.
-
-    Raises:
-        ObservationsError: the folder has no tokenizer.
-    """
-    from tokenizers import Tokenizer
-
-    from unigeo.producer.encoders.pretrained import load_pretrained_tokenizer
-
-    try:
-        if (folder / "tokenizer_config.json").is_file():
-            tokenizer, _ = load_pretrained_tokenizer(str(folder))
-        else:
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # tokenizers raises plain Exception
-        raise ObservationsError(
-            f"table [text]: no tokenizer in {folder} ({error}); it is a folder with tokenizer.json."
-        ) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return lambda text: len(tokenizer.encode(text.lower()).ids)  # as `encoders.text.tokenize`
 
 
 def open_text_source(

@@ -1,5 +1,5 @@
 """Observations from a folder of rasters, street images and tables, described by a TOML file.
 
-Start with `folder_observations.open_observations`; `description` lists every key of
+Start with `opening.open_observations`; `description` lists every key of
 `observations.toml`.
 """
