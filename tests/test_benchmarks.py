@@ -62,11 +62,11 @@ def test_the_page_says_which_bars_are_kept(benchmark: Any) -> None:
     result = cases.Result(
         "points", [{"reader": "a", "seconds": 1.0}, {"reader": "b", "seconds": 5.0}]
     )
-    result.ratio_bar("a", "b", 5)
-    result.ratio_bar("a", "b", 6)
-    result.bar("memory", 100.0, 128, unit="MB")
-    result.bar("memory", None, 1)
-    assert [bar.kept for bar in result.bars] == [True, False, True]
+    result.add_ratio_goal("a", "b", 5)
+    result.add_ratio_goal("a", "b", 6)
+    result.add_goal("memory", 100.0, 128, unit="MB")
+    result.add_goal("memory", None, 1)
+    assert [goal.met for goal in result.goals] == [True, False, True]
     found = {
         "command": "this",
         "machine": reporting.machine(),

@@ -1,6 +1,7 @@
-"""The cases: what is read, by whom, and the bars that unigeo is to keep.
+"""Cases of the client's timings: what is read, by which readers, and the goals of unigeo.
 
-Each case returns a `Result`; `bars` are computed from its rows, so that the table shows why.
+Each case yields a `Result`; its goals are computed from its rows, so that the table shows why one
+is missed.
 """
 
 import json
@@ -25,28 +26,28 @@ _INDEX_ENTRY_BYTES, _CHECKSUM_BYTES, _CHUNKS_PER_SHARD = 16, 4, 256
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much is read."""
+    """Sizes of the field and numbers of points."""
 
     side: int = 1024
-    """Cells along a side of the field."""
+    """Number of cells along a side of the field."""
     bands: int = 768
     points: int = 100_000
     some: int = 10_000
-    """Points of the slower cases."""
+    """Number of points in the slower cases."""
     remote: int = 1000
     rounds: int = 5
     conus: Path | None = None
-    """A real field of CONUS at 5 km."""
+    """Real field of CONUS at 5 km."""
     polygons: Path | None = None
-    """Of its counties."""
+    """File of its counties."""
 
 
 QUICK = Sizes(side=512, points=20_000, some=2000, remote=200, rounds=3)
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A figure that is to keep to one side of a limit."""
+class Goal:
+    """A figure and its limit, which is an upper one unless `at_most` is false."""
 
     what: str
     value: float
@@ -55,39 +56,41 @@ class Bar:
     unit: str = ""
 
     @property
-    def kept(self) -> bool:
-        """Whether it does."""
+    def met(self) -> bool:
+        """Whether the figure keeps the limit."""
         return self.value <= self.limit if self.at_most else self.value >= self.limit
 
 
 @dataclass
 class Result:
-    """What a case found."""
+    """Rows, goals and notes of a case."""
 
     title: str
     rows: list[dict[str, Any]]
-    bars: list[Bar] = field(default_factory=list)
+    goals: list[Goal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def of(self, reader: str, figure: str = "seconds") -> float | None:
-        """One reader's figure, if it could be measured."""
+        """Return one reader's figure, if it could be measured."""
         return next((row.get(figure) for row in self.rows if row["reader"] == reader), None)
 
-    def bar(self, what: str, value: float | None, limit: float, **how: Any) -> None:
-        """Hold a figure, if it could be measured, to a limit."""
+    def add_goal(self, what: str, value: float | None, limit: float, **how: Any) -> None:
+        """Add a goal for a figure, if it could be measured."""
         if value is not None:
-            self.bars.append(Bar(what, value, limit, **how))
+            self.goals.append(Goal(what, value, limit, **how))
 
-    def ratio_bar(self, one: str, other: str, limit: float, figure: str = "seconds") -> None:
-        """`one` is to be at least so many times faster than `other`; a limit below 1 is slower."""
+    def add_ratio_goal(self, one: str, other: str, limit: float, figure: str = "seconds") -> None:
+        """Add the goal that `one` is at least `limit` times as fast as `other`."""
         first, second = self.of(one, figure), self.of(other, figure)
         if first and second is not None:
             what = "CPU" if figure == "cpu_s" else "times"
-            self.bar(f"{other} / {one}, {what}", second / first, limit, at_most=False, unit="x")
+            self.add_goal(
+                f"{other} / {one}, {what}", second / first, limit, at_most=False, unit="x"
+            )
 
 
 def warm_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
-    """Many points of a local store that is in the page cache."""
+    """Time many points of a local store that is in the page cache."""
     store, raw = _store(cache, sizes)
     for kind in ("uniform", "clustered"):
         points = points_file(cache, kind, sizes.points, sizes.side, raw)
@@ -108,16 +111,16 @@ def warm_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
             measure=True,
         )
         result = Result(f"{sizes.points:,} {kind} points, local, page cache warm", rows)
-        result.ratio_bar("unigeo int8", "xarray .sel", 300)
-        result.ratio_bar("unigeo float32", "xarray .sel", 100)
-        result.ratio_bar("unigeo int8", "zarr vindex", 30)
-        result.ratio_bar("unigeo int8", "numpy gather, memory map", 0.5)
+        result.add_ratio_goal("unigeo int8", "xarray .sel", 300)
+        result.add_ratio_goal("unigeo float32", "xarray .sel", 100)
+        result.add_ratio_goal("unigeo int8", "zarr vindex", 30)
+        result.add_ratio_goal("unigeo int8", "numpy gather, memory map", 0.5)
         for name in ("unigeo int8", "unigeo float32"):
-            result.bar(
+            result.add_goal(
                 f"{name}: peak memory above the output", result.of(name, "peak_mb"), 128, unit="MB"
             )
             own = result.of(name, "peak_own_mb")
-            result.bar(f"{name}: the same without mapped files", own, 128, unit="MB")
+            result.add_goal(f"{name}: the same without mapped files", own, 128, unit="MB")
         result.notes.append(
             "the memory map is given rows and columns, the others places; pages of mapped files "
             "are the system's cache, counted in the peak and not in the own memory: a plain memory "
@@ -127,7 +130,7 @@ def warm_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
 
 
 def cold_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
-    """The same with nothing of the store in the page cache; a new process each time."""
+    """Time the same with an evicted page cache, in a new process each time."""
     store, raw = _store(cache, sizes)
     files = files_below(store)
     left: list[float] = []
@@ -152,7 +155,7 @@ def cold_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
             fresh=True,
         )
         result = Result(f"{count:,} {kind} points, local, page cache evicted", rows)
-        result.ratio_bar("unigeo int8", "tensorstore, whole chunks", 1)
+        result.add_ratio_goal("unigeo int8", "tensorstore, whole chunks", 1)
         result.notes.append(
             f"at most {100 * max(left):.2g} % of the pages were left (mincore); the host of a "
             "virtual machine may still hold them"
@@ -161,7 +164,7 @@ def cold_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
 
 
 def compressed_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
-    """A zstd store: reading is decoding."""
+    """Time points of a zstd store, where decoding dominates."""
     raw = raw_vectors(cache, sizes.side, sizes.bands)
     store = field_store(cache, sizes.side, sizes.bands, "zstd")
     points = points_file(cache, "uniform", sizes.some, sizes.side, raw)
@@ -180,14 +183,14 @@ def compressed_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
         measure=True,
     )
     result = Result(f"{sizes.some:,} uniform points, zstd, local, page cache warm", rows)
-    result.ratio_bar("unigeo int8", decode, 0.85)
-    result.ratio_bar("unigeo int8", "zstd alone", 0.85)
-    result.ratio_bar("unigeo int8", "tensorstore, whole chunks", 1)
+    result.add_ratio_goal("unigeo int8", decode, 0.85)
+    result.add_ratio_goal("unigeo int8", "zstd alone", 0.85)
+    result.add_ratio_goal("unigeo int8", "tensorstore, whole chunks", 1)
     yield result
 
 
 def geotessera(cache: Path, sizes: Sizes) -> Iterable[Result]:
-    """The samplers of geotessera on the same vectors of 128 bands in its own layouts."""
+    """Time the samplers of geotessera on the same vectors of 128 bands in its own layouts."""
     bands = 128
     raw, store = raw_vectors(cache, sizes.side, bands), field_store(cache, sizes.side, bands)
     python = environment(cache, "geotessera", "geotessera")
@@ -220,7 +223,7 @@ def geotessera(cache: Path, sizes: Sizes) -> Iterable[Result]:
             measure=True,
         )
         result = Result(f"{count:,} uniform points beside geotessera, 128 bands, warm", rows)
-        result.ratio_bar("unigeo float32", "geotessera, Zarr store", 15, "cpu_s")
+        result.add_ratio_goal("unigeo float32", "geotessera, Zarr store", 15, "cpu_s")
         result.notes.append(
             "`GeoTesseraZarr(path).sample_points` on a store of its own layout; the tile is "
             "`Tile.sample_points`, a memory map of one file, which asks for no index"
@@ -229,7 +232,7 @@ def geotessera(cache: Path, sizes: Sizes) -> Iterable[Result]:
 
 
 def remote_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
-    """Points over a web server at 30 ms and 50 MB/s; the field is opened anew each time."""
+    """Time points over a web server at 30 ms and 50 MB/s; every reading opens the field."""
     store, raw = _store(cache, sizes)
     points = points_file(cache, "uniform", sizes.remote, sizes.side, raw)
     warm(files_below(store))
@@ -252,10 +255,10 @@ def remote_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
     )
     ours = "unigeo int8"
     allowed = 2 * sizes.remote * sizes.bands + index_bytes
-    result.bar("bytes", result.of(ours, "bytes"), allowed, unit="B")
-    result.bar("requests", result.of(ours, "requests"), sizes.remote + shards + 2)
-    result.bar("objects not found", result.of(ours, "not_found"), 0)
-    result.ratio_bar(ours, "xarray .sel over fsspec", 10)
+    result.add_goal("bytes", result.of(ours, "bytes"), allowed, unit="B")
+    result.add_goal("requests", result.of(ours, "requests"), sizes.remote + shards + 2)
+    result.add_goal("objects not found", result.of(ours, "not_found"), 0)
+    result.add_ratio_goal(ours, "xarray .sel over fsspec", 10)
     result.notes.append(
         f"vectors {sizes.remote * sizes.bands:,} B, indexes of {shards} shards {index_bytes:,} B; "
         "opening the field is counted"
@@ -264,7 +267,7 @@ def remote_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
 
 
 def one_point(cache: Path, sizes: Sizes) -> Iterable[Result]:
-    """One point of a local store, again and again."""
+    """Time one point of a local store, 200 times."""
     store, raw = _store(cache, sizes)
     points = points_file(cache, "uniform", 1, sizes.side, raw)
     reader = Reader("unigeo_int8", str(store), points, "unigeo int8")
@@ -272,12 +275,12 @@ def one_point(cache: Path, sizes: Sizes) -> Iterable[Result]:
     rows[0]["each_s"] = rows[0]["each_s"][:5]
     result = Result("one point, local, warm", rows)
     seconds = result.of("unigeo int8")
-    result.bar("one point", None if seconds is None else 1000 * seconds, 1, unit="ms")
+    result.add_goal("one point", None if seconds is None else 1000 * seconds, 1, unit="ms")
     yield result
 
 
 def starts(cache: Path, sizes: Sizes) -> Iterable[Result]:
-    """What it costs to start, in an environment of the client alone."""
+    """Time the start of fresh processes in an environment with the client alone."""
     del sizes
     python = environment(cache, "client", str(ROOT))
     commands = {
@@ -287,28 +290,28 @@ def starts(cache: Path, sizes: Sizes) -> Iterable[Result]:
     }
     rows = [{"reader": name, **start(command)} for name, command in commands.items()]
     result = Result("starting, fresh processes", rows)
-    result.bar(
+    result.add_goal(
         "import unigeo.client, CPU", result.of("import unigeo.client", "cpu_s"), 0.3, unit="s"
     )
-    result.bar("unigeo --help, CPU", result.of("unigeo --help", "cpu_s"), 0.4, unit="s")
+    result.add_goal("unigeo --help, CPU", result.of("unigeo --help", "cpu_s"), 0.4, unit="s")
     yield result
 
 
 def installed(cache: Path, sizes: Sizes) -> Iterable[Result]:
-    """What an installation weighs."""
+    """Measure the size of an installation."""
     del sizes
     rows = []
     for name, package in (("client", str(ROOT)), ("geotessera", "geotessera")):
         label = "unigeo" if name == "client" else name
         rows.append({"reader": label, **weight(environment(cache, name, package))})
     result = Result("installed in a fresh environment", rows)
-    result.bar("packages", result.of("unigeo", "packages"), 24)
-    result.bar("size", result.of("unigeo", "mb"), 260, unit="MB")
+    result.add_goal("packages", result.of("unigeo", "packages"), 24)
+    result.add_goal("size", result.of("unigeo", "mb"), 260, unit="MB")
     yield result
 
 
 def many_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
-    """Batch after batch, a hundred times the points of the other cases."""
+    """Time batches of points, a hundred times as many as in the other cases."""
     store = field_store(cache, sizes.side, 128)
     warm(files_below(store))
     count = 100 * sizes.points
@@ -319,36 +322,38 @@ def many_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
         capture_output=True,
         text=True,
     )
-    told = json.loads(done.stdout.splitlines()[-1])
-    row = {"reader": "unigeo float32", "rounds": 1, "seconds": told["seconds"]}
-    row |= {"cpu_s": told["cpu_seconds"], "peak_mb": told["peak_beyond_one_batch_mb"]}
-    title = f"{told['points']:,} points in batches of {told['batch']:,}, {told['bands']} bands"
+    printed = json.loads(done.stdout.splitlines()[-1])
+    row = {"reader": "unigeo float32", "rounds": 1, "seconds": printed["seconds"]}
+    row |= {"cpu_s": printed["cpu_seconds"], "peak_mb": printed["peak_beyond_one_batch_mb"]}
+    title = (
+        f"{printed['points']:,} points in batches of {printed['batch']:,}, {printed['bands']} bands"
+    )
     result = Result(title, [row])
-    result.bar("peak memory beyond that of one batch", row["peak_mb"], 128, unit="MB")
+    result.add_goal("peak memory beyond that of one batch", row["peak_mb"], 128, unit="MB")
     yield result
 
 
 def county_means(cache: Path, sizes: Sizes) -> Iterable[Result]:
-    """Zonal means of counties on a real field; both are the user's own, named by the command."""
+    """Time zonal means of counties on a real field, if the command names both."""
     del cache
     if sizes.conus is None or sizes.polygons is None:
         return
     command = [sys.executable, "-m", "benchmarks.client.zonal", str(sizes.conus)]
-    told = []
+    printed = []
     for _ in range(sizes.rounds):
         done = subprocess.run(
             [*command, str(sizes.polygons)], cwd=ROOT, check=True, capture_output=True, text=True
         )
-        told.append(json.loads(done.stdout.splitlines()[-1]))
-    first = told[0]
-    row: dict[str, Any] = {"reader": "unigeo", "rounds": len(told)}
-    row["seconds"] = statistics.median(one["seconds"] for one in told)
-    row["cpu_s"] = statistics.median(one["cpu_seconds"] for one in told)
-    row["peak_mb"] = max(one["peak_mb"] for one in told)
+        printed.append(json.loads(done.stdout.splitlines()[-1]))
+    first = printed[0]
+    row: dict[str, Any] = {"reader": "unigeo", "rounds": len(printed)}
+    row["seconds"] = statistics.median(one["seconds"] for one in printed)
+    row["cpu_s"] = statistics.median(one["cpu_seconds"] for one in printed)
+    row["peak_mb"] = max(one["peak_mb"] for one in printed)
     what = f"{first['polygons']:,} polygons, {len(first['modalities'])} x {first['bands']} bands"
     result = Result(f"zonal means, {what}, from opening to table", [row])
-    result.bar("time", row["seconds"], 10, unit="s")
-    result.bar("peak memory of the whole process", row["peak_mb"], 1000, unit="MB")
+    result.add_goal("time", row["seconds"], 10, unit="s")
+    result.add_goal("peak memory of the whole process", row["peak_mb"], 1000, unit="MB")
     yield result
 
 

@@ -1,4 +1,4 @@
-"""The stores and points that the timings read: made once in a cache folder, the same every time."""
+"""Stores and points for the timings, created once in a cache folder and always the same."""
 
 from pathlib import Path
 
@@ -24,12 +24,12 @@ _SPREAD_M = 12_000.0  # of a large city; small ones are tighter
 
 
 def grid_of(side: int) -> Grid:
-    """Cells of 1 km round 90 degrees west, 40 degrees north."""
+    """Return a grid of cells of 1 km round 90 degrees west, 40 degrees north."""
     return Grid("EPSG:8858", RESOLUTION_M, row0=-5120, col0=-512, shape=(side, side))
 
 
 def field_store(cache: Path, side: int, bands: int, codec: Codec = "none") -> Path:
-    """A published field of `side` x `side` cells, all valid; made if it is not there."""
+    """Return a published field of `side` x `side` valid cells; create it if it is missing."""
     path = cache / f"field_{side}_{bands}_{codec}.zarr"
     try:
         client.open_field(path)
@@ -39,7 +39,7 @@ def field_store(cache: Path, side: int, bands: int, codec: Codec = "none") -> Pa
 
 
 def raw_vectors(cache: Path, side: int, bands: int) -> Path:
-    """The same vectors as one flat `.npy`, for the memory map."""
+    """Return the same vectors as one flat `.npy`, for the memory map."""
     path = cache / f"raw_{side}_{bands}.npy"
     if not path.exists():
         part = path.with_suffix(".part")
@@ -60,13 +60,13 @@ def raw_vectors(cache: Path, side: int, bands: int) -> Path:
 
 
 def points_file(cache: Path, kind: str, count: int, side: int, raw: Path) -> Path:
-    """Points as longitude and latitude, as row and column, as x and y; and their true vectors.
+    """Return a file of points as lonlat, row and column, x and y, with their true vectors.
 
     Args:
-        cache: folder of everything made.
+        cache: folder of all created files.
         kind: `uniform` over the cells, or `clustered` round forty cities.
-        count: how many.
-        side: of the field.
+        count: number of points.
+        side: number of cells along a side of the field.
         raw: the flat vectors.
     """
     path = cache / f"{kind}_{count}_{raw.stem}.npz"
@@ -93,7 +93,7 @@ def points_file(cache: Path, kind: str, count: int, side: int, raw: Path) -> Pat
 
 
 def files_below(path: Path) -> list[Path]:
-    """A file itself, or every file of a folder."""
+    """Return a file itself, or every file of a folder."""
     return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
 
 
@@ -118,7 +118,7 @@ def _write_field(path: Path, raw: Path, codec: Codec) -> None:
 
 
 def fill_field(group: zarr.Group, grid: Grid, layout: Layout, vectors: np.ndarray) -> None:
-    """Write every shard: the vectors, and all of them valid."""
+    """Write the vectors and status of every shard; all cells are valid."""
     for window in grid.windows(layout.shard):
         group[MODALITY][window.slices] = vectors[window.slices]  # type: ignore[index]
         group[status_name(MODALITY)][window.slices] = Status.VALID  # type: ignore[index]

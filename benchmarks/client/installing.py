@@ -1,4 +1,4 @@
-"""Fresh environments: what an installation weighs, what a start costs."""
+"""Fresh environments: the size of an installation, and the time of a start."""
 
 import os
 import shutil
@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def environment(cache: Path, name: str, package: str) -> Path:
-    """The Python of an environment that holds one package and what it needs.
+    """Return the Python of an environment with one package and its dependencies.
 
-    It stays in the cache folder; a package given by its folder is installed anew each time.
+    The environment stays in the cache folder; a package given by its folder is reinstalled.
     """
     folder = cache / f"venv_{name}"
     python = folder / "bin" / "python"
@@ -31,7 +31,7 @@ def environment(cache: Path, name: str, package: str) -> Path:
 
 
 def weight(python: Path) -> dict[str, float]:
-    """Packages of an environment, and its megabytes, compiled bytecode included."""
+    """Return an environment's number of packages and megabytes, compiled bytecode included."""
     site = next((python.parents[1] / "lib").glob("python*/site-packages"))
     files = [file for file in site.rglob("*") if file.is_file()]
     return {
@@ -41,7 +41,7 @@ def weight(python: Path) -> dict[str, float]:
 
 
 def start(command: list[str], rounds: int = 9) -> dict[str, Any]:
-    """CPU and wall seconds of a fresh process: medians, and the least."""
+    """Return CPU and wall seconds of a fresh process: medians, and the least."""
     import time
 
     cpu, wall = [], []

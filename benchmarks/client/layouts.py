@@ -78,11 +78,11 @@ class Part:
     vectors: np.ndarray
     status: np.ndarray
     rowcol: np.ndarray
-    """The points' cells."""
+    """Row and column of each point's cell."""
 
 
 def cut(url: str, modality: str, shards: int, points: int) -> Part:
-    """The square of `shards` x `shards` shards that holds the most vectors, and points in it."""
+    """Cut the square of `shards` x `shards` shards with the most vectors, and draw points in it."""
     field = client.open_field(url)
     side = field.layout.shard
     valid = field.read(status_name(modality), slice(None), slice(None)) == Status.VALID
@@ -99,7 +99,7 @@ def cut(url: str, modality: str, shards: int, points: int) -> Part:
 
 
 def write_array(path: Path, part: Part, chunk: int, codecs: tuple[Any, ...], shard: int) -> int:
-    """Write the part as one array; the bytes of its shards."""
+    """Write the part as one array, and return the bytes of its shards."""
     bands = part.vectors.shape[2]
     array = zarr.create_array(
         path,
@@ -118,7 +118,7 @@ def write_array(path: Path, part: Part, chunk: int, codecs: tuple[Any, ...], sha
 
 
 def write_field(path: Path, part: Part, chunk: int, codec: Any, modality: str, shard: int) -> None:
-    """Write the part as a field of its own."""
+    """Write the part as a separate field."""
     bands = part.vectors.shape[2]
     layout = Layout(modalities=(modality,), bands=bands, shard=shard, chunk=chunk, codec=codec)
     attributes = root_attributes(
@@ -141,7 +141,7 @@ def write_field(path: Path, part: Part, chunk: int, codec: Any, modality: str, s
 def readers_of(
     folder: Path, part: Part, chunk: int, codec: str, modality: str, shard: int
 ) -> tuple[dict[str, Any], dict[str, Callable[[], Any]]]:
-    """Write one layout; its bytes, and what is to be timed on it."""
+    """Write one layout, and return its bytes and the functions to time."""
     path = folder / f"{modality}_{chunk}_{codec}".replace(" ", "").replace(",", "_")
     stored = write_array(path, part, chunk, CODECS[codec], shard)
     array = open_tensorstore(str(path))
@@ -169,7 +169,7 @@ def readers_of(
 def race(
     tried: list[tuple[dict[str, Any], dict[str, Callable[[], Any]]]], rounds: int
 ) -> list[dict[str, Any]]:
-    """Time every read of every layout in turns; rows with medians."""
+    """Time every read of every layout in turns, and return rows with medians."""
     figures: dict[tuple[int, str], list[float]] = {}
     for _ in range(rounds + 1):
         for number, (_, reads) in enumerate(tried):
@@ -186,7 +186,7 @@ def race(
 
 
 def table(rows: list[dict[str, Any]], points: int) -> str:
-    """The rows as Markdown."""
+    """Return the rows as Markdown."""
     head = [
         "modality",
         "chunk",
@@ -213,7 +213,7 @@ def table(rows: list[dict[str, Any]], points: int) -> str:
 
 
 def section(found: dict[str, Any]) -> str:
-    """The tried layouts as a section of `docs/performance.md`."""
+    """Return the layouts as a section of `docs/performance.md`."""
     on = found["machine"]
     return (
         f"\n### Other layouts\n\n`python -m benchmarks.client.layouts` on {found['field']}; "

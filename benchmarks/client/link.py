@@ -1,4 +1,4 @@
-"""A slow link to a folder: the web server of the tests, as a process of its own."""
+"""A slow link to a folder: the web server of the tests in a separate process."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ SERVER = Path(__file__).parents[2] / "tests" / "servers.py"
 
 
 class StoreLink:
-    """Serves a folder at a latency and a rate while its context lasts; counts what is asked."""
+    """Serves a folder at a latency and a rate while its context lasts, and counts requests."""
 
     def __init__(self, folder: Path, *, latency_s: float, bytes_per_s: float | None = None) -> None:
         options = ["--latency", str(latency_s)]
@@ -32,7 +32,7 @@ class StoreLink:
         self._process.stdout.close()
 
     def counts(self) -> dict[str, float]:
-        """Requests, bytes, objects not found, most in flight: since the last call."""
+        """Return requests, bytes, objects not found and most in flight since the last call."""
         with urllib.request.urlopen(f"{self.url}/_counts", data=b"") as answer:
             counts: dict[str, float] = json.load(answer)
         counts.pop("in_flight")

@@ -1,4 +1,4 @@
-"""Time `field.sample_batches` over many places, and the memory it takes beyond the places.
+"""Time `field.sample_batches` over many points, and its memory beyond that of the points.
 
     python -m benchmarks.client.many conus/conus.zarr --points 10000000
 
@@ -25,11 +25,11 @@ def main() -> None:
     modality = field.modalities[0]
     corners = field.grid.centres()[:: field.grid.shape[0] - 1, :: field.grid.shape[1] - 1]
     low, high = np.nanmin(corners, axis=(0, 1)), np.nanmax(corners, axis=(0, 1))
-    places = np.random.default_rng(0).uniform(low, high, (options.points, 2))
-    field.sample(places[: options.batch], modality, as_="numpy")
+    lonlat = np.random.default_rng(0).uniform(low, high, (options.points, 2))
+    field.sample(lonlat[: options.batch], modality, as_="numpy")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     start, cpu, read = time.perf_counter(), time.process_time(), 0
-    for part in field.sample_batches(places, modality, batch=options.batch, as_="numpy"):
+    for part in field.sample_batches(lonlat, modality, batch=options.batch, as_="numpy"):
         read += len(part[modality])
     print(
         json.dumps(

@@ -1,4 +1,4 @@
-"""Time readers against each other: each a process of its own, taking turns."""
+"""Timing of readers against each other: each is a process, and they take turns."""
 
 import ctypes
 import json
@@ -20,20 +20,20 @@ class Reader:
     """One reader in one case."""
 
     name: str
-    """As in `readers.READERS`."""
+    """Key in `readers.READERS`."""
     store: str
     points: Path
     label: str
     rounds: int | None = None
-    """Of its own, where all rounds would take too long."""
+    """Number of rounds, for a reader too slow for all of them."""
     python: Path = Path(sys.executable)
     checked: bool = True
-    """Its output is the vectors."""
+    """Whether its output is compared with the true vectors."""
     figures: list[dict[str, float]] = field(default_factory=list)
     memory: dict[str, float] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
-        """Medians over the rounds."""
+        """Return medians over the rounds."""
         keys = self.figures[0].keys()
         row: dict[str, Any] = {"reader": self.label, "rounds": len(self.figures)}
         for key in keys:
@@ -44,7 +44,7 @@ class Reader:
 
 
 class Process:
-    """A reader's process, told what to do line by line."""
+    """A reader's process, which reads one command per line."""
 
     def __init__(self, reader: Reader) -> None:
         command = [str(reader.python), "-m", "benchmarks.client.readers"]
@@ -68,7 +68,7 @@ class Process:
         self._process.stdout.close()
 
     def tell(self, what: str) -> dict[str, float]:
-        """Say one line, and wait for the answer."""
+        """Send one command, and wait for the answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(what + "\n")
         self._process.stdin.flush()
@@ -95,16 +95,18 @@ def race(
     """Let readers take turns, round by round.
 
     Args:
-        readers: filled with figures; one that fails to start is reported and left out.
-        rounds: each reader's number of timed readings.
-        before: done before each timed reading.
-        after: done after it; what it returns goes beside the seconds.
-        fresh: a new process for each reading; else one process each, the first reading untimed.
-        measure: the first reading of all, in a fresh process, also tells the peak of memory.
+        readers: readers, whose figures are filled; one that fails to start is reported and skipped.
+        rounds: number of timed readings of each reader.
+        before: called before each timed reading.
+        after: called after each timed reading; its figures are stored beside the seconds.
+        fresh: start a process for each reading; otherwise one per reader, whose first reading is
+            not timed.
+        measure: measure the peak of memory at the first reading, in a fresh process.
 
     Returns:
         One row of medians per reader.
     """
+    # Readers alternate, so that other work on the machine slows all of them alike.
     alive: list[tuple[Reader, Process | None]] = []
     failed: list[dict[str, Any]] = []
     for reader in readers:
@@ -143,7 +145,7 @@ def race(
 
 
 def evict(paths: Sequence[Path]) -> float:
-    """Drop files from the page cache; what share of their pages is still there."""
+    """Drop files from the page cache, and return the share of their pages that stayed."""
     left = pages = 0
     libc = ctypes.CDLL(None, use_errno=True)
     for path in paths:
@@ -159,10 +161,10 @@ def evict(paths: Sequence[Path]) -> float:
                 descriptor, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE
             ) as map_:
                 address = ctypes.addressof(ctypes.c_char.from_buffer(map_))
-                there = (ctypes.c_ubyte * count)()
-                if libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(size), there):
+                resident = (ctypes.c_ubyte * count)()
+                if libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(size), resident):
                     raise OSError(ctypes.get_errno(), "mincore")
-            left += sum(byte & 1 for byte in there)
+            left += sum(byte & 1 for byte in resident)  # the lowest bit: the page is in memory
             pages += count
         finally:
             os.close(descriptor)
@@ -170,7 +172,7 @@ def evict(paths: Sequence[Path]) -> float:
 
 
 def warm(paths: Sequence[Path]) -> None:
-    """Bring files into the page cache."""
+    """Read files into the page cache."""
     for path in paths:
         with path.open("rb") as file:
             while file.read(1 << 24):

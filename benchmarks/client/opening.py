@@ -1,4 +1,4 @@
-"""What it costs to open a field by plain xarray in one way or another.
+"""Time plain xarray with different options of opening a field.
 
     python -m benchmarks.client.opening conus/conus.zarr
 
@@ -20,7 +20,7 @@ BLOCK = 256
 
 
 def ways(url: str, window: dict[str, slice], name: str) -> dict[str, Callable[[], np.ndarray]]:
-    """From a name to a function that opens the field and reads the window."""
+    """Return functions by name that open the field and read the window."""
 
     def read(transposed: bool = False, **options: Any) -> np.ndarray:
         vectors = xr.open_zarr(url, **options)[name].isel(window)
@@ -38,7 +38,7 @@ def ways(url: str, window: dict[str, slice], name: str) -> dict[str, Callable[[]
 
 
 def fullest(url: str, name: str) -> dict[str, slice]:
-    """The shard with the most vectors."""
+    """Return the window of the shard with the most vectors."""
     manifest: Any = zarr.open_group(url, mode="r")["manifest"]
     valid = np.asarray(manifest[f"{name}_valid_cells"][...])
     row, col = np.unravel_index(int(valid.argmax()), valid.shape)

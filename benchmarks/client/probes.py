@@ -33,7 +33,7 @@ from unigeo.client.probing.ridge import PENALTIES
 
 MODALITIES, BANDS, RANK = ("coordinate", "aerial", "dsm"), 768, 100
 SIZES = {"wide": 3_000, "tall": 26_000}
-BARS = {"wide": 1 / 4, "tall": 1 / 3}
+GOALS = {"wide": 1 / 4, "tall": 1 / 3}
 ROUNDS = {"wide": 3, "tall": 1, "long": 3}
 """Runs of each side in turn; the one of median time counts."""
 LONG_BANDS, LONG_ROWS = 256, (26_000, 1_000_000)
@@ -42,13 +42,13 @@ _BLOCK = 20_000
 
 
 def positions(rows: int) -> np.ndarray:
-    """Longitudes and latitudes over the contiguous United States."""
+    """Draw longitudes and latitudes over the contiguous United States."""
     rng = np.random.default_rng(1)
     return np.stack([rng.uniform(-120, -75, rows), rng.uniform(30, 48, rows)], axis=1)
 
 
 def vectors(rows: int, bands: int, seed: int) -> np.ndarray:
-    """Unit vectors of rank 100 with noise, float32."""
+    """Draw unit vectors of rank 100 with noise, float32."""
     mixing = np.random.default_rng(0).standard_normal((RANK, bands), np.float32) * 0.3
     rng = np.random.default_rng(seed)
     found = rng.standard_normal((rows, RANK), np.float32) @ mixing
@@ -58,14 +58,14 @@ def vectors(rows: int, bands: int, seed: int) -> np.ndarray:
 
 
 def targets(values: np.ndarray, seed: int) -> np.ndarray:
-    """Two targets that vectors tell in part."""
+    """Draw two targets that depend on the vectors in part."""
     slopes = np.random.default_rng(7).standard_normal((values.shape[1], 2)).astype(np.float32)
     noise = np.random.default_rng(seed).standard_normal((len(values), 2))
     return values @ slopes + 0.7 * noise
 
 
 def probe(rows: int) -> dict[str, Any]:
-    """A probe of three modalities and all joined, as `Field.probe` scores it."""
+    """Probe three modalities and all joined, as `Field.probe` scores them."""
     sets: dict[str, Any] = {
         name: vectors(rows, BANDS, number) for number, name in enumerate(MODALITIES)
     }
@@ -83,7 +83,7 @@ def probe(rows: int) -> dict[str, Any]:
 
 
 def ridge_cv(rows: int) -> dict[str, Any]:
-    """scikit-learn's RidgeCV on the blocked folds of all bands joined."""
+    """Fit scikit-learn's RidgeCV on the blocked folds of all bands joined."""
     from sklearn.linear_model import RidgeCV
 
     parts = [vectors(rows, BANDS, number) for number in range(len(MODALITIES))]
@@ -105,7 +105,7 @@ def ridge_cv(rows: int) -> dict[str, Any]:
 
 
 def long_probe(rows: int) -> dict[str, Any]:
-    """A probe without baselines of vectors in a file."""
+    """Probe vectors in a file, without baselines."""
     filed, truth = FileRows(), []
     for number, start in enumerate(range(0, rows, _BLOCK)):
         block = vectors(min(_BLOCK, rows - start), LONG_BANDS, number)
@@ -121,7 +121,7 @@ def long_probe(rows: int) -> dict[str, Any]:
 
 
 def _measured(work: Callable[[], None]) -> dict[str, Any]:
-    """Seconds of wall and CPU without imports, and the peak of memory of the whole process."""
+    """Return wall and CPU seconds without imports, and the peak of memory of the process."""
     import sklearn.ensemble
     import sklearn.linear_model
     import sklearn.neighbors  # noqa: F401
@@ -143,7 +143,7 @@ PARTS: dict[str, Callable[[int], dict[str, Any]]] = {
 
 
 def run(part: str, rows: int) -> dict[str, Any]:
-    """One measurement in a fresh process."""
+    """Run one measurement in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.client.probes", "--part", part, str(rows)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -152,14 +152,14 @@ def run(part: str, rows: int) -> dict[str, Any]:
 
 
 def in_turn(sides: Mapping[str, tuple[str, int]], rounds: int) -> dict[str, Any]:
-    """Measure sides in turn; of each the run of median time."""
+    """Measure sides in turn, and return each side's run of median time."""
     every = [{name: run(*side) for name, side in sides.items()} for _ in range(rounds)]
     ordered = {name: sorted((r[name] for r in every), key=lambda r: r["seconds"]) for name in sides}
     return {name: runs[rounds // 2] for name, runs in ordered.items()}
 
 
 def section(found: dict[str, Any]) -> str:
-    """The figures as a section of `docs/performance.md`."""
+    """Return the figures as a section of `docs/performance.md`."""
     on = found["machine"]
     return (
         f"\n## Probes\n\n`python -m benchmarks.client.probes`; {on['cpu']}, {on['cores']} cores, "
@@ -171,7 +171,7 @@ def section(found: dict[str, Any]) -> str:
 
 
 def report(results: dict[str, Any]) -> str:
-    """The figures beside their bars."""
+    """Return the figures beside their goals."""
     lines = ["| case | probe, s | RidgeCV, s | ratio | bar | peak, MB | R2 blocked | RidgeCV's |"]
     lines.append("| --- | --: | --: | --: | --: | --: | --- | --- |")
     for case in SIZES:
@@ -180,7 +180,7 @@ def report(results: dict[str, Any]) -> str:
             ratio = ours["seconds"] / theirs["seconds"]
             lines.append(
                 f"| {SIZES[case]:,} x 3 x {BANDS} and joined | {ours['seconds']} | "
-                f"{theirs['seconds']} | {ratio:.3f} | {BARS[case]:.2f} | {ours['peak_mb']} | "
+                f"{theirs['seconds']} | {ratio:.3f} | {GOALS[case]:.2f} | {ours['peak_mb']} | "
                 f"{ours['r2']} | {theirs['r2']} |"
             )
     if "long" in results:

@@ -1,9 +1,9 @@
-"""Who reads: one function per way of reading the vectors at points.
+"""Readers of vectors at points: one function per way of reading.
 
 Each opens the store and returns a function without arguments that reads once. As a command,
-`-m benchmarks.client.readers NAME STORE POINTS.npz` is a process that reads when told: `run`,
-`measure` (also the peak of memory), `check` (against the true vectors), one a line, and answers
-each with a line of JSON. Imports are inside, since some readers live in environments of their own.
+`-m benchmarks.client.readers NAME STORE POINTS.npz` reads commands from its input, one per line:
+`run`, `measure` (with the peak of memory) or `check` (against the true vectors); it answers each
+with a line of JSON. Imports are inside the functions: some readers have their own environments.
 """
 
 import inspect
@@ -36,7 +36,7 @@ def unigeo_float32(store: str, points: Any) -> Read:
 
 
 def unigeo_opened_anew(store: str, points: Any) -> Read:
-    """Open and sample, as a first use does."""
+    """Open the field and sample it, as a first use does."""
     return lambda: _unigeo(store, points, "int8")()
 
 
@@ -52,18 +52,18 @@ def _unigeo(store: str, points: Any, dtype: str) -> Read:
 
 
 def memory_map(store: str, points: Any) -> Read:
-    """The limit: the cells are given, the bytes lie flat in a map that stays open."""
+    """Gather known cells from a flat memory map that stays open: the limit of any reader."""
     raw, (row, col) = np.load(store, mmap_mode="r"), points["rowcol"].T
     return lambda: np.asarray(raw[row, col])
 
 
 def memory_map_anew(store: str, points: Any) -> Read:
-    """The same, mapping the file each time."""
+    """Gather known cells, mapping the file each time."""
     return lambda: memory_map(store, points)()
 
 
 def projection(store: str, points: Any) -> Read:
-    """No reading: which cells hold the places."""
+    """Find the cells of the points, and read nothing."""
     from unigeo import client
 
     grid, lonlat = client.open_field(store).grid, points["lonlat"]
@@ -83,7 +83,7 @@ def xarray_sel(store: str, points: Any) -> Read:
 
 
 def xarray_fsspec_sel(store: str, points: Any) -> Read:
-    """Over HTTP with aiohttp below; opened anew each time."""
+    """Open and read over HTTP with aiohttp."""
     from zarr.storage import FsspecStore
 
     return lambda: _sel(FsspecStore.from_url(store, read_only=True), points)()
@@ -103,7 +103,7 @@ def tensorstore_vindex(store: str, points: Any) -> Read:
 
 
 def tensorstore_chunks(store: str, points: Any) -> Read:
-    """Every touched chunk read whole, all asked for at once, then scattered."""
+    """Read every needed chunk whole, all at once, then pick the cells."""
     return read_whole_chunks(open_tensorstore(f"{store}/{MODALITY}"), points["rowcol"])
 
 
@@ -127,7 +127,7 @@ def read_whole_chunks(array: Any, rowcol: np.ndarray) -> Read:
 
 
 def open_tensorstore(array: str) -> Any:
-    """The array in a folder."""
+    """Open the array in a folder."""
     import tensorstore
 
     kvstore = {"driver": "file", "path": f"{array}/"}
@@ -135,12 +135,12 @@ def open_tensorstore(array: str) -> Any:
 
 
 def decode_only(store: str, points: Any) -> Read:
-    """The touched chunks, already in memory, checked and decoded by a thread per core."""
+    """Check and decode the needed chunks, already in memory, by one thread per core."""
     return _decoding(store, points, checked=True)
 
 
 def zstd_only(store: str, points: Any) -> Read:
-    """The same without the check of their CRC-32C, which is part of the stored codecs."""
+    """Decode the needed chunks without the check of their CRC-32C."""
     return _decoding(store, points, checked=False)
 
 
@@ -164,7 +164,7 @@ def _decoding(store: str, points: Any, *, checked: bool) -> Read:
 
 
 def _frames(store: Path, rowcol: np.ndarray) -> list[bytes]:
-    """Compressed bytes of the touched chunks, without their checksum."""
+    """Return the compressed bytes of the needed chunks, without their checksum."""
     frames = []
     for members in _by_chunk(rowcol, SHARD):
         row, col = rowcol[members[0]] // SHARD
@@ -181,13 +181,13 @@ def _frames(store: Path, rowcol: np.ndarray) -> list[bytes]:
 
 def _by_chunk(rowcol: np.ndarray, cells: int) -> list[np.ndarray]:
     row, col = (rowcol // cells).T
-    key = row * (1 << 32) + col
+    key = row * (1 << 32) + col  # one sortable number per chunk
     order = np.argsort(key, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(key[order])) + 1)
 
 
 def geotessera_zarr(store: str, points: Any) -> Read:
-    """Its sampler for Zarr stores; logs and progress are off by default."""
+    """Sample with geotessera's reader of Zarr stores; logs and progress are off by default."""
     from geotessera.store import GeoTesseraZarr
 
     opened, coords = GeoTesseraZarr(store), [tuple(lonlat) for lonlat in points["lonlat"].tolist()]
@@ -195,7 +195,7 @@ def geotessera_zarr(store: str, points: Any) -> Read:
 
 
 def geotessera_tile(store: str, points: Any) -> Read:
-    """Its sampler for downloaded tiles: a memory map of one `.npy`, scales beside it."""
+    """Sample with geotessera's reader of tiles: a memory map of one `.npy`, scales beside it."""
     from geotessera.tiles import Tile
 
     folder = Path(store)
@@ -227,7 +227,7 @@ READERS = {
 
 
 def timed(read: Read) -> tuple[dict[str, float], np.ndarray]:
-    """Wall and CPU seconds of one reading, all threads; and what it read."""
+    """Return wall and CPU seconds of one reading, over all threads, and its output."""
     before = resource.getrusage(resource.RUSAGE_SELF)
     start = time.perf_counter()
     output = read()
@@ -238,16 +238,16 @@ def timed(read: Read) -> tuple[dict[str, float], np.ndarray]:
 
 
 def measured(read: Read) -> dict[str, float]:
-    """Seconds, and the peak of memory above what was held before and above the output.
+    """Return the seconds, and the peak of memory above that held before and above the output.
 
-    `peak_mb` is of all resident memory, mapped files too; `peak_own_mb` is of memory of its own,
-    looked at every 2 ms.
+    `peak_mb` counts all resident memory, mapped files too; `peak_own_mb` counts anonymous memory,
+    polled every 2 ms.
     """
-    own, stop = [_memory_kb("RssAnon")], threading.Event()
+    anonymous, stop = [_memory_kb("RssAnon")], threading.Event()
 
     def watch() -> None:
         while not stop.wait(0.002):
-            own.append(_memory_kb("RssAnon"))
+            anonymous.append(_memory_kb("RssAnon"))
 
     watching = threading.Thread(target=watch)
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from what is held now
@@ -259,7 +259,7 @@ def measured(read: Read) -> dict[str, float]:
     watching.join()
     output_kb = output.nbytes / 1024
     figures["peak_mb"] = (peak - held - output_kb) / 1024
-    figures["peak_own_mb"] = (max(own) - own[0] - output_kb) / 1024
+    figures["peak_own_mb"] = (max(anonymous) - anonymous[0] - output_kb) / 1024
     return figures
 
 
@@ -269,7 +269,7 @@ def _memory_kb(key: str) -> int:
 
 
 def right(output: np.ndarray, vectors: np.ndarray) -> bool:
-    """Whether what was read is the true vectors, as stored or of unit length."""
+    """Return whether the output is the true vectors, as stored or of unit length."""
     if output.shape != vectors.shape:
         return False
     if output.dtype == np.int8:

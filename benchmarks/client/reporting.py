@@ -1,4 +1,4 @@
-"""Figures as JSON and as Markdown, with the machine they come from."""
+"""Figures as JSON and as Markdown, with the machine on which they were measured."""
 
 import importlib.metadata
 import os
@@ -25,11 +25,11 @@ _COLUMNS = {
     "block_s": ("block s", "{:.4g}"),
     "rounds": ("rounds", "{:.0f}"),
 }
-"""Figure to heading and format, in the order they are shown."""
+"""Heading and format of each figure, in the order of the columns."""
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Return the machine and the versions with which the figures are measured."""
     names = (
         line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     )
@@ -50,19 +50,19 @@ def machine() -> dict[str, Any]:
 
 
 def document(result: Result, case: str) -> dict[str, Any]:
-    """A result as JSON."""
-    bars = [asdict(bar) | {"kept": bar.kept} for bar in result.bars]
+    """Return a result as JSON."""
+    goals = [asdict(goal) | {"kept": goal.met} for goal in result.goals]
     return {
         "case": case,
         "title": result.title,
         "rows": result.rows,
-        "bars": bars,
+        "bars": goals,
         "notes": result.notes,
     }
 
 
 def table(result: dict[str, Any]) -> str:
-    """A result as Markdown: readers, then bars."""
+    """Return a result as Markdown: readers, then goals."""
     rows = result["rows"]
     keys = [key for key in _COLUMNS if any(key in row for row in rows)]
     lines = [f"### {result['title']}", ""]
@@ -74,14 +74,17 @@ def table(result: dict[str, Any]) -> str:
         if "failed" in row:
             lines += ["", f"{row['reader']} failed: {row['failed']}"]
     if result["bars"]:
-        lines += ["", *_table(["bar", "found", "limit", ""], [_bar(bar) for bar in result["bars"]])]
+        lines += [
+            "",
+            *_table(["bar", "found", "limit", ""], [_goal(bar) for bar in result["bars"]]),
+        ]
     if result["notes"]:
         lines += ["", *(f"{note[0].upper()}{note[1:]}." for note in result["notes"])]
     return "\n".join([*lines, ""])
 
 
 def report(found: dict[str, Any]) -> str:
-    """The page `docs/performance.md`."""
+    """Return the page `docs/performance.md`."""
     on = found["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in on["versions"].items())
     kept = [bar["kept"] for result in found["results"] for bar in result["bars"]]
@@ -106,19 +109,18 @@ def _cell(row: dict[str, Any], key: str) -> str:
     return _COLUMNS[key][1].format(row[key]) if row.get(key) is not None else ""
 
 
-def _bar(bar: dict[str, Any]) -> list[str]:
-    unit = f" {bar['unit']}" if bar["unit"] not in ("", "x") else bar["unit"]
-    side = "≤" if bar["at_most"] else "≥"
-    values = (
-        f"{bar[key]:,.4g}" if bar[key] < 10_000 else f"{bar[key]:,.0f}"
+def _goal(goal: dict[str, Any]) -> list[str]:
+    unit = f" {goal['unit']}" if goal["unit"] not in ("", "x") else goal["unit"]
+    side = "≤" if goal["at_most"] else "≥"
+    value, limit = (
+        f"{goal[key]:,.4g}" if goal[key] < 10_000 else f"{goal[key]:,.0f}"
         for key in ("value", "limit")
     )
-    found, limit = values
     return [
-        bar["what"],
-        f"{found}{unit}",
+        goal["what"],
+        f"{value}{unit}",
         f"{side} {limit}{unit}",
-        "kept" if bar["kept"] else "**missed**",
+        "kept" if goal["kept"] else "**missed**",
     ]
 
 

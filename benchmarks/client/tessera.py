@@ -22,7 +22,7 @@ _TILE_NAME = "grid_-92.95_40.65"
 
 
 def tessera_store(cache: Path, raw: Path) -> Path:
-    """A store that `GeoTesseraZarr` opens by its path; made if it is not there."""
+    """Return a store that `GeoTesseraZarr` opens by its path; create it if it is missing."""
     path = cache / f"tessera_{raw.stem}.zarr"
     if (path / "done").exists():
         return path
@@ -73,7 +73,7 @@ def tessera_store(cache: Path, raw: Path) -> Path:
 
 
 def tessera_tile(cache: Path, raw: Path) -> Path:
-    """A folder with one downloaded tile; made if it is not there."""
+    """Return a folder with one downloaded tile; create it if it is missing."""
     import rasterio
 
     folder = cache / f"tessera_{raw.stem}_tile"
@@ -95,7 +95,7 @@ def tessera_tile(cache: Path, raw: Path) -> Path:
 
 
 def tessera_points(points: Path) -> Path:
-    """The same cells as `points`, where they lie in this layout."""
+    """Return the same cells as `points`, at their coordinates in this layout."""
     path = points.with_name(f"tessera_{points.name}")
     if not path.exists():
         with np.load(points) as file:
@@ -111,5 +111,5 @@ def tessera_points(points: Path) -> Path:
 
 
 def _scales(vectors: np.ndarray) -> np.ndarray:
-    """Scales that make the dequantized vectors unit vectors, as ours are."""
+    """Return scales that make the dequantized vectors unit vectors, as ours are."""
     return np.stack([1 / np.linalg.norm(row.astype(np.float32), axis=1) for row in vectors])

@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def make(url: str, bands: int) -> None:
-    """A published store of random vectors over CONUS at 5 km, in shards of 256 x 256 cells."""
+    """Publish a store of random vectors over CONUS at 5 km, in shards of 256 x 256 cells."""
     from unigeo.producer.publishing.publish import publish
     from unigeo.producer.storage.field_store import create_field
     from unigeo.schemas.geo.regions import region
