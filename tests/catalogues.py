@@ -1,7 +1,7 @@
-"""A made region and the services that tell of it, on loopback: STAC with signed addresses, images
-by ranges, Mapillary's Graph API, KartaView, features, Overpass.
+"""A synthetic region and the services that serve its data, on loopback: STAC with signed addresses,
+images by ranges, Mapillary's Graph API, KartaView, features, Overpass.
 
-What is seen at a place is a function of its longitude and latitude.
+What is observed at a location is a function of its longitude and latitude.
 """
 
 import io
@@ -60,7 +60,7 @@ class Services:
     """Those of the signing service, and when each expires, in seconds since 1970."""
     signed_for_s: float = 3600.0
     tells: str = ""
-    """Header by which files are told from others: ETag, Last-Modified, or none."""
+    """Header that identifies a file's content: ETag, Last-Modified, or none."""
 
     def __enter__(self) -> Self:
         services = self
@@ -177,7 +177,7 @@ class Services:
         self.tell(request, page)
 
     def kartaview(self, request: BaseHTTPRequestHandler, query: dict[str, str]) -> None:
-        """Photographs in a circle, page by page."""
+        """Answer with the images in a circle, page by page."""
         lon, lat, radius = (float(query[name]) for name in ("lng", "lat", "radius"))
         hits = [
             one for one in self.photos
@@ -227,15 +227,15 @@ class Services:
         if ".." in path or not file.is_file():
             return self.send(request, 404, b"none")
         data = file.read_bytes()
-        told = {}
+        identity = {}
         if self.tells == "ETag":
-            told = {"ETag": f'"{zlib.crc32(data):x}"'}
+            identity = {"ETag": f'"{zlib.crc32(data):x}"'}
         elif self.tells:
-            told = {self.tells: formatdate(file.stat().st_mtime, usegmt=True)}
+            identity = {self.tells: formatdate(file.stat().st_mtime, usegmt=True)}
         span = parse_range(request.headers.get("Range"), len(data))
         if span is None:
-            return self.send(request, 200, data, {"Accept-Ranges": "bytes"} | told)
-        where = {"Content-Range": f"bytes {span[0]}-{span[1] - 1}/{len(data)}"} | told
+            return self.send(request, 200, data, {"Accept-Ranges": "bytes"} | identity)
+        where = {"Content-Range": f"bytes {span[0]}-{span[1] - 1}/{len(data)}"} | identity
         return self.send(request, 206, data[span[0] : span[1]], where)
 
     def tell(self, request: BaseHTTPRequestHandler, words: Any) -> None:
@@ -285,7 +285,7 @@ def height(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
 
 
 def make(services: Services) -> None:
-    """Fill the services with what is seen in the made region."""
+    """Fill the services with the data of the synthetic region."""
     ends = s2.corners(CELLS).reshape(-1, 2)
     (west, south), (east, north) = ends.min(axis=0) - 0.004, ends.max(axis=0) + 0.004
     middle = (west + east) / 2
@@ -328,8 +328,8 @@ def make(services: Services) -> None:
 
 
 def point(lon: float, lat: float, about: dict[str, Any]) -> dict[str, Any]:
-    place = {"type": "Point", "coordinates": [lon, lat]}
-    return {"type": "Feature", "properties": about, "geometry": place}
+    geometry = {"type": "Point", "coordinates": [lon, lat]}
+    return {"type": "Feature", "properties": about, "geometry": geometry}
 
 
 def add_item(

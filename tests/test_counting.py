@@ -1,4 +1,4 @@
-"""Places are counted by the state or area that they lie in."""
+"""Locations are counted by the state or area that they lie in."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ CITIES = {
 }  # fmt: skip
 
 
-def test_a_place_is_counted_in_its_state() -> None:
+def test_a_location_is_counted_in_its_state() -> None:
     assert name_areas(np.array(list(CITIES.values()))) == list(CITIES)
     assert name_areas(np.empty((0, 2))) == []
 

@@ -12,7 +12,7 @@ def open_named(path: str | None, data: str | None) -> "Observations":
 
     Args:
         path: an `observations.toml`, or folder or address of a set; None for the embedded world.
-        data: data folder of the description, in place of the one that it names.
+        data: data folder of the description, instead of the one that it names.
     """
     if path is None:
         from unigeo.producer.observations.synthetic.world import World

@@ -111,7 +111,7 @@ class BlockReader:
                 block = self.block(decimation, i, j)
                 top, left = i * BLOCK, j * BLOCK
                 bottom, right = top + block.data.shape[0], left + block.data.shape[1]
-                # The overlap, then its place in the window and in the block.
+                # The overlap, then its slices of the window and of the block.
                 r0, r1 = max(rows[0], top), min(rows[1], bottom)
                 c0, c1 = max(cols[0], left), min(cols[1], right)
                 into = (slice(r0 - rows[0], r1 - rows[0]), slice(c0 - cols[0], c1 - cols[0]))
