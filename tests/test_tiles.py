@@ -125,7 +125,7 @@ def test_a_pool_that_is_too_small_gives_the_same(
 ) -> None:
     rasters = ModalityRasters(pictures, [Frame(320.0, 16)], np.uint8, 0.5, lambda gaps: None)
     whole = Mosaic(rasters, CPU)
-    monkeypatch.setattr(patch_mosaic, "POOL_BYTES", {"cpu": 3 * 4 * 256**2})
+    monkeypatch.setattr(patch_mosaic, "CACHE_BYTES", {"cpu": 3 * 4 * 256**2})
     monkeypatch.setattr(patch_mosaic, "PIXELS", {"cpu": 5 * 256})
     mosaic = Mosaic(rasters, CPU)
     gaps = set().union(*(same(mosaic, rasters, around(seed, 3)) for seed in range(12)))

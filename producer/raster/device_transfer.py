@@ -12,7 +12,7 @@ from unigeo.schemas.store.quantization import LEVELS
 def quantize_on_device(
     vectors: Float[torch.Tensor, "point band"],
 ) -> tuple[Int8[torch.Tensor, "point band"], Bool[torch.Tensor, " point"]]:
-    """`schemas.quantization.quantize`, bit for bit, and whether each vector has a direction."""
+    """Quantize as `schemas` does, bit for bit, and return whether each vector has a direction."""
     largest = vectors.abs().amax(dim=-1, keepdim=True)
     sound = torch.isfinite(largest) & (largest > 0)
     scaled = torch.round(vectors * (LEVELS / torch.where(sound, largest, 1.0)))
@@ -20,16 +20,16 @@ def quantize_on_device(
 
 
 def fetch(values: torch.Tensor) -> Callable[[], np.ndarray]:
-    """Begin to copy to the CPU; the result waits for it."""
+    """Start a copy to the CPU; the result waits for its end."""
     if values.device.type != "cuda":
         return lambda: values.numpy()
-    there = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-    there.copy_(values, non_blocking=True)
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)  # else the copy blocks
+    host.copy_(values, non_blocking=True)
     copied = torch.cuda.Event()
     copied.record()
 
     def wait() -> np.ndarray:
         copied.synchronize()
-        return there.numpy()
+        return host.numpy()
 
     return wait

@@ -1,7 +1,7 @@
-"""A trained model and its observations as one function from places to vectors.
+"""A trained model and its observations as the encoder of rasterization.
 
-It has two halves, so that a pipeline can overlap them: `observe` reads on the CPU, `codes` encodes
-and quantizes on the device.
+`encoder_of` makes one. Its two stages overlap: `observe` reads on the CPU, `codes` encodes and
+quantizes on the device.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,15 +30,15 @@ from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.window import Window
 
 INPUT_BYTES = 64 << 20
-"""Of observations encoded at once, at most, but never fewer than `FEWEST` cells."""
-FEWEST = 128
-CELLS = {"cuda": 2048, "cpu": 256}
-"""Coordinates encoded at once, by kind of device; on a CPU their tokens stay near it."""
+"""Largest size of the patches of a batch, which has at least `LEAST_CELLS` cells."""
+LEAST_CELLS = 128
+COORDINATES = {"cuda": 2048, "cpu": 256}
+"""Number of coordinates in a batch, by kind of device; on a CPU their tokens stay in its cache."""
 
 
 @dataclass(frozen=True, eq=False)
 class InterpolatedCells:
-    """Cells between the nodes of a coarser lattice."""
+    """Inputs of coordinates that are interpolated between the nodes of a coarser lattice."""
 
     nodes: NodeVectors
     mixed: MixedCells
@@ -46,28 +46,28 @@ class InterpolatedCells:
 
 @dataclass(frozen=True, eq=False)
 class PendingPatches:
-    """Patches still to be cut, of which it is not known yet which hold data."""
+    """Inputs of patches that the device still has to cut; which hold data is not known yet."""
 
     mosaic: Mosaic
-    look: MosaicBatch
+    batch: MosaicBatch
 
 
 @dataclass(frozen=True, eq=False)
 class ModelEncoder(ShardEncoder):
-    """Look at places and encode what is seen."""
+    """Observes cells and encodes what is observed."""
 
     model: UniGeoCLIP
     observations: Observations
     device: torch.device
     cells: CellEncoder | None
-    """The coordinate encoder, if there is one."""
+    """The coordinate encoder, prepared for many cells; None where the model has none."""
     interpolate: int = 1
     """Side of the squares of cells of which one coordinate is encoded."""
 
     def __call__(
         self, modality: str, lonlat: Float[np.ndarray, "point 2"]
     ) -> tuple[Float[np.ndarray, "point band"], Bool[np.ndarray, " point"]]:
-        """Unit vectors, NaN where nothing was observed, and whether anything was."""
+        """Return unit vectors, NaN where nothing was observed, and whether anything was."""
         seen = self.observe(modality, lonlat)
         vectors = np.full((len(lonlat), self.model.settings.dimension), np.nan, np.float32)
         if seen.valid.any():
@@ -75,15 +75,15 @@ class ModelEncoder(ShardEncoder):
         return vectors, seen.valid
 
     def batch(self, modality: str) -> int:
-        """Cells encoded at once: fixed by the model, so that the bytes do not vary."""
+        """Return the size of batches: fixed by model and device, so that the bytes do not vary."""
         if modality == "coordinate":
-            return CELLS.get(self.device.type, CELLS["cuda"])
+            return COORDINATES.get(self.device.type, COORDINATES["cuda"])
         shape = self.model.settings.shape(modality)
         size = int(np.prod(shape)) * (4 if modality == "dsm" else 1)
-        return max(FEWEST, min(2048, INPUT_BYTES // size))
+        return max(LEAST_CELLS, min(2048, INPUT_BYTES // size))
 
     def observe(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> ObservedCells:
-        """Read what is to be encoded; on the CPU, from any thread."""
+        """Read coordinates or patches; on the CPU, from any thread."""
         if modality == "coordinate":
             return ObservedCells(np.asarray(lonlat, np.float64), np.ones(len(lonlat), bool))
         patches = self.observations.patches(modality, lonlat)  # type: ignore[arg-type]
@@ -98,7 +98,7 @@ class ModelEncoder(ShardEncoder):
         lonlat: Float[np.ndarray, "window_cell 2"],
         cells: Int[np.ndarray, " cell"],
     ) -> Iterator[Observe]:
-        """Begin to read cells of a shard, all of whose centres are given."""
+        """Open the nodes or the rasters that the batches of a shard share."""
         if modality == "coordinate" and self.interpolate > 1 and len(cells):
             nodes = NodeVectors(grid, window, self.interpolate, lonlat, cells)
             yield lambda part: ObservedCells(
@@ -112,14 +112,14 @@ class ModelEncoder(ShardEncoder):
 
         def observe(part: Int[np.ndarray, " cell"]) -> ObservedCells:
             try:
-                tiles = PendingPatches(mosaic, mosaic.look(lonlat[part]))
-            except UnreadableError:  # tell which patches are lost, and to which files
+                pending = PendingPatches(mosaic, mosaic.look(lonlat[part]))
+            except UnreadableError:  # the slow way tells which patches are lost, and in which file
                 return self.observe(modality, lonlat[part])
-            return ObservedCells(tiles, np.ones(len(part), bool))
+            return ObservedCells(pending, np.ones(len(part), bool))
 
         with closing(Mosaic(rasters, self.device)) as mosaic:
             yield observe
-            mosaic.check()
+            mosaic.check()  # after the last batch: no file was replaced while it was read
 
     def codes(
         self, modality: str, seen: ObservedCells
@@ -127,10 +127,10 @@ class ModelEncoder(ShardEncoder):
         """Encode and quantize on the device; call the result to wait for the numbers.
 
         Raises:
-            ValueError: (by the result) if a vector has no direction.
+            ValueError: from the result, if a vector has no direction.
         """
         if isinstance(seen.inputs, PendingPatches):
-            return self._codes_of_tiles(modality, seen.inputs)
+            return self._codes_of_patches(modality, seen.inputs)
         if not seen.valid.any():
             nothing = np.empty((0, self.model.settings.dimension), np.int8)
             return lambda: (nothing, seen.valid)
@@ -147,18 +147,18 @@ class ModelEncoder(ShardEncoder):
 
         return result
 
-    def _codes_of_tiles(
-        self, modality: str, tiles: PendingPatches
+    def _codes_of_patches(
+        self, modality: str, pending: PendingPatches
     ) -> Callable[[], tuple[Int8[np.ndarray, "observed band"], Bool[np.ndarray, " point"]]]:
-        """Encode every patch, also one without data: which have some is known when all is done."""
+        """Encode every patch, also those without data: which these are is known after a wait."""
         with torch.inference_mode():
-            pixels, gaps = tiles.mosaic.cut(tiles.look)
+            pixels, gaps = pending.mosaic.cut(pending.batch)
             codes, sound = quantize_on_device(self._encode_pixels(modality, pixels))
         fetched = [fetch(codes), fetch(sound), fetch(gaps)]
 
         def result() -> tuple[Any, Any]:
-            numbers, good, why = (wait() for wait in fetched)
-            valid = tiles.mosaic.count_gaps(why)
+            numbers, good, gap = (wait() for wait in fetched)
+            valid = pending.mosaic.count_gaps(gap)
             if not good[valid].all():
                 raise ValueError(
                     f"vector {np.flatnonzero(valid & ~good)[0]} is zero or not finite, without "
@@ -182,7 +182,7 @@ class ModelEncoder(ShardEncoder):
             return self._encode_pixels(modality, inputs)
 
     def _encode_pixels(self, modality: str, pixels: torch.Tensor) -> torch.Tensor:
-        """Encode patches, on a GPU in batches of one size, and in bfloat16 as in training."""
+        """Encode patches; on a GPU in bfloat16 as in training, and in batches of one size."""
         count = len(pixels)
         cuda = self.device.type == "cuda"
         if cuda and count < self.batch(modality):
@@ -196,30 +196,33 @@ class ModelEncoder(ShardEncoder):
             return self.model.encode(modality, pixels)[:count]
 
     def encode_cells(self, lonlat: torch.Tensor) -> torch.Tensor:
-        """Encode in batches; on a GPU all of one size, as its programs are compiled for it."""
+        """Encode coordinates in batches; on a GPU all of the size that programs are made for."""
         assert self.cells is not None, "the model has a coordinate encoder"
-        place = self._padded if self.device.type == "cuda" else self._placed
+        upload = self._upload_padded if self.device.type == "cuda" else self._upload
         parts = lonlat.split(self.batch("coordinate"))
-        vectors = [self.cells(place(part)) for part in parts]
+        vectors = [self.cells(upload(part)) for part in parts]
         return torch.cat(vectors)[: len(lonlat)]
 
-    def _placed(self, lonlat: torch.Tensor) -> torch.Tensor:
+    def _upload(self, lonlat: torch.Tensor) -> torch.Tensor:
         return lonlat.to(self.device)
 
-    def _padded(self, lonlat: torch.Tensor) -> torch.Tensor:
-        """A full batch on the device; copied from pinned memory, so that nobody waits."""
-        whole = torch.zeros(self.batch("coordinate"), 2, dtype=lonlat.dtype, pin_memory=True)
-        whole[: len(lonlat)] = lonlat
-        return whole.to(self.device, non_blocking=True)
+    def _upload_padded(self, lonlat: torch.Tensor) -> torch.Tensor:
+        """Return a full batch on the device, copied from pinned memory without waiting."""
+        full = torch.zeros(self.batch("coordinate"), 2, dtype=lonlat.dtype, pin_memory=True)
+        full[: len(lonlat)] = lonlat
+        return full.to(self.device, non_blocking=True)
 
 
 def encoder_of(
     model: UniGeoCLIP, observations: Observations, device: torch.device, interpolate: int = 1
 ) -> ModelEncoder:
-    """Look at places and encode what is seen.
+    """Make an encoder of a model and its observations; see `check_fit` for what must agree.
 
-    Raises:
-        ModelError: if the observations lack a modality or give patches of another shape.
+    Args:
+        model: moved to the device, in evaluation mode from now on.
+        observations: what is observed.
+        device: where it is encoded.
+        interpolate: side of the squares of cells of which one coordinate is encoded.
     """
     model = model.to(device).eval()
     if device.type == "cuda":

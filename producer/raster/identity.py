@@ -1,8 +1,8 @@
-"""What decides the vectors of a store, as one process can tell it; all that fill a store agree.
+"""Identity of the vectors that a process makes; processes that fill one store must agree on it.
 
-The model, the observations and the code are compared by hash: a path may mean another folder on
-another machine, and a checkout may have been edited. Versions of torch and numpy round products
-differently and change nothing else, so they are compared and told, and not refused.
+Model, observations and code are compared by hash: a path may mean another folder on another
+machine, and a checkout may have been edited. Other versions of torch and numpy only round
+differently, so they cause a warning and no error.
 """
 
 import hashlib
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class VectorIdentity:
-    """What decides the vectors that a process makes; hashes are hexadecimal."""
+    """Hashes of all that decides the vectors of a process, in hexadecimal."""
 
     weights: str = ""
     """SHA-256 of the model's weights."""
     settings: str = ""
-    """Digest of its settings, and of how it is used."""
+    """Digest of the model's settings and of the interpolation."""
     observations: str = ""
-    """Digest of what is observed, and of how."""
+    """Digest of the observations' identity."""
     version: str = field(default_factory=code_version)
     code: str = field(default_factory=code_sha256)
     packages: Mapping[str, str] = field(default_factory=packages)
@@ -46,20 +46,20 @@ class VectorIdentity:
 
         Args:
             other: the identity of that process.
-            who: how the message names it, at the start of a sentence.
+            who: name of that process at the start of the message.
 
         Raises:
             OtherIdentityError: naming what differs, both values, and what to do.
         """
         faults = [
-            f"{words} {shorten(theirs)} there, {shorten(own)} here"
-            for words, own, theirs in (
+            f"{words} {shorten(theirs)} there, {shorten(ours)} here"
+            for words, ours, theirs in (
                 ("the model's weights are", self.weights, other.weights),
                 ("the model's settings are", self.settings, other.settings),
                 ("the observations are", self.observations, other.observations),
-                ("the code is", self._coded(), other._coded()),
+                ("the code is", self._code_text(), other._code_text()),
             )
-            if own != theirs
+            if ours != theirs
         ]
         if faults:
             raise OtherIdentityError(
@@ -68,16 +68,16 @@ class VectorIdentity:
             )
 
     def makes_the_same(self, other: "VectorIdentity") -> bool:
-        """Whether another process makes the same vectors, up to how it rounds."""
+        """Return whether another process makes the same vectors, up to rounding."""
         return replace(self, packages={}) == replace(other, packages={})
 
     def mark(self, attributes: dict[str, Any]) -> dict[str, Any]:
-        """The root's attributes with the code and the packages in them."""
-        own = {"code_sha256": self.code, "packages": dict(self.packages)}
-        return {**attributes, "unigeo": attributes["unigeo"] | own}
+        """Add code and packages to the root's attributes."""
+        made_by = {"code_sha256": self.code, "packages": dict(self.packages)}
+        return {**attributes, "unigeo": attributes["unigeo"] | made_by}
 
     def computed_on(self, device: "torch.device") -> "VectorIdentity":
-        """The same, with the kind of device among what rounds."""
+        """Add the kind of device, which may round differently, to the packages."""
         kind = device.type
         if kind == "cuda":
             import torch
@@ -85,11 +85,11 @@ class VectorIdentity:
             kind = torch.cuda.get_device_name(device)
         return replace(self, packages={**self.packages, "device": kind})
 
-    def _coded(self) -> str:
+    def _code_text(self) -> str:
         return f"{self.code[:SHOWN]} (unigeo {self.version})"
 
     def _remedy(self, other: "VectorIdentity") -> str:
-        if self._coded() != other._coded():
+        if self._code_text() != other._code_text():
             return "Install the same unigeo there, without edits, and start the worker again."
         if (self.weights, self.settings) != (other.weights, other.settings):
             return "Copy the model to the same path on that machine, and start the worker again."
@@ -99,12 +99,12 @@ class VectorIdentity:
 def identity_of(
     weights: str, settings: "ModelSettings", observations: Observations, interpolate: int
 ) -> VectorIdentity:
-    """The identity of a process that has opened a model and observations.
+    """Return the identity of a process that has opened a model and observations.
 
     Args:
         weights: SHA-256 of the model's weights.
-        settings: of the model.
-        observations: as opened.
+        settings: settings of the model.
+        observations: the opened observations.
         interpolate: side of the squares of cells of which one coordinate is encoded.
     """
     return VectorIdentity(

@@ -25,7 +25,7 @@ class Equipment:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RasterJob:
-    """The vectors of one store, as every process is told of them; small enough to send per task."""
+    """The vectors of one store, as every process needs to know them; sent along with each task."""
 
     url: str
     """Address of the store, which workers open."""

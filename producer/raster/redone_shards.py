@@ -1,7 +1,7 @@
-"""What is made again where an input file that could not be read is replaced by another.
+"""Shards to be made again because an input file that could not be read was replaced.
 
-Shards that only touch the sound parts of a damaged file are finished all the same. The file that
-takes its place may differ there too, so every shard in its reach is made again.
+Shards that touch only the sound parts of a damaged file are finished without failures. The new file
+may differ there too, so every shard in its reach is made again.
 """
 
 from collections.abc import Collection
@@ -20,19 +20,19 @@ from unigeo.schemas.store.layout import Layout
 def touched(
     observations: Observations, files: Collection[str], grid: Grid, layout: Layout
 ) -> list[Task]:
-    """Shards whose patches may reach into some raster files.
+    """Find the tasks whose patches may reach into some raster files.
 
     Args:
-        observations: what the shards are made of.
-        files: as the provenance names them.
-        grid: of the field.
-        layout: of the field.
+        observations: observations of the field.
+        files: names of the files in the provenance.
+        grid: grid of the field.
+        layout: layout of the field.
     """
     west, south, east, north = np.moveaxis(shard_bounds(grid, layout.shard), 2, 0)
-    seam = west > east
+    seam = west > east  # a shard across the antimeridian may reach any longitude
     west, east = np.where(seam, -180.0, west), np.where(seam, 180.0, east)
     steepest = np.maximum(np.abs(south), np.abs(north))
-    found = set()
+    tasks = set()
     for modality in layout.modalities:
         rasters = observations.rasters_of(modality)
         if rasters is None:
@@ -44,8 +44,8 @@ def touched(
             left, bottom, right, top = source.reach
             near = (west - wide <= right) & (east + wide >= left)
             near &= (south - high <= top) & (north + high >= bottom)
-            found |= {Task(modality, int(row), int(col)) for row, col in np.argwhere(near)}
-    return sorted(found)
+            tasks |= {Task(modality, int(row), int(col)) for row, col in np.argwhere(near)}
+    return sorted(tasks)
 
 
 def redo_shards(

@@ -1,4 +1,4 @@
-"""A run's log: one JSON object per line, so that a night can be looked at in the morning."""
+"""The log of a run: one JSON object per line."""
 
 import json
 import threading
@@ -12,17 +12,17 @@ from unigeo.schemas.errors import StoreError
 
 
 class RunLog:
-    """Appends to a file, which is made by the first line; without a path it keeps silent."""
+    """Appends to a file, which the first line creates; without a path nothing is written."""
 
     def __init__(self, path: Path | str | None = None) -> None:
-        """Note where to write."""
+        """Take the path of the file."""
         self.path = None if path is None else Path(path)
         self._file: TextIO | None = None
         self._lock = threading.Lock()
         self._start = time.monotonic()
 
     def __call__(self, event: str, **about: Any) -> None:
-        """Write one line, whole."""
+        """Write one line, also where several threads write."""
         if self.path is None:
             return
         line: Mapping[str, Any] = {

@@ -1,4 +1,4 @@
-"""Which shards a region touches, found from its outline without looking at a single cell."""
+"""Which shards a region touches, computed from its outline without testing any cell."""
 
 from enum import IntEnum
 
@@ -10,7 +10,7 @@ from unigeo.schemas.geo.regions import Region
 from unigeo.schemas.geo.rings import split_edges
 
 _METRES_PER_DEGREE = 150_000.0
-"""More than a degree is long anywhere on an Equal Earth map."""
+"""Upper bound of the length of a degree anywhere on an Equal Earth map."""
 
 
 class ShardExtent(IntEnum):
@@ -19,7 +19,7 @@ class ShardExtent(IntEnum):
     OUTSIDE = 0
     """No cell's centre lies in the region."""
     PARTLY = 1
-    """The outline may run through it: each cell is to be asked."""
+    """The outline may run through it: each cell has to be tested."""
     INSIDE = 2
     """Every cell's centre lies in the region."""
 
@@ -27,10 +27,11 @@ class ShardExtent(IntEnum):
 def shard_extent(
     region: Region, grid: Grid, shard: int
 ) -> UInt8[np.ndarray, "shard_row shard_col"]:
-    """The `ShardExtent` of every shard; its cost grows with shards and outline, not with cells.
+    """Return the `ShardExtent` of every shard; the cost grows with shards and outline, not cells.
 
-    The outline is followed in steps of at most half a shard, and the shards round each step count
-    as `PARTLY`; what it does not come near is all of one kind, which its centre tells.
+    The outline is followed in steps of at most half a shard, and the 3 x 3 shards round each step
+    count as `PARTLY`. A shard that it does not come near is all inside or all outside, as its
+    centre is.
     """
     lattice = grid.coarsen(shard)  # a cell is a shard
     extent = np.where(region.contains(lattice.centres()), ShardExtent.INSIDE, ShardExtent.OUTSIDE)
@@ -40,16 +41,16 @@ def shard_extent(
     for down in (-1, 0, 1):
         for right in (-1, 0, 1):
             near_row, near_col = row + down, col + right
-            on = (near_row >= 0) & (near_row < lattice.shape[0])
-            on &= (near_col >= 0) & (near_col < lattice.shape[1])
-            extent[near_row[on], near_col[on]] = ShardExtent.PARTLY
+            exists = (near_row >= 0) & (near_row < lattice.shape[0])
+            exists &= (near_col >= 0) & (near_col < lattice.shape[1])
+            extent[near_row[exists], near_col[exists]] = ShardExtent.PARTLY
     return extent.astype(np.uint8)
 
 
 def _outline(
     region: Region, step_m: float
 ) -> tuple[Float[np.ndarray, " vertex"], Float[np.ndarray, " vertex"]]:
-    """The rings on the map, no two neighbours farther apart than a step."""
+    """Return points of the rings on the map, at most a step from one to the next."""
     start = np.concatenate([ring[:-1] for ring in region.rings])
     end = np.concatenate([ring[1:] for ring in region.rings])
     length_m = np.abs(end - start).sum(axis=1) * _METRES_PER_DEGREE
