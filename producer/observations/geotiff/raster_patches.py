@@ -17,6 +17,7 @@ from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource
 from unigeo.producer.observations.geotiff.patch_frames import Frame, PixelLocations, locate
 from unigeo.producer.observations.geotiff.raster_blocks import CACHE_BLOCKS, BlockReader, ReadWindow
 from unigeo.producer.observations.patches import Gap, Patches
+from unigeo.schemas.geo.great_circle import METRES_PER_DEGREE, degree_margins
 
 TILE = 256
 """Side, in decimated pixels, of the tiles by which patches are grouped: one window is read for all
@@ -196,7 +197,7 @@ class OpenRasters:
 def _slabs(lonlat: Float[np.ndarray, "point 2"], frame: Frame) -> list[Int[np.ndarray, " member"]]:
     """Split points into slabs of neighbours, so that a block of a raster is rarely read twice."""
     # Sorted by squares of about eight patches' width, row by row.
-    cell = np.floor(lonlat / (8 * frame.patch_m / 111_000))
+    cell = np.floor(lonlat / (8 * frame.patch_m / METRES_PER_DEGREE))
     order = np.lexsort((cell[:, 0], cell[:, 1]))
     return [order[start : start + SLAB] for start in range(0, len(order), SLAB)]
 
@@ -211,13 +212,10 @@ def in_reach(
         lonlat: centres of the patches.
         patch_m: side of a patch.
     """
-    # Degrees, on the safe side: a degree of latitude is at least 110,574 m, and cos is bounded so
-    # that the margin stays finite at the poles.
-    margin = patch_m / 110_000
-    wide = margin / max(np.cos(np.radians(np.abs(lonlat[:, 1]).max())), 0.01)
+    wide, high = degree_margins(patch_m, np.abs(lonlat[:, 1]).max())
     (west, south), (east, north) = lonlat.min(axis=0), lonlat.max(axis=0)
     near = (reach[:, 0] - wide <= east) & (reach[:, 2] + wide >= west)
-    near &= (reach[:, 1] - margin <= north) & (reach[:, 3] + margin >= south)
+    near &= (reach[:, 1] - high <= north) & (reach[:, 3] + high >= south)
     return [int(number) for number in np.flatnonzero(near)]
 
 
