@@ -25,8 +25,8 @@ NO_PRODUCTS = (
     "own_columns", "packages", "points", "polygon_forms", "polygons", "production_faults",
     "production_inputs", "production_kills", "progress", "regions", "rounding", "s2",
     "security", "servers", "sharding", "skips", "store_page", "street_sources", "table_parts",
-    "tables", "terrain", "text_tables", "valid_polygons", "validation", "verifying",
-    "words_of_places",
+    "tables", "terrain", "text_tables", "texts_of_locations", "valid_polygons", "validation",
+    "verifying",
 )  # fmt: skip
 """Files of tests without products, by name; what is not listed here is run."""
 CORES = ("Prescott", "Haswell", "Zen", "SkylakeX", "ARMV8", "NEOVERSEN1")

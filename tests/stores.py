@@ -48,7 +48,7 @@ def land(lonlat: np.ndarray) -> np.ndarray:
 
 
 def encoder(bands: int = 8, wait_s: float = 0.0) -> Encode:
-    """Waves over the globe, element by element, so that a place alone gives the same bits."""
+    """Waves over the globe, element by element, so that a point alone gives the same bits."""
 
     def encode(modality: str, lonlat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         time.sleep(wait_s)

@@ -82,7 +82,7 @@ def planned_trials(folder: Path) -> list[Trial]:
     return plan_trials(read_table(folder / "micro.toml"), World())
 
 
-def test_a_row_that_fails_is_told_and_the_others_go_on(micro: tuple[Path, Result]) -> None:
+def test_a_row_that_fails_is_reported_and_the_others_go_on(micro: tuple[Path, Result]) -> None:
     folder, result = micro
     table = pd.read_csv(folder / "out" / "ablation.csv")
     assert result.exit_code == 1 and len(table) == RUNS

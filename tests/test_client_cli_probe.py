@@ -60,7 +60,7 @@ def test_scores_and_intervals_as_json(gulf: Path, table: Path) -> None:
     assert all(0 <= row["coverage"] <= 1 for row in found["intervals"])
 
 
-def test_words_are_classified_and_numbers_may_be(gulf: Path, table: Path) -> None:
+def test_text_is_classified_and_numbers_may_be(gulf: Path, table: Path) -> None:
     args = ("probe", gulf, table, "--modality", "coordinate", *FEW)
     output = done(*args, "--target", "high")
     assert "high (accuracy)" in output
@@ -163,7 +163,7 @@ def test_dates_in_a_csv_are_no_classes(gulf: Path, tmp_path: Path) -> None:
     assert "'sold' holds dates or times as text" in output
 
 
-def test_rows_without_a_position_are_said_and_predicted_as_missing(
+def test_rows_without_a_position_are_reported_and_predicted_as_missing(
     gulf: Path, tmp_path: Path
 ) -> None:
     path, out = tmp_path / "holes.csv", tmp_path / "predicted.csv"
@@ -225,7 +225,7 @@ def test_own_columns_of_what_is_predicted_stay_as_they_are(
     assert pq.read_schema(tmp_path / "out.parquet").field("ug_part").type == pa.int64()
 
 
-def test_words_and_codes_of_text_are_labels(gulf: Path, tmp_path: Path) -> None:
+def test_texts_and_codes_written_as_text_are_labels(gulf: Path, tmp_path: Path) -> None:
     """`NA` is a class like others, and so is a code with a leading zero."""
     own = point_table()
     own["code"] = np.where(own["high"] == "yes", "01", "02")

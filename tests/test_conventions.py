@@ -69,7 +69,7 @@ def test_a_pyramid_says_where_each_level_lies(gulf: Path, group: str) -> None:
     assert attributes["spatial:shape"] == layout[0]["spatial:shape"]
 
 
-def test_a_picture_names_its_colours_and_its_no_data(gulf: Path) -> None:
+def test_a_preview_names_its_colours_and_its_no_data(gulf: Path) -> None:
     root = zarr.open_group(gulf, mode="r")
     for factor in (1, 2):
         colours = root[f"preview/{factor}/rgb"]

@@ -139,7 +139,7 @@ def test_a_token_s_cosine_falls_with_distance_as_the_kernel_says(sigma: float) -
     assert cosine == pytest.approx(0.5, abs=0.05)
 
 
-def test_a_hundred_metres_are_told_apart_at_the_finest_scale(encoder: CoordinateEncoder) -> None:
+def test_a_hundred_metres_are_distinguished_at_the_finest_scale(encoder: CoordinateEncoder) -> None:
     pair = torch.tensor([[-73.9857, 40.7484], [-73.98452, 40.7484]], dtype=torch.float64)
     tokens = encoder.tokens(pair)
     exact = np.einsum("pa,saf->psf", equal_earth(pair.numpy()), encoder.frequencies.numpy())
@@ -149,7 +149,7 @@ def test_a_hundred_metres_are_told_apart_at_the_finest_scale(encoder: Coordinate
     assert torch.cosine_similarity(tokens[0, -1], tokens[1, -1], dim=0) < 0.999
 
 
-def test_scales_are_told_apart_only_with_their_embedding(lonlat: torch.Tensor) -> None:
+def test_scales_are_distinguished_only_with_their_embedding(lonlat: torch.Tensor) -> None:
     for embedding, same in ((True, False), (False, True)):
         torch.manual_seed(0)
         settings = CoordinateSettings(width=64, depth=2, heads=4, scale_embedding=embedding)

@@ -56,7 +56,7 @@ def test_cells_outside_the_polygons_can_be_left_out(gulf: Path, tmp_path: Path) 
     assert valid == (masked["aerial_status"] == Status.VALID).sum()
 
 
-def test_words_go_along_and_what_does_not_is_said(tmp_path: Path) -> None:
+def test_phrases_are_cut_along_and_what_is_left_out_is_listed(tmp_path: Path) -> None:
     group, grid, layout = stores.begin(tmp_path / "whole.zarr")
     stores.fill(group, grid, layout)
     vectors, _ = stores.encoder()("aerial", np.array([(-3.0, -5.0)]))

@@ -29,7 +29,7 @@ def test_the_map_is_proj_s(crs: str, lon: float, lat: float) -> None:
         assert x[0] == pytest.approx(x_proj, abs=1e-7)
 
 
-def test_longitudes_of_any_turn_are_one_place_and_nan_stays() -> None:
+def test_longitudes_of_any_turn_are_one_point_and_nan_stays() -> None:
     lonlat = np.array([[-100.0, 40.0], [260.0, 40.0], [np.nan, 40.0]])
     x, y = equal_earth_m(lonlat, -90.0)
     assert x[0] == pytest.approx(x[1], abs=1e-6)

@@ -429,7 +429,7 @@ def test_the_retrieval_of_the_report_is_that_of_its_ensembles_parts(
     assert len(weights) == 10 and len(report.tables["retrieval_spatial"]) == 21
 
 
-def test_words_of_a_report_are_escaped() -> None:
+def test_text_of_a_report_is_escaped() -> None:
     frame = pd.DataFrame({"a<b": ["<script>", "x"], "n": [1.0, float("nan")]})
     section = Section("s & t", "", [ReportTable("t", "<b>", frame), ReportFigure("p", '"q"', b"")])
     page = EvaluationReport("<title>", {"k": "<v>"}, ["<w>"], [section]).html()

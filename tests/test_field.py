@@ -224,7 +224,7 @@ def test_what_the_field_lacks_is_named(
         client.sample(table, gulf, **options)
 
 
-def test_wrong_words_are_refused_before_anything_is_read(gulf: Path) -> None:
+def test_wrong_options_are_refused_before_anything_is_read(gulf: Path) -> None:
     """As a user meets them: without the checks of annotations that this test run adds."""
     code = f"""
 from unigeo import client

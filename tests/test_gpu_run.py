@@ -131,7 +131,7 @@ def test_what_is_carried_is_what_was_observed(box: FolderObservations, carried: 
         assert apart.max() <= (1 if modality == "aerial" else 0.6)  # averages are rounded
 
 
-def test_places_round_a_point_lie_where_proj_has_them() -> None:
+def test_points_around_a_point_lie_where_proj_has_them() -> None:
     rng = np.random.default_rng(0)
     lonlat = rng.uniform((-180, -80), (180, 80), (200, 2))
     east, north = rng.uniform(-140e3, 140e3, (2, 1, 9))
@@ -190,7 +190,7 @@ pathlib.Path(sys.argv[1]).write_text(json.dumps({"figures": [], "rate": 3}))
     assert seen["rate"] == 3 and "longer than 8 s" in seen["failed"]
 
 
-def test_a_second_try_takes_the_place_of_the_first(tmp_path: Path) -> None:
+def test_a_second_try_replaces_the_first(tmp_path: Path) -> None:
     good = """
 import pathlib, sys
 pathlib.Path(sys.argv[1]).write_text('{"figures": [], "rate": 2}')
@@ -208,7 +208,7 @@ def test_the_run_holds_every_test_that_needs_a_gpu() -> None:
     assert need == set(gpu_run.TESTS)
 
 
-def test_figures_of_a_card_take_the_place_of_its_older_ones() -> None:
+def test_figures_of_a_card_replace_its_older_ones() -> None:
     def summary(device: str, value: float) -> dict[str, Any]:
         figure = {"name": "MFU", "value": value, "unit": "", "least": 0.45, "most": None}
         figure["kept"] = value >= 0.45

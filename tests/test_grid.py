@@ -45,7 +45,7 @@ def test_windows_cover_each_cell_once(rows: int, cols: int, cells: int) -> None:
 
 
 @given(crs=crss, lon=lons, lat=lats)
-def test_every_place_on_earth_has_one_cell(crs: str, lon: float, lat: float) -> None:
+def test_every_point_on_earth_has_one_cell(crs: str, lon: float, lat: float) -> None:
     world = Grid(crs, 100_000.0, -100, -200, (200, 400))
     rowcol = world.pixels(np.array([[lon, lat]]))
     x, y = Transformer.from_crs("OGC:CRS84", crs, always_xy=True).transform(lon, lat)
@@ -56,7 +56,7 @@ def test_every_place_on_earth_has_one_cell(crs: str, lon: float, lat: float) -> 
     assert top - world.resolution_m - rounding < y <= top + rounding
 
 
-def test_the_antimeridian_the_poles_and_outside_are_told_apart() -> None:
+def test_the_antimeridian_the_poles_and_outside_are_distinguished() -> None:
     world = Grid("EPSG:8857", 100_000.0, -100, -200, (200, 400))
     places = np.array([[180.0, 10], [-180, 10], [179.9999, 10], [-179.9999, 10], [0, 90], [0, -90]])
     rowcol, inside = world.locate(places)

@@ -112,7 +112,7 @@ def test_a_cause_whose_cells_cannot_be_read_is_left_out() -> None:
         warn_of_missing(points, read_status(whole, points), replace(whole, status=lost))
 
 
-def test_where_nothing_explains_it_both_places_are_said(gulf: Path) -> None:
+def test_where_nothing_explains_it_both_extents_are_named(gulf: Path) -> None:
     (told,) = warnings_of(gulf, [(100.0, 60.0), (110.0, 65.0)])
     assert "They lie between longitudes 100 and 110 and latitudes 60 and 65; the field" in told
 

@@ -323,7 +323,7 @@ def test_each_view_of_a_surface_has_low_ground_of_its_own() -> None:
     assert encoder(heights).shape == (4, 8)
 
 
-def test_a_text_s_tokens_do_not_depend_on_case_or_company(tokenizer: Tokenizer) -> None:
+def test_a_text_s_tokens_do_not_depend_on_case_or_other_texts(tokenizer: Tokenizer) -> None:
     alone = tokenize(tokenizer, ["RED SOIL. few trees."])
     assert torch.equal(alone, tokenize(tokenizer, SENTENCES)[:1])
 

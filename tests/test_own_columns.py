@@ -194,7 +194,7 @@ def test_every_type_and_value_of_parquet_stays(gulf: Path, tmp_path: Path, table
         (["a", None, "a"], pa.dictionary(pa.int8(), pa.string()), ["a", "", "a"]),
     ],
 )
-def test_values_of_arrow_are_said_exactly(
+def test_values_of_arrow_are_written_exactly(
     values: list[Any], kind: pa.DataType, texts: list[str]
 ) -> None:
     column = pa.chunked_array([pa.array(values, kind)])
@@ -367,7 +367,7 @@ def test_a_warning_of_most_rows_names_the_likely_cause_once(gulf: Path, tmp_path
         assert "columns=" not in line
 
 
-def test_the_names_of_a_missing_column_are_said_in_the_words_of_a_shell(gulf: Path) -> None:
+def test_a_missing_column_is_reported_with_the_options_of_the_shell(gulf: Path) -> None:
     output = refused("join", gulf, "-", stdin="a;b\n1;2\n")
     assert "no longitude column among a, b" in output
     assert "name both with --lon and --lat" in output

@@ -51,7 +51,7 @@ def test_a_recipe_measures_the_images_if_asked() -> None:
     assert from_json(to_json(model)) == model
 
 
-def test_the_tower_sees_them_centred_and_bright_ones_within_reach() -> None:
+def test_a_tower_sees_pixels_centred_and_bright_ones_within_reach() -> None:
     encoder = ImageEncoder(image_settings(pixel_mean=(20.0, 100.0), pixel_std=(5.0, 30.0)), 8)
     dark = torch.full((1, 2, 16, 16), 25, dtype=torch.uint8)
     observed = encoder.pixels(dark)

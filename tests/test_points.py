@@ -61,7 +61,7 @@ def test_every_accepted_form_is_read_alike(form: str, tmp_path: Path) -> None:
     assert read.lonlat.dtype == np.float64
 
 
-def test_one_place_is_a_point() -> None:
+def test_a_pair_of_numbers_is_one_point() -> None:
     assert read_points((-71.06, 42.36)).lonlat.shape == (1, 2)
     assert read_points([]).lonlat.shape == (0, 2)
 
@@ -104,7 +104,7 @@ def test_a_named_crs_is_projected_as_pyproj_does(points: list[tuple[float, float
         (pl.DataFrame({"lon": [1 + 0.5], "lat": [datetime.date(2026, 1, 1)]}), "not dates"),
     ],
 )
-def test_what_is_no_place_is_refused_with_its_row(points: object, said: str) -> None:
+def test_what_is_no_point_is_refused_with_its_row(points: object, said: str) -> None:
     with pytest.raises(PointsError, match=said) as refused:
         read_points(points)
     assert len(str(refused.value)) < 600
@@ -219,7 +219,7 @@ def test_rows_without_a_position_are_alike_in_every_form(
             read_points(made)
 
 
-def test_a_pair_is_a_place_and_a_list_of_none_is_rows() -> None:
+def test_a_pair_is_a_point_and_a_list_of_none_is_rows() -> None:
     for points, count in (
         ((-105, 40), 1), ([-105, 40], 1), ((None, 40), 1), ((None, None), 1),
         ([None], 1), ([None, None], 2), ([None, (1, 2)], 2), ([np.ma.masked, 2.0], 1),
@@ -251,7 +251,7 @@ def test_the_numbers_of_another_crs_stay_with_the_points() -> None:
 
 
 @pytest.mark.parametrize("name", ["crs", "coords", "dims", "geometry", "x", "type", "index"])
-def test_a_table_is_told_by_its_type_and_not_by_its_columns(name: str) -> None:
+def test_a_table_is_recognized_by_its_type_and_not_by_its_columns(name: str) -> None:
     columns = {"lon": [1.0, 2.0], "lat": [3.0, 4.0], name: ["EPSG:5070", "POINT (1 3)"]}
     others = {"crs": ["a", "b"], "geometry": ["c", "d"], "coords": ["e", "f"], "dims": ["g", "h"]}
     for make in (pd.DataFrame, pl.DataFrame, pa.table, dict):

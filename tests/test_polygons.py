@@ -92,7 +92,7 @@ def test_nothing_gives_no_polygon() -> None:
 
 
 @pytest.mark.parametrize("crs", ["EPSG:5070", "EPSG:3857", "EPSG:8858", "EPSG:4269"])
-def test_another_crs_gives_the_same_places(crs: str) -> None:
+def test_another_crs_gives_the_same_polygons(crs: str) -> None:
     boxes = [shapely.box(-100, 30, -90, 40), shapely.box(-99, 31, -91, 39)]
     frame = geopandas.GeoDataFrame(geometry=shapely.segmentize(boxes, 0.05), crs="EPSG:4326")
     polygons = read_polygons(frame.to_crs(crs))

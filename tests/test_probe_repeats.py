@@ -127,7 +127,7 @@ def test_the_estimators_keep_copies_of_a_row_together() -> None:
     assert three.penalty_ >= one.penalty_ / 10
 
 
-def test_few_repeats_are_silent_and_many_are_said_with_their_number() -> None:
+def test_few_repeats_are_silent_and_many_are_reported_with_their_number() -> None:
     lonlat, vectors, target = noisy_hills()
     some = np.concatenate([np.arange(300), np.arange(5)])
     probe_table({"x": vectors[some]}, {"y": target[some]}, lonlat[some], baselines=False)
@@ -146,7 +146,7 @@ def test_few_positions_are_thin_however_many_rows_they_have() -> None:
     assert any("lie in 30 positions, about 6 in each of 5 folds" in text for text in messages)
 
 
-def test_positions_that_several_groups_share_are_said() -> None:
+def test_positions_that_several_groups_share_are_reported() -> None:
     lonlat, vectors, target = noisy_hills()
     years = np.tile(np.arange(300), 2)
     groups = np.arange(600) // 12

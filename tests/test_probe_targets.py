@@ -179,7 +179,7 @@ def test_flags_are_classes_and_may_be_missing(column: object) -> None:
         pl.Series(["a", None, "b"], dtype=pl.Categorical),
     ],
 )
-def test_words_of_every_kind_are_the_same_classes(column: object) -> None:
+def test_texts_of_every_kind_are_the_same_classes(column: object) -> None:
     found = class_labels(column)
     assert found.classes == ("a", "b")
     np.testing.assert_array_equal(found.codes, [0, np.nan, 1])

@@ -294,7 +294,7 @@ def test_columns_are_numbers_or_refused() -> None:
         read_numbers(table, "price")
 
 
-def test_words_categories_and_flags_are_classes_and_numbers_are_numbers() -> None:
+def test_texts_categories_and_flags_are_classes_and_numbers_are_numbers() -> None:
     table = pd.DataFrame(
         {
             "flag": [True, False, True],

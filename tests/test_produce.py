@@ -7,6 +7,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,17 +19,20 @@ from unigeo import client
 from unigeo.producer.commands.cli import main
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.pipeline.pipeline import carry_out, choose
+from unigeo.producer.pipeline.recipe import ProductionRun
 from unigeo.producer.training.train import train
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.regions import region_of_bbox
 from unigeo.schemas.io.stores import open_group
 from unigeo.schemas.store.validation import field_problems
 
+type Product = tuple[Path, list[str]]
+"""The folder of a store and its model, and the lines of the run."""
 BBOX = (-106.0, 38.0, -102.0, 41.0)
 """Denver, its plains and its mountains."""
 
 
-def run_of(folder, seed=0, **options):
+def run_of(folder: Path, seed: int = 0, **options: Any) -> ProductionRun:
     chosen = choose(
         region_of_bbox(BBOX, "denver"),
         World(),
@@ -41,8 +45,10 @@ def run_of(folder, seed=0, **options):
     return replace(chosen, model=folder / f"model{seed}", training=training)
 
 
-def command(monkeypatch, capsys, *arguments):
-    """Run `unigeo-produce` in this process; returns its exit code and what it said."""
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[str | int | None, str, str]:
+    """Run `unigeo-produce` in this process; return its exit code, output and messages."""
     monkeypatch.setattr(sys, "argv", ["unigeo-produce", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
         main()
@@ -51,25 +57,25 @@ def command(monkeypatch, capsys, *arguments):
 
 
 @pytest.fixture(scope="module")
-def product(tmp_path_factory):
+def product(tmp_path_factory: pytest.TempPathFactory) -> Product:
     folder = tmp_path_factory.mktemp("product")
     lines = list(carry_out(run_of(folder), World(), progress=False, code_version="test"))
     return folder, lines
 
 
-def test_each_stage_says_what_it_did(product):
+def test_each_stage_says_what_it_did(product: Product) -> None:
     _, lines = product
     assert [line.split()[0] for line in lines] == ["trained", "rasterized", "published"]
 
 
-def test_the_store_opens_in_plain_xarray_and_breaks_no_rule(product):
+def test_the_store_opens_in_plain_xarray_and_breaks_no_rule(product: Product) -> None:
     folder, _ = product
     dataset = xr.open_zarr(folder / "denver.zarr")
     assert dataset.aerial.dims == ("y", "x", "band") and dataset.aerial.dtype == np.int8
     assert field_problems(open_group(folder / "denver.zarr")) == []
 
 
-def test_a_regression_in_pandas_gains_columns_in_one_line(product):
+def test_a_regression_in_pandas_gains_columns_in_one_line(product: Product) -> None:
     folder, _ = product
     table = World().target_table(4000, seed=3)
     inside = table.lon.between(-105.9, -102.1) & table.lat.between(38.1, 40.9)
@@ -82,7 +88,7 @@ def test_a_regression_in_pandas_gains_columns_in_one_line(product):
     assert np.linalg.norm(bands.to_numpy(), axis=1) == pytest.approx(np.ones(len(homes)), abs=1e-5)
 
 
-def test_stored_vectors_are_the_encoder_s(product):
+def test_stored_vectors_are_the_encoder_s(product: Product) -> None:
     """A sampled cell is what the model says of its centre, within the quantization's error."""
     import torch
 
@@ -110,7 +116,7 @@ def test_stored_vectors_are_the_encoder_s(product):
             assert cosine.min() > 0.9998, modality
 
 
-def test_the_same_command_again_finds_everything_done(product):
+def test_the_same_command_again_finds_everything_done(product: Product) -> None:
     folder, _ = product
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
     lines = list(carry_out(run_of(folder), World(), progress=False, code_version="test"))
@@ -118,7 +124,7 @@ def test_the_same_command_again_finds_everything_done(product):
     assert before == {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_store_of_another_model_is_not_touched(product):
+def test_a_store_of_another_model_is_not_touched(product: Product) -> None:
     folder, _ = product
     before = {p: p.stat().st_mtime_ns for p in (folder / "denver.zarr").rglob("*") if p.is_file()}
     other = run_of(folder, seed=1)
@@ -129,7 +135,12 @@ def test_a_store_of_another_model_is_not_touched(product):
     assert before == after
 
 
-def test_the_command_uses_a_finished_model(product, tmp_path, monkeypatch, capsys):
+def test_the_command_uses_a_finished_model(
+    product: Product,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     folder, _ = product
     out = tmp_path / "again.zarr"
     monkeypatch.setattr(
@@ -188,7 +199,9 @@ print(report.shards)
 
 
 @pytest.mark.slow
-def test_two_processes_with_the_torch_encoder_write_the_bytes_of_one(product, tmp_path):
+def test_two_processes_with_the_torch_encoder_write_the_bytes_of_one(
+    product: Product, tmp_path: Path
+) -> None:
     """On one machine, with one number of threads; see docs/production.md."""
     here = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     with ExitStack() as children:
@@ -212,8 +225,13 @@ def test_two_processes_with_the_torch_encoder_write_the_bytes_of_one(product, tm
     assert not list(tmp_path.glob("*.run"))
 
 
-def test_terms_and_what_stays_go_from_release_to_release(product, tmp_path, monkeypatch, capsys):
-    """The first holds coordinates; the second adds pictures, and copies what it has already."""
+def test_terms_and_what_stays_go_from_release_to_release(
+    product: Product,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The first holds coordinates; the second adds images, and copies what it has already."""
     out = tmp_path / "denver.zarr"
     arguments = ["--bbox", *BBOX, "--resolution", 20_000, "--model", product[0] / "model0"]
     arguments += ["--out", out]
@@ -277,8 +295,12 @@ def test_terms_and_what_stays_go_from_release_to_release(product, tmp_path, monk
     ],
 )
 def test_bad_options_end_in_one_message_and_exit_code_2(
-    arguments, words, tmp_path, monkeypatch, capsys
-):
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, err = command(monkeypatch, capsys, *arguments)
     errors = [line for line in err.splitlines() if line.startswith("Error:")]
@@ -286,7 +308,9 @@ def test_bad_options_end_in_one_message_and_exit_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wrong_key_of_the_description_is_named(tmp_path, monkeypatch, capsys):
+def test_a_wrong_key_of_the_description_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     toml = tmp_path / "observations.toml"
     toml.write_text('name = "x"\nlicence = "CC0"\n[land]\nfiel = "land.parquet"\n')
     monkeypatch.chdir(tmp_path)
@@ -294,7 +318,9 @@ def test_a_wrong_key_of_the_description_is_named(tmp_path, monkeypatch, capsys):
     assert code == 2 and "'fiel'" in err and "did you mean 'file'" in err
 
 
-def test_an_output_that_cannot_be_written_is_refused_before_training(tmp_path, monkeypatch, capsys):
+def test_an_output_that_cannot_be_written_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.chdir(tmp_path)
     code, _, err = command(

@@ -46,7 +46,7 @@ def test_the_device_quantizes_as_the_contract_says(vectors: np.ndarray) -> None:
     assert sound.all() and np.array_equal(codes.numpy(), quantize(vectors))
 
 
-def test_a_vector_without_direction_is_told() -> None:
+def test_a_vector_without_direction_is_flagged() -> None:
     bad = torch.tensor([[0.0, 0.0], [np.nan, 1.0], [np.inf, 1.0], [0.5, 1.0]])
     assert quantize_on_device(bad)[1].tolist() == [False, False, False, True]
 
@@ -125,12 +125,16 @@ def test_no_more_shards_are_in_memory_than_promised(monkeypatch: pytest.MonkeyPa
         ({"tries": 0}, "--tries must be"),
     ],
 )
-def test_ways_of_running_that_make_no_sense_are_refused(options, words) -> None:
+def test_ways_of_running_that_make_no_sense_are_refused(
+    options: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ModelError, match=words):
         ExecutionOptions(**options)
 
 
-def test_a_dry_run_says_what_it_costs_and_writes_nothing(tmp_path, monkeypatch, capsys) -> None:
+def test_a_dry_run_says_what_it_costs_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from unigeo.producer.commands.cli import main
 
     monkeypatch.chdir(tmp_path)

@@ -195,7 +195,7 @@ class OneByOne:
         return Equipment(FunctionEncoder(stores.encoder()), stores.land, identity)
 
 
-def test_versions_that_round_differently_are_told_once_and_not_refused(tmp_path: Path) -> None:
+def test_versions_that_round_differently_are_reported_once_and_not_refused(tmp_path: Path) -> None:
     identity = VectorIdentity(packages={"torch": "1", "numpy": "0"})
     with pytest.warns(RoundingWarning, match="numpy 0 and by numpy 1") as told:
         report = produce_on_threads(str(tmp_path / "f.zarr"), identity, OneByOne())

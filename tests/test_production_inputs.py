@@ -34,7 +34,7 @@ def test_a_corrupt_raster_among_a_hundred_is_named_and_the_rerun_finishes_when_m
     assert not (tmp_path / "f.zarr.run").exists()
 
 
-def test_where_another_file_takes_the_place_of_a_damaged_one_all_in_its_reach_is_made_again(
+def test_where_another_file_replaces_a_damaged_one_all_in_its_reach_is_made_again(
     tmp_path: Path,
 ) -> None:
     """Shards that touched sound parts of the damaged file alone would be a mixture."""

@@ -13,9 +13,9 @@ import pytest
 
 from benchmarks.producer import kills
 
+type Unbroken = tuple[str, dict[str, bytes], float]
+"""Base address, objects of a store, and seconds that it took."""
 WAIT_S = 0.05
-
-
 AZURE = pytest.param(
     "azure",
     marks=[
@@ -35,7 +35,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def unbroken(place: str) -> tuple[str, dict[str, bytes], float]:
+def unbroken(place: str) -> Unbroken:
     """Where stores may be, the objects of an unbroken one, and how long it took."""
     process = kills.started(f"{place}/unbroken.zarr", "--wait", str(WAIT_S))
     begin = time.monotonic()
@@ -45,7 +45,9 @@ def unbroken(place: str) -> tuple[str, dict[str, bytes], float]:
     return place, kills.objects(f"{place}/unbroken.zarr"), length_s
 
 
-def test_a_killed_producer_started_again_ends_with_the_same_bytes(unbroken, tmp_path) -> None:
+def test_a_killed_producer_started_again_ends_with_the_same_bytes(
+    unbroken: Unbroken, tmp_path: Path
+) -> None:
     place, whole, length_s = unbroken
     random.seed(len(place))
     kills.kill_producer(f"{place}/killed.zarr", 2, WAIT_S, length_s, tmp_path / "log")
@@ -54,7 +56,7 @@ def test_a_killed_producer_started_again_ends_with_the_same_bytes(unbroken, tmp_
     assert kills.written_twice(tmp_path / "log") == 0
 
 
-def test_two_producers_share_a_store_and_both_end_well(unbroken) -> None:
+def test_two_producers_share_a_store_and_both_end_well(unbroken: Unbroken) -> None:
     place, whole, _ = unbroken
     url = f"{place}/shared.zarr"
     both = [kills.started(url, "--wait", str(WAIT_S)) for _ in range(2)]
@@ -66,7 +68,7 @@ def test_two_producers_share_a_store_and_both_end_well(unbroken) -> None:
 
 @pytest.mark.parametrize("place", ["local"], indirect=True)
 @pytest.mark.parametrize("victim", ["worker", "scheduler"])
-def test_on_dask_a_kill_loses_no_task(unbroken, victim: str, tmp_path: Path) -> None:
+def test_on_dask_a_kill_loses_no_task(unbroken: Unbroken, victim: str, tmp_path: Path) -> None:
     place, whole, length_s = unbroken
     random.seed(len(place))
     url = f"{place}/{victim}.zarr"

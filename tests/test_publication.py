@@ -67,7 +67,7 @@ def test_the_preview_shows_the_cells_that_have_a_vector(gulf: Path) -> None:
     assert level["coordinate"].dims == ("rgb", "y", "x")
 
 
-def test_colours_are_those_that_stand_beside_the_picture(gulf: Path) -> None:
+def test_colours_follow_from_the_axes_and_stretch_stored_beside_the_preview(gulf: Path) -> None:
     """Anybody can colour a vector of their own by the stored axes and stretch."""
     root = open_group(gulf)
     vectors = dequantize(np.asarray(root["aerial"][...])).astype(np.float64)

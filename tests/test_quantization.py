@@ -31,14 +31,16 @@ def test_a_stored_vector_keeps_its_direction(vectors: np.ndarray) -> None:
     assert np.allclose(np.linalg.norm(back, axis=1), 1, atol=1e-6)
 
 
-def test_the_stated_goal_holds_for_rotated_vectors() -> None:
-    """Relative error at most 0.8 %, cosine at least 0.99996, for directions without outliers."""
+def test_vectors_without_outliers_are_stored_within_the_stated_error() -> None:
+    """The error is 0.8 % in the median and at most 1.2 % on these vectors, whose length is 1; the
+    cosine is 0.99996 in the median and at least 0.99993.
+    """
     vectors = np.random.default_rng(0).normal(size=(2000, 768))
     back = dequantize(quantize(vectors))
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    assert cosines(back, unit).min() > 0.99990
-    assert np.median(cosines(back, unit)) > 0.99996
-    assert np.median(np.linalg.norm(back - unit, axis=1)) < 0.009
+    error, cosine = np.linalg.norm(back - unit, axis=1), cosines(back, unit)
+    assert np.median(error) < 0.008 and error.max() < 0.012
+    assert np.median(cosine) > 0.99996 and cosine.min() > 0.99993
 
 
 def test_outliers_cost_precision_and_a_rotation_brings_it_back() -> None:

@@ -337,7 +337,7 @@ def test_every_object_is_written_once_with_its_last_content_and_none_is_removed(
             assert keys.index(f"{modality}/c/{shard}/0") < status  # the status is the log
 
 
-def test_of_two_products_begun_at_one_place_the_second_is_refused() -> None:
+def test_a_second_product_begun_at_the_same_path_is_refused() -> None:
     """The second looked before the first wrote; its root does not replace the other's."""
     layout = stores.layout_of()
     grid = stores.grid_of(stores.GULF, layout)

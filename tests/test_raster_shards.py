@@ -16,7 +16,7 @@ from unigeo.producer.storage.field_store import create_field
 from unigeo.producer.storage.shard_codec import Buffers, VectorObject, shard_order, status_object
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import named_regions, region, region_of_bbox
-from unigeo.schemas.store.layout import Layout
+from unigeo.schemas.store.layout import Codec, Layout
 from unigeo.schemas.store.quantization import FILL
 
 
@@ -34,7 +34,9 @@ def stored(store: MemoryStore, key: str) -> bytes | None:
     seed=st.integers(0, 2**32 - 1),
     share=st.sampled_from([0.0, 0.05, 0.5, 1.0]),
 )
-def test_a_shard_has_the_bytes_that_zarr_writes(side, chunk, bands, codec, seed, share) -> None:
+def test_a_shard_has_the_bytes_that_zarr_writes(
+    side: int, chunk: int, bands: int, codec: Codec, seed: int, share: float
+) -> None:
     layout = Layout(
         modalities=("aerial",), bands=bands, shard=side * chunk, chunk=chunk, codec=codec
     )

@@ -24,7 +24,7 @@ def test_a_named_region_fits_its_grid(name: str) -> None:
     assert inside.all()
 
 
-def test_places_are_in_the_regions_they_are_in() -> None:
+def test_points_are_in_the_regions_that_hold_them() -> None:
     boston, amsterdam = [-71.06, 42.36], [4.9, 52.37]
     places = np.array([boston, amsterdam, [-122.4, 37.77], [np.nan, np.nan]])
     assert region("conus").contains(places).tolist() == [True, False, True, False]

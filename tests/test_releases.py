@@ -100,7 +100,7 @@ REGIONS = {"gulf": stores.GULF, "wider": WIDER}
         max_size=4,
     )
 )
-def test_the_run_told_is_the_one_whose_model_made_the_vectors(
+def test_the_run_reported_is_the_one_whose_model_made_the_vectors(
     releases: list[tuple[str, str, str, set[tuple[str, int]]]],
 ) -> None:
     """Over updates: another model, other inputs, a grown region, and shards redone at random."""

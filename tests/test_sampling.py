@@ -102,7 +102,7 @@ def test_longitudes_may_run_from_0_to_360(gulf: Path) -> None:
     )
 
 
-def test_both_sides_of_the_antimeridian_are_one_place(fiji: Path) -> None:
+def test_both_sides_of_the_antimeridian_are_one_point(fiji: Path) -> None:
     vectors = client.sample([(180.0, -17.0), (-180.0, -17.0)], fiji, as_="numpy")["coordinate"]
     assert np.isfinite(vectors).all()
     assert np.array_equal(vectors[0], vectors[1])

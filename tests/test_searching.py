@@ -36,7 +36,7 @@ def worded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("words", PLACES)
-def test_a_phrase_finds_its_place(worded: Path, words: str) -> None:
+def test_a_phrase_finds_its_cell(worded: Path, words: str) -> None:
     field = client.open_field(worded)
     found = field.search(words, count=5)
     home = field.grid.pixels(np.array([PLACES[words]]))

@@ -49,7 +49,7 @@ def test_nothing_in_the_packages_runs_what_it_reads(pattern: str) -> None:
     assert found == []
 
 
-def test_a_pickle_in_the_place_of_weights_is_refused(tmp_path: Path) -> None:
+def test_a_pickle_instead_of_weights_is_refused(tmp_path: Path) -> None:
     import hashlib
 
     from unigeo.producer.encoders.presets import tiny

@@ -89,7 +89,7 @@ def test_an_empty_object_is_one() -> None:
         assert (status, headers["Content-Length"], body) == (200, "0", b"")
 
 
-def test_statuses_as_told_then_health() -> None:
+def test_faults_give_their_statuses_and_then_end() -> None:
     with RangeServer(OBJECTS) as server:
         server.fault("a/*", status=503, times=2, retry_after_s=7)
         assert ask(server, "c")[0] == 200

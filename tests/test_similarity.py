@@ -31,7 +31,7 @@ def test_the_map_is_the_cosine_of_every_cell(gulf: Path) -> None:
     assert scores.rio.crs is not None
 
 
-def test_the_place_itself_comes_first(gulf: Path) -> None:
+def test_the_point_itself_comes_first(gulf: Path) -> None:
     field = client.open_field(gulf)
     found = field.similar(HOME, "coordinate", count=5)
     assert found["similarity"].is_monotonic_decreasing

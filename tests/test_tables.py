@@ -74,7 +74,7 @@ def test_a_table_written_is_read_back(tmp_path: Path, ending: str) -> None:
     st.sampled_from(["csv", "parquet", "geojson", "arrow"]),
     st.lists(st.tuples(WORDS, st.floats(-180, 180), st.floats(-90, 90)), min_size=1, max_size=5),
 )
-def test_any_text_and_place_goes_through_a_pipe(
+def test_any_text_and_point_goes_through_a_pipe(
     monkeypatch: pytest.MonkeyPatch, kind: str, rows: list[tuple[str, float, float]]
 ) -> None:
     sent = pd.DataFrame(rows, columns=["name", "lon", "lat"])
@@ -171,7 +171,7 @@ def test_geojson_ids_and_missing_properties_are_kept(tmp_path: Path) -> None:
         read_table(str(path))
 
 
-def test_geojson_of_no_places_is_refused(tmp_path: Path) -> None:
+def test_geojson_without_points_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "f.geojson"
     for wrong in (pd.DataFrame({"a": [1]}), pd.DataFrame({"x": [5e5], "y": [4e6]})):
         with pytest.raises(StoreError, match="GeoJSON needs places in degrees"):

@@ -165,7 +165,7 @@ def test_a_missing_key_and_a_wrong_value_are_named(
     assert said in refused(reader, text.replace(old, new, 1), tmp_path)
 
 
-def test_all_faults_of_a_description_are_told_at_once(tmp_path: Path) -> None:
+def test_all_faults_of_a_description_are_reported_at_once(tmp_path: Path) -> None:
     message = refused("set", SET.replace("count", "cont").replace("files =", "fils ="), tmp_path)
     assert "lacks the key 'count'" in message
     assert "did you mean 'count'" in message

@@ -117,7 +117,7 @@ def test_running_out_of_memory_says_what_to_set() -> None:
         torch.empty(2**52, dtype=torch.uint8)
 
 
-def test_a_lost_process_is_told_from_a_mistake_of_ours() -> None:
+def test_a_lost_process_is_distinguished_from_a_mistake_of_ours() -> None:
     two = Processes(0, 2)
     with pytest.raises(LostRankError, match="step 9"), explain_step_errors(9, SMALL, two):
         raise RuntimeError("[pair.cc:547] Connection closed by peer [127.0.0.1]:1")

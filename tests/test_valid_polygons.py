@@ -78,7 +78,7 @@ def square(west: float, south: float, side: float) -> list[tuple[float, float]]:
         (shapely.MultiPolygon([shapely.Polygon(square(k, k, 2)) for k in (0, 2)]), None),
     ],
 )
-def test_what_is_wrong_is_said(shape: shapely.Geometry, said: str | None) -> None:
+def test_what_is_wrong_is_named(shape: shapely.Geometry, said: str | None) -> None:
     assert shape.is_valid == (said is None)
     found = faults([shapely.box(0, 0, 1, 1), shape])
     if said is None:

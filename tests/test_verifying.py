@@ -268,7 +268,7 @@ def test_arrays_that_the_root_does_not_repeat_are_named(copy: Path) -> None:
     assert "preview/1/aerial/zarr.json was published, and the root does not repeat it" in problems
 
 
-def test_of_a_store_from_before_the_hash_is_said_that_its_attributes_are_not_held(
+def test_attributes_of_a_store_from_before_the_hash_are_reported_as_not_held(
     copy: Path,
 ) -> None:
     shutil.rmtree(copy / "manifest/root_attributes")
