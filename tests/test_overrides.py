@@ -17,8 +17,8 @@ from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import only
 from unigeo.producer.pipeline import overrides
 from unigeo.producer.pipeline.overrides import known_keys, override, split_change, to_text
-from unigeo.producer.pipeline.pipeline import choose, describe
-from unigeo.producer.pipeline.recipe import ProductionRun, recipe
+from unigeo.producer.pipeline.production_run import ProductionRun, choose, describe
+from unigeo.producer.pipeline.recipe import recipe
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.geo.regions import region_of_bbox

@@ -18,8 +18,8 @@ from children import child
 from unigeo import client
 from unigeo.producer.commands.cli import main
 from unigeo.producer.observations.synthetic.world import World
-from unigeo.producer.pipeline.pipeline import carry_out, choose
-from unigeo.producer.pipeline.recipe import ProductionRun
+from unigeo.producer.pipeline.pipeline import carry_out
+from unigeo.producer.pipeline.production_run import ProductionRun, choose
 from unigeo.producer.training.train import train
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.regions import region_of_bbox
