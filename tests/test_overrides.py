@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unigeo.producer.commands.cli import produce
-from unigeo.producer.commands.options import changes_of
+from unigeo.producer.commands.options import setting_changes
 from unigeo.producer.encoders.presets import tiny
 from unigeo.producer.encoders.settings import ModelSettings
 from unigeo.producer.observations.synthetic.world import World
@@ -194,7 +194,7 @@ def test_every_preset_fits_what_is_observed(preset: str) -> None:
 
 def test_prefixes_are_short_for_a_setting() -> None:
     options = {"settings": ("training.steps=5", "training.steps=6"), "prefixes": "64,128"}
-    assert changes_of(options) == {
+    assert setting_changes(options) == {
         "training.steps": "6",
         "training.contrast.prefixes": "64,128",
     }

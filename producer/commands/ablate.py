@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unigeo.producer.commands.options import changed, changes_of, check_observations, observed
+from unigeo.producer.commands.options import (
+    check_observations,
+    setting_changes,
+    takes_observations,
+    takes_settings,
+)
 from unigeo.producer.observations.opening import open_named
 from unigeo.schemas.errors import ModelError
 
@@ -22,8 +27,8 @@ _FAILED, _INTERRUPTED = 1, 130
 
 @click.command()
 @click.argument("table", metavar="TABLE.toml")
-@observed
-@changed
+@takes_observations
+@takes_settings
 @click.option("--out", help="Folder of runs and report; the table's name by default.")
 @click.option("--seeds", type=click.IntRange(min=1), help="Runs of each row, if not the table's.")
 @click.option(
@@ -84,7 +89,7 @@ def _read_table(path: str, options: dict[str, Any]) -> "AblationTable":
     return replace(
         table,
         seeds=options["seeds"] or table.seeds,
-        changes={**table.changes, **changes_of(options)},
+        changes={**table.changes, **setting_changes(options)},
         observations=table.observations if description is None else Path(description),
         data=table.data if data is None else Path(data),
     )

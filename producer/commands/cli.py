@@ -11,14 +11,14 @@ from unigeo.producer.commands.ablate import ablate
 from unigeo.producer.commands.evaluate import evaluate
 from unigeo.producer.commands.observe import observe
 from unigeo.producer.commands.options import (
-    changed,
-    changes_of,
     check_observations,
     execution_options,
-    observed,
-    runs,
-    stated,
-    terms_of,
+    publication_terms,
+    setting_changes,
+    takes_execution,
+    takes_observations,
+    takes_settings,
+    takes_terms,
 )
 from unigeo.producer.observations.opening import open_named
 from unigeo.schemas.errors import RegionError, UnigeoError
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 @click.option("--bbox", nargs=4, type=float, metavar="W S E N", help="A box in degrees instead.")
 @click.option("--geojson", help="A file of polygons instead.")
 @click.option("--crs", help="Equal Earth CRS of the grid: EPSG:8857, 8858 or 8859.")
-@observed
+@takes_observations
 @click.option("--model", help="Folder of a finished model to use as it is.")
 @click.option(
     "--preset", default="tiny", show_default=True, help="Model to train: tiny, small or base."
 )
 @click.option("--steps", type=int, help="Training steps, if not the preset's.")
-@changed
+@takes_settings
 @click.option("--resolution", type=float, metavar="METRES", help="Side of a cell.")
 @click.option("--modalities", help="Vectors to store, such as coordinate,aerial,dsm.")
 @click.option("--codec", type=click.Choice(["none", "zstd"]), default="none", show_default=True)
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", help="Store to write: a folder or s3://...; REGION/REGION.zarr by default.")
-@stated
-@runs
+@takes_terms
+@takes_execution
 @click.option(
     "--update",
     is_flag=True,
@@ -99,15 +99,15 @@ def catalog(catalogue: str, stores: tuple[str, ...]) -> None:
 
 
 def _produce(**options: Any) -> None:
-    # Threads that spin while they wait make training twelve times slower where another program
-    # has a core; torch reads this when it is loaded.
+    # OpenMP threads that spin while they wait make training twelve times slower where another
+    # program uses a core; torch reads this when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    region = _region(options)  # before torch is loaded: a typing error answers at once
+    region = _region(options)  # before torch is imported: a typing error is answered at once
     check_observations(options["observations"], options["data"])
-    changes = changes_of(options)
+    changes = setting_changes(options)
     from unigeo.producer.pipeline.pipeline import carry_out, choose, describe, foresee
 
-    execution, terms = execution_options(options), terms_of(options)
+    execution, terms = execution_options(options), publication_terms(options)
     observations = open_named(options["observations"], options["data"])
     run = choose(
         region,

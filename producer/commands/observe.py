@@ -40,7 +40,9 @@ def observe(description: Path, out: str, workers: int, dry_run: bool) -> None:
 
         built = observe_set(prepared, out, workers, finished)
     for modality in built.modalities[1:]:
-        told = built.about["counts"][modality]
-        lost = ", ".join(f"{reason} {number:,}" for reason, number in told["reasons"].items())
-        click.echo(f"{modality}: {told['observed']:,} observed; {lost or 'none missing'}", err=True)
+        counts = built.about["counts"][modality]
+        lost = ", ".join(f"{reason} {number:,}" for reason, number in counts["reasons"].items())
+        click.echo(
+            f"{modality}: {counts['observed']:,} observed; {lost or 'none missing'}", err=True
+        )
     click.echo(out)

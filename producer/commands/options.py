@@ -1,6 +1,5 @@
-"""What the sub-commands of `unigeo-produce` have in common: their options, and what these mean."""
+"""Options that several commands share: decorators that add them, and functions that read them."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +12,9 @@ if TYPE_CHECKING:
     from unigeo.producer.publishing.terms import Terms
     from unigeo.producer.raster.run import ExecutionOptions
 
-Decorator = Callable[[Any], Any]
 
-
-def observed(command: Any) -> Any:
-    """`--observations` and `--data`."""
+def takes_observations(command: Any) -> Any:
+    """Add `--observations` and `--data`; `check_observations` checks them."""
     data = click.option("--data", help="Folder that the observations' files are in.")
     described = click.option(
         "--observations",
@@ -27,8 +24,8 @@ def observed(command: Any) -> Any:
     return described(data(command))
 
 
-def changed(command: Any) -> Any:
-    """`--set` and `--prefixes`; `changes_of` reads them."""
+def takes_settings(command: Any) -> Any:
+    """Add `--set` and `--prefixes`; `setting_changes` reads them."""
     prefixes = click.option(
         "--prefixes",
         metavar="64,128,...",
@@ -45,8 +42,8 @@ def changed(command: Any) -> Any:
     return setting(prefixes(command))
 
 
-def runs(command: Any) -> Any:
-    """How rasterization runs; `execution_options` reads it."""
+def takes_execution(command: Any) -> Any:
+    """Add the options of rasterization; `execution_options` reads them."""
     for option in (
         click.option("--price-per-hour", type=float, help="Of one worker, for --dry-run."),
         click.option(
@@ -72,7 +69,7 @@ def runs(command: Any) -> Any:
 
 
 def execution_options(options: dict[str, Any]) -> "ExecutionOptions":
-    """How to rasterize.
+    """Return how a run is executed.
 
     Raises:
         ModelError: if the options contradict each other.
@@ -85,8 +82,8 @@ def execution_options(options: dict[str, Any]) -> "ExecutionOptions":
     )
 
 
-def stated(command: Any) -> Any:
-    """`--licence`, `--citation` and `--provider`; `terms_of` reads them."""
+def takes_terms(command: Any) -> Any:
+    """Add `--licence`, `--citation` and `--provider`; `publication_terms` reads them."""
     for option in (
         click.option(
             "--provider",
@@ -105,8 +102,8 @@ def stated(command: Any) -> Any:
     return command
 
 
-def terms_of(options: dict[str, Any]) -> "Terms":
-    """On what terms to publish.
+def publication_terms(options: dict[str, Any]) -> "Terms":
+    """Return the terms of publication.
 
     Raises:
         StoreError: if one is empty.
@@ -116,8 +113,8 @@ def terms_of(options: dict[str, Any]) -> "Terms":
     return Terms(**{name: options[name] for name in ("licence", "citation", "providers")})
 
 
-def changes_of(options: dict[str, Any]) -> dict[str, str]:
-    """Changes of settings by key; of two for one key the last holds.
+def setting_changes(options: dict[str, Any]) -> dict[str, str]:
+    """Return changes of settings by key; where a key is repeated, the last change wins.
 
     Raises:
         ModelError: if one is not written `key=value`.
@@ -131,7 +128,7 @@ def changes_of(options: dict[str, Any]) -> dict[str, str]:
 
 
 def check_observations(path: str | None, data: str | None) -> None:
-    """Refuse observations that cannot be, before anything heavy is loaded.
+    """Refuse observations that cannot exist, before anything slow is imported.
 
     Raises:
         ObservationsError: if there is no such file, or `data` without one.

@@ -1,11 +1,11 @@
-"""Change nested frozen settings by dotted keys and words, as a command line or a table gives them.
+"""Change nested frozen settings by dotted keys and texts, as a command line or a table gives them.
 
-`override(settings, {"coordinate.depth": "6"})` reads each word by the annotation of its field:
+`override(settings, {"coordinate.depth": "6"})` reads each text by the annotation of its field:
 
     int, float, str     6, 5e3, all
     bool                true, false
     Literal             one of its values
-    None                none, where the field may be None; it switches an encoder off
+    None                none, where the field may be None; switches an encoder off
     tuple               64,128,256; none if empty
     tuple of tuples     coordinate:0.5,aerial:1
 """
@@ -21,19 +21,19 @@ from unigeo.schemas.errors import ModelError
 
 NONE = "none"
 _SEPARATORS = (",", ":")
-"""Between the parts of a tuple, and of a tuple in it."""
+"""Separators of the elements of a tuple, and of a tuple inside it."""
 
 
 def override[T](settings: T, changes: Mapping[str, str]) -> T:
-    """Return settings with some fields changed, all of them at once, checked as when built.
+    """Return settings with some fields changed, all at once, checked as any new settings are.
 
     Args:
         settings: a frozen dataclass, whose fields may be such dataclasses.
-        changes: by dotted key, the value in words.
+        changes: values as texts, by dotted key.
 
     Raises:
-        ModelError: naming the key, the nearest known one, and what is allowed; or as the settings'
-            own checks say.
+        ModelError: naming the key, the nearest known one, and what is allowed; or from the checks
+            of the settings.
 
     >>> from unigeo.producer.training.settings import TrainingSettings
     >>> override(TrainingSettings(), {"steps": "20", "rate": "1e-3"}).steps
@@ -43,7 +43,7 @@ def override[T](settings: T, changes: Mapping[str, str]) -> T:
 
 
 def known_keys(settings: Any) -> dict[str, str]:
-    """Every key that can be changed, and its value in words.
+    """Return every key that can be changed, and its value as text.
 
     >>> from unigeo.producer.training.settings import TrainingSettings
     >>> known_keys(TrainingSettings(steps=20))["steps"]
@@ -60,7 +60,7 @@ def known_keys(settings: Any) -> dict[str, str]:
 
 
 def to_text(value: Any) -> str:
-    """Write a value in words; `override` reads them back.
+    """Return a value as text, which `override` reads back.
 
     >>> to_text((("coordinate", 0.5), ("aerial", 1.0)))
     'coordinate:0.5,aerial:1'
@@ -80,8 +80,8 @@ def split_change(text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
-def _changed[T](whole: Any, settings: T, prefix: str, changes: Mapping[str, str]) -> T:
-    """Change one dataclass; `whole` and `prefix` are for messages."""
+def _changed[T](root: Any, settings: T, prefix: str, changes: Mapping[str, str]) -> T:
+    """Change one dataclass; `root` and `prefix` are for messages."""
     assert is_dataclass(settings) and not isinstance(settings, type)
     hints = get_type_hints(type(settings))
     names = [field.name for field in fields(settings)]
@@ -90,7 +90,7 @@ def _changed[T](whole: Any, settings: T, prefix: str, changes: Mapping[str, str]
     for key, text in changes.items():
         name, dot, rest = key.partition(".")
         if name not in names:
-            raise ModelError(_no_such_key(whole, prefix, key, names))
+            raise ModelError(_no_such_key(root, prefix, key, names))
         if dot:
             inner.setdefault(name, {})[rest] = text
         else:
@@ -107,19 +107,19 @@ def _changed[T](whole: Any, settings: T, prefix: str, changes: Mapping[str, str]
                 f"there is no setting {first!r}: {prefix}{name} is one value, "
                 f"{_allowed(hints[name])}"
             )
-        new[name] = _changed(whole, value, f"{prefix}{name}.", part)
+        new[name] = _changed(root, value, f"{prefix}{name}.", part)
     return replace(settings, **new)
 
 
-def _no_such_key(whole: Any, prefix: str, key: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(prefix + key, known_keys(whole), n=1, cutoff=0.5)
+def _no_such_key(root: Any, prefix: str, key: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(prefix + key, known_keys(root), n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ";"
     where = prefix.rstrip(".") or "the top level"
     return f"there is no setting {prefix + key!r}{hint} {where} has {', '.join(names)}"
 
 
 def _read(text: str, annotation: Any, key: str, value: Any) -> Any:
-    """Read a field's value, or say what it could have been."""
+    """Read a field's value, or raise an error that says what is allowed."""
     optional = type(None) in get_args(annotation)
     is_group = any(is_dataclass(kind) for kind in (annotation, *get_args(annotation)))
     if is_group and not (optional and text == NONE):
@@ -135,12 +135,12 @@ def _read(text: str, annotation: Any, key: str, value: Any) -> Any:
 
 
 def _parsed(text: str, annotation: Any, separators: tuple[str, ...]) -> Any:
-    """Read words as an annotation says; ValueError if they are nothing of the kind."""
+    """Read a text as an annotation says; ValueError if it cannot be read so."""
     origin, arms = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         if text == NONE and type(None) in arms:
             return None
-        return _first_that_reads(text, [arm for arm in arms if arm is not type(None)], separators)
+        return _first_parsed(text, [arm for arm in arms if arm is not type(None)], separators)
     if origin is Literal:
         return {to_text(value): value for value in arms}[_one_of(text, map(to_text, arms))]
     if origin is tuple:
@@ -159,7 +159,8 @@ def _parsed(text: str, annotation: Any, separators: tuple[str, ...]) -> Any:
     raise ValueError(text)
 
 
-def _first_that_reads(text: str, arms: list[Any], separators: tuple[str, ...]) -> Any:
+def _first_parsed(text: str, arms: list[Any], separators: tuple[str, ...]) -> Any:
+    """Read a text as the first of several annotations that fits."""
     for arm in arms[:-1]:
         try:
             return _parsed(text, arm, separators)
@@ -177,7 +178,7 @@ def _one_of(text: str, values: Any) -> str:
 def _allowed(
     annotation: Any, plural: bool = False, separators: tuple[str, ...] = _SEPARATORS
 ) -> str:
-    """What may be written for an annotation, in words."""
+    """Describe what may be written for an annotation."""
     origin, arms = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         kinds = [NONE if arm is type(None) else _allowed(arm, plural, separators) for arm in arms]
@@ -203,7 +204,7 @@ def _text(value: Any, separators: tuple[str, ...]) -> str:
         case bool():
             return "true" if value else "false"
         case float():
-            short = f"{value:g}"
+            short = f"{value:g}"  # six digits, if they are enough to read the value back
             return short if float(short) == value else repr(value)
         case tuple() | list():
             return separators[0].join(_text(part, separators[1:]) for part in value) or NONE

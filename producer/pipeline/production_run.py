@@ -147,6 +147,7 @@ def describe(run: ProductionRun, observations: Observations) -> Iterator[str]:
 
 def _check_land(region: Region, grid: Grid, observations: Observations) -> None:
     """Refuse a region in which the observations know no land, before any work is done."""
+    # Every `step`-th cell of every `step`-th row, from the middle of the first step.
     step = max(1, math.isqrt(grid.shape[0] * grid.shape[1] // _LAND_SAMPLES))
     lonlat = np.concatenate(
         [

@@ -8,7 +8,7 @@ import numpy as np
 import zarr
 from jaxtyping import Int8
 
-from unigeo.producer.storage.staged_groups import add_whole, draft, replace_group
+from unigeo.producer.storage.staged_groups import add_array, new_group, replace_group
 from unigeo.schemas.store.concepts import DIMENSIONS, GROUP, PHRASES, VECTORS
 from unigeo.schemas.store.quantization import quantize
 from unigeo.schemas.store.text_arrays import texts_to_bytes
@@ -60,7 +60,7 @@ def concepts_of(
 
 def write_concepts(group: zarr.Group, concepts: ConceptVectors) -> None:
     """Write the group; an unfinished one is replaced."""
-    staged = draft({"count": len(concepts.phrases)})
-    add_whole(staged, PHRASES, texts_to_bytes(concepts.phrases), DIMENSIONS[PHRASES])
-    add_whole(staged, VECTORS, concepts.vectors, DIMENSIONS[VECTORS])
+    staged = new_group({"count": len(concepts.phrases)})
+    add_array(staged, PHRASES, texts_to_bytes(concepts.phrases), DIMENSIONS[PHRASES])
+    add_array(staged, VECTORS, concepts.vectors, DIMENSIONS[VECTORS])
     replace_group(group.store, GROUP, staged)

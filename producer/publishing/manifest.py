@@ -13,7 +13,7 @@ from unigeo.producer.publishing.derive import Objects
 from unigeo.producer.publishing.shard_facts import ShardFacts
 from unigeo.producer.raster.planning import stored_shards
 from unigeo.producer.storage.objects import digest, list_objects, need_object
-from unigeo.producer.storage.staged_groups import add_whole, draft, replace_group
+from unigeo.producer.storage.staged_groups import add_array, new_group, replace_group
 from unigeo.schemas.geo.bounds import shard_bounds
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.store.layout import COVARIATES, Layout, status_name
@@ -61,23 +61,23 @@ def write_manifest(
     Returns:
         The digest of the whole manifest, hexadecimal.
     """
-    manifest = draft({"runs": runs})
+    manifest = new_group({"runs": runs})
     for modality in layout.modalities:
         one = facts[modality]
         for array, listed in ((modality, one.vectors), (status_name(modality), one.status)):
-            add_whole(manifest, f"{array}_sha256", listed.sha256, (*SHARDS, BYTE))
-            add_whole(manifest, f"{array}_bytes", listed.size_bytes, SHARDS)
-        add_whole(manifest, f"{modality}_valid_cells", one.valid_cells, SHARDS)
-        add_whole(manifest, task_name(modality), one.tasks, (*SHARDS, BYTE))
+            add_array(manifest, f"{array}_sha256", listed.sha256, (*SHARDS, BYTE))
+            add_array(manifest, f"{array}_bytes", listed.size_bytes, SHARDS)
+        add_array(manifest, f"{modality}_valid_cells", one.valid_cells, SHARDS)
+        add_array(manifest, task_name(modality), one.tasks, (*SHARDS, BYTE))
         number = (run_of or {}).get(modality, np.zeros(layout.shards(grid), np.int32))
-        add_whole(manifest, run_name(modality), number, SHARDS)
+        add_array(manifest, run_name(modality), number, SHARDS)
     if layout.covariates:
         listed = _covariates(group, layout.shards(grid))
-        add_whole(manifest, f"{COVARIATES}_sha256", listed.sha256, (*SHARDS, BYTE))
-        add_whole(manifest, f"{COVARIATES}_bytes", listed.size_bytes, SHARDS)
+        add_array(manifest, f"{COVARIATES}_sha256", listed.sha256, (*SHARDS, BYTE))
+        add_array(manifest, f"{COVARIATES}_bytes", listed.size_bytes, SHARDS)
     bounds = shard_bounds(grid, layout.shard)
-    add_whole(manifest, BOUNDS, bounds, (*SHARDS, "edge"))
-    add_whole(manifest, ARRAY, attributes_to_bytes(held), (ATTRIBUTE_BYTE,))
+    add_array(manifest, BOUNDS, bounds, (*SHARDS, "edge"))
+    add_array(manifest, ARRAY, attributes_to_bytes(held), (ATTRIBUTE_BYTE,))
     _add_objects(manifest, group, layout, made)
     return manifest_digest(replace_group(group.store, GROUP, manifest))
 
@@ -128,9 +128,9 @@ def _add_objects(manifest: zarr.Group, group: zarr.Group, layout: Layout, made: 
     for number, key in enumerate(keys):
         sha256, sizes[number] = made.get(key) or _read(group, key)
         hashes[number] = np.frombuffer(bytes.fromhex(sha256), np.uint8)
-    add_whole(manifest, f"{OBJECTS}_keys", texts_to_bytes(keys), (KEY_BYTE,))
-    add_whole(manifest, f"{OBJECTS}_sha256", hashes, ("object", BYTE))
-    add_whole(manifest, f"{OBJECTS}_bytes", sizes, ("object",))
+    add_array(manifest, f"{OBJECTS}_keys", texts_to_bytes(keys), (KEY_BYTE,))
+    add_array(manifest, f"{OBJECTS}_sha256", hashes, ("object", BYTE))
+    add_array(manifest, f"{OBJECTS}_bytes", sizes, ("object",))
 
 
 def _read(group: zarr.Group, key: str) -> tuple[str, int]:

@@ -4,8 +4,8 @@ import numpy as np
 import zarr
 
 from unigeo.producer.publishing.derive import Objects
-from unigeo.producer.storage.field_store import create_arrays
-from unigeo.producer.storage.staged_groups import add_whole, draft, replace_group
+from unigeo.producer.storage.field_arrays import create_arrays
+from unigeo.producer.storage.staged_groups import add_array, new_group, replace_group
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.store.layout import Layout, status_name
 from unigeo.schemas.store.manifest import GROUP as MANIFEST
@@ -41,7 +41,7 @@ def write_sizes(
     """Write the size of each object, so that a reader can tell a lost one from one without data."""
     for factor in factors:
         path = overview_path(factor)
-        manifest = draft()
+        manifest = new_group()
         for modality in layout.modalities:
             for array, dimensions in ((modality, 3), (status_name(modality), 2)):
                 sizes = np.zeros(layout.shards(grid), np.int64)
@@ -49,5 +49,5 @@ def write_sizes(
                     key = f"{path}/{shard_key(array, row, col, dimensions)}"
                     if key in made:  # else 0: no data, hence no object
                         sizes[row, col] = made[key][1]
-                add_whole(manifest, f"{array}_bytes", sizes, SHARDS)
+                add_array(manifest, f"{array}_bytes", sizes, SHARDS)
         replace_group(group.store, f"{path}/{MANIFEST}", manifest)

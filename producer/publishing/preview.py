@@ -9,7 +9,7 @@ import zarr
 from jaxtyping import UInt8
 
 from unigeo.producer.publishing.principal_directions import Colours
-from unigeo.producer.storage.staged_groups import add_whole, draft, write_draft
+from unigeo.producer.storage.staged_groups import add_array, new_group, write_group
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.store.layout import (
     Layout,
@@ -34,16 +34,16 @@ def create_preview(
     group: zarr.Group, grid: Grid, layout: Layout, colours: Mapping[str, Colours]
 ) -> None:
     """Create the empty images; an image of an interrupted publication keeps its chunks."""
-    preview = draft()
+    preview = new_group()
     for modality in layout.modalities:
         chosen = colours[modality]
-        add_whole(
+        add_array(
             preview, axes_name(modality), chosen.unit_axes, (COLOUR, layout.dimension(modality))
         )
-        add_whole(preview, stretch_name(modality), chosen.stretch, (COLOUR, "end"))
+        add_array(preview, stretch_name(modality), chosen.stretch, (COLOUR, "end"))
     for factor, level in _levels(grid, layout).items():
         _add_level(preview, factor, level, layout)
-    write_draft(group.store, GROUP, preview, as_group=False)
+    write_group(group.store, GROUP, preview, as_group=False)
 
 
 def preview_attributes(grid: Grid, layout: Layout) -> dict[str, Any]:
@@ -78,13 +78,13 @@ def _add_level(preview: zarr.Group, factor: int, grid: Grid, layout: Layout) -> 
                 grid,
             ),
         )
-    add_whole(
+    add_array(
         preview, f"{path}/{COLOUR}", np.arange(3, dtype=np.int16), (COLOUR,), colour_attributes()
     )
-    add_whole(preview, f"{path}/x", grid.x, ("x",), axis_attributes("x"))
-    add_whole(preview, f"{path}/y", grid.y, ("y",), axis_attributes("y"))
+    add_array(preview, f"{path}/x", grid.x, ("x",), axis_attributes("x"))
+    add_array(preview, f"{path}/y", grid.y, ("y",), axis_attributes("y"))
     zero = np.array(0, np.int32)
-    add_whole(preview, f"{path}/spatial_ref", zero, (), spatial_ref_attributes(grid))
+    add_array(preview, f"{path}/spatial_ref", zero, (), spatial_ref_attributes(grid))
 
 
 def build_pyramid(group: zarr.Group, grid: Grid, layout: Layout) -> None:

@@ -21,7 +21,7 @@ from unigeo.producer.raster.planning import plan
 from unigeo.producer.storage.field_store import is_published
 from unigeo.producer.storage.objects import delete_objects, list_objects, need_object, write_object
 from unigeo.producer.storage.retrying import retrying
-from unigeo.producer.storage.staged_groups import add_whole, draft, replace_group
+from unigeo.producer.storage.staged_groups import add_array, new_group, replace_group
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.io.store_errors import unreachable_errors
 from unigeo.schemas.store.attributes import read_attributes
@@ -137,10 +137,10 @@ def _publish(
 def _write_encoder(
     group: zarr.Group, weights: Mapping[str, np.ndarray], settings: Mapping[str, Any]
 ) -> None:
-    encoder = draft({"settings": dict(settings)})
+    encoder = new_group({"settings": dict(settings)})
     for name in sorted(weights):
         values = np.asarray(weights[name])
-        add_whole(encoder, name, values, weight_dimensions(values.shape))
+        add_array(encoder, name, values, weight_dimensions(values.shape))
     replace_group(group.store, ENCODER, encoder)
 
 

@@ -30,7 +30,7 @@ from obstore.exceptions import AlreadyExistsError
 from zarr.storage import LocalStore, ObjectStore
 
 from unigeo.producer.raster.planning import Task
-from unigeo.producer.storage.object_io import named
+from unigeo.producer.storage.object_io import explaining
 from unigeo.schemas.io.retrying import with_retries
 from unigeo.schemas.io.store_errors import unreachable_errors
 from unigeo.schemas.io.stores import open_store
@@ -209,7 +209,7 @@ class Leases:
 
 
 def _named(key: str) -> AbstractContextManager[None]:
-    return named(f"use {key} of the folder {SUFFIX} beside the store, where runs meet")
+    return explaining(f"use {key} of the folder {SUFFIX} beside the store, where runs meet")
 
 
 def open_leases(url: Any, expiry_s: float = EXPIRY_S) -> Leases | None:

@@ -10,7 +10,7 @@ import zarr
 from unigeo.producer.raster.leases import Leases
 from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.shard_task import EncodedTask
-from unigeo.producer.storage.object_io import delete, exists, named, put
+from unigeo.producer.storage.object_io import delete, exists, explaining, put
 from unigeo.schemas.store.layout import status_name
 from unigeo.schemas.store.manifest import shard_key
 
@@ -30,7 +30,7 @@ class ShardCommitter:
             StoreError: naming the shard and what to do.
         """
         task = done.task
-        with named(f"write shard ({task.shard_row}, {task.shard_col}) of {task.modality}"):
+        with explaining(f"write shard ({task.shard_row}, {task.shard_col}) of {task.modality}"):
             # Noted before the status is written: a kill between the two leaves a failure too many,
             # which is redone, and never a shard with failures that nobody knows of.
             if self._leases is not None and done.failures:
@@ -47,14 +47,14 @@ class ShardCommitter:
 
     def undo(self, task: Task) -> None:
         """Remove a task that must not count as done: the status first, then the vectors."""
-        with named(f"remove shard ({task.shard_row}, {task.shard_col}) of {task.modality}"):
+        with explaining(f"remove shard ({task.shard_row}, {task.shard_col}) of {task.modality}"):
             delete(self.store, status_key(task))
             delete(self.store, shard_key(task.modality, task.shard_row, task.shard_col, 3))
 
     def is_written(self, task: Task) -> bool:
         """Return whether the store holds a task."""
         key = status_key(task)
-        with named(f"look for {key}"):
+        with explaining(f"look for {key}"):
             return exists(self.store, key)
 
 

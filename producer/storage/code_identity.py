@@ -1,4 +1,4 @@
-"""A hash of the sources that decide stored vectors: a store is finished by one code."""
+"""Hashes of the sources that decide stored vectors: one code makes all vectors of a store."""
 
 import hashlib
 import warnings
@@ -18,25 +18,25 @@ CODE = (
     "producer/storage",
     "producer/training/step.py",
 )
-"""Sources that vectors go through; what is published of them, and how it is asked for, is not."""
+"""Sources that decide vectors; those of publication and commands do not."""
 DERIVING = ("schemas", "producer/publishing", "producer/storage")
-"""Sources of what publication makes of vectors: overviews and pictures."""
+"""Sources that decide what publication derives from vectors: overviews and previews."""
 PACKAGES = ("torch", "numpy")
 SHOWN = 12
-"""Digits of a hash in a message."""
+"""Number of digits of a hash in a message."""
 
 
 class RoundingWarning(UserWarning):
-    """Parts of one store that are computed by versions or devices that may round differently."""
+    """Parts of one store are computed by versions or devices that may round differently."""
 
 
 class OtherIdentityError(StoreError):
-    """A process that would write other vectors than the store holds."""
+    """A process would write other vectors than the store holds."""
 
 
 @cache
 def code_sha256(parts: tuple[str, ...] = CODE) -> str:
-    """SHA-256 of sources by name and content; of those that decide vectors by default."""
+    """Hash sources by name and content; by default those that decide vectors."""
     import unigeo.producer
     import unigeo.schemas
 
@@ -57,13 +57,13 @@ def code_sha256(parts: tuple[str, ...] = CODE) -> str:
 
 @cache
 def packages() -> dict[str, str]:
-    """Versions of what computes vectors."""
+    """Return the versions of the packages that compute vectors."""
     return {name: version(name) for name in PACKAGES}
 
 
 @cache
 def code_version() -> str:
-    """Version of the installed package."""
+    """Return the version of the installed unigeo."""
     try:
         return version("unigeo")
     except PackageNotFoundError:
@@ -71,32 +71,32 @@ def code_version() -> str:
 
 
 def shorten(value: str) -> str:
-    """The first digits of a hash; a sentence stays as it is."""
+    """Return the first digits of a hash; a text with spaces stays as it is."""
     return value if " " in value else value[:SHOWN] or "not known"
 
 
-def check_code(found: Mapping[str, Any], wanted: Mapping[str, Any], url: Any) -> None:
-    """Compare the code that began a store with the code that would go on with it.
+def check_code(present: Mapping[str, Any], wanted: Mapping[str, Any], url: Any) -> None:
+    """Compare the code that began a store with the code that would continue it.
 
     Args:
-        found: the `unigeo` attribute of the store that is being built.
-        wanted: that of this run.
-        url: of the store, for messages.
+        present: the `unigeo` attribute of the store that is being built.
+        wanted: the `unigeo` attribute of this run.
+        url: URL of the store, for messages.
 
     Raises:
         OtherIdentityError: naming both versions and what to do.
     """
-    if found.get("code_sha256") != wanted.get("code_sha256"):
+    if present.get("code_sha256") != wanted.get("code_sha256"):
         there, here = (
-            f"unigeo {own['code_version']} with sources {shorten(own.get('code_sha256') or '')}"
-            for own in (found, wanted)
+            f"unigeo {one['code_version']} with sources {shorten(one.get('code_sha256') or '')}"
+            for one in (present, wanted)
         )
         raise OtherIdentityError(
             f"{url} was begun by {there}, and this is {here}: a store is never finished by other "
             "code, which may make other vectors. Go on with the unigeo that began it, or name "
             "another --out, or remove the store first."
         )
-    for name, there in (found.get("packages") or {}).items():
+    for name, there in (present.get("packages") or {}).items():
         here = (wanted.get("packages") or {}).get(name, there)
         if here != there:
             warn_of_rounding(name, there, here)

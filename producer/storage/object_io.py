@@ -1,8 +1,8 @@
-"""Write one object, whole or not at all, and try again where a store stumbles.
+"""Write one object, whole or not at all, with retries where a store fails for the moment.
 
-The same code writes a local folder and any object store. An object is put by one request: a shard
-of 768 bands is 48 MiB, and a single request carries up to 5 GB on every store in use, so no half
-uploaded parts stay behind a killed run.
+The same code writes a local folder and any object store. An object is put by one request, so a
+killed run leaves no half-uploaded parts: a shard of 768 bands is 48 MiB, and a single request
+carries up to 5 GB on every store in use.
 """
 
 import errno
@@ -24,12 +24,12 @@ from unigeo.schemas.io.retrying import with_retries
 from unigeo.schemas.io.store_errors import describe_error, unreachable_errors
 
 _DIRECT_BYTES = 1 << 20
-"""Objects of so many bytes are written past the system's cache: as fast as the disk, and without
-driving out of memory what others read."""
+"""Size from which objects are written past the system's cache: as fast as the disk, and without
+evicting what others read."""
 
 
 def put(store: Any, key: str, body: memoryview | bytes) -> None:
-    """Write an object in the place of an older one.
+    """Write an object, over an older one if there is one.
 
     Raises:
         OSError, obstore.exceptions.BaseError: if the store cannot be written, after all tries.
@@ -44,7 +44,7 @@ def put(store: Any, key: str, body: memoryview | bytes) -> None:
         try:
             _put_file(path, body)
         except FileNotFoundError:
-            # Another producer has done this shard and swept what it took for a leftover of ours.
+            # Another run has written this shard, and swept our unfinished file as a leftover.
             if not path.exists():
                 raise
         return
@@ -52,7 +52,7 @@ def put(store: Any, key: str, body: memoryview | bytes) -> None:
 
 
 def create(store: Any, key: str, body: bytes) -> None:
-    """Write an object that is not there yet; where it is, by whomever, it stays.
+    """Write an object unless it exists; one that another run wrote is kept.
 
     Raises:
         OSError, obstore.exceptions.BaseError: if the store cannot be written, after all tries.
@@ -90,21 +90,21 @@ def _put_file(path: Path, body: memoryview | bytes, *, overwrite: bool = True) -
 
 
 def _write_direct(file: int, body: memoryview) -> memoryview:
-    """Write whole pages past the system's cache, where disk and memory allow it; what is left."""
+    """Write full pages past the system's cache, if possible; return what is left to write."""
     if not hasattr(os, "O_DIRECT"):
         return body
-    import fcntl  # of Unix only
+    import fcntl  # not on Windows
 
     flags = fcntl.fcntl(file, fcntl.F_GETFL)
     try:
         fcntl.fcntl(file, fcntl.F_SETFL, flags | os.O_DIRECT)
-    except OSError:  # a file system without it
+    except OSError:  # a file system without direct writing
         return body
     try:
         while len(body) >= mmap.PAGESIZE:
             body = body[os.write(file, body[: len(body) // mmap.PAGESIZE * mmap.PAGESIZE]) :]
     except OSError as error:
-        if error.errno != errno.EINVAL:  # memory that begins within a page
+        if error.errno != errno.EINVAL:  # EINVAL: memory that does not begin at a page
             raise
     finally:
         fcntl.fcntl(file, fcntl.F_SETFL, flags)
@@ -112,7 +112,7 @@ def _write_direct(file: int, body: memoryview) -> memoryview:
 
 
 def exists(store: Any, key: str) -> bool:
-    """Whether the store holds an object."""
+    """Return whether the store holds an object."""
     return bool(with_retries(lambda: sync(store.exists(key)), needs_retry(store)))
 
 
@@ -122,11 +122,14 @@ def delete(store: Any, key: str) -> None:
 
 
 @contextmanager
-def named(what: str) -> Iterator[None]:
-    """Let a store's error say what was tried, and that the same command goes on.
+def explaining(what: str) -> Iterator[None]:
+    """Turn the errors of a store into one that says what was tried and how to continue.
+
+    Args:
+        what: verb and object of the action, such as `write shard (0, 0) of aerial`.
 
     Raises:
-        StoreError: in the place of it.
+        StoreError: instead of the store's error.
     """
     try:
         yield

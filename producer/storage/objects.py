@@ -1,4 +1,4 @@
-"""Stored objects as bytes: read whole, written whole, hashed."""
+"""Stored objects as bytes: read, written, changed, listed and hashed."""
 
 import hashlib
 import os
@@ -16,17 +16,17 @@ from unigeo.schemas.errors import StoreError
 from unigeo.schemas.io.retrying import with_retries
 
 _UPDATES = 100
-"""Times that an object is read anew because another writer was faster."""
+"""Times that an object is read again because another writer was faster."""
 
 
 def read_object(store: Any, key: str) -> bytes | None:
-    """The bytes of an object; None if it is not there."""
+    """Read an object; None if it does not exist."""
     body = sync(store.get(key, default_buffer_prototype()))
     return None if body is None else bytes(body.to_bytes())
 
 
 def need_object(store: Any, key: str) -> bytes:
-    """The bytes of an object that was there a moment ago.
+    """Read an object that existed a moment ago.
 
     Raises:
         StoreError: if it is gone.
@@ -38,20 +38,22 @@ def need_object(store: Any, key: str) -> bytes:
 
 
 def write_object(store: Any, key: str, content: bytes) -> None:
-    """Write an object in one go."""
+    """Write an object through Zarr."""
     sync(store.set(key, default_buffer_prototype().buffer.from_bytes(content)))
 
 
 def update_object(store: Any, key: str, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Change an object, so that of several who do it at once nobody's change is lost.
+    """Change an object; of several processes that do so at once, none loses its change.
 
-    A folder of this machine is locked meanwhile; an object store writes only over what was read,
-    else it is read and changed again. Stores that can do neither are simply written.
+    A local folder is locked. An object store writes only over the version that was read; where
+    another process was faster, the object is read and changed again. A store that can do neither is
+    written without protection.
 
     Args:
-        store: of Zarr.
-        key: of the object.
-        change: from its bytes, None where it is not there, to new ones; may be called repeatedly.
+        store: store of Zarr.
+        key: key of the object.
+        change: returns the new bytes for the old ones, which are None if there is no object; may be
+            called repeatedly.
 
     Returns:
         The new bytes.
@@ -87,7 +89,7 @@ def _update_remote(store: Any, key: str, change: Callable[[bytes | None], bytes]
         try:
             with_retries(lambda new=new, mode=mode: obstore.put(store, key, new, mode=mode))  # type: ignore[misc]
         except (AlreadyExistsError, PreconditionError):
-            time.sleep(random.uniform(0.0, 0.1))
+            time.sleep(random.uniform(0.0, 0.1))  # so that two writers do not stay in step
         except (NotImplementedError, NotSupportedError):
             with_retries(lambda new=new: obstore.put(store, key, new))  # type: ignore[misc]
             return new
@@ -98,9 +100,9 @@ def _update_remote(store: Any, key: str, change: Callable[[bytes | None], bytes]
 
 @contextmanager
 def _locked(store: Any) -> Iterator[None]:
-    """Keep other processes of this machine from changing what a folder holds."""
+    """Lock a local folder against other processes of this machine that do the same."""
     try:
-        import fcntl  # of Unix only
+        import fcntl  # not on Windows
     except ImportError:
         fcntl = None  # type: ignore[assignment]
     if fcntl is None or not isinstance(store, LocalStore):
@@ -120,7 +122,7 @@ def delete_objects(store: Any, prefix: str) -> None:
 
 
 def list_objects(store: Any, prefix: str = "") -> list[str]:
-    """Keys of every object below a prefix, sorted."""
+    """List the keys of every object below a prefix, sorted."""
 
     async def listed() -> list[str]:
         return sorted([key async for key in store.list_prefix(prefix)])
@@ -129,5 +131,5 @@ def list_objects(store: Any, prefix: str = "") -> list[str]:
 
 
 def digest(content: bytes | memoryview) -> bytes:
-    """SHA-256."""
+    """Return the SHA-256."""
     return hashlib.sha256(content).digest()

@@ -12,19 +12,19 @@ from unigeo.schemas.io.store_errors import unreachable_errors
 
 
 def retrying(store: Any) -> Any:
-    """The same store; an object store of which everything is asked patiently."""
+    """Return a store; an object store as one that repeats its requests."""
     if not needs_retry(store):
         return store
     return RetryingObjectStore(store.store, read_only=store.read_only)
 
 
 def needs_retry(store: Any) -> bool:
-    """Whether a store's requests may fail for the moment, and nobody yet asks them again."""
+    """Return whether requests of a store may fail for the moment and are not repeated yet."""
     return isinstance(store, ObjectStore) and not isinstance(store, RetryingObjectStore)
 
 
 class RetryingObjectStore(ObjectStore[Any]):
-    """An object store for Zarr, which asks again where its requests stumble."""
+    """An object store for Zarr that repeats requests after errors that may pass."""
 
     async def get(self, *about: Any, **more: Any) -> Any:
         """See `zarr.abc.store.Store.get`."""
@@ -56,20 +56,20 @@ class RetryingObjectStore(ObjectStore[Any]):
 
     async def list_prefix(self, prefix: str) -> AsyncGenerator[str, None]:
         """See `zarr.abc.store.Store.list_prefix`."""
-        asked = super().list_prefix
+        list_once = super().list_prefix  # `super()` does not work inside the inner function
 
         async def listed() -> list[str]:
-            return [key async for key in asked(prefix)]
+            return [key async for key in list_once(prefix)]
 
         for key in await _with_retries_async(listed):
             yield key
 
     async def list_dir(self, prefix: str) -> AsyncGenerator[str, None]:
         """See `zarr.abc.store.Store.list_dir`."""
-        asked = super().list_dir
+        list_once = super().list_dir
 
         async def listed() -> list[str]:
-            return [key async for key in asked(prefix)]
+            return [key async for key in list_once(prefix)]
 
         for key in await _with_retries_async(listed):
             yield key

@@ -1,7 +1,7 @@
-"""Groups drafted in memory and then written, every object once and with its last content.
+"""Groups built in memory and then written, every object once and with its final content.
 
-An object store may carry out a request that its client has given up and sent again; where the
-second had other content, or removed the object, the late one would undo it.
+An object store may still execute a request that its client has given up and repeated. If the second
+request had other content, or removed the object, the late first one would undo it.
 """
 
 from typing import Any
@@ -16,19 +16,19 @@ from unigeo.producer.storage.object_io import delete, put
 from unigeo.producer.storage.objects import list_objects
 
 
-def draft(attributes: dict[str, Any] | None = None) -> zarr.Group:
-    """An empty group in memory."""
+def new_group(attributes: dict[str, Any] | None = None) -> zarr.Group:
+    """Create an empty group in memory."""
     return zarr.create_group(MemoryStore(), zarr_format=3, attributes=attributes)
 
 
-def add_whole(
+def add_array(
     group: zarr.Group,
     name: str,
     values: np.ndarray,
     dimension_names: tuple[str, ...],
     attributes: dict[str, Any] | None = None,
 ) -> None:
-    """Add a small array as one chunk to a draft; one without numbers is left out."""
+    """Add a small array as one chunk; an array without elements is left out."""
     if not values.size:
         return
     array = group.create_array(
@@ -47,33 +47,33 @@ def add_whole(
 
 
 def objects_of(group: zarr.Group) -> dict[str, bytes]:
-    """The objects of a draft by key, sorted."""
+    """Return the objects of a group in memory by key, sorted."""
 
     async def contents() -> dict[str, bytes]:
         prototype = default_buffer_prototype()
-        found = {}
+        objects = {}
         async for key in group.store.list():
             body = await group.store.get(key, prototype)
             assert body is not None
-            found[key] = body.to_bytes()
-        return found
+            objects[key] = body.to_bytes()
+        return objects
 
     return dict(sorted(sync(contents()).items()))
 
 
-def write_draft(
+def write_group(
     store: Any, path: str, group: zarr.Group, *, as_group: bool = True
 ) -> dict[str, bytes]:
-    """Write a draft over what stands at a path; what it does not have there stays.
+    """Write a group at a path, over objects of the same keys; other objects stay.
 
     Args:
-        store: to write to.
-        path: of the group in it.
-        group: the draft.
-        as_group: write the group's own metadata too, which else come when its arrays are full.
+        store: store to write to.
+        path: path of the group in it.
+        group: group in memory.
+        as_group: write the group's own metadata too; without them it is no group to readers yet.
 
     Returns:
-        What was written, by key.
+        The objects that were written, by key.
 
     Raises:
         OSError, obstore.exceptions.BaseError: if the store cannot be written.
@@ -87,12 +87,12 @@ def write_draft(
 
 
 def replace_group(store: Any, path: str, group: zarr.Group) -> dict[str, bytes]:
-    """Write a draft as the group at a path, and remove what else stands there.
+    """Write a group at a path, and remove every other object there.
 
     Returns:
-        What was written, by key.
+        The objects that were written, by key.
     """
-    objects = write_draft(store, path, group)
+    objects = write_group(store, path, group)
     for key in list_objects(store, f"{path}/"):
         if key not in objects:
             delete(store, key)

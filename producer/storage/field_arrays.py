@@ -1,0 +1,94 @@
+"""The arrays of an empty field: vectors, statuses and coordinates."""
+
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
+
+from unigeo.producer.storage.object_io import exists, put
+from unigeo.producer.storage.staged_groups import new_group, objects_of
+from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.store.layout import (
+    Layout,
+    array_attributes,
+    axis_attributes,
+    band_numbers,
+    spatial_ref_attributes,
+    status_name,
+)
+from unigeo.schemas.store.quantization import FILL
+
+
+def create_arrays(store: Any, path: str, grid: Grid, layout: Layout) -> None:
+    """Write the objects of an empty field that are missing: a run may have been killed on its way.
+
+    Nothing is ever removed, so that two runs that begin together end with the same objects.
+    """
+    empty = new_group()
+    for modality in layout.modalities:
+        _create_vectors(empty, modality, grid, layout)
+        _create_status(empty, modality, grid, layout)
+    _create_coordinates(empty, grid, layout)
+    prefix = f"{path}/" if path else ""
+    for key, body in objects_of(empty).items():
+        if key != "zarr.json" and not exists(store, prefix + key):
+            put(store, prefix + key, body)
+
+
+def _create_vectors(group: zarr.Group, modality: str, grid: Grid, layout: Layout) -> None:
+    inner: list[Any] = [BytesCodec(), Crc32cCodec()]
+    width = layout.width(modality)
+    if layout.codec == "zstd":
+        inner.insert(1, ZstdCodec(level=3))
+    group.create_array(
+        modality,
+        shape=(*grid.shape, width),
+        dtype="int8",
+        chunks=(layout.shard, layout.shard, width),
+        serializer=ShardingCodec(chunk_shape=(layout.chunk, layout.chunk, width), codecs=inner),
+        compressors=None,
+        filters=None,
+        fill_value=FILL,
+        dimension_names=("y", "x", layout.dimension(modality)),
+        attributes=array_attributes(modality, grid),
+    )
+
+
+def _create_status(group: zarr.Group, modality: str, grid: Grid, layout: Layout) -> None:
+    group.create_array(
+        status_name(modality),
+        shape=grid.shape,
+        dtype="uint8",
+        chunks=(layout.shard, layout.shard),
+        compressors=None,
+        # No CRC either, which GDAL 3.12 refuses: the hashes of these objects are in the manifest.
+        filters=None,
+        fill_value=0,
+        dimension_names=("y", "x"),
+        attributes=array_attributes(modality, grid, status=True),
+    )
+
+
+def _create_coordinates(group: zarr.Group, grid: Grid, layout: Layout) -> None:
+    about = {"long_name": "number of the vector's dimension"}
+    coordinates: list[tuple[str, np.ndarray, dict[str, Any]]] = [
+        ("x", grid.x, axis_attributes("x")),
+        ("y", grid.y, axis_attributes("y")),
+        *((name, band_numbers(n), about) for name, n in layout.band_dimensions.items()),
+        ("spatial_ref", np.array(0, np.int32), spatial_ref_attributes(grid)),
+    ]
+    for name, values, attributes in coordinates:
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            dtype=values.dtype,
+            chunks=values.shape or "auto",
+            compressors=None,
+            filters=None,
+            # No coordinate is ever NaN or -1, so no chunk is left out as if it were empty.
+            fill_value=np.nan if values.dtype.kind == "f" else -1,
+            dimension_names=(name,) if values.ndim else (),
+            attributes=attributes,
+        )
+        array[...] = values
