@@ -13,10 +13,12 @@ if which("nvidia-smi") is None and not Path("/dev/nvidiactl").exists():
 import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
-from skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401, hooks
+from support.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401, hooks
 
 if find_spec("beartype"):  # a machine lent for its GPU may lack it
-    install_import_hook("unigeo", "typecheck.check").__enter__()
+    import support.typecheck  # noqa: F401  the hook takes it as an attribute of `support`
+
+    install_import_hook("unigeo", "support.typecheck.check").__enter__()
 
 SLOW = [HealthCheck.too_slow]  # no fault of the code: the machine may be busy
 settings.register_profile("unigeo", deadline=None, suppress_health_check=SLOW, print_blob=True)
@@ -36,7 +38,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def gulf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small published store, to be read only."""
-    import stores
+    from support import stores
 
     path = tmp_path_factory.mktemp("stores") / "gulf.zarr"
     stores.build(path)
@@ -46,7 +48,7 @@ def gulf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def fiji(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small published store across the antimeridian, compressed, to be read only."""
-    import stores
+    from support import stores
 
     path = tmp_path_factory.mktemp("stores") / "fiji.zarr"
     stores.build(path, stores.FIJI, stores.layout_of(("coordinate",), codec="zstd"))
@@ -70,7 +72,7 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small published store of modalities of several widths, and covariates; to be read only."""
-    import stores
+    from support import stores
 
     path = tmp_path_factory.mktemp("stores") / "wide.zarr"
     stores.build_wide(path)

@@ -31,7 +31,9 @@ def test_modules_of_one_name_are_listed() -> None:
     for side in SIDES:
         for path in (ROOT / side).rglob("*.py"):
             modules[path.stem].add(path.relative_to(ROOT).as_posix())
-    twice = {stem: paths for stem, paths in modules.items() if len(paths) > 1 and stem != "__init__"}
+    twice = {
+        stem: paths for stem, paths in modules.items() if len(paths) > 1 and stem != "__init__"
+    }
     section = PAGE.split("## Names used on two sides")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \|(.*)\|.*\|$", section, re.MULTILINE)
     assert {stem: set(re.findall(r"`([\w/]+\.py)`", paths)) for stem, paths in rows} == twice

@@ -10,12 +10,12 @@ from typing import Any
 
 import pystac
 import pytest
-import stores
 import xarray as xr
 from jsonschema import Draft7Validator
 from pystac.validation.local_validator import get_local_schema_cache
 from referencing import Registry, Resource
-from servers import RangeServer, object_store
+from support import stores
+from support.servers import RangeServer, object_store
 
 from benchmarks.producer import kills
 from unigeo import client

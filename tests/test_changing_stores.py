@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import servers
-import stores
+from support import servers, stores
 
 from unigeo import client
 from unigeo.schemas.errors import DamagedError, StoreError

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_runs import NOISY, logged_metrics, model_settings, start
+from support.training_runs import NOISY, logged_metrics, model_settings, start
 
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.observations.synthetic.world import World

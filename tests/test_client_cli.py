@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import stores
-from children import child
-from commands import done, point_table, refused, run
+from support import stores
+from support.children import child
+from support.commands import done, point_table, refused, run
 
 VERBS = [
     "info", "plan", "sample", "join", "encode", "zonal", "coverage", "region", "geotiff", "probe",

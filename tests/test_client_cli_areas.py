@@ -12,7 +12,7 @@ import pytest
 import rasterio
 import shapely
 import xarray as xr
-from commands import done, refused, run
+from support.commands import done, refused, run
 
 from unigeo.client.areas.polygon_tables import read_areas
 from unigeo.client.field.opening import open_field

@@ -8,9 +8,9 @@ import geopandas
 import numpy as np
 import pandas as pd
 import pytest
-import stores
-from commands import done, point_table, refused, run
-from servers import RangeServer
+from support import stores
+from support.commands import done, point_table, refused, run
+from support.servers import RangeServer
 from test_encoding import encoder_in_numpy, model_of
 
 from unigeo.client.commands import points as commands_points

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 import xarray as xr
-from commands import done, point_table, refused, run
+from support.commands import done, point_table, refused, run
 
 from unigeo.client.commands import table_parts as commands_tables
 from unigeo.client.field.opening import open_field

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import zarr
-from convention_rules import faults, nodes_of, store_faults
 from pyproj import CRS
+from support.convention_rules import faults, nodes_of, store_faults
 
 from unigeo import client
 from unigeo.client.areas.subset import cut_field

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-import stores
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import stores
 
 from unigeo.client.areas.subset import cut_field
 from unigeo.client.field.opening import open_field

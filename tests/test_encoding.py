@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import stores
 import torch
 import xarray as xr
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support import stores
 from zarr.storage import MemoryStore
 
 from unigeo import client
 from unigeo.client.encoding.coordinate_encoder import Encoder
 from unigeo.client.encoding.layers import gelu
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings, TextSettings
+from unigeo.producer.encoders.model_settings import CoordinateSettings, ModelSettings, TextSettings
 from unigeo.producer.publishing.coordinate_encoder import coordinate_settings, coordinate_weights
 from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import LayoutError, StoreError

@@ -28,8 +28,8 @@ from unigeo.producer.evaluation.calibration import (
     reliability_bins,
     top_answers,
 )
+from unigeo.producer.evaluation.downstream.benchmarks import DOWNSTREAM, Benchmark
 from unigeo.producer.evaluation.downstream.result import BenchmarkResult
-from unigeo.producer.evaluation.downstream.suites import DOWNSTREAM, Benchmark
 from unigeo.producer.evaluation.ensembles import (
     Side,
     combine,

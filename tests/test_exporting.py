@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
-import stores
+from support import stores
 
 from unigeo import client
 from unigeo.schemas.errors import LayoutError, MissingExtraError, RegionError, StoreError

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import servers
-import stores
-from children import child
+from support import servers, stores
+from support.children import child
 
 from benchmarks.producer import kills
 from unigeo import client

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-import stores
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import stores
 from test_points import FORMS
 
 from unigeo import client

@@ -5,16 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gpu_marks import on_gpu
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support.gpu_marks import on_gpu
 from torch.utils.flop_counter import FlopCounterMode
 
 from unigeo.producer.encoders import folded
 from unigeo.producer.encoders.coordinates import CoordinateEncoder
 from unigeo.producer.encoders.folded import FoldedEncoder, cell_encoder, fold, fused
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings
+from unigeo.producer.encoders.model_settings import CoordinateSettings, ModelSettings
 
 
 def model_of(seed: int = 0, dimension: int = 16, noise: float = 0.1, **options: Any) -> UniGeoCLIP:

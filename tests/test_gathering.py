@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import stores
 import xarray as xr
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import stores
 from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, GzipCodec, TransposeCodec, ZstdCodec
 from zarr.storage import LocalStore, MemoryStore, WrapperStore

@@ -24,7 +24,7 @@ from benchmarks.producer.waves import Waves, model_settings
 from unigeo.producer.encoders.model import UniGeoCLIP, load_model, save_model
 from unigeo.producer.encoders.text import train_tokenizer
 from unigeo.producer.observations.folder.folder_observations import FolderObservations
-from unigeo.producer.observations.folder.opening import open_observations
+from unigeo.producer.observations.folder.open_folder import open_observations
 from unigeo.producer.observations.geotiff.patch_frames import local_lonlat
 
 ROOT = Path(__file__).parents[1]

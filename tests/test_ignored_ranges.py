@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import xarray as xr
-from servers import RangeServer
+from support.servers import RangeServer
 from zarr.storage import FsspecStore
 
 from unigeo import client

@@ -7,11 +7,11 @@ import pyproj
 import pytest
 import rasterio
 import shapely
-from catalogues import Services, add_item, colour
 from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 from rasterio.vrt import WarpedVRT
+from support.catalogues import Services, add_item, colour
 
 from unigeo.producer.sources.imagery import AerialSource, SurfaceSource
 from unigeo.producer.sources.raster_catalogue import Catalogue

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 import rasterio
 import shapely
-from catalogues import Services, add_item, colour, height
 from PIL import Image
 from rasterio.transform import from_origin
+from support.catalogues import Services, add_item, colour, height
 
 from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.sources import set_builder

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import stores
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import stores
 from test_folded import model_of
 
 from unigeo import client
-from unigeo.producer.encoders.settings import CoordinateSettings
+from unigeo.producer.encoders.model_settings import CoordinateSettings
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.raster.coordinate_detail import (
     TOLERATED,

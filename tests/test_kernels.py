@@ -12,9 +12,9 @@ pytest.importorskip("triton", reason="torch brings it on Linux with CUDA's libra
 
 ROOT = Path(__file__).parents[1]
 HOOKED = """
-import runpy
+import runpy, support.typecheck
 from jaxtyping import install_import_hook
-install_import_hook("unigeo", "typecheck.check")
+install_import_hook("unigeo", "support.typecheck.check")
 runpy.run_module("benchmarks.producer.kernels", run_name="__main__")
 """
 """As tests import it on a machine with a GPU: each function checks its annotations."""

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from unigeo.producer.encoders.layers import TEMPERATURE, layers
+from unigeo.producer.encoders.layer_depths import TEMPERATURE, layers
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.settings import (
+from unigeo.producer.encoders.model_settings import (
     CoordinateSettings,
     ImageSettings,
     ModelSettings,

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import rasterio
 import rioxarray  # noqa: F401  (adds the `rio` accessor)
-import stores
 import xarray as xr
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import CRS, Transformer
+from support import stores
 
 from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.geo.grid import Grid

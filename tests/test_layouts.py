@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
-import stores
 import xarray as xr
 import zarr
 from pyproj import Transformer
+from support import stores
 
 from unigeo import client
 from unigeo.client.areas.subset import cut_field

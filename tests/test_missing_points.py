@@ -16,7 +16,7 @@ from test_sampling import in_memory
 
 from unigeo import client
 from unigeo.client.points.missing_points import warn_of_missing
-from unigeo.client.reading.protocol import WindowCells
+from unigeo.client.reading.cell_protocol import WindowCells
 from unigeo.client.reading.sampling import Modality, read_status
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.grid import Grid

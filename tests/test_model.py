@@ -12,14 +12,14 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from unigeo.producer.encoders.model import UniGeoCLIP, load_model, model_hash, save_model
-from unigeo.producer.encoders.presets import base, small, tiny
-from unigeo.producer.encoders.settings import (
+from unigeo.producer.encoders.model_settings import (
     ModelSettings,
     SurfaceSettings,
     TextSettings,
     from_json,
     to_json,
 )
+from unigeo.producer.encoders.presets import base, small, tiny
 from unigeo.producer.encoders.surface import SurfaceEncoder, low_ground
 from unigeo.producer.encoders.text import tokenize, train_tokenizer
 from unigeo.schemas.errors import ModelError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rioxarray  # noqa: F401  (adds the `rio` accessor)
 import xarray as xr
-from commands import point_table
+from support.commands import point_table
 
 from unigeo import client
 from unigeo.client.areas.subset import cut_field

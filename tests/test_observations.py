@@ -20,7 +20,7 @@ from rasterio.transform import from_origin
 from unigeo.producer.observations.folder.folder_observations import FolderObservations
 from unigeo.producer.observations.folder.land import Land
 from unigeo.producer.observations.folder.location_tables import LocationTable
-from unigeo.producer.observations.folder.opening import open_observations
+from unigeo.producer.observations.folder.open_folder import open_observations
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import ObservationsWrapper, only

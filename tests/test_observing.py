@@ -12,13 +12,13 @@ import numpy as np
 import obstore
 import pytest
 import rasterio
-from catalogues import TABLE, TOKEN, Services, colour, make, write_table
-from children import child
 from click.testing import CliRunner
 from PIL import Image
 from rasterio.transform import from_origin
-from servers import object_store
-from training_runs import gave
+from support.catalogues import TABLE, TOKEN, Services, colour, make, write_table
+from support.children import child
+from support.servers import object_store
+from support.training_runs import logged_metrics
 
 from unigeo.producer.commands.cli import produce
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
@@ -306,7 +306,7 @@ def test_training_over_http_is_training_from_disk(
         result = CliRunner().invoke(produce, text.split())
         assert result.exit_code == 0, (result.output, result.exception)
         (curve,) = folder.rglob("train.jsonl")
-        curves.append(gave(curve.parent))
+        curves.append(logged_metrics(curve.parent))
     assert len(curves[0]) == 3 and curves[0] == curves[1]
 
 

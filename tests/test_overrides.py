@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from unigeo.producer.commands.cli import produce
 from unigeo.producer.commands.options import setting_changes
+from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.presets import tiny
-from unigeo.producer.encoders.settings import ModelSettings
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import only
 from unigeo.producer.pipeline import overrides

@@ -20,9 +20,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from commands import done, refused, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.commands import done, refused, run
 
 from unigeo.client.commands import table_parts as commands_tables
 from unigeo.client.field.opening import open_field

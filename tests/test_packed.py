@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from gpu_marks import on_gpu
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.gpu_marks import on_gpu
 from test_folded import model_of, own, places
 
 from unigeo.producer.encoders.folded import FoldedEncoder

@@ -9,9 +9,9 @@ import torch
 
 from unigeo.producer.encoders.images import ImageEncoder
 from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.encoders.model_settings import ImageSettings, ModelSettings, from_json, to_json
 from unigeo.producer.encoders.pixel_statistics import LOCATIONS, SEED, fit_pixels
 from unigeo.producer.encoders.presets import tiny
-from unigeo.producer.encoders.settings import ImageSettings, ModelSettings, from_json, to_json
 from unigeo.producer.observations.patches import Patches
 from unigeo.producer.observations.protocol import ImageModality
 from unigeo.producer.observations.synthetic.world import World

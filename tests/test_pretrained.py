@@ -18,9 +18,9 @@ from transformers import (
 
 from unigeo.producer.encoders.images import ImageEncoder
 from unigeo.producer.encoders.model import UniGeoCLIP, load_model, save_model
+from unigeo.producer.encoders.model_settings import ImageSettings
 from unigeo.producer.encoders.presets import base, small
 from unigeo.producer.encoders.pretrained import fit_to_checkpoint
-from unigeo.producer.encoders.settings import ImageSettings
 from unigeo.producer.encoders.text import tokenize, tokenizer_for
 from unigeo.schemas.errors import ModelError
 

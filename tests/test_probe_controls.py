@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from probe_tables import linear_table
 from sklearn.linear_model import LinearRegression
+from support.probe_tables import linear_table
 
 from unigeo.client.field.field import Field
 from unigeo.client.field.opening import open_field

@@ -8,8 +8,8 @@ import pytest
 import rasterio
 import xarray as xr
 import zarr
-from commands import point_table
-from convention_rules import store_faults
+from support.commands import point_table
+from support.convention_rules import store_faults
 
 from unigeo.client.field.opening import open_field
 from unigeo.client.probing.probe import Probe

@@ -9,7 +9,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from commands import point_table
+from support.commands import point_table
 
 from unigeo.client.field.field import Field
 from unigeo.client.field.opening import open_field

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from probe_tables import linear_table
 from safetensors.numpy import load_file, save_file
+from support.probe_tables import linear_table
 
 from unigeo.client.field.field import Field
 from unigeo.client.field.opening import open_field

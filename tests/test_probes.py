@@ -9,7 +9,7 @@ import rasterio
 import rioxarray  # noqa: F401
 import shapely
 import xarray as xr
-from probe_tables import linear_table
+from support.probe_tables import linear_table
 
 from unigeo.client.field.field import Field
 from unigeo.client.field.opening import open_field

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import stores
 import xarray as xr
-from children import child
+from support import stores
+from support.children import child
 
 from unigeo import client
 from unigeo.producer.commands.cli import main
@@ -164,7 +164,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import stores
+from support import stores
 import torch
 
 from unigeo.producer.encoders.model import load_model

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import stores
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from support import stores
 from zarr.storage import MemoryStore
 
 from unigeo.producer.raster import local_executor, shard_commit

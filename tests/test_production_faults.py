@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import servers
-import stores
-from faulty_proxy import FaultyProxy
 from obstore.exceptions import PermissionDeniedError
+from support import servers, stores
+from support.faulty_proxy import FaultyProxy
 from zarr.storage import LocalStore, WrapperStore
 
 from benchmarks.producer import kills

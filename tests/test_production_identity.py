@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import stores
 from click.testing import CliRunner
+from support import stores
 
 import unigeo.client
 import unigeo.producer
@@ -122,7 +122,7 @@ def test_a_worker_of_an_edited_checkout_is_refused(
     for module in FOLDERS:
         (folder,) = module.__path__
         shutil.copytree(folder, tmp_path / "edited/unigeo" / module.__name__.split(".")[1])
-    with (tmp_path / "edited/unigeo/producer/encoders/layers.py").open("a") as file:
+    with (tmp_path / "edited/unigeo/producer/encoders/layer_depths.py").open("a") as file:
         file.write("\nEDITED = True\n")
     with cluster(folders[0], "edited", tmp_path / "edited") as address:
         refused = command(tmp_path / "far.zarr", "--scheduler", address)

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import stores
-import tiled
+from support import stores, tiled
 
 from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.observations.geotiff import raster_patches

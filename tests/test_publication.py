@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import rasterio
 import rioxarray  # noqa: F401
-import stores
 import xarray as xr
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from support import stores
 
 from unigeo import client
 from unigeo.producer.publishing import derive

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import servers
-import stores
 import zarr
-from children import child
+from support import servers, stores
+from support.children import child
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
@@ -85,7 +84,7 @@ def test_a_store_killed_twice_ends_the_same(gulf: Path, tmp_path: Path) -> None:
 
 HELD = """
 import sys, time
-import stores
+from support import stores
 
 def encode(modality, lonlat):
     if modality == "aerial" and lonlat[:, 0].max() > 15 and lonlat[:, 1].min() < -10:
@@ -153,7 +152,7 @@ def test_the_model_s_vectors_do_not_depend_on_the_company() -> None:
     import torch
 
     from unigeo.producer.encoders.coordinates import CoordinateEncoder
-    from unigeo.producer.encoders.settings import CoordinateSettings
+    from unigeo.producer.encoders.model_settings import CoordinateSettings
     from unigeo.schemas.store.quantization import dequantize, quantize
 
     torch.manual_seed(0)
@@ -235,7 +234,7 @@ def test_cells_that_fail_are_counted_and_named(tmp_path: Path) -> None:
 
 FULL_DISK = """
 import json, resource, sys
-import stores
+from support import stores
 from unigeo.schemas.errors import UnigeoError
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))

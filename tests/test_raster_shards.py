@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import stores
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import stores
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import shapely
 import xarray as xr
-from commands import done, refused
-from probe_tables import linear_table
+from support.commands import done, refused
+from support.probe_tables import linear_table
 
 from unigeo.client.areas.polygon_tables import read_areas
 from unigeo.client.areas.polygons import read_polygons

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import stores
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import stores
 from zarr.storage import MemoryStore
 
 from unigeo import client

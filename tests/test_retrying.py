@@ -10,15 +10,15 @@ import aiohttp
 import obstore.exceptions
 import pytest
 import requests
-import servers
 import zarr
 from multidict import CIMultiDict, CIMultiDictProxy
+from support import servers
 from yarl import URL
 
 from unigeo.client.reading.range_requests import Requests, Span
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
 from unigeo.producer.sources.web_requests import GoneError, WebClient
-from unigeo.producer.storage.retrying import RetryingObjectStore
+from unigeo.producer.storage.retrying_store import RetryingObjectStore
 from unigeo.schemas.errors import DamagedError, ObservationsError, StoreError
 from unigeo.schemas.io import retrying
 from unigeo.schemas.io.retrying import (

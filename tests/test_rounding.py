@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rounding
 import xarray as xr
-from children import child
+from support.children import child
 
 from unigeo.producer.encoders.model import UniGeoCLIP, save_model
 from unigeo.producer.encoders.presets import tiny
@@ -19,7 +19,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import stores
+from support import stores
 import torch
 
 from unigeo.producer.encoders.model import load_model

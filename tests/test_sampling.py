@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from unigeo import client
+from unigeo.client.reading.cell_protocol import WindowCells
 from unigeo.client.reading.point_status import NO_POSITION
-from unigeo.client.reading.protocol import WindowCells
 from unigeo.client.reading.sampling import Method, Modality, sample
 from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid
 from unigeo.schemas.geo.projection import equal_earth_m

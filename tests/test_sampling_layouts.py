@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import stores
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Transformer
+from support import stores
 
 from unigeo import client
 from unigeo.producer.publishing.publish import publish

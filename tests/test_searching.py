@@ -4,10 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import commands
 import numpy as np
 import pytest
-import stores
+from support import commands, stores
 
 from unigeo import client
 from unigeo.client.field.search import Concepts as Phrases

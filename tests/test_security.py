@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-import stores
 from rasterio.transform import from_origin
+from support import stores
 
 from unigeo import client
 from unigeo.client.encoding.coordinate_encoder import load_encoder
@@ -52,8 +52,8 @@ def test_nothing_in_the_packages_runs_what_it_reads(pattern: str) -> None:
 def test_a_pickle_instead_of_weights_is_refused(tmp_path: Path) -> None:
     import hashlib
 
+    from unigeo.producer.encoders.model_settings import to_json
     from unigeo.producer.encoders.presets import tiny
-    from unigeo.producer.encoders.settings import to_json
 
     ran = tmp_path / "ran"
 

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from children import child
 from hypothesis import given
 from hypothesis import strategies as st
-from servers import RangeServer, Request, parse_range
+from support.children import child
+from support.servers import RangeServer, Request, parse_range
 
 CONTENT = bytes(range(256)) * 4
 OBJECTS = {"a/b": CONTENT, "c": b"tiny", "empty": b""}
@@ -168,7 +168,7 @@ def test_the_link_is_shared() -> None:
 
 def test_as_a_process_it_tells_its_url_and_counts(tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(b"tiny")
-    command = [sys.executable, str(Path(__file__).parent / "servers.py"), str(tmp_path)]
+    command = [sys.executable, str(Path(__file__).parent / "support/servers.py"), str(tmp_path)]
     with child(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()

@@ -4,10 +4,10 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 import pytest
-import stores
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
+from support import stores
 
 from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.store.sharding import EMPTY, crc_matches, index_bytes, parse_index

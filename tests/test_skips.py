@@ -30,7 +30,7 @@ def test_that_is_known_to_fail(): assert False
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Outcomes:
     def outcomes(ci: str, source: str) -> tuple[dict[str, int], str]:
         monkeypatch.setenv("CI", ci)
-        pytester.makeconftest("from skips import *")
+        pytester.makeconftest("from support.skips import *")
         pytester.makepyfile(source)
         result = pytester.runpytest_inprocess()
         return result.parseoutcomes(), result.stdout.str()

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from catalogues import TOKEN, Services
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
+from support.catalogues import TOKEN, Services
 
 from unigeo.producer.sources import mapillary
 from unigeo.producer.sources.image_folder import ImageFolder, read_exif

@@ -12,7 +12,7 @@ from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.presets import tiny
 from unigeo.producer.evaluation.model_under_test import ModelUnderTest
 from unigeo.producer.evaluation.table_probes import model_vectors
-from unigeo.producer.observations.folder.opening import open_observations
+from unigeo.producer.observations.folder.open_folder import open_observations
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import only
 from unigeo.schemas.errors import ObservationsError, ProbeError

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 
-from unigeo.producer.observations.folder.opening import open_observations
+from unigeo.producer.observations.folder.open_folder import open_observations
 from unigeo.producer.observations.geotiff.geotiff_source import open_source
 from unigeo.producer.observations.geotiff.height_values import HeightDescription, MeaningError
 from unigeo.producer.observations.geotiff.raster_blocks import BlockReader

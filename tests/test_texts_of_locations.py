@@ -10,13 +10,13 @@ import pyproj
 import pytest
 import rasterio
 import shapely
-from catalogues import Services, point
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
+from support.catalogues import Services, point
 from transformers import Siglip2Tokenizer
 
-from unigeo.producer.encoders.settings import TextSettings
+from unigeo.producer.encoders.model_settings import TextSettings
 from unigeo.producer.encoders.text import pretrained_tokenizer, train_tokenizer
 from unigeo.producer.sources.map_features import (
     Feature,

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from test_rasters import write
 
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.settings import CoordinateSettings, ImageSettings, ModelSettings
+from unigeo.producer.encoders.model_settings import CoordinateSettings, ImageSettings, ModelSettings
 from unigeo.producer.observations.folder.folder_observations import FolderObservations
-from unigeo.producer.observations.folder.opening import open_observations
+from unigeo.producer.observations.folder.open_folder import open_observations
 from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource, open_source
 from unigeo.producer.observations.geotiff.modality_rasters import ModalityRasters
 from unigeo.producer.observations.geotiff.patch_frames import Frame

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.presets import tiny
-from unigeo.producer.encoders.settings import ModelSettings
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.training.holdout import held_out
 from unigeo.producer.training.recall import mean_recall, recall_matrix

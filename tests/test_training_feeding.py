@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from training_runs import SMALL, model_settings
+from support.training_runs import SMALL, model_settings
 
 from unigeo.producer.observations.patches import Patches
 from unigeo.producer.observations.protocol import ImageModality

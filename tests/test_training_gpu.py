@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gpu_marks import MARKS
+from support.gpu_marks import MARKS
 
 from benchmarks.producer.waves import Waves, model_settings
 from unigeo.producer.encoders.model import UniGeoCLIP

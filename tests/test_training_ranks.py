@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_runs import NOISY, logged_metrics, model_settings, start
+from support.training_runs import NOISY, logged_metrics, model_settings, start
 
 from unigeo.producer.encoders.model import load_model
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.training.train import train
 
 pytestmark = pytest.mark.slow
-SCRIPT = str(Path(__file__).with_name("training_runs.py"))
+SCRIPT = str(Path(__file__).with_name("support") / "training_runs.py")
 ENV = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_runs import SMALL, model_settings
+from support.training_runs import SMALL, model_settings
 from transformers import AutoTokenizer, Siglip2Tokenizer, SiglipConfig
 
 from unigeo.producer.encoders.model import UniGeoCLIP

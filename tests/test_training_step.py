@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from training_runs import SMALL, model_settings
+from support.training_runs import SMALL, model_settings
 
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.text import tokenize, train_tokenizer

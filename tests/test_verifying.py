@@ -6,14 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import commands
 import numpy as np
 import pytest
-import servers
-import stores
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import commands, servers, stores
 from zarr.storage import MemoryStore, WrapperStore
 
 from unigeo import client

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import rioxarray  # noqa: F401
 import shapely
-import stores
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import stores
 
 from unigeo import client
 from unigeo.client.areas.zonal import OFF_THE_FIELD

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
 from unigeo.producer.encoders.folded import FoldedEncoder, cpu_flags, fused, product
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings
+from unigeo.producer.encoders.model_settings import CoordinateSettings, ModelSettings
 
 Way = Callable[[Tensor], Tensor]
 

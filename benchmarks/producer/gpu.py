@@ -36,7 +36,7 @@ from unigeo.producer.encoders import presets
 from unigeo.producer.encoders.coordinates import CoordinateEncoder
 from unigeo.producer.encoders.folded import FoldedEncoder, fused, product
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings
+from unigeo.producer.encoders.model_settings import CoordinateSettings, ModelSettings
 from unigeo.producer.raster.device_transfer import fetch, quantize_on_device
 from unigeo.producer.training.step import compile_blocks
 

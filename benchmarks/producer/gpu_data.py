@@ -18,7 +18,7 @@ import rasterio
 from benchmarks.producer.carried import DESCRIPTION, LOCATIONS
 from unigeo.producer.observations.folder.description import RasterDescription
 from unigeo.producer.observations.folder.folder_observations import FolderObservations
-from unigeo.producer.observations.folder.opening import open_observations
+from unigeo.producer.observations.folder.open_folder import open_observations
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "conus_open.toml"
 COUNT, SEED = 100_000, 0

@@ -35,7 +35,7 @@ from benchmarks.producer.waves import Waves, model_settings
 from unigeo.producer.encoders import presets
 from unigeo.producer.encoders.folded import cell_encoder, fold, gains_from_bfloat16
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.settings import CoordinateSettings, ModelSettings
+from unigeo.producer.encoders.model_settings import CoordinateSettings, ModelSettings
 from unigeo.producer.observations.patches import Patches
 from unigeo.producer.observations.protocol import ImageModality
 from unigeo.producer.raster.device_transfer import fetch, quantize_on_device

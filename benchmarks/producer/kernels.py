@@ -27,7 +27,7 @@ from triton.compiler import ASTSource
 
 from benchmarks.producer import packed_attention, uninstalled  # noqa: F401 - before unigeo
 from unigeo.producer.encoders import presets
-from unigeo.producer.encoders.settings import CoordinateSettings
+from unigeo.producer.encoders.model_settings import CoordinateSettings
 
 POINTERS = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}
 NAMES = ("query", "key", "value", "out")

@@ -3,7 +3,7 @@
     python -m benchmarks.producer.kills --moments 30                       # local disk
     python -m benchmarks.producer.kills --moments 30 --store s3            # a moto server
     python -m benchmarks.producer.kills --moments 30 --store azure         # Azurite, if on PATH
-    python -m benchmarks.producer.kills --moments 30 --store gcs           # tests/gcs_server.py
+    python -m benchmarks.producer.kills --moments 30 --store gcs     # tests/support/gcs_server.py
     python -m benchmarks.producer.kills --moments 30 --victim worker
     python -m benchmarks.producer.kills --moments 30 --victim scheduler
 
@@ -304,7 +304,7 @@ def _s3() -> Iterator[str]:
 @contextmanager
 def _gcs() -> Iterator[str]:
     """A bucket of a server of Google's protocol."""
-    script = [sys.executable, str(ROOT / "tests/gcs_server.py")]
+    script = [sys.executable, str(ROOT / "tests/support/gcs_server.py")]
     with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

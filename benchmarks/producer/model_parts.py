@@ -27,7 +27,7 @@ from unigeo.producer.encoders.model import (
     load_model,
     save_model,
 )
-from unigeo.producer.encoders.settings import from_json
+from unigeo.producer.encoders.model_settings import from_json
 
 NAME = "model.tar"
 PART_BYTES = 15 << 20

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unigeo.producer.encoders import presets
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.settings import ImageSettings, ModelSettings
+from unigeo.producer.encoders.model_settings import ImageSettings, ModelSettings
 from unigeo.producer.raster.block_cache import BLOCK, NODES, BlockCache, BlockUpload, RasterPart
 
 CELL_PX = 100

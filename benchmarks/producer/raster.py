@@ -251,7 +251,7 @@ def tiny_encoder() -> Any:
 
     from unigeo.producer.encoders import presets
     from unigeo.producer.encoders.model import UniGeoCLIP
-    from unigeo.producer.encoders.settings import ModelSettings
+    from unigeo.producer.encoders.model_settings import ModelSettings
     from unigeo.producer.observations.synthetic.world import World
     from unigeo.producer.raster.encoding import encoder_of
 

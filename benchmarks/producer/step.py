@@ -30,7 +30,7 @@ from benchmarks.producer.profiles import profiled
 from benchmarks.producer.report import Report, reporting
 from unigeo.producer.encoders import presets
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.settings import ImageSettings, ModelSettings, SurfaceSettings
+from unigeo.producer.encoders.model_settings import ImageSettings, ModelSettings, SurfaceSettings
 from unigeo.producer.training.batches import StreamingBatches, on_device
 from unigeo.producer.training.checkpoint import TrainingState
 from unigeo.producer.training.ema import MeanWeights

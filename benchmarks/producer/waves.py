@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from unigeo.producer.encoders.settings import (
+from unigeo.producer.encoders.model_settings import (
     CoordinateSettings,
     ImageSettings,
     ModelSettings,

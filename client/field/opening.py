@@ -8,12 +8,12 @@ import numpy as np
 
 from unigeo.client.field.field import Field
 from unigeo.client.reading.array_layout import stored_array
+from unigeo.client.reading.cell_protocol import Cells, WindowCells
 from unigeo.client.reading.cell_reader import StoredCells
 from unigeo.client.reading.checked_root import errors_naming, open_root
 from unigeo.client.reading.dataset_variables import check_variables
 from unigeo.client.reading.datasets import DatasetStore
 from unigeo.client.reading.plain_attributes import nested_attributes
-from unigeo.client.reading.protocol import Cells, WindowCells
 from unigeo.schemas.errors import (
     DamagedError,
     ForeignError,

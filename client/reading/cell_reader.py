@@ -16,9 +16,9 @@ from unigeo.client.reading.byte_ranges import (
     coalesce,
     sort_by_group,
 )
+from unigeo.client.reading.cell_protocol import CellWriter, OnProgress, Transform
 from unigeo.client.reading.mapped_files import MOST_MAPPED, MappedFile, MappedFiles, joined_items
 from unigeo.client.reading.object_listing import Sizes, damaged_error, lost_error
-from unigeo.client.reading.protocol import CellWriter, OnProgress, Transform
 from unigeo.client.reading.range_requests import Body, ObjectSource, Span, run_in_threads
 from unigeo.schemas.errors import DamagedError, LayoutError, StoreError
 from unigeo.schemas.store.sharding import EMPTY, index_bytes, parse_index

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unigeo.client.reading.array_layout import stored_array
+from unigeo.client.reading.cell_protocol import Cells
 from unigeo.client.reading.cell_reader import StoredCells
 from unigeo.client.reading.checked_root import CheckedRoot, open_root
 from unigeo.client.reading.generations import ROOT, changed_error
 from unigeo.client.reading.object_listing import lost_error, size_error
 from unigeo.client.reading.plain_attributes import nested_attributes
-from unigeo.client.reading.protocol import Cells
 from unigeo.client.reading.range_requests import Requests, Span
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.grid import Grid

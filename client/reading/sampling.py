@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from unigeo.client.progress import progress_bar
+from unigeo.client.reading.cell_protocol import Cells
 from unigeo.client.reading.point_status import NO_POSITION
-from unigeo.client.reading.protocol import Cells
 from unigeo.schemas.errors import DamagedError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.splines import catmull_rom

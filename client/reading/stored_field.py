@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from zarr.abc.store import Store
 
-    from unigeo.client.reading.protocol import Cells
+    from unigeo.client.reading.cell_protocol import Cells
 
 
 @dataclass(frozen=True, eq=False)

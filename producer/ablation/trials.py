@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from unigeo.producer.ablation.ablation_table import AblationRow, AblationTable
-from unigeo.producer.encoders.settings import to_json
+from unigeo.producer.encoders.model_settings import to_json
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.pipeline.recipe import Recipe, recipe
 from unigeo.schemas.errors import ModelError

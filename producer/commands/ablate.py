@@ -15,7 +15,7 @@ from unigeo.producer.commands.options import (
     takes_observations,
     takes_settings,
 )
-from unigeo.producer.observations.opening import open_named
+from unigeo.producer.observations.open_named import open_named
 from unigeo.schemas.errors import ModelError
 
 if TYPE_CHECKING:

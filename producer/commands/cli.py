@@ -20,7 +20,7 @@ from unigeo.producer.commands.options import (
     takes_settings,
     takes_terms,
 )
-from unigeo.producer.observations.opening import open_named
+from unigeo.producer.observations.open_named import open_named
 from unigeo.schemas.errors import RegionError, UnigeoError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unigeo.producer.commands.options import check_observations
-from unigeo.producer.observations.opening import open_named
+from unigeo.producer.observations.open_named import open_named
 from unigeo.schemas.errors import ModelError, ObservationsError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unigeo.producer.observations.opening import is_set
+from unigeo.producer.observations.open_named import is_set
 from unigeo.schemas.errors import ObservationsError
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ from unigeo.producer.encoders.coordinates import CoordinateEncoder
 from unigeo.producer.encoders.fourier import FourierEncoder
 from unigeo.producer.encoders.geoclip import GeoclipEncoder
 from unigeo.producer.encoders.images import ImageEncoder
-from unigeo.producer.encoders.satclip import SatclipEncoder
-from unigeo.producer.encoders.settings import (
+from unigeo.producer.encoders.model_settings import (
     CoordinateSettings,
     ImageSettings,
     ModelSettings,
@@ -30,6 +29,7 @@ from unigeo.producer.encoders.settings import (
     from_json,
     to_json,
 )
+from unigeo.producer.encoders.satclip import SatclipEncoder
 from unigeo.producer.encoders.surface import SurfaceEncoder
 from unigeo.producer.encoders.text import TextEncoder
 from unigeo.schemas.errors import ModelError

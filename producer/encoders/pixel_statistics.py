@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from unigeo.producer.encoders.settings import ImageSettings, ModelSettings
+from unigeo.producer.encoders.model_settings import ImageSettings, ModelSettings
 from unigeo.producer.observations.protocol import Observations
 
 LOCATIONS = 256

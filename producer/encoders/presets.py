@@ -6,14 +6,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from unigeo.producer.encoders.pretrained import fit_to_checkpoint
-from unigeo.producer.encoders.settings import (
+from unigeo.producer.encoders.model_settings import (
     CoordinateSettings,
     ImageSettings,
     ModelSettings,
     SurfaceSettings,
     TextSettings,
 )
+from unigeo.producer.encoders.pretrained import fit_to_checkpoint
 
 SIGLIP = "google/siglip2-base-patch16-224"
 """Checkpoint that the paper's vision and text towers start from."""

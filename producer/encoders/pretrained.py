@@ -8,7 +8,7 @@ from typing import Any
 import transformers
 from transformers.utils import logging
 
-from unigeo.producer.encoders.settings import ImageSettings, ModelSettings
+from unigeo.producer.encoders.model_settings import ImageSettings, ModelSettings
 from unigeo.schemas.errors import ModelError
 
 FORM = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}

@@ -7,7 +7,7 @@ from jaxtyping import Float, Float32
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from unigeo.producer.encoders.settings import SurfaceSettings
+from unigeo.producer.encoders.model_settings import SurfaceSettings
 
 LOW = 0.02
 """Share of a patch's pixels below its low ground; the minimum could be a single pit."""

@@ -13,7 +13,7 @@ import torch
 from unigeo.client.probing.suites import load_suite
 from unigeo.producer.encoders.model import load_model, model_hash
 from unigeo.producer.evaluation import retrieval_sections, vector_sections
-from unigeo.producer.evaluation.downstream.suites import DOWNSTREAM
+from unigeo.producer.evaluation.downstream.benchmarks import DOWNSTREAM
 from unigeo.producer.evaluation.holdouts import (
     TrainedOn,
     acquisition_dates,

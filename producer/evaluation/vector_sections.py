@@ -4,7 +4,7 @@ import warnings
 
 from unigeo.client.probing.score_tables import by_target, mean_scores
 from unigeo.producer.evaluation import figures
-from unigeo.producer.evaluation.downstream.suites import run
+from unigeo.producer.evaluation.downstream.benchmarks import run
 from unigeo.producer.evaluation.html_report import ReportFigure, ReportTable, Section
 from unigeo.producer.evaluation.model_under_test import EvaluationContext
 from unigeo.producer.evaluation.overview import map_extents, principal_map, tsne_layout

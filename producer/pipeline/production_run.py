@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from unigeo.producer.encoders.model import read_settings
-from unigeo.producer.encoders.settings import ModelSettings
+from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
 from unigeo.producer.pipeline.recipe import recipe

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.pixel_statistics import fit_pixels
 from unigeo.producer.encoders.presets import base, small, tiny
-from unigeo.producer.encoders.settings import ModelSettings
 from unigeo.producer.observations.protocol import IMAGE_MODALITIES, Observations
 from unigeo.producer.pipeline.overrides import override
 from unigeo.producer.training.settings import TrainingSettings

@@ -9,7 +9,7 @@ import torch
 import zarr
 
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.settings import to_json
+from unigeo.producer.encoders.model_settings import to_json
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.pipeline.production_run import ProductionRun
 from unigeo.producer.publishing.announce import announce

@@ -21,7 +21,7 @@ from unigeo.producer.publishing.stac import (
 )
 from unigeo.producer.publishing.terms import providers_of
 from unigeo.producer.storage.objects import need_object, read_object, update_object, write_object
-from unigeo.producer.storage.retrying import retrying
+from unigeo.producer.storage.retrying_store import retrying
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.io.addresses import folder_and_name
 from unigeo.schemas.io.store_errors import unreachable_errors

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.settings import to_json
+from unigeo.producer.encoders.model_settings import to_json
 
 
 def coordinate_weights(model: UniGeoCLIP) -> dict[str, np.ndarray]:

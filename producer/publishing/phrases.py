@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from unigeo.producer.observations.protocol import Observations
-from unigeo.producer.observations.synthetic.captions import statements
+from unigeo.producer.observations.synthetic.scene_texts import statements
 from unigeo.producer.observations.synthetic.world import World
 
 WORLD_TEXTS = 6

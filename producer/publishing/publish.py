@@ -20,7 +20,7 @@ from unigeo.producer.publishing.releases import runs_of
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.storage.field_store import is_published
 from unigeo.producer.storage.objects import delete_objects, list_objects, need_object, write_object
-from unigeo.producer.storage.retrying import retrying
+from unigeo.producer.storage.retrying_store import retrying
 from unigeo.producer.storage.staged_groups import add_array, new_group, replace_group
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.io.store_errors import unreachable_errors

@@ -24,7 +24,7 @@ from unigeo.producer.storage.code_identity import (
 if TYPE_CHECKING:
     import torch
 
-    from unigeo.producer.encoders.settings import ModelSettings
+    from unigeo.producer.encoders.model_settings import ModelSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,7 +45,7 @@ def _open_equipment(
 ) -> Equipment:
     import torch
 
-    from unigeo.producer.observations.opening import open_named
+    from unigeo.producer.observations.open_named import open_named
     from unigeo.producer.raster.encoding import encoder_of
 
     if workers_here is not None:

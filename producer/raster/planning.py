@@ -14,7 +14,7 @@ import zarr
 from jaxtyping import Bool
 from zarr.core.sync import sync
 
-from unigeo.producer.storage.retrying import needs_retry
+from unigeo.producer.storage.retrying_store import needs_retry
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.window import Window

@@ -18,7 +18,7 @@ from unigeo.producer.storage.code_identity import check_code
 from unigeo.producer.storage.field_arrays import create_arrays
 from unigeo.producer.storage.object_io import create, put
 from unigeo.producer.storage.provenance_files import changed_files, without_files
-from unigeo.producer.storage.retrying import retrying
+from unigeo.producer.storage.retrying_store import retrying
 from unigeo.producer.storage.staged_groups import new_group, objects_of
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.geo.grid import Grid

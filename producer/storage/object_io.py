@@ -17,7 +17,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, ObjectStore
 
-from unigeo.producer.storage.retrying import needs_retry
+from unigeo.producer.storage.retrying_store import needs_retry
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.io.atomic_files import file_beside
 from unigeo.schemas.io.retrying import with_retries

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from unigeo.producer.encoders.settings import ModelSettings
+from unigeo.producer.encoders.model_settings import ModelSettings
 
 
 def card(model: nn.Module, settings: ModelSettings, metrics: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from tokenizers import Tokenizer
 
-from unigeo.producer.encoders.settings import ImageSettings, ModelSettings, SurfaceSettings
+from unigeo.producer.encoders.model_settings import ImageSettings, ModelSettings, SurfaceSettings
 from unigeo.producer.encoders.text import pretrained_tokenizer, train_tokenizer
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.batches import (

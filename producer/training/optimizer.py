@@ -5,7 +5,7 @@ from collections import defaultdict
 import torch
 from torch import nn
 
-from unigeo.producer.encoders.layers import layers
+from unigeo.producer.encoders.layer_depths import layers
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.training.schedule import rate_share
 from unigeo.producer.training.settings import TrainingSettings

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from unigeo.producer.encoders.settings import MODALITIES
+from unigeo.producer.encoders.model_settings import MODALITIES
 from unigeo.producer.training.loss.contrast_settings import ContrastSettings
 from unigeo.schemas.errors import ModelError
 

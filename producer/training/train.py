@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from unigeo.producer.encoders.model import UniGeoCLIP, save_model
-from unigeo.producer.encoders.settings import ModelSettings, to_json
+from unigeo.producer.encoders.model_settings import ModelSettings, to_json
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.card import card
 from unigeo.producer.training.checkpoint import CheckpointWriter, TrainingState, load_checkpoint

@@ -16,7 +16,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import stores
+from support import stores
 
 from unigeo.producer.publishing.announce import announce
 from unigeo.producer.publishing.concepts import ConceptVectors

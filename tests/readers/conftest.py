@@ -36,7 +36,7 @@ def truth(store: Path) -> Any:
 @pytest.fixture(scope="session")
 def server(folder: Path) -> Iterator[str]:
     """Address of a web server of the folder that answers range requests."""
-    from servers import RangeServer
+    from support.servers import RangeServer
 
     with RangeServer(folder) as ranges:
         yield ranges.url

@@ -2,7 +2,7 @@
 
     python tests/readers/make_store.py FOLDER
 
-It is the small field of `tests/stores.py`, with land, water and cells without an observation.
+It is the small field of `support.stores`, with land, water and cells without an observation.
 """
 
 import sys
@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-import stores
+from support import stores
 
 from unigeo.producer.publishing.announce import announce
 from unigeo.producer.publishing.concepts import ConceptVectors

@@ -4,7 +4,7 @@ Start with `run`, which looks a benchmark up in `DOWNSTREAM`. `conus27`, `geoben
 `mdas` each read one data set; `linear` fits the probes, `confusion` scores them.
 """
 
+from unigeo.producer.evaluation.downstream.benchmarks import DOWNSTREAM, Benchmark, run
 from unigeo.producer.evaluation.downstream.result import BenchmarkResult
-from unigeo.producer.evaluation.downstream.suites import DOWNSTREAM, Benchmark, run
 
 __all__ = ["DOWNSTREAM", "Benchmark", "BenchmarkResult", "run"]

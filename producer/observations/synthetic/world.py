@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 
 from unigeo.producer.observations.patches import Patches
 from unigeo.producer.observations.protocol import ImageModality, Observations
-from unigeo.producer.observations.synthetic import captions, images
+from unigeo.producer.observations.synthetic import scene_images, scene_texts
 from unigeo.producer.observations.synthetic.latent_fields import (
     KM_PER_DEGREE,
     cities,
@@ -45,7 +45,7 @@ class World(Observations):
 
     def shape(self, modality: ImageModality) -> tuple[int, int, int]:
         """Return channels, rows and columns of the modality's patches."""
-        return (1 if modality == "dsm" else 3, images.PIXELS, images.PIXELS)
+        return (1 if modality == "dsm" else 3, scene_images.PIXELS, scene_images.PIXELS)
 
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
         """Draw training locations: half of them uniformly over land, half near urban centres."""
@@ -66,17 +66,18 @@ class World(Observations):
             part = slice(start, start + SLAB)
             truth = latents(lonlat[part])
             if modality == "aerial":
-                values[part] = images.aerial(truth)
+                values[part] = scene_images.aerial(truth)
             elif modality == "dsm":
-                values[part] = images.surface(truth)
+                values[part] = scene_images.surface(truth)
             else:
-                noise = hashed_noise(lonlat[part], 4 * images.OBJECTS + 4, 1)
-                values[part] = images.street(truth, noise)
+                noise = hashed_noise(lonlat[part], 4 * scene_images.OBJECTS + 4, 1)
+                values[part] = scene_images.street(truth, noise)
         return Patches(values, np.ones(len(lonlat), bool))
 
     def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
         """Describe each point."""
-        return [*captions.describe(latents(lonlat), hashed_noise(lonlat, captions.NUMBERS, 2))]
+        numbers = hashed_noise(lonlat, scene_texts.NUMBERS, 2)
+        return [*scene_texts.describe(latents(lonlat), numbers)]
 
     def gaps(self) -> dict[str, dict[str, int]]:
         """Return an empty count: nothing is ever missing here."""
@@ -90,7 +91,7 @@ class World(Observations):
             "synthetic": True,
             "licence": "CC0-1.0",
             "citation": "unigeo's embedded world, a synthetic CONUS; coast: US Census Bureau",
-            "patch_m": images.PIXELS * images.PIXEL_M,
+            "patch_m": scene_images.PIXELS * scene_images.PIXEL_M,
         }
 
     def target_table(self, count: int, seed: int) -> pd.DataFrame:

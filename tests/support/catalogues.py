@@ -26,8 +26,8 @@ import rasterio
 import shapely
 from PIL import Image
 from rasterio.transform import from_origin
-from servers import parse_range
 
+from support.servers import parse_range
 from unigeo.producer.sources import s2
 
 TOKEN = "MLY|test"

@@ -6,7 +6,7 @@ from collections import defaultdict
 from torch import nn
 
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.settings import TransformerSettings
+from unigeo.producer.encoders.model_settings import TransformerSettings
 
 TEMPERATURE = "temperature"
 """Key beside the modalities under which `layers` lists the logit scale."""

@@ -24,7 +24,7 @@ def open_named(path: str | None, data: str | None) -> "Observations":
         )
 
         return open_observation_set(path)
-    from unigeo.producer.observations.folder.opening import open_observations
+    from unigeo.producer.observations.folder.open_folder import open_observations
 
     return open_observations(path, None if data is None else Path(data))
 

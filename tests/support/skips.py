@@ -29,7 +29,8 @@ def refuse(report: Any, what: str) -> None:
         report.outcome = "failed"
         report.longrepr = (
             f"{what} was skipped in CI ({reason.removeprefix('Skipped: ')}). Install what it needs "
-            "in `make env` or `make test-all`, or list it in tests/skips.py with the reason."
+            "in `make env` or `make test-all`, or list it in tests/support/skips.py "
+            "with the reason."
         )
 
 

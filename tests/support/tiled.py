@@ -8,10 +8,10 @@ import geopandas
 import numpy as np
 import rasterio
 import shapely
-import stores
 from rasterio.transform import from_origin
 
-from unigeo.producer.observations.folder.opening import open_observations
+from support import stores
+from unigeo.producer.observations.folder.open_folder import open_observations
 from unigeo.producer.publishing.publish import publish
 from unigeo.producer.raster.local_executor import RasterReport, rasterize
 from unigeo.producer.raster.raster_job import Equipment

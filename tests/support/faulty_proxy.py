@@ -6,7 +6,8 @@ from collections import Counter
 
 import aiohttp
 from aiohttp import web
-from servers import Served
+
+from support.servers import Served
 
 FAULTS = ("503", "cut", "lost answer", "stall")
 EXPIRED = (

@@ -13,7 +13,7 @@ from referencing import Registry, Resource
 
 from unigeo.schemas.store.conventions import CONVENTIONS, KEY
 
-DATA = Path(__file__).parent / "data" / "conventions"
+DATA = Path(__file__).parents[1] / "data" / "conventions"
 RULES: dict[str, Any] = {
     prefix: json.loads((DATA / f"{prefix.rstrip(':')}.json").read_text()) for prefix in CONVENTIONS
 }

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pandas as pd
-import stores
 from click.testing import CliRunner, Result
 
+from support import stores
 from unigeo.client.commands.cli import unigeo
 
 

@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from unigeo.producer.encoders.settings import (
+from unigeo.producer.encoders.model_settings import (
     CoordinateSettings,
     ImageSettings,
     ModelSettings,

@@ -1,6 +1,6 @@
 """A server of Google Cloud Storage's XML API, as far as obstore speaks it, for `gs://` URLs.
 
-    python tests/gcs_server.py      # prints its address, the token it asks for, a bucket
+    python tests/support/gcs_server.py      # prints its address, the token it asks for, a bucket
 
 Objects, listings and multipart uploads are moto's, since that API is S3's. Google's own are bearer
 tokens, generations (`x-goog-generation`) and writes on condition of one
