@@ -11,7 +11,13 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from unigeo.producer.encoders.model import UniGeoCLIP, load_model, model_hash, save_model
+from unigeo.producer.encoders.model import (
+    UniGeoCLIP,
+    load_model,
+    model_hash,
+    read_settings,
+    save_model,
+)
 from unigeo.producer.encoders.model_settings import (
     ModelSettings,
     SurfaceSettings,
@@ -88,6 +94,17 @@ def test_a_saved_model_is_read_back_the_same(
     with torch.inference_mode():
         for modality, values in inputs.items():
             same(again.encode(modality, values), model.encode(modality, values))
+
+
+def test_settings_are_read_without_weights(
+    model: UniGeoCLIP, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    save_model(model, tokenizer, tmp_path / "m")
+    (tmp_path / "m/model.safetensors").unlink()
+    assert read_settings(tmp_path / "m") == model.settings
+    (tmp_path / "m/settings.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"settings\.json"):
+        read_settings(tmp_path / "m")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "settings.json"])

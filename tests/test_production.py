@@ -1,6 +1,7 @@
 """What a run will cost, said before; and the same bytes by every way of running."""
 
 import json
+import pickle
 import sys
 import time
 import weakref
@@ -27,12 +28,16 @@ from unigeo.producer.raster.cost_estimate import (
 )
 from unigeo.producer.raster.device_transfer import quantize_on_device
 from unigeo.producer.raster.local_executor import rasterize
+from unigeo.producer.raster.model_equipment import equipment_opener
 from unigeo.producer.raster.planning import plan
+from unigeo.producer.raster.raster_job import Equipment, RasterJob
 from unigeo.producer.raster.run import ExecutionOptions
 from unigeo.producer.raster.run_log import RunLog
 from unigeo.producer.raster.shard_encoder import FunctionEncoder
+from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.producer.storage.shard_codec import Buffers, VectorObject
 from unigeo.schemas.errors import ModelError
+from unigeo.schemas.geo.regions import region
 from unigeo.schemas.store.layout import Layout
 from unigeo.schemas.store.quantization import quantize
 from unigeo.schemas.store.status import Status
@@ -115,6 +120,22 @@ def test_no_more_shards_are_in_memory_than_promised(monkeypatch: pytest.MonkeyPa
     group, grid, layout = stores.begin(MemoryStore())
     stores.fill(group, grid, layout)
     assert len(bodies) == 8 and 0 < max(most) <= local_executor.SHARDS
+
+
+def test_a_job_is_small_enough_to_be_sent_with_every_task() -> None:
+    """Also once this process has opened it: what is opened stays here."""
+    conus = region("conus")
+    job = RasterJob(
+        url="s3://bucket/conus.zarr",
+        region=conus,
+        grid=conus.grid(1000.0),
+        layout=Layout(modalities=("coordinate", "aerial"), bands=768),
+        open_equipment=equipment_opener(Path("model"), None, None),
+    )
+    opened = OpenedJob(job, Equipment(FunctionEncoder(stores.encoder()), stores.land))
+    assert opened.extent.any() and len(pickle.dumps(opened.job)) < 50_000
+    again = pickle.loads(pickle.dumps(job))
+    assert (again.key, again.grid, again.layout) == (job.key, job.grid, job.layout)
 
 
 @pytest.mark.parametrize(

@@ -87,19 +87,19 @@ def check_code(present: Mapping[str, Any], wanted: Mapping[str, Any], url: Any) 
         OtherIdentityError: naming both versions and what to do.
     """
     if present.get("code_sha256") != wanted.get("code_sha256"):
-        there, here = (
+        began, this = (
             f"unigeo {one['code_version']} with sources {shorten(one.get('code_sha256') or '')}"
             for one in (present, wanted)
         )
         raise OtherIdentityError(
-            f"{url} was begun by {there}, and this is {here}: a store is never finished by other "
+            f"{url} was begun by {began}, and this is {this}: a store is never finished by other "
             "code, which may make other vectors. Go on with the unigeo that began it, or name "
             "another --out, or remove the store first."
         )
-    for name, there in (present.get("packages") or {}).items():
-        here = (wanted.get("packages") or {}).get(name, there)
-        if here != there:
-            warn_of_rounding(name, there, here)
+    for name, version_before in (present.get("packages") or {}).items():
+        version_now = (wanted.get("packages") or {}).get(name, version_before)
+        if version_now != version_before:
+            warn_of_rounding(name, version_before, version_now)
 
 
 def warn_of_rounding(name: str, one: str, other: str) -> None:
