@@ -1,8 +1,6 @@
 """Reads cells by the bytes of an array's stored objects, each byte at most once."""
 
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,8 +18,9 @@ from unigeo.client.reading.cell_protocol import CellWriter, OnProgress, Transfor
 from unigeo.client.reading.mapped_files import MOST_MAPPED, MappedFile, MappedFiles, joined_items
 from unigeo.client.reading.object_listing import Sizes, damaged_error, lost_error
 from unigeo.client.reading.range_requests import Body, ObjectSource, Span, run_in_threads
-from unigeo.schemas.errors import DamagedError, LayoutError, StoreError
-from unigeo.schemas.store.sharding import EMPTY, index_bytes, parse_index
+from unigeo.client.reading.shard_indexes import ShardIndexes
+from unigeo.schemas.errors import DamagedError, StoreError
+from unigeo.schemas.store.sharding import EMPTY, index_bytes
 
 _BLOCK = 1024
 """Cells copied by one numpy call: a block stays in the processor's cache."""
@@ -31,8 +30,6 @@ _MOST_OPEN = MOST_MAPPED // 2
 """Files that one gather maps at the same time."""
 _FAULT_BYTES = 2**16
 """Bytes that the system maps when one byte of a file is touched, approximately."""
-_MOST_INDEXES = 4096
-"""Shard indexes that are kept; each takes 4 KiB in the usual layout."""
 
 
 class StoredCells:
@@ -48,8 +45,7 @@ class StoredCells:
         self.array, self.source = array, source
         self.bands, self.dtype = array.bands, array.dtype
         self._sizes = sizes
-        self._indexes: OrderedDict[tuple[int, int], np.ndarray | None] = OrderedDict()
-        self._lock = threading.Lock()
+        self._indexes = ShardIndexes(array, source)
 
     def gather(
         self,
@@ -315,7 +311,7 @@ class StoredCells:
             return start, np.full(len(start), EMPTY)
         shape = (len(addresses.objects), math.prod(self.array.chunks), 2)
         table = np.full(shape, EMPTY, np.int64)
-        for number, index in self._shard_indexes(addresses.objects, present, sizes).items():
+        for number, index in self._indexes.read(addresses.objects, present, sizes).items():
             table[number] = index
         ranges = table[addresses.object_number, addresses.chunk_number]
         return ranges[:, 0], ranges[:, 1]
@@ -338,45 +334,6 @@ class StoredCells:
         if self.array.sharded or self._sizes() is not None:
             raise lost_error(key)
         self._fill(cells, width, writer)
-
-    def _shard_indexes(
-        self,
-        objects: Int[np.ndarray, "object 2"],
-        present: Bool[np.ndarray, " object"],
-        sizes: Sizes | None,
-    ) -> dict[int, np.ndarray]:
-        """Return the index of each present shard by its number; each is read once and kept."""
-        shards = [tuple(shard) for shard in objects.tolist()]
-        numbers = np.flatnonzero(present).tolist()
-        indexes: dict[int, np.ndarray | None] = {}
-        with self._lock:
-            for number in numbers:
-                if shards[number] in self._indexes:
-                    self._indexes.move_to_end(shards[number])
-                    indexes[number] = self._indexes[shards[number]]
-        missing = [number for number in numbers if number not in indexes]
-        length = index_bytes(self.array.chunks)
-        spans = [Span(self.array.object_key(*shards[number]), -length) for number in missing]
-
-        def keep(position: int, body: Body | None) -> None:
-            shard = shards[missing[position]]
-            index = None
-            if body is None and sizes is not None:
-                raise lost_error(spans[position].key)
-            if body is not None:
-                size = None if sizes is None else int(sizes[shard])
-                try:
-                    index = parse_index(body.tobytes(), self.array.chunks, size).reshape(-1, 2)
-                except LayoutError as error:
-                    raise damaged_error(spans[position].key, error) from error
-            with self._lock:
-                indexes[missing[position]] = self._indexes[shard] = index
-                while len(self._indexes) > _MOST_INDEXES:
-                    self._indexes.popitem(last=False)
-
-        if spans:
-            self.source.fetch(spans, keep)
-        return {number: index for number, index in indexes.items() if index is not None}
 
 
 def _copy(

@@ -4,6 +4,7 @@ Zarr and xarray read an open field only through this store, also lazily and in o
 """
 
 import hashlib
+import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -122,8 +123,11 @@ class CheckedStore(WrapperStore[Store]):
         expected = await self.listing.sha256(key)
         if expected is None:
             for part in await self.listing.manifest_objects():
-                if await self.get(part) is None:
+                body = await self.get(part)
+                if body is None:
                     raise lost_error(part)
+                if part.endswith("zarr.json") and not _is_json(bytes(body.to_bytes())):
+                    raise DamagedError(f"{part} is no JSON: it is cut off. Copy the store anew")
             raise DamagedError(
                 "the manifest is not the one whose digest the root holds: it is lost or damaged. "
                 "Copy the store anew"
@@ -176,6 +180,14 @@ class CheckedStore(WrapperStore[Store]):
 def unchecked(store: Store) -> Store:
     """Return the store without checks."""
     return store.unchecked if isinstance(store, CheckedStore) else store
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        json.loads(content)
+    except ValueError:
+        return False
+    return True
 
 
 def _size_of(byte_range: "ByteRequest | None") -> int | None:
