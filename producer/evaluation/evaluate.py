@@ -61,7 +61,7 @@ class EvaluationPlan:
     suite_data: Path = Path()
     """Folder of the suite's tables."""
     downstream: Mapping[str, Path] = field(default_factory=dict)
-    """Folders of public benchmarks by name, see `downstream.suites`."""
+    """Folders of public benchmarks by name, see `downstream.benchmarks`."""
     seed: int = 0
     """Seed of folds, of shift directions and of the t-SNE layout."""
 

@@ -34,7 +34,7 @@ OBSERVED = ("aerial", "street", "dsm", "text")
 
 @dataclass(frozen=True, eq=False)
 class FolderObservations(Observations):
-    """Observations from a folder of data; `opening.open_observations` makes one."""
+    """Observations from a folder of data; `open_folder.open_observations` makes one."""
 
     description: Description
     root: Path

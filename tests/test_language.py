@@ -1,0 +1,47 @@
+"""The sources speak one language: no `place` for what has a name of its own."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for side in ("schemas", "client", "producer")
+    for path in (ROOT / side).rglob("*.py")
+)
+KEPT = {
+    "client/probing/suites.py": "places",  # the key `[areas] places` of a suite
+    "producer/commands/cli.py": "places",  # the command `unigeo-produce places`
+}
+
+
+def identifiers(tree: ast.AST) -> set[str]:
+    """Every name that a syntax tree defines or uses."""
+    names = set()
+    for node in ast.walk(tree):
+        for field in ("id", "arg", "attr", "name", "asname"):
+            value = getattr(node, field, None)
+            if isinstance(value, str):
+                names.add(value)
+    return names
+
+
+@pytest.mark.parametrize("path", SOURCES)
+def test_a_place_is_a_location_a_point_a_slot_or_a_path(path: str) -> None:
+    found = identifiers(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+    assert found & {"place", "places"} == ({KEPT[path]} if path in KEPT else set())
+
+
+@pytest.mark.parametrize("path", SOURCES)
+def test_no_docstring_of_a_field_is_a_fragment(path: str) -> None:
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    texts = [
+        node.value.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    ]
+    assert [text for text in texts if text.startswith("Of ")] == []
