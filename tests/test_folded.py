@@ -18,7 +18,7 @@ from unigeo.producer.encoders.model_settings import CoordinateSettings, ModelSet
 
 
 def model_of(seed: int = 0, dimension: int = 16, noise: float = 0.1, **options: Any) -> UniGeoCLIP:
-    """A model whose biases and norms are no longer as they start."""
+    """A model whose biases and norms differ from their initial values."""
     chosen = {"width": 32, "depth": 2, "heads": 4} | options
     coordinate = CoordinateSettings(**chosen)
     model = UniGeoCLIP(ModelSettings(dimension=dimension, coordinate=coordinate, seed=seed))
@@ -29,11 +29,11 @@ def model_of(seed: int = 0, dimension: int = 16, noise: float = 0.1, **options: 
     return model.eval()
 
 
-def places(seed: int, count: int) -> torch.Tensor:
+def draw_points(seed: int, count: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).uniform((-180, -90), (180, 90), (count, 2)))
 
 
-def own(model: UniGeoCLIP, lonlat: torch.Tensor) -> torch.Tensor:
+def unfolded(model: UniGeoCLIP, lonlat: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
         return model.encode("coordinate", lonlat)
 
@@ -56,12 +56,12 @@ SCALES: dict[str, Any] = {
 @given(st.fixed_dictionaries(SCALES), st.sampled_from([16, 32]), st.integers(0, 99))
 def test_folded_it_is_the_same_function(options: Any, dimension: int, seed: int) -> None:
     assume(options["registers"] > 0 or options["readout"] != "registers")
-    model, lonlat = model_of(seed, dimension, **options), places(seed, 50)
-    assert (fold(model)(lonlat) - own(model, lonlat)).abs().max() <= 1e-6
+    model, lonlat = model_of(seed, dimension, **options), draw_points(seed, 50)
+    assert (fold(model)(lonlat) - unfolded(model, lonlat)).abs().max() <= 1e-6
     encoder = model.encoders["coordinate"]
     assert isinstance(encoder, CoordinateEncoder)
     other = FoldedEncoder(encoder, model.rotation, attention=fused)
-    assert (other(lonlat) - own(model, lonlat)).abs().max() <= 1e-6
+    assert (other(lonlat) - unfolded(model, lonlat)).abs().max() <= 1e-6
 
 
 @settings(max_examples=10, deadline=None)
@@ -69,25 +69,25 @@ def test_folded_it_is_the_same_function(options: Any, dimension: int, seed: int)
 def test_in_bfloat16_directions_stay(options: Any, seed: int) -> None:
     assume(options["registers"] > 0 or options["readout"] != "registers")
     model = model_of(seed, 64, 0.02, width=folded.WIDE, **options)
-    lonlat = places(seed, 40)
-    cosine = (fold(model, torch.bfloat16)(lonlat) * own(model, lonlat)).sum(dim=1)
+    lonlat = draw_points(seed, 40)
+    cosine = (fold(model, torch.bfloat16)(lonlat) * unfolded(model, lonlat)).sum(dim=1)
     assert cosine.min() >= folded.LOWEST_COSINE
 
 
 @pytest.mark.parametrize("kind", ["geoclip", "satclip", "fourier"])
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_encoders_of_other_kinds_are_given_as_they_are(kind: Any, precision: torch.dtype) -> None:
-    model, lonlat = model_of(kind=kind, degree=7, w0=3.0), places(0, 50)
-    assert (fold(model, precision)(lonlat) - own(model, lonlat)).abs().max() <= 1e-6
+    model, lonlat = model_of(kind=kind, degree=7, w0=3.0), draw_points(0, 50)
+    assert (fold(model, precision)(lonlat) - unfolded(model, lonlat)).abs().max() <= 1e-6
 
 
 def test_bfloat16_is_taken_where_the_processor_has_it_and_vectors_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def precision(model: UniGeoCLIP) -> torch.dtype:
-        found = cell_encoder(model)
-        assert isinstance(found, FoldedEncoder)
-        return found.precision
+        encoder = cell_encoder(model)
+        assert isinstance(encoder, FoldedEncoder)
+        return encoder.precision
 
     wide = model_of(width=folded.WIDE, noise=0.02)
     monkeypatch.setattr(folded, "cpu_flags", lambda: {"avx2"})
@@ -96,8 +96,8 @@ def test_bfloat16_is_taken_where_the_processor_has_it_and_vectors_stay(
     assert precision(wide) == torch.bfloat16
     assert precision(model_of()) == torch.float32  # small
     rough = model_of(width=folded.WIDE, noise=1.0, depth=3)
-    lonlat = places(1, 200)
-    lowest = (fold(rough, torch.bfloat16)(lonlat) * own(rough, lonlat)).sum(dim=1).min()
+    lonlat = draw_points(1, 200)
+    lowest = (fold(rough, torch.bfloat16)(lonlat) * unfolded(rough, lonlat)).sum(dim=1).min()
     assert lowest < folded.LOWEST_COSINE
     assert precision(rough) == torch.float32
 
@@ -110,7 +110,7 @@ def test_only_what_the_readout_reads_is_computed() -> None:
         model = model_of(depth=1, readout=readout, registers=registers, dimension=width)
         cells = fold(model)
         with FlopCounterMode(display=False) as counter:
-            cells(places(0, 1))
+            cells(draw_points(0, 1))
         linear = tokens * 2 * width * width + read * (2 * width * width + width * hidden)
         linear += narrow * hidden * width
         last = (scales if readout == "concat" else 1) * width * width
@@ -121,7 +121,7 @@ def test_only_what_the_readout_reads_is_computed() -> None:
 @on_gpu
 def test_compiled_on_a_gpu_it_is_the_same_function() -> None:
     model = model_of(width=folded.WIDE, noise=0.02).to("cuda")
-    lonlat = places(0, 256).to("cuda")
+    lonlat = draw_points(0, 256).to("cuda")
     cells = cell_encoder(model)
     assert isinstance(cells, FoldedEncoder) and cells.precision == torch.bfloat16
-    assert (cells(lonlat) * own(model, lonlat)).sum(dim=1).min() >= folded.LOWEST_COSINE
+    assert (cells(lonlat) * unfolded(model, lonlat)).sum(dim=1).min() >= folded.LOWEST_COSINE

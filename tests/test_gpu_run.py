@@ -79,15 +79,15 @@ radius_m = 5000
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> FolderObservations:
-    """A picture in Web Mercator and a surface in degrees, over a few degrees of the plains."""
+    """An image in Web Mercator and a surface in degrees, over a few degrees of the plains."""
     folder = tmp_path_factory.mktemp("box")
     data = folder / "data"
     data.mkdir()
     rng = np.random.default_rng(0)
     smooth = rng.uniform(20, 230, (3, 40, 40)).astype(np.float32)
-    picture = smooth.repeat(25, 1).repeat(25, 2).round().astype(np.uint8)
+    image = smooth.repeat(25, 1).repeat(25, 2).round().astype(np.uint8)
     heights = rng.uniform(-50, 2000, (1, 300, 300)).round().astype(np.int16)
-    written(data / "aerial.tif", picture, "EPSG:3857", (-11_400_000, 5_200_000, 611.5))
+    written(data / "aerial.tif", image, "EPSG:3857", (-11_400_000, 5_200_000, 611.5))
     written(data / "dsm.tif", heights, "EPSG:4326", (-102.5, 43.0, 1 / 60))
     land = shapely.box(-101.5, 39.0, -98.5, 41.5)
     geopandas.GeoDataFrame(geometry=[land], crs=4326).to_parquet(data / "land.parquet")
@@ -117,17 +117,17 @@ def carried(box: FolderObservations, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_what_is_carried_is_what_was_observed(box: FolderObservations, carried: Path) -> None:
-    found = open_carried(carried, torch.device("cpu"))
-    lonlat = found.locations(400, 0)
+    opened = open_carried(carried, torch.device("cpu"))
+    lonlat = opened.locations(400, 0)
     assert np.array_equal(lonlat, box.locations(400, 0))
-    assert found.texts(lonlat) == box.texts(lonlat)
-    assert found.modalities == box.modalities and found.provenance() == box.provenance()
+    assert opened.texts(lonlat) == box.texts(lonlat)
+    assert opened.modalities == box.modalities and opened.provenance() == box.provenance()
     for modality in ("aerial", "dsm"):
-        assert found.shape(modality) == box.shape(modality)
-        true, seen = box.patches(modality, lonlat), found.patches(modality, lonlat)
-        assert seen.values.dtype == true.values.dtype
-        assert np.array_equal(seen.valid, true.valid)
-        apart = np.abs(seen.values.astype(float) - true.values)[true.valid]
+        assert opened.shape(modality) == box.shape(modality)
+        true, actual = box.patches(modality, lonlat), opened.patches(modality, lonlat)
+        assert actual.values.dtype == true.values.dtype
+        assert np.array_equal(actual.valid, true.valid)
+        apart = np.abs(actual.values.astype(float) - true.values)[true.valid]
         assert apart.max() <= (1 if modality == "aerial" else 0.6)  # averages are rounded
 
 
@@ -136,8 +136,8 @@ def test_points_around_a_point_lie_where_proj_has_them() -> None:
     lonlat = rng.uniform((-180, -80), (180, 80), (200, 2))
     east, north = rng.uniform(-140e3, 140e3, (2, 1, 9))
     true = local_lonlat(lonlat, east[0], north[0])
-    found = direct(*(torch.from_numpy(part) for part in (lonlat, east, north))).numpy()[:, 0]
-    apart = (found - true + 180) % 360 - 180
+    actual = direct(*(torch.from_numpy(part) for part in (lonlat, east, north))).numpy()[:, 0]
+    apart = (actual - true + 180) % 360 - 180
     assert np.abs(apart).max() < 1e-8  # a millimetre
 
 
@@ -152,11 +152,11 @@ def test_a_model_in_small_parts_is_the_same_model(tmp_path: Path) -> None:
     )
     parts = model_parts.pack(tmp_path / "model", tmp_path, part_bytes=10_000)
     assert len(parts) > 10 and max(path.stat().st_size for path in parts) == 10_000
-    whole = sum(path.stat().st_size for path in parts)
-    assert whole < 0.7 * (tmp_path / "model" / "model.safetensors").stat().st_size
+    total_bytes = sum(path.stat().st_size for path in parts)
+    assert total_bytes < 0.7 * (tmp_path / "model" / "model.safetensors").stat().st_size
     model_parts.unpack(parts[::-1], tmp_path / "again")
-    again, words = load_model(tmp_path / "again")
-    assert words is not None and words.to_str() == tokenizer.to_str()
+    again, loaded_tokenizer = load_model(tmp_path / "again")
+    assert loaded_tokenizer is not None and loaded_tokenizer.to_str() == tokenizer.to_str()
     assert (tmp_path / "again" / "metrics.json").read_text() == '{"mean": 1}'
     aerial = torch.from_numpy(waves.patches("aerial", lonlat).values)
     for name, inputs in (("coordinate", torch.from_numpy(lonlat)), ("aerial", aerial)):
@@ -176,18 +176,18 @@ def program(text: str) -> Any:
 
 
 def test_a_stage_that_fails_keeps_what_it_found_and_why_it_failed(tmp_path: Path) -> None:
-    found = """
+    write_report = """
 import json, pathlib, sys
 pathlib.Path(sys.argv[1]).write_text(json.dumps({"figures": [], "rate": 3}))
 """
-    stage = gpu_run.Stage("one", program(found + "raise ValueError('no such rate')"), 60)
-    seen = gpu_run.run(stage, call(tmp_path, 60))
-    assert seen["rate"] == 3 and "status 1" in seen["failed"]
-    assert "ValueError: no such rate" in seen["log"]
-    assert json.loads((tmp_path / "one.json").read_text()) == seen
-    endless = gpu_run.Stage("one", program(found + "import time; time.sleep(600)"), 60)
-    seen = gpu_run.run(endless, call(tmp_path, 8))
-    assert seen["rate"] == 3 and "longer than 8 s" in seen["failed"]
+    stage = gpu_run.Stage("one", program(write_report + "raise ValueError('no such rate')"), 60)
+    report = gpu_run.run(stage, call(tmp_path, 60))
+    assert report["rate"] == 3 and "status 1" in report["failed"]
+    assert "ValueError: no such rate" in report["log"]
+    assert json.loads((tmp_path / "one.json").read_text()) == report
+    endless = gpu_run.Stage("one", program(write_report + "import time; time.sleep(600)"), 60)
+    report = gpu_run.run(endless, call(tmp_path, 8))
+    assert report["rate"] == 3 and "longer than 8 s" in report["failed"]
 
 
 def test_a_second_try_replaces_the_first(tmp_path: Path) -> None:
@@ -196,9 +196,9 @@ import pathlib, sys
 pathlib.Path(sys.argv[1]).write_text('{"figures": [], "rate": 2}')
 """
     stage = gpu_run.Stage("one", program("raise MemoryError('too much')"), 60, program(good))
-    seen = gpu_run.run(stage, call(tmp_path, 60))
-    assert seen["rate"] == 2 and "failed" not in seen
-    assert "too much" in seen["first_try"]["log"]
+    report = gpu_run.run(stage, call(tmp_path, 60))
+    assert report["rate"] == 2 and "failed" not in report
+    assert "too much" in report["first_try"]["log"]
 
 
 def test_the_run_holds_every_test_that_needs_a_gpu() -> None:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.gpu_marks import on_gpu
-from test_folded import model_of, own, places
+from test_folded import draw_points, model_of, unfolded
 
 from unigeo.producer.encoders.folded import FoldedEncoder
 
@@ -34,32 +34,32 @@ def test_every_cell_reads_its_own_tokens_only(size: dict[str, Any], seed: int) -
     width = heads * size["channels"]
     reads = max(1, round(size["share"] * tokens))
     generator = torch.Generator().manual_seed(seed)
-    made = torch.randn(points, tokens, 3 * width, generator=generator).to(DEVICE)
-    query, key, value = made.chunk(3, dim=-1)  # rows three times as far apart as they are long
+    product = torch.randn(points, tokens, 3 * width, generator=generator).to(DEVICE)
+    query, key, value = product.chunk(3, dim=-1)  # rows three times as far apart as they are long
     query = query[:, :reads]
-    got = packed(query, key, value, heads)
+    actual = packed(query, key, value, heads)
 
     parts = [part.double().unflatten(-1, (heads, -1)) for part in (query, key, value)]
     weights = torch.einsum("prhc,pthc->phrt", *parts[:2]).softmax(dim=-1)
     expected = torch.einsum("phrt,pthc->prhc", weights, parts[2]).flatten(2)
-    assert got.shape == expected.shape
-    assert (got - expected).abs().max() <= 1e-5
+    assert actual.shape == expected.shape
+    assert (actual - expected).abs().max() <= 1e-5
 
 
 @pytest.mark.parametrize("readout", ["mean", "concat", "registers"])
 def test_the_encoder_is_the_same_function(readout: str) -> None:
-    model, lonlat = model_of(readout=readout).to(DEVICE), places(0, 37).to(DEVICE)
+    model, lonlat = model_of(readout=readout).to(DEVICE), draw_points(0, 37).to(DEVICE)
     encoder: Any = model.encoders["coordinate"]
     cells = FoldedEncoder(encoder, model.rotation, attention=packed)
-    assert (cells(lonlat) - own(model, lonlat)).abs().max() <= 1e-6
+    assert (cells(lonlat) - unfolded(model, lonlat)).abs().max() <= 1e-6
 
 
 @on_gpu
 @pytest.mark.parametrize("compiled", [False, True])
 def test_on_a_gpu_too(compiled: bool) -> None:
     model = model_of(width=256, noise=0.02).to("cuda")
-    lonlat = places(0, 256).to("cuda")
+    lonlat = draw_points(0, 256).to("cuda")
     encoder: Any = model.encoders["coordinate"]
     half = torch.bfloat16
     cells = FoldedEncoder(encoder, model.rotation, half, attention=packed, compiled=compiled)
-    assert (cells(lonlat) * own(model, lonlat)).sum(dim=1).min() >= 0.9999
+    assert (cells(lonlat) * unfolded(model, lonlat)).sum(dim=1).min() >= 0.9999
