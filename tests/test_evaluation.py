@@ -482,7 +482,7 @@ def test_other_observations_than_those_of_training_are_warned_of(folder: Path) -
         (["MODEL", "--downstream", "mdas"], "NAME=FOLDER"),
         (["MODEL", "--downstream", "other=x"], "other"),
         (["MODEL", "--other-region", "atlantis"], "atlantis"),
-        (["MODEL", "--other-region", "1,2"], "four numbers"),
+        (["MODEL", "--other-region", "1,2"], "a box is west,south,east,north"),
     ],
 )
 def test_bad_options_end_in_one_message_and_exit_code_2(

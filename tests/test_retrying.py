@@ -94,7 +94,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(wait_s: float) -> None:
         waits.append(wait_s)
 
-    for module in ("client.reading.range_requests", "producer.storage.retrying"):
+    for module in ("client.reading.range_requests", "producer.storage.retrying_store"):
         monkeypatch.setattr(f"unigeo.{module}.asyncio.sleep", sleep)
     return waits
 
@@ -190,7 +190,7 @@ def test_objects_of_a_set_and_of_a_store_outlast_what_obstore_gives_up(
 ) -> None:
     """obstore repeats a request by itself; a faulty server outlasts it, but not the policy."""
     monkeypatch.setattr(retrying, "CLIENT_RETRIES", 1)
-    for module in ("schemas.io.retrying", "producer.storage.retrying"):
+    for module in ("schemas.io.retrying", "producer.storage.retrying_store"):
         monkeypatch.setattr(f"unigeo.{module}.waits_s", lambda: iter([0.0] * (TRIES - 1)))
     (tmp_path / "a").write_bytes(b"content")
     with servers.RangeServer(tmp_path) as server:
