@@ -7,20 +7,27 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from unigeo.client.commands.options import (
     JSON,
     QUIET,
     SAMPLING,
     STORE,
-    check_output_path,
     field_arguments,
     option_group,
     prefix_option,
     print_json,
     shows_progress,
     to_records,
+)
+from unigeo.client.commands.probe_checks import (
+    check_outputs,
+    check_predictions,
+    check_report,
+    check_source,
+    check_suite_options,
+    mapped_region,
+    point_arguments,
 )
 
 if TYPE_CHECKING:
@@ -30,13 +37,6 @@ if TYPE_CHECKING:
     from unigeo.client.probing.probe import Probe
     from unigeo.schemas.tables.part_readers import TableParts
 
-MAP_ENDINGS = (".tif", ".tiff", ".zarr")
-_FIT_ONLY = ("block_km", "task", "groups", "controls", "save")
-"""Options that need a TABLE to fit a probe to."""
-_FIXED_BY_PROBE = ("table", "targets", *_FIT_ONLY, "modalities", "method", "folds", "seed", "level")
-"""Options whose values are stored in a saved probe, so that --load excludes them."""
-_NOT_WITH_SUITE = ("lon", "lat", "crs", *_FIT_ONLY, "features", "predict", "map_")
-"""Options that --suite excludes."""
 
 FIT_OPTIONS = option_group(
     click.option("--target", "targets", multiple=True, help="Column to predict. May be repeated."),
@@ -121,22 +121,18 @@ def probe(
     from unigeo.client.field.opening import open_field
     from unigeo.schemas.tables.table_files import write_table
 
-    _check_report(out)
+    check_report(out)
     probed, new = None, None
     if suite is None:
-        _check_source(table, targets, load, data)
-        _check_outputs(targets, options)
+        check_source(table, targets, load, data)
+        check_outputs(targets, options)
         probed, new = _probe_table(open_field(store), table, targets, load, options, quiet)
         report, text = probed.scores, _scores_text(probed)
     else:
-        conflicting = [table, *targets, load]
-        conflicting += [options[key] or None for key in (*_NOT_WITH_SUITE, "overwrite")]
-        if data is None or any(value is not None for value in conflicting):
-            raise click.UsageError(
-                "a --suite needs --data, names tables, targets, coordinates and blocks itself, "
-                "and predicts nothing"
-            )
-        report, text = _suite_report(open_field(store), suite, data, options, shows_progress(quiet))
+        folder = check_suite_options(table, targets, load, data, options)
+        report, text = _suite_report(
+            open_field(store), suite, folder, options, shows_progress(quiet)
+        )
     if as_json:
         intervals = [] if probed is None else to_records(probed.intervals)
         gains = [] if probed is None else to_records(probed.gains)
@@ -154,24 +150,6 @@ def probe(
         _write_map(probed, options, shows_progress(quiet))
 
 
-def _check_source(
-    table: str | None, targets: tuple[str, ...], load: str | None, data: str | None
-) -> None:
-    """Check that either a table with targets or a saved probe is given, and no option of a suite.
-
-    Raises:
-        UsageError: if not, or if a saved probe is given with options that it determines.
-    """
-    if load is not None and (given := _options_given(_FIXED_BY_PROBE)):
-        raise click.UsageError(
-            f"a probe that is loaded is fitted already: leave out {' and '.join(given)}"
-        )
-    if (load is None and (table is None or not targets)) or data is not None:
-        raise click.UsageError(
-            "name a TABLE with --target columns, a probe to --load, or a --suite with its --data"
-        )
-
-
 def _probe_table(
     field: "Field",
     table: str | None,
@@ -185,33 +163,18 @@ def _probe_table(
     Returns:
         The probe, and the opened table of --predict.
     """
-    loaded = None if load is None else _load_probe(field, load)
+    from unigeo.client.probing.probe import Probe
+
+    loaded = None if load is None else Probe.load(load, field)
     if loaded is not None:
-        _check_outputs(loaded.targets, options)
+        check_outputs(loaded.targets, options)
         options["modalities"] = loaded.modalities
     new = _open_prediction_table(field, options, quiet)
-    _check_predictions(field, new, options, loaded)
+    check_predictions(field, new, options, loaded)
     if loaded is not None:
         return loaded, new
     assert table is not None
     return _fit_probe(field, table, list(targets), options, False if quiet else None), new
-
-
-def _options_given(names: tuple[str, ...]) -> list[str]:
-    """Return which of the named parameters are on the command line, in their written form."""
-    context = click.get_current_context()
-    defaults = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
-    return [
-        parameter.opts[0] if isinstance(parameter, click.Option) else str(parameter.name).upper()
-        for parameter in context.command.params
-        if parameter.name in names and context.get_parameter_source(parameter.name) not in defaults
-    ]
-
-
-def _load_probe(field: "Field", path: str) -> "Probe":
-    from unigeo.client.probing.probe import Probe
-
-    return Probe.load(path, field)
 
 
 def _fit_probe(
@@ -259,26 +222,6 @@ def _scores_text(probe: "Probe") -> str:
     )
 
 
-def _check_outputs(targets: tuple[str, ...], options: dict[str, Any]) -> None:
-    """Check that predictions, map and probe can be written, before any work is done for them."""
-    from unigeo.client.probing.probe_folders import check_probe_path
-    from unigeo.schemas.tables.table_files import check_writable
-
-    if options["predict"] is not None:
-        check_writable(options["predict"][1])
-    if options["map_"] is not None:
-        if len(targets) > 1:
-            raise click.UsageError(
-                f"--map draws one --target, and there are {len(targets)}: {', '.join(targets)}. "
-                "Name one; in Python, Probe.to_geotiff draws any target of a saved probe"
-            )
-        _check_map_path(options["map_"][1], options["overwrite"])
-    elif options["overwrite"] and options["save"] is None:
-        raise click.UsageError("--overwrite goes with --map or --save; tables are always replaced")
-    if options["save"] is not None:
-        check_probe_path(options["save"], options["overwrite"])
-
-
 def _open_prediction_table(
     field: "Field", options: dict[str, Any], quiet: bool
 ) -> "TableParts | None":
@@ -287,54 +230,8 @@ def _open_prediction_table(
 
     if options["predict"] is None:
         return None
-    opened = table_parts(field, options["predict"][0], None, _point_arguments(options), quiet)
+    opened = table_parts(field, options["predict"][0], None, point_arguments(options), quiet)
     return click.get_current_context().with_resource(opened)
-
-
-def _point_arguments(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments with which the points of the table to predict are read and sampled."""
-    names = ("lon", "lat", "crs", "modalities")
-    return field_arguments({key: options[key] for key in names}) | {"missing": "nan"}
-
-
-def _check_map_path(out: str, overwrite: bool) -> None:
-    from unigeo.client.areas.geotiff_files import check_geotiff_path
-    from unigeo.client.probing.map_files import check_zarr_path
-    from unigeo.schemas.errors import StoreError
-
-    if out.lower().endswith(".zarr"):
-        check_zarr_path(out, overwrite)
-    elif out.lower().endswith(MAP_ENDINGS):
-        check_geotiff_path(out, overwrite)
-    else:
-        raise StoreError(f"cannot write {out}: a map's name must end in {' or '.join(MAP_ENDINGS)}")
-
-
-def _check_predictions(
-    field: "Field", new: "TableParts | None", options: dict[str, Any], loaded: "Probe | None"
-) -> None:
-    """Check that the points, features and region can be predicted, before anything is fitted."""
-    from unigeo.client.commands.table_parts import read_part_points
-    from unigeo.client.probing.prediction_map import region_outlines
-    from unigeo.client.probing.sampled_features import feature_set_names
-    from unigeo.schemas.errors import ProbeError
-
-    known = feature_set_names(field.chosen(options["modalities"] or None))
-    if loaded is not None:
-        known = loaded.fitted
-    if options["features"] is not None and options["features"] not in known:
-        raise ProbeError(
-            f"the probe has no features {options['features']!r}; it has {', '.join(known)}"
-        )
-    if options["map_"] is not None:
-        region_outlines(field, _mapped_region(options))
-    for rows in new or ():
-        read_part_points(rows, _point_arguments(options))
-
-
-def _mapped_region(options: dict[str, Any]) -> Any:
-    region = options["map_"][0]
-    return None if region == "all" else region
 
 
 def _write_predictions(
@@ -348,13 +245,13 @@ def _write_predictions(
     answer = predicted_columns(probe, options["features"], options["prefix"], new.names)
     with _printed_warnings():
         out = options["predict"][1]
-        write_each_part(new, answer, _point_arguments(options), out, None, quiet, keep_columns=True)
+        write_each_part(new, answer, point_arguments(options), out, None, quiet, keep_columns=True)
 
 
 def _write_map(probe: "Probe", options: dict[str, Any], progress: bool) -> None:
     if options["map_"] is None:
         return
-    out, where = options["map_"][1], _mapped_region(options)
+    out, where = options["map_"][1], mapped_region(options)
     write = probe.to_zarr if out.lower().endswith(".zarr") else probe.to_geotiff
     overwrite = options["overwrite"]
     write(out, None, where, options["features"], overwrite=overwrite, progress=progress)
@@ -394,15 +291,6 @@ def _suite_report(
         "unigeo": version("unigeo"),
     }
     return report, suite_markdown(report, facts)
-
-
-def _check_report(out: str | None) -> None:
-    from unigeo.schemas.tables.table_files import check_writable
-
-    if out is not None and out.endswith(".md"):
-        check_output_path(out, (".md",))
-    elif out is not None:
-        check_writable(out)
 
 
 def _write_text(path: str, text: str) -> None:
