@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from unigeo.schemas.errors import LayoutError, MissingExtraError, StoreError
 from unigeo.schemas.io.addresses import refuse_inside_a_store
+from unigeo.schemas.io.atomic_files import file_beside
 from unigeo.schemas.io.limits import check_memory
 from unigeo.schemas.io.stores import open_group
 from unigeo.schemas.store.preview import GROUP as PREVIEW
@@ -66,7 +67,8 @@ def draw_previews(field: "Field", folder: Path | str, modalities: tuple[str, ...
         path = folder / f"{modality}.png"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=130)
+            with file_beside(path) as part:
+                figure.savefig(part, dpi=130, format="png")
         except OSError as error:
             raise StoreError(f"cannot write the preview {path}: {error}") from error
         paths.append(path)

@@ -33,7 +33,7 @@ _FAULT_BYTES = 2**16
 
 
 class StoredCells:
-    """Cells of one stored array, read by the bytes of its objects; see `protocol.Cells`."""
+    """Cells of one stored array, read by the bytes of its objects; see `cell_protocol.Cells`."""
 
     def __init__(
         self,

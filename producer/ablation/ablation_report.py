@@ -14,6 +14,7 @@ from unigeo.producer.ablation.effects import Measure, TrialResult, effects, meas
 from unigeo.producer.ablation.forest import PANELS, draw_forest_plot
 from unigeo.producer.ablation.trials import Trial, read_error, read_result
 from unigeo.schemas.errors import ModelError
+from unigeo.schemas.io.atomic_files import write_text
 
 RUNS, EFFECTS = "ablation.csv", "effects.csv"
 FIGURE, MARKDOWN, HTML = "ablation.png", "ablation.md", "ablation.html"
@@ -48,11 +49,11 @@ def write_report(table: AblationTable, trials: Sequence[Trial], out: Path) -> li
     }
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _runs_table(states, out).to_csv(out / RUNS, index=False)
+        write_text(out / RUNS, _runs_table(states, out).to_csv(index=False))
         if not any(title == table.rows[0].title for title, _ in results):
             return [out / RUNS]
         compared = effects(table, results)
-        compared.to_csv(out / EFFECTS, index=False)
+        write_text(out / EFFECTS, compared.to_csv(index=False))
         by_name = {measure.name: measure for measure in measures(list(results.values()))}
         shown = _shown_measures(table, by_name)
         panels = [(name, by_name[name].percent) for name in shown[:PANELS]]
@@ -62,8 +63,8 @@ def write_report(table: AblationTable, trials: Sequence[Trial], out: Path) -> li
             for question in ("", *table.questions)
         }
         head = _facts(table, results, trials)
-        (out / MARKDOWN).write_text(_markdown(table, head, tables, errors), encoding="utf-8")
-        (out / HTML).write_text(_html(table, head, tables, errors, out), encoding="utf-8")
+        write_text(out / MARKDOWN, _markdown(table, head, tables, errors))
+        write_text(out / HTML, _html(table, head, tables, errors, out))
     except OSError as error:
         raise ModelError(f"cannot write the report in {out}: {error}") from error
     return [out / name for name in (RUNS, EFFECTS, MARKDOWN, HTML, FIGURE)]

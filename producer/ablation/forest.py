@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from unigeo.schemas.io.atomic_files import file_beside
+
 PANELS = 3
 """Most measures drawn side by side."""
 _COLOURS = {"helps": "#1b7837", "may help": "#7fbf7b", "hurts": "#762a83", "may hurt": "#af8dc3"}
@@ -51,7 +53,8 @@ def draw_forest_plot(
         for mark, colour in {**_COLOURS, "unclear": _UNCLEAR}.items()
     ]
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), fontsize=8)
-    figure.savefig(path, dpi=130)
+    with file_beside(path) as part:
+        figure.savefig(part, dpi=130, format="png")
 
 
 def _lines(rows: pd.DataFrame) -> Iterator[tuple[tuple[str, str], str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unigeo.schemas.errors import StoreError
+from unigeo.schemas.io.atomic_files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,9 +90,9 @@ class EvaluationReport:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, frame in self.tables.items():
-                frame.to_csv(folder / f"{name}.csv", index=False)
-            (folder / JSON).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-            (folder / HTML).write_text(self.html(), encoding="utf-8")
+                write_text(folder / f"{name}.csv", frame.to_csv(index=False))
+            write_text(folder / JSON, json.dumps(document, indent=1) + "\n")
+            write_text(folder / HTML, self.html())
         except OSError as error:
             raise StoreError(f"cannot write the report in {folder}: {error}") from error
         return folder / HTML

@@ -7,7 +7,7 @@ import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 
 from unigeo.producer.storage.object_io import exists, put
-from unigeo.producer.storage.staged_groups import new_group, objects_of
+from unigeo.producer.storage.staged_groups import add_array, new_group, objects_of
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.store.layout import (
     Layout,
@@ -79,16 +79,8 @@ def _create_coordinates(group: zarr.Group, grid: Grid, layout: Layout) -> None:
         ("spatial_ref", np.array(0, np.int32), spatial_ref_attributes(grid)),
     ]
     for name, values, attributes in coordinates:
-        array = group.create_array(
-            name,
-            shape=values.shape,
-            dtype=values.dtype,
-            chunks=values.shape or "auto",
-            compressors=None,
-            filters=None,
-            # No coordinate is ever NaN or -1, so no chunk is left out as if it were empty.
-            fill_value=np.nan if values.dtype.kind == "f" else -1,
-            dimension_names=(name,) if values.ndim else (),
-            attributes=attributes,
+        # A fill value that no coordinate has.
+        fill_value = np.nan if values.dtype.kind == "f" else -1
+        add_array(
+            group, name, values, (name,) if values.ndim else (), attributes, fill_value=fill_value
         )
-        array[...] = values

@@ -27,6 +27,7 @@ def add_array(
     values: np.ndarray,
     dimension_names: tuple[str, ...],
     attributes: dict[str, Any] | None = None,
+    fill_value: float = 0,
 ) -> None:
     """Add a small array as one chunk; an array without elements is left out."""
     if not values.size:
@@ -38,7 +39,7 @@ def add_array(
         chunks=values.shape or "auto",
         compressors=None,
         filters=None,
-        fill_value=0,
+        fill_value=fill_value,
         config={"write_empty_chunks": True},
         dimension_names=dimension_names,
         attributes=attributes,
