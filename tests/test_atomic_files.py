@@ -149,7 +149,7 @@ def test_a_folder_that_must_not_be_replaced_stays(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_link_is_replaced_and_what_it_led_to_stays(tmp_path: Path) -> None:
+def test_a_link_to_a_folder_is_replaced_and_the_folder_stays(tmp_path: Path) -> None:
     kept, path = tmp_path / "kept", tmp_path / "link"
     write(folder_beside, kept, "kept")
     path.symlink_to(kept)
@@ -157,6 +157,16 @@ def test_a_link_is_replaced_and_what_it_led_to_stays(tmp_path: Path) -> None:
     assert not path.is_symlink()
     assert (text_of(kept), text_of(path)) == ("kept", "new")
     assert sorted(tmp_path.iterdir()) == [kept, path]
+
+
+def test_a_link_to_a_file_stays_and_the_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    file, link = tmp_path / "folder/file.txt", tmp_path / "link"
+    file.write_text("old")
+    link.symlink_to(file)
+    write_text(link, "new")
+    assert link.is_symlink() and file.read_text() == "new"
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "folder", file, link]
 
 
 def test_text_and_bytes(tmp_path: Path) -> None:

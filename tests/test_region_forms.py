@@ -105,6 +105,13 @@ def test_a_region_of_a_file_bears_its_name(tmp_path: Path) -> None:
     assert read_region(GEOJSON).name == "polygons"
 
 
+def test_a_file_may_be_named_by_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("2020").write_text(json.dumps(GEOJSON))
+    assert read_region("2020").name == "2020"
+    assert read_polygons("2020").index.tolist() == [0]
+
+
 def test_a_frame_in_another_crs_is_brought_to_degrees() -> None:
     frame = geopandas.GeoSeries([SHAPE], crs="EPSG:4326").to_crs("EPSG:3857")
     inside = read_region(frame).contains(np.array([[0.0, 0.0], [6.1, 0.0]]))

@@ -94,11 +94,13 @@ def _is_json(value: str | Path) -> bool:
 
 
 def _parse_box(text: str) -> tuple[float, ...] | None:
-    """Parse the text of a box; None if the text is not made of numbers.
+    """Parse the text of a box; None if the text is not made of numbers with commas between.
 
     Raises:
         RegionError: if there are not four of them, or one is not finite.
     """
+    if "," not in text:  # "2020" may be the name of a file
+        return None
     try:
         numbers = tuple(map(float, text.split(",")))
     except ValueError:

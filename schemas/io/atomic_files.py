@@ -32,7 +32,8 @@ def file_beside(path: Path, *, unique: bool = False, overwrite: bool = True) -> 
     """Yield a path to write to; when the block ends without exception, it is renamed to `path`.
 
     Args:
-        path: of the file, in a folder that exists.
+        path: of the file, in a folder that exists; a link to a file stays, and its target is
+            replaced.
         unique: as in `partial_path`.
         overwrite: replace a file that is there.
 
@@ -40,6 +41,7 @@ def file_beside(path: Path, *, unique: bool = False, overwrite: bool = True) -> 
         FileExistsError: if `path` exists and must not be replaced.
         OSError: if the file cannot be written.
     """
+    path = Path(os.path.realpath(path))
     part = partial_path(path, unique=unique)
     try:
         yield part
