@@ -258,7 +258,7 @@ def test_addresses_are_signed_and_signed_again_before_they_expire(tmp_path: Path
         assert first.reason == "" and services.counts["sign"] == 3
         source.observe(lonlat)
         assert services.counts["sign"] == 3  # it is still good
-        services.signed_for_s = 0.2  # always about to expire
+        services.signed_for_s = 60.0  # good for less than `AHEAD_S`: always about to expire
         other = AerialSource(Catalogue(about, WebClient(1000, first_wait_s=0.001)))
         assert (other.observe(lonlat).findings[0].value == first.value).all()
         services.signatures.clear()  # what was signed before is worth nothing

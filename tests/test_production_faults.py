@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from zarr.storage import LocalStore, WrapperStore
 from benchmarks.producer import kills
 from unigeo.producer.publishing.derive import NOTES
 from unigeo.producer.publishing.publish import publish
+from unigeo.producer.raster.dask_cluster import ANY_PORT
 from unigeo.producer.raster.leases import PUBLISH, Leases, open_leases, remove_empty_folder
 from unigeo.producer.raster.local_executor import RasterReport, rasterize
 from unigeo.producer.raster.planning import Task, plan
@@ -225,7 +227,11 @@ def test_on_dask_a_task_that_raises_is_named_and_the_rest_is_done(tmp_path: Path
 
     url = str(tmp_path / "f.zarr")
     cluster = distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        n_workers=1,
+        threads_per_worker=2,
+        processes=False,
+        dashboard_address=None,
+        scheduler_kwargs=ANY_PORT,
     )
     with cluster:
         for broken in (True, False):
@@ -305,7 +311,11 @@ def test_on_dask_workers_come_and_go_as_there_is_work(tmp_path: Path) -> None:
     seen: list[int] = []
     with (
         distributed.LocalCluster(
-            n_workers=0, threads_per_worker=1, processes=False, dashboard_address=None
+            n_workers=0,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address=None,
+            scheduler_kwargs=ANY_PORT,
         ) as cluster,
         lease_store(url) as lease,
     ):
@@ -331,3 +341,18 @@ def test_on_dask_workers_come_and_go_as_there_is_work(tmp_path: Path) -> None:
     stores.build(url)
     stores.build(tmp_path / "whole.zarr")
     assert stores.tree(tmp_path / "f.zarr") == stores.tree(tmp_path / "whole.zarr")
+
+
+def test_a_run_on_workers_takes_no_port_that_another_may_have() -> None:
+    """A warning of distributed would fail this test: warnings are errors."""
+    pytest.importorskip("distributed")
+    import socket
+
+    from unigeo.producer.raster.dask_cluster import local_workers
+
+    with socket.socket() as taken:
+        with suppress(OSError):  # by another run of this test
+            taken.bind(("127.0.0.1", 8787))
+        taken.listen()
+        with local_workers(1) as connect, connect() as client:
+            assert len(client.scheduler_info()["workers"]) == 1

@@ -22,6 +22,7 @@ from unigeo.producer.commands.cli import produce
 from unigeo.producer.encoders.model import UniGeoCLIP, model_hash, save_model
 from unigeo.producer.encoders.presets import tiny
 from unigeo.producer.publishing.publish import publish
+from unigeo.producer.raster.dask_cluster import ANY_PORT
 from unigeo.producer.raster.identity import VectorIdentity
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.raster.raster_job import Equipment
@@ -145,7 +146,11 @@ def produce_on_threads(url: str, identity: VectorIdentity, equipment: Any, count
     job = stores.job_of(url, grid, layout, encoder, open_equipment=equipment, identity=identity)
     opened = OpenedJob(job, Equipment(encoder, stores.land))
     with distributed.LocalCluster(
-        n_workers=count, threads_per_worker=1, processes=False, dashboard_address=None
+        n_workers=count,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=None,
+        scheduler_kwargs=ANY_PORT,
     ) as cluster:
         return rasterize_on(
             lambda: distributed.Client(cluster), group, opened, None, progress=False

@@ -11,6 +11,9 @@ THREADS = 2
 """Tasks at once in a worker: while one is encoded the other reads or writes."""
 _RETRY_S = 1.0
 """Seconds between two attempts to connect."""
+ANY_PORT = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+"""Options of a scheduler without a dashboard, whose HTTP server takes a free port: distributed asks
+for 8787, and warns where another run has it."""
 
 
 @contextmanager
@@ -30,6 +33,7 @@ def local_workers(count: int, threads: int = THREADS) -> Iterator[Callable[[], A
             processes=True,
             host="127.0.0.1",
             dashboard_address=None,
+            scheduler_kwargs=ANY_PORT,
             memory_limit=None,
             silence_logs=50,
         ) as cluster,
