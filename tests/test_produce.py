@@ -203,7 +203,7 @@ def test_two_processes_with_the_torch_encoder_write_the_bytes_of_one(
     product: Product, tmp_path: Path
 ) -> None:
     """On one machine, with one number of threads; see docs/production.md."""
-    here = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    here = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with ExitStack() as children:
         began = [
             children.enter_context(

@@ -253,7 +253,7 @@ def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_later(tmp_path: Path
     folder = tmp_path / "f"
     run = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(folder), "20000"],
-        env=os.environ | {"PYTHONPATH": str(HERE)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
         capture_output=True,
         text=True,
     )

@@ -63,7 +63,8 @@ class Field(AtPoints, OverAreas):
             folds: number of folds of each split. Rows at one position stay in one fold.
             seed: seed of the folds.
             baselines: also score the mean, and ridge, nearest neighbours, inverse distance and
-                trees on longitude and latitude; or names of some of `probing.BASELINES`.
+                trees on longitude and latitude; or names of some of them: `mean`,
+                `lonlat ridge`, `lonlat kNN`, `lonlat IDW`, `lonlat trees`.
             level: share of the points that prediction intervals should cover.
             crs: CRS of the coordinates, if the table does not name it.
             columns: names of the longitude and latitude columns, if they are unusual.
