@@ -47,7 +47,7 @@ def test_windows_cover_each_cell_once(rows: int, cols: int, cells: int) -> None:
 @given(crs=crss, lon=lons, lat=lats)
 def test_every_point_on_earth_has_one_cell(crs: str, lon: float, lat: float) -> None:
     world = Grid(crs, 100_000.0, -100, -200, (200, 400))
-    rowcol = world.pixels(np.array([[lon, lat]]))
+    rowcol = world.cells(np.array([[lon, lat]]))
     x, y = Transformer.from_crs("OGC:CRS84", crs, always_xy=True).transform(lon, lat)
     left = (world.col0 + rowcol[0, 1]) * world.resolution_m
     top = -(world.row0 + rowcol[0, 0]) * world.resolution_m
@@ -96,7 +96,7 @@ def test_points_off_the_grid_are_named() -> None:
     with pytest.raises(
         OutsideGridError, match=r"1 of 2 points .* index 1: longitude 5, latitude 52"
     ):
-        grid.pixels(np.array([[-100.0, 40], [5, 52]]))
+        grid.cells(np.array([[-100.0, 40], [5, 52]]))
 
 
 @pytest.mark.parametrize(

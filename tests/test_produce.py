@@ -102,7 +102,7 @@ def test_stored_vectors_are_the_encoder_s(product: Product) -> None:
     lonlat = lonlat[
         (lon > west + 0.3) & (lon < east - 0.3) & (lat > south + 0.3) & (lat < north - 0.3)
     ]
-    centres = field.grid.centres()[tuple(field.grid.pixels(lonlat).T)]
+    centres = field.grid.centres()[tuple(field.grid.cells(lonlat).T)]
     model, _ = load_model(folder / "model0")
     stored = field.sample(lonlat, as_="numpy")
     with torch.inference_mode():

@@ -38,8 +38,8 @@ def worded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_phrase_finds_its_cell(worded: Path, words: str) -> None:
     field = client.open_field(worded)
     found = field.search(words, count=5)
-    home = field.grid.pixels(np.array([PLACES[words]]))
-    best = field.grid.pixels(found[["lon", "lat"]].to_numpy())
+    home = field.grid.cells(np.array([PLACES[words]]))
+    best = field.grid.cells(found[["lon", "lat"]].to_numpy())
     assert np.abs(best - home).max(axis=1).min() <= 1
     assert found["similarity"][0] > 0.99
     again = field.search(words.upper() + "!", as_="map")

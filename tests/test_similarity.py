@@ -36,8 +36,8 @@ def test_the_point_itself_comes_first(gulf: Path) -> None:
     found = field.similar(HOME, "coordinate", count=5)
     assert found["similarity"].is_monotonic_decreasing
     assert found["similarity"][0] == pytest.approx(1, abs=1e-6)
-    home = field.grid.pixels(np.array([HOME]))
-    assert np.array_equal(field.grid.pixels(found[["lon", "lat"]].to_numpy()[:1]), home)
+    home = field.grid.cells(np.array([HOME]))
+    assert np.array_equal(field.grid.cells(found[["lon", "lat"]].to_numpy()[:1]), home)
     vector = field.sample([HOME], "coordinate", as_="numpy")["coordinate"][0]
     pd.testing.assert_frame_equal(field.similar(vector, "coordinate", count=5), found)
 

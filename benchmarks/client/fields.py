@@ -86,7 +86,7 @@ def points_file(cache: Path, kind: str, count: int, side: int, raw: Path) -> Pat
     y = -(grid.row0 + exact[:, 0]) * RESOLUTION_M
     to_wgs84 = pyproj.Transformer.from_crs(grid.crs, "OGC:CRS84", always_xy=True)
     lonlat = np.stack(to_wgs84.transform(x, y), axis=-1)
-    rowcol = grid.pixels(lonlat)
+    rowcol = grid.cells(lonlat)
     vectors = np.load(raw, mmap_mode="r")[rowcol[:, 0], rowcol[:, 1]]
     np.savez(path, lonlat=lonlat, rowcol=rowcol, xy=np.stack([x, y], -1), vectors=vectors)
     return path

@@ -44,7 +44,7 @@ def _unigeo(store: str, points: Any, dtype: str) -> Read:
     from unigeo import client
 
     field, lonlat = client.open_field(store), points["lonlat"]
-    field.grid.pixels(lonlat[:1])  # loads PROJ, reads nothing: others are given rows and columns
+    field.grid.cells(lonlat[:1])  # loads PROJ, reads nothing: others are given rows and columns
     options: dict[str, Any] = {"modalities": [MODALITY], "as_": "numpy"}
     if "dtype" in inspect.signature(field.sample).parameters:
         options["dtype"] = dtype
@@ -67,7 +67,7 @@ def projection(store: str, points: Any) -> Read:
     from unigeo import client
 
     grid, lonlat = client.open_field(store).grid, points["lonlat"]
-    return lambda: grid.pixels(lonlat)
+    return lambda: grid.cells(lonlat)
 
 
 def zarr_vindex(store: str, points: Any) -> Read:

@@ -54,7 +54,7 @@ class JoinedRows:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        return f"SideBySide({self.shape[0]:,} rows, {self.shape[1]} bands)"
+        return f"JoinedRows({self.shape[0]:,} rows, {self.shape[1]} bands)"
 
 
 class SelectedRows:
@@ -71,7 +71,7 @@ class SelectedRows:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        return f"SomeRows({self.shape[0]:,} of {self.every.shape[0]:,} rows)"
+        return f"SelectedRows({self.shape[0]:,} of {self.every.shape[0]:,} rows)"
 
 
 class ScatteredRows:
@@ -95,7 +95,7 @@ class ScatteredRows:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        return f"SpreadRows({self.some.shape[0]:,} among {self.shape[0]:,} rows)"
+        return f"ScatteredRows({self.some.shape[0]:,} among {self.shape[0]:,} rows)"
 
 
 class FileRows:
@@ -142,7 +142,7 @@ class FileRows:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        return f"FiledRows({self.shape[0]:,} rows, {self.shape[1]} bands)"
+        return f"FileRows({self.shape[0]:,} rows, {self.shape[1]} bands)"
 
 
 def _read_at(descriptor: int, size: int, offset: int) -> bytes:

@@ -1,6 +1,5 @@
 """Files of a predicted map: a GeoTIFF, or a Zarr store that is renamed when it is complete."""
 
-import json
 import os
 import warnings
 from pathlib import Path
@@ -13,6 +12,7 @@ from unigeo.client.probing.prediction_map import PredictionMap
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.io.addresses import absolute_url, refuse_inside_a_store
 from unigeo.schemas.io.atomic_files import folder_beside, partial_path
+from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.io.store_errors import unreachable_errors
 from unigeo.schemas.io.stores import open_store
 from unigeo.schemas.store.layout import axis_attributes, georeferenced, spatial_ref_attributes
@@ -143,7 +143,7 @@ def _is_store(path: Path) -> bool:
 
 def _is_field(path: Path) -> bool:
     try:
-        root = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+        root = load_json((path / "zarr.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(root, dict) and "unigeo" in (root.get("attributes") or {})

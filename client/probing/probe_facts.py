@@ -1,6 +1,5 @@
 """The contents of `probe.json`, the description of a saved probe, validated when it is read."""
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from unigeo.client.probing.probe_folders import FACTS
 from unigeo.client.probing.row_counts import RowCounts
 from unigeo.schemas.errors import ProbeError
+from unigeo.schemas.io.json_text import load_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,10 +96,10 @@ def read_facts(folder: Path) -> ProbeFacts:
         ProbeError: if the file is missing or damaged, or has a later format.
     """
     try:
-        document = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        document = load_json((folder / FACTS).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ProbeError(f"{folder} is no probe: it has no {FACTS}") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ProbeError(f"cannot read the probe {folder}: {error}") from error
     version = document.get("format") if isinstance(document, dict) else None
     if isinstance(version, int) and version > FORMAT:

@@ -4,7 +4,6 @@ Zarr and xarray read an open field only through this store, also lazily and in o
 """
 
 import hashlib
-import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from unigeo.client.reading.generations import ROOT, Generation
 from unigeo.client.reading.object_listing import Listing, damaged_error, lost_error, size_error
 from unigeo.client.reading.range_requests import get_checked
 from unigeo.schemas.errors import DamagedError, LayoutError, StoreError, UnigeoError
+from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.io.store_errors import describe_error, range_ignored_error, unreachable_errors
 from unigeo.schemas.io.stores import check_process
 from unigeo.schemas.store.sharding import index_bytes, parse_index
@@ -184,7 +184,7 @@ def unchecked(store: Store) -> Store:
 
 def _is_json(content: bytes) -> bool:
     try:
-        json.loads(content)
+        load_json(content)
     except ValueError:
         return False
     return True

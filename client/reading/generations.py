@@ -9,7 +9,6 @@ noticed.
 """
 
 import hashlib
-import json
 import os
 import threading
 import time
@@ -17,6 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unigeo.schemas.errors import DamagedError
+from unigeo.schemas.io.json_text import load_json
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -103,7 +103,7 @@ class Generation:
         content = bytes(body.to_bytes())
         if key == ROOT:
             try:
-                same = json.loads(content)["attributes"] == await self._listing.attributes()
+                same = load_json(content)["attributes"] == await self._listing.attributes()
             except (ValueError, TypeError, KeyError):
                 same = False
         else:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unigeo.schemas.io.json_text import load_json
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -54,8 +56,8 @@ def nested_attributes(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
         for key, value in attributes.items()
     }
     if isinstance(nested.get("unigeo"), str):
-        with suppress(ValueError, RecursionError):  # whoever validates them raises
-            nested["unigeo"] = json.loads(nested["unigeo"])
+        with suppress(ValueError):  # whoever validates them raises
+            nested["unigeo"] = load_json(nested["unigeo"])
     return nested
 
 

@@ -1,7 +1,6 @@
 """Checks the metadata of groups and arrays, and that small arrays have all their chunks."""
 
 import asyncio
-import json
 import math
 from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unigeo.client.verifying.shard_objects import stored_size
+from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.store.concepts import GROUP as CONCEPTS
 from unigeo.schemas.store.encoder import GROUP as ENCODER
 from unigeo.schemas.store.layout import is_coordinate
@@ -31,7 +31,7 @@ async def read_json(store: "Store", key: str) -> Any:
 
     body = await store.get(key, default_buffer_prototype())
     try:
-        return None if body is None else json.loads(body.to_bytes())
+        return None if body is None else load_json(body.to_bytes())
     except ValueError:
         return None
 

@@ -16,6 +16,7 @@ from unigeo.producer.observations.patches import Patches
 from unigeo.producer.observations.protocol import ImageModality, Observations
 from unigeo.producer.observations.wrapping import ObservationsWrapper
 from unigeo.schemas.io.atomic_files import file_beside
+from unigeo.schemas.io.json_text import load_json
 
 
 class CachedObservations(ObservationsWrapper):
@@ -54,7 +55,7 @@ class CachedObservations(ObservationsWrapper):
         if not path.exists():
             content = json.dumps(self.inner.texts(lonlat))
             self._write(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
-        texts: list[str | None] = json.loads(path.read_text(encoding="utf-8"))
+        texts: list[str | None] = load_json(path.read_text(encoding="utf-8"))
         return texts
 
     def _write(self, path: Path, write: Callable[[Path], Any]) -> None:

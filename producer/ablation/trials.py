@@ -13,6 +13,7 @@ from unigeo.producer.encoders.model_settings import to_json
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.pipeline.recipe import Recipe, recipe
 from unigeo.schemas.errors import ModelError
+from unigeo.schemas.io.json_text import load_json
 
 RESULT, ERROR = "result.json", "error.txt"
 _TINY_SAMPLES_PER_SECOND = 900.0
@@ -76,7 +77,7 @@ def read_result(trial: Trial, out: Path, metrics: Sequence[str]) -> dict[str, An
     if not path.exists():
         return None
     try:
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        result: dict[str, Any] = load_json(path.read_text(encoding="utf-8"))
         measured = set(result["measured"])
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{path} is damaged ({error!r}); remove it to measure again") from error

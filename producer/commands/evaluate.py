@@ -1,6 +1,5 @@
 """The command `unigeo-produce evaluate`: write an HTML report on a trained model."""
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ import click
 from unigeo.producer.commands.options import check_observations
 from unigeo.producer.observations.open_named import open_named
 from unigeo.schemas.errors import ModelError, ObservationsError
+from unigeo.schemas.io.json_text import load_json
 
 if TYPE_CHECKING:
     from unigeo.producer.observations.protocol import Observations
@@ -79,7 +79,7 @@ def _observations(model: Path, options: dict[str, Any]) -> "Observations":
         return observations
     path = model / "metrics.json"
     try:
-        name = json.loads(path.read_text(encoding="utf-8"))["observations"]["name"]
+        name = load_json(path.read_text(encoding="utf-8"))["observations"]["name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{model} is no finished model ({error!r}); train one with unigeo-produce"

@@ -34,6 +34,7 @@ from unigeo.producer.encoders.surface import SurfaceEncoder
 from unigeo.producer.encoders.text import TextEncoder
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.io.atomic_files import folder_beside
+from unigeo.schemas.io.json_text import load_json
 
 LARGEST_SCALE = 100.0
 """Largest inverse temperature, as in CLIP."""
@@ -295,7 +296,7 @@ def _rotation(settings: ModelSettings) -> Float32[np.ndarray, "dimension dimensi
 def _read_description(folder: Path) -> dict[str, Any]:
     path = _file(folder, SETTINGS)
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = load_json(path.read_text(encoding="utf-8"))
         version = description["format"]
         complete = {"settings", "sha256"} <= set(description)
     except (ValueError, KeyError, TypeError) as error:

@@ -24,6 +24,7 @@ from unigeo.producer.storage.objects import need_object, read_object, update_obj
 from unigeo.producer.storage.retrying_store import retrying
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.io.addresses import folder_and_name
+from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.io.store_errors import unreachable_errors
 from unigeo.schemas.io.stores import open_group, open_store
 from unigeo.schemas.store.attributes import UnigeoAttributes, read_attributes
@@ -193,7 +194,7 @@ def _collection(beside: Any, region: str, entries: Sequence[Entry], name: str) -
 
 def _item(beside: Any, name: str) -> Mapping[str, Any]:
     try:
-        document = json.loads(need_object(beside, name))
+        document = load_json(need_object(beside, name))
     except ValueError as error:
         raise StoreError(f"the STAC item {name} is no JSON: {error}") from error
     if not isinstance(document, dict) or "properties" not in document:

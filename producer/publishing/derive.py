@@ -46,6 +46,7 @@ from unigeo.producer.storage.shard_codec import (
 )
 from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.geo.window import Window
+from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.store.attributes import UnigeoAttributes
 from unigeo.schemas.store.layout import Layout, status_name
 from unigeo.schemas.store.manifest import ArrayManifest, shard_key
@@ -196,7 +197,7 @@ class _ShardDeriver:
         note = f"{NOTES}/{modality}.{row}.{col}.json"
         earlier = read_object(self._store, note)
         if earlier is not None:
-            noted = json.loads(earlier)
+            noted = load_json(earlier)
             if noted["made_of"] == inputs:
                 return {key: (sha256, size) for key, (sha256, size) in noted["objects"].items()}
         with _named(key):

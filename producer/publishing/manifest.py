@@ -16,6 +16,7 @@ from unigeo.producer.storage.objects import digest, list_objects, need_object
 from unigeo.producer.storage.staged_groups import add_array, new_group, replace_group
 from unigeo.schemas.geo.bounds import shard_bounds
 from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.store.layout import COVARIATES, Layout, status_name
 from unigeo.schemas.store.manifest import (
     ATTRIBUTE_BYTE,
@@ -152,7 +153,7 @@ def _others(group: zarr.Group, layout: Layout) -> Iterator[str]:
         if name != "zarr.json" or not path:  # without a path: the root, which holds our digest
             continue
         yield key
-        node = json.loads(need_object(group.store, key))
+        node = load_json(need_object(group.store, key))
         if node["node_type"] == "array" and path not in field_arrays:
             chunk_shape = node["chunk_grid"]["configuration"]["chunk_shape"]
             counts = [math.ceil(n / c) for n, c in zip(node["shape"], chunk_shape, strict=True)]

@@ -23,6 +23,7 @@ from unigeo.producer.storage.objects import delete_objects, list_objects, need_o
 from unigeo.producer.storage.retrying_store import retrying
 from unigeo.producer.storage.staged_groups import add_array, new_group, replace_group
 from unigeo.schemas.errors import LayoutError, StoreError
+from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.io.store_errors import unreachable_errors
 from unigeo.schemas.store.attributes import read_attributes
 from unigeo.schemas.store.encoder import GROUP as ENCODER
@@ -148,7 +149,7 @@ def _consolidate(group: zarr.Group, attributes: Mapping[str, Any], prefix: str =
     """Write a group's metadata in one object: its attributes and all metadata below it."""
     store, group_key = group.store, f"{prefix}zarr.json"
     documents = {
-        key: json.loads(need_object(store, key))
+        key: load_json(need_object(store, key))
         for key in list_objects(store, prefix)
         if key.endswith("/zarr.json") and key != group_key
     }

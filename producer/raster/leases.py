@@ -31,6 +31,7 @@ from zarr.storage import LocalStore, ObjectStore
 
 from unigeo.producer.raster.planning import Task
 from unigeo.producer.storage.object_io import explaining
+from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.io.retrying import with_retries
 from unigeo.schemas.io.store_errors import unreachable_errors
 from unigeo.schemas.io.stores import open_store
@@ -125,7 +126,7 @@ class Leases:
             if content is not None:
                 modality, rowcol = key.split("/")[-2:]
                 row, col = rowcol.split(".")
-                records[Task(modality, int(row), int(col))] = json.loads(content)
+                records[Task(modality, int(row), int(col))] = load_json(content)
         return records
 
     def has_failed(self, task: Task) -> bool:
@@ -153,7 +154,7 @@ class Leases:
         content = self._get(f"owners/{owner}")
         if content is None:
             return True
-        if not _runs(json.loads(content)["process"]):
+        if not _runs(load_json(content)["process"]):
             return True
         # Its heartbeats are numbered, so an object that does not change for `expiry_s` of this
         # process's clock has missed several: dead, or cut off for long enough.

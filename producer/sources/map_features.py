@@ -5,7 +5,6 @@ Features come from OGC API - Features, Overpass, or files of OpenStreetMap, Over
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import shapely
 
 from unigeo.producer.sources.web_requests import GoneError, WebClient
 from unigeo.schemas.errors import ObservationsError, StoreError
+from unigeo.schemas.io.json_text import load_json
 
 Box = tuple[float, float, float, float]
 """West, south, east, north in degrees."""
@@ -213,7 +213,7 @@ def read_features(name: str) -> list[Feature]:
     try:
         data = io.BytesIO(WebClient().bytes(name) if "://" in name else Path(name).read_bytes())
         if kind in (".geojson", ".json"):
-            return features_from_geojson(json.load(data)["features"])
+            return features_from_geojson(load_json(data.getvalue())["features"])
         if kind == ".txt":
             table = pd.read_csv(
                 data, sep="\t", header=None, usecols=list(GEONAMES),

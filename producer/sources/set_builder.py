@@ -30,6 +30,7 @@ from unigeo.producer.sources.set_counts import count_observations
 from unigeo.producer.sources.set_description import SetDescription
 from unigeo.producer.sources.set_plan import SetPlan, check_items, claim_store, used_items
 from unigeo.producer.sources.splits import BORDER, hold_out_years
+from unigeo.schemas.io.json_text import load_json
 
 KEY_STRIDE = 1 << 20
 """Distance between the first keys of consecutive shards, so that keys do not depend on the size of
@@ -234,7 +235,7 @@ def _count_unusable(
     """Count the skipped images by reason; one that several shards skipped counts once."""
     unusable: dict[str, dict[str, str]] = {name: {} for name in modalities}
     for data in indices:
-        for modality, names in json.loads(index.read_metadata(data)["unusable"]).items():
+        for modality, names in load_json(index.read_metadata(data)["unusable"]).items():
             unusable[modality] |= names
     return {m: dict(sorted(Counter(names.values()).items())) for m, names in unusable.items()}
 

@@ -1,6 +1,5 @@
 """Counts of what is in a set: by modality, year, split, reason and state."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
@@ -15,6 +14,7 @@ from unigeo.producer.observations.folder import dates
 from unigeo.producer.observations.protocol import IMAGE_MODALITIES
 from unigeo.producer.sources.splits import NAMES
 from unigeo.schemas.errors import ObservationsError
+from unigeo.schemas.io.json_text import load_json
 
 ELSEWHERE = "elsewhere"
 """Name of the area of locations that lie in none."""
@@ -33,7 +33,7 @@ def name_areas(lonlat: Float[np.ndarray, "location 2"], path: str | None = None)
     """
     text = files("unigeo.producer.sources").joinpath("states.geojson")
     try:
-        areas = json.loads((text if path is None else Path(path)).read_text(encoding="utf-8"))
+        areas = load_json((text if path is None else Path(path)).read_text(encoding="utf-8"))
         names = [str(one["properties"]["name"]) for one in areas["features"]]
         shapes = [shapely.geometry.shape(one["geometry"]) for one in areas["features"]]
     except (OSError, KeyError, TypeError, ValueError, shapely.errors.ShapelyError) as error:

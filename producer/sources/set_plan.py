@@ -22,6 +22,7 @@ from unigeo.producer.sources.set_description import SetDescription
 from unigeo.producer.sources.splits import BORDER
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.geo.regions import Region
+from unigeo.schemas.io.json_text import load_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +92,7 @@ def claim_store(plan: SetPlan, store: ObjectFolder) -> None:
     known = store.get("plan.json")
     if known is not None and known != text:
         remedy = "name another --out, or remove that set."
-        begun = json.loads(known)
+        begun = load_json(known)
         # Say which of the things that make up the plan differs.
         if begun.get("settings") == mine["settings"]:
             changes = describe_changes(begun["inputs"], plan.inputs)
@@ -140,6 +141,6 @@ def used_items(indices: Sequence[bytes]) -> dict[str, dict[str, str]]:
     """Return the images of catalogues that shards were cut from, by modality, and their hashes."""
     items: dict[str, dict[str, str]] = {}
     for data in indices:
-        for modality, digests in json.loads(index.read_metadata(data).get("items", "{}")).items():
+        for modality, digests in load_json(index.read_metadata(data).get("items", "{}")).items():
             items.setdefault(modality, {}).update(digests)
     return items

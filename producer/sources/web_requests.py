@@ -16,6 +16,7 @@ from typing import Any
 import requests
 
 from unigeo.schemas.errors import ObservationsError, StoreError
+from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.io.retrying import FIRST_WAIT_S, is_transient_status, waits_s
 
 TIMEOUT_S = 60.0
@@ -54,7 +55,7 @@ class WebClient:
         method = "GET" if body is form is None else "POST"
         answer = self._request(method, url, params=params, body=body, form=form)
         try:
-            return answer.json()
+            return load_json(answer.content)
         except ValueError as error:
             raise GoneError("damaged answer") from error
 

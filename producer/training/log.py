@@ -11,6 +11,7 @@ from typing import Any
 
 from unigeo.schemas.errors import MissingExtraError
 from unigeo.schemas.io.atomic_files import write_text
+from unigeo.schemas.io.json_text import load_json
 
 LOG = "train.jsonl"
 
@@ -60,7 +61,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     records = []
     for line in lines:
         try:
-            records.append(json.loads(line))
+            records.append(load_json(line))
         except ValueError:
             break
     return records

@@ -29,6 +29,7 @@ from unigeo.producer.training.samples import Samples
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.step import encode_padded, prepare_blocks
 from unigeo.schemas.errors import ModelError
+from unigeo.schemas.io.json_text import load_json
 
 __all__ = ["default_device", "embed", "evaluate", "fingerprint", "finished_metrics", "train"]
 
@@ -213,7 +214,7 @@ def finished_metrics(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        metrics: dict[str, Any] = load_json(path.read_text(encoding="utf-8"))
         return metrics | {"run": metrics["run"]}
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{path} is damaged ({error}); train into another folder") from error

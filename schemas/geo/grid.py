@@ -37,7 +37,7 @@ class Grid:
     `crop`, `pad`, `align`, `coarsen` and `refine` return new grids.
 
     >>> grid = Grid("EPSG:8858", 25_000, row0=-256, col0=-256, shape=(256, 512))
-    >>> grid.pixels(np.array([[-90.0, 0.1]]))
+    >>> grid.cells(np.array([[-90.0, 0.1]]))
     array([[255, 256]])
     """
 
@@ -289,7 +289,7 @@ class Grid:
         size = self.resolution_m
         return np.stack([-y / size - self.row0, x / size - self.col0], axis=-1)
 
-    def pixels(self, lonlat: Float[np.ndarray, "point 2"]) -> Int[np.ndarray, "point 2"]:
+    def cells(self, lonlat: Float[np.ndarray, "point 2"]) -> Int[np.ndarray, "point 2"]:
         """Find the cell that holds each point.
 
         Args:

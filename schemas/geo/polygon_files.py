@@ -1,6 +1,5 @@
 """Files and text of polygons: GeoJSON as a mapping, any other format as a GeoDataFrame."""
 
-import json
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unigeo.schemas.errors import MissingExtraError, RegionError
 from unigeo.schemas.geo.regions import named_regions
+from unigeo.schemas.io.json_text import load_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,8 +64,8 @@ def geojson_document(content: bytes | str, source: str) -> dict[str, Any]:
         RegionError: if it is no JSON, or no object.
     """
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        document = load_json(content)
+    except ValueError as error:
         raise RegionError(f"cannot read GeoJSON polygons from {source}: {error}") from error
     if not isinstance(document, dict):
         raise RegionError(

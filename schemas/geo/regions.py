@@ -23,10 +23,9 @@ from unigeo.schemas.geo.rings import (
     split_edges,
 )
 from unigeo.schemas.geo.valid_polygons import find_faults
+from unigeo.schemas.io.limits import grid_size_problem
 
 _DEFAULT_RESOLUTION_M = 1000.0
-_MOST_CELLS = 10**12
-"""Largest grid; the globe has 5e10 cells of 100 m."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +70,7 @@ class Region:
         west, east = math.floor(x.min() / side), math.ceil(x.max() / side)
         north, south = math.floor(-y.max() / side), math.ceil(-y.min() / side)
         shape = ((south - north) * shard, (east - west) * shard)
-        if shape[0] * shape[1] > _MOST_CELLS:
+        if grid_size_problem(shape) is not None:
             raise RegionError(
                 f"{self.name} at {size:g} m has {shape[0] * shape[1]:.1e} cells; ask for a coarser "
                 "resolution or a smaller region"

@@ -1,6 +1,5 @@
 """Zarr stores opened by URL: a folder, an object store, a web server, or memory."""
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +7,7 @@ from urllib.parse import urlsplit
 
 from unigeo.schemas.errors import ForeignError, MissingExtraError, StoreError
 from unigeo.schemas.io.addresses import absolute_url, folder_and_name
+from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.io.limits import DOCUMENT_BYTES, check_object
 from unigeo.schemas.io.retrying import client_retries
 from unigeo.schemas.io.store_errors import (
@@ -185,8 +185,8 @@ def _missing_group(store: "Store", url: Any, path: str, consolidated: bool) -> S
     what = f"the metadata in {name} of the store at {url}"
     anew = "Copy the store anew, or check the address"
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
+        document = load_json(body)
+    except ValueError:
         return ForeignError(
             f"{what} are {f'{len(body):,} bytes that are no JSON' if body else 'empty'}: they are "
             f"cut off, or foreign. {anew}"

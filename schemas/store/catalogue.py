@@ -5,7 +5,6 @@ are relative to the catalogue's folder and never lead out of it, so whoever writ
 make a reader open what lies in its folder, and nothing else.
 """
 
-import json
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Annotated, Any
 from urllib.parse import unquote
@@ -13,6 +12,7 @@ from urllib.parse import unquote
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from unigeo.schemas.errors import StoreError
+from unigeo.schemas.io.json_text import load_json
 
 NAME = "catalog.json"
 FIELDS = "unigeo:fields"
@@ -87,8 +87,8 @@ def read_catalogue(content: bytes, url: str) -> tuple[Entry, ...]:
         StoreError: if it is not a catalogue of fields, or a path leads out of its folder.
     """
     try:
-        document: Any = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        document: Any = load_json(content)
+    except ValueError as error:
         raise StoreError(f"{url} is no JSON: {error}") from error
     if not isinstance(document, dict) or FIELDS not in document:
         raise StoreError(

@@ -7,8 +7,8 @@ in the group's attribute `runs`; and `A_task`, the SHA-256 of all that determine
 `shard_bounds` holds each shard's west, south, east and north in degrees. Every other object of the
 store (metadata, coordinates, encoder, concepts, preview, overviews) is a row of `objects_keys`,
 `objects_sha256` and `objects_bytes`. `root_attributes` holds the root's attributes as they were
-published (see `held_attributes`). The root's attribute `unigeo.manifest_sha256` is the digest of
-the whole group. It is plain Zarr, so that the client reads it as it reads the rest.
+published (see `published_attributes`). The root's attribute `unigeo.manifest_sha256` is the digest
+of the whole group. It is plain Zarr, so that the client reads it as it reads the rest.
 """
 
 import hashlib

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from unigeo.schemas.errors import LayoutError
+from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.store.problems import Problem
 
 ARRAY = "root_attributes"
@@ -53,8 +54,8 @@ def attributes_of_bytes(stored: UInt8[np.ndarray, " byte"]) -> dict[str, Any]:
         LayoutError: if the bytes are not JSON of attributes.
     """
     try:
-        held = json.loads(stored.tobytes())
-    except (ValueError, RecursionError) as error:
+        held = load_json(stored.tobytes())
+    except ValueError as error:
         raise LayoutError(f"{ARRAY} is no JSON: {error}") from error
     if not isinstance(held, dict):
         raise LayoutError(f"{ARRAY} is no JSON of attributes")

@@ -31,10 +31,11 @@ def quantize(vectors: Float[np.ndarray, "*cell band"]) -> Int8[np.ndarray, "*cel
            [-128, -128]], dtype=int8)
     """
     largest = np.abs(vectors).max(axis=-1, keepdims=True, initial=0.0)
-    if not np.all(np.isnan(largest) | ((largest > 0) & np.isfinite(largest))):
-        first = np.flatnonzero(~((largest > 0) & np.isfinite(largest)))[0]
-        raise ValueError(f"vector {first} is zero or infinite, without direction; NaN is no data")
     missing = np.isnan(largest)  # the maximum of a vector with any NaN
+    bad = ~missing & ((largest == 0) | np.isinf(largest))
+    if bad.any():
+        first = np.flatnonzero(bad)[0]
+        raise ValueError(f"vector {first} is zero or infinite, without direction; NaN is no data")
     scaled = np.rint(vectors * (LEVELS / np.where(missing, 1.0, largest)))
     return np.where(missing, FILL, scaled).astype(np.int8)
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from unigeo.schemas.errors import PointsError
+from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.tables.dialects import Dialect
 from unigeo.schemas.tables.geojson import GEOJSON_TYPES
 from unigeo.schemas.tables.points import read_points
@@ -156,7 +157,7 @@ def parse_features(content: bytes, crs: Any = None) -> FeatureTable:
         ValueError: if it is not JSON.
         PointsError: if it is not GeoJSON.
     """
-    document = json.loads(content)
+    document = load_json(content)
     kind = document.get("type") if isinstance(document, dict) else None
     if kind not in GEOJSON_TYPES:
         raise PointsError(f"not valid GeoJSON: its type is none of {', '.join(GEOJSON_TYPES)}")

@@ -5,6 +5,7 @@ from io import BytesIO
 from typing import Any
 
 from unigeo.schemas.errors import MissingExtraError
+from unigeo.schemas.io.json_text import load_json
 
 
 def geometry_names(schema: Any) -> list[str]:
@@ -18,7 +19,7 @@ def geometry_names(schema: Any) -> list[str]:
 
 
 def _metadata(schema: Any) -> dict[str, Any]:
-    geo: dict[str, Any] = json.loads((schema.metadata or {}).get(b"geo", b"{}"))
+    geo: dict[str, Any] = load_json((schema.metadata or {}).get(b"geo", b"{}"))
     return {"primary_column": None, "columns": {}} | geo
 
 

@@ -6,7 +6,6 @@ mapping, its text, or a path to a file); an xarray Dataset or DataArray with suc
 CRS is that of the object if it has one, else the one that the caller names, else WGS 84.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from unigeo.schemas.errors import PointsError
 from unigeo.schemas.geo.crs import is_degrees, is_same_crs, known_crs
 from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS
 from unigeo.schemas.geo.projection import equal_earth_m
+from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.tables.coordinate_columns import (
     find_columns,
     format_names,
@@ -349,7 +349,7 @@ def _read_geojson(given: str | Path) -> Any:
                 "place is (longitude, latitude)"
             ) from error
     try:
-        document = json.loads(content)
+        document = load_json(content)
     except ValueError as error:
         raise PointsError(f"cannot read GeoJSON points from {what}: {error}") from error
     if not isinstance(document, Mapping):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from unigeo.schemas.errors import PointsError, StoreError
+from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.tables.dialects import Dialect
 from unigeo.schemas.tables.geometry_columns import to_degrees, wkt_columns
 from unigeo.schemas.tables.object_types import geometry_of
@@ -254,7 +255,7 @@ def _pandas_to_arrow(table: Any) -> "pa.Table":
     file = io.BytesIO()
     table.to_parquet(file, index=False, compression=None)
     arrow = pq.read_table(file)
-    geo = json.loads(arrow.schema.metadata[b"geo"])
+    geo = load_json(arrow.schema.metadata[b"geo"])
     for column in geo["columns"].values():
         column.pop("bbox", None)  # it holds for this part alone
     return arrow.replace_schema_metadata(

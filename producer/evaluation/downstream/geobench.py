@@ -16,7 +16,6 @@ Source: Lacoste et al. (2023), "GEO-Bench", arXiv 2306.03831; its writer `write_
 """
 
 import ast
-import json
 import pickletools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unigeo.schemas.errors import MissingExtraError, ObservationsError
+from unigeo.schemas.io.json_text import load_json
 
 SPLITS = ("train", "valid", "test")
 _RGB = ("Red", "Green", "Blue")
@@ -135,7 +135,7 @@ class GeoBench:
                 f"default_partition.json, band_stats.json and one .hdf5 file per sample."
             )
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = load_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ObservationsError(f"{path} is damaged: {error}. Copy it again.") from error
         if not isinstance(content, dict):

@@ -1,7 +1,6 @@
 """Observations from a finished set: those of a location of the set are found by its position."""
 
 import hashlib
-import json
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,7 @@ from unigeo.producer.observations.observation_set.tar_shards import decode_image
 from unigeo.producer.observations.patches import Patches
 from unigeo.producer.observations.protocol import ImageModality, Observations
 from unigeo.schemas.errors import ObservationsError
+from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.tables.points import check_lonlat
 
 SAME_LOCATION_M = 1.0
@@ -294,7 +294,7 @@ def open_observation_set(url: str, split: str = "train") -> SetObservations:
                 else "there is no set (no set.json). Name the folder or address of one."
             )
         )
-    about = json.loads(text)
+    about = load_json(text)
     if about.get("version") != index.VERSION:
         raise ObservationsError(
             f"{url} is a set of version {about.get('version')}; this unigeo reads {index.VERSION}."
