@@ -136,9 +136,6 @@ class ObservationSource:
     def observe(self, lonlat: np.ndarray) -> SourceFindings:
         return SourceFindings([Finding(random_images(1)[0]), Finding(reason="nodata")])
 
-    def provenance(self) -> dict[str, object]:
-        return {}
-
 
 def test_a_caption_follows_the_facts_and_loses_its_numbers() -> None:
     captioner = FixedCaptioner(None, None, 8)

@@ -86,6 +86,13 @@ def test_what_is_saved_says_what_it_is_of(field: Field, saved: Path) -> None:
     assert sorted(path.name for path in saved.parent.iterdir() if "." in path.name) == []
 
 
+def test_the_keys_of_a_saved_model_stay(saved: Path) -> None:
+    """Probes that earlier versions saved have these, whatever the code calls them."""
+    model = json.loads((saved / FACTS).read_text())["models"][0]
+    assert list(model) == ["target", "features", "penalty", "strangeness", "spread", "classes"]
+    assert model["strangeness"] > 0
+
+
 def test_a_probe_of_another_model_is_refused_with_both_hashes(
     field: Field, probe: Probe, saved: Path
 ) -> None:

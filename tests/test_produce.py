@@ -20,6 +20,7 @@ from unigeo.producer.commands.cli import main
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.pipeline.pipeline import carry_out
 from unigeo.producer.pipeline.production_run import ProductionRun, choose
+from unigeo.producer.raster.run import ExecutionOptions
 from unigeo.producer.training.train import train
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.regions import region_of_bbox
@@ -59,7 +60,7 @@ def command(
 @pytest.fixture(scope="module")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Product:
     folder = tmp_path_factory.mktemp("product")
-    lines = list(carry_out(run_of(folder), World(), progress=False, code_version="test"))
+    lines = list(carry_out(run_of(folder), World(), options=ExecutionOptions(progress=False)))
     return folder, lines
 
 
@@ -119,7 +120,7 @@ def test_stored_vectors_are_the_encoder_s(product: Product) -> None:
 def test_the_same_command_again_finds_everything_done(product: Product) -> None:
     folder, _ = product
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
-    lines = list(carry_out(run_of(folder), World(), progress=False, code_version="test"))
+    lines = list(carry_out(run_of(folder), World(), options=ExecutionOptions(progress=False)))
     assert "as it was" in lines[-1]
     assert before == {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
 
@@ -130,7 +131,7 @@ def test_a_store_of_another_model_is_not_touched(product: Product) -> None:
     other = run_of(folder, seed=1)
     train(World(), other.model_settings, other.training, other.model, progress=False)
     with pytest.raises(StoreError, match="model"):
-        list(carry_out(other, World(), progress=False, code_version="test"))
+        list(carry_out(other, World(), options=ExecutionOptions(progress=False)))
     after = {p: p.stat().st_mtime_ns for p in (folder / "denver.zarr").rglob("*") if p.is_file()}
     assert before == after
 

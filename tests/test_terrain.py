@@ -27,7 +27,6 @@ from unigeo.producer.sources.set_description import (
 from unigeo.schemas.errors import ObservationsError
 
 CORNER = (320_000, 4_300_000)
-LOCATION = np.array([[-77.07, 38.83]])
 DSM = HeightDescription(table="dsm")
 
 

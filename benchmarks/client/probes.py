@@ -37,7 +37,6 @@ GOALS = {"wide": 1 / 4, "tall": 1 / 3}
 ROUNDS = {"wide": 3, "tall": 1, "long": 3}
 """Runs of each side in turn; the one of median time counts."""
 LONG_BANDS, LONG_ROWS = 256, (26_000, 1_000_000)
-MOST_MB = 1500
 _BLOCK = 20_000
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from unigeo.client.probing.probe_folders import FACTS
 from unigeo.client.probing.row_counts import RowCounts
@@ -45,8 +45,13 @@ class FittedFacts(_FactsModel):
     target: str
     features: str
     penalty: float = Field(gt=0)
-    nonconformity: float | Literal["inf"] | None = None
-    """Half-width of an interval where the difficulty is 1, for a target of numbers."""
+    nonconformity: float | Literal["inf"] | None = Field(
+        default=None,
+        validation_alias=AliasChoices("strangeness", "nonconformity"),
+        serialization_alias="strangeness",
+    )
+    """Half-width of an interval where the difficulty is 1, for a target of numbers; the file's key
+    is older than the name."""
     spread: int | None = None
     """Index in `spreads`, for a target of numbers."""
     classes: list[str | bool | int | float] | None = None

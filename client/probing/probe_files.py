@@ -85,7 +85,9 @@ def save_probe(probe: "Probe", path: Any, features: Any, overwrite: bool) -> Pat
             # safetensors writes the bytes of an array's memory, whatever their order.
             ordered = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
             (complete / WEIGHTS).write_bytes(to_bytes(ordered))
-            text = json.dumps(facts.model_dump(mode="json"), indent=1, allow_nan=False)
+            text = json.dumps(
+                facts.model_dump(mode="json", by_alias=True), indent=1, allow_nan=False
+            )
             (complete / FACTS).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise StoreError(f"cannot write the probe {folder}: {error}") from error

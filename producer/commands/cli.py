@@ -2,7 +2,6 @@
 
 import os
 import sys
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -140,8 +139,6 @@ def _produce(**options: Any) -> None:
         lines = carry_out(
             run,
             observations,
-            progress=True,
-            code_version=version("unigeo"),
             options=execution,
             following=following,
             terms=terms,

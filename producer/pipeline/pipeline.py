@@ -42,8 +42,6 @@ def carry_out(
     run: ProductionRun,
     observations: Observations,
     *,
-    progress: bool,
-    code_version: str,
     options: ExecutionOptions | None = None,
     following: NextRelease | None = None,
     terms: Terms | None = None,
@@ -53,21 +51,17 @@ def carry_out(
     Args:
         run: what to produce.
         observations: what is observed.
-        progress: show bars on stderr, where there are no `options`.
-        code_version: version of unigeo, for the store's attributes.
-        options: how the run is executed.
+        options: how the run is executed; here, with bars on stderr, by default.
         following: the release before, some of whose shards are taken over.
         terms: terms of publication.
 
     Raises:
         UnigeoError: naming the stage, what happened and what to do; finished parts are kept.
     """
-    options = options or ExecutionOptions(progress=progress)
+    options = options or ExecutionOptions()
     check_writable(run.out)
     with lease_store(run.out) as lease:
-        yield from _carry_out(
-            run, observations, options, lease, code_version, following, terms or Terms()
-        )
+        yield from _carry_out(run, observations, options, lease, following, terms or Terms())
 
 
 def _carry_out(
@@ -75,7 +69,6 @@ def _carry_out(
     observations: Observations,
     options: ExecutionOptions,
     lease: StoreLease,
-    code_version: str,
     following: NextRelease | None,
     terms: Terms,
 ) -> Iterator[str]:
@@ -96,7 +89,6 @@ def _carry_out(
         observations,
         loaded,
         lease,
-        code_version=code_version,
         following=following,
         terms=terms,
     )

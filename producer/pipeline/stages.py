@@ -91,7 +91,6 @@ def begin_store(
     loaded: RunModel,
     lease: StoreLease,
     *,
-    code_version: str,
     following: NextRelease | None,
     terms: Terms,
 ) -> tuple[zarr.Group, bool]:
@@ -114,7 +113,7 @@ def begin_store(
             model_settings=to_json(loaded.model.settings),
             observations=observations.provenance(),
             seed=run.training.seed,
-            code_version=code_version,
+            code_version=loaded.identity.version,
             coordinate_detail=_detail(run, loaded.model),
         )
     )

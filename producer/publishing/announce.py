@@ -25,7 +25,7 @@ from unigeo.producer.storage.retrying_store import retrying
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.io.addresses import folder_and_name
 from unigeo.schemas.io.json_text import load_json
-from unigeo.schemas.io.store_errors import unreachable_errors
+from unigeo.schemas.io.store_errors import describe_error, unreachable_errors
 from unigeo.schemas.io.stores import open_group, open_store
 from unigeo.schemas.store.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.store.catalogue import NAME, Entry, read_catalogue, relative_inside
@@ -105,7 +105,7 @@ def announce(
     except unreachable_errors() as error:
         if isinstance(error, StoreError):
             raise
-        raise StoreError(f"cannot write beside {url}: {error}") from error
+        raise StoreError(f"cannot write beside {url}: {describe_error(error)}") from error
     return entry
 
 
@@ -141,7 +141,7 @@ def gather(catalogue_url: str, stores: Sequence[str]) -> tuple[Entry, ...]:
     except unreachable_errors() as error:
         if isinstance(error, StoreError):
             raise
-        raise StoreError(f"cannot write {catalogue_url}: {error}") from error
+        raise StoreError(f"cannot write {catalogue_url}: {describe_error(error)}") from error
     return entries
 
 

@@ -24,7 +24,7 @@ from unigeo.producer.storage.retrying_store import retrying
 from unigeo.producer.storage.staged_groups import add_array, new_group, replace_group
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.io.json_text import load_json
-from unigeo.schemas.io.store_errors import unreachable_errors
+from unigeo.schemas.io.store_errors import describe_error, unreachable_errors
 from unigeo.schemas.store.attributes import read_attributes
 from unigeo.schemas.store.encoder import GROUP as ENCODER
 from unigeo.schemas.store.encoder import weight_dimensions
@@ -76,7 +76,7 @@ def publish(
     except unreachable_errors() as error:
         if isinstance(error, StoreError):
             raise
-        raise StoreError(f"cannot publish the store: {error}") from error
+        raise StoreError(f"cannot publish the store: {describe_error(error)}") from error
 
 
 def _publish(

@@ -34,7 +34,7 @@ from unigeo.schemas.io.stores import open_group, read_document
 from unigeo.schemas.store.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.store.catalogue import NAME, read_catalogue
 from unigeo.schemas.store.layout import Layout, status_name
-from unigeo.schemas.store.manifest import GROUP, shard_key, task_name
+from unigeo.schemas.store.manifest import GROUP, run_name, shard_key, task_name
 from unigeo.schemas.store.status import Status
 
 _ENDING = ".zarr"
@@ -241,7 +241,7 @@ def _listed(previous: zarr.Group, modality: str) -> Mapping[str, np.ndarray]:
     """Read a modality's arrays of the manifest; empty if it lists no task digests."""
     names = {
         "task": task_name(modality),
-        "run": f"{modality}_run",
+        "run": run_name(modality),
         "vectors": f"{modality}_sha256",
         "status": f"{status_name(modality)}_sha256",
     }

@@ -60,10 +60,6 @@ class ObservationSource(Protocol):
         """Observe each location; its finding does not depend on the others."""
         ...
 
-    def provenance(self) -> dict[str, Any]:
-        """Return, as JSON, what the source is and with which settings it was queried."""
-        ...
-
 
 @runtime_checkable
 class ItemSource(Protocol):

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -40,10 +39,6 @@ class AerialSource:
     def current_items(self, names: Sequence[str]) -> dict[str, str]:
         """Return the present hash of some images of the catalogue."""
         return self.catalogue.current_items(names)
-
-    def provenance(self) -> dict[str, Any]:
-        """Return the settings as JSON."""
-        return self.catalogue.provenance()
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +97,3 @@ class SurfaceSource:
         if self.rules.ground == "none":
             return np.asarray(0.0)
         return np.asarray(float(np.nanpercentile(metres, self.rules.percentile)))
-
-    def provenance(self) -> dict[str, Any]:
-        """Return the settings as JSON."""
-        return self.rules.model_dump(mode="json")

@@ -302,10 +302,6 @@ class Catalogue:
                 items.append(replace(item, outline=shapely.box(*source.reach)))
         return items, unusable
 
-    def provenance(self) -> dict[str, Any]:
-        """Return the settings as JSON."""
-        return self.rules.model_dump(mode="json")
-
 
 def _date_in(name: str) -> str:
     """Return the date YYYYMMDD in a file's name."""

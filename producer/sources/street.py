@@ -8,7 +8,6 @@ import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -85,10 +84,6 @@ class StreetSource:
                     else self._crop(usable[row], pixels, lonlat[location])
                 )
         return SourceFindings(findings, unusable)
-
-    def provenance(self) -> dict[str, Any]:
-        """Return the settings as JSON."""
-        return self.rules.model_dump(mode="json")
 
     def _search_round(
         self, lonlat: Float[np.ndarray, "location 2"]

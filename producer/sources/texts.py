@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyproj
@@ -90,10 +89,6 @@ class TextSource:
             origin = Origin(licence=self.rules.licence, credit=self.rules.credit)
             findings.append(Finding(text, origin) if text else Finding(reason="nothing to say"))
         return SourceFindings(findings)
-
-    def provenance(self) -> dict[str, Any]:
-        """Return the settings as JSON."""
-        return self.rules.model_dump(mode="json")
 
     def _describe(
         self,

@@ -22,7 +22,8 @@ from unigeo.producer.storage.retrying_store import retrying
 from unigeo.producer.storage.staged_groups import new_group, objects_of
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.geo.grid import Grid
-from unigeo.schemas.io.store_errors import MALFORMED, unreachable_errors
+from unigeo.schemas.io.retrying import with_retries
+from unigeo.schemas.io.store_errors import MALFORMED, describe_error, unreachable_errors
 from unigeo.schemas.io.stores import open_store
 from unigeo.schemas.store.attributes import layout_attributes, read_attributes
 from unigeo.schemas.store.layout import LAYOUT_VERSION, Layout
@@ -57,10 +58,10 @@ def check_writable(url: Any) -> None:
             ) from error
     elif isinstance(store, ObjectStore):
         try:
-            obstore.put(store.store, _PROBE, b"")
-            obstore.delete(store.store, _PROBE)
+            with_retries(lambda: obstore.put(store.store, _PROBE, b""))
+            with_retries(lambda: obstore.delete(store.store, _PROBE))
         except unreachable_errors() as error:
-            raise StoreError(f"cannot write {url}: {error}") from error
+            raise StoreError(f"cannot write {url}: {describe_error(error)}") from error
 
 
 def create_field(
@@ -104,7 +105,7 @@ def create_field(
     except unreachable_errors() as error:
         if isinstance(error, StoreError):
             raise
-        raise StoreError(f"cannot write the store at {url}: {error}") from error
+        raise StoreError(f"cannot write the store at {url}: {describe_error(error)}") from error
 
 
 def _open_existing(

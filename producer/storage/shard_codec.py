@@ -22,11 +22,15 @@ from numcodecs.zstd import Zstd
 from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.store.layout import Layout
 from unigeo.schemas.store.quantization import FILL
-from unigeo.schemas.store.sharding import CRC_BYTES, EMPTY, crc_matches, index_bytes, parse_index
+from unigeo.schemas.store.sharding import (
+    CRC_BYTES,
+    EMPTY,
+    NOT_STORED,
+    crc_matches,
+    index_bytes,
+    parse_index,
+)
 from unigeo.schemas.store.status import Status
-
-_NOT_STORED = np.uint64(2**64 - 1)
-"""Offset and length of a missing chunk in the index of a shard."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,7 +243,7 @@ def _index(
 ) -> UInt8[np.ndarray, " byte"]:
     """Return the index of a shard with its CRC-32C: offset and length of each chunk, row by row."""
     side = int(order.rowcol.max()) + 1
-    entries = np.full((side, side, 2), _NOT_STORED, "<u8")
+    entries = np.full((side, side, 2), NOT_STORED, "<u8")
     row, col = order.rowcol[used].T
     entries[row, col, 1] = lengths
     entries[row, col, 0] = np.concatenate([[0], np.cumsum(lengths)[:-1]])

@@ -19,7 +19,8 @@ CRC_BYTES = 4
 """Size of a CRC-32C, little-endian, which follows the bytes that it covers."""
 
 _ENTRY_BYTES = 16
-_NOT_STORED = np.uint64(2**64 - 1)
+NOT_STORED = np.uint64(2**64 - 1)
+"""Offset and length of a missing chunk in the stored index."""
 
 
 def index_bytes(chunks_shape: tuple[int, int]) -> int:
@@ -62,9 +63,9 @@ def parse_index(
             "it anew."
         )
     entries = np.frombuffer(index[:-CRC_BYTES], "<u8").reshape(*chunks_shape, 2)
-    stored = (entries != _NOT_STORED).any(axis=-1)
+    stored = (entries != NOT_STORED).any(axis=-1)
     # Two numbers below 2^63 cannot overflow when added as uint64.
-    end = np.where((entries < 2**63).all(axis=-1), entries.sum(axis=-1), _NOT_STORED)
+    end = np.where((entries < 2**63).all(axis=-1), entries.sum(axis=-1), NOT_STORED)
     limit = 2**63 - 1 if shard_bytes is None else shard_bytes - size
     outside = stored & (end > max(limit, 0))
     if outside.any():
