@@ -25,7 +25,7 @@ from unigeo.producer.encoders.model import UniGeoCLIP, load_model, save_model
 from unigeo.producer.encoders.text import train_tokenizer
 from unigeo.producer.observations.folder.folder_observations import FolderObservations
 from unigeo.producer.observations.folder.open_folder import open_observations
-from unigeo.producer.observations.geotiff.patch_frames import local_lonlat
+from unigeo.producer.observations.raster_files.patch_frames import local_lonlat
 
 ROOT = Path(__file__).parents[1]
 ABSENT = (

@@ -9,7 +9,7 @@ import pytest
 from support import stores, tiled
 
 from unigeo.producer.observations.file_contents import ReplacedError
-from unigeo.producer.observations.geotiff import raster_patches
+from unigeo.producer.observations.raster_files import raster_patches
 from unigeo.producer.raster.shard_encoder import ObservedCells
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.store.status import Status

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
-from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource, open_source
-from unigeo.producer.observations.geotiff.patch_frames import Frame, local_lonlat
-from unigeo.producer.observations.geotiff.raster_patches import cut
 from unigeo.producer.observations.patches import Gap
+from unigeo.producer.observations.raster_files.open_source import open_source
+from unigeo.producer.observations.raster_files.patch_frames import Frame, local_lonlat
+from unigeo.producer.observations.raster_files.raster_patches import cut
+from unigeo.producer.observations.raster_files.raster_source import RasterSource
 from unigeo.schemas.errors import ObservationsError
 
 GEOD = pyproj.Geod(ellps="WGS84")
@@ -55,7 +56,7 @@ def centred(
     size: int,
     function: Callable[[np.ndarray, np.ndarray], np.ndarray],
     **profile: object,
-) -> GeotiffSource:
+) -> RasterSource:
     """Write a raster whose pixels are a function of easting and northing."""
     middle = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(*lonlat)
     corner = middle[0] - step * size / 2, middle[1] + step * size / 2
@@ -132,7 +133,7 @@ def test_an_offset_is_at_its_distance_and_bearing(
 
 @settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
-def test_a_patch_does_not_depend_on_the_others(seed: int, noise: GeotiffSource) -> None:
+def test_a_patch_does_not_depend_on_the_others(seed: int, noise: RasterSource) -> None:
     rng = np.random.default_rng(seed)
     lonlat = np.array(SEATTLE) + rng.uniform(-0.3, 0.3, (6, 2))
     frame = Frame(patch_m=4_000, patch_px=16)
@@ -144,7 +145,7 @@ def test_a_patch_does_not_depend_on_the_others(seed: int, noise: GeotiffSource) 
 
 
 @pytest.fixture(scope="module")
-def noise(tmp_path_factory: pytest.TempPathFactory) -> GeotiffSource:
+def noise(tmp_path_factory: pytest.TempPathFactory) -> RasterSource:
     """Random heights over half a degree round Seattle."""
     rng = np.random.default_rng(0)
     return centred(

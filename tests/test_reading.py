@@ -8,8 +8,8 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
-from unigeo.producer.observations.geotiff.geotiff_source import open_source
-from unigeo.producer.observations.geotiff.raster_blocks import BlockReader, ReadWindow
+from unigeo.producer.observations.raster_files.open_source import open_source
+from unigeo.producer.observations.raster_files.raster_blocks import BlockReader, ReadWindow
 
 
 def write(path: Path, values: np.ndarray, **how: object) -> Path:

@@ -19,7 +19,7 @@ from unigeo import client
 from unigeo.client.encoding.coordinate_encoder import load_encoder
 from unigeo.client.field.search import load_concepts
 from unigeo.producer.encoders.model import load_model
-from unigeo.producer.observations.geotiff.geotiff_source import open_source
+from unigeo.producer.observations.raster_files.open_source import open_source
 from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import LayoutError, ModelError, ObservationsError, StoreError

@@ -14,9 +14,9 @@ from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 
 from unigeo.producer.observations.folder.open_folder import open_observations
-from unigeo.producer.observations.geotiff.geotiff_source import open_source
-from unigeo.producer.observations.geotiff.height_values import HeightDescription, MeaningError
-from unigeo.producer.observations.geotiff.raster_blocks import BlockReader
+from unigeo.producer.observations.raster_files.height_values import HeightDescription, MeaningError
+from unigeo.producer.observations.raster_files.open_source import open_source
+from unigeo.producer.observations.raster_files.raster_blocks import BlockReader
 from unigeo.producer.sources.build_set import observe_set, prepare
 from unigeo.producer.sources.set_description import (
     ImageryRules,

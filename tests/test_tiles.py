@@ -16,11 +16,12 @@ from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.model_settings import CoordinateSettings, ImageSettings, ModelSettings
 from unigeo.producer.observations.folder.folder_observations import FolderObservations
 from unigeo.producer.observations.folder.open_folder import open_observations
-from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource, open_source
-from unigeo.producer.observations.geotiff.modality_rasters import ModalityRasters
-from unigeo.producer.observations.geotiff.patch_frames import Frame
-from unigeo.producer.observations.geotiff.raster_patches import cut
 from unigeo.producer.observations.patches import Gap
+from unigeo.producer.observations.raster_files.modality_rasters import ModalityRasters
+from unigeo.producer.observations.raster_files.open_source import open_source
+from unigeo.producer.observations.raster_files.patch_frames import Frame
+from unigeo.producer.observations.raster_files.raster_patches import cut
+from unigeo.producer.observations.raster_files.raster_source import RasterSource
 from unigeo.producer.raster import patch_mosaic
 from unigeo.producer.raster.encoding import encoder_of
 from unigeo.producer.raster.patch_mosaic import Mosaic, UnreadableError
@@ -40,7 +41,7 @@ def pixels(seed: int, bands: int, dtype: type) -> np.ndarray:
     return rng.integers(1, 255, (bands, SIDE, SIDE)).astype(dtype)
 
 
-def sources_of(folder: Path, dtype: type, bands: int) -> list[GeotiffSource]:
+def sources_of(folder: Path, dtype: type, bands: int) -> list[RasterSource]:
     """Two rasters of other CRSs that overlap; the first has holes, the second is whole."""
     found = []
     for number, crs in enumerate(("EPSG:32610", "EPSG:32611")):
@@ -57,12 +58,12 @@ def sources_of(folder: Path, dtype: type, bands: int) -> list[GeotiffSource]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[GeotiffSource]:
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[RasterSource]:
     return sources_of(tmp_path_factory.mktemp("pictures"), np.uint8, 3)
 
 
 @pytest.fixture(scope="module")
-def heights(tmp_path_factory: pytest.TempPathFactory) -> list[GeotiffSource]:
+def heights(tmp_path_factory: pytest.TempPathFactory) -> list[RasterSource]:
     return sources_of(tmp_path_factory.mktemp("heights"), np.float32, 1)
 
 
@@ -95,7 +96,7 @@ def same(mosaic: Mosaic, rasters: ModalityRasters, lonlat: np.ndarray) -> set[in
 @example(seed=71, patch_m=1500.0)  # one lies just off the first of two rasters
 @given(seed=st.integers(0, 999), patch_m=st.sampled_from([90.0, 320.0, 1500.0]))
 def test_tiles_are_the_patches(
-    pictures: list[GeotiffSource], heights: list[GeotiffSource], seed: int, patch_m: float
+    pictures: list[RasterSource], heights: list[RasterSource], seed: int, patch_m: float
 ) -> None:
     for sources, dtype in ((pictures, np.uint8), (heights, np.float32)):
         frames = [Frame(patch_m, 16), Frame(2 * patch_m, 16)]
@@ -106,7 +107,7 @@ def test_tiles_are_the_patches(
         mosaic.close()
 
 
-def test_blocks_are_decoded_once_for_all_batches_of_a_shard(pictures: list[GeotiffSource]) -> None:
+def test_blocks_are_decoded_once_for_all_batches_of_a_shard(pictures: list[RasterSource]) -> None:
     frame = Frame(320.0, 32)
     rasters = ModalityRasters(pictures, [frame], np.uint8, 0.5, lambda gaps: None)
     mosaic = Mosaic(rasters, CPU)
@@ -121,7 +122,7 @@ def test_blocks_are_decoded_once_for_all_batches_of_a_shard(pictures: list[Geoti
 
 
 def test_a_pool_that_is_too_small_gives_the_same(
-    pictures: list[GeotiffSource], monkeypatch: pytest.MonkeyPatch
+    pictures: list[RasterSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rasters = ModalityRasters(pictures, [Frame(320.0, 16)], np.uint8, 0.5, lambda gaps: None)
     whole = Mosaic(rasters, CPU)
@@ -152,7 +153,7 @@ patch_px = 16
 
 
 @pytest.fixture(scope="module")
-def folder(pictures: list[GeotiffSource]) -> FolderObservations:
+def folder(pictures: list[RasterSource]) -> FolderObservations:
     path = Path(pictures[0].path).parent
     square = shapely.geometry.mapping(shapely.Point(HERE).buffer(1))
     feature = {"type": "Feature", "properties": {}, "geometry": square}

@@ -11,7 +11,7 @@ from unigeo.producer.observations.patches import Patches
 if TYPE_CHECKING:  # GDAL and PROJ need not be there: a machine with a GPU may only train
     import pandas as pd
 
-    from unigeo.producer.observations.geotiff.modality_rasters import ModalityRasters
+    from unigeo.producer.observations.raster_files.modality_rasters import ModalityRasters
 
 IMAGE_MODALITIES = ("aerial", "street", "dsm")
 """Modalities observed as patches of pixels."""

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unigeo.producer.observations.geotiff.modality_rasters import ModalityRasters
 from unigeo.producer.observations.patches import Patches
 from unigeo.producer.observations.protocol import ImageModality, Observations
+from unigeo.producer.observations.raster_files.modality_rasters import ModalityRasters
 from unigeo.schemas.errors import ObservationsError
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
-from unigeo.producer.observations.geotiff import patch_frames, raster_blocks, raster_patches
-from unigeo.producer.observations.geotiff.modality_rasters import ModalityRasters
-from unigeo.producer.observations.geotiff.patch_frames import AnchoredFrames, anchor
-from unigeo.producer.observations.geotiff.raster_blocks import BlockReader
-from unigeo.producer.observations.geotiff.raster_patches import OpenRasters, in_reach
 from unigeo.producer.observations.patches import Gap
+from unigeo.producer.observations.raster_files import patch_frames, raster_blocks, raster_patches
+from unigeo.producer.observations.raster_files.modality_rasters import ModalityRasters
+from unigeo.producer.observations.raster_files.patch_frames import AnchoredFrames, anchor
+from unigeo.producer.observations.raster_files.raster_blocks import BlockReader
+from unigeo.producer.observations.raster_files.raster_patches import OpenRasters, in_reach
 from unigeo.producer.raster.block_cache import (
     BLOCK,
     EMPTY,

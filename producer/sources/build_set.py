@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Float
 
 from unigeo.producer.observations.folder.location_tables import read_locations
-from unigeo.producer.observations.geotiff.geotiff_source import open_source
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
 from unigeo.producer.observations.observation_set.set_observations import (
     SetObservations,
     open_observation_set,
 )
+from unigeo.producer.observations.raster_files.open_source import open_source
 from unigeo.producer.sources.datasheet import datasheet, draw_coverage, draw_examples
 from unigeo.producer.sources.findings import ObservationSource
 from unigeo.producer.sources.image_folder import ImageFolder

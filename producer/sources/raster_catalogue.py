@@ -19,11 +19,12 @@ from jaxtyping import Bool, Float
 
 from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.observations.folder import dates
-from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource, open_source
-from unigeo.producer.observations.geotiff.height_values import MeaningError
-from unigeo.producer.observations.geotiff.patch_frames import Frame
-from unigeo.producer.observations.geotiff.raster_patches import CutPatches, cut
 from unigeo.producer.observations.patches import GAP_NAMES, Gap, Patches
+from unigeo.producer.observations.raster_files.height_values import MeaningError
+from unigeo.producer.observations.raster_files.open_source import open_source
+from unigeo.producer.observations.raster_files.patch_frames import Frame
+from unigeo.producer.observations.raster_files.raster_patches import CutPatches, cut
+from unigeo.producer.observations.raster_files.raster_source import RasterSource
 from unigeo.producer.sources.findings import Origin
 from unigeo.producer.sources.set_description import ImageryRules, SurfaceRules
 from unigeo.producer.sources.stac_items import (
@@ -60,7 +61,7 @@ class Catalogue:
 
     rules: ImageryRules
     web: WebClient
-    _opened: dict[str, GeotiffSource | str] = field(default_factory=dict)
+    _opened: dict[str, RasterSource | str] = field(default_factory=dict)
     """Sources by the address of their item, or the reason why they cannot be used."""
     _expires: dict[str, float] = field(default_factory=dict)
     """When the signature of an address expires, in seconds since 1970."""
@@ -165,7 +166,7 @@ class Catalogue:
         dtype: type[np.generic],
     ) -> CutPatches:
         sources = [self._opened[item.href] for item in chosen]
-        assert all(isinstance(source, GeotiffSource) for source in sources)
+        assert all(isinstance(source, RasterSource) for source in sources)
         opened: list[Any] = sources
         part = cut(opened, lonlat, frame, dtype, self.rules.min_valid)
         addresses = [str(source.path) for source in opened if not isinstance(source.path, Path)]
@@ -194,7 +195,7 @@ class Catalogue:
             for item in chosen:
                 source = self._source(item)
                 if (
-                    isinstance(source, GeotiffSource)
+                    isinstance(source, RasterSource)
                     and dtype is np.uint8
                     and source.dtype != "uint8"
                 ):
@@ -206,15 +207,14 @@ class Catalogue:
             unusable.update(bad)
             left = [item for item in left if item.name not in bad]
 
-    def _source(self, item: Item) -> GeotiffSource | str:
+    def _source(self, item: Item) -> RasterSource | str:
         """Return the source of an item, with a valid address, or why it cannot be used."""
         with self._lock:  # several shards are built at once, and a file is opened only once
             known = self._opened.get(item.href)
             if known is None:
                 known = self._open(item)
             elif (
-                isinstance(known, GeotiffSource)
-                and self._expires[item.href] < time.time() + AHEAD_S
+                isinstance(known, RasterSource) and self._expires[item.href] < time.time() + AHEAD_S
             ):
                 known = replace(known, path=self._address(item))
             self._opened[item.href] = known
@@ -230,7 +230,7 @@ class Catalogue:
         )
         return href
 
-    def _open(self, item: Item) -> GeotiffSource | str:
+    def _open(self, item: Item) -> RasterSource | str:
         """Open the file of an item, or return the reason why it cannot be used."""
         coarsest = self.rules.coarsest_m
         if coarsest is not None and item.gsd_m is not None and item.gsd_m > coarsest:
@@ -260,7 +260,7 @@ class Catalogue:
                         self.web.check(href)
         return "not a usable GeoTIFF"
 
-    def _reject_dtype(self, source: GeotiffSource) -> str:
+    def _reject_dtype(self, source: RasterSource) -> str:
         """Return the reason for skipping an image that is not uint8.
 
         Raises:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from unigeo.producer.observations.folder.dates import Dated
-from unigeo.producer.observations.geotiff.height_values import (
+from unigeo.producer.observations.raster_files.height_values import (
     HIGHEST_M,
     LOWEST_M,
     HeightDescription,

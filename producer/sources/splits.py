@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unigeo.producer.observations.geotiff.patch_frames import local_lonlat
+from unigeo.producer.observations.raster_files.patch_frames import local_lonlat
 from unigeo.producer.sources import s2
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.geo.regions import Region

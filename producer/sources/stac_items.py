@@ -243,7 +243,7 @@ def sign_address(
 
 def footprints(lonlat: Float[np.ndarray, "location 2"], side_m: float) -> list[shapely.Geometry]:
     """Return a square, north up, round each location, in degrees."""
-    from unigeo.producer.observations.geotiff.patch_frames import local_lonlat
+    from unigeo.producer.observations.raster_files.patch_frames import local_lonlat
 
     half = side_m / 2
     ends = local_lonlat(

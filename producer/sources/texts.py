@@ -12,7 +12,7 @@ import pyproj
 import rasterio
 from jaxtyping import Float
 
-from unigeo.producer.observations.geotiff.height_values import check_unscaled
+from unigeo.producer.observations.raster_files.height_values import check_unscaled
 from unigeo.producer.sources.captions import Captioner, open_captioner
 from unigeo.producer.sources.findings import Finding, ObservationSource, Origin, SourceFindings
 from unigeo.producer.sources.map_features import (

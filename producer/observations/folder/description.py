@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from unigeo.producer.observations.folder.dates import DatedText
-from unigeo.producer.observations.geotiff.height_values import Scale
+from unigeo.producer.observations.raster_files.height_values import Scale
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.io.toml_files import TomlTable, parse_toml
 

@@ -19,12 +19,12 @@ from unigeo.producer.observations.folder.description import (
 from unigeo.producer.observations.folder.land import Land
 from unigeo.producer.observations.folder.location_tables import LocationTable
 from unigeo.producer.observations.folder.street_images import StreetImages
-from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource
-from unigeo.producer.observations.geotiff.modality_rasters import ModalityRasters
-from unigeo.producer.observations.geotiff.patch_frames import Frame
-from unigeo.producer.observations.geotiff.raster_patches import cut
 from unigeo.producer.observations.patches import GAP_NAMES, Gap, Patches
 from unigeo.producer.observations.protocol import ImageModality, Observations
+from unigeo.producer.observations.raster_files.modality_rasters import ModalityRasters
+from unigeo.producer.observations.raster_files.patch_frames import Frame
+from unigeo.producer.observations.raster_files.raster_patches import cut
+from unigeo.producer.observations.raster_files.raster_source import RasterSource
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.tables.points import check_lonlat
 
@@ -42,7 +42,7 @@ class FolderObservations(Observations):
     land_mask: Land
     training_table: LocationTable | None
     """Training locations that the description names, beside those drawn over land."""
-    rasters: dict[str, tuple[GeotiffSource, ...]]
+    rasters: dict[str, tuple[RasterSource, ...]]
     """Rasters of each modality, in the order in which they are used."""
     street_images: StreetImages | None
     text_table: LocationTable | None

@@ -14,13 +14,14 @@ from unigeo.producer.observations.folder.folder_observations import FolderObserv
 from unigeo.producer.observations.folder.land import read_land
 from unigeo.producer.observations.folder.location_tables import LocationTable, read_locations
 from unigeo.producer.observations.folder.street_images import StreetImages, open_street_images
-from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource, open_source
-from unigeo.producer.observations.geotiff.height_values import (
+from unigeo.producer.observations.raster_files.height_values import (
     HIGHEST_M,
     LOWEST_M,
     UNITS,
     HeightDescription,
 )
+from unigeo.producer.observations.raster_files.open_source import open_source
+from unigeo.producer.observations.raster_files.raster_source import RasterSource
 from unigeo.schemas.errors import ObservationsError
 
 
@@ -65,7 +66,7 @@ def open_observations(description: str | Path, data: Path | None = None) -> Fold
     )
 
 
-def _open_rasters(root: Path, modality: str, about: RasterDescription) -> tuple[GeotiffSource, ...]:
+def _open_rasters(root: Path, modality: str, about: RasterDescription) -> tuple[RasterSource, ...]:
     """Open the rasters of a modality, in the order in which they are named."""
     sources = []
     for pattern in about.files:

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource
-from unigeo.producer.observations.geotiff.patch_frames import Frame
+from unigeo.producer.observations.raster_files.patch_frames import Frame
+from unigeo.producer.observations.raster_files.raster_source import RasterSource
 
 
 @dataclass(frozen=True, eq=False)
 class ModalityRasters:
     """The rasters of a modality, and how its patches are cut from them."""
 
-    sources: Sequence[GeotiffSource]
+    sources: Sequence[RasterSource]
     """Rasters; where they overlap, the first one with data is used."""
     frames: Sequence[Frame]
     """Frame of each view of a patch."""

@@ -14,8 +14,8 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 
 from unigeo.producer.observations.file_contents import ReplacedError
-from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource, has_value
-from unigeo.producer.observations.geotiff.height_values import HeightConversion
+from unigeo.producer.observations.raster_files.height_values import HeightConversion
+from unigeo.producer.observations.raster_files.raster_source import RasterSource, has_value
 from unigeo.schemas.errors import ObservationsError
 
 BLOCK = 256
@@ -41,7 +41,7 @@ class ReadWindow:
 class BlockReader:
     """Reader of an open raster; its blocks lie on one fixed grid, whatever window is read."""
 
-    def __init__(self, source: GeotiffSource, keep: int = CACHE_BLOCKS) -> None:
+    def __init__(self, source: RasterSource, keep: int = CACHE_BLOCKS) -> None:
         """Open the file; at most `keep` blocks are cached."""
         self._source, self._keep = source, keep
         self.decoded = 0

@@ -14,7 +14,7 @@ import numpy as np
 import pyproj
 from jaxtyping import Float, Int
 
-from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource
+from unigeo.producer.observations.raster_files.raster_source import RasterSource
 
 WGS84 = pyproj.Geod(ellps="WGS84")
 NODES = 5
@@ -116,7 +116,7 @@ class PixelLocations:
 
 
 def anchor(
-    source: GeotiffSource, lonlat: Float[np.ndarray, "point 2"], frame: Frame
+    source: RasterSource, lonlat: Float[np.ndarray, "point 2"], frame: Frame
 ) -> AnchoredFrames:
     """Locate the nodes of a patch round each point in a raster.
 
@@ -166,7 +166,7 @@ def anchor(
 
 
 def locate(
-    source: GeotiffSource, lonlat: Float[np.ndarray, "point 2"], frame: Frame
+    source: RasterSource, lonlat: Float[np.ndarray, "point 2"], frame: Frame
 ) -> PixelLocations:
     """Locate every pixel of a patch round each point in a raster."""
     anchored = anchor(source, lonlat, frame)

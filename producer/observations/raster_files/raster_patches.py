@@ -13,10 +13,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from unigeo.producer.observations.geotiff.geotiff_source import GeotiffSource
-from unigeo.producer.observations.geotiff.patch_frames import Frame, PixelLocations, locate
-from unigeo.producer.observations.geotiff.raster_blocks import CACHE_BLOCKS, BlockReader, ReadWindow
 from unigeo.producer.observations.patches import Gap, Patches
+from unigeo.producer.observations.raster_files.patch_frames import Frame, PixelLocations, locate
+from unigeo.producer.observations.raster_files.raster_blocks import (
+    CACHE_BLOCKS,
+    BlockReader,
+    ReadWindow,
+)
+from unigeo.producer.observations.raster_files.raster_source import RasterSource
 from unigeo.schemas.geo.great_circle import METRES_PER_DEGREE, degree_margins
 
 TILE = 256
@@ -44,7 +48,7 @@ class CutPatches:
 
 
 def cut(
-    sources: Sequence[GeotiffSource],
+    sources: Sequence[RasterSource],
     lonlat: Float[np.ndarray, "point 2"],
     frame: Frame,
     dtype: type[np.generic] = np.float32,
@@ -156,7 +160,7 @@ class _Mosaic:
 class OpenRasters:
     """The rasters used last, kept open."""
 
-    def __init__(self, sources: Sequence[GeotiffSource], keep: int = CACHE_BLOCKS) -> None:
+    def __init__(self, sources: Sequence[RasterSource], keep: int = CACHE_BLOCKS) -> None:
         """Open none yet; each raster will cache `keep` blocks."""
         self._sources, self._keep = sources, keep
         self._blocks: OrderedDict[int, BlockReader] = OrderedDict()

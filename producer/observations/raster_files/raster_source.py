@@ -1,0 +1,127 @@
+"""Raster files that patches are cut from, as values that hold no open file.
+
+`open_source.open_source` checks a file and returns a `RasterSource`; `raster_blocks.BlockReader`
+reads its pixels.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyproj
+from affine import Affine
+from jaxtyping import Bool, Float, Shaped
+
+from unigeo.producer.observations.file_contents import Stamp
+from unigeo.producer.observations.raster_files.height_values import HeightConversion
+
+
+@dataclass(frozen=True)
+class RasterSource:
+    """One raster file: where it is, its georeference, and what its numbers mean."""
+
+    path: Path | str
+    """Local path, or an address that GDAL reads by ranges: `https://...`."""
+    bands: tuple[int, ...]
+    """Bands to read, counted from 1."""
+    nodata: float | None
+    """Nodata value, where the file does not declare it."""
+    shape: tuple[int, int]
+    """Rows and columns."""
+    crs_wkt: str
+    affine: tuple[float, ...]
+    """Coefficients that turn column and row into easting and northing, as in `affine.Affine`."""
+    dtype: str
+    stamp: Stamp | None = None
+    """State of the file when it was opened; None for an address."""
+    heights: HeightConversion | None = None
+    """Conversion of a surface model's numbers to metres; None for images."""
+    label: str = ""
+    """Name of the file in error messages, with the table that lists it."""
+
+    @property
+    def small(self) -> bool:
+        """Whether each pixel fits into one byte."""
+        return self.dtype == "uint8" and self.heights is None
+
+    def check(self) -> None:
+        """Compare the file with what it was.
+
+        Raises:
+            ReplacedError: the file was replaced.
+        """
+        if self.stamp is not None:
+            self.stamp.check(Path(self.path))
+
+    @cached_property
+    def crs(self) -> pyproj.CRS:
+        """The raster's coordinate reference system."""
+        return pyproj.CRS.from_wkt(self.crs_wkt)
+
+    @cached_property
+    def _transformer(self) -> pyproj.Transformer:
+        return pyproj.Transformer.from_crs(4326, self.crs, always_xy=True)
+
+    def rowcol(
+        self, lonlat: Float[np.ndarray, "point position 2"], centre: Float[np.ndarray, "point 2"]
+    ) -> Float[np.ndarray, "point position 2"]:
+        """Transform positions to row and column, the centre of the first pixel at 0.
+
+        Args:
+            lonlat: WGS 84 degrees.
+            centre: a point near the positions in each row of `lonlat`; longitudes in a geographic
+                raster are unwrapped round it.
+
+        Returns:
+            Row and column; NaN where the raster's CRS does not reach.
+        """
+        x, y = self._transformer.transform(lonlat[..., 0], lonlat[..., 1])
+        x = np.asarray(x, float)
+        if self.crs.is_geographic:
+            # The raster may span 0 to 360 degrees, and a patch may cross the antimeridian. The
+            # centre is moved by whole turns into the raster, and the positions next to it.
+            middle, _ = self._transformer.transform(centre[:, 0], centre[:, 1])
+            west = min(self._corners_x)
+            middle = west + (np.asarray(middle)[:, None] - west) % 360
+            x = middle + (x - middle + 180) % 360 - 180
+        inverse = ~Affine(*self.affine)
+        x, y = np.where(np.isfinite(x), x, np.nan), np.where(np.isfinite(y), y, np.nan)
+        row = inverse.d * x + inverse.e * y + inverse.f - 0.5
+        col = inverse.a * x + inverse.b * y + inverse.c - 0.5
+        return np.stack([row, col], axis=-1)
+
+    @cached_property
+    def _corners_x(self) -> list[float]:
+        return [x for x, _ in self._corners]
+
+    @cached_property
+    def _corners(self) -> list[tuple[float, float]]:
+        height, width = self.shape
+        corners = ((0, 0), (width, 0), (0, height), (width, height))
+        a, b, c, d, e, f = self.affine
+        return [(a * col + b * row + c, d * col + e * row + f) for col, row in corners]
+
+    @cached_property
+    def reach(self) -> tuple[float, float, float, float]:
+        """West, south, east and north, in degrees, of a box round the raster."""
+        x, y = zip(*self._corners, strict=True)
+        outline = (min(x), min(y), max(x), max(y))
+        reach = self._transformer.transform_bounds(*outline, direction="INVERSE")
+        west, south, east, north = (float(edge) for edge in reach)
+        if not np.isfinite(reach).all():
+            return -180.0, -90.0, 180.0, 90.0
+        if west > east or west < -180 or east > 180:  # over the antimeridian
+            west, east = -180.0, 180.0
+        return west, south, east, north
+
+
+def has_value(
+    values: Shaped[np.ndarray, "*pixel"], nodata: float | None
+) -> Bool[np.ndarray, "*pixel"]:
+    """Return which numbers are finite and not the nodata value."""
+    known = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
+    if nodata is not None:
+        # Nodata as a float32 raster stores it; for integers a fraction equals no value.
+        known &= values != (values.dtype.type(nodata) if values.dtype.kind == "f" else nodata)
+    return known
