@@ -6,9 +6,9 @@ import shapely.affinity
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from unigeo.client.areas.coverage import cover, holds_centre, touched_cells
-from unigeo.client.areas.outlines import Outlines, outlines_of, outlines_on
 from unigeo.client.areas.polygons import read_polygons
+from unigeo.client.shapes.coverage import cover, holds_centre, touched_cells
+from unigeo.client.shapes.outlines import Outlines, outlines_of, outlines_on
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.geo.grid import Grid, from_wgs84
 from unigeo.schemas.geo.window import Window

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import shapely
 
-from unigeo.client.areas.polygon_rings import Polygons
 from unigeo.client.areas.polygons import read_polygons
+from unigeo.client.shapes.polygon_rings import Polygons
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.geo.regions import region
 

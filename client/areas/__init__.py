@@ -1,6 +1,5 @@
-"""Vectors over polygons and regions: means, coverage, windows, GeoTIFFs and parts.
+"""Vectors over polygons and regions: statistics, coverage, windows, GeoTIFFs and parts.
 
 Start with `over_areas.OverAreas`, the base of `client.Field` that has these methods.
-`polygons.read_polygons` reads polygons in every form, and `coverage.cover` computes the share of
-each cell that a polygon covers.
+`polygons.read_polygons` reads polygons in every form.
 """

@@ -7,8 +7,8 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from unigeo.client.areas.coverage import holds_centre
-from unigeo.client.areas.outlines import Outlines
+from unigeo.client.shapes.coverage import holds_centre
+from unigeo.client.shapes.outlines import Outlines
 from unigeo.schemas.geo.window import Window
 
 

@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import UInt8
 
-from unigeo.client.areas.polygon_rings import Polygons, row_label
 from unigeo.client.points.missing_points import COLUMNS_HINT, describe_extents, likely_cause
 from unigeo.client.reading.point_status import (
-    NO_POSITION,
     STATUS_TEXTS,
     count_reasons,
     text_positions,
 )
-from unigeo.schemas.errors import RegionError, RegionWarning, StoreError
+from unigeo.client.shapes.area_status import NO_SHAPE
+from unigeo.client.shapes.polygon_rings import Polygons, row_label
+from unigeo.schemas.errors import RegionError, RegionWarning
 from unigeo.schemas.store.status import Status
 from unigeo.schemas.tables.points import Points
 
@@ -24,51 +24,12 @@ if TYPE_CHECKING:
 
     from unigeo.client.reading.stored_field import StoredField
 
-NO_POLYGON = NO_POSITION
-"""Code of a row without a shape."""
-POLYGON_TEXTS = STATUS_TEXTS | {NO_POLYGON: "no polygon"}
+POLYGON_TEXTS = STATUS_TEXTS | {NO_SHAPE: "no polygon"}
 """Text of each code, as tables and messages print it."""
 _SHOWN = 5
 """Rows that a message names."""
 _OWN_FILES = (str(Path(__file__).parents[1]),)
 """Prefix of this package's files: a warning shows the first line outside of them, the user's."""
-
-
-def check_codes(codes: UInt8[np.ndarray, "row col"]) -> UInt8[np.ndarray, "row col"]:
-    """Return the status codes of cells, all of which are of `Status`.
-
-    Raises:
-        StoreError: if one is unknown.
-    """
-    if codes.size and codes.max() >= len(Status):
-        raise StoreError(
-            f"a cell has the status {codes.max()}, which this version does not know: update unigeo"
-        )
-    return codes
-
-
-def status_of(
-    cells: Float[np.ndarray, "polygon reason"],
-    area: Float[np.ndarray, " polygon"],
-    missing: Bool[np.ndarray, " polygon"],
-) -> UInt8[np.ndarray, " polygon"]:
-    """Return the status of each polygon.
-
-    Args:
-        cells: area of each polygon, in cells, by the status of the cells in it.
-        area: full area of each polygon, on the field or off it.
-        missing: whether each row has no shape.
-
-    Returns:
-        `VALID` if any cell is; else the status of most of the area, which is
-        `OUTSIDE_REGION` off the field; `NO_POLYGON` without a shape.
-    """
-    areas = cells.copy()
-    areas[:, Status.OUTSIDE_REGION] += np.maximum(area - cells.sum(axis=1), 0.0)
-    codes = areas.argmax(axis=1)
-    codes[cells[:, Status.VALID] > 0] = Status.VALID
-    codes[missing] = NO_POLYGON
-    return codes.astype(np.uint8)
 
 
 def status_texts(codes: UInt8[np.ndarray, " polygon"]) -> "pd.Categorical":
@@ -120,7 +81,7 @@ def warn_of_missing(
         RegionWarning: one, with what to do.
     """
     counts = np.bincount(codes, minlength=256)
-    shapeless = int(counts[NO_POLYGON])
+    shapeless = int(counts[NO_SHAPE])
     outside, water = int(counts[Status.OUTSIDE_REGION]), int(counts[Status.WATER])
     why = None
     if 2 * (outside + water) > len(codes) - shapeless:
@@ -130,7 +91,7 @@ def warn_of_missing(
     if why:
         sentences.append(why)
     if shapeless:
-        row = int(np.argmax(codes == NO_POLYGON))
+        row = int(np.argmax(codes == NO_SHAPE))
         sentences.append(
             f"{shapeless:,} of {len(codes):,} rows have no polygon (no shape, or an empty one), "
             f"the first in {polygons.label(row)}."

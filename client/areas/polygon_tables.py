@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from unigeo.client.areas.polygon_rings import Polygons
 from unigeo.client.areas.polygons import read_polygons
+from unigeo.client.shapes.polygon_rings import Polygons
 from unigeo.schemas.errors import MissingExtraError, RegionError
 from unigeo.schemas.geo.polygon_files import geojson_document
 from unigeo.schemas.geo.region_forms import load_region

@@ -17,17 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from unigeo.client.areas.polygon_rings import (
-    Polygons,
-    checked_polygons,
-    refuse,
-    row_name,
-)
 from unigeo.client.areas.shapely_polygons import (
     are_shapely,
     is_missing,
     is_shapely,
     polygons_from_shapely,
+)
+from unigeo.client.shapes.polygon_rings import (
+    Polygons,
+    checked_polygons,
+    refuse,
+    row_name,
 )
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.geo.region_forms import load_region

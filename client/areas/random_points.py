@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
-from unigeo.client.areas.polygon_rings import Polygons, refuse
+from unigeo.client.shapes.polygon_rings import Polygons, refuse
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.geo.rings import in_ring
 from unigeo.schemas.geo.sequences import r2_sequence

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from unigeo.client.areas.polygon_rings import INVALID, Polygons, polygons_in_degrees, refuse
+from unigeo.client.shapes.polygon_rings import INVALID, Polygons, polygons_in_degrees, refuse
 
 
 def is_shapely(value: Any) -> bool:

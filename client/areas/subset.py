@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from unigeo.client.areas.coverage import holds_centre
-from unigeo.client.areas.outlines import Outlines
 from unigeo.client.areas.subset_manifest import write_manifest
 from unigeo.client.areas.subset_nodes import SubsetNodes, bytes_codec
 from unigeo.client.areas.windows import region_of_field
 from unigeo.client.progress import with_progress
+from unigeo.client.shapes.coverage import holds_centre
+from unigeo.client.shapes.outlines import Outlines
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.window import Window

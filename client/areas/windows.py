@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int8, UInt8
 
-from unigeo.client.areas.coverage import holds_centre
-from unigeo.client.areas.outlines import Outlines, outlines_on
 from unigeo.client.areas.polygon_status import why_off_the_field
 from unigeo.client.areas.polygons import read_region_polygons
+from unigeo.client.shapes.coverage import holds_centre
+from unigeo.client.shapes.outlines import Outlines, outlines_on
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.window import Window

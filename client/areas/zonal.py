@@ -7,21 +7,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int8, UInt8
 
-from unigeo.client.areas.coverage import Cover, cover, touched_cells
-from unigeo.client.areas.outlines import Outlines, outlines_on
-from unigeo.client.areas.polygon_rings import Polygons, refuse
 from unigeo.client.areas.polygon_status import (
-    NO_POLYGON,
     POLYGON_TEXTS,
-    check_codes,
     raise_if_missing,
-    status_of,
     status_texts,
     warn_of_missing,
 )
 from unigeo.client.areas.windows import bounding_window
 from unigeo.client.points.join import Missing, column_names
 from unigeo.client.progress import with_progress
+from unigeo.client.shapes.area_status import (
+    NO_SHAPE,
+    ROUNDING,
+    add_areas,
+    check_codes,
+    shares_of,
+    status_of,
+)
+from unigeo.client.shapes.coverage import Cover, cover, touched_cells
+from unigeo.client.shapes.outlines import Outlines, outlines_on
+from unigeo.client.shapes.polygon_rings import Polygons, refuse
 from unigeo.schemas.errors import DamagedError
 from unigeo.schemas.geo.window import Window
 from unigeo.schemas.store.layout import status_name
@@ -34,8 +39,6 @@ if TYPE_CHECKING:
     from unigeo.client.reading.stored_field import StoredField
 
 OFF_THE_FIELD = "off the field"
-_ROUNDING = 1e-9
-"""Difference of a share from 0 or 1 that is rounding."""
 _BLOCK_CELLS = 4096
 """Vectors that are summed together in float32; they take 12 MB at 768 bands."""
 
@@ -85,7 +88,7 @@ def zonal_means(
     for name in modalities:
         valid = cells[name][:, Status.VALID]
         counts[f"{prefix}{name}_cells"] = valid
-        counts[f"{prefix}{name}_share"] = _shares(valid, outlines.area)
+        counts[f"{prefix}{name}_share"] = shares_of(valid, outlines.area)
         counts[prefix + status_name(name)] = status_texts(status[name])
     table = pd.concat([table, pd.DataFrame(counts, index=table.index)], axis=1)
     if missing == "drop":
@@ -117,26 +120,20 @@ def shares_by_status(
         codes = {name: _codes(field, name, window) for name in modalities}
         for part in cover(outlines, window):
             for name in modalities:
-                _add_areas(cells[name], part, codes[name])
+                add_areas(cells[name], part, codes[name][part.row, part.col])
     columns = {}
     for name in modalities:
-        shares = _shares(cells[name], outlines.area[:, None])
-        off = _shares(np.maximum(1 - shares.sum(axis=1), 0.0), np.where(shapeless, 0.0, 1.0))
-        off[off < _ROUNDING] = 0.0
+        shares = shares_of(cells[name], outlines.area[:, None])
+        off = shares_of(np.maximum(1 - shares.sum(axis=1), 0.0), np.where(shapeless, 0.0, 1.0))
+        off[off < ROUNDING] = 0.0
         for code in Status:
             columns[name, code.label] = shares[:, code]
         columns[name, OFF_THE_FIELD] = off
-        columns[name, POLYGON_TEXTS[NO_POLYGON]] = shapeless.astype(np.float64)
+        columns[name, POLYGON_TEXTS[NO_SHAPE]] = shapeless.astype(np.float64)
     warn_of_missing(field, polygons, status_of(cells[modalities[0]], outlines.area, shapeless))
     names = pd.MultiIndex.from_tuples(list(columns), names=["modality", "reason"])
     table = pd.DataFrame(np.stack(list(columns.values()), axis=1), polygons.index, names)
     return table[~shapeless] if missing == "drop" else table
-
-
-def _shares(part: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Return parts of a total, 0 to 1; 0 where the total is 0."""
-    shares = np.divide(part, total, out=np.zeros(part.shape), where=total > 0)
-    return np.clip(np.where(shares > 1 - _ROUNDING, 1.0, shares), 0.0, 1.0)
 
 
 def _covered_windows(field: "StoredField", outlines: Outlines, progress: bool) -> Iterator[Window]:
@@ -169,24 +166,13 @@ def _add_window(
     codes = _codes(field, modality, window)
     stored = _valid_vectors(field, modality, outlines, window, codes == Status.VALID)
     for part in cover(outlines, window):
-        _add_areas(cells, part, codes)
+        add_areas(cells, part, codes[part.row, part.col])
         if stored is not None:
             _add_vectors(sums, part, stored, codes == Status.VALID)
 
 
 def _codes(field: "StoredField", modality: str, window: Window) -> UInt8[np.ndarray, "row col"]:
     return check_codes(field.read(status_name(modality), *window.slices))
-
-
-def _add_areas(
-    cells: Float[np.ndarray, "polygon reason"],
-    part: Cover,
-    codes: UInt8[np.ndarray, "row col"],
-) -> None:
-    """Add the shares of cells to each polygon's area by status."""
-    # One count over pairs of polygon and status.
-    key = part.polygon * len(Status) + codes[part.row, part.col]
-    cells += np.bincount(key, part.share, minlength=cells.size).reshape(cells.shape)
 
 
 def _valid_vectors(

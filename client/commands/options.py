@@ -47,6 +47,11 @@ METHOD = click.option(
     show_default=True,
     help="Of sampling.",
 )
+RADIUS = click.option(
+    "--radius-m",
+    type=float,
+    help="Mean of the cells within this distance of each point, instead of the vector of its cell.",
+)
 CRS = click.option("--crs", help="CRS of the coordinates, such as EPSG:5070; degrees by default.")
 COORDINATES = option_group(
     click.option("--lon", help="Name of the longitude column, if not usual."),

@@ -12,6 +12,7 @@ from unigeo.client.commands.options import (
     FORMAT,
     JSON,
     OUTPUT,
+    RADIUS,
     SAMPLING,
     STORE,
     field_arguments,
@@ -80,6 +81,7 @@ def plan(
 @click.argument("points", required=False)
 @click.option("--at", nargs=2, type=float, metavar="LON LAT", help="One place instead of a file.")
 @SAMPLING
+@RADIUS
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "int8"]),
@@ -112,6 +114,7 @@ def sample(
         raise click.UsageError("name a table of POINTS, or one place with --at LON LAT")
     if options["dtype"] == "int8" and options["method"] != "nearest":
         raise click.UsageError("--dtype int8 goes with --method nearest: others make new vectors")
+    _check_radius(options)
     options = field_arguments(options)
     check_writable(out, format_for(out, format))
     field = open_field(store)
@@ -130,6 +133,7 @@ def sample(
 @STORE
 @click.argument("table")
 @SAMPLING
+@RADIUS
 @MISSING
 @prefix_option("ug_")
 @OUTPUT
@@ -153,11 +157,14 @@ def join(
     from unigeo.client.points.join import check_joinable, joined_columns
     from unigeo.schemas.tables.table_files import check_writable
 
+    _check_radius(options)
     options = field_arguments(options)
     check_writable(out, format_for(out, format))
     field = open_field(store)
     new_names = joined_columns(
-        field.layout.widths_of(field.chosen(options["modalities"])), options["prefix"]
+        field.layout.widths_of(field.chosen(options["modalities"])),
+        options["prefix"],
+        shares=options["radius_m"] is not None,
     )
     with table_parts(field, table, format, options, quiet) as parts:
         check_joinable(pd.DataFrame(columns=list(parts.names)), new_names)
@@ -200,6 +207,22 @@ def encode(
         write_each_part(table, new_columns, options, out, format, quiet, keep_columns=False)
 
 
+def _check_radius(options: dict[str, Any]) -> None:
+    """Check --radius-m, and that it goes with the other options."""
+    from unigeo.client.shapes.discs import check_radius
+
+    if options["radius_m"] is None:
+        return
+    if options["method"] != "nearest" or options.get("dtype", "float32") != "float32":
+        raise click.UsageError(
+            "--radius-m averages whole cells: it goes with neither --method nor --dtype"
+        )
+    try:
+        check_radius(options["radius_m"])
+    except ValueError as error:
+        raise click.UsageError(str(error).replace("radius_m", "--radius-m")) from error
+
+
 def _single_point(at: tuple[float, float], options: dict[str, Any]) -> "TableParts":
     """Make a table of one row from --at, read as GeoJSON to get the checks of any other table."""
     from unigeo.schemas.tables.feature_tables import parse_features
@@ -212,7 +235,9 @@ def _single_point(at: tuple[float, float], options: dict[str, Any]) -> "TablePar
 def _print_large_plan(
     field: "Field", table: "TableParts", options: dict[str, Any], quiet: bool
 ) -> None:
-    """Print the plan to stderr if many points are to be sampled."""
+    """Print the plan to stderr if many points are to be sampled, each from one cell or a few."""
+    if options["radius_m"] is not None:
+        return
     remote = "://" in field.url and not field.url.startswith("file://")
     if not quiet and len(table) > (MANY_REMOTE_POINTS if remote else MANY_POINTS):
         click.echo(_total_plan(field, table, options, _store_link(field)), err=True)

@@ -26,13 +26,14 @@ def sampled_columns(field: "Field", options: Mapping[str, Any], **more: Any) -> 
 
     Args:
         field: field to sample.
-        options: `modalities`, `method` and `prefix` of `Field.sample`.
+        options: `modalities`, `method`, `radius_m` and `prefix` of `Field.sample`.
         more: further arguments of `Field.sample`.
     """
     chosen, prefix = field.chosen(options["modalities"]), options["prefix"]
 
     def new_columns(points: Points) -> ColumnsAndStatus:
-        new = field.sample(points, chosen, method=options["method"], prefix=prefix, **more)
+        how = {name: options[name] for name in ("method", "radius_m", "prefix")}
+        new = field.sample(points, chosen, **how, **more)
         new = new.reset_index(drop=True)
         return new, {name: new[prefix + status_name(name)].to_numpy(str) for name in chosen}
 

@@ -1,26 +1,35 @@
 """The methods of a field at points: sample, join, plan, encode."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from unigeo.client.points.disc_means import DiscMeans, disc_means
 from unigeo.client.points.join import (
     Missing,
     append_columns,
     check_joinable,
     joined_columns,
     raise_if_missing,
+    share_name,
     take_rows,
     vector_table,
 )
 from unigeo.client.points.missing_points import warn_of_missing
 from unigeo.client.points.sample_options import As, SampleOptions, check_choice
 from unigeo.client.reading.point_status import NO_POSITION
-from unigeo.client.reading.sampling import Method, Numbers, locate_points, valid_points
+from unigeo.client.reading.sampling import (
+    Method,
+    Numbers,
+    Sampled,
+    locate_points,
+    valid_points,
+)
 from unigeo.client.reading.sampling import sample as sample_modality
 from unigeo.client.reading.stored_field import StoredField
 from unigeo.schemas.store.layout import band_dimension, status_name
@@ -43,6 +52,7 @@ class AtPoints(StoredField):
         modalities: str | Iterable[str] | None = None,
         *,
         method: Method = "nearest",
+        radius_m: float | None = None,
         missing: Missing = "nan",
         as_: As = "pandas",
         dtype: Numbers = "float32",
@@ -62,6 +72,12 @@ class AtPoints(StoredField):
                 those of the four nearest cells that have a vector; `bicubic` between sixteen, by a
                 Catmull-Rom spline, or is bilinear if one of them has none. Whatever the method, a
                 point has a vector if, and only if, the cell that holds it has one.
+            radius_m: average the cells within this geodesic distance of the point instead, each
+                weighted by the share of it that lies in the disc. As of `zonal`, the mean is of the
+                cells that have a vector, and is not normalized; the result has `<modality>_share`,
+                the share of the disc's area that they cover, except as `numpy`. A point's status is
+                `valid` if any cell of its disc is, else that of most of the disc. A disc within one
+                cell has the cell's vector.
             missing: `nan` keeps points without a vector as empty rows, `drop` leaves out points
                 that lack one in any modality, `raise` refuses and names the first ones.
             as_: `pandas`: one row per point, columns `aerial_000` ..., `aerial_status`, with the
@@ -79,7 +95,8 @@ class AtPoints(StoredField):
             progress: show a bar on stderr.
 
         Raises:
-            ValueError: if an option has no such value, or does not go with another.
+            ValueError: if an option has no such value, or does not go with another; if the radius
+                is not above 0, or above 10,000 km.
             PointsError: if the points cannot be read, or `missing='raise'` and one has no vector.
             LayoutError: if the field has no such modality.
             StoreError: if the store cannot be read.
@@ -90,6 +107,7 @@ class AtPoints(StoredField):
         """
         sample_options = SampleOptions(
             method=method,
+            radius_m=radius_m,
             missing=missing,
             as_=as_,
             dtype=dtype,
@@ -161,6 +179,7 @@ class AtPoints(StoredField):
         *,
         prefix: str = "ug_",
         method: Method = "nearest",
+        radius_m: float | None = None,
         missing: Missing = "nan",
         crs: Any = None,
         columns: tuple[Any, Any] | None = None,
@@ -174,6 +193,7 @@ class AtPoints(StoredField):
             modalities: the modalities to read; all by default.
             prefix: put before the new columns' names.
             method: as in `sample`.
+            radius_m: as in `sample`; the share of each disc is a column, too.
             missing: `nan` keeps rows without a vector, their new columns empty; `drop` leaves out
                 rows that lack one in any modality; `raise` refuses.
             crs: CRS of the coordinates, if the table does not name it.
@@ -186,15 +206,19 @@ class AtPoints(StoredField):
             says why: for a row without a position, `no position`.
 
         Raises:
+            ValueError: as `sample`.
             PointsError: as `sample`; if it is no such table, or has one of the columns already.
             LayoutError, StoreError: as `sample`.
 
         Warns:
             PointsWarning: as `sample`.
         """
-        options = SampleOptions(method=method, missing=missing, prefix=prefix, progress=progress)
+        options = SampleOptions(
+            method=method, radius_m=radius_m, missing=missing, prefix=prefix, progress=progress
+        )
         chosen = self.chosen(modalities)
-        check_joinable(table, joined_columns(self.layout.widths_of(chosen), prefix))
+        widths = self.layout.widths_of(chosen)
+        check_joinable(table, joined_columns(widths, prefix, shares=radius_m is not None))
         read = read_points(table, crs, columns, missing="keep")
         # Numbered by row, so that the index of the result names the rows that were kept.
         numbered = replace(read, index=np.arange(len(read)))
@@ -315,8 +339,9 @@ class AtPoints(StoredField):
         """
         chosen = self.chosen(modalities)
         read = read_points(points, missing="keep")
-        vectors, status = self._sample(read, chosen, method, "float32", progress=False)
-        warn_of_missing(read, status[chosen[0]], self.modality(chosen[0]))
+        vectors: dict[str, np.ndarray]
+        vectors, codes = self._sample_as(read, chosen, SampleOptions(method=method, as_="numpy"))
+        warn_of_missing(read, codes, self.modality(chosen[0]))
         if len(chosen) > 1:
             vectors["joined"] = np.concatenate(list(vectors.values()), axis=1)
         return vectors
@@ -334,10 +359,10 @@ class AtPoints(StoredField):
             )
             # Nothing is read yet: only points off the grid have a known status.
             return dataset, locate_points(self.grid, *points.metres(self.grid.crs))[1]
-        vectors, status = self._sample(
-            points, modalities, options.method, options.dtype, options.progress
-        )
+        sampled = {name: self._sample_modality(name, points, options) for name in modalities}
+        status = {name: result.status for name, result in sampled.items()}
         codes = status[modalities[0]]
+        keep: Any = slice(None)
         if options.missing == "raise":
             raise_if_missing(status)
         elif options.missing == "drop":
@@ -345,29 +370,29 @@ class AtPoints(StoredField):
             if points.index is None:  # kept rows are numbered as before, as a table's keep labels
                 points = replace(points, index=np.arange(len(points)))
             points = points.take(keep)
-            vectors = {name: v[keep] for name, v in vectors.items()}
-            status = {name: s[keep] for name, s in status.items()}
+        vectors = {name: result.vectors[keep] for name, result in sampled.items()}
         if options.as_ == "numpy":
             return vectors, codes
+        status = {name: values[keep] for name, values in status.items()}
+        shares = {
+            name: result.share[keep]
+            for name, result in sampled.items()
+            if isinstance(result, DiscMeans)
+        }
         if options.as_ == "xarray":
-            return _point_dataset(vectors, status, points.lonlat, self.bands), codes
-        return vector_table(vectors, status, points.index, options.prefix), codes
+            return _point_dataset(vectors, status, points.lonlat, self.bands, shares), codes
+        return vector_table(vectors, status, points.index, options.prefix, shares), codes
 
-    def _sample(
-        self,
-        points: Points,
-        modalities: tuple[str, ...],
-        method: Method,
-        dtype: Numbers,
-        progress: bool,
-    ) -> tuple[dict[str, np.ndarray], dict[str, UInt8[np.ndarray, " point"]]]:
-        vectors, status = {}, {}
-        for name in modalities:
-            sampled = sample_modality(
-                self.modality(name), points, method=method, dtype=dtype, progress=progress
-            )
-            vectors[name], status[name] = sampled.vectors, sampled.status
-        return vectors, status
+    def _sample_modality(
+        self, name: str, points: Points, options: SampleOptions
+    ) -> Sampled | DiscMeans:
+        """Read one modality at points, or its means over discs."""
+        modality, progress = self.modality(name), options.progress
+        if options.radius_m is not None:
+            return disc_means(modality, points, options.radius_m, progress=progress)
+        return sample_modality(
+            modality, points, method=options.method, dtype=options.dtype, progress=progress
+        )
 
 
 def _point_dataset(
@@ -375,12 +400,14 @@ def _point_dataset(
     status: dict[str, np.ndarray],
     lonlat: Float[np.ndarray, "point 2"],
     bands: int,
+    shares: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> "xr.Dataset":
     import xarray as xr
 
     variables: dict[str, Any] = {
         name: (("point", band_dimension(v.shape[1], bands)), v) for name, v in vectors.items()
     }
+    variables |= {share_name(name): ("point", values) for name, values in shares.items()}
     variables |= {status_name(name): ("point", codes) for name, codes in status.items()}
     return xr.Dataset(
         variables,

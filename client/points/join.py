@@ -1,6 +1,7 @@
 """Tables of vectors, and joining them to a user's table."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -28,13 +29,19 @@ def column_names(modality: str, bands: int, prefix: str = "") -> list[str]:
     return [f"{prefix}{modality}_{band:0{width}d}" for band in range(bands)]
 
 
+def share_name(modality: str) -> str:
+    """Return the name of the column of the share of an area that has a modality's vectors."""
+    return f"{modality}_share"
+
+
 def vector_table(
     vectors: dict[str, Float[np.ndarray, "point band"] | Int8[np.ndarray, "point band"]],
     status: dict[str, UInt8[np.ndarray, " point"]],
     index: Any = None,
     prefix: str = "",
+    shares: Mapping[str, Float[np.ndarray, " point"]] = MappingProxyType({}),
 ) -> "pd.DataFrame":
-    """Return one column per modality and band, then one column of status texts per modality."""
+    """Return one column per modality and band, then those of shares, then those of status texts."""
     import pandas as pd
 
     names = [name for key, v in vectors.items() for name in column_names(key, v.shape[1], prefix)]
@@ -47,15 +54,19 @@ def vector_table(
         )
         for modality, codes in status.items()
     }
-    return pd.concat([table, pd.DataFrame(reasons, index=table.index)], axis=1)
+    beside = {prefix + share_name(modality): share for modality, share in shares.items()} | reasons
+    return pd.concat([table, pd.DataFrame(beside, index=table.index)], axis=1)
 
 
-def joined_columns(widths: Mapping[str, int], prefix: str = "") -> list[str]:
+def joined_columns(
+    widths: Mapping[str, int], prefix: str = "", *, shares: bool = False
+) -> list[str]:
     """Return the name of every column that `vector_table` makes.
 
     Args:
         widths: number of bands of each modality.
         prefix: put before every name.
+        shares: whether the table has the shares of areas.
 
     >>> joined_columns({"aerial": 1})
     ['aerial_000', 'aerial_status']
@@ -63,6 +74,8 @@ def joined_columns(widths: Mapping[str, int], prefix: str = "") -> list[str]:
     bands = [
         name for modality, width in widths.items() for name in column_names(modality, width, prefix)
     ]
+    if shares:
+        bands += [prefix + share_name(modality) for modality in widths]
     return bands + [prefix + status_name(modality) for modality in widths]
 
 

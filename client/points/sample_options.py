@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 
 from unigeo.client.points.join import Missing
 from unigeo.client.reading.sampling import Method, Numbers
+from unigeo.client.shapes.discs import check_radius
 
 As = Literal["pandas", "numpy", "xarray"]
 
@@ -24,6 +25,7 @@ class SampleOptions:
     lazy: bool = False
     prefix: str = ""
     progress: bool = False
+    radius_m: float | None = None
 
     def __post_init__(self) -> None:
         for option, known in (
@@ -39,6 +41,13 @@ class SampleOptions:
             )
         if self.lazy and (self.as_ != "xarray" or self.missing != "nan"):
             raise ValueError("lazy=True goes with as_='xarray' and missing='nan'")
+        if self.radius_m is not None:
+            check_radius(self.radius_m)
+            if self.method != "nearest" or self.dtype != "float32" or self.lazy:
+                raise ValueError(
+                    "radius_m averages whole cells by area: it goes with method='nearest', "
+                    "dtype='float32' and lazy=False, which are the defaults"
+                )
 
 
 def check_choice(option: str, value: str, literal: Any) -> None:

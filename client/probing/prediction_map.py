@@ -11,11 +11,11 @@ from jaxtyping import Float
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from unigeo.client.areas.coverage import holds_centre
-from unigeo.client.areas.outlines import Outlines
 from unigeo.client.areas.windows import region_of_field
 from unigeo.client.probing.table_columns import short
 from unigeo.client.progress import with_progress
+from unigeo.client.shapes.coverage import holds_centre
+from unigeo.client.shapes.outlines import Outlines
 from unigeo.client.threads import one_thread
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.geo.grid import Grid

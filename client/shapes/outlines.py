@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unigeo.client.areas.polygon_rings import Polygons
+from unigeo.client.shapes.polygon_rings import Polygons
 from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid, from_wgs84
 from unigeo.schemas.geo.rings import pieces_per_edge, split_edges
 
@@ -65,11 +65,20 @@ def outlines_on(polygons: Polygons, grid: Grid) -> Outlines:
     outlines = outlines_of(
         grid.position_m(x, y), ring[edge[edge_of_point]], turned.row, turned.hole, len(polygons)
     )
-    return _with_dots(outlines, grid)
+    return with_dots(outlines, grid)
 
 
-def _with_dots(outlines: Outlines, grid: Grid) -> Outlines:
-    """Replace each polygon that is too narrow by a small square in the cell of its first vertex."""
+def with_dots(
+    outlines: Outlines, grid: Grid, anchor: Float[np.ndarray, "polygon 2"] | None = None
+) -> Outlines:
+    """Replace each polygon that is too narrow by a small square.
+
+    Args:
+        outlines: the polygons.
+        grid: the grid they are on.
+        anchor: row and column, for each polygon, that the square lies around; by default those of
+            the polygon's first vertex. The square lies in the cell that `Grid.locate_m` finds.
+    """
     lengths = np.abs(outlines.end - outlines.start).sum(axis=1)
     length = sum_at(outlines.polygon, lengths, outlines.count)
     # Mean width is area over half the perimeter; written so that NaN counts as narrow.
@@ -79,7 +88,7 @@ def _with_dots(outlines: Outlines, grid: Grid) -> Outlines:
         return outlines
     present, first = np.unique(outlines.polygon, return_index=True)
     dots = present[narrow[present]]
-    vertex = outlines.start[first[narrow[present]]]
+    vertex = outlines.start[first[narrow[present]]] if anchor is None else anchor[dots]
     # Locate the cell as `sample` does, so that a point and its tiny polygon share a cell.
     south, east = ((vertex + np.array([grid.row0, grid.col0])) * grid.resolution_m).T
     cell, inside = grid.locate_m(east, -south)

@@ -10,18 +10,21 @@ of libart and FreeType.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unigeo.client.areas.outlines import Outlines, sum_at
+from unigeo.client.shapes.outlines import Outlines, sum_at
 from unigeo.schemas.errors import RegionError
+from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.index_ranges import expand_ranges
 from unigeo.schemas.geo.window import Window
 
 _MOST_CELLS = 1 << 21
 """Cells in the boxes of polygons that are computed together; they take some 100 MB."""
+WINDOW_CELLS = 128
+"""Cells along one side of the windows by which polygons of more cells than one are covered."""
 _LEAST_SHARE = 1e-8
 """Share of a cell below which there is only rounding of metres, which for small cells is 3e-9."""
 _LEAST_RISE = 1e-100
@@ -54,6 +57,28 @@ def cover(outlines: Outlines, window: Window) -> Iterator[Cover]:
         RegionError: naming a polygon whose rings overlap.
     """
     return _cover_batches(outlines, window, _meets_window(outlines, window))
+
+
+def cover_grid(outlines: Outlines, grid: Grid) -> Iterator[Cover]:
+    """Yield every polygon's share of every cell of a grid, in bounded memory.
+
+    Polygons of many cells are covered one window after another, so that they come in several parts.
+    A part covers at most some `_MOST_CELLS` cells of all its polygons, counted with repeats.
+    """
+    near = _meets_window(outlines, grid.full_window)
+    low, high = np.split(np.nan_to_num(outlines.bounds), 2, axis=1)
+    large = near & (np.prod(high - low + 1, axis=1) > WINDOW_CELLS**2)
+    yield from _cover_batches(outlines, grid.full_window, near & ~large)
+    if not large.any():
+        return
+    (row, col), (end_row, end_col) = (
+        np.clip(edge, 0, grid.shape).astype(int).tolist()
+        for edge in (np.floor(low[large].min(axis=0)), np.ceil(high[large].max(axis=0)))
+    )
+    within = Window(row, col, end_row - row, end_col - col)
+    for window in grid.shard_windows(WINDOW_CELLS, within):
+        for part in _cover_batches(outlines, window, large & _meets_window(outlines, window)):
+            yield replace(part, row=part.row + window.row, col=part.col + window.col)
 
 
 def _cover_batches(
