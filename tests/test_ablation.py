@@ -30,7 +30,7 @@ from unigeo.producer.ablation.workers import run_workers
 from unigeo.producer.commands.ablate import ablate
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.observations.patches import Patches
-from unigeo.producer.observations.protocol import ImageModality, Observations
+from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import ObservationsWrapper, only
 from unigeo.schemas.errors import ModelError, ObservationsError
@@ -287,11 +287,11 @@ class Counting(ObservationsWrapper):
 
     calls = 0
 
-    def patches(self, modality: ImageModality, lonlat: np.ndarray) -> Patches:
+    def patches(self, modality: str, lonlat: np.ndarray) -> Patches:
         self.calls += 1
         return super().patches(modality, lonlat)
 
-    def texts(self, lonlat: np.ndarray) -> list[str | None]:
+    def texts(self, lonlat: np.ndarray, modality: str = "text") -> list[str | None]:
         self.calls += 1
         return super().texts(lonlat)
 

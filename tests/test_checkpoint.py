@@ -83,7 +83,7 @@ class Interrupting(World):
     def __init__(self) -> None:
         self.calls = 0
 
-    def texts(self, lonlat: np.ndarray) -> list[str | None]:
+    def texts(self, lonlat: np.ndarray, modality: str = "text") -> list[str | None]:
         self.calls += len(lonlat) == NOISY.batch
         if self.calls == 5:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from unigeo.producer.encoders.coordinates import CoordinateEncoder
 from unigeo.producer.encoders.features import draw_frequencies
 from unigeo.producer.encoders.model import COORDINATE_ENCODERS
-from unigeo.producer.encoders.model_settings import CoordinateSettings
 from unigeo.producer.encoders.projection import equal_earth_tensor, sphere_tensor
+from unigeo.producer.encoders.tower_settings import CoordinateSettings
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.geo.encoder_projection import RADIUS_M, UNIT_M, equal_earth, sphere
 

@@ -179,7 +179,7 @@ def test_a_field_s_item_spans_what_its_observations_say(
 ) -> None:
     path = tmp_path / "observations.toml"
     path.write_text(DESCRIPTION.format(written=written))
-    source = read_description(path).aerial
+    source = read_description(path).modalities["aerial"]
     assert source is not None
     start, end = interval({"modalities": {"aerial": source.model_dump(mode="json")}})
     assert (start[:10], end[:10]) == (first, last)

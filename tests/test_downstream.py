@@ -28,6 +28,7 @@ from unigeo.producer.evaluation.downstream.linear import (
     pixel_confusion,
 )
 from unigeo.producer.evaluation.downstream.mdas import LAND_USE
+from unigeo.producer.observations.forms import default_forms
 from unigeo.schemas.errors import ModelError, ObservationsError
 
 h5py = pytest.importorskip("h5py")
@@ -51,7 +52,7 @@ class Malicious:
 @pytest.fixture(scope="module")
 def model() -> UniGeoCLIP:
     shapes = {"aerial": (3, SIDE, SIDE), "dsm": (1, SIDE, SIDE)}
-    return UniGeoCLIP(tiny(shapes, text=False, seed=1)).eval()
+    return UniGeoCLIP(tiny(default_forms(shapes, text=False), seed=1)).eval()
 
 
 def write_geobench(
@@ -461,6 +462,6 @@ def test_what_is_missing_or_damaged_is_named(model: UniGeoCLIP, tmp_path: Path) 
 
 
 def test_a_model_without_the_encoder_is_refused(tmp_path: Path) -> None:
-    blind = UniGeoCLIP(tiny({}, text=False))
+    blind = UniGeoCLIP(tiny(default_forms({}, text=False)))
     with pytest.raises(ModelError, match=r"mdas probes the tower of 'dsm'.*coordinate"):
         run("mdas", blind, tmp_path, CPU)

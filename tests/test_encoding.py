@@ -18,7 +18,8 @@ from unigeo import client
 from unigeo.client.encoding.coordinate_encoder import Encoder
 from unigeo.client.encoding.layers import gelu
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.model_settings import CoordinateSettings, ModelSettings, TextSettings
+from unigeo.producer.encoders.model_settings import ModelSettings
+from unigeo.producer.encoders.tower_settings import CoordinateSettings, TextSettings
 from unigeo.producer.publishing.coordinate_encoder import coordinate_settings, coordinate_weights
 from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import LayoutError, StoreError
@@ -32,7 +33,9 @@ def model_of(seed: int = 0, dimension: int = 16, **options: Any) -> UniGeoCLIP:
     chosen = {"width": 32, "depth": 2, "heads": 4} | options
     coordinate = CoordinateSettings(**chosen)
     model = UniGeoCLIP(
-        ModelSettings(dimension=dimension, coordinate=coordinate, text=WORDS, seed=seed)
+        ModelSettings(
+            dimension=dimension, towers={"coordinate": coordinate, "text": WORDS}, seed=seed
+        )
     )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -61,6 +61,7 @@ from unigeo.producer.evaluation.robustness import (
     robustness_table,
     rotated,
 )
+from unigeo.producer.observations.forms import default_forms
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.train import train
@@ -86,7 +87,7 @@ class Later(World):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluated") / "model"
     shapes = {m: World().shape(m) for m in ("aerial", "street", "dsm")}
-    train(World(), tiny(shapes), TRAINING, folder, progress=False)
+    train(World(), tiny(default_forms(shapes)), TRAINING, folder, progress=False)
     return folder
 
 

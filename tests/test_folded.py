@@ -14,14 +14,17 @@ from unigeo.producer.encoders import folded
 from unigeo.producer.encoders.coordinates import CoordinateEncoder
 from unigeo.producer.encoders.folded import FoldedEncoder, cell_encoder, fold, fused
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.model_settings import CoordinateSettings, ModelSettings
+from unigeo.producer.encoders.model_settings import ModelSettings
+from unigeo.producer.encoders.tower_settings import CoordinateSettings
 
 
 def model_of(seed: int = 0, dimension: int = 16, noise: float = 0.1, **options: Any) -> UniGeoCLIP:
     """A model whose biases and norms differ from their initial values."""
     chosen = {"width": 32, "depth": 2, "heads": 4} | options
     coordinate = CoordinateSettings(**chosen)
-    model = UniGeoCLIP(ModelSettings(dimension=dimension, coordinate=coordinate, seed=seed))
+    model = UniGeoCLIP(
+        ModelSettings(dimension=dimension, towers={"coordinate": coordinate}, seed=seed)
+    )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.encoders["coordinate"].parameters():

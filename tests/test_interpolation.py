@@ -13,7 +13,7 @@ from support import stores
 from test_folded import model_of
 
 from unigeo import client
-from unigeo.producer.encoders.model_settings import CoordinateSettings
+from unigeo.producer.encoders.tower_settings import CoordinateSettings
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.raster.coordinate_detail import (
     TOLERATED,

@@ -7,10 +7,10 @@ import torch
 
 from unigeo.producer.encoders.layer_depths import TEMPERATURE, layers
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.model_settings import (
+from unigeo.producer.encoders.model_settings import ModelSettings
+from unigeo.producer.encoders.tower_settings import (
     CoordinateSettings,
     ImageSettings,
-    ModelSettings,
     SurfaceSettings,
     TextSettings,
 )
@@ -22,11 +22,13 @@ def settings(tied: bool = False, **coordinate: Any) -> ModelSettings:
     image = ImageSettings(**SIZE, rows=16, cols=16, patch=8)
     return ModelSettings(
         dimension=16,
-        coordinate=CoordinateSettings(**SIZE | coordinate),
-        aerial=image,
-        street=image,
-        dsm=SurfaceSettings(**SIZE, rows=16, cols=16, patch=8),
-        text=TextSettings(**SIZE, tokens=8, vocabulary=300),
+        towers={
+            "coordinate": CoordinateSettings(**SIZE | coordinate),
+            "aerial": image,
+            "street": image,
+            "dsm": SurfaceSettings(**SIZE, rows=16, cols=16, patch=8),
+            "text": TextSettings(**SIZE, tokens=8, vocabulary=300),
+        },
         tied=tied,
         temperature_per_pair=True,
     )

@@ -18,16 +18,12 @@ from unigeo.producer.encoders.model import (
     read_settings,
     save_model,
 )
-from unigeo.producer.encoders.model_settings import (
-    ModelSettings,
-    SurfaceSettings,
-    TextSettings,
-    from_json,
-    to_json,
-)
+from unigeo.producer.encoders.model_settings import ModelSettings, from_json, to_json
 from unigeo.producer.encoders.presets import base, small, tiny
 from unigeo.producer.encoders.surface import SurfaceEncoder, low_ground
 from unigeo.producer.encoders.text import tokenize, train_tokenizer
+from unigeo.producer.encoders.tower_settings import SurfaceSettings, TextSettings
+from unigeo.producer.observations.forms import default_forms
 from unigeo.schemas.errors import ModelError
 
 SHAPES = {"aerial": (3, 16, 16), "street": (3, 16, 24), "dsm": (1, 16, 16)}
@@ -41,7 +37,7 @@ def same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 
 @pytest.fixture(scope="module")
 def model() -> UniGeoCLIP:
-    return UniGeoCLIP(tiny(SHAPES, seed=3)).eval()
+    return UniGeoCLIP(tiny(default_forms(SHAPES), seed=3)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +162,7 @@ def test_surfaces_are_read_from_the_class_token_of_the_last_layer(
 def test_checkpointed_activations_give_the_same_gradients(inputs: dict[str, torch.Tensor]) -> None:
     gradients = []
     for on in (False, True):
-        model = UniGeoCLIP(tiny(SHAPES, seed=3)).train()
+        model = UniGeoCLIP(tiny(default_forms(SHAPES), seed=3)).train()
         if on:
             model.checkpoint_activations()
         sum(vectors[:, 0].sum() for vectors in model(inputs).values()).backward()
@@ -179,9 +175,9 @@ def test_checkpointed_activations_give_the_same_gradients(inputs: dict[str, torc
 
 def test_checkpointing_forgets_what_the_blocks_made(inputs: dict[str, torch.Tensor]) -> None:
     """Fewer tensors are kept for the backward pass, in every tower; switched off, as many again."""
-    settings = replace(tiny(SHAPES, seed=3), street=None)
-    deep = {name: replace(getattr(settings, name), depth=4) for name in settings.modalities}
-    model = UniGeoCLIP(replace(settings, **deep)).train()
+    settings = tiny(default_forms(SHAPES), seed=3).with_towers(street=None)
+    deep = {name: replace(tower, depth=4) for name, tower in settings.towers.items()}
+    model = UniGeoCLIP(settings.with_towers(**deep)).train()
     kept = {}
     for on in (False, True, False):
         model.checkpoint_activations(on)
@@ -195,8 +191,8 @@ def test_checkpointing_forgets_what_the_blocks_made(inputs: dict[str, torch.Tens
 
 
 def tied(**changes: Any) -> ModelSettings:
-    settings = tiny(SHAPES | {"street": (3, 16, 16)}, seed=3)
-    return replace(settings, tied=True, **changes)
+    settings = tiny(default_forms(SHAPES | {"street": (3, 16, 16)}), seed=3)
+    return replace(settings.with_towers(**changes), tied=True)
 
 
 def test_tied_towers_are_one(inputs: dict[str, torch.Tensor], tmp_path: Path) -> None:
@@ -216,13 +212,14 @@ def test_tied_towers_are_one(inputs: dict[str, torch.Tensor], tmp_path: Path) ->
 
 def test_towers_that_differ_cannot_be_tied() -> None:
     with pytest.raises(ModelError, match=r"cannot be tied: cols is 16 and 24\. "):
-        replace(tiny(SHAPES), tied=True)
+        replace(tiny(default_forms(SHAPES)), tied=True)
     with pytest.raises(ModelError, match="depth is 1 and 3"):
-        tied(street=replace(tied().street, depth=3))
+        tied(street=replace(tied().towers["street"], depth=3))
     with pytest.raises(ModelError, match="both aerial and street"):
         tied(street=None)
     both = {"aerial": (3, 200, 200), "street": (3, 300, 400)}
-    assert replace(base(both), tied=True).shape("street") == (3, 300, 400)  # resized to one size
+    resized = replace(base(default_forms(both)), tied=True)  # to one size
+    assert resized.shape("street") == (3, 300, 400)
 
 
 def test_a_model_written_before_there_were_kinds_is_read(
@@ -230,7 +227,7 @@ def test_a_model_written_before_there_were_kinds_is_read(
 ) -> None:
     """Settings of the first version, without what was added since."""
     plain = replace(model.settings.coordinate, scale_layers=0, readout="mean")
-    model = UniGeoCLIP(replace(model.settings, coordinate=plain)).eval()
+    model = UniGeoCLIP(model.settings.with_towers(coordinate=plain)).eval()
     save_model(model, tokenizer, tmp_path / "m")
     path = tmp_path / "m" / "settings.json"
     description = json.loads(path.read_text())
@@ -247,13 +244,15 @@ def test_a_model_written_before_there_were_kinds_is_read(
         same(vectors, model.encode("coordinate", inputs["coordinate"]))
 
 
-@pytest.mark.parametrize("settings", [tied(), small(SHAPES), tiny({}, text=False), base()])
+@pytest.mark.parametrize(
+    "settings", [tied(), small(default_forms(SHAPES)), tiny(default_forms({}, text=False)), base()]
+)
 def test_settings_survive_json(settings: ModelSettings) -> None:
     assert from_json(json.loads(json.dumps(to_json(settings)))) == settings
 
 
 def test_an_unknown_setting_is_refused() -> None:
-    values = to_json(tiny(SHAPES))
+    values = to_json(tiny(default_forms(SHAPES)))
     values["aerial"]["pachtes"] = 3
     with pytest.raises(ModelError, match="pachtes"):
         from_json(values)
@@ -269,7 +268,7 @@ def test_another_patch_shape_and_an_absent_modality_are_refused(
 
 
 def test_the_temperature_has_a_floor_it_can_leave() -> None:
-    model = UniGeoCLIP(ModelSettings(dimension=8, coordinate=tiny({}).coordinate))
+    model = UniGeoCLIP(ModelSettings(dimension=8, towers={"coordinate": tiny({}).coordinate}))
     with torch.no_grad():
         model.logit_scale.fill_(9.0)
     scale = model.scale()
@@ -292,20 +291,20 @@ def test_presets_are_of_the_sizes_they_say() -> None:
     85.8 M with three bands and no head, here one band and four registers.
     """
     wide = {"aerial": (3, 224, 224), "street": (3, 224, 224), "dsm": (1, 224, 224)}
-    paper = count(base(wide))
+    paper = count(base(default_forms(wide)))
     assert paper["coordinate"] == pytest.approx(85.06e6, rel=1e-3)
     assert paper["aerial"] == paper["street"] == pytest.approx(92.9e6, rel=1e-3)
     assert paper["text"] == pytest.approx(282.3e6, rel=1e-3)
     assert paper["dsm"] == pytest.approx(85.8e6 - 2 * 16 * 16 * 768, rel=1e-3)
     assert sum(paper.values()) == pytest.approx(638.5e6, rel=1e-3)
-    assert 37e6 < sum(count(small(SHAPES)).values()) < 39e6
-    assert 37e6 < sum(count(small(wide)).values()) < 39e6
-    assert 2.8e6 < sum(count(tiny(SHAPES)).values()) < 3.1e6
+    assert 37e6 < sum(count(small(default_forms(SHAPES))).values()) < 39e6
+    assert 37e6 < sum(count(small(default_forms(wide))).values()) < 39e6
+    assert 2.8e6 < sum(count(tiny(default_forms(SHAPES))).values()) < 3.1e6
 
 
 def test_presets_take_seeds_and_leave_text_out() -> None:
     for preset in (tiny, small, base):
-        settings = preset({}, text=False, seed=7)
+        settings = preset({}, seed=7)
         assert settings.modalities == ("coordinate",)
         assert settings.seed == settings.coordinate.seed == 7
 

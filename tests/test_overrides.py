@@ -13,6 +13,7 @@ from unigeo.producer.commands.cli import produce
 from unigeo.producer.commands.options import setting_changes
 from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.presets import tiny
+from unigeo.producer.observations.forms import default_forms
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import only
 from unigeo.producer.pipeline import overrides
@@ -23,7 +24,7 @@ from unigeo.producer.training.settings import TrainingSettings
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.geo.regions import region_of_bbox
 
-MODEL = tiny({"aerial": (3, 32, 32), "street": (3, 32, 32), "dsm": (1, 32, 32)})
+MODEL = tiny(default_forms({"aerial": (3, 32, 32), "street": (3, 32, 32), "dsm": (1, 32, 32)}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ def test_the_result_is_that_of_replace(depth: int, heads: int, embedded: bool) -
         "text": "none",
     }
     coordinate = replace(MODEL.coordinate, depth=depth, heads=heads, scale_embedding=embedded)
-    assert override(MODEL, changes) == replace(MODEL, coordinate=coordinate, text=None)
+    assert override(MODEL, changes) == MODEL.with_towers(coordinate=coordinate, text=None)
 
 
 def test_changes_that_only_make_sense_together_are_made_together() -> None:
@@ -122,7 +123,7 @@ def test_an_error_names_the_key_and_what_is_allowed(key: str, value: str, words:
 
 
 def test_what_is_switched_off_has_no_settings() -> None:
-    silent = replace(MODEL, text=None)
+    silent = MODEL.with_towers(text=None)
     with pytest.raises(ModelError, match=r"text is none here, so text\.depth cannot be set"):
         override(silent, {"text.depth": "2"})
     with pytest.raises(ModelError, match="cannot be switched on"):
@@ -171,7 +172,7 @@ def chosen(**options: Any) -> ProductionRun:
 
 def test_a_run_says_what_was_changed_and_stores_no_modality_that_is_off() -> None:
     run = chosen(changes={"model.aerial": "none", "training.batch": "64"})
-    assert run.model_settings is not None and run.model_settings.aerial is None
+    assert run.model_settings is not None and run.model_settings.towers.get("aerial") is None
     assert run.training.batch == 64 and run.layout.modalities == ("coordinate", "dsm")
     lines = list(describe(run, World()))
     assert "setting       model.aerial = none" in lines

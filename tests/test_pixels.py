@@ -9,11 +9,12 @@ import torch
 
 from unigeo.producer.encoders.images import ImageEncoder
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.model_settings import ImageSettings, ModelSettings, from_json, to_json
+from unigeo.producer.encoders.model_settings import ModelSettings, from_json, to_json
 from unigeo.producer.encoders.pixel_statistics import LOCATIONS, SEED, fit_pixels
 from unigeo.producer.encoders.presets import tiny
+from unigeo.producer.encoders.tower_settings import ImageSettings
+from unigeo.producer.observations.forms import default_forms
 from unigeo.producer.observations.patches import Patches
-from unigeo.producer.observations.protocol import ImageModality
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import ObservationsWrapper
 from unigeo.producer.pipeline.recipe import recipe
@@ -32,22 +33,22 @@ MEASURED = {"model.aerial.measure_pixels": "true", "model.street.measure_pixels"
 
 
 def measuring(settings: ModelSettings) -> ModelSettings:
-    towers = {m: replace(getattr(settings, m), measure_pixels=True) for m in ("aerial", "street")}
-    return replace(settings, **towers)
+    towers = {m: replace(settings.towers[m], measure_pixels=True) for m in ("aerial", "street")}
+    return settings.with_towers(**towers)
 
 
 def test_a_recipe_measures_the_images_if_asked() -> None:
     world = World()
-    assert recipe("tiny", world, 0, {}).model.aerial.pixel_mean == ()
+    assert recipe("tiny", world, 0, {}).model.towers["aerial"].pixel_mean == ()
     model = recipe("tiny", world, 0, MEASURED).model
     again = recipe("tiny", world, 5, MEASURED).model
     lonlat = world.locations(LOCATIONS, SEED)
     for modality in ("aerial", "street"):
         pixels = world.patches(modality, lonlat).values.astype(float)
-        tower = getattr(model, modality)
+        tower = model.towers[modality]
         assert np.allclose(tower.pixel_mean, pixels.mean(axis=(0, 2, 3)), atol=0.06)
         assert np.allclose(tower.pixel_std, pixels.std(axis=(0, 2, 3)), atol=0.06)
-        assert tower.pixel_mean == getattr(again, modality).pixel_mean
+        assert tower.pixel_mean == again.towers[modality].pixel_mean
     assert from_json(to_json(model)) == model
 
 
@@ -66,22 +67,23 @@ def test_a_tower_sees_pixels_centred_and_bright_ones_within_reach() -> None:
 class Black(ObservationsWrapper):
     """The world by night."""
 
-    def patches(self, modality: ImageModality, lonlat: np.ndarray) -> Patches:
+    def patches(self, modality: str, lonlat: np.ndarray) -> Patches:
         observed = super().patches(modality, lonlat)
         return Patches(np.zeros_like(observed.values), observed.valid)
 
 
 def test_images_without_differences_and_pretrained_towers_keep_the_scale() -> None:
-    settings = measuring(tiny(SHAPES))
+    settings = measuring(tiny(default_forms(SHAPES)))
     assert fit_pixels(settings, Black(World())) == settings
-    learned = replace(settings, aerial=replace(settings.aerial, pretrained="somewhere"))
-    fitted = fit_pixels(learned, World())
-    assert fitted.aerial == learned.aerial and fitted.street.pixel_mean
+    trained = replace(settings.towers["aerial"], pretrained="somewhere")
+    fitted = fit_pixels(settings.with_towers(aerial=trained), World())
+    assert fitted.towers["aerial"] == trained and fitted.towers["street"].pixel_mean
 
 
 def test_tied_towers_take_the_scale_of_the_aerial_image() -> None:
-    settings = replace(fit_pixels(measuring(tiny(SHAPES)), World()), street=None)
-    both = replace(settings, street=replace(settings.aerial, pixel_mean=(1.0, 2.0, 3.0)), tied=True)
+    settings = fit_pixels(measuring(tiny(default_forms(SHAPES))), World())
+    other = replace(settings.towers["aerial"], pixel_mean=(1.0, 2.0, 3.0))
+    both = replace(settings.with_towers(street=other), tied=True)
     model = UniGeoCLIP(both).eval()
     observed = torch.randint(0, 255, (3, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():

@@ -18,10 +18,11 @@ from transformers import (
 
 from unigeo.producer.encoders.images import ImageEncoder
 from unigeo.producer.encoders.model import UniGeoCLIP, load_model, save_model
-from unigeo.producer.encoders.model_settings import ImageSettings
 from unigeo.producer.encoders.presets import base, small
 from unigeo.producer.encoders.pretrained import fit_to_checkpoint
 from unigeo.producer.encoders.text import tokenize, tokenizer_for
+from unigeo.producer.encoders.tower_settings import ImageSettings
+from unigeo.producer.observations.forms import default_forms
 from unigeo.schemas.errors import ModelError
 
 SENTENCES = ["Red soil. few trees.", "Dense forest. By the sea.", "City centre, brick walls."] * 20
@@ -70,9 +71,9 @@ def test_base_takes_the_sizes_and_weights_of_any_siglip(
     siglip2: Checkpoint, tmp_path: Path
 ) -> None:
     folder, theirs = siglip2
-    settings = base(SHAPES, pretrained=str(folder))
-    settings = replace(settings, coordinate=replace(settings.coordinate, depth=0))
-    assert settings.aerial.size == (16, 16) and settings.aerial.mlp_ratio == 1.5
+    settings = base(default_forms(SHAPES), pretrained=str(folder))
+    settings = settings.with_towers(coordinate=replace(settings.coordinate, depth=0))
+    assert settings.towers["aerial"].size == (16, 16) and settings.towers["aerial"].mlp_ratio == 1.5
     assert settings.text.tokens == 8 and settings.text.mlp_ratio == 2.5
     model = UniGeoCLIP(settings).eval()
     tokenizer = tokenizer_for(settings.text, [])
@@ -95,7 +96,7 @@ def test_base_takes_the_sizes_and_weights_of_any_siglip(
 
 def test_texts_have_the_token_ids_of_the_checkpoint(siglip2: Checkpoint) -> None:
     folder, _ = siglip2
-    settings = fit_to_checkpoint(small({}), str(folder)).text
+    settings = fit_to_checkpoint(small(default_forms({})), str(folder)).text
     texts = ["sea", "Dense FOREST, by the sea and the red soil of the city", ""]
     theirs = AutoTokenizer.from_pretrained(folder)(
         texts, padding="max_length", padding_side="right", truncation=True, max_length=8
@@ -106,7 +107,7 @@ def test_texts_have_the_token_ids_of_the_checkpoint(siglip2: Checkpoint) -> None
 
 def test_a_tokenizer_of_another_checkpoint_is_refused(siglip2: Checkpoint, tmp_path: Path) -> None:
     folder, _ = siglip2
-    settings = fit_to_checkpoint(small({}), str(folder)).text
+    settings = fit_to_checkpoint(small(default_forms({})), str(folder)).text
     signs = "".join(chr(0x4E00 + number) for number in range(400))
     other = Siglip2Tokenizer().train_new_from_iterator([signs], vocab_size=500)
     other.save_pretrained(tmp_path)
@@ -118,12 +119,12 @@ def test_a_tokenizer_of_another_checkpoint_is_refused(siglip2: Checkpoint, tmp_p
 def test_edges_beyond_the_last_patch_are_cut_and_a_wider_head_is_kept(tmp_path: Path) -> None:
     """As in SigLIP's 384 pixels of patch 14, and in the giant SigLIP 2."""
     make(tmp_path, image=18, patch=8, pooled=48)
-    settings = base({"aerial": (3, 18, 18)}, pretrained=str(tmp_path))
-    settings = replace(settings, coordinate=None)
+    settings = base(default_forms({"aerial": (3, 18, 18)}), pretrained=str(tmp_path))
+    settings = settings.with_towers(coordinate=None)
     model = UniGeoCLIP(settings)
     tokens = torch.zeros(2, 8, dtype=torch.int64)
     images = torch.zeros(2, 3, 18, 18, dtype=torch.uint8)
-    assert settings.text.pooled == 48 and settings.aerial.grid == (2, 2)
+    assert settings.text.pooled == 48 and settings.towers["aerial"].grid == (2, 2)
     assert model.encode("text", tokens).shape == model.encode("aerial", images).shape == (2, 768)
     assert model.patch_tokens("aerial", images).shape == (2, 2, 2, 32)
     rebuilt = UniGeoCLIP(settings, pretrained=False)
@@ -142,13 +143,13 @@ def test_what_does_not_fit_is_refused(siglip2: Checkpoint, tmp_path: Path) -> No
     with pytest.raises(ModelError, match="nowhere"):
         ImageEncoder(image_settings("/nowhere"), 32)
     with pytest.raises(ModelError, match="nowhere"):
-        base(SHAPES, pretrained="/nowhere")
+        base(default_forms(SHAPES), pretrained="/nowhere")
     make(tmp_path / "relu", hidden_act="relu")
     with pytest.raises(ModelError, match="hidden_act is relu, not gelu_pytorch_tanh"):
         ImageEncoder(image_settings(tmp_path / "relu"), 32)
     Siglip2Config().save_pretrained(tmp_path / "naflex")
     with pytest.raises(ModelError, match="NaFlex"):
-        base(SHAPES, pretrained=str(tmp_path / "naflex"))
+        base(default_forms(SHAPES), pretrained=str(tmp_path / "naflex"))
 
 
 def test_pickled_weights_are_refused(siglip2: Checkpoint, tmp_path: Path) -> None:
@@ -163,6 +164,6 @@ def test_pickled_weights_are_refused(siglip2: Checkpoint, tmp_path: Path) -> Non
 def test_a_checkpoint_without_tokenizer_json_says_so(siglip2: Checkpoint, tmp_path: Path) -> None:
     folder, _ = siglip2
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
-    settings = fit_to_checkpoint(small({}), str(folder)).text
+    settings = fit_to_checkpoint(small(default_forms({})), str(folder)).text
     with pytest.raises(ModelError, match=r"must hold tokenizer\.json"):
         tokenizer_for(replace(settings, pretrained=str(tmp_path)), [])

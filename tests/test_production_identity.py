@@ -21,6 +21,7 @@ import unigeo.schemas
 from unigeo.producer.commands.cli import produce
 from unigeo.producer.encoders.model import UniGeoCLIP, model_hash, save_model
 from unigeo.producer.encoders.presets import tiny
+from unigeo.producer.observations.forms import default_forms
 from unigeo.producer.publishing.publish import publish
 from unigeo.producer.raster.dask_cluster import ANY_PORT
 from unigeo.producer.raster.identity import VectorIdentity
@@ -44,7 +45,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     made = []
     for seed in (0, 1):
         folder = tmp_path_factory.mktemp(f"machine{seed}")
-        model = UniGeoCLIP(tiny({}, text=False, seed=seed))
+        model = UniGeoCLIP(tiny(default_forms({}, text=False), seed=seed))
         save_model(model, None, folder / "model", {"metrics.json": '{"run": "none"}'})
         made.append(folder)
     return made[0], made[1]

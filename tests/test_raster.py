@@ -152,7 +152,7 @@ def test_the_model_s_vectors_do_not_depend_on_the_company() -> None:
     import torch
 
     from unigeo.producer.encoders.coordinates import CoordinateEncoder
-    from unigeo.producer.encoders.model_settings import CoordinateSettings
+    from unigeo.producer.encoders.tower_settings import CoordinateSettings
     from unigeo.schemas.store.quantization import dequantize, quantize
 
     torch.manual_seed(0)

@@ -12,6 +12,7 @@ from support.children import child
 
 from unigeo.producer.encoders.model import UniGeoCLIP, save_model
 from unigeo.producer.encoders.presets import tiny
+from unigeo.producer.observations.forms import default_forms
 from unigeo.producer.observations.synthetic.world import World
 
 PRODUCE = """
@@ -64,7 +65,7 @@ def test_another_kernel_is_found_and_takes() -> None:
 def test_across_kernels_a_stored_number_differs_by_one_step_at_most(tmp_path: Path) -> None:
     """The promise of docs/production.md for machines that are not alike."""
     shapes = {name: World().shape(name) for name in ("aerial", "dsm")}
-    save_model(UniGeoCLIP(tiny(shapes, text=False)), None, tmp_path / "model")
+    save_model(UniGeoCLIP(tiny(default_forms(shapes, text=False))), None, tmp_path / "model")
     settings = [{}, rounding.foreign(), {"OMP_NUM_THREADS": "2"}, {}]
     here = {"PYTHONPATH": os.pathsep.join([str(rounding.HERE), os.environ.get("PYTHONPATH", "")])}
     found = []

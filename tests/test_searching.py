@@ -10,6 +10,7 @@ from support import commands, stores
 
 from unigeo import client
 from unigeo.client.field.search import Concepts as Phrases
+from unigeo.producer.observations.forms import default_forms
 from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.phrases import Phrase, phrases_for
 from unigeo.producer.publishing.publish import publish
@@ -103,7 +104,7 @@ def test_concepts_are_means_of_the_text_encoder_s_vectors() -> None:
     from unigeo.producer.observations.synthetic.world import World
     from unigeo.producer.publishing.concepts import concepts_of
 
-    settings = tiny({}, text=True, seed=0)
+    settings = tiny(default_forms({}, text=True), seed=0)
     model = UniGeoCLIP(settings).eval()
     assert settings.text is not None
     phrases = [Phrase("one", ("wooded. hilly.", "hilly. flat.")), Phrase("two", ("orchard.",))]
@@ -117,7 +118,9 @@ def test_concepts_are_means_of_the_text_encoder_s_vectors() -> None:
         ]
     for stored, exact in zip(dequantize(concepts.vectors), vectors, strict=True):
         assert stored @ exact / np.linalg.norm(exact) > 0.9998
-    assert concepts_of(UniGeoCLIP(tiny({}, text=False, seed=0)), None, phrases) is None
+    assert (
+        concepts_of(UniGeoCLIP(tiny(default_forms({}, text=False), seed=0)), None, phrases) is None
+    )
     words = [phrase.label for phrase in phrases_for(World())]
     assert len(words) == len(set(words)) > 500
     assert {"dense forest", "city centre, by the sea"} <= set(words)

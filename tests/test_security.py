@@ -19,6 +19,7 @@ from unigeo import client
 from unigeo.client.encoding.coordinate_encoder import load_encoder
 from unigeo.client.field.search import load_concepts
 from unigeo.producer.encoders.model import load_model
+from unigeo.producer.observations.forms import default_forms
 from unigeo.producer.observations.raster_files.open_source import open_source
 from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.publish import publish
@@ -65,7 +66,7 @@ def test_a_pickle_instead_of_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
     description = {
         "format": 1,
-        "settings": to_json(tiny({}, text=False, seed=0)),
+        "settings": to_json(tiny(default_forms({}, text=False), seed=0)),
         "sha256": {"model.safetensors": hashlib.sha256(content).hexdigest()},
     }
     (tmp_path / "settings.json").write_text(json.dumps(description))

@@ -13,6 +13,7 @@ from unigeo.producer.encoders.presets import tiny
 from unigeo.producer.evaluation.model_under_test import ModelUnderTest
 from unigeo.producer.evaluation.table_probes import model_vectors
 from unigeo.producer.observations.folder.open_folder import open_observations
+from unigeo.producer.observations.forms import default_forms
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import only
 from unigeo.schemas.errors import ObservationsError, ProbeError
@@ -35,7 +36,7 @@ def suite(tmp_path: Path) -> Path:
 
 
 def test_a_suite_gives_the_client_s_means(suite: Path, shared_data: Path) -> None:
-    model = UniGeoCLIP(tiny({}, text=False)).eval()
+    model = UniGeoCLIP(tiny(default_forms({}, text=False))).eval()
     observations = only(open_observations(EXAMPLE, shared_data), ("coordinate",))
     found = metric(f"suite:{suite}")(model, None, observations, CPU)
     (table,) = load_suite(suite).tables(shared_data)
@@ -50,7 +51,7 @@ def test_a_suite_gives_the_client_s_means(suite: Path, shared_data: Path) -> Non
 
 
 def test_a_suite_needs_a_folder_and_a_file(suite: Path, tmp_path: Path) -> None:
-    model = UniGeoCLIP(tiny({}, text=False))
+    model = UniGeoCLIP(tiny(default_forms({}, text=False)))
     with pytest.raises(ObservationsError, match="--observations"):
         metric(f"suite:{suite}")(model, None, World(), CPU)
     with pytest.raises(ProbeError, match="nowhere"):

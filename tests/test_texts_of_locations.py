@@ -16,8 +16,8 @@ from rasterio.transform import from_origin
 from support.catalogues import Services, point
 from transformers import Siglip2Tokenizer
 
-from unigeo.producer.encoders.model_settings import TextSettings
 from unigeo.producer.encoders.text import pretrained_tokenizer, train_tokenizer
+from unigeo.producer.encoders.tower_settings import TextSettings
 from unigeo.producer.sources.map_features import (
     Feature,
     feature_from_tags,

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from test_rasters import write
 
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.model_settings import CoordinateSettings, ImageSettings, ModelSettings
+from unigeo.producer.encoders.model_settings import ModelSettings
+from unigeo.producer.encoders.tower_settings import CoordinateSettings, ImageSettings
 from unigeo.producer.observations.folder.folder_observations import FolderObservations
 from unigeo.producer.observations.folder.open_folder import open_observations
 from unigeo.producer.observations.patches import Gap
@@ -167,7 +168,7 @@ def folder(pictures: list[RasterSource]) -> FolderObservations:
 def test_a_shard_s_codes_are_those_of_its_cells(folder: FolderObservations) -> None:
     aerial = ImageSettings(rows=16, cols=16, patch=8, width=16, depth=1, heads=1)
     point = CoordinateSettings(width=16, depth=0, heads=1)
-    model = UniGeoCLIP(ModelSettings(dimension=16, coordinate=point, aerial=aerial))
+    model = UniGeoCLIP(ModelSettings(dimension=16, towers={"coordinate": point, "aerial": aerial}))
     encoder = encoder_of(model, folder, CPU)
     grid = Grid("EPSG:8858", 700.0, 0, 0, (16, 16))
     here = equal_earth_m(np.array([HERE]), CENTRAL_MERIDIANS[grid.crs])

@@ -11,6 +11,7 @@ import torch
 
 from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.presets import tiny
+from unigeo.producer.observations.forms import default_forms
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.training.holdout import held_out
 from unigeo.producer.training.recall import mean_recall, recall_matrix
@@ -29,7 +30,7 @@ Trained = tuple[Path, dict[str, Any]]
 
 
 def settings_of(world: World) -> ModelSettings:
-    return tiny({m: world.shape(m) for m in ("aerial", "street", "dsm")})
+    return tiny(default_forms({m: world.shape(m) for m in ("aerial", "street", "dsm")}))
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,7 @@ def test_recall_of_equal_noisy_and_unrelated_vectors() -> None:
         {"ema": -0.1},
         {"chunk": 0},
         {"layer_decay": 0.0},
-        {"tower_rates": (("radar", 1.0),)},
+        {"tower_rates": (("coordinate", -1.0),)},
         {"tower_stop": (("coordinate", 1.5),)},
     ],
 )

@@ -31,7 +31,7 @@ NOISY = replace(SMALL, jitter_m=300.0, drop=0.3, ema=0.7, chunk=5)
 def test_running_out_of_memory_says_what_to_set() -> None:
     """A whole batch of street images at once does not fit any GPU of today."""
     settings = replace(SMALL, batch=16_384, locations=100_000)
-    street = replace(base(pretrained=None), coordinate=None, aerial=None, dsm=None, text=None)
+    street = base(pretrained=None).with_towers(coordinate=None, aerial=None, dsm=None, text=None)
     with torch.device("cuda"):
         model = UniGeoCLIP(street).train()
         images = torch.zeros(settings.batch, 3, 224, 224, dtype=torch.uint8)

@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 
 def coordinates(count: int = 8) -> tuple[UniGeoCLIP, Samples]:
-    settings = replace(model_settings(), aerial=None, text=None)
+    settings = model_settings().with_towers(aerial=None, text=None)
     lonlat = torch.from_numpy(World().locations(count, 0))
     heights = torch.zeros(count, 1, *settings.shape("dsm")[1:])
     present = torch.ones(count, dtype=torch.bool)
@@ -153,7 +153,7 @@ def test_a_text_tower_from_a_checkpoint_reads_with_its_tokenizer(tmp_path: Path)
     theirs = Siglip2Tokenizer(add_eos_token=True, add_bos_token=False)
     theirs.train_new_from_iterator(sentences, vocab_size=300).save_pretrained(tmp_path)
     text = replace(model_settings().text, pretrained=str(tmp_path))
-    data = prepare_data(World(), replace(model_settings(), text=text), SMALL, ALONE)
+    data = prepare_data(World(), model_settings().with_towers(text=text), SMALL, ALONE)
     expected = AutoTokenizer.from_pretrained(tmp_path)("zebra crossings")["input_ids"]
     learned = prepare_data(World(), model_settings(), SMALL, ALONE)
     for tokenizer, same in ((data.tokenizer, True), (learned.tokenizer, False)):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from unigeo.producer.observations.protocol import ImageModality
 from unigeo.producer.observations.synthetic.latent_fields import coast_km, latents, smooth
 from unigeo.producer.observations.synthetic.world import TARGETS, World
 
@@ -12,7 +11,7 @@ LOCATIONS = WORLD.locations(300, seed=5)
 
 
 @pytest.mark.parametrize("modality", ["aerial", "street", "dsm"])
-def test_a_patch_is_the_same_alone_and_with_others(modality: ImageModality) -> None:
+def test_a_patch_is_the_same_alone_and_with_others(modality: str) -> None:
     together = WORLD.patches(modality, LOCATIONS)
     alone = WORLD.patches(modality, LOCATIONS[7:8])
     assert together.valid.all()

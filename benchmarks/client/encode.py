@@ -17,6 +17,7 @@ import torch
 from unigeo.client.encoding.coordinate_encoder import BATCH, Encoder
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.presets import base, tiny
+from unigeo.producer.observations.forms import default_forms
 from unigeo.producer.publishing.coordinate_encoder import coordinate_settings, coordinate_weights
 from unigeo.schemas.store.encoder import EncoderSettings
 
@@ -27,7 +28,11 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=20_000)
     parser.add_argument("--batch", type=int, default=BATCH)
     options = parser.parse_args()
-    settings = tiny({}) if options.preset == "tiny" else base({}, pretrained=None)
+    settings = (
+        tiny(default_forms({}))
+        if options.preset == "tiny"
+        else base(default_forms({}), pretrained=None)
+    )
     model = UniGeoCLIP(settings, pretrained=False).eval()
     encoder = Encoder(
         EncoderSettings.model_validate(coordinate_settings(model)), coordinate_weights(model)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from unigeo.producer.observations.patches import Patches
-from unigeo.producer.observations.protocol import ImageModality, Observations
+from unigeo.producer.observations.protocol import Observations
 
 DESCRIPTION, LOCATIONS = "carried.json", "places.npz"
 SLAB = 2048
@@ -141,7 +141,7 @@ class Carried(Observations):
         """Observed modalities, `coordinate` first."""
         return ("coordinate", *self.rasters, "text")
 
-    def shape(self, modality: ImageModality) -> tuple[int, int, int]:
+    def shape(self, modality: str) -> tuple[int, int, int]:
         """Channels, rows and columns of the modality's patches."""
         raster = self.rasters[modality]
         bands = 3 if modality == "aerial" else 1
@@ -157,7 +157,7 @@ class Carried(Observations):
         """All drawn locations are on land."""
         return np.ones(len(lonlat), bool)
 
-    def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
+    def patches(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         """Observe one patch round each point."""
         raster = self.rasters[modality]
         kind = torch.float32 if modality == "dsm" else torch.uint8
@@ -171,7 +171,9 @@ class Carried(Observations):
             valid[part] = torch.stack([view[1] for view in views]).all(dim=0).cpu()
         return Patches(values.numpy(), valid.numpy())
 
-    def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
+    def texts(
+        self, lonlat: Float[np.ndarray, "point 2"], modality: str = "text"
+    ) -> list[str | None]:
         """The text of each location; None where there is none."""
         return [self.texts_by_location.get(one.tobytes()) for one in np.ascontiguousarray(lonlat)]
 

@@ -24,7 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
 from unigeo.producer.encoders.folded import FoldedEncoder, cpu_flags, fused, product
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.model_settings import CoordinateSettings, ModelSettings
+from unigeo.producer.encoders.model_settings import ModelSettings
+from unigeo.producer.encoders.tower_settings import CoordinateSettings
 
 Way = Callable[[Tensor], Tensor]
 
@@ -108,7 +109,9 @@ def main() -> None:
     settings = CoordinateSettings(
         width=options.width, depth=options.depth, heads=max(1, options.width // 64)
     )
-    model = UniGeoCLIP(ModelSettings(dimension=options.width, coordinate=settings)).eval()
+    model = UniGeoCLIP(
+        ModelSettings(dimension=options.width, towers={"coordinate": settings})
+    ).eval()
     rng = np.random.default_rng(0)
     lonlat = torch.from_numpy(rng.uniform((-125, 25), (-67, 49), (options.batch, 2)))
     ways = all_ways(model, options.compile)

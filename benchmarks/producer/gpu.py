@@ -36,7 +36,8 @@ from unigeo.producer.encoders import presets
 from unigeo.producer.encoders.coordinates import CoordinateEncoder
 from unigeo.producer.encoders.folded import FoldedEncoder, fused, product
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.model_settings import CoordinateSettings, ModelSettings
+from unigeo.producer.encoders.model_settings import ModelSettings
+from unigeo.producer.encoders.tower_settings import CoordinateSettings
 from unigeo.producer.raster.device_transfer import fetch, quantize_on_device
 from unigeo.producer.training.step import compile_blocks
 
@@ -154,7 +155,7 @@ def coordinate(
     if size == "tiny":
         settings = CoordinateSettings(width=64, depth=2, heads=2)
     assert settings is not None
-    model = UniGeoCLIP(ModelSettings(dimension=settings.width, coordinate=settings))
+    model = UniGeoCLIP(ModelSettings(dimension=settings.width, towers={"coordinate": settings}))
     model = model.to(device).eval()
     encoder: Any = model.encoders["coordinate"]
     rng = np.random.default_rng(0)

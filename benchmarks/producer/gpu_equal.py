@@ -35,9 +35,9 @@ from benchmarks.producer.waves import Waves, model_settings
 from unigeo.producer.encoders import presets
 from unigeo.producer.encoders.folded import cell_encoder, fold, gains_from_bfloat16
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.model_settings import CoordinateSettings, ModelSettings
+from unigeo.producer.encoders.model_settings import ModelSettings
+from unigeo.producer.encoders.tower_settings import CoordinateSettings
 from unigeo.producer.observations.patches import Patches
-from unigeo.producer.observations.protocol import ImageModality
 from unigeo.producer.raster.device_transfer import fetch, quantize_on_device
 from unigeo.producer.training.batches import on_device
 from unigeo.producer.training.checkpoint import CHECKPOINT
@@ -178,7 +178,9 @@ def coordinates(report: Report, device: torch.device, size: str) -> None:
     if size == "tiny":
         settings = CoordinateSettings(width=64, depth=2, heads=2)
     assert settings is not None
-    model = UniGeoCLIP(ModelSettings(dimension=settings.width, coordinate=settings)).eval()
+    model = UniGeoCLIP(
+        ModelSettings(dimension=settings.width, towers={"coordinate": settings})
+    ).eval()
     rng = np.random.default_rng(0)
     lonlat = torch.from_numpy(rng.uniform((-125, 25), (-67, 49), (SIZES[size]["cells"], 2)))
     with torch.inference_mode():
@@ -226,7 +228,7 @@ class Mortal(Waves):
         self.batches = 0
         self.checkpoint = checkpoint_of(folder)
 
-    def patches(self, modality: ImageModality, lonlat: np.ndarray) -> Patches:
+    def patches(self, modality: str, lonlat: np.ndarray) -> Patches:
         """Draw patches, so many times."""
         self.batches += modality == "aerial" and len(lonlat) == KILLED.batch
         if self.batches > OBSERVED_BATCHES:

@@ -27,7 +27,8 @@ from triton.compiler import ASTSource
 
 from benchmarks.producer import packed_attention, uninstalled  # noqa: F401 - before unigeo
 from unigeo.producer.encoders import presets
-from unigeo.producer.encoders.model_settings import CoordinateSettings
+from unigeo.producer.encoders.tower_settings import CoordinateSettings
+from unigeo.producer.observations.forms import default_forms
 
 POINTERS = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}
 NAMES = ("query", "key", "value", "out")
@@ -52,8 +53,8 @@ def uses() -> Iterator[tuple[str, dict[str, int], torch.dtype]]:
     """Every shape in which rasterization calls the kernel: preset, block, and precision."""
     for name, model in (
         ("base", presets.base(pretrained=None)),
-        ("small", presets.small({})),
-        ("tiny", presets.tiny({})),
+        ("small", presets.small(default_forms({}))),
+        ("tiny", presets.tiny(default_forms({}))),
     ):
         settings = model.coordinate
         assert isinstance(settings, CoordinateSettings)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from unigeo.producer.encoders import presets
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.model_settings import ImageSettings, ModelSettings
+from unigeo.producer.encoders.model_settings import ModelSettings
+from unigeo.producer.encoders.tower_settings import ImageSettings
 from unigeo.producer.raster.block_cache import BLOCK, NODES, BlockCache, BlockUpload, RasterPart
 
 CELL_PX = 100
@@ -85,9 +86,11 @@ class Cutter:
 
 def image_model(size: str, side: int) -> UniGeoCLIP:
     """An aerial tower with random weights: that of `base`, or a tiny one of `side` pixels."""
-    settings = presets.base(pretrained=None).aerial
+    settings = presets.base(pretrained=None).towers["aerial"]
     if size == "tiny":
         settings = ImageSettings(rows=side, cols=side, patch=16, width=32, depth=1, heads=2)
     assert settings is not None
     torch.manual_seed(0)
-    return UniGeoCLIP(ModelSettings(dimension=settings.width, aerial=settings), pretrained=False)
+    return UniGeoCLIP(
+        ModelSettings(dimension=settings.width, towers={"aerial": settings}), pretrained=False
+    )

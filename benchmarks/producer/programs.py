@@ -82,7 +82,7 @@ class _ShortTexts(Waves):
     def __init__(self, most_words: int) -> None:
         self._most_words = most_words
 
-    def texts(self, lonlat: np.ndarray) -> list[str | None]:
+    def texts(self, lonlat: np.ndarray, modality: str = "text") -> list[str | None]:
         texts = super().texts(lonlat)
         return [text and " ".join(text.split()[: self._most_words]) for text in texts]
 

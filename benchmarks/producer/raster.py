@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from unigeo.producer.observations.forms import default_forms
 from unigeo.producer.publishing.publish import publish
 from unigeo.producer.raster.cell_status import Land
 from unigeo.producer.raster.local_executor import rasterize
@@ -255,8 +256,10 @@ def tiny_encoder() -> Any:
     from unigeo.producer.observations.synthetic.world import World
     from unigeo.producer.raster.encoding import encoder_of
 
-    settings = presets.tiny({})
-    model = UniGeoCLIP(ModelSettings(dimension=settings.dimension, coordinate=settings.coordinate))
+    settings = presets.tiny(default_forms({}))
+    model = UniGeoCLIP(
+        ModelSettings(dimension=settings.dimension, towers={"coordinate": settings.coordinate})
+    )
     return encoder_of(model, World(), torch.device("cpu"))
 
 

@@ -30,7 +30,8 @@ from benchmarks.producer.profiles import profiled
 from benchmarks.producer.report import Report, reporting
 from unigeo.producer.encoders import presets
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.model_settings import ImageSettings, ModelSettings, SurfaceSettings
+from unigeo.producer.encoders.model_settings import ModelSettings
+from unigeo.producer.encoders.tower_settings import ImageSettings, SurfaceSettings
 from unigeo.producer.training.batches import StreamingBatches, on_device
 from unigeo.producer.training.checkpoint import TrainingState
 from unigeo.producer.training.ema import MeanWeights
@@ -242,7 +243,7 @@ def random_samples(model_settings: ModelSettings, count: int, seed: int) -> Samp
     lonlat = rng.uniform((-125, 25), (-67, 49), (count, 2))
     inputs: dict[str, torch.Tensor] = {"coordinate": torch.from_numpy(lonlat)}
     for name in model_settings.modalities:
-        tower, shape = getattr(model_settings, name), (count, *model_settings.shape(name))
+        tower, shape = model_settings.towers[name], (count, *model_settings.shape(name))
         if isinstance(tower, ImageSettings):
             inputs[name] = torch.from_numpy(rng.integers(0, 256, shape, np.uint8))
         elif isinstance(tower, SurfaceSettings):

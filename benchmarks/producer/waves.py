@@ -5,15 +5,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from unigeo.producer.encoders.model_settings import (
+from unigeo.producer.encoders.model_settings import ModelSettings
+from unigeo.producer.encoders.tower_settings import (
     CoordinateSettings,
     ImageSettings,
-    ModelSettings,
     SurfaceSettings,
     TextSettings,
 )
 from unigeo.producer.observations.patches import Patches
-from unigeo.producer.observations.protocol import ImageModality, Observations
+from unigeo.producer.observations.protocol import Observations
 
 PIXELS = 32
 BOX = np.array([[-120.0, 30.0], [-75.0, 48.0]])
@@ -27,7 +27,7 @@ class Waves(Observations):
     name = "waves"
     modalities = ("coordinate", "aerial", "dsm", "text")
 
-    def shape(self, modality: ImageModality) -> tuple[int, int, int]:
+    def shape(self, modality: str) -> tuple[int, int, int]:
         """Channels, rows and columns of the modality's patches."""
         return (1 if modality == "dsm" else 3, PIXELS, PIXELS)
 
@@ -39,7 +39,7 @@ class Waves(Observations):
         """Everything is land."""
         return np.ones(len(lonlat), bool)
 
-    def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
+    def patches(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         """Draw one patch round each point."""
         channels, rows, cols = self.shape(modality)
         phase = self._phases(lonlat)[:, :channels, None, None]
@@ -49,7 +49,9 @@ class Waves(Observations):
             return Patches((300 * values).astype(np.float32), self._phases(lonlat)[:, 3] % 1 > 0.1)
         return Patches((127.5 + 120 * values).astype(np.uint8), np.ones(len(lonlat), bool))
 
-    def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
+    def texts(
+        self, lonlat: Float[np.ndarray, "point 2"], modality: str = "text"
+    ) -> list[str | None]:
         """Describe each point in a few words; one in ten has no text."""
         phases = self._phases(lonlat)
         return [
@@ -77,9 +79,11 @@ def model_settings() -> ModelSettings:
     blocks: dict[str, Any] = {"width": 32, "depth": 2, "heads": 2, "mlp_ratio": 2}
     return ModelSettings(
         dimension=32,
-        coordinate=CoordinateSettings(**blocks, registers=1, sigmas=(1.0, 8.0, 64.0)),
-        aerial=ImageSettings(**blocks, rows=PIXELS, cols=PIXELS, patch=8),
-        dsm=SurfaceSettings(**blocks, rows=PIXELS, cols=PIXELS, patch=8, registers=1),
-        text=TextSettings(**blocks, tokens=16, vocabulary=300),
+        towers={
+            "coordinate": CoordinateSettings(**blocks, registers=1, sigmas=(1.0, 8.0, 64.0)),
+            "aerial": ImageSettings(**blocks, rows=PIXELS, cols=PIXELS, patch=8),
+            "dsm": SurfaceSettings(**blocks, rows=PIXELS, cols=PIXELS, patch=8, registers=1),
+            "text": TextSettings(**blocks, tokens=16, vocabulary=300),
+        },
         seed=0,
     )

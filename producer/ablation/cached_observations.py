@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unigeo.producer.observations.patches import Patches
-from unigeo.producer.observations.protocol import ImageModality, Observations
+from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import ObservationsWrapper
 from unigeo.schemas.io.atomic_files import file_beside
 from unigeo.schemas.io.json_text import load_json
@@ -39,7 +39,7 @@ class CachedObservations(ObservationsWrapper):
             self._write(path, lambda temporary: _save(temporary, lonlat))
         return _load(path)
 
-    def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
+    def patches(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         """Observe one patch around each point."""
         stem = f"{modality}-{_hash(lonlat)}"
         values, valid = (self._folder / f"{stem}-{part}.npy" for part in ("values", "valid"))
@@ -49,7 +49,9 @@ class CachedObservations(ObservationsWrapper):
             self._write(valid, lambda temporary: _save(temporary, patches.valid))
         return Patches(_load(values), _load(valid))
 
-    def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
+    def texts(
+        self, lonlat: Float[np.ndarray, "point 2"], modality: str = "text"
+    ) -> list[str | None]:
         """Describe each point by a text, or None."""
         path = self._folder / f"text-{_hash(lonlat)}.json"
         if not path.exists():

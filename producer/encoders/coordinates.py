@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unigeo.producer.encoders.features import FourierFeatures
-from unigeo.producer.encoders.model_settings import CoordinateSettings
 from unigeo.producer.encoders.perceptrons import Perceptron
+from unigeo.producer.encoders.tower_settings import CoordinateSettings
 
 SCALE_EMBEDDING_STD = 0.5
 """Initial standard deviation of the scale embedding, near that of the sines (0.71) it adds to."""

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float32, Float64
 from torch import Tensor, nn
 
-from unigeo.producer.encoders.model_settings import CoordinateSettings
 from unigeo.producer.encoders.projection import equal_earth_tensor, sphere_tensor
+from unigeo.producer.encoders.tower_settings import CoordinateSettings
 from unigeo.schemas.errors import ModelError
 
 

@@ -4,8 +4,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from unigeo.producer.encoders.features import FourierFeatures
-from unigeo.producer.encoders.model_settings import CoordinateSettings
 from unigeo.producer.encoders.perceptrons import Perceptron
+from unigeo.producer.encoders.tower_settings import CoordinateSettings
 
 
 class FourierEncoder(FourierFeatures):

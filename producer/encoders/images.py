@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from unigeo.producer.encoders.model_settings import ImageSettings
 from unigeo.producer.encoders.pretrained import checkpoint_tower, load_tower
+from unigeo.producer.encoders.tower_settings import ImageSettings
 
 ATTENTION = "sdpa"
 """Name of the attention implementation in `transformers`."""

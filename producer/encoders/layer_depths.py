@@ -6,14 +6,13 @@ from collections import defaultdict
 from torch import nn
 
 from unigeo.producer.encoders.model import UniGeoCLIP
-from unigeo.producer.encoders.model_settings import TransformerSettings
 
 TEMPERATURE = "temperature"
 """Key beside the modalities under which `layers` lists the logit scale."""
 
 # Names of parameters within an encoder: of its own modules, of `transformers` and of `timm`.
 _FIRST = re.compile(
-    r"frequencies|registers|scale_\w+|tower\.(embeddings|cls_token|reg_token|pos_embed|patch_embed)"
+    r"frequencies|registers|scale_\w+|embedding\.|tower\.(embeddings|cls_token|reg_token|pos_embed|patch_embed)"
 )
 _BLOCK = re.compile(r"(?:tower\.(?:encoder\.layers|blocks)|blocks|perceptrons\.\d+\.hidden)\.(\d+)")
 _LAST = re.compile(r"projection|norm|perceptrons\.\d+\.head|tower\.(post_layernorm|\w*norm|head)")
@@ -24,15 +23,14 @@ def layers(model: UniGeoCLIP) -> dict[str, list[tuple[int, list[nn.Parameter]]]]
 
     Depth 0 has the parameters that make tokens (embeddings, registers, learned frequencies), depth
     1 the first block or hidden layer, and the last depth, blocks + 1, the norm, pooling and
-    projection. Depths without parameters are left out. Tied towers are listed once, as `aerial`;
+    projection. Depths without parameters are left out. Tied towers are listed once, as the first;
     the logit scale, which belongs to no tower, as `temperature`: every parameter occurs once.
     """
     listed: dict[str, list[tuple[int, list[nn.Parameter]]]] = {}
     for modality, encoder in model.encoders.items():
-        settings: TransformerSettings = getattr(model.settings, modality)
         by_depth: defaultdict[int, list[nn.Parameter]] = defaultdict(list)
         for name, parameter in encoder.named_parameters():
-            by_depth[_depth(name, settings.depth)].append(parameter)
+            by_depth[_depth(name, model.settings.towers[modality].depth)].append(parameter)
         listed[modality] = sorted(by_depth.items(), key=lambda layer: layer[0])
     listed[TEMPERATURE] = [(0, [model.logit_scale])]
     return listed

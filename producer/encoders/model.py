@@ -15,23 +15,24 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from unigeo.producer.encoders.classes import ClassesEncoder
 from unigeo.producer.encoders.coordinates import CoordinateEncoder
 from unigeo.producer.encoders.fourier import FourierEncoder
 from unigeo.producer.encoders.geoclip import GeoclipEncoder
 from unigeo.producer.encoders.images import ImageEncoder
-from unigeo.producer.encoders.model_settings import (
-    CoordinateSettings,
-    ImageSettings,
-    ModelSettings,
-    SurfaceSettings,
-    TextSettings,
-    TransformerSettings,
-    from_json,
-    to_json,
-)
+from unigeo.producer.encoders.model_settings import ModelSettings, from_json, to_json
+from unigeo.producer.encoders.patch_transformer import PatchTransformer
 from unigeo.producer.encoders.satclip import SatclipEncoder
 from unigeo.producer.encoders.surface import SurfaceEncoder
 from unigeo.producer.encoders.text import TextEncoder
+from unigeo.producer.encoders.tower_settings import (
+    ClassesSettings,
+    CoordinateSettings,
+    ImageSettings,
+    SurfaceSettings,
+    TextSettings,
+    TransformerSettings,
+)
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.io.atomic_files import folder_beside
 from unigeo.schemas.io.json_text import load_json
@@ -44,7 +45,7 @@ WEIGHTS, SETTINGS, TOKENIZER = "model.safetensors", "settings.json", "tokenizer.
 
 
 class UniGeoCLIP(nn.Module):
-    """Encoders of up to five modalities that map observations of one location to similar vectors.
+    """Encoders of several modalities that map observations of one location to similar vectors.
 
     A fixed orthogonal rotation follows the encoders' projections. It keeps cosines, and spreads a
     vector's length over its dimensions, which int8 storage needs.
@@ -71,9 +72,9 @@ class UniGeoCLIP(nn.Module):
             torch.manual_seed(settings.seed)
             self.encoders = nn.ModuleDict(
                 {
-                    name: _build_encoder(getattr(settings, name), settings.dimension, pretrained)
-                    for name in settings.modalities
-                    if tower_of(name, settings) == name
+                    name: _build_encoder(tower, settings.dimension, pretrained)
+                    for name, tower in settings.towers.items()
+                    if settings.tower_of(name) == name
                 }
             )
         start = math.log(1 / settings.temperature)
@@ -93,9 +94,10 @@ class UniGeoCLIP(nn.Module):
 
         Args:
             modality: one of `modalities`.
-            inputs: observations, by modality: coordinate: float64 degrees, longitude first; aerial,
-                street: uint8 (point, channel, row, col); dsm: float32 metres (point, view, row,
-                col); text: int64 token ids (point, token).
+            inputs: observations, by kind of encoder: coordinate: float64 degrees, longitude first;
+                image: uint8 or float32 (point, channel, row, col); surface: float32 metres (point,
+                view, row, col); classes: uint8 (point, view, row, col); text: int64 token ids
+                (point, token).
 
         Raises:
             ModelError: if there is no such encoder, or it takes another shape.
@@ -111,15 +113,15 @@ class UniGeoCLIP(nn.Module):
         """Return the last layer's token of each patch, as segmentation needs them.
 
         Args:
-            modality: aerial, street or dsm; a row is a row of patches.
+            modality: one of pixels; a row is a row of patches.
             inputs: as for `encode`.
 
         Raises:
             ModelError: if the modality has no patches or no encoder, or takes another shape.
         """
         encoder = self._encoder(modality, inputs)
-        if not isinstance(encoder, ImageEncoder | SurfaceEncoder):
-            raise ModelError(f"{modality} has no patches; ask for aerial, street or dsm.")
+        if not isinstance(encoder, ImageEncoder | PatchTransformer):
+            raise ModelError(f"{modality} has no patches; ask for a modality of pixels.")
         return encoder.patch_tokens(inputs).float()
 
     def checkpoint_activations(self, on: bool = True) -> None:
@@ -143,7 +145,7 @@ class UniGeoCLIP(nn.Module):
                 f"the model takes {modality} of shape {expected}, got {tuple(inputs.shape[1:])}: "
                 f"observe it with the patch size the model was trained on."
             )
-        return self.encoders[tower_of(modality, self.settings)]
+        return self.encoders[self.settings.tower_of(modality)]
 
     def forward(
         self, inputs: Mapping[str, Shaped[Tensor, "point ..."]]
@@ -257,12 +259,7 @@ def model_hash(folder: str | Path) -> str:
     return _sha256(_file(Path(folder), WEIGHTS))
 
 
-def tower_of(modality: str, settings: ModelSettings) -> str:
-    """Return the modality whose encoder is used: aerial for street images if they are tied."""
-    return "aerial" if modality == "street" and settings.tied else modality
-
-
-_WITH_BLOCKS = (CoordinateEncoder, ImageEncoder, SurfaceEncoder, TextEncoder)
+_WITH_BLOCKS = (CoordinateEncoder, ImageEncoder, PatchTransformer, TextEncoder)
 
 COORDINATE_ENCODERS: dict[str, Callable[[CoordinateSettings, int], nn.Module]] = {
     "scales": CoordinateEncoder,
@@ -281,6 +278,8 @@ def _build_encoder(settings: TransformerSettings, dimension: int, pretrained: bo
             return ImageEncoder(settings, dimension, pretrained=pretrained)
         case SurfaceSettings():
             return SurfaceEncoder(settings, dimension)
+        case ClassesSettings():
+            return ClassesEncoder(settings, dimension)
         case TextSettings():
             return TextEncoder(settings, dimension, pretrained=pretrained)
     raise AssertionError(settings)

@@ -1,17 +1,21 @@
 """Mean and standard deviation of image bands, to scale the input of towers without a checkpoint."""
 
 from dataclasses import replace
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from jaxtyping import Float
 
-from unigeo.producer.encoders.model_settings import ImageSettings, ModelSettings
+from unigeo.producer.encoders.model_settings import ModelSettings
+from unigeo.producer.encoders.tower_settings import ImageSettings
 from unigeo.producer.observations.protocol import Observations
+from unigeo.schemas.errors import ObservationsError
 
 LOCATIONS = 256
 SEED = 9_876_543
 """Seed of the locations, independent of the seed of the training."""
+LEAST_GREYS = 1.0
+"""Standard deviation of bytes below which a band hardly varies."""
 
 
 Scale = tuple[tuple[float, ...], tuple[float, ...]]
@@ -23,13 +27,16 @@ _measured: WeakKeyDictionary[Observations, dict[str, Scale | None]] = WeakKeyDic
 def fit_pixels(settings: ModelSettings, observations: Observations) -> ModelSettings:
     """Fill in the mean and standard deviation of image bands for towers with `measure_pixels`.
 
-    They are measured at 256 locations and rounded to a tenth of a grey level. If a band hardly
-    varies, the modality keeps SigLIP's scale.
+    They are measured at 256 training locations. Bytes are rounded to a tenth of a grey level, and a
+    modality of bytes keeps SigLIP's scale if a band hardly varies; numbers of any unit are rounded
+    to four digits of their standard deviation.
+
+    Raises:
+        ObservationsError: if an image of numbers is observed at none of the locations.
     """
     known = _measured.setdefault(observations, {})
-    fitted: dict[str, Any] = {}
-    for modality in ("aerial", "street"):
-        tower = getattr(settings, modality)
+    fitted = {}
+    for modality, tower in settings.towers.items():
         if not isinstance(tower, ImageSettings) or not tower.measure_pixels:
             continue
         if tower.pixel_mean or tower.pretrained is not None:
@@ -39,13 +46,30 @@ def fit_pixels(settings: ModelSettings, observations: Observations) -> ModelSett
         scale = known[modality]
         if scale is not None:
             fitted[modality] = replace(tower, pixel_mean=scale[0], pixel_std=scale[1])
-    return replace(settings, **fitted)
+        elif tower.dtype != "uint8":
+            raise ObservationsError(
+                f"{modality} is observed at none of {LOCATIONS} locations, so its mean and "
+                "standard deviation are unknown; correct the observations, or leave it out"
+            )
+    return settings.with_towers(**fitted)
 
 
-def _measure(modality: Any, observations: Observations) -> Scale | None:
+def _measure(modality: str, observations: Observations) -> Scale | None:
     patches = observations.patches(modality, observations.locations(LOCATIONS, SEED))
     pixels = patches.values[patches.valid].astype(np.float64)
     if len(pixels) == 0:
         return None
-    mean, std = pixels.mean(axis=(0, 2, 3)).round(1), pixels.std(axis=(0, 2, 3)).round(1)
-    return (tuple(mean.tolist()), tuple(std.tolist())) if (std >= 1).all() else None
+    mean, std = pixels.mean(axis=(0, 2, 3)), pixels.std(axis=(0, 2, 3))
+    if patches.values.dtype == np.uint8:
+        mean, std = mean.round(1), std.round(1)
+        return (tuple(mean.tolist()), tuple(std.tolist())) if (std >= LEAST_GREYS).all() else None
+    std[std == 0] = 1.0  # a band that never varies says nothing, at whatever scale
+    return _rounded(mean, std), _rounded(std, std)
+
+
+def _rounded(
+    values: Float[np.ndarray, " band"], std: Float[np.ndarray, " band"]
+) -> tuple[float, ...]:
+    """Round numbers to four digits of their band's standard deviation."""
+    digits = 3 - np.floor(np.log10(std)).astype(int)
+    return tuple(round(v, d) for v, d in zip(values.tolist(), digits.tolist(), strict=True))

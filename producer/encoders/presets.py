@@ -3,89 +3,58 @@
 `base` is the paper's model.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
-from unigeo.producer.encoders.model_settings import (
+from unigeo.producer.encoders.model_settings import ModelSettings
+from unigeo.producer.encoders.pretrained import fit_to_checkpoint, takes_checkpoint
+from unigeo.producer.encoders.tower_settings import (
+    ClassesSettings,
     CoordinateSettings,
     ImageSettings,
-    ModelSettings,
     SurfaceSettings,
     TextSettings,
+    TransformerSettings,
 )
-from unigeo.producer.encoders.pretrained import fit_to_checkpoint
+from unigeo.producer.observations.forms import COORDINATE, Form, Forms, default_forms
 
 SIGLIP = "google/siglip2-base-patch16-224"
 """Checkpoint that the paper's vision and text towers start from."""
+PAPER_FORMS = default_forms(
+    {"aerial": (3, 224, 224), "street": (3, 224, 224), "dsm": (1, 224, 224)}
+)
+"""Forms of the paper's observations."""
 
-Shapes = Mapping[str, tuple[int, int, int]]
-"""Channels, rows and columns of each modality of pixels, as the observations have them."""
 
-
-def tiny(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
-    """Fit small towers to the observations; a modality of pixels without a shape is left out.
+def tiny(forms: Forms, *, seed: int = 0) -> ModelSettings:
+    """Fit small towers to the observations, and a coordinate encoder.
 
     The coordinate encoder has a perceptron per scale, one block of attention, and a concatenating
     readout; the ablations of docs/results.md say why. At its finest scale, 64, a token's cosine
     falls to half within 50 km.
     """
+    size: dict[str, Any] = {"width": 128, "depth": 1, "heads": 4, "mlp_ratio": 2}
 
-    def image(modality: str) -> ImageSettings | None:
-        if modality not in shapes:
-            return None
-        channels, rows, cols = shapes[modality]
-        return ImageSettings(
-            rows=rows,
-            cols=cols,
-            channels=channels,
-            patch=8,
-            width=128,
-            depth=1,
-            heads=4,
-            mlp_ratio=2,
-        )
+    def tower(form: Form) -> TransformerSettings:
+        if form.encoder == "text":
+            return TextSettings(**size, tokens=40, vocabulary=512)
+        return _pixel_tower(form, size | {"patch": 8}, registers=1)
 
-    def surface() -> SurfaceSettings | None:
-        if "dsm" not in shapes:
-            return None
-        views, rows, cols = shapes["dsm"]
-        return SurfaceSettings(
-            views=views,
-            rows=rows,
-            cols=cols,
-            patch=8,
-            width=128,
-            depth=1,
-            heads=4,
-            mlp_ratio=2,
-            registers=1,
-            channels=("relative", "level"),
-        )
-
-    return ModelSettings(
-        dimension=128,
-        coordinate=CoordinateSettings(
-            width=256,
-            depth=1,
-            heads=4,
-            mlp_ratio=1,
-            registers=0,
-            scale_layers=2,
-            readout="concat",
-            sigmas=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0),
-            seed=seed,
-        ),
-        aerial=image("aerial"),
-        street=image("street"),
-        dsm=surface(),
-        text=TextSettings(width=128, depth=1, heads=4, mlp_ratio=2, tokens=40, vocabulary=512)
-        if text
-        else None,
+    coordinate = CoordinateSettings(
+        width=256,
+        depth=1,
+        heads=4,
+        mlp_ratio=1,
+        registers=0,
+        scale_layers=2,
+        readout="concat",
+        sigmas=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0),
         seed=seed,
     )
+    towers = {name: tower(form) for name, form in forms.items() if name != COORDINATE}
+    return ModelSettings(dimension=128, towers={COORDINATE: coordinate, **towers}, seed=seed)
 
 
-def small(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
+def small(forms: Forms, *, seed: int = 0) -> ModelSettings:
     """Fit middle-sized towers to the observations: 37 M parameters for five modalities.
 
     Image and surface towers have six blocks of width 384 and the text tower four, with hidden
@@ -96,54 +65,35 @@ def small(shapes: Shapes, *, text: bool = True, seed: int = 0) -> ModelSettings:
     """
     size: dict[str, Any] = {"width": 384, "depth": 6, "heads": 6, "mlp_ratio": 2.0}
 
-    def pixels(modality: str) -> dict[str, Any]:
-        _, rows, cols = shapes[modality]
-        return {"rows": rows, "cols": cols, "patch": 16 if min(rows, cols) >= 128 else 8}
+    def tower(form: Form) -> TransformerSettings:
+        if form.encoder == "text":
+            return TextSettings(**size | {"depth": 4}, tokens=64, vocabulary=4096)
+        patch = 16 if min(form.shape[1:]) >= 128 else 8
+        return _pixel_tower(form, size | {"patch": patch})
 
-    def image(modality: str) -> ImageSettings | None:
-        if modality not in shapes:
-            return None
-        return ImageSettings(**size, **pixels(modality), channels=shapes[modality][0])
-
-    def surface() -> SurfaceSettings | None:
-        if "dsm" not in shapes:
-            return None
-        views = shapes["dsm"][0]
-        return SurfaceSettings(**size, **pixels("dsm"), views=views, channels=("relative", "level"))
-
-    return ModelSettings(
-        dimension=384,
-        coordinate=CoordinateSettings(
-            width=384,
-            depth=2,
-            heads=6,
-            mlp_ratio=1,
-            registers=0,
-            scale_layers=2,
-            readout="concat",
-            sigmas=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0),
-            seed=seed,
-        ),
-        aerial=image("aerial"),
-        street=image("street"),
-        dsm=surface(),
-        text=TextSettings(**size | {"depth": 4}, tokens=64, vocabulary=4096) if text else None,
+    coordinate = CoordinateSettings(
+        width=384,
+        depth=2,
+        heads=6,
+        mlp_ratio=1,
+        registers=0,
+        scale_layers=2,
+        readout="concat",
+        sigmas=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0),
         seed=seed,
     )
+    towers = {name: tower(form) for name, form in forms.items() if name != COORDINATE}
+    return ModelSettings(dimension=384, towers={COORDINATE: coordinate, **towers}, seed=seed)
 
 
 def base(
-    shapes: Shapes | None = None,
-    *,
-    text: bool = True,
-    pretrained: str | None = SIGLIP,
-    seed: int = 0,
+    forms: Forms = PAPER_FORMS, *, pretrained: str | None = SIGLIP, seed: int = 0
 ) -> ModelSettings:
     """Build the paper's model: SigLIP-2 Base, a ViT-B/16 with registers, 12 coordinate blocks.
 
     Args:
-        shapes: shapes of the observations; None for the paper's 224 x 224. Images are resized.
-        text: whether to add a text tower.
+        forms: forms of the observations. Images are resized to 224 x 224; those of other than one
+            or three bands of bytes, which no checkpoint takes, start from random weights.
         pretrained: folder or hub name of a SigLIP checkpoint, whose sizes are read from it; None
             for random weights, in the paper's sizes.
         seed: seed of the weights that no checkpoint gives, and of the frequencies.
@@ -153,48 +103,59 @@ def base(
 
     Source: Astruc et al., UniGeoCLIP, arXiv 2604.11668; sizes it leaves open are ViT-B/16's.
     """
-    if shapes is None:
-        shapes = {"aerial": (3, 224, 224), "street": (3, 224, 224), "dsm": (1, 224, 224)}
+    size: dict[str, Any] = {"width": 768, "depth": 12, "heads": 12}
 
-    def image(modality: str) -> ImageSettings | None:
-        if modality not in shapes:
-            return None
-        channels, rows, cols = shapes[modality]
-        return ImageSettings(
-            rows=rows,
-            cols=cols,
-            channels=channels,
-            resize=224,
-            patch=16,
-            width=768,
-            depth=12,
-            heads=12,
-            pretrained=pretrained,
-        )
+    def tower(form: Form) -> TransformerSettings:
+        if form.encoder == "text":
+            return TextSettings(**size, tokens=64, vocabulary=256_000, pretrained=pretrained)
+        if form.encoder != "image":
+            return _pixel_tower(form, size | {"patch": 16}, channels=("relative",))
+        image = _image(form, size | {"patch": 16, "resize": 224})
+        if pretrained is None or not takes_checkpoint(image):
+            return image
+        return _image(form, size | {"patch": 16, "resize": 224, "pretrained": pretrained})
 
-    def surface() -> SurfaceSettings | None:
-        if "dsm" not in shapes:
-            return None
-        _, rows, cols = shapes["dsm"]
-        return SurfaceSettings(rows=rows, cols=cols, patch=16, width=768, depth=12, heads=12)
-
-    settings = ModelSettings(
-        dimension=768,
-        coordinate=CoordinateSettings(width=768, depth=12, heads=12, seed=seed),
-        aerial=image("aerial"),
-        street=image("street"),
-        dsm=surface(),
-        text=TextSettings(
-            width=768,
-            depth=12,
-            heads=12,
-            tokens=64,
-            vocabulary=256_000,
-            pretrained=pretrained,
-        )
-        if text
-        else None,
-        seed=seed,
-    )
+    towers = {name: tower(form) for name, form in forms.items() if name != COORDINATE}
+    coordinate = CoordinateSettings(**size, seed=seed)
+    settings = ModelSettings(dimension=768, towers={COORDINATE: coordinate, **towers}, seed=seed)
     known = pretrained is None or pretrained == SIGLIP
     return settings if known else fit_to_checkpoint(settings, str(pretrained))
+
+
+def _pixel_tower(
+    form: Form,
+    size: dict[str, Any],
+    *,
+    registers: int = 4,
+    channels: tuple[Any, ...] = ("relative", "level"),
+) -> TransformerSettings:
+    """Return the settings of a tower of images, surfaces or classes.
+
+    Args:
+        form: form of the observations.
+        size: size of the transformer, and the side of its tokens.
+        registers: number of registers of a tower that is not of images.
+        channels: channels of a surface.
+    """
+    if form.encoder == "image":
+        return _image(form, size)
+    _, rows, cols = form.shape
+    pixels: dict[str, Any] = size | {"rows": rows, "cols": cols, "sides_m": form.sides_m}
+    pixels |= {"views": form.views, "registers": registers}
+    if form.encoder == "surface":
+        return SurfaceSettings(**pixels, channels=channels)
+    return ClassesSettings(**pixels, classes=form.classes)
+
+
+def _image(form: Form, size: dict[str, Any]) -> ImageSettings:
+    """Return the settings of an image tower, which measures pixels that are no colours."""
+    channels, rows, cols = form.shape
+    return ImageSettings(
+        **size,
+        rows=rows,
+        cols=cols,
+        sides_m=form.sides_m,
+        channels=channels,
+        dtype=form.dtype,
+        measure_pixels=not form.is_colour,
+    )

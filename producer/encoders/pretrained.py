@@ -8,7 +8,8 @@ from typing import Any
 import transformers
 from transformers.utils import logging
 
-from unigeo.producer.encoders.model_settings import ImageSettings, ModelSettings
+from unigeo.producer.encoders.model_settings import ModelSettings
+from unigeo.producer.encoders.tower_settings import ImageSettings, TextSettings
 from unigeo.schemas.errors import ModelError
 
 FORM = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
@@ -70,10 +71,9 @@ def fit_to_checkpoint(settings: ModelSettings, name: str) -> ModelSettings:
             f"which say 'siglip' also in SigLIP 2 (its NaFlex models, 'siglip2', take any size)."
         )
     changes: dict[str, Any] = {}
-    for modality in ("aerial", "street"):
-        tower: ImageSettings | None = getattr(settings, modality)
-        if tower is not None:
-            vision = config.vision_config
+    vision, text = config.vision_config, config.text_config
+    for modality, tower in settings.towers.items():
+        if isinstance(tower, ImageSettings) and takes_checkpoint(tower):
             changes[modality] = replace(
                 tower,
                 **_sizes(vision),
@@ -81,17 +81,21 @@ def fit_to_checkpoint(settings: ModelSettings, name: str) -> ModelSettings:
                 resize=vision.image_size,
                 patch=vision.patch_size,
             )
-    if settings.text is not None:
-        text = config.text_config
-        changes["text"] = replace(
-            settings.text,
-            **_sizes(text),
-            pretrained=name,
-            tokens=text.max_position_embeddings,
-            vocabulary=text.vocab_size,
-            pooled=None if text.projection_size == text.hidden_size else text.projection_size,
-        )
-    return replace(settings, **changes)
+        elif isinstance(tower, TextSettings):
+            changes[modality] = replace(
+                tower,
+                **_sizes(text),
+                pretrained=name,
+                tokens=text.max_position_embeddings,
+                vocabulary=text.vocab_size,
+                pooled=None if text.projection_size == text.hidden_size else text.projection_size,
+            )
+    return settings.with_towers(**changes)
+
+
+def takes_checkpoint(tower: ImageSettings) -> bool:
+    """Return whether an image tower can start from a checkpoint, which takes colours or greys."""
+    return tower.channels in (1, 3) and tower.dtype == "uint8"
 
 
 def _sizes(config: Any) -> dict[str, Any]:

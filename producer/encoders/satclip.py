@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from unigeo.producer.encoders.features import check_double
 from unigeo.producer.encoders.harmonics import SphericalHarmonics
-from unigeo.producer.encoders.model_settings import CoordinateSettings
 from unigeo.producer.encoders.perceptrons import Perceptron
+from unigeo.producer.encoders.tower_settings import CoordinateSettings
 
 
 class SatclipEncoder(nn.Module):

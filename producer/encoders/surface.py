@@ -3,55 +3,22 @@
 import math
 
 import torch
-from jaxtyping import Float, Float32
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from jaxtyping import Float32
+from torch import Tensor
 
-from unigeo.producer.encoders.model_settings import SurfaceSettings
+from unigeo.producer.encoders.patch_transformer import PatchTransformer
+from unigeo.producer.encoders.tower_settings import SurfaceSettings
 
 LOW = 0.02
 """Share of a patch's pixels below its low ground; the minimum could be a single pit."""
 
 
-class SurfaceEncoder(nn.Module):
-    """Encoder of heights in metres whose vector is the class token of the last layer."""
+class SurfaceEncoder(PatchTransformer):
+    """Encoder of heights in metres."""
 
     def __init__(self, settings: SurfaceSettings, dimension: int) -> None:
-        super().__init__()
+        super().__init__(settings, settings.views * len(settings.channels), dimension)
         self.settings = settings
-        self.tower = VisionTransformer(
-            img_size=settings.size,
-            patch_size=settings.patch,
-            in_chans=settings.views * len(settings.channels),
-            num_classes=0,
-            global_pool="token",
-            embed_dim=settings.width,
-            depth=settings.depth,
-            num_heads=settings.heads,
-            mlp_ratio=settings.mlp_ratio,
-            reg_tokens=settings.registers,
-        )
-        width = settings.width
-        self.projection = nn.Identity() if width == dimension else nn.Linear(width, dimension)
-
-    def forward(
-        self, heights: Float32[Tensor, "point view row col"]
-    ) -> Float[Tensor, "point dimension"]:
-        """Encode surfaces; the vectors are not normalized."""
-        vectors: Tensor = self.projection(self.tower(self.channels(heights)))
-        return vectors
-
-    def patch_tokens(
-        self, heights: Float32[Tensor, "point view row col"]
-    ) -> Float[Tensor, "point patchrow patchcol width"]:
-        """Return the last layer's token of each patch, without class token and registers."""
-        tokens: Tensor = self.tower.forward_features(self.channels(heights))
-        patches: Tensor = tokens[:, self.tower.num_prefix_tokens :]
-        return torch.unflatten(patches, 1, self.settings.grid)
-
-    def checkpoint_activations(self, on: bool) -> None:
-        """Recompute the blocks in the backward pass instead of keeping their activations."""
-        self.tower.set_grad_checkpointing(on)
 
     def channels(
         self, heights: Float32[Tensor, "point view row col"]

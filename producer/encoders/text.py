@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from transformers import SiglipTextConfig, SiglipTextModel
 
 from unigeo.producer.encoders.images import ATTENTION
-from unigeo.producer.encoders.model_settings import TextSettings
 from unigeo.producer.encoders.pretrained import (
     checkpoint_tower,
     load_pretrained_tokenizer,
     load_tower,
 )
+from unigeo.producer.encoders.tower_settings import TextSettings
 from unigeo.schemas.errors import ModelError
 
 PAD, END = "<pad>", "<eos>"

@@ -15,6 +15,7 @@ from torch import Tensor
 from unigeo.client.probing.folds import spatial_blocks
 from unigeo.client.probing.suites import Suite
 from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.observations.forms import COORDINATE
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.raster.encoding import check_fit
 from unigeo.producer.training.samples import Samples, observe
@@ -50,7 +51,7 @@ class HoldOut:
     @cached_property
     def lonlat(self) -> Float[np.ndarray, "location 2"]:
         """The locations, WGS 84 degrees."""
-        lonlat: np.ndarray = self.inputs["coordinate"].numpy()
+        lonlat: np.ndarray = self.inputs[COORDINATE].numpy()
         return lonlat
 
     @cached_property
@@ -59,7 +60,7 @@ class HoldOut:
         return spatial_blocks(self.lonlat, self.block_km, MAP)
 
     def __len__(self) -> int:
-        return len(self.inputs["coordinate"])
+        return len(self.inputs[COORDINATE])
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +112,7 @@ class ModelUnderTest:
             ModelError: if the model cannot encode the observations.
         """
         modalities = self.modalities(observations)
-        check_fit(self.model, observations, tuple(m for m in modalities if m != "text"))
+        check_fit(self.model, observations, modalities)
         parts: list[Samples] = []
         complete, observed, drawn, known = 0, 0, 2 * count, np.empty((0, 2))
         for draw in range(MAX_DRAWS):

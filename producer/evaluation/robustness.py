@@ -16,6 +16,7 @@ from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolat
 
 from unigeo.producer.evaluation.ensembles import combine, uniform_weights
 from unigeo.producer.evaluation.model_under_test import HoldOut, ModelUnderTest
+from unigeo.producer.observations.forms import COORDINATE
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.recall import find
 from unigeo.schemas.geo.great_circle import destinations
@@ -101,9 +102,12 @@ def missing_curve(
 
 
 def rotated(
-    values: Shaped[Tensor, "point channel row col"], degrees: float
+    values: Shaped[Tensor, "point channel row col"], degrees: float, *, nearest: bool = False
 ) -> Shaped[Tensor, "point channel row col"]:
-    """Rotate images anticlockwise about their centre; reflection fills the corners."""
+    """Rotate images anticlockwise about their centre; reflection fills the corners.
+
+    Pixels are interpolated, or with `nearest`, as classes need, the nearest is taken.
+    """
     turns, rest = divmod(degrees, 90)
     if rest == 0 and (values.shape[-1] == values.shape[-2] or turns % 2 == 0):
         return torch.rot90(values, int(turns) % 4, (-2, -1))  # exact, without resampling
@@ -115,7 +119,13 @@ def rotated(
         dtype=torch.float32,
     ).expand(len(values), 2, 3)
     grid = affine_grid(matrix, list(values.shape), align_corners=False)
-    result = grid_sample(values.float(), grid, padding_mode="reflection", align_corners=False)
+    result = grid_sample(
+        values.float(),
+        grid,
+        mode="nearest" if nearest else "bilinear",
+        padding_mode="reflection",
+        align_corners=False,
+    )
     return _cast_like(result, values)
 
 
@@ -131,7 +141,10 @@ def coarsened(
 
 
 def patch_m(observations: Observations, modality: str) -> float | None:
-    """Return the side of a modality's patch on the ground; None if the provenance lacks it."""
+    """Return the side of a modality's smallest patch on the ground; None if it is not known."""
+    sides = observations.form(modality).sides_m
+    if sides:
+        return min(sides)
     provenance = observations.provenance()
     source = provenance.get("modalities", {}).get(modality, {})
     side = source.get("patch_m", provenance.get("patch_m"))
@@ -145,25 +158,30 @@ def _degraded_vectors(
     rng = np.random.default_rng(seed)
     bearing = rng.uniform(0, 2 * np.pi, queries)
     lonlat = hold_out.lonlat[:queries]
-    for modality in hold_out.embeddings:
-        if modality in ("coordinate", "aerial", "dsm"):
+    observations = hold_out.observations
+    covering = [name for name in hold_out.embeddings if observations.covers_land(name)]
+    with_pixels = [name for name in hold_out.embeddings if observations.form(name).has_pixels]
+    for modality in covering:
+        if modality == COORDINATE or modality in with_pixels:
             for shift in SHIFTS_M:
                 shifted = destinations(lonlat, shift, bearing)
                 vectors = _encode_at(model_under_test, hold_out, modality, shifted)
                 yield "shift", modality, shift, vectors
         side = patch_m(hold_out.observations, modality)
-        if modality in ("aerial", "dsm") and side is not None:
+        if modality in with_pixels and side is not None:
             for share in SHIFTS_OF_PATCH:
                 shifted = destinations(lonlat, share * side, bearing)
                 vectors = _encode_at(model_under_test, hold_out, modality, shifted)
                 yield "shift of the patch", modality, share, vectors
-    for modality in hold_out.embeddings:
+    for modality in with_pixels:
         values = hold_out.inputs[modality][:queries]
-        if modality in ("aerial", "dsm"):
+        of_classes = observations.form(modality).encoder == "classes"
+        if modality in covering:  # north is up; a photograph has its own up
             for degrees in ROTATIONS:
-                vectors = _encode(model_under_test, modality, rotated(values, degrees))
+                turned = rotated(values, degrees, nearest=of_classes)
+                vectors = _encode(model_under_test, modality, turned)
                 yield "rotation", modality, degrees, vectors
-        if modality in ("aerial", "dsm", "street"):
+        if not of_classes:  # which have no mean
             for factor in FACTORS:
                 vectors = _encode(model_under_test, modality, coarsened(values, factor))
                 yield "ground resolution", modality, factor, vectors
@@ -176,9 +194,9 @@ def _encode_at(
     lonlat: Float[np.ndarray, "location 2"],
 ) -> Tensor:
     """Encode one modality at shifted locations; keep the vectors where it is not observed there."""
-    if modality == "coordinate":
+    if modality == COORDINATE:
         return _encode(model_under_test, modality, torch.from_numpy(lonlat))
-    patches = hold_out.observations.patches(modality, lonlat)  # type: ignore[arg-type]
+    patches = hold_out.observations.patches(modality, lonlat)
     vectors = _encode(model_under_test, modality, torch.from_numpy(patches.values))
     valid = torch.from_numpy(patches.valid)[:, None]
     return torch.where(valid, vectors, hold_out.embeddings[modality][: len(lonlat)])

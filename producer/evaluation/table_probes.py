@@ -15,15 +15,14 @@ from jaxtyping import Float
 from unigeo.client.probing.cross_validation import probe_table
 from unigeo.client.probing.suites import Suite, probe_suite
 from unigeo.producer.evaluation.model_under_test import ModelUnderTest
-from unigeo.producer.observations.protocol import IMAGE_MODALITIES, Observations
+from unigeo.producer.observations.forms import COORDINATE
+from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.raster.encoding import encoder_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BASELINES = ("mean", "lonlat ridge", "lonlat kNN", "lonlat IDW")
-PROBED = ("coordinate", *IMAGE_MODALITIES)
-"""Modalities that are probed; not text, which may state the target."""
 MIN_OBSERVED_SHARE = 0.95
 """Least share of a table's points at which a modality must be observed to be probed."""
 WORLD_LOCATIONS = 1500
@@ -38,10 +37,16 @@ def model_vectors(model_under_test: ModelUnderTest, observations: Observations) 
     """Make the function that encodes points as feature sets.
 
     The feature sets are each modality, `images joined` and `joined`. Features are NaN where a
-    modality is not observed. A modality that many points lack, as street images may be, is omitted.
+    modality is not observed. A modality that many points lack, as street images may be, is omitted,
+    and so are texts, which may state the target.
     """
     encode = encoder_of(model_under_test.model, observations, model_under_test.device)
-    modalities = [name for name in PROBED if name in model_under_test.modalities(observations)]
+    settings = model_under_test.model.settings
+    modalities = [
+        name
+        for name in model_under_test.modalities(observations)
+        if settings.encoder(name) != "text"
+    ]
 
     def vectors(lonlat: Float[np.ndarray, "point 2"]) -> dict[str, Float[np.ndarray, "point _"]]:
         lonlat = lonlat.copy()  # a table's array may be read-only, of which torch warns
@@ -60,7 +65,7 @@ def model_vectors(model_under_test: ModelUnderTest, observations: Observations) 
             if np.isfinite(values[:, 0]).mean() >= MIN_OBSERVED_SHARE
         }
         names = list(features)
-        images = [name for name in names if name != "coordinate"]
+        images = [name for name in names if name != COORDINATE]
         if len(images) > 1:
             features["images joined"] = np.concatenate([features[n] for n in images], axis=1)
         if len(names) > 1:

@@ -1,30 +1,34 @@
 """The interface through which training, rasterization and evaluation use observations."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from unigeo.producer.observations.forms import (
+    COVERING,
+    DEFAULT_ENCODERS,
+    PIXEL_ENCODERS,
+    Form,
+    Forms,
+    default_form,
+)
 from unigeo.producer.observations.patches import Patches
+from unigeo.schemas.errors import ObservationsError
 
 if TYPE_CHECKING:  # GDAL and PROJ need not be there: a machine with a GPU may only train
     import pandas as pd
 
     from unigeo.producer.observations.raster_files.modality_rasters import ModalityRasters
 
-IMAGE_MODALITIES = ("aerial", "street", "dsm")
-"""Modalities observed as patches of pixels."""
-
-ImageModality = Literal["aerial", "street", "dsm"]
-
 
 @runtime_checkable
 class Observations(Protocol):
     """The world as observed: a function from location to what is observed there.
 
-    Implementations inherit from this class. The members from `rasters_of` on have a default, which
-    says that the observations have no such thing.
+    Implementations inherit from this class. The members from `form` on have a default: the paper's
+    modalities, and nothing else.
     """
 
     @property
@@ -37,8 +41,8 @@ class Observations(Protocol):
         """Observed modalities, `coordinate` first."""
         ...
 
-    def shape(self, modality: ImageModality) -> tuple[int, int, int]:
-        """Return channels, rows and columns of the modality's patches."""
+    def shape(self, modality: str) -> tuple[int, int, int]:
+        """Return channels, rows and columns of the patches of a modality of pixels."""
         ...
 
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
@@ -49,11 +53,13 @@ class Observations(Protocol):
         """Return whether each point is on land."""
         ...
 
-    def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
+    def patches(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         """Observe one patch round each point."""
         ...
 
-    def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
+    def texts(
+        self, lonlat: Float[np.ndarray, "point 2"], modality: str = "text"
+    ) -> list[str | None]:
         """Describe each point by a text; None where there is none."""
         ...
 
@@ -68,6 +74,23 @@ class Observations(Protocol):
     def identity(self) -> dict[str, Any]:
         """Return JSON that machines compare before they fill one store: the provenance, or less."""
         return self.provenance()
+
+    def form(self, modality: str) -> Form:
+        """Return which encoder takes a modality's observations, and what they look like.
+
+        Raises:
+            ObservationsError: if there is no such modality.
+        """
+        encoder = DEFAULT_ENCODERS.get(modality)
+        if encoder is None or modality not in self.modalities:
+            raise ObservationsError(
+                f"{self.name} has no {modality}; it has {', '.join(self.modalities)}"
+            )
+        return default_form(modality, self.shape(modality) if encoder in PIXEL_ENCODERS else None)
+
+    def covers_land(self, modality: str) -> bool:
+        """Return whether a modality is observed everywhere on land, so that it makes a field."""
+        return modality in COVERING or self.rasters_of(modality) is not None
 
     def rasters_of(self, modality: str) -> "ModalityRasters | None":
         """Return the rasters that the patches of a modality are cut from; None without rasters.
@@ -96,3 +119,8 @@ class Observations(Protocol):
             A table with the columns lon, lat and one per target.
         """
         return None
+
+
+def forms_of(observations: Observations) -> Forms:
+    """Return the form of each observed modality."""
+    return {modality: observations.form(modality) for modality in observations.modalities}

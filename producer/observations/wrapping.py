@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from unigeo.producer.observations.forms import Form
 from unigeo.producer.observations.patches import Patches
-from unigeo.producer.observations.protocol import ImageModality, Observations
+from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.raster_files.modality_rasters import ModalityRasters
 from unigeo.schemas.errors import ObservationsError
 
@@ -31,7 +32,7 @@ class ObservationsWrapper(Observations):
         """Observed modalities, `coordinate` first."""
         return self.inner.modalities
 
-    def shape(self, modality: ImageModality) -> tuple[int, int, int]:
+    def shape(self, modality: str) -> tuple[int, int, int]:
         """Return channels, rows and columns of the modality's patches."""
         return self.inner.shape(modality)
 
@@ -43,13 +44,15 @@ class ObservationsWrapper(Observations):
         """Return whether each point is on land."""
         return self.inner.land(lonlat)
 
-    def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
+    def patches(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         """Observe one patch round each point."""
         return self.inner.patches(modality, lonlat)
 
-    def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
+    def texts(
+        self, lonlat: Float[np.ndarray, "point 2"], modality: str = "text"
+    ) -> list[str | None]:
         """Describe each point by a text; None where there is none."""
-        return self.inner.texts(lonlat)
+        return self.inner.texts(lonlat, modality)
 
     def gaps(self) -> dict[str, dict[str, int]]:
         """Count the requested observations that were missing so far, by modality and reason."""
@@ -62,6 +65,14 @@ class ObservationsWrapper(Observations):
     def identity(self) -> dict[str, Any]:
         """Return JSON that machines compare before they fill one store."""
         return self.inner.identity()
+
+    def form(self, modality: str) -> Form:
+        """Return which encoder takes a modality's observations, and what they look like."""
+        return self.inner.form(modality)
+
+    def covers_land(self, modality: str) -> bool:
+        """Return whether a modality is observed everywhere on land."""
+        return self.inner.covers_land(modality)
 
     def rasters_of(self, modality: str) -> ModalityRasters | None:
         """Return the rasters that the patches of a modality are cut from."""

@@ -50,12 +50,11 @@ def known_keys(settings: Any) -> dict[str, str]:
     '20'
     """
     known: dict[str, str] = {}
-    for field in fields(settings):
-        value = getattr(settings, field.name)
+    for name, value in _values(settings).items():
         if is_dataclass(value):
-            known |= {f"{field.name}.{key}": text for key, text in known_keys(value).items()}
+            known |= {f"{name}.{key}": text for key, text in known_keys(value).items()}
         else:
-            known[field.name] = to_text(value)
+            known[name] = to_text(value)
     return known
 
 
@@ -83,20 +82,19 @@ def split_change(text: str) -> tuple[str, str]:
 def _changed[T](root: Any, settings: T, prefix: str, changes: Mapping[str, str]) -> T:
     """Change one dataclass; `root` and `prefix` are for messages."""
     assert is_dataclass(settings) and not isinstance(settings, type)
-    hints = get_type_hints(type(settings))
-    names = [field.name for field in fields(settings)]
+    values, hints = _values(settings), _hints(settings)
     inner: dict[str, dict[str, str]] = {}
     new: dict[str, Any] = {}
     for key, text in changes.items():
         name, dot, rest = key.partition(".")
-        if name not in names:
-            raise ModelError(_no_such_key(root, prefix, key, names))
+        if name not in hints:
+            raise ModelError(_no_such_key(root, prefix, key, list(hints)))
         if dot:
             inner.setdefault(name, {})[rest] = text
         else:
-            new[name] = _read(text, hints[name], prefix + name, getattr(settings, name))
+            new[name] = _read(text, hints[name], prefix + name, values[name])
     for name, part in inner.items():
-        value = getattr(settings, name)
+        value = values[name]
         first = f"{prefix}{name}.{next(iter(part))}"
         if name in new:
             raise ModelError(f"{prefix}{name} is set as a whole, so {first} cannot be set too")
@@ -108,7 +106,44 @@ def _changed[T](root: Any, settings: T, prefix: str, changes: Mapping[str, str])
                 f"{_allowed(hints[name])}"
             )
         new[name] = _changed(root, value, f"{prefix}{name}.", part)
-    return replace(settings, **new)
+    return _with_values(settings, new)
+
+
+def _members(settings: Any) -> str | None:
+    """Return the field whose entries count as fields themselves, such as a model's towers."""
+    return next((field.name for field in fields(settings) if "members" in field.metadata), None)
+
+
+def _values(settings: Any) -> dict[str, Any]:
+    """Return the value of each field, and of each entry of a field of members."""
+    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    group = _members(settings)
+    if group is None:
+        return values
+    possible = next(field for field in fields(settings) if field.name == group).metadata["members"]
+    entries = dict.fromkeys(possible) | dict(values.pop(group))
+    return entries | values
+
+
+def _hints(settings: Any) -> dict[str, Any]:
+    """Return the annotation of each of `_values`."""
+    hints = get_type_hints(type(settings))
+    group = _members(settings)
+    entry = None if group is None else get_args(hints[group])[1] | None
+    return {name: hints.get(name, entry) for name in _values(settings)}
+
+
+def _with_values[T](settings: T, new: Mapping[str, Any]) -> T:
+    """Replace some of `_values`; an entry of a field of members is removed by None."""
+    assert is_dataclass(settings) and not isinstance(settings, type)
+    group = _members(settings)
+    if group is None:
+        return replace(settings, **new)
+    names = {field.name for field in fields(settings)}
+    entries = dict(getattr(settings, group)) | {k: v for k, v in new.items() if k not in names}
+    present = {name: value for name, value in entries.items() if value is not None}
+    rest = {name: value for name, value in new.items() if name in names}
+    return replace(settings, **{group: present}, **rest)
 
 
 def _no_such_key(root: Any, prefix: str, key: str, names: list[str]) -> str:

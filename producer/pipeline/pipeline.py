@@ -7,6 +7,8 @@ cost. Both yield the lines that the command prints; the stages themselves are in
 from collections.abc import Iterator
 
 from unigeo.producer.encoders.model import UniGeoCLIP, load_model
+from unigeo.producer.encoders.text import train_tokenizer
+from unigeo.producer.observations.forms import COORDINATE
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
 from unigeo.producer.pipeline.production_run import ProductionRun, choose, describe
@@ -100,7 +102,9 @@ def _carry_out(
     if following is not None:
         taken = take_over(following.previous_url, group, run.region, observations.land)
         yield f"taken over    {taken} shards of release {following.previous}, unchanged"
-    encoder = encoder_of(loaded.model, observations, device, run.interpolate)
+    encoder = encoder_of(
+        loaded.model, observations, device, run.interpolate, tokenizer=loaded.tokenizer
+    )
     opened = open_job(run, observations, encoder, options, loaded.identity)
     yield from _describe_interpolation(encoder, opened)
     report = fill(group, opened, options, lease)
@@ -148,18 +152,21 @@ def foresee(
     """
     device = default_device()
     if run.model_settings is None or finished_metrics(run.model) is not None:
-        model = load_model(run.model)[0]
+        model, tokenizer = load_model(run.model)
     else:
+        # As fast as it will be: with a tokenizer that is not the one to come.
         model = UniGeoCLIP(run.model_settings, pretrained=False)
+        text = run.model_settings.text
+        tokenizer = None if text is None else train_tokenizer((), text)
     check_fit(model, observations, run.layout.modalities)
-    encoder = encoder_of(model, observations, device, run.interpolate)
+    encoder = encoder_of(model, observations, device, run.interpolate, tokenizer=tokenizer)
     opened = open_job(run, observations, encoder, ExecutionOptions())
-    if model.settings.coordinate is not None and "coordinate" in run.layout.modalities:
+    if model.settings.coordinate is not None and COORDINATE in run.layout.modalities:
         yield f"detail        {describe_detail(model.settings.coordinate, run.grid.resolution_m)}"
     yield from _describe_interpolation(encoder, opened)
     gains = dict.fromkeys(run.layout.modalities, 1.0)
-    if "coordinate" in gains:
-        gains["coordinate"] = cells_per_node(run.interpolate, run.layout.shard)
+    if COORDINATE in gains:
+        gains[COORDINATE] = cells_per_node(run.interpolate, run.layout.shard)
     tasks = planned(run.out, run.grid, run.layout)
     yield from format_estimate(
         estimate(opened, tasks),

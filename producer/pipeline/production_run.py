@@ -23,8 +23,6 @@ from unigeo.schemas.geo.regions import Region
 from unigeo.schemas.geo.window import Window
 from unigeo.schemas.store.layout import Codec, Layout
 
-RASTERIZED = ("coordinate", "aerial", "dsm")
-"""Modalities that can be made a field: their encoders take what is observed at every cell."""
 _CPU_CELLS = 100_000
 """Number of cells in the region that a laptop encodes in about a minute."""
 _ROUND_STEPS = (1.0, 2.0, 2.5, 5.0)
@@ -100,8 +98,9 @@ def choose(
         training = replace(training, steps=steps)
     if model is not None and finished_metrics(Path(model)) is None:
         raise ModelError(f"{model} is no finished model; leave out --model to train one")
-    chosen = chosen_modalities(modalities, observations)
-    dimension = (model_settings if model is None else read_settings(model)).dimension
+    used = model_settings if model is None else read_settings(model)
+    chosen = chosen_modalities(modalities, observations, used)
+    dimension = used.dimension
     if resolution_m is None:
         resolution_m = default_resolution(region, default_device())
     grid = region.grid(resolution_m)
@@ -176,28 +175,34 @@ def default_resolution(region: Region, device: torch.device) -> float:
     return 1e7
 
 
-def default_modalities(observations: Observations) -> tuple[str, ...]:
-    """Return every modality that is observed and can be stored as a field."""
-    return tuple(name for name in RASTERIZED if name in observations.modalities)
-
-
-def chosen_modalities(names: str | None, observations: Observations) -> tuple[str, ...]:
-    """Return the modalities that are named, or every one that can be stored.
+def chosen_modalities(
+    names: str | None, observations: Observations, model: ModelSettings
+) -> tuple[str, ...]:
+    """Return the modalities that are named, or every one that is observed everywhere on land.
 
     Args:
         names: names separated by commas.
-        observations: their modalities are stored where none are named.
+        observations: what is observed.
+        model: settings of the model, which must encode the modalities.
 
     Raises:
-        LayoutError: if one of them cannot be made a field.
+        LayoutError: if one of them is not observed, or the model does not encode it.
     """
+    possible = [name for name in observations.modalities if name in model.modalities]
     if not names:
-        return default_modalities(observations)
+        covering = tuple(name for name in possible if observations.covers_land(name))
+        if not covering:
+            raise LayoutError(
+                f"the model encodes nothing that {observations.name} shows everywhere on land; "
+                f"name what to store by --modalities, some of {', '.join(possible) or 'nothing'}"
+            )
+        return covering
     chosen = tuple(name.strip() for name in names.split(","))
-    unknown = [name for name in chosen if name not in RASTERIZED]
+    unknown = [name for name in chosen if name not in possible]
     if unknown:
         raise LayoutError(
-            f"cannot store {', '.join(unknown)}; a field is made of some of {', '.join(RASTERIZED)}"
+            f"cannot store {', '.join(unknown)}; a field is made of some of {', '.join(possible)}, "
+            f"which {observations.name} shows and the model encodes"
         )
     return chosen
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.pixel_statistics import fit_pixels
 from unigeo.producer.encoders.presets import base, small, tiny
-from unigeo.producer.observations.protocol import IMAGE_MODALITIES, Observations
+from unigeo.producer.observations.protocol import Observations, forms_of
 from unigeo.producer.pipeline.overrides import override
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.schemas.errors import ModelError
@@ -32,6 +32,7 @@ def recipe(
     """
     model, training = presets(preset, observations, seed)
     changed = override(Recipe(model=model, training=training), changes)
+    changed.training.check_modalities(changed.model.modalities)
     return replace(changed, model=fit_pixels(changed.model, observations))
 
 
@@ -43,20 +44,15 @@ def presets(
     Raises:
         ModelError: if there is no such preset.
     """
-    shapes = {
-        modality: observations.shape(modality)  # type: ignore[arg-type]
-        for modality in IMAGE_MODALITIES
-        if modality in observations.modalities
-    }
-    text = "text" in observations.modalities
+    forms = forms_of(observations)
     if name == "tiny":
-        return tiny(shapes, text=text, seed=seed), TrainingSettings(seed=seed)
+        return tiny(forms, seed=seed), TrainingSettings(seed=seed)
     if name == "small":
-        return small(shapes, text=text, seed=seed), TrainingSettings(
+        return small(forms, seed=seed), TrainingSettings(
             locations=80_000, batch=1024, steps=2000, rate=1e-3, warmup=100, seed=seed
         )
     if name == "base":
-        return base(shapes, text=text, seed=seed), TrainingSettings(
+        return base(forms, seed=seed), TrainingSettings(
             locations=800_000,
             batch=4096,
             chunk=512,  # one H100 does not hold 4,096 samples of five towers at once

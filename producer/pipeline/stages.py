@@ -10,6 +10,7 @@ import zarr
 
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.model_settings import to_json
+from unigeo.producer.observations.forms import COORDINATE
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.pipeline.production_run import ProductionRun
 from unigeo.producer.publishing.announce import announce
@@ -137,7 +138,7 @@ def begin_store(
 
 def _detail(run: ProductionRun, model: UniGeoCLIP) -> DetailAttributes | None:
     settings = model.settings.coordinate
-    if settings is None or "coordinate" not in run.layout.modalities:
+    if settings is None or COORDINATE not in run.layout.modalities:
         return None
     return detail_of(settings, run.grid.resolution_m, run.interpolate)
 
@@ -183,7 +184,7 @@ def interpolation_errors(
     Raises:
         ModelError: if the loss shows beside that of int8.
     """
-    if encoder.interpolate == 1 or "coordinate" not in opened.job.layout.modalities:
+    if encoder.interpolate == 1 or COORDINATE not in opened.job.layout.modalities:
         return None
     cells = sample_cells(opened, SAMPLES)
     errors = measured_errors(

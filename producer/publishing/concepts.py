@@ -43,7 +43,8 @@ def concepts_of(
 
     from unigeo.producer.encoders.text import tokenize
 
-    if "text" not in model.modalities or tokenizer is None or not phrases:
+    modalities = model.settings.text_modalities
+    if not modalities or tokenizer is None or not phrases:
         return None
     device = model.rotation.device
     texts = [text for phrase in phrases for text in phrase.texts]
@@ -51,7 +52,9 @@ def concepts_of(
     with torch.inference_mode():
         for first in range(0, len(texts), _BATCH):
             tokens = tokenize(tokenizer, texts[first : first + _BATCH]).to(device)
-            encoded[first : first + _BATCH] = model.encode("text", tokens).float().cpu().numpy()
+            encoded[first : first + _BATCH] = (
+                model.encode(modalities[0], tokens).float().cpu().numpy()
+            )
     # Phrases have different numbers of texts: reduceat sums from each start up to the next one.
     starts = np.cumsum([0, *(len(phrase.texts) for phrase in phrases[:-1])])
     sums = np.add.reduceat(encoded, starts, axis=0)

@@ -65,9 +65,11 @@ class BlockUpload:
 class BlockCache:
     """Blocks of one number of bands, in numbered slots of one tensor."""
 
-    def __init__(self, bands: int, kind: torch.dtype, device: torch.device) -> None:
-        """Begin with the slot `EMPTY` alone."""
-        self.device = device
+    def __init__(
+        self, bands: int, kind: torch.dtype, device: torch.device, *, nearest: bool = False
+    ) -> None:
+        """Begin with the slot `EMPTY` alone; `nearest` takes pixels instead of interpolating."""
+        self.device, self._nearest = device, nearest
         self._values = torch.zeros(bands, 1, BLOCK**2, dtype=kind, device=device)
         self._data = torch.zeros(1, BLOCK**2, dtype=torch.bool, device=device)
 
@@ -140,7 +142,8 @@ class BlockCache:
         valid = seen.double().mean(dim=(1, 2)) >= min_valid
         known = seen[:, None]
         mean = torch.where(known, total, 0.0).double().sum(dim=(2, 3)) / known.sum(dim=(2, 3))
-        total = torch.where(known, total, mean.float()[:, :, None, None])
+        filling = torch.zeros_like(mean) if self._nearest else mean
+        total = torch.where(known, total, filling.float()[:, :, None, None])
         total = torch.where(valid[:, None, None, None], total, 0.0)
         gap = torch.where(inside, int(Gap.NODATA), int(Gap.OUTSIDE))
         return total, torch.where(valid, int(Gap.NONE), gap).to(torch.uint8)
@@ -185,6 +188,8 @@ class BlockCache:
             floors.append(floor.long())
             fractions.append((read - floor).float())
         known &= touching[:, None, None]  # a patch just off the raster takes nothing of its edge
+        if self._nearest:  # all the weight on one of the four pixels
+            fractions = [fraction.round() for fraction in fractions]
         below, right = fractions
         slots = torch.from_numpy(part.slots).to(self.device)
         shape = (len(chosen), len(self._values), *below.shape[1:])

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float
 
-from unigeo.producer.encoders.model_settings import CoordinateSettings
+from unigeo.producer.encoders.tower_settings import CoordinateSettings
 from unigeo.schemas.geo.encoder_projection import RADIUS_M, UNIT_M
 from unigeo.schemas.geo.splines import catmull_rom
 from unigeo.schemas.store.attributes import DetailAttributes

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch.utils.flop_counter import FlopCounterMode
 
 from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.observations.forms import COORDINATE
 from unigeo.producer.raster.planning import Task, Tasks
 from unigeo.producer.raster.shard_encoder import FAILURES, Observe
 from unigeo.producer.raster.shard_extent import ShardExtent
@@ -97,7 +98,7 @@ def _plan_modality(
 def cell_flops(model: UniGeoCLIP, modality: str) -> int:
     """Count the floating-point operations of one cell; multiply and add are two."""
     shape = (1, *model.settings.shape(modality))
-    kind = {"coordinate": torch.float64, "dsm": torch.float32}.get(modality, torch.uint8)
+    kind = getattr(torch, model.settings.number_type(modality))
     device = next(model.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model.encode(modality, torch.zeros(shape, dtype=kind, device=device))
@@ -153,7 +154,7 @@ def calibrate(
         observe: Observe = lambda part: encoder.observe(modality, lonlat[part])  # noqa: E731
         # Coordinates are measured one by one: in an opened shard the first batch would encode the
         # nodes of all its interpolated cells, and the others none.
-        if modality != "coordinate":
+        if modality != COORDINATE:
             observe = stack.enter_context(opened.open_shard(task, lonlat, cells))
         for number in range(-1, 1000):  # batch -1 warms up, unless it takes all the time there is
             first = max(number, 0) * size % (len(cells) - size + 1)

@@ -12,9 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Int8, Shaped
+from tokenizers import Tokenizer
 
 from unigeo.producer.encoders.folded import CellEncoder, cell_encoder, gains_from_bfloat16
 from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.encoders.model_settings import ModelSettings
+from unigeo.producer.encoders.text import tokenize
+from unigeo.producer.encoders.tower_settings import ClassesSettings, PatchSettings
+from unigeo.producer.observations.forms import COORDINATE
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.raster.coordinate_interpolation import MixedCells, NodeVectors
 from unigeo.producer.raster.device_transfer import fetch, quantize_on_device
@@ -63,6 +68,8 @@ class ModelEncoder(ShardEncoder):
     """The coordinate encoder, prepared for many cells; None where the model has none."""
     interpolate: int = 1
     """Side of the squares of cells of which one coordinate is encoded."""
+    tokenizer: Tokenizer | None = None
+    """Tokenizer of the text encoders."""
 
     def __call__(
         self, modality: str, lonlat: Float[np.ndarray, "point 2"]
@@ -76,17 +83,23 @@ class ModelEncoder(ShardEncoder):
 
     def batch(self, modality: str) -> int:
         """Return the size of batches: fixed by model and device, so that the bytes do not vary."""
-        if modality == "coordinate":
+        if modality == COORDINATE:
             return COORDINATES.get(self.device.type, COORDINATES["cuda"])
-        shape = self.model.settings.shape(modality)
-        size = int(np.prod(shape)) * (4 if modality == "dsm" else 1)
+        settings = self.model.settings
+        numbers = int(np.prod(settings.shape(modality)))
+        size = numbers * np.dtype(settings.number_type(modality)).itemsize
         return max(LEAST_CELLS, min(2048, INPUT_BYTES // size))
 
     def observe(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> ObservedCells:
-        """Read coordinates or patches; on the CPU, from any thread."""
-        if modality == "coordinate":
+        """Read coordinates, patches or texts; on the CPU, from any thread."""
+        if modality == COORDINATE:
             return ObservedCells(np.asarray(lonlat, np.float64), np.ones(len(lonlat), bool))
-        patches = self.observations.patches(modality, lonlat)  # type: ignore[arg-type]
+        if self.model.settings.encoder(modality) == "text":
+            assert self.tokenizer is not None, "a model of texts has a tokenizer"
+            texts = self.observations.texts(lonlat, modality)
+            tokens = tokenize(self.tokenizer, texts).numpy()
+            return ObservedCells(tokens, np.array([text is not None for text in texts], bool))
+        patches = self.observations.patches(modality, lonlat)
         return ObservedCells(patches.values, patches.valid, patches.unreadable, patches.damaged)
 
     @contextmanager
@@ -99,7 +112,7 @@ class ModelEncoder(ShardEncoder):
         cells: Int[np.ndarray, " cell"],
     ) -> Iterator[Observe]:
         """Open the nodes or the rasters that the batches of a shard share."""
-        if modality == "coordinate" and self.interpolate > 1 and len(cells):
+        if modality == COORDINATE and self.interpolate > 1 and len(cells):
             nodes = NodeVectors(grid, window, self.interpolate, lonlat, cells)
             yield lambda part: ObservedCells(
                 InterpolatedCells(nodes, nodes.mixed(part)), np.ones(len(part), bool)
@@ -176,7 +189,7 @@ class ModelEncoder(ShardEncoder):
         if not seen.valid.all():
             values = values[seen.valid]
         with torch.inference_mode():
-            if modality == "coordinate":
+            if modality == COORDINATE:
                 return self.encode_cells(torch.from_numpy(values))
             inputs = torch.from_numpy(values).to(self.device, non_blocking=True)
             return self._encode_pixels(modality, inputs)
@@ -189,9 +202,7 @@ class ModelEncoder(ShardEncoder):
             pixels = torch.cat(
                 [pixels, pixels.new_zeros(self.batch(modality) - count, *pixels.shape[1:])]
             )
-        half = cuda and gains_from_bfloat16(
-            self.device, getattr(self.model.settings, modality).width
-        )
+        half = cuda and gains_from_bfloat16(self.device, self.model.settings.towers[modality].width)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             return self.model.encode(modality, pixels)[:count]
 
@@ -199,7 +210,7 @@ class ModelEncoder(ShardEncoder):
         """Encode coordinates in batches; on a GPU all of the size that programs are made for."""
         assert self.cells is not None, "the model has a coordinate encoder"
         upload = self._upload_padded if self.device.type == "cuda" else self._upload
-        parts = lonlat.split(self.batch("coordinate"))
+        parts = lonlat.split(self.batch(COORDINATE))
         vectors = [self.cells(upload(part)) for part in parts]
         return torch.cat(vectors)[: len(lonlat)]
 
@@ -208,13 +219,18 @@ class ModelEncoder(ShardEncoder):
 
     def _upload_padded(self, lonlat: torch.Tensor) -> torch.Tensor:
         """Return a full batch on the device, copied from pinned memory without waiting."""
-        full = torch.zeros(self.batch("coordinate"), 2, dtype=lonlat.dtype, pin_memory=True)
+        full = torch.zeros(self.batch(COORDINATE), 2, dtype=lonlat.dtype, pin_memory=True)
         full[: len(lonlat)] = lonlat
         return full.to(self.device, non_blocking=True)
 
 
 def encoder_of(
-    model: UniGeoCLIP, observations: Observations, device: torch.device, interpolate: int = 1
+    model: UniGeoCLIP,
+    observations: Observations,
+    device: torch.device,
+    interpolate: int = 1,
+    *,
+    tokenizer: Tokenizer | None = None,
 ) -> ModelEncoder:
     """Make an encoder of a model and its observations; see `check_fit` for what must agree.
 
@@ -223,12 +239,13 @@ def encoder_of(
         observations: what is observed.
         device: where it is encoded.
         interpolate: side of the squares of cells of which one coordinate is encoded.
+        tokenizer: tokenizer of the text encoders; None where no text is encoded.
     """
     model = model.to(device).eval()
     if device.type == "cuda":
         compile_blocks(model)
-    cells = cell_encoder(model) if "coordinate" in model.modalities else None
-    return ModelEncoder(model, observations, device, cells, interpolate)
+    cells = cell_encoder(model) if COORDINATE in model.modalities else None
+    return ModelEncoder(model, observations, device, cells, interpolate, tokenizer)
 
 
 def check_fit(model: UniGeoCLIP, observations: Observations, modalities: tuple[str, ...]) -> None:
@@ -242,16 +259,32 @@ def check_fit(model: UniGeoCLIP, observations: Observations, modalities: tuple[s
             raise ModelError(
                 f"the model has no {modality} encoder; it has {', '.join(model.modalities)}"
             )
-        if modality == "coordinate":
+        if modality == COORDINATE:
             continue
         if modality not in observations.modalities:
             raise ModelError(
                 f"the observations {observations.name!r} have no {modality}; they have "
                 f"{', '.join(observations.modalities)}"
             )
-        seen = tuple(observations.shape(modality))  # type: ignore[arg-type]
-        if seen != tuple(model.settings.shape(modality)):
-            raise ModelError(
-                f"the model takes {modality} of shape {model.settings.shape(modality)}, the "
-                f"observations give {seen}; train a model on them"
-            )
+        for what, trained, observed in _compared(model.settings, modality, observations):
+            if trained != observed:
+                raise ModelError(
+                    f"the model takes {modality} of {what} {trained}, the observations give "
+                    f"{observed}; train a model on them"
+                )
+
+
+def _compared(
+    settings: ModelSettings, modality: str, observations: Observations
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield what a tower was made for, and the same of the observations."""
+    form, tower = observations.form(modality), settings.towers[modality]
+    yield "the kind", settings.encoder(modality), form.encoder
+    if not isinstance(tower, PatchSettings):
+        return
+    yield "shape", settings.shape(modality), form.shape
+    yield "type", settings.number_type(modality), np.dtype(form.pixel_type).name
+    if isinstance(tower, ClassesSettings):
+        yield "the classes", tower.classes, form.classes
+    if tower.sides_m and form.sides_m:
+        yield "sides on the ground in metres", tower.sides_m, form.sides_m

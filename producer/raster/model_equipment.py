@@ -51,10 +51,10 @@ def _open_equipment(
     if workers_here is not None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers_here))
     observations = open_named(description, data)
-    opened, _, weights = open_model(Path(model))
+    opened, tokenizer, weights = open_model(Path(model))
     device = _worker_device()
     identity = identity_of(weights, opened.settings, observations, interpolate)
-    encoder = encoder_of(opened, observations, device, interpolate)
+    encoder = encoder_of(opened, observations, device, interpolate, tokenizer=tokenizer)
     return Equipment(encoder, observations.land, identity.computed_on(device))
 
 

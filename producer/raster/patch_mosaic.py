@@ -85,7 +85,8 @@ class Mosaic:
         """Whether each block in the cache has data everywhere."""
         self._used_slots = 1  # slot `EMPTY`
         self._uploads: list[BlockUpload] = []
-        self._cache = BlockCache(self._bands, torch.uint8 if small else torch.float32, device)
+        kind = torch.uint8 if small else torch.float32
+        self._cache = BlockCache(self._bands, kind, device, nearest=rasters.nearest)
 
     @property
     def decoded(self) -> int:

@@ -164,7 +164,7 @@ def draw_examples(observations: SetObservations, count: int = EXAMPLES) -> bytes
     rows = best[np.unique(np.linspace(0, len(best) - 1, min(count, len(best))).astype(int))]
     lonlat = observations.lonlat[rows]
     images = {
-        m: observations.heights(lonlat) if m == "dsm" else observations.patches(m, lonlat).values  # type: ignore[arg-type]
+        m: observations.heights(lonlat) if m == "dsm" else observations.patches(m, lonlat).values
         for m in shapes
     }
     relief = plt.get_cmap("viridis").with_extremes(bad=VOID)

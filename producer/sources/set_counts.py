@@ -11,7 +11,7 @@ import shapely
 from jaxtyping import Float
 
 from unigeo.producer.observations.folder import dates
-from unigeo.producer.observations.protocol import IMAGE_MODALITIES
+from unigeo.producer.observations.observation_set.index import PATCHES
 from unigeo.producer.sources.splits import NAMES
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.io.json_text import load_json
@@ -82,7 +82,7 @@ def count_observations(
                 Counter(rows[f"{modality}_licence"][k] or "not stated" for k in observed)
             ),
         }
-        if modality in IMAGE_MODALITIES:
+        if modality in PATCHES:
             counts[modality]["bytes"] = int(np.nansum(rows[f"{modality}_bytes"].astype(float)))
     return counts
 

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from unigeo.producer.encoders.model_settings import ModelSettings
+from unigeo.producer.encoders.tower_settings import ImageSettings, TextSettings
 
 
 def card(model: nn.Module, settings: ModelSettings, metrics: dict[str, Any]) -> str:
@@ -27,8 +28,8 @@ def _architecture(
     count = sum(weight.numel() for weight in model.parameters())
     checkpoints = {
         name: tower.pretrained
-        for name in settings.modalities
-        if getattr(tower := getattr(settings, name), "pretrained", None)
+        for name, tower in settings.towers.items()
+        if isinstance(tower, ImageSettings | TextSettings) and tower.pretrained is not None
     }
     origin = ", ".join(f"{name} from `{source}`" for name, source in checkpoints.items())
     yield f"# UniGeoCLIP, {count / 1e6:.2f} million parameters"

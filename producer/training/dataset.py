@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float
 from tokenizers import Tokenizer
 
-from unigeo.producer.encoders.model_settings import ImageSettings, ModelSettings, SurfaceSettings
+from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.text import pretrained_tokenizer, train_tokenizer
+from unigeo.producer.observations.forms import COORDINATE
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.batches import (
     BatchSource,
@@ -62,6 +63,7 @@ def prepare_data(
             f"the model has encoders of {', '.join(missing)}, which {observations.name} does not "
             "show; leave them out of the model, or describe them in the observations"
         )
+    settings.check_modalities(model_settings.modalities)
     if settings.contrast.same_panorama and observations.panoramas(np.empty((0, 2))) is None:
         raise ModelError(
             f"training: same_panorama needs to know the panorama of each place, and "
@@ -134,17 +136,16 @@ def fresh_locations(
 
 def sample_bytes(model_settings: ModelSettings) -> int:
     """Return the memory of one observed sample, in bytes."""
-    total = 16  # longitude and latitude in float64
-    for modality in model_settings.modalities:
-        tower = getattr(model_settings, modality)
-        numbers = int(np.prod(model_settings.shape(modality)))
-        if isinstance(tower, ImageSettings):
-            total += numbers
-        elif isinstance(tower, SurfaceSettings):
-            total += 4 * numbers
-        elif modality == "text":
-            total += 8 * numbers
-    return total
+    modalities = {COORDINATE, *model_settings.modalities}
+    return sum(_bytes_of(model_settings, modality) for modality in modalities)
+
+
+def _bytes_of(model_settings: ModelSettings, modality: str) -> int:
+    """Return the memory of one observation, in bytes."""
+    if modality == COORDINATE:
+        return 16  # longitude and latitude in float64, also where the model does not encode them
+    numbers = int(np.prod(model_settings.shape(modality)))
+    return numbers * np.dtype(model_settings.number_type(modality)).itemsize
 
 
 def _tokenizer(
@@ -161,7 +162,12 @@ def _tokenizer(
         return pretrained_tokenizer(settings)
     if not processes.is_first:
         return Tokenizer.from_str(processes.broadcast(None))
-    texts = [text for text in observations.texts(lonlat[:TEXTS]) if text]
+    texts = [
+        text
+        for modality in model_settings.text_modalities
+        for text in observations.texts(lonlat[:TEXTS], modality)
+        if text
+    ]
     tokenizer = train_tokenizer(texts, settings)
     processes.broadcast(tokenizer.to_str())
     return tokenizer

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from unigeo.producer.encoders.text import tokenize
-from unigeo.producer.observations.protocol import IMAGE_MODALITIES, Observations
+from unigeo.producer.observations.forms import COORDINATE
+from unigeo.producer.observations.protocol import Observations
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Samples:
     None if the observations have no panoramas."""
 
     def __len__(self) -> int:
-        return len(self.inputs["coordinate"])
+        return len(self.inputs[COORDINATE])
 
     def take(self, rows: Any) -> "Samples":
         """Select samples by index."""
@@ -94,16 +95,18 @@ def observe(
     """
     wanted = observations.modalities if modalities is None else modalities
     everywhere = torch.ones(len(lonlat), dtype=torch.bool)
-    inputs: dict[str, Tensor] = {"coordinate": torch.from_numpy(np.asarray(lonlat, np.float64))}
-    present = {"coordinate": everywhere}
-    for modality in IMAGE_MODALITIES:
-        if modality in observations.modalities and modality in wanted:
-            patches = observations.patches(modality, lonlat)  # type: ignore[arg-type]
+    inputs: dict[str, Tensor] = {COORDINATE: torch.from_numpy(np.asarray(lonlat, np.float64))}
+    present = {COORDINATE: everywhere}
+    for modality in observations.modalities:
+        if modality == COORDINATE or modality not in wanted:
+            continue
+        if observations.form(modality).has_pixels:
+            patches = observations.patches(modality, lonlat)
             inputs[modality] = torch.from_numpy(patches.values)
             present[modality] = torch.from_numpy(patches.valid)
-    if "text" in observations.modalities and "text" in wanted:
-        texts = observations.texts(lonlat)
-        inputs["text"] = tokenize(tokenizer, texts)
-        present["text"] = torch.tensor([text is not None for text in texts])
+        else:
+            texts = observations.texts(lonlat, modality)
+            inputs[modality] = tokenize(tokenizer, texts)
+            present[modality] = torch.tensor([text is not None for text in texts])
     panorama = observations.panoramas(lonlat)
     return Samples(inputs, present, None if panorama is None else torch.from_numpy(panorama))

@@ -1,9 +1,9 @@
 """Settings of a training run."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from unigeo.producer.encoders.model_settings import MODALITIES
 from unigeo.producer.training.loss.contrast_settings import ContrastSettings
 from unigeo.schemas.errors import ModelError
 
@@ -111,15 +111,30 @@ class TrainingSettings:
             )
         for name, low, high in (("tower_rates", 0.0, float("inf")), ("tower_stop", 0.0, 1.0)):
             for modality, value in getattr(self, name):
-                if modality not in MODALITIES or not low <= value <= high:
+                if not low <= value <= high:
                     raise ModelError(
-                        f"training: {name} takes pairs of a modality ({', '.join(MODALITIES)}) and "
-                        f"a number from {low:g} to {high:g}, not {modality!r}, {value}"
+                        f"training: {name} takes pairs of a modality and a number from {low:g} to "
+                        f"{high:g}, not {modality!r}, {value}"
                     )
         if self.batch > self.locations * (1 - self.holdout) / 2:
             raise ModelError(
                 f"training: {self.locations} locations are too few for batches of {self.batch}"
             )
+
+    def check_modalities(self, modalities: Sequence[str]) -> None:
+        """Refuse settings of a modality that the model does not encode.
+
+        Raises:
+            ModelError: naming the setting and the modality.
+        """
+        self.contrast.selected(modalities)
+        for name in ("tower_rates", "tower_stop"):
+            for modality, _ in getattr(self, name):
+                if modality not in modalities:
+                    raise ModelError(
+                        f"training: {name} names {modality!r}, which the model does not encode; it "
+                        f"has {', '.join(modalities)}"
+                    )
 
     def tower_rate(self, modality: str) -> float:
         """Return the factor on a tower's rate."""

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.observations.forms import COORDINATE
 from unigeo.producer.training.loss.contrast import contrastive_loss
 from unigeo.producer.training.noise import drop_modalities, jitter
 from unigeo.producer.training.processes import Processes
@@ -54,8 +55,8 @@ def compute_gradients(
     Source: Gao et al. 2021, GradCache, arXiv 2101.06983.
     """
     samples, step = batch.samples, batch.step
-    lonlat = samples.inputs["coordinate"]
-    moved = {**samples.inputs, "coordinate": jitter(lonlat, batch.indices, step, settings)}
+    lonlat = samples.inputs[COORDINATE]
+    moved = {**samples.inputs, COORDINATE: jitter(lonlat, batch.indices, step, settings)}
     inputs = {name: moved[name] for name in model.modalities}
     observed = {name: samples.present[name] for name in model.modalities}
     present = drop_modalities(observed, batch.indices, step, settings)

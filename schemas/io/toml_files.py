@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from unigeo.schemas.errors import UnigeoError
 
@@ -65,6 +65,55 @@ def parse_toml[Table: TomlTable](
         raise error(f"{path}: " + "; ".join(faults) + ".") from cause
 
 
+def parse_tables[Table: TomlTable](
+    path: Path,
+    raw: Mapping[str, Any],
+    model: type[Table],
+    tables: Mapping[str, Any],
+    error: type[UnigeoError],
+    *,
+    more_keys: Iterable[str] = (),
+    hint: str = "",
+) -> tuple[Table, dict[str, Any]]:
+    """Check a file that `read_toml` read, some of whose tables are named by the user.
+
+    Args:
+        path: of the file, for messages.
+        raw: content of the file.
+        model: of the file without those tables.
+        tables: model of each of those tables, or a union of models, by name.
+        error: class of the errors.
+        more_keys: names of tables that the file may have, for messages.
+        hint: what the message of an unknown key says after the allowed ones.
+
+    Returns:
+        The file without those tables, and the tables by name.
+
+    Raises:
+        UnigeoError: of the class `error`; the message names the file, the table and the key, and
+            what is allowed.
+    """
+    rest = {key: value for key, value in raw.items() if key not in tables}
+    faults: list[str] = []
+    general, parsed = None, {}
+    try:
+        general = model.model_validate(rest)
+    except ValidationError as cause:
+        keys = [*model.model_fields, *more_keys]
+        for fault in cause.errors():
+            unknown = fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1
+            text = _explain_fault(model, rest, fault, keys)
+            faults.append(f"{text}, {hint}" if unknown and hint else text)
+    for name, kind in tables.items():
+        try:
+            parsed[name] = TypeAdapter(kind).validate_python(raw[name])
+        except ValidationError as cause:
+            faults += [_explain_table(kind, name, raw[name], fault) for fault in cause.errors()]
+    if general is None or faults:
+        raise error(f"{path}: " + "; ".join(faults) + ".")
+    return general, parsed
+
+
 def check_keys(
     table: Any,
     kinds: Mapping[str, Any],
@@ -105,20 +154,37 @@ def _unknown_key(where: str, key: str, allowed: Iterable[str]) -> str:
     return f"{where} has an unknown key {key!r}{hint}; allowed: {', '.join(allowed)}"
 
 
-def _explain_fault(model: type[BaseModel], raw: dict[str, Any], fault: Any) -> str:
-    """Explain one fault that pydantic found: table, key, what is wrong, what is allowed."""
+def _explain_fault(
+    model: type[BaseModel], raw: dict[str, Any], fault: Any, keys: list[str] | None = None
+) -> str:
+    """Explain one fault that pydantic found in a file, whose top level may have some keys."""
     path = [str(part) for part in fault["loc"]] or ["file"]
     name = path[0]
-    in_table = name in model.model_fields and isinstance(raw.get(name), dict)
-    kind = raw[name].get("kind") if in_table else None
-    tables: list[type[BaseModel]] = []
-    if in_table:
-        tables = _models(model.model_fields[name].annotation)
-        if len(tables) > 1 and path[1:2] == [kind]:
-            del path[1]  # pydantic's tag of the union, no key of the file
-        allowed, where, path = _allowed_keys(tables, kind), f"table [{name}]", path[1:]
-    else:
-        allowed, where = list(model.model_fields), "the top level"
+    if name in model.model_fields and isinstance(raw.get(name), dict):
+        inner = {**fault, "loc": tuple(fault["loc"][1:])}
+        return _explain_table(model.model_fields[name].annotation, name, raw[name], inner)
+    return _explain(fault, "the top level", path, keys or list(model.model_fields), [], None)
+
+
+def _explain_table(annotation: Any, name: str, table: Mapping[str, Any], fault: Any) -> str:
+    """Explain one fault that pydantic found in a table."""
+    path = [str(part) for part in fault["loc"]]
+    kind = table.get("kind")
+    tables = _models(annotation)
+    if len(tables) > 1 and path[:1] == [kind]:
+        del path[0]  # pydantic's tag of the union, no key of the file
+    return _explain(fault, f"table [{name}]", path, _allowed_keys(tables, kind), tables, kind)
+
+
+def _explain(
+    fault: Any,
+    where: str,
+    path: list[str],
+    allowed: list[str],
+    tables: list[type[BaseModel]],
+    kind: Any,
+) -> str:
+    """Say where a fault is, what is wrong, and what is allowed."""
     key = ".".join(path)
     if fault["type"] == "extra_forbidden":
         return _unknown_key(where, key, allowed)

@@ -43,6 +43,19 @@ _RESERVED = frozenset(
         *("joined", "lon", "lat", "point"),  # names in a reader's answers
     }
 )
+_RESERVED_IN_SETTINGS = frozenset(
+    {
+        FUSED,
+        *("name", "licence", "license", "citation", "data", "land", "locations"),  # description
+        *("dimension", "towers", "tied", "temperature", "temperature_per_pair", "seed"),  # model
+        *("index", "geometry", "status", "latitude", "longitude"),  # columns of tables
+        *("train", "eval", "type", "half", "float", "double", "apply", "forward", "buffers"),
+        *("children", "modules", "parameters", "keys", "values", "items", "pop", "clear", "update"),
+        *("cpu", "cuda", "to", "compile", "training", "share_memory", "state_dict", "bfloat16"),
+    }
+)
+"""Names that a store could hold, but not the other files and objects of a modality; the last ones
+are attributes of the module that holds a model's encoders."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _COORDINATE = re.compile(r"x|y|spatial_ref|band(_[1-9][0-9]*)?")
 _MOST_INT16 = 1 << 15
@@ -168,6 +181,19 @@ def check_modalities(modalities: tuple[str, ...]) -> None:
     twice = [name for name in modalities if lower.count(name.lower()) > 1]
     if twice:
         raise LayoutError(f"the modalities {', '.join(map(repr, twice))} would be the same array")
+
+
+def check_modality(name: str) -> None:
+    """Refuse a name that a modality of observations and models cannot have.
+
+    Raises:
+        LayoutError: the message has the reason.
+    """
+    why = _name_problem(name)
+    if not why and name.lower() in _RESERVED_IN_SETTINGS:
+        why = "the name means something else in a store, a table, a model or a description"
+    if why:
+        raise LayoutError(f"a modality cannot be named {name!r}: {why}")
 
 
 def _name_problem(name: str) -> str:

@@ -11,10 +11,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from unigeo.producer.encoders.model_settings import (
+from unigeo.producer.encoders.model_settings import ModelSettings
+from unigeo.producer.encoders.tower_settings import (
     CoordinateSettings,
     ImageSettings,
-    ModelSettings,
     SurfaceSettings,
     TextSettings,
 )
@@ -37,10 +37,12 @@ def model_settings(seed: int = 0) -> ModelSettings:
     rows, cols = World().shape("aerial")[1:]
     return ModelSettings(
         dimension=32,
-        coordinate=CoordinateSettings(**_BLOCKS, registers=1, sigmas=(1.0, 8.0, 64.0)),
-        aerial=ImageSettings(**_BLOCKS, rows=rows, cols=cols, patch=8),
-        dsm=SurfaceSettings(**_BLOCKS, rows=rows, cols=cols, patch=8, registers=1),
-        text=TextSettings(**_BLOCKS, tokens=16, vocabulary=300),
+        towers={
+            "coordinate": CoordinateSettings(**_BLOCKS, registers=1, sigmas=(1.0, 8.0, 64.0)),
+            "aerial": ImageSettings(**_BLOCKS, rows=rows, cols=cols, patch=8),
+            "dsm": SurfaceSettings(**_BLOCKS, rows=rows, cols=cols, patch=8, registers=1),
+            "text": TextSettings(**_BLOCKS, tokens=16, vocabulary=300),
+        },
         seed=seed,
     )
 

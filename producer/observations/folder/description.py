@@ -1,14 +1,27 @@
-"""The file `observations.toml`: what a folder of data holds, and how each modality is read."""
+"""The file `observations.toml`: what a folder of data holds, and how each modality is read.
 
+A table describes a modality: one of the paper's by its name alone, any other by the key `encoder`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from unigeo.producer.observations.folder.dates import DatedText
+from unigeo.producer.observations.forms import (
+    COORDINATE,
+    DEFAULT_ENCODERS,
+    ENCODER_KINDS,
+    EncoderKind,
+    in_order,
+)
 from unigeo.producer.observations.raster_files.height_values import Scale
-from unigeo.schemas.errors import ObservationsError
-from unigeo.schemas.io.toml_files import TomlTable, parse_toml
+from unigeo.schemas.errors import LayoutError, ObservationsError
+from unigeo.schemas.io.toml_files import TomlTable, parse_tables, read_toml
+from unigeo.schemas.store.layout import check_modalities, check_modality
 
 
 def _inside_the_folder(name: str) -> str:
@@ -58,11 +71,21 @@ class LandDescription(_Table):
 class _Source(_Table):
     """Origin of the data of a modality."""
 
+    encoder: EncoderKind | None = None
+    """Encoder of a modality that is not one of the paper's."""
     acquired: DatedText = ""
     """Dates of acquisition: 2004, 2004-07, 2004-07-15, 2004/2006, or free text with such dates."""
     licence: str = ""
     credit: str = ""
     note: str = ""
+
+    later_keys: ClassVar[tuple[str, ...]] = ("encoder",)
+    """Keys that the record leaves out where they are not set: earlier versions lack them."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the table as JSON, for the record."""
+        unset = {key for key in self.later_keys if getattr(self, key) is None}
+        return self.model_dump(mode="json", exclude=unset)
 
 
 def _as_tuple(sides: Any) -> Any:
@@ -107,19 +130,25 @@ class HeightsDescription(RasterDescription):
     highest_m: float | None = Field(default=None, allow_inf_nan=False)
     """Limits outside which heights are refused; by default -500 and 9,000 m."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the table as JSON, without those keys of a surface model that are not set."""
-        height_keys = {
-            name
-            for name in HeightsDescription.model_fields
-            if name not in RasterDescription.model_fields
-        }
-        unset = {name for name in height_keys if getattr(self, name) is None}
-        return self.model_dump(mode="json", exclude=unset)
+    later_keys: ClassVar[tuple[str, ...]] = (
+        "encoder",
+        "scale",
+        "offset",
+        "lowest_m",
+        "highest_m",
+    )
 
 
-class StreetDescription(_Patch):
-    """Street-level images; the one nearest to a location is used."""
+class ClassesDescription(RasterDescription):
+    """A categorical raster, whose numbers name classes."""
+
+    classes: Annotated[tuple[str, ...], Field(strict=False)] | dict[str, str] | None = None
+    """Names of the classes: a list for the numbers 0, 1, 2, ..., or a table by number. Other
+    numbers are no data. By default every number that the files hold is a class."""
+
+
+class ImagesDescription(_Patch):
+    """Image files, such as photographs from the street; the one nearest to a location is used."""
 
     kind: Literal["images"]
     file: RelativePath
@@ -148,22 +177,61 @@ class TextDescription(_Source):
     """Largest distance in metres from a location to its text."""
 
 
-class Description(_Table):
-    """All of `observations.toml`: a folder of observations."""
+Modality = (
+    RasterDescription
+    | HeightsDescription
+    | ClassesDescription
+    | ImagesDescription
+    | TextDescription
+)
+_TABLES: Mapping[EncoderKind, Any] = {
+    "image": Annotated[RasterDescription | ImagesDescription, Field(discriminator="kind")],
+    "surface": HeightsDescription,
+    "classes": ClassesDescription,
+    "text": TextDescription,
+}
+"""Class of the table of a modality, by its encoder."""
+_ENCODERS = " or ".join(_TABLES)
+
+
+class _General(_Table):
+    """The keys of `observations.toml` that are not of one modality."""
 
     name: str = Field(min_length=1)
     licence: str
     citation: str = ""
     data: str | None = None
-    """The data folder, relative to this file; the option --data overrides it."""
     land: LandDescription
     locations: LocationsDescription = LocationsDescription()
-    aerial: RasterDescription | None = None
-    dsm: HeightsDescription | None = None
-    street: Annotated[RasterDescription | StreetDescription, Field(discriminator="kind")] | None = (
-        None
-    )
-    text: TextDescription | None = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """All of `observations.toml`: a folder of observations."""
+
+    name: str
+    licence: str
+    citation: str
+    data: str | None
+    """The data folder, relative to this file; the option --data overrides it."""
+    land: LandDescription
+    locations: LocationsDescription
+    modalities: Mapping[str, Modality]
+    """Table of each modality, by name."""
+
+    def encoder(self, modality: str) -> EncoderKind:
+        """Return the kind of a modality's encoder."""
+        return self.modalities[modality].encoder or DEFAULT_ENCODERS[modality]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the description as JSON, without where its data folder is."""
+        return {
+            "name": self.name,
+            "licence": self.licence,
+            "citation": self.citation,
+            "land": self.land.model_dump(mode="json"),
+            "locations": self.locations.model_dump(mode="json"),
+        } | {name: table.to_json() for name, table in self.modalities.items()}
 
 
 def read_description(path: Path) -> Description:
@@ -172,4 +240,64 @@ def read_description(path: Path) -> Description:
     Raises:
         ObservationsError: the message names the file, the table and the key, and what is allowed.
     """
-    return parse_toml(path, Description, "the description", ObservationsError)
+    raw = read_toml(path, "the description", ObservationsError)
+    tables = {name: _table_of(name, raw[name], path) for name in raw if _is_modality(name, raw)}
+    general, modalities = parse_tables(
+        path,
+        raw,
+        _General,
+        tables,
+        ObservationsError,
+        more_keys=list(_TABLES_BY_NAME),
+        hint=f"and a modality of your own, whose table states its encoder: {_ENCODERS}",
+    )
+    try:
+        if modalities:
+            check_modalities(tuple(modalities))
+    except LayoutError as error:
+        raise ObservationsError(f"{path}: {error}.") from error
+    return Description(
+        name=general.name,
+        licence=general.licence,
+        citation=general.citation,
+        data=general.data,
+        land=general.land,
+        locations=general.locations,
+        modalities={name: modalities[name] for name in in_order(modalities)},
+    )
+
+
+_TABLES_BY_NAME = {
+    name: _TABLES[encoder] for name, encoder in DEFAULT_ENCODERS.items() if name != COORDINATE
+}
+
+
+def _is_modality(name: str, raw: Mapping[str, Any]) -> bool:
+    """Return whether a top-level key is the table of a modality."""
+    if name in _General.model_fields or not isinstance(raw[name], dict):
+        return False
+    return name in _TABLES_BY_NAME or "encoder" in raw[name]
+
+
+def _table_of(name: str, table: Mapping[str, Any], path: Path) -> Any:
+    """Return the class of a modality's table.
+
+    Raises:
+        ObservationsError: the name or the encoder cannot be used.
+    """
+    default = DEFAULT_ENCODERS.get(name)
+    encoder = table.get("encoder", default)
+    try:
+        check_modality(name)
+    except LayoutError as error:
+        raise ObservationsError(f"{path}: {error}.") from error
+    allowed = [kind for kind in ENCODER_KINDS if kind in _TABLES] if default is None else [default]
+    if encoder not in allowed or name == COORDINATE:
+        expected = ", ".join(map(repr, allowed))
+        why = (
+            "is the location itself, and has no table"
+            if name == COORDINATE
+            else (f"has one of the encoders {expected}, not {encoder!r}")
+        )
+        raise ObservationsError(f"{path}: table [{name}]: a modality of that name {why}.")
+    return _TABLES[encoder]

@@ -1,35 +1,36 @@
-"""Observations from a folder of rasters, street images and tables."""
+"""Observations from a folder of rasters, images and tables."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from unigeo.producer.observations.file_contents import content_identity
 from unigeo.producer.observations.folder.description import (
+    ClassesDescription,
     Description,
     HeightsDescription,
+    ImagesDescription,
+    Modality,
     RasterDescription,
-    StreetDescription,
+    TextDescription,
 )
 from unigeo.producer.observations.folder.land import Land
+from unigeo.producer.observations.folder.located_images import LocatedImages
 from unigeo.producer.observations.folder.location_tables import LocationTable
-from unigeo.producer.observations.folder.street_images import StreetImages
+from unigeo.producer.observations.forms import COORDINATE, Form
 from unigeo.producer.observations.patches import GAP_NAMES, Gap, Patches
-from unigeo.producer.observations.protocol import ImageModality, Observations
+from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.raster_files.modality_rasters import ModalityRasters
 from unigeo.producer.observations.raster_files.patch_frames import Frame
 from unigeo.producer.observations.raster_files.raster_patches import cut
 from unigeo.producer.observations.raster_files.raster_source import RasterSource
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.tables.points import check_lonlat
-
-OBSERVED = ("aerial", "street", "dsm", "text")
-"""Modalities that a description may have, in their order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +45,10 @@ class FolderObservations(Observations):
     """Training locations that the description names, beside those drawn over land."""
     rasters: dict[str, tuple[RasterSource, ...]]
     """Rasters of each modality, in the order in which they are used."""
-    street_images: StreetImages | None
-    text_table: LocationTable | None
+    images: dict[str, LocatedImages]
+    """Image files of each modality that has no rasters."""
+    texts_of: dict[str, LocationTable]
+    """Texts of each modality of texts."""
     land_digest: str
     """Result of `sample_digest` for the land file."""
     _gaps: dict[str, Counter[str]] = field(default_factory=dict)
@@ -58,19 +61,40 @@ class FolderObservations(Observations):
     @property
     def modalities(self) -> tuple[str, ...]:
         """Observed modalities, `coordinate` first."""
-        return "coordinate", *(m for m in OBSERVED if getattr(self.description, m) is not None)
+        return COORDINATE, *self.description.modalities
 
-    def shape(self, modality: ImageModality) -> tuple[int, int, int]:
-        """Return channels, rows and columns of the modality's patches.
+    def shape(self, modality: str) -> tuple[int, int, int]:
+        """Return channels, rows and columns of the patches of a modality of pixels.
 
         Raises:
             ObservationsError: the folder has no such modality.
         """
+        return self.form(modality).shape
+
+    def form(self, modality: str) -> Form:
+        """Return which encoder takes a modality's observations, and what they look like.
+
+        Raises:
+            ObservationsError: the folder has no such modality.
+        """
+        if modality == COORDINATE:
+            return Form(encoder="coordinate")
         source = self._source(modality)
-        channels = (
-            len(source.bands) * len(source.patch_m) if isinstance(source, RasterDescription) else 3
+        encoder = self.description.encoder(modality)
+        if isinstance(source, TextDescription):
+            return Form(encoder=encoder)
+        if isinstance(source, ImagesDescription):
+            return Form(encoder=encoder, shape=(3, source.patch_px, source.patch_px))
+        views, size = len(source.patch_m), source.patch_px
+        sources = self.rasters[modality]
+        return Form(
+            encoder=encoder,
+            shape=(len(source.bands) * views, size, size),
+            views=views,
+            dtype="uint8" if all(one.small for one in sources) else "float32",
+            classes=sources[0].class_names,
+            sides_m=source.patch_m,
         )
-        return channels, source.patch_px, source.patch_px
 
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
         """Draw training locations: rows of the locations table, the rest uniformly over land.
@@ -90,7 +114,7 @@ class FolderObservations(Observations):
         check_lonlat(lonlat)
         return self.land_mask.contains(lonlat)
 
-    def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
+    def patches(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         """Observe one patch round each point; patches without data are invalid, and counted.
 
         Raises:
@@ -99,12 +123,20 @@ class FolderObservations(Observations):
         """
         check_lonlat(lonlat)
         source = self._source(modality)
-        if isinstance(source, StreetDescription):
-            return self._nearest_images(source, lonlat)
+        if isinstance(source, ImagesDescription):
+            return self._nearest_images(modality, source, lonlat)
         rasters = self.rasters_of(modality)
-        assert rasters is not None
+        if rasters is None:
+            raise ObservationsError(f"{modality} of {self.name} has texts, and no patches.")
         views = [
-            cut(rasters.sources, lonlat, frame, rasters.dtype, rasters.min_valid)
+            cut(
+                rasters.sources,
+                lonlat,
+                frame,
+                rasters.dtype,
+                rasters.min_valid,
+                nearest=rasters.nearest,
+            )
             for frame in rasters.frames
         ]
         # A patch is valid if all its views are; of several reasons the larger `Gap` is counted.
@@ -124,20 +156,23 @@ class FolderObservations(Observations):
         for gap, reason in GAP_NAMES.items():
             self._count(modality, reason, int((gaps == gap).sum()))
 
-    def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
+    def texts(
+        self, lonlat: Float[np.ndarray, "point 2"], modality: str = "text"
+    ) -> list[str | None]:
         """Return the nearest text within the radius round each point; None where there is none.
 
         Raises:
-            ObservationsError: the folder has no texts.
+            ObservationsError: the folder has no such texts.
             PointsError: a point is no position on Earth.
         """
         check_lonlat(lonlat)
-        source = self.description.text
-        if source is None or self.text_table is None:
-            raise ObservationsError(f"{self.name} has no text; it has {self._listed()}.")
-        texts = self.text_table.rows[source.text].tolist()
-        nearest = self.text_table.nearest(lonlat, source.radius_m)
-        self._count("text", "nothing in reach", int((nearest < 0).sum()))
+        source = self._source(modality)
+        if not isinstance(source, TextDescription):
+            raise ObservationsError(f"{modality} of {self.name} has patches, and no texts.")
+        table = self.texts_of[modality]
+        texts = table.rows[source.text].tolist()
+        nearest = table.nearest(lonlat, source.radius_m)
+        self._count(modality, "nothing in reach", int((nearest < 0).sum()))
         return [None if row < 0 else texts[row] for row in nearest]
 
     def gaps(self) -> dict[str, dict[str, int]]:
@@ -155,7 +190,7 @@ class FolderObservations(Observations):
         equal on every machine.
         """
         return {
-            "description": self.description.model_dump(mode="json", exclude={"data"}),
+            "description": self.description.to_json(),
             "land": self.land_digest,
             "rasters": {
                 modality: [source.stamp.sample for source in sources if source.stamp is not None]
@@ -172,10 +207,11 @@ class FolderObservations(Observations):
         return ModalityRasters(
             self.rasters[modality],
             [Frame(side, about.patch_px) for side in about.patch_m],
-            np.float32 if modality == "dsm" else np.uint8,
+            self.form(modality).pixel_type,
             about.min_valid,
             partial(self.count_gaps, modality),
             self.file_name,
+            nearest=isinstance(about, ClassesDescription),
         )
 
     @property
@@ -184,33 +220,30 @@ class FolderObservations(Observations):
         return self.root
 
     def _nearest_images(
-        self, source: StreetDescription, lonlat: Float[np.ndarray, "point 2"]
+        self, modality: str, source: ImagesDescription, lonlat: Float[np.ndarray, "point 2"]
     ) -> Patches:
-        """Return the street image nearest to each point within the radius."""
-        assert self.street_images is not None
-        nearest = self.street_images.locations.nearest(lonlat, source.radius_m)
-        values = np.zeros((len(lonlat), *self.shape("street")), np.uint8)
+        """Return the image nearest to each point within the radius."""
+        images = self.images[modality]
+        nearest = images.locations.nearest(lonlat, source.radius_m)
+        values = np.zeros((len(lonlat), *self.shape(modality)), np.uint8)
         valid = np.zeros(len(lonlat), bool)
         for row in np.unique(nearest[nearest >= 0]):  # each image is read once
-            image = self.street_images.read(int(row))
+            image = images.read(int(row))
             members = nearest == row
             if image is None:
-                self._count("street", "unreadable", int(members.sum()))
+                self._count(modality, "unreadable", int(members.sum()))
             else:
                 values[members], valid[members] = image, True
-        self._count("street", "nothing in reach", int((nearest < 0).sum()))
+        self._count(modality, "nothing in reach", int((nearest < 0).sum()))
         return Patches(values, valid)
 
-    def _source(self, modality: str) -> RasterDescription | StreetDescription:
-        source = (
-            getattr(self.description, modality) if modality in get_args(ImageModality) else None
-        )
+    def _source(self, modality: str) -> Modality:
+        source = self.description.modalities.get(modality)
         if source is None:
-            raise ObservationsError(f"{self.name} has no {modality}; it has {self._listed()}.")
-        return source  # type: ignore[no-any-return]
-
-    def _listed(self) -> str:
-        return ", ".join(self.modalities)
+            raise ObservationsError(
+                f"{self.name} has no {modality}; it has {', '.join(self.modalities)}."
+            )
+        return source
 
     def file_name(self, path: Path | str) -> str:
         """Return a file's path in the data folder, as the description names it; a URL as it is."""
@@ -249,10 +282,9 @@ class FolderObservations(Observations):
 
     def _description_of(self, modality: str) -> dict[str, Any]:
         """Return, as JSON, the table of a modality, and how its numbers are converted to metres."""
-        about = getattr(self.description, modality)
+        about = self._source(modality)
         if not isinstance(about, HeightsDescription):
-            table: dict[str, Any] = about.model_dump(mode="json")
-            return table
+            return about.to_json()
         conversions = [source.heights for source in self.rasters[modality]]
         scaled = any(one is not None and not one.is_identity for one in conversions)
         metres = [[one.factor, one.shift] for one in conversions if one is not None]
@@ -262,8 +294,10 @@ class FolderObservations(Observations):
         """List the input files of a modality."""
         if modality in self.rasters:
             return [Path(source.path) for source in self.rasters[modality]]
-        table = self.root / getattr(self.description, modality).file
-        return [table, *(self.street_images.paths if modality == "street" else ())]  # type: ignore[union-attr]
+        about = self._source(modality)
+        assert isinstance(about, ImagesDescription | TextDescription)
+        images = self.images[modality].paths if modality in self.images else ()
+        return [self.root / about.file, *images]
 
     def _file(self, path: Path) -> dict[str, Any]:
         relative = path.resolve().relative_to(self.root).as_posix()

@@ -3,17 +3,19 @@
 from pathlib import Path
 
 from unigeo.producer.observations.file_contents import sample_digest
+from unigeo.producer.observations.folder.class_codes import with_classes
 from unigeo.producer.observations.folder.description import (
+    ClassesDescription,
     HeightsDescription,
+    ImagesDescription,
     RasterDescription,
-    StreetDescription,
     TextDescription,
     read_description,
 )
 from unigeo.producer.observations.folder.folder_observations import FolderObservations
 from unigeo.producer.observations.folder.land import read_land
+from unigeo.producer.observations.folder.located_images import LocatedImages, open_images
 from unigeo.producer.observations.folder.location_tables import LocationTable, read_locations
-from unigeo.producer.observations.folder.street_images import StreetImages, open_street_images
 from unigeo.producer.observations.raster_files.height_values import (
     HIGHEST_M,
     LOWEST_M,
@@ -47,21 +49,28 @@ def open_observations(description: str | Path, data: Path | None = None) -> Fold
         file = _inside(root, locations.file, "locations")
         label = _label("locations", locations.file)
         training_table = read_locations(file, label, locations.lon, locations.lat, [])
-    rasters = {
-        modality: _open_rasters(root, modality, source)
-        for modality in ("aerial", "street", "dsm")
-        if isinstance(source := getattr(about, modality), RasterDescription)
-    }
-    street = about.street
+    tables = about.modalities.items()
     land = _inside(root, about.land.file, "land")
     return FolderObservations(
         description=about,
         root=root,
         land_mask=read_land(land, _label("land", about.land.file)),
         training_table=training_table,
-        rasters=rasters,
-        street_images=_open_images(root, street) if isinstance(street, StreetDescription) else None,
-        text_table=None if about.text is None else _open_texts(root, about.text),
+        rasters={
+            modality: _open_rasters(root, modality, table)
+            for modality, table in tables
+            if isinstance(table, RasterDescription)
+        },
+        images={
+            modality: _open_images(root, modality, table)
+            for modality, table in tables
+            if isinstance(table, ImagesDescription)
+        },
+        texts_of={
+            modality: _open_texts(root, modality, table)
+            for modality, table in tables
+            if isinstance(table, TextDescription)
+        },
         land_digest=sample_digest(land),
     )
 
@@ -77,29 +86,36 @@ def _open_rasters(root: Path, modality: str, about: RasterDescription) -> tuple[
             name = path.relative_to(root).as_posix()
             label = _label(modality, name)
             inside = _inside(root, name, modality)
-            heights = _describe_heights(about) if isinstance(about, HeightsDescription) else None
+            heights = None
+            if isinstance(about, HeightsDescription):
+                heights = _describe_heights(modality, about)
             source = open_source(inside, about.bands, about.nodata, label, heights)
-            if heights is None and source.dtype != "uint8":
+            is_image = not isinstance(about, HeightsDescription | ClassesDescription)
+            if is_image and source.dtype != "uint8":
                 raise ObservationsError(
                     f"{label} holds {source.dtype}; {modality} is uint8. Convert it, for example "
                     "with `gdal_translate -ot Byte -scale`."
                 )
             sources.append(source)
+    if isinstance(about, ClassesDescription):
+        return with_classes(sources, about, modality)
     return tuple(sources)
 
 
-def _describe_heights(about: HeightsDescription) -> HeightDescription:
-    """Return what the table [dsm] states about its numbers."""
+def _describe_heights(modality: str, about: HeightsDescription) -> HeightDescription:
+    """Return what the table of a surface model states about its numbers."""
     if len(about.bands) != 1:
-        raise ObservationsError(f"table [dsm], key 'bands': one band is needed, not {about.bands}.")
+        raise ObservationsError(
+            f"table [{modality}], key 'bands': one band is needed, not {about.bands}."
+        )
     units = "m" if about.units in ("metre", "metres") else about.units
     if units and units not in UNITS:
         raise ObservationsError(
-            f"table [dsm], key 'units': heights are in metres, not {about.units!r}. Say one of "
-            f"{', '.join(UNITS)}, or convert them."
+            f"table [{modality}], key 'units': heights are in metres, not {about.units!r}. Say one "
+            f"of {', '.join(UNITS)}, or convert them."
         )
     return HeightDescription(
-        table="dsm",
+        table=modality,
         units=units or None,
         scale=about.scale,
         offset=about.offset,
@@ -108,21 +124,21 @@ def _describe_heights(about: HeightsDescription) -> HeightDescription:
     )
 
 
-def _open_images(root: Path, about: StreetDescription) -> StreetImages:
-    """Read the table of street images, and check the files that it names."""
-    label = _label("street", about.file)
+def _open_images(root: Path, modality: str, about: ImagesDescription) -> LocatedImages:
+    """Read the table of a modality's images, and check the files that it names."""
+    label = _label(modality, about.file)
     others = [about.image] + ([about.heading] if about.heading else [])
-    file = _inside(root, about.file, "street")
+    file = _inside(root, about.file, modality)
     table = read_locations(file, label, about.lon, about.lat, others)
     names = [str(name) for name in table.rows[about.image]]
-    folder = _inside(root, about.folder, "street")
-    return open_street_images(folder, names, table, about.patch_px, label)
+    folder = _inside(root, about.folder, modality)
+    return open_images(folder, names, table, about.patch_px, label)
 
 
-def _open_texts(root: Path, about: TextDescription) -> LocationTable:
-    """Read the table of texts, without empty rows."""
-    label = _label("text", about.file)
-    file = _inside(root, about.file, "text")
+def _open_texts(root: Path, modality: str, about: TextDescription) -> LocationTable:
+    """Read the table of a modality's texts, without empty rows."""
+    label = _label(modality, about.file)
+    file = _inside(root, about.file, modality)
     table = read_locations(file, label, about.lon, about.lat, [about.text])
     texts = table.rows[about.text].astype("string").str.strip().fillna("")
     present = (texts != "").to_numpy(bool)

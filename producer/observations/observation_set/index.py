@@ -7,12 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unigeo.producer.observations.protocol import IMAGE_MODALITIES
 from unigeo.schemas.errors import ObservationsError
 
 VERSION = 1
 """Version of the format of a set."""
-OBSERVED = (*IMAGE_MODALITIES, "text")
+PATCHES = ("aerial", "street", "dsm")
+"""Modalities of a set that are patches of pixels."""
+OBSERVED = (*PATCHES, "text")
 """Modalities that a source observes, as opposed to the coordinate."""
 
 
@@ -34,7 +35,7 @@ def _schema() -> pa.Schema:
             (f"{name}_{what}", pa.string()) for what in ("item", "date", "licence", "credit")
         ]
         fields += [(f"{name}_reason", pa.string()), (f"{name}_numbers", pa.string())]
-    for name in IMAGE_MODALITIES:
+    for name in PATCHES:
         fields += [(f"{name}_at", pa.int64()), (f"{name}_bytes", pa.int64())]
     return pa.schema(fields)
 

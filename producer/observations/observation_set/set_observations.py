@@ -18,7 +18,7 @@ from unigeo.producer.observations.observation_set.height_images import decode_he
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
 from unigeo.producer.observations.observation_set.tar_shards import decode_image
 from unigeo.producer.observations.patches import Patches
-from unigeo.producer.observations.protocol import ImageModality, Observations
+from unigeo.producer.observations.protocol import Observations
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.tables.points import check_lonlat
@@ -56,7 +56,7 @@ class SetObservations(Observations):
         """Observed modalities, `coordinate` first."""
         return tuple(self.about["modalities"])
 
-    def shape(self, modality: ImageModality) -> tuple[int, int, int]:
+    def shape(self, modality: str) -> tuple[int, int, int]:
         """Return channels, rows and columns of the modality's patches.
 
         Raises:
@@ -84,7 +84,7 @@ class SetObservations(Observations):
         rings = tuple(np.array(ring) for ring in self.about["region"])
         return Region("set", rings, "EPSG:8857").contains(lonlat)
 
-    def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
+    def patches(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         """Read the patch of each point that is a location of the set; others have none.
 
         Voids of a surface model are filled with the mean of the other heights.
@@ -124,7 +124,9 @@ class SetObservations(Observations):
             metres[point] = patch["dsm"][0]  # type: ignore[index]
         return metres
 
-    def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
+    def texts(
+        self, lonlat: Float[np.ndarray, "point 2"], modality: str = "text"
+    ) -> list[str | None]:
         """Return the text of each point that is a location of the set; None for others."""
         texts = self.rows["text"]
         return [None if row < 0 else texts[row] for row in self._rows_at(lonlat)]

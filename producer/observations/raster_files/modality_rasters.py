@@ -27,3 +27,5 @@ class ModalityRasters:
     """Called with the `Gap` of each patch that was cut."""
     file_name: Callable[[Path | str], str] = str
     """Returns the name of a source's path in the provenance."""
+    nearest: bool = False
+    """Whether a pixel is the nearest of the raster's, as classes need, rather than a mean."""

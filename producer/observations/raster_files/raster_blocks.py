@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
@@ -31,7 +31,8 @@ class ReadWindow:
     """Decimated pixels of a part of a raster."""
 
     values: Float[np.ndarray, "band row col"]
-    """Mean of the raster pixels in each read pixel; zero where there is no data."""
+    """Mean of the raster pixels in each read pixel, or the commonest class counted from 1; zero
+    where there is no data."""
     data: Bool[np.ndarray, "row col"]
     """Whether there is data: in any band of an image (unsigned integers), else in every band."""
     unreadable: Bool[np.ndarray, "row col"]
@@ -49,7 +50,9 @@ class BlockReader:
         self._stack = ExitStack()
         self._cache: OrderedDict[tuple[int, int, int, int], ReadWindow] = OrderedDict()
         try:
-            dataset = rasterio.open(source.path, driver="GTiff", sharing=False)
+            # Overviews hold means, which are no classes.
+            levels = {"OVERVIEW_LEVEL": "NONE"} if source.classes else {}
+            dataset = rasterio.open(source.path, driver="GTiff", sharing=False, **levels)
             masked = any(
                 MaskFlags.all_valid not in dataset.mask_flag_enums[b - 1] for b in source.bands
             )
@@ -79,6 +82,7 @@ class BlockReader:
         # An image may hold its nodata value, black, in one band and still be seen in the others.
         unsigned = all(self._dataset.dtypes[band - 1].startswith("uint") for band in source.bands)
         self._combine_bands = np.any if unsigned else np.all
+        self._classes = np.array(source.classes)
 
     def check(self) -> None:
         """Compare the file with what it was when it was opened as a source.
@@ -160,7 +164,7 @@ class BlockReader:
         options = {
             "window": window,
             "out_shape": (len(bands), height, width),
-            "resampling": Resampling.average,
+            "resampling": Resampling.mode if len(self._classes) else Resampling.average,
         }
         result = _empty((len(bands), height, width))
         heights = self._source.heights
@@ -180,10 +184,20 @@ class BlockReader:
         if heights is not None:
             heights.check(values[0], data, self._source.label)
             values = heights.to_metres(values)
+        if len(self._classes):
+            values, data = self._class_numbers(values, data)
         result.values[:], result.data[:] = values, data
         if not data.all():
             result.values[:, ~data] = 0
         return result
+
+    def _class_numbers(
+        self, values: Shaped[np.ndarray, "1 row col"], data: Bool[np.ndarray, "row col"]
+    ) -> tuple[Int[np.ndarray, "1 row col"], Bool[np.ndarray, "row col"]]:
+        """Number the classes of pixels from 1; other numbers are no data."""
+        index = np.minimum(np.searchsorted(self._classes, values), len(self._classes) - 1)
+        data = data & (self._classes[index[0]] == values[0])
+        return index + 1, data
 
     def _mean_heights(
         self, window: RasterWindow, height: int, width: int, heights: HeightConversion

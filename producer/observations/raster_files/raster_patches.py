@@ -53,6 +53,8 @@ def cut(
     frame: Frame,
     dtype: type[np.generic] = np.float32,
     min_valid: float = 0.5,
+    *,
+    nearest: bool = False,
 ) -> CutPatches:
     """Cut one patch round each point from a mosaic of rasters.
 
@@ -65,6 +67,7 @@ def cut(
         frame: size of the patches.
         dtype: type of the values returned; integers are rounded.
         min_valid: share of a patch's pixels that must hold data.
+        nearest: take the nearest raster pixel, as classes need; pixels without data are then 0.
 
     Raises:
         ReplacedError: a file is not the one that was opened as a source.
@@ -84,14 +87,14 @@ def cut(
                 for group in _groups(located, sources[number].shape):
                     # A raster below others is read only where those left something open.
                     if (mosaic.weight[group] < FULL).any():
-                        contribution = _interpolate(opened.blocks(number), located, group)
+                        contribution = _interpolate(opened.blocks(number), located, group, nearest)
                         mosaic.add(group, contribution)
                         if contribution.unreadable.any():
                             damaged.add(sources[number].path)
             # Half of the bilinear weight on data makes a pixel observed, up to rounding.
             slab_observed = mosaic.weight >= 0.5 - 1e-6
             observed[slab] = slab_observed
-            means, gaps[slab] = mosaic.finish(slab_observed, min_valid)
+            means, gaps[slab] = mosaic.finish(slab_observed, min_valid, nearest)
             values[slab] = np.rint(means) if np.issubdtype(dtype, np.integer) else means
         opened.check()
     finally:
@@ -142,7 +145,7 @@ class _Mosaic:
         self.unreadable[group] |= contribution.unreadable
 
     def finish(
-        self, observed: Bool[np.ndarray, "point row col"], min_valid: float
+        self, observed: Bool[np.ndarray, "point row col"], min_valid: float, nearest: bool
     ) -> tuple[Float[np.ndarray, "point band row col"], UInt8[np.ndarray, " point"]]:
         """Turn sums into means, fill holes, and say why a patch has no data."""
         partly = (observed & (self.weight < FULL))[:, None]
@@ -150,7 +153,8 @@ class _Mosaic:
         valid = observed.mean(axis=(1, 2)) >= min_valid
         for point in np.flatnonzero(valid & ~observed.all(axis=(1, 2))):
             for band in self.total[point]:
-                band[~observed[point]] = band[observed[point]].mean(dtype=np.float64)
+                known = band[observed[point]]
+                band[~observed[point]] = 0 if nearest else known.mean(dtype=np.float64)
         self.total[~valid] = 0
         reasons = np.where(self.inside, Gap.NODATA, Gap.OUTSIDE)
         reasons[self.unreadable] = Gap.UNREADABLE
@@ -242,13 +246,18 @@ def _groups(located: PixelLocations, shape: tuple[int, int]) -> list[Int[np.ndar
 
 
 def _interpolate(
-    blocks: BlockReader, located: PixelLocations, group: Int[np.ndarray, " member"]
+    blocks: BlockReader,
+    located: PixelLocations,
+    group: Int[np.ndarray, " member"],
+    nearest: bool,
 ) -> _Contribution:
-    """Interpolate a raster bilinearly at every pixel of a group of patches."""
+    """Interpolate a raster bilinearly, or by its nearest pixel, in a group of patches."""
     decimation = tuple(int(k) for k in located.decimation[group[0]])
     sizes = blocks.sizes(decimation)
     rows, below = _bilinear_axis(located.row[group], decimation[0], sizes[0])
     cols, right = _bilinear_axis(located.col[group], decimation[1], sizes[1])
+    if nearest:  # all the weight on one of the four pixels
+        below, right = np.rint(below), np.rint(right)
     first, last = (rows.min(), cols.min()), (rows.max() + 2, cols.max() + 2)
     window = blocks.window(decimation, (int(first[0]), int(last[0])), (int(first[1]), int(last[1])))
     width = window.data.shape[1]

@@ -37,13 +37,17 @@ class RasterSource:
     """State of the file when it was opened; None for an address."""
     heights: HeightConversion | None = None
     """Conversion of a surface model's numbers to metres; None for images."""
+    classes: tuple[int, ...] = ()
+    """Numbers of the classes of a categorical raster; its pixels are read as 1 for the first."""
+    class_names: tuple[str, ...] = ()
+    """Names of those classes."""
     label: str = ""
     """Name of the file in error messages, with the table that lists it."""
 
     @property
     def small(self) -> bool:
         """Whether each pixel fits into one byte."""
-        return self.dtype == "uint8" and self.heights is None
+        return bool(self.classes) or (self.dtype == "uint8" and self.heights is None)
 
     def check(self) -> None:
         """Compare the file with what it was.

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from unigeo.producer.observations.patches import Patches
-from unigeo.producer.observations.protocol import ImageModality, Observations
+from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.synthetic import scene_images, scene_texts
 from unigeo.producer.observations.synthetic.latent_fields import (
     KM_PER_DEGREE,
@@ -43,7 +43,7 @@ class World(Observations):
     name = "embedded world"
     modalities = ("coordinate", "aerial", "street", "dsm", "text")
 
-    def shape(self, modality: ImageModality) -> tuple[int, int, int]:
+    def shape(self, modality: str) -> tuple[int, int, int]:
         """Return channels, rows and columns of the modality's patches."""
         return (1 if modality == "dsm" else 3, scene_images.PIXELS, scene_images.PIXELS)
 
@@ -58,7 +58,7 @@ class World(Observations):
         """Return whether each point is on land."""
         return coast_km(lonlat) > 0
 
-    def patches(self, modality: ImageModality, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
+    def patches(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         """Render one patch round each point."""
         dtype = np.float32 if modality == "dsm" else np.uint8
         values = np.empty((len(lonlat), *self.shape(modality)), dtype)
@@ -74,7 +74,9 @@ class World(Observations):
                 values[part] = scene_images.street(truth, noise)
         return Patches(values, np.ones(len(lonlat), bool))
 
-    def texts(self, lonlat: Float[np.ndarray, "point 2"]) -> list[str | None]:
+    def texts(
+        self, lonlat: Float[np.ndarray, "point 2"], modality: str = "text"
+    ) -> list[str | None]:
         """Describe each point."""
         numbers = hashed_noise(lonlat, scene_texts.NUMBERS, 2)
         return [*scene_texts.describe(latents(lonlat), numbers)]

@@ -1,4 +1,4 @@
-"""Street-level images of a folder, each with the location at which it was taken."""
+"""Image files of a folder, each with the location at which it was taken."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,8 @@ CHECKED = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class StreetImages:
-    """Image files and their locations; `open_street_images` makes one."""
+class LocatedImages:
+    """Image files and their locations; `open_images` makes one."""
 
     paths: tuple[Path, ...]
     locations: LocationTable
@@ -35,9 +35,9 @@ class StreetImages:
         return np.moveaxis(np.asarray(square), 2, 0).copy()
 
 
-def open_street_images(
+def open_images(
     folder: Path, names: list[str], locations: LocationTable, size: int, label: str
-) -> StreetImages:
+) -> LocatedImages:
     """Check that the files exist and are images.
 
     Args:
@@ -71,7 +71,7 @@ def open_street_images(
                 f"{label}, row {row}: {names[row]!r} is not a readable image ({error}). Drop the "
                 "row or fetch the file again."
             ) from error
-    return StreetImages(paths, locations, size)
+    return LocatedImages(paths, locations, size)
 
 
 def _rows_to_check(count: int) -> Int[np.ndarray, " row"]:
