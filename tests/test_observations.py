@@ -377,7 +377,7 @@ def test_provenance_names_and_hashes_every_input(folder: Path) -> None:
 def test_all_of_conus_has_images_and_a_surface(conus: FolderObservations) -> None:
     lonlat = conus.locations(1_000, seed=1)
     corners = [(-66.96, 44.81), (-124.70, 48.37), (-81.8, 24.56), (-97.4, 25.9), (-95.15, 49.36)]
-    for modality in ("aerial", "street", "dsm"):
+    for modality in ("aerial", "nightlights", "dsm"):
         patches = conus.patches(modality, np.concatenate([lonlat, corners]))
         assert patches.valid.all()
     assert 0.2 < np.mean([text is not None for text in conus.texts(lonlat)]) < 0.9
@@ -393,7 +393,7 @@ def test_known_locations_are_observed_as_they_are(conus: FolderObservations) -> 
     assert height == pytest.approx(1_600, abs=40)
     front_range = conus.patches("dsm", np.array([[-105.25, 39.74]])).values[0, 0]
     assert front_range[:, :8].mean() > front_range[:, -8:].mean() + 300  # the mountains are west
-    city, forest = conus.patches("street", np.array([new_york, olympic])).values.mean(
+    city, forest = conus.patches("nightlights", np.array([new_york, olympic])).values.mean(
         axis=(1, 2, 3)
     )
     assert city > 5 * forest

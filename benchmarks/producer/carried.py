@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from unigeo.producer.observations.forms import EncoderKind, Form
 from unigeo.producer.observations.patches import Patches
 from unigeo.producer.observations.protocol import Observations
 
@@ -39,6 +40,8 @@ class CarriedRaster:
     """Affine transform from column and row to easting and northing."""
     patch_m: tuple[float, ...]
     patch_px: int
+    bands: int
+    encoder: EncoderKind
     device: torch.device
 
     def cut(
@@ -143,9 +146,20 @@ class Carried(Observations):
 
     def shape(self, modality: str) -> tuple[int, int, int]:
         """Channels, rows and columns of the modality's patches."""
+        return self.form(modality).shape
+
+    def form(self, modality: str) -> Form:
+        """Encoder and shape of the modality's observations."""
+        if modality not in self.rasters:
+            return super().form(modality)
         raster = self.rasters[modality]
-        bands = 3 if modality == "aerial" else 1
-        return bands * len(raster.patch_m), raster.patch_px, raster.patch_px
+        views = len(raster.patch_m)
+        return Form(
+            encoder=raster.encoder,
+            shape=(raster.bands * views, raster.patch_px, raster.patch_px),
+            views=views,
+            sides_m=raster.patch_m,
+        )
 
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
         """The locations as drawn, or permuted for another seed; at most those there are."""
@@ -160,7 +174,7 @@ class Carried(Observations):
     def patches(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         """Observe one patch round each point."""
         raster = self.rasters[modality]
-        kind = torch.float32 if modality == "dsm" else torch.uint8
+        kind = torch.float32 if raster.encoder == "surface" else torch.uint8
         values = torch.empty(len(lonlat), *self.shape(modality), dtype=kind)
         valid = torch.empty(len(lonlat), dtype=torch.bool)
         for part in _slabs(len(lonlat)):
@@ -196,6 +210,8 @@ def open_carried(folder: Path, device: torch.device) -> Carried:
             tuple(about["affine"]),
             tuple(about["patch_m"]),
             about["patch_px"],
+            about["bands"],
+            about["encoder"],
             device,
         )
         for name, about in description["rasters"].items()

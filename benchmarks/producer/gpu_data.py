@@ -44,7 +44,7 @@ def carry(observations: FolderObservations, out: Path, count: int = COUNT, seed:
         if crs not in (3857, 4326) or gaps is not None or source.affine[1] or source.affine[3]:
             raise SystemExit(f"{path} is not a raster without gaps in EPSG:3857 or EPSG:4326")
         shutil.copyfile(path, out / path.name)
-        about = getattr(observations.description, name)
+        about = observations.description.modalities[name]
         assert isinstance(about, RasterDescription)
         rasters[name] = {
             "file": path.name,
@@ -52,6 +52,8 @@ def carry(observations: FolderObservations, out: Path, count: int = COUNT, seed:
             "affine": source.affine,
             "patch_m": list(about.patch_m),
             "patch_px": about.patch_px,
+            "bands": len(source.bands),
+            "encoder": observations.form(name).encoder,
         }
     lonlat = observations.locations(count, seed)
     texts = observations.texts(lonlat)

@@ -34,7 +34,7 @@ OPEN_CONUS = {
     **{f"model.coordinate.{k}": v for k, v in (one.split("=") for one in _COORDINATE.split())},
     **{
         f"model.{name}.{k}": v
-        for name in ("aerial", "street", "dsm")
+        for name in ("aerial", "nightlights", "dsm")
         for k, v in (one.split("=") for one in _IMAGE.split())
     },
     "training.batch": "512",
