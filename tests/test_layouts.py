@@ -166,7 +166,7 @@ def test_modalities_of_any_name_and_width_are_read_by_every_verb(
     assert {p.stored["night-lights"].shape[2] for p in pieces} == {3}
     assert field.region(BOX, mask=True)["sar"].sizes["band_12"] == 12
     coverage = field.coverage()
-    assert set(coverage) == set(stores.WIDTHS)
+    assert set(coverage) == {*stores.WIDTHS, "covariates"}
     tiff = field.to_geotiff(tmp_path / "sar.tif", BOX, "sar")
     with rasterio.open(tiff) as written:
         assert written.count == 12
@@ -260,10 +260,12 @@ def test_what_is_needed_is_still_checked(past: dict[str, Path], tmp_path: Path) 
 def test_covariates_are_read_verified_and_cut_along(wide: Path, tmp_path: Path) -> None:
     field = client.open_field(wide)
     stored = field.dataset()["covariates"]
-    assert stored.dims == ("y", "x", "name") and stored.attrs["units"] == ["m", "mm"]
-    assert np.isnan(stored.values[32:]).all() and not np.isnan(stored.values[:32]).any()
+    assert stored.dims == ("y", "x", "name") and stored.attrs["units"] == ["m", "mm", "class"]
+    expected = stores.covariates_at(*np.indices(field.grid.shape))
+    assert np.array_equal(stored.values, expected, equal_nan=True)
     listed = zarr.open_group(wide, mode="r")["manifest/covariates_bytes"]
-    assert np.asarray(listed).tolist() == [[32 * 32 * 8] * 2, [0, 0]]
+    chunks = 16 * (8 * 8 * 3 * 4 + 4)
+    assert np.asarray(listed).tolist() == [[chunks + 16 * 16 + 4] * 2, [0, 0]]
     part = client.open_field(cut_field(field, tmp_path / "part.zarr", BOX))
     assert part.verify().ok
     same = part.dataset()["covariates"]

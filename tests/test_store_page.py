@@ -158,6 +158,7 @@ def test_the_page_names_every_array_and_no_other(wide: Path, past: dict[str, Pat
         "band",
         "spatial_ref",
         "covariates",
+        "name",
         "phrases",
         "vectors",
         "shard_bounds",

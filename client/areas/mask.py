@@ -13,7 +13,7 @@ from unigeo.schemas.geo.window import Window
 
 
 def mask_outside(
-    array: xr.DataArray, outlines: Outlines, window: Window, fill: int
+    array: xr.DataArray, outlines: Outlines, window: Window, fill: float
 ) -> xr.DataArray:
     """Fill cells whose centre lies outside every polygon, lazily.
 
@@ -31,7 +31,9 @@ def mask_outside(
 class _Masked(BackendArray):
     """Reads a part of an array and the mask of that part only."""
 
-    def __init__(self, array: xr.DataArray, outlines: Outlines, window: Window, fill: int) -> None:
+    def __init__(
+        self, array: xr.DataArray, outlines: Outlines, window: Window, fill: float
+    ) -> None:
         self.array, self.outlines, self.window, self.fill = array, outlines, window, fill
         self.shape, self.dtype = array.shape, array.dtype
 

@@ -192,7 +192,7 @@ class OverAreas(StoredField):
 
         Args:
             polygons: in any form that `zonal` takes.
-            modalities: the modalities to read; all by default.
+            modalities: the modalities to read; all by default, and the covariates.
             missing: of polygons: `nan` keeps rows without a shape, `drop` leaves them out, `raise`
                 refuses them.
             crs: CRS of the polygons, if they do not name it; WGS 84 by default.
@@ -210,17 +210,17 @@ class OverAreas(StoredField):
             RegionWarning: as `zonal`.
         """
         check_choice("missing", missing, Missing)
+        chosen = self.layout.arrays if modalities is None else self.chosen(modalities)
         if polygons is not None:
             from unigeo.client.areas.polygons import read_polygons
             from unigeo.client.areas.zonal import shares_by_status
 
-            read, chosen = read_polygons(polygons, crs), self.chosen(modalities)
-            return shares_by_status(self, read, chosen, missing)
+            return shares_by_status(self, read_polygons(polygons, crs), chosen, missing)
         counts: dict[str, Counter[Status]] = {}
-        for modality in self.chosen(modalities):
-            counts[modality] = Counter()
+        for array in chosen:
+            counts[array] = Counter()
             for window in self.grid.windows(self.layout.shard):
-                codes = self.read(status_name(modality), *window.slices)
+                codes = self.read(status_name(array), *window.slices)
                 for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
-                    counts[modality][Status(int(code))] += int(count)
+                    counts[array][Status(int(code))] += int(count)
         return counts

@@ -32,8 +32,8 @@ from unigeo.schemas.store.concepts import GROUP as CONCEPTS
 from unigeo.schemas.store.encoder import GROUP as ENCODER
 from unigeo.schemas.store.encoder import weight_dimensions
 from unigeo.schemas.store.layout import (
-    COVARIATES,
     LAYOUT_VERSION,
+    NAME,
     Layout,
     array_attributes,
     georeferenced,
@@ -45,7 +45,6 @@ from unigeo.schemas.store.preview import GROUP as PREVIEW
 from unigeo.schemas.store.published_attributes import (
     DIGEST,
 )
-from unigeo.schemas.store.quantization import FILL
 from unigeo.schemas.store.status import Status
 
 if TYPE_CHECKING:
@@ -147,6 +146,8 @@ def _write_coordinates(nodes: SubsetNodes, grid: Grid, layout: Layout) -> None:
     nodes.write_array("y", grid.y)
     for name in layout.band_dimensions:
         nodes.write_array(name, nodes.read(name))
+    if layout.covariates:
+        nodes.copy_array(NAME)
     nodes.write_array("spatial_ref", nodes.read("spatial_ref"), **spatial_ref_attributes(grid))
 
 
@@ -182,9 +183,8 @@ def _check_objects(field: "StoredField", source: "zarr.Group", grid: Grid, layou
     part = Window(*field.grid.offset_of(grid), *grid.shape)
     rows, cols = part.clipped(field.grid.full_window).blocks(field.layout.shard)
     prefix = f"{source.path}/" if source.path else ""
-    arrays = [(name, "/0") for name in layout.modalities]
-    arrays += [(status_name(name), "") for name in layout.modalities]
-    arrays += [(COVARIATES, "/0")] if layout.covariates else []
+    arrays = [(name, "/0") for name in layout.arrays]
+    arrays += [(status_name(name), "") for name in layout.arrays]
     for (array, last), row, col in product(arrays, rows, cols):
         key = f"{prefix}{array}/c/{row}/{col}{last}"
         if sync(store.listing.size(key)):
@@ -199,37 +199,28 @@ def _write_cells(
     outlines: Outlines | None,
     progress: bool,
 ) -> None:
-    """Copy the cells shard by shard; shards without any vector are not stored."""
-    for name in layout.modalities:
+    """Copy the cells shard by shard; shards without any number are not stored."""
+    for name in layout.arrays:
         width = layout.width(name)
         _write_array(nodes, name, (*grid.shape, width), layout, array_attributes(name, grid))
         attributes = array_attributes(name, grid, status=True)
         codecs = bytes_codec(np.dtype(np.uint8))
         _write_array(nodes, status_name(name), grid.shape, layout, attributes, codecs=codecs)
-    if layout.covariates:
-        shape = (*grid.shape, len(layout.covariates))
-        _write_array(nodes, COVARIATES, shape, layout, georeferenced({}, grid))
     group: Any = open_group(str(nodes.folder), read_only=False, consolidated=False)
     rows_down, cols_right = field.grid.offset_of(grid)
     windows = list(grid.windows(layout.shard))
     for window in with_progress(windows, "region", "shards", progress):
         in_field = window.shifted(rows_down, cols_right)
         outside = None if outlines is None else ~holds_centre(outlines, in_field)
-        for name in layout.modalities:
+        for name in layout.arrays:
             codes = field.read(status_name(name), *in_field.slices)
             if outside is not None:
                 codes = np.where(outside, np.uint8(Status.OUTSIDE_REGION), codes)
             group[status_name(name)][window.slices] = codes
             if (codes == Status.VALID).any():
-                vectors = field.read(name, *in_field.slices)
-                vectors[codes != Status.VALID] = FILL
-                group[name][window.slices] = vectors
-        if layout.covariates:
-            numbers = field.read(COVARIATES, *in_field.slices)
-            if outside is not None:
-                numbers = np.where(outside[..., None], np.float32(np.nan), numbers)
-            if not np.isnan(numbers).all():
-                group[COVARIATES][window.slices] = numbers
+                numbers = field.read(name, *in_field.slices)
+                numbers[codes != Status.VALID] = layout.fill(name)
+                group[name][window.slices] = numbers
 
 
 def _write_array(

@@ -8,7 +8,7 @@ import numpy as np
 from unigeo.client.areas.subset_nodes import SubsetNodes
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.io.stores import open_group
-from unigeo.schemas.store.layout import COVARIATES, Layout, status_name
+from unigeo.schemas.store.layout import Layout, status_name
 from unigeo.schemas.store.manifest import (
     ATTRIBUTE_BYTE,
     BYTE,
@@ -45,7 +45,7 @@ def _write_shard_lists(nodes: SubsetNodes, grid: Grid, layout: Layout) -> None:
     shards = layout.shards(grid)
     nodes.write_group(MANIFEST)
     group: Any = open_group(str(nodes.folder), consolidated=False)
-    for name in layout.modalities:
+    for name in layout.arrays:
         valid = np.zeros(shards, np.int64)
         for (row, col), window in zip(np.ndindex(*shards), grid.windows(layout.shard), strict=True):
             codes = group[status_name(name)][window.slices]
@@ -53,8 +53,6 @@ def _write_shard_lists(nodes: SubsetNodes, grid: Grid, layout: Layout) -> None:
         nodes.write_array(f"{MANIFEST}/{name}_valid_cells", valid)
         _list_shards(nodes, name, 3, shards)
         _list_shards(nodes, status_name(name), 2, shards)
-    if layout.covariates:
-        _list_shards(nodes, COVARIATES, 3, shards)
 
 
 def _list_shards(nodes: SubsetNodes, array: str, dimensions: int, shards: tuple[int, int]) -> None:

@@ -79,6 +79,19 @@ class SubsetNodes:
         document["attributes"] = dict(document["attributes"]) | attributes
         self._write_chunk(name, document, values)
 
+    def copy_array(self, name: str) -> None:
+        """Copy an array of one chunk with its codecs."""
+        from zarr.core.buffer import default_buffer_prototype
+        from zarr.core.sync import sync
+
+        array = cast(Any, self.source[name])
+        self.write_json(name, deepcopy(array.metadata.to_dict()))
+        key = f"{array.path}/{array.metadata.encode_chunk_key((0,) * array.ndim)}".lstrip("/")
+        body = cast(Any, sync(self.source.store.get(key, default_buffer_prototype())))
+        chunk = self.folder.joinpath(name, "c", *["0"] * array.ndim)
+        chunk.parent.mkdir(parents=True, exist_ok=True)
+        chunk.write_bytes(body.to_bytes())
+
     def write_new_array(self, name: str, values: np.ndarray, *dimensions: str) -> None:
         """Write an array that the old store may lack as one plain chunk."""
         import zarr

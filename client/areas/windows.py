@@ -85,9 +85,10 @@ def region_dataset(
         return part
     from unigeo.client.areas.mask import mask_outside
 
-    for name in field.modalities:
-        for variable, fill in ((name, FILL), (status_name(name), Status.OUTSIDE_REGION)):
-            part[variable] = mask_outside(part[variable], outlines, window, int(fill))
+    for name in field.layout.arrays:
+        fills = {name: field.layout.fill(name), status_name(name): int(Status.OUTSIDE_REGION)}
+        for variable, fill in fills.items():
+            part[variable] = mask_outside(part[variable], outlines, window, fill)
     return part
 
 

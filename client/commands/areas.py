@@ -356,7 +356,8 @@ def _count_cells(
 
     check_writable(out, format_for(out, format))
     field = open_field(store)
-    chosen, counts = field.chosen(modalities or None), field.coverage()
+    counts = field.coverage()
+    chosen = field.chosen(modalities) if modalities else tuple(counts)
     rows = [
         (modality, code.label, count, count / counts[modality].total())
         for modality in chosen

@@ -40,6 +40,15 @@ MODALITY = click.option(
     multiple=True,
     help="Which vectors; all by default. May be repeated.",
 )
+COVARIATES = option_group(
+    click.option("--covariates", "all_covariates", is_flag=True, help="Also the plain numbers."),
+    click.option(
+        "--covariate",
+        "covariates",
+        multiple=True,
+        help="Also this plain number; `unigeo info` lists them. May be repeated.",
+    ),
+)
 METHOD = click.option(
     "--method",
     type=click.Choice(["nearest", "bilinear", "bicubic"]),
@@ -58,7 +67,7 @@ COORDINATES = option_group(
     click.option("--lat", help="Name of the latitude column, if not usual."),
     CRS,
 )
-SAMPLING = option_group(MODALITY, METHOD, COORDINATES)
+SAMPLING = option_group(MODALITY, COVARIATES, METHOD, COORDINATES)
 FORMAT = click.option(
     "--format",
     type=click.Choice(["csv", "parquet", "geojson", "arrow"]),
@@ -77,14 +86,24 @@ NEGATIVE_NUMBERS = {"ignore_unknown_options": True}
 
 
 def field_arguments(options: dict[str, Any]) -> dict[str, Any]:
-    """Translate options to arguments of the field's methods: `columns` and `modalities`."""
-    options = dict(options)
+    """Translate options to arguments: `columns`, `modalities` and `covariates`."""
+    options = covariate_arguments(options)
     lon, lat = options.pop("lon"), options.pop("lat")
     if (lon is None) != (lat is None):
         raise click.UsageError("name both --lon and --lat, or neither")
     options["columns"] = None if lon is None else (lon, lat)
     if "modalities" in options:
         options["modalities"] = options["modalities"] or None
+    return options
+
+
+def covariate_arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """Translate --covariates and --covariate to the argument `covariates`."""
+    options = dict(options)
+    if options.pop("all_covariates", False):
+        options["covariates"] = True
+    elif "covariates" in options and not options["covariates"]:
+        options["covariates"] = False
     return options
 
 

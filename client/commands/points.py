@@ -155,16 +155,20 @@ def join(
     from unigeo.client.commands.table_parts import table_parts, write_each_part
     from unigeo.client.field.opening import open_field
     from unigeo.client.points.join import check_joinable, joined_columns
+    from unigeo.client.reading.covariates import select
     from unigeo.schemas.tables.table_files import check_writable
 
     _check_radius(options)
     options = field_arguments(options)
     check_writable(out, format_for(out, format))
     field = open_field(store)
+    means = options["radius_m"] is not None
+    chosen = select(field, options["modalities"], options["covariates"], numbers_only=means)
     new_names = joined_columns(
-        field.layout.widths_of(field.chosen(options["modalities"])),
+        field.layout.widths_of(chosen.modalities),
         options["prefix"],
-        shares=options["radius_m"] is not None,
+        chosen.covariates,
+        shares=means,
     )
     with table_parts(field, table, format, options, quiet) as parts:
         check_joinable(pd.DataFrame(columns=list(parts.names)), new_names)
@@ -249,7 +253,7 @@ def _total_plan(
     """Add up the plans of the parts of a table, which are sampled one after the other."""
     from unigeo.client.commands.table_parts import read_part_points
 
-    arguments = {key: options[key] for key in ("modalities", "method")}
+    arguments = {key: options[key] for key in ("modalities", "covariates", "method")}
     plans = (field.plan(read_part_points(rows, options), link=link, **arguments) for rows in table)
     return functools.reduce(operator.add, plans)
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from unigeo.client.commands.table_parts import NewColumns
 from unigeo.client.points.join import check_joinable
+from unigeo.client.reading.covariates import select
 from unigeo.client.reading.point_status import NO_POSITION, STATUS_TEXTS
 from unigeo.schemas.store.layout import status_name
 from unigeo.schemas.store.status import Status
@@ -26,16 +27,19 @@ def sampled_columns(field: "Field", options: Mapping[str, Any], **more: Any) -> 
 
     Args:
         field: field to sample.
-        options: `modalities`, `method`, `radius_m` and `prefix` of `Field.sample`.
+        options: `modalities`, `covariates`, `method`, `radius_m` and `prefix` of `Field.sample`.
         more: further arguments of `Field.sample`.
     """
-    chosen, prefix = field.chosen(options["modalities"]), options["prefix"]
+    means = options["radius_m"] is not None
+    chosen = select(field, options["modalities"], options["covariates"], numbers_only=means)
+    prefix = options["prefix"]
 
     def new_columns(points: Points) -> ColumnsAndStatus:
         how = {name: options[name] for name in ("method", "radius_m", "prefix")}
-        new = field.sample(points, chosen, **how, **more)
+        names = chosen.covariates
+        new = field.sample(points, chosen.modalities, covariates=names, **how, **more)
         new = new.reset_index(drop=True)
-        return new, {name: new[prefix + status_name(name)].to_numpy(str) for name in chosen}
+        return new, {name: new[prefix + status_name(name)].to_numpy(str) for name in chosen.arrays}
 
     return new_columns
 

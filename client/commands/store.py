@@ -24,6 +24,9 @@ def info(store: str, as_json: bool) -> None:
     others = [f"{name} {n}" for name, n in facts["widths"].items() if n != facts["bands"]]
     bands = f"{facts['bands']} bands" + (f" ({', '.join(others)})" if others else "")
     click.echo(f"  vectors      {', '.join(facts['modalities'])}; {bands}, int8")
+    if facts["covariates"]:
+        units = [f"{one['name']} ({one['unit']})" for one in facts["covariates"]]
+        click.echo(f"  covariates   {', '.join(units)}")
     click.echo(f"  model        {facts['model']['name']} {facts['model']['sha256'][:12]}")
     click.echo(f"  observations {facts['observations']}")
     for modality, counts in facts["cells"].items():

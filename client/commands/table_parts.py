@@ -15,6 +15,7 @@ import numpy as np
 
 from unigeo.client.commands.missing_rows import MissingRows, name_options
 from unigeo.client.commands.options import format_for, shows_progress
+from unigeo.client.reading.covariates import select
 from unigeo.schemas.errors import PointsError
 from unigeo.schemas.tables.points import Points, read_points
 
@@ -56,7 +57,8 @@ def table_parts(
     from unigeo.schemas.tables.part_readers import read_parts
 
     if not bands:
-        bands = sum(field.layout.widths_of(field.chosen(options.get("modalities"))).values())
+        chosen = select(field, options.get("modalities"), options.get("covariates"))
+        bands = sum(field.layout.widths_of(chosen.arrays).values())
     rows = PART_BYTES // (4 * bands)
     rows = min(max(rows, MIN_ROWS), MAX_ROWS)
     coordinates = (options["columns"], options["crs"])

@@ -251,6 +251,7 @@ class Field(AtPoints, OverAreas):
             "bands": self.bands,
             "widths": self.layout.widths_of(self.modalities),
             "modalities": list(self.modalities),
+            "covariates": self.covariates.to_dict("records"),
             "cells": {
                 modality: {code.label: count for code, count in sorted(counts.items())}
                 for modality, counts in self.coverage().items()

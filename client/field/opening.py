@@ -27,7 +27,7 @@ from unigeo.schemas.io.limits import check_chunk
 from unigeo.schemas.io.store_errors import MALFORMED
 from unigeo.schemas.io.stores import open_store
 from unigeo.schemas.store.attributes import UnigeoAttributes, read_attributes
-from unigeo.schemas.store.layout import COVARIATES, Layout, status_name
+from unigeo.schemas.store.layout import COVARIATES, NAME, Layout, status_name
 from unigeo.schemas.store.overviews import overview_path
 
 if TYPE_CHECKING:
@@ -155,22 +155,20 @@ def _check_arrays(group: "zarr.Group", attributes: UnigeoAttributes, url: Any) -
     layout, shape = attributes.field_layout(), attributes.grid.shape
     shapes: dict[str, tuple[int, ...]] = {"y": shape[:1], "x": shape[1:]}
     shapes |= {name: (width,) for name, width in layout.band_dimensions.items()}
-    for modality in layout.modalities:
-        shapes |= {modality: (*shape, layout.width(modality)), status_name(modality): shape}
-    if layout.covariates:
-        shapes[COVARIATES] = (*shape, len(layout.covariates))
+    for array in layout.arrays:
+        shapes |= {array: (*shape, layout.width(array)), status_name(array): shape}
     for name, expected in shapes.items():
-        array = group.get(name)
-        if not isinstance(array, zarr.Array):
+        stored = group.get(name)
+        if not isinstance(stored, zarr.Array):
             continue  # reported when it is read
-        if array.shape != expected:
-            claimed = " x ".join(f"{side:,}" for side in array.shape)
+        if stored.shape != expected:
+            claimed = " x ".join(f"{side:,}" for side in stored.shape)
             raise LayoutError(
                 f"array {name!r} of {url} claims to be {claimed}, the field's grid and layout say "
                 f"{' x '.join(f'{side:,}' for side in expected)}. The store is damaged, or made to "
                 "do harm: copy it anew from where you trust it"
             )
-        check_chunk(array, url)
+        check_chunk(stored, url)
 
 
 def _overview_path(root: "zarr.Group", url: Any, factor: int) -> str:
@@ -215,7 +213,10 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
             f"vectors and the status: {', '.join(all_modalities)}"
         )
     # The layout of what the Dataset still holds: variables may have been dropped.
-    covariates = field_attributes.layout.covariates if COVARIATES in dataset else ()
+    covariates = field_attributes.layout.covariates
+    complete = {COVARIATES, status_name(COVARIATES)} <= set(dataset)
+    if not complete or dataset[COVARIATES].sizes.get(NAME) != len(covariates):
+        covariates = ()
     changes = {"modalities": modalities, "covariates": covariates}
     layout = field_attributes.layout.model_copy(update=changes)
     field_attributes = field_attributes.model_copy(update={"layout": layout})
@@ -257,11 +258,11 @@ def _window_cells(
     name: str, read: Callable[[str, slice, slice], np.ndarray], layout: Layout
 ) -> WindowCells:
     """Return the cells of an array that is read by windows."""
-    is_vector = name in layout.modalities
+    has_bands = name in layout.arrays
     return WindowCells(
         lambda rows, cols: read(name, rows, cols),
-        bands=layout.width(name) if is_vector else 1,
-        dtype=np.dtype(np.int8 if is_vector else np.uint8),
+        bands=layout.width(name) if has_bands else 1,
+        dtype=layout.dtype(name) if has_bands else np.dtype(np.uint8),
         object_cells=(layout.shard, layout.shard),
         chunk_cells=(layout.chunk, layout.chunk),
     )

@@ -22,6 +22,13 @@ from unigeo.client.points.join import (
 )
 from unigeo.client.points.missing_points import warn_of_missing
 from unigeo.client.points.sample_options import As, SampleOptions, check_choice
+from unigeo.client.reading.covariates import (
+    Covariates,
+    Selection,
+    positions,
+    sample_covariates,
+    select,
+)
 from unigeo.client.reading.point_status import NO_POSITION
 from unigeo.client.reading.sampling import (
     Method,
@@ -32,7 +39,7 @@ from unigeo.client.reading.sampling import (
 )
 from unigeo.client.reading.sampling import sample as sample_modality
 from unigeo.client.reading.stored_field import StoredField
-from unigeo.schemas.store.layout import band_dimension, status_name
+from unigeo.schemas.store.layout import COVARIATES, NAME, band_dimension, status_name
 from unigeo.schemas.store.status import Status
 from unigeo.schemas.tables.points import Points, read_points
 
@@ -51,6 +58,7 @@ class AtPoints(StoredField):
         points: Any,
         modalities: str | Iterable[str] | None = None,
         *,
+        covariates: Covariates = False,
         method: Method = "nearest",
         radius_m: float | None = None,
         missing: Missing = "nan",
@@ -68,6 +76,10 @@ class AtPoints(StoredField):
             points: in any form that `schemas.tables.points` reads: (n, 2) lon/lat, a table,
                 GeoJSON, ... A row whose coordinate is missing has the status `no position`.
             modalities: the modalities to read; all by default.
+            covariates: also read plain numbers: True for all that `covariates` lists, or some by
+                name. They are those of the cell that holds the point, whatever the method, in
+                columns of their own names, with the status `covariates_status`. With
+                `modalities=[]` they are read alone. Means over discs have no numbers of classes.
             method: `nearest` takes the cell that holds the point; `bilinear` interpolates between
                 those of the four nearest cells that have a vector; `bicubic` between sixteen, by a
                 Catmull-Rom spline, or is bilinear if one of them has none. Whatever the method, a
@@ -116,9 +128,9 @@ class AtPoints(StoredField):
             progress=progress,
         )
         read = read_points(points, crs, columns, missing="keep")
-        chosen = self.chosen(modalities)
+        chosen = select(self, modalities, covariates, numbers_only=radius_m is not None)
         result, codes = self._sample_as(read, chosen, sample_options)
-        warn_of_missing(read, codes, self.modality(chosen[0]))
+        warn_of_missing(read, codes, self.modality(chosen.arrays[0]))
         return result
 
     def sample_batches(
@@ -126,6 +138,7 @@ class AtPoints(StoredField):
         points: Any,
         modalities: str | Iterable[str] | None = None,
         *,
+        covariates: Covariates = False,
         batch: int = 100_000,
         **options: Any,
     ) -> Iterator[Any]:
@@ -135,6 +148,7 @@ class AtPoints(StoredField):
             points: as in `sample`, split into batches; or an iterator of tables, such as the
                 chunks of `pandas.read_csv(..., chunksize=...)`, each of which is one batch.
             modalities: as in `sample`.
+            covariates: as in `sample`.
             batch: number of points that are read together.
             options: those of `sample`.
 
@@ -147,9 +161,10 @@ class AtPoints(StoredField):
         """
         if batch < 1:
             raise ValueError(f"a batch holds at least 1 point, not {batch}")
-        chosen = self.chosen(modalities)
         crs, columns = options.pop("crs", None), options.pop("columns", None)
         sample_options = SampleOptions(**options)
+        means = sample_options.radius_m is not None
+        chosen = select(self, modalities, covariates, numbers_only=means)
         if isinstance(points, Iterator):
             batches = (read_points(part, crs, columns, missing="keep") for part in points)
         else:
@@ -159,7 +174,7 @@ class AtPoints(StoredField):
         return self._sample_batches(batches, chosen, sample_options)
 
     def _sample_batches(
-        self, batches: Iterator[Points], modalities: tuple[str, ...], options: SampleOptions
+        self, batches: Iterator[Points], chosen: Selection, options: SampleOptions
     ) -> Iterator[Any]:
         """Yield the result of each batch; warn of the first batch that gives reason to."""
         warned, done = False, 0
@@ -167,8 +182,9 @@ class AtPoints(StoredField):
             if options.missing == "drop" and points.index is None:
                 # Rows are numbered over all batches, so that kept rows can be told apart.
                 points = replace(points, index=np.arange(done, done + len(points)))
-            result, codes = self._sample_as(points, modalities, options)
-            warned = warned or warn_of_missing(points, codes, self.modality(modalities[0]), done)
+            result, codes = self._sample_as(points, chosen, options)
+            first = self.modality(chosen.arrays[0])
+            warned = warned or warn_of_missing(points, codes, first, done)
             done += len(points)
             yield result
 
@@ -177,6 +193,7 @@ class AtPoints(StoredField):
         table: Any,
         modalities: str | Iterable[str] | None = None,
         *,
+        covariates: Covariates = False,
         prefix: str = "ug_",
         method: Method = "nearest",
         radius_m: float | None = None,
@@ -191,6 +208,7 @@ class AtPoints(StoredField):
             table: a pandas or polars DataFrame or an Arrow table with longitude and latitude
                 columns, or a GeoDataFrame of points.
             modalities: the modalities to read; all by default.
+            covariates: as in `sample`.
             prefix: put before the new columns' names.
             method: as in `sample`.
             radius_m: as in `sample`; the share of each disc is a column, too.
@@ -216,14 +234,15 @@ class AtPoints(StoredField):
         options = SampleOptions(
             method=method, radius_m=radius_m, missing=missing, prefix=prefix, progress=progress
         )
-        chosen = self.chosen(modalities)
-        widths = self.layout.widths_of(chosen)
-        check_joinable(table, joined_columns(widths, prefix, shares=radius_m is not None))
+        shares = radius_m is not None
+        chosen = select(self, modalities, covariates, numbers_only=shares)
+        widths = self.layout.widths_of(chosen.modalities)
+        check_joinable(table, joined_columns(widths, prefix, chosen.covariates, shares=shares))
         read = read_points(table, crs, columns, missing="keep")
         # Numbered by row, so that the index of the result names the rows that were kept.
         numbered = replace(read, index=np.arange(len(read)))
         sampled, codes = self._sample_as(numbered, chosen, options)
-        warn_of_missing(read, codes, self.modality(chosen[0]))
+        warn_of_missing(read, codes, self.modality(chosen.arrays[0]))
         if len(sampled) < len(read):
             table = take_rows(table, sampled.index.to_numpy())
         return append_columns(table, sampled)
@@ -233,6 +252,7 @@ class AtPoints(StoredField):
         points: Any,
         modalities: str | Iterable[str] | None = None,
         *,
+        covariates: Covariates = False,
         method: Method = "nearest",
         link: "StoreLink | None" = None,
         crs: Any = None,
@@ -243,6 +263,7 @@ class AtPoints(StoredField):
         Args:
             points: as in `sample`.
             modalities: as in `sample`.
+            covariates: as in `sample`.
             method: as in `sample`.
             link: latency and rate of reading the store; by default measured by a few small reads.
             crs: as in `sample`.
@@ -252,8 +273,8 @@ class AtPoints(StoredField):
 
         check_choice("method", method, Method)
         read = read_points(points, crs, columns, missing="keep")
-        chosen = self.chosen(modalities)
-        arrays = [self.modality(name) for name in chosen]
+        chosen = select(self, modalities, covariates)
+        arrays = [self.modality(name) for name in chosen.arrays]
         return estimate(arrays, read, method, link or measure_link(arrays[0]))
 
     @cached_property
@@ -340,28 +361,34 @@ class AtPoints(StoredField):
         chosen = self.chosen(modalities)
         read = read_points(points, missing="keep")
         vectors: dict[str, np.ndarray]
-        vectors, codes = self._sample_as(read, chosen, SampleOptions(method=method, as_="numpy"))
+        options = SampleOptions(method=method, as_="numpy")
+        vectors, codes = self._sample_as(read, Selection(chosen), options)
         warn_of_missing(read, codes, self.modality(chosen[0]))
         if len(chosen) > 1:
             vectors["joined"] = np.concatenate(list(vectors.values()), axis=1)
         return vectors
 
     def _sample_as(
-        self, points: Points, modalities: tuple[str, ...], options: SampleOptions
+        self, points: Points, chosen: Selection, options: SampleOptions
     ) -> tuple[Any, UInt8[np.ndarray, " point"]]:
-        """Return the result of `sample`, and every point's status in the first modality."""
+        """Return the result of `sample`, and every point's status in the first array."""
         if options.lazy:
             from unigeo.client.reading.lazy import lazy_dataset
 
-            arrays = {name: self.modality(name) for name in modalities}
+            arrays = {name: self.modality(name) for name in chosen.arrays}
             dataset = lazy_dataset(
                 arrays, points, self.bands, method=options.method, dtype=options.dtype
             )
+            if chosen.covariates:
+                dataset = dataset.assign_coords({NAME: list(self.layout.covariates)})
+                dataset = dataset.isel({NAME: positions(self, chosen.covariates)})
             # Nothing is read yet: only points off the grid have a known status.
             return dataset, locate_points(self.grid, *points.metres(self.grid.crs))[1]
-        sampled = {name: self._sample_modality(name, points, options) for name in modalities}
+        sampled = {
+            name: self._sample_array(name, points, chosen, options) for name in chosen.arrays
+        }
         status = {name: result.status for name, result in sampled.items()}
-        codes = status[modalities[0]]
+        codes = status[chosen.arrays[0]]
         keep: Any = slice(None)
         if options.missing == "raise":
             raise_if_missing(status)
@@ -380,18 +407,27 @@ class AtPoints(StoredField):
             if isinstance(result, DiscMeans)
         }
         if options.as_ == "xarray":
-            return _point_dataset(vectors, status, points.lonlat, self.bands, shares), codes
-        return vector_table(vectors, status, points.index, options.prefix, shares), codes
+            names = chosen.covariates
+            return _point_dataset(vectors, status, points.lonlat, self.bands, names, shares), codes
+        table = vector_table(
+            vectors, status, points.index, options.prefix, chosen.covariates, shares
+        )
+        return table, codes
 
-    def _sample_modality(
-        self, name: str, points: Points, options: SampleOptions
+    def _sample_array(
+        self, name: str, points: Points, chosen: Selection, options: SampleOptions
     ) -> Sampled | DiscMeans:
-        """Read one modality at points, or its means over discs."""
-        modality, progress = self.modality(name), options.progress
+        """Read one array at points, or its means over discs."""
+        source, progress = self.modality(name), options.progress
         if options.radius_m is not None:
-            return disc_means(modality, points, options.radius_m, progress=progress)
+            means = disc_means(source, points, options.radius_m, progress=progress)
+            if name == COVARIATES:
+                means = replace(means, vectors=means.vectors[:, positions(self, chosen.covariates)])
+            return means
+        if name == COVARIATES:
+            return sample_covariates(source, points, positions(self, chosen.covariates))
         return sample_modality(
-            modality, points, method=options.method, dtype=options.dtype, progress=progress
+            source, points, method=options.method, dtype=options.dtype, progress=progress
         )
 
 
@@ -400,16 +436,18 @@ def _point_dataset(
     status: dict[str, np.ndarray],
     lonlat: Float[np.ndarray, "point 2"],
     bands: int,
+    covariates: tuple[str, ...] = (),
     shares: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> "xr.Dataset":
     import xarray as xr
 
     variables: dict[str, Any] = {
-        name: (("point", band_dimension(v.shape[1], bands)), v) for name, v in vectors.items()
+        name: (("point", NAME if name == COVARIATES else band_dimension(v.shape[1], bands)), v)
+        for name, v in vectors.items()
     }
     variables |= {share_name(name): ("point", values) for name, values in shares.items()}
     variables |= {status_name(name): ("point", codes) for name, codes in status.items()}
-    return xr.Dataset(
-        variables,
-        coords={"lon": ("point", lonlat[:, 0]), "lat": ("point", lonlat[:, 1])},
-    )
+    coords: dict[str, Any] = {"lon": ("point", lonlat[:, 0]), "lat": ("point", lonlat[:, 1])}
+    if covariates:
+        coords[NAME] = list(covariates)
+    return xr.Dataset(variables, coords=coords)

@@ -1,4 +1,4 @@
-"""Mean vectors over discs round points, read cell by cell in bounded memory."""
+"""Mean vectors and covariates over discs round points, read cell by cell in bounded memory."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from unigeo.client.reading.sampling import Modality, missing_reasons
 from unigeo.client.shapes.area_status import add_areas, check_codes, shares_of, status_of
 from unigeo.client.shapes.coverage import WINDOW_CELLS, Cover, cover_grid
 from unigeo.client.shapes.discs import disc_outlines
+from unigeo.schemas.store.layout import COVARIATES
 from unigeo.schemas.store.quantization import dequantize
 from unigeo.schemas.store.status import Status
 from unigeo.schemas.tables.points import Points
@@ -26,10 +27,10 @@ which would wait for each other on a busy machine."""
 
 @dataclass(frozen=True)
 class DiscMeans:
-    """One modality's means over discs."""
+    """Means of one modality, or of the covariates, over discs."""
 
     vectors: Float[np.ndarray, "disc band"]
-    """Area means of unit vectors, float32, NaN where no cell has one."""
+    """Area means of unit vectors or covariates, float32, NaN where no cell has one."""
     status: UInt8[np.ndarray, " disc"]
     """`VALID` if any cell is; else the status of most of the disc."""
     share: Float[np.ndarray, " disc"]
@@ -39,7 +40,7 @@ class DiscMeans:
 def disc_means(
     modality: Modality, points: Points, radius_m: float, *, progress: bool = False
 ) -> DiscMeans:
-    """Average one modality's vectors over a disc round each point.
+    """Average one modality's vectors, or the covariates, over a disc round each point.
 
     Args:
         modality: the arrays to read.
@@ -71,13 +72,14 @@ def _batch_means(
 ) -> DiscMeans:
     outlines = disc_outlines(lonlat, radius_m, modality.grid)
     sums = np.zeros((len(lonlat), modality.vectors.bands))
+    areas = np.zeros_like(sums) if modality.name == COVARIATES else None
     cells = np.zeros((len(lonlat), len(Status)))
     for part in cover_grid(outlines, modality.grid):
         for piece in _pieces(part, modality.grid.shape[1]):
-            _add(modality, piece, sums, cells)
+            _add(modality, piece, sums, cells, areas)
     valid = cells[:, Status.VALID]
     with np.errstate(invalid="ignore"):  # 0 / 0 of discs without a valid cell is NaN
-        vectors = (sums / valid[:, None]).astype(np.float32)
+        vectors = (sums / (valid[:, None] if areas is None else areas)).astype(np.float32)
     status = status_of(cells, outlines.area, np.isnan(lonlat[:, 0]))
     return DiscMeans(vectors, status, shares_of(valid, outlines.area))
 
@@ -111,16 +113,21 @@ def _add(
     piece: _Piece,
     sums: Float[np.ndarray, "disc band"],
     cells: Float[np.ndarray, "disc reason"],
+    areas: Float[np.ndarray, "disc band"] | None,
 ) -> None:
-    """Add a piece's cells to each disc's sum of vectors, and to its area by status."""
+    """Add a piece's cells to each disc's sum of vectors, and to its area by status.
+
+    A cell may lack some of the covariates, so `areas` gets the area of the cells that have each.
+    """
     rowcol = np.stack(np.divmod(piece.number, modality.grid.shape[1]), axis=-1)
     vectors = np.empty((len(rowcol), modality.vectors.bands), np.float32)
-    modality.vectors.gather(rowcol, vectors, transform=dequantize)
+    modality.vectors.gather(rowcol, vectors, transform=dequantize if areas is None else None)
+    known = ~np.isnan(vectors)
     codes = np.full(len(rowcol), Status.VALID, np.uint8)
-    empty = np.flatnonzero(np.isnan(vectors[:, 0]))
+    empty = np.flatnonzero(~known.any(axis=1))
     if len(empty):
         codes[empty] = check_codes(missing_reasons(modality, rowcol[empty]))
-        vectors[empty] = 0  # NaN times a weight would be NaN
+    vectors[~known] = 0  # NaN times a weight would be NaN
     add_areas(cells, piece.cover, codes[piece.slot])
     disc, share = piece.cover.polygon, piece.cover.share.astype(np.float32)
     for first in range(0, len(disc), _GROUP):
@@ -129,4 +136,7 @@ def _add(
         row = disc[group] - disc[first]
         weights = np.zeros((row[-1] + 1, len(row)), np.float32)
         weights[row, np.arange(len(row))] = share[group]
-        sums[disc[first] : disc[first] + len(weights)] += weights @ vectors[piece.slot[group]]
+        discs = slice(disc[first], disc[first] + len(weights))
+        sums[discs] += weights @ vectors[piece.slot[group]]
+        if areas is not None:
+            areas[discs] += weights @ known[piece.slot[group]].astype(np.float32)

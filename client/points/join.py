@@ -1,6 +1,6 @@
 """Tables of vectors, and joining them to a user's table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float, Int, Int8, UInt8
 
 from unigeo.client.reading.point_status import STATUS_TEXTS, count_reasons, text_positions
+from unigeo.client.reading.sampling import numbers_of
 from unigeo.schemas.errors import PointsError
-from unigeo.schemas.store.layout import status_name
+from unigeo.schemas.store.layout import COVARIATES, status_name
 from unigeo.schemas.store.status import Status
 from unigeo.schemas.tables.object_types import kind_of
 
@@ -39,14 +40,37 @@ def vector_table(
     status: dict[str, UInt8[np.ndarray, " point"]],
     index: Any = None,
     prefix: str = "",
+    covariates: Sequence[str] = (),
     shares: Mapping[str, Float[np.ndarray, " point"]] = MappingProxyType({}),
 ) -> "pd.DataFrame":
-    """Return one column per modality and band, then those of shares, then those of status texts."""
+    """Return one column per number, then those of shares, then those of status texts.
+
+    Args:
+        vectors: numbers at the points by modality; covariates under their own name, last.
+        status: codes by the same names.
+        index: labels of the rows.
+        prefix: put before every name.
+        covariates: names of the covariates.
+        shares: shares of areas by modality.
+    """
     import pandas as pd
 
-    names = [name for key, v in vectors.items() for name in column_names(key, v.shape[1], prefix)]
-    values = np.concatenate(list(vectors.values()), axis=1)
-    table = pd.DataFrame(values, index=index, columns=names, copy=False)
+    unit = [values for name, values in vectors.items() if name != COVARIATES]
+    widths = {name: v.shape[1] for name, v in vectors.items() if name != COVARIATES}
+    names = number_columns(widths, prefix)
+    plain = pd.DataFrame(
+        vectors.get(COVARIATES, np.empty((len(next(iter(vectors.values()))), 0))),
+        index=index,
+        columns=[prefix + name for name in covariates],
+        copy=False,
+    )
+    table = plain
+    if unit:
+        values = np.concatenate(unit, axis=1)
+        table = pd.DataFrame(values, index=index, columns=names, copy=False)
+        table = (
+            pd.concat([table, plain.set_axis(table.index)], axis=1) if len(covariates) else table
+        )
     categories = pd.CategoricalDtype(list(STATUS_TEXTS.values()))
     reasons = {
         prefix + status_name(modality): pd.Categorical.from_codes(
@@ -58,25 +82,41 @@ def vector_table(
     return pd.concat([table, pd.DataFrame(beside, index=table.index)], axis=1)
 
 
+def number_columns(widths: Mapping[str, int], prefix: str = "") -> list[str]:
+    """Return the names of the columns of vectors.
+
+    Args:
+        widths: number of bands of each modality.
+        prefix: put before every name.
+    """
+    return [
+        name for modality, width in widths.items() for name in column_names(modality, width, prefix)
+    ]
+
+
 def joined_columns(
-    widths: Mapping[str, int], prefix: str = "", *, shares: bool = False
+    widths: Mapping[str, int],
+    prefix: str = "",
+    covariates: Sequence[str] = (),
+    *,
+    shares: bool = False,
 ) -> list[str]:
     """Return the name of every column that `vector_table` makes.
 
     Args:
         widths: number of bands of each modality.
         prefix: put before every name.
+        covariates: names of the covariates.
         shares: whether the table has the shares of areas.
 
     >>> joined_columns({"aerial": 1})
     ['aerial_000', 'aerial_status']
     """
-    bands = [
-        name for modality, width in widths.items() for name in column_names(modality, width, prefix)
-    ]
+    arrays = [*widths, *([COVARIATES] if covariates else [])]
+    columns = number_columns(widths, prefix) + [prefix + name for name in covariates]
     if shares:
-        bands += [prefix + share_name(modality) for modality in widths]
-    return bands + [prefix + status_name(modality) for modality in widths]
+        columns += [prefix + share_name(array) for array in arrays]
+    return columns + [prefix + status_name(array) for array in arrays]
 
 
 def raise_if_missing(status: dict[str, UInt8[np.ndarray, " point"]]) -> None:
@@ -89,7 +129,8 @@ def raise_if_missing(status: dict[str, UInt8[np.ndarray, " point"]]) -> None:
         missing = codes != Status.VALID
         if missing.any():
             raise PointsError(
-                f"{missing.sum():,} of {len(codes):,} points have no {modality} vector "
+                f"{missing.sum():,} of {len(codes):,} points have no "
+                f"{numbers_of(modality).removeprefix('a ')} "
                 f"({count_reasons(codes)}): {_first_rows(codes)}. Pass missing='nan' to keep their "
                 "rows empty, or missing='drop' to leave them out."
             )

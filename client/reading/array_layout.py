@@ -33,7 +33,7 @@ class StoredArray:
     bands: int
     """Numbers in a cell; 1 if the array has no band axis."""
     dtype: np.dtype[Any]
-    fill: int
+    fill: float
     """Value of every number in a chunk that is not stored."""
     object_cells: tuple[int, int]
     """Rows and columns of cells in one object."""
@@ -122,10 +122,12 @@ def stored_array(array: "zarr.Array[Any]") -> StoredArray | None:
 
     Returns:
         None if only Zarr itself can read the array: bands in several chunks, other codecs, or
-        numbers of more than one byte.
+        numbers that are not as the processor has them.
     """
     metadata: Any = array.metadata
-    if metadata.zarr_format != 3 or array.ndim not in (2, 3) or array.dtype.itemsize != 1:
+    if metadata.zarr_format != 3 or array.ndim not in (2, 3):
+        return None
+    if array.dtype.kind not in "iuf" or array.dtype != array.dtype.newbyteorder("<"):
         return None
     axes = _axes(metadata.dimension_names, array.ndim)
     outer = array.shards or array.chunks
@@ -151,7 +153,7 @@ def stored_array(array: "zarr.Array[Any]") -> StoredArray | None:
         shape=(array.shape[rows], array.shape[cols]),
         bands=array.shape[axes[2]] if len(axes) == 3 else 1,
         dtype=array.dtype,
-        fill=int(array.fill_value),
+        fill=array.fill_value.item(),
         object_cells=(outer[rows], outer[cols]),
         chunk_cells=(array.chunks[rows], array.chunks[cols]),
         sharded=sharded,
@@ -193,7 +195,10 @@ def _codec_chain(
             order = tuple(order[axis] for axis in configuration["order"])
         elif name == "crc32c":
             checked = True
-        elif name != "bytes":
+        elif name == "bytes":
+            if configuration.get("endian") == "big":
+                return None
+        else:
             decoder = _decoder(name)
             if decoder is None:
                 return None

@@ -70,8 +70,10 @@ class StoredCells:
         if not len(stored):
             return
         if self.array.direct:
-            start = start + addresses.cell_number * self.array.cell_bytes + wanted.start
-            self._gather_bytes(addresses, start, stored, len(wanted), writer)
+            start = start + addresses.cell_number * self.array.cell_bytes
+            start += wanted.start * self.dtype.itemsize
+            width = len(wanted) * self.dtype.itemsize
+            self._gather_bytes(addresses, start, stored, width, writer)
         else:
             self._gather_chunks(addresses, start, length, stored, bands, writer)
 
@@ -149,7 +151,7 @@ class StoredCells:
             part = slice(runs.first[number], runs.first[number + 1])
             key = keys[runs.object_number[number]]
             if body is None:
-                self._absent(key, cells[part], width, writer)
+                self._absent(key, cells[part], width // self.dtype.itemsize, writer)
             else:
                 offset = begin[part] - runs.start[number]
                 _copy(body, key, offset, width, self.dtype, cells[part], writer)
@@ -179,7 +181,8 @@ class StoredCells:
             readable = present[addresses.object_number[cells]]
             lost = cells[~readable]
             if len(lost):
-                self._absent(keys[addresses.object_number[lost[0]]], lost, width, writer)
+                numbers = width // self.dtype.itemsize
+                self._absent(keys[addresses.object_number[lost[0]]], lost, numbers, writer)
             cells = cells[readable]
             objects = objects[[file is not None for file in opened]]
         files = [file for file in opened if file is not None]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unigeo.schemas.errors import DamagedError, LayoutError
-from unigeo.schemas.store.layout import Layout, status_name
+from unigeo.schemas.store.layout import COVARIATES, Layout, status_name
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,12 +18,12 @@ def check_variables(dataset: "xr.Dataset", layout: Layout) -> None:
         LayoutError: naming the array.
         DamagedError: if the values of the band coordinate are lost.
     """
-    for modality in layout.modalities:
-        bands = layout.width(modality)
-        for name, dtype in ((modality, np.int8), (status_name(modality), np.uint8)):
+    for array in layout.arrays:
+        bands = layout.width(array)
+        for name, dtype in ((array, layout.dtype(array)), (status_name(array), np.dtype("u1"))):
             variable = dataset[name]
             others = [str(dim) for dim in variable.dims if dim not in ("y", "x")]
-            is_vector = name == modality
+            is_vector = name == array
             if len(variable.dims) != 2 + len(others) or len(others) != int(is_vector):
                 raise LayoutError(
                     f"{name!r} of the Dataset has the dimensions "
@@ -32,10 +32,10 @@ def check_variables(dataset: "xr.Dataset", layout: Layout) -> None:
                 )
             if variable.dtype != dtype:
                 raise LayoutError(
-                    f"{name!r} of the Dataset is {variable.dtype}, not {np.dtype(dtype)} as it is "
+                    f"{name!r} of the Dataset is {variable.dtype}, not {dtype} as it is "
                     "stored: sample the Dataset as xr.open_zarr gives it"
                 )
-            if not is_vector:
+            if not is_vector or array == COVARIATES:
                 continue
             (band,) = others
             numbers = variable[band].values if band in variable.coords else np.arange(bands)

@@ -90,7 +90,8 @@ class DatasetStore:
 
     def checked_dataset(self) -> "xr.Dataset":
         """Return the Dataset with checked reads of the arrays that are still the store's."""
-        names = [name for m in self.attributes.layout.modalities for name in (m, status_name(m))]
+        arrays = self.attributes.field_layout().arrays
+        names = [name for array in arrays for name in (array, status_name(array))]
         lazy = {name: self._checked_variable(name) for name in names if self._array(name)}
         checked = {name: variable for name, variable in lazy.items() if variable is not None}
         if "spatial_ref" in self.dataset.coords:  # only its attributes matter: read no value

@@ -9,8 +9,9 @@ from xarray import Dataset, Variable
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from unigeo.client.reading.covariates import sample_covariates
 from unigeo.client.reading.sampling import Method, Modality, Numbers, read_status, sample
-from unigeo.schemas.store.layout import band_dimension, status_name
+from unigeo.schemas.store.layout import COVARIATES, NAME, band_dimension, status_name
 from unigeo.schemas.tables.points import Points
 
 if TYPE_CHECKING:
@@ -38,13 +39,16 @@ def lazy_dataset(
     points = replace(points, index=None)
     variables: dict[Hashable, Variable] = {}
     for name, modality in modalities.items():
+        plain = name == COVARIATES
         vectors = _PointArray(
             (len(points), modality.vectors.bands),
-            np.dtype(dtype),
-            _vector_reader(modality, points, method, dtype),
+            np.dtype(np.float32 if plain else dtype),
+            _covariate_reader(modality, points)
+            if plain
+            else _vector_reader(modality, points, method, dtype),
         )
         codes = _PointArray((len(points),), np.dtype(np.uint8), _status_reader(modality, points))
-        dims = "point", band_dimension(modality.vectors.bands, bands)
+        dims = "point", NAME if plain else band_dimension(modality.vectors.bands, bands)
         variables[name] = Variable(dims, indexing.LazilyIndexedArray(vectors))
         variables[status_name(name)] = Variable("point", indexing.LazilyIndexedArray(codes))
     lon, lat = points.lonlat.T
@@ -97,6 +101,15 @@ def _vector_reader(
     def read(index: np.ndarray, bands: slice) -> np.ndarray:
         part = points.take(index)
         return sample(modality, part, method=method, dtype=dtype, bands=bands).vectors
+
+    return read
+
+
+def _covariate_reader(
+    modality: Modality, points: Points
+) -> Callable[[np.ndarray, slice], np.ndarray]:
+    def read(index: np.ndarray, names: slice) -> np.ndarray:
+        return sample_covariates(modality, points.take(index), names).vectors
 
     return read
 

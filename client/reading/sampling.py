@@ -13,6 +13,7 @@ from unigeo.client.reading.point_status import NO_POSITION
 from unigeo.schemas.errors import DamagedError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.splines import catmull_rom
+from unigeo.schemas.store.layout import COVARIATES
 from unigeo.schemas.store.quantization import FILL, dequantize
 from unigeo.schemas.store.status import Status
 from unigeo.schemas.tables.points import Points
@@ -29,7 +30,7 @@ _LEAST_LENGTH = 1e-6
 
 @dataclass(frozen=True)
 class Modality:
-    """The vectors and statuses of one modality in a field."""
+    """The vectors and statuses of one modality in a field, or its covariates and theirs."""
 
     name: str
     grid: Grid
@@ -168,11 +169,16 @@ def missing_reasons(
     if len(lost):
         row, col = rowcol[lost[0]]
         raise DamagedError(
-            f"{len(lost)} of {len(rowcol)} cells without a {modality.name} vector have the status "
-            f"valid, the first in row {row}, column {col}: the store has lost a shard, or does not "
-            "let it be read. Copy the store anew."
+            f"{len(lost)} of {len(rowcol)} cells without {numbers_of(modality.name)} have the "
+            f"status valid, the first in row {row}, column {col}: the store has lost a shard, or "
+            "does not let it be read. Copy the store anew."
         )
     return codes[:, 0]
+
+
+def numbers_of(array: str) -> str:
+    """Name what a cell has in an array, for messages: `a dsm vector`, `covariates`."""
+    return array if array == COVARIATES else f"a {array} vector"
 
 
 def valid_points(status: dict[str, UInt8[np.ndarray, " point"]]) -> Bool[np.ndarray, " point"]:

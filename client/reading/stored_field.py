@@ -15,6 +15,7 @@ from unigeo.schemas.store.attributes import UnigeoAttributes
 from unigeo.schemas.store.layout import Layout, status_name
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
     from zarr.abc.store import Store
 
@@ -56,6 +57,13 @@ class StoredField:
         return self.layout.modalities
 
     @property
+    def covariates(self) -> "pd.DataFrame":
+        """Plain numbers that the field stores of each cell: their names, units and sources."""
+        from unigeo.client.reading.covariates import covariate_table
+
+        return covariate_table(self)
+
+    @property
     def bands(self) -> int:
         """Numbers in one vector of the model; `layout.width` has those of each modality."""
         return self.layout.bands
@@ -90,7 +98,7 @@ class StoredField:
         return chosen
 
     def modality(self, name: str) -> Modality:
-        """Return one modality's arrays."""
+        """Return the arrays of one modality, or of the covariates."""
         return Modality(name, self.grid, self.cells(name), self.cells(status_name(name)))
 
     def known_source(self, verb: str) -> Any:

@@ -83,9 +83,11 @@ async def chunk_problems(store: "Store", nodes: Nodes) -> list[Problem]:
         chunk = node["chunk_grid"]["configuration"]["chunk_shape"]
         counts = [math.ceil(n / c) for n, c in zip(node["shape"], chunk, strict=True)]
         uncompressed = [codec["name"] for codec in node["codecs"]] == ["bytes"]
-        size_bytes = math.prod(chunk) * np.dtype(node["data_type"]).itemsize
+        size_bytes = None  # of compressed numbers, and of texts
+        if uncompressed:
+            size_bytes = math.prod(chunk) * np.dtype(node["data_type"]).itemsize
         keys = ["/".join([name, "c", *map(str, number)]) for number in np.ndindex(*counts)]
-        sizes |= dict.fromkeys(keys, size_bytes if uncompressed else None)
+        sizes |= dict.fromkeys(keys, size_bytes)
     problems = []
     stored = await gather_few(stored_size(store, key) for key in sizes)
     for (key, expected), size in zip(sizes.items(), stored, strict=True):

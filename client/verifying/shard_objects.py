@@ -11,7 +11,7 @@ from unigeo.client.progress import progress_bar
 from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.io.limits import OBJECT_BYTES
 from unigeo.schemas.io.store_errors import unreachable_errors
-from unigeo.schemas.store.layout import COVARIATES, Layout
+from unigeo.schemas.store.layout import Layout
 from unigeo.schemas.store.problems import Problem
 from unigeo.schemas.store.sharding import EMPTY, crc_matches, parse_index
 from unigeo.schemas.store.status import Status
@@ -52,7 +52,7 @@ class ShardResult:
 
 
 def _chunk_problems(content: bytes, layout: Layout) -> tuple[list[str], int]:
-    """Check the index and the chunks of a vector array's shard.
+    """Check the index and the chunks of a shard of vectors or covariates.
 
     Args:
         content: the stored object.
@@ -132,8 +132,6 @@ def _check_content(
         problems.append(Problem(shard.key, text))
     if shard.valid_cells is not None:
         inside, chunks = _status_problems(content, layout, shard.valid_cells), 1
-    elif shard.array == COVARIATES:
-        inside, chunks = [], 1
     else:
         inside, chunks = _chunk_problems(content, layout)
     problems += [Problem(shard.key, f"{shard}: {text}") for text in inside]

@@ -26,7 +26,7 @@ from unigeo.schemas.io.limits import check_memory
 from unigeo.schemas.io.store_errors import damage_errors, unreachable_errors
 from unigeo.schemas.io.stores import open_group
 from unigeo.schemas.store.attributes import UnigeoAttributes, attribute_problems
-from unigeo.schemas.store.layout import COVARIATES, Layout, status_name
+from unigeo.schemas.store.layout import Layout, status_name
 from unigeo.schemas.store.manifest import GROUP as MANIFEST
 from unigeo.schemas.store.manifest import ArrayManifest, shard_key
 from unigeo.schemas.store.problems import Problem, texts_of
@@ -162,19 +162,14 @@ def _listed_shards(
             problems.append(Problem(path, f"array '{path}' cannot be read: {error}"))
             return None
 
-    for modality in layout.modalities:
-        valid = read(f"{modality}_valid_cells", shards)
-        for array, dimensions in ((modality, 3), (status_name(modality), 2)):
+    for name in layout.arrays:
+        valid = read(f"{name}_valid_cells", shards)
+        for array, dimensions in ((name, 3), (status_name(name), 2)):
             sha256 = read(f"{array}_sha256", (*shards, 32))
             size_bytes = read(f"{array}_bytes", shards)
             if sha256 is not None and size_bytes is not None and valid is not None:
                 entries = ArrayManifest(sha256, size_bytes)
                 listed += _shards_of(array, entries, valid if dimensions == 2 else None)
-    if layout.covariates:
-        sha256 = read(f"{COVARIATES}_sha256", (*shards, 32))
-        size_bytes = read(f"{COVARIATES}_bytes", shards)
-        if sha256 is not None and size_bytes is not None:
-            listed += _shards_of(COVARIATES, ArrayManifest(sha256, size_bytes), None)
     return listed, problems
 
 
@@ -210,8 +205,7 @@ def _stray_objects(
     keys: set[str], listed: list[ListedShard], nodes: Nodes, layout: Layout
 ) -> list[Problem]:
     """Find objects that belong to nothing, such as a shard that the manifest does not list."""
-    field = {name for modality in layout.modalities for name in (modality, status_name(modality))}
-    field |= {COVARIATES} if layout.covariates else set()
+    field = {name for array in layout.arrays for name in (array, status_name(array))}
     known = {"zarr.json"} | {f"{name}/zarr.json" for name in nodes}
     known |= {shard.key for shard in listed if shard.size_bytes}
     # Chunks of other arrays are not listed one by one: any key of the right form belongs to them.

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from jaxtyping import Int8, UInt8
+from jaxtyping import Bool, Int8, UInt8
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -48,7 +48,7 @@ from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.geo.window import Window
 from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.store.attributes import UnigeoAttributes
-from unigeo.schemas.store.layout import Layout, status_name
+from unigeo.schemas.store.layout import COVARIATES, Layout, status_name
 from unigeo.schemas.store.manifest import ArrayManifest, shard_key
 from unigeo.schemas.store.overviews import coarser_layout, overview_path
 from unigeo.schemas.store.preview import preview_path
@@ -108,14 +108,14 @@ def derive(
         progress: show a bar on stderr.
 
     Returns:
-        The facts of each modality's shards, and the objects derived from them.
+        The facts of each array's shards, and the objects derived from them.
 
     Raises:
         LayoutError: if a shard is damaged, naming it.
     """
     layout = attributes.field_layout()
     shards = layout.shards(attributes.grid.grid())
-    facts = {modality: ShardFacts.empty(shards) for modality in layout.modalities}
+    facts = {array: ShardFacts.empty(shards) for array in layout.arrays}
     made: Objects = {}
     derive_shard = _ShardDeriver(group.store, attributes, colours, factors, facts)
     tasks = list(_tasks(group, layout))
@@ -131,10 +131,10 @@ def derive(
 
 
 def _tasks(group: zarr.Group, layout: Layout) -> Iterator[tuple[str, int, int]]:
-    """List modality, row and column of every shard by its status, which even an empty shard has."""
-    for modality in layout.modalities:
-        for row, col in sorted(stored_shards(group.store, status_name(modality))):
-            yield modality, row, col
+    """List array, row and column of every shard by its status, which even an empty shard has."""
+    for array in layout.arrays:
+        for row, col in sorted(stored_shards(group.store, status_name(array))):
+            yield array, row, col
 
 
 def _results_in_order[T](pool: ThreadPoolExecutor, tasks: Iterator[partial[T]]) -> Iterator[T]:
@@ -186,6 +186,10 @@ class _ShardDeriver:
         window = Window(row * side, col * side, side, side)
         task = digest_of_shard(self._attributes, modality, window, status)
         one.tasks[row, col] = np.frombuffer(task, np.uint8)
+        if modality == COVARIATES:  # nothing is derived from numbers that can be read
+            with _named(key):
+                self._check_covariates(body, status)
+            return {}
         # Everything that the derived objects depend on: a note with other inputs is out of date.
         inputs = {
             "vectors": bytes(one.vectors.sha256[row, col]).hex(),
@@ -207,6 +211,15 @@ class _ShardDeriver:
         write_object(self._store, note, content.encode())
         return objects
 
+    def _check_covariates(self, body: bytes | None, status: UInt8[np.ndarray, "row col"]) -> None:
+        layout = self._layout
+        width, dtype = layout.width(COVARIATES), layout.dtype(COVARIATES)
+        for number, stored in enumerate(
+            rows_of_vectors(body, layout, width, layout.chunk, dtype=dtype)
+        ):
+            rows = slice(number * layout.chunk, (number + 1) * layout.chunk)
+            _check_fit(~np.isnan(stored).all(axis=2), status[rows], "a number")
+
     def _write(
         self,
         modality: str,
@@ -224,7 +237,7 @@ class _ShardDeriver:
         rows = math.lcm(layout.chunk, *factors)  # whole chunks to decode, whole cells of overviews
         for number, stored in enumerate(rows_of_vectors(body, layout, width, rows)):
             first = number * rows
-            _check_fit(stored, status[first : first + rows])
+            _check_fit(stored[..., 0] != FILL, status[first : first + rows], "a vector")
             rgb[:, first : first + rows] = self._colours[modality].paint(stored)
             overviews = overviews_of(stored, status[first : first + rows], factors)
             for factor, means, coarse_codes in overviews:
@@ -258,19 +271,19 @@ class _ShardDeriver:
 
 
 def _check_fit(
-    stored: Int8[np.ndarray, "row col band"], status: UInt8[np.ndarray, "row col"]
+    filled: Bool[np.ndarray, "row col"], status: UInt8[np.ndarray, "row col"], what: str
 ) -> None:
-    """Check that exactly the valid cells have vectors.
+    """Check that exactly the valid cells are filled.
 
     Only in layout 1 statuses have a CRC; in later layouts this check finds damaged ones.
 
     Raises:
-        LayoutError: if a valid cell has no vector, or a cell that is not valid has one.
+        LayoutError: if a valid cell is empty, or a cell that is not valid has one.
     """
-    wrong = np.count_nonzero((stored[..., 0] != FILL) != (status == Status.VALID))
+    wrong = np.count_nonzero(filled != (status == Status.VALID))
     if wrong:
         raise LayoutError(
-            f"{wrong} cells have a vector and another status than valid, or the reverse: the "
+            f"{wrong} cells have {what} and another status than valid, or the reverse: the "
             "shard or its status is damaged."
         )
 

@@ -11,13 +11,12 @@ import zarr
 
 from unigeo.producer.publishing.derive import Objects
 from unigeo.producer.publishing.shard_facts import ShardFacts
-from unigeo.producer.raster.planning import stored_shards
 from unigeo.producer.storage.objects import digest, list_objects, need_object
 from unigeo.producer.storage.staged_groups import add_array, new_group, replace_group
 from unigeo.schemas.geo.bounds import shard_bounds
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.io.json_text import load_json
-from unigeo.schemas.store.layout import COVARIATES, Layout, status_name
+from unigeo.schemas.store.layout import Layout, status_name
 from unigeo.schemas.store.manifest import (
     ATTRIBUTE_BYTE,
     BOUNDS,
@@ -26,10 +25,8 @@ from unigeo.schemas.store.manifest import (
     KEY_BYTE,
     OBJECTS,
     SHARDS,
-    ArrayManifest,
     manifest_digest,
     run_name,
-    shard_key,
     task_name,
 )
 from unigeo.schemas.store.published_attributes import ARRAY, attributes_to_bytes
@@ -53,17 +50,17 @@ def write_manifest(
         group: the root.
         grid: grid of the field.
         layout: layout of the field.
-        facts: facts of the shards by modality.
+        facts: facts of the shards by array.
         made: objects whose hashes are known; all others are read to hash them.
         runs: runs that made the shards, each as `run_entry` returns it.
-        run_of: for each modality the number of the run that made each shard; the first by default.
+        run_of: for each array the number of the run that made each shard; the first by default.
         held: the root's attributes, as `published_attributes.held_attributes` returns them.
 
     Returns:
         The digest of the whole manifest, hexadecimal.
     """
     manifest = new_group({"runs": runs})
-    for modality in layout.modalities:
+    for modality in layout.arrays:
         one = facts[modality]
         for array, listed in ((modality, one.vectors), (status_name(modality), one.status)):
             add_array(manifest, f"{array}_sha256", listed.sha256, (*SHARDS, BYTE))
@@ -72,24 +69,11 @@ def write_manifest(
         add_array(manifest, task_name(modality), one.tasks, (*SHARDS, BYTE))
         number = (run_of or {}).get(modality, np.zeros(layout.shards(grid), np.int32))
         add_array(manifest, run_name(modality), number, SHARDS)
-    if layout.covariates:
-        listed = _covariates(group, layout.shards(grid))
-        add_array(manifest, f"{COVARIATES}_sha256", listed.sha256, (*SHARDS, BYTE))
-        add_array(manifest, f"{COVARIATES}_bytes", listed.size_bytes, SHARDS)
     bounds = shard_bounds(grid, layout.shard)
     add_array(manifest, BOUNDS, bounds, (*SHARDS, "edge"))
     add_array(manifest, ARRAY, attributes_to_bytes(held), (ATTRIBUTE_BYTE,))
     _add_objects(manifest, group, layout, made)
     return manifest_digest(replace_group(group.store, GROUP, manifest))
-
-
-def _covariates(group: zarr.Group, shards: tuple[int, int]) -> ArrayManifest:
-    """Hash the stored covariates."""
-    listed = ArrayManifest.empty(shards)
-    for row, col in stored_shards(group.store, COVARIATES):
-        sha256, listed.size_bytes[row, col] = _read(group, shard_key(COVARIATES, row, col, 3))
-        listed.sha256[row, col] = np.frombuffer(bytes.fromhex(sha256), np.uint8)
-    return listed
 
 
 def run_entry(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,8 +128,7 @@ def _others(group: zarr.Group, layout: Layout) -> Iterator[str]:
 
     Chunks are found through their arrays' metadata, so that stray objects are never listed.
     """
-    field_arrays = {*layout.modalities, *map(status_name, layout.modalities)}
-    field_arrays |= {COVARIATES} if layout.covariates else set()
+    field_arrays = {*layout.arrays, *map(status_name, layout.arrays)}
     stored = [key for key in list_objects(group.store) if not key.startswith(f"{GROUP}/")]
     known = set(stored)
     for key in stored:

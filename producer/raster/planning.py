@@ -25,9 +25,10 @@ from unigeo.schemas.store.layout import Layout, status_name
 
 @dataclass(frozen=True, order=True)
 class Task:
-    """One shard of one modality: written by one process, as one object."""
+    """One shard of one modality, or of the covariates: written by one process, as one object."""
 
     modality: str
+    """Name of the array."""
     shard_row: int
     shard_col: int
 
@@ -37,7 +38,7 @@ class Task:
 
 
 class Tasks(Sequence[Task]):
-    """Tasks from north to south, the modalities of a shard one after another."""
+    """Tasks from north to south, the arrays of a shard one after another, covariates last."""
 
     def __init__(
         self,
@@ -85,10 +86,8 @@ def plan(group: zarr.Group, grid: Grid, layout: Layout) -> Tasks:
     A shard's status is written after its vectors, so its presence says that the task is done.
     """
     shape = layout.shards(grid)
-    missing = [
-        ~stored_mask(group.store, status_name(modality), shape) for modality in layout.modalities
-    ]
-    return Tasks(layout.modalities, np.stack(missing))
+    missing = [~stored_mask(group.store, status_name(array), shape) for array in layout.arrays]
+    return Tasks(layout.arrays, np.stack(missing))
 
 
 def planned(url: Any, grid: Grid, layout: Layout) -> Tasks:
@@ -96,9 +95,7 @@ def planned(url: Any, grid: Grid, layout: Layout) -> Tasks:
     try:
         group = open_group(url, consolidated=False)
     except StoreError:
-        return Tasks(
-            layout.modalities, np.ones((len(layout.modalities), *layout.shards(grid)), bool)
-        )
+        return Tasks(layout.arrays, np.ones((len(layout.arrays), *layout.shards(grid)), bool))
     return plan(group, grid, layout)
 
 

@@ -1,5 +1,6 @@
-"""The arrays of an empty field: vectors, statuses and coordinates."""
+"""The arrays of an empty field: vectors, covariates, statuses and coordinates."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,10 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 from unigeo.producer.storage.object_io import exists, put
 from unigeo.producer.storage.staged_groups import add_array, new_group, objects_of
 from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.store.covariates import Covariate, covariate_attributes
 from unigeo.schemas.store.layout import (
+    COVARIATES,
+    NAME,
     Layout,
     array_attributes,
     axis_attributes,
@@ -17,18 +21,20 @@ from unigeo.schemas.store.layout import (
     spatial_ref_attributes,
     status_name,
 )
-from unigeo.schemas.store.quantization import FILL
 
 
-def create_arrays(store: Any, path: str, grid: Grid, layout: Layout) -> None:
+def create_arrays(
+    store: Any, path: str, grid: Grid, layout: Layout, covariates: Sequence[Covariate] = ()
+) -> None:
     """Write the objects of an empty field that are missing: a run may have been killed on its way.
 
     Nothing is ever removed, so that two runs that begin together end with the same objects.
     """
     empty = new_group()
-    for modality in layout.modalities:
-        _create_vectors(empty, modality, grid, layout)
-        _create_status(empty, modality, grid, layout)
+    for array in layout.arrays:
+        about = covariate_attributes(covariates) if array == COVARIATES else {}
+        _create_numbers(empty, array, grid, layout, about)
+        _create_status(empty, array, grid, layout)
     _create_coordinates(empty, grid, layout)
     prefix = f"{path}/" if path else ""
     for key, body in objects_of(empty).items():
@@ -36,22 +42,24 @@ def create_arrays(store: Any, path: str, grid: Grid, layout: Layout) -> None:
             put(store, prefix + key, body)
 
 
-def _create_vectors(group: zarr.Group, modality: str, grid: Grid, layout: Layout) -> None:
+def _create_numbers(
+    group: zarr.Group, name: str, grid: Grid, layout: Layout, about: dict[str, Any]
+) -> None:
     inner: list[Any] = [BytesCodec(), Crc32cCodec()]
-    width = layout.width(modality)
+    width = layout.width(name)
     if layout.codec == "zstd":
         inner.insert(1, ZstdCodec(level=3))
     group.create_array(
-        modality,
+        name,
         shape=(*grid.shape, width),
-        dtype="int8",
+        dtype=layout.dtype(name),
         chunks=(layout.shard, layout.shard, width),
         serializer=ShardingCodec(chunk_shape=(layout.chunk, layout.chunk, width), codecs=inner),
         compressors=None,
         filters=None,
-        fill_value=FILL,
-        dimension_names=("y", "x", layout.dimension(modality)),
-        attributes=array_attributes(modality, grid),
+        fill_value=layout.fill(name),
+        dimension_names=("y", "x", layout.dimension(name)),
+        attributes=array_attributes(name, grid) | about,
     )
 
 
@@ -78,9 +86,13 @@ def _create_coordinates(group: zarr.Group, grid: Grid, layout: Layout) -> None:
         *((name, band_numbers(n), about) for name, n in layout.band_dimensions.items()),
         ("spatial_ref", np.array(0, np.int32), spatial_ref_attributes(grid)),
     ]
+    if layout.covariates:
+        names = np.array(layout.covariates, np.dtypes.StringDType())
+        coordinates.append((NAME, names, {"long_name": "name of the covariate"}))
     for name, values, attributes in coordinates:
         # A fill value that no coordinate has.
-        fill_value = np.nan if values.dtype.kind == "f" else -1
+        fills: dict[str, float | str] = {"f": np.nan, "T": ""}
+        fill_value = fills.get(values.dtype.kind, -1)
         add_array(
             group, name, values, (name,) if values.ndim else (), attributes, fill_value=fill_value
         )

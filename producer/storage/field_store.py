@@ -6,7 +6,7 @@ no reader takes it for a complete one. Nothing in a store depends on when it was
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from unigeo.schemas.io.retrying import with_retries
 from unigeo.schemas.io.store_errors import MALFORMED, describe_error, unreachable_errors
 from unigeo.schemas.io.stores import open_store
 from unigeo.schemas.store.attributes import layout_attributes, read_attributes
+from unigeo.schemas.store.covariates import Covariate
 from unigeo.schemas.store.layout import LAYOUT_VERSION, Layout
 
 _PROBE = "unigeo-may-i-write"
@@ -71,6 +72,7 @@ def create_field(
     attributes: dict[str, Any],
     damaged_files: frozenset[str] = frozenset(),
     redo: Redo = lambda files: None,
+    covariates: Sequence[Covariate] = (),
 ) -> zarr.Group:
     """Create an empty field, or open the existing one if it is the same product.
 
@@ -82,6 +84,7 @@ def create_field(
         damaged_files: input files that an earlier run could not read: these alone may differ from
             those of the existing field.
         redo: called with those that do, before the root names the new ones as the field's inputs.
+        covariates: the covariates that the layout names, with their units and sources.
 
     Returns:
         The root group, writable, its metadata not consolidated.
@@ -100,7 +103,7 @@ def create_field(
         if group is None:
             raise StoreError(f"{url} was removed while it was begun; run the command again")
         if group.attrs["unigeo"]["state"] == "building":  # type: ignore[index,call-overload]
-            create_arrays(store, group.path, grid, layout)
+            create_arrays(store, group.path, grid, layout, covariates)
         return group
     except unreachable_errors() as error:
         if isinstance(error, StoreError):

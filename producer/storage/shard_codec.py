@@ -13,10 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import google_crc32c
 import numpy as np
-from jaxtyping import Bool, Int, Int8, UInt8
+from jaxtyping import Bool, Int, Shaped, UInt8
 from numcodecs.zstd import Zstd
 
 from unigeo.schemas.errors import LayoutError
@@ -31,6 +32,8 @@ from unigeo.schemas.store.sharding import (
     parse_index,
 )
 from unigeo.schemas.store.status import Status
+
+INT8 = np.dtype(np.int8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,28 +92,41 @@ class Buffers:
 
 
 class VectorObject:
-    """Builder of the object of one shard's vectors: 48 MiB at 768 bands."""
+    """Builder of the object of one shard's vectors, 48 MiB at 768 bands, or of its covariates."""
 
-    def __init__(self, layout: Layout, width: int, buffers: Buffers | None = None) -> None:
-        """Start without data, in memory from `buffers`; a vector has `width` numbers."""
+    def __init__(
+        self,
+        layout: Layout,
+        width: int,
+        buffers: Buffers | None = None,
+        *,
+        dtype: np.dtype[Any] = INT8,
+    ) -> None:
+        """Start without data, in memory from `buffers`; a cell has `width` numbers."""
         self._layout = layout
         self._buffers = buffers or Buffers()
         self._order = shard_order(layout.shard, layout.chunk)
         self._chunks = len(self._order.rowcol)
         self._area = layout.chunk**2
-        self._data_bytes = self._area * width
+        self._data_bytes = self._area * width * dtype.itemsize
+        self._fill = FILL if dtype.kind == "i" else np.nan
         side = layout.shard // layout.chunk
         stride = self._data_bytes + CRC_BYTES
         self._body = self._buffers.take(self._chunks * stride + index_bytes((side, side)))
         # Views of one buffer: a row is a chunk with its checksum, a cell is a vector in it.
         self._rows = self._body[: self._chunks * stride].reshape(self._chunks, stride)
-        vectors = self._rows[:, : self._data_bytes].view(np.int8)
+        vectors = self._rows[:, : self._data_bytes].view(dtype)
         self._cells = vectors.reshape(self._chunks, self._area, width)
         self._used = np.zeros(self._chunks, bool)
         self._summed = np.zeros(self._chunks, bool)
 
-    def put(self, cells: Int[np.ndarray, " cell"], codes: Int8[np.ndarray, "cell band"]) -> None:
-        """Store quantized vectors; cells are counted row by row, ideally in the object's order."""
+    def put(self, cells: Int[np.ndarray, " cell"], codes: Shaped[np.ndarray, "cell band"]) -> None:
+        """Store quantized vectors, or covariates.
+
+        Args:
+            cells: cells of the shard, counted row by row, ideally in the object's order.
+            codes: their numbers.
+        """
         offset = self._order.offset[cells]
         if (np.diff(offset) < 0).any():
             order = np.argsort(offset)
@@ -126,7 +142,7 @@ class VectorObject:
                 self._used[number] = True
                 # The memory is uninitialized; a chunk that comes complete need not be filled.
                 if end - first < self._area:
-                    block[...] = FILL
+                    block[...] = self._fill
             # Consecutive cells are copied as one slice, much faster than by an index array.
             if inner[-1] - inner[0] == len(inner) - 1:
                 block[inner[0] : inner[-1] + 1] = codes[first:end]
@@ -185,15 +201,16 @@ def status_object(status: UInt8[np.ndarray, "row col"], layout: Layout) -> memor
 
 
 def rows_of_vectors(
-    body: bytes | None, layout: Layout, width: int, rows: int
-) -> Iterator[Int8[np.ndarray, "row col band"]]:
-    """Decode a shard's vectors from north to south, `rows` rows of cells at a time.
+    body: bytes | None, layout: Layout, width: int, rows: int, *, dtype: np.dtype[Any] = INT8
+) -> Iterator[Shaped[np.ndarray, "row col band"]]:
+    """Decode a shard's vectors, or covariates, from north to south, `rows` rows at a time.
 
     Args:
         body: the object; None if the shard has no vector.
         layout: layout of the shard.
         width: number of values in a vector.
         rows: rows of cells to yield at once, a multiple of a chunk's side.
+        dtype: type of the values.
 
     Raises:
         LayoutError: if a chunk or the index does not match its CRC-32C.
@@ -201,13 +218,14 @@ def rows_of_vectors(
     chunk, shard = layout.chunk, layout.shard
     index = None if body is None else parse_index(body, (shard // chunk,) * 2, len(body))
     for first in range(0, shard, rows):
-        stored = np.full((rows, shard, width), FILL, np.int8)
+        fill = FILL if dtype.kind == "i" else np.nan
+        stored = np.full((rows, shard, width), fill, dtype)
         for row, col in np.ndindex(rows // chunk, 0 if index is None else shard // chunk):
             offset, length = index[first // chunk + row, col]  # type: ignore[index]
             if offset != EMPTY:
                 data = _checked(body[offset : offset + length])  # type: ignore[index]
                 data = Zstd().decode(data) if layout.codec == "zstd" else data
-                cells = np.frombuffer(data, np.int8).reshape(chunk, chunk, width)
+                cells = np.frombuffer(data, dtype).reshape(chunk, chunk, width)
                 stored[row * chunk : (row + 1) * chunk, col * chunk : (col + 1) * chunk] = cells
         yield stored
 

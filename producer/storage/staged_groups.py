@@ -27,7 +27,7 @@ def add_array(
     values: np.ndarray,
     dimension_names: tuple[str, ...],
     attributes: dict[str, Any] | None = None,
-    fill_value: float = 0,
+    fill_value: float | str = 0,
 ) -> None:
     """Add a small array as one chunk; an array without elements is left out."""
     if not values.size:

@@ -27,6 +27,8 @@ FUSED = "fused"
 """Modality computed from all other modalities of a cell."""
 COVARIATES = "covariates"
 """Array of the plain numbers beside the vectors."""
+NAME = "name"
+"""Dimension of the covariates, and the coordinate of their names."""
 CHUNK = 16
 """Cells along one side of an inner chunk: 16 x 16 x 768 bytes are 192 KiB."""
 READABLE_CODECS = frozenset(
@@ -37,7 +39,7 @@ READABLE_CODECS = frozenset(
 _BAND = "band"
 _RESERVED = frozenset(
     {
-        *("x", "y", _BAND, "name", "spatial_ref", COVARIATES),  # arrays and dimensions of the root
+        *("x", "y", _BAND, NAME, "spatial_ref", COVARIATES),  # arrays and dimensions of the root
         *("overviews", "preview", "encoder", "concepts", "manifest", "publishing"),  # its groups
         *("objects", "rgb"),  # arrays of the manifest, and a dimension of the preview
         *("joined", "lon", "lat", "point"),  # names in a reader's answers
@@ -57,7 +59,8 @@ _RESERVED_IN_SETTINGS = frozenset(
 """Names that a store could hold, but not the other files and objects of a modality; the last ones
 are attributes of the module that holds a model's encoders."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_COORDINATE = re.compile(r"x|y|spatial_ref|band(_[1-9][0-9]*)?")
+_COVARIATE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
+_COORDINATE = re.compile(r"x|y|spatial_ref|name|band(_[1-9][0-9]*)?")
 _MOST_INT16 = 1 << 15
 
 Codec = Literal["none", "zstd"]
@@ -86,6 +89,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         check_modalities(self.modalities)
+        check_covariates(self.covariates)
         widths = {name: self.widths.get(name, self.bands) for name in self.modalities}
         least = min(self.bands, *widths.values())
         if least < 1 or self.chunk < 1 or self.shard % self.chunk:
@@ -102,9 +106,24 @@ class Layout:
         differing = {name: width for name, width in widths.items() if width != self.bands}
         object.__setattr__(self, "widths", differing)  # the dataclass is frozen
 
-    def width(self, modality: str) -> int:
-        """Return the numbers in a vector of a modality."""
-        return self.widths.get(modality, self.bands)
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Names of the sharded arrays, each of which has a status: vectors, then covariates."""
+        return self.modalities + ((COVARIATES,) if self.covariates else ())
+
+    def width(self, array: str) -> int:
+        """Return the numbers of a cell in one of `arrays`."""
+        if array == COVARIATES:
+            return len(self.covariates)
+        return self.widths.get(array, self.bands)
+
+    def dtype(self, array: str) -> np.dtype[Any]:
+        """Return the type of the numbers of one of `arrays`, as they are stored."""
+        return np.dtype("<f4" if array == COVARIATES else "i1")
+
+    def fill(self, array: str) -> float:
+        """Return the number that cells of one of `arrays` hold where they have none."""
+        return np.nan if array == COVARIATES else FILL
 
     def widths_of(self, modalities: Iterable[str]) -> dict[str, int]:
         """Return the numbers in a vector of each of some modalities."""
@@ -115,14 +134,14 @@ class Layout:
         """Modalities whose vectors have the model's width."""
         return tuple(name for name in self.modalities if self.width(name) == self.bands)
 
-    def dimension(self, modality: str) -> str:
-        """Return the name of the dimension of a modality's bands.
+    def dimension(self, array: str) -> str:
+        """Return the name of the dimension of a modality's bands, or of the covariates.
 
         >>> layout = Layout(modalities=("aerial", "sar"), bands=768, widths={"sar": 64})
         >>> layout.dimension("aerial"), layout.dimension("sar")
         ('band', 'band_64')
         """
-        return band_dimension(self.width(modality), self.bands)
+        return NAME if array == COVARIATES else band_dimension(self.width(array), self.bands)
 
     def describe_width(self, unit: str) -> str:
         """Return a text of the model's width, and of each other width.
@@ -196,6 +215,25 @@ def check_modality(name: str) -> None:
         raise LayoutError(f"a modality cannot be named {name!r}: {why}")
 
 
+def check_covariates(names: tuple[str, ...]) -> None:
+    """Refuse names of covariates that conflict with each other or with columns of tables.
+
+    Raises:
+        LayoutError: naming the first, and the reason.
+    """
+    lower = [name.lower() for name in names]
+    for name in names:
+        why = ""
+        if not _COVARIATE.fullmatch(name):
+            why = "a name is a letter and then at most 127 letters, digits, '_', '.' or '-'"
+        elif name.lower() in _RESERVED or name.lower().endswith(STATUS_SUFFIX):
+            why = "a store or a table has something else of that name"
+        elif lower.count(name.lower()) > 1:
+            why = "there are two of that name"
+        if why:
+            raise LayoutError(f"cannot store a covariate named {name!r}: {why}")
+
+
 def _name_problem(name: str) -> str:
     """Return why an array of vectors cannot have this name; empty if it can."""
     if not _NAME.fullmatch(name):
@@ -231,11 +269,18 @@ def status_name(modality: str) -> str:
     return modality + STATUS_SUFFIX
 
 
-def array_attributes(modality: str, grid: Grid, *, status: bool = False) -> dict[str, Any]:
-    """Return the attributes of a vector or status array, with the CRS in every reader's form."""
-    what = "status of the vector" if status else "unit vector, quantized: v = q / |q|"
+def array_attributes(array: str, grid: Grid, *, status: bool = False) -> dict[str, Any]:
+    """Return the attributes of one of a field's sharded arrays, or of its status.
+
+    Those of covariates still lack the names, units and sources.
+    """
+    what = "unit vector, quantized: v = q / |q|"
+    if array == COVARIATES:
+        what = "beside the vectors: plain numbers of each cell"
+    if status:
+        what = "status of the cell" if array == COVARIATES else "status of the vector"
     attributes: dict[str, Any] = {
-        "long_name": f"{modality} {what}",
+        "long_name": f"{array} {what}",
         "grid_mapping": "spatial_ref",
         "coordinates": "spatial_ref",
     }
@@ -244,7 +289,7 @@ def array_attributes(modality: str, grid: Grid, *, status: bool = False) -> dict
 
         attributes["flag_values"] = [int(code) for code in Status]
         attributes["flag_meanings"] = " ".join(code.name.lower() for code in Status)
-    else:
+    elif array != COVARIATES:
         # Not `_FillValue`, by which xarray would decode the vectors to floats.
         attributes["nodata"] = FILL
     return georeferenced(attributes, grid)

@@ -4,11 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.io.limits import check_chunk
 from unigeo.schemas.io.store_errors import damage_errors
 from unigeo.schemas.store.attributes import UnigeoAttributes, attribute_problems
+from unigeo.schemas.store.covariates import read_covariates
 from unigeo.schemas.store.layout import (
     COVARIATES,
+    NAME,
     READABLE_CODECS,
     Layout,
     axis_attributes,
@@ -18,7 +21,6 @@ from unigeo.schemas.store.layout import (
     status_name,
 )
 from unigeo.schemas.store.problems import texts_of
-from unigeo.schemas.store.quantization import FILL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,25 +41,25 @@ def field_problems(group: "zarr.Group") -> list[str]:
         return problems
     unigeo = UnigeoAttributes.model_validate(group.attrs["unigeo"])
     grid, layout = unigeo.grid.grid(), unigeo.field_layout()
-    for modality in layout.modalities:
-        problems += _vector_problems(group, modality, grid, layout)
-        problems += _status_problems(group, modality, grid, layout)
+    for array in layout.arrays:
+        problems += _number_problems(group, array, grid, layout)
+        problems += _status_problems(group, array, grid, layout)
     if layout.covariates:
-        problems += _covariate_problems(group, grid, layout)
+        problems += _covariate_problems(group, layout)
     return problems + _coordinate_problems(group, grid, layout)
 
 
-def _vector_problems(group: "zarr.Group", modality: str, grid: "Grid", layout: Layout) -> list[str]:
-    width = layout.width(modality)
+def _number_problems(group: "zarr.Group", array: str, grid: "Grid", layout: Layout) -> list[str]:
+    width = layout.width(array)
     expected = {
         "shape": (*grid.shape, width),
-        "dtype": np.dtype(np.int8),
-        "dimensions": ("y", "x", layout.dimension(modality)),
-        "fill value": FILL,
+        "dtype": layout.dtype(array),
+        "dimensions": ("y", "x", layout.dimension(array)),
+        "fill value": layout.fill(array),
         "shards": (layout.shard, layout.shard, width),
         "chunks": (layout.chunk, layout.chunk, width),
     }
-    return _array_problems(group, modality, expected, georeference(grid))
+    return _array_problems(group, array, expected, georeference(grid))
 
 
 def _status_problems(group: "zarr.Group", modality: str, grid: "Grid", layout: Layout) -> list[str]:
@@ -78,34 +80,14 @@ def _status_problems(group: "zarr.Group", modality: str, grid: "Grid", layout: L
     return problems
 
 
-def _covariate_problems(group: "zarr.Group", grid: "Grid", layout: Layout) -> list[str]:
-    count = len(layout.covariates)
-    expected = {
-        "shape": (*grid.shape, count),
-        "dtype": np.dtype(np.float32),
-        "dimensions": ("y", "x", "name"),
-        "shards": None,
-        "chunks": (layout.shard, layout.shard, count),
-    }
-    problems = _array_problems(group, COVARIATES, expected, georeference(grid))
-    if problems:
-        return problems
-    array = group[COVARIATES]
-    # Not among `expected`, as NaN is not equal to itself.
-    if not np.isnan(array.fill_value):  # type: ignore[union-attr]
-        problems.append(f"array {COVARIATES!r}: fill value is {array.fill_value}, not NaN")  # type: ignore[union-attr]
-    if array.attrs.get("names") != list(layout.covariates):
-        problems.append(
-            f"array {COVARIATES!r}: attribute names is {array.attrs.get('names')!r}, the root says "
-            f"{list(layout.covariates)!r}"
-        )
-    for key in ("units", "sources"):
-        values = array.attrs.get(key)
-        if not isinstance(values, list) or len(values) != count:
-            problems.append(
-                f"array {COVARIATES!r}: attribute {key} is {values!r}, expected one for each name"
-            )
-    return problems
+def _covariate_problems(group: "zarr.Group", layout: Layout) -> list[str]:
+    if COVARIATES not in group:
+        return []  # reported as a missing array
+    try:
+        read_covariates(dict(group[COVARIATES].attrs), layout.covariates)
+    except LayoutError as error:
+        return [f"array {COVARIATES!r}: {error}"]
+    return []
 
 
 def _array_problems(
@@ -129,7 +111,7 @@ def _array_problems(
     problems = [
         f"array {name!r}: {what} is {actual[what]}, the layout says {value}"
         for what, value in expected.items()
-        if actual[what] != value
+        if not _same(actual[what], value)
     ]
     attributes = attributes | {"grid_mapping": "spatial_ref", "coordinates": "spatial_ref"}
     problems += [
@@ -150,6 +132,12 @@ def _array_problems(
     return problems
 
 
+def _same(actual: Any, expected: Any) -> bool:
+    """Compare two facts of an array; NaN is the same as NaN."""
+    both_nan = actual != actual and expected != expected
+    return bool(both_nan or actual == expected)
+
+
 def _codec_names(array: Any) -> list[str]:
     """Return the names of an array's codecs, including those inside shards."""
     return list(_codecs(array.metadata.to_dict().get("codecs", ())))
@@ -167,6 +155,8 @@ def _coordinate_problems(group: "zarr.Group", grid: "Grid", layout: Layout) -> l
     problems = []
     wanted = {"x": grid.x, "y": grid.y}
     wanted |= {name: band_numbers(width) for name, width in layout.band_dimensions.items()}
+    if layout.covariates:
+        wanted |= {NAME: np.array(layout.covariates, np.dtypes.StringDType())}
     for name, values in wanted.items():
         if name not in group:
             problems.append(f"coordinate {name!r} is missing")

@@ -1,6 +1,7 @@
 """Small published stores made by a cheap encoder, for tests that read or write fields."""
 
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,20 @@ import zarr
 from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.publish import publish
 from unigeo.producer.raster.local_executor import RasterReport, rasterize
+from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.raster_job import Equipment, RasterJob
+from unigeo.producer.raster.shard_commit import ShardCommitter
 from unigeo.producer.raster.shard_encoder import Encode, FunctionEncoder, ShardEncoder
-from unigeo.producer.raster.shard_task import OpenedJob
+from unigeo.producer.raster.shard_task import EncodedTask, OpenedJob
 from unigeo.producer.storage.field_store import create_field, is_published
+from unigeo.producer.storage.shard_codec import VectorObject, status_object
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import Region, region_of_bbox
 from unigeo.schemas.store.attributes import root_attributes
+from unigeo.schemas.store.covariates import Covariate
 from unigeo.schemas.store.layout import Layout
 from unigeo.schemas.store.quantization import quantize
+from unigeo.schemas.store.status import Status
 
 GULF = region_of_bbox((-20.0, -15.0, 25.0, 18.0), "gulf")
 """Two by two shards round the origin of EPSG:8857, with land, water and unobserved cells."""
@@ -29,6 +35,11 @@ WEIGHTS, ENCODER = {"matrix": np.eye(2, dtype=np.float32)}, {"kind": "waves"}
 SHARD, CHUNK = 32, 8
 WIDTHS = {"coordinate": 8, "night-lights": 3, "sar": 12, "fused": 8}
 """Of the store that `build_wide` makes."""
+COVARIATES = (
+    Covariate("height", "m", "DEM"),
+    Covariate("rain", "mm", "gauges"),
+    Covariate("crop_point", "class", "crops"),
+)
 RESOLUTION_M = {"gulf": 80_000.0, "fiji": 20_000.0}
 
 
@@ -157,29 +168,39 @@ def of_widths(modality: str, lonlat: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return np.where(observed[:, None], vectors, np.nan), observed
 
 
+def covariates_at(row: np.ndarray, col: np.ndarray) -> np.ndarray:
+    """Numbers of the wide store by row and column: no rain east of column 40."""
+    height = np.where(row < 32, 100.0 * row + col, np.nan)
+    rain = np.where((row < 32) & (col < 40), row / (1.0 + col), np.nan)
+    crop = np.where(row < 32, (row + col) % 3, np.nan)
+    return np.stack([height, rain, crop], axis=-1).astype(np.float32)
+
+
+def write_covariates(group: zarr.Group, grid: Grid, layout: Layout) -> None:
+    """Shards of covariates in the north half of the field, statuses everywhere."""
+    committer = ShardCommitter(group, None)
+    rowcol = np.indices((layout.shard,) * 2).reshape(2, -1)
+    for window in grid.windows(layout.shard):
+        row, col = rowcol + np.array([[window.row], [window.col]])
+        numbers = covariates_at(row, col)
+        valid = ~np.isnan(numbers).all(axis=1)
+        content = VectorObject(layout, len(COVARIATES), dtype=layout.dtype("covariates"))
+        content.put(np.flatnonzero(valid), numbers[valid])
+        codes = np.where(valid, Status.VALID, Status.NO_OBSERVATION).astype(np.uint8)
+        status = status_object(codes.reshape(layout.shard, -1), layout)
+        task = Task("covariates", window.row // layout.shard, window.col // layout.shard)
+        done = EncodedTask(task, content.finish(), status, Counter(), Counter(), ())
+        committer.write(done)
+
+
 def build_wide(path: Path) -> zarr.Group:
     """Modalities of three widths and of other names than the paper's, and covariates."""
-    layout = layout_of(tuple(WIDTHS), widths=WIDTHS, covariates=("height", "rain"))
-    group, grid, layout = begin(path, layout=layout)
-    covariates = group.create_array(
-        "covariates",
-        shape=(*grid.shape, 2),
-        dtype="float32",
-        chunks=(layout.shard, layout.shard, 2),
-        compressors=None,
-        filters=None,
-        fill_value=np.nan,
-        dimension_names=("y", "x", "name"),
-        attributes={
-            "grid_mapping": "spatial_ref",
-            "coordinates": "spatial_ref",
-            **{key: group.attrs[key] for key in group.attrs if key.startswith(("proj:", "spa"))},
-            "names": ["height", "rain"],
-            "units": ["m", "mm"],
-            "sources": ["DEM", "gauges"],
-        },
-    )
-    covariates[:32] = np.arange(32 * 64 * 2, dtype=np.float32).reshape(32, 64, 2)  # north half
+    names = tuple(one.name for one in COVARIATES)
+    layout = layout_of(tuple(WIDTHS), widths=WIDTHS, covariates=names)
+    grid = grid_of(GULF, layout)
+    attributes = attributes_of(GULF, grid, layout)
+    group = create_field(path, grid, layout, attributes, covariates=COVARIATES)
+    write_covariates(group, grid, layout)
     fill(group, grid, layout, encode=of_widths)
     phrases = ("dense forest", "open water", "a town by the sea")
     vectors = quantize(np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32))
