@@ -96,7 +96,8 @@ READERS: dict[str, Case] = {
     "probe": probed,
     "region": lambda field, _: field.region(BOX, mask=True).compute(),
     "sample": lambda field, _: [
-        field.sample(LONLAT, method=method) for method in ("nearest", "bicubic")
+        *(field.sample(LONLAT, method=method) for method in ("nearest", "bicubic")),
+        field.sample(LONLAT, radius_m=90_000),
     ],
     "sample_batches": lambda field, _: list(field.sample_batches(LONLAT, batch=50)),
     "search": lambda field, _: [field.search("marsh"), field.search("marsh", as_="map")],
@@ -104,7 +105,7 @@ READERS: dict[str, Case] = {
     "similarity": lambda field, _: field.similarity(PLACE, "aerial", region=BOX),
     "to_geotiff": geotiff,
     "verify": lambda field, _: verified(field),
-    "zonal": lambda field, _: field.zonal(BOX),
+    "zonal": lambda field, _: [field.zonal(BOX), field.zonal(BOX, stats=("std", "quantile:0.5"))],
 }
 """Every public verb of a field that may read its store."""
 KNOWN_WITHOUT_READING = {

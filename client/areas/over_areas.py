@@ -29,6 +29,8 @@ class OverAreas(StoredField):
         polygons: Any,
         modalities: str | Iterable[str] | None = None,
         *,
+        stats: str | Iterable[str] = "mean",
+        weights: Any = None,
         normalize: bool = False,
         missing: Missing = "nan",
         crs: Any = None,
@@ -38,7 +40,7 @@ class OverAreas(StoredField):
         """Average the vectors over polygons, each cell weighted by the share that lies inside.
 
         The mean of unit vectors is not normalized: its length says how similar the area's cells
-        are, 1 if they are all equal.
+        are, 1 if they are all equal. Other statistics are of each band by itself.
 
         Args:
             polygons: in any form that `areas.polygons` reads: a GeoDataFrame, GeoJSON, a path,
@@ -46,6 +48,15 @@ class OverAreas(StoredField):
                 without a shape, or with an empty one, has the status `no polygon`. A polygon
                 smaller than rounding lies in one cell, as a point does.
             modalities: the modalities to read; all by default.
+            stats: `mean`, `std` (of the population), `min`, `max` and `quantile:Q`, Q from 0 to 1;
+                one or several. Cells count by share and weight; `min` and `max` are over all that
+                have any. `quantile:0.9` is the smallest value at or below which lie 90 % of the
+                weight: exact up to 65,536 cells, and within a 8,192nd of the band's range in a
+                larger polygon.
+            weights: weights of the cells beside their shares, such as population: the path of a
+                raster of one band, an xarray DataArray over y and x, or the name of a covariate of
+                the field. A cell's weight is the raster's mean over it: exact if the raster has
+                the field's cells, else by GDAL's average; 0 where it has no data.
             normalize: make the means unit vectors.
             missing: `nan` keeps polygons without a vector as empty rows, `drop` leaves out those
                 that lack one in any modality, `raise` refuses and names the first ones.
@@ -54,15 +65,19 @@ class OverAreas(StoredField):
             progress: show a bar on stderr.
 
         Returns:
-            One row per polygon, with its label: the means, float32, NaN where no cell has a vector;
-            `<modality>_cells`, the area of valid cells in cells; `<modality>_share`, the share
-            of the polygon's area that is valid; and `<modality>_status`: `valid` if any cell
-            is, else the status of most of its area.
+            One row per polygon, with its label: the means, float32, NaN where no cell has a vector,
+            in columns such as `aerial_000`, and other statistics in `aerial_std_000`,
+            `aerial_q0.9_000`; `<modality>_cells`, the area of valid cells in cells;
+            `<modality>_share`, the share of the polygon's area that is valid; with weights
+            `<modality>_weight`, the sum of share times weight over valid cells; and
+            `<modality>_status`: `valid` if any cell is, else the status of most of its area, or
+            `no weight` if no valid cell has a weight above 0.
 
         Raises:
-            ValueError: if an option has no such value.
+            ValueError: if an option has no such value, or there is no such statistic.
             RegionError: naming the first polygon that cannot be read, is not valid, or overlaps
-                itself; or if `missing='raise'` and one has no vector.
+                itself; if `missing='raise'` and one has no vector; or if the weights cannot be
+                used, or one is negative.
             LayoutError: if the field has no such modality.
             StoreError: if the store cannot be read.
 
@@ -71,13 +86,17 @@ class OverAreas(StoredField):
                 with the likely cause.
         """
         from unigeo.client.areas.polygons import read_polygons
-        from unigeo.client.areas.zonal import zonal_means
+        from unigeo.client.areas.statistic_names import parse_statistics
+        from unigeo.client.areas.zonal import zonal_statistics
 
         check_choice("missing", missing, Missing)
-        return zonal_means(
+        statistics = parse_statistics(stats)
+        return zonal_statistics(
             self,
             read_polygons(polygons, crs),
             self.chosen(modalities),
+            statistics,
+            weights=weights,
             normalize=normalize,
             missing=missing,
             prefix=prefix,

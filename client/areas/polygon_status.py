@@ -11,7 +11,6 @@ from unigeo.client.points.missing_points import COLUMNS_HINT, describe_extents, 
 from unigeo.client.reading.point_status import (
     STATUS_TEXTS,
     count_reasons,
-    text_positions,
 )
 from unigeo.client.shapes.area_status import NO_SHAPE
 from unigeo.client.shapes.polygon_rings import Polygons, row_label
@@ -24,7 +23,9 @@ if TYPE_CHECKING:
 
     from unigeo.client.reading.stored_field import StoredField
 
-POLYGON_TEXTS = STATUS_TEXTS | {NO_SHAPE: "no polygon"}
+NO_WEIGHT = 254
+"""Code of a polygon with valid cells, none of which has a weight above 0."""
+POLYGON_TEXTS = STATUS_TEXTS | {NO_SHAPE: "no polygon", NO_WEIGHT: "no weight"}
 """Text of each code, as tables and messages print it."""
 _SHOWN = 5
 """Rows that a message names."""
@@ -32,12 +33,15 @@ _OWN_FILES = (str(Path(__file__).parents[1]),)
 """Prefix of this package's files: a warning shows the first line outside of them, the user's."""
 
 
-def status_texts(codes: UInt8[np.ndarray, " polygon"]) -> "pd.Categorical":
-    """Return the text of each code, as tables show it."""
+def status_texts(codes: UInt8[np.ndarray, " polygon"], weighted: bool = False) -> "pd.Categorical":
+    """Return the text of each code, as tables show it; `no weight` is one if cells are weighted."""
     import pandas as pd
 
-    categories = pd.CategoricalDtype(list(POLYGON_TEXTS.values()))
-    return pd.Categorical.from_codes(text_positions(codes), dtype=categories)
+    texts = {code: text for code, text in POLYGON_TEXTS.items() if weighted or code != NO_WEIGHT}
+    positions = np.full(256, -1)
+    positions[list(texts)] = np.arange(len(texts))
+    categories = pd.CategoricalDtype(list(texts.values()))
+    return pd.Categorical.from_codes(positions[codes], dtype=categories)
 
 
 def summary(codes: UInt8[np.ndarray, " polygon"], what: str = "vector") -> str:

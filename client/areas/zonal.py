@@ -1,36 +1,35 @@
-"""Means of a field over polygons; each shard is read once, however many polygons lie in it."""
+"""Tables of a field over polygons: statistics of its vectors, and the area by status."""
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int8, UInt8
+from jaxtyping import Float
 
+from unigeo.client.areas.cell_weights import CellWeights, open_weights
 from unigeo.client.areas.polygon_status import (
+    NO_WEIGHT,
     POLYGON_TEXTS,
     raise_if_missing,
     status_texts,
     warn_of_missing,
 )
-from unigeo.client.areas.windows import bounding_window
-from unigeo.client.points.join import Missing, column_names
-from unigeo.client.progress import with_progress
+from unigeo.client.areas.quantiles import zonal_quantiles
+from unigeo.client.areas.statistic_names import MEAN, Statistic
+from unigeo.client.areas.zonal_sums import ZonalSums, covered_windows, read_codes, sum_polygons
+from unigeo.client.points.join import Missing
 from unigeo.client.shapes.area_status import (
     NO_SHAPE,
     ROUNDING,
     add_areas,
-    check_codes,
     shares_of,
     status_of,
 )
-from unigeo.client.shapes.coverage import Cover, cover, touched_cells
+from unigeo.client.shapes.coverage import cover
 from unigeo.client.shapes.outlines import Outlines, outlines_on
 from unigeo.client.shapes.polygon_rings import Polygons, refuse
-from unigeo.schemas.errors import DamagedError
-from unigeo.schemas.geo.window import Window
+from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.store.layout import status_name
-from unigeo.schemas.store.quantization import FILL
 from unigeo.schemas.store.status import Status
 
 if TYPE_CHECKING:
@@ -39,67 +38,129 @@ if TYPE_CHECKING:
     from unigeo.client.reading.stored_field import StoredField
 
 OFF_THE_FIELD = "off the field"
-_BLOCK_CELLS = 4096
-"""Vectors that are summed together in float32; they take 12 MB at 768 bands."""
 
 
-def zonal_means(
+def zonal_statistics(
     field: "StoredField",
     polygons: Polygons,
     modalities: tuple[str, ...],
+    statistics: tuple[Statistic, ...] = (MEAN,),
     *,
+    weights: Any = None,
     normalize: bool = False,
     missing: Missing = "nan",
     prefix: str = "",
     progress: bool = False,
 ) -> "pd.DataFrame":
-    """Return the mean vector of each polygon; see `Field.zonal`."""
+    """Return statistics of the vectors of each polygon; see `Field.zonal`."""
     import pandas as pd
 
-    outlines = outlines_on(polygons, field.grid)
-    count = len(polygons)
-    sums = {name: np.zeros((count, field.layout.width(name))) for name in modalities}
-    cells = {name: np.zeros((count, len(Status))) for name in modalities}
-    for window in _covered_windows(field, outlines, progress):
-        for name in modalities:  # one shard of one modality is in memory at a time
-            _add_window(field, name, outlines, window, sums[name], cells[name])
-    status = {
-        name: status_of(areas, outlines.area, polygons.missing) for name, areas in cells.items()
-    }
-    if missing == "raise":
-        raise_if_missing(status, polygons.index)
-    warn_of_missing(field, polygons, status[modalities[0]])
-    columns: dict[str, np.ndarray] = {}
-    for name in modalities:
-        with np.errstate(invalid="ignore"):  # 0 / 0 of polygons without a valid cell is NaN
-            means = sums.pop(name) / cells[name][:, Status.VALID, None]
-            if normalize:
-                means /= np.linalg.norm(means, axis=1, keepdims=True)
-        columns[name] = means.astype(np.float32)
+    widths = field.layout.widths_of(modalities)
     names = [
-        column
-        for name, bands in field.layout.widths_of(modalities).items()
-        for column in column_names(name, bands, prefix)
+        name
+        for modality, bands in widths.items()
+        for statistic in statistics
+        for name in statistic.columns(modality, bands, prefix)
     ]
-    table = pd.DataFrame(
-        np.concatenate(list(columns.values()), axis=1), index=polygons.index, columns=names
-    )
+    check_distinct(names)
+    outlines = outlines_on(polygons, field.grid)
+    with open_weights(field, weights) as of_cells:
+        kinds = {statistic.name for statistic in statistics}
+        sums = sum_polygons(field, modalities, outlines, kinds, of_cells, progress)
+        status = {
+            name: status_of(each.areas, outlines.area, polygons.missing)
+            for name, each in sums.items()
+        }
+        for name, codes in status.items():
+            codes[(codes == Status.VALID) & ~sums[name].has_weight] = NO_WEIGHT
+        if missing == "raise":
+            raise_if_missing(status, polygons.index)
+        warn_of_missing(field, polygons, status[modalities[0]])
+        blocks = [
+            block
+            for name in modalities
+            for block in _blocks(field, name, outlines, statistics, sums[name], of_cells, normalize)
+        ]
+    table = pd.DataFrame(np.concatenate(blocks, axis=1), index=polygons.index, columns=names)
     counts: dict[str, Any] = {}
-    for name in modalities:
-        valid = cells[name][:, Status.VALID]
-        counts[f"{prefix}{name}_cells"] = valid
-        counts[f"{prefix}{name}_share"] = shares_of(valid, outlines.area)
-        counts[prefix + status_name(name)] = status_texts(status[name])
+    for name, each in sums.items():
+        valid = each.areas[:, Status.VALID]
+        values = [valid, shares_of(valid, outlines.area), each.weight]
+        named = amount_columns(name, prefix, weighted=weights is not None)
+        counts |= dict(zip(named, values, strict=False))  # without weights no column of them
+        counts[prefix + status_name(name)] = status_texts(status[name], weights is not None)
     table = pd.concat([table, pd.DataFrame(counts, index=table.index)], axis=1)
     if missing == "drop":
         table = table[np.all([codes == Status.VALID for codes in status.values()], axis=0)]
     return table
 
 
-def zonal_columns(modality: str, bands: int, prefix: str = "") -> list[str]:
-    """Return the names of the columns that `zonal_means` has for a modality."""
-    amounts = [f"{prefix}{modality}_cells", f"{prefix}{modality}_share"]
-    return [*column_names(modality, bands, prefix), *amounts, prefix + status_name(modality)]
+def _blocks(
+    field: "StoredField",
+    modality: str,
+    outlines: Outlines,
+    statistics: tuple[Statistic, ...],
+    sums: ZonalSums,
+    weights: CellWeights | None,
+    normalize: bool,
+) -> list[Float[np.ndarray, "polygon band"]]:
+    """Return the values of each statistic of a modality, float32."""
+    levels = tuple(one.level for one in statistics if one.level is not None)
+    quantiles: dict[float, np.ndarray] = {}
+    if levels:
+        found = zonal_quantiles(field, modality, outlines, levels, sums, weights)
+        quantiles = dict(zip(levels, found, strict=True))
+    blocks = []
+    for statistic in statistics:
+        if statistic.level is not None:
+            values = quantiles[statistic.level]
+        elif statistic.name == "mean":
+            values = sums.mean()
+            if normalize:
+                with np.errstate(invalid="ignore"):
+                    values /= np.linalg.norm(values, axis=1, keepdims=True)
+        elif statistic.name == "std":
+            values = sums.std()
+        else:
+            end = sums.low if statistic.name == "min" else sums.high
+            assert end is not None
+            values = np.where(sums.has_weight[:, None], end, np.nan)
+        blocks.append(values.astype(np.float32, copy=False))
+    return blocks
+
+
+def check_distinct(names: list[str]) -> None:
+    """Check that no two columns have one name.
+
+    Raises:
+        LayoutError: naming one that is there twice.
+    """
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise LayoutError(
+            f"two columns would be named {twice!r}, of a modality and of a statistic of another; "
+            "ask for one modality at a time"
+        )
+
+
+def amount_columns(modality: str, prefix: str = "", *, weighted: bool = False) -> list[str]:
+    """Return the names of the columns that say how much of a polygon counts."""
+    amounts = ("cells", "share", "weight") if weighted else ("cells", "share")
+    return [f"{prefix}{modality}_{amount}" for amount in amounts]
+
+
+def zonal_columns(
+    modality: str,
+    bands: int,
+    prefix: str = "",
+    statistics: tuple[Statistic, ...] = (MEAN,),
+    *,
+    weighted: bool = False,
+) -> list[str]:
+    """Return the names of the columns that `zonal_statistics` has for a modality."""
+    values = [name for one in statistics for name in one.columns(modality, bands, prefix)]
+    amounts = amount_columns(modality, prefix, weighted=weighted)
+    return [*values, *amounts, prefix + status_name(modality)]
 
 
 def shares_by_status(
@@ -116,8 +177,8 @@ def shares_by_status(
         refuse(shapeless, polygons.index, lambda k: "has no shape, or an empty one")
     outlines = outlines_on(polygons, field.grid)
     cells = {name: np.zeros((len(polygons), len(Status))) for name in modalities}
-    for window in _covered_windows(field, outlines, progress=False):
-        codes = {name: _codes(field, name, window) for name in modalities}
+    for window in covered_windows(field, outlines):
+        codes = {name: read_codes(field, name, window) for name in modalities}
         for part in cover(outlines, window):
             for name in modalities:
                 add_areas(cells[name], part, codes[name][part.row, part.col])
@@ -134,92 +195,3 @@ def shares_by_status(
     names = pd.MultiIndex.from_tuples(list(columns), names=["modality", "reason"])
     table = pd.DataFrame(np.stack(list(columns.values()), axis=1), polygons.index, names)
     return table[~shapeless] if missing == "drop" else table
-
-
-def _covered_windows(field: "StoredField", outlines: Outlines, progress: bool) -> Iterator[Window]:
-    """Yield the window of each shard that polygons cover."""
-    within = bounding_window(field.grid, outlines)
-    windows = [] if within is None else list(field.grid.shard_windows(field.layout.shard, within))
-    for window in with_progress(windows, "zonal", "shards", progress):
-        touched = touched_cells(outlines, window)
-        if touched.any():
-            yield _crop(window, touched)
-
-
-def _crop(window: Window, wanted: np.ndarray) -> Window:
-    """Return the smallest window that holds the wanted cells."""
-    rows, cols = np.flatnonzero(wanted.any(axis=1)), np.flatnonzero(wanted.any(axis=0))
-    top, left = int(rows[0]), int(cols[0])
-    height, width = int(rows[-1]) - top + 1, int(cols[-1]) - left + 1
-    return Window(top, left, height, width).shifted(window.row, window.col)
-
-
-def _add_window(
-    field: "StoredField",
-    modality: str,
-    outlines: Outlines,
-    window: Window,
-    sums: Float[np.ndarray, "polygon band"],
-    cells: Float[np.ndarray, "polygon reason"],
-) -> None:
-    """Add the cells of a window to each polygon's sum of vectors and area by status."""
-    codes = _codes(field, modality, window)
-    stored = _valid_vectors(field, modality, outlines, window, codes == Status.VALID)
-    for part in cover(outlines, window):
-        add_areas(cells, part, codes[part.row, part.col])
-        if stored is not None:
-            _add_vectors(sums, part, stored, codes == Status.VALID)
-
-
-def _codes(field: "StoredField", modality: str, window: Window) -> UInt8[np.ndarray, "row col"]:
-    return check_codes(field.read(status_name(modality), *window.slices))
-
-
-def _valid_vectors(
-    field: "StoredField",
-    modality: str,
-    outlines: Outlines,
-    window: Window,
-    valid: Bool[np.ndarray, "row col"],
-) -> Int8[np.ndarray, "row col band"] | None:
-    """Read a window's vectors as stored; return None if no polygon covers a valid cell.
-
-    Raises:
-        DamagedError: if a valid cell holds no vector: then the store has lost a part.
-    """
-    if not (valid & touched_cells(outlines, window)).any():
-        return None
-    stored: np.ndarray = field.read(modality, *window.slices)
-    lost = np.argwhere((stored[..., 0] == FILL) & valid)
-    if len(lost):
-        row, col = lost[0] + (window.row, window.col)
-        raise DamagedError(
-            f"{len(lost)} cells have the status valid and no {modality} vector, the first in row "
-            f"{row}, column {col}: the store has lost a shard, or does not let it be read. Copy "
-            "the store anew."
-        )
-    return stored
-
-
-def _add_vectors(
-    sums: Float[np.ndarray, "polygon band"],
-    part: Cover,
-    stored: Int8[np.ndarray, "row col band"],
-    valid: Bool[np.ndarray, "row col"],
-) -> None:
-    """Add the weighted unit vectors of cells to each polygon's sum, a block of cells at a time."""
-    entries = np.flatnonzero(valid[part.row, part.col])
-    polygon, share = part.polygon[entries], part.share[entries]
-    cell = part.row[entries] * stored.shape[1] + part.col[entries]
-    flat = stored.reshape(-1, stored.shape[2])
-    for start in range(0, len(polygon), _BLOCK_CELLS):
-        block = slice(start, start + _BLOCK_CELLS)
-        vectors = flat[cell[block]].astype(np.float32)
-        lengths = np.sqrt(np.einsum("cb,cb->c", vectors, vectors))
-        weights = (share[block] / lengths).astype(np.float32)  # normalizes and weighs in one step
-        # Entries are in the order of polygons: sum each run of one polygon.
-        edges = np.flatnonzero(np.diff(polygon[block], prepend=-1, append=-1))
-        for first, last in pairwise(edges):
-            # Not `@`, whose threads wait for each other on a busy machine.
-            part_sum = np.einsum("c,cb->b", weights[first:last], vectors[first:last])
-            sums[polygon[start + first]] += part_sum

@@ -63,6 +63,13 @@ MISSING = click.option(
 @STORE
 @click.argument("polygons")
 @MODALITY
+@click.option(
+    "--stat",
+    "stats",
+    multiple=True,
+    help="mean (by default), std, min, max or quantile:Q, such as quantile:0.9. May be repeated.",
+)
+@click.option("--weights", help="Raster of one band, or a covariate, that weighs the cells.")
 @click.option("--normalize", is_flag=True, help="Make the means unit vectors.")
 @MISSING
 @CRS
@@ -78,9 +85,11 @@ def zonal(
     quiet: bool,
     crs: str | None,
     missing: Any,
+    stats: tuple[str, ...],
+    weights: str | None,
     **options: Any,
 ) -> None:
-    """Write the mean vectors of POLYGONS.
+    """Write the mean vectors of POLYGONS, or other statistics.
 
     They come beside the polygons' own columns. POLYGONS is a GeoJSON, GeoParquet or other vector
     file, the name of a region, a box west,south,east,north, or - for GeoJSON on stdin. Parquet and
@@ -88,21 +97,32 @@ def zonal(
     """
     import numpy as np
 
+    from unigeo.client.areas.statistic_names import parse_statistics
     from unigeo.client.areas.zonal import zonal_columns
     from unigeo.client.field.opening import open_field
     from unigeo.client.points.join import append_columns, check_joinable
     from unigeo.schemas.store.layout import status_name
 
+    try:
+        statistics = parse_statistics(stats or "mean")
+    except ValueError as error:
+        raise click.UsageError(f"--stat: {error}") from error
     areas = _read_polygons(polygons, out, format, as_json, crs)
     field = open_field(store)
     chosen, prefix = field.chosen(options.pop("modalities") or None), options["prefix"]
     widths = field.layout.widths_of(chosen)
-    new_names = [n for m, bands in widths.items() for n in zonal_columns(m, bands, prefix)]
+    new_names = [
+        name
+        for modality, bands in widths.items()
+        for name in zonal_columns(modality, bands, prefix, statistics, weighted=weights is not None)
+    ]
     check_joinable(areas.own, new_names)
     with _printed_warnings() as printed:
         means = field.zonal(
             areas.polygons,
             chosen,
+            stats=stats or "mean",
+            weights=weights,
             missing=_missing_argument(missing),
             progress=shows_progress(quiet),
             **options,

@@ -42,6 +42,23 @@ class Outlines:
             bounds[present, 2:] = np.maximum.reduceat(np.maximum(self.start, self.end), first)
         return bounds
 
+    def take(self, polygons: Int[np.ndarray, " member"]) -> "Outlines":
+        """Return some of the polygons, numbered anew in rising order.
+
+        Args:
+            polygons: their numbers, rising.
+        """
+        number = np.full(self.count, -1)
+        number[polygons] = np.arange(len(polygons))
+        edge = np.flatnonzero(number[self.polygon] >= 0)
+        return Outlines(
+            self.start[edge],
+            self.end[edge],
+            self.sense[edge],
+            number[self.polygon[edge]],
+            len(polygons),
+        )
+
     @cached_property
     def area(self) -> Float[np.ndarray, " polygon"]:
         """Area of each polygon in cells, on the grid or off it."""

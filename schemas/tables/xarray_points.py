@@ -39,10 +39,10 @@ def read_xarray_points(
         )
     columns = [as_numbers(one.values, repr(one.name)).ravel() for one in xr.broadcast(x, y)]
     in_degrees = in_degrees or str(x.attrs.get("units", "")).startswith("degree")
-    return np.stack(columns, axis=-1), _read_crs(data, in_degrees)
+    return np.stack(columns, axis=-1), crs_of_xarray(data, in_degrees)
 
 
-def _read_crs(data: Any, in_degrees: bool) -> str | None:
+def crs_of_xarray(data: Any, in_degrees: bool) -> str | None:
     """Return the CRS of the coordinates by the CF conventions, as WKT.
 
     A dataset may have longitude and latitude beside x and y; a CRS in metres is then that of x and
