@@ -344,7 +344,7 @@ def test_words_and_probes_reach_every_modality(product: Path) -> None:
     assert len(found) > 0
     points = np.array(PARIS) + np.random.default_rng(1).uniform(-0.25, 0.25, (300, 2))
     table = pd.DataFrame({"lon": points[:, 0], "lat": points[:, 1], "value": points[:, 0]})
-    probe = field.probe(table, "value", modalities=["landcover", "months"], block_km=10)
+    probe = field.probe(table, "value", modalities=["landcover", "months"], block_km=5)
     assert {"landcover", "months", "joined"} <= set(probe.scores["features"])
 
 
