@@ -338,6 +338,7 @@ def test_every_modality_is_stored_and_read_by_its_name(
     assert statuses == {"valid", "no observation"}
 
 
+@pytest.mark.filterwarnings("ignore::unigeo.schemas.errors.ProbeWarning")  # few points
 def test_words_and_probes_reach_every_modality(product: Path) -> None:
     field = client.open_field(product / "own.zarr")
     found = field.search("downtown", modality="landcover")
