@@ -6,8 +6,8 @@
     python -m benchmarks.client --out docs/performance.json --report docs/performance.md
     python -m benchmarks.client --only --out ... --report ...   # write the page anew, time nothing
 
-Needs `aiohttp` and, for its rows, `tensorstore`: `pip install -e '.[bench]'`. geotessera and the
-installed client get environments of their own in the cache folder.
+Needs `aiohttp` and, for their rows, `tensorstore` and `exactextract`: `pip install -e '.[bench]'`.
+geotessera and the installed client get environments of their own in the cache folder.
 """
 
 import argparse

@@ -333,6 +333,48 @@ def many_points(cache: Path, sizes: Sizes) -> Iterable[Result]:
     yield result
 
 
+def small_discs(cache: Path, sizes: Sizes) -> Iterable[Result]:
+    """Time means over discs of half a cell in radius, geometry and reading apart."""
+    store, _ = _store(cache, sizes)
+    warm(files_below(store))
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.client.discs", str(store), "--discs", str(sizes.points)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    printed = json.loads(done.stdout.splitlines()[-1])
+    labels = {
+        "points": f"unigeo float32, {printed['cells']:,} points",
+        "discs": "unigeo, discs, geometry and reading",
+        "geometry": "geometry alone: vertices and shares of cells",
+        "exactextract": "exactextract: shares of cells, of polygons that are ready",
+    }
+    rows: list[dict[str, Any]] = [
+        {
+            "reader": label,
+            "rounds": printed["rounds"],
+            "seconds": printed["seconds"][name],
+            "cpu_s": printed["cpu_seconds"][name],
+        }
+        for name, label in labels.items()
+        if name in printed["seconds"]
+    ]
+    result = Result(
+        f"{printed['discs']:,} discs of half a cell in radius, which touch {printed['cells']:,} "
+        f"cells, {printed['bands']} bands, local, warm",
+        rows,
+    )
+    for what, measured in (("times", printed["seconds"]), ("CPU", printed["cpu_seconds"])):
+        reading = measured["discs"] - measured["geometry"]
+        result.add_goal(
+            f"reading / as many points as cells, {what}", reading / measured["points"], 3, unit="x"
+        )
+    result.add_ratio_goal(labels["geometry"], labels["exactextract"], 1)
+    yield result
+
+
 def county_means(cache: Path, sizes: Sizes) -> Iterable[Result]:
     """Time zonal means of counties on a real field, if the command names both."""
     del cache
@@ -367,6 +409,7 @@ CASES: dict[str, Callable[[Path, Sizes], Iterable[Result]]] = {
     "starts": starts,
     "installed": installed,
     "many": many_points,
+    "discs": small_discs,
     "zonal": county_means,
 }
 

@@ -1,51 +1,39 @@
 """The methods of a field at points: sample, join, plan, encode."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-from unigeo.client.points.disc_means import DiscMeans, disc_means
 from unigeo.client.points.join import (
     Missing,
     append_columns,
     check_joinable,
     joined_columns,
-    raise_if_missing,
-    share_name,
     take_rows,
     vector_table,
 )
 from unigeo.client.points.missing_points import warn_of_missing
 from unigeo.client.points.sample_options import As, SampleOptions, check_choice
+from unigeo.client.points.sampled_results import point_dataset, sample_as
 from unigeo.client.reading.covariates import (
     Covariates,
     Selection,
-    positions,
-    sample_covariates,
     select,
 )
 from unigeo.client.reading.point_status import NO_POSITION
 from unigeo.client.reading.sampling import (
     Method,
     Numbers,
-    Sampled,
-    locate_points,
-    valid_points,
 )
-from unigeo.client.reading.sampling import sample as sample_modality
 from unigeo.client.reading.stored_field import StoredField
-from unigeo.schemas.store.layout import COVARIATES, NAME, band_dimension, status_name
 from unigeo.schemas.store.status import Status
 from unigeo.schemas.tables.points import Points, read_points
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from unigeo.client.encoding.coordinate_encoder import Encoder
     from unigeo.client.reading.cost import Plan, StoreLink
 
@@ -129,7 +117,7 @@ class AtPoints(StoredField):
         )
         read = read_points(points, crs, columns, missing="keep")
         chosen = select(self, modalities, covariates, numbers_only=radius_m is not None)
-        result, codes = self._sample_as(read, chosen, sample_options)
+        result, codes = sample_as(self, read, chosen, sample_options)
         warn_of_missing(read, codes, self.modality(chosen.arrays[0]))
         return result
 
@@ -182,7 +170,7 @@ class AtPoints(StoredField):
             if options.missing == "drop" and points.index is None:
                 # Rows are numbered over all batches, so that kept rows can be told apart.
                 points = replace(points, index=np.arange(done, done + len(points)))
-            result, codes = self._sample_as(points, chosen, options)
+            result, codes = sample_as(self, points, chosen, options)
             first = self.modality(chosen.arrays[0])
             warned = warned or warn_of_missing(points, codes, first, done)
             done += len(points)
@@ -241,7 +229,7 @@ class AtPoints(StoredField):
         read = read_points(table, crs, columns, missing="keep")
         # Numbered by row, so that the index of the result names the rows that were kept.
         numbered = replace(read, index=np.arange(len(read)))
-        sampled, codes = self._sample_as(numbered, chosen, options)
+        sampled, codes = sample_as(self, numbered, chosen, options)
         warn_of_missing(read, codes, self.modality(chosen.arrays[0]))
         if len(sampled) < len(read):
             table = take_rows(table, sampled.index.to_numpy())
@@ -335,7 +323,7 @@ class AtPoints(StoredField):
         if as_ == "numpy":
             return vectors
         if as_ == "xarray":
-            return _point_dataset({"coordinate": vectors}, {}, read.lonlat, vectors.shape[1])
+            return point_dataset({"coordinate": vectors}, {}, read.lonlat, vectors.shape[1])
         return vector_table({"coordinate": vectors}, {}, read.index, prefix)
 
     def features(
@@ -362,92 +350,8 @@ class AtPoints(StoredField):
         read = read_points(points, missing="keep")
         vectors: dict[str, np.ndarray]
         options = SampleOptions(method=method, as_="numpy")
-        vectors, codes = self._sample_as(read, Selection(chosen), options)
+        vectors, codes = sample_as(self, read, Selection(chosen), options)
         warn_of_missing(read, codes, self.modality(chosen[0]))
         if len(chosen) > 1:
             vectors["joined"] = np.concatenate(list(vectors.values()), axis=1)
         return vectors
-
-    def _sample_as(
-        self, points: Points, chosen: Selection, options: SampleOptions
-    ) -> tuple[Any, UInt8[np.ndarray, " point"]]:
-        """Return the result of `sample`, and every point's status in the first array."""
-        if options.lazy:
-            from unigeo.client.reading.lazy import lazy_dataset
-
-            arrays = {name: self.modality(name) for name in chosen.arrays}
-            dataset = lazy_dataset(
-                arrays, points, self.bands, method=options.method, dtype=options.dtype
-            )
-            if chosen.covariates:
-                dataset = dataset.assign_coords({NAME: list(self.layout.covariates)})
-                dataset = dataset.isel({NAME: positions(self, chosen.covariates)})
-            # Nothing is read yet: only points off the grid have a known status.
-            return dataset, locate_points(self.grid, *points.metres(self.grid.crs))[1]
-        sampled = {
-            name: self._sample_array(name, points, chosen, options) for name in chosen.arrays
-        }
-        status = {name: result.status for name, result in sampled.items()}
-        codes = status[chosen.arrays[0]]
-        keep: Any = slice(None)
-        if options.missing == "raise":
-            raise_if_missing(status)
-        elif options.missing == "drop":
-            keep = valid_points(status)
-            if points.index is None:  # kept rows are numbered as before, as a table's keep labels
-                points = replace(points, index=np.arange(len(points)))
-            points = points.take(keep)
-        vectors = {name: result.vectors[keep] for name, result in sampled.items()}
-        if options.as_ == "numpy":
-            return vectors, codes
-        status = {name: values[keep] for name, values in status.items()}
-        shares = {
-            name: result.share[keep]
-            for name, result in sampled.items()
-            if isinstance(result, DiscMeans)
-        }
-        if options.as_ == "xarray":
-            names = chosen.covariates
-            return _point_dataset(vectors, status, points.lonlat, self.bands, names, shares), codes
-        table = vector_table(
-            vectors, status, points.index, options.prefix, chosen.covariates, shares
-        )
-        return table, codes
-
-    def _sample_array(
-        self, name: str, points: Points, chosen: Selection, options: SampleOptions
-    ) -> Sampled | DiscMeans:
-        """Read one array at points, or its means over discs."""
-        source, progress = self.modality(name), options.progress
-        if options.radius_m is not None:
-            means = disc_means(source, points, options.radius_m, progress=progress)
-            if name == COVARIATES:
-                means = replace(means, vectors=means.vectors[:, positions(self, chosen.covariates)])
-            return means
-        if name == COVARIATES:
-            return sample_covariates(source, points, positions(self, chosen.covariates))
-        return sample_modality(
-            source, points, method=options.method, dtype=options.dtype, progress=progress
-        )
-
-
-def _point_dataset(
-    vectors: dict[str, np.ndarray],
-    status: dict[str, np.ndarray],
-    lonlat: Float[np.ndarray, "point 2"],
-    bands: int,
-    covariates: tuple[str, ...] = (),
-    shares: Mapping[str, np.ndarray] = MappingProxyType({}),
-) -> "xr.Dataset":
-    import xarray as xr
-
-    variables: dict[str, Any] = {
-        name: (("point", NAME if name == COVARIATES else band_dimension(v.shape[1], bands)), v)
-        for name, v in vectors.items()
-    }
-    variables |= {share_name(name): ("point", values) for name, values in shares.items()}
-    variables |= {status_name(name): ("point", codes) for name, codes in status.items()}
-    coords: dict[str, Any] = {"lon": ("point", lonlat[:, 0]), "lat": ("point", lonlat[:, 1])}
-    if covariates:
-        coords[NAME] = list(covariates)
-    return xr.Dataset(variables, coords=coords)
