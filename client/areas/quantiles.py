@@ -7,15 +7,22 @@ bin.
 """
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int, Int8
 
 from unigeo.client.areas.cell_weights import CellWeights
-from unigeo.client.areas.zonal_sums import ZonalSums, covered_windows, iter_cells, read_codes
+from unigeo.client.areas.zonal_sums import (
+    ZonalSums,
+    covered_windows,
+    iter_cells,
+    read_codes,
+    read_valid,
+)
 from unigeo.client.reading.sampling import missing_reasons
-from unigeo.client.shapes.coverage import cover_grid
+from unigeo.client.shapes.coverage import cover, cover_grid
 from unigeo.client.shapes.outlines import Outlines
 from unigeo.schemas.store.quantization import FILL
 from unigeo.schemas.store.status import Status
@@ -156,10 +163,14 @@ def _sketched(
     width = np.where(high > low, (high - low).astype(np.float64), 1.0) / _BINS
     for window in covered_windows(field, outlines):
         valid = read_codes(field, modality, window) == Status.VALID
-        cells = iter_cells(field, modality, outlines, window, valid, weights)
-        for polygon, stored, weight in cells:
-            lengths = np.sqrt(np.einsum("cb,cb->c", stored, stored, dtype=np.float32))
-            values = stored / lengths[:, None]
+        stored = read_valid(field, modality, outlines, window, valid)
+        if stored is None:
+            continue
+        factor = None if weights is None else weights.window(window)
+        cells = (iter_cells(part, stored, valid, factor) for part in cover(outlines, window))
+        for polygon, vectors, weight in chain.from_iterable(cells):
+            lengths = np.sqrt(np.einsum("cb,cb->c", vectors, vectors, dtype=np.float32))
+            values = vectors / lengths[:, None]
             bins = ((values - low[polygon]) / width[polygon]).astype(np.int64)
             bins = np.clip(bins, 0, _BINS - 1) + np.arange(bands) * _BINS
             counted = np.repeat(weight, bands)

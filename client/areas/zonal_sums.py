@@ -157,45 +157,45 @@ def sum_polygons(
         name: ZonalSums(outlines.count, field.layout.width(name), wanted) for name in modalities
     }
     for window in covered_windows(field, outlines, progress):
+        factor = None if weights is None else weights.window(window)
         for name, into in sums.items():  # one shard of one modality is in memory at a time
             codes = read_codes(field, name, window)
+            valid = codes == Status.VALID
+            stored = read_valid(field, name, outlines, window, valid)
             for part in cover(outlines, window):
                 add_areas(into.areas, part, codes[part.row, part.col])
-            valid = codes == Status.VALID
-            for polygon, stored, weight in iter_cells(
-                field, name, outlines, window, valid, weights
-            ):
-                into.add(polygon, stored, weight)
+                if stored is not None:
+                    for polygon, vectors, weight in iter_cells(part, stored, valid, factor):
+                        into.add(polygon, vectors, weight)
     return sums
 
 
 def iter_cells(
-    field: "StoredField",
-    modality: str,
-    outlines: Outlines,
-    window: Window,
+    part: Cover,
+    stored: Int8[np.ndarray, "row col band"],
     valid: Bool[np.ndarray, "row col"],
-    weights: CellWeights | None,
+    factor: Float[np.ndarray, "row col"] | None,
 ) -> Iterator[tuple[int, Int8[np.ndarray, "cell band"], Float[np.ndarray, " cell"]]]:
-    """Yield a window's valid cells polygon by polygon, some thousand at a time.
+    """Yield the valid cells of a cover polygon by polygon, at most some thousand at a time.
+
+    Args:
+        part: the cover of a window.
+        stored: the window's vectors as stored.
+        valid: whether each cell has one.
+        factor: the weights of the cells beside their shares.
 
     Yields:
         The number of the polygon, vectors as stored, and their weights, which are above 0.
     """
-    stored = _valid_vectors(field, modality, outlines, window, valid)
-    if stored is None:
-        return
     flat = stored.reshape(-1, stored.shape[2])
-    factor = None if weights is None else weights.window(window)
-    for part in cover(outlines, window):
-        polygon, cell, weight = _weighted(part, valid, factor)
-        for start in range(0, len(polygon), _BLOCK_CELLS):
-            block = slice(start, start + _BLOCK_CELLS)
-            # Entries are in the order of polygons: yield each run of one polygon.
-            edges = np.flatnonzero(np.diff(polygon[block], prepend=-1, append=-1))
-            for first, last in pairwise((start + edges).tolist()):
-                run = slice(first, last)
-                yield int(polygon[first]), flat[cell[run]], weight[run]
+    polygon, cell, weight = _weighted(part, valid, factor)
+    for start in range(0, len(polygon), _BLOCK_CELLS):
+        block = slice(start, start + _BLOCK_CELLS)
+        # Entries are in the order of polygons: yield each run of one polygon.
+        edges = np.flatnonzero(np.diff(polygon[block], prepend=-1, append=-1))
+        for first, last in pairwise((start + edges).tolist()):
+            run = slice(first, last)
+            yield int(polygon[first]), flat[cell[run]], weight[run]
 
 
 def _weighted(
@@ -235,7 +235,7 @@ def read_codes(field: "StoredField", modality: str, window: Window) -> UInt8[np.
     return check_codes(field.read(status_name(modality), *window.slices))
 
 
-def _valid_vectors(
+def read_valid(
     field: "StoredField",
     modality: str,
     outlines: Outlines,
