@@ -82,6 +82,7 @@ def probed(field: client.Field, _: Path) -> Any:
 READERS: dict[str, Case] = {
     "cite": lambda field, _: field.cite(),
     "concepts": lambda field, _: field.concepts.vectors,
+    "covariates": lambda field, _: field.covariates,
     "coverage": lambda field, _: [str(field.coverage()), field.coverage(BOX)],
     "dataset": lambda field, _: field.dataset().compute(),
     "encode": lambda field, _: field.encode(LONLAT),
