@@ -93,6 +93,7 @@ def test_failures_that_pass_are_not_noticed(folder: Path, fault: dict[str, Any])
         ({"pattern": EVERYTHING, "status": 500}, r"cannot read manifest/coordinate_bytes.* 500 "),
         ({"pattern": VECTORS, "status": 429}, r"cannot read aerial/c/\d/\d/0: .* 429 "),
         ({"pattern": VECTORS, "status": 403}, r"aerial/c/.* 403 Forbidden.*give credentials"),
+        ({"pattern": VECTORS, "status": 401}, r"aerial/c/.* 401 Unauthorized.*give credentials"),
         ({"pattern": VECTORS, "status": 416}, r"aerial/c/.* 416 "),
         ({"pattern": VECTORS, "status": 404}, r"aerial/c/\d/\d/0 is not there.*lost a shard"),
         ({"pattern": "manifest/*", "status": 404}, "coordinate_bytes.* is not there.*manifest"),
@@ -116,6 +117,26 @@ def test_failures_that_stay_are_named_and_fill_nothing(
         server.fault(**fault)
         with pytest.raises(StoreError, match=said):
             read(server.url, **patience(fault))
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_bucket_that_denies_what_it_lacks_reads_as_one_that_says_so(
+    tmp_path: Path, status: int
+) -> None:
+    """Of the covariates the southern shards have no object: a bucket without listing denies it."""
+    folder = tmp_path / "wide.zarr"
+    stores.build_wide(folder)
+    expected = client.open_field(folder).region((-18, -13, 14, 16))["covariates"].values
+    with servers.RangeServer(folder) as server:
+        absent = [f"covariates/c/1/{col}/*" for col in (0, 1)]
+        for pattern in absent:
+            assert not list(folder.glob(pattern))
+            server.fault(pattern, status=status)
+        field = client.open_field(server.url)
+        found = field.region((-18, -13, 14, 16))["covariates"].values
+        assert np.array_equal(found, expected, equal_nan=True)
+        assert not field.verify().problems
+        assert any(request.path.startswith("covariates/c/1/") for request in server.log)
 
 
 @pytest.mark.parametrize("folder", ["zstd"], indirect=True)

@@ -30,8 +30,8 @@ SHAPE = shapely.box(*EDGES)
 GEOJSON = shapely.geometry.mapping(SHAPE)
 TEXT_FORMS = ("box as text", "GeoJSON as text", "path as text", "GeoPackage")
 FORMS = (
-    "box", "list", *TEXT_FORMS, "path", "GeoJSON", "feature", "collection", "interface", "shape",
-    "frame", "series",
+    "box", "list", "array", *TEXT_FORMS, "path", "GeoJSON", "feature", "collection", "interface",
+    "shape", "frame", "series",
 )  # fmt: skip
 """Every form but a name: no named region lies on the stores of the tests."""
 ELSEWHERE = "amsterdam"
@@ -54,6 +54,7 @@ def form_of(form: str, folder: Path) -> Any:
     forms = {
         "box": EDGES,
         "list": list(EDGES),
+        "array": np.array(EDGES),
         "box as text": ",".join(map(str, EDGES)),
         "GeoJSON as text": json.dumps(GEOJSON),
         "path as text": str(geojson),
@@ -223,14 +224,23 @@ def test_every_entry_of_the_producer_takes_every_form_that_is_text(
         assert np.array_equal(np.concatenate(region.rings), np.concatenate(expected.rings))
         assert (region.name, region.crs) == (expected.name, expected.crs)
     assert build_set.region_of_table(None, EDGES, "where").name == "bbox"
-    assert cli._region(options | {"bbox": EDGES, "crs": "EPSG:8859"}).crs == "EPSG:8859"
+    for way in ("name", "geojson", "bbox"):
+        value = EDGES if way == "bbox" else text
+        assert cli._region(options | {way: value, "crs": "EPSG:8859"}).crs == "EPSG:8859"
 
 
 @pytest.mark.parametrize(
     ("value", "said"),
     [
         (3.5, "cannot read a region from a float"),
-        ((1, 2, 3), "cannot read a region from a tuple"),
+        ((1, 2, 3), "cannot read polygons from 3 numbers: a box is four"),
+        (["a", "b", "c", "d"], "cannot read a region from a list"),
+        (["-1", "-2", "3", "4"], "cannot read a region from a list"),
+        ([None, 36, -118, 39], "cannot read a region from a list"),
+        ((True, False, True, False), "a box is four real numbers"),
+        (np.array([1j, 0, 1, 1]), "a box is four real numbers"),
+        (np.array([np.nan, 0, 1, 1]), "not finite"),
+        (np.ones((4, 2)), "cannot read a region from a ndarray"),
         ("1,2,3", "a box is west,south,east,north in degrees, not '1,2,3'"),
         ("1,2,3,nan", "a box is west,south,east,north"),
         ("atlantis", "atlantis is neither a file nor the name of a region"),

@@ -4,13 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
+import shapely.affinity
 from hypothesis import given
 from hypothesis import strategies as st
 
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.geo.grid import SHARD
 from unigeo.schemas.geo.region_forms import read_region
-from unigeo.schemas.geo.regions import named_regions, region, region_of_bbox
+from unigeo.schemas.geo.regions import named_regions, region, region_of_bbox, region_of_geojson
 
 
 @pytest.mark.parametrize("name", ["conus", "california", "manhattan", "amsterdam"])
@@ -67,6 +68,39 @@ def test_the_crs_with_least_shear_is_chosen() -> None:
 def test_a_region_across_its_map_s_seam_is_refused() -> None:
     with pytest.raises(RegionError, match="cut open"):
         region_of_bbox((80, 10, 100, 20), crs="EPSG:8858").grid(10_000)
+
+
+@given(st.floats(-179, 179), st.floats(0.5, 40), st.floats(-60, 60))
+def test_polygons_cut_at_the_antimeridian_have_the_grid_of_the_uncut(
+    west: float, width: float, south: float
+) -> None:
+    box = shapely.box(west, south, west + width, south + 5)
+    parts = [
+        shapely.affinity.translate(box & shapely.box(low, -90, low + 360, 90), -turn)
+        for low, turn in ((-180, 0), (180, 360))
+    ]
+    cut = shapely.MultiPolygon([part for part in parts if part.area > 1e-9])
+    one, other = (region_of_geojson(shape.__geo_interface__, "it") for shape in (box, cut))
+    assert other.crs == one.crs
+    try:
+        grid = one.grid(10_000)
+    except RegionError:
+        return  # across the seam of its map
+    assert other.grid(10_000) == grid
+
+
+def test_a_region_may_end_at_its_map_s_seam() -> None:
+    globe = region_of_bbox((-180, -90, 180, 90)).grid(100_000)
+    assert globe.crs == "EPSG:8857" and globe.bounds[0] == -globe.bounds[2]
+    for box in ((170, 10, 180, 20), (-180, 10, -170, 20)):
+        west, _, east, _ = region_of_bbox(box, crs="EPSG:8857").grid(1000).bounds
+        assert (west > 0) == (east > 0) == (box[0] > 0)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "8858", ""])
+def test_a_map_that_is_not_equal_earth_is_refused(crs: str) -> None:
+    with pytest.raises(RegionError, match="one of EPSG:8857, EPSG:8858, EPSG:8859"):
+        read_region((4, 52, 5, 53), crs)
 
 
 def test_a_geojson_hole_is_outside(tmp_path: Path) -> None:

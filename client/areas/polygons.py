@@ -12,7 +12,6 @@ or one is named. A row of a table, list or collection may have no shape, or an e
 """
 
 from collections.abc import Mapping, Sequence
-from numbers import Complex, Real
 from typing import Any
 
 import numpy as np
@@ -30,13 +29,12 @@ from unigeo.client.shapes.polygon_rings import (
     row_name,
 )
 from unigeo.schemas.errors import RegionError
-from unigeo.schemas.geo.region_forms import load_region
+from unigeo.schemas.geo.region_forms import box_of_numbers, is_number, load_region
 from unigeo.schemas.geo.regions import Region, named_regions, region_of_bbox
 from unigeo.schemas.geo.ring_degrees import chosen_crs
 from unigeo.schemas.geo.rings import Ring, crs_of_geojson, geometries_of, in_ring, parts_of_geometry
 from unigeo.schemas.tables.object_types import kind_of
 
-_BOX = 4
 _FORMS = (
     "give a GeoDataFrame, GeoJSON, a path, shapely geometries, a box (west, south, east, north) or "
     "the name of a region"
@@ -103,28 +101,17 @@ def read_region_polygons(region: Any, crs: Any = None) -> Polygons:
     return polygons
 
 
-def _is_number(value: Any) -> bool:
-    """Return whether a value is a number of any type, also of one that no coordinate may have."""
-    return isinstance(value, Complex | np.bool_)
-
-
 def _parts_of_numbers(value: Any, crs: Any) -> list[list[Ring]] | None:
     """Return the parts of a box or of one ring; None if the value is not made of numbers.
 
     Raises:
         RegionError: if the numbers are neither a box nor a ring.
     """
-    if len(value) and all(map(_is_number, value)):
-        if not all(isinstance(v, Real) and not isinstance(v, bool | np.bool_) for v in value):
-            raise RegionError(f"a box is four real numbers, not {value!s:.100}")
-        if len(value) != _BOX:
-            raise RegionError(
-                f"cannot read polygons from {len(value)} numbers: a box is four, (west, south, "
-                "east, north)"
-            )
-        return _box([float(v) for v in value], crs)
+    box = box_of_numbers(value)
+    if box is not None:
+        return _box(box, crs)
     pairs = len(value) and all(
-        isinstance(pair, Sequence | np.ndarray) and len(pair) == 2 and all(map(_is_number, pair))
+        isinstance(pair, Sequence | np.ndarray) and len(pair) == 2 and all(map(is_number, pair))
         for pair in value
     )
     if pairs:
@@ -133,14 +120,14 @@ def _parts_of_numbers(value: Any, crs: Any) -> list[list[Ring]] | None:
     return None
 
 
-def _box(edges: list[float], crs: Any) -> list[list[Ring]]:
+def _box(edges: tuple[float, float, float, float], crs: Any) -> list[list[Ring]]:
     """Return a box's ring; in another CRS than WGS 84 its edges are straight in that CRS."""
     west, south, east, north = edges
     if chosen_crs(None, crs) is None:
-        return [list(region_of_bbox((west, south, east, north)).rings)]
+        return [list(region_of_bbox(edges).rings)]
     if not np.isfinite(edges).all() or west >= east or south >= north:
         raise RegionError(
-            f"the bounding box {tuple(edges)} must be west, south, east, north in {crs!s:.60}, "
+            f"the bounding box {edges} must be west, south, east, north in {crs!s:.60}, "
             "with west < east and south < north"
         )
     corners = [(west, south), (east, south), (east, north), (west, north), (west, south)]

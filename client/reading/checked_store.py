@@ -16,7 +16,12 @@ from unigeo.client.reading.object_listing import Listing, damaged_error, lost_er
 from unigeo.client.reading.range_requests import get_checked
 from unigeo.schemas.errors import DamagedError, LayoutError, StoreError, UnigeoError
 from unigeo.schemas.io.json_text import load_json
-from unigeo.schemas.io.store_errors import describe_error, range_ignored_error, unreachable_errors
+from unigeo.schemas.io.store_errors import (
+    describe_error,
+    is_denied,
+    range_ignored_error,
+    unreachable_errors,
+)
 from unigeo.schemas.io.stores import check_process
 from unigeo.schemas.store.sharding import index_bytes, parse_index
 
@@ -76,7 +81,7 @@ class CheckedStore(WrapperStore[Store]):
         except unreachable_errors() as error:
             if isinstance(error, UnigeoError) or key == ROOT:  # `open_root` names the address
                 raise
-            if _is_denied(error) and await self.listing.size(key) == 0:
+            if is_denied(error) and await self.listing.size(key) == 0:
                 return None  # a bucket that forbids listing denies access to what does not exist
             raise StoreError(f"cannot read {key}: {describe_error(error)}") from error
         if body is None:
@@ -195,8 +200,3 @@ def _size_of(byte_range: "ByteRequest | None") -> int | None:
     if isinstance(byte_range, RangeByteRequest):
         return byte_range.end - byte_range.start
     return byte_range.suffix if isinstance(byte_range, SuffixByteRequest) else None
-
-
-def _is_denied(error: BaseException) -> bool:
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    return bool(kinds & {"PermissionError", "PermissionDeniedError"})

@@ -10,7 +10,7 @@ import numpy as np
 from unigeo.client.progress import progress_bar
 from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.io.limits import OBJECT_BYTES
-from unigeo.schemas.io.store_errors import unreachable_errors
+from unigeo.schemas.io.store_errors import describe_error, is_denied, unreachable_errors
 from unigeo.schemas.store.layout import Layout
 from unigeo.schemas.store.problems import Problem
 from unigeo.schemas.store.sharding import EMPTY, crc_matches, parse_index
@@ -95,8 +95,11 @@ async def check_shards(
                     else:
                         result = await _read(store, shard, layout, owners)
                 except unreachable_errors() as error:
-                    text = f"{shard} cannot be read: {error}"
-                    result = ShardResult([Problem(shard.key, text)])
+                    if is_denied(error) and not shard.size_bytes:  # it is not to exist
+                        result = ShardResult([])
+                    else:
+                        text = f"{shard} cannot be read: {describe_error(error)}"
+                        result = ShardResult([Problem(shard.key, text)])
             advance(1)
             return result
 

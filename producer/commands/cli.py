@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 @click.option("--region", "name", help="Named region, such as conus.")
 @click.option("--bbox", nargs=4, type=float, metavar="W S E N", help="A box in degrees instead.")
 @click.option("--geojson", help="A file of polygons instead.")
-@click.option("--crs", help="Equal Earth CRS of the grid: EPSG:8857, 8858 or 8859.")
+@click.option(
+    "--crs", help="Equal Earth CRS of the grid, EPSG:8857, 8858 or 8859; the region's by default."
+)
 @takes_observations
 @click.option("--model", help="Folder of a finished model to use as it is.")
 @click.option(
@@ -158,9 +160,8 @@ def _region(options: dict[str, Any]) -> "Region":
         raise RegionError(
             f"name one of --region ({', '.join(named_regions())}), --bbox or --geojson"
         )
-    if options["name"] is not None:
-        return read_region(options["name"])  # a named region has a CRS of its own
-    return read_region(options["bbox"] or options["geojson"], options["crs"])
+    (way,) = (way for way in ways if way is not None)
+    return read_region(way, options["crs"])
 
 
 produce.add_command(ablate)

@@ -1,6 +1,7 @@
 """Reads a region in every form in which users and settings give one.
 
-A name ("conus"); a box, as four numbers or as the text "west,south,east,north"; GeoJSON, as a
+A name ("conus"); a box, as four numbers (also a numpy array) or as the text
+"west,south,east,north"; GeoJSON, as a
 mapping, as text or in a file; a file that geopandas reads; and any object with
 `__geo_interface__`, such as a shapely geometry or a GeoDataFrame. The client reads polygons with
 more detail from the same forms: `load_region` is what both share.
@@ -9,8 +10,11 @@ more detail from the same forms: `load_region` is what both share.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Complex, Real
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.geo.polygon_files import geojson_document, read_polygon_file, shortened
@@ -80,13 +84,42 @@ def read_region(value: Any, crs: str | None = None) -> Region:
         # A GeoDataFrame's CRS is no part of its GeoJSON.
         frame_crs = None if is_mapping else getattr(loaded, "crs", None)
         return region_of_geojson(document, source, name=name, crs=crs, own_crs=frame_crs)
-    if isinstance(loaded, Sequence) and len(loaded) == _BOX:
-        west, south, east, north = (float(edge) for edge in loaded)
-        return region_of_bbox((west, south, east, north), crs=crs)
+    box = box_of_numbers(loaded)
+    if box is not None:
+        return region_of_bbox(box, crs=crs)
     raise RegionError(
         f"cannot read a region from a {type(value).__name__}: give a name, a box (west, south, "
         "east, north), GeoJSON, a path or a geometry"
     )
+
+
+def box_of_numbers(value: Any) -> tuple[float, float, float, float] | None:
+    """Return the edges of a box; None if the value is no flat sequence or array of numbers.
+
+    Raises:
+        RegionError: if there are not four numbers, or one is not real.
+
+    >>> box_of_numbers(np.array([-105, 39, -104, 40])), box_of_numbers(["conus"])
+    ((-105.0, 39.0, -104.0, 40.0), None)
+    """
+    if not isinstance(value, Sequence | np.ndarray) or getattr(value, "ndim", 1) != 1:
+        return None
+    if not len(value) or not all(map(is_number, value)):
+        return None
+    if not all(isinstance(v, Real) and not isinstance(v, bool | np.bool_) for v in value):
+        raise RegionError(f"a box is four real numbers, not {value!s:.100}")
+    if len(value) != _BOX:
+        raise RegionError(
+            f"cannot read polygons from {len(value)} numbers: a box is four, (west, south, east, "
+            "north)"
+        )
+    west, south, east, north = (float(edge) for edge in value)
+    return west, south, east, north
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a number of any type, also of one that no coordinate may have."""
+    return isinstance(value, Complex | np.bool_)
 
 
 def _is_json(value: str | Path) -> bool:

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from unigeo.schemas.errors import RegionError
-from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, SHARD, Grid, from_wgs84
+from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, SHARD, Grid
+from unigeo.schemas.geo.projection import equal_earth_m
 from unigeo.schemas.geo.ring_degrees import chosen_crs, rings_in_degrees
 from unigeo.schemas.geo.rings import (
     Ring,
@@ -41,6 +42,13 @@ class Region:
     """One of `CENTRAL_MERIDIANS`."""
     resolution_m: float = _DEFAULT_RESOLUTION_M
     """Default side of a cell."""
+
+    def __post_init__(self) -> None:
+        if self.crs not in CENTRAL_MERIDIANS:
+            raise RegionError(
+                f"{self.name} cannot be mapped in {self.crs!r}: its CRS is one of "
+                f"{', '.join(CENTRAL_MERIDIANS)}"
+            )
 
     def contains(self, lonlat: Float[np.ndarray, "*shape 2"]) -> Bool[np.ndarray, "*shape"]:
         """Tell whether each point lies inside; NaN points do not."""
@@ -79,18 +87,20 @@ class Region:
 
     def _outline(self) -> tuple[Float[np.ndarray, " vertex"], Float[np.ndarray, " vertex"]]:
         """Project the rings to metres, their edges split so that they follow their curves."""
-        start = np.concatenate([ring[:-1] for ring in self.rings])
-        end = np.concatenate([ring[1:] for ring in self.rings])
-        points, _ = split_edges(start, end, pieces_per_edge(start, end))
-        seam = CENTRAL_MERIDIANS[self.crs] + 180.0  # where the map is cut open
-        turns = np.floor((points[:, 0] - seam) / 360.0)
-        if turns.min() != turns.max():
+        meridian = CENTRAL_MERIDIANS[self.crs]
+        seam = meridian + 180.0  # where the map is cut open
+        # A ring that ends at the seam lies on one side of it, as do polygons cut there.
+        turns = [math.floor((ring[:, 0].min() - seam) / 360.0) + 1 for ring in self.rings]
+        rings = [ring - [360.0 * turn, 0.0] for ring, turn in zip(self.rings, turns, strict=True)]
+        if max(ring[:, 0].max() for ring in rings) > seam:
             raise RegionError(
                 f"{self.name} crosses longitude {(seam + 180) % 360 - 180:g}, where {self.crs} is "
                 f"cut open; name another of {', '.join(CENTRAL_MERIDIANS)} as its CRS, or split it"
             )
-        x, y = from_wgs84(self.crs).transform(points[:, 0], points[:, 1])
-        return x, y
+        start = np.concatenate([ring[:-1] for ring in rings])
+        end = np.concatenate([ring[1:] for ring in rings])
+        points, _ = split_edges(start, end, pieces_per_edge(start, end))
+        return equal_earth_m(points, meridian)
 
 
 def named_regions() -> tuple[str, ...]:
@@ -151,7 +161,7 @@ def region_of_bbox(
         east += 360.0
     corners = [(west, south), (east, south), (east, north), (west, north), (west, south)]
     ring = np.array(corners, np.float64)
-    return Region(name, (ring,), crs or _nearest_crs(west, east))
+    return Region(name, (ring,), _nearest_crs(west, east) if crs is None else crs)
 
 
 def region_of_geojson(
@@ -177,8 +187,7 @@ def region_of_geojson(
     rings = _rings_of(document, source, own_crs)
     if not rings:
         raise RegionError(f"{source} holds no polygon; a region is one polygon or several")
-    lons = np.concatenate([ring[:, 0] for ring in rings])
-    return Region(name, rings, crs or _nearest_crs(lons.min(), lons.max()))
+    return Region(name, rings, _nearest_crs(*_longitudes(rings)) if crs is None else crs)
 
 
 def _rings_of(document: Mapping[str, Any], source: str, own_crs: Any) -> tuple[Ring, ...]:
@@ -204,6 +213,23 @@ def _rings_of(document: Mapping[str, Any], source: str, own_crs: Any) -> tuple[R
     for number, fault in find_faults(xy, first, part_of, hole).items():
         raise RegionError(f"{source}: part {number} is not valid ({fault}); mend it first")
     return tuple(np.split(lonlat, ends[1:-1]))
+
+
+def _longitudes(rings: tuple[Ring, ...]) -> tuple[float, float]:
+    """Return the west and the east of the shortest arc that holds all rings.
+
+    Polygons that GeoJSON cuts at the antimeridian lie on both of its sides.
+    """
+    low = np.array([ring[:, 0].min() for ring in rings])
+    width = np.array([ring[:, 0].max() for ring in rings]) - low
+    low = low % 360.0
+    order = np.argsort(low)
+    low, high = low[order], (low + width)[order]
+    reached = np.maximum(np.maximum.accumulate(high), high.max() - 360.0)
+    gaps = np.append(low[1:], low[0] + 360.0) - reached
+    widest = int(np.argmax(gaps))
+    west = float(low[(widest + 1) % len(low)])
+    return west, west + 360.0 - float(gaps[widest])
 
 
 def _nearest_crs(west: float, east: float) -> str:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from unigeo.schemas.errors import UnigeoError
-from unigeo.schemas.io.store_errors import unreachable_errors
+from unigeo.schemas.io.store_errors import http_status, is_denied, unreachable_errors
 
 TRIES = 6
 """Times that a request is made by a program that nobody waits for."""
@@ -23,9 +23,6 @@ FIRST_WAIT_S = 0.5
 """Longest wait before the second try, in seconds; each later one is twice as long."""
 
 _FINAL = {
-    "PermissionError",
-    "PermissionDeniedError",
-    "UnauthenticatedError",
     "FileNotFoundError",
     "NotFoundError",
     "AlreadyExistsError",
@@ -65,11 +62,13 @@ def is_transient(error: BaseException) -> bool:
     """
     if isinstance(error, UnigeoError):
         return False
-    status = _status(error)
+    status = http_status(error)
     if status is not None:
         return is_transient_status(status)
     names = {kind.__name__ for kind in type(error).__mro__}
-    return not names & _FINAL and not any(code in str(error) for code in _EXPIRED)
+    return not (is_denied(error) or names & _FINAL) and not any(
+        code in str(error) for code in _EXPIRED
+    )
 
 
 def client_retries(timeout_s: float) -> dict[str, Any]:
@@ -102,11 +101,3 @@ def with_retries[T](ask: Callable[[], T], again: bool = True) -> T:
             if wait_s is None or not is_transient(error):
                 raise
         time.sleep(wait_s)
-
-
-def _status(error: BaseException) -> int | None:
-    """The HTTP status that an error carries: of aiohttp, urllib, or requests."""
-    status: Any = getattr(error, "status", None)
-    if status is None:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-    return status if isinstance(status, int) else None

@@ -1,9 +1,14 @@
 """Errors of stores: their classes, and sentences that say what the user can do."""
 
+from typing import Any
+
 from unigeo.schemas.errors import StoreError
 
 MALFORMED = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError)
 """Classes that Zarr raises where a document is not JSON, or does not describe a group."""
+
+_DENIED = ("PermissionError", "PermissionDeniedError", "UnauthenticatedError")
+"""Classes of Python and obstore."""
 
 IGNORES_RANGES = (
     "the server ignores ranges and sends the whole object where a part is asked for. Serve the "
@@ -29,6 +34,23 @@ def damage_errors() -> tuple[type[BaseException], ...]:
     return (*unreachable_errors(), ValueError, RuntimeError)
 
 
+def is_denied(error: BaseException) -> bool:
+    """Return whether a store refuses access: to what it holds, or to all without credentials.
+
+    A bucket that forbids listing answers so for an object that it lacks, too.
+    """
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return not kinds.isdisjoint(_DENIED) or http_status(error) in (401, 403)
+
+
+def http_status(error: BaseException) -> int | None:
+    """Return the HTTP status that an error carries: of aiohttp, urllib, or requests."""
+    status: Any = getattr(error, "status", None)
+    if status is None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
 def describe_error(error: BaseException) -> str:
     """Return an error's message on one line, and what to do where that is known."""
     text = " ".join(str(error).split()) or type(error).__name__
@@ -43,8 +65,7 @@ def describe_error(error: BaseException) -> str:
             "public bucket AWS_SKIP_SIGNATURE=true, GOOGLE_SKIP_SIGNATURE=true or "
             "AZURE_SKIP_SIGNATURE=true with the account's name"
         )
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if kinds & {"PermissionError", "PermissionDeniedError", "UnauthenticatedError"}:
+    if is_denied(error):
         return (
             f"{text}. Access is denied: give credentials by the usual environment variables, or "
             "ask the owner to allow reading. A bucket that does not allow listing answers so for "
