@@ -221,11 +221,11 @@ def test_items_that_cannot_be_used_are_counted_with_their_reason(tmp_path: Path)
         assert result.unusable["gone"] == "HTTP 404" and result.unusable["bare"] == "no asset"
         assert result.unusable["undated"] == "malformed item"
         assert result.unusable["coarse"] == "too coarse"
-        assert result.unusable["torn"] == "not a usable GeoTIFF"
+        assert result.unusable["torn"] == "not a usable raster"
         assert result.findings[0].reason == "" and result.findings[0].origin.item == "good"
         services.items = [one for one in services.items if one["id"] in ("torn",)]
         result = AerialSource(Catalogue(about, WebClient(1000, first_wait_s=0.001))).observe(lonlat)
-        assert result.findings[0].reason == "not a usable GeoTIFF"
+        assert result.findings[0].reason == "not a usable raster"
         services.items = [good]
         services.faults.append(["cogs/*", 429, 3])
         web = WebClient(1000, first_wait_s=0.001)

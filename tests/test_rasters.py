@@ -253,7 +253,7 @@ def test_what_cannot_be_a_source_is_refused_with_its_reason(tmp_path: Path) -> N
         (tmp_path / "none.tif", (1,), "no such file"),
         (good, (1, 2), "has bands 1 to 1, no band 2"),
         (short, (1,), "cut short"),
-        (text, (1,), "cannot be read as a GeoTIFF"),
+        (text, (1,), "cannot be read as a raster"),
         (nowhere, (1,), "has no CRS"),
     ):
         with pytest.raises(ObservationsError, match=message):

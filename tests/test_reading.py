@@ -8,8 +8,9 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
+from unigeo.producer.observations.raster_files.decimated_pixels import ReadWindow
 from unigeo.producer.observations.raster_files.open_source import open_source
-from unigeo.producer.observations.raster_files.raster_blocks import BlockReader, ReadWindow
+from unigeo.producer.observations.raster_files.raster_blocks import BlockReader
 
 
 def write(path: Path, values: np.ndarray, **how: object) -> Path:

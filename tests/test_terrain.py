@@ -14,7 +14,8 @@ from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 
 from unigeo.producer.observations.folder.open_folder import open_observations
-from unigeo.producer.observations.raster_files.height_values import HeightDescription, MeaningError
+from unigeo.producer.observations.raster_files.band_facts import MeaningError
+from unigeo.producer.observations.raster_files.height_values import HeightDescription
 from unigeo.producer.observations.raster_files.open_source import open_source
 from unigeo.producer.observations.raster_files.raster_blocks import BlockReader
 from unigeo.producer.sources.build_set import observe_set, prepare

@@ -27,7 +27,7 @@ from rasterio.windows import Window
 
 from benchmarks.client.link import StoreLink
 from benchmarks.producer.observe import tell
-from unigeo.producer.sources.raster_catalogue import GDAL
+from unigeo.producer.observations.raster_files.addresses import NETWORK
 
 SIDE, WINDOW, COUNT = 6144, 256, 200
 
@@ -93,7 +93,7 @@ def by_gdal(url: str, threads: int) -> np.ndarray:
 
     def one(corner: tuple[int, int]) -> np.ndarray:
         if not hasattr(local, "raster"):  # a handle serves one thread
-            local.env = rasterio.Env(**GDAL)
+            local.env = rasterio.Env(**NETWORK)
             local.env.__enter__()
             local.raster = rasterio.open(f"{url}/cog.tif", sharing=False)
         window = Window(corner[1], corner[0], WINDOW, WINDOW)  # type: ignore[call-arg]

@@ -1,7 +1,8 @@
 """Identity of a file by its content: its size and a hash of all its bytes, or of parts of them.
 
-The modification time alone is not enough: a copy has another time, and an older file that replaces
-a newer one may keep its own.
+A folder, such as a Zarr store, is identified by the names of its files and their bytes, as if they
+were one file. The modification time alone is not enough: a copy has another time, and an older file
+that replaces a newer one may keep its own.
 """
 
 import hashlib
@@ -27,35 +28,64 @@ class ReplacedError(ObservationsError):
     """A file or an image of a catalogue that was replaced while it was in use."""
 
 
+def stored_bytes(path: Path) -> int:
+    """Return the size of a file, or of all files in a folder."""
+    return sum(size for _, size in _members(path))
+
+
 def content_identity(path: Path) -> dict[str, Any]:
     """Return a file's `bytes`, and its `sha256` or, for a large file, `sha256_of_pieces`."""
-    size = path.stat().st_size
-    if size <= WHOLE_BYTES:
+    size = stored_bytes(path)
+    if size > WHOLE_BYTES:
+        digest = hashlib.sha256(str(size).encode())
+        _read_pieces(path, size, PIECES, PIECE_BYTES, digest.update)
+        return {"bytes": size, "sha256_of_pieces": digest.hexdigest()}
+    if path.is_file():
         with path.open("rb") as file:
             return {"bytes": size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-    digest = hashlib.sha256(str(size).encode())
-    _read_pieces(path, size, PIECES, PIECE_BYTES, digest.update)
-    return {"bytes": size, "sha256_of_pieces": digest.hexdigest()}
+    digest = hashlib.sha256(_listing(path))
+    for member, _ in _members(path):
+        digest.update(member.read_bytes())
+    return {"bytes": size, "sha256": digest.hexdigest()}
 
 
 def sample_digest(path: Path) -> str:
     """Return SHA-256 of a file's size, its first and last bytes, and some between."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    if size <= SAMPLES * SAMPLE_BYTES:
-        digest.update(path.read_bytes())
-    else:
+    size = stored_bytes(path)
+    digest = hashlib.sha256(str(size).encode() + _listing(path))
+    if size > SAMPLES * SAMPLE_BYTES:
         _read_pieces(path, size, SAMPLES, SAMPLE_BYTES, digest.update)
+        return digest.hexdigest()
+    for member, _ in _members(path):
+        digest.update(member.read_bytes())
     return digest.hexdigest()
+
+
+def _members(path: Path) -> list[tuple[Path, int]]:
+    """List a file, or the files in a folder and below in a fixed order, with their sizes."""
+    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+    return [(file, file.stat().st_size) for file in files]
+
+
+def _listing(path: Path) -> bytes:
+    """Return the names and sizes of a folder's files; nothing for a file."""
+    if not path.is_dir():
+        return b""
+    lines = [f"{file.relative_to(path).as_posix()} {size}" for file, size in _members(path)]
+    return "\n".join(lines).encode()
 
 
 def _read_pieces(
     path: Path, size: int, pieces: int, piece_bytes: int, update: Callable[[bytes], object]
 ) -> None:
     """Pass parts of a file, spread evenly over it, to `update`."""
-    with path.open("rb") as file:
-        for start in np.linspace(0, size - piece_bytes, pieces).astype(np.int64).tolist():
-            file.seek(start)
+    members = _members(path)
+    ends = np.cumsum([length for _, length in members])
+    for start in np.linspace(0, size - piece_bytes, pieces).astype(np.int64).tolist():
+        number = int(np.searchsorted(ends, start, side="right"))
+        member, length = members[number]
+        with member.open("rb") as file:
+            file.seek(start - int(ends[number] - length))
             update(file.read(piece_bytes))
 
 
@@ -83,7 +113,7 @@ class Stamp:
             # The status is cheap; bytes are compared only if it changed, as after a `touch`.
             if _status(path) == self.status or sample_digest(path) == self.sample:
                 return
-            now = f"has {path.stat().st_size:,} bytes now and had {self.status[0]:,}"
+            now = f"has {stored_bytes(path):,} bytes now and had {self.status[0]:,}"
         except OSError as error:
             now = f"cannot be read any more ({error.strerror})"
         raise ReplacedError(
@@ -95,4 +125,8 @@ class Stamp:
 
 def _status(path: Path) -> tuple[int, ...]:
     status = path.stat()
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    if not path.is_dir():
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    inside = [member.stat() for member, _ in _members(path)]
+    newest = max((max(one.st_mtime_ns, one.st_ctime_ns) for one in inside), default=0)
+    return sum(one.st_size for one in inside), newest, len(inside), status.st_ino

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import shapely
 from jaxtyping import Bool, Float
 
 from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.observations.folder import dates
 from unigeo.producer.observations.patches import GAP_NAMES, Gap, Patches
-from unigeo.producer.observations.raster_files.height_values import MeaningError
+from unigeo.producer.observations.raster_files.band_facts import MeaningError
 from unigeo.producer.observations.raster_files.open_source import open_source
 from unigeo.producer.observations.raster_files.patch_frames import Frame
 from unigeo.producer.observations.raster_files.raster_patches import CutPatches, cut
@@ -37,15 +36,7 @@ from unigeo.producer.sources.stac_items import (
 )
 from unigeo.producer.sources.web_requests import GoneError, WebClient
 from unigeo.schemas.errors import ObservationsError
-from unigeo.schemas.io.retrying import FIRST_WAIT_S, TRIES
 
-GDAL = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_MAX_RETRY": str(TRIES - 1),
-    "GDAL_HTTP_RETRY_DELAY": str(FIRST_WAIT_S),
-    "GDAL_HTTP_TIMEOUT": "60",
-    "VSI_CACHE": "TRUE",
-}
 OPENINGS = 2
 """Number of times that a file is opened before it is taken for damaged."""
 AHEAD_S = 300.0
@@ -96,13 +87,12 @@ class Catalogue:
             if best[row]:
                 groups.setdefault(tuple(item.name for item in best[row]), []).append(row)
         # Locations with the same items are cut together, so that each file block is read once.
-        with rasterio.Env(**GDAL):
-            for members in groups.values():
-                chosen = best[members[0]]
-                rows = np.array(members)
-                part = self._cut(chosen, lonlat[rows], frame, dtype)
-                values[rows], observed[rows] = part.patches.values, part.observed
-                gaps[rows] = part.gaps
+        for members in groups.values():
+            chosen = best[members[0]]
+            rows = np.array(members)
+            part = self._cut(chosen, lonlat[rows], frame, dtype)
+            values[rows], observed[rows] = part.patches.values, part.observed
+            gaps[rows] = part.gaps
         for row, chosen in best.items():
             if chosen:
                 gap = Gap(int(gaps[row]))
@@ -247,18 +237,20 @@ class Catalogue:
         except GoneError as gone:
             return str(gone)
         described = self.rules.numbers if isinstance(self.rules, SurfaceRules) else None
-        with rasterio.Env(**GDAL):
-            for _ in range(OPENINGS):
-                try:
-                    return open_source(
-                        href, self.rules.bands, self.rules.nodata, item.name, described
-                    )
-                except MeaningError:
-                    raise
-                except ObservationsError:
-                    if isinstance(href, str):  # raises if the server is at fault, not the file
-                        self.web.check(href)
-        return "not a usable GeoTIFF"
+        for _ in range(OPENINGS):
+            try:
+                source = open_source(
+                    href, self.rules.bands, self.rules.nodata, item.name, described
+                )
+                if source.scales:
+                    self._refuse_scales(source)
+                return source
+            except MeaningError:
+                raise
+            except ObservationsError:
+                if isinstance(href, str):  # raises if the server is at fault, not the file
+                    self.web.check(href)
+        return "not a usable raster"
 
     def _reject_dtype(self, source: RasterSource) -> str:
         """Return the reason for skipping an image that is not uint8.
@@ -271,6 +263,19 @@ class Catalogue:
         raise MeaningError(
             f"table [aerial]: {source.label} holds {source.dtype}; pictures are uint8. Convert it, "
             "for example with `gdal_translate -ot Byte -scale`."
+        )
+
+    def _refuse_scales(self, source: RasterSource) -> None:
+        """Refuse an image whose numbers are scaled: a set keeps them as bytes.
+
+        Raises:
+            MeaningError: with scale and offset.
+        """
+        scale, offset = next(pair for pair in source.scales if pair != (1.0, 0.0))
+        raise MeaningError(
+            f"{source.label} declares scale {scale:g} and offset {offset:g}, and its numbers are "
+            "taken as they are. Write it anew with `gdal_translate -unscale`, and `-ot Byte "
+            "-scale` if it is a picture."
         )
 
     def _items(self, squares: Sequence[shapely.Geometry]) -> tuple[list[Item], dict[str, str]]:

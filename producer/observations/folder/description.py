@@ -18,6 +18,7 @@ from unigeo.producer.observations.forms import (
     EncoderKind,
     in_order,
 )
+from unigeo.producer.observations.raster_files.addresses import check_address, is_address
 from unigeo.producer.observations.raster_files.height_values import Scale
 from unigeo.schemas.errors import LayoutError, ObservationsError
 from unigeo.schemas.io.toml_files import TomlTable, parse_tables, read_toml
@@ -41,6 +42,14 @@ def _inside_the_folder(name: str) -> str:
 
 
 RelativePath = Annotated[str, AfterValidator(_inside_the_folder)]
+
+
+def _file_or_address(name: str) -> str:
+    """Accept an address, or a path inside the data folder."""
+    return check_address(name) if is_address(name) else _inside_the_folder(name)
+
+
+RasterFile = Annotated[str, AfterValidator(_file_or_address)]
 
 
 class _Table(TomlTable):
@@ -105,10 +114,20 @@ class RasterDescription(_Patch):
     """Patches cut from georeferenced rasters."""
 
     kind: Literal["raster"]
-    files: tuple[RelativePath, ...] = Field(min_length=1, strict=False)
-    """GeoTIFFs in any CRS, `*` allowed; where files overlap, the first one with data is used."""
+    files: tuple[RasterFile, ...] = Field(min_length=1, strict=False)
+    """Rasters in any CRS, `*` allowed, or addresses (https://, s3://); where they overlap, the
+    first one with data is used. See docs/rasters.md for the formats."""
     bands: tuple[int, ...] = Field(min_length=1, strict=False)
-    """Bands to read, counted from 1."""
+    """Bands to read, counted from 1; those of a palette are red, green and blue."""
+    band_names: Annotated[tuple[str, ...], Field(strict=False)] | None = None
+    """Name of each band; by default those of the file."""
+    variable: str | None = None
+    """Variable of NetCDF files or array of Zarr stores, where there are several."""
+    crs: str | None = None
+    """Coordinate reference system, such as EPSG:32613, where the files declare none."""
+    scale: Scale | None = None
+    offset: float | None = Field(default=None, allow_inf_nan=False)
+    """A value is scale x number + offset, where the file does not declare it itself."""
     patch_m: Annotated[tuple[Metres, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
     """Side of one patch on the ground in metres. Several sides give views of the same location,
     near and wide, each of `patch_px` rows and columns, stacked along the channels."""
@@ -119,21 +138,25 @@ class RasterDescription(_Patch):
     min_valid: float = Field(default=0.5, gt=0, le=1)
     """Share of a patch's pixels that must hold data."""
 
+    later_keys: ClassVar[tuple[str, ...]] = (
+        "encoder",
+        "band_names",
+        "variable",
+        "crs",
+        "scale",
+        "offset",
+    )
+
 
 class HeightsDescription(RasterDescription):
     """A surface model: heights in metres after scale, offset and unit are applied."""
 
-    scale: Scale | None = None
-    offset: float | None = Field(default=None, allow_inf_nan=False)
-    """A height is scale x number + offset, where the file does not declare it itself."""
     lowest_m: float | None = Field(default=None, allow_inf_nan=False)
     highest_m: float | None = Field(default=None, allow_inf_nan=False)
     """Limits outside which heights are refused; by default -500 and 9,000 m."""
 
     later_keys: ClassVar[tuple[str, ...]] = (
-        "encoder",
-        "scale",
-        "offset",
+        *RasterDescription.later_keys,
         "lowest_m",
         "highest_m",
     )

@@ -193,7 +193,7 @@ class FolderObservations(Observations):
             "description": self.description.to_json(),
             "land": self.land_digest,
             "rasters": {
-                modality: [source.stamp.sample for source in sources if source.stamp is not None]
+                modality: [source.sample for source in sources if source.sample is not None]
                 for modality, sources in self.rasters.items()
             },
         }
@@ -265,8 +265,7 @@ class FolderObservations(Observations):
     def _provenance(self) -> dict[str, Any]:
         about = self.description
         sources = {
-            modality: self._description_of(modality)
-            | {"inputs": [self._file(path) for path in self._paths(modality)]}
+            modality: self._description_of(modality) | {"inputs": self._inputs(modality)}
             for modality in self.modalities[1:]
         }
         tables = [self.root / about.locations.file] if about.locations.file else []
@@ -290,14 +289,20 @@ class FolderObservations(Observations):
         metres = [[one.factor, one.shift] for one in conversions if one is not None]
         return about.to_json() | ({"metres": metres} if scaled else {})
 
-    def _paths(self, modality: str) -> list[Path]:
-        """List the input files of a modality."""
+    def _inputs(self, modality: str) -> list[dict[str, Any]]:
+        """List the input files of a modality, and the addresses with their state at opening."""
         if modality in self.rasters:
-            return [Path(source.path) for source in self.rasters[modality]]
+            return [
+                {"address": path, "state": source.sample}
+                if isinstance(path, str)
+                else self._file(path)
+                for source in self.rasters[modality]
+                for path in source.files
+            ]
         about = self._source(modality)
         assert isinstance(about, ImagesDescription | TextDescription)
         images = self.images[modality].paths if modality in self.images else ()
-        return [self.root / about.file, *images]
+        return [self._file(path) for path in (self.root / about.file, *images)]
 
     def _file(self, path: Path) -> dict[str, Any]:
         relative = path.resolve().relative_to(self.root).as_posix()

@@ -1,5 +1,6 @@
 """Opening of a folder of observations: every file that its description names is checked."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from unigeo.producer.observations.file_contents import sample_digest
@@ -16,6 +17,8 @@ from unigeo.producer.observations.folder.folder_observations import FolderObserv
 from unigeo.producer.observations.folder.land import read_land
 from unigeo.producer.observations.folder.located_images import LocatedImages, open_images
 from unigeo.producer.observations.folder.location_tables import LocationTable, read_locations
+from unigeo.producer.observations.raster_files.addresses import AddressStamp, is_address
+from unigeo.producer.observations.raster_files.band_facts import Stated
 from unigeo.producer.observations.raster_files.height_values import (
     HIGHEST_M,
     LOWEST_M,
@@ -77,29 +80,50 @@ def open_observations(description: str | Path, data: Path | None = None) -> Fold
 
 def _open_rasters(root: Path, modality: str, about: RasterDescription) -> tuple[RasterSource, ...]:
     """Open the rasters of a modality, in the order in which they are named."""
+    if about.band_names is not None and len(about.band_names) != len(about.bands):
+        raise ObservationsError(
+            f"table [{modality}], key 'band_names': {len(about.bands)} bands are read, and "
+            f"{len(about.band_names)} are named."
+        )
+    heights = _describe_heights(modality, about) if isinstance(about, HeightsDescription) else None
+    stated = Stated(
+        encoder="classes" if isinstance(about, ClassesDescription) else "image",
+        table=modality,
+        scale=about.scale,
+        offset=about.offset,
+        band_names=about.band_names or (),
+        variable=about.variable or "",
+        crs=about.crs or "",
+        root=root,
+        addresses=frozenset(filter(is_address, about.files)),
+    )
     sources = []
     for pattern in about.files:
-        paths = sorted(root.glob(pattern)) if "*" in pattern else [root / pattern]
-        if not paths:
-            raise ObservationsError(f"table [{modality}]: no file matches {pattern!r} in {root}.")
-        for path in paths:
-            name = path.relative_to(root).as_posix()
+        for path in _named_rasters(root, modality, pattern):
+            name = path if isinstance(path, str) else path.relative_to(root).as_posix()
             label = _label(modality, name)
-            inside = _inside(root, name, modality)
-            heights = None
-            if isinstance(about, HeightsDescription):
-                heights = _describe_heights(modality, about)
-            source = open_source(inside, about.bands, about.nodata, label, heights)
-            is_image = not isinstance(about, HeightsDescription | ClassesDescription)
-            if is_image and source.dtype != "uint8":
-                raise ObservationsError(
-                    f"{label} holds {source.dtype}; {modality} is uint8. Convert it, for example "
-                    "with `gdal_translate -ot Byte -scale`."
+            if isinstance(path, str):
+                stamp = AddressStamp.of(path, label)
+                source = open_source(path, about.bands, about.nodata, label, heights, stated)
+                sources.append(replace(source, stamp=stamp))
+            else:
+                inside = _inside(root, name, modality)
+                sources.append(
+                    open_source(inside, about.bands, about.nodata, label, heights, stated)
                 )
-            sources.append(source)
     if isinstance(about, ClassesDescription):
         return with_classes(sources, about, modality)
     return tuple(sources)
+
+
+def _named_rasters(root: Path, modality: str, pattern: str) -> list[Path] | list[str]:
+    """Return the files that a name or pattern names, or the address that it is."""
+    if is_address(pattern):
+        return [pattern]
+    paths = sorted(root.glob(pattern)) if "*" in pattern else [root / pattern]
+    if not paths:
+        raise ObservationsError(f"table [{modality}]: no file matches {pattern!r} in {root}.")
+    return paths
 
 
 def _describe_heights(modality: str, about: HeightsDescription) -> HeightDescription:

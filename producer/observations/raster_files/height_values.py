@@ -13,7 +13,12 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 from pydantic import AfterValidator, Field
 
-from unigeo.schemas.errors import ObservationsError
+from unigeo.producer.observations.raster_files.band_facts import (
+    BandFacts,
+    MeaningError,
+    number_kind,
+    scale_and_offset,
+)
 
 LOWEST_M, HIGHEST_M = -500.0, 9_000.0
 """No land lies lower than 431 m below the sea, and none higher than 8,849 m above it."""
@@ -30,16 +35,12 @@ _NO_UNIT = ("", "unknown", "none", "1", "unitless")
 
 def _not_zero(scale: float) -> float:
     if scale == 0:
-        raise ValueError("a scale of 0 makes every height the same")
+        raise ValueError("a scale of 0 makes every value the same")
     return scale
 
 
 Scale = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_not_zero)]
-"""Factor from numbers to heights; negative where the numbers are depths."""
-
-
-class MeaningError(ObservationsError):
-    """Pixels that do not mean what they are taken for."""
+"""Factor from numbers to values; negative where the numbers are depths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,7 @@ def _number(value: float) -> str:
 
 
 def height_conversion(
-    dataset: Any,
+    facts: BandFacts,
     band: int,
     vertical_unit: str,
     nodata: float | None,
@@ -142,7 +143,7 @@ def height_conversion(
     """Combine what the file and the user state about a band's numbers.
 
     Args:
-        dataset: an open raster.
+        facts: what the file declares.
         band: band, counted from 1.
         vertical_unit: unit of the raster's vertical CRS; empty without one.
         nodata: nodata value that the user states.
@@ -152,37 +153,15 @@ def height_conversion(
     Raises:
         MeaningError: file and user contradict each other, or the unit is no length.
     """
-    # Rasterio calls complex integers "complex_int16", which numpy does not know.
-    if np.dtype(dataset.dtypes[band - 1].replace("_int", "")).kind not in "iuf":
-        raise MeaningError(f"{label} holds {dataset.dtypes[band - 1]}; heights are real numbers.")
-    scale, offset = _scale_and_offset(dataset, band, described, label)
-    unit = UNITS[_unit(dataset.units[band - 1] or vertical_unit, described, label)]
-    declared = dataset.nodatavals[band - 1] if nodata is None else nodata
+    if number_kind(facts, band) not in "iuf":
+        raise MeaningError(f"{label} holds {facts.dtypes[band - 1]}; heights are real numbers.")
+    scale, offset = scale_and_offset(
+        facts, band, described.scale, described.offset, described.table, label
+    )
+    unit = UNITS[_unit(facts.units[band - 1] or vertical_unit, described, label)]
+    declared = facts.nodatavals[band - 1] if nodata is None else nodata
     limits = (described.lowest_m, described.highest_m)
     return HeightConversion(scale * unit, offset * unit, *limits, described.table, declared)
-
-
-def _scale_and_offset(
-    dataset: Any, band: int, described: HeightDescription, label: str
-) -> tuple[float, float]:
-    """Return scale and offset of the file, or else those that the user states."""
-    file = float(dataset.scales[band - 1]), float(dataset.offsets[band - 1])
-    stated = (
-        1.0 if described.scale is None else described.scale,
-        0.0 if described.offset is None else described.offset,
-    )
-    if not np.isfinite(file).all() or file[0] == 0:
-        raise MeaningError(f"{label} declares scale {file[0]:g} and offset {file[1]:g}: no number "
-                           "of it can be a height. Write it again.")  # fmt: skip
-    if (described.scale, described.offset) == (None, None) or file == stated:
-        return file
-    if file != (1.0, 0.0):
-        raise MeaningError(
-            f"{label} declares scale {file[0]:g} and offset {file[1]:g}, table [{described.table}] "
-            f"scale {stated[0]:g} and offset {stated[1]:g}. Leave out `scale` and `offset`: what "
-            "the file declares is applied."
-        )
-    return stated
 
 
 def _unit(name: str, described: HeightDescription, label: str) -> str:

@@ -14,12 +14,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from unigeo.producer.observations.patches import Gap, Patches
+from unigeo.producer.observations.raster_files.decimated_pixels import ReadWindow
 from unigeo.producer.observations.raster_files.patch_frames import Frame, PixelLocations, locate
-from unigeo.producer.observations.raster_files.raster_blocks import (
-    CACHE_BLOCKS,
-    BlockReader,
-    ReadWindow,
-)
+from unigeo.producer.observations.raster_files.raster_blocks import CACHE_BLOCKS, BlockReader
 from unigeo.producer.observations.raster_files.raster_source import RasterSource
 from unigeo.schemas.geo.great_circle import METRES_PER_DEGREE, degree_margins
 

@@ -4,6 +4,7 @@
 reads its pixels.
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,8 @@ from affine import Affine
 from jaxtyping import Bool, Float, Shaped
 
 from unigeo.producer.observations.file_contents import Stamp
+from unigeo.producer.observations.raster_files.addresses import AddressStamp
+from unigeo.producer.observations.raster_files.band_facts import Encoder
 from unigeo.producer.observations.raster_files.height_values import HeightConversion
 
 
@@ -22,9 +25,9 @@ class RasterSource:
     """One raster file: where it is, its georeference, and what its numbers mean."""
 
     path: Path | str
-    """Local path, or an address that GDAL reads by ranges: `https://...`."""
+    """Local path, or an address that is read by ranges: `https://...`, `s3://...`."""
     bands: tuple[int, ...]
-    """Bands to read, counted from 1."""
+    """Bands to read, counted from 1; those of a palette are red, green and blue."""
     nodata: float | None
     """Nodata value, where the file does not declare it."""
     shape: tuple[int, int]
@@ -33,30 +36,98 @@ class RasterSource:
     affine: tuple[float, ...]
     """Coefficients that turn column and row into easting and northing, as in `affine.Affine`."""
     dtype: str
-    stamp: Stamp | None = None
-    """State of the file when it was opened; None for an address."""
+    """Type of the file's numbers, of the colours where they are codes of a palette."""
+    stamp: Stamp | AddressStamp | None = None
+    """State of the file when it was opened; None for an address that is not watched."""
     heights: HeightConversion | None = None
-    """Conversion of a surface model's numbers to metres; None for images."""
+    """Conversion of a surface model's numbers to metres; None for images and classes."""
     classes: tuple[int, ...] = ()
     """Numbers of the classes of a categorical raster; its pixels are read as 1 for the first."""
     class_names: tuple[str, ...] = ()
     """Names of those classes."""
     label: str = ""
     """Name of the file in error messages, with the table that lists it."""
+    encoder: Encoder = "image"
+    """What reads the patches."""
+    form: str = "GTiff"
+    """Format of the file, see `formats.format_of`."""
+    scales: tuple[tuple[float, float], ...] = ()
+    """Scale and offset of each band of an image; empty where its numbers are taken as they are."""
+    palette: bytes = b""
+    """Red, green, blue and alpha of each code of a file with a palette."""
+    variable: str = ""
+    """Variable of a NetCDF file, or array of a Zarr store."""
+    text: str = ""
+    """Checked text of a VRT."""
+    parts: tuple[tuple[Path, Stamp], ...] = ()
+    """Files that a VRT reads, and their states when it was opened."""
+    band_names: tuple[str, ...] = ()
+    """Name of each band; empty without one."""
+    band_units: tuple[str, ...] = ()
+    """Unit of each band after scale and offset; empty without one."""
 
     @property
     def small(self) -> bool:
         """Whether each pixel fits into one byte."""
-        return bool(self.classes) or (self.dtype == "uint8" and self.heights is None)
+        plain = self.dtype == "uint8" and self.heights is None and not self.scales
+        return bool(self.classes) or plain
+
+    @property
+    def files(self) -> tuple[Path | str, ...]:
+        """The file, and those that a VRT reads."""
+        return self.path, *(path for path, _ in self.parts)
+
+    @property
+    def sample(self) -> str | None:
+        """Identity of the content, see `sample_digest`; None where it is not watched."""
+        if self.stamp is None or not self.parts:
+            return None if self.stamp is None else self.stamp.sample
+        samples = [self.stamp.sample, *(stamp.sample for _, stamp in self.parts)]
+        return hashlib.sha256("".join(samples).encode()).hexdigest()
 
     def check(self) -> None:
-        """Compare the file with what it was.
+        """Compare the file with what it was; an address is compared by `check_address`.
 
         Raises:
             ReplacedError: the file was replaced.
         """
-        if self.stamp is not None:
+        if isinstance(self.stamp, Stamp):
             self.stamp.check(Path(self.path))
+        for path, stamp in self.parts:
+            stamp.check(path)
+
+    def check_address(self) -> None:
+        """Ask the server of an address whether the file is what it was.
+
+        Raises:
+            ReplacedError: the file was replaced.
+        """
+        if isinstance(self.stamp, AddressStamp):
+            self.stamp.check()
+
+    def to_values(
+        self, numbers: Shaped[np.ndarray, "band row col"]
+    ) -> Shaped[np.ndarray, "band row col"]:
+        """Apply scale and offset of each band; the same array where they are taken as they are."""
+        if not self.scales:
+            return numbers
+        factor, shift = np.array(self.scales).T[:, :, None, None]
+        values: Float[np.ndarray, "band row col"] = numbers * factor + shift
+        return values
+
+    def number_classes(
+        self, codes: Float[np.ndarray, "band row col"], data: Bool[np.ndarray, "row col"]
+    ) -> tuple[Shaped[np.ndarray, "band row col"], Bool[np.ndarray, "row col"]]:
+        """Number the classes of pixels from 1; other codes are no data.
+
+        Returns:
+            The codes as they are where the classes are not known yet; and which pixels have data.
+        """
+        if not self.classes:
+            return codes, data
+        classes = np.array(self.classes)
+        index = np.minimum(np.searchsorted(classes, codes), len(classes) - 1)
+        return index + 1, data & (classes[index] == codes).all(axis=0)
 
     @cached_property
     def crs(self) -> pyproj.CRS:

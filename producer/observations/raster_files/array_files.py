@@ -1,0 +1,230 @@
+"""NetCDF files and Zarr stores as rasters: an array of two spatial dimensions, and any others.
+
+The other dimensions, such as time, are the raster's bands, the last one fastest.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from unigeo.producer.observations.file_contents import Stamp
+from unigeo.producer.observations.raster_files.array_checks import check_arrays
+from unigeo.producer.observations.raster_files.array_georeference import (
+    affine_of,
+    crs_of,
+    spatial_dimensions,
+)
+from unigeo.producer.observations.raster_files.band_facts import BandFacts, Stated
+from unigeo.producer.observations.raster_files.band_meaning import (
+    band_meaning,
+    check_bands,
+    vertical_unit,
+)
+from unigeo.producer.observations.raster_files.file_checks import check_claim
+from unigeo.producer.observations.raster_files.formats import ZARR
+from unigeo.producer.observations.raster_files.height_values import HeightDescription
+from unigeo.producer.observations.raster_files.raster_source import RasterSource
+from unigeo.schemas.errors import MissingExtraError, ObservationsError, StoreError
+from unigeo.schemas.io.stores import open_store
+
+ARRAY_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, StoreError)
+"""What the libraries raise on a damaged file."""
+_SIDE = 1 << 31
+"""Largest number of rows, columns or bands."""
+
+
+@dataclass(frozen=True, eq=False)
+class RasterArray:
+    """An open variable: spatial dimensions last, nothing of it read."""
+
+    file: xr.Dataset
+    """The open file, which is closed."""
+    dataset: xr.Dataset
+    """The same, its northernmost row and its westernmost column first."""
+    array: xr.DataArray
+    spatial: tuple[str, str]
+    """Dimensions of rows and columns."""
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The other dimensions, whose combinations are the bands."""
+        return tuple(str(name) for name in self.array.dims if name not in self.spatial)
+
+    def band_index(self, band: int) -> tuple[int, ...]:
+        """Return the position of a band, counted from 1, along the other dimensions."""
+        sizes = tuple(self.array.sizes[name] for name in self.others)
+        return tuple(int(k) for k in np.unravel_index(band - 1, sizes)) if sizes else ()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+def open_raster_array(path: Path | str, form: str, variable: str, label: str) -> RasterArray:
+    """Open a variable of a NetCDF file or an array of a Zarr store.
+
+    Args:
+        path: the file or store, or the address of a store.
+        form: its format, see `formats.format_of`.
+        variable: name of the variable, after those of groups and `/`; empty for the only one.
+        label: name of the file in error messages.
+
+    Raises:
+        ObservationsError: it cannot be opened, or has no such variable.
+    """
+    group, _, name = variable.strip("/").rpartition("/")
+    try:
+        options = check_arrays(path, form, label)
+        if group and form == ZARR:
+            options["consolidated"] = False  # the root's metadata are not those of its groups
+        opened: Any = open_store(str(path)) if form == ZARR else path
+        dataset = xr.open_dataset(
+            opened,
+            group=group or None,
+            mask_and_scale=False,
+            decode_times=False,
+            decode_coords=False,
+            cache=False,
+            chunks=None,
+            **options,
+        )
+    except MissingExtraError:
+        raise
+    except ARRAY_ERRORS as error:
+        reason = str(error).split("\n", 1)[0].strip("'\"").rstrip(".")
+        raise ObservationsError(
+            f"{label} cannot be read as {form}: {reason}. It may be damaged or cut short; fetch it "
+            "again."
+        ) from error
+    found = {
+        str(one): dims
+        for one, array in dataset.variables.items()
+        if array.dtype.kind in "iufc" and (dims := spatial_dimensions(dataset, str(one)))
+    }
+    listed = ", ".join(found) or "none"
+    if not name and len(found) != 1:
+        dataset.close()
+        raise ObservationsError(
+            f"{label} has the variables {listed} with rows and columns. Name one by the key "
+            "`variable`."
+        )
+    name = name or next(iter(found))
+    if name not in found:
+        dataset.close()
+        raise ObservationsError(
+            f"{label} has no variable {name!r} with regular rows and columns; it has {listed}. "
+            "Correct the key `variable`, or warp a curved grid with gdalwarp first."
+        )
+    # As in other rasters, so that equal pixels are averaged together.
+    ordered = dataset
+    for dimension, first in zip(found[name], (np.max, np.min), strict=True):
+        if dimension in dataset.variables and dataset[dimension].size > 1:
+            ends = dataset[dimension].values[[0, -1]]
+            if ends[0] != first(ends):
+                ordered = ordered.isel({dimension: slice(None, None, -1)})
+    return RasterArray(dataset, ordered, ordered[name], found[name])
+
+
+def open_array(
+    path: Path | str,
+    form: str,
+    bands: tuple[int, ...],
+    nodata: float | None,
+    label: str,
+    described: HeightDescription | None,
+    stated: Stated,
+) -> RasterSource:
+    """Check a NetCDF file or a Zarr store, as `open_source` does.
+
+    Raises:
+        ObservationsError: as `open_source`.
+    """
+    opened = open_raster_array(path, form, stated.variable, label)
+    try:
+        crs = crs_of(opened.dataset, opened.array, opened.spatial, stated, label)
+        affine = affine_of(opened.dataset, opened.array, opened.spatial, label)
+        facts = array_facts(opened)
+        check_bands(facts, bands, label)
+        shape = tuple(opened.array.sizes[name] for name in opened.spatial)
+        check_claim(path, shape, opened.array.dtype.itemsize * len(bands), label)
+        meaning = band_meaning(facts, bands, nodata, vertical_unit(crs), described, stated, label)
+        return RasterSource(
+            path=path,
+            bands=bands,
+            nodata=nodata,
+            shape=(shape[0], shape[1]),
+            crs_wkt=crs.to_wkt(),
+            affine=affine,
+            stamp=None if isinstance(path, str) else Stamp.of(path),
+            label=label,
+            encoder=stated.encoder,
+            form=form,
+            variable=stated.variable or str(opened.array.name),
+            dtype=meaning.dtype,
+            heights=meaning.heights,
+            scales=meaning.scales,
+            band_names=stated.band_names or meaning.names,
+            band_units=meaning.units,
+        )
+    finally:
+        opened.close()
+
+
+def array_facts(opened: RasterArray) -> BandFacts:
+    """Return what a variable declares about its bands."""
+    attributes = opened.array.attrs
+    labels = [_labels(opened, name) for name in opened.others]
+    names = tuple(", ".join(combined) for combined in product(*labels))
+    if not opened.others:
+        names = (str(attributes.get("long_name", opened.array.name)),)
+    count = len(names)
+    missing = no_data_numbers(opened.array)
+    return BandFacts(
+        dtypes=(number_type(opened.array).name,) * count,
+        scales=(_number(attributes, "scale_factor", 1.0),) * count,
+        offsets=(_number(attributes, "add_offset", 0.0),) * count,
+        units=(str(attributes.get("units", "")),) * count,
+        nodatavals=(missing[0] if missing else None,) * count,
+        descriptions=names,
+    )
+
+
+def number_type(array: xr.DataArray) -> np.dtype[Any]:
+    """Return the type of an array's numbers; NetCDF-3 stores unsigned ones as signed."""
+    if array.dtype.kind == "i" and str(array.attrs.get("_Unsigned", "")).lower() == "true":
+        return np.dtype(f"u{array.dtype.itemsize}")
+    return array.dtype
+
+
+def no_data_numbers(array: xr.DataArray) -> tuple[float, ...]:
+    """Return the numbers that stand for no data, by CF's attributes or this project's."""
+    numbers: list[float] = []
+    for name in ("_FillValue", "missing_value", "nodata"):
+        for value in np.atleast_1d(array.attrs.get(name, [])):
+            number = np.asarray(value).astype(array.dtype).view(number_type(array)).item()
+            if number == number and number not in numbers:
+                numbers.append(number)
+    return tuple(numbers)
+
+
+def _number(attributes: dict[Any, Any], name: str, default: float) -> float:
+    return float(np.asarray(attributes.get(name, default)).ravel()[0])
+
+
+def _labels(opened: RasterArray, name: str) -> list[str]:
+    """Return a name of each position along a dimension: `month=1`, or a date."""
+    count = opened.array.sizes[name]
+    if name not in opened.dataset.variables:
+        return [f"{name}={k + 1}" for k in range(count)]
+    coordinate = opened.dataset[[name]]
+    try:
+        values = xr.decode_cf(coordinate)[name].values
+    except ARRAY_ERRORS:  # a calendar that is not read
+        values = coordinate[name].values
+    if values.dtype.kind == "M":
+        return [f"{name}={day}" for day in np.datetime_as_string(values, unit="D")]
+    return [f"{name}={value}" for value in values.tolist()]
