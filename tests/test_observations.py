@@ -280,7 +280,9 @@ def test_points_that_are_not_on_earth_are_refused(folder: Path) -> None:
         ('kind = "images"', 'kind = "photos"', r"\[street\], key 'kind'.*not 'photos'"),
         ('"dsm.tif"', '"../dsm.tif"', "inside the data folder"),
         ('"dsm.tif"', '"/etc/dsm.tif"', "inside the data folder"),
-        ('"dsm.tif"', '"https://example.org/dsm.tif"', "inside the data folder"),
+        ('"dsm.tif"', '"ftp://example.org/dsm.tif"', "is no address of a file"),
+        ('"dsm.tif"', '"https://example.org/a.tif?key=1"', "without user name, query and"),
+        ("bands = [1]", "bands = [1]\nband_names = ['a', 'b']", "1 bands .* 2 are named"),
         ('"dsm.tif"', '"dem.tif"', r"\[dsm\]: dem.tif: no such file"),
         ("aerial_*", "photo_*", "no file matches 'photo_"),
         ("bands = [1, 2, 3]", "bands = [1, 2, 3, 4]", "bands 1 to 3, no band 4"),
@@ -319,8 +321,8 @@ def _without_crs(data: Path) -> None:
     raster(data / "dsm.tif", np.ones((1, 256, 256), np.int16), crs=None)
 
 
-def _of_floats(data: Path) -> None:
-    raster(data / "aerial_1.tif", np.ones((3, 256, 256), np.float32))
+def _of_complex_numbers(data: Path) -> None:
+    raster(data / "aerial_1.tif", np.ones((3, 256, 256), np.complex64))
 
 
 def _damaged_image(data: Path) -> None:
@@ -346,7 +348,7 @@ def _land_without_crs(data: Path) -> None:
     [
         (_cut_short, r"\[dsm\]: dsm.tif is cut short"),
         (_without_crs, r"\[dsm\]: dsm.tif has no CRS"),
-        (_of_floats, "holds float32; aerial is uint8"),
+        (_of_complex_numbers, "holds complex64; real numbers are read"),
         (_damaged_image, "'blue.jpg' is not a readable image"),
         (_leading_out, "leads out of the data folder"),
         (_swapped, "look swapped"),

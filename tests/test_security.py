@@ -9,6 +9,7 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import rasterio
@@ -19,8 +20,11 @@ from unigeo import client
 from unigeo.client.encoding.coordinate_encoder import load_encoder
 from unigeo.client.field.search import load_concepts
 from unigeo.producer.encoders.model import load_model
+from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.observations.forms import default_forms
+from unigeo.producer.observations.raster_files.band_facts import Stated
 from unigeo.producer.observations.raster_files.open_source import open_source
+from unigeo.producer.observations.raster_files.raster_source import RasterSource
 from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import LayoutError, ModelError, ObservationsError, StoreError
@@ -127,6 +131,148 @@ def test_a_sparse_raster_of_honest_size_is_read(tmp_path: Path) -> None:
         noise = np.random.default_rng(0).integers(0, 255, (1, 256, 256), dtype=np.uint8)
         out.write(noise, window=rasterio.windows.Window(0, 0, 256, 256))
     assert open_source(path, (1,), None, "sparse.tif").shape == (20_000, 20_000)
+
+
+def vrt(path: Path, source: str, band: str = "", dataset: str = "") -> Path:
+    """A VRT of one band that takes its pixels from `source`."""
+    path.write_text(
+        f'<VRTDataset rasterXSize="8" rasterYSize="8"{dataset}><SRS>EPSG:32613</SRS>'
+        "<GeoTransform>500000, 1, 0, 4000000, 0, -1</GeoTransform>"
+        f'<VRTRasterBand dataType="Byte" band="1"{band}><SimpleSource>{source}'
+        "<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    return path
+
+
+def named(name: str, relative: int = 1) -> str:
+    return f'<SourceFilename relativeToVRT="{relative}">{name}</SourceFilename>'
+
+
+def tiff(path: Path, **profile: Any) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    options = {"driver": "GTiff", "height": 8, "width": 8, "count": 1, "dtype": "uint8"}
+    where = {"crs": "EPSG:32613", "transform": from_origin(5e5, 4e6, 1, 1)}
+    with rasterio.open(path, "w", **options | where | profile) as out:
+        out.write(np.full((1, 8, 8), 7, np.uint8))
+    return path
+
+
+def opened(path: Path, root: Path, *addresses: str) -> RasterSource:
+    stated = Stated(root=root, addresses=frozenset(addresses))
+    return open_source(path, (1,), None, f"table [aerial]: {path.name}", stated=stated)
+
+
+def test_a_vrt_joins_files_of_the_data_folder_and_nothing_else(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    inside, outside = tiff(data / "a.tif"), tiff(tmp_path / "secret" / "b.tif")
+    (data / "link.tif").symlink_to(outside)
+    (data / "wms.tif").write_text("<GDAL_WMS><Service name='TMS'/></GDAL_WMS>")
+    source = opened(vrt(data / "good.vrt", named("a.tif")), data)
+    assert source.files == (data / "good.vrt", inside)
+    assert opened(vrt(data / "whole.vrt", named(str(inside), 0)), data).shape == (8, 8)
+    python = ' subClass="VRTDerivedRasterBand"'
+    for text, band, dataset, message in (
+        (named("../secret/b.tif"), "", "", "which is outside of"),
+        (named(str(outside), 0), "", "", "which is outside of"),
+        (named("link.tif"), "", "", "which is outside of"),
+        (named("/vsicurl/http://127.0.0.1:9/a.tif", 0), "", "", "an address that the descr"),
+        (named("https://example.org/a.tif", 0), "", "", "an address that the description does"),
+        (named("/vsimem/a.tif", 0), "", "", "an address that the description does not"),
+        (named("/vsitar//etc/a.tar/a", 0), "", "", "an address that the description does not"),
+        (named("WMS:http://127.0.0.1:9", 0), "", "", "there is no such file|an address"),
+        (named("gone.tif"), "", "", "there is no such file"),
+        (named("wms.tif"), "", "", "is none of GeoTIFF"),
+        (named("a.tif"), python, "", "a VRT with `subClass`"),
+        (named("a.tif"), "", ' subClass="VRTWarpedDataset"', "a VRT with `subClass`"),
+        (named("a.tif") + "<OpenOptions/>", "", "", "a VRT with <OpenOptions>"),
+        ("<sourcefilename>/etc/passwd</sourcefilename>", "", "", "with <sourcefilename>"),
+        (named("evil.vrt"), "", "", "more than 4 VRTs hold one another"),
+    ):
+        path = vrt(data / "evil.vrt", text, band, dataset)
+        with pytest.raises(ObservationsError, match=message) as refused:
+            opened(path, data)
+        assert "\n" not in str(refused.value)
+    bomb = '<!DOCTYPE a [<!ENTITY b "c">]>' + (data / "good.vrt").read_text()
+    (data / "bomb.vrt").write_text(bomb)
+    with pytest.raises(ObservationsError, match=r"is (no VRT|none of GeoTIFF)"):
+        opened(data / "bomb.vrt", data)
+    source.check()
+    tiff(inside, nodata=3)
+    with pytest.raises(ReplacedError, match=r"a\.tif was replaced"):
+        source.check()
+
+
+def test_what_a_file_is_read_with_lies_in_the_data_folder(tmp_path: Path) -> None:
+    """Overviews, masks and world files beside a raster may be links, and metadata name files."""
+    data = tmp_path / "data"
+    path, elsewhere = tiff(data / "a.tif"), tiff(tmp_path / "elsewhere" / "o.tif")
+    assert opened(path, data).shape == (8, 8)
+    (data / "a.tif.ovr").symlink_to(elsewhere)
+    with pytest.raises(ObservationsError, match=r"read together with .*o\.tif, which is outside"):
+        opened(path, data)
+    (data / "a.tif.ovr").unlink()
+    (data / "a.tif.aux.xml").write_text(
+        '<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">'
+        "/vsicurl/http://127.0.0.1:9/o.tif</MDI></Metadata></PAMDataset>"
+    )
+    with pytest.raises(ObservationsError, match=r"read together with /vsicurl/http"):
+        opened(path, data)
+
+
+def test_numbers_of_a_netcdf_file_lie_in_it(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["t"] = np.zeros((4, 4))
+    with h5py.File(data / "link.nc", "w") as file:
+        file["t"] = h5py.ExternalLink(tmp_path / "other.h5", "t")
+    with pytest.raises(ObservationsError, match="links /t to"):
+        opened(data / "link.nc", data)
+    side = 1 << 20
+    for name, shape, how, message in (
+        ("raw", (4, 4), {"external": [("/etc/passwd", 0, 16)]}, "numbers of /raw lie in other"),
+        ("bomb", (side, side), {"chunks": (1 << 15, 1 << 16)}, "in chunks of 2,147,483,648 bytes"),
+        ("x", (side**2,), {"chunks": (1024,)}, "claims 1,099,511,627,776 numbers along one"),
+    ):  # fmt: skip
+        with h5py.File(data / f"{name}.nc", "w") as file:
+            file.create_dataset(name, shape, "u1", **how)
+        with pytest.raises(ObservationsError, match=message):
+            opened(data / f"{name}.nc", data)
+
+
+def test_a_zarr_store_of_rasters_runs_no_code_and_leads_nowhere(tmp_path: Path) -> None:
+    import xarray as xr
+
+    data = tmp_path / "data"
+    scene = xr.Dataset(
+        {"t": (("lat", "lon"), np.zeros((4, 4), np.float32))},
+        {"lat": np.arange(4.0), "lon": np.arange(4.0)},
+    )
+    store = data / "a.zarr"
+    scene.to_zarr(store, zarr_format=2, consolidated=False)
+    assert opened(store, data).shape == (4, 4)
+    ran = tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return Path.touch, (ran,)
+
+    about = json.loads((store / "t" / ".zarray").read_text())
+    (store / "t" / ".zarray").write_text(json.dumps(about | {"filters": [{"id": "pickle"}]}))
+    (store / "t" / "0.0").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(ObservationsError, match=r"a\.zarr.*'pickle'"):
+        opened(store, data)
+    assert not ran.exists()
+    (store / "t" / ".zarray").write_text(
+        json.dumps(about | {"shape": [1 << 20, 1 << 20], "chunks": [1 << 16, 1 << 16]})
+    )
+    with pytest.raises(ObservationsError, match=r"in chunks of 17,179,869,184 bytes"):
+        opened(store, data)
+    (store / "t" / ".zarray").write_text(json.dumps(about))
+    (store / "t" / "0.0").unlink()
+    (store / "t" / "0.0").symlink_to("/etc/passwd")
+    with pytest.raises(ObservationsError, match=r"holds the link t/0\.0"):
+        opened(store, data)
 
 
 def claim(store: Path, name: str, shape: list[int], chunk: list[int] | None = None) -> None:

@@ -277,7 +277,9 @@ def test_voids_and_images_of_a_folder_are_checked_in_the_same_way(tmp_path: Path
     write(tmp_path / "dsm.tif", np.zeros((3, 64, 64), np.uint8), scale=0.5)
     path = folder(tmp_path)
     path.write_text(path.read_text().replace("[dsm]", "[aerial]"))
-    with pytest.raises(ObservationsError, match=r"\[aerial\]: dsm.tif, band 1, declares scale 0.5"):
+    assert open_observations(path).form("aerial").dtype == "float32"  # an image in its unit
+    path.write_text(path.read_text() + "scale = 0.1\n")
+    with pytest.raises(ObservationsError, match=r"\[aerial\]: dsm.tif declares scale 0.5"):
         open_observations(path)
 
 

@@ -10,6 +10,7 @@ import shapely
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support import scenes
 from test_rasters import write
 
 from unigeo.producer.encoders.model import UniGeoCLIP
@@ -105,6 +106,31 @@ def test_tiles_are_the_patches(
         mosaic = Mosaic(rasters, CPU)
         for part in range(2):  # the second finds blocks of the first
             same(mosaic, rasters, around(seed + part, 25))
+        mosaic.close()
+
+
+@pytest.mark.parametrize("name", ["tiff", "netcdf4", "zarr2", "vrt"])
+def test_numbers_of_every_type_and_format_are_the_patches(name: str, tmp_path: Path) -> None:
+    """One byte, two, scaled and floating, with holes."""
+    write = scenes.tiff if name == "tiff" else scenes.LOSSLESS[name][0]
+    rng = np.random.default_rng(4)
+    for dtype, numbers in (
+        ("uint8", {}),
+        ("uint16", {"nodata": 0}),
+        ("int16", {"scale": 0.1, "offset": -3.0, "nodata": 0}),
+        ("float32", {"nodata": 0.0}),
+    ):
+        values = rng.integers(1, 99, (3, 301, 277)).astype(dtype)
+        values[:, ::11, ::7] = 0
+        values[:, 100:150, 90:200] = 0
+        source = open_source(
+            write(tmp_path / f"{dtype}.tif", values, numbers), (1, 2, 3), None, "s"
+        )
+        kind = np.uint8 if source.small else np.float32
+        frames = [Frame(150.0, 16), Frame(620.0, 16)]
+        rasters = ModalityRasters([source], frames, kind, 0.5, lambda gaps: None)
+        mosaic = Mosaic(rasters, CPU)
+        same(mosaic, rasters, scenes.places(values, 40, seed=1))
         mosaic.close()
 
 

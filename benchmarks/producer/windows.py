@@ -27,7 +27,7 @@ from rasterio.windows import Window
 
 from benchmarks.client.link import StoreLink
 from benchmarks.producer.observe import tell
-from unigeo.producer.observations.raster_files.addresses import NETWORK
+from unigeo.producer.observations.raster_files.raster_addresses import NETWORK
 
 SIDE, WINDOW, COUNT = 6144, 256, 200
 

@@ -18,8 +18,8 @@ from unigeo.producer.observations.forms import (
     EncoderKind,
     in_order,
 )
-from unigeo.producer.observations.raster_files.addresses import check_address, is_address
 from unigeo.producer.observations.raster_files.height_values import Scale
+from unigeo.producer.observations.raster_files.raster_addresses import check_address, is_address
 from unigeo.schemas.errors import LayoutError, ObservationsError
 from unigeo.schemas.io.toml_files import TomlTable, parse_tables, read_toml
 from unigeo.schemas.store.layout import check_modalities, check_modality

@@ -17,7 +17,6 @@ from unigeo.producer.observations.folder.folder_observations import FolderObserv
 from unigeo.producer.observations.folder.land import read_land
 from unigeo.producer.observations.folder.located_images import LocatedImages, open_images
 from unigeo.producer.observations.folder.location_tables import LocationTable, read_locations
-from unigeo.producer.observations.raster_files.addresses import AddressStamp, is_address
 from unigeo.producer.observations.raster_files.band_facts import Stated
 from unigeo.producer.observations.raster_files.height_values import (
     HIGHEST_M,
@@ -26,6 +25,7 @@ from unigeo.producer.observations.raster_files.height_values import (
     HeightDescription,
 )
 from unigeo.producer.observations.raster_files.open_source import open_source
+from unigeo.producer.observations.raster_files.raster_addresses import AddressStamp, is_address
 from unigeo.producer.observations.raster_files.raster_source import RasterSource
 from unigeo.schemas.errors import ObservationsError
 

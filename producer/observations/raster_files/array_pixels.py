@@ -13,7 +13,7 @@ from unigeo.producer.observations.raster_files.array_files import (
     open_raster_array,
 )
 from unigeo.producer.observations.raster_files.decimated_pixels import (
-    DamagedError,
+    DamagedPixelsError,
     Decimation,
     ReadWindow,
     empty_window,
@@ -67,7 +67,7 @@ class ArrayPixels:
         """Read a part of the array: its own numbers, and which of them are data.
 
         Raises:
-            DamagedError: the file cannot be read there.
+            DamagedPixelsError: the file cannot be read there.
         """
         rows, cols = self._opened.spatial
         indexers: dict[str, Any] = {
@@ -81,7 +81,7 @@ class ArrayPixels:
         try:
             part = self._opened.array.isel(indexers).transpose(*others, rows, cols).values
         except ARRAY_ERRORS as error:
-            raise DamagedError from error
+            raise DamagedPixelsError from error
         if others:
             part = part[tuple(self._of_bands)]
         numbers = part.reshape(-1, window.height, window.width).astype(
@@ -109,7 +109,7 @@ class ArrayPixels:
             values, data = self._decimation.read(
                 self._checked, window, height, width, len(source.bands)
             )
-        except DamagedError:
+        except DamagedPixelsError:
             result.unreadable[:] = True
             return result
         if source.heights is not None:

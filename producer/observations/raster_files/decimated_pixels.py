@@ -21,10 +21,10 @@ RawPixels = Callable[
     tuple[Shaped[np.ndarray, "band row col"], Bool[np.ndarray, "band row col"]],
 ]
 """Returns the numbers of a part of a raster, and which of them are data; a damaged part raises
-`DamagedError`."""
+`DamagedPixelsError`."""
 
 
-class DamagedError(Exception):
+class DamagedPixelsError(Exception):
     """A part of a file that cannot be read."""
 
 
@@ -76,7 +76,7 @@ class Decimation:
             Means, and which read pixels have data.
 
         Raises:
-            DamagedError: from `raw`.
+            DamagedPixelsError: from `raw`.
         """
         down, across = window.height // height, window.width // width
         means = np.zeros((bands, height, width))

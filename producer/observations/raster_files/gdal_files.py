@@ -8,14 +8,14 @@ import pyproj
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from unigeo.producer.observations.raster_files.addresses import (
+from unigeo.producer.observations.raster_files.band_facts import Stated
+from unigeo.producer.observations.raster_files.formats import GDAL_FORMATS, VRT, format_of
+from unigeo.producer.observations.raster_files.raster_addresses import (
     address_of,
     gdal_name,
     gdal_settings,
     is_address,
 )
-from unigeo.producer.observations.raster_files.band_facts import Stated
-from unigeo.producer.observations.raster_files.formats import GDAL_FORMATS, VRT, format_of
 from unigeo.producer.observations.raster_files.virtual_rasters import VirtualRaster, read_vrt
 from unigeo.schemas.errors import ObservationsError
 

@@ -10,14 +10,14 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 
-from unigeo.producer.observations.raster_files.addresses import gdal_settings
 from unigeo.producer.observations.raster_files.decimated_pixels import (
-    DamagedError,
+    DamagedPixelsError,
     Decimation,
     ReadWindow,
     empty_window,
 )
 from unigeo.producer.observations.raster_files.gdal_files import open_dataset
+from unigeo.producer.observations.raster_files.raster_addresses import gdal_settings
 from unigeo.producer.observations.raster_files.raster_source import RasterSource, has_value
 from unigeo.schemas.errors import ObservationsError
 
@@ -83,7 +83,7 @@ class GdalPixels:
         """Read a part of the file: its own numbers or colours, and which of them are data.
 
         Raises:
-            DamagedError: the file cannot be read there.
+            DamagedPixelsError: the file cannot be read there.
         """
         source = self._source
         try:
@@ -93,7 +93,7 @@ class GdalPixels:
                 if self._masked:
                     known &= self._dataset.read_masks(self._file_bands, window=window) > 0
         except RasterioError as error:
-            raise DamagedError from error
+            raise DamagedPixelsError from error
         if not source.palette:
             return numbers, known
         colours = np.frombuffer(source.palette, np.uint8).reshape(-1, 4)
@@ -128,7 +128,7 @@ class GdalPixels:
                 data = self._data_mask(values, options)
         except (
             RasterioError,
-            DamagedError,
+            DamagedPixelsError,
         ):  # the other blocks of a damaged file may still be readable
             result.unreadable[:] = True
             return result

@@ -12,7 +12,6 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from unigeo.producer.observations.file_contents import Stamp
-from unigeo.producer.observations.raster_files.addresses import gdal_settings
 from unigeo.producer.observations.raster_files.array_files import open_array
 from unigeo.producer.observations.raster_files.band_facts import BandFacts, MeaningError, Stated
 from unigeo.producer.observations.raster_files.band_meaning import (
@@ -21,7 +20,7 @@ from unigeo.producer.observations.raster_files.band_meaning import (
     check_bands,
     vertical_unit,
 )
-from unigeo.producer.observations.raster_files.decimated_pixels import DamagedError
+from unigeo.producer.observations.raster_files.decimated_pixels import DamagedPixelsError
 from unigeo.producer.observations.raster_files.file_checks import check_complete, check_size
 from unigeo.producer.observations.raster_files.formats import ARRAYS, VRT, format_of
 from unigeo.producer.observations.raster_files.gdal_files import (
@@ -32,6 +31,7 @@ from unigeo.producer.observations.raster_files.gdal_files import (
     unreadable,
 )
 from unigeo.producer.observations.raster_files.height_values import HeightDescription
+from unigeo.producer.observations.raster_files.raster_addresses import gdal_settings
 from unigeo.producer.observations.raster_files.raster_pixels import open_pixels
 from unigeo.producer.observations.raster_files.raster_source import RasterSource
 from unigeo.schemas.errors import ObservationsError
@@ -173,7 +173,7 @@ def _check_heights(source: RasterSource) -> None:
             width = min(PROBE_SIDE, source.shape[1] - left)
             try:
                 values, known = pixels.raw(RasterWindow(left, top, width, height))
-            except DamagedError:
+            except DamagedPixelsError:
                 continue  # a damaged block is counted as unreadable when patches are cut
             numbers.append(values.ravel())
             data.append(known.ravel())

@@ -23,7 +23,7 @@ class RasterPixels(Protocol):
         """Read a part of the raster: its own numbers, and which of them are data.
 
         Raises:
-            DamagedError: the file cannot be read there.
+            DamagedPixelsError: the file cannot be read there.
         """
         ...
 

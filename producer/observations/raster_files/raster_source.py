@@ -15,9 +15,9 @@ from affine import Affine
 from jaxtyping import Bool, Float, Shaped
 
 from unigeo.producer.observations.file_contents import Stamp
-from unigeo.producer.observations.raster_files.addresses import AddressStamp
 from unigeo.producer.observations.raster_files.band_facts import Encoder
 from unigeo.producer.observations.raster_files.height_values import HeightConversion
+from unigeo.producer.observations.raster_files.raster_addresses import AddressStamp
 
 
 @dataclass(frozen=True)
