@@ -1,5 +1,6 @@
 """The same scene in every format and type of raster gives the same patches."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import xarray as xr
 from support import scenes, servers
 from support.children import child
 
+from unigeo.producer.observations.file_contents import ReplacedError
+from unigeo.producer.observations.folder.open_folder import open_observations
 from unigeo.producer.observations.patches import Gap
 from unigeo.producer.observations.raster_files.band_facts import MeaningError, Stated
 from unigeo.producer.observations.raster_files.height_values import HeightDescription
@@ -340,3 +343,82 @@ def test_a_file_behind_an_address_gives_the_same_patches(
         same(f"{s3}/{store.name}", opened(store))
         with pytest.raises(ObservationsError, match=r"none.tif cannot be read"):
             open_source(f"{s3}/none.tif", (1,), None, "none.tif")
+
+
+TOML = """
+name = "formats"
+licence = "CC0-1.0"
+[land]
+file = "land.geojson"
+[radar]
+encoder = "image"
+kind = "raster"
+files = ["ADDRESS"]
+bands = [2, 1]
+band_names = ["hh", "hv"]
+patch_m = [160, 400]
+patch_px = 16
+[months]
+encoder = "image"
+kind = "raster"
+files = ["scene.nc"]
+variable = "scene"
+bands = [1, 2, 3]
+patch_m = 160
+patch_px = 16
+[mosaic]
+encoder = "image"
+kind = "raster"
+files = ["scene.vrt"]
+bands = [1]
+patch_m = 160
+patch_px = 16
+"""
+
+
+def test_a_description_names_addresses_arrays_and_vrts(tmp_path: Path) -> None:
+    values, numbers = scene("int16"), NUMBERS["int16"]
+    scenes.netcdf4(tmp_path / "scene.tif", values, numbers)
+    scenes.vrt(tmp_path / "scene.tif", values, numbers)
+    west, south = scenes.places(values, 1)[0] - 0.1
+    ring = [[west, south], [west + 0.2, south], [west + 0.2, south + 0.2], [west, south]]
+    land = {
+        "type": "Feature",
+        "properties": {},
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+    }
+    (tmp_path / "land.geojson").write_text(json.dumps(land))
+    far = scenes.tiff(tmp_path / "far.tif", values, numbers)
+    lonlat = scenes.places(values, 20)
+    content = {"far.tif": far.read_bytes()}
+    with servers.RangeServer(content) as web:
+        path = tmp_path / "observations.toml"
+        path.write_text(TOML.replace("ADDRESS", f"{web.url}/far.tif"))
+        observations = open_observations(path)
+        assert observations.form("radar").dtype == "float32"
+        assert observations.rasters["radar"][0].band_names == ("hh", "hv")
+        seen = observations.patches("radar", lonlat)
+        local = open_source(far, (2, 1), None, "far.tif")
+        for k, frame in enumerate((Frame(160.0, 16), Frame(400.0, 16))):
+            expected = cut([local], lonlat, frame).patches.values
+            valid = seen.valid & cut([local], lonlat, frame).patches.valid
+            np.testing.assert_array_equal(seen.values[:, 2 * k : 2 * k + 2][valid], expected[valid])
+        np.testing.assert_array_equal(
+            observations.patches("months", lonlat).values[:, :1],
+            observations.patches("mosaic", lonlat).values,
+        )
+        about = observations.provenance()["modalities"]
+        (state,) = about["radar"]["inputs"]
+        assert state["address"] == f"{web.url}/far.tif" and state["state"]
+        files = [one["file"] for one in about["mosaic"]["inputs"]]
+        assert files == ["scene.vrt", "left.tif", "inner.vrt", "right.tif"]
+        before = observations.identity()["rasters"]
+        assert before == open_observations(path).identity()["rasters"]
+        web.content = {"far.tif": scenes.tiff(far, values + 1, numbers).read_bytes()}
+        with pytest.raises(ReplacedError, match=r"far\.tif was replaced while it was in use"):
+            observations.patches("radar", lonlat)
+        assert open_observations(path).identity()["rasters"] != before
+    left = tmp_path / "left.tif"
+    scenes.tiff(left, scene("int16")[:, :, :50] + 1, numbers)
+    with pytest.raises(ReplacedError, match=r"left\.tif was replaced"):
+        observations.patches("mosaic", lonlat)

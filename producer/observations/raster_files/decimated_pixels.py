@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from rasterio.windows import Window as RasterWindow
 
 STRIP_PIXELS = 1 << 23
@@ -94,9 +94,10 @@ class Decimation:
             numbers, known = numbers.reshape(blocks), known.reshape(blocks)
             present = known.sum(axis=(2, 4))
             enough = 2 * present >= down * across
-            read = (
-                self._means(numbers, known) if self.keep == "mean" else _commonest(numbers, known)
-            )
+            if self.keep == "mean":
+                read = self._means(numbers, known, present)
+            else:
+                read = _commonest(numbers, known)
             for band, value in enumerate(self.blank):
                 read[band][present[band] == 0] = value
             means[:, rows] = read
@@ -107,12 +108,12 @@ class Decimation:
         self,
         numbers: Shaped[np.ndarray, "band row down col across"],
         known: Bool[np.ndarray, "band row down col across"],
+        present: Int[np.ndarray, "band row col"],
     ) -> Float[np.ndarray, "band row col"]:
         """Return the mean of the pixels with data; 0 where there are none."""
         total = np.where(known, numbers, 0).astype(np.float64).sum(axis=(2, 4))
-        count = known.sum(axis=(2, 4))
         means = np.zeros(total.shape)
-        np.divide(total, count, out=means, where=count > 0)
+        np.divide(total, present, out=means, where=present > 0)
         if self.rounded:
             means = np.copysign(np.floor(np.abs(means) + 0.5), means)
         return means
