@@ -183,7 +183,8 @@ def test_rasters_weigh_as_arrays_do(gulf: Path, population: xr.DataArray, tmp_pa
     expected = field.zonal(frame, weights=population, **options)
     affine = rasterio.Affine(*field.grid.affine)
     path = write(tmp_path / "same.tif", population.values, field.grid.crs, affine, nodata=np.nan)
-    pd.testing.assert_frame_equal(field.zonal(frame, weights=path, **options), expected)
+    found = field.zonal(frame, weights=path, **options)
+    pd.testing.assert_frame_equal(found, expected, rtol=0, atol=1e-7)
     # Four by four pixels to a cell, whose mean is the cell's weight.
     finer = np.repeat(np.repeat(population.values, 4, axis=0), 4, axis=1)
     finer = finer * np.tile(np.random.default_rng(0).uniform(0, 2, (4, 4)), population.shape)
@@ -215,7 +216,7 @@ def test_part_of_the_field_weighs_and_the_rest_does_not(
         pd.testing.assert_frame_equal(found, expected)
 
 
-def test_an_even_weight_in_degrees_is_no_weight(gulf: Path, tmp_path: Path) -> None:
+def test_an_even_weight_in_degrees_changes_nothing(gulf: Path, tmp_path: Path) -> None:
     field, frame = client.open_field(gulf), polygons(40)
     lon, lat = np.arange(-40, 45, 0.25), np.arange(-35, 40, 0.25)
     even = xr.DataArray(np.full((len(lat), len(lon)), 3.0), {"lat": lat, "lon": lon})
@@ -223,6 +224,14 @@ def test_an_even_weight_in_degrees_is_no_weight(gulf: Path, tmp_path: Path) -> N
     found = field.zonal(frame, MODALITY, weights=even)
     np.testing.assert_allclose(found["coordinate_weight"], 3 * plain["coordinate_cells"], atol=1e-9)
     pd.testing.assert_frame_equal(found[list(plain)[:-1]], plain.iloc[:, :-1], rtol=0, atol=1e-6)
+    # From 0 to 360 degrees too, as an array and as a file.
+    turned = even.assign_coords(lon=even.lon % 360).sortby("lon")
+    turned = turned.reindex(lon=np.arange(0, 360, 0.25), fill_value=3.0)
+    affine = rasterio.Affine(0.25, 0, -0.125, 0, -0.25, lat[-1] + 0.125)
+    path = write(tmp_path / "turned.tif", turned.values, "EPSG:4326", affine)
+    for weights in (turned, path):
+        again = field.zonal(frame, MODALITY, weights=weights)
+        pd.testing.assert_frame_equal(again, found, rtol=0, atol=1e-6)
     # A raster that rises northward gives each cell the latitude of its middle, plus 90.
     north = even.copy(data=np.broadcast_to(lat[:, None] + 90, even.shape))
     weights = field.zonal([(4.0, 1.0, 4.4, 1.4)], MODALITY, weights=north)
@@ -243,7 +252,8 @@ def test_a_covariate_weighs(wide: Path) -> None:
 def test_a_polygon_without_weight_is_missing(gulf: Path, population: xr.DataArray) -> None:
     field = client.open_field(gulf)
     boxes = [(-5.0, -5.0, 5.0, 0.0), (-5.0, 12.0, 5.0, 13.0)]
-    found = field.zonal(boxes, MODALITY, stats=STATS, weights=population * 0)
+    with pytest.warns(client.RegionWarning, match="2 of 2 polygons hold no cell with a weight"):
+        found = field.zonal(boxes, MODALITY, stats=STATS, weights=population * 0)
     assert (found["coordinate_status"] == "no weight").all()
     assert (found["coordinate_share"] == 1).all() and (found["coordinate_weight"] == 0).all()
     assert found.filter(regex="_[0-9]{3}$").isna().all(axis=None)

@@ -251,13 +251,13 @@ def _of_raster(dataset: Any, grid: Grid, source: str) -> CellWeights:
             f"{source} has no CRS or no georeference, so that its pixels lie nowhere on the Earth"
         )
 
-    def read(window: Window) -> np.ndarray:
-        part = grid.crop(window)
+    def warp(window: Window, transform: Any) -> np.ndarray:
         try:
             with WarpedVRT(
                 dataset,
+                src_transform=transform,
                 crs=grid.crs,
-                transform=rasterio.Affine(*part.affine),
+                transform=rasterio.Affine(*grid.crop(window).affine),
                 height=window.height,
                 width=window.width,
                 resampling=rasterio.enums.Resampling.average,
@@ -269,4 +269,25 @@ def _of_raster(dataset: Any, grid: Grid, source: str) -> CellWeights:
             raise StoreError(f"cannot read weights from {source}: {error!s:.200}") from error
         return values
 
+    transforms = _turns(dataset)
+
+    def read(window: Window) -> np.ndarray:
+        values = warp(window, transforms[0])
+        for transform in transforms[1:]:
+            values = np.where(np.isnan(values), warp(window, transform), values)
+        return values
+
     return CellWeights(read, source)
+
+
+def _turns(dataset: Any) -> list[Any]:
+    """Return a raster's georeference, and that of its copy one turn away if it passes 180 degrees.
+
+    GDAL looks for longitudes from -180 to 180 only, and many rasters run from 0 to 360.
+    """
+    transform = dataset.transform
+    west, _, east, _ = dataset.bounds
+    if not dataset.crs.is_geographic or (west >= -180 and east <= 180):
+        return [transform]
+    turn = -360.0 if east > 180 else 360.0
+    return [transform, type(transform).translation(turn, 0) @ transform]

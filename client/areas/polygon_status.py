@@ -74,7 +74,7 @@ def raise_if_missing(codes: dict[str, UInt8[np.ndarray, " polygon"]], index: Any
 def warn_of_missing(
     field: "StoredField", polygons: Polygons, codes: UInt8[np.ndarray, " polygon"]
 ) -> None:
-    """Warn of rows without a shape, and of polygons most of which lie off the field.
+    """Warn of rows without a shape, and where most polygons lie off the field or have no weight.
 
     Args:
         field: the field that was read.
@@ -99,6 +99,12 @@ def warn_of_missing(
         sentences.append(
             f"{shapeless:,} of {len(codes):,} rows have no polygon (no shape, or an empty one), "
             f"the first in {polygons.label(row)}."
+        )
+    weightless = int(counts[NO_WEIGHT])
+    if 2 * weightless > len(codes):
+        sentences.append(
+            f"{weightless:,} of {len(codes):,} polygons hold no cell with a weight above 0: the "
+            "weights are 0 or no data there, or lie elsewhere."
         )
     if sentences:
         message = " ".join(sentences)
