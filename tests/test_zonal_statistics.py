@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+import rasterio.shutil
 import shapely
 import xarray as xr
 from hypothesis import given, settings
@@ -283,6 +284,8 @@ def test_weights_that_cannot_be_used_are_refused(
     shifted = population.assign_coords(x=population.x + 10.0).drop_vars("spatial_ref")
     text = tmp_path / "notes.tif"
     text.write_text("no raster")
+    elsewhere = tmp_path / "elsewhere.vrt"
+    rasterio.shutil.copy(two, elsewhere, driver="VRT")
     uneven = population.assign_coords(x=population.x**3)
     cases: list[tuple[Any, type[Exception], str]] = [
         (population - 5, RegionError, "'population' has .* at the cell in row"),
@@ -294,8 +297,9 @@ def test_weights_that_cannot_be_used_are_refused(
         (population.rename(y="row"), RegionError, "weights run along y and x"),
         (population.drop_vars("x"), RegionError, "with coordinates of both"),
         ([1.0, 2.0], RegionError, "cannot read weights from a list"),
-        ("population", StoreError, "no raster that GDAL opens .* no covariate of the field"),
-        (text, StoreError, "no raster that GDAL opens"),
+        ("population", StoreError, "no GeoTIFF that can be opened .* no covariate of the field"),
+        (text, StoreError, "no GeoTIFF that can be opened"),
+        (elsewhere, StoreError, "no GeoTIFF that can be opened"),
     ]
     for weights, error, said in cases:
         with pytest.raises(error, match=said):

@@ -4,9 +4,10 @@ A cell's weight is the raster's mean over the cell: exact where the raster's pix
 cells, else by GDAL's average. Where the raster has no data, or ends, the weight is 0.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from unigeo.client.reading.stored_field import StoredField
 
+_MOST_BLOCK_BYTES = 1 << 30
 _NEAR = 1e-6
 """Difference of positions, in cells, that is rounding."""
 _AXES = (("y", "x"), ("lat", "lon"), ("latitude", "longitude"))
@@ -80,7 +82,7 @@ def open_weights(field: "StoredField", weights: Any) -> Iterator[CellWeights | N
 
     Args:
         field: the field whose cells are weighted.
-        weights: the path of a raster of one band, a DataArray of two dimensions, the name of one
+        weights: the path of a GeoTIFF of one band, a DataArray of two dimensions, the name of one
             of the field's covariates, or None.
 
     Raises:
@@ -100,7 +102,7 @@ def open_weights(field: "StoredField", weights: Any) -> Iterator[CellWeights | N
 
         if not isinstance(weights, xr.DataArray):
             raise RegionError(
-                f"cannot read weights from a {type(weights).__name__}: give the path of a raster, "
+                f"cannot read weights from a {type(weights).__name__}: give the path of a GeoTIFF, "
                 "an xarray DataArray over y and x, or the name of a covariate of the field. A "
                 "column of the polygons' table is one number for each, and changes no mean"
             )
@@ -186,18 +188,36 @@ def _of_aligned(array: "xr.DataArray", grid: Grid) -> CellWeights | None:
 
 @contextmanager
 def _open_raster(path: str | Path, field: "StoredField") -> Iterator[Any]:
+    """Open a GeoTIFF, which alone is read: no other format, such as a VRT, that names other files.
+
+    Raises:
+        StoreError: if it cannot be opened.
+        RegionError: if its blocks are too large to be read.
+    """
     rasterio = import_rasterio("; or give weights as a DataArray on the field's cells")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            dataset = rasterio.open(path)
-    except (OSError, rasterio.errors.RasterioError) as error:
-        covariates = ", ".join(field.layout.covariates) or "none"
-        raise StoreError(
-            f"cannot read weights: {str(path)!r:.200} is no raster that GDAL opens ({error!s:.200})"
-            f", and no covariate of the field, which has {covariates}"
-        ) from error
-    with dataset:
+    with ExitStack() as stack:
+        # Files beside it are not looked for, and overviews would give other means than pixels.
+        stack.enter_context(
+            rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO")
+        )
+        try:
+            with warnings.catch_warnings():  # `_of_raster` refuses one that lies nowhere
+                warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+                dataset = rasterio.open(path, driver="GTiff", OVERVIEW_LEVEL="NONE")
+        except (OSError, rasterio.errors.RasterioError) as error:
+            covariates = ", ".join(field.layout.covariates) or "none"
+            raise StoreError(
+                f"cannot read weights: {str(path)!r:.200} is no GeoTIFF that can be opened "
+                f"({error!s:.200}), and no covariate of the field, which has {covariates}. Open a "
+                "raster of another format with xarray and give its DataArray"
+            ) from error
+        stack.enter_context(dataset)
+        for shape, kind in zip(dataset.block_shapes, dataset.dtypes, strict=True):
+            if math.prod(shape) * np.dtype(kind).itemsize > _MOST_BLOCK_BYTES:
+                raise RegionError(
+                    f"the raster {str(path)!r} has blocks of {shape[0]} x {shape[1]} pixels, too "
+                    "large to be read; tile it: gdal_translate -of COG"
+                )
         yield dataset
 
 

@@ -54,7 +54,7 @@ class OverAreas(StoredField):
                 weight: exact up to 65,536 cells, and within a 8,192nd of the band's range in a
                 larger polygon.
             weights: weights of the cells beside their shares, such as population: the path of a
-                raster of one band, an xarray DataArray over y and x, or the name of a covariate of
+                GeoTIFF of one band, an xarray DataArray over y and x, or the name of a covariate of
                 the field. A cell's weight is the raster's mean over it: exact if the raster has
                 the field's cells, else by GDAL's average; 0 where it has no data.
             normalize: make the means unit vectors.

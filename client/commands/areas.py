@@ -69,7 +69,7 @@ MISSING = click.option(
     multiple=True,
     help="mean (by default), std, min, max or quantile:Q, such as quantile:0.9. May be repeated.",
 )
-@click.option("--weights", help="Raster of one band, or a covariate, that weighs the cells.")
+@click.option("--weights", help="GeoTIFF of one band, or a covariate, that weighs the cells.")
 @click.option("--normalize", is_flag=True, help="Make the means unit vectors.")
 @MISSING
 @CRS
