@@ -45,6 +45,12 @@ if TYPE_CHECKING:
 @click.option("--modalities", help="Vectors to store, such as coordinate,aerial,dsm.")
 @click.option("--codec", type=click.Choice(["none", "zstd"]), default="none", show_default=True)
 @click.option(
+    "--covariates/--no-covariates",
+    default=True,
+    show_default=True,
+    help="Also store plain numbers of what is cut from rasters: means, deviations, the centre.",
+)
+@click.option(
     "--interpolate",
     type=click.IntRange(min=1),
     default=1,
@@ -120,6 +126,7 @@ def _produce(**options: Any) -> None:
         modalities=options["modalities"],
         codec=options["codec"],
         interpolate=options["interpolate"],
+        covariates=options["covariates"],
         seed=options["seed"],
         out=options["out"],
         changes=changes,

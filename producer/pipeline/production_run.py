@@ -14,6 +14,7 @@ from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
 from unigeo.producer.pipeline.recipe import recipe
 from unigeo.producer.raster.coordinate_interpolation import check_factor
+from unigeo.producer.raster.covariate_columns import columns_of, names_of
 from unigeo.producer.training.processes import default_device
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.train import finished_metrics
@@ -61,6 +62,7 @@ def choose(
     modalities: str | None = None,
     codec: Codec = "none",
     interpolate: int = 1,
+    covariates: bool = True,
     seed: int = 0,
     out: str | None = None,
     changes: Mapping[str, str] | None = None,
@@ -77,6 +79,7 @@ def choose(
         modalities: names of the vectors to store, separated by commas.
         codec: compression of the vectors.
         interpolate: side of the squares of cells of which one coordinate is encoded.
+        covariates: also store plain numbers of the modalities that are cut from rasters.
         seed: seed of the model and its training.
         out: URL of the store.
         changes: changes to the preset's settings, such as `{"model.coordinate.depth": "6"}`.
@@ -105,7 +108,8 @@ def choose(
         resolution_m = default_resolution(region, default_device())
     grid = region.grid(resolution_m)
     _check_land(region, grid, observations)
-    layout = Layout(modalities=chosen, bands=dimension, codec=codec)
+    numbers = names_of(columns_of(observations, chosen)) if covariates else ()
+    layout = Layout(modalities=chosen, bands=dimension, codec=codec, covariates=numbers)
     check_factor(interpolate, layout.shard)
     return ProductionRun(
         region=region,
@@ -123,12 +127,14 @@ def choose(
 def describe(run: ProductionRun, observations: Observations) -> Iterator[str]:
     """Say what will be done, in a few lines."""
     rows, cols = run.grid.shape
-    shards = int(np.prod(run.layout.shards(run.grid))) * len(run.layout.modalities)
+    shards = int(np.prod(run.layout.shards(run.grid))) * len(run.layout.arrays)
     yield f"region        {run.region.name}, {run.grid.crs}"
     yield (
         f"cells         {run.grid.resolution_m:g} m; {rows} x {cols} in all, {shards} shards of "
-        f"{', '.join(run.layout.modalities)}"
+        f"{', '.join(run.layout.arrays)}"
     )
+    count = len(run.layout.covariates)
+    yield f"covariates    {f'{count} plain numbers of each cell' if count else 'none'}"
     yield f"observations  {observations.name}: {', '.join(observations.modalities)}"
     if run.model_settings is None:
         yield f"model         {run.model}, as it is"

@@ -28,6 +28,7 @@ from unigeo.producer.raster.coordinate_interpolation import (
     measured_errors,
 )
 from unigeo.producer.raster.cost_estimate import sample_cells
+from unigeo.producer.raster.covariate_columns import columns_of, describe_columns
 from unigeo.producer.raster.encoding import ModelEncoder, check_fit
 from unigeo.producer.raster.identity import VectorIdentity, identity_of
 from unigeo.producer.raster.model_equipment import equipment_opener, open_model
@@ -42,6 +43,7 @@ from unigeo.producer.training.processes import is_first_rank
 from unigeo.producer.training.train import train
 from unigeo.schemas.io.stores import open_group
 from unigeo.schemas.store.attributes import DetailAttributes, root_attributes
+from unigeo.schemas.store.covariates import Covariate
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -124,7 +126,15 @@ def begin_store(
         before = dict(open_group(following.previous_url).attrs)
     attributes = terms.mark(attributes, before)
     redo = partial(lease.redo, observations, run.grid, run.layout)
-    group = create_field(run.out, run.grid, run.layout, attributes, lease.damaged_files(), redo)
+    group = create_field(
+        run.out,
+        run.grid,
+        run.layout,
+        attributes,
+        lease.damaged_files(),
+        redo,
+        covariates=_covariates(run, observations),
+    )
     state: Any = group.attrs["unigeo"]
     if state["state"] != "published":
         return group, False
@@ -134,6 +144,14 @@ def begin_store(
         return group, False
     terms.check(dict(group.attrs), run.out)
     return group, True
+
+
+def _covariates(run: ProductionRun, observations: Observations) -> tuple[Covariate, ...]:
+    """Return the run's covariates with units and sources."""
+    if not run.layout.covariates:
+        return ()
+    columns = columns_of(observations, run.layout.modalities)
+    return describe_columns(columns, observations.provenance())
 
 
 def _detail(run: ProductionRun, model: UniGeoCLIP) -> DetailAttributes | None:

@@ -33,7 +33,7 @@ from unigeo.schemas.io.addresses import folder_and_name
 from unigeo.schemas.io.stores import open_group, read_document
 from unigeo.schemas.store.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.store.catalogue import NAME, read_catalogue
-from unigeo.schemas.store.layout import Layout, status_name
+from unigeo.schemas.store.layout import COVARIATES, Layout, status_name
 from unigeo.schemas.store.manifest import GROUP, run_name, shard_key, task_name
 from unigeo.schemas.store.status import Status
 
@@ -99,7 +99,14 @@ def task_digest(
     grid, layout = attributes.grid, attributes.layout
     inputs: Any = None
     # Coordinates have no observations: beside the lattice only interpolation changes their vectors.
-    if modality == "coordinate":
+    if modality == COVARIATES:
+        sources = attributes.observations.get("modalities")
+        used = sources if isinstance(sources, dict) else {}
+        inputs = {
+            "names": list(layout.covariates),
+            "sources": {name: used.get(name) for name in layout.modalities},
+        }
+    elif modality == "coordinate":
         detail = attributes.coordinate_detail
         if detail is not None and detail.interpolated > 1:
             inputs = {"interpolated": detail.interpolated}

@@ -95,6 +95,12 @@ def extent(group: zarr.Group, attributes: UnigeoAttributes) -> tuple[float, floa
     return round(w, 6), round(s, 6), round(e, 6), round(n, 6)
 
 
+def _beside(attributes: UnigeoAttributes) -> str:
+    """Return a sentence on the covariates; empty where there are none."""
+    count = len(attributes.layout.covariates)
+    return f" Beside them {count} plain numbers of each cell (covariates)." if count else ""
+
+
 def licence_of(text: str) -> str:
     """Return a licence as STAC requires it: an SPDX identifier, or `other`."""
     return text if _SPDX.fullmatch(text) else "other"
@@ -171,7 +177,7 @@ def item(
             "title": title,
             "description": f"Embeddings ({', '.join(attributes.layout.modalities)}) of every cell, "
             f"{attributes.field_layout().describe_width('numbers each')}, by "
-            f"{attributes.model.name} {attributes.model.sha256[:12]}.",
+            f"{attributes.model.name} {attributes.model.sha256[:12]}.{_beside(attributes)}",
             "datetime": None,
             "start_datetime": start,
             "end_datetime": end,

@@ -18,7 +18,7 @@ from unigeo.producer.raster.shard_extent import ShardExtent
 from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.schemas.geo.grid import from_wgs84
 from unigeo.schemas.io.durations import format_duration
-from unigeo.schemas.store.layout import Layout
+from unigeo.schemas.store.layout import COVARIATES, Layout
 from unigeo.schemas.store.sharding import CRC_BYTES, index_bytes
 
 SAMPLES = 60_000
@@ -89,7 +89,8 @@ def _plan_modality(
     cells = float(share[missing].sum()) * in_shard
     side = layout.shard // layout.chunk
     with_vectors = int((share[missing] > 0).sum())
-    vectors = cells * (layout.width(name) + CRC_BYTES / layout.chunk**2)
+    cell_bytes = layout.width(name) * layout.dtype(name).itemsize
+    vectors = cells * (cell_bytes + CRC_BYTES / layout.chunk**2)
     indices = with_vectors * index_bytes((side, side))
     status = int(missing.sum()) * layout.status_bytes
     return ModalityPlan(name, int(missing.sum()), round(cells), round(vectors + indices + status))
@@ -223,6 +224,12 @@ def format_estimate(
     """
     total_s: float | None = 0.0
     for each in plans:
+        if each.modality == COVARIATES:
+            yield (
+                f"{each.modality:13} {each.shards:,} shards to write, about {each.cells:,} cells, "
+                f"{size(each.bytes)}; computed with the patches of the other arrays"
+            )
+            continue
         speed = speeds.get(each.modality)
         operations = each.cells * flops[each.modality]
         line = (

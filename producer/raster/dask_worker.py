@@ -9,12 +9,13 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 
+from unigeo.producer.raster.covariate_builder import builder_of
 from unigeo.producer.raster.identity import VectorIdentity
 from unigeo.producer.raster.leases import claim_name, open_leases
 from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.raster_job import RasterJob
 from unigeo.producer.raster.shard_commit import ShardCommitter
-from unigeo.producer.raster.shard_task import OpenedJob, ShardBuilder
+from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.schemas.io.stores import open_group
 
 
@@ -67,7 +68,7 @@ class _JobWorker:
                 self.leases.release(claim_name(task))
 
     def _make(self, task: Task, redo: bool, last: bool) -> Outcome:
-        builder = ShardBuilder(self.opened, task)
+        builder = builder_of(self.opened, task)
         encode_seconds = 0.0
         for batch in self.opened.read(task):
             with self.device:  # one thread encodes while the other observes or writes

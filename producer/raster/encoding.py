@@ -7,6 +7,7 @@ quantizes on the device.
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,18 @@ from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.text import tokenize
 from unigeo.producer.encoders.tower_settings import ClassesSettings, PatchSettings
 from unigeo.producer.observations.forms import COORDINATE
+from unigeo.producer.observations.patches import Gap
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.raster.coordinate_interpolation import MixedCells, NodeVectors
+from unigeo.producer.raster.covariate_columns import ModalityColumns, columns_of
 from unigeo.producer.raster.device_transfer import fetch, quantize_on_device
 from unigeo.producer.raster.patch_mosaic import (
     Mosaic,
     MosaicBatch,
     UnreadableError,
 )
-from unigeo.producer.raster.shard_encoder import Observe, ObservedCells, ShardEncoder
+from unigeo.producer.raster.patch_statistics import patch_statistics
+from unigeo.producer.raster.shard_encoder import Numbers, Observe, ObservedCells, ShardEncoder
 from unigeo.producer.training.step import compile_blocks
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.geo.grid import Grid
@@ -55,6 +59,12 @@ class PendingPatches:
 
     mosaic: Mosaic
     batch: MosaicBatch
+
+    @cached_property
+    def cut(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pixels and a `Gap` of each patch; cut once, in the order in which batches were read."""
+        with torch.inference_mode():
+            return self.mosaic.cut(self.batch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,8 +174,8 @@ class ModelEncoder(ShardEncoder):
         self, modality: str, pending: PendingPatches
     ) -> Callable[[], tuple[Int8[np.ndarray, "observed band"], Bool[np.ndarray, " point"]]]:
         """Encode every patch, also those without data: which these are is known after a wait."""
+        pixels, gaps = pending.cut
         with torch.inference_mode():
-            pixels, gaps = pending.mosaic.cut(pending.batch)
             codes, sound = quantize_on_device(self._encode_pixels(modality, pixels))
         fetched = [fetch(codes), fetch(sound), fetch(gaps)]
 
@@ -180,6 +190,29 @@ class ModelEncoder(ShardEncoder):
             return numbers[valid], valid
 
         return result
+
+    def covariates(self, modalities: tuple[str, ...]) -> tuple[ModalityColumns, ...]:
+        """Return the covariates of the modalities that are cut from rasters."""
+        return columns_of(self.observations, modalities)
+
+    def numbers(self, modality: str, seen: ObservedCells) -> Numbers:
+        """Compute the statistics of patches on the device; call the result to wait for them."""
+        form = self.observations.form(modality)
+        if isinstance(seen.inputs, PendingPatches):
+            pixels, gaps = seen.inputs.cut
+            with torch.inference_mode():
+                fetched = [fetch(patch_statistics(pixels, form)), fetch(gaps)]
+
+            def result() -> tuple[Any, Any]:
+                numbers, gap = (wait() for wait in fetched)
+                valid = gap == Gap.NONE
+                return numbers[valid], valid
+
+            return result
+        with torch.inference_mode():
+            values = torch.from_numpy(seen.inputs[seen.valid]).to(self.device)
+            of_values = fetch(patch_statistics(values, form))
+        return lambda: (of_values(), seen.valid)
 
     def _encode(self, modality: str, seen: ObservedCells) -> torch.Tensor:
         if isinstance(seen.inputs, InterpolatedCells):

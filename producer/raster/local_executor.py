@@ -23,6 +23,7 @@ from typing import Any
 import zarr
 from tqdm import tqdm
 
+from unigeo.producer.raster.covariate_builder import builder_of
 from unigeo.producer.raster.leases import Leases
 from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.run_log import RunLog
@@ -31,6 +32,7 @@ from unigeo.producer.raster.shard_extent import ShardExtent
 from unigeo.producer.raster.shard_task import CellBatch, OpenedJob, ShardBuilder
 from unigeo.producer.raster.task_queue import TRIES, TaskQueue
 from unigeo.producer.storage.field_store import sweep
+from unigeo.schemas.store.layout import COVARIATES
 from unigeo.schemas.store.status import Status
 
 SHARDS = 3
@@ -46,7 +48,7 @@ class RasterReport:
     """What a run of rasterization did."""
 
     cells: Counter[Status] = field(default_factory=Counter)
-    """Number of cells by status, over the shards written in this run."""
+    """Number of cells by status, over the shards of vectors written in this run."""
     failures: Counter[str] = field(default_factory=Counter)
     """Number of failed cells by message."""
     failed: list[Task] = field(default_factory=list)
@@ -64,7 +66,8 @@ class RasterReport:
 
     def add(self, task: Task, cells: Counter[Status], failures: Counter[str]) -> None:
         """Count a task that was written."""
-        self.cells.update(cells)
+        if task.modality != COVARIATES:
+            self.cells.update(cells)
         self.failures.update(failures)
         self.shards += 1
         if failures:
@@ -224,7 +227,7 @@ class _Pipeline:
             self.report.device_seconds += time.monotonic() - begin
             if isinstance(message, Task):
                 self._wait_for_free_shard(writing)
-                builder = ShardBuilder(self._opened, message)
+                builder = builder_of(self._opened, message)
                 bar.set_postfix_str(message.modality)
             elif isinstance(message, BaseException):
                 raise message

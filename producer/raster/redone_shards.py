@@ -14,7 +14,7 @@ from unigeo.producer.raster.planning import Task, planned
 from unigeo.schemas.geo.bounds import shard_bounds
 from unigeo.schemas.geo.great_circle import degree_margins
 from unigeo.schemas.geo.grid import Grid
-from unigeo.schemas.store.layout import Layout
+from unigeo.schemas.store.layout import COVARIATES, Layout
 
 
 def touched(
@@ -44,7 +44,10 @@ def touched(
             left, bottom, right, top = source.reach
             near = (west - wide <= right) & (east + wide >= left)
             near &= (south - high <= top) & (north + high >= bottom)
-            tasks |= {Task(modality, int(row), int(col)) for row, col in np.argwhere(near)}
+            names = (modality, COVARIATES) if layout.covariates else (modality,)
+            tasks |= {
+                Task(name, int(row), int(col)) for row, col in np.argwhere(near) for name in names
+            }
     return sorted(tasks)
 
 

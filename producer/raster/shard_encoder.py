@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int8
@@ -13,6 +13,9 @@ from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.window import Window
 from unigeo.schemas.store.quantization import quantize
 
+if TYPE_CHECKING:
+    from unigeo.producer.raster.covariate_columns import ModalityColumns
+
 Encode = Callable[
     [str, Float[np.ndarray, "point 2"]],
     tuple[Float[np.ndarray, "point band"], Bool[np.ndarray, " point"]],
@@ -20,6 +23,8 @@ Encode = Callable[
 """Returns unit vectors of a modality at points, and whether anything was observed there."""
 Codes = Callable[[], tuple[Int8[np.ndarray, "observed band"], Bool[np.ndarray, " point"]]]
 """Waits for the device; returns quantized vectors of the observed points, and which these are."""
+Numbers = Callable[[], tuple[Float[np.ndarray, "observed statistic"], Bool[np.ndarray, " point"]]]
+"""Waits for the device; returns statistics of the observed points, and which these are."""
 FAILURES = (UnigeoError, ValueError, RuntimeError)
 """Errors that make cells fail; other errors are mistakes of the program."""
 
@@ -79,6 +84,17 @@ class ShardEncoder(Protocol):
     def codes(self, modality: str, seen: ObservedCells) -> Codes:
         """Encode and quantize, from one thread; the result waits for the device."""
         ...
+
+    def covariates(self, modalities: tuple[str, ...]) -> tuple["ModalityColumns", ...]:
+        """Return the covariates of some modalities; by default there are none."""
+        return ()
+
+    def numbers(self, modality: str, seen: ObservedCells) -> Numbers:
+        """Compute the statistics of observed patches, before or after `codes` of the same cells.
+
+        Called for modalities of `covariates` alone, from the thread that encodes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no covariates of {modality}")
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ into the objects that `shard_commit` writes.
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,11 +17,22 @@ from jaxtyping import Float, Int, UInt8
 
 from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.raster.cell_status import status_before_encoding
+from unigeo.producer.raster.centre_pixels import CentrePixels, centre_pixels
+from unigeo.producer.raster.covariate_columns import ModalityColumns, names_of
 from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.raster_job import Equipment, RasterJob
-from unigeo.producer.raster.shard_encoder import FAILURES, Codes, Observe, ObservedCells
+from unigeo.producer.raster.shard_covariates import KeptNumbers, ModalityNumbers
+from unigeo.producer.raster.shard_encoder import (
+    FAILURES,
+    Codes,
+    Numbers,
+    Observe,
+    ObservedCells,
+)
 from unigeo.producer.raster.shard_extent import ShardExtent, shard_extent
 from unigeo.producer.storage.shard_codec import Buffers, VectorObject, shard_order, status_object
+from unigeo.schemas.errors import StoreError
+from unigeo.schemas.store.layout import COVARIATES
 from unigeo.schemas.store.status import Status
 
 
@@ -54,6 +65,14 @@ class EncodedTask:
     """Names of the files that could not be read."""
 
 
+@dataclass(frozen=True, eq=False)
+class CentreCells:
+    """Inputs of the covariates beside the patches: the pixel at the centre of each cell."""
+
+    pixels: Mapping[str, CentrePixels]
+    """Pixels by modality."""
+
+
 @dataclass(eq=False)
 class OpenedJob:
     """A job in one process: its equipment, and what the tasks of a shard share."""
@@ -62,6 +81,8 @@ class OpenedJob:
     equipment: Equipment
     buffers: Buffers = field(default_factory=Buffers, repr=False)
     """Memory of shards that were written, for the next ones."""
+    kept: KeptNumbers = field(default_factory=KeptNumbers, repr=False)
+    """Numbers of the patches that were encoded, for the covariates."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _last: list[Any] = field(default_factory=list, repr=False)
     """Row and column of the last shard, centres and statuses of its cells; empty at first."""
@@ -70,6 +91,28 @@ class OpenedJob:
     def extent(self) -> UInt8[np.ndarray, "shard_row shard_col"]:
         """The `ShardExtent` of every shard."""
         return shard_extent(self.job.region, self.job.grid, self.job.layout.shard)
+
+    @cached_property
+    def columns(self) -> tuple[ModalityColumns, ...]:
+        """The covariates of each modality; empty where none are stored.
+
+        Raises:
+            StoreError: if the observations give others than the store has.
+        """
+        layout = self.job.layout
+        if not layout.covariates:
+            return ()
+        columns = self.equipment.encoder.covariates(layout.modalities)
+        if names_of(columns) != layout.covariates:
+            raise StoreError(
+                f"the observations give other covariates ({', '.join(names_of(columns)) or 'none'})"
+                f" than the store has ({', '.join(layout.covariates)})"
+            )
+        return columns
+
+    def columns_of(self, modality: str) -> ModalityColumns | None:
+        """Return the covariates of one modality; None where it has none."""
+        return next((one for one in self.columns if one.modality == modality), None)
 
     def cells(
         self, task: Task
@@ -110,6 +153,10 @@ class OpenedJob:
                 file must not meet in one store.
         """
         lonlat, cells = self.cells_to_encode(task)
+        if task.modality == COVARIATES:
+            if len(cells):
+                yield self._read_centres(lonlat, cells)
+            return
         size = min(self.job.batch, self.equipment.encoder.batch(task.modality))
         with self.open_shard(task, lonlat, cells) as observe:
             for first in range(0, len(cells), size):
@@ -120,6 +167,20 @@ class OpenedJob:
                     raise
                 except FAILURES as error:
                     yield CellBatch(part, None, str(error))
+
+    def _read_centres(
+        self, lonlat: Float[np.ndarray, "window_cell 2"], cells: Int[np.ndarray, " cell"]
+    ) -> CellBatch:
+        """Read the pixels at the centres of all cells of a shard at once."""
+        try:
+            pixels = {
+                one.modality: centre_pixels(one.rasters, lonlat[cells]) for one in self.columns
+            }
+        except ReplacedError:
+            raise
+        except FAILURES as error:
+            return CellBatch(cells, None, str(error))
+        return CellBatch(cells, ObservedCells(CentreCells(pixels), np.ones(len(cells), bool)))
 
     def open_shard(
         self,
@@ -144,11 +205,17 @@ class ShardBuilder:
         self._vectors: VectorObject | None = None  # most shards of some regions need none
         self._failures: Counter[str] = Counter()
         self._damaged: set[str] = set()
-        self._pending: tuple[CellBatch, Codes] | None = None
+        self._pending: tuple[CellBatch, Codes, Numbers | None] | None = None
+        columns = opened.columns_of(task.modality)
+        self._numbers: ModalityNumbers | None = None
+        if columns is not None and (self._status == Status.VALID).any():
+            width = len(columns.statistics)
+            self._numbers = opened.kept.begin(task, len(self._status), width)
 
     def add(self, batch: CellBatch) -> None:
         """Encode a batch; while the device computes it, store the codes of the batch before."""
         codes: Codes | None = None
+        numbers: Numbers | None = None
         if batch.observed is None:
             self._fail(batch, batch.error)
         else:
@@ -156,8 +223,10 @@ class ShardBuilder:
                 codes = self._opened.equipment.encoder.codes(self._task.modality, batch.observed)
             except FAILURES as error:
                 self._fail(batch, str(error))
+            else:
+                numbers = self._start_numbers(batch.observed)
         self._store_pending()
-        self._pending = (batch, codes) if codes is not None else None
+        self._pending = (batch, codes, numbers) if codes is not None else None
 
     def settle(self) -> None:
         """Wait for the last batch and store its codes."""
@@ -187,13 +256,16 @@ class ShardBuilder:
     def _store_pending(self) -> None:
         if self._pending is None:
             return
-        batch, wait = self._pending
+        batch, wait, numbers = self._pending
         self._pending = None
         try:
             codes, valid = wait()
         except FAILURES as error:
             self._fail(batch, str(error))
             return
+        if numbers is not None and self._numbers is not None and batch.observed is not None:
+            with suppress(*FAILURES):  # the task of the covariates meets the same error
+                self._numbers.put(batch.cells, batch.observed, *numbers())
         if self._vectors is None:
             layout = self._opened.job.layout
             width = layout.width(self._task.modality)
@@ -208,6 +280,15 @@ class ShardBuilder:
                 names = ", ".join(batch.observed.damaged)
                 self._failures[f"{self._task.modality}: cannot read {names}"] += int(lost.sum())
                 self._damaged.update(batch.observed.damaged)
+
+    def _start_numbers(self, observed: ObservedCells) -> Numbers | None:
+        """Start the statistics of a batch's patches, if the store has covariates of them."""
+        if self._numbers is None:
+            return None
+        try:
+            return self._opened.equipment.encoder.numbers(self._task.modality, observed)
+        except FAILURES:  # the task of the covariates meets the same error
+            return None
 
     def _fail(self, batch: CellBatch, error: str) -> None:
         self._status[batch.cells] = Status.FAILED
