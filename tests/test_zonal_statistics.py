@@ -148,7 +148,7 @@ def test_large_polygons_are_sketched_within_the_stated_error(
         assert (apart <= (high - low) / 8192 + 1e-7)[~np.isnan(low)].all()
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(scale=st.floats(-60, 60))
 def test_the_unit_of_weights_does_not_matter(
     gulf: Path, population: xr.DataArray, scale: float
