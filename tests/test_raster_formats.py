@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -422,3 +423,78 @@ def test_a_description_names_addresses_arrays_and_vrts(tmp_path: Path) -> None:
     scenes.tiff(left, scene("int16")[:, :, :50] + 1, numbers)
     with pytest.raises(ReplacedError, match=r"left\.tif was replaced"):
         observations.patches("mosaic", lonlat)
+
+
+@pytest.mark.parametrize("name", ["vrt", "netcdf4", "zarr2", "ascending"])
+def test_classes_are_the_commonest_in_every_format(name: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(9)
+    codes = rng.choice(np.array([2, 7, 11, 40], np.uint8), (1, 113, 131))
+    codes[:, 30:60, 40:80] = 255
+    numbers = {"nodata": 255}
+    lonlat = scenes.places(codes, 30)
+    tiff = scenes.tiff(tmp_path / "reference.tif", codes, numbers)
+    other = scenes.LOSSLESS[name][0](tmp_path / "scene.tif", codes, numbers)
+    one, two = (
+        replace(opened(path, bands=1, encoder="classes"), classes=(2, 7, 11))
+        for path in (tiff, other)
+    )
+    for frame in FRAMES:
+        first, second = (
+            cut([source], lonlat, frame, np.uint8, nearest=True) for source in (one, two)
+        )
+        np.testing.assert_array_equal(first.patches.values, second.patches.values)
+        assert set(np.unique(first.patches.values)) == {0, 1, 2, 3}
+    with closing(BlockReader(one)) as blocks:
+        read = blocks.block((3, 3), 0, 0)
+    cells = codes[0, :111, :129].reshape(37, 3, 43, 3).swapaxes(1, 2).reshape(37, 43, 9)
+    for row, col in ((0, 0), (5, 7), (36, 42), (12, 20)):
+        values, counts = np.unique(cells[row, col], return_counts=True)
+        known = values != 255
+        expected = values[known][counts[known].argmax()] if known.any() else 255
+        number = {2: 1, 7: 2, 11: 3}.get(int(expected), 0)
+        assert read.values[0, row, col] == (number if 2 * counts[known].sum() >= 9 else 0)
+
+
+def test_real_rasters_of_scaled_integers_are_read_in_their_unit(shared_data: Path) -> None:
+    """Greenness and climate by month, at the centres of their pixels."""
+    for name, bands in (
+        ("ndvi_monthly_conus_10arcmin.tif", (1, 7)),
+        ("climate_monthly_conus_15arcmin.tif", (7, 13)),
+    ):
+        path = shared_data / "rasters" / name
+        source = open_source(path, bands, None, name)
+        with rasterio.open(path) as file:
+            numbers, scale = file.read(list(bands)), file.scales[0]
+            rows, cols = np.nonzero((numbers != file.nodata).all(axis=0))
+            pick = np.random.default_rng(0).choice(len(rows), 40)
+            rows, cols = rows[pick], cols[pick]
+            lonlat = np.stack(file.xy(rows, cols), axis=1)
+        patches = cut([source], lonlat, Frame(50.0, 5)).patches
+        assert patches.valid.all() and source.scales and all(source.band_names)
+        np.testing.assert_allclose(
+            patches.values[:, :, 2, 2], numbers[:, rows, cols].T * scale, atol=1e-3
+        )
+
+
+def test_a_world_file_that_is_replaced_is_noticed(tmp_path: Path) -> None:
+    png = scenes.png(tmp_path / "p.tif", scene("uint8"), {})
+    source = opened(png)
+    assert {path.name for path in source.files if isinstance(path, Path)} >= {"p.pgw", "p.prj"}
+    world = png.with_suffix(".pgw")
+    world.write_text(world.read_text().replace("10.0", "20.0"))
+    with pytest.raises(ReplacedError, match=r"p\.pgw was replaced"):
+        source.check()
+    assert opened(png).sample != source.sample
+
+
+def test_a_nodata_value_is_stated_of_a_file_without_a_crs_of_its_own(tmp_path: Path) -> None:
+    values = scene("uint8")
+    values[:, :50] = 0
+    png = scenes.png(tmp_path / "p.tif", values, {})
+    png.with_suffix(".prj").unlink()
+    tiff = scenes.tiff(tmp_path / "t.tif", values, {"nodata": 0})
+    stated = open_source(png, (1, 2, 3), 0.0, "p.png", stated=Stated(crs=scenes.CRS))
+    lonlat = scenes.places(values, 30)
+    for one, two in zip(cut_all(stated, lonlat), cut_all(opened(tiff), lonlat), strict=True):
+        np.testing.assert_array_equal(one.gaps, two.gaps)
+        np.testing.assert_array_equal(one.patches.values, two.patches.values)

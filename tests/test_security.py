@@ -380,3 +380,12 @@ def test_a_manifest_s_keys_stay_in_the_store(whole: Path, tmp_path: Path) -> Non
     place.write_bytes(evil + content[len(first) :])
     problems = client.open_field(store).verify().problems
     assert any("which is no key of this store" in problem for problem in problems)
+
+
+def test_a_link_to_a_raster_is_read_where_the_settings_name_it(tmp_path: Path) -> None:
+    """Files of a set may lie anywhere: whoever names them has chosen them."""
+    path = tiff(tmp_path / "disk" / "a.tif")
+    (tmp_path / "here").mkdir()
+    link = tmp_path / "here" / "b.tif"
+    link.symlink_to(path)
+    assert open_source(link, (1,), None, "b.tif").shape == (8, 8)

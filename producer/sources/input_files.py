@@ -19,6 +19,9 @@ THREADS = 4
 """Number of files hashed concurrently."""
 _SIDECARS = (".ovr", ".msk")
 """Endings of the files that GDAL reads with a GeoTIFF: its overviews and its mask."""
+_PICTURES = (".png", ".jpg", ".jpeg", ".jp2", ".j2k")
+_GEOREFERENCES = (".pgw", ".jgw", ".j2w", ".wld", ".prj")
+"""Endings of the files that place a picture on the ground."""
 InputFile = dict[str, Any]
 """Record of an input file: `table` that names it, `file`, and its identity or `missing`."""
 
@@ -56,6 +59,9 @@ def _named_files(description: SetDescription) -> Iterator[tuple[str, str]]:
         for name in rasters.model_copy(update={"files": patterns}).paths:
             yield table, name
             yield from ((table, name + end) for end in _SIDECARS if Path(name + end).is_file())
+            if Path(name).suffix.lower() in _PICTURES:
+                beside = [Path(name).with_suffix(end) for end in _GEOREFERENCES]
+                yield from ((table, str(path)) for path in beside if path.is_file())
     street, text = description.street, description.text
     if street is not None and street.kind == "folder":
         for name in glob.glob(street.files, recursive=True):  # noqa: PTH207

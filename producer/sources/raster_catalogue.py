@@ -242,6 +242,11 @@ class Catalogue:
                 source = open_source(
                     href, self.rules.bands, self.rules.nodata, item.name, described
                 )
+                if source.form == "VRT":
+                    raise MeaningError(
+                        f"{source.label} is a VRT, and a set records each file that it is made of. "
+                        "Name the files that the VRT joins instead."
+                    )
                 if source.scales:
                     self._refuse_scales(source)
                 return source

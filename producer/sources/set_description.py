@@ -85,7 +85,7 @@ class ImageryRules(_Origin):
     sign: Literal["none", "planetary-computer"] = "none"
     sign_url: str = SIGN_URL
     files: tuple[str, ...] = ()
-    """GeoTIFFs: paths with `*`, or addresses."""
+    """Rasters: paths with `*`, or addresses."""
     acquired: Dated = ""
     """Date of the files, such as 2004, 2004-07, 2004-07-15 or 2004/2006; without it the date
     YYYYMMDD in the name of each."""

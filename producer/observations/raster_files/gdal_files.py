@@ -19,6 +19,9 @@ from unigeo.producer.observations.raster_files.raster_addresses import (
 from unigeo.producer.observations.raster_files.virtual_rasters import VirtualRaster, read_vrt
 from unigeo.schemas.errors import ObservationsError
 
+WORLD_FILE_FORMATS = ("PNG", "JPEG", "JP2OpenJPEG")
+"""Formats of pictures, which other files place on the ground."""
+
 
 def open_dataset(path: Path | str, form: str, text: str = "") -> Any:
     """Open a file by GDAL with the driver of its format, and no other.
@@ -76,12 +79,18 @@ def read_virtual_raster(path: Path, stated: Stated, label: str) -> VirtualRaster
                     "PNG and JPEG. Name it among the `files` instead."
                 )
             with gdal_settings(file, form), open_dataset(file, form) as dataset:
-                check_sidecars(dataset, root, f"{label}: {file.name}")
+                check_sidecars(dataset, file, root, f"{label}: {file.name}")
     return read
 
 
-def check_sidecars(dataset: Any, root: Path, label: str) -> None:
+def check_sidecars(dataset: Any, path: Path, root: Path | None, label: str) -> None:
     """Refuse a file whose overviews, masks or world files lie elsewhere.
+
+    Args:
+        dataset: the open file.
+        path: where it lies; it may be a link.
+        root: the folder that they must lie in; None: that of the file, or of what it links to.
+        label: name of the file in messages.
 
     Raises:
         ObservationsError: with the file that is named.
@@ -91,12 +100,22 @@ def check_sidecars(dataset: Any, root: Path, label: str) -> None:
     elsewhere = [named] if named else []
     if not elsewhere:
         files = [Path(name).resolve() for name in dataset.files if not name.startswith("<")]
-        elsewhere = [str(file) for file in files if not file.is_relative_to(root)]
+        roots = (root,) if root else (path.parent.resolve(), path.resolve().parent)
+        elsewhere = [
+            str(file) for file in files if not any(file.is_relative_to(one) for one in roots)
+        ]
     if elsewhere:
         raise ObservationsError(
-            f"{label} is read together with {elsewhere[0]}, which is outside of {root}. Copy it "
-            "inside, or remove what names it."
+            f"{label} is read together with {elsewhere[0]}, which is outside of "
+            f"{root or path.parent}. Copy it inside, or remove what names it."
         )
+
+
+def sidecars(dataset: Any, path: Path) -> list[Path]:
+    """List the files that a picture is read with: its world file, its `.prj` and others."""
+    beside = path.with_suffix(".prj")
+    names = [Path(name) for name in dataset.files if Path(name) != path]
+    return names + ([beside] if beside.is_file() and beside not in names else [])
 
 
 def declared_crs(dataset: Any, path: Path | str, stated: Stated, label: str) -> pyproj.CRS:

@@ -49,7 +49,7 @@ class GdalPixels:
                 or source.encoder == "classes"
             )
             if source.nodata is not None and not self._own_means:
-                self._dataset = self._stack.enter_context(_with_nodata(dataset, source.nodata))
+                self._dataset = self._stack.enter_context(_with_nodata(dataset, source))
         except RasterioError as error:
             self._stack.close()
             raise ObservationsError(
@@ -176,14 +176,16 @@ class GdalPixels:
         return data
 
 
-def _with_nodata(dataset: Any, nodata: float) -> WarpedVRT:
-    """Wrap a raster so that it declares a nodata value."""
+def _with_nodata(dataset: Any, source: RasterSource) -> WarpedVRT:
+    """Wrap a raster so that it declares the nodata value that the source states."""
+    crs = dataset.crs or source.crs_wkt  # a PNG declares none
     return WarpedVRT(
         dataset,
-        src_nodata=nodata,
-        nodata=nodata,
+        src_nodata=source.nodata,
+        nodata=source.nodata,
+        src_crs=crs,
         transform=dataset.transform,
         width=dataset.width,
         height=dataset.height,
-        crs=dataset.crs,
+        crs=crs,
     )

@@ -24,10 +24,12 @@ from unigeo.producer.observations.raster_files.decimated_pixels import DamagedPi
 from unigeo.producer.observations.raster_files.file_checks import check_complete, check_size
 from unigeo.producer.observations.raster_files.formats import ARRAYS, VRT, format_of
 from unigeo.producer.observations.raster_files.gdal_files import (
+    WORLD_FILE_FORMATS,
     check_sidecars,
     declared_crs,
     open_dataset,
     read_virtual_raster,
+    sidecars,
     unreadable,
 )
 from unigeo.producer.observations.raster_files.height_values import HeightDescription
@@ -100,13 +102,15 @@ def _open_by_gdal(
     try:
         with gdal_settings(path, form), open_dataset(path, form, text) as dataset:
             if isinstance(path, Path):
-                check_sidecars(dataset, stated.root or path.parent.resolve(), label)
+                check_sidecars(dataset, path, stated.root, label)
             if dataset.transform.is_identity or dataset.transform.is_degenerate:
                 raise ObservationsError(
                     f"{label} is not georeferenced: it has no transform and no world file (ground "
                     "control points are not used). Warp it with gdalwarp first."
                 )
             crs = declared_crs(dataset, path, stated, label)
+            if form in WORLD_FILE_FORMATS and isinstance(path, Path):
+                parts = tuple(sidecars(dataset, path))
             facts = BandFacts.of(dataset)
             shape, affine = (dataset.height, dataset.width), tuple(dataset.transform)[:6]
             palette = _palette(dataset, bands, stated, label)

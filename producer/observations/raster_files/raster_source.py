@@ -60,7 +60,7 @@ class RasterSource:
     text: str = ""
     """Checked text of a VRT."""
     parts: tuple[tuple[Path, Stamp], ...] = ()
-    """Files that a VRT reads, and their states when it was opened."""
+    """Files that a VRT reads, or that place a picture, and their states when it was opened."""
     band_names: tuple[str, ...] = ()
     """Name of each band; empty without one."""
     band_units: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ class RasterSource:
 
     @property
     def files(self) -> tuple[Path | str, ...]:
-        """The file, and those that a VRT reads."""
+        """The file, and those that a VRT reads or that place a picture."""
         return self.path, *(path for path, _ in self.parts)
 
     @property
