@@ -1,5 +1,6 @@
 """Covariates: plain numbers of each cell, stored beside the vectors and read with them."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from unigeo.client.areas.subset import cut_field
 from unigeo.client.reading.covariates import chosen_covariates
 from unigeo.producer.storage.field_store import create_field
 from unigeo.producer.storage.shard_codec import VectorObject, rows_of_vectors
-from unigeo.schemas.errors import LayoutError, PointsError, StoreError
+from unigeo.schemas.errors import LayoutError, PointsError, ProbeError, StoreError
 from unigeo.schemas.store.covariates import Covariate, covariate_attributes, read_covariates
 from unigeo.schemas.store.layout import Layout, check_covariates
 from unigeo.schemas.store.status import Status
@@ -261,3 +262,58 @@ def test_numbers_are_averaged_over_discs(field: client.Field) -> None:
     assert np.allclose(small["height"], cell_numbers(field, lonlat)[:, 0], equal_nan=True)
     with pytest.raises(LayoutError, match="number of a class"):
         field.sample(lonlat, [], covariates="crop_point", radius_m=1.0)
+
+
+def table_of(field: client.Field, count: int = 160) -> pd.DataFrame:
+    """Points in the north, with a target that numbers and vectors each tell in part."""
+    lonlat = np.random.default_rng(7).uniform((-18, 2), (10, 15), (count, 2))
+    sampled = field.sample(lonlat, "coordinate", covariates="height")
+    target = sampled["height"] / 1000 + 3 * sampled["coordinate_002"]
+    return pd.DataFrame({"lon": lonlat[:, 0], "lat": lonlat[:, 1], "target": target}).dropna()
+
+
+def test_a_probe_says_what_vectors_add_to_numbers(field: client.Field, tmp_path: Path) -> None:
+    table = table_of(field)
+    options: Any = {"baselines": False, "block_km": 300, "folds": 3}
+    probe = field.probe(table, "target", "coordinate", covariates=True, **options)
+    assert list(dict.fromkeys(probe.scores["features"])) == [
+        "coordinate", "covariates", "coordinate + covariates"
+    ]  # fmt: skip
+    random = probe.scores[probe.scores["split"] == "random"].set_index("features")["score"]
+    assert random["coordinate + covariates"] > max(random["coordinate"], random["covariates"])
+    (gain,) = probe.gains.query("split == 'random'")["gain"]
+    assert gain == pytest.approx(random["coordinate + covariates"] - random["covariates"])
+    assert probe.controls == ("height", "rain") and "height, rain" in probe.text()
+    # The same numbers as columns of the table score the same.
+    own = field.join(table, [], covariates=["height", "rain"], prefix="").drop(
+        columns="covariates_status"
+    )
+    as_columns = field.probe(own, "target", "coordinate", controls=["height", "rain"], **options)
+    np.testing.assert_allclose(as_columns.scores["score"], probe.scores["score"], rtol=1e-6)
+    assert set(probe.intervals["features"]) == set(probe.scores["features"])
+    with pytest.raises(ProbeError, match="no model of them is kept; predict by coordinate"):
+        probe.predict(table, "coordinate + covariates")
+    complete = table[own["rain"].notna()]  # rows that lack a number take no part
+    plain = field.probe(complete, "target", "coordinate", **options)
+    assert probe.predict(table).equals(plain.predict(table))
+    probe.save(tmp_path / "kept")
+    assert client.Probe.load(tmp_path / "kept", field).controls == ("height", "rain")
+    both = field.probe(
+        table.assign(own=range(len(table))), "target", "coordinate", controls="own",
+        covariates="height", **options
+    )  # fmt: skip
+    assert "controls and covariates" in set(both.scores["features"])
+    with pytest.raises(LayoutError, match="number of a class"):
+        field.probe(table, "target", covariates="crop_point", **options)
+    with pytest.raises(ProbeError, match="control and a covariate"):
+        field.probe(own, "target", "coordinate", controls="rain", covariates="rain", **options)
+
+
+def test_the_command_probes_covariates(field: client.Field, wide: Path, tmp_path: Path) -> None:
+    table_of(field).to_csv(tmp_path / "table.csv", index=False)
+    told = done(
+        "probe", wide, tmp_path / "table.csv", "--target", "target", "--modality", "coordinate",
+        "--covariates", "--folds", 3, "--json", "--quiet",
+    )  # fmt: skip
+    scored = {score["features"] for score in json.loads(told)["scores"]}
+    assert {"coordinate", "covariates", "coordinate + covariates"} <= scored

@@ -182,8 +182,9 @@ def _fit_probe(
 ) -> "Probe":
     from unigeo.schemas.tables.table_files import read_table
 
-    names = ("modalities", "method", "lon", "lat", "crs", "task", "groups", "folds", "seed")
-    arguments = field_arguments({key: options[key] for key in (*names, "level")})
+    names = ("modalities", "all_covariates", "covariates", "method", "lon", "lat", "crs", "task")
+    folding = ("groups", "folds", "seed", "level")
+    arguments = field_arguments({key: options[key] for key in (*names, *folding)})
     if options["block_km"] is not None:
         arguments["block_km"] = options["block_km"]
     if options["controls"]:

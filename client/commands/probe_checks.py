@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from unigeo.schemas.tables.part_readers import TableParts
 
 MAP_ENDINGS = (".tif", ".tiff", ".zarr")
-_FIT_ONLY = ("block_km", "task", "groups", "controls", "save")
+_FIT_ONLY = (
+    *("block_km", "task", "groups", "controls", "save"),
+    *("all_covariates", "covariates"),
+)
 """Options that need a TABLE to fit a probe to."""
 _FIXED_BY_PROBE = ("table", "targets", *_FIT_ONLY, "modalities", "method", "folds", "seed", "level")
 """Options whose values are stored in a saved probe, so that --load excludes them."""

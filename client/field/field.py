@@ -1,15 +1,23 @@
 """`Field`: an embedding field with all its methods."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from unigeo.client.areas.over_areas import OverAreas
 from unigeo.client.points.at_points import AtPoints
 from unigeo.client.points.sample_options import check_choice
+from unigeo.client.reading.covariates import (
+    Covariates,
+    chosen_covariates,
+    positions,
+    sample_covariates,
+)
 from unigeo.client.reading.sampling import Method
 from unigeo.client.reading.stored_field import check_of_model
 from unigeo.schemas.errors import LayoutError
+from unigeo.schemas.store.layout import COVARIATES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +52,7 @@ class Field(AtPoints, OverAreas):
         crs: Any = None,
         columns: tuple[Any, Any] | None = None,
         controls: Any = None,
+        covariates: Covariates = False,
         progress: bool | None = None,
     ) -> "Probe":
         """Evaluate how well a linear model on the vectors predicts columns of a table.
@@ -72,6 +81,9 @@ class Field(AtPoints, OverAreas):
                 available without vectors. They are scored alone and with each set of vectors, and
                 `Probe.gains` says what the vectors add, with intervals. Rows that lack one take no
                 part.
+            covariates: True, or names of covariates of the field: plain numbers that are scored as
+                controls are, alone and with each set of vectors, so that `Probe.gains` says what
+                the vectors add to numbers that can be read. Numbers of classes are left out.
             progress: print on stderr what will be computed and about how long it takes, and show a
                 bar; by default if it takes more than 5 seconds.
 
@@ -91,6 +103,7 @@ class Field(AtPoints, OverAreas):
             PointsWarning: if most points lie off the field, as `sample` does.
         """
         from unigeo.client.probing.conformal import check_level
+        from unigeo.client.probing.controls import with_covariates
         from unigeo.client.probing.cross_validation import evaluate
         from unigeo.client.probing.models import chosen_baselines
         from unigeo.client.probing.probe import Probe
@@ -102,6 +115,7 @@ class Field(AtPoints, OverAreas):
         check_choice("method", method, Method)
         check_level(level)
         chosen_baselines(baselines, feature_set_names(chosen))
+        names = chosen_covariates(self, covariates, numbers_only=True)
         inputs, points = read_inputs(
             table,
             targets,
@@ -115,6 +129,11 @@ class Field(AtPoints, OverAreas):
             folds=folds,
             seed=seed,
         )
+        if names:
+            source, chosen_numbers = self.modality(COVARIATES), positions(self, names)
+            numbers = sample_covariates(source, points, chosen_numbers).vectors
+            beside = with_covariates(inputs.controls, names, numbers, inputs.needs_vector)
+            inputs = replace(inputs, controls=beside)
         features, status = sample_features(self, points, inputs.needs_vector, chosen, method)
         data = prepare(inputs, features, status)
         evaluation = evaluate(data, seed=seed, baselines=baselines, level=level, progress=progress)

@@ -1,4 +1,7 @@
-"""Controls: the user's own variables, which vectors are compared with."""
+"""Controls: variables that are known without vectors, which vectors are compared with.
+
+They are columns of the user's table, covariates of the field, or both.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +18,8 @@ from unigeo.schemas.errors import ProbeError
 
 CONTROLS = "controls"
 """Name of the set of features that holds the controls alone."""
+_COVARIATES = "covariates"
+"""Name of the same set where it holds covariates of the field alone."""
 _MAX_CATEGORIES = 100
 """Categories of one control."""
 
@@ -27,6 +32,8 @@ class Controls:
     """Names of the columns."""
     values: Float[np.ndarray, "row control"]
     """Numbers and indicators of all columns; NaN where a row lacks the column."""
+    label: str = CONTROLS
+    """Name of the set of features that holds them alone."""
 
     @property
     def complete(self) -> Bool[np.ndarray, " row"]:
@@ -35,7 +42,7 @@ class Controls:
 
     def take(self, rows: Bool[np.ndarray, " row"]) -> "Controls":
         """Return the controls of the marked rows."""
-        return Controls(self.names, self.values[rows])
+        return Controls(self.names, self.values[rows], self.label)
 
     def __repr__(self) -> str:
         return f"Controls({listed(self.names)}; {len(self.values):,} rows)"
@@ -64,6 +71,38 @@ def read_controls(table: Any, names: Any, targets: Any) -> Controls:
     return Controls(tuple(map(column_label, chosen)), np.concatenate(columns, axis=1))
 
 
+def with_covariates(
+    controls: Controls | None,
+    names: tuple[str, ...],
+    values: Float[np.ndarray, "row covariate"],
+    wanted: Bool[np.ndarray, " row"],
+) -> Controls:
+    """Add covariates of the field to the controls, if there are any.
+
+    Args:
+        controls: columns of the table.
+        names: names of the covariates.
+        values: numbers of all rows, NaN where there is none.
+        wanted: mask of the rows that take part otherwise.
+
+    Raises:
+        ProbeError: if a covariate is missing in all of them, or named like a control.
+    """
+    missing = np.isnan(values[wanted]).all(axis=0)
+    for name, lacks in zip(names, missing.tolist(), strict=True):
+        if lacks:
+            raise ProbeError(
+                f"covariate {short(name)} is missing in all rows; name others, by covariates=[...]"
+            )
+        if controls is not None and name in controls.names:
+            raise ProbeError(f"{short(name)} is a control and a covariate; rename the column")
+    numbers = values.astype(np.float64)
+    if controls is None:
+        return Controls(names, numbers, _COVARIATES)
+    joined = np.concatenate([controls.values, numbers], axis=1)
+    return Controls((*controls.names, *names), joined, f"{CONTROLS} and {_COVARIATES}")
+
+
 def add_controls(
     vectors: Mapping[str, FeatureRows], controls: Controls | None
 ) -> dict[str, tuple[FeatureRows, Float[np.ndarray, " band"] | float]]:
@@ -81,21 +120,22 @@ def add_controls(
     }
     if controls is None:
         return sets
-    if CONTROLS in sets:
-        raise ProbeError(f"the features {CONTROLS!r} are named like the controls; rename them")
-    sets[CONTROLS] = (controls.values, 1.0)
+    label = controls.label
+    if label in sets:
+        raise ProbeError(f"the features {label!r} are named like the controls; rename them")
+    sets[label] = (controls.values, 1.0)
     count = controls.values.shape[1]
     for name, values in vectors.items():
         bands = values.shape[1]
         strength = np.ones(bands + count)
         strength[bands:] = max(1.0, np.sqrt(bands / count))
-        sets[with_controls(name)] = (JoinedRows([values, controls.values]), strength)
+        sets[with_controls(name, label)] = (JoinedRows([values, controls.values]), strength)
     return sets
 
 
-def with_controls(features: str) -> str:
-    """Name a set of features to which the controls are added."""
-    return f"{features} + {CONTROLS}"
+def with_controls(features: str, label: str = CONTROLS) -> str:
+    """Name a set of features to which the controls of a label are added."""
+    return f"{features} + {label}"
 
 
 def _control_values(column: Target, name: str) -> Float[np.ndarray, "row control"]:

@@ -117,13 +117,14 @@ def gains_table(
     rows = []
     by_names = scores.set_index(["split", "target", "features"])[["metric", "score"]]
     score_of = by_names.to_dict("index")
+    label = CONTROLS if data.controls is None else data.controls.label
     for split in data.splits if data.controls is not None else ():
         units = data.blocks if split.name == "random" else split.units
         for target in data.known:
             has = data.has(target)
-            first = predicted[split.name, target, CONTROLS]
+            first = predicted[split.name, target, label]
             for features in data.vectors:
-                names = CONTROLS, features, with_controls(features)
+                names = label, features, with_controls(features, label)
                 compared = [score_of[split.name, target, name] for name in names]
                 second = predicted[split.name, target, names[2]]
                 if data.labels(target) is None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
-from unigeo.client.probing.controls import CONTROLS, with_controls
 from unigeo.client.probing.cross_validation import ProbeEvaluation
 from unigeo.client.probing.fitted_models import Model, fitted_models
+from unigeo.client.probing.models import BASELINES
 from unigeo.client.probing.prediction_table import prediction_table
 from unigeo.client.probing.probe_data import ProbeData
 from unigeo.client.probing.probe_text import probe_html, probe_text
@@ -185,8 +185,7 @@ class Probe:
         """Level, mean half-width and measured coverage of the intervals of each ridge and split."""
         percent = f"{100 * self.level:g}"
         width, covered = f"interval_{percent}", f"coverage_{percent}"
-        sets = [*self.sets, *map(with_controls, self.sets), CONTROLS]
-        ridges = self.scores[self.scores["features"].isin(sets)]
+        ridges = self.scores[~self.scores["features"].isin(BASELINES)]
         if width not in ridges:  # targets of classes alone, which have no intervals
             return ridges.head(0)[["target", "features", "split"]]
         chosen = ridges.loc[ridges[width].notna(), ["target", "features", "split", width, covered]]
@@ -383,6 +382,11 @@ class Probe:
         known = list(self.sets)
         if features is None:
             return known[-1] if known[-1] in self.fitted else self.fitted[0]
+        if features not in known and features in set(self.scores["features"]):
+            raise ProbeError(
+                f"{short(features)} are scored to be compared with vectors, and no model of them "
+                f"is kept; predict by {listed(known)}"
+            )
         if features not in known:
             raise ProbeError(f"the probe has no features {short(features)}; it has {listed(known)}")
         return features

@@ -8,6 +8,7 @@ from unigeo.producer.raster.shard_covariates import ModalityNumbers
 from unigeo.producer.raster.shard_encoder import FAILURES
 from unigeo.producer.raster.shard_task import CellBatch, CentreCells, OpenedJob, ShardBuilder
 from unigeo.producer.storage.shard_codec import VectorObject
+from unigeo.schemas.errors import StoreError
 from unigeo.schemas.store.layout import COVARIATES
 from unigeo.schemas.store.status import Status
 
@@ -19,6 +20,16 @@ def builder_of(opened: OpenedJob, task: Task) -> ShardBuilder:
 
 class CovariateBuilder(ShardBuilder):
     """Collects the numbers of a shard's patches and of the pixels at its cells' centres."""
+
+    def __init__(self, opened: OpenedJob, task: Task) -> None:
+        """Start with the statuses of cells that have no numbers.
+
+        Raises:
+            StoreError: if the encoder has no covariates, and the store has.
+        """
+        super().__init__(opened, task)
+        if not opened.columns:
+            raise StoreError("the store has covariates, and the observations give none")
 
     def add(self, batch: CellBatch) -> None:
         """Store the numbers of all cells; patches whose numbers are not kept are cut again."""

@@ -94,7 +94,7 @@ class OpenedJob:
 
     @cached_property
     def columns(self) -> tuple[ModalityColumns, ...]:
-        """The covariates of each modality; empty where none are stored.
+        """The covariates of each modality; empty where none are stored, or the encoder has none.
 
         Raises:
             StoreError: if the observations give others than the store has.
@@ -103,10 +103,10 @@ class OpenedJob:
         if not layout.covariates:
             return ()
         columns = self.equipment.encoder.covariates(layout.modalities)
-        if names_of(columns) != layout.covariates:
+        if columns and names_of(columns) != layout.covariates:
             raise StoreError(
-                f"the observations give other covariates ({', '.join(names_of(columns)) or 'none'})"
-                f" than the store has ({', '.join(layout.covariates)})"
+                f"the observations give other covariates ({', '.join(names_of(columns))}) than the "
+                f"store has ({', '.join(layout.covariates)})"
             )
         return columns
 
