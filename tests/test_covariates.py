@@ -1,10 +1,12 @@
 """Covariates: plain numbers of each cell, stored beside the vectors and read with them."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pandas as pd
 import pytest
@@ -317,3 +319,41 @@ def test_the_command_probes_covariates(field: client.Field, wide: Path, tmp_path
     )  # fmt: skip
     scored = {score["features"] for score in json.loads(told)["scores"]}
     assert {"coordinate", "covariates", "coordinate + covariates"} <= scored
+
+
+def test_numbers_over_polygons_are_those_of_shapely_and_numpy(
+    field: client.Field, wide: Path
+) -> None:
+    boxes = [(-15.0, 3.0, -4.0, 14.0), (2.0, 1.0, 20.0, 9.0), (-18.0, -12.0, 22.0, -8.0)]
+    shapes = geopandas.GeoSeries([shapely.box(*box).segmentize(0.1) for box in boxes], crs=4326)
+    frame = geopandas.GeoDataFrame(geometry=shapes.to_crs(field.grid.crs))
+    stats = ["mean", "std", "min", "max"]
+    table = field.zonal(frame, [], covariates=True, stats=stats)
+    assert list(table.columns)[:4] == ["height", "rain", "height_std", "rain_std"]
+    assert table["covariates_status"].tolist() == ["valid", "valid", "no observation"]
+    numbers = stores.covariates_at(*np.indices(field.grid.shape))[..., :2].astype(np.float64)
+    for row, shape in enumerate(frame.geometry):
+        share = shares_in(field, shape)
+        for column, name in enumerate(("height", "rain")):
+            inside = ~np.isnan(numbers[..., column]) & (share > 0)
+            values, weights = numbers[..., column][inside], share[inside]
+            if not len(values):
+                assert table.loc[row, [name, f"{name}_std", f"{name}_min"]].isna().all()
+                continue
+            mean = np.average(values, weights=weights)
+            expected = [mean, np.sqrt(np.average((values - mean) ** 2, weights=weights)),
+                        values.min(), values.max()]  # fmt: skip
+            found = table.loc[row, [name, *(f"{name}_{stat}" for stat in stats[1:])]]
+            np.testing.assert_allclose(found.to_numpy(float), expected, rtol=1e-5, atol=1e-6)
+    both = field.zonal(frame, "coordinate", covariates="height", weights="rain", missing="drop")
+    assert len(both) == 2 and {"coordinate_000", "height", "covariates_weight"} <= set(both)
+    vectors = field.zonal(frame, "coordinate", weights="rain")
+    assert both["coordinate_000"].equals(vectors["coordinate_000"][:2])
+    with pytest.raises(LayoutError, match="number of a class"):
+        field.zonal(frame, [], covariates="crop_point")
+    with pytest.raises(ValueError, match="quantiles are computed of vectors"):
+        field.zonal(frame, [], covariates=True, stats="quantile:0.5")
+    told = done("zonal", wide, "-15,3,-4,14", "--modality", "sar", "--covariates", "--quiet")
+    head, row = told.splitlines()
+    mean = dict(zip(head.split(","), next(csv.reader([row])), strict=False))["ug_height"]
+    assert float(mean) == pytest.approx(field.zonal(boxes[0], [], covariates=True)["height"][0])

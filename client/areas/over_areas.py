@@ -8,6 +8,7 @@ import numpy as np
 
 from unigeo.client.points.join import Missing
 from unigeo.client.points.sample_options import check_choice
+from unigeo.client.reading.covariates import Covariates, select
 from unigeo.client.reading.stored_field import StoredField
 from unigeo.schemas.store.layout import status_name
 from unigeo.schemas.store.status import Status
@@ -29,6 +30,7 @@ class OverAreas(StoredField):
         polygons: Any,
         modalities: str | Iterable[str] | None = None,
         *,
+        covariates: Covariates = False,
         stats: str | Iterable[str] = "mean",
         weights: Any = None,
         normalize: bool = False,
@@ -48,6 +50,10 @@ class OverAreas(StoredField):
                 without a shape, or with an empty one, has the status `no polygon`. A polygon
                 smaller than rounding lies in one cell, as a point does.
             modalities: the modalities to read; all by default.
+            covariates: also the plain numbers that `covariates` lists: True for all of them but
+                numbers of classes, or some by name, each over the cells that have it, in columns
+                such as `dsm_point` and `dsm_point_std`. They have no quantiles. With
+                `modalities=[]` they are read alone.
             stats: `mean`, `std` (of the population), `min`, `max` and `quantile:Q`, Q from 0 to 1;
                 one or several. Cells count by share and weight; `min` and `max` are over all that
                 have any. `quantile:0.9` is the smallest value at or below which lie 90 % of the
@@ -91,17 +97,43 @@ class OverAreas(StoredField):
 
         check_choice("missing", missing, Missing)
         statistics = parse_statistics(stats)
-        return zonal_statistics(
-            self,
-            read_polygons(polygons, crs),
-            self.chosen(modalities),
-            statistics,
-            weights=weights,
-            normalize=normalize,
-            missing=missing,
-            prefix=prefix,
-            progress=progress,
-        )
+        chosen = select(self, modalities, covariates, numbers_only=True)
+        read = read_polygons(polygons, crs)
+        options: dict[str, Any] = {"weights": weights, "prefix": prefix, "progress": progress}
+        if not chosen.covariates:
+            return zonal_statistics(
+                self,
+                read,
+                chosen.modalities,
+                statistics,
+                normalize=normalize,
+                missing=missing,
+                **options,
+            )
+        import pandas as pd
+
+        from unigeo.client.areas.zonal import check_distinct
+        from unigeo.client.areas.zonal_covariates import zonal_covariates
+
+        kept: Missing = "raise" if missing == "raise" else "nan"
+        names = chosen.covariates
+        table = zonal_covariates(self, read, names, statistics, missing=kept, **options)
+        if chosen.modalities:
+            vectors = zonal_statistics(
+                self,
+                read,
+                chosen.modalities,
+                statistics,
+                normalize=normalize,
+                missing=kept,
+                **options,
+            )
+            table = pd.concat([vectors, table], axis=1)
+        check_distinct(list(table.columns))
+        if missing == "drop":
+            status = [table[prefix + status_name(array)] for array in chosen.arrays]
+            table = table[np.all([one == Status.VALID.label for one in status], axis=0)]
+        return table
 
     def region(self, region: Any, *, crs: Any = None, mask: bool = False) -> "xr.Dataset":
         """Return a lazy window of the field around a region, int8 as stored.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unigeo.client.commands.options import (
+    COVARIATES,
     CRS,
     JSON,
     MASK,
@@ -19,6 +20,7 @@ from unigeo.client.commands.options import (
     QUIET,
     STORE,
     check_output_path,
+    covariate_arguments,
     format_for,
     option_group,
     prefix_option,
@@ -63,6 +65,7 @@ MISSING = click.option(
 @STORE
 @click.argument("polygons")
 @MODALITY
+@COVARIATES
 @click.option(
     "--stat",
     "stats",
@@ -99,8 +102,10 @@ def zonal(
 
     from unigeo.client.areas.statistic_names import parse_statistics
     from unigeo.client.areas.zonal import zonal_columns
+    from unigeo.client.areas.zonal_covariates import covariate_columns
     from unigeo.client.field.opening import open_field
     from unigeo.client.points.join import append_columns, check_joinable
+    from unigeo.client.reading.covariates import select
     from unigeo.schemas.store.layout import status_name
 
     try:
@@ -109,18 +114,24 @@ def zonal(
         raise click.UsageError(f"--stat: {error}") from error
     areas = _read_polygons(polygons, out, format, as_json, crs)
     field = open_field(store)
-    chosen, prefix = field.chosen(options.pop("modalities") or None), options["prefix"]
-    widths = field.layout.widths_of(chosen)
+    options = covariate_arguments(options)
+    asked = options.pop("modalities") or None, options.pop("covariates")
+    chosen, prefix = select(field, *asked, numbers_only=True), options["prefix"]
+    widths = field.layout.widths_of(chosen.modalities)
+    weighted = weights is not None
     new_names = [
         name
         for modality, bands in widths.items()
-        for name in zonal_columns(modality, bands, prefix, statistics, weighted=weights is not None)
+        for name in zonal_columns(modality, bands, prefix, statistics, weighted=weighted)
     ]
+    if chosen.covariates:
+        new_names += covariate_columns(chosen.covariates, statistics, prefix, weighted=weighted)
     check_joinable(areas.own, new_names)
     with _printed_warnings() as printed:
         means = field.zonal(
             areas.polygons,
-            chosen,
+            chosen.modalities,
+            covariates=chosen.covariates,
             stats=stats or "mean",
             weights=weights,
             missing=_missing_argument(missing),
@@ -128,7 +139,7 @@ def zonal(
             **options,
         )
     table = append_columns(areas.own, means)
-    status = {m: means[prefix + status_name(m)].astype(str).to_numpy() for m in chosen}
+    status = {m: means[prefix + status_name(m)].astype(str).to_numpy() for m in chosen.arrays}
     if missing == "drop":
         table = table[np.logical_and.reduce([texts == VALID for texts in status.values()])]
     _write_output(table, out, format, as_json)
