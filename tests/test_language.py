@@ -10,7 +10,7 @@ SOURCES = sorted(
     for path in (ROOT / side).rglob("*.py")
 )
 KEPT = {
-    "client/probing/suites.py": {"places"},  # the key `[areas] places` of a suite
+    "client/probing/suite_areas.py": {"places"},  # the key `[areas] places` of a suite
     "producer/commands/cli.py": {"places"},  # the command `unigeo-produce places`
 }
 

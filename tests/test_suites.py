@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 import shapely
 
+from unigeo.client.probing.suite_probe import probe_suite
 from unigeo.client.probing.suite_report import suite_markdown
-from unigeo.client.probing.suites import load_suite, probe_suite
+from unigeo.client.probing.suites import load_suite
 from unigeo.schemas.errors import ProbeError, ProbeWarning
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"

@@ -95,6 +95,16 @@ def zonal_statistics(
     return table
 
 
+def zonal_means(
+    field: "StoredField", polygons: Polygons, modalities: tuple[str, ...], *, progress: bool = False
+) -> dict[str, Float[np.ndarray, "polygon band"]]:
+    """Return the mean vectors of `Field.zonal` as float32 arrays, NaN where no cell has one."""
+    sums = sum_polygons(
+        field, modalities, outlines_on(polygons, field.grid), {MEAN.name}, None, progress
+    )
+    return {name: each.mean().astype(np.float32) for name, each in sums.items()}
+
+
 def _blocks(
     field: "StoredField",
     modality: str,

@@ -1,6 +1,5 @@
 """The command `unigeo probe`: scores of linear probes, their predictions, and a map."""
 
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,10 +28,9 @@ from unigeo.client.commands.probe_checks import (
     mapped_region,
     point_arguments,
 )
+from unigeo.client.commands.probe_suites import suite_report
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from unigeo.client.field.field import Field
     from unigeo.client.probing.probe import Probe
     from unigeo.schemas.tables.part_readers import TableParts
@@ -97,6 +95,18 @@ OUTPUT_OPTIONS = option_group(
 )
 @click.option("--suite", help="A .toml that names tables and targets, instead of TABLE.")
 @click.option("--data", help="Folder of the suite's tables.")
+@click.option(
+    "--numbers",
+    metavar="FOLDER",
+    help="Hand-made numbers at the suite's rows, by `unigeo-produce numbers`, to be held against.",
+)
+@click.option(
+    "--foldings",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Assignments of a suite's blocks to folds, each of the next seed.",
+)
 @OUTPUT_OPTIONS
 @JSON
 @QUIET
@@ -130,9 +140,10 @@ def probe(
         report, text = probed.scores, _scores_text(probed)
     else:
         folder = check_suite_options(table, targets, load, data, options)
-        report, text = _suite_report(
-            open_field(store), suite, folder, options, shows_progress(quiet)
-        )
+        with _printed_warnings():
+            report, text = suite_report(
+                open_field(store), suite, folder, options, shows_progress(quiet)
+            )
     if as_json:
         intervals = [] if probed is None else to_records(probed.intervals)
         gains = [] if probed is None else to_records(probed.gains)
@@ -256,42 +267,6 @@ def _write_map(probe: "Probe", options: dict[str, Any], progress: bool) -> None:
     write = probe.to_zarr if out.lower().endswith(".zarr") else probe.to_geotiff
     overwrite = options["overwrite"]
     write(out, None, where, options["features"], overwrite=overwrite, progress=progress)
-
-
-def _suite_report(
-    field: "Field", suite: str, data: str, options: dict[str, Any], progress: bool
-) -> "tuple[pd.DataFrame, str]":
-    """Probe the tables of a suite; return the scores and a Markdown report."""
-    import shlex
-    from importlib.metadata import version
-    from pathlib import Path
-
-    from unigeo.client.probing.suite_report import suite_markdown
-    from unigeo.client.probing.suites import load_suite, probe_suite
-
-    modalities, method = options["modalities"] or None, options["method"]
-    chosen = load_suite(suite)
-    with _printed_warnings():
-        report = probe_suite(
-            chosen,
-            Path(data),
-            lambda lonlat: field.features(lonlat, modalities, method=method),
-            folds=options["folds"],
-            seed=options["seed"],
-            progress=progress,
-        )
-    model = field.attributes.model
-    facts = {
-        "command": f"`{shlex.join(['unigeo', *sys.argv[1:]])}`",
-        "suite": f"{chosen.name}; vectors {chosen.sampling}",
-        "field": f"{field.attributes.region}, {field.grid.resolution_m:g} m cells of "
-        f"{field.grid.crs}, {field.layout.describe_width('bands')}",
-        "sampling": method,
-        "model": f"{model.name} {model.sha256[:12]}",
-        "folds": f"{options['folds']}, seed {options['seed']}",
-        "unigeo": version("unigeo"),
-    }
-    return report, suite_markdown(report, facts)
 
 
 def _write_text(path: str, text: str) -> None:

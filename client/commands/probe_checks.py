@@ -22,6 +22,8 @@ _FIXED_BY_PROBE = ("table", "targets", *_FIT_ONLY, "modalities", "method", "fold
 """Options whose values are stored in a saved probe, so that --load excludes them."""
 _NOT_WITH_SUITE = ("lon", "lat", "crs", *_FIT_ONLY, "features", "predict", "map_")
 """Options that --suite excludes."""
+_SUITE_ONLY = ("numbers", "foldings")
+"""Options that need a --suite."""
 
 
 def check_source(
@@ -36,6 +38,8 @@ def check_source(
         raise click.UsageError(
             f"a probe that is loaded is fitted already: leave out {' and '.join(given)}"
         )
+    if given := _options_given(_SUITE_ONLY):
+        raise click.UsageError(f"{' and '.join(given)} goes with a --suite")
     if (load is None and (table is None or not targets)) or data is not None:
         raise click.UsageError(
             "name a TABLE with --target columns, a probe to --load, or a --suite with its --data"

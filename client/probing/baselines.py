@@ -141,16 +141,35 @@ def lonlat_trees(
     Raises:
         MissingExtraError: without scikit-learn.
     """
+    return boosted_trees(lonlat, targets, folds, random_state=seed)
+
+
+def boosted_trees(
+    features: Float[np.ndarray, "point feature"],
+    targets: Float[np.ndarray, "point target"],
+    folds: Int[np.ndarray, " point"],
+    **settings: Any,
+) -> Predictions:
+    """Predict by gradient-boosted trees on any features.
+
+    Args:
+        features: numbers of each point; NaN is a value of its own.
+        targets: values to predict.
+        folds: fold of each point.
+        settings: of scikit-learn's `HistGradientBoostingRegressor`.
+
+    Raises:
+        MissingExtraError: without scikit-learn.
+    """
     ensemble = need_sklearn("ensemble")
     predictions = np.full(targets.shape, np.nan)
-
     for column, truth in enumerate(targets.T):
         known = np.isfinite(truth)
         for fold in np.unique(folds[known]):
             train, held = known & (folds != fold), known & (folds == fold)
-            model = ensemble.HistGradientBoostingRegressor(random_state=seed)
-            model.fit(lonlat[train], truth[train])
-            predictions[held, column] = model.predict(lonlat[held])
+            model = ensemble.HistGradientBoostingRegressor(**settings)
+            model.fit(features[train], truth[train])
+            predictions[held, column] = model.predict(features[held])
     return predictions
 
 

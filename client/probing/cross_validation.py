@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from unigeo.client.probing.baselines import need_sklearn
 from unigeo.client.probing.conformal import check_level
 from unigeo.client.probing.controls import add_controls
 from unigeo.client.probing.gains import gains_table
@@ -48,6 +49,7 @@ def probe_table(
     baselines: bool | Sequence[str] = True,
     level: float = 0.9,
     progress: bool | None = None,
+    trees: Mapping[str, str] | None = None,
     **options: Any,
 ) -> "pd.DataFrame":
     """Score each set of features, and the baselines on position, under every split.
@@ -75,7 +77,10 @@ def probe_table(
     check_level(level)
     data = prepare(check_inputs(targets, lonlat, **options), features)
     seed = int(options.get("seed", 0))
-    return evaluate(data, seed=seed, baselines=baselines, level=level, progress=progress).scores
+    evaluation = evaluate(
+        data, seed=seed, baselines=baselines, level=level, progress=progress, trees=trees
+    )
+    return evaluation.scores
 
 
 def evaluate(
@@ -85,6 +90,7 @@ def evaluate(
     baselines: bool | Sequence[str] = True,
     level: float = 0.9,
     progress: bool | None = None,
+    trees: Mapping[str, str] | None = None,
 ) -> ProbeEvaluation:
     """Predict every point by models that never saw its fold, and score the predictions.
 
@@ -95,6 +101,8 @@ def evaluate(
         level: share of points that an interval should hold.
         progress: whether to say on stderr what will be done and about how long it takes, and to
             show a bar; by default where it takes more than 5 seconds.
+        trees: sets of features on which gradient-boosted trees are fitted too, beside longitude
+            and latitude, for targets of numbers: name of the set, by the name of the trees.
 
     Returns:
         Scores; with controls also `gains`, a row per target, set of vectors and split: `metric`,
@@ -103,14 +111,16 @@ def evaluate(
 
     Raises:
         ProbeError: if a baseline is unknown, or the level no probability.
-        MissingExtraError: if baselines are asked for without scikit-learn.
+        MissingExtraError: if baselines or trees are asked for without scikit-learn.
     """
     import pandas as pd
 
     check_level(level)
     wanted = chosen_baselines(baselines, data.vectors)
+    if trees:
+        need_sklearn("ensemble")
     sets = add_controls(data.vectors, data.controls)
-    tasks = scoring_tasks(data, sets, seed, wanted, level)
+    tasks = scoring_tasks(data, sets, seed, wanted, level, trees)
     seconds = [task.seconds for task in tasks]
     show = sum(seconds) > _LONG_S if progress is None else progress
     if show:

@@ -18,6 +18,9 @@ two."""
 _SECONDS = {"lonlat trees": 0.4}
 """Seconds of a baseline per target and split that do not depend on the rows."""
 
+_SECONDS_PER_FIT, _SECONDS_PER_NUMBER = 0.15, 1e-6
+"""Seconds of one fit of 120 rounds of trees that depend on nothing, and per row and feature."""
+
 
 def ridge_seconds(rows: int, bands: int, folds: int) -> float:
     """Estimate the time of `RidgeProbe.held_out`."""
@@ -32,6 +35,11 @@ def logistic_seconds(rows: int, bands: int, folds: int, classes: int) -> float:
 def baseline_seconds(name: str, rows: int, columns: int) -> float:
     """Estimate the time of a baseline; columns are targets or classes."""
     return columns * (_SECONDS.get(name, 0.0) + _SECONDS_PER_ROW.get(name, 0.0) * rows)
+
+
+def trees_seconds(rows: int, features: int, folds: int, columns: int) -> float:
+    """Estimate the time of gradient-boosted trees on features; columns are targets."""
+    return columns * folds * (_SECONDS_PER_FIT + _SECONDS_PER_NUMBER * rows * features)
 
 
 @cache

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from unigeo.client.probing.baselines import (
+    boosted_trees,
     lonlat_logistic,
     lonlat_neighbour_shares,
     lonlat_neighbours,
@@ -26,8 +27,9 @@ from unigeo.client.probing.duration_estimate import (
     baseline_seconds,
     logistic_seconds,
     ridge_seconds,
+    trees_seconds,
 )
-from unigeo.client.probing.feature_rows import FeatureRows
+from unigeo.client.probing.feature_rows import FeatureRows, as_array
 from unigeo.client.probing.folded_rows import ridge_operations
 from unigeo.client.probing.logistic import LogisticProbe
 from unigeo.client.probing.ridge import HeldOut, RidgeProbe
@@ -39,6 +41,13 @@ BASELINES = ("mean", "lonlat ridge", "lonlat kNN", "lonlat IDW", "lonlat trees")
 _NEIGHBOURS = ("lonlat kNN", "lonlat IDW")
 """Baselines that share one search for the nearest points."""
 _NEED_SKLEARN = (*_NEIGHBOURS, "lonlat trees")
+TREES = {
+    "max_iter": 120,
+    "max_leaf_nodes": 15,
+    "learning_rate": 0.08,
+    "early_stopping": False,
+}
+"""Settings of the trees on a set of features; without early stopping, which holds rows back."""
 
 Folds = Int[np.ndarray, " point"]
 Vectors = Mapping[str, FeatureRows]
@@ -155,8 +164,34 @@ class NeighboursMethod:
         return {name: predictions[name] for name in self.names}
 
 
+@dataclass(frozen=True, eq=False)
+class TreesMethod:
+    """Gradient-boosted trees on one set of features, longitude and latitude, for numbers."""
+
+    name: str
+    features: FeatureRows
+    lonlat: Float[np.ndarray, "point 2"]
+    seed: int
+    single_threaded = True
+
+    def seconds(self, rows: int, folds: int, columns: int) -> float:
+        """Estimate the time of `held_out`."""
+        return trees_seconds(rows, self.features.shape[1] + 2, folds, columns)
+
+    def held_out(
+        self,
+        targets: Float[np.ndarray, "point target"],
+        folds: Folds,
+        advance: Advance = _ignore,
+    ) -> dict[str, np.ndarray]:
+        """Predict every point."""
+        features = np.concatenate([as_array(self.features), self.lonlat], axis=1)
+        predictions = boosted_trees(features, targets, folds, **TREES, random_state=self.seed)
+        return {self.name: predictions}
+
+
 Baseline = BaselineMethod | NeighboursMethod
-NumberMethod = RidgeMethod | Baseline
+NumberMethod = RidgeMethod | TreesMethod | Baseline
 ClassMethod = LogisticMethod | Baseline
 
 
@@ -198,8 +233,9 @@ def number_methods(
     crs: str,
     seed: int,
     baselines: Sequence[str],
+    trees: Mapping[str, str] | None = None,
 ) -> list[NumberMethod]:
-    """List the methods for numbers: ridge on each set of features, then the baselines.
+    """List the methods for numbers: ridge on each set of features, trees, then the baselines.
 
     Args:
         sets: sets of features at the points.
@@ -207,10 +243,13 @@ def number_methods(
         crs: CRS in metres, for the nearest neighbours.
         seed: seed of the trees.
         baselines: names of the wanted baselines.
+        trees: name of each set of features that trees are fitted on too, by the trees' name.
     """
     on_features = [RidgeMethod(name, *features) for name, features in sets.items()]
+    grown = [TreesMethod(name, sets[on][0], lonlat, seed) for name, on in (trees or {}).items()]
     return [
         *on_features,
+        *grown,
         *_wanted_baselines(
             baselines,
             mean=training_mean,

@@ -54,14 +54,25 @@ def by_target(report: "pd.DataFrame", split: str, value: str = "r2") -> "pd.Data
 def mean_scores(report: "pd.DataFrame", value: str = "r2") -> "pd.DataFrame":
     """Average over targets: a row per set of features, a column per split.
 
-    If the targets are of several families, the blocked means of each family follow.
+    If the targets are of several families, the blocked means of each family follow. A set that is
+    not scored on every target has no mean over them, which would be of other targets than the rest.
     """
-    means = _pivot(report, "features", ["split"], value)
+    means = mean_of_all(report, "features", ["split"], value)
     families = [name for name in report.get("family", []) if name]
     for family in dict.fromkeys(families) if len(set(families)) > 1 else ():
         part = report[(report["family"] == family) & (report["split"] == "blocked")]
-        means[f"blocked, {family}"] = part.groupby("features")[value].mean()
+        means[f"blocked, {family}"] = mean_of_all(part, "features", ["split"], value)["blocked"]
     return means
+
+
+def mean_of_all(
+    report: "pd.DataFrame", rows: str, columns: list[str], value: str
+) -> "pd.DataFrame":
+    """Average scores as `_pivot` does; NaN where some of a column's targets have no row."""
+    means = _pivot(report, rows, columns, value)
+    counts = report.groupby([rows, *columns], sort=False).size().unstack(columns)
+    counts = counts.reindex(index=means.index, columns=means.columns)
+    return means.where(counts == counts.max())
 
 
 def to_markdown(table: "pd.DataFrame", digits: int = 3) -> str:

@@ -112,7 +112,12 @@ ScoringTask = NumberTask | ClassTask
 
 
 def scoring_tasks(
-    data: ProbeData, sets: Sets, seed: int, baselines: Sequence[str], level: float
+    data: ProbeData,
+    sets: Sets,
+    seed: int,
+    baselines: Sequence[str],
+    level: float,
+    trees: Mapping[str, str] | None = None,
 ) -> list[ScoringTask]:
     """List the tasks of every method under every split, in the order of the scores.
 
@@ -122,11 +127,12 @@ def scoring_tasks(
         seed: seed of the trees.
         baselines: names of the wanted baselines.
         level: share of the points that intervals should hold.
+        trees: sets of features that trees are fitted on too; see `number_methods`.
     """
     numbers = {name: known for name, known in data.known.items() if data.labels(name) is None}
     methods: list[NumberMethod] = []
     if numbers:
-        methods = number_methods(sets, data.lonlat, data.crs, seed, baselines)
+        methods = number_methods(sets, data.lonlat, data.crs, seed, baselines, trees)
     tasks: list[ScoringTask] = []
     for split in data.splits:
         tasks += [NumberTask(method, split, numbers, level) for method in methods]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from unigeo.client.probing.folding_tables import SEED, above_numbers, foldings_table
 from unigeo.client.probing.score_tables import by_target, mean_scores, to_markdown
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def suite_markdown(report: "pd.DataFrame", facts: Mapping[str, Any]) -> str:
         "squares of the map, which tells what carries over to unseen country.",
         f"## Mean over {len(targets)} targets",
         to_markdown(mean_scores(report)),
+        *_foldings_section(report),
+        *_numbers_section(report),
         "## Blocked R2",
         to_markdown(_append_mean(by_target(report, "blocked"))),
         "## Random R2",
@@ -36,6 +39,32 @@ def suite_markdown(report: "pd.DataFrame", facts: Mapping[str, Any]) -> str:
         to_markdown(counts),
     ]
     return "\n\n".join(parts)
+
+
+def _foldings_section(report: "pd.DataFrame") -> list[str]:
+    """Write the spread of scores over foldings; nothing if there is one."""
+    if SEED not in report:
+        return []
+    return [
+        f"## Blocked R2 over {report[SEED].nunique()} foldings",
+        "Mean over the targets: its mean over the foldings, and the lowest and highest of them. "
+        "Scores of other tables here are means over the foldings.",
+        to_markdown(foldings_table(report)),
+    ]
+
+
+def _numbers_section(report: "pd.DataFrame") -> list[str]:
+    """Write how far vectors are above trees on hand-made numbers; nothing without numbers."""
+    table = above_numbers(report)
+    if table is None:
+        return []
+    spread = ": its mean over the foldings, and the lowest and highest" * (SEED in report)
+    return [
+        "## Blocked R2 above trees on hand-made numbers",
+        f"Difference in the same folds, at the same rows{spread}. The trees also see longitude and "
+        "latitude; of numbers at the point and over the polygon the better trees count.",
+        to_markdown(table),
+    ]
 
 
 def _coverage_section(report: "pd.DataFrame") -> list[str]:
@@ -54,7 +83,7 @@ def _coverage_section(report: "pd.DataFrame") -> list[str]:
 
 
 def _append_mean(table: "pd.DataFrame") -> "pd.DataFrame":
-    """Append the mean over the rows, as a last row."""
+    """Append the mean over the rows, as a last row; empty for what is not in every row."""
     longer = table.copy()
-    longer.loc["mean"] = table.mean()
+    longer.loc["mean"] = table.mean(skipna=False)
     return longer

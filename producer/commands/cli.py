@@ -8,6 +8,7 @@ import click
 
 from unigeo.producer.commands.ablate import ablate
 from unigeo.producer.commands.evaluate import evaluate
+from unigeo.producer.commands.numbers import numbers
 from unigeo.producer.commands.observe import observe
 from unigeo.producer.commands.options import (
     check_observations,
@@ -173,6 +174,7 @@ def _region(options: dict[str, Any]) -> "Region":
 
 produce.add_command(ablate)
 produce.add_command(evaluate)
+produce.add_command(numbers)
 produce.add_command(observe)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from unigeo.client.probing.suites import Suite, load_suite, probe_suite
+from unigeo.client.probing.suite_probe import probe_suite
+from unigeo.client.probing.suites import Suite, load_suite
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.evaluation.model_under_test import ModelUnderTest
 from unigeo.producer.evaluation.table_probes import FeatureFunction, model_vectors, probe_world

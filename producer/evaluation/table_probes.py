@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from unigeo.client.probing.cross_validation import probe_table
-from unigeo.client.probing.suites import Suite, probe_suite
+from unigeo.client.probing.suite_probe import probe_suite
+from unigeo.client.probing.suites import Suite
 from unigeo.producer.evaluation.model_under_test import ModelUnderTest
 from unigeo.producer.observations.forms import COORDINATE
 from unigeo.producer.observations.protocol import Observations

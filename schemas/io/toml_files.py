@@ -140,7 +140,7 @@ def check_keys(
         if key not in kinds:
             raise error(_unknown_key(where, key, kinds))
         # Python's bool is an int; in TOML they are different types.
-        if not isinstance(value, kinds[key]) or isinstance(value, bool):
+        if not isinstance(value, kinds[key]) or isinstance(value, bool) != (kinds[key] is bool):
             raise error(f"{where}: the key {key!r} cannot be {value!r}")
     for key in needed:
         if key not in table:

@@ -1,0 +1,158 @@
+"""Probes of a suite: every table is scored on the same features, in the same folds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from unigeo.client.probing.cross_validation import probe_table
+from unigeo.client.probing.feature_rows import as_array
+from unigeo.client.probing.folding_tables import SEED
+from unigeo.client.probing.sampled_features import scatter_rows
+from unigeo.client.probing.suite_numbers import TREES, SuiteNumbers
+from unigeo.client.probing.suites import Suite, SuiteTable
+from unigeo.schemas.errors import ProbeError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from unigeo.client.shapes.polygon_rings import Polygons
+
+SampleVectors = Callable[[Float[np.ndarray, "point 2"]], Mapping[str, Float[np.ndarray, "point _"]]]
+"""Function of WGS 84 longitude and latitude: sets of features, NaN where there is no vector."""
+AverageVectors = Callable[["Polygons"], Mapping[str, Float[np.ndarray, "polygon _"]]]
+"""Function of polygons: mean vectors over their cells by set of features, NaN without a vector."""
+
+
+def probe_suite(
+    suite: Suite,
+    data: Path,
+    vectors: SampleVectors,
+    *,
+    averages: AverageVectors | None = None,
+    numbers: SuiteNumbers | None = None,
+    foldings: int = 1,
+    seed: int = 0,
+    **options: Any,
+) -> "pd.DataFrame":
+    """Probe every table of a suite.
+
+    Args:
+        suite: suite to run.
+        data: folder of the tables.
+        vectors: samples the sets of features; called once for all tables of the same points.
+        averages: averages vectors over the cells of polygons, as `[areas] mean_of = "cells"` needs;
+            called once. None where there is no store.
+        numbers: hand-made numbers, on which a ridge and gradient-boosted trees (beside longitude
+            and latitude) are scored in the same folds, at the rows that have both.
+        foldings: number of assignments of rows and blocks to folds, each of a seed of its own.
+        seed: seed of the first folding; the next ones follow.
+        options: `folds`, `baselines`, `progress` of `probe_table`.
+
+    Returns:
+        The rows of `probe_table`, with the columns `table` and `family` in front, in the suite's
+        order; with several foldings those of each, and a column `seed`.
+
+    Raises:
+        ProbeError: naming the table, if it cannot be read or probed; or if vectors are means over
+            cells and there is no store.
+        MissingExtraError: with numbers, or baselines that need it, without scikit-learn.
+    """
+    import pandas as pd
+
+    if foldings < 1:
+        raise ProbeError(f"foldings must be 1 or more, not {foldings}")
+    tables = list(suite.tables(data))
+    # Of all tables, before a vector is read: a table may lack its numbers.
+    beside = [{} if numbers is None else numbers.sets_of(table) for table in tables]
+    if averages is not None:
+        averages = cache(averages)  # tables of other rows may name the same polygons
+    reports: dict[int, pd.DataFrame] = {}
+    for members in _by_features(tables):
+        features = _features_of(tables[members[0]], vectors, averages)
+        for number in members:
+            reports[number] = _probe_foldings(
+                tables[number], {**features, **beside[number]}, foldings, seed, **options
+            )
+    return pd.concat([reports[number] for number in sorted(reports)], ignore_index=True)
+
+
+def _by_features(tables: Sequence[SuiteTable]) -> list[list[int]]:
+    """Group tables that share their vectors, such as health and income of counties."""
+    groups: dict[tuple[bool, bytes], list[int]] = {}
+    for number, table in enumerate(tables):
+        if table.is_of_cells and table.polygon is not None:
+            key = True, table.polygon.tobytes()
+        else:
+            key = False, table.sampled_lonlat.tobytes()
+        groups.setdefault(key, []).append(number)
+    return list(groups.values())
+
+
+def _features_of(
+    table: SuiteTable, vectors: SampleVectors, averages: AverageVectors | None
+) -> dict[str, Float[np.ndarray, "row _"]]:
+    """Read the sets of features at the rows of a table, NaN where a row has no vector.
+
+    Raises:
+        ProbeError: if they are means over cells, and there is no store.
+    """
+    if table.is_of_cells and table.over is not None:
+        if averages is None:
+            raise ProbeError(
+                f"table {table.name!r}: [areas] asks for means over the cells of a store, and a "
+                "model has none: probe its store by `unigeo probe`, or say `mean_of = 'points'`"
+            )
+        means = averages(table.over.polygons)
+        return {name: np.asarray(values)[table.polygon] for name, values in means.items()}
+    flat = table.sampled_lonlat.reshape(-1, 2)
+    has_position = ~np.isnan(flat).any(axis=1)
+    features = {}
+    for name, values in vectors(flat[has_position]).items():
+        every = as_array(scatter_rows(np.asarray(values), has_position))
+        features[name] = _mean_vectors(every, table.sampled_lonlat.shape[1])
+    return features
+
+
+def _mean_vectors(vectors: Any, count: int) -> Float[np.ndarray, "row _"]:
+    """Average the vectors of every `count` points that have one; NaN where none has."""
+    each = np.asarray(vectors)
+    if count == 1:
+        return each
+    each = each.reshape(-1, count, each.shape[1])
+    known = np.isfinite(each[:, :, :1])  # a vector is NaN in all bands or in none
+    number = known.sum(axis=1)
+    total = np.where(known, each, 0.0).sum(axis=1)
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan).astype(each.dtype)
+
+
+def _probe_foldings(
+    table: SuiteTable, features: Mapping[str, Any], foldings: int, seed: int, **options: Any
+) -> "pd.DataFrame":
+    """Probe one table in each folding; add its name and family to the rows."""
+    import pandas as pd
+
+    reports = []
+    for each in range(seed, seed + foldings):
+        try:
+            report = probe_table(
+                features,
+                table.targets,
+                table.lonlat,
+                block_km=table.block_km,
+                crs=table.crs,
+                seed=each,
+                trees={name: on for name, on in TREES.items() if on in features},
+                **options,
+            )
+        except ProbeError as error:
+            raise ProbeError(f"table {table.name!r}: {error}") from error
+        if foldings > 1:
+            report.insert(0, SEED, each)
+        report.insert(0, "table", table.name)
+        report.insert(1, "family", table.family)
+        reports.append(report)
+    return pd.concat(reports, ignore_index=True)
