@@ -3,9 +3,8 @@
 import sys
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from unigeo.client.field.field import Field
@@ -53,10 +52,12 @@ def suite_report(
 
 def _averages(field: "Field", modalities: tuple[str, ...], progress: bool) -> "AverageVectors":
     """Make the function that averages each modality over polygons, and joins them."""
+    import numpy as np
+
     from unigeo.client.areas.zonal import zonal_means
     from unigeo.client.probing.sampled_features import JOINED
 
-    def averages(polygons: Any) -> dict[str, np.ndarray]:
+    def averages(polygons: Any) -> "dict[str, np.ndarray]":
         means = zonal_means(field, polygons, modalities, progress=progress)
         if len(means) > 1:
             means[JOINED] = np.concatenate(list(means.values()), axis=1)
