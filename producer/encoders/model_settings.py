@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from unigeo.producer.encoders.tower_settings import (
     KINDS,
+    LATER,
     TOWERS,
     ClassesSettings,
     CoordinateSettings,
@@ -47,8 +48,10 @@ class ModelSettings:
     """Initial temperature, which divides cosine similarities before the softmax; it is learned."""
     temperature_per_pair: bool = False
     """Whether to learn one temperature for each pair of modalities instead of one for all."""
+    fused: bool = field(default=False, metadata=LATER)
+    """Whether the model also makes one vector of all of a location's; see `encoders.fusion`."""
     seed: int = 0
-    """Seed of the initial weights and of the rotation."""
+    """Seed of the initial weights and of the rotations."""
 
     def __post_init__(self) -> None:
         check(self, self.dimension > 0, "dimension must be positive")
@@ -183,18 +186,22 @@ def to_json(settings: ModelSettings) -> dict[str, Any]:
     values: dict[str, Any] = {"dimension": settings.dimension}
     for name in names:
         values[name] = None if name not in settings.towers else _tower_to_json(settings, name)
-    others = [key for key in _fields_of(settings) if key not in ("dimension", "towers")]
-    return values | {key: getattr(settings, key) for key in others}
+    others = {key: getattr(settings, key) for key in _fields_of(settings) if key != "towers"}
+    return values | _without_unset(settings, others)
 
 
 def _tower_to_json(settings: ModelSettings, name: str) -> dict[str, Any]:
     """Convert one tower's settings; the kind of its encoder is stated where it is not implied."""
     tower = settings.towers[name]
-    values = asdict(tower)
-    for one in fields(tower):
-        if "later" in one.metadata and values[one.name] == one.default:
-            del values[one.name]
+    values = _without_unset(tower, asdict(tower))
     return values if name in DEFAULT_ENCODERS else {"encoder": settings.encoder(name)} | values
+
+
+def _without_unset(settings: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the settings that earlier versions lack, where they have their default."""
+    unset = {one.name for one in fields(settings) if values.get(one.name) == one.default}
+    later = {one.name for one in fields(settings) if "later" in one.metadata}
+    return {key: value for key, value in values.items() if key not in unset & later}
 
 
 def from_json(values: Mapping[str, Any]) -> ModelSettings:

@@ -51,7 +51,9 @@ def tiny(forms: Forms, *, seed: int = 0) -> ModelSettings:
         seed=seed,
     )
     towers = {name: tower(form) for name, form in forms.items() if name != COORDINATE}
-    return ModelSettings(dimension=128, towers={COORDINATE: coordinate, **towers}, seed=seed)
+    return ModelSettings(
+        dimension=128, towers={COORDINATE: coordinate, **towers}, fused=True, seed=seed
+    )
 
 
 def small(forms: Forms, *, seed: int = 0) -> ModelSettings:
@@ -83,7 +85,9 @@ def small(forms: Forms, *, seed: int = 0) -> ModelSettings:
         seed=seed,
     )
     towers = {name: tower(form) for name, form in forms.items() if name != COORDINATE}
-    return ModelSettings(dimension=384, towers={COORDINATE: coordinate, **towers}, seed=seed)
+    return ModelSettings(
+        dimension=384, towers={COORDINATE: coordinate, **towers}, fused=True, seed=seed
+    )
 
 
 def base(
@@ -117,7 +121,9 @@ def base(
 
     towers = {name: tower(form) for name, form in forms.items() if name != COORDINATE}
     coordinate = CoordinateSettings(**size, seed=seed)
-    settings = ModelSettings(dimension=768, towers={COORDINATE: coordinate, **towers}, seed=seed)
+    settings = ModelSettings(
+        dimension=768, towers={COORDINATE: coordinate, **towers}, fused=True, seed=seed
+    )
     known = pretrained is None or pretrained == SIGLIP
     return settings if known else fit_to_checkpoint(settings, str(pretrained))
 
