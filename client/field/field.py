@@ -200,7 +200,7 @@ class Field(AtPoints, OverAreas):
         """The phrases that `search` looks text up in, read once: `concepts.phrases`, `.vectors`."""
         from unigeo.client.field.search import load_concepts
 
-        return load_concepts(self.known_store("searched"), self.url)
+        return load_concepts(self.known_store("searched"), self.url).leading(self.bands)
 
     def search(
         self,

@@ -99,6 +99,13 @@ class Concepts:
         phrases = tuple(self.phrases[number] for number in numbers)
         return ConceptMatch((total / length).astype(np.float32), phrases, unknown)
 
+    def leading(self, dims: int) -> "Concepts":
+        """Return the concepts by the leading numbers of their vectors, at unit length."""
+        if dims >= self.vectors.shape[1]:
+            return self
+        kept = self.vectors[:, :dims]
+        return Concepts(self.phrases, kept / np.linalg.norm(kept, axis=1, keepdims=True))
+
     @cached_property
     def _phrase_words(self) -> list[frozenset[str]]:
         return [_words(phrase) for phrase in self.phrases]

@@ -47,6 +47,7 @@ class AtPoints(StoredField):
         modalities: str | Iterable[str] | None = None,
         *,
         covariates: Covariates = False,
+        dims: int | None = None,
         method: Method = "nearest",
         radius_m: float | None = None,
         missing: Missing = "nan",
@@ -68,6 +69,7 @@ class AtPoints(StoredField):
                 name. They are those of the cell that holds the point, whatever the method, in
                 columns of their own names, with the status `covariates_status`. With
                 `modalities=[]` they are read alone. Means over discs have no numbers of classes.
+            dims: keep the leading numbers of each vector alone, at unit length; see `leading`.
             method: `nearest` takes the cell that holds the point; `bilinear` interpolates between
                 those of the four nearest cells that have a vector; `bicubic` between sixteen, by a
                 Catmull-Rom spline, or is bilinear if one of them has none. Whatever the method, a
@@ -105,6 +107,7 @@ class AtPoints(StoredField):
             PointsWarning: once, if points have no position, or if most points lie off the field;
                 then with the likely cause.
         """
+        field = self if dims is None else self.leading(dims)
         sample_options = SampleOptions(
             method=method,
             radius_m=radius_m,
@@ -117,7 +120,7 @@ class AtPoints(StoredField):
         )
         read = read_points(points, crs, columns, missing="keep")
         chosen = select(self, modalities, covariates, numbers_only=radius_m is not None)
-        result, codes = sample_as(self, read, chosen, sample_options)
+        result, codes = sample_as(field, read, chosen, sample_options)
         warn_of_missing(read, codes, self.modality(chosen.arrays[0]))
         return result
 
@@ -127,6 +130,7 @@ class AtPoints(StoredField):
         modalities: str | Iterable[str] | None = None,
         *,
         covariates: Covariates = False,
+        dims: int | None = None,
         batch: int = 100_000,
         **options: Any,
     ) -> Iterator[Any]:
@@ -137,6 +141,7 @@ class AtPoints(StoredField):
                 chunks of `pandas.read_csv(..., chunksize=...)`, each of which is one batch.
             modalities: as in `sample`.
             covariates: as in `sample`.
+            dims: as in `sample`.
             batch: number of points that are read together.
             options: those of `sample`.
 
@@ -158,8 +163,9 @@ class AtPoints(StoredField):
         else:
             read = read_points(points, crs, columns, missing="keep")
             batches = (read.take(slice(n, n + batch)) for n in range(0, len(read), batch))
+        field = self if dims is None else self.leading(dims)
         # A generator of its own, so that wrong arguments raise here and not at the first `next`.
-        return self._sample_batches(batches, chosen, sample_options)
+        return field._sample_batches(batches, chosen, sample_options)
 
     def _sample_batches(
         self, batches: Iterator[Points], chosen: Selection, options: SampleOptions
@@ -182,6 +188,7 @@ class AtPoints(StoredField):
         modalities: str | Iterable[str] | None = None,
         *,
         covariates: Covariates = False,
+        dims: int | None = None,
         prefix: str = "ug_",
         method: Method = "nearest",
         radius_m: float | None = None,
@@ -197,6 +204,7 @@ class AtPoints(StoredField):
                 columns, or a GeoDataFrame of points.
             modalities: the modalities to read; all by default.
             covariates: as in `sample`.
+            dims: as in `sample`.
             prefix: put before the new columns' names.
             method: as in `sample`.
             radius_m: as in `sample`; the share of each disc is a column, too.
@@ -224,12 +232,13 @@ class AtPoints(StoredField):
         )
         shares = radius_m is not None
         chosen = select(self, modalities, covariates, numbers_only=shares)
-        widths = self.layout.widths_of(chosen.modalities)
+        field = self if dims is None else self.leading(dims)
+        widths = field.layout.widths_of(chosen.modalities)
         check_joinable(table, joined_columns(widths, prefix, chosen.covariates, shares=shares))
         read = read_points(table, crs, columns, missing="keep")
         # Numbered by row, so that the index of the result names the rows that were kept.
         numbered = replace(read, index=np.arange(len(read)))
-        sampled, codes = sample_as(self, numbered, chosen, options)
+        sampled, codes = sample_as(field, numbered, chosen, options)
         warn_of_missing(read, codes, self.modality(chosen.arrays[0]))
         if len(sampled) < len(read):
             table = take_rows(table, sampled.index.to_numpy())

@@ -97,6 +97,20 @@ class StoredField:
             )
         return chosen
 
+    def leading[F: "StoredField"](self: F, dims: int) -> F:
+        """Return the field of the first `dims` numbers of each vector, at unit length.
+
+        Of `fused` they serve alone: the first 64, 128 and so on span the directions in which
+        locations differ most. Of other modalities they are as good as any others.
+
+        Raises:
+            LayoutError: if a modality has fewer numbers.
+        """
+        from unigeo.client.reading.leading_bands import leading_field
+
+        leading: F = leading_field(self, dims)
+        return leading
+
     def modality(self, name: str) -> Modality:
         """Return the arrays of one modality, or of the covariates."""
         return Modality(name, self.grid, self.cells(name), self.cells(status_name(name)))
