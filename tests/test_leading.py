@@ -14,7 +14,7 @@ from unigeo import client
 from unigeo.client import Field
 from unigeo.schemas.errors import LayoutError
 
-POINTS = np.array([[-87.0, 25.5], [-86.2, 26.1], [-88.4, 25.1], [-85.9, 24.9]])
+POINTS = np.array([[-7.0, 5.5], [6.2, -6.1]])
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_a_sample_is_of_the_leading_numbers_at_unit_length(field: Field, dims: i
 def test_means_are_of_shortened_vectors(field: Field) -> None:
     """Vectors have unit length before they are averaged, by interpolation or over an area."""
     short = field.leading(3)
-    box = (-87.5, 25.0, -86.5, 26.0)
+    box = (-8.0, -8.0, 8.0, 8.0)
     mean = short.zonal([shapely.box(*box)], "aerial").filter(regex=r"aerial_\d").to_numpy()[0]
     full = field.zonal([shapely.box(*box)], "aerial").filter(regex=r"aerial_\d").to_numpy()[0]
     assert mean.shape == (3,) and full.shape == (8,)
@@ -77,9 +77,10 @@ def test_everything_of_a_field_reads_its_leading_numbers(field: Field) -> None:
     points = on_field(field)
     again = pickle.loads(pickle.dumps(short))
     read = short.sample(points, as_="numpy")["aerial"]
-    assert np.array_equal(again.sample(points, as_="numpy")["aerial"], read)
-    assert np.array_equal(field.sample(points, dims=2, as_="numpy")["aerial"], read)
-    best = short.similar(points[0], "aerial", count=1)
+    assert np.array_equal(again.sample(points, as_="numpy")["aerial"], read, equal_nan=True)
+    assert np.array_equal(field.sample(points, dims=2, as_="numpy")["aerial"], read, equal_nan=True)
+    seen = points[np.isfinite(read).all(axis=1)]
+    best = short.similar(seen[0], "aerial", count=1)
     assert best["similarity"].iloc[0] == pytest.approx(1, abs=1e-5)
     table = pd.DataFrame(points, columns=["lon", "lat"])
     assert [n for n in field.join(table, "aerial", dims=2) if n.startswith("ug_")] == [

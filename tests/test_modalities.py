@@ -37,6 +37,7 @@ from unigeo.producer.raster.run import ExecutionOptions
 from unigeo.schemas.errors import LayoutError, ModelError, ObservationsError
 from unigeo.schemas.geo.regions import region_of_bbox
 
+MORE_VIEWS = Path(__file__).parents[1] / "docs" / "examples" / "more_views.toml"
 PARIS = (2.35, 48.85)
 SIDE = 256
 """Rows and columns of a raster, of 1/256 of a degree each."""
@@ -357,3 +358,33 @@ def test_only_what_covers_the_land_is_stored_unless_named(own: FolderObservation
         choose(region, own, resolution_m=2_000, modalities="coordinate,radar")
     world = choose(region_of_bbox((-106, 38, -102, 41)), World(), resolution_m=20_000)
     assert world.layout.modalities == ("coordinate", "aerial", "dsm")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::unigeo.schemas.errors.ProbeWarning")
+def test_land_cover_and_greenness_by_month_become_fields(shared_data: Path, tmp_path: Path) -> None:
+    """The example of the guide, with real data: trained, stored, published, probed, searched."""
+    more = open_observations(MORE_VIEWS, shared_data)
+    region = region_of_bbox((-110.0, 36.0, -98.0, 46.0), "plains")
+    changes = {"model.greenness.depth": "2", "model.landcover.embedding": "4"}
+    run = choose(
+        region, more, resolution_m=40_000, out=str(tmp_path / "more.zarr"), changes=changes
+    )
+    expected = ("coordinate", "aerial", "nightlights", "greenness", "landcover")
+    assert run.layout.modalities == expected
+    training = replace(run.training, locations=2_500, batch=64, steps=15, warmup=3, gallery=60)
+    run = replace(run, model=tmp_path / "model", training=training)
+    list(carry_out(run, more, options=ExecutionOptions(progress=False)))
+    model, _ = load_model(tmp_path / "model")
+    tower: Any = model.settings.towers["greenness"]
+    assert tower.dtype == "float32" and -0.2 < min(tower.pixel_mean) < max(tower.pixel_mean) < 1
+    field = client.open_field(tmp_path / "more.zarr")
+    assert field.modalities == expected
+    table = pd.read_parquet(shared_data / "tables" / "hardiness_points.parquet")
+    inside = table["lon"].between(-109.5, -98.5) & table["lat"].between(36.5, 45.5)
+    probe = field.probe(table[inside].reset_index(drop=True), "min_temp_zone_c", block_km=150)
+    scores = probe.scores.query("split == 'random'").set_index("features")["r2"]
+    assert set(expected) <= set(scores.index)
+    # Winters of the plains are seen in what grows, and not from where a constant would be drawn.
+    assert scores["greenness"] > scores["mean"] + 0.2 and scores["landcover"] > scores["mean"]
+    assert len(field.search("forest", modality="landcover")) > 0

@@ -1,7 +1,7 @@
 """Encoder of images: SigLIP's vision transformer."""
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers import SiglipVisionConfig, SiglipVisionModel
@@ -44,7 +44,8 @@ class ImageEncoder(nn.Module):
         self.projection = nn.Identity() if width == dimension else nn.Linear(width, dimension)
 
     def forward(
-        self, images: UInt8[Tensor, "point channel row col"]
+        self,
+        images: UInt8[Tensor, "point channel row col"] | Float32[Tensor, "point channel row col"],
     ) -> Float[Tensor, "point dimension"]:
         """Encode images; the vectors are not normalized."""
         pooled: Tensor = self.tower(pixel_values=self.pixels(images)).pooler_output
@@ -52,14 +53,16 @@ class ImageEncoder(nn.Module):
         return vectors
 
     def patch_tokens(
-        self, images: UInt8[Tensor, "point channel row col"]
+        self,
+        images: UInt8[Tensor, "point channel row col"] | Float32[Tensor, "point channel row col"],
     ) -> Float[Tensor, "point patchrow patchcol width"]:
         """Return the last layer's token of each patch, before pooling."""
         tokens: Tensor = self.tower(pixel_values=self.pixels(images)).last_hidden_state
         return torch.unflatten(tokens, 1, self.settings.grid)
 
     def pixels(
-        self, images: UInt8[Tensor, "point channel row col"]
+        self,
+        images: UInt8[Tensor, "point channel row col"] | Float32[Tensor, "point channel row col"],
     ) -> Float[Tensor, "point band height breadth"]:
         """Scale the values of images, and resize them.
 

@@ -205,6 +205,8 @@ class ImageSettings(PatchSettings):
         _check_choice(self, "dtype", ("uint8", "float32"))
         check(self, known, "pixel_mean and pixel_std must have a number for each channel, or none")
         check(self, all(std > 0 for std in self.pixel_std), "pixel_std must be positive")
+        scaled = self.dtype == "uint8" or bool(self.pixel_mean) or self.measure_pixels
+        check(self, scaled, "numbers that are no bytes need pixel_mean, or measure_pixels")
         if self.pretrained is not None:
             check(self, self.channels in (1, 3), "a pretrained tower takes 1 or 3 channels")
             check(self, self.dtype == "uint8", "a pretrained tower takes bytes")
