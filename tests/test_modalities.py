@@ -241,7 +241,8 @@ def test_settings_of_the_paper_s_modalities_are_written_as_before() -> None:
     forms = default_forms({"aerial": (3, 32, 32), "street": (3, 32, 32), "dsm": (1, 32, 32)})
     values = to_json(tiny(forms))
     expected = ["dimension", "coordinate", "aerial", "street", "dsm", "text", "tied"]
-    assert list(values) == [*expected, "temperature", "temperature_per_pair", "seed"]
+    assert list(values) == [*expected, "temperature", "temperature_per_pair", "fused", "seed"]
+    assert "fused" not in to_json(replace(tiny(forms), fused=False))
     patch = ["width", "depth", "heads", "mlp_ratio", "rows", "cols", "patch"]
     pixels = ["channels", "pixel_mean", "pixel_std", "measure_pixels", "resize", "pretrained"]
     assert list(values["aerial"]) == [*patch, *pixels]
@@ -308,7 +309,7 @@ def product(own: FolderObservations, tmp_path_factory: pytest.TempPathFactory) -
         own,
         resolution_m=2_000,
         out=str(out / "own.zarr"),
-        modalities="coordinate,landcover,months,text",
+        modalities="coordinate,landcover,months,text,fused",
     )
     training = replace(
         run.training, locations=600, batch=32, steps=6, warmup=2, gallery=40, block_km=10
@@ -323,18 +324,24 @@ def test_every_modality_is_stored_and_read_by_its_name(
 ) -> None:
     """A sampled cell is what the model says of its centre; texts only where there are some."""
     field = client.open_field(product / "own.zarr")
-    assert field.modalities == ("coordinate", "landcover", "months", "text")
+    assert field.modalities == ("coordinate", "landcover", "months", "text", "fused")
     model, tokenizer = load_model(product / "model")
     encode = encoder_of(model, own, torch.device("cpu"), tokenizer=tokenizer)
     points = np.array(PARIS) + np.random.default_rng(0).uniform(-0.2, 0.2, (60, 2))
     centres = field.grid.centres()[tuple(field.grid.cells(points).T)]
     stored = field.sample(points, as_="numpy")
-    for modality in field.modalities:
+    for modality in field.modalities[:-1]:
         exact, observed = encode(modality, centres)
         assert np.array_equal(np.isfinite(stored[modality]).all(axis=1), observed)
         cosine = (exact[observed] * stored[modality][observed]).sum(axis=1)
         assert cosine.min() > 0.9998, modality
     assert np.isfinite(stored["text"]).any() and not np.isfinite(stored["text"]).all()
+    assert model.fusion is not None
+    parts = np.stack([stored[name] for name in field.modalities[:-1]], axis=1)
+    there = np.isfinite(parts).all(axis=2)
+    means = np.where(there[..., None], parts, 0).sum(axis=1) @ model.fusion.rotation.numpy()
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    assert (means * stored["fused"]).sum(axis=1).min() > 0.9995
     statuses = set(field.sample(points, modalities="text")["text_status"])
     assert statuses == {"valid", "no observation"}
 
@@ -342,8 +349,11 @@ def test_every_modality_is_stored_and_read_by_its_name(
 @pytest.mark.filterwarnings("ignore::unigeo.schemas.errors.ProbeWarning")  # few points
 def test_words_and_probes_reach_every_modality(product: Path) -> None:
     field = client.open_field(product / "own.zarr")
-    found = field.search("downtown", modality="landcover")
-    assert len(found) > 0
+    for modality in ("landcover", "fused"):
+        assert len(field.search("downtown", modality=modality)) > 0
+    # Words are as near to the fused vectors as to the mean of a cell's vectors.
+    words, turned = field.concepts.vectors, field._fused_concepts.vectors
+    assert np.allclose(words[:50] @ words[:50].T, turned[:50] @ turned[:50].T, atol=0.03)
     points = np.array(PARIS) + np.random.default_rng(1).uniform(-0.25, 0.25, (300, 2))
     table = pd.DataFrame({"lon": points[:, 0], "lat": points[:, 1], "value": points[:, 0]})
     probe = field.probe(table, "value", modalities=["landcover", "months"], block_km=5)
@@ -353,11 +363,11 @@ def test_words_and_probes_reach_every_modality(product: Path) -> None:
 def test_only_what_covers_the_land_is_stored_unless_named(own: FolderObservations) -> None:
     region = region_of_bbox((PARIS[0] - 0.3, PARIS[1] - 0.3, PARIS[0] + 0.3, PARIS[1] + 0.3))
     run = choose(region, own, resolution_m=2_000)
-    assert run.layout.modalities == ("coordinate", "landcover", "months")
+    assert run.layout.modalities == ("coordinate", "landcover", "months", "fused")
     with pytest.raises(LayoutError, match=r"cannot store radar; .*coordinate, text, landcover"):
         choose(region, own, resolution_m=2_000, modalities="coordinate,radar")
     world = choose(region_of_bbox((-106, 38, -102, 41)), World(), resolution_m=20_000)
-    assert world.layout.modalities == ("coordinate", "aerial", "dsm")
+    assert world.layout.modalities == ("coordinate", "aerial", "dsm", "fused")
 
 
 @pytest.mark.slow
@@ -370,7 +380,7 @@ def test_land_cover_and_greenness_by_month_become_fields(shared_data: Path, tmp_
     run = choose(
         region, more, resolution_m=40_000, out=str(tmp_path / "more.zarr"), changes=changes
     )
-    expected = ("coordinate", "aerial", "nightlights", "greenness", "landcover")
+    expected = ("coordinate", "aerial", "nightlights", "greenness", "landcover", "fused")
     assert run.layout.modalities == expected
     training = replace(run.training, locations=2_500, batch=64, steps=15, warmup=3, gallery=60)
     run = replace(run, model=tmp_path / "model", training=training)

@@ -173,7 +173,7 @@ def chosen(**options: Any) -> ProductionRun:
 def test_a_run_says_what_was_changed_and_stores_no_modality_that_is_off() -> None:
     run = chosen(changes={"model.aerial": "none", "training.batch": "64"})
     assert run.model_settings is not None and run.model_settings.towers.get("aerial") is None
-    assert run.training.batch == 64 and run.layout.modalities == ("coordinate", "dsm")
+    assert run.training.batch == 64 and run.layout.modalities == ("coordinate", "dsm", "fused")
     lines = list(describe(run, World()))
     assert "setting       model.aerial = none" in lines
     assert "setting       training.batch = 64" in lines

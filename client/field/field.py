@@ -17,7 +17,7 @@ from unigeo.client.reading.covariates import (
 from unigeo.client.reading.sampling import Method
 from unigeo.client.reading.stored_field import check_of_model
 from unigeo.schemas.errors import LayoutError
-from unigeo.schemas.store.layout import COVARIATES
+from unigeo.schemas.store.layout import COVARIATES, FUSED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -202,6 +202,15 @@ class Field(AtPoints, OverAreas):
 
         return load_concepts(self.known_store("searched"), self.url).leading(self.bands)
 
+    @cached_property
+    def _fused_concepts(self) -> "Concepts":
+        """The concepts by vectors that are comparable with fused ones."""
+        from unigeo.client.field.search import load_concepts
+        from unigeo.schemas.store.concepts import FUSED_VECTORS
+
+        store = self.known_store("searched")
+        return load_concepts(store, self.url, FUSED_VECTORS).leading(self.bands)
+
     def search(
         self,
         words: str,
@@ -236,9 +245,9 @@ class Field(AtPoints, OverAreas):
         """
         if as_ not in ("table", "map"):
             raise ValueError(f"as_ must be 'table' or 'map', not {as_!r}")
-        concepts = self.concepts
         (name,) = self.chosen(modality or self._modality_for_text())
         check_of_model(self, name, "the concepts")
+        concepts = self._fused_concepts if name == FUSED else self.concepts
         vector = concepts.find(words).vector
         if as_ == "map":
             return self.similarity(vector, name, region=region, crs=crs)

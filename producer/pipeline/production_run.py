@@ -22,7 +22,7 @@ from unigeo.schemas.errors import LayoutError, ModelError, ObservationsError
 from unigeo.schemas.geo.grid import Grid, from_wgs84
 from unigeo.schemas.geo.regions import Region
 from unigeo.schemas.geo.window import Window
-from unigeo.schemas.store.layout import Codec, Layout
+from unigeo.schemas.store.layout import FUSED, Codec, Layout
 
 _CPU_CELLS = 100_000
 """Number of cells in the region that a laptop encodes in about a minute."""
@@ -197,6 +197,8 @@ def chosen_modalities(
     possible = [name for name in observations.modalities if name in model.modalities]
     if not names:
         covering = tuple(name for name in possible if observations.covers_land(name))
+        if model.fused and len(covering) > 1:
+            covering += (FUSED,)
         if not covering:
             raise LayoutError(
                 f"the model encodes nothing that {observations.name} shows everywhere on land; "
@@ -204,6 +206,7 @@ def chosen_modalities(
             )
         return covering
     chosen = tuple(name.strip() for name in names.split(","))
+    possible += [FUSED] if model.fused else []
     unknown = [name for name in chosen if name not in possible]
     if unknown:
         raise LayoutError(

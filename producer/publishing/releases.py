@@ -33,7 +33,7 @@ from unigeo.schemas.io.addresses import folder_and_name
 from unigeo.schemas.io.stores import open_group, read_document
 from unigeo.schemas.store.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.store.catalogue import NAME, read_catalogue
-from unigeo.schemas.store.layout import COVARIATES, Layout, status_name
+from unigeo.schemas.store.layout import COVARIATES, FUSED, Layout, status_name
 from unigeo.schemas.store.manifest import GROUP, run_name, shard_key, task_name
 from unigeo.schemas.store.status import Status
 
@@ -105,6 +105,13 @@ def task_digest(
         inputs = {
             "names": list(layout.covariates),
             "sources": {name: used.get(name) for name in layout.modalities},
+        }
+    elif modality == FUSED:
+        detail, sources = attributes.coordinate_detail, attributes.observations.get("modalities")
+        inputs = {
+            "fused": list(layout.modalities),
+            "interpolated": 1 if detail is None else detail.interpolated,
+            "sources": sources if isinstance(sources, dict) else attributes.observations,
         }
     elif modality == "coordinate":
         detail = attributes.coordinate_detail

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,12 +14,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.observations.forms import COORDINATE
 from unigeo.producer.raster.planning import Task, Tasks
-from unigeo.producer.raster.shard_encoder import FAILURES, Observe
+from unigeo.producer.raster.shard_encoder import FAILURES, Observe, ObservedCells
 from unigeo.producer.raster.shard_extent import ShardExtent
 from unigeo.producer.raster.shard_task import OpenedJob
+from unigeo.producer.raster.stored_cells import fused_from
 from unigeo.schemas.geo.grid import from_wgs84
 from unigeo.schemas.io.durations import format_duration
-from unigeo.schemas.store.layout import COVARIATES, Layout
+from unigeo.schemas.store.layout import COVARIATES, FUSED, Layout
 from unigeo.schemas.store.sharding import CRC_BYTES, index_bytes
 
 SAMPLES = 60_000
@@ -98,6 +100,8 @@ def _plan_modality(
 
 def cell_flops(model: UniGeoCLIP, modality: str) -> int:
     """Count the floating-point operations of one cell; multiply and add are two."""
+    if modality == FUSED:  # a sum, and the rotation
+        return 2 * model.settings.dimension**2
     shape = (1, *model.settings.shape(modality))
     kind = getattr(torch, model.settings.number_type(modality))
     device = next(model.parameters()).device
@@ -155,7 +159,9 @@ def calibrate(
         observe: Observe = lambda part: encoder.observe(modality, lonlat[part])  # noqa: E731
         # Coordinates are measured one by one: in an opened shard the first batch would encode the
         # nodes of all its interpolated cells, and the others none.
-        if modality != COORDINATE:
+        if modality in encoder.derived:  # the store holds nothing yet
+            observe = partial(_any_vectors, opened.job.layout)
+        elif modality != COORDINATE:
             observe = stack.enter_context(opened.open_shard(task, lonlat, cells))
         for number in range(-1, 1000):  # batch -1 warms up, unless it takes all the time there is
             first = max(number, 0) * size % (len(cells) - size + 1)
@@ -177,6 +183,13 @@ def calibrate(
         stack.close()
     rates = {stage: done / max(spent_s, 1e-9) for stage, spent_s in spent.items()}
     return ProcessSpeed(gain * rates["read"], gain * rates["encode"], overlap)
+
+
+def _any_vectors(layout: Layout, cells: Int[np.ndarray, " cell"]) -> ObservedCells:
+    """Return stored vectors as they might be, to measure how fast they are fused."""
+    shape = (len(cells), len(fused_from(layout)), layout.bands)
+    codes = np.random.default_rng(0).integers(-127, 128, shape, np.int8)
+    return ObservedCells(codes, np.ones(len(cells), bool))
 
 
 def _sample_shard(opened: OpenedJob, modality: str) -> Task:

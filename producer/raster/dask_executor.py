@@ -98,6 +98,7 @@ def rasterize_on(
     log: RunLog | None = None,
     progress: bool = True,
     patience_s: float = PATIENCE_S,
+    arrays: tuple[str, ...] | None = None,
 ) -> RasterReport:
     """Do every task that the store lacks on the workers of a dask cluster.
 
@@ -111,6 +112,7 @@ def rasterize_on(
         log: gets a line per task.
         progress: show a bar on stderr.
         patience_s: seconds to wait for a scheduler that went away.
+        arrays: arrays of the layout whose tasks are done; all by default.
 
     Raises:
         StoreError: if the store cannot be written, no scheduler answers in time, or a worker would
@@ -122,7 +124,7 @@ def rasterize_on(
     history = _History(log or RunLog(), tries, dict(job.identity.packages))
     report = history.report
     while True:
-        tasks = TaskQueue(group, job.grid, job.layout, leases, tries)
+        tasks = TaskQueue(group, job.grid, job.layout, leases, tries, arrays)
         todo = _todo(tasks, report)
         if not todo:
             break

@@ -37,10 +37,14 @@ from unigeo.producer.training.step import compile_blocks
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.window import Window
+from unigeo.schemas.store.layout import FUSED
+from unigeo.schemas.store.quantization import FILL
 
 INPUT_BYTES = 64 << 20
 """Largest size of the patches of a batch, which has at least `LEAST_CELLS` cells."""
 LEAST_CELLS = 128
+FUSED_CELLS = 2048
+"""Number of cells fused in a batch."""
 COORDINATES = {"cuda": 2048, "cpu": 256}
 """Number of coordinates in a batch, by kind of device; on a CPU their tokens stay in its cache."""
 
@@ -93,6 +97,8 @@ class ModelEncoder(ShardEncoder):
 
     def batch(self, modality: str) -> int:
         """Return the size of batches: fixed by model and device, so that the bytes do not vary."""
+        if modality == FUSED:
+            return FUSED_CELLS
         if modality == COORDINATE:
             return COORDINATES.get(self.device.type, COORDINATES["cuda"])
         settings = self.model.settings
@@ -191,6 +197,11 @@ class ModelEncoder(ShardEncoder):
 
         return result
 
+    @property
+    def derived(self) -> frozenset[str]:
+        """`fused`, if the model makes it."""
+        return frozenset() if self.model.fusion is None else frozenset({FUSED})
+
     def covariates(self, modalities: tuple[str, ...]) -> tuple[ModalityColumns, ...]:
         """Return the covariates of the modalities that are cut from rasters."""
         return columns_of(self.observations, modalities)
@@ -222,10 +233,20 @@ class ModelEncoder(ShardEncoder):
         if not seen.valid.all():
             values = values[seen.valid]
         with torch.inference_mode():
+            if modality == FUSED:
+                return self._fuse(torch.from_numpy(values).to(self.device))
             if modality == COORDINATE:
                 return self.encode_cells(torch.from_numpy(values))
             inputs = torch.from_numpy(values).to(self.device, non_blocking=True)
             return self._encode_pixels(modality, inputs)
+
+    def _fuse(self, codes: Int8[torch.Tensor, "point modality band"]) -> torch.Tensor:
+        """Fuse stored vectors."""
+        assert self.model.fusion is not None, "the model fuses vectors"
+        present = codes[..., 0] != FILL
+        unit = torch.nn.functional.normalize(codes.float(), dim=-1)
+        vectors: torch.Tensor = self.model.fusion(unit, present)
+        return vectors
 
     def _encode_pixels(self, modality: str, pixels: torch.Tensor) -> torch.Tensor:
         """Encode patches; on a GPU in bfloat16 as in training, and in batches of one size."""
@@ -288,6 +309,8 @@ def check_fit(model: UniGeoCLIP, observations: Observations, modalities: tuple[s
         ModelError: naming the modality.
     """
     for modality in modalities:
+        if modality == FUSED and model.fusion is not None:
+            continue
         if modality not in model.modalities:
             raise ModelError(
                 f"the model has no {modality} encoder; it has {', '.join(model.modalities)}"

@@ -64,6 +64,15 @@ class RasterReport:
         """Speed of the run."""
         return self.cells[Status.VALID] / self.seconds if self.seconds else 0.0
 
+    def extend(self, other: "RasterReport") -> None:
+        """Count what another run did, after this one."""
+        self.cells.update(other.cells)
+        self.failures.update(other.failures)
+        self.failed += other.failed
+        self.shards += other.shards
+        self.seconds += other.seconds
+        self.device_seconds += other.device_seconds
+
     def add(self, task: Task, cells: Counter[Status], failures: Counter[str]) -> None:
         """Count a task that was written."""
         if task.modality != COVARIATES:
@@ -82,6 +91,7 @@ def rasterize(
     leases: Leases | None = None,
     log: RunLog | None = None,
     tries: int = TRIES,
+    arrays: tuple[str, ...] | None = None,
 ) -> RasterReport:
     """Do every task that the store lacks.
 
@@ -94,12 +104,13 @@ def rasterize(
         log: gets a line per task.
         tries: times that a task with failed cells is done before its failures are written; once
             where there are no `leases`.
+        arrays: arrays of the layout whose tasks are done; all by default.
 
     Raises:
         StoreError: if a shard cannot be written; what was written is kept, and the same call
             continues from there.
     """
-    tasks = TaskQueue(group, opened.job.grid, opened.job.layout, leases, tries)
+    tasks = TaskQueue(group, opened.job.grid, opened.job.layout, leases, tries, arrays)
     pipeline = _Pipeline(
         opened, tasks, ShardCommitter(group, leases), log or RunLog(), RasterReport()
     )

@@ -80,14 +80,22 @@ class Tasks(Sequence[Task]):
         return Task(self.modalities[modality], *divmod(shard, self.missing.shape[2]))
 
 
-def plan(group: zarr.Group, grid: Grid, layout: Layout) -> Tasks:
+def plan(
+    group: zarr.Group, grid: Grid, layout: Layout, arrays: tuple[str, ...] | None = None
+) -> Tasks:
     """List the tasks whose status object the store lacks.
 
     A shard's status is written after its vectors, so its presence says that the task is done.
+
+    Args:
+        group: root of the store.
+        grid: grid of the field.
+        layout: layout of the field.
+        arrays: some of the layout's arrays; all by default.
     """
-    shape = layout.shards(grid)
-    missing = [~stored_mask(group.store, status_name(array), shape) for array in layout.arrays]
-    return Tasks(layout.arrays, np.stack(missing))
+    shape, arrays = layout.shards(grid), arrays or layout.arrays
+    missing = [~stored_mask(group.store, status_name(array), shape) for array in arrays]
+    return Tasks(arrays, np.stack(missing))
 
 
 def planned(url: Any, grid: Grid, layout: Layout) -> Tasks:

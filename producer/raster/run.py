@@ -1,17 +1,23 @@
 """Fill a store: in this process or on a dask cluster, alone or beside other runs."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import zarr
+from zarr.core.sync import sync
 
 from unigeo.producer.raster.local_executor import RasterReport, rasterize
+from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.run_log import RunLog
 from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.producer.raster.store_lease import StoreLease
 from unigeo.producer.raster.task_queue import TRIES
+from unigeo.producer.storage.retrying_store import retrying
 from unigeo.schemas.errors import ModelError, StoreError
+from unigeo.schemas.store.layout import status_name
+from unigeo.schemas.store.manifest import shard_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +53,9 @@ class ExecutionOptions:
 def fill(
     group: zarr.Group, opened: OpenedJob, options: ExecutionOptions, lease: StoreLease
 ) -> RasterReport:
-    """Write every shard that is missing.
+    """Write every shard that is missing; those that are made of stored vectors last.
+
+    The latter are left out if cells of others failed and the options do not accept that.
 
     Args:
         group: the root of the store.
@@ -60,16 +68,55 @@ def fill(
             write other vectors.
     """
     log = RunLog(options.log or _default_log(opened.job.url))
-    common: dict[str, Any] = {"tries": options.tries, "log": log, "progress": options.progress}
+    layout, derived = opened.job.layout, opened.equipment.encoder.derived
+    first = tuple(array for array in layout.arrays if array not in derived)
+    last = tuple(array for array in layout.arrays if array in derived)
     try:
-        if options.workers is None and options.scheduler is None:
-            return rasterize(group, opened, leases=lease.leases, **common)
-        from unigeo.producer.raster.dask_executor import rasterize_on
-
-        with _cluster(options) as connect:
-            return rasterize_on(connect, group, opened, lease.leases, **common)
+        with _executor(group, opened, options, lease, log) as execute:
+            redone = lease.leases.failed() if last and lease.leases is not None else {}
+            report = execute(first)
+            if not last or (_failures(report, lease) and not options.accept_failures):
+                return report
+            _forget(group, last, redone)
+            report.extend(execute(last))
+            return report
     finally:
         log.close()
+
+
+@contextmanager
+def _executor(
+    group: zarr.Group,
+    opened: OpenedJob,
+    options: ExecutionOptions,
+    lease: StoreLease,
+    log: RunLog,
+) -> Iterator[Callable[[tuple[str, ...]], RasterReport]]:
+    """Yield the function that does the tasks of some arrays."""
+    common: dict[str, Any] = {"tries": options.tries, "log": log, "progress": options.progress}
+    if options.workers is None and options.scheduler is None:
+        yield lambda arrays: rasterize(group, opened, leases=lease.leases, arrays=arrays, **common)
+        return
+    from unigeo.producer.raster.dask_executor import rasterize_on
+
+    with _cluster(options) as connect:
+        yield lambda arrays: rasterize_on(
+            connect, group, opened, lease.leases, arrays=arrays, **common
+        )
+
+
+def _forget(group: zarr.Group, arrays: tuple[str, ...], redone: Iterable[Task]) -> None:
+    """Have the shards made again of which another array was made again."""
+    store: Any = retrying(group.store)
+    for row, col in sorted({(task.shard_row, task.shard_col) for task in redone}):
+        for array in arrays:
+            sync(store.delete(shard_key(status_name(array), row, col, 2)))
+
+
+def _failures(report: RasterReport, lease: StoreLease) -> int:
+    """Count the tasks with failed cells, of this run and of others on the store."""
+    failed = lease.leases.failed() if lease.leases is not None else {}
+    return len(failed) or len(report.failed)
 
 
 def _cluster(options: ExecutionOptions) -> AbstractContextManager[Any]:
@@ -88,8 +135,7 @@ def refuse_failures(
     Raises:
         StoreError: saying how many shards failed and what to do.
     """
-    failed = lease.leases.failed() if lease.leases is not None else {}
-    count = len(failed) or len(report.failed)
+    count = _failures(report, lease)
     if count and not options.accept_failures:
         raise StoreError(
             f"{count} shards of {url} hold cells that failed, for the reasons above; everything "

@@ -85,6 +85,11 @@ class ShardEncoder(Protocol):
         """Encode and quantize, from one thread; the result waits for the device."""
         ...
 
+    @property
+    def derived(self) -> frozenset[str]:
+        """Modalities that are made of the stored vectors of others; by default there are none."""
+        return frozenset()
+
     def covariates(self, modalities: tuple[str, ...]) -> tuple["ModalityColumns", ...]:
         """Return the covariates of some modalities; by default there are none."""
         return ()

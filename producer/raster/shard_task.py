@@ -30,8 +30,11 @@ from unigeo.producer.raster.shard_encoder import (
     ObservedCells,
 )
 from unigeo.producer.raster.shard_extent import ShardExtent, shard_extent
+from unigeo.producer.raster.stored_cells import stored_vectors
+from unigeo.producer.storage.retrying_store import retrying
 from unigeo.producer.storage.shard_codec import Buffers, VectorObject, shard_order, status_object
 from unigeo.schemas.errors import StoreError
+from unigeo.schemas.io.stores import open_group
 from unigeo.schemas.store.layout import COVARIATES
 from unigeo.schemas.store.status import Status
 
@@ -91,6 +94,11 @@ class OpenedJob:
     def extent(self) -> UInt8[np.ndarray, "shard_row shard_col"]:
         """The `ShardExtent` of every shard."""
         return shard_extent(self.job.region, self.job.grid, self.job.layout.shard)
+
+    @cached_property
+    def store(self) -> Any:
+        """The store that is filled, to read what other tasks wrote."""
+        return retrying(open_group(self.job.url, consolidated=False).store)
 
     @cached_property
     def columns(self) -> tuple[ModalityColumns, ...]:
@@ -189,6 +197,8 @@ class OpenedJob:
         cells: Int[np.ndarray, " cell"],
     ) -> AbstractContextManager[Observe]:
         """Open what the batches of a task share; `lonlat` are the centres of all its cells."""
+        if task.modality in self.equipment.encoder.derived:
+            return stored_vectors(self.store, self.job.layout, task)
         window = task.window(self.job.layout.shard)
         return self.equipment.encoder.open_shard(
             task.modality, self.job.grid, window, lonlat, cells

@@ -30,16 +30,26 @@ class TaskQueue:
     """
 
     def __init__(
-        self, group: zarr.Group, grid: Grid, layout: Layout, leases: Leases | None, tries: int
+        self,
+        group: zarr.Group,
+        grid: Grid,
+        layout: Layout,
+        leases: Leases | None,
+        tries: int,
+        arrays: tuple[str, ...] | None = None,
     ) -> None:
-        """List the tasks that the store lacks, and those that failed in an earlier run."""
+        """List the tasks that the store lacks, and those that failed in an earlier run.
+
+        With `arrays` only tasks of these.
+        """
         self.group = group
-        self._grid, self._layout = grid, layout
+        self._grid, self._layout, self._arrays = grid, layout, arrays or layout.arrays
         self._leases, self._tries = leases, tries if leases is not None else 1
         self._committer = ShardCommitter(group, leases)
         try:
-            self.planned = plan(group, grid, layout)
-            self.redo = frozenset(leases.failed()) if leases is not None else frozenset()
+            self.planned = plan(group, grid, layout, self._arrays)
+            failed = leases.failed() if leases is not None else {}
+            self.redo = frozenset(task for task in failed if task.modality in self._arrays)
         except unreachable_errors() as error:
             raise StoreError(f"cannot list the store: {describe_error(error)}") from error
         self._attempts: dict[Task, int] = {}
@@ -62,7 +72,7 @@ class TaskQueue:
                 yield retried
             elif deferred:
                 # One listing says which deferred tasks the other runs have finished meanwhile.
-                missing = plan(self.group, self._grid, self._layout)
+                missing = plan(self.group, self._grid, self._layout, self._arrays)
                 left = [task for task in deferred if task in self.redo or task in missing]
                 deferred = []
                 for task in left:
