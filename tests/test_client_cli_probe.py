@@ -14,6 +14,7 @@ from support.commands import done, point_table, refused, run
 
 from unigeo.client.commands import table_parts as commands_tables
 from unigeo.client.field.opening import open_field
+from unigeo.client.probing.probe import Probe
 
 FEW = ("--block-km", 500, "--folds", 3)
 
@@ -131,7 +132,10 @@ def test_a_map_that_is_there_is_replaced_only_when_that_is_asked(
         (("--map", "all", "map.png"), "must end in .tif or .tiff or .zarr"),
         (("--map", "atlantis", "map.tif"), "neither a file nor the name of a region"),
         (("--map", "90,0,95,5", "map.tif"), "lies off the field"),
-        (("--features", "radar"), "no features 'radar'; it has coordinate, aerial, joined"),
+        (
+            ("--features", "radar", "--save", "kept"),
+            "no features 'radar'; it has coordinate, aerial, joined",
+        ),
         (("--level", "0.5", "--target", "height"), "'height' is named twice"),
         (("--target", "depth"), "no column 'depth'"),
         (("--groups", "state"), "no column 'state'"),
@@ -150,10 +154,19 @@ def test_a_question_that_cannot_be_answered_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_overwrite_goes_with_a_map(gulf: Path, table: Path) -> None:
-    ended = run("probe", gulf, table, "--target", "height", "--overwrite")
-    assert ended.exit_code == 2
-    assert "--overwrite goes with --map" in ended.stderr
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--overwrite",), "--overwrite goes with --map or --save; tables are always replaced"),
+        (("--features", "aerial"), "--features goes with --predict or --map or --save"),
+        (("--prefix", "p_"), "--prefix goes with --predict"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    gulf: Path, table: Path, options: tuple[str, ...], words: str
+) -> None:
+    ended = run("probe", gulf, table, "--target", "height", *options)
+    assert ended.exit_code == 2 and words in ended.stderr
 
 
 def test_dates_in_a_csv_are_no_classes(gulf: Path, tmp_path: Path) -> None:
@@ -197,6 +210,9 @@ def test_probe_of_a_suite_writes_what_it_prints(gulf: Path, table: Path, tmp_pat
     assert out.read_text() == output
     for part in ("- command: `unigeo", "- field: gulf, 80000 m", "## Blocked R2", "joined"):
         assert part in output
+    for option in (("--level", "0.5"), ("--crs", "EPSG:4326"), ("--covariates",), ("--overwrite",)):
+        ended = run("probe", gulf, "--suite", suite, "--data", table.parent, *option)
+        assert ended.exit_code == 2 and f"leave out {option[0]}" in ended.stderr
 
 
 def test_own_columns_of_what_is_predicted_stay_as_they_are(
@@ -270,6 +286,25 @@ def test_a_probe_is_kept_and_predicts_later(gulf: Path, table: Path, tmp_path: P
     assert "no features 'aerial'" in refused(*aerial, tmp_path / "third.csv")
     assert "leave out TABLE" in run("probe", gulf, table, "--load", kept).stderr
     assert "no probe" in refused("probe", gulf, "--load", tmp_path)
+
+
+def test_each_target_of_a_kept_probe_is_mapped(gulf: Path, table: Path, tmp_path: Path) -> None:
+    kept, args = tmp_path / "both", ("--map", "-8,-6,6,5")
+    targets = ("--target", "height", "--target", "part", "--task", "regression")
+    ended = run("probe", gulf, table, *targets, *args, tmp_path / "a.tif")
+    assert ended.exit_code == 2 and "--load it with --target" in ended.stderr
+    done("probe", gulf, table, *targets, *FEW, "--save", kept)
+    load = ("probe", gulf, "--load", kept)
+    for target in ("height", "part"):
+        done(*load, "--target", target, *args, tmp_path / f"{target}.zarr")
+        drawn = xr.open_zarr(tmp_path / f"{target}.zarr")["prediction"].values
+        expected = Probe.load(kept, open_field(gulf)).map(target, (-8, -6, 6, 5))["prediction"]
+        assert np.allclose(drawn, expected.values, equal_nan=True)
+    assert "no target 'depth'; it has height, part" in refused(
+        *load, "--target", "depth", *args, tmp_path / "b.tif"
+    )
+    ended = run(*load, "--target", "height")
+    assert ended.exit_code == 2 and "--target names what --map draws" in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ from unigeo.producer.pipeline.recipe import recipe
 from unigeo.producer.raster.encoding import check_fit, encoder_of
 from unigeo.producer.raster.patch_mosaic import Mosaic
 from unigeo.producer.raster.run import ExecutionOptions
+from unigeo.producer.training.dataset import prepare_data
+from unigeo.producer.training.processes import Processes
 from unigeo.schemas.errors import LayoutError, ModelError, ObservationsError
 from unigeo.schemas.geo.regions import region_of_bbox
 
@@ -142,7 +144,7 @@ def described(folder: Path, tmp_path: Path, old: str, new: str) -> FolderObserva
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('[months]\nencoder = "image"', "[months]", "unknown key 'months'.*image or surface"),
+        ('[months]\nencoder = "image"', "[months]", "unknown key 'months'.*encoder = .image. or"),
         ('encoder = "image"', 'encoder = "sound"', r"\[months\]: .*'classes'.*not 'sound'"),
         ('encoder = "image"', 'encoder = "coordinate"', r"\[months\]: .*not 'coordinate'"),
         ('[months]', "[aerial]", None),
@@ -156,6 +158,8 @@ def described(folder: Path, tmp_path: Path, old: str, new: str) -> FolderObserva
         ("[months]", '["a b"]', "cannot be named 'a b'"),
         ("[months]", "[coordinate]", "is the location itself"),
         ("bands = [1]\n", "bands = [1, 1]\n", "one band of classes"),
+        ('10 = "water"\n20 = "town"\n30 = "forest"\n', "", "no class is named"),
+        ("[landcover.classes]\n", "[landcover.classes]\n01 = 'a'\n1 = 'b'\n", "1 is named twice"),
         ('20 = "town"', '20 = "water"', "20 is named 'water'"),
         ('20 = "town"', 'town = "town"', "'town' is no whole number"),
         ('kind = "raster"\nfiles = ["months.tif"]', 'files = ["months.tif"]', "key 'kind'"),
@@ -259,6 +263,21 @@ def test_towers_are_set_by_their_name(own: FolderObservations) -> None:
         recipe("tiny", own, 0, {"training.tower_rates": "aerial:0.5"})
     with pytest.raises(ModelError, match="share one tokenizer"):
         recipe("tiny", own, 0, {"model.captions.vocabulary": "300"})
+
+
+def test_a_modality_that_is_seen_nowhere_is_named(folder: Path, tmp_path: Path) -> None:
+    named = '10 = "water"\n20 = "town"\n30 = "forest"'
+    observed = described(folder, tmp_path, named, '11 = "water"')
+    chosen = recipe("tiny", observed, 0, {"training.locations": "300", "training.batch": "32"})
+    with pytest.raises(ModelError, match=r"every modality \(landcover: at none of them\)"):
+        prepare_data(observed, chosen.model, chosen.training, Processes())
+
+
+def test_a_preset_that_does_not_fit_a_modality_names_it(folder: Path, tmp_path: Path) -> None:
+    odd = described(folder, tmp_path, "patch_px = 16\n[landcover.", "patch_px = 17\n[landcover.")
+    said = r"no tower for landcover: .*patch 8 must divide.*; got patch=8$"
+    with pytest.raises(ModelError, match=said):
+        recipe("tiny", odd, 0, {})
 
 
 def test_images_that_are_no_colours_are_scaled_by_their_own_statistics(

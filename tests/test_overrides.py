@@ -21,7 +21,7 @@ from unigeo.producer.pipeline.overrides import known_keys, override, split_chang
 from unigeo.producer.pipeline.production_run import ProductionRun, choose, describe
 from unigeo.producer.pipeline.recipe import recipe
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.schemas.errors import ModelError
+from unigeo.schemas.errors import LayoutError, ModelError
 from unigeo.schemas.geo.regions import region_of_bbox
 
 MODEL = tiny(default_forms({"aerial": (3, 32, 32), "street": (3, 32, 32), "dsm": (1, 32, 32)}))
@@ -112,7 +112,7 @@ def test_nothing_changes_without_changes() -> None:
         ("coordinate.scale_embedding", "yes", ["true or false", "'yes'"]),
         ("temperature", "nan", ["temperature must be a number", "'nan'"]),
         ("text", "big", ["group of settings", "text.depth", "text=none"]),
-        ("coordinate.heads", "3", ["heads must divide width"]),
+        ("coordinate.heads", "3", ["coordinate: ", "heads must divide width", "heads=3"]),
     ],
 )
 def test_an_error_names_the_key_and_what_is_allowed(key: str, value: str, words: list[str]) -> None:
@@ -178,6 +178,12 @@ def test_a_run_says_what_was_changed_and_stores_no_modality_that_is_off() -> Non
     assert "setting       model.aerial = none" in lines
     assert "setting       training.batch = 64" in lines
     assert not any(line.startswith("setting") for line in describe(chosen(), World()))
+
+
+@pytest.mark.parametrize("names", ["", " , "])
+def test_modalities_that_are_left_empty_are_refused(names: str) -> None:
+    with pytest.raises(LayoutError, match=r"was a variable left unset.*coordinate, aerial"):
+        chosen(modalities=names)
 
 
 def test_a_finished_model_cannot_be_changed() -> None:

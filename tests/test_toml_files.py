@@ -94,8 +94,27 @@ def test_a_file_that_is_missing_or_no_toml_is_named(reader: str, tmp_path: Path)
         read(tmp_path)
     assert "it is not TOML" in refused(reader, text + "[broken", tmp_path)
     (tmp_path / "file.toml").write_bytes(b"name = '\xff'")
-    with pytest.raises(error, match="it is not TOML"):
+    with pytest.raises(error, match=r"it is not TOML.*byte 8 is not\. Save it as UTF-8"):
         read(tmp_path / "file.toml")
+
+
+@EACH
+def test_marks_and_line_ends_of_other_editors_change_nothing(reader: str, tmp_path: Path) -> None:
+    read, _, text = READERS[reader]
+    path = tmp_path / "file.toml"
+    path.write_text(text)
+    plain = read(path)
+    for content in (b"\xef\xbb\xbf" + text.encode(), text.replace("\n", "\r\n").encode()):
+        path.write_bytes(content)
+        assert read(path) == plain
+
+
+def test_values_are_told_in_the_words_of_toml(tmp_path: Path) -> None:
+    for value, said in (("[]", "at least one value is needed, not []"), ("1", "be a list, not 1")):
+        text = FOLDER.replace("bands = [1]", f"bands = {value}")
+        assert f"table [aerial], key 'bands': {said}" in refused("folder", text, tmp_path).replace(
+            "should ", ""
+        )
 
 
 @pytest.mark.parametrize(

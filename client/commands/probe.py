@@ -25,6 +25,7 @@ from unigeo.client.commands.probe_checks import (
     check_report,
     check_source,
     check_suite_options,
+    check_targets,
     mapped_region,
     point_arguments,
 )
@@ -37,7 +38,12 @@ if TYPE_CHECKING:
 
 
 FIT_OPTIONS = option_group(
-    click.option("--target", "targets", multiple=True, help="Column to predict. May be repeated."),
+    click.option(
+        "--target",
+        "targets",
+        multiple=True,
+        help="Column to predict, or of --load the one to map. May be repeated.",
+    ),
     click.option(
         "--task",
         type=click.Choice(["regression", "classification"]),
@@ -134,12 +140,12 @@ def probe(
     check_report(out)
     probed, new = None, None
     if suite is None:
-        check_source(table, targets, load, data)
+        check_source(table, targets, load, data, options)
         check_outputs(targets, options)
         probed, new = _probe_table(open_field(store), table, targets, load, options, quiet)
         report, text = probed.scores, _scores_text(probed)
     else:
-        folder = check_suite_options(table, targets, load, data, options)
+        folder = check_suite_options(data)
         with _printed_warnings():
             report, text = suite_report(
                 open_field(store), suite, folder, options, shows_progress(quiet)
@@ -158,7 +164,7 @@ def probe(
         if options["save"] is not None:
             probed.save(options["save"], options["features"], overwrite=options["overwrite"])
         _write_predictions(probed, new, options, quiet)
-        _write_map(probed, options, shows_progress(quiet))
+        _write_map(probed, targets, options, shows_progress(quiet))
 
 
 def _probe_table(
@@ -178,7 +184,8 @@ def _probe_table(
 
     loaded = None if load is None else Probe.load(load, field)
     if loaded is not None:
-        check_outputs(loaded.targets, options)
+        check_outputs(targets or loaded.targets, options)
+        check_targets(targets, loaded)
         options["modalities"] = loaded.modalities
     new = _open_prediction_table(field, options, quiet)
     check_predictions(field, new, options, loaded)
@@ -260,13 +267,16 @@ def _write_predictions(
         write_each_part(new, answer, point_arguments(options), out, None, quiet, keep_columns=True)
 
 
-def _write_map(probe: "Probe", options: dict[str, Any], progress: bool) -> None:
+def _write_map(
+    probe: "Probe", targets: tuple[str, ...], options: dict[str, Any], progress: bool
+) -> None:
     if options["map_"] is None:
         return
     out, where = options["map_"][1], mapped_region(options)
     write = probe.to_zarr if out.lower().endswith(".zarr") else probe.to_geotiff
     overwrite = options["overwrite"]
-    write(out, None, where, options["features"], overwrite=overwrite, progress=progress)
+    target = targets[0] if targets else None
+    write(out, target, where, options["features"], overwrite=overwrite, progress=progress)
 
 
 def _write_text(path: str, text: str) -> None:

@@ -18,21 +18,34 @@ _FIT_ONLY = (
     *("all_covariates", "covariates"),
 )
 """Options that need a TABLE to fit a probe to."""
-_FIXED_BY_PROBE = ("table", "targets", *_FIT_ONLY, "modalities", "method", "folds", "seed", "level")
+_FIXED_BY_PROBE = ("table", *_FIT_ONLY, "modalities", "method", "folds", "seed", "level")
 """Options whose values are stored in a saved probe, so that --load excludes them."""
-_NOT_WITH_SUITE = ("lon", "lat", "crs", *_FIT_ONLY, "features", "predict", "map_")
-"""Options that --suite excludes."""
+_NOT_WITH_SUITE = (
+    "table", "targets", "load", "lon", "lat", "crs", *_FIT_ONLY, "level", "features", "prefix", "predict", "map_", "overwrite",
+)  # fmt: skip
+"""Parameters that --suite excludes."""
 _SUITE_ONLY = ("numbers", "foldings")
 """Options that need a --suite."""
+_GOES_WITH = {
+    "overwrite": ("map_", "save"),
+    "features": ("predict", "map_", "save"),
+    "prefix": ("predict",),
+}
+"""Options that do nothing without one of others."""
 
 
 def check_source(
-    table: str | None, targets: tuple[str, ...], load: str | None, data: str | None
+    table: str | None,
+    targets: tuple[str, ...],
+    load: str | None,
+    data: str | None,
+    options: dict[str, Any],
 ) -> None:
     """Check that either a table with targets or a saved probe is given, and no option of a suite.
 
     Raises:
-        UsageError: if not, or if a saved probe is given with options that it determines.
+        UsageError: if not, if a saved probe is given with options that it determines, or if an
+            option would do nothing.
     """
     if load is not None and (given := _options_given(_FIXED_BY_PROBE)):
         raise click.UsageError(
@@ -40,19 +53,20 @@ def check_source(
         )
     if given := _options_given(_SUITE_ONLY):
         raise click.UsageError(f"{' and '.join(given)} goes with a --suite")
+    if load is not None and targets and options["map_"] is None:
+        raise click.UsageError("of a probe that is loaded, --target names what --map draws")
+    for name, others in _GOES_WITH.items():
+        if (given := _options_given((name,))) and not _options_given(others):
+            written = " or ".join(f"--{other.rstrip('_')}" for other in others)
+            note = "; tables are always replaced" if name == "overwrite" else ""
+            raise click.UsageError(f"{given[0]} goes with {written}{note}")
     if (load is None and (table is None or not targets)) or data is not None:
         raise click.UsageError(
             "name a TABLE with --target columns, a probe to --load, or a --suite with its --data"
         )
 
 
-def check_suite_options(
-    table: str | None,
-    targets: tuple[str, ...],
-    load: str | None,
-    data: str | None,
-    options: dict[str, Any],
-) -> str:
+def check_suite_options(data: str | None) -> str:
     """Check that a suite comes with its folder of tables, and without what it names itself.
 
     Returns:
@@ -61,12 +75,11 @@ def check_suite_options(
     Raises:
         UsageError: if not.
     """
-    conflicting = [table, *targets, load]
-    conflicting += [options[key] or None for key in (*_NOT_WITH_SUITE, "overwrite")]
-    if data is None or any(value is not None for value in conflicting):
+    given = _options_given(_NOT_WITH_SUITE)
+    if data is None or given:
         raise click.UsageError(
             "a --suite needs --data, names tables, targets, coordinates and blocks itself, "
-            "and predicts nothing"
+            f"and predicts nothing{': leave out ' if given else ''}{' and '.join(given)}"
         )
     return data
 
@@ -103,13 +116,26 @@ def check_outputs(targets: tuple[str, ...], options: dict[str, Any]) -> None:
         if len(targets) > 1:
             raise click.UsageError(
                 f"--map draws one --target, and there are {len(targets)}: {', '.join(targets)}. "
-                "Name one; in Python, Probe.to_geotiff draws any target of a saved probe"
+                "Name one; to fit all and draw each, --save the probe and --load it with --target"
             )
         _check_map_path(options["map_"][1], options["overwrite"])
-    elif options["overwrite"] and options["save"] is None:
-        raise click.UsageError("--overwrite goes with --map or --save; tables are always replaced")
     if options["save"] is not None:
         check_probe_path(options["save"], options["overwrite"])
+
+
+def check_targets(targets: tuple[str, ...], loaded: "Probe") -> None:
+    """Check that a saved probe has the targets that are named.
+
+    Raises:
+        ProbeError: if it does not.
+    """
+    from unigeo.schemas.errors import ProbeError
+
+    unknown = [name for name in targets if name not in loaded.targets]
+    if unknown:
+        raise ProbeError(
+            f"the probe has no target {unknown[0]!r}; it has {', '.join(loaded.targets)}"
+        )
 
 
 def _check_map_path(out: str, overwrite: bool) -> None:

@@ -3,6 +3,7 @@
 `base` is the paper's model.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from unigeo.producer.encoders.model_settings import ModelSettings
@@ -16,6 +17,7 @@ from unigeo.producer.encoders.tower_settings import (
     TransformerSettings,
 )
 from unigeo.producer.observations.forms import COORDINATE, Form, Forms, default_forms
+from unigeo.schemas.errors import ModelError
 
 SIGLIP = "google/siglip2-base-patch16-224"
 """Checkpoint that the paper's vision and text towers start from."""
@@ -50,7 +52,7 @@ def tiny(forms: Forms, *, seed: int = 0) -> ModelSettings:
         sigmas=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0),
         seed=seed,
     )
-    towers = {name: tower(form) for name, form in forms.items() if name != COORDINATE}
+    towers = _towers(forms, tower)
     return ModelSettings(
         dimension=128, towers={COORDINATE: coordinate, **towers}, fused=True, seed=seed
     )
@@ -84,7 +86,7 @@ def small(forms: Forms, *, seed: int = 0) -> ModelSettings:
         sigmas=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0),
         seed=seed,
     )
-    towers = {name: tower(form) for name, form in forms.items() if name != COORDINATE}
+    towers = _towers(forms, tower)
     return ModelSettings(
         dimension=384, towers={COORDINATE: coordinate, **towers}, fused=True, seed=seed
     )
@@ -119,13 +121,32 @@ def base(
             return image
         return _image(form, size | {"patch": 16, "resize": 224, "pretrained": pretrained})
 
-    towers = {name: tower(form) for name, form in forms.items() if name != COORDINATE}
+    towers = _towers(forms, tower)
     coordinate = CoordinateSettings(**size, seed=seed)
     settings = ModelSettings(
         dimension=768, towers={COORDINATE: coordinate, **towers}, fused=True, seed=seed
     )
     known = pretrained is None or pretrained == SIGLIP
     return settings if known else fit_to_checkpoint(settings, str(pretrained))
+
+
+def _towers(
+    forms: Forms, tower: Callable[[Form], TransformerSettings]
+) -> dict[str, TransformerSettings]:
+    """Return the settings of every tower but the coordinate encoder's.
+
+    Raises:
+        ModelError: naming the modality whose observations do not fit the preset.
+    """
+    towers = {}
+    for name, form in forms.items():
+        if name == COORDINATE:
+            continue
+        try:
+            towers[name] = tower(form)
+        except ModelError as error:
+            raise ModelError(f"the preset has no tower for {name}: {error}") from error
+    return towers
 
 
 def _pixel_tower(

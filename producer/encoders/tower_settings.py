@@ -302,7 +302,10 @@ def check(settings: object, truth: bool, rule: str) -> None:
     """Refuse settings that break a rule.
 
     Raises:
-        ModelError: stating the rule and the settings.
+        ModelError: stating the rule, and the values of the settings that it names.
     """
-    if not truth:
-        raise ModelError(f"{type(settings).__name__}: {rule}; got {settings}")
+    if truth:
+        return
+    values = {name: value for name, value in vars(settings).items() if name in rule}
+    shown = ", ".join(f"{name}={value!r:.80}" for name, value in values.items())
+    raise ModelError(f"{type(settings).__name__}: {rule}; got {shown or f'{settings!r:.400}'}")

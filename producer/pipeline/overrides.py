@@ -106,7 +106,13 @@ def _changed[T](root: Any, settings: T, prefix: str, changes: Mapping[str, str])
                 f"{_allowed(hints[name])}"
             )
         new[name] = _changed(root, value, f"{prefix}{name}.", part)
-    return _with_values(settings, new)
+    try:
+        return _with_values(settings, new)
+    except ModelError as error:
+        where = prefix.rstrip(".")
+        if not where or str(error).startswith(f"{where.rpartition('.')[2]}:"):
+            raise
+        raise ModelError(f"{where}: {error}") from error
 
 
 def _members(settings: Any) -> str | None:

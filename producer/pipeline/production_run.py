@@ -195,7 +195,7 @@ def chosen_modalities(
         LayoutError: if one of them is not observed, or the model does not encode it.
     """
     possible = [name for name in observations.modalities if name in model.modalities]
-    if not names:
+    if names is None:
         covering = tuple(name for name in possible if observations.covers_land(name))
         if model.fused and len(covering) > 1:
             covering += (FUSED,)
@@ -205,8 +205,13 @@ def chosen_modalities(
                 f"name what to store by --modalities, some of {', '.join(possible) or 'nothing'}"
             )
         return covering
-    chosen = tuple(name.strip() for name in names.split(","))
     possible += [FUSED] if model.fused else []
+    chosen = tuple(name.strip() for name in names.split(",") if name.strip())
+    if not chosen:
+        raise LayoutError(
+            f"no modality is named to store (was a variable left unset?); name some of "
+            f"{', '.join(possible)}, or leave the option out"
+        )
     unknown = [name for name in chosen if name not in possible]
     if unknown:
         raise LayoutError(

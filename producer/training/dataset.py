@@ -77,7 +77,7 @@ def prepare_data(
     def observe_samples(locations: Float[np.ndarray, "location 2"]) -> Samples:
         return observe(observations, locations, tokenizer, model_settings.modalities)
 
-    gallery = None
+    gallery, found = None, None
     if processes.is_first:
         gallery = _complete_samples(observe_samples, lonlat[in_holdout], settings.gallery)
         if len(gallery) < settings.gallery:
@@ -85,10 +85,14 @@ def prepare_data(
             more = observations.locations(settings.locations * 2, settings.seed + 1)
             more = more[held_out(more, settings.block_km, settings.holdout, settings.seed)]
             gallery = _complete_samples(observe_samples, more, settings.gallery)
-    if processes.broadcast(None if gallery is None else len(gallery)) < 2:
+        unseen = () if len(gallery) > 1 else _unseen(observe_samples(lonlat[in_holdout][:SLAB]))
+        found = (len(gallery), unseen)
+    count, unseen = processes.broadcast(found)
+    if count < 2:
+        which = f" ({', '.join(unseen)}: at none of them)" if unseen else ""
         raise ModelError(
-            "no hold-out place has every modality, so nothing can be evaluated; observe more "
-            "locations, or describe fewer modalities"
+            f"no hold-out place has every modality{which}, so nothing can be evaluated; observe "
+            "more locations, or describe fewer modalities"
         )
     return TrainingData(train_lonlat, gallery, tokenizer, observe_samples)
 
@@ -171,6 +175,11 @@ def _tokenizer(
     tokenizer = train_tokenizer(texts, settings)
     processes.broadcast(tokenizer.to_str())
     return tokenizer
+
+
+def _unseen(samples: Samples) -> tuple[str, ...]:
+    """Return the modalities in which no sample was observed."""
+    return tuple(name for name, present in samples.present.items() if not present.any())
 
 
 def _complete_samples(

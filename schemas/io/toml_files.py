@@ -35,9 +35,15 @@ def read_toml(path: Path, what: str, error: type[UnigeoError]) -> dict[str, Any]
         UnigeoError: of the class `error`, if there is no such file, or it is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        # Editors of Windows begin a file of UTF-8 with a mark, which TOML does not know.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as cause:
         raise error(f"cannot read {what} {path}: {cause.strerror}. Check the path.") from cause
+    except UnicodeDecodeError as cause:
+        raise error(
+            f"cannot read {what} {path}: it is not TOML, which is written in UTF-8: byte "
+            f"{cause.start} is not. Save it as UTF-8."
+        ) from cause
     except ValueError as cause:
         raise error(f"cannot read {what} {path}: it is not TOML: {cause}.") from cause
 
@@ -194,6 +200,9 @@ def _explain(
         expected = fault["ctx"].get("expected_tags") or ", ".join(map(repr, _kinds(tables)))
         return f"{where}, key 'kind': one of {expected} is needed, not {kind!r}"
     message = re.sub("^(Input|Value error, )", "", fault["msg"]).strip()
+    message = re.sub("valid (tuple|list)", "list", message).replace("valid dictionary", "table")
+    if fault["type"] == "too_short":
+        message = "at least one value is needed"
     value = "" if fault["type"] == "value_error" else f", not {fault['input']!r:.60}"
     return f"{where}, key {key!r}: {message}{value}"
 

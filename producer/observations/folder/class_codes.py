@@ -51,11 +51,17 @@ def describe_classes(about: ClassesDescription, table: str) -> Classes:
     """Return the classes that a table names; empty if it names none.
 
     Raises:
-        ObservationsError: if a number is no whole number, or a name stands for two classes.
+        ObservationsError: if no class is named, a number is no whole number or stands there twice,
+            or a name stands for two classes.
     """
     if about.classes is None:
         return {}
     named = about.classes
+    if not named:
+        raise ObservationsError(
+            f"table [{table}], key 'classes': no class is named; leave the key out, and every "
+            "number that the files hold is a class."
+        )
     if not isinstance(named, dict):
         named = {str(number): name for number, name in enumerate(named)}
     classes: Classes = {}
@@ -66,6 +72,10 @@ def describe_classes(about: ClassesDescription, table: str) -> Classes:
             raise ObservationsError(
                 f"table [{table}], key 'classes': {number!r} is no whole number."
             ) from error
+        if code in classes:
+            raise ObservationsError(
+                f"table [{table}], key 'classes': the number {code} is named twice."
+            )
         if not name or name in classes.values():
             raise ObservationsError(
                 f"table [{table}], key 'classes': each class needs a name of its own, and "

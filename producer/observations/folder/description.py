@@ -214,7 +214,7 @@ _TABLES: Mapping[EncoderKind, Any] = {
     "text": TextDescription,
 }
 """Class of the table of a modality, by its encoder."""
-_ENCODERS = " or ".join(_TABLES)
+_ENCODERS = " or ".join(f'"{name}"' for name in _TABLES)
 
 
 class _General(_Table):
@@ -272,7 +272,7 @@ def read_description(path: Path) -> Description:
         tables,
         ObservationsError,
         more_keys=list(_TABLES_BY_NAME),
-        hint=f"and a modality of your own, whose table states its encoder: {_ENCODERS}",
+        hint=f"and a modality of your own, whose table has the key encoder = {_ENCODERS}",
     )
     try:
         if modalities:
