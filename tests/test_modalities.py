@@ -280,6 +280,14 @@ def test_a_preset_that_does_not_fit_a_modality_names_it(folder: Path, tmp_path: 
         recipe("tiny", odd, 0, {})
 
 
+def test_a_class_of_observations_says_the_form_of_its_own_modality() -> None:
+    class Radar(World):
+        modalities = ("coordinate", "radar")  # type: ignore[assignment]
+
+    with pytest.raises(ObservationsError, match="which encoder takes radar: its method `form`"):
+        forms_of(Radar())
+
+
 def test_images_that_are_no_colours_are_scaled_by_their_own_statistics(
     own: FolderObservations,
 ) -> None:

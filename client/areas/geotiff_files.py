@@ -8,7 +8,7 @@ from typing import Any
 from unigeo.schemas.errors import MissingExtraError, StoreError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.window import Window
-from unigeo.schemas.io.addresses import refuse_inside_a_store
+from unigeo.schemas.io.addresses import check_destination
 from unigeo.schemas.io.atomic_files import file_beside
 
 _ENDINGS = (".tif", ".tiff")
@@ -33,11 +33,9 @@ def check_geotiff_path(path: str | Path, overwrite: bool) -> Path:
         raise StoreError(
             f"cannot write a GeoTIFF named {name!r}: its name must end in {' or '.join(_ENDINGS)}"
         )
-    if not path.absolute().parent.is_dir():
-        raise StoreError(f"cannot write {path}: there is no folder {path.parent}")
+    check_destination(path, str(path))
     if path.is_dir():
         raise StoreError(f"cannot write {path}: it is a folder")
-    refuse_inside_a_store(path, str(path))
     if path.exists() and not overwrite:
         raise StoreError(
             f"cannot write {path}: it is there already; allow it to be replaced (overwrite=True, "

@@ -22,7 +22,7 @@ from unigeo.client.shapes.outlines import Outlines
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.window import Window
-from unigeo.schemas.io.addresses import refuse_inside_a_store
+from unigeo.schemas.io.addresses import check_destination
 from unigeo.schemas.io.atomic_files import folder_beside
 from unigeo.schemas.io.store_errors import unreachable_errors
 from unigeo.schemas.io.stores import open_group
@@ -88,9 +88,9 @@ def cut_field(
         StoreError: if the store cannot be read or written; nothing is left then.
     """
     path, chosen = Path(path), field.chosen(modalities)
+    check_destination(path, str(path), makes_folders=True)
     if path.exists():
         raise StoreError(f"cannot write {path}: it is there already; remove it, or name another")
-    refuse_inside_a_store(path, str(path))
     outlines, window = region_of_field(field, region, crs)
     layout = replace(field.layout, modalities=chosen, version=LAYOUT_VERSION)
     grid, layout = _align(field.grid, layout, window)

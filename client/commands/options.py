@@ -130,16 +130,17 @@ def check_output_path(path: str, endings: tuple[str, ...]) -> None:
     """Check that a file or store can be written, before any work is done for it.
 
     Raises:
-        StoreError: if the path has another ending, its folder does not exist, or it is a folder or
-            an existing store.
+        StoreError: if the path has another ending, its folder does not exist or cannot be written
+            to, or it is a folder or an existing store.
     """
     from pathlib import Path
+
+    from unigeo.schemas.io.addresses import check_destination
 
     target = Path(path)
     if not path.lower().endswith(endings):
         raise StoreError(f"cannot write {path}: its name must end in {' or '.join(endings)}")
-    if not target.absolute().parent.is_dir():
-        raise StoreError(f"cannot write {path}: there is no folder {target.parent}")
+    check_destination(target, path)
     if path.lower().endswith(".zarr") and target.exists():
         raise StoreError(f"cannot write {path}: it is there already; remove it, or name another")
     if target.is_dir():

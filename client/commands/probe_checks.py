@@ -21,7 +21,8 @@ _FIT_ONLY = (
 _FIXED_BY_PROBE = ("table", *_FIT_ONLY, "modalities", "method", "folds", "seed", "level")
 """Options whose values are stored in a saved probe, so that --load excludes them."""
 _NOT_WITH_SUITE = (
-    "table", "targets", "load", "lon", "lat", "crs", *_FIT_ONLY, "level", "features", "prefix", "predict", "map_", "overwrite",
+    "table", "targets", "load", "lon", "lat", "crs", *_FIT_ONLY, "level",
+    "features", "prefix", "predict", "map_", "overwrite",
 )  # fmt: skip
 """Parameters that --suite excludes."""
 _SUITE_ONLY = ("numbers", "foldings")

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unigeo.schemas.errors import LayoutError, MissingExtraError, StoreError
-from unigeo.schemas.io.addresses import refuse_inside_a_store
+from unigeo.schemas.io.addresses import check_destination
 from unigeo.schemas.io.atomic_files import file_beside
 from unigeo.schemas.io.limits import check_memory
 from unigeo.schemas.io.stores import open_group
@@ -46,7 +46,7 @@ def draw_previews(field: "Field", folder: Path | str, modalities: tuple[str, ...
     except ImportError as error:
         raise MissingExtraError("previews need matplotlib: pip install 'unigeo[plot]'") from error
     folder = Path(folder)
-    refuse_inside_a_store(folder / "image.png", str(folder))
+    check_destination(folder / "image.png", str(folder), makes_folders=True)
     paths = []
     for modality in modalities:
         panels, extent_km = stored_colours(field, modality) or principal_colours(field, modality)

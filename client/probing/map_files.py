@@ -10,7 +10,7 @@ import numpy as np
 from unigeo.client.areas.geotiff_files import create_geotiff, import_rasterio, raster_window
 from unigeo.client.probing.prediction_map import PredictionMap
 from unigeo.schemas.errors import StoreError
-from unigeo.schemas.io.addresses import absolute_url, refuse_inside_a_store
+from unigeo.schemas.io.addresses import absolute_url, check_destination
 from unigeo.schemas.io.atomic_files import folder_beside, partial_path
 from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.io.store_errors import unreachable_errors
@@ -87,9 +87,7 @@ def check_zarr_path(url: Any, overwrite: bool) -> Path | None:
     if not name.strip() or not path.name:
         raise StoreError(f"cannot write the map {name!r}: name a new folder, such as map.zarr")
     path = path.absolute()
-    if not path.parent.is_dir():
-        raise StoreError(f"cannot write the map {url}: there is no folder {path.parent}")
-    refuse_inside_a_store(path, f"the map {url}")
+    check_destination(path, f"the map {url}")
     if not os.path.lexists(path):
         return path
     if not overwrite:

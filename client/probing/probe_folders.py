@@ -22,14 +22,14 @@ def check_probe_path(path: Any, overwrite: bool) -> Path:
             replaced: anything without `overwrite`; with it all but a probe, and a probe beside
             which other files lie.
     """
-    from unigeo.schemas.io.addresses import refuse_inside_a_store
+    from unigeo.schemas.io.addresses import check_destination
 
     safetensors_numpy()
     folder = local_folder(path, "write", StoreError)
     if not folder.name:
         raise StoreError(f"cannot write a probe to {str(path)!r}: name a folder")
     try:
-        refuse_inside_a_store(folder, "a probe")
+        check_destination(folder, f"the probe {short(str(path), 200)}", makes_folders=True)
         if not os.path.lexists(folder):
             return folder
         if not (folder / FACTS).is_file():

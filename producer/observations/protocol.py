@@ -79,12 +79,18 @@ class Observations(Protocol):
         """Return which encoder takes a modality's observations, and what they look like.
 
         Raises:
-            ObservationsError: if there is no such modality.
+            ObservationsError: if there is no such modality, or it is not one of the paper's and an
+                implementation does not say its form.
         """
         encoder = DEFAULT_ENCODERS.get(modality)
-        if encoder is None or modality not in self.modalities:
+        if modality not in self.modalities:
             raise ObservationsError(
                 f"{self.name} has no {modality}; it has {', '.join(self.modalities)}"
+            )
+        if encoder is None:
+            raise ObservationsError(
+                f"{self.name} does not say which encoder takes {modality}: its method `form` has "
+                "to return a Form of it"
             )
         return default_form(modality, self.shape(modality) if encoder in PIXEL_ENCODERS else None)
 

@@ -36,16 +36,36 @@ def absolute_url(url: Any) -> Any:
     return str(Path(text).expanduser().resolve())
 
 
-def refuse_inside_a_store(path: Path, what: str) -> None:
-    """Refuse to write into the folder of a Zarr store, whose manifest lists what belongs there.
+def check_destination(path: Path, what: str, *, makes_folders: bool = False) -> None:
+    """Refuse a path that nothing can be written to, before any work is done for it.
+
+    Into the folder of a Zarr store nothing is written: its manifest lists what belongs there.
 
     Args:
         path: of the new file or folder.
         what: name of the file or folder in the message.
+        makes_folders: whether folders above it that do not exist are made.
 
     Raises:
-        StoreError: naming the store.
+        StoreError: if the name cannot be one of a file, its folder does not exist or cannot be
+            written to, or it lies inside a Zarr store.
     """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # too long a name, or a folder that may not be looked into
+        raise StoreError(f"cannot write {what}: {error.strerror}") from error
+    except ValueError as error:
+        raise StoreError(f"cannot write {what}: {error}") from error
+    folder = path.absolute().parent
+    while makes_folders and not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        shown = path.parent if folder == path.absolute().parent else folder
+        raise StoreError(f"cannot write {what}: there is no folder {shown}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StoreError(f"cannot write {what}: the folder {folder} is not yours to write to")
     for folder in path.absolute().parents:
         if (folder / "zarr.json").is_file():
             raise StoreError(

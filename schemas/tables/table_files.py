@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from unigeo.schemas.errors import MissingExtraError, PointsError, StoreError
-from unigeo.schemas.io.addresses import refuse_inside_a_store
+from unigeo.schemas.io.addresses import check_destination
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,19 +110,17 @@ def check_writable(path: str | None, format: str | None = None) -> None:  # noqa
     """Refuse an output that cannot be written, before any work is done for it.
 
     Raises:
-        StoreError: if the format is unknown, the folder is not there, or the name is taken by
-            something that is no file.
+        StoreError: if the format is unknown, the folder is not there or cannot be written to, or
+            the name is taken by something that is no file.
     """
     path = PIPE if path is None else path
     format_of(path, format, "write")
     if path == PIPE:
         return
     target = Path(path)
-    if not target.parent.is_dir():
-        raise StoreError(f"cannot write {path}: there is no folder {target.parent}")
+    check_destination(target, path)
     if target.exists() and not target.is_file():
         raise StoreError(f"cannot write {path}: it is no file; use - for standard output")
-    refuse_inside_a_store(target, path)
 
 
 def format_of(path: str, named: str | None, verb: Literal["read", "write"]) -> Format:
