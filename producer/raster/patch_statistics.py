@@ -10,6 +10,9 @@ from torch import Tensor
 
 from unigeo.producer.observations.forms import Form
 
+_CACHED_NUMBERS = 1 << 17
+"""Pixels of the patches that are converted to floats together on a CPU."""
+
 
 def patch_statistics(
     pixels: Shaped[Tensor, "point channel row col"], form: Form
@@ -28,6 +31,18 @@ def patch_statistics(
     flat = pixels.flatten(2)
     if form.encoder == "classes":
         return _shares(flat, len(form.classes)).float()
+    if not len(flat):
+        return flat.new_zeros(0, flat.shape[1] * 3, dtype=torch.float32)
+    step = len(flat)
+    if flat.device.type == "cpu":  # parts stay in the processor's cache
+        step = max(1, _CACHED_NUMBERS // max(1, flat[0].numel()))
+    return torch.cat([_moments(part) for part in flat.split(step)]).flatten(1)
+
+
+def _moments(
+    flat: Shaped[Tensor, "point channel pixel"],
+) -> Float[Tensor, "point channel statistic"]:
+    """Return mean, standard deviation and range of each channel, float32."""
     low, high = flat.aminmax(dim=-1)
     # Sums of bytes are exact in float32 up to 2^16 pixels; heights differ by less than they are
     # high, so they need float64.
@@ -36,7 +51,7 @@ def patch_statistics(
     mean = numbers.mean(dim=-1, keepdim=True)
     std = numbers.sub_(mean).square_().mean(dim=-1).sqrt_()
     span = high.to(numbers.dtype) - low.to(numbers.dtype)
-    return torch.stack([mean[..., 0], std, span], dim=-1).flatten(1).float()
+    return torch.stack([mean[..., 0], std, span], dim=-1).float()
 
 
 def _shares(
