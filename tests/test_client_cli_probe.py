@@ -210,7 +210,12 @@ def test_probe_of_a_suite_writes_what_it_prints(gulf: Path, table: Path, tmp_pat
     assert out.read_text() == output
     for part in ("- command: `unigeo", "- field: gulf, 80000 m", "## Blocked R2", "joined"):
         assert part in output
-    for option in (("--level", "0.5"), ("--crs", "EPSG:4326"), ("--covariates",), ("--overwrite",)):
+    for option in (
+        ("--level", "0.5"),
+        ("--crs", "EPSG:4326"),
+        ("--groups", "part"),
+        ("--overwrite",),
+    ):
         ended = run("probe", gulf, "--suite", suite, "--data", table.parent, *option)
         assert ended.exit_code == 2 and f"leave out {option[0]}" in ended.stderr
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-from support.commands import done, refused
+from support.commands import done, refused, run
+from support.stores import COVARIATES
 
 from unigeo.client.field.opening import open_field
 from unigeo.client.probing.folding_tables import above_numbers, foldings_table
@@ -264,3 +265,47 @@ def test_numbers_and_foldings_go_with_a_suite(gulf: Path, plots: Path) -> None:
     for option in (("--foldings", 2), ("--numbers", plots / "numbers")):
         told = refused("probe", gulf, plots / "points.csv", "--target", "damp", *option)
         assert f"{option[0]} goes with a --suite" in told
+
+
+@pytest.mark.filterwarnings("ignore::unigeo.schemas.errors.ProbeWarning")  # few rows have all
+def test_covariates_of_the_store_are_scored_alone_and_beside_vectors(
+    wide: Path, plots: Path, tmp_path: Path
+) -> None:
+    """At points and over polygons; numbers of rasters are held against all of them."""
+    out = tmp_path / "scores.csv"
+    ended = run(
+        "probe", wide, "--suite", plots / "suite.toml", "--data", plots, "--modality", "coordinate",
+        "--numbers", plots / "numbers", "--covariates", "--folds", 3, "--quiet", "-o", out,
+    )  # fmt: skip
+    assert ended.exit_code == 0, ended.stderr
+    report = pd.read_csv(out)
+    for name in ("plots", "points"):
+        named = list(dict.fromkeys(report[report["table"] == name]["features"]))
+        numbers = [one for one in named if one.startswith("numbers")]
+        assert [one for one in named if "covariates" in one] == [
+            "covariates", "coordinate + covariates"
+        ]  # fmt: skip
+        assert "numbers ridge" in numbers and len(numbers) == (4 if name == "plots" else 2)
+
+    field = open_field(wide)
+    names = [one.name for one in COVARIATES if not one.is_class]
+    shapes = json.loads((plots / "plots.geojson").read_text())
+    over = {
+        "coordinate": field.zonal(shapes, "coordinate").filter(regex=r"_\d+$").to_numpy(),
+        "covariates": field.zonal(shapes, [], covariates=names)[names].to_numpy(),
+    }
+    expected = probe_suite(
+        load_suite(plots / "suite.toml"),
+        plots,
+        lambda lonlat: {
+            "coordinate": field.features(lonlat, "coordinate")["coordinate"],
+            "covariates": field.sample(lonlat, [], covariates=names)[names].to_numpy(),
+        },
+        averages=lambda polygons: over,
+        numbers=open_numbers(plots / "numbers"),
+        folds=3,
+        baselines=False,
+    )
+    keys = ["table", "features", "split", "target"]
+    own, again = report.set_index(keys)["r2"], expected.set_index(keys)["r2"]
+    np.testing.assert_allclose(own[again.index], again, atol=1e-4)

@@ -101,16 +101,22 @@ def test_a_suite_leaves_out_rows_without_a_position_and_holds_repeats_together(
     assert report["r2"].max() < 0.05
 
 
-@pytest.mark.parametrize("name", ["standard14", "county_families", "county_means"])
+@pytest.mark.parametrize(
+    "name",
+    ["standard14", "standard14_zonal", "county_families", "county_means", "county_zonal"],
+)
 def test_the_examples_name_columns_that_are_there(name: str, shared_data: Path) -> None:
     suite = load_suite(EXAMPLES / f"{name}.toml")
     tables = list(suite.tables(shared_data))
     targets = [target for table in tables for target in table.targets]
-    assert len(targets) == {"standard14": 14}.get(name, 53)
+    assert len(targets) == (14 if name.startswith("standard14") else 53)
     for table in tables:
         # A county's point lies among the points of its polygon.
         apart = np.abs(table.sampled_lonlat.mean(axis=1) - table.lonlat).max(axis=1)
-        assert table.sampled_lonlat.shape[1] == (8 if name == "county_means" else 1)
+        has_areas = suite.areas is not None and table.name.startswith("county_")
+        assert table.has_areas == has_areas
+        assert table.is_of_cells == (has_areas and name.endswith("zonal"))
+        assert table.sampled_lonlat.shape[1] == (8 if has_areas else 1)
         assert np.median(apart) < 0.1 and apart.max() < 2
         assert table.crs == "EPSG:5070"
         assert table.block_km == (50 if table.name == "california_housing" else 300)
@@ -228,6 +234,7 @@ def test_a_row_that_stands_for_a_polygon_has_the_mean_vector_of_its_points(tmp_p
         (('"plot"', '"lot"'), "no column 'lot'"),
         (("areas.geojson", "none.geojson"), "cannot read GeoJSON"),
         (("places = 5", "places = 0"), "must be positive"),
+        (("places = 5", "mean_of = 'centres'"), "one of points, cells"),
         (("places = 5", "plates = 5"), "unknown key 'plates'"),
         (("[areas]", "[[table]]\nfile='a'\ntargets=['b']\n[areas]"), "leave one out"),
     ],

@@ -13,12 +13,11 @@ if TYPE_CHECKING:
     from unigeo.schemas.tables.part_readers import TableParts
 
 MAP_ENDINGS = (".tif", ".tiff", ".zarr")
-_FIT_ONLY = (
-    *("block_km", "task", "groups", "controls", "save"),
-    *("all_covariates", "covariates"),
-)
+_FIT_ONLY = ("block_km", "task", "groups", "controls", "save")
 """Options that need a TABLE to fit a probe to."""
-_FIXED_BY_PROBE = ("table", *_FIT_ONLY, "modalities", "method", "folds", "seed", "level")
+_SAMPLED = ("all_covariates", "covariates", "modalities", "method")
+"""Options that say what is read of the field."""
+_FIXED_BY_PROBE = ("table", *_FIT_ONLY, *_SAMPLED, "folds", "seed", "level")
 """Options whose values are stored in a saved probe, so that --load excludes them."""
 _NOT_WITH_SUITE = (
     "table", "targets", "load", "lon", "lat", "crs", *_FIT_ONLY, "level",

@@ -3,13 +3,14 @@
 import sys
 from typing import TYPE_CHECKING, Any
 
+from unigeo.client.commands.options import covariate_arguments
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
     from unigeo.client.field.field import Field
     from unigeo.client.probing.suite_numbers import SuiteNumbers
-    from unigeo.client.probing.suite_probe import AverageVectors
     from unigeo.client.probing.suites import Suite
 
 
@@ -22,8 +23,8 @@ def suite_report(
         field: field whose vectors are scored.
         suite: path of the suite file.
         data: folder of its tables.
-        options: options of the command: `modalities`, `method`, `folds`, `seed`, `numbers`,
-            `foldings`.
+        options: options of the command: `modalities`, `all_covariates`, `covariates`, `method`,
+            `folds`, `seed`, `numbers`, `foldings`.
         progress: show bars on stderr.
     """
     from pathlib import Path
@@ -33,14 +34,14 @@ def suite_report(
     from unigeo.client.probing.suite_report import suite_markdown
     from unigeo.client.probing.suites import load_suite
 
-    modalities, method = field.chosen(options["modalities"] or None), options["method"]
     chosen = load_suite(suite)
     numbers = None if options["numbers"] is None else open_numbers(options["numbers"])
+    features = _Features(field, options, progress)
     report = probe_suite(
         chosen,
         Path(data),
-        lambda lonlat: field.features(lonlat, modalities, method=method),
-        averages=_averages(field, modalities, progress),
+        features.at_points,
+        averages=features.over_polygons,
         numbers=numbers,
         foldings=options["foldings"],
         folds=options["folds"],
@@ -50,20 +51,50 @@ def suite_report(
     return report, suite_markdown(report, _facts(field, chosen, numbers, options))
 
 
-def _averages(field: "Field", modalities: tuple[str, ...], progress: bool) -> "AverageVectors":
-    """Make the function that averages each modality over polygons, and joins them."""
-    import numpy as np
+class _Features:
+    """The sets of features of a field: its modalities, joined ones, and covariates if wanted."""
 
-    from unigeo.client.areas.zonal import zonal_means
-    from unigeo.client.probing.sampled_features import JOINED
+    def __init__(self, field: "Field", options: dict[str, Any], progress: bool) -> None:
+        from unigeo.client.reading.covariates import chosen_covariates
 
-    def averages(polygons: Any) -> "dict[str, np.ndarray]":
-        means = zonal_means(field, polygons, modalities, progress=progress)
-        if len(means) > 1:
-            means[JOINED] = np.concatenate(list(means.values()), axis=1)
-        return means
+        self._field, self._progress = field, progress
+        self._modalities = field.chosen(options["modalities"] or None)
+        self._method = options["method"]
+        wanted = covariate_arguments(
+            {name: options[name] for name in ("all_covariates", "covariates")}
+        )
+        self._covariates = chosen_covariates(field, wanted["covariates"], numbers_only=True)
 
-    return averages
+    def at_points(self, lonlat: "np.ndarray") -> "dict[str, np.ndarray]":
+        """Sample every set at points."""
+        from unigeo.client.reading.covariates import positions, sample_covariates
+        from unigeo.schemas.store.layout import COVARIATES
+        from unigeo.schemas.tables.points import read_points
+
+        sets = self._field.features(lonlat, self._modalities, method=self._method)
+        if self._covariates:
+            columns = positions(self._field, self._covariates)
+            source = self._field.modality(COVARIATES)
+            sets[COVARIATES] = sample_covariates(source, read_points(lonlat), columns).vectors
+        return sets
+
+    def over_polygons(self, polygons: Any) -> "dict[str, np.ndarray]":
+        """Average every set over the cells of polygons."""
+        import numpy as np
+
+        from unigeo.client.areas.zonal import zonal_means
+        from unigeo.client.probing.sampled_features import JOINED
+        from unigeo.schemas.store.layout import COVARIATES
+
+        field, progress = self._field, self._progress
+        sets = zonal_means(field, polygons, self._modalities, progress=progress)
+        if len(sets) > 1:
+            sets[JOINED] = np.concatenate(list(sets.values()), axis=1)
+        if self._covariates:
+            names = list(self._covariates)
+            numbers = field.zonal(polygons, [], covariates=names, progress=progress)
+            sets[COVARIATES] = numbers[names].to_numpy()
+        return sets
 
 
 def _facts(

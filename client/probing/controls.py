@@ -3,7 +3,7 @@
 They are columns of the user's table, covariates of the field, or both.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,13 +104,20 @@ def with_covariates(
 
 
 def add_controls(
-    vectors: Mapping[str, FeatureRows], controls: Controls | None
+    vectors: Mapping[str, FeatureRows],
+    controls: Controls | None,
+    alone: Collection[str] = (),
 ) -> dict[str, tuple[FeatureRows, Float[np.ndarray, " band"] | float]]:
     """Add the controls alone, and each set of vectors with the controls, to the sets of vectors.
 
     Beside vectors the controls get a larger strength, so that together they may explain as much as
     all bands: else the penalty that hundreds of bands need would suppress a few controls that
     matter.
+
+    Args:
+        vectors: sets of vectors by name.
+        controls: controls, if there are any.
+        alone: names of sets that get no controls beside them.
 
     Returns:
         Every set of features, and the strength of its bands in a ridge, by name.
@@ -126,6 +133,8 @@ def add_controls(
     sets[label] = (controls.values, 1.0)
     count = controls.values.shape[1]
     for name, values in vectors.items():
+        if name in alone:
+            continue
         bands = values.shape[1]
         strength = np.ones(bands + count)
         strength[bands:] = max(1.0, np.sqrt(bands / count))

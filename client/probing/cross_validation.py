@@ -119,7 +119,8 @@ def evaluate(
     wanted = chosen_baselines(baselines, data.vectors)
     if trees:
         need_sklearn("ensemble")
-    sets = add_controls(data.vectors, data.controls)
+    # Sets that trees are grown on are held against vectors themselves.
+    sets = add_controls(data.vectors, data.controls, alone=(trees or {}).values())
     tasks = scoring_tasks(data, sets, seed, wanted, level, trees)
     seconds = [task.seconds for task in tasks]
     show = sum(seconds) > _LONG_S if progress is None else progress

@@ -125,6 +125,8 @@ def gains_table(
             first = predicted[split.name, target, label]
             for features in data.vectors:
                 names = label, features, with_controls(features, label)
+                if (split.name, target, names[2]) not in score_of:
+                    continue  # scored without controls alone
                 compared = [score_of[split.name, target, name] for name in names]
                 second = predicted[split.name, target, names[2]]
                 if data.labels(target) is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from unigeo.client.probing.controls import Controls
 from unigeo.client.probing.cross_validation import probe_table
 from unigeo.client.probing.feature_rows import as_array
 from unigeo.client.probing.folding_tables import SEED
@@ -15,6 +16,7 @@ from unigeo.client.probing.sampled_features import scatter_rows
 from unigeo.client.probing.suite_numbers import TREES, SuiteNumbers
 from unigeo.client.probing.suites import Suite, SuiteTable
 from unigeo.schemas.errors import ProbeError
+from unigeo.schemas.store.layout import COVARIATES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
     from unigeo.client.shapes.polygon_rings import Polygons
 
 SampleVectors = Callable[[Float[np.ndarray, "point 2"]], Mapping[str, Float[np.ndarray, "point _"]]]
-"""Function of WGS 84 longitude and latitude: sets of features, NaN where there is no vector."""
+"""Function of WGS 84 longitude and latitude: sets of features, NaN where there is no vector. The
+set `covariates` is of plain numbers: it is scored alone and beside each other set."""
 AverageVectors = Callable[["Polygons"], Mapping[str, Float[np.ndarray, "polygon _"]]]
-"""Function of polygons: mean vectors over their cells by set of features, NaN without a vector."""
+"""Function of polygons: means over their cells by set of features, named as by `SampleVectors`."""
 
 
 def probe_suite(
@@ -118,12 +121,12 @@ def _features_of(
 
 
 def _mean_vectors(vectors: Any, count: int) -> Float[np.ndarray, "row _"]:
-    """Average the vectors of every `count` points that have one; NaN where none has."""
+    """Average the numbers of every `count` points that have them; NaN where none has."""
     each = np.asarray(vectors)
     if count == 1:
         return each
     each = each.reshape(-1, count, each.shape[1])
-    known = np.isfinite(each[:, :, :1])  # a vector is NaN in all bands or in none
+    known = np.isfinite(each)  # a vector is NaN in all bands or in none, covariates in some
     number = known.sum(axis=1)
     total = np.where(known, each, 0.0).sum(axis=1)
     return np.where(number > 0, total / np.maximum(number, 1), np.nan).astype(each.dtype)
@@ -135,17 +138,22 @@ def _probe_foldings(
     """Probe one table in each folding; add its name and family to the rows."""
     import pandas as pd
 
+    controls = None
+    if COVARIATES in features:
+        controls = Controls((COVARIATES,), features[COVARIATES].astype(np.float64), COVARIATES)
+    vectors = {name: values for name, values in features.items() if name != COVARIATES}
     reports = []
     for each in range(seed, seed + foldings):
         try:
             report = probe_table(
-                features,
+                vectors,
                 table.targets,
                 table.lonlat,
                 block_km=table.block_km,
                 crs=table.crs,
                 seed=each,
                 trees={name: on for name, on in TREES.items() if on in features},
+                controls=controls,
                 **options,
             )
         except ProbeError as error:
