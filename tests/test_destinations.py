@@ -15,7 +15,12 @@ from unigeo.client.field.field import Field
 from unigeo.client.field.opening import open_field
 from unigeo.client.probing.map_files import check_zarr_path
 from unigeo.client.probing.probe_folders import check_probe_path
+from unigeo.producer.commands.options import output_folder
+from unigeo.producer.observations.synthetic.world import World
+from unigeo.producer.pipeline.production_run import choose
+from unigeo.producer.storage.field_store import check_writable as check_field
 from unigeo.schemas.errors import StoreError
+from unigeo.schemas.geo.regions import region
 from unigeo.schemas.tables.table_files import check_writable
 
 Check = Callable[[Field, Path], Any]
@@ -27,6 +32,8 @@ WRITERS: dict[str, tuple[str, Check]] = {
     "probe": ("", lambda _, path: check_probe_path(path, overwrite=False)),
     "cut field": (".zarr", lambda field, path: cut_field(field, path, (-8, -9, 6, 7))),
     "previews": ("", lambda field, path: field.preview(path)),
+    "field": (".zarr", lambda _, path: check_field(path)),
+    "report of a model": ("", lambda _, path: output_folder(str(path), Path("unused"))),
 }
 EACH = pytest.mark.parametrize("writer", WRITERS)
 
@@ -50,7 +57,7 @@ def test_a_name_that_is_too_long_is_told(field: Field, tmp_path: Path, writer: s
 def test_a_file_where_a_folder_is_needed_is_told(field: Field, tmp_path: Path, writer: str) -> None:
     ending, check = WRITERS[writer]
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(StoreError, match=r"^cannot write .*: there is no folder .*file$"):
+    with pytest.raises(StoreError, match=r"^cannot write .*: there is no folder .*file"):
         check(field, tmp_path / "file" / f"b{ending}")
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -64,3 +71,24 @@ def test_a_folder_of_someone_else_is_told(
     with pytest.raises(StoreError, match=f"the folder {tmp_path} is not yours to write to"):
         check(field, tmp_path / f"b{ending}")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_field_is_not_begun_inside_another_nor_among_other_files(
+    field: Field, tmp_path: Path
+) -> None:
+    for name in ("inner.zarr", "deep/inner.zarr"):
+        with pytest.raises(StoreError, match="lies inside the Zarr store"):
+            check_field(Path(field.url) / name)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(StoreError, match="holds other files and no store"):
+        check_field(tmp_path)
+    assert [path.name for path in tmp_path.parent.glob(f"{tmp_path.name}*")] == [tmp_path.name]
+    check_field(field.url)  # is gone on with
+
+
+@pytest.mark.parametrize("given", ["", " "])
+def test_an_empty_output_is_no_default(given: str) -> None:
+    with pytest.raises(StoreError, match="--out is empty"):
+        output_folder(given, Path("report"))
+    with pytest.raises(StoreError, match=r"--out is empty.*amsterdam/amsterdam\.zarr"):
+        choose(region("amsterdam"), World(), out=given)

@@ -204,6 +204,14 @@ def test_files_that_come_and_go_are_named(files: Path) -> None:
         assert text in str(error.value)
 
 
+def test_a_new_set_needs_every_file_that_it_names(files: Path) -> None:
+    text = Path("set.toml").read_text().replace('"dtm.tif"', '"gone.tif"')
+    Path("other.toml").write_text(text)
+    with pytest.raises(ObservationsError, match=r"\[dsm\] gone.tif: No such file or directory"):
+        observe_set(prepare(read_set_description(Path("other.toml"))), "new")
+    assert not Path("new").exists()
+
+
 def test_overviews_beside_a_raster_are_part_of_it(files: Path) -> None:
     Path("dsm.tif.ovr").write_bytes(b"II*\0 and no more")
     with pytest.raises(ObservationsError, match=r"dsm.tif.ovr is new"):

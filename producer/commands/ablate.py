@@ -11,6 +11,7 @@ import click
 
 from unigeo.producer.commands.options import (
     check_observations,
+    output_folder,
     setting_changes,
     takes_observations,
     takes_settings,
@@ -68,7 +69,7 @@ def ablate(table: str, **options: Any) -> None:
     description = None if ablation.observations is None else str(ablation.observations)
     data = None if ablation.data is None else str(ablation.data)
     check_observations(description, data)
-    out = Path(options["out"] or ablation.path.stem)
+    out = output_folder(options["out"], Path(ablation.path.stem))
     uncached = open_named(description, data)
     trials = plan_trials(ablation, uncached)
     observations = CachedObservations(uncached, out / "observed")

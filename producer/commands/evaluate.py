@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unigeo.producer.commands.options import check_observations
+from unigeo.producer.commands.options import check_observations, output_folder
 from unigeo.producer.observations.open_named import open_named
 from unigeo.schemas.errors import ModelError, ObservationsError
 from unigeo.schemas.io.json_text import load_json
@@ -46,6 +46,7 @@ def evaluate(model: Path, **options: Any) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `produce`; before torch is loaded
     if options["suite"] is not None and options["data"] is None:
         raise click.UsageError("--suite needs --data, the folder of its tables")
+    out = output_folder(options["out"], model.with_name(model.name + "-evaluation"))
     observations = _observations(model, options)
     from unigeo.producer.evaluation.evaluate import PARTS, EvaluationPlan, evaluate_model
 
@@ -63,7 +64,6 @@ def evaluate(model: Path, **options: Any) -> None:
         },
         seed=options["seed"],
     )
-    out = Path(options["out"] or model.with_name(model.name + "-evaluation"))
     report = evaluate_model(model, observations, plan, log=lambda line: click.echo(line, err=True))
     for line in report.warnings:
         click.echo(f"note: {line}", err=True)

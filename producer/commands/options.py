@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unigeo.producer.observations.open_named import is_set
-from unigeo.schemas.errors import ObservationsError
+from unigeo.schemas.errors import ObservationsError, StoreError
 
 if TYPE_CHECKING:
     from unigeo.producer.publishing.terms import Terms
@@ -125,6 +125,23 @@ def setting_changes(options: dict[str, Any]) -> dict[str, str]:
     if options["prefixes"] is not None:
         changes["training.contrast.prefixes"] = options["prefixes"]
     return changes
+
+
+def output_folder(given: str | None, default: Path) -> Path:
+    """Return the folder of --out, after checking that it can be written to.
+
+    Raises:
+        StoreError: if it is empty, or cannot be written to.
+    """
+    from unigeo.schemas.io.addresses import check_destination
+
+    folder = default if given is None else Path(given)
+    if given is not None and not given.strip():
+        raise StoreError(
+            f"--out is empty (was a variable left unset?); leave it out to write to {default}"
+        )
+    check_destination(folder / "report.html", str(folder), makes_folders=True)
+    return folder
 
 
 def check_observations(path: str | None, data: str | None) -> None:

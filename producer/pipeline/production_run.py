@@ -18,7 +18,7 @@ from unigeo.producer.raster.covariate_columns import columns_of, names_of
 from unigeo.producer.training.processes import default_device
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.train import finished_metrics
-from unigeo.schemas.errors import LayoutError, ModelError, ObservationsError
+from unigeo.schemas.errors import LayoutError, ModelError, ObservationsError, StoreError
 from unigeo.schemas.geo.grid import Grid, from_wgs84
 from unigeo.schemas.geo.regions import Region
 from unigeo.schemas.geo.window import Window
@@ -95,6 +95,11 @@ def choose(
         )
     chosen_recipe = recipe(preset, observations, seed, changes)
     model_settings, training = chosen_recipe.model, chosen_recipe.training
+    if out is not None and not out.strip():
+        raise StoreError(
+            f"--out is empty (was a variable left unset?); leave it out to write to "
+            f"{region.name}/{region.name}.zarr"
+        )
     if model is None:
         observations = only(observations, model_settings.modalities)
     if steps is not None:
@@ -116,7 +121,7 @@ def choose(
         grid=grid,
         layout=layout,
         model=Path(model) if model is not None else Path(region.name) / "model",
-        out=out or f"{region.name}/{region.name}.zarr",
+        out=f"{region.name}/{region.name}.zarr" if out is None else out,
         model_settings=None if model is not None else model_settings,
         training=training,
         changes=changes,

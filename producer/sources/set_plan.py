@@ -79,7 +79,8 @@ def claim_store(plan: SetPlan, store: ObjectFolder) -> None:
     """Write `plan.json`, or compare it with the one in the store.
 
     Raises:
-        ObservationsError: the store holds a set of another plan.
+        ObservationsError: the store holds a set of another plan, or a file of a new set is not
+            there.
     """
     mine = {
         "set": plan.description.name,
@@ -90,6 +91,10 @@ def claim_store(plan: SetPlan, store: ObjectFolder) -> None:
     }
     text = (json.dumps(mine, indent=1) + "\n").encode()
     known = store.get("plan.json")
+    absent = [one for one in plan.inputs if "missing" in one]
+    if known is None and absent:
+        clauses = [f"[{one['table']}] {one['file']}: {one['missing']}" for one in absent]
+        raise ObservationsError(f"a set cannot be made without its files: {join_clauses(clauses)}")
     if known is not None and known != text:
         remedy = "name another --out, or remove that set."
         begun = load_json(known)

@@ -22,6 +22,7 @@ from unigeo.producer.storage.retrying_store import retrying
 from unigeo.producer.storage.staged_groups import new_group, objects_of
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.io.addresses import check_destination
 from unigeo.schemas.io.retrying import with_retries
 from unigeo.schemas.io.store_errors import MALFORMED, describe_error, unreachable_errors
 from unigeo.schemas.io.stores import open_store
@@ -43,10 +44,12 @@ def check_writable(url: Any) -> None:
     """Refuse a store that cannot be written, before hours of training.
 
     Raises:
-        StoreError: naming the folder or the object store's answer.
+        StoreError: naming the folder or the object store's answer; or if the folder holds other
+            files, or lies inside a store.
     """
     store = open_store(url, read_only=False)
     if isinstance(store, LocalStore):
+        check_destination(store.root, str(url), makes_folders=True)
         folder = store.root.absolute()
         while not folder.exists() and folder.parent != folder:
             folder = folder.parent
@@ -57,6 +60,7 @@ def check_writable(url: Any) -> None:
             raise StoreError(
                 f"cannot write {url}: {folder} is not a folder you may write to ({error.strerror})"
             ) from error
+        _refuse_other_files(store, url)
     elif isinstance(store, ObjectStore):
         try:
             with_retries(lambda: obstore.put(store.store, _PROBE, b""))
@@ -111,6 +115,14 @@ def create_field(
         raise StoreError(f"cannot write the store at {url}: {describe_error(error)}") from error
 
 
+def _refuse_other_files(store: LocalStore, url: Any) -> None:
+    """Refuse a folder that holds other files and no root of a store."""
+    if _holds_files(store.root) and not (store.root / "zarr.json").exists():
+        raise StoreError(
+            f"{url} is a folder that holds other files and no store; name another --out"
+        )
+
+
 def _open_existing(
     store: Any,
     url: Any,
@@ -123,9 +135,7 @@ def _open_existing(
     if group is None and isinstance(store, LocalStore) and _holds_files(store.root):
         group = _open_root(store)  # another run may have begun it between the two requests
         if group is None:
-            raise StoreError(
-                f"{url} is a folder that holds other files and no store; name another --out"
-            )
+            _refuse_other_files(store, url)
     if group is None:
         return None
     try:
