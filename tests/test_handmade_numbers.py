@@ -10,6 +10,7 @@ import pandas as pd
 import pyproj
 import pytest
 import rasterio
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
@@ -17,6 +18,7 @@ from rasterio.windows import Window
 
 from unigeo.client.probing.suite_numbers import open_numbers
 from unigeo.client.probing.suites import load_suite
+from unigeo.producer.commands.cli import produce
 from unigeo.producer.evaluation.handmade import default_recipe, load_recipe, write_numbers
 from unigeo.producer.evaluation.handmade.number_recipe import Windows, WindowStatistic
 from unigeo.producer.evaluation.handmade.window_numbers import WindowNumbers
@@ -341,6 +343,51 @@ def test_a_recipe_that_cannot_be_used_is_refused(
             scenes, [write_suite(tmp_path)], tmp_path, tmp_path / "out", load_recipe(path)
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_raster_that_cannot_be_read_gives_no_numbers(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (1, 640, 640), dtype=np.uint8)
+    path = write(tmp_path / "torn.tif", values, tiled=True, compress="deflate")
+    of = rasters(path)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 60_000] = bytes(60_000)
+    path.write_bytes(content)
+    of = rasters(path)
+    windows = Windows(modality="aerial", sides_km=(900.0,), statistics=(statistic("mean"),))
+    centre = np.array([[CORNER[0] + 320 * STEP, CORNER[1] - 320 * STEP]])
+    with pytest.raises(ObservationsError, match=r"a part of .*torn.tif cannot be read"):
+        WindowNumbers(windows, image(), of).at(centre)
+
+
+def test_the_command_writes_a_folder_that_it_replaces_only_when_told(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    lonlat = [(-105.0, 39.7), (-90.1, 30.0), (-87.6, 41.9)]
+    table = pd.DataFrame(lonlat, columns=["lon", "lat"]).assign(warmth=[1.0, 2.0, 3.0])
+    table.to_csv(tmp_path / "towns.csv", index=False)
+    suite = tmp_path / "suite.toml"
+    file = (tmp_path / "towns.csv").as_posix()
+    suite.write_text(f'[[table]]\nfile = "{file}"\ntargets = ["warmth"]\n')
+    out = tmp_path / "numbers"
+    arguments = [
+        "numbers", str(suite), "--observations", str(EXAMPLES / "conus_open.toml"), "--data",
+        str(shared_data), "--recipe", str(EXAMPLES / "numbers43.toml"), "--format", "csv", "--out",
+        str(out),
+    ]  # fmt: skip
+    ended = CliRunner().invoke(produce, arguments, catch_exceptions=False)
+    assert ended.exit_code == 0 and ended.stdout.strip() == str(out)
+    numbers = pd.read_csv(out / "points" / "towns.csv")
+    assert numbers.shape == (3, 45)
+    assert numbers["dsm_point"].between(-5, 2000).all()
+    assert numbers["dsm_point"].idxmax() == 0  # Denver
+    assert (numbers["nightlights_4km_mean"] > 150).all()
+    facts = json.loads((out / "numbers.json").read_text())
+    assert facts["provenance"]["modalities"]["aerial"]["inputs"][0]["sha256"]
+    with pytest.raises(StoreError, match="--overwrite"):
+        CliRunner().invoke(produce, arguments, catch_exceptions=False)
+    again = CliRunner().invoke(produce, [*arguments, "--overwrite"], catch_exceptions=False)
+    assert again.exit_code == 0
 
 
 def test_the_43_numbers_of_real_rasters_are_those_of_plain_windows(shared_data: Path) -> None:
