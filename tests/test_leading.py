@@ -1,6 +1,7 @@
 """The leading numbers of stored vectors are read as if they were all there is."""
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from support import stores
+from support.commands import done, refused
 
 from unigeo import client
 from unigeo.client import Field
@@ -93,3 +95,13 @@ def test_everything_of_a_field_reads_its_leading_numbers(field: Field) -> None:
 def test_other_numbers_are_refused(field: Field, dims: int) -> None:
     with pytest.raises(LayoutError, match="dims is a whole number from 1 to 8"):
         field.sample(POINTS, dims=dims)
+
+
+def test_the_commands_take_dims(field: Field, tmp_path: Path) -> None:
+    points = tmp_path / "points.csv"
+    pd.DataFrame(on_field(field, 5), columns=["lon", "lat"]).to_csv(points, index=False)
+    out = tmp_path / "out.csv"
+    done("join", field.url, points, "--modality", "aerial", "--dims", 3, "-o", out)
+    names = [name for name in pd.read_csv(out) if name.startswith("ug_aerial_0")]
+    assert names == ["ug_aerial_000", "ug_aerial_001", "ug_aerial_002"]
+    assert "1 to 8" in refused("sample", field.url, points, "--dims", 9)

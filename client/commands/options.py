@@ -12,6 +12,8 @@ from unigeo.schemas.errors import StoreError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from unigeo.client.field.field import Field
+
 Decorator = Callable[[Any], Any]
 
 
@@ -61,6 +63,11 @@ RADIUS = click.option(
     type=float,
     help="Mean of the cells within this distance of each point, instead of the vector of its cell.",
 )
+DIMS = click.option(
+    "--dims",
+    type=click.IntRange(min=1),
+    help="Only the leading numbers of each vector, such as 64 or 128 of fused.",
+)
 CRS = click.option("--crs", help="CRS of the coordinates, such as EPSG:5070; degrees by default.")
 COORDINATES = option_group(
     click.option("--lon", help="Name of the longitude column, if not usual."),
@@ -105,6 +112,12 @@ def covariate_arguments(options: dict[str, Any]) -> dict[str, Any]:
     elif "covariates" in options and not options["covariates"]:
         options["covariates"] = False
     return options
+
+
+def leading(field: "Field", options: dict[str, Any]) -> "Field":
+    """Return the field of the leading numbers that --dims names, which is taken out of options."""
+    dims = options.pop("dims")
+    return field if dims is None else field.leading(dims)
 
 
 def format_for(path: str | None, option: str | None) -> str | None:

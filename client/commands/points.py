@@ -9,6 +9,7 @@ import click
 
 from unigeo.client.commands.options import (
     COORDINATES,
+    DIMS,
     FORMAT,
     JSON,
     OUTPUT,
@@ -17,6 +18,7 @@ from unigeo.client.commands.options import (
     STORE,
     field_arguments,
     format_for,
+    leading,
     prefix_option,
     print_json,
 )
@@ -81,6 +83,7 @@ def plan(
 @click.argument("points", required=False)
 @click.option("--at", nargs=2, type=float, metavar="LON LAT", help="One place instead of a file.")
 @SAMPLING
+@DIMS
 @RADIUS
 @click.option(
     "--dtype",
@@ -117,7 +120,7 @@ def sample(
     _check_radius(options)
     options = field_arguments(options)
     check_writable(out, format_for(out, format))
-    field = open_field(store)
+    field = leading(open_field(store), options)
     new_columns = with_lonlat(sampled_columns(field, options, dtype=options["dtype"]))
     if at is not None:
         write_each_part(
@@ -133,6 +136,7 @@ def sample(
 @STORE
 @click.argument("table")
 @SAMPLING
+@DIMS
 @RADIUS
 @MISSING
 @prefix_option("ug_")
@@ -161,7 +165,7 @@ def join(
     _check_radius(options)
     options = field_arguments(options)
     check_writable(out, format_for(out, format))
-    field = open_field(store)
+    field = leading(open_field(store), options)
     means = options["radius_m"] is not None
     chosen = select(field, options["modalities"], options["covariates"], numbers_only=means)
     new_names = joined_columns(
