@@ -56,6 +56,11 @@ FIT_OPTIONS = option_group(
         multiple=True,
         help="Column that vectors are held against: what do they add? May be repeated.",
     ),
+    click.option(
+        "--spatial",
+        type=click.Choice(["residuals"]),
+        help="Also score, and predict by, vectors and position together.",
+    ),
     click.option("--block-km", type=float, help="Side of a block of a TABLE.  [default: 300]"),
     click.option("--folds", type=click.IntRange(min=3), default=5, show_default=True),
     click.option("--seed", type=int, default=0, show_default=True, help="Of the folds."),
@@ -84,6 +89,11 @@ OUTPUT_OPTIONS = option_group(
         help="Write predictions as .tif or .zarr: of a region's name, a box, GeoJSON, or all.",
     ),
     click.option("--save", metavar="FOLDER", help="Keep the fitted probe."),
+    click.option(
+        "--without-locations",
+        is_flag=True,
+        help="Save no model with position, which holds the locations of the TABLE.",
+    ),
     click.option("--overwrite", is_flag=True, help="Replace a map or a saved probe that is there."),
     click.option(
         "-o", "--out", help="Also write: .md what is printed, .csv or .parquet every score."
@@ -162,7 +172,12 @@ def probe(
         write_table(report, out)
     if probed is not None:
         if options["save"] is not None:
-            probed.save(options["save"], options["features"], overwrite=options["overwrite"])
+            probed.save(
+                options["save"],
+                options["features"],
+                locations=not options["without_locations"],
+                overwrite=options["overwrite"],
+            )
         _write_predictions(probed, new, options, quiet)
         _write_map(probed, targets, options, shows_progress(quiet))
 
@@ -182,7 +197,8 @@ def _probe_table(
     """
     from unigeo.client.probing.probe import Probe
 
-    loaded = None if load is None else Probe.load(load, field)
+    with _printed_warnings():
+        loaded = None if load is None else Probe.load(load, field)
     if loaded is not None:
         check_outputs(targets or loaded.targets, options)
         check_targets(targets, loaded)
@@ -201,7 +217,7 @@ def _fit_probe(
     from unigeo.schemas.tables.table_files import read_table
 
     names = ("modalities", "all_covariates", "covariates", "method", "lon", "lat", "crs", "task")
-    folding = ("groups", "folds", "seed", "level")
+    folding = ("groups", "folds", "seed", "level", "spatial")
     arguments = field_arguments({key: options[key] for key in (*names, *folding)})
     if options["block_km"] is not None:
         arguments["block_km"] = options["block_km"]
@@ -229,7 +245,7 @@ def _scores_text(probe: "Probe") -> str:
     """Return the scores and the coverage of the last feature set's intervals, as Markdown."""
     from unigeo.client.probing.score_tables import to_markdown
 
-    features = probe.sets[-1]
+    features = probe.features[-1]
     intervals = probe.intervals
     shown = intervals[intervals["features"] == features]
     if shown.empty:

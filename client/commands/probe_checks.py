@@ -17,11 +17,11 @@ _FIT_ONLY = ("block_km", "task", "groups", "controls", "save")
 """Options that need a TABLE to fit a probe to."""
 _SAMPLED = ("all_covariates", "covariates", "modalities", "method")
 """Options that say what is read of the field."""
-_FIXED_BY_PROBE = ("table", *_FIT_ONLY, *_SAMPLED, "folds", "seed", "level")
+_FIXED_BY_PROBE = ("table", *_FIT_ONLY, *_SAMPLED, "folds", "seed", "level", "spatial")
 """Options whose values are stored in a saved probe, so that --load excludes them."""
 _NOT_WITH_SUITE = (
     "table", "targets", "load", "lon", "lat", "crs", *_FIT_ONLY, "level",
-    "features", "prefix", "predict", "map_", "overwrite",
+    "features", "prefix", "predict", "map_", "overwrite", "without_locations",
 )  # fmt: skip
 """Parameters that --suite excludes."""
 _SUITE_ONLY = ("numbers", "foldings")
@@ -30,6 +30,7 @@ _GOES_WITH = {
     "overwrite": ("map_", "save"),
     "features": ("predict", "map_", "save"),
     "prefix": ("predict",),
+    "without_locations": ("save",),
 }
 """Options that do nothing without one of others."""
 
@@ -158,9 +159,12 @@ def check_predictions(
     from unigeo.client.commands.table_parts import read_part_points
     from unigeo.client.probing.prediction_map import region_outlines
     from unigeo.client.probing.sampled_features import feature_set_names
+    from unigeo.client.probing.spatial_option import with_position
     from unigeo.schemas.errors import ProbeError
 
     known = feature_set_names(field.chosen(options["modalities"] or None))
+    if options["spatial"] is not None:
+        known += tuple(map(with_position, known))
     if loaded is not None:
         known = loaded.fitted
     if options["features"] is not None and options["features"] not in known:

@@ -24,7 +24,7 @@ def suite_report(
         suite: path of the suite file.
         data: folder of its tables.
         options: options of the command: `modalities`, `all_covariates`, `covariates`, `method`,
-            `folds`, `seed`, `numbers`, `foldings`.
+            `folds`, `seed`, `numbers`, `foldings`, `spatial`.
         progress: show bars on stderr.
     """
     from pathlib import Path
@@ -47,6 +47,7 @@ def suite_report(
         folds=options["folds"],
         seed=options["seed"],
         progress=progress,
+        spatial=options["spatial"],
     )
     return report, suite_markdown(report, _facts(field, chosen, numbers, options))
 

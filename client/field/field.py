@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from unigeo.client.field.search import Concepts
     from unigeo.client.probing.probe import Probe
+    from unigeo.client.probing.spatial_option import Spatial
     from unigeo.client.probing.targets import Task
     from unigeo.client.verifying.shard_objects import Level
     from unigeo.client.verifying.verify import VerificationReport
@@ -53,6 +54,7 @@ class Field(AtPoints, OverAreas):
         columns: tuple[Any, Any] | None = None,
         controls: Any = None,
         covariates: Covariates = False,
+        spatial: "Spatial | None" = None,
         progress: bool | None = None,
     ) -> "Probe":
         """Evaluate how well a linear model on the vectors predicts columns of a table.
@@ -84,6 +86,10 @@ class Field(AtPoints, OverAreas):
             covariates: True, or names of covariates of the field: plain numbers that are scored as
                 controls are, alone and with each set of vectors, so that `Probe.gains` says what
                 the vectors add to numbers that can be read. Numbers of classes are left out.
+            spatial: `residuals` adds to each set of vectors a model of vectors and position, such
+                as `joined + position`: ridge, and its residuals at the table's points spread by
+                kriging. It is scored beside the others, and predicts by default where its score is
+                the better one. For targets of numbers; needs scikit-learn.
             progress: print on stderr what will be computed and about how long it takes, and show a
                 bar; by default if it takes more than 5 seconds.
 
@@ -110,6 +116,7 @@ class Field(AtPoints, OverAreas):
         from unigeo.client.probing.probe_data import prepare
         from unigeo.client.probing.probe_inputs import read_inputs
         from unigeo.client.probing.sampled_features import feature_set_names, sample_features
+        from unigeo.client.probing.spatial_option import check_spatial
 
         chosen = tuple(dict.fromkeys(self.chosen(modalities)))
         check_choice("method", method, Method)
@@ -129,6 +136,7 @@ class Field(AtPoints, OverAreas):
             folds=folds,
             seed=seed,
         )
+        check_spatial(spatial, inputs.targets, feature_set_names(chosen))
         if names:
             source, chosen_numbers = self.modality(COVARIATES), positions(self, names)
             numbers = sample_covariates(source, points, chosen_numbers).vectors
@@ -136,8 +144,15 @@ class Field(AtPoints, OverAreas):
             inputs = replace(inputs, controls=beside)
         features, status = sample_features(self, points, inputs.needs_vector, chosen, method)
         data = prepare(inputs, features, status)
-        evaluation = evaluate(data, seed=seed, baselines=baselines, level=level, progress=progress)
-        return Probe.of(self, data, evaluation, chosen, method, level)
+        evaluation = evaluate(
+            data,
+            seed=seed,
+            baselines=baselines,
+            level=level,
+            progress=progress,
+            spatial=spatial,
+        )
+        return Probe.of(self, data, evaluation, chosen, method, level, spatial)
 
     def similarity(
         self, query: Any, modality: str | None = None, *, region: Any = None, crs: Any = None

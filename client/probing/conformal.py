@@ -75,7 +75,8 @@ def measured_coverage(
 
     Args:
         truth: values of one target; points where it is NaN take no part.
-        held: held-out predictions at the same points.
+        held: held-out predictions at the same points; points without those of `leave_two_out`
+            calibrate nothing.
         column: number of the target in `held`.
         folds: fold number of each point.
         level: share of the points that intervals should hold, such as 0.9.
@@ -83,7 +84,8 @@ def measured_coverage(
     known = np.isfinite(truth)
     half_width, covered = np.empty(len(truth)), np.empty(len(truth), bool)
     for fold in np.unique(folds[known]):
-        inside, others = known & (folds == fold), known & (folds != fold)
+        inside = known & (folds == fold)
+        others = known & np.isfinite(held.leave_two_out[fold, :, column])
         # Each of these rows lies in a fold k that its model has not seen, nor this fold.
         residuals = np.abs(truth[others] - held.leave_two_out[fold, others, column])
         residuals /= held.difficulty_without_two[fold, others, column]

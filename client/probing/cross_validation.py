@@ -15,6 +15,7 @@ from unigeo.client.probing.models import Sets, Vectors, chosen_baselines
 from unigeo.client.probing.probe_data import ProbeData, prepare
 from unigeo.client.probing.probe_inputs import check_inputs
 from unigeo.client.probing.scoring_tasks import Row, run_tasks, scoring_tasks
+from unigeo.client.probing.spatial_option import Spatial, check_spatial
 from unigeo.client.probing.targets import Target
 from unigeo.client.progress import TaskProgress, progress_bar
 from unigeo.schemas.io.durations import format_duration
@@ -50,6 +51,7 @@ def probe_table(
     level: float = 0.9,
     progress: bool | None = None,
     trees: Mapping[str, str] | None = None,
+    spatial: Spatial | None = None,
     **options: Any,
 ) -> "pd.DataFrame":
     """Score each set of features, and the baselines on position, under every split.
@@ -75,10 +77,16 @@ def probe_table(
     """
     chosen_baselines(baselines, features)
     check_level(level)
-    data = prepare(check_inputs(targets, lonlat, **options), features)
-    seed = int(options.get("seed", 0))
+    inputs = check_inputs(targets, lonlat, **options)
+    check_spatial(spatial, inputs.targets, features)
     evaluation = evaluate(
-        data, seed=seed, baselines=baselines, level=level, progress=progress, trees=trees
+        prepare(inputs, features),
+        seed=int(options.get("seed", 0)),
+        baselines=baselines,
+        level=level,
+        progress=progress,
+        trees=trees,
+        spatial=spatial,
     )
     return evaluation.scores
 
@@ -91,6 +99,7 @@ def evaluate(
     level: float = 0.9,
     progress: bool | None = None,
     trees: Mapping[str, str] | None = None,
+    spatial: Spatial | None = None,
 ) -> ProbeEvaluation:
     """Predict every point by models that never saw its fold, and score the predictions.
 
@@ -103,6 +112,8 @@ def evaluate(
             show a bar; by default where it takes more than 5 seconds.
         trees: sets of features on which gradient-boosted trees are fitted too, beside longitude
             and latitude, for targets of numbers: name of the set, by the name of the trees.
+        spatial: `residuals` also scores each set of vectors with position, as `joined + position`;
+            see `regression_kriging`.
 
     Returns:
         Scores; with controls also `gains`, a row per target, set of vectors and split: `metric`,
@@ -111,7 +122,7 @@ def evaluate(
 
     Raises:
         ProbeError: if a baseline is unknown, or the level no probability.
-        MissingExtraError: if baselines or trees are asked for without scikit-learn.
+        MissingExtraError: if baselines, trees or `spatial` are asked for without scikit-learn.
     """
     import pandas as pd
 
@@ -121,7 +132,7 @@ def evaluate(
         need_sklearn("ensemble")
     # Sets that trees are grown on are held against vectors themselves.
     sets = add_controls(data.vectors, data.controls, alone=(trees or {}).values())
-    tasks = scoring_tasks(data, sets, seed, wanted, level, trees)
+    tasks = scoring_tasks(data, sets, seed, wanted, level, trees, spatial)
     seconds = [task.seconds for task in tasks]
     show = sum(seconds) > _LONG_S if progress is None else progress
     if show:

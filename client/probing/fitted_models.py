@@ -1,5 +1,6 @@
-"""Models fitted on all points: of numbers, with intervals, and of classes."""
+"""Models fitted on all points: of numbers, with intervals, of classes, and with position."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,10 @@ from unigeo.client.probing.conformal import conformal_quantile
 from unigeo.client.probing.feature_rows import select_rows
 from unigeo.client.probing.logistic import LogisticProbe
 from unigeo.client.probing.logistic_path import FittedLogistic
+from unigeo.client.probing.position_models import PositionModel, fit_position_models
 from unigeo.client.probing.probe_data import ProbeData
 from unigeo.client.probing.ridge import FittedRidge, RidgeProbe
+from unigeo.client.probing.spatial_option import uses_position, without_position
 from unigeo.client.probing.table_columns import listed
 
 
@@ -66,7 +69,27 @@ class ClassModel:
         return {name: layer_values[name] for name in layers}
 
 
-Model = NumberModel | ClassModel
+Model = NumberModel | ClassModel | PositionModel
+
+
+def predict_layers(
+    model: Model,
+    vectors: Float[np.ndarray, "point band"],
+    lonlat: Callable[[], Float[np.ndarray, "point 2"]],
+    layers: tuple[str, ...] | None = None,
+) -> dict[str, Float[np.ndarray, " point"]]:
+    """Predict some or all layers of any model.
+
+    Args:
+        model: fitted model.
+        vectors: vectors of the points.
+        lonlat: returns the positions of the points; called if the model needs them.
+        layers: names of the layers; all of the model's by default.
+    """
+    wanted = model.layers if layers is None else layers
+    if isinstance(model, PositionModel):
+        return model.predict(vectors, lonlat(), wanted)
+    return model.predict(vectors, wanted)
 
 
 def fitted_models(data: ProbeData, target: str, features: str, level: float) -> dict[str, Model]:
@@ -75,13 +98,15 @@ def fitted_models(data: ProbeData, target: str, features: str, level: float) -> 
     Args:
         data: points that were scored; penalties and intervals are chosen on its last split.
         target: target that is needed.
-        features: name of a set of vectors.
+        features: name of a set of vectors, or of its model with position.
         level: share of the points that intervals should hold.
 
     Returns:
         Models by target.
     """
-    vectors, folds = data.vectors[features], data.splits[-1].folds
+    vectors, folds = data.vectors[without_position(features)], data.splits[-1].folds
+    if uses_position(features):
+        return {**fit_position_models(vectors, data.known, folds, data.lonlat, level)}
     labels = data.labels(target)
     if labels is not None:
         has = data.has(target)

@@ -181,9 +181,12 @@ class FoldedRows:
         return origin, deviation, constant
 
 
-def ridge_operations(rows: int, bands: int, folds: int) -> float:
+def ridge_operations(rows: int, bands: int, folds: int, leave_one_out: bool = False) -> float:
     """Estimate the floating-point operations of `RidgeProbe.held_out`: sums, factors, leverages."""
     pairs = folds * (folds - 1) / 2
     size = min(bands, (folds - 1) * rows // folds)
     factors = (_PENALTIES_TRIED + 2) * pairs + 1.5 * folds
-    return rows * bands * min(bands, rows) + factors * size**3 / 3 + folds * rows * bands**2 / 2
+    predicted = float(folds)  # times that all rows are predicted
+    if leave_one_out:
+        predicted += (pairs * (folds - 2) + folds * (folds - 1)) / folds
+    return rows * bands * min(bands, rows) + factors * size**3 / 3 + predicted * rows * bands**2 / 2

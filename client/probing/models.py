@@ -58,7 +58,7 @@ Advance = Callable[[float], None]
 """Callback that adds a newly done share of a method's work to the progress."""
 
 
-def _ignore(share: float) -> None:
+def ignore_progress(share: float) -> None:
     """Drop the progress."""
 
 
@@ -70,27 +70,30 @@ class RidgeMethod:
     """Name of the set."""
     features: FeatureRows
     strength: Float[np.ndarray, " band"] | float
+    leave_one_out: bool = False
+    """Whether training points are predicted too; see `RidgeProbe.held_out`."""
     single_threaded = False
 
     def seconds(self, rows: int, folds: int, columns: int) -> float:
         """Estimate the time of `held_out`; all targets share the factorizations."""
-        return ridge_seconds(rows, self.features.shape[1], folds)
+        return ridge_seconds(rows, self.features.shape[1], folds, self.leave_one_out)
 
     def held_out(
         self,
         targets: Float[np.ndarray, "point target"],
         folds: Folds,
-        advance: Advance = _ignore,
+        advance: Advance = ignore_progress,
     ) -> dict[str, HeldOut]:
         """Predict every point, with its difficulty."""
         rows, bands = self.features.shape
-        operations = ridge_operations(rows, bands, len(np.unique(folds)))
+        operations = ridge_operations(rows, bands, len(np.unique(folds)), self.leave_one_out)
         held = RidgeProbe().held_out(
             self.features,
             targets,
             folds,
             strength=self.strength,
             advance=lambda done: advance(done / operations),
+            leave_one_out=self.leave_one_out,
         )
         return {self.name: held}
 
@@ -110,7 +113,7 @@ class LogisticMethod:
         return logistic_seconds(rows, self.features.shape[1], folds, columns)
 
     def held_out(
-        self, codes: Int[np.ndarray, " point"], folds: Folds, advance: Advance = _ignore
+        self, codes: Int[np.ndarray, " point"], folds: Folds, advance: Advance = ignore_progress
     ) -> dict[str, np.ndarray]:
         """Predict the probability of each class at every point."""
         probabilities = LogisticProbe().held_out(
@@ -135,7 +138,7 @@ class BaselineMethod:
         return baseline_seconds(self.name, rows, columns)
 
     def held_out(
-        self, truth: np.ndarray, folds: Folds, advance: Advance = _ignore
+        self, truth: np.ndarray, folds: Folds, advance: Advance = ignore_progress
     ) -> dict[str, np.ndarray]:
         """Predict every point: numbers by target, or probabilities by class."""
         return {self.name: self.predict(truth, folds)}
@@ -157,7 +160,7 @@ class NeighboursMethod:
         return baseline_seconds(self.name, rows, columns)
 
     def held_out(
-        self, truth: np.ndarray, folds: Folds, advance: Advance = _ignore
+        self, truth: np.ndarray, folds: Folds, advance: Advance = ignore_progress
     ) -> dict[str, np.ndarray]:
         """Predict every point: numbers by target, or probabilities by class."""
         predictions = self.predict(truth, folds)
@@ -182,7 +185,7 @@ class TreesMethod:
         self,
         targets: Float[np.ndarray, "point target"],
         folds: Folds,
-        advance: Advance = _ignore,
+        advance: Advance = ignore_progress,
     ) -> dict[str, np.ndarray]:
         """Predict every point."""
         features = np.concatenate([as_array(self.features), self.lonlat], axis=1)

@@ -12,6 +12,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from unigeo.client.areas.windows import region_of_field
+from unigeo.client.probing.fitted_models import predict_layers
 from unigeo.client.probing.table_columns import short
 from unigeo.client.progress import with_progress
 from unigeo.client.shapes.coverage import holds_centre
@@ -124,8 +125,12 @@ class PredictionMap:
             read = self.field.read
             stored = [read(name, *strip.slices)[valid] for name in self.modalities]
             vectors = np.concatenate([dequantize(part) for part in stored], axis=1)
+
+            def centres(strip: Window = strip, valid: np.ndarray = valid) -> np.ndarray:
+                return np.asarray(self.field.grid.centres(strip)[valid])
+
             with one_thread():  # windows are computed side by side by dask
-                values = self.model.predict(vectors, layers)
+                values = predict_layers(self.model, vectors, centres, layers)
             for number, layer in enumerate(layers):
                 predicted[number, row : row + height][valid] = values[layer]
         return predicted

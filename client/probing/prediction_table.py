@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unigeo.client.probing.fitted_models import ClassModel
+from unigeo.client.probing.fitted_models import ClassModel, predict_layers
 from unigeo.client.probing.sampled_features import sample_vectors
 from unigeo.client.reading.point_status import STATUS_TEXTS, text_positions
 from unigeo.schemas.store.layout import status_name
@@ -27,9 +27,10 @@ def prediction_table(probe: "Probe", points: Points, features: str | None) -> "p
     valid = np.isfinite(vectors).all(axis=1)
     columns: dict[str, Any] = {}
     for target in probe.targets:
-        model = probe.model(target, name)
+        model = probe.model(target, features)
         predicted = {layer: np.full(len(valid), np.nan) for layer in model.layers}
-        for layer, values in model.predict(vectors[valid]).items():
+        layers = predict_layers(model, vectors[valid], lambda: points.lonlat[valid])
+        for layer, values in layers.items():
             predicted[layer][valid] = values
         if isinstance(model, ClassModel):
             labels = np.full(len(valid), None, object)

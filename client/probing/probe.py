@@ -1,7 +1,7 @@
 """`Probe`: the scores of a probe, and the predictions and maps of its models."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,15 +9,14 @@ import numpy as np
 from jaxtyping import Int
 
 from unigeo.client.probing.cross_validation import ProbeEvaluation
-from unigeo.client.probing.fitted_models import Model, fitted_models
-from unigeo.client.probing.models import BASELINES
+from unigeo.client.probing.fitted_models import Model
 from unigeo.client.probing.prediction_table import prediction_table
 from unigeo.client.probing.probe_data import ProbeData
+from unigeo.client.probing.probe_models import ProbeModels
 from unigeo.client.probing.probe_text import probe_html, probe_text
 from unigeo.client.probing.row_counts import RowCounts
-from unigeo.client.probing.table_columns import column_label, listed, short
-from unigeo.client.threads import one_thread
-from unigeo.schemas.errors import ProbeError
+from unigeo.client.probing.score_tables import interval_table
+from unigeo.client.probing.spatial_option import Spatial
 from unigeo.schemas.tables.points import read_points
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ _MAX_REPR = 2000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Probe:
+class Probe(ProbeModels):
     """The result of `Field.probe`: scores, and models that are fitted on all points when needed.
 
     The penalty of these models is chosen, and their intervals are calibrated, on the folds of whole
@@ -66,6 +65,8 @@ class Probe:
     """Row of the table that each point is."""
     data: ProbeData | None
     """Points that models are fitted on; None if the probe was loaded."""
+    spatial: Spatial | None = None
+    """Whether each set of vectors has a model with position, such as `joined + position`, too."""
     _models: dict[tuple[str, str], Model] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -77,6 +78,7 @@ class Probe:
         modalities: tuple[str, ...],
         method: "Method",
         level: float,
+        spatial: Spatial | None = None,
     ) -> "Probe":
         """Build the probe of points that were just scored."""
         inputs = data.inputs
@@ -94,6 +96,7 @@ class Probe:
             folds={split.name: split.folds for split in data.splits},
             rows=data.rows,
             data=data,
+            spatial=spatial,
         )
 
     @classmethod
@@ -113,29 +116,42 @@ class Probe:
 
         return load_probe(path, field)
 
-    def save(self, path: "str | Path", features: Any = None, *, overwrite: bool = False) -> "Path":
+    def save(
+        self,
+        path: "str | Path",
+        features: Any = None,
+        *,
+        locations: bool = True,
+        overwrite: bool = False,
+    ) -> "Path":
         """Write the models of every target, the scores and the folds into a folder.
 
         `probe.json` describes them, with the hash of the model that made the vectors;
-        `weights.safetensors` holds the arrays. The table's own values and positions are not
-        written. Labels of classes that JSON has no form for, such as dates and intervals, become
-        text.
+        `weights.safetensors` holds the arrays. Labels of classes that JSON has no form for, such as
+        dates and intervals, become text.
+
+        The table's own values and positions are not written, except with models of vectors and
+        position: these hold the longitude and latitude of every row that took part, and its
+        residual, from which its value can be told with the vectors.
 
         Args:
             path: folder to write.
             features: sets of vectors whose models are written: a modality, `joined`, or several; by
-                default `joined`, or the only one.
+                default `joined`, or the only one, and its model with position if there is one.
+            locations: whether models with position may be written; False writes none, and what is
+                loaded predicts by vectors alone and warns that it does.
             overwrite: replace an existing probe, once the new one is complete.
 
         Raises:
-            ProbeError: if there is no such set of features.
+            ProbeError: if there is no such set of features, or one with position is named without
+                `locations`.
             StoreError: if something exists there already, or the folder cannot be written; nothing
                 is left then.
             MissingExtraError: without safetensors.
         """
         from unigeo.client.probing.probe_files import save_probe
 
-        return save_probe(self, path, features, overwrite)
+        return save_probe(self, path, features, overwrite, locations)
 
     def on(self, field: "AtPoints") -> "Probe":
         """Return the probe for another field of the same model, such as of another region.
@@ -149,16 +165,6 @@ class Probe:
         check_model(field, model.name, model.sha256, "the probe")
         check_bands(field, dict(self.bands), "the probe")
         return dataclasses.replace(self, field=field)
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """Names of the targets."""
-        return tuple(self.counts)
-
-    @property
-    def fitted(self) -> tuple[str, ...]:
-        """Names of the sets of vectors that can predict: all of them, or those that were saved."""
-        return self.sets if self.data is not None else tuple({name: 0 for _, name in self._models})
 
     @property
     def bands(self) -> Mapping[str, int]:
@@ -183,49 +189,7 @@ class Probe:
     @property
     def intervals(self) -> "pd.DataFrame":
         """Level, mean half-width and measured coverage of the intervals of each ridge and split."""
-        percent = f"{100 * self.level:g}"
-        width, covered = f"interval_{percent}", f"coverage_{percent}"
-        ridges = self.scores[~self.scores["features"].isin(BASELINES)]
-        if width not in ridges:  # targets of classes alone, which have no intervals
-            return ridges.head(0)[["target", "features", "split"]]
-        chosen = ridges.loc[ridges[width].notna(), ["target", "features", "split", width, covered]]
-        chosen = chosen.rename(columns={width: "half_width", covered: "coverage"})
-        chosen.insert(3, "level", self.level)
-        return chosen.reset_index(drop=True)
-
-    def model(self, target: Any = None, features: str | None = None) -> Model:
-        """Return the model of one target on one set of features, fitted on all points.
-
-        Args:
-            target: name of the target; needed if there are several.
-            features: a modality or `joined`; by default `joined`, or the only one.
-
-        Raises:
-            ProbeError: if there is no such target or set, or several targets and none is named.
-        """
-        target, features = self._target(target), self._features(features)
-        # One fit serves all targets of numbers, so their models are kept together.
-        if (target, features) not in self._models:
-            if self.data is None:
-                raise ProbeError(
-                    f"the loaded probe has no model of the features {features}, only of "
-                    f"{listed(self.fitted)}: save it with them"
-                )
-            with one_thread():
-                fitted = fitted_models(self.data, target, features, self.level)
-            self._models.update({(name, features): model for name, model in fitted.items()})
-        return self._models[target, features]
-
-    def feature_sets(self, features: Any = None) -> tuple[str, ...]:
-        """Return the names of sets of features: by default `joined`, or the only one.
-
-        Raises:
-            ProbeError: if there is no such set, or the collection is empty.
-        """
-        several = isinstance(features, Iterable) and not isinstance(features, str)
-        if several and not features:
-            raise ProbeError(f"no features are named; the probe has {listed(self.sets)}")
-        return tuple(dict.fromkeys(map(self._features, features if several else [features])))
+        return interval_table(self.scores, self.level)
 
     def predict(
         self,
@@ -239,7 +203,7 @@ class Probe:
 
         Args:
             points: in any form that `Field.sample` takes.
-            features: a modality or `joined`; by default `joined`, or the only one.
+            features: a modality or `joined`; the default is that of `model`.
             crs: CRS of the points, if they do not state it.
             columns: names of the longitude and latitude columns, if not usual.
 
@@ -265,7 +229,7 @@ class Probe:
             target: name of the target; needed if there are several.
             region: in any form that `Field.region` takes: a name, a box (west, south, east,
                 north), GeoJSON, a path, a geometry, a GeoDataFrame; the whole field by default.
-            features: a modality or `joined`; by default `joined`, or the only one.
+            features: a modality or `joined`; the default is that of `model`.
             crs: CRS of the region's polygons, if they do not state it; WGS 84 by default.
 
         Returns:
@@ -366,39 +330,11 @@ class Probe:
     def _repr_html_(self) -> str:
         return probe_html(self)
 
-    def _target(self, target: Any) -> str:
-        """Return the name of a target as text, as the scores have it."""
-        known = list(self.targets)
-        if target is None and len(known) == 1:
-            return known[0]
-        label = column_label(target)
-        if target is None or label not in known:
-            what = "name one" if target is None else f"there is no target {short(label)}"
-            raise ProbeError(f"{what}: the probe has {listed(known)}")
-        return label
-
-    def _features(self, features: str | None) -> str:
-        """Return the name of a set of features; the last that can predict by default."""
-        known = list(self.sets)
-        if features is None:
-            return known[-1] if known[-1] in self.fitted else self.fitted[0]
-        if features not in known and features in set(self.scores["features"]):
-            raise ProbeError(
-                f"{short(features)} are scored to be compared with vectors, and no model of them "
-                f"is kept; predict by {listed(known)}"
-            )
-        if features not in known:
-            raise ProbeError(f"the probe has no features {short(features)}; it has {listed(known)}")
-        return features
-
-    def modalities_of(self, features: str) -> tuple[str, ...]:
-        """Return the modalities that a set of features consists of."""
-        return (features,) if features in self.modalities else self.modalities
-
     def _map(self, target: Any, region: Any, features: str | None, crs: Any) -> "PredictionMap":
         from unigeo.client.probing.prediction_map import PredictionMap, region_outlines
 
-        name, chosen = self._target(target), self._features(features)
+        name = self._target(target)
+        chosen = self._features(features, name)
         mapped = region_outlines(self.field, region, crs)
         model = self.model(name, chosen)
         return PredictionMap.of(self.field, self.modalities_of(chosen), model, name, mapped)

@@ -15,8 +15,10 @@ from unigeo.schemas.io.json_text import load_json
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 1
-"""Version of the file's format."""
+FORMAT = 2
+"""Version of the file's format, if models have residuals, which readers of version 1 would skip."""
+FORMAT_WITHOUT_RESIDUALS = 1
+"""Version of the file's format, if no model has residuals."""
 _RESTORED_TYPES = ("float64", "int64", "object")
 """Types that columns of a table get back when it is read; pandas infers others."""
 
@@ -66,6 +68,21 @@ class SpreadFacts(_FactsModel):
     """Number of training vectors."""
 
 
+class ResidualFacts(_FactsModel):
+    """The kriged residuals of a model, whose arrays are named `residuals/<model>/...`."""
+
+    model: int = Field(ge=0)
+    """Index of the model in `models`."""
+    mean: float
+    """Mean of the target at the known points."""
+    share: float = Field(ge=0, le=1)
+    """Share of the ridge that is kept."""
+    range_m: float = Field(gt=0)
+    """Range of the covariance."""
+    nugget: float = Field(ge=0, le=1)
+    """Nugget of the covariance."""
+
+
 class ProbeFacts(_FactsModel):
     """All keys of `probe.json`."""
 
@@ -89,6 +106,10 @@ class ProbeFacts(_FactsModel):
     """Number of folds, seed, and side and CRS of the blocks; each row's fold is in an array."""
     models: list[FittedFacts] = Field(min_length=1)
     spreads: list[SpreadFacts]
+    spatial: Literal["residuals"] | None = None
+    """Whether models with position were scored."""
+    residuals: list[ResidualFacts] = []
+    """Residuals of the models with position."""
     scores: FactsTable
     fold_scores: FactsTable
     gains: FactsTable

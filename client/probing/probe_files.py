@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,13 @@ import numpy as np
 
 from unigeo.client.probing.cross_validation import ProbeEvaluation
 from unigeo.client.probing.leverage import TrainingSpread
+from unigeo.client.probing.position_models import PositionModel
 from unigeo.client.probing.probe_facts import (
     FORMAT,
+    FORMAT_WITHOUT_RESIDUALS,
     FittedFacts,
     ProbeFacts,
+    ResidualFacts,
     SourceFacts,
     SpreadFacts,
     read_facts,
@@ -31,10 +35,12 @@ from unigeo.client.probing.probe_weights import (
     model_facts,
     read_models,
     read_spread,
+    residual_facts,
     spread_arrays,
 )
+from unigeo.client.probing.spatial_option import uses_position, with_position
 from unigeo.client.probing.table_columns import short
-from unigeo.schemas.errors import ProbeError, StoreError
+from unigeo.schemas.errors import ProbeError, ProbeWarning, StoreError
 from unigeo.schemas.io.atomic_files import folder_beside
 
 if TYPE_CHECKING:
@@ -42,7 +48,9 @@ if TYPE_CHECKING:
     from unigeo.client.probing.probe import Probe
 
 
-def save_probe(probe: "Probe", path: Any, features: Any, overwrite: bool) -> Path:
+def save_probe(
+    probe: "Probe", path: Any, features: Any, overwrite: bool, locations: bool = True
+) -> Path:
     """Write a probe; see `Probe.save`."""
     from importlib.metadata import version
 
@@ -50,9 +58,12 @@ def save_probe(probe: "Probe", path: Any, features: Any, overwrite: bool) -> Pat
     arrays: dict[str, np.ndarray] = {}
     spreads: list[TrainingSpread] = []
     models: list[FittedFacts] = []
-    for name in probe.feature_sets(features):
+    residuals: list[ResidualFacts] = []
+    for name in _saved_features(probe, features, locations):
         for target in probe.targets:
             model = probe.model(target, name)
+            if isinstance(model, PositionModel):
+                residuals.append(residual_facts(model, len(models), arrays))
             models.append(model_facts(model, target, name, len(models), arrays, spreads))
     for number, spread in enumerate(spreads):
         arrays |= spread_arrays(spread, f"spreads/{number}")
@@ -61,7 +72,7 @@ def save_probe(probe: "Probe", path: Any, features: Any, overwrite: bool) -> Pat
     arrays["rows"] = probe.rows
     attributes, grid = probe.field.attributes, probe.field.grid
     facts = ProbeFacts(
-        format=FORMAT,
+        format=FORMAT if residuals else FORMAT_WITHOUT_RESIDUALS,
         unigeo=version("unigeo"),
         model=SourceFacts(name=attributes.model.name, sha256=attributes.model.sha256),
         field={"region": attributes.region, "crs": grid.crs, "resolution_m": grid.resolution_m},
@@ -74,6 +85,8 @@ def save_probe(probe: "Probe", path: Any, features: Any, overwrite: bool) -> Pat
         splits=dict(probe.splits),
         models=models,
         spreads=[SpreadFacts(penalty=one.penalty, count=one.count) for one in spreads],
+        spatial=probe.spatial,
+        residuals=residuals,
         scores=to_facts_table(probe.scores),
         fold_scores=to_facts_table(probe.fold_scores),
         gains=to_facts_table(probe.gains),
@@ -92,6 +105,24 @@ def save_probe(probe: "Probe", path: Any, features: Any, overwrite: bool) -> Pat
     except OSError as error:
         raise StoreError(f"cannot write the probe {folder}: {error}") from error
     return folder
+
+
+def _saved_features(probe: "Probe", features: Any, locations: bool) -> tuple[str, ...]:
+    """Return the names of the models to save.
+
+    Raises:
+        ProbeError: if there is no such model, or one with position is named without `locations`.
+    """
+    names = list(probe.feature_sets(features))
+    if features is None and locations:
+        names += [name for name in map(with_position, names) if name in probe.fitted]
+    for name in names:
+        if uses_position(name) and not locations:
+            raise ProbeError(
+                f"the model {name!r} holds the locations it was fitted on: save it with "
+                "locations=True, or name another"
+            )
+    return tuple(names)
 
 
 def load_probe(path: Any, field: "AtPoints") -> "Probe":
@@ -123,7 +154,7 @@ def load_probe(path: Any, field: "AtPoints") -> "Probe":
             f"{folder}: {FACTS} and {WEIGHTS} do not belong together ({short(error, 200)}): save "
             "the probe again"
         ) from error
-    return Probe(
+    probe = Probe(
         field=field,
         evaluation=evaluation,
         modalities=tuple(facts.modalities),
@@ -136,8 +167,17 @@ def load_probe(path: Any, field: "AtPoints") -> "Probe":
         folds=folds,
         rows=rows,
         data=None,
+        spatial=facts.spatial,
         _models=models,
     )
+    if facts.spatial is not None and not any(map(uses_position, probe.fitted)):
+        warnings.warn(
+            f"the probe {folder} was scored with position and saved without its locations: it "
+            "predicts by vectors alone",
+            ProbeWarning,
+            stacklevel=3,
+        )
+    return probe
 
 
 def check_model(field: "AtPoints", name: str, sha256: str, what: str) -> None:

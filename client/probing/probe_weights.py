@@ -5,10 +5,19 @@ import math
 import numpy as np
 
 from unigeo.client.probing.fitted_models import ClassModel, Model, NumberModel
+from unigeo.client.probing.kriging import Covariance
 from unigeo.client.probing.leverage import TrainingSpread
 from unigeo.client.probing.logistic_path import FittedLogistic
-from unigeo.client.probing.probe_facts import FittedFacts, ProbeFacts, to_json_value
+from unigeo.client.probing.position_models import PositionModel
+from unigeo.client.probing.probe_facts import (
+    FittedFacts,
+    ProbeFacts,
+    ResidualFacts,
+    to_json_value,
+)
+from unigeo.client.probing.regression_kriging import KrigedResiduals
 from unigeo.client.probing.ridge import FittedRidge
+from unigeo.client.probing.spatial_option import uses_position, without_position
 
 _LINEAR = ("centre", "weights", "intercepts")
 """Arrays that every fitted model has, by the name of its attribute."""
@@ -53,6 +62,50 @@ def model_facts(
     )
 
 
+def residual_facts(
+    model: PositionModel, number: int, arrays: dict[str, np.ndarray]
+) -> ResidualFacts:
+    """Describe the residuals of a model for `probe.json`, and add their arrays to the others.
+
+    Args:
+        model: fitted model.
+        number: number of the model.
+        arrays: arrays to save, which gain those of the residuals.
+    """
+    kriged = model.residuals
+    arrays[f"residuals/{number}/lonlat"] = kriged.lonlat
+    arrays[f"residuals/{number}/values"] = kriged.residuals[:, 0]
+    (covariance,) = kriged.covariances
+    return ResidualFacts(
+        model=number,
+        mean=float(kriged.mean[0]),
+        share=float(kriged.share[0]),
+        range_m=covariance.range_m,
+        nugget=covariance.nugget,
+    )
+
+
+def _add_residuals(
+    model: Model, arrays: dict[str, np.ndarray], number: int, facts: ResidualFacts
+) -> PositionModel:
+    """Rebuild a model with position from its ridge and its residuals.
+
+    Raises:
+        KeyError, ValueError: if arrays are missing, have other shapes, or the model has classes.
+    """
+    lonlat, values = (arrays[f"residuals/{number}/{name}"] for name in ("lonlat", "values"))
+    if not isinstance(model, NumberModel) or lonlat.shape != (len(values), 2) or values.ndim != 1:
+        raise ValueError(f"the residuals of model {number} have other shapes")
+    residuals = KrigedResiduals(
+        lonlat,
+        values[:, None],
+        np.array([facts.mean]),
+        np.array([facts.share]),
+        (Covariance(facts.range_m, facts.nugget),),
+    )
+    return PositionModel(model.ridge, residuals, model.nonconformity)
+
+
 def read_models(
     arrays: dict[str, np.ndarray], facts: ProbeFacts, spreads: list[TrainingSpread]
 ) -> dict[tuple[str, str], Model]:
@@ -64,16 +117,19 @@ def read_models(
             modalities.
     """
     models: dict[tuple[str, str], Model] = {}
+    residuals = {described.model: described for described in facts.residuals}
     for number, described in enumerate(facts.models):
         # A modality by its name; any other set is all modalities joined.
-        bands = facts.modalities.get(described.features, sum(facts.modalities.values()))
+        name = without_position(described.features)
+        bands = facts.modalities.get(name, sum(facts.modalities.values()))
         if len(arrays[f"models/{number}/centre"]) != bands:
             raise ValueError(f"model {number} is not of the {bands} bands of {described.features}")
-        models[described.target, described.features] = _read_model(
-            arrays, number, described, spreads
-        )
+        model = _read_model(arrays, number, described, spreads)
+        if uses_position(described.features):
+            model = _add_residuals(model, arrays, number, residuals[number])
+        models[described.target, described.features] = model
     fitted = {features for _, features in models}
-    if not fitted <= set(facts.features):
+    if not set(map(without_position, fitted)) <= set(facts.features):
         raise ValueError("models are of features that were not scored")
     if set(models) != {(target, features) for target in facts.targets for features in fitted}:
         raise ValueError("a target lacks a model, or a model its target")

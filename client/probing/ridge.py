@@ -8,7 +8,7 @@ sums over a training set are those of its folds, added: the rows are read once f
 once more to be predicted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -19,7 +19,13 @@ from unigeo.client.probing.feature_rows import FeatureRows
 from unigeo.client.probing.folded_rows import Advance, FoldedRows
 from unigeo.client.probing.leverage import TrainingSpread, difficulty
 from unigeo.client.probing.penalty_choice import choose_penalties
-from unigeo.client.probing.unseen_folds import UnseenFold, predict_unseen
+from unigeo.client.probing.training_predictions import (
+    SeenFold,
+    TrainingPredictions,
+    left_out_predictions,
+    seen_folds,
+)
+from unigeo.client.probing.unseen_folds import FoldToPredict, UnseenFold, predict_unseen
 from unigeo.schemas.errors import ProbeError
 
 PENALTIES = tuple(float(10.0 ** (half / 2)) for half in range(-12, 7))
@@ -41,6 +47,10 @@ class FittedRidge:
     nonconformity: Float[np.ndarray, "point target"]
     """Absolute error / difficulty of each training row, by a model without the row's fold; NaN
     where the target is missing."""
+    trained: TrainingPredictions | None = None
+    """Predictions of the training rows, each left out; None unless they were asked for."""
+    difficulty_unseen: Float[np.ndarray, "point target"] | None = None
+    """Factor of the usual error of `trained.unseen`; None as that is."""
 
     def __repr__(self) -> str:
         bands, targets = self.weights.shape
@@ -91,6 +101,19 @@ class HeldOut:
     """Factor of the usual error that is to be expected of `predictions`; see `leverage`."""
     difficulty_without_two: Float[np.ndarray, "fold point target"]
     """The same factor for `leave_two_out`."""
+    leave_one_out: Float[np.ndarray, "fold fold point target"] | None = None
+    """Predictions of every training point, itself left out, at the penalty chosen without the first
+    fold, by the model without both folds, or without one if they are the same; None unless asked
+    for."""
+
+    def training(self, fold: int) -> TrainingPredictions:
+        """Return the predictions of the training points of the models without a fold."""
+        assert self.leave_one_out is not None, "they were not asked for"
+        return TrainingPredictions(
+            left_out=self.leave_one_out[fold, fold],
+            unseen=self.leave_two_out[fold],
+            left_out_without=self.leave_one_out[fold],
+        )
 
     def __repr__(self) -> str:
         points, targets = self.predictions.shape
@@ -121,6 +144,7 @@ class RidgeProbe:
         *,
         strength: Float[np.ndarray, " band"] | float = 1.0,
         advance: Advance = lambda operations: None,
+        leave_one_out: bool = False,
     ) -> HeldOut:
         """Predict every row by a model fitted, and its penalty chosen, on the other folds.
 
@@ -130,6 +154,7 @@ class RidgeProbe:
             folds: fold number of each row; at least three different ones.
             strength: factor of each standardized band, whose penalty is divided by its square.
             advance: called with newly done floating-point operations.
+            leave_one_out: also predict the training points of every model, each left out.
 
         Raises:
             ProbeError: if a target is missing from a whole fold.
@@ -138,6 +163,9 @@ class RidgeProbe:
         penalties = np.full((count, targets.shape[1]), np.nan)
         predictions, difficulties = np.full((2, *targets.shape), np.nan)
         leave_two_out, difficulties_two = np.full((2, count, *targets.shape), np.nan)
+        left_out = None
+        if leave_one_out:
+            left_out = np.full((count, count, *targets.shape), np.nan, np.float32)
         for rows, columns in complete_targets(targets):
             data = FoldedRows(features, targets, folds, rows, columns, strength, advance)
             if data.count < 3:
@@ -149,17 +177,21 @@ class RidgeProbe:
                 best = choose_penalties(data, pairs, self.penalties, run)
                 # A model without a pair predicts both of its folds, each at the penalty that was
                 # chosen without the other; so intervals of the other are calibrated unseen.
-                unseen = [
+                wanted: list[FoldToPredict] = [
                     UnseenFold(fold, tuple(data.all_but(*pair)), best[without], without)
                     for pair in pairs
                     for fold, without in (pair[::-1], pair)
                 ]
-                unseen += [
+                wanted += [
                     UnseenFold(fold, tuple(data.all_but(fold)), best[fold], None)
                     for fold in range(data.count)
                 ]
-                for each, some, guess, hard in predict_unseen(data, unseen, self.penalties, run):
-                    if each.without is None:
+                if left_out is not None:
+                    wanted += _training_folds(data, pairs, best, left_out)
+                for each, some, guess, hard in predict_unseen(data, wanted, self.penalties, run):
+                    if isinstance(each, SeenFold):
+                        _write_left_out(data, each, some, guess, hard)
+                    elif each.without is None:
                         cells = np.ix_(some, columns)
                         predictions[cells], difficulties[cells] = guess, hard
                     else:
@@ -172,6 +204,7 @@ class RidgeProbe:
             leave_two_out=leave_two_out,
             difficulty=difficulties,
             difficulty_without_two=difficulties_two,
+            leave_one_out=left_out,
         )
 
     def fit(
@@ -182,6 +215,7 @@ class RidgeProbe:
         *,
         strength: Float[np.ndarray, " band"] | float = 1.0,
         advance: Advance = lambda operations: None,
+        leave_one_out: bool = False,
     ) -> FittedRidge:
         """Fit all rows, the penalty chosen by predicting each fold from the others.
 
@@ -189,7 +223,12 @@ class RidgeProbe:
         """
         weights = np.empty((features.shape[1], targets.shape[1]))
         intercepts, penalties = np.empty(targets.shape[1]), np.empty(targets.shape[1])
-        nonconformity = np.full(targets.shape, np.nan)
+        predictions, difficulties = np.full((2, *targets.shape), np.nan)
+        trained = None
+        if leave_one_out:
+            left_out = np.full((2 + int(folds.max()), *targets.shape), np.nan, np.float32)
+            # The last array is of the model of all folds, the others of those without one.
+            trained = TrainingPredictions(left_out[-1], predictions, left_out[:-1])
         centre: Float[np.ndarray, " band"] | None = None
         spreads = []
         for rows, columns in complete_targets(targets):
@@ -199,10 +238,20 @@ class RidgeProbe:
             with data.workers() as run:
                 singles = [(fold,) for fold in every]
                 best = choose_penalties(data, singles, self.penalties, run)[0]
-                unseen = [UnseenFold(fold, tuple(data.all_but(fold)), best, None) for fold in every]
-                for _, some, guess, hard in predict_unseen(data, unseen, self.penalties, run):
+                wanted: list[FoldToPredict] = [
+                    UnseenFold(fold, tuple(data.all_but(fold)), best, None) for fold in every
+                ]
+                if trained is not None:
+                    for fold in every:
+                        output = trained.left_out_without[data.labels[fold]]
+                        wanted += seen_folds(data.all_but(fold), best, output)
+                    wanted += seen_folds(every, best, trained.left_out)
+                for each, some, guess, hard in predict_unseen(data, wanted, self.penalties, run):
+                    if isinstance(each, SeenFold):
+                        _write_left_out(data, each, some, guess, hard)
+                        continue
                     cells = np.ix_(some, columns)
-                    nonconformity[cells] = np.abs(targets[cells] - guess) / hard
+                    predictions[cells], difficulties[cells] = guess, hard
                 equations = data.equations(every)
                 for number in np.unique(best):
                     solution, spread = equations.solve_with_spread(self.penalties[number])
@@ -221,8 +270,54 @@ class RidgeProbe:
             intercepts=intercepts,
             penalties=penalties,
             spreads=tuple(spreads),
-            nonconformity=nonconformity,
+            nonconformity=np.abs(targets - predictions) / difficulties,
+            trained=trained,
+            difficulty_unseen=None if trained is None else difficulties,
         )
+
+
+def _training_folds(
+    data: FoldedRows,
+    pairs: Sequence[tuple[int, int]],
+    best: Int[np.ndarray, "fold column"],
+    outputs: Float[np.ndarray, "fold fold point target"],
+) -> list[SeenFold]:
+    """List the folds of every training set, to be predicted by its own models.
+
+    Args:
+        data: rows, in folds.
+        pairs: folds that training sets omit.
+        best: number of each target's penalty, chosen without each fold.
+        outputs: arrays of `HeldOut.leave_one_out`.
+    """
+    found = []
+    for one, other in pairs:
+        train = data.all_but(one, other)
+        of_one = outputs[data.labels[one], data.labels[other]]
+        of_other = outputs[data.labels[other], data.labels[one]]
+        if np.array_equal(best[one], best[other]):  # one prediction serves the choices for both
+            found += seen_folds(train, best[one], of_one, of_other)
+        else:
+            found += seen_folds(train, best[one], of_one)
+            found += seen_folds(train, best[other], of_other)
+    for fold, label in enumerate(data.labels):
+        found += seen_folds(data.all_but(fold), best[fold], outputs[label, label])
+    return found
+
+
+def _write_left_out(
+    data: FoldedRows,
+    seen: SeenFold,
+    rows: Int[np.ndarray, " row"],
+    fitted: Float[np.ndarray, "row column"],
+    difficulties: Float[np.ndarray, "row column"],
+) -> None:
+    """Write the predictions of training rows, each left out, into the arrays that want them."""
+    cells = np.ix_(rows, data.columns)
+    count = int(data.sizes[list(seen.train)].sum())
+    predictions = left_out_predictions(data.targets[cells], fitted, difficulties, count)
+    for output in seen.outputs:
+        output[cells] = predictions
 
 
 def complete_targets(

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unigeo.client.probing.models import BASELINES
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -49,6 +51,24 @@ def by_features(report: "pd.DataFrame", value: str | None = None) -> "pd.DataFra
 def by_target(report: "pd.DataFrame", split: str, value: str = "r2") -> "pd.DataFrame":
     """Arrange the scores of one split with a row per target, a column per set or baseline."""
     return _pivot(report[report["split"] == split], "target", ["features"], value)
+
+
+def interval_table(report: "pd.DataFrame", level: float) -> "pd.DataFrame":
+    """Arrange level, mean half-width and measured coverage of the intervals of each model.
+
+    Args:
+        report: scores that `probe_table` returned.
+        level: level of the intervals, which is in the names of the columns.
+    """
+    percent = f"{100 * level:g}"
+    width, covered = f"interval_{percent}", f"coverage_{percent}"
+    chosen = report[~report["features"].isin(BASELINES)]
+    if width not in chosen:  # targets of classes alone, which have no intervals
+        return chosen.head(0)[["target", "features", "split"]]
+    chosen = chosen.loc[chosen[width].notna(), ["target", "features", "split", width, covered]]
+    chosen = chosen.rename(columns={width: "half_width", covered: "coverage"})
+    chosen.insert(3, "level", level)
+    return chosen.reset_index(drop=True)
 
 
 def mean_scores(report: "pd.DataFrame", value: str = "r2") -> "pd.DataFrame":

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,15 @@ from unigeo.client.probing.models import (
     Advance,
     ClassMethod,
     NumberMethod,
+    RidgeMethod,
     Sets,
     class_methods,
     number_methods,
 )
 from unigeo.client.probing.probe_data import ProbeData
 from unigeo.client.probing.ridge import HeldOut
+from unigeo.client.probing.spatial_option import Spatial
+from unigeo.client.probing.spatial_scoring import PositionMethod
 from unigeo.client.progress import TaskProgress
 from unigeo.client.threads import one_thread
 
@@ -58,7 +61,7 @@ class NumberTask:
     One task predicts all of them, since one factorization serves them all.
     """
 
-    method: NumberMethod
+    method: NumberMethod | PositionMethod
     split: Split
     targets: Mapping[str, Float[np.ndarray, " point"]]
     """Values of each target at all points; NaN where missing."""
@@ -118,6 +121,7 @@ def scoring_tasks(
     baselines: Sequence[str],
     level: float,
     trees: Mapping[str, str] | None = None,
+    spatial: Spatial | None = None,
 ) -> list[ScoringTask]:
     """List the tasks of every method under every split, in the order of the scores.
 
@@ -128,11 +132,14 @@ def scoring_tasks(
         baselines: names of the wanted baselines.
         level: share of the points that intervals should hold.
         trees: sets of features that trees are fitted on too; see `number_methods`.
+        spatial: whether sets of vectors are also scored with position.
     """
     numbers = {name: known for name, known in data.known.items() if data.labels(name) is None}
-    methods: list[NumberMethod] = []
+    methods: list[NumberMethod | PositionMethod] = []
     if numbers:
-        methods = number_methods(sets, data.lonlat, data.crs, seed, baselines, trees)
+        methods += number_methods(sets, data.lonlat, data.crs, seed, baselines, trees)
+    if spatial is not None and data.vectors:
+        methods = _with_position(methods, data)
     tasks: list[ScoringTask] = []
     for split in data.splits:
         tasks += [NumberTask(method, split, numbers, level) for method in methods]
@@ -140,6 +147,20 @@ def scoring_tasks(
             if target not in numbers:
                 tasks += _class_tasks(data, sets, target, split, seed, baselines)
     return tasks
+
+
+def _with_position(
+    methods: Sequence[NumberMethod | PositionMethod], data: ProbeData
+) -> list[NumberMethod | PositionMethod]:
+    """Merge the ridges on sets of vectors into one method, which adds position to each."""
+    ridges = tuple(
+        replace(method, leave_one_out=True)
+        for method in methods
+        if isinstance(method, RidgeMethod) and method.name in data.vectors
+    )
+    names = {ridge.name for ridge in ridges}
+    others = [method for method in methods if method.name not in names]
+    return [PositionMethod(ridges, data.lonlat), *others]
 
 
 def _class_tasks(

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from unigeo.client.probing.folded_rows import Block, FoldedRows
 from unigeo.client.probing.leverage import TrainingSpread, difficulty
 from unigeo.client.probing.normal_equations import RidgeSolution
+from unigeo.client.probing.training_predictions import SeenFold
 from unigeo.client.threads import Run
 
 SPREAD_BYTES = 3 * 2**26
@@ -31,14 +32,15 @@ class UnseenFold:
 
 _Fitted = dict[tuple[int, ...], dict[int, tuple[RidgeSolution, TrainingSpread]]]
 """Models of each training set, by the number of the penalty."""
-FoldPrediction = tuple[UnseenFold, np.ndarray, np.ndarray, np.ndarray]
+FoldToPredict = UnseenFold | SeenFold
+FoldPrediction = tuple[FoldToPredict, np.ndarray, np.ndarray, np.ndarray]
 """A fold, some of its rows, and their predictions and difficulties, row by column."""
 
 
 def predict_unseen(
-    data: FoldedRows, unseen: Sequence[UnseenFold], penalties: Sequence[float], run: Run
+    data: FoldedRows, unseen: Sequence[FoldToPredict], penalties: Sequence[float], run: Run
 ) -> Iterator[FoldPrediction]:
-    """Predict folds by models that have not seen them.
+    """Predict folds by models, which have not seen them as a rule.
 
     As many models are held as fit into memory, and the rows are read once for all of them.
 
@@ -51,7 +53,7 @@ def predict_unseen(
     Yields:
         The rows of each fold, block by block.
     """
-    by_model: dict[tuple[int, ...], list[UnseenFold]] = {}
+    by_model: dict[tuple[int, ...], list[FoldToPredict]] = {}
     for each in unseen:
         by_model.setdefault(each.train, []).append(each)
     for models in _portions(data, by_model):
@@ -73,7 +75,7 @@ def predict_unseen(
         for block in data.blocks(sorted({each.fold for each in portion})):
             # The defaults bind this block and these models: threads run after the loop moves on.
             def predict(
-                each: UnseenFold, block: Block = block, fitted: _Fitted = fitted
+                each: FoldToPredict, block: Block = block, fitted: _Fitted = fitted
             ) -> FoldPrediction:
                 rows, values = block[each.fold]
                 return each, rows, *_predict_rows(data, values, fitted[each.train], each.best)
@@ -100,7 +102,7 @@ def _predict_rows(
 
 
 def _portions(
-    data: FoldedRows, by_model: Mapping[tuple[int, ...], Sequence[UnseenFold]]
+    data: FoldedRows, by_model: Mapping[tuple[int, ...], Sequence[FoldToPredict]]
 ) -> Iterator[list[tuple[int, ...]]]:
     """Group the training sets so that the factors of each group fit into memory."""
     portion: list[tuple[int, ...]] = []
