@@ -304,6 +304,10 @@ def test_a_folder_of_numbers_is_read_by_the_suite(
         )
     with pytest.raises(StoreError, match="--overwrite"):
         write_numbers(scenes, [suite], tmp_path, out, recipe)
+    with pytest.raises(StoreError, match="there is no folder"):
+        write_numbers(scenes, [suite], tmp_path, tmp_path / "gone" / "numbers", recipe)
+    with pytest.raises(StoreError, match="holds no numbers"):
+        write_numbers(scenes, [suite], tmp_path, tmp_path, recipe, overwrite=True)
     (out / "mine.txt").write_text("mine")
     with pytest.raises(StoreError, match=r"more than numbers, such as mine.txt"):
         write_numbers(scenes, [suite], tmp_path, out, recipe, overwrite=True)

@@ -309,3 +309,38 @@ def test_covariates_of_the_store_are_scored_alone_and_beside_vectors(
     keys = ["table", "features", "split", "target"]
     own, again = report.set_index(keys)["r2"], expected.set_index(keys)["r2"]
     np.testing.assert_allclose(own[again.index], again, atol=1e-4)
+
+
+def test_dims_probes_the_leading_numbers(gulf: Path, plots: Path, tmp_path: Path) -> None:
+    """Of a suite, at points and over cells, and of a table, whose saved probe needs them again."""
+    field = open_field(gulf).leading(3)
+    out = tmp_path / "scores.csv"
+    arguments = ("--modality", "coordinate", "--dims", 3, "--folds", 3, "--quiet", "-o", out)
+    suite = load_suite(plots / "suite.toml")
+    text = done("probe", gulf, "--suite", suite.path, "--data", plots, *arguments)
+    assert ", 3 bands" in text
+    shapes = json.loads((plots / "plots.geojson").read_text())
+    means = field.zonal(shapes, "coordinate").filter(regex=r"_\d+$").to_numpy()
+    expected = probe_suite(
+        suite,
+        plots,
+        lambda lonlat: field.features(lonlat, "coordinate"),
+        averages=lambda polygons: {"coordinate": means},
+        folds=3,
+        baselines=False,
+    )
+    keys = ["table", "features", "split", "target"]
+    again = expected.set_index(keys)["r2"]
+    np.testing.assert_allclose(
+        pd.read_csv(out).set_index(keys)["r2"][again.index], again, atol=1e-4
+    )
+
+    table, saved = plots / "points.csv", tmp_path / "probe"
+    options = ("--modality", "coordinate", "--folds", 3, "--block-km", 400, "--quiet")
+    done("probe", gulf, table, "--target", "damp", *options, "--dims", 3, "--save", saved)
+    new = tmp_path / "new.csv"
+    done("probe", gulf, "--load", saved, "--dims", 3, "--predict", table, new, "--quiet")
+    probe = field.probe(pd.read_csv(table), "damp", "coordinate", folds=3, block_km=400.0)
+    predicted = probe.predict(pd.read_csv(table))["damp"].to_numpy()
+    np.testing.assert_allclose(pd.read_csv(new)["ug_damp"], predicted, rtol=1e-4)
+    assert "3" in refused("probe", gulf, "--load", saved, "--predict", table, new)

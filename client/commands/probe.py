@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unigeo.client.commands.options import (
+    DIMS,
     JSON,
     QUIET,
     SAMPLING,
     STORE,
     field_arguments,
+    leading,
     option_group,
     prefix_option,
     print_json,
@@ -106,6 +108,7 @@ OUTPUT_OPTIONS = option_group(
 @click.argument("table", required=False)
 @FIT_OPTIONS
 @SAMPLING
+@DIMS
 @click.option(
     "--load", metavar="FOLDER", help="A saved probe, instead of TABLE: to predict and map by."
 )
@@ -152,14 +155,14 @@ def probe(
     if suite is None:
         check_source(table, targets, load, data, options)
         check_outputs(targets, options)
-        probed, new = _probe_table(open_field(store), table, targets, load, options, quiet)
+        field = leading(open_field(store), options)
+        probed, new = _probe_table(field, table, targets, load, options, quiet)
         report, text = probed.scores, _scores_text(probed)
     else:
         folder = check_suite_options(data)
+        field = leading(open_field(store), options)
         with _printed_warnings():
-            report, text = suite_report(
-                open_field(store), suite, folder, options, shows_progress(quiet)
-            )
+            report, text = suite_report(field, suite, folder, options, shows_progress(quiet))
     if as_json:
         intervals = [] if probed is None else to_records(probed.intervals)
         gains = [] if probed is None else to_records(probed.gains)

@@ -15,6 +15,7 @@ from unigeo.producer.evaluation.handmade.number_recipe import NumberRecipe
 from unigeo.producer.evaluation.handmade.window_numbers import WindowNumbers
 from unigeo.producer.observations.protocol import Observations
 from unigeo.schemas.errors import ObservationsError, StoreError
+from unigeo.schemas.io.addresses import check_destination
 from unigeo.schemas.io.atomic_files import folder_beside
 from unigeo.schemas.tables.table_files import check_pyarrow, write_table
 
@@ -91,8 +92,10 @@ def write_numbers(
             }
             text = json.dumps(facts, indent=1, ensure_ascii=False)
             (part / FACTS).write_text(text + "\n", encoding="utf-8")
-    except FileExistsError as error:
-        raise StoreError(f"cannot write {out}: {error}") from error
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"cannot write the numbers {out}: {error}") from error
     return out
 
 
@@ -102,8 +105,9 @@ def check_numbers_path(out: Path, overwrite: bool) -> None:
     Raises:
         StoreError: if something is there that is no folder of numbers, or without `overwrite`.
     """
-    if not out.name or not out.absolute().parent.is_dir():
-        raise StoreError(f"cannot write {out}: there is no folder {out.absolute().parent}")
+    if not out.name:
+        raise StoreError(f"cannot write numbers to {str(out)!r}: name a folder")
+    check_destination(out, f"the numbers {out}")
     if not out.exists():
         return
     if not (out / FACTS).is_file():
