@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from unigeo.producer.observations.forms import EncoderKind
 from unigeo.schemas.errors import ModelError
@@ -99,9 +99,8 @@ class CoordinateSettings(TransformerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_choice(self, "kind", ("scales", "geoclip", "satclip", "fourier"))
-        _check_choice(self, "features", ("plane", "sphere"))
-        _check_choice(self, "readout", ("mean", "concat", "registers"))
+        for name in ("kind", "features", "readout"):
+            _check_choice(self, name)
         check(self, self.width % 2 == 0, "width must be even: half cosines, half sines")
         check(self, len(self.sigmas) > 0, "sigmas must name at least one scale")
         check(self, all(sigma > 0 for sigma in self.sigmas), "sigmas must be positive")
@@ -202,7 +201,7 @@ class ImageSettings(PatchSettings):
         check(self, self.channels > 0, "channels must be positive")
         counts = {len(self.pixel_mean), len(self.pixel_std)}
         known = counts in ({0}, {self.channels})
-        _check_choice(self, "dtype", ("uint8", "float32"))
+        _check_choice(self, "dtype")
         check(self, known, "pixel_mean and pixel_std must have a number for each channel, or none")
         check(self, all(std > 0 for std in self.pixel_std), "pixel_std must be positive")
         scaled = self.dtype == "uint8" or bool(self.pixel_mean) or self.measure_pixels
@@ -293,7 +292,9 @@ KINDS: Mapping[type[TransformerSettings], EncoderKind] = {
 }
 
 
-def _check_choice(settings: object, name: str, known: tuple[str, ...]) -> None:
+def _check_choice(settings: object, name: str) -> None:
+    """Refuse a value that the annotation of its field does not list."""
+    known = get_args(get_type_hints(type(settings))[name])
     value = getattr(settings, name)
     check(settings, value in known, f"{name} must be one of {', '.join(known)}, not {value!r}")
 
