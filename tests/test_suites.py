@@ -160,6 +160,7 @@ def test_real_county_targets_are_scored_beside_position(shared_data: Path, tmp_p
         ("[[table]]\nfile = 'one.csv'\ntargets = ['a', 'a']", "names a column twice"),
         ("[[table]]\nfile = 'one.csv'\ntargets = ['a']\nblocks = 3", "unknown key 'blocks'"),
         ("[[table]]\nfile = 'one.csv'\ntargets = ['a']\nblock_km = 0", "must be positive"),
+        ("[[table]]\nfile = 'one.csv'\ntargets = ['a']\nblock_km = nan", "must be positive"),
         ("[[table]]\nfile = 'gone.csv'\ntargets = ['a']", "gone.csv"),
         ("[[table]]\nfile = 'one.csv'\ntargets = ['a']", "no column 'a'"),
         (

@@ -110,6 +110,10 @@ def test_marks_and_line_ends_of_other_editors_change_nothing(reader: str, tmp_pa
 
 
 def test_values_are_told_in_the_words_of_toml(tmp_path: Path) -> None:
+    short = refused("set", SET.replace("[1, 2, 3, 4]", "[1, 2, 3]"), tmp_path)
+    assert short.endswith("table [where], key 'bbox': there are too few values.")
+    double = refused("set", SET.replace("[aerial]", "[[aerial]]"), tmp_path)
+    assert "key 'aerial': should be a table, not [" in double
     for value, said in (("[]", "at least one value is needed, not []"), ("1", "be a list, not 1")):
         text = FOLDER.replace("bands = [1]", f"bands = {value}")
         assert f"table [aerial], key 'bands': {said}" in refused("folder", text, tmp_path).replace(

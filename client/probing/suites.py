@@ -1,5 +1,6 @@
 """Suites: standard evaluations, whose tables and targets are listed in a TOML file."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,6 +177,8 @@ def _parse_entry(table: Any, where: str) -> SuiteEntry:
         raise ProbeError(f"{where}: the key 'targets' must list column names, not {targets!r}")
     if len(set(targets)) < len(targets):
         raise ProbeError(f"{where}: the key 'targets' names a column twice")
-    if table.get("block_km", 1) <= 0:
-        raise ProbeError(f"{where}: the key 'block_km' must be positive, not {table['block_km']}")
+    if not 0 < table.get("block_km", 1) < math.inf:
+        raise ProbeError(
+            f"{where}: the key 'block_km' must be positive and finite, not {table['block_km']}"
+        )
     return SuiteEntry(**{**table, "targets": tuple(targets)})

@@ -194,13 +194,16 @@ def _explain(
     key = ".".join(path)
     if fault["type"] == "extra_forbidden":
         return _unknown_key(where, key, allowed)
+    if fault["type"] == "missing" and isinstance(fault["loc"][-1], int):
+        return f"{where}, key {'.'.join(path[:-1])!r}: there are too few values"
     if fault["type"] == "missing":
         return f"{where} lacks the key {key!r}; allowed: {', '.join(allowed)}"
     if fault["type"].startswith("union_tag"):
         expected = fault["ctx"].get("expected_tags") or ", ".join(map(repr, _kinds(tables)))
         return f"{where}, key 'kind': one of {expected} is needed, not {kind!r}"
     message = re.sub("^(Input|Value error, )", "", fault["msg"]).strip()
-    message = re.sub("valid (tuple|list)", "list", message).replace("valid dictionary", "table")
+    message = re.sub("valid (tuple|list)", "list", message)
+    message = re.sub(r"valid dictionary( or instance of \w+)?", "table", message)
     if fault["type"] == "too_short":
         message = "at least one value is needed"
     value = "" if fault["type"] == "value_error" else f", not {fault['input']!r:.60}"
