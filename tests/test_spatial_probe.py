@@ -57,7 +57,7 @@ def test_position_is_scored_beside_the_others_with_intervals(probe: Probe) -> No
     named = set(probe.intervals["features"])
     assert named == {*probe.sets, *(f"{name} + position" for name in probe.sets)}
     assert probe.intervals["coverage"].between(0.75, 0.99).all()
-    assert "joined + position" in probe.text()
+    assert "Predicted by default: rain by joined + position; height by " in probe.text()
 
 
 def test_the_default_prediction_is_by_the_better_model_of_each_target(
@@ -69,6 +69,7 @@ def test_the_default_prediction_is_by_the_better_model_of_each_target(
     found = probe.predict(new)
     for target in ("rain", "height"):
         pair = scores["score"][target][["joined", "joined + position"]]
+        assert probe.default_features(target) == pair.idxmax()
         expected = probe.predict(new, pair.idxmax())
         for column in (target, f"{target}_lower", f"{target}_upper"):
             np.testing.assert_array_equal(found[column], expected[column])

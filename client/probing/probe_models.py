@@ -94,10 +94,7 @@ class ProbeModels:
         return label
 
     def _features(self, features: str | None, target: str | None = None) -> str:
-        """Return the name of a model; by default of the last set that can predict.
-
-        With a target the default is the model with position, if its score is the better one.
-        """
+        """Return the name of a model that is named, or the default."""
         known = list(self.features)
         if features is not None:
             if features not in known and features in set(self.evaluation.scores["features"]):
@@ -110,9 +107,16 @@ class ProbeModels:
                     f"the probe has no features {short(features)}; it has {listed(known)}"
                 )
             return features
-        alone = self.sets[-1]
-        if alone not in self.fitted:
-            alone = self.fitted[0]
+        return self.default_features(target)
+
+    def default_features(self, target: str | None = None) -> str:
+        """Return the name of the model that predicts where none is named.
+
+        Args:
+            target: name of a target, for which the model with position is the default if its score
+                under the last split is the better one; without a target it never is.
+        """
+        alone = self.sets[-1] if self.sets[-1] in self.fitted else self.fitted[0]
         together = with_position(alone)
         if target is None or together not in self.fitted:
             return alone

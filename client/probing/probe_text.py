@@ -42,7 +42,11 @@ def _counts_text(probe: "Probe", targets: list[str]) -> str:
         for target in targets
     )
     classes = any(used.at[target, "metric"] == "accuracy" for target in targets)
-    return f"Scores of held-out predictions. {counts}.{_PRECISION if classes else ''}"
+    by_default = ""
+    if probe.spatial is not None:
+        models = (f"{target[:60]} by {probe.default_features(target)}" for target in targets)
+        by_default = f" Predicted by default: {'; '.join(models)}."
+    return f"Scores of held-out predictions. {counts}.{_PRECISION if classes else ''}{by_default}"
 
 
 def _gains_text(probe: "Probe", targets: list[str]) -> str:
