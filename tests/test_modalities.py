@@ -245,8 +245,7 @@ def test_settings_of_the_paper_s_modalities_are_written_as_before() -> None:
     forms = default_forms({"aerial": (3, 32, 32), "street": (3, 32, 32), "dsm": (1, 32, 32)})
     values = to_json(tiny(forms))
     expected = ["dimension", "coordinate", "aerial", "street", "dsm", "text", "tied"]
-    assert list(values) == [*expected, "temperature", "temperature_per_pair", "fused", "seed"]
-    assert "fused" not in to_json(replace(tiny(forms), fused=False))
+    assert list(values) == [*expected, "temperature", "temperature_per_pair", "seed"]
     patch = ["width", "depth", "heads", "mlp_ratio", "rows", "cols", "patch"]
     pixels = ["channels", "pixel_mean", "pixel_std", "measure_pixels", "resize", "pretrained"]
     assert list(values["aerial"]) == [*patch, *pixels]
@@ -363,10 +362,9 @@ def test_every_modality_is_stored_and_read_by_its_name(
         cosine = (exact[observed] * stored[modality][observed]).sum(axis=1)
         assert cosine.min() > 0.9998, modality
     assert np.isfinite(stored["text"]).any() and not np.isfinite(stored["text"]).all()
-    assert model.fusion is not None
     parts = np.stack([stored[name] for name in field.modalities[:-1]], axis=1)
     there = np.isfinite(parts).all(axis=2)
-    means = np.where(there[..., None], parts, 0).sum(axis=1) @ model.fusion.rotation.numpy()
+    means = np.where(there[..., None], parts, 0).sum(axis=1)
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     assert (means * stored["fused"]).sum(axis=1).min() > 0.9995
     statuses = set(field.sample(points, modalities="text")["text_status"])
@@ -378,9 +376,6 @@ def test_words_and_probes_reach_every_modality(product: Path) -> None:
     field = client.open_field(product / "own.zarr")
     for modality in ("landcover", "fused"):
         assert len(field.search("downtown", modality=modality)) > 0
-    # Words are as near to the fused vectors as to the mean of a cell's vectors.
-    words, turned = field.concepts.vectors, field._fused_concepts.vectors
-    assert np.allclose(words[:50] @ words[:50].T, turned[:50] @ turned[:50].T, atol=0.03)
     points = np.array(PARIS) + np.random.default_rng(1).uniform(-0.25, 0.25, (300, 2))
     table = pd.DataFrame({"lon": points[:, 0], "lat": points[:, 1], "value": points[:, 0]})
     probe = field.probe(table, "value", modalities=["landcover", "months"], block_km=5)

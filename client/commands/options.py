@@ -66,7 +66,7 @@ RADIUS = click.option(
 DIMS = click.option(
     "--dims",
     type=click.IntRange(min=1),
-    help="Only the leading numbers of each vector, such as 64 or 128 of fused.",
+    help="Only the leading numbers of each vector, such as 64 or 128.",
 )
 CRS = click.option("--crs", help="CRS of the coordinates, such as EPSG:5070; degrees by default.")
 COORDINATES = option_group(

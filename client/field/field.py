@@ -17,7 +17,7 @@ from unigeo.client.reading.covariates import (
 from unigeo.client.reading.sampling import Method
 from unigeo.client.reading.stored_field import check_of_model
 from unigeo.schemas.errors import LayoutError
-from unigeo.schemas.store.layout import COVARIATES, FUSED
+from unigeo.schemas.store.layout import COVARIATES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -217,15 +217,6 @@ class Field(AtPoints, OverAreas):
 
         return load_concepts(self.known_store("searched"), self.url).leading(self.bands)
 
-    @cached_property
-    def _fused_concepts(self) -> "Concepts":
-        """The concepts by vectors that are comparable with fused ones."""
-        from unigeo.client.field.search import load_concepts
-        from unigeo.schemas.store.concepts import FUSED_VECTORS
-
-        store = self.known_store("searched")
-        return load_concepts(store, self.url, FUSED_VECTORS).leading(self.bands)
-
     def search(
         self,
         words: str,
@@ -262,7 +253,7 @@ class Field(AtPoints, OverAreas):
             raise ValueError(f"as_ must be 'table' or 'map', not {as_!r}")
         (name,) = self.chosen(modality or self._modality_for_text())
         check_of_model(self, name, "the concepts")
-        concepts = self._fused_concepts if name == FUSED else self.concepts
+        concepts = self.concepts
         vector = concepts.find(words).vector
         if as_ == "map":
             return self.similarity(vector, name, region=region, crs=crs)

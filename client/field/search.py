@@ -122,13 +122,12 @@ class Concepts:
         return both / sum(self._rarity[word] for word in wanted | phrase) if both else 0.0
 
 
-def load_concepts(source: Any, url: str, array: str = VECTORS) -> Concepts:
+def load_concepts(source: Any, url: str) -> Concepts:
     """Read a field's concepts.
 
     Args:
         source: the store as `schemas.io.stores.open_store` takes it.
         url: its name in messages.
-        array: array of their vectors.
 
     Raises:
         LayoutError: if the store has none, or they are malformed.
@@ -144,9 +143,9 @@ def load_concepts(source: Any, url: str, array: str = VECTORS) -> Concepts:
             "text encoder, or it was published before there were concepts. Search by a place: "
             "field.similar(point)"
         )
-    phrases, vectors = group.get(PHRASES), group.get(array)
+    phrases, vectors = group.get(PHRASES), group.get(VECTORS)
     if not (isinstance(phrases, zarr.Array) and isinstance(vectors, zarr.Array)):
-        raise LayoutError(f"the concepts of {url} lack {PHRASES!r} or {array!r}")
+        raise LayoutError(f"the concepts of {url} lack {PHRASES!r} or {VECTORS!r}")
     if vectors.ndim != 2 or vectors.dtype != np.int8 or phrases.ndim != 1:
         raise LayoutError(f"the concepts of {url} are no vectors of int8 and bytes of their words")
     if vectors.shape[0] > MOST_PHRASES:

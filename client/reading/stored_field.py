@@ -100,8 +100,8 @@ class StoredField:
     def leading[F: "StoredField"](self: F, dims: int) -> F:
         """Return the field of the first `dims` numbers of each vector, at unit length.
 
-        Of `fused` they serve alone: the first 64, 128 and so on span the directions in which
-        locations differ most. Of other modalities they are as good as any others.
+        The axes of a model's space are turned at random, so that they are a random projection of
+        the vectors: fewer bytes for a little accuracy.
 
         Raises:
             LayoutError: if a modality has fewer numbers.

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from unigeo.producer.encoders.classes import ClassesEncoder
 from unigeo.producer.encoders.coordinates import CoordinateEncoder
 from unigeo.producer.encoders.fourier import FourierEncoder
-from unigeo.producer.encoders.fusion import Fusion
 from unigeo.producer.encoders.geoclip import GeoclipEncoder
 from unigeo.producer.encoders.images import ImageEncoder
 from unigeo.producer.encoders.model_settings import ModelSettings, from_json, to_json
@@ -82,7 +81,6 @@ class UniGeoCLIP(nn.Module):
         count = [len(settings.pairs)] if settings.temperature_per_pair else []
         self.logit_scale = nn.Parameter(torch.full(count, start))
         self.register_buffer("rotation", torch.from_numpy(_rotation(settings)))
-        self.fusion = Fusion(settings.dimension) if settings.fused else None
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from unigeo.producer.encoders.tower_settings import (
     KINDS,
-    LATER,
     TOWERS,
     ClassesSettings,
     CoordinateSettings,
@@ -48,10 +47,8 @@ class ModelSettings:
     """Initial temperature, which divides cosine similarities before the softmax; it is learned."""
     temperature_per_pair: bool = False
     """Whether to learn one temperature for each pair of modalities instead of one for all."""
-    fused: bool = field(default=False, metadata=LATER)
-    """Whether the model also makes one vector of all of a location's; see `encoders.fusion`."""
     seed: int = 0
-    """Seed of the initial weights and of the rotations."""
+    """Seed of the initial weights and of the rotation."""
 
     def __post_init__(self) -> None:
         check(self, self.dimension > 0, "dimension must be positive")

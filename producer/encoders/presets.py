@@ -53,9 +53,7 @@ def tiny(forms: Forms, *, seed: int = 0) -> ModelSettings:
         seed=seed,
     )
     towers = _towers(forms, tower)
-    return ModelSettings(
-        dimension=128, towers={COORDINATE: coordinate, **towers}, fused=True, seed=seed
-    )
+    return ModelSettings(dimension=128, towers={COORDINATE: coordinate, **towers}, seed=seed)
 
 
 def small(forms: Forms, *, seed: int = 0) -> ModelSettings:
@@ -87,9 +85,7 @@ def small(forms: Forms, *, seed: int = 0) -> ModelSettings:
         seed=seed,
     )
     towers = _towers(forms, tower)
-    return ModelSettings(
-        dimension=384, towers={COORDINATE: coordinate, **towers}, fused=True, seed=seed
-    )
+    return ModelSettings(dimension=384, towers={COORDINATE: coordinate, **towers}, seed=seed)
 
 
 def base(
@@ -123,9 +119,7 @@ def base(
 
     towers = _towers(forms, tower)
     coordinate = CoordinateSettings(**size, seed=seed)
-    settings = ModelSettings(
-        dimension=768, towers={COORDINATE: coordinate, **towers}, fused=True, seed=seed
-    )
+    settings = ModelSettings(dimension=768, towers={COORDINATE: coordinate, **towers}, seed=seed)
     known = pretrained is None or pretrained == SIGLIP
     return settings if known else fit_to_checkpoint(settings, str(pretrained))
 

@@ -202,7 +202,7 @@ def chosen_modalities(
     possible = [name for name in observations.modalities if name in model.modalities]
     if names is None:
         covering = tuple(name for name in possible if observations.covers_land(name))
-        if model.fused and len(covering) > 1:
+        if len(covering) > 1:
             covering += (FUSED,)
         if not covering:
             raise LayoutError(
@@ -210,7 +210,7 @@ def chosen_modalities(
                 f"name what to store by --modalities, some of {', '.join(possible) or 'nothing'}"
             )
         return covering
-    possible += [FUSED] if model.fused else []
+    possible.append(FUSED)
     chosen = tuple(name.strip() for name in names.split(",") if name.strip())
     if not chosen:
         raise LayoutError(

@@ -9,7 +9,7 @@ import zarr
 from jaxtyping import Int8
 
 from unigeo.producer.storage.staged_groups import add_array, new_group, replace_group
-from unigeo.schemas.store.concepts import DIMENSIONS, FUSED_VECTORS, GROUP, PHRASES, VECTORS
+from unigeo.schemas.store.concepts import DIMENSIONS, GROUP, PHRASES, VECTORS
 from unigeo.schemas.store.quantization import quantize
 from unigeo.schemas.store.text_arrays import texts_to_bytes
 
@@ -30,8 +30,6 @@ class ConceptVectors:
     phrases: tuple[str, ...]
     vectors: Int8[np.ndarray, "phrase band"]
     """Quantized unit vectors, one for each phrase."""
-    fused: Int8[np.ndarray, "phrase band"] | None = None
-    """The same turned to where fused vectors are; None where the model fuses none."""
 
 
 def concepts_of(
@@ -60,12 +58,7 @@ def concepts_of(
     # Phrases have different numbers of texts: reduceat sums from each start up to the next one.
     starts = np.cumsum([0, *(len(phrase.texts) for phrase in phrases[:-1])])
     sums = np.add.reduceat(encoded, starts, axis=0)
-    fused = None
-    if model.fusion is not None:
-        with torch.inference_mode():
-            turned = model.fusion.turn(torch.from_numpy(sums).to(device))
-        fused = quantize(turned.float().cpu().numpy())
-    return ConceptVectors(tuple(phrase.label for phrase in phrases), quantize(sums), fused)
+    return ConceptVectors(tuple(phrase.label for phrase in phrases), quantize(sums))
 
 
 def write_concepts(group: zarr.Group, concepts: ConceptVectors) -> None:
@@ -73,6 +66,4 @@ def write_concepts(group: zarr.Group, concepts: ConceptVectors) -> None:
     staged = new_group({"count": len(concepts.phrases)})
     add_array(staged, PHRASES, texts_to_bytes(concepts.phrases), DIMENSIONS[PHRASES])
     add_array(staged, VECTORS, concepts.vectors, DIMENSIONS[VECTORS])
-    if concepts.fused is not None:
-        add_array(staged, FUSED_VECTORS, concepts.fused, DIMENSIONS[FUSED_VECTORS])
     replace_group(group.store, GROUP, staged)

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int, Int8, Shaped
 from tokenizers import Tokenizer
 
 from unigeo.producer.encoders.folded import CellEncoder, cell_encoder, gains_from_bfloat16
+from unigeo.producer.encoders.fusion import fuse
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.text import tokenize
@@ -199,8 +200,8 @@ class ModelEncoder(ShardEncoder):
 
     @property
     def derived(self) -> frozenset[str]:
-        """`fused`, if the model makes it."""
-        return frozenset() if self.model.fusion is None else frozenset({FUSED})
+        """The mean of all vectors of a cell."""
+        return frozenset({FUSED})
 
     def covariates(self, modalities: tuple[str, ...]) -> tuple[ModalityColumns, ...]:
         """Return the covariates of the modalities that are cut from rasters."""
@@ -242,11 +243,9 @@ class ModelEncoder(ShardEncoder):
 
     def _fuse(self, codes: Int8[torch.Tensor, "point modality band"]) -> torch.Tensor:
         """Fuse stored vectors."""
-        assert self.model.fusion is not None, "the model fuses vectors"
         present = codes[..., 0] != FILL
         unit = torch.nn.functional.normalize(codes.float(), dim=-1)
-        vectors: torch.Tensor = self.model.fusion(unit, present)
-        return vectors
+        return fuse(unit, present)
 
     def _encode_pixels(self, modality: str, pixels: torch.Tensor) -> torch.Tensor:
         """Encode patches; on a GPU in bfloat16 as in training, and in batches of one size."""
@@ -309,7 +308,7 @@ def check_fit(model: UniGeoCLIP, observations: Observations, modalities: tuple[s
         ModelError: naming the modality.
     """
     for modality in modalities:
-        if modality == FUSED and model.fusion is not None:
+        if modality == FUSED:
             continue
         if modality not in model.modalities:
             raise ModelError(

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from unigeo.producer.encoders.fusion import fit_rotation
 from unigeo.producer.encoders.model import UniGeoCLIP, save_model
 from unigeo.producer.encoders.model_settings import ModelSettings, to_json
 from unigeo.producer.observations.protocol import Observations
@@ -34,8 +33,6 @@ from unigeo.schemas.io.json_text import load_json
 
 __all__ = ["default_device", "embed", "evaluate", "fingerprint", "finished_metrics", "train"]
 
-FUSED_LOCATIONS = 4096
-"""Largest number of training locations to which the rotation of fused vectors is fitted."""
 METRICS = "metrics.json"
 """File of a model folder with how the model was trained and how well it does."""
 
@@ -146,22 +143,10 @@ class _Training:
         assert len(set(self.processes.gather(total))) == 1, "every process has the same weights"
         metrics = None
         if data.gallery is not None and flops is not None:
-            self._fit_fusion(model, data)
             metrics = evaluate(model, data.gallery, self.device) | self._run_facts(data, flops)
             metrics["seconds"] |= {"observe": round(observe_seconds, 1), "resumed_at_step": first}
             self._save(model, data, metrics)
         return dict(self.processes.broadcast(metrics))
-
-    def _fit_fusion(self, model: UniGeoCLIP, data: TrainingData) -> None:
-        """Fit the rotation of fused vectors to training locations, none of them held out."""
-        if model.fusion is None:
-            return
-        samples = data.observe(data.lonlat[:FUSED_LOCATIONS])
-        vectors = embed(model, samples, self.device)
-        # Of what a field holds: texts may state what is asked of it later.
-        used = {name: v for name, v in vectors.items() if self.observations.covers_land(name)}
-        rotation = fit_rotation(used or vectors, samples.present, self.model_settings.seed)
-        model.fusion.rotation.copy_(rotation)
 
     def _records(
         self,
