@@ -1,8 +1,8 @@
 """One vector of a location from those of its modalities: their mean in the shared space.
 
 The mean stays comparable with words and coordinates. Turned so that the leading numbers span the
-principal directions it serves worse: a probe that standardizes its columns then gives directions that
-hardly vary the weight of the others.
+principal directions it serves worse: a probe that standardizes its columns then gives directions
+that hardly vary the weight of the others.
 """
 
 import torch
