@@ -188,5 +188,5 @@ def ridge_operations(rows: int, bands: int, folds: int, leave_one_out: bool = Fa
     factors = (_PENALTIES_TRIED + 2) * pairs + 1.5 * folds
     predicted = float(folds)  # times that all rows are predicted
     if leave_one_out:
-        predicted += (pairs * (folds - 2) + folds * (folds - 1)) / folds
+        predicted += folds - 1
     return rows * bands * min(bands, rows) + factors * size**3 / 3 + predicted * rows * bands**2 / 2

@@ -22,7 +22,8 @@ from unigeo.client.probing.penalty_choice import choose_penalties
 from unigeo.client.probing.training_predictions import (
     SeenFold,
     TrainingPredictions,
-    left_out_predictions,
+    leave_out,
+    leverage_left_out,
     seen_folds,
 )
 from unigeo.client.probing.unseen_folds import FoldToPredict, UnseenFold, predict_unseen
@@ -166,6 +167,7 @@ class RidgeProbe:
         left_out = None
         if leave_one_out:
             left_out = np.full((count, count, *targets.shape), np.nan, np.float32)
+            seen_difficulties = np.full((count, *targets.shape), np.nan, np.float32)
         for rows, columns in complete_targets(targets):
             data = FoldedRows(features, targets, folds, rows, columns, strength, advance)
             if data.count < 3:
@@ -187,10 +189,10 @@ class RidgeProbe:
                     for fold in range(data.count)
                 ]
                 if left_out is not None:
-                    wanted += _training_folds(data, pairs, best, left_out)
+                    wanted += _training_folds(data, pairs, best, left_out, seen_difficulties)
                 for each, some, guess, hard in predict_unseen(data, wanted, self.penalties, run):
                     if isinstance(each, SeenFold):
-                        _write_left_out(data, each, some, guess, hard)
+                        _write_seen(data, each, some, guess, hard)
                     elif each.without is None:
                         cells = np.ix_(some, columns)
                         predictions[cells], difficulties[cells] = guess, hard
@@ -198,6 +200,12 @@ class RidgeProbe:
                         cells = np.ix_([data.labels[each.without]], some, columns)
                         leave_two_out[cells], difficulties_two[cells] = guess, hard
             penalties[np.ix_(data.labels, columns)] = np.take(self.penalties, best)
+            if left_out is not None:
+                for fold, label in enumerate(data.labels):
+                    size = int(data.sizes.sum() - data.sizes[fold])
+                    sizes = size - data.sizes
+                    sizes[fold] = size
+                    _leave_out_rows(data, seen_difficulties[label], size, left_out[label], sizes)
         return HeldOut(
             predictions=predictions,
             penalties=penalties,
@@ -227,6 +235,7 @@ class RidgeProbe:
         trained = None
         if leave_one_out:
             left_out = np.full((2 + int(folds.max()), *targets.shape), np.nan, np.float32)
+            seen_difficulties = np.full(targets.shape, np.nan, np.float32)
             # The last array is of the model of all folds, the others of those without one.
             trained = TrainingPredictions(left_out[-1], predictions, left_out[:-1])
         centre: Float[np.ndarray, " band"] | None = None
@@ -245,13 +254,22 @@ class RidgeProbe:
                     for fold in every:
                         output = trained.left_out_without[data.labels[fold]]
                         wanted += seen_folds(data.all_but(fold), best, output)
-                    wanted += seen_folds(every, best, trained.left_out)
+                    wanted += seen_folds(
+                        every, best, trained.left_out, difficulties=seen_difficulties
+                    )
                 for each, some, guess, hard in predict_unseen(data, wanted, self.penalties, run):
                     if isinstance(each, SeenFold):
-                        _write_left_out(data, each, some, guess, hard)
+                        _write_seen(data, each, some, guess, hard)
                         continue
                     cells = np.ix_(some, columns)
                     predictions[cells], difficulties[cells] = guess, hard
+                if trained is not None:
+                    size = int(data.sizes.sum())
+                    sizes = size - data.sizes
+                    _leave_out_rows(data, seen_difficulties, size, trained.left_out_without, sizes)
+                    _leave_out_rows(
+                        data, seen_difficulties, size, trained.left_out[None], np.array([size])
+                    )
                 equations = data.equations(every)
                 for number in np.unique(best):
                     solution, spread = equations.solve_with_spread(self.penalties[number])
@@ -281,6 +299,7 @@ def _training_folds(
     pairs: Sequence[tuple[int, int]],
     best: Int[np.ndarray, "fold column"],
     outputs: Float[np.ndarray, "fold fold point target"],
+    difficulties: Float[np.ndarray, "fold point target"],
 ) -> list[SeenFold]:
     """List the folds of every training set, to be predicted by its own models.
 
@@ -289,6 +308,7 @@ def _training_folds(
         pairs: folds that training sets omit.
         best: number of each target's penalty, chosen without each fold.
         outputs: arrays of `HeldOut.leave_one_out`.
+        difficulties: arrays for the difficulties for the models without one fold.
     """
     found = []
     for one, other in pairs:
@@ -301,23 +321,48 @@ def _training_folds(
             found += seen_folds(train, best[one], of_one)
             found += seen_folds(train, best[other], of_other)
     for fold, label in enumerate(data.labels):
-        found += seen_folds(data.all_but(fold), best[fold], outputs[label, label])
+        train, own = data.all_but(fold), outputs[label, label]
+        found += seen_folds(train, best[fold], own, difficulties=difficulties[label])
     return found
 
 
-def _write_left_out(
+def _write_seen(
     data: FoldedRows,
     seen: SeenFold,
     rows: Int[np.ndarray, " row"],
     fitted: Float[np.ndarray, "row column"],
     difficulties: Float[np.ndarray, "row column"],
 ) -> None:
-    """Write the predictions of training rows, each left out, into the arrays that want them."""
+    """Write the predictions of training rows into the arrays that want them."""
     cells = np.ix_(rows, data.columns)
-    count = int(data.sizes[list(seen.train)].sum())
-    predictions = left_out_predictions(data.targets[cells], fitted, difficulties, count)
     for output in seen.outputs:
-        output[cells] = predictions
+        output[cells] = fitted
+    if seen.difficulties is not None:
+        seen.difficulties[cells] = difficulties
+
+
+def _leave_out_rows(
+    data: FoldedRows,
+    difficulties: Float[np.ndarray, "point target"],
+    size: int,
+    predictions: Float[np.ndarray, "model point target"],
+    sizes: Int[np.ndarray, " fold"],
+) -> None:
+    """Turn predictions of training rows, in place, to those by fits that leave each row out.
+
+    Args:
+        data: rows, in folds.
+        difficulties: difficulties of the rows for one training set.
+        size: number of rows of that set.
+        predictions: predictions by its model, and by those of parts of it.
+        sizes: number of rows of each model's training set, in the order of the folds.
+    """
+    cells = np.ix_(data.rows, data.columns)
+    leverage = leverage_left_out(difficulties[cells].astype(np.float64), size)
+    labels = data.labels if len(sizes) == data.count else range(len(sizes))
+    for label, count in zip(labels, sizes, strict=True):
+        own = predictions[label]
+        own[cells] = leave_out(data.targets[cells], own[cells], leverage * size / count)
 
 
 def complete_targets(

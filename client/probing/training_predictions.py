@@ -12,7 +12,7 @@ _LEAST_FREEDOM = 0.01
 
 @dataclass(frozen=True, eq=False)
 class SeenFold:
-    """A fold to predict by a model that was fitted on it, each point left out of the fit."""
+    """A fold to predict by a model that was fitted on it."""
 
     fold: int
     """Fold to predict."""
@@ -22,6 +22,13 @@ class SeenFold:
     """Number of the penalty of each target."""
     outputs: tuple[Float[np.ndarray, "point target"], ...]
     """Arrays that the predictions are written to."""
+    difficulties: Float[np.ndarray, "point target"] | None
+    """Array that the difficulties are written to; None if they are not wanted, which saves time."""
+
+    @property
+    def wants_difficulty(self) -> bool:
+        """Whether the difficulties of the predictions are wanted."""
+        return self.difficulties is not None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -62,30 +69,42 @@ def seen_folds(
     train: Sequence[int],
     best: Int[np.ndarray, " column"],
     *outputs: Float[np.ndarray, "point target"],
+    difficulties: Float[np.ndarray, "point target"] | None = None,
 ) -> list[SeenFold]:
     """List the folds of a training set, to be predicted by its own model into some arrays."""
-    return [SeenFold(fold, tuple(train), best, outputs) for fold in train]
+    return [SeenFold(fold, tuple(train), best, outputs, difficulties) for fold in train]
 
 
-def left_out_predictions(
+def leverage_left_out(
+    difficulty: Float[np.ndarray, "*any"], count: int
+) -> Float[np.ndarray, "*any"]:
+    """Return the leverage of a training row for a ridge that is fitted on the other rows.
+
+    Args:
+        difficulty: factor of the usual error of the row, for the ridge that is fitted on it as
+            well; see `leverage.difficulty`.
+        count: number of rows that the ridge is fitted on.
+    """
+    own_weight = difficulty**2 - 1 + 1 / count  # the last part is that of the intercept
+    return np.asarray(own_weight / np.maximum(1 - own_weight, _LEAST_FREEDOM))
+
+
+def leave_out(
     truth: Float[np.ndarray, "row column"],
     fitted: Float[np.ndarray, "row column"],
-    difficulty: Float[np.ndarray, "row column"],
-    count: int,
+    leverage: Float[np.ndarray, "row column"],
 ) -> Float[np.ndarray, "row column"]:
     """Return what a ridge would predict of training rows, were each left out of its fit.
 
-    The prediction of a row by a linear smoother is h times its own target plus the part of the
-    others. With the row left out the residual r becomes r / (1 - h), where h is its leverage, plus
-    1 / count for the intercept.
+    The residual r of a row becomes r (1 + leverage), with the leverage of the row for the others.
 
     Args:
         truth: targets.
         fitted: predictions by the ridge that is fitted on the rows.
-        difficulty: factor of the usual error, from the leverage; see `leverage.difficulty`.
-        count: number of rows that the ridge is fitted on.
+        leverage: leverages that `leverage_left_out` returned, or those of a larger training set,
+            times its number of rows over the number of rows of this one: the leverage depends on
+            vectors alone, whose spread is nearly that of the larger set.
 
     Source: Hastie, Tibshirani & Friedman (2009), "The Elements of Statistical Learning", eq. 7.64.
     """
-    own_weight = difficulty**2 - 1 + 1 / count
-    return np.asarray(truth - (truth - fitted) / np.maximum(1 - own_weight, _LEAST_FREEDOM))
+    return np.asarray(truth - (truth - fitted) * (1 + leverage))

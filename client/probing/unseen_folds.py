@@ -28,6 +28,7 @@ class UnseenFold:
     """Number of the penalty of each target."""
     without: int | None
     """Fold that the penalties were chosen without, if that is not `fold`."""
+    wants_difficulty = True
 
 
 _Fitted = dict[tuple[int, ...], dict[int, tuple[RidgeSolution, TrainingSpread]]]
@@ -78,7 +79,8 @@ def predict_unseen(
                 each: FoldToPredict, block: Block = block, fitted: _Fitted = fitted
             ) -> FoldPrediction:
                 rows, values = block[each.fold]
-                return each, rows, *_predict_rows(data, values, fitted[each.train], each.best)
+                models, wanted = fitted[each.train], each.wants_difficulty
+                return each, rows, *_predict_rows(data, values, models, each.best, wanted)
 
             yield from run(predict, [each for each in portion if each.fold in block])
 
@@ -88,16 +90,18 @@ def _predict_rows(
     values: Float[np.ndarray, "row band"],
     solved: dict[int, tuple[RidgeSolution, TrainingSpread]],
     best: Int[np.ndarray, " column"],
+    wants_difficulty: bool,
 ) -> tuple[Float[np.ndarray, "row column"], Float[np.ndarray, "row column"]]:
     """Predict rows and their difficulties, each target by the model at its own penalty."""
-    guesses, difficulties = np.empty((2, len(values), len(best)))
+    guesses, difficulties = np.full((2, len(values), len(best)), np.nan)
     for number in np.unique(best).tolist():
         solution, spread = solved[number]
         columns = np.flatnonzero(best == number)
         targets = solution.select(columns).predict(values)
         guesses[:, columns] = targets + data.target_origin[columns]
-        difficulties[:, columns] = difficulty(spread.leverage(values))[:, None]
-        data.advance(len(values) * float(data.bands) ** 2 / 2)
+        if wants_difficulty:
+            difficulties[:, columns] = difficulty(spread.leverage(values))[:, None]
+            data.advance(len(values) * float(data.bands) ** 2 / 2)
     return guesses, difficulties
 
 
