@@ -96,6 +96,7 @@ READERS: dict[str, Case] = {
     "preview": lambda field, folder: drawn(field.preview(fresh(folder, ""), ["aerial"])),
     "probe": probed,
     "region": lambda field, _: field.region(BOX, mask=True).compute(),
+    "leading": lambda field, _: field.leading(3).sample(LONLAT, "aerial"),
     "sample": lambda field, _: [
         *(field.sample(LONLAT, method=method) for method in ("nearest", "bicubic")),
         field.sample(LONLAT, radius_m=90_000),

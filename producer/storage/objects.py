@@ -15,6 +15,8 @@ from zarr.storage import LocalStore, ObjectStore
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.io.retrying import with_retries
 
+_JITTER = random.Random()
+"""Random numbers of its own: the caller's `random` is left alone."""
 _UPDATES = 100
 """Times that an object is read again because another writer was faster."""
 
@@ -89,7 +91,7 @@ def _update_remote(store: Any, key: str, change: Callable[[bytes | None], bytes]
         try:
             with_retries(lambda new=new, mode=mode: obstore.put(store, key, new, mode=mode))  # type: ignore[misc]
         except (AlreadyExistsError, PreconditionError):
-            time.sleep(random.uniform(0.0, 0.1))  # so that two writers do not stay in step
+            time.sleep(_JITTER.uniform(0.0, 0.1))  # so that two writers do not stay in step
         except (NotImplementedError, NotSupportedError):
             with_retries(lambda new=new: obstore.put(store, key, new))  # type: ignore[misc]
             return new

@@ -22,6 +22,8 @@ CLIENT_RETRIES = 4
 FIRST_WAIT_S = 0.5
 """Longest wait before the second try, in seconds; each later one is twice as long."""
 
+_JITTER = random.Random()
+"""Random numbers of its own: the caller's `random` draws the same with and without retries."""
 _FINAL = {
     "FileNotFoundError",
     "NotFoundError",
@@ -46,7 +48,7 @@ def waits_s(tries: int = TRIES, first_wait_s: float = FIRST_WAIT_S) -> Iterator[
     2
     """
     for number in range(tries - 1):
-        yield first_wait_s * 2**number * random.uniform(0.5, 1.0)
+        yield first_wait_s * 2**number * _JITTER.uniform(0.5, 1.0)
 
 
 def is_transient_status(status: int) -> bool:
