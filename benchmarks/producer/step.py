@@ -32,6 +32,7 @@ from unigeo.producer.encoders import presets
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.tower_settings import ImageSettings, SurfaceSettings
+from unigeo.producer.observations.forms import default_forms
 from unigeo.producer.training.batches import StreamingBatches, on_device
 from unigeo.producer.training.checkpoint import TrainingState
 from unigeo.producer.training.ema import MeanWeights
@@ -316,7 +317,7 @@ def _model(preset: str) -> ModelSettings:
     if preset == "base":
         return presets.base(pretrained=None)
     build: Any = getattr(presets, preset)
-    return build(SHAPES)
+    return build(default_forms(SHAPES))
 
 
 def _settings(options: argparse.Namespace) -> TrainingSettings:
