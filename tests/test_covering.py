@@ -64,8 +64,8 @@ def polygons(draw: st.DrawFn) -> shapely.Geometry:
     return shapely.MultiPolygon(parts)
 
 
-# Another thread of the process, left by other tests, may draw from Python's `random` meanwhile, which
-# hypothesis takes for the strategy's doing.
+# Another thread of the process, left by other tests, may draw from Python's `random` meanwhile,
+# which hypothesis takes for the strategy's doing.
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 @settings(max_examples=300)
 @given(polygons())
