@@ -64,9 +64,6 @@ def polygons(draw: st.DrawFn) -> shapely.Geometry:
     return shapely.MultiPolygon(parts)
 
 
-# Another thread of the process, left by other tests, may draw from Python's `random` meanwhile,
-# which hypothesis takes for the strategy's doing.
-@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 @settings(max_examples=300)
 @given(polygons())
 def test_shares_are_the_areas_that_shapely_cuts(polygon: shapely.Geometry) -> None:

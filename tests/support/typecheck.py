@@ -1,6 +1,12 @@
 """Checks shapes and types in annotations while the tests run."""
 
-from beartype import BeartypeConf, beartype
+import random
+from unittest import mock
+
+# beartype looks at one item of a container, drawn at random. hypothesis watches the global
+# generator while a strategy draws, and checks in other threads must not change it then.
+with mock.patch.object(random, "getrandbits", random.Random().getrandbits):
+    from beartype import BeartypeConf, beartype
 
 _checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as in mypy
 
