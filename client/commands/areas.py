@@ -1,4 +1,4 @@
-"""The commands over areas: zonal, coverage, region, geotiff."""
+"""The commands that write a row for each polygon: zonal, coverage."""
 
 import re
 import warnings
@@ -13,16 +13,12 @@ from unigeo.client.commands.options import (
     COVARIATES,
     CRS,
     JSON,
-    MASK,
     MODALITY,
     NEGATIVE_NUMBERS,
     OUTPUT,
-    QUIET,
     STORE,
-    check_output_path,
     covariate_arguments,
     format_for,
-    option_group,
     prefix_option,
     print_json,
     shows_progress,
@@ -38,20 +34,6 @@ if TYPE_CHECKING:
 VALID = "valid"
 """The status of a polygon that has a vector."""
 
-RASTER = option_group(
-    click.option("--bands", help="Of a GeoTIFF: numbers such as 0,5,10-12; all by default."),
-    click.option(
-        "--dtype",
-        type=click.Choice(["int8", "float32"]),
-        default="int8",
-        show_default=True,
-        help="Of a GeoTIFF: the numbers as stored, or unit vectors.",
-    ),
-    CRS,
-    MASK,
-)
-OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace a GeoTIFF that is there.")
-TIFF = (".tif", ".tiff")
 MISSING = click.option(
     "--missing",
     type=click.Choice(["nan", "raise", "drop"]),
@@ -193,106 +175,6 @@ def coverage(
     check_joinable(areas.own, names)
     table = append_columns(areas.own, shares.set_axis(names, axis=1))
     _write_output(table[~without_shape] if missing == "drop" else table, out, format, as_json)
-
-
-@click.command(context_settings=NEGATIVE_NUMBERS)
-@STORE
-@click.argument("region")
-@click.option("-o", "--out", required=True, help="A new .zarr, or a .tif of one modality.")
-@MODALITY
-@RASTER
-@OVERWRITE
-@QUIET
-def region(
-    store: str,
-    region: str,
-    out: str,
-    modalities: tuple[str, ...],
-    bands: str | None,
-    overwrite: bool,
-    quiet: bool,
-    **options: Any,
-) -> None:
-    """Cut REGION out of a field.
-
-    REGION is a name, a box west,south,east,north or a file of polygons. As .zarr the part is a
-    field of its own, widened to whole shards, and never written over another; as .tif it is the
-    window round the region.
-    """
-    from unigeo.client.areas.subset import cut_field
-    from unigeo.client.field.opening import open_field
-
-    check_output_path(out, (".zarr", *TIFF))
-    if out.lower().endswith(TIFF):
-        _write_tiff(store, out, region, modalities, bands, options | {"overwrite": overwrite})
-        return
-    if bands is not None or overwrite or options.pop("dtype") != "int8":
-        raise click.UsageError("--bands, --dtype and --overwrite go with a GeoTIFF")
-    cut_field(
-        open_field(store),
-        out,
-        region,
-        modalities or None,
-        progress=shows_progress(quiet),
-        **options,
-    )
-    click.echo(out)
-
-
-@click.command()
-@STORE
-@click.option("-o", "--out", required=True, help="A .tif.")
-@click.option("--region", help="A name, a box or a file of polygons; the whole field by default.")
-@MODALITY
-@RASTER
-@OVERWRITE
-def geotiff(
-    store: str,
-    out: str,
-    region: str | None,
-    modalities: tuple[str, ...],
-    bands: str | None,
-    **options: Any,
-) -> None:
-    """Write one modality as a tiled GeoTIFF."""
-    _write_tiff(store, out, region, modalities, bands, options)
-
-
-def _write_tiff(
-    store: str,
-    out: str,
-    region: Any,
-    modalities: tuple[str, ...],
-    bands: str | None,
-    options: dict[str, Any],
-) -> None:
-    from unigeo.client.areas.geotiff_files import check_geotiff_path
-    from unigeo.client.field.opening import open_field
-
-    check_geotiff_path(out, options["overwrite"])
-    field = open_field(store)
-    if len(modalities) > 1 or (not modalities and len(field.modalities) > 1):
-        raise click.UsageError(
-            f"a GeoTIFF holds one --modality; the field has {', '.join(field.modalities)}"
-        )
-    modality = modalities[0] if modalities else None
-    click.echo(field.to_geotiff(out, region, modality, bands=_parse_bands(bands), **options))
-
-
-def _parse_bands(bands: str | None) -> list[int] | None:
-    """Parse band numbers and ranges, such as 0,5,10-12."""
-    if bands is None:
-        return None
-    numbers: list[int] = []
-    for part in bands.split(","):
-        first, dash, last = part.partition("-")
-        try:
-            numbers += range(int(first), int(last if dash else first) + 1)
-        except ValueError as error:
-            raise click.UsageError(
-                f"--bands are numbers such as 0,5,10-12, not {bands!r}"
-            ) from error
-    return numbers
 
 
 @contextmanager

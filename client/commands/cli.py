@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from unigeo.client.commands.areas import coverage, geotiff, region, zonal
+from unigeo.client.commands.areas import coverage, zonal
 from unigeo.client.commands.cells import search, similar
+from unigeo.client.commands.cutouts import geotiff, region
 from unigeo.client.commands.points import encode, join, plan, sample
 from unigeo.client.commands.probe import probe
 from unigeo.client.commands.store import cite, info, preview, validate, verify
