@@ -18,8 +18,10 @@ from support.commands import done, refused
 
 from unigeo import client
 from unigeo.client.areas import cell_weights, quantiles, zonal_sums
-from unigeo.client.areas.statistic_names import Statistic, parse_statistics
+from unigeo.client.areas.statistic_names import Statistic, parse_statistics, zonal_columns
+from unigeo.client.reading.covariates import Selection
 from unigeo.schemas.errors import LayoutError, RegionError, StoreError
+from unigeo.schemas.store.layout import Layout
 
 pytestmark = pytest.mark.filterwarnings("ignore::unigeo.schemas.errors.RegionWarning")
 
@@ -306,11 +308,12 @@ def test_weights_that_cannot_be_used_are_refused(
             field.zonal((-5, -5, 5, 5), weights=weights)
 
 
-def test_columns_of_one_name_are_refused(wide: Path) -> None:
-    from unigeo.client.areas.zonal import check_distinct
-
+def test_columns_of_one_name_are_refused() -> None:
+    layout = Layout(modalities=("a", "a_std"), bands=2)
+    chosen = Selection(layout.modalities)
     with pytest.raises(LayoutError, match=r"'a_std_000'.*one modality at a time"):
-        check_distinct([*Statistic("std").columns("a", 2), *Statistic("mean").columns("a_std", 1)])
+        zonal_columns(layout, chosen, parse_statistics(["mean", "std"]))
+    assert len(zonal_columns(layout, chosen, parse_statistics("std"))) == 10
 
 
 def test_the_command_computes_statistics(

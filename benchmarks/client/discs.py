@@ -21,6 +21,7 @@ import pyproj
 from jaxtyping import Float
 
 from unigeo import client
+from unigeo.client.reading.sampling import order_by_block
 from unigeo.client.shapes.coverage import Cover, cover_grid
 from unigeo.client.shapes.discs import VERTICES, disc_outlines
 from unigeo.client.shapes.outlines import Outlines
@@ -77,7 +78,7 @@ def main() -> None:
 def _points(grid: Grid, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
     """Draw points anywhere on the field, sorted as `field.sample` sorts them."""
     cell = np.random.default_rng(seed).uniform(1, np.array(grid.shape) - 1, (count, 2))
-    cell = cell[np.lexsort((cell[:, 1], cell[:, 1] // 16, cell[:, 0] // 16))]
+    cell = cell[order_by_block(cell)]
     x = (grid.col0 + cell[:, 1]) * grid.resolution_m
     y = -(grid.row0 + cell[:, 0]) * grid.resolution_m
     to_wgs84 = pyproj.Transformer.from_crs(grid.crs, "OGC:CRS84", always_xy=True)

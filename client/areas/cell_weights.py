@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from unigeo.client.areas.geotiff_files import import_rasterio
+from unigeo.client.reading.covariates import chosen_covariates, positions
 from unigeo.schemas.errors import RegionError, StoreError
 from unigeo.schemas.geo.crs import is_same_crs
 from unigeo.schemas.geo.grid import SHARD, Grid
@@ -87,6 +88,7 @@ def open_weights(field: "StoredField", weights: Any) -> Iterator[CellWeights | N
 
     Raises:
         RegionError: if they are of another form, have no CRS, or more than one band.
+        LayoutError: if a covariate is the number of a class.
         StoreError: if a raster cannot be read.
         MissingExtraError: if a raster is given that is read by rasterio, and it is not installed.
     """
@@ -116,7 +118,12 @@ def open_weights(field: "StoredField", weights: Any) -> Iterator[CellWeights | N
 
 
 def _of_covariate(field: "StoredField", name: str) -> CellWeights:
-    number = field.layout.covariates.index(name)
+    """Return a covariate as weights.
+
+    Raises:
+        LayoutError: if it is the number of a class.
+    """
+    (number,) = positions(field, chosen_covariates(field, name, numbers_only=True))
 
     def read(window: Window) -> np.ndarray:
         values: np.ndarray = field.read(COVARIATES, *window.slices)[..., number]

@@ -93,47 +93,22 @@ class OverAreas(StoredField):
         """
         from unigeo.client.areas.polygons import read_polygons
         from unigeo.client.areas.statistic_names import parse_statistics
-        from unigeo.client.areas.zonal import zonal_statistics
+        from unigeo.client.areas.zonal import zonal_table
 
         check_choice("missing", missing, Missing)
         statistics = parse_statistics(stats)
         chosen = select(self, modalities, covariates, numbers_only=True)
-        read = read_polygons(polygons, crs)
-        options: dict[str, Any] = {"weights": weights, "prefix": prefix, "progress": progress}
-        if not chosen.covariates:
-            return zonal_statistics(
-                self,
-                read,
-                chosen.modalities,
-                statistics,
-                normalize=normalize,
-                missing=missing,
-                **options,
-            )
-        import pandas as pd
-
-        from unigeo.client.areas.zonal import check_distinct
-        from unigeo.client.areas.zonal_covariates import zonal_covariates
-
-        kept: Missing = "raise" if missing == "raise" else "nan"
-        names = chosen.covariates
-        table = zonal_covariates(self, read, names, statistics, missing=kept, **options)
-        if chosen.modalities:
-            vectors = zonal_statistics(
-                self,
-                read,
-                chosen.modalities,
-                statistics,
-                normalize=normalize,
-                missing=kept,
-                **options,
-            )
-            table = pd.concat([vectors, table], axis=1)
-        check_distinct(list(table.columns))
-        if missing == "drop":
-            status = [table[prefix + status_name(array)] for array in chosen.arrays]
-            table = table[np.all([one == Status.VALID.label for one in status], axis=0)]
-        return table
+        return zonal_table(
+            self,
+            read_polygons(polygons, crs),
+            chosen,
+            statistics,
+            weights=weights,
+            normalize=normalize,
+            missing=missing,
+            prefix=prefix,
+            progress=progress,
+        )
 
     def region(self, region: Any, *, crs: Any = None, mask: bool = False) -> "xr.Dataset":
         """Return a lazy window of the field around a region, int8 as stored.

@@ -8,10 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from unigeo.client.points.missing_points import COLUMNS_HINT, describe_extents, likely_cause
-from unigeo.client.reading.point_status import (
-    STATUS_TEXTS,
-    count_reasons,
-)
+from unigeo.client.reading.point_status import STATUS_TEXTS, count_reasons
+from unigeo.client.reading.sampling import numbers_of
 from unigeo.client.shapes.area_status import NO_SHAPE
 from unigeo.client.shapes.polygon_rings import Polygons, row_label
 from unigeo.schemas.errors import RegionError, RegionWarning
@@ -66,7 +64,7 @@ def raise_if_missing(codes: dict[str, UInt8[np.ndarray, " polygon"]], index: Any
             )
             more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
             raise RegionError(
-                f"{summary(status, f'{modality} vector')}: {named}{more}. Pass missing='nan' to "
+                f"{summary(status, numbers_of(modality))}: {named}{more}. Pass missing='nan' to "
                 "keep their rows empty, or missing='drop' to leave them out."
             )
 

@@ -21,8 +21,8 @@ from unigeo.client.areas.zonal_sums import (
     read_codes,
     read_valid,
 )
-from unigeo.client.reading.sampling import missing_reasons
-from unigeo.client.shapes.coverage import cover, cover_grid
+from unigeo.client.reading.sampling import Modality, missing_reasons
+from unigeo.client.shapes.coverage import Cover, cover, cover_grid
 from unigeo.client.shapes.outlines import Outlines
 from unigeo.schemas.store.quantization import FILL
 from unigeo.schemas.store.status import Status
@@ -100,22 +100,22 @@ def _exact(
     weights: CellWeights | None,
 ) -> Float[np.ndarray, "level polygon band"]:
     """Compute quantiles by sorting the vectors of all cells of the polygons."""
-    parts = list(cover_grid(outlines, field.grid))
+    arrays, grid = field.modality(modality), field.grid
+    parts = [
+        _kept(part, arrays, weights)
+        # A polygon of few cells with a vector may cover many without one: keep none of these.
+        for part in cover_grid(outlines, grid)
+    ]
     polygon, row, col, weight = (
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("polygon", "row", "col", "share")
     )
-    if weights is not None:
-        weight = weight * weights.at(row, col, field.grid)
-    number, slot = np.unique(row * field.grid.shape[1] + col, return_inverse=True)
-    rowcol = np.stack(np.divmod(number, field.grid.shape[1]), axis=-1)
-    arrays = field.modality(modality)
+    number, slot = np.unique(row * grid.shape[1] + col, return_inverse=True)
+    rowcol = np.stack(np.divmod(number, grid.shape[1]), axis=-1)
     stored = np.empty((len(number), arrays.vectors.bands), np.int8)
     arrays.vectors.gather(rowcol, stored)
-    empty = stored[:, 0] == FILL
-    missing_reasons(arrays, rowcol[empty])  # raises where a vector is lost
+    missing_reasons(arrays, rowcol[stored[:, 0] == FILL])  # raises, since a vector is lost
     order = np.argsort(polygon, kind="stable")
-    order = order[(~empty[slot] & (weight > 0))[order]]
     edges = np.searchsorted(polygon[order], np.arange(outlines.count + 1))
     found = np.full((len(levels), outlines.count, stored.shape[1]), np.nan, np.float32)
     for one in range(outlines.count):
@@ -123,6 +123,17 @@ def _exact(
         if len(members):
             found[:, one] = _sorted_quantiles(stored[slot[members]], weight[members], levels)
     return found
+
+
+def _kept(part: Cover, arrays: Modality, weights: CellWeights | None) -> Cover:
+    """Return the cells of a cover that have a vector and a weight, with weights for shares."""
+    codes = np.empty((len(part.row), 1), np.uint8)
+    arrays.status.gather(np.stack([part.row, part.col], axis=-1), codes)
+    weight = part.share
+    if weights is not None:
+        weight = weight * weights.at(part.row, part.col, arrays.grid)
+    kept = np.flatnonzero((codes[:, 0] == Status.VALID) & (weight > 0))
+    return Cover(part.polygon[kept], part.row[kept], part.col[kept], weight[kept])
 
 
 def _sorted_quantiles(

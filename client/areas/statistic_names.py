@@ -1,9 +1,13 @@
-"""The statistics that `zonal` computes, by the names that users give."""
+"""The statistics that `zonal` computes, by the names that users give, and names of its columns."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from unigeo.client.points.join import column_names
+from unigeo.client.reading.covariates import Selection
+from unigeo.schemas.errors import LayoutError
+from unigeo.schemas.store.layout import COVARIATES, Layout, status_name
 
 _QUANTILE = "quantile:"
 NAMES = ("mean", "std", "min", "max")
@@ -27,7 +31,7 @@ class Statistic:
         ('_std', '_q0.9')
         """
         if self.level is not None:
-            return f"_q{self.level:g}"
+            return f"_q{self.level:.15g}"
         return "" if self.name == "mean" else f"_{self.name}"
 
     def columns(self, modality: str, bands: int, prefix: str = "") -> list[str]:
@@ -55,6 +59,52 @@ def parse_statistics(stats: str | Iterable[str]) -> tuple[Statistic, ...]:
     if not named:
         raise ValueError(f"name one statistic at least: {_known()}")
     return tuple(dict.fromkeys(map(_parse, named)))
+
+
+def zonal_columns(
+    layout: Layout,
+    chosen: Selection,
+    statistics: tuple[Statistic, ...],
+    prefix: str = "",
+    *,
+    weighted: bool = False,
+) -> list[str]:
+    """Return the name of every column that `Field.zonal` makes, in the order of its table.
+
+    Args:
+        layout: layout of the field.
+        chosen: modalities and covariates that are read.
+        statistics: statistics that are computed.
+        prefix: put before every name.
+        weighted: whether cells have weights beside their shares.
+
+    Raises:
+        LayoutError: if two columns would have one name.
+    """
+    names = [
+        name
+        for modality in chosen.modalities
+        for one in statistics
+        for name in one.columns(modality, layout.width(modality), prefix)
+    ]
+    for modality in chosen.modalities:
+        names += _amount_columns(modality, prefix, weighted)
+    if chosen.covariates:
+        names += [f"{prefix}{name}{one.infix}" for one in statistics for name in chosen.covariates]
+        names += _amount_columns(COVARIATES, prefix, weighted)
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise LayoutError(
+            f"two columns would be named {twice[0]!r}, of a modality and of a statistic of "
+            "another; ask for one modality at a time"
+        )
+    return names
+
+
+def _amount_columns(array: str, prefix: str, weighted: bool) -> list[str]:
+    """Return the names of the columns of how much of a polygon counts, and of its status."""
+    amounts = ("cells", "share", "weight") if weighted else ("cells", "share")
+    return [*(f"{prefix}{array}_{amount}" for amount in amounts), prefix + status_name(array)]
 
 
 def _parse(text: str) -> Statistic:

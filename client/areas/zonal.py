@@ -1,6 +1,5 @@
-"""Tables of a field over polygons: statistics of its vectors, and the area by status."""
+"""Tables of a field over polygons: statistics of its numbers, and the area by status."""
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +14,17 @@ from unigeo.client.areas.polygon_status import (
     warn_of_missing,
 )
 from unigeo.client.areas.quantiles import zonal_quantiles
-from unigeo.client.areas.statistic_names import MEAN, Statistic
-from unigeo.client.areas.zonal_sums import ZonalSums, covered_windows, read_codes, sum_polygons
+from unigeo.client.areas.statistic_names import MEAN, Statistic, zonal_columns
+from unigeo.client.areas.zonal_covariates import zonal_covariates
+from unigeo.client.areas.zonal_sums import (
+    ZonalSums,
+    ZonalValues,
+    covered_windows,
+    read_codes,
+    sum_polygons,
+)
 from unigeo.client.points.join import Missing
+from unigeo.client.reading.covariates import Selection
 from unigeo.client.shapes.area_status import (
     NO_SHAPE,
     ROUNDING,
@@ -28,8 +35,6 @@ from unigeo.client.shapes.area_status import (
 from unigeo.client.shapes.coverage import cover
 from unigeo.client.shapes.outlines import Outlines, outlines_on
 from unigeo.client.shapes.polygon_rings import Polygons, refuse
-from unigeo.schemas.errors import LayoutError
-from unigeo.schemas.store.layout import status_name
 from unigeo.schemas.store.status import Status
 
 if TYPE_CHECKING:
@@ -40,10 +45,10 @@ if TYPE_CHECKING:
 OFF_THE_FIELD = "off the field"
 
 
-def zonal_statistics(
+def zonal_table(
     field: "StoredField",
     polygons: Polygons,
-    modalities: tuple[str, ...],
+    chosen: Selection,
     statistics: tuple[Statistic, ...] = (MEAN,),
     *,
     weights: Any = None,
@@ -52,44 +57,38 @@ def zonal_statistics(
     prefix: str = "",
     progress: bool = False,
 ) -> "pd.DataFrame":
-    """Return statistics of the vectors of each polygon; see `Field.zonal`."""
+    """Return statistics of the vectors and covariates of each polygon; see `Field.zonal`."""
     import pandas as pd
 
-    widths = field.layout.widths_of(modalities)
-    names = [
-        name
-        for modality, bands in widths.items()
-        for statistic in statistics
-        for name in statistic.columns(modality, bands, prefix)
-    ]
-    check_distinct(names)
+    weighted = weights is not None
+    names = zonal_columns(field.layout, chosen, statistics, prefix, weighted=weighted)
     outlines = outlines_on(polygons, field.grid)
+    found: list[ZonalValues] = []
     with open_weights(field, weights) as of_cells:
-        kinds = {statistic.name for statistic in statistics}
-        sums = sum_polygons(field, modalities, outlines, kinds, of_cells, progress)
-        status = {
-            name: status_of(each.areas, outlines.area, polygons.missing)
-            for name, each in sums.items()
-        }
-        for name, codes in status.items():
-            codes[(codes == Status.VALID) & ~sums[name].has_weight] = NO_WEIGHT
-        if missing == "raise":
-            raise_if_missing(status, polygons.index)
-        warn_of_missing(field, polygons, status[modalities[0]])
-        blocks = [
-            block
-            for name in modalities
-            for block in _blocks(field, name, outlines, statistics, sums[name], of_cells, normalize)
-        ]
-    table = pd.DataFrame(np.concatenate(blocks, axis=1), index=polygons.index, columns=names)
-    counts: dict[str, Any] = {}
-    for name, each in sums.items():
-        valid = each.areas[:, Status.VALID]
-        values = [valid, shares_of(valid, outlines.area), each.weight]
-        named = amount_columns(name, prefix, weighted=weights is not None)
-        counts |= dict(zip(named, values, strict=False))  # without weights no column of them
-        counts[prefix + status_name(name)] = status_texts(status[name], weights is not None)
-    table = pd.concat([table, pd.DataFrame(counts, index=table.index)], axis=1)
+        if chosen.covariates:  # first, since it refuses quantiles
+            found += [zonal_covariates(field, outlines, chosen, statistics, of_cells, progress)]
+        if chosen.modalities:
+            vectors = _zonal_vectors(
+                field, outlines, chosen.modalities, statistics, of_cells, normalize, progress
+            )
+            found.insert(0, vectors)
+    status: dict[str, np.ndarray] = {}
+    columns: list[pd.DataFrame] = []
+    for values, amounts in found:
+        columns.append(pd.DataFrame(values, copy=False))
+        for array, (areas, weight) in amounts.items():
+            codes = status_of(areas, outlines.area, polygons.missing)
+            codes[(codes == Status.VALID) & (weight <= 0)] = NO_WEIGHT
+            status[array] = codes
+            valid = areas[:, Status.VALID]
+            beside: list[Any] = [valid, shares_of(valid, outlines.area)]
+            beside += [weight] if weighted else []
+            beside += [status_texts(codes, weighted)]
+            columns.append(pd.DataFrame(dict(enumerate(beside))))
+    if missing == "raise":
+        raise_if_missing(status, polygons.index)
+    warn_of_missing(field, polygons, status[chosen.arrays[0]])
+    table = pd.concat(columns, axis=1).set_axis(names, axis=1).set_axis(polygons.index)
     if missing == "drop":
         table = table[np.all([codes == Status.VALID for codes in status.values()], axis=0)]
     return table
@@ -103,6 +102,27 @@ def zonal_means(
         field, modalities, outlines_on(polygons, field.grid), {MEAN.name}, None, progress
     )
     return {name: each.mean().astype(np.float32) for name, each in sums.items()}
+
+
+def _zonal_vectors(
+    field: "StoredField",
+    outlines: Outlines,
+    modalities: tuple[str, ...],
+    statistics: tuple[Statistic, ...],
+    weights: CellWeights | None,
+    normalize: bool,
+    progress: bool,
+) -> ZonalValues:
+    """Compute statistics of the vectors of each polygon."""
+    kinds = {statistic.name for statistic in statistics}
+    sums = sum_polygons(field, modalities, outlines, kinds, weights, progress)
+    blocks = [
+        block
+        for name, each in sums.items()
+        for block in _blocks(field, name, outlines, statistics, each, weights, normalize)
+    ]
+    amounts = {name: (each.areas, each.weight) for name, each in sums.items()}
+    return np.concatenate(blocks, axis=1), amounts
 
 
 def _blocks(
@@ -137,40 +157,6 @@ def _blocks(
             values = np.where(sums.has_weight[:, None], end, np.nan)
         blocks.append(values.astype(np.float32, copy=False))
     return blocks
-
-
-def check_distinct(names: list[str]) -> None:
-    """Check that no two columns have one name.
-
-    Raises:
-        LayoutError: naming one that is there twice.
-    """
-    if len(set(names)) < len(names):
-        twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise LayoutError(
-            f"two columns would be named {twice!r}, of a modality and of a statistic of another; "
-            "ask for one modality at a time"
-        )
-
-
-def amount_columns(modality: str, prefix: str = "", *, weighted: bool = False) -> list[str]:
-    """Return the names of the columns that say how much of a polygon counts."""
-    amounts = ("cells", "share", "weight") if weighted else ("cells", "share")
-    return [f"{prefix}{modality}_{amount}" for amount in amounts]
-
-
-def zonal_columns(
-    modality: str,
-    bands: int,
-    prefix: str = "",
-    statistics: tuple[Statistic, ...] = (MEAN,),
-    *,
-    weighted: bool = False,
-) -> list[str]:
-    """Return the names of the columns that `zonal_statistics` has for a modality."""
-    values = [name for one in statistics for name in one.columns(modality, bands, prefix)]
-    amounts = amount_columns(modality, prefix, weighted=weighted)
-    return [*values, *amounts, prefix + status_name(modality)]
 
 
 def shares_by_status(

@@ -6,22 +6,30 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int8, UInt8
+from jaxtyping import Bool, Float, Int, Int8, Shaped, UInt8
 
 from unigeo.client.areas.cell_weights import CellWeights
 from unigeo.client.areas.windows import bounding_window
 from unigeo.client.progress import with_progress
+from unigeo.client.reading.leading_bands import no_direction_error
+from unigeo.client.reading.sampling import numbers_of
 from unigeo.client.shapes.area_status import add_areas, check_codes
 from unigeo.client.shapes.coverage import Cover, cover, touched_cells
 from unigeo.client.shapes.outlines import Outlines
 from unigeo.schemas.errors import DamagedError
 from unigeo.schemas.geo.window import Window
-from unigeo.schemas.store.layout import status_name
+from unigeo.schemas.store.layout import COVARIATES, status_name
 from unigeo.schemas.store.quantization import FILL
 from unigeo.schemas.store.status import Status
 
 if TYPE_CHECKING:
     from unigeo.client.reading.stored_field import StoredField
+
+ZonalValues = tuple[
+    Float[np.ndarray, "polygon column"],
+    dict[str, tuple[Float[np.ndarray, "polygon reason"], Float[np.ndarray, " polygon"]]],
+]
+"""Statistics of each polygon, and, by array, its area by status and the sum of its weights."""
 
 _BLOCK_CELLS = 4096
 """Vectors that are summed together in float32; they take 12 MB at 768 bands."""
@@ -92,9 +100,14 @@ class ZonalSums:
             polygon: its number.
             stored: their vectors as stored, of any length.
             weights: above 0.
+
+        Raises:
+            LayoutError: if a vector has only zeros.
         """
         vectors = stored.astype(np.float32)
         lengths = np.sqrt(np.einsum("cb,cb->c", vectors, vectors))
+        if not lengths.all():
+            raise no_direction_error(self.bands)
         weight = float(weights.sum())
         shares = weights / weight  # of any unit; float32 could not hold every weight
         if self.statistics == {"mean"}:
@@ -188,7 +201,7 @@ def iter_cells(
         The number of the polygon, vectors as stored, and their weights, which are above 0.
     """
     flat = stored.reshape(-1, stored.shape[2])
-    polygon, cell, weight = _weighted(part, valid, factor)
+    polygon, cell, weight = weighted_cells(part, valid, factor)
     for start in range(0, len(polygon), _BLOCK_CELLS):
         block = slice(start, start + _BLOCK_CELLS)
         # Entries are in the order of polygons: yield each run of one polygon.
@@ -198,12 +211,21 @@ def iter_cells(
             yield int(polygon[first]), flat[cell[run]], weight[run]
 
 
-def _weighted(
+def weighted_cells(
     part: Cover,
     valid: Bool[np.ndarray, "row col"],
     factor: Float[np.ndarray, "row col"] | None,
 ) -> tuple[Int[np.ndarray, " entry"], Int[np.ndarray, " entry"], Float[np.ndarray, " entry"]]:
-    """Return polygon, number and weight of each valid cell of a cover that has a weight."""
+    """Return the valid cells of a cover that have a weight.
+
+    Args:
+        part: the cover of a window.
+        valid: whether each cell of the window is valid.
+        factor: the weights of the cells beside their shares.
+
+    Returns:
+        The number of each entry's polygon; of its cell, counted row by row; and its weight.
+    """
     weight = part.share if factor is None else part.share * factor[part.row, part.col]
     kept = np.flatnonzero(valid[part.row, part.col] & (weight > 0))
     cell = part.row[kept] * valid.shape[1] + part.col[kept]
@@ -230,31 +252,33 @@ def _crop(window: Window, wanted: Bool[np.ndarray, "row col"]) -> Window:
     return Window(top, left, height, width).shifted(window.row, window.col)
 
 
-def read_codes(field: "StoredField", modality: str, window: Window) -> UInt8[np.ndarray, "row col"]:
+def read_codes(field: "StoredField", array: str, window: Window) -> UInt8[np.ndarray, "row col"]:
     """Read the status codes of a window."""
-    return check_codes(field.read(status_name(modality), *window.slices))
+    return check_codes(field.read(status_name(array), *window.slices))
 
 
 def read_valid(
     field: "StoredField",
-    modality: str,
+    array: str,
     outlines: Outlines,
     window: Window,
     valid: Bool[np.ndarray, "row col"],
-) -> Int8[np.ndarray, "row col band"] | None:
-    """Read a window's vectors as stored; return None if no polygon covers a valid cell.
+) -> Shaped[np.ndarray, "row col band"] | None:
+    """Read a window's vectors or covariates as stored; None if no polygon covers a valid cell.
 
     Raises:
-        DamagedError: if a valid cell holds no vector: then the store has lost a part.
+        DamagedError: if a valid cell holds no number: then the store has lost a part.
     """
     if not (valid & touched_cells(outlines, window)).any():
         return None
-    stored: np.ndarray = field.read(modality, *window.slices)
-    lost = np.argwhere((stored[..., 0] == FILL) & valid)
+    stored: np.ndarray = field.read(array, *window.slices)
+    # A cell may lack some of its covariates; a vector's bands all have the fill value, or none has.
+    empty = np.isnan(stored).all(axis=-1) if array == COVARIATES else stored[..., 0] == FILL
+    lost = np.argwhere(empty & valid)
     if len(lost):
         row, col = lost[0] + (window.row, window.col)
         raise DamagedError(
-            f"{len(lost)} cells have the status valid and no {modality} vector, the first in row "
+            f"{len(lost)} cells have the status valid and no {numbers_of(array)}, the first in row "
             f"{row}, column {col}: the store has lost a shard, or does not let it be read. Copy "
             "the store anew."
         )

@@ -82,9 +82,7 @@ def zonal(
     """
     import numpy as np
 
-    from unigeo.client.areas.statistic_names import parse_statistics
-    from unigeo.client.areas.zonal import zonal_columns
-    from unigeo.client.areas.zonal_covariates import covariate_columns
+    from unigeo.client.areas.statistic_names import parse_statistics, zonal_columns
     from unigeo.client.field.opening import open_field
     from unigeo.client.points.join import append_columns, check_joinable
     from unigeo.client.reading.covariates import select
@@ -99,15 +97,8 @@ def zonal(
     options = covariate_arguments(options)
     asked = options.pop("modalities") or None, options.pop("covariates")
     chosen, prefix = select(field, *asked, numbers_only=True), options["prefix"]
-    widths = field.layout.widths_of(chosen.modalities)
     weighted = weights is not None
-    new_names = [
-        name
-        for modality, bands in widths.items()
-        for name in zonal_columns(modality, bands, prefix, statistics, weighted=weighted)
-    ]
-    if chosen.covariates:
-        new_names += covariate_columns(chosen.covariates, statistics, prefix, weighted=weighted)
+    new_names = zonal_columns(field.layout, chosen, statistics, prefix, weighted=weighted)
     check_joinable(areas.own, new_names)
     with _printed_warnings() as printed:
         means = field.zonal(

@@ -12,8 +12,8 @@ from jaxtyping import Bool
 
 from unigeo.client.points.join import Missing
 from unigeo.client.reading.point_status import NO_POSITION, STATUS_TEXTS
+from unigeo.client.reading.sampling import numbers_of
 from unigeo.schemas.errors import PointsError, PointsWarning
-from unigeo.schemas.store.layout import COVARIATES
 from unigeo.schemas.store.status import Status
 
 VALID = Status.VALID.label
@@ -82,15 +82,10 @@ class MissingRows:
         listed = {"": next(iter(missing.values()))} if equal else missing
         text = "; ".join(
             f"{count.total():,} of {self.rows:,} rows {'has' if count.total() == 1 else 'have'} no "
-            f"{_things(modality)}: {_format_reasons(count)}"
+            f"{numbers_of(modality).strip()}: {_format_reasons(count)}"
             for modality, count in listed.items()
         )
         return text + (" (left out)" if self.missing == "drop" else "")
-
-
-def _things(array: str) -> str:
-    """Name what rows lack: covariates, or vectors of a modality; empty: of all alike."""
-    return array if array == COVARIATES else f"{array} vector".strip()
 
 
 def _count_outside(count: "Counter[str]") -> int:
@@ -119,6 +114,6 @@ def _no_vector_message(modality: str, first: int, texts: Sequence[str]) -> str:
     named = ", ".join(f"row {first + row:,} ({texts[row]})" for row in bad[:_MAX_NAMED])
     more = f" and {len(bad) - _MAX_NAMED:,} more" if len(bad) > _MAX_NAMED else ""
     return (
-        f"no {_things(modality)} at {named}{more}. Use --missing nan to keep such rows empty, or "
-        "--missing drop to leave them out"
+        f"no {numbers_of(modality)} at {named}{more}. Use --missing nan to keep such rows empty, "
+        "or --missing drop to leave them out"
     )

@@ -109,8 +109,6 @@ def covariate_arguments(options: dict[str, Any]) -> dict[str, Any]:
     options = dict(options)
     if options.pop("all_covariates", False):
         options["covariates"] = True
-    elif "covariates" in options and not options["covariates"]:
-        options["covariates"] = False
     return options
 
 

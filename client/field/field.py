@@ -261,7 +261,8 @@ class Field(AtPoints, OverAreas):
 
     def _modality_for_text(self) -> str:
         """Return the modality that text is compared with by default."""
-        fitting = self.layout.model_width_modalities or self.modalities
+        stored = self.attributes.field_layout()
+        fitting = stored.model_width_modalities or self.modalities
         return "aerial" if "aerial" in fitting else fitting[0]
 
     def _only(self, modality: str | None) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from unigeo.client.reading.leading_bands import leading_directions
 from unigeo.schemas.errors import LayoutError, StoreError, WordsError
 from unigeo.schemas.io.limits import check_memory
 from unigeo.schemas.io.store_errors import damage_errors
@@ -101,10 +102,7 @@ class Concepts:
 
     def leading(self, dims: int) -> "Concepts":
         """Return the concepts by the leading numbers of their vectors, at unit length."""
-        if dims >= self.vectors.shape[1]:
-            return self
-        kept = self.vectors[:, :dims]
-        return Concepts(self.phrases, kept / np.linalg.norm(kept, axis=1, keepdims=True))
+        return Concepts(self.phrases, leading_directions(self.vectors, dims))
 
     @cached_property
     def _phrase_words(self) -> list[frozenset[str]]:

@@ -19,16 +19,10 @@ from unigeo.client.points.join import (
 from unigeo.client.points.missing_points import warn_of_missing
 from unigeo.client.points.sample_options import As, SampleOptions, check_choice
 from unigeo.client.points.sampled_results import point_dataset, sample_as
-from unigeo.client.reading.covariates import (
-    Covariates,
-    Selection,
-    select,
-)
+from unigeo.client.reading.covariates import Covariates, Selection, select
+from unigeo.client.reading.leading_bands import leading_directions
 from unigeo.client.reading.point_status import NO_POSITION
-from unigeo.client.reading.sampling import (
-    Method,
-    Numbers,
-)
+from unigeo.client.reading.sampling import Method, Numbers
 from unigeo.client.reading.stored_field import StoredField
 from unigeo.schemas.store.status import Status
 from unigeo.schemas.tables.points import Points, read_points
@@ -69,7 +63,7 @@ class AtPoints(StoredField):
                 name. They are those of the cell that holds the point, whatever the method, in
                 columns of their own names, with the status `covariates_status`. With
                 `modalities=[]` they are read alone. Means over discs have no numbers of classes.
-            dims: keep the leading numbers of each vector alone, at unit length; see `leading`.
+            dims: keep only the leading numbers of each vector, at unit length; see `leading`.
             method: `nearest` takes the cell that holds the point; `bilinear` interpolates between
                 those of the four nearest cells that have a vector; `bicubic` between sixteen, by a
                 Catmull-Rom spline, or is bilinear if one of them has none. Whatever the method, a
@@ -323,6 +317,7 @@ class AtPoints(StoredField):
         batch = BATCH if batch is None else batch
         has_position = read.has_position
         encoded = self.encoder.encode(read.lonlat[has_position], batch=batch, progress=progress)
+        encoded = leading_directions(encoded, self.bands)
         vectors = encoded
         if not has_position.all():
             vectors = np.full((len(read), encoded.shape[1]), np.nan, np.float32)

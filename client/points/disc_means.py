@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from unigeo.client.progress import progress_bar
-from unigeo.client.reading.sampling import Modality, missing_reasons
+from unigeo.client.reading.sampling import Modality, missing_reasons, order_by_block
 from unigeo.client.shapes.area_status import add_areas, check_codes, shares_of, status_of
 from unigeo.client.shapes.coverage import WINDOW_CELLS, Cover, cover_grid
 from unigeo.client.shapes.discs import disc_outlines
@@ -54,10 +54,7 @@ def disc_means(
     """
     vectors = np.empty((len(points), modality.vectors.bands), np.float32)
     status, share = np.zeros(len(points), np.uint8), np.zeros(len(points))
-    # Sort by blocks of 16 x 16 cells: discs of one batch then share most of their cells.
-    position = modality.grid.position_m(*points.metres(modality.grid.crs))
-    block = np.floor(position / 16)
-    order = np.lexsort((position[:, 1], block[:, 1], block[:, 0]))
+    order = order_by_block(modality.grid.position_m(*points.metres(modality.grid.crs)))
     with progress_bar(modality.name, len(order), "discs", progress) as advance:
         for first in range(0, len(order), _BATCH):
             part = order[first : first + _BATCH]

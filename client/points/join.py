@@ -55,22 +55,16 @@ def vector_table(
     """
     import pandas as pd
 
-    unit = [values for name, values in vectors.items() if name != COVARIATES]
-    widths = {name: v.shape[1] for name, v in vectors.items() if name != COVARIATES}
-    names = number_columns(widths, prefix)
-    plain = pd.DataFrame(
-        vectors.get(COVARIATES, np.empty((len(next(iter(vectors.values()))), 0))),
-        index=index,
-        columns=[prefix + name for name in covariates],
-        copy=False,
-    )
-    table = plain
+    unit = {name: values for name, values in vectors.items() if name != COVARIATES}
+    numbers = []
     if unit:
-        values = np.concatenate(unit, axis=1)
-        table = pd.DataFrame(values, index=index, columns=names, copy=False)
-        table = (
-            pd.concat([table, plain.set_axis(table.index)], axis=1) if len(covariates) else table
-        )
+        names = number_columns({name: values.shape[1] for name, values in unit.items()}, prefix)
+        numbers.append((np.concatenate(list(unit.values()), axis=1), names))
+    if COVARIATES in vectors:
+        numbers.append((vectors[COVARIATES], [prefix + name for name in covariates]))
+    tables = [
+        pd.DataFrame(values, index=index, columns=names, copy=False) for values, names in numbers
+    ]
     categories = pd.CategoricalDtype(list(STATUS_TEXTS.values()))
     reasons = {
         prefix + status_name(modality): pd.Categorical.from_codes(
@@ -79,7 +73,7 @@ def vector_table(
         for modality, codes in status.items()
     }
     beside = {prefix + share_name(modality): share for modality, share in shares.items()} | reasons
-    return pd.concat([table, pd.DataFrame(beside, index=table.index)], axis=1)
+    return pd.concat([*tables, pd.DataFrame(beside, index=tables[0].index)], axis=1)
 
 
 def number_columns(widths: Mapping[str, int], prefix: str = "") -> list[str]:
@@ -129,8 +123,7 @@ def raise_if_missing(status: dict[str, UInt8[np.ndarray, " point"]]) -> None:
         missing = codes != Status.VALID
         if missing.any():
             raise PointsError(
-                f"{missing.sum():,} of {len(codes):,} points have no "
-                f"{numbers_of(modality).removeprefix('a ')} "
+                f"{missing.sum():,} of {len(codes):,} points have no {numbers_of(modality)} "
                 f"({count_reasons(codes)}): {_first_rows(codes)}. Pass missing='nan' to keep their "
                 "rows empty, or missing='drop' to leave them out."
             )

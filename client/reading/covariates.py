@@ -68,7 +68,12 @@ def chosen_covariates(
     field: "StoredField", covariates: Covariates, *, numbers_only: bool = False
 ) -> tuple[str, ...]:
     """Return the names of the covariates that are asked for; see `select`."""
-    if covariates is None or covariates is False or covariates == ():
+    wanted: tuple[str, ...] = ()
+    if isinstance(covariates, str):
+        wanted = (covariates,)
+    elif covariates is not None and not isinstance(covariates, bool):
+        wanted = tuple(covariates)
+    if covariates is not True and not wanted:
         return ()
     known = field.layout.covariates
     if not known:
@@ -79,7 +84,6 @@ def chosen_covariates(
     classes = {one.name for one in stored_covariates(field) if one.is_class} if numbers_only else ()
     if covariates is True:
         return tuple(name for name in known if name not in classes)
-    wanted = (covariates,) if isinstance(covariates, str) else tuple(covariates)
     for name in wanted:
         if name not in known:
             raise LayoutError(f"the field has no covariate {name!r}; it has {', '.join(known)}")

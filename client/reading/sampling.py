@@ -169,7 +169,7 @@ def missing_reasons(
     if len(lost):
         row, col = rowcol[lost[0]]
         raise DamagedError(
-            f"{len(lost)} of {len(rowcol)} cells without {numbers_of(modality.name)} have the "
+            f"{len(lost)} of {len(rowcol)} cells with no {numbers_of(modality.name)} have the "
             f"status valid, the first in row {row}, column {col}: the store has lost a shard, or "
             "does not let it be read. Copy the store anew."
         )
@@ -177,8 +177,8 @@ def missing_reasons(
 
 
 def numbers_of(array: str) -> str:
-    """Name what a cell has in an array, for messages: `a dsm vector`, `covariates`."""
-    return array if array == COVARIATES else f"a {array} vector"
+    """Name what a cell has or lacks in an array, for messages: `dsm vector`, `covariates`."""
+    return array if array == COVARIATES else f"{array} vector"
 
 
 def valid_points(status: dict[str, UInt8[np.ndarray, " point"]]) -> Bool[np.ndarray, " point"]:
@@ -211,10 +211,8 @@ def _interpolated(
     position = modality.grid.position_m(x, y)
     width = len(range(modality.vectors.bands)[bands])
     vectors = np.full((len(points), width), np.nan, np.float32)
-    order = np.flatnonzero(status == Status.VALID)
-    # Sort by blocks of 16 x 16 cells: points of one batch then share most of their cells.
-    block = (position[order] // 16).astype(np.int64)
-    order = order[np.lexsort((position[order, 1], block[:, 1], block[:, 0]))]
+    on_grid = np.flatnonzero(status == Status.VALID)
+    order = on_grid[order_by_block(position[on_grid])]
     with progress_bar(modality.name, len(order), "points", progress) as advance:
         for first in range(0, len(order), _BATCH):
             part = order[first : first + _BATCH]
@@ -222,6 +220,19 @@ def _interpolated(
             vectors[part], status[part] = unit[:, bands], codes
             advance(len(part))
     return Sampled(vectors, status)
+
+
+def order_by_block(position: Float[np.ndarray, "point 2"]) -> Int[np.ndarray, " point"]:
+    """Return the order of points by blocks of 16 x 16 cells.
+
+    Points of one batch then share most of the cells that are read round them.
+
+    Args:
+        position: fractional rows and columns; points without one, which are NaN, come last.
+    """
+    row, col = np.floor(position / 16).T
+    order: np.ndarray = np.lexsort((position[:, 1], col, row))
+    return order
 
 
 def _interpolate(

@@ -101,10 +101,11 @@ class StoredField:
         """Return the field of the first `dims` numbers of each vector, at unit length.
 
         The axes of a model's space are turned at random, so that they are a random projection of
-        the vectors: fewer bytes for a little accuracy.
+        the vectors: fewer bytes for a little accuracy. A modality of fewer numbers keeps all of
+        its own.
 
         Raises:
-            LayoutError: if a modality has fewer numbers.
+            LayoutError: if no modality has as many.
         """
         from unigeo.client.reading.leading_bands import leading_field
 
@@ -147,7 +148,10 @@ class StoredField:
 
 
 def check_of_model(field: StoredField, modality: str, what: str) -> None:
-    """Check that a modality's vectors have the model's width, so that they can be compared.
+    """Check that a modality's vectors lie in the model's space, so that they can be compared.
+
+    Those that do have the model's width as they are stored. In a field of leading numbers all
+    modalities may have one width.
 
     Args:
         field: the field of the vectors.
@@ -157,11 +161,11 @@ def check_of_model(field: StoredField, modality: str, what: str) -> None:
     Raises:
         LayoutError: naming the modalities that can be compared.
     """
-    width = field.layout.width(modality)
-    if width != field.bands:
-        fitting = field.layout.model_width_modalities
+    layout = field.attributes.field_layout()
+    fitting = layout.model_width_modalities
+    if modality not in fitting:
         raise LayoutError(
-            f"{what} have {field.bands} numbers, and vectors of {modality!r} have {width}: they "
-            "cannot be compared. Modalities of the model's width are: "
-            f"{', '.join(fitting) or 'none'}"
+            f"{what} have {layout.bands} numbers, and vectors of {modality!r} have "
+            f"{layout.width(modality)}: they cannot be compared. Modalities of the model's width "
+            f"are: {', '.join(fitting) or 'none'}"
         )

@@ -6,6 +6,7 @@ its edges lie 0.04 % inside. One that crosses the map's seam or holds a pole has
 is cut as any polygon is.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -82,7 +83,10 @@ def disc_outlines(lonlat: Float[np.ndarray, "disc 2"], radius_m: float, grid: Gr
     )
     cut = np.flatnonzero(present & ~whole)
     if len(cut):
-        outlines = _merge(outlines, outlines_on(_cut_polygons(lonlat[cut], radius_m), grid), cut)
+        others = outlines_on(_cut_polygons(lonlat[cut], radius_m), grid)
+        outlines = outlines.merge(
+            replace(others, polygon=cut[others.polygon], count=outlines.count)
+        )
     centre = grid.position_m(*equal_earth_m(lonlat, central))
     return with_dots(outlines, grid, centre)
 
@@ -176,14 +180,3 @@ def _cut_polygons(lonlat: Float[np.ndarray, "disc 2"], radius_m: float) -> Polyg
     return Polygons(
         np.concatenate(rings), first, np.arange(count), np.zeros(count, bool), np.arange(count)
     )
-
-
-def _merge(one: Outlines, other: Outlines, number: np.ndarray) -> Outlines:
-    """Add the outlines of other discs, whose numbers in the result are given."""
-    polygon = np.concatenate([one.polygon, number[other.polygon]])
-    order = np.argsort(polygon, kind="stable")
-    start, end, sense = (
-        np.concatenate([getattr(one, name), getattr(other, name)])[order]
-        for name in ("start", "end", "sense")
-    )
-    return Outlines(start, end, sense, polygon[order], one.count)

@@ -1,6 +1,6 @@
 """Polygons on a grid: their edges in rows and columns, between the two seams of its map."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -50,13 +50,22 @@ class Outlines:
         """
         number = np.full(self.count, -1)
         number[polygons] = np.arange(len(polygons))
-        edge = np.flatnonzero(number[self.polygon] >= 0)
+        kept = self._edges(np.flatnonzero(number[self.polygon] >= 0))
+        return replace(kept, polygon=number[kept.polygon], count=len(polygons))
+
+    def merge(self, other: "Outlines") -> "Outlines":
+        """Return the edges of both, which number the same polygons."""
+        start, end, sense, polygon = (
+            np.concatenate([getattr(self, name), getattr(other, name)])
+            for name in ("start", "end", "sense", "polygon")
+        )
+        both = Outlines(start, end, sense, polygon, self.count)
+        return both._edges(np.argsort(polygon, kind="stable"))  # polygons in rising order
+
+    def _edges(self, edge: Int[np.ndarray, " member"]) -> "Outlines":
+        """Return some of the edges, in the order that is given."""
         return Outlines(
-            self.start[edge],
-            self.end[edge],
-            self.sense[edge],
-            number[self.polygon[edge]],
-            len(polygons),
+            self.start[edge], self.end[edge], self.sense[edge], self.polygon[edge], self.count
         )
 
     @cached_property
@@ -119,14 +128,7 @@ def with_dots(
         np.zeros(len(dots), bool),
         outlines.count,
     )
-    kept = ~narrow[outlines.polygon]
-    polygon = np.concatenate([outlines.polygon[kept], squares.polygon])
-    order = np.argsort(polygon, kind="stable")
-    start, end, sense = (
-        np.concatenate([getattr(outlines, name)[kept], getattr(squares, name)])[order]
-        for name in ("start", "end", "sense")
-    )
-    return Outlines(start, end, sense, polygon[order], outlines.count)
+    return outlines._edges(np.flatnonzero(~narrow[outlines.polygon])).merge(squares)
 
 
 def outlines_of(
