@@ -160,6 +160,21 @@ def test_pixels_without_data_are_left_out_and_a_window_of_none_has_no_number(
     assert np.isnan(found[0, 1]) and np.isnan(found[1]).all()
 
 
+def test_a_window_that_reaches_beyond_the_projection_has_no_number(tmp_path: Path) -> None:
+    """Of a UTM zone, a third of the globe away: the point has a position, 750 km west has none."""
+    path = tmp_path / "utm.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, height=9, width=9, dtype=np.uint8, crs="EPSG:32615",
+        transform=from_origin(15_590_000, 11_190_000, 10_000, 10_000),
+    ) as file:  # fmt: skip
+        file.write(np.full((1, 9, 9), 7, np.uint8))
+    windows = Windows(
+        modality="aerial", sides_km=(4.0, 1500.0), statistics=(statistic("mean"),), point=True
+    )
+    (found,) = WindowNumbers(windows, image(), rasters(path)).at(np.array([[-1.0, 10.0]]))
+    np.testing.assert_array_equal(found, [7, np.nan, 7])
+
+
 def test_tiles_of_one_grid_are_one_raster_and_other_grids_are_refused(
     tmp_path: Path, scene: Path
 ) -> None:

@@ -72,7 +72,7 @@ def test_the_default_prediction_is_by_the_better_model_of_each_target(
         assert probe.default_features(target) == pair.idxmax()
         expected = probe.predict(new, pair.idxmax())
         for column in (target, f"{target}_lower", f"{target}_upper"):
-            np.testing.assert_array_equal(found[column], expected[column])
+            np.testing.assert_allclose(found[column], expected[column], rtol=1e-6)
     error = (found["rain"] - new["rain"]).abs().mean()
     assert error < 0.5 * (probe.predict(new, "joined")["rain"] - new["rain"]).abs().mean()
     inside = new["rain"].between(found["rain_lower"], found["rain_upper"])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from unigeo.client.probing.suite_numbers import SuiteNumbers, open_numbers
 from unigeo.client.probing.suite_probe import probe_suite
 from unigeo.client.probing.suite_report import suite_markdown
 from unigeo.client.probing.suites import load_suite
-from unigeo.schemas.errors import ProbeError
+from unigeo.schemas.errors import MissingExtraError, ProbeError
 
 COUNT = 120
 FOLDS, FOLDINGS = 3, 2
@@ -184,6 +185,28 @@ def test_a_report_says_how_far_vectors_are_above_the_trees_of_the_better_form(
         assert f"## {heading}" in text
     one = suite_markdown(report[report["seed"] == 0].drop(columns="seed"), {})
     assert "foldings" not in one and "above trees" in one
+
+
+def test_numbers_with_position_are_no_vectors(tables: Path, numbers: SuiteNumbers) -> None:
+    report = probe_suite(
+        load_suite(tables / "suite.toml"), tables, vectors, averages=averages, numbers=numbers,
+        baselines=False, folds=FOLDS, spatial="residuals",
+    )  # fmt: skip
+    assert "numbers ridge + position" in set(report["features"])
+    above = above_numbers(report)
+    assert above is not None and list(above.columns) == ["north", "north + position"]
+
+
+def test_without_scikit_learn_no_vector_is_read(
+    tables: Path, numbers: SuiteNumbers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    for module in ("sklearn.ensemble", "sklearn.neighbors"):
+        monkeypatch.setitem(sys.modules, module, None)
+    for options in ({}, {"baselines": False, "numbers": numbers}):
+        with pytest.raises(MissingExtraError, match="scikit-learn"):
+            probe_suite(load_suite(tables / "suite.toml"), tables, read.append, **options)
+    assert read == []
 
 
 def test_a_mean_over_cells_needs_a_store(tables: Path) -> None:

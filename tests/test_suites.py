@@ -156,6 +156,7 @@ def test_real_county_targets_are_scored_beside_position(shared_data: Path, tmp_p
         ("table = 3", "'table' cannot be 3"),
         ("[[table]", "cannot read the suite"),
         ("name = 'x'", "lacks the key 'table'"),
+        ("tables_of = '../{folder}/suite.toml'", "takes its tables from itself"),
         ("[[table]]\nfile = 'one.csv'", "lacks the key 'targets'"),
         ("[[table]]\nfile = 'one.csv'\ntargets = ['a', 'a']", "names a column twice"),
         ("[[table]]\nfile = 'one.csv'\ntargets = ['a']\nblocks = 3", "unknown key 'blocks'"),
@@ -170,7 +171,7 @@ def test_real_county_targets_are_scored_beside_position(shared_data: Path, tmp_p
     ],
 )
 def test_a_malformed_suite_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
-    path = write_suite(tmp_path, text)
+    path = write_suite(tmp_path, text.replace("{folder}", tmp_path.name))
     with pytest.raises(ProbeError, match=words):
         probe_suite(load_suite(path), small_data(tmp_path), vectors, baselines=False)
 

@@ -11,6 +11,7 @@ groups: Dunn, Wasserman & Ramdas (2022), "Distribution-free prediction sets for 
 hierarchical models".
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,9 @@ from jaxtyping import Float, Int
 from unigeo.client.probing.ridge import HeldOut
 from unigeo.client.probing.table_columns import short
 from unigeo.schemas.errors import ProbeError
+
+INTERVAL_LAYERS = ("prediction", "lower", "upper", "uncertainty")
+"""Names of the layers of a predicted number; `uncertainty` is half of `upper` - `lower`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,26 @@ def conformal_quantile(residuals: Float[np.ndarray, " point"], level: float) -> 
     if rank > len(residuals):
         return float("inf")
     return float(np.partition(residuals, rank - 1)[rank - 1])  # ranks count from 1
+
+
+def interval_layers(
+    prediction: Float[np.ndarray, " point"],
+    half_width: Callable[[], Float[np.ndarray, " point"]],
+    layers: tuple[str, ...],
+) -> dict[str, Float[np.ndarray, " point"]]:
+    """Return some or all of `INTERVAL_LAYERS`.
+
+    Args:
+        prediction: predicted numbers.
+        half_width: computes the half-width of their intervals; called if a layer needs it.
+        layers: names of the layers.
+    """
+    layer_values = {"prediction": prediction}
+    if set(layers) - {"prediction"}:
+        half = half_width()
+        layer_values |= {"lower": prediction - half, "upper": prediction + half}
+        layer_values["uncertainty"] = half
+    return {name: layer_values[name] for name in layers}
 
 
 def check_level(level: Any) -> None:

@@ -15,11 +15,10 @@ from unigeo.client.probing.feature_rows import FeatureRows, JoinedRows
 from unigeo.client.probing.table_columns import chosen_names, column_label, listed, short
 from unigeo.client.probing.targets import Labels, Target, read_target, target_values
 from unigeo.schemas.errors import ProbeError
+from unigeo.schemas.store.layout import COVARIATES
 
 CONTROLS = "controls"
-"""Name of the set of features that holds the controls alone."""
-_COVARIATES = "covariates"
-"""Name of the same set where it holds covariates of the field alone."""
+"""Name of the set of features that holds the controls alone; `COVARIATES` if they are those."""
 _MAX_CATEGORIES = 100
 """Categories of one control."""
 
@@ -98,9 +97,9 @@ def with_covariates(
             raise ProbeError(f"{short(name)} is a control and a covariate; rename the column")
     numbers = values.astype(np.float64)
     if controls is None:
-        return Controls(names, numbers, _COVARIATES)
+        return Controls(names, numbers, COVARIATES)
     joined = np.concatenate([controls.values, numbers], axis=1)
-    return Controls((*controls.names, *names), joined, f"{CONTROLS} and {_COVARIATES}")
+    return Controls((*controls.names, *names), joined, f"{CONTROLS} and {COVARIATES}")
 
 
 def add_controls(

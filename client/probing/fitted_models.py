@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from unigeo.client.probing.conformal import conformal_quantile
+from unigeo.client.probing.conformal import (
+    INTERVAL_LAYERS,
+    conformal_quantile,
+    interval_layers,
+)
 from unigeo.client.probing.feature_rows import select_rows
 from unigeo.client.probing.logistic import LogisticProbe
 from unigeo.client.probing.logistic_path import FittedLogistic
@@ -25,8 +29,8 @@ class NumberModel:
     ridge: FittedRidge
     nonconformity: float
     """Half-width of an interval where the difficulty is 1, in the target's unit."""
-    layers = ("prediction", "lower", "upper", "uncertainty")
-    """Names of the predicted layers; `uncertainty` is half of `upper` - `lower`."""
+    layers = INTERVAL_LAYERS
+    """Names of the predicted layers."""
 
     def __repr__(self) -> str:
         return f"NumberModel({self.ridge!r}, nonconformity {self.nonconformity:.4g})"
@@ -35,13 +39,10 @@ class NumberModel:
         self, vectors: Float[np.ndarray, "point band"], layers: tuple[str, ...] = layers
     ) -> dict[str, Float[np.ndarray, " point"]]:
         """Predict some or all layers; the prediction alone takes less work than its interval."""
-        layer_values = {"prediction": self.ridge.predict(vectors)[:, 0]}
-        if set(layers) - {"prediction"}:
-            half_width = self.nonconformity * self.ridge.difficulty(vectors)[:, 0]
-            layer_values["lower"] = layer_values["prediction"] - half_width
-            layer_values["upper"] = layer_values["prediction"] + half_width
-            layer_values["uncertainty"] = half_width
-        return {name: layer_values[name] for name in layers}
+        prediction = self.ridge.predict(vectors)[:, 0]
+        return interval_layers(
+            prediction, lambda: self.nonconformity * self.ridge.difficulty(vectors)[:, 0], layers
+        )
 
 
 @dataclass(frozen=True, repr=False)

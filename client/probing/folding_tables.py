@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from unigeo.client.probing.models import BASELINES
 from unigeo.client.probing.score_tables import mean_of_all
+from unigeo.client.probing.spatial_option import without_position
 from unigeo.client.probing.suite_numbers import TREES
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _features(report: "pd.DataFrame") -> list[str]:
 
 def _is_held_against(name: str) -> bool:
     """Return whether a row is a baseline or one of the numbers, rather than of vectors."""
-    return name in BASELINES or name in TREES or name in TREES.values()
+    return name in BASELINES or name in TREES or without_position(name) in TREES.values()
 
 
 def _span(values: Any) -> str:

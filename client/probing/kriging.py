@@ -24,7 +24,7 @@ _RANGES = (1 / 32, 1 / 8, 1 / 2, 2)
 _NUGGETS = (0.05, 0.15, 0.4, 0.8)
 """Nuggets to choose from."""
 _CHUNK_POINTS = 2048
-"""Points whose weights are solved for at once: a matrix of 3 MB."""
+"""Points whose weights are solved for at once: matrices of 34 MB with all neighbours."""
 
 Positions = Float[np.ndarray, "point 3"]
 """Points in three dimensions, in metres from the centre of the Earth.

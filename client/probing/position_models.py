@@ -6,7 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from unigeo.client.probing.conformal import conformal_quantile
+from unigeo.client.probing.conformal import (
+    INTERVAL_LAYERS,
+    conformal_quantile,
+    interval_layers,
+)
 from unigeo.client.probing.feature_rows import FeatureRows
 from unigeo.client.probing.regression_kriging import KrigedResiduals, fit_kriging
 from unigeo.client.probing.ridge import FittedRidge, RidgeProbe, complete_targets
@@ -20,8 +24,8 @@ class PositionModel:
     residuals: KrigedResiduals
     nonconformity: float
     """Half-width of an interval where the difficulty is 1, in the target's unit."""
-    layers = ("prediction", "lower", "upper", "uncertainty")
-    """Names of the predicted layers, as those of `NumberModel`."""
+    layers = INTERVAL_LAYERS
+    """Names of the predicted layers."""
 
     def __repr__(self) -> str:
         return f"PositionModel({self.ridge!r}, {self.residuals!r})"
@@ -33,14 +37,10 @@ class PositionModel:
         layers: tuple[str, ...] = layers,
     ) -> dict[str, Float[np.ndarray, " point"]]:
         """Predict some or all layers at points of given position."""
-        ridge = self.ridge.predict(vectors)
-        layer_values = {"prediction": self.residuals.predict(ridge, lonlat)[:, 0]}
-        if set(layers) - {"prediction"}:
-            half_width = self.nonconformity * self.ridge.difficulty(vectors)[:, 0]
-            layer_values["lower"] = layer_values["prediction"] - half_width
-            layer_values["upper"] = layer_values["prediction"] + half_width
-            layer_values["uncertainty"] = half_width
-        return {name: layer_values[name] for name in layers}
+        prediction = self.residuals.predict(self.ridge.predict(vectors), lonlat)[:, 0]
+        return interval_layers(
+            prediction, lambda: self.nonconformity * self.ridge.difficulty(vectors)[:, 0], layers
+        )
 
 
 def fit_position_models(

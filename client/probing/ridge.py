@@ -203,9 +203,13 @@ class RidgeProbe:
             if left_out is not None:
                 for fold, label in enumerate(data.labels):
                     size = int(data.sizes.sum() - data.sizes[fold])
-                    sizes = size - data.sizes
-                    sizes[fold] = size
-                    _leave_out_rows(data, seen_difficulties[label], size, left_out[label], sizes)
+                    sizes = (size - data.sizes).tolist()
+                    sizes[fold] = size  # the model without this fold alone
+                    models = [
+                        (left_out[label, other], count)
+                        for other, count in zip(data.labels, sizes, strict=True)
+                    ]
+                    _leave_out_rows(data, seen_difficulties[label], size, models)
         return HeldOut(
             predictions=predictions,
             penalties=penalties,
@@ -265,11 +269,12 @@ class RidgeProbe:
                     predictions[cells], difficulties[cells] = guess, hard
                 if trained is not None:
                     size = int(data.sizes.sum())
-                    sizes = size - data.sizes
-                    _leave_out_rows(data, seen_difficulties, size, trained.left_out_without, sizes)
-                    _leave_out_rows(
-                        data, seen_difficulties, size, trained.left_out[None], np.array([size])
-                    )
+                    models = [
+                        (trained.left_out_without[label], size - own)
+                        for label, own in zip(data.labels, data.sizes.tolist(), strict=True)
+                    ]
+                    models.append((trained.left_out, size))
+                    _leave_out_rows(data, seen_difficulties, size, models)
                 equations = data.equations(every)
                 for number in np.unique(best):
                     solution, spread = equations.solve_with_spread(self.penalties[number])
@@ -345,8 +350,7 @@ def _leave_out_rows(
     data: FoldedRows,
     difficulties: Float[np.ndarray, "point target"],
     size: int,
-    predictions: Float[np.ndarray, "model point target"],
-    sizes: Int[np.ndarray, " fold"],
+    models: Sequence[tuple[Float[np.ndarray, "point target"], int]],
 ) -> None:
     """Turn predictions of training rows, in place, to those by fits that leave each row out.
 
@@ -354,15 +358,14 @@ def _leave_out_rows(
         data: rows, in folds.
         difficulties: difficulties of the rows for one training set.
         size: number of rows of that set.
-        predictions: predictions by its model, and by those of parts of it.
-        sizes: number of rows of each model's training set, in the order of the folds.
+        models: predictions by its model, and by those of parts of it; each with the number of rows
+            that the model is fitted on.
     """
     cells = np.ix_(data.rows, data.columns)
     leverage = leverage_left_out(difficulties[cells].astype(np.float64), size)
-    labels = data.labels if len(sizes) == data.count else range(len(sizes))
-    for label, count in zip(labels, sizes, strict=True):
-        own = predictions[label]
-        own[cells] = leave_out(data.targets[cells], own[cells], leverage * size / count)
+    for predictions, count in models:
+        left_out = leave_out(data.targets[cells], predictions[cells], leverage * size / count)
+        predictions[cells] = left_out
 
 
 def complete_targets(

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from unigeo.client.probing.baselines import need_sklearn
 from unigeo.client.probing.controls import Controls
 from unigeo.client.probing.cross_validation import probe_table
 from unigeo.client.probing.feature_rows import as_array
 from unigeo.client.probing.folding_tables import SEED
+from unigeo.client.probing.models import chosen_baselines
 from unigeo.client.probing.sampled_features import scatter_rows
+from unigeo.client.probing.spatial_option import check_spatial
 from unigeo.client.probing.suite_numbers import TREES, SuiteNumbers
 from unigeo.client.probing.suites import Suite, SuiteTable
 from unigeo.schemas.errors import ProbeError
@@ -53,7 +56,7 @@ def probe_suite(
             and latitude) are scored in the same folds, at the rows that have both.
         foldings: number of assignments of rows and blocks to folds, each of a seed of its own.
         seed: seed of the first folding; the next ones follow.
-        options: `folds`, `baselines`, `progress` of `probe_table`.
+        options: `folds`, `baselines`, `spatial`, `progress` of `probe_table`.
 
     Returns:
         The rows of `probe_table`, with the columns `table` and `family` in front, in the suite's
@@ -62,14 +65,18 @@ def probe_suite(
     Raises:
         ProbeError: naming the table, if it cannot be read or probed; or if vectors are means over
             cells and there is no store.
-        MissingExtraError: with numbers, or baselines that need it, without scikit-learn.
+        MissingExtraError: with numbers, `spatial`, or baselines that need it, without scikit-learn.
     """
     import pandas as pd
 
     if foldings < 1:
         raise ProbeError(f"foldings must be 1 or more, not {foldings}")
+    # Before a vector is read: scikit-learn may be missing, and a table may lack its numbers.
+    chosen_baselines(options.get("baselines", True), TREES.values())
+    check_spatial(options.get("spatial"), {}, ())
+    if numbers is not None:
+        need_sklearn("ensemble")
     tables = list(suite.tables(data))
-    # Of all tables, before a vector is read: a table may lack its numbers.
     beside = [{} if numbers is None else numbers.sets_of(table) for table in tables]
     if averages is not None:
         averages = cache(averages)  # tables of other rows may name the same polygons

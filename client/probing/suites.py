@@ -137,9 +137,16 @@ def load_suite(path: Path | str) -> Suite:
     """Read a suite file; with the key `tables_of` its tables are those of another suite file.
 
     Raises:
-        ProbeError: naming the file, the table and the key that is unknown, missing or malformed.
+        ProbeError: naming the file, the table and the key that is unknown, missing or malformed;
+            or if files take their tables from each other.
     """
-    path = Path(path)
+    return _load_suite(Path(path), ())
+
+
+def _load_suite(path: Path, referring: tuple[Path, ...]) -> Suite:
+    """Read a suite file that others, if any, take their tables from."""
+    if path.resolve() in referring:
+        raise ProbeError(f"suite {path} takes its tables from itself: name [[table]] in it")
     document = read_toml(path, "the suite", ProbeError)
     kinds = {"name": str, "table": list, "tables_of": str, "areas": dict}
     refers = "tables_of" in document
@@ -151,7 +158,8 @@ def load_suite(path: Path | str) -> Suite:
     if refers:
         if "table" in document:
             raise ProbeError(f"suite {path} has tables and the key 'tables_of'; leave one out")
-        return Suite(name, path, load_suite(path.parent / document["tables_of"]).entries, areas)
+        other = _load_suite(path.parent / document["tables_of"], (*referring, path.resolve()))
+        return Suite(name, path, other.entries, areas)
     if not document["table"]:
         raise ProbeError(f"suite {path} names no [[table]]")
     entries = tuple(

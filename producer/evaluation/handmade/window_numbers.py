@@ -150,11 +150,13 @@ def _read(
         rasters: their description.
         corners: row and column of the first pixel of each.
         middle: row and column of the middle of the window.
-        wanted: pixels along rows and columns.
+        wanted: pixels along rows and columns; NaN where the CRS does not reach so far.
 
     Raises:
         ObservationsError: if a part of a file cannot be read.
     """
+    if not np.isfinite(wanted).all():
+        return np.empty((len(rasters.sources[0].bands), 0))
     factors = np.maximum(np.ceil(wanted / MOST_PIXELS), 1).astype(np.int64)
     half = np.rint((wanted / factors - 1) / 2).astype(np.int64).clip(min=0)
     shape = tuple((2 * half + 1).tolist())
