@@ -160,7 +160,7 @@ class ModelSettings:
             return "int64"
         return "float32" if isinstance(tower, SurfaceSettings) else "uint8"
 
-    def with_towers(self, **towers: TransformerSettings | None) -> "ModelSettings":
+    def with_towers(self, /, **towers: TransformerSettings | None) -> "ModelSettings":
         """Return settings with some towers replaced; None leaves a modality out."""
         changed = {**self.towers, **towers}
         return replace(self, towers={name: one for name, one in changed.items() if one is not None})
@@ -226,7 +226,7 @@ def _tower_from_json(name: str, values: Any) -> TransformerSettings:
         raise ModelError(f"a model has no setting {name!r}")
     kind = values.get("encoder", DEFAULT_ENCODERS.get(name))
     towers: Mapping[Any, type[TransformerSettings]] = TOWERS
-    if kind not in towers:
+    if not isinstance(kind, str) or kind not in towers:
         raise ModelError(
             f"the encoder of {name} is {kind!r}; this version of unigeo knows "
             f"{', '.join(ENCODER_KINDS)}"

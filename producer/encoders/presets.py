@@ -41,19 +41,8 @@ def tiny(forms: Forms, *, seed: int = 0) -> ModelSettings:
             return TextSettings(**size, tokens=40, vocabulary=512)
         return _pixel_tower(form, size | {"patch": 8}, registers=1)
 
-    coordinate = CoordinateSettings(
-        width=256,
-        depth=1,
-        heads=4,
-        mlp_ratio=1,
-        registers=0,
-        scale_layers=2,
-        readout="concat",
-        sigmas=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0),
-        seed=seed,
-    )
-    towers = _towers(forms, tower)
-    return ModelSettings(dimension=128, towers={COORDINATE: coordinate, **towers}, seed=seed)
+    coordinate = _coordinate(7, {"width": 256, "depth": 1, "heads": 4}, seed)
+    return _model(128, coordinate, forms, tower, seed)
 
 
 def small(forms: Forms, *, seed: int = 0) -> ModelSettings:
@@ -73,19 +62,8 @@ def small(forms: Forms, *, seed: int = 0) -> ModelSettings:
         patch = 16 if min(form.shape[1:]) >= 128 else 8
         return _pixel_tower(form, size | {"patch": patch})
 
-    coordinate = CoordinateSettings(
-        width=384,
-        depth=2,
-        heads=6,
-        mlp_ratio=1,
-        registers=0,
-        scale_layers=2,
-        readout="concat",
-        sigmas=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0),
-        seed=seed,
-    )
-    towers = _towers(forms, tower)
-    return ModelSettings(dimension=384, towers={COORDINATE: coordinate, **towers}, seed=seed)
+    coordinate = _coordinate(9, {"width": 384, "depth": 2, "heads": 6}, seed)
+    return _model(384, coordinate, forms, tower, seed)
 
 
 def base(
@@ -117,22 +95,43 @@ def base(
             return image
         return _image(form, size | {"patch": 16, "resize": 224, "pretrained": pretrained})
 
-    towers = _towers(forms, tower)
-    coordinate = CoordinateSettings(**size, seed=seed)
-    settings = ModelSettings(dimension=768, towers={COORDINATE: coordinate, **towers}, seed=seed)
+    settings = _model(768, CoordinateSettings(**size, seed=seed), forms, tower, seed)
     known = pretrained is None or pretrained == SIGLIP
     return settings if known else fit_to_checkpoint(settings, str(pretrained))
 
 
-def _towers(
-    forms: Forms, tower: Callable[[Form], TransformerSettings]
-) -> dict[str, TransformerSettings]:
-    """Return the settings of every tower but the coordinate encoder's.
+def _coordinate(scales: int, size: dict[str, Any], seed: int) -> CoordinateSettings:
+    """Return the settings of a coordinate encoder with a perceptron per scale.
+
+    Args:
+        scales: number of scales; each is twice as fine as the one before, the first is 1.
+        size: width, depth and heads.
+        seed: seed of the frequencies.
+    """
+    return CoordinateSettings(
+        **size,
+        mlp_ratio=1,
+        registers=0,
+        scale_layers=2,
+        readout="concat",
+        sigmas=tuple(2.0**scale for scale in range(scales)),
+        seed=seed,
+    )
+
+
+def _model(
+    dimension: int,
+    coordinate: CoordinateSettings,
+    forms: Forms,
+    tower: Callable[[Form], TransformerSettings],
+    seed: int,
+) -> ModelSettings:
+    """Return the settings of a model: the coordinate encoder, and a tower for each other form.
 
     Raises:
         ModelError: naming the modality whose observations do not fit the preset.
     """
-    towers = {}
+    towers: dict[str, TransformerSettings] = {COORDINATE: coordinate}
     for name, form in forms.items():
         if name == COORDINATE:
             continue
@@ -140,7 +139,7 @@ def _towers(
             towers[name] = tower(form)
         except ModelError as error:
             raise ModelError(f"the preset has no tower for {name}: {error}") from error
-    return towers
+    return ModelSettings(dimension=dimension, towers=towers, seed=seed)
 
 
 def _pixel_tower(

@@ -6,7 +6,10 @@ that replaces a newer one may keep its own.
 """
 
 import hashlib
+import os
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,7 @@ class ReplacedError(ObservationsError):
 
 def stored_bytes(path: Path) -> int:
     """Return the size of a file, or of all files in a folder."""
-    return sum(size for _, size in _members(path))
+    return sum(status.st_size for _, status in _members(path))
 
 
 def content_identity(path: Path) -> dict[str, Any]:
@@ -61,17 +64,27 @@ def sample_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _members(path: Path) -> list[tuple[Path, int]]:
-    """List a file, or the files in a folder and below in a fixed order, with their sizes."""
-    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-    return [(file, file.stat().st_size) for file in files]
+def _members(path: Path) -> list[tuple[Path, os.stat_result]]:
+    """List a file, or the files in a folder and below in a fixed order, with their status.
+
+    Each is asked for once: a store may have thousands, and is compared whenever it is opened.
+    """
+    if not path.is_dir():
+        return [(path, path.stat())]
+    members = []
+    for one in sorted(path.rglob("*")):
+        with suppress(FileNotFoundError):  # a link that leads nowhere
+            members.append((one, one.stat()))
+    return [(one, status) for one, status in members if stat.S_ISREG(status.st_mode)]
 
 
 def _listing(path: Path) -> bytes:
     """Return the names and sizes of a folder's files; nothing for a file."""
     if not path.is_dir():
         return b""
-    lines = [f"{file.relative_to(path).as_posix()} {size}" for file, size in _members(path)]
+    lines = [
+        f"{file.relative_to(path).as_posix()} {status.st_size}" for file, status in _members(path)
+    ]
     return "\n".join(lines).encode()
 
 
@@ -80,10 +93,10 @@ def _read_pieces(
 ) -> None:
     """Pass parts of a file, spread evenly over it, to `update`."""
     members = _members(path)
-    ends = np.cumsum([length for _, length in members])
+    ends = np.cumsum([status.st_size for _, status in members])
     for start in np.linspace(0, size - piece_bytes, pieces).astype(np.int64).tolist():
         number = int(np.searchsorted(ends, start, side="right"))
-        member, length = members[number]
+        member, length = members[number][0], members[number][1].st_size
         with member.open("rb") as file:
             file.seek(start - int(ends[number] - length))
             update(file.read(piece_bytes))
@@ -127,6 +140,6 @@ def _status(path: Path) -> tuple[int, ...]:
     status = path.stat()
     if not path.is_dir():
         return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-    inside = [member.stat() for member, _ in _members(path)]
+    inside = [one for _, one in _members(path)]
     newest = max((max(one.st_mtime_ns, one.st_ctime_ns) for one in inside), default=0)
     return sum(one.st_size for one in inside), newest, len(inside), status.st_ino

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from rasterio.windows import Window
 
 from unigeo.producer.observations.folder.location_tables import read_locations
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
@@ -16,6 +18,7 @@ from unigeo.producer.observations.observation_set.set_observations import (
     open_observation_set,
 )
 from unigeo.producer.observations.raster_files.open_source import open_source
+from unigeo.producer.observations.raster_files.raster_pixels import open_pixels, values_in
 from unigeo.producer.sources.datasheet import datasheet, draw_coverage, draw_examples
 from unigeo.producer.sources.findings import ObservationSource
 from unigeo.producer.sources.image_folder import ImageFolder
@@ -207,25 +210,22 @@ def read_weights(path: Path) -> LocationWeight:
     Raises:
         ObservationsError: the raster cannot be read.
     """
-    import rasterio
-
     source = open_source(path, (1,), None, f"table [where]: {path}")
 
     def weigh(lonlat: Float[np.ndarray, "point 2"]) -> Float[np.ndarray, " point"]:
         rowcol = source.rowcol(lonlat[:, None], lonlat)[:, 0]
-        with rasterio.open(path) as raster:
-            inside = np.isfinite(rowcol).all(axis=1)
-            # Points that the raster's CRS does not reach are NaN, which no integer can hold.
-            index = np.zeros((len(lonlat), 2), np.int64)
-            index[inside] = np.rint(rowcol[inside]).astype(np.int64)
-            inside &= ((index >= 0) & (index < source.shape)).all(axis=1)
-            if not inside.any():
-                return np.full(len(lonlat), np.nan)
-            # One window round all points: they are those of neighbouring cells.
-            low, high = index[inside].min(axis=0), index[inside].max(axis=0) + 1
-            window = ((int(low[0]), int(high[0])), (int(low[1]), int(high[1])))
-            values = raster.read(1, window=window, masked=True).astype(float).filled(np.nan)
-            values = values * raster.scales[0] + raster.offsets[0]
+        inside = np.isfinite(rowcol).all(axis=1)
+        # Points that the raster's CRS does not reach are NaN, which no integer can hold.
+        index = np.zeros((len(lonlat), 2), np.int64)
+        index[inside] = np.rint(rowcol[inside]).astype(np.int64)
+        inside &= ((index >= 0) & (index < source.shape)).all(axis=1)
+        if not inside.any():
+            return np.full(len(lonlat), np.nan)
+        # One window round all points: they are those of neighbouring cells.
+        low, high = index[inside].min(axis=0), index[inside].max(axis=0) + 1
+        window = Window.from_slices(*zip(low.tolist(), high.tolist(), strict=True))
+        with closing(open_pixels(source)) as pixels:
+            values = values_in(pixels, source, window)[0]
         weights = np.full(len(lonlat), np.nan)
         weights[inside] = values[tuple((index[inside] - low).T)]
         return weights

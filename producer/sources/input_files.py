@@ -61,6 +61,7 @@ def _named_files(description: SetDescription) -> Iterator[tuple[str, str]]:
             yield from ((table, name + end) for end in _SIDECARS if Path(name + end).is_file())
             if Path(name).suffix.lower() in _PICTURES:
                 beside = [Path(name).with_suffix(end) for end in _GEOREFERENCES]
+                beside.append(Path(name + ".aux.xml"))
                 yield from ((table, str(path)) for path in beside if path.is_file())
     street, text = description.street, description.text
     if street is not None and street.kind == "folder":

@@ -20,6 +20,7 @@ from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.observations.folder import dates
 from unigeo.producer.observations.patches import GAP_NAMES, Gap, Patches
 from unigeo.producer.observations.raster_files.band_facts import MeaningError
+from unigeo.producer.observations.raster_files.formats import VRT
 from unigeo.producer.observations.raster_files.open_source import open_source
 from unigeo.producer.observations.raster_files.patch_frames import Frame
 from unigeo.producer.observations.raster_files.raster_patches import CutPatches, cut
@@ -242,13 +243,13 @@ class Catalogue:
                 source = open_source(
                     href, self.rules.bands, self.rules.nodata, item.name, described
                 )
-                if source.form == "VRT":
+                if source.form == VRT:
                     raise MeaningError(
                         f"{source.label} is a VRT, and a set records each file that it is made of. "
                         "Name the files that the VRT joins instead."
                     )
                 if source.scales:
-                    self._refuse_scales(source)
+                    _refuse_scales(source)
                 return source
             except MeaningError:
                 raise
@@ -268,19 +269,6 @@ class Catalogue:
         raise MeaningError(
             f"table [aerial]: {source.label} holds {source.dtype}; pictures are uint8. Convert it, "
             "for example with `gdal_translate -ot Byte -scale`."
-        )
-
-    def _refuse_scales(self, source: RasterSource) -> None:
-        """Refuse an image whose numbers are scaled: a set keeps them as bytes.
-
-        Raises:
-            MeaningError: with scale and offset.
-        """
-        scale, offset = next(pair for pair in source.scales if pair != (1.0, 0.0))
-        raise MeaningError(
-            f"{source.label} declares scale {scale:g} and offset {offset:g}, and its numbers are "
-            "taken as they are. Write it anew with `gdal_translate -unscale`, and `-ot Byte "
-            "-scale` if it is a picture."
         )
 
     def _items(self, squares: Sequence[shapely.Geometry]) -> tuple[list[Item], dict[str, str]]:
@@ -311,6 +299,20 @@ class Catalogue:
             else:
                 items.append(replace(item, outline=shapely.box(*source.reach)))
         return items, unusable
+
+
+def _refuse_scales(source: RasterSource) -> None:
+    """Refuse an image whose numbers are scaled: a set keeps them as bytes.
+
+    Raises:
+        MeaningError: with scale and offset.
+    """
+    scale, offset = next(pair for pair in source.scales if pair != (1.0, 0.0))
+    raise MeaningError(
+        f"{source.label} declares scale {scale:g} and offset {offset:g}, and its numbers are "
+        "taken as they are. Write it anew with `gdal_translate -unscale`, and `-ot Byte "
+        "-scale` if it is a picture."
+    )
 
 
 def _date_in(name: str) -> str:

@@ -4,15 +4,20 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyproj
-import rasterio
+from affine import Affine
 from jaxtyping import Float
+from rasterio.windows import from_bounds
 
-from unigeo.producer.observations.raster_files.height_values import check_unscaled
+from unigeo.producer.observations.raster_files.band_facts import Stated
+from unigeo.producer.observations.raster_files.open_source import open_source
+from unigeo.producer.observations.raster_files.raster_pixels import open_pixels, values_in
+from unigeo.producer.observations.raster_files.raster_source import RasterSource
 from unigeo.producer.sources.captions import Captioner, open_captioner
 from unigeo.producer.sources.findings import Finding, ObservationSource, Origin, SourceFindings
 from unigeo.producer.sources.map_features import (
@@ -63,7 +68,7 @@ class TextSource:
     count: TokenCounter
     seed: int
     """Seed of the choice among openings of a text."""
-    landcover: Path | None = None
+    landcover: RasterSource | None = None
     """Raster of land cover classes."""
     captioner: Captioner | None = None
     aerial: ObservationSource | None = None
@@ -178,16 +183,16 @@ class TextSource:
             return [""] * len(lonlat)
         legend = LEGENDS[self.rules.landcover_legend]
         names = []
-        with rasterio.open(self.landcover) as raster:
-            to = pyproj.Transformer.from_crs(4326, raster.crs, always_xy=True)
+        to = pyproj.Transformer.from_crs(4326, self.landcover.crs, always_xy=True)
+        with closing(open_pixels(self.landcover)) as pixels:
             for lon, lat in lonlat:
                 high = self.rules.radius_m / METRES_PER_DEGREE
                 wide = high / np.cos(np.radians(lat))
                 # A box in the raster's CRS round two corners of the box in degrees.
                 x, y = to.transform([lon - wide, lon + wide], [lat - high, lat + high])
-                window = raster.window(min(x), min(y), max(x), max(y)).round()
-                values = raster.read(1, window=window, boundless=True, fill_value=0)
-                classes = Counter(legend[int(v)] for v in values.ravel() if int(v) in legend)
+                box = from_bounds(min(x), min(y), max(x), max(y), Affine(*self.landcover.affine))
+                codes = values_in(pixels, self.landcover, box.round()).ravel().tolist()
+                classes = Counter(legend[code] for code in codes if code in legend)
                 names.append(classes.most_common(1)[0][0] if classes else "")
         return names
 
@@ -267,12 +272,13 @@ def open_text_source(
         query = lambda near, wide: query_overpass(web, rules.url, near, wide)  # noqa: E731
     else:
         query = lambda near, wide: query_ogc_features(web, rules.url, wide)  # noqa: E731
-    cover = None if rules.landcover is None else Path(rules.landcover)
-    if cover is not None and not cover.is_file():
-        raise ObservationsError(f"table [text]: there is no raster of land cover {cover}.")
-    if cover is not None:
-        with rasterio.open(cover) as raster:
-            check_unscaled(raster, (1,), f"table [text]: {cover}")
+    cover = None
+    if rules.landcover is not None:
+        path = Path(rules.landcover)
+        if not path.exists():
+            raise ObservationsError(f"table [text]: there is no raster of land cover {path}.")
+        stated = Stated(encoder="classes", table="text")
+        cover = open_source(path, (1,), None, f"table [text]: {path}", stated=stated)
     captioner = None
     if rules.caption is not None:
         captioner = open_captioner(rules.caption, rules.caption_tokens)

@@ -51,13 +51,25 @@ _RESERVED_IN_SETTINGS = frozenset(
         *("name", "licence", "license", "citation", "data", "land", "locations"),  # description
         *("dimension", "towers", "tied", "temperature", "temperature_per_pair", "seed"),  # model
         *("index", "geometry", "status", "latitude", "longitude"),  # columns of tables
-        *("train", "eval", "type", "half", "float", "double", "apply", "forward", "buffers"),
-        *("children", "modules", "parameters", "keys", "values", "items", "pop", "clear", "update"),
-        *("cpu", "cuda", "to", "compile", "training", "share_memory", "state_dict", "bfloat16"),
     }
 )
-"""Names that a store could hold, but not the other files and objects of a modality; the last ones
-are attributes of the module that holds a model's encoders."""
+"""Names that a store could hold, but not the other files of a modality."""
+_RESERVED_IN_MODULES = frozenset((
+    "add_module", "apply", "bfloat16", "buffers", "call_super_init", "children", "clear",
+    "compile", "cpu", "cuda", "double", "dump_patches", "eval", "extra_repr", "float", "forward",
+    "get_buffer", "get_extra_state", "get_parameter", "get_submodule", "half", "ipu", "items",
+    "keys", "load_state_dict", "modules", "mtia", "named_buffers", "named_children",
+    "named_modules", "named_parameters", "parameters", "pop", "register_backward_hook",
+    "register_buffer", "register_forward_hook", "register_forward_pre_hook",
+    "register_full_backward_hook", "register_full_backward_pre_hook",
+    "register_load_state_dict_post_hook", "register_load_state_dict_pre_hook",
+    "register_module", "register_parameter", "register_state_dict_post_hook",
+    "register_state_dict_pre_hook", "requires_grad_", "set_extra_state", "set_submodule",
+    "share_memory", "state_dict", "t_destination", "to", "to_empty", "train", "training", "type",
+    "update", "values", "xpu", "zero_grad",
+))  # fmt: skip
+"""Attributes of `torch.nn.ModuleDict`, which holds a model's encoders by modality; a test compares
+them with torch's."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _COVARIATE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
 _COORDINATE = re.compile(r"x|y|spatial_ref|name|band(_[1-9][0-9]*)?")
@@ -209,7 +221,7 @@ def check_modality(name: str) -> None:
         LayoutError: the message has the reason.
     """
     why = _name_problem(name)
-    if not why and name.lower() in _RESERVED_IN_SETTINGS:
+    if not why and name.lower() in _RESERVED_IN_SETTINGS | _RESERVED_IN_MODULES:
         why = "the name means something else in a store, a table, a model or a description"
     if why:
         raise LayoutError(f"a modality cannot be named {name!r}: {why}")

@@ -4,11 +4,10 @@ A table describes a modality: one of the paper's by its name alone, any other by
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SkipValidation
 
 from unigeo.producer.observations.folder.dates import DatedText
 from unigeo.producer.observations.forms import (
@@ -224,22 +223,15 @@ class _General(_Table):
     licence: str
     citation: str = ""
     data: str | None = None
+    """The data folder, relative to this file; the option --data overrides it."""
     land: LandDescription
     locations: LocationsDescription = LocationsDescription()
 
 
-@dataclass(frozen=True)
-class Description:
+class Description(_General):
     """All of `observations.toml`: a folder of observations."""
 
-    name: str
-    licence: str
-    citation: str
-    data: str | None
-    """The data folder, relative to this file; the option --data overrides it."""
-    land: LandDescription
-    locations: LocationsDescription
-    modalities: Mapping[str, Modality]
+    modalities: dict[str, SkipValidation[Modality]]
     """Table of each modality, by name."""
 
     def encoder(self, modality: str) -> EncoderKind:
@@ -279,15 +271,8 @@ def read_description(path: Path) -> Description:
             check_modalities(tuple(modalities))
     except LayoutError as error:
         raise ObservationsError(f"{path}: {error}.") from error
-    return Description(
-        name=general.name,
-        licence=general.licence,
-        citation=general.citation,
-        data=general.data,
-        land=general.land,
-        locations=general.locations,
-        modalities={name: modalities[name] for name in in_order(modalities)},
-    )
+    ordered = {name: modalities[name] for name in in_order(modalities)}
+    return Description(**dict(general), modalities=ordered)
 
 
 _TABLES_BY_NAME = {

@@ -96,6 +96,10 @@ class FolderObservations(Observations):
             sides_m=source.patch_m,
         )
 
+    def covers_land(self, modality: str) -> bool:
+        """Return whether a modality is read from rasters: images and texts exist at some points."""
+        return modality == COORDINATE or modality in self.rasters
+
     def locations(self, count: int, seed: int) -> Float[np.ndarray, "point 2"]:
         """Draw training locations: rows of the locations table, the rest uniformly over land.
 

@@ -102,15 +102,10 @@ def _open_rasters(root: Path, modality: str, about: RasterDescription) -> tuple[
         for path in _named_rasters(root, modality, pattern):
             name = path if isinstance(path, str) else path.relative_to(root).as_posix()
             label = _label(modality, name)
-            if isinstance(path, str):
-                stamp = AddressStamp.of(path, label)
-                source = open_source(path, about.bands, about.nodata, label, heights, stated)
-                sources.append(replace(source, stamp=stamp))
-            else:
-                inside = _inside(root, name, modality)
-                sources.append(
-                    open_source(inside, about.bands, about.nodata, label, heights, stated)
-                )
+            where = path if isinstance(path, str) else _inside(root, name, modality)
+            stamp = AddressStamp.of(path, label) if isinstance(path, str) else None
+            source = open_source(where, about.bands, about.nodata, label, heights, stated)
+            sources.append(source if stamp is None else replace(source, stamp=stamp))
     if isinstance(about, ClassesDescription):
         return with_classes(sources, about, modality)
     return tuple(sources)

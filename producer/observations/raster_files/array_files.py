@@ -3,6 +3,9 @@
 The other dimensions, such as time, are the raster's bands, the last one fastest.
 """
 
+import math
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -18,6 +21,7 @@ from unigeo.producer.observations.raster_files.array_georeference import (
     crs_of,
     spatial_dimensions,
 )
+from unigeo.producer.observations.raster_files.array_numbers import ArrayNumbers
 from unigeo.producer.observations.raster_files.band_facts import BandFacts, Stated
 from unigeo.producer.observations.raster_files.band_meaning import (
     band_meaning,
@@ -29,12 +33,11 @@ from unigeo.producer.observations.raster_files.formats import ZARR
 from unigeo.producer.observations.raster_files.height_values import HeightDescription
 from unigeo.producer.observations.raster_files.raster_source import RasterSource
 from unigeo.schemas.errors import MissingExtraError, ObservationsError, StoreError
+from unigeo.schemas.io.limits import MOST_BANDS
 from unigeo.schemas.io.stores import open_store
 
-ARRAY_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, StoreError)
+ARRAY_ERRORS = (OSError, ValueError, RuntimeError, LookupError, TypeError, StoreError)
 """What the libraries raise on a damaged file."""
-_SIDE = 1 << 31
-"""Largest number of rows, columns or bands."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +80,7 @@ def open_raster_array(path: Path | str, form: str, variable: str, label: str) ->
         ObservationsError: it cannot be opened, or has no such variable.
     """
     group, _, name = variable.strip("/").rpartition("/")
-    try:
+    with _naming(form, label):
         options = check_arrays(path, form, label)
         if group and form == ZARR:
             options["consolidated"] = False  # the root's metadata are not those of its groups
@@ -92,14 +95,6 @@ def open_raster_array(path: Path | str, form: str, variable: str, label: str) ->
             chunks=None,
             **options,
         )
-    except MissingExtraError:
-        raise
-    except ARRAY_ERRORS as error:
-        reason = str(error).split("\n", 1)[0].strip("'\"").rstrip(".")
-        raise ObservationsError(
-            f"{label} cannot be read as {form}: {reason}. It may be damaged or cut short; fetch it "
-            "again."
-        ) from error
     found = {
         str(one): dims
         for one, array in dataset.variables.items()
@@ -119,14 +114,24 @@ def open_raster_array(path: Path | str, form: str, variable: str, label: str) ->
             f"{label} has no variable {name!r} with regular rows and columns; it has {listed}. "
             "Correct the key `variable`, or warp a curved grid with gdalwarp first."
         )
-    # As in other rasters, so that equal pixels are averaged together.
-    ordered = dataset
-    for dimension, first in zip(found[name], (np.max, np.min), strict=True):
-        if dimension in dataset.variables and dataset[dimension].size > 1:
-            ends = dataset[dimension].values[[0, -1]]
-            if ends[0] != first(ends):
-                ordered = ordered.isel({dimension: slice(None, None, -1)})
+    ordered = _ordered(dataset, found[name], form, label)
     return RasterArray(dataset, ordered, ordered[name], found[name])
+
+
+def _ordered(dataset: xr.Dataset, spatial: tuple[str, str], form: str, label: str) -> xr.Dataset:
+    """Return a file with its northernmost row and its westernmost column first.
+
+    So are other rasters, and equal pixels are averaged together. An array without coordinates, or
+    with a single row or column, stays as it is: its transform holds in the order of the file.
+    """
+    if any(name not in dataset.variables or dataset.sizes[name] < 2 for name in spatial):
+        return dataset
+    with _naming(form, label):
+        for dimension, is_reversed in zip(spatial, (np.less, np.greater), strict=True):
+            first, last = dataset[dimension].values[[0, -1]]
+            if is_reversed(first, last):
+                dataset = dataset.isel({dimension: slice(None, None, -1)})
+    return dataset
 
 
 def open_array(
@@ -144,9 +149,10 @@ def open_array(
         ObservationsError: as `open_source`.
     """
     opened = open_raster_array(path, form, stated.variable, label)
-    try:
+    with closing(opened), _naming(form, label):
         crs = crs_of(opened.dataset, opened.array, opened.spatial, stated, label)
         affine = affine_of(opened.dataset, opened.array, opened.spatial, label)
+        _check_count(opened, label)
         facts = array_facts(opened)
         check_bands(facts, bands, label)
         shape = tuple(opened.array.sizes[name] for name in opened.spatial)
@@ -170,8 +176,33 @@ def open_array(
             band_names=stated.band_names or meaning.names,
             band_units=meaning.units,
         )
-    finally:
-        opened.close()
+
+
+@contextmanager
+def _naming(form: str, label: str) -> Iterator[None]:
+    """Name the file, and what to do, where a library cannot read it."""
+    try:
+        yield
+    except (MissingExtraError, ObservationsError):
+        raise
+    except ARRAY_ERRORS as error:
+        # A KeyError shows its message in quotes.
+        text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+        reason = text.split("\n", 1)[0].rstrip(".")
+        raise ObservationsError(
+            f"{label} cannot be read as {form}: {reason}. It may be damaged or cut short; fetch it "
+            "again."
+        ) from error
+
+
+def _check_count(opened: RasterArray, label: str) -> None:
+    """Refuse more bands than can be named."""
+    count = math.prod(opened.array.sizes[name] for name in opened.others)
+    if count > MOST_BANDS:
+        raise ObservationsError(
+            f"{label} claims {count:,} bands along {', '.join(opened.others)}; at most "
+            f"{MOST_BANDS:,} are read. Split it."
+        )
 
 
 def array_facts(opened: RasterArray) -> BandFacts:
@@ -182,33 +213,15 @@ def array_facts(opened: RasterArray) -> BandFacts:
     if not opened.others:
         names = (str(attributes.get("long_name", opened.array.name)),)
     count = len(names)
-    missing = no_data_numbers(opened.array)
+    numbers = ArrayNumbers.of(opened.array)
     return BandFacts(
-        dtypes=(number_type(opened.array).name,) * count,
+        dtypes=(numbers.dtype.name,) * count,
         scales=(_number(attributes, "scale_factor", 1.0),) * count,
         offsets=(_number(attributes, "add_offset", 0.0),) * count,
         units=(str(attributes.get("units", "")),) * count,
-        nodatavals=(missing[0] if missing else None,) * count,
+        nodatavals=(numbers.no_data[0] if numbers.no_data else None,) * count,
         descriptions=names,
     )
-
-
-def number_type(array: xr.DataArray) -> np.dtype[Any]:
-    """Return the type of an array's numbers; NetCDF-3 stores unsigned ones as signed."""
-    if array.dtype.kind == "i" and str(array.attrs.get("_Unsigned", "")).lower() == "true":
-        return np.dtype(f"u{array.dtype.itemsize}")
-    return array.dtype
-
-
-def no_data_numbers(array: xr.DataArray) -> tuple[float, ...]:
-    """Return the numbers that stand for no data, by CF's attributes or this project's."""
-    numbers: list[float] = []
-    for name in ("_FillValue", "missing_value", "nodata"):
-        for value in np.atleast_1d(array.attrs.get(name, [])):
-            number = np.asarray(value).astype(array.dtype).view(number_type(array)).item()
-            if number == number and number not in numbers:
-                numbers.append(number)
-    return tuple(numbers)
 
 
 def _number(attributes: dict[Any, Any], name: str, default: float) -> float:

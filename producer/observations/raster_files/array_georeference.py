@@ -59,8 +59,7 @@ def crs_of(
         ObservationsError: there is none, or the description contradicts it.
     """
     declared = None
-    mapping = str(array.attrs.get("grid_mapping", "")).split(" ", 1)[0].rstrip(":")
-    names = [name for name in (mapping, "spatial_ref", "crs") if name in dataset.variables]
+    names = _grid_mappings(dataset, array)
     try:
         if names:
             declared = pyproj.CRS.from_cf(dict(dataset[names[0]].attrs))
@@ -123,15 +122,28 @@ def affine_of(
 
 def _stated_affine(dataset: xr.Dataset, array: xr.DataArray) -> Affine | None:
     """Return the transform that an attribute states; None without one."""
-    mapping = str(array.attrs.get("grid_mapping", "")).split(" ", 1)[0].rstrip(":")
-    for name in (mapping, "spatial_ref", "crs"):
-        if name in dataset.variables and "GeoTransform" in dataset[name].attrs:
-            numbers = np.fromstring(str(dataset[name].attrs["GeoTransform"]), sep=" ")
-            return Affine.from_gdal(*numbers) if len(numbers) == 6 else None
+    for name in _grid_mappings(dataset, array):
+        if "GeoTransform" in dataset[name].attrs:
+            words = str(dataset[name].attrs["GeoTransform"]).replace(",", " ").split()
+            return _usable(Affine.from_gdal(*map(float, words)) if len(words) == 6 else None)
     for attributes in (array.attrs, dataset.attrs):
-        if len(np.atleast_1d(attributes.get("spatial:transform", []))) >= 6:
-            return Affine(*(float(one) for one in attributes["spatial:transform"][:6]))
+        numbers = np.atleast_1d(attributes.get("spatial:transform", []))
+        if len(numbers) >= 6:
+            return _usable(Affine(*map(float, numbers[:6])))
     return None
+
+
+def _usable(affine: Affine | None) -> Affine | None:
+    """Return a transform that has an inverse, else None."""
+    if affine is None or not np.isfinite(tuple(affine)).all() or affine.is_degenerate:
+        return None
+    return affine
+
+
+def _grid_mappings(dataset: xr.Dataset, array: xr.DataArray) -> list[str]:
+    """Return the variables that may hold the georeference of an array, the named one first."""
+    named = str(array.attrs.get("grid_mapping", "")).split(" ", 1)[0].rstrip(":")
+    return [name for name in (named, "spatial_ref", "crs") if name in dataset.variables]
 
 
 def _regular_axis(dataset: xr.Dataset, dimension: str, label: str) -> tuple[float, float]:

@@ -6,12 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 from rasterio.windows import Window as RasterWindow
 
-from unigeo.producer.observations.raster_files.array_files import (
-    ARRAY_ERRORS,
-    no_data_numbers,
-    number_type,
-    open_raster_array,
-)
+from unigeo.producer.observations.raster_files.array_files import ARRAY_ERRORS, open_raster_array
+from unigeo.producer.observations.raster_files.array_numbers import ArrayNumbers
 from unigeo.producer.observations.raster_files.decimated_pixels import (
     DamagedPixelsError,
     Decimation,
@@ -33,11 +29,7 @@ class ArrayPixels:
         self._source = source
         opened = open_raster_array(source.path, source.form, source.variable, source.label)
         self._opened = opened
-        self._dtype = number_type(opened.array)
-        declared = no_data_numbers(opened.array)
-        stated = () if source.nodata is None else (source.nodata,)
-        self._no_data = (*declared, *stated)
-        self._limits = _valid_limits(opened.array.attrs)
+        self._numbers = ArrayNumbers.of(opened.array)
         # Bands of a read: along each dimension the positions that any band needs, then those of
         # each band among them.
         positions = np.array([opened.band_index(band) for band in source.bands], dtype=np.intp)
@@ -46,14 +38,14 @@ class ArrayPixels:
             needed, of_bands = np.unique(positions[:, axis], return_inverse=True)
             self._needed.append(needed)
             self._of_bands.append(of_bands.ravel())
-        integers = self._dtype.kind in "iu"
-        unsigned = self._dtype.kind == "u"
-        blank = self._no_data[0] if self._no_data else 0.0
+        kind, declared = self._numbers.dtype.kind, self._numbers.no_data
+        blank = (*declared, 0.0 if source.nodata is None else source.nodata)[0]
         self._decimation = Decimation(
             keep="commonest" if source.encoder == "classes" else "mean",
             # As GDAL does where it averages; voids that only the description knows it does not.
-            rounded=integers and (source.heights is None or (bool(declared) and not stated)),
-            any_band=unsigned and source.heights is None,
+            rounded=kind in "iu"
+            and (source.heights is None or (declared != () and source.nodata is None)),
+            any_band=kind == "u" and source.heights is None,
             blank=(blank,) * len(source.bands),
         )
 
@@ -85,17 +77,9 @@ class ArrayPixels:
         if others:
             part = part[tuple(self._of_bands)]
         numbers = part.reshape(-1, window.height, window.width).astype(
-            self._dtype.newbyteorder("="), copy=False
+            self._numbers.dtype.newbyteorder("="), copy=False
         )
-        known = has_value(numbers, None)
-        for value in self._no_data:
-            known &= has_value(numbers, value)
-        low, high = self._limits
-        if low is not None:
-            known &= numbers >= low
-        if high is not None:
-            known &= numbers <= high
-        return numbers, known
+        return numbers, self._numbers.data(numbers) & has_value(numbers, self._source.nodata)
 
     def read(self, window: RasterWindow, height: int, width: int) -> ReadWindow:
         """Read a window of the array as `height` x `width` pixels.
@@ -126,11 +110,3 @@ class ArrayPixels:
         if self._source.heights is not None:
             self._source.heights.check(numbers, known, self._source.label)
         return numbers, known
-
-
-def _valid_limits(attributes: dict[Any, Any]) -> tuple[float | None, float | None]:
-    """Return the lowest and highest valid number that CF's attributes declare."""
-    both = np.ravel(attributes.get("valid_range", []))
-    low = attributes.get("valid_min", both[0] if len(both) == 2 else None)
-    high = attributes.get("valid_max", both[1] if len(both) == 2 else None)
-    return (None if low is None else float(low)), (None if high is None else float(high))

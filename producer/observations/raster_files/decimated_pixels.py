@@ -131,9 +131,11 @@ def _commonest(
     cell = np.arange(rows * cols).reshape(rows, 1, cols, 1)
     for band, (codes, data) in enumerate(zip(numbers, known, strict=True)):
         values, index = np.unique(codes, return_inverse=True)
-        # One bin per read pixel and number.
-        bins = (cell * len(values) + index.reshape(codes.shape))[data]
-        counts = np.bincount(bins, minlength=rows * cols * len(values))
-        commonest = counts.reshape(rows, cols, len(values)).argmax(axis=2)
-        result[band] = values[commonest]
+        # One number for each pair of a read pixel and a code: files may hold codes by the million,
+        # so that a table of all pairs would not fit into memory.
+        pairs = (cell * len(values) + index.reshape(codes.shape))[data]
+        pair, count = np.unique(pairs, return_counts=True)
+        # In this order the commonest code of a cell, or the smallest of several, is written last.
+        ordered = pair[np.lexsort((-pair, count))]
+        result[band].flat[ordered // len(values)] = values[ordered % len(values)]
     return result

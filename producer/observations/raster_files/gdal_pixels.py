@@ -38,11 +38,10 @@ class GdalPixels:
                 dataset = open_dataset(source.path, source.form, source.text)
             self._dataset = self._stack.enter_context(dataset)
             self._file_bands = [1] if source.palette else list(source.bands)
-            flags = [dataset.mask_flag_enums[band - 1] for band in self._file_bands]
-            self._masked = any(MaskFlags.all_valid not in flag for flag in flags)
+            masked = _is_masked(self._mask_flags())
             # GDAL's means and the file's overviews count voids that the file does not declare as
             # heights, and average codes of colours and classes.
-            undeclared = source.nodata is not None or not self._masked
+            undeclared = source.nodata is not None or not masked
             self._own_means = (
                 (source.heights is not None and undeclared)
                 or bool(source.palette)
@@ -55,8 +54,8 @@ class GdalPixels:
             raise ObservationsError(
                 f"{source.path} could be read before and cannot now: {error}. Put it back."
             ) from error
-        flags = [self._dataset.mask_flag_enums[band - 1] for band in self._file_bands]
-        self._masked = any(MaskFlags.all_valid not in flag for flag in flags)
+        flags = self._mask_flags()
+        self._masked = _is_masked(flags)
         self._by_value = all(MaskFlags.nodata in flag for flag in flags)
         self._nodata = [self._dataset.nodatavals[band - 1] for band in self._file_bands]
         self._has_alpha = self._by_value and ColorInterp.alpha in self._dataset.colorinterp
@@ -126,10 +125,8 @@ class GdalPixels:
             with gdal_settings(source.path, source.form):
                 values = self._dataset.read(self._file_bands, out_dtype=self._out_dtype, **options)
                 data = self._data_mask(values, options)
-        except (
-            RasterioError,
-            DamagedPixelsError,
-        ):  # the other blocks of a damaged file may still be readable
+        except (RasterioError, DamagedPixelsError):
+            # The other blocks of a damaged file may still be readable.
             result.unreadable[:] = True
             return result
         if values.dtype.kind == "f":
@@ -141,6 +138,10 @@ class GdalPixels:
         if not data.all():
             result.values[:, ~data] = 0
         return result
+
+    def _mask_flags(self) -> list[Any]:
+        """Return what GDAL's mask of each band that is read is made of."""
+        return [self._dataset.mask_flag_enums[band - 1] for band in self._file_bands]
 
     def _checked_metres(
         self, window: RasterWindow
@@ -174,6 +175,11 @@ class GdalPixels:
             known = self._dataset.read_masks(self._file_bands, **options) >= 128
         data: Bool[np.ndarray, "row col"] = (np.any if self._any_band else np.all)(known, axis=0)
         return data
+
+
+def _is_masked(flags: list[Any]) -> bool:
+    """Return whether a band may have pixels without data."""
+    return any(MaskFlags.all_valid not in flag for flag in flags)
 
 
 def _with_nodata(dataset: Any, source: RasterSource) -> WarpedVRT:

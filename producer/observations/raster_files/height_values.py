@@ -5,9 +5,8 @@ would pass for a height, and once averaged with other pixels it could not be rec
 file's own pixels are checked, and such numbers are refused.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Bool, Shaped
@@ -184,19 +183,3 @@ def _unit(name: str, described: HeightDescription, label: str) -> str:
             f"Declare `units = {known!r}` there, or correct the file if that is wrong."
         )
     return described.units or known or "m"
-
-
-def check_unscaled(dataset: Any, bands: Sequence[int], label: str) -> None:
-    """Refuse bands whose numbers are scaled, where they are used as they are (as in images).
-
-    Raises:
-        MeaningError: the message has scale and offset, and what to do.
-    """
-    for band in bands:
-        scale, offset = float(dataset.scales[band - 1]), float(dataset.offsets[band - 1])
-        if (scale, offset) != (1.0, 0.0):
-            raise MeaningError(
-                f"{label}, band {band}, declares scale {scale:g} and offset {offset:g}, and its "
-                "numbers are taken as they are. Write it anew with `gdal_translate -unscale`, and "
-                "`-ot Byte -scale` if it is a picture."
-            )

@@ -161,6 +161,11 @@ def _palette(dataset: Any, bands: tuple[int, ...], stated: Stated, label: str) -
             f'`bands = [1, 2, 3]` in table [{stated.table}], or `encoder = "classes"` if its codes '
             "are classes."
         )
+    if dataset.dtypes[0] not in ("uint8", "uint16"):
+        raise MeaningError(
+            f"{label} has a palette of {dataset.dtypes[0]}, and codes of a palette are uint8 or "
+            "uint16. Convert it with `gdal_translate -ot Byte`."
+        )
     colours = np.zeros((2 ** (8 * np.dtype(dataset.dtypes[0]).itemsize), 4), np.uint8)
     for code, rgba in dataset.colormap(1).items():
         colours[code] = rgba

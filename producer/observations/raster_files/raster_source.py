@@ -157,7 +157,7 @@ class RasterSource:
             # The raster may span 0 to 360 degrees, and a patch may cross the antimeridian. The
             # centre is moved by whole turns into the raster, and the positions next to it.
             middle, _ = self._transformer.transform(centre[:, 0], centre[:, 1])
-            west = min(self._corners_x)
+            west = min(corner for corner, _ in self._corners)
             middle = west + (np.asarray(middle)[:, None] - west) % 360
             x = middle + (x - middle + 180) % 360 - 180
         inverse = ~Affine(*self.affine)
@@ -165,10 +165,6 @@ class RasterSource:
         row = inverse.d * x + inverse.e * y + inverse.f - 0.5
         col = inverse.a * x + inverse.b * y + inverse.c - 0.5
         return np.stack([row, col], axis=-1)
-
-    @cached_property
-    def _corners_x(self) -> list[float]:
-        return [x for x, _ in self._corners]
 
     @cached_property
     def _corners(self) -> list[tuple[float, float]]:
