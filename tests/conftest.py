@@ -56,6 +56,27 @@ def fiji(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small rasters and their description, to be read only."""
+    from support import small_rasters
+
+    path = tmp_path_factory.mktemp("small")
+    small_rasters.write_folder(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_product(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store that an unbroken run makes of them, not published, to be read only."""
+    from support import small_rasters
+
+    path = tmp_path_factory.mktemp("stores") / "paris.zarr"
+    encoder = small_rasters.encoder_for(small_rasters.observe(small_folder))
+    assert not small_rasters.produce(path, encoder).failures
+    return path
+
+
+@pytest.fixture(scope="session")
 def past(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A published store of each layout, by name, to be read only; see `data/make_store.py`."""
     from zipfile import ZipFile

@@ -1,22 +1,18 @@
 """Covariates as they are produced: numbers of the patches that encoders see, whoever cuts them."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
-import geopandas
 import numpy as np
 import pytest
 import rasterio
-import shapely
 import torch
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rasterio.transform import from_origin
-from support import stores
+from support import small_rasters, stores
+from support.small_rasters import DESCRIPTION, MODALITIES, NORTH, PIXEL, SIDE, WEST, WHERE
 
-from unigeo import client
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.presets import tiny
 from unigeo.producer.observations.folder.folder_observations import FolderObservations
@@ -25,17 +21,12 @@ from unigeo.producer.observations.forms import Form
 from unigeo.producer.observations.protocol import forms_of
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.pipeline.production_run import choose
-from unigeo.producer.publishing.publish import publish
-from unigeo.producer.publishing.releases import take_over
 from unigeo.producer.raster.centre_pixels import centre_pixels
 from unigeo.producer.raster.covariate_columns import columns_of, describe_columns, names_of
-from unigeo.producer.raster.dask_worker import _JobWorker
-from unigeo.producer.raster.encoding import ModelEncoder, encoder_of
-from unigeo.producer.raster.local_executor import RasterReport, rasterize
+from unigeo.producer.raster.encoding import encoder_of
+from unigeo.producer.raster.local_executor import rasterize
 from unigeo.producer.raster.patch_statistics import patch_statistics
-from unigeo.producer.raster.planning import plan
-from unigeo.producer.raster.raster_job import Equipment, RasterJob
-from unigeo.producer.raster.redone_shards import touched
+from unigeo.producer.raster.raster_job import Equipment
 from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.producer.storage.field_store import create_field
 from unigeo.schemas.errors import StoreError
@@ -44,118 +35,10 @@ from unigeo.schemas.geo.regions import Region, region_of_bbox
 from unigeo.schemas.store.layout import Layout
 from unigeo.schemas.store.status import Status
 
-WEST, NORTH = 2.0, 49.0
-SIDE = 128
-"""Rows and columns of a raster, of 1/256 of a degree each."""
-WHERE = region_of_bbox((2.05, 48.6, 2.45, 48.95), "paris")
-ARRAYS = ("coordinate", "aerial", "dsm", "landcover")
-DESCRIPTION = """
-name = "small"
-licence = "CC0-1.0"
-[land]
-file = "land.geojson"
-[aerial]
-kind = "raster"
-files = ["aerial.tif"]
-bands = [1, 2, 3]
-patch_m = [1000, 6000]
-patch_px = 8
-units = "digital number"
-[dsm]
-kind = "raster"
-files = ["dsm.tif", "fine.tif"]
-bands = [1]
-patch_m = 2000
-patch_px = 8
-[landcover]
-encoder = "classes"
-kind = "raster"
-files = ["landcover.tif"]
-bands = [1]
-patch_m = 3000
-patch_px = 8
-[landcover.classes]
-10 = "open water"
-20 = "Town"
-30 = "status"
-"""
-
-
-def write(path: Path, values: np.ndarray, pixel: float = 1 / 256, **profile: Any) -> None:
-    """Write bands as a tiled GeoTIFF whose corner is the north-west one."""
-    transform = from_origin(WEST, NORTH, pixel, pixel)
-    own = {"crs": "EPSG:4326", "transform": transform, "dtype": values.dtype} | profile
-    count, height, width = values.shape
-    tiles = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}
-    with rasterio.open(
-        path, "w", driver="GTiff", count=count, height=height, width=width, **tiles, **own
-    ) as file:
-        file.write(values)
-
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Colours with a hole, heights in two overlapping files, and classes."""
-    path, rng = tmp_path_factory.mktemp("small"), np.random.default_rng(0)
-    colours = rng.integers(1, 255, (3, SIDE, SIDE)).astype(np.uint8)
-    colours[:, 40:60, 20:50] = 0
-    write(path / "aerial.tif", colours, nodata=0)
-    heights = (3000 + rng.normal(0, 40, (1, SIDE, SIDE)).cumsum(axis=2)).astype(np.float32)
-    heights[..., 70:] = -9999
-    write(path / "dsm.tif", heights, nodata=-9999)
-    fine = (500 + rng.normal(0, 1, (1, 3 * SIDE, 3 * SIDE))).astype(np.float32)
-    write(path / "fine.tif", fine, 1 / 768)
-    write(path / "landcover.tif", rng.choice([0, 10, 20, 30], (1, SIDE, SIDE)).astype(np.uint8))
-    land = geopandas.GeoDataFrame(geometry=[shapely.box(2.0, 48.55, 2.4, 49.0)], crs=4326)
-    land.to_file(path / "land.geojson")
-    (path / "observations.toml").write_text(DESCRIPTION)
-    return path
-
-
-@pytest.fixture(scope="module")
-def observations(folder: Path) -> FolderObservations:
-    return open_observations(folder / "observations.toml", folder)
-
-
-@pytest.fixture(scope="module")
-def encoder(observations: FolderObservations) -> ModelEncoder:
-    torch.manual_seed(0)
-    model = UniGeoCLIP(tiny(forms_of(observations)))
-    return encoder_of(model, observations, torch.device("cpu"))
-
-
-def opened(url: Path, encoder: ModelEncoder, **options: Any) -> tuple[zarr.Group, OpenedJob]:
-    """A store of all modalities and their covariates, and its job."""
-    observations = encoder.observations
-    columns = columns_of(observations, ARRAYS)
-    dimension = encoder.model.settings.dimension
-    layout = Layout(
-        modalities=ARRAYS, bands=dimension, shard=16, chunk=8, covariates=names_of(columns)
-    )
-    grid = WHERE.grid(1500.0, 16)
-    attributes = stores.attributes_of(WHERE, grid, layout)
-    attributes["unigeo"]["observations"] = observations.provenance()
-    described = describe_columns(columns, observations.provenance())
-    group = create_field(url, grid, layout, attributes, covariates=described)
-    equipment = Equipment(encoder, observations.land)
-    job = RasterJob(
-        url=str(url), region=WHERE, grid=grid, layout=layout, open_equipment=lambda: equipment
-    )
-    return group, OpenedJob(job, equipment)
-
-
-def produce(url: Path, encoder: ModelEncoder) -> RasterReport:
-    group, job = opened(url, encoder)
-    return rasterize(group, job, progress=False)
-
-
-@pytest.fixture(scope="module")
-def product(encoder: ModelEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store of an unbroken run, not published."""
-    path = tmp_path_factory.mktemp("product") / "paris.zarr"
-    report = produce(path, encoder)
-    assert not report.failures
-    return path
+def observations(small_folder: Path) -> FolderObservations:
+    return small_rasters.observe(small_folder)
 
 
 def in_numpy(observations: FolderObservations, modality: str, lonlat: np.ndarray) -> np.ndarray:
@@ -210,26 +93,26 @@ def compare(observations: FolderObservations, path: Path, count: int) -> dict[st
 
 
 def test_numbers_are_those_of_numpy_on_the_patches(
-    observations: FolderObservations, product: Path, folder: Path
+    observations: FolderObservations, small_product: Path, small_folder: Path
 ) -> None:
-    stored = compare(observations, product, 1000)
+    stored = compare(observations, small_product, 1000)
     lonlat = np.stack([stored["lon"], stored["lat"]], axis=-1)
     assert len(lonlat) > 300
-    colours = at_centres(folder, ["aerial.tif"], lonlat)
+    colours = at_centres(small_folder, ["west.tif", "east.tif"], lonlat)
     for band, colour in enumerate(("red", "green", "blue")):
         found = stored[f"aerial_{colour}_point"]
         assert np.array_equal(found, colours[:, band].astype(np.float32), equal_nan=True)
     assert 0 < np.isnan(colours).any(axis=1).mean() < 0.5
-    heights = at_centres(folder, ["dsm.tif", "fine.tif"], lonlat).astype(np.float32)
+    heights = at_centres(small_folder, ["dsm.tif", "fine.tif"], lonlat).astype(np.float32)
     assert np.array_equal(stored["dsm_point"], heights[:, 0], equal_nan=True)
     assert {bool(height > 1000) for height in heights[:, 0]} == {True, False}
-    classes = at_centres(folder, ["landcover.tif"], lonlat)
+    classes = at_centres(small_folder, ["landcover.tif"], lonlat)
     classes[classes == 0] = np.nan  # no class is numbered 0
     assert np.array_equal(stored["landcover_point"], classes[:, 0], equal_nan=True)
 
 
 def test_names_units_and_sources(observations: FolderObservations) -> None:
-    columns = columns_of(observations, ARRAYS)
+    columns = columns_of(observations, MODALITIES)
     names = names_of(columns)
     assert [one.modality for one in columns] == ["aerial", "dsm", "landcover"]
     assert len(names) == len(set(names)) == 3 * 3 * 2 + 3 + 3 + 1 + 3 + 1
@@ -249,100 +132,13 @@ def test_names_units_and_sources(observations: FolderObservations) -> None:
     assert told["landcover_point"].source == "landcover.tif: 10 open water, 20 Town, 30 status"
 
 
-@pytest.mark.parametrize("lost", ["covariates", "others", "all", "statuses"])
-def test_whoever_cuts_the_patches_the_bytes_are_the_same(
-    encoder: ModelEncoder, product: Path, tmp_path: Path, lost: str
-) -> None:
-    """A run that was killed anywhere, another process, or one that keeps no numbers."""
-    path = tmp_path / "paris.zarr"
-    shutil.copytree(product, path)
-    rng = np.random.default_rng(3)
-    for file in sorted(path.rglob("c/*")):
-        name = file.relative_to(path).parts[0]
-        own = name.startswith("covariates")
-        gone = {
-            "covariates": own,
-            "others": rng.random() < 0.5 and "status" in name,
-            "all": True,
-            "statuses": "status" in name,
-        }[lost]
-        if gone and name not in ("x", "y", "band", "name"):
-            shutil.rmtree(file) if file.is_dir() else file.unlink()
-    produce(path, encoder)
-    assert stores.tree(path) == stores.tree(product)
-
-
-def test_a_worker_that_did_no_other_task_makes_the_same_shard(
-    encoder: ModelEncoder, product: Path, tmp_path: Path
-) -> None:
-    """Tasks in any order, each by a worker of its own."""
-    path = tmp_path / "paris.zarr"
-    group, job = opened(path, encoder)
-    tasks = sorted(plan(group, job.job.grid, job.job.layout), key=lambda t: t.modality[::-1])
-    workers = [_JobWorker(job.job) for _ in range(2)]
-    for number, task in enumerate(tasks):
-        outcome = workers[number % 2].do(task, redo=False, last=True)
-        assert outcome.state == "written" and not outcome.failures
-    ours, theirs = stores.tree(path), stores.tree(product)
-    ours, theirs = ({k: v for k, v in t.items() if ".run/" not in k} for t in (ours, theirs))
-    assert ours == theirs
-
-
-def test_a_file_that_cannot_be_read_fails_cells_until_it_is_mended(
-    folder: Path, encoder: ModelEncoder, product: Path, tmp_path: Path
-) -> None:
-    data = tmp_path / "data"
-    shutil.copytree(folder, data)
-    with rasterio.open(data / "dsm.tif") as file:
-        offset = int(file.get_tag_item("BLOCK_OFFSET_1_1", "TIFF", bidx=1))
-    content = bytearray((data / "dsm.tif").read_bytes())
-    content[offset : offset + 200] = bytes(200)
-    (data / "dsm.tif").write_bytes(content)
-    damaged = open_observations(data / "observations.toml", data)
-    path = tmp_path / "f.zarr"
-    report = produce(path, encoder_of(encoder.model, damaged, torch.device("cpu")))
-    assert any("covariates: dsm: cannot read dsm.tif" in text for text in report.failures)
-    group: Any = zarr.open_group(path, use_consolidated=False)
-    failed = group["covariates_status"][...] == Status.FAILED
-    assert failed.any() and np.isnan(group["covariates"][...][failed]).all()
-    whole: Any = zarr.open_group(product, use_consolidated=False)
-    same = ~failed & (group["dsm_status"][...] == whole["dsm_status"][...])
-    assert np.array_equal(
-        group["covariates"][...][same], whole["covariates"][...][same], equal_nan=True
-    )
-    _, job = opened(tmp_path / "other.zarr", encoder)
-    redone = touched(damaged, {"dsm.tif"}, job.job.grid, job.job.layout)
-    assert {task.modality for task in redone} == {"dsm", "covariates"}
-
-
-def test_a_published_store_is_read_and_its_shards_are_taken_over(
-    encoder: ModelEncoder, product: Path, tmp_path: Path
-) -> None:
-    path = tmp_path / "paris.zarr"
-    shutil.copytree(product, path)
-    publish(zarr.open_group(path, mode="r+", use_consolidated=False))
-    field = client.open_field(path)
-    assert field.verify().ok
-    lonlat = np.array([[2.2, 48.75]])
-    ((height,),) = field.sample(lonlat, [], covariates="dsm_point", as_="numpy")["covariates"]
-    row, col = field.grid.cells(lonlat)[0]
-    number = field.layout.covariates.index("dsm_point")
-    assert (
-        height == field.read("covariates", slice(row, row + 1), slice(col, col + 1))[0, 0, number]
-    )
-    group, job = opened(tmp_path / "next.zarr", encoder)
-    copied = take_over(str(path), group, WHERE, encoder.observations.land)
-    tasks = plan(group, job.job.grid, job.job.layout)
-    assert not len(tasks) and copied == 5 * np.prod(job.job.layout.shards(job.job.grid))
-    assert stores.tree(tmp_path / "next.zarr") == stores.tree(product)
-
-
 def test_observations_with_other_columns_are_refused(
-    folder: Path, encoder: ModelEncoder, tmp_path: Path
+    observations: FolderObservations, small_folder: Path, tmp_path: Path
 ) -> None:
-    _, job = opened(tmp_path / "f.zarr", encoder)
+    encoder = small_rasters.encoder_for(observations)
+    _, job = small_rasters.begin(tmp_path / "f.zarr", encoder)
     (tmp_path / "o.toml").write_text(DESCRIPTION.replace("patch_m = 2000", "patch_m = 2500"))
-    other = open_observations(tmp_path / "o.toml", folder)
+    other = open_observations(tmp_path / "o.toml", small_folder)
     equipment = Equipment(encoder_of(encoder.model, other, torch.device("cpu")), other.land)
     with pytest.raises(StoreError, match="give other covariates"):
         _ = OpenedJob(job.job, equipment).columns
@@ -398,7 +194,7 @@ def test_statistics_of_a_patch_do_not_depend_on_its_neighbours(
 def test_centres_beyond_a_raster_have_no_pixel(observations: FolderObservations) -> None:
     rasters = observations.rasters_of("landcover")
     assert rasters is not None
-    edge = WEST + SIDE / 256
+    edge = WEST + SIDE * PIXEL
     lonlat = np.array([[WEST + 1e-9, NORTH - 1e-9], [edge - 1e-9, 48.7], [edge + 1e-9, 48.7],
                        [-170.0, 10.0]])  # fmt: skip
     read = centre_pixels(rasters, lonlat)

@@ -223,6 +223,11 @@ def chosen_modalities(
             f"cannot store {', '.join(unknown)}; a field is made of some of {', '.join(possible)}, "
             f"which {observations.name} shows and the model encodes"
         )
+    if set(chosen) == {FUSED}:
+        raise LayoutError(
+            f"{FUSED} is made of the stored vectors of other modalities; name some of "
+            f"{', '.join(possible[:-1])} beside it"
+        )
     return chosen
 
 

@@ -12,14 +12,13 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import zarr
-from jaxtyping import Bool, Int8, UInt8
+from jaxtyping import Int8, UInt8
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -40,11 +39,12 @@ from unigeo.producer.storage.objects import digest, need_object, read_object, wr
 from unigeo.producer.storage.shard_codec import (
     Buffers,
     VectorObject,
+    check_fit,
+    naming_shard,
     rows_of_vectors,
     status_object,
     status_of,
 )
-from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.geo.window import Window
 from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.store.attributes import UnigeoAttributes
@@ -77,7 +77,7 @@ def sample_vectors(
     for number in spread(len(shards), SAMPLED_SHARDS).tolist():
         row, col = shards[number]
         key = shard_key(modality, row, col, 3)
-        with _named(key):
+        with naming_shard(key):
             (stored,) = rows_of_vectors(need_object(group.store, key), layout, width, layout.shard)
         cells = np.flatnonzero(stored[..., 0] != FILL)
         chosen = cells[spread(len(cells), SAMPLED_CELLS)]
@@ -180,14 +180,14 @@ class _ShardDeriver:
         _record(one.status, row, col, status_body)
         if body is not None:
             _record(one.vectors, row, col, body)
-        with _named(status_key):
+        with naming_shard(status_key):
             status = status_of(status_body, self._layout)
         one.valid_cells[row, col] = np.count_nonzero(status == Status.VALID)
         window = Window(row * side, col * side, side, side)
         task = digest_of_shard(self._attributes, modality, window, status)
         one.tasks[row, col] = np.frombuffer(task, np.uint8)
         if modality == COVARIATES:  # nothing is derived from numbers that can be read
-            with _named(key):
+            with naming_shard(key):
                 self._check_covariates(body, status)
             return {}
         # Everything that the derived objects depend on: a note with other inputs is out of date.
@@ -204,7 +204,7 @@ class _ShardDeriver:
             noted = load_json(earlier)
             if noted["made_of"] == inputs:
                 return {key: (sha256, size) for key, (sha256, size) in noted["objects"].items()}
-        with _named(key):
+        with naming_shard(key):
             objects = self._write(modality, row, col, body, status)
         # The note is written after its objects: a killed task leaves none, and is repeated.
         content = json.dumps({"made_of": inputs, "objects": objects}, sort_keys=True)
@@ -218,7 +218,7 @@ class _ShardDeriver:
             rows_of_vectors(body, layout, width, layout.chunk, dtype=dtype)
         ):
             rows = slice(number * layout.chunk, (number + 1) * layout.chunk)
-            _check_fit(~np.isnan(stored).all(axis=2), status[rows], "a number")
+            check_fit(~np.isnan(stored).all(axis=2), status[rows], "a number")
 
     def _write(
         self,
@@ -237,7 +237,7 @@ class _ShardDeriver:
         rows = math.lcm(layout.chunk, *factors)  # whole chunks to decode, whole cells of overviews
         for number, stored in enumerate(rows_of_vectors(body, layout, width, rows)):
             first = number * rows
-            _check_fit(stored[..., 0] != FILL, status[first : first + rows], "a vector")
+            check_fit(stored[..., 0] != FILL, status[first : first + rows], "a vector")
             rgb[:, first : first + rows] = self._colours[modality].paint(stored)
             overviews = overviews_of(stored, status[first : first + rows], factors)
             for factor, means, coarse_codes in overviews:
@@ -270,36 +270,6 @@ class _ShardDeriver:
         objects[key] = digest(content).hex(), len(content)
 
 
-def _check_fit(
-    filled: Bool[np.ndarray, "row col"], status: UInt8[np.ndarray, "row col"], what: str
-) -> None:
-    """Check that exactly the valid cells are filled.
-
-    Only in layout 1 statuses have a CRC; in later layouts this check finds damaged ones.
-
-    Raises:
-        LayoutError: if a valid cell is empty, or a cell that is not valid has one.
-    """
-    wrong = np.count_nonzero(filled != (status == Status.VALID))
-    if wrong:
-        raise LayoutError(
-            f"{wrong} cells have {what} and another status than valid, or the reverse: the "
-            "shard or its status is damaged."
-        )
-
-
 def _record(manifest: ArrayManifest, row: int, col: int, content: bytes) -> None:
     manifest.sha256[row, col] = np.frombuffer(digest(content), np.uint8)
     manifest.size_bytes[row, col] = len(content)
-
-
-@contextmanager
-def _named(key: str) -> Iterator[None]:
-    """Name the damaged object in errors that are raised inside."""
-    try:
-        yield
-    except LayoutError as error:
-        raise LayoutError(
-            f"{key}: {error} Remove the shard's vectors and status, and run the command again: it "
-            "is made anew."
-        ) from error

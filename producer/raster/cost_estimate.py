@@ -100,8 +100,8 @@ def _plan_modality(
 
 def cell_flops(model: UniGeoCLIP, modality: str) -> int:
     """Count the floating-point operations of one cell; multiply and add are two."""
-    if modality == FUSED:  # a sum, and the rotation
-        return 2 * model.settings.dimension**2
+    if modality == FUSED:  # a mean
+        return len(model.modalities) * model.settings.dimension
     shape = (1, *model.settings.shape(modality))
     kind = getattr(torch, model.settings.number_type(modality))
     device = next(model.parameters()).device

@@ -34,7 +34,7 @@ from unigeo.producer.raster.shard_task import EncodedTask, OpenedJob
 from unigeo.producer.raster.task_queue import POLL_S, TRIES, TaskQueue
 from unigeo.producer.storage.code_identity import OtherIdentityError, warn_of_rounding
 from unigeo.producer.storage.shard_codec import status_object
-from unigeo.schemas.errors import StoreError
+from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.store.status import Status
 
 AHEAD = 2
@@ -117,6 +117,7 @@ def rasterize_on(
     Raises:
         StoreError: if the store cannot be written, no scheduler answers in time, or a worker would
             write other vectors.
+        LayoutError: if a stored shard that others are made of is damaged.
         ReplacedError: if a file of the observations was replaced.
     """
     start = time.monotonic()
@@ -230,7 +231,7 @@ class _Driver:
                 self._count(outcome)
         elif future.status == "error":
             error = future.exception()
-            if isinstance(error, StoreError | ReplacedError):
+            if isinstance(error, StoreError | LayoutError | ReplacedError):
                 raise error
             if "do_task()" in str(error):  # a worker whose `do_task` takes other arguments
                 raise _other_version("A dask worker", error) from error

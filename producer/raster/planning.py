@@ -93,7 +93,7 @@ def plan(
         layout: layout of the field.
         arrays: some of the layout's arrays; all by default.
     """
-    shape, arrays = layout.shards(grid), arrays or layout.arrays
+    shape, arrays = layout.shards(grid), layout.arrays if arrays is None else arrays
     missing = [~stored_mask(group.store, status_name(array), shape) for array in arrays]
     return Tasks(arrays, np.stack(missing))
 

@@ -14,7 +14,7 @@ from unigeo.producer.raster.planning import Task, planned
 from unigeo.schemas.geo.bounds import shard_bounds
 from unigeo.schemas.geo.great_circle import degree_margins
 from unigeo.schemas.geo.grid import Grid
-from unigeo.schemas.store.layout import COVARIATES, Layout
+from unigeo.schemas.store.layout import COVARIATES, FUSED, Layout
 
 
 def touched(
@@ -32,6 +32,7 @@ def touched(
     seam = west > east  # a shard across the antimeridian may reach any longitude
     west, east = np.where(seam, -180.0, west), np.where(seam, 180.0, east)
     steepest = np.maximum(np.abs(south), np.abs(north))
+    made_of_others = tuple(name for name in (COVARIATES, FUSED) if name in layout.arrays)
     tasks = set()
     for modality in layout.modalities:
         rasters = observations.rasters_of(modality)
@@ -44,9 +45,10 @@ def touched(
             left, bottom, right, top = source.reach
             near = (west - wide <= right) & (east + wide >= left)
             near &= (south - high <= top) & (north + high >= bottom)
-            names = (modality, COVARIATES) if layout.covariates else (modality,)
             tasks |= {
-                Task(name, int(row), int(col)) for row, col in np.argwhere(near) for name in names
+                Task(name, int(row), int(col))
+                for row, col in np.argwhere(near)
+                for name in (modality, *made_of_others)
             }
     return sorted(tasks)
 

@@ -1,12 +1,11 @@
 """Fill a store: in this process or on a dask cluster, alone or beside other runs."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import zarr
-from zarr.core.sync import sync
 
 from unigeo.producer.raster.local_executor import RasterReport, rasterize
 from unigeo.producer.raster.planning import Task
@@ -14,10 +13,7 @@ from unigeo.producer.raster.run_log import RunLog
 from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.producer.raster.store_lease import StoreLease
 from unigeo.producer.raster.task_queue import TRIES
-from unigeo.producer.storage.retrying_store import retrying
 from unigeo.schemas.errors import ModelError, StoreError
-from unigeo.schemas.store.layout import status_name
-from unigeo.schemas.store.manifest import shard_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +69,10 @@ def fill(
     last = tuple(array for array in layout.arrays if array in derived)
     try:
         with _executor(group, opened, options, lease, log) as execute:
-            redone = lease.leases.failed() if last and lease.leases is not None else {}
             report = execute(first)
-            if not last or (_failures(report, lease) and not options.accept_failures):
-                return report
-            _forget(group, last, redone)
-            report.extend(execute(last))
+            failed = any(task.modality in first for task in _failed(report, lease))
+            if last and (options.accept_failures or not failed):
+                report.extend(execute(last))
             return report
     finally:
         log.close()
@@ -105,18 +99,10 @@ def _executor(
         )
 
 
-def _forget(group: zarr.Group, arrays: tuple[str, ...], redone: Iterable[Task]) -> None:
-    """Have the shards made again of which another array was made again."""
-    store: Any = retrying(group.store)
-    for row, col in sorted({(task.shard_row, task.shard_col) for task in redone}):
-        for array in arrays:
-            sync(store.delete(shard_key(status_name(array), row, col, 2)))
-
-
-def _failures(report: RasterReport, lease: StoreLease) -> int:
-    """Count the tasks with failed cells, of this run and of others on the store."""
+def _failed(report: RasterReport, lease: StoreLease) -> list[Task]:
+    """Return the tasks with failed cells, of this run and of others on the store."""
     failed = lease.leases.failed() if lease.leases is not None else {}
-    return len(failed) or len(report.failed)
+    return list(failed) or report.failed
 
 
 def _cluster(options: ExecutionOptions) -> AbstractContextManager[Any]:
@@ -135,7 +121,7 @@ def refuse_failures(
     Raises:
         StoreError: saying how many shards failed and what to do.
     """
-    count = _failures(report, lease)
+    count = len(_failed(report, lease))
     if count and not options.accept_failures:
         raise StoreError(
             f"{count} shards of {url} hold cells that failed, for the reasons above; everything "

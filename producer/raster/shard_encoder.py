@@ -38,9 +38,11 @@ class ObservedCells:
     valid: Bool[np.ndarray, " point"]
     """Whether anything was observed."""
     unreadable: Bool[np.ndarray, " point"] | None = None
-    """Which invalid cells lie where a file could not be read; None where none does."""
+    """Which invalid cells lie where their input could not be read; None where none does."""
     damaged: tuple[str, ...] = ()
     """Names of the files that could not be read."""
+    cause: str = ""
+    """Why cells are unreadable, where it is not for `damaged` files."""
 
 
 Observe = Callable[[Int[np.ndarray, " cell"]], ObservedCells]

@@ -287,8 +287,8 @@ class ShardBuilder:
             lost = empty & batch.observed.unreadable
             self._status[batch.cells[lost]] = Status.FAILED
             if lost.any():
-                names = ", ".join(batch.observed.damaged)
-                self._failures[f"{self._task.modality}: cannot read {names}"] += int(lost.sum())
+                cause = batch.observed.cause or f"cannot read {', '.join(batch.observed.damaged)}"
+                self._failures[f"{self._task.modality}: {cause}"] += int(lost.sum())
                 self._damaged.update(batch.observed.damaged)
 
     def _start_numbers(self, observed: ObservedCells) -> Numbers | None:

@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Int8
+from jaxtyping import Int, Int8, UInt8
 
 from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.shard_encoder import Observe, ObservedCells
-from unigeo.producer.storage.objects import read_object
-from unigeo.producer.storage.shard_codec import rows_of_vectors
-from unigeo.schemas.errors import LayoutError
-from unigeo.schemas.store.layout import FUSED, Layout
+from unigeo.producer.storage.objects import need_object, read_object
+from unigeo.producer.storage.shard_codec import check_fit, naming_shard, rows_of_vectors, status_of
+from unigeo.schemas.store.layout import FUSED, Layout, status_name
 from unigeo.schemas.store.manifest import shard_key
 from unigeo.schemas.store.quantization import FILL
+from unigeo.schemas.store.status import Status
 
 
 def fused_from(layout: Layout) -> tuple[str, ...]:
@@ -37,29 +37,34 @@ def stored_vectors(store: Any, layout: Layout, task: Task) -> Iterator[Observe]:
 
     Yields:
         A function from cells of the shard, counted row by row, to quantized vectors (cell,
-        modality, band), where a missing vector is filled with `FILL`.
+        modality, band), where a missing vector is filled with `FILL`. A cell that failed in one of
+        the modalities is unreadable: fused of the others it would pass for a whole one.
 
     Raises:
-        LayoutError: if a shard is damaged, naming it.
+        LayoutError: if a shard is damaged or has lost its vectors, naming it and what to do.
     """
-    arrays = [_read_shard(store, layout, name, task) for name in fused_from(layout)]
+    shards = {name: _read_shard(store, layout, name, task) for name in fused_from(layout)}
+    failed = {name: status == Status.FAILED for name, (_, status) in shards.items()}
+    lost = np.any(list(failed.values()), axis=0)
+    cause = f"failed in {', '.join(name for name, cells in failed.items() if cells.any())}"
 
     def observe(part: Int[np.ndarray, " cell"]) -> ObservedCells:
-        codes = np.stack([array[part] for array in arrays], axis=1)
-        return ObservedCells(codes, (codes[..., 0] != FILL).any(axis=1))
+        codes = np.stack([vectors[part] for vectors, _ in shards.values()], axis=1)
+        valid = (codes[..., 0] != FILL).any(axis=1) & ~lost[part]
+        return ObservedCells(codes, valid, lost[part], cause=cause)
 
     yield observe
 
 
 def _read_shard(
     store: Any, layout: Layout, modality: str, task: Task
-) -> Int8[np.ndarray, "cell band"]:
-    """Read all cells of a modality's shard, row by row."""
+) -> tuple[Int8[np.ndarray, "cell band"], UInt8[np.ndarray, " cell"]]:
+    """Read vectors and statuses of all cells of a modality's shard, row by row."""
     key = shard_key(modality, task.shard_row, task.shard_col, 3)
+    status_key = shard_key(status_name(modality), task.shard_row, task.shard_col, 2)
     width = layout.width(modality)
-    try:
+    with naming_shard(key):
+        status = status_of(need_object(store, status_key), layout)
         (stored,) = rows_of_vectors(read_object(store, key), layout, width, layout.shard)
-    except LayoutError as error:
-        raise LayoutError(f"{key}: {error}") from error
-    vectors: Int8[np.ndarray, "cell band"] = stored.reshape(-1, width)
-    return vectors
+        check_fit(stored[..., 0] != FILL, status, "a vector")
+    return stored.reshape(-1, width), status.ravel()

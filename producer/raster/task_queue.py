@@ -43,7 +43,8 @@ class TaskQueue:
         With `arrays` only tasks of these.
         """
         self.group = group
-        self._grid, self._layout, self._arrays = grid, layout, arrays or layout.arrays
+        self._grid, self._layout = grid, layout
+        self._arrays = layout.arrays if arrays is None else arrays
         self._leases, self._tries = leases, tries if leases is not None else 1
         self._committer = ShardCommitter(group, leases)
         try:

@@ -35,7 +35,7 @@ def need_object(store: Any, key: str) -> bytes:
     """
     content = read_object(store, key)
     if content is None:
-        raise StoreError(f"{key} vanished while the store was published; run the command again")
+        raise StoreError(f"{key} vanished from the store; run the command again")
     return content
 
 

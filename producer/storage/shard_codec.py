@@ -9,7 +9,7 @@ reused for the next one.
 import mmap
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -248,6 +248,36 @@ def status_of(body: bytes, layout: Layout) -> UInt8[np.ndarray, "row col"]:
         wrong = lowest if lowest == Status.NOT_PRODUCED else highest
         raise LayoutError(f"{wrong} is no status of a finished shard's cell. It is damaged.")
     return status
+
+
+def check_fit(
+    filled: Bool[np.ndarray, "row col"], status: UInt8[np.ndarray, "row col"], what: str
+) -> None:
+    """Check that exactly the valid cells are filled.
+
+    Only in layout 1 statuses have a CRC; in later layouts this check finds damaged ones.
+
+    Raises:
+        LayoutError: if a valid cell is empty, or a cell that is not valid has one.
+    """
+    wrong = np.count_nonzero(filled != (status == Status.VALID))
+    if wrong:
+        raise LayoutError(
+            f"{wrong} cells have {what} and another status than valid, or the reverse: the "
+            "shard or its status is damaged."
+        )
+
+
+@contextmanager
+def naming_shard(key: str) -> Iterator[None]:
+    """Name the damaged object in errors that are raised inside."""
+    try:
+        yield
+    except LayoutError as error:
+        raise LayoutError(
+            f"{key}: {error} Remove the shard's vectors and status, and run the command again: it "
+            "is made anew."
+        ) from error
 
 
 def _checked(content: bytes) -> bytes:

@@ -56,7 +56,8 @@ def cut(
     """Cut one patch round each point from a mosaic of rasters.
 
     Where rasters overlap, the first one with data is used. Pixels without data inside a valid patch
-    are filled with the mean of the others. A patch does not depend on the others cut with it.
+    are filled with the mean of the others; a patch with pixels that exist and cannot be read is not
+    valid unless another raster has them. A patch does not depend on the others cut with it.
 
     Args:
         sources: rasters with the same number of bands.
@@ -148,6 +149,7 @@ class _Mosaic:
         partly = (observed & (self.weight < FULL))[:, None]
         np.divide(self.total, self.weight[:, None], out=self.total, where=partly)
         valid = observed.mean(axis=(1, 2)) >= min_valid
+        valid &= ~self.unreadable | observed.all(axis=(1, 2))
         for point in np.flatnonzero(valid & ~observed.all(axis=(1, 2))):
             for band in self.total[point]:
                 known = band[observed[point]]
