@@ -399,7 +399,9 @@ def forty_rows() -> Iterator[str]:
 
 
 def test_decimal_commas_go_on_in_the_new_columns(gulf: Path, forty_rows: str) -> None:
-    output = done("join", gulf, "-", "--modality", "aerial", stdin=forty_rows)
+    result = run("join", gulf, "-", "--modality", "aerial", stdin=forty_rows)
+    assert "Note: its numbers have decimal commas" in result.stderr
+    output = result.stdout
     found = pd.read_csv(io.StringIO(output), sep=";", decimal=",", dtype={"n": str})
     expected = open_field(gulf).sample([(1.5, 2.0)], "aerial")
     np.testing.assert_allclose(found.iloc[39, 3:11].astype(float), expected.iloc[0, :8], rtol=1e-6)

@@ -21,7 +21,7 @@ from unigeo.schemas.tables.part_writers import write_parts
 from unigeo.schemas.tables.points import read_points
 from unigeo.schemas.tables.table_files import read_table, write_table
 
-ENDINGS = [".csv", ".csv.gz", ".tsv", ".parquet", ".geojson", ".arrow"]
+ENDINGS = [".csv", ".csv.gz", ".tsv", ".jsonl", ".parquet", ".geojson", ".arrow"]
 
 
 def table(rows: int = 25) -> pd.DataFrame:
@@ -298,7 +298,7 @@ def test_damage_is_named_at_once_or_when_it_is_reached(tmp_path: Path) -> None:
 
     (tmp_path / "t.csv").write_text("lon,lat\n1,2\n3,4\n5,6,7,8\n")
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
-    (tmp_path / "t.geojson").write_bytes(b"[1, 2]")
+    (tmp_path / "t.geojson").write_bytes(b'{"a": 1}')
     (tmp_path / "t.arrow").write_bytes(b"ARROW1")
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"lon,lat\n" + b"1,2\n" * 9000)[:-10])
     damaged = ("t.csv", "t.parquet", "t.csv.gz", "t.arrow", "gone.csv", "gone.parquet", "t.doc")

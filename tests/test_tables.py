@@ -17,8 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unigeo.schemas.errors import PointsError, StoreError
-from unigeo.schemas.tables.table_files import ENDINGS, check_writable, read_table, write_table
+from unigeo.schemas.tables.table_files import check_writable, read_table, write_table
 
+ENDINGS = [".csv", ".csv.gz", ".tsv", ".txt", ".jsonl", ".parquet", ".geoparquet", ".geojson"]
+ENDINGS += [".json", ".arrow", ".feather"]
+"""Endings of formats in which a table gives the same bytes whenever it is written."""
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1, max_size=8)
 
 
@@ -71,7 +74,7 @@ def test_a_table_written_is_read_back(tmp_path: Path, ending: str) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
-    st.sampled_from(["csv", "parquet", "geojson", "arrow"]),
+    st.sampled_from(["csv", "jsonl", "parquet", "geojson", "arrow", "stata"]),
     st.lists(st.tuples(WORDS, st.floats(-180, 180), st.floats(-90, 90)), min_size=1, max_size=5),
 )
 def test_any_text_and_point_goes_through_a_pipe(
@@ -207,7 +210,7 @@ def test_a_column_that_a_format_cannot_hold_is_one_clear_error(tmp_path: Path) -
 def test_a_damaged_file_is_one_clear_error(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"f{ending}"
     write_table(table(), str(path))
-    path.write_bytes(b"" if ending in (".csv", ".tsv") else path.read_bytes()[:-30])
+    path.write_bytes(b"" if ending in (".csv", ".tsv", ".txt") else path.read_bytes()[:-30])
     with pytest.raises(PointsError, match="cannot read the table"):
         read_table(str(path))
 
@@ -216,12 +219,18 @@ def test_what_cannot_be_written_or_read_is_named(tmp_path: Path) -> None:
     listed = r"a table ends in one of \.csv, \.csv\.gz, \.parquet"
     with pytest.raises(StoreError, match=rf"cannot write out\.xls: {listed}"):
         check_writable("out.xls")
-    with pytest.raises(PointsError, match=rf"cannot read in\.xls: {listed}"):
+    with pytest.raises(PointsError, match=rf"cannot read in\.data: {listed}"):
+        read_table("in.data")
+    with pytest.raises(PointsError, match=r"cannot read in\.xls: save it as \.xlsx"):
         read_table("in.xls")
+    with pytest.raises(PointsError, match=r"cannot read t\.pkl: pickles are never read"):
+        read_table("t.pkl")
+    with pytest.raises(StoreError, match=r"cannot write out\.shp: .* write GeoPackage"):
+        check_writable("out.shp")
     with pytest.raises(PointsError, match=r"cannot read https://a\.b/c\.csv: a table is a file"):
         read_table("https://a.b/c.csv")
     for call in (read_table, check_writable):
-        with pytest.raises((PointsError, StoreError), match="no format 'xls'; there are csv, parq"):
+        with pytest.raises((PointsError, StoreError), match="no format 'xls'; there are csv, json"):
             call("-", "xls")
     with pytest.raises(StoreError, match="there is no folder"):
         check_writable(str(tmp_path / "no" / "out.csv"))

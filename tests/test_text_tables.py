@@ -76,8 +76,8 @@ def test_columns_that_are_named_decide_too() -> None:
 
 
 def test_columns_that_are_not_found_say_how_the_table_was_read() -> None:
-    with pytest.raises(PointsError, match=r"no longitude column among lon lat.*comma-separated"):
-        lonlat("lon lat\n1 2\n")
+    with pytest.raises(PointsError, match=r"no longitude column among lon height.*comma-separated"):
+        lonlat("lon height\n1 2\n")
     with pytest.raises(PointsError, match=r"among a, b.* as semicolon-separated UTF-8, columns: 2"):
         lonlat("a;b\n1;2\n")
     with pytest.raises(PointsError, match="2 columns may be meant"):

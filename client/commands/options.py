@@ -77,7 +77,7 @@ COORDINATES = option_group(
 SAMPLING = option_group(MODALITY, COVARIATES, METHOD, COORDINATES)
 FORMAT = click.option(
     "--format",
-    type=click.Choice(["csv", "parquet", "geojson", "arrow"]),
+    type=click.Choice(["csv", "jsonl", "parquet", "geojson", "arrow", "xlsx", "stata"]),
     help="Of what comes and goes through pipes, -, CSV by default; files say it by their ending.",
 )
 QUIET = click.option(

@@ -18,6 +18,7 @@ from unigeo.client.reading.sampling import Method
 from unigeo.client.reading.stored_field import check_of_model
 from unigeo.schemas.errors import LayoutError
 from unigeo.schemas.store.layout import COVARIATES
+from unigeo.schemas.tables.table_files import loaded_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,8 +62,8 @@ class Field(AtPoints, OverAreas):
 
         Args:
             table: a pandas or polars DataFrame, GeoDataFrame or Arrow table with coordinates and
-                the target columns. Rows without a target, a position or a vector take no part;
-                `Probe` counts them.
+                the target columns, or the path of a file that holds one. Rows without a target, a
+                position or a vector take no part; `Probe` counts them.
             targets: name of a column, or several. Dates and complex numbers are refused.
             modalities: the modalities to use; all by default, each alone and all joined.
             task: `regression` (ridge) or `classification` (logistic ridge); by default a column of
@@ -118,6 +119,7 @@ class Field(AtPoints, OverAreas):
         from unigeo.client.probing.sampled_features import feature_set_names, sample_features
         from unigeo.client.probing.spatial_option import check_spatial
 
+        table = loaded_table(table, columns)
         chosen = tuple(dict.fromkeys(self.chosen(modalities)))
         check_choice("method", method, Method)
         check_level(level)

@@ -26,6 +26,7 @@ from unigeo.client.reading.sampling import Method, Numbers
 from unigeo.client.reading.stored_field import StoredField
 from unigeo.schemas.store.status import Status
 from unigeo.schemas.tables.points import Points, read_points
+from unigeo.schemas.tables.table_files import loaded_table
 
 if TYPE_CHECKING:
     from unigeo.client.encoding.coordinate_encoder import Encoder
@@ -195,7 +196,8 @@ class AtPoints(StoredField):
 
         Args:
             table: a pandas or polars DataFrame or an Arrow table with longitude and latitude
-                columns, or a GeoDataFrame of points.
+                columns, a GeoDataFrame of points, or the path of a file that holds one; then its
+                columns are read to compute with, and `unigeo join` keeps them as written.
             modalities: the modalities to read; all by default.
             covariates: as in `sample`.
             dims: as in `sample`.
@@ -228,6 +230,7 @@ class AtPoints(StoredField):
         chosen = select(self, modalities, covariates, numbers_only=shares)
         field = self if dims is None else self.leading(dims)
         widths = field.layout.widths_of(chosen.modalities)
+        table = loaded_table(table, columns)
         check_joinable(table, joined_columns(widths, prefix, chosen.covariates, shares=shares))
         read = read_points(table, crs, columns, missing="keep")
         # Numbered by row, so that the index of the result names the rows that were kept.

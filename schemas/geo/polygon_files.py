@@ -36,6 +36,21 @@ def read_polygon_file(path: str | Path) -> Any:
         except OSError as error:
             raise RegionError(f"cannot read GeoJSON polygons from {path}: {error}") from error
         return geojson_document(content, str(path))
+    frame = read_feature_file(path)
+    import geopandas
+
+    if not isinstance(frame, geopandas.GeoDataFrame):
+        raise RegionError(f"{path} holds no polygons")
+    return frame
+
+
+def read_feature_file(path: Path) -> Any:
+    """Read a file of features as a GeoDataFrame; as a DataFrame if it has no geometry.
+
+    Raises:
+        RegionError: if it cannot be read.
+        MissingExtraError: if geopandas is not installed.
+    """
     try:
         import geopandas
     except ImportError as error:
@@ -43,14 +58,30 @@ def read_polygon_file(path: str | Path) -> Any:
             f"{path.name} needs geopandas: pip install 'unigeo[geo]'; or give GeoJSON"
         ) from error
     is_parquet = path.suffix.lower() in _PARQUET
+    if path.suffix.lower() == ".shp":
+        _check_shapefile(path)
     try:
         read = geopandas.read_parquet(path) if is_parquet else geopandas.read_file(path)
-        frame = _with_integers(read, path, _parquet_columns if is_parquet else _vector_columns)
+        return _with_integers(read, path, _parquet_columns if is_parquet else _vector_columns)
     except Exception as error:  # geopandas reads by several engines, each with errors of its own
-        raise RegionError(f"cannot read polygons from {path}: {error}") from error
-    if not isinstance(frame, geopandas.GeoDataFrame):
-        raise RegionError(f"{path} holds no polygons")
-    return frame
+        raise RegionError(f"cannot read {path}: {error}") from error
+
+
+def _check_shapefile(path: Path) -> None:
+    """Raise RegionError if a shapefile has lost its end: GDAL reads the lost shapes as empty.
+
+    Source: "ESRI Shapefile Technical Description" (1998), the main file header.
+    """
+    try:
+        with path.open("rb") as file:
+            words = int.from_bytes(file.read(28)[24:28], "big")
+        size = path.stat().st_size
+    except OSError as error:
+        raise RegionError(f"cannot read {path}: {error}") from error
+    if size < 2 * words:
+        raise RegionError(
+            f"cannot read {path}: it is cut short, at {size:,} of {2 * words:,} bytes"
+        )
 
 
 def geojson_document(content: bytes | str, source: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from unigeo.schemas.tables.arrow_values import format_json_values, format_texts
+from unigeo.schemas.tables.arrow_values import dump_json, format_json_values, format_texts
 from unigeo.schemas.tables.dialects import Dialect
 from unigeo.schemas.tables.geometry_columns import (
     geometry_names,
@@ -16,7 +16,8 @@ from unigeo.schemas.tables.geometry_columns import (
     to_degrees,
     wkt_columns,
 )
-from unigeo.schemas.tables.rows import Rows, column_pair, geojson_point
+from unigeo.schemas.tables.position_texts import parse_positions
+from unigeo.schemas.tables.rows import Rows, geojson_point, position_columns
 from unigeo.schemas.tables.text_records import format_records
 from unigeo.schemas.tables.text_values import parse_numbers
 
@@ -48,7 +49,12 @@ class ArrowRows(Rows):
         if self._geometry is not None:
             return read_geometries(self.table, self._geometry)
         names = self.table.schema.names
-        pair = column_pair(names, self.columns)
+        pair = position_columns(names, self.columns)
+        if len(pair) == 1:
+            name = names[pair[0]]
+            texts = format_texts(self.table.column(name))
+            described = f"the field {name!r} of row {{:,}}"
+            return parse_positions(texts, name, lambda row: described.format(self.first + row))
         return pa.table([self._numbers(k) for k in pair], [names[k] for k in pair])
 
     @property
@@ -102,8 +108,8 @@ class ArrowRows(Rows):
         """
         points, coordinates = lonlat.tolist(), []
         if self._geometry is None:
-            pair = column_pair(self.table.schema.names, self.columns)
-            coordinates = [self.table.schema.names[k] for k in pair]
+            pair = position_columns(self.table.schema.names, self.columns)
+            coordinates = [self.table.schema.names[k] for k in pair] if len(pair) > 1 else []
             shapes = list(map(geojson_point, points))
         else:
             shapes = [
@@ -116,6 +122,22 @@ class ArrowRows(Rows):
             if coordinates and [values[name] for name in coordinates] == point:
                 values = {name: one for name, one in values.items() if name not in coordinates}
             yield f'"geometry": {shape}', json.dumps(values, ensure_ascii=False)
+
+    def records(self) -> Iterator[str]:
+        """Yield each row as a JSON object; the geometry is columns as in `csv_rows`."""
+        columns = dict(_json_columns(self.table, self._geometry))
+        if self._geometry is not None:
+            for name, texts in _geometry_columns(self.table, self._geometry):
+                is_number = name != self._geometry
+                columns[name] = [
+                    None if not text else float(text) if is_number else text for text in texts
+                ]
+        for row in zip(*columns.values(), strict=True):
+            yield dump_json(dict(zip(columns, row, strict=True)))
+
+    def column_texts(self, name: str) -> list[str]:
+        """Return the values of a column as in `csv_rows`."""
+        return format_texts(self.table.column(name))
 
 
 def _filter(column: Any, keep: Bool[np.ndarray, " row"]) -> Any:
@@ -138,12 +160,33 @@ def _text_columns(table: "pa.Table", geometry: str | None) -> list[tuple[str, li
         elif name != geometry:
             wkt = wkt_columns(read_geometries(table, name), name)
             columns += [(key, [text or "" for text in texts]) for key, texts in wkt.items()]
-    if geometry is None:
-        return columns
+    return columns if geometry is None else [*columns, *_geometry_columns(table, geometry)]
+
+
+def without_geometry(table: "pa.Table") -> "pa.Table":
+    """Replace the geometry by columns `lon` and `lat`, or WKT, as `csv_rows` writes it."""
+    import pyarrow as pa
+
+    names = geometry_names(table.schema)
+    if not names:
+        return table
+    columns = {name: table.column(name) for name in table.schema.names if name not in names}
+    for other in names[1:]:
+        columns |= wkt_columns(read_geometries(table, other), other)
+    for name, texts in _geometry_columns(table, names[0]):
+        is_number = name != names[0]
+        values = [float(text) if is_number and text else text or None for text in texts]
+        columns[name] = pa.array(values, pa.float64() if is_number else pa.string())
+    return pa.table(columns)
+
+
+def _geometry_columns(table: "pa.Table", geometry: str) -> list[tuple[str, list[str]]]:
+    """Return the geometry in WGS 84 as texts of `lon` and `lat`, or as WKT under its name."""
     shapes = to_degrees(read_geometries(table, geometry))
     if {"lon", "lat"} & set(table.schema.names):
-        return [*columns, (geometry, ["" if shape is None else shape.wkt for shape in shapes])]
+        return [(geometry, ["" if shape is None else shape.wkt for shape in shapes])]
     empty = shapes.isna() | shapes.is_empty
+    columns = []
     for name, numbers in (("lon", shapes.x), ("lat", shapes.y)):
         pairs = zip(numbers.tolist(), empty, strict=True)
         columns.append((name, ["" if is_empty else repr(one) for one, is_empty in pairs]))

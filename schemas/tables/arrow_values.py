@@ -82,3 +82,36 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_to_json(one) for one in value]
     return _format_text(value)
+
+
+def to_arrow_array(values: list[Any]) -> Any:
+    """Convert values to an Arrow array without loss; to their JSON text if that is impossible."""
+    import pyarrow as pa
+
+    kinds = {type(value) for value in values} - {type(None)}
+    if not kinds:
+        return pa.nulls(len(values), pa.string())
+    try:
+        if bool in kinds and len(kinds) > 1:
+            raise pa.ArrowInvalid("truth values are no numbers")
+        array = pa.array(values)
+        # Objects of different keys get nulls for each other's keys: they are JSON text instead.
+        if array.to_pylist() == values:
+            return array
+    except (pa.ArrowException, OverflowError):
+        pass
+    return pa.array(
+        [None if value is None else format_json_text(value) for value in values], pa.string()
+    )
+
+
+def format_json_text(value: Any) -> str:
+    """Return text as it is, and any other value in JSON; empty for None."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else dump_json(value)
+
+
+def dump_json(value: Any) -> str:
+    """Write a value as JSON; those that JSON lacks, such as dates, as text."""
+    return json.dumps(value, ensure_ascii=False, default=str)

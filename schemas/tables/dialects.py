@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unigeo.schemas.errors import PointsError
-from unigeo.schemas.tables.points import find_columns
+from unigeo.schemas.tables.coordinate_columns import find_columns
+from unigeo.schemas.tables.position_texts import position_column
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 HEAD_BYTES = 2**20
@@ -105,5 +106,6 @@ def _rate_separator(
     try:
         find_columns(rows[0], columns)
     except PointsError:
-        return False, width > 1 and fits, width
+        has_text = columns is None and position_column(rows[0]) is not None
+        return has_text and width > 1, width > 1 and fits, width
     return True, fits, width

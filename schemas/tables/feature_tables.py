@@ -1,16 +1,16 @@
 """Features of GeoJSON as rows: written unchanged to GeoJSON, as columns to other formats."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from unigeo.schemas.errors import PointsError
 from unigeo.schemas.io.json_text import load_json
+from unigeo.schemas.tables.arrow_values import dump_json, format_json_text, to_arrow_array
 from unigeo.schemas.tables.dialects import Dialect
 from unigeo.schemas.tables.geojson import GEOJSON_TYPES
 from unigeo.schemas.tables.points import read_points
@@ -30,6 +30,8 @@ class FeatureTable:
     features: list[dict[str, Any]]
     crs: Any = None
     """CRS of the coordinates that the user named, for a document that names none."""
+    has_geometry: ClassVar[bool] = True
+    """Whether positions are the rows' geometry, and not columns of theirs."""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -93,7 +95,7 @@ class FeatureTable:
 
         numbers = self._position_columns if len(self._position_columns) == 2 else ()
         arrays = [
-            pa.array(values, pa.float64()) if name in numbers else _to_array(values)
+            pa.array(values, pa.float64()) if name in numbers else to_arrow_array(values)
             for name, values in self.columns.items()
         ]
         return pa.table(arrays, list(self.names))
@@ -126,7 +128,7 @@ class GeoJsonRows(Rows):
     def csv_rows(self, dialect: Dialect) -> list[str]:
         """Return text as it is and other values in JSON; empty where null."""
         columns = list(self.table.columns.values())
-        rows = ([_format_text(column[number]) for column in columns] for number in self.numbers)
+        rows = ([format_json_text(column[number]) for column in columns] for number in self.numbers)
         return format_records(rows, dialect)
 
     def arrow(self) -> "pa.Table":
@@ -143,7 +145,18 @@ class GeoJsonRows(Rows):
             members = {
                 name: value for name, value in feature.items() if name not in ("type", "properties")
             }
-            yield _dump(members)[1:-1], _dump(_properties(feature))
+            yield dump_json(members)[1:-1], dump_json(_properties(feature))
+
+    def records(self) -> Iterator[str]:
+        """Yield each row as a JSON object."""
+        columns = self.table.columns
+        for number in self.numbers:
+            yield dump_json({name: values[number] for name, values in columns.items()})
+
+    def column_texts(self, name: str) -> list[str]:
+        """Return text as it is and other values in JSON; empty where null."""
+        column = self.table.columns[name]
+        return [format_json_text(column[number]) for number in self.numbers]
 
 
 def parse_features(content: bytes, crs: Any = None) -> FeatureTable:
@@ -186,34 +199,3 @@ def _properties(feature: Mapping[str, Any]) -> dict[str, Any]:
 
 def _format_wkt(point: list[float]) -> str:
     return f"POINT ({point[0]!r} {point[1]!r})"
-
-
-def _to_array(values: list[Any]) -> Any:
-    """Convert values to an Arrow array without loss; to their JSON text if that is impossible."""
-    import pyarrow as pa
-
-    kinds = {type(value) for value in values} - {type(None)}
-    if not kinds:
-        return pa.nulls(len(values), pa.string())
-    try:
-        if bool in kinds and len(kinds) > 1:
-            raise pa.ArrowInvalid("truth values are no numbers")
-        array = pa.array(values)
-        # Objects of different keys get nulls for each other's keys: they are JSON text instead.
-        if array.to_pylist() == values:
-            return array
-    except (pa.ArrowException, OverflowError):
-        pass
-    return pa.array(
-        [None if value is None else _format_text(value) for value in values], pa.string()
-    )
-
-
-def _format_text(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else _dump(value)
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

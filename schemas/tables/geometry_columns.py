@@ -6,6 +6,7 @@ from typing import Any
 
 from unigeo.schemas.errors import MissingExtraError
 from unigeo.schemas.io.json_text import load_json
+from unigeo.schemas.tables.object_types import geometry_of
 
 
 def geometry_names(schema: Any) -> list[str]:
@@ -48,6 +49,27 @@ def to_pandas(table: Any) -> Any:
         return frame
     shapes = {name: read_geometries(table, name).set_axis(frame.index) for name in names}
     return import_geopandas("geometry").GeoDataFrame(frame.assign(**shapes), geometry=names[0])
+
+
+def from_pandas(table: Any) -> Any:
+    """Convert a DataFrame to Arrow; geometry is encoded as in GeoParquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if geometry_of(table) is None:
+        arrow = pa.Table.from_pandas(table, preserve_index=False)
+        # Nulls alone become text: Arrow's type of nulls would not fit the values of later parts.
+        typed = [f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in arrow.schema]
+        return arrow.cast(pa.schema(typed, arrow.schema.metadata))
+    file = BytesIO()
+    table.to_parquet(file, index=False, compression=None)
+    arrow = pq.read_table(file)
+    geo = load_json(arrow.schema.metadata[b"geo"])
+    for column in geo["columns"].values():
+        column.pop("bbox", None)  # it holds for this part alone
+    return arrow.replace_schema_metadata(
+        {**arrow.schema.metadata, b"geo": json.dumps(geo).encode()}
+    )
 
 
 def to_degrees(shapes: Any) -> Any:

@@ -1,6 +1,6 @@
 """Tables read some rows at a time, so that they may be larger than memory.
 
-This holds for text, Parquet and GeoParquet; GeoJSON and Arrow are held in memory.
+This holds for text, Parquet and GeoParquet; tables of other formats are held in memory.
 """
 
 import shutil
@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any
 
-from unigeo.schemas.errors import PointsError, StoreError, UnigeoError
+from unigeo.schemas.errors import PointsError, RegionError, StoreError, UnigeoError
 from unigeo.schemas.tables.dialects import FALLBACK_ENCODINGS, Dialect
 from unigeo.schemas.tables.rows import Rows
 from unigeo.schemas.tables.table_files import (
@@ -26,6 +26,7 @@ from unigeo.schemas.tables.table_files import (
 
 if TYPE_CHECKING:
     from unigeo.schemas.tables.feature_tables import FeatureTable
+    from unigeo.schemas.tables.stata_files import StataLabels
 
 Columns = tuple[str, str] | None
 """Names of the coordinate columns, if not usual."""
@@ -49,6 +50,8 @@ class TableParts:
     """Members of a GeoJSON document other than its type and features."""
     note: str = ""
     """Remark for the user on how the table was read."""
+    labels: "StataLabels | None" = None
+    """StataLabels of Stata's variables and values."""
 
     def __iter__(self) -> Iterator[Rows]:
         return self.parts()
@@ -128,9 +131,12 @@ def _text_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TablePart
     from unigeo.schemas.tables.text_tables import open_text
 
     table = open_text(source, rows, columns, check_positions=True)
-    note = ""
+    notes = []
     if table.dialect.encoding in FALLBACK_ENCODINGS:
-        note = f"the table is not UTF-8; it is read as {table.dialect.encoding}"
+        notes.append(f"the table is not UTF-8; it is read as {table.dialect.encoding}")
+    if table.dialect.decimal == ",":
+        notes.append("its numbers have decimal commas, and so have the new columns in text")
+    note = "; ".join(notes)
     return TableParts(table.names, table.rows, table.parts, table.dialect, note=note)
 
 
@@ -158,9 +164,38 @@ def _parquet_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TableP
 
 
 def _arrow_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TableParts:
+    return _split_arrow(read_arrow_file(source), rows, columns)
+
+
+def _vector_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TableParts:
+    from unigeo.schemas.tables.vector_files import read_features
+
+    try:
+        return _split_arrow(read_features(source), rows, columns)
+    except RegionError as error:
+        raise ValueError(str(error)) from error
+
+
+def _workbook_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TableParts:
+    from unigeo.schemas.tables.spreadsheets import read_workbook
+
+    check_pyarrow()
+    table, note = read_workbook(source)
+    return replace(_split_arrow(table, rows, columns), note=note)
+
+
+def _stata_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TableParts:
+    from unigeo.schemas.tables.stata_files import read_stata
+
+    check_pyarrow()
+    table, labels = read_stata(source)
+    return replace(_split_arrow(table, rows, columns), labels=labels)
+
+
+def _split_arrow(table: Any, rows: int, columns: Columns) -> TableParts:
+    """Split an Arrow table that is in memory into parts."""
     from unigeo.schemas.tables.arrow_tables import ArrowRows
 
-    table = read_arrow_file(source)
     starts = range(0, max(table.num_rows, 1), rows)
     return TableParts(
         tuple(table.schema.names),
@@ -170,10 +205,20 @@ def _arrow_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TablePar
 
 
 def _geojson_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TableParts:
-    from unigeo.schemas.tables.feature_tables import parse_features
+    from unigeo.schemas.tables.record_tables import parse_document
 
-    content = Path(source).read_bytes() if isinstance(source, str) else source.read()
-    return split_table(parse_features(content, crs), rows)
+    return split_table(parse_document(_content(source), columns, crs), rows)
+
+
+def _record_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TableParts:
+    from unigeo.schemas.tables.record_tables import parse_records
+
+    return split_table(parse_records(_content(source), columns, crs), rows)
+
+
+def _content(source: Any) -> bytes:
+    content: bytes = Path(source).read_bytes() if isinstance(source, str) else source.read()
+    return content
 
 
 def split_table(table: "FeatureTable", rows: int) -> TableParts:
@@ -191,5 +236,11 @@ _OPENERS: dict[Format, Callable[[Any, int, Columns, Any], TableParts]] = {
     "csv": _text_parts,
     "geojson": _geojson_parts,
     "parquet": _parquet_parts,
+    "jsonl": _record_parts,
     "arrow": _arrow_parts,
+    "xlsx": _workbook_parts,
+    "stata": _stata_parts,
+    "gpkg": _vector_parts,
+    "fgb": _vector_parts,
+    "vector": _vector_parts,
 }

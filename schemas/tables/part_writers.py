@@ -1,6 +1,6 @@
 """Tables written part by part, so that they may be larger than memory; complete or absent.
 
-This holds for text, Parquet, GeoParquet and GeoJSON; Arrow is held in memory.
+This holds for text, JSON lines, Parquet, GeoParquet and GeoJSON; other formats are held in memory.
 """
 
 import gzip
@@ -23,6 +23,7 @@ from unigeo.schemas.tables.rows import Rows, first_duplicate
 from unigeo.schemas.tables.table_files import (
     FAILURES,
     PIPE,
+    TABBED,
     Format,
     check_pyarrow,
     check_writable,
@@ -46,7 +47,7 @@ def write_parts(
     formats when they are complete.
 
     Args:
-        path: as in `write_table`; text whose name ends in `.tsv` is separated by tabs.
+        path: as in `write_table`; text whose name ends in `.tsv` or `.tab` is separated by tabs.
         format: as in `write_table`.
         source: the table whose rows are written: text keeps its form, GeoJSON the members of its
             document.
@@ -66,15 +67,15 @@ def write_parts(
             f"cannot write {path} as {kind}: several columns are named {duplicate!r}; rename them, "
             "or write CSV"
         )
-    if kind in ("parquet", "arrow"):
+    if kind not in ("csv", "geojson", "jsonl"):
         check_pyarrow()
     dialect = Dialect() if source is None else source.dialect
-    if path.lower().endswith(".tsv"):
+    if path.lower().endswith(TABBED):
         dialect = replace(dialect, separator="\t")
     with ExitStack() as stack:
         with _name_failures(path, kind):
             file = stack.enter_context(_open_output(path, kind))
-            writer = WRITERS[kind](file, dialect, {} if source is None else source.members)
+            writer = WRITERS[kind](file, dialect, source)
 
         def write(
             new: "pd.DataFrame", own: Rows | None = None, lonlat: np.ndarray | None = None

@@ -28,27 +28,12 @@ from unigeo.schemas.tables.coordinate_columns import (
 from unigeo.schemas.tables.geojson import GEOJSON_TYPES, read_geojson_points
 from unigeo.schemas.tables.numeric_values import MISSING, as_numbers
 from unigeo.schemas.tables.object_types import geometry_of, kind_of
+from unigeo.schemas.tables.position_texts import (
+    parse_positions,
+    position_column,
+    remedy_without_positions,
+)
 
-_TABLES = {
-    ".csv": "pandas.read_csv",
-    ".gz": "pandas.read_csv",
-    ".tsv": "pandas.read_csv",
-    ".txt": "pandas.read_csv",
-    ".xls": "pandas.read_excel",
-    ".xlsx": "pandas.read_excel",
-    ".parquet": "pandas.read_parquet",
-    ".geoparquet": "geopandas.read_parquet",
-    ".arrow": "pandas.read_feather",
-    ".feather": "pandas.read_feather",
-    ".gpkg": "geopandas.read_file",
-    ".fgb": "geopandas.read_file",
-    ".shp": "geopandas.read_file",
-    ".kml": "geopandas.read_file",
-    ".zip": "geopandas.read_file",
-    ".nc": "xarray.open_dataset",
-    ".zarr": "xarray.open_zarr",
-}
-"""Functions that read files other than GeoJSON, by the ending of the file's name."""
 _FORMS = (
     "give (longitude, latitude) rows, a table with such columns, a GeoDataFrame, GeoJSON or an "
     "xarray object"
@@ -137,7 +122,7 @@ def read_points(
 
 def _read(points: Any, crs: Any, columns: tuple[Any, Any] | None) -> Points:
     if isinstance(points, str | Path):
-        points = _read_geojson(points)
+        points = _read_text(points, columns)
     xy, own_crs, index = _extract_numbers(points, columns)
     if own_crs is not None and crs is not None and not is_same_crs(own_crs, crs):
         raise PointsError(
@@ -252,7 +237,10 @@ def _from_columns(
     table: Any, names: Sequence[Any], columns: tuple[Any, Any] | None
 ) -> Float[np.ndarray, "point 2"]:
     """Read the two columns of a table; a mapping may hold two numbers."""
-    pair = find_columns(names, columns)
+    try:
+        pair = find_columns(names, columns)
+    except PointsError as error:
+        return _from_text_column(table, names, columns, error)
     x, y = (
         np.atleast_1d(as_numbers(table[name], f"the {what} column {name!r}"))
         for what, name in zip(("longitude", "latitude"), pair, strict=True)
@@ -263,6 +251,19 @@ def _from_columns(
             f"shapes are {x.shape} and {y.shape}"
         )
     return np.stack([x, y], axis=-1)
+
+
+def _from_text_column(
+    table: Any, names: Sequence[Any], columns: tuple[Any, Any] | None, error: PointsError
+) -> Float[np.ndarray, "point 2"]:
+    """Read the column of positions as text of a table without coordinate columns."""
+    name = position_column(names) if columns is None else None
+    if name is None:
+        raise PointsError(f"{error}{remedy_without_positions(names)}") from error
+    values = table[name]
+    values = values.to_pylist() if hasattr(values, "to_pylist") else np.asarray(values).tolist()
+    values = values if isinstance(values, list) else [values]
+    return parse_positions(values, name, lambda row: f"row {row} of the column {name!r}")
 
 
 def _from_geometries(geometries: Any) -> Float[np.ndarray, "point 2"]:
@@ -329,24 +330,23 @@ def _unmask_row(row: Any) -> Any:
     return row
 
 
-def _read_geojson(given: str | Path) -> Any:
-    """Read GeoJSON from its text, or from a file."""
-    text, ending = str(given), Path(given).suffix.lower()
+def _read_text(given: str | Path, columns: tuple[Any, Any] | None) -> Any:
+    """Read GeoJSON from its text or from a file, or a table from any other file."""
+    from unigeo.schemas.tables.table_files import is_table_name, read_table
+
+    text = str(given)
     if isinstance(given, str) and text.lstrip().startswith("{"):
         what, content = "the text", text.encode()
-    elif ending in _TABLES:
-        raise PointsError(
-            f"{text} is no GeoJSON: read the table first, with {_TABLES[ending]}, and pass what it "
-            "gives; or use the command `unigeo sample`, which takes a file"
-        )
+    elif is_table_name(text):
+        return read_table(text, columns=columns)
     else:
         what = text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
         try:
             content = Path(given).read_bytes()
         except (OSError, ValueError) as error:
             raise PointsError(
-                f"cannot read GeoJSON points from {what}: {error!s:.200}. Text names a file; a "
-                "place is (longitude, latitude)"
+                f"cannot read points from {what}: {error!s:.200}. Text names a file; a place is "
+                "(longitude, latitude)"
             ) from error
     try:
         document = load_json(content)

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from unigeo.schemas.errors import PointsError
+from unigeo.schemas.tables.coordinate_columns import find_columns
 from unigeo.schemas.tables.dialects import Dialect
-from unigeo.schemas.tables.points import find_columns
+from unigeo.schemas.tables.position_texts import position_column, remedy_without_positions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,9 +59,19 @@ class Rows(ABC):
             lonlat: positions of the rows in WGS 84 degrees, NaN where missing.
         """
 
+    @abstractmethod
+    def records(self) -> Iterator[str]:
+        """Yield each row as a JSON object of its columns, null where a value is missing."""
 
-def column_pair(names: Sequence[str], columns: tuple[str, str] | None = None) -> tuple[int, int]:
-    """Return the indices of the columns of longitude and latitude.
+    @abstractmethod
+    def column_texts(self, name: str) -> Sequence[str]:
+        """Return the values of a column as text, empty where one is missing."""
+
+
+def position_columns(
+    names: Sequence[str], columns: tuple[str, str] | None = None
+) -> tuple[int, ...]:
+    """Return the indices of the columns of longitude and latitude, or of the one of text.
 
     Args:
         names: names of all columns.
@@ -68,7 +80,13 @@ def column_pair(names: Sequence[str], columns: tuple[str, str] | None = None) ->
     Raises:
         PointsError: if there is none, or several of one name.
     """
-    lon, lat = find_columns(names, columns)
+    try:
+        lon, lat = find_columns(names, columns)
+    except PointsError as error:
+        name = position_column(names) if columns is None else None
+        if name is None:
+            raise PointsError(f"{error}{remedy_without_positions(names)}") from error
+        return (names.index(name),)
     return names.index(lon), names.index(lat)
 
 

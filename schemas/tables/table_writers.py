@@ -3,23 +3,26 @@
 import io
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from unigeo.schemas.errors import PointsError, StoreError
-from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.tables.dialects import Dialect
-from unigeo.schemas.tables.geometry_columns import to_degrees, wkt_columns
+from unigeo.schemas.tables.geometry_columns import from_pandas, to_degrees, wkt_columns
 from unigeo.schemas.tables.object_types import geometry_of
 from unigeo.schemas.tables.points import find_columns, read_points
 from unigeo.schemas.tables.rows import Rows, geojson_point
 from unigeo.schemas.tables.table_files import Format
 from unigeo.schemas.tables.text_records import format_records, parse_lines
+from unigeo.schemas.tables.vector_files import DRIVERS
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+    from unigeo.schemas.tables.part_readers import TableParts
 
 
 @runtime_checkable
@@ -42,7 +45,7 @@ class WritePart(Protocol):
 class TextWriter:
     """Writer of text: a header before the first part, and lines."""
 
-    def __init__(self, file: Any, dialect: Dialect, members: dict[str, Any]) -> None:
+    def __init__(self, file: Any, dialect: Dialect, source: "TableParts | None") -> None:
         self.file, self.dialect, self.has_header = file, dialect, False
 
     def write(self, new: Any, own: Rows | None, lonlat: np.ndarray | None) -> None:
@@ -85,7 +88,7 @@ def _format_rows(frame: Any, dialect: Dialect) -> Sequence[str]:
 class ParquetWriter:
     """Writer of Parquet: row groups of the schema of the first part."""
 
-    def __init__(self, file: Any, dialect: Dialect, members: dict[str, Any]) -> None:
+    def __init__(self, file: Any, dialect: Dialect, source: "TableParts | None") -> None:
         self.file = file
         self.writer: Any = None
 
@@ -115,7 +118,7 @@ class ParquetWriter:
 class ArrowWriter:
     """Writer of Arrow files, held in memory: a file has one dictionary per column."""
 
-    def __init__(self, file: Any, dialect: Dialect, members: dict[str, Any]) -> None:
+    def __init__(self, file: Any, dialect: Dialect, source: "TableParts | None") -> None:
         self.file = file
         self.parts: list[pa.Table] = []
 
@@ -135,15 +138,118 @@ class ArrowWriter:
             writer.write_table(table)
 
 
+class WholeWriter(ArrowWriter):
+    """Writer of files that are made at once, from all parts: Excel, Stata, GeoPackage."""
+
+    kind: Format
+
+    def __init__(self, file: Any, dialect: Dialect, source: "TableParts | None") -> None:
+        super().__init__(file, dialect, source)
+        self.source, self.lonlat = source, []  # type: ignore[var-annotated]
+
+    def write(self, new: Any, own: Rows | None, lonlat: np.ndarray | None) -> None:
+        """Write rows; see `WritePart`."""
+        if self.kind in DRIVERS and lonlat is None and geometry_of(new) is None:
+            with suppress(PointsError):
+                lonlat = read_points(new, missing="keep").lonlat
+        self.lonlat += [] if lonlat is None else [lonlat]
+        super().write(new, own, lonlat)
+
+    def close(self) -> None:
+        """Write the whole table."""
+        import pyarrow as pa
+
+        if not self.parts:
+            return
+        table = pa.concat_tables(self.parts).unify_dictionaries()
+        self.file.write(self.content(table))
+
+    def content(self, table: "pa.Table") -> bytes:
+        """Return the bytes of the file."""
+        raise NotImplementedError
+
+
+class WorkbookWriter(WholeWriter):
+    """Writer of Excel workbooks."""
+
+    kind = "xlsx"
+
+    def content(self, table: "pa.Table") -> bytes:
+        """Return the bytes of the file."""
+        from unigeo.schemas.tables.arrow_tables import without_geometry
+        from unigeo.schemas.tables.spreadsheets import workbook
+
+        return workbook(without_geometry(table))
+
+
+class StataWriter(WholeWriter):
+    """Writer of Stata's data files."""
+
+    kind = "stata"
+
+    def content(self, table: "pa.Table") -> bytes:
+        """Return the bytes of the file."""
+        from unigeo.schemas.tables.arrow_tables import without_geometry
+        from unigeo.schemas.tables.stata_files import StataLabels, stata_file
+
+        labels = None if self.source is None else self.source.labels
+        return stata_file(without_geometry(table), labels or StataLabels())
+
+
+class GeoPackageWriter(WholeWriter):
+    """Writer of GeoPackage."""
+
+    kind: Format = "gpkg"
+
+    def content(self, table: "pa.Table") -> bytes:
+        """Return the bytes of the file."""
+        from unigeo.schemas.tables.vector_files import feature_file
+
+        lonlat = np.concatenate(self.lonlat) if self.lonlat else None
+        return feature_file(table, lonlat, self.kind)
+
+
+class FlatGeobufWriter(GeoPackageWriter):
+    """Writer of FlatGeobuf."""
+
+    kind: Format = "fgb"
+
+
+class JsonLinesWriter:
+    """Writer of JSON lines: one object for each row."""
+
+    def __init__(self, file: Any, dialect: Dialect, source: "TableParts | None") -> None:
+        self.file = file
+
+    def write(self, new: Any, own: Rows | None, lonlat: np.ndarray | None) -> None:
+        """Write rows; see `WritePart`."""
+        frame = flatten_geometry(new)
+        text = frame.to_json(orient="records", lines=True, date_format="iso", double_precision=15)
+        lines = text.splitlines() if len(frame) else []
+        if own is not None:
+            pairs = zip(own.records(), lines, strict=True)
+            lines = [_merge_objects(left, right) for left, right in pairs]
+        self.file.write("".join(f"{line}\n" for line in lines).encode())
+
+    def close(self) -> None:
+        """Do nothing: all parts are written."""
+
+
+def _merge_objects(left: str, right: str) -> str:
+    """Join the text of two JSON objects."""
+    return f"{left[:-1]}, {right[1:]}" if len(left) > len("{}") else right
+
+
 class GeoJsonWriter:
     """Writer of GeoJSON: one feature per line, positions in WGS 84.
 
     Source: RFC 7946, "The GeoJSON Format", section 4.
     """
 
-    def __init__(self, file: Any, dialect: Dialect, members: dict[str, Any]) -> None:
+    def __init__(self, file: Any, dialect: Dialect, source: "TableParts | None") -> None:
         self.file, self.count = file, 0
-        head = json.dumps({"type": "FeatureCollection"} | members, ensure_ascii=False)
+        members = {"type": "FeatureCollection"} | ({} if source is None else source.members)
+        head = json.dumps(members, ensure_ascii=False)
         self.file.write(f'{head[:-1]}, "features": [\n'.encode())
 
     def write(self, new: Any, own: Rows | None, lonlat: np.ndarray | None) -> None:
@@ -152,7 +258,7 @@ class GeoJsonWriter:
         text = frame.to_json(orient="records", lines=True, date_format="iso", double_precision=15)
         rows, lines = text.splitlines() if len(frame) else [], []
         for (members, properties), row in zip(features, rows, strict=True):
-            both = f"{properties[:-1]}, {row[1:]}" if len(properties) > len("{}") else row
+            both = _merge_objects(properties, row)
             lines.append(f'{{"type": "Feature", {members}, "properties": {both}}}')
         text = ",\n".join(lines)
         self.file.write((",\n" if self.count and lines else "").encode() + text.encode())
@@ -208,7 +314,7 @@ def to_arrow(new: Any, own: Rows | None) -> "pa.Table":
     """Convert to Arrow: the user's own columns unchanged, then the new columns."""
     import pyarrow as pa
 
-    right = _pandas_to_arrow(new)
+    right = from_pandas(new)
     if own is None:
         return right
     left = own.arrow()
@@ -242,30 +348,14 @@ def _without_views(table: "pa.Table") -> "pa.Table":
     return table
 
 
-def _pandas_to_arrow(table: Any) -> "pa.Table":
-    """Convert a DataFrame to Arrow; geometry is encoded as in GeoParquet."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if geometry_of(table) is None:
-        arrow = pa.Table.from_pandas(table, preserve_index=False)
-        # Nulls alone become text: Arrow's type of nulls would not fit the values of later parts.
-        typed = [f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in arrow.schema]
-        return arrow.cast(pa.schema(typed, arrow.schema.metadata))
-    file = io.BytesIO()
-    table.to_parquet(file, index=False, compression=None)
-    arrow = pq.read_table(file)
-    geo = load_json(arrow.schema.metadata[b"geo"])
-    for column in geo["columns"].values():
-        column.pop("bbox", None)  # it holds for this part alone
-    return arrow.replace_schema_metadata(
-        {**arrow.schema.metadata, b"geo": json.dumps(geo).encode()}
-    )
-
-
 WRITERS: dict[Format, Any] = {
     "csv": TextWriter,
     "parquet": ParquetWriter,
     "geojson": GeoJsonWriter,
+    "jsonl": JsonLinesWriter,
     "arrow": ArrowWriter,
+    "xlsx": WorkbookWriter,
+    "stata": StataWriter,
+    "gpkg": GeoPackageWriter,
+    "fgb": FlatGeobufWriter,
 }

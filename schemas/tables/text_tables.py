@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float
 
 from unigeo.schemas.errors import PointsError
 from unigeo.schemas.tables.dialects import FALLBACK_ENCODINGS, HEAD_BYTES, Dialect, find_dialect
-from unigeo.schemas.tables.rows import Rows, column_pair, geojson_point
+from unigeo.schemas.tables.position_texts import parse_positions
+from unigeo.schemas.tables.rows import Rows, geojson_point, position_columns
 from unigeo.schemas.tables.text_records import fit_record, format_records, open_binary, read_records
 from unigeo.schemas.tables.text_values import Kind, column_kind, parse_numbers
 
@@ -63,16 +64,21 @@ class TextRows(Rows):
 
     @cached_property
     def _points(self) -> Float[np.ndarray, "row 2"]:
-        return np.stack([self._numbers(column) for column in self.table.coordinates], axis=-1)
+        coordinates = self.table.coordinates
+        if len(coordinates) == 1:
+            (column,) = coordinates
+            name = self.table.names[column]
+            return parse_positions(self.columns[column], name, self._described(column))
+        return np.stack([self._numbers(column) for column in coordinates], axis=-1)
 
     def _numbers(self, column: int) -> Float[np.ndarray, " row"]:
-        def described(row: int) -> str:
-            return (
-                f"the field {self.table.names[column]!r} of row {self.first + row:,} "
-                f"(line {self.lines[row]:,})"
-            )
+        return parse_numbers(self.columns[column], self._described(column), self.table.commas)
 
-        return parse_numbers(self.columns[column], described, self.table.commas)
+    def _described(self, column: int) -> Callable[[int], str]:
+        return lambda row: (
+            f"the field {self.table.names[column]!r} of row {self.first + row:,} "
+            f"(line {self.lines[row]:,})"
+        )
 
     def take(self, keep: Bool[np.ndarray, " row"]) -> "TextRows":
         """Select rows by a mask."""
@@ -112,6 +118,25 @@ class TextRows(Rows):
     def features(self, lonlat: Float[np.ndarray, "row 2"]) -> Iterator[tuple[str, str]]:
         """Yield geometry and properties in JSON; coordinates equal to the geometry are left out."""
         redundant = (self.points() == lonlat).all(axis=1).tolist()
+        pairs = self._json_columns()
+        coordinates = self.table.coordinates if len(self.table.coordinates) > 1 else ()
+        others = [k for k in range(len(pairs)) if k not in coordinates]
+        rows = zip(*pairs, strict=True)
+        for point, is_redundant, row in zip(lonlat.tolist(), redundant, rows, strict=True):
+            properties = ", ".join([row[k] for k in others] if is_redundant else row)
+            yield f'"geometry": {geojson_point(point)}', f"{{{properties}}}"
+
+    def records(self) -> Iterator[str]:
+        """Yield each row as a JSON object."""
+        for row in zip(*self._json_columns(), strict=True):
+            yield f"{{{', '.join(row)}}}"
+
+    def column_texts(self, name: str) -> tuple[str, ...]:
+        """Return the fields of a column as they are written."""
+        return self.columns[self.table.names.index(name)]
+
+    def _json_columns(self) -> list[list[str]]:
+        """Return the members of JSON objects, name and value, by column."""
         pairs = []
         for name, texts, kind in zip(self.table.names, self.columns, self.table.kinds, strict=True):
             key = encode_basestring(name) + ": "
@@ -119,11 +144,7 @@ class TextRows(Rows):
             values = texts if is_number else map(encode_basestring, texts)
             # The text of a number is its JSON: `column_kind` lets no other text pass as a number.
             pairs.append([key + (value or "null") for value in values])
-        others = [k for k in range(len(pairs)) if k not in self.table.coordinates]
-        rows = zip(*pairs, strict=True)
-        for point, is_redundant, row in zip(lonlat.tolist(), redundant, rows, strict=True):
-            properties = ", ".join([row[k] for k in others] if is_redundant else row)
-            yield f'"geometry": {geojson_point(point)}', f"{{{properties}}}"
+        return pairs
 
 
 @dataclass(eq=False)
@@ -169,14 +190,14 @@ class TextTable:
             yield TextRows(self, first, lines, texts, fields)
 
     @cached_property
-    def coordinates(self) -> tuple[int, int]:
-        """Indices of the columns of longitude and latitude.
+    def coordinates(self) -> tuple[int, ...]:
+        """Indices of the columns of longitude and latitude, or of the one of positions as text.
 
         Raises:
             PointsError: if there is none, or several of one name.
         """
         try:
-            return column_pair(self.names, self.columns)
+            return position_columns(self.names, self.columns)
         except PointsError as error:
             raise PointsError(
                 f"{error}. The table was read as {self.dialect}, columns: {len(self.names)}"
