@@ -8,7 +8,7 @@ READERS_OF_NODE := ol@10.11.0 proj4@2.22.0 zarrita@0.7.5
 STORE := conus/conus.zarr
 TARGETS := income crop_yield house_price
 
-.PHONY: env azurite conus test test-all test-kernels readers lint types tests clean
+.PHONY: env azurite viewer conus test test-all test-kernels readers lint types tests clean
 
 env:
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -44,8 +44,15 @@ azurite:
 	-@test -x $(NODE)/azurite-blob || ! command -v npm > /dev/null || \
 		npm install --silent --no-audit --no-fund --prefix .venv/node azurite
 
+# What builds and tests the page of `unigeo view`: packages of npm, and a browser, Debian's where it
+# may be installed.
+viewer:
+	-@! command -v npm > /dev/null || npm ci --silent --prefix viewer
+	-@command -v chromium > /dev/null || ! test "$$(id -u)" = 0 || \
+		{ apt-get update -qq && apt-get install -qq -y chromium; } > /dev/null
+
 # Slow tests, and those of products under other kernels of BLAS and torch than this machine's own.
-test-all: env azurite readers
+test-all: env azurite readers viewer
 	PATH="$$PWD/$(NODE):$$PATH" $(BIN)/python -m pytest -n 2 -m slow
 	$(BIN)/python tests/rounding.py
 

@@ -12,6 +12,7 @@ from unigeo.client.commands.cutouts import geotiff, region
 from unigeo.client.commands.points import encode, join, plan, sample
 from unigeo.client.commands.probe import probe
 from unigeo.client.commands.store import cite, info, preview, validate, verify
+from unigeo.client.commands.view import view
 from unigeo.schemas.errors import DamagedError, UnigeoError
 
 _INTERRUPTED = 130  # exit code that shells report after Ctrl-C
@@ -55,7 +56,7 @@ def unigeo() -> None:
 
 for _command in (
     info, plan, sample, join, encode, zonal, coverage, region, geotiff, similar, search, probe,
-    preview, verify, validate, cite,
+    preview, view, verify, validate, cite,
 ):  # fmt: skip
     unigeo.add_command(_command)
 

@@ -234,6 +234,8 @@ class RangeServer(Served):
             size = min(size, fault.truncate_to)
         tag = hashlib.sha256(f"{path} {size} {self._state(path)}".encode()).hexdigest()[:16]
         headers = {"Accept-Ranges": "bytes", "ETag": f'"{tag}"', "Last-Modified": formatdate(0)}
+        if path.endswith(".html"):
+            headers["Content-Type"] = "text/html"
         asked = None if fault.ignore_range else parse_range(request.headers.get("Range"), size)
         if asked is None:
             start, stop, status = 0, size, 200

@@ -1,0 +1,43 @@
+"""The command `unigeo view`: a field in the browser."""
+
+import click
+
+from unigeo.client.commands.options import STORE
+
+
+@click.command()
+@STORE
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Of 127.0.0.1; a free one by default."
+)
+@click.option("--no-browser", is_flag=True, help="Print the address, and open nothing.")
+@click.option(
+    "--export",
+    "folder",
+    metavar="DIR",
+    help="Write the page there instead, for a web server that serves it and the store.",
+)
+def view(store: str, port: int, no_browser: bool, folder: str | None) -> None:
+    """Look at a field in the browser: a map to click and to search.
+
+    The page and the store are served on this machine alone, until Ctrl-C.
+    """
+    from unigeo.client.field.opening import open_field
+
+    field = open_field(store)  # what is no field is refused here, in a sentence
+    if folder is not None:
+        from unigeo.client.viewing.exported_page import export_page
+
+        if port or no_browser:
+            raise click.UsageError("--export serves nothing: leave --port and --no-browser out")
+        click.echo(export_page(field.url, folder))
+        return
+    from unigeo.client.viewing.page_server import PageServer
+
+    server = PageServer(field.url, port=port)
+    click.echo(f"{server.url} shows {field.attributes.region}; Ctrl-C ends it")
+    if not no_browser:
+        import webbrowser
+
+        webbrowser.open(server.url)
+    server.serve_forever()

@@ -1,0 +1,381 @@
+"""The page of a store in a real browser: what it shows and computes is what Python has."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from pyproj import Transformer
+from support import stores
+from support.browser import VIEWER, browse, needs_browser
+from support.servers import RangeServer
+
+from unigeo import client
+from unigeo.client.areas.subset import cut_field
+from unigeo.client.field.similarity import query_vector
+from unigeo.client.viewing.exported_page import export_page
+from unigeo.producer.publishing.concepts import ConceptVectors
+from unigeo.producer.publishing.publish import publish
+from unigeo.producer.storage.field_store import create_field
+from unigeo.schemas.geo.regions import region
+from unigeo.schemas.store.quantization import quantize
+
+pytestmark = pytest.mark.slow
+CITIES = {"Seattle": (-122.33, 47.61), "Miami": (-80.30, 25.77), "Houston": (-95.37, 29.76)}
+PHRASES = (
+    "dense forest",
+    "open forests by a lake",
+    "dry desert",
+    "a lake",
+    "farmland near a town",
+    "sand and desert shrubs",
+)
+FIRST_BYTES, CLICK_BYTES = 1_000_000, 8_000_000
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store of CONUS, whose cells are 40 km wide, and its page."""
+    folder = tmp_path_factory.mktemp("site")
+    conus, layout = region("conus"), stores.layout_of()
+    grid = conus.grid(40_000.0, layout.shard)
+    attributes = stores.attributes_of(conus, grid, layout)
+    group = create_field(folder / "conus.zarr", grid, layout, attributes)
+    stores.fill(group, grid, layout, conus)
+    vectors = np.random.default_rng(0).normal(size=(len(PHRASES), layout.bands))
+    publish(group, concepts=ConceptVectors(PHRASES, quantize(vectors.astype(np.float32))))
+    export_page(str(folder / "conus.zarr"), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(site: Path) -> Iterator[RangeServer]:
+    needs_browser()
+    with RangeServer(site) as serving:
+        yield serving
+
+
+@pytest.fixture
+def page(server: RangeServer) -> str:
+    server.reset()
+    return f"{server.url}/conus.html"
+
+
+@pytest.fixture(scope="module")
+def field(site: Path) -> client.Field:
+    return client.open_field(site / "conus.zarr")
+
+
+def test_the_shipped_page_is_what_its_sources_build(tmp_path: Path) -> None:
+    needs_browser()
+    built = ["node_modules/.bin/vite", "build", "--outDir", str(tmp_path), "--logLevel", "warn"]
+    subprocess.run(["node_modules/.bin/tsc", "--noEmit"], cwd=VIEWER, check=True)
+    subprocess.run(["node", *built], cwd=VIEWER, check=True)
+    shipped = VIEWER.parent / "schemas/store/page.html"
+    same = (tmp_path / "index.html").read_bytes() == shipped.read_bytes()
+    assert same, "run `npm run build` in viewer/ and commit schemas/store/page.html"
+
+
+def test_the_map_shows_the_pixels_of_the_preview(
+    page: str, site: Path, field: client.Field, tmp_path: Path
+) -> None:
+    """In Equal Earth, one pixel of the picture and many of the screen to a cell."""
+    told = browse(
+        page,
+        """
+await page.uncheck("#outlines");
+told = await page.evaluate(async () => {
+  const { map } = window.unigeo.view;
+  map.getView().setResolution(10000);
+  await new Promise((done) => map.once("rendercomplete", done));
+  const canvas = map.getViewport().querySelector("canvas");
+  const context = canvas.getContext("2d");
+  const grid = window.unigeo.field.levels[0].grid;
+  const seen = [];
+  for (let row = 0; row < grid.shape[0]; ++row) for (let col = 0; col < grid.shape[1]; ++col) {
+    const xy = [grid.col0 + col + 0.5, -(grid.row0 + row + 0.5)].map((n) => n * grid.resolution_m);
+    const [x, y] = map.getPixelFromCoordinate(xy).map(Math.round);
+    if (x < 0 || y < 0 || x >= canvas.width || y >= canvas.height) continue;
+    seen.push([row, col, ...context.getImageData(x, y, 1, 1).data]);
+  }
+  return seen;
+});
+""",
+        tmp_path,
+    )
+    seen = np.array(told)
+    row, col = seen[:, :2].T
+    stored = xr.open_zarr(site / "conus.zarr", group="preview/1", chunks=None)["coordinate"].values
+    assert len(seen) > 1000
+    assert np.array_equal(seen[:, 5] > 0, stored.any(0)[row, col]), "clear where no vector is"
+    shown = seen[:, 5] > 0
+    assert np.array_equal(seen[shown, 2:5], stored[:, row, col].T[shown])
+
+
+@pytest.mark.parametrize("crs", ["Equal Earth", "Web Mercator"])
+def test_a_click_finds_the_cell_of_a_city(
+    crs: str, page: str, field: client.Field, tmp_path: Path
+) -> None:
+    told = browse(
+        page,
+        f"""
+if ({json.dumps(crs == "Web Mercator")}) await page.check("#mercator");
+await idle();
+told = {{}};
+const box = await page.locator("#map").boundingBox();
+for (const [city, lonlat] of Object.entries({json.dumps(CITIES)})) {{
+  const camera = {{ lonlat, resolution: 3000 }};
+  await page.evaluate((camera) => window.unigeo.view.setCamera(camera), camera);
+  await page.waitForTimeout(300);
+  await page.mouse.click(box.x + box.width / 2, box.y + box.height / 2);
+  await page.waitForTimeout(600);
+  await idle();
+  told[city] = await page.evaluate(() => window.unigeo.marks.get("A"));
+}}
+""",
+        tmp_path,
+    )
+    to_field = Transformer.from_crs("OGC:CRS84", field.grid.crs, always_xy=True)
+    for city, lonlat in CITIES.items():
+        clicked = np.array(to_field.transform(*told[city]["lonlat"]))
+        expected = np.array(to_field.transform(*lonlat))
+        assert np.abs(clicked - expected).max() <= field.grid.resolution_m / 2, city
+        row, col = field.grid.cells(np.array([told[city]["lonlat"]]))[0]
+        assert (told[city]["row"], told[city]["col"]) == (row, col)
+
+
+SCORES = """
+const scores = () => page.evaluate(() => {
+  const { whole } = window.unigeo.scored;
+  return { ...whole, values: Array.from(whole.values, (n) => (Number.isNaN(n) ? null : n)) };
+});
+"""
+
+
+def values(scores: dict[str, Any]) -> np.ndarray:
+    window = scores["window"]
+    flat = np.array([np.nan if one is None else one for one in scores["values"]])
+    assert (window["row"], window["col"]) == (0, 0)
+    return flat.reshape(window["height"], window["width"])
+
+
+@pytest.mark.parametrize("budget", ["10000000", "20000"])
+def test_similarity_is_that_of_python(
+    budget: str, page: str, site: Path, field: client.Field, tmp_path: Path
+) -> None:
+    """Of the whole field, by the finest level that fits the budget."""
+    told = browse(
+        page,
+        SCORES
+        + f"""
+await page.evaluate(() => {{
+  document.querySelector("#budget").append(new Option("little", "20000"));
+  document.querySelector("#budget").value = "{budget}";
+}});
+await look([-100.2, 41.3]);
+const one = await scores();
+await look([-90.1, 35.2], "B");
+told = {{ one, two: await scores(), said: await text("scored"), found: await text("found") }};
+""",
+        tmp_path,
+    )
+    factor = told["one"]["factor"]
+    assert (factor == 1) == (budget == "10000000")
+    level = field if factor == 1 else client.open_field(site / "conus.zarr", overview=factor)
+    points = ((-100.2, 41.3), (-90.1, 35.2))
+    vectors = [query_vector(field, [lonlat], "aerial") for lonlat in points]
+    a, b = (level.similarity(vector, "aerial").values for vector in vectors)
+    assert np.array_equal(np.isnan(values(told["one"])), np.isnan(a))
+    np.testing.assert_allclose(values(told["one"]), a, atol=1e-6)
+    np.testing.assert_allclose(values(told["two"]), a - b, atol=1e-6)
+    assert "nearer to A" in told["said"]
+    assert "valid" in told["found"]
+
+
+def test_the_view_is_scored_in_finer_cells_than_the_whole(
+    page: str, field: client.Field, tmp_path: Path
+) -> None:
+    told = browse(
+        page,
+        """
+await page.evaluate(() => {
+  document.querySelector("#budget").append(new Option("little", "30000"));
+  document.querySelector("#budget").value = "30000";
+  window.unigeo.view.setCamera({ lonlat: [-100.2, 41.3], resolution: 500 });
+});
+await look([-100.2, 41.3]);
+told = await page.evaluate(() => {
+  const { whole, detail } = window.unigeo.scored;
+  const values = Array.from(detail.values, (n) => (Number.isNaN(n) ? null : n));
+  return { whole: whole.factor, detail: { ...detail, values } };
+});
+""",
+        tmp_path,
+    )
+    assert (told["detail"]["factor"], told["whole"] > 1) == (1, True)
+    window = told["detail"]["window"]
+    whole = field.similarity([(-100.2, 41.3)], "aerial").values
+    rows = slice(window["row"], window["row"] + window["height"])
+    cols = slice(window["col"], window["col"] + window["width"])
+    flat = [np.nan if one is None else one for one in told["detail"]["values"]]
+    np.testing.assert_allclose(
+        np.reshape(flat, whole[rows, cols].shape), whole[rows, cols], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("words", ["forest", "dense forest", "the lakes", "desert forest"])
+def test_words_are_searched_by_the_rule_of_python(
+    words: str, page: str, field: client.Field, tmp_path: Path
+) -> None:
+    told = browse(
+        page,
+        SCORES
+        + f"""
+await search("{words}");
+told = {{ scores: await scores(), phrases: await text("phrases"),
+  best: await page.locator("#best li").allTextContents() }};
+""",
+        tmp_path,
+    )
+    expected = field.search(words, as_="map").values
+    np.testing.assert_allclose(values(told["scores"]), expected, atol=1e-6)
+    found = field.concepts.find(words).phrases
+    assert told["phrases"].startswith(f"Phrases: {'; '.join(found)}")
+    best = field.search(words, count=1)
+    assert told["best"][0] == f"{best.similarity[0]:.4f} at {best.lon[0]:.3f}, {best.lat[0]:.3f}"
+
+
+def test_words_are_added_and_subtracted(page: str, field: client.Field, tmp_path: Path) -> None:
+    told = browse(page, SCORES + 'await search("forest -desert"); told = await scores();', tmp_path)
+    plus, minus = (field.concepts.find(words).vector for words in ("forest", "desert"))
+    expected = field.similarity(plus.astype(float) - minus, "aerial").values
+    np.testing.assert_allclose(values(told), expected, atol=1e-6)
+
+
+def test_pictures_and_clicks_are_frugal_and_a_threshold_reads_nothing(
+    page: str, server: RangeServer, tmp_path: Path
+) -> None:
+    steps = """
+const steps = { first: await counts() };
+await look([-100.2, 41.3]); steps.click = await counts();
+await page.locator("#threshold").fill("0.5"); await idle(); steps.threshold = await counts();
+told = steps;
+"""
+    told = browse(page, steps, tmp_path)
+    given = [one.size_bytes for one in server.log if one.path.startswith("conus.zarr")]
+    assert told["click"] == {"requests": len(given), "bytes": sum(given)}
+    assert told["first"]["bytes"] <= FIRST_BYTES
+    assert told["click"]["bytes"] - told["first"]["bytes"] <= CLICK_BYTES
+    assert told["threshold"] == told["click"], "from the scores that are there"
+    assert server.not_found == []
+    again = browse(page, "await look([-100.2, 41.3]);" + steps, tmp_path)
+    assert again["click"]["bytes"] - again["first"]["bytes"] == 2, "one byte of each status"
+
+
+def test_the_address_brings_a_view_back(page: str, tmp_path: Path) -> None:
+    told = browse(
+        page,
+        """
+await page.evaluate(() => window.unigeo.view.setCamera({ lonlat: [-101, 42], resolution: 2000 }));
+await page.selectOption("#show", "aerial");
+await look([-100.2, 41.3]);
+const sent = page.url(), before = await text("found");
+await page.goto("about:blank");
+await page.goto(sent);
+await idle();
+const camera = await page.evaluate(() => window.unigeo.view.camera());
+told = { before, after: await text("found"), camera, show: await page.inputValue("#show") };
+""",
+        tmp_path,
+    )
+    assert told["after"] == told["before"] and told["show"] == "aerial"
+    assert told["camera"]["lonlat"] == pytest.approx([-101, 42], abs=1e-4)
+    assert told["camera"]["resolution"] == pytest.approx(2000, rel=1e-4)
+
+
+def test_every_control_has_a_name_and_a_phone_has_room_for_all(page: str, tmp_path: Path) -> None:
+    told = browse(
+        page,
+        """
+await look([-100.2, 41.3]);
+const controls = "input, select, button, canvas#histogram";
+const named = (one) => one.labels?.length || one.ariaLabel || one.title || one.textContent.trim();
+const names = await page.evaluate(
+  `[...document.querySelectorAll("${controls}")].filter((one) => !(${named})(one))` +
+    ".map((one) => one.outerHTML)",
+);
+await page.setViewportSize({ width: 360, height: 740 });
+await page.waitForTimeout(300);
+const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+await page.focus("#map");
+const before = page.url();
+await page.keyboard.press("ArrowRight"); await page.waitForTimeout(800);
+told = { names, wide, moved: page.url() !== before };
+""",
+        tmp_path,
+    )
+    assert told == {"names": [], "wide": 360, "moved": True}
+
+
+def message(address: str, folder: Path) -> str:
+    told: str = browse(address, 'told = await text("message");', folder)
+    return told
+
+
+def test_a_server_without_ranges_is_named_as_such(
+    page: str, server: RangeServer, tmp_path: Path
+) -> None:
+    server.fault("conus.zarr/*", ignore_range=True)
+    told = browse(page, 'await look([-100.2, 41.3]); told = await text("message");', tmp_path)
+    assert "ignores byte ranges" in told and "unigeo view STORE" in told
+
+
+def test_a_server_that_lets_no_other_page_read_is_named_as_such(
+    page: str, site: Path, tmp_path: Path
+) -> None:
+    with RangeServer(site / "conus.zarr") as other:
+        told = message(f"{page}?store={other.url}", tmp_path)
+    assert "Access-Control-Allow-Origin" in told
+
+
+def test_a_lost_object_is_an_error_and_not_an_empty_area(
+    page: str, server: RangeServer, tmp_path: Path
+) -> None:
+    server.fault("conus.zarr/aerial/c/*", status=404)
+    told = browse(page, 'await look([-100.2, 41.3]); told = await text("message");', tmp_path)
+    assert "is in the store's manifest" in told and "copy the store anew" in told
+
+
+def test_a_store_that_is_being_built_says_so(tmp_path: Path) -> None:
+    stores.begin(tmp_path / "conus.zarr")
+    export_page(str(tmp_path / "conus.zarr"), tmp_path)
+    with RangeServer(tmp_path) as server:
+        told = message(f"{server.url}/conus.html", tmp_path)
+        lost = message(f"{server.url}/conus.html?store=nothing.zarr", tmp_path)
+    assert "is still being built: run unigeo-produce again" in told
+    assert "There is no zarr.json" in lost
+
+
+def test_a_store_of_vectors_alone_is_shown(tmp_path: Path) -> None:
+    """Without preview, overviews and concepts, as `unigeo region` cuts it."""
+    stores.build(tmp_path / "whole.zarr")
+    cut_field(client.open_field(tmp_path / "whole.zarr"), tmp_path / "part.zarr", (-5, -5, 5, 5))
+    export_page(str(tmp_path / "part.zarr"), tmp_path)
+    with RangeServer(tmp_path) as server:
+        told = browse(
+            f"{server.url}/part.html",
+            SCORES
+            + """
+await look([1, 1]);
+told = { scores: await scores(), message: await text("message"), phrases: await text("phrases") };
+""",
+            tmp_path,
+        )
+    part = client.open_field(tmp_path / "part.zarr")
+    expected = part.similarity([(1, 1)], "aerial").values
+    np.testing.assert_allclose(values(told["scores"]), expected, atol=1e-6)
+    assert told["message"] == "" and "no concepts" in told["phrases"]

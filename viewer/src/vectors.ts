@@ -1,0 +1,188 @@
+/** Reads vectors within a budget of bytes: a cell, a window, or all of a level. */
+
+import * as zarr from "zarrita";
+import type { Field, Level, Window } from "./field";
+import { FILL, fullWindow } from "./field";
+import type { HttpStore } from "./http_store";
+import { StoreError } from "./http_store";
+
+const AT_ONCE = 8;
+/** Parts that are kept, the last that were asked for. */
+const KEPT_PARTS = 8;
+
+/** The vectors of a window's valid cells. */
+export interface Part {
+  modality: string;
+  level: Level;
+  window: Window;
+  /** Number of each valid cell in the window, row by row. */
+  cells: Int32Array;
+  /** cell x width, quantized. */
+  vectors: Int8Array;
+}
+
+type Int8Source = zarr.Array<"int8", zarr.AsyncReadable>;
+
+export class Vectors {
+  private readonly root: zarr.Location<zarr.AsyncReadable>;
+  private readonly opened = new Map<string, Promise<Int8Source>>();
+  private readonly sizes = new Map<string, Promise<Float64Array | null>>();
+  private readonly parts = new Map<string, Promise<Part>>();
+
+  constructor(
+    readonly field: Field,
+    readonly store: HttpStore,
+  ) {
+    this.root = zarr.root(zarr.withRangeCoalescing(store, { coalesceSize: 32768 }));
+  }
+
+  /** The vector of a cell of the field itself; null where it has none. */
+  async cell(modality: string, row: number, col: number): Promise<Int8Array | null> {
+    const window = { row, col, height: 1, width: 1 };
+    const { vectors } = await this.window(modality, this.field.levels[0], window);
+    return vectors.length > 0 ? vectors : null;
+  }
+
+  /** All of a level; read once. */
+  whole(modality: string, level: Level): Promise<Part> {
+    return this.window(modality, level, fullWindow(level.grid));
+  }
+
+  /** A window of a level; the last few are kept. */
+  window(modality: string, level: Level, window: Window): Promise<Part> {
+    const key = [modality, level.factor, ...Object.values(window)].join();
+    let part = this.parts.get(key);
+    if (part === undefined) {
+      part = this.read(modality, level, window);
+      part.catch(() => this.parts.delete(key)); // a failed read is tried again
+    }
+    this.parts.delete(key); // a Map keeps the order of insertion: the oldest comes first
+    this.parts.set(key, part);
+    if (this.parts.size > KEPT_PARTS) this.parts.delete(this.parts.keys().next().value!);
+    return part;
+  }
+
+  /** An upper bound of the bytes that are read for a window of a level. */
+  async cost(modality: string, level: Level, window: Window): Promise<number> {
+    const width = this.field.widths[modality];
+    const chunk = this.field.chunk;
+    let bytes = 0;
+    const sizes = await this.objectBytes(modality, level);
+    for (const { row, col, inside } of objectsOf(level, window)) {
+      const rows = Math.ceil((inside.row + inside.height) / chunk) - Math.floor(inside.row / chunk);
+      const cols = Math.ceil((inside.col + inside.width) / chunk) - Math.floor(inside.col / chunk);
+      const most = rows * cols * (chunk * chunk * width + 4) + 16 * (level.shard / chunk) ** 2 + 4;
+      const stored = sizes?.[row * (level.grid.shape[1] / level.shard) + col];
+      bytes += Math.min(most, stored ?? most);
+    }
+    return bytes;
+  }
+
+  private async read(modality: string, level: Level, window: Window): Promise<Part> {
+    const width = this.field.widths[modality];
+    const array = await this.open(`${level.path}${modality}`);
+    const sizes = await this.objectBytes(modality, level);
+    const objects = objectsOf(level, window).filter(
+      ({ row, col }) => sizes?.[row * (level.grid.shape[1] / level.shard) + col] !== 0,
+    );
+    const cells: number[][] = [];
+    const vectors: Int8Array[] = [];
+    await inParallel(objects, async ({ row, col, inside }, number) => {
+      const first = [row * level.shard + inside.row, col * level.shard + inside.col];
+      const { data } = await zarr.get(array, [
+        zarr.slice(first[0], first[0] + inside.height),
+        zarr.slice(first[1], first[1] + inside.width),
+        null,
+      ]);
+      const key = `/${level.path}${modality}/c/${row}/${col}/0`;
+      if (sizes !== null && this.store.missing.has(key)) {
+        throw new StoreError(
+          `${this.store.url}${key} is in the store's manifest, and its server does not have it: ` +
+            "copy the store anew.",
+        );
+      }
+      const kept: number[] = [];
+      let count = 0;
+      for (let cell = 0; cell < inside.height * inside.width; ++cell) {
+        if (data[cell * width] === FILL) continue;
+        data.copyWithin(count * width, cell * width, (cell + 1) * width);
+        const cellRow = first[0] + Math.floor(cell / inside.width) - window.row;
+        kept.push(cellRow * window.width + first[1] + (cell % inside.width) - window.col);
+        count += 1;
+      }
+      cells[number] = kept;
+      vectors[number] = data.slice(0, count * width);
+    });
+    const all = new Int8Array(vectors.reduce((sum, one) => sum + one.length, 0));
+    let at = 0;
+    for (const one of vectors) {
+      all.set(one, at);
+      at += one.length;
+    }
+    return { modality, level, window, cells: Int32Array.from(cells.flat()), vectors: all };
+  }
+
+  private open(path: string): Promise<Int8Source> {
+    let array = this.opened.get(path);
+    if (array === undefined) {
+      array = zarr.open.v3(this.root.resolve(path), { kind: "array" }) as Promise<Int8Source>;
+      this.opened.set(path, array);
+    }
+    return array;
+  }
+
+  /** Bytes of each stored object of a level, row by row; null if the manifest does not say. */
+  private objectBytes(modality: string, level: Level): Promise<Float64Array | null> {
+    const path = `${level.path}manifest/${modality}_bytes`;
+    let sizes = this.sizes.get(path);
+    if (sizes === undefined) {
+      sizes = this.readSizes(path);
+      sizes.catch(() => this.sizes.delete(path));
+      this.sizes.set(path, sizes);
+    }
+    return sizes;
+  }
+
+  private async readSizes(path: string): Promise<Float64Array | null> {
+    try {
+      const array = await zarr.open.v3(this.root.resolve(path), { kind: "array" });
+      const { data } = await zarr.get(array as zarr.Array<"int64", zarr.AsyncReadable>);
+      return Float64Array.from(data, Number);
+    } catch (error) {
+      if (error instanceof zarr.NotFoundError) return null;
+      throw error;
+    }
+  }
+}
+
+/** The stored objects that a window touches, and the part of each, in cells of the object. */
+function objectsOf(level: Level, window: Window) {
+  const { shard } = level;
+  const found: { row: number; col: number; inside: Window }[] = [];
+  const end = { row: window.row + window.height, col: window.col + window.width };
+  for (let row = Math.floor(window.row / shard); row * shard < end.row; ++row) {
+    for (let col = Math.floor(window.col / shard); col * shard < end.col; ++col) {
+      const top = Math.max(window.row, row * shard);
+      const left = Math.max(window.col, col * shard);
+      const height = Math.min(end.row, (row + 1) * shard) - top;
+      const width = Math.min(end.col, (col + 1) * shard) - left;
+      const inside = { row: top - row * shard, col: left - col * shard, height, width };
+      found.push({ row, col, inside });
+    }
+  }
+  return found;
+}
+
+async function inParallel<T>(
+  items: T[],
+  work: (item: T, number: number) => Promise<void>,
+): Promise<void> {
+  let next = 0;
+  const run = async () => {
+    while (next < items.length) {
+      const number = next++;
+      await work(items[number], number);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(AT_ONCE, items.length) }, run));
+}
