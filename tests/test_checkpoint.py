@@ -80,23 +80,27 @@ def test_a_run_killed_again_and_again_goes_on_to_the_same_weights(
 class Interrupting(World):
     """A world that asks the process to end while it is observed ahead of a step."""
 
-    def __init__(self) -> None:
-        self.calls = 0
+    def __init__(self, number: int) -> None:
+        self.calls, self.number = 0, number
 
     def texts(self, lonlat: np.ndarray, modality: str = "text") -> list[str | None]:
         self.calls += len(lonlat) == NOISY.batch
         if self.calls == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), self.number)
         return super().texts(lonlat)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_asked_to_stop_keeps_its_last_step_and_goes_on(
-    unbroken: Path, tmp_path: Path
+    unbroken: Path, tmp_path: Path, number: int
 ) -> None:
     folder = tmp_path / "model"
     ahead = replace(NOISY, kept_gb=0.0, workers=1)
-    with pytest.raises(ModelError, match=r"stopped as asked after . of 14 steps"):
-        train(Interrupting(), model_settings(), ahead, folder, progress=False)
+    handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(KeyboardInterrupt, match=r"after . of 14 steps .* is kept") as end:
+        train(Interrupting(number), model_settings(), ahead, folder, progress=False)
+    assert end.value.args[1] == number
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == handlers
     metrics = train(World(), model_settings(), ahead, folder, progress=False)
     assert metrics["seconds"]["resumed_at_step"] >= 2
     assert logged_metrics(folder) == logged_metrics(unbroken)

@@ -316,13 +316,15 @@ def test_observations_of_another_size_on_the_ground_are_refused(
     model = UniGeoCLIP(tiny(forms_of(own)))
     check_fit(model, own, own.modalities)
     for old, new, what in [
-        ("patch_m = 4000\n", "patch_m = 2000\n", "sides on the ground"),
+        ("patch_m = 4000\n", "patch_m = 2000\n", "on the ground"),
         ('20 = "town"', '20 = "village"', "the classes"),
         ("patch_px = 16", "patch_px = 32", "shape"),
     ]:
         other = described(folder, tmp_path, old, new)
         with pytest.raises(ModelError, match=what):
             check_fit(model, other, own.modalities)
+        if what == "on the ground":
+            check_fit(model, other, own.modalities, accept_ground_size=True)
 
 
 @pytest.fixture(scope="module")

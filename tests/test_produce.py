@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from unigeo.producer.commands.cli import main
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.pipeline.pipeline import carry_out
 from unigeo.producer.pipeline.production_run import ProductionRun, choose
+from unigeo.producer.raster.encoding import ModelEncoder
 from unigeo.producer.raster.run import ExecutionOptions
 from unigeo.producer.training.train import train
 from unigeo.schemas.errors import StoreError
@@ -121,7 +123,7 @@ def test_the_same_command_again_finds_everything_done(product: Product) -> None:
     folder, _ = product
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
     lines = list(carry_out(run_of(folder), World(), options=ExecutionOptions(progress=False)))
-    assert "as it was" in lines[-1]
+    assert "as it was: " in lines[-1] and lines[-1].endswith(" vectors")
     assert before == {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
 
 
@@ -158,6 +160,37 @@ def test_the_command_uses_a_finished_model(
     again, first = xr.open_zarr(out), xr.open_zarr(folder / "denver.zarr")
     assert np.array_equal(again.coordinate, first.coordinate)
     assert "aerial" not in again
+
+
+def test_a_stopped_run_says_what_it_kept_and_the_last_line_counts_the_whole_store(
+    product: Product,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "stopped.zarr"
+    arguments = ["--bbox", *BBOX, "--resolution", 20_000, "--model", product[0] / "model0"]
+    arguments += ["--modalities", "coordinate,aerial", "--out", out]
+
+    encode = ModelEncoder.codes
+
+    def codes(encoder: ModelEncoder, modality: str, observed: Any) -> Any:
+        if modality == "aerial":
+            os.kill(os.getpid(), signal.SIGINT)  # in the main thread, which handles it at once
+        return encode(encoder, modality, observed)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(ModelEncoder, "codes", codes)
+        code, _, said = command(monkeypatch, capsys, *arguments)
+    last = said.strip().splitlines()[-1]
+    assert code == 130 and last.startswith("Stopped by Ctrl-C: "), said
+    assert f"finished shards of {out} are kept" in last and "the same command goes on" in last
+    code, _, said = command(monkeypatch, capsys, *arguments)
+    field = client.open_field(out)
+    stored = open_group(out)
+    count = sum(stored[f"manifest/{name}_valid_cells"][...].sum() for name in field.modalities)
+    assert code == 0 and field.verify().ok
+    assert said.strip().splitlines()[-1] == f"published     {out}: {count:,} vectors"
 
 
 SHARE = """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unigeo.producer.commands.ablate import ablate
+from unigeo.producer.commands.endings import run_command
 from unigeo.producer.commands.evaluate import evaluate
 from unigeo.producer.commands.numbers import numbers
 from unigeo.producer.commands.observe import observe
@@ -21,7 +22,7 @@ from unigeo.producer.commands.options import (
     takes_terms,
 )
 from unigeo.producer.observations.open_named import open_named
-from unigeo.schemas.errors import RegionError, UnigeoError
+from unigeo.schemas.errors import RegionError
 
 if TYPE_CHECKING:
     from unigeo.schemas.geo.regions import Region
@@ -42,6 +43,11 @@ if TYPE_CHECKING:
 )
 @click.option("--steps", type=int, help="Training steps, if not the preset's.")
 @takes_settings
+@click.option(
+    "--accept-ground-size",
+    is_flag=True,
+    help="Encode patches of another size on the ground than those that the model learned from.",
+)
 @click.option("--resolution", type=float, metavar="METRES", help="Side of a cell.")
 @click.option("--modalities", help="Vectors to store, such as coordinate,aerial,dsm.")
 @click.option("--codec", type=click.Choice(["none", "zstd"]), default="none", show_default=True)
@@ -131,6 +137,7 @@ def _produce(**options: Any) -> None:
         seed=options["seed"],
         out=options["out"],
         changes=changes,
+        accept_ground_size=options["accept_ground_size"],
     )
     following = None
     if options["update"]:
@@ -179,12 +186,8 @@ produce.add_command(observe)
 
 
 def main() -> None:
-    """Run the command; what a user can mend ends in one message and exit code 2."""
-    try:
-        produce()
-    except UnigeoError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+    """Run the command; every error and every stop ends in one line and an exit code."""
+    sys.exit(run_command(produce))
 
 
 if __name__ == "__main__":

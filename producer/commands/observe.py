@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from unigeo.producer.pipeline.stopping import kept_when_stopped
+
 
 @click.command()
 @click.argument("description", metavar="SET.toml", type=click.Path(path_type=Path))
@@ -33,7 +35,12 @@ def observe(description: Path, out: str, workers: int, dry_run: bool) -> None:
     )
     if dry_run:
         return
-    with click.progressbar(length=len(plan.shards), label="shards", file=sys.stderr) as bar:
+    with (
+        kept_when_stopped(
+            f"the finished shards of {out} are kept, and the same command goes on with the next"
+        ),
+        click.progressbar(length=len(plan.shards), label="shards", file=sys.stderr) as bar,
+    ):
 
         def finished(done: int, _: int) -> None:
             bar.update(done - bar.pos)

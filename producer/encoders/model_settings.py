@@ -51,7 +51,7 @@ class ModelSettings:
     """Seed of the initial weights and of the rotation."""
 
     def __post_init__(self) -> None:
-        check(self, self.dimension > 0, "dimension must be positive")
+        check(self, self.dimension > 1, "dimension must be at least 2, as a direction is")
         check(self, self.temperature >= 0.01, "temperature must be at least 0.01")
         check(self, len(self.towers) > 0, "at least one modality must have settings")
         ordered = {name: self.towers[name] for name in in_order(self.towers)}

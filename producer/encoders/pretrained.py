@@ -35,8 +35,8 @@ def load_tower(kind: Any, name: str, expected: Mapping[str, object]) -> Any:
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(
-                f"cannot load {kind.__name__} from {name!r}: {error} Pass a folder that holds "
-                f"config.json and model.safetensors, or allow the network."
+                f"cannot load {kind.__name__} from {name!r}: {_reason(error)}. Pass a folder that "
+                f"holds config.json and model.safetensors, or allow the network."
             ) from error
     expected = {**expected, **FORM}
     actual = {key: getattr(tower.config, key) for key in expected}
@@ -62,8 +62,8 @@ def fit_to_checkpoint(settings: ModelSettings, name: str) -> ModelSettings:
             config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise ModelError(
-                f"cannot read the configuration of {name!r}: {error} Pass a folder that holds "
-                f"config.json and model.safetensors, or allow the network."
+                f"cannot read the configuration of {name!r}: {_reason(error)}. Pass a folder that "
+                f"holds config.json and model.safetensors, or allow the network."
             ) from error
     if config.model_type != "siglip":
         raise ModelError(
@@ -93,6 +93,12 @@ def fit_to_checkpoint(settings: ModelSettings, name: str) -> ModelSettings:
     return settings.with_towers(**changes)
 
 
+def _reason(error: Exception) -> str:
+    """Return the first sentence of an error: `transformers` lists all its classes after it."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].partition(". ")[0].rstrip(".")
+
+
 def takes_checkpoint(tower: ImageSettings) -> bool:
     """Return whether an image tower can start from a checkpoint, which takes colours or greys."""
     return tower.channels in (1, 3) and tower.dtype == "uint8"
@@ -119,7 +125,7 @@ def load_pretrained_tokenizer(name: str) -> tuple[Any, str]:
             return wrapped.backend_tokenizer, str(wrapped.pad_token)
         except (OSError, ValueError, AttributeError, ImportError) as error:
             raise ModelError(
-                f"cannot load a tokenizer from {name!r}: {error} The folder must hold "
+                f"cannot load a tokenizer from {name!r}: {_reason(error)}. The folder must hold "
                 f"tokenizer.json; SigLIP 2 has one, the first SigLIP a sentencepiece file only."
             ) from error
 

@@ -15,12 +15,14 @@ from unigeo.producer.pipeline.production_run import ProductionRun, choose, descr
 from unigeo.producer.pipeline.stages import (
     announce_run,
     begin_store,
+    count_vectors,
     interpolation_errors,
     open_job,
     open_run_model,
     publish_store,
     train_model,
 )
+from unigeo.producer.pipeline.stopping import kept_when_stopped
 from unigeo.producer.publishing.releases import NextRelease, take_over
 from unigeo.producer.publishing.terms import Terms
 from unigeo.producer.raster.coordinate_detail import describe_detail
@@ -35,7 +37,7 @@ from unigeo.producer.raster.store_lease import StoreLease, lease_store
 from unigeo.producer.storage.field_store import check_writable
 from unigeo.producer.training.processes import default_device
 from unigeo.producer.training.train import finished_metrics
-from unigeo.schemas.store.status import Status
+from unigeo.schemas.io.stores import open_group
 
 __all__ = ["carry_out", "choose", "describe", "foresee"]
 
@@ -77,7 +79,11 @@ def _carry_out(
     device = default_device()
     if run.model_settings is not None:
         observations = only(observations, run.model_settings.modalities)
-        metrics = train_model(run, observations, device, progress=options.progress)
+        with kept_when_stopped(
+            f"before the first step of training or after the last; what {run.model} held is kept, "
+            "and the same command goes on from there"
+        ):
+            metrics = train_model(run, observations, device, progress=options.progress)
         if metrics is None:
             return
         recall, chance = metrics["mean"]["R@10"], metrics["chance"]["R@10"]
@@ -97,7 +103,7 @@ def _carry_out(
     if complete:
         lease.clean_up()
         announce_run(run)
-        yield f"published     {run.out}, as it was"
+        yield f"published     {run.out}, as it was: {count_vectors(group):,} vectors"
         return
     if following is not None:
         taken = take_over(following.previous_url, group, run.region, observations.land)
@@ -107,13 +113,20 @@ def _carry_out(
     )
     opened = open_job(run, observations, encoder, options, loaded.identity)
     yield from _describe_interpolation(encoder, opened)
-    report = fill(group, opened, options, lease)
+    with kept_when_stopped(
+        f"the finished shards of {run.out} are kept, and the same command goes on with the next"
+    ):
+        report = fill(group, opened, options, lease)
     yield from _describe_report(report, observations)
     refuse_failures(run.out, report, lease, options)
-    if publish_store(run, observations, loaded, group, lease, following, progress=options.progress):
-        yield f"published     {run.out}: {report.cells[Status.VALID]:,} vectors"
-    else:
-        yield f"published     {run.out}, by another run"
+    with kept_when_stopped(
+        f"all shards of {run.out} are kept, and the same command publishes them"
+    ):
+        here = publish_store(
+            run, observations, loaded, group, lease, following, progress=options.progress
+        )
+    count = count_vectors(open_group(run.out))
+    yield f"published     {run.out}{'' if here else ', by another run'}: {count:,} vectors"
 
 
 def _describe_interpolation(encoder: ModelEncoder, opened: OpenedJob) -> Iterator[str]:
@@ -158,7 +171,12 @@ def foresee(
         model = UniGeoCLIP(run.model_settings, pretrained=False)
         text = run.model_settings.text
         tokenizer = None if text is None else train_tokenizer((), text)
-    check_fit(model, observations, run.layout.modalities)
+    check_fit(
+        model,
+        observations,
+        run.layout.modalities,
+        accept_ground_size=run.accept_ground_size,
+    )
     encoder = encoder_of(model, observations, device, run.interpolate, tokenizer=tokenizer)
     opened = open_job(run, observations, encoder, ExecutionOptions())
     if model.settings.coordinate is not None and COORDINATE in run.layout.modalities:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from unigeo.producer.encoders.checkpoints import check_checkpoints
 from unigeo.producer.encoders.model import read_settings
 from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.observations.protocol import Observations
@@ -49,6 +50,8 @@ class ProductionRun:
     """Settings that differ from the preset's, as texts."""
     interpolate: int = 1
     """Side of the squares of cells of which one coordinate is encoded; 1: every cell is."""
+    accept_ground_size: bool = False
+    """Whether patches may have another size on the ground than those that the model learned."""
 
 
 def choose(
@@ -66,6 +69,7 @@ def choose(
     seed: int = 0,
     out: str | None = None,
     changes: Mapping[str, str] | None = None,
+    accept_ground_size: bool = False,
 ) -> ProductionRun:
     """Turn options into one run; options that are left out are chosen for this machine.
 
@@ -83,6 +87,7 @@ def choose(
         seed: seed of the model and its training.
         out: URL of the store.
         changes: changes to the preset's settings, such as `{"model.coordinate.depth": "6"}`.
+        accept_ground_size: encode patches of another size on the ground than the model learned.
 
     Raises:
         UnigeoError: if an option makes no sense.
@@ -93,20 +98,25 @@ def choose(
             f"{model} is used as it is, so {', '.join(changes)} cannot be set; leave out --model "
             "to train one"
         )
-    chosen_recipe = recipe(preset, observations, seed, changes)
-    model_settings, training = chosen_recipe.model, chosen_recipe.training
+    model_settings, training = None, TrainingSettings(seed=seed)
+    if model is None:
+        chosen_recipe = recipe(preset, observations, seed, changes)
+        model_settings, training = chosen_recipe.model, chosen_recipe.training
     if out is not None and not out.strip():
         raise StoreError(
             f"--out is empty (was a variable left unset?); leave it out to write to "
             f"{region.name}/{region.name}.zarr"
         )
-    if model is None:
+    if model_settings is not None:
         observations = only(observations, model_settings.modalities)
     if steps is not None:
         training = replace(training, steps=steps)
     if model is not None and finished_metrics(Path(model)) is None:
         raise ModelError(f"{model} is no finished model; leave out --model to train one")
-    used = model_settings if model is None else read_settings(model)
+    folder = Path(region.name) / "model" if model is None else Path(model)
+    if model_settings is not None and finished_metrics(folder) is None:
+        check_checkpoints(model_settings)
+    used = model_settings or read_settings(folder)
     chosen = chosen_modalities(modalities, observations, used)
     dimension = used.dimension
     if resolution_m is None:
@@ -120,12 +130,13 @@ def choose(
         region=region,
         grid=grid,
         layout=layout,
-        model=Path(model) if model is not None else Path(region.name) / "model",
+        model=folder,
         out=f"{region.name}/{region.name}.zarr" if out is None else out,
-        model_settings=None if model is not None else model_settings,
+        model_settings=model_settings,
         training=training,
         changes=changes,
         interpolate=interpolate,
+        accept_ground_size=accept_ground_size,
     )
 
 

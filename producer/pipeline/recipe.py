@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.pixel_statistics import fit_pixels
 from unigeo.producer.encoders.presets import base, small, tiny
@@ -33,7 +35,41 @@ def recipe(
     model, training = presets(preset, observations, seed)
     changed = override(Recipe(model=model, training=training), changes)
     changed.training.check_modalities(changed.model.modalities)
+    _check_contrast(changed, observations)
     return replace(changed, model=fit_pixels(changed.model, observations))
+
+
+def _check_contrast(recipe: Recipe, observations: Observations) -> None:
+    """Refuse a loss that cannot be computed, or that would leave an encoder untrained.
+
+    Raises:
+        ModelError: naming the setting.
+    """
+    model, contrast = recipe.model, recipe.training.contrast
+    pairs = contrast.selected(model.modalities)
+    if not pairs:
+        raise ModelError(
+            f"the model encodes {', '.join(model.modalities)} alone, which has no pair; add a "
+            "modality, or set training.contrast.self_pairs=true"
+        )
+    idle = sorted(set(model.modalities) - {name for pair in pairs for name in pair})
+    if idle:
+        raise ModelError(
+            f"no pair of training.contrast.pairs={contrast.pairs} has {', '.join(idle)}, whose "
+            f"vectors would stay random; add a pair, or leave it out by --set model.{idle[0]}=none"
+        )
+    if model.temperature_per_pair and contrast.self_pairs:
+        raise ModelError("a temperature per pair goes without self pairs; leave one of them off")
+    if contrast.prefixes and contrast.prefixes[-1] >= model.dimension:
+        raise ModelError(
+            f"training.contrast.prefixes ends with {contrast.prefixes[-1]}, which is not shorter "
+            f"than the vectors: model.dimension is {model.dimension}"
+        )
+    if contrast.same_panorama and observations.panoramas(np.empty((0, 2))) is None:
+        raise ModelError(
+            f"training.contrast.same_panorama needs to know the panorama of each location, and "
+            f"{observations.name} does not say; leave it off"
+        )
 
 
 def presets(

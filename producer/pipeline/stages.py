@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import zarr
 
@@ -42,8 +43,9 @@ from unigeo.producer.storage.field_store import check_layout, create_field
 from unigeo.producer.training.processes import is_first_rank
 from unigeo.producer.training.train import train
 from unigeo.schemas.io.stores import open_group
-from unigeo.schemas.store.attributes import DetailAttributes, root_attributes
+from unigeo.schemas.store.attributes import DetailAttributes, read_attributes, root_attributes
 from unigeo.schemas.store.covariates import Covariate
+from unigeo.schemas.store.manifest import GROUP as MANIFEST
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -83,7 +85,12 @@ def open_run_model(run: ProductionRun, observations: Observations) -> RunModel:
         ModelError: if it cannot encode what is observed.
     """
     model, tokenizer, weights = open_model(run.model)
-    check_fit(model, observations, run.layout.modalities)
+    check_fit(
+        model,
+        observations,
+        run.layout.modalities,
+        accept_ground_size=run.accept_ground_size,
+    )
     identity = identity_of(weights, model.settings, observations, run.interpolate)
     return RunModel(model, tokenizer, weights, identity)
 
@@ -225,16 +232,26 @@ def publish_store(
     """Publish a filled store and list it in its catalogue; False if another run has done it."""
     if not lease.wait_to_publish(group):
         return False
+    has_coordinates = COORDINATE in loaded.model.modalities
     publish(
         group,
-        encoder=coordinate_weights(loaded.model),
-        encoder_settings=coordinate_settings(loaded.model),
+        encoder=coordinate_weights(loaded.model) if has_coordinates else None,
+        encoder_settings=coordinate_settings(loaded.model) if has_coordinates else None,
         concepts=concepts_of(loaded.model, loaded.tokenizer, phrases_for(observations)),
         previous=None if following is None else following.previous_url,
         progress=progress,
     )
     announce_run(run)
     return True
+
+
+def count_vectors(group: zarr.Group) -> int:
+    """Count the vectors of a published store, by its manifest."""
+    layout = read_attributes(dict(group.attrs), str(group.store)).field_layout()
+    arrays = (group.get(f"{MANIFEST}/{name}_valid_cells") for name in layout.modalities)
+    return sum(
+        int(np.asarray(array[...]).sum()) for array in arrays if isinstance(array, zarr.Array)
+    )
 
 
 def announce_run(run: ProductionRun) -> None:

@@ -301,8 +301,20 @@ def encoder_of(
     return ModelEncoder(model, observations, device, cells, interpolate, tokenizer)
 
 
-def check_fit(model: UniGeoCLIP, observations: Observations, modalities: tuple[str, ...]) -> None:
+def check_fit(
+    model: UniGeoCLIP,
+    observations: Observations,
+    modalities: tuple[str, ...],
+    *,
+    accept_ground_size: bool = False,
+) -> None:
     """Refuse a model that cannot encode what is observed.
+
+    Args:
+        model: the model.
+        observations: what is observed.
+        modalities: modalities to encode.
+        accept_ground_size: accept patches of another size on the ground than those it learned from.
 
     Raises:
         ModelError: naming the modality.
@@ -327,6 +339,15 @@ def check_fit(model: UniGeoCLIP, observations: Observations, modalities: tuple[s
                     f"the model takes {modality} of {what} {trained}, the observations give "
                     f"{observed}; train a model on them"
                 )
+        trained_m = getattr(model.settings.towers[modality], "sides_m", ())
+        sides_m = observations.form(modality).sides_m
+        if trained_m and sides_m and trained_m != sides_m and not accept_ground_size:
+            listed = [", ".join(f"{side:g}" for side in sides) for sides in (trained_m, sides_m)]
+            raise ModelError(
+                f"the model learned {modality} patches of {listed[0]} m on the ground, those of "
+                f"{observations.name} are of {listed[1]} m; train a model on them, or describe "
+                "them with its size (unigeo-produce --accept-ground-size encodes them as they are)"
+            )
 
 
 def _compared(
@@ -341,5 +362,3 @@ def _compared(
     yield "type", settings.number_type(modality), np.dtype(form.pixel_type).name
     if isinstance(tower, ClassesSettings):
         yield "the classes", tower.classes, form.classes
-    if tower.sides_m and form.sides_m:
-        yield "sides on the ground in metres", tower.sides_m, form.sides_m

@@ -261,6 +261,10 @@ def _check(description: SetDescription, path: Path) -> None:
         if source is not None and not (source.url if source.kind == "stac" else source.files):
             need = "url" if source.kind == "stac" else "files"
             raise ObservationsError(f"{path}, table [{name}]: kind {source.kind!r} needs `{need}`.")
+        if source is not None and source.prefer == "nearest" and not source.date:
+            raise ObservationsError(
+                f"{path}, table [{name}]: prefer = 'nearest' needs `date`, such as 2020-07-15."
+            )
     if dsm is not None and dsm.ground == "terrain":
         terrain = dsm.terrain_collections if dsm.kind == "stac" else dsm.terrain_files
         if not terrain:

@@ -24,8 +24,8 @@ from unigeo.producer.training.processes import Processes
 from unigeo.producer.training.schedule import rate_share
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.step import TrainingBatch, compute_gradients
-from unigeo.schemas.errors import ModelError
 
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 LARGEST_NORM = 1.0
 """Norm to which longer gradients are clipped."""
 
@@ -99,12 +99,14 @@ def run_steps(
 
     Raises:
         ModelError: naming the step, what happened and what to do.
+        KeyboardInterrupt: after SIGTERM or SIGINT, once a checkpoint of the last step is written;
+            with a message and, in the process that received it, the signal's number.
     """
     saved = time.monotonic()
     state.model.train()
     with (
         closing(batch_source.batches(first, settings.steps)) as batches,  # type: ignore[type-var]
-        _stop_on_sigterm() as stop_requested,
+        _stop_on_signal() as stop_requested,
         tqdm(
             total=settings.steps, initial=first, desc="train", unit="step", disable=not progress
         ) as bar,
@@ -136,9 +138,10 @@ def run_steps(
             if stop and done < settings.steps:
                 if records is not None:
                     records.checkpoints.wait()
-                raise ModelError(
-                    f"stopped as asked after {done} of {settings.steps} steps; the same command "
-                    "goes on from there"
+                raise KeyboardInterrupt(
+                    f"after {done} of {settings.steps} steps of training, of which a checkpoint is "
+                    "kept; the same command goes on from there",
+                    *stop_requested.numbers,
                 )
     state.model.eval()
 
@@ -180,22 +183,36 @@ def _save(records: RunRecords, step: int, state: TrainingState) -> None:
     records.checkpoints.save(step, state)
 
 
-@contextmanager
-def _stop_on_sigterm() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM sets, so that the run ends with a checkpoint.
+class _StopRequest:
+    """Whether this process was asked to stop, and by which signal."""
 
-    Only the main thread can handle signals; in another one the event is never set.
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+
+    def is_set(self) -> bool:
+        return bool(self.numbers)
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[_StopRequest]:
+    """Yield a request that SIGTERM or SIGINT makes, so that the run ends with a checkpoint.
+
+    A second SIGINT ends it at once. Only the main thread can handle signals; in another one no
+    request is ever made.
     """
-    stop_requested = threading.Event()
+    request = _StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield stop_requested
+        yield request
         return
 
-    def request_stop(number: int, frame: FrameType | None) -> None:
-        stop_requested.set()
+    def ask(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and request.is_set():
+            raise KeyboardInterrupt
+        request.numbers = [number]
 
-    previous = signal.signal(signal.SIGTERM, request_stop)
+    before = {number: signal.signal(number, ask) for number in _STOPPING}
     try:
-        yield stop_requested
+        yield request
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in before.items():
+            signal.signal(number, handler)

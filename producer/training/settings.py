@@ -116,6 +116,11 @@ class TrainingSettings:
                         f"training: {name} takes pairs of a modality and a number from {low:g} to "
                         f"{high:g}, not {modality!r}, {value}"
                     )
+        if self.batch < 2:
+            raise ModelError(
+                "training: batch must be at least 2: a sample is contrasted with others of its "
+                f"batch, and {self.batch} has none"
+            )
         if self.batch > self.locations * (1 - self.holdout) / 2:
             raise ModelError(
                 f"training: {self.locations} locations are too few for batches of {self.batch}"
