@@ -327,11 +327,34 @@ def test_other_files_are_no_catalogues(tmp_path: Path, content: bytes, words: st
 def test_a_catalogue_stands_above_its_stores(shelf: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="does not lie below"):
         gather(str(shelf / "fiji" / "catalog.json"), [str(shelf / "gulf" / "gulf.zarr")])
-    with pytest.raises(StoreError, match="not in the catalogue beside it"):
+    with pytest.raises(StoreError, match=r"other\.zarr"):
         gather(str(shelf / "catalog.json"), [str(shelf / "gulf" / "other.zarr")])
     with pytest.raises(StoreError, match="never published"):
         stores.begin(tmp_path / "new.zarr")
         announce(str(tmp_path / "new.zarr"))
+
+
+def test_a_store_that_was_copied_alone_is_catalogued(shelf: Path, tmp_path: Path) -> None:
+    """Or one whose catalogue was lost: what is beside it is written again."""
+    alone = shelf / "alone"
+    alone.mkdir()
+    shutil.copytree(shelf / "gulf" / "gulf.zarr", alone / "gulf.zarr")
+    before = stores.tree(alone / "gulf.zarr")
+    entries = gather(str(shelf / "catalog.json"), [str(alone / "gulf.zarr")])
+    assert {"alone/gulf.zarr", "gulf/gulf.zarr"} <= {entry.href for entry in entries}
+    gather(str(alone / "catalog.json"), [str(alone / "gulf.zarr")])
+    assert client.open_field(alone, region="gulf").verify().ok
+    assert stores.tree(alone / "gulf.zarr") == before
+    documents = [json.loads(path.read_text()) for path in alone.glob("*.json")]
+    assert len(documents) == 3 and [faults(one) for one in documents] == [[], [], []]
+
+
+def test_the_number_of_a_release_is_its_name(shelf: Path) -> None:
+    for release in (1, "1"):
+        field = client.open_field(shelf / "catalog.json", region="gulf", release=release)
+        assert field.url == str(shelf / "gulf" / "gulf.zarr")
+    with pytest.raises(StoreError, match=r"no release '2'"):
+        client.open_field(shelf / "catalog.json", region="gulf", release=2)
 
 
 def test_dates_and_licences_as_stac_wants_them() -> None:

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import stores
 from zarr.storage import MemoryStore
 
 from unigeo import client
-from unigeo.producer.publishing.announce import announce
+from unigeo.producer.publishing.announce import announce, gather
 from unigeo.producer.publishing.publish import publish
 from unigeo.producer.publishing.releases import NextRelease, next_release, take_over
+from unigeo.producer.publishing.updates import is_unchanged, refuse_losses
 from unigeo.producer.storage.field_store import create_field
 from unigeo.producer.storage.object_io import delete
 from unigeo.producer.storage.objects import read_object
@@ -118,7 +119,7 @@ def test_the_run_reported_is_the_one_whose_model_made_the_vectors(
             delete(store, shard_key(modality, *divmod(shard, 2), 3))
             delete(store, shard_key(f"{modality}_status", *divmod(shard, 2), 2))
         stores.fill(group, grid, layout, area, seen_by(model, inputs))
-        publish(group, previous=before)
+        publish(group, previous=before, allow_loss=True)
         before = store
         manifest = open_group(store)["manifest"]
         runs: Any = manifest.attrs["runs"]
@@ -205,6 +206,76 @@ def test_a_damaged_shard_is_not_taken_over(first: Path) -> None:
     assert client.open_field(following.url).verify().ok
 
 
+def test_a_release_with_fewer_vectors_needs_a_word_of_consent(first: Path) -> None:
+    following = next_release(str(first), "gulf")
+    layout = stores.layout_of()
+    grid = stores.grid_of(stores.GULF, layout)
+    attributes = following.mark(attributes_of(stores.GULF, "old", "two"))
+    group = create_field(following.url, grid, layout, attributes)
+
+    def seen_less(modality: str, lonlat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        vectors, observed = stores.encoder()(modality, lonlat)
+        observed &= (modality == "coordinate") | (lonlat[:, 1] > 0)
+        vectors[~observed] = np.nan
+        return vectors, observed
+
+    stores.fill(group, grid, layout, stores.GULF, seen_less)
+    with pytest.raises(StoreError, match=r"has lost \d+\.\d % of aerial of .* --allow-loss"):
+        publish(group, previous=following.previous_url)
+    assert next_release(str(first), "gulf") == following, "it is not published"
+    publish(group, previous=following.previous_url, allow_loss=True)
+    assert client.open_field(following.url).verify().ok
+
+
+@pytest.mark.parametrize(
+    ("modalities", "resolution_m", "words"),
+    [
+        (("coordinate",), 80_000, "would lack aerial"),
+        (("coordinate", "aerial"), 90_000, "cells of 90000 m instead of 80000 m"),
+        (("coordinate", "aerial"), 40_000, None),
+    ],
+)
+def test_fewer_modalities_and_coarser_cells_are_refused_before_work(
+    first: Path, modalities: tuple[str, ...], resolution_m: float, words: str | None
+) -> None:
+    layout = Layout(modalities=modalities, bands=8, shard=stores.SHARD, chunk=4)
+    grid = stores.GULF.grid(resolution_m, stores.SHARD)
+    following = next_release(str(first), "gulf")
+    if words is None:
+        refuse_losses(following, grid, layout)
+        return
+    with pytest.raises(StoreError, match=words):
+        refuse_losses(following, grid, layout)
+    refuse_losses(next_release(str(first), "gulf", allow_loss=True), grid, layout)
+
+
+@given(
+    region=st.sampled_from(["gulf", "wider"]),
+    model=st.sampled_from(["old", "new"]),
+    inputs=st.sampled_from(["one", "two"]),
+    licence=st.sampled_from([None, "MIT"]),
+)
+@settings(max_examples=16, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_release_is_unchanged_if_and_only_if_nothing_of_it_is_another(
+    first: Path, region: str, model: str, inputs: str, licence: str | None
+) -> None:
+    attributes = attributes_of(REGIONS[region], model, inputs)
+    following = next_release(str(first), "gulf")
+    marked = following.mark(attributes) | ({} if licence is None else {"license": licence})
+    same = (region, model, inputs, licence) == ("gulf", "old", "one", None)
+    assert is_unchanged(following, marked, REGIONS[region], stores.land) == same
+
+
 def test_without_a_first_release_there_is_nothing_to_update(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="without --update first"):
         next_release(str(tmp_path / "gulf.zarr"), "gulf")
+
+
+def test_a_lost_catalogue_is_told_with_the_command_that_makes_it(first: Path) -> None:
+    catalogue = first.parent / "catalog.json"
+    catalogue.unlink()
+    with pytest.raises(StoreError, match="unigeo-produce catalog") as lost:
+        next_release(str(first), "gulf")
+    _, arguments = str(lost.value).split("unigeo-produce catalog ")
+    gather(arguments.split()[0], arguments.split()[1:])
+    assert next_release(str(first), "gulf").release == "2"

@@ -30,7 +30,7 @@ def read_entries(url: str, *, timeout_s: float = TIMEOUT_S) -> tuple[str, tuple[
 
 
 def store_of_catalogue(
-    url: str, region: str | None, release: str | None, *, timeout_s: float = TIMEOUT_S
+    url: str, region: str | None, release: str | int | None, *, timeout_s: float = TIMEOUT_S
 ) -> str:
     """Return the address of a field's store.
 

@@ -45,7 +45,7 @@ def open_field(
     url: Any,
     *,
     region: str | None = None,
-    release: str | None = None,
+    release: str | int | None = None,
     overview: int | None = None,
     allow_building: bool = False,
     timeout_s: float = _REQUEST_TIMEOUT_S,
@@ -56,7 +56,7 @@ def open_field(
         url: a path, or a `file://`, `https://`, `s3://`, `gs://` or `az://` URL, or a Zarr store;
             or the URL of a `catalog.json`, which lists several.
         region: name of the field in a catalogue; may be left out if it lists only one region.
-        release: name of the release in a catalogue; the newest by default.
+        release: name or number of the release in a catalogue; the newest by default.
         overview: open the overview instead whose cells each cover this many by this many cells.
         allow_building: also open a store that is not published yet; its missing shards read as
             "not produced".

@@ -25,6 +25,8 @@ from unigeo.producer.observations.open_named import open_named
 from unigeo.schemas.errors import RegionError
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from unigeo.schemas.geo.regions import Region
 
 
@@ -38,6 +40,11 @@ if TYPE_CHECKING:
 )
 @takes_observations
 @click.option("--model", help="Folder of a finished model to use as it is.")
+@click.option(
+    "--model-out",
+    help="Folder to train into; REGION/model by default, REGION/model-r2 for an --update whose "
+    "model is another.",
+)
 @click.option(
     "--preset", default="tiny", show_default=True, help="Model to train: tiny, small or base."
 )
@@ -72,6 +79,11 @@ if TYPE_CHECKING:
     "--update",
     is_flag=True,
     help="Make a new release beside the published one, of which what stays is taken over.",
+)
+@click.option(
+    "--allow-loss",
+    is_flag=True,
+    help="Let --update make a release with fewer modalities, coarser cells or fewer vectors.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be done and what it costs, and do nothing."
@@ -138,32 +150,27 @@ def _produce(**options: Any) -> None:
         out=options["out"],
         changes=changes,
         accept_ground_size=options["accept_ground_size"],
+        model_out=options["model_out"],
+        update=options["update"],
+        allow_loss=options["allow_loss"],
     )
-    following = None
-    if options["update"]:
-        from dataclasses import replace
-
-        from unigeo.producer.publishing.releases import next_release
-
-        following = next_release(run.out, run.region.name)
-        run = replace(run, out=following.url)
     for line in describe(run, observations):
         click.echo(line, err=True)
     if options["dry_run"]:
         workers, price = options["workers"] or 1, options["price_per_hour"]
-        lines = foresee(run, observations, workers=workers, price_per_hour=price)
+        for line in foresee(run, observations, workers=workers, price_per_hour=price):
+            click.echo(line, err=True)
     else:
-        lines = carry_out(
-            run,
-            observations,
-            options=execution,
-            following=following,
-            terms=terms,
-        )
-    for line in lines:
-        click.echo(line, err=True)
-    if not options["dry_run"]:
-        click.echo(run.out)
+        click.echo(_echo(carry_out(run, observations, options=execution, terms=terms)))
+
+
+def _echo(lines: "Generator[str, None, str]") -> str:
+    """Print the lines of a run to stderr; return its result."""
+    while True:
+        try:
+            click.echo(next(lines), err=True)
+        except StopIteration as end:
+            return str(end.value)
 
 
 def _region(options: dict[str, Any]) -> "Region":

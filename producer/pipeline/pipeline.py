@@ -4,7 +4,7 @@
 cost. Both yield the lines that the command prints; the stages themselves are in `stages`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from unigeo.producer.encoders.model import UniGeoCLIP, load_model
 from unigeo.producer.encoders.text import train_tokenizer
@@ -20,11 +20,13 @@ from unigeo.producer.pipeline.stages import (
     open_job,
     open_run_model,
     publish_store,
+    root_of,
     train_model,
 )
 from unigeo.producer.pipeline.stopping import kept_when_stopped
-from unigeo.producer.publishing.releases import NextRelease, take_over
+from unigeo.producer.publishing.releases import take_over
 from unigeo.producer.publishing.terms import Terms
+from unigeo.producer.publishing.updates import is_unchanged
 from unigeo.producer.raster.coordinate_detail import describe_detail
 from unigeo.producer.raster.coordinate_interpolation import cells_per_node
 from unigeo.producer.raster.cost_estimate import calibrate, cell_flops, estimate, format_estimate
@@ -36,7 +38,7 @@ from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.producer.raster.store_lease import StoreLease, lease_store
 from unigeo.producer.storage.field_store import check_writable
 from unigeo.producer.training.processes import default_device
-from unigeo.producer.training.train import finished_metrics
+from unigeo.producer.training.train import check_folder, fingerprint, finished_metrics
 from unigeo.schemas.io.stores import open_group
 
 __all__ = ["carry_out", "choose", "describe", "foresee"]
@@ -47,17 +49,18 @@ def carry_out(
     observations: Observations,
     *,
     options: ExecutionOptions | None = None,
-    following: NextRelease | None = None,
     terms: Terms | None = None,
-) -> Iterator[str]:
+) -> Generator[str, None, str]:
     """Train, rasterize and publish; yields a line after each stage.
 
     Args:
         run: what to produce.
         observations: what is observed.
         options: how the run is executed; here, with bars on stderr, by default.
-        following: the release before, some of whose shards are taken over.
         terms: terms of publication.
+
+    Returns:
+        URL of the published store: of the previous release where nothing has changed since.
 
     Raises:
         UnigeoError: naming the stage, what happened and what to do; finished parts are kept.
@@ -65,7 +68,7 @@ def carry_out(
     options = options or ExecutionOptions()
     check_writable(run.out)
     with lease_store(run.out) as lease:
-        yield from _carry_out(run, observations, options, lease, following, terms or Terms())
+        return (yield from _carry_out(run, observations, options, lease, terms or Terms()))
 
 
 def _carry_out(
@@ -73,9 +76,8 @@ def _carry_out(
     observations: Observations,
     options: ExecutionOptions,
     lease: StoreLease,
-    following: NextRelease | None,
     terms: Terms,
-) -> Iterator[str]:
+) -> Generator[str, None, str]:
     device = default_device()
     if run.model_settings is not None:
         observations = only(observations, run.model_settings.modalities)
@@ -85,26 +87,26 @@ def _carry_out(
         ):
             metrics = train_model(run, observations, device, progress=options.progress)
         if metrics is None:
-            return
+            return run.out
         recall, chance = metrics["mean"]["R@10"], metrics["chance"]["R@10"]
         yield (
             f"trained       mean R@10 {100 * recall:.1f} % on held-out blocks "
             f"(chance {100 * chance:.2f} %); {run.model}/card.md"
         )
     loaded = open_run_model(run, observations)
-    group, complete = begin_store(
-        run,
-        observations,
-        loaded,
-        lease,
-        following=following,
-        terms=terms,
-    )
+    attributes, following = root_of(run, observations, loaded, terms), run.following
+    if following is not None and is_unchanged(following, attributes, run.region, observations.land):
+        yield (
+            f"published     {following.previous_url}, release {following.previous}: nothing has "
+            "changed since, so no other is made"
+        )
+        return following.previous_url
+    group, complete = begin_store(run, observations, lease, attributes=attributes, terms=terms)
     if complete:
         lease.clean_up()
         announce_run(run)
         yield f"published     {run.out}, as it was: {count_vectors(group):,} vectors"
-        return
+        return run.out
     if following is not None:
         taken = take_over(following.previous_url, group, run.region, observations.land)
         yield f"taken over    {taken} shards of release {following.previous}, unchanged"
@@ -122,11 +124,10 @@ def _carry_out(
     with kept_when_stopped(
         f"all shards of {run.out} are kept, and the same command publishes them"
     ):
-        here = publish_store(
-            run, observations, loaded, group, lease, following, progress=options.progress
-        )
+        here = publish_store(run, observations, loaded, group, lease, progress=options.progress)
     count = count_vectors(open_group(run.out))
     yield f"published     {run.out}{'' if here else ', by another run'}: {count:,} vectors"
+    return run.out
 
 
 def _describe_interpolation(encoder: ModelEncoder, opened: OpenedJob) -> Iterator[str]:
@@ -164,6 +165,9 @@ def foresee(
     it will be.
     """
     device = default_device()
+    if run.model_settings is not None:
+        used = only(observations, run.model_settings.modalities)
+        check_folder(run.model, fingerprint(used, run.model_settings, run.training))
     if run.model_settings is None or finished_metrics(run.model) is not None:
         model, tokenizer = load_model(run.model)
     else:

@@ -14,11 +14,13 @@ from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
 from unigeo.producer.pipeline.recipe import recipe
+from unigeo.producer.publishing.releases import NextRelease, next_release
+from unigeo.producer.publishing.updates import refuse_losses
 from unigeo.producer.raster.coordinate_interpolation import check_factor
 from unigeo.producer.raster.covariate_columns import columns_of, names_of
 from unigeo.producer.training.processes import default_device
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.train import finished_metrics
+from unigeo.producer.training.train import fingerprint, finished_metrics
 from unigeo.schemas.errors import LayoutError, ModelError, ObservationsError, StoreError
 from unigeo.schemas.geo.grid import Grid, from_wgs84
 from unigeo.schemas.geo.regions import Region
@@ -50,6 +52,8 @@ class ProductionRun:
     """Settings that differ from the preset's, as texts."""
     interpolate: int = 1
     """Side of the squares of cells of which one coordinate is encoded; 1: every cell is."""
+    following: NextRelease | None = None
+    """Release to be made of a published field; None where the field has none yet."""
     accept_ground_size: bool = False
     """Whether patches may have another size on the ground than those that the model learned."""
 
@@ -59,6 +63,7 @@ def choose(
     observations: Observations,
     *,
     model: str | None = None,
+    model_out: str | None = None,
     preset: str = "tiny",
     steps: int | None = None,
     resolution_m: float | None = None,
@@ -70,6 +75,8 @@ def choose(
     out: str | None = None,
     changes: Mapping[str, str] | None = None,
     accept_ground_size: bool = False,
+    update: bool = False,
+    allow_loss: bool = False,
 ) -> ProductionRun:
     """Turn options into one run; options that are left out are chosen for this machine.
 
@@ -77,6 +84,8 @@ def choose(
         region: cells to fill.
         observations: what is observed there.
         model: folder of a finished model; without it one is trained.
+        model_out: folder to train into; by default `model` in the region's folder, or beside it
+            `model-r2` for an update whose model is another.
         preset: name of the settings to train with.
         steps: training steps, if not the preset's.
         resolution_m: side of a cell.
@@ -88,11 +97,19 @@ def choose(
         out: URL of the store.
         changes: changes to the preset's settings, such as `{"model.coordinate.depth": "6"}`.
         accept_ground_size: encode patches of another size on the ground than the model learned.
+        update: make the next release of the field that is published at `out`.
+        allow_loss: let that release hold less than the one before.
 
     Raises:
         UnigeoError: if an option makes no sense.
     """
     changes = dict(changes or {})
+    if model is not None and model_out is not None:
+        raise ModelError("--model uses a model, --model-out trains one; name one of them")
+    if model_out is not None and not model_out.strip():
+        raise ModelError("--model-out is empty (was a variable left unset?); leave it out")
+    if allow_loss and not update:
+        raise StoreError("--allow-loss is about the release that --update makes; leave it out")
     if model is not None and changes:
         raise ModelError(
             f"{model} is used as it is, so {', '.join(changes)} cannot be set; leave out --model "
@@ -113,10 +130,18 @@ def choose(
         training = replace(training, steps=steps)
     if model is not None and finished_metrics(Path(model)) is None:
         raise ModelError(f"{model} is no finished model; leave out --model to train one")
-    folder = Path(region.name) / "model" if model is None else Path(model)
-    if model_settings is not None and finished_metrics(folder) is None:
-        check_checkpoints(model_settings)
-    used = model_settings or read_settings(folder)
+    out = f"{region.name}/{region.name}.zarr" if out is None else out
+    following = next_release(out, region.name, allow_loss=allow_loss) if update else None
+    if model_settings is None:
+        folder = Path(str(model))
+        used = read_settings(folder)
+    else:
+        used = model_settings
+        trained = fingerprint(observations, model_settings, training)
+        folder = _folder_to_train(Path(region.name) / "model", trained, following)
+        folder = folder if model_out is None else Path(model_out)
+        if finished_metrics(folder) is None:
+            check_checkpoints(model_settings)
     chosen = chosen_modalities(modalities, observations, used)
     dimension = used.dimension
     if resolution_m is None:
@@ -126,18 +151,40 @@ def choose(
     numbers = names_of(columns_of(observations, chosen)) if covariates else ()
     layout = Layout(modalities=chosen, bands=dimension, codec=codec, covariates=numbers)
     check_factor(interpolate, layout.shard)
+    if following is not None:
+        refuse_losses(following, grid, layout)
     return ProductionRun(
         region=region,
         grid=grid,
         layout=layout,
         model=folder,
-        out=f"{region.name}/{region.name}.zarr" if out is None else out,
+        out=out if following is None else following.url,
         model_settings=model_settings,
         training=training,
         changes=changes,
         interpolate=interpolate,
+        following=following,
         accept_ground_size=accept_ground_size,
     )
+
+
+def _folder_to_train(folder: Path, run: str, following: NextRelease | None) -> Path:
+    """Return the folder to train into: for an update one beside those of other models.
+
+    Args:
+        folder: folder of the first release's model.
+        run: fingerprint of the training.
+        following: the release to be made; None for the first.
+    """
+    if following is None:
+        return folder
+    numbers = range(int(following.release), 1, -1)
+    beside = [folder.with_name(f"{folder.name}-r{number}") for number in numbers]
+    for one in (*beside, folder):
+        metrics = finished_metrics(one)
+        if metrics is not None and metrics["run"] == run:
+            return one
+    return beside[0] if finished_metrics(folder) is not None else folder
 
 
 def describe(run: ProductionRun, observations: Observations) -> Iterator[str]:
@@ -163,7 +210,9 @@ def describe(run: ProductionRun, observations: Observations) -> Iterator[str]:
         )
     for key, value in run.changes.items():
         yield f"setting       {key} = {value}"
-    yield f"store         {run.out}"
+    after = run.following
+    told = "" if after is None else f", release {after.release}, after {after.previous_url}"
+    yield f"store         {run.out}{told}"
 
 
 def _check_land(region: Region, grid: Grid, observations: Observations) -> None:

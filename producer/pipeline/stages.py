@@ -19,7 +19,6 @@ from unigeo.producer.publishing.concepts import concepts_of
 from unigeo.producer.publishing.coordinate_encoder import coordinate_settings, coordinate_weights
 from unigeo.producer.publishing.phrases import phrases_for
 from unigeo.producer.publishing.publish import publish
-from unigeo.producer.publishing.releases import NextRelease
 from unigeo.producer.publishing.terms import Terms
 from unigeo.producer.raster.coordinate_detail import detail_of
 from unigeo.producer.raster.coordinate_interpolation import (
@@ -98,13 +97,19 @@ def open_run_model(run: ProductionRun, observations: Observations) -> RunModel:
 def begin_store(
     run: ProductionRun,
     observations: Observations,
-    loaded: RunModel,
     lease: StoreLease,
     *,
-    following: NextRelease | None,
+    attributes: dict[str, Any],
     terms: Terms,
 ) -> tuple[zarr.Group, bool]:
     """Create the run's store, or open it as an earlier run left it.
+
+    Args:
+        run: the run.
+        observations: what is observed.
+        lease: coordination with other runs.
+        attributes: attributes of the root, from `root_of`.
+        terms: terms of publication, which a published store must have.
 
     Returns:
         The root, and whether the store is complete: published, and no shard is missing.
@@ -113,25 +118,6 @@ def begin_store(
         StoreError: if another product stands there, or the terms contradict what is published.
         OtherIdentityError: if shards are missing that other code made.
     """
-    attributes = loaded.identity.mark(
-        root_attributes(
-            region=run.region.name,
-            grid=run.grid,
-            layout=run.layout,
-            model_name="unigeoclip",
-            model_sha256=loaded.weights,
-            model_settings=to_json(loaded.model.settings),
-            observations=observations.provenance(),
-            seed=run.training.seed,
-            code_version=loaded.identity.version,
-            coordinate_detail=_detail(run, loaded.model),
-        )
-    )
-    before = None
-    if following is not None:
-        attributes = following.mark(attributes)
-        before = dict(open_group(following.previous_url).attrs)
-    attributes = terms.mark(attributes, before)
     redo = partial(lease.redo, observations, run.grid, run.layout)
     group = create_field(
         run.out,
@@ -151,6 +137,35 @@ def begin_store(
         return group, False
     terms.check(dict(group.attrs), run.out)
     return group, True
+
+
+def root_of(
+    run: ProductionRun, observations: Observations, loaded: RunModel, terms: Terms
+) -> dict[str, Any]:
+    """Return the attributes of the root of the run's store.
+
+    Raises:
+        StoreError: if the terms contradict each other.
+    """
+    attributes = loaded.identity.mark(
+        root_attributes(
+            region=run.region.name,
+            grid=run.grid,
+            layout=run.layout,
+            model_name="unigeoclip",
+            model_sha256=loaded.weights,
+            model_settings=to_json(loaded.model.settings),
+            observations=observations.provenance(),
+            seed=run.training.seed,
+            code_version=loaded.identity.version,
+            coordinate_detail=_detail(run, loaded.model),
+        )
+    )
+    before = None
+    if run.following is not None:
+        attributes = run.following.mark(attributes)
+        before = dict(open_group(run.following.previous_url).attrs)
+    return terms.mark(attributes, before)
 
 
 def _covariates(run: ProductionRun, observations: Observations) -> tuple[Covariate, ...]:
@@ -225,13 +240,13 @@ def publish_store(
     loaded: RunModel,
     group: zarr.Group,
     lease: StoreLease,
-    following: NextRelease | None,
     *,
     progress: bool,
 ) -> bool:
     """Publish a filled store and list it in its catalogue; False if another run has done it."""
     if not lease.wait_to_publish(group):
         return False
+    following = run.following
     has_coordinates = COORDINATE in loaded.model.modalities
     publish(
         group,
@@ -239,6 +254,7 @@ def publish_store(
         encoder_settings=coordinate_settings(loaded.model) if has_coordinates else None,
         concepts=concepts_of(loaded.model, loaded.tokenizer, phrases_for(observations)),
         previous=None if following is None else following.previous_url,
+        allow_loss=following is not None and following.allow_loss,
         progress=progress,
     )
     announce_run(run)

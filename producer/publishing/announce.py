@@ -117,7 +117,7 @@ def gather(catalogue_url: str, stores: Sequence[str]) -> tuple[Entry, ...]:
         stores: URLs of published stores, each below the catalogue's folder.
 
     Raises:
-        StoreError: if a store lies elsewhere, was not announced, or something cannot be written.
+        StoreError: if a store lies elsewhere or is not published, or something cannot be written.
     """
     folder, name = folder_and_name(catalogue_url)
     new = []
@@ -126,11 +126,9 @@ def gather(catalogue_url: str, stores: Sequence[str]) -> tuple[Entry, ...]:
         store_folder, store_name = folder_and_name(url)
         listed = _entries(open_store(store_folder), f"{store_folder}/{NAME}")
         matching = [entry for entry in listed if entry.href == store_name]
-        if not matching:
-            raise StoreError(
-                f"{url} is not in the catalogue beside it; publish it with unigeo-produce first"
-            )
-        entry = matching[0]
+        # A store that was copied alone, or whose catalogue was lost, is announced anew.
+        entry = matching[0] if matching else announce(url)
+        assert entry is not None, "a store with a URL"
         # Links in an entry are relative to its catalogue, and this one lies higher up.
         prefix = inside[: len(inside) - len(store_name)]
         paths = {key: prefix + getattr(entry, key) for key in ("href", "item", "collection")}

@@ -17,6 +17,7 @@ from unigeo.producer.publishing.manifest import run_entry, write_manifest
 from unigeo.producer.publishing.overviews import create_overviews, write_sizes
 from unigeo.producer.publishing.preview import build_pyramid, create_preview, preview_attributes
 from unigeo.producer.publishing.releases import runs_of
+from unigeo.producer.publishing.updates import refuse_lost_cells
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.storage.field_store import is_published
 from unigeo.producer.storage.objects import delete_objects, list_objects, need_object, write_object
@@ -42,6 +43,7 @@ def publish(
     encoder_settings: Mapping[str, Any] | None = None,
     concepts: ConceptVectors | None = None,
     previous: Any = None,
+    allow_loss: bool = False,
     progress: bool = False,
 ) -> zarr.Group:
     """Write overviews, preview, encoder, concepts, manifest, and last the root as `published`.
@@ -52,13 +54,15 @@ def publish(
         encoder_settings: settings to rebuild the encoder.
         concepts: phrases and their vectors, so that a reader can search by text.
         previous: URL or store of the previous release, if shards were taken over from it.
+        allow_loss: whether much of what was valid in the previous release may be gone.
         progress: show a bar on stderr.
 
     Returns:
         The published root.
 
     Raises:
-        StoreError: if the store is published already, shards are missing, or it cannot be written.
+        StoreError: if the store is published already, shards are missing, it cannot be written, or
+            much of the previous release's valid area is lost.
         LayoutError: if the store does not keep the layout.
     """
     try:
@@ -71,7 +75,13 @@ def publish(
             retrying(group.store), mode="r+", path=group.path, use_consolidated=False
         )
         return _publish(
-            group, encoder, encoder_settings or {}, concepts, previous, progress=progress
+            group,
+            encoder,
+            encoder_settings or {},
+            concepts,
+            previous,
+            allow_loss=allow_loss,
+            progress=progress,
         )
     except unreachable_errors() as error:
         if isinstance(error, StoreError):
@@ -86,6 +96,7 @@ def _publish(
     concepts: ConceptVectors | None,
     previous: Any,
     *,
+    allow_loss: bool,
     progress: bool,
 ) -> zarr.Group:
     attributes = dict(group.attrs)
@@ -107,6 +118,8 @@ def _publish(
     create_preview(group, grid, layout, colours)
     factors = create_overviews(group, grid, layout)
     facts, made = derive(group, field, colours, factors, progress=progress)
+    if previous is not None and not allow_loss:
+        refuse_lost_cells(previous, field, facts)
     build_pyramid(group, grid, layout)
     _consolidate(group, preview_attributes(grid, layout), f"{PREVIEW}/")
     write_sizes(group, factors, layout, grid, made)

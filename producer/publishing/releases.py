@@ -25,7 +25,7 @@ from unigeo.producer.raster.cell_status import Land, reset_status, status_before
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.storage.objects import digest, need_object, read_object, write_object
 from unigeo.producer.storage.shard_codec import status_object, status_of
-from unigeo.schemas.errors import StoreError
+from unigeo.schemas.errors import StoreError, UnigeoError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import Region
 from unigeo.schemas.geo.window import Window
@@ -48,6 +48,8 @@ class NextRelease:
     release: str
     previous_url: str
     previous: str
+    allow_loss: bool = False
+    """Whether the release may hold less than the one before."""
 
     def mark(self, attributes: dict[str, Any]) -> dict[str, Any]:
         """Return the root's attributes with the release in them."""
@@ -55,12 +57,13 @@ class NextRelease:
         return {**attributes, "unigeo": attributes["unigeo"] | numbers}
 
 
-def next_release(url: str, region: str) -> NextRelease:
+def next_release(url: str, region: str, *, allow_loss: bool = False) -> NextRelease:
     """Find the newest release of a field, and name the next: `conus-r2.zarr`, `conus-r3.zarr`.
 
     Args:
         url: URL of the first release's store.
         region: name of the field's region.
+        allow_loss: whether the next may hold less than the newest.
 
     Raises:
         StoreError: if no release was published at `url`.
@@ -72,6 +75,11 @@ def next_release(url: str, region: str) -> NextRelease:
     pattern = re.compile(rf"{re.escape(stem)}(-r\d+)?{re.escape(_ENDING)}")
     releases = [one for one in entries if one.region == region and pattern.fullmatch(one.href)]
     if not releases:
+        if _is_published_field(url):
+            raise StoreError(
+                f"{folder}/{NAME} does not list {url}; list it, and each later release beside it, "
+                f"by: unigeo-produce catalog {folder}/{NAME} {url}"
+            )
         raise StoreError(
             f"there is no published field of {region} at {url} to update; run the same command "
             "without --update first"
@@ -81,8 +89,19 @@ def next_release(url: str, region: str) -> NextRelease:
         raise StoreError(f"release {newest.release!r} of {url} has no number to count on from")
     number = str(int(newest.release) + 1)
     return NextRelease(
-        f"{folder}/{stem}-r{number}{_ENDING}", number, f"{folder}/{newest.href}", newest.release
+        f"{folder}/{stem}-r{number}{_ENDING}",
+        number,
+        f"{folder}/{newest.href}",
+        newest.release,
+        allow_loss,
     )
+
+
+def _is_published_field(url: str) -> bool:
+    try:
+        return read_attributes(dict(open_group(url).attrs), url).state == "published"
+    except UnigeoError:  # no store, or another one
+        return False
 
 
 def task_digest(
@@ -180,7 +199,7 @@ def take_over(previous_url: Any, group: zarr.Group, region: Region, land: Land) 
     copied = 0
     for task in plan(group, grid, layout):
         if task.modality not in listed:
-            listed[task.modality] = _listed(previous, task.modality)
+            listed[task.modality] = listed_shards(previous, task.modality)
         facts = listed[task.modality]
         row, col = task.shard_row + down, task.shard_col + right
         if not facts or not (0 <= row < len(facts["task"]) and 0 <= col < facts["task"].shape[1]):
@@ -223,7 +242,7 @@ def runs_of(
     numbers = {}
     for modality, new in facts.items():
         number = np.full(new.tasks.shape[:2], len(runs), np.int32)
-        before = _listed(previous, modality)
+        before = listed_shards(previous, modality)
         for shard in np.ndindex(*number.shape) if before else ():
             old_shard = (shard[0] + down, shard[1] + right)
             sizes = before["run"].shape
@@ -251,7 +270,7 @@ def _offset(old: UnigeoAttributes, new: UnigeoAttributes) -> tuple[int, int]:
     return rows // shard, cols // shard
 
 
-def _listed(previous: zarr.Group, modality: str) -> Mapping[str, np.ndarray]:
+def listed_shards(previous: zarr.Group, modality: str) -> Mapping[str, np.ndarray]:
     """Read a modality's arrays of the manifest; empty if it lists no task digests."""
     names = {
         "task": task_name(modality),

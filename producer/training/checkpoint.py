@@ -125,7 +125,7 @@ def load_checkpoint(folder: Path, state: TrainingState, run: str) -> int:
     if about.get("run") != run:
         raise ModelError(
             f"{folder} holds a checkpoint of a run with other settings or observations; name "
-            "another folder, or remove it"
+            "another folder with --model-out, or remove it"
         )
     state.load(tensors)
     return int(about["step"])

@@ -69,11 +69,7 @@ def train(
     with join_processes(device, settings.timeout_seconds) as processes:
         done = processes.broadcast(finished_metrics(folder) if processes.is_first else None)
         if done is not None:
-            if done["run"] != run:
-                raise ModelError(
-                    f"{folder} holds a model of other settings or observations; name another "
-                    "folder, or use it as it is with --model"
-                )
+            _check_run(done, run, folder)
             return dict(done)
         return _Training(
             observations, model_settings, settings, folder, device, processes, run
@@ -218,6 +214,29 @@ def finished_metrics(folder: Path) -> dict[str, Any] | None:
         return metrics | {"run": metrics["run"]}
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{path} is damaged ({error}); train into another folder") from error
+
+
+def check_folder(folder: Path, run: str) -> None:
+    """Refuse a folder with a finished model of another run.
+
+    Args:
+        folder: folder to train into.
+        run: fingerprint of the run.
+
+    Raises:
+        ModelError: if there is one.
+    """
+    metrics = finished_metrics(folder)
+    if metrics is not None:
+        _check_run(metrics, run, folder)
+
+
+def _check_run(metrics: dict[str, Any], run: str, folder: Path) -> None:
+    if metrics["run"] != run:
+        raise ModelError(
+            f"{folder} holds a model of other settings or observations; name another folder with "
+            "--model-out, or use it as it is with --model"
+        )
 
 
 def fingerprint(

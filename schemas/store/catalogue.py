@@ -103,7 +103,7 @@ def read_catalogue(content: bytes, url: str) -> tuple[Entry, ...]:
 
 
 def choose_entry(
-    entries: tuple[Entry, ...], url: str, region: str | None, release: str | None
+    entries: tuple[Entry, ...], url: str, region: str | None, release: str | int | None
 ) -> Entry:
     """Return the entry of a region: the newest release, unless one is named.
 
@@ -118,11 +118,12 @@ def choose_entry(
         problem = "name a region" if region is None else f"there is no region {region!r}"
         listed = ", ".join(regions) or "no field at all"
         raise StoreError(f"{problem} of the catalogue {url}; it lists {listed}")
-    wanted = release if release is not None else max(of_region, key=lambda one: one.order).release
+    newest = max(of_region, key=lambda one: one.order).release
+    wanted = newest if release is None else str(release)
     chosen = [entry for entry in of_region if entry.release == wanted]
     if not chosen:
         listed = ", ".join(entry.release for entry in sorted(of_region, key=lambda one: one.order))
-        raise StoreError(f"{region} has no release {release!r} in {url}; it has {listed}")
+        raise StoreError(f"{region} has no release {wanted!r} in {url}; it has {listed}")
     if len(chosen) > 1:
         listed = ", ".join(f"{one.href} ({one.resolution_m:g} m)" for one in chosen)
         raise StoreError(

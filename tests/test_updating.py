@@ -1,0 +1,99 @@
+"""`unigeo-produce --update` as documented: a raster has changed, and no model is named."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner, Result
+from support import small_rasters, stores
+
+from unigeo import client
+from unigeo.producer.commands.cli import produce
+
+CHANGES = (
+    "training.locations=200", "training.batch=8", "training.steps=2", "training.warmup=1",
+    "training.gallery=8", "training.block_km=5", "training.holdout=0.3", "model.coordinate.depth=0",
+    "model.coordinate.width=32", "model.dsm=none", "model.landcover=none",
+)  # fmt: skip
+
+
+def command(folder: Path, *options: object) -> Result:
+    """Produce the field of the rasters in `folder/data`, from `folder`."""
+    box = [str(edge) for edge in (2.05, 48.6, 2.45, 48.95)]
+    words = ["--bbox", *box, "--resolution", "4000", "--no-covariates"]
+    words += ["--observations", "data/observations.toml", *map(str, options)]
+    if "--model" not in options:
+        words += [word for change in CHANGES for word in ("--set", change)]
+    return CliRunner().invoke(produce, words)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with rasters, and the first release of a field with its model."""
+    folder = tmp_path_factory.mktemp("field")
+    (folder / "data").mkdir()
+    small_rasters.write_folder(folder / "data")
+    with pytest.MonkeyPatch.context() as inside:
+        inside.chdir(folder)
+        done = command(folder)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.strip() == "bbox/bbox.zarr"
+    return folder
+
+
+@pytest.fixture
+def folder(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(first, tmp_path / "own")
+    monkeypatch.chdir(tmp_path / "own")
+    return tmp_path / "own"
+
+
+def test_where_nothing_has_changed_there_is_no_other_release(folder: Path) -> None:
+    before = stores.tree(folder)
+    done = command(folder, "--update")
+    assert done.exit_code == 0 and done.stdout.strip() == "bbox/bbox.zarr"
+    last = done.stderr.strip().splitlines()[-1]
+    assert "nothing has changed since" in last and "release 1" in last
+    assert stores.tree(folder) == before
+
+
+def test_a_changed_raster_makes_a_model_beside_the_old_one(folder: Path) -> None:
+    before = stores.tree(folder / "bbox")
+    with rasterio.open(folder / "data/west.tif") as file:
+        colours = file.read()
+    small_rasters.write(
+        folder / "data/west.tif", np.where(colours > 1, colours - 1, colours), nodata=0
+    )
+    again = command(folder)
+    assert again.exit_code != 0 and "--model-out" in str(again.exception)
+    assert "--model-out" in str(command(folder, "--dry-run").exception)
+    for options in (("--modalities", "coordinate"), ("--resolution", "5000")):
+        for dry in ((), ("--dry-run",)):
+            refused = command(folder, "--update", *options, *dry)
+            assert refused.exit_code != 0 and "--allow-loss" in str(refused.exception)
+    assert stores.tree(folder / "bbox") == before, "refused before any work"
+
+    done = command(folder, "--update")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.strip() == "bbox/bbox-r2.zarr"
+    assert "bbox/model-r2, to be trained" in done.stderr
+    after = stores.tree(folder / "bbox")
+    kept = {key for key in before if not key.endswith(("catalog.json", "collection.json"))}
+    assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
+    newest = client.open_field(folder / "bbox", region="bbox")
+    assert newest.url.endswith("bbox-r2.zarr") and newest.verify().ok
+    assert client.open_field(folder / "bbox", region="bbox", release=1).verify().ok
+
+    unchanged = command(folder, "--update")
+    assert unchanged.stdout.strip() == "bbox/bbox-r2.zarr", "the second model is found again"
+    assert "bbox/model-r2, trained before" in unchanged.stderr
+    assert stores.tree(folder / "bbox") == after
+
+
+def test_the_folder_of_the_model_can_be_named(folder: Path) -> None:
+    both = command(folder, "--model", "bbox/model", "--model-out", "other")
+    assert both.exit_code != 0 and "name one of them" in str(both.exception)
+    told = command(folder, "--model-out", "other", "--dry-run")
+    assert told.exit_code == 0 and "other, to be trained" in told.stderr
