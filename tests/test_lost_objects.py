@@ -73,10 +73,17 @@ def geotiff(field: client.Field, folder: Path) -> Any:
     return raster(field.to_geotiff(fresh(folder, ".tif"), BOX, "aerial", bands=[0, 7]))
 
 
-def probed(field: client.Field, _: Path) -> Any:
+def heights() -> pd.DataFrame:
     vectors, _ = stores.encoder()("coordinate", LONLAT)
-    table = pd.DataFrame({"lon": LONLAT[:, 0], "lat": LONLAT[:, 1], "height": vectors[:, 0]})
-    return field.probe(table, "height", "coordinate", baselines=False, block_km=200).scores
+    return pd.DataFrame({"lon": LONLAT[:, 0], "lat": LONLAT[:, 1], "height": vectors[:, 0]})
+
+
+def probed(field: client.Field, _: Path) -> Any:
+    return field.probe(heights(), "height", "coordinate", baselines=False, block_km=200).scores
+
+
+def labelled(field: client.Field, _: Path) -> Any:
+    return field.label(heights(), "height", "aerial").map()
 
 
 READERS: dict[str, Case] = {
@@ -91,6 +98,7 @@ READERS: dict[str, Case] = {
     "info": lambda field, _: {**field.info(), "url": ""},
     "iter_region": pieces,
     "join": lambda field, _: field.join(pd.DataFrame(LONLAT, columns=["lon", "lat"])),
+    "label": labelled,
     "modality": lambda field, _: field.modality("aerial").grid,
     "plan": lambda field, _: field.plan(LONLAT).requests,
     "preview": lambda field, folder: drawn(field.preview(fresh(folder, ""), ["aerial"])),
@@ -105,6 +113,7 @@ READERS: dict[str, Case] = {
     "search": lambda field, _: [field.search("marsh"), field.search("marsh", as_="map")],
     "similar": lambda field, _: field.similar(PLACE, "aerial", apart_km=50),
     "similarity": lambda field, _: field.similarity(PLACE, "aerial", region=BOX),
+    "suggest": lambda field, _: field.suggest(field.label(heights(), "height", "aerial"), 3),
     "to_geotiff": geotiff,
     "verify": lambda field, _: verified(field),
     "zonal": lambda field, _: [field.zonal(BOX), field.zonal(BOX, stats=("std", "quantile:0.5"))],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from pyproj import Transformer
@@ -379,3 +380,105 @@ told = { scores: await scores(), message: await text("message"), phrases: await 
     expected = part.similarity([(1, 1)], "aerial").values
     np.testing.assert_allclose(values(told["scores"]), expected, atol=1e-6)
     assert told["message"] == "" and "no concepts" in told["phrases"]
+
+
+LABELS = """lon,lat,label
+-100.2,41.3,wood
+-101.5,42.0,wood
+-99.0,40.2,wood
+-90.1,35.2,"town, large"
+-91.0,34.0,"town, large"
+-89.2,36.1,"town, large"
+10,50,wood
+"""
+HEIGHTS = "lon,lat,label\n" + "".join(
+    f"{lon},{lat},{np.sin(lon / 5) + lat / 10:.4f}\n"
+    for lon in range(-118, -84, 3)
+    for lat in range(34, 43, 4)
+)
+
+
+@pytest.mark.parametrize("text", [LABELS, HEIGHTS], ids=["classes", "numbers"])
+def test_labels_are_mapped_as_by_python(
+    text: str, page: str, field: client.Field, tmp_path: Path
+) -> None:
+    """Weights, penalty, score, both maps and the suggestions equal those of `Field.label`."""
+    (tmp_path / "labels.csv").write_text(text)
+    told = browse(
+        page,
+        f"""
+await page.selectOption("#budget", "10000000");
+await page.setInputFiles("#label-file", {json.dumps(str(tmp_path / "labels.csv"))});
+await page.waitForFunction(() => window.unigeo.labels.labels.length > 0);
+await page.click("#label-fit");
+await idle();
+told = await page.evaluate(() => {{
+  const {{ values, uncertainty, classes, score, weights, penalty }} = window.unigeo.labels.fitted;
+  const plain = (scores) =>
+    ({{ ...scores, values: Array.from(scores.values, (n) => (Number.isNaN(n) ? null : n)) }});
+  return {{ classes, score, penalty, weights: weights.map((row) => Array.from(row)),
+    values: plain(values.whole), uncertainty: plain(uncertainty.whole) }};
+}});
+told.next = await page.locator("#label-next li").allTextContents();
+told.said = await text("label-score");
+""",
+        tmp_path,
+    )
+    labelled = field.label(pd.read_csv(tmp_path / "labels.csv"), "label", "aerial")
+    layers = labelled.map()
+    ridge = labelled.ridge
+    assert tuple(told["classes"]) == labelled.classes
+    assert told["penalty"] == pytest.approx(ridge.penalty, rel=1e-9)
+    np.testing.assert_allclose(told["weights"], ridge.weights, rtol=1e-5, atol=1e-9)
+    found = values(told["uncertainty"])
+    np.testing.assert_allclose(found, layers["uncertainty"], rtol=1e-5)
+    if labelled.classes:
+        assert np.array_equal(values(told["values"]), layers["value"], equal_nan=True)
+    else:
+        np.testing.assert_allclose(values(told["values"]), layers["value"], rtol=1e-5, atol=1e-6)
+    assert (told["score"] is None) == (labelled.score is None)
+    if labelled.score is None:
+        assert "too few to judge" in told["said"]
+    else:
+        assert told["score"]["value"] == pytest.approx(labelled.score.value, rel=1e-5)
+        assert "in unseen blocks" in told["said"]
+    first = field.suggest(labelled, 8).iloc[0]
+    assert told["next"][0].endswith(f"at {first.lon:.3f}, {first.lat:.3f}")
+
+
+def test_labels_leave_the_page_as_they_came(page: str, field: client.Field, tmp_path: Path) -> None:
+    """Six made by hand, saved as CSV and GeoJSON, which Python reads; the map as PNG."""
+    told = browse(
+        page,
+        f"""
+const box = await page.locator("#map").boundingBox();
+await page.evaluate(() =>
+  window.unigeo.view.setCamera({{ lonlat: [-97, 39], resolution: 4000 }}));
+await page.check("#label-clicks");
+for (const [name, offsets] of [["wood", [-200, -180, -160]], ['"town", 2', [100, 120, 140]]]) {{
+  await page.fill("#label-name", name);
+  for (const offset of offsets) {{
+    await page.mouse.click(box.x + box.width / 2 + offset, box.y + box.height / 2 + offset / 4);
+    await page.waitForTimeout(500);
+  }}
+}}
+await page.click("#label-fit");
+await idle();
+for (const id of ["label-csv", "label-geojson", "label-png"]) {{
+  const download = page.waitForEvent("download");
+  await page.click("#" + id);
+  await (await download).saveAs({json.dumps(str(tmp_path))} + "/" + id);
+}}
+told = {{ labels: await page.evaluate(() => window.unigeo.labels.labels),
+  message: await text("message"), counts: await text("label-counts") }};
+""",
+        tmp_path,
+    )
+    assert told["message"] == "" and told["counts"] == 'wood 3, "town", 2 3'
+    expected = [(*one["lonlat"], one["label"]) for one in told["labels"]]
+    table = pd.read_csv(tmp_path / "label-csv")
+    assert list(table.itertuples(index=False, name=None)) == expected
+    features = json.loads((tmp_path / "label-geojson").read_text())["features"]
+    assert [one["properties"]["label"] for one in features] == list(table["label"])
+    assert field.label(table, "label", "aerial").used == 6
+    assert (tmp_path / "label-png").read_bytes().startswith(b"\x89PNG")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from unigeo.client.field.labelling import Labelled
     from unigeo.client.field.search import Concepts
     from unigeo.client.probing.probe import Probe
     from unigeo.client.probing.spatial_option import Spatial
@@ -211,6 +212,52 @@ class Field(AtPoints, OverAreas):
             raise ValueError(f"count {count} must be positive and apart_km {apart_km} not negative")
         scores = self.similarity(query, modality, region=region, crs=crs)
         return best_cells(self, scores, count, apart_km)
+
+    def label(
+        self,
+        table: Any,
+        column: Any,
+        modality: str | None = None,
+        *,
+        crs: Any = None,
+        columns: tuple[Any, Any] | None = None,
+    ) -> "Labelled":
+        """Map a few labels to every cell, by ridge on the vectors of one modality.
+
+        It is what the page of `unigeo view` does with labels, and gives the same numbers: for
+        a hundred labels made while looking, where `probe` is for a table to be judged by.
+
+        Args:
+            table: as in `probe`.
+            column: name of the column of labels: numbers, or two or more classes.
+            modality: its name; may be left out if the field has only one.
+            crs: CRS of the coordinates, if the table does not name it.
+            columns: names of the longitude and latitude columns, if they are unusual.
+
+        Returns:
+            A `Labelled`: its `map()` has a value and an uncertainty for each cell, its `score` is
+            of blocks that were left out, and `suggest` says what to label next.
+
+        Raises:
+            ProbeError: if the labels are too few, or all alike.
+            PointsError: if the coordinates cannot be read.
+            LayoutError: if the field has no such modality, or several and none is named.
+        """
+        from unigeo.client.field.labelling import label_field
+
+        return label_field(self, table, column, self._only(modality), crs, columns)
+
+    def suggest(
+        self, labels: "Labelled", count: int = 10, *, apart_km: float | None = None
+    ) -> "pd.DataFrame":
+        """Return the cells worth labelling next; see `Labelled.suggest`.
+
+        Args:
+            labels: what `label` returned.
+            count: the largest number of cells.
+            apart_km: least distance between two; by default four cells.
+        """
+        return labels.suggest(count, apart_km=apart_km)
 
     @cached_property
     def concepts(self) -> "Concepts":

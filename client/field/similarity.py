@@ -1,6 +1,6 @@
 """Similarity of every cell to a query: the cosine of its vector with the query's."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,12 +102,46 @@ def score_map(
     field: "Field", vector: Float[np.ndarray, " band"], modality: str, region: Any, crs: Any
 ) -> "xr.DataArray":
     """Return the cosine of each cell's vector with a unit vector, NaN where there is none."""
+    layers = map_cells(
+        field,
+        modality,
+        lambda cells: np.einsum("cb,b->c", cells, vector)[:, None],
+        ("similarity",),
+        region,
+        crs,
+    )
+    scores = layers["similarity"]
+    scores.attrs = {"long_name": f"cosine of {modality} vectors", **scores.attrs}
+    return scores
+
+
+def map_cells(
+    field: "Field",
+    modality: str,
+    compute: Callable[[Float[np.ndarray, "cell band"]], Float[np.ndarray, "cell layer"]],
+    names: tuple[str, ...],
+    region: Any,
+    crs: Any,
+) -> "xr.Dataset":
+    """Compute numbers of every cell from its vector, a few thousand cells at a time.
+
+    Args:
+        field: the field.
+        modality: its vectors.
+        compute: returns the numbers of some cells from their unit vectors, float32.
+        names: of the numbers.
+        region: as in `Field.region`; the whole field by default.
+        crs: CRS of the region's polygons.
+
+    Returns:
+        One georeferenced array over y and x for each name, float32, NaN where there is no vector.
+    """
     import xarray as xr
 
     window = field.grid.full_window
     if region is not None:
         _, window = region_of_field(field, region, crs)
-    scores = np.full((window.height, window.width), np.nan, np.float32)
+    numbers = np.full((len(names), window.height, window.width), np.nan, np.float32)
     for piece in iter_pieces(field, (modality,), region, crs, mask=region is not None):
         row, col = np.nonzero(piece.status[modality] == Status.VALID)
         stored = piece.stored[modality]
@@ -115,21 +149,15 @@ def score_map(
         for first in range(0, len(row), _BLOCK_CELLS):
             block = slice(first, first + _BLOCK_CELLS)
             cells = dequantize(stored[row[block], col[block]])
-            scores[row[block] + top, col[block] + left] = np.einsum("cb,b->c", cells, vector)
+            numbers[:, row[block] + top, col[block] + left] = compute(cells).T
     part = field.grid.crop(window)
-    return xr.DataArray(
-        scores,
-        dims=("y", "x"),
+    attributes = {"grid_mapping": "spatial_ref", **georeference(part)}
+    return xr.Dataset(
+        {name: (("y", "x"), layer, attributes) for name, layer in zip(names, numbers, strict=True)},
         coords={
             "y": part.y,
             "x": part.x,
             "spatial_ref": ((), 0, spatial_ref_attributes(part)),
-        },
-        name="similarity",
-        attrs={
-            "long_name": f"cosine of {modality} vectors",
-            "grid_mapping": "spatial_ref",
-            **georeference(part),
         },
     )
 

@@ -16,6 +16,7 @@ import XYZ from "ol/source/XYZ.js";
 import { Circle, Fill, Stroke, Style, Text } from "ol/style.js";
 import type { Field } from "./field";
 import { bounds } from "./field";
+import type { Label } from "./label_files";
 import { drawOutlines, outlines } from "./outlines";
 import { Preview } from "./preview";
 import { MERCATOR, toDegrees, toMetres } from "./projections";
@@ -211,12 +212,52 @@ export class MapView {
     source.addFeature(feature);
   }
 
+  /** Put a dot of its label's colour at each label. */
+  markLabels(labels: Label[], kinds: string[]): void {
+    const source = this.marks.getSource()!;
+    for (const feature of source.getFeatures()) {
+      if (feature.get("label") !== undefined) source.removeFeature(feature);
+    }
+    for (const { lonlat, label } of labels) {
+      const geometry = new Point(toMetres(lonlat, this.viewCrs));
+      const feature = new Feature({ geometry, lonlat, label });
+      feature.setStyle(dotStyle(DOTS[kinds.indexOf(label) % DOTS.length]));
+      source.addFeature(feature);
+    }
+  }
+
+  /** The map as it is seen, as PNG. */
+  async picture(): Promise<Blob> {
+    const rendered = new Promise((done) => this.map.once("rendercomplete", done));
+    this.map.render();
+    await rendered;
+    const [width, height] = this.map.getSize()!;
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [width, height];
+    const context = canvas.getContext("2d")!;
+    context.fillStyle = "#eef2f5";
+    context.fillRect(0, 0, width, height);
+    for (const layer of this.map.getViewport()!.querySelectorAll("canvas")) {
+      context.globalAlpha = Number((layer.parentElement as HTMLElement).style.opacity || "1");
+      context.drawImage(layer, 0, 0, width, height);
+    }
+    return new Promise((done) => canvas.toBlob((blob) => done(blob!), "image/png"));
+  }
+
   onClick(listener: (lonlat: number[], shift: boolean) => void): void {
     this.map.on("singleclick", ({ coordinate, originalEvent }) => {
       const xy = transform(coordinate, this.viewCrs, this.crs);
       listener(toDegrees(xy, this.crs), originalEvent.shiftKey);
     });
   }
+}
+
+/** Colours of labels in the order of their names. */
+const DOTS = ["#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666"];
+
+function dotStyle(color: string): Style {
+  const stroke = new Stroke({ color: "#ffffff", width: 1.5 });
+  return new Style({ image: new Circle({ radius: 5, fill: new Fill({ color }), stroke }) });
 }
 
 function markStyle(letter: string): Style {

@@ -2,6 +2,7 @@
 
 import type { Field, Window } from "./field";
 import type { Counts, RootDocument } from "./http_store";
+import type { BlockScore } from "./label_ridge";
 import type { Query } from "./similarity";
 
 export interface Opening {
@@ -46,7 +47,33 @@ export interface Picture {
   height: number;
 }
 
+/** Labels in cells: classes by number, or numbers. */
+export interface LabelFit {
+  modality: string;
+  rowcol: [number, number][];
+  /** Row and column of each label's block, by which a score is left out. */
+  blocks: [number, number][];
+  /** label x output: the number, or 1 for the label's class and 0 for the others. */
+  targets: Float64Array[];
+  classes: string[];
+  budget: number;
+  view: Scoring["view"];
+}
+
+export interface LabelsFitted {
+  values: Scored;
+  uncertainty: Scored;
+  labels: number;
+  used: number;
+  classes: string[];
+  score: BlockScore | null;
+  /** band x output */
+  weights: Float64Array[];
+  penalty: number;
+}
+
 export interface Requests {
+  fit: { asked: LabelFit; answer: LabelsFitted };
   open: { asked: Opening; answer: null };
   picture: {
     asked: { modality: string; factor: number; row: number; col: number };

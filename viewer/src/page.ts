@@ -8,8 +8,11 @@ import type { Field } from "./field";
 import { STATUSES, VALID, cellAt, centre } from "./field";
 import { colourRange, drawHistogram } from "./histogram";
 import { HttpStore, StoreError } from "./http_store";
+import type { Label } from "./label_files";
+import { isNumber } from "./label_files";
+import { LabelPanel } from "./label_panel";
 import type { MapView } from "./map_view";
-import type { Scored } from "./messages";
+import type { LabelsFitted, Scored } from "./messages";
 import { toDegrees, toMetres } from "./projections";
 import type { Reader } from "./reader";
 import { rampGradient } from "./score_layer";
@@ -18,6 +21,8 @@ import type { Query } from "./similarity";
 
 const BEST = 10;
 const PHRASES = 6;
+/** Side of the blocks by which a probe of labels is scored. */
+const BLOCK_M = 300_000;
 
 interface Marked {
   lonlat: number[];
@@ -29,6 +34,7 @@ export class Page {
   scored: Scored | null = null;
   /** Requests in progress; tests wait until there are none. */
   busy = 0;
+  readonly labels = new LabelPanel(this);
   private readonly marks = new Map<string, Marked>();
   private words = "";
 
@@ -67,7 +73,11 @@ export class Page {
       this.view.scores.layer.setOpacity(Number(input("score-opacity").value));
     element("clear").onclick = () => this.clear();
     input("threshold").oninput = () => this.hideBelow();
-    this.view.onClick((lonlat, shift) => void this.look(shift ? "B" : "A", lonlat));
+    this.view.onClick((lonlat, shift) => {
+      if (this.labels.clicks) this.labels.add(lonlat);
+      else void this.look(shift ? "B" : "A", lonlat);
+    });
+    this.labels.listen();
     this.view.map.on("moveend", () => this.remember());
   }
 
@@ -160,7 +170,7 @@ export class Page {
       if (!this.ofModelWidth(modality)) {
         throw new StoreError(
           `Words have ${this.field.bands} numbers and ${modality} vectors ` +
-            `${this.field.widths[modality]}: choose other vectors under Similarity.`,
+            `${this.field.widths[modality]}: choose another modality under Vectors.`,
         );
       }
       const found = await this.reader.ask("words", { words });
@@ -179,6 +189,35 @@ export class Page {
     const budget = Number(select("budget").value);
     const modality = select("compare").value;
     const scored = await this.reader.ask("score", { modality, query, budget, view: this.view.shown() });
+    this.showScores(scored, query.weights.length > 1, what);
+  }
+
+  /** Fit labels in the worker; what lies off the grid is left out. */
+  async fitLabels(labels: Label[]): Promise<LabelsFitted> {
+    const { grid } = this.field.levels[0];
+    const placed = labels.flatMap(({ lonlat, label }) => {
+      const [x, y] = toMetres(lonlat, this.view.crs);
+      const cell = cellAt(grid, x, y);
+      const block: [number, number] = [Math.floor(y / BLOCK_M), Math.floor(x / BLOCK_M)];
+      return cell === null ? [] : [{ cell, block, label }];
+    });
+    const numbers = placed.every(({ label }) => isNumber(label));
+    const classes = numbers ? [] : [...new Set(placed.map(({ label }) => label))].sort();
+    const target = (label: string) =>
+      numbers ? [Number(label)] : classes.map((one) => Number(one === label));
+    return this.reader.ask("fit", {
+      modality: select("compare").value,
+      rowcol: placed.map(({ cell }) => cell),
+      blocks: placed.map(({ block }) => block),
+      targets: placed.map(({ label }) => Float64Array.from(target(label))),
+      classes,
+      budget: Number(select("budget").value),
+      view: this.view.shown(),
+    });
+  }
+
+  /** Colour the map by scores, with their histogram and best cells. */
+  showScores(scored: Scored, diverging: boolean, what: string): void {
     this.scored = scored;
     element("similarity").hidden = false;
     const resolution = this.field.levels[0].grid.resolution_m;
@@ -189,7 +228,6 @@ export class Page {
     ];
     element("scored").textContent = `${what}: ${told.filter(Boolean).join("; ")}.`;
     const main = scored.whole ?? scored.detail;
-    const diverging = query.weights.length > 1;
     const range = colourRange(main?.values ?? new Float32Array(), diverging);
     const ramp = diverging ? "diverging" : "rising";
     [input("threshold").min, input("threshold").max] = range.map(String);
@@ -240,6 +278,11 @@ export class Page {
     element("similarity").hidden = true;
     element("found").replaceChildren();
     this.remember();
+  }
+
+  /** Longitude and latitude of A or B; null if it is not set. */
+  markOf(letter: string): number[] | null {
+    return this.marks.get(letter)?.lonlat ?? null;
   }
 
   private forget(letter: string): void {
@@ -301,7 +344,7 @@ export class Page {
   }
 
   /** Run a task and show what goes wrong. */
-  private async run(task: () => Promise<unknown>): Promise<void> {
+  async run(task: () => Promise<unknown>): Promise<void> {
     say(null);
     this.busy += 1;
     document.body.setAttribute("aria-busy", "true");

@@ -38,3 +38,14 @@ export function scoresOf(part: Part, query: Query): Float32Array {
   }
   return scores;
 }
+
+/** A number of each cell of a part from its unit vector, NaN where a cell has no vector. */
+export function ofEachVector(part: Part, compute: (vector: Float64Array) => number): Float32Array {
+  const numbers = new Float32Array(part.window.height * part.window.width).fill(NaN);
+  const { vectors, cells } = part;
+  const width = vectors.length / Math.max(1, cells.length);
+  for (let cell = 0; cell < cells.length; ++cell) {
+    numbers[cells[cell]] = compute(unit(vectors.subarray(cell * width, (cell + 1) * width)));
+  }
+  return numbers;
+}

@@ -1,0 +1,137 @@
+"""A map from a few labels: values or classes, their uncertainty, and what to label next."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from unigeo.client.field.similarity import best_cells, map_cells
+from unigeo.client.probing.label_ridge import (
+    BLOCK_M,
+    BlockScore,
+    LabelRidge,
+    block_score,
+    fit_labels,
+)
+from unigeo.client.probing.table_columns import column_label, short
+from unigeo.client.probing.targets import Labels, read_target
+from unigeo.client.reading.point_status import count_reasons
+from unigeo.client.reading.sampling import sample
+from unigeo.schemas.errors import ProbeError
+from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS
+from unigeo.schemas.geo.projection import equal_earth_m
+from unigeo.schemas.store.status import Status
+from unigeo.schemas.tables.points import read_points
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from unigeo.client.field.field import Field
+
+_APART_CELLS = 4
+"""Default distance between suggestions, in cells."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A ridge on the labels of a table, and the map that it makes of a field."""
+
+    field: "Field"
+    modality: str
+    column: str
+    classes: tuple[Any, ...]
+    """The classes in order; empty if the labels are numbers."""
+    ridge: LabelRidge
+    score: BlockScore | None
+    """Score in blocks of 300 km that were left out; None if the labels are too few to judge."""
+    used: int
+    """Rows with a label and a vector."""
+
+    def __repr__(self) -> str:
+        told = "too few to judge"
+        if self.score is not None:
+            told = f"{self.score.kind} {self.score.value:.3f} in unseen blocks"
+        return f"Labelled({short(self.column)} by {self.modality}: {self.used} labels, {told})"
+
+    def map(self, region: Any = None, *, crs: Any = None) -> "xr.Dataset":
+        """Predict every cell of the field, or of a region.
+
+        Returns:
+            `value`, the predicted number or the index of the likeliest of `classes`, and
+            `uncertainty`, the standard deviation of a label, both float32 over y and x, NaN where
+            a cell has no vector.
+        """
+
+        def both(vectors: Float[np.ndarray, "cell band"]) -> Float[np.ndarray, "cell 2"]:
+            wide = vectors.astype(np.float64)
+            predicted = self.ridge.predict(wide)
+            value = predicted.argmax(axis=1) if self.classes else predicted[:, 0]
+            return np.stack([value, self.ridge.deviation(wide)], axis=1)
+
+        layers = map_cells(self.field, self.modality, both, ("value", "uncertainty"), region, crs)
+        if self.classes:
+            layers["value"].attrs["classes"] = [str(one) for one in self.classes]
+        return layers
+
+    def suggest(self, count: int = 10, *, apart_km: float | None = None) -> "pd.DataFrame":
+        """Return the cells whose labels would be the least certain, some distance apart.
+
+        Args:
+            count: the largest number of cells.
+            apart_km: least great-circle distance between two; by default four cells.
+
+        Returns:
+            Longitude, latitude and uncertainty of each cell, the most uncertain first.
+        """
+        if apart_km is None:
+            apart_km = _APART_CELLS * self.field.grid.resolution_m / 1000
+        if count < 1 or apart_km < 0:
+            raise ValueError(f"count {count} must be positive and apart_km {apart_km} not negative")
+        best = best_cells(self.field, self.map()["uncertainty"], count, apart_km)
+        return best.rename(columns={"similarity": "uncertainty"})
+
+
+def label_field(
+    field: "Field",
+    table: Any,
+    column: Any,
+    modality: str,
+    crs: Any = None,
+    columns: tuple[Any, Any] | None = None,
+) -> Labelled:
+    """Fit a ridge to the labels of a table; see `Field.label`.
+
+    Raises:
+        ProbeError: if the labels are too few, or all alike.
+        PointsError: if the coordinates cannot be read.
+    """
+    target = read_target(table, column)
+    points = read_points(table, crs, columns, missing="keep")
+    values = target.codes if isinstance(target, Labels) else target
+    sampled = sample(field.modality(modality), points, dtype="int8")
+    usable = (sampled.status == Status.VALID) & ~np.isnan(values)
+    name = short(column_label(column))
+    if usable.sum() < 2:
+        raise ProbeError(
+            f"{usable.sum()} of {len(values)} rows have a {name} and a {modality} vector "
+            f"({count_reasons(sampled.status)}); label two cells at least"
+        )
+    values = values[usable]
+    if np.ptp(values) == 0:
+        raise ProbeError(f"every label of {name} is the same: label two classes, or two numbers")
+    classes: tuple[Any, ...] = ()
+    targets = values[:, None]
+    if isinstance(target, Labels):
+        present = np.unique(values).astype(int)
+        classes = tuple(target.classes[one] for one in present)
+        targets = (values[:, None] == present).astype(np.float64)
+    # Not as sampled in float32: the page computes in float64, and both shall agree.
+    vectors = sampled.vectors[usable].astype(np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    ridge = fit_labels(vectors, targets)
+    x, y = equal_earth_m(points.lonlat[usable], CENTRAL_MERIDIANS[field.grid.crs])
+    blocks = np.floor(np.stack([y, x], axis=1) / BLOCK_M).astype(np.int64)
+    score = block_score(vectors, targets, blocks, ridge.penalty, bool(classes))
+    return Labelled(field, modality, column_label(column), classes, ridge, score, int(usable.sum()))

@@ -1,0 +1,134 @@
+"""A map of a few labels: ridge that is the textbook's, honest about what it does not know."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unigeo import client
+from unigeo.client.probing.label_ridge import LEAST_LABELS, PENALTIES, block_score, fit_labels
+from unigeo.schemas.errors import ProbeError
+
+RNG = np.random.default_rng(0)
+
+
+def problem(labels: int, bands: int, outputs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(labels, bands))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors, rng.normal(size=(labels, outputs))
+
+
+@given(labels=st.integers(3, 30), bands=st.integers(2, 12), seed=st.integers(0, 99))
+def test_weights_solve_the_normal_equations(labels: int, bands: int, seed: int) -> None:
+    """Ridge with an intercept of its own column, which has no penalty, as scikit-learn's."""
+    vectors, targets = problem(labels, bands, 2, seed)
+    ridge = fit_labels(vectors, targets)
+    design = np.column_stack([vectors, np.ones(labels)])
+    penalties = np.diag([ridge.penalty] * bands + [0.0])
+    solved = np.linalg.solve(design.T @ design + penalties, design.T @ targets)
+    np.testing.assert_allclose(ridge.weights, solved[:-1], rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(
+        ridge.predict(np.zeros((1, bands)))[0], solved[-1], rtol=1e-6, atol=1e-8
+    )
+
+
+@given(seed=st.integers(0, 99))
+def test_the_penalty_makes_the_labels_most_likely(seed: int) -> None:
+    """Of contrasts, which no intercept changes: they are normal with a known covariance."""
+    vectors, targets = problem(9, 4, 1, seed)
+    ridge = fit_labels(vectors, targets)
+    contrasts = np.linalg.qr(np.column_stack([np.ones(9), np.eye(9)[:, 1:]]))[0][:, 1:]
+    free = contrasts.T @ targets[:, 0]
+    prior = contrasts.T @ vectors @ vectors.T @ contrasts
+
+    def likelihood(penalty: float) -> tuple[float, float]:
+        covariance = prior / penalty + np.eye(8)
+        variance = free @ np.linalg.solve(covariance, free) / 8
+        whole = variance * covariance
+        exponent = free @ np.linalg.solve(whole, free)
+        return float(-0.5 * (np.linalg.slogdet(whole).logabsdet + exponent)), float(variance)
+
+    scale = np.var(vectors, axis=0).sum()
+    assert any(ridge.penalty == pytest.approx(scale * one) for one in PENALTIES)
+    best = max(likelihood(scale * one)[0] for one in PENALTIES)
+    found, variance = likelihood(ridge.penalty)
+    assert found == pytest.approx(best, rel=1e-9)
+    assert ridge.noise == pytest.approx(np.sqrt(variance), rel=1e-9)
+
+
+@given(seed=st.integers(0, 99))
+def test_the_deviation_is_that_of_bayesian_regression(seed: int) -> None:
+    """Of weights with the prior variance noise² / penalty, an intercept with a flat one."""
+    vectors, targets = problem(8, 3, 1, seed)
+    ridge = fit_labels(vectors, targets)
+    design = np.column_stack([vectors, np.ones(len(vectors))])
+    covariance = np.linalg.inv(design.T @ design + np.diag([ridge.penalty] * 3 + [0.0]))
+    new = np.column_stack([problem(5, 3, 1, seed + 1)[0], np.ones(5)])
+    expected = ridge.noise * np.sqrt(1 + np.einsum("nd,de,ne->n", new, covariance, new))
+    np.testing.assert_allclose(ridge.deviation(new[:, :3]), expected, rtol=1e-9)
+
+
+def test_few_labels_or_blocks_are_not_judged() -> None:
+    vectors, _ = problem(60, 4, 1, 0)
+    targets = vectors[:, :1] * 3 + 1
+    blocks = np.stack([np.arange(60) % 10, np.zeros(60, int)], axis=1)
+    few = slice(LEAST_LABELS - 1)
+    assert block_score(vectors[few], targets[few], blocks[few], 1e-3, False) is None
+    assert block_score(vectors, targets, blocks % 4, 1e-3, False) is None
+    score = block_score(vectors, targets, blocks, 1e-6, False)
+    assert score is not None and score.value > 0.99
+    noise = block_score(vectors, RNG.normal(size=(60, 1)), blocks, 1e-3, False)
+    assert noise is not None and noise.value < 0.3
+
+
+LABELS = pd.DataFrame(
+    {
+        "lon": [-10.0, -8.0, -6.0, 8.0, 10.0, 12.0, 100.0],
+        "lat": [2.0, 3.0, 1.0, -8.0, -9.0, -7.0, 0.0],
+        "cover": ["wood", "wood", "wood", "town", "town", "town", "town"],
+        "height": [1.0, 1.5, 1.2, 7.0, 8.0, 7.5, 9.0],
+    }
+)
+
+
+def test_a_map_of_classes_agrees_with_its_labels(gulf: Path) -> None:
+    field = client.open_field(gulf)
+    labelled = field.label(LABELS, "cover", "coordinate")
+    assert labelled.classes == ("town", "wood")
+    assert labelled.used == 6, "one lies off the field"
+    assert "too few to judge" in repr(labelled)
+    layers = labelled.map()
+    rowcol = field.grid.cells(LABELS[["lon", "lat"]].to_numpy()[:6])
+    found = layers["value"].values[tuple(rowcol.T)].astype(int)
+    assert [labelled.classes[one] for one in found] == list(LABELS["cover"][:6])
+    similarity = field.similarity([(0, 0)], "coordinate")
+    assert np.array_equal(np.isnan(layers["uncertainty"]), np.isnan(similarity))
+    assert layers["value"].attrs["classes"] == ["town", "wood"]
+
+
+def test_what_to_label_next_is_uncertain_and_spread_out(gulf: Path) -> None:
+    field = client.open_field(gulf)
+    labelled = field.label(LABELS, "height", "coordinate")
+    layers = labelled.map()
+    known = field.grid.cells(LABELS[["lon", "lat"]].to_numpy()[:6])
+    next_ones = field.suggest(labelled, 5)
+    assert next_ones.uncertainty[0] == pytest.approx(float(layers["uncertainty"].max()))
+    assert next_ones.uncertainty.min() > layers["uncertainty"].values[tuple(known.T)].max()
+    cells = field.grid.cells(next_ones[["lon", "lat"]].to_numpy())
+    apart = np.linalg.norm(cells[:, None] - cells[None], axis=-1)
+    assert apart[np.triu_indices(5, 1)].min() > 2, "about four cells"
+
+
+@pytest.mark.parametrize(
+    ("rows", "column", "said"),
+    [(slice(0, 3), "cover", "every label"), (slice(6, 7), "cover", "two cells at least")],
+)
+def test_labels_that_tell_nothing_apart_are_refused(
+    rows: slice, column: str, said: str, gulf: Path
+) -> None:
+    with pytest.raises(ProbeError, match=said):
+        client.open_field(gulf).label(LABELS[rows], column, "coordinate")
