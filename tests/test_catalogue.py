@@ -27,6 +27,7 @@ from unigeo.schemas.errors import StoreError
 from unigeo.schemas.io.stores import open_group, open_store
 from unigeo.schemas.store.attributes import read_attributes
 from unigeo.schemas.store.catalogue import FIELDS, Entry, read_catalogue, relative_inside
+from unigeo.schemas.store.page import page_of
 
 DATA = Path(__file__).parent / "data" / "stac"
 EXTENSIONS = {
@@ -53,6 +54,20 @@ def faults(document: dict[str, Any]) -> list[str]:
 
 def fields_of(folder: Path) -> list[dict[str, Any]]:
     return list(json.loads((folder / "catalog.json").read_text())[FIELDS])
+
+
+def test_the_page_of_a_store_is_beside_it(gulf: Path, tmp_path: Path) -> None:
+    """Found by a web server of the folder; a file that somebody wrote there stays."""
+    shutil.copytree(gulf, tmp_path / "a b.zarr")
+    announce(str(tmp_path / "a b.zarr"))
+    page = tmp_path / "a b.html"
+    assert page.read_bytes() == page_of("a%20b.zarr")
+    page.write_bytes(page_of("before.zarr"))
+    announce(str(tmp_path / "a b.zarr"))
+    assert page.read_bytes() == page_of("a%20b.zarr")
+    page.write_text("mine")
+    announce(str(tmp_path / "a b.zarr"))
+    assert page.read_text() == "mine"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The files beside a store: STAC item, STAC collection, card, and the catalogue that lists it.
+"""The files beside a store: STAC item and collection, card, page, and the catalogue that lists it.
 
 They are written after the store is published, and only if their content changed. Several producers
 may announce into one catalogue at the same time: each update of the catalogue is atomic, and the
@@ -29,6 +29,7 @@ from unigeo.schemas.io.store_errors import describe_error, unreachable_errors
 from unigeo.schemas.io.stores import open_group, open_store
 from unigeo.schemas.store.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.store.catalogue import NAME, Entry, read_catalogue, relative_inside
+from unigeo.schemas.store.page import address_beside, is_page, page_name, page_of
 
 
 def names_beside(store: str, attributes: UnigeoAttributes) -> dict[str, str]:
@@ -37,6 +38,7 @@ def names_beside(store: str, attributes: UnigeoAttributes) -> dict[str, str]:
         "store": store,
         "item": f"{item_id(attributes, store)}.json",
         "card": f"{store.removesuffix(STORE_ENDING)}.card.md",
+        "page": page_name(store),
         "collection": f"{attributes.region}.collection.json",
         "catalogue": NAME,
     }
@@ -45,10 +47,10 @@ def names_beside(store: str, attributes: UnigeoAttributes) -> dict[str, str]:
 def announce(
     url: Any, *, model_card: str | None = None, providers: Sequence[str] | None = None
 ) -> Entry | None:
-    """Write the STAC item, the collection, the card and the catalogue beside a published field.
+    """Write the STAC item, the collection, the card, the page and the catalogue beside a field.
 
     Args:
-        url: URL of the store. Nothing is written beside a Zarr store without a URL.
+        url: URL of the published store. Nothing is written beside a Zarr store without a URL.
         model_card: card of the model that made the field; None keeps an existing card.
         providers: who made the field; by default the providers in its attributes.
 
@@ -76,6 +78,7 @@ def announce(
         if model_card is not None or read_object(beside, names["card"]) is None:
             card = field_card(model_card, attributes, licence, citation, providers)
             _write(beside, names["card"], card.encode())
+        _write_page(beside, names["page"], name)
         stac_item = item(group, attributes, names, root_sha256, providers)
         _write(beside, names["item"], _json(stac_item))
         entry = Entry(
@@ -107,6 +110,13 @@ def announce(
             raise
         raise StoreError(f"cannot write beside {url}: {describe_error(error)}") from error
     return entry
+
+
+def _write_page(beside: Any, name: str, store_name: str) -> None:
+    """Write the page of a store; a file of somebody else's by this name is left as it is."""
+    known = read_object(beside, name)
+    if known is None or is_page(known):
+        _write(beside, name, page_of(address_beside(store_name)))
 
 
 def gather(catalogue_url: str, stores: Sequence[str]) -> tuple[Entry, ...]:
