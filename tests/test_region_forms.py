@@ -1,5 +1,6 @@
 """A region is read from the same forms wherever one is asked for."""
 
+import inspect
 import json
 import re
 from collections.abc import Callable
@@ -149,6 +150,17 @@ ENTRIES: dict[str, Entry] = {
 def _zarr_map(probe: Probe, region: Any, folder: Path) -> xr.Dataset:
     probe.to_zarr(folder / "map.zarr", "height", region)
     return xr.open_zarr(folder / "map.zarr").load()
+
+
+def test_the_entries_are_all_that_take_a_region() -> None:
+    found = {
+        f"{kind.__name__.lower()}.{name}"
+        for kind in (Field, Probe)
+        for name, method in inspect.getmembers(kind, inspect.isfunction)
+        if not name.startswith("_")
+        and {"region", "polygons"} & {*inspect.signature(method).parameters}
+    }
+    assert found - {"field.search"} == set(ENTRIES) - {"cut_field"}  # `search` calls `similar`'s
 
 
 @pytest.mark.parametrize("entry", ENTRIES)

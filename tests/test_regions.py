@@ -12,6 +12,7 @@ from unigeo.schemas.errors import RegionError
 from unigeo.schemas.geo.grid import SHARD
 from unigeo.schemas.geo.region_forms import read_region
 from unigeo.schemas.geo.regions import named_regions, region, region_of_bbox, region_of_geojson
+from unigeo.schemas.geo.rings import in_ring
 
 
 @pytest.mark.parametrize("name", ["conus", "california", "manhattan", "amsterdam"])
@@ -179,3 +180,14 @@ def test_an_unknown_region_lists_the_known() -> None:
 def test_a_resolution_that_cannot_be_is_refused(size: float) -> None:
     with pytest.raises(RegionError):
         region("conus").grid(size)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(3, 40))
+def test_few_points_lie_in_a_ring_as_many_do(seed: int, vertices: int) -> None:
+    rng = np.random.default_rng(seed)
+    ring = rng.integers(-9, 10, (vertices, 2)).astype(float)
+    ring = np.concatenate([ring, ring[:1]])
+    points = rng.integers(-9, 10, (200, 2)).astype(float)
+    many = in_ring(ring, points)
+    few = [in_ring(ring, point[None])[0] for point in points]
+    np.testing.assert_array_equal(few, many)

@@ -52,7 +52,7 @@ def write_geotiff(
         raise ValueError(f"dtype must be 'int8' or 'float32', not {dtype!r}")
     modality, chosen = modalities[0], _chosen_bands(field, modalities[0], bands)
     # Read once: both the window and the pieces below take polygons as they are.
-    polygons = None if region is None else read_region_polygons(region, crs)
+    polygons = None if region is None else read_region_polygons(region, crs, field.grid)
     window = field.grid.full_window
     if polygons is not None:
         _, window = region_of_field(field, polygons, None)

@@ -100,7 +100,7 @@ class OverAreas(StoredField):
         chosen = select(self, modalities, covariates, numbers_only=True)
         return zonal_table(
             self,
-            read_polygons(polygons, crs),
+            read_polygons(polygons, crs, self.grid),
             chosen,
             statistics,
             weights=weights,
@@ -241,7 +241,7 @@ class OverAreas(StoredField):
             from unigeo.client.areas.polygons import read_polygons
             from unigeo.client.areas.zonal import shares_by_status
 
-            return shares_by_status(self, read_polygons(polygons, crs), chosen, missing)
+            return shares_by_status(self, read_polygons(polygons, crs, self.grid), chosen, missing)
         counts: dict[str, Counter[Status]] = {}
         for array in chosen:
             counts[array] = Counter()

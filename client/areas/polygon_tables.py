@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unigeo.client.areas.polygons import read_polygons
 from unigeo.client.shapes.polygon_rings import Polygons
 from unigeo.schemas.errors import MissingExtraError, RegionError
+from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.polygon_files import geojson_document
 from unigeo.schemas.geo.region_forms import load_region
 from unigeo.schemas.geo.regions import Region
@@ -33,6 +34,7 @@ def read_areas(
     *,
     geometry: bool = False,
     crs: Any = None,
+    grid: Grid | None = None,
 ) -> Areas:
     """Read polygons and their columns.
 
@@ -42,6 +44,7 @@ def read_areas(
         format: format of standard input, `geojson` or `parquet`.
         geometry: keep the shapes in the table, to be written with the columns.
         crs: CRS of coordinates that do not carry one; WGS 84 by default.
+        grid: as in `read_polygons`.
 
     Raises:
         RegionError: if they cannot be read.
@@ -50,7 +53,7 @@ def read_areas(
     import pandas as pd
 
     read = _read_pipe(format) if region == PIPE else load_region(region)
-    polygons = read_polygons(read, crs)
+    polygons = read_polygons(read, crs, grid)
     if isinstance(read, Region):
         return Areas(pd.DataFrame({"region": [read.name]}), polygons)
     if isinstance(read, tuple):

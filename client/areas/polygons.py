@@ -29,10 +29,13 @@ from unigeo.client.shapes.polygon_rings import (
     row_name,
 )
 from unigeo.schemas.errors import RegionError
+from unigeo.schemas.geo.bounds import grid_bounds
+from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.region_forms import box_of_numbers, is_number, load_region
 from unigeo.schemas.geo.regions import Region, named_regions, region_of_bbox
 from unigeo.schemas.geo.ring_degrees import chosen_crs
 from unigeo.schemas.geo.rings import Ring, crs_of_geojson, geometries_of, in_ring, parts_of_geometry
+from unigeo.schemas.geo.us_outlines import us_region
 from unigeo.schemas.tables.object_types import kind_of
 
 _FORMS = (
@@ -41,12 +44,14 @@ _FORMS = (
 )
 
 
-def read_polygons(polygons: Any, crs: Any = None) -> Polygons:
+def read_polygons(polygons: Any, crs: Any = None, grid: Grid | None = None) -> Polygons:
     """Read polygons in any accepted form.
 
     Args:
         polygons: see the module's docstring.
         crs: CRS of coordinates that do not carry one; WGS 84 degrees by default.
+        grid: grid of the field; a box whose west exceeds its east is refused unless the field
+            reaches the antimeridian.
 
     Raises:
         RegionError: naming the first row that is no polygon, not finite, not valid, or not on the
@@ -61,6 +66,8 @@ def read_polygons(polygons: Any, crs: Any = None) -> Polygons:
     if isinstance(polygons, Polygons):
         return polygons
     polygons = load_region(polygons)
+    if grid is not None and chosen_crs(None, crs) is None:
+        _check_boxes(polygons, grid)
     if isinstance(polygons, Region):
         parts = _parts_of_region(polygons)
         return checked_polygons([parts], pd.Index([polygons.name]), None, valid=True)
@@ -82,17 +89,46 @@ def read_polygons(polygons: Any, crs: Any = None) -> Polygons:
     return _from_list(polygons, crs, pd.RangeIndex(len(polygons)))
 
 
-def read_region_polygons(region: Any, crs: Any = None) -> Polygons:
+def _check_boxes(polygons: Any, grid: Grid) -> None:
+    """Refuse boxes with west and east exchanged, unless they cross the antimeridian in the field.
+
+    Raises:
+        RegionError: naming the first such box.
+    """
+    if isinstance(polygons, str | bytes | Mapping) or not isinstance(
+        polygons, Sequence | np.ndarray
+    ):
+        return
+    alone = box_of_numbers(polygons)
+    boxes = [alone] if alone is not None else map(_box_or_none, polygons)
+    exchanged = next((box for box in boxes if box is not None and box[0] > box[2]), None)
+    if exchanged is None:
+        return
+    west, _, east, _ = grid_bounds(grid)
+    if not (west > east or east - west == 360):
+        raise RegionError(
+            f"the bounding box {exchanged} has its west, {exchanged[0]:g}, east of its east, "
+            f"{exchanged[2]:g}, and the field does not reach the antimeridian: exchange the two"
+        )
+
+
+def _box_or_none(item: Any) -> tuple[float, float, float, float] | None:
+    is_box = isinstance(item, Sequence | np.ndarray) and not isinstance(item, str | bytes)
+    return box_of_numbers(item) if is_box and len(item) == 4 else None
+
+
+def read_region_polygons(region: Any, crs: Any = None, grid: Grid | None = None) -> Polygons:
     """Read the polygons of a region: at least one, each with a shape.
 
     Args:
         region: in any form that `read_polygons` takes.
         crs: as in `read_polygons`.
+        grid: as in `read_polygons`.
 
     Raises:
         RegionError: as `read_polygons`; or if there is none, or one without a shape.
     """
-    polygons = read_polygons(region, crs)
+    polygons = read_polygons(region, crs, grid)
     if not len(polygons):
         raise RegionError("no polygon was given; name a box, a region or a geometry")
     refuse(
@@ -138,8 +174,13 @@ def _parts_of_region(area: Region) -> list[list[Ring]]:
     """Return a region's rings as parts: a ring within an odd number of others is a hole."""
     outer: list[np.ndarray] = []
     holes: list[np.ndarray] = []
-    for ring in area.rings:
-        around = sum(bool(in_ring(other, ring[:1])[0]) for other in area.rings if other is not ring)
+    bounds = np.array([[*ring.min(axis=0), *ring.max(axis=0)] for ring in area.rings])
+    for number, ring in enumerate(area.rings):
+        x, y = ring[0]
+        # Few rings can hold the vertex, which saves most tests in a region of many islands.
+        west, south, east, north = bounds.T
+        near = np.flatnonzero((west <= x) & (x <= east) & (south <= y) & (y <= north))
+        around = sum(bool(in_ring(area.rings[k], ring[:1])[0]) for k in near if k != number)
         (holes if around % 2 else outer).append(ring)
     # `Polygons` knows only whether a ring is a hole, so any part may take the holes.
     return [[outer[0], *holes], *([ring] for ring in outer[1:])]
@@ -209,7 +250,7 @@ def _raw_parts(item: Any, crs: Any, name: str) -> list[list[Ring]] | None:
     """Return the parts of one item as they are written; None if it must be read by itself."""
     if is_missing(item):
         return []
-    if isinstance(item, bytes) or (isinstance(item, str) and item not in named_regions()):
+    if isinstance(item, bytes) or (isinstance(item, str) and not _is_name(item)):
         raise RegionError(
             f"{name}: there is no region {item!r:.60}; geometries as text or bytes are read by "
             "shapely.from_wkt, shapely.from_wkb or json.loads"
@@ -227,6 +268,11 @@ def _raw_parts(item: Any, crs: Any, name: str) -> list[list[Ring]] | None:
             raise RegionError(f"cannot read one polygon from a {type(item).__name__}: {_FORMS}")
         return parts
     return None
+
+
+def _is_name(text: str) -> bool:
+    """Return whether a text in a list names a region."""
+    return text in named_regions() or us_region(text) is not None
 
 
 def _single(polygons: Polygons) -> Polygons:

@@ -65,7 +65,7 @@ def region_of_field(field: "StoredField", region: Any, crs: Any) -> tuple[Outlin
     Raises:
         RegionError: if they cannot be read, there is none, or they lie off the field.
     """
-    polygons = read_region_polygons(region, crs)
+    polygons = read_region_polygons(region, crs, field.grid)
     outlines = outlines_on(polygons, field.grid)
     window = bounding_window(field.grid, outlines)
     if window is None:

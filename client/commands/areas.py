@@ -83,7 +83,6 @@ def zonal(
     import numpy as np
 
     from unigeo.client.areas.statistic_names import parse_statistics, zonal_columns
-    from unigeo.client.field.opening import open_field
     from unigeo.client.points.join import append_columns, check_joinable
     from unigeo.client.reading.covariates import select
     from unigeo.schemas.store.layout import status_name
@@ -92,8 +91,7 @@ def zonal(
         statistics = parse_statistics(stats or "mean")
     except ValueError as error:
         raise click.UsageError(f"--stat: {error}") from error
-    areas = _read_polygons(polygons, out, format, as_json, crs)
-    field = open_field(store)
+    areas, field = _read_polygons(store, polygons, out, format, as_json, crs)
     options = covariate_arguments(options)
     asked = options.pop("modalities") or None, options.pop("covariates")
     chosen, prefix = select(field, *asked, numbers_only=True), options["prefix"]
@@ -149,15 +147,13 @@ def coverage(
 
     With POLYGONS, given as to zonal: the share of each one's area instead.
     """
-    from unigeo.client.field.opening import open_field
     from unigeo.client.points.join import append_columns, check_joinable
 
     if polygons is None:
         _count_cells(store, modalities, out, format, as_json)
         return
-    areas = _read_polygons(polygons, out, format, as_json, crs)
+    areas, field = _read_polygons(store, polygons, out, format, as_json, crs)
     without_shape = areas.polygons.missing
-    field = open_field(store)
     with _printed_warnings():
         shares = field.coverage(
             areas.polygons, modalities or None, missing=_missing_argument(missing)
@@ -194,21 +190,25 @@ def _printed_warnings() -> Iterator[list[str]]:
 
 
 def _read_polygons(
+    store: str,
     polygons: str,
     out: str | None,
     format: str | None,  # noqa: A002
     as_json: bool,
     crs: str | None,
-) -> Any:
-    """Read polygons with their columns, and with their shapes if the output has shapes."""
+) -> tuple[Any, Any]:
+    """Open a store, and read polygons with their columns; with shapes if the output has shapes."""
     from unigeo.client.areas.polygon_tables import read_areas
+    from unigeo.client.field.opening import open_field
     from unigeo.schemas.tables.table_files import PIPE, check_writable, format_of
 
     output_format = format_for(out, format)
     check_writable(out, output_format)
     has_shapes = format_of(out or PIPE, output_format, "write") in ("geojson", "parquet")
     only_json = as_json and not out
-    return read_areas(polygons, format, geometry=has_shapes and not only_json, crs=crs)
+    field, geometry = open_field(store), has_shapes and not only_json
+    areas = read_areas(polygons, format, geometry=geometry, crs=crs, grid=field.grid)
+    return areas, field
 
 
 def _missing_argument(missing: str) -> "Missing":

@@ -1,12 +1,12 @@
 """Files and text of polygons: GeoJSON as a mapping, any other format as a GeoDataFrame."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unigeo.schemas.errors import MissingExtraError, RegionError
 from unigeo.schemas.geo.regions import named_regions
+from unigeo.schemas.geo.us_outlines import KNOWN, similar_names, us_region
 from unigeo.schemas.io.json_text import load_json
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _existing_path(given: str | Path) -> Path:
         )
     if "://" in name:
         raise RegionError(f"{shown!r} is an address: polygons are read from local files, get it")
-    path = Path(given)
+    path = Path(given).expanduser()
     try:
         exists, is_folder = path.exists(), path.is_dir()
     except (OSError, ValueError):  # longer than a name may be, or with a character no name has
@@ -133,12 +133,12 @@ def _existing_path(given: str | Path) -> Path:
     if not exists and path.suffix.lower() in _JSON:
         raise RegionError(f"cannot read GeoJSON polygons from {shown}: there is no such file")
     if not exists:
-        known = named_regions()
-        like = get_close_matches(name.strip().lower(), known, 1)
+        like = " or ".join(map(repr, similar_names(name)))
+        others = [one for one in named_regions() if us_region(one) is None]
         raise RegionError(
             f"{shown} is neither a file nor the name of a region"
-            + (f" (did you mean {like[0]!r}?)" if like else "")
-            + f"; regions are {', '.join(known)}"
+            + (f" (did you mean {like}?)" if like else "")
+            + f"; regions are {KNOWN}, {', '.join(others)}"
             + ("; a box is four numbers; shapely.from_wkt reads WKT" if "," in name else "")
         )
     if is_folder and path.suffix.lower() not in _FOLDERS:

@@ -1,8 +1,8 @@
 """Reads a region in every form in which users and settings give one.
 
-A name ("conus"); a box, as four numbers (also a numpy array) or as the text
-"west,south,east,north"; GeoJSON, as a
-mapping, as text or in a file; a file that geopandas reads; and any object with
+A name ("conus", "texas", "Boulder, CO", "08013"); a box, as four numbers (also a numpy array) or as
+the text "west,south,east,north"; GeoJSON, as a mapping, as text or in a file; a file that geopandas
+reads; and any object with
 `__geo_interface__`, such as a shapely geometry or a GeoDataFrame. The client reads polygons with
 more detail from the same forms: `load_region` is what both share.
 """
@@ -25,12 +25,18 @@ from unigeo.schemas.geo.regions import (
     region_of_bbox,
     region_of_geojson,
 )
+from unigeo.schemas.geo.us_outlines import us_region
 
 _BOX = 4
 
 
-def load_region(value: Any) -> Any:
+def load_region(value: Any, *, produced: bool = False) -> Any:
     """Load what a name, a path or text stands for.
+
+    Args:
+        value: see the module's docstring.
+        produced: whether a name that the producer has, such as `california`, is its region, which
+            reaches beyond the coast; by default it is the true outline, where there is one.
 
     Returns:
         A `Region` for a name; four numbers for the text of a box; a mapping for GeoJSON; a
@@ -46,8 +52,13 @@ def load_region(value: Any) -> Any:
     """
     if not isinstance(value, str | Path):
         return value
-    if str(value) in named_regions():
+    if produced and str(value) in named_regions():
         return region(str(value))
+    outline = us_region(str(value))
+    if outline is not None:
+        return outline
+    if str(value).strip().lower() in named_regions():
+        return region(str(value).strip().lower())
     if isinstance(value, str):
         box = _parse_box(value)
         if box is not None:
@@ -58,7 +69,7 @@ def load_region(value: Any) -> Any:
 
 
 def read_region(value: Any, crs: str | None = None) -> Region:
-    """Read a region in any form.
+    """Read a region to be produced, in any form.
 
     Args:
         value: see the module's docstring; or a `Region`.
@@ -72,7 +83,7 @@ def read_region(value: Any, crs: str | None = None) -> Region:
     >>> read_region({"type": "Polygon", "coordinates": [[(0, 0), (1, 0), (1, 1), (0, 0)]]}).crs
     'EPSG:8857'
     """
-    loaded = load_region(value)
+    loaded = load_region(value, produced=True)
     if isinstance(loaded, Region):
         return loaded if crs is None else replace(loaded, crs=crs)
     name, source = "polygons", "the GeoJSON"

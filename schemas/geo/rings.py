@@ -160,6 +160,15 @@ def in_ring(ring: Ring, points: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray
     )
     lon, lat = lon[near], lat[near]
     odd = np.zeros(len(near), bool)
+    if len(near) < len(ring):  # few points: all edges at once for each of them
+        (lon1, lat1), (lon2, lat2) = ring[:-1].T, ring[1:].T
+        sloping = lat1 != lat2
+        slope = np.divide(lon2 - lon1, lat2 - lat1, where=sloping, out=np.zeros(len(lon1)))
+        for k, (x, y) in enumerate(zip(lon, lat, strict=True)):
+            crossed = ((lat1 <= y) != (lat2 <= y)) & (x < lon1 + (y - lat1) * slope)
+            odd[k] = np.count_nonzero(crossed) % 2
+        inside[near] = odd
+        return inside
     for (lon1, lat1), (lon2, lat2) in pairwise(ring):
         if lat1 == lat2:  # the edges before and after it are counted
             continue
