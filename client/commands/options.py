@@ -63,6 +63,11 @@ RADIUS = click.option(
     type=float,
     help="Mean of the cells within this distance of each point, instead of the vector of its cell.",
 )
+SNAP = click.option(
+    "--snap-km",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Points on water: the nearest cell with a vector within this distance.",
+)
 DIMS = click.option(
     "--dims",
     type=click.IntRange(min=1),

@@ -15,6 +15,7 @@ from unigeo.client.commands.options import (
     OUTPUT,
     RADIUS,
     SAMPLING,
+    SNAP,
     STORE,
     field_arguments,
     format_for,
@@ -85,6 +86,7 @@ def plan(
 @SAMPLING
 @DIMS
 @RADIUS
+@SNAP
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "int8"]),
@@ -138,6 +140,7 @@ def sample(
 @SAMPLING
 @DIMS
 @RADIUS
+@SNAP
 @MISSING
 @prefix_option("ug_")
 @OUTPUT
@@ -173,6 +176,7 @@ def join(
         options["prefix"],
         chosen.covariates,
         shares=means,
+        snaps=options["snap_km"] is not None,
     )
     with table_parts(field, table, format, options, quiet) as parts:
         check_joinable(pd.DataFrame(columns=list(parts.names)), new_names)
@@ -221,6 +225,8 @@ def _check_radius(options: dict[str, Any]) -> None:
 
     if options["radius_m"] is None:
         return
+    if options["snap_km"] is not None:
+        raise click.UsageError("--radius-m averages what is near: it does not go with --snap-km")
     if options["method"] != "nearest" or options.get("dtype", "float32") != "float32":
         raise click.UsageError(
             "--radius-m averages whole cells: it goes with neither --method nor --dtype"

@@ -27,7 +27,7 @@ def sampled_columns(field: "Field", options: Mapping[str, Any], **more: Any) -> 
 
     Args:
         field: field to sample.
-        options: `modalities`, `covariates`, `method`, `radius_m` and `prefix` of `Field.sample`.
+        options: `modalities`, `covariates`, `method`, `radius_m`, `snap_km`, `prefix` of `sample`.
         more: further arguments of `Field.sample`.
     """
     means = options["radius_m"] is not None
@@ -35,7 +35,7 @@ def sampled_columns(field: "Field", options: Mapping[str, Any], **more: Any) -> 
     prefix = options["prefix"]
 
     def new_columns(points: Points) -> ColumnsAndStatus:
-        how = {name: options[name] for name in ("method", "radius_m", "prefix")}
+        how = {name: options[name] for name in ("method", "radius_m", "snap_km", "prefix")}
         names = chosen.covariates
         new = field.sample(points, chosen.modalities, covariates=names, **how, **more)
         new = new.reset_index(drop=True)

@@ -45,6 +45,7 @@ class AtPoints(StoredField):
         dims: int | None = None,
         method: Method = "nearest",
         radius_m: float | None = None,
+        snap_km: float | None = None,
         missing: Missing = "nan",
         as_: As = "pandas",
         dtype: Numbers = "float32",
@@ -75,6 +76,10 @@ class AtPoints(StoredField):
                 the share of the disc's area that they cover, except as `numpy`. A point's status is
                 `valid` if any cell of its disc is, else that of most of the disc. A disc within one
                 cell has the cell's vector.
+            snap_km: read a point that lies on water, off the region or where nothing was observed
+                at the nearest cell that has a vector, if some of it lies within this distance. The
+                result has `<modality>_snap_km`, except as `numpy`: the distance, 0 for a point that
+                was not moved, NaN for one without a vector.
             missing: `nan` keeps points without a vector as empty rows, `drop` leaves out points
                 that lack one in any modality, `raise` refuses and names the first ones.
             as_: `pandas`: one row per point, columns `aerial_000` ..., `aerial_status`, with the
@@ -106,6 +111,7 @@ class AtPoints(StoredField):
         sample_options = SampleOptions(
             method=method,
             radius_m=radius_m,
+            snap_km=snap_km,
             missing=missing,
             as_=as_,
             dtype=dtype,
@@ -187,6 +193,7 @@ class AtPoints(StoredField):
         prefix: str = "ug_",
         method: Method = "nearest",
         radius_m: float | None = None,
+        snap_km: float | None = None,
         missing: Missing = "nan",
         crs: Any = None,
         columns: tuple[Any, Any] | None = None,
@@ -204,6 +211,7 @@ class AtPoints(StoredField):
             prefix: put before the new columns' names.
             method: as in `sample`.
             radius_m: as in `sample`; the share of each disc is a column, too.
+            snap_km: as in `sample`; the distances are a column, too.
             missing: `nan` keeps rows without a vector, their new columns empty; `drop` leaves out
                 rows that lack one in any modality; `raise` refuses.
             crs: CRS of the coordinates, if the table does not name it.
@@ -224,14 +232,22 @@ class AtPoints(StoredField):
             PointsWarning: as `sample`.
         """
         options = SampleOptions(
-            method=method, radius_m=radius_m, missing=missing, prefix=prefix, progress=progress
+            method=method,
+            radius_m=radius_m,
+            snap_km=snap_km,
+            missing=missing,
+            prefix=prefix,
+            progress=progress,
         )
         shares = radius_m is not None
         chosen = select(self, modalities, covariates, numbers_only=shares)
         field = self if dims is None else self.leading(dims)
         widths = field.layout.widths_of(chosen.modalities)
         table = loaded_table(table, columns)
-        check_joinable(table, joined_columns(widths, prefix, chosen.covariates, shares=shares))
+        new_names = joined_columns(
+            widths, prefix, chosen.covariates, shares=shares, snaps=snap_km is not None
+        )
+        check_joinable(table, new_names)
         read = read_points(table, crs, columns, missing="keep")
         # Numbered by row, so that the index of the result names the rows that were kept.
         numbered = replace(read, index=np.arange(len(read)))

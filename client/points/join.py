@@ -35,15 +35,20 @@ def share_name(modality: str) -> str:
     return f"{modality}_share"
 
 
+def snap_name(modality: str) -> str:
+    """Return the name of the column of kilometres that points were moved to a cell."""
+    return f"{modality}_snap_km"
+
+
 def vector_table(
     vectors: dict[str, Float[np.ndarray, "point band"] | Int8[np.ndarray, "point band"]],
     status: dict[str, UInt8[np.ndarray, " point"]],
     index: Any = None,
     prefix: str = "",
     covariates: Sequence[str] = (),
-    shares: Mapping[str, Float[np.ndarray, " point"]] = MappingProxyType({}),
+    beside: Mapping[str, Float[np.ndarray, " point"]] = MappingProxyType({}),
 ) -> "pd.DataFrame":
-    """Return one column per number, then those of shares, then those of status texts.
+    """Return one column per number, then further numbers, then the status texts.
 
     Args:
         vectors: numbers at the points by modality; covariates under their own name, last.
@@ -51,7 +56,7 @@ def vector_table(
         index: labels of the rows.
         prefix: put before every name.
         covariates: names of the covariates.
-        shares: shares of areas by modality.
+        beside: further numbers by name, such as shares of areas.
     """
     import pandas as pd
 
@@ -72,8 +77,8 @@ def vector_table(
         )
         for modality, codes in status.items()
     }
-    beside = {prefix + share_name(modality): share for modality, share in shares.items()} | reasons
-    return pd.concat([*tables, pd.DataFrame(beside, index=tables[0].index)], axis=1)
+    others = {prefix + name: values for name, values in beside.items()} | reasons
+    return pd.concat([*tables, pd.DataFrame(others, index=tables[0].index)], axis=1)
 
 
 def number_columns(widths: Mapping[str, int], prefix: str = "") -> list[str]:
@@ -94,6 +99,7 @@ def joined_columns(
     covariates: Sequence[str] = (),
     *,
     shares: bool = False,
+    snaps: bool = False,
 ) -> list[str]:
     """Return the name of every column that `vector_table` makes.
 
@@ -102,6 +108,7 @@ def joined_columns(
         prefix: put before every name.
         covariates: names of the covariates.
         shares: whether the table has the shares of areas.
+        snaps: whether it has the distances to cells.
 
     >>> joined_columns({"aerial": 1})
     ['aerial_000', 'aerial_status']
@@ -110,6 +117,8 @@ def joined_columns(
     columns = number_columns(widths, prefix) + [prefix + name for name in covariates]
     if shares:
         columns += [prefix + share_name(array) for array in arrays]
+    if snaps:
+        columns += [prefix + snap_name(array) for array in arrays]
     return columns + [prefix + status_name(array) for array in arrays]
 
 

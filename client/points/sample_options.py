@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from unigeo.client.points.join import Missing
+from unigeo.client.points.snapping import check_snap
 from unigeo.client.reading.sampling import Method, Numbers
 from unigeo.client.shapes.discs import check_radius
 
@@ -26,6 +27,7 @@ class SampleOptions:
     prefix: str = ""
     progress: bool = False
     radius_m: float | None = None
+    snap_km: float | None = None
 
     def __post_init__(self) -> None:
         for option, known in (
@@ -41,6 +43,13 @@ class SampleOptions:
             )
         if self.lazy and (self.as_ != "xarray" or self.missing != "nan"):
             raise ValueError("lazy=True goes with as_='xarray' and missing='nan'")
+        if self.snap_km is not None:
+            check_snap(self.snap_km)
+            if self.lazy or self.radius_m is not None:
+                raise ValueError(
+                    "snap_km moves points by the status of cells, which it reads: it goes with "
+                    "neither lazy=True nor radius_m, which averages what is near"
+                )
         if self.radius_m is not None:
             check_radius(self.radius_m)
             if self.method != "nearest" or self.dtype != "float32" or self.lazy:

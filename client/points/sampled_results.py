@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from unigeo.client.points.disc_means import DiscMeans, disc_means
-from unigeo.client.points.join import raise_if_missing, share_name, vector_table
+from unigeo.client.points.join import raise_if_missing, share_name, snap_name, vector_table
 from unigeo.client.points.sample_options import SampleOptions
+from unigeo.client.points.snapping import snap_points
 from unigeo.client.reading.covariates import Selection, positions, sample_covariates
 from unigeo.client.reading.sampling import Sampled, locate_points, valid_points
 from unigeo.client.reading.sampling import sample as sample_modality
@@ -38,7 +39,16 @@ def sample_as(
             dataset = dataset.isel({NAME: positions(field, chosen.covariates)})
         # Nothing is read yet: only points off the grid have a known status.
         return dataset, locate_points(field.grid, *points.metres(field.grid.crs))[1]
-    sampled = {name: _sample_array(field, name, points, chosen, options) for name in chosen.arrays}
+    sampled: dict[str, Sampled | DiscMeans] = {}
+    beside: dict[str, np.ndarray] = {}
+    for name in chosen.arrays:
+        located = points
+        if options.snap_km is not None:
+            located, moved = snap_points(field.modality(name), points, options.snap_km)
+            beside[snap_name(name)] = moved
+        sampled[name] = _sample_array(field, name, located, chosen, options)
+        if isinstance(means := sampled[name], DiscMeans):
+            beside[share_name(name)] = means.share
     status = {name: result.status for name, result in sampled.items()}
     codes = status[chosen.arrays[0]]
     keep: Any = slice(None)
@@ -53,15 +63,11 @@ def sample_as(
     if options.as_ == "numpy":
         return vectors, codes
     status = {name: values[keep] for name, values in status.items()}
-    shares = {
-        name: result.share[keep]
-        for name, result in sampled.items()
-        if isinstance(result, DiscMeans)
-    }
+    beside = {name: values[keep] for name, values in beside.items()}
     if options.as_ == "xarray":
         names = chosen.covariates
-        return point_dataset(vectors, status, points.lonlat, field.bands, names, shares), codes
-    table = vector_table(vectors, status, points.index, options.prefix, chosen.covariates, shares)
+        return point_dataset(vectors, status, points.lonlat, field.bands, names, beside), codes
+    table = vector_table(vectors, status, points.index, options.prefix, chosen.covariates, beside)
     return table, codes
 
 
@@ -88,16 +94,16 @@ def point_dataset(
     lonlat: Float[np.ndarray, "point 2"],
     bands: int,
     covariates: tuple[str, ...] = (),
-    shares: Mapping[str, np.ndarray] = MappingProxyType({}),
+    beside: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> "xr.Dataset":
-    """Return a Dataset over point of vectors, covariates, shares and status codes."""
+    """Return a Dataset over point of vectors, covariates, further numbers and status codes."""
     import xarray as xr
 
     variables: dict[str, Any] = {
         name: (("point", NAME if name == COVARIATES else band_dimension(v.shape[1], bands)), v)
         for name, v in vectors.items()
     }
-    variables |= {share_name(name): ("point", values) for name, values in shares.items()}
+    variables |= {name: ("point", values) for name, values in beside.items()}
     variables |= {status_name(name): ("point", codes) for name, codes in status.items()}
     coords: dict[str, Any] = {"lon": ("point", lonlat[:, 0]), "lat": ("point", lonlat[:, 1])}
     if covariates:
