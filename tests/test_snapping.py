@@ -18,6 +18,7 @@ from unigeo.schemas.store.status import Status
 SNAP_KM = 60.0
 
 
+@pytest.mark.filterwarnings("ignore::unigeo.schemas.errors.PointsWarning")
 @settings(max_examples=5)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["nearest", "bilinear"]))
 def test_no_cell_with_a_vector_is_nearer(gulf: Path, seed: int, method: str) -> None:

@@ -106,7 +106,8 @@ def _format_reasons(count: "Counter[str]") -> str:
     >>> _format_reasons(Counter({"no position": 1, "outside region": 2}))
     '2 outside region, 1 no position'
     """
-    return ", ".join(f"{count[text]:,} {text}" for text in STATUS_TEXTS.values() if count[text])
+    texts = dict.fromkeys([*STATUS_TEXTS.values(), *sorted(count)])
+    return ", ".join(f"{count[text]:,} {text}" for text in texts if count[text])
 
 
 def _no_vector_message(modality: str, first: int, texts: Sequence[str]) -> str:

@@ -141,12 +141,14 @@ def sample(
 @DIMS
 @RADIUS
 @SNAP
+@click.option("--by", help="Column of keys instead of coordinates: FIPS codes, H3, geohash.")
 @MISSING
 @prefix_option("ug_")
 @OUTPUT
 def join(
     store: str,
     table: str,
+    by: str | None,
     out: str | None,
     format: str | None,  # noqa: A002
     quiet: bool,
@@ -154,7 +156,8 @@ def join(
 ) -> None:
     """Write TABLE with vectors beside its columns.
 
-    TABLE has coordinates; - is CSV on stdin. Its own columns stay as they are.
+    TABLE has coordinates, or a column of keys that --by names; - is CSV on stdin. Its own columns
+    stay as they are.
     """
     import pandas as pd
 
@@ -169,6 +172,11 @@ def join(
     options = field_arguments(options)
     check_writable(out, format_for(out, format))
     field = leading(open_field(store), options)
+    if by is not None:
+        from unigeo.client.commands.keyed_join import join_by_keys
+
+        join_by_keys(field, table, by, out, format, quiet, options)
+        return
     means = options["radius_m"] is not None
     chosen = select(field, options["modalities"], options["covariates"], numbers_only=means)
     new_names = joined_columns(

@@ -43,6 +43,7 @@ def table_parts(
     options: Mapping[str, Any],
     quiet: bool = True,
     bands: int | None = None,
+    positions: bool = True,
 ) -> Iterator["TableParts"]:
     """Open a table in parts whose vectors have about `PART_BYTES`.
 
@@ -53,6 +54,7 @@ def table_parts(
         options: `columns`, `crs` and `modalities` as the field's methods take them.
         quiet: do not print how the table was read.
         bands: numbers per row; by default those of the vectors of `modalities`.
+        positions: whether rows need coordinates.
     """
     from unigeo.schemas.tables.part_readers import read_parts
 
@@ -61,10 +63,10 @@ def table_parts(
         bands = sum(field.layout.widths_of(chosen.arrays).values())
     rows = PART_BYTES // (4 * bands)
     rows = min(max(rows, MIN_ROWS), MAX_ROWS)
-    coordinates = (options["columns"], options["crs"])
+    path_format, coordinates = format_for(path, format), (options["columns"], options["crs"])
     with (
         _named_by_options(),
-        read_parts(path, format_for(path, format), rows, *coordinates) as table,
+        read_parts(path, path_format, rows, *coordinates, positions=positions) as table,
     ):
         if table.note and not quiet:
             click.echo(f"Note: {table.note}", err=True)
@@ -92,6 +94,7 @@ def write_each_part(
     quiet: bool,
     *,
     keep_columns: bool,
+    points_of: "Callable[[Rows], Points] | None" = None,
 ) -> None:
     """Compute and write the new columns part by part, then print how many rows lack a vector.
 
@@ -103,6 +106,7 @@ def write_each_part(
         format: format of the output, if it is written to a pipe.
         quiet: print no progress bar and no summary.
         keep_columns: write the table's own columns to the left of the new ones.
+        points_of: returns the positions of rows; those that they have by default.
     """
     from unigeo.client.progress import progress_bar
     from unigeo.schemas.tables.part_writers import write_parts
@@ -115,7 +119,8 @@ def write_each_part(
         write_parts(out, format_for(out, format), table) as write,
     ):
         for rows in table:
-            count, points = len(rows), read_part_points(rows, options)
+            count = len(rows)
+            points = read_part_points(rows, options) if points_of is None else points_of(rows)
             with _row_numbers_of_table(rows), reasons.collect_warnings():
                 new, status = new_columns(points)
             keep = reasons.rows_to_write(rows.first, status)

@@ -5,19 +5,24 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from unigeo.client.areas.over_areas import OverAreas
 from unigeo.client.points.at_points import AtPoints
-from unigeo.client.points.sample_options import check_choice
+from unigeo.client.points.join import append_columns, check_joinable, take_rows
+from unigeo.client.points.keys import Keys
+from unigeo.client.points.sample_options import SampleOptions, check_choice
 from unigeo.client.reading.covariates import (
     Covariates,
+    Selection,
     chosen_covariates,
     positions,
     sample_covariates,
 )
 from unigeo.client.reading.sampling import Method
 from unigeo.client.reading.stored_field import check_of_model
-from unigeo.schemas.errors import LayoutError
-from unigeo.schemas.store.layout import COVARIATES
+from unigeo.schemas.errors import LayoutError, PointsError
+from unigeo.schemas.store.layout import COVARIATES, status_name
 from unigeo.schemas.tables.table_files import loaded_table
 
 if TYPE_CHECKING:
@@ -37,6 +42,26 @@ if TYPE_CHECKING:
 
 class Field(AtPoints, OverAreas):
     """An embedding field; open it with `open_field`, or use `ds.unigeo` of a Dataset."""
+
+    def _join_means(
+        self, table: Any, keys: list[str], known: Keys, chosen: Selection, options: SampleOptions
+    ) -> Any:
+        """Append the means over the outlines that a table's rows name; see `join`."""
+        from unigeo.client.areas.keyed_tables import MeansByKey, keyed_columns, valid_rows
+
+        check_joinable(table, keyed_columns(self.layout, chosen, options.prefix))
+        means = MeansByKey(self, known, chosen, options.prefix, options.progress).rows(keys)
+        valid = valid_rows(means, [options.prefix + status_name(one) for one in chosen.arrays])
+        if options.missing == "raise" and not valid.all():
+            row = int(np.argmin(valid))
+            raise PointsError(
+                f"{np.count_nonzero(~valid):,} of {len(valid):,} rows have no vector, the first "
+                f"row {row}, {keys[row]!r}. Pass missing='nan' or missing='drop'"
+            )
+        if options.missing == "drop":
+            kept = np.flatnonzero(valid)
+            table, means = take_rows(table, kept), means.iloc[kept]
+        return append_columns(table, means)
 
     def probe(
         self,

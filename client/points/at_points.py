@@ -16,6 +16,7 @@ from unigeo.client.points.join import (
     take_rows,
     vector_table,
 )
+from unigeo.client.points.keys import Keys, key_column, read_keys
 from unigeo.client.points.missing_points import warn_of_missing
 from unigeo.client.points.sample_options import As, SampleOptions, check_choice
 from unigeo.client.points.sampled_results import point_dataset, sample_as
@@ -197,6 +198,7 @@ class AtPoints(StoredField):
         missing: Missing = "nan",
         crs: Any = None,
         columns: tuple[Any, Any] | None = None,
+        by: Any = None,
         progress: bool = False,
     ) -> Any:
         """Append the vectors to a table as new columns.
@@ -216,6 +218,10 @@ class AtPoints(StoredField):
                 rows that lack one in any modality; `raise` refuses.
             crs: CRS of the coordinates, if the table does not name it.
             columns: names of the longitude and latitude columns, if they are unusual.
+            by: name of a column of keys, for a table without coordinates: states or counties by
+                FIPS code or name, whose rows get the means of `zonal` over their outlines, with
+                `<modality>_cells` and `<modality>_share`; or cells of H3 (where the package h3 is
+                installed) or geohash, whose rows get the vector at their centres.
             progress: show a bar on stderr.
 
         Returns:
@@ -244,11 +250,23 @@ class AtPoints(StoredField):
         field = self if dims is None else self.leading(dims)
         widths = field.layout.widths_of(chosen.modalities)
         table = loaded_table(table, columns)
+        keys = None if by is None else key_column(table, by)
+        known = None if keys is None else read_keys(keys, by)
+        if keys is not None and known is not None and known.outlines:
+            if options.means_of_points:
+                raise ValueError(
+                    "states and counties have means over their outlines: by= of these goes with "
+                    "neither method, radius_m nor snap_km"
+                )
+            return field._join_means(table, keys, known, chosen, options)
         new_names = joined_columns(
             widths, prefix, chosen.covariates, shares=shares, snaps=snap_km is not None
         )
         check_joinable(table, new_names)
-        read = read_points(table, crs, columns, missing="keep")
+        if keys is not None and known is not None:
+            read = known.points(keys)
+        else:
+            read = read_points(table, crs, columns, missing="keep")
         # Numbered by row, so that the index of the result names the rows that were kept.
         numbered = replace(read, index=np.arange(len(read)))
         sampled, codes = sample_as(field, numbered, chosen, options)
@@ -256,6 +274,12 @@ class AtPoints(StoredField):
         if len(sampled) < len(read):
             table = take_rows(table, sampled.index.to_numpy())
         return append_columns(table, sampled)
+
+    def _join_means(
+        self, table: Any, keys: list[str], known: Keys, chosen: Selection, options: SampleOptions
+    ) -> Any:
+        """Append the means over the outlines that a table's rows name; see `join`."""
+        raise NotImplementedError("means over outlines are those of a Field")
 
     def plan(
         self,

@@ -58,6 +58,11 @@ class SampleOptions:
                     "dtype='float32' and lazy=False, which are the defaults"
                 )
 
+    @property
+    def means_of_points(self) -> bool:
+        """Whether an option says how a point is read, which an area is not."""
+        return self.method != "nearest" or self.radius_m is not None or self.snap_km is not None
+
 
 def check_choice(option: str, value: str, literal: Any) -> None:
     """Raise unless a value is one that a `Literal` lists.

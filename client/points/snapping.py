@@ -111,5 +111,6 @@ def _nearest_within(
     half = grid.resolution_m / 2
     centre = np.stack([grid.x[rowcol[:, 1]], grid.y[rowcol[:, 0]]], axis=-1)
     nearest = np.clip(xy, centre - half, centre + half)
-    lonlat = from_wgs84(grid.crs).transform(*nearest.T, direction="INVERSE")
+    x, y = nearest.T
+    lonlat = from_wgs84(grid.crs).transform(x, y, direction="INVERSE")
     return np.stack(lonlat, axis=-1)

@@ -67,6 +67,8 @@ def read_parts(
     rows: int,
     columns: Columns = None,
     crs: Any = None,
+    *,
+    positions: bool = True,
 ) -> Iterator[TableParts]:
     """Open a table to be read at most `rows` rows at a time.
 
@@ -76,6 +78,7 @@ def read_parts(
         rows: largest number of rows of a part.
         columns: names of the coordinate columns, if not usual.
         crs: CRS of the coordinates, where the table names none.
+        positions: whether the rows of a text table need coordinates.
 
     Raises:
         PointsError: if the table cannot be read, when it is opened or when a part is read.
@@ -89,7 +92,10 @@ def read_parts(
         if path == PIPE or Path(path).is_fifo():
             source = stack.enter_context(_spool(path))
         with _name_failures(path, kind):
-            table = _OPENERS[kind](source, rows, columns, crs)
+            if kind == "csv":
+                table = _text_parts(source, rows, columns, positions)
+            else:
+                table = _OPENERS[kind](source, rows, columns, crs)
 
         def parts() -> Iterator[Rows]:
             iterator = table.parts()
@@ -127,10 +133,10 @@ def _name_failures(path: str, kind: Format) -> Iterator[None]:
         raise PointsError(f"cannot read the table {where} as {kind}: {error}") from error
 
 
-def _text_parts(source: Any, rows: int, columns: Columns, crs: Any) -> TableParts:
+def _text_parts(source: Any, rows: int, columns: Columns, positions: bool) -> TableParts:
     from unigeo.schemas.tables.text_tables import open_text
 
-    table = open_text(source, rows, columns, check_positions=True)
+    table = open_text(source, rows, columns, check_positions=positions)
     notes = []
     if table.dialect.encoding in FALLBACK_ENCODINGS:
         notes.append(f"the table is not UTF-8; it is read as {table.dialect.encoding}")
@@ -233,7 +239,6 @@ def split_table(table: "FeatureTable", rows: int) -> TableParts:
 
 
 _OPENERS: dict[Format, Callable[[Any, int, Columns, Any], TableParts]] = {
-    "csv": _text_parts,
     "geojson": _geojson_parts,
     "parquet": _parquet_parts,
     "jsonl": _record_parts,

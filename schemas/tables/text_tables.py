@@ -1,5 +1,6 @@
 """Text tables, such as CSV: rows keep their text as it is written, and are parsed as well."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,8 @@ _PARSERS: dict[Any, Callable[[str], Any]] = {
     "int": lambda text: int(text) if text else None,
     "float": lambda text: float(text) if text else None,
 }
+_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*", re.ASCII)
+"""Pattern of a number with a decimal comma."""
 PART_CHARACTERS = 2**23
 """Number of characters after which a part of a table ends."""
 KEPT_CHARACTERS = 2**24
@@ -277,7 +280,10 @@ def _read_through(
     for part in table.read():
         if check_positions:
             part.points()
-        commas |= any("," in text for column in coordinates for text in part.columns[column])
+        if coordinates:
+            commas |= any("," in text for column in coordinates for text in part.columns[column])
+        elif table.commas:
+            commas |= any(_COMMA.fullmatch(text) for row in part.fields for text in row)
         table.rows += len(part)
         characters += sum(map(len, part.texts))
         if characters <= KEPT_CHARACTERS:

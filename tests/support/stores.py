@@ -40,7 +40,7 @@ COVARIATES = (
     Covariate("rain", "mm", "gauges"),
     Covariate("crop_point", "class", "crops"),
 )
-RESOLUTION_M = {"gulf": 80_000.0, "fiji": 20_000.0}
+RESOLUTION_M = {"gulf": 80_000.0, "fiji": 20_000.0, "rockies": 10_000.0}
 
 
 def layout_of(modalities: tuple[str, ...] = ("coordinate", "aerial"), **options: Any) -> Layout:
