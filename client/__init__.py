@@ -10,6 +10,7 @@ Start with `open_field`, which returns a `Field`; `errors` holds what may be rai
 from typing import TYPE_CHECKING, Any
 
 from unigeo.client._importing import when_imported
+from unigeo.schemas.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from unigeo.client import errors
@@ -59,9 +60,36 @@ def __getattr__(name: str) -> Any:
 
     if name == "errors":
         return import_module("unigeo.client.errors")
+    if name == "__version__":
+        return _version()
     if name in _MODULES:
-        return getattr(import_module(f"unigeo.client.{_MODULES[name]}"), name)
+        try:
+            return getattr(import_module(f"unigeo.client.{_MODULES[name]}"), name)
+        except MissingExtraError as error:
+            return _lacking(name, error)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
+
+
+def _version() -> str:
+    """Return the version of the installed package; `0+clone` if what is imported is a clone."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("unigeo")
+    except PackageNotFoundError:
+        return "0+clone"
+
+
+def _lacking(name: str, error: MissingExtraError) -> type:
+    """Return a class in place of one whose package is not installed; calling it raises.
+
+    So `help`, completion and `import *` work, and the error comes where the class is used.
+    """
+
+    def refuse(cls: type, *args: Any, **options: Any) -> Any:
+        raise MissingExtraError(str(error)) from error
+
+    return type(name, (), {"__doc__": f"Not available: {error}", "__new__": refuse})
 
 
 def __dir__() -> list[str]:

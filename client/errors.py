@@ -16,7 +16,8 @@
     UserWarning
     ├── PointsWarning                       points without a vector or a position
     ├── RegionWarning                       polygons without a vector or a shape
-    └── ProbeWarning                        scores of few data
+    ├── ProbeWarning                        scores of few data
+    └── WordsWarning                        words that no concept has
 
 The class in parentheses is a second base, so that `except ValueError` catches the error too. An
 option that does not exist raises a plain ValueError.
@@ -40,6 +41,7 @@ from unigeo.schemas.errors import (
     StoreError,
     UnigeoError,
     WordsError,
+    WordsWarning,
 )
 
 __all__ = [
@@ -57,4 +59,5 @@ __all__ = [
     "StoreError",
     "UnigeoError",
     "WordsError",
+    "WordsWarning",
 ]

@@ -69,5 +69,9 @@ class WordsError(UnigeoError, ValueError):
     """Words that a field's concepts do not know."""
 
 
+class WordsWarning(UserWarning):
+    """A text some of whose words no concept has."""
+
+
 class MissingExtraError(UnigeoError, ImportError):
     """An optional package is needed and not installed."""

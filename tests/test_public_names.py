@@ -38,6 +38,7 @@ ERRORS = [
     "StoreError",
     "UnigeoError",
     "WordsError",
+    "WordsWarning",
 ]
 OF_THE_PRODUCER = {"ModelError", "ObservationsError"}
 """Errors that only the producer raises."""

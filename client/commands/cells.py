@@ -1,5 +1,6 @@
 """The commands that find cells: similar, search."""
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -73,6 +74,7 @@ def search(
 ) -> None:
     """Find the cells that WORDS describe, the best first."""
     from unigeo.client.field.opening import open_field
+    from unigeo.schemas.errors import WordsWarning
     from unigeo.schemas.tables.table_files import check_writable
 
     check_writable(out, format_for(out, format))
@@ -84,7 +86,9 @@ def search(
         phrases = concepts.phrases
         more = f", and {len(phrases) - 3} more" if len(phrases) > 3 else ""
         click.echo(f"Searching for: {'; '.join(phrases[:3])}{more}", err=True)
-    cells = field.search(text, region=region, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", WordsWarning)  # the words are named above
+        cells = field.search(text, region=region, **options)
     _write_cells(cells, out, format, as_json)
 
 

@@ -43,6 +43,10 @@ class Encoder:
     weights: dict[str, np.ndarray]
     """Arrays by the names of `EncoderSettings.shapes`; frequencies float64, the others float32."""
 
+    def __repr__(self) -> str:
+        size = sum(weight.size for weight in self.weights.values())
+        return f"<Encoder {self.settings.kind}: {size:,} weights>"
+
     def encode(
         self,
         lonlat: Float64[np.ndarray, "point 2"],

@@ -1,5 +1,6 @@
 """`Field`: an embedding field with all its methods."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -21,7 +22,7 @@ from unigeo.client.reading.covariates import (
 )
 from unigeo.client.reading.sampling import Method
 from unigeo.client.reading.stored_field import check_of_model
-from unigeo.schemas.errors import LayoutError, PointsError
+from unigeo.schemas.errors import LayoutError, PointsError, WordsWarning
 from unigeo.schemas.store.layout import COVARIATES, status_name
 from unigeo.schemas.tables.table_files import loaded_table
 
@@ -293,7 +294,7 @@ class Field(AtPoints, OverAreas):
 
     def search(
         self,
-        words: str,
+        words: Any,
         modality: str | None = None,
         *,
         count: int = 10,
@@ -318,8 +319,15 @@ class Field(AtPoints, OverAreas):
             as_: `table`: the best cells, as `similar` returns them; `map`: the cosine of every
                 cell, as `similarity` returns it.
 
+        Returns:
+            Cells or a map, whose `attrs` have the `phrases` that stood for the text, and the words
+            that are `unknown`.
+
+        Warns:
+            WordsWarning: naming the words that no concept has.
+
         Raises:
-            WordsError: if no concept has any of the words.
+            WordsError: if no concept has any of the words, or they are no text.
             LayoutError: if the field holds no concepts, has no such modality, or its vectors are
                 of another width than the concepts.
         """
@@ -328,10 +336,19 @@ class Field(AtPoints, OverAreas):
         (name,) = self.chosen(modality or self._modality_for_text())
         check_of_model(self, name, "the concepts")
         concepts = self.concepts
-        vector = concepts.find(words).vector
+        match = concepts.find(words)
+        if match.unknown:
+            listed = ", ".join(map(repr, match.unknown))
+            text = f"no concept has the word {listed}: the others alone are searched"
+            warnings.warn(WordsWarning(text), stacklevel=2)
+        where = {"region": region, "crs": crs}
+        found: Any
         if as_ == "map":
-            return self.similarity(vector, name, region=region, crs=crs)
-        return self.similar(vector, name, count=count, apart_km=apart_km, region=region, crs=crs)
+            found = self.similarity(match.vector, name, **where)
+        else:
+            found = self.similar(match.vector, name, count=count, apart_km=apart_km, **where)
+        found.attrs |= {"phrases": list(match.phrases), "unknown": list(match.unknown)}
+        return found
 
     def _modality_for_text(self) -> str:
         """Return the modality that text is compared with by default."""

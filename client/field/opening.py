@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -53,8 +54,9 @@ def open_field(
     """Open a field.
 
     Args:
-        url: a path, or a `file://`, `https://`, `s3://`, `gs://` or `az://` URL, or a Zarr store;
-            or the URL of a `catalog.json`, which lists several.
+        url: a path, also of a folder with one store in it, or a `file://`, `https://`, `s3://`,
+            `gs://` or `az://` URL, or a Zarr store; or the URL of a `catalog.json`, which lists
+            several.
         region: name of the field in a catalogue; may be left out if it lists only one region.
         release: name or number of the release in a catalogue; the newest by default.
         overview: open the overview instead whose cells each cover this many by this many cells.
@@ -74,7 +76,7 @@ def open_field(
         from unigeo.client.field.catalogues import store_of_catalogue
 
         url = store_of_catalogue(str(url), region, release, timeout_s=timeout_s)
-    url = absolute_url(url)
+    url = store_in_folder(absolute_url(url))
     store = open_store(url, timeout_s=timeout_s)
     root = open_root(store, url, building=allow_building and overview is None)
     path = "" if overview is None else _overview_path(root.group, url, overview)
@@ -142,6 +144,22 @@ def open_field(
             {"overview": overview, "allow_building": allow_building, "timeout_s": timeout_s},
         ),
     )
+
+
+def store_in_folder(url: Any) -> Any:
+    """Return the only store in a local folder that is none itself; any other address as it is.
+
+    Raises:
+        StoreError: if the folder has several; it names them.
+    """
+    folder = Path(url) if isinstance(url, str) and "://" not in url else None
+    if folder is None or not folder.is_dir() or (folder / "zarr.json").exists():
+        return url
+    inside = sorted(one.parent.name for one in folder.glob("*/zarr.json"))
+    if len(inside) > 1:
+        listed = ", ".join(inside[:5]) + (", ..." if len(inside) > 5 else "")
+        raise StoreError(f"{url} is a folder of {len(inside)} stores: name one of {listed}")
+    return str(folder / inside[0]) if inside else url
 
 
 def _check_arrays(group: "zarr.Group", attributes: UnigeoAttributes, url: Any) -> None:

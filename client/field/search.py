@@ -68,12 +68,22 @@ class Concepts:
     phrases: tuple[str, ...]
     vectors: Float32[np.ndarray, "phrase band"]
 
-    def find(self, words: str) -> ConceptMatch:
+    def __repr__(self) -> str:
+        shown = ", ".join(map(repr, self.phrases[:3]))
+        return f"<Concepts: {len(self.phrases):,} phrases, such as {shown:.200}>"
+
+    def find(self, words: Any) -> ConceptMatch:
         """Return the vector of a text.
 
         Raises:
-            WordsError: if no phrase contains any of its words; it names similar phrases.
+            WordsError: if the words are no text; or if no phrase contains any of them; then it
+                names similar phrases.
         """
+        if not isinstance(words, str):
+            raise WordsError(
+                f"words are text, such as 'dense forest', not a {type(words).__name__}; search for "
+                "several one by one"
+            )
         wanted = _words(words)
         same = [number for number, phrase in enumerate(self._phrase_words) if phrase == wanted]
         if same:

@@ -11,7 +11,7 @@ from unigeo.client.reading.point_status import count_reasons
 from unigeo.client.reading.sampling import sample
 from unigeo.schemas.errors import PointsError
 from unigeo.schemas.geo.great_circle import METRES_PER_DEGREE, great_circle_m
-from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid
+from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid, from_wgs84
 from unigeo.schemas.geo.projection import equal_earth_m
 from unigeo.schemas.geo.window import Window
 from unigeo.schemas.store.layout import georeference, spatial_ref_attributes
@@ -171,15 +171,32 @@ def best_cells(
     remaining = scores.values.copy()
     grid = field.grid.of_centres(scores["x"].values, scores["y"].values)
     within = Window(*field.grid.offset_of(grid), *grid.shape)
+    if apart_km == 0:
+        return _best_at_once(grid, scores.values, count)
     best: list[tuple[float, float, float]] = []
     while len(best) < count and not np.isnan(remaining).all():
         row, col = np.unravel_index(int(np.nanargmax(remaining)), remaining.shape)
         lon, lat = grid.centres(Window(int(row), int(col), 1, 1))[0, 0].tolist()
         best.append((lon, lat, float(remaining[row, col])))
         remaining[row, col] = np.nan
-        if apart_km > 0:
-            _clear_near(field.grid, remaining, within, (lon, lat), apart_km)
+        _clear_near(field.grid, remaining, within, (lon, lat), apart_km)
     return pd.DataFrame(best, columns=["lon", "lat", "similarity"])
+
+
+def _best_at_once(grid: Grid, scores: Float[np.ndarray, "row col"], count: int) -> "pd.DataFrame":
+    """Return the cells of highest score by one sort; of equal scores the northern and western."""
+    import pandas as pd
+
+    flat = scores.ravel()
+    known = np.flatnonzero(~np.isnan(flat))
+    if count < len(known):  # the `count` best, and those that equal the last of them
+        least = np.partition(flat[known], len(known) - count)[len(known) - count]
+        known = known[flat[known] >= least]
+    best = known[np.argsort(-flat[known], kind="stable")][:count]
+    row, col = np.divmod(best, scores.shape[1])
+    from_degrees = from_wgs84(grid.crs)
+    lon, lat = from_degrees.transform(grid.x[col], grid.y[row], direction="INVERSE")
+    return pd.DataFrame({"lon": lon, "lat": lat, "similarity": flat[best].astype(np.float64)})
 
 
 def _clear_near(

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -9,6 +10,7 @@ from jaxtyping import Float, Int
 from unigeo.client.reading.cell_reader import StoredCells
 from unigeo.client.reading.range_requests import Requests, Span
 from unigeo.client.reading.sampling import Method, Modality, locate_points
+from unigeo.schemas.store.quantization import dequantize
 from unigeo.schemas.store.status import Status
 from unigeo.schemas.tables.points import Points
 
@@ -16,6 +18,8 @@ _STEPS = {"nearest": (0,), "bilinear": (0, 1), "bicubic": (-1, 0, 1, 2)}
 """Rows and columns of the cells, counted from the last cell centre north and west of a point."""
 _LATENCY_REQUESTS = 3
 """Requests that measure the latency; the fastest counts."""
+_COMPUTED_BYTES = 2**21
+"""Bytes of unit vectors whose computing measures its rate."""
 _RATE_BYTES = 2**20
 """Bytes whose reading measures the rate."""
 
@@ -29,6 +33,8 @@ class StoreLink:
     bytes_per_s: float
     in_flight: int = 128
     """Number of concurrent requests."""
+    output_bytes_per_s: float = 1e9
+    """Rate at which stored numbers become unit vectors."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +74,15 @@ class Plan:
             f"{self.link.bytes_per_s / 1e6:,.0f} MB/s; {self.output_bytes / 1e6:,.1f} MB of vectors"
         )
 
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(str(self))}</p>"
+
 
 def estimate(modalities: list[Modality], points: Points, method: Method, link: StoreLink) -> Plan:
     """Estimate the cost of sampling points; read nothing but the manifest.
 
-    Requests run `link.in_flight` at a time, so each such round costs one latency.
+    Requests run `link.in_flight` at a time, so each such round costs one latency. Reading, transfer
+    and computing are added up, though some of them overlap.
     """
     requests = size = inside_count = output = 0
     rounds = 0.0
@@ -89,7 +99,8 @@ def estimate(modalities: list[Modality], points: Points, method: Method, link: S
             size += read_bytes
             rounds += -(-count // link.in_flight)
         output += 4 * modality.vectors.bands * len(points)
-    seconds = rounds * link.latency_s + size / link.bytes_per_s
+    computed = output * len(_STEPS[method]) ** 2  # each vector is made of so many cells'
+    seconds = rounds * link.latency_s + size / link.bytes_per_s + computed / link.output_bytes_per_s
     return Plan(len(points), inside_count, requests, size, output, seconds, link)
 
 
@@ -100,12 +111,11 @@ def measure_link(modality: Modality) -> StoreLink:
         StoreError: if the store cannot be read.
     """
     cells = modality.vectors
-    if not isinstance(cells, StoredCells):
-        return StoreLink(
-            latency_s=2e-3, bytes_per_s=100e6
-        )  # typical of Zarr itself, on a local disk
-    if not isinstance(cells.source, Requests):
-        return StoreLink(latency_s=1e-4, bytes_per_s=1e9)  # a local disk
+    computing = _computing_rate(cells.bands)
+    if not isinstance(cells, StoredCells):  # typical of Zarr itself, on a local disk
+        return StoreLink(latency_s=2e-3, bytes_per_s=100e6, output_bytes_per_s=computing)
+    if not isinstance(cells.source, Requests):  # a local disk
+        return StoreLink(latency_s=1e-4, bytes_per_s=1e9, output_bytes_per_s=computing)
     latencies = []
     for _ in range(_LATENCY_REQUESTS):
         start = time.perf_counter()
@@ -114,7 +124,16 @@ def measure_link(modality: Modality) -> StoreLink:
     start = time.perf_counter()
     size = cells.read_some(_RATE_BYTES)
     elapsed_s = max(time.perf_counter() - start - min(latencies), 1e-3)
-    return StoreLink(min(latencies), max(size / elapsed_s, 1e5), cells.source.most_in_flight)
+    rate = max(size / elapsed_s, 1e5)
+    return StoreLink(min(latencies), rate, cells.source.most_in_flight, computing)
+
+
+def _computing_rate(bands: int) -> float:
+    """Measure at how many bytes per second unit vectors are computed."""
+    stored = np.ones((max(1, _COMPUTED_BYTES // (4 * bands)), bands), np.int8)
+    start = time.perf_counter()
+    dequantize(stored)
+    return 4.0 * stored.size / max(time.perf_counter() - start, 1e-6)
 
 
 def _source_cells(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,6 +76,19 @@ class StoredField:
             f"of {self.grid.resolution_m:g} m in {self.grid.crs}, "
             f"{self.layout.describe_width('bands')}; {self.url}>"
         )
+
+    def _repr_html_(self) -> str:
+        rows, cols = self.grid.shape
+        facts = {
+            "region": self.attributes.region,
+            "modalities": ", ".join(self.modalities),
+            "cells": f"{rows} x {cols} of {self.grid.resolution_m:g} m in {self.grid.crs}",
+            "bands": str(self.bands),
+            "store": self.url,
+            "licence": self.licence,
+        }
+        lines = (f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in facts.items())
+        return f"<table><caption>Field</caption>{''.join(lines)}</table>"
 
     def dataset(self) -> "xr.Dataset":
         """Return the field as a lazy xarray Dataset, int8 as stored; nested attributes are JSON."""

@@ -7,6 +7,7 @@ hash in the catalogue beside the store, if there is one.
 
 import re
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,6 +58,12 @@ class VerificationReport:
     def ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problems
+
+    def __repr__(self) -> str:
+        return f"<VerificationReport: {len(self.problems)} problems, {self.objects:,} objects>"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
 
     def __str__(self) -> str:
         count = f"{len(self.problems)} problems" if self.problems else "no problem"
