@@ -9,6 +9,8 @@ from unigeo.producer.encoders.model import UniGeoCLIP
 
 TEMPERATURE = "temperature"
 """Key beside the modalities under which `layers` lists the logit scale."""
+HEADS = "heads"
+"""Key of the heads of plain numbers, where a model has them."""
 
 # Names of parameters within an encoder: of its own modules, of `transformers` and of `timm`.
 _FIRST = re.compile(
@@ -24,7 +26,8 @@ def layers(model: UniGeoCLIP) -> dict[str, list[tuple[int, list[nn.Parameter]]]]
     Depth 0 has the parameters that make tokens (embeddings, registers, learned frequencies), depth
     1 the first block or hidden layer, and the last depth, blocks + 1, the norm, pooling and
     projection. Depths without parameters are left out. Tied towers are listed once, as the first;
-    the logit scale, which belongs to no tower, as `temperature`: every parameter occurs once.
+    the logit scale, which belongs to no tower, as `temperature`, and the heads of plain numbers as
+    `heads`: every parameter occurs once.
     """
     listed: dict[str, list[tuple[int, list[nn.Parameter]]]] = {}
     for modality, encoder in model.encoders.items():
@@ -33,6 +36,8 @@ def layers(model: UniGeoCLIP) -> dict[str, list[tuple[int, list[nn.Parameter]]]]
             by_depth[_depth(name, model.settings.towers[modality].depth)].append(parameter)
         listed[modality] = sorted(by_depth.items(), key=lambda layer: layer[0])
     listed[TEMPERATURE] = [(0, [model.logit_scale])]
+    if model.heads is not None:
+        listed[HEADS] = [(0, list(model.heads.parameters()))]
     return listed
 
 

@@ -21,6 +21,7 @@ from unigeo.producer.encoders.fourier import FourierEncoder
 from unigeo.producer.encoders.geoclip import GeoclipEncoder
 from unigeo.producer.encoders.images import ImageEncoder
 from unigeo.producer.encoders.model_settings import ModelSettings, from_json, to_json
+from unigeo.producer.encoders.number_heads import NumberHeads
 from unigeo.producer.encoders.patch_transformer import PatchTransformer
 from unigeo.producer.encoders.satclip import SatclipEncoder
 from unigeo.producer.encoders.surface import SurfaceEncoder
@@ -54,6 +55,8 @@ class UniGeoCLIP(nn.Module):
     """
 
     rotation: Tensor
+    heads: NumberHeads | None
+    """Heads of plain numbers while the model is trained; they are not saved."""
 
     def __init__(self, settings: ModelSettings, *, pretrained: bool = True) -> None:
         """Build the encoders; the same settings give the same weights.
@@ -77,6 +80,7 @@ class UniGeoCLIP(nn.Module):
                     if settings.tower_of(name) == name
                 }
             )
+        self.heads = None
         start = math.log(1 / settings.temperature)
         count = [len(settings.pairs)] if settings.temperature_per_pair else []
         self.logit_scale = nn.Parameter(torch.full(count, start))

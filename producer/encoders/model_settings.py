@@ -115,6 +115,13 @@ class ModelSettings:
         return tuple(self.towers)
 
     @property
+    def pixel_modalities(self) -> tuple[str, ...]:
+        """Modalities that are pixels: images, surfaces, classes."""
+        return tuple(
+            name for name in self.towers if self.encoder(name) not in ("coordinate", "text")
+        )
+
+    @property
     def text_modalities(self) -> tuple[str, ...]:
         """Modalities that are texts."""
         return tuple(name for name in self.towers if self.encoder(name) == "text")

@@ -68,6 +68,12 @@ class Processes:
         dist.all_gather_object(values, value, group=self.cpu_group)
         return values
 
+    def sum(self, value: Tensor) -> Tensor:
+        """Return the sum of a value over processes, in every process."""
+        if self.group is not None:
+            dist.all_reduce(value, group=self.group)
+        return value
+
     def sum_gradients(
         self, weights: Iterable[nn.Parameter], device: torch.device, stop_requested: bool
     ) -> bool:

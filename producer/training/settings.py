@@ -39,6 +39,9 @@ class TrainingSettings:
     """Weight decay of matrices; biases, norms, embeddings and the temperature have none."""
     contrast: ContrastSettings = field(default_factory=ContrastSettings)
     """Settings of the loss: pairs, negatives and positives."""
+    numbers: float = 0.0
+    """Weight of the squared error with which linear heads predict plain numbers of the pixels, such
+    as means and deviations, from the vectors; 0 trains without heads."""
     jitter_m: float = 0.0
     """Standard deviation of the noise that moves a sample's coordinates in each step, in metres."""
     drop: float = 0.0
@@ -93,7 +96,7 @@ class TrainingSettings:
         for name in ("locations", "batch", "steps", "rate", "block_km", "gallery", "workers"):
             if not getattr(self, name) > 0:
                 raise ModelError(f"training: {name} must be positive, not {getattr(self, name)}")
-        for name in ("warmup", "weight_decay", "jitter_m", "watch", "kept_gb"):
+        for name in ("warmup", "weight_decay", "numbers", "jitter_m", "watch", "kept_gb"):
             if not getattr(self, name) >= 0:
                 raise ModelError(f"training: {name} must not be negative")
         for name in ("drop", "ema"):
@@ -147,4 +150,7 @@ class TrainingSettings:
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that the result depends on, as JSON values."""
-        return {name: value for name, value in asdict(self).items() if name not in HOW_ONLY}
+        known = {name: value for name, value in asdict(self).items() if name not in HOW_ONLY}
+        if not self.numbers:  # as before there was this setting
+            del known["numbers"]
+        return known

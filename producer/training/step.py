@@ -89,6 +89,11 @@ def compute_gradients(
             panorama=samples.panorama,
             group=processes.group,
         )
+    total = loss.detach()
+    if model.heads is not None:
+        error = settings.numbers * model.heads.loss(vectors, inputs, present, settings.batch)
+        total = total + processes.sum(error.detach())  # the contrast is of all processes already
+        loss = loss + error
     loss.backward()
     if not in_one_chunk:
         for name in inputs:  # in a fixed order: tied towers add to the same weights
@@ -99,7 +104,7 @@ def compute_gradients(
                 again = encode(name, start, True)
                 if again.requires_grad:
                     again.backward(grad[start : start + chunk])
-    return StepResult(loss.detach(), {name: v.detach() for name, v in vectors.items()}, present)
+    return StepResult(total, {name: v.detach() for name, v in vectors.items()}, present)
 
 
 def encode_padded(

@@ -14,6 +14,7 @@ import torch
 
 from unigeo.producer.encoders.model import UniGeoCLIP, save_model
 from unigeo.producer.encoders.model_settings import ModelSettings, to_json
+from unigeo.producer.encoders.number_heads import NumberHeads
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.card import card
 from unigeo.producer.training.checkpoint import CheckpointWriter, TrainingState, load_checkpoint
@@ -33,6 +34,8 @@ from unigeo.schemas.io.json_text import load_json
 
 __all__ = ["default_device", "embed", "evaluate", "fingerprint", "finished_metrics", "train"]
 
+SCALE_LOCATIONS = 1024
+"""Number of training locations by which plain numbers are standardized."""
 METRICS = "metrics.json"
 """File of a model folder with how the model was trained and how well it does."""
 
@@ -113,6 +116,8 @@ class _Training:
         observe_seconds = time.monotonic() - start
         torch.manual_seed(self.model_settings.seed)
         model = UniGeoCLIP(self.model_settings).to(self.device)
+        if self.settings.numbers:
+            model.heads = self._heads(data).to(self.device)
         optimizer = build_optimizer(model, self.settings)
         state = TrainingState(model, optimizer, MeanWeights(model, self.settings.ema))
         first = load_checkpoint(self.work_folder, state, self.run)
@@ -137,12 +142,24 @@ class _Training:
         state.mean.copy_to_model(state.mean.means)  # the model that is evaluated and saved
         total = sum(float(weight.detach().double().sum()) for weight in model.parameters())
         assert len(set(self.processes.gather(total))) == 1, "every process has the same weights"
+        model.heads = None
         metrics = None
         if data.gallery is not None and flops is not None:
             metrics = evaluate(model, data.gallery, self.device) | self._run_facts(data, flops)
             metrics["seconds"] |= {"observe": round(observe_seconds, 1), "resumed_at_step": first}
             self._save(model, data, metrics)
         return dict(self.processes.broadcast(metrics))
+
+    def _heads(self, data: TrainingData) -> NumberHeads:
+        """Build the heads of plain numbers, scaled by what the first process observes."""
+        samples = None
+        if self.processes.is_first:
+            seen = data.observe(data.lonlat[:SCALE_LOCATIONS])
+            samples = {
+                name: seen.inputs[name][seen.present[name]]
+                for name in self.model_settings.pixel_modalities
+            }
+        return NumberHeads(self.model_settings, self.processes.broadcast(samples))
 
     def _records(
         self,
