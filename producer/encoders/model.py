@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from unigeo.producer.encoders.classes import ClassesEncoder
 from unigeo.producer.encoders.coordinates import CoordinateEncoder
 from unigeo.producer.encoders.fourier import FourierEncoder
+from unigeo.producer.encoders.fusion import FusionMap
 from unigeo.producer.encoders.geoclip import GeoclipEncoder
 from unigeo.producer.encoders.images import ImageEncoder
 from unigeo.producer.encoders.model_settings import ModelSettings, from_json, to_json
@@ -55,6 +56,8 @@ class UniGeoCLIP(nn.Module):
     """
 
     rotation: Tensor
+    fusion: FusionMap | None
+    """Map to fused vectors; None where they are means."""
     heads: NumberHeads | None
     """Heads of plain numbers while the model is trained; they are not saved."""
 
@@ -81,6 +84,9 @@ class UniGeoCLIP(nn.Module):
                 }
             )
         self.heads = None
+        self.fusion = None
+        if settings.fused:
+            self.fusion = FusionMap(settings.fused_modalities, settings.dimension, settings.fused)
         start = math.log(1 / settings.temperature)
         count = [len(settings.pairs)] if settings.temperature_per_pair else []
         self.logit_scale = nn.Parameter(torch.full(count, start))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from unigeo.producer.encoders.tower_settings import (
     KINDS,
+    LATER,
     TOWERS,
     ClassesSettings,
     CoordinateSettings,
@@ -49,9 +50,13 @@ class ModelSettings:
     """Whether to learn one temperature for each pair of modalities instead of one for all."""
     seed: int = 0
     """Seed of the initial weights and of the rotation."""
+    fused: int = field(default=0, metadata=LATER)
+    """Numbers of a vector that is fused of all modalities by a map fitted after training, less than
+    the dimension; 0 fuses by the mean, in the space that the modalities share."""
 
     def __post_init__(self) -> None:
         check(self, self.dimension > 1, "dimension must be at least 2, as a direction is")
+        check(self, 0 <= self.fused < self.dimension, "fused must be less than the dimension")
         check(self, self.temperature >= 0.01, "temperature must be at least 0.01")
         check(self, len(self.towers) > 0, "at least one modality must have settings")
         ordered = {name: self.towers[name] for name in in_order(self.towers)}
@@ -120,6 +125,11 @@ class ModelSettings:
         return tuple(
             name for name in self.towers if self.encoder(name) not in ("coordinate", "text")
         )
+
+    @property
+    def fused_modalities(self) -> tuple[str, ...]:
+        """Modalities that a fused vector is made of: coordinates and pixels."""
+        return tuple(name for name in self.towers if self.encoder(name) != "text")
 
     @property
     def text_modalities(self) -> tuple[str, ...]:

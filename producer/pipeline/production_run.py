@@ -149,7 +149,10 @@ def choose(
     grid = region.grid(resolution_m)
     _check_land(region, grid, observations)
     numbers = names_of(columns_of(observations, chosen)) if covariates else ()
-    layout = Layout(modalities=chosen, bands=dimension, codec=codec, covariates=numbers)
+    widths = {FUSED: used.fused} if used.fused and FUSED in chosen else {}
+    layout = Layout(
+        modalities=chosen, bands=dimension, codec=codec, covariates=numbers, widths=widths
+    )
     check_factor(interpolate, layout.shard)
     if following is not None:
         refuse_losses(following, grid, layout)

@@ -34,6 +34,7 @@ from unigeo.producer.raster.patch_mosaic import (
 )
 from unigeo.producer.raster.patch_statistics import patch_statistics
 from unigeo.producer.raster.shard_encoder import Numbers, Observe, ObservedCells, ShardEncoder
+from unigeo.producer.raster.stored_cells import StoredCells
 from unigeo.producer.training.step import compile_blocks
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.geo.grid import Grid
@@ -162,7 +163,7 @@ class ModelEncoder(ShardEncoder):
         if isinstance(seen.inputs, PendingPatches):
             return self._codes_of_patches(modality, seen.inputs)
         if not seen.valid.any():
-            nothing = np.empty((0, self.model.settings.dimension), np.int8)
+            nothing = np.empty((0, self._width(modality)), np.int8)
             return lambda: (nothing, seen.valid)
         codes, sound = quantize_on_device(self._encode(modality, seen))
         fetched = [fetch(codes), fetch(sound)]
@@ -198,9 +199,14 @@ class ModelEncoder(ShardEncoder):
 
         return result
 
+    def _width(self, modality: str) -> int:
+        """Return the numbers of a modality's vectors."""
+        settings = self.model.settings
+        return settings.fused or settings.dimension if modality == FUSED else settings.dimension
+
     @property
     def derived(self) -> frozenset[str]:
-        """The mean of all vectors of a cell."""
+        """Vectors that are made of all others of a cell."""
         return frozenset({FUSED})
 
     def covariates(self, modalities: tuple[str, ...]) -> tuple[ModalityColumns, ...]:
@@ -230,21 +236,28 @@ class ModelEncoder(ShardEncoder):
         if isinstance(seen.inputs, InterpolatedCells):
             with torch.inference_mode():
                 return seen.inputs.nodes.vectors(seen.inputs.mixed, self.encode_cells, self.device)
+        if isinstance(seen.inputs, StoredCells):
+            with torch.inference_mode():
+                return self._fuse(seen.inputs.modalities, seen.inputs.codes[seen.valid])
         values: Shaped[np.ndarray, "observed ..."] = seen.inputs
         if not seen.valid.all():
             values = values[seen.valid]
         with torch.inference_mode():
-            if modality == FUSED:
-                return self._fuse(torch.from_numpy(values).to(self.device))
             if modality == COORDINATE:
                 return self.encode_cells(torch.from_numpy(values))
             inputs = torch.from_numpy(values).to(self.device, non_blocking=True)
             return self._encode_pixels(modality, inputs)
 
-    def _fuse(self, codes: Int8[torch.Tensor, "point modality band"]) -> torch.Tensor:
+    def _fuse(
+        self, modalities: tuple[str, ...], stored: Int8[np.ndarray, "point modality band"]
+    ) -> torch.Tensor:
         """Fuse stored vectors."""
+        codes = torch.from_numpy(stored).to(self.device)
         present = codes[..., 0] != FILL
         unit = torch.nn.functional.normalize(codes.float(), dim=-1)
+        if self.model.fusion is not None:
+            fused: torch.Tensor = self.model.fusion(modalities, unit, present)
+            return fused
         return fuse(unit, present)
 
     def _encode_pixels(self, modality: str, pixels: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ the inputs are the same bytes.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,14 @@ from unigeo.schemas.store.layout import FUSED, Layout, status_name
 from unigeo.schemas.store.manifest import shard_key
 from unigeo.schemas.store.quantization import FILL
 from unigeo.schemas.store.status import Status
+
+
+@dataclass(frozen=True, eq=False)
+class StoredCells:
+    """Quantized vectors of cells in several modalities, `FILL` where there is none."""
+
+    modalities: tuple[str, ...]
+    codes: Int8[np.ndarray, "cell modality band"]
 
 
 def fused_from(layout: Layout) -> tuple[str, ...]:
@@ -36,9 +45,8 @@ def stored_vectors(store: Any, layout: Layout, task: Task) -> Iterator[Observe]:
         task: the task of the fused shard.
 
     Yields:
-        A function from cells of the shard, counted row by row, to quantized vectors (cell,
-        modality, band), where a missing vector is filled with `FILL`. A cell that failed in one of
-        the modalities is unreadable: fused of the others it would pass for a whole one.
+        A function from cells of the shard, counted row by row, to `StoredCells`. A cell that failed
+        in one of the modalities is unreadable: fused of the others it would pass for a whole one.
 
     Raises:
         LayoutError: if a shard is damaged or has lost its vectors, naming it and what to do.
@@ -51,7 +59,7 @@ def stored_vectors(store: Any, layout: Layout, task: Task) -> Iterator[Observe]:
     def observe(part: Int[np.ndarray, " cell"]) -> ObservedCells:
         codes = np.stack([vectors[part] for vectors, _ in shards.values()], axis=1)
         valid = (codes[..., 0] != FILL).any(axis=1) & ~lost[part]
-        return ObservedCells(codes, valid, lost[part], cause=cause)
+        return ObservedCells(StoredCells(tuple(shards), codes), valid, lost[part], cause=cause)
 
     yield observe
 

@@ -34,6 +34,10 @@ from unigeo.schemas.io.json_text import load_json
 
 __all__ = ["default_device", "embed", "evaluate", "fingerprint", "finished_metrics", "train"]
 
+FUSED_LOCATIONS = 8192
+"""Number of training locations on which the map to fused vectors is fitted."""
+FUSED_SHARE = 0.5
+"""Share of them that must show a modality for it to take part; others are seen here and there."""
 SCALE_LOCATIONS = 1024
 """Number of training locations by which plain numbers are standardized."""
 METRICS = "metrics.json"
@@ -143,12 +147,27 @@ class _Training:
         total = sum(float(weight.detach().double().sum()) for weight in model.parameters())
         assert len(set(self.processes.gather(total))) == 1, "every process has the same weights"
         model.heads = None
+        self._fit_fusion(model, data)
         metrics = None
         if data.gallery is not None and flops is not None:
             metrics = evaluate(model, data.gallery, self.device) | self._run_facts(data, flops)
             metrics["seconds"] |= {"observe": round(observe_seconds, 1), "resumed_at_step": first}
             self._save(model, data, metrics)
         return dict(self.processes.broadcast(metrics))
+
+    def _fit_fusion(self, model: UniGeoCLIP, data: TrainingData) -> None:
+        """Fit the map to fused vectors on training locations, in the process that saves it."""
+        if model.fusion is None or not self.processes.is_first:
+            return
+        samples = data.observe(data.lonlat[:FUSED_LOCATIONS])
+        usual = [
+            name
+            for name in model.fusion.modalities
+            if samples.present[name].float().mean() > FUSED_SHARE
+        ]
+        whole = torch.stack([samples.present[name] for name in usual]).all(dim=0)
+        vectors = embed(model, samples.take(torch.nonzero(whole)[:, 0]), self.device)
+        model.fusion.fit({name: vectors[name] for name in usual}, self.model_settings.seed)
 
     def _heads(self, data: TrainingData) -> NumberHeads:
         """Build the heads of plain numbers, scaled by what the first process observes."""

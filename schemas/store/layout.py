@@ -109,9 +109,9 @@ class Layout:
                 f"{least} bands, chunk {self.chunk}, shard {self.shard}: "
                 "all must be positive and the chunk must divide the shard"
             )
-        if widths.get(FUSED, self.bands) != self.bands:
+        if widths.get(FUSED, self.bands) > self.bands:
             raise LayoutError(
-                f"{FUSED!r} has {widths[FUSED]} bands, and must have the model's {self.bands}"
+                f"{FUSED!r} has {widths[FUSED]} bands, more than the model's {self.bands}"
             )
         if self.codec not in ("none", "zstd"):
             raise LayoutError(f"the codec must be none or zstd, not {self.codec!r}")
