@@ -49,7 +49,7 @@ class OverAreas(StoredField):
                 shapely geometries, a box (west, south, east, north), the name of a region. A row
                 without a shape, or with an empty one, has the status `no polygon`. A polygon
                 smaller than rounding lies in one cell, as a point does.
-            modalities: the modalities to read; all by default.
+            modalities: the modalities to read; by default `fused`, or all where it is not stored.
             covariates: also the plain numbers that `covariates` lists: True for all of them but
                 numbers of classes, or some by name, each over the cells that have it, in columns
                 such as `dsm_point` and `dsm_point_std`. They have no quantiles. With

@@ -40,7 +40,7 @@ MODALITY = click.option(
     "--modality",
     "modalities",
     multiple=True,
-    help="Which vectors; all by default. May be repeated.",
+    help="Which vectors; by default fused, or all where it is not stored. May be repeated.",
 )
 COVARIATES = option_group(
     click.option("--covariates", "all_covariates", is_flag=True, help="Also the plain numbers."),

@@ -162,7 +162,7 @@ def check_predictions(
     from unigeo.client.probing.spatial_option import with_position
     from unigeo.schemas.errors import ProbeError
 
-    known = feature_set_names(field.chosen(options["modalities"] or None))
+    known = feature_set_names(field.chosen(options["modalities"] or field.default_modalities))
     if options["spatial"] is not None:
         known += tuple(map(with_position, known))
     if loaded is not None:

@@ -84,13 +84,14 @@ class _Features:
         import numpy as np
 
         from unigeo.client.areas.zonal import zonal_means
-        from unigeo.client.probing.sampled_features import JOINED
+        from unigeo.client.reading.joined import JOINED, joined_modalities
         from unigeo.schemas.store.layout import COVARIATES
 
         field, progress = self._field, self._progress
         sets = zonal_means(field, polygons, self._modalities, progress=progress)
         if len(sets) > 1:
-            sets[JOINED] = np.concatenate(list(sets.values()), axis=1)
+            together = [sets[name] for name in joined_modalities(self._modalities)]
+            sets[JOINED] = np.concatenate(together, axis=1)
         if self._covariates:
             names = list(self._covariates)
             numbers = field.zonal(polygons, [], covariates=names, progress=progress)

@@ -92,7 +92,8 @@ class Field(AtPoints, OverAreas):
                 the target columns, or the path of a file that holds one. Rows without a target, a
                 position or a vector take no part; `Probe` counts them.
             targets: name of a column, or several. Dates and complex numbers are refused.
-            modalities: the modalities to use; all by default, each alone and all joined.
+            modalities: the modalities to use, each alone and several joined; by default `fused`, or
+                all where it is not stored.
             task: `regression` (ridge) or `classification` (logistic ridge); by default a column of
                 words, categories or True and False is classified.
             method: as in `sample`.
@@ -147,6 +148,8 @@ class Field(AtPoints, OverAreas):
         from unigeo.client.probing.spatial_option import check_spatial
 
         table = loaded_table(table, columns)
+        if modalities is None:
+            modalities = self.default_modalities
         chosen = tuple(dict.fromkeys(self.chosen(modalities)))
         check_choice("method", method, Method)
         check_level(level)

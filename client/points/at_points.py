@@ -21,6 +21,7 @@ from unigeo.client.points.missing_points import warn_of_missing
 from unigeo.client.points.sample_options import As, SampleOptions, check_choice
 from unigeo.client.points.sampled_results import point_dataset, sample_as
 from unigeo.client.reading.covariates import Covariates, Selection, select
+from unigeo.client.reading.joined import JOINED, joined_modalities
 from unigeo.client.reading.leading_bands import leading_directions
 from unigeo.client.reading.point_status import NO_POSITION
 from unigeo.client.reading.sampling import Method, Numbers
@@ -61,7 +62,7 @@ class AtPoints(StoredField):
         Args:
             points: in any form that `schemas.tables.points` reads: (n, 2) lon/lat, a table,
                 GeoJSON, ... A row whose coordinate is missing has the status `no position`.
-            modalities: the modalities to read; all by default.
+            modalities: the modalities to read; by default `fused`, or all where it is not stored.
             covariates: also read plain numbers: True for all that `covariates` lists, or some by
                 name. They are those of the cell that holds the point, whatever the method, in
                 columns of their own names, with the status `covariates_status`. With
@@ -207,7 +208,7 @@ class AtPoints(StoredField):
             table: a pandas or polars DataFrame or an Arrow table with longitude and latitude
                 columns, a GeoDataFrame of points, or the path of a file that holds one; then its
                 columns are read to compute with, and `unigeo join` keeps them as written.
-            modalities: the modalities to read; all by default.
+            modalities: the modalities to read; by default `fused`, or all where it is not stored.
             covariates: as in `sample`.
             dims: as in `sample`.
             prefix: put before the new columns' names.
@@ -400,5 +401,6 @@ class AtPoints(StoredField):
         vectors, codes = sample_as(self, read, Selection(chosen), options)
         warn_of_missing(read, codes, self.modality(chosen[0]))
         if len(chosen) > 1:
-            vectors["joined"] = np.concatenate(list(vectors.values()), axis=1)
+            together = [vectors[name] for name in joined_modalities(chosen)]
+            vectors[JOINED] = np.concatenate(together, axis=1)
         return vectors

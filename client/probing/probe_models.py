@@ -12,6 +12,7 @@ from unigeo.client.probing.probe_data import ProbeData
 from unigeo.client.probing.row_counts import RowCounts
 from unigeo.client.probing.spatial_option import Spatial, with_position, without_position
 from unigeo.client.probing.table_columns import column_label, listed, short
+from unigeo.client.reading.joined import joined_modalities
 from unigeo.client.threads import one_thread
 from unigeo.schemas.errors import ProbeError
 
@@ -129,4 +130,4 @@ class ProbeModels:
     def modalities_of(self, features: str) -> tuple[str, ...]:
         """Return the modalities that a model reads."""
         name = without_position(features)
-        return (name,) if name in self.modalities else self.modalities
+        return (name,) if name in self.modalities else joined_modalities(self.modalities)

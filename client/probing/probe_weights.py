@@ -18,6 +18,7 @@ from unigeo.client.probing.probe_facts import (
 from unigeo.client.probing.regression_kriging import KrigedResiduals
 from unigeo.client.probing.ridge import FittedRidge
 from unigeo.client.probing.spatial_option import uses_position, without_position
+from unigeo.client.reading.joined import joined_modalities
 
 _LINEAR = ("centre", "weights", "intercepts")
 """Arrays that every fitted model has, by the name of its attribute."""
@@ -119,9 +120,10 @@ def read_models(
     models: dict[tuple[str, str], Model] = {}
     residuals = {described.model: described for described in facts.residuals}
     for number, described in enumerate(facts.models):
-        # A modality by its name; any other set is all modalities joined.
+        # A modality by its name; the other set is `joined`.
         name = without_position(described.features)
-        bands = facts.modalities.get(name, sum(facts.modalities.values()))
+        read = (name,) if name in facts.modalities else joined_modalities(tuple(facts.modalities))
+        bands = sum(facts.modalities[one] for one in read)
         if len(arrays[f"models/{number}/centre"]) != bands:
             raise ValueError(f"model {number} is not of the {bands} bands of {described.features}")
         model = _read_model(arrays, number, described, spreads)

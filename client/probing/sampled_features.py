@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from unigeo.client.probing.feature_rows import FeatureRows, FileRows, JoinedRows, ScatteredRows
+from unigeo.client.reading.joined import JOINED, joined_modalities
 from unigeo.schemas.store.layout import status_name
 from unigeo.schemas.store.status import Status
 from unigeo.schemas.tables.points import Points
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from unigeo.client.points.at_points import AtPoints
     from unigeo.client.reading.sampling import Method
 
-JOINED = "joined"
-"""Name of the set of features that has all modalities side by side."""
 _MAX_NUMBERS_IN_MEMORY = 2**28
 """Numbers of all vectors of a table, 1 GB, above which they are kept in temporary files."""
 _BATCH_POINTS = 20_000
@@ -54,7 +53,7 @@ def sample_features(
     vectors, status = sample(field, sampled, modalities, method)
     features = {name: scatter_rows(values, wanted) for name, values in vectors.items()}
     if len(modalities) > 1:
-        features[JOINED] = JoinedRows(list(features.values()))
+        features[JOINED] = JoinedRows([features[name] for name in joined_modalities(modalities)])
     reasons = np.full(len(wanted), Status.VALID, np.uint8)
     for name in reversed(modalities):  # the first that lacks a vector is written last
         missing = np.flatnonzero(wanted)[status[name] != Status.VALID]

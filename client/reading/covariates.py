@@ -49,7 +49,7 @@ def select(
 
     Args:
         field: field to read.
-        modalities: as in `StoredField.chosen`.
+        modalities: as in `StoredField.chosen`; `StoredField.default_modalities` by default.
         covariates: covariates to read.
         numbers_only: leave out the numbers of classes, of which no mean or product has a meaning.
 
@@ -61,6 +61,8 @@ def select(
         modalities = tuple(modalities)
         if not modalities and names:
             return Selection((), names)
+    if modalities is None:
+        modalities = field.default_modalities
     return Selection(field.chosen(modalities), names)
 
 

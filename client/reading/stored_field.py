@@ -13,7 +13,7 @@ from unigeo.client.reading.sampling import Modality
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.store.attributes import UnigeoAttributes
-from unigeo.schemas.store.layout import Layout, status_name
+from unigeo.schemas.store.layout import FUSED, Layout, status_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,6 +110,15 @@ class StoredField:
                 f"{', '.join(self.modalities)}"
             )
         return chosen
+
+    @property
+    def default_modalities(self) -> tuple[str, ...]:
+        """Modalities that are read of points and polygons where none is named.
+
+        `fused` alone where the field holds it: it predicts as well as all others together, in a
+        part of their numbers.
+        """
+        return (FUSED,) if FUSED in self.modalities else self.modalities
 
     def leading[F: "StoredField"](self: F, dims: int) -> F:
         """Return the field of the first `dims` numbers of each vector, at unit length.
