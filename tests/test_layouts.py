@@ -122,6 +122,7 @@ def test_modalities_of_any_name_and_width_are_read_by_every_verb(
     wide: Path, tmp_path: Path
 ) -> None:
     field = client.open_field(wide)
+    every = field.modalities  # named, since `fused` alone is read by default
     assert field.modalities == tuple(stores.WIDTHS)
     info = field.info()
     assert (info["bands"], info["widths"]) == (8, stores.WIDTHS)
@@ -133,15 +134,15 @@ def test_modalities_of_any_name_and_width_are_read_by_every_verb(
     # Sampling: the stored vectors, by bytes, by xarray, lazily, between cells.
     project = Transformer.from_crs("OGC:CRS84", field.grid.crs, always_xy=True).transform
     rowcol, _ = field.grid.locate_m(*project(*POINTS[:5].T))
-    sampled = field.sample(POINTS, as_="numpy", dtype="int8")
+    sampled = field.sample(POINTS, every, as_="numpy", dtype="int8")
     for name, width in stores.WIDTHS.items():
         assert sampled[name].shape == (6, width)
         assert np.array_equal(sampled[name][:5], dataset[name].values[tuple(rowcol.T)])
-    table = field.sample(POINTS)
+    table = field.sample(POINTS, every)
     assert sum(column.startswith("sar_0") for column in table) == 12
-    assert dataset.unigeo.sample(POINTS).equals(table)
-    assert xr.open_zarr(wide, chunks=None).unigeo.sample(POINTS).equals(table)
-    eager, lazy = field.sample(POINTS, as_="xarray"), field.sample(POINTS, as_="xarray", lazy=True)
+    assert dataset.unigeo.sample(POINTS, every).equals(table)
+    assert xr.open_zarr(wide, chunks=None).unigeo.sample(POINTS, every).equals(table)
+    eager, lazy = (field.sample(POINTS, every, as_="xarray", lazy=lazy) for lazy in (False, True))
     assert eager.sizes == {"point": 6, "band": 8, "band_3": 3, "band_12": 12} == lazy.sizes
     assert eager.equals(lazy.compute())
     for method in ("bilinear", "bicubic"):
@@ -149,17 +150,17 @@ def test_modalities_of_any_name_and_width_are_read_by_every_verb(
         known = ~np.isnan(between[:, 0])
         assert np.allclose(np.linalg.norm(between[known], axis=1), 1, atol=1e-6)
     own = pd.DataFrame({"lon": POINTS[:, 0], "lat": POINTS[:, 1], "id": range(6)})
-    joined = field.join(own)
+    joined = field.join(own, modalities=every)
     assert len([name for name in joined if name.startswith("ug_")]) == 8 + 3 + 12 + 8 + 4
     assert np.array_equal(
         joined.filter(like="ug_sar_0"), table.filter(like="sar_0"), equal_nan=True
     )
     with pytest.raises(PointsError, match="'ug_sar_011'"):
-        field.join(own.assign(ug_sar_011=0.0))
-    plan = field.plan(POINTS)
+        field.join(own.assign(ug_sar_011=0.0), modalities=every)
+    plan = field.plan(POINTS, every)
     assert plan.output_bytes == 6 * 4 * (8 + 3 + 12 + 8)
     # Areas.
-    means = field.zonal([BOX], prefix="m_")
+    means = field.zonal([BOX], every, prefix="m_")
     assert {"m_sar_000", "m_sar_011", "m_night-lights_002", "m_sar_cells"} <= set(means)
     assert "m_sar_012" not in means
     pieces = list(field.iter_region(BOX, mask=True))
@@ -202,7 +203,7 @@ def test_a_probe_joins_vectors_of_several_widths(wide: Path) -> None:
     rng = np.random.default_rng(0)
     lonlat = rng.uniform((-19, -14), (9, 14), (120, 2))
     table = pd.DataFrame(lonlat, columns=["lon", "lat"]).assign(height=lonlat[:, 1])
-    probe = field.probe(table, "height", baselines=False, folds=3)
+    probe = field.probe(table, "height", field.modalities, baselines=False, folds=3)
     assert set(probe.scores["features"]) >= {*stores.WIDTHS, "joined"}
     there = np.array([[-10.0, 0.0]])
     (expected,) = probe.predict(there, features="joined")["height"]

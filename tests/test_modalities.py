@@ -357,7 +357,7 @@ def test_every_modality_is_stored_and_read_by_its_name(
     encode = encoder_of(model, own, torch.device("cpu"), tokenizer=tokenizer)
     points = np.array(PARIS) + np.random.default_rng(0).uniform(-0.2, 0.2, (60, 2))
     centres = field.grid.centres()[tuple(field.grid.cells(points).T)]
-    stored = field.sample(points, as_="numpy")
+    stored = field.sample(points, field.modalities, as_="numpy")
     for modality in field.modalities[:-1]:
         exact, observed = encode(modality, centres)
         assert np.array_equal(np.isfinite(stored[modality]).all(axis=1), observed)
@@ -416,7 +416,8 @@ def test_land_cover_and_greenness_by_month_become_fields(shared_data: Path, tmp_
     assert field.modalities == expected
     table = pd.read_parquet(shared_data / "tables" / "hardiness_points.parquet")
     inside = table["lon"].between(-109.5, -98.5) & table["lat"].between(36.5, 45.5)
-    probe = field.probe(table[inside].reset_index(drop=True), "min_temp_zone_c", block_km=150)
+    rows = table[inside].reset_index(drop=True)
+    probe = field.probe(rows, "min_temp_zone_c", expected, block_km=150)
     scores = probe.scores.query("split == 'random'").set_index("features")["r2"]
     assert set(expected) <= set(scores.index)
     # Winters of the plains are seen in what grows, and not from where a constant would be drawn.
