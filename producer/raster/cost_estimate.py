@@ -17,7 +17,7 @@ from unigeo.producer.raster.planning import Task, Tasks
 from unigeo.producer.raster.shard_encoder import FAILURES, Observe, ObservedCells
 from unigeo.producer.raster.shard_extent import ShardExtent
 from unigeo.producer.raster.shard_task import OpenedJob
-from unigeo.producer.raster.stored_cells import StoredCells, fused_from
+from unigeo.producer.raster.stored_cells import VectorsToFuse, fused_from
 from unigeo.schemas.geo.grid import from_wgs84
 from unigeo.schemas.io.durations import format_duration
 from unigeo.schemas.store.layout import COVARIATES, FUSED, Layout
@@ -190,7 +190,7 @@ def _any_vectors(layout: Layout, cells: Int[np.ndarray, " cell"]) -> ObservedCel
     modalities = fused_from(layout)
     shape = (len(cells), len(modalities), layout.bands)
     codes = np.random.default_rng(0).integers(-127, 128, shape, np.int8)
-    return ObservedCells(StoredCells(modalities, codes), np.ones(len(cells), bool))
+    return ObservedCells(VectorsToFuse(modalities, codes), np.ones(len(cells), bool))
 
 
 def _sample_shard(opened: OpenedJob, modality: str) -> Task:

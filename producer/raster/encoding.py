@@ -34,7 +34,7 @@ from unigeo.producer.raster.patch_mosaic import (
 )
 from unigeo.producer.raster.patch_statistics import patch_statistics
 from unigeo.producer.raster.shard_encoder import Numbers, Observe, ObservedCells, ShardEncoder
-from unigeo.producer.raster.stored_cells import StoredCells
+from unigeo.producer.raster.stored_cells import VectorsToFuse
 from unigeo.producer.training.step import compile_blocks
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.geo.grid import Grid
@@ -236,7 +236,7 @@ class ModelEncoder(ShardEncoder):
         if isinstance(seen.inputs, InterpolatedCells):
             with torch.inference_mode():
                 return seen.inputs.nodes.vectors(seen.inputs.mixed, self.encode_cells, self.device)
-        if isinstance(seen.inputs, StoredCells):
+        if isinstance(seen.inputs, VectorsToFuse):
             with torch.inference_mode():
                 return self._fuse(seen.inputs.modalities, seen.inputs.codes[seen.valid])
         values: Shaped[np.ndarray, "observed ..."] = seen.inputs

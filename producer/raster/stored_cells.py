@@ -23,7 +23,7 @@ from unigeo.schemas.store.status import Status
 
 
 @dataclass(frozen=True, eq=False)
-class StoredCells:
+class VectorsToFuse:
     """Quantized vectors of cells in several modalities, `FILL` where there is none."""
 
     modalities: tuple[str, ...]
@@ -45,7 +45,7 @@ def stored_vectors(store: Any, layout: Layout, task: Task) -> Iterator[Observe]:
         task: the task of the fused shard.
 
     Yields:
-        A function from cells of the shard, counted row by row, to `StoredCells`. A cell that failed
+        A function from cells of the shard, counted row by row, to `VectorsToFuse`. A cell that failed
         in one of the modalities is unreadable: fused of the others it would pass for a whole one.
 
     Raises:
@@ -59,7 +59,7 @@ def stored_vectors(store: Any, layout: Layout, task: Task) -> Iterator[Observe]:
     def observe(part: Int[np.ndarray, " cell"]) -> ObservedCells:
         codes = np.stack([vectors[part] for vectors, _ in shards.values()], axis=1)
         valid = (codes[..., 0] != FILL).any(axis=1) & ~lost[part]
-        return ObservedCells(StoredCells(tuple(shards), codes), valid, lost[part], cause=cause)
+        return ObservedCells(VectorsToFuse(tuple(shards), codes), valid, lost[part], cause=cause)
 
     yield observe
 
