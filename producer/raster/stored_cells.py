@@ -45,8 +45,9 @@ def stored_vectors(store: Any, layout: Layout, task: Task) -> Iterator[Observe]:
         task: the task of the fused shard.
 
     Yields:
-        A function from cells of the shard, counted row by row, to `VectorsToFuse`. A cell that failed
-        in one of the modalities is unreadable: fused of the others it would pass for a whole one.
+        A function from cells of the shard, counted row by row, to `VectorsToFuse`. A cell that
+        failed in one of the modalities is unreadable: fused of the others it would pass for a
+        whole one.
 
     Raises:
         LayoutError: if a shard is damaged or has lost its vectors, naming it and what to do.
