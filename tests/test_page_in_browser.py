@@ -23,6 +23,7 @@ from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.publish import publish
 from unigeo.producer.storage.field_store import create_field
 from unigeo.schemas.geo.regions import region
+from unigeo.schemas.store.concepts import LEAST_CENTRED
 from unigeo.schemas.store.quantization import quantize
 
 pytestmark = pytest.mark.slow
@@ -482,3 +483,21 @@ told = {{ labels: await page.evaluate(() => window.unigeo.labels.labels),
     assert [one["properties"]["label"] for one in features] == list(table["label"])
     assert field.label(table, "label", "aerial").used == 6
     assert (tmp_path / "label-png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_words_are_searched_from_centres_where_the_store_has_them(tmp_path: Path) -> None:
+    needs_browser()
+    group, grid, layout = stores.begin(tmp_path / "gulf.zarr")
+    stores.fill(group, grid, layout)
+    told = np.random.default_rng(0).normal(size=(LEAST_CENTRED, layout.bands)) + 2.0
+    phrases = tuple(f"phrase number {k}" for k in range(LEAST_CENTRED))
+    publish(group, concepts=ConceptVectors(phrases, quantize(told.astype(np.float32))))
+    export_page(str(tmp_path / "gulf.zarr"), tmp_path)
+    field = client.open_field(tmp_path / "gulf.zarr")
+    with RangeServer(tmp_path) as serving:
+        search = 'await search("phrase number 7"); told = await scores();'
+        found = values(browse(f"{serving.url}/gulf.html", SCORES + search, tmp_path))
+    expected = field.search("phrase number 7", as_="map").values
+    plain = field.similarity(field.concepts.vectors[7], "aerial").values
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.nanmax(np.abs(expected - plain)) > 0.1

@@ -14,7 +14,8 @@ from unigeo.producer.observations.forms import default_forms
 from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.phrases import Phrase, phrases_for
 from unigeo.producer.publishing.publish import publish
-from unigeo.schemas.errors import LayoutError, WordsError
+from unigeo.schemas.errors import LayoutError, WordsError, WordsWarning
+from unigeo.schemas.store.concepts import LEAST_CENTRED
 from unigeo.schemas.store.quantization import dequantize, quantize
 
 PLACES = {
@@ -52,6 +53,13 @@ def test_words_alone_find_the_phrases_that_say_most_of_them(worded: Path) -> Non
     assert concepts.phrases == tuple(PLACES)
     assert concepts.find("sea").phrases == ("dense forest by the sea",)
     assert concepts.find("a forest").phrases == ("Dense forest",)
+    with pytest.warns(WordsWarning, match="no concept has the word 'purple'"):
+        found = client.open_field(worded).search("city, near the purple forests")
+    assert found.attrs["unknown"] == ["purple"]
+    assert set(found.attrs["phrases"]) <= set(PLACES)
+    for wrong in (None, 5, ["city", "forest"]):
+        with pytest.raises(WordsError, match="words are text, such as 'dense forest', not a"):
+            concepts.find(wrong)
     asked = concepts.find("city, near the purple forests")
     assert asked.unknown == ("purple",)
     assert np.linalg.norm(asked.vector) == pytest.approx(1)
@@ -77,7 +85,7 @@ def test_the_command_searches(worded: Path) -> None:
     result = commands.run("search", worded, "dense", "forest", "--count", "3")
     assert result.stderr == "Searching for: Dense forest\n"
     lines = result.stdout.splitlines()
-    assert lines[0] == "lon,lat,similarity" and len(lines) == 4
+    assert lines[0] == "lon,lat,similarity,deviations" and len(lines) == 4
     assert commands.done("search", worded, "city", "--quiet", "--json").startswith("[")
     assert "none of the field's" in commands.refused("search", worded, "zebra")
 
@@ -124,3 +132,54 @@ def test_concepts_are_means_of_the_text_encoder_s_vectors() -> None:
     words = [phrase.label for phrase in phrases_for(World())]
     assert len(words) == len(set(words)) > 500
     assert {"dense forest", "city centre, by the sea"} <= set(words)
+
+
+@pytest.fixture(scope="module")
+def coned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A field whose phrases lie in a narrow cone: they differ by a small part of their vectors."""
+    path = tmp_path_factory.mktemp("coned") / "field.zarr"
+    group, grid, layout = stores.begin(path)
+    stores.fill(group, grid, layout)
+    rng = np.random.default_rng(0)
+    told = rng.normal(size=(LEAST_CENTRED, layout.bands))
+    vectors = 4 * rng.normal(size=layout.bands) + told
+    names = tuple(f"phrase number {k}" for k in range(LEAST_CENTRED))
+    publish(group, concepts=ConceptVectors(names, quantize(vectors.astype(np.float32))))
+    return path
+
+
+def test_phrases_in_a_cone_are_told_apart_from_their_centre(coned: Path) -> None:
+    field = client.open_field(coned)
+    assert set(field.concepts.centres) == set(field.modalities)
+    phrases, overlaps = field.concepts, {}
+    vectors = phrases.vectors.astype(np.float64)
+    for name in field.modalities:
+        window = field.dataset()
+        valid = window[f"{name}_status"].values == 1
+        cells = dequantize(window[name].values[valid]).astype(np.float64)
+        mean = cells.mean(axis=0)
+        np.testing.assert_allclose(phrases.centres[name], mean, atol=0.02)  # of a sample
+        seen = [cells - phrases.centres[name], vectors - vectors.mean(axis=0)]
+        seen = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in seen]
+        plain, centred = cells @ vectors.T, seen[0] @ seen[1].T
+        for kind, scores in (("plain", plain), ("centred", centred)):
+            best = [set(np.argsort(-scores[:, k])[:100].tolist()) for k in range(13)]
+            pairs = [len(a & b) for k, a in enumerate(best) for b in best[:k]]
+            overlaps[kind] = np.mean(pairs)
+        assert overlaps["centred"] < overlaps["plain"]
+        found = field.search("phrase number 7", name, as_="map").values[valid.nonzero()]
+        np.testing.assert_allclose(found, centred[:, 7], atol=1e-5)
+    table = field.search("phrase number 7", "aerial", count=4)
+    scores = field.search("phrase number 7", "aerial", as_="map").values
+    scores = scores[~np.isnan(scores)]
+    expected = (np.sort(scores)[::-1][:4] - scores.mean()) / scores.std()
+    np.testing.assert_allclose(table["deviations"], expected, rtol=1e-4)
+    assert client.open_field(coned).leading(4).search("phrase number 7")["similarity"][0] <= 1
+
+
+def test_a_field_without_centres_is_searched_by_the_plain_cosine(worded: Path) -> None:
+    field = client.open_field(worded)
+    assert field.concepts.centres == {}
+    match = field.concepts.find("city").vector
+    plain = field.similarity(match, "aerial")
+    assert field.search("city", "aerial", as_="map").equals(plain)

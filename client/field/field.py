@@ -319,12 +319,15 @@ class Field(AtPoints, OverAreas):
             apart_km: least great-circle distance between two of the cells.
             region: the region to search; the whole field by default.
             crs: CRS of the region's polygons, if they do not name it.
-            as_: `table`: the best cells, as `similar` returns them; `map`: the cosine of every
-                cell, as `similarity` returns it.
+            as_: `table`: the best cells, as `similar` returns them; `map`: the score of every
+                cell, as `similarity` returns it. If the field has centres of its modalities (see
+                `schemas.store.concepts`) both sides are seen from theirs, so that no cells are near
+                to every text.
 
         Returns:
             Cells or a map, whose `attrs` have the `phrases` that stood for the text, and the words
-            that are `unknown`.
+            that are `unknown`. The column `deviations` says how sure a cell is: by how many
+            standard deviations its score exceeds the mean of the searched cells.
 
         Warns:
             WordsWarning: naming the words that no concept has.
@@ -334,6 +337,10 @@ class Field(AtPoints, OverAreas):
             LayoutError: if the field holds no concepts, has no such modality, or its vectors are
                 of another width than the concepts.
         """
+        from unigeo.client.field.similarity import best_cells, score_map, with_deviations
+
+        if count < 1 or apart_km < 0:
+            raise ValueError(f"count {count} must be positive and apart_km {apart_km} not negative")
         if as_ not in ("table", "map"):
             raise ValueError(f"as_ must be 'table' or 'map', not {as_!r}")
         (name,) = self.chosen(modality or self._modality_for_text())
@@ -344,12 +351,10 @@ class Field(AtPoints, OverAreas):
             listed = ", ".join(map(repr, match.unknown))
             text = f"no concept has the word {listed}: the others alone are searched"
             warnings.warn(WordsWarning(text), stacklevel=2)
-        where = {"region": region, "crs": crs}
-        found: Any
-        if as_ == "map":
-            found = self.similarity(match.vector, name, **where)
-        else:
-            found = self.similar(match.vector, name, count=count, apart_km=apart_km, **where)
+        vector, centre = concepts.query(match.vector, name)
+        found: Any = score_map(self, vector, name, region, crs, centre)
+        if as_ == "table":
+            found = with_deviations(best_cells(self, found, count, apart_km), found.values)
         found.attrs |= {"phrases": list(match.phrases), "unknown": list(match.unknown)}
         return found
 

@@ -8,7 +8,8 @@ import difflib
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +21,15 @@ from unigeo.schemas.errors import LayoutError, StoreError, WordsError
 from unigeo.schemas.io.limits import check_memory
 from unigeo.schemas.io.store_errors import damage_errors
 from unigeo.schemas.io.stores import open_group
-from unigeo.schemas.store.concepts import GROUP, MOST_PHRASES, PHRASES, VECTORS
+from unigeo.schemas.store.concepts import (
+    CENTRED,
+    CENTRES,
+    GROUP,
+    MOST_PHRASES,
+    PHRASES,
+    VECTORS,
+    centred,
+)
 from unigeo.schemas.store.quantization import dequantize
 from unigeo.schemas.store.text_arrays import texts_of_bytes
 
@@ -67,6 +76,9 @@ class Concepts:
 
     phrases: tuple[str, ...]
     vectors: Float32[np.ndarray, "phrase band"]
+    centres: Mapping[str, Float32[np.ndarray, " band"]] = field(default_factory=dict)
+    """Mean vector of each modality that is compared with phrases from its centre; see
+    `schemas.store.concepts`."""
 
     def __repr__(self) -> str:
         shown = ", ".join(map(repr, self.phrases[:3]))
@@ -112,7 +124,31 @@ class Concepts:
 
     def leading(self, dims: int) -> "Concepts":
         """Return the concepts by the leading numbers of their vectors, at unit length."""
-        return Concepts(self.phrases, leading_directions(self.vectors, dims))
+        width = self.vectors.shape[1]
+        if dims >= width:
+            return self
+        # Axes are turned at random: the leading numbers of a unit vector have about this length.
+        length = math.sqrt(dims / width)
+        centres = {name: centre[:dims] / length for name, centre in self.centres.items()}
+        return Concepts(self.phrases, leading_directions(self.vectors, dims), centres)
+
+    def query(
+        self, vector: Float32[np.ndarray, " band"], modality: str
+    ) -> tuple[Float32[np.ndarray, " band"], Float32[np.ndarray, " band"] | None]:
+        """Return the vector that cells are compared with, and the centre to take off theirs.
+
+        Args:
+            vector: unit vector of a text.
+            modality: the modality of the cells.
+
+        Returns:
+            Without a centre, the vector itself and None.
+        """
+        centre = self.centres.get(modality)
+        if centre is None:
+            return vector, None
+        mean = self.vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return centred(vector, mean), centre
 
     @cached_property
     def _phrase_words(self) -> list[frozenset[str]]:
@@ -169,7 +205,32 @@ def load_concepts(source: Any, url: str) -> Concepts:
         raise StoreError(f"cannot read the concepts of {url}: {error}") from error
     if len(texts) != len(stored):
         raise LayoutError(f"the concepts of {url}: {len(texts)} phrases, {len(stored)} vectors")
-    return Concepts(tuple(texts), dequantize(stored))
+    return Concepts(tuple(texts), dequantize(stored), _load_centres(group, stored.shape[1], url))
+
+
+def _load_centres(group: Any, bands: int, url: str) -> dict[str, Float32[np.ndarray, " band"]]:
+    """Read the centres of modalities; none if the store has none.
+
+    Raises:
+        LayoutError: if they are malformed.
+        StoreError: if they cannot be read.
+    """
+    import zarr
+
+    array = group.get(CENTRES)
+    if array is None:
+        return {}
+    names = array.attrs.get(CENTRED) if isinstance(array, zarr.Array) else None
+    if not isinstance(names, list) or array.shape != (len(names), bands):
+        raise LayoutError(f"{GROUP}/{CENTRES} of {url} are not one vector for each modality")
+    check_memory(array, url)
+    try:
+        values = np.asarray(array[...], np.float32)
+    except damage_errors() as error:
+        if isinstance(error, LayoutError | StoreError):
+            raise
+        raise StoreError(f"cannot read {GROUP}/{CENTRES} of {url}: {error}") from error
+    return dict(zip(map(str, names), values, strict=True))
 
 
 def _words(text: str) -> frozenset[str]:

@@ -14,6 +14,7 @@ from unigeo.schemas.geo.great_circle import METRES_PER_DEGREE, great_circle_m
 from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, Grid, from_wgs84
 from unigeo.schemas.geo.projection import equal_earth_m
 from unigeo.schemas.geo.window import Window
+from unigeo.schemas.store.concepts import centred
 from unigeo.schemas.store.layout import georeference, spatial_ref_attributes
 from unigeo.schemas.store.quantization import dequantize
 from unigeo.schemas.store.status import Status
@@ -99,13 +100,33 @@ def _mean_of_points(field: "Field", query: Any, modality: str) -> Float[np.ndarr
 
 
 def score_map(
-    field: "Field", vector: Float[np.ndarray, " band"], modality: str, region: Any, crs: Any
+    field: "Field",
+    vector: Float[np.ndarray, " band"],
+    modality: str,
+    region: Any,
+    crs: Any,
+    centre: Float[np.ndarray, " band"] | None = None,
 ) -> "xr.DataArray":
-    """Return the cosine of each cell's vector with a unit vector, NaN where there is none."""
+    """Return the cosine of each cell's vector with a unit vector, NaN where there is none.
+
+    Args:
+        field: the field.
+        vector: unit vector.
+        modality: modality of the cells' vectors.
+        region: as in `Field.region`; the whole field if None.
+        crs: CRS of the region.
+        centre: point from which the cells' vectors are seen; the origin by default.
+    """
+
+    def cosines(cells: Float[np.ndarray, "cell band"]) -> Float[np.ndarray, "cell 1"]:
+        seen = cells if centre is None else centred(cells, centre)
+        scores: np.ndarray = np.einsum("cb,b->c", seen, vector)
+        return scores[:, None]
+
     layers = map_cells(
         field,
         modality,
-        lambda cells: np.einsum("cb,b->c", cells, vector)[:, None],
+        cosines,
         ("similarity",),
         region,
         crs,
@@ -181,6 +202,14 @@ def best_cells(
         remaining[row, col] = np.nan
         _clear_near(field.grid, remaining, within, (lon, lat), apart_km)
     return pd.DataFrame(best, columns=["lon", "lat", "similarity"])
+
+
+def with_deviations(cells: "pd.DataFrame", scores: Float[np.ndarray, "row col"]) -> "pd.DataFrame":
+    """Append by how many standard deviations each score exceeds the mean of all."""
+    known = scores[~np.isnan(scores)].astype(np.float64)
+    spread = known.std() if known.size else 0.0
+    above = cells["similarity"] - (known.mean() if known.size else 0.0)
+    return cells.assign(deviations=above / spread if spread > 0 else above * 0.0)
 
 
 def _best_at_once(grid: Grid, scores: Float[np.ndarray, "row col"], count: int) -> "pd.DataFrame":

@@ -6,11 +6,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import zarr
-from jaxtyping import Int8
+from jaxtyping import Float, Int8
 
+from unigeo.producer.publishing.derive import sample_vectors
 from unigeo.producer.storage.staged_groups import add_array, new_group, replace_group
-from unigeo.schemas.store.concepts import DIMENSIONS, GROUP, PHRASES, VECTORS
-from unigeo.schemas.store.quantization import quantize
+from unigeo.schemas.store.concepts import (
+    CENTRED,
+    CENTRES,
+    DIMENSIONS,
+    GROUP,
+    LEAST_CENTRED,
+    PHRASES,
+    VECTORS,
+)
+from unigeo.schemas.store.layout import Layout
+from unigeo.schemas.store.quantization import dequantize, quantize
 from unigeo.schemas.store.text_arrays import texts_to_bytes
 
 if TYPE_CHECKING:
@@ -61,9 +71,28 @@ def concepts_of(
     return ConceptVectors(tuple(phrase.label for phrase in phrases), quantize(sums))
 
 
-def write_concepts(group: zarr.Group, concepts: ConceptVectors) -> None:
+def centres_of(group: zarr.Group, layout: Layout) -> dict[str, Float[np.ndarray, " band"]]:
+    """Return the mean unit vector of each modality that is compared with text.
+
+    It is the mean of the sample of cells that colours are fitted to, which depends on the store
+    alone.
+    """
+    centres = {}
+    for name in layout.model_width_modalities:
+        sampled = sample_vectors(group, name, layout)
+        if len(sampled):
+            mean = dequantize(sampled).mean(axis=0, dtype=np.float64)
+            centres[name] = mean.astype(np.float32)
+    return centres
+
+
+def write_concepts(group: zarr.Group, concepts: ConceptVectors, layout: Layout) -> None:
     """Write the group; an unfinished one is replaced."""
     staged = new_group({"count": len(concepts.phrases)})
     add_array(staged, PHRASES, texts_to_bytes(concepts.phrases), DIMENSIONS[PHRASES])
     add_array(staged, VECTORS, concepts.vectors, DIMENSIONS[VECTORS])
+    centres = centres_of(group, layout) if len(concepts.phrases) >= LEAST_CENTRED else {}
+    if centres:
+        names, values = list(centres), np.stack(list(centres.values()))
+        add_array(staged, CENTRES, values, DIMENSIONS[CENTRES], {CENTRED: names})
     replace_group(group.store, GROUP, staged)

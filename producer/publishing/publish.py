@@ -131,7 +131,7 @@ def _publish(
     if encoder is not None:
         _write_encoder(group, encoder, encoder_settings)
     if concepts is not None:
-        write_concepts(group, concepts)
+        write_concepts(group, concepts, layout)
     runs: list[dict[str, Any]] = []
     run_of = None
     if previous is not None:

@@ -3,14 +3,42 @@
 `phrases` is a list of texts (see `text_arrays`). `vectors` (phrase, band) holds their quantized
 unit vectors by the model's text encoder, each the mean over several texts that contain the phrase.
 They have the model's width, and are compared only with modalities of that width.
+
+Vectors of text lie in a narrow cone apart from those of images, so that nearly every phrase would
+be nearest to the same few cells. `centres` (centre, band), float32, is the mean unit vector of each
+modality that its attribute `modalities` names; it is there if there are at least `LEAST_CENTRED`
+phrases. The score of a cell's unit vector v for a phrase's unit vector c is then the cosine of
+v - centre and c - mean, with the mean of all phrases' unit vectors; without `centres` it is the
+cosine of v and c.
 """
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
 
 GROUP = "concepts"
 PHRASES = "phrases"
 VECTORS = "vectors"
+CENTRES = "centres"
+CENTRED = "modalities"
+"""Attribute of `centres`."""
+LEAST_CENTRED = 100
+"""Number of phrases from which their mean says where text lies."""
 DIMENSIONS = {
     PHRASES: ("phrase_byte",),
     VECTORS: ("phrase", "band"),
+    CENTRES: ("centre", "band"),
 }
 MOST_PHRASES = 1_000_000
 """Largest number of phrases that is read; it bounds the memory that a store can claim."""
+
+
+def centred(
+    vectors: Float[np.ndarray, "*shape band"], centre: Float[np.ndarray, " band"]
+) -> Float[np.ndarray, "*shape band"]:
+    """Return the directions of vectors from a centre; zeros for the centre itself."""
+    away: Any = vectors - centre
+    length = np.linalg.norm(away, axis=-1, keepdims=True)
+    directions: np.ndarray = np.divide(away, length, out=np.zeros_like(away), where=length > 0)
+    return directions

@@ -45,6 +45,8 @@ export interface Field {
   /** Factors of the levels of the preview, from the finest; empty if there is none. */
   previews: number[];
   hasConcepts: boolean;
+  /** Whether words are compared from the centres of the modalities. */
+  hasCentres: boolean;
   hasManifest: boolean;
   licence: string;
   citation: string;
@@ -120,6 +122,7 @@ export function describeField(url: string, root: RootDocument): Field {
       .flatMap((match) => (match ? [Number(match[1])] : []))
       .sort((a, b) => a - b),
     hasConcepts: "concepts/phrases" in nodes && "concepts/vectors" in nodes,
+    hasCentres: "concepts/centres" in nodes,
     hasManifest: "manifest" in nodes,
     licence: String(root.attributes.license ?? "not stated"),
     citation: String(root.attributes.citation ?? "not stated"),

@@ -181,7 +181,7 @@ export class Page {
         `Phrases: ${found.phrases.join("; ")}` +
         (found.unknown.length > 0 ? `. Not known: ${found.unknown.join(", ")}.` : "");
       this.remember();
-      await this.score({ vectors: [found.vector], weights: [1] }, `Cosine with "${words}"`);
+      await this.score({ vectors: [found.vector], weights: [1], isWords: true }, `Cosine with "${words}"`);
     });
   }
 

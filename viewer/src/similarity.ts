@@ -6,6 +6,8 @@ import type { Part } from "./vectors";
 export interface Query {
   vectors: Float64Array[];
   weights: number[];
+  /** Whether the vector is one of words, which may be compared from a centre. */
+  isWords?: boolean;
 }
 
 export function unit(vector: ArrayLike<number>): Float64Array {
@@ -37,6 +39,24 @@ export function scoresOf(part: Part, query: Query): Float32Array {
     scores[cells[cell]] = product / Math.sqrt(squares);
   }
   return scores;
+}
+
+/** The cosine of a direction with that of each cell's unit vector from a centre. */
+export function centredScoresOf(
+  part: Part,
+  direction: Float64Array,
+  centre: ArrayLike<number>,
+): Float32Array {
+  return ofEachVector(part, (vector) => {
+    let product = 0;
+    let squares = 0;
+    for (let band = 0; band < vector.length; ++band) {
+      const away = vector[band] - centre[band];
+      product += away * direction[band];
+      squares += away * away;
+    }
+    return squares > 0 ? product / Math.sqrt(squares) : 0;
+  });
 }
 
 /** A number of each cell of a part from its unit vector, NaN where a cell has no vector. */

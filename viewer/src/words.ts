@@ -23,6 +23,8 @@ export class Concepts {
     readonly phrases: string[],
     /** Unit vectors. */
     readonly vectors: Float64Array[],
+    /** Mean vector of each modality that words are compared with from its centre. */
+    readonly centres: Map<string, Float32Array> = new Map(),
   ) {
     this.phraseWords = phrases.map(wordsOf);
     const counts = new Map<string, number>();
@@ -34,7 +36,7 @@ export class Concepts {
     }
   }
 
-  static async load(store: HttpStore): Promise<Concepts> {
+  static async load(store: HttpStore, hasCentres: boolean): Promise<Concepts> {
     const root = zarr.root(store);
     const open = (name: string) => zarr.open.v3(root.resolve(name), { kind: "array" });
     const [phraseArray, vectorArray] = await Promise.all([
@@ -45,6 +47,15 @@ export class Concepts {
       zarr.get(phraseArray as zarr.Array<"uint8", HttpStore>),
       zarr.get(vectorArray as zarr.Array<"int8", HttpStore>),
     ]);
+    const centres = new Map<string, Float32Array>();
+    if (hasCentres) {
+      const array = (await open("concepts/centres")) as zarr.Array<"float32", HttpStore>;
+      const means = await zarr.get(array);
+      const bands = means.shape[1];
+      (array.attrs.modalities as string[]).forEach((name, row) =>
+        centres.set(name, means.data.subarray(row * bands, (row + 1) * bands)),
+      );
+    }
     for (const key of store.missing) {
       if (key.startsWith("/concepts/")) {
         throw new StoreError(`${store.url}${key} is lost: copy the store anew.`);
@@ -61,7 +72,7 @@ export class Concepts {
     const vectors = phrases.map((_, row) =>
       unit(stored.data.subarray(row * width, (row + 1) * width)),
     );
-    return new Concepts(phrases, vectors);
+    return new Concepts(phrases, vectors, centres);
   }
 
   /** The vector of a text with terms to add and, behind a minus, to subtract. */
@@ -81,6 +92,12 @@ export class Concepts {
       throw new StoreError("The words cancel each other out: ask for fewer of them.");
     }
     return { vector: unit(total), phrases, unknown };
+  }
+
+  /** The direction of a vector from the mean of the phrases. */
+  fromMean(vector: ArrayLike<number>): Float64Array {
+    const mean = this.mean();
+    return unit(mean.map((number, band) => vector[band] - number));
   }
 
   /** The phrases nearest to a vector, by directions from the phrases' mean. */

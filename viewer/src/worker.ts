@@ -16,7 +16,7 @@ import type {
   Scoring,
 } from "./messages";
 import { readPicture } from "./pictures";
-import { ofEachVector, scoresOf, unit } from "./similarity";
+import { centredScoresOf, ofEachVector, scoresOf, unit } from "./similarity";
 import type { Part } from "./vectors";
 import { Vectors } from "./vectors";
 import { Concepts } from "./words";
@@ -55,7 +55,7 @@ function loadedConcepts(): Promise<Concepts> {
     );
   }
   if (concepts === null) {
-    concepts = Concepts.load(store);
+    concepts = Concepts.load(store, field.hasCentres);
     concepts.catch(() => (concepts = null));
   }
   return concepts;
@@ -71,7 +71,15 @@ async function statusOf(modality: string, row: number, col: number): Promise<num
   return code < STATUSES.length ? code : 0;
 }
 
-function score({ modality, query, budget, view }: Scoring): Promise<Scored> {
+async function score({ modality, query, budget, view }: Scoring): Promise<Scored> {
+  if (query.isWords && field.hasCentres) {
+    const known = await loadedConcepts();
+    const centre = known.centres.get(modality);
+    if (centre !== undefined) {
+      const direction = known.fromMean(query.vectors[0]);
+      return mapped(modality, budget, view, (part) => centredScoresOf(part, direction, centre));
+    }
+  }
   return mapped(modality, budget, view, (part) => scoresOf(part, query));
 }
 
