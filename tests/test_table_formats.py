@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import shapely
 from hypothesis import given
 from hypothesis import strategies as st
+from support.commands import done
 
 from unigeo.client.field.opening import open_field
 from unigeo.schemas.errors import PointsError, StoreError
@@ -213,3 +215,17 @@ def test_positions_that_are_none_say_what_to_do() -> None:
         read_points(pd.DataFrame({"GEOID": ["01001"]}))
     with pytest.raises(PointsError, match="'Street address', become coordinates by a geocoder"):
         read_points(pd.DataFrame({"Street address": ["1 Main St"]}))
+
+
+def test_zonal_keeps_the_shapes_in_a_geopackage(gulf: Path, tmp_path: Path) -> None:
+    shapes = geopandas.GeoDataFrame(
+        {"name": ["a", "b"]},
+        geometry=[shapely.box(-8, -9, 6, 7), shapely.box(0, 0, 3, 3)],
+        crs=4326,
+    )
+    shapes.to_file(tmp_path / "in.geojson")
+    done("zonal", gulf, tmp_path / "in.geojson", "-o", tmp_path / "out.gpkg")
+    found = geopandas.read_file(tmp_path / "out.gpkg")
+    assert found.to_crs(4326).geometry.geom_equals(shapes.geometry).all()
+    assert found["name"].tolist() == ["a", "b"]
+    assert found["ug_aerial_status"].tolist()[0] == "valid"

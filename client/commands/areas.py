@@ -204,7 +204,12 @@ def _read_polygons(
 
     output_format = format_for(out, format)
     check_writable(out, output_format)
-    has_shapes = format_of(out or PIPE, output_format, "write") in ("geojson", "parquet")
+    has_shapes = format_of(out or PIPE, output_format, "write") in (
+        "geojson",
+        "parquet",
+        "gpkg",
+        "fgb",
+    )
     only_json = as_json and not out
     field, geometry = open_field(store), has_shapes and not only_json
     areas = read_areas(polygons, format, geometry=geometry, crs=crs, grid=field.grid)
