@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 import rasterio
 import shapely
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from rasterio.transform import from_origin
 from support.catalogues import Services, add_item, colour, height
@@ -21,7 +23,7 @@ from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.sources import set_builder
 from unigeo.producer.sources.build_set import observe_set, prepare
 from unigeo.producer.sources.set_description import SetDescription, read_set_description
-from unigeo.schemas.errors import ObservationsError
+from unigeo.schemas.errors import ObservationsError, UnigeoError
 
 BOX = (-77.075, 38.825, -77.062, 38.835)
 SET = """
@@ -207,9 +209,70 @@ def test_files_that_come_and_go_are_named(files: Path) -> None:
 def test_a_new_set_needs_every_file_that_it_names(files: Path) -> None:
     text = Path("set.toml").read_text().replace('"dtm.tif"', '"gone.tif"')
     Path("other.toml").write_text(text)
-    with pytest.raises(ObservationsError, match=r"\[dsm\] gone.tif: No such file or directory"):
+    with pytest.raises(ObservationsError, match=r"table \[dsm\].* gone\.tif: no such file"):
         observe_set(prepare(read_set_description(Path("other.toml"))), "new")
     assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_file_that_is_no_such_file_is_named_before_work(name: str, files: Path) -> None:
+    """Missing, empty, cut short, or something else: in a dry run, too."""
+    whole = Path(name).read_bytes()
+    damages = {
+        "missing": None,
+        "empty": b"",
+        "cut": whole[: len(whole) // 2],
+        "other": b"words\n" * 9,
+    }
+    if name == "candidates.csv":
+        damages.pop("cut")  # a table of fewer rows
+    if name == "street/a.jpg":
+        damages = {"missing": None}  # images are opened where they are observed
+    pattern = {"aerial_20200101.tif": "aerial_", "street/a.jpg": "street/"}.get(name, name)
+    for damage, content in damages.items():
+        Path(name).unlink()
+        if content is not None:
+            Path(name).write_bytes(content)
+        with pytest.raises(UnigeoError) as refused:
+            prepare(read_set_description(Path("set.toml")), dry_run=True)
+        assert pattern in str(refused.value), damage
+        Path(name).write_bytes(whole)
+
+
+def test_a_modality_of_which_nothing_is_observed_is_an_error_that_names_the_files(
+    files: Path,
+) -> None:
+    Path("street/a.jpg").write_bytes(Path("street/a.jpg").read_bytes()[:300])
+    with pytest.raises(ObservationsError, match=r"of street nothing was observed .*damaged image"):
+        observe_set(prepare(read_set_description(Path("set.toml"))), "new")
+    assert not Path("new/set.json").exists()
+
+
+@given(
+    edit=st.sampled_from(
+        [
+            ("aerial", "credit", '"Somebody"'), ("dsm", "datum", '"NAVD88"'),
+            ("text", "names", '"drop"'), ("kept", "quality", "80"), ("street", "years", "[2019]"),
+            ("where", "count", "23"), ("splits", "spatial_level", "9"),
+        ]
+    )
+)  # fmt: skip
+@settings(
+    max_examples=7, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_key_that_was_edited_between_kill_and_resume_is_named(
+    edit: tuple[str, str, str], files: Path
+) -> None:
+    table, key, value = edit
+    lines = [line for line in SET.splitlines() if not line.startswith(f"{key} = ")]
+    if f"[{table}]" not in lines:
+        lines.append(f"[{table}]")
+    lines.insert(lines.index(f"[{table}]") + 1, f"{key} = {value}")
+    Path("edited.toml").write_text("\n".join(lines))
+    before = tree("half")
+    with pytest.raises(ObservationsError, match=rf"\b{table}\.{key} was .* and is "):
+        observe_set(prepare(read_set_description(Path("edited.toml"))), "half")
+    assert tree("half") == before
 
 
 def test_overviews_beside_a_raster_are_part_of_it(files: Path) -> None:

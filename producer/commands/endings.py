@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from unigeo.schemas.errors import UnigeoError
+from unigeo.schemas.io.store_errors import describe_error, unreachable_errors
 
 TRACEBACK = "UNIGEO_TRACEBACK"
 """Environment variable that, if not empty, adds the traceback to the line of an error."""
@@ -48,7 +49,7 @@ def run_command(command: click.Command) -> int:
             if os.environ.get(TRACEBACK):
                 traceback.print_exc()
             click.echo(f"Error: {error_line(error)}", err=True)
-            return 2 if isinstance(error, UnigeoError | ImportError | OSError) else 1
+            return 2 if isinstance(error, (UnigeoError, ImportError, *unreachable_errors())) else 1
     return code if isinstance(code, int) else 0
 
 
@@ -63,8 +64,8 @@ def error_line(error: Exception) -> str:
         return f"this needs the package {package}: pip install 'unigeo[{extra}]'"
     if isinstance(error, MemoryError):
         return f"out of memory ({_text(error)}); {_GOES_ON} with more of it"
-    if isinstance(error, OSError):
-        return f"{_text(error)}; {_GOES_ON} once that is mended"
+    if isinstance(error, unreachable_errors()):
+        return f"{describe_error(error)}; {_GOES_ON} once that is mended"
     frames = traceback.extract_tb(error.__traceback__)
     where = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
     return (

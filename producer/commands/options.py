@@ -62,6 +62,14 @@ def takes_execution(command: Any) -> Any:
         click.option(
             "--scheduler", metavar="tcp://HOST:PORT", help="Rasterize on a dask cluster's workers."
         ),
+        click.option(
+            "--patience",
+            type=click.FloatRange(min=0),
+            default=600.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long a store or a scheduler that does not answer is asked again.",
+        ),
         click.option("--workers", type=int, help="Rasterize on so many processes of this machine."),
     ):
         command = option(command)
@@ -79,6 +87,7 @@ def execution_options(options: dict[str, Any]) -> "ExecutionOptions":
     return ExecutionOptions(
         **{name: options[name] for name in ("workers", "scheduler", "log", "tries")},
         **{name: options[name] for name in ("accept_failures", "observations", "data")},
+        patience_s=options["patience"],
     )
 
 

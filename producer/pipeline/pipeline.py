@@ -39,6 +39,7 @@ from unigeo.producer.raster.store_lease import StoreLease, lease_store
 from unigeo.producer.storage.field_store import check_writable
 from unigeo.producer.training.processes import default_device
 from unigeo.producer.training.train import check_folder, fingerprint, finished_metrics
+from unigeo.schemas.io.retrying import patient
 from unigeo.schemas.io.stores import open_group
 
 __all__ = ["carry_out", "choose", "describe", "foresee"]
@@ -67,7 +68,7 @@ def carry_out(
     """
     options = options or ExecutionOptions()
     check_writable(run.out)
-    with lease_store(run.out) as lease:
+    with patient(options.patience_s), lease_store(run.out) as lease:
         return (yield from _carry_out(run, observations, options, lease, terms or Terms()))
 
 

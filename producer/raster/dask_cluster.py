@@ -1,11 +1,13 @@
 """Connections to dask schedulers: workers started on this machine, or a scheduler's address."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from unigeo.schemas.errors import MissingExtraError, StoreError
+from unigeo.schemas.io.durations import format_duration
 
 THREADS = 2
 """Tasks at once in a worker: while one is encoded the other reads or writes."""
@@ -54,15 +56,24 @@ def connect_in_time(connect: Callable[[], Any], patience_s: float) -> Any:
         StoreError: if there is none after `patience_s`.
     """
     end = time.monotonic() + patience_s
+    told = False
     while True:
         try:
             return connect()
         except (OSError, TimeoutError) as error:
             if time.monotonic() > end:
                 raise StoreError(
-                    f"there is no dask scheduler: {error}. What was written is kept; start one and "
+                    f"no dask scheduler answered within {format_duration(patience_s)}: "
+                    f"{' '.join(str(error).split())}. What was written is kept; start one and "
                     "run the same command again."
                 ) from error
+            if not told:
+                print(
+                    f"\nwaiting       no dask scheduler answers ({' '.join(str(error).split())}): "
+                    f"asked again for {format_duration(patience_s)}",
+                    file=sys.stderr,
+                )
+            told = True
             time.sleep(_RETRY_S)
 
 

@@ -1,5 +1,6 @@
 """Fill a store: in this process or on a dask cluster, alone or beside other runs."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.producer.raster.store_lease import StoreLease
 from unigeo.producer.raster.task_queue import TRIES
 from unigeo.schemas.errors import ModelError, StoreError
+from unigeo.schemas.io.retrying import PATIENCE_S
+
+_ADDRESS = re.compile(r"(?:(?:tcp|tls|ws|wss|ucx|ucxx|inproc)://\S+|[^\s/:]+:\d+)")
+"""Addresses that dask.distributed connects to: a protocol and an address, or HOST:PORT."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +41,21 @@ class ExecutionOptions:
     """Publish a store some of whose cells failed."""
     progress: bool = True
     """Show bars on stderr."""
+    patience_s: float = PATIENCE_S
+    """Seconds that a store or a scheduler may not answer before the run ends."""
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.scheduler is not None:
             raise ModelError("--workers starts workers here, --scheduler uses others; name one")
         if self.workers is not None and self.workers < 1:
             raise ModelError(f"--workers must be 1 or more, not {self.workers}")
+        if self.scheduler is not None and not _ADDRESS.fullmatch(self.scheduler):
+            raise ModelError(
+                "--scheduler takes the address of a dask scheduler, such as tcp://HOST:8786, not "
+                f"{self.scheduler!r}"
+            )
+        if not self.patience_s >= 0:
+            raise ModelError(f"--patience must be 0 seconds or more, not {self.patience_s:g}")
         if self.tries < 1:
             raise ModelError(f"--tries must be 1 or more, not {self.tries}")
 
@@ -95,7 +109,13 @@ def _executor(
 
     with _cluster(options) as connect:
         yield lambda arrays: rasterize_on(
-            connect, group, opened, lease.leases, arrays=arrays, **common
+            connect,
+            group,
+            opened,
+            lease.leases,
+            arrays=arrays,
+            patience_s=options.patience_s,
+            **common,
         )
 
 

@@ -23,7 +23,7 @@ from unigeo.producer.sources.datasheet import datasheet, draw_coverage, draw_exa
 from unigeo.producer.sources.findings import ObservationSource
 from unigeo.producer.sources.image_folder import ImageFolder
 from unigeo.producer.sources.imagery import AerialSource, SurfaceSource
-from unigeo.producer.sources.input_files import identify_inputs
+from unigeo.producer.sources.input_files import identify_inputs, join_clauses
 from unigeo.producer.sources.kartaview import URL as KARTAVIEW
 from unigeo.producer.sources.kartaview import KartaView
 from unigeo.producer.sources.location_sampling import (
@@ -33,8 +33,9 @@ from unigeo.producer.sources.location_sampling import (
 )
 from unigeo.producer.sources.mapillary import open_mapillary
 from unigeo.producer.sources.raster_catalogue import Catalogue
-from unigeo.producer.sources.set_builder import build, finish
-from unigeo.producer.sources.set_description import SetDescription, StreetRules
+from unigeo.producer.sources.set_builder import build, finish, unusable_items
+from unigeo.producer.sources.set_counts import name_areas
+from unigeo.producer.sources.set_description import ImageryRules, SetDescription, StreetRules
 from unigeo.producer.sources.set_plan import SetPlan, plan_shards
 from unigeo.producer.sources.splits import Splitting, split
 from unigeo.producer.sources.street import StreetSource
@@ -72,6 +73,8 @@ def prepare(description: SetDescription, *, dry_run: bool = False) -> PreparedSe
     inputs = [] if dry_run else identify_inputs(description)
     region = region_of_table(where.region, where.bbox, "where")
     sources = open_sources(description, region)
+    if description.areas is not None:
+        name_areas(np.empty((0, 2)), description.areas)  # refuses a file that is no GeoJSON
     sampling = LocationSampling(
         count=where.count,
         cell_level=where.cell_level,
@@ -117,18 +120,20 @@ def observe_set(
 
     Raises:
         ObservationsError: the folder holds another set or one of other input files, a file was
-            replaced during the build, or nothing was observed.
+            replaced during the build, or nothing was observed of a modality.
         StoreError: a source or the store cannot be reached; finished shards stay.
     """
     store = ObjectFolder(out)
     plan, sources = prepared.plan, prepared.sources
     indices = build(plan, sources, store, workers=workers, show_progress=show_progress)
     about = finish(plan, sources, store, indices)
-    if not any(about["counts"][name]["observed"] for name in sources):
+    empty = [name for name in sources if not about["counts"][name]["observed"]]
+    if empty:
         raise ObservationsError(
-            f"nothing was observed at any of {about['counts']['places']} places: "
-            + "; ".join(f"{m}: {about['counts'][m]['reasons']}" for m in sources)
-            + ". Check the region, the years and the sources, then remove the set and start again."
+            f"of {', '.join(empty)} nothing was observed at any of {about['counts']['places']} "
+            f"locations: {'; '.join(_why_empty(name, about, indices) for name in empty)}. Check "
+            "the region, the years and the sources, or leave the table out; then remove the set "
+            "and start again."
         )
     store.put("datasheet.md", datasheet(about).encode())
     text = (json.dumps(about, indent=1, sort_keys=True) + "\n").encode()
@@ -140,6 +145,14 @@ def observe_set(
         store.put("examples.png", draw_examples(observations))
         store.put("set.json", text)
     return open_observation_set(out, next(iter(about["counts"]["splits"])))
+
+
+def _why_empty(modality: str, about: dict[str, Any], indices: list[bytes]) -> str:
+    """Say why a modality has no observation: the reasons of locations, and of files."""
+    reasons = about["counts"][modality]["reasons"].items()
+    clauses = [f"{count:,} {reason}" for reason, count in reasons]
+    files = [f"{name}: {reason}" for name, reason in unusable_items(indices, modality).items()]
+    return f"{modality}: {', '.join(clauses)}" + (f" ({join_clauses(files)})" if files else "")
 
 
 def _open_unfinished(store: ObjectFolder, about: dict[str, Any]) -> SetObservations:
@@ -158,13 +171,13 @@ def open_sources(description: SetDescription, region: Region) -> dict[str, Obser
     """
     sources: dict[str, ObservationSource] = {}
     if description.aerial is not None:
-        sources["aerial"] = AerialSource(Catalogue(description.aerial, WebClient()))
+        sources["aerial"] = AerialSource(_open_catalogue(description.aerial))
     if description.dsm is not None:
         rules, terrain = description.dsm, None
         if rules.ground == "terrain":
             changes = {"files": rules.terrain_files, "collections": rules.terrain_collections}
-            terrain = Catalogue(rules.model_copy(update=changes), WebClient())
-        sources["dsm"] = SurfaceSource(rules, Catalogue(rules, WebClient()), terrain)
+            terrain = _open_catalogue(rules.model_copy(update=changes))
+        sources["dsm"] = SurfaceSource(rules, _open_catalogue(rules), terrain)
     if description.street is not None:
         sources["street"] = _open_street(description.street, region, description.seed)
     if description.text is not None:
@@ -172,6 +185,12 @@ def open_sources(description: SetDescription, region: Region) -> dict[str, Obser
             description.text, description.seed, sources.get("aerial")
         )
     return sources
+
+
+def _open_catalogue(rules: ImageryRules) -> Catalogue:
+    catalogue = Catalogue(rules, WebClient())
+    catalogue.check_files()
+    return catalogue
 
 
 def _open_street(rules: StreetRules, region: Region, seed: int) -> StreetSource:

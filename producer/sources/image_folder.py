@@ -98,8 +98,14 @@ class ImageFolder:
                 raise ObservationsError(
                     f"table [street]: {self.rules.table}, row {number}, column 'date': {error}."
                 ) from error
+            lon, lat = (pd.to_numeric(row[key], errors="coerce") for key in ("lon", "lat"))
+            if not (abs(lon) <= 180 and abs(lat) <= 90):
+                raise ObservationsError(
+                    f"table [street]: {self.rules.table}, row {number}: lon and lat must be "
+                    f"degrees, not {row['lon']!r} and {row['lat']!r}."
+                )
             images[name] = StreetImage(
-                name=name, lon=float(row["lon"]), lat=float(row["lat"]), panorama=False,
+                name=name, lon=float(lon), lat=float(lat), panorama=False,
                 heading_deg=None if pd.isna(heading) else float(heading),
                 date=captured, licence=self.rules.licence,
                 credit=self.rules.credit, address="",

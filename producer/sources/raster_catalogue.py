@@ -106,6 +106,16 @@ class Catalogue:
             CutPatches(Patches(values, valid), gaps, observed), origins, reasons, unusable, used
         )
 
+    def check_files(self) -> None:
+        """Open every file that the settings name, before any location is observed.
+
+        Raises:
+            ObservationsError: a file is missing, or cannot be read; the message names it.
+        """
+        if self.rules.kind == "files":
+            with self._lock:
+                self._files = self._list_files()
+
     def current_items(self, names: Sequence[str]) -> dict[str, str]:
         """Return the present hash of those items of some names that the catalogue has."""
         if self.rules.kind == "files":
@@ -236,7 +246,10 @@ class Catalogue:
                 identity = self._identity(item, href)
                 _check_unchanged(self._identities, item, identity, self.rules.url)
         except GoneError as gone:
+            if self.rules.kind == "files":
+                raise ObservationsError(f"table [{self._table}]: {item.href}: {gone}.") from gone
             return str(gone)
+        problem: ObservationsError | None = None
         described = self.rules.numbers if isinstance(self.rules, SurfaceRules) else None
         for _ in range(OPENINGS):
             try:
@@ -253,10 +266,18 @@ class Catalogue:
                 return source
             except MeaningError:
                 raise
-            except ObservationsError:
+            except ObservationsError as error:
                 if isinstance(href, str):  # raises if the server is at fault, not the file
                     self.web.check(href)
+                problem = error
+        if self.rules.kind == "files":
+            raise ObservationsError(f"table [{self._table}]: {problem}") from problem
         return "not a usable raster"
+
+    @property
+    def _table(self) -> str:
+        """Table of the settings, for errors."""
+        return "dsm" if isinstance(self.rules, SurfaceRules) else "aerial"
 
     def _reject_dtype(self, source: RasterSource) -> str:
         """Return the reason for skipping an image that is not uint8.
@@ -288,6 +309,8 @@ class Catalogue:
     def _list_files(self) -> tuple[list[Item], dict[str, str]]:
         items, unusable = [], {}
         for name in self.rules.paths:
+            if any(sign in name for sign in "*?[") and not Path(name).exists():
+                raise ObservationsError(f"table [{self._table}]: no file matches {name!r}.")
             short = name.rsplit("/", 1)[-1]
             acquired = self.rules.acquired or _date_in(short)
             item = Item(short, acquired, 0.0, None, shapely.Point(), name)

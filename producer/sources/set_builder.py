@@ -233,11 +233,16 @@ def _count_unusable(
     indices: Sequence[bytes], modalities: Sequence[str]
 ) -> dict[str, dict[str, int]]:
     """Count the skipped images by reason; one that several shards skipped counts once."""
-    unusable: dict[str, dict[str, str]] = {name: {} for name in modalities}
-    for data in indices:
-        for modality, names in load_json(index.read_metadata(data)["unusable"]).items():
-            unusable[modality] |= names
+    unusable = {name: unusable_items(indices, name) for name in modalities}
     return {m: dict(sorted(Counter(names.values()).items())) for m, names in unusable.items()}
+
+
+def unusable_items(indices: Sequence[bytes], modality: str) -> dict[str, str]:
+    """Return the images that the shards skipped, and the reason for each."""
+    names: dict[str, str] = {}
+    for data in indices:
+        names |= load_json(index.read_metadata(data)["unusable"]).get(modality, {})
+    return names
 
 
 def _shapes(description: SetDescription) -> dict[str, list[int]]:

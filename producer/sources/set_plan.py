@@ -6,8 +6,9 @@ are mixed into its set.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -89,15 +90,17 @@ def claim_store(plan: SetPlan, store: ObjectFolder) -> None:
         "inputs": plan.inputs,
         "plan": plan.digest(),
     }
-    text = (json.dumps(mine, indent=1) + "\n").encode()
+    described = {"described": plan.description.model_dump(mode="json")}
+    text = (json.dumps(mine | described, indent=1) + "\n").encode()
     known = store.get("plan.json")
     absent = [one for one in plan.inputs if "missing" in one]
     if known is None and absent:
         clauses = [f"[{one['table']}] {one['file']}: {one['missing']}" for one in absent]
         raise ObservationsError(f"a set cannot be made without its files: {join_clauses(clauses)}")
-    if known is not None and known != text:
+    begun = {} if known is None else load_json(known)
+    before = begun.pop("described", None)  # which earlier versions did not write
+    if known is not None and begun != mine:
         remedy = "name another --out, or remove that set."
-        begun = load_json(known)
         # Say which of the things that make up the plan differs.
         if begun.get("settings") == mine["settings"]:
             changes = describe_changes(begun["inputs"], plan.inputs)
@@ -110,13 +113,34 @@ def claim_store(plan: SetPlan, store: ObjectFolder) -> None:
                 f"{store.url} was begun by an older unigeo, which did not note what its files "
                 f"were; whether they are still the same cannot be told. To make it anew {remedy}"
             )
+        changes = [] if before is None else describe_settings(before, described["described"])
+        what = (
+            f"other settings ({join_clauses(changes)})"
+            if changes
+            else ("other settings, places or version")
+        )
         raise ObservationsError(
-            f"{store.url} holds a set of other settings, places or version; it would become a "
-            f"mixture. To make yours, {remedy}"
+            f"{store.url} holds a set of {what}; it would become a mixture. To make yours, {remedy}"
         )
     store.remove_partial_files()
     if known is None:
         store.put("plan.json", text)
+
+
+def describe_settings(
+    before: Mapping[str, Any], after: Mapping[str, Any], table: str = ""
+) -> list[str]:
+    """Describe each key of a `SET.toml` that differs by a clause."""
+    clauses = []
+    for key in dict.fromkeys([*before, *after]):
+        old, new = before.get(key), after.get(key)
+        name = f"{table}.{key}" if table else key
+        if isinstance(old, dict) and isinstance(new, dict):
+            clauses += describe_settings(old, new, name)
+        elif old != new:
+            shown = ["none" if one is None else json.dumps(one)[:80] for one in (old, new)]
+            clauses.append(f"{name} was {shown[0]} and is {shown[1]}")
+    return clauses
 
 
 def check_items(indices: Sequence[bytes], sources: dict[str, ObservationSource], url: str) -> None:

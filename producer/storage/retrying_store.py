@@ -7,7 +7,7 @@ from typing import Any
 
 from zarr.storage import ObjectStore
 
-from unigeo.schemas.io.retrying import is_transient, waits_s
+from unigeo.schemas.io.retrying import is_transient, outage_waits_s, say_waiting
 from unigeo.schemas.io.store_errors import unreachable_errors
 
 
@@ -76,7 +76,7 @@ class RetryingObjectStore(ObjectStore[Any]):
 
 
 async def _with_retries_async(ask: Callable[[], Awaitable[Any]]) -> Any:
-    waits = waits_s()
+    waits = outage_waits_s()
     while True:
         try:
             return await ask()
@@ -84,4 +84,5 @@ async def _with_retries_async(ask: Callable[[], Awaitable[Any]]) -> Any:
             wait_s = next(waits, None)
             if wait_s is None or not is_transient(error):
                 raise
+            say_waiting(error)
         await asyncio.sleep(wait_s)

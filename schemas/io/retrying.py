@@ -4,14 +4,24 @@ One policy for every kind of client. obstore and GDAL repeat requests themselves
 numbers; this module repeats what they give up, and the requests of clients that never repeat one.
 """
 
+import math
 import random
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 from unigeo.schemas.errors import UnigeoError
-from unigeo.schemas.io.store_errors import http_status, is_denied, unreachable_errors
+from unigeo.schemas.io.durations import format_duration
+from unigeo.schemas.io.store_errors import (
+    describe_error,
+    http_status,
+    is_denied,
+    unreachable_errors,
+)
 
 TRIES = 6
 """Times that a request is made by a program that nobody waits for."""
@@ -22,6 +32,16 @@ CLIENT_RETRIES = 4
 FIRST_WAIT_S = 0.5
 """Longest wait before the second try, in seconds; each later one is twice as long."""
 
+LONGEST_WAIT_S = 15.0
+"""Longest wait of a patient process between two tries, in seconds."""
+PATIENCE_S = 600.0
+"""Seconds of an outage that a production run waits out."""
+_SILENCE_S = 30.0
+"""Seconds after which a process that waits says so again."""
+
+_patience_s: list[float] = []
+_said_s = [-math.inf]
+_saying = threading.Lock()
 _JITTER = random.Random()
 """Random numbers of its own: the caller's `random` draws the same with and without retries."""
 _FINAL = {
@@ -49,6 +69,45 @@ def waits_s(tries: int = TRIES, first_wait_s: float = FIRST_WAIT_S) -> Iterator[
     """
     for number in range(tries - 1):
         yield first_wait_s * 2**number * _JITTER.uniform(0.5, 1.0)
+
+
+@contextmanager
+def patient(seconds: float) -> Iterator[None]:
+    """Have this process wait out outages of so many seconds, and say on stderr that it waits.
+
+    Without it a request is made `TRIES` times.
+    """
+    _patience_s.append(seconds)
+    try:
+        yield
+    finally:
+        _patience_s.pop()
+
+
+def outage_waits_s() -> Iterator[float]:
+    """Yield the seconds to wait before each further try, until the patience is at its end."""
+    if not _patience_s:
+        yield from waits_s()
+        return
+    patience_s = _patience_s[-1]
+    end, longest_s = time.monotonic() + patience_s, FIRST_WAIT_S
+    while (left_s := end - time.monotonic()) > 0:
+        yield min(left_s, longest_s * _JITTER.uniform(0.5, 1.0))
+        longest_s = min(2 * longest_s, LONGEST_WAIT_S)
+
+
+def say_waiting(error: BaseException) -> None:
+    """Say on stderr why a patient process waits; once for many requests of one outage."""
+    now = time.monotonic()
+    with _saying:
+        if not _patience_s or now - _said_s[-1] < _SILENCE_S:
+            return
+        _said_s[:] = [now]
+    print(
+        f"\nwaiting       {describe_error(error)[:200]}: asked again for "
+        f"{format_duration(_patience_s[-1])}",
+        file=sys.stderr,
+    )
 
 
 def is_transient_status(status: int) -> bool:
@@ -94,7 +153,7 @@ def with_retries[T](ask: Callable[[], T], again: bool = True) -> T:
         ask: makes the request.
         again: whether to repeat it at all.
     """
-    waits = waits_s() if again else iter(())
+    waits = outage_waits_s() if again else iter(())
     while True:
         try:
             return ask()
@@ -102,4 +161,5 @@ def with_retries[T](ask: Callable[[], T], again: bool = True) -> T:
             wait_s = next(waits, None)
             if wait_s is None or not is_transient(error):
                 raise
+            say_waiting(error)
         time.sleep(wait_s)

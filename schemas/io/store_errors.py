@@ -1,5 +1,6 @@
 """Errors of stores: their classes, and sentences that say what the user can do."""
 
+import re
 from typing import Any
 
 from unigeo.schemas.errors import StoreError
@@ -57,6 +58,20 @@ def describe_error(error: BaseException) -> str:
     text = text.split(" Debug source:")[0].rstrip()  # obstore repeats the message there
     if "Range request not supported" in text:
         return IGNORES_RANGES
+    if "<Code>NoSuchBucket</Code>" in text:
+        name = re.search(r"<BucketName>(.*?)</BucketName>", text)
+        bucket = f"bucket {name[1]}" if name else "such bucket"
+        return f"there is no {bucket}; create it, or correct the address"
+    if "error sending request" in text and "169.254.169.254" not in text:
+        server = re.search(r"https?://[^/\s)]+", text)
+        where = f" at {server[0]}" if server else ""
+        return (
+            f"no server answers{where}; correct the address or the endpoint, or mend the "
+            f"connection ({text.partition(' - ')[0][:200]})"
+        )
+    document = re.search(r"<Code>(.*?)</Code>.*?<Message>(.*?)</Message>", text)
+    if document:  # a server's answer in XML
+        text = f"{text.partition('<?xml')[0].partition('<Error>')[0]}{document[1]}: {document[2]}"
     # Without credentials obstore asks the metadata service of a cloud machine at this address.
     if "169.254.169.254" in text or "must be specified" in text:
         return (
