@@ -314,8 +314,9 @@ def test_the_case_of_two_naip_images_under_one_name(
     if not case.is_file():
         pytest.skip("the folder of cases is not there")
     samples = sorted((shared_data / "samples").glob("naip_*.tif"))
-    shutil.copy(shared_data / "tables/places_text.parquet", "places_text.parquet")
-    Path("set.toml").write_text(case.read_text().replace("count = 400", "count = 8"))
+    # Without its texts: there is nothing to say at eight locations, which is an error of its own.
+    text = case.read_text().replace("count = 400", "count = 8").partition("[text]")[0]
+    Path("set.toml").write_text(text)
     shutil.copy(samples[0], "only_20100629.tif")
     go_on("s")
     before = tree("s")

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import shapely
 import shapely.affinity
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from unigeo.schemas.errors import RegionError
-from unigeo.schemas.geo.grid import SHARD
+from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS, SHARD
 from unigeo.schemas.geo.region_forms import read_region
 from unigeo.schemas.geo.regions import named_regions, region, region_of_bbox, region_of_geojson
 from unigeo.schemas.geo.rings import in_ring
@@ -191,3 +191,49 @@ def test_few_points_lie_in_a_ring_as_many_do(seed: int, vertices: int) -> None:
     many = in_ring(ring, points)
     few = [in_ring(ring, point[None])[0] for point in points]
     np.testing.assert_array_equal(few, many)
+
+
+def options_in(message: str) -> list[tuple[tuple[float, ...] | None, str]]:
+    """Boxes, if any, and CRSs that a refusal advises to ask for."""
+    advised = message.rpartition(": ")[2].replace(" and ", " or ").split(" or ")
+    boxes = [part.partition("--crs")[0].replace("--bbox", "").split() for part in advised]
+    systems = [part.partition("--crs ")[2] for part in advised]
+    return [(tuple(map(float, box)) or None, crs) for box, crs in zip(boxes, systems, strict=True)]
+
+
+@given(
+    west=st.integers(-180, 180),
+    span=st.integers(1, 360),
+    south=st.integers(-90, 80),
+    crs=st.sampled_from(sorted(CENTRAL_MERIDIANS)),
+)
+@example(west=-180, span=360, south=-60, crs="EPSG:8858")  # the globe
+@example(west=-170, span=355, south=66, crs="EPSG:8857")  # a polar cap across every cut
+def test_whatever_a_refusal_advises_works(west: int, span: int, south: int, crs: str) -> None:
+    box = (float(west), float(south), float(min(west + span, 360)), 90.0)
+    region = region_of_bbox(box, crs=crs)
+    try:
+        region.grid(100_000.0)
+    except RegionError as error:
+        advised = options_in(str(error))
+        spans = [(box if one is None else one) for one, _ in advised]
+        for part, (_, other) in zip(spans, advised, strict=True):
+            assert region_of_bbox(part, crs=other).grid(100_000.0).crs == other
+        if advised[0][0] is not None:  # two boxes that are the region
+            assert (spans[0][0], spans[0][2], spans[1][2]) == (box[0], spans[1][0], box[2])
+
+
+@pytest.mark.parametrize("crs", [None, *CENTRAL_MERIDIANS])
+def test_polygons_cut_at_the_antimeridian_are_mapped_in_every_crs(crs: str | None) -> None:
+    """As RFC 7946 asks for; Fiji, which the CRS of its side of the globe holds in one shard."""
+    rings = [[[w, -18.5], [e, -18.5], [e, -16], [w, -16], [w, -18.5]] for w, e in FIJI]
+    region = read_region({"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}, crs)
+    grid = region.grid(10_000.0)
+    for west, east in FIJI:
+        assert region.contains(np.array([(west + east) / 2, -17.0]))
+        cells = grid.cells(np.array([[(west + east) / 2, -17.0]]))
+        assert (cells >= 0).all() and (cells < grid.shape).all()
+    assert crs is not None or (region.crs, grid.shape) == ("EPSG:8859", (256, 256))
+
+
+FIJI = ((178, 180), (-180, -178))

@@ -191,7 +191,7 @@ def test_objects_of_a_set_and_of_a_store_outlast_what_obstore_gives_up(
     """obstore repeats a request by itself; a faulty server outlasts it, but not the policy."""
     monkeypatch.setattr(retrying, "CLIENT_RETRIES", 1)
     for module in ("schemas.io.retrying", "producer.storage.retrying_store"):
-        monkeypatch.setattr(f"unigeo.{module}.waits_s", lambda: iter([0.0] * (TRIES - 1)))
+        monkeypatch.setattr(f"unigeo.{module}.outage_waits_s", lambda: iter([0.0] * (TRIES - 1)))
     (tmp_path / "a").write_bytes(b"content")
     with servers.RangeServer(tmp_path) as server:
         server.fault("a", status=503, times=4)

@@ -87,20 +87,39 @@ class Region:
 
     def _outline(self) -> tuple[Float[np.ndarray, " vertex"], Float[np.ndarray, " vertex"]]:
         """Project the rings to metres, their edges split so that they follow their curves."""
-        meridian = CENTRAL_MERIDIANS[self.crs]
-        seam = meridian + 180.0  # where the map is cut open
-        # A ring that ends at the seam lies on one side of it, as do polygons cut there.
-        turns = [math.floor((ring[:, 0].min() - seam) / 360.0) + 1 for ring in self.rings]
-        rings = [ring - [360.0 * turn, 0.0] for ring, turn in zip(self.rings, turns, strict=True)]
-        if max(ring[:, 0].max() for ring in rings) > seam:
+        rings, crosses = self._unrolled(self.crs)
+        if crosses:
+            seam = CENTRAL_MERIDIANS[self.crs] + 180.0
             raise RegionError(
                 f"{self.name} crosses longitude {(seam + 180) % 360 - 180:g}, where {self.crs} is "
-                f"cut open; name another of {', '.join(CENTRAL_MERIDIANS)} as its CRS, or split it"
+                f"cut open; {self._ways_round(seam)}"
             )
         start = np.concatenate([ring[:-1] for ring in rings])
         end = np.concatenate([ring[1:] for ring in rings])
         points, _ = split_edges(start, end, pieces_per_edge(start, end))
-        return equal_earth_m(points, meridian)
+        return equal_earth_m(points, CENTRAL_MERIDIANS[self.crs])
+
+    def _unrolled(self, crs: str) -> tuple[list[Ring], bool]:
+        """Return the rings within one turn west of a map's cut, and whether one lies across it."""
+        seam = CENTRAL_MERIDIANS[crs] + 180.0  # where the map is cut open
+        # A ring that ends at the seam lies on one side of it, as do polygons cut there.
+        turns = [math.floor((ring[:, 0].min() - seam) / 360.0) + 1 for ring in self.rings]
+        rings = [ring - [360.0 * turn, 0.0] for ring, turn in zip(self.rings, turns, strict=True)]
+        return rings, bool(max(ring[:, 0].max() for ring in rings) > seam)
+
+    def _ways_round(self, seam: float) -> str:
+        """Say which options produce a region that lies across the cut of its map."""
+        fitting = [crs for crs in CENTRAL_MERIDIANS if not self._unrolled(crs)[1]]
+        if fitting:
+            return f"map it in another CRS: {' or '.join(f'--crs {crs}' for crs in fitting)}"
+        lonlat = np.concatenate(self.rings)
+        (west, south), (east, north) = lonlat.min(axis=0), lonlat.max(axis=0)
+        if any(len(np.unique(column)) > 2 for column in lonlat.T):
+            return "cut its polygons there, into one MultiPolygon, as RFC 7946 asks"
+        seam += 360.0 * math.ceil((west - seam) / 360.0)
+        halves = ((west, seam), (seam, east))
+        boxes = [f"--bbox {w:.12g} {south:.12g} {e:.12g} {north:.12g}" for w, e in halves]
+        return f"produce its two sides: {' and '.join(f'{box} --crs {self.crs}' for box in boxes)}"
 
 
 def named_regions() -> tuple[str, ...]:
