@@ -273,7 +273,7 @@ def test_a_set_in_the_ocean_and_an_empty_region_are_refused(
         ).replace("spatial_share = 0.25", "spatial_share = 0"),
     )  # fmt: skip
     with pytest.raises(
-        ObservationsError, match=r"nothing was observed at any of .* places"
+        ObservationsError, match=r"nothing was observed at any of .* locations"
     ) as error:
         observe_set(prepare(read_set_description(table)), str(tmp_path / "ocean"))
     for text in ("no item", "nothing in reach", "nothing to say"):
