@@ -93,6 +93,8 @@ await page.uncheck("#outlines");
 told = await page.evaluate(async () => {
   const { map } = window.unigeo.view;
   map.getView().setResolution(10000);
+  await new Promise((done) => map.once("moveend", () => setTimeout(done)));
+  map.render();
   await new Promise((done) => map.once("rendercomplete", done));
   const canvas = map.getViewport().querySelector("canvas");
   const context = canvas.getContext("2d");
@@ -130,11 +132,13 @@ await idle();
 told = {{}};
 const box = await page.locator("#map").boundingBox();
 for (const [city, lonlat] of Object.entries({json.dumps(CITIES)})) {{
-  const camera = {{ lonlat, resolution: 3000 }};
-  await page.evaluate((camera) => window.unigeo.view.setCamera(camera), camera);
-  await page.waitForTimeout(300);
+  await page.evaluate((lonlat) => {{
+    window.unigeo.view.setCamera({{ lonlat, resolution: 3000 }});
+    window.unigeo.view.map.renderSync();
+    window.unigeo.marks.delete("A");
+  }}, lonlat);
   await page.mouse.click(box.x + box.width / 2, box.y + box.height / 2);
-  await page.waitForTimeout(600);
+  await page.waitForFunction(() => window.unigeo.marks.has("A"));
   await idle();
   told[city] = await page.evaluate(() => window.unigeo.marks.get("A"));
 }}
@@ -315,7 +319,8 @@ await page.waitForTimeout(300);
 const wide = await page.evaluate(() => document.documentElement.scrollWidth);
 await page.focus("#map");
 const before = page.url();
-await page.keyboard.press("ArrowRight"); await page.waitForTimeout(800);
+await page.keyboard.press("ArrowRight");
+await page.waitForFunction((before) => location.href !== before, before);
 told = { names, wide, moved: page.url() !== before };
 """,
         tmp_path,
@@ -344,11 +349,15 @@ def test_a_server_that_lets_no_other_page_read_is_named_as_such(
     assert "Access-Control-Allow-Origin" in told
 
 
+@pytest.mark.parametrize("lost", ["aerial/c/*", "concepts/vectors/c/*", "preview/*/coordinate/c/*"])
 def test_a_lost_object_is_an_error_and_not_an_empty_area(
-    page: str, server: RangeServer, tmp_path: Path
+    lost: str, page: str, server: RangeServer, tmp_path: Path
 ) -> None:
-    server.fault("conus.zarr/aerial/c/*", status=404)
-    told = browse(page, 'await look([-100.2, 41.3]); told = await text("message");', tmp_path)
+    server.fault(f"conus.zarr/{lost}", status=404)
+    shown = 'told = await text("message");'
+    if not lost.startswith("preview"):
+        shown = f"await look([-100.2, 41.3]); {shown}"
+    told = browse(page, shown, tmp_path)
     assert "is in the store's manifest" in told and "copy the store anew" in told
 
 
@@ -453,14 +462,17 @@ def test_labels_leave_the_page_as_they_came(page: str, field: client.Field, tmp_
         page,
         f"""
 const box = await page.locator("#map").boundingBox();
-await page.evaluate(() =>
-  window.unigeo.view.setCamera({{ lonlat: [-97, 39], resolution: 4000 }}));
+await page.evaluate(() => {{
+  window.unigeo.view.setCamera({{ lonlat: [-97, 39], resolution: 4000 }});
+  window.unigeo.view.map.renderSync();
+}});
 await page.check("#label-clicks");
 for (const [name, offsets] of [["wood", [-200, -180, -160]], ['"town", 2', [100, 120, 140]]]) {{
   await page.fill("#label-name", name);
   for (const offset of offsets) {{
+    const before = await page.evaluate(() => window.unigeo.labels.labels.length);
     await page.mouse.click(box.x + box.width / 2 + offset, box.y + box.height / 2 + offset / 4);
-    await page.waitForTimeout(500);
+    await page.waitForFunction((n) => window.unigeo.labels.labels.length > n, before);
   }}
 }}
 await page.click("#label-fit");

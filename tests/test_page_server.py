@@ -135,6 +135,15 @@ def test_what_is_no_field_is_refused_before_it_is_served(tmp_path: Path) -> None
     assert "there is no Zarr v3 store" in done.output
 
 
+def test_a_notebook_shows_the_page_in_a_frame(gulf: Path) -> None:
+    exploration = client.open_field(gulf).explore(height=400)
+    assert f'<iframe src="{exploration.url}" width="100%" height="400"' in exploration._repr_html_()
+    assert ask(exploration.url, "/store/zarr.json")[0] == 200
+    exploration.close()
+    with pytest.raises(ConnectionError):
+        ask(exploration.url, "/")
+
+
 def test_nothing_is_written_into_a_store(gulf: Path) -> None:
     with pytest.raises(client.errors.StoreError, match="lies inside the Zarr store"):
         export_page(str(gulf), gulf)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from unigeo.client.probing.targets import Task
     from unigeo.client.verifying.shard_objects import Level
     from unigeo.client.verifying.verify import VerificationReport
+    from unigeo.client.viewing.notebook import Exploration
 
 
 class Field(AtPoints, OverAreas):
@@ -399,6 +400,23 @@ class Field(AtPoints, OverAreas):
             "licence": self.licence,
             "citation": self.citation,
         }
+
+    def explore(self, *, height: int = 600, port: int = 0) -> "Exploration":
+        """Show the field's page in a notebook, served on this machine alone.
+
+        Args:
+            height: of the frame, in pixels.
+            port: of 127.0.0.1; 0 takes a free one.
+
+        Returns:
+            What a notebook shows as a frame; its `url` is for a browser, and `close()` ends it.
+
+        Raises:
+            StoreError: if the port cannot be had, or a Dataset does not name its store.
+        """
+        from unigeo.client.viewing.notebook import Exploration
+
+        return Exploration(self.known_source("explored"), height=height, port=port)
 
     def verify(self, level: "Level" = "hash", *, progress: bool = False) -> "VerificationReport":
         """Compare every object with the manifest, and the metadata with the layout.

@@ -27,9 +27,15 @@ page.on("pageerror", (error) => errors.push(error.message));
 const text = (id) => page.locator("#" + id).textContent();
 /** Wait until the page has done what it was told. */
 const idle = async () => {
-  await page.waitForFunction(() => document.body.dataset.ready && !(window.unigeo?.busy > 0));
-  await page.waitForTimeout(150);
-  await page.waitForFunction(() => !(window.unigeo?.busy > 0));
+  const still = () => document.body.dataset.ready && !(window.unigeo?.busy > 0);
+  await page.waitForFunction(still);
+  await page.evaluate(() => new Promise((done) => {
+    const map = window.unigeo?.view.map;
+    if (map === undefined) done();
+    map?.once("rendercomplete", () => setTimeout(done));  // every tile is there
+    map?.render();
+  }));
+  await page.waitForFunction(still);
 };
 const counts = () => page.evaluate(() => window.unigeo.counts());
 const look = async (lonlat, button = "A") => {

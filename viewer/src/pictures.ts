@@ -2,6 +2,7 @@
 
 import * as zarr from "zarrita";
 import type { HttpStore } from "./http_store";
+import { checkMissing } from "./lost_objects";
 import type { Picture } from "./messages";
 
 export async function readPicture(
@@ -14,6 +15,7 @@ export async function readPicture(
   const path = `/preview/${factor}/${modality}` as const;
   const array = await zarr.open.v3(zarr.root(store).resolve(path), { kind: "array" });
   const { data, shape } = await (array as zarr.Array<"uint8", HttpStore>).getChunk([0, row, col]);
+  await checkMissing(store, `${path}/c/0/${row}/${col}`);
   const [, height, width] = shape;
   const pixels = width * height;
   const rgba = new Uint8ClampedArray(4 * pixels);

@@ -4,7 +4,7 @@ import * as zarr from "zarrita";
 import type { Field, Level, Window } from "./field";
 import { FILL, fullWindow } from "./field";
 import type { HttpStore } from "./http_store";
-import { StoreError } from "./http_store";
+import { lostObject } from "./lost_objects";
 
 const AT_ONCE = 8;
 /** Parts that are kept, the last that were asked for. */
@@ -96,10 +96,7 @@ export class Vectors {
       ]);
       const key = `/${level.path}${modality}/c/${row}/${col}/0`;
       if (sizes !== null && this.store.missing.has(key)) {
-        throw new StoreError(
-          `${this.store.url}${key} is in the store's manifest, and its server does not have it: ` +
-            "copy the store anew.",
-        );
+        throw lostObject(this.store, key);
       }
       const kept: number[] = [];
       let count = 0;

@@ -6,6 +6,7 @@
 import * as zarr from "zarrita";
 import type { HttpStore } from "./http_store";
 import { StoreError } from "./http_store";
+import { lostObject } from "./lost_objects";
 import type { WordsFound } from "./messages";
 import { unit } from "./similarity";
 
@@ -57,9 +58,7 @@ export class Concepts {
       );
     }
     for (const key of store.missing) {
-      if (key.startsWith("/concepts/")) {
-        throw new StoreError(`${store.url}${key} is lost: copy the store anew.`);
-      }
+      if (key.startsWith("/concepts/")) throw lostObject(store, key);
     }
     const phrases: string[] = [];
     let first = 0;
