@@ -50,6 +50,23 @@ def saved(probe: Probe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return probe.save(tmp_path_factory.mktemp("saved") / "rain")
 
 
+def test_position_is_added_to_vectors_with_controls_too(field: Field) -> None:
+    """A target of vectors, of a variable that they do not tell, and of hills needs all three."""
+    table = hilly_table(field)
+    table["age"] = np.random.default_rng(5).standard_normal(len(table))
+    table["rain"] += 4 * table["age"]
+    found = field.probe(
+        table, "rain", "coordinate", block_km=150, spatial="residuals", controls=["age"],
+        baselines=False,
+    )  # fmt: skip
+    blocked = found.scores.query("split == 'blocked'").set_index("features")["score"]
+    together = blocked.pop("coordinate + controls + position")
+    assert together > blocked.max() + 0.1
+    assert set(blocked.index) == {
+        "coordinate", "coordinate + position", "controls", "coordinate + controls",
+    }  # fmt: skip
+
+
 def test_position_is_scored_beside_the_others_with_intervals(probe: Probe) -> None:
     score = probe.scores.set_index(["target", "features", "split"])["score"]
     assert score["rain", "joined + position", "blocked"] > score["rain", "joined", "blocked"] + 0.1

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from unigeo.client.probing.conformal import measured_coverage
+from unigeo.client.probing.controls import with_controls
 from unigeo.client.probing.feature_rows import select_rows
 from unigeo.client.probing.folds import Split
 from unigeo.client.probing.metrics import (
@@ -132,7 +133,7 @@ def scoring_tasks(
         baselines: names of the wanted baselines.
         level: share of the points that intervals should hold.
         trees: sets of features that trees are fitted on too; see `number_methods`.
-        spatial: whether sets of vectors are also scored with position.
+        spatial: whether sets of vectors, with controls or not, are also scored with position.
     """
     numbers = {name: known for name, known in data.known.items() if data.labels(name) is None}
     methods: list[NumberMethod | PositionMethod] = []
@@ -152,11 +153,14 @@ def scoring_tasks(
 def _with_position(
     methods: Sequence[NumberMethod | PositionMethod], data: ProbeData
 ) -> list[NumberMethod | PositionMethod]:
-    """Merge the ridges on sets of vectors into one method, which adds position to each."""
+    """Merge the ridges on vectors, alone and with controls, into one that adds position to each."""
+    wanted = set(data.vectors)
+    if data.controls is not None:
+        wanted |= {with_controls(name, data.controls.label) for name in data.vectors}
     ridges = tuple(
         replace(method, leave_one_out=True)
         for method in methods
-        if isinstance(method, RidgeMethod) and method.name in data.vectors
+        if isinstance(method, RidgeMethod) and method.name in wanted
     )
     names = {ridge.name for ridge in ridges}
     others = [method for method in methods if method.name not in names]
