@@ -121,8 +121,8 @@ READERS: dict[str, Case] = {
 """Every public verb of a field that may read its store."""
 KNOWN_WITHOUT_READING = {
     "attributes", "bands", "cells", "checked", "chosen", "citation", "default_modalities",
-    "explore", "grid", "known_source", "known_store", "layout", "licence", "modalities", "opened", "read", "reopen",
-    "source", "url",
+    "explore", "grid", "known_source", "known_store", "layout", "licence", "modalities", "opened",
+    "read", "reopen", "source", "url",
 }  # fmt: skip
 OTHERS: dict[str, Case] = {
     "lazy sample": lazily,
