@@ -66,7 +66,6 @@ kind = "files"
 files = ["{file}"]
 resolution_m = 1
 patch_px = 16
-prefer = "nearest"
 {dates}
 """
 
@@ -98,7 +97,10 @@ def test_a_set_is_dated_as_its_settings_say(
 ) -> None:
     file = write_image(tmp_path / "picture_20101399_20100629.tif")  # the first is a number, no date
     settings = tmp_path / "set.toml"
-    settings.write_text(SET.format(file=file, dates=f"acquired = {written}\ndate = {written}"))
+    dates = f"acquired = {written}\ndate = {written}"
+    if written != '""':
+        dates += '\nprefer = "nearest"'
+    settings.write_text(SET.format(file=file, dates=dates))
     observations = observe_set(prepare(read_set_description(settings)), str(tmp_path / "set"))
     assert set(observations.rows["aerial_date"]) == {kept}
     assert list(observations.about["counts"]["aerial"]["years"]) == [year]

@@ -142,7 +142,7 @@ def test_the_manifest_is_the_hash_of_what_is_stored(gulf: Path) -> None:
     [
         {"modalities": ()}, {"bands": 0}, {"chunk": 7}, {"chunk": 0},
         {"widths": {"dsm": 0}}, {"modalities": ("dsm", "dsm")}, {"modalities": ("dsm", "DSM")},
-        {"modalities": ("dsm", "fused"), "widths": {"fused": 7}},
+        {"modalities": ("dsm", "fused"), "widths": {"fused": 9}},
     ],
 )  # fmt: skip
 def test_a_layout_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:

@@ -285,7 +285,7 @@ def test_coordinates_are_one_ring() -> None:
         ("folder", "is a folder"),
         ("folder.geojson", "is a folder"),
         ("Californa", "did you mean 'California'"),
-        ("atlantis", "neither a file nor the name of a region; regions are conus"),
+        ("atlantis", "neither a file nor the name of a region.*; regions are conus"),
         ('{"type": "Polygon"}', "not valid GeoJSON"),
         ('{"type": ', "cannot read GeoJSON polygons from the text"),
         ("POLYGON ((0 0, 1 1, 1 0, 0 0))", "neither a file .*shapely.from_wkt"),

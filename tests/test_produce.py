@@ -83,7 +83,7 @@ def test_a_regression_in_pandas_gains_columns_in_one_line(product: Product) -> N
     table = World().target_table(4000, seed=3)
     inside = table.lon.between(-105.9, -102.1) & table.lat.between(38.1, 40.9)
     homes = table[inside].set_index(table.index[inside] * 7)
-    joined = client.open_field(str(folder / "denver.zarr")).join(homes)
+    joined = client.open_field(str(folder / "denver.zarr")).join(homes, modalities="aerial")
     assert list(joined.columns[: homes.shape[1]]) == list(homes.columns)
     assert joined.index.equals(homes.index)
     bands = joined.filter(regex=r"^ug_aerial_\d+$")
@@ -107,7 +107,7 @@ def test_stored_vectors_are_the_encoder_s(product: Product) -> None:
     ]
     centres = field.grid.centres()[tuple(field.grid.cells(lonlat).T)]
     model, _ = load_model(folder / "model0")
-    stored = field.sample(lonlat, as_="numpy")
+    stored = field.sample(lonlat, field.modalities, as_="numpy")
     with torch.inference_mode():
         for modality, inputs in (
             ("coordinate", torch.from_numpy(centres)),

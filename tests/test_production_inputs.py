@@ -36,13 +36,13 @@ def test_a_corrupt_raster_among_a_hundred_is_named_and_the_rerun_finishes_when_m
 def test_where_another_file_replaces_a_damaged_one_all_in_its_reach_is_made_again(
     tmp_path: Path,
 ) -> None:
-    """Shards that touched sound parts of the damaged file alone would be a mixture."""
+    """A patch is not filled where pixels cannot be read: its cell fails until the file is mended."""
     folder = tiled.begin(tmp_path)
     tiled.write(folder / "data", damage=54)
     report = tiled.produce(folder, str(tmp_path / "f.zarr"))
     tiled.write_tile(folder / "data", 54, seed=1000)
     again = tiled.produce(folder, str(tmp_path / "f.zarr"))
-    assert len(report.failed) < again.shards < report.shards
+    assert 0 < len(report.failed) <= again.shards < report.shards
     tiled.produce(folder, str(tmp_path / "unbroken.zarr"))
     assert stores.tree(tmp_path / "f.zarr") == stores.tree(tmp_path / "unbroken.zarr")
     assert not (tmp_path / "f.zarr.run").exists()

@@ -87,8 +87,8 @@ def test_fifty_cells_are_what_the_client_reads(store: Path) -> None:
     metres = Transformer.from_crs("OGC:CRS84", stranger.grid["crs"], always_xy=True).transform(
         *lonlat.T
     )
-    sampled: Any = field.sample(lonlat, as_="xarray", dtype="int8")
-    units: Any = field.sample(lonlat, as_="numpy")
+    sampled: Any = field.sample(lonlat, field.modalities, as_="xarray", dtype="int8")
+    units: Any = field.sample(lonlat, field.modalities, as_="numpy")
     seen = set()
     for modality in stranger.layout["modalities"]:
         for number, (x, y) in enumerate(zip(*metres, strict=True)):
