@@ -36,7 +36,7 @@ def test_a_corrupt_raster_among_a_hundred_is_named_and_the_rerun_finishes_when_m
 def test_where_another_file_replaces_a_damaged_one_all_in_its_reach_is_made_again(
     tmp_path: Path,
 ) -> None:
-    """A patch is not filled where pixels cannot be read: its cell fails until the file is mended."""
+    """A cell fails where pixels of its patch cannot be read, until the file is mended."""
     folder = tiled.begin(tmp_path)
     tiled.write(folder / "data", damage=54)
     report = tiled.produce(folder, str(tmp_path / "f.zarr"))
