@@ -115,8 +115,8 @@ class StoredField:
     def default_modalities(self) -> tuple[str, ...]:
         """Modalities that are read of points and polygons where none is named.
 
-        `fused` alone where the field holds it: it predicts as well as all others together, in a
-        part of their numbers.
+        `fused` alone where the field holds it: a few hundred numbers for what the others say in
+        thousands.
         """
         return (FUSED,) if FUSED in self.modalities else self.modalities
 
