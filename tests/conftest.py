@@ -1,9 +1,13 @@
 import os
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# A shell starts what it leaves in the background with SIGINT ignored, and tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # One thread per test process: two torch processes of two threads each on two cores wait for each
 # other, and run thirty times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
