@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from unigeo.client.field.field import Field
     from unigeo.schemas.tables.part_readers import TableParts
 
-_WITH_PLACES = ("geojson", "gpkg", "fgb")
+_WITH_POINTS = ("geojson", "gpkg", "fgb")
 """Formats in which each row has a point."""
 
 
@@ -94,7 +94,7 @@ def _join_means(
     options: dict[str, Any],
 ) -> None:
     """Write the means over the outlines that the keys name."""
-    if format_of(out or PIPE, format_for(out, format), "write") in _WITH_PLACES:
+    if format_of(out or PIPE, format_for(out, format), "write") in _WITH_POINTS:
         raise StoreError(
             f"cannot write {out}: states and counties are no points; write CSV or Parquet, or give "
             "their polygons to unigeo zonal"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from unigeo.client.field.field import Field
+    from unigeo.client.field.by_likeness import ByLikeness
 
 _APART_CELLS = 4
 """Default distance between suggestions, in cells."""
@@ -38,7 +38,7 @@ _APART_CELLS = 4
 class Labelled:
     """A ridge on the labels of a table, and the map that it makes of a field."""
 
-    field: "Field"
+    field: "ByLikeness"
     modality: str
     column: str
     classes: tuple[Any, ...]
@@ -94,7 +94,7 @@ class Labelled:
 
 
 def label_field(
-    field: "Field",
+    field: "ByLikeness",
     table: Any,
     column: Any,
     modality: str,

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from unigeo.client.field.field import Field
+    from unigeo.client.field.by_likeness import ByLikeness
 
 _BLOCK_CELLS = 8192
 """Vectors compared together in float32; they take 25 MB at 768 bands."""
 
 
-def query_vector(field: "Field", query: Any, modality: str) -> Float[np.ndarray, " band"]:
+def query_vector(field: "ByLikeness", query: Any, modality: str) -> Float[np.ndarray, " band"]:
     """Return the unit vector of a query: a vector, a point, or the mean of several points.
 
     Raises:
@@ -49,7 +49,7 @@ def query_vector(field: "Field", query: Any, modality: str) -> Float[np.ndarray,
     return np.asarray(vector / length, np.float32)
 
 
-def _check_width(field: "Field", query: Any, modality: str) -> None:
+def _check_width(field: "ByLikeness", query: Any, modality: str) -> None:
     """Raise if the query is a vector of another modality, with another width.
 
     Raises:
@@ -75,7 +75,7 @@ def _is_vector(query: Any, bands: int) -> bool:
         return False
 
 
-def _mean_of_points(field: "Field", query: Any, modality: str) -> Float[np.ndarray, " band"]:
+def _mean_of_points(field: "ByLikeness", query: Any, modality: str) -> Float[np.ndarray, " band"]:
     try:
         read = read_points(query, missing="keep")
     except PointsError as error:
@@ -100,7 +100,7 @@ def _mean_of_points(field: "Field", query: Any, modality: str) -> Float[np.ndarr
 
 
 def score_map(
-    field: "Field",
+    field: "ByLikeness",
     vector: Float[np.ndarray, " band"],
     modality: str,
     region: Any,
@@ -137,7 +137,7 @@ def score_map(
 
 
 def map_cells(
-    field: "Field",
+    field: "ByLikeness",
     modality: str,
     compute: Callable[[Float[np.ndarray, "cell band"]], Float[np.ndarray, "cell layer"]],
     names: tuple[str, ...],
@@ -184,7 +184,7 @@ def map_cells(
 
 
 def best_cells(
-    field: "Field", scores: "xr.DataArray", count: int, apart_km: float
+    field: "ByLikeness", scores: "xr.DataArray", count: int, apart_km: float
 ) -> "pd.DataFrame":
     """Return the cells of highest score, each at least `apart_km` from those before it."""
     import pandas as pd
