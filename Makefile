@@ -16,7 +16,8 @@ env:
 		{ echo "unigeo needs Python 3.12 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
-		--config-settings editable_mode=strict --editable '.[test]'
+		--config-settings-package unigeo:editable_mode=strict \
+		--editable '.[test,conus]' --editable packages/unigeo-conus
 
 conus: env
 	$(BIN)/unigeo-produce --region conus

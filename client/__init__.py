@@ -15,13 +15,20 @@ from unigeo.schemas.errors import MissingExtraError
 if TYPE_CHECKING:
     from unigeo.client import errors
     from unigeo.client.field.field import Field
-    from unigeo.client.field.opening import join, open_field, probe, sample
+    from unigeo.client.field.opening import open_field
+    from unigeo.client.field.shortcuts import join, probe, sample
     from unigeo.client.probing.folds import spatial_blocks
     from unigeo.client.probing.probe import Probe
     from unigeo.client.probing.sklearn import ProbeClassifier, ProbeRegressor
-    from unigeo.schemas.errors import PointsWarning, ProbeWarning, RegionWarning
+    from unigeo.schemas.errors import (
+        DefaultFieldWarning,
+        PointsWarning,
+        ProbeWarning,
+        RegionWarning,
+    )
 
 __all__ = [
+    "DefaultFieldWarning",
     "Field",
     "PointsWarning",
     "Probe",
@@ -38,6 +45,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "DefaultFieldWarning": "errors",
     "Field": "field.field",
     "PointsWarning": "errors",
     "Probe": "probing.probe",
@@ -45,10 +53,10 @@ _MODULES = {
     "ProbeRegressor": "probing.sklearn",
     "ProbeWarning": "errors",
     "RegionWarning": "errors",
-    "join": "field.opening",
+    "join": "field.shortcuts",
     "open_field": "field.opening",
-    "probe": "field.opening",
-    "sample": "field.opening",
+    "probe": "field.shortcuts",
+    "sample": "field.shortcuts",
     "spatial_blocks": "probing.folds",
 }
 """The module in this package that defines each public name."""

@@ -14,6 +14,7 @@
     └── MissingExtraError (ImportError)     an optional package that is not installed
 
     UserWarning
+    ├── DefaultFieldWarning                 a field that is read because none was named
     ├── PointsWarning                       points without a vector or a position
     ├── RegionWarning                       polygons without a vector or a shape
     ├── ProbeWarning                        scores of few data
@@ -28,6 +29,7 @@ True
 
 from unigeo.schemas.errors import (
     DamagedError,
+    DefaultFieldWarning,
     ForeignError,
     LayoutError,
     MissingExtraError,
@@ -46,6 +48,7 @@ from unigeo.schemas.errors import (
 
 __all__ = [
     "DamagedError",
+    "DefaultFieldWarning",
     "ForeignError",
     "LayoutError",
     "MissingExtraError",

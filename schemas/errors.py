@@ -41,6 +41,10 @@ class StoreError(UnigeoError, OSError):
     """A store that cannot be reached, read or written."""
 
 
+class DefaultFieldWarning(UserWarning):
+    """A field that is read because none was named."""
+
+
 class DamagedError(StoreError):
     """A store whose objects are lost, cut off, or no longer those that were opened."""
 

@@ -199,7 +199,7 @@ def test_a_path_that_is_taken_is_refused(gulf: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["sample"], "one place with --at"),
+        (["sample"], "name the table beside the field"),
         (["sample", "x.csv", "--lon", "a"], "name both --lon and --lat"),
         (["sample", "x.csv", "--dtype", "int8", "--method", "bicubic"], "goes with --method near"),
         (["zonal", "1,2,3"], "a box is west,south,east,north"),

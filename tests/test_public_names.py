@@ -9,6 +9,7 @@ from unigeo.client import errors
 from unigeo.schemas import errors as every_error
 
 CLIENT = [
+    "DefaultFieldWarning",
     "Field",
     "PointsWarning",
     "Probe",
@@ -25,6 +26,7 @@ CLIENT = [
 ]
 ERRORS = [
     "DamagedError",
+    "DefaultFieldWarning",
     "ForeignError",
     "LayoutError",
     "MissingExtraError",

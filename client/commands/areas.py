@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from unigeo.client.commands.field_argument import (
+    FIELD,
+    field_and_table,
+    field_first,
+    opened_field,
+)
 from unigeo.client.commands.options import (
     COVARIATES,
     CRS,
@@ -16,7 +22,6 @@ from unigeo.client.commands.options import (
     MODALITY,
     NEGATIVE_NUMBERS,
     OUTPUT,
-    STORE,
     covariate_arguments,
     format_for,
     prefix_option,
@@ -44,8 +49,8 @@ MISSING = click.option(
 
 
 @click.command(context_settings=NEGATIVE_NUMBERS)
-@STORE
-@click.argument("polygons")
+@FIELD
+@click.argument("polygons", required=False)
 @MODALITY
 @COVARIATES
 @click.option(
@@ -62,8 +67,9 @@ MISSING = click.option(
 @OUTPUT
 @JSON
 def zonal(
-    store: str,
-    polygons: str,
+    store: str | None,
+    polygons: str | None,
+    named: str | None,
     out: str | None,
     format: str | None,  # noqa: A002
     as_json: bool,
@@ -91,7 +97,8 @@ def zonal(
         statistics = parse_statistics(stats or "mean")
     except ValueError as error:
         raise click.UsageError(f"--stat: {error}") from error
-    areas, field = _read_polygons(store, polygons, out, format, as_json, crs)
+    address, polygons = field_and_table(store, polygons, named, "POLYGONS")
+    areas, field = _read_polygons(address, polygons, out, format, as_json, crs, quiet)
     options = covariate_arguments(options)
     asked = options.pop("modalities") or None, options.pop("covariates")
     chosen, prefix = select(field, *asked, numbers_only=True), options["prefix"]
@@ -119,7 +126,7 @@ def zonal(
 
 
 @click.command(context_settings=NEGATIVE_NUMBERS)
-@STORE
+@FIELD
 @click.argument("polygons", required=False)
 @MODALITY
 @click.option(
@@ -133,8 +140,9 @@ def zonal(
 @OUTPUT
 @JSON
 def coverage(
-    store: str,
+    store: str | None,
     polygons: str | None,
+    named: str | None,
     modalities: tuple[str, ...],
     missing: Any,
     crs: str | None,
@@ -149,10 +157,11 @@ def coverage(
     """
     from unigeo.client.points.join import append_columns, check_joinable
 
-    if polygons is None:
-        _count_cells(store, modalities, out, format, as_json)
+    address, given = field_first(store, (polygons,), named, 1)
+    if not given:
+        _count_cells(address, modalities, out, format, as_json, quiet)
         return
-    areas, field = _read_polygons(store, polygons, out, format, as_json, crs)
+    areas, field = _read_polygons(address, given[0], out, format, as_json, crs, quiet)
     without_shape = areas.polygons.missing
     with _printed_warnings():
         shares = field.coverage(
@@ -190,16 +199,16 @@ def _printed_warnings() -> Iterator[list[str]]:
 
 
 def _read_polygons(
-    store: str,
+    address: str | None,
     polygons: str,
     out: str | None,
     format: str | None,  # noqa: A002
     as_json: bool,
     crs: str | None,
+    quiet: bool,
 ) -> tuple[Any, Any]:
-    """Open a store, and read polygons with their columns; with shapes if the output has shapes."""
+    """Open a field, and read polygons with their columns; with shapes if the output has shapes."""
     from unigeo.client.areas.polygon_tables import read_areas
-    from unigeo.client.field.opening import open_field
     from unigeo.schemas.tables.table_files import PIPE, check_writable, format_of
 
     output_format = format_for(out, format)
@@ -211,7 +220,7 @@ def _read_polygons(
         "fgb",
     )
     only_json = as_json and not out
-    field, geometry = open_field(store), has_shapes and not only_json
+    field, geometry = opened_field(address, quiet=quiet), has_shapes and not only_json
     areas = read_areas(polygons, format, geometry=geometry, crs=crs, grid=field.grid)
     return areas, field
 
@@ -251,20 +260,20 @@ def _write_output(table: Any, out: str | None, format: str | None, as_json: bool
 
 
 def _count_cells(
-    store: str,
+    address: str | None,
     modalities: tuple[str, ...],
     out: str | None,
     format: str | None,  # noqa: A002
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Write the number and share of the field's cells by modality and reason."""
     import pandas as pd
 
-    from unigeo.client.field.opening import open_field
     from unigeo.schemas.tables.table_files import check_writable
 
     check_writable(out, format_for(out, format))
-    field = open_field(store)
+    field = opened_field(address, quiet=quiet)
     counts = field.coverage()
     chosen = field.chosen(modalities) if modalities else tuple(counts)
     rows = [

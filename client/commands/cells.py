@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from unigeo.client.commands.field_argument import FIELD, field_first, opened_field
 from unigeo.client.commands.options import (
     JSON,
     NEGATIVE_NUMBERS,
     OUTPUT,
-    STORE,
     format_for,
     option_group,
     print_json,
@@ -30,15 +30,16 @@ SEARCH_OPTIONS = option_group(
 
 
 @click.command(context_settings=NEGATIVE_NUMBERS)
-@STORE
-@click.argument("lon", type=float)
-@click.argument("lat", type=float)
+@FIELD
+@click.argument("lon", required=False)
+@click.argument("lat", required=False)
 @click.option("--modality", help="Whose vectors; may be left out if the field has one only.")
 @SEARCH_OPTIONS
 def similar(
-    store: str,
-    lon: float,
-    lat: float,
+    store: str | None,
+    lon: str | None,
+    lat: str | None,
+    named: str | None,
     modality: str | None,
     out: str | None,
     format: str | None,  # noqa: A002
@@ -48,23 +49,25 @@ def similar(
     **options: Any,
 ) -> None:
     """Find the cells most like the place at LON LAT, the best first."""
-    from unigeo.client.field.opening import open_field
     from unigeo.schemas.tables.table_files import check_writable
 
-    del quiet  # an option of OUTPUT; this command prints no plan and no progress
+    address, lonlat = field_first(store, (lon, lat), named, 2)
+    position = _parse_position(lonlat)
     check_writable(out, format_for(out, format))
-    cells = open_field(store).similar((lon, lat), modality, region=region, **options)
+    field = opened_field(address, quiet=quiet)
+    cells = field.similar(position, modality, region=region, **options)
     _write_cells(cells, out, format, as_json)
 
 
 @click.command()
-@STORE
-@click.argument("words", nargs=-1, required=True)
+@FIELD
+@click.argument("words", nargs=-1)
 @click.option("--modality", help="Whose vectors; aerial by default.")
 @SEARCH_OPTIONS
 def search(
-    store: str,
+    store: str | None,
     words: tuple[str, ...],
+    named: str | None,
     out: str | None,
     format: str | None,  # noqa: A002
     quiet: bool,
@@ -73,12 +76,14 @@ def search(
     **options: Any,
 ) -> None:
     """Find the cells that WORDS describe, the best first."""
-    from unigeo.client.field.opening import open_field
     from unigeo.schemas.errors import WordsWarning
     from unigeo.schemas.tables.table_files import check_writable
 
+    address, given = field_first(store, words, named)
+    if not given:
+        raise click.UsageError("Missing argument 'WORDS...'.")
     check_writable(out, format_for(out, format))
-    field, text = open_field(store), " ".join(words)
+    field, text = opened_field(address, quiet=quiet), " ".join(given)
     concepts = field.concepts.find(text)
     if not quiet:
         for word in concepts.unknown:
@@ -90,6 +95,15 @@ def search(
         warnings.simplefilter("ignore", WordsWarning)  # the words are named above
         cells = field.search(text, region=region, **options)
     _write_cells(cells, out, format, as_json)
+
+
+def _parse_position(lonlat: list[str]) -> tuple[float, float]:
+    if len(lonlat) < 2:
+        raise click.UsageError(f"Missing argument '{('LON', 'LAT')[len(lonlat)]}'.")
+    try:
+        return float(lonlat[0]), float(lonlat[1])
+    except ValueError as error:
+        raise click.UsageError(f"LON LAT must be two numbers, not {' '.join(lonlat)}") from error
 
 
 def _write_cells(

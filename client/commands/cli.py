@@ -9,6 +9,7 @@ import click
 from unigeo.client.commands.areas import coverage, zonal
 from unigeo.client.commands.cells import search, similar
 from unigeo.client.commands.cutouts import geotiff, region
+from unigeo.client.commands.known import fields
 from unigeo.client.commands.points import encode, join, plan, sample
 from unigeo.client.commands.probe import probe
 from unigeo.client.commands.store import cite, info, preview, validate, verify
@@ -49,14 +50,15 @@ class Commands(click.Group):
 def unigeo() -> None:
     """Read an embedding field: vectors of places, for any table with coordinates.
 
-    STORE is a folder or an https://, s3://, gs:// or az:// address. Tables are CSV, Parquet,
+    FIELD is a folder, an https://, s3://, gs:// or az:// address, or a name that `unigeo fields`
+    lists; where none is given, UNIGEO_FIELD names it, else it is conus-1. Tables are CSV, Parquet,
     GeoParquet, GeoJSON or Arrow; - is standard input or output.
     """
 
 
 for _command in (
     info, plan, sample, join, encode, zonal, coverage, region, geotiff, similar, search, probe,
-    preview, view, verify, validate, cite,
+    preview, view, verify, validate, cite, fields,
 ):  # fmt: skip
     unigeo.add_command(_command)
 

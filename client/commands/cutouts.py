@@ -4,13 +4,13 @@ from typing import Any
 
 import click
 
+from unigeo.client.commands.field_argument import FIELD, field_first, opened_field
 from unigeo.client.commands.options import (
     CRS,
     MASK,
     MODALITY,
     NEGATIVE_NUMBERS,
     QUIET,
-    STORE,
     check_output_path,
     option_group,
     shows_progress,
@@ -33,16 +33,17 @@ TIFF = (".tif", ".tiff")
 
 
 @click.command(context_settings=NEGATIVE_NUMBERS)
-@STORE
-@click.argument("region")
+@FIELD
+@click.argument("region", required=False)
 @click.option("-o", "--out", required=True, help="A new .zarr, or a .tif of one modality.")
 @MODALITY
 @RASTER
 @OVERWRITE
 @QUIET
 def region(
-    store: str,
-    region: str,
+    store: str | None,
+    region: str | None,
+    named: str | None,
     out: str,
     modalities: tuple[str, ...],
     bands: str | None,
@@ -57,18 +58,21 @@ def region(
     window round the region.
     """
     from unigeo.client.areas.subset import cut_field
-    from unigeo.client.field.opening import open_field
 
+    address, given = field_first(store, (region,), named, 1)
+    if not given:
+        raise click.UsageError("Missing argument 'REGION'.")
     check_output_path(out, (".zarr", *TIFF))
     if out.lower().endswith(TIFF):
-        _write_tiff(store, out, region, modalities, bands, options | {"overwrite": overwrite})
+        raster = options | {"overwrite": overwrite}
+        _write_tiff(address, out, given[0], modalities, bands, raster, quiet)
         return
     if bands is not None or overwrite or options.pop("dtype") != "int8":
         raise click.UsageError("--bands, --dtype and --overwrite go with a GeoTIFF")
     cut_field(
-        open_field(store),
+        opened_field(address, quiet=quiet),
         out,
-        region,
+        given[0],
         modalities or None,
         progress=shows_progress(quiet),
         **options,
@@ -77,14 +81,15 @@ def region(
 
 
 @click.command()
-@STORE
+@FIELD
 @click.option("-o", "--out", required=True, help="A .tif.")
 @click.option("--region", help="A name, a box or a file of polygons; the whole field by default.")
 @MODALITY
 @RASTER
 @OVERWRITE
 def geotiff(
-    store: str,
+    store: str | None,
+    named: str | None,
     out: str,
     region: str | None,
     modalities: tuple[str, ...],
@@ -92,22 +97,23 @@ def geotiff(
     **options: Any,
 ) -> None:
     """Write one modality as a tiled GeoTIFF."""
-    _write_tiff(store, out, region, modalities, bands, options)
+    address, _ = field_first(store, (), named, 0)
+    _write_tiff(address, out, region, modalities, bands, options)
 
 
 def _write_tiff(
-    store: str,
+    address: str | None,
     out: str,
     region: Any,
     modalities: tuple[str, ...],
     bands: str | None,
     options: dict[str, Any],
+    quiet: bool = False,
 ) -> None:
     from unigeo.client.areas.geotiff_files import check_geotiff_path
-    from unigeo.client.field.opening import open_field
 
     check_geotiff_path(out, options["overwrite"])
-    field = open_field(store)
+    field = opened_field(address, quiet=quiet)
     if len(modalities) > 1 or (not modalities and len(field.modalities) > 1):
         raise click.UsageError(
             f"a GeoTIFF holds one --modality; the field has {', '.join(field.modalities)}"

@@ -35,7 +35,6 @@ def prefix_option(default: str) -> Decorator:
     )
 
 
-STORE = click.argument("store", metavar="STORE")
 MODALITY = click.option(
     "--modality",
     "modalities",

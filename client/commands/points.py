@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from unigeo.client.commands.field_argument import (
+    FIELD,
+    field_and_table,
+    field_or_table,
+    opened_field,
+)
 from unigeo.client.commands.options import (
     COORDINATES,
     DIMS,
@@ -16,7 +22,6 @@ from unigeo.client.commands.options import (
     RADIUS,
     SAMPLING,
     SNAP,
-    STORE,
     field_arguments,
     format_for,
     leading,
@@ -42,8 +47,8 @@ MISSING = click.option(
 
 
 @click.command()
-@STORE
-@click.argument("points")
+@FIELD
+@click.argument("points", required=False)
 @SAMPLING
 @FORMAT
 @click.option("--latency-ms", type=click.FloatRange(min=0), help="Of a request; else measured.")
@@ -52,8 +57,9 @@ MISSING = click.option(
 )
 @JSON
 def plan(
-    store: str,
-    points: str,
+    store: str | None,
+    points: str | None,
+    named: str | None,
     format: str | None,  # noqa: A002
     latency_ms: float | None,
     rate_mbs: float | None,
@@ -67,9 +73,9 @@ def plan(
     from dataclasses import asdict
 
     from unigeo.client.commands.table_parts import table_parts
-    from unigeo.client.field.opening import open_field
 
-    field, options = open_field(store), field_arguments(options)
+    address, points = field_and_table(store, points, named, "POINTS")
+    field, options = opened_field(address), field_arguments(options)
     link = _store_link(field, latency_ms, rate_mbs)
     with table_parts(field, points, format, options) as table:
         total = _total_plan(field, table, options, link)
@@ -80,7 +86,7 @@ def plan(
 
 
 @click.command()
-@STORE
+@FIELD
 @click.argument("points", required=False)
 @click.option("--at", nargs=2, type=float, metavar="LON LAT", help="One place instead of a file.")
 @SAMPLING
@@ -98,8 +104,9 @@ def plan(
 @prefix_option("")
 @OUTPUT
 def sample(
-    store: str,
+    store: str | None,
     points: str | None,
+    named: str | None,
     at: tuple[float, float] | None,
     out: str | None,
     format: str | None,  # noqa: A002
@@ -112,9 +119,9 @@ def sample(
     """
     from unigeo.client.commands.result_columns import sampled_columns, with_lonlat
     from unigeo.client.commands.table_parts import table_parts, write_each_part
-    from unigeo.client.field.opening import open_field
     from unigeo.schemas.tables.table_files import check_writable
 
+    address, points = field_or_table(store, points, named, alone=at is not None)
     if (points is None) == (at is None):
         raise click.UsageError("name a table of POINTS, or one place with --at LON LAT")
     if options["dtype"] == "int8" and options["method"] != "nearest":
@@ -122,7 +129,7 @@ def sample(
     _check_radius(options)
     options = field_arguments(options)
     check_writable(out, format_for(out, format))
-    field = leading(open_field(store), options)
+    field = leading(opened_field(address, quiet=quiet), options)
     new_columns = with_lonlat(sampled_columns(field, options, dtype=options["dtype"]))
     if at is not None:
         write_each_part(
@@ -135,8 +142,8 @@ def sample(
 
 
 @click.command()
-@STORE
-@click.argument("table")
+@FIELD
+@click.argument("table", required=False)
 @SAMPLING
 @DIMS
 @RADIUS
@@ -146,8 +153,9 @@ def sample(
 @prefix_option("ug_")
 @OUTPUT
 def join(
-    store: str,
-    table: str,
+    store: str | None,
+    table: str | None,
+    named: str | None,
     by: str | None,
     out: str | None,
     format: str | None,  # noqa: A002
@@ -163,15 +171,15 @@ def join(
 
     from unigeo.client.commands.result_columns import sampled_columns
     from unigeo.client.commands.table_parts import table_parts, write_each_part
-    from unigeo.client.field.opening import open_field
     from unigeo.client.points.join import check_joinable, joined_columns
     from unigeo.client.reading.covariates import select
     from unigeo.schemas.tables.table_files import check_writable
 
+    address, table = field_and_table(store, table, named, "TABLE")
     _check_radius(options)
     options = field_arguments(options)
     check_writable(out, format_for(out, format))
-    field = leading(open_field(store), options)
+    field = leading(opened_field(address, quiet=quiet), options)
     if by is not None:
         from unigeo.client.commands.keyed_join import join_by_keys
 
@@ -195,15 +203,16 @@ def join(
 
 
 @click.command()
-@STORE
-@click.argument("points")
+@FIELD
+@click.argument("points", required=False)
 @COORDINATES
 @MISSING
 @prefix_option("")
 @OUTPUT
 def encode(
-    store: str,
-    points: str,
+    store: str | None,
+    points: str | None,
+    named: str | None,
     out: str | None,
     format: str | None,  # noqa: A002
     quiet: bool,
@@ -216,12 +225,12 @@ def encode(
     """
     from unigeo.client.commands.result_columns import encoded_columns, with_lonlat
     from unigeo.client.commands.table_parts import table_parts, write_each_part
-    from unigeo.client.field.opening import open_field
     from unigeo.schemas.tables.table_files import check_writable
 
+    address, points = field_and_table(store, points, named, "POINTS")
     options = field_arguments(options)
     check_writable(out, format_for(out, format))
-    field = open_field(store)
+    field = opened_field(address, quiet=quiet)
     new_columns = with_lonlat(encoded_columns(field, prefix))
     with table_parts(field, points, format, options, quiet, field.bands) as table:
         write_each_part(table, new_columns, options, out, format, quiet, keep_columns=False)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from unigeo.client.commands.field_argument import FIELD, field_or_table, opened_field
 from unigeo.client.commands.options import (
     DIMS,
     JSON,
     QUIET,
     SAMPLING,
-    STORE,
     field_arguments,
     leading,
     option_group,
@@ -104,7 +104,7 @@ OUTPUT_OPTIONS = option_group(
 
 
 @click.command()
-@STORE
+@FIELD
 @click.argument("table", required=False)
 @FIT_OPTIONS
 @SAMPLING
@@ -130,8 +130,9 @@ OUTPUT_OPTIONS = option_group(
 @JSON
 @QUIET
 def probe(
-    store: str,
+    store: str | None,
     table: str | None,
+    named: str | None,
     targets: tuple[str, ...],
     load: str | None,
     suite: str | None,
@@ -147,20 +148,21 @@ def probe(
     accuracy and average precision of classes) are of random and of spatially blocked folds, beside
     baselines on longitude and latitude.
     """
-    from unigeo.client.field.opening import open_field
     from unigeo.schemas.tables.table_files import write_table
 
+    alone = suite is not None or load is not None
+    address, table = field_or_table(store, table, named, alone=alone)
     check_report(out)
     probed, new = None, None
     if suite is None:
         check_source(table, targets, load, data, options)
         check_outputs(targets, options)
-        field = leading(open_field(store), options)
+        field = leading(opened_field(address, quiet=quiet), options)
         probed, new = _probe_table(field, table, targets, load, options, quiet)
         report, text = probed.scores, _scores_text(probed)
     else:
         folder = check_suite_options(data)
-        field = leading(open_field(store), options)
+        field = leading(opened_field(address, quiet=quiet), options)
         with _printed_warnings():
             report, text = suite_report(field, suite, folder, options, shows_progress(quiet))
     if as_json:

@@ -4,17 +4,16 @@ from typing import Any
 
 import click
 
-from unigeo.client.commands.options import JSON, MODALITY, QUIET, STORE, print_json, shows_progress
+from unigeo.client.commands.field_argument import FIELD, field_address, only_field, opened_field
+from unigeo.client.commands.options import JSON, MODALITY, QUIET, print_json, shows_progress
 
 
 @click.command()
-@STORE
+@FIELD
 @JSON
-def info(store: str, as_json: bool) -> None:
+def info(store: str | None, named: str | None, as_json: bool) -> None:
     """Say what a field is and what it covers."""
-    from unigeo.client.field.opening import open_field
-
-    facts = open_field(store).info()
+    facts = opened_field(only_field(store, named)).info()
     if as_json:
         print_json(facts)
         return
@@ -36,22 +35,20 @@ def info(store: str, as_json: bool) -> None:
 
 
 @click.command()
-@STORE
+@FIELD
 @MODALITY
 @click.option("-o", "--out", default="preview", show_default=True, help="Folder for the pictures.")
-def preview(store: str, modalities: tuple[str, ...], out: str) -> None:
+def preview(store: str | None, named: str | None, modalities: tuple[str, ...], out: str) -> None:
     """Draw each modality as a map.
 
     Its main directions, three at a time, are the colours.
     """
-    from unigeo.client.field.opening import open_field
-
-    for path in open_field(store).preview(out, modalities or None):
+    for path in opened_field(only_field(store, named)).preview(out, modalities or None):
         click.echo(path)
 
 
 @click.command()
-@STORE
+@FIELD
 @click.option(
     "--level",
     type=click.Choice(["presence", "hash"]),
@@ -61,7 +58,7 @@ def preview(store: str, modalities: tuple[str, ...], out: str) -> None:
 )
 @JSON
 @QUIET
-def verify(store: str, level: Any, as_json: bool, quiet: bool) -> None:
+def verify(store: str | None, named: str | None, level: Any, as_json: bool, quiet: bool) -> None:
     """Find what is damaged or missing in a store.
 
     Everything is compared with the store's own manifest; exit code 1 if anything differs.
@@ -70,7 +67,7 @@ def verify(store: str, level: Any, as_json: bool, quiet: bool) -> None:
 
     from unigeo.client.verifying.verify import verify_store
 
-    report = verify_store(store, level=level, progress=shows_progress(quiet))
+    report = verify_store(field_address(store, named), level=level, progress=shows_progress(quiet))
     if as_json:
         print_json({"ok": report.ok, **asdict(report)})
     else:
@@ -80,8 +77,8 @@ def verify(store: str, level: Any, as_json: bool, quiet: bool) -> None:
 
 
 @click.command()
-@STORE
-def validate(store: str) -> None:
+@FIELD
+def validate(store: str | None, named: str | None) -> None:
     """Find what breaks the layout in a store.
 
     Only metadata and coordinates are read; exit code 1 if anything breaks it.
@@ -89,22 +86,21 @@ def validate(store: str) -> None:
     from unigeo.schemas.io.stores import open_group
     from unigeo.schemas.store.validation import field_problems
 
-    problems = field_problems(open_group(store))
+    address = field_address(store, named)
+    problems = field_problems(open_group(address))
     for problem in problems:
         click.echo(problem)
     if problems:
         raise click.exceptions.Exit(1)
-    click.echo(f"{store} keeps the layout")
+    click.echo(f"{address} keeps the layout")
 
 
 @click.command()
-@STORE
+@FIELD
 @JSON
-def cite(store: str, as_json: bool) -> None:
+def cite(store: str | None, named: str | None, as_json: bool) -> None:
     """Say how to cite a field, and its licence."""
-    from unigeo.client.field.opening import open_field
-
-    field = open_field(store)
+    field = opened_field(only_field(store, named))
     if not as_json:
         click.echo(field.cite())
         return

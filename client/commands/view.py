@@ -2,11 +2,11 @@
 
 import click
 
-from unigeo.client.commands.options import STORE
+from unigeo.client.commands.field_argument import FIELD, only_field, opened_field
 
 
 @click.command()
-@STORE
+@FIELD
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Of 127.0.0.1; a free one by default."
 )
@@ -17,14 +17,16 @@ from unigeo.client.commands.options import STORE
     metavar="DIR",
     help="Write the page there instead, for a web server that serves it and the store.",
 )
-def view(store: str, port: int, no_browser: bool, folder: str | None) -> None:
+def view(
+    store: str | None, named: str | None, port: int, no_browser: bool, folder: str | None
+) -> None:
     """Look at a field in the browser: a map to click and to search.
 
     The page and the store are served on this machine alone, until Ctrl-C.
     """
-    from unigeo.client.field.opening import open_field
-
-    field = open_field(store)  # what is no field is refused here, in a sentence
+    field = opened_field(
+        only_field(store, named)
+    )  # what is no field is refused here, in a sentence
     if folder is not None:
         from unigeo.client.viewing.exported_page import export_page
 

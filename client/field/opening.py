@@ -1,6 +1,6 @@
 """Opens a field from a URL, a Zarr store, or a Dataset that xarray opened."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from unigeo.client.field.field import Field
+from unigeo.client.naming.default_field import default_field, say_once
+from unigeo.client.naming.known_fields import address_of
 from unigeo.client.reading.array_layout import stored_array
 from unigeo.client.reading.cell_protocol import Cells, WindowCells
 from unigeo.client.reading.cell_reader import StoredCells
@@ -36,14 +38,12 @@ if TYPE_CHECKING:
     import zarr
     from zarr.abc.store import Store
 
-    from unigeo.client.probing.probe import Probe
-
 _REQUEST_TIMEOUT_S = 30.0
 """Default of `timeout_s`."""
 
 
 def open_field(
-    url: Any,
+    url: Any = None,
     *,
     region: str | None = None,
     release: str | int | None = None,
@@ -56,7 +56,8 @@ def open_field(
     Args:
         url: a path, also of a folder with one store in it, or a `file://`, `https://`, `s3://`,
             `gs://` or `az://` URL, or a Zarr store; or the URL of a `catalog.json`, which lists
-            several.
+            several; or the name of a field, of those that `unigeo fields` lists. By default the
+            field that `UNIGEO_FIELD` names, else `conus-1`, which a warning says.
         region: name of the field in a catalogue; may be left out if it lists only one region.
         release: name or number of the release in a catalogue; the newest by default.
         overview: open the overview instead whose cells each cover this many by this many cells.
@@ -65,15 +66,20 @@ def open_field(
         timeout_s: seconds after which a request without an answer is retried.
 
     Raises:
-        StoreError: if there is no store, it cannot be reached, it is still being built, or the
-            catalogue lists no such field.
+        StoreError: if there is no store, no field of such a name, it cannot be reached, it is still
+            being built, or the catalogue lists no such field.
         ForeignError: if its metadata are truncated, or not those of a unigeo field.
         LayoutError: if it has a newer layout, or no such overview.
     """
     import zarr
 
+    default = default_field() if url is None else None
+    if default is not None:
+        url = default.address
+    if isinstance(url, str):
+        url = address_of(url)
     if region is not None or release is not None or str(url).endswith(".json"):
-        from unigeo.client.field.catalogues import store_of_catalogue
+        from unigeo.client.naming.catalogues import store_of_catalogue
 
         url = store_of_catalogue(str(url), region, release, timeout_s=timeout_s)
     url = store_in_folder(absolute_url(url))
@@ -128,11 +134,14 @@ def open_field(
             return _window_cells(name, read, layout)
         return StoredCells(stored, root.source, root.sizes_of(array.path))
 
+    grid = field_attributes.grid.grid()
+    if default is not None:
+        say_once(default.sentence(field_attributes.region, grid.resolution_m))
     return _field(
         str(url),
         attributes,
         field_attributes,
-        field_attributes.grid.grid(),
+        grid,
         read,
         cells,
         opened,
@@ -313,18 +322,3 @@ def _field(
         citation=str(root_attributes.get("citation", "not stated")),
         reopen=reopen,
     )
-
-
-def sample(points: Any, url: Any, **options: Any) -> Any:
-    """Read the vectors at points from the field at a URL; options as in `Field.sample`."""
-    return open_field(url).sample(points, **options)
-
-
-def join(table: Any, url: Any, **options: Any) -> Any:
-    """Join a table to the field at a URL; options as in `Field.join`."""
-    return open_field(url).join(table, **options)
-
-
-def probe(table: Any, url: Any, targets: str | Sequence[str], **options: Any) -> "Probe":
-    """Probe the field at a URL with a table; options as in `Field.probe`."""
-    return open_field(url).probe(table, targets, **options)

@@ -38,7 +38,37 @@ def store_of_catalogue(
         StoreError: if the catalogue cannot be read, lists no such field, or leads elsewhere.
     """
     folder, entries = read_entries(url, timeout_s=timeout_s)
-    entry = choose_entry(entries, url, region, release)
+    return _address_in(folder, choose_entry(entries, url, region, release), url)
+
+
+def named_stores(url: str) -> dict[str, str]:
+    """Return the addresses of a catalogue's stores by name.
+
+    `conus` is the newest release of a region, `conus@2` a named one, and `conus@2@25000m` one of
+    several resolutions.
+
+    Raises:
+        StoreError: as `store_of_catalogue`.
+    """
+    folder, entries = read_entries(url)
+    newest: dict[str, Entry] = {}
+    releases: dict[str, list[Entry]] = {}
+    for entry in sorted(entries, key=lambda one: one.order):
+        newest[entry.region] = entry
+        releases.setdefault(f"{entry.region}@{entry.release}", []).append(entry)
+    named = {
+        region: entry
+        for region, entry in newest.items()
+        if len(releases[f"{region}@{entry.release}"]) == 1
+    }
+    for name, several in releases.items():
+        for entry in several:
+            named[name if len(several) == 1 else f"{name}@{entry.resolution_m:g}m"] = entry
+    return {name: _address_in(folder, entry, url) for name, entry in named.items()}
+
+
+def _address_in(folder: str, entry: Entry, url: str) -> str:
+    """Return the address of an entry's store, which must lie in the catalogue's folder."""
     address = f"{folder.rstrip('/')}/{entry.href.removeprefix('./')}"
     if "://" not in address:  # a local catalogue may come from somebody else: follow no link out
         root = Path(folder).resolve()

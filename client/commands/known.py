@@ -1,0 +1,33 @@
+"""The commands on what is there to begin with: fields and example."""
+
+import click
+
+from unigeo.client.commands.options import JSON, print_json
+
+
+@click.command()
+@JSON
+def fields(as_json: bool) -> None:
+    """List the fields that have a name.
+
+    They are installed, named in ~/.config/unigeo/fields.toml, or listed by a catalogue that this
+    file names.
+    """
+    from dataclasses import asdict
+
+    from unigeo.client.naming.default_field import default_field
+    from unigeo.client.naming.known_fields import how_to_install, known_fields
+
+    known, unread = known_fields()
+    default = default_field()
+    for reason in unread:
+        click.echo(f"Warning: {reason}", err=True)
+    if as_json:
+        print_json({"default": default.address, "fields": [asdict(field) for field in known]})
+        return
+    width = max((len(field.name) for field in known), default=0)
+    for field in known:
+        click.echo(f"{field.name:<{width}}  {field.address}  ({field.origin})")
+    if not known:
+        click.echo(f"No field has a name; {how_to_install()}")
+    click.echo(f"Where no field is named: {default.address}", err=True)

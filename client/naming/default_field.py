@@ -1,0 +1,46 @@
+"""The field that is read where none is named, which is said once."""
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from unigeo.client.naming.known_fields import DEFAULT
+from unigeo.schemas.errors import DefaultFieldWarning
+
+VARIABLE = "UNIGEO_FIELD"
+"""Environment variable with the name or the address of the field that is read by default."""
+_CLIENT = (str(Path(__file__).parents[1]),)
+"""Folder of the client, so that the warning points to the line that called it."""
+_said: set[str] = set()
+"""The sentences that this process has issued."""
+
+
+@dataclass(frozen=True)
+class DefaultField:
+    """The name or the address of the field that is read where none is named."""
+
+    address: str
+    from_environment: bool
+
+    def sentence(self, region: str, resolution_m: float) -> str:
+        """Say which field is read and how coarse it is."""
+        reason = f", as {VARIABLE} says" if self.from_environment else ""
+        return (
+            f"no field is named: reading {self.address}{reason}, {region} in cells of "
+            f"{resolution_m / 1000:g} km"
+        )
+
+
+def default_field() -> DefaultField:
+    """Return the field that `UNIGEO_FIELD` names, else `conus-1`."""
+    named = os.environ.get(VARIABLE, "").strip()
+    return DefaultField(named or DEFAULT, bool(named))
+
+
+def say_once(sentence: str) -> None:
+    """Warn that a field is read which nobody named, once in a process."""
+    if sentence in _said:
+        return
+    _said.add(sentence)
+    warnings.warn(sentence, DefaultFieldWarning, skip_file_prefixes=_CLIENT, stacklevel=2)
