@@ -14,6 +14,7 @@ from unigeo.schemas.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from unigeo.client import errors
+    from unigeo.client.examples.example_tables import example
     from unigeo.client.field.field import Field
     from unigeo.client.field.opening import open_field
     from unigeo.client.field.shortcuts import join, probe, sample
@@ -37,6 +38,7 @@ __all__ = [
     "ProbeWarning",
     "RegionWarning",
     "errors",
+    "example",
     "join",
     "open_field",
     "probe",
@@ -53,6 +55,7 @@ _MODULES = {
     "ProbeRegressor": "probing.sklearn",
     "ProbeWarning": "errors",
     "RegionWarning": "errors",
+    "example": "examples.example_tables",
     "join": "field.shortcuts",
     "open_field": "field.opening",
     "probe": "field.shortcuts",

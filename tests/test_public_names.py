@@ -18,6 +18,7 @@ CLIENT = [
     "ProbeWarning",
     "RegionWarning",
     "errors",
+    "example",
     "join",
     "open_field",
     "probe",

@@ -9,7 +9,7 @@ import click
 from unigeo.client.commands.areas import coverage, zonal
 from unigeo.client.commands.cells import search, similar
 from unigeo.client.commands.cutouts import geotiff, region
-from unigeo.client.commands.known import fields
+from unigeo.client.commands.known import example, fields
 from unigeo.client.commands.points import encode, join, plan, sample
 from unigeo.client.commands.probe import probe
 from unigeo.client.commands.store import cite, info, preview, validate, verify
@@ -58,7 +58,7 @@ def unigeo() -> None:
 
 for _command in (
     info, plan, sample, join, encode, zonal, coverage, region, geotiff, similar, search, probe,
-    preview, view, verify, validate, cite, fields,
+    preview, view, verify, validate, cite, fields, example,
 ):  # fmt: skip
     unigeo.add_command(_command)
 

@@ -31,3 +31,26 @@ def fields(as_json: bool) -> None:
     if not known:
         click.echo(f"No field has a name; {how_to_install()}")
     click.echo(f"Where no field is named: {default.address}", err=True)
+
+
+@click.command()
+@click.argument("name", default="counties", metavar="[NAME]")
+@click.option("-o", "--out", help="Table to write, of any format; by default CSV on stdout.")
+@click.option("--datasheet", is_flag=True, help="Print what each column means, as JSON, instead.")
+def example(name: str, out: str | None, datasheet: bool) -> None:
+    """Write a table of real targets: counties.
+
+    They are 3,108 counties with ten targets, such as income and fine particles.
+    """
+    from unigeo.client.examples import example_tables
+    from unigeo.schemas.tables.table_files import check_writable, write_table
+
+    if datasheet:
+        if out is not None:
+            raise click.UsageError("--datasheet is printed: leave --out out")
+        print_json(example_tables.datasheet(name))
+        return
+    check_writable(out)
+    table = example_tables.example(name)
+    table.attrs = {}
+    write_table(table, out)
