@@ -63,6 +63,7 @@ FIT_OPTIONS = option_group(
         type=click.Choice(["residuals"]),
         help="Also score, and predict by, vectors and position together.",
     ),
+    click.option("--weights", help="Column that says how much each row counts, such as people."),
     click.option("--block-km", type=float, help="Side of a block of a TABLE.  [default: 300]"),
     click.option("--folds", type=click.IntRange(min=3), default=5, show_default=True),
     click.option("--seed", type=int, default=0, show_default=True, help="Of the folds."),
@@ -222,7 +223,7 @@ def _fit_probe(
     from unigeo.schemas.tables.table_files import read_table
 
     names = ("modalities", "all_covariates", "covariates", "method", "lon", "lat", "crs", "task")
-    folding = ("groups", "folds", "seed", "level", "spatial")
+    folding = ("groups", "folds", "seed", "level", "spatial", "weights")
     arguments = field_arguments({key: options[key] for key in (*names, *folding)})
     if options["block_km"] is not None:
         arguments["block_km"] = options["block_km"]

@@ -75,6 +75,7 @@ class Field(ByLikeness):
         controls: Any = None,
         covariates: Covariates = False,
         spatial: "Spatial | None" = None,
+        weights: Any = None,
         progress: bool | None = None,
     ) -> "Probe":
         """Evaluate how well a linear model on the vectors predicts columns of a table.
@@ -111,6 +112,9 @@ class Field(ByLikeness):
                 as `joined + position`: ridge, and its residuals at the table's points spread by
                 kriging. It is scored beside the others, and predicts by default where its score is
                 the better one. For targets of numbers; needs scikit-learn.
+            weights: name of a column, or a number for each row: how much the row counts in fits,
+                choices, baselines, scores and intervals, such as its people. Only their ratios
+                matter; a row whose weight is 0 or missing takes no part.
             progress: print on stderr what will be computed and about how long it takes, and show a
                 bar; by default if it takes more than 5 seconds.
 
@@ -156,11 +160,13 @@ class Field(ByLikeness):
             otherwise=self.grid.crs,
             groups=groups,
             controls=controls,
+            weights=weights,
             block_km=block_km,
             folds=folds,
             seed=seed,
         )
-        check_spatial(spatial, inputs.targets, feature_set_names(chosen))
+        weighted = inputs.weights is not None
+        check_spatial(spatial, inputs.targets, feature_set_names(chosen), weighted)
         if names:
             source, chosen_numbers = self.modality(COVARIATES), positions(self, names)
             numbers = sample_covariates(source, points, chosen_numbers).vectors

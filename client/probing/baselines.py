@@ -9,10 +9,11 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from unigeo.client.probing.folds import CONUS, project
 from unigeo.client.probing.logistic import LogisticProbe
+from unigeo.client.probing.metrics import Weights
 from unigeo.client.probing.ridge import RidgeProbe, complete_targets
 from unigeo.schemas.errors import MissingExtraError, ProbeError
 
@@ -29,49 +30,60 @@ _MIN_DISTANCE_M = 1.0
 Predictions = Float[np.ndarray, "point target"]
 """Held-out predictions; NaN where the target is missing."""
 _Means = Callable[
-    [Float[np.ndarray, "row near"], Float[np.ndarray, "row near target"]],
+    [
+        Float[np.ndarray, "row near"],
+        Float[np.ndarray, "row near target"],
+        Float[np.ndarray, "row near"],
+    ],
     Float[np.ndarray, "option row target"],
 ]
-"""Function of the distances and values of the nearest points: predictions, for every option."""
+"""Function of distances, values and weights of the nearest points: predictions, by option."""
 
 
 def training_mean(
-    targets: Float[np.ndarray, "point target"], folds: Int[np.ndarray, " point"]
+    targets: Float[np.ndarray, "point target"],
+    folds: Int[np.ndarray, " point"],
+    weights: Weights = None,
 ) -> Predictions:
     """Predict the mean of the training rows: what is known without a position."""
     predictions = np.full(targets.shape, np.nan)
     known = np.isfinite(targets)
+    each = np.ones(len(targets)) if weights is None else weights
     for fold in np.unique(folds):
         held = folds == fold
-        means = np.where(held[:, None], np.nan, targets)
-        predictions[held] = np.nanmean(means, axis=0)
+        counted = np.where(held, 0.0, each)[:, None] * known
+        predictions[held] = np.nansum(counted * targets, axis=0) / counted.sum(axis=0)
     predictions[~known] = np.nan
     return predictions
 
 
 def training_shares(
-    codes: Int[np.ndarray, " point"], folds: Int[np.ndarray, " point"]
+    codes: Int[np.ndarray, " point"],
+    folds: Int[np.ndarray, " point"],
+    weights: Weights = None,
 ) -> Float[np.ndarray, "point class"]:
     """Predict the share of each class in the training rows."""
-    return training_mean(_indicators(codes), folds)
+    return training_mean(_indicators(codes), folds, weights)
 
 
 def lonlat_ridge(
     lonlat: Float[np.ndarray, "point 2"],
     targets: Float[np.ndarray, "point target"],
     folds: Int[np.ndarray, " point"],
+    weights: Weights = None,
 ) -> Predictions:
     """Predict by ridge on longitude and latitude: a plane over the map."""
-    return RidgeProbe().held_out(lonlat, targets, folds).predictions
+    return RidgeProbe().held_out(lonlat, targets, folds, weights=weights).predictions
 
 
 def lonlat_logistic(
     lonlat: Float[np.ndarray, "point 2"],
     codes: Int[np.ndarray, " point"],
     folds: Int[np.ndarray, " point"],
+    weights: Weights = None,
 ) -> Float[np.ndarray, "point class"]:
     """Predict the probability of each class by logistic ridge on longitude and latitude."""
-    return LogisticProbe().held_out(lonlat, codes, folds)
+    return LogisticProbe().held_out(lonlat, codes, folds, weights=weights)
 
 
 def lonlat_neighbours(
@@ -81,6 +93,7 @@ def lonlat_neighbours(
     crs: str = CONUS,
     *,
     together: bool = False,
+    weights: Weights = None,
 ) -> dict[str, Predictions]:
     """Predict by means of the nearest training points on the map of `crs`, from one search.
 
@@ -96,18 +109,20 @@ def lonlat_neighbours(
     labels = np.unique(folds)
     if len(labels) < 3:
         raise ProbeError(f"{len(labels)} folds leave none to choose k in: at least 3 are needed")
+    each = np.ones(len(targets)) if weights is None else weights
     kinds: dict[str, _Means] = {"lonlat kNN": _plain_means, "lonlat IDW": _weighted_means}
     predictions = {name: np.full(targets.shape, np.nan) for name in kinds}
     for rows, columns in complete_targets(targets):
-        truth = targets[np.ix_(rows, columns)]
+        truth, counted = targets[np.ix_(rows, columns)], each[rows]
         parts = [np.flatnonzero(folds[rows] == label) for label in labels]
         # Squared errors of each option and target, by which the option for a fold is chosen.
         errors: dict[str, Any] = {name: [0.0] * len(labels) for name in kinds}
         for held, left_out, distance, near in _searches(xy[rows], parts):
             for name, means in kinds.items():
-                guesses = means(distance, truth[near])
+                guesses = means(distance, truth[near], counted[near])
                 if left_out is not None:
-                    error = ((guesses - truth[parts[held]]) ** 2).sum(axis=1)
+                    squares = (guesses - truth[parts[held]]) ** 2
+                    error = np.einsum("r,ort->ot", counted[parts[held]], squares)
                     errors[name][left_out] = errors[name][left_out] + error
                     continue
                 # All searches with a fold left out came before, so the errors are complete.
@@ -125,9 +140,10 @@ def lonlat_neighbour_shares(
     codes: Int[np.ndarray, " point"],
     folds: Int[np.ndarray, " point"],
     crs: str = CONUS,
+    weights: Weights = None,
 ) -> dict[str, Float[np.ndarray, "point class"]]:
     """Predict classes by their shares among the nearest points; see `lonlat_neighbours`."""
-    return lonlat_neighbours(lonlat, _indicators(codes), folds, crs, together=True)
+    return lonlat_neighbours(lonlat, _indicators(codes), folds, crs, together=True, weights=weights)
 
 
 def lonlat_trees(
@@ -135,19 +151,21 @@ def lonlat_trees(
     targets: Float[np.ndarray, "point target"],
     folds: Int[np.ndarray, " point"],
     seed: int = 0,
+    weights: Weights = None,
 ) -> Predictions:
     """Predict by gradient-boosted trees on longitude and latitude, in scikit-learn's defaults.
 
     Raises:
         MissingExtraError: without scikit-learn.
     """
-    return boosted_trees(lonlat, targets, folds, random_state=seed)
+    return boosted_trees(lonlat, targets, folds, weights, random_state=seed)
 
 
 def boosted_trees(
     features: Float[np.ndarray, "point feature"],
     targets: Float[np.ndarray, "point target"],
     folds: Int[np.ndarray, " point"],
+    weights: Weights = None,
     **settings: Any,
 ) -> Predictions:
     """Predict by gradient-boosted trees on any features.
@@ -156,6 +174,7 @@ def boosted_trees(
         features: numbers of each point; NaN is a value of its own.
         targets: values to predict.
         folds: fold of each point.
+        weights: weight of each point; 1 by default.
         settings: of scikit-learn's `HistGradientBoostingRegressor`.
 
     Raises:
@@ -168,7 +187,7 @@ def boosted_trees(
         for fold in np.unique(folds[known]):
             train, held = known & (folds != fold), known & (folds == fold)
             model = ensemble.HistGradientBoostingRegressor(**settings)
-            model.fit(features[train], truth[train])
+            model.fit(features[train], truth[train], _of_rows(weights, train))
             predictions[held, column] = model.predict(features[held])
     return predictions
 
@@ -178,6 +197,7 @@ def lonlat_tree_classes(
     codes: Int[np.ndarray, " point"],
     folds: Int[np.ndarray, " point"],
     seed: int = 0,
+    weights: Weights = None,
 ) -> Float[np.ndarray, "point class"]:
     """Predict the probability of each class by gradient-boosted trees; see `lonlat_trees`.
 
@@ -193,7 +213,7 @@ def lonlat_tree_classes(
             probabilities[held, seen[0]] = 1.0
             continue
         model = ensemble.HistGradientBoostingClassifier(random_state=seed)
-        model.fit(lonlat[train], codes[train])
+        model.fit(lonlat[train], codes[train], _of_rows(weights, train))
         probabilities[np.ix_(held, model.classes_)] = model.predict_proba(lonlat[held])
     return probabilities
 
@@ -213,6 +233,11 @@ def need_sklearn(module: str = "neighbors") -> Any:
             "the nearest-neighbour and tree baselines need scikit-learn: "
             "pip install 'unigeo[probe]', or ask for the probe without baselines"
         ) from error
+
+
+def _of_rows(weights: Weights, rows: Bool[np.ndarray, " point"]) -> np.ndarray | None:
+    """Return the weights of the marked rows."""
+    return None if weights is None else weights[rows]
 
 
 def _indicators(codes: Int[np.ndarray, " point"]) -> Float[np.ndarray, "point class"]:
@@ -259,23 +284,28 @@ def _searches(
 
 
 def _plain_means(
-    distance: Float[np.ndarray, "row near"], values: Float[np.ndarray, "row near target"]
+    distance: Float[np.ndarray, "row near"],
+    values: Float[np.ndarray, "row near target"],
+    weights: Float[np.ndarray, "row near"],
 ) -> Float[np.ndarray, "option row target"]:
     """Compute the mean of the nearest k values, for every k (all of them if they are fewer)."""
-    sums = values.cumsum(axis=1)
-    return np.stack([sums[:, k - 1] / k for k in np.minimum(NEIGHBOURS, values.shape[1])])
+    counts = weights.cumsum(axis=1)[:, :, None]
+    means = (weights[:, :, None] * values).cumsum(axis=1) / counts
+    return np.stack([means[:, k - 1] for k in np.minimum(NEIGHBOURS, values.shape[1])])
 
 
 def _weighted_means(
-    distance: Float[np.ndarray, "row near"], values: Float[np.ndarray, "row near target"]
+    distance: Float[np.ndarray, "row near"],
+    values: Float[np.ndarray, "row near target"],
+    weights: Float[np.ndarray, "row near"],
 ) -> Float[np.ndarray, "option row target"]:
     """Compute the means of the nearest k values weighted by distance^-power, by power and k."""
     ks = np.minimum(WEIGHTED_NEIGHBOURS, values.shape[1])
     nearness = 1 / np.maximum(distance, _MIN_DISTANCE_M)
     means = []
     for power in POWERS:
-        weights = (nearness**power)[:, :, None]
+        near = (weights * nearness**power)[:, :, None]
         for k in ks:
-            weighted = np.einsum("rko,rkt->rt", weights[:, :k], values[:, :k])
-            means.append(weighted / weights[:, :k].sum(axis=1))
+            weighted = np.einsum("rko,rkt->rt", near[:, :k], values[:, :k])
+            means.append(weighted / near[:, :k].sum(axis=1))
     return np.stack(means)

@@ -22,6 +22,8 @@ from unigeo.client.probing.ridge import HeldOut
 from unigeo.client.probing.table_columns import short
 from unigeo.schemas.errors import ProbeError
 
+_ROUNDING = 1e-12
+"""Relative rounding of a sum of weights."""
 INTERVAL_LAYERS = ("prediction", "lower", "upper", "uncertainty")
 """Names of the layers of a predicted number; `uncertainty` is half of `upper` - `lower`."""
 
@@ -36,14 +38,25 @@ class IntervalCoverage:
     """Share of the points whose truth lies in its interval."""
 
 
-def conformal_quantile(residuals: Float[np.ndarray, " point"], level: float) -> float:
+def conformal_quantile(
+    residuals: Float[np.ndarray, " point"],
+    level: float,
+    weights: Float[np.ndarray, " point"] | None = None,
+) -> float:
     """Return the bound that a new absolute residual stays below with probability `level` or more.
 
     It is the ceil((n + 1) level)-th smallest of n absolute residuals; infinite if n is too small.
+    With weights it is the smallest residual at or below which lies `level` of their sum, to which
+    1 is added for the new one.
 
     >>> conformal_quantile(np.arange(1.0, 20.0), 0.9)
     18.0
     """
+    if weights is not None:
+        order = np.argsort(residuals)
+        below, needed = np.cumsum(weights[order]), level * (weights.sum() + 1)
+        number = int(np.searchsorted(below, needed * (1 - _ROUNDING)))
+        return float(residuals[order[number]]) if number < len(order) else float("inf")
     rank = int(np.ceil((len(residuals) + 1) * level))
     if rank > len(residuals):
         return float("inf")
@@ -90,6 +103,7 @@ def measured_coverage(
     column: int,
     folds: Int[np.ndarray, " point"],
     level: float,
+    weights: Float[np.ndarray, " point"] | None = None,
 ) -> IntervalCoverage:
     """Measure the coverage on each fold of intervals calibrated on the other folds.
 
@@ -104,6 +118,7 @@ def measured_coverage(
         column: number of the target in `held`.
         folds: fold number of each point.
         level: share of the points that intervals should hold, such as 0.9.
+        weights: weight of each point, by which the share is counted; 1 by default.
     """
     known = np.isfinite(truth)
     half_width, covered = np.empty(len(truth)), np.empty(len(truth), bool)
@@ -113,8 +128,11 @@ def measured_coverage(
         # Each of these rows lies in a fold k that its model has not seen, nor this fold.
         residuals = np.abs(truth[others] - held.leave_two_out[fold, others, column])
         residuals /= held.difficulty_without_two[fold, others, column]
-        quantile = conformal_quantile(residuals, level)
+        of_others = None if weights is None else weights[others]
+        quantile = conformal_quantile(residuals, level, of_others)
         half_width[inside] = quantile * held.difficulty[inside, column]
         error = np.abs(truth[inside] - held.predictions[inside, column])
         covered[inside] = error <= half_width[inside]
-    return IntervalCoverage(float(half_width[known].mean()), float(covered[known].mean()))
+    counted = None if weights is None else weights[known]
+    mean, share = (np.average(one[known], weights=counted) for one in (half_width, covered))
+    return IntervalCoverage(float(mean), float(share))

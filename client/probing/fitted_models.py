@@ -112,15 +112,19 @@ def fitted_models(data: ProbeData, target: str, features: str, level: float) -> 
     if labels is not None:
         has = data.has(target)
         codes = data.known[target][has].astype(np.int64)
-        fitted = LogisticProbe().fit(select_rows(vectors, has), codes, folds[has])
+        weights = None if data.weights is None else data.weights[has]
+        rows = select_rows(vectors, has)
+        fitted = LogisticProbe().fit(rows, codes, folds[has], weights=weights)
         return {target: ClassModel(fitted, labels.classes)}
     # The targets share the factorizations: fitting all takes hardly longer than fitting one.
     numeric = [name for name in data.known if data.labels(name) is None]
     truth = np.stack([data.known[name] for name in numeric], axis=1)
-    ridge = RidgeProbe().fit(vectors, truth, folds)
+    ridge = RidgeProbe().fit(vectors, truth, folds, weights=data.weights)
     models: dict[str, Model] = {}
     for column, name in enumerate(numeric):
         alone = ridge.only(column)
-        known = alone.nonconformity[np.isfinite(alone.nonconformity)]
-        models[name] = NumberModel(alone, conformal_quantile(known, level))
+        known = np.isfinite(alone.nonconformity[:, 0])
+        weights = None if data.weights is None else data.weights[known]
+        quantile = conformal_quantile(alone.nonconformity[known, 0], level, weights)
+        models[name] = NumberModel(alone, quantile)
     return models

@@ -51,6 +51,7 @@ class FoldedRows:
         columns: Int[np.ndarray, " column"],
         strength: Float[np.ndarray, " band"] | float,
         advance: Advance,
+        weights: Float[np.ndarray, " point"] | None = None,
     ) -> None:
         """Cut rows into folds.
 
@@ -62,6 +63,7 @@ class FoldedRows:
             columns: targets to use.
             strength: factor of each standardized band, whose penalty is divided by its square.
             advance: called with newly done floating-point operations.
+            weights: positive weight of each point; 1 by default.
 
         Raises:
             ProbeError: if there are fewer than two folds, or one of them has no row.
@@ -76,7 +78,7 @@ class FoldedRows:
                 f"{columns[0]} has {self.sizes.tolist()} rows in the folds"
             )
         self.features, self.rows, self.columns = features, rows, columns
-        self.targets = targets
+        self.targets, self.weights = targets, weights
         self.bands = features.shape[1]
         self.strength, self.advance = strength, advance
         self.origin, self.scale, self.constant = self._origin_and_scale()
@@ -116,6 +118,10 @@ class FoldedRows:
         """Return the targets of some rows, as deviations from their own origin."""
         return self.targets[np.ix_(rows, self.columns)] - self.target_origin
 
+    def weights_of(self, rows: Int[np.ndarray, " row"]) -> Float[np.ndarray, " row"] | None:
+        """Return the weights of some rows; None if all are 1."""
+        return None if self.weights is None else self.weights[rows]
+
     def moments(self, run: Run) -> list[Moments]:
         """Sum over the rows of each fold, on the first call only."""
         if self._moments is None:
@@ -124,7 +130,7 @@ class FoldedRows:
                 # A thread per fold of the block: no two add to the same sums.
                 def add(fold: int, block: Block = block) -> None:
                     rows, values = block[fold]
-                    sums[fold].add(values, self.centred_targets(rows))
+                    sums[fold].add(values, self.centred_targets(rows), self.weights_of(rows))
 
                 list(run(add, block))
                 self.advance(sum(len(rows) for rows, _ in block.values()) * float(self.bands) ** 2)
@@ -138,7 +144,8 @@ class FoldedRows:
             return PrimalEquations(total, self.strength)
         parts = [part for block in self.blocks(train) for part in block.values()]
         rows, values = (np.concatenate(side) for side in zip(*parts, strict=True))
-        return DualEquations(values, self.centred_targets(rows), self.strength)
+        targets, weights = self.centred_targets(rows), self.weights_of(rows)
+        return DualEquations(values, targets, self.strength, weights)
 
     def errors(
         self, fold: int, solutions: Sequence[RidgeSolution]
@@ -152,7 +159,8 @@ class FoldedRows:
             for block in self.blocks([fold]):
                 rows, values = block[fold]
                 truth = np.tile(self.centred_targets(rows), len(solutions))
-                sums += ((together.predict(values) - truth) ** 2).sum(axis=0)
+                squares, weights = (together.predict(values) - truth) ** 2, self.weights_of(rows)
+                sums += squares.sum(axis=0) if weights is None else weights @ squares
         return sums.reshape(len(solutions), -1)
 
     def is_primal(self, train: Sequence[int]) -> bool:

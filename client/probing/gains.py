@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from unigeo.client.probing.controls import CONTROLS, with_controls
+from unigeo.client.probing.metrics import Weights
 from unigeo.client.probing.probe_data import ProbeData
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def r2_gain(
     units: Int[np.ndarray, " point"],
     level: float,
     seed: int = 0,
+    weights: Weights = None,
 ) -> Gain:
     """Subtract the R2 of the first predictions from that of the second.
 
@@ -49,6 +51,7 @@ def r2_gain(
         units: number of each point's block or group.
         level: share of the resamples that the interval holds.
         seed: seed of the resamples.
+        weights: weight of each point; 1 by default.
 
     Source: Efron & Tibshirani (1993), "An Introduction to the Bootstrap", percentile intervals;
     of whole clusters: Davison & Hinkley (1997), section 3.8.
@@ -56,11 +59,13 @@ def r2_gain(
     # R2 is a function of five sums over points, so a resample needs the sums of its units alone.
     # Its total sum of squares is about its own mean; deviations from the overall mean keep the
     # difference `square - total**2 / count` exact.
-    centred = truth - truth.mean()
+    centred = truth - np.average(truth, weights=weights)
     summands = np.stack(
         [(truth - first) ** 2, (truth - second) ** 2, centred, centred**2, np.ones(len(truth))],
         axis=1,
     )
+    if weights is not None:
+        summands *= weights[:, None]
 
     def score(sums: Float[np.ndarray, "resample 5"]) -> Float[np.ndarray, " resample"]:
         first_errors, second_errors, total, square, count = sums.T
@@ -77,6 +82,7 @@ def accuracy_gain(
     units: Int[np.ndarray, " point"],
     level: float,
     seed: int = 0,
+    weights: Weights = None,
 ) -> Gain:
     """Subtract the accuracy of the first predictions from that of the second; as `r2_gain`.
 
@@ -86,8 +92,11 @@ def accuracy_gain(
         units: as in `r2_gain`.
         level: as in `r2_gain`.
         seed: as in `r2_gain`.
+        weights: as in `r2_gain`.
     """
     summands = np.stack([second - first, np.ones(len(first))], axis=1)
+    if weights is not None:
+        summands *= weights[:, None]
 
     def score(sums: Float[np.ndarray, "resample 2"]) -> Float[np.ndarray, " resample"]:
         return np.asarray(sums[:, 0] / sums[:, 1])
@@ -129,10 +138,12 @@ def gains_table(
                     continue  # scored without controls alone
                 compared = [score_of[split.name, target, name] for name in names]
                 second = predicted[split.name, target, names[2]]
+                weights = None if data.weights is None else data.weights[has]
+                compared_by = (first, second, units[has], level, seed, weights)
                 if data.labels(target) is None:
-                    gain = r2_gain(data.known[target][has], first, second, units[has], level, seed)
+                    gain = r2_gain(data.known[target][has], *compared_by)
                 else:
-                    gain = accuracy_gain(first, second, units[has], level, seed)
+                    gain = accuracy_gain(*compared_by)
                 controls, vectors, both = (one["score"] for one in compared)
                 rows.append(
                     {

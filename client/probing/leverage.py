@@ -29,8 +29,8 @@ class TrainingSpread:
     band_scale: Float[np.ndarray, " band"]
     """Strength / standard deviation of each band, 0 for a constant one."""
     penalty: float
-    count: int
-    """Number of training vectors."""
+    count: float
+    """Number of training vectors, or the sum of their weights."""
     factor: Float[np.ndarray, "band band"] | None
     """Lower Cholesky factor of G + penalty, float32; None where bands are more than vectors."""
     whitened: Float[np.ndarray, "band row"] | None = None
@@ -38,7 +38,7 @@ class TrainingSpread:
     Z Z' / n + penalty; None where `factor` is given."""
 
     def __repr__(self) -> str:
-        return f"TrainingSpread({self.count:,} vectors of {len(self.mean)} bands)"
+        return f"TrainingSpread({self.count:,.0f} vectors of {len(self.mean)} bands)"
 
     def leverage(self, vectors: Float[np.ndarray, "point band"]) -> Float[np.ndarray, " point"]:
         """Compute the leverage of each vector: within about 0.1 %, as the factor is float32."""

@@ -46,6 +46,7 @@ class LogisticProbe:
         *,
         strength: Float[np.ndarray, " band"] | float = 1.0,
         advance: Advance = lambda share: None,
+        weights: Float[np.ndarray, " point"] | None = None,
     ) -> Float[np.ndarray, "point class"]:
         """Predict every row by a model fitted, and its penalty chosen, on the other folds.
 
@@ -55,6 +56,7 @@ class LogisticProbe:
             folds: fold number of each row; at least three different ones.
             strength: factor of each standardized band, whose penalty is divided by its square.
             advance: called with newly done shares of the work.
+            weights: positive weight of each row in the log loss; 1 by default.
 
         Returns:
             Probabilities of the classes.
@@ -62,7 +64,7 @@ class LogisticProbe:
         Raises:
             ProbeError: with fewer than three folds.
         """
-        data = _FoldedClassRows(as_array(features), codes, folds, strength, advance)
+        data = _FoldedClassRows(as_array(features), codes, folds, strength, advance, weights)
         count = len(data.labels)
         if count < 3:
             raise ProbeError(
@@ -88,9 +90,11 @@ class LogisticProbe:
         features: FeatureRows,
         codes: Int[np.ndarray, " point"],
         folds: Int[np.ndarray, " point"],
+        *,
+        weights: Float[np.ndarray, " point"] | None = None,
     ) -> FittedLogistic:
         """Fit all rows, the penalty chosen by predicting each fold from the others."""
-        data = _FoldedClassRows(as_array(features), codes, folds, 1.0, lambda share: None)
+        data = _FoldedClassRows(as_array(features), codes, folds, 1.0, lambda share: None, weights)
         singles = [(fold,) for fold in range(len(data.labels))]
         with data.workers() as run:
             best = _choose_penalties(singles, self.penalties, data, run, 0.0)[0]
@@ -106,6 +110,8 @@ class _FoldedClassRows:
     folds: Int[np.ndarray, " point"]
     strength: Float[np.ndarray, " band"] | float
     advance: Advance
+    weights: Float[np.ndarray, " point"] | None
+    """Weight of each row; None if all are 1."""
 
     @property
     def labels(self) -> Int[np.ndarray, " fold"]:
@@ -125,8 +131,21 @@ class _FoldedClassRows:
         """Solve for one penalty after the other on all folds but the omitted ones."""
         train = ~self.rows(omitted)
         return logistic_path(
-            self.features[train], self.codes[train], penalties, self.classes, self.strength
+            self.features[train],
+            self.codes[train],
+            penalties,
+            self.classes,
+            self.strength,
+            weights=None if self.weights is None else self.weights[train],
         )
+
+    def loss(self, model: FittedLogistic, rows: Bool[np.ndarray, " point"]) -> float:
+        """Sum the log loss over some rows."""
+        guess, codes = model.predict(self.features[rows]), self.codes[rows]
+        if self.weights is None:
+            return log_loss(codes, guess) * len(codes)
+        weights = self.weights[rows]
+        return log_loss(codes, guess, weights) * float(weights.sum())
 
     def workers(self) -> AbstractContextManager[Run]:
         """Start threads for the training sets of this data."""
@@ -168,7 +187,7 @@ def _choose_penalties(
         held = [data.rows((fold,)) for fold in omitted]
         losses: list[list[float]] = []
         for model in data.path(omitted, penalties):
-            losses.append([_total_loss(model, data.features[at], data.codes[at]) for at in held])
+            losses.append([data.loss(model, rows) for rows in held])
             table = np.array(losses)
             if stop and len(table) > 2 and (table[-2:] > table[:-2].min(axis=0)).all():
                 break
@@ -201,12 +220,3 @@ def logistic_operations(rows: int, bands: int, folds: int, classes: int) -> floa
     steps = _STEPS_OF_A_PATH * 4 * train * size * columns
     sets = folds * (folds - 1) / 2 + folds
     return float(sets * (_EIGENVECTOR_COST * size**3 / 3 + 3 * train * bands * size + 8 * steps))
-
-
-def _total_loss(
-    model: FittedLogistic,
-    features: Float[np.ndarray, "point band"],
-    codes: Int[np.ndarray, " point"],
-) -> float:
-    """Sum the log loss over rows."""
-    return log_loss(codes, model.predict(features)) * len(codes)

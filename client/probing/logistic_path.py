@@ -54,6 +54,7 @@ def logistic_path(
     classes: int | np.integer,
     strength: Float[np.ndarray, " band"] | float = 1.0,
     tolerance: float = _TOLERANCE,
+    weights: Float[np.ndarray, " point"] | None = None,
 ) -> Iterator[FittedLogistic]:
     """Solve for every penalty in turn, each solution starting the next.
 
@@ -68,41 +69,45 @@ def logistic_path(
         penalties: positive, best falling.
         classes: number of classes; the rows may lack some.
         strength: factor of each standardized band, whose penalty is divided by its square.
-        tolerance: length of the gradient at which to stop, as a share of that at zero weights.
+        tolerance: length of the gradient at which to stop, as a share of that at zero slopes.
+        weights: positive weight of each row in all means; 1 by default.
 
     Yields:
         The model at each penalty.
     """
-    centre = np.mean(features, axis=0, dtype=np.float64)
+    each = np.ones(len(codes)) if weights is None else weights
+    row_shares = each / each.sum()
+    centre = np.asarray(row_shares @ features, np.float64)
     centred = features - centre
-    variance = (centred**2).mean(axis=0)
+    variance = row_shares @ centred**2
     band_scale = strength * inverse_std(variance, variance + centre**2)
     standard = centred * band_scale
-    eigenvalues, eigenvectors = _principal_directions(standard)
+    eigenvalues, eigenvectors = _principal_directions(standard, row_shares)
     turned = standard @ eigenvectors
     indicators = np.eye(int(classes))[codes]
     truth = indicators[:, 1:] if classes == 2 else indicators
     max_curvature = 0.25 if classes == 2 else 0.5
-    weights = np.zeros((len(eigenvalues), truth.shape[1]))
-    # Without weights the best intercepts are the log odds of the classes' shares; a class that no
+    slopes = np.zeros((len(eigenvalues), truth.shape[1]))
+    # Without slopes the best intercepts are the log odds of the classes' shares; a class that no
     # row has counts as half a row.
-    shares = np.maximum(indicators.mean(axis=0), 1 / (2 * len(codes)))
+    shares = np.maximum(row_shares @ indicators, 1 / (2 * len(codes)))
     intercepts = np.log(shares[1:] / shares[0]) if classes == 2 else np.log(shares)
     for penalty in penalties:
         scale = 1 / np.sqrt(max_curvature * eigenvalues + penalty)
-        scaled_weights, intercepts = _minimise_loss(
+        scaled_slopes, intercepts = _minimise_loss(
             turned * scale,
             truth,
+            row_shares,
             penalty * scale**2,
-            weights / scale[:, None],
+            slopes / scale[:, None],
             intercepts,
             max_curvature,
             tolerance,
         )
-        weights = scaled_weights * scale[:, None]
+        slopes = scaled_slopes * scale[:, None]
         yield FittedLogistic(
             centre=centre,
-            weights=band_scale[:, None] * (eigenvectors @ weights),
+            weights=band_scale[:, None] * (eigenvectors @ slopes),
             intercepts=intercepts,
             penalty=float(penalty),
         )
@@ -110,21 +115,29 @@ def logistic_path(
 
 def _principal_directions(
     standard: Float[np.ndarray, "point band"],
+    shares: Float[np.ndarray, " point"],
 ) -> tuple[Float[np.ndarray, " value"], Float[np.ndarray, "band value"]]:
-    """Return eigenvalues and eigenvectors of the bands' correlation; no more of them than rows."""
-    count, bands = standard.shape
+    """Return eigenvalues and eigenvectors of the bands' correlation; no more of them than rows.
+
+    Args:
+        standard: standardized rows.
+        shares: weights of the rows, which add up to 1.
+    """
+    rows = np.sqrt(shares)[:, None] * standard
+    count, bands = rows.shape
     if bands <= count:
-        values, vectors = np.linalg.eigh(standard.T @ standard / count)
+        values, vectors = np.linalg.eigh(rows.T @ rows)
         return np.maximum(values, 0), vectors
     # Z' Z and Z Z' have the same eigenvalues but 0; u of the smaller gives Z' u of the larger.
-    values, row_vectors = np.linalg.eigh(standard @ standard.T / count)
+    values, row_vectors = np.linalg.eigh(rows @ rows.T)
     real = values > 1e-12 * max(values.max(), 1e-300)
-    return values[real], standard.T @ row_vectors[:, real] / np.sqrt(count * values[real])
+    return values[real], rows.T @ row_vectors[:, real] / np.sqrt(values[real])
 
 
 def _minimise_loss(
     design: Float[np.ndarray, "point value"],
     truth: Float[np.ndarray, "point column"],
+    shares: Float[np.ndarray, " point"],
     ridge: Float[np.ndarray, " value"],
     weights: Float[np.ndarray, "value column"],
     intercepts: Float[np.ndarray, " column"],
@@ -136,13 +149,14 @@ def _minimise_loss(
     Args:
         design: rows in coordinates of curvature 1 at most.
         truth: 1 where a row has the class of the column, else 0.
+        shares: weights of the rows, which add up to 1.
         ridge: penalty of each coordinate.
         weights: weights to start from.
         intercepts: intercepts to start from.
         max_curvature: largest curvature of the log loss along a logit.
         tolerance: length of the gradient at which to stop, as a share of that at zero weights.
     """
-    count, columns = truth.shape
+    columns = truth.shape[1]
     # The intercept is the first row of the parameters, scaled to curvature 1 like the others.
     intercept_scale = np.sqrt(max_curvature)
 
@@ -153,9 +167,9 @@ def _minimise_loss(
         top = logits.max(axis=1, keepdims=True)  # so that no exponential overflows
         log_sum = top + np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
         free = logits[:, -columns:]  # all but the reference class, whose logit stays 0
-        value = (log_sum.sum() - (truth * free).sum()) / count
+        value = shares @ (log_sum[:, 0] - (truth * free).sum(axis=1))
         value += 0.5 * (ridge[:, None] * slope**2).sum()
-        error = (np.exp(free - log_sum) - truth) / count
+        error = shares[:, None] * (np.exp(free - log_sum) - truth)
         gradient = np.concatenate(
             [
                 error.sum(axis=0, keepdims=True) / intercept_scale,

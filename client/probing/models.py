@@ -32,6 +32,7 @@ from unigeo.client.probing.duration_estimate import (
 from unigeo.client.probing.feature_rows import FeatureRows, as_array
 from unigeo.client.probing.folded_rows import ridge_operations
 from unigeo.client.probing.logistic import LogisticProbe
+from unigeo.client.probing.metrics import Weights
 from unigeo.client.probing.ridge import HeldOut, RidgeProbe
 from unigeo.client.probing.table_columns import short
 from unigeo.schemas.errors import ProbeError
@@ -72,6 +73,7 @@ class RidgeMethod:
     strength: Float[np.ndarray, " band"] | float
     leave_one_out: bool = False
     """Whether training points are predicted too; see `RidgeProbe.held_out`."""
+    weights: Weights = None
     single_threaded = False
 
     def seconds(self, rows: int, folds: int, columns: int) -> float:
@@ -94,6 +96,7 @@ class RidgeMethod:
             strength=self.strength,
             advance=lambda done: advance(done / operations),
             leave_one_out=self.leave_one_out,
+            weights=self.weights,
         )
         return {self.name: held}
 
@@ -106,6 +109,7 @@ class LogisticMethod:
     """Name of the set."""
     features: FeatureRows
     strength: Float[np.ndarray, " band"] | float
+    weights: Weights = None
     single_threaded = False
 
     def seconds(self, rows: int, folds: int, columns: int) -> float:
@@ -117,7 +121,12 @@ class LogisticMethod:
     ) -> dict[str, np.ndarray]:
         """Predict the probability of each class at every point."""
         probabilities = LogisticProbe().held_out(
-            self.features, codes, folds, strength=self.strength, advance=advance
+            self.features,
+            codes,
+            folds,
+            strength=self.strength,
+            advance=advance,
+            weights=self.weights,
         )
         return {self.name: probabilities}
 
@@ -175,6 +184,7 @@ class TreesMethod:
     features: FeatureRows
     lonlat: Float[np.ndarray, "point 2"]
     seed: int
+    weights: Weights = None
     single_threaded = True
 
     def seconds(self, rows: int, folds: int, columns: int) -> float:
@@ -189,7 +199,8 @@ class TreesMethod:
     ) -> dict[str, np.ndarray]:
         """Predict every point."""
         features = np.concatenate([as_array(self.features), self.lonlat], axis=1)
-        predictions = boosted_trees(features, targets, folds, **TREES, random_state=self.seed)
+        settings = {**TREES, "random_state": self.seed}
+        predictions = boosted_trees(features, targets, folds, self.weights, **settings)
         return {self.name: predictions}
 
 
@@ -237,6 +248,7 @@ def number_methods(
     seed: int,
     baselines: Sequence[str],
     trees: Mapping[str, str] | None = None,
+    weights: Weights = None,
 ) -> list[NumberMethod]:
     """List the methods for numbers: ridge on each set of features, trees, then the baselines.
 
@@ -247,18 +259,21 @@ def number_methods(
         seed: seed of the trees.
         baselines: names of the wanted baselines.
         trees: name of each set of features that trees are fitted on too, by the trees' name.
+        weights: weight of each point; 1 by default.
     """
-    on_features = [RidgeMethod(name, *features) for name, features in sets.items()]
-    grown = [TreesMethod(name, sets[on][0], lonlat, seed) for name, on in (trees or {}).items()]
+    on_features = [RidgeMethod(name, *features, weights=weights) for name, features in sets.items()]
+    grown = [
+        TreesMethod(name, sets[on][0], lonlat, seed, weights) for name, on in (trees or {}).items()
+    ]
     return [
         *on_features,
         *grown,
         *_wanted_baselines(
             baselines,
-            mean=training_mean,
-            ridge=partial(lonlat_ridge, lonlat),
-            neighbours=partial(lonlat_neighbours, lonlat, crs=crs),
-            trees=partial(lonlat_trees, lonlat, seed=seed),
+            mean=partial(training_mean, weights=weights),
+            ridge=partial(lonlat_ridge, lonlat, weights=weights),
+            neighbours=partial(lonlat_neighbours, lonlat, crs=crs, weights=weights),
+            trees=partial(lonlat_trees, lonlat, seed=seed, weights=weights),
         ),
     ]
 
@@ -269,20 +284,23 @@ def class_methods(
     crs: str,
     seed: int,
     baselines: Sequence[str],
+    weights: Weights = None,
 ) -> list[ClassMethod]:
     """List the methods for classes: logistic ridge on each set of features, then the baselines.
 
     Args as in `number_methods`.
     """
-    on_features = [LogisticMethod(name, *features) for name, features in sets.items()]
+    on_features = [
+        LogisticMethod(name, *features, weights=weights) for name, features in sets.items()
+    ]
     return [
         *on_features,
         *_wanted_baselines(
             baselines,
-            mean=training_shares,
-            ridge=partial(lonlat_logistic, lonlat),
-            neighbours=partial(lonlat_neighbour_shares, lonlat, crs=crs),
-            trees=partial(lonlat_tree_classes, lonlat, seed=seed),
+            mean=partial(training_shares, weights=weights),
+            ridge=partial(lonlat_logistic, lonlat, weights=weights),
+            neighbours=partial(lonlat_neighbour_shares, lonlat, crs=crs, weights=weights),
+            trees=partial(lonlat_tree_classes, lonlat, seed=seed, weights=weights),
         ),
     ]
 

@@ -59,8 +59,8 @@ class RidgeSolution:
 class Moments:
     """Sums over rows: all that ridge needs to know of them when bands are fewer than rows."""
 
-    count: int
-    """Number of rows."""
+    count: float
+    """Number of rows, or the sum of their weights; each sum below is weighted, too."""
     features: Float[np.ndarray, " band"]
     """Sum of the features."""
     targets: Float[np.ndarray, " target"]
@@ -89,11 +89,14 @@ class Moments:
 
     @classmethod
     def of(
-        cls, features: Float[np.ndarray, "point band"], targets: Float[np.ndarray, "point target"]
+        cls,
+        features: Float[np.ndarray, "point band"],
+        targets: Float[np.ndarray, "point target"],
+        weights: Float[np.ndarray, " point"] | None = None,
     ) -> "Moments":
         """Sum over rows."""
         moments = cls.zeros(features.shape[1], targets.shape[1])
-        moments.add(features, targets)
+        moments.add(features, targets, weights)
         return moments
 
     @classmethod
@@ -111,15 +114,21 @@ class Moments:
         return cls(sum(part.count for part in parts), *totals)
 
     def add(
-        self, features: Float[np.ndarray, "point band"], targets: Float[np.ndarray, "point target"]
+        self,
+        features: Float[np.ndarray, "point band"],
+        targets: Float[np.ndarray, "point target"],
+        weights: Float[np.ndarray, " point"] | None = None,
     ) -> None:
-        """Add rows."""
-        self.count += len(features)
-        self.features += features.sum(axis=0)
-        self.targets += targets.sum(axis=0)
-        self.squares += (targets**2).sum(axis=0)
-        gram, cross = features.T @ features, features.T @ targets
-        if self.count == len(features):  # the first rows: large sums are not written twice
+        """Add rows, each as often as its weight says."""
+        first = self.count == 0
+        weighted = features if weights is None else weights[:, None] * features
+        weighted_targets = targets if weights is None else weights[:, None] * targets
+        self.count += len(features) if weights is None else float(weights.sum())
+        self.features += weighted.sum(axis=0)
+        self.targets += weighted_targets.sum(axis=0)
+        self.squares += (weighted_targets * targets).sum(axis=0)
+        gram, cross = weighted.T @ features, weighted.T @ targets
+        if first:  # large sums are not written twice
             self.gram, self.cross = gram, cross
         else:
             self.gram += gram
@@ -197,15 +206,27 @@ class DualEquations:
         features: Float[np.ndarray, "point band"],
         targets: Float[np.ndarray, "point target"],
         strength: Float[np.ndarray, " band"] | float = 1.0,
+        weights: Float[np.ndarray, " point"] | None = None,
     ) -> None:
-        """Standardize the bands; `strength` as in `PrimalEquations`."""
-        self.count = len(features)
-        self.mean, self.target_mean = features.mean(axis=0), targets.mean(axis=0)
-        inverse = inverse_std(features.var(axis=0), (features**2).mean(axis=0))
+        """Standardize the bands.
+
+        Args:
+            features: vectors of the training rows.
+            targets: their targets.
+            strength: as in `PrimalEquations`.
+            weights: positive weight of each row; 1 by default.
+        """
+        each = np.ones(len(features)) if weights is None else weights
+        self.count = float(each.sum())
+        self.mean, self.target_mean = each @ features / self.count, each @ targets / self.count
+        centred = features - self.mean
+        inverse = inverse_std(each @ centred**2 / self.count, each @ features**2 / self.count)
         self.band_scale = strength * inverse
-        self.standard = (features - self.mean) * self.band_scale
+        # A row times the root of its weight: products of such rows are the weighted sums.
+        root = np.sqrt(each)[:, None]
+        self.standard = root * centred * self.band_scale
         self.kernel = self.standard @ self.standard.T / self.count
-        self.centred_targets = targets - self.target_mean
+        self.centred_targets = root * (targets - self.target_mean)
 
     def solve(self, penalty: float) -> RidgeSolution:
         """Solve for the weights at a penalty."""

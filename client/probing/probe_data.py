@@ -16,6 +16,7 @@ from unigeo.client.probing.checks import (
 from unigeo.client.probing.controls import Controls
 from unigeo.client.probing.feature_rows import JoinedRows, row_blocks, select_rows
 from unigeo.client.probing.folds import Split, all_splits, position_numbers, spatial_blocks
+from unigeo.client.probing.metrics import Weights
 from unigeo.client.probing.models import Vectors
 from unigeo.client.probing.probe_inputs import ProbeInputs, check_target
 from unigeo.client.probing.row_counts import RowCounts
@@ -50,6 +51,8 @@ class ProbeData:
     """Row of the table that each point is."""
     controls: Controls | None = None
     """Controls at the points."""
+    weights: Weights = None
+    """Weight of each point, 1 on average; None if all are 1."""
 
     def labels(self, target: str) -> Labels | None:
         """Return the labels of a target of classes, None for a target of numbers."""
@@ -102,13 +105,14 @@ def prepare(
     # The counts are of all usable rows; only those that have the controls become points.
     blocks = spatial_blocks(lonlat[usable], inputs.block_km, inputs.crs)
     counts = {name: check_target(inputs, name, usable, status, blocks) for name in inputs.targets}
-    valid = usable & inputs.has_controls
+    valid = usable & inputs.has_controls & inputs.has_weight
     blocks = blocks[valid[usable]]
     groups = None if inputs.groups is None else inputs.groups[valid]
     positions = position_numbers(lonlat[valid])
     splits = all_splits(blocks, groups, inputs.folds, inputs.seed, positions)
     vectors = {name: select_rows(values, valid) for name, values in features.items()}
     known = {name: target_values(target)[valid] for name, target in inputs.targets.items()}
+    weights = None if inputs.weights is None else inputs.weights[valid]
     warn_of_left_out(counts)
     warn_of_repeats(list(inputs.targets), positions, groups)
     for name, values in known.items():
@@ -129,6 +133,7 @@ def prepare(
         inputs=inputs,
         rows=np.flatnonzero(valid),
         controls=None if inputs.controls is None else inputs.controls.take(valid),
+        weights=None if weights is None else weights / weights.mean(),
     )
 
 

@@ -64,8 +64,8 @@ class SpreadFacts(_FactsModel):
     """The spread of training vectors, whose arrays are named `spreads/<number>/...`."""
 
     penalty: float = Field(gt=0)
-    count: int = Field(gt=0)
-    """Number of training vectors."""
+    count: int | float = Field(gt=0)
+    """Number of training vectors, or the sum of their weights."""
 
 
 class ResidualFacts(_FactsModel):

@@ -1,7 +1,7 @@
 """The inputs of a probe: what a user's table says, checked before a vector is read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from unigeo.client.probing.targets import (
     Labels,
     Target,
     Task,
+    check_weights,
     read_target,
     read_targets,
     target_values,
@@ -62,6 +63,8 @@ class ProbeInputs:
     seed: int
     """Seed of the folds."""
     controls: Controls | None = None
+    weights: Float[np.ndarray, " row"] | None = None
+    """Weight of each row; 0 for a row that takes no part."""
 
     @property
     def has_position(self) -> Bool[np.ndarray, " row"]:
@@ -74,9 +77,15 @@ class ProbeInputs:
         return np.ones(len(self.lonlat), bool) if self.controls is None else self.controls.complete
 
     @property
+    def has_weight(self) -> Bool[np.ndarray, " row"]:
+        """Mask of the rows whose weight is above 0."""
+        return np.ones(len(self.lonlat), bool) if self.weights is None else self.weights > 0
+
+    @property
     def needs_vector(self) -> Bool[np.ndarray, " row"]:
-        """Mask of the rows to read a vector for: they have a position, a target and controls."""
-        return np.asarray(self.has_position & _any_target(self.targets) & self.has_controls)
+        """Mask of the rows to read a vector for: they have all else that a point needs."""
+        complete = self.has_position & self.has_controls & self.has_weight
+        return np.asarray(complete & _any_target(self.targets))
 
     def __repr__(self) -> str:
         return f"ProbeInputs({listed(list(self.targets))} of {len(self.lonlat):,} rows)"
@@ -92,6 +101,7 @@ def read_inputs(
     otherwise: str,
     groups: Any,
     controls: Any = None,
+    weights: Any = None,
     **options: Any,
 ) -> tuple[ProbeInputs, Points]:
     """Read targets, positions, groups and controls of a table.
@@ -105,6 +115,7 @@ def read_inputs(
         otherwise: CRS of the blocks if most points lie outside the contiguous United States.
         groups: column or labels as in `Field.probe`.
         controls: names as in `Field.probe`.
+        weights: column or numbers as in `Field.probe`.
         options: `block_km`, `folds` and `seed` of `check_inputs`.
 
     Returns:
@@ -121,8 +132,15 @@ def read_inputs(
     known = points.lonlat[~np.isnan(points.lonlat).any(axis=1)]
     blocks = blocks_crs(known, otherwise) if len(known) else otherwise
     beside = None if controls is None else read_controls(table, controls, targets)
+    counted = read_column(table, weights) if names_column(table, weights) else weights
     inputs = check_inputs(
-        truth, points.lonlat, groups=labels, crs=blocks, controls=beside, **options
+        truth,
+        points.lonlat,
+        groups=labels,
+        crs=blocks,
+        controls=beside,
+        weights=counted,
+        **options,
     )
     return inputs, points
 
@@ -137,6 +155,7 @@ def check_inputs(
     folds: int = 5,
     seed: int = 0,
     controls: Controls | None = None,
+    weights: Any = None,
 ) -> ProbeInputs:
     """Check what can be checked without a vector.
 
@@ -150,6 +169,7 @@ def check_inputs(
         folds: at least 3: the penalty is chosen in the folds that are not held out.
         seed: seed of the folds.
         controls: the user's own variables; a row that lacks one takes no part.
+        weights: weight of each row, 0 or more; a row whose weight is 0 or missing takes no part.
 
     Raises:
         ProbeError: if rows, blocks or groups are too few, a target is constant, or an option is not
@@ -166,16 +186,23 @@ def check_inputs(
     check_lonlat(lonlat[has_position])
     if controls is not None and len(controls.values) != len(lonlat):
         raise ProbeError(f"{len(controls.values)} rows of controls for {len(lonlat)} points")
-    numbers = None
+    inputs = ProbeInputs(
+        known,
+        lonlat,
+        None,
+        float(block_km),
+        crs,
+        int(folds),
+        int(seed),
+        controls,
+        None if weights is None else check_weights(weights, len(lonlat)),
+    )
     if groups is not None:
-        complete = True if controls is None else controls.complete
-        needed = has_position & _any_target(known) & complete
+        needed = inputs.needs_vector
         numbers = group_numbers(groups, len(lonlat), needed)
         check_units(len(np.unique(numbers[needed])), folds, "groups")
+        inputs = replace(inputs, groups=numbers)
     blocks = spatial_blocks(lonlat[has_position], block_km, crs)
-    inputs = ProbeInputs(
-        known, lonlat, numbers, float(block_km), crs, int(folds), int(seed), controls
-    )
     status = np.where(has_position, np.uint8(Status.VALID), np.uint8(NO_POSITION))
     for name in known:
         check_target(inputs, name, has_position, status, blocks)
@@ -207,10 +234,11 @@ def check_target(
     target = inputs.targets[name]
     values = target_values(target)
     has_target, has_controls = np.isfinite(values), inputs.has_controls
-    counts = RowCounts.of(has_target, usable, status, has_controls)
-    occupied = len(np.unique(blocks[(has_target & has_controls)[usable]]))
+    counts = RowCounts.of(has_target, usable, status, has_controls, inputs.has_weight)
+    complete = has_target & has_controls & inputs.has_weight
+    occupied = len(np.unique(blocks[complete[usable]]))
     check_counts(name, counts, occupied, inputs.folds, inputs.block_km)
-    values = values[has_target & usable & has_controls]
+    values = values[complete & usable]
     if isinstance(target, Labels):
         check_classes(name, target.classes, values.astype(np.int64))
     else:

@@ -146,6 +146,7 @@ class RidgeProbe:
         strength: Float[np.ndarray, " band"] | float = 1.0,
         advance: Advance = lambda operations: None,
         leave_one_out: bool = False,
+        weights: Float[np.ndarray, " point"] | None = None,
     ) -> HeldOut:
         """Predict every row by a model fitted, and its penalty chosen, on the other folds.
 
@@ -155,11 +156,15 @@ class RidgeProbe:
             folds: fold number of each row; at least three different ones.
             strength: factor of each standardized band, whose penalty is divided by its square.
             advance: called with newly done floating-point operations.
-            leave_one_out: also predict the training points of every model, each left out.
+            leave_one_out: also predict the training points of every model, each left out; not with
+                weights.
+            weights: positive weight of each row in the mean squared error, and in the mean and
+                deviation that bands are standardized by; 1 by default.
 
         Raises:
             ProbeError: if a target is missing from a whole fold.
         """
+        assert not (leave_one_out and weights is not None), "leverages of weighted rows differ"
         count = int(folds.max()) + 1  # results are indexed by fold number, which may have gaps
         penalties = np.full((count, targets.shape[1]), np.nan)
         predictions, difficulties = np.full((2, *targets.shape), np.nan)
@@ -169,7 +174,7 @@ class RidgeProbe:
             left_out = np.full((count, count, *targets.shape), np.nan, np.float32)
             seen_difficulties = np.full((count, *targets.shape), np.nan, np.float32)
         for rows, columns in complete_targets(targets):
-            data = FoldedRows(features, targets, folds, rows, columns, strength, advance)
+            data = FoldedRows(features, targets, folds, rows, columns, strength, advance, weights)
             if data.count < 3:
                 raise ProbeError(
                     f"{data.count} folds leave none to choose the penalty in: at least 3 are needed"
@@ -228,12 +233,14 @@ class RidgeProbe:
         strength: Float[np.ndarray, " band"] | float = 1.0,
         advance: Advance = lambda operations: None,
         leave_one_out: bool = False,
+        weights: Float[np.ndarray, " point"] | None = None,
     ) -> FittedRidge:
         """Fit all rows, the penalty chosen by predicting each fold from the others.
 
         Args and errors as in `held_out`; two folds are enough.
         """
-        weights = np.empty((features.shape[1], targets.shape[1]))
+        assert not (leave_one_out and weights is not None), "leverages of weighted rows differ"
+        slopes = np.empty((features.shape[1], targets.shape[1]))
         intercepts, penalties = np.empty(targets.shape[1]), np.empty(targets.shape[1])
         predictions, difficulties = np.full((2, *targets.shape), np.nan)
         trained = None
@@ -245,7 +252,7 @@ class RidgeProbe:
         centre: Float[np.ndarray, " band"] | None = None
         spreads = []
         for rows, columns in complete_targets(targets):
-            data = FoldedRows(features, targets, folds, rows, columns, strength, advance)
+            data = FoldedRows(features, targets, folds, rows, columns, strength, advance, weights)
             centre = data.origin if centre is None else centre
             every = tuple(range(data.count))
             with data.workers() as run:
@@ -281,7 +288,7 @@ class RidgeProbe:
                     alike = np.flatnonzero(best == number)
                     # Back from deviations from this group's origin to those from the common centre.
                     slope = solution.weights[:, alike] / data.scale[:, None]
-                    weights[:, columns[alike]] = slope
+                    slopes[:, columns[alike]] = slope
                     shift = (centre - data.origin) @ slope + data.target_origin[alike]
                     intercepts[columns[alike]] = solution.intercepts[alike] + shift
                     spreads.append((columns[alike], spread.unscaled(data.origin, data.scale)))
@@ -289,7 +296,7 @@ class RidgeProbe:
         assert centre is not None
         return FittedRidge(
             centre=centre,
-            weights=weights,
+            weights=slopes,
             intercepts=intercepts,
             penalties=penalties,
             spreads=tuple(spreads),

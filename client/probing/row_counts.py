@@ -15,17 +15,19 @@ class RowCounts:
     rows: int
     """Rows of the table."""
     points: int
-    """Rows that take part: they have the target, a vector and the controls."""
+    """Rows that take part: they have the target, a vector, the controls and a weight."""
     without_target: int
     """Rows that lack the target."""
     without_vector: int
-    """Rows that have the target and the controls, and no vector."""
+    """Rows that have the target, the controls and a weight, and no vector."""
     without_position: int = 0
     """Rows that lack a vector because they have no position."""
     reasons: str = ""
     """Reasons for lacking a vector, counted; empty if they are not known."""
     without_control: int = 0
     """Rows that have the target and lack a control."""
+    without_weight: int = 0
+    """Rows that have the target and the controls, and a weight of 0 or none."""
 
     @classmethod
     def of(
@@ -34,6 +36,7 @@ class RowCounts:
         has_vector: Bool[np.ndarray, " row"],
         status: UInt8[np.ndarray, " row"],
         has_controls: Bool[np.ndarray, " row"] | bool = True,
+        has_weight: Bool[np.ndarray, " row"] | bool = True,
     ) -> "RowCounts":
         """Count the rows.
 
@@ -42,8 +45,9 @@ class RowCounts:
             has_vector: which rows have a vector.
             status: reason why a row has no vector; `VALID` if it is not known.
             has_controls: which rows have every control.
+            has_weight: which rows have a weight above 0.
         """
-        complete = has_target & has_controls
+        complete = has_target & has_controls & has_weight
         without_vector = complete & ~has_vector
         return cls(
             rows=len(has_target),
@@ -52,7 +56,8 @@ class RowCounts:
             without_vector=int(without_vector.sum()),
             without_position=int((status[without_vector] == NO_POSITION).sum()),
             reasons=count_reasons(status[without_vector]),
-            without_control=int((has_target & ~complete).sum()),
+            without_control=int((has_target & ~np.asarray(has_controls)).sum()),
+            without_weight=int((has_target & has_controls & ~np.asarray(has_weight)).sum()),
         )
 
     def __str__(self) -> str:
@@ -66,6 +71,8 @@ class RowCounts:
             parts.append(f"{self.without_target:,} without the target")
         if self.without_control:
             parts.append(f"{self.without_control:,} without a control")
+        if self.without_weight:
+            parts.append(f"{self.without_weight:,} without a weight above 0")
         if self.without_vector:
             alone = self.reasons.removeprefix(f"{self.without_vector:,} ")  # one reason for all
             why = f": {alone}" if alone else ""

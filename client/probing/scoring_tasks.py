@@ -13,6 +13,7 @@ from unigeo.client.probing.controls import with_controls
 from unigeo.client.probing.feature_rows import select_rows
 from unigeo.client.probing.folds import Split
 from unigeo.client.probing.metrics import (
+    Weights,
     accuracy,
     average_precision,
     balanced_accuracy,
@@ -68,6 +69,7 @@ class NumberTask:
     """Values of each target at all points; NaN where missing."""
     level: float
     """Share of the points that intervals should hold."""
+    weights: Weights = None
 
     @property
     def seconds(self) -> float:
@@ -81,7 +83,9 @@ class NumberTask:
         for features, guess in self.method.held_out(truth, self.split.folds, advance).items():
             held = guess.predictions if isinstance(guess, HeldOut) else guess
             for column, (target, values) in enumerate(self.targets.items()):
-                scores, by_fold = _number_scores(values, guess, column, self.split, self.level)
+                scores, by_fold = _number_scores(
+                    values, guess, column, self.split, self.level, self.weights
+                )
                 predicted = held[np.isfinite(values), column]
                 yield MethodScores(target, features, self.split.name, scores, by_fold, predicted)
 
@@ -97,6 +101,7 @@ class ClassTask:
     """Class number of each point."""
     folds: Int[np.ndarray, " point"]
     """Fold of each point."""
+    weights: Weights = None
 
     @property
     def seconds(self) -> float:
@@ -107,7 +112,7 @@ class ClassTask:
     def run(self, advance: Advance) -> Iterator[MethodScores]:
         """Predict and score the target."""
         for features, guess in self.method.held_out(self.codes, self.folds, advance).items():
-            scores, by_fold = _class_scores(self.codes, guess, self.folds)
+            scores, by_fold = _class_scores(self.codes, guess, self.folds, self.weights)
             right = (guess.argmax(axis=1) == self.codes).astype(np.float64)
             yield MethodScores(self.target, features, self.split, scores, by_fold, right)
 
@@ -138,12 +143,12 @@ def scoring_tasks(
     numbers = {name: known for name, known in data.known.items() if data.labels(name) is None}
     methods: list[NumberMethod | PositionMethod] = []
     if numbers:
-        methods += number_methods(sets, data.lonlat, data.crs, seed, baselines, trees)
+        methods += number_methods(sets, data.lonlat, data.crs, seed, baselines, trees, data.weights)
     if spatial is not None and data.vectors:
         methods = _with_position(methods, data)
     tasks: list[ScoringTask] = []
     for split in data.splits:
-        tasks += [NumberTask(method, split, numbers, level) for method in methods]
+        tasks += [NumberTask(method, split, numbers, level, data.weights) for method in methods]
         for target in data.known:
             if target not in numbers:
                 tasks += _class_tasks(data, sets, target, split, seed, baselines)
@@ -176,8 +181,9 @@ def _class_tasks(
     selected = {
         name: (select_rows(values, has), strength) for name, (values, strength) in sets.items()
     }
-    methods = class_methods(selected, data.lonlat[has], data.crs, seed, baselines)
-    return [ClassTask(method, split.name, target, codes, folds) for method in methods]
+    weights = None if data.weights is None else data.weights[has]
+    methods = class_methods(selected, data.lonlat[has], data.crs, seed, baselines, weights)
+    return [ClassTask(method, split.name, target, codes, folds, weights) for method in methods]
 
 
 def run_tasks(tasks: Sequence[ScoringTask], progress: TaskProgress) -> list[MethodScores]:
@@ -209,16 +215,20 @@ def _number_scores(
     column: int,
     split: Split,
     level: float,
+    weights: Weights,
 ) -> tuple[Row, list[Row]]:
     """Score one target of numbers, in all folds together and by fold."""
     has = np.isfinite(truth)
+    counted = None if weights is None else weights[has]
     held = guess.predictions if isinstance(guess, HeldOut) else guess
     known, guessed, folds = truth[has], held[has, column], split.folds[has]
-    by_fold = _fold_scores(folds, lambda inside: r2_score(known[inside], guessed[inside]))
-    score, mean, std = r2_score(known, guessed), *_mean_and_std(by_fold)
+    by_fold = _fold_scores(
+        folds, counted, lambda inside, some: r2_score(known[inside], guessed[inside], some)
+    )
+    score, mean, std = r2_score(known, guessed, counted), *_mean_and_std(by_fold)
     half_width, covered = np.nan, np.nan
     if isinstance(guess, HeldOut):
-        coverage = measured_coverage(truth, guess, column, split.folds, level)
+        coverage = measured_coverage(truth, guess, column, split.folds, level, weights)
         half_width, covered = coverage.half_width, coverage.covered
     percent = f"{100 * level:g}"
     row = {
@@ -233,29 +243,36 @@ def _class_scores(
     codes: Int[np.ndarray, " point"],
     guess: Float[np.ndarray, "point class"],
     folds: Int[np.ndarray, " point"],
+    weights: Weights,
 ) -> tuple[Row, list[Row]]:
     """Score one target of classes, in all folds together and by fold."""
-    by_fold = _fold_scores(folds, lambda inside: accuracy(codes[inside], guess[inside]))
+    by_fold = _fold_scores(
+        folds, weights, lambda inside, some: accuracy(codes[inside], guess[inside], some)
+    )
     mean, std = _mean_and_std(by_fold)
     row = {
-        "metric": "accuracy", "score": accuracy(codes, guess),
+        "metric": "accuracy", "score": accuracy(codes, guess, weights),
         "score_folds_mean": mean, "score_folds_std": std,
         "r2": np.nan, "r2_folds_mean": np.nan, "r2_folds_std": np.nan,
-        "balanced_accuracy": balanced_accuracy(codes, guess),
-        "average_precision": average_precision(codes, guess), "log_loss": log_loss(codes, guess),
+        "balanced_accuracy": balanced_accuracy(codes, guess, weights),
+        "average_precision": average_precision(codes, guess, weights),
+        "log_loss": log_loss(codes, guess, weights),
     }  # fmt: skip
     return row, by_fold
 
 
 def _fold_scores(
-    folds: Int[np.ndarray, " point"], score: Callable[[Bool[np.ndarray, " point"]], float]
+    folds: Int[np.ndarray, " point"],
+    weights: Weights,
+    score: Callable[[Bool[np.ndarray, " point"], Weights], float],
 ) -> list[Row]:
-    """Score each fold by itself, by a function of the mask of its points."""
-    insides = [(fold, folds == fold) for fold in np.unique(folds)]
-    return [
-        {"fold": int(fold), "points": int(inside.sum()), "score": score(inside)}
-        for fold, inside in insides
-    ]
+    """Score each fold by itself, by a function of the mask and the weights of its points."""
+    rows: list[Row] = []
+    for fold in np.unique(folds):
+        inside = folds == fold
+        some = None if weights is None else weights[inside]
+        rows.append({"fold": int(fold), "points": int(inside.sum()), "score": score(inside, some)})
+    return rows
 
 
 def _mean_and_std(by_fold: list[Row]) -> tuple[float, float]:

@@ -31,23 +31,31 @@ def uses_position(features: str) -> bool:
     return features.endswith(_SUFFIX)
 
 
-def check_spatial(spatial: Any, targets: Mapping[str, Target], features: Iterable[str]) -> None:
+def check_spatial(
+    spatial: Any, targets: Mapping[str, Target], features: Iterable[str], weighted: bool = False
+) -> None:
     """Refuse what `spatial` cannot do.
 
     Args:
         spatial: option of `Field.probe`.
         targets: targets by name.
         features: names of the sets of features.
+        weighted: whether rows have weights.
 
     Raises:
-        ProbeError: if it is neither None nor `residuals`, a target is of classes, or a set of
-            features has the name of a model with position.
+        ProbeError: if it is neither None nor `residuals`, a target is of classes, rows have
+            weights, or a set of features has the name of a model with position.
         MissingExtraError: without scikit-learn, if it is `residuals`.
     """
     if spatial is None:
         return
     if spatial != "residuals":
         raise ProbeError(f"spatial must be 'residuals' or None, not {short(spatial)}")
+    if weighted:
+        raise ProbeError(
+            "spatial='residuals' spreads the residuals of rows that count alike: probe without "
+            "spatial or without weights"
+        )
     for name, target in targets.items():
         if isinstance(target, Labels):
             raise ProbeError(

@@ -134,6 +134,33 @@ def read_targets(targets: Mapping[str, Any], count: int) -> dict[str, Target]:
     return read
 
 
+def check_weights(values: Any, count: int) -> Float[np.ndarray, " row"]:
+    """Read the weights of `count` rows as float64, 0 where missing.
+
+    Args:
+        values: numbers in any form that `table_columns.to_series` takes.
+        count: number of rows.
+
+    Raises:
+        ProbeError: if there is not one number per row, one is negative, or none is above 0.
+    """
+    column = to_series(values)
+    if len(column) != count:
+        raise ProbeError(f"there are {len(column):,} weights for {count:,} rows")
+    _column_kind(column, "weights")
+    given = _to_numbers(column, "weights")
+    weights = np.where(np.isnan(given), 0.0, given)
+    if (weights < 0).any():
+        row = int(np.argmax(weights < 0))
+        raise ProbeError(
+            f"a weight is 0 or more, and that of row {row} is {weights[row]:g}: a row of weight 0 "
+            "takes no part"
+        )
+    if not (weights > 0).any():
+        raise ProbeError(f"none of the {count:,} weights is above 0: no row takes part")
+    return weights
+
+
 ColumnKind = Literal["numbers", "flags", "words", "categories", "nothing"]
 """Kind of a column's values; `nothing` if every value is missing."""
 _TIMES = "dates or times"
