@@ -43,8 +43,11 @@ def test_probe_prints_features_and_baselines_and_writes_every_score(
     assert min(rows["coordinate"]) > 0.9
     assert " without a vector: " in output
     assert " water" in output
-    assert "Intervals of joined that should hold 80 %" in output
-    assert [line[2].strip() for line in lines[-2:]] == ["random", "blocked"]
+    best = max(("joined", "coordinate", "aerial"), key=lambda name: rows[name][1])
+    assert f"Predicted by default: height by {best}." in output
+    assert "Intervals that should hold 80 %" in output
+    assert [line[3].strip() for line in lines[-2:]] == ["random", "blocked"]
+    assert {line[2].strip() for line in lines[-2:]} == {best}
     scores = pd.read_csv(out)
     assert len(scores) == 8 * 2
     assert scores["dropped"].min() > 0
@@ -53,8 +56,9 @@ def test_probe_prints_features_and_baselines_and_writes_every_score(
 
 def test_scores_and_intervals_as_json(gulf: Path, table: Path) -> None:
     args = ("probe", gulf, table, "--target", "height", "--groups", "part", "--modality", "aerial")
+    args = (*args, "--weights", "part", "--bounds", "-100", "100")
     ended = run(*args, *FEW, "--json")
-    assert ended.stderr.startswith("Warning: ")  # six groups are few
+    assert "Warning: " in ended.stderr  # a sixth of the rows has no weight; five groups are few
     found = json.loads(ended.stdout)
     assert {row["split"] for row in found["scores"]} == {"random", "blocked", "grouped"}
     assert {row["level"] for row in found["intervals"]} == {0.9}
@@ -139,6 +143,8 @@ def test_a_map_that_is_there_is_replaced_only_when_that_is_asked(
         (("--level", "0.5", "--target", "height"), "'height' is named twice"),
         (("--target", "depth"), "no column 'depth'"),
         (("--groups", "state"), "no column 'state'"),
+        (("--weights", "people"), "no column 'people'"),
+        (("--bounds", "0", "inf"), "beyond the bounds (0, inf)"),
     ],
 )
 def test_a_question_that_cannot_be_answered_is_refused(

@@ -13,7 +13,7 @@ from unigeo.client.probing.gains import r2_gain
 from unigeo.client.probing.logistic import LogisticProbe
 from unigeo.client.probing.ridge import RidgeProbe
 from unigeo.client.probing.targets import class_labels
-from unigeo.schemas.errors import ProbeError
+from unigeo.schemas.errors import ProbeError, ProbeWarning
 
 RNG = np.random.default_rng(0)
 ROWS = 60
@@ -139,6 +139,15 @@ def test_weights_that_cannot_be_used_are_refused(weights: list[object], message:
     features, target, lonlat = survey()
     with pytest.raises(ProbeError, match=message):
         probe_table({"a": features}, {"y": target}, lonlat, weights=weights)
+
+
+def test_weights_of_which_a_few_decide_are_warned_of() -> None:
+    features, target, lonlat = survey()
+    weights = np.r_[np.full(10, 1e4), np.ones(150)]
+    with pytest.warns(ProbeWarning, match="as sure as those of 10: the few that weigh most"):
+        probe_table(
+            {"a": features}, {"y": target}, lonlat, weights=weights, baselines=False, folds=3
+        )
 
 
 def test_position_is_not_added_to_weighted_rows() -> None:

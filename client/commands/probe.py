@@ -64,6 +64,12 @@ FIT_OPTIONS = option_group(
         help="Also score, and predict by, vectors and position together.",
     ),
     click.option("--weights", help="Column that says how much each row counts, such as people."),
+    click.option(
+        "--bounds",
+        type=(float, float),
+        metavar="LOW HIGH",
+        help="Kept by predictions and intervals, such as 0 1; inf where there is none.",
+    ),
     click.option("--block-km", type=float, help="Side of a block of a TABLE.  [default: 300]"),
     click.option("--folds", type=click.IntRange(min=3), default=5, show_default=True),
     click.option("--seed", type=int, default=0, show_default=True, help="Of the folds."),
@@ -76,7 +82,9 @@ FIT_OPTIONS = option_group(
     ),
 )
 OUTPUT_OPTIONS = option_group(
-    click.option("--features", help="A modality or joined, to predict and map by."),
+    click.option(
+        "--features", help="A modality or joined, to predict and map by; else what scored best."
+    ),
     click.option(
         "--predict",
         type=(str, str),
@@ -223,7 +231,7 @@ def _fit_probe(
     from unigeo.schemas.tables.table_files import read_table
 
     names = ("modalities", "all_covariates", "covariates", "method", "lon", "lat", "crs", "task")
-    folding = ("groups", "folds", "seed", "level", "spatial", "weights")
+    folding = ("groups", "folds", "seed", "level", "spatial", "weights", "bounds")
     arguments = field_arguments({key: options[key] for key in (*names, *folding)})
     if options["block_km"] is not None:
         arguments["block_km"] = options["block_km"]
@@ -248,18 +256,18 @@ def _printed_warnings() -> Iterator[None]:
 
 
 def _scores_text(probe: "Probe") -> str:
-    """Return the scores and the coverage of the last feature set's intervals, as Markdown."""
+    """Return the scores, and the coverage of the intervals that predict by default, as Markdown."""
     from unigeo.client.probing.score_tables import to_markdown
 
-    features = probe.features[-1]
     intervals = probe.intervals
-    shown = intervals[intervals["features"] == features]
+    best = intervals["target"].map({name: probe.default_features(name) for name in probe.targets})
+    shown = intervals[intervals["features"] == best]
     if shown.empty:
         return probe.text()
-    table = shown[["target", "split", "half_width", "coverage"]].set_index("target")
+    table = shown[["target", "features", "split", "half_width", "coverage"]].set_index("target")
     return (
-        f"{probe.text()}\n\n{to_markdown(table)}\n\nIntervals of {features} that should hold "
-        f"{100 * probe.level:g} % of held-out places: half their width, and the share they held."
+        f"{probe.text()}\n\n{to_markdown(table)}\n\nIntervals that should hold "
+        f"{100 * probe.level:g} % of held-out points: half their width, and the share they held."
     )
 
 

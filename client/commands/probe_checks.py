@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from unigeo.schemas.tables.part_readers import TableParts
 
 MAP_ENDINGS = (".tif", ".tiff", ".zarr")
-_FIT_ONLY = ("block_km", "task", "groups", "controls", "weights", "save")
+_FIT_ONLY = ("block_km", "task", "groups", "controls", "weights", "bounds", "save")
 """Options that need a TABLE to fit a probe to."""
 _SAMPLED = ("all_covariates", "covariates", "modalities", "method")
 """Options that say what is read of the field."""

@@ -76,6 +76,7 @@ class Field(ByLikeness):
         covariates: Covariates = False,
         spatial: "Spatial | None" = None,
         weights: Any = None,
+        bounds: Any = None,
         progress: bool | None = None,
     ) -> "Probe":
         """Evaluate how well a linear model on the vectors predicts columns of a table.
@@ -115,6 +116,9 @@ class Field(ByLikeness):
             weights: name of a column, or a number for each row: how much the row counts in fits,
                 choices, baselines, scores and intervals, such as its people. Only their ratios
                 matter; a row whose weight is 0 or missing takes no part.
+            bounds: `(low, high)` that targets of numbers keep, such as `(0, 1)` for shares, None
+                where there is no end; or a mapping of names to such pairs. Predictions beyond a
+                bound, and the ends of intervals, are moved onto it, in scores, tables and maps.
             progress: print on stderr what will be computed and about how long it takes, and show a
                 bar; by default if it takes more than 5 seconds.
 
@@ -161,6 +165,7 @@ class Field(ByLikeness):
             groups=groups,
             controls=controls,
             weights=weights,
+            bounds=bounds,
             block_km=block_km,
             folds=folds,
             seed=seed,

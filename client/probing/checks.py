@@ -23,6 +23,8 @@ MAX_LEFT_OUT = 0.1
 """Share of the rows left out, above which the rest may be another population."""
 MAX_REPEATED = 0.05
 """Share of the points that share their position with another, above which there is a warning."""
+MIN_EFFECTIVE = 0.1
+"""Effective number of weighted points / their number, below which there is a warning."""
 _UNITS = {"random": "positions", "blocked": "blocks", "grouped": "groups"}
 """Names of the units by split, for messages."""
 _MAX_NAMED = 5
@@ -156,6 +158,21 @@ def warn_of_left_out(counts: Mapping[str, RowCounts]) -> None:
         _warn(
             f"the scores of {_list_targets(targets)} are of {count}: they say nothing of the rows "
             "that are left out"
+        )
+
+
+def warn_of_uneven(weights: Float[np.ndarray, " point"] | None) -> None:
+    """Warn of weights of which a few make up most.
+
+    Source: Kish (1965), "Survey Sampling", section 11.7: the effective number of points.
+    """
+    if weights is None:
+        return
+    effective = weights.sum() ** 2 / (weights**2).sum()
+    if effective < MIN_EFFECTIVE * len(weights):
+        _warn(
+            f"the weights of {len(weights):,} points are so uneven that scores are as sure as "
+            f"those of {effective:,.0f}: the few that weigh most decide"
         )
 
 

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 
 from unigeo.client.probing.ridge import HeldOut
 from unigeo.client.probing.table_columns import short
+from unigeo.client.probing.target_bounds import UNBOUNDED, Bounds
 from unigeo.schemas.errors import ProbeError
 
 _ROUNDING = 1e-12
@@ -67,6 +68,7 @@ def interval_layers(
     prediction: Float[np.ndarray, " point"],
     half_width: Callable[[], Float[np.ndarray, " point"]],
     layers: tuple[str, ...],
+    bounds: Bounds = UNBOUNDED,
 ) -> dict[str, Float[np.ndarray, " point"]]:
     """Return some or all of `INTERVAL_LAYERS`.
 
@@ -74,12 +76,14 @@ def interval_layers(
         prediction: predicted numbers.
         half_width: computes the half-width of their intervals; called if a layer needs it.
         layers: names of the layers.
+        bounds: bounds that predictions and the ends of intervals keep.
     """
-    layer_values = {"prediction": prediction}
+    layer_values = {"prediction": bounds.clip(prediction)}
     if set(layers) - {"prediction"}:
         half = half_width()
-        layer_values |= {"lower": prediction - half, "upper": prediction + half}
-        layer_values["uncertainty"] = half
+        lower, upper = bounds.clip(prediction - half), bounds.clip(prediction + half)
+        layer_values |= {"lower": lower, "upper": upper}
+        layer_values["uncertainty"] = (upper - lower) / 2 if bounds.any else half
     return {name: layer_values[name] for name in layers}
 
 
@@ -104,6 +108,7 @@ def measured_coverage(
     folds: Int[np.ndarray, " point"],
     level: float,
     weights: Float[np.ndarray, " point"] | None = None,
+    bounds: Bounds = UNBOUNDED,
 ) -> IntervalCoverage:
     """Measure the coverage on each fold of intervals calibrated on the other folds.
 
@@ -119,6 +124,7 @@ def measured_coverage(
         folds: fold number of each point.
         level: share of the points that intervals should hold, such as 0.9.
         weights: weight of each point, by which the share is counted; 1 by default.
+        bounds: bounds that the ends of the intervals keep; the calibration knows none.
     """
     known = np.isfinite(truth)
     half_width, covered = np.empty(len(truth)), np.empty(len(truth), bool)
@@ -130,9 +136,12 @@ def measured_coverage(
         residuals /= held.difficulty_without_two[fold, others, column]
         of_others = None if weights is None else weights[others]
         quantile = conformal_quantile(residuals, level, of_others)
-        half_width[inside] = quantile * held.difficulty[inside, column]
-        error = np.abs(truth[inside] - held.predictions[inside, column])
-        covered[inside] = error <= half_width[inside]
+        middle, half = held.predictions[inside, column], held.difficulty[inside, column] * quantile
+        # A truth within the bounds that lies in an interval lies in what they leave of it.
+        covered[inside] = np.abs(truth[inside] - middle) <= half
+        half_width[inside] = half
+        if bounds.any:
+            half_width[inside] = (bounds.clip(middle + half) - bounds.clip(middle - half)) / 2
     counted = None if weights is None else weights[known]
     mean, share = (np.average(one[known], weights=counted) for one in (half_width, covered))
     return IntervalCoverage(float(mean), float(share))

@@ -57,9 +57,9 @@ def probe_table(
     """Score each set of features, and the baselines on position, under every split.
 
     Args, errors and warnings as in `probe_inputs.check_inputs` (options are its `groups`,
-    `block_km`, `crs`, `folds`, `seed`, `controls`, `weights`), `probe_data.prepare` and `evaluate`.
-    The vectors of a set are an array, or an object of its shape that returns the rows of an array
-    of row numbers, such as an array in a file: they are read in blocks.
+    `block_km`, `crs`, `folds`, `seed`, `controls`, `weights`, `bounds`), `probe_data.prepare` and
+    `evaluate`. The vectors of a set are an array, or an object of its shape that returns the rows
+    of an array of row numbers, such as an array in a file: they are read in blocks.
 
     Returns:
         One row per split, target and set of features or baseline:

@@ -20,6 +20,7 @@ from unigeo.client.probing.probe_data import ProbeData
 from unigeo.client.probing.ridge import FittedRidge, RidgeProbe
 from unigeo.client.probing.spatial_option import uses_position, without_position
 from unigeo.client.probing.table_columns import listed
+from unigeo.client.probing.target_bounds import UNBOUNDED, Bounds
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,6 +30,8 @@ class NumberModel:
     ridge: FittedRidge
     nonconformity: float
     """Half-width of an interval where the difficulty is 1, in the target's unit."""
+    bounds: Bounds = UNBOUNDED
+    """Bounds that predictions and intervals keep."""
     layers = INTERVAL_LAYERS
     """Names of the predicted layers."""
 
@@ -41,7 +44,10 @@ class NumberModel:
         """Predict some or all layers; the prediction alone takes less work than its interval."""
         prediction = self.ridge.predict(vectors)[:, 0]
         return interval_layers(
-            prediction, lambda: self.nonconformity * self.ridge.difficulty(vectors)[:, 0], layers
+            prediction,
+            lambda: self.nonconformity * self.ridge.difficulty(vectors)[:, 0],
+            layers,
+            self.bounds,
         )
 
 
@@ -107,7 +113,7 @@ def fitted_models(data: ProbeData, target: str, features: str, level: float) -> 
     """
     vectors, folds = data.vectors[without_position(features)], data.splits[-1].folds
     if uses_position(features):
-        return {**fit_position_models(vectors, data.known, folds, data.lonlat, level)}
+        return {**fit_position_models(vectors, data.known, folds, data.lonlat, level, data.bounds)}
     labels = data.labels(target)
     if labels is not None:
         has = data.has(target)
@@ -126,5 +132,5 @@ def fitted_models(data: ProbeData, target: str, features: str, level: float) -> 
         known = np.isfinite(alone.nonconformity[:, 0])
         weights = None if data.weights is None else data.weights[known]
         quantile = conformal_quantile(alone.nonconformity[known, 0], level, weights)
-        models[name] = NumberModel(alone, quantile)
+        models[name] = NumberModel(alone, quantile, data.bounds.get(name, UNBOUNDED))
     return models

@@ -14,6 +14,7 @@ from unigeo.client.probing.conformal import (
 from unigeo.client.probing.feature_rows import FeatureRows
 from unigeo.client.probing.regression_kriging import KrigedResiduals, fit_kriging
 from unigeo.client.probing.ridge import FittedRidge, RidgeProbe, complete_targets
+from unigeo.client.probing.target_bounds import UNBOUNDED, Bounds
 
 
 @dataclass(frozen=True, repr=False)
@@ -24,6 +25,8 @@ class PositionModel:
     residuals: KrigedResiduals
     nonconformity: float
     """Half-width of an interval where the difficulty is 1, in the target's unit."""
+    bounds: Bounds = UNBOUNDED
+    """Bounds that predictions and intervals keep."""
     layers = INTERVAL_LAYERS
     """Names of the predicted layers."""
 
@@ -39,7 +42,10 @@ class PositionModel:
         """Predict some or all layers at points of given position."""
         prediction = self.residuals.predict(self.ridge.predict(vectors), lonlat)[:, 0]
         return interval_layers(
-            prediction, lambda: self.nonconformity * self.ridge.difficulty(vectors)[:, 0], layers
+            prediction,
+            lambda: self.nonconformity * self.ridge.difficulty(vectors)[:, 0],
+            layers,
+            self.bounds,
         )
 
 
@@ -49,6 +55,7 @@ def fit_position_models(
     folds: Int[np.ndarray, " point"],
     lonlat: Float[np.ndarray, "point 2"],
     level: float,
+    bounds: Mapping[str, Bounds],
 ) -> dict[str, PositionModel]:
     """Fit the models of vectors and position on all points.
 
@@ -59,6 +66,7 @@ def fit_position_models(
             calibrated.
         lonlat: position of each point.
         level: share of the points that intervals should hold.
+        bounds: bounds of the targets that have some.
 
     Returns:
         Models by target.
@@ -75,5 +83,7 @@ def fit_position_models(
             ratios = errors / ridge.difficulty_unseen[:, column]
             quantile = conformal_quantile(ratios[np.isfinite(ratios)], level)
             residuals = kriged.residuals.only(number)
-            models[names[column]] = PositionModel(ridge.only(int(column)), residuals, quantile)
+            models[names[column]] = PositionModel(
+                ridge.only(int(column)), residuals, quantile, bounds.get(names[column], UNBOUNDED)
+            )
     return models

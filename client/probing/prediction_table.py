@@ -1,5 +1,6 @@
 """Predictions of a probe at points, as columns of a table."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,16 +21,20 @@ def prediction_table(probe: "Probe", points: Points, features: str | None) -> "p
     """Predict every target at points; see `Probe.predict`."""
     import pandas as pd
 
-    (name,) = probe.feature_sets(features)
-    modalities = probe.modalities_of(name)
+    if features is not None:
+        (features,) = probe.feature_sets(features)
+    by_target = {target: features or probe.default_features(target) for target in probe.targets}
+    read = {name: probe.modalities_of(name) for name in dict.fromkeys(by_target.values())}
+    wanted = {modality for names in read.values() for modality in names}
+    modalities = tuple(name for name in probe.modalities if name in wanted)
     sampled, status = sample_vectors(probe.field, points, modalities, probe.method)
-    vectors = np.concatenate([sampled[modality] for modality in modalities], axis=1)
-    valid = np.isfinite(vectors).all(axis=1)
     columns: dict[str, Any] = {}
-    for target in probe.targets:
-        model = probe.model(target, features)
+    for target, name in by_target.items():
+        model = probe.model(target, name)
+        vectors = np.concatenate([sampled[modality] for modality in read[name]], axis=1)
+        valid = np.isfinite(vectors).all(axis=1)
         predicted = {layer: np.full(len(valid), np.nan) for layer in model.layers}
-        layers = predict_layers(model, vectors[valid], lambda: points.lonlat[valid])
+        layers = predict_layers(model, vectors[valid], partial(points.lonlat.__getitem__, valid))
         for layer, values in layers.items():
             predicted[layer][valid] = values
         if isinstance(model, ClassModel):

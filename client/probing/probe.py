@@ -137,7 +137,8 @@ class Probe(ProbeModels):
         Args:
             path: folder to write.
             features: sets of vectors whose models are written: a modality, `joined`, or several; by
-                default `joined`, or the only one, and its model with position if there is one.
+                default those that predict a target by default, each with position and without
+                where both are fitted.
             locations: whether models with position may be written; False writes none, and what is
                 loaded predicts by vectors alone and warns that it does.
             overwrite: replace an existing probe, once the new one is complete.
@@ -203,7 +204,7 @@ class Probe(ProbeModels):
 
         Args:
             points: in any form that `Field.sample` takes.
-            features: a modality or `joined`; the default is that of `model`.
+            features: a modality or `joined`; by default the model of each target that scored best.
             crs: CRS of the points, if they do not state it.
             columns: names of the longitude and latitude columns, if not usual.
 
@@ -229,7 +230,7 @@ class Probe(ProbeModels):
             target: name of the target; needed if there are several.
             region: in any form that `Field.region` takes: a name, a box (west, south, east,
                 north), GeoJSON, a path, a geometry, a GeoDataFrame; the whole field by default.
-            features: a modality or `joined`; the default is that of `model`.
+            features: a modality or `joined`; by default the model that scored best.
             crs: CRS of the region's polygons, if they do not state it; WGS 84 by default.
 
         Returns:
@@ -334,7 +335,7 @@ class Probe(ProbeModels):
         from unigeo.client.probing.prediction_map import PredictionMap, region_outlines
 
         name = self._target(target)
-        chosen = self._features(features, name)
+        chosen = self.default_features(name) if features is None else self._features(features)
         mapped = region_outlines(self.field, region, crs)
         model = self.model(name, chosen)
         return PredictionMap.of(self.field, self.modalities_of(chosen), model, name, mapped)

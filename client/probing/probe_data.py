@@ -12,6 +12,7 @@ from unigeo.client.probing.checks import (
     warn_of_left_out,
     warn_of_repeats,
     warn_of_thin_data,
+    warn_of_uneven,
 )
 from unigeo.client.probing.controls import Controls
 from unigeo.client.probing.feature_rows import JoinedRows, row_blocks, select_rows
@@ -21,6 +22,7 @@ from unigeo.client.probing.models import Vectors
 from unigeo.client.probing.probe_inputs import ProbeInputs, check_target
 from unigeo.client.probing.row_counts import RowCounts
 from unigeo.client.probing.table_columns import listed
+from unigeo.client.probing.target_bounds import Bounds
 from unigeo.client.probing.targets import LARGEST, Labels, Target, target_values
 from unigeo.client.reading.point_status import NO_POSITION, count_reasons
 from unigeo.schemas.errors import ProbeError
@@ -53,6 +55,11 @@ class ProbeData:
     """Controls at the points."""
     weights: Weights = None
     """Weight of each point, 1 on average; None if all are 1."""
+
+    @property
+    def bounds(self) -> Mapping[str, Bounds]:
+        """Bounds of the targets that have some."""
+        return self.inputs.bounds
 
     def labels(self, target: str) -> Labels | None:
         """Return the labels of a target of classes, None for a target of numbers."""
@@ -114,6 +121,7 @@ def prepare(
     known = {name: target_values(target)[valid] for name, target in inputs.targets.items()}
     weights = None if inputs.weights is None else inputs.weights[valid]
     warn_of_left_out(counts)
+    warn_of_uneven(weights)
     warn_of_repeats(list(inputs.targets), positions, groups)
     for name, values in known.items():
         has_target = np.isfinite(values)

@@ -15,10 +15,11 @@ from unigeo.schemas.io.json_text import load_json
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 2
-"""Version of the file's format, if models have residuals, which readers of version 1 would skip."""
-FORMAT_WITHOUT_RESIDUALS = 1
-"""Version of the file's format, if no model has residuals."""
+FORMAT = 3
+"""Latest version of the file's format."""
+FORMAT_OF_BOUNDS, FORMAT_OF_RESIDUALS, FORMAT_OF_PLAIN = 3, 2, 1
+"""Versions that are written: if models have bounds, else residuals, which readers of the versions
+before would skip, and if they have neither."""
 _RESTORED_TYPES = ("float64", "int64", "object")
 """Types that columns of a table get back when it is read; pandas infers others."""
 
@@ -58,6 +59,8 @@ class FittedFacts(_FactsModel):
     """Index in `spreads`, for a target of numbers."""
     classes: list[str | bool | int | float] | None = None
     """Labels in the order of the class numbers, for a target of classes."""
+    bounds: tuple[float | None, float | None] | None = None
+    """Least and largest value, for a target of numbers that has bounds."""
 
 
 class SpreadFacts(_FactsModel):

@@ -12,8 +12,9 @@ from unigeo.client.probing.cross_validation import ProbeEvaluation
 from unigeo.client.probing.leverage import TrainingSpread
 from unigeo.client.probing.position_models import PositionModel
 from unigeo.client.probing.probe_facts import (
-    FORMAT,
-    FORMAT_WITHOUT_RESIDUALS,
+    FORMAT_OF_BOUNDS,
+    FORMAT_OF_PLAIN,
+    FORMAT_OF_RESIDUALS,
     FittedFacts,
     ProbeFacts,
     ResidualFacts,
@@ -38,7 +39,7 @@ from unigeo.client.probing.probe_weights import (
     residual_facts,
     spread_arrays,
 )
-from unigeo.client.probing.spatial_option import uses_position, with_position
+from unigeo.client.probing.spatial_option import uses_position, with_position, without_position
 from unigeo.client.probing.table_columns import short
 from unigeo.schemas.errors import ProbeError, ProbeWarning, StoreError
 from unigeo.schemas.io.atomic_files import folder_beside
@@ -70,9 +71,12 @@ def save_probe(
     for split, folds in probe.folds.items():
         arrays[f"folds/{split}"] = folds
     arrays["rows"] = probe.rows
+    written = FORMAT_OF_RESIDUALS if residuals else FORMAT_OF_PLAIN
+    if any(model.bounds is not None for model in models):
+        written = FORMAT_OF_BOUNDS
     attributes, grid = probe.field.attributes, probe.field.grid
     facts = ProbeFacts(
-        format=FORMAT if residuals else FORMAT_WITHOUT_RESIDUALS,
+        format=written,
         unigeo=version("unigeo"),
         model=SourceFacts(name=attributes.model.name, sha256=attributes.model.sha256),
         field={"region": attributes.region, "crs": grid.crs, "resolution_m": grid.resolution_m},
@@ -113,16 +117,19 @@ def _saved_features(probe: "Probe", features: Any, locations: bool) -> tuple[str
     Raises:
         ProbeError: if there is no such model, or one with position is named without `locations`.
     """
-    names = list(probe.feature_sets(features))
-    if features is None and locations:
-        names += [name for name in map(with_position, names) if name in probe.fitted]
+    if features is None:
+        best = [probe.default_features(name, position=locations) for name in probe.targets]
+        sets = dict.fromkeys(map(without_position, best))
+        beside = map(with_position, sets) if locations else ()
+        return (*sets, *(name for name in beside if name in probe.fitted))
+    names = probe.feature_sets(features)
     for name in names:
         if uses_position(name) and not locations:
             raise ProbeError(
                 f"the model {name!r} holds the locations it was fitted on: save it with "
                 "locations=True, or name another"
             )
-    return tuple(names)
+    return names
 
 
 def load_probe(path: Any, field: "AtPoints") -> "Probe":

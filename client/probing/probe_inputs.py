@@ -1,7 +1,7 @@
 """The inputs of a probe: what a user's table says, checked before a vector is read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from unigeo.client.probing.table_columns import (
     read_column,
     short,
 )
+from unigeo.client.probing.target_bounds import Bounds, read_bounds
 from unigeo.client.probing.targets import (
     Labels,
     Target,
@@ -65,6 +66,8 @@ class ProbeInputs:
     controls: Controls | None = None
     weights: Float[np.ndarray, " row"] | None = None
     """Weight of each row; 0 for a row that takes no part."""
+    bounds: Mapping[str, Bounds] = field(default_factory=dict)
+    """Bounds of the targets that have some."""
 
     @property
     def has_position(self) -> Bool[np.ndarray, " row"]:
@@ -116,7 +119,7 @@ def read_inputs(
         groups: column or labels as in `Field.probe`.
         controls: names as in `Field.probe`.
         weights: column or numbers as in `Field.probe`.
-        options: `block_km`, `folds` and `seed` of `check_inputs`.
+        options: `block_km`, `folds`, `seed` and `bounds` of `check_inputs`.
 
     Returns:
         The inputs, and the positions of all rows.
@@ -156,6 +159,7 @@ def check_inputs(
     seed: int = 0,
     controls: Controls | None = None,
     weights: Any = None,
+    bounds: Any = None,
 ) -> ProbeInputs:
     """Check what can be checked without a vector.
 
@@ -170,6 +174,7 @@ def check_inputs(
         seed: seed of the folds.
         controls: the user's own variables; a row that lacks one takes no part.
         weights: weight of each row, 0 or more; a row whose weight is 0 or missing takes no part.
+        bounds: least and largest value of targets; see `target_bounds.read_bounds`.
 
     Raises:
         ProbeError: if rows, blocks or groups are too few, a target is constant, or an option is not
@@ -196,6 +201,7 @@ def check_inputs(
         int(seed),
         controls,
         None if weights is None else check_weights(weights, len(lonlat)),
+        read_bounds(bounds, known),
     )
     if groups is not None:
         needed = inputs.needs_vector

@@ -10,7 +10,12 @@ from unigeo.client.probing.cross_validation import ProbeEvaluation
 from unigeo.client.probing.fitted_models import Model, fitted_models
 from unigeo.client.probing.probe_data import ProbeData
 from unigeo.client.probing.row_counts import RowCounts
-from unigeo.client.probing.spatial_option import Spatial, with_position, without_position
+from unigeo.client.probing.spatial_option import (
+    Spatial,
+    uses_position,
+    with_position,
+    without_position,
+)
 from unigeo.client.probing.table_columns import column_label, listed, short
 from unigeo.client.reading.joined import joined_modalities
 from unigeo.client.threads import one_thread
@@ -52,14 +57,13 @@ class ProbeModels:
         Args:
             target: name of the target; needed if there are several.
             features: a modality or `joined`, or one of them with position, such as
-                `joined + position`; by default `joined`, or the only one, with position if that was
-                asked for and its score under the last split is the better one.
+                `joined + position`; by default the one with the best score, see `default_features`.
 
         Raises:
             ProbeError: if there is no such target or set, or several targets and none is named.
         """
         target = self._target(target)
-        features = self._features(features, target)
+        features = self.default_features(target) if features is None else self._features(features)
         # One fit serves all targets of numbers, so their models are kept together.
         if (target, features) not in self._models:
             if self.data is None:
@@ -73,11 +77,13 @@ class ProbeModels:
         return self._models[target, features]
 
     def feature_sets(self, features: Any = None) -> tuple[str, ...]:
-        """Return the names of models that are named: by default of `joined`, or the only one.
+        """Return the names of models that are named: by default those with the best scores.
 
         Raises:
             ProbeError: if there is no such set, or the collection is empty.
         """
+        if features is None:
+            return tuple(dict.fromkeys(map(self.default_features, self.targets)))
         several = isinstance(features, Iterable) and not isinstance(features, str)
         if several and not features:
             raise ProbeError(f"no features are named; the probe has {listed(self.sets)}")
@@ -94,38 +100,38 @@ class ProbeModels:
             raise ProbeError(f"{what}: the probe has {listed(known)}")
         return label
 
-    def _features(self, features: str | None, target: str | None = None) -> str:
-        """Return the name of a model that is named, or the default."""
+    def _features(self, features: str) -> str:
+        """Return the name of a model, which must be one of the probe's."""
         known = list(self.features)
-        if features is not None:
-            if features not in known and features in set(self.evaluation.scores["features"]):
-                raise ProbeError(
-                    f"{short(features)} are scored to be compared with vectors, and no model of "
-                    f"them is kept; predict by {listed(known)}"
-                )
-            if features not in known:
-                raise ProbeError(
-                    f"the probe has no features {short(features)}; it has {listed(known)}"
-                )
-            return features
-        return self.default_features(target)
+        if features not in known and features in set(self.evaluation.scores["features"]):
+            raise ProbeError(
+                f"{short(features)} are scored to be compared with vectors, and no model of "
+                f"them is kept; predict by {listed(known)}"
+            )
+        if features not in known:
+            raise ProbeError(f"the probe has no features {short(features)}; it has {listed(known)}")
+        return features
 
-    def default_features(self, target: str | None = None) -> str:
-        """Return the name of the model that predicts where none is named.
+    def default_features(self, target: str, *, position: bool = True) -> str:
+        """Return the name of the model that predicts a target where none is named.
+
+        It is the one with the best score under the last split, which is `grouped` if there are
+        groups, else `blocked`; of equal scores that of `joined`. Sets with controls or covariates,
+        and baselines, do not count: no model of them is kept.
 
         Args:
-            target: name of a target, for which the model with position is the default if its score
-                under the last split is the better one; without a target it never is.
+            target: name of the target.
+            position: whether models with position count.
         """
-        alone = self.sets[-1] if self.sets[-1] in self.fitted else self.fitted[0]
-        together = with_position(alone)
-        if target is None or together not in self.fitted:
-            return alone
-        split = list(self.folds)[-1]
+        names = [name for name in self.fitted if position or not uses_position(name)]
+        if len(names) == 1:
+            return names[0]
         scores = self.evaluation.scores
-        of_target = scores[(scores["target"] == target) & (scores["split"] == split)]
-        score_of = of_target.set_index("features")["score"]
-        return together if score_of[together] > score_of[alone] else alone
+        split = scores["split"] == list(self.folds)[-1]
+        of_target = scores[(scores["target"] == target) & split]
+        score_of = dict(zip(of_target["features"], of_target["score"], strict=True))
+        names.sort(key=lambda name: name != self.sets[-1])  # `joined` is the last set
+        return max(names, key=lambda name: np.nan_to_num(score_of.get(name, np.nan), nan=-np.inf))
 
     def modalities_of(self, features: str) -> tuple[str, ...]:
         """Return the modalities that a model reads."""

@@ -43,7 +43,7 @@ def _counts_text(probe: "Probe", targets: list[str]) -> str:
     )
     classes = any(used.at[target, "metric"] == "accuracy" for target in targets)
     by_default = ""
-    if probe.spatial is not None:
+    if len(probe.fitted) > 1:
         models = (f"{target[:60]} by {probe.default_features(target)}" for target in targets)
         by_default = f" Predicted by default: {'; '.join(models)}."
     return f"Scores of held-out predictions. {counts}.{_PRECISION if classes else ''}{by_default}"

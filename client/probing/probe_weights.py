@@ -18,6 +18,7 @@ from unigeo.client.probing.probe_facts import (
 from unigeo.client.probing.regression_kriging import KrigedResiduals
 from unigeo.client.probing.ridge import FittedRidge
 from unigeo.client.probing.spatial_option import uses_position, without_position
+from unigeo.client.probing.target_bounds import UNBOUNDED, Bounds
 from unigeo.client.reading.joined import joined_modalities
 
 _LINEAR = ("centre", "weights", "intercepts")
@@ -60,6 +61,7 @@ def model_facts(
         penalty=float(model.ridge.penalties[0]),
         nonconformity=half_width,  # type: ignore[arg-type]
         spread=index,
+        bounds=model.bounds.as_pair() if model.bounds.any else None,
     )
 
 
@@ -104,7 +106,7 @@ def _add_residuals(
         np.array([facts.share]),
         (Covariance(facts.range_m, facts.nugget),),
     )
-    return PositionModel(model.ridge, residuals, model.nonconformity)
+    return PositionModel(model.ridge, residuals, model.nonconformity, model.bounds)
 
 
 def read_models(
@@ -174,7 +176,8 @@ def _read_model(
         spreads=((np.array([0]), spread),),
         nonconformity=np.empty((0, 1)),
     )
-    return NumberModel(ridge, float(facts.nonconformity))
+    bounds = UNBOUNDED if facts.bounds is None else Bounds.of_pair(facts.bounds)
+    return NumberModel(ridge, float(facts.nonconformity), bounds)
 
 
 def spread_arrays(spread: TrainingSpread, prefix: str) -> dict[str, np.ndarray]:

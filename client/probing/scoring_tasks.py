@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from unigeo.client.probing.probe_data import ProbeData
 from unigeo.client.probing.ridge import HeldOut
 from unigeo.client.probing.spatial_option import Spatial
 from unigeo.client.probing.spatial_scoring import PositionMethod
+from unigeo.client.probing.target_bounds import UNBOUNDED, Bounds
 from unigeo.client.progress import TaskProgress
 from unigeo.client.threads import one_thread
 
@@ -70,6 +71,8 @@ class NumberTask:
     level: float
     """Share of the points that intervals should hold."""
     weights: Weights = None
+    bounds: Mapping[str, Bounds] = field(default_factory=dict)
+    """Bounds that the predictions of some targets keep."""
 
     @property
     def seconds(self) -> float:
@@ -81,13 +84,44 @@ class NumberTask:
         """Predict and score every target."""
         truth = np.stack(list(self.targets.values()), axis=1)
         for features, guess in self.method.held_out(truth, self.split.folds, advance).items():
-            held = guess.predictions if isinstance(guess, HeldOut) else guess
             for column, (target, values) in enumerate(self.targets.items()):
-                scores, by_fold = _number_scores(
-                    values, guess, column, self.split, self.level, self.weights
-                )
-                predicted = held[np.isfinite(values), column]
+                scores, by_fold, predicted = self._scores(target, values, guess, column)
                 yield MethodScores(target, features, self.split.name, scores, by_fold, predicted)
+
+    def _scores(
+        self,
+        target: str,
+        truth: Float[np.ndarray, " point"],
+        guess: HeldOut | Float[np.ndarray, "point target"],
+        column: int,
+    ) -> tuple[Row, list[Row], Float[np.ndarray, " _"]]:
+        """Score one target, in all folds together and by fold.
+
+        Returns:
+            Both scores, and the predictions at the points that have the target.
+        """
+        has, bounds = np.isfinite(truth), self.bounds.get(target, UNBOUNDED)
+        weights = None if self.weights is None else self.weights[has]
+        held = guess.predictions if isinstance(guess, HeldOut) else guess
+        known, folds = truth[has], self.split.folds[has]
+        guessed = bounds.clip(held[has, column])
+        by_fold = _fold_scores(
+            folds, weights, lambda inside, some: r2_score(known[inside], guessed[inside], some)
+        )
+        score, mean, std = r2_score(known, guessed, weights), *_mean_and_std(by_fold)
+        half_width, covered = np.nan, np.nan
+        if isinstance(guess, HeldOut):
+            coverage = measured_coverage(
+                truth, guess, column, self.split.folds, self.level, self.weights, bounds
+            )
+            half_width, covered = coverage.half_width, coverage.covered
+        percent = f"{100 * self.level:g}"
+        row = {
+            "metric": "r2", "score": score, "score_folds_mean": mean, "score_folds_std": std,
+            "r2": score, "r2_folds_mean": mean, "r2_folds_std": std,
+            f"interval_{percent}": half_width, f"coverage_{percent}": covered,
+        }  # fmt: skip
+        return row, by_fold, guessed
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +182,8 @@ def scoring_tasks(
         methods = _with_position(methods, data)
     tasks: list[ScoringTask] = []
     for split in data.splits:
-        tasks += [NumberTask(method, split, numbers, level, data.weights) for method in methods]
+        options = (split, numbers, level, data.weights, data.bounds)
+        tasks += [NumberTask(method, *options) for method in methods]
         for target in data.known:
             if target not in numbers:
                 tasks += _class_tasks(data, sets, target, split, seed, baselines)
@@ -207,36 +242,6 @@ def run_tasks(tasks: Sequence[ScoringTask], progress: TaskProgress) -> list[Meth
             thread.shutdown(wait=False, cancel_futures=True)
             raise
     return [scores for number in range(len(tasks)) for scores in done[number]]
-
-
-def _number_scores(
-    truth: Float[np.ndarray, " point"],
-    guess: HeldOut | Float[np.ndarray, "point target"],
-    column: int,
-    split: Split,
-    level: float,
-    weights: Weights,
-) -> tuple[Row, list[Row]]:
-    """Score one target of numbers, in all folds together and by fold."""
-    has = np.isfinite(truth)
-    counted = None if weights is None else weights[has]
-    held = guess.predictions if isinstance(guess, HeldOut) else guess
-    known, guessed, folds = truth[has], held[has, column], split.folds[has]
-    by_fold = _fold_scores(
-        folds, counted, lambda inside, some: r2_score(known[inside], guessed[inside], some)
-    )
-    score, mean, std = r2_score(known, guessed, counted), *_mean_and_std(by_fold)
-    half_width, covered = np.nan, np.nan
-    if isinstance(guess, HeldOut):
-        coverage = measured_coverage(truth, guess, column, split.folds, level, weights)
-        half_width, covered = coverage.half_width, coverage.covered
-    percent = f"{100 * level:g}"
-    row = {
-        "metric": "r2", "score": score, "score_folds_mean": mean, "score_folds_std": std,
-        "r2": score, "r2_folds_mean": mean, "r2_folds_std": std,
-        f"interval_{percent}": half_width, f"coverage_{percent}": covered,
-    }  # fmt: skip
-    return row, by_fold
 
 
 def _class_scores(
