@@ -14,18 +14,22 @@ from unigeo.producer.pipeline.stopping import kept_when_stopped
 @click.option("--out", required=True, help="Folder or address of the set.")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True,
               help="Shards built at once.")  # fmt: skip
+@click.option("--from", "earlier", metavar="EARLIER",
+              help="A set, finished or not, whose observations are taken over where they are the "
+              "same.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only say how many places and shards there will be.")
-def observe(description: Path, out: str, workers: int, dry_run: bool) -> None:
+def observe(description: Path, out: str, workers: int, earlier: str | None, dry_run: bool) -> None:
     """Build a set of observations as SET.toml describes it, to train on.
 
     A build that was stopped goes on where it stopped. The set is used as
-    `unigeo-produce --observations OUT`; its datasheet is OUT/datasheet.md.
+    `unigeo-produce --observations OUT`; its datasheet is OUT/datasheet.md. After a change of
+    SET.toml or of a file, name another OUT and the earlier set: `--from EARLIER`.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from unigeo.producer.sources.build_set import observe_set, prepare
     from unigeo.producer.sources.set_description import read_set_description
 
-    prepared = prepare(read_set_description(description), dry_run=dry_run)
+    prepared = prepare(read_set_description(description), dry_run=dry_run, earlier=earlier)
     plan = prepared.plan
     splits = {name: plan.splits.count(name) for name in dict.fromkeys(plan.splits)}
     click.echo(
@@ -33,6 +37,9 @@ def observe(description: Path, out: str, workers: int, dry_run: bool) -> None:
         + ", ".join(f"{name} {number:,}" for name, number in sorted(splits.items())),
         err=True,
     )
+    if prepared.earlier is not None:
+        for change in prepared.earlier.changes or ["nothing differs"]:
+            click.echo(f"after {earlier}: {change}", err=True)
     if dry_run:
         return
     with (
@@ -49,7 +56,9 @@ def observe(description: Path, out: str, workers: int, dry_run: bool) -> None:
     for modality in built.modalities[1:]:
         counts = built.about["counts"][modality]
         lost = ", ".join(f"{reason} {number:,}" for reason, number in counts["reasons"].items())
-        click.echo(
-            f"{modality}: {counts['observed']:,} observed; {lost or 'none missing'}", err=True
+        taken = "" if prepared.earlier is None else prepared.earlier.taken[modality]
+        told = f"{counts['observed']:,} observed" + (
+            f", {taken:,} of them taken over" if taken else ""
         )
+        click.echo(f"{modality}: {told}; {lost or 'none missing'}", err=True)
     click.echo(out)

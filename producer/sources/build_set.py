@@ -1,9 +1,9 @@
 """From the settings of a set to the finished set: what `unigeo-produce observe` calls."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from unigeo.producer.observations.observation_set.set_observations import (
 from unigeo.producer.observations.raster_files.open_source import open_source
 from unigeo.producer.observations.raster_files.raster_pixels import open_pixels, values_in
 from unigeo.producer.sources.datasheet import datasheet, draw_coverage, draw_examples
-from unigeo.producer.sources.findings import ObservationSource
+from unigeo.producer.sources.earlier_set import EarlierSet, open_earlier_set
+from unigeo.producer.sources.findings import KeptModality, ObservationSource
 from unigeo.producer.sources.image_folder import ImageFolder
 from unigeo.producer.sources.imagery import AerialSource, SurfaceSource
 from unigeo.producer.sources.input_files import identify_inputs, join_clauses
@@ -55,26 +56,34 @@ class PreparedSet:
 
     plan: SetPlan
     sources: dict[str, ObservationSource]
+    earlier: EarlierSet | None = None
+    """Set from which observations are taken over."""
 
 
-def prepare(description: SetDescription, *, dry_run: bool = False) -> PreparedSet:
+def prepare(
+    description: SetDescription, *, dry_run: bool = False, earlier: str | None = None
+) -> PreparedSet:
     """Identify the input files, open the sources, choose the locations and their splits.
 
     Args:
         description: the settings.
         dry_run: do not identify the input files, as the set will not be built.
+        earlier: folder or address of a set, finished or not, whose observations are taken over
+            where observing again would give the same.
 
     Raises:
-        ObservationsError: a source or the region cannot be used.
+        ObservationsError: a source, the region or the earlier set cannot be used.
         StoreError: an address cannot be reached.
     """
-    where, splits = description.where, description.splits
+    located = description.located()
+    where, splits = located.where, located.splits
     # Identified before anything is read, so that a file replaced meanwhile is noticed at the end.
-    inputs = [] if dry_run else identify_inputs(description)
+    inputs = [] if dry_run and earlier is None else identify_inputs(description)
     region = region_of_table(where.region, where.bbox, "where")
-    sources = open_sources(description, region)
-    if description.areas is not None:
-        name_areas(np.empty((0, 2)), description.areas)  # refuses a file that is no GeoJSON
+    earlier_set = None if earlier is None else open_earlier_set(earlier, description, inputs)
+    sources = open_sources(located, region, {} if earlier_set is None else earlier_set.modalities)
+    if located.areas is not None:
+        name_areas(np.empty((0, 2)), located.areas)  # refuses a file that is no GeoJSON
     sampling = LocationSampling(
         count=where.count,
         cell_level=where.cell_level,
@@ -101,7 +110,7 @@ def prepare(description: SetDescription, *, dry_run: bool = False) -> PreparedSe
     reach_m = max(source.reach_m for source in sources.values())
     split_names = split(locations.lonlat, reach_m, splitting, held_out)
     plan = plan_shards(description, region, locations, split_names, inputs)
-    return PreparedSet(plan, sources)
+    return PreparedSet(plan, sources, earlier_set)
 
 
 def observe_set(
@@ -124,8 +133,15 @@ def observe_set(
         StoreError: a source or the store cannot be reached; finished shards stay.
     """
     store = ObjectFolder(out)
-    plan, sources = prepared.plan, prepared.sources
-    indices = build(plan, sources, store, workers=workers, show_progress=show_progress)
+    plan, sources, earlier = prepared.plan, prepared.sources, prepared.earlier
+    if earlier is not None and _is_same_folder(earlier.store, store):
+        raise ObservationsError(
+            f"--from {earlier.store.url} is the set to be made; name another --out, and remove "
+            "the earlier set when it is no longer needed."
+        )
+    indices = build(
+        plan, sources, store, workers=workers, show_progress=show_progress, earlier=earlier
+    )
     about = finish(plan, sources, store, indices)
     empty = [name for name in sources if not about["counts"][name]["observed"]]
     if empty:
@@ -147,6 +163,12 @@ def observe_set(
     return open_observation_set(out, next(iter(about["counts"]["splits"])))
 
 
+def _is_same_folder(one: ObjectFolder, other: ObjectFolder) -> bool:
+    if one.local is None or other.local is None:
+        return one.url == other.url
+    return one.local.resolve() == other.local.resolve()
+
+
 def _why_empty(modality: str, about: dict[str, Any], indices: list[bytes]) -> str:
     """Say why a modality has no observation: the reasons of locations, and of files."""
     reasons = about["counts"][modality]["reasons"].items()
@@ -163,32 +185,42 @@ def _open_unfinished(store: ObjectFolder, about: dict[str, Any]) -> SetObservati
     return SetObservations(store, about, index.read_columns(data, store.url))
 
 
-def open_sources(description: SetDescription, region: Region) -> dict[str, ObservationSource]:
+def open_sources(
+    description: SetDescription, region: Region, earlier: Mapping[str, KeptModality] = {}
+) -> dict[str, ObservationSource]:
     """Open the source of each modality of a set.
+
+    Args:
+        description: the settings, with paths that can be opened.
+        region: region of the set.
+        earlier: observations of an earlier set, by modality.
 
     Raises:
         ObservationsError: a source cannot be used.
     """
     sources: dict[str, ObservationSource] = {}
+    text = description.text
     if description.aerial is not None:
-        sources["aerial"] = AerialSource(_open_catalogue(description.aerial))
+        # Captions need pixels.
+        kept = None if text is not None and text.caption is not None else earlier.get("aerial")
+        sources["aerial"] = AerialSource(_open_catalogue(description.aerial, kept))
     if description.dsm is not None:
         rules, terrain = description.dsm, None
         if rules.ground == "terrain":
             changes = {"files": rules.terrain_files, "collections": rules.terrain_collections}
             terrain = _open_catalogue(rules.model_copy(update=changes))
-        sources["dsm"] = SurfaceSource(rules, _open_catalogue(rules), terrain)
+        sources["dsm"] = SurfaceSource(rules, _open_catalogue(rules, earlier.get("dsm")), terrain)
     if description.street is not None:
-        sources["street"] = _open_street(description.street, region, description.seed)
-    if description.text is not None:
-        sources["text"] = open_text_source(
-            description.text, description.seed, sources.get("aerial")
-        )
+        street = _open_street(description.street, region, description.seed)
+        sources["street"] = replace(street, earlier=earlier.get("street"))
+    if text is not None:
+        texts = open_text_source(text, description.seed, sources.get("aerial"))
+        sources["text"] = replace(texts, earlier=earlier.get("text"))
     return sources
 
 
-def _open_catalogue(rules: ImageryRules) -> Catalogue:
-    catalogue = Catalogue(rules, WebClient())
+def _open_catalogue(rules: ImageryRules, earlier: KeptModality | None = None) -> Catalogue:
+    catalogue = Catalogue(rules, WebClient(), earlier)
     catalogue.check_files()
     return catalogue
 

@@ -25,14 +25,77 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class KeptValue:
+    """An encoded patch in an archive of an earlier set."""
+
+    archive: str
+    start: int
+    """Offset of its first byte."""
+    size: int
+    """Number of its bytes."""
+    offset_m: float | None = None
+    scale_m: float | None = None
+    """Height of code 1 and step between codes, of heights alone."""
+
+
+@dataclass(frozen=True)
 class Finding:
     """One observation of one location, or why there is none."""
 
     value: Any = None
-    """Pixels (uint8, channel row col; or float32 metres, row col, NaN at voids), or a text."""
+    """Pixels (uint8, channel row col; or float32 metres, row col, NaN at voids), a text, or a
+    `KeptValue`."""
     origin: Origin = Origin()
     reason: str = ""
     """Why there is no value; empty if there is one."""
+    kept: bool = False
+    """Whether the value is taken over from an earlier set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptFinding:
+    """What an earlier set holds of a modality at a location."""
+
+    value: KeptValue | str | None
+    """The encoded patch, or the text; None where there was nothing to say."""
+    item: str
+    """Names of the images that the patch was cut from, with `+` between."""
+    numbers: Mapping[str, float]
+    """Numbers of its origin."""
+
+
+@dataclass(frozen=True, eq=False)
+class KeptModality:
+    """The observations of one modality that may be taken over from an earlier set."""
+
+    findings: Mapping[tuple[float, float], KeptFinding]
+    """By longitude and latitude."""
+    items: Mapping[str, str]
+    """Hash that identifies each image of a catalogue, by name."""
+    unchanged: frozenset[str]
+    """Names, without folders, of the files that are the same now."""
+
+    def find(self, lonlat: Float[np.ndarray, " 2"]) -> KeptFinding | None:
+        """Return what was found at a location; None if it was not observed."""
+        return self.findings.get((float(lonlat[0]), float(lonlat[1])))
+
+    def find_cut(
+        self, lonlat: Float[np.ndarray, " 2"], digests: Mapping[str, str]
+    ) -> KeptFinding | None:
+        """Return what was found at a location if it was cut from the same images.
+
+        Args:
+            lonlat: the location, WGS 84 degrees.
+            digests: hash that identifies each image now, by name; empty for one of a file.
+        """
+        found = self.find(lonlat)
+        if found is None or found.item != "+".join(digests):
+            return None
+        same = (
+            self.items.get(name) == digest if digest else name in self.unchanged
+            for name, digest in digests.items()
+        )
+        return found if all(same) else None
 
 
 @dataclass(frozen=True)

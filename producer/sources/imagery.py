@@ -34,6 +34,8 @@ class AerialSource:
                 result.cut.patches.values, result.origins, result.reasons, strict=True
             )
         ]
+        for row, found in result.kept.items():
+            findings[row] = Finding(found.value, result.origins[row], kept=True)
         return SourceFindings(findings, result.unusable, result.items)
 
     def current_items(self, names: Sequence[str]) -> dict[str, str]:
@@ -58,9 +60,14 @@ class SurfaceSource:
     def observe(self, lonlat: Float[np.ndarray, "location 2"]) -> SourceFindings:
         """Cut one float32 patch of metres round each location, NaN at voids."""
         surface = self.catalogue.cut(lonlat, np.float32)
-        terrain = None if self.terrain is None else self.terrain.cut(lonlat, np.float32)
-        findings = []
+        terrain, findings = None, []
+        if self.terrain is not None and len(surface.kept) < len(lonlat):
+            terrain = self.terrain.cut(lonlat, np.float32)
         for row, reason in enumerate(surface.reasons):
+            if row in surface.kept:
+                value = surface.kept[row].value
+                findings.append(Finding(value, surface.origins[row], kept=True))
+                continue
             if not reason and terrain is not None and terrain.reasons[row]:
                 reason = f"no terrain: {terrain.reasons[row]}"
             if reason:

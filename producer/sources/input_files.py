@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unigeo.producer.observations.file_contents import content_identity
-from unigeo.producer.sources.set_description import SetDescription
+from unigeo.producer.sources.set_description import SetDescription, expand
 from unigeo.producer.sources.web_requests import GoneError, WebClient
 
 THREADS = 4
@@ -33,15 +33,19 @@ def identify_inputs(description: SetDescription) -> list[InputFile]:
         StoreError: an address cannot be reached.
     """
     named = sorted(set(_named_files(description)))
-    web = WebClient()
+    web, folder = WebClient(), description.folder
     with ThreadPoolExecutor(THREADS, thread_name_prefix="inputs") as pool:
-        identities = pool.map(lambda one: _identify(web, one[1]), named)
+        identities = pool.map(lambda one: _identify(web, one[1], folder), named)
         return [{"table": table, "file": name} | identity
                 for (table, name), identity in zip(named, identities, strict=True)]  # fmt: skip
 
 
 def _named_files(description: SetDescription) -> Iterator[tuple[str, str]]:
-    """Iterate over the tables and the files that they name, with patterns expanded."""
+    """Iterate over the tables and the files that they name, with patterns expanded.
+
+    Names are as the settings have them, so that they do not depend on the working directory.
+    """
+    folder = description.folder
     for table, name in (
         ("where", description.where.region),
         ("where", description.where.weights),
@@ -56,16 +60,16 @@ def _named_files(description: SetDescription) -> Iterator[tuple[str, str]]:
         if rasters is None or rasters.kind != "files":
             continue
         patterns = rasters.files + (rasters.terrain_files if table == "dsm" else ())
-        for name in rasters.model_copy(update={"files": patterns}).paths:
+        for name in expand(patterns, folder):
             yield table, name
-            yield from ((table, name + end) for end in _SIDECARS if Path(name + end).is_file())
+            beside = [name + end for end in _SIDECARS]
             if Path(name).suffix.lower() in _PICTURES:
-                beside = [Path(name).with_suffix(end) for end in _GEOREFERENCES]
-                beside.append(Path(name + ".aux.xml"))
-                yield from ((table, str(path)) for path in beside if path.is_file())
+                beside += [str(Path(name).with_suffix(end)) for end in _GEOREFERENCES]
+                beside.append(name + ".aux.xml")
+            yield from ((table, other) for other in beside if (folder / other).is_file())
     street, text = description.street, description.text
     if street is not None and street.kind == "folder":
-        for name in glob.glob(street.files, recursive=True):  # noqa: PTH207
+        for name in glob.glob(street.files, root_dir=folder, recursive=True):  # noqa: PTH207
             yield "street", name
         if street.table:
             yield "street", street.table
@@ -73,20 +77,21 @@ def _named_files(description: SetDescription) -> Iterator[tuple[str, str]]:
         for name in (*(text.files if text.kind == "files" else ()), text.landcover):
             if name is not None:
                 yield "text", name
-        for folder in (text.tokenizer, text.caption):
-            if folder is not None:
-                files = (path for path in Path(folder).rglob("*") if path.is_file())
-                yield from (("text", str(path)) for path in files)
+        for name in (text.tokenizer, text.caption):
+            if name is not None:
+                files = (path for path in (folder / name).rglob("*") if path.is_file())
+                yield from (("text", str(Path(name, path.relative_to(folder / name))))
+                            for path in files)  # fmt: skip
 
 
-def _identify(web: WebClient, name: str) -> dict[str, Any]:
+def _identify(web: WebClient, name: str, folder: Path) -> dict[str, Any]:
     if "://" in name:
         try:
             return web.object_identity(name)
         except GoneError as gone:
             return {"missing": str(gone)}
     try:
-        return content_identity(Path(name))
+        return content_identity(folder / name)
     except OSError as error:
         return {"missing": str(error.strerror)}
 

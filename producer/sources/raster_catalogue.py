@@ -5,7 +5,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -25,7 +25,7 @@ from unigeo.producer.observations.raster_files.open_source import open_source
 from unigeo.producer.observations.raster_files.patch_frames import Frame
 from unigeo.producer.observations.raster_files.raster_patches import CutPatches, cut
 from unigeo.producer.observations.raster_files.raster_source import RasterSource
-from unigeo.producer.sources.findings import Origin
+from unigeo.producer.sources.findings import KeptFinding, KeptModality, Origin
 from unigeo.producer.sources.set_description import ImageryRules, SurfaceRules
 from unigeo.producer.sources.stac_items import (
     Item,
@@ -53,6 +53,8 @@ class Catalogue:
 
     rules: ImageryRules
     web: WebClient
+    earlier: KeptModality | None = None
+    """Patches of an earlier set, which need not be cut where the same items are chosen."""
     _opened: dict[str, RasterSource | str] = field(default_factory=dict)
     """Sources by the address of their item, or the reason why they cannot be used."""
     _expires: dict[str, float] = field(default_factory=dict)
@@ -83,9 +85,13 @@ class Catalogue:
         items, unusable = self._items(squares)
         groups: dict[tuple[str, ...], list[int]] = {}
         best: dict[int, tuple[Item, ...]] = {}
+        kept: dict[int, KeptFinding] = {}
         for row, footprint in enumerate(squares):
             best[row], reasons[row] = self._best(items, footprint, unusable, dtype)
-            if best[row]:
+            found = self._find_kept(best[row], lonlat[row])
+            if found is not None:
+                kept[row], gaps[row] = found, Gap.NONE
+            elif best[row]:
                 groups.setdefault(tuple(item.name for item in best[row]), []).append(row)
         # Locations with the same items are cut together, so that each file block is read once.
         for members in groups.values():
@@ -98,13 +104,28 @@ class Catalogue:
             if chosen:
                 gap = Gap(int(gaps[row]))
                 reasons[row] = GAP_NAMES.get(gap, "")
-                origins[row] = self._origin(chosen, float(observed[row].mean()))
+                numbers = {"cover": round(float(observed[row].mean()), 4)}
+                origins[row] = self._origin(chosen, kept[row].numbers if row in kept else numbers)
         valid: Bool[np.ndarray, " location"] = gaps == Gap.NONE
         every = {item.name: item for chosen in best.values() for item in chosen}
         used = {name: self._used_identity(item) for name, item in every.items() if item.digest}
         return CataloguePatches(
-            CutPatches(Patches(values, valid), gaps, observed), origins, reasons, unusable, used
+            CutPatches(Patches(values, valid), gaps, observed),
+            origins,
+            reasons,
+            unusable,
+            used,
+            kept,
         )
+
+    def _find_kept(
+        self, chosen: tuple[Item, ...], lonlat: Float[np.ndarray, " 2"]
+    ) -> KeptFinding | None:
+        """Return the earlier patch of a location if it was cut from the chosen items."""
+        if self.earlier is None or not chosen:
+            return None
+        digests = {one.name: self._identities[one.name] if one.digest else "" for one in chosen}
+        return self.earlier.find_cut(lonlat, digests)
 
     def check_files(self) -> None:
         """Open every file that the settings name, before any location is observed.
@@ -149,14 +170,14 @@ class Catalogue:
         _check_unchanged(self._digests, item, item.digest, self.rules.url)
         return self._identities[item.name]
 
-    def _origin(self, chosen: tuple[Item, ...], cover: float) -> Origin:
+    def _origin(self, chosen: tuple[Item, ...], numbers: Mapping[str, float]) -> Origin:
         first = chosen[0]
         return Origin(
             item="+".join(item.name for item in chosen),
             date="" if first.date == UNDATED else dates.to_days(first.date),
             licence=self.rules.licence or first.licence,
             credit=self.rules.credit,
-            numbers={"cover": round(cover, 4)},
+            numbers=numbers,
         )
 
     def _cut(
@@ -371,3 +392,5 @@ class CataloguePatches:
     """Items of the catalogue that were skipped, and the reason for each."""
     items: dict[str, str]
     """Items of the catalogue that were used, and a hash of each."""
+    kept: dict[int, KeptFinding]
+    """Rows whose patch an earlier set holds, so that it was not cut."""

@@ -20,7 +20,8 @@ from unigeo.producer.observations.observation_set import index
 from unigeo.producer.observations.observation_set.height_images import encode_heights
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
 from unigeo.producer.observations.observation_set.tar_shards import encode_image, pack
-from unigeo.producer.sources.findings import Finding, ObservationSource
+from unigeo.producer.sources.earlier_set import EarlierSet
+from unigeo.producer.sources.findings import Finding, KeptValue, ObservationSource
 from unigeo.producer.sources.input_files import (
     describe_changes,
     identify_inputs,
@@ -44,6 +45,7 @@ def build(
     *,
     workers: int = 2,
     show_progress: Callable[[int, int], None] = lambda done, total: None,
+    earlier: EarlierSet | None = None,
 ) -> list[bytes]:
     """Build the shards that are not finished yet.
 
@@ -53,6 +55,7 @@ def build(
         store: where the set is stored.
         workers: number of shards built concurrently.
         show_progress: called with the number of finished shards, and of all.
+        earlier: set that holds what the sources find unchanged.
 
     Returns:
         The index of each shard.
@@ -75,7 +78,7 @@ def build(
         try:
             while True:
                 for number in remaining:
-                    pending.add(pool.submit(_build_shard, plan, sources, store, number))
+                    pending.add(pool.submit(_build_shard, plan, sources, store, number, earlier))
                     if len(pending) >= workers:
                         break
                 if not pending:
@@ -99,16 +102,24 @@ def build(
 
 
 def _build_shard(
-    plan: SetPlan, sources: dict[str, ObservationSource], store: ObjectFolder, number: int
+    plan: SetPlan,
+    sources: dict[str, ObservationSource],
+    store: ObjectFolder,
+    number: int,
+    earlier: EarlierSet | None,
 ) -> tuple[int, bytes]:
     """Observe the locations of a shard and write its archive and index; return the index."""
     rows = plan.shards[number]
     lonlat = plan.locations.lonlat[rows]
     results = {modality: source.observe(lonlat) for modality, source in sources.items()}
+    if earlier is not None:
+        earlier.count_taken(results)
     lines, members = [], []
     for k, row in enumerate(rows):
         findings = {modality: result.findings[k] for modality, result in results.items()}
-        line, files = _encode(number * KEY_STRIDE + k, findings, plan.description.kept.quality)
+        line, files = _encode(
+            number * KEY_STRIDE + k, findings, plan.description.kept.quality, earlier
+        )
         line |= {
             "shard": number,
             "lon": float(lonlat[k, 0]),
@@ -140,7 +151,7 @@ def _build_shard(
 
 
 def _encode(
-    key: int, findings: dict[str, Finding], quality: int
+    key: int, findings: dict[str, Finding], quality: int, earlier: EarlierSet | None
 ) -> tuple[dict[str, Any], list[tuple[str, bytes]]]:
     """Encode one location as a row of the index and members of the archive."""
     line: dict[str, Any] = {"key": key, "panorama": -1, "_files": {}}
@@ -165,13 +176,19 @@ def _encode(
             line["text"] = finding.value
             files.append((f"{key:012d}.txt", finding.value.encode()))
             continue
+        value = finding.value
+        if isinstance(value, KeptValue):
+            assert earlier is not None
+            data = earlier.read(value)
         if modality == "dsm":
-            heights = encode_heights(finding.value)
-            line |= {"dsm_offset_m": heights.offset_m, "dsm_scale_m": heights.scale_m}
-            name, data = f"{key:012d}.dsm.png", heights.png
-        else:
-            name = f"{key:012d}.{modality}.{'jpg' if quality else 'png'}"
-            data = encode_image(finding.value, quality)
+            if not isinstance(value, KeptValue):
+                value = encode_heights(value)
+                data = value.png
+            line |= {"dsm_offset_m": value.offset_m, "dsm_scale_m": value.scale_m}
+        elif not isinstance(value, KeptValue):
+            data = encode_image(value, quality)
+        ending = "jpg" if quality and modality != "dsm" else "png"
+        name = f"{key:012d}.{modality}.{ending}"
         if modality == "street":
             line["panorama"] = origin.panorama
         line["_files"][modality] = name
@@ -222,7 +239,7 @@ def finish(
         "shards": [
             {key: index.read_metadata(data)[key] for key in ("sha256", "bytes")} for data in indices
         ],
-        "counts": count_observations(rows, modalities, description.areas),
+        "counts": count_observations(rows, modalities, description.located().areas),
         "unusable": _count_unusable(indices, modalities),
     }
     store.put("locations.parquet", set_index)

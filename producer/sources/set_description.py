@@ -3,10 +3,11 @@
 import glob
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PrivateAttr
 
 from unigeo.producer.observations.folder.dates import Dated
 from unigeo.producer.observations.raster_files.height_values import (
@@ -109,10 +110,7 @@ class ImageryRules(_Origin):
     @property
     def paths(self) -> tuple[str, ...]:
         """The files, with patterns expanded, in the order of `files`."""
-        paths: list[str] = []
-        for pattern in self.files:
-            paths += [pattern] if "://" in pattern else sorted(glob.glob(pattern)) or [pattern]  # noqa: PTH207
-        return tuple(paths)
+        return expand(self.files)
 
 
 class SurfaceRules(ImageryRules):
@@ -211,7 +209,7 @@ class TextRules(_Origin):
 
 
 class SetDescription(TomlTable):
-    """All of `SET.toml`."""
+    """All of `SET.toml`; paths are relative to its folder."""
 
     name: str = Field(min_length=1)
     licence: str
@@ -228,11 +226,60 @@ class SetDescription(TomlTable):
     street: StreetRules | None = None
     text: TextRules | None = None
 
+    _folder: Path = PrivateAttr(default_factory=Path)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the file; the working directory for settings that were not read from one."""
+        return self._folder
+
+    def located(self) -> "SetDescription":
+        """Return these settings with paths that can be opened from the working directory."""
+        changes: dict[str, Any] = {"areas": self._placed(self.areas)}
+        for table, keys in _PATHS.items():
+            rules = getattr(self, table)
+            if rules is not None:
+                placed = {key: self._placed(getattr(rules, key)) for key in keys}
+                changes[table] = rules.model_copy(update=placed)
+        copy = self.model_copy(update=changes)
+        copy._folder = Path()
+        return copy
+
+    def _placed(self, names: Any) -> Any:
+        """Place one name in the folder, or each of several; addresses stay as they are."""
+        if isinstance(names, tuple):
+            return tuple(self._placed(name) for name in names)
+        # A name without an ending is that of a region or of a model unless it is there.
+        is_path = names and "://" not in names and self._folder != Path()
+        if not is_path or not (Path(names).suffix or (self._folder / names).exists()):
+            return names
+        return str(self._folder / names)
+
     def digest(self) -> str:
         """Return SHA-256 of the settings, by which a build recognizes its own set."""
         return hashlib.sha256(
             json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
         ).hexdigest()
+
+
+_PATHS = {
+    "where": ("region", "weights", "candidates"),
+    "splits": ("region",),
+    "aerial": ("files",),
+    "dsm": ("files", "terrain_files"),
+    "street": ("files", "table"),
+    "text": ("files", "landcover", "tokenizer", "caption"),
+}
+"""Keys of each table whose values are paths."""
+
+
+def expand(patterns: Sequence[str], folder: Path = Path()) -> tuple[str, ...]:
+    """Expand patterns with `*`, relative to a folder; one that matches nothing is kept as it is."""
+    names: list[str] = []
+    for pattern in patterns:
+        found = [] if "://" in pattern else sorted(glob.glob(pattern, root_dir=folder))  # noqa: PTH207
+        names += found or [pattern]
+    return tuple(names)
 
 
 def read_set_description(path: Path) -> SetDescription:
@@ -243,6 +290,7 @@ def read_set_description(path: Path) -> SetDescription:
     """
     what = "the description of the set"
     description = parse_toml(path, SetDescription, what, ObservationsError)
+    description._folder = path.parent
     _check(description, path)
     return description
 

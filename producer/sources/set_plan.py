@@ -100,7 +100,10 @@ def claim_store(plan: SetPlan, store: ObjectFolder) -> None:
     begun = {} if known is None else load_json(known)
     before = begun.pop("described", None)  # which earlier versions did not write
     if known is not None and begun != mine:
-        remedy = "name another --out, or remove that set."
+        remedy = (
+            f"name another --out, with --from {store.url} to take over what is the same, or remove "
+            "that set."
+        )
         # Say which of the things that make up the plan differs.
         if begun.get("settings") == mine["settings"]:
             changes = describe_changes(begun["inputs"], plan.inputs)

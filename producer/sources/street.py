@@ -15,7 +15,13 @@ from PIL import Image, ImageOps
 
 from unigeo.producer.observations.folder import dates
 from unigeo.producer.observations.folder.location_tables import LocationTable
-from unigeo.producer.sources.findings import Finding, Origin, SourceFindings
+from unigeo.producer.sources.findings import (
+    Finding,
+    KeptFinding,
+    KeptModality,
+    Origin,
+    SourceFindings,
+)
 from unigeo.producer.sources.set_description import StreetRules
 from unigeo.producer.sources.web_requests import GoneError
 from unigeo.schemas.geo.great_circle import degree_margins
@@ -58,6 +64,8 @@ class StreetSource:
     """Seed of the directions and fields of view of crops from panoramas."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Images that were skipped before any search, and the reason for each."""
+    earlier: KeptModality | None = None
+    """Images of an earlier set, which need not be fetched where the same ones are nearest."""
 
     @property
     def reach_m(self) -> float:
@@ -75,15 +83,30 @@ class StreetSource:
         table = LocationTable(pd.DataFrame({"name": [image.name for image in usable]}), positions)
         nearest = table.nearest(lonlat, self.rules.radius_m)
         findings: list[Finding] = [Finding(reason="nothing in reach")] * len(lonlat)
-        for row in np.unique(nearest[nearest >= 0]):  # each image is fetched once
-            pixels = self._pixels(usable[row])
+        for row in np.unique(nearest[nearest >= 0]):
+            image, pixels = usable[row], None
             for location in np.flatnonzero(nearest == row):
+                view = _View.draw(image, self.rules, self.seed, lonlat[location])
+                kept = self._find_kept(image, lonlat[location])
+                if kept is not None:
+                    findings[location] = Finding(kept.value, view.origin, kept=True)
+                    continue
+                pixels = self._pixels(image) if pixels is None else pixels  # fetched once
                 findings[location] = (
                     Finding(reason=pixels)
                     if isinstance(pixels, str)
-                    else self._crop(usable[row], pixels, lonlat[location])
+                    else Finding(view.render(pixels, self.rules.patch_px), view.origin)
                 )
         return SourceFindings(findings, unusable)
+
+    def _find_kept(self, image: StreetImage, lonlat: Float[np.ndarray, " 2"]) -> KeptFinding | None:
+        """Return the earlier observation of a location if it was cut from the same image."""
+        earlier = self.earlier
+        found = None if earlier is None else earlier.find(lonlat)
+        if earlier is None or found is None or found.item != image.name:
+            return None
+        same = self.rules.kind != "folder" or image.name in earlier.unchanged
+        return found if same else None
 
     def _search_round(
         self, lonlat: Float[np.ndarray, "location 2"]
@@ -131,28 +154,31 @@ class StreetSource:
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             return "damaged image"
 
-    def _crop(
-        self,
-        image: StreetImage,
-        pixels: UInt8[np.ndarray, "3 row col"],
-        lonlat: Float[np.ndarray, " 2"],
-    ) -> Finding:
-        """Render a view of a panorama in a random direction; other images are used as they are."""
+
+@dataclass(frozen=True)
+class _View:
+    """What is seen of an image at a location: all of it, or a part of a panorama."""
+
+    origin: Origin
+    angles: tuple[float, float, float] | None
+    """Field of view, turn from the panorama's centre and pitch, in degrees; None for all of it."""
+
+    @classmethod
+    def draw(
+        cls, image: StreetImage, rules: StreetRules, seed: int, lonlat: Float[np.ndarray, " 2"]
+    ) -> "_View":
+        """Draw a direction of a panorama; other images are used as they are."""
         numbers: dict[str, float] = {}
-        view = np.array(pixels)
+        angles = None
         if image.heading_deg is not None:
             numbers["heading_deg"] = round(image.heading_deg % 360, 2)
         if image.panorama:
-            from unigeo.producer.sources.panorama import render_perspective
-
             assert image.heading_deg is not None
             # Seeded by the location: its view is the same whatever else is observed with it.
-            rng = np.random.default_rng([self.seed, _hash(f"{lonlat[0]!r} {lonlat[1]!r}")])
-            ranges = (self.rules.fov_deg, self.rules.yaw_deg, self.rules.pitch_deg)
+            rng = np.random.default_rng([seed, _hash(f"{lonlat[0]!r} {lonlat[1]!r}")])
+            ranges = (rules.fov_deg, rules.yaw_deg, rules.pitch_deg)
             fov, yaw, pitch = (round(float(rng.uniform(*r)), 2) for r in ranges)
-            side = self.rules.patch_px
-            turn = yaw - image.heading_deg
-            view = render_perspective(pixels, (side, side), fov, turn, pitch)
+            angles = (fov, yaw - image.heading_deg, pitch)
             numbers |= {"heading_deg": yaw % 360, "fov_deg": fov, "pitch_deg": pitch}
         origin = Origin(
             item=image.name,
@@ -162,7 +188,17 @@ class StreetSource:
             numbers=numbers,
             panorama=_hash(image.name) if image.panorama else -1,
         )
-        return Finding(view, origin)
+        return cls(origin, angles)
+
+    def render(
+        self, pixels: UInt8[np.ndarray, "3 row col"], side_px: int
+    ) -> UInt8[np.ndarray, "3 view view"]:
+        """Return the pixels of the view."""
+        if self.angles is None:
+            return np.array(pixels)
+        from unigeo.producer.sources.panorama import render_perspective
+
+        return render_perspective(pixels, (side_px, side_px), *self.angles)
 
 
 def split_box(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyproj
@@ -19,7 +20,13 @@ from unigeo.producer.observations.raster_files.open_source import open_source
 from unigeo.producer.observations.raster_files.raster_pixels import open_pixels, values_in
 from unigeo.producer.observations.raster_files.raster_source import RasterSource
 from unigeo.producer.sources.captions import Captioner, open_captioner
-from unigeo.producer.sources.findings import Finding, ObservationSource, Origin, SourceFindings
+from unigeo.producer.sources.findings import (
+    Finding,
+    KeptModality,
+    ObservationSource,
+    Origin,
+    SourceFindings,
+)
 from unigeo.producer.sources.map_features import (
     Box,
     Feature,
@@ -73,6 +80,8 @@ class TextSource:
     captioner: Captioner | None = None
     aerial: ObservationSource | None = None
     """Source of the aerial images that the captioner describes."""
+    earlier: KeptModality | None = None
+    """Texts of an earlier set, which need not be written anew."""
 
     @property
     def reach_m(self) -> float:
@@ -81,6 +90,23 @@ class TextSource:
 
     def observe(self, lonlat: Float[np.ndarray, "location 2"]) -> SourceFindings:
         """Describe each location."""
+        kept = [None if self.earlier is None else self.earlier.find(point) for point in lonlat]
+        findings = [self._finding(None if one is None else one.value, True) for one in kept]
+        rest = [row for row, one in enumerate(kept) if one is None]
+        if rest:
+            for row, text in zip(rest, self._texts(lonlat[rest]), strict=True):
+                findings[row] = self._finding(text, False)
+        return SourceFindings(findings)
+
+    def _finding(self, text: Any, kept: bool) -> Finding:
+        if not text:
+            return Finding(reason="nothing to say", kept=kept)
+        return Finding(
+            text, Origin(licence=self.rules.licence, credit=self.rules.credit), kept=kept
+        )
+
+    def _texts(self, lonlat: Float[np.ndarray, "location 2"]) -> list[str]:
+        """Write the text of each location; empty where there is nothing to say."""
         near = _boxes(lonlat, self.rules.radius_m)
         wide = _boxes(lonlat, max(self.rules.radius_m, 1000 * self.rules.town_km))
         (west, south), (east, north) = wide[:, :2].min(axis=0), wide[:, 2:].max(axis=0)
@@ -88,12 +114,10 @@ class TextSource:
         features = self.query(boxes, (float(west), float(south), float(east), float(north)))
         positions = np.array([(one.lon, one.lat) for one in features]).reshape(-1, 2)
         cover, captions = self._land_cover(lonlat), self._captions(lonlat)
-        findings = []
-        for k, point in enumerate(lonlat):
-            text = self._describe(point, features, positions, cover[k], captions[k])
-            origin = Origin(licence=self.rules.licence, credit=self.rules.credit)
-            findings.append(Finding(text, origin) if text else Finding(reason="nothing to say"))
-        return SourceFindings(findings)
+        return [
+            self._describe(point, features, positions, cover[k], captions[k])
+            for k, point in enumerate(lonlat)
+        ]
 
     def _describe(
         self,

@@ -99,6 +99,25 @@ class ObjectFolder:
                 )
         return parts
 
+    def names(self, folder: str, ending: str) -> list[str]:
+        """List the objects directly in a folder whose names have an ending, sorted.
+
+        Raises:
+            StoreError: the store cannot be reached, or cannot list.
+        """
+        try:
+            if self._folder is not None:
+                found = (self._folder / folder).glob(f"*{ending}")
+                return sorted(f"{folder}/{path.name}" for path in found)
+            import obstore
+
+            listed = with_retries(
+                lambda: obstore.list_with_delimiter(self._store, f"{folder}/")["objects"]
+            )
+            return sorted(str(one["path"]) for one in listed if one["path"].endswith(ending))
+        except unreachable_errors() as error:
+            raise StoreError(f"cannot list {self.url}/{folder}: {describe_error(error)}") from error
+
     def remove_partial_files(self) -> None:
         """Remove partial files left by a writer that was killed."""
         if self._folder is not None and self._folder.is_dir():
