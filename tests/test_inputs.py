@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.catalogues import Services, add_item, colour, height
-from support.set_inputs import SET, WRITERS, raster, stopped, tree, write_all
+from support.set_inputs import BOX, SET, WRITERS, raster, stopped, tree, write_all
 
 from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.sources import set_builder
@@ -50,6 +50,16 @@ def test_copied_or_touched_files_are_the_same(files: Path) -> None:
     go_on("done")
     go_on("half")
     assert tree("done") == before == tree("half")
+
+
+def test_paths_are_relative_to_the_description(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the command runs, the plan is the same, and a stopped set is finished."""
+    before = tree("done")
+    monkeypatch.chdir("/")
+    observe_set(prepare(read_set_description(files / "set.toml")), str(files / "half"))
+    assert tree(str(files / "half")) == before
 
 
 @pytest.mark.parametrize("out", ["done", "half"])
