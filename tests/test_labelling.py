@@ -1,14 +1,25 @@
 """A map of a few labels: ridge that is the textbook's, honest about what it does not know."""
 
+import json
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+import shapely
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from unigeo import client
+from unigeo.client.areas.polygons import read_polygons
+from unigeo.client.field.label_rows import (
+    MOST_CELLS,
+    cells_within,
+    chosen_cells,
+    read_label_rows,
+)
 from unigeo.client.probing.label_ridge import LEAST_LABELS, PENALTIES, block_score, fit_labels
 from unigeo.schemas.errors import ProbeError
 
@@ -72,6 +83,24 @@ def test_the_deviation_is_that_of_bayesian_regression(seed: int) -> None:
     np.testing.assert_allclose(ridge.deviation(new[:, :3]), expected, rtol=1e-9)
 
 
+@given(seed=st.integers(0, 99), classes=st.integers(2, 5))
+def test_shares_are_those_of_normal_labels(seed: int, classes: int) -> None:
+    """To the 0.01 by which the logistic function departs from the normal distribution's."""
+    rng = np.random.default_rng(seed)
+    vectors, targets = problem(12, 4, 1, seed)[0], np.eye(classes)[rng.integers(0, classes, 12)]
+    ridge = fit_labels(vectors, targets + rng.normal(0, 1e-3, targets.shape))
+    new = problem(6, 4, 1, seed + 1)[0]
+    predicted, deviation = ridge.predict(new), ridge.deviation(new)
+    shares = ridge.shares(predicted, deviation)
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    assert np.array_equal(shares.argmax(axis=1), predicted.argmax(axis=1))
+    above = norm.cdf((predicted - 0.5) / deviation[:, None])
+    odds = shares / shares.max(axis=1, keepdims=True)
+    np.testing.assert_allclose(odds * above.max(axis=1, keepdims=True), above, atol=0.02)
+    far = ridge.shares(np.full((1, classes), -40.0) - np.arange(classes), np.full(1, 0.01))
+    assert far[0, 0] == pytest.approx(1) and np.isfinite(far).all()
+
+
 def test_few_labels_or_blocks_are_not_judged() -> None:
     vectors, _ = problem(60, 4, 1, 0)
     targets = vectors[:, :1] * 3 + 1
@@ -108,6 +137,8 @@ def test_a_map_of_classes_agrees_with_its_labels(gulf: Path) -> None:
     similarity = field.similarity([(0, 0)], "coordinate")
     assert np.array_equal(np.isnan(layers["uncertainty"]), np.isnan(similarity))
     assert layers["value"].attrs["classes"] == ["town", "wood"]
+    shares = layers["share"].values
+    assert np.nanmin(shares) >= 0.5 and np.nanmax(shares) <= 1
 
 
 def test_what_to_label_next_is_uncertain_and_spread_out(gulf: Path) -> None:
@@ -121,6 +152,47 @@ def test_what_to_label_next_is_uncertain_and_spread_out(gulf: Path) -> None:
     cells = field.grid.cells(next_ones[["lon", "lat"]].to_numpy())
     apart = np.linalg.norm(cells[:, None] - cells[None], axis=-1)
     assert apart[np.triu_indices(5, 1)].min() > 2, "about four cells"
+
+
+@settings(max_examples=20)
+@given(
+    west=st.floats(-9, 4), south=st.floats(-9, 4), width=st.floats(0.1, 4), hole=st.floats(0.1, 0.9)
+)
+def test_a_polygon_labels_the_cells_whose_centre_it_holds(
+    west: float, south: float, width: float, hole: float, gulf: Path
+) -> None:
+    """By shapely, in longitude and latitude; of many cells a hundred, in even steps."""
+    grid = client.open_field(gulf).grid
+    outer = shapely.box(west, south, west + width, south + width)
+    inner = shapely.box(west, south, west + hole * width, south + hole * width)
+    shape = outer - shapely.affinity.translate(inner, 0.05 * width, 0.05 * width)
+    (found,) = cells_within(read_polygons([shape]), grid)
+    centres = grid.centres(grid.full_window)
+    held = np.argwhere(shapely.contains_xy(shape, *np.moveaxis(centres, -1, 0)))
+    assert found.tolist() == held[chosen_cells(len(held))].tolist()
+    assert len(found) == min(len(held), MOST_CELLS)
+
+
+def test_labels_are_read_from_features_in_every_form(gulf: Path, tmp_path: Path) -> None:
+    """Polygons, points and rows without a shape, as a mapping, a file or a table: one result."""
+    shapes = [shapely.box(-11, 0, -7, 4), None, shapely.box(8, -10, 11, -7), shapely.Point(9, -6)]
+    table = geopandas.GeoDataFrame(
+        {"cover": ["wood", "wood", "town", "town"]}, geometry=shapes, crs="OGC:CRS84"
+    )
+    document = json.loads(table.to_json(drop_id=True))
+    (tmp_path / "labels.geojson").write_text(json.dumps(document))
+    table.to_file(tmp_path / "labels.gpkg")
+    field = client.open_field(gulf)
+    forms = [table, table.to_crs(field.grid.crs), document]
+    forms += [tmp_path / "labels.geojson", str(tmp_path / "labels.gpkg")]
+    first, *others = [field.label(form, "cover", "coordinate") for form in forms]
+    assert first.classes == ("town", "wood") and first.used > 20
+    for other in others:
+        np.testing.assert_allclose(other.ridge.weights, first.ridge.weights, rtol=1e-6, atol=1e-9)
+    rows = read_label_rows(table, "cover", field.grid, None, None)
+    assert (np.diff(rows.row) >= 0).all() and set(rows.row) == {0, 1, 2, 3}
+    with pytest.raises(ProbeError, match="there is no column 'kind'"):
+        field.label(document, "kind", "coordinate")
 
 
 @pytest.mark.parametrize(

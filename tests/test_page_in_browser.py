@@ -3,20 +3,25 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
+import shapely
 import xarray as xr
 from pyproj import Transformer
+from shapely.geometry import box, mapping, shape
 from support import stores
 from support.browser import VIEWER, browse, needs_browser
 from support.servers import RangeServer
 
 from unigeo import client
 from unigeo.client.areas.subset import cut_field
+from unigeo.client.field.label_rows import read_label_rows
 from unigeo.client.field.similarity import query_vector
 from unigeo.client.viewing.exported_page import export_page
 from unigeo.producer.publishing.concepts import ConceptVectors
@@ -399,53 +404,95 @@ LABELS = """lon,lat,label
 -90.1,35.2,"town, large"
 -91.0,34.0,"town, large"
 -89.2,36.1,"town, large"
-10,50,wood
+10,50,only off the grid
 """
 HEIGHTS = "lon,lat,label\n" + "".join(
     f"{lon},{lat},{np.sin(lon / 5) + lat / 10:.4f}\n"
     for lon in range(-118, -84, 3)
     for lat in range(34, 43, 4)
 )
+AREAS = json.dumps(
+    {
+        "type": "FeatureCollection",
+        "features": [
+            {
+                "type": "Feature",
+                "properties": {"area": "north"},
+                "geometry": mapping(box(-110, 40, -95, 47) - box(-105, 42, -100, 45)),
+            },
+            {
+                "type": "Feature",
+                "properties": {"area": "south"},
+                "geometry": mapping(box(-100, 33, -97, 36).union(box(-92, 32, -89.5, 35))),
+            },
+            {
+                "type": "Feature",
+                "properties": {"area": "south"},
+                "geometry": {"type": "Point", "coordinates": [-85.2, 33.1]},
+            },
+        ],
+    }
+)
+FITTED = """
+const plain = (scores) =>
+  scores && ({ ...scores, values: Array.from(scores.values, (n) => (Number.isNaN(n) ? null : n)) });
+const fitted = () => page.evaluate(`(() => {
+  const plain = ${plain};
+  const { values, uncertainty, shares, weights, ...rest } = window.unigeo.labels.fitted;
+  return { ...rest, weights: weights.map((row) => Array.from(row)), shares: plain(shares?.whole),
+    values: plain(values.whole), uncertainty: plain(uncertainty.whole) };
+})()`);
+const readLabels = async (path) => {
+  await page.setInputFiles("#label-file", path);
+  await page.waitForFunction(() => window.unigeo.labels.labels.length > 0);
+};
+const fit = async () => { await page.click("#label-fit"); await idle(); };
+const saved = async (id, path) => {
+  const download = page.waitForEvent("download");
+  await page.click("#" + id);
+  await (await download).saveAs(path);
+};
+"""
 
 
-@pytest.mark.parametrize("text", [LABELS, HEIGHTS], ids=["classes", "numbers"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("classes.csv", LABELS), ("numbers.csv", HEIGHTS), ("areas.geojson", AREAS)],
+    ids=["classes", "numbers", "areas"],
+)
 def test_labels_are_mapped_as_by_python(
-    text: str, page: str, field: client.Field, tmp_path: Path
+    name: str, text: str, page: str, field: client.Field, tmp_path: Path
 ) -> None:
-    """Weights, penalty, score, both maps and the suggestions equal those of `Field.label`."""
-    (tmp_path / "labels.csv").write_text(text)
+    """Weights, penalty, score, all maps and the suggestions equal those of `Field.label`."""
+    (tmp_path / name).write_text(text)
     told = browse(
         page,
-        f"""
+        FITTED
+        + f"""
 await page.selectOption("#budget", "10000000");
-await page.setInputFiles("#label-file", {json.dumps(str(tmp_path / "labels.csv"))});
-await page.waitForFunction(() => window.unigeo.labels.labels.length > 0);
-await page.click("#label-fit");
-await idle();
-told = await page.evaluate(() => {{
-  const {{ values, uncertainty, classes, score, weights, penalty }} = window.unigeo.labels.fitted;
-  const plain = (scores) =>
-    ({{ ...scores, values: Array.from(scores.values, (n) => (Number.isNaN(n) ? null : n)) }});
-  return {{ classes, score, penalty, weights: weights.map((row) => Array.from(row)),
-    values: plain(values.whole), uncertainty: plain(uncertainty.whole) }};
-}});
+await readLabels({json.dumps(str(tmp_path / name))});
+await fit();
+told = await fitted();
 told.next = await page.locator("#label-next li").allTextContents();
 told.said = await text("label-score");
+await saved("save-tiff", {json.dumps(str(tmp_path / "map.tif"))});
 """,
         tmp_path,
     )
-    labelled = field.label(pd.read_csv(tmp_path / "labels.csv"), "label", "aerial")
+    column = "area" if name.startswith("areas") else "label"
+    labelled = field.label(tmp_path / name, column, "aerial")
     layers = labelled.map()
     ridge = labelled.ridge
     assert tuple(told["classes"]) == labelled.classes
+    assert len(told["used"]) == labelled.used
     assert told["penalty"] == pytest.approx(ridge.penalty, rel=1e-9)
     np.testing.assert_allclose(told["weights"], ridge.weights, rtol=1e-5, atol=1e-9)
-    found = values(told["uncertainty"])
-    np.testing.assert_allclose(found, layers["uncertainty"], rtol=1e-5)
+    found = {"value": values(told["values"]), "uncertainty": values(told["uncertainty"])}
     if labelled.classes:
-        assert np.array_equal(values(told["values"]), layers["value"], equal_nan=True)
-    else:
-        np.testing.assert_allclose(values(told["values"]), layers["value"], rtol=1e-5, atol=1e-6)
+        found["share"] = values(told["shares"])
+        assert np.array_equal(found["value"], layers["value"], equal_nan=True)
+    for layer, numbers in found.items():
+        np.testing.assert_allclose(numbers, layers[layer], rtol=1e-5, atol=1e-6)
     assert (told["score"] is None) == (labelled.score is None)
     if labelled.score is None:
         assert "too few to judge" in told["said"]
@@ -454,13 +501,178 @@ told.said = await text("label-score");
         assert "in unseen blocks" in told["said"]
     first = field.suggest(labelled, 8).iloc[0]
     assert told["next"][0].endswith(f"at {first.lon:.3f}, {first.lat:.3f}")
+    with rasterio.open(tmp_path / "map.tif") as raster:
+        assert raster.crs.to_epsg() == int(field.grid.crs.removeprefix("EPSG:"))
+        assert raster.transform == rasterio.Affine(*field.grid.affine)
+        assert np.isnan(raster.nodata)
+        assert raster.tags()["TIFFTAG_COPYRIGHT"] == field.licence
+        assert raster.descriptions[1:] == tuple(found)[1:]
+        for number, numbers in enumerate(found.values(), start=1):
+            assert np.array_equal(raster.read(number), numbers.astype("f4"), equal_nan=True)
+        classes = [raster.tags()[f"CLASS_{one}"] for one in range(len(labelled.classes))]
+        assert tuple(classes) == labelled.classes
+
+
+def test_the_view_is_saved_where_it_is_seen_in_finer_cells(
+    page: str, field: client.Field, tmp_path: Path
+) -> None:
+    factor = browse(
+        page,
+        FITTED
+        + f"""
+await page.evaluate(() => {{
+  document.querySelector("#budget").append(new Option("little", "30000"));
+  document.querySelector("#budget").value = "30000";
+  window.unigeo.view.setCamera({{ lonlat: [-100.2, 41.3], resolution: 500 }});
+}});
+await look([-100.2, 41.3]);
+await saved("save-tiff", {json.dumps(str(tmp_path / "map.tif"))});
+told = await page.evaluate(() => window.unigeo.scored.detail.factor);
+""",
+        tmp_path,
+    )
+    assert factor == 1
+    whole = field.similarity([(-100.2, 41.3)], "aerial")
+    with rasterio.open(tmp_path / "map.tif") as raster:
+        west, _, _, north = raster.bounds
+        row, col = (
+            round((field.grid.bounds[3] - north) / 4e4),
+            round((west - field.grid.bounds[0]) / 4e4),
+        )
+        part = whole.values[row : row + raster.height, col : col + raster.width]
+        np.testing.assert_allclose(raster.read(1), part, atol=1e-6)
+
+
+def test_columns_of_a_table_are_coloured_and_their_residuals_drawn(
+    page: str, tmp_path: Path
+) -> None:
+    table = pd.read_csv(StringIO(HEIGHTS)).rename(columns={"label": "height"})
+    table["code"] = [f"0{row % 3}" for row in range(len(table))]
+    table["flat"] = np.where(table.index % 4, np.round(table["height"] * 2, 3), np.nan)
+    (tmp_path / "table.csv").write_text(table.to_csv(index=False))
+    told = browse(
+        page,
+        FITTED
+        + f"""
+const file = {{ name: "table.csv", text: {json.dumps((tmp_path / "table.csv").read_text())} }};
+await page.evaluate(({{ name, text }}) => {{
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([text], name));
+  document.body.dispatchEvent(new DragEvent("drop", {{ dataTransfer, bubbles: true }}));
+}}, file);
+await page.waitForFunction(() => window.unigeo.labels.labels.length > 0);
+const colours = () => page.evaluate(() => window.unigeo.labels.labels.map((_, label) =>
+  window.unigeo.view.labels.getSource().getFeatureById(label).getStyle().getImage().getFill().getColor()));
+const drawn = () => page.evaluate(() => document.querySelector("#scatter").getContext("2d")
+  .getImageData(0, 0, 280, 170).data.filter((one, at) => at % 4 === 3 && one > 0).length);
+told = {{}};
+for (const column of ["height", "code", "flat"]) {{
+  await page.selectOption("#label-column", column);
+  const before = await colours();
+  await fit();
+  await page.selectOption("#label-colour", "residual");
+  const {{ residuals, score, used, classes, directions }} = await fitted();
+  const first = await drawn();
+  await page.selectOption("#scatter-y", "residual");
+  told[column] = {{ before, after: await colours(), residuals, score, used, classes, directions,
+    counts: await text("label-counts"), drawn: [first, await drawn()] }};
+}}
+""",
+        tmp_path,
+    )
+    for column, found in told.items():
+        known = table[column].dropna()
+        assert len(found["used"]) <= len(known) == len(found["before"])
+        if column == "code":
+            assert found["classes"] == ["00", "01", "02"] and found["counts"].startswith("00 12")
+            continue
+        truth = known.to_numpy()[found["used"]]
+        left = 1 - np.sum(np.square(found["residuals"])) / np.sum((truth - truth.mean()) ** 2)
+        if found["score"]:
+            assert found["score"]["value"] == pytest.approx(left, rel=1e-6)
+        assert np.shape(found["directions"]) == (len(found["used"]), 3)
+        lowest, highest = np.argmin(known), np.argmax(known)
+        assert (found["before"][lowest], found["before"][highest]) == ("#440154", "#fde725")
+        worst = found["used"][int(np.argmax(np.abs(found["residuals"])))]
+        assert found["after"][worst] in ("#2166ac", "#b2182b")
+        assert min(found["drawn"]) > 100
+
+
+def test_a_polygon_is_drawn_by_clicks(page: str, field: client.Field, tmp_path: Path) -> None:
+    told = browse(
+        page,
+        FITTED
+        + f"""
+const box = await page.locator("#map").boundingBox();
+await page.evaluate(() => {{
+  window.unigeo.view.setCamera({{ lonlat: [-97, 39], resolution: 4000 }});
+  window.unigeo.view.map.renderSync();
+}});
+await page.fill("#label-name", "wood");
+await page.check("#label-polygons");
+const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+for (const [across, down] of [[-60, -60], [60, -60], [60, 60]]) {{
+  await page.mouse.click(x + across, y + down);
+  await page.waitForTimeout(400);
+}}
+await page.mouse.dblclick(x - 60, y + 60);
+await page.waitForFunction(() => window.unigeo.labels.labels.length > 0);
+await page.uncheck("#label-polygons");
+await page.check("#mercator");
+await idle();
+const drawn = await page.evaluate(() => window.unigeo.view.labels.getSource().getFeatures()
+  .map((one) => one.getGeometry().getExtent()));
+await saved("label-geojson", {json.dumps(str(tmp_path / "labels.geojson"))});
+await saved("label-csv", {json.dumps(str(tmp_path / "labels.csv"))});
+told = {{ drawn, marks: await page.evaluate(() => window.unigeo.marks.size) }};
+""",
+        tmp_path,
+    )
+    assert told["marks"] == 0, "a corner is no click"
+    document = json.loads((tmp_path / "labels.geojson").read_text())
+    (feature,) = document["features"]
+    assert feature["properties"] == {"label": "wood"}
+    to_field = Transformer.from_crs("OGC:CRS84", field.grid.crs, always_xy=True)
+    drawn = shape(feature["geometry"])
+    outline = shapely.transform(drawn, to_field.transform, interleaved=False)
+    assert np.sqrt(outline.area) == pytest.approx(120 * 4000, rel=0.03)
+    rows = read_label_rows(document, "label", field.grid, None, None)
+    table = pd.read_csv(tmp_path / "labels.csv")
+    assert len(table) == len(rows.points) > 50, "one row for each cell"
+    np.testing.assert_allclose(table[["lon", "lat"]], rows.points.lonlat, atol=1e-9)
+    west, south, east, north = told["drawn"][0]
+    to_mercator = Transformer.from_crs("OGC:CRS84", "EPSG:3857", always_xy=True)
+    laid = shapely.transform(drawn, to_mercator.transform, interleaved=False).bounds
+    np.testing.assert_allclose((west, south, east, north), laid, atol=1)
+
+
+def test_the_last_question_is_the_one_that_is_answered(page: str, tmp_path: Path) -> None:
+    """However long the answers take: words read the concepts first, a second click nothing."""
+    told = browse(
+        page,
+        """
+await look([-100.2, 41.3]);
+told = await page.evaluate(async () => {
+  const page = window.unigeo;
+  const asked = [page.search("forest"), page.look("A", [-90.1, 35.2])];
+  await Promise.all([...asked, page.look("A", [-100.2, 41.3])]);
+  return [document.querySelector("#scored").textContent, page.marks.get("A").lonlat];
+});
+told.push(await text("message"), await text("found"));
+""",
+        tmp_path,
+    )
+    said, lonlat, message, found = told
+    assert said.startswith("Cosine with the cell") and lonlat == [-100.2, 41.3]
+    assert message == "" and "-100.20000, 41.30000" in found
 
 
 def test_labels_leave_the_page_as_they_came(page: str, field: client.Field, tmp_path: Path) -> None:
     """Six made by hand, saved as CSV and GeoJSON, which Python reads; the map as PNG."""
     told = browse(
         page,
-        f"""
+        FITTED
+        + f"""
 const box = await page.locator("#map").boundingBox();
 await page.evaluate(() => {{
   window.unigeo.view.setCamera({{ lonlat: [-97, 39], resolution: 4000 }});
@@ -475,12 +687,9 @@ for (const [name, offsets] of [["wood", [-200, -180, -160]], ['"town", 2', [100,
     await page.waitForFunction((n) => window.unigeo.labels.labels.length > n, before);
   }}
 }}
-await page.click("#label-fit");
-await idle();
-for (const id of ["label-csv", "label-geojson", "label-png"]) {{
-  const download = page.waitForEvent("download");
-  await page.click("#" + id);
-  await (await download).saveAs({json.dumps(str(tmp_path))} + "/" + id);
+await fit();
+for (const id of ["label-csv", "label-geojson", "save-png"]) {{
+  await saved(id, {json.dumps(str(tmp_path))} + "/" + id);
 }}
 told = {{ labels: await page.evaluate(() => window.unigeo.labels.labels),
   message: await text("message"), counts: await text("label-counts") }};
@@ -494,7 +703,7 @@ told = {{ labels: await page.evaluate(() => window.unigeo.labels.labels),
     features = json.loads((tmp_path / "label-geojson").read_text())["features"]
     assert [one["properties"]["label"] for one in features] == list(table["label"])
     assert field.label(table, "label", "aerial").used == 6
-    assert (tmp_path / "label-png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "save-png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_words_are_searched_from_centres_where_the_store_has_them(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A store and its page over HTTP, as `unigeo view` serves them, and as it writes the page."""
 
+import gzip
 import http.client
 import os
 from collections.abc import Iterator
@@ -53,6 +54,15 @@ def test_every_object_is_served_whole_and_by_range(server: PageServer, gulf: Pat
         assert (status, none, headers["content-length"]) == (200, b"", str(len(body)))
         beyond = ask(server.url, path, {"Range": f"bytes={len(body)}-"})
         assert (beyond[0], beyond[2]["content-range"]) == (416, f"bytes */{len(body)}")
+
+
+def test_metadata_are_compressed_for_who_takes_it(server: PageServer, gulf: Path) -> None:
+    """A root of many arrays says the same of each."""
+    body = (gulf / "zarr.json").read_bytes()
+    assert ask(server.url, "/store/zarr.json")[1] == body
+    _, packed, headers = ask(server.url, "/store/zarr.json", {"Accept-Encoding": "br, gzip"})
+    assert headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed) == body and len(packed) < len(body) / 5
 
 
 def test_nothing_else_is_served(server: PageServer, gulf: Path) -> None:

@@ -60,7 +60,7 @@ def read_areas(
         box = ",".join(f"{edge:.12g}" for edge in read)
         return Areas(pd.DataFrame({"region": [box]}), polygons)
     if isinstance(read, Mapping):
-        return Areas(_of_features(read, polygons if geometry else None), polygons)
+        return Areas(feature_columns(read, polygons if geometry else None), polygons)
     frame = _with_named_index(read)
     if not geometry:
         return Areas(pd.DataFrame(frame.drop(columns=frame.geometry.name)), polygons)
@@ -92,7 +92,7 @@ def _with_named_index(frame: Any) -> Any:
     return with_columns.reset_index(drop=True)
 
 
-def _of_features(document: Mapping[str, Any], polygons: Polygons | None) -> Any:
+def feature_columns(document: Mapping[str, Any], polygons: Polygons | None = None) -> Any:
     """Return the properties and ids of GeoJSON features; with shapes if polygons are given."""
     import pandas as pd
 

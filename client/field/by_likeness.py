@@ -91,7 +91,9 @@ class ByLikeness(AtPoints, OverAreas):
         a hundred labels made while looking, where `probe` is for a table to be judged by.
 
         Args:
-            table: as in `probe`.
+            table: as in `probe`; or GeoJSON features, a mapping or a file, or a GeoDataFrame, with
+                polygons among its rows. A polygon labels the cells whose centre it holds: all, or a
+                hundred of them in even steps.
             column: name of the column of labels: numbers, or two or more classes.
             modality: its name; may be left out if the field has only one.
             crs: CRS of the coordinates, if the table does not name it.
@@ -103,7 +105,7 @@ class ByLikeness(AtPoints, OverAreas):
 
         Raises:
             ProbeError: if the labels are too few, or all alike.
-            PointsError: if the coordinates cannot be read.
+            PointsError, RegionError: if the coordinates or polygons cannot be read.
             LayoutError: if the field has no such modality, or several and none is named.
         """
         from unigeo.client.field.labelling import label_field

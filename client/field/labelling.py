@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from unigeo.client.field.label_rows import read_label_rows
 from unigeo.client.field.similarity import best_cells, map_cells
 from unigeo.client.probing.label_ridge import (
     BLOCK_M,
@@ -15,14 +16,13 @@ from unigeo.client.probing.label_ridge import (
     fit_labels,
 )
 from unigeo.client.probing.table_columns import column_label, short
-from unigeo.client.probing.targets import Labels, read_target
+from unigeo.client.probing.targets import Labels, target_values
 from unigeo.client.reading.point_status import count_reasons
 from unigeo.client.reading.sampling import sample
 from unigeo.schemas.errors import ProbeError
 from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS
 from unigeo.schemas.geo.projection import equal_earth_m
 from unigeo.schemas.store.status import Status
-from unigeo.schemas.tables.points import read_points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ class Labelled:
     score: BlockScore | None
     """Score in blocks of 300 km that were left out; None if the labels are too few to judge."""
     used: int
-    """Rows with a label and a vector."""
+    """Cells with a label and a vector."""
 
     def __repr__(self) -> str:
         told = "too few to judge"
@@ -59,18 +59,22 @@ class Labelled:
         """Predict every cell of the field, or of a region.
 
         Returns:
-            `value`, the predicted number or the index of the likeliest of `classes`, and
-            `uncertainty`, the standard deviation of a label, both float32 over y and x, NaN where
-            a cell has no vector.
+            `value`, the predicted number or the index of the likeliest of `classes`;
+            `uncertainty`, the standard deviation of a label; and of classes `share`, the
+            probability of the likeliest one. All are float32 over y and x, NaN where a cell has no
+            vector.
         """
 
-        def both(vectors: Float[np.ndarray, "cell band"]) -> Float[np.ndarray, "cell 2"]:
+        def every(vectors: Float[np.ndarray, "cell band"]) -> Float[np.ndarray, "cell layer"]:
             wide = vectors.astype(np.float64)
-            predicted = self.ridge.predict(wide)
-            value = predicted.argmax(axis=1) if self.classes else predicted[:, 0]
-            return np.stack([value, self.ridge.deviation(wide)], axis=1)
+            predicted, deviation = self.ridge.predict(wide), self.ridge.deviation(wide)
+            if not self.classes:
+                return np.stack([predicted[:, 0], deviation], axis=1)
+            shares = self.ridge.shares(predicted, deviation).max(axis=1)
+            return np.stack([predicted.argmax(axis=1), deviation, shares], axis=1)
 
-        layers = map_cells(self.field, self.modality, both, ("value", "uncertainty"), region, crs)
+        names = ("value", "uncertainty", *(("share",) if self.classes else ()))
+        layers = map_cells(self.field, self.modality, every, names, region, crs)
         if self.classes:
             layers["value"].attrs["classes"] = [str(one) for one in self.classes]
         return layers
@@ -105,17 +109,17 @@ def label_field(
 
     Raises:
         ProbeError: if the labels are too few, or all alike.
-        PointsError: if the coordinates cannot be read.
+        PointsError, RegionError: if the coordinates or the polygons cannot be read.
     """
-    target = read_target(table, column)
-    points = read_points(table, crs, columns, missing="keep")
-    values = target.codes if isinstance(target, Labels) else target
+    rows = read_label_rows(table, column, field.grid, crs, columns)
+    target, points = rows.target, rows.points
+    values = target_values(target)[rows.row]
     sampled = sample(field.modality(modality), points, dtype="int8")
     usable = (sampled.status == Status.VALID) & ~np.isnan(values)
     name = short(column_label(column))
     if usable.sum() < 2:
         raise ProbeError(
-            f"{usable.sum()} of {len(values)} rows have a {name} and a {modality} vector "
+            f"{usable.sum()} of {len(values)} cells with a {name} have a {modality} vector "
             f"({count_reasons(sampled.status)}); label two cells at least"
         )
     values = values[usable]

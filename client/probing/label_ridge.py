@@ -19,6 +19,8 @@ LEAST_LABELS, LEAST_BLOCKS = 20, 5
 BLOCK_M = 300_000.0
 """Side of the blocks, in metres of the field's CRS."""
 _FOLDS = 5
+_PROBIT = 1.702
+"""Factor by which the logistic function is nearest to the normal distribution's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,26 @@ class LabelRidge:
         left = (x * x).sum(axis=1) - ((known @ self.inverse) * known).sum(axis=1)
         variance = 1 + 1 / len(self.centred) + np.maximum(left, 0) / self.penalty
         return np.asarray(self.noise * np.sqrt(variance))
+
+    def shares(
+        self,
+        predicted: Float[np.ndarray, "cell output"],
+        deviation: Float[np.ndarray, " cell"],
+    ) -> Float[np.ndarray, "cell output"]:
+        """Return the probability of each class, for targets of 0 and 1.
+
+        It is the probability that a normal label of this mean and deviation exceeds 1/2, in
+        proportion to those of the other classes. The logistic function stands for the normal
+        distribution, from which it differs by 0.01 at most, since its tails do not underflow.
+
+        Args:
+            predicted: of `predict`.
+            deviation: of `deviation`.
+        """
+        logits = _PROBIT * (predicted - 0.5) / deviation[:, None]
+        logs = -np.logaddexp(0, -logits)
+        likely = np.exp(logs - logs.max(axis=1, keepdims=True))
+        return np.asarray(likely / likely.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True)

@@ -45,3 +45,29 @@ export function megabytes(bytes: number): string {
 export function degrees(lonlat: number[]): string {
   return lonlat.map((number) => number.toFixed(5)).join(", ");
 }
+
+/** Items of a list, each a button that leads to a cell. */
+export function cellButtons(
+  cells: { lonlat: number[]; score: number }[],
+  said: (score: number) => string,
+  onPick: (lonlat: number[]) => void,
+): HTMLLIElement[] {
+  return cells.map(({ lonlat, score }) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = `${said(score)} at ${lonlat.map((one) => one.toFixed(3)).join(", ")}`;
+    button.onclick = () => onPick(lonlat);
+    const item = document.createElement("li");
+    item.append(button);
+    return item;
+  });
+}
+
+/** Offer content as a file. */
+export function save(name: string, content: string | Blob, type?: string): void {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([content], type === undefined ? {} : { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}

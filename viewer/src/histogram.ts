@@ -1,18 +1,8 @@
-/** A histogram of scores and the values between which colours are spread. */
+/** A histogram of scores. */
 
-import type { Range } from "./score_layer";
+import type { Range } from "./colours";
 
 const BINS = 70;
-
-/** The 2nd percentile and the highest score; where signs matter, as far on either side of zero. */
-export function colourRange(values: Float32Array, diverging: boolean): Range {
-  const sorted = values.filter((value) => !Number.isNaN(value)).sort();
-  if (sorted.length === 0) return [0, 1];
-  const [low, high] = [sorted[Math.floor(0.02 * (sorted.length - 1))], sorted[sorted.length - 1]];
-  if (!diverging) return [low, high];
-  const most = Math.max(Math.abs(low), Math.abs(high));
-  return [-most, most];
-}
 
 export function drawHistogram(canvas: HTMLCanvasElement, values: Float32Array, range: Range): void {
   const [low, high] = range;

@@ -70,6 +70,11 @@ export class HttpStore implements AsyncReadable {
     return body;
   }
 
+  /** Metadata of a node, as the root has them. */
+  node(path: string): unknown {
+    return this.root?.consolidated_metadata?.metadata[path];
+  }
+
   /** Metadata from the root: bytes, null where the node does not exist, undefined if unknown. */
   private metadata(key: string): Uint8Array | null | undefined {
     const nodes = this.root?.consolidated_metadata?.metadata;
@@ -113,10 +118,17 @@ export class HttpStore implements AsyncReadable {
         );
       }
       const body = new Uint8Array(await answer.arrayBuffer());
-      this.counts.bytes += body.length;
+      this.counts.bytes += sentBytes(answer, body.length);
       return body;
     }
   }
+}
+
+/** Bytes that the link carried: fewer than the body has, if the server compresses it. */
+function sentBytes(answer: Response, length: number): number {
+  if (answer.status !== 200 || !answer.headers.has("Content-Encoding")) return length;
+  const said = Number(answer.headers.get("Content-Length"));
+  return said > 0 ? said : length;
 }
 
 /** Ranges pass the browser's cache by, which would let requests of one object wait for each other. */

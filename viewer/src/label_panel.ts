@@ -1,18 +1,32 @@
-/** The controls of labels: points with a class or a number, the map of them, and what comes next. */
+/** The controls of labels: points and polygons with a class or a number, their map, and what comes next. */
 
 import { bestCells } from "./best_cells";
-import { element, input, say, select } from "./elements";
-import type { Label } from "./label_files";
-import { readLabels, toCsv, toGeoJson } from "./label_files";
+import { classColour, cssOf, diverging, rangeOf, rising } from "./colours";
+import { addOptions, cellButtons, element, input, save, say, select } from "./elements";
+import { StoreError } from "./http_store";
+import { asPoints, labelledCells } from "./label_cells";
+import type { LabelledCell } from "./label_cells";
 import type { LabelsFitted } from "./messages";
 import type { Page } from "./page";
+import { evenly } from "./polygon_cells";
+import { drawScatter } from "./scatter";
+import type { Label, Table } from "./table_files";
+import { columnOfLabels, labelsOf, numbersOf, readTable, toCsv, toGeoJson } from "./table_files";
 
 const SUGGESTIONS = 8;
 const CELLS_APART = 4;
+/** Labelled cells that are fitted; the time grows with their cube. */
+const MOST_LABELS = 1000;
+const MOST_CLASSES = 20;
+const MOST_LISTED = 8;
+const NO_NUMBER = "#b0b8c0";
 
 export class LabelPanel {
   labels: Label[] = [];
   fitted: LabelsFitted | null = null;
+  private table: Table | null = null;
+  /** The cells that were fitted, and whose residuals are known. */
+  private cells: LabelledCell[] = [];
 
   constructor(private readonly page: Page) {}
 
@@ -21,17 +35,28 @@ export class LabelPanel {
       event.preventDefault();
       const mark = this.page.markOf("A");
       if (mark === null) say("Set A first: click the map, or type a longitude and latitude.");
-      else this.add(mark);
+      else this.add({ lonlat: mark });
     };
     element("label-undo").onclick = () => this.set(this.labels.slice(0, -1));
-    element("label-clear").onclick = () => this.set([]);
+    element("label-clear").onclick = () => this.removeAll();
     element("label-fit").onclick = () => void this.fit();
     select("label-show").onchange = () => this.show();
-    input("label-file").onchange = () => void this.readFile();
-    element("label-csv").onclick = () => save("labels.csv", toCsv(this.labels), "text/csv");
+    select("label-colour").onchange = () => this.paint();
+    select("label-column").onchange = () => this.takeColumn();
+    for (const id of ["scatter-x", "scatter-y"]) select(id).onchange = () => this.paint();
+    input("label-file").onchange = () => void this.readFile(input("label-file").files?.[0]);
+    this.takeDrops();
+    input("label-polygons").onchange = () =>
+      this.page.view.drawPolygons(input("label-polygons").checked, (rings) =>
+        this.add({ lonlat: rings[0][0], rings }),
+      );
+    element("label-csv").onclick = () =>
+      void this.page.run(async () => {
+        const points = asPoints(this.page.field.levels[0].grid, this.labels);
+        save("labels.csv", toCsv(points), "text/csv");
+      });
     element("label-geojson").onclick = () =>
       save("labels.geojson", toGeoJson(this.labels), "application/geo+json");
-    element("label-png").onclick = () => void this.page.view.picture().then((blob) => save("map.png", blob));
   }
 
   /** Whether a click labels a cell. */
@@ -39,51 +64,214 @@ export class LabelPanel {
     return input("label-clicks").checked;
   }
 
-  add(lonlat: number[]): void {
+  /** Whether a click is a corner of a polygon. */
+  get draws(): boolean {
+    return input("label-polygons").checked;
+  }
+
+  add(shape: { lonlat: number[]; rings?: number[][][] }): void {
     const label = input("label-name").value.trim();
     if (label === "") say("Type a label first: a class, such as forest, or a number.");
-    else this.set([...this.labels, { lonlat, label }]);
+    else this.set([...this.labels, { ...shape, label }]);
   }
 
   set(labels: Label[]): void {
     this.labels = labels;
-    const counts = new Map<string, number>();
-    for (const { label } of labels) counts.set(label, (counts.get(label) ?? 0) + 1);
-    const listed = [...counts].map(([label, count]) => `${label} ${count}`);
-    element("label-counts").textContent = listed.length > 0 ? listed.join(", ") : "no labels yet";
-    this.page.view.markLabels(labels, [...counts.keys()].sort());
+    this.cells = [];
+    this.fitted = null;
+    select("label-colour").value = "label";
+    element("label-result").hidden = true;
+    element("label-counts").textContent = this.listed();
+    this.paint();
   }
 
-  private async readFile(): Promise<void> {
-    const [file] = input("label-file").files ?? [];
+  private removeAll(): void {
+    this.table = null;
+    element("label-columns").hidden = true;
+    this.set([]);
+  }
+
+  /** What the labels are, in a line. */
+  private listed(): string {
+    if (this.labels.length === 0) return "no labels yet";
+    const texts = this.labels.map(({ label }) => label);
+    const numbers = numbersOf(texts)?.filter((one) => !Number.isNaN(one));
+    if (numbers) {
+      const [low, high] = rangeOf(numbers, false, 0);
+      return `${numbers.length} numbers from ${low} to ${high}`;
+    }
+    const counts = new Map<string, number>();
+    for (const text of texts) counts.set(text, (counts.get(text) ?? 0) + 1);
+    const said = [...counts].slice(0, MOST_LISTED).map(([label, count]) => `${label} ${count}`);
+    if (counts.size > MOST_LISTED) said.push(`and ${counts.size - MOST_LISTED} classes more`);
+    return said.join(", ");
+  }
+
+  /** Read a file by dropping it anywhere on the page. */
+  private takeDrops(): void {
+    document.body.addEventListener("dragover", (event) => event.preventDefault());
+    document.body.addEventListener("drop", (event) => {
+      event.preventDefault();
+      void this.readFile(event.dataTransfer?.files[0]);
+    });
+  }
+
+  private async readFile(file: File | undefined): Promise<void> {
     if (file === undefined) return;
-    await this.page.run(async () => this.set([...this.labels, ...readLabels(file.name, await file.text())]));
+    await this.page.run(async () => {
+      const table = readTable(file.name, await file.text());
+      this.table = table;
+      addOptions(select("label-column"), table.columns);
+      select("label-column").value = columnOfLabels(table);
+      element("label-columns").hidden = table.columns.length < 2;
+      const labels = labelsOf(table, columnOfLabels(table));
+      if (labels.length === 0) throw new StoreError(`${file.name} has no label in any row.`);
+      // A table of labels is added to those that are there; one of many columns takes their place.
+      this.set(table.columns.length < 2 ? [...this.labels, ...labels] : labels);
+    });
     input("label-file").value = "";
+  }
+
+  private takeColumn(): void {
+    if (this.table !== null) this.set(labelsOf(this.table, select("label-column").value));
   }
 
   async fit(): Promise<void> {
     await this.page.run(async () => {
-      this.fitted = await this.page.fitLabels(this.labels);
-      const { used, labels, score, classes } = this.fitted;
-      const judged =
-        score === null
-          ? "too few to judge: 20 labels in 5 blocks of 300 km are the least"
-          : `${score.kind} ${score.value.toFixed(2)} in unseen blocks (${score.baseline.toFixed(2)} by guessing)`;
-      element("label-score").textContent =
-        `${used} of ${labels} labels have a vector; ${judged}.` +
-        (classes.length > 0 ? ` Classes from dark to bright: ${classes.join(", ")}.` : "");
+      this.page.overtake();
+      const { field, reader, view } = this.page;
+      const every = labelledCells(field.levels[0].grid, this.labels);
+      const cells = evenly(every, MOST_LABELS);
+      const texts = this.labels.map(({ label }) => label);
+      const numbers = numbersOf(texts);
+      if (numbers === null && new Set(texts).size > MOST_CLASSES) {
+        throw new StoreError(
+          `The labels are of ${new Set(texts).size} classes, and ${MOST_CLASSES} can be told apart: ` +
+            "choose a column with fewer, or one of numbers.",
+        );
+      }
+      const fitted = await this.page.newest(
+        reader.ask("fit", {
+          modality: select("compare").value,
+          rowcol: cells.map(({ cell }) => cell),
+          blocks: cells.map(({ block }) => block),
+          labels: numbers
+            ? cells.map(({ label }) => numbers[label])
+            : cells.map(({ label }) => texts[label]),
+          budget: Number(select("budget").value),
+          view: view.shown(),
+        }),
+      );
+      this.fitted = fitted;
+      this.cells = fitted.used.map((cell) => cells[cell]);
+      element("label-score").textContent = this.judged(every.length, cells.length);
       element("label-result").hidden = false;
       element("label-python").textContent = this.python();
+      element("label-share").hidden = fitted.shares === null;
+      if (fitted.shares === null && select("label-show").value === "share") {
+        select("label-show").value = "value";
+      }
+      element("scatter-box").hidden = fitted.directions === null;
       this.show();
       this.suggest();
+      this.paint();
     });
+  }
+
+  private judged(every: number, tried: number): string {
+    const { used, score, residuals } = this.fitted!;
+    const part = new Set(this.cells.map(({ label }) => label));
+    const off = this.labels.length - part.size;
+    const said = [
+      `${used.length} of ${tried} labelled cells have a vector and a label`,
+      tried < every ? `fitted are ${tried} of ${every} cells, in even steps` : "",
+      off > 0 && tried === every ? `${off} labels take no part` : "",
+      score === null
+        ? "too few to judge: 20 labels in 5 blocks of 300 km are the least"
+        : `${score.kind} ${score.value.toFixed(2)} in unseen blocks (${score.baseline.toFixed(2)} by guessing)`,
+      `residuals are of ${score === null ? "the labels that were fitted" : "unseen blocks"}, ` +
+        `${Math.sqrt(residuals.reduce((sum, one) => sum + one * one, 0) / residuals.length).toPrecision(3)} ` +
+        "in the root mean square",
+    ];
+    return `${said.filter(Boolean).join("; ")}.`;
   }
 
   private show(): void {
     if (this.fitted === null) return;
-    const uncertain = select("label-show").value === "uncertainty";
-    const { values, uncertainty } = this.fitted;
-    this.page.showScores(uncertain ? uncertainty : values, false, uncertain ? "Uncertainty" : "Value");
+    const { values, uncertainty, shares, classes } = this.fitted;
+    const kinds = this.kinds();
+    const others = [
+      { name: "value", scored: values },
+      { name: "uncertainty", scored: uncertainty },
+      ...(shares ? [{ name: "share", scored: shares }] : []),
+    ];
+    const wanted = select("label-show").value;
+    const shown = others.find(({ name }) => name === wanted)!;
+    const named = classes.map((name) => ({ name, colour: kinds.indexOf(name) }));
+    const ofClasses = wanted === "value" && classes.length > 0;
+    const what = { value: ofClasses ? "Likeliest class" : "Value", uncertainty: "Uncertainty", share: "Share" };
+    this.page.scores.show({
+      what: what[wanted as keyof typeof what],
+      scored: shown.scored,
+      kind: ofClasses ? "classes" : "rising",
+      classes: ofClasses ? named : undefined,
+      others: others.filter((one) => one !== shown),
+    });
+  }
+
+  /** The classes of all labels, in the order of their colours. */
+  private kinds(): string[] {
+    return [...new Set(this.labels.map(({ label }) => label))].sort();
+  }
+
+  /** Colour the labels on the map and in the scatter plot. */
+  private paint(): void {
+    const texts = this.labels.map(({ label }) => label);
+    const numbers = numbersOf(texts);
+    const kinds = this.kinds();
+    const residuals = this.residuals();
+    const asked = select("label-colour").value === "residual" && residuals !== null;
+    const values = asked ? residuals : numbers;
+    const range = rangeOf(values ?? [], asked, 0);
+    const scale = asked ? diverging(range) : rising(range);
+    const colours = texts.map((text, label) => {
+      if (values === null) return classColour(kinds.indexOf(text));
+      return Number.isNaN(values[label]) ? NO_NUMBER : cssOf(scale, values[label]);
+    });
+    this.page.view.markLabels(this.labels.map((label, number) => ({ ...label, colour: colours[number] })));
+    this.scatter(colours, numbers);
+  }
+
+  /** Mean residual of each label's cells, NaN where a label took no part; null before a fit. */
+  private residuals(): number[] | null {
+    if (this.fitted === null) return null;
+    const sums = this.labels.map(() => [0, 0]);
+    this.cells.forEach(({ label }, at) => {
+      sums[label][0] += this.fitted!.residuals[at];
+      sums[label][1] += 1;
+    });
+    return sums.map(([sum, count]) => (count > 0 ? sum / count : NaN));
+  }
+
+  private scatter(colours: string[], numbers: number[] | null): void {
+    const directions = this.fitted?.directions;
+    if (!directions) return;
+    const along = (axis: string, at: number) => {
+      const { label } = this.cells[at];
+      if (axis === "residual") return this.fitted!.residuals[at];
+      if (axis === "label") {
+        return numbers?.[label] ?? this.fitted!.classes.indexOf(this.labels[label].label);
+      }
+      return directions[at][Number(axis)];
+    };
+    const [x, y] = ["scatter-x", "scatter-y"].map((id) => select(id).value);
+    const dots = this.cells.map(({ label }, at) => ({
+      x: along(x, at),
+      y: along(y, at),
+      colour: colours[label],
+      lonlat: this.labels[label].lonlat,
+    }));
+    drawScatter(element<HTMLCanvasElement>("scatter"), dots, (lonlat) => this.page.view.flyTo(lonlat));
   }
 
   private suggest(): void {
@@ -91,36 +279,21 @@ export class LabelPanel {
     const scores = this.fitted!.uncertainty.whole ?? this.fitted!.uncertainty.detail;
     if (scores === null) return element("label-next").replaceChildren();
     const apart_m = CELLS_APART * field.levels[0].grid.resolution_m * scores.factor;
-    const items = bestCells(field, scores, SUGGESTIONS, apart_m).map(({ lonlat, score }) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.textContent = `± ${score.toPrecision(3)} at ${lonlat.map((one) => one.toFixed(3)).join(", ")}`;
-      button.onclick = () => view.flyTo(lonlat);
-      const item = document.createElement("li");
-      item.append(button);
-      return item;
-    });
-    element("label-next").replaceChildren(...items);
+    const next = bestCells(field, scores, SUGGESTIONS, apart_m);
+    const said = (score: number) => `± ${score.toPrecision(3)}`;
+    element("label-next").replaceChildren(...cellButtons(next, said, (lonlat) => view.flyTo(lonlat)));
   }
 
   private python(): string {
     const store = JSON.stringify(this.page.field.url);
     const modality = JSON.stringify(select("compare").value);
+    const file = this.labels.some(({ rings }) => rings) ? "labels.geojson" : "labels.csv";
     return [
-      "import pandas as pd",
       "from unigeo import client",
       "",
       `field = client.open_field(${store})`,
-      `labels = field.label(pd.read_csv("labels.csv"), "label", ${modality})`,
+      `labels = field.label("${file}", "label", ${modality})  # saved above`,
       "labels.map(), labels.suggest()",
     ].join("\n");
   }
-}
-
-function save(name: string, content: string | Blob, type?: string): void {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([content], type === undefined ? {} : { type }));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }

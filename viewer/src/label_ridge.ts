@@ -10,13 +10,16 @@ const PENALTIES = [1e-3, 1e-2, 1e-1, 1, 1e1, 1e2];
 const LEAST_LABELS = 20;
 const LEAST_BLOCKS = 5;
 const FOLDS = 5;
+/** Factor by which the logistic function is nearest to the normal distribution's. */
+const PROBIT = 1.702;
 
 type Matrix = Float64Array[];
 
 export interface LabelRidge {
   centre: Float64Array;
   centred: Matrix;
-  inverse: Matrix;
+  /** Lower Cholesky factor of the Gram matrix of the centred vectors plus the penalty. */
+  factor: Matrix;
   /** band x output */
   weights: Matrix;
   intercept: Float64Array;
@@ -28,6 +31,8 @@ export interface BlockScore {
   kind: "R2" | "accuracy";
   value: number;
   baseline: number;
+  /** Prediction of each label by the labels of other blocks. */
+  predicted: Matrix;
 }
 
 /** Fit unit vectors (label x band) to targets (label x output). */
@@ -47,23 +52,23 @@ export function fitLabels(vectors: Matrix, targets: Matrix, penalty?: number): L
   }
   const candidates = penalty === undefined ? PENALTIES.map((one) => one * scale) : [penalty];
   const freedom = count - 1;
-  let best: { unlikely: number; candidate: number; inverse: Matrix; squares: number } | null = null;
+  let best: { unlikely: number; candidate: number; factor: Matrix; squares: number; dual: Matrix } | null = null;
   for (const candidate of candidates) {
-    const { inverse, logDeterminant } = inverseOf(gram, candidate);
-    const fitted = product(inverse, y);
-    const squares = candidate * fitted.reduce((sum, row, label) => sum + dot(row, y[label]), 0);
+    const factor = cholesky(gram, candidate);
+    const dual = solve(factor, y);
+    const squares = candidate * dual.reduce((sum, row, label) => sum + dot(row, y[label]), 0);
+    const logDeterminant = factor.reduce((sum, row, at) => sum + 2 * Math.log(row[at]), 0);
     const unlikely = freedom * Math.log(squares) + logDeterminant - count * Math.log(candidate);
-    if (best === null || unlikely < best.unlikely) best = { unlikely, candidate, inverse, squares };
+    if (best === null || unlikely < best.unlikely) best = { unlikely, candidate, factor, squares, dual };
   }
-  const { candidate, inverse, squares } = best!;
+  const { candidate, factor, squares, dual } = best!;
   const noise = Math.sqrt(squares / (freedom * intercept.length));
-  const dual = product(inverse, y);
   const weights = Array.from(centre, (_, band) =>
     intercept.map((_, output) =>
       dual.reduce((sum, row, label) => sum + centred[label][band] * row[output], 0),
     ),
   );
-  return { centre, centred, inverse, weights, intercept, penalty: candidate, noise };
+  return { centre, centred, factor, weights, intercept, penalty: candidate, noise };
 }
 
 /** Predictions of a vector: one for each output. */
@@ -80,14 +85,25 @@ export function predict(ridge: LabelRidge, vector: ArrayLike<number>): Float64Ar
 
 /** Standard deviation of a label at a vector. */
 export function deviation(ridge: LabelRidge, vector: ArrayLike<number>): number {
-  const { centre, centred, inverse, penalty, noise } = ridge;
+  const { centre, centred, factor, penalty, noise } = ridge;
   const x = centre.map((mean, band) => vector[band] - mean);
   const known = Float64Array.from(centred, (one) => dot(one, x));
-  let left = dot(x, x);
-  for (let label = 0; label < known.length; ++label) {
-    left -= known[label] * dot(inverse[label], known);
-  }
+  forwards(factor, known);
+  const left = dot(x, x) - dot(known, known);
   return noise * Math.sqrt(1 + 1 / known.length + Math.max(left, 0) / penalty);
+}
+
+/** Probability of the likeliest class, by the rule of `LabelRidge.shares` in Python. */
+export function likeliestShare(ridge: LabelRidge, vector: ArrayLike<number>): number {
+  const spread = deviation(ridge, vector);
+  const logs = predict(ridge, vector).map((one) => logLogistic((PROBIT * (one - 0.5)) / spread));
+  const most = Math.max(...logs);
+  return 1 / logs.reduce((sum, one) => sum + Math.exp(one - most), 0);
+}
+
+/** Logarithm of 1 / (1 + exp(-x)). */
+function logLogistic(x: number): number {
+  return x > 0 ? -Math.log1p(Math.exp(-x)) : x - Math.log1p(Math.exp(x));
 }
 
 /** Score in blocks that were left out; null if there is too little to judge. */
@@ -119,7 +135,8 @@ export function blockScore(
   const mean = meanOf(targets);
   if (classes) {
     const right = predicted.filter((row, label) => largest(row) === largest(targets[label])).length;
-    return { kind: "accuracy", value: right / targets.length, baseline: Math.max(...mean) };
+    const baseline = Math.max(...mean);
+    return { kind: "accuracy", value: right / targets.length, baseline, predicted };
   }
   let errors = 0;
   let spread = 0;
@@ -127,7 +144,7 @@ export function blockScore(
     errors += (target - predicted[label][0]) ** 2;
     spread += (target - mean[0]) ** 2;
   });
-  return { kind: "R2", value: 1 - errors / spread, baseline: 0 };
+  return { kind: "R2", value: 1 - errors / spread, baseline: 0, predicted };
 }
 
 /** Index of the largest number, the first of equals. */
@@ -149,39 +166,42 @@ function meanOf(rows: Matrix): Float64Array {
   return mean.map((sum) => sum / rows.length);
 }
 
-function product(matrix: Matrix, columns: Matrix): Matrix {
-  return matrix.map((row) => {
-    const sums = new Float64Array(columns[0].length);
-    row.forEach((number, at) => columns[at].forEach((one, k) => (sums[k] += number * one)));
-    return sums;
-  });
+/** Lower Cholesky factor of a positive semidefinite matrix plus a multiple of the identity. */
+function cholesky(gram: Matrix, added: number): Matrix {
+  const lower = gram.map((_, row) => new Float64Array(row + 1));
+  for (let row = 0; row < gram.length; ++row) {
+    const own = lower[row];
+    for (let col = 0; col <= row; ++col) {
+      const other = lower[col];
+      let sum = gram[row][col] + (row === col ? added : 0);
+      for (let k = 0; k < col; ++k) sum -= own[k] * other[k];
+      own[col] = row === col ? Math.sqrt(sum) : sum / other[col];
+    }
+  }
+  return lower;
 }
 
-/** Inverse of a positive semidefinite matrix plus a multiple of the identity, by Cholesky. */
-function inverseOf(gram: Matrix, added: number): { inverse: Matrix; logDeterminant: number } {
-  const count = gram.length;
-  const lower = gram.map(() => new Float64Array(count));
-  for (let row = 0; row < count; ++row) {
-    for (let col = 0; col <= row; ++col) {
-      let sum = gram[row][col] + (row === col ? added : 0);
-      for (let k = 0; k < col; ++k) sum -= lower[row][k] * lower[col][k];
-      lower[row][col] = row === col ? Math.sqrt(sum) : sum / lower[col][col];
-    }
+/** Solve lower z = right in place. */
+function forwards(lower: Matrix, right: Float64Array): void {
+  for (let row = 0; row < right.length; ++row) {
+    let sum = right[row];
+    for (let k = 0; k < row; ++k) sum -= lower[row][k] * right[k];
+    right[row] = sum / lower[row][row];
   }
-  const inverse = gram.map(() => new Float64Array(count));
-  for (let col = 0; col < count; ++col) {
-    const solved = new Float64Array(count);
-    for (let row = col; row < count; ++row) {
-      let sum = row === col ? 1 : 0;
-      for (let k = col; k < row; ++k) sum -= lower[row][k] * solved[k];
-      solved[row] = sum / lower[row][row];
-    }
+}
+
+/** Solve (lower lower') z = right, right label x output. */
+function solve(lower: Matrix, right: Matrix): Matrix {
+  const count = right.length;
+  const solved = right.map((row) => new Float64Array(row.length));
+  for (let output = 0; output < right[0].length; ++output) {
+    const column = Float64Array.from(right, (row) => row[output]);
+    forwards(lower, column);
     for (let row = count - 1; row >= 0; --row) {
-      let sum = solved[row];
-      for (let k = row + 1; k < count; ++k) sum -= lower[k][row] * inverse[k][col];
-      inverse[row][col] = sum / lower[row][row];
+      column[row] /= lower[row][row];
+      for (let k = 0; k < row; ++k) column[k] -= lower[row][k] * column[row];
     }
+    column.forEach((one, row) => (solved[row][output] = one));
   }
-  const logDeterminant = lower.reduce((sum, row, at) => sum + 2 * Math.log(row[at]), 0);
-  return { inverse, logDeterminant };
+  return solved;
 }

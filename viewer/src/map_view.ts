@@ -4,7 +4,10 @@ import Feature from "ol/Feature.js";
 import OlMap from "ol/Map.js";
 import View from "ol/View.js";
 import { ScaleLine, defaults as defaultControls } from "ol/control.js";
+import MultiPolygon from "ol/geom/MultiPolygon.js";
 import Point from "ol/geom/Point.js";
+import type Polygon from "ol/geom/Polygon.js";
+import Draw from "ol/interaction/Draw.js";
 import type TileLayer from "ol/layer/Tile.js";
 import BaseTileLayer from "ol/layer/Tile.js";
 import VectorLayer from "ol/layer/Vector.js";
@@ -16,12 +19,13 @@ import XYZ from "ol/source/XYZ.js";
 import { Circle, Fill, Stroke, Style, Text } from "ol/style.js";
 import type { Field } from "./field";
 import { bounds } from "./field";
-import type { Label } from "./label_files";
 import { drawOutlines, outlines } from "./outlines";
 import { Preview } from "./preview";
 import { MERCATOR, toDegrees, toMetres } from "./projections";
 import type { Reader } from "./reader";
 import { ScoreLayer } from "./score_layer";
+import type { Shape } from "./table_files";
+import { partsOf } from "./table_files";
 
 export interface Camera {
   lonlat: number[];
@@ -34,6 +38,8 @@ export class MapView {
   readonly scores: ScoreLayer;
   readonly outlines = outlines();
   private readonly previews = new Map<string, Preview>();
+  private readonly labels = new VectorLayer({ source: new VectorSource(), zIndex: 15 });
+  private draw: Draw | null = null;
   private readonly marks = new VectorLayer({ source: new VectorSource(), zIndex: 20 });
   private readonly base = new BaseTileLayer<XYZ>({ zIndex: 0, visible: false });
   private pictures: (TileLayer | null)[] = [null, null];
@@ -49,7 +55,7 @@ export class MapView {
     this.map = new OlMap({
       target,
       controls: defaultControls({ rotate: false }).extend([new ScaleLine()]),
-      layers: [this.base, this.scores.layer, this.outlines, this.marks],
+      layers: [this.base, this.scores.layer, this.outlines, this.labels, this.marks],
       view: this.newView(this.crs),
     });
     drawOutlines(this.outlines, this.crs);
@@ -131,11 +137,11 @@ export class MapView {
     this.map.getView().fit(transformExtent(extent, this.crs, this.viewCrs, 16), { padding });
   }
 
-  /** Show the first picture by few tiles, until the view changes. */
-  showFirst(modality: string): void {
+  /** Show the first picture by tiles of few bytes, until the view changes. */
+  showFirst(modality: string, bytes: number): void {
     this.showPictures(null, null);
     const preview = this.preview(modality);
-    const picture = preview.layer(preview.firstLevels(this.shown().extent));
+    const picture = preview.layer(preview.firstLevels(this.shown().extent, bytes));
     this.pictures = [picture, null];
     this.map.addLayer(picture);
     const view = this.map.getView();
@@ -198,6 +204,9 @@ export class MapView {
     for (const feature of this.marks.getSource()!.getFeatures()) {
       feature.setGeometry(new Point(toMetres(feature.get("lonlat"), crs)));
     }
+    for (const feature of this.labels.getSource()!.getFeatures()) {
+      feature.setGeometry(this.geometryOf(feature.get("shape")));
+    }
   }
 
   /** Put a mark with a letter, or take it away. */
@@ -212,18 +221,39 @@ export class MapView {
     source.addFeature(feature);
   }
 
-  /** Put a dot of its label's colour at each label. */
-  markLabels(labels: Label[], kinds: string[]): void {
-    const source = this.marks.getSource()!;
-    for (const feature of source.getFeatures()) {
-      if (feature.get("label") !== undefined) source.removeFeature(feature);
-    }
-    for (const { lonlat, label } of labels) {
-      const geometry = new Point(toMetres(lonlat, this.viewCrs));
-      const feature = new Feature({ geometry, lonlat, label });
-      feature.setStyle(dotStyle(DOTS[kinds.indexOf(label) % DOTS.length]));
-      source.addFeature(feature);
-    }
+  /** Show labels in their colours. */
+  markLabels(labels: (Shape & { colour: string })[]): void {
+    const source = this.labels.getSource()!;
+    source.clear();
+    const styles = new Map<string, Style>();
+    const features = labels.map((shape, number) => {
+      const feature = new Feature({ geometry: this.geometryOf(shape), shape });
+      feature.setId(number);
+      const style = styles.get(shape.colour) ?? labelStyle(shape.colour);
+      styles.set(shape.colour, style);
+      feature.setStyle(style);
+      return feature;
+    });
+    source.addFeatures(features);
+  }
+
+  private geometryOf({ lonlat, rings }: Shape): Point | MultiPolygon {
+    if (rings === undefined) return new Point(toMetres(lonlat, this.viewCrs));
+    const laid = (ring: number[][]) => ring.map((corner) => toMetres(corner, this.viewCrs));
+    return new MultiPolygon(partsOf(rings).map((part) => part.map(laid)));
+  }
+
+  /** Let clicks be the corners of polygons, and call back with the rings of each that is closed. */
+  drawPolygons(draws: boolean, onDrawn: (rings: number[][][]) => void): void {
+    if (this.draw !== null) this.map.removeInteraction(this.draw);
+    this.draw = null;
+    if (!draws) return;
+    this.draw = new Draw({ type: "Polygon" });
+    this.draw.on("drawend", ({ feature }) => {
+      const rings = (feature.getGeometry() as Polygon).getCoordinates();
+      onDrawn(rings.map((ring) => ring.map((corner) => toDegrees(corner, this.viewCrs))));
+    });
+    this.map.addInteraction(this.draw);
   }
 
   /** The map as it is seen, as PNG. */
@@ -252,12 +282,13 @@ export class MapView {
   }
 }
 
-/** Colours of labels in the order of their names. */
-const DOTS = ["#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666"];
-
-function dotStyle(color: string): Style {
-  const stroke = new Stroke({ color: "#ffffff", width: 1.5 });
-  return new Style({ image: new Circle({ radius: 5, fill: new Fill({ color }), stroke }) });
+function labelStyle(colour: string): Style {
+  const edge = new Stroke({ color: "#ffffff", width: 1.5 });
+  return new Style({
+    image: new Circle({ radius: 5, fill: new Fill({ color: colour }), stroke: edge }),
+    stroke: new Stroke({ color: colour, width: 2.5 }),
+    fill: new Fill({ color: `${colour}33` }),
+  });
 }
 
 function markStyle(letter: string): Style {

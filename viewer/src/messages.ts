@@ -47,26 +47,35 @@ export interface Picture {
   height: number;
 }
 
-/** Labels in cells: classes by number, or numbers. */
+/** Labels in cells. */
 export interface LabelFit {
   modality: string;
   rowcol: [number, number][];
   /** Row and column of each label's block, by which a score is left out. */
   blocks: [number, number][];
-  /** label x output: the number, or 1 for the label's class and 0 for the others. */
-  targets: Float64Array[];
-  classes: string[];
+  /** The label of each cell: a class, or a number; NaN where the number is missing. */
+  labels: string[] | number[];
   budget: number;
   view: Scoring["view"];
 }
 
 export interface LabelsFitted {
+  /** The predicted number, or the number of the likeliest class. */
   values: Scored;
   uncertainty: Scored;
-  labels: number;
-  used: number;
+  /** Probability of the likeliest class; null for numbers. */
+  shares: Scored | null;
+  /** The cells with a label and a vector, by their numbers. */
+  used: number[];
   classes: string[];
   score: BlockScore | null;
+  /**
+   * The label less its prediction, of the used cells: by labels of other blocks if there is a score.
+   * Of a class it is 1 less the prediction for it.
+   */
+  residuals: number[];
+  /** The used cells' positions along the three main directions of the picture; null without one. */
+  directions: number[][] | null;
   /** band x output */
   weights: Float64Array[];
   penalty: number;

@@ -2,27 +2,22 @@
 
 import { writeState } from "./address";
 import type { State } from "./address";
-import { bestCells } from "./best_cells";
 import { addOptions, degrees, element, input, megabytes, rows, say, select } from "./elements";
 import type { Field } from "./field";
 import { STATUSES, VALID, cellAt, centre } from "./field";
-import { colourRange, drawHistogram } from "./histogram";
 import { HttpStore, StoreError } from "./http_store";
-import type { Label } from "./label_files";
-import { isNumber } from "./label_files";
 import { LabelPanel } from "./label_panel";
 import type { MapView } from "./map_view";
-import type { LabelsFitted, Scored } from "./messages";
+import type { Scored } from "./messages";
 import { toDegrees, toMetres } from "./projections";
 import type { Reader } from "./reader";
-import { rampGradient } from "./score_layer";
+import { ScoresPanel } from "./scores_panel";
 import { unit } from "./similarity";
 import type { Query } from "./similarity";
 
-const BEST = 10;
 const PHRASES = 6;
-/** Side of the blocks by which a probe of labels is scored. */
-const BLOCK_M = 300_000;
+/** Bytes of the store for the first picture, its metadata included. */
+const FIRST_BYTES = 1_000_000;
 
 interface Marked {
   lonlat: number[];
@@ -30,11 +25,15 @@ interface Marked {
   col: number;
 }
 
+/** Thrown where the user has asked for something else in the meantime. */
+class Overtaken extends Error {}
+
 export class Page {
-  scored: Scored | null = null;
   /** Requests in progress; tests wait until there are none. */
   busy = 0;
   readonly labels = new LabelPanel(this);
+  readonly scores: ScoresPanel;
+  private turn = 0;
   private readonly marks = new Map<string, Marked>();
   private words = "";
 
@@ -44,6 +43,7 @@ export class Page {
     readonly reader: Reader,
     readonly store: HttpStore,
   ) {
+    this.scores = new ScoresPanel(field, view, (task) => this.run(task));
     const pictured = field.previews.length > 0 ? field.modalities : [];
     addOptions(select("show"), pictured, pictured.length > 0 ? "none" : "no picture in this store");
     addOptions(select("beside"), pictured, "none");
@@ -69,12 +69,11 @@ export class Page {
     select("compare").onchange = () => void this.compareAnew();
     select("budget").onchange = () => void this.compareAnew();
     element("again").onclick = () => void this.compareAnew();
-    input("score-opacity").oninput = () =>
-      this.view.scores.layer.setOpacity(Number(input("score-opacity").value));
     element("clear").onclick = () => this.clear();
-    input("threshold").oninput = () => this.hideBelow();
+    this.scores.listen();
     this.view.onClick((lonlat, shift) => {
-      if (this.labels.clicks) this.labels.add(lonlat);
+      if (this.labels.draws) return;
+      if (this.labels.clicks) this.labels.add({ lonlat });
       else void this.look(shift ? "B" : "A", lonlat);
     });
     this.labels.listen();
@@ -94,7 +93,7 @@ export class Page {
     }
     if (state.at && state.res) this.view.setCamera({ lonlat: state.at, resolution: state.res });
     if (shown === null || state.beside) this.showPictures();
-    else this.view.showFirst(shown);
+    else this.view.showFirst(shown, FIRST_BYTES - this.store.counts.bytes);
     if (state.b) await this.look("B", state.b, false);
     if (state.a) await this.look("A", state.a);
     else if (state.words) {
@@ -106,6 +105,7 @@ export class Page {
   /** Look at the cell of a point: its status, its phrases, and the field's similarity to it. */
   async look(letter: string, lonlat: number[], scores = true): Promise<void> {
     await this.run(async () => {
+      this.overtake();
       const [x, y] = toMetres(lonlat, this.view.crs);
       const cell = cellAt(this.field.levels[0].grid, x, y);
       this.view.mark(letter, lonlat);
@@ -124,7 +124,7 @@ export class Page {
   }
 
   private async describe(letter: string, lonlat: number[], row: number, col: number) {
-    const codes = await this.reader.ask("statuses", { row, col });
+    const codes = await this.newest(this.reader.ask("statuses", { row, col }));
     const { grid } = this.field.levels[0];
     const entries: [string, string][] = [
       [letter, degrees(lonlat)],
@@ -133,9 +133,9 @@ export class Page {
     ];
     const modality = select("compare").value;
     if (this.field.hasConcepts && codes[modality] === VALID && this.ofModelWidth(modality)) {
-      const vector = await this.reader.ask("vector", { modality, row, col });
+      const vector = await this.newest(this.reader.ask("vector", { modality, row, col }));
       if (vector !== null) {
-        const { phrases } = await this.reader.ask("nearest", { vector, count: PHRASES });
+        const { phrases } = await this.newest(this.reader.ask("nearest", { vector, count: PHRASES }));
         entries.push(["in words", phrases.join("; ")]);
       }
     }
@@ -150,7 +150,7 @@ export class Page {
       const mark = this.marks.get(letter);
       if (mark === undefined) continue;
       const { row, col } = mark;
-      const vector = await this.reader.ask("vector", { modality, row, col });
+      const vector = await this.newest(this.reader.ask("vector", { modality, row, col }));
       if (vector === null) {
         throw new StoreError(
           `${letter} has no ${modality} vector (see its status): click a cell that has one.`,
@@ -166,6 +166,7 @@ export class Page {
 
   async search(words: string): Promise<void> {
     await this.run(async () => {
+      this.overtake();
       const modality = select("compare").value;
       if (!this.ofModelWidth(modality)) {
         throw new StoreError(
@@ -173,7 +174,7 @@ export class Page {
             `${this.field.widths[modality]}: choose another modality under Vectors.`,
         );
       }
-      const found = await this.reader.ask("words", { words });
+      const found = await this.newest(this.reader.ask("words", { words }));
       for (const letter of ["A", "B"]) this.forget(letter);
       element("found").replaceChildren();
       this.words = words;
@@ -188,94 +189,30 @@ export class Page {
   private async score(query: Query, what: string): Promise<void> {
     const budget = Number(select("budget").value);
     const modality = select("compare").value;
-    const scored = await this.reader.ask("score", { modality, query, budget, view: this.view.shown() });
-    this.showScores(scored, query.weights.length > 1, what);
+    const view = this.view.shown();
+    const scored = await this.newest(this.reader.ask("score", { modality, query, budget, view }));
+    this.scores.show({ what, scored, kind: query.weights.length > 1 ? "diverging" : "rising" });
   }
 
-  /** Fit labels in the worker; what lies off the grid is left out. */
-  async fitLabels(labels: Label[]): Promise<LabelsFitted> {
-    const { grid } = this.field.levels[0];
-    const placed = labels.flatMap(({ lonlat, label }) => {
-      const [x, y] = toMetres(lonlat, this.view.crs);
-      const cell = cellAt(grid, x, y);
-      const block: [number, number] = [Math.floor(y / BLOCK_M), Math.floor(x / BLOCK_M)];
-      return cell === null ? [] : [{ cell, block, label }];
-    });
-    const numbers = placed.every(({ label }) => isNumber(label));
-    const classes = numbers ? [] : [...new Set(placed.map(({ label }) => label))].sort();
-    const target = (label: string) =>
-      numbers ? [Number(label)] : classes.map((one) => Number(one === label));
-    return this.reader.ask("fit", {
-      modality: select("compare").value,
-      rowcol: placed.map(({ cell }) => cell),
-      blocks: placed.map(({ block }) => block),
-      targets: placed.map(({ label }) => Float64Array.from(target(label))),
-      classes,
-      budget: Number(select("budget").value),
-      view: this.view.shown(),
-    });
-  }
-
-  /** Colour the map by scores, with their histogram and best cells. */
-  showScores(scored: Scored, diverging: boolean, what: string): void {
-    this.scored = scored;
-    element("similarity").hidden = false;
-    const resolution = this.field.levels[0].grid.resolution_m;
-    const told = [
-      scored.whole ? `whole field in cells of ${(resolution * scored.whole.factor) / 1000} km` : "",
-      scored.detail ? `this view in cells of ${(resolution * scored.detail.factor) / 1000} km` : "",
-      scored.needed ? `the whole field takes ${megabytes(scored.needed)} or more` : "",
-    ];
-    element("scored").textContent = `${what}: ${told.filter(Boolean).join("; ")}.`;
-    const main = scored.whole ?? scored.detail;
-    const range = colourRange(main?.values ?? new Float32Array(), diverging);
-    const ramp = diverging ? "diverging" : "rising";
-    [input("threshold").min, input("threshold").max] = range.map(String);
-    input("threshold").step = String((range[1] - range[0]) / 200);
-    input("threshold").value = String(range[0]);
-    this.view.scores.threshold = -Infinity;
-    element("threshold-value").textContent = "nothing";
-    element("ramp").style.background = rampGradient(ramp);
-    this.view.scores.show(scored, range, ramp);
-    drawHistogram(element<HTMLCanvasElement>("histogram"), main?.values ?? new Float32Array(), range);
-    this.listBest();
-  }
-
-  private listBest(): void {
-    const main = this.scored?.whole ?? this.scored?.detail;
-    if (main == null) return element("best").replaceChildren();
-    const apart_m = 4 * this.field.levels[0].grid.resolution_m * main.factor;
-    const items = bestCells(this.field, main, BEST, apart_m).map(({ lonlat, score }) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.textContent = `${score.toFixed(4)} at ${lonlat.map((one) => one.toFixed(3)).join(", ")}`;
-      button.onclick = () => this.view.flyTo(lonlat);
-      const item = document.createElement("li");
-      item.append(button);
-      return item;
-    });
-    element("best").replaceChildren(...items);
-  }
-
-  private hideBelow(): void {
-    const { value, min } = input("threshold");
-    const none = Number(value) <= Number(min);
-    element("threshold-value").textContent = none ? "nothing" : Number(value).toFixed(3);
-    this.view.scores.hideBelow(none ? -Infinity : Number(value));
+  /** Scores on the map. */
+  get scored(): Scored | null {
+    return this.scores.shown?.scored ?? null;
   }
 
   private async compareAnew(): Promise<void> {
     this.remember();
     if (this.words !== "") await this.search(this.words);
-    else await this.run(() => this.compareMarks());
+    else {
+      this.overtake();
+      await this.run(() => this.compareMarks());
+    }
   }
 
   private clear(): void {
     for (const letter of ["A", "B"]) this.forget(letter);
     this.words = "";
-    this.scored = null;
-    this.view.scores.show(null, [0, 1], "rising");
-    element("similarity").hidden = true;
+    this.overtake();
+    this.scores.clear();
     element("found").replaceChildren();
     this.remember();
   }
@@ -343,6 +280,19 @@ export class Page {
     return { requests: one.requests + other.requests, bytes: one.bytes + other.bytes };
   }
 
+  /** Wait for an answer; give the task up if another has overtaken it by then. */
+  async newest<T>(asked: Promise<T>): Promise<T> {
+    const { turn } = this;
+    const answer = await asked;
+    if (turn !== this.turn) throw new Overtaken();
+    return answer;
+  }
+
+  /** Let what is asked from now on take the place of what waits for an answer. */
+  overtake(): void {
+    this.turn += 1;
+  }
+
   /** Run a task and show what goes wrong. */
   async run(task: () => Promise<unknown>): Promise<void> {
     say(null);
@@ -351,7 +301,7 @@ export class Page {
     try {
       await task();
     } catch (error) {
-      say(error instanceof Error ? error.message : String(error));
+      if (!(error instanceof Overtaken)) say(error instanceof Error ? error.message : String(error));
     } finally {
       this.busy -= 1;
       if (this.busy === 0) document.body.removeAttribute("aria-busy");

@@ -7,7 +7,7 @@ import type { Field } from "./field";
 import { bounds, coarsen } from "./field";
 import type { Reader } from "./reader";
 
-/** Tiles of the first picture: with the root's metadata they are less than 1 MB. */
+/** Most tiles of the first picture: each is a request. */
 const FIRST_TILES = 4;
 
 export class Preview {
@@ -47,16 +47,18 @@ export class Preview {
     });
   }
 
-  /** Levels of which an extent takes few tiles: those of the first picture. */
-  firstLevels(extent: number[]): number {
+  /** Levels of which an extent takes few bytes: those of the first picture. */
+  firstLevels(extent: number[], bytes: number): number {
     const grid = this.field.levels[0].grid;
+    const fitting = bytes / (3 * this.field.shard ** 2) - 1; // the coarsest tile is read already
+    const most = Math.min(FIRST_TILES, fitting);
     const few = this.factors.filter((factor) => {
       const side = this.field.shard * factor * grid.resolution_m;
       const [west, , , north] = bounds(grid);
       const cols = Math.floor((extent[2] - west) / side) - Math.floor((extent[0] - west) / side) + 1;
       const rows =
         Math.floor((north - extent[1]) / side) - Math.floor((north - extent[3]) / side) + 1;
-      return factor === this.factors[0] || rows * cols <= FIRST_TILES;
+      return factor === this.factors[0] || rows * cols <= most;
     });
     return few.length;
   }

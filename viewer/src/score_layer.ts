@@ -2,27 +2,18 @@
 
 import ImageLayer from "ol/layer/Image.js";
 import ImageCanvasSource from "ol/source/ImageCanvas.js";
+import type { Scale } from "./colours";
+import { pixelOf, rising } from "./colours";
 import type { Field } from "./field";
 import { bounds } from "./field";
 import type { Scored, Scores } from "./messages";
-
-/** Stops of the colours from the lowest score to the highest: viridis, and blue to red. */
-const RAMPS = {
-  rising: ["#440154", "#3b528b", "#21918c", "#5ec962", "#fde725"],
-  diverging: ["#2166ac", "#92c5de", "#f7f7f7", "#f4a582", "#b2182b"],
-};
-export type Ramp = keyof typeof RAMPS;
-
-/** Lowest and highest score of the colours. */
-export type Range = [number, number];
 
 export class ScoreLayer {
   readonly layer: ImageLayer<ImageCanvasSource>;
   threshold = -Infinity;
   private canvases: { canvas: HTMLCanvasElement; extent: number[] }[] = [];
   private scored: Scored | null = null;
-  private range: Range = [0, 1];
-  private ramp: Ramp = "rising";
+  private scale = rising([0, 1]);
   private readonly source: ImageCanvasSource;
 
   constructor(private readonly field: Field) {
@@ -36,10 +27,10 @@ export class ScoreLayer {
     this.layer = new ImageLayer({ source: this.source, zIndex: 5 });
   }
 
-  show(scored: Scored | null, range: Range, ramp: Ramp): void {
+  show(scored: Scored | null, scale: Scale): void {
     this.scored = scored;
-    this.range = range;
-    this.ramp = ramp;
+    this.scale = scale;
+    this.threshold = -Infinity;
     this.paint();
   }
 
@@ -65,13 +56,9 @@ export class ScoreLayer {
     [canvas.width, canvas.height] = [window.width, window.height];
     const image = new ImageData(window.width, window.height);
     const colours = new Uint32Array(image.data.buffer);
-    const table = colourTable(this.ramp);
-    const [low, high] = this.range;
     for (let cell = 0; cell < values.length; ++cell) {
       const value = values[cell];
-      if (!(value >= this.threshold)) continue;
-      const share = high > low ? (value - low) / (high - low) : 0.5;
-      colours[cell] = table[Math.max(0, Math.min(255, Math.round(255 * share)))];
+      if (value >= this.threshold) colours[cell] = pixelOf(this.scale, value); // not where NaN
     }
     canvas.getContext("2d")!.putImageData(image, 0, 0);
     return canvas;
@@ -90,23 +77,4 @@ export class ScoreLayer {
     }
     return canvas;
   }
-}
-
-/** 256 colours, each as the four bytes of a pixel in memory (alpha last). */
-function colourTable(ramp: Ramp): Uint32Array {
-  const stops = RAMPS[ramp].map((colour) =>
-    [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)),
-  );
-  const bytes = new Uint8ClampedArray(4 * 256);
-  for (let step = 0; step < 256; ++step) {
-    const at = (step / 255) * (stops.length - 1);
-    const first = Math.min(Math.floor(at), stops.length - 2);
-    const mixed = stops[first].map((low, k) => low + (at - first) * (stops[first + 1][k] - low));
-    bytes.set([...mixed, 255], 4 * step);
-  }
-  return new Uint32Array(bytes.buffer);
-}
-
-export function rampGradient(ramp: Ramp): string {
-  return `linear-gradient(to right, ${RAMPS[ramp].join(", ")})`;
 }

@@ -5,10 +5,12 @@ import type { Field, Level, Window } from "./field";
 import { FILL, fullWindow } from "./field";
 import type { HttpStore } from "./http_store";
 import { lostObject } from "./lost_objects";
+import type { ShardIndex } from "./stored_cells";
+import { isPlain, readCells, readIndex } from "./stored_cells";
 
 const AT_ONCE = 8;
-/** Parts that are kept, the last that were asked for. */
-const KEPT_PARTS = 8;
+/** Answers that are kept, the last that were asked for. */
+const MOST_KEPT = 8;
 
 /** The vectors of a window's valid cells. */
 export interface Part {
@@ -28,6 +30,8 @@ export class Vectors {
   private readonly opened = new Map<string, Promise<Int8Source>>();
   private readonly sizes = new Map<string, Promise<Float64Array | null>>();
   private readonly parts = new Map<string, Promise<Part>>();
+  private readonly clicked = new Map<string, Promise<(Int8Array | null)[]>>();
+  private readonly indices = new Map<string, Promise<ShardIndex | undefined>>();
 
   constructor(
     readonly field: Field,
@@ -38,8 +42,52 @@ export class Vectors {
 
   /** The vector of a cell of the field itself; null where it has none. */
   async cell(modality: string, row: number, col: number): Promise<Int8Array | null> {
+    return (await kept(this.clicked, [modality, row, col].join(), () => this.cells(modality, [[row, col]])))[0];
+  }
+
+  /** Vectors of cells of the field itself; null where a cell has none. */
+  async cells(modality: string, rowcol: [number, number][]): Promise<(Int8Array | null)[]> {
+    const [level] = this.field.levels;
+    const { shard } = level;
+    const groups = new Map<string, number[]>();
+    rowcol.forEach(([row, col], cell) => {
+      const name = `${Math.floor(row / shard)}/${Math.floor(col / shard)}`;
+      groups.set(name, [...(groups.get(name) ?? []), cell]);
+    });
+    const sizes = await this.objectBytes(modality, level);
+    const found: (Int8Array | null)[] = rowcol.map(() => null);
+    await inParallel([...groups], async ([name, members]) => {
+      const [top, left] = name.split("/").map((number) => Number(number) * shard);
+      const across = level.grid.shape[1] / shard;
+      if (sizes?.[(top / shard) * across + left / shard] === 0) return;
+      const inside = members.map((cell): [number, number] => [rowcol[cell][0] - top, rowcol[cell][1] - left]);
+      const read = isPlain(this.store.node(modality))
+        ? await this.plainCells(modality, name, inside, sizes !== null)
+        : await Promise.all(members.map((cell) => this.chunkCell(modality, rowcol[cell])));
+      members.forEach((cell, at) => (found[cell] = read[at]?.[0] === FILL ? null : read[at]));
+    });
+    return found;
+  }
+
+  private async plainCells(modality: string, name: string, cells: [number, number][], isListed: boolean) {
+    const { chunk, shard } = this.field;
+    const key = `/${modality}/c/${name}/0` as const;
+    let index = this.indices.get(key);
+    if (index === undefined) {
+      index = readIndex(this.store, key, (shard / chunk) ** 2);
+      index.catch(() => this.indices.delete(key));
+      this.indices.set(key, index);
+    }
+    const known = await index;
+    if (known === undefined && isListed) throw lostObject(this.store, key);
+    if (known === undefined) return cells.map(() => null);
+    return readCells(this.store, key, known, cells, { shard, chunk, width: this.field.widths[modality] });
+  }
+
+  /** A cell's vector by way of its chunk, which has to be decoded whole. */
+  private async chunkCell(modality: string, [row, col]: [number, number]): Promise<Int8Array | null> {
     const window = { row, col, height: 1, width: 1 };
-    const { vectors } = await this.window(modality, this.field.levels[0], window);
+    const { vectors } = await this.read(modality, this.field.levels[0], window);
     return vectors.length > 0 ? vectors : null;
   }
 
@@ -51,15 +99,7 @@ export class Vectors {
   /** A window of a level; the last few are kept. */
   window(modality: string, level: Level, window: Window): Promise<Part> {
     const key = [modality, level.factor, ...Object.values(window)].join();
-    let part = this.parts.get(key);
-    if (part === undefined) {
-      part = this.read(modality, level, window);
-      part.catch(() => this.parts.delete(key)); // a failed read is tried again
-    }
-    this.parts.delete(key); // a Map keeps the order of insertion: the oldest comes first
-    this.parts.set(key, part);
-    if (this.parts.size > KEPT_PARTS) this.parts.delete(this.parts.keys().next().value!);
-    return part;
+    return kept(this.parts, key, () => this.read(modality, level, window));
   }
 
   /** An upper bound of the bytes that are read for a window of a level. */
@@ -98,16 +138,16 @@ export class Vectors {
       if (sizes !== null && this.store.missing.has(key)) {
         throw lostObject(this.store, key);
       }
-      const kept: number[] = [];
+      const valid: number[] = [];
       let count = 0;
       for (let cell = 0; cell < inside.height * inside.width; ++cell) {
         if (data[cell * width] === FILL) continue;
         data.copyWithin(count * width, cell * width, (cell + 1) * width);
         const cellRow = first[0] + Math.floor(cell / inside.width) - window.row;
-        kept.push(cellRow * window.width + first[1] + (cell % inside.width) - window.col);
+        valid.push(cellRow * window.width + first[1] + (cell % inside.width) - window.col);
         count += 1;
       }
-      cells[number] = kept;
+      cells[number] = valid;
       vectors[number] = data.slice(0, count * width);
     });
     const all = new Int8Array(vectors.reduce((sum, one) => sum + one.length, 0));
@@ -150,6 +190,19 @@ export class Vectors {
       throw error;
     }
   }
+}
+
+/** An answer that is kept, or is read now. */
+function kept<T>(answers: Map<string, Promise<T>>, key: string, read: () => Promise<T>): Promise<T> {
+  let answer = answers.get(key);
+  if (answer === undefined) {
+    answer = read();
+    answer.catch(() => answers.delete(key)); // a failed read is tried again
+  }
+  answers.delete(key); // a Map keeps the order of insertion: the oldest comes first
+  answers.set(key, answer);
+  if (answers.size > MOST_KEPT) answers.delete(answers.keys().next().value!);
+  return answer;
 }
 
 /** The stored objects that a window touches, and the part of each, in cells of the object. */

@@ -1,9 +1,11 @@
 /** Reads vectors and compares them, beside the page, so that the map never waits. */
 
+import * as zarr from "zarrita";
 import type { Field, Level } from "./field";
 import { STATUSES, fullWindow, windowOf } from "./field";
 import { HttpStore, StoreError } from "./http_store";
-import { blockScore, deviation, fitLabels, largest, predict } from "./label_ridge";
+import { blockScore, deviation, fitLabels, largest, likeliestShare, predict } from "./label_ridge";
+import { checkMissing } from "./lost_objects";
 import type {
   Answer,
   Asked,
@@ -128,35 +130,62 @@ async function detailOf(
 
 /** Fit labels and map the fit; labels in cells without a vector are left out. */
 async function fit(asked: LabelFit): Promise<LabelsFitted> {
-  const { modality, rowcol, budget, view, classes } = asked;
-  const read = await Promise.all(rowcol.map(([row, col]) => vectors.cell(modality, row, col)));
-  const kept = read.flatMap((vector, label) => (vector === null ? [] : [label]));
-  const labelled = kept.map((label) => unit(read[label]!));
-  const targets = kept.map((label) => asked.targets[label]);
-  if (new Set(targets.map(String)).size < 2) {
+  const { modality, rowcol, budget, view, labels } = asked;
+  const read = await vectors.cells(modality, rowcol);
+  const used = read.flatMap((vector, label) =>
+    vector === null || Number.isNaN(labels[label]) ? [] : [label],
+  );
+  const labelled = used.map((label) => unit(read[label]!));
+  const texts = used.map((label) => String(labels[label]));
+  const classes = typeof labels[0] === "number" ? [] : [...new Set(texts)].sort();
+  if (new Set(texts).size < 2) {
     throw new StoreError(
-      `${kept.length} of ${rowcol.length} labels have a ${modality} vector, and they are not of two ` +
+      `${used.length} of ${rowcol.length} labels have a ${modality} vector, and they are not of two ` +
         "kinds: label cells of two classes, or two numbers.",
     );
   }
-  const ridge = fitLabels(labelled, targets);
-  const score = blockScore(
-    labelled,
-    targets,
-    kept.map((label) => asked.blocks[label]),
-    ridge.penalty,
-    classes.length > 0,
+  const targets = texts.map((text) =>
+    Float64Array.from(classes.length > 0 ? classes.map((one) => Number(one === text)) : [Number(text)]),
   );
-  const value = (vector: Float64Array) => {
-    const predicted = predict(ridge, vector);
-    return classes.length > 0 ? largest(predicted) : predicted[0];
-  };
+  const ridge = fitLabels(labelled, targets);
+  const blocks = used.map((label) => asked.blocks[label]);
+  const score = blockScore(labelled, targets, blocks, ridge.penalty, classes.length > 0);
   const map = (compute: (vector: Float64Array) => number) =>
     mapped(modality, budget, view, (part) => ofEachVector(part, compute));
-  const values = await map(value);
+  const isOfClasses = classes.length > 0;
+  const values = await map((vector) => {
+    const predicted = predict(ridge, vector);
+    return isOfClasses ? largest(predicted) : predicted[0];
+  });
   const uncertainty = await map((vector) => deviation(ridge, vector));
+  const shares = isOfClasses ? await map((vector) => likeliestShare(ridge, vector)) : null;
+  const residuals = targets.map((target, label) => {
+    const predicted = score?.predicted[label] ?? predict(ridge, labelled[label]);
+    const own = isOfClasses ? largest(target) : 0;
+    return target[own] - predicted[own];
+  });
+  const axes = await mainDirections(modality);
+  const directions = axes && labelled.map((vector) => axes.map((axis) => product(axis, vector)));
   const { weights, penalty } = ridge;
-  return { values, uncertainty, labels: rowcol.length, used: kept.length, classes, score, weights, penalty };
+  return { values, uncertainty, shares, used, classes, score, residuals, directions, weights, penalty };
+}
+
+function product(one: ArrayLike<number>, other: ArrayLike<number>): number {
+  let sum = 0;
+  for (let at = 0; at < one.length; ++at) sum += one[at] * other[at];
+  return sum;
+}
+
+/** The directions of red, green and blue in the picture; null if the store has no picture. */
+async function mainDirections(modality: string): Promise<Float32Array[] | null> {
+  const path = `preview/${modality}_axes`;
+  if (store.node(path) === undefined) return null;
+  const array = await zarr.open.v3(zarr.root(store).resolve(path), { kind: "array" });
+  const { data, shape } = await zarr.get(array as zarr.Array<"float32", HttpStore>);
+  await checkMissing(store, `/${path}/c/0/0`);
+  return Array.from({ length: shape[0] }, (_, axis) =>
+    data.subarray(axis * shape[1], (axis + 1) * shape[1]),
+  );
 }
 
 self.onmessage = async (event: MessageEvent<Asked>) => {

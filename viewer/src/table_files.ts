@@ -1,0 +1,189 @@
+/** Tables as files: CSV and GeoJSON, read with all their columns; labels, written as both. */
+
+import { StoreError } from "./http_store";
+
+/** A point, or a polygon by its rings of longitude and latitude, holes included. */
+export interface Shape {
+  /** The point, or the first corner of the polygon. */
+  lonlat: number[];
+  rings?: number[][][];
+}
+
+export interface Label extends Shape {
+  /** A class, or a number as text. */
+  label: string;
+}
+
+export interface Table {
+  columns: string[];
+  rows: { shape: Shape; values: string[] }[];
+}
+
+interface Feature {
+  properties: Record<string, unknown> | null;
+  geometry: { type: string; coordinates: unknown } | null;
+}
+
+const LONGITUDES = ["lon", "longitude", "lng", "long", "x"];
+const LATITUDES = ["lat", "latitude", "y"];
+const COLUMN = "label";
+const DEGREES = /CRS:?84|EPSG:+(4326|4269)/i;
+/** Texts that stand for a missing number, as in `schemas/tables/text_values.py`. */
+const MISSING = new Set(
+  ["", "na", "n/a", "#n/a", "#na", "#n/a n/a", "<na>", "nat", "null", "none", "nil", "-", "--", "."].concat(
+    ["\\n", "nan", "-nan", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"],
+  ),
+);
+
+/** Whether a text is a number, and no code such as 01001. */
+export function isNumber(text: string): boolean {
+  const plain = text.trim();
+  return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(plain) && !/^[+-]?0\d/.test(plain);
+}
+
+/** Numbers of labels, NaN where missing, if all of them are numbers; else null, for classes. */
+export function numbersOf(labels: string[]): number[] | null {
+  const given = labels.filter((label) => !MISSING.has(label.trim().toLowerCase()));
+  if (given.length === 0 || !given.every(isNumber)) return null;
+  return labels.map((label) => (isNumber(label) ? Number(label) : NaN));
+}
+
+/** One row for each labelled point: polygons are to be given by the centres of their cells. */
+export function toCsv(labels: Label[]): string {
+  const quoted = (text: string) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const lines = labels.map(({ lonlat, label }) => [...lonlat, quoted(label)].join(","));
+  return [`lon,lat,${COLUMN}`, ...lines, ""].join("\n");
+}
+
+export function toGeoJson(labels: Label[]): string {
+  const numbers = numbersOf(labels.map(({ label }) => label));
+  const features = labels.map(({ lonlat, rings, label }, row) => ({
+    type: "Feature",
+    properties: { [COLUMN]: numbers === null || Number.isNaN(numbers[row]) ? label : numbers[row] },
+    geometry: rings
+      ? { type: "MultiPolygon", coordinates: partsOf(rings) }
+      : { type: "Point", coordinates: lonlat },
+  }));
+  return JSON.stringify({ type: "FeatureCollection", features }, null, 1);
+}
+
+/** Rings as polygons: a ring within an odd number of others is a hole of the innermost one. */
+export function partsOf(rings: number[][][]): number[][][][] {
+  const around = (ring: number[][]) => rings.filter((other) => other !== ring && within(other, ring[0]));
+  const isOuter = (ring: number[][]) => around(ring).length % 2 === 0;
+  const parts = rings.filter(isOuter).map((ring) => [ring]);
+  for (const hole of rings.filter((ring) => !isOuter(ring))) {
+    const holders = parts.filter(([outer]) => around(hole).includes(outer));
+    holders.sort((a, b) => around(b[0]).length - around(a[0]).length)[0].push(hole);
+  }
+  return parts;
+}
+
+function within(ring: number[][], [lon, lat]: number[]): boolean {
+  let inside = false;
+  for (let at = 1; at < ring.length; ++at) {
+    const [[lon1, lat1], [lon2, lat2]] = [ring[at - 1], ring[at]];
+    if (lat1 <= lat === lat2 <= lat) continue;
+    if (lon < lon1 + ((lat - lat1) * (lon2 - lon1)) / (lat2 - lat1)) inside = !inside;
+  }
+  return inside;
+}
+
+/** The column of labels: the one of this name, or else the first. */
+export function columnOfLabels({ columns }: Table): string {
+  return columns.find((name) => name.toLowerCase() === COLUMN) ?? columns[0];
+}
+
+/** The rows that have a value in a column. */
+export function labelsOf(table: Table, column: string): Label[] {
+  const at = table.columns.indexOf(column);
+  return table.rows
+    .map(({ shape, values }) => ({ ...shape, label: values[at].trim() }))
+    .filter(({ label }) => label !== "");
+}
+
+export function readTable(name: string, text: string): Table {
+  const table = name.toLowerCase().endsWith("json") ? ofGeoJson(name, text) : ofCsv(name, text);
+  if (table.rows.length === 0) throw new StoreError(`${name} has no row with a location.`);
+  table.rows.forEach(({ shape: { lonlat, rings } }, row) => {
+    const bad = (rings?.flat() ?? [lonlat]).find(
+      ([lon, lat]) => !(Math.abs(lon) <= 360 && Math.abs(lat) <= 90),
+    );
+    if (bad === undefined) return;
+    throw new StoreError(
+      `${name}: "${bad.join(", ")}" in row ${row} is no longitude and latitude in degrees.`,
+    );
+  });
+  return table;
+}
+
+function ofGeoJson(name: string, text: string): Table {
+  let document: { features?: Feature[]; crs?: { properties?: { name?: unknown } } };
+  try {
+    document = JSON.parse(text);
+  } catch {
+    throw new StoreError(`${name} is no GeoJSON: it cannot be read as JSON.`);
+  }
+  const { features } = document;
+  if (!Array.isArray(features)) throw new StoreError(`${name} is no GeoJSON FeatureCollection.`);
+  const crs = document.crs?.properties?.name;
+  if (crs !== undefined && !DEGREES.test(String(crs))) {
+    throw new StoreError(`${name} is in ${crs}: save it in longitude and latitude, WGS 84.`);
+  }
+  const columns = [...new Set(features.flatMap(({ properties }) => Object.keys(properties ?? {})))];
+  if (columns.length === 0) throw new StoreError(`${name} has no properties to take as labels.`);
+  const rows = features.flatMap(({ properties, geometry }, row) => {
+    if (geometry == null) return [];
+    const values = columns.map((column) => textOf(properties?.[column]));
+    return [{ shape: shapeOf(geometry, `${name}, feature ${row}`), values }];
+  });
+  return { columns, rows };
+}
+
+function textOf(value: unknown): string {
+  if (value == null) return "";
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+function shapeOf({ type, coordinates }: NonNullable<Feature["geometry"]>, what: string): Shape {
+  if (type === "Point") return { lonlat: (coordinates as number[]).slice(0, 2) };
+  if (type !== "Polygon" && type !== "MultiPolygon") {
+    throw new StoreError(`${what} is a ${type}: points and polygons can be labels.`);
+  }
+  const parts = (type === "Polygon" ? [coordinates] : coordinates) as number[][][][];
+  const rings = parts.flat().map((ring) => ring.map((corner) => corner.slice(0, 2)));
+  if (rings.length === 0 || rings.some((ring) => ring.length < 4)) {
+    throw new StoreError(`${what} is no polygon: a ring has four corners, of which the last is the first.`);
+  }
+  return { lonlat: rings[0][0], rings };
+}
+
+function ofCsv(name: string, text: string): Table {
+  const [head, ...lines] = csvRows(text.replace(/^\ufeff/, ""));
+  const columns = (head ?? []).map((one) => one.trim());
+  const find = (names: string[]) => columns.findIndex((one) => names.includes(one.toLowerCase()));
+  const [lon, lat] = [find(LONGITUDES), find(LATITUDES)];
+  if (lon < 0 || lat < 0) {
+    throw new StoreError(`${name} has no columns lon and lat, separated by commas, in its first line.`);
+  }
+  const others = [...columns.keys()].filter((at) => at !== lon && at !== lat);
+  if (others.length === 0) throw new StoreError(`${name} has no column of labels beside lon and lat.`);
+  const rows = lines
+    .filter((cells) => cells[lon]?.trim() && cells[lat]?.trim())
+    .map((cells) => ({
+      shape: { lonlat: [Number(cells[lon]), Number(cells[lat])] },
+      values: others.map((at) => cells[at] ?? ""),
+    }));
+  return { columns: others.map((at) => columns[at]), rows };
+}
+
+/** Rows of a CSV, in which quoted cells may hold commas, quotes and line ends. */
+function csvRows(text: string): string[][] {
+  const table: string[][] = [[]];
+  for (const [, quoted, plain, end] of text.matchAll(/(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r?\n|$)/g)) {
+    table[table.length - 1].push(quoted?.replaceAll('""', '"') ?? plain);
+    if (end !== ",") table.push([]);
+    if (end === "") break;
+  }
+  return table.filter((cells) => cells.some((cell) => cell !== ""));
+}
