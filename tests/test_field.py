@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from support import stores
 from test_points import FORMS
 
@@ -293,6 +295,28 @@ def test_previews_show_every_cell_that_has_a_vector(gulf: Path, tmp_path: Path) 
         coloured = (rgb != np.array((0.93, 0.93, 0.93))).any(axis=-1)
         assert coloured.sum() == pytest.approx(2759, abs=3)
         assert (east - west, north - south) == (rgb.shape[1] * 80.0, rgb.shape[0] * 80.0)
+
+
+def test_a_notebook_shows_a_plot(gulf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Axes of matplotlib, or a PNG of the same colours where it is not installed."""
+    from matplotlib import pyplot
+
+    field = client.open_field(gulf)
+    drawn = field.plot()
+    assert drawn.get_title().startswith("gulf: coordinate vectors")
+    own = pyplot.figure().add_subplot()
+    assert field.plot("aerial", ax=own) is own
+    rgb = np.asarray(drawn.images[0].get_array())
+    pyplot.close("all")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    picture = field.plot()
+    assert repr(picture).endswith("pixels; axes need matplotlib)")
+    shown = np.asarray(Image.open(BytesIO(picture._repr_png_())))
+    repeats = shown.shape[0] // rgb.shape[0]
+    assert shown.shape == (repeats * rgb.shape[0], repeats * rgb.shape[1], 3) and repeats > 1
+    assert np.abs(shown[::repeats, ::repeats] - 255 * rgb).max() <= 0.5
+    with pytest.raises(LayoutError, match="street"):
+        field.plot("street")
 
 
 def test_features_are_each_modality_and_all_joined(gulf: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
@@ -86,6 +87,12 @@ def labelled(field: client.Field, _: Path) -> Any:
     return field.label(heights(), "height", "aerial").map()
 
 
+def plotted(field: client.Field, _: Path) -> Any:
+    axes = MagicMock()
+    field.plot("aerial", ax=axes)
+    return axes.imshow.call_args.args[0]
+
+
 READERS: dict[str, Case] = {
     "cite": lambda field, _: field.cite(),
     "concepts": lambda field, _: field.concepts.vectors,
@@ -101,6 +108,7 @@ READERS: dict[str, Case] = {
     "label": labelled,
     "modality": lambda field, _: field.modality("aerial").grid,
     "plan": lambda field, _: field.plan(LONLAT).requests,
+    "plot": plotted,
     "preview": lambda field, folder: drawn(field.preview(fresh(folder, ""), ["aerial"])),
     "probe": probed,
     "region": lambda field, _: field.region(BOX, mask=True).compute(),

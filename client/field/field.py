@@ -267,3 +267,21 @@ class Field(ByLikeness):
         from unigeo.client.field.preview import draw_previews
 
         return draw_previews(self, folder, self.chosen(modalities))
+
+    def plot(self, modality: str | None = None, *, ax: Any = None) -> Any:
+        """Draw one modality as a map, its main directions as colours, in a notebook.
+
+        Args:
+            modality: its name; by default `fused`, or the first where it is not stored.
+            ax: matplotlib's Axes to draw into; new ones by default.
+
+        Returns:
+            The Axes; without matplotlib a picture that a notebook shows.
+
+        Raises:
+            LayoutError: if the field has no such modality, or no cell has a vector of it.
+        """
+        from unigeo.client.field.plot import plot_field
+
+        (name,) = self.chosen(modality or self.default_modalities[0])
+        return plot_field(self, name, ax)

@@ -55,15 +55,7 @@ def draw_previews(field: "Field", folder: Path | str, modalities: tuple[str, ...
         FigureCanvasAgg(figure)
         for k, rgb in enumerate(panels):
             axes = figure.add_subplot(len(panels), 1, k + 1)
-            axes.imshow(rgb, extent=extent_km, interpolation="nearest")
-            axes.set_title(
-                f"{field.attributes.region}: {modality} vectors, "
-                f"{field.grid.resolution_m / 1000:g} km cells, "
-                f"main directions {3 * k + 1} to {3 * k + 3} as colours",
-                fontsize=10,
-            )
-            axes.set_xlabel(f"easting, km ({field.grid.crs})")
-            axes.set_ylabel("northing, km")
+            draw_panel(axes, field, modality, rgb, extent_km, first=3 * k + 1)
         path = folder / f"{modality}.png"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -73,6 +65,35 @@ def draw_previews(field: "Field", folder: Path | str, modalities: tuple[str, ...
             raise StoreError(f"cannot write the preview {path}: {error}") from error
         paths.append(path)
     return paths
+
+
+def draw_panel(
+    axes: Any,
+    field: "Field",
+    modality: str,
+    rgb: Float[np.ndarray, "row col 3"],
+    extent_km: tuple[float, float, float, float],
+    first: int = 1,
+) -> None:
+    """Draw an image with its title and its eastings and northings.
+
+    Args:
+        axes: of matplotlib.
+        field: the field.
+        modality: whose vectors are drawn.
+        rgb: colours from 0 to 1.
+        extent_km: the image's west, east, south and north edge.
+        first: number of the main direction that is red.
+    """
+    axes.imshow(rgb, extent=extent_km, interpolation="nearest")
+    axes.set_title(
+        f"{field.attributes.region}: {modality} vectors, "
+        f"{field.grid.resolution_m / 1000:g} km cells, "
+        f"main directions {first} to {first + 2} as colours",
+        fontsize=10,
+    )
+    axes.set_xlabel(f"easting, km ({field.grid.crs})")
+    axes.set_ylabel("northing, km")
 
 
 def stored_colours(

@@ -19,7 +19,7 @@ const CELLS_APART = 4;
 const MOST_LABELS = 1000;
 const MOST_CLASSES = 20;
 const MOST_LISTED = 8;
-const NO_NUMBER = "#b0b8c0";
+const NO_NUMBER = "#b0b8c0"; // of labels that took no part
 
 export class LabelPanel {
   labels: Label[] = [];

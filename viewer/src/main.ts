@@ -44,7 +44,7 @@ async function start(): Promise<void> {
   element("facts").textContent =
     `${grid.shape[0]} x ${grid.shape[1]} cells of ${grid.resolution_m / 1000} km, ${grid.crs}; ` +
     `${field.modalities.join(", ")}; model ${field.model}`;
-  element("terms").textContent = `Licence: ${field.licence}. ${field.citation}`;
+  element("terms").textContent = `Licence: ${field.licence.replace(/\.$/, "")}. ${field.citation}`;
   const fail = (error: unknown) => say(error instanceof Error ? error.message : String(error));
   let page: Page | null = null;
   const reader = new Reader(() => page?.tellCounts());

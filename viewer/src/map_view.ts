@@ -226,10 +226,11 @@ export class MapView {
     const source = this.labels.getSource()!;
     source.clear();
     const styles = new Map<string, Style>();
+    const radius = labels.length > MANY ? 3 : 5;
     const features = labels.map((shape, number) => {
       const feature = new Feature({ geometry: this.geometryOf(shape), shape });
       feature.setId(number);
-      const style = styles.get(shape.colour) ?? labelStyle(shape.colour);
+      const style = styles.get(shape.colour) ?? labelStyle(shape.colour, radius);
       styles.set(shape.colour, style);
       feature.setStyle(style);
       return feature;
@@ -282,10 +283,13 @@ export class MapView {
   }
 }
 
-function labelStyle(colour: string): Style {
-  const edge = new Stroke({ color: "#ffffff", width: 1.5 });
+/** Labels above which their dots are smaller. */
+const MANY = 300;
+
+function labelStyle(colour: string, radius: number): Style {
+  const edge = new Stroke({ color: "#ffffff", width: radius > 3 ? 1.5 : 0.5 });
   return new Style({
-    image: new Circle({ radius: 5, fill: new Fill({ color: colour }), stroke: edge }),
+    image: new Circle({ radius, fill: new Fill({ color: colour }), stroke: edge }),
     stroke: new Stroke({ color: colour, width: 2.5 }),
     fill: new Fill({ color: `${colour}33` }),
   });

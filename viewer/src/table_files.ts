@@ -89,9 +89,11 @@ function within(ring: number[][], [lon, lat]: number[]): boolean {
   return inside;
 }
 
-/** The column of labels: the one of this name, or else the first. */
-export function columnOfLabels({ columns }: Table): string {
-  return columns.find((name) => name.toLowerCase() === COLUMN) ?? columns[0];
+/** The column of labels: the one of this name, or else the first of numbers, or the first. */
+export function columnOfLabels({ columns, rows }: Table): string {
+  const named = columns.find((name) => name.toLowerCase() === COLUMN);
+  const ofNumbers = (_: string, at: number) => numbersOf(rows.map(({ values }) => values[at])) !== null;
+  return named ?? columns.find(ofNumbers) ?? columns[0];
 }
 
 /** The rows that have a value in a column. */
