@@ -76,6 +76,7 @@ CRS = click.option("--crs", help="CRS of the coordinates, such as EPSG:5070; deg
 COORDINATES = option_group(
     click.option("--lon", help="Name of the longitude column, if not usual."),
     click.option("--lat", help="Name of the latitude column, if not usual."),
+    click.option("--position", help="Name of a column of positions as text, if not usual."),
     CRS,
 )
 SAMPLING = option_group(MODALITY, COVARIATES, METHOD, COORDINATES)
@@ -99,10 +100,12 @@ NEGATIVE_NUMBERS = {"ignore_unknown_options": True}
 def field_arguments(options: dict[str, Any]) -> dict[str, Any]:
     """Translate options to arguments: `columns`, `modalities` and `covariates`."""
     options = covariate_arguments(options)
-    lon, lat = options.pop("lon"), options.pop("lat")
+    lon, lat, position = (options.pop(name) for name in ("lon", "lat", "position"))
     if (lon is None) != (lat is None):
         raise click.UsageError("name both --lon and --lat, or neither")
-    options["columns"] = None if lon is None else (lon, lat)
+    if position is not None and lon is not None:
+        raise click.UsageError("--position names the column of both: leave out --lon and --lat")
+    options["columns"] = position if lon is None else (lon, lat)
     if "modalities" in options:
         options["modalities"] = options["modalities"] or None
     return options

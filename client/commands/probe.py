@@ -230,7 +230,8 @@ def _fit_probe(
 ) -> "Probe":
     from unigeo.schemas.tables.table_files import read_table
 
-    names = ("modalities", "all_covariates", "covariates", "method", "lon", "lat", "crs", "task")
+    coordinates = ("lon", "lat", "position", "crs")
+    names = ("modalities", "all_covariates", "covariates", "method", "task", *coordinates)
     folding = ("groups", "folds", "seed", "level", "spatial", "weights", "bounds")
     arguments = field_arguments({key: options[key] for key in (*names, *folding)})
     if options["block_km"] is not None:

@@ -20,7 +20,7 @@ _SAMPLED = ("all_covariates", "covariates", "modalities", "method")
 _FIXED_BY_PROBE = ("table", *_FIT_ONLY, *_SAMPLED, "folds", "seed", "level", "spatial")
 """Options whose values are stored in a saved probe, so that --load excludes them."""
 _NOT_WITH_SUITE = (
-    "table", "targets", "load", "lon", "lat", "crs", *_FIT_ONLY, "level",
+    "table", "targets", "load", "lon", "lat", "position", "crs", *_FIT_ONLY, "level",
     "features", "prefix", "predict", "map_", "overwrite", "without_locations",
 )  # fmt: skip
 """Parameters that --suite excludes."""
@@ -179,7 +179,7 @@ def check_predictions(
 
 def point_arguments(options: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments with which the points of the table to predict are read and sampled."""
-    names = ("lon", "lat", "crs", "modalities")
+    names = ("lon", "lat", "position", "crs", "modalities")
     return field_arguments({key: options[key] for key in names}) | {"missing": "nan"}
 
 

@@ -8,6 +8,7 @@ from unigeo.client.areas.over_areas import OverAreas
 from unigeo.client.points.at_points import AtPoints
 from unigeo.client.reading.stored_field import check_of_model
 from unigeo.schemas.errors import LayoutError, WordsWarning
+from unigeo.schemas.tables.coordinate_columns import CoordinateColumns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +84,7 @@ class ByLikeness(AtPoints, OverAreas):
         modality: str | None = None,
         *,
         crs: Any = None,
-        columns: tuple[Any, Any] | None = None,
+        columns: CoordinateColumns | None = None,
     ) -> "Labelled":
         """Map a few labels to every cell, by ridge on the vectors of one modality.
 
@@ -97,7 +98,8 @@ class ByLikeness(AtPoints, OverAreas):
             column: name of the column of labels: numbers, or two or more classes.
             modality: its name; may be left out if the field has only one.
             crs: CRS of the coordinates, if the table does not name it.
-            columns: names of the longitude and latitude columns, if they are unusual.
+            columns: names of the longitude and latitude columns, or of the one that holds
+                positions as text, if they are unusual.
 
         Returns:
             A `Labelled`: its `map()` has a value and an uncertainty for each cell, its `score` is

@@ -20,6 +20,7 @@ from unigeo.client.reading.covariates import (
 from unigeo.client.reading.sampling import Method
 from unigeo.schemas.errors import PointsError
 from unigeo.schemas.store.layout import COVARIATES, status_name
+from unigeo.schemas.tables.coordinate_columns import CoordinateColumns
 from unigeo.schemas.tables.table_files import loaded_table
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Field(ByLikeness):
         baselines: bool | Sequence[str] = True,
         level: float = 0.9,
         crs: Any = None,
-        columns: tuple[Any, Any] | None = None,
+        columns: CoordinateColumns | None = None,
         controls: Any = None,
         covariates: Covariates = False,
         spatial: "Spatial | None" = None,
@@ -82,16 +83,20 @@ class Field(ByLikeness):
         """Evaluate how well a linear model on the vectors predicts columns of a table.
 
         Args:
-            table: a pandas or polars DataFrame, GeoDataFrame or Arrow table with coordinates and
-                the target columns, or the path of a file that holds one. Rows without a target, a
-                position or a vector take no part; `Probe` counts them.
-            targets: name of a column, or several. Dates and complex numbers are refused.
+            table: a pandas or polars DataFrame, GeoDataFrame, Arrow table or mapping of columns
+                with coordinates and the target columns, or the path of a file that holds one; or
+                points alone, in any form that `sample` takes. Rows without a target, a position or
+                a vector take no part; `Probe` counts them.
+            targets: name of a column, or several; or values, one for each row: a list, an array, a
+                column of pandas, polars or Arrow, or a table or mapping of such columns. Dates and
+                complex numbers are refused.
             modalities: the modalities to use, each alone and several joined; by default `fused`, or
                 all where it is not stored.
             task: `regression` (ridge) or `classification` (logistic ridge); by default a column of
                 words, categories or True and False is classified.
             method: as in `sample`.
-            groups: a column, or a label for each row; groups are then held out as a third split.
+            groups: name of a column, or a label for each row; groups are then held out as a third
+                split.
             block_km: side of the blocks of the blocked folds: squares in EPSG:5070 in the
                 contiguous United States, elsewhere in the field's CRS.
             folds: number of folds of each split. Rows at one position stay in one fold.
@@ -101,8 +106,9 @@ class Field(ByLikeness):
                 `lonlat ridge`, `lonlat kNN`, `lonlat IDW`, `lonlat trees`.
             level: share of the points that prediction intervals should cover.
             crs: CRS of the coordinates, if the table does not name it.
-            columns: names of the longitude and latitude columns, if they are unusual.
-            controls: name of a column, or several, of numbers or categories: variables that are
+            columns: names of the longitude and latitude columns, or of the one that holds
+                positions as text, if they are unusual.
+            controls: columns as for `targets`, of numbers or categories: variables that are
                 available without vectors. They are scored alone and with each set of vectors, and
                 `Probe.gains` says what the vectors add, with intervals. Rows that lack one take no
                 part.

@@ -18,6 +18,7 @@ from unigeo.client.shapes.polygon_rings import Polygons
 from unigeo.schemas.geo.grid import Grid, from_wgs84
 from unigeo.schemas.geo.polygon_files import read_polygon_file
 from unigeo.schemas.geo.rings import geometries_of
+from unigeo.schemas.tables.coordinate_columns import CoordinateColumns
 from unigeo.schemas.tables.object_types import geometry_of
 from unigeo.schemas.tables.points import Points, read_points
 from unigeo.schemas.tables.table_files import loaded_table
@@ -41,7 +42,7 @@ class LabelRows:
 
 
 def read_label_rows(
-    table: Any, column: Any, grid: Grid, crs: Any, columns: tuple[Any, Any] | None
+    table: Any, column: Any, grid: Grid, crs: Any, columns: CoordinateColumns | None
 ) -> LabelRows:
     """Read labels and the cells that they label.
 

@@ -23,6 +23,7 @@ from unigeo.schemas.errors import ProbeError
 from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS
 from unigeo.schemas.geo.projection import equal_earth_m
 from unigeo.schemas.store.status import Status
+from unigeo.schemas.tables.coordinate_columns import CoordinateColumns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +104,7 @@ def label_field(
     column: Any,
     modality: str,
     crs: Any = None,
-    columns: tuple[Any, Any] | None = None,
+    columns: CoordinateColumns | None = None,
 ) -> Labelled:
     """Fit a ridge to the labels of a table; see `Field.label`.
 

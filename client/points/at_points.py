@@ -22,6 +22,7 @@ from unigeo.client.points.sampled_results import sample_as
 from unigeo.client.reading.covariates import Covariates, Selection, select
 from unigeo.client.reading.joined import JOINED, joined_modalities
 from unigeo.client.reading.sampling import Method, Numbers
+from unigeo.schemas.tables.coordinate_columns import CoordinateColumns
 from unigeo.schemas.tables.points import Points, read_points
 from unigeo.schemas.tables.table_files import loaded_table
 
@@ -47,7 +48,7 @@ class AtPoints(EncodedPoints):
         dtype: Numbers = "float32",
         lazy: bool = False,
         crs: Any = None,
-        columns: tuple[Any, Any] | None = None,
+        columns: CoordinateColumns | None = None,
         prefix: str = "",
         progress: bool = False,
     ) -> Any:
@@ -88,7 +89,8 @@ class AtPoints(EncodedPoints):
                 that are selected by then (with int8 only the bands, too); in dask blocks if dask
                 is installed.
             crs: CRS of the points, if they do not name it; WGS 84 degrees by default.
-            columns: names of the longitude and latitude columns, if they are unusual.
+            columns: names of the longitude and latitude columns, or of the one that holds
+                positions as text, if they are unusual.
             prefix: put before every column name.
             progress: show a bar on stderr.
 
@@ -192,7 +194,7 @@ class AtPoints(EncodedPoints):
         snap_km: float | None = None,
         missing: Missing = "nan",
         crs: Any = None,
-        columns: tuple[Any, Any] | None = None,
+        columns: CoordinateColumns | None = None,
         by: Any = None,
         progress: bool = False,
     ) -> Any:
@@ -212,7 +214,8 @@ class AtPoints(EncodedPoints):
             missing: `nan` keeps rows without a vector, their new columns empty; `drop` leaves out
                 rows that lack one in any modality; `raise` refuses.
             crs: CRS of the coordinates, if the table does not name it.
-            columns: names of the longitude and latitude columns, if they are unusual.
+            columns: names of the longitude and latitude columns, or of the one that holds
+                positions as text, if they are unusual.
             by: name of a column of keys, for a table without coordinates: states or counties by
                 FIPS code or name, whose rows get the means of `zonal` over their outlines, with
                 `<modality>_cells` and `<modality>_share`; or cells of H3 (where the package h3 is
@@ -285,7 +288,7 @@ class AtPoints(EncodedPoints):
         method: Method = "nearest",
         link: "StoreLink | None" = None,
         crs: Any = None,
-        columns: tuple[Any, Any] | None = None,
+        columns: CoordinateColumns | None = None,
     ) -> "Plan":
         """Estimate the requests, bytes and seconds of sampling, before any vector is read.
 

@@ -13,6 +13,7 @@ from unigeo.client.reading.leading_bands import leading_directions
 from unigeo.client.reading.point_status import NO_POSITION
 from unigeo.client.reading.stored_field import StoredField
 from unigeo.schemas.store.status import Status
+from unigeo.schemas.tables.coordinate_columns import CoordinateColumns
 from unigeo.schemas.tables.points import read_points
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class EncodedPoints(StoredField):
         *,
         as_: As = "pandas",
         crs: Any = None,
-        columns: tuple[Any, Any] | None = None,
+        columns: CoordinateColumns | None = None,
         prefix: str = "",
         batch: int | None = None,
         progress: bool = False,
@@ -51,7 +52,8 @@ class EncodedPoints(StoredField):
             as_: `pandas`: columns `coordinate_000` ..., with the points' own index; `numpy`: one
                 float32 array (point, band); `xarray`: a Dataset over `point` and `band`.
             crs: CRS of the points, if they do not name it; WGS 84 degrees by default.
-            columns: names of the longitude and latitude columns, if they are unusual.
+            columns: names of the longitude and latitude columns, or of the one that holds
+                positions as text, if they are unusual.
             prefix: put before every column name.
             batch: number of points that are evaluated together, which bounds the memory.
             progress: show a bar on stderr.

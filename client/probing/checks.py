@@ -14,6 +14,7 @@ from unigeo.client.probing.row_counts import RowCounts
 from unigeo.client.probing.table_columns import column_label, column_names, short
 from unigeo.client.probing.targets import Labels, Target, target_values
 from unigeo.schemas.errors import PointsError, ProbeError, ProbeWarning
+from unigeo.schemas.tables.coordinate_columns import CoordinateColumns
 
 POINTS_PER_FOLD = 10
 """Points per fold, below which a target is refused."""
@@ -209,7 +210,9 @@ def warn_of_repeats(
         )
 
 
-def warn_of_coordinates(table: Any, names: Sequence[Any], columns: tuple[Any, Any] | None) -> None:
+def warn_of_coordinates(
+    table: Any, names: Sequence[Any], columns: CoordinateColumns | None
+) -> None:
     """Warn of targets that are coordinates of the table's own points."""
     from unigeo.schemas.tables.points import find_columns
 

@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float
 
 from unigeo.client.probing.checks import warn_of_constant
 from unigeo.client.probing.feature_rows import FeatureRows, JoinedRows
-from unigeo.client.probing.table_columns import chosen_names, column_label, listed, short
+from unigeo.client.probing.table_columns import column_label, listed, short
 from unigeo.client.probing.targets import Labels, Target, read_target, target_values
+from unigeo.client.probing.wanted_columns import wanted_columns
 from unigeo.schemas.errors import ProbeError
 from unigeo.schemas.store.layout import COVARIATES
 
@@ -47,26 +48,26 @@ class Controls:
         return f"Controls({listed(self.names)}; {len(self.values):,} rows)"
 
 
-def read_controls(table: Any, names: Any, targets: Any) -> Controls:
+def read_controls(table: Any, names: Any, targets: Collection[str]) -> Controls:
     """Read columns of a table as controls.
 
     Args:
         table: table as in `Field.probe`.
-        names: one column or several, of numbers, True and False, or categories.
+        names: one column or several, of numbers, True and False, or categories, as in
+            `wanted_columns`.
         targets: names of the columns that are predicted.
 
     Raises:
         ProbeError: if a column does not exist, is a target, is missing in all rows, or holds
             neither numbers nor at most 100 categories.
     """
-    chosen = chosen_names(table, names, "control")
-    predicted = {column_label(name) for name in chosen_names(table, targets)}
+    source, chosen = wanted_columns(table, names, "control")
     columns = []
     for name in chosen:
         label = column_label(name)
-        if label in predicted:
+        if label in targets:
             raise ProbeError(f"{short(label)} is a control and a target: it tells itself")
-        columns.append(_control_values(read_target(table, name, what="control"), label))
+        columns.append(_control_values(read_target(source, name, what="control"), label))
     return Controls(tuple(map(column_label, chosen)), np.concatenate(columns, axis=1))
 
 

@@ -17,6 +17,7 @@ from unigeo.client.probing.probe_text import probe_html, probe_text
 from unigeo.client.probing.row_counts import RowCounts
 from unigeo.client.probing.score_tables import interval_table
 from unigeo.client.probing.spatial_option import Spatial
+from unigeo.schemas.tables.coordinate_columns import CoordinateColumns
 from unigeo.schemas.tables.points import read_points
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class Probe(ProbeModels):
         features: str | None = None,
         *,
         crs: Any = None,
-        columns: tuple[str, str] | None = None,
+        columns: CoordinateColumns | None = None,
     ) -> "pd.DataFrame":
         """Predict every target at new points.
 
@@ -206,7 +207,8 @@ class Probe(ProbeModels):
             points: in any form that `Field.sample` takes.
             features: a modality or `joined`; by default the model of each target that scored best.
             crs: CRS of the points, if they do not state it.
-            columns: names of the longitude and latitude columns, if not usual.
+            columns: names of the longitude and latitude columns, or of the one that holds
+                positions as text, if not usual.
 
         Returns:
             One row per point, with the points' own index. A target of numbers has the columns

@@ -22,14 +22,7 @@ from unigeo.client.probing.folds import (
     spatial_blocks,
 )
 from unigeo.client.probing.row_counts import RowCounts
-from unigeo.client.probing.table_columns import (
-    chosen_names,
-    column_label,
-    listed,
-    names_column,
-    read_column,
-    short,
-)
+from unigeo.client.probing.table_columns import column_label, listed, short
 from unigeo.client.probing.target_bounds import Bounds, read_bounds
 from unigeo.client.probing.targets import (
     Labels,
@@ -40,9 +33,11 @@ from unigeo.client.probing.targets import (
     read_targets,
     target_values,
 )
+from unigeo.client.probing.wanted_columns import probed_table, row_values, wanted_columns
 from unigeo.client.reading.point_status import NO_POSITION
 from unigeo.schemas.errors import ProbeError
 from unigeo.schemas.store.status import Status
+from unigeo.schemas.tables.coordinate_columns import CoordinateColumns
 from unigeo.schemas.tables.points import Points, check_lonlat, read_points
 
 
@@ -100,7 +95,7 @@ def read_inputs(
     *,
     task: Task | None,
     crs: Any,
-    columns: tuple[Any, Any] | None,
+    columns: CoordinateColumns | None,
     otherwise: str,
     groups: Any,
     controls: Any = None,
@@ -127,22 +122,22 @@ def read_inputs(
     Raises:
         ProbeError, PointsError: if the table cannot be read, or cannot support a probe.
     """
-    names = chosen_names(table, targets)
-    truth = {column_label(name): read_target(table, name, task) for name in names}
-    labels = read_column(table, groups) if names_column(table, groups) else groups
+    table = probed_table(table)
+    source, names = wanted_columns(table, targets)
+    truth = {column_label(name): read_target(source, name, task) for name in names}
     points = read_points(table, crs, columns, missing="keep")
-    warn_of_coordinates(table, names, columns)
+    if source is table:
+        warn_of_coordinates(table, names, columns)
     known = points.lonlat[~np.isnan(points.lonlat).any(axis=1)]
     blocks = blocks_crs(known, otherwise) if len(known) else otherwise
-    beside = None if controls is None else read_controls(table, controls, targets)
-    counted = read_column(table, weights) if names_column(table, weights) else weights
+    beside = None if controls is None else read_controls(table, controls, truth)
     inputs = check_inputs(
         truth,
         points.lonlat,
-        groups=labels,
+        groups=row_values(table, groups, "groups"),
         crs=blocks,
         controls=beside,
-        weights=counted,
+        weights=row_values(table, weights, "weights"),
         **options,
     )
     return inputs, points

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _FAILURES = (ValueError, TypeError, NotImplementedError, OverflowError)
 """Errors that Arrow and polars raise on values that pandas cannot hold."""
+_TABLES = ("pandas", "geodataframe", "arrow", "polars")
+"""Kinds of tables whose columns can be read."""
 _MAX_LISTED = 30
 """Names in a message."""
 _MAX_CHARACTERS = 40
@@ -104,17 +106,12 @@ def chosen_names(table: Any, targets: Any, what: str = "target") -> list[Any]:
         what: role of the columns, for messages.
 
     Raises:
-        ProbeError: if no column is named, one is named twice, or values are given for names.
+        ProbeError: if no column is named, or one is named twice.
     """
     alone = names_column(table, targets) or not isinstance(targets, Iterable)
     names = [targets] if alone else list(targets)
     if not names:
         raise ProbeError(f"no {what} is named: give the name of at least one column")
-    if hasattr(targets, "dtype") and not all(names_column(table, name) for name in names):
-        raise ProbeError(
-            f"{what}s are names of columns, and the values of a {type(targets).__name__} were "
-            "given: put them into the table and name their column"
-        )
     labels = [column_label(name) for name in names]
     twice = [label for label in labels if labels.count(label) > 1]
     if twice:
@@ -167,10 +164,15 @@ def short(value: Any, most: int = _MAX_CHARACTERS) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+def is_table(value: Any) -> bool:
+    """Return whether it is a table whose columns can be read."""
+    return kind_of(value) in _TABLES
+
+
 def _table_kind(table: Any) -> Kind:
     """Return the kind of a table that a probe can read, by its library."""
     kind = kind_of(table)
-    if kind in ("pandas", "geodataframe", "arrow", "polars"):
+    if kind is not None and kind in _TABLES:
         return kind
     raise ProbeError(
         f"cannot probe a {type(table).__name__}: give a pandas or polars DataFrame, a GeoDataFrame "

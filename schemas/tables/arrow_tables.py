@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from unigeo.schemas.tables.arrow_values import dump_json, format_json_values, format_texts
+from unigeo.schemas.tables.coordinate_columns import CoordinateColumns
 from unigeo.schemas.tables.dialects import Dialect
 from unigeo.schemas.tables.geometry_columns import (
     geometry_names,
@@ -32,7 +33,7 @@ class ArrowRows(Rows):
     table: "pa.Table"
     """The rows, with the schema of the whole table."""
     first: int
-    columns: tuple[str, str] | None
+    columns: CoordinateColumns | None
     """Names of the coordinate columns if the user gave them; then a geometry is not used."""
 
     def __len__(self) -> int:

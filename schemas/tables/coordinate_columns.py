@@ -10,7 +10,22 @@ LON_NAMES = ("lon", "longitude", "lng", "long", "x")
 LAT_NAMES = ("lat", "latitude", "y")
 
 
-def find_columns(names: Sequence[Any], columns: tuple[Any, Any] | None = None) -> tuple[Any, Any]:
+CoordinateColumns = str | tuple[Any] | tuple[Any, Any]
+"""Names of the columns of longitude and latitude, or of the one that holds positions as text."""
+
+
+def named_column(columns: CoordinateColumns | None) -> tuple[Any, ...]:
+    """Return the name of the one column that is named; nothing if none or a pair is.
+
+    >>> named_column("where"), named_column(("x", "y"))
+    (('where',), ())
+    """
+    if isinstance(columns, str):
+        return (columns,)
+    return tuple(columns) if columns is not None and len(columns) == 1 else ()
+
+
+def find_columns(names: Sequence[Any], columns: CoordinateColumns | None = None) -> tuple[Any, Any]:
     """Find the columns of longitude and latitude among `names`; case does not matter.
 
     `x` and `y` are accepted as a pair only, and only if no pair of names says longitude and
@@ -21,7 +36,10 @@ def find_columns(names: Sequence[Any], columns: tuple[Any, Any] | None = None) -
     """
     if columns is not None:
         if isinstance(columns, str) or len(columns) != 2 or columns[0] == columns[1]:
-            raise PointsError(f"columns= names two columns, longitude first, not {columns!r:.60}")
+            raise PointsError(
+                "columns= names two columns, longitude first, or one of positions as text, not "
+                f"{columns!r:.60}"
+            )
         for name in columns:
             if name not in names:
                 raise PointsError(f"there is no column {name!r} among {format_names(names)}")
@@ -71,7 +89,7 @@ def _normalize(name: Any) -> str:
     return str(levels[0] if len(levels) == 1 else name).strip().lower()
 
 
-def has_columns(names: Sequence[Any], columns: tuple[Any, Any] | None) -> bool:
+def has_columns(names: Sequence[Any], columns: CoordinateColumns | None) -> bool:
     """Return whether there are columns of longitude and latitude among `names`."""
     try:
         find_columns(names, columns)

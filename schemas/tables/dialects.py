@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unigeo.schemas.errors import PointsError
-from unigeo.schemas.tables.coordinate_columns import find_columns
+from unigeo.schemas.tables.coordinate_columns import CoordinateColumns, find_columns
 from unigeo.schemas.tables.position_texts import position_column
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
@@ -46,7 +46,7 @@ class Dialect:
         return f"{SEPARATORS[self.separator]}-separated {self.encoding.upper()}"
 
 
-def find_dialect(head: bytes, whole: bool, columns: tuple[str, str] | None = None) -> Dialect:
+def find_dialect(head: bytes, whole: bool, columns: CoordinateColumns | None = None) -> Dialect:
     """Detect encoding and separator; line end and decimal need the rest of the table.
 
     The best separator is one with which there are columns of coordinates; then one with which all
@@ -85,7 +85,7 @@ def _find_encoding(head: bytes) -> tuple[bytes, str]:
 
 
 def _rate_separator(
-    lines: Sequence[str], separator: str, whole: bool, columns: tuple[str, str] | None
+    lines: Sequence[str], separator: str, whole: bool, columns: CoordinateColumns | None
 ) -> tuple[bool, bool, int]:
     """Rate how well a separator fits the first lines of a table; the largest rating is best."""
     rows: list[list[str]] = []
@@ -106,6 +106,9 @@ def _rate_separator(
     try:
         find_columns(rows[0], columns)
     except PointsError:
-        has_text = columns is None and position_column(rows[0]) is not None
+        try:
+            has_text = position_column(rows[0], columns) is not None
+        except PointsError:
+            has_text = False
         return has_text and width > 1, width > 1 and fits, width
     return True, fits, width

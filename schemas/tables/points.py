@@ -6,7 +6,7 @@ mapping, its text, or a path to a file); an xarray Dataset or DataArray with suc
 CRS is that of the object if it has one, else the one that the caller names, else WGS 84.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from unigeo.schemas.geo.grid import CENTRAL_MERIDIANS
 from unigeo.schemas.geo.projection import equal_earth_m
 from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.tables.coordinate_columns import (
+    CoordinateColumns,
     find_columns,
     format_names,
     has_columns,
@@ -90,7 +91,7 @@ class Points:
 def read_points(
     points: Any,
     crs: Any = None,
-    columns: tuple[Any, Any] | None = None,
+    columns: CoordinateColumns | None = None,
     *,
     missing: MissingPositions = "raise",
 ) -> Points:
@@ -120,9 +121,11 @@ def read_points(
     return read
 
 
-def _read(points: Any, crs: Any, columns: tuple[Any, Any] | None) -> Points:
+def _read(points: Any, crs: Any, columns: CoordinateColumns | None) -> Points:
     if isinstance(points, str | Path):
         points = _read_text(points, columns)
+    elif isinstance(points, Iterator):
+        points = list(points)
     xy, own_crs, index = _extract_numbers(points, columns)
     if own_crs is not None and crs is not None and not is_same_crs(own_crs, crs):
         raise PointsError(
@@ -203,7 +206,7 @@ def _check_degrees(lonlat: Float[np.ndarray, "point 2"]) -> None:
         )
 
 
-def _extract_numbers(points: Any, columns: tuple[Any, Any] | None) -> tuple[Any, Any, Any]:
+def _extract_numbers(points: Any, columns: CoordinateColumns | None) -> tuple[Any, Any, Any]:
     """Return two columns of numbers, the CRS that the object has, and its row labels."""
     kind, geometry = kind_of(points), geometry_of(points)
     if kind == "geometries":
@@ -234,7 +237,7 @@ def _extract_numbers(points: Any, columns: tuple[Any, Any] | None) -> tuple[Any,
 
 
 def _from_columns(
-    table: Any, names: Sequence[Any], columns: tuple[Any, Any] | None
+    table: Any, names: Sequence[Any], columns: CoordinateColumns | None
 ) -> Float[np.ndarray, "point 2"]:
     """Read the two columns of a table; a mapping may hold two numbers."""
     try:
@@ -254,10 +257,10 @@ def _from_columns(
 
 
 def _from_text_column(
-    table: Any, names: Sequence[Any], columns: tuple[Any, Any] | None, error: PointsError
+    table: Any, names: Sequence[Any], columns: CoordinateColumns | None, error: PointsError
 ) -> Float[np.ndarray, "point 2"]:
     """Read the column of positions as text of a table without coordinate columns."""
-    name = position_column(names) if columns is None else None
+    name = position_column(names, columns)
     if name is None:
         raise PointsError(f"{error}{remedy_without_positions(names)}") from error
     values = table[name]
@@ -298,6 +301,12 @@ def _from_pairs(points: Any) -> Float[np.ndarray, "point 2"]:
     if pairs.size == 0:
         pairs = pairs.reshape(0, 2)
     if pairs.ndim != 2 or pairs.shape[1] != 2:
+        if pairs.shape[-2:-1] == (2,):
+            raise PointsError(
+                f"two rows of {pairs.shape[-1]} numbers are no points, each of which is a row "
+                "(longitude, latitude): give {'lon': ..., 'lat': ...}, or numpy.column_stack of "
+                "both"
+            )
         raise PointsError(f"points must have the shape (n, 2), longitude first, not {pairs.shape}")
     return pairs
 
@@ -330,7 +339,7 @@ def _unmask_row(row: Any) -> Any:
     return row
 
 
-def _read_text(given: str | Path, columns: tuple[Any, Any] | None) -> Any:
+def _read_text(given: str | Path, columns: CoordinateColumns | None) -> Any:
     """Read GeoJSON from its text or from a file, or a table from any other file."""
     from unigeo.schemas.tables.table_files import is_table_name, read_table
 

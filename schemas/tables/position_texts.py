@@ -9,6 +9,11 @@ import numpy as np
 from jaxtyping import Float
 
 from unigeo.schemas.errors import PointsError
+from unigeo.schemas.tables.coordinate_columns import (
+    CoordinateColumns,
+    format_names,
+    named_column,
+)
 from unigeo.schemas.tables.numeric_values import MISSING
 from unigeo.schemas.tables.text_values import MISSING_TEXTS, parse_number
 
@@ -33,12 +38,25 @@ _WGS_84 = "4326"
 _POLE = 90.0
 
 
-def position_column(names: Sequence[Any]) -> Any:
+def position_column(names: Sequence[Any], columns: CoordinateColumns | None = None) -> Any:
     """Return the name of the column of positions as text; None if there is none, or several.
+
+    Args:
+        names: names of all columns.
+        columns: the one to take, if its name is unusual; with a pair there is none.
+
+    Raises:
+        PointsError: if there is no one column of that name.
 
     >>> position_column(["id", "Lat, Lon"]), position_column(["lon", "value"])
     ('Lat, Lon', None)
     """
+    for name in named_column(columns):
+        if list(names).count(name) != 1:
+            raise PointsError(f"there is no one column {name!r} among {format_names(names)}")
+        return name
+    if columns is not None:
+        return None
     for group in (LATITUDE_FIRST + LONGITUDE_FIRST, WELL_KNOWN_TEXT):
         found = [name for name in names if _letters(name) in group]
         if found:

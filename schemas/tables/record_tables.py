@@ -11,6 +11,7 @@ from jaxtyping import Float
 from unigeo.schemas.errors import PointsError
 from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.tables.arrow_values import dump_json
+from unigeo.schemas.tables.coordinate_columns import CoordinateColumns
 from unigeo.schemas.tables.feature_tables import FeatureTable, GeoJsonRows, parse_features
 from unigeo.schemas.tables.position_texts import parse_positions
 from unigeo.schemas.tables.rows import geojson_point, position_columns
@@ -21,7 +22,7 @@ from unigeo.schemas.tables.text_values import parse_numbers
 class RecordTable(FeatureTable):
     """Objects, held in memory as the properties of features without a geometry."""
 
-    coordinates: tuple[str, str] | None = None
+    coordinates: CoordinateColumns | None = None
     """Names of the coordinate columns, if not usual."""
     has_geometry: ClassVar[bool] = False
 
@@ -86,7 +87,7 @@ class RecordRows(GeoJsonRows):
 
 
 def parse_document(
-    content: bytes, columns: tuple[str, str] | None = None, crs: Any = None
+    content: bytes, columns: CoordinateColumns | None = None, crs: Any = None
 ) -> FeatureTable:
     """Parse GeoJSON, or a list of objects, which are rows; arguments as in `parse_records`.
 
@@ -100,7 +101,7 @@ def parse_document(
 
 
 def parse_records(
-    content: bytes, columns: tuple[str, str] | None = None, crs: Any = None
+    content: bytes, columns: CoordinateColumns | None = None, crs: Any = None
 ) -> FeatureTable:
     """Parse JSON lines; lines of GeoJSON features are a table of these.
 
@@ -131,7 +132,7 @@ def parse_records(
 
 
 def record_table(
-    rows: list[Any], columns: tuple[str, str] | None = None, crs: Any = None
+    rows: list[Any], columns: CoordinateColumns | None = None, crs: Any = None
 ) -> RecordTable:
     """Make a table of objects.
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from unigeo.schemas.errors import PointsError
-from unigeo.schemas.tables.coordinate_columns import find_columns
+from unigeo.schemas.tables.coordinate_columns import CoordinateColumns, find_columns
 from unigeo.schemas.tables.dialects import Dialect
 from unigeo.schemas.tables.position_texts import position_column, remedy_without_positions
 
@@ -69,13 +69,13 @@ class Rows(ABC):
 
 
 def position_columns(
-    names: Sequence[str], columns: tuple[str, str] | None = None
+    names: Sequence[str], columns: CoordinateColumns | None = None
 ) -> tuple[int, ...]:
     """Return the indices of the columns of longitude and latitude, or of the one of text.
 
     Args:
         names: names of all columns.
-        columns: names of the two, if not usual.
+        columns: names of the two, or of the one, if not usual.
 
     Raises:
         PointsError: if there is none, or several of one name.
@@ -83,7 +83,7 @@ def position_columns(
     try:
         lon, lat = find_columns(names, columns)
     except PointsError as error:
-        name = position_column(names) if columns is None else None
+        name = position_column(names, columns)
         if name is None:
             raise PointsError(f"{error}{remedy_without_positions(names)}") from error
         return (names.index(name),)

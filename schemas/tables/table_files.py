@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from unigeo.schemas.errors import MissingExtraError, PointsError, RegionError, StoreError
 from unigeo.schemas.io.addresses import check_destination
+from unigeo.schemas.tables.coordinate_columns import CoordinateColumns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +79,7 @@ FAILURES = (OSError, EOFError, zlib.error, ValueError, TypeError, NotImplemented
 def read_table(
     path: str,
     format: str | None = None,  # noqa: A002
-    columns: tuple[str, str] | None = None,
+    columns: CoordinateColumns | None = None,
 ) -> "pd.DataFrame":
     """Read a table from a file, or from standard input, to compute with it.
 
@@ -128,7 +129,7 @@ def is_table_name(path: str) -> bool:
     return ending is not None and ENDINGS[ending] != "geojson"
 
 
-def loaded_table(table: Any, columns: tuple[Any, Any] | None = None) -> Any:
+def loaded_table(table: Any, columns: CoordinateColumns | None = None) -> Any:
     """Read a table if it is the path of a file; other objects are returned as they are.
 
     Args:
@@ -249,7 +250,7 @@ def read_arrow_file(source: Any) -> "pa.Table":
             raise error from None
 
 
-def _read_csv(file: Any, located: tuple[str, str] | None) -> Any:
+def _read_csv(file: Any, located: CoordinateColumns | None) -> Any:
     import pandas as pd
 
     from unigeo.schemas.tables.text_tables import open_text

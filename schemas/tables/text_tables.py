@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from unigeo.schemas.errors import PointsError
+from unigeo.schemas.tables.coordinate_columns import CoordinateColumns
 from unigeo.schemas.tables.dialects import FALLBACK_ENCODINGS, HEAD_BYTES, Dialect, find_dialect
 from unigeo.schemas.tables.position_texts import parse_positions
 from unigeo.schemas.tables.rows import Rows, geojson_point, position_columns
@@ -160,7 +161,7 @@ class TextTable:
     names: tuple[str, ...]
     header: str
     """Header as it is written, without its line end."""
-    columns: tuple[str, str] | None
+    columns: CoordinateColumns | None
     """Names of the coordinate columns, if not usual."""
     part_rows: int
     """Largest number of rows of a part."""
@@ -230,7 +231,7 @@ class TextTable:
 def open_text(
     source: Any,
     part_rows: int,
-    columns: tuple[str, str] | None = None,
+    columns: CoordinateColumns | None = None,
     *,
     check_positions: bool = False,
 ) -> TextTable:
@@ -264,7 +265,7 @@ def _read_through(
     source: Any,
     dialect: Dialect,
     part_rows: int,
-    columns: tuple[str, str] | None,
+    columns: CoordinateColumns | None,
     check_positions: bool,
 ) -> TextTable:
     header = next(read_records(source, dialect), None)
