@@ -1,30 +1,62 @@
-"""Progress bars on stderr: tqdm's if tqdm is installed, else click's."""
+"""Progress bars on stderr: tqdm's if tqdm is installed, else click's.
+
+A library shows a bar where it is asked to. A command shows one wherever work takes longer than
+`LATE_S`, without passing that down: it enters `late_bars`.
+"""
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 Advance = Callable[[int], None]
 """Called with the number of units done since the last call, from any thread."""
+LATE_S = 2.0
+"""Seconds of work after which a command shows a bar."""
+_since: ContextVar[float | None] = ContextVar("since", default=None)
+"""Time from which work is measured; None where no bar is shown that nobody asked for."""
+
+
+@contextmanager
+def late_bars(wanted: bool) -> Iterator[None]:
+    """Show the bar of each loop that goes on `LATE_S` after this is entered, one at a time.
+
+    Args:
+        wanted: whether to show them; False also hides those that an outer block wants.
+    """
+    token = _since.set(time.monotonic() if wanted else None)
+    try:
+        yield
+    finally:
+        _since.reset(token)
 
 
 @contextmanager
 def progress_bar(label: str, total: int, unit: str, show: bool = True) -> Iterator[Advance]:
     """Show a bar of `total` units, and yield the function that advances it.
 
-    Without `show` there is no bar, and the function does nothing.
+    Without `show` there is no bar, except a late one in `late_bars`.
     """
-    if not show:
+    since = _since.get()
+    if not show and since is None:
         yield lambda count: None
         return
-    lock = threading.Lock()
-    with _bar(label, total, unit) as bar:
+    with ExitStack() as opened, late_bars(False):
+        bar = opened.enter_context(_bar(label, total, unit)) if show else None
+        lock, done = threading.Lock(), 0
 
         def advance(count: int) -> None:
+            nonlocal bar, done
             with lock:
-                bar.update(count)
+                done += count
+                if bar is not None:
+                    bar.update(count)
+                elif done < total and since is not None and time.monotonic() - since > LATE_S:
+                    bar = opened.enter_context(_bar(label, total, unit))
+                    bar.update(done)
 
         yield advance
 

@@ -1,9 +1,11 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from unigeo import client
+from unigeo.client import progress
 from unigeo.client.progress import progress_bar, with_progress
 
 
@@ -22,6 +24,34 @@ def test_a_bar_counts_what_is_pushed(
     assert shown.out == ""
     assert "reading" in shown.err
     assert without or "10.0/10.0" in shown.err
+
+
+def test_what_takes_long_is_shown_in_a_command_alone(
+    gulf: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One bar at a time, and none where a command says so."""
+    monkeypatch.setattr(progress, "LATE_S", -1.0)  # everything takes longer
+    field = client.open_field(gulf)
+
+    def work() -> str:
+        field.coverage()
+        field.sample(np.zeros((20_000, 2)), "aerial")
+        field.similar((0.0, 0.0), "coordinate")
+        return capsys.readouterr().err
+
+    assert work() == ""
+    with progress.late_bars(True):
+        shown = work()
+        assert "aerial" in shown and "cells" in shown
+        with progress_bar("outer", 2, "parts"):
+            assert "cells" not in work()
+        capsys.readouterr()
+        with progress.late_bars(False):
+            assert work() == ""
+        monkeypatch.setattr(progress, "LATE_S", 1000.0)
+        assert work() == ""
+    monkeypatch.setattr(progress, "LATE_S", -1.0)
+    assert work() == ""
 
 
 def test_nothing_is_shown_unasked(gulf: Path, capsys: pytest.CaptureFixture[str]) -> None:

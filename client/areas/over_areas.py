@@ -8,6 +8,7 @@ import numpy as np
 
 from unigeo.client.points.join import Missing
 from unigeo.client.points.sample_options import check_choice
+from unigeo.client.progress import with_progress
 from unigeo.client.reading.covariates import Covariates, select
 from unigeo.client.reading.stored_field import StoredField
 from unigeo.schemas.store.layout import status_name
@@ -245,7 +246,8 @@ class OverAreas(StoredField):
         counts: dict[str, Counter[Status]] = {}
         for array in chosen:
             counts[array] = Counter()
-            for window in self.grid.windows(self.layout.shard):
+            windows = list(self.grid.windows(self.layout.shard))
+            for window in with_progress(windows, array, "shards", show=False):
                 codes = self.read(status_name(array), *window.slices)
                 for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
                     counts[array][Status(int(code))] += int(count)

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int8, UInt8
 
 from unigeo.client.areas.polygon_status import why_off_the_field
 from unigeo.client.areas.polygons import read_region_polygons
+from unigeo.client.progress import with_progress
 from unigeo.client.shapes.coverage import holds_centre
 from unigeo.client.shapes.outlines import Outlines, outlines_on
 from unigeo.schemas.errors import RegionError
@@ -101,7 +102,8 @@ def iter_pieces(
 ) -> Iterator[Piece]:
     """Yield one piece per shard; see `Field.iter_region`."""
     outlines, within = (None, None) if region is None else region_of_field(field, region, crs)
-    for window in field.grid.shard_windows(field.layout.shard, within):
+    windows = list(field.grid.shard_windows(field.layout.shard, within))
+    for window in with_progress(windows, "cells", "shards", show=False):
         outside = ~holds_centre(outlines, window) if mask and outlines is not None else None
         if outside is not None and outside.all():
             continue

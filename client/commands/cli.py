@@ -14,6 +14,7 @@ from unigeo.client.commands.points import encode, join, plan, sample
 from unigeo.client.commands.probe import probe
 from unigeo.client.commands.store import cite, info, preview, validate, verify
 from unigeo.client.commands.view import view
+from unigeo.client.progress import late_bars
 from unigeo.schemas.errors import DamagedError, UnigeoError
 
 _INTERRUPTED = 130  # exit code that shells report after Ctrl-C
@@ -47,13 +48,15 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="unigeo")
-def unigeo() -> None:
+@click.pass_context
+def unigeo(context: click.Context) -> None:
     """Read an embedding field: vectors of places, for any table with coordinates.
 
     FIELD is a folder, an https://, s3://, gs:// or az:// address, or a name that `unigeo fields`
     lists; where none is given, UNIGEO_FIELD names it, else it is conus-1. Tables are CSV, Parquet,
     GeoParquet, GeoJSON or Arrow; - is standard input or output.
     """
+    context.with_resource(late_bars(sys.stderr.isatty()))
 
 
 for _command in (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from unigeo.client.progress import late_bars
 from unigeo.schemas.errors import StoreError
 
 if TYPE_CHECKING:
@@ -85,8 +86,20 @@ FORMAT = click.option(
     type=click.Choice(["csv", "jsonl", "parquet", "geojson", "arrow", "xlsx", "stata"]),
     help="Of what comes and goes through pipes, -, CSV by default; files say it by their ending.",
 )
+
+
+def _silence(context: click.Context, parameter: click.Parameter, quiet: bool) -> bool:
+    """Show no late bars where --quiet is given."""
+    if quiet:
+        context.with_resource(late_bars(False))
+    return quiet
+
+
 QUIET = click.option(
-    "--quiet", is_flag=True, help="No plan, no progress bar and no summary on stderr."
+    "--quiet",
+    is_flag=True,
+    callback=_silence,
+    help="No plan, no progress bar and no summary on stderr.",
 )
 OUTPUT = option_group(
     click.option("-o", "--out", help="Table to write; - or nothing: CSV on stdout."), FORMAT, QUIET

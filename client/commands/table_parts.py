@@ -108,13 +108,14 @@ def write_each_part(
         keep_columns: write the table's own columns to the left of the new ones.
         points_of: returns the positions of rows; those that they have by default.
     """
-    from unigeo.client.progress import progress_bar
+    from unigeo.client.progress import late_bars, progress_bar
     from unigeo.schemas.tables.part_writers import write_parts
 
     reasons = MissingRows(options["missing"])
     rows_on_terminal = out in (None, "-") and sys.stdout.isatty()  # a bar would overwrite them
     with_bar = shows_progress(quiet) and not rows_on_terminal
     with (
+        late_bars(False),
         progress_bar("points", len(table), "rows", with_bar) as push,
         write_parts(out, format_for(out, format), table) as write,
     ):

@@ -126,7 +126,7 @@ class Field(ByLikeness):
                 where there is no end; or a mapping of names to such pairs. Predictions beyond a
                 bound, and the ends of intervals, are moved onto it, in scores, tables and maps.
             progress: print on stderr what will be computed and about how long it takes, and show a
-                bar; by default if it takes more than 5 seconds.
+                bar; by default if it takes more than 2 seconds.
 
         Returns:
             A `Probe`: its `scores` are a table, and it can `predict` and `map` the targets.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from unigeo.client.progress import with_progress
 from unigeo.schemas.errors import LayoutError, MissingExtraError, StoreError
 from unigeo.schemas.io.addresses import check_destination
 from unigeo.schemas.io.atomic_files import file_beside
@@ -186,7 +187,8 @@ def _read_every(field: "Field", modality: str, step: int) -> np.ndarray:
     """Read every `step`-th cell's vector along both axes as stored, shard by shard."""
     shape = tuple(-(-side // step) for side in field.grid.shape)
     thin = np.full((*shape, field.layout.width(modality)), FILL, np.int8)
-    for window in field.grid.windows(field.layout.shard):
+    windows = list(field.grid.windows(field.layout.shard))
+    for window in with_progress(windows, modality, "shards", show=False):
         rows, cols = window.slices
         # The first multiple of `step` in the window, counted from the field's corner.
         first_row, first_col = -(-rows.start // step), -(-cols.start // step)

@@ -23,7 +23,7 @@ from unigeo.schemas.io.durations import format_duration
 if TYPE_CHECKING:
     import pandas as pd
 
-_LONG_S = 5.0
+_LONG_S = 2.0
 """Seconds from which a probe reports its progress by default."""
 
 
@@ -109,7 +109,7 @@ def evaluate(
         baselines: whether to add those of `models.BASELINES`, or names of some of them.
         level: share of points that an interval should hold.
         progress: whether to say on stderr what will be done and about how long it takes, and to
-            show a bar; by default where it takes more than 5 seconds.
+            show a bar; by default where it takes more than 2 seconds.
         trees: sets of features on which gradient-boosted trees are fitted too, beside longitude
             and latitude, for targets of numbers: name of the set, by the name of the trees.
         spatial: `residuals` also scores each set of vectors with position, as `joined + position`;
