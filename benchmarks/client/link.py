@@ -7,7 +7,7 @@ import urllib.request
 from pathlib import Path
 from typing import Self
 
-SERVER = Path(__file__).parents[2] / "tests" / "servers.py"
+SERVER = Path(__file__).parents[2] / "tests" / "support" / "servers.py"
 
 
 class StoreLink:

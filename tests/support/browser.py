@@ -48,8 +48,9 @@ const search = async (words) => {
   await page.press("#query", "Enter");
   await idle();
 };
-let told;
+let told, opened;
 try {
+  opened = Date.now();
   await page.goto(address);
   await idle();
 """

@@ -49,7 +49,7 @@ export class Page {
     addOptions(select("beside"), pictured, "none");
     addOptions(select("compare"), field.modalities);
     select("show").value = pictured[0] ?? "";
-    select("compare").value = this.modalityForText();
+    select("compare").value = this.comparedFirst();
     input("query").disabled = !field.hasConcepts;
     if (!field.hasConcepts) element("phrases").textContent = "This store has no concepts to search.";
   }
@@ -313,9 +313,11 @@ export class Page {
     return this.field.widths[modality] === this.field.bands;
   }
 
-  /** The modality that words are compared with by default, as `Field.search` chooses it. */
-  private modalityForText(): string {
-    const fitting = this.field.modalities.filter((name) => this.ofModelWidth(name));
-    return fitting.includes("aerial") ? "aerial" : (fitting[0] ?? this.field.modalities[0]);
+  /** The modality that is compared by default: where words can be searched, as `Field.search` has it. */
+  private comparedFirst(): string {
+    const { modalities, hasConcepts } = this.field;
+    if (!hasConcepts && modalities.includes("fused")) return "fused";
+    const fitting = modalities.filter((name) => this.ofModelWidth(name));
+    return fitting.includes("aerial") ? "aerial" : (fitting[0] ?? modalities[0]);
   }
 }
