@@ -476,6 +476,9 @@ told = await fitted();
 told.next = await page.locator("#label-next li").allTextContents();
 told.said = await text("label-score");
 await saved("save-tiff", {json.dumps(str(tmp_path / "map.tif"))});
+await page.selectOption("#compare", "coordinate");
+await idle();
+told.again = await fitted();
 """,
         tmp_path,
     )
@@ -499,6 +502,8 @@ await saved("save-tiff", {json.dumps(str(tmp_path / "map.tif"))});
     else:
         assert told["score"]["value"] == pytest.approx(labelled.score.value, rel=1e-5)
         assert "in unseen blocks" in told["said"]
+    again = field.label(tmp_path / name, column, "coordinate")
+    assert told["again"]["penalty"] == pytest.approx(again.ridge.penalty, rel=1e-9)
     first = field.suggest(labelled, 8).iloc[0]
     assert told["next"][0].endswith(f"at {first.lon:.3f}, {first.lat:.3f}")
     with rasterio.open(tmp_path / "map.tif") as raster:
@@ -596,6 +601,72 @@ for (const column of ["height", "code", "flat"]) {{
         worst = found["used"][int(np.argmax(np.abs(found["residuals"])))]
         assert found["after"][worst] in ("#2166ac", "#b2182b")
         assert min(found["drawn"]) > 100
+
+
+def features(*geometries: Any, **members: Any) -> str:
+    listed = [one and {"type": "Feature", "properties": {"a": 1}, **one} for one in geometries]
+    return json.dumps({"type": "FeatureCollection", **members, "features": listed})
+
+
+POINT = {"geometry": {"type": "Point", "coordinates": [-100, 40]}}
+OPEN_RING = [[[0, 0], [1, 0], [1, 1], [0, 1]]]
+NO_LISTS = "no lists of numbers"
+FILES = {
+    "semicolons.csv": (
+        "lon;lat;label\n-100;40;wood\n",
+        "no columns lon and lat, separated by commas",
+    ),
+    "swapped.csv": ("lon,lat,label\n40,-100,wood\n", "is no longitude and latitude"),
+    "text.csv": ("lon,lat,label\nabc,40,wood\n", "is no longitude and latitude"),
+    "empty.csv": ("", "no columns lon and lat"),
+    "bare.csv": ("lon,lat\n-100,40\n", "no column of labels"),
+    "null.geojson": ("null", "no GeoJSON FeatureCollection"),
+    "cut.geojson": (features(POINT)[:-9], "cannot be read as JSON"),
+    "odd.geojson": (features(POINT, None), "feature 1 is no object"),
+    "line.geojson": (
+        features({"geometry": {"type": "LineString", "coordinates": [[0, 0], [1, 1]]}}),
+        "is a LineString: points and polygons can be labels",
+    ),
+    "short.geojson": (features({"geometry": {"type": "Point", "coordinates": []}}), NO_LISTS),
+    "text.geojson": (
+        features({"geometry": {"type": "Polygon", "coordinates": "x"}}),
+        "no lists of",
+    ),
+    "open.geojson": (
+        features({"geometry": {"type": "Polygon", "coordinates": OPEN_RING}}),
+        "the last of which is the first",
+    ),
+    "metres.geojson": (
+        features(POINT, crs={"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::5070"}}),
+        "save it in longitude and latitude",
+    ),
+}
+
+
+def test_files_that_are_no_labels_are_told_so(page: str, tmp_path: Path) -> None:
+    for name, (content, _) in FILES.items():
+        (tmp_path / name).write_text(content)
+    (tmp_path / "good.csv").write_text('\ufeffLongitude,Latitude,Label\r\n-100,40,"a, b"\r\n')
+    told = browse(
+        page,
+        f"""
+told = {{}};
+const say = () => text("message");
+await page.click("#label-fit"); await idle(); told.none = await say();
+for (const name of {json.dumps([*FILES, "good.csv"])}) {{
+  await page.setInputFiles("#label-file", {json.dumps(str(tmp_path))} + "/" + name);
+  await page.waitForFunction(() => document.querySelector("#label-file").value === "");
+  await idle();
+  told[name] = [await say(), await text("label-counts")];
+}}
+""",
+        tmp_path,
+    )
+    assert "There are no labels yet" in told["none"]
+    for name, (_, said) in FILES.items():
+        assert said in told[name][0] and name in told[name][0], name
+        assert told[name][1] == "no labels yet", name
+    assert told["good.csv"] == ["", "a, b 1"]
 
 
 def test_a_polygon_is_drawn_by_clicks(page: str, field: client.Field, tmp_path: Path) -> None:

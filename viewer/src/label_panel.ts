@@ -64,6 +64,11 @@ export class LabelPanel {
     return input("label-clicks").checked;
   }
 
+  /** Whether the map shows numbers of these labels. */
+  get areMapped(): boolean {
+    return this.fitted !== null && this.page.scores.shown?.others !== undefined;
+  }
+
   /** Whether a click is a corner of a polygon. */
   get draws(): boolean {
     return input("label-polygons").checked;
@@ -138,6 +143,9 @@ export class LabelPanel {
 
   async fit(): Promise<void> {
     await this.page.run(async () => {
+      if (this.labels.length === 0) {
+        throw new StoreError("There are no labels yet: click cells, draw polygons, or read a file of them.");
+      }
       this.page.overtake();
       const { field, reader, view } = this.page;
       const every = labelledCells(field.levels[0].grid, this.labels);

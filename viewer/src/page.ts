@@ -201,7 +201,8 @@ export class Page {
 
   private async compareAnew(): Promise<void> {
     this.remember();
-    if (this.words !== "") await this.search(this.words);
+    if (this.labels.areMapped) await this.labels.fit();
+    else if (this.words !== "") await this.search(this.words);
     else {
       this.overtake();
       await this.run(() => this.compareMarks());

@@ -120,15 +120,17 @@ export function readTable(name: string, text: string): Table {
 }
 
 function ofGeoJson(name: string, text: string): Table {
-  let document: { features?: Feature[]; crs?: { properties?: { name?: unknown } } };
+  let document: { features?: Feature[]; crs?: { properties?: { name?: unknown } } } | null;
   try {
     document = JSON.parse(text);
   } catch {
     throw new StoreError(`${name} is no GeoJSON: it cannot be read as JSON.`);
   }
-  const { features } = document;
+  const features = document?.features;
   if (!Array.isArray(features)) throw new StoreError(`${name} is no GeoJSON FeatureCollection.`);
-  const crs = document.crs?.properties?.name;
+  const broken = features.findIndex((one) => typeof one !== "object" || one === null);
+  if (broken >= 0) throw new StoreError(`${name}, feature ${broken} is no object of GeoJSON.`);
+  const crs = document!.crs?.properties?.name;
   if (crs !== undefined && !DEGREES.test(String(crs))) {
     throw new StoreError(`${name} is in ${crs}: save it in longitude and latitude, WGS 84.`);
   }
@@ -148,16 +150,30 @@ function textOf(value: unknown): string {
 }
 
 function shapeOf({ type, coordinates }: NonNullable<Feature["geometry"]>, what: string): Shape {
-  if (type === "Point") return { lonlat: (coordinates as number[]).slice(0, 2) };
+  if (type === "Point") return { lonlat: positionOf(coordinates, what) };
   if (type !== "Polygon" && type !== "MultiPolygon") {
     throw new StoreError(`${what} is a ${type}: points and polygons can be labels.`);
   }
-  const parts = (type === "Polygon" ? [coordinates] : coordinates) as number[][][][];
-  const rings = parts.flat().map((ring) => ring.map((corner) => corner.slice(0, 2)));
-  if (rings.length === 0 || rings.some((ring) => ring.length < 4)) {
-    throw new StoreError(`${what} is no polygon: a ring has four corners, of which the last is the first.`);
+  const parts = listOf(type === "Polygon" ? [coordinates] : coordinates, what);
+  const rings = parts
+    .flatMap((part) => listOf(part, what))
+    .map((ring) => listOf(ring, what).map((corner) => positionOf(corner, what)));
+  const isClosed = (ring: number[][]) => ring.length >= 4 && String(ring[0]) === String(ring[ring.length - 1]);
+  if (rings.length === 0 || !rings.every(isClosed)) {
+    throw new StoreError(`${what} is no polygon: a ring has four corners, the last of which is the first.`);
   }
   return { lonlat: rings[0][0], rings };
+}
+
+function listOf(value: unknown, what: string): unknown[] {
+  if (Array.isArray(value)) return value;
+  throw new StoreError(`${what} has coordinates that are no lists of numbers.`);
+}
+
+function positionOf(value: unknown, what: string): number[] {
+  const position = listOf(value, what).slice(0, 2);
+  if (position.length === 2 && position.every((one) => typeof one === "number")) return position as number[];
+  throw new StoreError(`${what} has coordinates that are no lists of numbers.`);
 }
 
 function ofCsv(name: string, text: string): Table {
