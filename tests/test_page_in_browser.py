@@ -321,16 +321,19 @@ const names = await page.evaluate(
 );
 await page.setViewportSize({ width: 360, height: 740 });
 await page.waitForTimeout(300);
-const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+const { scrollWidth: wide, scrollHeight: high } = await page.evaluate(() => {
+  const { scrollWidth, scrollHeight } = document.documentElement;
+  return { scrollWidth, scrollHeight };
+});
 await page.focus("#map");
 const before = page.url();
 await page.keyboard.press("ArrowRight");
 await page.waitForFunction((before) => location.href !== before, before);
-told = { names, wide, moved: page.url() !== before };
+told = { names, wide, high, moved: page.url() !== before };
 """,
         tmp_path,
     )
-    assert told == {"names": [], "wide": 360, "moved": True}
+    assert told == {"names": [], "wide": 360, "high": 740, "moved": True}
 
 
 def message(address: str, folder: Path) -> str:
