@@ -61,7 +61,8 @@ export function geotiffOf(raster: Raster): Uint8Array<ArrayBuffer> {
   ];
   const directoryBytes = 2 + ENTRY_BYTES * entries.length + 4;
   const longer = entries.map(([, type, values]) => padded(SIZES[type] * values.length));
-  const firstPixel = HEADER_BYTES + directoryBytes + longer.reduce((sum, one) => sum + (one > 4 ? one : 0), 0);
+  const behind = longer.reduce((sum, bytes) => sum + (bytes > 4 ? bytes : 0), 0); // up to 4 fit an entry
+  const firstPixel = HEADER_BYTES + directoryBytes + behind;
   const strips = entries.find(([tag]) => tag === 273)!;
   strips[2] = strips[2].map((offset) => offset + padded(firstPixel));
 

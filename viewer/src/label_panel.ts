@@ -190,6 +190,7 @@ export class LabelPanel {
     const { used, score, residuals } = this.fitted!;
     const part = new Set(this.cells.map(({ label }) => label));
     const off = this.labels.length - part.size;
+    const spread = Math.sqrt(residuals.reduce((sum, one) => sum + one * one, 0) / residuals.length);
     const said = [
       `${used.length} of ${tried} labelled cells have a vector and a label`,
       tried < every ? `fitted are ${tried} of ${every} cells, in even steps` : "",
@@ -198,8 +199,7 @@ export class LabelPanel {
         ? "too few to judge: 20 labels in 5 blocks of 300 km are the least"
         : `${score.kind} ${score.value.toFixed(2)} in unseen blocks (${score.baseline.toFixed(2)} by guessing)`,
       `residuals are of ${score === null ? "the labels that were fitted" : "unseen blocks"}, ` +
-        `${Math.sqrt(residuals.reduce((sum, one) => sum + one * one, 0) / residuals.length).toPrecision(3)} ` +
-        "in the root mean square",
+        `${spread.toPrecision(3)} in the root mean square`,
     ];
     return `${said.filter(Boolean).join("; ")}.`;
   }
@@ -217,7 +217,8 @@ export class LabelPanel {
     const shown = others.find(({ name }) => name === wanted)!;
     const named = classes.map((name) => ({ name, colour: kinds.indexOf(name) }));
     const ofClasses = wanted === "value" && classes.length > 0;
-    const what = { value: ofClasses ? "Likeliest class" : "Value", uncertainty: "Uncertainty", share: "Share" };
+    const value = ofClasses ? "Likeliest class" : "Value";
+    const what = { value, uncertainty: "Uncertainty", share: "Share of the likeliest class" };
     this.page.scores.show({
       what: what[wanted as keyof typeof what],
       scored: shown.scored,

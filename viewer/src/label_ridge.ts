@@ -52,7 +52,8 @@ export function fitLabels(vectors: Matrix, targets: Matrix, penalty?: number): L
   }
   const candidates = penalty === undefined ? PENALTIES.map((one) => one * scale) : [penalty];
   const freedom = count - 1;
-  let best: { unlikely: number; candidate: number; factor: Matrix; squares: number; dual: Matrix } | null = null;
+  interface Solved { unlikely: number; candidate: number; factor: Matrix; squares: number; dual: Matrix }
+  let best: Solved | null = null;
   for (const candidate of candidates) {
     const factor = cholesky(gram, candidate);
     const dual = solve(factor, y);

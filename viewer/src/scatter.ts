@@ -11,7 +11,11 @@ export interface Dot {
 }
 
 /** Draw dots, and call back with the location of one that is clicked. */
-export function drawScatter(canvas: HTMLCanvasElement, dots: Dot[], onPick: (lonlat: number[]) => void): void {
+export function drawScatter(
+  canvas: HTMLCanvasElement,
+  dots: Dot[],
+  onPick: (lonlat: number[]) => void,
+): void {
   const context = canvas.getContext("2d")!;
   context.clearRect(0, 0, canvas.width, canvas.height);
   const known = dots.filter(({ x, y }) => Number.isFinite(x) && Number.isFinite(y));
@@ -30,7 +34,8 @@ export function drawScatter(canvas: HTMLCanvasElement, dots: Dot[], onPick: (lon
     context.fill();
   }
   canvas.onclick = ({ offsetX, offsetY }) => {
-    const [x, y] = [(offsetX * canvas.width) / canvas.clientWidth, (offsetY * canvas.height) / canvas.clientHeight];
+    const x = (offsetX * canvas.width) / canvas.clientWidth;
+    const y = (offsetY * canvas.height) / canvas.clientHeight;
     const far = (dot: { left: number; top: number }) => Math.hypot(dot.left - x, dot.top - y);
     const nearest = placed.sort((a, b) => far(a) - far(b))[0];
     if (nearest && far(nearest) <= NEAR) onPick(nearest.lonlat);

@@ -158,7 +158,7 @@ function shapeOf({ type, coordinates }: NonNullable<Feature["geometry"]>, what: 
   const rings = parts
     .flatMap((part) => listOf(part, what))
     .map((ring) => listOf(ring, what).map((corner) => positionOf(corner, what)));
-  const isClosed = (ring: number[][]) => ring.length >= 4 && String(ring[0]) === String(ring[ring.length - 1]);
+  const isClosed = (ring: number[][]) => ring.length >= 4 && `${ring[0]}` === `${ring[ring.length - 1]}`;
   if (rings.length === 0 || !rings.every(isClosed)) {
     throw new StoreError(`${what} is no polygon: a ring has four corners, the last of which is the first.`);
   }

@@ -42,7 +42,9 @@ export class Vectors {
 
   /** The vector of a cell of the field itself; null where it has none. */
   async cell(modality: string, row: number, col: number): Promise<Int8Array | null> {
-    return (await kept(this.clicked, [modality, row, col].join(), () => this.cells(modality, [[row, col]])))[0];
+    const key = [modality, row, col].join();
+    const [vector] = await kept(this.clicked, key, () => this.cells(modality, [[row, col]]));
+    return vector;
   }
 
   /** Vectors of cells of the field itself; null where a cell has none. */
