@@ -3,11 +3,11 @@
     python -m benchmarks.words STORE
     python -m benchmarks.words STORE --model MODEL --captions places_text.parquet --count 500
 
-For each modality, by the plain cosine and from centres (those of the store, or of a sample of its
-cells where it has none): how many of their 100 best cells two of 13 phrases share on average; and,
-with a model folder and a table of `text`, `lon` and `lat`, the median rank of the cell that holds a
-location among all cells, by its caption. `--held-out KM,SHARE,SEED` keeps the locations of the
-spatial blocks that training held out. Captions need the producer.
+For each modality, by the plain cosine and from centres (those of the store, or the means of its
+cells and phrases where it has none): how many of their 100 best cells two of 13 phrases share on
+average; and, with a model folder and a table of `text`, `lon` and `lat`, the median rank of the
+cell that holds a location among all cells, by its caption. `--held-out KM,SHARE,SEED` keeps the
+locations of the spatial blocks that training held out. Captions need the producer.
 """
 
 import argparse
@@ -50,9 +50,10 @@ def main() -> None:
     concepts = field.concepts
     queries = phrase_vectors(concepts)
     captions = caption_vectors(options) if options.model else None
-    rows = []
+    rows: list[dict[str, Any]] = []
+    counts: dict[str, str] = {}
     for name in field.attributes.field_layout().model_width_modalities:
-        cells, place_of = read_cells(field, name)
+        cells, row_of = read_cells(field, name)
         centre = concepts.centres.get(name, cells.mean(axis=0, dtype=np.float64))
         mean = concepts.vectors.mean(axis=0, dtype=np.float64)
         for rule in ("plain", "centred"):
@@ -64,11 +65,15 @@ def main() -> None:
 
             row = {"modality": name, "rule": rule, "overlap": overlap(seen, query(queries))}
             if captions is not None:
-                ranks = ranks_of(field, seen, place_of, query(captions[0]), captions[1])
-                row |= {"median rank": float(np.median(ranks)), "cells": len(cells)}
-                row |= {"captions": len(ranks)}
+                ranks = ranks_of(field, seen, row_of, query(captions[0]), captions[1])
+                row |= {"median rank": float(np.median(ranks))}
+                counts[name] = f"{len(ranks):,} captions among {len(cells):,} cells"
             rows.append(row)
-    print(pd.DataFrame(rows).to_string(index=False, float_format="%.1f"))
+    table = pd.DataFrame(rows).pivot(index="modality", columns="rule")
+    shown = table[["overlap", "median rank"] if captions is not None else ["overlap"]]
+    print(shown.to_string(float_format="%.1f"))
+    for name, count in counts.items():
+        print(f"{name}: {count}")
 
 
 def phrase_vectors(concepts: Concepts) -> np.ndarray:
