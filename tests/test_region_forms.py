@@ -15,10 +15,12 @@ import xarray as xr
 from support.commands import done, refused
 from support.probe_tables import linear_table
 
+from unigeo import client
 from unigeo.client.areas.polygon_tables import read_areas
 from unigeo.client.areas.polygons import read_polygons
 from unigeo.client.areas.subset import cut_field
 from unigeo.client.field.field import Field
+from unigeo.client.field.labelling import Labelled
 from unigeo.client.field.opening import open_field
 from unigeo.client.probing.probe import Probe
 from unigeo.producer.commands import cli, evaluate
@@ -144,6 +146,9 @@ ENTRIES: dict[str, Entry] = {
         folder / "map.tif", "height", region
     ).read_bytes(),
     "probe.to_zarr": lambda _, probe, region, folder: _zarr_map(probe, region, folder),
+    "labelled.map": lambda field, _, region, __: field.label(
+        linear_table(field, 40), "north", "aerial"
+    ).map(region),
 }
 
 
@@ -153,13 +158,17 @@ def _zarr_map(probe: Probe, region: Any, folder: Path) -> xr.Dataset:
 
 
 def test_the_entries_are_all_that_take_a_region() -> None:
+    public = [getattr(client, name) for name in client.__all__]
+    callables = {one.__name__: one for one in public if inspect.isfunction(one)}
+    for kind in (*filter(inspect.isclass, public), Labelled):
+        methods = inspect.getmembers(kind, inspect.isfunction)
+        callables |= {f"{kind.__name__.lower()}.{name}": one for name, one in methods}
     found = {
-        f"{kind.__name__.lower()}.{name}"
-        for kind in (Field, Probe)
-        for name, method in inspect.getmembers(kind, inspect.isfunction)
-        if not name.startswith("_")
-        and {"region", "polygons"} & {*inspect.signature(method).parameters}
+        name
+        for name, one in callables.items()
+        if "._" not in name and {"region", "polygons"} & {*inspect.signature(one).parameters}
     }
+    found -= {"open_field", "fetch"}  # of a catalogue's region; it calls `cut_field`
     assert found - {"field.search"} == set(ENTRIES) - {"cut_field"}  # `search` calls `similar`'s
 
 

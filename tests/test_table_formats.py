@@ -22,7 +22,7 @@ from unigeo.schemas.tables.points import read_points
 from unigeo.schemas.tables.position_texts import parse_positions
 from unigeo.schemas.tables.table_files import is_table_name, read_table, write_table
 
-ROWS = 30
+ROWS = 500
 
 
 def table() -> pd.DataFrame:
@@ -115,7 +115,7 @@ def test_what_is_read_can_be_written(tmp_path: Path, to: str) -> None:
         source, target = tmp_path / name, tmp_path / f"{name}{to}"
         FORMS[name](source)
         with (
-            read_parts(str(source), None, 7) as parts,
+            read_parts(str(source), None, 170) as parts,
             write_parts(str(target), None, parts) as write,
         ):
             for part in parts:
