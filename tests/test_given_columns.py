@@ -123,6 +123,12 @@ def test_values_of_other_rows_are_refused(
         inputs(table, targets, **options)
 
 
+@pytest.mark.parametrize("columns", [3, (3,)])
+def test_the_column_of_positions_may_be_named_by_a_number(columns: Any) -> None:
+    found = read_points(pd.DataFrame({3: ["39.5, -105.2"], "lon": 1.0}), columns=columns)
+    np.testing.assert_array_equal(found.lonlat, [[-105.2, 39.5]])
+
+
 @pytest.mark.parametrize("columns", ["where", ("where",)])
 def test_a_named_column_holds_positions_as_text(columns: Any) -> None:
     texts = ["39.5, -105.2", "POINT (-105.2 39.5)", "39.5° N 105.2° W", None]

@@ -90,6 +90,7 @@ def test_bounds_of_one_target_or_one_side(field: Field) -> None:
         ("share", (1, 0), r"must be rising numbers, not \(1, 0\)"),
         ("share", (0, np.nan), "must be rising numbers"),
         ("share", 1, r"must be two numbers \(low, high\)"),
+        ("share", "01", r"must be two numbers \(low, high\)"),
         ("share", ("a", "b"), r"must be two numbers \(low, high\)"),
         ("share", (0, 0.5), r"'share' is .* in row \d+, beyond the bounds \(0, 0.5\)"),
         ("north", (0, 1), "all targets are of classes"),

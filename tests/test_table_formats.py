@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.commands import done
 
 from unigeo.client.field.opening import open_field
-from unigeo.schemas.errors import PointsError, StoreError
+from unigeo.schemas.errors import PointsError, PointsWarning, StoreError
 from unigeo.schemas.tables.part_readers import read_parts
 from unigeo.schemas.tables.part_writers import write_parts
 from unigeo.schemas.tables.points import read_points
@@ -176,6 +176,15 @@ def test_a_file_cut_short_is_one_error_that_names_it(tmp_path: Path, ending: str
         list(parts)
 
 
+def test_of_several_sheets_the_one_that_is_read_is_said(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    with pd.ExcelWriter(tmp_path / "t.xlsx") as book:
+        table().to_excel(book, sheet_name="now", index=False)
+        table()[:3].to_excel(book, sheet_name="then", index=False)
+    with pytest.warns(PointsWarning, match="sheet 'now' is read, the first of 2"):
+        assert len(read_table(str(tmp_path / "t.xlsx"))) == ROWS
+
+
 def test_lines_of_features_are_geojson(tmp_path: Path) -> None:
     point = {"type": "Point", "coordinates": [1.5, 2.5]}
     feature = json.dumps({"type": "Feature", "properties": {"n": 1}, "geometry": point})
@@ -199,8 +208,25 @@ def test_a_position_as_text_says_its_coordinates(lon: float, lat: float, between
         assert parse_positions([pair.replace(".", ",")], "latlon", str).tolist() == [[lon, lat]]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "39°30'36\"N 105°12'0\"W",
+        "39° 30' 36\" N, 105° 12' 0\" W",
+        "39° 30′ 36″ N 105° 12′ 0″ W",
+        "39° 30.6' N; 105° 12' W",
+        "39°30'36'' -105°12'",
+        "+39°30'36\"/-105°12'00.0\"",
+    ],
+)
+def test_minutes_and_seconds_are_parts_of_degrees(text: str) -> None:
+    ((lon, lat),) = parse_positions([text], "gps", str)
+    assert (lon, lat) == pytest.approx((-105.2, 39.51), abs=1e-12)
+
+
 def test_positions_that_are_none_say_what_to_do() -> None:
     cases = [
+        (["39°61'N 105°W"], "gps", "it has 61 minutes"),
         (["39, -105", "12 Main St"], "location", "row 1 .*is '12 Main St': .*a geocoder"),
         (["-105.2, 39"], "coords", "its latitude, -105.2, is beyond 90 degrees; rename"),
         (["SRID=5070;POINT (1 2)"], "geom", "it is in EPSG:5070"),

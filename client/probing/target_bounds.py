@@ -97,6 +97,8 @@ def _read_pair(name: str, pair: Any) -> Bounds:
         ProbeError: if it is none, or its first is not below its second.
     """
     try:
+        if isinstance(pair, str):
+            raise TypeError
         low, high = (None if end is None else float(end) for end in pair)
         bounds = Bounds.of_pair((low, high))
     except (TypeError, ValueError) as error:

@@ -6,11 +6,11 @@ from typing import Any
 
 from unigeo.schemas.errors import PointsError
 
-LON_NAMES = ("lon", "longitude", "lng", "long", "x")
-LAT_NAMES = ("lat", "latitude", "y")
+LON_NAMES = ("lon", "longitude", "lng", "long", "längengrad", "laengengrad", "x")
+LAT_NAMES = ("lat", "latitude", "breitengrad", "y")
 
 
-CoordinateColumns = str | tuple[Any] | tuple[Any, Any]
+CoordinateColumns = str | int | tuple[Any] | tuple[Any, Any]
 """Names of the columns of longitude and latitude, or of the one that holds positions as text."""
 
 
@@ -20,9 +20,11 @@ def named_column(columns: CoordinateColumns | None) -> tuple[Any, ...]:
     >>> named_column("where"), named_column(("x", "y"))
     (('where',), ())
     """
-    if isinstance(columns, str):
+    if columns is None:
+        return ()
+    if isinstance(columns, str | int):
         return (columns,)
-    return tuple(columns) if columns is not None and len(columns) == 1 else ()
+    return tuple(columns) if len(columns) == 1 else ()
 
 
 def find_columns(names: Sequence[Any], columns: CoordinateColumns | None = None) -> tuple[Any, Any]:
@@ -35,7 +37,7 @@ def find_columns(names: Sequence[Any], columns: CoordinateColumns | None = None)
         PointsError: if there is none, or more than one of the same name.
     """
     if columns is not None:
-        if isinstance(columns, str) or len(columns) != 2 or columns[0] == columns[1]:
+        if isinstance(columns, str | int) or len(columns) != 2 or columns[0] == columns[1]:
             raise PointsError(
                 "columns= names two columns, longitude first, or one of positions as text, not "
                 f"{columns!r:.60}"

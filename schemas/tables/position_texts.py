@@ -31,7 +31,12 @@ _WKT = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _EMPTY = re.compile(r"(?:SRID=\d+;)?\s*POINT\s*(?:Z|M|ZM)?\s*EMPTY", re.ASCII | re.IGNORECASE)
-_DEGREES = re.compile(r"(?P<number>[+\-−]?[\d.,]+)\s*°?\s*(?P<side>[NSEW]?)", re.IGNORECASE)
+_DEGREES = re.compile(
+    r"""(?P<number>[+\-−]?[\d.,]+)\s*
+    (?:[°º]\s*(?:(?P<minutes>[\d.,]+)\s*['′’]\s*(?:(?P<seconds>[\d.,]+)\s*(?:"|″|”|'')\s*)?)?)?
+    (?P<side>[NSEW]?)""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _SIGNS = {"N": (1, 1), "S": (1, -1), "E": (0, 1), "W": (0, -1)}
 """Axis, 0 for longitude, and sign of a hemisphere."""
 _WGS_84 = "4326"
@@ -124,7 +129,7 @@ def _parse_position(text: str, longitude_first: bool) -> tuple[float, float]:
             "positions are written as 39.5, -105.2 or POINT (-105.2 39.5); addresses become "
             "coordinates by a geocoder, such as geocoding.geo.census.gov"
         )
-    numbers = [parse_number(match["number"], commas=True) for match in matches if match]
+    numbers = [_degrees(match) for match in matches if match]
     sides = [match["side"].upper() for match in matches if match]
     if any(sides):
         axes = [_SIGNS[side][0] for side in sides if side]
@@ -142,6 +147,23 @@ def _parse_position(text: str, longitude_first: bool) -> tuple[float, float]:
     return lon, lat
 
 
+def _degrees(match: re.Match[str]) -> float:
+    """Return degrees with the fraction that minutes and seconds say.
+
+    Raises:
+        ValueError: if a part is no number, or there are 60 minutes or seconds or more.
+    """
+    degrees = parse_number(match["number"], commas=True)
+    fraction = 0.0
+    for name, parts in (("minutes", 60), ("seconds", 3600)):
+        if match[name] is not None:
+            part = parse_number(match[name], commas=True)
+            if part >= 60:
+                raise ValueError(f"it has {part:g} {name}: there are 60 in the next larger unit")
+            fraction += part / parts
+    return math.copysign(abs(degrees) + fraction, degrees) if fraction else degrees
+
+
 def _split(text: str) -> list[str]:
     """Split two numbers; a comma is a decimal point where something else stands between them."""
     for separator in ";|/":
@@ -149,7 +171,8 @@ def _split(text: str) -> list[str]:
             return text.split(separator)
     if text.count(",") == 1 or ", " in text:
         return text.split(", ") if ", " in text else text.split(",")
-    return re.split(r"(?<=[NSEW])\s+|\s+(?=[+\-−\d])", text, maxsplit=1, flags=re.IGNORECASE)
+    halves = re.split(r"(?<=[NSEW])\s+", text, maxsplit=1, flags=re.IGNORECASE)
+    return halves if len(halves) > 1 else re.split(r"\s+(?=[+\-−\d])", text, maxsplit=1)
 
 
 def _letters(name: Any) -> str:

@@ -6,12 +6,19 @@ named.
 
 import os
 import sys
+import warnings
 import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from unigeo.schemas.errors import MissingExtraError, PointsError, RegionError, StoreError
+from unigeo.schemas.errors import (
+    MissingExtraError,
+    PointsError,
+    PointsWarning,
+    RegionError,
+    StoreError,
+)
 from unigeo.schemas.io.addresses import check_destination
 from unigeo.schemas.tables.coordinate_columns import CoordinateColumns
 
@@ -72,6 +79,9 @@ _INSTEAD: dict[str, str] = {
 PIPE = "-"
 """Name of standard input and output."""
 
+_ROOT = Path(__file__).parents[2]
+_OWN_FILES = (str(_ROOT / "client"), str(_ROOT / "schemas"))
+"""Folders whose lines a warning skips to show the user's line."""
 FAILURES = (OSError, EOFError, zlib.error, ValueError, TypeError, NotImplementedError)
 """Errors of pandas, geopandas, Arrow and gzip for a table or a file that they cannot handle."""
 
@@ -318,7 +328,10 @@ def _read_workbook(file: Any) -> Any:
     from unigeo.schemas.tables.spreadsheets import read_workbook
 
     check_pyarrow()
-    return read_workbook(file)[0].to_pandas()
+    table, note = read_workbook(file)
+    if note:
+        warnings.warn(PointsWarning(note), skip_file_prefixes=_OWN_FILES, stacklevel=2)
+    return table.to_pandas()
 
 
 def _read_stata(file: Any) -> Any:
