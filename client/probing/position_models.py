@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -55,7 +56,7 @@ def fit_position_models(
     folds: Int[np.ndarray, " point"],
     lonlat: Float[np.ndarray, "point 2"],
     level: float,
-    bounds: Mapping[str, Bounds],
+    bounds: Mapping[str, Bounds] = MappingProxyType({}),
 ) -> dict[str, PositionModel]:
     """Fit the models of vectors and position on all points.
 
