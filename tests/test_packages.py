@@ -31,6 +31,16 @@ def test_the_listed_packages_are_the_folders() -> None:
     assert set(SETTINGS["tool"]["setuptools"]["packages"]) == folders()
 
 
+def test_the_source_distribution_has_every_folder_that_is_tracked() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("no checkout")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    tracked = {line.split("/")[0] for line in listed.stdout.splitlines() if "/" in line}
+    rules = (ROOT / "MANIFEST.in").read_text(encoding="utf-8").splitlines()
+    grafted = {rule.removeprefix("graft ") for rule in rules if rule.startswith("graft ")}
+    assert {name for name in tracked if not name.startswith(".")} == grafted | set(SIDES)
+
+
 def test_every_folder_of_modules_is_a_package() -> None:
     modules = {path.parent for side in SIDES for path in (ROOT / side).rglob("*.py")}
     assert [path for path in modules if not (path / "__init__.py").is_file()] == []
