@@ -154,7 +154,7 @@ def test_what_to_label_next_is_uncertain_and_spread_out(gulf: Path) -> None:
     assert apart[np.triu_indices(5, 1)].min() > 2, "about four cells"
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(
     west=st.floats(-9, 4), south=st.floats(-9, 4), width=st.floats(0.1, 4), hole=st.floats(0.1, 0.9)
 )

@@ -765,11 +765,17 @@ await fit();
 for (const id of ["label-csv", "label-geojson", "save-png"]) {{
   await saved(id, {json.dumps(str(tmp_path))} + "/" + id);
 }}
-told = {{ labels: await page.evaluate(() => window.unigeo.labels.labels),
+await page.mouse.click(box.x + box.width / 2, box.y + box.height / 2);
+await page.waitForFunction(() => window.unigeo.labels.labels.length > 6);
+const further = await page.locator("#label-next li").count();
+await page.click("#label-undo");
+told = {{ labels: await page.evaluate(() => window.unigeo.labels.labels), further,
+  hidden: await page.locator("#label-result").isHidden(),
   message: await text("message"), counts: await text("label-counts") }};
 """,
         tmp_path,
     )
+    assert told["further"] == 8 and told["hidden"], "what to label next, until labels go"
     assert told["message"] == "" and told["counts"] == 'wood 3, "town", 2 3'
     expected = [(*one["lonlat"], one["label"]) for one in told["labels"]]
     table = pd.read_csv(tmp_path / "label-csv")

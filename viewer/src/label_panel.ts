@@ -77,15 +77,18 @@ export class LabelPanel {
   add(shape: { lonlat: number[]; rings?: number[][][] }): void {
     const label = input("label-name").value.trim();
     if (label === "") say("Type a label first: a class, such as forest, or a number.");
-    else this.set([...this.labels, { ...shape, label }]);
+    else this.set([...this.labels, { ...shape, label }], true);
   }
 
-  set(labels: Label[]): void {
+  /** Take labels; what was fitted stays, with what to label next, where they are only more. */
+  set(labels: Label[], areMore = false): void {
     this.labels = labels;
-    this.cells = [];
-    this.fitted = null;
-    select("label-colour").value = "label";
-    element("label-result").hidden = true;
+    if (!areMore) {
+      this.cells = [];
+      this.fitted = null;
+      select("label-colour").value = "label";
+      element("label-result").hidden = true;
+    }
     element("label-counts").textContent = this.listed();
     this.paint();
   }
