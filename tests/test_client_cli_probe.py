@@ -125,9 +125,14 @@ def test_a_map_that_is_there_is_replaced_only_when_that_is_asked(
 ) -> None:
     out = tmp_path / f"map.{ending}"
     args = ("probe", gulf, table, "--target", "height", *FEW, "--modality", "coordinate")
-    done(*args, "--map", "-8,-6,6,5", out)
+    if ending == "tif":
+        out.write_bytes(b"an older map")
+    else:
+        xr.Dataset({"older": ("x", [1.0])}).to_zarr(out, zarr_format=3)
     assert "there already" in refused(*args, "--map", "-8,-6,6,5", out)
     done(*args, "--map", "-8,-6,6,5", out, "--overwrite")
+    with xr.open_dataset(out, engine={"tif": "rasterio", "zarr": "zarr"}[ending]) as drawn:
+        assert "older" not in drawn
 
 
 @pytest.mark.parametrize(

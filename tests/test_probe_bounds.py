@@ -50,7 +50,9 @@ def test_scores_predictions_maps_and_saved_probes_keep_the_bounds(
     field: Field, tmp_path: Path
 ) -> None:
     table, options = shares(field), {"block_km": 350, "baselines": False, "folds": 3}
+    options["weights"] = np.full(len(table), 2.0)
     free = field.probe(table, "share", "coordinate", **options)
+    assert "Rows count by their weights." in repr(free)
     held = field.probe(table, "share", "coordinate", bounds=(0, 1), **options)
     # A prediction beyond a bound errs by more than the bound itself, whatever the truth.
     assert (held.scores["r2"] > free.scores["r2"]).all()
@@ -70,6 +72,7 @@ def test_scores_predictions_maps_and_saved_probes_keep_the_bounds(
     assert json.loads((saved / FACTS).read_text())["format"] == 3  # earlier readers refuse it
     pd.testing.assert_frame_equal(Probe.load(saved, field).predict(new), found, rtol=1e-6)
     written = free.save(tmp_path / "free")
+    assert repr(Probe.load(written, field)) == repr(free)
     assert json.loads((written / FACTS).read_text())["format"] == 1
 
 

@@ -83,7 +83,7 @@ def interval_layers(
         half = half_width()
         lower, upper = bounds.clip(prediction - half), bounds.clip(prediction + half)
         layer_values |= {"lower": lower, "upper": upper}
-        layer_values["uncertainty"] = (upper - lower) / 2 if bounds.any else half
+        layer_values["uncertainty"] = (upper - lower) / 2 if bounds.exist else half
     return {name: layer_values[name] for name in layers}
 
 
@@ -140,7 +140,7 @@ def measured_coverage(
         # A truth within the bounds that lies in an interval lies in what they leave of it.
         covered[inside] = np.abs(truth[inside] - middle) <= half
         half_width[inside] = half
-        if bounds.any:
+        if bounds.exist:
             half_width[inside] = (bounds.clip(middle + half) - bounds.clip(middle - half)) / 2
     counted = None if weights is None else weights[known]
     mean, share = (np.average(one[known], weights=counted) for one in (half_width, covered))

@@ -21,9 +21,9 @@ def r2_score(
     >>> r2_score(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 2.0]))
     0.5
     """
-    mean = np.average(truth, weights=weights)
-    errors, total = ((np.average((truth - other) ** 2, weights=weights)) for other in (guess, mean))
-    return float(1 - errors / total) if total > 0 else float("nan")
+    error = np.average((truth - guess) ** 2, weights=weights)
+    total = np.average((truth - np.average(truth, weights=weights)) ** 2, weights=weights)
+    return float(1 - error / total) if total > 0 else float("nan")
 
 
 def accuracy(

@@ -68,6 +68,8 @@ class Probe(ProbeModels):
     """Points that models are fitted on; None if the probe was loaded."""
     spatial: Spatial | None = None
     """Whether each set of vectors has a model with position, such as `joined + position`, too."""
+    weighted: bool = False
+    """Whether rows count by weights of their own."""
     _models: dict[tuple[str, str], Model] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -98,6 +100,7 @@ class Probe(ProbeModels):
             rows=data.rows,
             data=data,
             spatial=spatial,
+            weighted=data.weights is not None,
         )
 
     @classmethod

@@ -111,6 +111,8 @@ class ProbeFacts(_FactsModel):
     spreads: list[SpreadFacts]
     spatial: Literal["residuals"] | None = None
     """Whether models with position were scored."""
+    weighted: bool = False
+    """Whether rows counted by weights of their own."""
     residuals: list[ResidualFacts] = []
     """Residuals of the models with position."""
     scores: FactsTable

@@ -90,6 +90,7 @@ def save_probe(
         models=models,
         spreads=[SpreadFacts(penalty=one.penalty, count=one.count) for one in spreads],
         spatial=probe.spatial,
+        weighted=probe.weighted,
         residuals=residuals,
         scores=to_facts_table(probe.scores),
         fold_scores=to_facts_table(probe.fold_scores),
@@ -175,6 +176,7 @@ def load_probe(path: Any, field: "AtPoints") -> "Probe":
         rows=rows,
         data=None,
         spatial=facts.spatial,
+        weighted=facts.weighted,
         _models=models,
     )
     if facts.spatial is not None and not any(map(uses_position, probe.fitted)):

@@ -46,7 +46,9 @@ def _counts_text(probe: "Probe", targets: list[str]) -> str:
     if len(probe.fitted) > 1:
         models = (f"{target[:60]} by {probe.default_features(target)}" for target in targets)
         by_default = f" Predicted by default: {'; '.join(models)}."
-    return f"Scores of held-out predictions. {counts}.{_PRECISION if classes else ''}{by_default}"
+    weighted = " Rows count by their weights." if probe.weighted else ""
+    precision = _PRECISION if classes else ""
+    return f"Scores of held-out predictions. {counts}.{weighted}{precision}{by_default}"
 
 
 def _gains_text(probe: "Probe", targets: list[str]) -> str:

@@ -61,7 +61,7 @@ def model_facts(
         penalty=float(model.ridge.penalties[0]),
         nonconformity=half_width,  # type: ignore[arg-type]
         spread=index,
-        bounds=model.bounds.as_pair() if model.bounds.any else None,
+        bounds=model.bounds.as_pair() if model.bounds.exist else None,
     )
 
 

@@ -22,11 +22,11 @@ class Bounds:
 
     def clip(self, values: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
         """Move values beyond a bound onto it; NaN stays."""
-        return np.asarray(np.clip(values, self.low, self.high)) if self.any else values
+        return np.asarray(np.clip(values, self.low, self.high)) if self.exist else values
 
     @property
-    def any(self) -> bool:
-        """Whether there is a bound."""
+    def exist(self) -> bool:
+        """Whether there is a bound on either side."""
         return self != UNBOUNDED
 
     @classmethod
