@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from unigeo.client.examples.example_tables import example
     from unigeo.client.field.field import Field
     from unigeo.client.field.opening import open_field
-    from unigeo.client.field.shortcuts import join, probe, sample
+    from unigeo.client.field.shortcuts import fetch, join, probe, sample
     from unigeo.client.probing.folds import spatial_blocks
     from unigeo.client.probing.probe import Probe
     from unigeo.client.probing.sklearn import ProbeClassifier, ProbeRegressor
@@ -39,6 +39,7 @@ __all__ = [
     "RegionWarning",
     "errors",
     "example",
+    "fetch",
     "join",
     "open_field",
     "probe",
@@ -56,6 +57,7 @@ _MODULES = {
     "ProbeWarning": "errors",
     "RegionWarning": "errors",
     "example": "examples.example_tables",
+    "fetch": "field.shortcuts",
     "join": "field.shortcuts",
     "open_field": "field.opening",
     "probe": "field.shortcuts",

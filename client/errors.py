@@ -14,6 +14,7 @@
     └── MissingExtraError (ImportError)     an optional package that is not installed
 
     UserWarning
+    ├── CacheWarning                        a cache on disk that cannot be used
     ├── DefaultFieldWarning                 a field that is read because none was named
     ├── PointsWarning                       points without a vector or a position
     ├── RegionWarning                       polygons without a vector or a shape
@@ -28,6 +29,7 @@ True
 """
 
 from unigeo.schemas.errors import (
+    CacheWarning,
     DamagedError,
     DefaultFieldWarning,
     ForeignError,
@@ -47,6 +49,7 @@ from unigeo.schemas.errors import (
 )
 
 __all__ = [
+    "CacheWarning",
     "DamagedError",
     "DefaultFieldWarning",
     "ForeignError",

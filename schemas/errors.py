@@ -41,6 +41,10 @@ class StoreError(UnigeoError, OSError):
     """A store that cannot be reached, read or written."""
 
 
+class CacheWarning(UserWarning):
+    """A cache on disk that cannot be used."""
+
+
 class DefaultFieldWarning(UserWarning):
     """A field that is read because none was named."""
 

@@ -71,6 +71,20 @@ def test_every_verb_has_the_default(conus_1: Path) -> None:
     assert client.open_field().url == client.open_field("conus-1").url == str(conus_1)
 
 
+def test_a_part_is_fetched_and_read_without_the_rest(
+    conus_1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    part = client.fetch("conus-1", region=(-18, 2, -10, 9), modalities="fused")
+    assert part.url == str(tmp_path / "region.zarr") and part.modalities == ("fused",)
+    whole = client.open_field(conus_1)
+    pd.testing.assert_frame_equal(
+        part.sample([[-14.0, 5.0]]), whole.sample([[-14.0, 5.0]], "fused")
+    )
+    with pytest.raises(StoreError, match="it is there already"):
+        client.fetch("conus-1", region=(-18, 2, -10, 9))
+
+
 def test_without_the_distribution_the_client_says_how_to_get_it() -> None:
     for call in (lambda: client.open_field(), lambda: client.open_field("conus-1")):
         with pytest.raises(StoreError, match=r'pip install "unigeo\[conus\]"'):

@@ -19,6 +19,7 @@ CLIENT = [
     "RegionWarning",
     "errors",
     "example",
+    "fetch",
     "join",
     "open_field",
     "probe",
@@ -26,6 +27,7 @@ CLIENT = [
     "spatial_blocks",
 ]
 ERRORS = [
+    "CacheWarning",
     "DamagedError",
     "DefaultFieldWarning",
     "ForeignError",

@@ -1,7 +1,7 @@
 """Opens a field from a URL, a Zarr store, or a Dataset that xarray opened."""
 
+import functools
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +11,7 @@ from unigeo.client.field.field import Field
 from unigeo.client.naming.default_field import default_field, say_once
 from unigeo.client.naming.known_fields import address_of
 from unigeo.client.reading.array_layout import stored_array
+from unigeo.client.reading.cached_store import cached
 from unigeo.client.reading.cell_protocol import Cells, WindowCells
 from unigeo.client.reading.cell_reader import StoredCells
 from unigeo.client.reading.checked_root import errors_naming, open_root
@@ -50,6 +51,7 @@ def open_field(
     overview: int | None = None,
     allow_building: bool = False,
     timeout_s: float = _REQUEST_TIMEOUT_S,
+    cache: Any = None,
 ) -> Field:
     """Open a field.
 
@@ -64,6 +66,8 @@ def open_field(
         allow_building: also open a store that is not published yet; its missing shards read as
             "not produced".
         timeout_s: seconds after which a request without an answer is retried.
+        cache: folder in which bytes of a remote store are kept once they are read; by default the
+            one that `UNIGEO_CACHE` names, if it does; False keeps nothing.
 
     Raises:
         StoreError: if there is no store, no field of such a name, it cannot be reached, it is still
@@ -83,7 +87,7 @@ def open_field(
 
         url = store_of_catalogue(str(url), region, release, timeout_s=timeout_s)
     url = store_in_folder(absolute_url(url))
-    store = open_store(url, timeout_s=timeout_s)
+    store = cached(open_store(url, timeout_s=timeout_s), url, cache)
     root = open_root(store, url, building=allow_building and overview is None)
     path = "" if overview is None else _overview_path(root.group, url, overview)
     group = cast("zarr.Group", root.group[path]) if path else root.group
@@ -124,7 +128,7 @@ def open_field(
             dataset.encoding.setdefault("source", url)
         return dataset
 
-    @cache
+    @functools.cache
     def cells(name: str) -> Cells:
         array = group.get(name)
         if not isinstance(array, zarr.Array):
@@ -150,7 +154,12 @@ def open_field(
         reopen=(
             open_field,
             (url,),
-            {"overview": overview, "allow_building": allow_building, "timeout_s": timeout_s},
+            {
+                "overview": overview,
+                "allow_building": allow_building,
+                "timeout_s": timeout_s,
+                "cache": cache,
+            },
         ),
     )
 
@@ -262,7 +271,7 @@ def field_of_dataset(dataset: "xr.Dataset") -> Field:
         raise LayoutError("the Dataset's cells were thinned or reordered; sample the whole one")
     store = DatasetStore(dataset, field_attributes, grid)
 
-    @cache
+    @functools.cache
     def cells(name: str) -> Cells:
         layout = field_attributes.field_layout()
         return store.cells(name) or _window_cells(name, store.read, layout)

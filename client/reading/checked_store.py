@@ -11,6 +11,7 @@ from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import WrapperStore
 
+from unigeo.client.reading.cached_store import CachedStore
 from unigeo.client.reading.generations import ROOT, Generation
 from unigeo.client.reading.object_listing import Listing, damaged_error, lost_error, size_error
 from unigeo.client.reading.range_requests import get_checked
@@ -42,6 +43,8 @@ class CheckedStore(WrapperStore[Store]):
         """Wrap a published store, with the listing and generation of an earlier wrapper if any."""
         super().__init__(store)
         self.listing = listing or Listing(store)
+        if isinstance(store, CachedStore):
+            store.listing = self.listing
         self.generation = generation or Generation(store, self.listing)
 
     def _with_store(self, store: Store) -> Any:

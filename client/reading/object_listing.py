@@ -147,7 +147,7 @@ class Listing:
         attributes = (await self.attributes()).get("unigeo")
         digest = attributes.get("manifest_sha256") if isinstance(attributes, dict) else None
         keys = await self.manifest_objects()
-        bodies = [await self._content(key) for key in keys] if digest else []
+        bodies = await asyncio.gather(*map(self._content, keys)) if digest else []
         return bool(digest) and digest == manifest_digest(
             {key: body or b"" for key, body in zip(keys, bodies, strict=True)}
         )

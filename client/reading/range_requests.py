@@ -71,6 +71,17 @@ class ObjectSource(Protocol):
         """
 
 
+@runtime_checkable
+class CachingStore(Protocol):
+    """A Zarr store that reads through a cache and knows the versions of what it requests."""
+
+    async def read(self, key: str, byte_range: Any) -> "tuple[Buffer | None, ObjectVersion | None]":
+        """Read bytes of an object, and its version; that is None of bytes from the cache."""
+
+    async def version(self, key: str) -> ObjectVersion | None:
+        """Return an object's version by the server."""
+
+
 class Requests:
     """Objects of any Zarr store, read by concurrent range requests.
 
@@ -240,6 +251,8 @@ async def get_with_version(
     from zarr.storage import LocalStore, ObjectStore
 
     prototype = default_buffer_prototype()
+    if isinstance(store, CachingStore):
+        return await store.read(key, byte_range)
     if isinstance(store, ObjectStore):
         import obstore
         from obstore.exceptions import NotSupportedError
@@ -273,6 +286,8 @@ async def object_version(store: "Store", key: str) -> ObjectVersion | None:
             return version_of_file((store.root / key).stat())
         except OSError:
             return None
+    if isinstance(store, CachingStore):
+        return await store.version(key)
     if isinstance(store, ObjectStore):
         import obstore
 

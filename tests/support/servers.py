@@ -149,6 +149,8 @@ class RangeServer(Served):
     """Of the one link that all connections share; None is unlimited."""
     port: int = 0
     """0 takes a free one."""
+    dated: bool = False
+    """Say when a file was changed, instead of 1970."""
     counts: Counts = field(default_factory=Counts)
     log: list[Request] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -233,7 +235,10 @@ class RangeServer(Served):
         if fault.truncate_to is not None:
             size = min(size, fault.truncate_to)
         tag = hashlib.sha256(f"{path} {size} {self._state(path)}".encode()).hexdigest()[:16]
-        headers = {"Accept-Ranges": "bytes", "ETag": f'"{tag}"', "Last-Modified": formatdate(0)}
+        changed = formatdate(self._changed_s(path), usegmt=True)
+        headers = {"Accept-Ranges": "bytes", "ETag": f'"{tag}"', "Last-Modified": changed}
+        if request.headers.get("If-None-Match") == headers["ETag"]:
+            return 304, headers, b""
         if path.endswith(".html"):
             headers["Content-Type"] = "text/html"
         asked = None if fault.ignore_range else parse_range(request.headers.get("Range"), size)
@@ -302,6 +307,11 @@ class RangeServer(Served):
             return hashlib.sha256(self.content[path]).hexdigest()
         return str((self.content / path).stat().st_mtime_ns)
 
+    def _changed_s(self, path: str) -> float:
+        if isinstance(self.content, Mapping) or not self.dated:
+            return 0.0
+        return (self.content / path).stat().st_mtime
+
     def _bytes(self, path: str, start: int, stop: int) -> bytes:
         if isinstance(self.content, Mapping):
             return self.content[path][start:stop]
@@ -360,7 +370,7 @@ def main() -> None:
     options = parser.parse_args()
 
     async def serve() -> None:
-        server = RangeServer(options.folder, options.latency, options.rate, options.port)
+        server = RangeServer(options.folder, options.latency, options.rate, options.port, True)
         await server.start()
         print(server.url, flush=True)
         await asyncio.Event().wait()
