@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from unigeo.client import errors
     from unigeo.client.examples.example_tables import example
     from unigeo.client.field.field import Field
+    from unigeo.client.field.field_features import FieldFeatures
     from unigeo.client.field.opening import open_field
     from unigeo.client.field.shortcuts import fetch, join, probe, sample
     from unigeo.client.probing.folds import spatial_blocks
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DefaultFieldWarning",
     "Field",
+    "FieldFeatures",
     "PointsWarning",
     "Probe",
     "ProbeClassifier",
@@ -50,6 +52,7 @@ __all__ = [
 _MODULES = {
     "DefaultFieldWarning": "errors",
     "Field": "field.field",
+    "FieldFeatures": "field.field_features",
     "PointsWarning": "errors",
     "Probe": "probing.probe",
     "ProbeClassifier": "probing.sklearn",

@@ -11,6 +11,7 @@ from unigeo.schemas import errors as every_error
 CLIENT = [
     "DefaultFieldWarning",
     "Field",
+    "FieldFeatures",
     "PointsWarning",
     "Probe",
     "ProbeClassifier",

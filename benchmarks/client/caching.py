@@ -2,8 +2,8 @@
 
     python -m benchmarks.client.caching conus/conus.zarr
 
-Serves the store at 30 ms and 50 MB/s, and reads 1,000 points of its first default modality without a
-cache, with an empty one, and again, each time with a newly opened field.
+Serves the store at 30 ms and 50 MB/s, and reads 1,000 points of its first default modality without
+a cache, with an empty one, and again, each time with a newly opened field.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.client.link import StoreLink
 from unigeo import client
+from unigeo.schemas.geo.bounds import grid_bounds
 
 LATENCY_S, RATE_BYTES_S, POINTS = 0.03, 50e6, 1000
 
@@ -28,7 +29,7 @@ def main() -> None:
         StoreLink(store, latency_s=LATENCY_S, bytes_per_s=RATE_BYTES_S) as link,
     ):
         field = client.open_field(link.url, cache=False)
-        west, south, east, north = field.grid.bounds_lonlat()
+        west, south, east, north = grid_bounds(field.grid)
         lonlat = np.random.default_rng(0).uniform((west, south), (east, north), (POINTS, 2))
         read = {}
         for label, cache in (("no cache", False), ("empty cache", folder), ("again", folder)):

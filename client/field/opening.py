@@ -173,7 +173,7 @@ def store_in_folder(url: Any) -> Any:
     folder = Path(url) if isinstance(url, str) and "://" not in url else None
     if folder is None or not folder.is_dir() or (folder / "zarr.json").exists():
         return url
-    inside = sorted(one.parent.name for one in folder.glob("*/zarr.json"))
+    inside = sorted(one.parent.name for one in folder.glob("*.zarr/zarr.json"))
     if len(inside) > 1:
         listed = ", ".join(inside[:5]) + (", ..." if len(inside) > 5 else "")
         raise StoreError(f"{url} is a folder of {len(inside)} stores: name one of {listed}")
