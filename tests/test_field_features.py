@@ -55,7 +55,7 @@ class OfAnyColumns(client.FieldFeatures):
         values = validate_data(
             self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=reset
         )
-        positions: np.ndarray = values[:, :2] % 4
+        positions: np.ndarray = values[:, :2] % 4 - 5  # no water
         return positions
 
 
@@ -84,7 +84,7 @@ def test_it_returns_what_the_field_has(wide: Path) -> None:
     )
     again = pickle.loads(pickle.dumps(features))
     np.testing.assert_array_equal(again.transform(lonlat), expected)
-    names = client.FieldFeatures(wide, dims=3, modalities=["coordinate", "sar"]).fit(lonlat)
+    names = client.FieldFeatures(wide, dims=3, modalities=["coordinate", "sar"]).fit(table)
     assert list(names.get_feature_names_out()) == [
         f"{name}_{band:03d}" for name in ("coordinate", "sar") for band in range(3)
     ]
@@ -105,8 +105,8 @@ def test_it_stands_in_pipelines_and_searches(gulf: Path) -> None:
     )
     model = make_pipeline(columns, SimpleImputer(), Ridge(1e-6))
     scores = cross_val_score(clone(model), table, table["height"], cv=3)
-    assert scores.min() > 0.95  # `height` is linear in the vectors
-    assert cross_val_score(Ridge(), table[["lon", "lat"]], table["height"], cv=3).max() < 0.9
+    assert scores.min() > 0.8  # `height` is linear in the vectors, and some lie in the lake
+    assert cross_val_score(Ridge(), table[["lon", "lat"]], table["height"], cv=3).max() < 0.5
 
 
 def test_what_are_no_positions_is_refused(gulf: Path) -> None:

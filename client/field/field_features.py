@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from unigeo.client.field.field import Field
 from unigeo.client.field.opening import open_field
 from unigeo.client.points.join import column_names
-from unigeo.client.reading.stored_field import StoredField
 from unigeo.schemas.errors import MissingExtraError, PointsError
 from unigeo.schemas.tables.coordinate_columns import find_columns
 
@@ -58,7 +58,7 @@ class FieldFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any = None) -> "FieldFeatures":  # noqa: N803
         """Open the field, and check that X holds positions; nothing is learned."""
         self._positions(X, reset=True)
-        field = self.field if isinstance(self.field, StoredField) else open_field(self.field)
+        field = self.field if isinstance(self.field, Field) else open_field(self.field)
         self.field_ = field if self.dims is None else field.leading(self.dims)
         self.modalities_ = (
             self.field_.default_modalities
