@@ -44,7 +44,9 @@ def progress_bar(label: str, total: int, unit: str, show: bool = True) -> Iterat
     if not show and since is None:
         yield lambda count: None
         return
-    with ExitStack() as opened, late_bars(False):
+    with ExitStack() as opened:
+        if since is not None:  # one bar at a time
+            opened.enter_context(late_bars(False))
         bar = opened.enter_context(_bar(label, total, unit)) if show else None
         lock, done = threading.Lock(), 0
 
