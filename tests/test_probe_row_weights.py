@@ -112,7 +112,7 @@ def test_only_the_ratios_of_weights_matter_and_rows_without_one_take_no_part() -
             lonlat[rows],
             weights=weights,
             folds=3,
-            baselines=["mean", "lonlat ridge", "lonlat IDW"],
+            baselines=["mean", "lonlat IDW"],
         ).set_index(["target", "features", "split"])
 
     plain = scores()
@@ -122,7 +122,7 @@ def test_only_the_ratios_of_weights_matter_and_rows_without_one_take_no_part() -
     weighted = scores(weights=pd.Series(weights))
     alone = scores(slice(20, None), weights[20:] * 1000)
     pd.testing.assert_frame_equal(weighted, alone, rtol=1e-6, atol=1e-9)
-    assert abs(weighted["score"] - scores(slice(20, None))["score"]).max() > 1e-3
+    assert abs(weighted["score"] - plain["score"]).max() > 1e-2
 
 
 @pytest.mark.parametrize(
