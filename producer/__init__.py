@@ -1,5 +1,5 @@
 """Train UniGeoCLIP and write its embeddings as a Zarr field.
 
-`pipeline.pipeline` has the two functions behind `unigeo-produce`: `choose` turns options into a
-run, `carry_out` trains, rasterizes and publishes.
+`api` has what a notebook needs: `train`, `plan`, `rasterize`, `publish`, `UniGeoCLIP`. The command
+`unigeo-produce` calls the same functions of `pipeline`.
 """

@@ -121,6 +121,47 @@ def test_a_file_that_is_added_or_replaced_is_named_and_the_others_stay(files: Pa
     assert prepared.earlier.taken == {"aerial": 0, "dsm": 24, "street": 0, "text": 24}
 
 
+ANY_EDIT = [
+    *[("file", name, "") for name in WRITERS],
+    *[edit[:3] for edit in (*EDITS, *SLOW)],
+    ("where", "cell_level", "19"), ("where", "weight_power", "0.5"), ("where", "per_cell", "2"),
+    ("splits", "spatial_share", "0.5"), ("kept", "shard_level", "13"),
+    ("aerial", "min_valid", "0.9"), ("aerial", "bands", "[3, 2, 1]"), ("aerial", "note", '"n"'),
+    ("aerial", "prefer", '"oldest"'), ("dsm", "ground", '"none"'), ("dsm", "units", '"ft"'),
+    ("dsm", "lowest_m", "-100"), ("street", "radius_m", "4000"), ("street", "patch_px", "8"),
+    ("text", "radius_m", "1500"), ("text", "tokens", "12"), ("text", "licence", '"ODbL-1.0"'),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@given(edit=st.sampled_from(ANY_EDIT), out=st.sampled_from(["half", "done"]))
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_whatever_is_edited_between_kill_and_resume_is_named_or_leads_to_the_edited_set(
+    edit: tuple[str, str, str], out: str, files: Path, begun: Path
+) -> None:
+    table, name, value = edit
+    for made in ("grown", "unbroken"):
+        shutil.rmtree(made, ignore_errors=True)
+    Path("edited.toml").write_text(SET if table == "file" else edited(table, name, value))
+    before = tree(out)
+    try:
+        if table == "file":
+            WRITERS[name](name, 1)
+        description = read_set_description(Path("edited.toml"))
+        with pytest.raises(UnigeoError) as refused:
+            observe_set(prepare(description), out)
+        named = name if table == "file" else f"{table}.{name} was"
+        moved = ("candidates.csv", "region.geojson", "weights.tif")
+        assert named in str(refused.value) or name in moved
+        assert tree(out) == before
+        grown(out)
+    finally:
+        if table == "file":
+            shutil.copy(begun / name, name)
+
+
 def test_an_earlier_set_is_checked(files: Path) -> None:
     Path("edited.toml").write_text(edited("aerial", "credit", '"Somebody"'))
     description = read_set_description(Path("edited.toml"))

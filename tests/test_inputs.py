@@ -115,8 +115,6 @@ def test_a_file_that_is_no_such_file_is_named_before_work(name: str, files: Path
     }
     if name == "candidates.csv":
         damages.pop("cut")  # a table of fewer rows
-    if name == "street/a.jpg":
-        damages = {"missing": None}  # images are opened where they are observed
     pattern = {"aerial_20200101.tif": "aerial_", "street/a.jpg": "street/"}.get(name, name)
     for damage, content in damages.items():
         Path(name).unlink()
@@ -132,7 +130,7 @@ def test_a_modality_of_which_nothing_is_observed_is_an_error_that_names_the_file
     files: Path,
 ) -> None:
     Path("street/a.jpg").write_bytes(Path("street/a.jpg").read_bytes()[:300])
-    with pytest.raises(ObservationsError, match=r"of street nothing was observed .*damaged image"):
+    with pytest.raises(ObservationsError, match=r"none of 1 files .*a\.jpg: damaged image"):
         observe_set(prepare(read_set_description(Path("set.toml"))), "new")
     assert not Path("new/set.json").exists()
 
@@ -162,6 +160,24 @@ def test_a_key_that_was_edited_between_kill_and_resume_is_named(
     with pytest.raises(ObservationsError, match=rf"\b{table}\.{key} was .* and is "):
         observe_set(prepare(read_set_description(Path("edited.toml"))), "half")
     assert tree("half") == before
+
+
+def test_photographs_that_are_damaged_are_named_before_work(files: Path) -> None:
+    """The others are used; one with bytes after its end is whole."""
+    shutil.copy("street/a.jpg", "street/b.jpg")
+    whole = Path("street/b.jpg").read_bytes()
+    table = Path("street.csv").read_text()
+    Path("street.csv").write_text(table + table.splitlines()[1].replace("a.jpg", "b.jpg") + "\n")
+    for content, why in (
+        (whole[:-20], "damaged image"),
+        (b"", "damaged image"),
+        (b"words", "damaged"),
+    ):
+        Path("street/b.jpg").write_bytes(content)
+        prepared = prepare(read_set_description(Path("set.toml")), dry_run=True)
+        assert prepared.passed_over()["street"][0].startswith(f"b.jpg: {why}")
+    Path("street/b.jpg").write_bytes(whole + b"more of the camera")
+    assert not prepare(read_set_description(Path("set.toml")), dry_run=True).passed_over()
 
 
 def test_overviews_beside_a_raster_are_part_of_it(files: Path) -> None:

@@ -4,9 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from obstore.exceptions import BaseError
+from support import stores
 
 from unigeo.producer.commands.endings import error_line
 from unigeo.producer.raster.dask_cluster import connect_in_time
+from unigeo.producer.raster.dask_worker import perform
+from unigeo.producer.raster.planning import Task
+from unigeo.producer.raster.raster_job import Equipment, RasterJob
 from unigeo.producer.raster.run import ExecutionOptions
 from unigeo.schemas.errors import ModelError, StoreError
 from unigeo.schemas.io import retrying
@@ -121,3 +125,22 @@ def test_an_absent_scheduler_is_waited_for_with_a_word(capsys: pytest.CaptureFix
     assert "\n" not in str(ended.value) and "same command again" in str(ended.value)
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 and "asked again for" in said[0]
+
+
+def test_a_worker_has_the_patience_of_its_run() -> None:
+    """Whatever its process did before, and for as long as the task lasts."""
+    seen: list[float] = []
+
+    def open_equipment() -> Equipment:
+        seen.extend(retrying._patience_s)
+        raise ModelError("opened")
+
+    layout = stores.layout_of(("coordinate",))
+    grid = stores.grid_of(stores.GULF, layout)
+    job = RasterJob(
+        url="nowhere", region=stores.GULF, grid=grid, layout=layout,
+        open_equipment=open_equipment, patience_s=12.5,
+    )  # fmt: skip
+    with pytest.raises(ModelError, match="opened"):
+        perform(job, Task("coordinate", 0, 0), False, True)
+    assert seen == [12.5] and retrying._patience_s == []

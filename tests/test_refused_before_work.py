@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from unigeo.producer.pipeline.production_run import ProductionRun
 from unigeo.producer.pipeline.recipe import recipe
 from unigeo.producer.raster.run import ExecutionOptions
 from unigeo.producer.sources.set_description import read_set_description
-from unigeo.schemas.errors import ModelError, ObservationsError, UnigeoError
+from unigeo.schemas.errors import ModelError, ObservationsError, StoreError, UnigeoError
 from unigeo.schemas.geo.regions import region_of_bbox
 from unigeo.schemas.io.stores import open_group
 
@@ -152,11 +153,30 @@ def test_a_model_without_coordinates_is_published_without_an_encoder(
 ) -> None:
     run = without_coordinates
     options = ExecutionOptions(progress=False)
-    assert any(line.startswith("time") for line in foresee(run, World()))
-    lines = list(carry_out(run, World(), options=options))
-    assert lines[-1].startswith("published")
+    (told,) = (line for line in foresee(run, World()) if line.startswith("time"))
+    stages = ("observing", "training", "rasterizing", "deriving", "publishing")
+    assert all(stage in told for stage in stages)
+    assert not run.model.parent.exists() or not list(run.model.parent.iterdir())
+    predicted = dict.fromkeys(stages, 1000.0)
+    lines = list(carry_out(run, World(), options=options, predicted=predicted))
+    assert lines[-2].startswith("published")
+    assert "s of 5000 s predicted: observing" in lines[-1]
+    assert all(f"{stage} " in lines[-1] for stage in stages)
     assert "encoder" not in open_group(run.out)
     field = client.open_field(run.out)
     assert field.modalities == ("aerial",) and field.verify().ok
     with pytest.raises(UnigeoError, match="encoder"):
         field.encode([(-104.0, 39.0)])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), [({"resolution_m": 60_000}, "grid"), ({"modalities": "dsm"}, "layout")]
+)
+def test_another_product_is_refused_before_its_model_is_trained(
+    change: dict[str, Any], words: str, without_coordinates: ProductionRun
+) -> None:
+    """Needs the store of the test above."""
+    run = without_coordinates
+    options = {"resolution_m": 50_000, "modalities": "aerial"} | change
+    with pytest.raises(StoreError, match=f"holds another product: its {words}"):
+        choose(run.region, World(), out=run.out, model_out="other", **options)

@@ -92,6 +92,31 @@ def test_a_changed_raster_makes_a_model_beside_the_old_one(folder: Path) -> None
     assert stores.tree(folder / "bbox") == after
 
 
+def test_a_corrected_credit_takes_over_the_model_and_every_shard(folder: Path) -> None:
+    """The release says the new one, its vectors are those of before, and nothing is trained."""
+    path = folder / "data/observations.toml"
+    before = stores.tree(folder / "bbox")
+    licence = 'licence = "CC0-1.0"\n'
+    path.write_text(path.read_text().replace(licence, f'{licence}citation = "Corrected."\n', 1))
+    done = command(folder, "--update")
+    assert done.exit_code == 0, done.output
+    assert "bbox/model, trained before" in done.stderr
+    after = stores.tree(folder / "bbox")
+    assert after["model/model.safetensors"] == before["model/model.safetensors"]
+    shards = [key for key in before if key.startswith("bbox.zarr/aerial/c/")]
+    assert shards
+    for key in shards:
+        assert after[key.replace("bbox.zarr", "bbox-r2.zarr")] == before[key]
+    newest = client.open_field(folder / "bbox/bbox-r2.zarr")
+    assert "Corrected." in str(newest.cite()) and newest.verify().ok
+    assert "Corrected." in (folder / "bbox/model/card.md").read_text()
+
+
+def test_a_model_of_other_settings_is_refused_key_by_key(folder: Path) -> None:
+    told = str(command(folder, "--set", "training.rate=0.5").exception)
+    assert "training.rate was 0.003 and is 0.5" in told and "model." not in told.partition(";")[0]
+
+
 def test_the_folder_of_the_model_can_be_named(folder: Path) -> None:
     both = command(folder, "--model", "bbox/model", "--model-out", "other")
     assert both.exit_code != 0 and "name one of them" in str(both.exception)

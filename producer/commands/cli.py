@@ -131,7 +131,9 @@ def _produce(**options: Any) -> None:
     region = _region(options)  # before torch is imported: a typing error is answered at once
     check_observations(options["observations"], options["data"])
     changes = setting_changes(options)
+    from unigeo.producer.pipeline.forecast import forecast, format_stages, is_long
     from unigeo.producer.pipeline.pipeline import carry_out, choose, describe, foresee
+    from unigeo.schemas.io.durations import format_duration
 
     execution, terms = execution_options(options), publication_terms(options)
     observations = open_named(options["observations"], options["data"])
@@ -161,7 +163,15 @@ def _produce(**options: Any) -> None:
         for line in foresee(run, observations, workers=workers, price_per_hour=price):
             click.echo(line, err=True)
     else:
-        click.echo(_echo(carry_out(run, observations, options=execution, terms=terms)))
+        predicted = None
+        if is_long(run):
+            seen = forecast(run, observations, workers=options["workers"] or 1)
+            predicted = seen.seconds
+            if predicted is not None:
+                whole = format_duration(sum(predicted.values()))
+                click.echo(f"time          about {whole}: {format_stages(predicted)}", err=True)
+        lines = carry_out(run, observations, options=execution, terms=terms, predicted=predicted)
+        click.echo(_echo(lines))
 
 
 def _echo(lines: "Generator[str, None, str]") -> str:

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -38,6 +38,9 @@ from unigeo.producer.encoders.tower_settings import (
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.io.atomic_files import folder_beside
 from unigeo.schemas.io.json_text import load_json
+
+if TYPE_CHECKING:
+    from unigeo.producer.encoders.embedder import Embedder
 
 LARGEST_SCALE = 100.0
 """Largest inverse temperature, as in CLIP."""
@@ -91,6 +94,23 @@ class UniGeoCLIP(nn.Module):
         count = [len(settings.pairs)] if settings.temperature_per_pair else []
         self.logit_scale = nn.Parameter(torch.full(count, start))
         self.register_buffer("rotation", torch.from_numpy(_rotation(settings)))
+
+    @staticmethod
+    def from_pretrained(
+        folder: str | Path, device: "str | torch.device | None" = None
+    ) -> "Embedder":
+        """Open a trained model with its tokenizer, to encode observations as users have them.
+
+        Args:
+            folder: folder of a finished model.
+            device: device to encode on; CUDA if None and there is one, else the CPU.
+
+        Raises:
+            ModelError: if a file is missing, damaged, or of another version.
+        """
+        from unigeo.producer.encoders.embedder import Embedder
+
+        return Embedder.open(folder, device)
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -4,13 +4,21 @@
 cost. Both yield the lines that the command prints; the stages themselves are in `stages`.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 
-from unigeo.producer.encoders.model import UniGeoCLIP, load_model
-from unigeo.producer.encoders.text import train_tokenizer
 from unigeo.producer.observations.forms import COORDINATE
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
+from unigeo.producer.pipeline.forecast import (
+    DERIVING,
+    OBSERVING,
+    PUBLISHING,
+    RASTERIZING,
+    TRAINING,
+    compare_times,
+    forecast,
+    format_stages,
+)
 from unigeo.producer.pipeline.production_run import ProductionRun, choose, describe
 from unigeo.producer.pipeline.stages import (
     announce_run,
@@ -24,21 +32,21 @@ from unigeo.producer.pipeline.stages import (
     train_model,
 )
 from unigeo.producer.pipeline.stopping import kept_when_stopped
+from unigeo.producer.publishing.rehearsal import StageClock
 from unigeo.producer.publishing.releases import take_over
 from unigeo.producer.publishing.terms import Terms
 from unigeo.producer.publishing.updates import is_unchanged
 from unigeo.producer.raster.coordinate_detail import describe_detail
-from unigeo.producer.raster.coordinate_interpolation import cells_per_node
-from unigeo.producer.raster.cost_estimate import calibrate, cell_flops, estimate, format_estimate
-from unigeo.producer.raster.encoding import ModelEncoder, check_fit, encoder_of
+from unigeo.producer.raster.cost_estimate import format_estimate
+from unigeo.producer.raster.encoding import ModelEncoder, encoder_of
 from unigeo.producer.raster.local_executor import RasterReport
-from unigeo.producer.raster.planning import planned
 from unigeo.producer.raster.run import ExecutionOptions, fill, refuse_failures
 from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.producer.raster.store_lease import StoreLease, lease_store
 from unigeo.producer.storage.field_store import check_writable
 from unigeo.producer.training.processes import default_device
-from unigeo.producer.training.train import check_folder, fingerprint, finished_metrics
+from unigeo.producer.training.train import finished_metrics
+from unigeo.schemas.io.durations import format_duration
 from unigeo.schemas.io.retrying import patient
 from unigeo.schemas.io.stores import open_group
 
@@ -51,17 +59,23 @@ def carry_out(
     *,
     options: ExecutionOptions | None = None,
     terms: Terms | None = None,
+    predicted: Mapping[str, float] | None = None,
+    publishes: bool = True,
 ) -> Generator[str, None, str]:
     """Train, rasterize and publish; yields a line after each stage.
+
+    Every stage resumes where an earlier call stopped, and is left out where its output is current.
 
     Args:
         run: what to produce.
         observations: what is observed.
         options: how the run is executed; here, with bars on stderr, by default.
         terms: terms of publication.
+        predicted: seconds of each stage, as `forecast` predicted them, to be compared at the end.
+        publishes: go on to publication once all shards are written.
 
     Returns:
-        URL of the published store: of the previous release where nothing has changed since.
+        URL of the store: of the previous release where nothing has changed since.
 
     Raises:
         UnigeoError: naming the stage, what happened and what to do; finished parts are kept.
@@ -69,7 +83,23 @@ def carry_out(
     options = options or ExecutionOptions()
     check_writable(run.out)
     with patient(options.patience_s), lease_store(run.out) as lease:
-        return (yield from _carry_out(run, observations, options, lease, terms or Terms()))
+        clock = StageClock()
+        url = yield from _carry_out(
+            run, observations, options, lease, terms or Terms(), clock, publishes
+        )
+        if predicted is not None and clock.seconds[PUBLISHING]:
+            yield f"took          {compare_times(_taken(clock), predicted)}"
+        return url
+
+
+def _taken(clock: StageClock) -> dict[str, float]:
+    """Return the seconds of each stage: publishing encloses some of what is derived."""
+    spent = clock.seconds
+    derived = spent["colours"] + spent["concepts"] + spent[DERIVING]
+    return {name: spent[name] for name in (OBSERVING, TRAINING, RASTERIZING)} | {
+        DERIVING: derived + spent["fusing"],
+        PUBLISHING: spent[PUBLISHING] - derived,
+    }
 
 
 def _carry_out(
@@ -78,17 +108,25 @@ def _carry_out(
     options: ExecutionOptions,
     lease: StoreLease,
     terms: Terms,
+    clock: StageClock,
+    publishes: bool,
 ) -> Generator[str, None, str]:
     device = default_device()
     if run.model_settings is not None:
         observations = only(observations, run.model_settings.modalities)
-        with kept_when_stopped(
-            f"before the first step of training or after the last; what {run.model} held is kept, "
-            "and the same command goes on from there"
+        is_new = finished_metrics(run.model) is None
+        with (
+            clock.stage(TRAINING),
+            kept_when_stopped(
+                f"before the first step of training or after the last; what {run.model} held is "
+                "kept, and the same command goes on from there"
+            ),
         ):
             metrics = train_model(run, observations, device, progress=options.progress)
         if metrics is None:
             return run.out
+        if is_new:
+            clock.move(metrics["seconds"]["observe"], TRAINING, OBSERVING)
         recall, chance = metrics["mean"]["R@10"], metrics["chance"]["R@10"]
         yield (
             f"trained       mean R@10 {100 * recall:.1f} % on held-out blocks "
@@ -116,16 +154,25 @@ def _carry_out(
     )
     opened = open_job(run, observations, encoder, options, loaded.identity)
     yield from _describe_interpolation(encoder, opened)
-    with kept_when_stopped(
-        f"the finished shards of {run.out} are kept, and the same command goes on with the next"
+    with (
+        clock.stage(RASTERIZING),
+        kept_when_stopped(
+            f"the finished shards of {run.out} are kept, and the same command goes on with the next"
+        ),
     ):
         report = fill(group, opened, options, lease)
+    clock.move(report.derived_seconds, RASTERIZING, "fusing")
     yield from _describe_report(report, observations)
     refuse_failures(run.out, report, lease, options)
-    with kept_when_stopped(
-        f"all shards of {run.out} are kept, and the same command publishes them"
+    if not publishes:
+        return run.out
+    with (
+        clock.stage(PUBLISHING),
+        kept_when_stopped(f"all shards of {run.out} are kept, and the same command publishes them"),
     ):
-        here = publish_store(run, observations, loaded, group, lease, progress=options.progress)
+        here = publish_store(
+            run, observations, loaded, group, lease, progress=options.progress, clock=clock
+        )
     count = count_vectors(open_group(run.out))
     yield f"published     {run.out}{'' if here else ', by another run'}: {count:,} vectors"
     return run.out
@@ -162,42 +209,25 @@ def foresee(
 ) -> Iterator[str]:
     """Say what a run will cost: cells, shards, bytes, operations, time and money; writes nothing.
 
-    The speed is measured here, on cells of one shard. A model that is not trained yet is as fast as
-    it will be.
+    The speed is measured here: a few samples are observed, a few steps done, cells of one shard
+    encoded, and two shards of random vectors published in a temporary folder.
     """
-    device = default_device()
-    if run.model_settings is not None:
-        used = only(observations, run.model_settings.modalities)
-        check_folder(run.model, fingerprint(used, run.model_settings, run.training))
-    if run.model_settings is None or finished_metrics(run.model) is not None:
-        model, tokenizer = load_model(run.model)
-    else:
-        # As fast as it will be: with a tokenizer that is not the one to come.
-        model = UniGeoCLIP(run.model_settings, pretrained=False)
-        text = run.model_settings.text
-        tokenizer = None if text is None else train_tokenizer((), text)
-    check_fit(
-        model,
-        observations,
-        run.layout.modalities,
-        accept_ground_size=run.accept_ground_size,
+    if "://" not in run.out:  # an object store is asked by writing, which a dry run must not
+        check_writable(run.out)
+    seen = forecast(run, observations, workers)
+    settings = seen.encoder.model.settings.coordinate
+    if settings is not None and COORDINATE in run.layout.modalities:
+        yield f"detail        {describe_detail(settings, run.grid.resolution_m)}"
+    yield from _describe_interpolation(seen.encoder, seen.opened)
+    yield from format_estimate(seen.plans, seen.flops, seen.speeds)
+    if seen.seconds is None:
+        yield "time          unknown"
+        return
+    whole = sum(seen.seconds.values())
+    many = f" with {workers} workers like this" if workers > 1 else ""
+    yield (
+        f"time          about {format_duration(whole)}{many}: {format_stages(seen.seconds)}; by a "
+        f"measurement of {seen.measured_s:.0f} s"
     )
-    encoder = encoder_of(model, observations, device, run.interpolate, tokenizer=tokenizer)
-    opened = open_job(run, observations, encoder, ExecutionOptions())
-    if model.settings.coordinate is not None and COORDINATE in run.layout.modalities:
-        yield f"detail        {describe_detail(model.settings.coordinate, run.grid.resolution_m)}"
-    yield from _describe_interpolation(encoder, opened)
-    gains = dict.fromkeys(run.layout.modalities, 1.0)
-    if COORDINATE in gains:
-        gains[COORDINATE] = cells_per_node(run.interpolate, run.layout.shard)
-    tasks = planned(run.out, run.grid, run.layout)
-    yield from format_estimate(
-        estimate(opened, tasks),
-        {name: round(cell_flops(model, name) / gains[name]) for name in run.layout.modalities},
-        {
-            name: calibrate(opened, name, overlap=device.type == "cuda", gain=gains[name])
-            for name in run.layout.modalities
-        },
-        workers=workers,
-        price_per_hour=price_per_hour,
-    )
+    if price_per_hour is not None:
+        yield f"cost          about {whole * workers / 3600 * price_per_hour:,.2f}"

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +19,11 @@ from unigeo.producer.publishing.releases import NextRelease, next_release
 from unigeo.producer.publishing.updates import refuse_losses
 from unigeo.producer.raster.coordinate_interpolation import check_factor
 from unigeo.producer.raster.covariate_columns import columns_of, names_of
+from unigeo.producer.storage.field_store import check_product
 from unigeo.producer.training.processes import default_device
+from unigeo.producer.training.run_identity import is_told_only, run_identity
 from unigeo.producer.training.settings import TrainingSettings
-from unigeo.producer.training.train import fingerprint, finished_metrics
+from unigeo.producer.training.train import finished_metrics
 from unigeo.schemas.errors import LayoutError, ModelError, ObservationsError, StoreError
 from unigeo.schemas.geo.grid import Grid, from_wgs84
 from unigeo.schemas.geo.regions import Region
@@ -137,8 +140,8 @@ def choose(
         used = read_settings(folder)
     else:
         used = model_settings
-        trained = fingerprint(observations, model_settings, training)
-        folder = _folder_to_train(Path(region.name) / "model", trained, following)
+        identity = run_identity(observations, model_settings, training)
+        folder = _folder_to_train(Path(region.name) / "model", identity, following)
         folder = folder if model_out is None else Path(model_out)
         if finished_metrics(folder) is None:
             check_checkpoints(model_settings)
@@ -156,6 +159,8 @@ def choose(
     check_factor(interpolate, layout.shard)
     if following is not None:
         refuse_losses(following, grid, layout)
+    else:
+        check_product(out, region.name, grid, layout)
     return ProductionRun(
         region=region,
         grid=grid,
@@ -171,12 +176,14 @@ def choose(
     )
 
 
-def _folder_to_train(folder: Path, run: str, following: NextRelease | None) -> Path:
+def _folder_to_train(
+    folder: Path, identity: Mapping[str, Any], following: NextRelease | None
+) -> Path:
     """Return the folder to train into: for an update one beside those of other models.
 
     Args:
         folder: folder of the first release's model.
-        run: fingerprint of the training.
+        identity: identity of the training.
         following: the release to be made; None for the first.
     """
     if following is None:
@@ -185,7 +192,7 @@ def _folder_to_train(folder: Path, run: str, following: NextRelease | None) -> P
     beside = [folder.with_name(f"{folder.name}-r{number}") for number in numbers]
     for one in (*beside, folder):
         metrics = finished_metrics(one)
-        if metrics is not None and metrics["run"] == run:
+        if metrics is not None and is_told_only(metrics, one, identity):
             return one
     return beside[0] if finished_metrics(folder) is not None else folder
 

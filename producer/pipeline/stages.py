@@ -19,6 +19,7 @@ from unigeo.producer.publishing.concepts import concepts_of
 from unigeo.producer.publishing.coordinate_encoder import coordinate_settings, coordinate_weights
 from unigeo.producer.publishing.phrases import phrases_for
 from unigeo.producer.publishing.publish import publish
+from unigeo.producer.publishing.rehearsal import StageClock
 from unigeo.producer.publishing.terms import Terms
 from unigeo.producer.raster.coordinate_detail import detail_of
 from unigeo.producer.raster.coordinate_interpolation import (
@@ -209,6 +210,7 @@ def open_job(
             run.model, options.observations, options.data, run.interpolate, options.workers
         ),
         identity=identity,
+        patience_s=options.patience_s,
     )
     return OpenedJob(job, Equipment(encoder, observations.land, identity))
 
@@ -242,20 +244,24 @@ def publish_store(
     lease: StoreLease,
     *,
     progress: bool,
+    clock: StageClock,
 ) -> bool:
     """Publish a filled store and list it in its catalogue; False if another run has done it."""
     if not lease.wait_to_publish(group):
         return False
     following = run.following
     has_coordinates = COORDINATE in loaded.model.modalities
+    with clock.stage("concepts"):
+        concepts = concepts_of(loaded.model, loaded.tokenizer, phrases_for(observations))
     publish(
         group,
         encoder=coordinate_weights(loaded.model) if has_coordinates else None,
         encoder_settings=coordinate_settings(loaded.model) if has_coordinates else None,
-        concepts=concepts_of(loaded.model, loaded.tokenizer, phrases_for(observations)),
+        concepts=concepts,
         previous=None if following is None else following.previous_url,
         allow_loss=following is not None and following.allow_loss,
         progress=progress,
+        stage=clock.stage,
     )
     announce_run(run)
     return True

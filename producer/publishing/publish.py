@@ -5,7 +5,8 @@ depends on when it runs or how often it was interrupted.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,9 @@ from unigeo.schemas.store.preview import GROUP as PREVIEW
 from unigeo.schemas.store.published_attributes import DIGEST, attributes_digest, held_attributes
 from unigeo.schemas.store.validation import field_problems
 
+Stage = Callable[[str], AbstractContextManager[object]]
+"""Returns the context in which a named part of the work is done."""
+
 
 def publish(
     group: zarr.Group,
@@ -45,6 +49,7 @@ def publish(
     previous: Any = None,
     allow_loss: bool = False,
     progress: bool = False,
+    stage: Stage = lambda name: nullcontext(),
 ) -> zarr.Group:
     """Write overviews, preview, encoder, concepts, manifest, and last the root as `published`.
 
@@ -56,6 +61,7 @@ def publish(
         previous: URL or store of the previous release, if shards were taken over from it.
         allow_loss: whether much of what was valid in the previous release may be gone.
         progress: show a bar on stderr.
+        stage: encloses the parts `colours` and `deriving`, to time them.
 
     Returns:
         The published root.
@@ -82,6 +88,7 @@ def publish(
             previous,
             allow_loss=allow_loss,
             progress=progress,
+            stage=stage,
         )
     except unreachable_errors() as error:
         if isinstance(error, StoreError):
@@ -98,6 +105,7 @@ def _publish(
     *,
     allow_loss: bool,
     progress: bool,
+    stage: Stage,
 ) -> zarr.Group:
     attributes = dict(group.attrs)
     field = read_attributes(attributes, str(group.store))
@@ -112,12 +120,14 @@ def _publish(
     # Both digests are computed below, from attributes that must not contain them.
     for key in ("manifest_sha256", DIGEST):
         published.pop(key, None)
-    colours = {name: colours_of(group, name, layout) for name in layout.modalities}
+    with stage("colours"):
+        colours = {name: colours_of(group, name, layout) for name in layout.modalities}
     # Arrays are created before their chunks are written, and each group's own metadata after them:
     # a reader never finds an overview or a preview that is half full.
     create_preview(group, grid, layout, colours)
     factors = create_overviews(group, grid, layout)
-    facts, made = derive(group, field, colours, factors, progress=progress)
+    with stage("deriving"):
+        facts, made = derive(group, field, colours, factors, progress=progress)
     if previous is not None and not allow_loss:
         refuse_lost_cells(previous, field, facts)
     build_pyramid(group, grid, layout)

@@ -41,12 +41,11 @@ class Terms:
         providers = self.providers or (() if before is None else providers_of(before))
         if providers and tuple(providers) != (NOT_STATED,):
             unigeo["providers"] = list(providers)
-        known = attributes if before is None else before
         return {
             **attributes,
             "unigeo": unigeo,
-            "license": self.licence or known["license"],
-            "citation": self.citation or known["citation"],
+            "license": self.licence or _inherited("license", "licence", attributes, before),
+            "citation": self.citation or _inherited("citation", "citation", attributes, before),
         }
 
     def check(self, attributes: Mapping[str, Any], url: str) -> None:
@@ -66,6 +65,16 @@ class Terms:
                     f"{url} is published with the {name} {published!r}, not {requested!r}, and a "
                     "release never changes; add --update to make the next one"
                 )
+
+
+def _inherited(
+    key: str, stated: str, attributes: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> Any:
+    """Return a term of the previous release if a user chose it, else that of the observations."""
+    if before is None:
+        return attributes[key]
+    was_chosen = before[key] != before["unigeo"]["observations"].get(stated, NOT_STATED)
+    return before[key] if was_chosen else attributes[key]
 
 
 def providers_of(attributes: Mapping[str, Any]) -> tuple[str, ...]:

@@ -19,7 +19,6 @@ from unigeo.producer.raster.shard_extent import ShardExtent
 from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.producer.raster.stored_cells import VectorsToFuse, fused_from
 from unigeo.schemas.geo.grid import from_wgs84
-from unigeo.schemas.io.durations import format_duration
 from unigeo.schemas.store.layout import COVARIATES, FUSED, Layout
 from unigeo.schemas.store.sharding import CRC_BYTES, index_bytes
 
@@ -185,6 +184,14 @@ def calibrate(
     return ProcessSpeed(gain * rates["read"], gain * rates["encode"], overlap)
 
 
+def looking_seconds(opened: OpenedJob, tasks: Tasks) -> float:
+    """Return the seconds in which all tasks find the cells that they encode."""
+    inside = opened.extent != ShardExtent.OUTSIDE
+    start = time.perf_counter()
+    opened.cells_to_encode(_sample_shard(opened, opened.job.layout.modalities[0]))
+    return (time.perf_counter() - start) * int((tasks.missing & inside).sum())
+
+
 def _any_vectors(layout: Layout, cells: Int[np.ndarray, " cell"]) -> ObservedCells:
     """Return stored vectors as they might be, to measure how fast they are fused."""
     modalities = fused_from(layout)
@@ -223,20 +230,14 @@ def format_estimate(
     plans: list[ModalityPlan],
     flops: Mapping[str, int],
     speeds: Mapping[str, ProcessSpeed | None],
-    *,
-    workers: int = 1,
-    price_per_hour: float | None = None,
 ) -> Iterator[str]:
-    """Write what the run will cost, line by line.
+    """Write what is left to be rasterized, line by line.
 
     Args:
         plans: what is left to do, by modality.
         flops: floating-point operations of one cell, by modality.
         speeds: measured speed of one process, by modality; None where it is unknown.
-        workers: number of such processes.
-        price_per_hour: price of one of them.
     """
-    total_s: float | None = 0.0
     for each in plans:
         if each.modality == COVARIATES:
             yield (
@@ -253,19 +254,9 @@ def format_estimate(
         )
         if speed is None:
             line += "; speed unknown"
-            total_s = total_s if each.cells == 0 else None
         else:
             line += f"; {speed.cells:,.0f} cells/s here"
-            if total_s is not None:
-                total_s += each.cells / speed.cells / workers
         yield line
-    if total_s is None:
-        yield "time          unknown"
-        return
-    many = f" with {workers} workers like this" if workers > 1 else ""
-    yield f"time          about {format_duration(total_s)}{many}, by a short measurement"
-    if price_per_hour is not None:
-        yield f"cost          about {total_s * workers / 3600 * price_per_hour:,.2f}"
 
 
 def size(count: float) -> str:

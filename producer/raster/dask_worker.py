@@ -16,6 +16,7 @@ from unigeo.producer.raster.planning import Task
 from unigeo.producer.raster.raster_job import RasterJob
 from unigeo.producer.raster.shard_commit import ShardCommitter
 from unigeo.producer.raster.shard_task import OpenedJob
+from unigeo.schemas.io.retrying import patient
 from unigeo.schemas.io.stores import open_group
 
 
@@ -118,13 +119,14 @@ def perform(job: RasterJob, task: Task, redo: bool, last: bool) -> Outcome:
     Raises:
         OtherIdentityError: if this worker would write other vectors; nothing is written.
     """
-    with _opening:
-        if job.key not in _workers:
-            for key in list(_workers):
-                close_job(key)
-            _workers[job.key] = _JobWorker(job)
-        worker = _workers[job.key]
-    return worker.do(task, redo, last)
+    with patient(job.patience_s):
+        with _opening:
+            if job.key not in _workers:
+                for key in list(_workers):
+                    close_job(key)
+                _workers[job.key] = _JobWorker(job)
+            worker = _workers[job.key]
+        return worker.do(task, redo, last)
 
 
 def close_job(key: str) -> None:

@@ -56,6 +56,8 @@ class RasterReport:
     shards: int = 0
     """Number of shards written."""
     seconds: float = 0.0
+    derived_seconds: float = 0.0
+    """Part of the seconds in which vectors were made of stored ones."""
     device_seconds: float = 0.0
     """Seconds of encoding."""
 

@@ -10,6 +10,7 @@ from unigeo.producer.raster.leases import EXPIRY_S
 from unigeo.producer.raster.shard_encoder import ShardEncoder
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import Region
+from unigeo.schemas.io.retrying import PATIENCE_S
 from unigeo.schemas.store.layout import Layout
 
 
@@ -41,5 +42,7 @@ class RasterJob:
     """Identity of the store's vectors; without it, that of this code alone."""
     expiry_s: float = EXPIRY_S
     """Seconds without a heartbeat after which another process counts as dead."""
+    patience_s: float = PATIENCE_S
+    """Seconds that the store may not answer a worker before its task fails."""
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Name under which a worker keeps its equipment."""

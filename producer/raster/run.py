@@ -86,7 +86,9 @@ def fill(
             report = execute(first)
             failed = any(task.modality in first for task in _failed(report, lease))
             if last and (options.accept_failures or not failed):
-                report.extend(execute(last))
+                fused = execute(last)
+                report.extend(fused)
+                report.derived_seconds = fused.seconds
             return report
     finally:
         log.close()

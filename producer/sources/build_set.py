@@ -59,6 +59,12 @@ class PreparedSet:
     earlier: EarlierSet | None = None
     """Set from which observations are taken over."""
 
+    def passed_over(self) -> dict[str, list[str]]:
+        """Return the files that are passed over, each with the reason, by modality."""
+        street = self.sources.get("street")
+        refused = street.refused if isinstance(street, StreetSource) else {}
+        return {"street": [f"{name}: {why}" for name, why in refused.items()]} if refused else {}
+
 
 def prepare(
     description: SetDescription, *, dry_run: bool = False, earlier: str | None = None

@@ -11,6 +11,7 @@ import pandas as pd
 from PIL import ExifTags, Image
 
 from unigeo.producer.observations.folder import dates
+from unigeo.producer.sources.input_files import join_clauses
 from unigeo.producer.sources.set_description import StreetRules
 from unigeo.producer.sources.street import StreetImage
 from unigeo.producer.sources.web_requests import GoneError
@@ -18,6 +19,10 @@ from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.geo.regions import Region
 
 TABLE_COLUMNS = ("file", "lat", "lon")
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+"""Bytes at the end of a whole file, by format."""
+_TAIL_BYTES = 65_536
+"""Bytes at the end of a file in which they are looked for: cameras may add some after them."""
 
 
 @dataclass(eq=False)
@@ -60,11 +65,11 @@ class ImageFolder:
         listed = self._read_table() if self.rules.table else None
         images, refused = [], {}
         for path in paths:
-            image = (
-                read_exif(path, self.rules.licence, self.rules.credit)
-                if listed is None
-                else listed.get(Path(path).name, "not in the table")
-            )
+            image: StreetImage | str = find_damage(Path(path))
+            if not image and listed is None:
+                image = read_exif(path, self.rules.licence, self.rules.credit)
+            elif not image and listed is not None:
+                image = listed.get(Path(path).name, "not in the table")
             if isinstance(image, StreetImage) and not self.region.contains(
                 np.array([image.lon, image.lat])
             ):
@@ -73,6 +78,12 @@ class ImageFolder:
                 refused[Path(path).name] = image
             else:
                 images.append(replace(image, address=path))
+        if not images:
+            reasons = [f"{name}: {reason}" for name, reason in refused.items()]
+            raise ObservationsError(
+                f"table [street]: none of {len(paths):,} files {self.rules.files!r} can be used: "
+                f"{join_clauses(reasons)}."
+            )
         return images, refused
 
     def _read_table(self) -> dict[str, StreetImage]:
@@ -111,6 +122,24 @@ class ImageFolder:
                 credit=self.rules.credit, address="",
             )  # fmt: skip
         return images
+
+
+def find_damage(path: Path) -> str:
+    """Return why a file is no whole image; empty for one that seems to be whole.
+
+    The header is read, and the end looked for; the pixels are decoded only where there is none.
+    """
+    try:
+        with path.open("rb") as file, Image.open(file) as image:
+            end = _ENDS.get(image.format or "")
+            if end is not None:
+                file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+                if end not in file.read():
+                    file.seek(0)
+                    Image.open(file).load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return "damaged image"
+    return ""
 
 
 def read_exif(path: str, licence: str, credit: str) -> StreetImage | str:

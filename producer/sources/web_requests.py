@@ -17,7 +17,12 @@ import requests
 
 from unigeo.schemas.errors import ObservationsError, StoreError
 from unigeo.schemas.io.json_text import load_json
-from unigeo.schemas.io.retrying import FIRST_WAIT_S, is_transient_status, waits_s
+from unigeo.schemas.io.retrying import (
+    FIRST_WAIT_S,
+    is_transient_status,
+    outage_waits_s,
+    say_waiting,
+)
 
 TIMEOUT_S = 60.0
 HEAD_BYTES = 1 << 16
@@ -109,8 +114,8 @@ class WebClient:
         form: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> requests.Response:
-        """Send a request until it succeeds or fails for good."""
-        waits = waits_s(first_wait_s=self.first_wait_s)
+        """Send a request until it succeeds or fails for good, or an outage has lasted too long."""
+        waits = outage_waits_s(self.first_wait_s)
         for tries in count(1):
             self._pace()
             wait_s = next(waits, None)
@@ -143,6 +148,8 @@ class WebClient:
                     f"{_without_query(url)} cannot be reached: {failure} after {tries} tries. Run "
                     "the same command again later; it goes on where it stopped."
                 )
+            if tries > 1:  # a single failure is no outage
+                say_waiting(f"{_without_query(url)} cannot be reached: {failure}")
             time.sleep(min(wait_s, LONGEST_WAIT_S))
         raise AssertionError("the loop returns or raises")
 

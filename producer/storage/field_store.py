@@ -25,7 +25,7 @@ from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.io.addresses import check_destination
 from unigeo.schemas.io.retrying import with_retries
 from unigeo.schemas.io.store_errors import MALFORMED, describe_error, unreachable_errors
-from unigeo.schemas.io.stores import open_store
+from unigeo.schemas.io.stores import open_group, open_store
 from unigeo.schemas.store.attributes import layout_attributes, read_attributes
 from unigeo.schemas.store.covariates import Covariate
 from unigeo.schemas.store.layout import LAYOUT_VERSION, Layout
@@ -113,6 +113,30 @@ def create_field(
         if isinstance(error, StoreError):
             raise
         raise StoreError(f"cannot write the store at {url}: {describe_error(error)}") from error
+
+
+def check_product(url: Any, region: str, grid: Grid, layout: Layout) -> None:
+    """Refuse a store of other cells or arrays, before a model is trained for it.
+
+    Raises:
+        StoreError: naming what differs.
+    """
+    try:
+        old = read_attributes(dict(open_group(url, consolidated=False).attrs), str(url))
+    except (StoreError, LayoutError):  # none yet, or `create_field` says what is wrong
+        return
+    layouts = [layout_attributes(one) for one in (old.field_layout(), layout)]
+    same = {
+        "region": old.region == region,
+        "grid": old.grid.grid() == grid,
+        "layout": layouts[0] == layouts[1],
+    }
+    differing = [key for key, is_same in same.items() if not is_same]
+    if differing:
+        raise StoreError(
+            f"{url} holds another product: its {', '.join(differing)} differ. Name another --out, "
+            "or remove the store first."
+        )
 
 
 def _refuse_other_files(store: LocalStore, url: Any) -> None:

@@ -131,6 +131,16 @@ def load_checkpoint(folder: Path, state: TrainingState, run: str) -> int:
     return int(about["step"])
 
 
+def finished_steps(folder: Path) -> int:
+    """Return the steps done of the training into a model folder, 0 without a checkpoint."""
+    path = folder.with_name(folder.name + ".training") / CHECKPOINT
+    try:
+        with safe_open(path, "pt") as stored:
+            return int((stored.metadata() or {})["step"])
+    except (OSError, SafetensorError, KeyError, ValueError):  # `load_checkpoint` says what is wrong
+        return 0
+
+
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {
         name.removeprefix(prefix): value

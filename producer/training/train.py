@@ -1,6 +1,5 @@
 """Contrastive training from observations to a model folder, and the evaluation of the model."""
 
-import hashlib
 import json
 import shutil
 import time
@@ -12,8 +11,8 @@ from typing import Any
 
 import torch
 
-from unigeo.producer.encoders.model import UniGeoCLIP, save_model
-from unigeo.producer.encoders.model_settings import ModelSettings, to_json
+from unigeo.producer.encoders.model import UniGeoCLIP, load_model, save_model
+from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.number_heads import NumberHeads
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.card import card
@@ -26,10 +25,17 @@ from unigeo.producer.training.loop import RunRecords, StepMeter, run_steps
 from unigeo.producer.training.optimizer import build_optimizer
 from unigeo.producer.training.processes import Processes, default_device, join_processes
 from unigeo.producer.training.recall import mean_recall, recall_matrix
+from unigeo.producer.training.run_identity import (
+    fingerprint,
+    is_told_only,
+    refuse_other_run,
+    run_identity,
+)
 from unigeo.producer.training.samples import Samples
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.step import encode_padded, prepare_blocks
 from unigeo.schemas.errors import ModelError
+from unigeo.schemas.io.atomic_files import write_bytes
 from unigeo.schemas.io.json_text import load_json
 
 __all__ = ["default_device", "embed", "evaluate", "fingerprint", "finished_metrics", "train"]
@@ -76,8 +82,8 @@ def train(
     with join_processes(device, settings.timeout_seconds) as processes:
         done = processes.broadcast(finished_metrics(folder) if processes.is_first else None)
         if done is not None:
-            _check_run(done, run, folder)
-            return dict(done)
+            about = (observations, model_settings, settings)
+            return dict(_accept(done, folder, *about, writes=processes.is_first))
         return _Training(
             observations, model_settings, settings, folder, device, processes, run
         ).execute(progress and processes.is_first)
@@ -252,39 +258,50 @@ def finished_metrics(folder: Path) -> dict[str, Any] | None:
         raise ModelError(f"{path} is damaged ({error}); train into another folder") from error
 
 
-def check_folder(folder: Path, run: str) -> None:
+def check_folder(
+    folder: Path,
+    observations: Observations,
+    model_settings: ModelSettings,
+    settings: TrainingSettings,
+) -> None:
     """Refuse a folder with a finished model of another run.
 
-    Args:
-        folder: folder to train into.
-        run: fingerprint of the run.
-
     Raises:
-        ModelError: if there is one.
+        ModelError: if there is one, naming what differs.
     """
     metrics = finished_metrics(folder)
     if metrics is not None:
-        _check_run(metrics, run, folder)
+        _accept(metrics, folder, observations, model_settings, settings, writes=False)
 
 
-def _check_run(metrics: dict[str, Any], run: str, folder: Path) -> None:
-    if metrics["run"] != run:
-        raise ModelError(
-            f"{folder} holds a model of other settings or observations; name another folder with "
-            "--model-out, or use it as it is with --model"
-        )
+def _accept(
+    metrics: dict[str, Any],
+    folder: Path,
+    observations: Observations,
+    model_settings: ModelSettings,
+    settings: TrainingSettings,
+    *,
+    writes: bool,
+) -> dict[str, Any]:
+    """Return the metrics of a finished model of the same run; correct its licences and credits.
 
-
-def fingerprint(
-    observations: Observations, model_settings: ModelSettings, settings: TrainingSettings
-) -> str:
-    """Hash everything that the result of a run depends on."""
-    identity = [
-        observations.provenance(),
-        to_json(model_settings),
-        settings.identity(),
-    ]
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    Raises:
+        ModelError: if it is of another run, naming what differs.
+    """
+    run = fingerprint(observations, model_settings, settings)
+    if metrics["run"] == run:
+        return metrics
+    identity = run_identity(observations, model_settings, settings)
+    if not is_told_only(metrics, folder, identity):
+        refuse_other_run(metrics, folder, identity)
+    corrected = metrics | {"run": run, "observations": observations.provenance()}
+    if writes:
+        model, _ = load_model(folder)
+        text = card(model, model_settings, corrected)
+        write_bytes(folder / "card.md", text.encode())
+        content = json.dumps(corrected, indent=2, sort_keys=True) + "\n"
+        write_bytes(folder / METRICS, content.encode())
+    return corrected
 
 
 def embed(

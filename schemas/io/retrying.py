@@ -84,10 +84,10 @@ def patient(seconds: float) -> Iterator[None]:
         _patience_s.pop()
 
 
-def outage_waits_s() -> Iterator[float]:
+def outage_waits_s(first_wait_s: float = FIRST_WAIT_S) -> Iterator[float]:
     """Yield the seconds to wait before each further try, until the patience is at its end."""
     if not _patience_s:
-        yield from waits_s()
+        yield from waits_s(first_wait_s=first_wait_s)
         return
     patience_s = _patience_s[-1]
     end, longest_s = time.monotonic() + patience_s, FIRST_WAIT_S
@@ -96,16 +96,16 @@ def outage_waits_s() -> Iterator[float]:
         longest_s = min(2 * longest_s, LONGEST_WAIT_S)
 
 
-def say_waiting(error: BaseException) -> None:
+def say_waiting(error: BaseException | str) -> None:
     """Say on stderr why a patient process waits; once for many requests of one outage."""
     now = time.monotonic()
     with _saying:
         if not _patience_s or now - _said_s[-1] < _SILENCE_S:
             return
         _said_s[:] = [now]
+    what = error if isinstance(error, str) else describe_error(error)
     print(
-        f"\nwaiting       {describe_error(error)[:200]}: asked again for "
-        f"{format_duration(_patience_s[-1])}",
+        f"\nwaiting       {what[:200]}: asked again for {format_duration(_patience_s[-1])}",
         file=sys.stderr,
     )
 
