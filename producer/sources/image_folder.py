@@ -19,6 +19,7 @@ from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.geo.regions import Region
 
 TABLE_COLUMNS = ("file", "lat", "lon")
+DAMAGED = "damaged image"
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 """Bytes at the end of a whole file, by format."""
 _TAIL_BYTES = 65_536
@@ -78,7 +79,7 @@ class ImageFolder:
                 refused[Path(path).name] = image
             else:
                 images.append(replace(image, address=path))
-        if not images:
+        if set(refused.values()) == {DAMAGED} and not images:
             reasons = [f"{name}: {reason}" for name, reason in refused.items()]
             raise ObservationsError(
                 f"table [street]: none of {len(paths):,} files {self.rules.files!r} can be used: "
@@ -138,7 +139,7 @@ def find_damage(path: Path) -> str:
                     file.seek(0)
                     Image.open(file).load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return "damaged image"
+        return DAMAGED
     return ""
 
 
@@ -149,7 +150,7 @@ def read_exif(path: str, licence: str, credit: str) -> StreetImage | str:
             exif, (width, height) = image.getexif(), image.size
             panorama = width == 2 * height and b"equirectangular" in image.info.get("xmp", b"")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return "damaged image"
+        return DAMAGED
     gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
     try:
         lat = _degrees(gps[ExifTags.GPS.GPSLatitude], gps[ExifTags.GPS.GPSLatitudeRef], "S")
