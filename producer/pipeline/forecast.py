@@ -46,12 +46,13 @@ _LONG_CELLS = 1_000_000
 
 
 def is_long(run: ProductionRun) -> bool:
-    """Return whether a run is so long that a few seconds are well spent to predict its time.
+    """Return whether what is left of a run is worth a few seconds to predict its time.
 
     One of several processes of torchrun is not measured: alone it cannot do a step.
     """
-    steps = 0 if run.model_settings is None else run.training.steps
-    cells = run.grid.shape[0] * run.grid.shape[1] * len(run.layout.modalities)
+    is_trained = run.model_settings is None or finished_metrics(run.model) is not None
+    steps = 0 if is_trained else run.training.steps
+    cells = len(planned(run.out, run.grid, run.layout)) * run.layout.shard**2
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     return alone and (steps >= _LONG_STEPS or cells >= _LONG_CELLS)
 
