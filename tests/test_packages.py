@@ -140,6 +140,54 @@ def test_the_installed_wheel_imports_from_elsewhere(wheel: zipfile.ZipFile, tmp_
     assert crs == "EPSG:8858"
 
 
+CONUS = ROOT / "packages/unigeo-conus"
+
+
+def test_the_data_of_conus_1_stay_small() -> None:
+    """No file above 15 MB, together at most 30 MB, so that all of it can be carried."""
+    sizes = [path.stat().st_size for path in CONUS.rglob("*") if path.is_file()]
+    assert max(sizes) <= 15e6 and sum(sizes) <= 30e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["*.whl", "*.tar.gz"])
+def test_both_distributions_are_built_and_read_a_field_without_an_address(
+    form: str, tmp_path: Path, gulf: Path
+) -> None:
+    """`python -m build` of both; what is built is installed, and the default field is read."""
+    source, data = copied(tmp_path / "source"), tmp_path / "data"
+    shutil.copytree(CONUS, data)
+    held = data / "unigeo_conus/fields/conus-1/field.zarr"
+    if not held.exists():  # a stand-in, where the released field is not there
+        shutil.copytree(gulf, held)
+    ours = ("PYTHON", "COV", "VIRTUAL_ENV", "UNIGEO", "XDG")
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+
+    def told(*command: object) -> str:
+        done = subprocess.run(
+            [*map(str, command)], cwd=tmp_path, env=clean, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    there = tmp_path / "there/bin"
+    told(sys.executable, "-m", "venv", tmp_path / "builder")
+    told(tmp_path / "builder/bin/pip", "install", "--quiet", "build")
+    for folder in (source, data):
+        told(tmp_path / "builder/bin/python", "-m", "build", "--outdir", tmp_path / "dist", folder)
+    built = sorted((tmp_path / "dist").glob(form))
+    assert len(built) == 2
+    told(sys.executable, "-m", "venv", tmp_path / "there")
+    told(there / "pip", "install", "--quiet", *built)
+    assert told(there / "unigeo", "fields").startswith("conus-1 ")
+    assert "no problem" in told(there / "unigeo", "verify", "conus-1")
+    read = (
+        "from unigeo import client; counties = client.example('counties'); "
+        "print(client.join(counties).shape[0], client.__version__)"
+    )
+    assert told(there / "python", "-c", read).split()[0] == "3108"
+
+
 @pytest.mark.slow
 def test_the_light_client_installs_alone_and_reads_a_field(
     source: Path, tmp_path: Path, gulf: Path
