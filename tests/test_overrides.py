@@ -209,6 +209,7 @@ def test_prefixes_are_short_for_a_setting() -> None:
 
 def test_the_command_shows_changes_and_names_a_wrong_key() -> None:
     box = ["--bbox", "-106", "38", "-102", "41", "--resolution", "20000", "--dry-run"]
+    box += ["--observations", "world"]
     shown = CliRunner().invoke(produce, [*box, "--set", "model.coordinate.depth=6"])
     assert shown.exit_code == 0 and "model.coordinate.depth = 6" in shown.stderr
     wrong = CliRunner().invoke(produce, [*box, "--set", "model.coordinate.dept=6"])

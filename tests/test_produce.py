@@ -149,8 +149,9 @@ def test_the_command_uses_a_finished_model(
     monkeypatch.setattr(
         sys,
         "argv",
-        ["unigeo-produce", "--bbox", *map(str, BBOX), "--resolution", "20000", "--model",
-         str(folder / "model0"), "--modalities", "coordinate", "--out", str(out)],
+        ["unigeo-produce", "--bbox", *map(str, BBOX), "--resolution", "20000", "--observations",
+         "world", "--model", str(folder / "model0"), "--modalities", "coordinate",
+         "--out", str(out)],
     )  # fmt: skip
     try:
         main()
@@ -170,6 +171,7 @@ def test_a_stopped_run_says_what_it_kept_and_the_last_line_counts_the_whole_stor
 ) -> None:
     out = tmp_path / "stopped.zarr"
     arguments = ["--bbox", *BBOX, "--resolution", 20_000, "--model", product[0] / "model0"]
+    arguments += ["--observations", "world"]
     arguments += ["--modalities", "coordinate,aerial", "--out", out]
 
     encode = ModelEncoder.codes
@@ -268,6 +270,7 @@ def test_terms_and_what_stays_go_from_release_to_release(
     """The first holds coordinates; the second adds images, and copies what it has already."""
     out = tmp_path / "denver.zarr"
     arguments = ["--bbox", *BBOX, "--resolution", 20_000, "--model", product[0] / "model0"]
+    arguments += ["--observations", "world"]
     arguments += ["--out", out]
     terms = ["--licence", "CC-BY-4.0", "--citation", "A. Nybody (2026)", "--provider", "One Lab"]
     terms += ["--provider", "Two Lab"]
@@ -323,7 +326,8 @@ def test_terms_and_what_stays_go_from_release_to_release(
         (["--region", "conus", "--modalities", "radar"], "radar"),
         (["--region", "conus", "--observations", "none.toml"], "none.toml"),
         (["--region", "conus", "--data", "x"], "--observations"),
-        (["--region", "amsterdam"], "no land"),
+        (["--region", "amsterdam"], "amsterdam reaches from 4.73"),
+        (["--region", "amsterdam", "--observations", "world"], "no land"),
         (["--bbox", "5", "50", "4", "95"], "bounding box"),
         (["--region", "conus", "--steps", "0"], "steps"),
     ],

@@ -162,6 +162,7 @@ def test_a_dry_run_says_what_it_costs_and_writes_nothing(
     box += ["--modalities", "coordinate", "--steps", "20"]
     for change in ("batch=16", "locations=300", "gallery=16", "warmup=1"):
         box += ["--set", f"training.{change}"]
+    box += ["--observations", "world"]
     monkeypatch.setattr(
         sys,
         "argv",

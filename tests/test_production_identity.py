@@ -83,6 +83,7 @@ def cluster(folder: Path, name: str, sources: Path | None = None) -> Iterator[st
 def command(out: Path, *options: str) -> Any:
     """Produce coordinates round Denver with the model of this process's folder."""
     words = f"--bbox -106 38 -102 41 --resolution 20000 --modalities coordinate --out {out}"
+    words += " --observations world"
     return CliRunner().invoke(produce, [*words.split(), "--model", f"{HERE}/model", *options])
 
 

@@ -21,7 +21,7 @@ from unigeo.producer.commands.options import (
     takes_settings,
     takes_terms,
 )
-from unigeo.producer.observations.open_named import open_named
+from unigeo.producer.observations.open_named import included_observations, open_named
 from unigeo.schemas.errors import RegionError
 
 if TYPE_CHECKING:
@@ -92,8 +92,8 @@ if TYPE_CHECKING:
 def produce(context: click.Context, /, **options: Any) -> None:
     """Produce an embedding field of a region, from observations to a published store.
 
-    With --region alone everything needed is made here: a tiny model is trained on an embedded
-    synthetic world. Run the same command again after a stop: finished parts are kept.
+    With --region conus alone everything needed is made here: a tiny model is trained on open data
+    that come with unigeo. Run the same command again after a stop: finished parts are kept.
     """
     if context.invoked_subcommand is None:
         _produce(**options)
@@ -104,7 +104,7 @@ def produce(context: click.Context, /, **options: Any) -> None:
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("-o", "--out", default="places.csv", show_default=True)
 def places(count: int, seed: int, out: str) -> None:
-    """Write a table of places in the embedded world, with targets to probe."""
+    """Write a table of places in the synthetic world, with targets to probe."""
     from unigeo.producer.observations.synthetic.world import World
     from unigeo.schemas.tables.table_files import check_writable, write_table
 
@@ -130,6 +130,7 @@ def _produce(**options: Any) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     region = _region(options)  # before torch is imported: a typing error is answered at once
     check_observations(options["observations"], options["data"])
+    options["observations"] = options["observations"] or included_observations(region)
     changes = setting_changes(options)
     from unigeo.producer.pipeline.forecast import forecast, format_stages, is_long
     from unigeo.producer.pipeline.pipeline import carry_out, choose, describe, foresee

@@ -71,7 +71,8 @@ def evaluate(model: Path, **options: Any) -> None:
 
 
 def _observations(model: Path, options: dict[str, Any]) -> "Observations":
-    """Open the observations of --observations, or the embedded world if the model's are those."""
+    """Open the observations of --observations, or those of unigeo that the model was trained on."""
+    from unigeo.producer.observations.open_conus import DESCRIPTION, NAME
     from unigeo.producer.observations.synthetic.world import World
 
     observations = _open_optional(options["observations"], options["data"])
@@ -84,6 +85,8 @@ def _observations(model: Path, options: dict[str, Any]) -> "Observations":
         raise ModelError(
             f"{model} is no finished model ({error!r}); train one with unigeo-produce"
         ) from error
+    if name == NAME:
+        return open_named(str(DESCRIPTION), None)
     if name != World.name:
         raise ObservationsError(
             f"{model} was trained on the observations {name!r}; give their description with "

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unigeo.producer.observations.open_named import is_set
+from unigeo.producer.observations.open_named import WORLD, is_set
 from unigeo.schemas.errors import ObservationsError, StoreError
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ def takes_observations(command: Any) -> Any:
     data = click.option("--data", help="Folder that the observations' files are in.")
     described = click.option(
         "--observations",
-        help="An observations.toml, or the folder or address of a set; the embedded world by "
-        "default.",
+        help="An observations.toml, the folder or address of a set, or `world` for a synthetic "
+        "world; by default open data of the contiguous United States that come with unigeo.",
     )
     return described(data(command))
 
@@ -161,5 +161,5 @@ def check_observations(path: str | None, data: str | None) -> None:
     """
     if data is not None and path is None:
         raise ObservationsError("--data is the folder of an --observations file; name both")
-    if path is not None and not (is_set(path) or Path(path).is_file()):
+    if path not in (None, WORLD) and not (is_set(path) or Path(path).is_file()):
         raise ObservationsError(f"there is no observations file {path}")
