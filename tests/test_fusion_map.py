@@ -89,6 +89,24 @@ def test_every_number_carries_about_as_much(vectors: dict[str, torch.Tensor]) ->
     assert spread.max() < 12 * spread.min()
 
 
+def test_leading_numbers_say_what_a_map_of_their_own_says() -> None:
+    """The first 64 of 100 numbers span the directions of a map to 64."""
+    rng = np.random.default_rng(0)
+    vectors = {name: unit(rng.standard_normal((600, 40)) * 0.97 ** np.arange(40)) for name in NAMES}
+    maps = []
+    for numbers in (64, 100):
+        fusion = FusionMap(NAMES, 40, numbers)
+        fusion.fit(vectors, seed=0)
+        maps.append(torch.cat(list(fusion.maps)).double().numpy())
+    alone, of_all = maps
+    rest = alone - of_all[:, :64] @ np.linalg.lstsq(of_all[:, :64], alone, rcond=None)[0]
+    assert np.linalg.norm(rest) < 1e-5 * np.linalg.norm(alone)
+    # Within both parts the spread is even: no number is far below the others in int8.
+    for part in (of_all[:, :64], of_all[:, 64:]):
+        lengths = np.linalg.norm(part, axis=0)
+        assert lengths.max() < 3 * lengths.min()
+
+
 def test_a_modality_that_is_missing_counts_as_its_mean(vectors: dict[str, torch.Tensor]) -> None:
     fusion, (together, present) = fitted(vectors), everything(vectors)
     present[:, 2] = False

@@ -14,6 +14,7 @@ from unigeo.client.probing.checks import warn_of_constant
 from unigeo.client.probing.feature_rows import FeatureRows, JoinedRows
 from unigeo.client.probing.table_columns import column_label, listed, short
 from unigeo.client.probing.targets import Labels, Target, read_target, target_values
+from unigeo.client.probing.vector_strength import vector_strength
 from unigeo.client.probing.wanted_columns import wanted_columns
 from unigeo.schemas.errors import ProbeError
 from unigeo.schemas.store.layout import COVARIATES
@@ -110,20 +111,22 @@ def add_controls(
 ) -> dict[str, tuple[FeatureRows, Float[np.ndarray, " band"] | float]]:
     """Add the controls alone, and each set of vectors with the controls, to the sets of vectors.
 
-    Beside vectors the controls get a larger strength, so that together they may explain as much as
-    all bands: else the penalty that hundreds of bands need would suppress a few controls that
-    matter.
+    Vectors keep the proportions of their bands; see `vector_strength`. Beside vectors the controls
+    get a larger strength, so that together they may explain as much as all bands: else the penalty
+    that hundreds of bands need would suppress a few controls that matter.
 
     Args:
         vectors: sets of vectors by name.
         controls: controls, if there are any.
-        alone: names of sets that get no controls beside them.
+        alone: names of sets of plain columns, each standardized by itself, without controls beside
+            them.
 
     Returns:
         Every set of features, and the strength of its bands in a ridge, by name.
     """
     sets: dict[str, tuple[FeatureRows, Float[np.ndarray, " band"] | float]] = {
-        name: (values, 1.0) for name, values in vectors.items()
+        name: (values, 1.0 if name in alone else vector_strength(values))
+        for name, values in vectors.items()
     }
     if controls is None:
         return sets
@@ -135,9 +138,8 @@ def add_controls(
     for name, values in vectors.items():
         if name in alone:
             continue
-        bands = values.shape[1]
-        strength = np.ones(bands + count)
-        strength[bands:] = max(1.0, np.sqrt(bands / count))
+        beside = np.full(count, max(1.0, np.sqrt(values.shape[1] / count)))
+        strength = np.concatenate([vector_strength(values), beside])
         sets[with_controls(name, label)] = (JoinedRows([values, controls.values]), strength)
     return sets
 

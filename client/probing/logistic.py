@@ -91,10 +91,16 @@ class LogisticProbe:
         codes: Int[np.ndarray, " point"],
         folds: Int[np.ndarray, " point"],
         *,
+        strength: Float[np.ndarray, " band"] | float = 1.0,
         weights: Float[np.ndarray, " point"] | None = None,
     ) -> FittedLogistic:
-        """Fit all rows, the penalty chosen by predicting each fold from the others."""
-        data = _FoldedClassRows(as_array(features), codes, folds, 1.0, lambda share: None, weights)
+        """Fit all rows, the penalty chosen by predicting each fold from the others.
+
+        The arguments are those of `held_out`.
+        """
+        data = _FoldedClassRows(
+            as_array(features), codes, folds, strength, lambda share: None, weights
+        )
         singles = [(fold,) for fold in range(len(data.labels))]
         with data.workers() as run:
             best = _choose_penalties(singles, self.penalties, data, run, 0.0)[0]

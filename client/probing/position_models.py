@@ -16,6 +16,7 @@ from unigeo.client.probing.feature_rows import FeatureRows
 from unigeo.client.probing.regression_kriging import KrigedResiduals, fit_kriging
 from unigeo.client.probing.ridge import FittedRidge, RidgeProbe, complete_targets
 from unigeo.client.probing.target_bounds import UNBOUNDED, Bounds
+from unigeo.client.probing.vector_strength import vector_strength
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,7 +74,8 @@ def fit_position_models(
         Models by target.
     """
     truth = np.stack(list(targets.values()), axis=1)
-    ridge = RidgeProbe().fit(features, truth, folds, leave_one_out=True)
+    strength = vector_strength(features)
+    ridge = RidgeProbe().fit(features, truth, folds, strength=strength, leave_one_out=True)
     assert ridge.trained is not None and ridge.difficulty_unseen is not None
     models: dict[str, PositionModel] = {}
     names = list(targets)

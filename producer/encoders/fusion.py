@@ -3,12 +3,12 @@
 The mean in the shared space stays comparable with words and coordinates. The projection is fitted
 on training locations. The directions in which a modality varies little are strengthened by the
 fourth root of their variance, so that they are not lost beside the few that carry most of it; the
-modalities are laid side by side, and their principal directions are kept. A random rotation spreads
-these over all numbers, so that none is worth more than the others: int8 keeps all of them, and a
-regression that standardizes its columns does not blow up the least ones.
+modalities are laid side by side, and their principal directions are kept. The first 64 lead, so
+that the leading numbers serve alone, then come the others in parts that double the whole. Within
+each part a random rotation spreads the directions over all numbers, so that int8 keeps all of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ _LEVEL = 0.125
 """The same among the principal directions of all modalities."""
 _COORDINATE = 2.0
 """Weight of the coordinates beside 1 of every other modality."""
+_LEADING = 64
+"""Numbers of the first part, which serves alone."""
 _LEAST_VARIANCE = 1e-10
 """Variance of a direction, beside the largest, below which it is rounding."""
 
@@ -110,8 +112,7 @@ class FusionMap(nn.Module):
                 f"directions, and fused vectors want {self.numbers}; set model.fused to less"
             )
         kept = directions[:, : self.numbers] * variance[: self.numbers] ** -_LEVEL
-        normal = np.random.default_rng(seed).standard_normal((self.numbers, self.numbers))
-        kept = kept @ np.linalg.qr(normal).Q
+        kept = np.concatenate(list(_rotated_parts(kept, seed)), axis=1)
         ends = np.cumsum([own.shape[1] for own in maps.values()])[:-1]
         for (name, own), part in zip(maps.items(), np.split(kept, ends), strict=True):
             self.maps[self.modalities.index(name)] = torch.from_numpy(own @ part)
@@ -124,6 +125,18 @@ def _principal(
     variance, directions = np.linalg.eigh(values.T @ values / len(values))
     real = np.flatnonzero(variance > _LEAST_VARIANCE * variance[-1])[::-1]
     return variance[real], directions[:, real]
+
+
+def _rotated_parts(
+    directions: Float64[np.ndarray, "band direction"], seed: int
+) -> Iterator[Float64[np.ndarray, "band number"]]:
+    """Rotate the first directions among themselves, then each part that doubles their number."""
+    random = np.random.default_rng(seed)
+    start, end, count = 0, _LEADING, directions.shape[1]
+    while start < count:
+        part = directions[:, start:end]
+        yield part @ np.linalg.qr(random.standard_normal((part.shape[1],) * 2)).Q
+        start, end = end, 2 * end
 
 
 def _strengthening(
