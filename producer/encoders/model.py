@@ -196,6 +196,8 @@ def save_model(
     tokenizer: Tokenizer | None,
     folder: str | Path,
     documents: Mapping[str, str] | None = None,
+    *,
+    half: bool = False,
 ) -> None:
     """Write a model as a folder, completely or not at all.
 
@@ -204,6 +206,8 @@ def save_model(
         tokenizer: of its text encoder, if it has one.
         folder: folder to write; an older model in it is replaced, anything else is refused.
         documents: further files by name, such as the card and the metrics.
+        half: whether to write float32 weights as float16, half as large. They are rounded: vectors
+            of the model as it is read again differ from those of the one in memory.
 
     Raises:
         ModelError: if the folder holds something else, or cannot be written.
@@ -214,7 +218,7 @@ def save_model(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with folder_beside(folder, unique=True, overwrite=True) as new:
-            _write_files(model, tokenizer, new, documents or {})
+            _write_files(model, tokenizer, new, documents or {}, half)
     except OSError as error:
         raise ModelError(
             f"cannot write {folder}: {error}. Nothing was changed. Name a folder you may write."
@@ -222,9 +226,15 @@ def save_model(
 
 
 def _write_files(
-    model: UniGeoCLIP, tokenizer: Tokenizer | None, folder: Path, documents: Mapping[str, str]
+    model: UniGeoCLIP,
+    tokenizer: Tokenizer | None,
+    folder: Path,
+    documents: Mapping[str, str],
+    half: bool,
 ) -> None:
     weights = {name: t.detach().contiguous().cpu() for name, t in model.state_dict().items()}
+    if half:
+        weights = {n: t.half() if t.dtype == torch.float32 else t for n, t in weights.items()}
     save_file(weights, folder / WEIGHTS)
     if tokenizer is not None:
         tokenizer.save(str(folder / TOKENIZER))

@@ -1,0 +1,102 @@
+"""Make the model and the field of the distribution `unigeo-conus`.
+
+    python -m benchmarks.producer.conus_1 --out build/conus-1
+
+Trains on the open observations that come with the producer, unless `--model` names a trained
+model; writes the model in float16; and rasterizes with the model as it was written, so that the
+same model gives the same bytes. A training that was stopped goes on with the same command.
+`OUT/conus-1` then holds `model`, `field.zarr` and `card.md`, which belong into
+`packages/unigeo-conus/unigeo_conus/fields`.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from unigeo.producer.encoders.model import load_model, save_model
+
+NAME = "conus-1"
+RESOLUTION_M, STEPS = 10_000, 900
+COORDINATE = {
+    "sigmas": "1,2,4,8,16,32,64", "depth": 2, "width": 128, "mlp_ratio": 1, "scale_layers": 2,
+    "readout": "concat", "registers": 2,
+}  # fmt: skip
+TOWER = {"width": 128, "heads": 4, "depth": 2}
+"""Of the three modalities with the finest pictures; the others keep the defaults."""
+TRAINING = {
+    "batch": 512, "rate": 0.002, "warmup": 40, "locations": 100_000, "numbers": 2,
+    "contrast.exclusion_m": 30_000, "contrast.soft_m": 70_000, "checkpoint_seconds": 120,
+}  # fmt: skip
+SETTINGS = (
+    {"model.dimension": 320, "model.fused": 96}
+    | {f"model.coordinate.{key}": value for key, value in COORDINATE.items()}
+    | {f"model.{m}.{k}": v for m in ("aerial", "nightlights", "dsm") for k, v in TOWER.items()}
+    | {f"training.{key}": value for key, value in TRAINING.items()}
+)
+"""Settings that differ from the defaults."""
+TERMS = (
+    "--licence", "CC-BY-4.0",
+    "--citation", "The unigeo authors (2026), conus-1. Observations: NASA, USGS, USDA, US Census "
+    "Bureau, Natural Earth, and GeoNames (geonames.org, CC BY 4.0)",
+    "--provider", "The unigeo authors",
+)  # fmt: skip
+"""What the field says of its use."""
+FORM = ("--no-covariates", "--codec", "zstd")
+"""How the field is stored: small."""
+LARGEST = 15_000_000
+"""Bytes of the largest file."""
+
+
+def produce(*arguments: str, into: Path) -> None:
+    """Run `unigeo-produce` for the contiguous United States in a folder."""
+    command = [sys.executable, "-m", "unigeo.producer.commands.cli", "--region", "conus"]
+    resolution = ["--resolution", str(RESOLUTION_M)]
+    subprocess.run([*command, *resolution, *arguments], check=True, cwd=into)
+
+
+def release_model(trained: Path, out: Path) -> None:
+    """Write a trained model again, in float16."""
+    model, tokenizer = load_model(trained)
+    documents = {
+        path.name: path.read_text(encoding="utf-8")
+        for path in map(trained.joinpath, ("card.md", "metrics.json"))
+    }
+    save_model(model, tokenizer, out, documents, half=True)
+
+
+def main() -> None:
+    """Train, release the model, and rasterize with it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="working folder")
+    parser.add_argument("--model", type=Path, help="trained model to release")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    arguments = parser.parse_args()
+    out, trained = arguments.out.absolute(), arguments.model
+    out.mkdir(parents=True, exist_ok=True)
+    if trained is None:
+        settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
+        produce("--steps", str(arguments.steps), *settings, into=out)
+        trained = out / "conus" / "model"
+    release = out / NAME
+    shutil.rmtree(release, ignore_errors=True)
+    release_model(trained, release / "model")
+    # A field of all modalities is made, since fused vectors are made of them, and cut.
+    whole = out / f"{NAME}.zarr"
+    produce("--model", str(release / "model"), "--out", str(whole), *FORM, *TERMS, into=out)
+    shutil.copyfile(whole.with_name(f"{NAME}.card.md"), release / "card.md")
+    unigeo = [sys.executable, "-m", "unigeo.client.commands.cli"]
+    cut = ["region", str(whole), "conus", "--modality", "fused", "--out", "field.zarr"]
+    subprocess.run([*unigeo, *cut], check=True, cwd=release)
+    subprocess.run([*unigeo, "verify", "field.zarr"], check=True, cwd=release)
+    for path in sorted(release.rglob("*")):
+        if path.is_file() and path.stat().st_size > LARGEST:
+            raise SystemExit(f"{path} has {path.stat().st_size:,} bytes; {LARGEST:,} are allowed")
+    print(f"{sum(p.stat().st_size for p in release.rglob('*')) / 1e6:.1f} MB in {release}")
+
+
+if __name__ == "__main__":
+    main()
