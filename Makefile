@@ -1,4 +1,4 @@
-# `make conus` shows everything on synthetic data; `make test` runs every check that is quick, and
+# `make conus` shows everything on real open data; `make test` runs every check that is quick, and
 # `make test-all` those that are not.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,7 +6,8 @@ NODE := .venv/node/node_modules/.bin
 READERS := .venv/readers
 READERS_OF_NODE := ol@10.11.0 proj4@2.22.0 zarrita@0.7.5
 STORE := conus/conus.zarr
-TARGETS := income crop_yield house_price
+TARGETS := median_household_income bachelors_or_higher log10_pop_density diabetes obesity smoking \
+	poor_mental_health uninsured pm25_2014_2018 temp_mean_2019_c
 
 .PHONY: env azurite viewer conus test test-all test-kernels readers lint types tests clean
 
@@ -20,12 +21,14 @@ env:
 		--editable '.[test,conus]' --editable packages/unigeo-conus
 
 conus: env
-	$(BIN)/unigeo-produce --region conus
-	$(BIN)/unigeo-produce places --out conus/places.csv
+	$(BIN)/unigeo-produce --region conus --resolution 20000 --steps 200 \
+		--set model.fused=64 --set training.numbers=2
 	$(BIN)/unigeo info $(STORE)
-	$(BIN)/unigeo join $(STORE) conus/places.csv --out conus/places_joined.csv
-	$(BIN)/unigeo probe $(STORE) conus/places.csv $(TARGETS:%=--target %) --out conus/probe.csv
+	$(BIN)/unigeo example counties --out conus/counties.csv
+	$(BIN)/unigeo join $(STORE) conus/counties.csv --out conus/counties_joined.csv
 	$(BIN)/unigeo preview $(STORE) --out conus/preview
+	$(BIN)/unigeo probe $(STORE) conus/counties.csv $(TARGETS:%=--target %) \
+		--spatial residuals --out conus/probe.csv
 
 test: env lint types tests
 

@@ -77,6 +77,12 @@ def test_position_is_scored_beside_the_others_with_intervals(probe: Probe) -> No
     assert probe.intervals["coverage"].between(0.75, 0.99).all()
     assert f"Predicted by default: rain by {probe.default_features('rain')}; " in probe.text()
     assert probe.default_features("rain").endswith(" + position")
+    # What is gained over position is counted, of all targets.
+    best = score.xs("blocked", level="split").unstack("target")
+    own = [best.loc[probe.default_features(target), target] for target in best]
+    others = best[best.index.str.startswith("lonlat")].max()
+    above = f"on {(own > others).sum()} of {len(own)} targets: {np.mean(own):.3f} on average"
+    assert above in probe.text()
 
 
 def test_the_default_prediction_is_by_the_model_that_scored_best_for_each_target(

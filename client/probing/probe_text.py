@@ -3,6 +3,7 @@
 from html import escape
 from typing import TYPE_CHECKING
 
+from unigeo.client.probing.models import BASELINES
 from unigeo.client.probing.score_tables import by_features, to_markdown
 from unigeo.client.probing.table_columns import listed
 
@@ -48,7 +49,30 @@ def _counts_text(probe: "Probe", targets: list[str]) -> str:
         by_default = f" Predicted by default: {'; '.join(models)}."
     weighted = " Rows count by their weights." if probe.weighted else ""
     precision = _PRECISION if classes else ""
-    return f"Scores of held-out predictions. {counts}.{weighted}{precision}{by_default}"
+    beside = _beside_position(probe, targets)
+    return f"Scores of held-out predictions. {counts}.{weighted}{precision}{by_default}{beside}"
+
+
+def _beside_position(probe: "Probe", targets: list[str]) -> str:
+    """Write on how many targets vectors are above position alone, in blocks that were not seen."""
+    rows = probe.scores[(probe.scores["split"] == "blocked") & probe.scores["score"].notna()]
+    position = rows[
+        rows["features"].isin([name for name in BASELINES if name.startswith("lonlat")])
+    ]
+    best = position.groupby("target")["score"].max()
+    chosen = rows.set_index(["target", "features"])["score"].to_dict()
+    default = {target: (target, probe.default_features(target)) for target in targets}
+    shown = [name for name in targets if name in best.index and default[name] in chosen]
+    if not shown:
+        return ""
+    own = [float(chosen[default[target]]) for target in shown]
+    others = [float(best[target]) for target in shown]
+    above = sum(mine > other for mine, other in zip(own, others, strict=True))
+    return (
+        f" In blocks that were not seen, what is predicted by default is above every baseline of "
+        f"position on {above} of {len(shown)} targets: {sum(own) / len(own):.3f} on average, the "
+        f"best of these baselines of each target {sum(others) / len(others):.3f}."
+    )
 
 
 def _gains_text(probe: "Probe", targets: list[str]) -> str:
