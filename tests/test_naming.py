@@ -16,6 +16,7 @@ from support.installed_fields import install
 from unigeo import client
 from unigeo.client.errors import DefaultFieldWarning, ProbeError, StoreError
 from unigeo.client.naming import default_field, known_fields
+from unigeo.schemas.io import installed_fields
 
 ROOT = Path(__file__).parents[1]
 HOME = [0.5, 0.5]
@@ -28,7 +29,7 @@ def no_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.delenv("UNIGEO_FIELD", raising=False)
     monkeypatch.setattr(default_field, "_said", set())
     monkeypatch.setattr(
-        known_fields,
+        installed_fields,
         "entry_points",
         lambda **select: [
             point
@@ -268,13 +269,13 @@ def test_a_command_on_a_store_takes_a_name(verb: str, conus_1: Path) -> None:
 
 def test_the_distribution_of_conus_1_offers_it_by_its_entry_point() -> None:
     settings = tomllib.loads((ROOT / "packages/unigeo-conus/pyproject.toml").read_text())
-    offered = settings["project"]["entry-points"][known_fields.ENTRY_POINTS]
-    assert offered == {known_fields.DEFAULT: "unigeo_conus"}
+    offered = settings["project"]["entry-points"][installed_fields.ENTRY_POINTS]
+    assert offered == {installed_fields.DEFAULT: "unigeo_conus"}
     ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert ours["optional-dependencies"]["conus"] == ["unigeo-conus>=1,<2"]
     assert settings["project"]["version"].startswith("1.")
 
 
 def test_finding_a_field_imports_no_package(conus_1: Path) -> None:
-    assert known_fields.installed_folder("conus-1").is_dir()
+    assert installed_fields.installed_folder("conus-1").is_dir()
     assert "fields_of_conus_1" not in sys.modules

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.installed_fields import install
 from support.training_runs import model_settings
 
 from unigeo import client
@@ -150,3 +151,20 @@ def test_coordinates_have_no_size_on_the_ground(model: Embedder) -> None:
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"settings\.json is missing"):
         UniGeoCLIP.from_pretrained(tmp_path)
+
+
+def test_a_model_is_opened_by_the_name_of_an_installed_field(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path / "site", "lakes-1", tmp_path)
+    settings_of_one = ModelSettings(
+        dimension=32, towers={"coordinate": model_settings().coordinate}
+    )
+    folder = tmp_path / "site/fields_of_lakes_1/fields/lakes-1/model"
+    save_model(UniGeoCLIP(settings_of_one), None, folder)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    expected = UniGeoCLIP.from_pretrained(folder).encode("coordinate", [(3.0, 4.0)])
+    named = UniGeoCLIP.from_pretrained("lakes-1").encode("coordinate", [(3.0, 4.0)])
+    np.testing.assert_array_equal(named, expected)
+    with pytest.raises(ModelError, match="missing"):
+        UniGeoCLIP.from_pretrained("lakes-2")

@@ -16,7 +16,8 @@ def fields(as_json: bool) -> None:
     from dataclasses import asdict
 
     from unigeo.client.naming.default_field import default_field
-    from unigeo.client.naming.known_fields import how_to_install, known_fields
+    from unigeo.client.naming.known_fields import known_fields
+    from unigeo.schemas.io.installed_fields import how_to_install
 
     known, unread = known_fields()
     default = default_field()

@@ -5,8 +5,8 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from unigeo.client.naming.known_fields import DEFAULT
 from unigeo.schemas.errors import DefaultFieldWarning
+from unigeo.schemas.io.installed_fields import DEFAULT
 
 VARIABLE = "UNIGEO_FIELD"
 """Environment variable with the name or the address of the field that is read by default."""

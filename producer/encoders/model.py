@@ -37,6 +37,7 @@ from unigeo.producer.encoders.tower_settings import (
 )
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.io.atomic_files import folder_beside
+from unigeo.schemas.io.installed_fields import installed_folder, installed_names
 from unigeo.schemas.io.json_text import load_json
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ class UniGeoCLIP(nn.Module):
         """Open a trained model with its tokenizer, to encode observations as users have them.
 
         Args:
-            folder: folder of a finished model.
+            folder: folder of a finished model, or the name of an installed field, such as
+                `conus-1`, whose model it is. A folder that exists wins; nothing is downloaded.
             device: device to encode on; CUDA if None and there is one, else the CPU.
 
         Raises:
@@ -110,6 +112,8 @@ class UniGeoCLIP(nn.Module):
         """
         from unigeo.producer.encoders.embedder import Embedder
 
+        if not Path(folder).exists() and str(folder) in installed_names():
+            folder = installed_folder(str(folder)) / "model"
         return Embedder.open(folder, device)
 
     @property
