@@ -7,15 +7,17 @@ from unittest.mock import ANY
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support.catalogues import TABLE, TOKEN, Services, make, write_table
-from support.set_inputs import SET, image, raster, stopped, tree, write_all
+from support.set_inputs import SET, WRITERS, image, raster, stopped, tree, write_all
 
 from unigeo.producer.commands.cli import produce
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
 from unigeo.producer.sources.build_set import PreparedSet, observe_set, prepare
 from unigeo.producer.sources.set_builder import build
 from unigeo.producer.sources.set_description import read_set_description
-from unigeo.schemas.errors import ObservationsError
+from unigeo.schemas.errors import ObservationsError, UnigeoError
 
 ALL = {"aerial", "dsm", "street", "text"}
 
