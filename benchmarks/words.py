@@ -56,16 +56,18 @@ def main() -> None:
         cells, row_of = read_cells(field, name)
         centre = concepts.centres.get(name, cells.mean(axis=0, dtype=np.float64))
         mean = concepts.vectors.mean(axis=0, dtype=np.float64)
+        # Captions are another kind of text than phrases, with a mean of their own.
+        own_mean = mean if captions is None else captions[0].mean(axis=0, dtype=np.float64)
         for rule in ("plain", "centred"):
             is_plain = rule == "plain"
             seen = cells if is_plain else centred(cells, np.asarray(centre, np.float32))
 
-            def query(vectors: np.ndarray, plain: bool = is_plain, mean: np.ndarray = mean) -> Any:
+            def query(vectors: np.ndarray, mean: np.ndarray, plain: bool = is_plain) -> Any:
                 return vectors if plain else centred(vectors, mean.astype(np.float32))
 
-            row = {"modality": name, "rule": rule, "overlap": overlap(seen, query(queries))}
+            row = {"modality": name, "rule": rule, "overlap": overlap(seen, query(queries, mean))}
             if captions is not None:
-                ranks = ranks_of(field, seen, row_of, query(captions[0]), captions[1])
+                ranks = ranks_of(field, seen, row_of, query(captions[0], own_mean), captions[1])
                 row |= {"median rank": float(np.median(ranks))}
                 counts[name] = f"{len(ranks):,} captions among {len(cells):,} cells"
             rows.append(row)
