@@ -127,7 +127,7 @@ ANY_EDIT = [
     *[("file", name, "") for name in WRITERS],
     *[edit[:3] for edit in (*EDITS, *SLOW)],
     ("where", "cell_level", "19"), ("where", "weight_power", "0.5"), ("where", "per_cell", "2"),
-    ("splits", "spatial_share", "0.5"), ("kept", "shard_level", "13"),
+    ("kept", "shard_level", "13"),
     ("aerial", "min_valid", "0.9"), ("aerial", "bands", "[3, 2, 1]"), ("aerial", "note", '"n"'),
     ("aerial", "prefer", '"oldest"'), ("dsm", "ground", '"none"'), ("dsm", "units", '"ft"'),
     ("dsm", "lowest_m", "-100"), ("street", "radius_m", "4000"), ("street", "patch_px", "8"),

@@ -83,7 +83,8 @@ def measure(
 
     pipeline = __import__("unigeo.producer.pipeline.pipeline", fromlist=["compare_times"])
     pipeline.compare_times = note
-    for _ in carry_out(run, observations, options=ExecutionOptions(progress=False)):
+    progress = ExecutionOptions(progress=False)
+    for _ in carry_out(run, observations, options=progress, predicted=predicted):
         pass
     return dict(predicted), taken
 
