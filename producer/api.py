@@ -14,6 +14,7 @@ from typing import Any
 
 from unigeo.producer.encoders.embedder import Embedder
 from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.observations.open_conus import DESCRIPTION
 from unigeo.producer.observations.open_named import open_named
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
@@ -44,15 +45,14 @@ def open_observations(
     """Open what is observed.
 
     Args:
-        path: an `observations.toml`, or the folder or address of a set; the embedded world by
-            default.
+        path: an `observations.toml`, the folder or address of a set, or `world` for the synthetic
+            world; by default the open data of the contiguous United States that come with unigeo.
         data: folder of the files that an `observations.toml` names; its own by default.
 
     Raises:
         ObservationsError: if it cannot be read.
     """
-    paths = (None if one is None else str(one) for one in (path, data))
-    return open_named(*paths)
+    return open_named(str(path or DESCRIPTION), None if data is None else str(data))
 
 
 def train(

@@ -33,6 +33,10 @@ def test_the_example_of_the_guide(
     exec(compile(code, str(GUIDE), "exec"), names)
     for name in ("here", "seen", "above", "said"):
         assert np.linalg.norm(names[name], axis=1) == pytest.approx(1, abs=1e-5)
+    halved = UniGeoCLIP.from_pretrained("half").encode("coordinate", names["points"])
+    np.testing.assert_allclose(halved, names["here"], atol=2e-2)
+    sizes = [Path(name, "model.safetensors").stat().st_size for name in ("half", "model")]
+    assert sizes[0] < 0.6 * sizes[1]
     field = client.open_field("field.zarr")
     assert field.verify().ok
     off_grid = field.encode(names["points"]).to_numpy()[:, -names["here"].shape[1] :]

@@ -217,9 +217,12 @@ class RangeDatabase:
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            for ending in ("", "-wal", "-shm"):
-                (self.folder / f"{_FILE}{ending}").unlink(missing_ok=True)
-            return
+            try:
+                for ending in ("", "-wal", "-shm"):
+                    (self.folder / f"{_FILE}{ending}").unlink(missing_ok=True)
+                return
+            except OSError as failure:
+                error = failure
         self.off = True
         warnings.warn(
             f"the cache in {self.folder} is off: {error}. Free space there, or name another folder "

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32
 from tokenizers import Tokenizer
 
-from unigeo.producer.encoders.model import UniGeoCLIP, load_model
+from unigeo.producer.encoders.model import UniGeoCLIP, load_model, save_model
 from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.text import tokenize
 from unigeo.producer.encoders.tower_settings import ClassesSettings, ImageSettings, PatchSettings
@@ -44,6 +44,18 @@ class Embedder:
         model, tokenizer = load_model(folder)
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(model.to(chosen), tokenizer)
+
+    def save_pretrained(self, folder: str | Path, *, half: bool = False) -> None:
+        """Write the model as a folder that `UniGeoCLIP.from_pretrained` opens.
+
+        Args:
+            folder: folder to write; an older model in it is replaced, anything else is refused.
+            half: whether to write float32 weights as float16, half as large and rounded.
+
+        Raises:
+            ModelError: if the folder holds something else, or cannot be written.
+        """
+        save_model(self.model, self.tokenizer, folder, half=half)
 
     @property
     def modalities(self) -> tuple[str, ...]:
