@@ -8,7 +8,7 @@
 Each stage resumes where an earlier call stopped, as `unigeo-produce` does, and calls the same code.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,7 @@ def plan(
     model: str | Path,
     resolution_m: float,
     out: str | Path,
+    modalities: str | Sequence[str] | None = None,
     **options: Any,
 ) -> ProductionRun:
     """Plan a field that a finished model makes.
@@ -104,15 +105,26 @@ def plan(
         model: folder of the model.
         resolution_m: side of a cell in metres.
         out: URL of the store.
+        modalities: names of the vectors to store, as a list or with commas between; those that
+            are observed everywhere on land by default.
         options: further options of `unigeo.producer.pipeline.production_run.choose`, such as
-            `modalities="coordinate,aerial"`.
+            `codec="zstd"`.
 
     Raises:
         UnigeoError: if the run could not be finished.
     """
     where = region if isinstance(region, Region) else read_region(region)
+    names = (
+        modalities if modalities is None or isinstance(modalities, str) else ",".join(modalities)
+    )
     return choose(
-        where, observations, model=str(model), resolution_m=resolution_m, out=str(out), **options
+        where,
+        observations,
+        model=str(model),
+        resolution_m=resolution_m,
+        out=str(out),
+        modalities=names,
+        **options,
     )
 
 

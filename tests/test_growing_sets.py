@@ -171,6 +171,13 @@ def test_an_earlier_set_is_checked(files: Path) -> None:
         observe_set(prepare(description, earlier="done"), "./done")
     with pytest.raises(ObservationsError, match="--from nowhere: there is no set"):
         prepare(description, earlier="nowhere")
+    for name, content in (("plan.json", b"{"), ("plan.json", b"[1]"), ("set.json", b"x"),
+                          ("shards/000001.parquet", b"words")):  # fmt: skip
+        whole = Path("done", name).read_bytes()
+        Path("done", name).write_bytes(content)
+        with pytest.raises(ObservationsError, match=f"done/{name} is damaged"):
+            prepare(description, earlier="done")
+        Path("done", name).write_bytes(whole)
     archive = Path("done/shards/000000.tar")
     archive.write_bytes(archive.read_bytes()[:-1] + b"x")
     with pytest.raises(ObservationsError, match=r"000000\.tar is damaged"):

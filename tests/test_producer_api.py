@@ -120,6 +120,9 @@ BAD: list[tuple[str, Any, str]] = [
     ("cover", lambda good: good + 0.5, "numbers of classes"),
     ("coordinate", lambda good: good * 10, "lon|lat|degrees"),
     ("coordinate", lambda good: good * np.nan, "point|row|position"),
+    ("aerial", lambda good: [good[0], good[0][:, :5]], "observations of one shape"),
+    ("aerial", lambda good: np.ma.masked_greater(good, 100), "masked values"),
+    ("text", lambda good: 5, "a list of texts, not 5"),
     ("text", lambda good: good[0], "a list of texts, not one"),
     ("text", lambda good: [*good, None], "number 3 is None"),
 ]
@@ -150,6 +153,8 @@ def test_another_size_on_the_ground_is_refused(side: float, model: Embedder) -> 
 def test_coordinates_have_no_size_on_the_ground(model: Embedder) -> None:
     with pytest.raises(ModelError, match="no size on the ground"):
         model.encode("coordinate", [(0.0, 0.0)], ground_m=10)
+    with pytest.raises(ModelError, match="batch must be at least 1"):
+        model.encode("coordinate", [(0.0, 0.0)], batch=0)
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:

@@ -134,6 +134,7 @@ def _produce(**options: Any) -> None:
     changes = setting_changes(options)
     from unigeo.producer.pipeline.forecast import forecast, format_stages, is_long
     from unigeo.producer.pipeline.pipeline import carry_out, choose, describe, foresee
+    from unigeo.producer.storage.field_store import check_writable
     from unigeo.schemas.io.durations import format_duration
 
     execution, terms = execution_options(options), publication_terms(options)
@@ -166,6 +167,7 @@ def _produce(**options: Any) -> None:
     else:
         predicted = None
         if is_long(run):
+            check_writable(run.out)  # before a measurement that takes seconds
             seen = forecast(run, observations, workers=options["workers"] or 1)
             predicted = seen.seconds
             if predicted is not None:

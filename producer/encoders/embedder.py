@@ -98,6 +98,8 @@ class Embedder:
             raise ModelError(
                 f"the model has no encoder of {modality!r}; it has {', '.join(self.modalities)}"
             )
+        if batch < 1:
+            raise ModelError(f"batch must be at least 1, not {batch}")
         check_ground(settings, modality, ground_m)
         inputs = self._inputs(modality, observations)
         device = self.model.rotation.device
@@ -117,7 +119,15 @@ class Embedder:
             return tokenize(self.tokenizer, check_texts(modality, observations))
         if isinstance(observations, torch.Tensor):
             observations = observations.detach().cpu().numpy()
-        values = np.asarray(observations)
+        if np.ma.is_masked(observations):
+            raise ModelError(
+                f"{modality} has masked values, which would be encoded as if they were observed; "
+                "fill them first"
+            )
+        try:
+            values = np.asarray(observations)
+        except ValueError as error:
+            raise ModelError(f"{modality} takes observations of one shape: {error}") from error
         expected = settings.shape(modality)
         if values.shape[1:] != expected or values.ndim != 1 + len(expected):
             raise ModelError(_describe_shape(modality, values.shape, expected))
@@ -138,7 +148,10 @@ def check_texts(modality: str, texts: Any) -> list[str]:
     """
     if isinstance(texts, str):
         raise ModelError(f"{modality} takes a list of texts, not one: [{texts[:40]!r}]")
-    listed = list(texts)
+    try:
+        listed = list(texts)
+    except TypeError as error:
+        raise ModelError(f"{modality} takes a list of texts, not {texts!r:.60}") from error
     for number, text in enumerate(listed):
         if not isinstance(text, str):
             raise ModelError(f"{modality} takes texts; number {number} is {text!r:.60}")
@@ -158,7 +171,11 @@ def check_ground(
     tower = settings.towers[modality]
     if not isinstance(tower, PatchSettings):
         raise ModelError(f"{modality} has no size on the ground; leave out ground_m")
-    given, trained = np.atleast_1d(np.asarray(ground_m, float)), np.asarray(tower.sides_m)
+    try:
+        given = np.atleast_1d(np.asarray(ground_m, float))
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"ground_m is a side in metres, or several, not {ground_m!r}") from error
+    trained = np.asarray(tower.sides_m)
     if not trained.size:
         return  # not known
     same = given.shape == trained.shape and np.allclose(given, trained, rtol=_SAME_SIDE, atol=0)

@@ -102,13 +102,12 @@ def open_earlier_set(
         StoreError: it cannot be reached.
     """
     store = ObjectFolder(url)
-    data = store.get("plan.json")
-    if data is None:
+    plan = store.get_json("plan.json")
+    if plan is None:
         raise ObservationsError(f"--from {url}: there is no set; it would have a file plan.json.")
-    plan = load_json(data)
-    finished = load_json(store.get("set.json") or b"{}")
+    finished = store.get_json("set.json") or {}
     settings = plan.get("described") or finished.get("settings")
-    if settings is None or "inputs" not in plan or plan["version"] != index.VERSION:
+    if settings is None or "inputs" not in plan or plan.get("version") != index.VERSION:
         raise ObservationsError(
             f"--from {url}: that set was begun by another version of unigeo and does not say what "
             "it was made of, so nothing can be taken over from it. Leave out --from."
@@ -124,7 +123,7 @@ def open_earlier_set(
     numbered = [f"shards/{number:06d}.parquet" for number in range(len(finished.get("shards", [])))]
     for name in numbered or store.names("shards", ".parquet"):
         part = store.get(name) or b""
-        metadata = index.read_metadata(part)
+        metadata = index.read_metadata(part, f"{url}/{name}")
         archive = name.removesuffix("parquet") + "tar"
         earlier.digests[archive] = metadata["sha256"]
         rows = index.read_columns(part, f"{url}/{name}")

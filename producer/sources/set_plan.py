@@ -92,12 +92,12 @@ def claim_store(plan: SetPlan, store: ObjectFolder) -> None:
     }
     described = {"described": plan.description.model_dump(mode="json")}
     text = (json.dumps(mine | described, indent=1) + "\n").encode()
-    known = store.get("plan.json")
+    known = store.get_json("plan.json")
     absent = [one for one in plan.inputs if "missing" in one]
     if known is None and absent:
         clauses = [f"[{one['table']}] {one['file']}: {one['missing']}" for one in absent]
         raise ObservationsError(f"a set cannot be made without its files: {join_clauses(clauses)}")
-    begun = {} if known is None else load_json(known)
+    begun = {} if known is None else known
     before = begun.pop("described", None)  # which earlier versions did not write
     if known is not None and begun != mine:
         remedy = (

@@ -55,9 +55,20 @@ def concatenate(parts: Sequence[bytes]) -> bytes:
     return _encode(pa.concat_tables(tables) if tables else SCHEMA.empty_table())
 
 
-def read_metadata(data: bytes) -> dict[str, str]:
-    """Read the metadata of an index."""
-    metadata = pq.read_schema(pa.BufferReader(data)).metadata or {}
+def read_metadata(data: bytes, label: str = "the index of a shard") -> dict[str, str]:
+    """Read the metadata of an index.
+
+    Args:
+        data: the Parquet file.
+        label: name of the file in error messages.
+
+    Raises:
+        ObservationsError: the file is damaged.
+    """
+    try:
+        metadata = pq.read_schema(pa.BufferReader(data)).metadata or {}
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise ObservationsError(f"{label} is damaged: {error}. Copy it again.") from error
     return {key.decode(): value.decode() for key, value in metadata.items()}
 
 

@@ -3,9 +3,11 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from unigeo.schemas.errors import StoreError
+from unigeo.schemas.errors import ObservationsError, StoreError
 from unigeo.schemas.io.atomic_files import write_bytes
+from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.io.retrying import with_retries
 from unigeo.schemas.io.store_errors import describe_error, unreachable_errors
 from unigeo.schemas.io.stores import open_obstore
@@ -48,6 +50,23 @@ class ObjectFolder:
             return None
         except unreachable_errors() as error:
             raise StoreError(f"cannot read {self.url}/{name}: {describe_error(error)}") from error
+
+    def get_json(self, name: str) -> dict[str, Any] | None:
+        """Read an object that holds a JSON table; None if it does not exist.
+
+        Raises:
+            ObservationsError: it holds something else.
+            StoreError: the store cannot be reached.
+        """
+        data = self.get(name)
+        if data is None:
+            return None
+        try:
+            return dict(load_json(data))
+        except (ValueError, TypeError) as error:
+            raise ObservationsError(
+                f"{self.url}/{name} is damaged: {error}. Copy it again."
+            ) from error
 
     def put(self, name: str, data: bytes) -> None:
         """Write an object, replacing one of the same name.
