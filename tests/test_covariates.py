@@ -21,6 +21,7 @@ from test_discs import polygon_of
 
 from unigeo import client
 from unigeo.client.areas.subset import cut_field
+from unigeo.client.commands import store as store_commands
 from unigeo.client.reading.covariates import chosen_covariates
 from unigeo.producer.storage.field_store import create_field
 from unigeo.producer.storage.shard_codec import VectorObject, rows_of_vectors
@@ -213,8 +214,19 @@ def test_commands_take_covariates(wide: Path, tmp_path: Path) -> None:
         "ug_covariates_status",
     ]
     told = done("info", wide)
-    assert "covariates   height (m), rain (mm), crop_point (class)" in told
+    assert "covariates   3: height (m), rain (mm), crop_point (class)\n" in told
     assert "no covariate 'snow'" in refused("sample", wide, points, "--covariate", "snow")
+
+
+def test_info_names_the_first_of_many_covariates(
+    wide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_commands, "SHOWN_COVARIATES", 2)
+    few, whole = done("info", wide), done("info", wide, "--all")
+    assert "3: height (m), rain (mm) and 1 more (--all lists them" in few
+    assert "crop_point" not in few and "3: height (m), rain (mm), crop_point (class)\n" in whole
+    names = [one["name"] for one in json.loads(done("info", wide, "--json"))["covariates"]]
+    assert names == ["height", "rain", "crop_point"]
 
 
 @pytest.mark.parametrize(

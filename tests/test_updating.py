@@ -8,6 +8,7 @@ import pytest
 import rasterio
 from click.testing import CliRunner, Result
 from support import small_rasters, stores
+from support.commands import done as done_by_client
 
 from unigeo import client
 from unigeo.producer.commands.cli import produce
@@ -41,6 +42,31 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == "bbox/bbox.zarr"
     return folder
+
+
+SUPPORTS = (
+    "cells of 434 m by aerial (pixels of 434 m, patch pixels of 125 m); finer cells add little"
+)
+
+
+def test_the_store_says_which_cells_the_rasters_support(first: Path) -> None:
+    store = first / "bbox/bbox.zarr"
+    field = client.open_field(store)
+    detail = field.info()["observed_detail"]
+    assert detail == {"aerial": {"pixel_m": [434.0, 434.0], "patch_pixel_m": 125.0}}
+    assert f"supports     {SUPPORTS}\n" in done_by_client("info", store)
+    assert field.verify().ok and "keeps the layout" in done_by_client("validate", store)
+
+
+@pytest.mark.slow
+def test_the_dry_run_says_which_cells_the_rasters_support(
+    first: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(first)
+    dry = command(first, "--dry-run", "--out", "other.zarr")
+    assert dry.exit_code == 0, dry.output
+    assert f"supports      {SUPPORTS}\n" in dry.stderr
+    assert "warning       cells of 4,000 m are 9.22 times as wide as aerial" in dry.stderr
 
 
 @pytest.fixture

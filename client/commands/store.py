@@ -7,12 +7,24 @@ import click
 from unigeo.client.commands.field_argument import FIELD, field_address, only_field, opened_field
 from unigeo.client.commands.options import JSON, MODALITY, QUIET, print_json, shows_progress
 
+SHOWN_COVARIATES = 5
+"""Number of covariates that `info` names unless all are asked for."""
+
+
+def _rest_of(count: int) -> str:
+    """Say how many covariates are not shown, and what shows them."""
+    more = count - SHOWN_COVARIATES
+    return f" and {more} more (--all lists them, as does field.covariates)" if more > 0 else ""
+
 
 @click.command()
 @FIELD
+@click.option("--all", "whole", is_flag=True, help="List every covariate.")
 @JSON
-def info(store: str | None, named: str | None, as_json: bool) -> None:
+def info(store: str | None, named: str | None, whole: bool, as_json: bool) -> None:
     """Say what a field is and what it covers."""
+    from unigeo.schemas.store.supported_cells import ObservedDetail, describe_support
+
     facts = opened_field(only_field(store, named)).info()
     if as_json:
         print_json(facts)
@@ -25,7 +37,13 @@ def info(store: str | None, named: str | None, as_json: bool) -> None:
     click.echo(f"  vectors      {', '.join(facts['modalities'])}; {bands}, int8")
     if facts["covariates"]:
         units = [f"{one['name']} ({one['unit']})" for one in facts["covariates"]]
-        click.echo(f"  covariates   {', '.join(units)}")
+        rest = "" if whole else _rest_of(len(units))
+        shown = units if whole else units[:SHOWN_COVARIATES]
+        click.echo(f"  covariates   {len(units)}: {', '.join(shown)}{rest}")
+    details = facts["observed_detail"].items()
+    if details:
+        read = {name: ObservedDetail.model_validate(one) for name, one in details}
+        click.echo(f"  supports     {describe_support(read)}")
     click.echo(f"  model        {facts['model']['name']} {facts['model']['sha256'][:12]}")
     click.echo(f"  observations {facts['observations']}")
     for modality, counts in facts["cells"].items():

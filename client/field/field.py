@@ -220,6 +220,11 @@ class Field(ByLikeness):
             "coordinate_detail": None
             if attributes.coordinate_detail is None
             else attributes.coordinate_detail.model_dump(),
+            "observed_detail": {
+                modality: detail.model_dump(mode="json")
+                for modality, detail in attributes.observed_detail.items()
+                if modality in self.modalities
+            },
             "licence": self.licence,
             "citation": self.citation,
         }

@@ -40,6 +40,7 @@ from unigeo.producer.raster.coordinate_detail import describe_detail
 from unigeo.producer.raster.cost_estimate import format_estimate
 from unigeo.producer.raster.encoding import ModelEncoder, encoder_of
 from unigeo.producer.raster.local_executor import RasterReport
+from unigeo.producer.raster.observed_detail import observed_detail
 from unigeo.producer.raster.run import ExecutionOptions, fill, refuse_failures
 from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.producer.raster.store_lease import StoreLease, lease_store
@@ -49,6 +50,7 @@ from unigeo.producer.training.train import finished_metrics
 from unigeo.schemas.io.durations import format_duration
 from unigeo.schemas.io.retrying import patient
 from unigeo.schemas.io.stores import open_group
+from unigeo.schemas.store.supported_cells import describe_support, resolution_warning
 
 __all__ = ["carry_out", "choose", "describe", "foresee"]
 
@@ -218,6 +220,11 @@ def foresee(
     settings = seen.encoder.model.settings.coordinate
     if settings is not None and COORDINATE in run.layout.modalities:
         yield f"detail        {describe_detail(settings, run.grid.resolution_m)}"
+    details = observed_detail(observations, run.layout.modalities, run.region.middle)
+    if details:
+        yield f"supports      {describe_support(details)}"
+        if warning := resolution_warning(details, run.grid.resolution_m):
+            yield f"warning       {warning}"
     yield from _describe_interpolation(seen.encoder, seen.opened)
     yield from format_estimate(seen.plans, seen.flops, seen.speeds)
     if seen.seconds is None:

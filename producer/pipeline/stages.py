@@ -33,6 +33,7 @@ from unigeo.producer.raster.covariate_columns import columns_of, describe_column
 from unigeo.producer.raster.encoding import ModelEncoder, check_fit
 from unigeo.producer.raster.identity import VectorIdentity, identity_of
 from unigeo.producer.raster.model_equipment import equipment_opener, open_model
+from unigeo.producer.raster.observed_detail import observed_detail
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.raster.raster_job import Equipment, RasterJob
 from unigeo.producer.raster.run import ExecutionOptions
@@ -160,6 +161,7 @@ def root_of(
             seed=run.training.seed,
             code_version=loaded.identity.version,
             coordinate_detail=_detail(run, loaded.model),
+            observed_detail=observed_detail(observations, run.layout.modalities, run.region.middle),
         )
     )
     before = None

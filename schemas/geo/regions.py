@@ -50,6 +50,13 @@ class Region:
                 f"{', '.join(CENTRAL_MERIDIANS)}"
             )
 
+    @property
+    def middle(self) -> Float[np.ndarray, " 2"]:
+        """Longitude and latitude halfway between the outermost ones; it may lie outside."""
+        latitudes = np.concatenate([ring[:, 1] for ring in self.rings])
+        longitude = (sum(_longitudes(self.rings)) / 2 + 180.0) % 360.0 - 180.0
+        return np.array([longitude, (latitudes.min() + latitudes.max()) / 2])
+
     def contains(self, lonlat: Float[np.ndarray, "*shape 2"]) -> Bool[np.ndarray, "*shape"]:
         """Tell whether each point lies inside; NaN points do not."""
         points = lonlat.reshape(-1, 2)

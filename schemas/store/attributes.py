@@ -1,5 +1,6 @@
 """The root's attributes: written, read, and checked by a model that reports every problem."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -10,6 +11,7 @@ from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.io.limits import MOST_BANDS, grid_size_problem
 from unigeo.schemas.store.layout import LAYOUT_VERSION, Layout, georeference, georeferenced
 from unigeo.schemas.store.problems import Problem, texts_of
+from unigeo.schemas.store.supported_cells import ObservedDetail
 
 State = Literal["building", "published"]
 
@@ -86,6 +88,8 @@ class UnigeoAttributes(_Growing):
     code_version: str
     coordinate_detail: DetailAttributes | None = None
     """None where there is no coordinate raster, or it is older than this attribute."""
+    observed_detail: dict[str, ObservedDetail] = {}
+    """Detail of the rasters that vectors were made from, by modality; empty where none is known."""
 
     @field_validator("layout_version", mode="before")
     @classmethod
@@ -146,6 +150,7 @@ def root_attributes(
     code_version: str,
     state: State = "building",
     coordinate_detail: DetailAttributes | None = None,
+    observed_detail: Mapping[str, ObservedDetail] | None = None,
 ) -> dict[str, Any]:
     """Return all attributes of the root group, as JSON."""
     licence = observations.get("licence", "not stated")
@@ -164,7 +169,12 @@ def root_attributes(
             "coordinate_detail": None
             if coordinate_detail is None
             else coordinate_detail.model_dump(mode="json"),
-        },
+        }
+        | (
+            {"observed_detail": {k: one.model_dump(mode="json") for k, one in detail.items()}}
+            if (detail := observed_detail or {})
+            else {}
+        ),
         "geoemb:type": "pixel",
         "geoemb:dimensions": layout.bands,
         "geoemb:model": f"urn:sha256:{model_sha256}",

@@ -19,6 +19,8 @@ from unigeo.producer.observations.raster_files.band_facts import Encoder
 from unigeo.producer.observations.raster_files.height_values import HeightConversion
 from unigeo.producer.observations.raster_files.raster_addresses import AddressStamp
 
+_WGS84 = pyproj.Geod(ellps="WGS84")
+
 
 @dataclass(frozen=True)
 class RasterSource:
@@ -165,6 +167,30 @@ class RasterSource:
         row = inverse.d * x + inverse.e * y + inverse.f - 0.5
         col = inverse.a * x + inverse.b * y + inverse.c - 0.5
         return np.stack([row, col], axis=-1)
+
+    def pixel_m(self, lonlat: Float[np.ndarray, " 2"]) -> float | None:
+        """Return the longer side, on the ground, of the pixel nearest to a point.
+
+        Args:
+            lonlat: WGS 84 degrees.
+
+        Returns:
+            Metres along the geodesic through the middles of opposite sides; None where the
+            raster's CRS reaches neither that pixel nor the raster's middle.
+        """
+        height, width = self.shape
+        (nearest,) = self.rowcol(lonlat[None, None], lonlat[None])[0]
+        last = np.array([height - 1, width - 1])
+        a, b, c, d, e, f = self.affine
+        for row, col in (np.clip(nearest, 0, last), last / 2):
+            # Middles of the west, east, north and south side, counted from the raster's corner.
+            rows, cols = row + np.array([0.5, 0.5, 0, 1]), col + np.array([0, 1, 0.5, 0.5])
+            x, y = a * cols + b * rows + c, d * cols + e * rows + f
+            lon, lat = self._transformer.transform(x, y, direction="INVERSE")
+            if np.isfinite([lon, lat]).all():
+                _, _, sides = _WGS84.inv(lon[::2], lat[::2], lon[1::2], lat[1::2])
+                return float(np.max(sides))
+        return None
 
     @cached_property
     def _corners(self) -> list[tuple[float, float]]:
