@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +41,14 @@ def test_every_view_of_a_city_is_there_and_says_what_is_known_of_it() -> None:
     assert 1_550 < near[15:17, 15:17].mean() < 1_750  # the city lies at 1,609 m
     assert wide.max() > 3_500  # the Front Range is in the wide view
     assert patches["nightlights"].values[0, 0].max() > 200
+
+
+def test_an_install_of_symbolic_links_opens(tmp_path: Path) -> None:
+    """A strict editable install links each file where it cannot make hard links."""
+    for file in FOLDER.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    linked = runpy.run_path(str(tmp_path / "__init__.py"))
+    assert open_named(str(linked["DESCRIPTION"]), None).name == NAME
 
 
 @pytest.mark.parametrize(("region", "inside"), [("conus", True), ("amsterdam", False)])

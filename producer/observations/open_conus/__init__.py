@@ -5,8 +5,8 @@
 
 from pathlib import Path
 
-FOLDER = Path(__file__).parent
-"""Folder of the files."""
+FOLDER = Path(__file__).resolve().parent
+"""Folder of the files themselves: an editable install may consist of symbolic links to them."""
 DESCRIPTION = FOLDER / "observations.toml"
 """Description of the observations, whose files lie beside it."""
 NAME = "open CONUS"
