@@ -25,7 +25,9 @@ if find_spec("beartype"):  # a machine lent for its GPU may lack it
     install_import_hook("unigeo", "support.typecheck.check").__enter__()
 
 SLOW = [HealthCheck.too_slow]  # no fault of the code: the machine may be busy
-settings.register_profile("unigeo", deadline=None, suppress_health_check=SLOW, print_blob=True)
+settings.register_profile(
+    "unigeo", max_examples=40, deadline=None, suppress_health_check=SLOW, print_blob=True
+)
 settings.load_profile("unigeo")
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"

@@ -54,6 +54,7 @@ def test_named_files_exist() -> None:
     assert len(named) > 15 and [path for path in sorted(named) if not (ROOT / path).is_file()] == []
 
 
+@pytest.mark.slow
 def test_the_examples_run(tmp_path: Path) -> None:
     """The source of observations of the page is trained on, rasterized and published."""
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

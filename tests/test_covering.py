@@ -64,7 +64,7 @@ def polygons(draw: st.DrawFn) -> shapely.Geometry:
     return shapely.MultiPolygon(parts)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(polygons())
 def test_shares_are_the_areas_that_shapely_cuts(polygon: shapely.Geometry) -> None:
     found = shares(plane([polygon]), WINDOW)[0]

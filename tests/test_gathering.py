@@ -84,7 +84,7 @@ def make(store: Store, layout: dict[str, Any]) -> zarr.Array[Any]:
     return array
 
 
-@settings(max_examples=120)
+@settings(max_examples=50)
 @given(arrays(), st.integers(0, 60), st.sampled_from(["files", "requests"]), st.booleans())
 def test_cells_are_plain_zarr_bit_for_bit(
     layout: dict[str, Any], count: int, way: str, some_bands: bool
@@ -116,7 +116,7 @@ def test_cells_are_plain_zarr_bit_for_bit(
         assert (np.delete(out, rows, axis=0) == 99).all()
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 500)), min_size=1, max_size=60),
     st.integers(1, 40),

@@ -205,6 +205,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
         yield services
 
 
+@pytest.mark.slow
 def test_of_catalogues_only_what_is_chosen_anew_is_fetched(
     services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

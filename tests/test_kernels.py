@@ -23,6 +23,7 @@ SHARED_BYTES = 227 * 1024
 """Of one block of threads, at most. Source: NVIDIA, Hopper tuning guide."""
 
 
+@pytest.mark.slow
 def test_every_kernel_fits_an_h100_without_spills(tmp_path: Path) -> None:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(

@@ -317,7 +317,7 @@ def test_every_verb_of_a_field_has_its_case() -> None:
 
 @pytest.mark.parametrize(
     ("name", "left"),
-    [*(pytest.param(name, (None, 0.6)[number % 2], marks=pytest.mark.slow if number % 3 else ())
+    [*(pytest.param(name, (None, 0.6)[number % 2], marks=pytest.mark.slow if number % 6 else ())
        for number, name in enumerate(KINDS)),
      (KINDS[0], 0.0), (KINDS[1], None), ("manifest/root_attributes/zarr.json", 0.0)],
 )  # fmt: skip

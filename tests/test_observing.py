@@ -237,6 +237,7 @@ def test_a_service_that_is_down_ends_the_build_and_a_later_run_resumes_it(
     assert bytes_of(out) == bytes_of(unbroken)
 
 
+@pytest.mark.slow
 def test_a_set_in_an_object_store_is_that_of_a_disk(
     small: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +289,7 @@ def test_a_set_in_the_ocean_and_an_empty_region_are_refused(
         prepare(read_set_description(table))
 
 
+@pytest.mark.slow
 def test_training_over_http_is_training_from_disk(
     built: Path, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

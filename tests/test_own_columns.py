@@ -29,7 +29,7 @@ from unigeo.client.field.opening import open_field
 from unigeo.schemas.tables.arrow_values import format_json_values, format_texts
 from unigeo.schemas.tables.table_files import read_table
 
-FEW = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 WORDS = ["01001", "1.10", "NA", "None", "TRUE", "9007199254740993", "", " a ", "1e5", "-0", "nan"]
 LATIN = st.sampled_from(bytes(range(1, 256)).decode("cp1252", "ignore"))
 ANY = st.characters(codec="utf-8", exclude_characters="\0\ufeff")

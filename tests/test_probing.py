@@ -256,7 +256,7 @@ def test_the_scores_of_each_fold_are_those_of_the_table() -> None:
             "'wide' has 300 bands and target 'y' 1[56]. training rows",
         ),
         (
-            {"targets": {"y": class_labels(in_the_fullest_block(conus(200)))}},
+            {"targets": {"y": class_labels(in_the_fullest_block(conus(200)))}, "folds": 3},
             "1 of 2 classes of target 'y' lie in one of the blocked folds only",
         ),
     ],

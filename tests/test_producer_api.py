@@ -24,6 +24,7 @@ from unigeo.schemas.errors import ModelError, UnigeoError
 GUIDE = Path(__file__).parent.parent / "docs/producer_api.md"
 
 
+@pytest.mark.slow
 def test_the_example_of_the_guide(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

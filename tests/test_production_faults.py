@@ -51,6 +51,7 @@ def rasterize_gulf(url: Any, leases: Leases | None, encode: Any = None) -> Raste
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("UNIGEO_FAULT_SEEDS", "1"))))
+@pytest.mark.slow
 def test_a_store_written_through_a_bad_network_has_the_same_bytes(
     seed: int, bucket: str, gulf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

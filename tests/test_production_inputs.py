@@ -15,6 +15,7 @@ from unigeo.schemas.errors import StoreError
 from unigeo.schemas.store.status import Status
 
 
+@pytest.mark.slow
 def test_a_corrupt_raster_among_a_hundred_is_named_and_the_rerun_finishes_when_mended(
     tmp_path: Path,
 ) -> None:

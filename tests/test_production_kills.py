@@ -68,6 +68,7 @@ def test_two_producers_share_a_store_and_both_end_well(unbroken: Unbroken) -> No
 
 @pytest.mark.parametrize("place", ["local"], indirect=True)
 @pytest.mark.parametrize("victim", ["worker", "scheduler"])
+@pytest.mark.slow
 def test_on_dask_a_kill_loses_no_task(unbroken: Unbroken, victim: str, tmp_path: Path) -> None:
     place, whole, length_s = unbroken
     random.seed(len(place))

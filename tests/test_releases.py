@@ -101,6 +101,7 @@ REGIONS = {"gulf": stores.GULF, "wider": WIDER}
         max_size=4,
     )
 )
+@pytest.mark.slow
 def test_the_run_reported_is_the_one_whose_model_made_the_vectors(
     releases: list[tuple[str, str, str, set[tuple[str, int]]]],
 ) -> None:

@@ -148,7 +148,7 @@ def bilinear_reference(
     return vectors, loose
 
 
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(near=gulf_lonlats, far=anywhere)
 def test_bilinear_is_the_float64_reference(
     gulf: Path, near: list[tuple[float, float]], far: list[tuple[float, float]]

@@ -49,7 +49,7 @@ def test_the_cell_is_the_one_that_pandas_finds_nearest(
     assert (rowcol[~inside] == -1).all()
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(places, places), min_size=1, max_size=20))
 def test_points_in_the_store_s_own_crs_are_plain_xarray_bit_for_bit(
     gulf: Path, chosen: list[tuple[Any, Any]]

@@ -79,7 +79,7 @@ def build(path: Path, drawn: dict[str, Any]) -> None:
     publish(group)
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(grids, st.integers(0, 80))
 def test_any_field_is_sampled_as_plain_xarray_does(drawn: dict[str, Any], count: int) -> None:
     grid, _ = grid_and_layout(drawn)

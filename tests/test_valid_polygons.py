@@ -43,7 +43,7 @@ def shapes(draw: st.DrawFn) -> shapely.Geometry:
     return shapely.MultiPolygon(polygons) if len(polygons) > 1 else polygons[0]
 
 
-@settings(max_examples=400)
+@settings(max_examples=120)
 @given(st.lists(shapes(), min_size=1, max_size=4))
 def test_a_polygon_is_valid_if_it_is_to_shapely(drawn: list[shapely.Geometry]) -> None:
     found = faults(drawn)

@@ -419,6 +419,7 @@ def test_a_store_in_memory_is_verified() -> None:
     assert client.open_field(store).verify().ok
 
 
+@pytest.mark.slow
 def test_an_object_store_is_verified(gulf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import obstore
 
