@@ -12,8 +12,13 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unigeo.producer.encoders.classes import ClassesEncoder
+from unigeo.producer.encoders.coordinates import CoordinateEncoder
 from unigeo.producer.encoders.embedder import Embedder
+from unigeo.producer.encoders.images import ImageEncoder
 from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.encoders.surface import SurfaceEncoder
+from unigeo.producer.encoders.text import TextEncoder
 from unigeo.producer.observations.open_conus import DESCRIPTION
 from unigeo.producer.observations.open_named import open_named
 from unigeo.producer.observations.protocol import Observations
@@ -24,12 +29,19 @@ from unigeo.producer.pipeline.recipe import recipe
 from unigeo.producer.publishing.terms import Terms
 from unigeo.producer.raster.run import ExecutionOptions
 from unigeo.producer.training import train as training
+from unigeo.producer.training.location_dataset import LocationDataset
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.geo.region_forms import read_region
 from unigeo.schemas.geo.regions import Region
 
 __all__ = [
+    "ClassesEncoder",
+    "CoordinateEncoder",
     "Embedder",
+    "ImageEncoder",
+    "LocationDataset",
+    "SurfaceEncoder",
+    "TextEncoder",
     "UniGeoCLIP",
     "open_observations",
     "plan",
@@ -102,7 +114,7 @@ def plan(
     Args:
         region: cells to fill: a name, a file of polygons, a box in degrees, or a region.
         observations: what is observed there.
-        model: folder of the model.
+        model: folder of the model, or the name of an installed field, whose model it is.
         resolution_m: side of a cell in metres.
         out: URL of the store.
         modalities: names of the vectors to store, as a list or with commas between; those that

@@ -19,6 +19,7 @@ from support.catalogues import TABLE, TOKEN, Services, colour, make, write_table
 from support.children import child
 from support.servers import object_store
 from support.training_runs import logged_metrics
+from torch.utils.data import DataLoader
 
 from unigeo.producer.commands.cli import produce
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
@@ -33,7 +34,8 @@ from unigeo.producer.sources.set_description import (
     SurfaceRules,
     read_set_description,
 )
-from unigeo.schemas.errors import ObservationsError, StoreError, UnigeoError
+from unigeo.producer.training.location_dataset import LocationDataset
+from unigeo.schemas.errors import ObservationsError, PointsError, StoreError, UnigeoError
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +211,38 @@ def test_samples_are_streamed_once_in_an_order_of_seed_and_epoch(
         for modality in ("aerial", "street", "dsm"):
             assert (near[modality] is None) == (remote[modality] is None)
             assert near[modality] is None or (near[modality] == remote[modality]).all()
+
+
+# As torch starts the workers of a loader by default.
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_set_is_a_dataset_whose_batches_workers_read(built: Path, services: Services) -> None:
+    observations = open_observation_set(str(built))
+    samples = {tuple(one["lonlat"]): one for one in observations.epoch(0)}
+    dataset = LocationDataset(observations, 30, seed=5)
+    seen, gaps = 0, 0
+    for batch in DataLoader(dataset, batch_size=8, num_workers=2, shuffle=True):
+        for row, lonlat in enumerate(batch["coordinate"].tolist()):
+            sample = samples[tuple(lonlat)]
+            assert batch["text"][row] == (sample["text"] or "")
+            assert batch["present"]["text"][row] == (sample["text"] is not None)
+            for name in ("aerial", "street", "dsm"):
+                assert batch["present"][name][row] == (sample[name] is not None)
+                expected = 0 if sample[name] is None else sample[name]
+                assert (batch[name][row].numpy() == expected).all()
+                gaps += sample[name] is None
+            seen += 1
+    assert seen == len(dataset) == 30 and gaps > 0
+    assert set(LocationDataset(observations, [(0.0, 0.0)], modalities=["dsm"])[0]) == {
+        "present",
+        "dsm",
+    }
+    far = LocationDataset(open_observation_set(f"{services.url}/built"), 4)
+    with pytest.raises(StoreError, match="multiprocessing_context='spawn'"):
+        next(iter(DataLoader(far, num_workers=1)))
+    with pytest.raises(ObservationsError, match="has no radar; it has coordinate"):
+        LocationDataset(observations, 3, modalities=["radar"])
+    with pytest.raises(PointsError, match=r"shape \(n, 2\), not \(2,\)"):
+        LocationDataset(observations, [1.0, 2.0])
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
 """The producer's functions for notebooks: the guide's example, and what `encode` refuses."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -14,12 +14,24 @@ from support.installed_fields import install
 from support.training_runs import model_settings
 
 from unigeo import client
-from unigeo.producer.api import Embedder, UniGeoCLIP, plan
+from unigeo.producer.api import (
+    ClassesEncoder,
+    CoordinateEncoder,
+    Embedder,
+    ImageEncoder,
+    SurfaceEncoder,
+    TextEncoder,
+    UniGeoCLIP,
+    open_observations,
+    plan,
+)
+from unigeo.producer.encoders.modality_encoder import ModalityEncoder
 from unigeo.producer.encoders.model import save_model
 from unigeo.producer.encoders.model_settings import ModelSettings
+from unigeo.producer.encoders.satclip import SatclipEncoder
 from unigeo.producer.encoders.text import train_tokenizer
 from unigeo.producer.encoders.tower_settings import ClassesSettings, ImageSettings
-from unigeo.schemas.errors import ModelError, UnigeoError
+from unigeo.schemas.errors import ModelError, PointsError, UnigeoError
 
 GUIDE = Path(__file__).parent.parent / "docs/producer_api.md"
 
@@ -52,7 +64,8 @@ SIZE: dict[str, Any] = {"width": 8, "depth": 1, "heads": 2, "rows": 16, "cols": 
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedder]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with an encoder of each class."""
     folder = tmp_path_factory.mktemp("model") / "model"
     small = model_settings()
     towers = dict(small.towers) | {
@@ -66,7 +79,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedder]:
     assert settings_of_all.text is not None
     tokenizer = train_tokenizer(["a place"], settings_of_all.text)
     save_model(UniGeoCLIP(settings_of_all), tokenizer, folder)
-    yield UniGeoCLIP.from_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Embedder:
+    return UniGeoCLIP.from_pretrained(folder)
 
 
 def valid(model: Embedder, modality: str, count: int = 3) -> Any:
@@ -163,18 +181,116 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
         UniGeoCLIP.from_pretrained(tmp_path)
 
 
+def write_model(folder: Path) -> Embedder:
+    """Write a model of coordinates alone."""
+    towers = {"coordinate": model_settings().coordinate}
+    save_model(UniGeoCLIP(ModelSettings(dimension=32, towers=towers)), None, folder)
+    return UniGeoCLIP.from_pretrained(folder)
+
+
 def test_a_model_is_opened_by_the_name_of_an_installed_field(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(tmp_path / "site", "lakes-1", tmp_path)
-    settings_of_one = ModelSettings(
-        dimension=32, towers={"coordinate": model_settings().coordinate}
-    )
     folder = tmp_path / "site/fields_of_lakes_1/fields/lakes-1/model"
-    save_model(UniGeoCLIP(settings_of_one), None, folder)
+    expected = write_model(folder).encode("coordinate", [(3.0, 4.0)])
     monkeypatch.syspath_prepend(tmp_path / "site")
-    expected = UniGeoCLIP.from_pretrained(folder).encode("coordinate", [(3.0, 4.0)])
     named = UniGeoCLIP.from_pretrained("lakes-1").encode("coordinate", [(3.0, 4.0)])
     np.testing.assert_array_equal(named, expected)
-    with pytest.raises(ModelError, match="missing"):
+    (folder / "metrics.json").write_text('{"run": {}}')
+    observations = open_observations("world")
+    run = plan((-104, 38, -102, 40), observations, model="lakes-1", resolution_m=50_000,
+               out=str(tmp_path / "lakes.zarr"))  # fmt: skip
+    assert run.model == folder
+    with pytest.raises(ModelError, match=r"neither a folder lakes-2 nor .*lakes-1"):
         UniGeoCLIP.from_pretrained("lakes-2")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a model in the cache of a hub that cannot be reached."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "hub/models--lab--lakes"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs/main").write_text(commit)
+    return cached / "snapshots" / commit
+
+
+def test_a_model_of_the_hub_is_read_from_its_cache(
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = write_model(hub).encode("coordinate", [(3.0, 4.0)])
+    for revision in (None, hub.name):
+        found = UniGeoCLIP.from_pretrained("lab/lakes", revision=revision)
+        np.testing.assert_array_equal(found.encode("coordinate", [(3.0, 4.0)]), expected)
+    assert isinstance(CoordinateEncoder.from_pretrained("lab/lakes").encoder, CoordinateEncoder)
+    with pytest.raises(ModelError, match="cached model 'lab/seas', and none came from"):
+        UniGeoCLIP.from_pretrained("lab/seas")
+    (hub / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"a part of 'lab/lakes', without model\.safetensors"):
+        UniGeoCLIP.from_pretrained("lab/lakes")
+    monkeypatch.chdir(tmp_path)  # a folder of that name wins
+    write_model(Path("lab/seas"))
+    UniGeoCLIP.from_pretrained("lab/seas")
+
+
+def test_models_of_other_projects_are_left_on_the_hub(
+    hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings are asked for first, then weights in safetensors."""
+    asked: list[list[str]] = []
+
+    def download(name: str, *, allow_patterns: list[str], **options: Any) -> str:
+        if options["local_files_only"]:
+            raise FileNotFoundError(name)
+        asked.append(allow_patterns)
+        if "lakes" in name:
+            write_model(hub)
+        return str(hub)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(ModelError, match="'lab/other' of the hub is no model of unigeo"):
+        UniGeoCLIP.from_pretrained("lab/other")
+    assert asked == [["settings.json"]]
+    UniGeoCLIP.from_pretrained("lab/lakes")
+    assert sorted(asked[-1]) == [
+        "card.md", "metrics.json", "model.safetensors", "settings.json", "tokenizer.json"
+    ]  # fmt: skip
+
+
+ENCODERS: dict[str, type[ModalityEncoder]] = {
+    "coordinate": CoordinateEncoder, "aerial": ImageEncoder, "light": ImageEncoder,
+    "dsm": SurfaceEncoder, "cover": ClassesEncoder, "text": TextEncoder,
+}  # fmt: skip
+
+
+def test_an_encoder_is_opened_alone_and_returns_the_vectors_of_the_model(
+    model: Embedder, folder: Path
+) -> None:
+    several = {ImageEncoder}
+    for modality, kind in ENCODERS.items():
+        tower = kind.from_pretrained(folder, modality if kind in several else None)
+        given_ = valid(model, modality)
+        vectors = tower(given_)
+        np.testing.assert_array_equal(vectors.detach().numpy(), model.encode(modality, given_))
+        assert tower.modality == modality and type(tower.encoder) is kind
+        vectors.sum().backward()
+        assert any(weight.grad is not None for weight in tower.parameters())
+        assert sum(map(torch.numel, tower.encoder.parameters())) == sum(
+            map(torch.numel, tower.parameters())
+        )
+    tower = CoordinateEncoder.from_pretrained(folder)
+    lonlat = torch.tensor([[3.0, 4.0]], dtype=torch.float64)
+    assert torch.equal(tower(lonlat), tower([(3.0, 4.0)]))
+    with pytest.raises(ModelError, match=r"shape \(2,\), got \(3,\)"):
+        tower(torch.zeros(1, 3, dtype=torch.float64))
+    with pytest.raises(PointsError):
+        tower([(3.0, 400.0)])
+    with pytest.raises(ModelError, match="several of ImageEncoder: name one by modality="):
+        ImageEncoder.from_pretrained(folder)
+    with pytest.raises(ModelError, match="no ImageEncoder of 'dsm'; it has coordinate"):
+        ImageEncoder.from_pretrained(folder, "dsm")
+    with pytest.raises(ModelError, match="no SatclipEncoder; it has"):
+        SatclipEncoder.from_pretrained(folder)

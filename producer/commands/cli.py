@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     "--crs", help="Equal Earth CRS of the grid, EPSG:8857, 8858 or 8859; the region's by default."
 )
 @takes_observations
-@click.option("--model", help="Folder of a finished model to use as it is.")
+@click.option(
+    "--model", help="Finished model to use as it is: a folder, or an installed one such as conus-1."
+)
 @click.option(
     "--model-out",
     help="Folder to train into; REGION/model by default, REGION/model-r2 for an --update whose "

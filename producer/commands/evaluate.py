@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unigeo.producer.commands.options import check_observations, output_folder
+from unigeo.producer.encoders.model_folders import model_folder
 from unigeo.producer.observations.open_named import open_named
 from unigeo.schemas.errors import ModelError, ObservationsError
 from unigeo.schemas.io.json_text import load_json
@@ -40,13 +41,15 @@ if TYPE_CHECKING:
 def evaluate(model: Path, **options: Any) -> None:
     """Judge a finished MODEL on places that it never saw, and write an HTML report.
 
-    The hold-outs are drawn from the observations that the model was trained on: the embedded world,
-    or those of --observations. Every table is written as CSV beside the report.
+    MODEL is a folder, or an installed model such as conus-1. The hold-outs are drawn from the
+    observations that the model was trained on: those that come with unigeo, or those of
+    --observations. Every table is written as CSV beside the report.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `produce`; before torch is loaded
     if options["suite"] is not None and options["data"] is None:
         raise click.UsageError("--suite needs --data, the folder of its tables")
     out = output_folder(options["out"], model.with_name(model.name + "-evaluation"))
+    model = model_folder(model)
     observations = _observations(model, options)
     from unigeo.producer.evaluation.evaluate import PARTS, EvaluationPlan, evaluate_model
 

@@ -7,12 +7,13 @@ import torch
 from jaxtyping import Float32, Float64
 from torch import Tensor, nn
 
+from unigeo.producer.encoders.modality_encoder import ModalityEncoder
 from unigeo.producer.encoders.projection import equal_earth_tensor, sphere_tensor
 from unigeo.producer.encoders.tower_settings import CoordinateSettings
 from unigeo.schemas.errors import ModelError
 
 
-class FourierFeatures(nn.Module):
+class FourierFeatures(ModalityEncoder):
     """Base of encoders that map longitude and latitude in degrees to one token per scale.
 
     Source: Tancik et al. (2020), "Fourier features let networks learn high frequency functions".

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
+from unigeo.producer.encoders.modality_encoder import ModalityEncoder
 from unigeo.producer.encoders.pretrained import checkpoint_tower, load_tower
 from unigeo.producer.encoders.tower_settings import ImageSettings
 
@@ -13,7 +14,7 @@ ATTENTION = "sdpa"
 """Name of the attention implementation in `transformers`."""
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(ModalityEncoder):
     """Encoder of aerial or street images, with attention pooling.
 
     SigLIP's position table is square. A tower without a checkpoint has a table of its own grid

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Shaped
+from jaxtyping import Float, Float32, Shaped
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
@@ -21,6 +21,12 @@ from unigeo.producer.encoders.fourier import FourierEncoder
 from unigeo.producer.encoders.fusion import FusionMap
 from unigeo.producer.encoders.geoclip import GeoclipEncoder
 from unigeo.producer.encoders.images import ImageEncoder
+from unigeo.producer.encoders.model_folders import (
+    SETTINGS,
+    TOKENIZER,
+    WEIGHTS,
+    pretrained_folder,
+)
 from unigeo.producer.encoders.model_settings import ModelSettings, from_json, to_json
 from unigeo.producer.encoders.number_heads import NumberHeads
 from unigeo.producer.encoders.patch_transformer import PatchTransformer
@@ -37,7 +43,6 @@ from unigeo.producer.encoders.tower_settings import (
 )
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.io.atomic_files import folder_beside
-from unigeo.schemas.io.installed_fields import installed_folder, installed_names
 from unigeo.schemas.io.json_text import load_json
 
 if TYPE_CHECKING:
@@ -47,7 +52,6 @@ LARGEST_SCALE = 100.0
 """Largest inverse temperature, as in CLIP."""
 FORMAT = 1
 """Version of the format of model folders."""
-WEIGHTS, SETTINGS, TOKENIZER = "model.safetensors", "settings.json", "tokenizer.json"
 
 
 class UniGeoCLIP(nn.Module):
@@ -98,23 +102,27 @@ class UniGeoCLIP(nn.Module):
 
     @staticmethod
     def from_pretrained(
-        folder: str | Path, device: "str | torch.device | None" = None
+        name: str | Path,
+        device: "str | torch.device | None" = None,
+        *,
+        revision: str | None = None,
     ) -> "Embedder":
         """Open a trained model with its tokenizer, to encode observations as users have them.
 
         Args:
-            folder: folder of a finished model, or the name of an installed field, such as
-                `conus-1`, whose model it is. A folder that exists wins; nothing is downloaded.
+            name: folder of a finished model; or the name of an installed field, such as `conus-1`,
+                whose model it is; or `organization/model` of the Hugging Face hub, read from its
+                cache, and downloaded if the cache lacks it. A folder that exists wins.
             device: device to encode on; CUDA if None and there is one, else the CPU.
+            revision: branch, tag or commit of a model of the hub.
 
         Raises:
-            ModelError: if a file is missing, damaged, or of another version.
+            ModelError: if there is no such model, or a file is missing, damaged, or of another
+                version.
         """
         from unigeo.producer.encoders.embedder import Embedder
 
-        if not Path(folder).exists() and str(folder) in installed_names():
-            folder = installed_folder(str(folder)) / "model"
-        return Embedder.open(folder, device)
+        return Embedder.open(pretrained_folder(name, revision), device)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -136,10 +144,7 @@ class UniGeoCLIP(nn.Module):
         Raises:
             ModelError: if there is no such encoder, or it takes another shape.
         """
-        vectors: Tensor = self._encoder(modality, inputs)(inputs)
-        # The rotation and the norm stay in float32 when towers multiply in bfloat16.
-        with torch.autocast(vectors.device.type, enabled=False):
-            return nn.functional.normalize(vectors.float() @ self.rotation, dim=-1)
+        return unit_vectors(self._encoder(modality, inputs)(inputs), self.rotation)
 
     def patch_tokens(
         self, modality: str, inputs: Shaped[Tensor, "point ..."]
@@ -173,12 +178,7 @@ class UniGeoCLIP(nn.Module):
             raise ModelError(
                 f"the model has no encoder of {modality!r}; it has {', '.join(self.modalities)}."
             )
-        expected = self.settings.shape(modality)
-        if tuple(inputs.shape[1:]) != expected:
-            raise ModelError(
-                f"the model takes {modality} of shape {expected}, got {tuple(inputs.shape[1:])}: "
-                f"observe it with the patch size the model was trained on."
-            )
+        check_shape(self.settings, modality, inputs)
         return self.encoders[self.settings.tower_of(modality)]
 
     def forward(
@@ -193,6 +193,31 @@ class UniGeoCLIP(nn.Module):
         with torch.no_grad():
             self.logit_scale.clamp_(max=math.log(LARGEST_SCALE))
         return self.logit_scale.exp()
+
+
+def check_shape(
+    settings: ModelSettings, modality: str, inputs: Shaped[Tensor, "point ..."]
+) -> None:
+    """Check that the encoder of a modality takes inputs of this shape.
+
+    Raises:
+        ModelError: naming both shapes.
+    """
+    expected = settings.shape(modality)
+    if tuple(inputs.shape[1:]) != expected:
+        raise ModelError(
+            f"the model takes {modality} of shape {expected}, got {tuple(inputs.shape[1:])}: "
+            f"observe it with the patch size the model was trained on."
+        )
+
+
+def unit_vectors(
+    vectors: Float[Tensor, "point dimension"], rotation: Float32[Tensor, "dimension dimension"]
+) -> Float32[Tensor, "point dimension"]:
+    """Rotate an encoder's vectors, and scale them to unit length."""
+    # In float32 also when towers multiply in bfloat16.
+    with torch.autocast(vectors.device.type, enabled=False):
+        return nn.functional.normalize(vectors.float() @ rotation, dim=-1)
 
 
 def save_model(

@@ -7,10 +7,11 @@ from jaxtyping import Float, Shaped
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from unigeo.producer.encoders.modality_encoder import ModalityEncoder
 from unigeo.producer.encoders.tower_settings import ClassesSettings, SurfaceSettings
 
 
-class PatchTransformer(nn.Module):
+class PatchTransformer(ModalityEncoder):
     """Base of encoders whose vector is the class token of the last layer."""
 
     def __init__(

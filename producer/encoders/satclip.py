@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from unigeo.producer.encoders.features import check_double
 from unigeo.producer.encoders.harmonics import SphericalHarmonics
+from unigeo.producer.encoders.modality_encoder import ModalityEncoder
 from unigeo.producer.encoders.perceptrons import Perceptron
 from unigeo.producer.encoders.tower_settings import CoordinateSettings
 
 
-class SatclipEncoder(nn.Module):
+class SatclipEncoder(ModalityEncoder):
     """Encoder of longitude and latitude in degrees that is smooth over the dateline and the poles.
 
     The published settings are degree 10 or 40, width 512, mlp_ratio 1, depth 2, dimension 256.

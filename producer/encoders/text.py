@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import SiglipTextConfig, SiglipTextModel
 
 from unigeo.producer.encoders.images import ATTENTION
+from unigeo.producer.encoders.modality_encoder import ModalityEncoder
 from unigeo.producer.encoders.pretrained import (
     checkpoint_tower,
     load_pretrained_tokenizer,
@@ -26,7 +27,7 @@ from unigeo.schemas.errors import ModelError
 PAD, END = "<pad>", "<eos>"
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(ModalityEncoder):
     """Encoder of token ids."""
 
     def __init__(self, settings: TextSettings, dimension: int, *, pretrained: bool = True) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from unigeo.producer.encoders.checkpoints import check_checkpoints
 from unigeo.producer.encoders.model import read_settings
+from unigeo.producer.encoders.model_folders import model_folder
 from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
@@ -86,7 +87,8 @@ def choose(
     Args:
         region: cells to fill.
         observations: what is observed there.
-        model: folder of a finished model; without it one is trained.
+        model: folder of a finished model, or the name of an installed field, whose model it is;
+            without it one is trained.
         model_out: folder to train into; by default `model` in the region's folder, or beside it
             `model-r2` for an update whose model is another.
         preset: name of the settings to train with.
@@ -131,14 +133,15 @@ def choose(
         observations = only(observations, model_settings.modalities)
     if steps is not None:
         training = replace(training, steps=steps)
-    if model is not None and finished_metrics(Path(model)) is None:
+    finished = None if model is None else model_folder(model)
+    if finished is not None and finished_metrics(finished) is None:
         raise ModelError(f"{model} is no finished model; leave out --model to train one")
     out = f"{region.name}/{region.name}.zarr" if out is None else out
     following = next_release(out, region.name, allow_loss=allow_loss) if update else None
-    if model_settings is None:
-        folder = Path(str(model))
-        used = read_settings(folder)
+    if finished is not None:
+        folder, used = finished, read_settings(finished)
     else:
+        assert model_settings is not None, "the recipe has settings"
         used = model_settings
         identity = run_identity(observations, model_settings, training)
         folder = _folder_to_train(Path(region.name) / "model", identity, following)

@@ -40,7 +40,19 @@ _network_process: int | None = None
 
 
 def check_process(store: Any) -> None:
-    """Refuse to read a remote store in a process forked from one that has opened a remote store.
+    """Refuse to read a remote Zarr store in a forked process; see `check_not_forked`.
+
+    Raises:
+        StoreError: with what to do instead.
+    """
+    from zarr.storage import ObjectStore
+
+    if isinstance(store, ObjectStore):
+        check_not_forked()
+
+
+def check_not_forked() -> None:
+    """Refuse to read by the network in a process forked from one that has done so.
 
     A fork does not copy obstore's threads, so the new process would wait for them forever.
 
@@ -48,10 +60,6 @@ def check_process(store: Any) -> None:
         StoreError: with what to do instead.
     """
     global _network_process
-    from zarr.storage import ObjectStore
-
-    if not isinstance(store, ObjectStore):
-        return
     _network_process = _network_process or os.getpid()
     if _network_process != os.getpid():
         raise StoreError(

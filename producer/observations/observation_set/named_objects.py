@@ -10,7 +10,7 @@ from unigeo.schemas.io.atomic_files import write_bytes
 from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.io.retrying import with_retries
 from unigeo.schemas.io.store_errors import describe_error, unreachable_errors
-from unigeo.schemas.io.stores import open_obstore
+from unigeo.schemas.io.stores import check_not_forked, open_obstore
 
 _GAP_BYTES = 65_536
 """Ranges nearer to each other than this are requested as one."""
@@ -27,7 +27,13 @@ class ObjectFolder:
         if "://" not in url or url.startswith("file://"):
             self._folder = Path(url.removeprefix("file://")).expanduser()
             return
-        self._store = open_obstore(self.url)
+        self._opened = open_obstore(self.url)
+
+    @property
+    def _store(self) -> Any:
+        """Store of an address."""
+        check_not_forked()
+        return self._opened
 
     @property
     def local(self) -> Path | None:
