@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from support.training_runs import NOISY, logged_metrics, model_settings, start
 
 from unigeo.producer.encoders.model import UniGeoCLIP
@@ -27,6 +28,9 @@ from unigeo.producer.training.log import LOG
 from unigeo.producer.training.optimizer import build_optimizer
 from unigeo.producer.training.train import train
 from unigeo.schemas.errors import ModelError
+
+RUN = {"model": {}, "observations": {"name": "world", "size": 3}, "training": {"rate": 0.1}}
+"""Identity of a run."""
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +117,8 @@ def test_a_checkpoint_holds_all_that_changes(tmp_path: Path) -> None:
             weight.add_(1)
     state.optimizer.step()
     state.mean.update(5)
-    write_checkpoint(tmp_path, 7, state.tensors(), "run")
-    assert load_checkpoint(tmp_path, other, "run") == 7
+    write_checkpoint(tmp_path, 7, state.tensors(), RUN)
+    assert load_checkpoint(tmp_path, other, RUN) == 7
     ours, theirs = state.tensors(), other.tensors()
     assert ours.keys() == theirs.keys() and any(name.startswith("mean.") for name in ours)
     for name, values in ours.items():
@@ -125,7 +129,7 @@ def test_a_checkpoint_is_of_the_moment_it_was_asked_for(tmp_path: Path) -> None:
     """It is written while training goes on to change the weights."""
     state = state_of()
     before = {name: values.clone() for name, values in state.tensors().items()}
-    checkpoints = CheckpointWriter(tmp_path, "run")
+    checkpoints = CheckpointWriter(tmp_path, RUN)
     checkpoints.save(1, state)
     with torch.no_grad():
         for weight in state.model.parameters():
@@ -139,7 +143,7 @@ def test_a_checkpoint_is_of_the_moment_it_was_asked_for(tmp_path: Path) -> None:
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_leaves_the_one_before(
     tmp_path: Path,
 ) -> None:
-    state, checkpoints = state_of(), CheckpointWriter(tmp_path, "run")
+    state, checkpoints = state_of(), CheckpointWriter(tmp_path, RUN)
     checkpoints.save(1, state)
     checkpoints.wait()
     (tmp_path / (CHECKPOINT + ".partial")).mkdir()  # in the way; root may write anywhere else
@@ -147,18 +151,31 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_leaves_the_one_bef
     with pytest.raises(ModelError, match=r"checkpoint of step 2 .* same command again"):
         checkpoints.save(3, state)
     checkpoints.close()
-    assert load_checkpoint(tmp_path, state, "run") == 1
+    assert load_checkpoint(tmp_path, state, RUN) == 1
 
 
 def test_a_checkpoint_of_another_run_or_cut_short_is_refused(tmp_path: Path) -> None:
+    """Each key that differs is named, with both values; what is only told of data may differ."""
     state = state_of()
-    write_checkpoint(tmp_path, 1, state.tensors(), "run")
-    with pytest.raises(ModelError, match="other settings"):
-        load_checkpoint(tmp_path, state, "another run")
+    write_checkpoint(tmp_path, 1, state.tensors(), RUN)
+    told = {**RUN, "observations": {"name": "world", "licence": "CC0-1.0", "size": 3}}
+    assert load_checkpoint(tmp_path, state, told) == 1
+    for other, words in (
+        ({**RUN, "training": {"rate": 0.5}}, r"\(training\.rate was 0\.1 and is 0\.5\)"),
+        ({**RUN, "observations": {"name": "world", "size": 4}}, "observations.size was 3 and is 4"),
+    ):
+        with pytest.raises(ModelError, match=words):
+            load_checkpoint(tmp_path, state, other)
     path = tmp_path / CHECKPOINT
+    with safe_open(path, "pt") as stored:
+        about = {key: stored.metadata()[key] for key in ("step", "run")}  # of earlier versions
+    save_file(load_file(path), path, metadata=about)
+    assert load_checkpoint(tmp_path, state, RUN) == 1
+    with pytest.raises(ModelError, match="other settings or observations; name"):
+        load_checkpoint(tmp_path, state, told)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ModelError, match="damaged"):
-        load_checkpoint(tmp_path, state, "run")
+        load_checkpoint(tmp_path, state, RUN)
 
 
 def test_how_a_run_is_carried_out_may_change_on_the_way() -> None:

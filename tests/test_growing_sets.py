@@ -1,5 +1,6 @@
 """A set of edited settings or files takes over what an earlier set holds of it."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 from support.catalogues import TABLE, TOKEN, Services, make, write_table
 from support.set_inputs import SET, WRITERS, image, raster, stopped, tree, write_all
 
+from unigeo.producer.api import open_observations, train
 from unigeo.producer.commands.cli import produce
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
 from unigeo.producer.sources.build_set import PreparedSet, observe_set, prepare
 from unigeo.producer.sources.set_builder import build
+from unigeo.producer.sources.set_contents import contents_of_set
 from unigeo.producer.sources.set_description import read_set_description
-from unigeo.schemas.errors import ObservationsError, UnigeoError
+from unigeo.schemas.errors import ModelError, ObservationsError, UnigeoError
 
 ALL = {"aerial", "dsm", "street", "text"}
 
@@ -62,6 +65,12 @@ def grown(earlier: str) -> PreparedSet:
     return prepared
 
 
+def contents(out: str) -> dict[str, str] | None:
+    """The digests of what a set holds, from its shards."""
+    parts = [path.read_bytes() for path in sorted(Path(out, "shards").glob("*.parquet"))]
+    return contents_of_set(parts, sorted(ALL))
+
+
 EDITS: list[tuple[str, str, str, set[str]]] = [
     ("aerial", "credit", '"Somebody"', ALL),
     ("aerial", "years", "[2019, 2020]", ALL),
@@ -95,6 +104,34 @@ def test_an_edited_key_is_named_and_what_it_leaves_alone_is_taken_over(
     assert {name for name in ALL if taken[name]} == kept
     if key != "count":
         assert all(taken[name] in (24, 23) for name in kept)
+    told = ("credit", "licence", "years", "acquired", "datum")
+    same = key in told or key == "names"  # no text of these files holds a name
+    assert (contents("grown") == contents("done")) == same
+
+
+def test_a_model_of_a_set_stays_where_only_a_credit_was_corrected(files: Path) -> None:
+    """And its card says the new one; a set with other images is another."""
+    changes = {
+        "training.locations": 24, "training.batch": 4, "training.steps": 1, "training.warmup": 0,
+        "training.gallery": 4, "training.block_km": 0.2, "training.holdout": 0.3,
+        "model.coordinate.depth": 0, "model.coordinate.width": 32, "model.text": "none",
+        "model.street": "none", "model.dsm": "none",
+    }  # fmt: skip
+    Path("edited.toml").write_text(edited("aerial", "credit", '"Somebody"'))
+    text = Path("edited.toml").read_text().replace("CC0-1.0", "CC-BY-4.0")
+    Path("edited.toml").write_text(text)
+    observe_set(prepare(read_set_description(Path("edited.toml")), earlier="done"), "corrected")
+    train(open_observations("done"), "model", changes=changes)
+    before = tree("model")
+    train(open_observations("corrected"), "model", changes=changes)
+    after = tree("model")
+    assert {name for name in after if after[name] != before[name]} == {"card.md", "metrics.json"}
+    assert b"CC-BY-4.0" in after["card.md"] and b"Somebody" in after["metrics.json"]
+    about = json.loads(Path("corrected/set.json").read_text())
+    about["contents"]["aerial"] = "0" * 64
+    Path("corrected/set.json").write_text(json.dumps(about))
+    with pytest.raises(ModelError, match=r"observations\.contents\.aerial was"):
+        train(open_observations("corrected"), "model", changes=changes)
 
 
 def test_a_source_that_is_added_is_all_that_is_observed(files: Path) -> None:

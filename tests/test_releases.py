@@ -13,6 +13,7 @@ from support import stores
 from zarr.storage import MemoryStore
 
 from unigeo import client
+from unigeo.producer.publishing import task_digests
 from unigeo.producer.publishing.announce import announce, gather
 from unigeo.producer.publishing.publish import publish
 from unigeo.producer.publishing.releases import NextRelease, next_release, take_over
@@ -135,14 +136,16 @@ def test_the_run_reported_is_the_one_whose_model_made_the_vectors(
                 assert stored(store, shard_key(modality, row, col, 3)) == there
 
 
-def release(base: Path, region: Region, inputs: str = "one") -> tuple[NextRelease, int]:
+def release(
+    base: Path, region: Region, inputs: str = "one", **told: str
+) -> tuple[NextRelease, int]:
     """The next release of a field, of a region and inputs that may have changed."""
     following = next_release(str(base), "gulf")
     layout = stores.layout_of()
     grid = stores.grid_of(region, layout)
     attributes = stores.attributes_of(region, grid, layout)
     attributes["unigeo"]["observations"]["modalities"] = {
-        "aerial": {"inputs": [{"sha256": inputs}]}
+        "aerial": {"inputs": [{"sha256": inputs}], **told}
     }
     group = create_field(following.url, grid, layout, following.mark(attributes))
     taken = take_over(following.previous_url, group, region, stores.land)
@@ -195,6 +198,22 @@ def test_changed_inputs_are_encoded_again_and_others_are_not(first: Path) -> Non
     aerial = np.asarray(open_group(following.url)["manifest/coordinate_run"][...])
     assert not aerial.any()
     assert next_release(str(first), "gulf").release == "3"
+
+
+def test_what_is_only_told_of_inputs_encodes_nothing_again(
+    first: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after releases of earlier versions, whose digests held what is told."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr(task_digests, "deciding", lambda provenance: provenance)
+        assert release(first, stores.GULF, credit="Sombody", acquired="2020")[1] == 4
+    for credit in ("Somebody", "Somebody Else"):
+        following, taken = release(first, stores.GULF, credit=credit, acquired="2021")
+        assert taken == 8
+        manifest = open_group(following.url)["manifest"]
+        assert (np.asarray(manifest["aerial_run"][...]) == 1).all(), "the second release made them"
+        assert not np.asarray(manifest["coordinate_run"][...]).any()
+    assert release(first, stores.GULF, inputs="two", credit="Somebody", acquired="2021")[1] == 4
 
 
 def test_a_damaged_shard_is_not_taken_over(first: Path) -> None:

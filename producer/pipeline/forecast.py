@@ -28,9 +28,9 @@ from unigeo.producer.raster.encoding import ModelEncoder, check_fit, encoder_of
 from unigeo.producer.raster.planning import planned
 from unigeo.producer.raster.run import ExecutionOptions
 from unigeo.producer.raster.shard_task import OpenedJob
-from unigeo.producer.training.checkpoint import finished_steps
 from unigeo.producer.training.processes import default_device
-from unigeo.producer.training.train import check_folder, finished_metrics
+from unigeo.producer.training.run_identity import run_identity
+from unigeo.producer.training.train import finished_metrics, finished_steps
 from unigeo.producer.training.training_cost import TrainingCost, rehearse_training
 from unigeo.schemas.io.durations import format_duration
 from unigeo.schemas.store.layout import COVARIATES, FUSED
@@ -91,14 +91,13 @@ def forecast(run: ProductionRun, observations: Observations, workers: int = 1) -
     model: UniGeoCLIP
     tokenizer: Any
     settings = run.model_settings
-    used = observations
+    used, first = observations, 0
     if settings is not None:
         used = only(observations, settings.modalities)
-        check_folder(run.model, used, settings, run.training)
+        first = finished_steps(run.model, run_identity(used, settings, run.training))
     if settings is None or finished_metrics(run.model) is not None:
         model, tokenizer = load_model(run.model)
     else:
-        first = finished_steps(run.model)
         rehearsed = rehearse_training(used, settings, run.training, device, first=first)
         cost, model, tokenizer = rehearsed.cost, rehearsed.model.cpu(), rehearsed.tokenizer
     check_fit(model, observations, run.layout.modalities, accept_ground_size=run.accept_ground_size)

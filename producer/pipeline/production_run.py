@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,12 @@ from unigeo.producer.raster.coordinate_interpolation import check_factor
 from unigeo.producer.raster.covariate_columns import columns_of, names_of
 from unigeo.producer.storage.field_store import check_product
 from unigeo.producer.training.processes import default_device
-from unigeo.producer.training.run_identity import is_told_only, run_identity
+from unigeo.producer.training.run_identity import (
+    RunIdentity,
+    identity_of_model,
+    run_identity,
+    trains_the_same,
+)
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.train import finished_metrics
 from unigeo.schemas.errors import LayoutError, ModelError, ObservationsError, StoreError
@@ -179,9 +183,7 @@ def choose(
     )
 
 
-def _folder_to_train(
-    folder: Path, identity: Mapping[str, Any], following: NextRelease | None
-) -> Path:
+def _folder_to_train(folder: Path, identity: RunIdentity, following: NextRelease | None) -> Path:
     """Return the folder to train into: for an update one beside those of other models.
 
     Args:
@@ -195,7 +197,7 @@ def _folder_to_train(
     beside = [folder.with_name(f"{folder.name}-r{number}") for number in numbers]
     for one in (*beside, folder):
         metrics = finished_metrics(one)
-        if metrics is not None and is_told_only(metrics, one, identity):
+        if metrics is not None and trains_the_same(identity_of_model(metrics, one), identity):
             return one
     return beside[0] if finished_metrics(folder) is not None else folder
 

@@ -30,8 +30,8 @@ from unigeo.producer.publishing.principal_directions import (
     fit_colours,
     spread,
 )
-from unigeo.producer.publishing.releases import digest_of_shard
 from unigeo.producer.publishing.shard_facts import ShardFacts
+from unigeo.producer.publishing.task_digests import digest_of_shard
 from unigeo.producer.raster.planning import stored_shards
 from unigeo.producer.storage.code_identity import DERIVING, code_sha256
 from unigeo.producer.storage.object_io import put

@@ -1,16 +1,11 @@
 """Releases of a field: each is a store that never changes; a new one copies unchanged shards.
 
-The content of a modality's shard follows from the model, the layout, the shard's position on the
-lattice, which of its cells are in the region and on land, and the hashes of the modality's inputs.
-The digest of these, the task digest, is in the manifest. A shard of a new release that has the same
-digest as in the previous release is not encoded again: its objects are read, compared with their
-SHA-256 and written into the new store, vectors unchanged and the status in the new store's layout,
-which differs from that of layout 1. The inputs count as one: if any file of a modality changes, all
-its shards are encoded again. A shard with failed cells is never copied.
+A shard of a new release whose task is the same as in the previous release (`task_digests`) is not
+encoded again: its objects are read, compared with their SHA-256 and written into the new store,
+vectors unchanged and the status in the new store's layout, which differs from that of layout 1. A
+shard with failed cells is never copied.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,24 +13,22 @@ from typing import Any
 
 import numpy as np
 import zarr
-from jaxtyping import UInt8
 
 from unigeo.producer.publishing.shard_facts import ShardFacts
-from unigeo.producer.raster.cell_status import Land, reset_status, status_before_encoding
+from unigeo.producer.publishing.task_digests import is_same_task, mask_before_encoding
+from unigeo.producer.raster.cell_status import Land, reset_status
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.storage.objects import digest, need_object, read_object, write_object
 from unigeo.producer.storage.shard_codec import status_object, status_of
 from unigeo.schemas.errors import StoreError, UnigeoError
-from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import Region
 from unigeo.schemas.geo.window import Window
 from unigeo.schemas.io.addresses import folder_and_name
 from unigeo.schemas.io.stores import open_group, read_document
 from unigeo.schemas.store.attributes import UnigeoAttributes, read_attributes
 from unigeo.schemas.store.catalogue import NAME, read_catalogue
-from unigeo.schemas.store.layout import COVARIATES, FUSED, Layout, status_name
+from unigeo.schemas.store.layout import Layout, status_name
 from unigeo.schemas.store.manifest import GROUP, run_name, shard_key, task_name
-from unigeo.schemas.store.status import Status
 
 _ENDING = ".zarr"
 
@@ -104,78 +97,6 @@ def _is_published_field(url: str) -> bool:
         return False
 
 
-def task_digest(
-    attributes: UnigeoAttributes, modality: str, window: Window, mask: np.ndarray
-) -> bytes:
-    """Return a SHA-256 of everything that decides a shard's content.
-
-    Args:
-        attributes: the field's attributes.
-        modality: modality of the shard.
-        window: cells of the shard on the field's grid.
-        mask: state of each cell before encoding, as `mask_before_encoding` returns it.
-    """
-    grid, layout = attributes.grid, attributes.layout
-    inputs: Any = None
-    # Coordinates have no observations: beside the lattice only interpolation changes their vectors.
-    if modality == COVARIATES:
-        sources = attributes.observations.get("modalities")
-        used = sources if isinstance(sources, dict) else {}
-        inputs = {
-            "names": list(layout.covariates),
-            "sources": {name: used.get(name) for name in layout.modalities},
-        }
-    elif modality == FUSED:
-        detail, sources = attributes.coordinate_detail, attributes.observations.get("modalities")
-        inputs = {
-            "fused": list(layout.modalities),
-            "interpolated": 1 if detail is None else detail.interpolated,
-            "sources": sources if isinstance(sources, dict) else attributes.observations,
-        }
-    elif modality == "coordinate":
-        detail = attributes.coordinate_detail
-        if detail is not None and detail.interpolated > 1:
-            inputs = {"interpolated": detail.interpolated}
-    else:
-        sources = attributes.observations.get("modalities")
-        inputs = sources.get(modality) if isinstance(sources, dict) else attributes.observations
-    parts = {
-        "model": attributes.model.sha256,
-        "modality": modality,
-        "layout": [
-            attributes.field_layout().width(modality),
-            layout.shard,
-            layout.chunk,
-            layout.codec,
-        ],
-        # Counted on the lattice, not on the grid: a release of a larger region has another corner.
-        "lattice": [grid.crs, grid.resolution_m, grid.row0 + window.row, grid.col0 + window.col],
-        "inputs": inputs,
-    }
-    text = json.dumps(parts, sort_keys=True).encode()
-    return hashlib.sha256(text + b"\n" + mask.astype(np.uint8).tobytes()).digest()
-
-
-def mask_before_encoding(
-    grid: Grid, window: Window, region: Region, land: Land
-) -> UInt8[np.ndarray, "row col"]:
-    """Return what each cell is before encoding: outside the region, on water, or to be encoded."""
-    lonlat = grid.centres(window).reshape(-1, 2)
-    return status_before_encoding(lonlat, land, region).reshape(window.height, window.width)
-
-
-def digest_of_shard(
-    attributes: UnigeoAttributes,
-    modality: str,
-    window: Window,
-    status: UInt8[np.ndarray, "row col"],
-) -> bytes:
-    """Return the task digest of a finished shard; zeros, which match none, if any cell failed."""
-    if (status == Status.FAILED).any():
-        return bytes(32)
-    return task_digest(attributes, modality, window, reset_status(status))
-
-
 def take_over(previous_url: Any, group: zarr.Group, region: Region, land: Land) -> int:
     """Copy every unchanged shard from the previous release; a repeated call continues.
 
@@ -208,8 +129,8 @@ def take_over(previous_url: Any, group: zarr.Group, region: Region, land: Land) 
         window = task.window(layout.shard)
         if shard not in masks:
             masks[shard] = mask_before_encoding(grid, window, region, land)
-        expected = task_digest(attributes, task.modality, window, masks[shard])
-        if facts["task"][row, col].tobytes() == expected:
+        stored = facts["task"][row, col].tobytes()
+        if is_same_task(stored, old, attributes, task.modality, window, masks[shard]):
             copied += _copy(previous, group, task.modality, (row, col), shard, facts, layouts)
     return copied
 
@@ -238,7 +159,6 @@ def runs_of(
     earlier: Any = previous[GROUP].attrs["runs"]
     runs = [dict(run) for run in earlier]
     down, right = _offset(old, attributes)
-    before_layout, layout = old.field_layout(), attributes.field_layout()
     numbers = {}
     for modality, new in facts.items():
         number = np.full(new.tasks.shape[:2], len(runs), np.int32)
@@ -248,19 +168,51 @@ def runs_of(
             sizes = before["run"].shape
             if not all(0 <= at < size for at, size in zip(old_shard, sizes, strict=True)):
                 continue
-            pairs = ((before["task"], new.tasks), (before["vectors"], new.vectors.sha256))
-            same = all(np.array_equal(a[old_shard], b[shard]) for a, b in pairs)
-            if not (same and new.tasks[shard].any()):  # a task with failed cells has no digest
-                continue
-            status = new.status.sha256[shard].tobytes()
-            if before_layout.checked_status != layout.checked_status:
-                # Equal codes are stored with a CRC in one release and without in the other.
-                body = need_object(store, shard_key(status_name(modality), shard[0], shard[1], 2))
-                status = digest(status_object(status_of(body, layout), before_layout))
-            if before["status"][old_shard].tobytes() == status:
+            listed = {key: array[old_shard].tobytes() for key, array in before.items()}
+            if _is_unchanged(modality, shard, listed, new, old, attributes, store):
                 number[shard] = before["run"][old_shard]
         numbers[modality] = number
     return runs, numbers
+
+
+def _is_unchanged(
+    modality: str,
+    shard: tuple[int, ...],
+    before: Mapping[str, bytes],
+    new: ShardFacts,
+    old: UnigeoAttributes,
+    attributes: UnigeoAttributes,
+    store: Any,
+) -> bool:
+    """Return whether task, vectors and status of a shard are those of the previous release.
+
+    Args:
+        modality: modality of the shard.
+        shard: its row and column.
+        before: its entries in the manifest of the previous release.
+        new: facts of the new release's shards.
+        old: attributes of the previous release.
+        attributes: attributes of the new release.
+        store: store of the new release.
+    """
+    task, status_digest = new.tasks[shard].tobytes(), new.status.sha256[shard].tobytes()
+    # A task with failed cells has no digest.
+    if not any(task) or before["vectors"] != new.vectors.sha256[shard].tobytes():
+        return False
+    layouts = old.field_layout(), attributes.field_layout()
+    converted = layouts[0].checked_status != layouts[1].checked_status
+    if before["task"] == task and not converted:
+        return bool(before["status"] == status_digest)
+    row, col = shard
+    body = need_object(store, shard_key(status_name(modality), row, col, 2))
+    status = status_of(body, layouts[1])
+    if converted:  # equal codes are stored with a CRC in one release and without in the other
+        status_digest = digest(status_object(status, layouts[0]))
+    side = layouts[1].shard
+    window = Window(row * side, col * side, side, side)
+    return before["status"] == status_digest and is_same_task(
+        before["task"], old, attributes, modality, window, reset_status(status)
+    )
 
 
 def _offset(old: UnigeoAttributes, new: UnigeoAttributes) -> tuple[int, int]:

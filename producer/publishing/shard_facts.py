@@ -16,7 +16,7 @@ class ShardFacts:
     valid_cells: np.ndarray
     """Number of valid cells in each shard."""
     tasks: np.ndarray
-    """Task digest of each shard, 32 bytes; see `releases.task_digest`."""
+    """Task digest of each shard, 32 bytes; see `task_digests.task_digest`."""
 
     @classmethod
     def empty(cls, shards: tuple[int, int]) -> "ShardFacts":

@@ -10,13 +10,9 @@ from typing import Any
 import numpy as np
 import zarr
 
-from unigeo.producer.publishing.releases import (
-    NextRelease,
-    listed_shards,
-    mask_before_encoding,
-    task_digest,
-)
+from unigeo.producer.publishing.releases import NextRelease, listed_shards
 from unigeo.producer.publishing.shard_facts import ShardFacts
+from unigeo.producer.publishing.task_digests import is_same_task, mask_before_encoding
 from unigeo.producer.publishing.terms import providers_of
 from unigeo.producer.raster.cell_status import Land
 from unigeo.schemas.errors import StoreError
@@ -122,7 +118,7 @@ def is_unchanged(
         window = Window(row * layout.shard, col * layout.shard, layout.shard, layout.shard)
         mask = mask_before_encoding(grid, window, region, land)
         for name, facts in listed.items():
-            if facts["task"][row, col].tobytes() != task_digest(new, name, window, mask):
+            if not is_same_task(facts["task"][row, col].tobytes(), old, new, name, window, mask):
                 return False
     return True
 

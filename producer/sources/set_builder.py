@@ -20,6 +20,7 @@ from unigeo.producer.observations.observation_set import index
 from unigeo.producer.observations.observation_set.height_images import encode_heights
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
 from unigeo.producer.observations.observation_set.tar_shards import encode_image, pack
+from unigeo.producer.observations.provenance import CONTENTS
 from unigeo.producer.sources.earlier_set import EarlierSet
 from unigeo.producer.sources.findings import Finding, KeptValue, ObservationSource
 from unigeo.producer.sources.input_files import (
@@ -27,6 +28,7 @@ from unigeo.producer.sources.input_files import (
     identify_inputs,
     join_clauses,
 )
+from unigeo.producer.sources.set_contents import contents_of_set, contents_of_shard
 from unigeo.producer.sources.set_counts import count_observations
 from unigeo.producer.sources.set_description import SetDescription
 from unigeo.producer.sources.set_plan import SetPlan, check_items, claim_store, used_items
@@ -114,7 +116,8 @@ def _build_shard(
     results = {modality: source.observe(lonlat) for modality, source in sources.items()}
     if earlier is not None:
         earlier.count_taken(results)
-    lines, members = [], []
+    lines: list[dict[str, Any]] = []
+    members: list[tuple[str, bytes]] = []
     for k, row in enumerate(rows):
         findings = {modality: result.findings[k] for modality, result in results.items()}
         line, files = _encode(
@@ -132,6 +135,7 @@ def _build_shard(
     # Years are known only now; a training location may thus become one of the temporal split.
     _hold_out_years(lines, plan.description.splits.temporal_years)
     shard = pack(members)
+    contents = contents_of_shard(lines, dict(members))
     for line in lines:
         for modality, name in (line.pop("_files")).items():
             line[f"{modality}_at"], line[f"{modality}_bytes"] = shard.spans[name]
@@ -140,6 +144,7 @@ def _build_shard(
     about["unusable"] = json.dumps(
         {modality: dict(sorted(result.unusable.items())) for modality, result in results.items()}
     )
+    about[CONTENTS] = json.dumps(contents)
     about["items"] = json.dumps(
         {modality: dict(sorted(result.items.items())) for modality, result in results.items()}
     )
@@ -242,6 +247,9 @@ def finish(
         "counts": count_observations(rows, modalities, description.located().areas),
         "unusable": _count_unusable(indices, modalities),
     }
+    contents = contents_of_set(indices, modalities)
+    if contents is not None:
+        about[CONTENTS] = contents
     store.put("locations.parquet", set_index)
     return about
 

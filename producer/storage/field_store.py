@@ -14,6 +14,7 @@ import obstore
 import zarr
 from zarr.storage import LocalStore, ObjectStore
 
+from unigeo.producer.observations.provenance import deciding
 from unigeo.producer.storage.code_identity import check_code
 from unigeo.producer.storage.field_arrays import create_arrays
 from unigeo.producer.storage.object_io import create, put
@@ -184,13 +185,17 @@ def _open_existing(
         if damaged_files and len({json.dumps(one, sort_keys=True) for one in rest}) == 1:
             redo(changed_files(present["observations"], wanted["observations"]))
             return _write_root(store, _as_begun(group.attrs, attributes))
-    if not differing and building and _terms(group.attrs) != _terms(attributes):
+    told = differing == ["observations"] and deciding(old.observations) == deciding(
+        new.observations
+    )
+    if building and (told or (not differing and _terms(group.attrs) != _terms(attributes))):
         return _write_root(store, _as_begun(group.attrs, attributes))
     if differing:
+        more = "" if building else ", make its next release with --update"
         raise StoreError(
             f"{url} holds another product: its {', '.join(differing)} differ"
-            f"{_describe_difference(present, wanted)}. Name another --out, or remove the store "
-            "first."
+            f"{_describe_difference(present, wanted)}. Name another --out{more}, or remove the "
+            "store first."
         )
     return group
 

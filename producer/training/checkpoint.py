@@ -3,10 +3,13 @@
 The state is copied to the CPU, which takes a moment; a thread writes it while training goes on.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,8 +17,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unigeo.producer.training.ema import MeanWeights
+from unigeo.producer.training.run_identity import (
+    RunIdentity,
+    describe_other_run,
+    fingerprint,
+    trains_the_same,
+)
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.io.atomic_files import file_beside
+from unigeo.schemas.io.json_text import load_json
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -59,7 +69,7 @@ class TrainingState:
 class CheckpointWriter:
     """Writer of checkpoints in a background thread, one at a time."""
 
-    def __init__(self, folder: Path, run: str) -> None:
+    def __init__(self, folder: Path, run: RunIdentity) -> None:
         self.folder, self.run = folder, run
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._last: Future[None] | None = None
@@ -89,7 +99,9 @@ class CheckpointWriter:
         self._writer.shutdown(wait=True)
 
 
-def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], run: str) -> None:
+def write_checkpoint(
+    folder: Path, step: int, tensors: Mapping[str, Tensor], run: RunIdentity
+) -> None:
     """Write a checkpoint; a crash while writing leaves the previous one.
 
     Raises:
@@ -97,7 +109,8 @@ def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], run
     """
     try:
         with file_beside(folder / CHECKPOINT) as part:
-            save_file(dict(tensors), part, metadata={"step": str(step), "run": run})
+            about = {"step": str(step), "run": fingerprint(run), "identity": json.dumps(run)}
+            save_file(dict(tensors), part, metadata=about)
     except (OSError, SafetensorError) as error:
         raise ModelError(
             f"cannot write the checkpoint of step {step} in {folder}: {error}. Make room or give "
@@ -105,40 +118,65 @@ def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], run
         ) from error
 
 
-def load_checkpoint(folder: Path, state: TrainingState, run: str) -> int:
+def load_checkpoint(folder: Path, state: TrainingState, run: RunIdentity) -> int:
     """Restore a run's state from its checkpoint; return the steps done, 0 without a checkpoint.
 
     Raises:
-        ModelError: if the checkpoint is damaged, or of a run with other settings.
+        ModelError: if the checkpoint is damaged, or of another run.
+    """
+    steps = steps_done(folder, run)
+    if steps:
+        with _opened(folder) as stored:
+            state.load({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118
+    return steps
+
+
+def steps_done(folder: Path, run: RunIdentity) -> int:
+    """Return the steps done before a run's checkpoint, 0 without a checkpoint.
+
+    Args:
+        folder: folder of the checkpoint.
+        run: identity of the run, which may differ in what is told of its observations.
+
+    Raises:
+        ModelError: if the checkpoint is damaged, or of another run, naming what differs.
+    """
+    if not (folder / CHECKPOINT).exists():
+        return 0
+    with _opened(folder) as stored:
+        about = stored.metadata() or {}
+    if about.get("run") == fingerprint(run):
+        return int(about["step"])
+    before = load_json(about["identity"]) if "identity" in about else None
+    if before is not None and trains_the_same(before, run):
+        return int(about["step"])
+    changes = "" if before is None else f" ({describe_other_run(before, run)})"
+    raise ModelError(
+        f"{folder} holds a checkpoint of a run with other settings or observations{changes}; name "
+        "another folder with --model-out, or remove it"
+    )
+
+
+def work_folder(folder: Path) -> Path:
+    """Return the folder of log and checkpoint of a training into a model folder."""
+    return folder.with_name(folder.name + ".training")
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[Any]:
+    """Open the checkpoint in a folder.
+
+    Raises:
+        ModelError: if it is damaged.
     """
     path = folder / CHECKPOINT
-    if not path.exists():
-        return 0
     try:
         with safe_open(path, "pt") as stored:
-            about = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            yield stored
     except (OSError, SafetensorError) as error:
         raise ModelError(
             f"the checkpoint {path} is damaged ({error}); remove it to train from the start"
         ) from error
-    if about.get("run") != run:
-        raise ModelError(
-            f"{folder} holds a checkpoint of a run with other settings or observations; name "
-            "another folder with --model-out, or remove it"
-        )
-    state.load(tensors)
-    return int(about["step"])
-
-
-def finished_steps(folder: Path) -> int:
-    """Return the steps done of the training into a model folder, 0 without a checkpoint."""
-    path = folder.with_name(folder.name + ".training") / CHECKPOINT
-    try:
-        with safe_open(path, "pt") as stored:
-            return int((stored.metadata() or {})["step"])
-    except (OSError, SafetensorError, KeyError, ValueError):  # `load_checkpoint` says what is wrong
-        return 0
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

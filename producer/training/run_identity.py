@@ -1,4 +1,4 @@
-"""What the result of a training depends on, and what is only told of its observations."""
+"""What the result of a training depends on, and the comparison of two trainings."""
 
 import hashlib
 import json
@@ -9,18 +9,22 @@ from typing import Any
 from unigeo.producer.encoders.model import read_settings
 from unigeo.producer.encoders.model_settings import ModelSettings, to_json
 from unigeo.producer.observations.protocol import Observations
+from unigeo.producer.observations.provenance import deciding, without_told
 from unigeo.producer.sources.input_files import join_clauses
 from unigeo.producer.sources.set_plan import describe_settings
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.schemas.errors import ModelError
 
-_TOLD = {"licence", "citation", "credit", "note", "provider"}
-"""Keys of observations that are told and change no vector."""
+RunIdentity = Mapping[str, Any]
+"""The provenance of the observations, the settings of the model and those of the training, as JSON
+under `observations`, `model` and `training`."""
+_CONSEQUENCES = tuple(f"observations.{key}" for key in ("counts", "index_sha256", "plan "))
+"""What changes with other keys of a set, at the beginning of a clause."""
 
 
 def run_identity(
     observations: Observations, model_settings: ModelSettings, settings: TrainingSettings
-) -> dict[str, Any]:
+) -> RunIdentity:
     """Return, as JSON, everything that the result of a run depends on, and what is told of it."""
     identity = {
         "observations": observations.provenance(),
@@ -30,34 +34,13 @@ def run_identity(
     return dict(json.loads(json.dumps(identity, sort_keys=True)))
 
 
-def fingerprint(
-    observations: Observations, model_settings: ModelSettings, settings: TrainingSettings
-) -> str:
-    """Hash everything that the result of a run depends on."""
-    identity = run_identity(observations, model_settings, settings)
+def fingerprint(identity: RunIdentity) -> str:
+    """Hash an identity."""
     text = json.dumps(list(identity.values()), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def is_told_only(metrics: Mapping[str, Any], folder: Path, identity: Mapping[str, Any]) -> bool:
-    """Return whether a finished model differs from a run in licences and credits at most."""
-    return bool(_without_told(_identity_of(metrics, folder)) == _without_told(identity))
-
-
-def refuse_other_run(metrics: Mapping[str, Any], folder: Path, identity: Mapping[str, Any]) -> None:
-    """Refuse a finished model of another run.
-
-    Raises:
-        ModelError: naming each key that differs.
-    """
-    changes = describe_settings(_identity_of(metrics, folder), identity)
-    raise ModelError(
-        f"{folder} holds a model of other settings or observations ({join_clauses(changes)}); name "
-        "another folder with --model-out, or use it as it is with --model"
-    )
-
-
-def _identity_of(metrics: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def identity_of_model(metrics: Mapping[str, Any], folder: Path) -> RunIdentity:
     """Return the identity of the run that made a finished model."""
     return {
         "observations": metrics["observations"],
@@ -66,9 +49,31 @@ def _identity_of(metrics: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def _without_told(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_told(part) for key, part in value.items() if key not in _TOLD}
-    if isinstance(value, list):
-        return [_without_told(part) for part in value]
-    return value
+def trains_the_same(one: RunIdentity, other: RunIdentity) -> bool:
+    """Return whether two runs differ at most in what is told of their observations."""
+    keys = ("model", "training")
+    return all(one[key] == other[key] for key in keys) and bool(
+        deciding(one["observations"]) == deciding(other["observations"])
+    )
+
+
+def describe_other_run(before: RunIdentity, now: RunIdentity) -> str:
+    """Name each key in which a run differs from an earlier one, with both values."""
+    changes = describe_settings(without_told(before), without_told(now))
+    causes = [change for change in changes if not change.startswith(_CONSEQUENCES)]
+    return join_clauses(causes or changes)
+
+
+def refuse_other_model(metrics: Mapping[str, Any], folder: Path, identity: RunIdentity) -> None:
+    """Refuse a finished model of another run.
+
+    Raises:
+        ModelError: naming each key that differs.
+    """
+    before = identity_of_model(metrics, folder)
+    if not trains_the_same(before, identity):
+        raise ModelError(
+            f"{folder} holds a model of other settings or observations "
+            f"({describe_other_run(before, identity)}); name another folder with --model-out, or "
+            "use it as it is with --model"
+        )

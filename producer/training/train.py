@@ -16,7 +16,13 @@ from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.number_heads import NumberHeads
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.card import card
-from unigeo.producer.training.checkpoint import CheckpointWriter, TrainingState, load_checkpoint
+from unigeo.producer.training.checkpoint import (
+    CheckpointWriter,
+    TrainingState,
+    load_checkpoint,
+    steps_done,
+    work_folder,
+)
 from unigeo.producer.training.dataset import TrainingData, batch_source, prepare_data
 from unigeo.producer.training.ema import MeanWeights
 from unigeo.producer.training.flops import SampleFlops, sample_flops
@@ -26,9 +32,9 @@ from unigeo.producer.training.optimizer import build_optimizer
 from unigeo.producer.training.processes import Processes, default_device, join_processes
 from unigeo.producer.training.recall import mean_recall, recall_matrix
 from unigeo.producer.training.run_identity import (
+    RunIdentity,
     fingerprint,
-    is_told_only,
-    refuse_other_run,
+    refuse_other_model,
     run_identity,
 )
 from unigeo.producer.training.samples import Samples
@@ -38,7 +44,7 @@ from unigeo.schemas.errors import ModelError
 from unigeo.schemas.io.atomic_files import write_bytes
 from unigeo.schemas.io.json_text import load_json
 
-__all__ = ["default_device", "embed", "evaluate", "fingerprint", "finished_metrics", "train"]
+__all__ = ["default_device", "embed", "evaluate", "finished_metrics", "train"]
 
 FUSED_LOCATIONS = 8192
 """Number of training locations on which the map to fused vectors is fitted."""
@@ -78,12 +84,12 @@ def train(
         ModelError: if the folder holds another model, or a step fails, which the message names.
     """
     device = device or default_device()
-    run = fingerprint(observations, model_settings, settings)
+    run = run_identity(observations, model_settings, settings)
     with join_processes(device, settings.timeout_seconds) as processes:
         done = processes.broadcast(finished_metrics(folder) if processes.is_first else None)
         if done is not None:
-            about = (observations, model_settings, settings)
-            return dict(_accept(done, folder, *about, writes=processes.is_first))
+            return dict(_accept(done, folder, model_settings, run, writes=processes.is_first))
+        steps_done(work_folder(folder), run)  # a checkpoint of another run is refused before work
         return _Training(
             observations, model_settings, settings, folder, device, processes, run
         ).execute(progress and processes.is_first)
@@ -99,13 +105,12 @@ class _Training:
     folder: Path
     device: torch.device
     processes: Processes
-    run: str
-    """Fingerprint of the run."""
+    run: RunIdentity
 
     @property
     def work_folder(self) -> Path:
         """Folder of log and checkpoint; removed when the model is saved."""
-        return self.folder.with_name(self.folder.name + ".training")
+        return work_folder(self.folder)
 
     def execute(self, progress: bool) -> dict[str, Any]:
         """Observe, train, evaluate and save; return the metrics."""
@@ -219,7 +224,7 @@ class _Training:
             needed, recomputed = needed + counts[0], recomputed + counts[1]
         samples = self.settings.steps * self.settings.batch
         return {
-            "run": self.run,
+            "run": fingerprint(self.run),
             "places": {"train": len(data.lonlat), "gallery": len(data.gallery)},
             "seconds": {"train": round(measured["seconds"], 1)},
             "samples_per_second": round(samples / max(measured["seconds"], 1e-9), 2),
@@ -258,28 +263,25 @@ def finished_metrics(folder: Path) -> dict[str, Any] | None:
         raise ModelError(f"{path} is damaged ({error}); train into another folder") from error
 
 
-def check_folder(
-    folder: Path,
-    observations: Observations,
-    model_settings: ModelSettings,
-    settings: TrainingSettings,
-) -> None:
-    """Refuse a folder with a finished model of another run.
+def finished_steps(folder: Path, run: RunIdentity) -> int:
+    """Return the steps done of a training that is not finished; 0 where the model is.
 
     Raises:
-        ModelError: if there is one, naming what differs.
+        ModelError: if the folder holds a finished model or a checkpoint of another run, naming what
+            differs; or if one is damaged.
     """
     metrics = finished_metrics(folder)
     if metrics is not None:
-        _accept(metrics, folder, observations, model_settings, settings, writes=False)
+        refuse_other_model(metrics, folder, run)
+        return 0
+    return steps_done(work_folder(folder), run)
 
 
 def _accept(
     metrics: dict[str, Any],
     folder: Path,
-    observations: Observations,
     model_settings: ModelSettings,
-    settings: TrainingSettings,
+    run: RunIdentity,
     *,
     writes: bool,
 ) -> dict[str, Any]:
@@ -288,13 +290,10 @@ def _accept(
     Raises:
         ModelError: if it is of another run, naming what differs.
     """
-    run = fingerprint(observations, model_settings, settings)
-    if metrics["run"] == run:
+    if metrics["run"] == fingerprint(run):
         return metrics
-    identity = run_identity(observations, model_settings, settings)
-    if not is_told_only(metrics, folder, identity):
-        refuse_other_run(metrics, folder, identity)
-    corrected = metrics | {"run": run, "observations": observations.provenance()}
+    refuse_other_model(metrics, folder, run)
+    corrected = metrics | {"run": fingerprint(run), "observations": run["observations"]}
     if writes:
         model, _ = load_model(folder)
         text = card(model, model_settings, corrected)

@@ -19,6 +19,7 @@ from unigeo.producer.observations.observation_set.named_objects import ObjectFol
 from unigeo.producer.observations.observation_set.tar_shards import decode_image
 from unigeo.producer.observations.patches import Patches
 from unigeo.producer.observations.protocol import Observations
+from unigeo.producer.observations.provenance import CONTENTS
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.tables.points import check_lonlat
@@ -144,7 +145,9 @@ class SetObservations(Observations):
     def provenance(self) -> dict[str, Any]:
         """Return, as JSON, what `set.json` holds of sources, licences, counts and hashes."""
         keys = ("name", "licence", "citation", "settings", "plan", "index_sha256", "counts")
-        return {key: self.about[key] for key in keys} | {"split": self.split}
+        told = {key: self.about[key] for key in keys} | {"split": self.split}
+        contents = self.about.get(CONTENTS)
+        return told if contents is None else told | {CONTENTS: contents}
 
     @cached_property
     def lonlat(self) -> Float[np.ndarray, "location 2"]:
