@@ -81,8 +81,31 @@ def test_where_nothing_has_changed_there_is_no_other_release(folder: Path) -> No
     done = command(folder, "--update")
     assert done.exit_code == 0 and done.stdout.strip() == "bbox/bbox.zarr"
     last = done.stderr.strip().splitlines()[-1]
-    assert "nothing has changed since" in last and "release 1" in last
+    assert "nothing has changed since" in last and "release 1" in last and "removed" not in last
     assert stores.tree(folder) == before
+    shutil.copytree("bbox/bbox.zarr", "bbox/bbox-r2.zarr")  # begun, and its change taken back
+    told = command(folder, "--update").stderr.strip().splitlines()[-1]
+    assert "nothing has changed since" in told and "bbox/bbox-r2.zarr" in told
+    assert "can be removed" in told
+
+
+def test_another_box_of_the_same_name_and_shards_is_refused_or_has_its_own_folder(
+    folder: Path,
+) -> None:
+    """Its store would be taken for that of the first box, and no cell of it be made."""
+    before = stores.tree(folder)
+    other = [str(edge) for edge in (2.05, 48.6, 2.4, 48.95)]
+    refused = command(folder, "--bbox", *other)
+    message = str(refused.exception)
+    assert refused.exit_code != 0 and "its outline differ" in message
+    assert "--name, other than 'bbox', or --out" in message
+    assert stores.tree(folder) == before
+    named = command(folder, "--bbox", *other, "--name", "east", "--model", "bbox/model")
+    assert named.exit_code == 0, named.output
+    assert named.stdout.strip() == "east/east.zarr"
+    assert client.open_field("east/east.zarr").info()["region"] == "east"
+    for name in ("", "../east", ".east", "a/b"):
+        assert "cannot be the name of a folder" in str(command(folder, "--name", name).exception)
 
 
 def test_a_changed_raster_makes_a_model_beside_the_old_one(folder: Path) -> None:

@@ -131,8 +131,9 @@ def _attributes(
     unigeo["grid"] |= grid_attributes(grid)
     unigeo["layout_version"] = layout.version
     unigeo["layout"] |= layout_attributes(layout)
-    for digest in ("manifest_sha256", DIGEST):  # `write_manifest` writes those of the part
-        unigeo.pop(digest, None)
+    # `write_manifest` writes the digests of the part, whose outline is another.
+    for key in ("manifest_sha256", DIGEST, "outline_sha256"):
+        unigeo.pop(key, None)
     unigeo["part_of"] = {
         "region": unigeo["region"],
         "grid": field.attributes.grid.model_dump(mode="json"),

@@ -1,7 +1,9 @@
 """The `unigeo-produce` command: train, rasterize, publish; every stage goes on where it stopped."""
 
 import os
+import re
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,12 +31,21 @@ if TYPE_CHECKING:
 
     from unigeo.schemas.geo.regions import Region
 
+_NAME = re.compile(r"[^\W_][\w.-]{0,99}")
+"""Name of a region that may be that of a folder and of a store."""
+
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="unigeo")
 @click.option("--region", "name", help="Named region, such as conus.")
 @click.option("--bbox", nargs=4, type=float, metavar="W S E N", help="A box in degrees instead.")
 @click.option("--geojson", help="A file of polygons instead.")
+@click.option(
+    "--name",
+    "own_name",
+    help="Name of the box or the polygons, and so of the folder that is written; bbox or the "
+    "file's name by default.",
+)
 @click.option(
     "--crs", help="Equal Earth CRS of the grid, EPSG:8857, 8858 or 8859; the region's by default."
 )
@@ -198,7 +209,17 @@ def _region(options: dict[str, Any]) -> "Region":
             f"name one of --region ({', '.join(named_regions())}), --bbox or --geojson"
         )
     (way,) = (way for way in ways if way is not None)
-    return read_region(way, options["crs"])
+    region, name = read_region(way, options["crs"]), options["own_name"]
+    if name is None:
+        return region
+    if options["name"] is not None:
+        raise RegionError(f"{region.name} has its name; --name is of a --bbox or a --geojson")
+    if not _NAME.fullmatch(name):
+        raise RegionError(
+            f"--name {name!r} cannot be the name of a folder; use letters, digits, '_', '-' and "
+            "'.', of which a letter or digit is the first"
+        )
+    return replace(region, name=name)
 
 
 produce.add_command(ablate)

@@ -137,9 +137,14 @@ def _carry_out(
     loaded = open_run_model(run, observations)
     attributes, following = root_of(run, observations, loaded, terms), run.following
     if following is not None and is_unchanged(following, attributes, run.region, observations.land):
+        begun = (
+            f"; {following.url}, which a change begun and taken back has left, can be removed"
+            if following.is_begun
+            else ""
+        )
         yield (
             f"published     {following.previous_url}, release {following.previous}: nothing has "
-            "changed since, so no other is made"
+            f"changed since, so no other is made{begun}"
         )
         return following.previous_url
     group, complete = begin_store(run, observations, lease, attributes=attributes, terms=terms)

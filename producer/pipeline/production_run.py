@@ -167,7 +167,7 @@ def choose(
     if following is not None:
         refuse_losses(following, grid, layout)
     else:
-        check_product(out, region.name, grid, layout)
+        check_product(out, region, grid, layout)
     return ProductionRun(
         region=region,
         grid=grid,

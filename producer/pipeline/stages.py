@@ -152,6 +152,7 @@ def root_of(
     attributes = loaded.identity.mark(
         root_attributes(
             region=run.region.name,
+            outline_sha256=run.region.outline_sha256,
             grid=run.grid,
             layout=run.layout,
             model_name="unigeoclip",

@@ -44,6 +44,15 @@ class NextRelease:
     allow_loss: bool = False
     """Whether the release may hold less than the one before."""
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether an earlier run has begun its store."""
+        try:
+            open_group(self.url, consolidated=False)
+        except StoreError:
+            return False
+        return True
+
     def mark(self, attributes: dict[str, Any]) -> dict[str, Any]:
         """Return the root's attributes with the release in them."""
         numbers = {"release": self.release, "previous": self.previous}

@@ -23,11 +23,12 @@ from unigeo.producer.storage.retrying_store import retrying
 from unigeo.producer.storage.staged_groups import new_group, objects_of
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.geo.grid import Grid
+from unigeo.schemas.geo.regions import Region
 from unigeo.schemas.io.addresses import check_destination
 from unigeo.schemas.io.retrying import with_retries
 from unigeo.schemas.io.store_errors import MALFORMED, describe_error, unreachable_errors
 from unigeo.schemas.io.stores import open_group, open_store
-from unigeo.schemas.store.attributes import layout_attributes, read_attributes
+from unigeo.schemas.store.attributes import UnigeoAttributes, layout_attributes, read_attributes
 from unigeo.schemas.store.covariates import Covariate
 from unigeo.schemas.store.layout import LAYOUT_VERSION, Layout
 
@@ -116,7 +117,7 @@ def create_field(
         raise StoreError(f"cannot write the store at {url}: {describe_error(error)}") from error
 
 
-def check_product(url: Any, region: str, grid: Grid, layout: Layout) -> None:
+def check_product(url: Any, region: Region, grid: Grid, layout: Layout) -> None:
     """Refuse a store of other cells or arrays, before a model is trained for it.
 
     Raises:
@@ -128,16 +129,31 @@ def check_product(url: Any, region: str, grid: Grid, layout: Layout) -> None:
         return
     layouts = [layout_attributes(one) for one in (old.field_layout(), layout)]
     same = {
-        "region": old.region == region,
+        "region": old.region == region.name,
+        "outline": old.region != region.name or old.outline_sha256 in (None, region.outline_sha256),
         "grid": old.grid.grid() == grid,
         "layout": layouts[0] == layouts[1],
     }
     differing = [key for key, is_same in same.items() if not is_same]
     if differing:
         raise StoreError(
-            f"{url} holds another product: its {', '.join(differing)} differ. Name another --out, "
-            "or remove the store first."
+            f"{url} holds another product: its {', '.join(differing)} differ. "
+            f"{_remedy(differing, old)}"
         )
+
+
+def _remedy(differing: Sequence[str], old: UnigeoAttributes) -> str:
+    """Say what to do about a store of another product.
+
+    Args:
+        differing: keys that differ.
+        old: attributes of the store.
+    """
+    if (old.model_extra or {}).get("previous") is not None:  # its address follows from the first's
+        return "Remove that unfinished release first."
+    other = f"--name, other than {old.region!r}, or " if "outline" in differing else ""
+    update = "" if old.state == "building" else ", make its next release with --update"
+    return f"Name another {other}--out{update}, or remove the store first."
 
 
 def _refuse_other_files(store: LocalStore, url: Any) -> None:
@@ -175,6 +191,9 @@ def _open_existing(
     present["layout"] = layout_attributes(old.field_layout())  # layout 1 has no widths
     wanted["layout"] = layout_attributes(new.field_layout())
     differing = [key for key in _PRODUCT_KEYS if present[key] != wanted[key]]
+    outlines = {one["outline_sha256"] for one in (present, wanted)} - {None}
+    if "region" not in differing and len(outlines) > 1:
+        differing.append("outline")
     if _interpolation(present) != _interpolation(wanted):
         differing.append("interpolation")
     if building and differing in ([], ["observations"]):
@@ -191,11 +210,9 @@ def _open_existing(
     if building and (told or (not differing and _terms(group.attrs) != _terms(attributes))):
         return _write_root(store, _as_begun(group.attrs, attributes))
     if differing:
-        more = "" if building else ", make its next release with --update"
         raise StoreError(
             f"{url} holds another product: its {', '.join(differing)} differ"
-            f"{_describe_difference(present, wanted)}. Name another --out{more}, or remove the "
-            "store first."
+            f"{_describe_difference(present, wanted)}. {_remedy(differing, old)}"
         )
     return group
 

@@ -1,10 +1,11 @@
 """Regions, sets of polygons on the globe: by name, by bounding box, of GeoJSON."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -56,6 +57,12 @@ class Region:
         latitudes = np.concatenate([ring[:, 1] for ring in self.rings])
         longitude = (sum(_longitudes(self.rings)) / 2 + 180.0) % 360.0 - 180.0
         return np.array([longitude, (latitudes.min() + latitudes.max()) / 2])
+
+    @cached_property
+    def outline_sha256(self) -> str:
+        """SHA-256 of the rings to 1e-7 degrees, in any order."""
+        rings = sorted(np.round(ring, 7).astype("<f8").tobytes() for ring in self.rings)
+        return hashlib.sha256(b"".join(rings)).hexdigest()
 
     def contains(self, lonlat: Float[np.ndarray, "*shape 2"]) -> Bool[np.ndarray, "*shape"]:
         """Tell whether each point lies inside; NaN points do not."""

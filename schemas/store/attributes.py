@@ -80,6 +80,8 @@ class UnigeoAttributes(_Growing):
     layout_version: Literal[1, 2]
     state: State
     region: str
+    outline_sha256: str | None = None
+    """Hash of the region's rings; None in stores older than this attribute, and in cut parts."""
     grid: GridAttributes
     layout: LayoutAttributes
     model: ModelAttributes
@@ -140,6 +142,7 @@ def layout_attributes(layout: Layout) -> dict[str, Any]:
 def root_attributes(
     *,
     region: str,
+    outline_sha256: str | None = None,
     grid: Grid,
     layout: Layout,
     model_name: str,
@@ -170,6 +173,7 @@ def root_attributes(
             if coordinate_detail is None
             else coordinate_detail.model_dump(mode="json"),
         }
+        | ({} if outline_sha256 is None else {"outline_sha256": outline_sha256})
         | (
             {"observed_detail": {k: one.model_dump(mode="json") for k, one in detail.items()}}
             if (detail := observed_detail or {})
