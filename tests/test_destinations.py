@@ -1,7 +1,9 @@
 """Where nothing can be written is told before any work is done, whatever is to be written."""
 
 import os
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from unigeo.client.probing.probe_folders import check_probe_path
 from unigeo.producer.commands.options import output_folder
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.pipeline.production_run import choose
-from unigeo.producer.storage.field_store import check_writable as check_field
+from unigeo.producer.storage.output_checks import check_writable as check_field
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.geo.regions import region
 from unigeo.schemas.tables.table_files import check_writable
@@ -84,6 +86,44 @@ def test_a_field_is_not_begun_inside_another_nor_among_other_files(
         check_field(tmp_path)
     assert [path.name for path in tmp_path.parent.glob(f"{tmp_path.name}*")] == [tmp_path.name]
     check_field(field.url)  # is gone on with
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "words"),
+    [
+        (403, "<Code>AccessDenied</Code><Message>No</Message>", "Access is denied"),
+        (404, "<Code>NoSuchBucket</Code><BucketName>b</BucketName>", "there is no bucket b"),
+        (503, "<Code>SlowDown</Code><Message>Later</Message>", "Later"),
+    ],
+)
+def test_an_object_store_says_in_one_sentence_why_it_cannot_be_written(
+    status: int, answer: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked by writing; without patience only the client itself repeats a request."""
+    asked: list[str] = []
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            asked.append(self.path)
+            body = f"<Error>{answer}</Error>".encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        for key in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "REGION"):
+            monkeypatch.setenv(f"AWS_{key}", "any")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        with pytest.raises(StoreError, match=r"^cannot write s3://b/a\.zarr: ") as refused:
+            check_field("s3://b/a.zarr", waits=False)
+        server.shutdown()
+    assert words in str(refused.value) and "\n" not in str(refused.value)
+    assert len(asked) == (1 if status < 500 else 5)
 
 
 @pytest.mark.parametrize("given", ["", " "])

@@ -11,7 +11,7 @@ from support.training_runs import SMALL, model_settings
 
 from unigeo import client
 from unigeo.producer.encoders.fusion import FusionMap
-from unigeo.producer.encoders.model import load_model
+from unigeo.producer.encoders.model import load_model, save_model
 from unigeo.producer.encoders.model_settings import from_json, to_json
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.pipeline.pipeline import carry_out
@@ -158,6 +158,38 @@ def test_a_trained_model_stores_vectors_of_its_own_width(tmp_path: Path) -> None
     with pytest.raises(LayoutError, match="cannot be compared"):
         field.search("forest", modality="fused")
     assert len(field.similar(point, modality="fused")) > 0
+    _check_a_map_of_streets_alone(tmp_path)
+
+
+def _check_a_map_of_streets_alone(folder: Path) -> None:
+    """A cell without any modality of the map has no fused vector; a field needs one of them."""
+    model, tokenizer = load_model(folder / "model")
+    assert model.fusion is not None
+    for number, name in enumerate(model.fusion.modalities):
+        if name != "street":
+            model.fusion.maps[number] = 0
+    assert model.fusion.fitted == ("street",)
+    metrics = {"metrics.json": (folder / "model/metrics.json").read_text()}
+    save_model(model, tokenizer, folder / "streets", metrics)
+    for modalities in ("dsm,street,fused", "coordinate,dsm,fused"):
+        run = choose(
+            region_of_bbox((-100.0, 40.0, -99.4, 40.4), "plains"),
+            World(),
+            model=str(folder / "streets"),
+            out=str(folder / f"{modalities}.zarr"),
+            resolution_m=5000,
+            modalities=modalities,
+            covariates=False,
+        )
+        produced = carry_out(run, World(), options=ExecutionOptions(progress=False))
+        if "street" in modalities:
+            list(produced)
+            cells = zarr.open_group(run.out, mode="r")
+            street, fused = (np.asarray(cells[f"{name}_status"]) for name in ("street", "fused"))
+            assert np.array_equal(street, fused) and {1, 3} <= set(fused.ravel().tolist())
+        else:
+            with pytest.raises(ModelError, match="made of street, none of which is to be stored"):
+                list(produced)
 
 
 def test_a_width_without_sense_is_refused() -> None:

@@ -370,3 +370,13 @@ def test_an_output_that_cannot_be_written_is_refused_before_training(
     code, _, err = command(monkeypatch, capsys, "--region", "conus", "--out", "/proc/s.zarr")
     assert code == 2 and "cannot write /proc/s.zarr" in err
     assert not (tmp_path / "conus").exists()
+    dry = ("--region", "conus", "--dry-run")
+    for option in ("--out", "--model-out", "--log"):
+        code, _, err = command(monkeypatch, capsys, *dry, option, "/proc/some")
+        assert code == 2 and "cannot write" in err and "/proc" in err, option
+    keys = {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1"}
+    for key, value in {**keys, "ENDPOINT_URL": "http://127.0.0.1:9"}.items():
+        monkeypatch.setenv(f"AWS_{key}", value)
+    code, _, err = command(monkeypatch, capsys, *dry, "--out", "s3://bucket/conus.zarr")
+    assert code == 2 and err.startswith("Error: cannot write s3://bucket/conus.zarr: no server")
+    assert len(err.splitlines()) == 1

@@ -128,6 +128,9 @@ def test_a_changed_raster_makes_a_model_beside_the_old_one(folder: Path) -> None
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == "bbox/bbox-r2.zarr"
     assert "bbox/model-r2, to be trained" in done.stderr
+    model = client.open_field("bbox/bbox.zarr").info()["model"]["sha256"]
+    warning = f"release 1 was made by another model ({model[:12]}), so every shard is made anew; "
+    assert warning + "--model FOLDER" in done.stderr
     after = stores.tree(folder / "bbox")
     kept = {key for key in before if not key.endswith(("catalog.json", "collection.json"))}
     assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
@@ -149,7 +152,7 @@ def test_a_corrected_credit_takes_over_the_model_and_every_shard(folder: Path) -
     path.write_text(path.read_text().replace(licence, f'{licence}citation = "Corrected."\n', 1))
     done = command(folder, "--update")
     assert done.exit_code == 0, done.output
-    assert "bbox/model, trained before" in done.stderr
+    assert "bbox/model, trained before" in done.stderr and "warning" not in done.stderr
     after = stores.tree(folder / "bbox")
     assert after["model/model.safetensors"] == before["model/model.safetensors"]
     shards = [key for key in before if key.startswith("bbox.zarr/aerial/c/")]

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -147,10 +148,14 @@ def _produce(**options: Any) -> None:
     changes = setting_changes(options)
     from unigeo.producer.pipeline.forecast import forecast, format_stages, is_long
     from unigeo.producer.pipeline.pipeline import carry_out, choose, describe, foresee
-    from unigeo.producer.storage.field_store import check_writable
+    from unigeo.producer.storage.output_checks import check_writable, check_writable_folder
     from unigeo.schemas.io.durations import format_duration
 
     execution, terms = execution_options(options), publication_terms(options)
+    if execution.log is not None:
+        check_writable_folder(Path(execution.log).absolute().parent, f"the log {execution.log}")
+    if options["dry_run"] and "://" in (options["out"] or ""):
+        check_writable(options["out"], waits=False)  # before requests that wait for longer
     observations = open_named(options["observations"], options["data"])
     run = choose(
         region,

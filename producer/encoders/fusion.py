@@ -62,6 +62,16 @@ class FusionMap(nn.Module):
         """Number of numbers of a fused vector."""
         return self.maps.shape[-1]
 
+    @property
+    def fitted(self) -> tuple[str, ...]:
+        """Modalities that take part; all of them before the map is fitted.
+
+        Others were seen at too few training locations, and their maps are zero.
+        """
+        taking_part = self.maps.flatten(1).any(dim=1).tolist()
+        fitted = [name for name, part in zip(self.modalities, taking_part, strict=True) if part]
+        return tuple(fitted) or self.modalities
+
     def forward(
         self,
         modalities: tuple[str, ...],

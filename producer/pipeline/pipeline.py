@@ -37,14 +37,14 @@ from unigeo.producer.publishing.releases import take_over
 from unigeo.producer.publishing.terms import Terms
 from unigeo.producer.publishing.updates import is_unchanged
 from unigeo.producer.raster.coordinate_detail import describe_detail
-from unigeo.producer.raster.cost_estimate import format_estimate
+from unigeo.producer.raster.cost_estimate import format_estimate, size
 from unigeo.producer.raster.encoding import ModelEncoder, encoder_of
 from unigeo.producer.raster.local_executor import RasterReport
 from unigeo.producer.raster.observed_detail import observed_detail
 from unigeo.producer.raster.run import ExecutionOptions, fill, refuse_failures
 from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.producer.raster.store_lease import StoreLease, lease_store
-from unigeo.producer.storage.field_store import check_writable
+from unigeo.producer.storage.output_checks import check_writable, free_bytes
 from unigeo.producer.training.processes import default_device
 from unigeo.producer.training.train import finished_metrics
 from unigeo.schemas.io.durations import format_duration
@@ -214,13 +214,12 @@ def foresee(
     workers: int = 1,
     price_per_hour: float | None = None,
 ) -> Iterator[str]:
-    """Say what a run will cost: cells, shards, bytes, operations, time and money; writes nothing.
+    """Say what a run will cost: cells, shards, bytes, operations, time and money; keeps nothing.
 
     The speed is measured here: a few samples are observed, a few steps done, cells of one shard
     encoded, and two shards of random vectors published in a temporary folder.
     """
-    if "://" not in run.out:  # an object store is asked by writing, which a dry run must not
-        check_writable(run.out)
+    check_writable(run.out, waits=False)
     seen = forecast(run, observations, workers)
     settings = seen.encoder.model.settings.coordinate
     if settings is not None and COORDINATE in run.layout.modalities:
@@ -232,6 +231,9 @@ def foresee(
             yield f"warning       {warning}"
     yield from _describe_interpolation(seen.encoder, seen.opened)
     yield from format_estimate(seen.plans, seen.flops, seen.speeds)
+    needed, free = sum(each.bytes for each in seen.plans), free_bytes(run.out)
+    if free is not None and needed > free:
+        yield f"warning       {run.out} needs {size(needed)}, and its disk has {size(free)} left"
     if seen.seconds is None:
         yield "time          unknown"
         return

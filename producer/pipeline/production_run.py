@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from unigeo.producer.encoders.checkpoints import check_checkpoints
-from unigeo.producer.encoders.model import read_settings
+from unigeo.producer.encoders.model import model_hash, read_settings
 from unigeo.producer.encoders.model_folders import model_folder
 from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.observations.protocol import Observations
@@ -20,6 +20,7 @@ from unigeo.producer.publishing.updates import refuse_losses
 from unigeo.producer.raster.coordinate_interpolation import check_factor
 from unigeo.producer.raster.covariate_columns import columns_of, names_of
 from unigeo.producer.storage.field_store import check_product
+from unigeo.producer.storage.output_checks import check_writable_folder
 from unigeo.producer.training.processes import default_device
 from unigeo.producer.training.run_identity import (
     RunIdentity,
@@ -151,6 +152,7 @@ def choose(
         folder = _folder_to_train(Path(region.name) / "model", identity, following)
         folder = folder if model_out is None else Path(model_out)
         if finished_metrics(folder) is None:
+            check_writable_folder(folder, f"the model {folder}")
             check_checkpoints(model_settings)
     chosen = chosen_modalities(modalities, observations, used)
     dimension = used.dimension
@@ -226,8 +228,21 @@ def describe(run: ProductionRun, observations: Observations) -> Iterator[str]:
     for key, value in run.changes.items():
         yield f"setting       {key} = {value}"
     after = run.following
+    if after is not None and (before := after.previous_model) != _weights_of(run.model):
+        remedy = (
+            "" if run.model_settings is None else "; --model FOLDER uses the model of that folder"
+        )
+        yield (
+            f"warning       release {after.previous} was made by another model ({before[:12]}), so "
+            f"every shard is made anew{remedy}"
+        )
     told = "" if after is None else f", release {after.release}, after {after.previous_url}"
     yield f"store         {run.out}{told}"
+
+
+def _weights_of(folder: Path) -> str | None:
+    """Return the SHA-256 of a model's weights; None where it is not trained yet."""
+    return None if finished_metrics(folder) is None else model_hash(folder)
 
 
 def _check_land(region: Region, grid: Grid, observations: Observations) -> None:

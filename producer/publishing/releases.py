@@ -45,6 +45,12 @@ class NextRelease:
     """Whether the release may hold less than the one before."""
 
     @property
+    def previous_model(self) -> str:
+        """SHA-256 of the weights that made the previous release."""
+        attributes = dict(open_group(self.previous_url).attrs)
+        return str(read_attributes(attributes, self.previous_url).model.sha256)
+
+    @property
     def is_begun(self) -> bool:
         """Whether an earlier run has begun its store."""
         try:

@@ -159,7 +159,7 @@ def calibrate(
         # Coordinates are measured one by one: in an opened shard the first batch would encode the
         # nodes of all its interpolated cells, and the others none.
         if modality in encoder.derived:  # the store holds nothing yet
-            observe = partial(_any_vectors, opened.job.layout)
+            observe = partial(_any_vectors, opened)
         elif modality != COORDINATE:
             observe = stack.enter_context(opened.open_shard(task, lonlat, cells))
         for number in range(-1, 1000):  # batch -1 warms up, unless it takes all the time there is
@@ -192,9 +192,10 @@ def looking_seconds(opened: OpenedJob, tasks: Tasks) -> float:
     return (time.perf_counter() - start) * int((tasks.missing & inside).sum())
 
 
-def _any_vectors(layout: Layout, cells: Int[np.ndarray, " cell"]) -> ObservedCells:
+def _any_vectors(opened: OpenedJob, cells: Int[np.ndarray, " cell"]) -> ObservedCells:
     """Return stored vectors as they might be, to measure how fast they are fused."""
-    modalities = fused_from(layout)
+    layout = opened.job.layout
+    modalities = opened.equipment.encoder.fused_of(fused_from(layout))
     shape = (len(cells), len(modalities), layout.bands)
     codes = np.random.default_rng(0).integers(-127, 128, shape, np.int8)
     return ObservedCells(VectorsToFuse(modalities, codes), np.ones(len(cells), bool))

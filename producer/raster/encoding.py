@@ -209,6 +209,12 @@ class ModelEncoder(ShardEncoder):
         """Vectors that are made of all others of a cell."""
         return frozenset({FUSED})
 
+    def fused_of(self, modalities: tuple[str, ...]) -> tuple[str, ...]:
+        """Return which of the stored modalities fused vectors are made of."""
+        fusion = self.model.fusion
+        known = modalities if fusion is None else fusion.fitted
+        return tuple(name for name in modalities if name in known)
+
     def covariates(self, modalities: tuple[str, ...]) -> tuple[ModalityColumns, ...]:
         """Return the covariates of the modalities that are cut from rasters."""
         return columns_of(self.observations, modalities)
@@ -332,6 +338,12 @@ def check_fit(
     Raises:
         ModelError: naming the modality.
     """
+    fusion = model.fusion
+    if FUSED in modalities and fusion is not None and not set(fusion.fitted) & set(modalities):
+        raise ModelError(
+            f"{FUSED} of this model is made of {', '.join(fusion.fitted)}, none of which is to be "
+            f"stored; name one of them by --modalities too, or leave {FUSED} out"
+        )
     for modality in modalities:
         if modality == FUSED:
             continue

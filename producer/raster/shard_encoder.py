@@ -92,6 +92,10 @@ class ShardEncoder(Protocol):
         """Modalities that are made of the stored vectors of others; by default there are none."""
         return frozenset()
 
+    def fused_of(self, modalities: tuple[str, ...]) -> tuple[str, ...]:
+        """Return which of the stored modalities fused vectors are made of; by default all are."""
+        return modalities
+
     def covariates(self, modalities: tuple[str, ...]) -> tuple["ModalityColumns", ...]:
         """Return the covariates of some modalities; by default there are none."""
         return ()

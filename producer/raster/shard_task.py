@@ -30,7 +30,7 @@ from unigeo.producer.raster.shard_encoder import (
     ObservedCells,
 )
 from unigeo.producer.raster.shard_extent import ShardExtent, shard_extent
-from unigeo.producer.raster.stored_cells import stored_vectors
+from unigeo.producer.raster.stored_cells import fused_from, stored_vectors
 from unigeo.producer.storage.retrying_store import retrying
 from unigeo.producer.storage.shard_codec import Buffers, VectorObject, shard_order, status_object
 from unigeo.schemas.errors import StoreError
@@ -198,7 +198,9 @@ class OpenedJob:
     ) -> AbstractContextManager[Observe]:
         """Open what the batches of a task share; `lonlat` are the centres of all its cells."""
         if task.modality in self.equipment.encoder.derived:
-            return stored_vectors(self.store, self.job.layout, task)
+            layout = self.job.layout
+            parts = self.equipment.encoder.fused_of(fused_from(layout))
+            return stored_vectors(self.store, layout, task, parts)
         window = task.window(self.job.layout.shard)
         return self.equipment.encoder.open_shard(
             task.modality, self.job.grid, window, lonlat, cells

@@ -31,18 +31,21 @@ class VectorsToFuse:
 
 
 def fused_from(layout: Layout) -> tuple[str, ...]:
-    """Return the modalities of which fused vectors are made: those of the model's width."""
+    """Return the modalities of which fused vectors may be made: those of the model's width."""
     return tuple(name for name in layout.model_width_modalities if name != FUSED)
 
 
 @contextmanager
-def stored_vectors(store: Any, layout: Layout, task: Task) -> Iterator[Observe]:
+def stored_vectors(
+    store: Any, layout: Layout, task: Task, modalities: tuple[str, ...]
+) -> Iterator[Observe]:
     """Read the vectors of a shard in every modality that is fused.
 
     Args:
         store: Zarr store of the field.
         layout: its layout.
         task: the task of the fused shard.
+        modalities: modalities that are fused; a cell that has none of them has no fused vector.
 
     Yields:
         A function from cells of the shard, counted row by row, to `VectorsToFuse`. A cell that
@@ -52,7 +55,7 @@ def stored_vectors(store: Any, layout: Layout, task: Task) -> Iterator[Observe]:
     Raises:
         LayoutError: if a shard is damaged or has lost its vectors, naming it and what to do.
     """
-    shards = {name: _read_shard(store, layout, name, task) for name in fused_from(layout)}
+    shards = {name: _read_shard(store, layout, name, task) for name in modalities}
     failed = {name: status == Status.FAILED for name, (_, status) in shards.items()}
     lost = np.any(list(failed.values()), axis=0)
     cause = f"failed in {', '.join(name for name, cells in failed.items() if cells.any())}"

@@ -5,70 +5,35 @@ no reader takes it for a complete one. Nothing in a store depends on when it was
 """
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import obstore
 import zarr
-from zarr.storage import LocalStore, ObjectStore
+from zarr.storage import LocalStore
 
 from unigeo.producer.observations.provenance import deciding
 from unigeo.producer.storage.code_identity import check_code
 from unigeo.producer.storage.field_arrays import create_arrays
 from unigeo.producer.storage.object_io import create, put
+from unigeo.producer.storage.output_checks import holds_files, refuse_other_files
 from unigeo.producer.storage.provenance_files import changed_files, without_files
 from unigeo.producer.storage.retrying_store import retrying
 from unigeo.producer.storage.staged_groups import new_group, objects_of
 from unigeo.schemas.errors import LayoutError, StoreError
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import Region
-from unigeo.schemas.io.addresses import check_destination
-from unigeo.schemas.io.retrying import with_retries
 from unigeo.schemas.io.store_errors import MALFORMED, describe_error, unreachable_errors
 from unigeo.schemas.io.stores import open_group, open_store
 from unigeo.schemas.store.attributes import UnigeoAttributes, layout_attributes, read_attributes
 from unigeo.schemas.store.covariates import Covariate
 from unigeo.schemas.store.layout import LAYOUT_VERSION, Layout
 
-_PROBE = "unigeo-may-i-write"
-"""Key of the object that is written to test for permission."""
 _PRODUCT_KEYS = ("region", "grid", "layout", "model", "observations", "seed")
 """Keys of the `unigeo` attribute that are equal where two runs make the same product."""
 _FIRST_RUN_KEYS = ("code_version", "packages")
 """Keys that keep the value of the run that began the store."""
 Redo = Callable[[list[str]], None]
 """Called with the names of replaced input files, to have shards made again."""
-
-
-def check_writable(url: Any) -> None:
-    """Refuse a store that cannot be written, before hours of training.
-
-    Raises:
-        StoreError: naming the folder or the object store's answer; or if the folder holds other
-            files, or lies inside a store.
-    """
-    store = open_store(url, read_only=False)
-    if isinstance(store, LocalStore):
-        check_destination(store.root, str(url), makes_folders=True)
-        folder = store.root.absolute()
-        while not folder.exists() and folder.parent != folder:
-            folder = folder.parent
-        try:
-            with tempfile.TemporaryFile(dir=folder):  # permissions alone mislead where root asks
-                pass
-        except OSError as error:
-            raise StoreError(
-                f"cannot write {url}: {folder} is not a folder you may write to ({error.strerror})"
-            ) from error
-        _refuse_other_files(store, url)
-    elif isinstance(store, ObjectStore):
-        try:
-            with_retries(lambda: obstore.put(store.store, _PROBE, b""))
-            with_retries(lambda: obstore.delete(store.store, _PROBE))
-        except unreachable_errors() as error:
-            raise StoreError(f"cannot write {url}: {describe_error(error)}") from error
 
 
 def create_field(
@@ -156,14 +121,6 @@ def _remedy(differing: Sequence[str], old: UnigeoAttributes) -> str:
     return f"Name another {other}--out{update}, or remove the store first."
 
 
-def _refuse_other_files(store: LocalStore, url: Any) -> None:
-    """Refuse a folder that holds other files and no root of a store."""
-    if _holds_files(store.root) and not (store.root / "zarr.json").exists():
-        raise StoreError(
-            f"{url} is a folder that holds other files and no store; name another --out"
-        )
-
-
 def _open_existing(
     store: Any,
     url: Any,
@@ -173,10 +130,10 @@ def _open_existing(
 ) -> zarr.Group | None:
     """Open the root of a store if it is the same product; None if there is no root."""
     group = _open_root(store)
-    if group is None and isinstance(store, LocalStore) and _holds_files(store.root):
+    if group is None and isinstance(store, LocalStore) and holds_files(store.root):
         group = _open_root(store)  # another run may have begun it between the two requests
         if group is None:
-            _refuse_other_files(store, url)
+            refuse_other_files(store, url)
     if group is None:
         return None
     try:
@@ -246,11 +203,6 @@ def _open_root(store: Any) -> zarr.Group | None:
             f"the zarr.json of {store} is cut off, or of something else ({error}); name another "
             "--out, or remove it first"
         ) from error
-
-
-def _holds_files(folder: Path) -> bool:
-    """Return whether a folder holds more than files that are about to be renamed."""
-    return folder.is_dir() and any(file.suffix != ".partial" for file in folder.iterdir())
 
 
 def _terms(attributes: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -83,7 +83,7 @@ def describe_error(error: BaseException) -> str:
     if is_denied(error):
         return (
             f"{text}. Access is denied: give credentials by the usual environment variables, or "
-            "ask the owner to allow reading. A bucket that does not allow listing answers so for "
+            "ask the owner for the right. A bucket that does not allow listing answers so for "
             "what it lacks, too"
         )
     return text
