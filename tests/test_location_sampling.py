@@ -96,15 +96,48 @@ def test_candidates_are_chosen_among_and_only_once() -> None:
     st.integers(0, 20),
     st.integers(0, 5),
 )
-def test_a_share_is_within_one_of_its_part(
+def test_a_quota_is_near_its_share_and_grows_with_the_count(
     count: int, weight: np.ndarray, room: int, seed: int
 ) -> None:
     rooms = np.full(len(weight), room)
     quota = apportion(count, weight, rooms, np.random.default_rng(seed))
     assert (quota >= 0).all() and (quota <= rooms).all() and (quota[weight == 0] == 0).all()
     assert quota.sum() <= count
-    if weight.sum() > 1e-3 and (count * weight / weight.sum() < room).all():
-        assert (np.abs(quota - count * weight / weight.sum()) < 1 + 1e-6).all()
+    if weight.sum() > 1e-3 and (count * weight / weight.sum() < room / 2).all():
+        off = np.abs(quota - count * weight / weight.sum())
+        assert (off < 1 + (weight > 0).sum() * weight / weight.sum() + 1e-6).all()
+    more = apportion(count + 1 + room, weight, rooms, np.random.default_rng(seed))
+    assert (more >= quota).all()
+
+
+def test_the_expectation_of_a_quota_is_its_share() -> None:
+    weight = np.array([0.1, 0.3, 0.3, 1.0, 1.0, 1.0, 2.0, 7.0])
+    rooms = np.full(len(weight), 100)
+    quotas = [apportion(4, weight, rooms, np.random.default_rng(n)) for n in range(400)]
+    np.testing.assert_allclose(np.mean(quotas, axis=0), 4 * weight / weight.sum(), atol=0.2)
+
+
+@settings(max_examples=8)
+@given(
+    st.tuples(st.integers(1, 200), st.integers(0, 200)),
+    st.integers(1, 3),
+    st.sampled_from(["even", "weights", "candidates"]),
+    st.integers(0, 9),
+)
+def test_a_larger_count_keeps_every_location_of_a_smaller_one(
+    counts: tuple[int, int], per_cell: int, kind: str, seed: int
+) -> None:
+    near = np.random.default_rng(1).uniform((-77.2, 38.7), (-76.9, 38.9), (2000, 2))
+    few, many = (
+        sample_locations(
+            TOWN,
+            LocationSampling(count=count, per_cell=per_cell, balance_level=14, seed=seed),
+            (lambda p: 1 + 9 * (p[:, 0] < -77.06)) if kind == "weights" else None,
+            near if kind == "candidates" else None,
+        ).lonlat.tolist()
+        for count in (counts[0], sum(counts))
+    )
+    assert {tuple(row) for row in few} <= {tuple(row) for row in many}
 
 
 @given(

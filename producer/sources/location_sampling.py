@@ -3,7 +3,7 @@
 The wanted number is apportioned among coarse cells, evenly or in proportion to weights, with at
 most as many locations as a coarse cell holds; then among its fine cells, with at most `per_cell` in
 each. Inside a fine cell points are chosen far from each other. The result depends only on the
-region, the settings and the seed.
+region, the settings and the seed, and a larger number keeps every location of a smaller one.
 """
 
 from collections.abc import Callable
@@ -172,39 +172,32 @@ def apportion(
 ) -> Int[np.ndarray, " cell"]:
     """Apportion `count` locations among cells in proportion to weight, each at most its room.
 
-    What a full cell cannot hold goes to the others. The quotas are made whole by systematic
-    sampling in a random order, so a quota differs from its exact value by less than one.
+    Location k of a cell is due at (k - phase) / weight, with a random phase in [0, 1) for each
+    cell, and the first `count` are given. So no quota shrinks where `count` grows, a cell's
+    expectation is its share, and what a full cell cannot hold goes to the others.
     """
     weight = np.where(weight > 1e-12 * weight.max(initial=0), weight, 0)
     room = np.where(weight > 0, room, 0)
+    phase = rng.random(len(weight))
     if count >= room.sum():
         return room
-    exact = np.minimum(room, _water_level(count, weight, room) * weight)
-    # Systematic sampling: the exact quotas are intervals laid end to end, and a cell gets as many
-    # locations as there are points of a grid of step 1 in its interval; the grid starts at random.
-    order = rng.permutation(len(exact))
-    ends = np.cumsum(exact[order]) * (count / exact.sum())
-    points_before = np.floor(ends + rng.random())
-    points_before[-1] = count  # rounding of the sums must not lose a location
-    quota = np.empty(len(exact), np.int64)
-    quota[order] = np.diff(points_before, prepend=0).astype(np.int64)
-    limited: Int[np.ndarray, " cell"] = np.minimum(quota, room)
-    return limited
 
+    def due_by(level: float) -> np.ndarray:
+        due: np.ndarray = np.minimum(np.floor(level * weight + phase), room).astype(np.int64)
+        return due
 
-def _water_level(
-    count: int, weight: Float[np.ndarray, " cell"], room: Int[np.ndarray, " cell"]
-) -> float:
-    """Return the level for which min(room, level x weight) sums to `count` (water-filling)."""
-    weighted = weight > 0
-    full_at = room[weighted] / weight[weighted]
-    order = np.argsort(full_at)
-    # Entry k assumes that the first k cells in this order are full and the others are not. The
-    # assumption holds first where the level it implies does not fill cell k.
-    held = np.cumsum(room[weighted][order]) - room[weighted][order]
-    open_weight = np.cumsum(weight[weighted][order][::-1])[::-1]
-    level = (count - held) / open_weight
-    return float(level[np.argmax(level <= full_at[order])])
+    high = 1 / weight.max()
+    while due_by(high).sum() < count:
+        high *= 2
+    low = 0.0
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if due_by(middle).sum() < count else (low, middle)
+    quota = due_by(low)
+    # Between neighbouring numbers several cells may be due.
+    left = np.flatnonzero(quota < room)
+    due = (quota[left] + 1 - phase[left]) / weight[left]
+    quota[left[np.argsort(due, kind="stable")[: count - quota.sum()]]] += 1
+    return quota
 
 
 def farthest_points(
@@ -291,14 +284,15 @@ def _spread_points(
     if not len(lonlat):
         return lonlat
     cells, counts = np.unique(fine, return_counts=True)
-    capacity = np.minimum(counts, sampling.per_cell)
-    quota = apportion(count, np.ones(len(cells)), capacity, rng)
+    order, starts = rng.permutation(len(cells)), rng.integers(counts)
+    capacity = np.minimum(counts, sampling.per_cell)[order]
+    rounds = [order[capacity > number] for number in range(capacity.max())]
+    quota = np.bincount(np.concatenate(rounds)[:count], minlength=len(cells))
     chosen = []
     for cell in np.flatnonzero(quota):
         members = np.flatnonzero(fine == cells[cell])
         flat = lonlat[members] * (np.cos(np.radians(lonlat[members[0], 1])), 1.0)
-        start = int(rng.integers(len(members)))
-        chosen.append(members[farthest_points(flat, int(quota[cell]), start)])
+        chosen.append(members[farthest_points(flat, int(quota[cell]), int(starts[cell]))])
     spread: Float[np.ndarray, "location 2"] = lonlat[np.concatenate(chosen)]
     return spread
 

@@ -120,7 +120,9 @@ def claim_store(plan: SetPlan, store: ObjectFolder) -> None:
         what = (
             f"other settings ({join_clauses(changes)})"
             if changes
-            else ("other settings, places or version")
+            else "places that another version of unigeo chose"
+            if before is not None
+            else "other settings, places or version"
         )
         raise ObservationsError(
             f"{store.url} holds a set of {what}; it would become a mixture. To make yours, {remedy}"
