@@ -13,6 +13,7 @@ from unigeo import client
 from unigeo.producer.encoders.fusion import FusionMap
 from unigeo.producer.encoders.model import load_model, save_model
 from unigeo.producer.encoders.model_settings import from_json, to_json
+from unigeo.producer.observations.patches import Patches
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.pipeline.pipeline import carry_out
 from unigeo.producer.pipeline.production_run import choose
@@ -158,37 +159,43 @@ def test_a_trained_model_stores_vectors_of_its_own_width(tmp_path: Path) -> None
     with pytest.raises(LayoutError, match="cannot be compared"):
         field.search("forest", modality="fused")
     assert len(field.similar(point, modality="fused")) > 0
-    _check_a_map_of_streets_alone(tmp_path)
+    _check_a_map_of_images_alone(tmp_path)
 
 
-def _check_a_map_of_streets_alone(folder: Path) -> None:
+class SeenInTheWest(World):
+    """A world whose aerial images end at a meridian."""
+
+    def patches(self, modality: str, lonlat: np.ndarray) -> Patches:
+        seen = super().patches(modality, lonlat)
+        return Patches(seen.values, seen.valid & ((modality != "aerial") | (lonlat[:, 0] < -99.7)))
+
+
+def _check_a_map_of_images_alone(folder: Path) -> None:
     """A cell without any modality of the map has no fused vector; a field needs one of them."""
     model, tokenizer = load_model(folder / "model")
     assert model.fusion is not None
     for number, name in enumerate(model.fusion.modalities):
-        if name != "street":
-            model.fusion.maps[number] = 0
-    assert model.fusion.fitted == ("street",)
+        model.fusion.maps[number] *= name == "aerial"
+    assert model.fusion.fitted == ("aerial",)
     metrics = {"metrics.json": (folder / "model/metrics.json").read_text()}
-    save_model(model, tokenizer, folder / "streets", metrics)
-    for modalities in ("dsm,street,fused", "coordinate,dsm,fused"):
+    save_model(model, tokenizer, folder / "images", metrics)
+    for modalities in ("dsm,aerial,fused", "coordinate,dsm,fused"):
         run = choose(
             region_of_bbox((-100.0, 40.0, -99.4, 40.4), "plains"),
-            World(),
-            model=str(folder / "streets"),
+            SeenInTheWest(),
+            model=str(folder / "images"),
             out=str(folder / f"{modalities}.zarr"),
             resolution_m=5000,
             modalities=modalities,
-            covariates=False,
         )
-        produced = carry_out(run, World(), options=ExecutionOptions(progress=False))
-        if "street" in modalities:
+        produced = carry_out(run, SeenInTheWest(), options=ExecutionOptions(progress=False))
+        if "aerial" in modalities:
             list(produced)
-            cells = zarr.open_group(run.out, mode="r")
-            street, fused = (np.asarray(cells[f"{name}_status"]) for name in ("street", "fused"))
-            assert np.array_equal(street, fused) and {1, 3} <= set(fused.ravel().tolist())
+            cells: Any = zarr.open_group(run.out, mode="r")
+            aerial, fused = (cells[f"{name}_status"][...] for name in ("aerial", "fused"))
+            assert np.array_equal(aerial, fused) and {1, 3} <= set(fused.ravel().tolist())
         else:
-            with pytest.raises(ModelError, match="made of street, none of which is to be stored"):
+            with pytest.raises(ModelError, match="made of aerial, none of which is to be stored"):
                 list(produced)
 
 

@@ -1,5 +1,6 @@
 """Pixels as a tower without a checkpoint sees them: centred, of unit spread, always the same."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +14,12 @@ from unigeo.producer.encoders.model_settings import ModelSettings, from_json, to
 from unigeo.producer.encoders.pixel_statistics import LOCATIONS, SEED, fit_pixels
 from unigeo.producer.encoders.presets import tiny
 from unigeo.producer.encoders.tower_settings import ImageSettings
-from unigeo.producer.observations.forms import default_forms
+from unigeo.producer.observations.forms import Form, default_forms
 from unigeo.producer.observations.patches import Patches
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import ObservationsWrapper
 from unigeo.producer.pipeline.recipe import recipe
-from unigeo.schemas.errors import ModelError
+from unigeo.schemas.errors import ModelError, ObservationsError
 
 SHAPES = {"aerial": (3, 32, 32), "street": (3, 32, 32), "dsm": (1, 32, 32)}
 
@@ -78,6 +79,36 @@ def test_images_without_differences_and_pretrained_towers_keep_the_scale() -> No
     trained = replace(settings.towers["aerial"], pretrained="somewhere")
     fitted = fit_pixels(settings.with_towers(aerial=trained), World())
     assert fitted.towers["aerial"] == trained and fitted.towers["street"].pixel_mean
+
+
+class Measured(ObservationsWrapper):
+    """The aerial images as reflectances, some pixels of which are marked."""
+
+    def __init__(self, inner: World, mark: float) -> None:
+        super().__init__(inner)
+        self.mark = mark
+
+    def form(self, modality: str) -> Form:
+        form = self.inner.form(modality)
+        return replace(form, dtype="float32") if modality == "aerial" else form
+
+    def patches(self, modality: str, lonlat: np.ndarray) -> Patches:
+        observed = super().patches(modality, lonlat)
+        values = observed.values.astype(np.float32) / 255
+        values[::7, 1, :4] = self.mark
+        return Patches(values, observed.valid)
+
+
+@pytest.mark.parametrize("mark", [-9999.0, float(np.finfo(np.float32).min), 0.0, 1.2])
+def test_numbers_that_stand_for_no_data_are_refused_before_training(mark: float) -> None:
+    """Otherwise mean and deviation are theirs, and all other numbers look alike."""
+    observations = Measured(World(), mark)
+    if abs(mark) < 2:
+        assert recipe("tiny", observations, 0, {}).model.towers["aerial"].pixel_mean
+        return
+    words = rf"aerial: 1\.8 % .* band 2 .* nodata = {re.escape(f'{mark:g}')} "
+    with pytest.raises(ObservationsError, match=words):
+        recipe("tiny", observations, 0, {})
 
 
 def test_tied_towers_take_the_scale_of_the_aerial_image() -> None:

@@ -18,6 +18,12 @@ LEAST_GREYS = 1.0
 """Standard deviation of bytes below which a band hardly varies."""
 
 
+_MARKS = (-9999, -99999, -999999, -32768, -3.4028235e38, 3.4028235e38, 1e20)
+"""Numbers that rasters hold where there is no data."""
+_FAR = 20.0
+"""Distance of a mark from the quartiles of the other numbers, in their widths."""
+
+
 Scale = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of each band."""
 _measured: WeakKeyDictionary[Observations, dict[str, Scale | None]] = WeakKeyDictionary()
@@ -59,12 +65,35 @@ def _measure(modality: str, observations: Observations) -> Scale | None:
     pixels = patches.values[patches.valid].astype(np.float64)
     if len(pixels) == 0:
         return None
+    if patches.values.dtype != np.uint8:
+        _refuse_marks(modality, pixels)
     mean, std = pixels.mean(axis=(0, 2, 3)), pixels.std(axis=(0, 2, 3))
     if patches.values.dtype == np.uint8:
         mean, std = mean.round(1), std.round(1)
         return (tuple(mean.tolist()), tuple(std.tolist())) if (std >= LEAST_GREYS).all() else None
     std[std == 0] = 1.0  # a band that never varies says nothing, at whatever scale
     return _rounded(mean, std), _rounded(std, std)
+
+
+def _refuse_marks(modality: str, pixels: Float[np.ndarray, "patch band row col"]) -> None:
+    """Refuse numbers that stand for no data and are not declared so: the statistics are theirs.
+
+    Raises:
+        ObservationsError: naming the number, and what to declare.
+    """
+    for number in range(pixels.shape[1]):
+        band = pixels[:, number]
+        for mark in _MARKS:
+            marked = np.isclose(band, mark, rtol=1e-6, atol=0)
+            if not marked.any() or marked.all():
+                continue
+            low, high = np.quantile(band[~marked], (0.25, 0.75))
+            if not low - _FAR * (high - low) <= mark <= high + _FAR * (high - low):
+                raise ObservationsError(
+                    f"{modality}: {100 * marked.mean():.2g} % of the pixels of band {number + 1} "
+                    f"are {mark:g}, far from the others (half are from {low:.4g} to {high:.4g}), "
+                    f"and not declared as no data; add nodata = {mark:g} to its table"
+                )
 
 
 def _rounded(
