@@ -24,6 +24,7 @@ from unigeo.producer.raster.cost_estimate import (
     estimate,
     format_estimate,
     land_share,
+    sample_cells,
     size,
 )
 from unigeo.producer.raster.device_transfer import quantize_on_device
@@ -37,7 +38,7 @@ from unigeo.producer.raster.shard_encoder import FunctionEncoder
 from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.producer.storage.shard_codec import Buffers, VectorObject
 from unigeo.schemas.errors import ModelError
-from unigeo.schemas.geo.regions import region
+from unigeo.schemas.geo.regions import region, region_of_bbox
 from unigeo.schemas.store.layout import Layout
 from unigeo.schemas.store.quantization import quantize
 from unigeo.schemas.store.status import Status
@@ -77,6 +78,18 @@ def test_the_estimate_is_near_what_is_written(tmp_path: Path) -> None:
         )
     ]
     assert "50 cells/s here" in lines[0] and "speed unknown" in lines[1]
+
+
+def test_nothing_off_the_globe_is_counted(tmp_path: Path) -> None:
+    """Beyond the antimeridian the inverse projection gives places that other cells hold."""
+    globe, layout = region_of_bbox((-180, -90, 180, 90)), stores.layout_of()
+    grid = globe.grid(100_000, layout.shard)
+    job = stores.job_of(tmp_path, grid, layout, FunctionEncoder(stores.encoder()), globe)
+    opened = OpenedJob(job, Equipment(job.open_equipment().encoder, lambda at: at[:, 0] < 999))
+    area_m2 = land_share(opened).sum() * (layout.shard * grid.resolution_m) ** 2
+    assert area_m2 == pytest.approx(5.10066e14, rel=0.01)  # of the WGS 84 ellipsoid
+    rows, cols = sample_cells(opened, 500).T
+    assert np.isfinite(grid.centres()[rows, cols]).all()
 
 
 def test_stages_that_overlap_are_as_fast_as_the_slower() -> None:

@@ -19,6 +19,7 @@ from unigeo.producer.raster.shard_extent import ShardExtent
 from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.producer.raster.stored_cells import VectorsToFuse, fused_from
 from unigeo.schemas.geo.grid import from_wgs84
+from unigeo.schemas.geo.window import Window
 from unigeo.schemas.store.layout import COVARIATES, FUSED, Layout
 from unigeo.schemas.store.sharding import CRC_BYTES, index_bytes
 
@@ -66,21 +67,12 @@ def land_share(opened: OpenedJob) -> Float[np.ndarray, "shard_row shard_col"]:
     share = np.zeros(extent.shape)
     for row in np.unique(touched[:, 0]):
         cols = touched[touched[:, 0] == row, 1]
-        x = lattice.x.reshape(-1, side)[cols].ravel()
-        y = lattice.y[row * side : (row + 1) * side]
-        lonlat = _lonlat(lattice.crs, x, y)
+        centres = lattice.centres(Window(int(row) * side, 0, side, lattice.shape[1]))
+        lonlat = centres.reshape(side, -1, side, 2)[:, cols].reshape(-1, 2)  # NaN off the globe
         on_land = job.region.contains(lonlat)
         on_land[on_land] = opened.equipment.land(lonlat[on_land])
         share[row, cols] = on_land.reshape(side, len(cols), side).mean(axis=(0, 2))
     return share
-
-
-def _lonlat(
-    crs: str, x: Float[np.ndarray, " col"], y: Float[np.ndarray, " row"]
-) -> Float[np.ndarray, "point 2"]:
-    east, north = np.meshgrid(x, y)
-    lon, lat = from_wgs84(crs).transform(east.ravel(), north.ravel(), direction="INVERSE")
-    return np.stack([lon, lat], axis=-1)
 
 
 def _plan_modality(
@@ -218,7 +210,10 @@ def sample_cells(opened: OpenedJob, count: int) -> Int[np.ndarray, "cell 2"]:
         eastings, northings = job.grid.x[rowcol[:, 1]], job.grid.y[rowcol[:, 0]]
         lon, lat = from_wgs84(job.grid.crs).transform(eastings, northings, direction="INVERSE")
         lonlat = np.stack([lon, lat], axis=-1)
+        # Off the globe the inverse gives places beyond the antimeridian, which other cells hold.
         on_land = np.isfinite(lonlat).all(axis=1)
+        cells, inside = job.grid.locate(lonlat[on_land])
+        on_land[on_land] = inside & (cells == rowcol[on_land]).all(axis=1)
         on_land[on_land] = job.region.contains(lonlat[on_land])
         on_land[on_land] = opened.equipment.land(lonlat[on_land])
         chosen = np.concatenate([chosen, rowcol[on_land]])
