@@ -99,6 +99,7 @@ def test_the_keys_of_a_saved_model_stay(saved: Path) -> None:
         "spread",
         "classes",
         "bounds",
+        "kernel",
     ]
     assert model["strangeness"] > 0
 

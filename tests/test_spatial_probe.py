@@ -147,12 +147,12 @@ def test_without_locations_nothing_tells_them_and_loading_says_so(
     path = probe.save(tmp_path / "without", locations=False)
     arrays = load_file(path / "weights.safetensors")
     assert [name for name in arrays if name.startswith("residuals")] == []
-    with pytest.warns(ProbeWarning, match="saved without its locations: it predicts by vectors al"):
+    with pytest.warns(ProbeWarning, match="saved without its locations: it predicts by linear mod"):
         loaded = Probe.load(path, field)
     new = hilly_table(field, 50, seed=4)
     found = loaded.predict(new)
     for target in probe.targets:
-        alone = probe.default_features(target, position=False)
+        alone = probe.default_features(target, locations=False)
         expected = probe.predict(new, alone)[target]
         pd.testing.assert_series_equal(found[target], expected, rtol=1e-6)
     with pytest.raises(ProbeError, match=r"no model of the features .* \+ position, only of"):

@@ -63,6 +63,9 @@ FIT_OPTIONS = option_group(
         type=click.Choice(["residuals"]),
         help="Also score, and predict by, vectors and position together.",
     ),
+    click.option(
+        "--kernel", is_flag=True, help="Also score, and predict by, a kernel of the vectors."
+    ),
     click.option("--weights", help="Column that says how much each row counts, such as people."),
     click.option(
         "--bounds",
@@ -232,7 +235,7 @@ def _fit_probe(
 
     coordinates = ("lon", "lat", "position", "crs")
     names = ("modalities", "all_covariates", "covariates", "method", "task", *coordinates)
-    folding = ("groups", "folds", "seed", "level", "spatial", "weights", "bounds")
+    folding = ("groups", "folds", "seed", "level", "spatial", "kernel", "weights", "bounds")
     arguments = field_arguments({key: options[key] for key in (*names, *folding)})
     if options["block_km"] is not None:
         arguments["block_km"] = options["block_km"]

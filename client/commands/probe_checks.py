@@ -17,7 +17,7 @@ _FIT_ONLY = ("block_km", "task", "groups", "controls", "weights", "bounds", "sav
 """Options that need a TABLE to fit a probe to."""
 _SAMPLED = ("all_covariates", "covariates", "modalities", "method")
 """Options that say what is read of the field."""
-_FIXED_BY_PROBE = ("table", *_FIT_ONLY, *_SAMPLED, "folds", "seed", "level", "spatial")
+_FIXED_BY_PROBE = ("table", *_FIT_ONLY, *_SAMPLED, "folds", "seed", "level", "spatial", "kernel")
 """Options whose values are stored in a saved probe, so that --load excludes them."""
 _NOT_WITH_SUITE = (
     "table", "targets", "load", "lon", "lat", "position", "crs", *_FIT_ONLY, "level",
@@ -157,12 +157,15 @@ def check_predictions(
 ) -> None:
     """Check that the points, features and region can be predicted, before anything is fitted."""
     from unigeo.client.commands.table_parts import read_part_points
+    from unigeo.client.probing.kernel_option import with_kernel
     from unigeo.client.probing.prediction_map import region_outlines
     from unigeo.client.probing.sampled_features import feature_set_names
     from unigeo.client.probing.spatial_option import with_position
     from unigeo.schemas.errors import ProbeError
 
     known = feature_set_names(field.chosen(options["modalities"] or field.default_modalities))
+    if options["kernel"]:
+        known += tuple(map(with_kernel, known))
     if options["spatial"] is not None:
         known += tuple(map(with_position, known))
     if loaded is not None:

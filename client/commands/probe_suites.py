@@ -24,7 +24,7 @@ def suite_report(
         suite: path of the suite file.
         data: folder of its tables.
         options: options of the command: `modalities`, `all_covariates`, `covariates`, `method`,
-            `folds`, `seed`, `numbers`, `foldings`, `spatial`.
+            `folds`, `seed`, `numbers`, `foldings`, `spatial`, `kernel`.
         progress: show bars on stderr.
     """
     from pathlib import Path
@@ -48,6 +48,7 @@ def suite_report(
         seed=options["seed"],
         progress=progress,
         spatial=options["spatial"],
+        kernel=options["kernel"],
     )
     return report, suite_markdown(report, _facts(field, chosen, numbers, options))
 

@@ -76,6 +76,7 @@ class Field(ByLikeness):
         controls: Any = None,
         covariates: Covariates = False,
         spatial: "Spatial | None" = None,
+        kernel: bool = False,
         weights: Any = None,
         bounds: Any = None,
         progress: bool | None = None,
@@ -119,6 +120,10 @@ class Field(ByLikeness):
                 as `joined + position`: ridge, and its residuals at the table's points spread by
                 kriging. It is scored beside the others, and predicts by default where its score is
                 the better one. For targets of numbers; needs scikit-learn.
+            kernel: also fit each set of vectors by a kernel, such as `joined kernel`: a ridge on
+                how alike a vector is to those of up to 2,048 rows, which follows bends that a
+                linear model cannot. It is scored beside the others, and predicts by default where
+                its score is the best one. It takes several times as long.
             weights: name of a column, or a number for each row: how much the row counts in fits,
                 choices, baselines, scores and intervals, such as its people. Only their ratios
                 matter; a row whose weight is 0 or missing takes no part.
@@ -146,6 +151,7 @@ class Field(ByLikeness):
         from unigeo.client.probing.conformal import check_level
         from unigeo.client.probing.controls import with_covariates
         from unigeo.client.probing.cross_validation import evaluate
+        from unigeo.client.probing.kernel_option import check_kernel
         from unigeo.client.probing.models import chosen_baselines
         from unigeo.client.probing.probe import Probe
         from unigeo.client.probing.probe_data import prepare
@@ -159,6 +165,7 @@ class Field(ByLikeness):
         chosen = tuple(dict.fromkeys(self.chosen(modalities)))
         check_choice("method", method, Method)
         check_level(level)
+        check_kernel(kernel, feature_set_names(chosen))
         chosen_baselines(baselines, feature_set_names(chosen))
         names = chosen_covariates(self, covariates, numbers_only=True)
         inputs, points = read_inputs(
@@ -185,6 +192,8 @@ class Field(ByLikeness):
             inputs = replace(inputs, controls=beside)
         features, status = sample_features(self, points, inputs.needs_vector, chosen, method)
         data = prepare(inputs, features, status)
+        if kernel:
+            data = data.with_kernels(seed, progress)
         evaluation = evaluate(
             data,
             seed=seed,

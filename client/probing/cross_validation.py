@@ -11,6 +11,7 @@ from unigeo.client.probing.baselines import need_sklearn
 from unigeo.client.probing.conformal import check_level
 from unigeo.client.probing.controls import add_controls
 from unigeo.client.probing.gains import gains_table
+from unigeo.client.probing.kernel_option import check_kernel
 from unigeo.client.probing.models import Sets, Vectors, chosen_baselines
 from unigeo.client.probing.probe_data import ProbeData, prepare
 from unigeo.client.probing.probe_inputs import check_inputs
@@ -52,14 +53,17 @@ def probe_table(
     progress: bool | None = None,
     trees: Mapping[str, str] | None = None,
     spatial: Spatial | None = None,
+    kernel: bool = False,
     **options: Any,
 ) -> "pd.DataFrame":
     """Score each set of features, and the baselines on position, under every split.
 
     Args, errors and warnings as in `probe_inputs.check_inputs` (options are its `groups`,
     `block_km`, `crs`, `folds`, `seed`, `controls`, `weights`, `bounds`), `probe_data.prepare` and
-    `evaluate`. The vectors of a set are an array, or an object of its shape that returns the rows
-    of an array of row numbers, such as an array in a file: they are read in blocks.
+    `evaluate`. `kernel` adds to each set that of its kernel's numbers, such as `joined kernel`, but
+    not to those that trees are grown on; see `kernel_map`. The vectors of a set are an array, or an
+    object of its shape that returns the rows of an array of row numbers, such as an array in a
+    file: they are read in blocks.
 
     Returns:
         One row per split, target and set of features or baseline:
@@ -79,9 +83,14 @@ def probe_table(
     check_level(level)
     inputs = check_inputs(targets, lonlat, **options)
     check_spatial(spatial, inputs.targets, features, inputs.weights is not None)
+    check_kernel(kernel, features)
+    seed = int(options.get("seed", 0))
+    data = prepare(inputs, features)
+    if kernel:
+        data = data.with_kernels(seed, progress, without=(trees or {}).values())
     evaluation = evaluate(
-        prepare(inputs, features),
-        seed=int(options.get("seed", 0)),
+        data,
+        seed=seed,
         baselines=baselines,
         level=level,
         progress=progress,

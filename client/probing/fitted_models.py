@@ -1,7 +1,7 @@
 """Models fitted on all points: of numbers, with intervals, of classes, and with position."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from unigeo.client.probing.conformal import (
     interval_layers,
 )
 from unigeo.client.probing.feature_rows import select_rows
+from unigeo.client.probing.kernel_map import KernelMap
 from unigeo.client.probing.logistic import LogisticProbe
 from unigeo.client.probing.logistic_path import FittedLogistic
 from unigeo.client.probing.position_models import PositionModel, fit_position_models
@@ -33,6 +34,8 @@ class NumberModel:
     """Half-width of an interval where the difficulty is 1, in the target's unit."""
     bounds: Bounds = UNBOUNDED
     """Bounds that predictions and intervals keep."""
+    kernel: KernelMap | None = None
+    """Map of the vectors to the ridge's features; None if these are the vectors."""
     layers = INTERVAL_LAYERS
     """Names of the predicted layers."""
 
@@ -43,6 +46,8 @@ class NumberModel:
         self, vectors: Float[np.ndarray, "point band"], layers: tuple[str, ...] = layers
     ) -> dict[str, Float[np.ndarray, " point"]]:
         """Predict some or all layers; the prediction alone takes less work than its interval."""
+        if self.kernel is not None:
+            vectors = self.kernel.apply(vectors)
         prediction = self.ridge.predict(vectors)[:, 0]
         return interval_layers(
             prediction,
@@ -59,6 +64,8 @@ class ClassModel:
     logistic: FittedLogistic
     classes: tuple[Any, ...]
     """Labels in the order of the class numbers."""
+    kernel: KernelMap | None = None
+    """Map of the vectors to the model's features; None if these are the vectors."""
     layers = ("prediction", "uncertainty")
     """Names of the predicted layers: number of the most probable class, and 1 - its probability."""
 
@@ -69,6 +76,8 @@ class ClassModel:
         self, vectors: Float[np.ndarray, "point band"], layers: tuple[str, ...] = layers
     ) -> dict[str, Float[np.ndarray, " point"]]:
         """Predict some or all layers."""
+        if self.kernel is not None:
+            vectors = self.kernel.apply(vectors)
         probabilities = self.logistic.predict(vectors)
         layer_values = {
             "prediction": probabilities.argmax(axis=1).astype(np.float64),
@@ -112,6 +121,15 @@ def fitted_models(data: ProbeData, target: str, features: str, level: float) -> 
     Returns:
         Models by target.
     """
+    models = _models_of_features(data, target, features, level)
+    kernel = data.kernels.get(without_position(features))
+    return {name: replace(model, kernel=kernel) for name, model in models.items()}
+
+
+def _models_of_features(
+    data: ProbeData, target: str, features: str, level: float
+) -> dict[str, Model]:
+    """Fit models on the features of a set, which are numbers of a kernel in some."""
     vectors, folds = data.vectors[without_position(features)], data.splits[-1].folds
     if uses_position(features):
         return {**fit_position_models(vectors, data.known, folds, data.lonlat, level, data.bounds)}

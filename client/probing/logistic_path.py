@@ -21,6 +21,9 @@ next."""
 _TOLERANCE = 1e-5
 """Length of the gradient at which to stop, as a share of that at zero weights."""
 
+_LEAST_GRADIENT = 1e-12
+"""Length of a gradient that rounding hides: where the rows are of one class, it starts there."""
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class FittedLogistic:
@@ -180,7 +183,7 @@ def _minimise_loss(
 
     start = np.concatenate([intercepts[None] * intercept_scale, weights]).reshape(-1)
     zero = np.concatenate([intercepts[None] * intercept_scale, np.zeros_like(weights)]).reshape(-1)
-    stop = tolerance * max(float(np.linalg.norm(loss(zero)[1])), 1e-12)
+    stop = max(tolerance * float(np.linalg.norm(loss(zero)[1])), _LEAST_GRADIENT)
     parameters = lbfgs(loss, start, stop).reshape(-1, columns)
     return parameters[1:], parameters[0] / intercept_scale
 

@@ -13,6 +13,7 @@ from unigeo.client.probing.conformal import (
     interval_layers,
 )
 from unigeo.client.probing.feature_rows import FeatureRows
+from unigeo.client.probing.kernel_map import KernelMap
 from unigeo.client.probing.regression_kriging import KrigedResiduals, fit_kriging
 from unigeo.client.probing.ridge import FittedRidge, RidgeProbe, complete_targets
 from unigeo.client.probing.target_bounds import UNBOUNDED, Bounds
@@ -29,6 +30,8 @@ class PositionModel:
     """Half-width of an interval where the difficulty is 1, in the target's unit."""
     bounds: Bounds = UNBOUNDED
     """Bounds that predictions and intervals keep."""
+    kernel: KernelMap | None = None
+    """Map of the vectors to the ridge's features; None if these are the vectors."""
     layers = INTERVAL_LAYERS
     """Names of the predicted layers."""
 
@@ -42,6 +45,8 @@ class PositionModel:
         layers: tuple[str, ...] = layers,
     ) -> dict[str, Float[np.ndarray, " point"]]:
         """Predict some or all layers at points of given position."""
+        if self.kernel is not None:
+            vectors = self.kernel.apply(vectors)
         prediction = self.residuals.predict(self.ridge.predict(vectors), lonlat)[:, 0]
         return interval_layers(
             prediction,

@@ -134,17 +134,18 @@ class Probe(ProbeModels):
         `weights.safetensors` holds the arrays. Labels of classes that JSON has no form for, such as
         dates and intervals, become text.
 
-        The table's own values and positions are not written, except with models of vectors and
-        position: these hold the longitude and latitude of every row that took part, and its
-        residual, from which its value can be told with the vectors.
+        The table's own values and positions are not written, except with two kinds of models.
+        Those of vectors and position hold the longitude and latitude of every row that took part,
+        and its residual, from which its value can be told with the vectors. Those of a kernel hold
+        the vectors of up to 2,048 rows, by which their cells can be found.
 
         Args:
             path: folder to write.
             features: sets of vectors whose models are written: a modality, `joined`, or several; by
                 default those that predict a target by default, each with position and without
                 where both are fitted.
-            locations: whether models with position may be written; False writes none, and what is
-                loaded predicts by vectors alone and warns that it does.
+            locations: whether models with position or a kernel may be written; False writes none,
+                and what is loaded predicts by linear models of vectors and warns that it does.
             overwrite: replace an existing probe, once the new one is complete.
 
         Raises:

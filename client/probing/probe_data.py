@@ -1,7 +1,7 @@
 """The data of a probe: the points that have vectors, their targets, and their folds."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -17,6 +17,8 @@ from unigeo.client.probing.checks import (
 from unigeo.client.probing.controls import Controls
 from unigeo.client.probing.feature_rows import JoinedRows, row_blocks, select_rows
 from unigeo.client.probing.folds import Split, all_splits, position_numbers, spatial_blocks
+from unigeo.client.probing.kernel_map import KernelMap
+from unigeo.client.probing.kernel_option import add_kernels
 from unigeo.client.probing.metrics import Weights
 from unigeo.client.probing.models import Vectors
 from unigeo.client.probing.probe_inputs import ProbeInputs, check_target
@@ -55,6 +57,15 @@ class ProbeData:
     """Controls at the points."""
     weights: Weights = None
     """Weight of each point, 1 on average; None if all are 1."""
+    kernels: Mapping[str, KernelMap] = field(default_factory=dict)
+    """Map of each set of vectors that is the numbers of a kernel."""
+
+    def with_kernels(
+        self, seed: int, progress: bool | None, without: Collection[str] = ()
+    ) -> "ProbeData":
+        """Add the kernel's numbers of each set of vectors; see `kernel_option.add_kernels`."""
+        vectors, kernels = add_kernels(self.vectors, seed, progress, without)
+        return replace(self, vectors=vectors, kernels=kernels)
 
     @property
     def bounds(self) -> Mapping[str, Bounds]:

@@ -15,11 +15,11 @@ from unigeo.schemas.io.json_text import load_json
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 3
+FORMAT = 4
 """Latest version of the file's format."""
-FORMAT_OF_BOUNDS, FORMAT_OF_RESIDUALS, FORMAT_OF_PLAIN = 3, 2, 1
-"""Versions that are written: if models have bounds, else residuals, which readers of the versions
-before would skip, and if they have neither."""
+FORMAT_OF_KERNELS, FORMAT_OF_BOUNDS, FORMAT_OF_RESIDUALS, FORMAT_OF_PLAIN = 4, 3, 2, 1
+"""Versions that are written: if models have kernels, else bounds, else residuals, which readers of
+the versions before would skip, and if they have none."""
 _RESTORED_TYPES = ("float64", "int64", "object")
 """Types that columns of a table get back when it is read; pandas infers others."""
 
@@ -61,6 +61,8 @@ class FittedFacts(_FactsModel):
     """Labels in the order of the class numbers, for a target of classes."""
     bounds: tuple[float | None, float | None] | None = None
     """Least and largest value, for a target of numbers that has bounds."""
+    kernel: int | None = None
+    """Index in `kernels`, for a model of a kernel's numbers."""
 
 
 class SpreadFacts(_FactsModel):
@@ -69,6 +71,15 @@ class SpreadFacts(_FactsModel):
     penalty: float = Field(gt=0)
     count: int | float = Field(gt=0)
     """Number of training vectors, or the sum of their weights."""
+
+
+class KernelFacts(_FactsModel):
+    """The kernel of a set of vectors, whose arrays are named `kernels/<number>/...`."""
+
+    features: str
+    """Name of the set of vectors."""
+    width: float = Field(gt=0)
+    """Squared distance at which the kernel is 1 / e."""
 
 
 class ResidualFacts(_FactsModel):
@@ -115,6 +126,8 @@ class ProbeFacts(_FactsModel):
     """Whether rows counted by weights of their own."""
     residuals: list[ResidualFacts] = []
     """Residuals of the models with position."""
+    kernels: list[KernelFacts] = []
+    """Kernels of the models that have one."""
     scores: FactsTable
     fold_scores: FactsTable
     gains: FactsTable

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unigeo.client.probing.cross_validation import ProbeEvaluation
+from unigeo.client.probing.kernel_map import KernelMap
+from unigeo.client.probing.kernel_option import holds_locations
 from unigeo.client.probing.leverage import TrainingSpread
 from unigeo.client.probing.position_models import PositionModel
 from unigeo.client.probing.probe_facts import (
     FORMAT_OF_BOUNDS,
+    FORMAT_OF_KERNELS,
     FORMAT_OF_PLAIN,
     FORMAT_OF_RESIDUALS,
     FittedFacts,
@@ -33,13 +36,14 @@ from unigeo.client.probing.probe_folders import (
 )
 from unigeo.client.probing.probe_weights import (
     check_finite,
+    kernel_facts,
     model_facts,
     read_models,
     read_spread,
     residual_facts,
     spread_arrays,
 )
-from unigeo.client.probing.spatial_option import uses_position, with_position, without_position
+from unigeo.client.probing.spatial_option import with_position, without_position
 from unigeo.client.probing.table_columns import short
 from unigeo.schemas.errors import ProbeError, ProbeWarning, StoreError
 from unigeo.schemas.io.atomic_files import folder_beside
@@ -58,6 +62,7 @@ def save_probe(
     folder = check_probe_path(path, overwrite)
     arrays: dict[str, np.ndarray] = {}
     spreads: list[TrainingSpread] = []
+    kernels: dict[str, KernelMap] = {}
     models: list[FittedFacts] = []
     residuals: list[ResidualFacts] = []
     for name in _saved_features(probe, features, locations):
@@ -65,15 +70,21 @@ def save_probe(
             model = probe.model(target, name)
             if isinstance(model, PositionModel):
                 residuals.append(residual_facts(model, len(models), arrays))
-            models.append(model_facts(model, target, name, len(models), arrays, spreads))
+            models.append(model_facts(model, target, name, len(models), arrays, spreads, kernels))
     for number, spread in enumerate(spreads):
         arrays |= spread_arrays(spread, f"spreads/{number}")
+    described = [
+        kernel_facts(kernel, name, number, arrays)
+        for number, (name, kernel) in enumerate(kernels.items())
+    ]
     for split, folds in probe.folds.items():
         arrays[f"folds/{split}"] = folds
     arrays["rows"] = probe.rows
     written = FORMAT_OF_RESIDUALS if residuals else FORMAT_OF_PLAIN
     if any(model.bounds is not None for model in models):
         written = FORMAT_OF_BOUNDS
+    if kernels:
+        written = FORMAT_OF_KERNELS
     attributes, grid = probe.field.attributes, probe.field.grid
     facts = ProbeFacts(
         format=written,
@@ -92,6 +103,7 @@ def save_probe(
         spatial=probe.spatial,
         weighted=probe.weighted,
         residuals=residuals,
+        kernels=described,
         scores=to_facts_table(probe.scores),
         fold_scores=to_facts_table(probe.fold_scores),
         gains=to_facts_table(probe.gains),
@@ -119,15 +131,15 @@ def _saved_features(probe: "Probe", features: Any, locations: bool) -> tuple[str
         ProbeError: if there is no such model, or one with position is named without `locations`.
     """
     if features is None:
-        best = [probe.default_features(name, position=locations) for name in probe.targets]
+        best = [probe.default_features(name, locations=locations) for name in probe.targets]
         sets = dict.fromkeys(map(without_position, best))
         beside = map(with_position, sets) if locations else ()
         return (*sets, *(name for name in beside if name in probe.fitted))
     names = probe.feature_sets(features)
     for name in names:
-        if uses_position(name) and not locations:
+        if holds_locations(name) and not locations:
             raise ProbeError(
-                f"the model {name!r} holds the locations it was fitted on: save it with "
+                f"the model {name!r} holds locations that it was fitted on: save it with "
                 "locations=True, or name another"
             )
     return names
@@ -179,10 +191,11 @@ def load_probe(path: Any, field: "AtPoints") -> "Probe":
         weighted=facts.weighted,
         _models=models,
     )
-    if facts.spatial is not None and not any(map(uses_position, probe.fitted)):
+    lost = any(map(holds_locations, probe.features))
+    if lost and not any(map(holds_locations, probe.fitted)):
         warnings.warn(
-            f"the probe {folder} was scored with position and saved without its locations: it "
-            "predicts by vectors alone",
+            f"the probe {folder} was scored with position or a kernel and saved without its "
+            "locations: it predicts by linear models of the vectors",
             ProbeWarning,
             stacklevel=3,
         )

@@ -8,11 +8,11 @@ from jaxtyping import Int
 
 from unigeo.client.probing.cross_validation import ProbeEvaluation
 from unigeo.client.probing.fitted_models import Model, fitted_models
+from unigeo.client.probing.kernel_option import holds_locations, uses_kernel, without_kernel
 from unigeo.client.probing.probe_data import ProbeData
 from unigeo.client.probing.row_counts import RowCounts
 from unigeo.client.probing.spatial_option import (
     Spatial,
-    uses_position,
     with_position,
     without_position,
 )
@@ -112,7 +112,7 @@ class ProbeModels:
             raise ProbeError(f"the probe has no features {short(features)}; it has {listed(known)}")
         return features
 
-    def default_features(self, target: str, *, position: bool = True) -> str:
+    def default_features(self, target: str, *, locations: bool = True) -> str:
         """Return the name of the model that predicts a target where none is named.
 
         It is the one with the best score under the last split, which is `grouped` if there are
@@ -121,19 +121,21 @@ class ProbeModels:
 
         Args:
             target: name of the target.
-            position: whether models with position count.
+            locations: whether models count that hold locations of rows; see `holds_locations`.
         """
-        names = [name for name in self.fitted if position or not uses_position(name)]
+        names = [name for name in self.fitted if locations or not holds_locations(name)]
         if len(names) == 1:
             return names[0]
         scores = self.evaluation.scores
         split = scores["split"] == list(self.folds)[-1]
         of_target = scores[(scores["target"] == target) & split]
         score_of = dict(zip(of_target["features"], of_target["score"], strict=True))
-        names.sort(key=lambda name: name != self.sets[-1])  # `joined` is the last set
+        # `joined` is the last of the vectors themselves.
+        last = [name for name in self.sets if not uses_kernel(name)][-1]
+        names.sort(key=lambda name: name != last)
         return max(names, key=lambda name: np.nan_to_num(score_of.get(name, np.nan), nan=-np.inf))
 
     def modalities_of(self, features: str) -> tuple[str, ...]:
         """Return the modalities that a model reads."""
-        name = without_position(features)
+        name = without_kernel(without_position(features))
         return (name,) if name in self.modalities else joined_modalities(self.modalities)

@@ -1,16 +1,20 @@
 """The arrays of a saved probe: models and spreads to named arrays, and back."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from unigeo.client.probing.fitted_models import ClassModel, Model, NumberModel
+from unigeo.client.probing.kernel_map import KernelMap
+from unigeo.client.probing.kernel_option import uses_kernel, without_kernel
 from unigeo.client.probing.kriging import Covariance
 from unigeo.client.probing.leverage import TrainingSpread
 from unigeo.client.probing.logistic_path import FittedLogistic
 from unigeo.client.probing.position_models import PositionModel
 from unigeo.client.probing.probe_facts import (
     FittedFacts,
+    KernelFacts,
     ProbeFacts,
     ResidualFacts,
     to_json_value,
@@ -21,6 +25,8 @@ from unigeo.client.probing.spatial_option import uses_position, without_position
 from unigeo.client.probing.target_bounds import UNBOUNDED, Bounds
 from unigeo.client.reading.joined import joined_modalities
 
+_KERNEL = ("centre", "scale", "landmarks")
+"""Arrays of a kernel, by the name of its attribute."""
 _LINEAR = ("centre", "weights", "intercepts")
 """Arrays that every fitted model has, by the name of its attribute."""
 
@@ -32,6 +38,7 @@ def model_facts(
     number: int,
     arrays: dict[str, np.ndarray],
     spreads: list[TrainingSpread],
+    kernels: dict[str, KernelMap],
 ) -> FittedFacts:
     """Describe a model for `probe.json`, and add its arrays to the others.
 
@@ -42,14 +49,22 @@ def model_facts(
         number: number that its arrays are named by.
         arrays: arrays to save, which gain those of the model.
         spreads: spreads to save, which gain that of the model; models of one fit share theirs.
+        kernels: kernels to save by set of vectors, which gain that of the model.
     """
+    kernel = None
+    if model.kernel is not None:
+        name = without_kernel(without_position(features))
+        kernels[name] = model.kernel
+        kernel = list(kernels).index(name)
     linear = model.logistic if isinstance(model, ClassModel) else model.ridge
     for name in _LINEAR:
         arrays[f"models/{number}/{name}"] = getattr(linear, name)
     if isinstance(model, ClassModel):
         labels = [to_json_value(label) for label in model.classes]
         penalty = model.logistic.penalty
-        return FittedFacts(target=target, features=features, penalty=penalty, classes=labels)
+        return FittedFacts(
+            target=target, features=features, penalty=penalty, classes=labels, kernel=kernel
+        )
     ((_, spread),) = model.ridge.spreads
     index = next((n for n, known in enumerate(spreads) if known is spread), len(spreads))
     if index == len(spreads):
@@ -62,7 +77,46 @@ def model_facts(
         nonconformity=half_width,  # type: ignore[arg-type]
         spread=index,
         bounds=model.bounds.as_pair() if model.bounds.exist else None,
+        kernel=kernel,
     )
+
+
+def kernel_facts(
+    kernel: KernelMap, features: str, number: int, arrays: dict[str, np.ndarray]
+) -> KernelFacts:
+    """Describe a kernel for `probe.json`, and add its arrays to the others.
+
+    Args:
+        kernel: map of a set of vectors.
+        features: name of the set.
+        number: number that its arrays are named by.
+        arrays: arrays to save, which gain those of the kernel.
+    """
+    for name in _KERNEL:
+        arrays[f"kernels/{number}/{name}"] = getattr(kernel, name)
+    return KernelFacts(features=features, width=kernel.width)
+
+
+def _read_kernel(arrays: dict[str, np.ndarray], number: int, facts: ProbeFacts) -> KernelMap:
+    """Rebuild the kernel of a number.
+
+    Raises:
+        KeyError, IndexError: if it, or one of its arrays, is missing.
+        ValueError: if the arrays have other shapes than those of its set of vectors.
+    """
+    described = facts.kernels[number]
+    centre, scale, landmarks = (arrays[f"kernels/{number}/{name}"] for name in _KERNEL)
+    bands = _bands_of(described.features, facts)
+    if landmarks.ndim != 2 or {centre.shape, scale.shape, landmarks.shape[1:]} != {(bands,)}:
+        raise ValueError(f"kernel {number} is not of the {bands} bands of {described.features}")
+    return KernelMap(centre, scale, described.width, landmarks)
+
+
+def _bands_of(features: str, facts: ProbeFacts) -> int:
+    """Return the number of bands of a set of vectors: a modality by its name, or `joined`."""
+    known = facts.modalities
+    read = (features,) if features in known else joined_modalities(tuple(known))
+    return sum(known[one] for one in read)
 
 
 def residual_facts(
@@ -106,7 +160,7 @@ def _add_residuals(
         np.array([facts.share]),
         (Covariance(facts.range_m, facts.nugget),),
     )
-    return PositionModel(model.ridge, residuals, model.nonconformity, model.bounds)
+    return PositionModel(model.ridge, residuals, model.nonconformity, model.bounds, model.kernel)
 
 
 def read_models(
@@ -121,14 +175,16 @@ def read_models(
     """
     models: dict[tuple[str, str], Model] = {}
     residuals = {described.model: described for described in facts.residuals}
+    kernels = [_read_kernel(arrays, number, facts) for number in range(len(facts.kernels))]
     for number, described in enumerate(facts.models):
-        # A modality by its name; the other set is `joined`.
         name = without_position(described.features)
-        read = (name,) if name in facts.modalities else joined_modalities(tuple(facts.modalities))
-        bands = sum(facts.modalities[one] for one in read)
+        kernel = None if described.kernel is None else kernels[described.kernel]
+        if (kernel is not None) != uses_kernel(name):
+            raise ValueError(f"model {number} of {described.features} is at odds with its kernel")
+        bands = _bands_of(name, facts) if kernel is None else len(kernel.landmarks)
         if len(arrays[f"models/{number}/centre"]) != bands:
             raise ValueError(f"model {number} is not of the {bands} bands of {described.features}")
-        model = _read_model(arrays, number, described, spreads)
+        model = replace(_read_model(arrays, number, described, spreads), kernel=kernel)
         if uses_position(described.features):
             model = _add_residuals(model, arrays, number, residuals[number])
         models[described.target, described.features] = model

@@ -11,13 +11,15 @@ from jaxtyping import Float
 from unigeo.client.probing.baselines import need_sklearn
 from unigeo.client.probing.controls import Controls
 from unigeo.client.probing.cross_validation import probe_table
-from unigeo.client.probing.feature_rows import as_array
+from unigeo.client.probing.feature_rows import FeatureRows, JoinedRows, as_array
 from unigeo.client.probing.folding_tables import SEED
+from unigeo.client.probing.kernel_option import check_kernel
 from unigeo.client.probing.models import chosen_baselines
 from unigeo.client.probing.sampled_features import scatter_rows
 from unigeo.client.probing.spatial_option import check_spatial
 from unigeo.client.probing.suite_numbers import TREES, SuiteNumbers
 from unigeo.client.probing.suites import Suite, SuiteTable
+from unigeo.client.reading.joined import JOINED, joined_modalities
 from unigeo.schemas.errors import ProbeError
 from unigeo.schemas.store.layout import COVARIATES
 
@@ -56,7 +58,7 @@ def probe_suite(
             and latitude) are scored in the same folds, at the rows that have both.
         foldings: number of assignments of rows and blocks to folds, each of a seed of its own.
         seed: seed of the first folding; the next ones follow.
-        options: `folds`, `baselines`, `spatial`, `progress` of `probe_table`.
+        options: `folds`, `baselines`, `spatial`, `kernel`, `progress` of `probe_table`.
 
     Returns:
         The rows of `probe_table`, with the columns `table` and `family` in front, in the suite's
@@ -74,6 +76,7 @@ def probe_suite(
     # Before a vector is read: scikit-learn may be missing, and a table may lack its numbers.
     chosen_baselines(options.get("baselines", True), TREES.values())
     check_spatial(options.get("spatial"), {}, ())
+    check_kernel(options.get("kernel", False), ())
     if numbers is not None:
         need_sklearn("ensemble")
     tables = list(suite.tables(data))
@@ -104,7 +107,7 @@ def _by_features(tables: Sequence[SuiteTable]) -> list[list[int]]:
 
 def _features_of(
     table: SuiteTable, vectors: SampleVectors, averages: AverageVectors | None
-) -> dict[str, Float[np.ndarray, "row _"]]:
+) -> dict[str, FeatureRows]:
     """Read the sets of features at the rows of a table, NaN where a row has no vector.
 
     Raises:
@@ -117,13 +120,22 @@ def _features_of(
                 "model has none: probe its store by `unigeo probe`, or say `mean_of = 'points'`"
             )
         means = averages(table.over.polygons)
-        return {name: np.asarray(values)[table.polygon] for name, values in means.items()}
+        return _joined({name: np.asarray(each)[table.polygon] for name, each in means.items()})
     flat = table.sampled_lonlat.reshape(-1, 2)
     has_position = ~np.isnan(flat).any(axis=1)
-    features = {}
+    features: dict[str, FeatureRows] = {}
     for name, values in vectors(flat[has_position]).items():
         every = as_array(scatter_rows(np.asarray(values), has_position))
         features[name] = _mean_vectors(every, table.sampled_lonlat.shape[1])
+    return _joined(features)
+
+
+def _joined(vectors: Mapping[str, FeatureRows]) -> dict[str, FeatureRows]:
+    """Put the modalities of the joined set, if there is one, side by side as sets of their own."""
+    features = dict(vectors)
+    if JOINED in features:
+        names = tuple(name for name in features if name not in (JOINED, COVARIATES))
+        features[JOINED] = JoinedRows([features[name] for name in joined_modalities(names)])
     return features
 
 
