@@ -10,11 +10,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from unigeo.client.probing.band_scaling import (
+    EACH_BAND,
+    BandScaling,
+    beside_vectors,
+    vector_scaling,
+)
 from unigeo.client.probing.checks import warn_of_constant
 from unigeo.client.probing.feature_rows import FeatureRows, JoinedRows
 from unigeo.client.probing.table_columns import column_label, listed, short
 from unigeo.client.probing.targets import Labels, Target, read_target, target_values
-from unigeo.client.probing.vector_strength import vector_strength
 from unigeo.client.probing.wanted_columns import wanted_columns
 from unigeo.schemas.errors import ProbeError
 from unigeo.schemas.store.layout import COVARIATES
@@ -108,12 +113,11 @@ def add_controls(
     vectors: Mapping[str, FeatureRows],
     controls: Controls | None,
     alone: Collection[str] = (),
-) -> dict[str, tuple[FeatureRows, Float[np.ndarray, " band"] | float]]:
+) -> dict[str, tuple[FeatureRows, BandScaling]]:
     """Add the controls alone, and each set of vectors with the controls, to the sets of vectors.
 
-    Vectors keep the proportions of their bands; see `vector_strength`. Beside vectors the controls
-    get a larger strength, so that together they may explain as much as all bands: else the penalty
-    that hundreds of bands need would suppress a few controls that matter.
+    Vectors keep the proportions of their bands, and controls are standardized each; see
+    `band_scaling`.
 
     Args:
         vectors: sets of vectors by name.
@@ -122,10 +126,10 @@ def add_controls(
             them.
 
     Returns:
-        Every set of features, and the strength of its bands in a ridge, by name.
+        Every set of features, and the scaling of its bands, by name.
     """
-    sets: dict[str, tuple[FeatureRows, Float[np.ndarray, " band"] | float]] = {
-        name: (values, 1.0 if name in alone else vector_strength(values))
+    sets: dict[str, tuple[FeatureRows, BandScaling]] = {
+        name: (values, EACH_BAND if name in alone else vector_scaling(values))
         for name, values in vectors.items()
     }
     if controls is None:
@@ -133,14 +137,12 @@ def add_controls(
     label = controls.label
     if label in sets:
         raise ProbeError(f"the features {label!r} are named like the controls; rename them")
-    sets[label] = (controls.values, 1.0)
+    sets[label] = (controls.values, EACH_BAND)
     count = controls.values.shape[1]
     for name, values in vectors.items():
-        if name in alone:
-            continue
-        beside = np.full(count, max(1.0, np.sqrt(values.shape[1] / count)))
-        strength = np.concatenate([vector_strength(values), beside])
-        sets[with_controls(name, label)] = (JoinedRows([values, controls.values]), strength)
+        if name not in alone:
+            together = JoinedRows([values, controls.values])
+            sets[with_controls(name, label)] = (together, beside_vectors(values, count))
     return sets
 
 

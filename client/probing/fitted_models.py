@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from unigeo.client.probing.band_scaling import vector_scaling
 from unigeo.client.probing.conformal import (
     INTERVAL_LAYERS,
     conformal_quantile,
@@ -22,7 +23,6 @@ from unigeo.client.probing.ridge import FittedRidge, RidgeProbe
 from unigeo.client.probing.spatial_option import uses_position, without_position
 from unigeo.client.probing.table_columns import listed
 from unigeo.client.probing.target_bounds import UNBOUNDED, Bounds
-from unigeo.client.probing.vector_strength import vector_strength
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,19 +133,19 @@ def _models_of_features(
     vectors, folds = data.vectors[without_position(features)], data.splits[-1].folds
     if uses_position(features):
         return {**fit_position_models(vectors, data.known, folds, data.lonlat, level, data.bounds)}
-    strength = vector_strength(vectors)
+    scaling = vector_scaling(vectors)
     labels = data.labels(target)
     if labels is not None:
         has = data.has(target)
         codes = data.known[target][has].astype(np.int64)
         weights = None if data.weights is None else data.weights[has]
         rows = select_rows(vectors, has)
-        fitted = LogisticProbe().fit(rows, codes, folds[has], strength=strength, weights=weights)
+        fitted = LogisticProbe().fit(rows, codes, folds[has], scaling=scaling, weights=weights)
         return {target: ClassModel(fitted, labels.classes)}
     # The targets share the factorizations: fitting all takes hardly longer than fitting one.
     numeric = [name for name in data.known if data.labels(name) is None]
     truth = np.stack([data.known[name] for name in numeric], axis=1)
-    ridge = RidgeProbe().fit(vectors, truth, folds, strength=strength, weights=data.weights)
+    ridge = RidgeProbe().fit(vectors, truth, folds, scaling=scaling, weights=data.weights)
     models: dict[str, Model] = {}
     for column, name in enumerate(numeric):
         alone = ridge.only(column)

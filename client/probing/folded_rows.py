@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 import numpy as np
 from jaxtyping import Float, Int
 
+from unigeo.client.probing.band_scaling import BandScaling
 from unigeo.client.probing.feature_rows import FeatureRows, row_blocks
 from unigeo.client.probing.leverage import TrainingSpread
 from unigeo.client.probing.normal_equations import (
@@ -49,7 +50,7 @@ class FoldedRows:
         folds: Int[np.ndarray, " point"],
         rows: Int[np.ndarray, " row"],
         columns: Int[np.ndarray, " column"],
-        strength: Float[np.ndarray, " band"] | float,
+        scaling: BandScaling,
         advance: Advance,
         weights: Float[np.ndarray, " point"] | None = None,
     ) -> None:
@@ -61,7 +62,7 @@ class FoldedRows:
             folds: fold number of each point; the numbers may have gaps.
             rows: points to use, at which every target in `columns` is known.
             columns: targets to use.
-            strength: factor of each standardized band, whose penalty is divided by its square.
+            scaling: scale of each band.
             advance: called with newly done floating-point operations.
             weights: positive weight of each point; 1 by default.
 
@@ -80,7 +81,7 @@ class FoldedRows:
         self.features, self.rows, self.columns = features, rows, columns
         self.targets, self.weights = targets, weights
         self.bands = features.shape[1]
-        self.strength, self.advance = strength, advance
+        self.scaling, self.advance = scaling, advance
         self.origin, self.scale, self.constant = self._origin_and_scale()
         self.target_origin = targets[np.ix_(rows, columns)].mean(axis=0)
         self._moments: list[Moments] | None = None
@@ -141,11 +142,11 @@ class FoldedRows:
         """Build the normal equations of a training set, from its folds."""
         if self._moments is not None and self.is_primal(train):
             total = Moments.total([self._moments[fold] for fold in train])
-            return PrimalEquations(total, self.strength)
+            return PrimalEquations(total, self.scaling)
         parts = [part for block in self.blocks(train) for part in block.values()]
         rows, values = (np.concatenate(side) for side in zip(*parts, strict=True))
         targets, weights = self.centred_targets(rows), self.weights_of(rows)
-        return DualEquations(values, targets, self.strength, weights)
+        return DualEquations(values, targets, self.scaling, weights)
 
     def errors(
         self, fold: int, solutions: Sequence[RidgeSolution]
@@ -173,7 +174,7 @@ class FoldedRows:
         return float(min(self.bands, rows)) ** 3 / 3
 
     def _origin_and_scale(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Estimate mean and deviation of each band from some rows; find the constant bands.
+        """Estimate mean and scale of each band from some rows; find the constant bands.
 
         The deviation of a constant can be of the size of rounding, and would blow that up to 1:
         such a band has scale 1.
@@ -185,8 +186,9 @@ class FoldedRows:
         deviation = (moved - mean).std(axis=0)
         origin = some[0] + mean
         constant = np.flatnonzero(deviation <= _ROUNDING * np.abs(origin))
-        deviation[constant] = 1.0
-        return origin, deviation, constant
+        deviation[constant] = 0
+        scale = np.sqrt(self.scaling.shared(deviation**2))
+        return origin, np.where(scale > 0, scale, 1.0), constant
 
 
 def ridge_operations(rows: int, bands: int, folds: int, leave_one_out: bool = False) -> float:

@@ -12,6 +12,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from unigeo.client.probing.band_scaling import EACH_BAND, BandScaling
 from unigeo.client.probing.feature_rows import FeatureRows, as_array
 from unigeo.client.probing.logistic_path import LOGISTIC_PENALTIES, FittedLogistic, logistic_path
 from unigeo.client.probing.metrics import log_loss
@@ -44,7 +45,7 @@ class LogisticProbe:
         codes: Int[np.ndarray, " point"],
         folds: Int[np.ndarray, " point"],
         *,
-        strength: Float[np.ndarray, " band"] | float = 1.0,
+        scaling: BandScaling = EACH_BAND,
         advance: Advance = lambda share: None,
         weights: Float[np.ndarray, " point"] | None = None,
     ) -> Float[np.ndarray, "point class"]:
@@ -54,7 +55,7 @@ class LogisticProbe:
             features: point by band, without NaN.
             codes: class numbers from 0, each occurring.
             folds: fold number of each row; at least three different ones.
-            strength: factor of each standardized band, whose penalty is divided by its square.
+            scaling: scale of each band.
             advance: called with newly done shares of the work.
             weights: positive weight of each row in the log loss; 1 by default.
 
@@ -64,7 +65,7 @@ class LogisticProbe:
         Raises:
             ProbeError: with fewer than three folds.
         """
-        data = _FoldedClassRows(as_array(features), codes, folds, strength, advance, weights)
+        data = _FoldedClassRows(as_array(features), codes, folds, scaling, advance, weights)
         count = len(data.labels)
         if count < 3:
             raise ProbeError(
@@ -91,7 +92,7 @@ class LogisticProbe:
         codes: Int[np.ndarray, " point"],
         folds: Int[np.ndarray, " point"],
         *,
-        strength: Float[np.ndarray, " band"] | float = 1.0,
+        scaling: BandScaling = EACH_BAND,
         weights: Float[np.ndarray, " point"] | None = None,
     ) -> FittedLogistic:
         """Fit all rows, the penalty chosen by predicting each fold from the others.
@@ -99,7 +100,7 @@ class LogisticProbe:
         The arguments are those of `held_out`.
         """
         data = _FoldedClassRows(
-            as_array(features), codes, folds, strength, lambda share: None, weights
+            as_array(features), codes, folds, scaling, lambda share: None, weights
         )
         singles = [(fold,) for fold in range(len(data.labels))]
         with data.workers() as run:
@@ -114,7 +115,7 @@ class _FoldedClassRows:
     features: Float[np.ndarray, "point band"]
     codes: Int[np.ndarray, " point"]
     folds: Int[np.ndarray, " point"]
-    strength: Float[np.ndarray, " band"] | float
+    scaling: BandScaling
     advance: Advance
     weights: Float[np.ndarray, " point"] | None
     """Weight of each row; None if all are 1."""
@@ -141,7 +142,7 @@ class _FoldedClassRows:
             self.codes[train],
             penalties,
             self.classes,
-            self.strength,
+            self.scaling,
             weights=None if self.weights is None else self.weights[train],
         )
 

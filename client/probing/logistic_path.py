@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from unigeo.client.probing.band_scaling import EACH_BAND, BandScaling
 from unigeo.client.probing.lbfgs import lbfgs
-from unigeo.client.probing.normal_equations import inverse_std
 
 LOGISTIC_PENALTIES = tuple(10.0**power for power in range(1, -6, -1))
 """Penalties from 10 to 1e-5, one per decade; the largest first, since each solution starts the
@@ -55,7 +55,7 @@ def logistic_path(
     codes: Int[np.ndarray, " point"],
     penalties: Sequence[float],
     classes: int | np.integer,
-    strength: Float[np.ndarray, " band"] | float = 1.0,
+    scaling: BandScaling = EACH_BAND,
     tolerance: float = _TOLERANCE,
     weights: Float[np.ndarray, " point"] | None = None,
 ) -> Iterator[FittedLogistic]:
@@ -71,7 +71,7 @@ def logistic_path(
         codes: class number of each row.
         penalties: positive, best falling.
         classes: number of classes; the rows may lack some.
-        strength: factor of each standardized band, whose penalty is divided by its square.
+        scaling: scale of each band.
         tolerance: length of the gradient at which to stop, as a share of that at zero slopes.
         weights: positive weight of each row in all means; 1 by default.
 
@@ -83,7 +83,7 @@ def logistic_path(
     centre = np.asarray(row_shares @ features, np.float64)
     centred = features - centre
     variance = row_shares @ centred**2
-    band_scale = strength * inverse_std(variance, variance + centre**2)
+    band_scale = scaling.factors(variance, variance + centre**2)
     standard = centred * band_scale
     eigenvalues, eigenvectors = _principal_directions(standard, row_shares)
     turned = standard @ eigenvectors

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, Int
 
+from unigeo.client.probing.band_scaling import BandScaling
 from unigeo.client.probing.baselines import (
     boosted_trees,
     lonlat_logistic,
@@ -53,8 +54,8 @@ TREES = {
 Folds = Int[np.ndarray, " point"]
 Vectors = Mapping[str, FeatureRows]
 """Sets of features by name."""
-Sets = Mapping[str, tuple[FeatureRows, Float[np.ndarray, " band"] | float]]
-"""Sets of features, and the strength of their bands, by name."""
+Sets = Mapping[str, tuple[FeatureRows, BandScaling]]
+"""Sets of features, and the scaling of their bands, by name."""
 Advance = Callable[[float], None]
 """Callback that adds a newly done share of a method's work to the progress."""
 
@@ -70,7 +71,7 @@ class RidgeMethod:
     name: str
     """Name of the set."""
     features: FeatureRows
-    strength: Float[np.ndarray, " band"] | float
+    scaling: BandScaling
     leave_one_out: bool = False
     """Whether training points are predicted too; see `RidgeProbe.held_out`."""
     weights: Weights = None
@@ -93,7 +94,7 @@ class RidgeMethod:
             self.features,
             targets,
             folds,
-            strength=self.strength,
+            scaling=self.scaling,
             advance=lambda done: advance(done / operations),
             leave_one_out=self.leave_one_out,
             weights=self.weights,
@@ -108,7 +109,7 @@ class LogisticMethod:
     name: str
     """Name of the set."""
     features: FeatureRows
-    strength: Float[np.ndarray, " band"] | float
+    scaling: BandScaling
     weights: Weights = None
     single_threaded = False
 
@@ -124,7 +125,7 @@ class LogisticMethod:
             self.features,
             codes,
             folds,
-            strength=self.strength,
+            scaling=self.scaling,
             advance=advance,
             weights=self.weights,
         )

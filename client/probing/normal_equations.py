@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
+from unigeo.client.probing.band_scaling import EACH_BAND, BandScaling
 from unigeo.client.probing.leverage import TrainingSpread
 from unigeo.client.probing.linear_algebra import cholesky, solve, whiten
 
-_CONSTANT = 1e-10
-"""Variance / mean square of a band, below which its variance is taken for rounding."""
 _STRIP = 64
 """Rows of a matrix that are changed at once."""
 _MAX_BANDS_PER_ROW = 1.4
@@ -155,21 +154,19 @@ class Moments:
 class PrimalEquations:
     """The normal equations of the bands."""
 
-    def __init__(
-        self, moments: Moments, strength: Float[np.ndarray, " band"] | float = 1.0
-    ) -> None:
-        """Standardize the bands.
+    def __init__(self, moments: Moments, scaling: BandScaling = EACH_BAND) -> None:
+        """Scale the bands.
 
         Args:
             moments: sums over the training rows, whose `gram` and `cross` are overwritten.
-            strength: factor of each standardized band, whose penalty is divided by its square.
+            scaling: scale of each band.
         """
         count = self.count = moments.count
         self.mean, self.target_mean = moments.features / count, moments.targets / count
         correlation, cross = moments.gram, moments.cross
         correlation /= count
         square = correlation.diagonal().copy()
-        self.band_scale = strength * inverse_std(square - self.mean**2, square)
+        self.band_scale = scaling.factors(square - self.mean**2, square)
         # Covariance, then correlation, strip by strip: an outer product would be another matrix.
         for start in range(0, len(square), _STRIP):
             strip = correlation[start : start + _STRIP]
@@ -205,23 +202,23 @@ class DualEquations:
         self,
         features: Float[np.ndarray, "point band"],
         targets: Float[np.ndarray, "point target"],
-        strength: Float[np.ndarray, " band"] | float = 1.0,
+        scaling: BandScaling = EACH_BAND,
         weights: Float[np.ndarray, " point"] | None = None,
     ) -> None:
-        """Standardize the bands.
+        """Scale the bands.
 
         Args:
             features: vectors of the training rows.
             targets: their targets.
-            strength: as in `PrimalEquations`.
+            scaling: as in `PrimalEquations`.
             weights: positive weight of each row; 1 by default.
         """
         each = np.ones(len(features)) if weights is None else weights
         self.count = float(each.sum())
         self.mean, self.target_mean = each @ features / self.count, each @ targets / self.count
         centred = features - self.mean
-        inverse = inverse_std(each @ centred**2 / self.count, each @ features**2 / self.count)
-        self.band_scale = strength * inverse
+        variance, square = (each @ values**2 / self.count for values in (centred, features))
+        self.band_scale = scaling.factors(variance, square)
         # A row times the root of its weight: products of such rows are the weighted sums.
         root = np.sqrt(each)[:, None]
         self.standard = root * centred * self.band_scale
@@ -249,16 +246,3 @@ class DualEquations:
 def prefers_primal(rows: int, bands: int) -> bool:
     """Return whether `PrimalEquations` take less time than `DualEquations`."""
     return bands <= _MAX_BANDS_PER_ROW * rows
-
-
-def inverse_std(
-    variance: Float[np.ndarray, " band"], square: Float[np.ndarray, " band"]
-) -> Float[np.ndarray, " band"]:
-    """Return 1 / standard deviation; 0 for a constant band, which then has no weight.
-
-    Args:
-        variance: variance of each band.
-        square: mean square of each band, beside which its variance may be rounding alone.
-    """
-    varies: Bool[np.ndarray, " band"] = variance > _CONSTANT * square
-    return np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1)), 0)

@@ -7,6 +7,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Float, Int
 
+from unigeo.client.probing.band_scaling import vector_scaling
 from unigeo.client.probing.conformal import (
     INTERVAL_LAYERS,
     conformal_quantile,
@@ -17,7 +18,6 @@ from unigeo.client.probing.kernel_map import KernelMap
 from unigeo.client.probing.regression_kriging import KrigedResiduals, fit_kriging
 from unigeo.client.probing.ridge import FittedRidge, RidgeProbe, complete_targets
 from unigeo.client.probing.target_bounds import UNBOUNDED, Bounds
-from unigeo.client.probing.vector_strength import vector_strength
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,8 +79,8 @@ def fit_position_models(
         Models by target.
     """
     truth = np.stack(list(targets.values()), axis=1)
-    strength = vector_strength(features)
-    ridge = RidgeProbe().fit(features, truth, folds, strength=strength, leave_one_out=True)
+    scaling = vector_scaling(features)
+    ridge = RidgeProbe().fit(features, truth, folds, scaling=scaling, leave_one_out=True)
     assert ridge.trained is not None and ridge.difficulty_unseen is not None
     models: dict[str, PositionModel] = {}
     names = list(targets)

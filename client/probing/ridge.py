@@ -15,6 +15,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Float, Int
 
+from unigeo.client.probing.band_scaling import EACH_BAND, BandScaling
 from unigeo.client.probing.feature_rows import FeatureRows
 from unigeo.client.probing.folded_rows import Advance, FoldedRows
 from unigeo.client.probing.leverage import TrainingSpread, difficulty
@@ -143,7 +144,7 @@ class RidgeProbe:
         targets: Float[np.ndarray, "point target"],
         folds: Int[np.ndarray, " point"],
         *,
-        strength: Float[np.ndarray, " band"] | float = 1.0,
+        scaling: BandScaling = EACH_BAND,
         advance: Advance = lambda operations: None,
         leave_one_out: bool = False,
         weights: Float[np.ndarray, " point"] | None = None,
@@ -154,7 +155,7 @@ class RidgeProbe:
             features: point by band, without NaN.
             targets: NaN where missing; each target uses the rows it has.
             folds: fold number of each row; at least three different ones.
-            strength: factor of each standardized band, whose penalty is divided by its square.
+            scaling: scale of each band.
             advance: called with newly done floating-point operations.
             leave_one_out: also predict the training points of every model, each left out; not with
                 weights.
@@ -174,7 +175,7 @@ class RidgeProbe:
             left_out = np.full((count, count, *targets.shape), np.nan, np.float32)
             seen_difficulties = np.full((count, *targets.shape), np.nan, np.float32)
         for rows, columns in complete_targets(targets):
-            data = FoldedRows(features, targets, folds, rows, columns, strength, advance, weights)
+            data = FoldedRows(features, targets, folds, rows, columns, scaling, advance, weights)
             if data.count < 3:
                 raise ProbeError(
                     f"{data.count} folds leave none to choose the penalty in: at least 3 are needed"
@@ -230,7 +231,7 @@ class RidgeProbe:
         targets: Float[np.ndarray, "point target"],
         folds: Int[np.ndarray, " point"],
         *,
-        strength: Float[np.ndarray, " band"] | float = 1.0,
+        scaling: BandScaling = EACH_BAND,
         advance: Advance = lambda operations: None,
         leave_one_out: bool = False,
         weights: Float[np.ndarray, " point"] | None = None,
@@ -252,7 +253,7 @@ class RidgeProbe:
         centre: Float[np.ndarray, " band"] | None = None
         spreads = []
         for rows, columns in complete_targets(targets):
-            data = FoldedRows(features, targets, folds, rows, columns, strength, advance, weights)
+            data = FoldedRows(features, targets, folds, rows, columns, scaling, advance, weights)
             centre = data.origin if centre is None else centre
             every = tuple(range(data.count))
             with data.workers() as run:

@@ -214,7 +214,7 @@ def _class_tasks(
     has = data.has(target)
     codes, folds = data.known[target][has].astype(np.int64), split.folds[has]
     selected = {
-        name: (select_rows(values, has), strength) for name, (values, strength) in sets.items()
+        name: (select_rows(values, has), scaling) for name, (values, scaling) in sets.items()
     }
     weights = None if data.weights is None else data.weights[has]
     methods = class_methods(selected, data.lonlat[has], data.crs, seed, baselines, weights)

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
+from unigeo.client.probing.band_scaling import EACH_BAND
 from unigeo.client.probing.folds import CONUS, all_splits, random_folds, spatial_blocks
 from unigeo.client.probing.metrics import r2_score
 from unigeo.client.probing.models import number_methods
@@ -126,7 +127,7 @@ def _score_split(
     """
     used = folds != UNUSED
     truth, folds = truth[used], folds[used]
-    features = {name: (values[used], 1.0) for name, values in vectors.items()}
+    features = {name: (values[used], EACH_BAND) for name, values in vectors.items()}
     scored = folds == TEST if test_only else np.ones(len(folds), bool)
     rows = []
     for method in number_methods(features, lonlat[used], CONUS, seed, BASELINES):
