@@ -157,7 +157,7 @@ def test_without_locations_nothing_tells_them_and_loading_says_so(
         pd.testing.assert_series_equal(found[target], expected, rtol=1e-6)
     with pytest.raises(ProbeError, match=r"no model of the features .* \+ position, only of"):
         loaded.predict(new, with_position(alone))
-    with pytest.raises(ProbeError, match="holds the locations it was fitted on"):
+    with pytest.raises(ProbeError, match="holds locations that it was fitted on"):
         probe.save(tmp_path / "named", "joined + position", locations=False)
     assert not (tmp_path / "named").exists()
 
