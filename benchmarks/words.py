@@ -3,15 +3,20 @@
     python -m benchmarks.words STORE
     python -m benchmarks.words STORE --model MODEL --captions places_text.parquet --count 500
 
-For each modality, by the plain cosine and from centres (those of the store, or the means of its
-cells and phrases where it has none): how many of their 100 best cells two of 13 phrases share on
-average; and, with a model folder and a table of `text`, `lon` and `lat`, the median rank of the
-cell that holds a location among all cells, by its caption. `--held-out KM,SHARE,SEED` keeps the
-locations of the spatial blocks that training held out. Captions need the producer.
+For each modality and rule: how many of their 100 best cells two of 13 phrases share on average;
+and, with a model folder and a table of `text`, `lon` and `lat`, the median rank of the cell that
+holds a location among all cells, by its caption. `--held-out KM,SHARE,SEED` asks for captions of
+the spatial blocks that training held out. Captions need the producer.
+
+The rules are `plain`, the cosine; `centred`, from the centres of the store, or the means of its
+cells and phrases where it has none; and `softmax`, the plain cosine less the soft maximum of those
+with 384 other texts of the kind, since some cells are near to every text. Vectors of `fused` that a
+map makes are compared with mapped texts, which are centred.
 """
 
 import argparse
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +26,7 @@ from unigeo import client
 from unigeo.client.field.search import Concepts
 from unigeo.schemas.errors import WordsError
 from unigeo.schemas.store.concepts import centred
+from unigeo.schemas.store.layout import FUSED
 from unigeo.schemas.store.quantization import dequantize
 from unigeo.schemas.store.status import Status
 
@@ -29,8 +35,29 @@ PHRASES = (
     "wheat fields", "a volcano", "downtown", "cotton fields", "a vineyard",
 )  # fmt: skip
 BEST = 100
+RULES = ("plain", "centred", "softmax")
 _BLOCK = 64
-"""Captions whose ranks are counted together."""
+"""Captions that are encoded, and whose ranks are counted, together."""
+_OTHERS = 5000
+"""Other captions, at most, whose mean says where captions lie."""
+_BANK, _TEMPERATURE = 384, 0.03
+"""Texts of a soft maximum, and what divides their cosines."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Unit vectors of texts of one kind: phrases, or captions."""
+
+    asked: np.ndarray
+    """The texts that are searched for."""
+    others: np.ndarray
+    """Texts that say where all of them lie."""
+
+    def mapped(self, summed: np.ndarray) -> "Texts":
+        """Return the texts as the map to fused vectors shows them; see `concepts_of`."""
+        mean = self.others.mean(axis=0)
+        moved = [(one - mean) @ summed for one in (self.asked, self.others)]
+        return Texts(*(one / np.linalg.norm(one, axis=1, keepdims=True) for one in moved))
 
 
 def main() -> None:
@@ -48,74 +75,109 @@ def main() -> None:
         parser.error("--model and --captions go together")
     field = client.open_field(options.store)
     concepts = field.concepts
-    queries = phrase_vectors(concepts)
-    captions = caption_vectors(options) if options.model else None
+    model = open_model(options.model) if options.model else None
     rows: list[dict[str, Any]] = []
     counts: dict[str, str] = {}
-    for name in field.attributes.field_layout().model_width_modalities:
+    names = field.attributes.field_layout().model_width_modalities
+    kinds = {"overlap": phrases_of(concepts, mapped=False)}
+    if model is not None:
+        kinds["median rank"], lonlat = captions_of(options, model)
+    mapped = {}
+    if concepts.fused is not None:
+        names += (FUSED,)
+        mapped["overlap"] = phrases_of(concepts, mapped=True)
+        if model is not None:
+            stored = [name in names for name in model[0].fusion.modalities]
+            summed = model[0].fusion.maps[stored].sum(dim=0).numpy()
+            mapped["median rank"] = kinds["median rank"].mapped(summed)
+    for name in names:
         cells, row_of = read_cells(field, name)
         centre = concepts.centres.get(name, cells.mean(axis=0, dtype=np.float64))
-        mean = concepts.vectors.mean(axis=0, dtype=np.float64)
-        # Captions are another kind of text than phrases, with a mean of their own.
-        own_mean = mean if captions is None else captions[0].mean(axis=0, dtype=np.float64)
-        for rule in ("plain", "centred"):
-            is_plain = rule == "plain"
-            seen = cells if is_plain else centred(cells, np.asarray(centre, np.float32))
-
-            def query(vectors: np.ndarray, mean: np.ndarray, plain: bool = is_plain) -> Any:
-                return vectors if plain else centred(vectors, mean.astype(np.float32))
-
-            row = {"modality": name, "rule": rule, "overlap": overlap(seen, query(queries, mean))}
-            if captions is not None:
-                ranks = ranks_of(field, seen, row_of, query(captions[0], own_mean), captions[1])
-                row |= {"median rank": float(np.median(ranks))}
+        of_map = name == FUSED and bool(mapped)
+        for rule in ("centred", "softmax") if of_map else RULES:
+            row: dict[str, Any] = {"modality": name, "rule": rule}
+            for measure, texts in (mapped if of_map else kinds).items():
+                seen, query, hubs = cells, texts.asked, np.zeros(len(cells), np.float32)
+                if rule == "softmax":
+                    hubs = soft_maxima(cells, texts.others)
+                elif rule == "centred" and not of_map:
+                    seen = centred(cells, np.asarray(centre, np.float32))
+                    query = centred(query, texts.others.mean(axis=0))
+                if measure == "overlap":
+                    row[measure] = overlap(seen, query, hubs)
+                    continue
+                ranks = ranks_of(field, seen, row_of, query, lonlat, hubs)
+                row[measure] = float(np.median(ranks))
                 counts[name] = f"{len(ranks):,} captions among {len(cells):,} cells"
             rows.append(row)
     table = pd.DataFrame(rows).pivot(index="modality", columns="rule")
-    shown = table[["overlap", "median rank"] if captions is not None else ["overlap"]]
+    shown = table[list(kinds)]
     print(shown.to_string(float_format="%.1f"))
     for name, count in counts.items():
         print(f"{name}: {count}")
 
 
-def phrase_vectors(concepts: Concepts) -> np.ndarray:
+def phrases_of(concepts: Concepts, *, mapped: bool) -> Texts:
     """Return the vectors of the phrases; of others of the store where it lacks most of them."""
+    vectors = concepts.fused if mapped else concepts.vectors
+    assert vectors is not None
     found = []
     for phrase in PHRASES:
         try:
-            found.append(concepts.find(phrase).vector)
+            match = concepts.find(phrase)
         except WordsError:
             continue
+        found.append(match.fused if mapped else match.vector)
     if len(found) == len(PHRASES):
-        return np.stack(found)
-    drawn = np.random.default_rng(0).choice(len(concepts.phrases), len(PHRASES), replace=False)
+        return Texts(np.stack(found), vectors)
+    drawn = np.random.default_rng(0).choice(len(vectors), len(PHRASES), replace=False)
     print("Phrases:", "; ".join(concepts.phrases[k] for k in drawn))
-    return concepts.vectors[drawn]
+    return Texts(vectors[drawn], vectors)
 
 
-def caption_vectors(options: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Encode captions; return their vectors and their locations."""
-    import torch
-
+def open_model(folder: str) -> tuple[Any, Any]:
+    """Return a model that encodes text, and its tokenizer."""
     from unigeo.producer.encoders.model import load_model
-    from unigeo.producer.encoders.text import tokenize
+
+    model, tokenizer = load_model(folder)
+    if tokenizer is None:
+        raise SystemExit(f"{folder} has no text encoder")
+    return model, tokenizer
+
+
+def captions_of(options: Any, model: tuple[Any, Any]) -> tuple[Texts, np.ndarray]:
+    """Encode captions; return those that are asked for and others, and the locations of the first.
+
+    The others are of locations that training saw, if `--held-out` says which.
+    """
     from unigeo.producer.training.holdout import held_out
 
     table = pd.read_parquet(options.captions)
+    is_asked = np.ones(len(table), bool)
     if options.held_out:
         block_km, share, seed = options.held_out.split(",")
         lonlat = table[["lon", "lat"]].to_numpy()
-        table = table[held_out(lonlat, float(block_km), float(share), int(seed))]
-    table = table.sample(min(options.count, len(table)), random_state=0)
-    model, tokenizer = load_model(options.model)
-    if tokenizer is None:
-        raise SystemExit(f"{options.model} has no text encoder")
-    modality, texts, vectors = model.settings.text_modalities[0], table["text"].tolist(), []
+        is_asked = held_out(lonlat, float(block_km), float(share), int(seed))
+    drawn = table[is_asked].sample(min(options.count, int(is_asked.sum())), random_state=0)
+    rest = table.drop(drawn.index) if is_asked.all() else table[~is_asked]
+    rest = rest.sample(min(_OTHERS, len(rest)), random_state=1)
+    asked, others = (encoded(model, part["text"].tolist()) for part in (drawn, rest))
+    return Texts(asked, others), drawn[["lon", "lat"]].to_numpy()
+
+
+def encoded(model: tuple[Any, Any], texts: list[str]) -> np.ndarray:
+    """Return the unit vectors of texts."""
+    import torch
+
+    from unigeo.producer.encoders.text import tokenize
+
+    encoder, tokenizer = model
+    modality, vectors = encoder.settings.text_modalities[0], []
     with torch.inference_mode():
         for first in range(0, len(texts), _BLOCK):
             tokens = tokenize(tokenizer, texts[first : first + _BLOCK])
-            vectors.append(model.encode(modality, tokens).float().cpu().numpy())
-    return np.concatenate(vectors), table[["lon", "lat"]].to_numpy()
+            vectors.append(encoder.encode(modality, tokens).float().cpu().numpy())
+    return np.concatenate(vectors)
 
 
 def read_cells(field: client.Field, name: str) -> tuple[np.ndarray, dict[int, int]]:
@@ -128,9 +190,18 @@ def read_cells(field: client.Field, name: str) -> tuple[np.ndarray, dict[int, in
     return np.concatenate(parts), {n: k for k, n in enumerate(np.concatenate(numbers).tolist())}
 
 
-def overlap(cells: np.ndarray, queries: np.ndarray) -> float:
+def soft_maxima(cells: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    """Return the soft maximum of each cell's cosines with some of the texts."""
+    drawn = np.random.default_rng(0).choice(len(texts), min(_BANK, len(texts)), replace=False)
+    logits = cells @ texts[drawn].T / _TEMPERATURE
+    most = logits.max(axis=1)
+    mean = np.exp(logits - most[:, None]).mean(axis=1)
+    return np.asarray(_TEMPERATURE * (most + np.log(mean)))
+
+
+def overlap(cells: np.ndarray, queries: np.ndarray, hubs: np.ndarray) -> float:
     """Return how many of their best cells two queries share on average."""
-    scores = cells @ queries.T
+    scores = cells @ queries.T - hubs[:, None]
     best = [set(np.argsort(-scores[:, k])[:BEST].tolist()) for k in range(len(queries))]
     return float(np.mean([len(one & other) for one, other in itertools.combinations(best, 2)]))
 
@@ -141,6 +212,7 @@ def ranks_of(
     row_of: dict[int, int],
     queries: np.ndarray,
     lonlat: np.ndarray,
+    hubs: np.ndarray,
 ) -> np.ndarray:
     """Return the rank of the cell that holds each location, 1 for the best of all cells."""
     rowcol, on_grid = field.grid.locate(lonlat)
@@ -152,7 +224,7 @@ def ranks_of(
     ranks = []
     for first in range(0, len(kept), _BLOCK):
         part = kept[first : first + _BLOCK]
-        scores = cells @ queries[part].T
+        scores = cells @ queries[part].T - hubs[:, None]
         own = scores[home[part], np.arange(len(part))]
         ranks.append(1 + (scores > own).sum(axis=0))
     return np.concatenate(ranks)

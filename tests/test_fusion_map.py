@@ -19,7 +19,7 @@ from unigeo.producer.pipeline.pipeline import carry_out
 from unigeo.producer.pipeline.production_run import choose
 from unigeo.producer.raster.run import ExecutionOptions
 from unigeo.producer.training.train import train
-from unigeo.schemas.errors import LayoutError, ModelError
+from unigeo.schemas.errors import ModelError
 from unigeo.schemas.geo.regions import region_of_bbox
 from unigeo.schemas.store.quantization import dequantize, quantize
 
@@ -156,8 +156,10 @@ def test_a_trained_model_stores_vectors_of_its_own_width(tmp_path: Path) -> None
     vectors = field.sample([point], as_="numpy")["fused"]
     group: Any = zarr.open_group(url, mode="r")
     assert group["fused"].shape[-1] == 12 and vectors.shape == (1, 12)
-    with pytest.raises(LayoutError, match="cannot be compared"):
-        field.search("forest", modality="fused")
+    asked = field.concepts.find("dense forest").fused
+    assert asked is not None
+    found = field.search("dense forest", as_="map")
+    np.testing.assert_array_equal(found, field.similarity(asked, "fused"))
     assert len(field.similar(point, modality="fused")) > 0
     _check_a_map_of_images_alone(tmp_path)
 

@@ -1,15 +1,20 @@
 """Words in a field: concepts written by the producer, found by the client without torch."""
 
+import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from support import commands, stores
 
 from unigeo import client
+from unigeo.client.areas.subset import cut_field
 from unigeo.client.field.search import Concepts as Phrases
+from unigeo.client.field.search import load_concepts
 from unigeo.producer.observations.forms import default_forms
 from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.phrases import Phrase, phrases_for
@@ -17,6 +22,7 @@ from unigeo.producer.publishing.publish import publish
 from unigeo.schemas.errors import LayoutError, WordsError, WordsWarning
 from unigeo.schemas.store.concepts import LEAST_CENTRED
 from unigeo.schemas.store.quantization import dequantize, quantize
+from unigeo.schemas.store.text_arrays import texts_to_bytes
 
 PLACES = {
     "Dense forest": (-10.0, 3.0),
@@ -107,6 +113,7 @@ def test_concepts_are_means_of_the_text_encoder_s_vectors() -> None:
     import torch
 
     from unigeo.producer.encoders.model import UniGeoCLIP
+    from unigeo.producer.encoders.model_settings import from_json, to_json
     from unigeo.producer.encoders.presets import tiny
     from unigeo.producer.encoders.text import tokenize, tokenizer_for
     from unigeo.producer.observations.synthetic.world import World
@@ -129,6 +136,25 @@ def test_concepts_are_means_of_the_text_encoder_s_vectors() -> None:
     assert (
         concepts_of(UniGeoCLIP(tiny(default_forms({}, text=False), seed=0)), None, phrases) is None
     )
+    many = phrases_for(World())[:LEAST_CENTRED]
+    seeing = tiny(default_forms({"aerial": (3, 32, 32), "dsm": (1, 32, 32)}), seed=0)
+    fusing = UniGeoCLIP(from_json({**to_json(seeing), "fused": 12})).eval()
+    assert fusing.fusion is not None
+    torch.nn.init.normal_(fusing.fusion.maps, generator=torch.Generator().manual_seed(0))
+    mapped = concepts_of(fusing, tokenizer, many, ("coordinate", "aerial", "fused"))
+    assert mapped is not None and mapped.fused is not None
+    with torch.inference_mode():
+        sums = [fusing.encode("text", tokenize(tokenizer, list(p.texts))).sum(0) for p in many]
+    exact = np.stack([one.double().numpy() for one in sums])
+    exact /= np.linalg.norm(exact, axis=1, keepdims=True)
+    names = fusing.fusion.modalities
+    parts = [fusing.fusion.maps[names.index(name)].numpy() for name in ("coordinate", "aerial")]
+    exact = (exact - exact.mean(axis=0)) @ (parts[0] + parts[1])
+    exact /= np.linalg.norm(exact, axis=1, keepdims=True)
+    assert (dequantize(mapped.fused) * exact).sum(axis=1).min() > 0.9998
+    for phrases_of, stored in ((many, ("coordinate",)), (many[:-1], ("coordinate", "fused"))):
+        unmapped = concepts_of(fusing, tokenizer, phrases_of, stored)
+        assert unmapped is not None and unmapped.fused is None
     words = [phrase.label for phrase in phrases_for(World())]
     assert len(words) == len(set(words)) > 500
     assert {"dense forest", "city centre, by the sea"} <= set(words)
@@ -177,9 +203,85 @@ def test_phrases_in_a_cone_are_told_apart_from_their_centre(coned: Path) -> None
     assert client.open_field(coned).leading(4).search("phrase number 7")["similarity"][0] <= 1
 
 
+def test_mapped_phrases_that_are_too_few_are_refused() -> None:
+    store = zarr.storage.MemoryStore()
+    group = zarr.create_group(store, attributes={"unigeo": {}}).create_group("concepts")
+    arrays = {"phrases": texts_to_bytes(("a", "b")), "vectors": np.ones((2, 8), np.int8)}
+    for name, values in {**arrays, "fused": np.ones((1, 4), np.int8)}.items():
+        group.create_array(name, data=values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zarr's, of consolidated metadata
+        zarr.consolidate_metadata(store)
+    with pytest.raises(LayoutError, match="concepts/fused of it are not one vector for each"):
+        load_concepts(store, "it")
+
+
 def test_a_field_without_centres_is_searched_by_the_plain_cosine(worded: Path) -> None:
     field = client.open_field(worded)
     assert field.concepts.centres == {}
     match = field.concepts.find("city").vector
     plain = field.similarity(match, "aerial")
     assert field.search("city", "aerial", as_="map").equals(plain)
+
+
+@pytest.fixture(scope="module")
+def fusing(tmp_path_factory: pytest.TempPathFactory) -> zarr.Group:
+    """A field that is not published yet, whose fused vectors are of another width."""
+    layout = stores.layout_of(("coordinate", "fused"), widths={"fused": 4})
+    path = tmp_path_factory.mktemp("fusing") / "field.zarr"
+    group, grid, layout = stores.begin(path, layout=layout)
+
+    def encode(modality: str, lonlat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return stores.encoder(layout.width(modality))("coordinate", lonlat)
+
+    stores.fill(group, grid, layout, encode=encode)
+    return group
+
+
+def told_of(fusing: zarr.Group, to: Path, fused: np.ndarray | None) -> client.Field:
+    """The field with three phrases, and their vectors as the map shows them."""
+    shutil.copytree(str(fusing.store.root), to)
+    group = zarr.open_group(to, mode="r+", use_consolidated=False)
+    vectors = quantize(np.eye(3, 8, dtype=np.float32) + 0.1)
+    mapped = None if fused is None else quantize(fused.astype(np.float32))
+    publish(group, concepts=ConceptVectors(tuple(PLACES), vectors, mapped))
+    return client.open_field(to)
+
+
+def test_words_reach_fused_vectors_by_the_map_of_phrases(
+    fusing: zarr.Group, tmp_path: Path
+) -> None:
+    places = np.array(list(PLACES.values()))
+    seen, _ = stores.encoder(4)("coordinate", places)
+    field = told_of(fusing, tmp_path / "field.zarr", seen)
+    home = field.grid.cells(places[2:])
+    cut = client.open_field(cut_field(field, tmp_path / "part.zarr", (-5, -5, 20, 15)))
+    for part in (field, cut):
+        found = part.search("city", count=1)
+        best = field.grid.cells(found[["lon", "lat"]].to_numpy())
+        assert np.abs(best - home).max() <= 1 and found["similarity"][0] > 0.99
+        assert found.equals(part.search("city", "fused", count=1))
+    leading = field.leading(3)
+    exact = dequantize(quantize(seen))[2, :3]
+    scores = leading.search("city", as_="map").values
+    alike = leading.similarity(exact / np.linalg.norm(exact), "fused").values
+    np.testing.assert_allclose(scores, alike, atol=1e-6)
+    assert field.search("city", "coordinate")["similarity"][0] != found["similarity"][0]
+
+
+@pytest.mark.parametrize(
+    ("fused", "said"),
+    [
+        (None, "without its phrases by that map.*modality='coordinate'"),
+        (np.eye(3, 5), "have 5 numbers, and vectors of 'fused' have 4: its publication is damaged"),
+    ],
+    ids=["unmapped", "too-wide"],
+)
+def test_fused_vectors_that_words_do_not_reach_say_why(
+    fused: np.ndarray | None, said: str, fusing: zarr.Group, tmp_path: Path
+) -> None:
+    field = told_of(fusing, tmp_path / "field.zarr", fused)
+    with pytest.raises(LayoutError, match=said):
+        field.search("city", "fused")
+    if fused is None:
+        assert field.search("city").equals(field.search("city", "coordinate"))

@@ -62,7 +62,7 @@ def similar(
 @click.command()
 @FIELD
 @click.argument("words", nargs=-1)
-@click.option("--modality", help="Whose vectors; aerial by default.")
+@click.option("--modality", help="Whose vectors; by default fused, or else aerial.")
 @SEARCH_OPTIONS
 def search(
     store: str | None,

@@ -8,6 +8,7 @@ from unigeo.client.areas.over_areas import OverAreas
 from unigeo.client.points.at_points import AtPoints
 from unigeo.client.reading.stored_field import check_of_model
 from unigeo.schemas.errors import LayoutError, WordsWarning
+from unigeo.schemas.store.layout import FUSED
 from unigeo.schemas.tables.coordinate_columns import CoordinateColumns
 
 if TYPE_CHECKING:
@@ -151,8 +152,8 @@ class ByLikeness(AtPoints, OverAreas):
 
         Args:
             words: the text, such as "dense forest by the sea".
-            modality: the modality to compare with; by default aerial, or else the first of the
-                model's width, which the concepts have.
+            modality: the modality to compare with; by default fused if the concepts are mapped to
+                it, else aerial, or the first of the model's width, which the concepts have.
             count: the largest number of cells.
             apart_km: least great-circle distance between two of the cells.
             region: the region to search; the whole field by default.
@@ -172,8 +173,8 @@ class ByLikeness(AtPoints, OverAreas):
 
         Raises:
             WordsError: if no concept has any of the words, or they are no text.
-            LayoutError: if the field holds no concepts, has no such modality, or its vectors are
-                of another width than the concepts.
+            LayoutError: if the field holds no concepts, has no such modality, or the concepts
+                cannot be compared with its vectors.
         """
         from unigeo.client.field.similarity import best_cells, score_map, with_deviations
 
@@ -181,15 +182,15 @@ class ByLikeness(AtPoints, OverAreas):
             raise ValueError(f"count {count} must be positive and apart_km {apart_km} not negative")
         if as_ not in ("table", "map"):
             raise ValueError(f"as_ must be 'table' or 'map', not {as_!r}")
-        (name,) = self.chosen(modality or self._modality_for_text())
-        check_of_model(self, name, "the concepts")
         concepts = self.concepts
+        (name,) = self.chosen(modality or self._modality_for_text())
+        self._check_searchable(name)
         match = concepts.find(words)
         if match.unknown:
             listed = ", ".join(map(repr, match.unknown))
             text = f"no concept has the word {listed}: the others alone are searched"
             warnings.warn(WordsWarning(text), stacklevel=2)
-        vector, centre = concepts.query(match.vector, name)
+        vector, centre = concepts.query(match, name)
         found: Any = score_map(self, vector, name, region, crs, centre)
         if as_ == "table":
             found = with_deviations(best_cells(self, found, count, apart_km), found.values)
@@ -198,9 +199,35 @@ class ByLikeness(AtPoints, OverAreas):
 
     def _modality_for_text(self) -> str:
         """Return the modality that text is compared with by default."""
+        if FUSED in self.modalities and self.concepts.fused is not None:
+            return FUSED
         stored = self.attributes.field_layout()
         fitting = stored.model_width_modalities or self.modalities
         return "aerial" if "aerial" in fitting else fitting[0]
+
+    def _check_searchable(self, modality: str) -> None:
+        """Check that text can be compared with a modality's vectors.
+
+        Raises:
+            LayoutError: saying why not.
+        """
+        fitting = self.attributes.field_layout().model_width_modalities
+        fused = self.concepts.fused if modality == FUSED else None
+        if modality == FUSED and fused is None and FUSED not in fitting:
+            others = f"modality={fitting[0]!r}" if fitting else "a point: field.similar(point)"
+            raise LayoutError(
+                "words cannot be compared with 'fused' vectors, which are made by a map: this field "
+                "was published without its phrases by that map, as older ones were, or with too "
+                f"few of them. Search by {others}"
+            )
+        if fused is None:
+            check_of_model(self, modality, "the concepts")
+        width = (self.concepts.vectors if fused is None else fused).shape[1]
+        if width != self.layout.width(modality):
+            raise LayoutError(
+                f"the concepts of {self.url} have {width} numbers, and vectors of {modality!r} "
+                f"have {self.layout.width(modality)}: its publication is damaged"
+            )
 
     def _only(self, modality: str | None) -> str:
         """Return the one modality that is named, or that the field has."""

@@ -24,12 +24,14 @@ from unigeo.schemas.io.stores import open_group
 from unigeo.schemas.store.concepts import (
     CENTRED,
     CENTRES,
+    FUSED_PHRASES,
     GROUP,
     MOST_PHRASES,
     PHRASES,
     VECTORS,
     centred,
 )
+from unigeo.schemas.store.layout import FUSED
 from unigeo.schemas.store.quantization import dequantize
 from unigeo.schemas.store.text_arrays import texts_of_bytes
 
@@ -68,6 +70,8 @@ class ConceptMatch:
     """The stored phrases that match."""
     unknown: tuple[str, ...]
     """Words of the text that no phrase contains."""
+    fused: Float32[np.ndarray, " number"] | None = None
+    """The same of the phrases as they are mapped to fused vectors, if they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +83,8 @@ class Concepts:
     centres: Mapping[str, Float32[np.ndarray, " band"]] = field(default_factory=dict)
     """Mean vector of each modality that is compared with phrases from its centre; see
     `schemas.store.concepts`."""
+    fused: Float32[np.ndarray, "phrase number"] | None = None
+    """Unit vectors of the phrases as they are mapped to fused vectors, if they are."""
 
     def __repr__(self) -> str:
         shown = ", ".join(map(repr, self.phrases[:3]))
@@ -115,12 +121,9 @@ class Concepts:
         return self._mean(best, tuple(sorted(wanted - self._rarity.keys())))
 
     def _mean(self, numbers: list[int], unknown: tuple[str, ...]) -> ConceptMatch:
-        total = self.vectors[numbers].astype(np.float64).sum(axis=0)
-        length = np.linalg.norm(total)
-        if not length > 0:
-            raise WordsError("the concepts that match cancel each other out; ask for fewer words")
         phrases = tuple(self.phrases[number] for number in numbers)
-        return ConceptMatch((total / length).astype(np.float32), phrases, unknown)
+        fused = None if self.fused is None else _direction_of_sum(self.fused[numbers])
+        return ConceptMatch(_direction_of_sum(self.vectors[numbers]), phrases, unknown, fused)
 
     def leading(self, dims: int) -> "Concepts":
         """Return the concepts by the leading numbers of their vectors, at unit length."""
@@ -130,25 +133,28 @@ class Concepts:
         # Axes are turned at random: the leading numbers of a unit vector have about this length.
         length = math.sqrt(dims / width)
         centres = {name: centre[:dims] / length for name, centre in self.centres.items()}
-        return Concepts(self.phrases, leading_directions(self.vectors, dims), centres)
+        fused = None if self.fused is None else leading_directions(self.fused, dims)
+        return Concepts(self.phrases, leading_directions(self.vectors, dims), centres, fused)
 
     def query(
-        self, vector: Float32[np.ndarray, " band"], modality: str
+        self, match: ConceptMatch, modality: str
     ) -> tuple[Float32[np.ndarray, " band"], Float32[np.ndarray, " band"] | None]:
         """Return the vector that cells are compared with, and the centre to take off theirs.
 
         Args:
-            vector: unit vector of a text.
+            match: the concepts that match a text.
             modality: the modality of the cells.
 
         Returns:
-            Without a centre, the vector itself and None.
+            Without a centre, the match's own vector and None.
         """
+        if modality == FUSED and match.fused is not None:
+            return match.fused, None
         centre = self.centres.get(modality)
         if centre is None:
-            return vector, None
+            return match.vector, None
         mean = self.vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-        return centred(vector, mean), centre
+        return centred(match.vector, mean), centre
 
     @cached_property
     def _phrase_words(self) -> list[frozenset[str]]:
@@ -194,18 +200,12 @@ def load_concepts(source: Any, url: str) -> Concepts:
         raise LayoutError(f"the concepts of {url} are no vectors of int8 and bytes of their words")
     if vectors.shape[0] > MOST_PHRASES:
         raise LayoutError(f"{url} claims {vectors.shape[0]:,} concepts: that is no list of phrases")
-    for one in (phrases, vectors):
-        check_memory(one, url)
-    try:
-        texts = texts_of_bytes(np.asarray(phrases[...]), f"{GROUP}/{PHRASES}")
-        stored = np.asarray(vectors[...])
-    except damage_errors() as error:
-        if isinstance(error, LayoutError | StoreError):
-            raise
-        raise StoreError(f"cannot read the concepts of {url}: {error}") from error
+    stored = _read(vectors, VECTORS, url)
+    texts = texts_of_bytes(_read(phrases, PHRASES, url), f"{GROUP}/{PHRASES}")
     if len(texts) != len(stored):
         raise LayoutError(f"the concepts of {url}: {len(texts)} phrases, {len(stored)} vectors")
-    return Concepts(tuple(texts), dequantize(stored), _load_centres(group, stored.shape[1], url))
+    centres = _load_centres(group, stored.shape[1], url)
+    return Concepts(tuple(texts), dequantize(stored), centres, _load_fused(group, len(texts), url))
 
 
 def _load_centres(group: Any, bands: int, url: str) -> dict[str, Float32[np.ndarray, " band"]]:
@@ -223,14 +223,57 @@ def _load_centres(group: Any, bands: int, url: str) -> dict[str, Float32[np.ndar
     names = array.attrs.get(CENTRED) if isinstance(array, zarr.Array) else None
     if not isinstance(names, list) or array.shape != (len(names), bands):
         raise LayoutError(f"{GROUP}/{CENTRES} of {url} are not one vector for each modality")
+    values = _read(array, CENTRES, url).astype(np.float32)
+    return dict(zip(map(str, names), values, strict=True))
+
+
+def _load_fused(group: Any, count: int, url: str) -> Float32[np.ndarray, "phrase number"] | None:
+    """Read the phrases as they are mapped to fused vectors; None if the store has none.
+
+    Raises:
+        LayoutError: if they are malformed.
+        StoreError: if they cannot be read.
+    """
+    import zarr
+
+    array = group.get(FUSED_PHRASES)
+    if array is None:
+        return None
+    is_array = isinstance(array, zarr.Array) and array.ndim == 2 and array.dtype == np.int8
+    if not is_array or array.shape[0] != count:
+        raise LayoutError(f"{GROUP}/{FUSED_PHRASES} of {url} are not one vector for each phrase")
+    return dequantize(_read(array, FUSED_PHRASES, url))
+
+
+def _read(array: Any, name: str, url: str) -> np.ndarray:
+    """Read an array of the concepts.
+
+    Raises:
+        LayoutError: if it claims more than is read at once.
+        StoreError: if it cannot be read.
+    """
     check_memory(array, url)
     try:
-        values = np.asarray(array[...], np.float32)
+        return np.asarray(array[...])
     except damage_errors() as error:
         if isinstance(error, LayoutError | StoreError):
             raise
-        raise StoreError(f"cannot read {GROUP}/{CENTRES} of {url}: {error}") from error
-    return dict(zip(map(str, names), values, strict=True))
+        raise StoreError(f"cannot read {GROUP}/{name} of {url}: {error}") from error
+
+
+def _direction_of_sum(
+    vectors: Float32[np.ndarray, "phrase band"],
+) -> Float32[np.ndarray, " band"]:
+    """Return the unit vector of a sum of vectors.
+
+    Raises:
+        WordsError: if they cancel each other out.
+    """
+    total = vectors.astype(np.float64).sum(axis=0)
+    length = np.linalg.norm(total)
+    if not length > 0:
+        raise WordsError("the concepts that match cancel each other out; ask for fewer words")
+    return np.asarray(total / length, np.float32)
 
 
 def _words(text: str) -> frozenset[str]:

@@ -255,7 +255,8 @@ def publish_store(
     following = run.following
     has_coordinates = COORDINATE in loaded.model.modalities
     with clock.stage("concepts"):
-        concepts = concepts_of(loaded.model, loaded.tokenizer, phrases_for(observations))
+        stored = read_attributes(dict(group.attrs), str(group.store)).layout.modalities
+        concepts = concepts_of(loaded.model, loaded.tokenizer, phrases_for(observations), stored)
     publish(
         group,
         encoder=coordinate_weights(loaded.model) if has_coordinates else None,

@@ -14,12 +14,13 @@ from unigeo.schemas.store.concepts import (
     CENTRED,
     CENTRES,
     DIMENSIONS,
+    FUSED_PHRASES,
     GROUP,
     LEAST_CENTRED,
     PHRASES,
     VECTORS,
 )
-from unigeo.schemas.store.layout import Layout
+from unigeo.schemas.store.layout import FUSED, Layout
 from unigeo.schemas.store.quantization import dequantize, quantize
 from unigeo.schemas.store.text_arrays import texts_to_bytes
 
@@ -40,14 +41,26 @@ class ConceptVectors:
     phrases: tuple[str, ...]
     vectors: Int8[np.ndarray, "phrase band"]
     """Quantized unit vectors, one for each phrase."""
+    fused: Int8[np.ndarray, "phrase number"] | None = None
+    """The phrases as the map to fused vectors shows them; None if they are not mapped."""
 
 
 def concepts_of(
-    model: "UniGeoCLIP", tokenizer: "Tokenizer | None", phrases: "Sequence[Phrase]"
+    model: "UniGeoCLIP",
+    tokenizer: "Tokenizer | None",
+    phrases: "Sequence[Phrase]",
+    stored: Sequence[str] = (),
 ) -> ConceptVectors | None:
     """Encode phrases; return None if the model has no text encoder.
 
     A phrase's vector is the direction of the mean vector of its texts.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        phrases: the phrases.
+        stored: modalities of the store; if `fused` is one of them, and is made by a map of others,
+            the phrases are mapped as well.
     """
     import torch  # here, so that publishing a store without texts does not load it
 
@@ -68,7 +81,24 @@ def concepts_of(
     # Phrases have different numbers of texts: reduceat sums from each start up to the next one.
     starts = np.cumsum([0, *(len(phrase.texts) for phrase in phrases[:-1])])
     sums = np.add.reduceat(encoded, starts, axis=0)
-    return ConceptVectors(tuple(phrase.label for phrase in phrases), quantize(sums))
+    labels = tuple(phrase.label for phrase in phrases)
+    return ConceptVectors(labels, quantize(sums), _fused_phrases(model, sums, stored))
+
+
+def _fused_phrases(
+    model: "UniGeoCLIP", vectors: Float[np.ndarray, "phrase band"], stored: Sequence[str]
+) -> Int8[np.ndarray, "phrase number"] | None:
+    """Map the directions of phrases from their mean, as if all views of a cell had that direction.
+
+    A view is mapped by its difference from its modality's mean. Text lies apart from all of them,
+    so that it is a phrase's difference from the mean of phrases that compares with theirs.
+    """
+    if model.fusion is None or FUSED not in stored or len(vectors) < LEAST_CENTRED:
+        return None
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    parts = [name in stored for name in model.fusion.modalities]
+    summed = model.fusion.maps[parts].sum(dim=0).cpu().numpy()
+    return quantize((units - units.mean(axis=0)) @ summed)
 
 
 def centres_of(group: zarr.Group, layout: Layout) -> dict[str, Float[np.ndarray, " band"]]:
@@ -91,6 +121,8 @@ def write_concepts(group: zarr.Group, concepts: ConceptVectors, layout: Layout) 
     staged = new_group({"count": len(concepts.phrases)})
     add_array(staged, PHRASES, texts_to_bytes(concepts.phrases), DIMENSIONS[PHRASES])
     add_array(staged, VECTORS, concepts.vectors, DIMENSIONS[VECTORS])
+    if concepts.fused is not None:
+        add_array(staged, FUSED_PHRASES, concepts.fused, ("phrase", layout.dimension(FUSED)))
     centres = centres_of(group, layout) if len(concepts.phrases) >= LEAST_CENTRED else {}
     if centres:
         names, values = list(centres), np.stack(list(centres.values()))

@@ -10,6 +10,11 @@ modality that its attribute `modalities` names; it is there if there are at leas
 phrases. The score of a cell's unit vector v for a phrase's unit vector c is then the cosine of
 v - centre and c - mean, with the mean of all phrases' unit vectors; without `centres` it is the
 cosine of v and c.
+
+Where `fused` vectors are made by a map, they are of another space and width. `fused` (phrase,
+band_<n>) then holds each phrase's direction from the mean of all, mapped as the views of a cell
+are: the score of a cell's fused vector is its cosine with the phrase's. It takes `LEAST_CENTRED`
+phrases, too.
 """
 
 from typing import Any
@@ -21,6 +26,7 @@ GROUP = "concepts"
 PHRASES = "phrases"
 VECTORS = "vectors"
 CENTRES = "centres"
+FUSED_PHRASES = "fused"
 CENTRED = "modalities"
 """Attribute of `centres`."""
 LEAST_CENTRED = 100
