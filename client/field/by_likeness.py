@@ -216,9 +216,9 @@ class ByLikeness(AtPoints, OverAreas):
         if modality == FUSED and fused is None and FUSED not in fitting:
             others = f"modality={fitting[0]!r}" if fitting else "a point: field.similar(point)"
             raise LayoutError(
-                "words cannot be compared with 'fused' vectors, which are made by a map: this field "
-                "was published without its phrases by that map, as older ones were, or with too "
-                f"few of them. Search by {others}"
+                "words cannot be compared with 'fused' vectors, which a map makes: this field was "
+                "published without its phrases by that map, as older ones were, or with too few of "
+                f"them. Search by {others}"
             )
         if fused is None:
             check_of_model(self, modality, "the concepts")
