@@ -109,17 +109,24 @@ def test_an_edited_key_is_named_and_what_it_leaves_alone_is_taken_over(
 
 
 def test_a_model_of_a_set_stays_where_only_a_credit_was_corrected(files: Path) -> None:
-    """And its card says the new one; a set with other images is another."""
+    """The command names what differs, takes all over, and the model's card says the new one; a set
+    with other images is another.
+    """
     changes = {
         "training.locations": 24, "training.batch": 4, "training.steps": 1, "training.warmup": 0,
         "training.gallery": 4, "training.block_km": 0.2, "training.holdout": 0.3,
         "model.coordinate.depth": 0, "model.coordinate.width": 32, "model.text": "none",
         "model.street": "none", "model.dsm": "none",
     }  # fmt: skip
-    Path("edited.toml").write_text(edited("aerial", "credit", '"Somebody"'))
-    text = Path("edited.toml").read_text().replace("CC0-1.0", "CC-BY-4.0")
+    text = edited("aerial", "credit", '"Somebody"').replace("CC0-1.0", "CC-BY-4.0")
     Path("edited.toml").write_text(text)
-    observe_set(prepare(read_set_description(Path("edited.toml")), earlier="done"), "corrected")
+    line = ["observe", "edited.toml", "--out", "done"]
+    refused = CliRunner().invoke(produce, line)
+    assert "with --from done" in str(refused.exception)
+    built = CliRunner().invoke(produce, [*line[:-1], "corrected", "--from", "done"])
+    assert built.exit_code == 0, built.output
+    assert 'after done: aerial.credit was "" and is "Somebody"' in built.stderr
+    assert "aerial: 24 observed, 24 of them taken over" in built.stderr
     train(open_observations("done"), "model", changes=changes)
     before = tree("model")
     train(open_observations("corrected"), "model", changes=changes)
@@ -219,17 +226,6 @@ def test_an_earlier_set_is_checked(files: Path) -> None:
     with pytest.raises(ObservationsError, match=r"000000\.tar is damaged"):
         observe_set(prepare(description, earlier="done"), "grown")
     assert not Path("grown/set.json").exists()
-
-
-def test_the_command_names_what_differs_and_counts_what_stays(files: Path) -> None:
-    Path("edited.toml").write_text(edited("aerial", "credit", '"Somebody"'))
-    line = ["observe", "edited.toml", "--out", "done"]
-    refused = CliRunner().invoke(produce, line)
-    assert "with --from done" in str(refused.exception)
-    built = CliRunner().invoke(produce, [*line[:-1], "grown", "--from", "done"])
-    assert built.exit_code == 0, built.output
-    assert 'after done: aerial.credit was "" and is "Somebody"' in built.stderr
-    assert "aerial: 24 observed, 24 of them taken over" in built.stderr
 
 
 @pytest.fixture(scope="module")

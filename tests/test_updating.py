@@ -11,7 +11,10 @@ from support import small_rasters, stores
 from support.commands import done as done_by_client
 
 from unigeo import client
+from unigeo.producer.api import open_observations
 from unigeo.producer.commands.cli import produce
+from unigeo.producer.pipeline.production_run import choose, describe
+from unigeo.schemas.geo.regions import region_of_bbox
 
 CHANGES = (
     "training.locations=200", "training.batch=8", "training.steps=2", "training.warmup=1",
@@ -172,5 +175,7 @@ def test_a_model_of_other_settings_is_refused_key_by_key(folder: Path) -> None:
 def test_the_folder_of_the_model_can_be_named(folder: Path) -> None:
     both = command(folder, "--model", "bbox/model", "--model-out", "other")
     assert both.exit_code != 0 and "name one of them" in str(both.exception)
-    told = command(folder, "--model-out", "other", "--dry-run")
-    assert told.exit_code == 0 and "other, to be trained" in told.stderr
+    observations = open_observations("data/observations.toml")
+    run = choose(region_of_bbox((2.05, 48.6, 2.45, 48.95)), observations, model_out="other")
+    told = list(describe(run, observations))
+    assert any(line.startswith("model         other, to be trained") for line in told)
