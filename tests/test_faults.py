@@ -239,7 +239,7 @@ def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of Azure at once; of S3 where the cloud's own address, asked for them, gives none."""
     for name in ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(StoreError, match=r"cannot open az://.* No credentials were found: set "):
+    with pytest.raises(StoreError, match=r"cannot open az://.* no credentials were found: set "):
         client.open_field("az://container/field.zarr")
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)

@@ -18,7 +18,7 @@ from unigeo.producer.publishing.announce import announce, gather
 from unigeo.producer.publishing.publish import publish
 from unigeo.producer.publishing.releases import NextRelease, next_release, take_over
 from unigeo.producer.publishing.updates import is_unchanged, refuse_losses
-from unigeo.producer.storage.field_store import create_field
+from unigeo.producer.storage.field_store import check_begun, create_field
 from unigeo.producer.storage.object_io import delete
 from unigeo.producer.storage.objects import read_object
 from unigeo.schemas.errors import StoreError
@@ -214,6 +214,30 @@ def test_what_is_only_told_of_inputs_encodes_nothing_again(
         assert (np.asarray(manifest["aerial_run"][...]) == 1).all(), "the second release made them"
         assert not np.asarray(manifest["coordinate_run"][...]).any()
     assert release(first, stores.GULF, inputs="two", credit="Somebody", acquired="2021")[1] == 4
+
+
+def test_a_store_that_is_begun_goes_on_where_only_what_is_told_has_changed() -> None:
+    def attributes_with(**source: str) -> dict[str, Any]:
+        attributes = attributes_of(stores.GULF, "old", "one")
+        attributes["unigeo"]["observations"]["modalities"]["aerial"] |= source
+        return attributes
+
+    store, layout = MemoryStore(), stores.layout_of()
+    grid = stores.grid_of(stores.GULF, layout)
+    create_field(store, grid, layout, attributes_with(credit="Sombody"))
+    corrected = attributes_with(credit="Somebody")
+    group = create_field(store, grid, layout, corrected)
+    unigeo: Any = group.attrs["unigeo"]
+    assert unigeo["observations"]["modalities"]["aerial"]["credit"] == "Somebody"
+    with pytest.raises(StoreError, match=r"observations differ\. Name another --out, or remove"):
+        create_field(store, grid, layout, attributes_with(kind="other"))
+    stores.fill(group, grid, layout)
+    publish(group)
+    check_begun(store, corrected)
+    with pytest.raises(StoreError, match=r"observations differ\. .*--update"):
+        check_begun(store, attributes_with(credit="Nobody"))
+    with pytest.raises(StoreError, match="its model differ"):
+        check_begun(store, attributes_of(stores.GULF, "new", "one"))
 
 
 def test_a_damaged_shard_is_not_taken_over(first: Path) -> None:

@@ -87,9 +87,10 @@ def test_where_nothing_has_changed_there_is_no_other_release(folder: Path) -> No
     assert "nothing has changed since" in last and "release 1" in last and "removed" not in last
     assert stores.tree(folder) == before
     shutil.copytree("bbox/bbox.zarr", "bbox/bbox-r2.zarr")  # begun, and its change taken back
-    told = command(folder, "--update").stderr.strip().splitlines()[-1]
-    assert "nothing has changed since" in told and "bbox/bbox-r2.zarr" in told
-    assert "can be removed" in told
+    for dry in ((), ("--dry-run",)):
+        told = command(folder, "--update", *dry).stderr.strip().splitlines()[-1]
+        assert "nothing has changed since" in told and "bbox/bbox-r2.zarr" in told
+        assert "can be removed" in told
 
 
 def test_another_box_of_the_same_name_and_shards_is_refused_or_has_its_own_folder(
@@ -165,6 +166,19 @@ def test_a_corrected_credit_takes_over_the_model_and_every_shard(folder: Path) -
     newest = client.open_field(folder / "bbox/bbox-r2.zarr")
     assert "Corrected." in str(newest.cite()) and newest.verify().ok
     assert "Corrected." in (folder / "bbox/model/card.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_plan_of_an_update_leaves_out_what_is_taken_over(folder: Path) -> None:
+    path = folder / "data/observations.toml"
+    path.write_text(path.read_text().replace("[aerial]\n", '[aerial]\ncredit = "Corrected."\n'))
+    dry = command(folder, "--update", "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    assert "taken over    3 shards of release 1, unchanged" in dry.stderr
+    assert dry.stderr.count(" 0 shards to write, about 0 cells") == 3
+    assert "rasterizing" not in dry.stderr.splitlines()[-1]
+    done = command(folder, "--update")
+    assert "taken over    3 shards of release 1, unchanged" in done.stderr
 
 
 def test_a_model_of_other_settings_is_refused_key_by_key(folder: Path) -> None:

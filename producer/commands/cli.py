@@ -180,7 +180,8 @@ def _produce(**options: Any) -> None:
         click.echo(line, err=True)
     if options["dry_run"]:
         workers, price = options["workers"] or 1, options["price_per_hour"]
-        for line in foresee(run, observations, workers=workers, price_per_hour=price):
+        plan = foresee(run, observations, workers=workers, price_per_hour=price, terms=terms)
+        for line in plan:
             click.echo(line, err=True)
     else:
         predicted = None

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unigeo.producer.encoders.model import UniGeoCLIP, load_model
+from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.observations.forms import COORDINATE
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
 from unigeo.producer.pipeline.production_run import ProductionRun
-from unigeo.producer.pipeline.stages import open_job
+from unigeo.producer.pipeline.stages import RunModel, open_job, open_run_model, root_of
 from unigeo.producer.publishing.phrases import phrases_for
 from unigeo.producer.publishing.rehearsal import concepts_seconds, rehearse_publication
+from unigeo.producer.publishing.releases import unchanged_tasks
+from unigeo.producer.publishing.terms import Terms
 from unigeo.producer.raster.coordinate_interpolation import cells_per_node
 from unigeo.producer.raster.cost_estimate import (
     ModalityPlan,
@@ -25,7 +27,7 @@ from unigeo.producer.raster.cost_estimate import (
     looking_seconds,
 )
 from unigeo.producer.raster.encoding import ModelEncoder, check_fit, encoder_of
-from unigeo.producer.raster.planning import planned
+from unigeo.producer.raster.planning import Tasks, planned
 from unigeo.producer.raster.run import ExecutionOptions
 from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.producer.training.processes import default_device
@@ -33,6 +35,8 @@ from unigeo.producer.training.run_identity import run_identity
 from unigeo.producer.training.train import finished_metrics, finished_steps
 from unigeo.producer.training.training_cost import TrainingCost, rehearse_training
 from unigeo.schemas.io.durations import format_duration
+from unigeo.schemas.io.stores import open_group
+from unigeo.schemas.store.attributes import read_attributes
 from unigeo.schemas.store.layout import COVARIATES, FUSED
 
 OBSERVING, TRAINING, RASTERIZING = "observing", "training", "rasterizing"
@@ -43,6 +47,8 @@ STAGES = (OBSERVING, TRAINING, RASTERIZING, DERIVING, PUBLISHING)
 
 _LONG_STEPS = 50
 _LONG_CELLS = 1_000_000
+_COMPARED_SHARDS = 1000
+"""Number of shards of one array that are compared with the previous release in a few seconds."""
 
 
 def is_long(run: ProductionRun) -> bool:
@@ -68,6 +74,8 @@ class Forecast:
     """Floating-point operations of one cell, by modality."""
     speeds: Mapping[str, ProcessSpeed | None]
     """Measured speed of one process, by modality; None where it is unknown."""
+    taken_over: int
+    """Number of shards that are copied from the previous release."""
     seconds: Mapping[str, float] | None
     """Predicted seconds by stage; None where a speed is unknown."""
     measured_s: float
@@ -95,18 +103,22 @@ def forecast(run: ProductionRun, observations: Observations, workers: int = 1) -
     if settings is not None:
         used = only(observations, settings.modalities)
         first = finished_steps(run.model, run_identity(used, settings, run.training))
+    tasks, taken = planned(run.out, run.grid, run.layout), 0
     if settings is None or finished_metrics(run.model) is not None:
-        model, tokenizer = load_model(run.model)
+        loaded = open_run_model(run, observations)
+        model, tokenizer = loaded.model, loaded.tokenizer
+        tasks, taken = _without_unchanged(run, observations, loaded, tasks)
     else:
         rehearsed = rehearse_training(used, settings, run.training, device, first=first)
         cost, model, tokenizer = rehearsed.cost, rehearsed.model.cpu(), rehearsed.tokenizer
-    check_fit(model, observations, run.layout.modalities, accept_ground_size=run.accept_ground_size)
+        fits = {"accept_ground_size": run.accept_ground_size}
+        check_fit(model, observations, run.layout.modalities, **fits)
     encoder = encoder_of(model, observations, device, run.interpolate, tokenizer=tokenizer)
     opened = open_job(run, observations, encoder, ExecutionOptions())
     gains = dict.fromkeys(run.layout.modalities, 1.0)
     if COORDINATE in gains:
         gains[COORDINATE] = cells_per_node(run.interpolate, run.layout.shard)
-    plans = estimate(opened, tasks := planned(run.out, run.grid, run.layout))
+    plans = estimate(opened, tasks)
     speeds = {
         name: calibrate(opened, name, overlap=device.type == "cuda", gain=gains[name])
         for name in run.layout.modalities
@@ -133,7 +145,25 @@ def forecast(run: ProductionRun, observations: Observations, workers: int = 1) -
             PUBLISHING: published.publishing,
         }
     flops = {name: round(cell_flops(model, name) / gains[name]) for name in run.layout.modalities}
-    return Forecast(encoder, opened, plans, flops, speeds, seconds, time.perf_counter() - start)
+    measured_s = time.perf_counter() - start
+    return Forecast(encoder, opened, plans, flops, speeds, taken, seconds, measured_s)
+
+
+def _without_unchanged(
+    run: ProductionRun, observations: Observations, loaded: RunModel, tasks: Tasks
+) -> tuple[Tasks, int]:
+    """Return the tasks that are left where a release takes over others, and how many it does.
+
+    In a field of more than `_COMPARED_SHARDS` shards it is not looked for.
+    """
+    if run.following is None or tasks.missing[0].size > _COMPARED_SHARDS:
+        return tasks, 0
+    attributes = read_attributes(root_of(run, observations, loaded, Terms()), run.out)
+    previous, missing = open_group(run.following.previous_url), tasks.missing.copy()
+    unchanged = unchanged_tasks(previous, attributes, tasks, run.region, observations.land)
+    for task, _, _ in unchanged:
+        missing[tasks.modalities.index(task.modality), task.shard_row, task.shard_col] = False
+    return Tasks(tasks.modalities, missing), int(tasks.missing.sum() - missing.sum())
 
 
 def _encoding_seconds(

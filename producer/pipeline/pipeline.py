@@ -33,7 +33,7 @@ from unigeo.producer.pipeline.stages import (
 )
 from unigeo.producer.pipeline.stopping import kept_when_stopped
 from unigeo.producer.publishing.rehearsal import StageClock
-from unigeo.producer.publishing.releases import take_over
+from unigeo.producer.publishing.releases import NextRelease, take_over
 from unigeo.producer.publishing.terms import Terms
 from unigeo.producer.publishing.updates import is_unchanged
 from unigeo.producer.raster.coordinate_detail import describe_detail
@@ -44,6 +44,7 @@ from unigeo.producer.raster.observed_detail import observed_detail
 from unigeo.producer.raster.run import ExecutionOptions, fill, refuse_failures
 from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.producer.raster.store_lease import StoreLease, lease_store
+from unigeo.producer.storage.field_store import check_begun
 from unigeo.producer.storage.output_checks import check_writable, free_bytes
 from unigeo.producer.training.processes import default_device
 from unigeo.producer.training.train import finished_metrics
@@ -137,15 +138,7 @@ def _carry_out(
     loaded = open_run_model(run, observations)
     attributes, following = root_of(run, observations, loaded, terms), run.following
     if following is not None and is_unchanged(following, attributes, run.region, observations.land):
-        begun = (
-            f"; {following.url}, which a change begun and taken back has left, can be removed"
-            if following.is_begun
-            else ""
-        )
-        yield (
-            f"published     {following.previous_url}, release {following.previous}: nothing has "
-            f"changed since, so no other is made{begun}"
-        )
+        yield _describe_unchanged(following)
         return following.previous_url
     group, complete = begin_store(run, observations, lease, attributes=attributes, terms=terms)
     if complete:
@@ -155,7 +148,7 @@ def _carry_out(
         return run.out
     if following is not None:
         taken = take_over(following.previous_url, group, run.region, observations.land)
-        yield f"taken over    {taken} shards of release {following.previous}, unchanged"
+        yield _describe_taken_over(following, taken)
     encoder = encoder_of(
         loaded.model, observations, device, run.interpolate, tokenizer=loaded.tokenizer
     )
@@ -183,6 +176,22 @@ def _carry_out(
     count = count_vectors(open_group(run.out))
     yield f"published     {run.out}{'' if here else ', by another run'}: {count:,} vectors"
     return run.out
+
+
+def _describe_unchanged(following: NextRelease) -> str:
+    begun = (
+        f"; {following.url}, which a change begun and taken back has left, can be removed"
+        if following.is_begun
+        else ""
+    )
+    return (
+        f"published     {following.previous_url}, release {following.previous}: nothing has "
+        f"changed since, so no other is made{begun}"
+    )
+
+
+def _describe_taken_over(following: NextRelease, count: int) -> str:
+    return f"taken over    {count:,} shards of release {following.previous}, unchanged"
 
 
 def _describe_interpolation(encoder: ModelEncoder, opened: OpenedJob) -> Iterator[str]:
@@ -213,6 +222,7 @@ def foresee(
     *,
     workers: int = 1,
     price_per_hour: float | None = None,
+    terms: Terms | None = None,
 ) -> Iterator[str]:
     """Say what a run will cost: cells, shards, bytes, operations, time and money; keeps nothing.
 
@@ -220,6 +230,15 @@ def foresee(
     encoded, and two shards of random vectors published in a temporary folder.
     """
     check_writable(run.out, waits=False)
+    following = run.following
+    if finished_metrics(run.model) is not None:
+        loaded = open_run_model(run, observations)
+        attributes = root_of(run, observations, loaded, terms or Terms())
+        land = observations.land
+        if following is not None and is_unchanged(following, attributes, run.region, land):
+            yield _describe_unchanged(following)
+            return
+        check_begun(run.out, attributes)
     seen = forecast(run, observations, workers)
     settings = seen.encoder.model.settings.coordinate
     if settings is not None and COORDINATE in run.layout.modalities:
@@ -230,6 +249,8 @@ def foresee(
         if warning := resolution_warning(details, run.grid.resolution_m):
             yield f"warning       {warning}"
     yield from _describe_interpolation(seen.encoder, seen.opened)
+    if following is not None and seen.taken_over:
+        yield _describe_taken_over(following, seen.taken_over)
     yield from format_estimate(seen.plans, seen.flops, seen.speeds)
     needed, free = sum(each.bytes for each in seen.plans), free_bytes(run.out)
     if free is not None and needed > free:

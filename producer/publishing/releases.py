@@ -7,7 +7,7 @@ shard with failed cells is never copied.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import zarr
 from unigeo.producer.publishing.shard_facts import ShardFacts
 from unigeo.producer.publishing.task_digests import is_same_task, mask_before_encoding
 from unigeo.producer.raster.cell_status import Land, reset_status
-from unigeo.producer.raster.planning import plan
+from unigeo.producer.raster.planning import Task, Tasks, plan
 from unigeo.producer.storage.objects import digest, need_object, read_object, write_object
 from unigeo.producer.storage.shard_codec import status_object, status_of
 from unigeo.schemas.errors import StoreError, UnigeoError
@@ -127,27 +127,48 @@ def take_over(previous_url: Any, group: zarr.Group, region: Region, land: Land) 
     previous = open_group(previous_url)
     old = read_attributes(dict(previous.attrs), str(previous_url))
     attributes = read_attributes(dict(group.attrs), str(group.store))
-    grid, layout = attributes.grid.grid(), attributes.field_layout()
+    layouts = old.field_layout(), attributes.field_layout()
+    tasks = plan(group, attributes.grid.grid(), layouts[1])
+    return sum(
+        _copy(previous, group, task, old_shard, facts, layouts)
+        for task, old_shard, facts in unchanged_tasks(previous, attributes, tasks, region, land)
+    )
+
+
+def unchanged_tasks(
+    previous: zarr.Group, attributes: UnigeoAttributes, tasks: Tasks, region: Region, land: Land
+) -> Iterator[tuple[Task, tuple[int, int], Mapping[str, np.ndarray]]]:
+    """Find the tasks whose shards the previous release holds already.
+
+    Args:
+        previous: root of the previous release.
+        attributes: attributes of the new release.
+        tasks: tasks of the new release.
+        region: region of the new release.
+        land: land mask of its observations.
+
+    Yields:
+        The task, row and column of the shard in the previous release, and the modality's arrays of
+        its manifest.
+    """
+    old = read_attributes(dict(previous.attrs), str(previous.store))
+    grid, shard = attributes.grid.grid(), attributes.layout.shard
     down, right = _offset(old, attributes)
-    layouts = old.field_layout(), layout
     listed: dict[str, Mapping[str, np.ndarray]] = {}
-    masks: dict[tuple[int, int], np.ndarray] = {}  # by shard: all modalities have the same
-    copied = 0
-    for task in plan(group, grid, layout):
+    masks: dict[Window, np.ndarray] = {}
+    for task in tasks:
         if task.modality not in listed:
             listed[task.modality] = listed_shards(previous, task.modality)
         facts = listed[task.modality]
         row, col = task.shard_row + down, task.shard_col + right
         if not facts or not (0 <= row < len(facts["task"]) and 0 <= col < facts["task"].shape[1]):
             continue
-        shard = (task.shard_row, task.shard_col)
-        window = task.window(layout.shard)
-        if shard not in masks:
-            masks[shard] = mask_before_encoding(grid, window, region, land)
+        window = task.window(shard)
+        if window not in masks:  # the tasks of a shard, one per modality, follow each other
+            masks = {window: mask_before_encoding(grid, window, region, land)}
         stored = facts["task"][row, col].tobytes()
-        if is_same_task(stored, old, attributes, task.modality, window, masks[shard]):
-            copied += _copy(previous, group, task.modality, (row, col), shard, facts, layouts)
-    return copied
+        if is_same_task(stored, old, attributes, task.modality, window, masks[window]):
+            yield task, (row, col), facts
 
 
 def runs_of(
@@ -254,13 +275,13 @@ def listed_shards(previous: zarr.Group, modality: str) -> Mapping[str, np.ndarra
 def _copy(
     previous: zarr.Group,
     group: zarr.Group,
-    modality: str,
+    task: Task,
     old_shard: tuple[int, int],
-    shard: tuple[int, int],
     facts: Mapping[str, np.ndarray],
     layouts: tuple[Layout, Layout],
 ) -> bool:
     """Copy a shard's vectors, then its status, if both match their hashes in the manifest."""
+    modality, shard = task.modality, (task.shard_row, task.shard_col)
     bodies = []
     for array, dimensions, kind in ((modality, 3, "vectors"), (status_name(modality), 2, "status")):
         body = read_object(previous.store, shard_key(array, *old_shard, dimensions))

@@ -59,9 +59,12 @@ def is_same_task(
     if stored == task_digest(attributes, modality, window, mask):
         return True
     # Earlier versions hashed the observations with what is told of them.
-    then, now = (_inputs(one, modality, deciding(one.observations)) for one in (before, attributes))
+    then, now = (
+        json.dumps(_inputs(one, modality, deciding(one.observations)), sort_keys=True)
+        for one in (before, attributes)
+    )
     told = _inputs(attributes, modality, before.observations)
-    return bool(then == now and stored == _digest(attributes, modality, window, mask, told))
+    return then == now and stored == _digest(attributes, modality, window, mask, told)
 
 
 def _inputs(attributes: UnigeoAttributes, modality: str, observations: dict[str, Any]) -> Any:

@@ -107,6 +107,27 @@ def check_product(url: Any, region: Region, grid: Grid, layout: Layout) -> None:
         )
 
 
+def check_begun(url: Any, attributes: Mapping[str, Any]) -> None:
+    """Refuse a store that was begun as another product, without a change to it.
+
+    Args:
+        url: URL of the store.
+        attributes: attributes of the root of the field to be written.
+
+    Raises:
+        StoreError: naming what differs.
+    """
+    try:
+        old = read_attributes(dict(open_group(url, consolidated=False).attrs), str(url))
+    except (StoreError, LayoutError):  # none yet, or `create_field` says what is wrong
+        return
+    new = read_attributes(dict(attributes), "the new field")
+    differing = _differences(old, new)
+    # A store that is not finished may go on with files that were damaged and are mended.
+    if differing and not (old.state == "building" and differing == ["observations"]):
+        raise _other_product(url, old, new, differing)
+
+
 def _remedy(differing: Sequence[str], old: UnigeoAttributes) -> str:
     """Say what to do about a store of another product.
 
@@ -141,37 +162,49 @@ def _open_existing(
     except LayoutError as error:
         raise StoreError(f"{error}. Name another --out, or remove it first.") from error
     new = read_attributes(attributes, "the new field")
+    building, differing = old.state == "building", _differences(old, new)
     present, wanted = old.model_dump(mode="json"), new.model_dump(mode="json")
-    building = present["state"] == "building"
+    seen = present["observations"], wanted["observations"]
     if building:
         check_layout(present, url)
-    present["layout"] = layout_attributes(old.field_layout())  # layout 1 has no widths
-    wanted["layout"] = layout_attributes(new.field_layout())
-    differing = [key for key in _PRODUCT_KEYS if present[key] != wanted[key]]
-    outlines = {one["outline_sha256"] for one in (present, wanted)} - {None}
-    if "region" not in differing and len(outlines) > 1:
-        differing.append("outline")
-    if _interpolation(present) != _interpolation(wanted):
-        differing.append("interpolation")
     if building and differing in ([], ["observations"]):
         check_code(present, wanted, url)
     if building and differing == ["observations"]:
         # The same product once the damaged files are left out: continue it with the new ones.
-        rest = (without_files(one["observations"], damaged_files) for one in (present, wanted))
+        rest = (without_files(one, damaged_files) for one in seen)
         if damaged_files and len({json.dumps(one, sort_keys=True) for one in rest}) == 1:
-            redo(changed_files(present["observations"], wanted["observations"]))
+            redo(changed_files(*seen))
             return _write_root(store, _as_begun(group.attrs, attributes))
-    told = differing == ["observations"] and deciding(old.observations) == deciding(
-        new.observations
-    )
+    told = differing == ["observations"] and deciding(seen[0]) == deciding(seen[1])
     if building and (told or (not differing and _terms(group.attrs) != _terms(attributes))):
         return _write_root(store, _as_begun(group.attrs, attributes))
     if differing:
-        raise StoreError(
-            f"{url} holds another product: its {', '.join(differing)} differ"
-            f"{_describe_difference(present, wanted)}. {_remedy(differing, old)}"
-        )
+        raise _other_product(url, old, new, differing)
     return group
+
+
+def _differences(old: UnigeoAttributes, new: UnigeoAttributes) -> list[str]:
+    """Return the keys in which two fields are not the same product."""
+    present, wanted = old.model_dump(mode="json"), new.model_dump(mode="json")
+    present["layout"] = layout_attributes(old.field_layout())  # layout 1 has no widths
+    wanted["layout"] = layout_attributes(new.field_layout())
+    differing = [key for key in _PRODUCT_KEYS if present[key] != wanted[key]]
+    outlines = {old.outline_sha256, new.outline_sha256} - {None}
+    if "region" not in differing and len(outlines) > 1:
+        differing.append("outline")
+    if _interpolation(present) != _interpolation(wanted):
+        differing.append("interpolation")
+    return differing
+
+
+def _other_product(
+    url: Any, old: UnigeoAttributes, new: UnigeoAttributes, differing: Sequence[str]
+) -> StoreError:
+    present, wanted = old.model_dump(mode="json"), new.model_dump(mode="json")
+    return StoreError(
+        f"{url} holds another product: its {', '.join(differing)} differ"
+        f"{_describe_difference(present, wanted)}. {_remedy(differing, old)}"
+    )
 
 
 def check_layout(unigeo: Mapping[str, Any], url: Any) -> None:

@@ -325,7 +325,7 @@ def evaluate(model: UniGeoCLIP, gallery: Samples, device: torch.device) -> dict[
     return {
         "retrieval": matrix,
         "mean": {name: mean_recall(pairs) for name, pairs in matrix.items()},
-        "chance": {name: int(name[2:]) / len(gallery) for name in matrix},
+        "chance": {name: min(1.0, int(name[2:]) / len(gallery)) for name in matrix},
         "split": "spatial blocks",
     }
 

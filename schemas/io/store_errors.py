@@ -75,10 +75,10 @@ def describe_error(error: BaseException) -> str:
     # Without credentials obstore asks the metadata service of a cloud machine at this address.
     if "169.254.169.254" in text or "must be specified" in text:
         return (
-            f"{text}. No credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
             "GOOGLE_APPLICATION_CREDENTIALS or AZURE_STORAGE_ACCOUNT_NAME and its key, or for a "
             "public bucket AWS_SKIP_SIGNATURE=true, GOOGLE_SKIP_SIGNATURE=true or "
-            "AZURE_SKIP_SIGNATURE=true with the account's name"
+            f"AZURE_SKIP_SIGNATURE=true with the account's name ({text.partition(' - ')[0][:200]})"
         )
     if is_denied(error):
         return (
