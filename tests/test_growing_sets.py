@@ -134,9 +134,9 @@ def test_a_model_of_a_set_stays_where_only_a_credit_was_corrected(files: Path) -
     assert {name for name in after if after[name] != before[name]} == {"card.md", "metrics.json"}
     assert b"CC-BY-4.0" in after["card.md"] and b"Somebody" in after["metrics.json"]
     about = json.loads(Path("corrected/set.json").read_text())
-    about["contents"]["aerial"] = "0" * 64
+    about["contents_sha256"]["aerial"] = "0" * 64
     Path("corrected/set.json").write_text(json.dumps(about))
-    with pytest.raises(ModelError, match=r"observations\.contents\.aerial was"):
+    with pytest.raises(ModelError, match=r"observations\.contents_sha256\.aerial was"):
         train(open_observations("corrected"), "model", changes=changes)
 
 

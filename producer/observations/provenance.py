@@ -4,7 +4,7 @@ from typing import Any
 
 TOLD = frozenset({"licence", "citation", "credit", "note", "provider", "acquired"})
 """Keys whose texts are told to readers and change no observation."""
-CONTENTS = "contents"
+CONTENTS = "contents_sha256"
 """Key of the digests of what a set of observations holds, by modality."""
 
 
