@@ -236,7 +236,7 @@ def test_a_store_that_is_begun_goes_on_where_only_what_is_told_has_changed() -> 
     check_begun(store, corrected)
     with pytest.raises(StoreError, match=r"observations differ\. .*--update"):
         check_begun(store, attributes_with(credit="Nobody"))
-    with pytest.raises(StoreError, match="its model differ"):
+    with pytest.raises(StoreError, match="its model, observations differ"):
         check_begun(store, attributes_of(stores.GULF, "new", "one"))
 
 

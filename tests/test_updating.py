@@ -190,6 +190,8 @@ def test_the_folder_of_the_model_can_be_named(folder: Path) -> None:
     both = command(folder, "--model", "bbox/model", "--model-out", "other")
     assert both.exit_code != 0 and "name one of them" in str(both.exception)
     observations = open_observations("data/observations.toml")
-    run = choose(region_of_bbox((2.05, 48.6, 2.45, 48.95)), observations, model_out="other")
+    run = choose(
+        region_of_bbox((2.05, 48.6, 2.45, 48.95)), observations, model_out="other", out="o.zarr"
+    )
     told = list(describe(run, observations))
     assert any(line.startswith("model         other, to be trained") for line in told)

@@ -82,6 +82,19 @@ class Forecast:
     """Seconds that the measurement took."""
 
 
+def steps_before(run: ProductionRun, observations: Observations) -> int:
+    """Return the steps of a run's training that earlier runs did; 0 where the model is finished.
+
+    Raises:
+        ModelError: if its folder holds a model or a checkpoint of another training.
+    """
+    settings = run.model_settings
+    if settings is None:
+        return 0
+    used = only(observations, settings.modalities)
+    return finished_steps(run.model, run_identity(used, settings, run.training))
+
+
 def forecast(run: ProductionRun, observations: Observations, workers: int = 1) -> Forecast:
     """Do a little of each stage of a run, and scale it; nothing is kept.
 
@@ -99,16 +112,14 @@ def forecast(run: ProductionRun, observations: Observations, workers: int = 1) -
     model: UniGeoCLIP
     tokenizer: Any
     settings = run.model_settings
-    used, first = observations, 0
-    if settings is not None:
-        used = only(observations, settings.modalities)
-        first = finished_steps(run.model, run_identity(used, settings, run.training))
+    first = steps_before(run, observations)
     tasks, taken = planned(run.out, run.grid, run.layout), 0
     if settings is None or finished_metrics(run.model) is not None:
         loaded = open_run_model(run, observations)
         model, tokenizer = loaded.model, loaded.tokenizer
         tasks, taken = _without_unchanged(run, observations, loaded, tasks)
     else:
+        used = only(observations, settings.modalities)
         rehearsed = rehearse_training(used, settings, run.training, device, first=first)
         cost, model, tokenizer = rehearsed.cost, rehearsed.model.cpu(), rehearsed.tokenizer
         fits = {"accept_ground_size": run.accept_ground_size}

@@ -18,6 +18,7 @@ from unigeo.producer.pipeline.forecast import (
     compare_times,
     forecast,
     format_stages,
+    steps_before,
 )
 from unigeo.producer.pipeline.production_run import ProductionRun, choose, describe
 from unigeo.producer.pipeline.stages import (
@@ -230,6 +231,7 @@ def foresee(
     encoded, and two shards of random vectors published in a temporary folder.
     """
     check_writable(run.out, waits=False)
+    steps_before(run, observations)  # refuses another training's folder
     following = run.following
     if finished_metrics(run.model) is not None:
         loaded = open_run_model(run, observations)
