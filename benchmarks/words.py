@@ -8,6 +8,11 @@ and, with a model folder and a table of `text`, `lon` and `lat`, the median rank
 holds a location among all cells, by its caption. `--held-out KM,SHARE,SEED` asks for captions of
 the spatial blocks that training held out. Captions need the producer.
 
+A second table says how well a phrase tells captions that have it from those that have not, by the
+score of their cells: the area under the ROC curve, averaged over up to 100 phrases of the store
+that stand in at least 30 of the captions; for the vectors of the store, and for those of the
+phrases `alone`, without the texts that have them.
+
 The rules are `plain`, the cosine; `centred`, from the centres of the store, or the means of its
 cells and phrases where it has none; and `softmax`, the plain cosine less the soft maximum of those
 with 384 other texts of the kind, since some cells are near to every text. Vectors of `fused` that a
@@ -40,6 +45,8 @@ _BLOCK = 64
 """Captions that are encoded, and whose ranks are counted, together."""
 _OTHERS = 5000
 """Other captions, at most, whose mean says where captions lie."""
+_LEAST_HAVING = 30
+"""Captions that have a phrase, at least, for it to be judged."""
 _BANK, _TEMPERATURE = 384, 0.03
 """Texts of a soft maximum, and what divides their cosines."""
 
@@ -87,9 +94,7 @@ def main() -> None:
         names += (FUSED,)
         mapped["overlap"] = phrases_of(concepts, mapped=True)
         if model is not None:
-            stored = [name in names for name in model[0].fusion.modalities]
-            summed = model[0].fusion.maps[stored].sum(dim=0).numpy()
-            mapped["median rank"] = kinds["median rank"].mapped(summed)
+            mapped["median rank"] = kinds["median rank"].mapped(summed_maps(model, names))
     for name in names:
         cells, row_of = read_cells(field, name)
         centre = concepts.centres.get(name, cells.mean(axis=0, dtype=np.float64))
@@ -115,6 +120,8 @@ def main() -> None:
     print(shown.to_string(float_format="%.1f"))
     for name, count in counts.items():
         print(f"{name}: {count}")
+    if model is not None:
+        print(told_apart(field, model, options).to_string(float_format="%.3f"))
 
 
 def phrases_of(concepts: Concepts, *, mapped: bool) -> Texts:
@@ -150,19 +157,72 @@ def captions_of(options: Any, model: tuple[Any, Any]) -> tuple[Texts, np.ndarray
 
     The others are of locations that training saw, if `--held-out` says which.
     """
-    from unigeo.producer.training.holdout import held_out
-
-    table = pd.read_parquet(options.captions)
-    is_asked = np.ones(len(table), bool)
-    if options.held_out:
-        block_km, share, seed = options.held_out.split(",")
-        lonlat = table[["lon", "lat"]].to_numpy()
-        is_asked = held_out(lonlat, float(block_km), float(share), int(seed))
+    table, is_asked = read_captions(options)
     drawn = table[is_asked].sample(min(options.count, int(is_asked.sum())), random_state=0)
     rest = table.drop(drawn.index) if is_asked.all() else table[~is_asked]
     rest = rest.sample(min(_OTHERS, len(rest)), random_state=1)
     asked, others = (encoded(model, part["text"].tolist()) for part in (drawn, rest))
     return Texts(asked, others), drawn[["lon", "lat"]].to_numpy()
+
+
+def read_captions(options: Any) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the captions, and which of them may be asked for."""
+    from unigeo.producer.training.holdout import held_out
+
+    table = pd.read_parquet(options.captions)
+    if not options.held_out:
+        return table, np.ones(len(table), bool)
+    block_km, share, seed = options.held_out.split(",")
+    lonlat = table[["lon", "lat"]].to_numpy()
+    return table, held_out(lonlat, float(block_km), float(share), int(seed))
+
+
+def told_apart(field: client.Field, model: tuple[Any, Any], options: Any) -> pd.DataFrame:
+    """Return, for each modality, the mean area under the ROC curve of phrases in captions."""
+    table, is_asked = read_captions(options)
+    table, concepts = table[is_asked], field.concepts
+    texts = table["text"].tolist()
+    having = np.array([[phrase in text for text in texts] for phrase in concepts.phrases])
+    count = having.sum(axis=1)
+    known = np.flatnonzero((count >= _LEAST_HAVING) & (count <= len(texts) / 2))
+    known = known[:: max(1, -(-len(known) // 100))]
+    alone = encoded(model, [concepts.phrases[k] for k in known])
+    alone -= alone.mean(axis=0)
+    rows = []
+    names = field.attributes.field_layout().model_width_modalities
+    stored = concepts.vectors[known] - concepts.vectors.mean(axis=0)
+    for name in (*names, *(() if concepts.fused is None else (FUSED,))):
+        cells, row_of = read_cells(field, name)
+        home = homes(field, row_of, table[["lon", "lat"]].to_numpy())
+        asked_for = {"of the store": stored, "alone": alone}
+        if name in concepts.centres:
+            cells = centred(cells, np.asarray(concepts.centres[name], np.float32))
+        else:
+            assert concepts.fused is not None
+            mapped = alone @ summed_maps(model, names)
+            asked_for = {"of the store": concepts.fused[known], "alone": mapped}
+        seen, row = cells[home[home >= 0]], {"modality": name}
+        for kind, queries in asked_for.items():
+            asked = zip(queries, having[known][:, home >= 0], strict=True)
+            row[kind] = np.mean([area_under(seen @ query, found) for query, found in asked])
+        rows.append(row)
+    print(f"{len(known)} phrases in {len(texts):,} captions")
+    return pd.DataFrame(rows).set_index("modality")
+
+
+def summed_maps(model: tuple[Any, Any], modalities: tuple[str, ...]) -> np.ndarray:
+    """Return the sum of a model's maps of the stored modalities to fused vectors."""
+    fusion = model[0].fusion
+    stored = [name in modalities for name in fusion.modalities]
+    return np.asarray(fusion.maps[stored].sum(dim=0))
+
+
+def area_under(scores: np.ndarray, having: np.ndarray) -> float:
+    """Return the area under the ROC curve; ties have an order by chance."""
+    rank = np.argsort(np.argsort(scores))
+    positive = int(having.sum())
+    above = rank[having].sum() - positive * (positive - 1) / 2
+    return float(above / (positive * (len(having) - positive)))
 
 
 def encoded(model: tuple[Any, Any], texts: list[str]) -> np.ndarray:
@@ -206,6 +266,14 @@ def overlap(cells: np.ndarray, queries: np.ndarray, hubs: np.ndarray) -> float:
     return float(np.mean([len(one & other) for one, other in itertools.combinations(best, 2)]))
 
 
+def homes(field: client.Field, row_of: dict[int, int], lonlat: np.ndarray) -> np.ndarray:
+    """Return the row of the cell that holds each location, -1 where there is none."""
+    rowcol, on_grid = field.grid.locate(lonlat)
+    number = rowcol[:, 0] * field.grid.shape[1] + rowcol[:, 1]
+    found = zip(number, on_grid, strict=True)
+    return np.array([row_of.get(int(n), -1) if ok else -1 for n, ok in found])
+
+
 def ranks_of(
     field: client.Field,
     cells: np.ndarray,
@@ -215,11 +283,7 @@ def ranks_of(
     hubs: np.ndarray,
 ) -> np.ndarray:
     """Return the rank of the cell that holds each location, 1 for the best of all cells."""
-    rowcol, on_grid = field.grid.locate(lonlat)
-    number = rowcol[:, 0] * field.grid.shape[1] + rowcol[:, 1]
-    home = np.array(
-        [row_of.get(int(n), -1) if ok else -1 for n, ok in zip(number, on_grid, strict=True)]
-    )
+    home = homes(field, row_of, lonlat)
     kept = np.flatnonzero(home >= 0)
     ranks = []
     for first in range(0, len(kept), _BLOCK):

@@ -151,7 +151,7 @@ class ByLikeness(AtPoints, OverAreas):
         `field.search`.
 
         Args:
-            words: the text, such as "dense forest by the sea".
+            words: the text, such as "remote rural county"; `concepts.phrases` lists what is known.
             modality: the modality to compare with; by default fused if the concepts are mapped to
                 it, else aerial, or the first of the model's width, which the concepts have.
             count: the largest number of cells.

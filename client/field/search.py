@@ -28,6 +28,7 @@ from unigeo.schemas.store.concepts import (
     GROUP,
     MOST_PHRASES,
     PHRASES,
+    STOP_WORDS,
     VECTORS,
     centred,
 )
@@ -35,27 +36,6 @@ from unigeo.schemas.store.layout import FUSED
 from unigeo.schemas.store.quantization import dequantize
 from unigeo.schemas.store.text_arrays import texts_of_bytes
 
-_STOP_WORDS = frozenset(
-    (
-        "a",
-        "an",
-        "and",
-        "at",
-        "by",
-        "for",
-        "from",
-        "in",
-        "is",
-        "near",
-        "of",
-        "on",
-        "or",
-        "the",
-        "to",
-        "with",
-    )
-)
-"""Words that carry no meaning by themselves."""
 _TIE = 0.999
 """Share of the best phrase's score from which other phrases count as equally good."""
 
@@ -279,7 +259,7 @@ def _direction_of_sum(
 def _words(text: str) -> frozenset[str]:
     """Return the words of a text in lower case, without plural endings and stop words."""
     words = re.findall(r"[^\W_]+", text.lower())
-    content = [word for word in words if word not in _STOP_WORDS] or words
+    content = [word for word in words if word not in STOP_WORDS] or words
     return frozenset(
         word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
         for word in content

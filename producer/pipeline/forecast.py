@@ -147,7 +147,7 @@ def forecast(run: ProductionRun, observations: Observations, workers: int = 1) -
             float(share[share > 0].mean()) if shards else 0.0,
         )
         looking_s = looking_seconds(opened, tasks) / workers
-        concepts_s = concepts_seconds(model, tokenizer, phrases_for(observations))
+        concepts_s = concepts_seconds(model, tokenizer, phrases_for(observations, model.settings))
         seconds = {
             OBSERVING: cost.observing,
             TRAINING: cost.training,

@@ -256,7 +256,8 @@ def publish_store(
     has_coordinates = COORDINATE in loaded.model.modalities
     with clock.stage("concepts"):
         stored = read_attributes(dict(group.attrs), str(group.store)).layout.modalities
-        concepts = concepts_of(loaded.model, loaded.tokenizer, phrases_for(observations), stored)
+        phrases = phrases_for(observations, loaded.model.settings)
+        concepts = concepts_of(loaded.model, loaded.tokenizer, phrases, stored)
     publish(
         group,
         encoder=coordinate_weights(loaded.model) if has_coordinates else None,

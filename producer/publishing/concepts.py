@@ -70,7 +70,7 @@ def concepts_of(
     if not modalities or tokenizer is None or not phrases:
         return None
     device = model.rotation.device
-    texts = [text for phrase in phrases for text in phrase.texts]
+    texts = list(dict.fromkeys(text for phrase in phrases for text in phrase.texts))
     encoded = np.empty((len(texts), model.settings.dimension), np.float32)
     with torch.inference_mode():
         for first in range(0, len(texts), _BATCH):
@@ -78,9 +78,9 @@ def concepts_of(
             encoded[first : first + _BATCH] = (
                 model.encode(modalities[0], tokens).float().cpu().numpy()
             )
-    # Phrases have different numbers of texts: reduceat sums from each start up to the next one.
-    starts = np.cumsum([0, *(len(phrase.texts) for phrase in phrases[:-1])])
-    sums = np.add.reduceat(encoded, starts, axis=0)
+    row_of = {text: row for row, text in enumerate(texts)}
+    rows = ([row_of[text] for text in phrase.texts] for phrase in phrases)
+    sums = np.stack([encoded[one].sum(axis=0) for one in rows])
     labels = tuple(phrase.label for phrase in phrases)
     return ConceptVectors(labels, quantize(sums), _fused_phrases(model, sums, stored))
 

@@ -7,12 +7,18 @@ mean of their vectors keeps what they have in common.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.synthetic.scene_texts import statements
 from unigeo.producer.observations.synthetic.world import World
+from unigeo.producer.publishing.text_phrases import phrases_in, sampled_texts
+from unigeo.schemas.store.concepts import LEAST_CENTRED
+
+if TYPE_CHECKING:
+    from unigeo.producer.encoders.model_settings import ModelSettings
 
 WORLD_TEXTS = 6
 """Number of texts for each phrase of the synthetic world."""
@@ -28,10 +34,26 @@ class Phrase:
     """Texts to encode; their mean vector stands for the phrase."""
 
 
-def phrases_for(observations: Observations) -> list[Phrase]:
-    """Return a few thousand phrases, in the vocabulary of the texts that the model trained on."""
-    synthetic = observations.name == World.name
-    return list(_phrases_of_world() if synthetic else _phrases_of_earth())
+def phrases_for(
+    observations: Observations, settings: "ModelSettings | None" = None
+) -> list[Phrase]:
+    """Return a few thousand phrases, in the vocabulary of the texts that the model trained on.
+
+    A pretrained text tower, or one whose texts are not at hand, gets phrases of buildings, land
+    cover, water and climate.
+
+    Args:
+        observations: of which the texts are.
+        settings: of the model that encodes them.
+    """
+    if observations.name == World.name:
+        return list(_phrases_of_world())
+    text = None if settings is None else settings.text
+    if settings is not None and text is not None and text.pretrained is None:
+        found = phrases_in(sampled_texts(observations, settings.text_modalities[0]))
+        if len(found) >= LEAST_CENTRED:
+            return [Phrase(label, texts) for label, texts in found.items()]
+    return list(_phrases_of_earth())
 
 
 def _phrases_of_earth() -> Iterator[Phrase]:

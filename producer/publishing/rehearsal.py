@@ -120,12 +120,10 @@ def concepts_seconds(
     model: "UniGeoCLIP", tokenizer: "Tokenizer | None", phrases: list[Phrase]
 ) -> float:
     """Encode a few phrases, and return the seconds that all of them take."""
-    count = sum(len(phrase.texts) for phrase in phrases)
-    few: list[Phrase] = []
-    while len(few) < len(phrases) and sum(len(phrase.texts) for phrase in few) < _TEXTS:
-        few.append(phrases[len(few)])
+    texts = list(dict.fromkeys(text for phrase in phrases for text in phrase.texts))
+    few = [Phrase(text, (text,)) for text in texts[:_TEXTS]]
     concepts_of(model, tokenizer, few[:1])
     start = time.perf_counter()
     concepts_of(model, tokenizer, few)
     spent_s = time.perf_counter() - start
-    return spent_s * count / max(1, sum(len(phrase.texts) for phrase in few))
+    return spent_s * len(texts) / max(1, len(few))

@@ -1,7 +1,7 @@
 """Names in the group `concepts` of a store: phrases and their vectors, by which to search a field.
 
 `phrases` is a list of texts (see `text_arrays`). `vectors` (phrase, band) holds their quantized
-unit vectors by the model's text encoder, each the mean over several texts that contain the phrase.
+unit vectors by the model's text encoder, each the mean over texts that contain the phrase.
 They have the model's width, and are compared only with modalities of that width.
 
 Vectors of text lie in a narrow cone apart from those of images, so that nearly every phrase would
@@ -36,6 +36,11 @@ DIMENSIONS = {
     VECTORS: ("phrase", "band"),
     CENTRES: ("centre", "band"),
 }
+STOP_WORDS = frozenset((
+    "a", "an", "and", "at", "by", "for", "from", "in",
+    "is", "near", "of", "on", "or", "the", "to", "with",
+))  # fmt: skip
+"""Words that carry no meaning by themselves."""
 MOST_PHRASES = 1_000_000
 """Largest number of phrases that is read; it bounds the memory that a store can claim."""
 
