@@ -58,6 +58,9 @@ def test_the_default_is_the_argument_then_the_variable_then_conus_1(
     monkeypatch.setenv("UNIGEO_FIELD", str(fiji))
     with pytest.warns(DefaultFieldWarning, match="as UNIGEO_FIELD says, fiji in cells of 20 km"):
         assert client.open_field().attributes.region == "fiji"
+    monkeypatch.setenv("UNIGEO_FIELD", "conus1")
+    with pytest.raises(StoreError, match="UNIGEO_FIELD is 'conus1', and there is neither a path"):
+        client.open_field()
     assert client.open_field(conus_1).attributes.region == "gulf"
     assert client.open_field("conus-1").attributes.region == "gulf"
 

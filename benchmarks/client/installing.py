@@ -18,13 +18,13 @@ def environment(cache: Path, name: str, package: str) -> Path:
     """
     folder = cache / f"venv_{name}"
     python = folder / "bin" / "python"
-    uv, done = _uv(), folder / "done"
+    done = folder / "done"
     if package == str(ROOT):
         done.unlink(missing_ok=True)
     if not done.exists():
         shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
-        install = [*uv, "pip", "install", "--quiet", "--python", python, "--compile-bytecode"]
+        subprocess.run([*uv(), "venv", "--quiet", "--python", sys.executable, folder], check=True)
+        install = [*uv(), "pip", "install", "--quiet", "--python", python, "--compile-bytecode"]
         subprocess.run([*install, package], check=True, cwd=ROOT)
         done.touch()
     return python
@@ -62,6 +62,7 @@ def start(command: list[str], rounds: int = 9) -> dict[str, Any]:
     }
 
 
-def _uv() -> list[str]:
+def uv() -> list[str]:
+    """Return the command of uv, which `make env` installs beside Python."""
     beside = Path(sys.executable).parent / "uv"
     return [str(beside)] if beside.exists() else ["uv"]

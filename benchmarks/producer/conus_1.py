@@ -6,7 +6,8 @@ Trains on the open observations that come with the producer, unless `--model` na
 model; writes the model in float16; and rasterizes with the model as it was written, so that the
 same model gives the same bytes. A training that was stopped goes on with the same command.
 `OUT/conus-1` then holds `model`, `field.zarr` and `card.md`, which belong into
-`packages/unigeo-conus/unigeo_conus/fields`.
+`packages/unigeo-conus/unigeo_conus/fields`. `benchmarks.producer.field_sizes` measures what more or
+fewer numbers are worth.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 from unigeo.producer.encoders.model import load_model, save_model
 
 NAME = "conus-1"
-RESOLUTION_M, STEPS = 10_000, 900
+RESOLUTION_M, STEPS, NUMBERS = 10_000, 900, 96
 COORDINATE = {
     "sigmas": "1,2,4,8,16,32,64", "depth": 2, "width": 128, "mlp_ratio": 1, "scale_layers": 2,
     "readout": "concat", "registers": 2,
@@ -30,7 +31,7 @@ TRAINING = {
     "contrast.exclusion_m": 30_000, "contrast.soft_m": 70_000, "checkpoint_seconds": 120,
 }  # fmt: skip
 SETTINGS = (
-    {"model.dimension": 320, "model.fused": 96}
+    {"model.dimension": 320}
     | {f"model.coordinate.{key}": value for key, value in COORDINATE.items()}
     | {f"model.{m}.{k}": v for m in ("aerial", "nightlights", "dsm") for k, v in TOWER.items()}
     | {f"training.{key}": value for key, value in TRAINING.items()}
@@ -74,11 +75,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="working folder")
     parser.add_argument("--model", type=Path, help="trained model to release")
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--numbers", type=int, default=NUMBERS, help="of a vector of the field")
     arguments = parser.parse_args()
     out, trained = arguments.out.absolute(), arguments.model
     out.mkdir(parents=True, exist_ok=True)
     if trained is None:
-        settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
+        chosen = SETTINGS | {"model.fused": arguments.numbers}
+        settings = [part for key, value in chosen.items() for part in ("--set", f"{key}={value}")]
         produce("--steps", str(arguments.steps), *settings, into=out)
         trained = out / "conus" / "model"
     release = out / NAME

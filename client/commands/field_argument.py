@@ -103,8 +103,9 @@ def field_address(store: str | None, named: str | None) -> str:
 
     field = only_field(store, named)
     if field is None:
-        field = default_field().address
-        click.echo(f"Note: no field is named: this is {field}", err=True)
+        default = default_field()
+        click.echo(f"Note: no field is named: this is {default.named}", err=True)
+        return default.address()
     return address_of(field)
 
 
@@ -116,7 +117,7 @@ def opened_field(field: str | None, *, quiet: bool = False) -> "Field":
     if field is not None:
         return open_field(field)
     default = default_field()
-    opened = open_field(default.address)
+    opened = open_field(default.address())
     if not quiet:
         said = default.sentence(opened.attributes.region, opened.grid.resolution_m)
         click.echo(f"Note: {said}", err=True)

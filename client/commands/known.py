@@ -24,14 +24,14 @@ def fields(as_json: bool) -> None:
     for reason in unread:
         click.echo(f"Warning: {reason}", err=True)
     if as_json:
-        print_json({"default": default.address, "fields": [asdict(field) for field in known]})
+        print_json({"default": default.named, "fields": [asdict(field) for field in known]})
         return
     width = max((len(field.name) for field in known), default=0)
     for field in known:
         click.echo(f"{field.name:<{width}}  {field.address}  ({field.origin})")
     if not known:
         click.echo(f"No field has a name; {how_to_install()}")
-    click.echo(f"Where no field is named: {default.address}", err=True)
+    click.echo(f"Where no field is named: {default.named}", err=True)
 
 
 @click.command()

@@ -32,8 +32,10 @@ def info(store: str | None, named: str | None, whole: bool, as_json: bool) -> No
     rows, cols = facts["shape"]
     click.echo(f"{facts['region']}  ({facts['url']}, {facts['state']})")
     click.echo(f"  cells        {rows} x {cols} of {facts['resolution_m']:g} m, {facts['crs']}")
-    others = [f"{name} {n}" for name, n in facts["widths"].items() if n != facts["bands"]]
-    bands = f"{facts['bands']} bands" + (f" ({', '.join(others)})" if others else "")
+    widths = set(facts["widths"].values())
+    usual = widths.pop() if len(widths) == 1 else facts["bands"]
+    others = [f"{name} {n}" for name, n in facts["widths"].items() if n != usual]
+    bands = f"{usual} bands" + (f" ({', '.join(others)})" if others else "")
     click.echo(f"  vectors      {', '.join(facts['modalities'])}; {bands}, int8")
     if facts["covariates"]:
         units = [f"{one['name']} ({one['unit']})" for one in facts["covariates"]]

@@ -79,8 +79,8 @@ def open_field(
 
     default = default_field() if url is None else None
     if default is not None:
-        url = default.address
-    if isinstance(url, str):
+        url = default.address()
+    elif isinstance(url, str):
         url = address_of(url)
     if region is not None or release is not None or str(url).endswith(".json"):
         from unigeo.client.naming.catalogues import store_of_catalogue

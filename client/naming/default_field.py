@@ -5,7 +5,8 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from unigeo.schemas.errors import DefaultFieldWarning
+from unigeo.client.naming.known_fields import address_of
+from unigeo.schemas.errors import DefaultFieldWarning, StoreError
 from unigeo.schemas.io.installed_fields import DEFAULT
 
 VARIABLE = "UNIGEO_FIELD"
@@ -18,16 +19,30 @@ _said: set[str] = set()
 
 @dataclass(frozen=True)
 class DefaultField:
-    """The name or the address of the field that is read where none is named."""
+    """The field that is read where none is named."""
 
-    address: str
+    named: str
+    """Its name or its address."""
     from_environment: bool
+
+    def address(self) -> str:
+        """Return the address of the field.
+
+        Raises:
+            StoreError: if it has a name that no field has.
+        """
+        try:
+            return address_of(self.named)
+        except StoreError as error:
+            if not self.from_environment:
+                raise
+            raise StoreError(f"{VARIABLE} is {self.named!r}, and {error}") from error
 
     def sentence(self, region: str, resolution_m: float) -> str:
         """Say which field is read and how coarse it is."""
         reason = f", as {VARIABLE} says" if self.from_environment else ""
         return (
-            f"no field is named: reading {self.address}{reason}, {region} in cells of "
+            f"no field is named: reading {self.named}{reason}, {region} in cells of "
             f"{resolution_m / 1000:g} km"
         )
 
