@@ -25,12 +25,15 @@ BASELINES = ("lonlat IDW", "lonlat trees")
 LEVEL = 0.9
 
 
-def differences(field: client.Field, table: pd.DataFrame, targets: list[str]) -> pd.DataFrame:
+def differences(
+    field: client.Field, table: pd.DataFrame, targets: list[str], *, kernel: bool = False
+) -> pd.DataFrame:
     """Return a row per target, set of features and baseline: both R2, and their difference."""
     defaults = {"task": None, "crs": None, "columns": None, "groups": None}
     inputs, points = read_inputs(table, targets, otherwise=field.grid.crs, **defaults)
     names = field.default_modalities
     data = prepare(inputs, *sample_features(field, points, inputs.needs_vector, names, "nearest"))
+    data = data.with_kernels(0, False) if kernel else data
     sets = add_controls(data.vectors, None)
     tasks = scoring_tasks(data, sets, 0, BASELINES, LEVEL, spatial="residuals")
     blocked = [task for task in tasks if task.split.name == "blocked"]
@@ -60,10 +63,11 @@ def main() -> None:
     )
     parser.add_argument("field", nargs="?", default="conus-1")
     parser.add_argument("--target", action="append", help="by default all ten")
+    parser.add_argument("--kernel", action="store_true", help="also by a kernel of the vectors")
     options = parser.parse_args()
     table = client.example("counties")
     targets = options.target or table.attrs["targets"]
-    found = differences(client.open_field(options.field), table, targets)
+    found = differences(client.open_field(options.field), table, targets, kernel=options.kernel)
     print(found.round(3).to_string(index=False))
     for features, rows in found.groupby("features"):
         above = rows.groupby("target")["low"].min() > 0
