@@ -173,7 +173,7 @@ def test_a_dry_run_says_what_it_costs_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     box = ["--bbox", "-106", "38", "-102", "41", "--resolution", "20000", "--dry-run"]
     box += ["--modalities", "coordinate", "--steps", "20"]
-    for change in ("batch=16", "locations=300", "gallery=16", "warmup=1"):
+    for change in ("batch=16", "locations=300", "gallery=16", "warmup=1", "numbers=1"):
         box += ["--set", f"training.{change}"]
     box += ["--observations", "world"]
     monkeypatch.setattr(

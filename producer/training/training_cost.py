@@ -102,7 +102,8 @@ def rehearse_training(
     )
     embed_s /= len(next(iter(embedded.values())))
     if settings.numbers:
-        model.heads = NumberHeads(model_settings, dict(samples.inputs)).to(device)
+        pixels = {name: samples.inputs[name] for name in model_settings.pixel_modalities}
+        model.heads = NumberHeads(model_settings, pixels).to(device)
     step_s = _rehearse_steps(model, samples, settings, device, seconds)
     model.heads = None
     if not kept:  # threads observe while the device works
