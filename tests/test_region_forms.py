@@ -233,7 +233,7 @@ def test_every_entry_of_the_producer_takes_every_form_that_is_text(
 ) -> None:
     text = ELSEWHERE if form == "name" else form_of(form, tmp_path)
     expected = read_region(text)
-    options = {"name": None, "bbox": None, "geojson": None, "crs": None}
+    options = {"name": None, "bbox": None, "geojson": None, "crs": None, "own_name": None}
     regions = [
         cli._region(options | {"name": text}),
         cli._region(options | {"geojson": text}),
