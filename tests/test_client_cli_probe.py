@@ -46,6 +46,7 @@ def test_probe_prints_features_and_baselines_and_writes_every_score(
     best = max(("joined", "coordinate", "aerial"), key=lambda name: rows[name][1])
     assert f"Predicted by default: height by {best}." in output
     assert "Intervals that should hold 80 %" in output
+    assert "above every baseline of position on " in output.splitlines()[-1]
     assert [line[3].strip() for line in lines[-2:]] == ["random", "blocked"]
     assert {line[2].strip() for line in lines[-2:]} == {best}
     scores = pd.read_csv(out)

@@ -261,6 +261,7 @@ def _printed_warnings() -> Iterator[None]:
 
 def _scores_text(probe: "Probe") -> str:
     """Return the scores, and the coverage of the intervals that predict by default, as Markdown."""
+    from unigeo.client.probing.probe_text import probe_text
     from unigeo.client.probing.score_tables import to_markdown
 
     intervals = probe.intervals
@@ -269,9 +270,10 @@ def _scores_text(probe: "Probe") -> str:
     if shown.empty:
         return probe.text()
     table = shown[["target", "features", "split", "half_width", "coverage"]].set_index("target")
-    return (
-        f"{probe.text()}\n\n{to_markdown(table)}\n\nIntervals that should hold "
-        f"{100 * probe.level:g} % of held-out points: half their width, and the share they held."
+    return probe_text(
+        probe,
+        more=f"\n\n{to_markdown(table)}\n\nIntervals that should hold {100 * probe.level:g} % of "
+        "held-out points: half their width, and the share they held.",
     )
 
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 _PRECISION = " Precision is the average precision of the rarer of two classes, of more the mean."
 
 
-def probe_text(probe: "Probe", most: int | None = None) -> str:
-    """Write a probe as Markdown; `most` as in `Probe.text`."""
+def probe_text(probe: "Probe", most: int | None = None, more: str = "") -> str:
+    """Write a probe as Markdown; `most` as in `Probe.text`, `more` before the last sentence."""
     targets = list(probe.targets)
     while True:  # fewer targets each time, until the text is short enough
         shown = probe.scores[probe.scores["target"].isin(targets)]
@@ -22,7 +22,9 @@ def probe_text(probe: "Probe", most: int | None = None) -> str:
         if len(targets) < len(probe.targets):
             text += f" The first {len(targets)} of {len(probe.targets)} targets; "
             text += "`print(probe.text())` shows them all."
-        text += _gains_text(probe, targets)
+        text += _gains_text(probe, targets) + more
+        beside = _beside_position(probe, targets)
+        text += f"\n\n{beside}" if beside else ""
         if most is None or len(text) <= most or len(targets) == 1:
             return text
         targets = targets[: max(1, min(len(targets) - 1, len(targets) * most // len(text)))]
@@ -31,7 +33,9 @@ def probe_text(probe: "Probe", most: int | None = None) -> str:
 def probe_html(probe: "Probe") -> str:
     """Write a probe as HTML, for a notebook."""
     table = by_features(probe.scores).to_html(float_format="{:.3f}".format)
-    return f"{table}<p>{escape(_counts_text(probe, list(probe.targets)))}</p>"
+    targets = list(probe.targets)
+    texts = (_counts_text(probe, targets), _beside_position(probe, targets))
+    return table + "".join(f"<p>{escape(text)}</p>" for text in texts if text)
 
 
 def _counts_text(probe: "Probe", targets: list[str]) -> str:
@@ -49,8 +53,7 @@ def _counts_text(probe: "Probe", targets: list[str]) -> str:
         by_default = f" Predicted by default: {'; '.join(models)}."
     weighted = " Rows count by their weights." if probe.weighted else ""
     precision = _PRECISION if classes else ""
-    beside = _beside_position(probe, targets)
-    return f"Scores of held-out predictions. {counts}.{weighted}{precision}{by_default}{beside}"
+    return f"Scores of held-out predictions. {counts}.{weighted}{precision}{by_default}"
 
 
 def _beside_position(probe: "Probe", targets: list[str]) -> str:
@@ -69,7 +72,7 @@ def _beside_position(probe: "Probe", targets: list[str]) -> str:
     others = [float(best[target]) for target in shown]
     above = sum(mine > other for mine, other in zip(own, others, strict=True))
     return (
-        f" In blocks that were not seen, what is predicted by default is above every baseline of "
+        f"In blocks that were not seen, what is predicted by default is above every baseline of "
         f"position on {above} of {len(shown)} targets: {sum(own) / len(own):.3f} on average, the "
         f"best of these baselines of each target {sum(others) / len(others):.3f}."
     )
