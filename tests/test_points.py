@@ -95,6 +95,7 @@ def test_a_named_crs_is_projected_as_pyproj_does(points: list[tuple[float, float
         ({"type": "Polygon", "coordinates": []}, "Point or MultiPoint"),
         (pd.DataFrame({"a": [1]}), "no longitude column"),
         (pd.DataFrame({"lon": ["x"], "lat": [1]}), "longitude column 'lon' .* row 0 holds 'x'"),
+        (pd.DataFrame({"lon": [1], "lat": ["39,74"]}), "row 0 holds '39,74', with a decimal comma"),
         (pd.DataFrame({"lon": [1.0, 2], "lat": ["1,5", "2"]}), "latitude column .* holds '1,5'"),
         ({"lon": [1.0, 2], "lat": [1.0]}, "must be alike"),
         (np.array([[1 + 2j, 3]]), "not complex numbers"),

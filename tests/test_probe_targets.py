@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unigeo.client.probing.checks import warn_of_marks
 from unigeo.client.probing.table_columns import chosen_names, read_column
 from unigeo.client.probing.targets import (
     Labels,
@@ -21,7 +22,7 @@ from unigeo.client.probing.targets import (
     read_target,
     read_targets,
 )
-from unigeo.schemas.errors import ProbeError
+from unigeo.schemas.errors import ProbeError, ProbeWarning
 
 DAY = datetime.date(2020, 1, 31)
 MOMENT = datetime.datetime(2020, 1, 31, 12)
@@ -271,3 +272,17 @@ def test_any_column_is_read_or_refused_in_one_short_sentence(
     assert len(found) == len(values)
     codes = found.codes if isinstance(found, Labels) else found
     np.testing.assert_array_equal(np.isnan(codes), pd.isna(pd.Series(values, dtype=object)))
+
+
+def test_a_number_that_may_mark_missing_values_is_told() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.uniform(20, 90, 200)
+    for mark in (-999.0, -9999.0):
+        marked = np.where(np.arange(200) % 9 == 0, mark, values)
+        with pytest.warns(
+            ProbeWarning, match=rf"'y' is {mark:g} in 23 rows and 2\d.* in all others"
+        ):
+            warn_of_marks("y", marked)
+    # Of a target that goes as far down anyway, and where nothing is marked, nothing is said.
+    for plain in (values, np.append(rng.uniform(-9000, 9000, 200), -9999), np.full(5, -9999.0)):
+        warn_of_marks("y", np.append(plain, np.nan))

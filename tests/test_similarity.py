@@ -7,6 +7,7 @@ import rioxarray  # noqa: F401
 import xarray as xr
 
 from unigeo import client
+from unigeo.client.field.similarity import check_choice
 from unigeo.schemas.errors import LayoutError, PointsError
 
 HOME = (-10.0, 3.0)
@@ -91,8 +92,13 @@ def test_bad_queries_are_named(gulf: Path) -> None:
         field.similar(np.ones(8, complex), "aerial")
     with pytest.raises(PointsError, match="no direction"):
         field.similar(np.zeros(8), "aerial")
-    with pytest.raises(ValueError, match="count 0"):
+    with pytest.raises(ValueError, match="count must be a whole number from 1 on, not 0"):
         field.similar(HOME, "aerial", count=0)
+    with pytest.raises(ValueError, match="apart_km must be a distance of 0 km or more, not nan"):
+        field.similar(HOME, "aerial", apart_km=np.nan)
+    for count, apart_km in ((2.5, 0), (True, 0), (np.nan, 0), ("3", 0), (3, -1), (3, "1")):
+        with pytest.raises(ValueError, match="must be a"):
+            check_choice(count, apart_km)
 
 
 def test_a_vector_may_be_a_row_of_a_table_or_of_a_dataset(gulf: Path) -> None:

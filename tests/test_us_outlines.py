@@ -13,7 +13,7 @@ from unigeo.client.field.opening import open_field
 from unigeo.schemas.errors import RegionError
 from unigeo.schemas.geo.region_forms import load_region, read_region
 from unigeo.schemas.geo.regions import Region, region
-from unigeo.schemas.geo.us_outlines import County, _outlines, similar_names, us_region
+from unigeo.schemas.geo.us_outlines import County, _outlines, name_of_key, similar_names, us_region
 
 
 def shape(outline: Region | None) -> shapely.Geometry:
@@ -60,6 +60,22 @@ def test_names_are_those_that_people_write() -> None:
     for same in ("Colorado", "co", "08", " COLORADO "):
         assert us_region(same) is us_region("CO")
     assert us_region("lower 48") is us_region("conus")
+    alike = {
+        "Doña Ana County, NM": ("Dona Ana, NM", "doña ana county, nm"),
+        "St. Louis city, MO": ("saint louis city,MO", "St Louis City, Missouri"),
+        "Ste. Genevieve County, MO": ("Sainte Genevieve, MO",),
+        "DeKalb County, GA": ("De Kalb, GA",),
+        "Prince George's County, MD": ("Prince Georges, MD", "prince george’s county, maryland"),
+        "Miami-Dade County, FL": ("Miami Dade, FL",),
+        "District of Columbia, DC": ("Washington, DC",),
+    }
+    for name, others in alike.items():
+        for other in others:
+            assert us_region(name) is us_region(other) is not None, other
+    titles = [name_of_key(f"{one.full_name}, {one.postal}") for one in _outlines().counties]
+    assert None not in titles and len(set(titles)) == len(titles)
+    for path in ("./co", "-08", "co.", "texas/", "../texas"):
+        assert us_region(path) is None
     with pytest.raises(RegionError, match=r"there are 2 counties 'Baltimore, MD': name 'Baltimore"):
         us_region("Baltimore, MD")
     assert similar_names("Califrnia")[0].lower() == "california"

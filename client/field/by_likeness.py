@@ -71,10 +71,9 @@ class ByLikeness(AtPoints, OverAreas):
         Raises:
             PointsError, LayoutError: as `similarity`.
         """
-        from unigeo.client.field.similarity import best_cells
+        from unigeo.client.field.similarity import best_cells, check_choice
 
-        if count < 1 or apart_km < 0:
-            raise ValueError(f"count {count} must be positive and apart_km {apart_km} not negative")
+        check_choice(count, apart_km)
         scores = self.similarity(query, modality, region=region, crs=crs)
         return best_cells(self, scores, count, apart_km)
 
@@ -176,10 +175,14 @@ class ByLikeness(AtPoints, OverAreas):
             LayoutError: if the field holds no concepts, has no such modality, or the concepts
                 cannot be compared with its vectors.
         """
-        from unigeo.client.field.similarity import best_cells, score_map, with_deviations
+        from unigeo.client.field.similarity import (
+            best_cells,
+            check_choice,
+            score_map,
+            with_deviations,
+        )
 
-        if count < 1 or apart_km < 0:
-            raise ValueError(f"count {count} must be positive and apart_km {apart_km} not negative")
+        check_choice(count, apart_km)
         if as_ not in ("table", "map"):
             raise ValueError(f"as_ must be 'table' or 'map', not {as_!r}")
         concepts = self.concepts

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unigeo.client.field.label_rows import read_label_rows
-from unigeo.client.field.similarity import best_cells, map_cells
+from unigeo.client.field.similarity import best_cells, check_choice, map_cells
 from unigeo.client.probing.label_ridge import (
     BLOCK_M,
     BlockScore,
@@ -92,8 +92,7 @@ class Labelled:
         """
         if apart_km is None:
             apart_km = _APART_CELLS * self.field.grid.resolution_m / 1000
-        if count < 1 or apart_km < 0:
-            raise ValueError(f"count {count} must be positive and apart_km {apart_km} not negative")
+        check_choice(count, apart_km)
         best = best_cells(self.field, self.map()["uncertainty"], count, apart_km)
         return best.rename(columns={"similarity": "uncertainty"})
 

@@ -183,6 +183,19 @@ def map_cells(
     )
 
 
+def check_choice(count: Any, apart_km: Any) -> None:
+    """Check how many cells are chosen, and how far apart.
+
+    Raises:
+        ValueError: saying what they must be.
+    """
+    whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
+    if not whole or count < 1:
+        raise ValueError(f"count must be a whole number from 1 on, not {count!r}")
+    if not isinstance(apart_km, int | float | np.number) or not 0 <= apart_km < np.inf:
+        raise ValueError(f"apart_km must be a distance of 0 km or more, not {apart_km!r}")
+
+
 def best_cells(
     field: "ByLikeness", scores: "xr.DataArray", count: int, apart_km: float
 ) -> "pd.DataFrame":

@@ -28,6 +28,8 @@ MIN_EFFECTIVE = 0.1
 """Effective number of weighted points / their number, below which there is a warning."""
 _UNITS = {"random": "positions", "blocked": "blocks", "grouped": "groups"}
 """Names of the units by split, for messages."""
+_MARKS = (-999.0, -9999.0, -99999.0, -32768.0)
+"""Numbers that mark missing values in many tables and rasters."""
 _MAX_NAMED = 5
 """Targets that a warning names."""
 _CLIENT = (str(Path(__file__).parents[1]),)
@@ -278,6 +280,20 @@ def _warn_of_lacking_classes(target: str, codes: Num[np.ndarray, " point"], spli
         _warn(
             f"{lacking.sum()} of {len(lacking)} classes of target {short(target)} lie in one of "
             f"the {split.name} folds only, and are never learnt where they are asked for"
+        )
+
+
+def warn_of_marks(name: str, values: Float[np.ndarray, " point"]) -> None:
+    """Warn of a number that marks missing values elsewhere, and lies far below all others."""
+    known = values[np.isfinite(values)]
+    rest = known[known > known.min()] if len(known) else known
+    if not len(rest) or known.min() not in _MARKS:
+        return
+    least, most = float(rest.min()), float(rest.max())
+    if least - known.min() > most - least:
+        _warn(
+            f"target {short(name)} is {known.min():g} in {(known == known.min()).sum():,} rows and "
+            f"{least:g} to {most:g} in all others: if it marks missing values, make them NaN"
         )
 
 

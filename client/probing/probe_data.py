@@ -10,6 +10,7 @@ from unigeo.client.probing.checks import (
     check_folds,
     check_vectors,
     warn_of_left_out,
+    warn_of_marks,
     warn_of_repeats,
     warn_of_thin_data,
     warn_of_uneven,
@@ -106,7 +107,8 @@ def prepare(
 
     Warns:
         ProbeWarning: where they are enough to score and too few to rely on, where many rows take
-            no part or repeat a position, and where a row has no position.
+            no part or repeat a position, where a row has no position, and where a target holds a
+            number that may mark missing values.
     """
     lonlat, has_position = inputs.lonlat, inputs.has_position
     if status is None:
@@ -132,6 +134,9 @@ def prepare(
     known = {name: target_values(target)[valid] for name, target in inputs.targets.items()}
     weights = None if inputs.weights is None else inputs.weights[valid]
     warn_of_left_out(counts)
+    for name, target in inputs.targets.items():
+        if not isinstance(target, Labels):
+            warn_of_marks(name, known[name])
     warn_of_uneven(weights)
     warn_of_repeats(list(inputs.targets), positions, groups)
     for name, values in known.items():

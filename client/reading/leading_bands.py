@@ -81,11 +81,12 @@ def leading_field(field: Any, dims: int) -> Any:
 def leading_directions(
     vectors: Float[np.ndarray, "*shape band"], dims: int
 ) -> Float[np.ndarray, "*shape dim"]:
-    """Return the leading numbers of unit vectors, at unit length."""
+    """Return the leading numbers of unit vectors, at unit length; zeros where all are 0."""
     if dims >= vectors.shape[-1]:
         return vectors
     kept = vectors[..., :dims]
-    directions: np.ndarray = kept / np.linalg.norm(kept, axis=-1, keepdims=True)
+    length = np.linalg.norm(kept, axis=-1, keepdims=True)
+    directions: np.ndarray = np.divide(kept, length, out=np.zeros_like(kept), where=length > 0)
     return directions
 
 

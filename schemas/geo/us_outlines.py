@@ -4,6 +4,7 @@ They are the Census Bureau's cartographic boundaries of 2020, 1:5,000,000, in th
 simplified by about 200 m. States are made of their counties, so their edges meet.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from difflib import get_close_matches
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import NamedTuple
+from unicodedata import combining, normalize
 
 import numpy as np
 
@@ -20,7 +22,12 @@ from unigeo.schemas.geo.rings import Ring
 
 CRS = "EPSG:8858"
 CONUS = "conus"
+_DC = "11"
+"""FIPS code of the District of Columbia."""
 _CONUS_NAMES = (CONUS, "contiguous united states", "lower 48", "48 states")
+_SAINT = re.compile(r"\b(?:saint|st)(e?)(?:\.|\b)")
+_BETWEEN = re.compile(r"\s|['’`]|(?<=[^\W\d])-(?=[^\W\d])")
+"""What names are written with or without: spaces, apostrophes, hyphens between letters."""
 KNOWN = "conus, the 48 states and DC, counties such as 'Boulder, CO' or '08013'"
 """Description of the names for messages."""
 
@@ -85,14 +92,20 @@ def name_of_key(key: str) -> str | None:
 
 def similar_names(name: str, count: int = 3) -> list[str]:
     """Return the titles of the regions whose names are most like a name."""
-    titles = {one: one for one in named_regions()}
+    titles = {_normalized(one): one for one in named_regions()}
     titles |= {key: title for key, (title, _) in _members().items() if title is not None}
     like = get_close_matches(_normalized(name), titles, count)
     return list(dict.fromkeys(titles[key] for key in like))
 
 
 def _normalized(name: str) -> str:
-    return " ".join(name.replace(",", ", ").casefold().split())
+    """Return a name as it is compared: tables differ in case, accents and spaces.
+
+    >>> _normalized("Saint  Louis,MO") == _normalized("St. Louis, MO"), _normalized("Doña Ana")
+    (True, 'donaana')
+    """
+    letters = (letter for letter in normalize("NFKD", name) if not combining(letter))
+    return _BETWEEN.sub("", _SAINT.sub(r"st\1", "".join(letters).casefold()))
 
 
 def _full_name(county: County) -> str:
@@ -105,7 +118,7 @@ def _members() -> Mapping[str, tuple[str | None, tuple[int, ...]]]:
     counties = _outlines().counties
     known: dict[str, tuple[str | None, tuple[int, ...]]] = {}
     for name in _CONUS_NAMES:
-        known[name] = CONUS, tuple(range(len(counties)))
+        known[_normalized(name)] = CONUS, tuple(range(len(counties)))
     states: dict[tuple[str, str, str], list[int]] = {}
     by_name: dict[str, list[int]] = {}
     for number, one in enumerate(counties):
@@ -114,6 +127,8 @@ def _members() -> Mapping[str, tuple[str | None, tuple[int, ...]]]:
         for state in (one.postal, one.state):
             known[_normalized(f"{one.full_name}, {state}")] = _full_name(one), (number,)
             by_name.setdefault(_normalized(f"{one.name}, {state}"), []).append(number)
+            if one.fips[:2] == _DC:
+                by_name.setdefault(_normalized(f"Washington, {state}"), []).append(number)
     for key, numbers in by_name.items():
         title = _full_name(counties[numbers[0]]) if len(numbers) == 1 else None
         known.setdefault(key, (title, tuple(numbers)))

@@ -1,6 +1,7 @@
 """Columns of any library converted to float64, NaN where a value is missing."""
 
 import datetime
+import re
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from unigeo.schemas.errors import PointsError
 
 MISSING = ("NoneType", "NAType", "NaTType", "MaskedConstant")
 """Names of the types of missing values in Python, pandas and numpy."""
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _NON_NUMBERS = (
     bool,
     np.bool_,
@@ -85,8 +87,11 @@ def _from_objects(array: np.ndarray, what: str) -> np.ndarray:
     except (TypeError, ValueError, OverflowError) as error:
         index = next(index for index in np.flatnonzero(given) if not _is_number(flat[index]))
         row = int(np.unravel_index(index, array.shape)[0]) if array.ndim else 0
+        remedy = ""
+        if isinstance(flat[index], str) and _DECIMAL_COMMA.fullmatch(flat[index].strip()):
+            remedy = ", with a decimal comma: write points, as by column.str.replace(',', '.')"
         raise PointsError(
-            f"{what} must hold numbers, and row {row} holds {flat[index]!r:.60}"
+            f"{what} must hold numbers, and row {row} holds {flat[index]!r:.60}{remedy}"
         ) from error
     return numbers.reshape(array.shape)
 
