@@ -17,6 +17,8 @@ from unigeo.schemas.store.concepts import STOP_WORDS
 SAMPLED_LOCATIONS = 10_000
 """Locations whose texts are read."""
 _MOST_WORDS = 8
+_READ_WORDS = 64
+"""Words of a text that are looked at; towers read hardly more."""
 _LEAST_TEXTS = 8
 """Texts that have a phrase, at least: fewer say more of themselves than of it."""
 _LARGEST_SHARE = 0.25
@@ -47,21 +49,22 @@ def phrases_in(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
     >>> {phrase: len(found) for phrase, found in phrases_in(texts).items()}
     {'Great Plains': 8, 'Town': 8}
     """
-    found: dict[str, dict[int, None]] = defaultdict(dict)  # sets that keep their order
+    found: dict[str, list[int]] = defaultdict(list)
     for number, text in enumerate(texts):
-        for phrase in _runs_of(text):
-            found[phrase][number] = None
+        for phrase in set(_runs_of(text)):
+            found[phrase].append(number)
     common = {phrase: rows for phrase, rows in found.items() if len(rows) >= _LEAST_TEXTS}
     most = max(_LEAST_TEXTS, _LARGEST_SHARE * len(texts))
     told = (phrase for phrase in common if len(common[phrase]) <= most)
-    kept = {phrase: list(common[phrase]) for phrase in set(told) - _contained(common)}
+    kept = {phrase: common[phrase] for phrase in set(told) - _contained(common)}
     order = sorted(kept, key=lambda phrase: (-len(kept[phrase]), phrase))[:_MOST_PHRASES]
     return {phrase: tuple(texts[k] for k in _some(kept[phrase])) for phrase in order}
 
 
 def _runs_of(text: str) -> Iterator[str]:
     """Yield the runs of words within each clause of a text, without numbers or loose ends."""
-    for clause in _CLAUSE.split(text):
+    start = " ".join(text.split(maxsplit=_READ_WORDS)[:_READ_WORDS])
+    for clause in _CLAUSE.split(start):
         words = clause.split()
         loose = [word.lower() in _LOOSE_ENDS for word in words]
         counts = [any(letter.isdigit() for letter in word) for word in words]
@@ -76,7 +79,7 @@ def _runs_of(text: str) -> Iterator[str]:
                     yield " ".join(words[first : last + 1])
 
 
-def _contained(common: dict[str, dict[int, None]]) -> set[str]:
+def _contained(common: dict[str, list[int]]) -> set[str]:
     """Return phrases that nearly always stand in one longer phrase, which says more."""
     contained = set()
     for phrase, rows in common.items():
