@@ -31,7 +31,7 @@ def run_of(start: int, stop: int, name: bytes = NAME) -> Run:
     return Run(name, len(CONTENT), start, CONTENT[start:stop])
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(
     kept=st.lists(st.tuples(offsets, offsets), max_size=6),
     asked=st.lists(st.tuples(offsets, offsets), max_size=6),
