@@ -24,10 +24,13 @@ INPUTS = {
 }
 """The files, each `NAME.parquet`, and where their numbers are from."""
 PUBLIC = "public domain (work of the government of the United States)"
-PARTICLES = (
-    "surfaces of van Donkelaar et al. (2019), averaged over counties and published by Wu et al. "
-    "(2020) under Apache-2.0"
-)
+PARTICLES = "Apache-2.0, under which Wu et al. (2020) published it; not public domain, cite both"
+SOURCE_OF = {
+    "pm25_2014_2018": "surfaces of van Donkelaar et al. (2019), averaged over counties by Wu et "
+    "al. (2020)",
+    "temp_mean_2019_c": "NOAA nClimDiv 2019",
+}
+"""Where the numbers of a target are from, if its file has several sources."""
 KEYS = {
     "fips": "FIPS code of the county, five digits",
     "county": "name of the county",
@@ -76,7 +79,11 @@ def make(tables: Path) -> tuple[bytes, dict[str, Any]]:
         "sha256": hashlib.sha256(content).hexdigest(),
         "keys": KEYS,
         "targets": {
-            name: {"meaning": meaning, "source": INPUTS[source], "licence": licence}
+            name: {
+                "meaning": meaning,
+                "source": SOURCE_OF.get(name, INPUTS[source]),
+                "licence": licence,
+            }
             for name, (source, _, meaning, licence) in TARGETS.items()
         },
         "use": "Targets, to measure what vectors are worth; no model is trained on them. Health "
