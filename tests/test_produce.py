@@ -374,6 +374,10 @@ def test_an_output_that_cannot_be_written_is_refused_before_training(
     for option in ("--out", "--model-out", "--log"):
         code, _, err = command(monkeypatch, capsys, *dry, option, "/proc/some")
         assert code == 2 and "cannot write" in err and "/proc" in err, option
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr/zarr.json").write_text("{}")
+    code, _, err = command(monkeypatch, capsys, *dry, "--log", tmp_path / "a.zarr/log.jsonl")
+    assert code == 2 and "lies inside the Zarr store" in err
     keys = {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1"}
     for key, value in {**keys, "ENDPOINT_URL": "http://127.0.0.1:9"}.items():
         monkeypatch.setenv(f"AWS_{key}", value)

@@ -148,12 +148,12 @@ def _produce(**options: Any) -> None:
     changes = setting_changes(options)
     from unigeo.producer.pipeline.forecast import forecast, format_stages, is_long
     from unigeo.producer.pipeline.pipeline import carry_out, choose, describe, foresee
-    from unigeo.producer.storage.output_checks import check_writable, check_writable_folder
+    from unigeo.producer.storage.output_checks import check_writable, check_writable_path
     from unigeo.schemas.io.durations import format_duration
 
     execution, terms = execution_options(options), publication_terms(options)
     if execution.log is not None:
-        check_writable_folder(Path(execution.log).absolute().parent, f"the log {execution.log}")
+        check_writable_path(Path(execution.log), f"the log {execution.log}", is_file=True)
     if options["dry_run"] and "://" in (options["out"] or ""):
         check_writable(options["out"], waits=False)  # before requests that wait for longer
     observations = open_named(options["observations"], options["data"])

@@ -20,7 +20,7 @@ from unigeo.producer.publishing.updates import refuse_losses
 from unigeo.producer.raster.coordinate_interpolation import check_factor
 from unigeo.producer.raster.covariate_columns import columns_of, names_of
 from unigeo.producer.storage.field_store import check_product
-from unigeo.producer.storage.output_checks import check_writable_folder
+from unigeo.producer.storage.output_checks import check_writable_path
 from unigeo.producer.training.processes import default_device
 from unigeo.producer.training.run_identity import (
     RunIdentity,
@@ -152,7 +152,7 @@ def choose(
         folder = _folder_to_train(Path(region.name) / "model", identity, following)
         folder = folder if model_out is None else Path(model_out)
         if finished_metrics(folder) is None:
-            check_writable_folder(folder, f"the model {folder}")
+            check_writable_path(folder, f"the model {folder}")
             check_checkpoints(model_settings)
     chosen = chosen_modalities(modalities, observations, used)
     dimension = used.dimension

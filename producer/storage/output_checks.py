@@ -36,7 +36,7 @@ def check_writable(url: Any, *, waits: bool = True) -> None:
     """
     store = open_store(url, read_only=False, **({} if waits else {"timeout_s": PROBE_S}))
     if isinstance(store, LocalStore):
-        check_writable_folder(store.root, str(url))
+        check_writable_path(store.root, str(url))
         refuse_other_files(store, url)
     elif isinstance(store, ObjectStore):
         try:
@@ -46,18 +46,19 @@ def check_writable(url: Any, *, waits: bool = True) -> None:
             raise StoreError(f"cannot write {url}: {describe_error(error)}") from error
 
 
-def check_writable_folder(path: Path, what: str) -> None:
-    """Refuse a new file or folder that could not be written, by writing beside it.
+def check_writable_path(path: Path, what: str, *, is_file: bool = False) -> None:
+    """Refuse a file or folder that could not be written, by writing in the folder or beside it.
 
     Args:
-        path: of the file or folder; folders above it are made when it is written.
+        path: of the file or folder, which need not exist; nor need folders above it.
         what: its name in the message.
+        is_file: whether it is a file.
 
     Raises:
         StoreError: naming the folder and why.
     """
     check_destination(path, what, makes_folders=True)
-    folder = path.absolute()
+    folder = path.absolute().parent if is_file else path.absolute()
     while not folder.exists() and folder.parent != folder:
         folder = folder.parent
     try:
