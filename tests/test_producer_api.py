@@ -19,6 +19,7 @@ from unigeo.producer.api import (
     CoordinateEncoder,
     Embedder,
     ImageEncoder,
+    LocationDataset,
     SurfaceEncoder,
     TextEncoder,
     UniGeoCLIP,
@@ -31,6 +32,8 @@ from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.satclip import SatclipEncoder
 from unigeo.producer.encoders.text import train_tokenizer
 from unigeo.producer.encoders.tower_settings import ClassesSettings, ImageSettings
+from unigeo.producer.observations.patches import Patches
+from unigeo.producer.observations.synthetic.world import World
 from unigeo.schemas.errors import ModelError, PointsError, UnigeoError
 
 GUIDE = Path(__file__).parent.parent / "docs/producer_api.md"
@@ -258,6 +261,21 @@ def test_models_of_other_projects_are_left_on_the_hub(
     assert sorted(asked[-1]) == [
         "card.md", "metrics.json", "model.safetensors", "settings.json", "tokenizer.json"
     ]  # fmt: skip
+
+
+def test_what_was_not_observed_is_zeros_in_a_dataset() -> None:
+    class Blind(World):
+        """Its patches in the west hold no meaning."""
+
+        def patches(self, modality: str, lonlat: np.ndarray) -> Patches:
+            seen = super().patches(modality, lonlat)
+            values = seen.values.astype(np.float32)
+            values[lonlat[:, 0] < -100] = np.nan
+            return Patches(values, seen.valid & (lonlat[:, 0] >= -100))
+
+    west, east = LocationDataset(Blind(), [(-104.0, 39.0), (-90.0, 39.0)], modalities=["dsm"])
+    assert not west["present"]["dsm"] and (west["dsm"] == 0).all()
+    assert east["present"]["dsm"] and east["dsm"].isfinite().all()
 
 
 ENCODERS: dict[str, type[ModalityEncoder]] = {

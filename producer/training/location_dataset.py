@@ -87,6 +87,8 @@ class LocationDataset(Dataset[Item]):
             return torch.from_numpy(lonlat), [True] * len(lonlat)
         if self.observations.form(modality).has_pixels:
             patches = self.observations.patches(modality, lonlat)
-            return torch.from_numpy(patches.values), patches.valid
+            values = patches.values  # those of patches that are not valid mean nothing
+            zeroed = np.where(patches.valid[:, None, None, None], values, values.dtype.type(0))
+            return torch.from_numpy(zeroed), patches.valid
         texts = self.observations.texts(lonlat, modality)
         return [text or "" for text in texts], [text is not None for text in texts]
