@@ -44,7 +44,7 @@ def observe(
 
 def _observe(description: Path, out: str, workers: int, earlier: str | None, dry_run: bool) -> None:
     from unigeo.producer.sources.build_set import observe_set, prepare
-    from unigeo.producer.sources.input_files import join_clauses
+    from unigeo.producer.sources.change_clauses import join_clauses
     from unigeo.producer.sources.set_description import read_set_description
 
     prepared = prepare(read_set_description(description), dry_run=dry_run, earlier=earlier)

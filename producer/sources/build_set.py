@@ -19,12 +19,13 @@ from unigeo.producer.observations.observation_set.set_observations import (
 )
 from unigeo.producer.observations.raster_files.open_source import open_source
 from unigeo.producer.observations.raster_files.raster_pixels import open_pixels, values_in
+from unigeo.producer.sources.change_clauses import join_clauses
 from unigeo.producer.sources.datasheet import datasheet, draw_coverage, draw_examples
 from unigeo.producer.sources.earlier_set import EarlierSet, open_earlier_set
 from unigeo.producer.sources.findings import KeptModality, ObservationSource
 from unigeo.producer.sources.image_folder import ImageFolder
 from unigeo.producer.sources.imagery import AerialSource, SurfaceSource
-from unigeo.producer.sources.input_files import identify_inputs, join_clauses
+from unigeo.producer.sources.input_files import identify_inputs
 from unigeo.producer.sources.kartaview import URL as KARTAVIEW
 from unigeo.producer.sources.kartaview import KartaView
 from unigeo.producer.sources.location_sampling import (

@@ -16,6 +16,7 @@ from typing import Any
 
 from unigeo.producer.observations.observation_set import index
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
+from unigeo.producer.sources.change_clauses import describe_settings
 from unigeo.producer.sources.findings import (
     KeptFinding,
     KeptModality,
@@ -24,7 +25,6 @@ from unigeo.producer.sources.findings import (
 )
 from unigeo.producer.sources.input_files import InputFile, describe_changes
 from unigeo.producer.sources.set_description import SetDescription
-from unigeo.producer.sources.set_plan import describe_settings
 from unigeo.schemas.errors import ObservationsError
 from unigeo.schemas.io.json_text import load_json
 

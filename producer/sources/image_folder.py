@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import ExifTags, Image
 
 from unigeo.producer.observations.folder import dates
-from unigeo.producer.sources.input_files import join_clauses
+from unigeo.producer.sources.change_clauses import join_clauses
 from unigeo.producer.sources.set_description import StreetRules
 from unigeo.producer.sources.street import StreetImage
 from unigeo.producer.sources.web_requests import GoneError

@@ -115,9 +115,3 @@ def describe_changes(before: Sequence[InputFile], after: Sequence[InputFile]) ->
             )
             clauses.append(f"{file} was replaced ({size})")
     return clauses
-
-
-def join_clauses(clauses: Sequence[str], limit: int = 5) -> str:
-    """Join the first few clauses, and state how many more there are."""
-    more = f"; and {len(clauses) - limit:,} more" if len(clauses) > limit else ""
-    return "; ".join(clauses[:limit]) + more

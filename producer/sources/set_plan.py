@@ -6,9 +6,8 @@ are mixed into its set.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -16,8 +15,9 @@ from jaxtyping import Int
 from unigeo.producer.observations.observation_set import index
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
 from unigeo.producer.sources import s2
+from unigeo.producer.sources.change_clauses import describe_settings, join_clauses
 from unigeo.producer.sources.findings import ItemSource, ObservationSource
-from unigeo.producer.sources.input_files import InputFile, describe_changes, join_clauses
+from unigeo.producer.sources.input_files import InputFile, describe_changes
 from unigeo.producer.sources.location_sampling import SampledLocations
 from unigeo.producer.sources.set_description import SetDescription
 from unigeo.producer.sources.splits import BORDER
@@ -130,22 +130,6 @@ def claim_store(plan: SetPlan, store: ObjectFolder) -> None:
     store.remove_partial_files()
     if known is None:
         store.put("plan.json", text)
-
-
-def describe_settings(
-    before: Mapping[str, Any], after: Mapping[str, Any], table: str = ""
-) -> list[str]:
-    """Describe each key of a `SET.toml` that differs by a clause."""
-    clauses = []
-    for key in dict.fromkeys([*before, *after]):
-        old, new = before.get(key), after.get(key)
-        name = f"{table}.{key}" if table else key
-        if isinstance(old, dict) and isinstance(new, dict):
-            clauses += describe_settings(old, new, name)
-        elif old != new:
-            shown = ["none" if one is None else json.dumps(one)[:80] for one in (old, new)]
-            clauses.append(f"{name} was {shown[0]} and is {shown[1]}")
-    return clauses
 
 
 def check_items(indices: Sequence[bytes], sources: dict[str, ObservationSource], url: str) -> None:

@@ -10,8 +10,7 @@ from unigeo.producer.encoders.model import read_settings
 from unigeo.producer.encoders.model_settings import ModelSettings, to_json
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.provenance import deciding, without_told
-from unigeo.producer.sources.input_files import join_clauses
-from unigeo.producer.sources.set_plan import describe_settings
+from unigeo.producer.sources.change_clauses import describe_settings, join_clauses
 from unigeo.producer.training.settings import TrainingSettings
 from unigeo.schemas.errors import ModelError
 
