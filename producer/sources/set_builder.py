@@ -21,13 +21,10 @@ from unigeo.producer.observations.observation_set.height_images import encode_he
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
 from unigeo.producer.observations.observation_set.tar_shards import encode_image, pack
 from unigeo.producer.observations.provenance import CONTENTS
+from unigeo.producer.sources.change_clauses import join_clauses
 from unigeo.producer.sources.earlier_set import EarlierSet
 from unigeo.producer.sources.findings import Finding, KeptValue, ObservationSource
-from unigeo.producer.sources.input_files import (
-    describe_changes,
-    identify_inputs,
-    join_clauses,
-)
+from unigeo.producer.sources.input_files import describe_changes, identify_inputs
 from unigeo.producer.sources.set_contents import contents_of_set, contents_of_shard
 from unigeo.producer.sources.set_counts import count_observations
 from unigeo.producer.sources.set_description import SetDescription
